@@ -1,0 +1,158 @@
+"""From parsed flags to settings: what belongs together is checked here, before anything is opened."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import TypeVar
+
+from wsbridge import __version__
+from wsbridge.errors import ConfigurationError
+from wsbridge.framing import FRAMINGS
+from wsbridge.logs import LEVELS
+from wsbridge.process.spawn import find_program
+from wsbridge.rules.environ import passed_on
+from wsbridge.rules.origins import Rules, parse_allowed
+from wsbridge.rules.proxies import parse_trusted
+from wsbridge.settings import (
+    ClientSettings,
+    GateSettings,
+    HttpSettings,
+    ListenSettings,
+    ProgramSettings,
+    ServerSettings,
+    TlsSettings,
+)
+
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+Number = TypeVar("Number", int, float)
+LOG_FORMATS = ("text", "json")
+
+
+def make_settings(flags: SimpleNamespace, environ: Mapping[str, str], *, name: str) -> ServerSettings:
+    """Return the settings of a server. Raises ConfigurationError, which says which flags and what to do."""
+    if flags.loglevel not in LEVELS:
+        raise ConfigurationError(f"--loglevel={flags.loglevel} is none of {', '.join(LEVELS)}")
+    _one_of("log-format", flags.log_format, LOG_FORMATS)
+    return ServerSettings(
+        program=_program(flags, environ),
+        client=ClientSettings(
+            max_frame_bytes=max(0, flags.maxframesize),
+            ping_ms=_not_negative("pingms", flags.pingms),
+            send_timeout=_not_negative("send-timeout", flags.send_timeout),
+            send_buffer_bytes=_not_negative("sendbuffer", flags.sendbuffer),
+            compress=flags.compress,
+        ),
+        gate=_gate(flags, environ, name),
+        http=HttpSettings(
+            static_directory=_directory("staticdir", flags.staticdir),
+            cgi_directory=_directory("cgidir", flags.cgidir),
+            console=flags.devconsole,
+            close_ms=_not_negative("closems", flags.closems),
+        ),
+        listen=_listen(flags),
+        guard=not flags.no_guard,
+        once=flags.once,
+    )
+
+
+def _program(flags: SimpleNamespace, environ: Mapping[str, str]) -> ProgramSettings:
+    if flags.command and flags.dir:
+        raise ConfigurationError("ambiguous: provided COMMAND and --dir argument; give one of them")
+    if not (flags.command or flags.dir or flags.staticdir or flags.cgidir):
+        raise ConfigurationError("nothing to serve: specify COMMAND or provide --dir, --staticdir or --cgidir")
+    if flags.once and not (flags.command or flags.dir):
+        raise ConfigurationError("--once needs COMMAND or --dir")
+    framing = flags.framing
+    _one_of("framing", framing, FRAMINGS)
+    if flags.binary:
+        if framing not in ("lines", "chunks"):
+            raise ConfigurationError(f"--binary is --framing=chunks and cannot be used with --framing={framing}")
+        framing = "chunks"
+    if flags.passstderr and framing != "lines":
+        other = "--binary" if flags.binary else f"--framing={framing}"
+        raise ConfigurationError(f"--passstderr cannot be used with {other}: its JSON records are lines of text")
+    argv = tuple(flags.command)
+    if argv:
+        argv = (find_program(argv[0], environ.get("PATH", os.defpath)), *argv[1:])
+    return ProgramSettings(
+        argv=argv,
+        directory=_directory("dir", flags.dir),
+        framing=framing,
+        max_message_bytes=_not_negative("maxline", flags.maxline),
+        close_ms=_not_negative("closems", flags.closems),
+        drain_ms=_not_negative("drainms", flags.drainms),
+        pty=flags.pty,
+        pass_stderr=flags.passstderr,
+    )
+
+
+def _gate(flags: SimpleNamespace, environ: Mapping[str, str], name: str) -> GateSettings:
+    _one_of("busy", flags.busy, ("429", "close"))
+    subprotocols = tuple(part.strip() for value in flags.subprotocol for part in value.split(",") if part.strip())
+    for subprotocol in subprotocols:
+        if not TOKEN.match(subprotocol):
+            raise ConfigurationError(f"--subprotocol: {subprotocol!r} is not a name that a header may hold")
+    return GateSettings(
+        origins=Rules(flags.sameorigin, parse_allowed(flags.origin) if flags.origin else None),
+        max_forks=flags.maxforks,
+        busy_close=flags.busy == "close",
+        subprotocols=subprotocols,
+        trusted=parse_trusted(flags.trust_proxy),
+        reverse_lookup=flags.reverselookup,
+        software=f"{name}/{__version__}",
+        passed=passed_on(flags.passenv.split(","), environ),
+        headers=tuple(_header("header", value) for value in flags.header),
+        headers_ws=tuple(_header("header-ws", value) for value in flags.header_ws),
+        headers_http=tuple(_header("header-http", value) for value in flags.header_http),
+    )
+
+
+def _listen(flags: SimpleNamespace) -> ListenSettings:
+    tls = None
+    if flags.ssl or flags.sslcert or flags.sslkey or flags.sslca:
+        if not (flags.ssl and flags.sslcert and flags.sslkey):
+            raise ConfigurationError("TLS needs all three of --ssl, --sslcert and --sslkey")
+        tls = TlsSettings(flags.sslcert, flags.sslkey, flags.sslca or None)
+    port = flags.port
+    if port is None:
+        only_unix = flags.unixsocket and not flags.address and not flags.redirport
+        port = None if only_unix else 443 if tls else 80
+    return ListenSettings(
+        hosts=flags.address or ("",),
+        port=port,
+        unix_path=flags.unixsocket or None,
+        tls=tls,
+        redirect_port=flags.redirport or None,
+    )
+
+
+def _directory(flag: str, path: str) -> str | None:
+    if not path:
+        return None
+    if not os.path.isdir(path):
+        raise ConfigurationError(f"--{flag}={path} is not a directory")
+    return os.path.abspath(path)
+
+
+def _header(flag: str, text: str) -> tuple[str, str]:
+    name, _, value = text.partition(":")
+    name, value = name.strip(), value.strip()
+    if not TOKEN.match(name) or any(character in value for character in "\r\n\0"):
+        raise ConfigurationError(f"--{flag}={text!r} is no header; write 'Name: value'")
+    if name.lower() == "sec-websocket-extensions":
+        raise ConfigurationError(f"--{flag}: {name} is agreed on by the handshake; see --compress")
+    return "-".join(part.capitalize() for part in name.split("-")), value
+
+
+def _one_of(flag: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigurationError(f"--{flag}={value} is none of {', '.join(choices)}")
+
+
+def _not_negative(flag: str, value: Number) -> Number:
+    if value < 0:
+        raise ConfigurationError(f"--{flag}={value} must not be negative")
+    return value

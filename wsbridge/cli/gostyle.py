@@ -1,0 +1,62 @@
+"""Go's way of writing flags, turned into click's: one pure function.
+
+websocketd is a Go program, and its users write `-port 80`, `--port=80`, `--port 80`, `--binary` and `--binary=false`; the
+first word that is no flag is COMMAND, and all that follows is the command's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from wsbridge.errors import UsageError
+
+HELP = ("h", "help")
+TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+INTEGER = re.compile(r"[+-]?(0[xX]_?[0-9a-fA-F](_?[0-9a-fA-F])*|0[bB]_?[01](_?[01])*|0[oO]?(_?[0-7])*|[1-9](_?[0-9])*)\Z")
+
+
+def to_click(words: Sequence[str], takes_value: Mapping[str, bool]) -> list[str]:
+    """Return the same command line with every flag as `--name=value` and `--` before COMMAND.
+
+    `takes_value` holds every known flag, False for a boolean. Raises UsageError, in Go's words.
+    """
+    flags: list[str] = []
+    rest = list(words)
+    while rest and rest[0].startswith("-") and rest[0] != "-":
+        word = rest.pop(0)
+        if word == "--":
+            break
+        name, equals, value = word[2 if word.startswith("--") else 1 :].partition("=")
+        if not name or name.startswith("-"):
+            raise UsageError(f"bad flag syntax: {word}")
+        if name in HELP:
+            return ["--help"]
+        if name not in takes_value:
+            raise UsageError(f"flag provided but not defined: -{name}")
+        if takes_value[name] and not equals:
+            if not rest:
+                raise UsageError(f"flag needs an argument: -{name}")
+            value = rest.pop(0)
+        flags.append(f"--{name}={value if equals or takes_value[name] else 'true'}")
+    return [*flags, "--", *rest]
+
+
+def parse_bool(text: str) -> bool:
+    """Read a boolean as Go does. Raises ValueError."""
+    if text in TRUE:
+        return True
+    if text in FALSE:
+        return False
+    raise ValueError("write true or false")
+
+
+def parse_int(text: str) -> int:
+    """Read an integer as in Go source: `0x1F90`, `1_000`, and a leading 0 is octal. Raises ValueError."""
+    if not INTEGER.match(text):
+        raise ValueError("write a whole number; one with a leading 0 is octal" if text.startswith("0") else "write a whole number")
+    digits = text.lstrip("+-")
+    if re.match(r"0_?[0-7]", digits):
+        text = text.replace("0", "0o", 1)
+    return int(text, 0)

@@ -1,0 +1,140 @@
+"""The command: which shape is asked for, and how its end is told to the shell.
+
+    exit status   0 it ended in good order, or --help, --version, --license
+                  1 the command line asks for what cannot be
+                  2 the command line cannot be read
+                  3 cannot listen
+                  with --once, the status of the program; 128 + N when signal N ended it
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+
+from wsbridge import __version__
+from wsbridge.cli.config import make_settings
+from wsbridge.cli.parse import full_help, parse, short_help, unknown_variables
+from wsbridge.errors import ConfigurationError, ListenError, UsageError
+from wsbridge.logs import FATAL, LEVELS, JsonFormatter, LineFormatter, logger
+from wsbridge.metrics import Metrics
+from wsbridge.rules.origins import schemeless
+from wsbridge.settings import ServerSettings
+
+SUBCOMMANDS = frozenset({"bridge"})
+"""Words that choose a shape when they are the very first. `bridge` is also what is meant without one."""
+
+LICENSE = """\
+wsbridge, Copyright (c) 2026 The wsbridge authors. MIT License.
+
+Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
+documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
+rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit
+persons to whom the Software is furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all copies or substantial portions of the
+Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
+WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
+COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
+OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+"""
+
+
+def run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Do what a command line asks for; return the exit status. `program` is what we were called as."""
+    name = "websocketd" if os.path.basename(program) == "websocketd" else "wsbridge"
+    if name == "wsbridge" and words and words[0] in SUBCOMMANDS:
+        words = words[1:]
+    try:
+        flags = parse(words, environ)
+        if flags.help:
+            print(full_help(name), file=sys.stderr if name == "websocketd" else sys.stdout)
+            return 0
+        if flags.version:
+            print(_version(name))
+            return 0
+        if flags.license:
+            print(LICENSE, end="")
+            return 0
+        settings = make_settings(flags, environ, name=name)
+    except UsageError as error:
+        return _complain(name, error, error.exit_status)
+    except ConfigurationError as error:
+        if not words:
+            print("Command line arguments are missing.")
+        return _complain(name, error, error.exit_status)
+    return serve(settings, level=LEVELS[flags.loglevel], json=flags.log_format == "json", environ=environ)
+
+
+def serve(settings: ServerSettings, *, level: int, json: bool, environ: Mapping[str, str]) -> int:
+    """Run a server until it ends; return the exit status."""
+    for fd in (0, 1, 2):
+        _keep_open(fd)
+    # Here, not above: --help and a wrong flag are answered before the heavy libraries are loaded.
+    from wsbridge.logoutput import Output
+    from wsbridge.server import Bridging
+
+    metrics = Metrics()
+    output = Output(1, JsonFormatter() if json else LineFormatter(), metrics)
+    for name in ("wsbridge", "asyncio", "aiohttp"):
+        logging.getLogger(name).addHandler(output)
+    logging.getLogger("wsbridge").setLevel(level)
+    logging.getLogger("wsbridge").propagate = False
+    log = logger("server")
+    if settings.listen.tls:
+        for entry in schemeless(settings.gate.origins.allowed or ()):
+            log.error("--origin=%s without a scheme lets in pages that were not loaded over TLS; write https://%s", entry, entry)
+    for variable in unknown_variables(environ):
+        log.error("the variable %s stands for no flag and is ignored", variable)
+
+    async def main() -> int:
+        output.attach(asyncio.get_running_loop())
+        # What was loaded until here stays: later collections need not look at it again.
+        gc.enable()
+        gc.freeze()
+        return await Bridging(settings, metrics).run()
+
+    try:
+        return asyncio.run(main())
+    except ListenError as error:
+        output.attach(None)
+        if level <= FATAL:
+            log.log(FATAL, "Can't start server: %s", error)
+        else:
+            print(f"Can't start server: {error}", file=sys.stderr)
+        return error.exit_status
+    finally:
+        output.attach(None)
+        output.finish()
+
+
+def _complain(name: str, error: Exception, status: int) -> int:
+    print(f"{name}: {error}\n\n{short_help(name)}", end="", file=sys.stderr)
+    return status
+
+
+def _version(name: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    parts = []
+    for library in ("aiohttp", "aiofastnet"):
+        try:
+            parts.append(f"{library}/{version(library)}")
+        except PackageNotFoundError:
+            parts.append(f"{library}/none")
+    return f"{name} {__version__} (Python {platform.python_version()} {sys.platform}-{platform.machine()}) {' '.join(parts)}"
+
+
+def _keep_open(fd: int) -> None:
+    """Take 0, 1 and 2 if we were started without them, so that no pipe of a program gets such a number."""
+    try:
+        os.fstat(fd)
+    except OSError:
+        os.open(os.devnull, os.O_RDWR)

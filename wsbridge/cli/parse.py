@@ -1,0 +1,130 @@
+"""The command line and its variables, parsed by click into plain values."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import click
+
+from wsbridge.cli.gostyle import parse_bool, parse_int, to_click
+from wsbridge.cli.options import GROUPS, OPTIONS, PREFIX, Option
+from wsbridge.errors import UsageError
+
+SUMMARY = "Put any program that reads stdin and writes stdout on the web: each WebSocket connection gets its own process."
+EXAMPLES = """\
+Examples:
+  {name} --port 8080 ./count.sh                  a script
+  {name} --port 8080 --devconsole bc -q          a program, and a page to try it out
+  {name} --port 8080 --dir scripts --staticdir public
+  {name} --port 8443 --ssl --sslcert c.pem --sslkey k.pem --sameorigin ./chat.py
+"""
+
+
+READERS: dict[type, Callable[[str], Any]] = {bool: parse_bool, int: parse_int, float: float, str: str}
+
+
+class GoValue(click.ParamType[Any]):
+    """A value in Go's spelling."""
+
+    def __init__(self, kind: type) -> None:
+        self.name = kind.__name__
+        self._read = READERS[kind]
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._read(value)
+        except ValueError as error:
+            name = param.name.replace("_", "-") if param and param.name else ""
+            raise UsageError(f'invalid value "{value}" for flag -{name}: {error}') from None
+
+
+def parse(words: Sequence[str], environ: Mapping[str, str]) -> SimpleNamespace:
+    """Return every flag's value by its attribute name, and `command`: the words from COMMAND on. Raises UsageError.
+
+    `help` is True when help was asked for. A repeatable flag's value is a tuple.
+    """
+    takes_value = {option.name: option.kind is not bool for option in OPTIONS}
+    arguments = to_click(words, takes_value)
+    if arguments == ["--help"]:
+        return SimpleNamespace(help=True)
+    command = click.Command(
+        "wsbridge",
+        params=[*(_click_option(option) for option in OPTIONS), click.Argument(["command"], nargs=-1, type=click.UNPROCESSED)],
+        callback=lambda **values: SimpleNamespace(help=False, **values),
+        context_settings={"allow_interspersed_args": False},
+        add_help_option=False,
+    )
+    defaults = {option.attribute: _from_environment(option, environ) for option in OPTIONS if environ.get(option.variable)}
+    try:
+        values = command.main(arguments, prog_name="wsbridge", standalone_mode=False, default_map=defaults)
+    except click.UsageError as error:
+        raise UsageError(error.format_message()) from None
+    assert isinstance(values, SimpleNamespace)
+    return values
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return the variables that look like ours and are not: a slip of the pen that would otherwise go unseen."""
+    known = {option.variable for option in OPTIONS} | {f"{PREFIX}FASTNET"}
+    return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+
+
+def full_help(name: str) -> str:
+    """Return the help for a reader who has five minutes."""
+    formatter = click.HelpFormatter(width=min(110, max(80, _terminal_width())))
+    formatter.write_text(SUMMARY)
+    formatter.write_paragraph()
+    formatter.write_usage(name, "[FLAGS] COMMAND [ARGUMENTS]")
+    formatter.write_usage(name, "[FLAGS] --dir=DIR")
+    for title, options in GROUPS.items():
+        with formatter.section(title):
+            formatter.write_dl([(option.shown, _described(option)) for option in options], col_max=24)
+    formatter.write_paragraph()
+    formatter.write_text(
+        "Flags end at COMMAND: what follows is the command's own. -flag, --flag, --flag=value and --flag value are the same; "
+        f"a boolean takes a value only after =. Each flag is also a variable: {PREFIX}PORT, {PREFIX}SEND_TIMEOUT, ..., of a "
+        "repeatable one with one value a line."
+    )
+    formatter.write_paragraph()
+    return formatter.getvalue() + EXAMPLES.format(name=name)
+
+
+def short_help(name: str) -> str:
+    """Return what is shown beside an error."""
+    return f"Usage: {name} [FLAGS] COMMAND [ARGUMENTS]\n   or: {name} [FLAGS] --dir=DIR\nTry '{name} --help' for every flag.\n"
+
+
+def _described(option: Option) -> str:
+    if option.default in (None, "", False, 0) or option.kind is bool:
+        return option.help
+    return f"{option.help} (default {option.default:g})" if option.kind is float else f"{option.help} (default {option.default})"
+
+
+def _click_option(option: Option) -> click.Option:
+    default = () if option.repeatable else False if option.kind is bool and option.default is None else option.default
+    return click.Option(
+        [f"--{option.name}", option.attribute], type=GoValue(option.kind), default=default, multiple=option.repeatable, expose_value=True
+    )
+
+
+def _from_environment(option: Option, environ: Mapping[str, str]) -> Any:
+    value = environ[option.variable]
+    if option.repeatable:
+        return tuple(filter(None, value.split("\n")))
+    try:
+        return GoValue(option.kind).convert(value, None, None)
+    except UsageError as error:
+        raise UsageError(str(error).replace("for flag -", f"for variable {option.variable}")) from None
+
+
+def _terminal_width() -> int:
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns - 2
+    except (OSError, ValueError):
+        return 100

@@ -1,0 +1,90 @@
+"""What can go wrong, and whose fault it is.
+
+    WsbridgeError
+    ├── UsageError            the command line cannot be read                     exit 2
+    ├── ConfigurationError    the command line asks for what cannot be            exit 1
+    ├── ListenError           an address, a socket or a certificate fails         exit 3
+    ├── Refused               a request is answered instead of served             HTTP status
+    ├── ClientError           the client broke the protocol                       close 1002, 1007, 1009
+    └── ProgramError          the program cannot be started, or broke its framing close 1009, 1011
+        └── MessageTooLong    a message of it passed the limit                    close 1009
+
+An error carries values and knows what to answer: an exit status, an HTTP status or a close code. `str()` makes the
+sentence: what happened, to what, what to do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from wsbridge.closecodes import INTERNAL_ERROR, TOO_BIG
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wsbridge.flow import Batch, End
+
+
+class WsbridgeError(Exception):
+    """Everything that wsbridge raises by itself."""
+
+
+class UsageError(WsbridgeError):
+    """The command line, or a variable that stands for a flag, cannot be read."""
+
+    exit_status: ClassVar[int] = 2
+
+
+class ConfigurationError(WsbridgeError):
+    """Each flag can be read, but what they ask for together cannot be done."""
+
+    exit_status: ClassVar[int] = 1
+
+
+class ListenError(WsbridgeError):
+    """The server cannot be reached at an address, or its certificate cannot be used."""
+
+    exit_status: ClassVar[int] = 3
+
+
+class Refused(WsbridgeError):
+    """A request that is answered with `status` before anything is started for it."""
+
+    def __init__(self, status: int, detail: str, *, headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.headers = headers or {}
+
+
+class ClientError(WsbridgeError):
+    """The client broke RFC 6455; `code` is the close code to answer with (section 7.4.1)."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class ProgramError(WsbridgeError):
+    """The program cannot be started or does not keep to its framing.
+
+    `before` holds what was decoded before the fault: it is still delivered.
+    """
+
+    code: ClassVar[int] = INTERNAL_ERROR
+
+    def __init__(self, reason: str, *, before: Sequence[Batch | End] = ()) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.before = before
+
+
+class MessageTooLong(ProgramError):
+    """A message of the program passed `limit` bytes; half a message looks like a message, so it is not cut."""
+
+    code: ClassVar[int] = TOO_BIG
+
+    def __init__(self, limit: int, *, before: Sequence[Batch | End] = ()) -> None:
+        super().__init__(f"message longer than {limit} bytes", before=before)
+        self.limit = limit

@@ -1,0 +1,92 @@
+"""Where the log goes: a descriptor, written without ever waiting for whoever reads it.
+
+Lines wait in a bounded buffer while the reader of a pipe is slow, and are counted when they find no room. A reader that
+has gone takes the log with it, not the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import select
+import stat
+from collections.abc import Callable
+
+from wsbridge.metrics import Metrics
+
+BUFFER_BYTES = 1024 * 1024
+ATOMIC = select.PIPE_BUF
+"""A pipe that polls writable takes this much without blocking."""
+LAST_WAIT_MS = 1000
+"""How long the end of the log waits for its reader."""
+
+
+class Output(logging.Handler):
+    """A logging handler that never blocks."""
+
+    def __init__(self, fd: int, formatter: logging.Formatter, metrics: Metrics) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self._fd = fd
+        self._metrics = metrics
+        self._buffer = bytearray()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._scheduled = False
+        self._is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+        self._flushing: Callable[[], None] | None = None
+
+    def attach(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Write once a turn of this loop from now on; with None, at once and waiting for the reader."""
+        self._loop = loop
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
+        except Exception:
+            self.handleError(record)
+            return
+        if len(self._buffer) + len(line) > BUFFER_BYTES:
+            self._metrics.log_lines_dropped += 1
+            return
+        self._buffer += line
+        if self._loop is None:
+            self.finish()
+        elif not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def finish(self) -> None:
+        """Write what is left, waiting a bounded time for the reader."""
+        while self._buffer and self._poll.poll(LAST_WAIT_MS):
+            if not self._write():
+                return
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        while self._buffer and (self._is_file or self._poll.poll(0)):
+            if not self._write():
+                break
+        if self._loop is None or self._is_file:
+            return
+        if self._buffer and self._flushing is None:
+            self._flushing = self._flush
+            self._loop.add_writer(self._fd, self._flush)
+        elif not self._buffer and self._flushing is not None:
+            self._flushing = None
+            self._loop.remove_writer(self._fd)
+
+    def _write(self) -> bool:
+        try:
+            written = os.write(self._fd, self._buffer if self._is_file else self._buffer[:ATOMIC])
+        except BlockingIOError:
+            return False
+        except OSError:
+            # The reader has gone: there is nobody to tell.
+            self._metrics.log_lines_dropped += self._buffer.count(b"\n")
+            self._buffer.clear()
+            return False
+        del self._buffer[:written]
+        return True

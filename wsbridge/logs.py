@@ -1,0 +1,87 @@
+"""The form of the log: websocketd's lines, or one JSON object a line.
+
+    Sat, 21 Nov 2026 02:11:01 +0000 | ACCESS | session    | url:'http://h/' id:'1795…' remote:'127.0.0.1' | CONNECT
+
+Levels are websocketd's: debug, trace, access, info, error, fatal; a logger `wsbridge.<category>` writes each category.
+The pairs of a connection, its id among them, come with every line of it as `extra=`. Formatting only: where the lines
+go is the business of whoever installs a handler.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections.abc import Mapping
+
+DEBUG, TRACE, ACCESS, INFO, ERROR, FATAL, NONE = 10, 12, 15, 20, 40, 50, 60
+LEVELS = {"debug": DEBUG, "trace": TRACE, "access": ACCESS, "info": INFO, "error": ERROR, "fatal": FATAL, "none": NONE}
+NAMES = {DEBUG: "DEBUG", TRACE: "TRACE", ACCESS: "ACCESS", INFO: "INFO", ERROR: "ERROR", FATAL: "FATAL"}
+
+Pairs = dict[str, str]
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
+NO_PAIRS: Pairs = {}
+
+
+def logger(category: str) -> logging.Logger:
+    """Return the logger of a category: server, http, session, process, websocket, stderr."""
+    return logging.getLogger(f"wsbridge.{category}")
+
+
+def extra(pairs: Pairs) -> dict[str, object]:
+    """Return what makes a line one of a connection's: `logger.info(…, extra=extra(pairs))`."""
+    return {"pairs": pairs}
+
+
+class LineFormatter(logging.Formatter):
+    """websocketd's format. Control characters are escaped, so that one line stays one line and a terminal stays whole."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        pairs: Mapping[str, str] = getattr(record, "pairs", NO_PAIRS)
+        shown = " ".join(f"{key}:'{_escape(value, quote=True)}'" for key, value in pairs.items())
+        level = NAMES.get(record.levelno, record.levelname)
+        when = time.strftime("%a, %d %b %Y %H:%M:%S %z", time.localtime(record.created))
+        return f"{when} | {level:<6} | {_category(record):<10} | {shown} | {_escape(_message(record, self))}"
+
+
+class JsonFormatter(logging.Formatter):
+    """One object a line: `time` (ISO 8601, UTC), `level`, `category`, the pairs of the connection, `message`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        whole, fraction = divmod(record.created, 1)
+        pairs: Mapping[str, str] = getattr(record, "pairs", NO_PAIRS)
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{int(fraction * 1e6):06d}Z",
+            "level": NAMES.get(record.levelno, record.levelname).lower(),
+            "category": _category(record),
+            **pairs,
+            "message": _message(record, self),
+        }
+        return json.dumps(line, ensure_ascii=True)
+
+
+def _category(record: logging.LogRecord) -> str:
+    return record.name.rpartition(".")[2]
+
+
+def _message(record: logging.LogRecord, formatter: logging.Formatter) -> str:
+    message = record.getMessage()
+    return f"{message}\n{formatter.formatException(record.exc_info)}" if record.exc_info else message
+
+
+def _escape(text: str, *, quote: bool = False) -> str:
+    # Almost every line is clean, and the one that is not may be a megabyte of stderr.
+    if text.isascii() and text.isprintable() and not (quote and "'" in text):
+        return text
+    text = CONTROL.sub(_escaped, text)
+    return text.replace("'", "\\'") if quote else text
+
+
+def _escaped(match: re.Match[str]) -> str:
+    character = match[0]
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    return {"\t": "\\t", "\n": "\\n", "\r": "\\r"}.get(character, f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")

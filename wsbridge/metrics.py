@@ -1,0 +1,43 @@
+"""What happened, counted in plain integers: what is refused, dropped or restarted is counted and can be seen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, fields
+
+
+@dataclass(slots=True)
+class Metrics:
+    """The counts of one server since it began. The names are the ones shown in the log at exit."""
+
+    sessions: int = 0
+    requests: int = 0
+    refused: Counter[int] = field(default_factory=Counter)
+    """By HTTP status, or 1013 where `--busy=close` turned a session away."""
+    launch_failures: int = 0
+    messages_in: int = 0
+    messages_out: int = 0
+    discarded_in: int = 0
+    """Messages of clients to a program that had closed its stdin."""
+    discarded_out: int = 0
+    """Messages of programs to a client that had gone."""
+    clients_timed_out: int = 0
+    """Given up by a heartbeat or `--send-timeout`."""
+    protocol_errors: int = 0
+    messages_too_long: int = 0
+    """Of a program (`--maxline`) or a client (`--maxframesize`)."""
+    killed: int = 0
+    """Programs that did not end before KILL."""
+    guard_restarts: int = 0
+    log_lines_dropped: int = 0
+
+    def nonzero(self) -> str:
+        """Return the counts that are not zero as one line: `sessions=3 refused_404=1`."""
+        pairs: list[tuple[str, int]] = []
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Counter):
+                pairs += [(f"{item.name}_{status}", count) for status, count in sorted(value.items())]
+            else:
+                pairs.append((item.name, value))
+        return " ".join(f"{name}={count}" for name, count in pairs if count)

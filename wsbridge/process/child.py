@@ -1,0 +1,380 @@
+"""One running child: a source of what it prints, a sink for what it is told, and its way down the ladder.
+
+Its stdout is read a pipe at a time and decoded to batches; batches are encoded and written to its stdin at once, and
+what the pipe does not take holds up the source. The exit is seen through a pidfd. The process group may outlive its
+leader, and the child is gone only when both are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Sequence
+
+from wsbridge.closecodes import NORMAL
+from wsbridge.errors import ProgramError
+from wsbridge.flow import STILL, Batch, End, Sink, Source
+from wsbridge.framing import Decoder, Encoder
+from wsbridge.logs import Pairs, extra, logger
+from wsbridge.process.guard import Watch
+from wsbridge.process.ladder import LAST_WAIT, Step
+from wsbridge.process.spawn import Spawned
+
+READ_SIZE = 256 * 1024
+"""Bytes of one read: a pipe holds 64 KiB unless its program has made it larger."""
+GROUP_POLL = 0.01
+"""Seconds between two looks at a group whose leader has ended: nothing reports the end of the others."""
+
+log = logger("process")
+
+
+class Child:
+    """A child from its start until nothing is left of it.
+
+    Call `start` once joined. `write` and `close_input` serve as its stdin; `pause` and `resume` hold what it prints. `end`
+    leads it down the ladder; after it no descriptor and no process is left.
+
+    Its sink gets `end` with code 1000 and no reason when all output was read; with another code, or while
+    `output_open`, it is the program that asks for the end, or the fault of its framing. stderr goes to `errors`; with an
+    `error_decoder` it goes to the sink as well, and the output ends when both streams have.
+    """
+
+    __slots__ = (
+        "_closing_input",
+        "_decoder",
+        "_encoder",
+        "_error_decoder",
+        "_errors",
+        "_exited",
+        "_ladder",
+        "_loop",
+        "_pending",
+        "_reading",
+        "_sink",
+        "_spawned",
+        "_status",
+        "_stderr",
+        "_stdin",
+        "_stdout",
+        "_watch",
+        "discarded",
+        "on_exit",
+        "pairs",
+        "signalled",
+        "source",
+    )
+
+    def __init__(
+        self,
+        spawned: Spawned,
+        *,
+        decoder: Decoder,
+        encoder: Encoder,
+        errors: Callable[[bytes], None],
+        error_decoder: Decoder | None = None,
+        ladder: Sequence[Step],
+        watch: Watch,
+        pairs: Pairs,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._spawned = spawned
+        self._stdin, self._stdout, self._stderr = spawned.stdin, spawned.stdout, spawned.stderr
+        self._decoder = decoder
+        self._encoder = encoder
+        self._errors = errors
+        self._error_decoder = error_decoder
+        self._ladder = ladder
+        self._watch = watch
+        self._loop = loop
+        self._pending = bytearray()
+        self._closing_input = False
+        self._reading = False
+        self._status: int | None = None
+        self._exited: asyncio.Future[None] | None = None
+        self.pairs = pairs
+        self.source: Source = STILL
+        self._sink: Sink | None = None
+        self.on_exit: Callable[[], None] = _nothing
+        self.discarded = 0
+        """Messages for a program that had closed its stdin."""
+        self.signalled: signal.Signals | None = None
+        """The last signal of the ladder that was sent."""
+
+    @property
+    def pid(self) -> int:
+        return self._spawned.pid
+
+    @property
+    def status(self) -> int | None:
+        """The exit status, minus N after signal N, None while the leader lives."""
+        return self._status
+
+    @property
+    def output_open(self) -> bool:
+        """Whether something can still come that goes to the sink."""
+        return self._stdout >= 0 or (self._error_decoder is not None and self._stderr >= 0)
+
+    @property
+    def reading(self) -> bool:
+        """Whether its output is read now, and not held up by a sink."""
+        return self._reading
+
+    def start(self, sink: Sink) -> None:
+        """Push what the program prints into `sink`, and its end when all of its output is read."""
+        self._sink = sink
+        self._watch.begun(self.pid)
+        self.resume()
+        if self._error_decoder is None:
+            self._loop.add_reader(self._stderr, self._read_stderr)
+        self._loop.add_reader(self._spawned.pidfd, self._reap)
+
+    # What it prints
+
+    def pause(self) -> None:
+        if self._reading:
+            self._reading = False
+            if self._stdout >= 0:
+                self._loop.remove_reader(self._stdout)
+            if self._error_decoder is not None and self._stderr >= 0:
+                self._loop.remove_reader(self._stderr)
+
+    def resume(self) -> None:
+        if not self._reading and self.output_open:
+            self._reading = True
+            if self._stdout >= 0:
+                self._loop.add_reader(self._stdout, self._read_stdout)
+            if self._error_decoder is not None and self._stderr >= 0:
+                self._loop.add_reader(self._stderr, self._read_stderr)
+
+    def redirect(self, sink: Sink) -> None:
+        """Push into another sink from now on."""
+        self._sink = sink
+
+    def _read_stdout(self) -> None:
+        try:
+            data = os.read(self._stdout, READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""  # EIO: a terminal whose other end nobody holds open any more
+        self._decode(self._decoder, data)
+        if not data:
+            self._close_stdout()
+            self._maybe_end_output()
+
+    def _read_stderr(self) -> bool:
+        try:
+            data = os.read(self._stderr, READ_SIZE)
+        except BlockingIOError:
+            return False
+        self._errors(data)
+        if self._error_decoder is not None:
+            self._decode(self._error_decoder, data)
+        if not data:
+            self._close_stderr()
+            if self._error_decoder is not None:
+                self._maybe_end_output()
+        return bool(data)
+
+    def _decode(self, decoder: Decoder, data: bytes) -> None:
+        try:
+            items = decoder.feed(data) if data else decoder.eof()
+        except ProgramError as error:
+            self._push(error.before)
+            self._push([End(error.code, error.reason)])
+        else:
+            self._push(items)
+
+    def _push(self, items: Sequence[Batch | End]) -> None:
+        assert self._sink is not None
+        for item in items:
+            if type(item) is Batch:
+                self._sink.write(item)
+            elif type(item) is End:
+                self._sink.end(item)
+
+    def _maybe_end_output(self) -> None:
+        if not self.output_open:
+            self._push([End(NORMAL)])
+
+    def _close_stdout(self) -> None:
+        if self._stdout >= 0:
+            self._loop.remove_reader(self._stdout)
+            os.close(self._stdout)
+            self._stdout = -1
+
+    def _close_stderr(self) -> None:
+        if self._stderr >= 0:
+            self._loop.remove_reader(self._stderr)
+            os.close(self._stderr)
+            self._stderr = -1
+
+    # Its stdin
+
+    def open(self, details: dict[str, object]) -> None:
+        """Tell the program of the request, if its framing has words for it."""
+        if opening := self._encoder.opening(details):
+            self._send(opening)
+
+    def write(self, batch: Batch) -> None:
+        if self._stdin < 0 or self._closing_input:
+            self.discarded += len(batch.messages)
+        else:
+            self._send(self._encoder.encode(batch))
+
+    def close_input(self, reason: End) -> None:
+        """Close stdin when all that was written is taken; tell the program why, if its framing has words for it."""
+        if self._stdin < 0 or self._closing_input:
+            return
+        if closing := self._encoder.closing(reason):
+            self._send(closing)
+        self._closing_input = True
+        if not self._pending:
+            self._close_stdin()
+
+    def _send(self, data: bytes) -> None:
+        if self._pending:
+            self._pending += data
+            return
+        try:
+            written = os.write(self._stdin, data)
+        except BlockingIOError:
+            written = 0
+        except OSError:
+            self._close_stdin()
+            return
+        if written < len(data):
+            self._pending += memoryview(data)[written:]
+            self.source.pause()
+            self._loop.add_writer(self._stdin, self._flush)
+
+    def _flush(self) -> None:
+        try:
+            del self._pending[: os.write(self._stdin, self._pending)]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._pending.clear()
+            self._close_stdin()
+            self.source.resume()
+            return
+        if not self._pending:
+            self._loop.remove_writer(self._stdin)
+            if self._closing_input:
+                self._close_stdin()
+            self.source.resume()
+
+    def _close_stdin(self) -> None:
+        if self._stdin >= 0:
+            self._loop.remove_writer(self._stdin)
+            os.close(self._stdin)
+            self._stdin = -1
+
+    # Its end
+
+    def _reap(self) -> None:
+        self._loop.remove_reader(self._spawned.pidfd)
+        os.close(self._spawned.pidfd)
+        _, status = os.waitpid(self.pid, 0)
+        self._status = os.waitstatus_to_exitcode(status)
+        log.debug("Process exit: %s", describe(self._status), extra=extra(self.pairs))
+        if not self._group_lives():
+            self._watch.ended(self.pid)
+        if self._exited is not None and not self._exited.done():
+            self._exited.set_result(None)
+        self.on_exit()
+
+    def _group_lives(self) -> bool:
+        """Whether anyone is left in the group of a leader that was reaped.
+
+        Its number stays taken for as long as somebody is in it, so until this is False a signal cannot hit a stranger.
+        """
+        try:
+            os.killpg(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
+
+    def _is_gone(self) -> bool:
+        return self._status is not None and not self._group_lives()
+
+    async def wait_exit(self) -> int | None:
+        """Wait for the leader to exit; return its status, or None when not even KILL ended it."""
+        if self._status is None:
+            if self._exited is None:
+                self._exited = self._loop.create_future()
+            await asyncio.shield(self._exited)
+        return self._status
+
+    async def end(self) -> None:
+        """Lead the process group down the ladder, whose first step is that stdin closes; then let go of everything.
+
+        The caller has called `close_input`, or does so while this waits.
+        """
+        try:
+            for step in self._ladder:
+                if await self._gone_within(step.grace):
+                    return
+                self._signal(step.signal)
+            if not await self._gone_within(LAST_WAIT) and self._status is None:
+                log.error("%s did not terminate pid %d; it is left behind", step.signal.name, self.pid, extra=extra(self.pairs))
+        finally:
+            self._let_go()
+
+    def kill(self) -> None:
+        """Send KILL to the group at once: the bridge is told to hurry. `end` is still needed."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        self.signalled = number
+        log.debug("Sending %s to process group %d", number.name, self.pid, extra=extra(self.pairs))
+        try:
+            os.killpg(self.pid, number)
+        except (ProcessLookupError, PermissionError) as error:
+            log.debug("%s: %s", number.name, error, extra=extra(self.pairs))
+
+    async def _gone_within(self, seconds: float) -> bool:
+        deadline = self._loop.time() + seconds
+        if self._status is None:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self.wait_exit()
+            except TimeoutError:
+                return False
+        while not self._is_gone():
+            if self._loop.time() >= deadline:
+                return False
+            await asyncio.sleep(GROUP_POLL)
+        return True
+
+    def _let_go(self) -> None:
+        self._watch.ended(self.pid)
+        self._close_stdin()
+        self._close_stdout()
+        while self._stderr >= 0 and self._read_stderr():
+            pass
+        if self._stderr >= 0:
+            self._errors(b"")
+            self._close_stderr()
+        if self._status is None:
+            self._loop.remove_reader(self._spawned.pidfd)
+            os.close(self._spawned.pidfd)
+            if self._exited is not None and not self._exited.done():
+                self._exited.set_result(None)
+
+
+def describe(status: int) -> str:
+    """Say an exit status in words, as a close frame's reason has it: `exit 3`, `signal TERM`."""
+    if status >= 0:
+        return f"exit {status}"
+    try:
+        return f"signal {signal.Signals(-status).name.removeprefix('SIG')}"
+    except ValueError:
+        return f"signal {-status}"
+
+
+def _nothing() -> None:
+    """Nobody waits for the exit."""

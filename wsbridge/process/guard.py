@@ -1,0 +1,148 @@
+"""The guard: a small process that outlives a bridge killed with KILL, and ends the children that it left.
+
+A shell that reads a pipe: 0.7 MB and a millisecond to start. It is told of each process group as it begins and ends. If
+the guard itself dies it is started again and told of the groups that live.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Protocol
+
+from wsbridge.logs import logger
+from wsbridge.metrics import Metrics
+from wsbridge.process.ladder import Step
+
+SHELL = "/bin/sh"
+BACKLOG_LIMIT = 1024 * 1024
+"""Bytes. A guard that is so far behind has been stopped, and is replaced."""
+RESTART_PAUSE = 1.0
+"""Seconds before a guard that died is replaced, so that one that cannot live does not keep us busy."""
+
+log = logger("process")
+
+
+class Watch(Protocol):
+    """Is told of the process groups of our children."""
+
+    def begun(self, group: int) -> None: ...
+
+    def ended(self, group: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class NoGuard:
+    """`--no-guard`: children of a killed bridge are left to notice the end of their stdin."""
+
+    def begun(self, group: int) -> None:
+        """Nobody is told."""
+
+    def ended(self, group: int) -> None:
+        """Nobody is told."""
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class Guard:
+    """The guard process and our end of its pipe."""
+
+    def __init__(self, ladder: Sequence[Step], metrics: Metrics, *, loop: asyncio.AbstractEventLoop) -> None:
+        self._ladder = [word for step in ladder for word in (f"{step.grace:g}", step.signal.name.removeprefix("SIG"))]
+        self._metrics = metrics
+        self._loop = loop
+        self._groups: set[int] = set()
+        self._backlog = bytearray()
+        self._timer: asyncio.TimerHandle | None = None
+        self._pipe = self._pidfd = -1
+        self.pid = 0
+        self._start()
+
+    def begun(self, group: int) -> None:
+        self._groups.add(group)
+        self._tell(b"+ %d\n" % group)
+
+    def ended(self, group: int) -> None:
+        if group in self._groups:
+            self._groups.remove(group)
+            self._tell(b"- %d\n" % group)
+
+    def close(self) -> None:
+        """End the guard; it ends what is still left."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._stop()
+
+    def _start(self) -> None:
+        script = files("wsbridge.process").joinpath("guard.sh").read_text()
+        read, self._pipe = os.pipe2(os.O_CLOEXEC)
+        try:
+            self.pid = os.posix_spawn(
+                SHELL,
+                ["wsbridge-guard", "-c", script, "wsbridge-guard", *self._ladder],
+                {"PATH": "/usr/bin:/bin"},
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, read, 0),
+                    (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+                ],
+                setsid=True,
+                setsigmask=(),
+                setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
+            )
+        finally:
+            os.close(read)
+        os.set_blocking(self._pipe, False)
+        self._pidfd = os.pidfd_open(self.pid)
+        self._loop.add_reader(self._pidfd, self._died)
+        self._tell(b"".join(b"+ %d\n" % group for group in self._groups))
+
+    def _tell(self, words: bytes) -> None:
+        if self._pipe < 0:
+            return
+        if self._backlog:
+            self._backlog += words
+            if len(self._backlog) > BACKLOG_LIMIT:
+                os.kill(self.pid, signal.SIGKILL)
+            return
+        try:
+            written = os.write(self._pipe, words)
+        except BlockingIOError:
+            written = 0
+        except BrokenPipeError:
+            return
+        if written < len(words):
+            self._backlog += words[written:]
+            self._loop.add_writer(self._pipe, self._flush)
+
+    def _flush(self) -> None:
+        try:
+            del self._backlog[: os.write(self._pipe, self._backlog)]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            self._backlog.clear()
+        if not self._backlog:
+            self._loop.remove_writer(self._pipe)
+
+    def _died(self) -> None:
+        self._stop()
+        self._metrics.guard_restarts += 1
+        log.error("the guard (pid %d) has died and is started again", self.pid)
+        self._timer = self._loop.call_later(RESTART_PAUSE, self._start)
+
+    def _stop(self) -> None:
+        if self._pipe < 0:
+            return
+        self._loop.remove_reader(self._pidfd)
+        self._loop.remove_writer(self._pipe)
+        os.close(self._pipe)
+        os.close(self._pidfd)
+        self._pipe = self._pidfd = -1
+        self._backlog.clear()
+        os.waitpid(self.pid, 0 if not self._groups else os.WNOHANG)

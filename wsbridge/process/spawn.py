@@ -1,0 +1,158 @@
+"""Starting a child: posix_spawn, three pipes and a pidfd.
+
+posix_spawn takes half the time of subprocess.Popen (135 us beside 260), reports a failed exec, and needs nothing between
+us and the program. The child gets descriptors 0, 1 and 2 alone (all of ours are close-on-exec), its own session and
+process group, an empty signal mask, SIGPIPE and SIGXFSZ as a program expects them, and the soft limit of descriptors
+that the bridge was started with.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+import stat
+import tty
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from wsbridge.errors import ConfigurationError, ProgramError
+
+RESET_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)
+"""Python ignores these two; an ignored signal would stay ignored in the program."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """A process that runs, and our ends of its pipes. Whoever takes it closes them and reaps it."""
+
+    pid: int
+    pidfd: int
+    stdin: int
+    stdout: int
+    stderr: int
+
+
+class Spawner:
+    """Starts children. Make one early: it raises our own soft limit of descriptors to the hard one."""
+
+    def __init__(self) -> None:
+        self._soft, self._hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if self._soft != self._hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self._hard, self._hard))
+        self._home = os.open(".", os.O_PATH | os.O_CLOEXEC)
+
+    def spawn(self, argv: tuple[str, ...], environment: Mapping[str, str], *, pty: bool = False, cwd: str | None = None) -> Spawned:
+        """Start `argv[0]`, a path; stdin and stderr are pipes, stdout a pipe or a raw terminal. Raises ProgramError."""
+        with ExitStack() as undo:
+            try:
+                child_in, stdin = _pipe(undo)
+                stdout, child_out = _terminal(undo) if pty else _pipe(undo)
+                stderr, child_err = _pipe(undo)
+                with self._as_the_child_sees_it(cwd):
+                    pid = os.posix_spawn(
+                        argv[0],
+                        argv,
+                        environment,
+                        file_actions=[
+                            (os.POSIX_SPAWN_DUP2, child_in, 0),
+                            (os.POSIX_SPAWN_DUP2, child_out, 1),
+                            (os.POSIX_SPAWN_DUP2, child_err, 2),
+                        ],
+                        setsid=True,
+                        setsigmask=(),
+                        setsigdef=RESET_SIGNALS,
+                    )
+            except OSError as error:
+                raise ProgramError(_explain(argv[0], error)) from None
+            try:
+                pidfd = os.pidfd_open(pid)
+            except OSError as error:
+                os.killpg(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                raise ProgramError(_explain(argv[0], error)) from None
+            undo.pop_all()
+        for fd in (child_in, child_out, child_err):
+            os.close(fd)
+        for fd in (stdin, stdout, stderr):
+            os.set_blocking(fd, False)
+        return Spawned(pid, pidfd, stdin, stdout, stderr)
+
+    @contextmanager
+    def _as_the_child_sees_it(self, cwd: str | None) -> Iterator[None]:
+        """Take on the limit and the directory that the child inherits: posix_spawn has no arguments for them."""
+        limited = self._soft != self._hard
+        if cwd is not None:
+            os.chdir(cwd)
+        try:
+            if limited:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (self._soft, self._hard))
+            yield
+        finally:
+            if limited:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (self._hard, self._hard))
+            if cwd is not None:
+                os.fchdir(self._home)
+
+
+def find_program(word: str, path: str) -> str:
+    """Return the path of a command, looked for in `path` unless it holds a slash. Raises ConfigurationError.
+
+    A word with a slash is kept as typed. A hit through a relative directory of `path` is refused, as Go does.
+    """
+    if "/" in word:
+        if is_executable(word):
+            return word
+        raise ConfigurationError(f"unable to locate specified COMMAND '{word}': {why_not_executable(word)}")
+    for directory in path.split(os.pathsep) if word else ():
+        candidate = os.path.join(directory or ".", word)
+        if is_executable(candidate):
+            if not os.path.isabs(candidate):
+                raise ConfigurationError(f"COMMAND '{word}' was found in '{directory or '.'}' of PATH; write './{word}' to run it")
+            return candidate
+    raise ConfigurationError(f"unable to locate specified COMMAND '{word}' in OS path")
+
+
+def is_executable(path: str) -> bool:
+    """Whether a path is a file that we may execute."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode) and os.access(path, os.X_OK)
+    except (OSError, ValueError):
+        return False
+
+
+def why_not_executable(path: str) -> str:
+    """Say what keeps a path from being run, and what to do."""
+    if not os.path.exists(path):
+        return "no such file"
+    if os.path.isdir(path):
+        return "it is a directory; --dir serves the scripts in one"
+    return f"it is not executable; try: chmod +x {path}"
+
+
+def _pipe(undo: ExitStack) -> tuple[int, int]:
+    read, write = os.pipe2(os.O_CLOEXEC)
+    undo.callback(os.close, read)
+    undo.callback(os.close, write)
+    return read, write
+
+
+def _terminal(undo: ExitStack) -> tuple[int, int]:
+    """Open a terminal in raw mode, as it is: no echo, no LF made to CR LF. It becomes nobody's controlling terminal."""
+    ours, theirs = os.openpty()
+    undo.callback(os.close, ours)
+    undo.callback(os.close, theirs)
+    tty.setraw(theirs)
+    return ours, theirs
+
+
+def _explain(path: str, error: OSError) -> str:
+    hint = {
+        errno.ENOEXEC: "; does its first line lack #! and an interpreter?",
+        errno.ENOENT: "; is the interpreter of its #! line there?" if os.path.exists(path) else "",
+        errno.E2BIG: "; its arguments and environment are longer than the system takes",
+        errno.EMFILE: "; raise the limit of open files (ulimit -Hn)",
+    }.get(error.errno or 0, "")
+    return f"Could not launch process {path}: {(error.strerror or str(error)).lower()}{hint}"

@@ -1,0 +1,131 @@
+"""The environment of a child: CGI's variables (RFC 3875, section 4.1) as websocketd sets them.
+
+A child gets these and nothing else. Two things are left out on purpose: a `Proxy:` header, which would become the
+HTTP_PROXY that libraries obey (httpoxy), and headers with an underscore in their name, which would pass for those with
+a hyphen that a proxy in front has set.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from wsbridge.errors import Refused
+from wsbridge.rules.request import Request
+
+VARIABLE_LIMIT = 128 * 1024
+"""Bytes that Linux takes for one variable, name and NUL included (MAX_ARG_STRLEN: 32 pages)."""
+
+EMPTY = ("AUTH_TYPE", "CONTENT_LENGTH", "CONTENT_TYPE", "REMOTE_IDENT", "REMOTE_USER")
+"""What CGI names and a bridge does not know; present and empty, as in websocketd."""
+
+UNSENT = frozenset({"host", "proxy"})
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """Where a request leads: `name` is the part of the path that is the script, `info` what follows it."""
+
+    name: str
+    info: str
+
+
+def passed_on(names: Iterable[str], environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the bridge's own variables that its children get. HTTPS never: it is a statement about a request."""
+    passed = {name: _clean(environ.get(name, "")) for name in map(str.strip, names) if name and name != "HTTPS"}
+    return {name: value for name, value in passed.items() if value}
+
+
+def session_environment(
+    request: Request, script: Script, *, unique_id: str, remote_host: str, software: str, passed: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the variables of a session's child. Raises Refused (431) when one is longer than the system takes."""
+    environment = {"SERVER_SOFTWARE": software, **passed, **_request_variables(request, remote_host)}
+    environment |= dict.fromkeys(EMPTY, "")
+    environment |= {
+        "SCRIPT_NAME": _clean(script.name),
+        "PATH_INFO": _clean(script.info),
+        "PATH_TRANSLATED": _clean(request.path),
+        "UNIQUE_ID": unique_id,
+    }
+    environment |= _header_variables(request, cookie_joint=", ")
+    return _checked(environment)
+
+
+def cgi_environment(
+    request: Request, script: Script, *, filename: str, root: str, remote_host: str, software: str, passed: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the variables of a CGI script (RFC 3875, section 4.1). Raises Refused (431)."""
+    environment = {"SERVER_SOFTWARE": software, **passed, **_request_variables(request, remote_host)}
+    environment |= {"SCRIPT_NAME": _clean(script.name), "SCRIPT_FILENAME": filename, "PATH_INFO": _clean(script.info)}
+    if script.info:
+        environment["PATH_TRANSLATED"] = root + _clean(script.info)
+    environment |= _header_variables(request, cookie_joint="; ")
+    environment["HTTP_HOST"] = _clean(request.peer.host)
+    for variable in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        # RFC 3875 has these two without HTTP_, and only when there is a body.
+        if value := environment.pop(f"HTTP_{variable}", ""):
+            environment[variable] = value
+    environment.pop("HTTP_AUTHORIZATION", None)
+    return _checked(environment)
+
+
+def split_host(host: str, *, is_tls: bool) -> tuple[str, str]:
+    """Split a Host header into name and port, as Go's SplitHostPort does and so websocketd.
+
+    Without a port the default is taken; with too many colons neither is known; brackets go only when there is a port.
+    """
+    default = "443" if is_tls else "80"
+    if host.startswith("["):
+        name, bracket, rest = host[1:].partition("]")
+        if bracket and rest.startswith(":"):
+            return name, rest[1:]
+        return (host, default) if bracket and not rest else ("", "")
+    name, colon, port = host.partition(":")
+    if ":" in port:
+        return "", ""
+    return name, port if colon else default
+
+
+def _request_variables(request: Request, remote_host: str) -> dict[str, str]:
+    peer = request.peer
+    name, port = split_host(peer.host, is_tls=peer.is_tls)
+    variables = {
+        "REMOTE_ADDR": peer.address,
+        "REMOTE_HOST": remote_host,
+        "REMOTE_PORT": peer.port,
+        "SERVER_NAME": _clean(name),
+        "SERVER_PORT": _clean(port),
+        "SERVER_PROTOCOL": request.protocol,
+        "GATEWAY_INTERFACE": "CGI/1.1",
+        "REQUEST_METHOD": request.method,
+        "QUERY_STRING": _clean(request.query),
+        "REQUEST_URI": _clean(request.uri),
+    }
+    if peer.is_tls:
+        variables["HTTPS"] = "on"
+    return variables
+
+
+def _header_variables(request: Request, *, cookie_joint: str) -> dict[str, str]:
+    variables: dict[str, str] = {}
+    for name, value in request.headers:
+        lowered = name.lower()
+        if lowered in UNSENT or "_" in name:
+            continue
+        variable = "HTTP_" + name.upper().replace("-", "_")
+        joint = cookie_joint if lowered == "cookie" else ", "
+        variables[variable] = f"{variables[variable]}{joint}{_clean(value)}" if variable in variables else _clean(value)
+    return variables
+
+
+def _checked(environment: dict[str, str]) -> dict[str, str]:
+    for name, value in environment.items():
+        if len(name) + len(value) > VARIABLE_LIMIT // 4 and len(os.fsencode(f"{name}={value}")) >= VARIABLE_LIMIT:
+            raise Refused(431, f"{name} would be longer than {VARIABLE_LIMIT} bytes, the most that the system gives a program")
+    return environment
+
+
+def _clean(value: str) -> str:
+    return value.replace("\r", " ").replace("\n", " ").replace("\0", " ").strip()

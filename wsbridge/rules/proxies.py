@@ -1,0 +1,119 @@
+"""What a reverse proxy reports of its clients, believed only when the proxy is one that was named.
+
+`--trust-proxy=10.0.0.0/8,unix` names networks, and `unix` for whoever reaches the Unix socket. From anyone else the
+headers are what any client could send, and count for nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from wsbridge.errors import ConfigurationError
+from wsbridge.rules.request import Headers, Peer
+
+UNIX_PEER = "unix-socket"
+"""REMOTE_ADDR of a client on the Unix socket."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """The proxies whose word counts."""
+
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    unix: bool = False
+
+    def __contains__(self, address: str) -> bool:
+        if address == UNIX_PEER:
+            return self.unix
+        parsed = _address(address)
+        return parsed is not None and any(parsed in network for network in self.networks if network.version == parsed.version)
+
+
+def parse_trusted(value: str) -> Trusted:
+    """Read `--trust-proxy`: networks as CIDR or single addresses, and `unix`, separated by commas. Raises ConfigurationError."""
+    entries = [entry for entry in map(str.strip, value.split(",")) if entry]
+    try:
+        networks = tuple(ip_network(entry, strict=False) for entry in entries if entry != "unix")
+    except ValueError as error:
+        raise ConfigurationError(f"--trust-proxy: {error}; write networks such as 10.0.0.0/8, or unix") from None
+    return Trusted(networks, "unix" in entries)
+
+
+def seen_through(peer: Peer, headers: Headers, trusted: Trusted) -> Peer:
+    """Return the client that a trusted proxy reports, or the peer itself.
+
+    Of X-Forwarded-For the last address counts that is not a trusted proxy's: what stands before it, a client may have
+    written. Scheme and host are those that the nearest proxy reports (X-Forwarded-Proto, X-Forwarded-Host). The standard
+    Forwarded header (RFC 7239) is read when it is there, and then alone.
+    """
+    if peer.address not in trusted:
+        return peer
+    hops = _forwarded(headers)
+    if not hops:
+        hops = _x_forwarded(headers)
+    if not hops:
+        return peer
+    address, port = peer.address, peer.port
+    for hop in reversed(hops):
+        reported = _address(hop.address)
+        if reported is None:
+            break
+        address, port = str(reported), hop.port
+        if address not in trusted:
+            break
+    nearest = hops[-1]
+    is_tls = nearest.scheme in ("https", "wss") if nearest.scheme else peer.is_tls
+    return Peer(address, port, nearest.host or peer.host, is_tls)
+
+
+@dataclass(frozen=True, slots=True)
+class _Hop:
+    address: str = ""
+    port: str = ""
+    scheme: str = ""
+    host: str = ""
+
+
+def _values(headers: Headers, name: str) -> list[str]:
+    return [part.strip() for key, value in headers if key.lower() == name for part in value.split(",")]
+
+
+def _x_forwarded(headers: Headers) -> list[_Hop]:
+    scheme = (_values(headers, "x-forwarded-proto") or [""])[-1].lower()
+    host = (_values(headers, "x-forwarded-host") or [""])[-1]
+    addresses = _values(headers, "x-forwarded-for")
+    if not addresses and not scheme and not host:
+        return []
+    hops = [_Hop(*_split_port(address)) for address in addresses] or [_Hop()]
+    last = hops[-1]
+    return [*hops[:-1], _Hop(last.address, last.port, scheme, host)]
+
+
+def _forwarded(headers: Headers) -> list[_Hop]:
+    hops = []
+    for element in _values(headers, "forwarded"):
+        pairs = dict(_pair(part) for part in element.split(";") if "=" in part)
+        hops.append(_Hop(*_split_port(pairs.get("for", "")), pairs.get("proto", "").lower(), pairs.get("host", "")))
+    return hops
+
+
+def _pair(part: str) -> tuple[str, str]:
+    key, _, value = part.partition("=")
+    return key.strip().lower(), value.strip().strip('"')
+
+
+def _split_port(address: str) -> tuple[str, str]:
+    if address.startswith("["):
+        name, _, rest = address[1:].partition("]")
+        return name, rest.removeprefix(":")
+    name, colon, port = address.partition(":")
+    return (name, port) if colon and ":" not in port else (address, "")
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        parsed = ip_address(text)
+    except ValueError:
+        return None
+    return parsed.ipv4_mapped or parsed if isinstance(parsed, IPv6Address) else parsed

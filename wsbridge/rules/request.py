@@ -1,0 +1,78 @@
+"""A request as the rules see it: plain values, whatever library read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import quote, unquote_to_bytes
+
+from wsbridge.errors import Refused
+
+Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who asks, and how: over a trusted proxy these are what the proxy reports."""
+
+    address: str
+    port: str
+    host: str
+    """The Host header, or what a trusted proxy says it was."""
+    is_tls: bool
+
+    @property
+    def url_scheme(self) -> str:
+        return "https" if self.is_tls else "http"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Method, target and headers of a request. Text that was not UTF-8 is held with surrogate escapes."""
+
+    method: str
+    path: str
+    """Decoded."""
+    query: str
+    """As sent, undecoded."""
+    uri: str
+    """Path and query as sent, with percent signs for what a URL may not hold."""
+    protocol: str
+    headers: Headers
+    peer: Peer
+
+    def header(self, name: str) -> str | None:
+        """Return a header's value, several joined with `, `; None when it was not sent."""
+        values = [value for key, value in self.headers if key.lower() == name]
+        return ", ".join(values) if values else None
+
+    @property
+    def url(self) -> str:
+        """The whole URL, for the log."""
+        return f"{self.peer.url_scheme}://{self.peer.host}{self.uri}"
+
+
+def split_target(target: str) -> tuple[str, str, str]:
+    """Split a request target; return the decoded path, the raw query and the URI. Raises Refused (400) for a NUL in the path.
+
+    An absolute target (`GET http://host/path`) loses scheme and host; the Host header then was that host (RFC 9112, 3.2.2).
+    """
+    if not target.startswith("/"):
+        _, found, rest = target.partition("://")
+        slash = rest.find("/") if found else -1
+        target = rest[slash:] if slash >= 0 else "/" + (f"?{rest.partition('?')[2]}" if "?" in rest else "")
+    raw_path, mark, query = target.partition("?")
+    path = unquote_to_bytes(raw_path.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+    if "\0" in path:
+        raise Refused(400, "the path holds a NUL")
+    return path, query, encode_path(raw_path) + mark + query
+
+
+def encode_path(path: str) -> str:
+    """Return a path with percent signs for what a URL may not hold; what is encoded stays so."""
+    return quote(path.encode("utf-8", "surrogateescape"), safe="/%:@!$&'()*+,;=~-._[]")
+
+
+def has_token(values: Iterable[str], token: str) -> bool:
+    """Whether one of several comma-separated header values holds a token, in any case."""
+    return any(part.strip().lower() == token for value in values for part in value.split(","))

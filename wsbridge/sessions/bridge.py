@@ -1,0 +1,184 @@
+"""The bridge's session: one client, one child, joined in both directions.
+
+While both live, batches go straight from one to the other and this object is not on their way. It decides what happens
+when one of them ends:
+
+    the client leaves             stdin closes, then the ladder; what the program still prints is read and dropped
+    the program ends              all that it printed is delivered, then a close frame says how it ended
+    the program breaks framing    a close frame at once, then the ladder
+    the program asks to close     its code and reason at once, then the ladder
+    the bridge shuts down         1001 at once, then the ladder
+
+Whatever comes first decides; the rest is the end of what has been decided.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Protocol
+
+from wsbridge.closecodes import GOING_AWAY, INTERNAL_ERROR, NORMAL, TOO_BIG
+from wsbridge.flow import Batch, End, Joint, Sink, Source
+from wsbridge.logs import ACCESS, Pairs, extra, logger
+from wsbridge.process.child import Child, describe
+from wsbridge.sessions.registry import Registry
+
+SHUTTING_DOWN = End(GOING_AWAY, "server is shutting down")
+FAULTS = (TOO_BIG, INTERNAL_ERROR)
+"""Close codes that come from a broken framing, or from a program that says so itself: worth a line in the log."""
+
+log = logger("session")
+
+
+class Client(Sink, Source, Protocol):
+    """The session's view of a connected client. `end` sends a close frame and closes; both are safe after it has gone."""
+
+    source: Source
+    received: int
+    """Messages that came from the client."""
+    sent: int
+    """Messages that went to it."""
+
+    def close(self) -> None:
+        """Close the connection without another word."""
+
+
+class Bridge:
+    """One session. `start` joins both sides; `done` is called once, when nothing is left of it."""
+
+    __slots__ = ("_begun", "_client", "_discarded", "_drain", "_drain_seconds", "_loop", "_pairs", "_registry", "child")
+
+    def __init__(
+        self,
+        client: Client,
+        child: Child,
+        *,
+        registry: Registry,
+        pairs: Pairs,
+        drain_seconds: float,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._client = client
+        self.child = child
+        self._registry = registry
+        self._pairs = pairs
+        self._drain_seconds = drain_seconds
+        self._loop = loop
+        self._begun = False
+        self._discarded = 0
+        self._drain: asyncio.TimerHandle | None = None
+
+    def start(self) -> Sink:
+        """Let the child speak to the client; return the sink for what the client says."""
+        client, child = self._client, self.child
+        client.source = child
+        child.source = client
+        child.on_exit = self._child_exited
+        self._registry.add(self)
+        child.start(Joint(client.write, self._output_ended))
+        return Joint(child.write, self._client_left)
+
+    def hung_up(self) -> None:
+        """The client has gone, and what it said before may still be read: the ladder begins, stdin closes after that."""
+        self._discard_output()
+        self._begin(self._leave)
+
+    def shut_down(self) -> None:
+        """The bridge shuts down."""
+        self._begin(partial(self._close_first, SHUTTING_DOWN))
+
+    def hurry(self) -> None:
+        """The bridge must end now."""
+        self.shut_down()
+        self.child.kill()
+        self._client.close()
+
+    # What may come first
+
+    def _client_left(self, reason: End) -> None:
+        self._discard_output()
+        self.child.close_input(reason)
+        self._begin(self._leave)
+
+    def _output_ended(self, reason: End) -> None:
+        if reason.code == NORMAL and not reason.reason and not self.child.output_open:
+            self._begin(self._deliver_end)
+            return
+        if reason.code == TOO_BIG:
+            self._registry.metrics.messages_too_long += 1
+        if reason.code in FAULTS and not self._begun:
+            log.error("%s", reason.reason, extra=extra(self._pairs))
+        self._begin(partial(self._close_first, reason))
+
+    def _child_exited(self) -> None:
+        if self.child.output_open and not self._begun:
+            self._drain = self._loop.call_later(self._drain_seconds, self._drained)
+
+    def _drained(self) -> None:
+        if self.child.reading:
+            log.debug("stdout is still held open by a process of the group", extra=extra(self._pairs))
+            self._begin(self._deliver_end)
+        elif not self._begun:
+            # The client is slow: what the child printed before it exited is still on its way.
+            self._drain = self._loop.call_later(self._drain_seconds, self._drained)
+
+    # What is done about it
+
+    def _begin(self, how: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if self._begun:
+            return
+        self._begun = True
+        if self._drain is not None:
+            self._drain.cancel()
+        self._registry.run(self._finish(how), f"end of session {self._pairs.get('id', '')}")
+
+    async def _finish(self, how: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await how()
+        finally:
+            self._account()
+            self._registry.give_slot()
+            self._registry.remove(self)
+
+    async def _leave(self) -> None:
+        await self.child.end()
+        self._client.close()
+
+    async def _deliver_end(self) -> None:
+        child = self.child
+        child.close_input(End(NORMAL))
+        ending = asyncio.ensure_future(child.end())
+        status = await child.wait_exit()
+        # A child that had closed its stdout and was ended by our own ladder has not failed.
+        has_failed = status and status != -(child.signalled or 0)
+        self._client.end(End(INTERNAL_ERROR, describe(status or 0)) if has_failed else End(NORMAL))
+        await ending
+
+    async def _close_first(self, reason: End) -> None:
+        self._client.end(reason)
+        self._discard_output()
+        self.child.close_input(reason)
+        await self.child.end()
+
+    def _discard_output(self) -> None:
+        self.child.redirect(Joint(self._discard, lambda _: None))
+        self.child.resume()
+
+    def _discard(self, batch: Batch) -> None:
+        self._discarded += len(batch.messages)
+
+    def _account(self) -> None:
+        client, child, metrics = self._client, self.child, self._registry.metrics
+        metrics.messages_in += client.received
+        metrics.messages_out += client.sent
+        metrics.discarded_in += child.discarded
+        metrics.discarded_out += self._discarded
+        metrics.killed += child.signalled is not None and child.signalled.name == "SIGKILL"
+        counts = [f"{client.received} in", f"{client.sent} out"]
+        if child.discarded:
+            counts.append(f"{child.discarded} in discarded")
+        if self._discarded:
+            counts.append(f"{self._discarded} out discarded")
+        log.log(ACCESS, "DISCONNECT", extra=extra({**self._pairs, "pid": str(child.pid), "messages": ", ".join(counts)}))

@@ -1,0 +1,100 @@
+"""What each part is told: one small frozen object a part, each value in its final form.
+
+Nothing here reads a command line or a file; floor 7 makes these objects and server.py hands them out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from wsbridge.rules.origins import Rules
+from wsbridge.rules.proxies import Trusted
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramSettings:
+    """What is run for each session, and how it is spoken to."""
+
+    argv: tuple[str, ...] = ()
+    """The command line, its first word resolved; empty with `--dir`."""
+    directory: str | None = None
+    """`--dir`: scripts by path."""
+    framing: str = "lines"
+    max_message_bytes: int = 16 * 1024 * 1024
+    close_ms: int = 0
+    drain_ms: int = 2000
+    pty: bool = False
+    pass_stderr: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """How a connected client is dealt with."""
+
+    max_frame_bytes: int = 1024 * 1024
+    ping_ms: int = 25_000
+    send_timeout: float = 60.0
+    send_buffer_bytes: int = 256 * 1024
+    compress: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GateSettings:
+    """Who may come in, and what a session is told of whoever did."""
+
+    origins: Rules = field(default_factory=Rules)
+    max_forks: int = 1024
+    busy_close: bool = False
+    subprotocols: tuple[str, ...] = ()
+    trusted: Trusted = field(default_factory=Trusted)
+    reverse_lookup: bool = False
+    software: str = "wsbridge"
+    passed: dict[str, str] = field(default_factory=dict)
+    headers: tuple[tuple[str, str], ...] = ()
+    """On every answer."""
+    headers_ws: tuple[tuple[str, str], ...] = ()
+    headers_http: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """What is served beside the WebSocket."""
+
+    static_directory: str | None = None
+    cgi_directory: str | None = None
+    console: bool = False
+    close_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """Files in PEM form, read once at the start."""
+
+    certificate: str
+    key: str
+    client_ca: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListenSettings:
+    """Where the server is reached. An empty host is every address; port 0 takes a free one."""
+
+    hosts: tuple[str, ...] = ("",)
+    port: int | None = 80
+    """None: no TCP listener."""
+    unix_path: str | None = None
+    tls: TlsSettings | None = None
+    redirect_port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Everything, for the one who builds the parts."""
+
+    program: ProgramSettings = field(default_factory=ProgramSettings)
+    client: ClientSettings = field(default_factory=ClientSettings)
+    gate: GateSettings = field(default_factory=GateSettings)
+    http: HttpSettings = field(default_factory=HttpSettings)
+    listen: ListenSettings = field(default_factory=ListenSettings)
+    guard: bool = True
+    once: bool = False

@@ -1,0 +1,228 @@
+"""What a request leads to, in this order: the WebSocket, a CGI script, a static file, the console, 404."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+
+from wsbridge.errors import Refused
+from wsbridge.logs import ACCESS, ERROR, Pairs, extra, logger
+from wsbridge.metrics import Metrics
+from wsbridge.rules.environ import session_environment
+from wsbridge.rules.paths import clean
+from wsbridge.rules.proxies import UNIX_PEER, seen_through
+from wsbridge.rules.request import Peer, Request, encode_path, split_target
+from wsbridge.sessions.registry import Registry
+from wsbridge.settings import GateSettings
+from wsbridge.web.cgi import CgiScripts
+from wsbridge.web.connection import Connection
+from wsbridge.web.console import Console
+from wsbridge.web.gate import Admission, Busy, Gate, is_upgrade
+from wsbridge.web.static import StaticFiles
+from wsbridge.web.upgrade import Taken, Upgrader
+
+LOOKUP_SECONDS = 2.0
+"""How long `--reverselookup` holds up a session; without an answer the address is the name."""
+REDIRECTS_INSIDE = 3
+"""How often a CGI script may hand on to another path of ours."""
+
+http_log = logger("http")
+session_log = logger("session")
+
+
+class App:
+    """Answers requests. `gate` and `upgrader` are None where nothing is served over WebSockets."""
+
+    def __init__(
+        self,
+        *,
+        settings: GateSettings,
+        registry: Registry,
+        metrics: Metrics,
+        gate: Gate | None,
+        upgrader: Upgrader | None,
+        cgi: CgiScripts | None,
+        static: StaticFiles | None,
+        console: Console | None,
+        command: str,
+    ) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._metrics = metrics
+        self._gate = gate
+        self._upgrader = upgrader
+        self._cgi = cgi
+        self._static = static
+        self._console = console
+        self._command = command
+        self._headers_plain = settings.headers + settings.headers_http
+        self.on_session: Callable[[object], None] = lambda _: None
+        """Called with each session that begins."""
+
+    async def __call__(self, raw: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request of aiohttp's."""
+        self._metrics.requests += 1
+        try:
+            request = self._read(raw)
+        except Refused as refused:
+            return self._refuse(refused, raw.path_qs, upgrading=False)
+        upgrading = self._gate is not None and is_upgrade(request)
+        try:
+            if (cleaned := clean(request.path)) != request.path:
+                return self._redirect(cleaned, request)
+            if upgrading:
+                return await self._open(raw, request)
+            return await self._serve(raw, request)
+        except Refused as refused:
+            return self._refuse(refused, request.url, upgrading=upgrading)
+
+    def error_page(self, status: int, detail: str) -> web.Response:
+        """Return the page of a request that could not even be read."""
+        self._metrics.refused[status] += 1
+        return self._page(status, detail, self._settings.headers)
+
+    # WebSocket
+
+    async def _open(self, raw: web.BaseRequest, request: Request) -> web.StreamResponse:
+        assert self._gate is not None
+        assert self._upgrader is not None
+        connection: Any = raw.protocol
+        pairs: Pairs = {
+            "url": request.url,
+            "id": self._registry.new_id(time.time_ns()),
+            "remote": request.peer.address,
+            "command": self._command,
+            "origin": request.header("origin") or "file:",
+        }
+        try:
+            admission = self._gate.admit(request)
+        except Busy as busy:
+            session_log.error("all sessions are taken (--maxforks)", extra=extra(pairs))
+            self._upgrader.turn_away(connection, request, str(busy), pairs)
+            return Taken()
+        except Refused as refused:
+            self._log_refusal(refused, pairs)
+            raise
+        pairs["command"] = admission.argv[0]
+        await self._begin(connection, request, admission, pairs)
+        return Taken()
+
+    async def _begin(self, connection: Connection, request: Request, admission: Admission, pairs: Pairs) -> None:
+        assert self._upgrader is not None
+        try:
+            remote_host = await self._remote_host(request.peer)
+            if self._settings.reverse_lookup:
+                pairs["remote"] = remote_host
+            if connection.transport is None or connection.transport.is_closing():
+                raise Refused(400, "the client has gone")
+            environment = session_environment(
+                request,
+                admission.script,
+                unique_id=pairs["id"],
+                remote_host=remote_host,
+                software=self._settings.software,
+                passed=self._settings.passed,
+            )
+        except BaseException:
+            self._registry.give_slot()
+            raise
+        session = self._upgrader.begin(connection, request, admission, environment, pairs)
+        if session is not None:
+            self.on_session(session)
+
+    async def _remote_host(self, peer: Peer) -> str:
+        if not self._settings.reverse_lookup or peer.address == UNIX_PEER:
+            return peer.address
+        try:
+            async with asyncio.timeout(LOOKUP_SECONDS):
+                name, _ = await asyncio.get_running_loop().getnameinfo((peer.address, 0), socket.NI_NAMEREQD)
+            return name
+        except (TimeoutError, OSError):
+            return peer.address
+
+    def _log_refusal(self, refused: Refused, pairs: Pairs) -> None:
+        if refused.status == 429:
+            http_log.log(ERROR, "%s", refused, extra=extra({"url": pairs["url"]}))
+        elif refused.status == 404:
+            session_log.log(ACCESS, "NOT FOUND: script not found", extra=extra(pairs))
+        else:
+            session_log.log(ACCESS, "Unable to upgrade (%d): %s", refused.status, refused, extra=extra(pairs))
+
+    # Plain HTTP
+
+    async def _serve(self, raw: web.BaseRequest, request: Request) -> web.StreamResponse:
+        pairs = {"url": request.url}
+        for _ in range(REDIRECTS_INSIDE):
+            if self._cgi is None or (script := self._cgi.find(request.path)) is None:
+                break
+            http_log.log(ACCESS, "CGI", extra=extra({**pairs, "cgiscript": script.file}))
+            answer = await self._cgi.run(raw, request, script, self._headers_plain)
+            if isinstance(answer, web.StreamResponse):
+                return answer
+            request = answer
+        else:
+            raise Refused(500, "a CGI script redirects for ever")
+        forbidden = self._cgi.is_script if self._cgi is not None else None
+        if self._static is not None and (page := self._static.find(request, forbidden)) is not None:
+            http_log.log(ACCESS, "STATIC", extra=extra(pairs))
+            return self._dressed(page)
+        if self._console is not None:
+            http_log.log(ACCESS, "DEVCONSOLE", extra=extra(pairs))
+            return self._dressed(self._console.page())
+        http_log.log(ACCESS, "NOT FOUND", extra=extra(pairs))
+        raise Refused(404, "404 page not found")
+
+    def _redirect(self, cleaned: str, request: Request) -> web.Response:
+        location = encode_path(cleaned.replace("%", "%25")) + ("?" + request.query if request.query else "")
+        return self._page(301, "", (*self._settings.headers, ("Location", location)))
+
+    # Answers
+
+    def _refuse(self, refused: Refused, url: str, *, upgrading: bool) -> web.Response:
+        self._metrics.refused[refused.status] += 1
+        headers = self._settings.headers if upgrading else self._headers_plain
+        response = self._page(refused.status, refused.detail, (*headers, *refused.headers.items()))
+        if upgrading:
+            response.force_close()
+        return response
+
+    @staticmethod
+    def _page(status: int, detail: str, headers: tuple[tuple[str, str], ...]) -> web.Response:
+        phrase = HTTPStatus(status).phrase
+        text = f"{status} {phrase}\n" + (f"{detail}\n" if detail and not detail.startswith(str(status)) else "")
+        response = web.Response(status=status, text=text)
+        for name, value in headers:
+            response.headers.add(name, value)
+        return response
+
+    def _dressed(self, response: web.StreamResponse) -> web.StreamResponse:
+        for name, value in self._headers_plain:
+            response.headers.add(name, value)
+        return response
+
+    def _read(self, raw: web.BaseRequest) -> Request:
+        """Translate aiohttp's request. Raises Refused (400)."""
+        headers = tuple(raw.headers.items())
+        peer = seen_through(_peer(raw), headers, self._settings.trusted)
+        target = raw.raw_path
+        path, query, uri = split_target(target)
+        if "://" in target[: len(target) - len(uri)]:
+            peer = Peer(peer.address, peer.port, target.partition("://")[2].partition("/")[0], peer.is_tls)
+        version = raw.version
+        return Request(raw.method, path, query, uri, f"HTTP/{version.major}.{version.minor}", headers, peer)
+
+
+def _peer(raw: web.BaseRequest) -> Peer:
+    transport = raw.transport
+    name = transport.get_extra_info("peername") if transport is not None else None
+    is_tls = transport is not None and transport.get_extra_info("sslcontext") is not None
+    host = raw.headers.get("Host", "")
+    if isinstance(name, tuple):
+        return Peer(str(name[0]).removeprefix("::ffff:"), str(name[1]), host, is_tls)
+    return Peer(UNIX_PEER, "", host, is_tls)

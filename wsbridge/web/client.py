@@ -1,0 +1,267 @@
+"""A connected WebSocket client: the protocol of its transport from the upgrade on, a source and a sink in one.
+
+aiohttp has read the request and is out of the way: what the transport receives goes straight to our frame reader, and
+batches go straight to the transport. A client that does not take what it is sent holds up its source; one that takes
+nothing for `send_timeout` seconds is given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from wsbridge.closecodes import ABNORMAL, TOO_BIG
+from wsbridge.flow import STILL, Batch, End, Sink, Source
+from wsbridge.logs import Pairs, extra, logger
+from wsbridge.metrics import Metrics
+from wsbridge.rules.heartbeat import Beat, Heartbeat
+from wsbridge.settings import ClientSettings
+from wsbridge.web.hangup import Hangups
+from wsbridge.wire import frames
+from wsbridge.wire.deflate import Deflate
+from wsbridge.wire.frames import Event, FrameReader, Ping, Violation
+
+CLOSE_WAIT = 2.0
+"""Seconds for the client to answer our close frame and for the last bytes to leave; then the connection is cut."""
+FOR_EVER = 365 * 86400.0
+"""`--send-timeout=0`: seconds after which even the most patient look again."""
+PING = frames.ping()
+
+log = logger("websocket")
+
+
+class Client(asyncio.Protocol):
+    """One client, from the 101 to the end of its connection.
+
+    Its sink gets batches and then one `end`: the client's close code, 1006 when it just went. Join it with `join`.
+    """
+
+    __slots__ = (
+        "_close_sent",
+        "_deflate",
+        "_feed",
+        "_hangups",
+        "_heartbeat",
+        "_heartbeat_timer",
+        "_left",
+        "_loop",
+        "_metrics",
+        "_on_hangup",
+        "_pairs",
+        "_paused",
+        "_sink",
+        "_stuck_timer",
+        "_timeout",
+        "_transport",
+        "received",
+        "sent",
+        "source",
+    )
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        *,
+        settings: ClientSettings,
+        mask: frames.Mask,
+        deflate: Deflate | None,
+        hangups: Hangups,
+        metrics: Metrics,
+        pairs: Pairs,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._transport: asyncio.Transport | None = transport
+        self._feed = FrameReader(limit=settings.max_frame_bytes, mask=mask, deflate=deflate).feed
+        self._deflate = deflate
+        self._timeout = settings.send_timeout
+        self._hangups = hangups
+        self._metrics = metrics
+        self._pairs = pairs
+        self._loop = loop
+        self._sink: Sink | None = None
+        self._on_hangup: Callable[[], None] = self.close
+        self.source: Source = STILL
+        self.received = self.sent = 0
+        self._paused = self._close_sent = self._left = False
+        self._stuck_timer: asyncio.TimerHandle | None = None
+        self._heartbeat_timer: asyncio.TimerHandle | None = None
+        self._heartbeat: Heartbeat | None = None
+        transport.set_write_buffer_limits(high=settings.send_buffer_bytes)
+        if settings.ping_ms > 0:
+            self._heartbeat = Heartbeat(settings.ping_ms / 1000, loop.time())
+            self._beat()
+
+    def join(self, sink: Sink, on_hangup: Callable[[], None]) -> None:
+        """Say who takes what the client says, and who is told when it went while it was held up."""
+        self._sink = sink
+        self._on_hangup = on_hangup
+
+    # From the client
+
+    def data_received(self, data: bytes) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.heard = self._loop.time()
+        for event in self._feed(data):
+            if type(event) is Batch:
+                self.received += len(event.messages)
+                if self._sink is not None:
+                    self._sink.write(event)
+            else:
+                self._take(event)
+
+    def eof_received(self) -> bool:
+        """A half-closed connection is a client that has gone: the transport closes."""
+        self._leave(End(ABNORMAL))
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._unwatch()
+        self._transport = None
+        for timer in (self._heartbeat_timer, self._stuck_timer):
+            if timer is not None:
+                timer.cancel()
+        self._leave(End(ABNORMAL, str(error or "")))
+        # What the program has yet to say to nobody must not wait for room.
+        self.source.resume()
+        self.source = STILL
+
+    def pause(self) -> None:
+        if not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+            if self._heartbeat is not None:
+                self._heartbeat.rest()
+            self._hangups.watch(self._fileno(), self._hung_up)
+
+    def resume(self) -> None:
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._unwatch()
+            if self._heartbeat is not None:
+                self._heartbeat.wake(self._loop.time())
+            self._transport.resume_reading()
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Ping(payload):
+                self._send(frames.pong(payload))
+            case Violation(code, reason):
+                log.debug("close %d: %s", code, reason, extra=extra(self._pairs))
+                if code == TOO_BIG:
+                    self._metrics.messages_too_long += 1
+                else:
+                    self._metrics.protocol_errors += 1
+                self._send_close(End(code, reason))
+                self._leave(End(code, reason))
+            case End():
+                # The same code goes back at once, without the reason (RFC 6455, section 5.5.1).
+                answers_ours = self._close_sent
+                self._send_close(End(event.code))
+                self._leave(event)
+                if answers_ours:
+                    self._close_transport()
+
+    def _leave(self, reason: End) -> None:
+        if not self._left:
+            self._left = True
+            if self._sink is not None:
+                self._sink.end(reason)
+
+    def _hung_up(self) -> None:
+        self._unwatch()
+        self._on_hangup()
+
+    def _unwatch(self) -> None:
+        if self._transport is not None:
+            self._hangups.unwatch(self._fileno())
+
+    def _fileno(self) -> int:
+        sock: Any = self._transport.get_extra_info("socket") if self._transport is not None else None
+        return int(sock.fileno())
+
+    # To the client
+
+    def write(self, batch: Batch) -> None:
+        if self._transport is not None and not self._close_sent:
+            self.sent += len(batch.messages)
+            self._transport.write(frames.encode(batch, self._deflate))
+
+    def end(self, reason: End) -> None:
+        """Send a close frame after all that was written, and close when the client has answered it or is too slow."""
+        if self._transport is None:
+            return
+        if self._left:
+            self._close_transport()
+            return
+        self._send_close(reason)
+        self._watch_stuck(self._close_patience())
+
+    def close(self) -> None:
+        """Close without another word; what was written before still leaves, if it does so in time."""
+        if self._transport is not None:
+            self._close_transport()
+
+    def pause_writing(self) -> None:
+        self.source.pause()
+        self._watch_stuck(self._timeout)
+
+    def resume_writing(self) -> None:
+        if self._stuck_timer is not None and not self._close_sent:
+            self._stuck_timer.cancel()
+            self._stuck_timer = None
+        self.source.resume()
+
+    def _send(self, data: bytes) -> None:
+        if self._transport is not None and not self._close_sent:
+            self._transport.write(data)
+
+    def _send_close(self, reason: End) -> None:
+        self._send(frames.close(reason))
+        self._close_sent = True
+
+    def _close_transport(self) -> None:
+        assert self._transport is not None
+        self._unwatch()
+        self._transport.close()
+        self._watch_stuck(self._close_patience())
+
+    def _close_patience(self) -> float:
+        """How long nothing may move on a connection that closes: with bytes left to send, as long as at any other time."""
+        assert self._transport is not None
+        return self._timeout or FOR_EVER if self._transport.get_write_buffer_size() else CLOSE_WAIT
+
+    def _watch_stuck(self, patience: float) -> None:
+        if self._stuck_timer is not None:
+            self._stuck_timer.cancel()
+        if self._transport is not None and patience > 0:
+            waiting = self._transport.get_write_buffer_size()
+            self._stuck_timer = self._loop.call_later(patience, self._check_stuck, patience, waiting)
+
+    def _check_stuck(self, patience: float, waiting_before: int) -> None:
+        """Give up a client that took nothing of what was waiting; one that is slow, but takes, has its time again."""
+        if self._transport is None:
+            return
+        waiting = self._transport.get_write_buffer_size()
+        if waiting < waiting_before:
+            self._watch_stuck(patience if waiting else CLOSE_WAIT)
+            return
+        if waiting:
+            self._metrics.clients_timed_out += 1
+            log.info("client took nothing for %g s and is cut off", patience, extra=extra(self._pairs))
+        self._transport.abort()
+
+    # The heartbeat
+
+    def _beat(self) -> None:
+        assert self._heartbeat is not None
+        due, again = self._heartbeat.beat(self._loop.time())
+        if due is Beat.GONE:
+            self._metrics.clients_timed_out += 1
+            log.info("client said nothing for two pings and is given up", extra=extra(self._pairs))
+            if self._transport is not None:
+                self._transport.abort()
+            return
+        if due is Beat.PING:
+            self._send(PING)
+        self._heartbeat_timer = self._loop.call_at(again, self._beat)

@@ -1,0 +1,121 @@
+"""Who may have a session: the checks before the upgrade, in websocketd's order.
+
+    429 no slot   404 no such script   405 not GET   400 version   403 origin   400 key   500 not executable   431 too long
+
+None of the refusals starts a process. With `--busy=close` the missing slot is left to the upgrade to tell.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from dataclasses import dataclass
+
+from wsbridge.errors import Refused
+from wsbridge.process.spawn import is_executable, why_not_executable
+from wsbridge.rules.environ import Script
+from wsbridge.rules.origins import Rules
+from wsbridge.rules.paths import Look, find_script
+from wsbridge.rules.request import Request, has_token
+from wsbridge.sessions.registry import Registry
+
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A request that may have a session: what to run for it, and what the handshake needs."""
+
+    argv: tuple[str, ...]
+    script: Script
+    accept: str
+    """The value of Sec-WebSocket-Accept."""
+    subprotocol: str | None
+
+
+class Busy(Exception):
+    """There is no slot, and the client is to learn it from a close code."""
+
+
+class Gate:
+    """Admits requests. What is admitted holds a slot, which whoever serves it gives back."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        origins: Rules,
+        subprotocols: tuple[str, ...],
+        argv: tuple[str, ...],
+        scripts: tuple[str, Look] | None,
+        busy_close: bool,
+    ) -> None:
+        self._registry = registry
+        self._origins = origins
+        self._subprotocols = subprotocols
+        self._argv = argv
+        self._scripts = scripts
+        self._busy_close = busy_close
+
+    def admit(self, request: Request) -> Admission:
+        """Return what is to be served, with its slot taken. Raises Refused and Busy."""
+        if not self._registry.take_slot():
+            if self._busy_close:
+                accept, _ = self._handshake(request)
+                raise Busy(accept)
+            raise Refused(429, "all sessions are taken (--maxforks); try again later")
+        try:
+            argv, script = self._find(request)
+            accept, subprotocol = self._handshake(request)
+            if self._scripts is not None and not is_executable(argv[0]):
+                raise Refused(500, f"{script.name} cannot be run: {why_not_executable(argv[0]).partition(';')[0]}")
+            return Admission(argv, script, accept, subprotocol)
+        except BaseException:
+            self._registry.give_slot()
+            raise
+
+    def _find(self, request: Request) -> tuple[tuple[str, ...], Script]:
+        if self._scripts is None:
+            return self._argv, Script("/", request.path)
+        root, look = self._scripts
+        target = find_script(request.path, look)
+        if target is None:
+            raise Refused(404, "no such script")
+        return (f"{root}/{target.file}",), target.script
+
+    def _handshake(self, request: Request) -> tuple[str, str | None]:
+        if request.method != "GET":
+            raise Refused(405, "a WebSocket is opened with GET", headers={"Allow": "GET"})
+        version = {"Sec-WebSocket-Version": "13"}
+        if not has_token([request.header("sec-websocket-version") or ""], "13"):
+            raise Refused(400, "Sec-WebSocket-Version must be 13", headers=version)
+        if refusal := self._origins.refusal(request.header("origin"), request.peer):
+            raise Refused(403, refusal, headers=version)
+        key = request.header("sec-websocket-key") or ""
+        if not _is_key(key):
+            raise Refused(400, "Sec-WebSocket-Key must be 16 bytes in base64", headers=version)
+        return accept_value(key), self._choose(request.header("sec-websocket-protocol"))
+
+    def _choose(self, offered: str | None) -> str | None:
+        """Choose the first subprotocol of the client's list that is ours; none is no reason to refuse (RFC 6455, 4.2.2)."""
+        names = [name.strip() for name in (offered or "").split(",")]
+        return next((name for name in names if name in self._subprotocols), None)
+
+
+def accept_value(key: str) -> str:
+    """Return the proof that the server read the key (RFC 6455, section 4.2.2)."""
+    return base64.b64encode(hashlib.sha1(key.strip().encode() + GUID, usedforsecurity=False).digest()).decode()
+
+
+def is_upgrade(request: Request) -> bool:
+    """Whether a request asks for a WebSocket; everything else is plain HTTP."""
+    upgrade = request.header("upgrade")
+    return upgrade is not None and upgrade.lower() == "websocket" and has_token([request.header("connection") or ""], "upgrade")
+
+
+def _is_key(key: str) -> bool:
+    try:
+        return len(base64.b64decode(key.strip(), validate=True)) == 16
+    except (binascii.Error, ValueError):
+        return False

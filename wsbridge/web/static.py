@@ -1,0 +1,120 @@
+"""Files of a directory: `--staticdir`.
+
+A path is walked by the rules, opened, and only then asked where it really is: what is served is the very file that was
+proved to be inside, whatever happens to the names meanwhile. aiohttp sends it, with ranges and conditions.
+"""
+
+from __future__ import annotations
+
+import html
+import mimetypes
+import os
+import posixpath
+import stat
+from collections.abc import Callable
+from urllib.parse import quote
+
+from aiohttp import web
+
+from wsbridge.errors import Refused
+from wsbridge.rules.request import Request, encode_path
+
+INDEX = "index.html"
+
+
+class StaticFiles:
+    """Serves what lies below one directory; itself it may be a link, links out of it are not followed."""
+
+    def __init__(self, root: str) -> None:
+        self._root = os.path.realpath(root)
+
+    def find(self, request: Request, forbidden: Callable[[str], bool] | None) -> web.StreamResponse | None:
+        """Return the answer to a request, or None when there is no such file. `forbidden` names files never to be served."""
+        path = request.path
+        if path.endswith("/" + INDEX):
+            return _moved("./", request)
+        fd = self._open(path)
+        if fd is None:
+            return None
+        try:
+            real = os.readlink(f"/proc/self/fd/{fd}")
+            if stat.S_ISDIR(os.fstat(fd).st_mode):
+                if not path.endswith("/"):
+                    return _moved(encode_path(posixpath.basename(path)) + "/", request)
+                index = self._open(path + INDEX)
+                if index is None:
+                    return _listing(path, fd)
+                os.close(fd)
+                fd, real = index, os.readlink(f"/proc/self/fd/{index}")
+            elif path.endswith("/"):
+                return _moved("../" + encode_path(posixpath.basename(path[:-1])), request)
+            if forbidden is not None and forbidden(real):
+                return None
+            served, fd = fd, -1
+            return OpenFile(served, real)
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def _open(self, path: str) -> int | None:
+        """Open a file or directory below the root, or None."""
+        name = path.strip("/")
+        try:
+            fd = os.open(os.path.join(self._root, name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except PermissionError:
+            raise Refused(403, "403 Forbidden") from None
+        except (OSError, ValueError):
+            return None
+        real = os.readlink(f"/proc/self/fd/{fd}")
+        mode = os.fstat(fd).st_mode
+        inside = real == self._root or real.startswith(self._root.rstrip("/") + "/")
+        if not inside or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            os.close(fd)
+            return None
+        return fd
+
+
+class OpenFile(web.FileResponse):
+    """A file that is open already: named through its descriptor, so that no other can take its place."""
+
+    def __init__(self, fd: int, name: str) -> None:
+        kind, encoding = mimetypes.guess_type(name)
+        headers = {"Content-Type": _with_charset(kind or "application/octet-stream")}
+        if encoding:
+            headers["Content-Encoding"] = encoding
+        super().__init__(f"/proc/self/fd/{fd}", headers=headers)
+        self._fd = fd
+
+    async def prepare(self, request: web.BaseRequest) -> object:  # type: ignore[override]
+        try:
+            return await super().prepare(request)
+        finally:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+
+
+def _with_charset(kind: str) -> str:
+    return f"{kind}; charset=utf-8" if kind.startswith("text/") or kind == "application/javascript" else kind
+
+
+def _moved(location: str, request: Request) -> web.Response:
+    return web.Response(status=301, headers={"Location": location + ("?" + request.query if request.query else "")})
+
+
+def _listing(path: str, fd: int) -> web.Response:
+    """List a directory: sorted, hidden files too, as Go's file server does."""
+    with os.scandir(fd) as entries:
+        names = sorted(entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "") for entry in entries)
+    rows = "".join(f'<a href="{quote("./" + name, errors="surrogateescape")}">{_shown(name)}</a>\n' for name in names)
+    title = f"Files in {_shown(path)}"
+    page = (
+        '<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{title}</title><style>:root{{color-scheme:light dark;font-family:system-ui}}</style>\n"
+        f"<h1>{title}</h1>\n<pre>\n{rows}</pre>\n"
+    )
+    return web.Response(text=page, content_type="text/html")
+
+
+def _shown(name: str) -> str:
+    return html.escape(name.encode("utf-8", "replace").decode())

@@ -1,0 +1,177 @@
+"""From a request to a session: the 101, the client, the child, and the two joined.
+
+The 101 is written by hand, so that every header of it is ours, and so is the answer to an offer of compression. What
+fails after it is told by a close code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from aiohttp import web
+
+from wsbridge.closecodes import INTERNAL_ERROR, TRY_LATER
+from wsbridge.errors import ProgramError
+from wsbridge.flow import End
+from wsbridge.framing import make_framing
+from wsbridge.framing.envelope import Decoder as Envelope
+from wsbridge.logs import ACCESS, ERROR, Pairs, extra, logger
+from wsbridge.metrics import Metrics
+from wsbridge.process.child import Child
+from wsbridge.process.guard import Watch
+from wsbridge.process.ladder import make_ladder
+from wsbridge.process.spawn import Spawner
+from wsbridge.process.stderr import Lines, nowhere
+from wsbridge.rules.request import Request
+from wsbridge.sessions.bridge import Bridge
+from wsbridge.sessions.registry import Registry
+from wsbridge.settings import ClientSettings, ProgramSettings
+from wsbridge.web.client import Client
+from wsbridge.web.connection import MASK, Connection
+from wsbridge.web.gate import Admission
+from wsbridge.web.hangup import Hangups
+from wsbridge.wire.deflate import Deflate, Parameters, negotiate
+
+BUSY = End(TRY_LATER, "all sessions are taken; try again later")
+FRAMED_BY_HAND = frozenset({"sec-websocket-protocol"})
+
+log = logger("session")
+stderr_log = logger("stderr")
+
+
+class Taken(web.Response):
+    """What aiohttp is given as the answer to a request whose connection it no longer has: nothing is sent."""
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return None
+
+
+class Upgrader:
+    """Begins sessions."""
+
+    def __init__(
+        self,
+        *,
+        program: ProgramSettings,
+        client: ClientSettings,
+        headers: tuple[tuple[str, str], ...],
+        registry: Registry,
+        spawner: Spawner,
+        watch: Watch,
+        hangups: Hangups,
+        metrics: Metrics,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._program = program
+        self._client = client
+        self._headers = headers
+        self._registry = registry
+        self._spawner = spawner
+        self._watch = watch
+        self._hangups = hangups
+        self._metrics = metrics
+        self._loop = loop
+        self._ladder = make_ladder(program.close_ms)
+
+    def begin(
+        self, connection: Connection, request: Request, admission: Admission, environment: dict[str, str], pairs: Pairs
+    ) -> Bridge | None:
+        """Answer 101 and begin the session; None when the program cannot be started. The slot is the session's from here."""
+        client = self._accept(connection, request, admission.accept, admission.subprotocol, pairs)
+        log.log(ACCESS, "CONNECT", extra=extra(pairs))
+        try:
+            child = self._launch(admission, environment, pairs)
+        except ProgramError as error:
+            self._metrics.launch_failures += 1
+            self._registry.give_slot()
+            log.error("%s", error, extra=extra(pairs))
+            client.end(End(INTERNAL_ERROR, "could not launch process"))
+            connection.take_over(client)
+            log.log(ACCESS, "DISCONNECT", extra=extra(pairs))
+            return None
+        session = Bridge(client, child, registry=self._registry, pairs=pairs, drain_seconds=self._program.drain_ms / 1000, loop=self._loop)
+        client.join(session.start(), session.hung_up)
+        child.open(_details(request, pairs, admission.subprotocol))
+        self._metrics.sessions += 1
+        connection.take_over(client)
+        return session
+
+    def turn_away(self, connection: Connection, request: Request, accept: str, pairs: Pairs) -> None:
+        """Answer 101 and close with 1013, so that a browser can see why."""
+        self._metrics.refused[TRY_LATER] += 1
+        client = self._accept(connection, request, accept, None, pairs)
+        client.end(BUSY)
+        connection.take_over(client)
+
+    def _accept(self, connection: Connection, request: Request, accept: str, subprotocol: str | None, pairs: Pairs) -> Client:
+        transport = connection.transport
+        assert transport is not None
+        agreed = negotiate(request.header("sec-websocket-extensions") or "") if self._client.compress else None
+        transport.write(self._head(accept, subprotocol, agreed))
+        return Client(
+            transport,
+            settings=self._client,
+            mask=MASK,
+            deflate=Deflate(agreed) if agreed else None,
+            hangups=self._hangups,
+            metrics=self._metrics,
+            pairs=pairs,
+            loop=self._loop,
+        )
+
+    def _head(self, accept: str, subprotocol: str | None, agreed: Parameters | None) -> bytes:
+        headers = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept), *self._headers]
+        if subprotocol is not None and not any(name.lower() in FRAMED_BY_HAND for name, _ in self._headers):
+            headers.append(("Sec-WebSocket-Protocol", subprotocol))
+        if agreed is not None:
+            headers.append(("Sec-WebSocket-Extensions", agreed.header()))
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        return f"HTTP/1.1 101 Switching Protocols\r\n{lines}\r\n".encode("utf-8", "surrogateescape")
+
+    def _launch(self, admission: Admission, environment: dict[str, str], pairs: Pairs) -> Child:
+        program = self._program
+        decoder, encoder = make_framing(program.framing, limit=program.max_message_bytes)
+        error_decoder = None
+        if program.pass_stderr:
+            decoder = Envelope("stdout", limit=program.max_message_bytes)
+            error_decoder = Envelope("stderr", limit=program.max_message_bytes)
+        spawned = self._spawner.spawn(admission.argv, environment, pty=program.pty)
+        pairs["pid"] = str(spawned.pid)
+        return Child(
+            spawned,
+            decoder=decoder,
+            encoder=encoder,
+            errors=Lines(_stderr_logger(pairs)) if stderr_log.isEnabledFor(ERROR) else nowhere,
+            error_decoder=error_decoder,
+            ladder=self._ladder,
+            watch=self._watch,
+            pairs=pairs,
+            loop=self._loop,
+        )
+
+
+def _stderr_logger(pairs: Pairs) -> Callable[[str], None]:
+    words = extra(pairs)
+
+    def say(line: str) -> None:
+        stderr_log.error("%s", line, extra=words)
+
+    return say
+
+
+def _details(request: Request, pairs: Pairs, subprotocol: str | None) -> dict[str, object]:
+    """What a program with the framing json is told of its client."""
+    peer = request.peer
+    return {
+        "id": pairs["id"],
+        "url": request.url,
+        "path": request.path.encode("utf-8", "replace").decode(),
+        "query": request.query.encode("utf-8", "replace").decode(),
+        "remote": {"address": peer.address, "port": peer.port},
+        "headers": [[name, value.encode("utf-8", "replace").decode()] for name, value in request.headers],
+        "subprotocol": subprotocol,
+    }
