@@ -48,12 +48,16 @@ class ListenError(WsbridgeError):
 
 
 class Refused(WsbridgeError):
-    """A request that is answered with `status` before anything is started for it."""
+    """A request that is answered with `status` before anything is started for it.
 
-    def __init__(self, status: int, detail: str, *, headers: dict[str, str] | None = None) -> None:
+    `detail` is for people; `body` takes the place of the usual one.
+    """
+
+    def __init__(self, status: int, detail: str, *, headers: dict[str, str] | None = None, body: str | None = None) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
+        self.body = body
         self.headers = headers or {}
 
 

@@ -150,6 +150,9 @@ class Bridging:
                 watch=watch,
                 metrics=metrics,
             )
+        static = None
+        if http.static_directory:
+            static = StaticFiles(http.static_directory, cgi_directory=http.cgi_directory, script_directory=program.directory)
         return App(
             settings=gate_settings,
             registry=registry,
@@ -157,7 +160,7 @@ class Bridging:
             gate=gate,
             upgrader=upgrader,
             cgi=cgi,
-            static=StaticFiles(http.static_directory) if http.static_directory else None,
+            static=static,
             console=Console() if http.console else None,
             command=program.argv[0] if program.argv else "",
         )
@@ -201,6 +204,8 @@ class Bridging:
                 yield f"Starting WebSocket server   : ws{secure}://{address}/"
             if http.console and not address.startswith("/"):
                 yield f"Developer console           : http{secure}://{address}/"
+            if listen.redirect_port is not None and not address.startswith("/"):
+                yield f"Starting redirect server    : http://{address.rpartition(':')[0]}:{listen.redirect_port}/"
 
 
 def use_fast_transports(loop: asyncio.AbstractEventLoop) -> bool:

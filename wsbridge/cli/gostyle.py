@@ -43,6 +43,10 @@ def to_click(words: Sequence[str], takes_value: Mapping[str, bool]) -> list[str]
     return [*flags, "--", *rest]
 
 
+class Unsigned(int):
+    """Marks a flag that takes no sign."""
+
+
 def parse_bool(text: str) -> bool:
     """Read a boolean as Go does. Raises ValueError."""
     if text in TRUE:
@@ -59,4 +63,14 @@ def parse_int(text: str) -> int:
     digits = text.lstrip("+-")
     if re.match(r"0_?[0-7]", digits):
         text = text.replace("0", "0o", 1)
-    return int(text, 0)
+    number = int(text, 0)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError("value out of range")
+    return number
+
+
+def parse_unsigned(text: str) -> int:
+    """Read an integer without a sign. Raises ValueError."""
+    if text[:1] in ("+", "-"):
+        raise ValueError("write a whole number without a sign")
+    return parse_int(text)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wsbridge.cli.gostyle import Unsigned
+
 PREFIX = "WSBRIDGE_"
 MEGABYTE = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One flag. `kind` is bool, int, float or str; `metavar` stands for the value in the help."""
+    """One flag. `kind` is bool, int, Unsigned, float or str; `metavar` stands for the value in the help."""
 
     name: str
     kind: type
@@ -54,7 +56,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("passstderr", bool, "send stderr too: each line as JSON that names its stream"),
         Option("pty", bool, "give the program a terminal as stdout, so that it does not hold back its lines"),
         Option("passenv", str, "variables of ours that programs get, separated by commas", "PATH,LD_LIBRARY_PATH", "NAMES"),
-        Option("closems", int, "milliseconds more for each step of ending a program: stdin closed, INT, TERM, KILL", 0, "MS"),
+        Option("closems", Unsigned, "milliseconds more for each step of ending a program: stdin closed, INT, TERM, KILL", 0, "MS"),
         Option("drainms", int, "milliseconds to wait, after a program exits, for others that hold its stdout open", 2000, "MS"),
         Option("no-guard", bool, "without the small process that ends the programs of a wsbridge that was killed"),
     ),

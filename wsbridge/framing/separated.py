@@ -62,7 +62,7 @@ class Decoder:
     def _enforce_limit(self, messages: list[bytes]) -> None:
         limit = self._limit
         for index, message in enumerate(messages):
-            if len(message) > limit + self._strip_cr:
+            if len(message) - (self._strip_cr and message[-1:] == b"\r") > limit:
                 before = self._batch(messages[:index], has_cr=True) if index else []
                 raise MessageTooLong(limit, before=before)
         if len(self._rest) > limit + self._strip_cr:

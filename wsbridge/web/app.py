@@ -168,15 +168,14 @@ class App:
             request = answer
         else:
             raise Refused(500, "a CGI script redirects for ever")
-        forbidden = self._cgi.is_script if self._cgi is not None else None
-        if self._static is not None and (page := self._static.find(request, forbidden)) is not None:
+        if self._static is not None and (page := self._static.find(request)) is not None:
             http_log.log(ACCESS, "STATIC", extra=extra(pairs))
             return self._dressed(page)
         if self._console is not None:
             http_log.log(ACCESS, "DEVCONSOLE", extra=extra(pairs))
             return self._dressed(self._console.page())
         http_log.log(ACCESS, "NOT FOUND", extra=extra(pairs))
-        raise Refused(404, "404 page not found")
+        raise Refused(404, "nothing is served here", body="404 page not found\n")
 
     def _redirect(self, cleaned: str, request: Request) -> web.Response:
         location = encode_path(cleaned.replace("%", "%25")) + ("?" + request.query if request.query else "")
@@ -187,16 +186,16 @@ class App:
     def _refuse(self, refused: Refused, url: str, *, upgrading: bool) -> web.Response:
         self._metrics.refused[refused.status] += 1
         headers = self._settings.headers if upgrading else self._headers_plain
-        response = self._page(refused.status, refused.detail, (*headers, *refused.headers.items()))
+        response = self._page(refused.status, refused.detail, (*headers, *refused.headers.items()), body=refused.body)
         if upgrading:
             response.force_close()
         return response
 
     @staticmethod
-    def _page(status: int, detail: str, headers: tuple[tuple[str, str], ...]) -> web.Response:
-        phrase = HTTPStatus(status).phrase
-        text = f"{status} {phrase}\n" + (f"{detail}\n" if detail and not detail.startswith(str(status)) else "")
-        response = web.Response(status=status, text=text)
+    def _page(status: int, detail: str, headers: tuple[tuple[str, str], ...], *, body: str | None = None) -> web.Response:
+        if body is None:
+            body = f"{status} {HTTPStatus(status).phrase}\n" + (f"{detail}\n" if detail else "")
+        response = web.Response(status=status, text=body)
         for name, value in headers:
             response.headers.add(name, value)
         return response

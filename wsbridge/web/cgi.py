@@ -76,16 +76,12 @@ class CgiScripts:
         target = find_script(path, self._look)
         return Found(os.path.realpath(os.path.join(self._root, target.file)), target.script) if target else None
 
-    def is_script(self, real: str) -> bool:
-        """Whether a file lies in the directory of scripts: its source is nobody's business."""
-        return real.startswith(self._root.rstrip("/") + "/")
-
     async def run(
         self, raw: web.BaseRequest, request: Request, found: Found, headers: tuple[tuple[str, str], ...]
     ) -> web.StreamResponse | Request:
         """Run a script and stream its answer; a request instead when the script hands on to another path. Raises Refused."""
         if not self._registry.take_slot():
-            raise Refused(429, "all processes are taken (--maxforks); try again later")
+            raise Refused(429, "all processes are taken (--maxforks)", body="429 Too Many Requests\n")
         try:
             run = self._start(raw, request, found)
         except BaseException:

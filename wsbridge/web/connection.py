@@ -23,6 +23,8 @@ from wsbridge.wire.frames import Mask
 
 HEAD_SECONDS = 10.0
 HEAD_BYTES = 1024 * 1024
+FOR_EVER = 365 * 86400.0
+"""Seconds: an idle connection is not cut. With 0, aiohttp would cut it at once."""
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES = 15, 15, 9
 """Seconds and probes after which a peer that vanished is noticed: about 150 s, as with Go's server."""
 
@@ -58,14 +60,18 @@ class Connection(RequestHandler):
             self._heads_seen = self._request_count
             self._head_bytes = 0
         if self._current_request is None and not self._messages:
-            self._head_bytes += len(data)
             if self._head_timer is None:
                 self._await_head()
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES:
+                # The end of the head may be in here, and all that is too much be a body.
+                end = data.find(b"\r\n\r\n")
+                if end < 0 or self._head_bytes - len(data) + end > HEAD_BYTES:
+                    self._refuse_head()
+                    return
         super().data_received(data)
         if self._request_count != self._heads_seen:
             self._head_has_come()
-        elif self._head_bytes > HEAD_BYTES:
-            self._refuse_head()
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -132,7 +138,7 @@ class Server(web.Server):
             max_headers=1024,
             lingering_time=1.0,
             auto_decompress=False,
-            keepalive_timeout=0,
+            keepalive_timeout=FOR_EVER,
             tcp_keepalive=False,
         )
 

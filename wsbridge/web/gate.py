@@ -64,7 +64,7 @@ class Gate:
             if self._busy_close:
                 accept, _ = self._handshake(request)
                 raise Busy(accept)
-            raise Refused(429, "all sessions are taken (--maxforks); try again later")
+            raise Refused(429, "all sessions are taken (--maxforks)", body="429 Too Many Requests\n")
         try:
             argv, script = self._find(request)
             accept, subprotocol = self._handshake(request)
@@ -81,7 +81,7 @@ class Gate:
         root, look = self._scripts
         target = find_script(request.path, look)
         if target is None:
-            raise Refused(404, "no such script")
+            raise Refused(404, "no such script", body="404 Not Found\n")
         return (f"{root}/{target.file}",), target.script
 
     def _handshake(self, request: Request) -> tuple[str, str | None]:

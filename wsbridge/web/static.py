@@ -11,7 +11,6 @@ import mimetypes
 import os
 import posixpath
 import stat
-from collections.abc import Callable
 from urllib.parse import quote
 
 from aiohttp import web
@@ -23,13 +22,19 @@ INDEX = "index.html"
 
 
 class StaticFiles:
-    """Serves what lies below one directory; itself it may be a link, links out of it are not followed."""
+    """Serves what lies below one directory; itself it may be a link, links out of it are not followed.
 
-    def __init__(self, root: str) -> None:
+    The source of a program is never served, however the directories lie: not what is in `cgi_directory`, and not what is
+    executable in `script_directory`, where pages may lie beside the scripts that they connect to.
+    """
+
+    def __init__(self, root: str, *, cgi_directory: str | None = None, script_directory: str | None = None) -> None:
         self._root = os.path.realpath(root)
+        self._cgi = os.path.realpath(cgi_directory) if cgi_directory else None
+        self._scripts = os.path.realpath(script_directory) if script_directory else None
 
-    def find(self, request: Request, forbidden: Callable[[str], bool] | None) -> web.StreamResponse | None:
-        """Return the answer to a request, or None when there is no such file. `forbidden` names files never to be served."""
+    def find(self, request: Request) -> web.StreamResponse | None:
+        """Return the answer to a request, or None when there is no such file."""
         path = request.path
         if path.endswith("/" + INDEX):
             return _moved("./", request)
@@ -48,13 +53,19 @@ class StaticFiles:
                 fd, real = index, os.readlink(f"/proc/self/fd/{index}")
             elif path.endswith("/"):
                 return _moved("../" + encode_path(posixpath.basename(path[:-1])), request)
-            if forbidden is not None and forbidden(real):
+            if self._is_program(real, fd):
                 return None
             served, fd = fd, -1
             return OpenFile(served, real)
         finally:
             if fd >= 0:
                 os.close(fd)
+
+    def _is_program(self, real: str, fd: int) -> bool:
+        if self._cgi is not None and _is_below(real, self._cgi):
+            return True
+        executable = os.fstat(fd).st_mode & (stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+        return bool(executable) and self._scripts is not None and _is_below(real, self._scripts)
 
     def _open(self, path: str) -> int | None:
         """Open a file or directory below the root, or None."""
@@ -67,8 +78,7 @@ class StaticFiles:
             return None
         real = os.readlink(f"/proc/self/fd/{fd}")
         mode = os.fstat(fd).st_mode
-        inside = real == self._root or real.startswith(self._root.rstrip("/") + "/")
-        if not inside or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        if not _is_below(real, self._root) or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             os.close(fd)
             return None
         return fd
@@ -92,6 +102,10 @@ class OpenFile(web.FileResponse):
             if self._fd >= 0:
                 os.close(self._fd)
                 self._fd = -1
+
+
+def _is_below(path: str, root: str) -> bool:
+    return path == root or path.startswith(root.rstrip("/") + "/")
 
 
 def _with_charset(kind: str) -> str:

@@ -25,6 +25,8 @@ CONTROL = 0x08
 SHORT = Struct(">BBH")
 LONG = Struct(">BBQ")
 CODE = Struct(">H")
+SHORT_LENGTH = 125
+"""Bytes of payload whose length fits into the second byte of a head."""
 
 Mask = Callable[[bytes, bytearray], None]
 """XOR a payload in place with a mask of four bytes."""
@@ -128,10 +130,11 @@ class FrameReader:
     two calls is at most one unfinished frame and the fragments of one message.
     """
 
-    __slots__ = ("_deflate", "_done", "_kept", "_limit", "_mask", "_need", "_opcode", "_partial", "_squeezed")
+    __slots__ = ("_deflate", "_done", "_kept", "_limit", "_mask", "_need", "_opcode", "_partial", "_short", "_squeezed")
 
     def __init__(self, *, limit: int, mask: Mask = unmask, deflate: Deflate | None = None) -> None:
         self._limit = limit
+        self._short = min(limit or SHORT_LENGTH, SHORT_LENGTH)
         self._mask = mask
         self._deflate = deflate
         self._kept = bytearray()
@@ -180,12 +183,12 @@ class FrameReader:
         if first not in _WHOLE or self._partial is not None:
             return position
         run: list[bytearray] = []
-        mask = self._mask
+        mask, longest = self._mask, self._short
         available = len(data)
         while position <= available - 6 and data[position] == first:
             start = position + 6
             end = start + data[position + 1] - MASKED
-            if not start <= end <= available or end - start > 125:
+            if not start <= end <= available or end - start > longest:
                 break
             payload = bytearray(data[start:end])
             mask(data[start - 4 : start], payload)
