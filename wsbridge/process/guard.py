@@ -1,6 +1,6 @@
 """The guard: a small process that outlives a bridge killed with KILL, and ends the children that it left.
 
-A shell that reads a pipe: 0.7 MB and a millisecond to start. It is told of each process group as it begins and ends. If
+A shell that reads a pipe: 0.1 MB of its own and a millisecond to start. It is told of each process group as it begins and ends. If
 the guard itself dies it is started again and told of the groups that live.
 """
 
@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Sequence
-from importlib.resources import files
+from pathlib import Path
 from typing import Protocol
 
 from wsbridge.logs import logger
@@ -18,6 +18,7 @@ from wsbridge.metrics import Metrics
 from wsbridge.process.ladder import Step
 
 SHELL = "/bin/sh"
+SCRIPT = str(Path(__file__).with_name("guard.sh"))
 BACKLOG_LIMIT = 1024 * 1024
 """Bytes. A guard that is so far behind has been stopped, and is replaced."""
 RESTART_PAUSE = 1.0
@@ -79,12 +80,11 @@ class Guard:
         self._stop()
 
     def _start(self) -> None:
-        script = files("wsbridge.process").joinpath("guard.sh").read_text()
         read, self._pipe = os.pipe2(os.O_CLOEXEC)
         try:
             self.pid = os.posix_spawn(
                 SHELL,
-                ["wsbridge-guard", "-c", script, "wsbridge-guard", *self._ladder],
+                ["wsbridge-guard", SCRIPT, *self._ladder],
                 {"PATH": "/usr/bin:/bin"},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, read, 0),

@@ -1,0 +1,111 @@
+"""README names everything that a user can set or see."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from wsbridge import closecodes
+from wsbridge.cli.options import OPTIONS, Option
+from wsbridge.framing import FRAMINGS
+from wsbridge.logs import LEVELS
+from wsbridge.metrics import Metrics
+from wsbridge.process.ladder import make_ladder
+from wsbridge.rules.environ import EMPTY
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md"]
+
+
+def section(title: str) -> str:
+    """Return the text of a section, up to the next heading of its level or a higher one."""
+    found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{1,3}} |\Z)", README, re.MULTILINE | re.DOTALL)
+    assert found, title
+    return found[2]
+
+
+@pytest.mark.parametrize("option", [option.name for option in OPTIONS])
+def test_every_flag_is_documented(option: str) -> None:
+    """Each flag stands in README's reference of flags."""
+    assert re.search(rf"`--{option}[=`]", section("Flags"))
+
+
+@pytest.mark.parametrize("option", [option for option in OPTIONS if option.default and option.kind is int], ids=lambda option: option.name)
+def test_defaults_of_flags_are_documented(option: Option) -> None:
+    """The default of a number is the one that README gives."""
+    row = next(line for line in section("Flags").splitlines() if f"`--{option.name}=" in line)
+    kibi = {262144: "256 KiB", 1024 * 1024: "1 MiB", 16 * 1024 * 1024: "16 MiB"}
+    assert row.split("|")[-2].strip() == kibi.get(option.default, str(option.default))
+
+
+def test_variables_are_documented() -> None:
+    """README says how a flag becomes a variable, with an example of each part of the rule."""
+    assert "`WSBRIDGE_PORT`" in README
+    assert "`WSBRIDGE_SEND_TIMEOUT`" in README
+    assert {option.variable for option in OPTIONS} >= {"WSBRIDGE_PORT", "WSBRIDGE_SEND_TIMEOUT"}
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_every_framing_is_documented(framing: str) -> None:
+    """Each framing has its row."""
+    assert f"| `{framing}` |" in section("Framings")
+
+
+def test_every_close_code_is_documented() -> None:
+    """Each close code that is sent, or stands for none, has its row."""
+    codes = {value for name, value in vars(closecodes).items() if name.isupper() and value >= 1000}
+    documented = {int(code) for code in re.findall(r"^\| (\d{4}) \|", section("How a session ends"), re.MULTILINE)}
+    assert codes - {closecodes.NO_CODE} == documented
+
+
+@pytest.mark.parametrize("status", [0, 1, 2, 3, "N"])
+def test_every_exit_status_is_documented(status: object) -> None:
+    """Each exit status has its row."""
+    assert f"| {status} |" in section("Flags")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_log_level_is_documented(level: str) -> None:
+    """Each log level is named."""
+    assert f"`{level}`" in section("Flags")
+
+
+@pytest.mark.parametrize("name", [item.name for item in fields(Metrics)])
+def test_every_count_is_documented(name: str) -> None:
+    """Each count that is logged at exit is explained."""
+    assert f"`{name}" in section("The log")
+
+
+@pytest.mark.parametrize("variable", EMPTY)
+def test_empty_variables_are_documented(variable: str) -> None:
+    """The variables that are present and empty are named."""
+    assert f"`{variable}`" in section("The environment of a program")
+
+
+def test_the_ladder_is_documented() -> None:
+    """README gives the steps of the ladder with their times."""
+    for step in make_ladder(0):
+        assert f"{round(step.grace * 1000)} ms" in section("The ladder")
+        assert step.signal.name.removeprefix("SIG") in section("The ladder")
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "scripts").iterdir() if path.is_file() and "." not in path.name))
+def test_every_script_is_documented(script: str) -> None:
+    """Each script is named."""
+    assert f"scripts/{script}" in README
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """A link to a file of the repository, or to a heading, leads there."""
+    text = page.read_text()
+    headings = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("#"):
+            assert target[1:] in headings, target
+        elif "://" not in target:
+            assert (page.parent / target.partition("#")[0]).exists(), target
