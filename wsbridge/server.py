@@ -24,7 +24,7 @@ from wsbridge.errors import ListenError
 from wsbridge.logs import INFO, logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.guard import Guard, NoGuard, Watch
-from wsbridge.process.ladder import make_ladder
+from wsbridge.process.ladder import LAST_WAIT, make_ladder
 from wsbridge.process.spawn import Spawner
 from wsbridge.rules.paths import looker
 from wsbridge.rules.request import encode_path, split_target
@@ -94,16 +94,19 @@ class Bridging:
         self._stop.set()
 
     async def _end(self, factory: Server) -> None:
+        patience = sum(step.grace for step in make_ladder(self._settings.program.close_ms)) + LAST_WAIT + LINGER
         async with asyncio.TaskGroup() as tasks:
-            hurrying = tasks.create_task(self._hurry_when_told(), name="hurry")
+            hurrying = tasks.create_task(self._hurry_when_told(patience), name="hurry")
             await self._registry.drain()
             hurrying.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0 if self._hurry.is_set() else LINGER):
                 await factory.shutdown(LINGER)
 
-    async def _hurry_when_told(self) -> None:
-        await self._hurry.wait()
+    async def _hurry_when_told(self, patience: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._hurry.wait()
         self._registry.hurry()
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> Watch:

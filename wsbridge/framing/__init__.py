@@ -12,7 +12,8 @@ A decoder is fed bytes as they come and returns what they complete. It is pure: 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 from wsbridge.errors import ProgramError
@@ -59,27 +60,31 @@ class Plain:
 FRAMINGS = ("lines", "chunks", "nul", "prefixed", "json")
 
 
-def make_framing(name: str, *, limit: int) -> tuple[Decoder, Encoder]:
-    """Return a fresh decoder and an encoder; `limit` is the longest message from the program in bytes, 0 for any."""
+def make_framing(name: str, *, limit: int) -> tuple[Callable[[], Decoder], Encoder]:
+    """Return what makes a decoder for each session, and the encoder for all: encoders keep no state.
+
+    `limit` is the longest message from the program in bytes, 0 for any.
+    """
+    # Imported here: only JSON needs msgspec, and the modules need this one.
     match name:
         case "lines":
             from wsbridge.framing import separated
 
-            return separated.Decoder(b"\n", limit=limit, strip_cr=True), separated.Encoder(b"\n")
+            return partial(separated.Decoder, b"\n", limit=limit, strip_cr=True), separated.Encoder(b"\n")
         case "nul":
             from wsbridge.framing import separated
 
-            return separated.Decoder(b"\0", limit=limit), separated.Encoder(b"\0")
+            return partial(separated.Decoder, b"\0", limit=limit), separated.Encoder(b"\0")
         case "chunks":
             from wsbridge.framing import chunks
 
-            return chunks.Decoder(), chunks.Encoder()
+            return chunks.Decoder, chunks.Encoder()
         case "prefixed":
             from wsbridge.framing import prefixed
 
-            return prefixed.Decoder(limit=limit), prefixed.Encoder()
+            return partial(prefixed.Decoder, limit=limit), prefixed.Encoder()
         case "json":
             from wsbridge.framing import records
 
-            return records.Decoder(limit=limit), records.Encoder()
+            return partial(records.Decoder, limit=limit), records.Encoder()
     raise ProgramError(f"no framing is called {name!r}")

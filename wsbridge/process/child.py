@@ -181,8 +181,11 @@ class Child:
         try:
             items = decoder.feed(data) if data else decoder.eof()
         except ProgramError as error:
-            self._push(error.before)
-            self._push([End(error.code, error.reason)])
+            # What follows a fault has no meaning any more, and must not be kept until it gets one.
+            self._decoder = DEAF
+            if self._error_decoder is not None:
+                self._error_decoder = DEAF
+            self._push([*error.before, End(error.code, error.reason)])
         else:
             self._push(items)
 
@@ -364,6 +367,19 @@ class Child:
             os.close(self._spawned.pidfd)
             if self._exited is not None and not self._exited.done():
                 self._exited.set_result(None)
+
+
+class Deaf:
+    """A decoder that hears nothing."""
+
+    def feed(self, data: bytes) -> Sequence[Batch | End]:
+        return ()
+
+    def eof(self) -> Sequence[Batch | End]:
+        return ()
+
+
+DEAF = Deaf()
 
 
 def describe(status: int) -> str:

@@ -58,6 +58,7 @@ class Guard:
         self._metrics = metrics
         self._loop = loop
         self._groups: set[int] = set()
+        self._news = b""
         self._backlog = bytearray()
         self._timer: asyncio.TimerHandle | None = None
         self._pipe = self._pidfd = -1
@@ -66,17 +67,18 @@ class Guard:
 
     def begun(self, group: int) -> None:
         self._groups.add(group)
-        self._tell(b"+ %d\n" % group)
+        self._note(b"+ %d\n" % group)
 
     def ended(self, group: int) -> None:
         if group in self._groups:
             self._groups.remove(group)
-            self._tell(b"- %d\n" % group)
+            self._note(b"- %d\n" % group)
 
     def close(self) -> None:
         """End the guard; it ends what is still left."""
         if self._timer is not None:
             self._timer.cancel()
+        self._tell_news()
         self._stop()
 
     def _start(self) -> None:
@@ -100,7 +102,21 @@ class Guard:
         os.set_blocking(self._pipe, False)
         self._pidfd = os.pidfd_open(self.pid)
         self._loop.add_reader(self._pidfd, self._died)
+        # A guard that wakes is never to take the processor from us.
+        os.sched_setscheduler(self.pid, os.SCHED_BATCH, os.sched_param(0))
+        self._news = b""
         self._tell(b"".join(b"+ %d\n" % group for group in self._groups))
+
+    def _note(self, words: bytes) -> None:
+        """Keep what the guard is to be told, once a turn of the loop: each write wakes it."""
+        if not self._news:
+            self._loop.call_soon(self._tell_news)
+        self._news += words
+
+    def _tell_news(self) -> None:
+        news, self._news = self._news, b""
+        if news:
+            self._tell(news)
 
     def _tell(self, words: bytes) -> None:
         if self._pipe < 0:
@@ -111,7 +127,7 @@ class Guard:
                 os.kill(self.pid, signal.SIGKILL)
             return
         try:
-            written = os.write(self._pipe, words)
+            written = os.write(self._pipe, words) if words else 0
         except BlockingIOError:
             written = 0
         except BrokenPipeError:

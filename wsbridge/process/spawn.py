@@ -15,7 +15,7 @@ import signal
 import stat
 import tty
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from wsbridge.errors import ConfigurationError, ProgramError
@@ -46,34 +46,30 @@ class Spawner:
 
     def spawn(self, argv: tuple[str, ...], environment: Mapping[str, str], *, pty: bool = False, cwd: str | None = None) -> Spawned:
         """Start `argv[0]`, a path; stdin and stderr are pipes, stdout a pipe or a raw terminal. Raises ProgramError."""
-        with ExitStack() as undo:
-            try:
-                child_in, stdin = _pipe(undo)
-                stdout, child_out = _terminal(undo) if pty else _pipe(undo)
-                stderr, child_err = _pipe(undo)
-                with self._as_the_child_sees_it(cwd):
-                    pid = os.posix_spawn(
-                        argv[0],
-                        argv,
-                        environment,
-                        file_actions=[
-                            (os.POSIX_SPAWN_DUP2, child_in, 0),
-                            (os.POSIX_SPAWN_DUP2, child_out, 1),
-                            (os.POSIX_SPAWN_DUP2, child_err, 2),
-                        ],
-                        setsid=True,
-                        setsigmask=(),
-                        setsigdef=RESET_SIGNALS,
-                    )
-            except OSError as error:
-                raise ProgramError(_explain(argv[0], error)) from None
-            try:
-                pidfd = os.pidfd_open(pid)
-            except OSError as error:
-                os.killpg(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-                raise ProgramError(_explain(argv[0], error)) from None
-            undo.pop_all()
+        opened: list[int] = []
+        try:
+            child_in, stdin = _opened(os.pipe2(os.O_CLOEXEC), opened)
+            stdout, child_out = _opened(_terminal() if pty else os.pipe2(os.O_CLOEXEC), opened)
+            stderr, child_err = _opened(os.pipe2(os.O_CLOEXEC), opened)
+            with self._as_the_child_sees_it(cwd):
+                pid = os.posix_spawn(
+                    argv[0],
+                    argv,
+                    environment,
+                    file_actions=(
+                        (os.POSIX_SPAWN_DUP2, child_in, 0),
+                        (os.POSIX_SPAWN_DUP2, child_out, 1),
+                        (os.POSIX_SPAWN_DUP2, child_err, 2),
+                    ),
+                    setsid=True,
+                    setsigmask=(),
+                    setsigdef=RESET_SIGNALS,
+                )
+            pidfd = _watch(pid)
+        except OSError as error:
+            for fd in opened:
+                os.close(fd)
+            raise ProgramError(_explain(argv[0], error)) from None
         for fd in (child_in, child_out, child_err):
             os.close(fd)
         for fd in (stdin, stdout, stderr):
@@ -132,20 +128,26 @@ def why_not_executable(path: str) -> str:
     return f"it is not executable; try: chmod +x {path}"
 
 
-def _pipe(undo: ExitStack) -> tuple[int, int]:
-    read, write = os.pipe2(os.O_CLOEXEC)
-    undo.callback(os.close, read)
-    undo.callback(os.close, write)
-    return read, write
+def _opened(pair: tuple[int, int], opened: list[int]) -> tuple[int, int]:
+    opened += pair
+    return pair
 
 
-def _terminal(undo: ExitStack) -> tuple[int, int]:
+def _terminal() -> tuple[int, int]:
     """Open a terminal in raw mode, as it is: no echo, no LF made to CR LF. It becomes nobody's controlling terminal."""
     ours, theirs = os.openpty()
-    undo.callback(os.close, ours)
-    undo.callback(os.close, theirs)
     tty.setraw(theirs)
     return ours, theirs
+
+
+def _watch(pid: int) -> int:
+    """Return a pidfd of a child, or end it: one that cannot be watched must not live."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        os.killpg(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 def _explain(path: str, error: OSError) -> str:

@@ -128,4 +128,6 @@ def _checked(environment: dict[str, str]) -> dict[str, str]:
 
 
 def _clean(value: str) -> str:
+    if value.isprintable():
+        return value.strip()
     return value.replace("\r", " ").replace("\n", " ").replace("\0", " ").strip()

@@ -30,6 +30,9 @@ class Trusted:
         return parsed is not None and any(parsed in network for network in self.networks if network.version == parsed.version)
 
 
+NOBODY = Trusted()
+
+
 def parse_trusted(value: str) -> Trusted:
     """Read `--trust-proxy`: networks as CIDR or single addresses, and `unix`, separated by commas. Raises ConfigurationError."""
     entries = [entry for entry in map(str.strip, value.split(",")) if entry]
@@ -47,7 +50,7 @@ def seen_through(peer: Peer, headers: Headers, trusted: Trusted) -> Peer:
     written. Scheme and host are those that the nearest proxy reports (X-Forwarded-Proto, X-Forwarded-Host). The standard
     Forwarded header (RFC 7239) is read when it is there, and then alone.
     """
-    if peer.address not in trusted:
+    if trusted == NOBODY or peer.address not in trusted:
         return peer
     hops = _forwarded(headers)
     if not hops:

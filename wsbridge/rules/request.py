@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote, unquote_to_bytes
 
 from wsbridge.errors import Refused
@@ -40,11 +40,17 @@ class Request:
     protocol: str
     headers: Headers
     peer: Peer
+    _values: dict[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        values = self._values
+        for name, value in self.headers:
+            key = name.lower()
+            values[key] = f"{values[key]}, {value}" if key in values else value
 
     def header(self, name: str) -> str | None:
-        """Return a header's value, several joined with `, `; None when it was not sent."""
-        values = [value for key, value in self.headers if key.lower() == name]
-        return ", ".join(values) if values else None
+        """Return the value of a header, its name in lower case; several joined with `, `, None when it was not sent."""
+        return self._values.get(name)
 
     @property
     def url(self) -> str:

@@ -44,6 +44,12 @@ class Client(Sink, Source, Protocol):
     def close(self) -> None:
         """Close the connection without another word."""
 
+    def abort(self) -> None:
+        """Cut the connection."""
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection is gone."""
+
 
 class Bridge:
     """One session. `start` joins both sides; `done` is called once, when nothing is left of it."""
@@ -93,7 +99,7 @@ class Bridge:
         """The bridge must end now."""
         self.shut_down()
         self.child.kill()
-        self._client.close()
+        self._client.abort()
 
     # What may come first
 
@@ -140,6 +146,7 @@ class Bridge:
         finally:
             self._account()
             self._registry.give_slot()
+            await self._client.wait_closed()
             self._registry.remove(self)
 
     async def _leave(self) -> None:

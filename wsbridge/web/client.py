@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 from wsbridge.closecodes import ABNORMAL, TOO_BIG
 from wsbridge.flow import STILL, Batch, End, Sink, Source
@@ -39,6 +38,7 @@ class Client(asyncio.Protocol):
 
     __slots__ = (
         "_close_sent",
+        "_closed",
         "_deflate",
         "_feed",
         "_hangups",
@@ -48,12 +48,15 @@ class Client(asyncio.Protocol):
         "_loop",
         "_metrics",
         "_on_hangup",
+        "_owed_pong",
         "_pairs",
         "_paused",
         "_sink",
         "_stuck_timer",
         "_timeout",
         "_transport",
+        "_watched",
+        "_writing_paused",
         "received",
         "sent",
         "source",
@@ -83,7 +86,10 @@ class Client(asyncio.Protocol):
         self._on_hangup: Callable[[], None] = self.close
         self.source: Source = STILL
         self.received = self.sent = 0
-        self._paused = self._close_sent = self._left = False
+        self._paused = self._writing_paused = self._close_sent = self._left = False
+        self._watched = -1
+        self._owed_pong: bytes | None = None
+        self._closed: asyncio.Future[None] | None = None
         self._stuck_timer: asyncio.TimerHandle | None = None
         self._heartbeat_timer: asyncio.TimerHandle | None = None
         self._heartbeat: Heartbeat | None = None
@@ -125,6 +131,8 @@ class Client(asyncio.Protocol):
         # What the program has yet to say to nobody must not wait for room.
         self.source.resume()
         self.source = STILL
+        if self._closed is not None:
+            self._closed.set_result(None)
 
     def pause(self) -> None:
         if not self._paused and self._transport is not None:
@@ -132,7 +140,8 @@ class Client(asyncio.Protocol):
             self._transport.pause_reading()
             if self._heartbeat is not None:
                 self._heartbeat.rest()
-            self._hangups.watch(self._fileno(), self._hung_up)
+            self._watched = self._transport.get_extra_info("socket").fileno()
+            self._hangups.watch(self._watched, self._hung_up)
 
     def resume(self) -> None:
         if self._paused and self._transport is not None:
@@ -144,6 +153,9 @@ class Client(asyncio.Protocol):
 
     def _take(self, event: Event) -> None:
         match event:
+            case Ping(payload) if self._writing_paused:
+                # Only the last of several needs an answer (RFC 6455, section 5.5.3): pings cannot fill our buffer.
+                self._owed_pong = payload
             case Ping(payload):
                 self._send(frames.pong(payload))
             case Violation(code, reason):
@@ -173,12 +185,9 @@ class Client(asyncio.Protocol):
         self._on_hangup()
 
     def _unwatch(self) -> None:
-        if self._transport is not None:
-            self._hangups.unwatch(self._fileno())
-
-    def _fileno(self) -> int:
-        sock: Any = self._transport.get_extra_info("socket") if self._transport is not None else None
-        return int(sock.fileno())
+        if self._watched >= 0:
+            self._hangups.unwatch(self._watched)
+            self._watched = -1
 
     # To the client
 
@@ -202,7 +211,20 @@ class Client(asyncio.Protocol):
         if self._transport is not None:
             self._close_transport()
 
+    def abort(self) -> None:
+        """Cut the connection; what was not sent yet is lost."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection is gone; the patience with a client that is slow to close is bounded."""
+        if self._transport is not None:
+            if self._closed is None:
+                self._closed = self._loop.create_future()
+            await asyncio.shield(self._closed)
+
     def pause_writing(self) -> None:
+        self._writing_paused = True
         self.source.pause()
         self._watch_stuck(self._timeout)
 
@@ -210,6 +232,10 @@ class Client(asyncio.Protocol):
         if self._stuck_timer is not None and not self._close_sent:
             self._stuck_timer.cancel()
             self._stuck_timer = None
+        self._writing_paused = False
+        if self._owed_pong is not None:
+            owed, self._owed_pong = self._owed_pong, None
+            self._send(frames.pong(owed))
         self.source.resume()
 
     def _send(self, data: bytes) -> None:

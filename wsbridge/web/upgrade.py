@@ -76,29 +76,35 @@ class Upgrader:
         self._metrics = metrics
         self._loop = loop
         self._ladder = make_ladder(program.close_ms)
+        self._make_decoder, self._encoder = make_framing(program.framing, limit=program.max_message_bytes)
 
     def begin(
         self, connection: Connection, request: Request, admission: Admission, environment: dict[str, str], pairs: Pairs
     ) -> Bridge | None:
         """Answer 101 and begin the session; None when the program cannot be started. The slot is the session's from here."""
-        client = self._accept(connection, request, admission.accept, admission.subprotocol, pairs)
         log.log(ACCESS, "CONNECT", extra=extra(pairs))
+        # The program is started before the 101 leaves: it is loaded by one processor while the other does the rest.
         try:
             child = self._launch(admission, environment, pairs)
         except ProgramError as error:
-            self._metrics.launch_failures += 1
-            self._registry.give_slot()
-            log.error("%s", error, extra=extra(pairs))
-            client.end(End(INTERNAL_ERROR, "could not launch process"))
-            connection.take_over(client)
-            log.log(ACCESS, "DISCONNECT", extra=extra(pairs))
+            self._fail(connection, request, admission, error, pairs)
             return None
+        client = self._accept(connection, request, admission.accept, admission.subprotocol, pairs)
         session = Bridge(client, child, registry=self._registry, pairs=pairs, drain_seconds=self._program.drain_ms / 1000, loop=self._loop)
         client.join(session.start(), session.hung_up)
         child.open(_details(request, pairs, admission.subprotocol))
         self._metrics.sessions += 1
         connection.take_over(client)
         return session
+
+    def _fail(self, connection: Connection, request: Request, admission: Admission, error: ProgramError, pairs: Pairs) -> None:
+        self._metrics.launch_failures += 1
+        self._registry.give_slot()
+        log.error("%s", error, extra=extra(pairs))
+        client = self._accept(connection, request, admission.accept, admission.subprotocol, pairs)
+        client.end(End(INTERNAL_ERROR, "could not launch process"))
+        connection.take_over(client)
+        log.log(ACCESS, "DISCONNECT", extra=extra(pairs))
 
     def turn_away(self, connection: Connection, request: Request, accept: str, pairs: Pairs) -> None:
         """Answer 101 and close with 1013, so that a browser can see why."""
@@ -134,8 +140,7 @@ class Upgrader:
 
     def _launch(self, admission: Admission, environment: dict[str, str], pairs: Pairs) -> Child:
         program = self._program
-        decoder, encoder = make_framing(program.framing, limit=program.max_message_bytes)
-        error_decoder = None
+        decoder, error_decoder = self._make_decoder(), None
         if program.pass_stderr:
             decoder = Envelope("stdout", limit=program.max_message_bytes)
             error_decoder = Envelope("stderr", limit=program.max_message_bytes)
@@ -144,7 +149,7 @@ class Upgrader:
         return Child(
             spawned,
             decoder=decoder,
-            encoder=encoder,
+            encoder=self._encoder,
             errors=Lines(_stderr_logger(pairs)) if stderr_log.isEnabledFor(ERROR) else nowhere,
             error_decoder=error_decoder,
             ladder=self._ladder,
