@@ -294,6 +294,12 @@ class Child:
         Its number stays taken for as long as somebody is in it, so until this is False a signal cannot hit a stranger.
         """
         try:
+            # As the first process of a container we inherit the orphans of the group, and nobody else reaps them.
+            while os.waitid(os.P_PGID, self.pid, os.WEXITED | os.WNOHANG) is not None:
+                pass
+        except ChildProcessError:
+            pass
+        try:
             os.killpg(self.pid, 0)
         except ProcessLookupError:
             return False

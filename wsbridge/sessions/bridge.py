@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial
+from signal import SIGKILL
 from typing import Any, Protocol
 
 from wsbridge.closecodes import GOING_AWAY, INTERNAL_ERROR, NORMAL, TOO_BIG
@@ -182,7 +183,7 @@ class Bridge:
         metrics.messages_out += client.sent
         metrics.discarded_in += child.discarded
         metrics.discarded_out += self._discarded
-        metrics.killed += child.signalled is not None and child.signalled.name == "SIGKILL"
+        metrics.killed += child.signalled == SIGKILL and child.status == -SIGKILL
         counts = [f"{client.received} in", f"{client.sent} out"]
         if child.discarded:
             counts.append(f"{child.discarded} in discarded")

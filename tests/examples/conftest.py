@@ -1,0 +1,30 @@
+"""A browser and a made-up machine for the examples' tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.examples.machine import Machine
+from tests.support.chromium import Chromium
+from tests.support.server import Server
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Chromium]:
+    async with Chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path / "machine")
+
+
+@pytest.fixture
+def plugins(machine: Machine) -> Iterator[Server]:
+    """The plugins, served on the made-up machine, which the test still furnishes before it connects."""
+    with machine.serve() as server:
+        yield server

@@ -1,0 +1,82 @@
+"""What holds for every file in examples/: it is described, tested, runs as it is described, and is clean."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import ROOT, Server
+
+EXAMPLES = ROOT / "examples"
+README = EXAMPLES / "README.md"
+FILES = sorted(path for path in EXAMPLES.rglob("*") if path.is_file() and path != README)
+PROGRAMS = [path for path in FILES if path.suffix in {".sh", ".py", ".pl"} or (path.suffix == ".js" and path.name != "plugin.js")]
+SHELL = [path for path in FILES if path.suffix == ".sh"]
+PAGES = [path for path in FILES if path.suffix in {".html", ".css"} or path.name == "plugin.js"]
+COMMANDS = re.findall(r"^wsbridge --port 8080 .*$", README.read_text(), re.MULTILINE)
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(EXAMPLES))
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_readme_names_it(path: Path) -> None:
+    """examples/README.md names every example."""
+    assert f"`{name(path)}`" in README.read_text()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_a_test_runs_it(path: Path) -> None:
+    """Every example is run by a test beside this one."""
+    tests = "".join(test.read_text() for test in Path(__file__).parent.glob("test_*.py") if test != Path(__file__))
+    assert (f"/{path.parent.name}/" if path.name == "index.html" and path.parent.name != "plugins" else path.name) in tests
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=name)
+def test_it_can_be_run(path: Path) -> None:
+    """A program is executable, says what runs it, and how to serve it."""
+    assert os.access(path, os.X_OK)
+    text = path.read_text()
+    assert text.startswith(("#!/bin/bash\n", "#!/bin/sh\n", "#!/usr/bin/env "))
+    assert "wsbridge --port 8080 " in text
+
+
+@pytest.mark.parametrize("path", SHELL, ids=name)
+def test_its_shell_is_clean(path: Path) -> None:
+    """The shell that a script names finds no error in it."""
+    shell = path.read_text().partition("\n")[0].removeprefix("#!")
+    checked = subprocess.run([shell, "-n", str(path)], capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_shellcheck_finds_nothing() -> None:
+    """shellcheck has nothing to say about any script."""
+    checked = subprocess.run(["shellcheck", *map(str, SHELL)], capture_output=True, text=True, check=False)
+    assert checked.stdout == ""
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_it_loads_nothing_from_elsewhere(path: Path) -> None:
+    """A page needs no other server than the one that it came from."""
+    assert not re.search(r"""(src|href)="?\s*(https?:)?//|url\(|@import|\bimport\b.*from""", path.read_text())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_command_serves(command: str) -> None:
+    """Every command in examples/README.md starts a server."""
+    words = shlex.split(command.removeprefix("wsbridge --port 8080 "))
+    with Server(*words, cwd=ROOT) as server:
+        assert server.get("/").status in {200, 404}
+
+
+def test_every_file_is_of_a_known_kind() -> None:
+    """Nothing lies in examples/ that no test here looks at."""
+    assert {path.suffix for path in FILES} <= {".sh", ".py", ".pl", ".js", ".c", ".html", ".css"}

@@ -1,0 +1,98 @@
+"""What all plugins share: the page that links them, plugin.js, which comes back by itself, and plugin.css."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from tests.examples.machine import PLUGINS, Machine
+from tests.support.chromium import Chromium
+from tests.support.server import Server, command_line, descendants, free_port
+
+IS_FILLED = {
+    "cpu": "celsius.textContent !== '–'",
+    "logs": "lines.childElementCount > 0",
+    "services": "document.querySelector('#services').childElementCount > 0",
+}
+"""When a plugin's page shows what it has to show, as an expression in the page."""
+
+KEEP_STATES = """states = [], new MutationObserver(() => states.push(state.textContent))
+    .observe(state, {childList: true, subtree: true, characterData: true})"""
+"""Keep all that the state says from now on: a state may be over before a test can look at it."""
+
+FOLDERS = sorted(path.parent.name for path in PLUGINS.glob("*/index.html"))
+
+
+async def test_the_index_leads_to_every_plugin(plugins: Server, browser: Chromium) -> None:
+    """index.html links every folder that has a page, and each link leads to it."""
+    page = await browser.open(f"http://127.0.0.1:{plugins.port}/")
+    links = await page.evaluate("[...document.querySelectorAll('main a')].map(link => link.getAttribute('href'))")
+    assert sorted(links) == [f"{folder}/" for folder in FOLDERS]
+    for folder in FOLDERS:
+        await page.click(f'a[href="{folder}/"]')
+        title = await page.wait_for("location.pathname !== '/' && document.querySelector('h1').textContent")
+        assert title in await page.evaluate("document.title")
+        await page.load(f"http://127.0.0.1:{plugins.port}/")
+    assert page.errors == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_script_runs_beside_its_page(folder: str, plugins: Server) -> None:
+    """The page is at /FOLDER/, and the script of its WebSocket at /FOLDER/FOLDER.sh."""
+    page = plugins.get(f"/{folder}/")
+    assert page.status == 200
+    assert f'plugin("{folder}.sh"' in page.body.decode()
+    with plugins.connect(f"/{folder}/{folder}.sh") as client:
+        assert client.receive_text().startswith('{"type":')
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+async def test_a_page_fits_a_telephone(folder: str, machine: Machine, plugins: Server, browser: Chromium) -> None:
+    """No page is wider than a telephone, in light or dark, and the two differ."""
+    machine.systemd(cron="active running " + "Regular jobs " * 20)
+    machine.log("var/log/dpkg.log", "x" * 1000)
+    machine.sensor(0, "cpu-thermal", 48312)
+    page = await browser.open(f"http://127.0.0.1:{plugins.port}/{folder}/")
+    await page.wait_for(IS_FILLED[folder])
+    backgrounds = set()
+    for dark in (False, True):
+        await page.viewport(360, 740, mobile=True, dark=dark)
+        assert await page.evaluate("document.documentElement.scrollWidth") <= 360
+        backgrounds.add(await page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert len(backgrounds) == 2
+
+
+async def test_a_script_that_fails_is_started_again(plugins: Server, browser: Chromium) -> None:
+    """When the script dies, the page says how, and after a while connects to a new one by itself."""
+    page = await browser.open(f"http://127.0.0.1:{plugins.port}/cpu/")
+    await page.wait_for("document.body.dataset.state === 'open' && busyPlot.points.length")
+    first = script_of(plugins)
+    await page.evaluate(KEEP_STATES)
+    os.kill(first, signal.SIGKILL)
+    await page.wait_for("states.some(words => words.startsWith('The script failed: signal KILL. Trying again in 1 s.'))")
+    await page.evaluate("busyPlot.points.length = 0")
+    await page.wait_for("document.body.dataset.state === 'open' && busyPlot.points.length")
+    assert script_of(plugins) != first
+
+
+async def test_a_server_that_comes_back_is_found(machine: Machine, browser: Chromium) -> None:
+    """While the server is away the page waits, and says so; its button, or time, connects it again."""
+    listen = ("--address=127.0.0.1", f"--port={free_port()}")
+    with machine.serve(listen=listen) as server:
+        page = await browser.open(f"http://127.0.0.1:{server.port}/cpu/")
+        await page.wait_for("document.body.dataset.state === 'open'")
+        await page.evaluate(KEEP_STATES)
+    await page.wait_for("states.some(words => words.startsWith('The server is shutting down.'))")
+    await page.wait_for("states.some(words => words.startsWith('The connection is lost'))")
+    with machine.serve(listen=listen):
+        await page.evaluate("document.querySelector('#state button').click()")
+        await page.wait_for("document.body.dataset.state === 'open'")
+        assert await page.evaluate("state.textContent") == "Connected"
+
+
+def script_of(server: Server) -> int:
+    """The pid of the only cpu.sh that runs."""
+    (pid,) = [pid for pid in descendants(server.pid) if command_line(pid).endswith("cpu.sh")]
+    return pid
