@@ -25,6 +25,7 @@ from wsbridge.logs import INFO, logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.guard import Guard, NoGuard, Watch
 from wsbridge.process.ladder import LAST_WAIT, make_ladder
+from wsbridge.process.launch import Launcher
 from wsbridge.process.spawn import Spawner
 from wsbridge.rules.paths import looker
 from wsbridge.rules.request import encode_path, split_target
@@ -58,6 +59,7 @@ class Bridging:
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._registry = Registry(max_forks=settings.gate.max_forks, metrics=metrics)
+        self._ladder = make_ladder(settings.program.close_ms)
         self._only: Bridge | None = None
         self.status = 0
         """The exit status, when it is over."""
@@ -70,9 +72,10 @@ class Bridging:
         async with AsyncExitStack() as stack:
             watch = self._watch(loop)
             stack.callback(watch.close)
+            launcher = Launcher(spawner, watch, self._ladder, loop=loop)
             hangups = Hangups(loop)
             stack.callback(hangups.close)
-            app = self._build(spawner, watch, hangups, loop)
+            app = self._build(launcher, hangups, loop)
             factory = Server(app, error_page=app.error_page, loop=loop)
             async with listening(self._settings.listen, factory, loop) as (listeners, addresses):
                 app.on_session = self._begun
@@ -94,7 +97,7 @@ class Bridging:
         self._stop.set()
 
     async def _end(self, factory: Server) -> None:
-        patience = sum(step.grace for step in make_ladder(self._settings.program.close_ms)) + LAST_WAIT + LINGER
+        patience = sum(step.grace for step in self._ladder) + LAST_WAIT + LINGER
         async with asyncio.TaskGroup() as tasks:
             hurrying = tasks.create_task(self._hurry_when_told(patience), name="hurry")
             await self._registry.drain()
@@ -114,9 +117,9 @@ class Bridging:
         runs_programs = settings.program.argv or settings.program.directory or settings.http.cgi_directory
         if not settings.guard or not runs_programs:
             return NoGuard()
-        return Guard(make_ladder(settings.program.close_ms), self._metrics, loop=loop)
+        return Guard(self._ladder, self._metrics, loop=loop)
 
-    def _build(self, spawner: Spawner, watch: Watch, hangups: Hangups, loop: asyncio.AbstractEventLoop) -> App:
+    def _build(self, launcher: Launcher, hangups: Hangups, loop: asyncio.AbstractEventLoop) -> App:
         settings, registry, metrics = self._settings, self._registry, self._metrics
         gate_settings, http, program = settings.gate, settings.http, settings.program
         gate = upgrader = None
@@ -135,8 +138,7 @@ class Bridging:
                 client=settings.client,
                 headers=gate_settings.headers + gate_settings.headers_ws,
                 registry=registry,
-                spawner=spawner,
-                watch=watch,
+                launcher=launcher,
                 hangups=hangups,
                 metrics=metrics,
                 loop=loop,
@@ -145,12 +147,10 @@ class Bridging:
         if http.cgi_directory:
             cgi = CgiScripts(
                 http.cgi_directory,
-                close_ms=program.close_ms,
                 software=gate_settings.software,
                 passed=gate_settings.passed,
                 registry=registry,
-                spawner=spawner,
-                watch=watch,
+                launcher=launcher,
                 metrics=metrics,
             )
         static = None

@@ -63,7 +63,6 @@ class HttpSettings:
     static_directory: str | None = None
     cgi_directory: str | None = None
     console: bool = False
-    close_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,6 @@ def make_settings(flags: SimpleNamespace, environ: Mapping[str, str], *, name: s
             static_directory=_directory("staticdir", flags.staticdir),
             cgi_directory=_directory("cgidir", flags.cgidir),
             console=flags.devconsole,
-            close_ms=_not_negative("closems", flags.closems),
         ),
         listen=_listen(flags),
         guard=not flags.no_guard,

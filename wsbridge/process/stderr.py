@@ -7,8 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from wsbridge.logs import ERROR, Pairs, extra, logger
+
 PIECE = 1024 * 1024
 """Bytes of the longest line that is logged in one piece."""
+
+log = logger("stderr")
+
+
+def logged(pairs: Pairs) -> Callable[[bytes], None]:
+    """Return what takes the stderr of a child and logs its lines; when nobody would see them it just takes them.
+
+    It is read in any case, so that the program never blocks.
+    """
+    if not log.isEnabledFor(ERROR):
+        return lambda data: None
+    words = extra(pairs)
+    return Lines(lambda line: log.error("%s", line, extra=words))
 
 
 class Lines:
@@ -40,7 +55,3 @@ class Lines:
 
     def _say(self, line: bytes | bytearray) -> None:
         self._log(line.removesuffix(b"\r").decode("utf-8", "backslashreplace"))
-
-
-def nowhere(data: bytes) -> None:
-    """Take stderr when nobody would see the log: it is still read, so that the program never blocks."""

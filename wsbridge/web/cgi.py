@@ -21,10 +21,8 @@ from wsbridge.framing import chunks
 from wsbridge.logs import Pairs, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.child import Child
-from wsbridge.process.guard import Watch
-from wsbridge.process.ladder import make_ladder
-from wsbridge.process.spawn import Spawner, is_executable
-from wsbridge.process.stderr import Lines
+from wsbridge.process.launch import Launcher
+from wsbridge.process.spawn import is_executable
 from wsbridge.rules.cgi import BadAnswer, Head, parse_head, split_head
 from wsbridge.rules.environ import Script, cgi_environment
 from wsbridge.rules.paths import find_script, looker
@@ -35,7 +33,6 @@ BODY_HIGH_WATER = 256 * 1024
 """Bytes of an answer that wait for the client before its script is held up."""
 
 log = logger("http")
-stderr_log = logger("stderr")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +50,18 @@ class CgiScripts:
         self,
         root: str,
         *,
-        close_ms: int,
         software: str,
         passed: dict[str, str],
         registry: Registry,
-        spawner: Spawner,
-        watch: Watch,
+        launcher: Launcher,
         metrics: Metrics,
     ) -> None:
         self._root = os.path.realpath(root)
         self._look = looker(self._root)
-        self._ladder = make_ladder(close_ms)
         self._software = software
         self._passed = passed
         self._registry = registry
-        self._spawner = spawner
-        self._watch = watch
+        self._launcher = launcher
         self._metrics = metrics
 
     def find(self, path: str) -> Found | None:
@@ -110,22 +103,18 @@ class CgiScripts:
             raise Refused(411, "a CGI script needs the length of the body")
         pairs = {"url": request.url, "cgiscript": found.file}
         try:
-            spawned = self._spawner.spawn((found.file,), environment, cwd=os.path.dirname(found.file))
+            child = self._launcher.launch(
+                (found.file,),
+                environment,
+                decoder=chunks.Decoder(),
+                encoder=chunks.Encoder(),
+                pairs=pairs,
+                cwd=os.path.dirname(found.file),
+            )
         except ProgramError as error:
             self._metrics.launch_failures += 1
             log.error("%s", error, extra=extra(pairs))
             raise Refused(500, "the script could not be started") from None
-        pairs["pid"] = str(spawned.pid)
-        child = Child(
-            spawned,
-            decoder=chunks.Decoder(),
-            encoder=chunks.Encoder(),
-            errors=Lines(lambda line: stderr_log.error("%s", line, extra=extra(pairs))),
-            ladder=self._ladder,
-            watch=self._watch,
-            pairs=pairs,
-            loop=asyncio.get_running_loop(),
-        )
         return _Run(child, pairs)
 
     async def _end(self, run: _Run) -> None:

@@ -7,7 +7,6 @@ fails after it is told by a close code.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from aiohttp import web
 
@@ -16,13 +15,10 @@ from wsbridge.errors import ProgramError
 from wsbridge.flow import End
 from wsbridge.framing import make_framing
 from wsbridge.framing.envelope import Decoder as Envelope
-from wsbridge.logs import ACCESS, ERROR, Pairs, extra, logger
+from wsbridge.logs import ACCESS, Pairs, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.child import Child
-from wsbridge.process.guard import Watch
-from wsbridge.process.ladder import make_ladder
-from wsbridge.process.spawn import Spawner
-from wsbridge.process.stderr import Lines, nowhere
+from wsbridge.process.launch import Launcher
 from wsbridge.rules.request import Request
 from wsbridge.sessions.bridge import Bridge
 from wsbridge.sessions.registry import Registry
@@ -37,7 +33,6 @@ BUSY = End(TRY_LATER, "all sessions are taken; try again later")
 FRAMED_BY_HAND = frozenset({"sec-websocket-protocol"})
 
 log = logger("session")
-stderr_log = logger("stderr")
 
 
 class Taken(web.Response):
@@ -60,8 +55,7 @@ class Upgrader:
         client: ClientSettings,
         headers: tuple[tuple[str, str], ...],
         registry: Registry,
-        spawner: Spawner,
-        watch: Watch,
+        launcher: Launcher,
         hangups: Hangups,
         metrics: Metrics,
         loop: asyncio.AbstractEventLoop,
@@ -70,12 +64,10 @@ class Upgrader:
         self._client = client
         self._headers = headers
         self._registry = registry
-        self._spawner = spawner
-        self._watch = watch
+        self._launcher = launcher
         self._hangups = hangups
         self._metrics = metrics
         self._loop = loop
-        self._ladder = make_ladder(program.close_ms)
         self._make_decoder, self._encoder = make_framing(program.framing, limit=program.max_message_bytes)
 
     def begin(
@@ -144,28 +136,15 @@ class Upgrader:
         if program.pass_stderr:
             decoder = Envelope("stdout", limit=program.max_message_bytes)
             error_decoder = Envelope("stderr", limit=program.max_message_bytes)
-        spawned = self._spawner.spawn(admission.argv, environment, pty=program.pty)
-        pairs["pid"] = str(spawned.pid)
-        return Child(
-            spawned,
+        return self._launcher.launch(
+            admission.argv,
+            environment,
             decoder=decoder,
             encoder=self._encoder,
-            errors=Lines(_stderr_logger(pairs)) if stderr_log.isEnabledFor(ERROR) else nowhere,
             error_decoder=error_decoder,
-            ladder=self._ladder,
-            watch=self._watch,
             pairs=pairs,
-            loop=self._loop,
+            pty=program.pty,
         )
-
-
-def _stderr_logger(pairs: Pairs) -> Callable[[str], None]:
-    words = extra(pairs)
-
-    def say(line: str) -> None:
-        stderr_log.error("%s", line, extra=words)
-
-    return say
 
 
 def _details(request: Request, pairs: Pairs, subprotocol: str | None) -> dict[str, object]:
