@@ -57,6 +57,7 @@ class Child:
         "_stderr",
         "_stdin",
         "_stdout",
+        "_unsure",
         "_watch",
         "discarded",
         "on_exit",
@@ -88,6 +89,8 @@ class Child:
         self._watch = watch
         self._loop = loop
         self._pending = bytearray()
+        self._unsure = 0
+        """Messages of which the program has not taken every byte."""
         self._closing_input = False
         self._reading = False
         self._status: int | None = None
@@ -224,7 +227,10 @@ class Child:
         if self._stdin < 0 or self._closing_input:
             self.discarded += len(batch.messages)
         else:
+            self._unsure += len(batch.messages)
             self._send(self._encoder.encode(batch))
+            if not self._pending:
+                self._unsure = 0
 
     def close_input(self, reason: End) -> None:
         """Close stdin when all that was written is taken; tell the program why, if its framing has words for it."""
@@ -245,7 +251,7 @@ class Child:
         except BlockingIOError:
             written = 0
         except OSError:
-            self._close_stdin()
+            self._lose_stdin()
             return
         if written < len(data):
             self._pending += memoryview(data)[written:]
@@ -258,15 +264,22 @@ class Child:
         except BlockingIOError:
             return
         except OSError:
-            self._pending.clear()
-            self._close_stdin()
+            self._lose_stdin()
             self.source.resume()
             return
         if not self._pending:
+            self._unsure = 0
             self._loop.remove_writer(self._stdin)
             if self._closing_input:
                 self._close_stdin()
             self.source.resume()
+
+    def _lose_stdin(self) -> None:
+        """The program has closed its stdin: what it did not take is discarded, and so is all that follows."""
+        self.discarded += self._unsure
+        self._unsure = 0
+        self._pending.clear()
+        self._close_stdin()
 
     def _close_stdin(self) -> None:
         if self._stdin >= 0:

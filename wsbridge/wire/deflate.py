@@ -16,6 +16,7 @@ NAME = "permessage-deflate"
 TAIL = b"\x00\x00\xff\xff"
 """What a flush ends with and the wire leaves out (RFC 7692, section 7.2.1)."""
 
+BITS = frozenset(map(str, range(8, 16)))
 WINDOW_BITS = 12
 MEMORY_LEVEL = 5
 
@@ -73,7 +74,12 @@ def _accept(parameters: list[str]) -> Parameters | None:
 
 
 def _bits(value: str) -> int:
-    return int(value) if value.isascii() and value.isdigit() and 8 <= int(value) <= 15 else 0
+    return int(value) if value in BITS else 0
+
+
+def most_squeezed(limit: int) -> int:
+    """Return how long a message of `limit` bytes may be when compression makes it longer: 9 bits for 8, and some heads."""
+    return limit + limit // 8 + 64 if limit else 0
 
 
 class Deflate:
@@ -96,16 +102,20 @@ class Deflate:
         """Return the message of a payload. Raises ClientError: 1009 past `limit` bytes (0: any), 1007 if it is no deflate."""
         if self._parameters.client_no_context_takeover:
             self._decompress = zlib.decompressobj(-15)
+        message = b""
+        rest = bytes(payload) + TAIL
         try:
-            message = self._decompress.decompress(bytes(payload) + TAIL, limit + 1 if limit else 0)
+            while True:
+                message += self._decompress.decompress(rest, limit + 1 - len(message) if limit else 0)
+                if limit and len(message) > limit:
+                    raise ClientError(TOO_BIG, f"message longer than {limit} bytes")
+                if not self._decompress.eof:
+                    return message
+                # A final block ends a stream, neither the message nor the session (RFC 7692, section 7.2.3.5).
+                rest = self._decompress.unused_data
+                self._decompress = zlib.decompressobj(-15)
         except zlib.error:
             raise ClientError(INVALID_DATA, "compressed message is damaged") from None
-        if limit and len(message) > limit:
-            raise ClientError(TOO_BIG, f"message longer than {limit} bytes")
-        if self._decompress.eof:
-            # A final block ends the stream, not the session (RFC 7692, section 7.2.3.5).
-            self._decompress = zlib.decompressobj(-15)
-        return message
 
     def _compressor(self) -> zlib._Compress:
         return zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -self._parameters.server_bits, MEMORY_LEVEL)

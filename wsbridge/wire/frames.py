@@ -18,7 +18,7 @@ from typing import NamedTuple
 from wsbridge.closecodes import INVALID_DATA, NO_CODE, PROTOCOL_ERROR, REASON_LIMIT, TOO_BIG, may_be_sent
 from wsbridge.errors import ClientError
 from wsbridge.flow import Batch, End, Kind
-from wsbridge.wire.deflate import Deflate
+from wsbridge.wire.deflate import Deflate, most_squeezed
 
 FIN, RSV1, MASKED = 0x80, 0x40, 0x80
 CONTROL = 0x08
@@ -155,6 +155,7 @@ class FrameReader:
                 return ()
             data = bytes(self._kept)
             self._kept.clear()
+            self._need = 0
         events: list[Event] = []
         position, available = 0, len(data)
         try:
@@ -235,7 +236,9 @@ class FrameReader:
             length = int.from_bytes(data[position + 2 : position + 10], "big")
         if not first & CONTROL:
             held = len(self._partial) if self._partial is not None else 0
-            if length >> 63 or (self._limit and held + length > self._limit):
+            squeezed = first & RSV1 or (held and self._squeezed)
+            limit = most_squeezed(self._limit) if squeezed else self._limit
+            if length >> 63 or (limit and held + length > limit):
                 raise ClientError(TOO_BIG, f"message longer than {self._limit or 2**63 - 1} bytes")
         return length, start
 
