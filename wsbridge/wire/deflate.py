@@ -9,13 +9,15 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 
-from wsbridge.closecodes import INVALID_DATA, TOO_BIG
+from wsbridge.closecodes import INVALID_DATA, PROTOCOL_ERROR, TOO_BIG
 from wsbridge.errors import ClientError
 
 NAME = "permessage-deflate"
 TAIL = b"\x00\x00\xff\xff"
 """What a flush ends with and the wire leaves out (RFC 7692, section 7.2.1)."""
 
+STREAMS = 16
+"""A message may end one deflate stream and go on with another; each costs a new window, so not any number of times."""
 BITS = frozenset(map(str, range(8, 16)))
 WINDOW_BITS = 12
 MEMORY_LEVEL = 5
@@ -99,13 +101,16 @@ class Deflate:
         return (self._compress.compress(message) + self._compress.flush(zlib.Z_SYNC_FLUSH)).removesuffix(TAIL)
 
     def decompress(self, payload: bytes | bytearray, limit: int) -> bytes:
-        """Return the message of a payload. Raises ClientError: 1009 past `limit` bytes (0: any), 1007 if it is no deflate."""
+        """Return the message of a payload.
+
+        Raises ClientError: 1009 past `limit` bytes (0: any), 1007 if it is no deflate, 1002 past STREAMS.
+        """
         if self._parameters.client_no_context_takeover:
             self._decompress = zlib.decompressobj(-15)
         message = b""
         rest = bytes(payload) + TAIL
         try:
-            while True:
+            for _ in range(STREAMS):
                 message += self._decompress.decompress(rest, limit + 1 - len(message) if limit else 0)
                 if limit and len(message) > limit:
                     raise ClientError(TOO_BIG, f"message longer than {limit} bytes")
@@ -114,6 +119,7 @@ class Deflate:
                 # A final block ends a stream, neither the message nor the session (RFC 7692, section 7.2.3.5).
                 rest = self._decompress.unused_data
                 self._decompress = zlib.decompressobj(-15)
+            raise ClientError(PROTOCOL_ERROR, f"more than {STREAMS} deflate streams in a message")
         except zlib.error:
             raise ClientError(INVALID_DATA, "compressed message is damaged") from None
 
