@@ -37,8 +37,8 @@ class Decoder(Protocol):
 class Encoder(Protocol):
     """Writes messages for the stdin of a child."""
 
-    def opening(self, details: Mapping[str, object]) -> bytes:
-        """Return what the program is told when the session begins; nothing, in most framings."""
+    def opening(self, details: Callable[[], Mapping[str, object]]) -> bytes:
+        """Return what the program is told when the session begins; nothing, in most framings, which then do not ask."""
 
     def encode(self, batch: Batch) -> bytes:
         """Return the bytes of a batch."""
@@ -50,7 +50,7 @@ class Encoder(Protocol):
 class Plain:
     """The beginning and the end of an encoder that says nothing of them."""
 
-    def opening(self, details: Mapping[str, object]) -> bytes:
+    def opening(self, details: Callable[[], Mapping[str, object]]) -> bytes:
         return b""
 
     def closing(self, reason: End) -> bytes:

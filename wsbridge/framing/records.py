@@ -11,7 +11,7 @@ log says which line and why.
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -79,8 +79,8 @@ class Decoder:
 class Encoder:
     """Write messages, the opening and the close as records."""
 
-    def opening(self, details: Mapping[str, object]) -> bytes:
-        return msgspec.json.encode({"type": "open", **details}) + b"\n"
+    def opening(self, details: Callable[[], Mapping[str, object]]) -> bytes:
+        return msgspec.json.encode({"type": "open", **details()}) + b"\n"
 
     def encode(self, batch: Batch) -> bytes:
         kind, messages = batch

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from wsbridge.closecodes import NORMAL
 from wsbridge.errors import ProgramError
@@ -218,7 +218,7 @@ class Child:
 
     # Its stdin
 
-    def open(self, details: dict[str, object]) -> None:
+    def open(self, details: Callable[[], Mapping[str, object]]) -> None:
         """Tell the program of the request, if its framing has words for it."""
         if opening := self._encoder.opening(details):
             self._send(opening)

@@ -25,7 +25,7 @@ from wsbridge.web.connection import Connection
 from wsbridge.web.console import Console
 from wsbridge.web.gate import Admission, Busy, Gate, is_upgrade
 from wsbridge.web.static import StaticFiles
-from wsbridge.web.upgrade import Taken, Upgrader
+from wsbridge.web.upgrade import TAKEN, Upgrader
 
 LOOKUP_SECONDS = 2.0
 """How long `--reverselookup` holds up a session; without an answer the address is the name."""
@@ -105,13 +105,13 @@ class App:
         except Busy as busy:
             session_log.error("all sessions are taken (--maxforks)", extra=extra(pairs))
             self._upgrader.turn_away(connection, request, str(busy), pairs)
-            return Taken()
+            return TAKEN
         except Refused as refused:
             self._log_refusal(refused, pairs)
             raise
         pairs["command"] = admission.argv[0]
         await self._begin(connection, request, admission, pairs)
-        return Taken()
+        return TAKEN
 
     async def _begin(self, connection: Connection, request: Request, admission: Admission, pairs: Pairs) -> None:
         assert self._upgrader is not None

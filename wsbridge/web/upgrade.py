@@ -7,6 +7,7 @@ fails after it is told by a close code.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from aiohttp import web
 
@@ -43,6 +44,9 @@ class Taken(web.Response):
 
     async def write_eof(self, data: bytes = b"") -> None:
         return None
+
+
+TAKEN = Taken()
 
 
 class Upgrader:
@@ -84,7 +88,7 @@ class Upgrader:
         client = self._accept(connection, request, admission.accept, admission.subprotocol, pairs)
         session = Bridge(client, child, registry=self._registry, pairs=pairs, drain_seconds=self._program.drain_ms / 1000, loop=self._loop)
         client.join(session.start(), session.hung_up)
-        child.open(_details(request, pairs, admission.subprotocol))
+        child.open(partial(_details, request, pairs, admission.subprotocol))
         self._metrics.sessions += 1
         connection.take_over(client)
         return session
