@@ -13,9 +13,11 @@ import select
 import stat
 from collections.abc import Callable
 
+from wsbridge.logs import count_lines
 from wsbridge.metrics import Metrics
 
-BUFFER_BYTES = 1024 * 1024
+BUFFER_BYTES = 2 * 1024 * 1024
+"""Half of it is waited for, the other half is room for what one record holds."""
 ATOMIC = select.PIPE_BUF
 """A pipe that polls writable takes this much without blocking."""
 LAST_WAIT_MS = 1000
@@ -43,15 +45,15 @@ class Output(logging.Handler):
         self._loop = loop
 
     def emit(self, record: logging.LogRecord) -> None:
+        if len(self._buffer) >= BUFFER_BYTES // 2 and self._loop is not None:
+            # Before it is formatted: a reader that is slow is to cost nothing.
+            self._metrics.log_lines_dropped += count_lines(record)
+            return
         try:
-            line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
+            self._buffer += self.format(record).encode("utf-8", "backslashreplace") + b"\n"
         except Exception:
             self.handleError(record)
             return
-        if len(self._buffer) + len(line) > BUFFER_BYTES:
-            self._metrics.log_lines_dropped += 1
-            return
-        self._buffer += line
         if self._loop is None:
             self.finish()
         elif not self._scheduled:

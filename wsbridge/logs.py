@@ -4,7 +4,7 @@
 
 Levels are websocketd's: debug, trace, access, info, error, fatal; a logger `wsbridge.<category>` writes each category.
 The pairs of a connection, its id among them, come with every line of it as `extra=`. Formatting only: where the lines
-go is the business of whoever installs a handler.
+go is the business of whoever installs a handler. A record may hold several lines (`lines`), which differ in nothing else.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class LineFormatter(logging.Formatter):
         shown = " ".join(f"{key}:'{_escape(value, quote=True)}'" for key, value in pairs.items())
         level = NAMES.get(record.levelno, record.levelname)
         when = time.strftime("%a, %d %b %Y %H:%M:%S %z", time.localtime(record.created))
-        return f"{when} | {level:<6} | {_category(record):<10} | {shown} | {_escape(_message(record, self))}"
+        head = f"{when} | {level:<6} | {_category(record):<10} | {shown} | "
+        return "\n".join([head + _escape(line) for line in _lines(record, self)])
 
 
 class JsonFormatter(logging.Formatter):
@@ -57,26 +58,34 @@ class JsonFormatter(logging.Formatter):
             "level": NAMES.get(record.levelno, record.levelname).lower(),
             "category": _category(record),
             **pairs,
-            "message": _message(record, self),
         }
-        return json.dumps(line, ensure_ascii=True)
+        return "\n".join([json.dumps({**line, "message": message}, ensure_ascii=True) for message in _lines(record, self)])
 
 
 def _category(record: logging.LogRecord) -> str:
     return record.name.rpartition(".")[2]
 
 
-def _message(record: logging.LogRecord, formatter: logging.Formatter) -> str:
+def count_lines(record: logging.LogRecord) -> int:
+    """Return how many lines of the log a record makes."""
+    return len(getattr(record, "lines", (record,)))
+
+
+def _lines(record: logging.LogRecord, formatter: logging.Formatter) -> list[str]:
+    lines: list[str] | None = getattr(record, "lines", None)
+    if lines is not None:
+        return lines
     message = record.getMessage()
-    return f"{message}\n{formatter.formatException(record.exc_info)}" if record.exc_info else message
+    return [f"{message}\n{formatter.formatException(record.exc_info)}" if record.exc_info else message]
 
 
 def _escape(text: str, *, quote: bool = False) -> str:
     # Almost every line is clean, and the one that is not may be a megabyte of stderr.
-    if text.isascii() and text.isprintable() and not (quote and "'" in text):
+    if text.isascii() and text.isprintable() and not (quote and ("'" in text or "\\" in text)):
         return text
-    text = CONTROL.sub(_escaped, text)
-    return text.replace("'", "\\'") if quote else text
+    if quote:
+        text = text.replace("\\", "\\\\").replace("'", "\\'")
+    return CONTROL.sub(_escaped, text)
 
 
 def _escaped(match: re.Match[str]) -> str:

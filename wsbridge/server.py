@@ -13,6 +13,7 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -20,7 +21,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from wsbridge.errors import ListenError
+from wsbridge.errors import ListenError, Refused
 from wsbridge.logs import INFO, logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.guard import Guard, NoGuard, Watch
@@ -34,7 +35,7 @@ from wsbridge.sessions.registry import Live, Registry
 from wsbridge.settings import ListenSettings, ServerSettings
 from wsbridge.web.app import App
 from wsbridge.web.cgi import CgiScripts
-from wsbridge.web.connection import Server
+from wsbridge.web.connection import HEAD_SECONDS, Server
 from wsbridge.web.console import Console
 from wsbridge.web.gate import Gate
 from wsbridge.web.hangup import Hangups
@@ -42,6 +43,8 @@ from wsbridge.web.static import StaticFiles
 from wsbridge.web.tls import make_context
 from wsbridge.web.upgrade import Upgrader
 
+CANNOT_LAUNCH = 126
+"""The exit status of `--once` when its program cannot be started, as of a shell."""
 BACKLOG = 1024
 """Connections that the kernel keeps for us while we are busy."""
 LINGER = 2.0
@@ -61,6 +64,7 @@ class Bridging:
         self._registry = Registry(max_forks=settings.gate.max_forks, metrics=metrics)
         self._ladder = make_ladder(settings.program.close_ms)
         self._only: Bridge | None = None
+        self._close_listeners: Callable[[], None] = lambda: None
         self.status = 0
         """The exit status, when it is over."""
 
@@ -77,15 +81,15 @@ class Bridging:
             stack.callback(hangups.close)
             app = self._build(launcher, hangups, loop)
             factory = Server(app, error_page=app.error_page, loop=loop)
-            async with listening(self._settings.listen, factory, loop) as (listeners, addresses):
+            async with listening(self._settings.listen, factory, loop) as (close, addresses):
+                self._close_listeners = close
                 app.on_session = self._begun
                 self._registry.on_end = self._ended
                 with self._signals(loop):
                     for line in self._announcement(addresses):
                         log.log(INFO, "%s", line)
                     await self._stop.wait()
-                    for listener in listeners:
-                        listener.close()
+                    close()
                     await self._end(factory)
         log.log(INFO, "Server stopped. %s", self._metrics.nonzero())
         return self.status
@@ -98,19 +102,23 @@ class Bridging:
 
     async def _end(self, factory: Server) -> None:
         patience = sum(step.grace for step in self._ladder) + LAST_WAIT + LINGER
-        async with asyncio.TaskGroup() as tasks:
-            hurrying = tasks.create_task(self._hurry_when_told(patience), name="hurry")
-            await self._registry.drain()
+        for wait in (patience, LAST_WAIT + LINGER):
+            hurrying = asyncio.get_running_loop().create_task(self._hurry.wait(), name="hurry")
+            draining = asyncio.get_running_loop().create_task(self._registry.drain(), name="drain")
+            await asyncio.wait((hurrying, draining), timeout=wait, return_when=asyncio.FIRST_COMPLETED)
             hurrying.cancel()
+            if draining.done():
+                break
+            draining.cancel()
+            self._hurry.clear()
+            self._registry.hurry()
+        if len(self._registry):
+            log.error("%d sessions did not end and are left behind", len(self._registry))
+        # Connections that only wait for a next request are closed at once, answers that are under way have their time.
+        factory.pre_shutdown()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0 if self._hurry.is_set() else LINGER):
                 await factory.shutdown(LINGER)
-
-    async def _hurry_when_told(self, patience: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience):
-                await self._hurry.wait()
-        self._registry.hurry()
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> Watch:
         settings = self._settings
@@ -155,7 +163,9 @@ class Bridging:
             )
         static = None
         if http.static_directory:
-            static = StaticFiles(http.static_directory, cgi_directory=http.cgi_directory, script_directory=program.directory)
+            static = StaticFiles(
+                http.static_directory, cgi_directory=http.cgi_directory, script_directory=program.directory, programs=program.argv
+            )
         return App(
             settings=gate_settings,
             registry=registry,
@@ -168,9 +178,14 @@ class Bridging:
             command=program.argv[0] if program.argv else "",
         )
 
-    def _begun(self, session: object) -> None:
-        if self._settings.once and self._only is None and isinstance(session, Bridge):
-            self._only = session
+    def _begun(self, session: Bridge | None) -> None:
+        if not self._settings.once:
+            return
+        self._close_listeners()
+        self._only = session
+        if session is None:
+            self.status = CANNOT_LAUNCH
+            self.stop()
 
     def _ended(self, session: Live) -> None:
         if session is self._only and isinstance(session, Bridge):
@@ -223,7 +238,8 @@ def use_fast_transports(loop: asyncio.AbstractEventLoop) -> bool:
     return True
 
 
-Listeners = tuple[list[asyncio.AbstractServer], list[str]]
+Listeners = tuple[Callable[[], None], list[str]]
+"""What closes every listener, and the addresses that they have."""
 
 
 @asynccontextmanager
@@ -233,6 +249,15 @@ async def listening(settings: ListenSettings, factory: Server, loop: asyncio.Abs
     listeners: list[asyncio.AbstractServer] = []
     addresses: list[str] = []
     unix_path = settings.unix_path
+    bound: tuple[int, int] | None = None
+
+    def close() -> None:
+        for listener in listeners:
+            listener.close()
+        # At once, and only if it is ours: our successor may have bound the path while we end our sessions.
+        if unix_path is not None and bound is not None and _identity(unix_path) == bound:
+            os.unlink(unix_path)
+
     try:
         for host in settings.hosts if settings.port is not None else ():
             port = settings.port
@@ -242,19 +267,18 @@ async def listening(settings: ListenSettings, factory: Server, loop: asyncio.Abs
             addresses.append(f"{host or socket.gethostname()}:{port}")
             if settings.redirect_port is not None:
                 redirect = _Redirect(scheme="https" if context else "http", port=port)
-                listeners.append(await _tcp(loop, redirect.server(), host, settings.redirect_port, None))
+                server = Server(redirect, error_page=redirect.error_page, loop=loop)
+                listeners.append(await _tcp(loop, server, host, settings.redirect_port, None))
         if unix_path is not None:
             _clear_unix_path(unix_path)
             sock = _bind_unix(unix_path)
-            listeners.append(await loop.create_unix_server(factory, sock=sock, ssl=context, backlog=BACKLOG))
+            bound = _identity(unix_path)
+            options = _tls_options(context)
+            listeners.append(await loop.create_unix_server(factory, sock=sock, backlog=BACKLOG, **options))
             addresses.append(os.path.abspath(unix_path))  # noqa: ASYNC240 (it asks no disk)
-        yield listeners, addresses
+        yield close, addresses
     finally:
-        for listener in listeners:
-            listener.close()
-        if unix_path is not None and any(address.startswith("/") for address in addresses):
-            with contextlib.suppress(OSError):
-                os.unlink(unix_path)
+        close()
 
 
 async def _tcp(loop: asyncio.AbstractEventLoop, factory: Callable[[], Any], host: str, port: int, context: Any) -> asyncio.AbstractServer:
@@ -263,11 +287,12 @@ async def _tcp(loop: asyncio.AbstractEventLoop, factory: Callable[[], Any], host
     if not 0 <= port <= 65535:
         raise ListenError(f"cannot listen on {host}:{port}: a port is at most 65535")
     bare = host.strip("[]")
+    options = _tls_options(context)
     try:
         if host or not socket.has_dualstack_ipv6():
-            return await loop.create_server(factory, bare or None, port, ssl=context, backlog=BACKLOG)
+            return await loop.create_server(factory, bare or None, port, backlog=BACKLOG, **options)
         sock = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)
-        return await loop.create_server(factory, sock=sock, ssl=context, backlog=BACKLOG)
+        return await loop.create_server(factory, sock=sock, backlog=BACKLOG, **options)
     except OSError as error:
         raise ListenError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
 
@@ -292,6 +317,18 @@ def _clear_unix_path(path: str) -> None:
             raise ListenError(f"cannot listen on {path}: another server does")
 
 
+def _tls_options(context: ssl.SSLContext | None) -> dict[str, Any]:
+    return {"ssl": context, "ssl_handshake_timeout": HEAD_SECONDS} if context else {}
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _bind_unix(path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
     try:
@@ -309,13 +346,16 @@ class _Redirect:
         self._scheme = scheme
         self._port = port
 
-    def server(self) -> web.Server:
-        return web.Server(self._answer, access_log=None)
+    def error_page(self, status: int, detail: str) -> web.Response:
+        return web.Response(status=status, text=f"{status} {detail}\n")
 
-    async def _answer(self, raw: web.BaseRequest) -> web.StreamResponse:
+    async def __call__(self, raw: web.BaseRequest) -> web.StreamResponse:
         host = raw.headers.get("Host", "")
         name = host[: host.index("]") + 1] if host.startswith("[") and "]" in host else host.partition(":")[0]
-        _, query, uri = split_target(raw.raw_path)
+        try:
+            _, query, uri = split_target(raw.raw_path)
+        except Refused as refused:
+            return self.error_page(refused.status, refused.detail)
         path = uri.partition("?")[0]
         location = f"{self._scheme}://{name}:{self._port}{encode_path(path)}{'?' + query if query else ''}"
         return web.Response(status=301, headers={"Location": location})

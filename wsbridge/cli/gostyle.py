@@ -6,6 +6,7 @@ first word that is no flag is COMMAND, and all that follows is the command's own
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +15,7 @@ from wsbridge.errors import UsageError
 HELP = ("h", "help")
 TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
-INTEGER = re.compile(r"[+-]?(0[xX]_?[0-9a-fA-F](_?[0-9a-fA-F])*|0[bB]_?[01](_?[01])*|0[oO]?(_?[0-7])*|[1-9](_?[0-9])*)\Z")
+INTEGER = re.compile(r"[+-]?(0[xX]_?[0-9a-fA-F](_?[0-9a-fA-F])*|0[bB]_?[01](_?[01])*|0[oO](_?[0-7])+|0(_?[0-7])*|[1-9](_?[0-9])*)\Z")
 
 
 def to_click(words: Sequence[str], takes_value: Mapping[str, bool]) -> list[str]:
@@ -66,6 +67,14 @@ def parse_int(text: str) -> int:
     number = int(text, 0)
     if not -(2**63) <= number < 2**63:
         raise ValueError("value out of range")
+    return number
+
+
+def parse_float(text: str) -> float:
+    """Read a time: a number that is one. Raises ValueError."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("write a number")
     return number
 
 

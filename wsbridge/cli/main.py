@@ -85,6 +85,8 @@ def serve(settings: ServerSettings, *, level: int, json: bool, environ: Mapping[
     output = Output(1, JsonFormatter() if json else LineFormatter(), metrics)
     for name in ("wsbridge", "asyncio", "aiohttp"):
         logging.getLogger(name).addHandler(output)
+    # What no line of ours shows need not be found out for each.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.getLogger("wsbridge").setLevel(level)
     logging.getLogger("wsbridge").propagate = False
     log = logger("server")

@@ -63,7 +63,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     "Who may connect, and how many": (
         Option("sameorigin", bool, "only pages of this very host and port"),
         Option("origin", str, "only pages of these origins: [scheme://]host[:port], separated by commas", None, "LIST"),
-        Option("trust-proxy", str, "believe X-Forwarded-* and Forwarded from these: networks, or unix", "", "CIDR,…|unix"),
+        Option("trust-proxy", str, "believe X-Forwarded-For, -Proto and -Host from these: networks, or unix", "", "CIDR,…|unix"),
         Option("reverselookup", bool, "look up the names of clients for REMOTE_HOST"),
         Option("maxforks", int, "most programs at once, sessions and CGI together; more get 429 (0: any number)", 1024, "N"),
         Option("busy", str, "how to turn away what is over --maxforks: 429, or close (1013, which a page can see)", "429", "HOW"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from wsbridge.cli.gostyle import Unsigned, parse_bool, parse_int, parse_unsigned, to_click
+from wsbridge.cli.gostyle import Unsigned, parse_bool, parse_float, parse_int, parse_unsigned, to_click
 from wsbridge.cli.options import GROUPS, OPTIONS, PREFIX, Option
 from wsbridge.errors import UsageError
 
@@ -24,7 +24,7 @@ Examples:
 """
 
 
-READERS: dict[type, Callable[[str], Any]] = {bool: parse_bool, int: parse_int, Unsigned: parse_unsigned, float: float, str: str}
+READERS: dict[type, Callable[[str], Any]] = {bool: parse_bool, int: parse_int, Unsigned: parse_unsigned, float: parse_float, str: str}
 
 
 class GoValue(click.ParamType[Any]):

@@ -10,6 +10,7 @@ log says which line and why.
 
 from __future__ import annotations
 
+import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 
@@ -48,14 +49,20 @@ class Decoder:
 
     def feed(self, data: bytes) -> Sequence[Batch | End]:
         """Return batches and, at the end, at most one End. Raises ProgramError and MessageTooLong."""
+        if self._closed:
+            return ()
         try:
             lines = self._lines.feed(data)
         except MessageTooLong as error:
-            raise MessageTooLong(error.limit, before=self._records(error.before)) from None
+            before = self._records(error.before)
+            if self._closed:
+                return before
+            raise MessageTooLong(error.limit, before=before) from None
         return self._records(lines)
 
     def eof(self) -> Sequence[Batch | End]:
-        return self._records(self._lines.eof())
+        """Return what the last line said, if it did not end in a newline. Raises as `feed`."""
+        return () if self._closed else self._records(self._lines.eof())
 
     def _records(self, lines: Sequence[Batch | End]) -> Sequence[Batch | End]:
         messages: list[tuple[Kind, bytes]] = []
@@ -80,7 +87,9 @@ class Encoder:
     """Write messages, the opening and the close as records."""
 
     def opening(self, details: Callable[[], Mapping[str, object]]) -> bytes:
-        return msgspec.json.encode({"type": "open", **details()}) + b"\n"
+        # Not msgspec's encoder: it refuses the bytes of a request that were not UTF-8, which here become question marks.
+        record = json.dumps({"type": "open", **details()}, ensure_ascii=False, separators=(",", ":"))
+        return record.encode("utf-8", "replace") + b"\n"
 
     def encode(self, batch: Batch) -> bytes:
         kind, messages = batch

@@ -47,10 +47,12 @@ class Decoder:
         return self._batch(messages, has_cr=b"\r" in data) if messages else []
 
     def eof(self) -> list[Batch]:
-        """Return the last message, if the stream ended without its separator."""
+        """Return the last message, if the stream ended without its separator. Raises MessageTooLong."""
         if not self._rest:
             return []
         last, self._rest = bytes(self._rest), bytearray()
+        if self._limit and len(last) > self._limit:
+            raise MessageTooLong(self._limit)
         return [Batch(Kind.TEXT, valid_text([last]))]
 
     def _batch(self, messages: list[bytes], *, has_cr: bool) -> list[Batch]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from wsbridge.closecodes import NORMAL
 from wsbridge.errors import ProgramError
@@ -23,6 +23,8 @@ from wsbridge.process.spawn import Spawned
 
 READ_SIZE = 256 * 1024
 """Bytes of one read: a pipe holds 64 KiB unless its program has made it larger."""
+ERROR_READ_SIZE = 4 * 1024
+"""Bytes of one read of stderr, each line of which is logged: a flood of short lines is to take its turn."""
 GROUP_POLL = 0.01
 """Seconds between two looks at a group whose leader has ended: nothing reports the end of the others."""
 
@@ -57,6 +59,7 @@ class Child:
         "_stderr",
         "_stdin",
         "_stdout",
+        "_taken",
         "_unsure",
         "_watch",
         "discarded",
@@ -89,6 +92,8 @@ class Child:
         self._watch = watch
         self._loop = loop
         self._pending = bytearray()
+        self._taken = 0
+        """Bytes that the program took late, from what was pending."""
         self._unsure = 0
         """Messages of which the program has not taken every byte."""
         self._closing_input = False
@@ -168,7 +173,7 @@ class Child:
 
     def _read_stderr(self) -> bool:
         try:
-            data = os.read(self._stderr, READ_SIZE)
+            data = os.read(self._stderr, ERROR_READ_SIZE)
         except BlockingIOError:
             return False
         self._errors(data)
@@ -218,10 +223,10 @@ class Child:
 
     # Its stdin
 
-    def open(self, details: Callable[[], Mapping[str, object]]) -> None:
-        """Tell the program of the request, if its framing has words for it."""
-        if opening := self._encoder.opening(details):
-            self._send(opening)
+    def send(self, data: bytes) -> None:
+        """Write bytes that are framed already."""
+        if data and self._stdin >= 0 and not self._closing_input:
+            self._send(data)
 
     def write(self, batch: Batch) -> None:
         if self._stdin < 0 or self._closing_input:
@@ -260,7 +265,9 @@ class Child:
 
     def _flush(self) -> None:
         try:
-            del self._pending[: os.write(self._stdin, self._pending)]
+            taken = os.write(self._stdin, self._pending)
+            self._taken += taken
+            del self._pending[:taken]
         except BlockingIOError:
             return
         except OSError:
@@ -337,14 +344,28 @@ class Child:
         The caller has called `close_input`, or does so while this waits.
         """
         try:
+            first, *_ = self._ladder
+            has_waited = await self._input_taken(first.grace)
             for step in self._ladder:
-                if await self._gone_within(step.grace):
+                if await self._gone_within(0 if has_waited and step is first else step.grace):
                     return
                 self._signal(step.signal)
             if not await self._gone_within(LAST_WAIT) and self._status is None:
                 log.error("%s did not terminate pid %d; it is left behind", step.signal.name, self.pid, extra=extra(self.pairs))
         finally:
             self._let_go()
+
+    async def _input_taken(self, grace: float) -> bool:
+        """Wait while the program still takes what is left for its stdin: what the client said before it left is not lost.
+
+        Return whether it took nothing for a whole grace. The grace of a stdin that has closed begins only then.
+        """
+        while self._stdin >= 0 and self._status is None:
+            taken = self._taken
+            await self._gone_within(grace)
+            if self._stdin >= 0 and self._taken == taken:
+                return True
+        return False
 
     def kill(self) -> None:
         """Send KILL to the group at once: the bridge is told to hurry. `end` is still needed."""
@@ -374,7 +395,7 @@ class Child:
 
     def _let_go(self) -> None:
         self._watch.ended(self.pid)
-        self._close_stdin()
+        self._lose_stdin()
         self._close_stdout()
         while self._stderr >= 0 and self._read_stderr():
             pass

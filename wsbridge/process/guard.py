@@ -7,6 +7,7 @@ the guard itself dies it is started again and told of the groups that live.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Sequence
@@ -82,7 +83,21 @@ class Guard:
         self._stop()
 
     def _start(self) -> None:
-        read, self._pipe = os.pipe2(os.O_CLOEXEC)
+        try:
+            self._spawn()
+        except OSError as error:
+            log.error("the guard cannot be started, and is tried again: %s", error)
+            self._timer = self._loop.call_later(RESTART_PAUSE, self._start)
+            return
+        # A guard that wakes is never to take the processor from us.
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(self.pid, os.SCHED_BATCH, os.sched_param(0))
+        self._news = b""
+        if self._groups:
+            self._tell(b"".join(b"+ %d\n" % group for group in self._groups))
+
+    def _spawn(self) -> None:
+        read, pipe = os.pipe2(os.O_CLOEXEC)
         try:
             self.pid = os.posix_spawn(
                 SHELL,
@@ -97,15 +112,15 @@ class Guard:
                 setsigmask=(),
                 setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
             )
+            self._pidfd = os.pidfd_open(self.pid)
+        except OSError:
+            os.close(pipe)
+            raise
         finally:
             os.close(read)
-        os.set_blocking(self._pipe, False)
-        self._pidfd = os.pidfd_open(self.pid)
+        os.set_blocking(pipe, False)
+        self._pipe = pipe
         self._loop.add_reader(self._pidfd, self._died)
-        # A guard that wakes is never to take the processor from us.
-        os.sched_setscheduler(self.pid, os.SCHED_BATCH, os.sched_param(0))
-        self._news = b""
-        self._tell(b"".join(b"+ %d\n" % group for group in self._groups))
 
     def _note(self, words: bytes) -> None:
         """Keep what the guard is to be told, once a turn of the loop: each write wakes it."""
@@ -127,7 +142,7 @@ class Guard:
                 os.kill(self.pid, signal.SIGKILL)
             return
         try:
-            written = os.write(self._pipe, words) if words else 0
+            written = os.write(self._pipe, words)
         except BlockingIOError:
             written = 0
         except BrokenPipeError:
@@ -161,4 +176,7 @@ class Guard:
         os.close(self._pidfd)
         self._pipe = self._pidfd = -1
         self._backlog.clear()
+        if not self._groups:
+            # It has nothing to do, and may not even run.
+            os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0 if not self._groups else os.WNOHANG)

@@ -1,6 +1,7 @@
 """The stderr of a child, cut into lines of any length for the log.
 
-A line longer than PIECE is handed on in pieces: it is logged whatever its length, and never kept whole.
+What one read brings is one record, however many lines it holds: a program that floods its stderr costs the others
+nothing that can be felt. A line longer than PIECE is handed on in pieces, and never kept whole.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from collections.abc import Callable
 
 from wsbridge.logs import ERROR, Pairs, extra, logger
 
-PIECE = 1024 * 1024
-"""Bytes of the longest line that is logged in one piece."""
+PIECE = 256 * 1024
+"""Bytes of the longest line that is logged in one piece; the log's buffer holds several."""
 
 log = logger("stderr")
 
@@ -22,36 +23,32 @@ def logged(pairs: Pairs) -> Callable[[bytes], None]:
     """
     if not log.isEnabledFor(ERROR):
         return lambda data: None
-    words = extra(pairs)
-    return Lines(lambda line: log.error("%s", line, extra=words))
+
+    def say(lines: list[str]) -> None:
+        log.error("%d lines", len(lines), extra=extra(pairs) | {"lines": lines})
+
+    return Lines(say)
 
 
 class Lines:
-    """Give each line that was fed to `log`; the last one also when it does not end in a newline."""
+    """Give the lines of each read to `log`; the last one also when it does not end in a newline."""
 
     __slots__ = ("_log", "_rest")
 
-    def __init__(self, log: Callable[[str], None]) -> None:
+    def __init__(self, log: Callable[[list[str]], None]) -> None:
         self._log = log
         self._rest = bytearray()
 
     def __call__(self, data: bytes) -> None:
         """Take bytes as they come; nothing at all means the end."""
-        if not data:
-            if self._rest:
-                self._say(self._rest)
-                self._rest = bytearray()
-            return
-        lines = data.split(b"\n")
+        lines = data.split(b"\n") if data else [b"", b""] if self._rest else [b""]
         self._rest += lines[0]
+        complete: list[bytes | bytearray] = []
         if len(lines) > 1:
-            self._say(self._rest)
-            for line in lines[1:-1]:
-                self._say(line)
+            complete = [self._rest, *lines[1:-1]]
             self._rest = bytearray(lines[-1])
         while len(self._rest) >= PIECE:
-            self._say(self._rest[:PIECE])
+            complete.append(self._rest[:PIECE])
             del self._rest[:PIECE]
-
-    def _say(self, line: bytes | bytearray) -> None:
-        self._log(line.removesuffix(b"\r").decode("utf-8", "backslashreplace"))
+        if complete:
+            self._log([line.removesuffix(b"\r").decode("utf-8", "backslashreplace") for line in complete])

@@ -1,15 +1,33 @@
-"""The answer of a CGI script (RFC 3875, section 6): its head, taken apart."""
+"""The answer of a CGI script (RFC 3875, section 6): its head, taken apart, and the request that it may lead to.
+
+What would not make one sound head of HTTP is no answer: the server that writes it out can rely on that.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from http import HTTPStatus
+
+from wsbridge.errors import Refused
+from wsbridge.rules.paths import clean
+from wsbridge.rules.request import Request, split_target
 
 HEAD_LIMIT = 64 * 1024
 """Bytes. A script that has printed this much without an empty line is not printing a head."""
 
 HOP_BY_HOP = frozenset({"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"})
 """What belongs to a connection and not to an answer (RFC 9110, section 7.6.1): the server's business."""
+
+TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+"""A header's name (RFC 9110, section 5.6.2)."""
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+"""What no header's value may hold (section 5.5): every control character but the tab."""
+LENGTH = re.compile(r"[0-9]{1,18}")
+STATUS = re.compile(r"[2-5][0-9][0-9]")
+
+OF_A_BODY = ("content-", "transfer-encoding", "trailer", "expect")
+"""How the headers begin that a request has only with its body."""
 
 
 class BadAnswer(Exception):
@@ -25,18 +43,21 @@ class Head:
     headers: tuple[tuple[str, str], ...]
     redirect: str | None = None
 
+    @property
+    def length(self) -> int | None:
+        """The bytes of body that the script has promised, if it has."""
+        return next((int(value) for name, value in self.headers if name.lower() == "content-length"), None)
+
 
 def split_head(data: bytes) -> tuple[bytes, bytes] | None:
     """Split at the first empty line, ended with LF or CR LF; None when there is none yet. Raises BadAnswer past the limit."""
     ends = [(position, len(mark)) for mark in (b"\n\n", b"\n\r\n") if (position := data.find(mark)) >= 0]
     if data.startswith((b"\n", b"\r\n")):
         raise BadAnswer("no headers")
-    if ends:
-        position, length = min(ends)
-        return data[:position], data[position + length :]
-    if len(data) > HEAD_LIMIT:
+    position, length = min(ends, default=(len(data), 0))
+    if position > HEAD_LIMIT:
         raise BadAnswer(f"no empty line after {HEAD_LIMIT} bytes of headers")
-    return None
+    return (data[:position], data[position + length :]) if ends else None
 
 
 def parse_head(head: bytes) -> Head:
@@ -45,13 +66,15 @@ def parse_head(head: bytes) -> Head:
     headers: list[tuple[str, str]] = []
     for line in head.replace(b"\r\n", b"\n").split(b"\n"):
         name, colon, value = (part.decode("utf-8", "surrogateescape").strip() for part in line.partition(b":"))
-        if not colon or not name or any(character.isspace() or not character.isprintable() for character in name):
+        if not colon or not TOKEN.fullmatch(name) or CONTROL.search(value):
             raise BadAnswer(f"not a header: {line[:80]!r}")
         match name.lower():
             case "status":
                 status, reason = _status(value)
             case "location":
                 location = value
+            case "content-length" if not LENGTH.fullmatch(value) or any(given.lower() == "content-length" for given, _ in headers):
+                raise BadAnswer(f"not the one length of a body: {line[:80]!r}")
             case lowered if lowered not in HOP_BY_HOP:
                 headers.append((name, value))
     if location is not None:
@@ -64,9 +87,22 @@ def parse_head(head: bytes) -> Head:
     return Head(status, reason, tuple(headers))
 
 
+def redirected(request: Request, target: str) -> Request:
+    """Return the request that is served in place of one whose script handed on to a path (section 6.2.2). Raises BadAnswer.
+
+    It is a GET, and the body went to the script: what spoke of it is gone.
+    """
+    try:
+        path, query, uri = split_target(target)
+    except Refused as refused:
+        raise BadAnswer(f"Location: {refused.detail}") from None
+    headers = tuple(pair for pair in request.headers if not pair[0].lower().startswith(OF_A_BODY))
+    return replace(request, method="GET", path=clean(path), query=query, uri=uri, headers=headers)
+
+
 def _status(value: str) -> tuple[int, str | None]:
     code, _, reason = value.partition(" ")
-    if not (code.isascii() and code.isdigit() and 200 <= int(code) <= 599):
+    if not STATUS.fullmatch(code):
         raise BadAnswer(f"Status: {value[:80]!r} is none between 200 and 599")
     if not reason:
         try:

@@ -48,13 +48,11 @@ def seen_through(peer: Peer, headers: Headers, trusted: Trusted) -> Peer:
 
     Of X-Forwarded-For the last address counts that is not a trusted proxy's: what stands before it, a client may have
     written. Scheme and host are those that the nearest proxy reports (X-Forwarded-Proto, X-Forwarded-Host). The standard
-    Forwarded header (RFC 7239) is read when it is there, and then alone.
+    Forwarded header (RFC 7239) is not read: proxies that set X-Forwarded-For pass on a Forwarded that a client made up.
     """
     if trusted == NOBODY or peer.address not in trusted:
         return peer
-    hops = _forwarded(headers)
-    if not hops:
-        hops = _x_forwarded(headers)
+    hops = _hops(headers)
     if not hops:
         return peer
     address, port = peer.address, peer.port
@@ -82,7 +80,7 @@ def _values(headers: Headers, name: str) -> list[str]:
     return [part.strip() for key, value in headers if key.lower() == name for part in value.split(",")]
 
 
-def _x_forwarded(headers: Headers) -> list[_Hop]:
+def _hops(headers: Headers) -> list[_Hop]:
     scheme = (_values(headers, "x-forwarded-proto") or [""])[-1].lower()
     host = (_values(headers, "x-forwarded-host") or [""])[-1]
     addresses = _values(headers, "x-forwarded-for")
@@ -91,19 +89,6 @@ def _x_forwarded(headers: Headers) -> list[_Hop]:
     hops = [_Hop(*_split_port(address)) for address in addresses] or [_Hop()]
     last = hops[-1]
     return [*hops[:-1], _Hop(last.address, last.port, scheme, host)]
-
-
-def _forwarded(headers: Headers) -> list[_Hop]:
-    hops = []
-    for element in _values(headers, "forwarded"):
-        pairs = dict(_pair(part) for part in element.split(";") if "=" in part)
-        hops.append(_Hop(*_split_port(pairs.get("for", "")), pairs.get("proto", "").lower(), pairs.get("host", "")))
-    return hops
-
-
-def _pair(part: str) -> tuple[str, str]:
-    key, _, value = part.partition("=")
-    return key.strip().lower(), value.strip().strip('"')
 
 
 def _split_port(address: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote_to_bytes
@@ -64,9 +65,10 @@ def split_target(target: str) -> tuple[str, str, str]:
     An absolute target (`GET http://host/path`) loses scheme and host; the Host header then was that host (RFC 9112, 3.2.2).
     """
     if not target.startswith("/"):
-        _, found, rest = target.partition("://")
-        slash = rest.find("/") if found else -1
-        target = rest[slash:] if slash >= 0 else "/" + (f"?{rest.partition('?')[2]}" if "?" in rest else "")
+        rest = target.partition("://")[2].removeprefix("//")
+        authority = re.match(r"[^/?#]*", rest)
+        target = rest[authority.end() if authority else 0 :]
+        target = target if target.startswith("/") else "/" + target
     raw_path, mark, query = target.partition("?")
     path = unquote_to_bytes(raw_path.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
     if "\0" in path:

@@ -53,7 +53,7 @@ class Client(Sink, Source, Protocol):
 
 
 class Bridge:
-    """One session. `start` joins both sides; `done` is called once, when nothing is left of it."""
+    """One session. `start` joins both sides; the registry knows it until nothing is left of it."""
 
     __slots__ = ("_begun", "_client", "_discarded", "_drain", "_drain_seconds", "_loop", "_pairs", "_registry", "child")
 
@@ -160,7 +160,7 @@ class Bridge:
         ending = asyncio.ensure_future(child.end())
         status = await child.wait_exit()
         # A child that had closed its stdout and was ended by our own ladder has not failed.
-        has_failed = status and status != -(child.signalled or 0)
+        has_failed = status and child.signalled is None
         self._client.end(End(INTERNAL_ERROR, describe(status or 0)) if has_failed else End(NORMAL))
         await ending
 

@@ -26,7 +26,7 @@ class Live(Protocol):
 
 
 class Registry:
-    """Slots, ids and tasks. Use it as an async context manager around the life of the server."""
+    """Slots, ids and tasks of one server; `drain` ends them."""
 
     def __init__(self, *, max_forks: int, metrics: Metrics) -> None:
         self._free = max_forks if max_forks > 0 else None

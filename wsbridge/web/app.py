@@ -18,6 +18,7 @@ from wsbridge.rules.environ import session_environment
 from wsbridge.rules.paths import clean
 from wsbridge.rules.proxies import UNIX_PEER, seen_through
 from wsbridge.rules.request import Peer, Request, encode_path, split_target
+from wsbridge.sessions.bridge import Bridge
 from wsbridge.sessions.registry import Registry
 from wsbridge.settings import GateSettings
 from wsbridge.web.cgi import CgiScripts
@@ -62,8 +63,8 @@ class App:
         self._console = console
         self._command = command
         self._headers_plain = settings.headers + settings.headers_http
-        self.on_session: Callable[[object], None] = lambda _: None
-        """Called with each session that begins."""
+        self.on_session: Callable[[Bridge | None], None] = lambda _: None
+        """Called with each session that begins; with None when its program could not be started."""
 
     async def __call__(self, raw: web.BaseRequest) -> web.StreamResponse:
         """Answer one request of aiohttp's."""
@@ -132,9 +133,7 @@ class App:
         except BaseException:
             self._registry.give_slot()
             raise
-        session = self._upgrader.begin(connection, request, admission, environment, pairs)
-        if session is not None:
-            self.on_session(session)
+        self.on_session(self._upgrader.begin(connection, request, admission, environment, pairs))
 
     async def _remote_host(self, peer: Peer) -> str:
         if not self._settings.reverse_lookup or peer.address == UNIX_PEER:
@@ -207,7 +206,7 @@ class App:
 
     def _read(self, raw: web.BaseRequest) -> Request:
         """Translate aiohttp's request. Raises Refused (400)."""
-        headers = tuple(raw.headers.items())
+        headers = tuple((str(name), value) for name, value in raw.headers.items())
         peer = seen_through(_peer(raw), headers, self._settings.trusted)
         target = raw.raw_path
         path, query, uri = split_target(target)

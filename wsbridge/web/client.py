@@ -8,6 +8,9 @@ nothing for `send_timeout` seconds is given up.
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import sys
+import termios
 from collections.abc import Callable
 
 from wsbridge.closecodes import ABNORMAL, TOO_BIG
@@ -40,7 +43,6 @@ class Client(asyncio.Protocol):
         "_close_sent",
         "_closed",
         "_deflate",
-        "_feed",
         "_hangups",
         "_heartbeat",
         "_heartbeat_timer",
@@ -51,12 +53,14 @@ class Client(asyncio.Protocol):
         "_owed_pong",
         "_pairs",
         "_paused",
+        "_reader",
         "_sink",
         "_stuck_timer",
         "_timeout",
         "_transport",
         "_watched",
         "_writing_paused",
+        "_written",
         "received",
         "sent",
         "source",
@@ -75,7 +79,7 @@ class Client(asyncio.Protocol):
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._transport: asyncio.Transport | None = transport
-        self._feed = FrameReader(limit=settings.max_frame_bytes, mask=mask, deflate=deflate).feed
+        self._reader = FrameReader(limit=settings.max_frame_bytes, mask=mask, deflate=deflate)
         self._deflate = deflate
         self._timeout = settings.send_timeout
         self._hangups = hangups
@@ -88,6 +92,7 @@ class Client(asyncio.Protocol):
         self.received = self.sent = 0
         self._paused = self._writing_paused = self._close_sent = self._left = False
         self._watched = -1
+        self._written = 0
         self._owed_pong: bytes | None = None
         self._closed: asyncio.Future[None] | None = None
         self._stuck_timer: asyncio.TimerHandle | None = None
@@ -108,13 +113,25 @@ class Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._heartbeat is not None:
             self._heartbeat.heard = self._loop.time()
-        for event in self._feed(data):
+        for event in self._reader.feed(data):
             if type(event) is Batch:
                 self.received += len(event.messages)
                 if self._sink is not None:
                     self._sink.write(event)
             else:
                 self._take(event)
+        if self._reader.has_more and self._transport is not None:
+            # A little data can inflate to much: the rest of it waits for the next turn, and for room.
+            self._transport.pause_reading()
+            self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self._paused or self._transport is None:
+            return
+        if self._reader.has_more:
+            self.data_received(b"")
+        if not self._reader.has_more and not self._paused:
+            self._transport.resume_reading()
 
     def eof_received(self) -> bool:
         """A half-closed connection is a client that has gone: the transport closes."""
@@ -149,7 +166,10 @@ class Client(asyncio.Protocol):
             self._unwatch()
             if self._heartbeat is not None:
                 self._heartbeat.wake(self._loop.time())
-            self._transport.resume_reading()
+            if self._reader.has_more:
+                self._loop.call_soon(self._read_on)
+            else:
+                self._transport.resume_reading()
 
     def _take(self, event: Event) -> None:
         match event:
@@ -186,7 +206,7 @@ class Client(asyncio.Protocol):
 
     def _unwatch(self) -> None:
         if self._watched >= 0:
-            self._hangups.unwatch(self._watched)
+            self._hangups.unwatch(self._watched, self._hung_up)
             self._watched = -1
 
     # To the client
@@ -194,7 +214,9 @@ class Client(asyncio.Protocol):
     def write(self, batch: Batch) -> None:
         if self._transport is not None and not self._close_sent:
             self.sent += len(batch.messages)
-            self._transport.write(frames.encode(batch, self._deflate))
+            data = frames.encode(batch, self._deflate)
+            self._written += len(data)
+            self._transport.write(data)
 
     def end(self, reason: End) -> None:
         """Send a close frame after all that was written, and close when the client has answered it or is too slow."""
@@ -214,6 +236,8 @@ class Client(asyncio.Protocol):
     def abort(self) -> None:
         """Cut the connection; what was not sent yet is lost."""
         if self._transport is not None:
+            # Before the socket is closed: over TLS, connection_lost comes after that.
+            self._unwatch()
             self._transport.abort()
 
     async def wait_closed(self) -> None:
@@ -240,6 +264,7 @@ class Client(asyncio.Protocol):
 
     def _send(self, data: bytes) -> None:
         if self._transport is not None and not self._close_sent:
+            self._written += len(data)
             self._transport.write(data)
 
     def _send_close(self, reason: End) -> None:
@@ -261,21 +286,32 @@ class Client(asyncio.Protocol):
         if self._stuck_timer is not None:
             self._stuck_timer.cancel()
         if self._transport is not None and patience > 0:
-            waiting = self._transport.get_write_buffer_size()
-            self._stuck_timer = self._loop.call_later(patience, self._check_stuck, patience, waiting)
+            self._stuck_timer = self._loop.call_later(patience, self._check_stuck, patience, self._taken())
 
-    def _check_stuck(self, patience: float, waiting_before: int) -> None:
+    def _taken(self) -> int:
+        """Bytes that the client has taken so far, of all that were written: what neither we nor the kernel hold.
+
+        The kernel is asked because it reports room late, when much of its own buffer is free again.
+        """
+        assert self._transport is not None
+        sock = self._transport.get_extra_info("socket")
+        try:
+            held = int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        except (OSError, ValueError):
+            held = 0
+        return self._written - self._transport.get_write_buffer_size() - held
+
+    def _check_stuck(self, patience: float, taken_before: int) -> None:
         """Give up a client that took nothing of what was waiting; one that is slow, but takes, has its time again."""
         if self._transport is None:
             return
-        waiting = self._transport.get_write_buffer_size()
-        if waiting < waiting_before:
-            self._watch_stuck(patience if waiting else CLOSE_WAIT)
+        if self._taken() > taken_before:
+            self._watch_stuck(self._close_patience() if self._close_sent else patience)
             return
-        if waiting:
+        if self._transport.get_write_buffer_size():
             self._metrics.clients_timed_out += 1
             log.info("client took nothing for %g s and is cut off", patience, extra=extra(self._pairs))
-        self._transport.abort()
+        self.abort()
 
     # The heartbeat
 
@@ -285,8 +321,7 @@ class Client(asyncio.Protocol):
         if due is Beat.GONE:
             self._metrics.clients_timed_out += 1
             log.info("client said nothing for two pings and is given up", extra=extra(self._pairs))
-            if self._transport is not None:
-                self._transport.abort()
+            self.abort()
             return
         if due is Beat.PING:
             self._send(PING)

@@ -56,10 +56,8 @@ class Connection(RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._request_count != self._heads_seen:
-            self._heads_seen = self._request_count
-            self._head_bytes = 0
-        if self._current_request is None and not self._messages:
+        # Only while aiohttp waits for a request are the bytes those of a head; a body is none of our business here.
+        if data and self._waiter is not None and not self._waiter.done():
             if self._head_timer is None:
                 self._await_head()
             self._head_bytes += len(data)
@@ -71,6 +69,8 @@ class Connection(RequestHandler):
                     return
         super().data_received(data)
         if self._request_count != self._heads_seen:
+            self._heads_seen = self._request_count
+            self._head_bytes = 0
             self._head_has_come()
 
     def handle_error(
@@ -87,20 +87,23 @@ class Connection(RequestHandler):
         response.force_close()
         return response
 
-    def take_over(self, protocol: asyncio.Protocol) -> None:
-        """Give the transport to another protocol, with what came after the request in the same segment."""
+    def take_over(self, protocol: asyncio.Protocol) -> bytes:
+        """Give the transport to another protocol; return what came after the request in the same segment.
+
+        The request that asked for it is answered, and its task is left to end by itself.
+        """
         transport = self.transport
         assert transport is not None
         early = _Early()
         self.set_parser(cast("Any", early))
         transport.set_protocol(protocol)
         self.transport = None
+        self._task_handler = None
         self.connection_lost(None)
         # aiohttp may have held up a client that sends before it was told to.
         if not transport.is_closing():
             transport.resume_reading()
-        if early.data:
-            protocol.data_received(bytes(early.data))
+        return bytes(early.data)
 
     def _await_head(self) -> None:
         self._head_timer = self._loop.call_later(HEAD_SECONDS, self._head_is_late)
@@ -132,6 +135,7 @@ class Server(web.Server):
         self.error_page = error_page
         super().__init__(
             handler,
+            handler_cancellation=True,
             access_log=None,
             max_line_size=HEAD_BYTES,
             max_field_size=HEAD_BYTES,

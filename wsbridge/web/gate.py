@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import os
 from dataclasses import dataclass
 
 from wsbridge.errors import Refused
@@ -82,7 +83,11 @@ class Gate:
         target = find_script(request.path, look)
         if target is None:
             raise Refused(404, "no such script", body="404 Not Found\n")
-        return (f"{root}/{target.file}",), target.script
+        # What is run is the very path that is proved here: its links are resolved already.
+        real = os.path.realpath(os.path.join(root, target.file))
+        if not real.startswith(root.rstrip("/") + "/"):
+            raise Refused(404, "no such script", body="404 Not Found\n")
+        return (real,), target.script
 
     def _handshake(self, request: Request) -> tuple[str, str | None]:
         if request.method != "GET":

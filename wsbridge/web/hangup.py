@@ -8,6 +8,7 @@ unread data lies before it, and an error with its reset.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
 from collections.abc import Callable
 
@@ -25,14 +26,18 @@ class Hangups:
 
     def watch(self, fd: int, gone: Callable[[], None]) -> None:
         """Call `gone` once when the peer of this socket has closed or reset it."""
-        if fd not in self._watched:
+        try:
             self._epoll.register(fd, EVENTS)
+        except FileExistsError:
+            self._epoll.modify(fd, EVENTS)
         self._watched[fd] = gone
 
-    def unwatch(self, fd: int) -> None:
-        """Stop watching; call it before the socket is closed."""
-        if self._watched.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
+    def unwatch(self, fd: int, gone: Callable[[], None]) -> None:
+        """Stop watching. The socket may be closed already, and its number another's by now."""
+        if self._watched.get(fd) == gone:
+            del self._watched[fd]
+            with contextlib.suppress(OSError):
+                self._epoll.unregister(fd)
 
     def close(self) -> None:
         self._loop.remove_reader(self._epoll.fileno())

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from wsbridge.errors import Refused
-from wsbridge.rules.request import Request, encode_path
+from wsbridge.rules.request import Request
 
 INDEX = "index.html"
 
@@ -24,11 +24,15 @@ INDEX = "index.html"
 class StaticFiles:
     """Serves what lies below one directory; itself it may be a link, links out of it are not followed.
 
-    The source of a program is never served, however the directories lie: not what is in `cgi_directory`, and not what is
-    executable in `script_directory`, where pages may lie beside the scripts that they connect to.
+    The source of a program is never served, however the directories lie: not what is in `cgi_directory`, not what is
+    executable in `script_directory`, where pages may lie beside the scripts that they connect to, and no file among
+    `programs`, the words of COMMAND.
     """
 
-    def __init__(self, root: str, *, cgi_directory: str | None = None, script_directory: str | None = None) -> None:
+    def __init__(
+        self, root: str, *, cgi_directory: str | None = None, script_directory: str | None = None, programs: tuple[str, ...] = ()
+    ) -> None:
+        self._programs = frozenset(map(os.path.realpath, programs))
         self._root = os.path.realpath(root)
         self._cgi = os.path.realpath(cgi_directory) if cgi_directory else None
         self._scripts = os.path.realpath(script_directory) if script_directory else None
@@ -45,14 +49,14 @@ class StaticFiles:
             real = os.readlink(f"/proc/self/fd/{fd}")
             if stat.S_ISDIR(os.fstat(fd).st_mode):
                 if not path.endswith("/"):
-                    return _moved(encode_path(posixpath.basename(path)) + "/", request)
+                    return _moved(f"./{_quoted(posixpath.basename(path))}/", request)
                 index = self._open(path + INDEX)
                 if index is None:
                     return _listing(path, fd)
                 os.close(fd)
                 fd, real = index, os.readlink(f"/proc/self/fd/{index}")
             elif path.endswith("/"):
-                return _moved("../" + encode_path(posixpath.basename(path[:-1])), request)
+                return _moved("../" + _quoted(posixpath.basename(path[:-1])), request)
             if self._is_program(real, fd):
                 return None
             served, fd = fd, -1
@@ -62,7 +66,7 @@ class StaticFiles:
                 os.close(fd)
 
     def _is_program(self, real: str, fd: int) -> bool:
-        if self._cgi is not None and _is_below(real, self._cgi):
+        if real in self._programs or (self._cgi is not None and _is_below(real, self._cgi)):
             return True
         executable = os.fstat(fd).st_mode & (stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
         return bool(executable) and self._scripts is not None and _is_below(real, self._scripts)
@@ -120,7 +124,7 @@ def _listing(path: str, fd: int) -> web.Response:
     """List a directory: sorted, hidden files too, as Go's file server does."""
     with os.scandir(fd) as entries:
         names = sorted(entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "") for entry in entries)
-    rows = "".join(f'<a href="{quote("./" + name, errors="surrogateescape")}">{_shown(name)}</a>\n' for name in names)
+    rows = "".join(f'<a href="{_quoted("./" + name)}">{_shown(name)}</a>\n' for name in names)
     title = f"Files in {_shown(path)}"
     page = (
         '<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
@@ -128,6 +132,10 @@ def _listing(path: str, fd: int) -> web.Response:
         f"<h1>{title}</h1>\n<pre>\n{rows}</pre>\n"
     )
     return web.Response(text=page, content_type="text/html")
+
+
+def _quoted(name: str) -> str:
+    return quote(name, errors="surrogateescape")
 
 
 def _shown(name: str) -> str:

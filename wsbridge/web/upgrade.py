@@ -79,19 +79,30 @@ class Upgrader:
     ) -> Bridge | None:
         """Answer 101 and begin the session; None when the program cannot be started. The slot is the session's from here."""
         log.log(ACCESS, "CONNECT", extra=extra(pairs))
+        opening = self._encoder.opening(partial(_details, request, pairs, admission.subprotocol))
         # The program is started before the 101 leaves: it is loaded by one processor while the other does the rest.
         try:
             child = self._launch(admission, environment, pairs)
         except ProgramError as error:
             self._fail(connection, request, admission, error, pairs)
             return None
-        client = self._accept(connection, request, admission.accept, admission.subprotocol, pairs)
+        try:
+            client = self._accept(connection, request, admission.accept, admission.subprotocol, pairs)
+            early = connection.take_over(client)
+        except BaseException:
+            self._registry.run(self._abandon(child), "end of a program without a session")
+            raise
         session = Bridge(client, child, registry=self._registry, pairs=pairs, drain_seconds=self._program.drain_ms / 1000, loop=self._loop)
         client.join(session.start(), session.hung_up)
-        child.open(partial(_details, request, pairs, admission.subprotocol))
         self._metrics.sessions += 1
-        connection.take_over(client)
+        child.send(opening)
+        client.data_received(early)
         return session
+
+    async def _abandon(self, child: Child) -> None:
+        child.kill()
+        await child.end()
+        self._registry.give_slot()
 
     def _fail(self, connection: Connection, request: Request, admission: Admission, error: ProgramError, pairs: Pairs) -> None:
         self._metrics.launch_failures += 1
@@ -157,9 +168,9 @@ def _details(request: Request, pairs: Pairs, subprotocol: str | None) -> dict[st
     return {
         "id": pairs["id"],
         "url": request.url,
-        "path": request.path.encode("utf-8", "replace").decode(),
-        "query": request.query.encode("utf-8", "replace").decode(),
+        "path": request.path,
+        "query": request.query,
         "remote": {"address": peer.address, "port": peer.port},
-        "headers": [[name, value.encode("utf-8", "replace").decode()] for name, value in request.headers],
+        "headers": [[name, value] for name, value in request.headers],
         "subprotocol": subprotocol,
     }

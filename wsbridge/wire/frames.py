@@ -32,6 +32,10 @@ Mask = Callable[[bytes, bytearray], None]
 """XOR a payload in place with a mask of four bytes."""
 
 
+INFLATE_LIMIT = 256 * 1024
+"""Bytes of decompressed messages after which `feed` takes a break; the last of them may pass it."""
+
+
 class Opcode(IntEnum):
     CONTINUATION = 0
     TEXT = 1
@@ -130,7 +134,20 @@ class FrameReader:
     two calls is at most one unfinished frame and the fragments of one message.
     """
 
-    __slots__ = ("_deflate", "_done", "_kept", "_limit", "_mask", "_need", "_opcode", "_partial", "_short", "_squeezed")
+    __slots__ = (
+        "_deflate",
+        "_done",
+        "_inflated",
+        "_kept",
+        "_limit",
+        "_mask",
+        "_need",
+        "_opcode",
+        "_partial",
+        "_short",
+        "_squeezed",
+        "has_more",
+    )
 
     def __init__(self, *, limit: int, mask: Mask = unmask, deflate: Deflate | None = None) -> None:
         self._limit = limit
@@ -143,11 +160,15 @@ class FrameReader:
         self._partial: bytearray | None = None
         self._opcode = Opcode.CONTINUATION
         self._squeezed = False
+        self._inflated = 0
         self._done = False
+        self.has_more = False
+        """Whether `feed` stopped because what it was given had inflated to much; call it again, with nothing or more."""
 
     def feed(self, data: bytes) -> Sequence[Event]:
         """Take bytes as they come; return what they complete. After an End or a Violation nothing more is read."""
         if self._done:
+            self.has_more = False
             return ()
         if self._kept:
             self._kept += data
@@ -158,8 +179,13 @@ class FrameReader:
             self._need = 0
         events: list[Event] = []
         position, available = 0, len(data)
+        self._inflated = 0
+        self.has_more = False
         try:
             while position < available:
+                if self._inflated > INFLATE_LIMIT:
+                    self.has_more = True
+                    break
                 position = self._read_short(data, position, events)
                 if available - position < 2:
                     break
@@ -285,6 +311,7 @@ class FrameReader:
         if self._squeezed:
             assert self._deflate is not None
             message = bytearray(self._deflate.decompress(message, self._limit))
+            self._inflated += len(message)
         events.append(_batch(Kind(self._opcode), [message], events))
 
 

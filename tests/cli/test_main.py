@@ -1,0 +1,159 @@
+"""The command itself: exit statuses, and on which stream what is said."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import environment
+from wsbridge import __version__
+from wsbridge.cli.main import run
+
+DEADLINE = 30.0
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """Variables under which no program is found but `prog`."""
+    (tmp_path / "prog").write_text("#!/bin/sh\n")
+    (tmp_path / "prog").chmod(0o755)
+    return {"PATH": str(tmp_path)}
+
+
+def start(*command: str | Path) -> tuple[int, str, str]:
+    """Run a command to its end; return status, stdout and stderr."""
+    done = subprocess.run(
+        command, env=environment({}), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def wsbridge(*words: str) -> tuple[int, str, str]:
+    return start(sys.executable, "-m", "wsbridge", *words)
+
+
+@pytest.mark.parametrize("words", [["--version"], ["-version"], ["--port=80", "--version", "no-such-program"]])
+def test_version(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """`--version` prints name and version on stdout, whatever else was asked for, and exits with 0."""
+    assert run("/usr/bin/wsbridge", words, {}) == 0
+    said = capsys.readouterr()
+    assert (said.out.split()[:2], said.out.count("\n"), said.err) == (["wsbridge", __version__], 1, "")
+
+
+def test_license(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--license` prints the license and exits with 0."""
+    assert run("wsbridge", ["--license"], {}) == 0
+    assert "MIT License" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_help(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--help` exits with 0; as websocketd, it is on stderr."""
+    assert run("wsbridge", ["--port=80", word, "cat"], {}) == 0
+    said = capsys.readouterr()
+    assert "--maxframesize" in said.out + said.err
+    assert run("/usr/local/bin/websocketd", [word], {}) == 0
+    said = capsys.readouterr()
+    assert ("--maxframesize" in said.err, said.out) == (True, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "needle"),
+    [
+        (["--nope"], 2, "flag provided but not defined: -nope"),
+        (["--binary=yes", "prog"], 2, "-binary"),
+        (["--port=08080", "prog"], 2, "08080"),
+        (["no-such-program"], 1, "no-such-program"),
+        (["--devconsole"], 1, "COMMAND"),
+        (["--dir=.", "prog"], 1, "ambiguous"),
+        (["--loglevel=x", "prog"], 1, "--loglevel"),
+    ],
+)
+def test_complaints(words: list[str], status: int, needle: str, environ: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Wrong usage gets one clear line and a short help, on stderr, with the right exit status."""
+    assert run("wsbridge", words, environ) == status
+    said = capsys.readouterr()
+    first, empty, *help_lines = said.err.splitlines()
+    assert (said.out, needle in first, empty, len(help_lines) < 8) == ("", True, "", True)
+    assert "--help" in help_lines[-1]
+
+
+def test_no_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    """No arguments at all: that they are missing is said on stdout, and how it is done; exit status 1."""
+    assert run("wsbridge", [], {}) == 1
+    said = capsys.readouterr()
+    assert said.out == "Command line arguments are missing.\n"
+    assert "COMMAND" in said.err
+
+
+def test_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
+    """A word that names a shape is one when it is the very first on the command line."""
+    assert run("wsbridge", ["bridge", "--version"], {}) == 0
+    assert capsys.readouterr().out.startswith("wsbridge ")
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("wsbridge", ["--port=0", "bridge"]),
+        ("wsbridge", ["--devconsole", "bridge", "--version"]),
+        ("wsbridge", ["--", "bridge"]),
+        ("wsbridge", ["bridge", "bridge"]),
+        ("/usr/bin/websocketd", ["bridge", "--version"]),
+        ("websocketd", ["--", "bridge"]),
+    ],
+)
+def test_same_word_as_command(program: str, words: list[str], environ: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """After any flag, after `--`, or when called as websocketd, the first word is COMMAND."""
+    assert run(program, words, environ) == 1
+    assert "COMMAND 'bridge'" in capsys.readouterr().err
+
+
+def test_as_a_module() -> None:
+    """`python -m wsbridge` is the same command."""
+    status, out, err = wsbridge("--version")
+    assert (status, out.split()[0], err) == (0, "wsbridge", "")
+    assert wsbridge("--nope")[0] == 2
+    assert wsbridge("--devconsole")[0] == 1
+
+
+def test_link_named_websocketd(tmp_path: Path) -> None:
+    """Called through a symbolic link of that name it speaks as websocketd."""
+    command, link = tmp_path / "wsbridge", tmp_path / "websocketd"
+    command.write_text(f"#!{sys.executable}\nfrom wsbridge.__main__ import main\nmain()\n")
+    command.chmod(0o755)
+    link.symlink_to(command)
+    for called, name in ((command, "wsbridge"), (link, "websocketd")):
+        status, out, _ = start(called, "--version")
+        assert (status, out.split()[:2]) == (0, [name, __version__])
+    status, _, err = start(link, "--nope")
+    assert (status, err.startswith("websocketd: ")) == (2, True)
+
+
+def test_port_taken() -> None:
+    """Who cannot listen says so on stdout and exits with 3; nothing announces a server."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        status, out, _ = wsbridge("--address=127.0.0.1", f"--port={port}", "cat")
+    assert (status, "Can't start server: " in out, "Starting WebSocket server" in out) == (3, True, False)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--address=127.0.0.1", "--port=65536"],
+        ["--address=::1", "--port=0"],
+        ["--address=127.0.0.1", "--address=192.0.2.1", "--port=0"],
+        ["--address=127.0.0.1", "--port=0", "--ssl", "--sslcert=/nowhere/c.pem", "--sslkey=/nowhere/k.pem"],
+        ["--unixsocket=/nowhere/socket"],
+    ],
+    ids=["port too high", "IPv6 without brackets", "one of several fails", "no certificate", "no directory"],
+)
+def test_cannot_listen(words: list[str]) -> None:
+    """A port beyond 65535, an address that is none of ours, a certificate that cannot be read: each ends all, with 3."""
+    status, out, _ = wsbridge(*words, "cat")
+    assert (status, "Can't start server: " in out, "Starting WebSocket server" in out) == (3, True, False)

@@ -1,0 +1,180 @@
+"""The command line and its variables: each flag's value, and what is left for COMMAND."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from wsbridge.cli.gostyle import Unsigned
+from wsbridge.cli.options import OPTIONS, Option
+from wsbridge.cli.parse import full_help, parse, short_help, unknown_variables
+from wsbridge.errors import UsageError
+
+WEBSOCKETD_TAKES_A_VALUE = (
+    *("port", "address", "unixsocket", "sslcert", "sslkey", "sslca", "redirport"),
+    *("maxforks", "maxframesize", "closems", "pingms", "dir", "staticdir", "cgidir"),
+    *("passenv", "origin", "header", "header-ws", "header-http", "loglevel"),
+)
+WEBSOCKETD_BOOLEANS = ("ssl", "binary", "passstderr", "devconsole", "sameorigin", "reverselookup", "version", "license")
+REPEATABLE = {"address", "header", "header-ws", "header-http", "subprotocol"}
+SAMPLES = {bool: ("true", True), int: ("0x10", 16), Unsigned: ("010", 8), float: ("2.5", 2.5), str: ("some value", "some value")}
+
+
+def sample(option: Option) -> tuple[str, object]:
+    """A value of an option's kind, as text and as it is read."""
+    text, value = SAMPLES[option.kind]
+    return text, (value,) if option.repeatable else value
+
+
+def changed(flags: SimpleNamespace) -> dict[str, object]:
+    """The values that are not those of the empty command line."""
+    empty = vars(parse([], {}))
+    return {name: value for name, value in vars(flags).items() if value != empty[name]}
+
+
+@pytest.mark.parametrize("name", WEBSOCKETD_TAKES_A_VALUE)
+def test_flags_of_websocketd_with_a_value(name: str) -> None:
+    """Every flag of websocketd, of both versions, takes its value after `=` and as the next word."""
+    flags = [vars(parse(words, {})) for words in ([f"-{name}=0"], [f"--{name}", "0"])]
+    assert flags[0] == flags[1]
+    assert flags[0][name.replace("-", "_")] in (0, "0", ("0",))
+
+
+@pytest.mark.parametrize("name", WEBSOCKETD_BOOLEANS)
+def test_booleans_of_websocketd(name: str) -> None:
+    """Every boolean of websocketd is false unless it is given, and takes a value only after `=`."""
+    values = [parse(words, {}) for words in ([], [f"-{name}"], [f"--{name}=0"], [f"--{name}", "false"])]
+    assert [getattr(flags, name) for flags in values] == [False, True, False, True]
+    assert values[-1].command == ("false",)
+
+
+def test_repeatable_flags() -> None:
+    """These flags accumulate."""
+    assert {option.name for option in OPTIONS if option.repeatable} == REPEATABLE
+    flags = parse(["--header=A: 1", "--header", "B: 2", "--address=[::1]", "--address=localhost", "cat"], {})
+    assert changed(flags) == {"header": ("A: 1", "B: 2"), "address": ("[::1]", "localhost"), "command": ("cat",)}
+
+
+def test_last_wins() -> None:
+    """Of any other flag that is repeated the last one counts."""
+    words = ["--port=1", "--binary", "--port=2", "--binary=false", "--origin=a", "--origin=b"]
+    assert changed(parse(words, {})) == {"port": 2, "origin": "b"}
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        ([], ()),
+        (["cat"], ("cat",)),
+        (["cat", "--port=80", "-h", "--version"], ("cat", "--port=80", "-h", "--version")),
+        (["cat", "--", "x"], ("cat", "--", "x")),
+        (["--", "cat"], ("cat",)),
+        (["--", "--port=80"], ("--port=80",)),
+        (["--", "--"], ("--",)),
+        (["-", "x"], ("-", "x")),
+        ([""], ("",)),
+        (["sh", "-c", "echo 'a b'; exit 3", ""], ("sh", "-c", "echo 'a b'; exit 3", "")),
+        (["cat", "@file", "$HOME", "*", "\udcff"], ("cat", "@file", "$HOME", "*", "\udcff")),
+    ],
+)
+def test_command(words: list[str], command: tuple[str, ...]) -> None:
+    """Parsing stops at COMMAND; what follows is the command's, word for word."""
+    assert changed(parse(["--devconsole", *words], {})) == {"devconsole": True} | ({"command": command} if command else {})
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_every_flag_is_a_variable(option: Option) -> None:
+    """WSBRIDGE_ and the flag's name in capitals, hyphens as underscores, does what the flag does."""
+    text, value = sample(option)
+    variable = "WSBRIDGE_" + option.name.upper().replace("-", "_")
+    by_variable, by_flag = parse([], {variable: text}), parse([f"--{option.name}={text}"], {})
+    assert vars(by_variable) == vars(by_flag)
+    assert vars(by_flag)[option.name.replace("-", "_")] == value
+
+
+def test_one_value_a_line() -> None:
+    """The variable of a repeatable flag holds one value a line."""
+    assert changed(parse([], {"WSBRIDGE_HEADER": "A: 1, 2\nB: 3\n", "WSBRIDGE_ADDRESS": "127.0.0.1"})) == {
+        "header": ("A: 1, 2", "B: 3"),
+        "address": ("127.0.0.1",),
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "values"),
+    [
+        (["--port=2"], {"WSBRIDGE_PORT": "1"}, {"port": 2}),
+        (["--binary=false"], {"WSBRIDGE_BINARY": "true"}, {}),
+        (["--header=C: 3"], {"WSBRIDGE_HEADER": "A: 1\nB: 2"}, {"header": ("C: 3",)}),
+        (["--passenv="], {"WSBRIDGE_PASSENV": "HOME"}, {"passenv": ""}),
+        ([], {"WSBRIDGE_PORT": "1"}, {"port": 1}),
+        ([], {"WSBRIDGE_SEND_TIMEOUT": "0.5", "WSBRIDGE_HEADER_WS": "A: 1"}, {"send_timeout": 0.5, "header_ws": ("A: 1",)}),
+        ([], {"WSBRIDGE_PORT": "", "WSBRIDGE_BINARY": "", "WSBRIDGE_HEADER": ""}, {}),
+        ([], {"PORT": "1", "wsbridge_port": "2", "WSBRIDGE_": "3", "WSBRIDGE_COMMAND": "cat", "COMMAND": "cat"}, {}),
+    ],
+)
+def test_command_line_wins(words: list[str], environ: dict[str, str], values: dict[str, object]) -> None:
+    """The command line wins over the variable; an empty variable is none; no other variable counts."""
+    assert changed(parse(words, environ)) == values
+
+
+@pytest.mark.parametrize(
+    ("words", "needles"),
+    [
+        (["--port=08080"], ["-port", "08080"]),
+        (["--port=x", "cat"], ["-port", '"x"']),
+        (["--port="], ["-port"]),
+        (["--port", "1.5"], ["-port", "1.5"]),
+        (["--maxforks=1__0"], ["-maxforks", "1__0"]),
+        (["--binary=yes"], ["-binary", "yes"]),
+        (["--binary="], ["-binary"]),
+        (["--closems=-1"], ["-closems", "-1"]),
+        (["--send-timeout=soon"], ["-send-timeout", "soon"]),
+        (["--header-ws"], ["-header-ws"]),
+        (["--nope"], ["-nope"]),
+        (["--port", "--binary"], ["-port", "--binary"]),
+    ],
+)
+def test_values_that_cannot_be_read(words: list[str], needles: list[str]) -> None:
+    """The message names the flag and what stood there; the exit status is 2."""
+    with pytest.raises(UsageError) as caught:
+        parse(words, {})
+    assert [needle for needle in needles if needle not in str(caught.value)] == []
+    assert caught.value.exit_status == 2
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("WSBRIDGE_PORT", "08080"), ("WSBRIDGE_BINARY", "yes"), ("WSBRIDGE_SEND_TIMEOUT", "soon"), ("WSBRIDGE_CLOSEMS", "-1")],
+)
+def test_variables_that_cannot_be_read(variable: str, value: str) -> None:
+    """The message names the variable, not a flag that was never written."""
+    with pytest.raises(UsageError) as caught:
+        parse(["cat"], {variable: value})
+    assert variable in str(caught.value)
+    assert value in str(caught.value)
+    assert "flag" not in str(caught.value)
+
+
+def test_help_beside_a_wrong_variable() -> None:
+    """Help can be had whatever the variables say."""
+    assert parse(["--help"], {"WSBRIDGE_PORT": "x"}).help is True
+
+
+def test_unknown_variables() -> None:
+    """A variable that looks like ours and is not is named, so that a slip of the pen is seen."""
+    environ = dict.fromkeys(["WSBRIDGE_PORTS", "WSBRIDGE_PORT", "PORT", "WSBRIDGE_BINRY"], "1")
+    assert unknown_variables(environ) == ["WSBRIDGE_BINRY", "WSBRIDGE_PORTS"]
+
+
+def test_help() -> None:
+    """Help names every flag under a heading, has examples, and calls itself what it was called as."""
+    for name in ("wsbridge", "websocketd"):
+        text = full_help(name)
+        assert [option.name for option in OPTIONS if f"  --{option.name}" not in text] == []
+        assert f"{name} --port 8080" in text
+        assert "WSBRIDGE_" in text
+        assert f"{name} --help" in short_help(name)
+    assert "websocketd" not in full_help("wsbridge")
+    assert max(map(len, full_help("wsbridge").splitlines())) <= 110

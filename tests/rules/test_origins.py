@@ -1,0 +1,171 @@
+"""Which pages may connect: websocketd's rules, with an empty entry that matches nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from wsbridge.errors import ConfigurationError
+from wsbridge.rules.origins import Rules, parse_allowed, schemeless
+from wsbridge.rules.request import Peer
+
+ANY = Rules()
+
+
+def plain(host: str) -> Peer:
+    return Peer("192.0.2.7", "1", host, False)
+
+
+def tls(host: str) -> Peer:
+    return Peer("192.0.2.7", "1", host, True)
+
+
+def may_pass(rules: Rules, origin: str | None, peer: Peer | None = None) -> bool:
+    return rules.refusal(origin, peer or plain("h.com")) is None
+
+
+@pytest.mark.parametrize(
+    "origin", [None, "", "null", "http://a.com", "https://a.com:8443", "file://", "chrome-extension://abc", "http://[::1]:80"]
+)
+def test_unrestricted(origin: str | None) -> None:
+    """Without a flag any origin passes, and none, an empty one and `null` too."""
+    assert may_pass(ANY, origin)
+
+
+@pytest.mark.parametrize("origin", ["foo", "http://a b", "a.com", "http://a.com:port", "http://[::1", "http://a.com\x7f", " "])
+@pytest.mark.parametrize("rules", [ANY, Rules(same=True), Rules(allowed=parse_allowed("a.com"))], ids=["any", "same", "listed"])
+def test_no_uri(origin: str, rules: Rules) -> None:
+    """An Origin that is no URI is refused, restricted or not, and never raises."""
+    assert not may_pass(rules, origin)
+
+
+@pytest.mark.parametrize(
+    ("origin", "peer", "passes"),
+    [
+        ("http://h.com", plain("h.com"), True),
+        ("http://h.com", plain("h.com:80"), True),
+        ("http://h.com:80", plain("h.com"), True),
+        ("http://h.com:8080", plain("h.com:8080"), True),
+        ("http://h.com:8080/path", plain("h.com:8080"), True),
+        ("http://user@h.com:8080", plain("h.com:8080"), True),
+        ("https://h.com", tls("h.com"), True),
+        ("https://h.com:443", tls("h.com"), True),
+        ("https://h.com", tls("h.com:443"), True),
+        ("https://h.com:8443", tls("h.com:8443"), True),
+        ("https://h.com:8443", plain("h.com:8443"), True),
+        ("http://[::1]:81", plain("[::1]:81"), True),
+        ("http://[::1]", plain("[::1]"), True),
+        ("http://h.com", plain("h.com:8080"), False),
+        ("http://h.com:8080", plain("h.com"), False),
+        ("http://h.com:81", plain("h.com:82"), False),
+        ("http://other.com", plain("h.com"), False),
+        ("http://h.com.evil.org", plain("h.com"), False),
+        ("http://evil.org/h.com", plain("h.com"), False),
+        ("http://h.com@evil.org", plain("h.com"), False),
+        ("http://sub.h.com", plain("h.com"), False),
+        ("https://h.com", plain("h.com"), False),
+        ("http://h.com", tls("h.com"), False),
+        (None, plain("h.com"), False),
+        ("", plain("h.com"), False),
+        ("null", plain("h.com"), False),
+        ("null", plain("null"), False),
+        ("file://", plain("h.com"), False),
+        ("file://", plain(""), False),
+        (None, plain(""), False),
+        (None, plain("a:b:c"), False),
+    ],
+)
+def test_same_origin(origin: str | None, peer: Peer, passes: bool) -> None:
+    """The origin's host and port must be the Host header's; a missing port is its scheme's default; no origin is none of ours."""
+    assert may_pass(Rules(same=True), origin, peer) is passes
+
+
+def test_same_origin_behind_a_proxy() -> None:
+    """A trusted proxy that speaks TLS makes the peer one of TLS: the page on 443 is of the same origin."""
+    assert may_pass(Rules(same=True), "https://h.com", tls("h.com"))
+    assert not may_pass(Rules(same=True), "https://h.com", plain("h.com"))
+
+
+@pytest.mark.parametrize(
+    ("allowed", "origin", "passes"),
+    [
+        ("a.com", "http://a.com", True),
+        ("a.com", "https://a.com", True),
+        ("a.com", "https://a.com:8443", True),
+        ("a.com", "http://a.com:80/path", True),
+        ("a.com", "http://user:secret@a.com", True),
+        ("a.com", "http://b.com", False),
+        ("a.com", "http://sub.a.com", False),
+        ("a.com", "http://a.com.b.com", False),
+        ("a.com", "http://b.com/a.com", False),
+        ("a.com", "http://a.com@b.com", False),
+        ("a.com:3000", "http://a.com:3000", True),
+        ("a.com:3000", "https://a.com:3000", True),
+        ("a.com:3000", "http://a.com", False),
+        ("a.com:3000", "http://a.com:3001", False),
+        ("a.com:80", "http://a.com", True),
+        ("a.com:80", "http://a.com:80", True),
+        ("a.com:80", "https://a.com", False),
+        ("a.com:443", "https://a.com", True),
+        ("https://a.com", "https://a.com", True),
+        ("https://a.com", "https://a.com:8443", True),
+        ("https://a.com", "http://a.com", False),
+        ("https://a.com:8443", "https://a.com:8443", True),
+        ("https://a.com:8443", "https://a.com", False),
+        ("http://a.com:80", "http://a.com", True),
+        ("http://a.com:80", "https://a.com:80", False),
+        ("[::1]", "http://[::1]", True),
+        ("[::1]:81", "http://[::1]:81", True),
+        ("[::1]:81", "http://[::1]:82", False),
+        ("a.com,b.com:81", "http://b.com:81", True),
+        ("a.com, b.com", "http://b.com", True),
+        (" a.com ,", "http://a.com", True),
+        ("a.com,b.com", "http://c.com", False),
+        ("*.a.com", "http://x.a.com", False),
+        ("*", "http://a.com", False),
+    ],
+)
+def test_listed(allowed: str, origin: str, passes: bool) -> None:
+    """An entry without a port matches any port, one without a scheme any scheme; host names are matched whole; no wildcards."""
+    assert may_pass(Rules(allowed=parse_allowed(allowed)), origin) is passes
+
+
+@pytest.mark.parametrize("origin", [None, "", "null", "file://"])
+@pytest.mark.parametrize("allowed", ["a.com", "a.com,", ",a.com", ",", "a.com,,b.com", "null", " , "])
+def test_clients_without_an_origin(allowed: str, origin: str | None) -> None:
+    """With a list, a client without Origin and one of `null` are refused; an empty entry lets nobody in, nor does `null`."""
+    assert not may_pass(Rules(allowed=parse_allowed(allowed)), origin)
+
+
+@pytest.mark.parametrize(("origin", "passes"), [(None, True), ("", True), ("file://", True), ("null", False), ("http://a.com", False)])
+def test_file_entry(origin: str | None, passes: bool) -> None:
+    """`file://` in the list lets in clients without an Origin, and no page of the network."""
+    assert may_pass(Rules(allowed=parse_allowed("file://")), origin) is passes
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "passes"),
+    [("http://a.com", "a.com", True), ("http://a.com", "b.com", False), ("http://b.com", "b.com", False)],
+)
+def test_both_rules(origin: str, host: str, passes: bool) -> None:
+    """With both flags both must be kept."""
+    assert may_pass(Rules(same=True, allowed=parse_allowed("a.com")), origin, plain(host)) is passes
+
+
+def test_what_is_said() -> None:
+    """The log says which rule it was, in websocketd's words."""
+    assert Rules(same=True).refusal("http://x.com", plain("h.com")) == "Same origin policy mismatch"
+    assert Rules(allowed=parse_allowed("a.com")).refusal("http://x.com", plain("h.com")) == "Origin is not listed in allowed list"
+
+
+@pytest.mark.parametrize("value", ["a.com:port", "http://[::1", "a.com:99999", "a.com/path", "http://", "https://a.com/app,b.com"])
+def test_entries_that_cannot_match(value: str) -> None:
+    """An entry that could never match any origin is the user's error: it names the flag, the entry and the form."""
+    entry = value.split(",")[0]
+    with pytest.raises(ConfigurationError) as caught:
+        parse_allowed(value)
+    assert all(words in str(caught.value) for words in ("--origin", entry, "[scheme://]host[:port]"))
+
+
+def test_schemeless() -> None:
+    """With TLS, the entries are named that let in pages which were not loaded over it."""
+    assert schemeless(parse_allowed("https://a.com, b.com, http://c.com, d.com:81")) == ["b.com", "d.com"]

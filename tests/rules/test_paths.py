@@ -1,0 +1,187 @@
+"""Where a URL's path leads below a directory, and that nothing outside it can be named."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wsbridge.rules.environ import Script
+from wsbridge.rules.paths import Found, Target, clean, find_script, looker
+
+
+@pytest.mark.parametrize(
+    ("path", "cleaned"),
+    [
+        ("", "/"),
+        ("/", "/"),
+        ("//", "/"),
+        ("/a", "/a"),
+        ("/a/", "/a/"),
+        ("/a//b", "/a/b"),
+        ("//a", "/a"),
+        ("///a//", "/a/"),
+        ("/./a", "/a"),
+        ("/a/./b", "/a/b"),
+        ("/a/../b", "/b"),
+        ("/../a", "/a"),
+        ("/../../..", "/"),
+        ("/a/b/../../../c/", "/c/"),
+        ("/...", "/..."),
+        ("/a/..b", "/a/..b"),
+        ("/.hidden", "/.hidden"),
+        ("a", "/a"),
+        ("/a b\\..\\c", "/a b\\..\\c"),
+    ],
+)
+def test_clean(path: str, cleaned: str) -> None:
+    """`//`, `.` and `..` go as Go's ServeMux does it, and a slash at the end stays; `..` at the top is the top."""
+    assert clean(path) == cleaned
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(["a", "b", ".", "..", "", "...", "é", " "])).map("/".join) | st.text(alphabet="/.a"))
+def test_clean_leaves_nothing_to_climb(path: str) -> None:
+    """A clean path begins with one slash, has no `.` and `..` and no empty part but at its end, and is clean."""
+    cleaned = clean(path)
+    beginning, *parts = cleaned.split("/")
+    assert beginning == ""
+    assert not {".", ".."} & set(parts)
+    assert "" not in parts[:-1]
+    assert clean(cleaned) == cleaned
+
+
+TREE = {"script.sh": Found.FILE, "sub": Found.DIRECTORY, "sub/deep.sh": Found.FILE, "sub/sub": Found.DIRECTORY, ".hidden": Found.FILE}
+
+
+def look(walked: str) -> Found:
+    assert walked
+    assert not {"", ".", ".."} & set(walked.split("/"))
+    return TREE.get(walked, Found.NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("path", "file", "name", "info"),
+    [
+        ("/script.sh", "script.sh", "/script.sh", ""),
+        ("/script.sh/", "script.sh", "/script.sh", "/"),
+        ("/script.sh/extra/p", "script.sh", "/script.sh", "/extra/p"),
+        ("/script.sh/extra/", "script.sh", "/script.sh", "/extra/"),
+        ("/sub/deep.sh", "sub/deep.sh", "/sub/deep.sh", ""),
+        ("/sub/deep.sh/sub", "sub/deep.sh", "/sub/deep.sh", "/sub"),
+        ("/.hidden", ".hidden", "/.hidden", ""),
+    ],
+)
+def test_script(path: str, file: str, name: str, info: str) -> None:
+    """The first part of the path that is a file is the script, the rest is PATH_INFO."""
+    assert find_script(path, look) == Target(file, Script(name, info))
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/sub", "/sub/", "/sub/sub", "/missing", "/missing/script.sh", "/sub/no.sh/x", "/script", "/SCRIPT.SH"]
+)
+def test_no_script(path: str) -> None:
+    """A directory at the end, a part that is not there, and `/` alone lead nowhere."""
+    assert find_script(path, look) is None
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(["script.sh", "sub", "deep.sh", "x", ".", "..", "", "a/b"]), max_size=5).map("/".join))
+def test_walk_never_climbs(path: str) -> None:
+    """Whatever the path, once clean, the disk is only asked for names below the directory; nothing of the path is lost."""
+    cleaned = clean(path)
+    if (target := find_script(cleaned, look)) is not None:
+        assert target.script.name + target.script.info == cleaned
+        assert TREE[target.file] is Found.FILE
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A directory with what may lie in one, beside a sibling whose name begins like its own."""
+    root, outside = tmp_path / "root", tmp_path / "root-outside"
+    for directory in (root / "sub", outside / "dir"):
+        directory.mkdir(parents=True)
+    for file in (root / "a.sh", root / "sub" / "b.sh", outside / "secret", outside / "dir" / "secret"):
+        file.write_text("")
+    os.mkfifo(root / "fifo")
+    links = {
+        "in-file": "a.sh",
+        "in-dir": "sub",
+        "in-absolute": root / "sub" / "b.sh",
+        "round": "sub/../a.sh",
+        "out-file": outside / "secret",
+        "out-dir": outside / "dir",
+        "out-relative": "../root-outside/secret",
+        "out-twice": "out-file",
+        "sub/up": "../..",
+        "dangling": "nowhere",
+        "loop": "loop",
+        "fifo-link": "fifo",
+    }
+    for name, target in links.items():
+        (root / name).symlink_to(target)
+    (tmp_path / "link-to-root").symlink_to(root)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("walked", "found"),
+    [
+        ("a.sh", Found.FILE),
+        ("sub", Found.DIRECTORY),
+        ("sub/b.sh", Found.FILE),
+        ("in-file", Found.FILE),
+        ("in-dir", Found.DIRECTORY),
+        ("in-dir/b.sh", Found.FILE),
+        ("in-absolute", Found.FILE),
+        ("round", Found.FILE),
+        ("out-file", Found.NOTHING),
+        ("out-dir", Found.NOTHING),
+        ("out-dir/secret", Found.NOTHING),
+        ("out-relative", Found.NOTHING),
+        ("out-twice", Found.NOTHING),
+        ("sub/up", Found.NOTHING),
+        ("sub/up/root-outside/secret", Found.NOTHING),
+        ("dangling", Found.NOTHING),
+        ("loop", Found.NOTHING),
+        ("fifo", Found.NOTHING),
+        ("fifo-link", Found.NOTHING),
+        ("missing", Found.NOTHING),
+        ("a.sh/below", Found.NOTHING),
+        ("..", Found.NOTHING),
+        ("../root-outside/secret", Found.NOTHING),
+        ("sub/../../root-outside/secret", Found.NOTHING),
+        ("a\0.sh", Found.NOTHING),
+        ("x" * 300, Found.NOTHING),
+        ("x/" * 3000, Found.NOTHING),
+        ("\udcff", Found.NOTHING),
+    ],
+    ids=lambda value: value[:30].replace("\0", "NUL") if isinstance(value, str) else value.name,
+)
+def test_looker(root: Path, walked: str, found: Found) -> None:
+    """Links are followed, but not out of the directory; what is neither file nor directory is not there; nothing is raised."""
+    assert looker(str(root))(walked) is found
+
+
+def test_directory_may_be_a_link_itself(root: Path) -> None:
+    """The directory that is served may be a symbolic link; what leads out of it is still not found."""
+    look = looker(str(root.parent / "link-to-root"))
+    assert [look("a.sh"), look("in-absolute"), look("out-file")] == [Found.FILE, Found.FILE, Found.NOTHING]
+
+
+def test_disk_is_asked_each_time(root: Path) -> None:
+    """A script that comes or goes while the server runs is found or not, without a restart."""
+    look = looker(str(root))
+    (root / "new.sh").write_text("")
+    assert look("new.sh") is Found.FILE
+    (root / "new.sh").unlink()
+    assert look("new.sh") is Found.NOTHING
+
+
+def test_name_that_is_not_utf8(root: Path) -> None:
+    """A file's name may be any bytes: held with surrogate escapes, it is found."""
+    (root / os.fsdecode(b"\xff.sh")).write_text("")
+    assert looker(str(root))("\udcff.sh") is Found.FILE

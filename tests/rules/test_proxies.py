@@ -1,0 +1,146 @@
+"""What a reverse proxy reports, believed of those that were named and of nobody else."""
+
+from __future__ import annotations
+
+import pytest
+
+from wsbridge.errors import ConfigurationError
+from wsbridge.rules.proxies import Trusted, parse_trusted, seen_through
+from wsbridge.rules.request import Peer
+
+PROXY = Peer("10.0.0.1", "4000", "backend:8080", False)
+STRANGER = Peer("203.0.113.66", "4000", "example.org", False)
+UNIX = Peer("unix-socket", "", "backend", False)
+TRUSTED = parse_trusted("10.0.0.0/8, 192.0.2.1, 2001:db8::/32")
+
+CLIENT = "198.51.100.9"
+
+
+def behind(address: str = PROXY.address, port: str = "", host: str = PROXY.host, is_tls: bool = False) -> Peer:
+    return Peer(address, port, host, is_tls)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seen"),
+    [
+        ([], PROXY),
+        ([("X-Other", "1")], PROXY),
+        ([("X-Forwarded-For", CLIENT)], behind(CLIENT)),
+        ([("x-forwarded-for", CLIENT)], behind(CLIENT)),
+        ([("X-Forwarded-For", f"{CLIENT}:5555")], behind(CLIENT, "5555")),
+        ([("X-Forwarded-For", "2001:DB9::1")], behind("2001:db9::1")),
+        ([("X-Forwarded-For", "[2001:db9::1]")], behind("2001:db9::1")),
+        ([("X-Forwarded-For", "[2001:db9::1]:5555")], behind("2001:db9::1", "5555")),
+        ([("X-Forwarded-For", "::ffff:198.51.100.9")], behind(CLIENT)),
+        ([("X-Forwarded-For", CLIENT), ("X-Forwarded-Proto", "https")], behind(CLIENT, is_tls=True)),
+        ([("X-Forwarded-For", CLIENT), ("X-Forwarded-Proto", "HTTPS")], behind(CLIENT, is_tls=True)),
+        ([("X-Forwarded-For", CLIENT), ("X-Forwarded-Proto", "wss")], behind(CLIENT, is_tls=True)),
+        ([("X-Forwarded-For", CLIENT), ("X-Forwarded-Proto", "http")], behind(CLIENT)),
+        ([("X-Forwarded-For", CLIENT), ("X-Forwarded-Host", "example.org")], behind(CLIENT, host="example.org")),
+        ([("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "example.org")], Peer(PROXY.address, PROXY.port, "example.org", True)),
+    ],
+)
+def test_reported(headers: list[tuple[str, str]], seen: Peer) -> None:
+    """Address, port, scheme and host are those that a trusted proxy reports; what it does not report stays."""
+    assert seen_through(PROXY, tuple(headers), TRUSTED) == seen
+
+
+@pytest.mark.parametrize(
+    ("chain", "seen"),
+    [
+        (f"1.2.3.4, {CLIENT}", CLIENT),
+        (f"1.2.3.4,5.6.7.8,{CLIENT}", CLIENT),
+        (f"{CLIENT}, 10.9.9.9", CLIENT),
+        (f"1.2.3.4, {CLIENT}, 192.0.2.1, 10.2.2.2", CLIENT),
+        (f"1.2.3.4, {CLIENT}, 2001:db8::5", CLIENT),
+        (f"{CLIENT}, ::ffff:10.0.0.9", CLIENT),
+        ("10.0.0.3, 10.0.0.2", "10.0.0.3"),
+        (f"10.0.0.3, {CLIENT}", CLIENT),
+        (f"{CLIENT}, 192.0.2.2", "192.0.2.2"),
+    ],
+)
+def test_chain(chain: str, seen: str) -> None:
+    """Of a chain the last address counts that is not a trusted proxy's: what stands before it, a client may have written."""
+    assert seen_through(PROXY, (("X-Forwarded-For", chain),), TRUSTED) == behind(seen)
+    lines = tuple(("X-Forwarded-For", part) for part in chain.split(","))
+    assert seen_through(PROXY, lines, TRUSTED) == behind(seen)
+
+
+@pytest.mark.parametrize("chain", ["junk", f"{CLIENT}, junk", f"{CLIENT}, unknown", f"{CLIENT}, 1.2.3", f"{CLIENT}, <script>"])
+def test_junk_in_a_chain(chain: str) -> None:
+    """Beyond what is no address, nothing is believed: the peer stays who it is."""
+    seen = seen_through(PROXY, (("X-Forwarded-For", chain),), TRUSTED)
+    assert (seen.address, seen.host, seen.is_tls) == (PROXY.address, PROXY.host, False)
+
+
+@pytest.mark.parametrize("peer", [STRANGER, UNIX, Peer("2001:db9::1", "1", "h", False), Peer("11.0.0.1", "1", "h", False)])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (("X-Forwarded-For", "127.0.0.1"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "evil")),
+        (("Forwarded", "for=127.0.0.1;proto=https;host=evil"),),
+    ],
+)
+def test_strangers(peer: Peer, headers: tuple[tuple[str, str], ...]) -> None:
+    """From anyone who was not named the headers count for nothing, with other proxies named and with none."""
+    assert seen_through(peer, headers, TRUSTED) == peer
+    assert seen_through(peer, headers, Trusted()) == peer
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("X-Forwarded-For", CLIENT), ("X-Forwarded-Proto", "http, https"), ("X-Forwarded-Host", "evil, example.org")],
+        [
+            ("X-Forwarded-For", CLIENT),
+            ("X-Forwarded-Proto", "http"),
+            ("X-Forwarded-Proto", "https"),
+            ("X-Forwarded-Host", "evil"),
+            ("X-Forwarded-Host", "example.org"),
+        ],
+    ],
+)
+def test_nearest_proxy_tells_scheme_and_host(headers: list[tuple[str, str]]) -> None:
+    """Of several schemes and hosts those of the nearest proxy count: the ones before it, a client may have written."""
+    assert seen_through(PROXY, tuple(headers), TRUSTED) == behind(CLIENT, host="example.org", is_tls=True)
+
+
+def test_forwarded_is_not_read() -> None:
+    """The standard header of RFC 7239 counts for nothing: a proxy that does not know it passes on what a client made up."""
+    forwarded = ("Forwarded", f"for={CLIENT};proto=https;host=evil")
+    assert seen_through(PROXY, (forwarded,), TRUSTED) == PROXY
+    assert seen_through(PROXY, (forwarded, ("X-Forwarded-For", "198.51.100.7")), TRUSTED) == behind("198.51.100.7")
+
+
+def test_unix() -> None:
+    """`unix` trusts whoever reaches the Unix socket, and nobody else."""
+    headers = (("X-Forwarded-For", CLIENT), ("X-Forwarded-Proto", "https"))
+    assert seen_through(UNIX, headers, parse_trusted("unix")) == Peer(CLIENT, "", "backend", True)
+    assert seen_through(PROXY, headers, parse_trusted("unix")) == PROXY
+
+
+@pytest.mark.parametrize(
+    ("value", "inside", "outside"),
+    [
+        ("10.0.0.0/8", ["10.0.0.1", "10.255.255.255", "::ffff:10.1.2.3"], ["11.0.0.1", "unix-socket", "", "::1", "10.0.0"]),
+        ("10.1.2.3/8", ["10.0.0.1"], ["11.0.0.1"]),
+        ("127.0.0.1", ["127.0.0.1"], ["127.0.0.2"]),
+        ("::1,fd00::/8", ["::1", "fd12::1"], ["::2", "127.0.0.1", "fe00::1"]),
+        ("unix", ["unix-socket"], ["127.0.0.1"]),
+        (" 127.0.0.1 , unix ,", ["127.0.0.1", "unix-socket"], ["10.0.0.1"]),
+        ("", [], ["127.0.0.1", "unix-socket", "::1"]),
+        ("0.0.0.0/0", ["1.2.3.4"], ["unix-socket", "2001:db8::1"]),
+    ],
+)
+def test_trusted(value: str, inside: list[str], outside: list[str]) -> None:
+    """Networks as CIDR, single addresses and `unix`, separated by commas; an IPv4 client on an IPv6 socket is the same client."""
+    trusted = parse_trusted(value)
+    assert ([address for address in inside if address not in trusted], [address for address in outside if address in trusted]) == ([], [])
+
+
+@pytest.mark.parametrize("value", ["localhost", "10.0.0.0/33", "10.0.0", "UNIX", "10.0.0.1;10.0.0.2", "::1/129"])
+def test_networks_that_are_none(value: str) -> None:
+    """What is no network is the user's error: it names the flag, the entry and the form."""
+    with pytest.raises(ConfigurationError) as caught:
+        parse_trusted(value)
+    assert all(words in str(caught.value) for words in ("--trust-proxy", value.split("/")[0], "10.0.0.0/8", "unix"))

@@ -1,0 +1,105 @@
+"""Request targets (RFC 9112, section 3.2) and headers, as plain values."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.rules.requests import make_request
+from wsbridge.errors import Refused
+from wsbridge.rules.request import Peer, encode_path, has_token, split_target
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query", "uri"),
+    [
+        ("/", "/", "", "/"),
+        ("/a/b", "/a/b", "", "/a/b"),
+        ("/a?x=1&y=%20+", "/a", "x=1&y=%20+", "/a?x=1&y=%20+"),
+        ("/a?x?y", "/a", "x?y", "/a?x?y"),
+        ("/a?", "/a", "", "/a?"),
+        ("/a%20b+c", "/a b+c", "", "/a%20b+c"),
+        ("/a%2Fb", "/a/b", "", "/a%2Fb"),
+        ("/%2e%2e/a", "/../a", "", "/%2e%2e/a"),
+        ("/a%0Ab", "/a\nb", "", "/a%0Ab"),
+        ("/%C3%A9", "/é", "", "/%C3%A9"),
+        ("/é", "/é", "", "/%C3%A9"),
+        ("/%ff", "/\udcff", "", "/%ff"),
+        ("/\udcff", "/\udcff", "", "/%FF"),
+        ('/"<>\\^`{|}', '/"<>\\^`{|}', "", "/%22%3C%3E%5C%5E%60%7B%7C%7D"),
+        ("/-._~!$&'()*+,;=:@", "/-._~!$&'()*+,;=:@", "", "/-._~!$&'()*+,;=:@"),
+        ('/a?"', "/a", '"', '/a?"'),
+        ("/%2525", "/%25", "", "/%2525"),
+        ("//h/a", "//h/a", "", "//h/a"),
+    ],
+)
+def test_origin_form(target: str, path: str, query: str, uri: str) -> None:
+    """The path is decoded once, the query is left raw; in the URI only what a URL may not hold gets a percent sign."""
+    assert split_target(target) == (path, query, uri)
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query", "uri"),
+    [
+        ("http://h/a?x", "/a", "x", "/a?x"),
+        ("http://h:81/", "/", "", "/"),
+        ("http://h", "/", "", "/"),
+        ("HTTP://h/a", "/a", "", "/a"),
+        ("http://h?x=1", "/", "x=1", "/?x=1"),
+        ("http://h?x=/y", "/", "x=/y", "/?x=/y"),
+        ("http://h/a?u=http://i/b", "/a", "u=http://i/b", "/a?u=http://i/b"),
+        ("ws://[::1]:81/a%20b", "/a b", "", "/a%20b"),
+    ],
+)
+def test_absolute_form(target: str, path: str, query: str, uri: str) -> None:
+    """A target with scheme and host loses both."""
+    assert split_target(target) == (path, query, uri)
+
+
+@pytest.mark.parametrize("target", ["/%00", "/a%00b", "/a%00/b?x", "http://h/%00"])
+def test_nul(target: str) -> None:
+    """`%00` in the path is refused with 400."""
+    with pytest.raises(Refused) as caught:
+        split_target(target)
+    assert caught.value.status == 400
+
+
+def test_nul_in_the_query() -> None:
+    """The query is not decoded, so what it encodes does no harm."""
+    assert split_target("/a?%00") == ("/a", "%00", "/a?%00")
+
+
+def test_encode_path() -> None:
+    """What is encoded stays as it is, lower case too."""
+    assert encode_path("/a%2fb%2F c") == "/a%2fb%2F%20c"
+
+
+def test_headers() -> None:
+    """A header's name is found in any case, several of a name are joined in order, one that was not sent is None."""
+    request = make_request(("X-A", "1"), ("x-a", "2"), ("Empty", ""))
+    assert [request.header(name) for name in ("x-a", "empty", "x-b")] == ["1, 2", "", None]
+
+
+@pytest.mark.parametrize(("is_tls", "url"), [(False, "http://h:81/a?x"), (True, "https://h:81/a?x")])
+def test_url(is_tls: bool, url: str) -> None:
+    """The whole URL, as the log shows it."""
+    assert make_request(path="/a", query="x", uri="/a?x", peer=Peer("::1", "1", "h:81", is_tls)).url == url
+
+
+@pytest.mark.parametrize(
+    ("values", "has"),
+    [
+        (["upgrade"], True),
+        (["Upgrade"], True),
+        (["keep-alive, Upgrade"], True),
+        (["keep-alive", "upgrade"], True),
+        (["keep-alive ,  UPGRADE , x"], True),
+        ([], False),
+        ([""], False),
+        (["keep-alive"], False),
+        (["upgraded"], False),
+        (["not upgrade"], False),
+    ],
+)
+def test_tokens(values: list[str], has: bool) -> None:
+    """A token stands alone between commas, in any case, in any of several lines."""
+    assert has_token(values, "upgrade") is has

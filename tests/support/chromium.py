@@ -1,0 +1,355 @@
+"""A headless Chromium for tests, driven through its DevTools protocol over a WebSocket; aiohttp's client is all it needs.
+
+    async with Chromium() as browser:
+        page = await browser.open("http://127.0.0.1:8080/")
+        await page.click("#connect")
+        await page.wait_for("document.querySelector('#state').dataset.state === 'open'")
+        assert page.errors == []
+
+Clicks and keys are real input events, which the page cannot tell from a person's. Every wait has a deadline. Each browser has a new, empty
+profile, which is also its home and its temporary directory; when the context ends, its whole process group and that directory are gone.
+It does not install, update or look for other browsers: where Debian's `chromium` is missing, entering says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import aiohttp
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--remote-debugging-port=0",
+)
+
+TIMEOUT = 30.0
+"""Seconds that any one answer of the browser may take: a deadline against a browser that hangs, far above what a busy machine needs."""
+
+MODIFIERS = {"Alt": 1, "Control": 2, "Meta": 4, "Shift": 8}
+
+KEYS = {  # name: (Windows virtual key code, text that the key types)
+    "Backspace": (8, ""),
+    "Tab": (9, ""),
+    "Enter": (13, "\r"),
+    "Escape": (27, ""),
+    "PageUp": (33, ""),
+    "PageDown": (34, ""),
+    "End": (35, ""),
+    "Home": (36, ""),
+    "ArrowLeft": (37, ""),
+    "ArrowUp": (38, ""),
+    "ArrowRight": (39, ""),
+    "ArrowDown": (40, ""),
+    "Delete": (46, ""),
+}
+
+
+class ChromiumError(Exception):
+    """The browser is missing, ended, did not answer in time, or refused; or the page threw."""
+
+
+class Chromium:
+    """One browser process with a fresh profile, from `async with` to its end."""
+
+    downloads: Path
+    """The directory into which the pages' downloads go; it is deleted with the profile."""
+
+    async def __aenter__(self) -> Chromium:
+        program = shutil.which("chromium")
+        if program is None:
+            raise ChromiumError("chromium is not installed; on Debian: apt-get install chromium")
+        self._home = Path(tempfile.mkdtemp(prefix="chromium-"))
+        self.downloads = self._home / "downloads"
+        self._ids = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._pages: dict[str, Page] = {}
+        self._saved: asyncio.Queue[Path] = asyncio.Queue()
+        self._stack = contextlib.AsyncExitStack()
+        try:
+            async with asyncio.timeout(2 * TIMEOUT):
+                await self._start(program)
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with contextlib.suppress(ChromiumError, ConnectionError):
+            await self.call("Browser.close")
+        await self._stack.aclose()
+
+    async def _start(self, program: str) -> None:
+        """Bring up process, HTTP session, socket and reader; each is taken down by the exit stack, last one first."""
+        self._stack.callback(shutil.rmtree, self._home, ignore_errors=True)
+        url = await self._stack.enter_async_context(_process(program, self._home))
+        http = await self._stack.enter_async_context(aiohttp.ClientSession())
+        self._socket = await self._stack.enter_async_context(http.ws_connect(url, max_msg_size=0))
+        reader = asyncio.create_task(self._read(), name="chromium answers")
+        self._stack.push_async_callback(_end_task, reader)
+        events = {"behavior": "allow", "downloadPath": str(self.downloads), "eventsEnabled": True}
+        await self.call("Browser.setDownloadBehavior", **events)
+
+    async def open(self, url: str) -> Page:
+        """Open a URL in a window of its own, and return when the page has loaded."""
+        target = await self.call("Target.createTarget", url="about:blank", newWindow=True)
+        attached = await self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
+        page = self._pages[attached["sessionId"]] = Page(self, attached["sessionId"], target["targetId"])
+        await page.prepare()
+        await page.load(url)
+        return page
+
+    async def saved(self) -> Path:
+        """Wait until a page's next download is complete, and return its file, which bears the suggested name."""
+        async with asyncio.timeout(TIMEOUT):
+            return await self._saved.get()
+
+    async def call(self, method: str, /, session: str | None = None, **params: Any) -> dict[str, Any]:
+        """Send one DevTools command, and return its result. Raises ChromiumError for an error, a timeout or a browser that has gone."""
+        number = next(self._ids)
+        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        message = {"id": number, "method": method, "params": params} | ({"sessionId": session} if session else {})
+        try:
+            await self._socket.send_str(json.dumps(message))
+            async with asyncio.timeout(TIMEOUT):
+                return await answer
+        except TimeoutError:
+            raise ChromiumError(f"chromium did not answer {method} within {TIMEOUT:g} s") from None
+        finally:
+            del self._answers[number]
+
+    async def _read(self) -> None:
+        names: dict[str, str] = {}
+        async for frame in self._socket:
+            message = json.loads(frame.data)
+            method, params = message.get("method"), message.get("params", {})
+            if answer := self._answers.get(message.get("id")):
+                if not answer.done():
+                    _settle(answer, message)
+            elif page := self._pages.get(message.get("sessionId")):
+                page._event(method, params)
+            elif method == "Browser.downloadWillBegin":
+                names[params["guid"]] = params["suggestedFilename"]
+            elif method == "Browser.downloadProgress" and params["state"] == "completed":
+                self._saved.put_nowait(self.downloads / names.pop(params["guid"]))
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(ChromiumError("chromium has ended"))
+
+
+class Page:
+    """One page. `errors` collects its exceptions, console errors and the browser's own complaints about it."""
+
+    def __init__(self, browser: Chromium, session: str, target: str) -> None:
+        self.errors: list[str] = []
+        self._browser = browser
+        self._session = session
+        self._target = target
+        self._loaded = asyncio.Event()
+
+    async def call(self, method: str, /, **params: Any) -> dict[str, Any]:
+        """Send one DevTools command to this page, and return its result."""
+        return await self._browser.call(method, self._session, **params)
+
+    def _event(self, method: str, params: dict[str, Any]) -> None:
+        match method:
+            case "Page.loadEventFired":
+                self._loaded.set()
+            case "Runtime.exceptionThrown":
+                self.errors.append(_thrown(params["exceptionDetails"]))
+            case "Runtime.consoleAPICalled" if params["type"] in ("error", "assert"):
+                self.errors.append(" ".join(str(a.get("value", a.get("description", ""))) for a in params["args"]))
+            case "Log.entryAdded" if params["entry"]["level"] == "error" and not params["entry"].get("url", "").endswith("/favicon.ico"):
+                self.errors.append(f"{params['entry']['text']} {params['entry'].get('url', '')}".strip())
+
+    async def prepare(self) -> None:
+        """Switch on what the other methods need; `Chromium.open` has done it."""
+        for domain in ("Page", "Runtime", "Log"):
+            await self.call(f"{domain}.enable")
+        await self.call("Emulation.setFocusEmulationEnabled", enabled=True)  # a page that thinks itself in the background is not drawn
+
+    async def close(self) -> None:
+        """Close the window, as a person does who has had enough."""
+        await self._browser.call("Target.closeTarget", targetId=self._target)
+
+    async def before_scripts(self, js: str) -> None:
+        """Run a script in every page that is loaded from now on, before the page's own."""
+        await self.call("Page.addScriptToEvaluateOnNewDocument", source=js)
+
+    async def load(self, url: str) -> None:
+        """Go to a URL, and return when its load event has fired."""
+        self._loaded.clear()
+        result = await self.call("Page.navigate", url=url)
+        if "errorText" in result:
+            raise ChromiumError(f"{url}: {result['errorText']}")
+        async with asyncio.timeout(TIMEOUT):
+            await self._loaded.wait()
+
+    async def evaluate(self, js: str) -> Any:
+        """Evaluate an expression in the page, await it if it is a promise, return its value. Raises ChromiumError if it throws."""
+        result = await self.call("Runtime.evaluate", expression=js, awaitPromise=True, returnByValue=True, userGesture=True)
+        if "exceptionDetails" in result:
+            raise ChromiumError(_thrown(result["exceptionDetails"]))
+        return result["result"].get("value")
+
+    async def wait_for(self, condition: str, timeout: float = TIMEOUT) -> Any:  # noqa: ASYNC109
+        """Wait until an expression is true in the page, and return its value (True for an object). One that throws is not true yet."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        while (left := deadline - asyncio.get_running_loop().time()) > 0:
+            try:
+                # The page looks for itself, a second at a time: one command outlives neither a navigation nor its own deadline.
+                if value := await self.evaluate(_WAIT % (int(1000 * min(left, 1)), condition)):
+                    return value
+            except ChromiumError as error:
+                if not re.search("context was destroyed|navigated or closed|Cannot find", str(error)):
+                    raise
+        why = await self.evaluate(f"(async () => {{ try {{ return 'it is ' + await ({condition}) }} catch (e) {{ return String(e) }} }})()")
+        raise ChromiumError(f"not true within {timeout:g} s: {condition} ({why}); the page's errors: {self.errors}")
+
+    async def click(self, selector: str) -> None:
+        """Click the middle of the first match with the mouse. Raises ChromiumError when it is not there, not shown, or covered."""
+        spot = await self.evaluate(_SPOT % json.dumps(selector))
+        if isinstance(spot, str):
+            raise ChromiumError(f"cannot click {selector}: {spot}")
+        await self.evaluate(_RELEASED)
+        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+            await self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **spot)
+        with contextlib.suppress(ChromiumError):  # the click has led to another page
+            await self.evaluate("window.released.then(() => true)")
+
+    async def wheel(self, selector: str, pixels: int) -> None:
+        """Turn the mouse wheel over the middle of the first match; positive is downwards."""
+        spot = await self.evaluate(_SPOT % json.dumps(selector))
+        if isinstance(spot, str):
+            raise ChromiumError(f"cannot scroll {selector}: {spot}")
+        await self.call("Input.dispatchMouseEvent", type="mouseWheel", deltaX=0, deltaY=pixels, **spot)
+
+    async def type(self, text: str) -> None:
+        """Type into whatever has the focus, a key for each character; a newline is the Enter key."""
+        for character in text:
+            await self.press("Enter" if character == "\n" else character)
+
+    async def press(self, key: str) -> None:
+        """Press and release one key, named as in KeyboardEvent.key, after its modifiers: `a`, `Enter`, `Shift+Tab`, `Control+Enter`."""
+        *held, name = key.split("+") if len(key) > 1 else [key]
+        modifiers = sum(MODIFIERS[modifier] for modifier in held)
+        code, text = KEYS.get(name) or (ord(name.upper()) if name.isalnum() and name.isascii() else 0, name)
+        if modifiers & ~MODIFIERS["Shift"]:
+            text = ""
+        event = {"key": name, "code": name if name in KEYS else "", "windowsVirtualKeyCode": code, "modifiers": modifiers}
+        await self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, unmodifiedText=text, **event)
+        await self.call("Input.dispatchKeyEvent", type="keyUp", **event)
+
+    async def upload(self, selector: str, *files: Path) -> None:
+        """Choose files in a file input."""
+        found = await self.call("Runtime.evaluate", expression=f"document.querySelector({json.dumps(selector)})")
+        await self.call("DOM.setFileInputFiles", objectId=found["result"]["objectId"], files=[str(file) for file in files])
+
+    async def viewport(self, width: int, height: int, *, mobile: bool = False, dark: bool = False, scale: float = 1) -> None:
+        """Give the page a size in CSS pixels, a colour scheme, and with `mobile` a telephone's touch screen and layout."""
+        await self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=mobile)
+        await self.call("Emulation.setTouchEmulationEnabled", enabled=mobile)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        await self.call("Emulation.setEmulatedMedia", features=[scheme])
+
+    async def screenshot(self, path: Path | str) -> None:
+        """Write what the page shows as a PNG file."""
+        shot = await self.call("Page.captureScreenshot", format="png")
+        data = base64.b64decode(shot["data"])
+        await asyncio.to_thread(Path(path).write_bytes, data)
+
+
+_WAIT = """new Promise(resolve => {
+    const until = performance.now() + %d;
+    const look = async () => {
+        let value;
+        try { value = await (%s) } catch { value = false }
+        if (value || performance.now() > until) resolve(typeof value === 'object' ? value !== null : value);
+        else setTimeout(look, 15);
+    };
+    look();
+})"""
+
+# The next command finds the click handled: it comes after the task in which the page is told of the release and of the click.
+_RELEASED = "void (window.released = new Promise(done => addEventListener('pointerup', done, { once: true, capture: true })))"
+
+_SPOT = """(() => {
+    const element = document.querySelector(%s);
+    if (!element) return 'there is no such element';
+    element.scrollIntoView({block: 'nearest', inline: 'nearest', behavior: 'instant'});
+    const box = element.getBoundingClientRect();
+    if (!box.width || !box.height) return 'it is not shown';
+    const spot = {x: box.x + box.width / 2, y: box.y + box.height / 2};
+    const top = document.elementFromPoint(spot.x, spot.y);
+    return element.contains(top) ? spot : 'it is covered by ' + (top ? top.outerHTML.slice(0, 80) : 'the edge of the window');
+})()"""
+
+
+@contextlib.asynccontextmanager
+async def _process(program: str, home: Path) -> AsyncIterator[str]:
+    """Start the browser as the leader of a process group; give its DevTools URL; leave nothing of the group behind."""
+    home_only = {name: str(home) for name in ("HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME")}
+    process = await asyncio.create_subprocess_exec(
+        program,
+        *FLAGS,
+        f"--user-data-dir={home / 'profile'}",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+        env=os.environ | home_only,
+    )
+    assert process.stderr is not None
+    said: list[bytes] = []
+    drain: asyncio.Task[bytes] | None = None
+    try:
+        while line := await process.stderr.readline():
+            said.append(line)
+            if found := re.search(rb"DevTools listening on (ws://\S+)", line):
+                drain = asyncio.create_task(process.stderr.read(), name="chromium stderr")
+                yield found[1].decode()
+                return
+        raise ChromiumError(f"chromium ended before it was ready: {b''.join(said).decode(errors='replace')}")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        # All processes of the group hold stderr: its end says that the last one is gone.
+        await (drain or process.stderr.read())
+        await process.wait()
+
+
+async def _end_task(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def _settle(answer: asyncio.Future[dict[str, Any]], message: dict[str, Any]) -> None:
+    if "error" in message:
+        answer.set_exception(ChromiumError(message["error"]["message"]))
+    else:
+        answer.set_result(message["result"])
+
+
+def _thrown(details: dict[str, Any]) -> str:
+    exception = details.get("exception", {})
+    return str(exception.get("description") or exception.get("value") or details["text"])

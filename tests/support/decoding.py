@@ -1,0 +1,127 @@
+"""The one way in which every decoder is tested: whole, byte by byte, with a tail, in random cuts.
+
+However a stream is cut, it says the same. So a decoder's outcome is flat, each message by itself and no batch to be
+seen: `(Kind.TEXT, b"one")`, `("ping", b"")`, `("close", 1000, "bye")`, `("violation", 1002)`. Plain tuples of ours,
+because the product's are named tuples: to Python, its Ping and Pong of the same payload are equal.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from types import ModuleType
+from typing import Any
+
+from wsbridge.errors import ProgramError
+from wsbridge.flow import Batch, End, Kind
+from wsbridge.wire.frames import Ping, Pong, Violation
+
+EVERY_CUT_BELOW = 48
+"""Bytes. A stream so short is cut in two at every place."""
+RANDOM_CUTS = 6
+
+Item = tuple[Any, ...]
+Make = Callable[[], Any]
+"""Makes a fresh decoder: something with `feed`, and with `eof` if it wants to be told of the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a decoder delivered, in order, and the type of the error that ended it. The error's words are for the reader."""
+
+    delivered: list[Item]
+    error: type[Exception] | None = None
+    words: str = field(default="", compare=False)
+
+
+def decode(make: Make, data: bytes, *, tail: bytes = b"", boundaries: bool = True, ends: bool = True) -> Outcome:
+    """Return the outcome of a stream, having seen that it is the same however the stream is cut.
+
+    A `tail` that follows at once changes nothing of what was complete before it. With `boundaries=False` the decoder
+    promises bytes, not messages. With `ends=False` the stream goes on, and `eof` is not called.
+    """
+    whole = run(make, [data], boundaries=boundaries, ends=ends)
+    for pieces in cuts(data):
+        cut = run(make, pieces, boundaries=boundaries, ends=ends)
+        assert (cut, cut.words) == (whole, whole.words), f"cut as {pieces}, the stream says something else"
+    if tail:
+        before, together = (run(make, [stream], ends=False) for stream in (data, data + tail))
+        assert together.delivered[: len(before.delivered)] == before.delivered, f"the tail {tail!r} changes what was said"
+        assert before.error is None or together == before, f"the tail {tail!r} is read though the stream had failed"
+    return whole
+
+
+def run(make: Make, pieces: Sequence[bytes], *, boundaries: bool = True, ends: bool = True) -> Outcome:
+    """Feed the pieces to a fresh decoder, then tell it the end."""
+    decoder = make()
+    delivered: list[Item] = []
+    # A read that brings nothing is the end, and never fed.
+    steps = [lambda piece=piece: decoder.feed(piece) for piece in pieces if piece]
+    if ends and hasattr(decoder, "eof"):
+        steps.append(decoder.eof)
+    for step in steps:
+        try:
+            delivered += flat(step())
+        except ProgramError as error:
+            delivered += flat(error.before)
+            return Outcome(delivered if boundaries else joined(delivered), type(error), str(error))
+    return Outcome(delivered if boundaries else joined(delivered))
+
+
+def cuts(data: bytes) -> Iterator[list[bytes]]:
+    """Yield the ways to cut a stream: byte by byte, some at random (always the same), a short one at every place."""
+    yield [data[index : index + 1] for index in range(len(data))]
+    random = Random(len(data))
+    for _ in range(RANDOM_CUTS if len(data) > 2 else 0):
+        places = sorted(random.sample(range(1, len(data)), min(len(data) - 1, random.randint(1, 8))))
+        yield [data[start:end] for start, end in zip([0, *places], [*places, len(data)], strict=True)]
+    if len(data) < EVERY_CUT_BELOW:
+        yield from ([data[:place], data[place:]] for place in range(1, len(data)))
+
+
+def flat(items: Sequence[Any]) -> list[Item]:
+    """Return what a decoder returned, each message by itself. A batch is never empty."""
+    flattened: list[Item] = []
+    for item in items:
+        match item:
+            case Batch(kind, messages):
+                assert messages, "a batch without messages"
+                flattened += [(kind, bytes(message)) for message in messages]
+            case End(code, reason):
+                flattened.append(("close", code, reason))
+            case Ping(payload):
+                flattened.append(("ping", bytes(payload)))
+            case Pong(payload):
+                flattened.append(("pong", bytes(payload)))
+            case Violation(code):
+                flattened.append(("violation", code))
+            case _:
+                raise AssertionError(f"a decoder returned {item!r}")
+    return flattened
+
+
+def joined(delivered: Sequence[Item]) -> list[Item]:
+    """Return the items with neighbouring messages of one kind made one: what is left where boundaries do not survive."""
+    result: list[Item] = []
+    for item in delivered:
+        if isinstance(item[0], Kind) and result and result[-1][0] is item[0]:
+            result[-1] = (item[0], result[-1][1] + item[1])
+        else:
+            result.append(item)
+    return result
+
+
+def held_bytes(decoder: Any) -> int:
+    """Return how many bytes of the stream an object holds, itself and through what it refers to."""
+    held, seen, waiting = 0, set(), [decoder]
+    while waiting:
+        thing = waiting.pop()
+        if id(thing) in seen or isinstance(thing, (type, ModuleType)) or callable(thing):
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, (bytes, bytearray, str)):
+            held += len(thing)
+        waiting += gc.get_referents(thing)
+    return held

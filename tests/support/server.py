@@ -1,0 +1,447 @@
+"""Start a bridge as a user does, prove that it is ours that listens, read its log, look at its processes, end it.
+
+A server is ready when it has announced itself in its log and the kernel shows that its own process owns the listening
+port: a stranger's server on the same port cannot be taken for ours. wsbridge chooses its port itself (`--port 0`);
+websocketd cannot, so a free one is tried, and another if it was taken meanwhile.
+
+Nothing outlives a server: what is left of its descendants when it has ended is killed, by pid.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Condition, Thread
+from typing import IO, Any, Self
+
+from tests.support.client import DEADLINE, Client, Refused, Response, connect, request
+
+ROOT = Path(__file__).parents[2]
+ANNOUNCEMENT = r"Starting WebSocket server +: wss?://\S*:(\d+)/"
+PORT_TAKEN = 3
+"""The exit status of both bridges when they cannot listen."""
+
+SYS_PIDFD_GETFD = 438
+"""The same number on every architecture; Python has no name for the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """A command line that can be started as a server."""
+
+    name: str
+    command: tuple[str, ...]
+    takes_port_zero: bool
+
+
+WSBRIDGE = Bridge("wsbridge", (sys.executable, "-m", "wsbridge"), takes_port_zero=True)
+WEBSOCKETD = Bridge("websocketd", ("websocketd",), takes_port_zero=False)
+
+LISTEN = ("--address=127.0.0.1", "--port={port}")
+"""How a server is told where to listen; `{port}` becomes the port, 0 where the bridge can choose by itself."""
+
+
+class Server:
+    """A running bridge, a context manager. `words` are its flags, then COMMAND and its arguments.
+
+    `listen` replaces the flags that say where to listen; without `{port}` in it, `port` is what wsbridge announces or
+    0. `prefix` is put before the command line (for example a shell that sets a limit, then runs exec). `env` is added
+    to this process's environment; a value None removes a variable. `where` is handed to the client for every
+    connection (`unix=`, `tls=`).
+    """
+
+    def __init__(
+        self,
+        *words: str,
+        bridge: Bridge = WSBRIDGE,
+        listen: Sequence[str] = LISTEN,
+        prefix: Sequence[str] = (),
+        cwd: str | Path | None = None,
+        env: Mapping[str, str | None] | None = None,
+        **where: Any,
+    ) -> None:
+        self.words = tuple(words)
+        self.bridge = bridge
+        self.port = 0
+        self.where = where
+        self._listen = tuple(listen)
+        self._prefix = tuple(prefix)
+        self._cwd = cwd
+        self._env = environment(env or {})
+        self._process: subprocess.Popen[str] | None = None
+        self._readers: list[Thread] = []
+        self._changed = Condition()
+        self._log: list[str] = []
+        self._errors: list[str] = []
+        self._reads_log = True
+        self._is_over = False
+
+    @property
+    def pid(self) -> int:
+        return self._running.pid
+
+    @property
+    def log(self) -> str:
+        """All that the server has written to stdout so far."""
+        with self._changed:
+            return "".join(self._log)
+
+    @property
+    def errors(self) -> str:
+        """All that the server has written to stderr so far."""
+        with self._changed:
+            return "".join(self._errors)
+
+    def start(self) -> Self:
+        """Start the server and wait until it accepts connections."""
+        needs_port = not self.bridge.takes_port_zero and any("{port}" in word for word in self._listen)
+        for _ in range(5):
+            self.port = free_port() if needs_port else 0
+            self._spawn()
+            try:
+                self._wait_until_ready()
+            except BaseException as error:
+                status = self.stop()
+                if needs_port and status == PORT_TAKEN and isinstance(error, ServerEnded):
+                    continue
+                raise
+            return self
+        raise AssertionError("five free ports, and each was taken before the server listened")
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """End the server, with KILL if it has not gone in time; return its exit status (negative: the signal)."""
+        process = self._running
+        if self._is_over:
+            return process.wait()
+        self._is_over = True
+        with mortal(*descendants(process.pid)):
+            if process.poll() is None:
+                process.send_signal(how)
+            try:
+                status = process.wait(DEADLINE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                status = process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        for reader in self._readers:
+            reader.join(DEADLINE)
+        return status
+
+    def connect(self, path: str = "/", **options: Any) -> Client:
+        """Open a WebSocket; options are those of client.connect()."""
+        return connect(path, **{"port": self.port, **self.where, **options})
+
+    def refusal(self, path: str = "/", **options: Any) -> Response:
+        """Ask for an upgrade that must not be granted; return the answer."""
+        try:
+            client = self.connect(path, **options)
+        except Refused as refused:
+            return refused.response
+        client.drop()
+        raise AssertionError(f"the upgrade of {path} was granted")
+
+    def get(self, path: str = "/", **options: Any) -> Response:
+        return self.request("GET", path, **options)
+
+    def request(self, method: str, path: str, **options: Any) -> Response:
+        """Make a plain HTTP request; options are those of client.request()."""
+        return request(method, path, **{"port": self.port, **self.where, **options})
+
+    def wait_for_log(self, regex: str, timeout: float = DEADLINE) -> re.Match[str]:
+        """Wait until the log holds a match; `^` and `$` are a line's ends."""
+        pattern = re.compile(regex, re.MULTILINE)
+        with self._changed:
+            found = self._changed.wait_for(lambda: pattern.search("".join(self._log)), timeout)
+            assert found, f"the log never held {regex!r}:\n{''.join(self._log)}{''.join(self._errors)}"
+            return found
+
+    def lose_log(self) -> None:
+        """Stop reading stdout: our end of the pipe is closed after the next line, if not before."""
+        self._reads_log = False
+
+    def wait_until_log_is_lost(self, timeout: float = DEADLINE) -> None:
+        self._readers[0].join(timeout)
+        assert not self._readers[0].is_alive(), "the server wrote nothing after lose_log()"
+
+    def wait(self, timeout: float = DEADLINE) -> int:
+        """Wait until the server ends by itself; return its exit status."""
+        return self._running.wait(timeout)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        self._running.send_signal(number)
+
+    def children(self) -> list[int]:
+        """The pids of the server's own children that have not been reaped, whatever started them."""
+        return children(self.pid)
+
+    def descriptors(self) -> int:
+        """How many file descriptors the server has open."""
+        return len(_listing(f"/proc/{self.pid}/fd"))
+
+    def accepted(self, client: Client) -> socket.socket:
+        """A duplicate of the server's own end of a client's TCP connection (pidfd_getfd), to ask the kernel about it."""
+        their_port = client.stream.sock.getsockname()[1]
+        rows = [row.split() for row in _table("tcp")]
+        (inode,) = [row[9] for row in rows if _port(row[1]) == self.port and _port(row[2]) == their_port]
+        (number,) = [fd for fd, socket_inode in _sockets(self.pid) if socket_inode == inode]
+        process = os.pidfd_open(self.pid)
+        try:
+            duplicate = ctypes.CDLL(None, use_errno=True).syscall(SYS_PIDFD_GETFD, process, number, 0)
+        finally:
+            os.close(process)
+        if duplicate < 0:
+            raise OSError(ctypes.get_errno(), "pidfd_getfd")
+        return socket.socket(fileno=duplicate)
+
+    @property
+    def _running(self) -> subprocess.Popen[str]:
+        assert self._process is not None, "the server was not started"
+        return self._process
+
+    def _spawn(self) -> None:
+        listen = [word.replace("{port}", str(self.port)) for word in self._listen]
+        self._log.clear()
+        self._errors.clear()
+        self._is_over = False
+        self._process = subprocess.Popen(
+            [*self._prefix, *self.bridge.command, *listen, *self.words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="backslashreplace",
+            cwd=self._cwd,
+            env=self._env,
+            # A group of its own, so that what websocketd leaves behind can be found and ended.
+            start_new_session=True,
+        )
+        pipes = ((self._process.stdout, self._log), (self._process.stderr, self._errors))
+        self._readers = [Thread(target=self._read, args=pipe, daemon=True) for pipe in pipes]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, pipe: IO[str], lines: list[str]) -> None:
+        with pipe:
+            for line in pipe:
+                with self._changed:
+                    lines.append(line)
+                    self._changed.notify_all()
+                if lines is self._log and not self._reads_log:
+                    return
+
+    def _wait_until_ready(self) -> None:
+        """Wait for the announcement and for the listening socket itself, which websocketd opens after it."""
+        wait_until(self._announced_port, "the server's announcement")
+        self.port = self.port or self._announced_port()
+        unix = self.where.get("unix")
+        wait_until(lambda: self._is_alive() and listens(self.pid, unix or self.port), "the server's listening socket")
+
+    def _announced_port(self) -> int:
+        self._is_alive()
+        if "unix" in self.where:
+            return listens(self.pid, self.where["unix"])
+        found = re.search(ANNOUNCEMENT, self.log)
+        return int(found[1]) if found else 0
+
+    def _is_alive(self) -> bool:
+        status = self._running.poll()
+        if status is not None:
+            for reader in self._readers:
+                reader.join(DEADLINE)
+            raise ServerEnded(f"the server ended with {status}:\n{self.log}{self.errors}")
+        return True
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+
+class ServerEnded(AssertionError):
+    """The server ended before it was ready."""
+
+
+def run(
+    *words: str,
+    bridge: Bridge = WSBRIDGE,
+    cwd: str | Path | None = None,
+    env: Mapping[str, str | None] | None = None,
+    timeout: float = DEADLINE,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command line that must end by itself; return its status, stdout and stderr."""
+    return subprocess.run(
+        [*bridge.command, *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd=cwd,
+        env=environment(env or {}),
+        check=False,
+    )
+
+
+def environment(changes: Mapping[str, str | None]) -> dict[str, str]:
+    """This process's environment with changes (None removes), in which wsbridge can be imported from any directory.
+
+    Settings of wsbridge that the developer may have in the environment do not count.
+    """
+    own = {name: value for name, value in os.environ.items() if not name.startswith("WSBRIDGE_")}
+    merged = {**own, "PYTHONPATH": str(ROOT), **changes}
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def wait_until(condition: Callable[[], Any], what: str, timeout: float = DEADLINE) -> Any:
+    """Ask again and again until the condition holds, for what the system tells only when asked; return its value."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited {timeout} s in vain for {what}"
+        time.sleep(0.005)
+    return value
+
+
+def tell(fifo: Path, line: str) -> None:
+    """Write a line to a program that opens the named pipe for reading, as soon as it does."""
+
+    def maybe_open() -> int | None:
+        try:
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            return None
+
+    # Above 0, so that it counts as true: 0, 1 and 2 are open.
+    descriptor = wait_until(maybe_open, "a reader of the named pipe")
+    os.write(descriptor, f"{line}\n".encode())
+    os.close(descriptor)
+
+
+def wait_for_exit(pid: int, timeout: float = DEADLINE) -> float:
+    """Wait until a process that need not be our child has ended; return the time.monotonic() of it."""
+    with suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(pid)
+        try:
+            ended, _, _ = select.select([descriptor], [], [], timeout)
+        finally:
+            os.close(descriptor)
+        assert ended, f"process {pid} is still alive after {timeout} s: {command_line(pid)}"
+    return time.monotonic()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    return state(pid) not in {"Z", "X", ""}
+
+
+def state(pid: int) -> str:
+    """The state letter of a process, empty when there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def children(pid: int) -> list[int]:
+    """The pids of a process's children, zombies included; none when it has gone, or goes meanwhile."""
+    found: list[int] = []
+    for task in _listing(f"/proc/{pid}/task"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
+    return found
+
+
+def descendants(pid: int) -> Iterator[int]:
+    for child in children(pid):
+        yield child
+        yield from descendants(child)
+
+
+def command_line(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    return ""
+
+
+def memory_peak(pid: int) -> int:
+    """The most memory that a process has had resident, in bytes."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found
+    return int(found[1]) * 1024
+
+
+def free_port() -> int:
+    """A port that is free at this moment."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def listens(pid: int, where: int | str | Path) -> bool:
+    """Whether a socket of this very process listens on a TCP port or a Unix path, as the kernel tells it."""
+    if isinstance(where, int):
+        rows = [row.split() for table in ("tcp", "tcp6") for row in _table(table)]
+        inodes = {row[9] for row in rows if row[3] == "0A" and _port(row[1]) == where}
+    else:
+        rows = [row.split() for row in _table("unix")]
+        inodes = {row[6] for row in rows if len(row) > 7 and int(row[3], 16) & 0x10000 and row[7] == str(where)}
+    return not inodes.isdisjoint(inode for _, inode in _sockets(pid))
+
+
+@contextmanager
+def mortal(*pids: int) -> Iterator[None]:
+    """See to it that these processes do not outlive the block, however it ends.
+
+    They are held by descriptors (pidfd), which never come to mean another process, as a pid does.
+    """
+    descriptors: list[int] = []
+    try:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                descriptors.append(os.pidfd_open(pid))
+        yield
+    finally:
+        for descriptor in descriptors:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            os.close(descriptor)
+
+
+def _table(name: str) -> list[str]:
+    path = Path(f"/proc/net/{name}")
+    return path.read_text().splitlines()[1:] if path.exists() else []
+
+
+def _port(address: str) -> int:
+    """The port in an address as /proc/net/tcp writes it, `0100007F:1F90`."""
+    return int(address.rpartition(":")[2], 16)
+
+
+def _sockets(pid: int) -> Iterator[tuple[int, str]]:
+    """The sockets that a process holds: descriptor and inode."""
+    for number in _listing(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):
+            target = os.readlink(f"/proc/{pid}/fd/{number}")
+            if target.startswith("socket:["):
+                yield int(number), target[8:-1]
+
+
+def _listing(path: str) -> list[str]:
+    """The names in a process's folder; none when the process has gone, or is a zombie that is not ours to look into."""
+    try:
+        return os.listdir(path)
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return []

@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+"""The program that the tests serve: one small tool per word, for what a line of shell cannot say.
+
+    tool.py WHAT [ARGS]         see the functions below, one for each WHAT
+
+It starts fast (run it as command() says: no site, no environment), prints without buffering and imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import sys
+import termios
+import time
+from typing import NoReturn
+
+RECORDED = ("HUP", "INT", "QUIT", "PIPE", "ALRM", "TERM", "USR1", "USR2")
+
+
+def command(what: str, *args: object) -> tuple[str, ...]:
+    """The command line that runs a tool, for a test to hand to a server."""
+    return (sys.executable, "-S", "-E", "-I", __file__, what, *map(str, args))
+
+
+def recorded(path: str | os.PathLike[str]) -> list[tuple[str, float]]:
+    """What a `witness` has written to its file: events in order, each with its time.monotonic()."""
+    with open(path) as record:
+        return [(event, float(when)) for event, when in map(str.split, record)]
+
+
+def reads() -> None:
+    """Print what each read() of stdin brought, as a line of hexadecimal digits."""
+    while data := os.read(0, 1 << 16):
+        say(data.hex())
+
+
+def witness(path: str, until: str = "KILL", *closes: str) -> None:
+    """Print our pid; append to a file what happens to us, `eof` or a signal's name and the time.monotonic() of it.
+
+    Live on until the event called `until` (`eof`, `INT`, `TERM`); nothing else ends us, but KILL. `closes` names the
+    streams, `stdin` or `stdout`, that are closed after the pid is printed.
+    """
+    record = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def note(event: str) -> None:
+        os.write(record, f"{event} {time.monotonic()}\n".encode())
+        if event == until:
+            os._exit(0)
+
+    for name in RECORDED:
+        signal.signal(signal.Signals[f"SIG{name}"], lambda _, __, name=name: note(name))
+    say(os.getpid())
+    if "stdout" in closes:
+        os.close(1)
+    if "stdin" in closes:
+        os.close(0)
+    else:
+        while os.read(0, 1 << 16):
+            pass
+        note("eof")
+    while True:
+        signal.pause()
+
+
+def ticks() -> NoReturn:
+    """Print for ever, a hundred times a second, how many bytes wait in stdin; never read them."""
+    while True:
+        waiting = fcntl.ioctl(0, termios.FIONREAD, bytes(4))
+        say(int.from_bytes(waiting, sys.byteorder))
+        time.sleep(0.01)
+
+
+def flood(quiet: str = "0.5") -> None:
+    """Print numbered lines of 100 bytes for ever; each time that stdout takes nothing for so long, tell stderr `blocked at BYTES`."""
+    os.set_blocking(1, False)
+    written, number, data, told = 0, 0, b"", False
+    while True:
+        if not data:
+            data = b"".join(b"%099d\n" % n for n in range(number, number + 1000))
+            number += 1000
+        if select.select([], [1], [], None if told else float(quiet))[1]:
+            size = os.write(1, data[:4096])
+            written, data, told = written + size, data[size:], False
+        else:
+            os.write(2, f"blocked at {written}\n".encode())
+            told = True
+
+
+def endless() -> NoReturn:
+    """Write for ever, and never a newline."""
+    while True:
+        os.write(1, b"x" * (1 << 16))
+
+
+def line(size: str) -> None:
+    """Print one line of so many bytes, then wait for the end of stdin."""
+    write_all(1, b"x" * int(size) + b"\n")
+    while os.read(0, 1 << 16):
+        pass
+
+
+def stderr(size: str, end: str = "\n") -> None:
+    """Write so many Q to stderr and the given end, then `done` to stdout, and wait for the end of stdin."""
+    write_all(2, b"Q" * int(size) + end.encode())
+    say("done")
+    while os.read(0, 1 << 16):
+        pass
+
+
+def descriptors() -> None:
+    """Print our open file descriptors, each with what it is."""
+    for name in sorted(os.listdir("/proc/self/fd"), key=int):
+        try:
+            say(name, os.readlink(f"/proc/self/fd/{name}"))
+        except FileNotFoundError:  # the listing's own
+            continue
+
+
+def say(*words: object) -> None:
+    """Print one line in one write."""
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+TOOLS = {tool.__name__: tool for tool in (reads, witness, ticks, flood, endless, line, stderr, descriptors)}
+
+if __name__ == "__main__":
+    # Die of these as a program in C does, without a traceback on stderr.
+    for number in (signal.SIGINT, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)
+    TOOLS[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,172 @@
+"""Imports run down: a module imports lower floors or its own package, and each outside library has one fenced place.
+
+The sources are read, not run, so that an import inside a function counts as well.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "wsbridge"
+
+FLOORS = (
+    {"closecodes", "errors", "flow", "logs", "metrics"},
+    {"framing", "rules", "wire"},
+    {"settings"},
+    {"logoutput", "process"},
+    {"sessions"},
+    {"web"},
+    {"server"},
+    {"cli"},
+    {"__main__"},
+)
+"""From the ground up. `settings` stands between two floors, because it holds values of the rules; `__main__` is the door."""
+
+WORDS, CORES = FLOORS[0], FLOORS[1]
+LEVEL = {part: level for level, parts in enumerate(FLOORS) for part in parts}
+
+FENCES = {"aiohttp": {"web", "server"}, "aiofastnet": {"server"}, "click": {"cli"}, "msgspec": {"framing"}}
+"""Where each library from outside may be imported."""
+
+IMPURE = {"asyncio", "socket", "subprocess", "time", "random"}
+"""What the two lowest floors do without: now, ids and randomness are arguments."""
+ALLOWED = {("logs", "time")}
+"""The log formats a time that it is given."""
+
+
+class Import(NamedTuple):
+    """An import statement of a module of ours: `name` is dotted and absolute."""
+
+    module: str
+    line: int
+    name: str
+
+    @property
+    def part(self) -> str:
+        """The part of the house that imports; empty for the package itself."""
+        return part_of(self.module)
+
+    def __str__(self) -> str:
+        path = PACKAGE.parent / Path(*self.module.split("."))
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        return f"{file.relative_to(PACKAGE.parent)}:{self.line}: imports {self.name}"
+
+
+def part_of(name: str) -> str:
+    """Return the second of a dotted name's words: `framing` of `wsbridge.framing.chunks`."""
+    return [*name.split("."), ""][1]
+
+
+def imports_in(source: str, module: str, *, is_package: bool = False) -> Iterator[Import]:
+    """Yield the imports of a source, inside functions and conditions too, by statement or by `import_module("…")`."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names):
+                yield from (Import(module, node.lineno, alias.name) for alias in names)
+            case ast.ImportFrom(base, names, level):
+                above = module.split(".")[: None if is_package and level == 1 else -level + is_package] if level else []
+                whole = ".".join([*above, *([base] if base else [])])
+                for alias in names:
+                    # `from wsbridge import framing` imports a module, `from wsbridge import __version__` none.
+                    is_module = whole == "wsbridge" and alias.name in LEVEL
+                    yield Import(module, node.lineno, f"{whole}.{alias.name}" if is_module else whole)
+            case ast.Call(ast.Name("__import__" | "import_module") | ast.Attribute(attr="import_module"), [ast.Constant(name), *_]):
+                yield Import(module, node.lineno, name)
+
+
+def all_imports() -> list[Import]:
+    """Return every import of the package."""
+    found: list[Import] = []
+    for file in sorted(PACKAGE.rglob("*.py")):
+        words = file.relative_to(PACKAGE.parent).with_suffix("").parts
+        is_package = words[-1] == "__init__"
+        found += imports_in(file.read_text(), ".".join(words[: -1 if is_package else None]), is_package=is_package)
+    return found
+
+
+IMPORTS = all_imports()
+INNER = [entry for entry in IMPORTS if entry.name.split(".")[0] == "wsbridge"]
+OUTER = [entry for entry in IMPORTS if entry.name.split(".")[0] != "wsbridge"]
+
+
+def shown(imports: list[Import]) -> str:
+    return "\n".join(map(str, imports))
+
+
+def test_every_module_has_its_floor() -> None:
+    """There is no part of the package that stands on no floor, and no floor that holds what is not there."""
+    there = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert there - {"__init__"} == set(LEVEL)
+
+
+def test_imports_run_down() -> None:
+    """A module imports lower floors or its own package; those on one floor do not see each other, but for the words."""
+
+    def is_allowed(entry: Import) -> bool:
+        to = part_of(entry.name)
+        return to in ("", entry.part) or LEVEL[to] < LEVEL[entry.part] or {to, entry.part} <= WORDS
+
+    wrong = [entry for entry in INNER if entry.part and not is_allowed(entry)]
+    assert not wrong, f"imports that do not run down:\n{shown(wrong)}"
+
+
+def test_package_itself_imports_nothing() -> None:
+    """Whoever imports a part of the package does not get the rest of it for nothing."""
+    wrong = [entry for entry in IMPORTS if not entry.part and entry.name != "__future__"]
+    assert not wrong, f"the package itself imports:\n{shown(wrong)}"
+
+
+def test_fences() -> None:
+    """Each library from outside is imported in its place alone, and no other library is."""
+
+    def is_allowed(entry: Import) -> bool:
+        library = entry.name.split(".")[0]
+        return library in sys.stdlib_module_names or entry.part in FENCES.get(library, ())
+
+    wrong = [entry for entry in OUTER if not is_allowed(entry)]
+    assert not wrong, f"libraries outside of their fence:\n{shown(wrong)}"
+    assert {entry.name.split(".")[0] for entry in OUTER} >= FENCES.keys(), "a fence round nothing"
+
+
+def test_cores_are_pure() -> None:
+    """The words and the cores have no loop, socket, process, clock or chance of their own."""
+    wrong = [
+        entry
+        for entry in OUTER
+        if entry.part in WORDS | CORES and entry.name.split(".")[0] in IMPURE and (entry.part, entry.name) not in ALLOWED
+    ]
+    assert not wrong, f"impure imports on the two lowest floors:\n{shown(wrong)}"
+
+
+@pytest.mark.parametrize(
+    ("source", "module", "is_package", "names"),
+    [
+        ("import os, a.b as c", "wsbridge.flow", False, ["os", "a.b"]),
+        ("from wsbridge.rules.paths import clean", "wsbridge.flow", False, ["wsbridge.rules.paths"]),
+        ("from wsbridge import server, __version__", "wsbridge.flow", False, ["wsbridge.server", "wsbridge"]),
+        ("def f():\n if True:\n  import click", "wsbridge.flow", False, ["click"]),
+        ("from .separated import Decoder", "wsbridge.framing.records", False, ["wsbridge.framing.separated"]),
+        ("from . import separated", "wsbridge.framing.records", False, ["wsbridge.framing"]),
+        ("from ..web import app", "wsbridge.framing.records", False, ["wsbridge.web"]),
+        ("from .. import web", "wsbridge.framing.records", False, ["wsbridge.web"]),
+        ("from .chunks import Decoder", "wsbridge.framing", True, ["wsbridge.framing.chunks"]),
+        ("from ..web import app", "wsbridge.framing", True, ["wsbridge.web"]),
+        ("import importlib\nimportlib.import_module('aiohttp')", "wsbridge.flow", False, ["importlib", "aiohttp"]),
+        ("__import__('socket')", "wsbridge.flow", False, ["socket"]),
+    ],
+)
+def test_every_form_of_import_is_seen(source: str, module: str, is_package: bool, names: list[str]) -> None:
+    """Whatever the form of an import, it counts."""
+    assert [entry.name for entry in imports_in(source, module, is_package=is_package)] == names
+
+
+def test_message_names_file_and_line() -> None:
+    """What is found wrong says where it stands."""
+    assert str(Import("wsbridge.rules.paths", 7, "socket")) == "wsbridge/rules/paths.py:7: imports socket"
+    assert str(Import("wsbridge.framing", 7, "socket")) == "wsbridge/framing/__init__.py:7: imports socket"

@@ -1,0 +1,199 @@
+"""The form of the log: websocketd's lines, to the space, or JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wsbridge.logs import ACCESS, DEBUG, ERROR, FATAL, INFO, LEVELS, NONE, TRACE, JsonFormatter, LineFormatter, extra, logger
+
+WHEN = 1795227061.25
+"""Sat, 21 Nov 2026 02:11:01.25 UTC."""
+
+
+@pytest.fixture
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Local time is UTC for a test."""
+    monkeypatch.setenv("TZ", "UTC0")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def record(
+    message: str, *values: object, level: int = INFO, category: str = "server", pairs: dict[str, str] | None = None
+) -> logging.LogRecord:
+    """A record as one of our loggers makes it, at a known time."""
+    words = extra(pairs) if pairs is not None else None
+    made = logger(category).makeRecord(f"wsbridge.{category}", level, "file.py", 1, message, values, None, extra=words)
+    made.created = WHEN
+    return made
+
+
+def line(message: str, **how: object) -> str:
+    return LineFormatter().format(record(message, **how))  # type: ignore[arg-type]
+
+
+def after_time(formatted: str) -> str:
+    return formatted.partition(" | ")[2]
+
+
+@pytest.mark.parametrize(
+    ("made", "formatted"),
+    [
+        (
+            record("Starting WebSocket server   : %s", "ws://127.0.0.1:8080/"),
+            "Sat, 21 Nov 2026 02:11:01 +0000 | INFO   | server     |  | Starting WebSocket server   : ws://127.0.0.1:8080/",
+        ),
+        (
+            record(
+                "CONNECT",
+                level=ACCESS,
+                category="session",
+                pairs={
+                    "url": "http://127.0.0.1:8080/",
+                    "id": "1795227061430539556",
+                    "remote": "127.0.0.1",
+                    "command": "/usr/bin/cat",
+                    "origin": "file:",
+                },
+            ),
+            "Sat, 21 Nov 2026 02:11:01 +0000 | ACCESS | session    | url:'http://127.0.0.1:8080/' id:'1795227061430539556' "
+            "remote:'127.0.0.1' command:'/usr/bin/cat' origin:'file:' | CONNECT",
+        ),
+    ],
+    ids=["a server's", "a connection's"],
+)
+@pytest.mark.usefixtures("utc")
+def test_line(made: logging.LogRecord, formatted: str) -> None:
+    """Time as in RFC 1123 with a numeric zone, level of six, category of ten, pairs in their order, message: as websocketd prints them."""
+    assert LineFormatter().format(made) == formatted
+
+
+def test_local_time(monkeypatch: pytest.MonkeyPatch, utc: None) -> None:
+    """The time of a line is local, and says its zone."""
+    monkeypatch.setenv("TZ", "EST5")
+    time.tzset()
+    assert line("x").startswith("Fri, 20 Nov 2026 21:11:01 -0500 | ")
+
+
+@pytest.mark.parametrize(
+    ("level", "name"),
+    [(DEBUG, "DEBUG "), (TRACE, "TRACE "), (ACCESS, "ACCESS"), (INFO, "INFO  "), (ERROR, "ERROR "), (FATAL, "FATAL ")],
+)
+def test_level_names(level: int, name: str) -> None:
+    """websocketd's names, padded to six."""
+    assert after_time(line("x", level=level)).startswith(f"{name} | ")
+
+
+def test_level_order() -> None:
+    """debug < trace < access < info < error < fatal, and none silences everything."""
+    assert list(LEVELS) == ["debug", "trace", "access", "info", "error", "fatal", "none"]
+    assert sorted(LEVELS.values()) == list(LEVELS.values()) == [DEBUG, TRACE, ACCESS, INFO, ERROR, FATAL, NONE]
+    assert len(set(LEVELS.values())) == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain 'quoted' \"text\"", "plain 'quoted' \"text\""),
+        ("é€😀", "é€😀"),
+        ("a\x1b[31mb", "a\\x1b[31mb"),
+        ("a\r\nb\tc", "a\\r\\nb\\tc"),
+        ("\x00\x07\x7f\x9b", "\\x00\\x07\\x7f\\x9b"),
+        ("\u2028\u2029", "\\u2028\\u2029"),
+        ("caf\udce9", "caf\\xe9"),
+    ],
+)
+def test_control_characters_are_escaped(text: str, shown: str) -> None:
+    """Control characters in a message are escaped, those of C1 and bytes that are no text too; the rest is as it was printed."""
+    assert after_time(line(text, level=ERROR, category="stderr")) == f"ERROR  | stderr     |  | {shown}"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("http://h/'", r"http://h/\'"),
+        ("' id:'forged", r"\' id:\'forged"),
+        ("a\n| b\x1b", "a\\n| b\\x1b"),
+        ("é", "é"),
+    ],
+)
+def test_values_are_escaped(value: str, shown: str) -> None:
+    """Quotes in the values of pairs are escaped, and control characters too."""
+    assert after_time(line("x", pairs={"url": value})) == f"INFO   | server     | url:'{shown}' | x"
+
+
+@settings(deadline=None)
+@given(message=st.text(), value=st.text() | st.text(alphabet="'\\\n | a"))
+def test_one_line_each(message: str, value: str) -> None:
+    """Whatever is logged is one line that a terminal shows as it is and that can be written as UTF-8."""
+    formatted = line(message.replace("%", "%%"), pairs={"url": value})
+    assert formatted.splitlines() == [formatted]
+    assert not any(ord(character) < 32 or 127 <= ord(character) < 160 for character in formatted)
+    formatted.encode()
+
+
+def test_exception() -> None:
+    """An exception's traceback is on the line of its message."""
+    try:
+        raise ValueError("told")
+    except ValueError as error:
+        made = record("failed")
+        made.exc_info = (type(error), error, error.__traceback__)
+    formatted = LineFormatter().format(made)
+    assert formatted.splitlines() == [formatted]
+    assert "failed\\nTraceback" in formatted
+    assert "ValueError: told" in formatted
+
+
+@pytest.mark.parametrize(
+    ("made", "fields"),
+    [
+        (
+            record("port %d", 80),
+            {"time": "2026-11-21T02:11:01.250000Z", "level": "info", "category": "server", "message": "port 80"},
+        ),
+        (
+            record("CONNECT", level=ACCESS, category="session", pairs={"url": "http://h/'\n", "id": "17"}),
+            {
+                "time": "2026-11-21T02:11:01.250000Z",
+                "level": "access",
+                "category": "session",
+                "url": "http://h/'\n",
+                "id": "17",
+                "message": "CONNECT",
+            },
+        ),
+        (
+            record("é\x1b\n", level=FATAL, category="stderr"),
+            {"time": "2026-11-21T02:11:01.250000Z", "level": "fatal", "category": "stderr", "message": "é\x1b\n"},
+        ),
+    ],
+)
+def test_json(made: logging.LogRecord, fields: dict[str, str]) -> None:
+    """One object a line: time in UTC, level, category, the connection's pairs, message."""
+    formatted = JsonFormatter().format(made)
+    assert (json.loads(formatted), formatted.splitlines()) == (fields, [formatted])
+
+
+@settings(deadline=None)
+@given(message=st.text(), value=st.text())
+def test_json_of_any_text(message: str, value: str) -> None:
+    """Whatever is logged comes back from its JSON."""
+    formatted = JsonFormatter().format(record("%s", message, pairs={"url": value}))
+    fields = json.loads(formatted.encode())
+    assert (fields["message"], fields["url"], formatted.count("\n")) == (message, value, 0)
+
+
+def test_categories() -> None:
+    """Each category has its logger below the package's, so that one level sets all."""
+    package = logging.getLogger("wsbridge")
+    assert (logger("session").name, logger("session").parent) == ("wsbridge.session", package)

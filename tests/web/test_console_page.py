@@ -1,0 +1,642 @@
+"""The developer console in a real browser, against the running server: what a person sees, clicks and types."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.support.chromium import Chromium, Page
+from tests.support.server import Server
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+PAGE = Path(__file__).parents[2] / "wsbridge" / "web" / "assets" / "console.html"
+FLOOD = 1_000_000
+FLOOD_TIMEOUT = 400
+"""Seconds: a browser takes some twenty-five thousand messages a second on two slow cores."""
+
+ROWS = """[...document.querySelectorAll('#rows .row:not(.note)')].map(row => ({
+    way: row.classList.contains('in') ? 'in' : 'out',
+    stderr: row.classList.contains('stderr'),
+    kind: row.querySelector('.kind').textContent,
+    size: row.querySelector('.size').textContent,
+    text: row.querySelector('.text, .hex, .empty').textContent,
+}))"""
+
+
+class Console:
+    """The console, in a test's words."""
+
+    def __init__(self, page: Page, server: Server, browser: Chromium) -> None:
+        self.page = page
+        self.server = server
+        self.browser = browser
+
+    async def connect(self) -> None:
+        await self.page.click("#connect")
+        await self.page.wait_for(
+            "document.querySelector('#state').dataset.state === 'open' || document.querySelector('#close-info').dataset.code"
+        )
+
+    async def until(self, state: str) -> None:
+        await self.page.wait_for(f"document.querySelector('#state').dataset.state === '{state}'")
+
+    async def send(self, text: str) -> None:
+        await self.page.click("#message")
+        await self.page.type(text + "\n")
+
+    async def count(self, name: str) -> int:
+        return int(await self.page.evaluate(f"document.querySelector('#{name}').dataset.count"))
+
+    async def counted(self, name: str, at_least: int, **options: Any) -> None:
+        await self.page.wait_for(f"document.querySelector('#{name}').dataset.count >= {at_least}", **options)
+
+    async def text(self, selector: str) -> str:
+        return await self.page.evaluate(f"document.querySelector({json.dumps(selector)}).textContent")
+
+    async def value(self, selector: str) -> str:
+        return await self.page.evaluate(f"document.querySelector({json.dumps(selector)}).value")
+
+    async def shown(self, selector: str) -> bool:
+        return await self.page.evaluate(f"document.querySelector({json.dumps(selector)}).checkVisibility()")
+
+    async def focused(self) -> str:
+        return await self.page.evaluate("document.activeElement.id")
+
+    async def rows(self) -> list[dict[str, Any]]:
+        """The messages in sight, oldest first."""
+        await self.page.evaluate("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+        return await self.page.evaluate(ROWS)
+
+    async def texts(self) -> list[str]:
+        return [row["text"] for row in await self.rows()]
+
+
+Open = Callable[..., AbstractAsyncContextManager[Console]]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Chromium]:
+    async with Chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def console(browser: Chromium) -> Open:
+    """Serve a program with `--devconsole`, and open its console. It must not have complained by the end."""
+
+    @asynccontextmanager
+    async def opened(*words: str, path: str = "/") -> AsyncIterator[Console]:
+        with Server("--devconsole", *words) as server:
+            page = await browser.open(f"http://127.0.0.1:{server.port}{path}")
+            await page.viewport(1280, 800)
+            yield Console(page, server, browser)
+            assert page.errors == []
+            await page.close()
+
+    return opened
+
+
+def shell(script: str) -> tuple[str, ...]:
+    return "sh", "-c", script
+
+
+# Connecting
+
+
+async def test_knows_where_it_came_from(console: Open) -> None:
+    """The address is prefilled from the page's own: host, port, path and query."""
+    async with console("cat", path="/some/path?a=b&c") as page:
+        assert await page.value("#url") == f"ws://127.0.0.1:{page.server.port}/some/path?a=b&c"
+        assert await page.text("#state") == "Not connected"
+
+
+async def test_connects_sends_and_shows(console: Open) -> None:
+    """What is sent goes out as a line, and what the program answers is shown, with way, kind and size."""
+    async with console("cat") as page:
+        await page.connect()
+        await page.send("héllo")
+        await page.counted("count-in", 1)
+        row = {"stderr": False, "kind": "text", "size": "6 B", "text": "héllo"}
+        assert await page.rows() == [{"way": "out", **row}, {"way": "in", **row}]
+        assert [await page.count(f"bytes-{way}") for way in ("in", "out")] == [6, 6]
+        assert await page.text("#state") == "Open"
+
+
+async def test_disconnects(console: Open) -> None:
+    """Disconnect closes the session with 1000, and Connect begins another one with fresh totals."""
+    async with console("cat") as page:
+        await page.connect()
+        await page.send("one")
+        await page.counted("count-in", 1)
+        await page.page.click("#disconnect")
+        await page.until("closed")
+        assert await page.text("#close-info") == "1000, you disconnected"
+        await page.connect()
+        assert await page.text("#close-info") == ""
+        assert await page.count("count-in") == 0
+
+
+async def test_subprotocol(console: Open) -> None:
+    """The subprotocol that is asked for and agreed to is named in the log."""
+    async with console("--subprotocol=chat,other", "cat") as page:
+        await page.page.click("#subprotocol")
+        await page.page.type("other")
+        await page.connect()
+        await page.page.wait_for("document.querySelector('.note')?.textContent.endsWith('subprotocol other')")
+
+
+async def test_address_that_cannot_be(console: Open) -> None:
+    """An address that is none gets words, not an exception."""
+    async with console("cat") as page:
+        await page.page.evaluate("document.querySelector('#url').value = 'ws://['")
+        await page.page.click("#connect")
+        assert "This address cannot be used" in await page.text("#close-info")
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("exit 0", "1000, the program ended"),
+        ("exit 3", "1011, the program failed: exit 3"),
+        ("kill -TERM $$", "1011, the program failed: signal TERM"),
+    ],
+)
+async def test_close_in_words(console: Open, script: str, words: str) -> None:
+    """How the program ended is said in words."""
+    async with console(*shell(script)) as page:
+        await page.connect()
+        await page.until("closed")
+        assert await page.text("#close-info") == words
+        await page.page.wait_for(f"document.querySelector('.note:last-child').textContent.includes('Closed: {words}, after ')")
+
+
+async def test_close_for_too_long_a_message(console: Open) -> None:
+    """A message over the limit is answered with 1009, which is said in words."""
+    async with console("--maxframesize=10", "cat") as page:
+        await page.connect()
+        await page.send("longer than ten")
+        await page.until("closed")
+        assert (await page.text("#close-info")).startswith("1009, message too long")
+
+
+async def test_close_for_shutdown(console: Open) -> None:
+    """A server that goes away says so."""
+    async with console("cat") as page:
+        await page.connect()
+        page.server.stop()
+        await page.until("closed")
+        assert (await page.text("#close-info")).startswith("1001, the server is shutting down")
+
+
+async def test_close_for_too_many(console: Open) -> None:
+    """With `--busy=close` the page knows that there are too many sessions."""
+    async with console("--maxforks=1", "--busy=close", "cat") as page:
+        first = page.server.connect()
+        await page.connect()
+        await page.until("closed")
+        assert (await page.text("#close-info")).startswith("1013, too many sessions, try later")
+        first.drop()
+
+
+async def test_refused_before_the_upgrade(console: Open) -> None:
+    """A refusal of the upgrade itself is all that a page can tell from 1006 before the open."""
+    async with console("--maxforks=1", "cat") as page:
+        first = page.server.connect()
+        await page.connect()
+        await page.until("closed")
+        assert await page.text("#close-info") == "1006, no close frame: refused before the upgrade, or no server there"
+        first.drop()
+        assert [error for error in page.page.errors if "429" not in error] == []
+        page.page.errors.clear()
+
+
+# The log
+
+
+async def test_stderr_is_marked(console: Open) -> None:
+    """With `--passstderr` lines are shown without their envelope, and those of stderr are marked."""
+    async with console("--passstderr", *shell("""echo '{"plain": "json"}'; sleep 0.1; echo trouble >&2; cat""")) as page:
+        await page.connect()
+        await page.counted("count-in", 2)
+        rows = {row["text"]: row["stderr"] for row in await page.rows()}
+        assert rows == {'{"plain": "json"}': False, "trouble": True}
+        assert await page.text(".row.stderr .tag") == "stderr"
+
+
+async def test_binary_is_shown_as_hex(console: Open) -> None:
+    """Binary is shown as offset, hex and ASCII: a preview, and the rest on demand."""
+    async with console("--binary", *shell("printf 'A line.\\n\\000\\377'; cat")) as page:
+        await page.connect()
+        await page.counted("count-in", 1)
+        [row] = await page.rows()
+        assert (row["kind"], row["size"]) == ("binary", "10 B")
+        assert row["text"].split("  ") == ["0000", "41 20 6c 69 6e 65 2e 0a", "00 ff", "A line.···"]
+
+
+async def test_large_binary_opens_by_steps(console: Open) -> None:
+    """Of a large binary message as much is shown as was asked for."""
+    async with console("--framing=prefixed", *shell("printf '\\000\\000\\047\\020\\002'; head -c 10000 /dev/zero; cat")) as page:
+        await page.connect()
+        await page.counted("count-in", 1)
+        lines = "document.querySelector('.hex').textContent.split('\\n').length"
+        await page.page.wait_for(f"{lines} === 4")
+        for expected in (4096 // 16, 8192 // 16, 10000 // 16):
+            await page.page.click(".more button")
+            await page.page.wait_for(f"{lines} === {expected}")
+        assert "0001870" not in await page.text(".hex")
+        assert "2700" in (await page.text(".hex")).splitlines()[-1]
+
+
+async def test_long_text_opens(console: Open) -> None:
+    """Of a long text the beginning is shown, a click shows the rest, another click the beginning again."""
+    async with console(*shell("seq -s ' ' 1 2000; cat")) as page:
+        await page.connect()
+        await page.page.wait_for("document.querySelector('.text')")
+        assert "2000" not in await page.text(".text")
+        await page.page.click(".row.in .time")
+        await page.page.wait_for("document.querySelector('.text').textContent.endsWith(' 2000')")
+        await page.page.click(".row.in .time")
+        await page.page.wait_for("!document.querySelector('.text').textContent.endsWith(' 2000')")
+
+
+async def test_json_opens_indented(console: Open) -> None:
+    """An opened JSON message is indented, and its numbers stay what they were, digit for digit."""
+    async with console(*shell("""echo '{"id":12345678901234567890,"list":[1.50,{}]}'; cat""")) as page:
+        await page.connect()
+        await page.page.wait_for("document.querySelector('.text')")
+        await page.page.click(".row.in .time")
+        await page.page.wait_for("document.querySelector('.more')")
+        assert await page.text(".text") == '{\n  "id": 12345678901234567890,\n  "list": [\n    1.50,\n    {}\n  ]\n}'
+
+
+async def test_hostile_text_is_only_text(console: Open) -> None:
+    """Markup is shown as it is, control characters as pictures."""
+    async with console(*shell("printf '<img src=x onerror=alert(1)> \\033[31m\\n'; cat")) as page:
+        await page.connect()
+        await page.counted("count-in", 1)
+        assert await page.texts() == ["<img src=x onerror=alert(1)> ␛[31m"]
+
+
+async def test_filter(console: Open) -> None:
+    """The filter takes text in either case or a /regex/, says how many match, and says what is wrong with a regex."""
+    async with console(*shell("for i in $(seq 1 100); do echo Line $i; done; cat")) as page:
+        await page.connect()
+        await page.counted("count-in", 100)
+        await page.page.click("#filter")
+        await page.page.type("line 1")
+        await page.page.wait_for("document.querySelector('#matches').textContent === '12 of 100'")
+        assert (await page.texts())[0] == "Line 1"
+        await page.page.evaluate("document.querySelector('#filter').select()")
+        await page.page.type("/[02468]5$/")
+        await page.page.wait_for("document.querySelector('#matches').textContent === '4 of 100'")
+        assert await page.texts() == ["Line 25", "Line 45", "Line 65", "Line 85"]
+        await page.page.evaluate("document.querySelector('#filter').select()")
+        await page.page.type("/(/")
+        await page.page.wait_for("document.querySelector('#filter').getAttribute('aria-invalid') === 'true'")
+        assert await page.text("#matches") == "Unterminated group"
+
+
+async def test_pause_and_resume(console: Open) -> None:
+    """Pause holds what is shown and counts what arrives meanwhile; resume shows it."""
+    async with console("cat") as page:
+        await page.connect()
+        await page.send("before")
+        await page.counted("count-in", 1)
+        await page.page.click("#pause")
+        await page.send("meanwhile")
+        await page.counted("count-in", 2)
+        assert await page.texts() == ["before", "before"]
+        assert await page.text("#missed") == "+2"
+        await page.page.click("#pause")
+        assert await page.texts() == ["before", "before", "meanwhile", "meanwhile"]
+        assert await page.text("#missed") == ""
+
+
+async def test_clear(console: Open) -> None:
+    """Clear empties log and plot; the connection and its totals stay."""
+    async with console(*shell("seq 1 10; cat")) as page:
+        await page.connect()
+        await page.page.wait_for("document.querySelector('#plot').checkVisibility()")
+        await page.page.click("#clear")
+        assert await page.rows() == []
+        assert not await page.shown("#plot")
+        assert (await page.count("count-in"), await page.count("kept")) == (10, 0)
+
+
+async def test_scrolling_back_holds_the_log(console: Open) -> None:
+    """Who scrolls back stays where he reads; a button says how many are newer, and leads to the end."""
+    async with console(*shell("seq 1 1000; read line; seq 1001 2000; cat")) as page:
+        await page.connect()
+        await page.counted("count-in", 1000)
+        await page.page.wheel("#log", -600)
+        await page.page.wait_for("document.querySelector('#latest').checkVisibility()")
+        before = (await page.texts())[:5]
+        await page.page.click("#pause")
+        await page.page.click("#message")
+        await page.page.type("go\n")
+        await page.counted("count-in", 2000)
+        assert (await page.texts())[:5] == before
+        await page.page.click("#pause")
+        assert (await page.texts())[-1] == "2000"
+
+
+async def test_download(console: Open) -> None:
+    """The tail can be saved as text and as JSON lines; what the filter hides is left out."""
+    async with console("--binary", "cat") as page:
+        await page.connect()
+        await page.send("one")
+        await page.counted("count-in", 1)
+        await page.page.click("label:has(#mode-hex)")
+        await page.send("00 ff")
+        await page.counted("count-in", 2)
+        await page.page.click("#download")
+        await page.page.wait_for("document.querySelector('#download-what').textContent === '4 messages of the tail'")
+        await page.page.click("#download-jsonl")
+        lines = [json.loads(line) for line in (await page.browser.saved()).read_text().splitlines()]
+        assert [(line["direction"], line["kind"], line.get("text", line.get("base64"))) for line in lines] == [
+            ("out", "text", "one"),
+            ("in", "binary", "b25l"),
+            ("out", "binary", "AP8="),
+            ("in", "binary", "AP8="),
+        ]
+        assert all(line["time"].endswith("Z") for line in lines)
+        await page.page.click("#filter")
+        await page.page.type("one")
+        await page.page.wait_for("document.querySelector('#matches').textContent === '2 of 4'")
+        await page.page.click("#download")
+        await page.page.click("#download-text")
+        text = (await page.browser.saved()).read_text().splitlines()
+        assert [line.split(maxsplit=1)[1] for line in text] == ["out one", "in  binary, 3 bytes", "6f 6e 65  one"]
+
+
+# Sending
+
+
+async def test_shift_enter_begins_a_line(console: Open) -> None:
+    """Enter sends, Shift+Enter begins a new line."""
+    async with console("cat") as page:
+        await page.connect()
+        await page.page.click("#message")
+        await page.page.type("two")
+        await page.page.press("Shift+Enter")
+        await page.send("lines")
+        await page.counted("count-in", 2)
+        assert await page.texts() == ["two\nlines", "two", "lines"]
+
+
+async def test_history(console: Open) -> None:
+    """Arrow up and down go through what was sent, back to the draft, and the history outlives the page."""
+    async with console("cat") as page:
+        await page.connect()
+        await page.send("first")
+        await page.send("second")
+        await page.page.type("draft")
+        seen = []
+        for key in ("ArrowUp", "ArrowUp", "ArrowUp", "ArrowDown", "ArrowDown"):
+            await page.page.press(key)
+            seen.append(await page.value("#message"))
+        assert seen == ["second", "first", "first", "second", "draft"]
+        await page.page.load(f"http://127.0.0.1:{page.server.port}/")
+        await page.page.click("#message")
+        await page.page.press("ArrowUp")
+        assert await page.value("#message") == "second"
+
+
+async def test_without_local_storage(console: Open) -> None:
+    """Where there is no localStorage, the history lasts as long as the page."""
+    async with console("cat") as page:
+        await page.page.before_scripts("Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no') } })")
+        await page.page.load(f"http://127.0.0.1:{page.server.port}/")
+        await page.connect()
+        await page.send("kept")
+        await page.page.press("ArrowUp")
+        assert await page.value("#message") == "kept"
+
+
+async def test_sends_hex(console: Open) -> None:
+    """Bytes can be written as hex; what is no hex is not sent, and said."""
+    async with console("--binary", "cat") as page:
+        await page.connect()
+        await page.page.click("label:has(#mode-hex)")
+        await page.send("68 69 0")
+        assert "two hex digits" in await page.text("#advice")
+        await page.send("a")
+        await page.counted("count-in", 1)
+        assert [row["text"].split("  ") for row in await page.rows()] == [["0000", "68 69 0a", "hi·"]] * 2
+
+
+async def test_sends_a_file(console: Open, tmp_path: Path) -> None:
+    """A chosen file is sent as one binary message when Send is pressed."""
+    file = tmp_path / "data.bin"
+    file.write_bytes(bytes(range(256)) * 100)
+    async with console(*shell("exec wc -c")) as page:
+        await page.connect()
+        await page.page.upload("#file", file)
+        await page.page.wait_for("document.querySelector('#chosen').checkVisibility()")
+        assert await page.text("#chosen-name") == "Send sends the file data.bin, 26 kB, as one binary message."
+        await page.page.click("#send")
+        await page.counted("count-out", 1)
+        assert await page.count("bytes-out") == 25600
+
+
+async def test_sending_without_a_connection(console: Open) -> None:
+    """Enter without a connection says what to do, and keeps what was written."""
+    async with console("cat") as page:
+        await page.send("early")
+        assert await page.text("#advice") == "Not connected: connect first."
+        assert await page.value("#message") == "early"
+
+
+# The plot
+
+
+@pytest.mark.parametrize(
+    ("lines", "series"),
+    [
+        (["1", "2.5", "-3e2"], ["value"]),
+        (["1 2", "3,4", "5, 6"], ["column 1", "column 2"]),
+        (["[1, 2]", "[3, 4]", "[5, 6]"], ["[0]", "[1]"]),
+        (['{"a": 1, "b": {"c": 2, "d": [3]}, "e": "x"}'] * 3, ["a", "b.c", "b.d[0]"]),
+    ],
+)
+async def test_plots_numbers(console: Open, lines: list[str], series: list[str]) -> None:
+    """Lines that are numbers, several numbers, or JSON with numbers in it make a plot with a series for each."""
+    async with console(*shell(f"printf '%s\\n' {shlex.join(lines)}; cat")) as page:
+        await page.connect()
+        await page.page.wait_for("document.querySelector('#plot').checkVisibility()")
+        await page.page.wait_for("document.querySelector('#plot').dataset.count === '3'")
+        names = "[...document.querySelectorAll('#legend button')].map(button => button.childNodes[1].data)"
+        assert await page.page.evaluate(names) == series
+        drawn = "new Set(new Uint32Array(document.querySelector('canvas').getContext('2d').getImageData(0, 0, 1000, 100).data.buffer)).size"
+        assert await page.page.evaluate(drawn) > 2
+
+
+async def test_prose_is_not_plotted(console: Open) -> None:
+    """Lines without numbers make no plot."""
+    async with console(*shell('for i in $(seq 1 50); do echo line $i; echo \'{"a": "b"}\'; done; cat')) as page:
+        await page.connect()
+        await page.counted("count-in", 100)
+        assert len(await page.rows()) > 0
+        assert not await page.shown("#plot")
+
+
+async def test_plot_hides_and_toggles(console: Open) -> None:
+    """The plot can be hidden and brought back; each series can be switched off."""
+    async with console(*shell("for i in $(seq 1 9); do echo $i $((i * i)); done; cat")) as page:
+        await page.connect()
+        await page.page.wait_for("document.querySelector('#plot').checkVisibility()")
+        await page.page.click("#legend button:nth-child(2)")
+        await page.page.wait_for("document.querySelector('#legend button:nth-child(2)').getAttribute('aria-pressed') === 'false'")
+        await page.page.wait_for("document.querySelector('canvas').getAttribute('aria-label') === 'Plot of column 1, now 9'")
+        await page.page.click("#plot-hide")
+        assert not await page.shown("#plot")
+        await page.page.click("#plot-show")
+        assert await page.shown("#plot")
+
+
+# The flood
+
+
+async def test_survives_a_flood(console: Open) -> None:
+    """Of a million lines every one is counted; a click on Pause in the middle takes effect while counting goes on."""
+    async with console("seq", "1", str(FLOOD)) as page:
+        await page.connect()
+        await page.counted("count-in", 50_000, timeout=FLOOD_TIMEOUT)
+        await page.page.click("#pause")
+        await page.page.wait_for("document.querySelector('#pause').dataset.paused === 'true'")
+        paused_at, held = await page.count("count-in"), await page.texts()
+        assert paused_at < FLOOD
+        await page.counted("count-in", paused_at + 50_000, timeout=FLOOD_TIMEOUT)
+        assert await page.texts() == held
+        assert await page.count("missed") >= 50_000
+        await page.page.click("#pause")
+        await page.page.wait_for("document.querySelector('#pause').dataset.paused === 'false'")
+        await page.page.wait_for("document.querySelector('#state').dataset.state === 'closed'", timeout=FLOOD_TIMEOUT)
+        assert await page.count("count-in") == FLOOD
+        assert await page.count("bytes-in") == sum(len(str(number)) for number in range(1, FLOOD + 1))
+        assert (await page.texts())[-1] == str(FLOOD)
+        assert await page.count("kept") <= 5000
+        assert await page.page.evaluate("document.querySelectorAll('*').length") < 1000
+        assert await page.text("#close-info") == "1000, the program ended"
+
+
+async def test_rate(console: Open) -> None:
+    """Messages a second are shown for each way, and fall to nothing when nothing comes."""
+    async with console(*shell("for i in $(seq 1 30); do echo $i; sleep 0.02; done; cat")) as page:
+        await page.connect()
+        await page.counted("rate-in", 1)
+        await page.page.wait_for("document.querySelector('#rate-in').dataset.count === '0'")
+        assert await page.count("rate-out") == 0
+
+
+# Everyone
+
+
+async def test_keyboard_alone(console: Open) -> None:
+    """Connect, send, pause, filter, open a message and disconnect without touching the mouse."""
+    async with console("cat") as page:
+        assert await page.focused() == "connect"
+        await page.page.press("Enter")
+        await page.until("open")
+        await page.page.wait_for("document.activeElement.id === 'message'")
+        await page.page.type("by hand")
+        await page.page.press("Control+Enter")
+        await page.counted("count-in", 1)
+        await page.page.press("Escape")
+        assert await page.page.evaluate("document.querySelector('#pause').dataset.paused") == "true"
+        await page.page.press("Escape")
+        assert await page.page.evaluate("document.querySelector('#pause').dataset.paused") == "false"
+        for name in ("log", "download", "clear", "pause"):
+            while (focused := await page.focused()) != name:
+                assert focused != "connect", f"#{name} is not reached by Tab"
+                await page.page.press("Shift+Tab")
+        await page.page.press("/")
+        assert await page.focused() == "filter"
+        await page.page.press("?")
+        assert await page.value("#filter") == "?"
+        await page.page.press("Backspace")
+        await page.page.evaluate("document.querySelector('#log').focus()")
+        await page.page.press("ArrowUp")
+        await page.page.wait_for("document.querySelector('.row.current')")
+        await page.page.press("Enter")
+        await page.page.wait_for("document.querySelector('.row.current').getAttribute('aria-expanded') === 'true'")
+        active = await page.page.evaluate("document.querySelector('#log').getAttribute('aria-activedescendant')")
+        assert active == await page.page.evaluate("document.querySelector('.row.current').id")
+        await page.page.press("?")
+        assert await page.shown("#help")
+        await page.page.press("Escape")
+        assert not await page.shown("#help")
+        await page.page.evaluate("document.querySelector('#disconnect').focus()")
+        await page.page.press("Enter")
+        await page.until("closed")
+        assert await page.focused() == "connect"
+
+
+async def test_everything_has_a_name(console: Open) -> None:
+    """Each control has a name for who does not see it, and each id exists once."""
+    async with console("cat") as page:
+        for mobile in (False, True):
+            await page.page.viewport(320 if mobile else 1280, 700, mobile=mobile)
+            tree = await page.page.call("Accessibility.getFullAXTree")
+            roles = {"button", "textbox", "radio", "combobox", "grid", "DisclosureTriangle"}
+            controls = [node for node in tree["nodes"] if not node["ignored"] and node["role"]["value"] in roles]
+            assert len(controls) >= 12
+            assert [node for node in controls if not node["name"]["value"]] == []
+        ids = await page.page.evaluate("[...document.querySelectorAll('[id]')].map(element => element.id)")
+        assert sorted(ids) == sorted(set(ids))
+
+
+@pytest.mark.parametrize("width", [320, 375, 768])
+async def test_fits_a_telephone(console: Open, width: int) -> None:
+    """At 320 pixels and more nothing scrolls sideways, and what is touched is at least 40 pixels high."""
+    lines = [json.dumps({"a_long_name": {"user": i, "system": i * i}, "another": 7}) for i in range(50)]
+    async with console(*shell(f"printf '%s\\n' {shlex.join(lines)}; cat")) as page:
+        await page.page.viewport(width, 700, mobile=True, scale=2)
+        await page.connect()
+        await page.send("x" * 300)
+        await page.page.wait_for("document.querySelector('#plot').checkVisibility()")
+        assert await page.page.evaluate("[innerWidth, document.documentElement.scrollWidth]") == [width, width]
+        small = """[...document.querySelectorAll('button, input[type=text], textarea, select, summary, label:not(.unseen)')]
+            .filter(element => element.checkVisibility())
+            .map(element => [element.id || element.textContent, element.getBoundingClientRect().height])
+            .filter(([name, height]) => height < 36)"""
+        assert await page.page.evaluate(small) == []
+        assert await page.page.evaluate("document.querySelector('#log').clientHeight") > 150
+
+
+async def test_dark_and_light(console: Open) -> None:
+    """The page is dark where dark is wanted, and its text stands out from the ground in both."""
+    async with console("cat") as page:
+        grounds = []
+        for dark in (False, True):
+            await page.page.viewport(1280, 800, dark=dark)
+            ground, ink = await page.page.evaluate("(style => [style.backgroundColor, style.color])(getComputedStyle(document.body))")
+            grounds.append(_luminance(ground))
+            light, deep = sorted((_luminance(ground), _luminance(ink)), reverse=True)
+            assert (light + 0.05) / (deep + 0.05) > 7
+        assert grounds[0] > 0.8
+        assert grounds[1] < 0.05
+
+
+async def test_loads_nothing_from_elsewhere() -> None:
+    """The page is one file without an address of another one in it."""
+    source = PAGE.read_text()
+    assert source.replace("http://www.w3.org/2000/svg", "").count("http://") == 0
+    assert "https://" not in source
+    assert "@import" not in source
+    assert "url(" not in source
+
+
+def _luminance(colour: str) -> float:
+    """The relative luminance of `rgb(r, g, b)` (WCAG 2, section 1.4.3)."""
+    parts = [int(part) / 255 for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

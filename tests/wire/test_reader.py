@@ -1,0 +1,332 @@
+"""The frames of a client (RFC 6455, section 5), read strictly."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.decoding import Item, Outcome, decode, held_bytes, run
+from tests.wire.peer import BINARY, CLOSE, CONTINUATION, PING, PONG, close, frame, message
+from wsbridge.flow import Batch, Kind
+from wsbridge.wire.frames import FrameReader, unmask
+
+LIMIT = 1000
+
+
+def reader() -> FrameReader:
+    return FrameReader(limit=LIMIT)
+
+
+def small() -> FrameReader:
+    return FrameReader(limit=10)
+
+
+def text(payload: bytes) -> Item:
+    return (Kind.TEXT, payload)
+
+
+def binary(payload: bytes) -> Item:
+    return (Kind.BINARY, payload)
+
+
+OK = frame(b"ok")
+
+
+@pytest.mark.parametrize(
+    ("sent", "heard"),
+    [
+        (b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58", [text(b"Hello")]),
+        (frame(b""), [text(b"")]),
+        (frame(b"", BINARY), [binary(b"")]),
+        (frame(b"\x00\xff", BINARY), [binary(b"\x00\xff")]),
+        (frame(b"a") + frame(b"b") + frame(b"c", BINARY) + frame(b"d"), [text(b"a"), text(b"b"), binary(b"c"), text(b"d")]),
+        (frame("é€😀\0".encode()), [text("é€😀\0".encode())]),
+        (frame(b"x" * 125), [text(b"x" * 125)]),
+        (frame(b"x" * 126), [text(b"x" * 126)]),
+        (frame(b"x", mask=b"\0\0\0\0"), [text(b"x")]),
+        (frame(b"", PING), [("ping", b"")]),
+        (frame(b"\xff" * 125, PING), [("ping", b"\xff" * 125)]),
+        (frame(b"p", PONG), [("pong", b"p")]),
+        (message(b"one, ", b"two, ", b"three"), [text(b"one, two, three")]),
+        (message(b"", b"", b""), [text(b"")]),
+        (message(b"\xff", b"\xfe", opcode=BINARY), [binary(b"\xff\xfe")]),
+        (message(b"\xc3", b"\xa9"), [text("é".encode())]),
+        (message(b"a", b"b", between=frame(b"?", PING)), [("ping", b"?"), text(b"ab")]),
+        (message(b"a", b"b") + message(b"c", b"d", opcode=BINARY) + OK, [text(b"ab"), binary(b"cd"), text(b"ok")]),
+    ],
+)
+def test_what_a_client_says(sent: bytes, heard: list[Item]) -> None:
+    """Messages, whole and in fragments, and control frames, also between fragments, are read in order."""
+    assert decode(reader, sent, tail=OK) == Outcome(heard)
+
+
+def test_long_frame() -> None:
+    """A frame of more than 65535 bytes, which has its length in eight bytes."""
+    assert run(lambda: FrameReader(limit=0), [frame(b"x" * 70000, BINARY) + OK]) == Outcome([binary(b"x" * 70000), text(b"ok")])
+
+
+def test_what_arrives_together_is_one_batch() -> None:
+    """Messages of one kind in one read are one batch; one that the read does not complete is delivered by the next."""
+    decoder = reader()
+    cut = frame(b"c")
+    assert decoder.feed(frame(b"a") + frame(b"b") + cut[:4]) == [Batch(Kind.TEXT, [b"a", b"b"])]
+    assert decoder.feed(cut[4:]) == [Batch(Kind.TEXT, [b"c"])]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_long_frame_holds_nothing_back(count: int) -> None:
+    """A short message is delivered once it is complete, though its first bytes came with the end of a long one."""
+    decoder = FrameReader(limit=0)
+    long, short = frame(b"x" * 5000, BINARY), frame(b"now")
+    assert list(decoder.feed(long[:100])) == []
+    assert decoder.feed(long[100:] + short[:count]) == [Batch(Kind.BINARY, [b"x" * 5000])]
+    assert decoder.feed(short[count:]) == [Batch(Kind.TEXT, [b"now"])]
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (frame(b"x", mask=None), 1002),
+        (frame(b"", mask=None), 1002),
+        (frame(b"x", PING, mask=None), 1002),
+        (frame(b"x" * 200, mask=None), 1002),
+        (frame(b"x", rsv=4), 1002),
+        (frame(b"x", rsv=2), 1002),
+        (frame(b"x", rsv=1), 1002),
+        (frame(b"x", PING, rsv=4), 1002),
+        *((frame(b"x", opcode), 1002) for opcode in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)),
+        (frame(b"x", PING, fin=False), 1002),
+        (frame(b"x", PONG, fin=False), 1002),
+        (frame(b"", CLOSE, fin=False), 1002),
+        (frame(b"x" * 126, PING), 1002),
+        (frame(b"x" * 126, PONG), 1002),
+        (frame(b"\x03\xe8" + b"x" * 124, CLOSE), 1002),
+        (frame(b"x", CONTINUATION), 1002),
+        (frame(b"x", CONTINUATION, fin=False), 1002),
+        (frame(b"x", fin=False) + frame(b"y"), 1002),
+        (frame(b"x", fin=False) + frame(b"y", BINARY, fin=False), 1002),
+        (frame(b"x", fin=False) + frame(b"y", CONTINUATION, rsv=4), 1002),
+        (frame(b"\xff"), 1007),
+        (frame(b"caf\xe9"), 1007),
+        (frame(b"\xc3"), 1007),
+        (frame(b"\xed\xa0\x80"), 1007),
+        (frame(b"\xc0\xaf"), 1007),
+        (frame(b"\xf4\x90\x80\x80"), 1007),
+        (message(b"\xc3", b"x"), 1007),
+        (frame(b"\xa9" + b"x" * 200), 1007),
+        (frame(b"x" * (LIMIT + 1)), 1009),
+    ],
+)
+def test_violations(sent: bytes, code: int) -> None:
+    """What breaks the protocol is answered with 1002, text that is not UTF-8 with 1007, too much with 1009.
+
+    What came before it is delivered, and nothing after it is read.
+    """
+    assert decode(reader, OK + frame(b"b", BINARY) + sent, tail=OK) == Outcome([text(b"ok"), binary(b"b"), ("violation", code)])
+
+
+def test_valid_messages_before_text_that_is_not_utf8() -> None:
+    """Of messages that come together, those before the one that is not UTF-8 are delivered, and those after it are not."""
+    sent = frame(b"a") + frame("é".encode()) + frame(b"\xff") + frame(b"b")
+    assert decode(reader, sent) == Outcome([text(b"a"), text("é".encode()), ("violation", 1007)])
+
+
+def test_continuation_after_the_end_of_a_message() -> None:
+    """A message that has ended is not continued: it is delivered, and then it is 1002."""
+    assert decode(reader, message(b"x", b"y") + frame(b"z", CONTINUATION), tail=OK) == Outcome([text(b"xy"), ("violation", 1002)])
+
+
+def test_two_halves_of_a_character_are_not_one() -> None:
+    """Each message is valid by itself: a character in two messages is in none."""
+    assert decode(reader, frame(b"\xc3") + frame(b"\xa9")) == Outcome([("violation", 1007)])
+
+
+@pytest.mark.parametrize("payload", [b"x", b"x" * 126, b"x" * 70000])
+def test_unmasked_is_seen_at_once(payload: bytes) -> None:
+    """A frame without a mask is refused by its second byte: its length is not waited for."""
+    assert run(reader, [frame(payload, mask=None)[:2]]) == Outcome([("violation", 1002)])
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 3000, 3999, 4000, 4999])
+def test_close_codes(code: int) -> None:
+    """A valid code is heard with its reason."""
+    assert decode(reader, OK + close(code, "adé".encode()), tail=OK) == Outcome([text(b"ok"), ("close", code, "adé")])
+
+
+@pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1014, 1015, 1016, 2000, 2999, 5000, 65535])
+def test_close_codes_that_may_not_be_sent(code: int) -> None:
+    """Below 1000, 1004-1006, 1014-2999 and from 5000 on: 1002."""
+    assert decode(reader, OK + close(code), tail=OK) == Outcome([text(b"ok"), ("violation", 1002)])
+
+
+@pytest.mark.parametrize(
+    ("sent", "heard"),
+    [
+        (close(), ("close", 1005, "")),
+        (close(1000), ("close", 1000, "")),
+        (close(1000, b"x" * 123), ("close", 1000, "x" * 123)),
+        (frame(b"\x03", CLOSE), ("violation", 1002)),
+        (close(1000, b"\xff"), ("violation", 1007)),
+        (close(1000, b"x" * 122 + b"\xc3"), ("violation", 1007)),
+    ],
+    ids=["empty", "code alone", "longest", "one byte", "not UTF-8", "half a character"],
+)
+def test_close_payloads(sent: bytes, heard: Item) -> None:
+    """An empty close frame says 1005; one of a single byte is 1002, a reason that is not UTF-8 1007."""
+    assert decode(reader, sent, tail=OK) == Outcome([heard])
+
+
+@pytest.mark.parametrize("last", [close(1000), frame(b"x", mask=None), frame(b"\xff"), frame(b"x", 3)])
+def test_nothing_is_read_after_the_end(last: bytes) -> None:
+    """After a close frame or a violation nothing more is read, in the same read or a later one."""
+    decoder = reader()
+    assert len(decoder.feed(last + OK)) == 1
+    assert [list(decoder.feed(data)) for data in (OK, frame(b"", PING), close(1000), b"\xff" * 20)] == [[], [], [], []]
+
+
+def test_close_within_a_fragmented_message() -> None:
+    """A close frame between fragments ends all: the message that it interrupts is not delivered."""
+    assert decode(reader, frame(b"x", fin=False) + close(1001), tail=frame(b"y", CONTINUATION)) == Outcome([("close", 1001, "")])
+
+
+@pytest.mark.parametrize("limit", [1, 10, 124, 125, 126, 127, 300, 65535, 65536])
+def test_limit(limit: int) -> None:
+    """Exactly the limit passes, whole and in fragments, and then one more byte is 1009: also for short frames."""
+
+    def at_limit() -> FrameReader:
+        return FrameReader(limit=limit)
+
+    whole, half = b"x" * limit, limit // 2
+    parts = (whole[:half], whole[half:])
+    too_long = Outcome([text(whole), ("violation", 1009)])
+    assert run(at_limit, [frame(whole) + frame(whole + b"x")]) == too_long
+    assert run(at_limit, [message(*parts) + message(*parts, b"x")]) == too_long
+    assert run(at_limit, [message(*parts, b"") + message(*parts, b"", b"x")]) == too_long
+    assert run(at_limit, [message(*parts, b"") + frame(whole, fin=False) + frame(b"x", PING) + frame(b"y", CONTINUATION)]) == Outcome(
+        [text(whole), ("ping", b"x"), ("violation", 1009)]
+    )
+
+
+def test_limit_in_any_cut() -> None:
+    """However the bytes come, a message past the limit is 1009, and the ones before it are delivered."""
+    long = frame(b"x" * 10)
+    assert decode(small, long + long + frame(b"x" * 11) + long, tail=OK) == Outcome([text(b"x" * 10)] * 2 + [("violation", 1009)])
+    assert decode(small, message(b"12345", b"67890") + message(b"12345", b"678901"), tail=OK) == Outcome(
+        [text(b"1234567890"), ("violation", 1009)]
+    )
+
+
+@pytest.mark.parametrize("length", [11, 126, 65536, 2**40, 2**63 - 1])
+def test_length_is_checked_before_the_payload(length: int) -> None:
+    """A frame that will be too long is refused by its head: nothing of its payload is waited for."""
+    assert decode(small, frame(b"", length=length)) == Outcome([("violation", 1009)])
+    assert decode(small, frame(b"", fin=False) + frame(b"", CONTINUATION, length=length)) == Outcome([("violation", 1009)])
+
+
+@pytest.mark.parametrize("limit", [0, 10])
+def test_length_with_the_highest_bit(limit: int) -> None:
+    """A length of 64 bits has its highest one clear: what has not is refused, with a limit and without."""
+    sent = frame(b"", length=2**63 + 5)
+    assert decode(lambda: FrameReader(limit=limit), sent) in (Outcome([("violation", 1002)]), Outcome([("violation", 1009)]))
+
+
+def test_no_limit() -> None:
+    """A limit of 0 is none: a message of two mebibytes passes, in fragments too."""
+    payload = b"x" * (1 << 20)
+    assert run(lambda: FrameReader(limit=0), [message(payload, payload)]) == Outcome([text(payload * 2)])
+
+
+def test_control_frames_have_no_part_in_the_limit() -> None:
+    """The limit is of messages: a longer ping passes."""
+    assert decode(small, frame(b"x" * 125, PING) + close(1000, b"x" * 100)) == Outcome([("ping", b"x" * 125), ("close", 1000, "x" * 100)])
+
+
+@settings(deadline=None)
+@given(payload=st.binary(max_size=300), mask=st.binary(min_size=4, max_size=4))
+def test_unmask(payload: bytes, mask: bytes) -> None:
+    """Byte by byte XOR with the mask, which repeats (section 5.3)."""
+    masked = bytearray(payload)
+    unmask(mask, masked)
+    assert masked == bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+
+
+masks = st.binary(min_size=4, max_size=4)
+payloads = st.binary(max_size=40) | st.integers(120, 300).map(lambda length: b"\xfe" * length)
+controls = st.tuples(st.sampled_from(["ping", "pong"]), st.binary(max_size=125))
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> tuple[bytes, list[Item]]:
+    """Frames as any client may cut its messages, and what they say."""
+    sent, heard = b"", []
+
+    def add_controls() -> None:
+        nonlocal sent
+        for name, payload in draw(st.lists(controls, max_size=1)):
+            sent += frame(payload, PING if name == "ping" else PONG, mask=draw(masks))
+            heard.append((name, payload))
+
+    for _ in range(draw(st.integers(0, 5))):
+        if draw(st.booleans()):
+            kind, payload = Kind.TEXT, draw(st.text(max_size=30)).encode()
+        else:
+            kind, payload = Kind.BINARY, draw(payloads)
+        places = sorted(draw(st.lists(st.integers(0, len(payload)), max_size=3)))
+        fragments = [payload[start:end] for start, end in zip([0, *places], [*places, len(payload)], strict=True)]
+        for index, fragment in enumerate(fragments):
+            add_controls()
+            sent += frame(fragment, CONTINUATION if index else kind, fin=index == len(places), mask=draw(masks))
+        heard.append((kind, payload))
+    return sent, heard
+
+
+@settings(deadline=None)
+@given(conversations())
+def test_any_fragmentation(conversation: tuple[bytes, list[Item]]) -> None:
+    """Whatever the fragments, the masks and the control frames between them, the same messages are read, in any cut."""
+    sent, heard = conversation
+    assert decode(reader, sent, tail=OK) == Outcome(heard)
+
+
+broken = st.sampled_from(
+    [OK, frame(b"\xff"), frame(b"x", fin=False), frame(b"y", CONTINUATION), frame(b"z" * 11), close(1000), frame(b"", PING)]
+)
+
+
+@settings(deadline=None)
+@given(st.lists(broken | st.binary(max_size=12), max_size=8).map(b"".join), st.binary(max_size=8))
+def test_any_bytes_in_any_cut(sent: bytes, tail: bytes) -> None:
+    """Whatever a client sends, nothing is raised, text is valid, and nothing follows a close or a violation."""
+    outcome = decode(small, sent, tail=tail)
+    assert outcome.error is None
+    assert all(item[0] not in ("close", "violation") for item in outcome.delivered[:-1])
+    for kind, *payload in outcome.delivered:
+        if kind is Kind.TEXT:
+            payload[0].decode()
+        if kind == "violation":
+            assert payload[0] in (1002, 1007, 1009)
+
+
+fragments = st.sampled_from([frame(b"x" * 5, fin=False), frame(b"x" * 5, CONTINUATION, fin=False)])
+
+
+@settings(deadline=None)
+@given(st.lists(broken | fragments | st.binary(max_size=64), max_size=20))
+def test_memory_is_bounded(reads: list[bytes]) -> None:
+    """What the reader keeps never exceeds the limit and one read, fragments and the head of a frame included."""
+    decoder = small()
+    base = held_bytes(decoder)
+    for read in reads:
+        decoder.feed(read)
+        assert held_bytes(decoder) - base <= 10 + 64 + 14
+
+
+def test_control_frames_are_not_kept() -> None:
+    """A thousand pings within a fragmented message leave nothing behind."""
+    decoder = small()
+    decoder.feed(frame(b"x", fin=False))
+    base = held_bytes(decoder)
+    for _ in range(1000):
+        decoder.feed(frame(b"p" * 125, PING) + frame(b"", CONTINUATION, fin=False))
+    assert held_bytes(decoder) == base
