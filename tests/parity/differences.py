@@ -1,0 +1,72 @@
+"""Where Debian's websocketd 0.4.1 does otherwise, one by one: these tests run against wsbridge alone.
+
+A test that both must pass takes `bridge`; one that is named here runs with wsbridge alone, whichever fixture it takes.
+Each row was seen by running the test against 0.4.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    case: int
+    test: str
+    websocketd: str
+    """What 0.4.1 does."""
+    reason: str
+    """Why we do otherwise."""
+
+
+UNRELEASED = "its main branch does it, no release does"
+IMPROVED = "a deliberate improvement"
+OURS = "a deliberate improvement, with a flag of our own"
+
+DIFFERENCES = (
+    Difference(7, "test_unterminated_last_line_is_delivered", "drops it", IMPROVED),
+    Difference(8, "test_invalid_utf8_is_replaced", "sends invalid bytes as text, and browsers break the connection", IMPROVED),
+    Difference(10, "test_endless_line_ends_the_session", "collects the line until memory is exhausted", IMPROVED),
+    Difference(10, "test_line_without_listener_is_bounded", "collects the line while the program lives, now and then", IMPROVED),
+    Difference(10, "test_maxline_is_the_longest_line", "has no limit, and no such flag", OURS),
+    Difference(13, "test_large_message_comes_back_whole", "hangs: one loop serves both directions", UNRELEASED),
+    Difference(15, "test_text_frame_in_binary_mode", "appends a newline", IMPROVED),
+    Difference(20, "test_close_code_tells_the_exit_status", "ends TCP without a close frame", IMPROVED),
+    Difference(23, "test_grandchildren_are_ended_too", "signals its own child alone", IMPROVED),
+    Difference(24, "test_grandchild_cannot_hold_the_session", "waits for the end of stdout for ever", IMPROVED),
+    Difference(25, "test_program_that_never_reads_is_heard", "stops hearing it, and does not notice the client's going", UNRELEASED),
+    Difference(29, "test_not_executable_is_refused", "upgrades, fails to start it and drops the connection", IMPROVED),
+    Difference(31, "test_end_of_the_bridge_is_the_ladder", "dies of the signal; a child that ignores EOF lives on", IMPROVED),
+    Difference(31, "test_killed_bridge_leaves_no_process", "a child that ignores EOF lives on", IMPROVED),
+    Difference(33, "test_client_that_takes_nothing_is_cut", "waits for ever", OURS),
+    Difference(35, "test_long_stderr_line_is_logged", "loses it, and the child blocks on a full pipe", IMPROVED),
+    Difference(36, "test_passstderr_wraps_both_streams", "has no such flag", UNRELEASED),
+    Difference(36, "test_passstderr_excludes_binary", "has no such flag", UNRELEASED),
+    Difference(42, "test_same_origin_behind_a_tls_proxy", "refuses every browser behind such a proxy", OURS),
+    Difference(46, "test_inbound_message_limit", "has no limit", UNRELEASED),
+    Difference(46, "test_inbound_message_without_limit", "has no such flag", UNRELEASED),
+    Difference(48, "test_silent_client_is_dropped", "sends no pings", UNRELEASED),
+    Difference(48, "test_responsive_client_is_kept", "sends no pings", UNRELEASED),
+    Difference(50, "test_header_is_on_every_answer", "has it on the 101 only", IMPROVED),
+    Difference(51, "test_redirport_keeps_the_path", "drops the path; panics at a Host without a port", IMPROVED),
+    Difference(55, "test_unix_socket_is_taken_over_from_the_dead", "has no such flag", UNRELEASED),
+    Difference(56, "test_gateway_interface", "says `websocketd-CGI/0.1`", "its main branch says what RFC 3875 says"),
+    Difference(60, "test_links_cannot_leave_the_directory", "follows them", UNRELEASED),
+    Difference(61, "test_headers_cannot_pass_for_others", "exports them", IMPROVED),
+    Difference(63, "test_links_cannot_leave_the_static_directory", "follows them", UNRELEASED),
+    Difference(64, "test_console_does_not_repeat_the_path", "writes it into the page unescaped", UNRELEASED),
+    Difference(65, "test_source_of_a_cgi_script_is_never_served", "serves it", IMPROVED),
+    Difference(65, "test_source_of_a_session_script_is_never_served", "serves it", IMPROVED),
+    Difference(74, "test_early_frames_are_processed", "drops the connection unanswered", IMPROVED),
+    Difference(75, "test_connection_in_two_lines", "reads the first line only: 404", IMPROVED),
+    Difference(76, "test_variable_has_a_limit", "upgrades, fails to start the program and drops the connection", IMPROVED),
+    Difference(77, "test_slow_program_does_not_cut_its_client", "sends no pings; its main branch cuts the client", IMPROVED),
+    Difference(79, "test_limit_of_descriptors", "gives the child the raised limit", UNRELEASED),
+    Difference(80, "test_ordinary_end_is_no_error", "logs `file already closed` as ERROR, now and then", IMPROVED),
+    Difference(82, "test_empty_origin_entry_matches_nothing", "panics at it: the connection is closed unanswered", IMPROVED),
+    Difference(83, "test_nul_in_the_path_is_refused", "upgrades, fails to start the program and drops the connection", IMPROVED),
+    Difference(85, "test_log_lines_cannot_be_forged", "logs them raw", IMPROVED),
+    Difference(87, "test_half_sent_request_is_cut", "waits for ever", UNRELEASED),
+    Difference(89, "test_loss_of_the_logs_reader", "dies of SIGPIPE", IMPROVED),
+    Difference(90, "test_long_message_climbs_the_ladder", "has no limit", UNRELEASED),
+)

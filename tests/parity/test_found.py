@@ -1,0 +1,385 @@
+"""What was found by running websocketd: packets, limits, timers, descriptors and logs (cases 74-90)."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.parity.conftest import Starter
+from tests.support.client import (
+    DeadlinePassed,
+    Opcode,
+    close_payload,
+    encode_frame,
+    open_stream,
+    read_response,
+    request_bytes,
+)
+from tests.support.server import Server, is_alive, tell, wait_for_exit
+from tests.support.tool import command, recorded
+
+KIB = 1 << 10
+MIB = 1 << 20
+
+
+@pytest.mark.case(74)
+def test_early_frames_are_processed(wsbridge: Starter) -> None:
+    """Frames that come in the handshake's own segment are processed, a part of a frame too."""
+    early = encode_frame(b"first") + encode_frame(b"second")
+    server = wsbridge("cat")
+    with server.connect(early=early) as client:
+        assert [client.receive_text(), client.receive_text()] == ["first", "second"]
+    with server.connect(early=early[:-3]) as client:
+        assert client.receive_text() == "first"
+        client.send_raw(early[-3:])
+        assert client.receive_text() == "second"
+
+
+@pytest.mark.case(75)
+def test_connection_in_two_lines(wsbridge: Starter) -> None:
+    """`Connection: keep-alive` and `Connection: Upgrade` as two header lines upgrade."""
+    with wsbridge("cat").connect(headers=[("Connection", "keep-alive"), ("Connection", "Upgrade")]) as client:
+        assert client.is_open()
+
+
+@pytest.mark.case(76)
+def test_large_header_reaches_the_program(bridge: Starter) -> None:
+    """A cookie of 100 KB reaches the program."""
+    server = bridge("sh", "-c", 'printf %s "$HTTP_COOKIE" | wc -c')
+    with server.connect(headers=[("Cookie", "c" * 100_000)]) as client:
+        assert client.receive_text() == "100000"
+
+
+@pytest.mark.case(76)
+def test_header_block_has_a_limit(bridge: Starter) -> None:
+    """A header block over 1 MiB is answered with 431."""
+    headers = [(f"X-{number}", "x" * 100 * KIB) for number in range(10)] + [("X-Last", "x" * 32 * KIB)]
+    assert bridge("cat").refusal(headers=headers).status == 431
+
+
+@pytest.mark.case(76)
+def test_variable_has_a_limit(wsbridge: Starter) -> None:
+    """A header too long for the system to hand to a program, over 128 KiB, is answered with 431 before the upgrade."""
+    server = wsbridge("cat")
+    assert server.refusal(headers=[("Cookie", "c" * 200 * KIB)]).status == 431
+    assert "CONNECT" not in server.log
+
+
+@pytest.mark.case(77)
+def test_slow_program_does_not_cut_its_client(wsbridge: Starter, tmp_path: Path) -> None:
+    """A client that answers pings is not cut because the program was slow to read: the deadline rests meanwhile."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    server = wsbridge("--binary", "--pingms=200", "sh", "-c", 'read word <"$0"; exec cat', fifo)
+    data = b"x" * 64 * KIB
+    with server.connect(answers_pings=False) as client, client.sending(encode_frame(data, Opcode.BINARY) * 64) as sender:
+        # Pongs would stand behind what is not read, as a browser's do: three deadlines pass without one.
+        with pytest.raises(DeadlinePassed):
+            client.receive(timeout=1.2)
+        tell(fifo, "go on")
+        assert client.receive_bytes(64 * len(data)) == data * 64
+        sender.join()
+        client.answers_pings = True
+        client.send_binary(b"still here")
+        assert client.receive_bytes(10) == b"still here"
+
+
+@pytest.mark.case(78)
+def test_options_of_accepted_sockets(bridge: Starter) -> None:
+    """Accepted sockets do not delay, and are probed after 15 s without traffic, every 15 s, 9 times."""
+    flags = {"websocketd": [], "wsbridge": ["--pingms=0"]}[bridge.name]
+    server = bridge(*flags, "cat")
+    with server.connect() as client:
+        assert client.is_open()
+        with server.accepted(client) as sock:
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            keepalive = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            assert [sock.getsockopt(socket.IPPROTO_TCP, option) for option in keepalive] == [15, 15, 9]
+
+
+@pytest.mark.case(79)
+def test_limit_of_descriptors(wsbridge: Starter) -> None:
+    """The bridge raises its soft limit of descriptors to the hard one; a program gets the original."""
+    server = wsbridge("sh", "-c", "ulimit -Sn; ulimit -Hn", prefix=["sh", "-c", 'ulimit -Sn 300; exec "$@"', "sh"])
+    soft, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    assert soft == hard
+    with server.connect() as client:
+        assert client.receive_lines() == ["300", str(hard)]
+
+
+@pytest.mark.case(80)
+def test_close_is_echoed_at_once(bridge: Starter, tmp_path: Path) -> None:
+    """A close frame is echoed at once whatever the program does; TCP closes when the program is gone."""
+    with bridge("--closems=200", *command("witness", tmp_path / "record", "TERM")).connect() as client:
+        pid = int(client.receive_text())
+        client.send_close(1000)
+        assert client.receive_close().code == 1000
+        assert is_alive(pid), "the echo came too late to tell"
+        client.wait_for_end()
+        assert not is_alive(pid)
+
+
+@pytest.mark.case(80)
+def test_ordinary_end_is_no_error(wsbridge: Starter) -> None:
+    """A close, a drop, a reset and the program's own end leave no ERROR line in the log."""
+    server = wsbridge("sh", "-c", "echo hello; read line && [ $line = more ] && exec cat")
+    endings = [lambda client: client.send_close(), lambda client: client.drop(), lambda client: client.reset()]
+    for number, end in enumerate(endings, 1):
+        with server.connect() as client:
+            assert client.receive_text() == "hello"
+            end(client)
+            server.wait_for_log(rf"(?s)(\| DISCONNECT.*){{{number}}}")
+    assert re.findall(".*(?:ERROR|FATAL).*", server.log) == []
+    assert server.errors == ""
+
+
+@pytest.mark.case(81)
+def test_messages_before_a_close_reach_stdin(bridge: Starter, tmp_path: Path) -> None:
+    """All messages that were sent before a close frame reach stdin before its end."""
+    path = tmp_path / "received"
+    with bridge("--closems=5000", "sh", "-c", 'echo $$; exec tee "$0"', path).connect() as client:
+        pid = int(client.receive_text())
+        frames = [encode_frame(b"message %d" % number) for number in range(1000)]
+        client.send_raw(b"".join(frames) + encode_frame(close_payload(1000), Opcode.CLOSE))
+        client.receive_close()
+        wait_for_exit(pid)
+    assert path.read_text() == "".join(f"message {number}\n" for number in range(1000))
+
+
+@pytest.mark.case(82)
+def test_empty_origin_entry_matches_nothing(wsbridge: Starter) -> None:
+    """An empty entry of --origin lets nobody in; spaces round entries are dropped."""
+    server = wsbridge("--origin= a.com ,, b.com", "cat")
+    for origin in (None, "null", "file://", "http://c.com"):
+        assert server.refusal(origin=origin).status == 403
+    for origin in ("http://a.com", "http://b.com"):
+        with server.connect(origin=origin) as client:
+            assert client.is_open()
+
+
+@pytest.mark.case(83)
+def test_path_info_is_one_trimmed_line(bridge: Starter) -> None:
+    """PATH_INFO is trimmed, and newlines in it are spaces."""
+    server = bridge("sh", "-c", 'printf "%s\n" "[$PATH_INFO]"')
+    for path, path_info in (("/a%20", "/a"), ("/a%0Ab", "/a b"), ("/a%0D%0A", "/a")):
+        with server.connect(path) as client:
+            assert client.receive_lines() == [f"[{path_info}]"]
+
+
+@pytest.mark.case(83)
+def test_nul_in_the_path_is_refused(wsbridge: Starter) -> None:
+    """%00 in the path is answered with 400 before the upgrade."""
+    server = wsbridge("cat")
+    assert server.refusal("/a%00b").status == 400
+    assert "CONNECT" not in server.log
+
+
+@pytest.mark.case(84)
+def test_own_name_is_the_resolved_path(bridge: Starter, tmp_path: Path) -> None:
+    """A program's $0 is the path where the command was found; a word with a slash is kept as it is typed."""
+    (tmp_path / "probe").symlink_to("/bin/cat")
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    for word, name in (("probe", str(tmp_path / "probe")), ("./probe", "./probe")):
+        with bridge("--binary", word, "/proc/self/cmdline", cwd=tmp_path, env={"PATH": path}).connect() as client:
+            messages, _ = client.receive_until_close()
+            assert b"".join(message.data for message in messages).split(b"\0")[0].decode() == name
+
+
+@pytest.mark.case(84)
+def test_program_starts_clean(bridge: Starter) -> None:
+    """A program has the descriptors 0, 1 and 2, all pipes, no signal blocked, and none ignored, SIGPIPE neither."""
+    with bridge(*command("descriptors")).connect() as client:
+        assert [line.partition(":")[0] for line in client.receive_lines()] == ["0 pipe", "1 pipe", "2 pipe"]
+    with bridge("grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status").connect() as client:
+        masks = {name: int(mask, 16) for name, mask in (line.split(":\t") for line in client.receive_lines())}
+    # 32 and 33 are glibc's own, which its posix_spawn() leaves ignored.
+    standard_signals = (1 << 31) - 1
+    assert (masks["SigBlk"], masks["SigIgn"] & standard_signals) == (0, 0)
+
+
+@pytest.mark.case(85)
+def test_log_lines_cannot_be_forged(wsbridge: Starter) -> None:
+    """Control characters in stderr lines are escaped in the log, and quotes in the values of its pairs."""
+    server = wsbridge("sh", "-c", r"printf 'a\033[31mred\rb\tc\n' >&2")
+    with server.connect("/it's?a='") as client:
+        client.receive_close()
+    server.wait_for_log(r"\| stderr     \| .*31mred")
+    server.wait_for_log(r"\| DISCONNECT")
+    assert not re.search(r"[^\n\x20-\x7e]", server.log)
+    assert "it's" not in server.log
+
+
+VERSION_12 = ("Sec-WebSocket-Version", "12")
+NO_KEY = ("Sec-WebSocket-Key", None)
+BAD_ORIGIN = ("Origin", "http://b.com")
+GOOD_ORIGIN = ("Origin", "http://a.com")
+
+
+@pytest.mark.case(86)
+def test_order_of_refusals(bridge: Starter, tmp_path: Path) -> None:
+    """An upgrade is refused for the first of: script (404), method (405), version (400), origin (403), key (400); nothing is started."""
+    server = noting(bridge, tmp_path)
+    requests = (
+        (404, "POST", "/missing", [VERSION_12, BAD_ORIGIN, NO_KEY]),
+        (405, "POST", "/note", [VERSION_12, BAD_ORIGIN, NO_KEY]),
+        (400, "GET", "/note", [VERSION_12, BAD_ORIGIN]),
+        (403, "GET", "/note", [BAD_ORIGIN, NO_KEY]),
+        (400, "GET", "/note", [GOOD_ORIGIN, NO_KEY]),
+    )
+    for status, method, path, headers in requests:
+        assert server.refusal(path, method=method, headers=headers).status == status, (method, path, headers)
+    assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.case(86)
+def test_maxforks_is_refused_first(bridge: Starter, tmp_path: Path) -> None:
+    """429 comes before all other refusals, and starts nothing."""
+    server = noting(bridge, tmp_path, "--maxforks=1")
+    with server.connect("/note", headers=[GOOD_ORIGIN]) as client:
+        assert client.receive_text() == "started"
+        for method, path in (("POST", "/missing"), ("POST", "/note"), ("GET", "/note")):
+            assert server.refusal(path, method=method, headers=[VERSION_12, BAD_ORIGIN, NO_KEY]).status == 429
+    assert (tmp_path / "started").read_text() == "x"
+
+
+def noting(bridge: Starter, directory: Path, *flags: str) -> Server:
+    """A server whose one script leaves a note for each time that it is started."""
+    folder = directory / "scripts"
+    folder.mkdir()
+    script = folder / "note"
+    script.write_text(f"#!/bin/sh\nprintf x >>'{directory}/started'\necho started\nexec cat\n")
+    script.chmod(0o755)
+    return bridge(*flags, f"--dir={folder}", "--origin=a.com")
+
+
+@pytest.mark.case(87)
+def test_half_sent_request_is_cut(wsbridge: Starter, tmp_path: Path) -> None:
+    """A request header that is sent in half, or not at all, is cut after 10 s; an idle keep-alive connection is not."""
+    (tmp_path / "a.txt").write_text("a")
+    server = wsbridge(f"--staticdir={tmp_path}")
+    whole = request_bytes("GET", "/a.txt", [("Host", "localhost")])
+    start = time.monotonic()
+    with open_stream(port=server.port) as idle, open_stream(port=server.port) as half, open_stream(port=server.port) as unsent:
+        idle.send(whole)
+        assert read_response(idle).body == b"a"
+        half.send(whole[:-10])
+        half.wait_for_end(timeout=20)
+        unsent.wait_for_end(timeout=20)
+        assert time.monotonic() - start >= 9.9
+        idle.send(whole)
+        assert read_response(idle).body == b"a"
+
+
+@pytest.mark.case(88)
+@pytest.mark.parametrize("one", ["0x1", "0X0_1", "01", "0b1"])
+def test_integers_of_go(bridge: Starter, one: str) -> None:
+    """An integer is spelled as in Go's source."""
+    server = bridge(f"--maxforks={one}", "cat")
+    with server.connect() as client:
+        assert client.is_open()
+        assert server.refusal().status == 429
+
+
+@pytest.mark.case(88)
+@pytest.mark.parametrize("value", ["1", "T", "True"])
+def test_booleans_of_go(bridge: Starter, value: str) -> None:
+    """A boolean is spelled as in Go; underscores may part the digits of an integer."""
+    with bridge(f"--binary={value}", "--maxforks=1_000", "--closems=0x0", "echo", "x").connect() as client:
+        assert client.receive_bytes(2) == b"x\n"
+
+
+@pytest.mark.case(88)
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--binary=yes",
+        "--binary=",
+        "--port=08080",
+        "--port=80.0",
+        "--port=",
+        "--maxforks=1__0",
+        "--closems=-1",
+        "--port=99999999999999999999",
+    ],
+)
+def test_other_spellings_are_wrong(bridge: Starter, flag: str) -> None:
+    """What is no boolean or integer in Go's spelling exits with 2."""
+    assert bridge.run(flag, "cat").returncode == 2
+
+
+@pytest.mark.case(89)
+def test_loss_of_the_logs_reader(wsbridge: Starter) -> None:
+    """The bridge survives the loss of its log's reader."""
+    server = wsbridge("cat")
+    server.lose_log()
+    with server.connect() as first:
+        assert first.is_open()
+        server.wait_until_log_is_lost()
+        for _ in range(3):
+            with server.connect() as client:
+                client.send_text("x")
+                assert client.receive_text() == "x"
+        first.send_text("still here")
+        assert first.receive_text() == "still here"
+
+
+WRONG_FRAMES = {
+    "no mask": encode_frame(b"x", masked=False),
+    "RSV1": encode_frame(b"x", rsv=4),
+    "RSV3": encode_frame(b"x", rsv=1),
+    "opcode 3": encode_frame(b"x", 3),
+    "opcode 11": encode_frame(b"x", 11),
+    "long ping": encode_frame(b"x" * 126, Opcode.PING),
+    "fragmented ping": encode_frame(b"x", Opcode.PING, fin=False),
+    "message inside a message": encode_frame(b"x", fin=False) + encode_frame(b"y"),
+    "nothing to continue": encode_frame(b"x", Opcode.CONTINUATION),
+}
+
+
+@pytest.mark.case(90)
+def test_protocol_error_ends_the_session(bridge: Starter, tmp_path: Path) -> None:
+    """A frame that RFC 6455 forbids closes with 1002; the program sees the end of its stdin."""
+    record = tmp_path / "record"
+    server = bridge("--closems=5000", *command("witness", record, "eof"))
+    for name, frames in WRONG_FRAMES.items():
+        with server.connect() as client:
+            pid = int(client.receive_text())
+            client.send_raw(frames)
+            assert client.receive_close().code == 1002, name
+            wait_for_exit(pid)
+    assert [event for event, _ in recorded(record)] == ["eof"] * len(WRONG_FRAMES)
+
+
+@pytest.mark.case(90)
+def test_protocol_error_climbs_the_ladder(bridge: Starter, tmp_path: Path) -> None:
+    """A program that ignores the end of its stdin is ended by the ladder after a protocol error."""
+    record = tmp_path / "record"
+    with bridge(*command("witness", record)).connect() as client:
+        pid = int(client.receive_text())
+        client.send_raw(WRONG_FRAMES["no mask"])
+        wait_for_exit(pid)
+    assert [event for event, _ in recorded(record)] == ["eof", "INT", "TERM"]
+
+
+@pytest.mark.case(90)
+def test_long_message_climbs_the_ladder(wsbridge: Starter, tmp_path: Path) -> None:
+    """A message over --maxframesize closes with 1009 and ends the program by the ladder; text that is not UTF-8 with 1007."""
+    record = tmp_path / "record"
+    server = wsbridge("--maxframesize=10", *command("witness", record, "TERM"))
+    with server.connect() as client:
+        pid = int(client.receive_text())
+        client.send_text("0123456789+")
+        assert client.receive_close().code == 1009
+        wait_for_exit(pid)
+    assert [event for event, _ in recorded(record)] == ["eof", "INT", "TERM"]
+    with server.connect() as client:
+        client.receive_text()
+        client.send_frame(b"\xff", Opcode.TEXT)
+        assert client.receive_close().code == 1007

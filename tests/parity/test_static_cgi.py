@@ -1,0 +1,120 @@
+"""HTTP beside the WebSocket: static files, CGI and the console (cases 63-65)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.parity.conftest import Starter
+
+SOURCE = r"""#!/bin/sh
+# source
+printf 'Status: 418 I am a teapot\r\nContent-Type: text/plain\r\nX-Method: %s\r\n\r\n' "$REQUEST_METHOD"
+cat
+"""
+
+
+def script(path: Path) -> Path:
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.write_text(SOURCE)
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def www(tmp_path: Path) -> Path:
+    """A directory with /a.txt and /sub/index.html, beside a file that is not in it."""
+    folder = tmp_path / "www"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a.txt").write_text("file a")
+    (folder / "sub" / "index.html").write_text("<p>the index")
+    (tmp_path / "secret.txt").write_text("the secret")
+    return folder
+
+
+@pytest.mark.case(63)
+def test_file_and_socket_share_a_path(bridge: Starter, www: Path) -> None:
+    """A plain request gets the file, an upgrade at the same path the program."""
+    server = bridge(f"--staticdir={www}", "cat")
+    assert (server.get("/a.txt").status, server.get("/a.txt").body) == (200, b"file a")
+    assert server.get("/sub/").body == b"<p>the index"
+    assert server.get("/missing").status == 404
+    with server.connect("/a.txt") as client:
+        client.send_text("x")
+        assert client.receive_text() == "x"
+
+
+@pytest.mark.case(63)
+def test_dots_cannot_leave_the_static_directory(bridge: Starter, www: Path) -> None:
+    """No spelling of .. reaches a file outside the static directory."""
+    server = bridge(f"--staticdir={www}")
+    for dots in ("/..", "/%2e%2e", "/..%2f", "/sub/../..", "/sub/%2e%2e%2f%2e%2e%2f"):
+        response = server.get(f"{dots}/secret.txt")
+        assert response.status in {301, 400, 403, 404}, dots
+        assert b"the secret" not in response.body
+
+
+@pytest.mark.case(63)
+def test_links_cannot_leave_the_static_directory(wsbridge: Starter, www: Path) -> None:
+    """A symbolic link that leads outside is answered with 404."""
+    (www / "link.txt").symlink_to(www.parent / "secret.txt")
+    (www / "folder").symlink_to(www.parent)
+    server = wsbridge(f"--staticdir={www}")
+    assert [server.get(path).status for path in ("/link.txt", "/folder/secret.txt", "/folder/")] == [404, 404, 404]
+
+
+@pytest.mark.case(64)
+def test_console_is_everywhere(bridge: Starter) -> None:
+    """--devconsole answers every plain request, on any path, with a page of HTML; an upgrade still gets the program."""
+    server = bridge("--devconsole", "cat")
+    for method, path in (("GET", "/"), ("GET", "/any/path?x=1"), ("POST", "/"), ("PUT", "/x")):
+        response = server.request(method, path)
+        assert response.status == 200, (method, path)
+        assert (response.value("Content-Type") or "").startswith("text/html")
+        assert b"<script" in response.body.lower()
+    with server.connect("/any/path") as client:
+        client.send_text("x")
+        assert client.receive_text() == "x"
+
+
+@pytest.mark.case(64)
+def test_console_does_not_repeat_the_path(wsbridge: Starter) -> None:
+    """What a request's path holds does not become part of the console's page."""
+    server = wsbridge("--devconsole", "cat")
+    for path in ('/"><script>alert(1)</script>', "/%22%3E%3Cscript%3Ealert(1)%3C/script%3E", "/';alert(1);'"):
+        assert b"alert(1)" not in server.get(path).body, path
+
+
+@pytest.mark.case(65)
+def test_cgi_script_runs(bridge: Starter, tmp_path: Path) -> None:
+    """A plain request for a file in --cgidir runs it: it sets status and headers, and reads the body from stdin."""
+    script(tmp_path / "tea.cgi")
+    server = bridge(f"--cgidir={tmp_path}")
+    response = server.request("POST", "/tea.cgi", body=b"two lumps")
+    assert (response.status, response.value("X-Method"), response.body) == (418, "POST", b"two lumps")
+    assert server.get("/missing.cgi").status == 404
+
+
+@pytest.mark.case(65)
+def test_source_of_a_cgi_script_is_never_served(wsbridge: Starter, www: Path) -> None:
+    """With --cgidir inside --staticdir no path serves a script's source, executable or not."""
+    script(www / "cgi" / "tea.cgi")
+    script(www / "cgi" / "plain.cgi").chmod(0o644)
+    (www / "link").symlink_to("cgi/tea.cgi")
+    server = wsbridge(f"--staticdir={www}", f"--cgidir={www / 'cgi'}")
+    for path in ("/cgi/tea.cgi", "/cgi//tea.cgi", "/cgi/./tea.cgi", "/cgi%2Ftea.cgi", "/cgi/tea.cgi/", "/cgi/plain.cgi", "/link"):
+        assert b"# source" not in server.get(path).body, path
+    assert server.get("/tea.cgi").status == 418
+    assert server.get("/a.txt").body == b"file a"
+
+
+@pytest.mark.case(65)
+def test_source_of_a_session_script_is_never_served(wsbridge: Starter, www: Path) -> None:
+    """With --dir and --staticdir at the same place a script runs for an upgrade, and its source is not served."""
+    script(www / "tea.sh")
+    server = wsbridge(f"--staticdir={www}", f"--dir={www}")
+    assert b"# source" not in server.get("/tea.sh").body
+    assert server.get("/a.txt").body == b"file a"
+    with server.connect("/tea.sh") as client:
+        assert client.receive_text() == "Status: 418 I am a teapot"

@@ -1,0 +1,128 @@
+"""Text mode: a message is a line, a line is a message (cases 1-11)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.parity.conftest import Starter
+from tests.support.client import Frame, Message, Opcode, encode_frame
+from tests.support.server import memory_peak
+from tests.support.tool import command
+
+MIB = 1 << 20
+
+
+def hexadecimal(text: str) -> str:
+    return text.encode().hex()
+
+
+@pytest.mark.case(1, 2, 3)
+def test_message_reaches_stdin_as_a_line(bridge: Starter) -> None:
+    """A text message reaches stdin at once, in one piece, with one newline after it; newlines in it pass through."""
+    with bridge(*command("reads")).connect() as client:
+        for text in ("abc", "a\nb", "", "ends in a newline\n", "nul \0, return \r", "ümläut ☃"):
+            client.send_text(text)
+            assert client.receive_text() == hexadecimal(text + "\n")
+
+
+@pytest.mark.case(4)
+def test_line_ending_is_taken_off(bridge: Starter) -> None:
+    """One LF or CR LF is removed from a line, and no more; an empty line is an empty message."""
+    with bridge("printf", r"x\r\nx\r\r\n\n\r\na\rb\nend\n").connect() as client:
+        assert client.receive_lines() == ["x", "x\r", "", "", "a\rb", "end"]
+
+
+@pytest.mark.case(5)
+def test_white_space_survives(bridge: Starter) -> None:
+    """Spaces and tabs at the start and the end of a line survive both ways."""
+    with bridge("cat").connect() as client:
+        for text in ("  a b \t", "\t", " "):
+            client.send_text(text)
+            assert client.receive_text() == text
+
+
+@pytest.mark.case(6)
+def test_long_line_is_one_message(bridge: Starter) -> None:
+    """A line of 1 MiB is delivered as one message."""
+    with bridge(*command("line", MIB)).connect() as client:
+        assert client.receive() == Message(Opcode.TEXT, b"x" * MIB)
+
+
+@pytest.mark.case(6)
+def test_long_message_is_echoed(bridge: Starter) -> None:
+    """A message of 500 KiB goes through a program and back."""
+    text = "0123456789" * 51_200
+    with bridge("cat").connect() as client:
+        client.send_text(text)
+        assert client.receive_text() == text
+
+
+@pytest.mark.case(7)
+def test_unterminated_last_line_is_delivered(wsbridge: Starter) -> None:
+    """What a program prints last is delivered although no newline follows it, also when it prints nothing else."""
+    with wsbridge("printf", r"a\nb").connect() as client:
+        assert client.receive_lines() == ["a", "b"]
+    with wsbridge("printf", "alone").connect() as client:
+        assert client.receive_lines() == ["alone"]
+
+
+@pytest.mark.case(8)
+def test_invalid_utf8_is_replaced(wsbridge: Starter) -> None:
+    """Bytes that are not UTF-8 arrive as U+FFFD, and the session goes on."""
+    with wsbridge("sh", "-c", r"printf 'a\377b\n\303\n'; exec cat").connect() as client:
+        assert client.receive_text() == "a\ufffdb"
+        assert client.receive_text() == "\ufffd"
+        client.send_text("still here")
+        assert client.receive_text() == "still here"
+
+
+@pytest.mark.case(9)
+def test_line_waits_for_its_newline(bridge: Starter) -> None:
+    """Output without a newline is not sent until the newline appears."""
+    server = bridge("sh", "-c", r"printf begun; echo written >&2; read line; printf ' and ended\n'; exec cat")
+    with server.connect() as client:
+        server.wait_for_log("written")
+        client.send_ping(b"first")
+        assert client.receive_frame() == Frame(Opcode.PONG, b"first")
+        client.send_text("go on")
+        assert client.receive_text() == "begun and ended"
+
+
+@pytest.mark.case(10)
+def test_endless_line_ends_the_session(wsbridge: Starter) -> None:
+    """A line longer than the limit of 16 MiB ends the session with 1009; memory stays bounded, also while the program goes on."""
+    server = wsbridge("--closems=200", "sh", "-c", "trap '' INT TERM; exec \"$@\"", "sh", *command("endless"))
+    with server.connect() as client:
+        assert client.receive_close().code == 1009
+        server.wait_for_log(r"\| DISCONNECT")
+    assert memory_peak(server.pid) < 160 * MIB
+
+
+@pytest.mark.case(10)
+def test_line_without_listener_is_bounded(wsbridge: Starter) -> None:
+    """What a program prints after its client has gone does not fill the memory, a line without an end neither."""
+    server = wsbridge("--closems=200", "sh", "-c", "echo ready; trap '' INT TERM; read line; exec \"$@\"", "sh", *command("endless"))
+    with server.connect() as client:
+        assert client.receive_text() == "ready"
+        client.drop()
+    server.wait_for_log(r"\| DISCONNECT")
+    assert memory_peak(server.pid) < 160 * MIB
+
+
+@pytest.mark.case(10)
+def test_maxline_is_the_longest_line(wsbridge: Starter) -> None:
+    """With --maxline=1000 a line of 1000 bytes passes, a longer one closes with 1009."""
+    server = wsbridge("--maxline=1000", "sh", "-c", "printf '%01000d\n%01001d\n' 0 0; exec cat")
+    with server.connect() as client:
+        messages, close = client.receive_until_close()
+    assert [len(message.data) for message in messages] == [1000]
+    assert close.code == 1009
+
+
+@pytest.mark.case(11)
+def test_burst_comes_back_in_order(bridge: Starter) -> None:
+    """200 messages sent back to back come back complete and in order."""
+    texts = [f"message {number}" for number in range(200)]
+    with bridge("cat").connect() as client:
+        client.send_raw(b"".join(encode_frame(text.encode()) for text in texts))
+        assert [client.receive_text() for _ in texts] == texts
