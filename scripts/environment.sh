@@ -1,0 +1,121 @@
+# shellcheck shell=sh disable=SC2154,SC2016,SC2164
+# Sourced by the other scripts, with `root` set to this clone: its virtual environment, and Debian packages.
+#
+#   need_packages [EXTRA]     .venv holds wsbridge, run from this clone, and the packages of its extra (`test`, `lint`)
+#   make_venv FOLDER          a virtual environment with pip, also where Debian's python3 has neither ensurepip nor pip
+#   install_debian PACKAGE…   Debian packages; none of their services is started
+#
+# Set PYTHON to choose the Python that the virtual environment is made with. What is said here goes to stderr.
+
+venv=$root/.venv
+# What .venv was made from. It reads "unfinished" while it is being made: what is found so afterwards was interrupted.
+stamp=$venv/made-from
+
+say() {
+    printf '%s\n' "$*" >&2
+}
+
+fail() {
+    say "$*"
+    exit 1
+}
+
+# Run a command as root, with sudo only where we are not.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+need_packages() {
+    if has_packages "$@"; then return; fi
+    # Two that start at once take turns: the lock is on the clone's own folder, and goes with the process that held it.
+    (
+        flock 9
+        if ! has_packages "$@"; then install_packages "$@"; fi
+    ) 9<"$root"
+}
+
+has_packages() {
+    [ -x "$venv/bin/python" ] && grep -qxF "$(made_from "${1:-}")" "$stamp" 2>/dev/null
+}
+
+# The line of the stamp that says that an extra is there.
+made_from() {
+    echo "$(place) made from $(cat "$root/pyproject.toml" "$root/setup.py" | cksum) ${1:+with $1}"
+}
+
+# An environment serves one folder and one Python; moved, or with Debian's python3 upgraded beneath it, it is made anew.
+place() {
+    echo "$venv, $(readlink -f "$venv/bin/python")"
+}
+
+install_packages() {
+    cd "$root"
+    what=.${1:+"[$1]"}
+    if ! can_be_updated; then
+        say "wsbridge: making the virtual environment .venv (once; this takes a minute)"
+        rm -rf "$venv"
+        mkdir "$venv"
+        echo unfinished >"$stamp"
+        make_venv "$venv"
+    fi
+    still_true=$(grep -F "$(made_from)" "$stamp" 2>/dev/null || true)
+    echo unfinished >"$stamp"
+    say "wsbridge: installing the Python packages of $what into .venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$what" >&2
+    ln -sf bin/wsbridge "$venv/websocketd"
+    printf '%s\n' "$(made_from)" "$(made_from "${1:-}")" "$still_true" >"$stamp"
+}
+
+# One that was finished for this place, or that somebody made by hand, is kept, and its packages are brought up to date.
+can_be_updated() {
+    if [ -e "$stamp" ]; then
+        case $(cat "$stamp") in "$(place) "*) ;; *) return 1 ;; esac
+    fi
+    "$venv/bin/python" -m pip --version >/dev/null 2>&1
+}
+
+make_venv() {
+    find_python venv >/dev/null || fail "wsbridge needs Python 3.11 or newer${PYTHON:+, and $PYTHON is not}. On Debian: apt-get install python3"
+    if python=$(find_python ensurepip); then
+        "$python" -m venv "$1"
+    elif python=$(find_python pip); then
+        "$python" -m venv --without-pip "$1"
+        "$python" -m pip --python "$1/bin/python" install --quiet pip >&2
+    elif command -v virtualenv >/dev/null; then
+        virtualenv --quiet --python "$(find_python venv)" "$1" >&2
+    elif install_debian python3-venv && python=$(find_python ensurepip); then
+        "$python" -m venv "$1"
+    else
+        fail "wsbridge needs pip for its virtual environment. Run this as root, then try again: apt-get install python3-venv"
+    fi
+}
+
+# Print the first Python of 3.11 or newer that has a module.
+find_python() {
+    for candidate in ${PYTHON:-python3 /usr/bin/python3 python3.14 python3.13 python3.12 python3.11}; do
+        if "$candidate" -c "import sys, $1; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+install_debian() {
+    command -v apt-get >/dev/null || return 1
+    [ "$(id -u)" = 0 ] || command -v sudo >/dev/null || return 1
+    say "wsbridge: installing Debian packages, starting no service: $*"
+    # What starts a service asks policy-rc.d first, with systemd and without; 101 is its "no". Ours says so while we live.
+    as_root sh -eu -c '
+        policy=/usr/sbin/policy-rc.d
+        restore() { rm -f "$policy"; if [ -e "$policy.kept" ]; then mv "$policy.kept" "$policy"; fi; }
+        trap restore EXIT
+        trap "exit 130" HUP INT TERM
+        if [ -e "$policy" ] && ! [ -e "$policy.kept" ]; then mv "$policy" "$policy.kept"; fi
+        printf "#!/bin/sh\nif kill -0 %d 2>/dev/null; then exit 101; fi\n" $$ >"$policy"
+        chmod 755 "$policy"
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get -qq update
+        apt-get -qq -o DPkg::Lock::Timeout=300 install --no-install-recommends "$@"
+    ' sh "$@" </dev/null >/dev/null
+}

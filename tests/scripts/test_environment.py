@@ -1,0 +1,175 @@
+"""The virtual environment that the scripts make for themselves: when, from what, and what becomes of one that was not finished."""
+
+import os
+import shutil
+import signal
+
+import pytest
+
+from tests.scripts.conftest import VIRTUALENV, Clone, Gate
+
+
+def test_first_start(clone: Clone) -> None:
+    """The first start makes the virtual environment, and hands every argument on as it is."""
+    run = clone.run("scripts/wsbridge", "--port", "8080", "two words", "")
+    assert (run.returncode, run.stdout) == (0, "wsbridge got\n<--port>\n<8080>\n<two words>\n<>\n")
+    assert "making the virtual environment" in run.stderr
+    assert len(clone.noted("-m venv ")) == len(clone.noted("-m pip install ")) == 1
+
+
+def test_second_start(clone: Clone) -> None:
+    """Where the environment is there, a start asks neither Python nor pip, and says nothing."""
+    clone.run("scripts/wsbridge")
+    run = clone.run("scripts/wsbridge", "x")
+    assert (run.stdout, run.stderr, clone.notes) == ("wsbridge got\n<x>\n", "", [])
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "setup.py"])
+def test_changed_dependencies(clone: Clone, name: str) -> None:
+    """When what names the dependencies has changed, they are installed again, into the same environment."""
+    clone.run("scripts/wsbridge")
+    with (clone.root / name).open("a") as file:
+        file.write("# changed\n")
+    clone.run("scripts/wsbridge")
+    assert (len(clone.noted("-m venv ")), len(clone.noted("-m pip install "))) == (0, 1)
+    clone.run("scripts/wsbridge")
+    assert clone.notes == []
+
+
+def test_extras_add_up(clone: Clone) -> None:
+    """What the tests need is installed beside what wsbridge needs, each once."""
+    clone.run("scripts/wsbridge")
+    clone.run("scripts/lint")
+    assert len(clone.noted("--editable .[lint]")) == 1
+    clone.run("scripts/lint")
+    assert clone.noted("pip") == []
+    clone.run("scripts/wsbridge")
+    assert clone.notes == []
+
+
+def test_failed(clone: Clone) -> None:
+    """When pip fails, so does the script; the next start begins with a new environment."""
+    assert clone.run("scripts/wsbridge", PIP_FAILS="yes").returncode == 1
+    leftover = clone.root / ".venv/leftover"
+    leftover.touch()
+    assert clone.run("scripts/wsbridge").returncode == 0
+    assert not leftover.exists()
+
+
+def test_killed(clone: Clone, gate: Gate) -> None:
+    """A set-up that was killed leaves nothing that is trusted, and no lock."""
+    with clone.start("scripts/wsbridge", GATE=str(gate.folder)) as process:
+        gate.wait()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(60)
+    run = clone.run("scripts/wsbridge")
+    assert (run.returncode, run.stdout) == (0, "wsbridge got\n")
+    assert len(clone.noted("-m venv ")) == 1
+
+
+def test_two_at_once(clone: Clone, gate: Gate) -> None:
+    """Two that start at once make one environment, and both use it."""
+    with clone.start("scripts/wsbridge", "1", GATE=str(gate.folder)) as first:
+        gate.wait()
+        with clone.start("scripts/wsbridge", "2") as second:
+            gate.open()
+            outputs = [process.communicate(timeout=60)[0] for process in (first, second)]
+    assert outputs == ["wsbridge got\n<1>\n", "wsbridge got\n<2>\n"]
+    assert len(clone.noted("-m venv ")) == 1
+
+
+def test_moved(clone: Clone) -> None:
+    """In a clone that was moved the environment is made anew: the paths in it are the old ones."""
+    clone.run("scripts/wsbridge")
+    moved = clone.root.rename(clone.root.with_name("a new place"))
+    clone.root = moved
+    assert clone.run("scripts/wsbridge").stdout == "wsbridge got\n"
+    assert len(clone.noted("-m venv ")) == 1
+
+
+def test_other_python(clone: Clone) -> None:
+    """When the system's Python was replaced beneath it, the environment is made anew."""
+    clone.run("scripts/wsbridge")
+    python = clone.root / ".venv/bin/python"
+    shutil.move(python, clone.bin / "python3.99")
+    python.symlink_to(clone.bin / "python3.99")
+    clone.run("scripts/wsbridge")
+    assert len(clone.noted("-m venv ")) == 1
+
+
+def test_made_by_hand(clone: Clone) -> None:
+    """An environment that somebody made by hand is kept, and gets what is missing."""
+    theirs = clone.root / ".venv/bin/theirs"
+    theirs.parent.mkdir(parents=True)
+    for name in ("theirs", "pip"):
+        (theirs.parent / name).touch()
+    shutil.copy(clone.bin / "python3", theirs.parent / "python")
+    assert clone.run("scripts/wsbridge").stdout == "wsbridge got\n"
+    assert theirs.exists()
+    assert clone.noted("-m venv ") == []
+
+
+def test_called_by_a_link(clone: Clone) -> None:
+    """A symbolic link to the script works from anywhere; named websocketd, it calls wsbridge by that name."""
+    for name in ("elsewhere", "websocketd"):
+        (clone.root.parent / name).symlink_to(clone.root / "scripts/wsbridge")
+    assert clone.run("../elsewhere", "x").stdout == "wsbridge got\n<x>\n"
+    assert clone.run("../websocketd", "x").stdout == "websocketd got\n<x>\n"
+
+
+def test_pip_without_ensurepip(clone: Clone) -> None:
+    """Where Python has pip but no ensurepip, its pip installs pip into the environment."""
+    assert clone.run("scripts/wsbridge", MODULES="venv pip").stdout == "wsbridge got\n"
+    assert len(clone.noted("-m venv --without-pip ")) == len(clone.noted("-m pip --python ")) == 1
+
+
+def test_virtualenv(clone: Clone) -> None:
+    """Where Python has neither, virtualenv will do."""
+    clone.add("virtualenv", VIRTUALENV)
+    assert clone.run("scripts/wsbridge", MODULES="").stdout == "wsbridge got\n"
+    assert len(clone.noted("virtualenv --quiet ")) == 1
+
+
+def test_debian_without_ensurepip(clone: Clone) -> None:
+    """On a Debian with its bare python3 the script says that it installs python3-venv, does so, and goes on."""
+    clone.add_debian()
+    run = clone.run("scripts/wsbridge", MODULES="")
+    assert run.stdout == "wsbridge got\n"
+    assert "installing Debian packages, starting no service: python3-venv" in run.stderr
+    assert len(clone.noted("install --no-install-recommends python3-venv")) == 1
+
+
+def test_no_way_to_pip(clone: Clone) -> None:
+    """Where there is no way to pip, the script fails with one line: the command that helps."""
+    run = clone.run("scripts/wsbridge", MODULES="")
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr.splitlines()[1:] == [
+        "wsbridge needs pip for its virtual environment. Run this as root, then try again: apt-get install python3-venv"
+    ]
+
+
+def test_old_python(clone: Clone) -> None:
+    """Where every Python is older than 3.11, the script says so."""
+    run = clone.run("scripts/wsbridge", TOO_OLD="yes")
+    assert run.returncode == 1
+    assert "wsbridge needs Python 3.11 or newer" in run.stderr
+
+
+def test_no_service_is_started(clone: Clone) -> None:
+    """While packages are installed nothing may start a service; afterwards the machine's own rule holds again."""
+    clone.add_debian()
+    policy = clone.bin / "sbin/policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 0\n")
+    policy.chmod(0o755)
+    clone.run("scripts/wsbridge", MODULES="")
+    assert [line.endswith("(may start services: no)") for line in clone.noted("apt-get")] == [True, True]
+    assert policy.read_text() == "#!/bin/sh\nexit 0\n"
+    assert list(policy.parent.iterdir()) == [policy]
+
+
+def test_no_rule_is_left(clone: Clone) -> None:
+    """Where there was no rule about services before, there is none afterwards."""
+    clone.add_debian()
+    clone.run("scripts/wsbridge", MODULES="")
+    assert len(clone.noted("(may start services: no)")) == 2
+    assert list((clone.bin / "sbin").iterdir()) == []

@@ -1,0 +1,114 @@
+"""`scripts/install-service`: what it puts where, what it leaves alone, and what it refuses. DESTDIR keeps it out of the system."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.scripts.conftest import Clone
+
+
+@pytest.fixture
+def destination(tmp_path: Path) -> Path:
+    return tmp_path / "destination"
+
+
+def test_install(clone: Clone, destination: Path) -> None:
+    """wsbridge in an environment of its own, the unit, and settings that only root can read."""
+    run = clone.run("scripts/install-service", "clock", "--", "date", "+%s", "two words", "", DESTDIR=str(destination))
+    assert run.returncode == 0, run.stderr
+    assert (destination / "opt/wsbridge/bin/wsbridge").exists()
+    unit = (destination / "etc/systemd/system/wsbridge@.service").read_text()
+    assert "\nExecStart=/opt/wsbridge/bin/wsbridge -- $COMMAND\n" in unit
+    settings = destination / "etc/wsbridge/clock.env"
+    assert 'COMMAND=date +%s "two words" ""\n' in settings.read_text()
+    assert "WSBRIDGE_PORT=8080\n" in settings.read_text()
+    assert settings.stat().st_mode & 0o777 == 0o600
+    assert clone.noted("sudo") == []
+
+
+def test_again(clone: Clone, destination: Path) -> None:
+    """Run again, it brings wsbridge and the unit up to date; the settings are their owner's."""
+    clone.run("scripts/install-service", "clock", "--", "date", DESTDIR=str(destination))
+    unit, settings = destination / "etc/systemd/system/wsbridge@.service", destination / "etc/wsbridge/clock.env"
+    unit.write_text("old")
+    settings.write_text("mine")
+    for command in (["--", "uptime"], []):
+        run = clone.run("scripts/install-service", "clock", *command, DESTDIR=str(destination))
+        assert "stays as it is" in run.stderr
+        assert (len(clone.noted("-m venv ")), len(clone.noted("-m pip install "))) == (0, 1)
+    assert settings.read_text() == "mine"
+    assert unit.read_text() != "old"
+
+
+def test_unfinished(clone: Clone, destination: Path) -> None:
+    """An environment without pip was left by an installation that was interrupted: it is made anew."""
+    python = destination / "opt/wsbridge/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\nexit 1\n")
+    clone.run("scripts/install-service", "clock", "--", "date", DESTDIR=str(destination))
+    assert len(clone.noted("-m venv ")) == 1
+
+
+def test_nothing_is_left_in_the_clone(clone: Clone, destination: Path) -> None:
+    """The build happens elsewhere: nothing in the clone becomes root's."""
+    before = sorted(clone.root.rglob("*"))
+    clone.run("scripts/install-service", "clock", "--", "date", DESTDIR=str(destination))
+    assert sorted(clone.root.rglob("*")) == before
+    assert str(clone.root) not in clone.noted("-m pip install ")[0]
+
+
+def test_relative_command(clone: Clone, destination: Path) -> None:
+    """A program named by a relative path is found by its absolute one; a link stays a link."""
+    (clone.root.parent / "link.sh").symlink_to(clone.root / "scripts/wsbridge")
+    clone.run("scripts/install-service", "links", "--", "./link.sh", DESTDIR=str(destination))
+    assert f"COMMAND={clone.root.parent}/link.sh\n" in (destination / "etc/wsbridge/links.env").read_text()
+
+
+def test_dry_run(clone: Clone, destination: Path) -> None:
+    """A dry run prints every step and takes none."""
+    for start in ([], ["--start"]):
+        run = clone.run("scripts/install-service", "--dry-run", *start, "clock", "--", "date")
+        assert run.returncode == 0
+        assert clone.notes == []
+        assert "+ /etc/wsbridge/clock.env with COMMAND=date\n" in run.stderr
+        assert re.search(r"^\+ useradd --system .* wsbridge\n\+ systemctl daemon-reload$", run.stderr, re.MULTILINE)
+        assert ("+ systemctl restart wsbridge@clock\n" in run.stderr) == bool(start)
+
+
+def test_sudo(clone: Clone) -> None:
+    """Who is not root is said to need sudo, before sudo asks."""
+    clone.add("sudo", '#!/bin/sh\necho "sudo $*" >>"$NOTES"\n')
+    run = clone.run("scripts/install-service", "--start", "clock", "--", "date", "two words")
+    assert run.stderr == "+ sudo, to install into /opt, /etc and systemd\n"
+    assert clone.notes == [f"sudo env PYTHON=python3 {clone.root}/scripts/install-service --start clock -- date two words"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "a NAME is missing"),
+        (["--strat", "x"], "there is no flag --strat"),
+        (["a/b", "--", "date"], "NAME is of letters"),
+        (["clock", "date"], "COMMAND comes after --"),
+        (["clock"], "a COMMAND is needed"),
+        (["clock", "--", "./no-such.sh"], "./no-such.sh is not an executable file"),
+        (["clock", "--", "/etc"], "/etc is not an executable file"),
+        (["clock", "--", "date", 'a"b'], "put 'a\"b' into a script"),
+        (["clock", "--", "a program"], "whose path needs quotes"),
+    ],
+)
+def test_wrong(clone: Clone, destination: Path, words: list[str], message: str) -> None:
+    """What cannot be done is refused with one line, before anything is done."""
+    run = clone.run("scripts/install-service", *words, DESTDIR=str(destination))
+    assert run.returncode == 1
+    assert message in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+    assert not destination.exists()
+
+
+def test_help(clone: Clone) -> None:
+    """`--help` tells what it does, and does nothing."""
+    run = clone.run("scripts/install-service", "--help")
+    assert run.returncode == 0
+    assert run.stdout.startswith("scripts/install-service [--dry-run] [--start] NAME")

@@ -1,0 +1,83 @@
+"""What `scripts/test`, `scripts/lint` and `.ci/run` do around pytest, ruff and mypy."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.scripts.conftest import ROOT, Clone
+
+DEBIAN_PACKAGES = "chromium curl gawk gcc iproute2 libc6-dev mawk nodejs openssl perl procps shellcheck systemd websocketd"
+
+SCRIPTS = sorted(path for path in (ROOT / "scripts").iterdir() if path.is_file() and not path.suffix)
+
+
+def test_arguments(clone: Clone) -> None:
+    """The arguments of `scripts/test` are pytest's, and pytest has the last word."""
+    run = clone.run("scripts/test", "-k", "two words")
+    assert (run.returncode, run.stdout) == (0, "1 passed\n")
+    assert clone.notes[-1] == "python -m pytest -k two words"
+
+
+def test_missing_packages(clone: Clone) -> None:
+    """Of the Debian packages that the tests need, those that are missing are named and installed."""
+    clone.add_debian()
+    run = clone.run("scripts/test", INSTALLED=DEBIAN_PACKAGES.replace("curl ", "").replace("websocketd", ""))
+    assert "installing Debian packages, starting no service: curl websocketd\n" in run.stderr
+    assert len(clone.noted("apt-get ")) == 2
+    assert len(clone.noted("install --no-install-recommends curl websocketd (may start services: no)")) == 1
+
+
+def test_nothing_missing(clone: Clone) -> None:
+    """Where all packages are there, apt is not asked."""
+    clone.add_debian()
+    clone.run("scripts/test", INSTALLED=DEBIAN_PACKAGES)
+    assert clone.noted("apt-get") == clone.noted("sudo") == []
+
+
+def test_node_from_elsewhere(clone: Clone) -> None:
+    """A Node that is not Debian's is as good."""
+    clone.add_debian()
+    clone.add("node", "#!/bin/sh\n")
+    clone.run("scripts/test", INSTALLED=DEBIAN_PACKAGES.replace("nodejs", ""))
+    assert clone.noted("apt-get") == []
+
+
+def test_packages_without_sudo(clone: Clone) -> None:
+    """Who may not install is told the command that an administrator can run."""
+    clone.add_debian()
+    (clone.bin / "sudo").unlink()
+    run = clone.run("scripts/test", INSTALLED=DEBIAN_PACKAGES.replace("gawk ", ""))
+    assert run.returncode == 1
+    assert run.stderr.splitlines() == ["The tests need Debian packages. Run this as root, then try again: apt-get install gawk"]
+
+
+def test_lint(clone: Clone) -> None:
+    """`scripts/lint` checks the style of everything and the types of the package, strictly."""
+    assert clone.run("scripts/lint").returncode == 0
+    assert clone.notes[-2:] == ["python -m ruff check .", "python -m mypy --strict wsbridge"]
+
+
+@pytest.mark.parametrize("fails", ["test", "lint"])
+def test_ci(clone: Clone, fails: str) -> None:
+    """`.ci/run` fails when the tests fail, and when the lint does."""
+    for name in ("test", "lint"):
+        (clone.root / "scripts" / name).write_text(f"#!/bin/sh\nexit {int(name == fails)}\n")
+    assert clone.run(".ci/run").returncode == 1
+    (clone.root / "scripts" / fails).write_text("#!/bin/sh\n")
+    assert clone.run(".ci/run").returncode == 0
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, ROOT / ".ci/run"], ids=lambda path: path.name)
+def test_can_be_run(script: Path) -> None:
+    """Every script is executable by all; in those for a shell, shellcheck finds nothing to warn of."""
+    assert script.stat().st_mode & 0o777 == 0o755
+    if script.read_text().startswith(("#!/bin/sh\n", "#!/bin/bash\n")):
+        run = subprocess.run(["shellcheck", "-x", "--severity=warning", script], cwd=ROOT, capture_output=True, text=True)
+        assert run.returncode == 0, run.stdout
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_readme_names_it(script: Path) -> None:
+    """README says what every script is for."""
+    assert f"scripts/{script.name}" in (ROOT / "README.md").read_text()
