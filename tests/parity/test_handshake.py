@@ -246,7 +246,7 @@ def test_silent_client_is_dropped(wsbridge: Starter, reads: bool) -> None:
 @pytest.mark.case(48)
 def test_responsive_client_is_kept(wsbridge: Starter) -> None:
     """A client that answers pings is never dropped."""
-    with wsbridge("--pingms=200", "cat").connect() as client:
+    with wsbridge("--pingms=100", "cat").connect() as client:
         for _ in range(8):
             ping = client.receive_frame()
             assert ping.opcode == Opcode.PING

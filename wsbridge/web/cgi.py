@@ -100,7 +100,7 @@ class CgiScripts:
             self._registry.give_slot()
             raise
         self._registry.add(run)
-        feeding = asyncio.get_running_loop().create_task(run.feed(has_body="content-length" in _names(request)), name="CGI body")
+        feeding = asyncio.get_running_loop().create_task(run.feed(has_body=request.header("content-length") is not None), name="CGI body")
         try:
             return await run.answer(request, headers)
         finally:
@@ -112,7 +112,7 @@ class CgiScripts:
     def _start(self, raw: web.BaseRequest, request: Request, found: Found) -> _Run:
         if not is_executable(found.file):
             raise Refused(500, "the script is not executable")
-        if "transfer-encoding" in _names(request):
+        if request.header("transfer-encoding") is not None:
             raise Refused(411, "a CGI script needs the length of the body")
         environment = cgi_environment(
             request,
@@ -308,8 +308,10 @@ class _Run:
         while piece := await self._read():
             data += piece
             if (parts := split_head(data)) is not None:
-                self._waiting[:0] = filter(None, parts[1:])
-                return parse_head(parts[0])
+                head, rest = parts
+                if rest:
+                    self._waiting.insert(0, rest)
+                return parse_head(head)
         if not data:
             raise BadAnswer("it printed nothing")
         return parse_head(data.rstrip(b"\r\n"))
@@ -377,7 +379,3 @@ class _Patience:
         except (OSError, ValueError):
             held = 0
         return self._raw.writer.output_size - transport.get_write_buffer_size() - held
-
-
-def _names(request: Request) -> set[str]:
-    return {name.lower() for name, _ in request.headers}
