@@ -361,7 +361,7 @@ def test_protocol_error_ends_the_session(bridge: Starter, tmp_path: Path) -> Non
 def test_protocol_error_climbs_the_ladder(bridge: Starter, tmp_path: Path) -> None:
     """A program that ignores the end of its stdin is ended by the ladder after a protocol error."""
     record = tmp_path / "record"
-    with bridge(*command("witness", record)).connect() as client:
+    with bridge(*command("witness", record, "TERM")).connect() as client:
         pid = int(client.receive_text())
         client.send_raw(WRONG_FRAMES["no mask"])
         wait_for_exit(pid)

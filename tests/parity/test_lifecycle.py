@@ -90,8 +90,8 @@ def test_ladder_of_a_stubborn_program(bridge: Starter, tmp_path: Path, way: str)
 @pytest.mark.case(22)
 def test_closems_lengthens_each_step(bridge: Starter, tmp_path: Path) -> None:
     """--closems is added to each step of the ladder."""
-    steps = {event: after + 0.2 * number for number, (event, after) in enumerate(LADDER.items(), 1)}
-    assert_ladder(bridge, tmp_path / "record", Client.drop, ["--closems=200"], steps)
+    steps = {event: after + 0.1 * number for number, (event, after) in enumerate(LADDER.items(), 1)}
+    assert_ladder(bridge, tmp_path / "record", Client.drop, ["--closems=100"], steps)
 
 
 def assert_ladder(bridge: Starter, record: Path, go: Callable[[Client], None], flags: list[str], steps: dict[str, float]) -> None:
@@ -164,7 +164,7 @@ def test_closed_stdin_keeps_the_session(bridge: Starter, tmp_path: Path) -> None
 def test_closed_stdout_ends_the_session(bridge: Starter, tmp_path: Path) -> None:
     """A program that closes its stdout is ended by the ladder; TCP closes when it is gone."""
     record = tmp_path / "record"
-    with bridge(*command("witness", record, "KILL", "stdout")).connect() as client:
+    with bridge(*command("witness", record, "TERM", "stdout")).connect() as client:
         pid = int(client.receive_text())
         assert client.receive_close().code == {"websocketd": ABNORMAL, "wsbridge": 1000}[bridge.name]
         client.wait_for_end()
@@ -234,7 +234,7 @@ def test_directory_is_the_servers(bridge: Starter, tmp_path: Path) -> None:
 def test_end_of_the_bridge_is_the_ladder(wsbridge: Starter, tmp_path: Path, number: signal.Signals) -> None:
     """TERM and INT close sessions with 1001, end their programs by the ladder, and the bridge exits with 0."""
     record = tmp_path / "record"
-    server = wsbridge(*command("witness", record))
+    server = wsbridge(*command("witness", record, "TERM"))
     with server.connect() as client:
         pid = int(client.receive_text())
         server.send_signal(number)
