@@ -76,7 +76,13 @@ def _lines(record: logging.LogRecord, formatter: logging.Formatter) -> list[str]
     if lines is not None:
         return lines
     message = record.getMessage()
-    return [f"{message}\n{formatter.formatException(record.exc_info)}" if record.exc_info else message]
+    if not record.exc_info:
+        return [message]
+    try:
+        return [f"{message}\n{formatter.formatException(record.exc_info)}"]
+    except Exception as error:
+        # The frames of compiled code may not be what traceback expects.
+        return [f"{message}: {record.exc_info[1]!r} ({error!r} while its traceback was printed)"]
 
 
 def _escape(text: str, *, quote: bool = False) -> str:

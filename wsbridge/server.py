@@ -51,6 +51,7 @@ LINGER = 2.0
 """Seconds at the end for clients to answer their close frame."""
 
 log = logger("server")
+http_log = logger("http")
 
 
 class Bridging:
@@ -71,6 +72,7 @@ class Bridging:
     async def run(self) -> int:
         """Serve until a signal, or with `once` until the one session is over; return the exit status. Raises ListenError."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(report)
         use_fast_transports(loop)
         spawner = Spawner()
         async with AsyncExitStack() as stack:
@@ -160,6 +162,8 @@ class Bridging:
                 registry=registry,
                 launcher=launcher,
                 metrics=metrics,
+                send_timeout=settings.client.send_timeout,
+                hangups=hangups,
             )
         static = None
         if http.static_directory:
@@ -224,6 +228,15 @@ class Bridging:
                 yield f"Developer console           : http{secure}://{address}/"
             if listen.redirect_port is not None and not address.startswith("/"):
                 yield f"Starting redirect server    : http://{address.rpartition(':')[0]}:{listen.redirect_port}/"
+
+
+def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what nobody was there to catch. A connection or a handshake that broke is a client's doing, no fault of ours."""
+    error = context.get("exception")
+    if isinstance(error, OSError):
+        http_log.debug("%s: %s", context["message"], error)
+    else:
+        log.error("%s: %r", context["message"], error, exc_info=error)
 
 
 def use_fast_transports(loop: asyncio.AbstractEventLoop) -> bool:

@@ -76,11 +76,11 @@ def parse_head(head: bytes) -> Head:
             case "content-length" if not LENGTH.fullmatch(value) or any(given.lower() == "content-length" for given, _ in headers):
                 raise BadAnswer(f"not the one length of a body: {line[:80]!r}")
             case lowered if lowered not in HOP_BY_HOP:
-                headers.append((name, value))
+                headers.append((name, _valid(value)))
     if location is not None:
         if location.startswith("/") and status == 200 and not headers:
             return Head(200, None, (), redirect=location)
-        headers.append(("Location", location))
+        headers.append(("Location", _valid(location)))
         status = 302 if status == 200 else status
     elif not headers and status == 200:
         raise BadAnswer("no Content-Type, Location or Status")
@@ -109,4 +109,9 @@ def _status(value: str) -> tuple[int, str | None]:
             reason = HTTPStatus(int(code)).phrase
         except ValueError:
             reason = "Unknown"
-    return int(code), reason
+    return int(code), _valid(reason)
+
+
+def _valid(text: str) -> str:
+    """Return the text with U+FFFD for each byte that was not UTF-8: a head goes out as UTF-8."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

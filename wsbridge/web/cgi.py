@@ -9,10 +9,7 @@ and when the server shuts down. An answer that is cut off ends its connection: i
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
-import sys
-import termios
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +30,7 @@ from wsbridge.rules.paths import find_script, looker
 from wsbridge.rules.request import Request, has_token
 from wsbridge.sessions.registry import Registry
 from wsbridge.web.hangup import Hangups
+from wsbridge.web.outbox import outstanding_bytes
 
 BODY_HIGH_WATER = 256 * 1024
 """Bytes of an answer that wait for the client before its script is held up."""
@@ -53,7 +51,7 @@ class Found:
 class CgiScripts:
     """Runs the scripts of one directory.
 
-    A client that takes nothing of an answer for `send_timeout` seconds is given up (0: never). With `hangups`, one that
+    A client that takes nothing of an answer for `send_timeout` seconds is given up (0: never). One that
     goes while its script takes nothing of the body is seen to go.
     """
 
@@ -66,8 +64,8 @@ class CgiScripts:
         registry: Registry,
         launcher: Launcher,
         metrics: Metrics,
-        send_timeout: float = 60.0,
-        hangups: Hangups | None = None,
+        send_timeout: float,
+        hangups: Hangups,
     ) -> None:
         self._root = os.path.realpath(root)
         self._look = looker(self._root)
@@ -155,7 +153,7 @@ class _Run:
         *,
         registry: Registry,
         patience: _Patience,
-        hangups: Hangups | None,
+        hangups: Hangups,
         pairs: Pairs,
     ) -> None:
         self._raw = raw
@@ -250,7 +248,7 @@ class _Run:
     async def _wait_for_room(self) -> None:
         """Wait until the script has taken what it was told, and notice a client that goes while nobody reads it."""
         transport = self._raw.transport
-        if self._hangups is None or transport is None:
+        if transport is None:
             await self._room.wait()
             return
         fd, gone = transport.get_extra_info("socket").fileno(), transport.abort
@@ -366,16 +364,6 @@ class _Patience:
         transport.abort()
 
     def _taken(self) -> int:
-        """Bytes of the answer that neither we nor the kernel hold any more; only their growth means something.
-
-        The kernel is asked because it reports room late, when much of its own buffer is free again.
-        """
+        """Bytes of the answer that neither we nor the kernel hold any more; only their growth means something."""
         transport = self._raw.transport
-        if transport is None:
-            return 0
-        try:
-            sock = transport.get_extra_info("socket")
-            held = int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-        except (OSError, ValueError):
-            held = 0
-        return self._raw.writer.output_size - transport.get_write_buffer_size() - held
+        return self._raw.writer.output_size - outstanding_bytes(transport) if transport is not None else 0

@@ -8,9 +8,6 @@ nothing for `send_timeout` seconds is given up.
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import sys
-import termios
 from collections.abc import Callable
 
 from wsbridge.closecodes import ABNORMAL, TOO_BIG
@@ -20,6 +17,7 @@ from wsbridge.metrics import Metrics
 from wsbridge.rules.heartbeat import Beat, Heartbeat
 from wsbridge.settings import ClientSettings
 from wsbridge.web.hangup import Hangups
+from wsbridge.web.outbox import outstanding_bytes, waiting_bytes
 from wsbridge.wire import frames
 from wsbridge.wire.deflate import Deflate
 from wsbridge.wire.frames import Event, FrameReader, Ping, Violation
@@ -273,14 +271,17 @@ class Client(asyncio.Protocol):
 
     def _close_transport(self) -> None:
         assert self._transport is not None
+        if self._transport.is_closing():
+            return
         self._unwatch()
+        patience = self._close_patience()
         self._transport.close()
-        self._watch_stuck(self._close_patience())
+        self._watch_stuck(patience)
 
     def _close_patience(self) -> float:
         """How long nothing may move on a connection that closes: with bytes left to send, as long as at any other time."""
-        assert self._transport is not None
-        return self._timeout or FOR_EVER if self._transport.get_write_buffer_size() else CLOSE_WAIT
+        waiting = waiting_bytes(self._transport) if self._transport is not None else 0
+        return self._timeout or FOR_EVER if waiting else CLOSE_WAIT
 
     def _watch_stuck(self, patience: float) -> None:
         if self._stuck_timer is not None:
@@ -289,17 +290,8 @@ class Client(asyncio.Protocol):
             self._stuck_timer = self._loop.call_later(patience, self._check_stuck, patience, self._taken())
 
     def _taken(self) -> int:
-        """Bytes that the client has taken so far, of all that were written: what neither we nor the kernel hold.
-
-        The kernel is asked because it reports room late, when much of its own buffer is free again.
-        """
-        assert self._transport is not None
-        sock = self._transport.get_extra_info("socket")
-        try:
-            held = int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-        except (OSError, ValueError):
-            held = 0
-        return self._written - self._transport.get_write_buffer_size() - held
+        """Bytes that the client has taken so far, of all that were written."""
+        return self._written - (outstanding_bytes(self._transport) if self._transport is not None else 0)
 
     def _check_stuck(self, patience: float, taken_before: int) -> None:
         """Give up a client that took nothing of what was waiting; one that is slow, but takes, has its time again."""
@@ -308,7 +300,7 @@ class Client(asyncio.Protocol):
         if self._taken() > taken_before:
             self._watch_stuck(self._close_patience() if self._close_sent else patience)
             return
-        if self._transport.get_write_buffer_size():
+        if waiting_bytes(self._transport):
             self._metrics.clients_timed_out += 1
             log.info("client took nothing for %g s and is cut off", patience, extra=extra(self._pairs))
         self.abort()

@@ -10,6 +10,7 @@ import html
 import mimetypes
 import os
 import posixpath
+import re
 import stat
 from urllib.parse import quote
 
@@ -19,6 +20,7 @@ from wsbridge.errors import Refused
 from wsbridge.rules.request import Request
 
 INDEX = "index.html"
+RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)\Z")
 
 
 class StaticFiles:
@@ -100,6 +102,12 @@ class OpenFile(web.FileResponse):
         self._fd = fd
 
     async def prepare(self, request: web.BaseRequest) -> object:  # type: ignore[override]
+        wanted = request.headers.get("Range")
+        if wanted is not None and not RANGE.match(wanted):
+            # A unit that is unknown, or several ranges: to be ignored, or may be (RFC 9110, section 14.2); aiohttp answers 416.
+            headers = request.headers.copy()
+            del headers["Range"]
+            request = request.clone(headers=headers)
         try:
             return await super().prepare(request)
         finally:

@@ -1,0 +1,276 @@
+"""How the run of a CGI script ends: with its answer, with its client, with the server, or with an answer that is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.client import open_stream, read_response, request_bytes
+from tests.support.server import Server, is_alive, wait_for_exit, wait_until
+from tests.support.tool import command, recorded
+from tests.web.conftest import Serve, write_script
+from wsbridge.rules.paths import Found
+from wsbridge.web.cgi import CgiScripts
+
+HOST = [("Host", "h")]
+PLAIN = 'printf "Content-Type: text/plain\\n\\n"'
+
+Scripts = Callable[..., Server]
+
+
+@pytest.fixture
+def scripts(serve: Serve, tmp_path: Path) -> Scripts:
+    """Serves scripts that are given by name, one program at a time; `$F` is a folder for what they leave behind."""
+
+    def start(*flags: str, maxforks: int = 1, **texts: str) -> Server:
+        (tmp_path / "cgi").mkdir()
+        for name, text in texts.items():
+            write_script(tmp_path / "cgi" / name, f"F={tmp_path}\n{text}")
+        return serve(f"--cgidir={tmp_path / 'cgi'}", f"--maxforks={maxforks}", "--loglevel=debug", *flags)
+
+    return start
+
+
+def left(path: Path) -> str:
+    """What a script has left in a file, as soon as it is a whole line."""
+    wait_until(lambda: path.exists() and path.read_text().endswith("\n"), f"{path.name} to be written")
+    return path.read_text().strip()
+
+
+def assert_serves(server: Server) -> None:
+    """The slot is free, as soon as the last script is gone."""
+    wait_until(lambda: server.get("/ok").status == 200, "the slot to be free")
+
+
+OK = f"{PLAIN}; echo ok"
+
+# The client goes
+
+BUSY = {
+    "body": (f"echo $$ > $F/pid; exec {' '.join(command('witness', '/dev/null', 'eof'))}", b"only a part"),
+    "silent": ("echo $$ > $F/pid; exec sleep 1000", b""),
+    "head": (f"{PLAIN}; echo $$ > $F/pid; exec sleep 1000", b""),
+    "flood": (f"{PLAIN}; echo $$ > $F/pid; exec yes", b""),
+    "deaf": ("echo $$ > $F/pid; exec sleep 1000", b"x" * 1_900_000),
+}
+"""What a script may be doing when its client goes, and what has come of its body of 2 MB by then.
+
+The last is more than is read ahead for it. Of the end of its connection only a reset is sure to reach us: all else waits
+in the client's kernel, behind the body.
+"""
+WAYS = [(busy, way) for busy in BUSY for way in ("close", "reset") if (busy, way) != ("deaf", "close")]
+
+
+@pytest.mark.parametrize(("busy", "way"), WAYS)
+def test_client_that_goes(scripts: Scripts, tmp_path: Path, busy: str, way: str) -> None:
+    """A script whose client has gone goes down the ladder, whatever it was doing, and its slot is free again."""
+    text, body = BUSY[busy]
+    server = scripts(busy=text, ok=OK)
+    stream = open_stream(port=server.port, receive_buffer=4096)
+    length = [("Content-Length", "2000000")] if body else []
+    stream.send(request_bytes("POST", "/busy", [*HOST, *length], body))
+    pid = int(left(tmp_path / "pid"))
+    assert server.get("/ok").status == 429
+    if way == "close":
+        stream.close()
+    else:
+        stream.reset()
+    wait_for_exit(pid)
+    assert_serves(server)
+    assert server.errors == ""
+
+
+def test_client_that_takes_nothing(scripts: Scripts, tmp_path: Path) -> None:
+    """A client that takes nothing of an answer for --send-timeout is cut off, and its script ends."""
+    server = scripts("--send-timeout=0.3", flood=f"{PLAIN}; echo $$ > $F/pid; exec yes", ok=OK)
+    with open_stream(port=server.port, receive_buffer=4096) as stream:
+        stream.send(request_bytes("GET", "/flood", HOST))
+        wait_for_exit(int(left(tmp_path / "pid")))
+        server.wait_for_log("took nothing for 0.3 s and is cut off")
+        assert_serves(server)
+
+
+def test_client_that_is_slow(scripts: Scripts, tmp_path: Path) -> None:
+    """A client that takes a little now and then is not cut off, however much more there is."""
+    flood = f"{PLAIN}; echo $$ > $F/pid; exec yes"
+    server = scripts("--send-timeout=0.5", maxforks=0, flood=flood, tick=f"sleep 0.1; {OK}")
+    with open_stream(port=server.port, receive_buffer=4096) as stream:
+        stream.send(request_bytes("GET", "/flood", HOST))
+        for _ in range(15):
+            stream.read_exactly(8192)
+            assert server.get("/tick").body == b"ok\n"
+        assert is_alive(int(left(tmp_path / "pid")))
+
+
+# The server ends
+
+
+def test_shutdown_leads_down_the_ladder(scripts: Scripts, tmp_path: Path) -> None:
+    """At the end of the server a script goes down the whole ladder, and the server ends with it."""
+    (tmp_path / "record").touch()
+    tool = " ".join(command("witness", tmp_path / "record", "TERM"))
+    server = scripts(stubborn=f"{PLAIN}; exec {tool}", ok=OK)
+    with open_stream(port=server.port) as stream:
+        stream.send(request_bytes("GET", "/stubborn", HOST))
+        stream.read_until(b"\r\n\r\n")
+        wait_until(lambda: recorded(tmp_path / "record"), "the script to see the end of its stdin")
+        server.stop()
+        assert [event for event, _ in recorded(tmp_path / "record")] == ["eof", "INT", "TERM"]
+        assert not stream.read_to_end().endswith(b"0\r\n\r\n"), "an answer that was cut off passes for a whole one"
+    assert "left behind" not in server.log
+
+
+def test_shutdown_lets_a_polite_script_finish(scripts: Scripts, tmp_path: Path) -> None:
+    """What a script prints when its stdin closes still reaches the client, at the end of the server too."""
+    server = scripts(polite=f"{PLAIN}; echo ready > $F/ready; cat; echo bye", ok=OK)
+    with open_stream(port=server.port) as stream:
+        stream.send(request_bytes("POST", "/polite", [*HOST, ("Content-Length", "10")], b"half,"))
+        left(tmp_path / "ready")
+        stream.read_until(b"half,")
+        server.stop()
+        assert stream.read_to_end().endswith(b"bye\n\r\n0\r\n\r\n")
+
+
+# An answer that is none
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        "",
+        "hello",
+        "Content-Type: text/plain\\nX: a\\rSet-Cookie: b\\n\\nhi",
+        "Content-Type: text/plain\\nX: a\\033b\\n\\nhi",
+        "Content-Type: text/plain\\nX(y): a\\n\\nhi",
+        "Content-Type: text/plain\\nContent-Length: -1\\n\\nhi",
+        "Content-Type: text/plain\\nContent-Length: 2\\nContent-Length: 2\\n\\nhi",
+        "Status: 2000\\nContent-Type: text/plain\\n\\nhi",
+        "Location: /%%00\\n\\n",
+    ],
+)
+def test_no_answer(scripts: Scripts, printed: str) -> None:
+    """What would not make a sound head of HTTP is answered with 500 on a connection that lives on."""
+    server = scripts(bad=f"printf '{printed}'", ok=OK)
+    with open_stream(port=server.port) as stream:
+        stream.send(request_bytes("GET", "/bad", HOST))
+        assert read_response(stream).status == 500
+        assert_serves(server)
+        stream.send(request_bytes("GET", "/nowhere", HOST))
+        assert read_response(stream).status == 404
+
+
+def test_header_that_is_not_utf8(scripts: Scripts) -> None:
+    """A byte of a header that is not UTF-8 becomes U+FFFD."""
+    server = scripts(latin="printf 'Content-Type: text/plain\\nX: caf\\351\\n\\nhi'", ok=OK)
+    response = server.get("/latin")
+    assert (response.status, response.body) == (200, b"hi")
+    assert (response.value("X") or "").encode("latin-1") == "caf�".encode()
+
+
+def test_answer_shorter_than_declared(scripts: Scripts) -> None:
+    """A script that prints less than its Content-Length ends the connection: nothing else may be read as its body."""
+    server = scripts(short="printf 'Content-Type: text/plain\\nContent-Length: 100\\n\\nabc'", ok=OK)
+    with open_stream(port=server.port) as stream:
+        stream.send(2 * request_bytes("GET", "/short", HOST))
+        stream.read_until(b"\r\n\r\n")
+        assert stream.read_to_end() == b"abc"
+    assert_serves(server)
+
+
+def test_answer_longer_than_declared(scripts: Scripts) -> None:
+    """Of a script that prints more than its Content-Length just so much is its answer; the connection lives on."""
+    long = "printf 'Content-Type: text/plain\\nContent-Length: 3\\n\\nabc'; head -c 600000 /dev/zero; echo done > $F/done"
+    server = scripts(maxforks=2, long=long, ok=OK)
+    with open_stream(port=server.port) as stream:
+        for path, body in (("/long", b"abc"), ("/ok", b"ok\n")):
+            stream.send(request_bytes("GET", path, HOST))
+            assert read_response(stream).body == body
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
+def test_answer_without_a_body(scripts: Scripts, tmp_path: Path, method: str, status: int) -> None:
+    """Where the answer has no body, what the script prints is dropped, and the script may end by itself."""
+    text = f"printf 'Status: {status}\\nContent-Type: text/plain\\n\\n'; head -c 2000000 /dev/zero; sleep 0.3; echo done > $F/done"
+    server = scripts(maxforks=2, long=text, ok=OK)
+    with open_stream(port=server.port) as stream:
+        stream.send(request_bytes(method, "/long", HOST))
+        assert read_response(stream, method=method).status == status
+        assert left(tmp_path / "done") == "done"
+        stream.send(request_bytes("GET", "/ok", HOST))
+        assert read_response(stream).body == b"ok\n"
+
+
+# The request that is served instead
+
+
+SHOW = f"{PLAIN}; env; echo BODY=$(cat)"
+
+
+@pytest.mark.parametrize("target", ["/show/x?q=1", "/./none/../show//x?q=1"])
+def test_redirect_inside(scripts: Scripts, target: str) -> None:
+    """A path that a script hands on to is cleaned, and served as a GET without the body and without what spoke of it."""
+    server = scripts(maxforks=0, to=f"cat > $F/body; printf 'Location: {target}\\n\\n'", show=SHOW)
+    headers = [("Content-Type", "text/plain"), ("Content-Language", "en"), ("X-Kept", "yes")]
+    response = server.request("POST", "/to", headers=headers, body=b"hello")
+    found = dict(line.split("=", 1) for line in response.body.decode().splitlines())
+    assert (found["REQUEST_METHOD"], found["PATH_INFO"], found["QUERY_STRING"], found["BODY"]) == ("GET", "/x", "q=1", "")
+    assert found["HTTP_X_KEPT"] == "yes"
+    assert not [name for name in found if "CONTENT" in name]
+
+
+# The body
+
+
+@pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/1.0"])
+def test_client_that_waits_to_be_asked(scripts: Scripts, version: str) -> None:
+    """A client that expects it is told 100 Continue before its body is read; HTTP/1.0 does not know of it."""
+    server = scripts(show=SHOW)
+    with open_stream(port=server.port) as stream:
+        stream.send(request_bytes("POST", "/show", [*HOST, ("Content-Length", "5"), ("Expect", "100-Continue")], version=version))
+        if version == "HTTP/1.1":
+            assert stream.read_until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        stream.send(b"hello")
+        response = read_response(stream)
+    assert (response.status, response.body.splitlines()[-1]) == (200, b"BODY=hello")
+
+
+def test_body_of_unknown_length(scripts: Scripts) -> None:
+    """A body whose length is not said is refused with 411, and takes no slot."""
+    server = scripts(show=SHOW, ok=OK)
+    response = server.request("POST", "/show", headers=[("Transfer-Encoding", "chunked")], body=b"")
+    assert response.status == 411
+    assert server.get("/ok").status == 200
+
+
+def test_script_that_ignores_its_body(scripts: Scripts) -> None:
+    """A script may answer without reading its body."""
+    server = scripts(ok=OK)
+    response = server.request("POST", "/ok", body=b"x" * 3_000_000)
+    assert (response.status, response.body) == (200, b"ok\n")
+
+
+# The file
+
+
+def test_link_that_changes_after_the_walk(tmp_path: Path) -> None:
+    """A script is proved to be inside the directory where it really is, also when a link changes while it is looked for."""
+    inside, outside = tmp_path / "cgi", write_script(tmp_path / "outside", OK)
+    inside.mkdir()
+    link = inside / "link"
+    link.symlink_to(write_script(inside / "script", OK))
+    parts: Any = dict.fromkeys(("registry", "launcher", "metrics", "send_timeout", "hangups"))
+    cgi = CgiScripts(str(inside), software="", passed={}, **parts)
+    found = cgi.find("/link/info")
+    assert found is not None
+    assert (found.file, found.script.name, found.script.info) == (str(inside / "script"), "/link", "/info")
+
+    def look(walked: str) -> Found:
+        link.unlink()
+        link.symlink_to(outside)
+        return Found.FILE
+
+    cgi._look = look
+    assert cgi.find("/link") is None
