@@ -93,7 +93,6 @@ class Bridging:
                     await self._stop.wait()
                     close()
                     await self._end(factory)
-        log.log(INFO, "Server stopped. %s", self._metrics.nonzero())
         return self.status
 
     def stop(self) -> None:

@@ -37,6 +37,9 @@ from wsbridge.process.stderr import Lines
 SHORT = (Step(0.05, signal.SIGINT), Step(0.05, signal.SIGTERM), Step(0.05, signal.SIGKILL))
 """A ladder for tests that do not ask how long it takes."""
 
+TRANSPORTS: dict[str, dict[str, str]] = {"aiofastnet": {}, "asyncio": {"WSBRIDGE_FASTNET": "0"}}
+"""The environment in which a server uses each kind of transports."""
+
 PATIENT = tuple(Step(DEADLINE, step.signal) for step in SHORT)
 """A ladder that has sent no signal when the test is over."""
 
@@ -140,7 +143,7 @@ class Starter:
             spawned,
             decoder=make_decoder(),
             encoder=encoder,
-            errors=Lines(errors.append),
+            errors=Lines(errors.extend),
             error_decoder=make_framing(error_framing, limit=limit)[0]() if error_framing else None,
             ladder=ladder,
             watch=self.watch,

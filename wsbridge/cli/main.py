@@ -21,7 +21,7 @@ from wsbridge import __version__
 from wsbridge.cli.config import make_settings
 from wsbridge.cli.parse import full_help, parse, short_help, unknown_variables
 from wsbridge.errors import ConfigurationError, ListenError, UsageError
-from wsbridge.logs import FATAL, LEVELS, JsonFormatter, LineFormatter, logger
+from wsbridge.logs import FATAL, INFO, LEVELS, JsonFormatter, LineFormatter, logger
 from wsbridge.metrics import Metrics
 from wsbridge.rules.origins import schemeless
 from wsbridge.settings import ServerSettings
@@ -104,7 +104,11 @@ def serve(settings: ServerSettings, *, level: int, json: bool, environ: Mapping[
         return await Bridging(settings, metrics).run()
 
     try:
-        return asyncio.run(main())
+        status = asyncio.run(main())
+        # From here on a slow reader of the log is waited for.
+        output.attach(None)
+        log.log(INFO, "Server stopped. %s", metrics.nonzero())
+        return status
     except ListenError as error:
         output.attach(None)
         if level <= FATAL:

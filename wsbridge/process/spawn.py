@@ -15,7 +15,7 @@ import signal
 import stat
 import tty
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from wsbridge.errors import ConfigurationError, ProgramError
@@ -43,6 +43,7 @@ class Spawner:
         if self._soft != self._hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (self._hard, self._hard))
         self._home = os.open(".", os.O_PATH | os.O_CLOEXEC)
+        _keep_to_ourselves()
 
     def spawn(self, argv: tuple[str, ...], environment: Mapping[str, str], *, pty: bool = False, cwd: str | None = None) -> Spawned:
         """Start `argv[0]`, a path; stdin and stderr are pipes, stdout a pipe or a raw terminal. Raises ProgramError."""
@@ -126,6 +127,14 @@ def why_not_executable(path: str) -> str:
     if os.path.isdir(path):
         return "it is a directory; --dir serves the scripts in one"
     return f"it is not executable; try: chmod +x {path}"
+
+
+def _keep_to_ourselves() -> None:
+    """Mark what we were started with, beyond 0, 1 and 2, as ours alone: no program is to inherit it."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            with suppress(OSError):
+                os.set_inheritable(int(name), False)
 
 
 def _opened(pair: tuple[int, int], opened: list[int]) -> tuple[int, int]:

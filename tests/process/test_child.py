@@ -1,0 +1,273 @@
+"""A child as a source and a sink, against real pipes: what it prints, what it is told, and each holding up the other."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.proc import Starter, resident, turns, until
+from tests.support.server import tell
+from tests.support.tool import command
+from wsbridge.errors import MessageTooLong
+from wsbridge.flow import End, Kind, Memory
+from wsbridge.framing import make_framing
+from wsbridge.process.child import describe
+
+BIG = 1_000_000
+"""Bytes: more than a pipe holds."""
+
+
+def numbered(count: int, size: int = 100) -> list[bytes]:
+    return [b"%0*d" % (size, number) for number in range(count)]
+
+
+async def test_output_is_pushed_in_batches(start: Starter) -> None:
+    """Lines come in order, many in a batch, and then one end, with 1000, when all of the output is read."""
+    running = start("seq", 100_000)
+    assert await running.ended() == End(1000)
+    assert running.output.messages == [b"%d" % number for number in range(1, 100_001)]
+    assert len(running.output.taken) < 1_000
+
+
+async def test_paused_output_blocks_its_program(start: Starter) -> None:
+    """While its sink is full a child is not read: the program blocks, and when it is resumed nothing is lost."""
+    running = start(*command("flood", "0.2"))
+    running.child.pause()
+    blocked = int((await until(lambda: running.errors, "the program to be blocked"))[0].rpartition(" ")[2])
+    taken = len(running.output.messages)
+    await turns()
+    assert len(running.output.messages) == taken
+    assert not running.child.reading
+    running.child.resume()
+    await until(lambda: len(running.output.messages) > blocked // 100 + 10_000, "what was held up")
+    received = [int(line) for line in running.output.messages]
+    assert received == list(range(len(received)))
+
+
+async def test_pause_and_resume_may_come_at_any_time(start: Starter) -> None:
+    """Pause and resume may be called at any time and any number of times, also when the output has ended."""
+    running = start("echo", "once")
+    for _ in range(2):
+        running.child.pause()
+    for _ in range(2):
+        running.child.resume()
+    await running.ended()
+    assert running.output.messages == [b"once"]
+    running.child.resume()
+    running.child.pause()
+    running.child.resume()
+    await turns()
+    assert not running.child.output_open
+
+
+async def test_program_that_does_not_read_pauses_its_client(start: Starter, fifo: str) -> None:
+    """What a program does not take holds up its client; when it reads, all arrives in order and the client goes on."""
+    running = start("sh", "-c", 'read word <"$0"; cat', fifo)
+    lines = numbered(BIG // 100)
+    running.say(*lines)
+    assert running.output.paused
+    await turns()
+    assert running.output.paused
+    await asyncio.to_thread(tell, fifo, "go")
+    await until(lambda: len(running.output.messages) == len(lines), "the lines to come back")
+    assert running.output.messages == lines
+    assert not running.output.paused
+
+
+async def test_both_directions_at_once(start: Starter) -> None:
+    """A program that answers while it is told more is held up in neither direction by the other."""
+    running = start("cat")
+    lines = numbered(50_000)
+    for first in range(0, len(lines), 1_000):
+        running.say(*lines[first : first + 1_000])
+        await until(lambda: not running.output.paused, "the program to take the batch")
+    await until(lambda: len(running.output.messages) == len(lines), "the lines to come back")
+    assert running.output.messages == lines
+
+
+async def test_pause_does_not_hold_what_the_program_is_told(start: Starter) -> None:
+    """A client that takes nothing can still be heard: its messages reach the program's stdin."""
+    running = start("sh", "-c", "echo answer; read line; echo heard $line >&2; cat")
+    running.child.pause()
+    running.say(b"a question")
+    await until(lambda: running.errors, "the program to have heard")
+    assert running.errors == ["heard a question"]
+    assert running.output.taken == []
+
+
+async def test_pending_input_comes_before_the_end(start: Starter) -> None:
+    """All that was said before the end reaches stdin before its end, also what the pipe did not take at once."""
+    running = start("wc", "-c")
+    running.say(*numbered(BIG // 100, 99))
+    assert running.output.paused
+    running.child.close_input(End(1000))
+    assert await running.line() == str(BIG)
+    assert not running.output.paused
+
+
+async def test_nothing_comes_after_the_end(start: Starter, fifo: str) -> None:
+    """What is said after the end of stdin is discarded and counted; closing it twice closes it once."""
+    running = start("sh", "-c", 'read word <"$0"; wc -c', fifo)
+    running.say(*numbered(BIG // 100, 99))
+    running.child.close_input(End(1000))
+    running.say(b"too late", b"as well")
+    running.child.close_input(End(1001))
+    assert running.child.discarded == 2
+    await asyncio.to_thread(tell, fifo, "go")
+    assert await running.line() == str(BIG)
+
+
+async def test_closed_stdin_discards_and_counts(start: Starter, fifo: str) -> None:
+    """A program that has closed its stdin goes on; what the client says is discarded, and counted."""
+    running = start("sh", "-c", 'exec <&-; echo deaf; read word <"$0"; echo "and $word"', fifo)
+    assert await running.line() == "deaf"
+    running.say(b"one")
+    running.say(b"two", b"three")
+    assert running.child.discarded == 3
+    assert not running.output.paused
+    assert running.output.ended is None
+    await asyncio.to_thread(tell, fifo, "well")
+    await running.ended()
+    assert running.output.messages == [b"deaf", b"and well"]
+
+
+async def test_stdin_closed_in_the_middle_frees_the_client(start: Starter, fifo: str) -> None:
+    """A program that closes its stdin while much is waiting for it does not hold up its client any longer."""
+    running = start("sh", "-c", 'read word <"$0"; exec <&-; echo deaf; read word <"$0"', fifo)
+    running.say(*numbered(BIG // 100))
+    assert running.output.paused
+    await asyncio.to_thread(tell, fifo, "close it")
+    assert await running.line() == "deaf"
+    await until(lambda: not running.output.paused, "the client to be heard again")
+    before = running.child.discarded
+    running.say(b"more")
+    assert running.child.discarded == before + 1
+
+
+async def test_end_of_the_program_frees_the_client(start: Starter) -> None:
+    """A program that ends while much is waiting for it does not hold up its client any longer."""
+    running = start("sh", "-c", "read line; echo $line; exit 3")
+    running.say(b"enough", *numbered(BIG // 100))
+    await running.ended()
+    await until(lambda: not running.output.paused, "the client to be heard again")
+    assert await running.child.wait_exit() == 3
+
+
+async def test_client_of_the_kinds(start: Starter) -> None:
+    """In text mode a binary message's bytes are written as they are, without a newline."""
+    running = start("cat", framing="lines")
+    running.say(b"by", b"tes", kind=Kind.BINARY)
+    running.say(b" and text")
+    assert await running.line() == "bytes and text"
+
+
+async def test_broken_framing_is_an_end(start: Starter) -> None:
+    """Output that does not keep to its framing ends the flow with the fault's close code, after all that came before it."""
+    running = start("sh", "-c", "echo short; echo; echo 0123456789; echo never; cat", limit=9)
+    assert await running.ended() == End(1009, str(MessageTooLong(9)))
+    assert running.output.messages == [b"short", b""]
+
+
+async def test_unfinished_message_is_not_kept(start: Starter) -> None:
+    """A message that passes the limit is not kept, however long the program goes on with it."""
+    running = start(*command("endless"), limit=1_000_000)
+    await running.ended()
+    before = resident(os.getpid())
+    await turns(3_000)
+    assert resident(os.getpid()) < before + 50_000_000
+
+
+async def test_both_streams_end_the_output(start: Starter, fifo: str) -> None:
+    """Where stderr goes to the client as well, the output ends when both streams have ended."""
+    running = start("sh", "-c", 'echo out; exec >&-; echo err >&2; read word <"$0"; echo late >&2', fifo, error_framing="lines")
+    await until(lambda: running.output.messages == [b"out", b"err"], "a line of each")
+    await turns()
+    assert running.output.ended is None
+    assert running.child.output_open
+    await asyncio.to_thread(tell, fifo, "go")
+    await running.ended()
+    assert running.output.messages == [b"out", b"err", b"late"]
+    assert running.errors == ["err", "late"]
+
+
+async def test_paused_stderr_waits_as_well(start: Starter, fifo: str) -> None:
+    """Where stderr goes to the client as well, a client that takes nothing holds up both streams."""
+    running = start("sh", "-c", 'read word <"$0"; echo err >&2; echo out; echo told >"$0"', fifo, error_framing="lines")
+    running.child.pause()
+    await asyncio.to_thread(tell, fifo, "go")
+    await asyncio.to_thread(heard, fifo)
+    await turns()
+    assert running.output.taken == []
+    running.child.resume()
+    await running.ended()
+    assert sorted(running.output.messages) == [b"err", b"out"]
+
+
+def heard(fifo: str) -> str:
+    """Read one line from the named pipe."""
+    with open(fifo) as words:
+        return words.readline()
+
+
+async def test_redirected_output(start: Starter, fifo: str) -> None:
+    """A child can be given another sink; from then on the first gets nothing more, not even the end."""
+    running = start("sh", "-c", 'echo first; read word <"$0"; echo second', fifo)
+    await running.line()
+    other = Memory()
+    running.child.redirect(other)
+    await asyncio.to_thread(tell, fifo, "go")
+    await until(lambda: other.ended, "the end at the other sink")
+    assert other.messages == [b"second"]
+    assert (running.output.messages, running.output.ended) == ([b"first"], None)
+
+
+async def test_opening_and_closing_records(start: Starter, tmp_path: Path) -> None:
+    """With the framing json the program is told of the request first, and last that the client has left."""
+    told = tmp_path / "told"
+    running = start("sh", "-c", 'cat >"$0"', told, framing="json")
+    running.child.send(make_framing("json", limit=0)[1].opening(lambda: {"path": "/x"}))
+    running.say(b"hello")
+    running.child.close_input(End(1001, "gone"))
+    await running.ended()
+    assert told.read_text().splitlines() == [
+        '{"type":"open","path":"/x"}',
+        '{"type":"message","text":"hello"}',
+        '{"type":"close","code":1001,"reason":"gone"}',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "words"),
+    [("exit 0", 0, "exit 0"), ("exit 3", 3, "exit 3"), ("kill -TERM $$", -15, "signal TERM"), ("kill -KILL $$", -9, "signal KILL")],
+)
+async def test_status_is_known(start: Starter, script: str, status: int, words: str) -> None:
+    """The exit status is known when the program has gone, minus N after signal N, and has words for the close frame."""
+    running = start("sh", "-c", script)
+    exits: list[int | None] = []
+    running.child.on_exit = lambda: exits.append(running.child.status)
+    assert await running.child.wait_exit() == status
+    assert exits == [status]
+    assert describe(status) == words
+
+
+async def test_exit_may_be_awaited_by_several(start: Starter) -> None:
+    """The exit may be waited for by several, also by one that gives up waiting and one that comes too late."""
+    running = start("cat")
+    waiting = [asyncio.ensure_future(running.child.wait_exit()) for _ in range(3)]
+    await turns()
+    waiting.pop().cancel()
+    await turns()
+    running.child.close_input(End(1000))
+    assert await asyncio.gather(*waiting) == [0, 0]
+    assert await running.child.wait_exit() == 0
+
+
+async def test_no_zombie(start: Starter) -> None:
+    """A program that has ended is reaped at once, whoever asks."""
+    running = start("true")
+    await running.child.wait_exit()
+    with pytest.raises(ProcessLookupError):
+        os.kill(running.child.pid, 0)

@@ -1,0 +1,205 @@
+"""The guard: no child's process group outlives a bridge that was killed with KILL."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.client import Client
+from tests.support.proc import Starter, descriptors, group_members, no_callback_fails, nothing_left, status_line, turns, until
+from tests.support.server import Server, children, command_line, is_alive, mortal, state, wait_for_exit, wait_until
+from tests.support.tool import command, recorded
+from wsbridge.metrics import Metrics
+from wsbridge.process.guard import Guard
+from wsbridge.process.ladder import make_ladder
+
+STUBBORN = "trap '' HUP INT TERM; sleep 1000 & echo $$ $!; wait; sleep 1000"
+
+
+def guards(pid: int) -> list[int]:
+    """The guards of a bridge."""
+    return [child for child in children(pid) if "wsbridge-guard" in command_line(child)]
+
+
+def guard_of(server: Server) -> int:
+    return wait_until(lambda: guards(server.pid), "the guard")[0]
+
+
+@contextmanager
+def killed(server: Server, *pids: int) -> Iterator[None]:
+    """Kill the bridge with KILL; the block sees what becomes of its children, which do not outlive it."""
+    with mortal(*pids, *children(server.pid)):
+        server.send_signal(signal.SIGKILL)
+        server.wait()
+        yield
+
+
+def pids_of(client: Client) -> list[int]:
+    return [int(word) for word in client.receive_text().split()]
+
+
+def test_killed_bridge_leads_its_children_down_the_ladder(tmp_path: Path) -> None:
+    """When the bridge is killed its children are led down the same ladder: a polite one gets no signal, another INT, then TERM."""
+    with Server("sh", "-c", 'exec "$@" "$QUERY_STRING"', "sh", *command("witness")) as server, ExitStack() as clients:
+        pids = []
+        for name in ("eof", "INT", "TERM"):
+            client = clients.enter_context(server.connect(f"/?{tmp_path / name}"))
+            pids += pids_of(client)
+        with killed(server, *pids):
+            for pid in pids:
+                os.kill(pid, 0)
+            wait_until(lambda: all((tmp_path / name).exists() for name in ("eof", "INT", "TERM")), "the end of every stdin")
+            for pid in pids:
+                wait_for_exit(pid)
+    events = {path.name: [event for event, _ in recorded(path)] for path in tmp_path.iterdir()}
+    assert set(events) == {"eof", "INT", "TERM"}
+    assert {tuple(happened) for happened in events.values()} == {("eof", "INT", "TERM")}
+
+
+def test_killed_bridge_leaves_no_group() -> None:
+    """When the bridge is killed, whole groups end: a polite program's, a stubborn one's, and one whose leader has gone."""
+    scripts = {"/polite": "sleep 1000 & echo $$ $!; cat", "/stubborn": STUBBORN, "/alone": "sleep 1000 & echo $$ $!"}
+    words = " ".join(f"{path}) exec sh -c '{script.replace(chr(39), chr(34))}' ;;" for path, script in scripts.items())
+    with Server("--drainms=60000", "sh", "-c", f"case $PATH_INFO in {words} esac") as server, ExitStack() as clients:
+        groups = [pids_of(clients.enter_context(server.connect(path))) for path in scripts]
+        wait_until(lambda: not is_alive(groups[2][0]), "the exit of the program that leaves another behind")
+        pids = [pid for group in groups for pid in group]
+        with killed(server, *pids):
+            for pid in pids:
+                wait_for_exit(pid)
+    assert [group_members(group[0]) for group in groups] == [[], [], []]
+
+
+def test_killed_guard_is_replaced_and_told_again() -> None:
+    """A guard that is killed is replaced, and the new one is told of the groups that live."""
+    with Server("sh", "-c", STUBBORN) as server, server.connect() as before, server.connect() as after:
+        first = guard_of(server)
+        pids = pids_of(before) + pids_of(after)
+        os.kill(first, signal.SIGKILL)
+        server.wait_for_log(rf"\| ERROR .*{first}")
+        second = wait_until(lambda: [guard for guard in guards(server.pid) if guard != first], "another guard")[0]
+        wait_until(lambda: server.children() == [child for child in server.children() if child != first], "the first one to be reaped")
+        with server.connect() as later:
+            pids += pids_of(later)
+            with killed(server, second, *pids):
+                for pid in pids:
+                    wait_for_exit(pid)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_signals_do_not_end_the_guard(served: Server, number: signal.Signals) -> None:
+    """The guard is in a session of its own, and a signal to its group does not end it: it outlives the bridge."""
+    guard = guard_of(served)
+    assert os.getsid(guard) == os.getpgid(guard) == guard
+    os.killpg(guard, number)
+    with served.connect() as client:
+        client.send_text("still there?")
+        assert client.receive_text() == "still there?"
+    assert guards(served.pid) == [guard]
+    assert int(status_line(guard, "SigIgn"), 16) >> number - 1 & 1
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Server]:
+    with Server("cat") as server:
+        yield server
+
+
+def test_guard_holds_nothing_but_its_pipe(served: Server) -> None:
+    """The guard holds a pipe from the bridge and nothing else of it, and costs no more than a shell."""
+    with served.connect():
+        held = descriptors(guard_of(served))
+    assert {name.partition(":")[0] for fd, name in held.items() if fd == 0} == {"pipe"}
+    assert {name for fd, name in held.items() if fd in (1, 2)} == {os.devnull}
+    assert [name for fd, name in held.items() if fd > 2 and not name.endswith("/guard.sh")] == []
+
+
+def test_no_guard() -> None:
+    """With --no-guard there is no guard, and a program that takes no hint outlives a bridge that is killed."""
+    with Server("--no-guard", "sh", "-c", STUBBORN) as server, server.connect() as client:
+        pids = pids_of(client)
+        assert guards(server.pid) == []
+        assert server.children() == pids[:1]
+        with killed(server, *pids):
+            client.wait_for_end()
+            assert all(is_alive(pid) for pid in pids)
+
+
+def test_no_guard_where_no_program_is_run(tmp_path: Path) -> None:
+    """A server of files alone has no guard: there is nothing to guard."""
+    with Server(f"--staticdir={tmp_path}") as server:
+        assert server.get("/").status == 200
+        assert server.children() == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_normal_end_leaves_nothing(how: signal.Signals) -> None:
+    """A bridge that ends in good order leaves neither a program nor its guard."""
+    server = Server("sh", "-c", STUBBORN).start()
+    try:
+        with server.connect() as client:
+            pids = [*pids_of(client), guard_of(server)]
+            with mortal(*pids):
+                server.send_signal(how)
+                assert server.wait() == 0
+                assert [pid for pid in pids[:2] if is_alive(pid)] == []
+                wait_for_exit(pids[2])
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+async def watched() -> AsyncIterator[Metrics]:
+    """The counts of a Guard in this process."""
+    with nothing_left(), no_callback_fails():
+        yield Metrics()
+
+
+async def test_guard_that_is_stopped_is_replaced(watched: Metrics) -> None:
+    """What a stopped guard has not taken is bounded: past the bound it is replaced, and that is counted."""
+    guard = Guard(make_ladder(0), watched, loop=asyncio.get_running_loop())
+    try:
+        first = guard.pid
+        os.kill(first, signal.SIGSTOP)
+        await until(lambda: state(first) == "T", "the guard to be stopped")
+        for number in range(120_000):
+            guard.begun(10_000_000 + number)
+            guard.ended(10_000_000 + number)
+            if number % 1000 == 0:
+                await turns(2)
+        await until(lambda: watched.guard_restarts == 1, "the end of the first guard")
+        await until(lambda: guard.pid != first, "the second guard")
+    finally:
+        guard.close()
+
+
+async def test_guard_ends_with_its_pipe(watched: Metrics, start: Starter) -> None:
+    """When the pipe closes the guard ends what is left, and then itself."""
+    guard = start.watch = Guard(make_ladder(0), watched, loop=asyncio.get_running_loop())
+    running = start("sh", "-c", "trap '' INT; echo ready; sleep 1000 & wait; wait")
+    await running.line()
+    guard.close()
+    assert await running.child.wait_exit() == -signal.SIGTERM
+    assert await asyncio.to_thread(os.waitpid, guard.pid, 0) == (guard.pid, 0)
+    assert watched.guard_restarts == 0
+
+
+async def test_ended_groups_are_forgotten(watched: Metrics, start: Starter) -> None:
+    """A group that has ended is none of the guard's business any more: its number may have come to mean another."""
+    guard = Guard(make_ladder(0), watched, loop=asyncio.get_running_loop())
+    stranger = start("cat")
+    for group in (stranger.child.pid, stranger.child.pid + 1):
+        guard.begun(group)
+    await turns()
+    for group in (stranger.child.pid + 1, stranger.child.pid):
+        guard.ended(group)
+    guard.close()
+    assert not is_alive(guard.pid)
+    stranger.say(b"alive")
+    assert await stranger.line() == "alive"

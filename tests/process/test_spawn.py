@@ -1,0 +1,203 @@
+"""Starting a program: what it is given, and what is said when it cannot be started."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.support.proc import Starter, descriptors, same_limits, which
+from tests.support.server import children, command_line
+from tests.support.tool import command
+from wsbridge.errors import ConfigurationError, ProgramError
+from wsbridge.process.spawn import Spawner, find_program
+
+STAT = "read pid name state parent group session terminal rest </proc/$$/stat; echo $pid $group $session"
+
+
+@pytest.mark.parametrize("pty", [False, True], ids=["pipe", "pty"])
+async def test_descriptors(start: Starter, pty: bool) -> None:
+    """A program has the descriptors 0, 1 and 2 alone."""
+    others = [os.open(os.devnull, os.O_RDONLY) for _ in range(3)]
+    try:
+        running = start(*command("descriptors"), pty=pty)
+        await running.ended()
+    finally:
+        for fd in others:
+            os.close(fd)
+    assert [line.split()[0] for line in running.output.messages] == [b"0", b"1", b"2"]
+
+
+async def test_own_session_and_group(start: Starter) -> None:
+    """A program leads a session and a process group of its own."""
+    running = start("sh", "-c", STAT)
+    assert await running.line() == " ".join([str(running.child.pid)] * 3)
+
+
+async def test_no_signal_is_blocked(start: Starter) -> None:
+    """A program has an empty signal mask, and SIGPIPE and SIGXFSZ do what they do by default."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    try:
+        running = start("grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status")
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+    await running.ended()
+    blocked, ignored = (int(line.split()[1], 16) for line in running.output.messages)
+    assert blocked == 0
+    assert [number.name for number in (signal.SIGPIPE, signal.SIGXFSZ) if ignored >> number - 1 & 1] == []
+
+
+async def test_environment_is_what_is_given(start: Starter) -> None:
+    """A program gets the environment that it is given, and nothing of the bridge's own."""
+    running = start("env", environment={"B": "two words", "A": "é"})
+    await running.ended()
+    assert sorted(running.output.messages) == ["A=é".encode(), b"B=two words"]
+
+
+async def test_first_word_is_the_resolved_path(start: Starter) -> None:
+    """A program's argv[0] is the path that it was found at; its arguments come unchanged, also empty ones."""
+    running = start("sh", "-c", r'tr "\0" "|" </proc/$$/cmdline; exit $?', "", " a  b ", "")
+    assert await running.line() == f'{which("sh")}|-c|tr "\\0" "|" </proc/$$/cmdline; exit $?|| a  b ||'
+
+
+def test_directory(spawner: Spawner, tmp_path: Path) -> None:
+    """A program is started in the directory that is asked for; the bridge's own stays what it was."""
+    before = os.getcwd()
+    spawned = spawner.spawn((which("pwd"), "-P"), {}, cwd=str(tmp_path))
+    try:
+        os.set_blocking(spawned.stdout, True)
+        assert os.read(spawned.stdout, 4096).decode() == f"{tmp_path.resolve()}\n"
+    finally:
+        os.waitpid(spawned.pid, 0)
+        for fd in (spawned.pidfd, spawned.stdin, spawned.stdout, spawned.stderr):
+            os.close(fd)
+    assert os.getcwd() == before
+
+
+@pytest.fixture
+def limited() -> Iterator[Spawner]:
+    """A Spawner of a bridge that was started with a soft limit of 512 descriptors."""
+    with same_limits():
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+        spawner = Spawner()
+        yield spawner
+        os.close(spawner._home)
+
+
+async def test_limit_of_descriptors(limited: Spawner) -> None:
+    """The soft limit of descriptors is raised to the hard one for the bridge; the program gets the original, and may raise it."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    starter = Starter(limited)
+    running = starter("sh", "-c", "ulimit -Sn; ulimit -Hn")
+    await running.ended()
+    await starter.close()
+    assert running.output.messages == [b"512", str(hard).encode()]
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+
+
+def make_file(path: Path, text: str, mode: int = 0o755) -> str:
+    path.write_text(text)
+    path.chmod(mode)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "words"),
+    [
+        ("echo no first line\n", 0o755, ["first line", "#!"]),
+        ("#!/no/such/interpreter\n", 0o755, ["interpreter"]),
+        ("#!/bin/sh\n", 0o644, ["permission denied"]),
+    ],
+    ids=["no-shebang", "no-interpreter", "not-executable"],
+)
+def test_failure_is_told_in_words(spawner: Spawner, tmp_path: Path, text: str, mode: int, words: list[str]) -> None:
+    """A program that cannot be started is reported with its path and what may be the matter; nothing is left of the attempt."""
+    if os.geteuid() == 0 and not mode & 0o111:
+        mode = 0  # root, too, may not execute what nobody may
+    path = make_file(tmp_path / "program", text, mode)
+    before = descriptors()
+    with pytest.raises(ProgramError) as caught:
+        spawner.spawn((path,), {})
+    assert descriptors() == before
+    assert str(caught.value).startswith(f"Could not launch process {path}: ")
+    assert [word for word in words if word not in str(caught.value).lower()] == []
+
+
+@pytest.mark.parametrize("what", ["argument", "environment"])
+def test_too_long_is_told_in_words(spawner: Spawner, what: str) -> None:
+    """Arguments and an environment longer than the system takes are reported as that."""
+    long = "x" * 200_000
+    argv, environment = (("/bin/true", long), {}) if what == "argument" else (("/bin/true",), {"LONG": long})
+    with pytest.raises(ProgramError, match="longer than the system takes"):
+        spawner.spawn(argv, environment)
+
+
+@pytest.mark.parametrize("pty", [False, True], ids=["pipe", "pty"])
+def test_no_descriptors_left(spawner: Spawner, pty: bool) -> None:
+    """Where descriptors run out, at whichever of those that it needs, a program is not started and the reason is told."""
+    before = descriptors()
+    with few_descriptors() as spare:
+        for _ in range(7):
+            with pytest.raises(ProgramError, match=r"too many open files.*ulimit"):
+                spawner.spawn(("/bin/cat",), {}, pty=pty)
+            os.close(spare.pop())
+    assert descriptors() == before
+    assert [pid for pid in children(os.getpid()) if command_line(pid) == "/bin/cat"] == []
+
+
+@contextmanager
+def few_descriptors() -> Iterator[list[int]]:
+    """Take all descriptors that this process may have; closing one of those that are yielded leaves room for one."""
+    spare: list[int] = []
+    with same_limits():
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(descriptors()) + 10, hard))
+        try:
+            with suppress(OSError):
+                while True:
+                    spare.append(os.open(os.devnull, os.O_RDONLY))
+            yield spare
+        finally:
+            for fd in spare:
+                os.close(fd)
+
+
+def test_command_is_looked_for_once_in_path(tmp_path: Path) -> None:
+    """A COMMAND without a slash is the first executable file of that name in PATH; with a slash it is kept as typed."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    make_file(first / "tool", "", 0o644)
+    (first / "other").mkdir()
+    for name in ("tool", "other"):
+        make_file(second / name, "#!/bin/sh\n")
+    path = f"{first}:{second}"
+    assert find_program("tool", path) == str(second / "tool")
+    assert find_program("other", path) == str(second / "other")
+    assert find_program(f"{first}/../second/tool", "") == f"{first}/../second/tool"
+
+
+def test_command_through_a_relative_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hit through `.` in PATH is refused, and the message says what to write instead."""
+    make_file(tmp_path / "tool", "#!/bin/sh\n")
+    monkeypatch.chdir(tmp_path)
+    for path in (".", ""):
+        with pytest.raises(ConfigurationError, match=r"\./tool"):
+            find_program("tool", f"{path}:/bin")
+
+
+def test_missing_command_is_explained(tmp_path: Path) -> None:
+    """A COMMAND that is not there, a directory or not executable is refused, and the message says which."""
+    make_file(tmp_path / "plain", "", 0o644)
+    for word, words in (("none", "no such file"), (".", "directory"), ("plain", "chmod")):
+        with pytest.raises(ConfigurationError, match=words):
+            find_program(f"{tmp_path}/{word}", "")
+    for word in ("no-such-command", "", "-"):
+        with pytest.raises(ConfigurationError, match=f"unable to locate specified COMMAND '{word}' in OS path"):
+            find_program(word, "/bin:/usr/bin")

@@ -1,0 +1,74 @@
+"""The lines of stderr, for the log: any length, whatever the program does."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.proc import Starter, until
+from tests.support.tool import command
+from wsbridge.process.stderr import PIECE, Lines
+
+SAID = b"one\n\ntwo\r\n \x1b[1m three\r\r\nnot \xff utf-8, \xc3\xa9 is\nlast"
+LINES = ["one", "", "two", " \x1b[1m three\r", "not \\xff utf-8, é is", "last"]
+
+
+def cut(*parts: bytes) -> list[str]:
+    """What is logged of these parts and the end."""
+    logged: list[str] = []
+    lines = Lines(logged.extend)
+    for part in (*parts, b""):
+        lines(part)
+    return logged
+
+
+def test_lines() -> None:
+    """Each line of stderr is logged by itself, without LF or CR LF; the last one also when it has no end."""
+    assert cut(SAID) == LINES
+
+
+def test_lines_in_parts() -> None:
+    """The lines are the same however the bytes come."""
+    assert cut(*(SAID[index : index + 1] for index in range(len(SAID)))) == LINES
+    for middle in range(len(SAID)):
+        assert cut(*filter(None, (SAID[:middle], SAID[middle:]))) == LINES
+
+
+def test_nothing_said_nothing_logged() -> None:
+    """A program that says nothing on stderr leaves no line."""
+    assert cut() == []
+    assert cut(b"whole\n") == ["whole"]
+
+
+@pytest.mark.parametrize("size", [PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 5])
+@pytest.mark.parametrize("read", [1000, 64 * 1024, 256 * 1024])
+def test_long_line_is_logged_in_pieces(size: int, read: int) -> None:
+    """A line of any length is logged whole, in as few pieces as bounded memory allows, and the next one by itself."""
+    said = b"Q" * size + b"\nnext\n"
+    *pieces, last = cut(*(said[start : start + read] for start in range(0, len(said), read)))
+    assert "".join(pieces) == "Q" * size
+    assert len([piece for piece in pieces if piece]) <= size // PIECE + 1
+    assert last == "next"
+
+
+async def test_long_line_of_a_program(start: Starter) -> None:
+    """A stderr line of megabytes is logged and does not stall its program."""
+    running = start(*command("stderr", 3_000_000))
+    assert await running.line() == "done"
+    await until(lambda: sum(map(len, running.errors)) == 3_000_000, "the whole line in the log")
+    assert set("".join(running.errors)) == {"Q"}
+
+
+async def test_stderr_does_not_wait_for_the_client(start: Starter) -> None:
+    """What a program says on stderr is logged at once, also while its client takes nothing."""
+    running = start("sh", "-c", "echo out; echo err >&2; exec cat")
+    running.child.pause()
+    await until(lambda: running.errors == ["err"], "the line of stderr")
+
+
+async def test_last_words_are_logged(start: Starter) -> None:
+    """What a program said on stderr just before it ended is logged before the session is over."""
+    running = start("sh", "-c", "echo begun; trap 'seq 10000 >&2; exit' INT; while :; do sleep 0.01; done")
+    await running.line()
+    await running.end()
+    assert running.errors[-1] == "10000"
+    assert len(running.errors) == 10_000

@@ -1,0 +1,118 @@
+"""Sessions of the product's own parts inside the test's loop: a real child, and the in-memory twin for its client."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.proc import SHORT, ClientTwin, Running, Starter, no_callback_fails, nothing_left, same_limits, until
+from wsbridge.flow import Batch, End, Kind, Sink
+from wsbridge.logs import ACCESS
+from wsbridge.metrics import Metrics
+from wsbridge.process.ladder import Step
+from wsbridge.process.spawn import Spawner
+from wsbridge.sessions.bridge import Bridge
+from wsbridge.sessions.registry import Registry
+
+
+@dataclass(slots=True)
+class Session:
+    """A session under way, its client in the hands of the test."""
+
+    client: ClientTwin
+    running: Running
+    bridge: Bridge
+    heard: Sink
+
+    def says(self, *lines: bytes) -> None:
+        """The client says something."""
+        self.client.received += len(lines)
+        self.heard.write(Batch(Kind.TEXT, list(lines)))
+
+    def leaves(self, reason: End) -> None:
+        """The client leaves."""
+        self.heard.end(reason)
+
+    async def line(self, number: int = 1) -> str:
+        """Wait for a line at the client; return it."""
+        await until(lambda: len(self.client.messages) >= number, f"line {number} at the client")
+        return self.client.messages[number - 1].decode()
+
+    async def ended(self) -> End:
+        """Wait until the client is told of the end; return what it is told."""
+        return await until(lambda: self.client.ended, "the end at the client")
+
+
+class Opener:
+    """Opens sessions: `session("cat")`."""
+
+    def __init__(self, start: Starter, registry: Registry) -> None:
+        self._start = start
+        self.registry = registry
+
+    def __call__(
+        self,
+        *argv: object,
+        framing: str = "lines",
+        limit: int = 1 << 24,
+        drain_seconds: float = 0.1,
+        ladder: Sequence[Step] = SHORT,
+        client: ClientTwin | None = None,
+    ) -> Session:
+        client = client or ClientTwin()
+        running = self._start.make(*argv, framing=framing, limit=limit, ladder=ladder)
+        assert self.registry.take_slot()
+        pairs = {"id": "7"}
+        bridge = Bridge(
+            client,
+            running.child,
+            registry=self.registry,
+            pairs=pairs,
+            drain_seconds=drain_seconds,
+            loop=asyncio.get_running_loop(),
+        )
+        return Session(client, running, bridge, bridge.start())
+
+    async def over(self) -> None:
+        """Wait until nothing is left of any session."""
+        await until(lambda: len(self.registry) == 0, "the end of every session")
+
+
+@pytest.fixture(scope="session")
+def spawner() -> Iterator[Spawner]:
+    with same_limits():
+        yield Spawner()
+
+
+@pytest.fixture
+async def registry() -> Registry:
+    """A registry with two slots."""
+    return Registry(max_forks=2, metrics=Metrics())
+
+
+@pytest.fixture
+async def session(spawner: Spawner, registry: Registry, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Opener]:
+    """Opens sessions; when the test is over nothing of them is left, and every slot is free again."""
+    caplog.set_level(ACCESS, "wsbridge")
+    with nothing_left(), no_callback_fails():
+        starter = Starter(spawner)
+        opener = Opener(starter, registry)
+        yield opener
+        registry.hurry()
+        await opener.over()
+        await starter.close()
+        assert [task for task in asyncio.all_tasks() if task.get_name().startswith("end of")] == []
+        assert [registry.take_slot() for _ in range(3)] == [True, True, False]
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> str:
+    """A named pipe, by which a test tells a program to go on."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    return str(path)

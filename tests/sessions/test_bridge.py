@@ -1,0 +1,383 @@
+"""One session: what happens when one of the two ends, and that whatever comes first decides."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.sessions.conftest import Opener
+from tests.support.proc import PATIENT, ClientTwin, turns, until
+from tests.support.server import is_alive, mortal, tell
+from tests.support.tool import command, recorded
+from wsbridge.flow import End
+from wsbridge.process.ladder import Step
+from wsbridge.sessions.registry import Registry
+
+SHUTDOWN = 1001
+NEVER = (Step(1000, signal.SIGINT),)
+"""A ladder whose first signal nobody lives to see."""
+
+
+async def test_both_directions(session: Opener) -> None:
+    """What the client says reaches the program's stdin, what the program prints reaches the client, in order."""
+    one = session("cat")
+    lines = [b"%d" % number for number in range(1000)]
+    for line in lines:
+        one.says(line)
+    await one.line(1000)
+    assert one.client.messages == lines
+    assert one.client.ended is None
+
+
+@pytest.mark.parametrize("reason", [End(1000), End(1001, "bye"), End(1005), End(1006)], ids=lambda end: str(end.code))
+async def test_client_that_leaves(session: Opener, tmp_path: Path, reason: End) -> None:
+    """When the client leaves, however it does, stdin closes and the ladder begins; the connection is closed when the program is gone."""
+    one = session(*command("witness", tmp_path / "record", "INT"))
+    await one.line()
+    one.leaves(reason)
+    await turns()
+    assert not one.client.closed
+    await session.over()
+    assert [event for event, _ in recorded(tmp_path / "record")] == ["eof", "INT"]
+    assert one.client.closed
+    assert one.client.ended is None
+
+
+async def test_output_after_the_client_has_left(session: Opener, caplog: pytest.LogCaptureFixture) -> None:
+    """What a program prints after its client has left is read, dropped and counted, so that it can end by itself."""
+    one = session("sh", "-c", "echo ready; cat; seq 100000", ladder=PATIENT)
+    await one.line()
+    one.leaves(End(1000))
+    await session.over()
+    assert (one.running.child.status, one.running.child.signalled) == (0, None)
+    assert one.client.messages == [b"ready"]
+    assert session.registry.metrics.discarded_out == 100_000
+    assert "100000 out discarded" in disconnect(caplog)["messages"]
+
+
+async def test_slow_client_that_leaves(session: Opener, tmp_path: Path) -> None:
+    """A client that takes nothing and then leaves does not hold up the end of its program."""
+    one = session("sh", "-c", "echo ready; seq 100000; cat; echo done >$0", tmp_path / "done", ladder=PATIENT)
+    await one.line()
+    one.running.child.pause()
+    await turns()
+    one.leaves(End(1006))
+    await session.over()
+    assert (tmp_path / "done").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "end"),
+    [
+        ("exit 0", End(1000)),
+        ("exit 3", End(1011, "exit 3")),
+        ("kill -TERM $$", End(1011, "signal TERM")),
+        ("kill -KILL $$", End(1011, "signal KILL")),
+    ],
+)
+async def test_program_that_ends(session: Opener, script: str, end: End) -> None:
+    """When the program ends all that it printed is delivered, then exit 0 closes with 1000, any other end with 1011 and what it was."""
+    one = session("sh", "-c", f"seq 100000; {script}")
+    assert await one.ended() == end
+    assert one.client.messages == [b"%d" % number for number in range(1, 100_001)]
+    await session.over()
+
+
+async def test_all_is_delivered_to_a_slow_client(session: Opener, caplog: pytest.LogCaptureFixture) -> None:
+    """All that a program printed before it exited is delivered to a client that was slow to take it, however long that lasts."""
+    one = session("seq", 10_000, drain_seconds=0.02)
+    one.running.child.pause()
+    await one.running.child.wait_exit()
+    exited = time.monotonic()
+    await until(lambda: time.monotonic() - exited > 0.2, "ten times what is granted to a program's heirs")
+    assert one.client.ended is None
+    one.running.child.resume()
+    assert await one.ended() == End(1000)
+    assert one.client.messages == [b"%d" % number for number in range(1, 10_001)]
+
+
+@pytest.mark.parametrize("drain_seconds", [0.0, 0.1])
+async def test_output_is_complete_without_patience(session: Opener, drain_seconds: float) -> None:
+    """What a program itself printed is delivered whole whatever --drainms says: that is patience with others who hold its stdout."""
+    for _ in range(10):
+        one = session("seq", 5_000, drain_seconds=drain_seconds)
+        assert await one.ended() == End(1000)
+        assert len(one.client.messages) == 5_000
+        await session.over()
+
+
+async def test_grandchild_that_holds_stdout(session: Opener) -> None:
+    """A grandchild that holds stdout open after the program's exit is waited for no longer than --drainms; then the group ends."""
+    one = session("sh", "-c", "sleep 1000 & echo $!", drain_seconds=0.2)
+    grandchild = int(await one.line())
+    with mortal(grandchild):
+        await one.running.child.wait_exit()
+        exited = time.monotonic()
+        assert await one.ended() == End(1000)
+        assert time.monotonic() - exited > 0.19
+        await session.over()
+        assert not is_alive(grandchild)
+
+
+async def test_grandchild_that_goes_on_printing(session: Opener) -> None:
+    """What a grandchild prints while it is waited for is delivered; with its last word the session ends."""
+    one = session("sh", "-c", "(read line; echo heir) & echo parent; exit 3", drain_seconds=1000)
+    await one.running.child.wait_exit()
+    assert await one.line() == "parent"
+    one.running.child.close_input(End(1000))
+    assert await one.ended() == End(1011, "exit 3")
+    assert one.client.messages == [b"parent", b"heir"]
+
+
+@pytest.mark.parametrize(
+    ("framing", "printed", "code", "reason"),
+    [
+        ("lines", r"a\n0123456789\nnever\n", 1009, "message longer than 9 bytes"),
+        ("nul", r"a\0000123456789", 1009, "message longer than 9 bytes"),
+        ("prefixed", r"\0\0\0\001\001a\0\0\0\012\001", 1009, "message longer than 9 bytes"),
+        ("prefixed", r"\0\0\0\001\001a\0\0\0\001\007", 1011, "prefixed message of kind 7"),
+        ("json", r'{"type":"message","text":"a"}\nnonsense\n', 1011, "line 2 of stdout is not a record"),
+    ],
+    ids=["lines", "nul", "prefixed", "prefixed, kind", "json"],
+)
+async def test_broken_framing(
+    session: Opener, caplog: pytest.LogCaptureFixture, framing: str, printed: str, code: int, reason: str
+) -> None:
+    """Output that breaks its framing ends the session at once with the code of the fault, a line in the log, and then the ladder."""
+    limit = 9 if code == 1009 else 1000
+    one = session("sh", "-c", f"printf '{printed}'; cat; exec sleep 1000", framing=framing, limit=limit)
+    end = await one.ended()
+    assert end.code == code
+    assert end.reason.startswith(reason)
+    assert one.client.messages == [b"a"]
+    await session.over()
+    assert one.running.child.signalled == signal.SIGINT
+    assert [line for line in errors(caplog) if line.startswith(reason)]
+    assert session.registry.metrics.messages_too_long == (code == 1009)
+
+
+async def test_program_that_asks_to_close(session: Opener, tmp_path: Path) -> None:
+    """A close record closes with its code and reason at once; then stdin closes and the ladder begins."""
+    record = '{"type":"message","text":"last"}\n{"type":"close","code":4007,"reason":"enough"}\n{"type":"message","text":"late"}'
+    one = session("sh", "-c", 'echo "$1"; cat >"$0.told"; mv "$0.told" "$0"', tmp_path / "told", record, framing="json", ladder=PATIENT)
+    assert await one.ended() == End(4007, "enough")
+    assert one.client.messages == [b"last"]
+    await session.over()
+    assert (tmp_path / "told").read_text() == '{"type":"close","code":4007,"reason":"enough"}\n'
+
+
+async def test_program_that_asks_to_close_lives_on(session: Opener, fifo: str) -> None:
+    """A program that has asked to close may take its time: the client need not wait for it."""
+    one = session("sh", "-c", """echo '{"type":"close"}'; read word <"$0" """, fifo, framing="json", ladder=PATIENT)
+    assert await one.ended() == End(1000)
+    assert one.running.child.status is None
+    await asyncio.to_thread(tell, fifo, "go")
+    await session.over()
+
+
+async def test_bridge_that_shuts_down(session: Opener, tmp_path: Path) -> None:
+    """When the bridge shuts down the client is told at once, with 1001; then stdin closes and the ladder begins."""
+    one = session(*command("witness", tmp_path / "record", "INT"))
+    await one.line()
+    one.bridge.shut_down()
+    assert (await one.ended()).code == SHUTDOWN
+    assert one.running.child.status is None
+    await session.over()
+    assert [event for event, _ in recorded(tmp_path / "record")] == ["eof", "INT"]
+
+
+async def test_bridge_in_a_hurry(session: Opener) -> None:
+    """A bridge that is forced to end kills the program and cuts the connection, whatever the ladder's patience."""
+    one = session("sh", "-c", "trap '' INT TERM; echo ready; while :; do sleep 1000; done", ladder=NEVER)
+    await one.line()
+    one.bridge.shut_down()
+    await turns()
+    one.bridge.hurry()
+    await session.over()
+    assert one.client.closed
+    assert one.running.child.status == -signal.SIGKILL
+    assert one.client.ended is not None
+    assert one.client.ended.code == SHUTDOWN
+
+
+async def test_program_that_closes_its_stdout(session: Opener) -> None:
+    """A program that closed its stdout and was then ended by our own ladder closes with 1000."""
+    one = session("sh", "-c", "echo last; exec >&-; while :; do sleep 0.01; done")
+    assert await one.ended() == End(1000)
+    assert one.running.child.signalled == signal.SIGINT
+    await session.over()
+
+
+@pytest.mark.parametrize("status", [1, 130])
+async def test_program_that_ends_in_its_own_way_when_told(session: Opener, status: int) -> None:
+    """So does one that answers the ladder's signal with an exit of its own."""
+    one = session("sh", "-c", f"trap 'exit {status}' INT; echo last; exec >&-; while :; do sleep 0.01; done")
+    assert await one.ended() == End(1000)
+    assert one.running.child.status == status
+    await session.over()
+
+
+async def test_program_that_fails_after_its_stdout(session: Opener, fifo: str) -> None:
+    """A program that closed its stdout and then failed by itself closes with 1011."""
+    one = session("sh", "-c", 'exec >&-; read word <"$0"; exit 3', fifo, ladder=PATIENT)
+    await turns()
+    await asyncio.to_thread(tell, fifo, "go")
+    assert await one.ended() == End(1011, "exit 3")
+
+
+async def test_client_that_hangs_up_while_held_up(session: Opener, fifo: str, tmp_path: Path) -> None:
+    """When a client goes whose program takes nothing, the ladder begins; what it had said is still delivered before the end."""
+    one = session("sh", "-c", 'echo ready; read word <"$0"; wc -l >"$1"', fifo, tmp_path / "count", ladder=PATIENT)
+    await one.line()
+    one.says(*[b"%099d" % number for number in range(10_000)])
+    assert one.client.paused
+    one.bridge.hung_up()
+    await asyncio.to_thread(tell, fifo, "go")
+    await until(lambda: not one.client.paused, "the rest to be read")
+    one.says(b"the last words")
+    one.leaves(End(1006))
+    await session.over()
+    assert (tmp_path / "count").read_text().strip() == "10001"
+
+
+async def test_hangup_begins_the_ladder(session: Opener) -> None:
+    """A program that never reads again ends by the ladder when its client has gone."""
+    one = session("sh", "-c", "echo ready; exec sleep 1000")
+    await one.line()
+    one.says(b"x" * 1_000_000)
+    one.bridge.hung_up()
+    await session.over()
+    assert one.running.child.signalled == signal.SIGINT
+    assert one.client.closed
+
+
+# Whatever comes first decides
+
+
+async def test_close_record_then_everything_else(session: Opener) -> None:
+    """What the program asked for stands: the client's going, a shutdown and the program's exit change nothing of it."""
+    one = session("sh", "-c", """echo '{"type":"close","code":4001}'; exit 3""", framing="json")
+    assert await one.ended() == End(4001)
+    one.bridge.shut_down()
+    one.leaves(End(1000))
+    one.bridge.hung_up()
+    await session.over()
+    assert one.client.ended == End(4001)
+
+
+async def test_shutdown_then_the_program_ends(session: Opener) -> None:
+    """A shutdown that came first is what the client is told, however the program then ends."""
+    one = session("sh", "-c", "echo ready; cat; exit 3")
+    await one.line()
+    one.bridge.shut_down()
+    await session.over()
+    assert one.client.ended is not None
+    assert one.client.ended.code == SHUTDOWN
+
+
+async def test_client_leaves_then_the_program_ends(session: Opener) -> None:
+    """A client that left first is told nothing of how the program ended, nor of a shutdown."""
+    one = session("sh", "-c", "echo ready; cat; exit 3")
+    await one.line()
+    one.leaves(End(1000))
+    one.bridge.shut_down()
+    await session.over()
+    assert one.client.ended is None
+    assert one.client.closed
+
+
+async def test_program_ends_then_a_shutdown(session: Opener) -> None:
+    """A program that ended first decides the code; a shutdown at the same time changes nothing."""
+    one = session("sh", "-c", "exit 3")
+    await until(lambda: not one.running.child.output_open, "the end of the output")
+    one.bridge.shut_down()
+    await session.over()
+    assert one.client.ended == End(1011, "exit 3")
+
+
+async def test_fault_then_the_exit(session: Opener) -> None:
+    """A broken framing decides the code, although the program then ends well."""
+    one = session("sh", "-c", "echo 0123456789; exit 0", limit=5)
+    assert (await one.ended()).code == 1009
+    await session.over()
+    assert one.client.ended is not None
+    assert one.client.ended.code == 1009
+
+
+# What is told about it
+
+
+def disconnect(caplog: pytest.LogCaptureFixture) -> dict[str, str]:
+    """The pairs of the DISCONNECT line, of which there is one."""
+    (found,) = [record for record in caplog.records if record.getMessage() == "DISCONNECT"]
+    return dict(found.pairs)
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_disconnect_line(session: Opener, caplog: pytest.LogCaptureFixture) -> None:
+    """The DISCONNECT line bears the connection's pairs and shows what came, what went and what was discarded."""
+    one = session("sh", "-c", "read line; exec <&-; echo deaf; while :; do sleep 0.01; done")
+    one.says(b"heard")
+    await one.line()
+    one.says(b"not", b"heard")
+    one.client.sent = 1
+    one.leaves(End(1000))
+    await session.over()
+    pairs = disconnect(caplog)
+    assert (pairs["id"], pairs["pid"]) == ("7", str(one.running.child.pid))
+    assert pairs["messages"] == "3 in, 1 out, 2 in discarded"
+    metrics = session.registry.metrics
+    assert (metrics.messages_in, metrics.messages_out, metrics.discarded_in) == (3, 1, 2)
+
+
+@pytest.mark.parametrize(("script", "killed"), [("cat", 0), ("trap '' INT TERM; while :; do sleep 0.01; done", 1)])
+async def test_kills_are_counted(session: Opener, script: str, killed: int) -> None:
+    """Programs that did not end before KILL are counted, and no others."""
+    one = session("sh", "-c", f"echo ready; {script}")
+    await one.line()
+    one.leaves(End(1000))
+    await session.over()
+    assert session.registry.metrics.killed == killed
+
+
+async def test_slot_is_free_when_the_program_is_gone(session: Opener, registry: Registry) -> None:
+    """A slot is given back when the program has gone, not when its client has."""
+    one = session("sh", "-c", "trap '' INT; echo ready; while :; do sleep 0.01; done", ladder=(Step(0.1, signal.SIGKILL),))
+    await one.line()
+    two = session("cat")
+    assert not registry.take_slot()
+    one.leaves(End(1000))
+    await turns()
+    assert one.running.child.status is None
+    assert not registry.take_slot()
+    await until(lambda: one.running.child.status is not None, "the end of the program")
+    await until(lambda: len(registry) == 1, "the end of the session")
+    assert registry.take_slot()
+    registry.give_slot()
+    two.leaves(End(1000))
+
+
+class Broken(ClientTwin):
+    """A client whose end fails."""
+
+    def close(self) -> None:
+        raise RuntimeError("a fault of ours")
+
+
+async def test_fault_in_one_session_stops_no_other(session: Opener, caplog: pytest.LogCaptureFixture) -> None:
+    """A fault of ours at a session's end is logged, gives back its slot, and stops no other session."""
+    broken, sound = session("cat", client=Broken()), session("cat")
+    broken.leaves(End(1000))
+    await until(lambda: len(session.registry) == 1, "the end of the broken session")
+    sound.says(b"still there")
+    assert await sound.line() == "still there"
+    assert [line for line in errors(caplog) if "failed" in line]
+    assert broken.running.child.status == 0

@@ -1,0 +1,133 @@
+"""The sessions of a process: their slots, their ids and their common end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.support.proc import turns
+from wsbridge.metrics import Metrics
+from wsbridge.sessions.registry import Registry
+
+
+class Live:
+    """A session that ends when it is told to, or when it is told to hurry."""
+
+    def __init__(self, registry: Registry, *, stubborn: bool = False) -> None:
+        self._registry = registry
+        self._stubborn = stubborn
+        self.told: list[str] = []
+
+    def shut_down(self) -> None:
+        self.told.append("shut down")
+        if not self._stubborn:
+            self._registry.run(self._end(), "end of a session")
+
+    def hurry(self) -> None:
+        self.told.append("hurry")
+        self._registry.run(self._end(), "end of a session")
+
+    async def _end(self) -> None:
+        await turns()
+        self._registry.remove(self)
+
+
+def make(max_forks: int = 0) -> Registry:
+    return Registry(max_forks=max_forks, metrics=Metrics())
+
+
+async def test_slots_are_counted() -> None:
+    """There are as many slots as --maxforks says, each free again when it is given back."""
+    registry = make(2)
+    assert [registry.take_slot() for _ in range(4)] == [True, True, False, False]
+    registry.give_slot()
+    assert [registry.take_slot() for _ in range(2)] == [True, False]
+
+
+@pytest.mark.parametrize("max_forks", [0, -1])
+async def test_slots_without_limit(max_forks: int) -> None:
+    """--maxforks of 0 or less is without limit."""
+    registry = make(max_forks)
+    assert all(registry.take_slot() for _ in range(2000))
+    registry.give_slot()
+    assert registry.take_slot()
+
+
+async def test_ids_are_times_that_are_never_the_same() -> None:
+    """An id is the time in nanoseconds, moved on where the clock stands still or goes back: no two connections share one."""
+    registry = make()
+    assert [registry.new_id(now) for now in (1000, 1000, 999, 2000, 2000, 0)] == ["1000", "1001", "1002", "2000", "2001", "2002"]
+
+
+async def test_drain_waits_for_every_session() -> None:
+    """To drain is to tell every session to shut down, and to wait until none is left."""
+    registry = make()
+    sessions = [Live(registry) for _ in range(3)]
+    for one in sessions:
+        registry.add(one)
+    assert len(registry) == 3
+    await registry.drain()
+    assert len(registry) == 0
+    assert [one.told for one in sessions] == [["shut down"]] * 3
+
+
+async def test_drain_of_nothing() -> None:
+    """Without a session there is nothing to wait for."""
+    await make().drain()
+
+
+async def test_session_that_begins_too_late() -> None:
+    """A session that begins while the server shuts down is shut down as well, and waited for."""
+    registry = make()
+    first, late = Live(registry, stubborn=True), Live(registry)
+    registry.add(first)
+    draining = asyncio.ensure_future(registry.drain())
+    await turns()
+    registry.add(late)
+    registry.remove(first)
+    assert not draining.done()
+    await draining
+    assert late.told == ["shut down"]
+    assert registry.closing
+
+
+async def test_hurry_is_told_to_those_that_are_left() -> None:
+    """Those that are told to hurry are the ones that are left."""
+    registry = make()
+    quick, stubborn = Live(registry), Live(registry, stubborn=True)
+    for one in (quick, stubborn):
+        registry.add(one)
+    draining = asyncio.ensure_future(registry.drain())
+    await turns(50)
+    assert len(registry) == 1
+    registry.hurry()
+    await draining
+    assert (quick.told, stubborn.told) == (["shut down"], ["shut down", "hurry"])
+
+
+async def test_end_is_told() -> None:
+    """Who serves but one session is told of each that is over."""
+    registry = make()
+    over: list[object] = []
+    registry.on_end = over.append
+    one = Live(registry)
+    registry.add(one)
+    await registry.drain()
+    assert over == [one]
+
+
+async def test_fault_at_an_end_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """What fails at the end of a session is logged under its name; the others end all the same."""
+    registry = make()
+
+    async def fail() -> None:
+        raise RuntimeError("a fault of ours")
+
+    one = Live(registry)
+    registry.add(one)
+    registry.run(fail(), "end of session 7")
+    await registry.drain()
+    (record,) = caplog.records
+    assert "end of session 7" in record.getMessage()
+    assert record.exc_info

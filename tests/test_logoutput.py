@@ -1,0 +1,235 @@
+"""Where the log goes: nobody waits for its reader, and what is lost is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import select
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.proc import no_callback_fails, turns, until
+from tests.support.server import Server, memory_peak, tell, wait_until
+from tests.support.tool import command
+from wsbridge.logoutput import BUFFER_BYTES, Output
+from wsbridge.metrics import Metrics
+
+MIB = 1 << 20
+
+
+@dataclass
+class Pipe:
+    """A log that goes into a pipe, and the reader's end of it."""
+
+    output: Output
+    metrics: Metrics
+    reader: int
+    writer: int
+
+    def log(self, *messages: str) -> None:
+        for message in messages:
+            self.output.emit(logging.LogRecord("wsbridge.server", logging.INFO, "", 0, "%s", (message,), None))
+
+    def read(self) -> str:
+        """Return all that waits in the pipe."""
+        read = b""
+        while select.select([self.reader], [], [], 0)[0] and (data := os.read(self.reader, 1 << 16)):
+            read += data
+        return read.decode()
+
+    def leave(self) -> None:
+        """The reader goes."""
+        os.close(self.reader)
+        self.reader = -1
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    reader, writer = os.pipe()
+    metrics = Metrics()
+    made = Pipe(Output(writer, logging.Formatter("%(message)s"), metrics), metrics, reader, writer)
+    yield made
+    for fd in (made.reader, made.writer):
+        with suppress(OSError):
+            os.close(fd)
+
+
+@pytest.fixture
+async def attached(pipe: Pipe) -> Pipe:
+    """The same, while a loop runs."""
+    pipe.output.attach(asyncio.get_running_loop())
+    return pipe
+
+
+def test_before_there_is_a_loop(pipe: Pipe) -> None:
+    """Before and after the loop a line is written at once."""
+    pipe.log("one", "two")
+    assert pipe.read() == "one\ntwo\n"
+
+
+async def test_lines_in_order(attached: Pipe) -> None:
+    """Lines come whole and in order, those of one turn of the loop together."""
+    lines = [f"line {number}" for number in range(2_000)]
+    attached.log(*lines)
+    read = ""
+    while read.count("\n") < len(lines):
+        await turns(2)
+        read += attached.read()
+    assert read.splitlines() == lines
+    assert attached.metrics.log_lines_dropped == 0
+
+
+def test_file(tmp_path: Path) -> None:
+    """A log may go to a file, and what cannot be encoded is escaped."""
+    path = tmp_path / "log"
+    with path.open("wb") as file:
+        output = Output(file.fileno(), logging.Formatter("%(message)s"), Metrics())
+        for message in ("é", "\udcff", "x" * 3_000_000):
+            output.emit(logging.LogRecord("wsbridge.server", logging.INFO, "", 0, "%s", (message,), None))
+        output.finish()
+    lines = path.read_text().splitlines()
+    assert lines[:2] == ["é", "\\udcff"]
+    assert len(lines[2]) == 3_000_000
+
+
+@pytest.mark.parametrize("size", [100, 5_000, 300_000])
+async def test_reader_that_stalls(attached: Pipe, size: int) -> None:
+    """A reader that stalls holds up nobody: lines wait in bounded memory, the others are counted; when it reads again, lines flow again."""
+    lines = [f"{number:06d}".ljust(size, "x") for number in range(6 * BUFFER_BYTES // size)]
+    for start in range(0, len(lines), 10):
+        attached.log(*lines[start : start + 10])
+        await turns(1)
+    dropped = attached.metrics.log_lines_dropped
+    assert dropped > 0
+    assert dropped * size > 2 * BUFFER_BYTES
+    read = ""
+    while read.count("\n") < len(lines) - dropped:
+        await turns(2)
+        read += attached.read()
+    assert read.splitlines() == lines[: len(lines) - dropped]
+    attached.log("afterwards")
+    await until(lambda: attached.read() == "afterwards\n", "a line after the stall")
+    assert attached.metrics.log_lines_dropped == dropped
+
+
+async def test_reader_that_goes(attached: Pipe) -> None:
+    """A reader that goes takes the log with it and nothing else; the lines that nobody gets are counted."""
+    with no_callback_fails():
+        attached.log("before")
+        await turns()
+        attached.leave()
+        for _ in range(3):
+            attached.log("into", "the void")
+            await turns()
+    assert attached.metrics.log_lines_dropped == 6
+
+
+async def test_reader_that_goes_while_lines_wait(attached: Pipe) -> None:
+    """So it is when lines wait for a reader that stalls and then goes."""
+    with no_callback_fails():
+        attached.log(*["x" * 1000] * 500)
+        await turns()
+        attached.leave()
+        await until(lambda: attached.metrics.log_lines_dropped > 300, "the lines to be given up")
+        attached.log("another")
+        await turns()
+    assert attached.metrics.log_lines_dropped <= 501
+
+
+def test_end_waits_for_the_reader_a_bounded_time(pipe: Pipe) -> None:
+    """At the end the reader is given a bounded time; one that reads gets everything."""
+    pipe.output.attach(asyncio.new_event_loop())
+    loop = pipe.output._loop
+    assert loop is not None
+    try:
+        pipe.log("last words", "x" * 10_000)
+        assert pipe.read() == ""
+        pipe.output.attach(None)
+        pipe.output.finish()
+        assert pipe.read() == "last words\n" + "x" * 10_000 + "\n"
+        pipe.output.attach(loop)
+        pipe.log(*["x" * 1000] * 200)
+        pipe.output.attach(None)
+        pipe.output.finish()
+    finally:
+        loop.close()
+
+
+def test_line_that_cannot_be_made(pipe: Pipe, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line that cannot be formatted harms no other."""
+    pipe.output.emit(logging.LogRecord("wsbridge.server", logging.INFO, "", 0, "%d", ("no number",), None))
+    pipe.log("next")
+    assert pipe.read() == "next\n"
+    assert "Logging error" in capsys.readouterr().err
+
+
+# A whole server
+
+
+@pytest.mark.parametrize("size", [100_000, 1_100_000, 3_000_000])
+def test_stderr_line_of_any_length(size: int) -> None:
+    """A stderr line of any length is logged whole, whatever it has to be cut into."""
+    with Server(*command("stderr", size)) as server, server.connect() as client:
+        assert client.receive_text() == "done"
+        client.drop()
+        server.wait_for_log(r"\| DISCONNECT")
+    logged = [line.rpartition(" | ")[2] for line in server.log.splitlines() if "| stderr " in line]
+    assert sum(line.count("Q") for line in logged) == size
+    assert "log_lines_dropped" not in server.log
+
+
+def test_stderr_that_is_no_text() -> None:
+    """Bytes that are no text are logged, escaped, in any number."""
+    with Server("sh", "-c", r"head -c 300000 /dev/zero | tr '\0' '\377' >&2; echo done") as server, server.connect() as client:
+        assert client.receive_text() == "done"
+        client.drop()
+        server.wait_for_log(r"\| DISCONNECT")
+    assert sum(line.count("xff") for line in server.log.splitlines() if "| stderr " in line) == 300_000
+
+
+STALLING = 'exec 3>&1; mkfifo "$0.log"; (exec <"$0.log" >&3; sed -u 2q; read go <"$0"; exec cat) & exec "$@" >"$0.log" 3>&-'
+"""Runs a server whose log is read up to its second line, and then not before somebody writes into the named pipe."""
+
+
+def test_log_that_nobody_reads(tmp_path: Path) -> None:
+    """While the log's reader stalls sessions go on, programs that write much to stderr too, in bounded memory; lost lines are counted."""
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    script = "seq -f %0999g 8000 >&2; echo done; cat"
+    with Server("sh", "-c", script, prefix=("sh", "-c", STALLING, str(go))) as server:
+        for _ in range(2):
+            with server.connect() as client:
+                assert client.receive_text() == "done"
+                client.send_text("still there")
+                assert client.receive_text() == "still there"
+        assert memory_peak(server.pid) < 100 * MIB
+        tell(go, "on")
+        server.send_signal(signal.SIGTERM)
+        server.wait()
+        wait_until(lambda: "Server stopped" in server.log, "the last line of the log")
+    shown = re.search(r"log_lines_dropped=(\d+)", server.log)
+    assert shown
+    logged = [line for line in server.log.splitlines() if re.search(r"\| stderr .*\| \d{999}$", line)]
+    assert len(logged) + int(shown[1]) >= 16_000
+    assert 0 < len(logged) < 16_000
+
+
+def test_log_whose_reader_has_gone() -> None:
+    """When the log's reader has gone, sessions go on, programs that write to stderr too, and the server ends in good order."""
+    with Server("sh", "-c", "seq 1000 >&2; echo done; cat") as server:
+        server.lose_log()
+        for _ in range(3):
+            with server.connect() as client:
+                assert client.receive_text() == "done"
+                client.send_text("still there")
+                assert client.receive_text() == "still there"
+        server.wait_until_log_is_lost()
+        assert server.stop() == 0
+        assert server.errors == ""

@@ -1,0 +1,371 @@
+"""CGI scripts of --cgidir (RFC 3875): what they are told, and what becomes of their answers."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.support.client import Response, Stream, open_stream, read_response, request_bytes
+from tests.support.proc import exchange, resident
+from tests.support.server import Server, memory_peak, mortal, tell, wait_for_exit, wait_until
+from tests.web.conftest import Serve, Site, say, write_script
+
+MIB = 1 << 20
+
+
+def printing(head: str) -> str:
+    return say(f"printf '{head}'")
+
+
+def variables(response: Response) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in response.body.decode().splitlines() if "=" in line)
+
+
+# What a script is told
+
+
+def test_variables(served: Server, site: Site) -> None:
+    """A script is told of its request in the variables of RFC 3875."""
+    headers = [("Host", "example.com:81"), ("Content-Type", "text/x"), ("X-Thing", "1"), ("X-Thing", "2"), ("User-Agent", "test")]
+    found = variables(served.request("POST", "/env?x=1+y&%20", headers=headers, body=b"12345"))
+    expected = {
+        "CONTENT_LENGTH": "5",
+        "CONTENT_TYPE": "text/x",
+        "GATEWAY_INTERFACE": "CGI/1.1",
+        "HTTP_HOST": "example.com:81",
+        "HTTP_USER_AGENT": "test",
+        "HTTP_X_THING": "1, 2",
+        "PATH_INFO": "",
+        "QUERY_STRING": "x=1+y&%20",
+        "REMOTE_ADDR": "127.0.0.1",
+        "REQUEST_METHOD": "POST",
+        "REQUEST_URI": "/env?x=1+y&%20",
+        "SCRIPT_FILENAME": str(site.public / "cgi" / "env"),
+        "SCRIPT_NAME": "/env",
+        "SERVER_NAME": "example.com",
+        "SERVER_PORT": "81",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+    }
+    assert {name: found.get(name) for name in expected} == expected
+    assert found["SERVER_SOFTWARE"].startswith("wsbridge/")
+    assert found["PATH"] == os.environ["PATH"]
+    assert [name for name in ("UNIQUE_ID", "PATH_TRANSLATED", "HOME", "HTTPS") if name in found] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "info"),
+    [
+        ("/env/extra/path", "/env", "/extra/path"),
+        ("/env/", "/env", "/"),
+        ("/env/a%20b%3Fc", "/env", "/a b?c"),
+        ("/env/%C3%A9", "/env", "/é"),
+    ],
+)
+def test_path_info(served: Server, site: Site, path: str, name: str, info: str) -> None:
+    """What follows the script in the path is PATH_INFO, decoded, and PATH_TRANSLATED where that would lie."""
+    found = variables(served.get(path))
+    assert (found["SCRIPT_NAME"], found["PATH_INFO"]) == (name, info)
+    assert found["PATH_TRANSLATED"] == f"{site.public}/cgi{info}"
+
+
+def test_headers_that_a_script_does_not_get(served: Server) -> None:
+    """A script gets neither HTTP_PROXY nor what passes for another header; credentials are kept from it; cookies are joined by `; `."""
+    headers = [("Proxy", "evil"), ("X_Real", "evil"), ("Authorization", "Basic eDp5"), ("Cookie", "a=1"), ("Cookie", "b=2")]
+    found = variables(served.get("/env", headers=headers))
+    assert [name for name in found if name in ("HTTP_PROXY", "HTTP_X_REAL", "HTTP_AUTHORIZATION")] == []
+    assert found["HTTP_COOKIE"] == "a=1; b=2"
+
+
+def test_directory_and_stdin(served: Server, site: Site) -> None:
+    """A script runs in its own directory, with an empty stdin where there is no body."""
+    script = "echo Content-Type: text/plain; echo; pwd -P; wc -c"
+    assert served.get(say(script)).body.decode().split() == [str((site.public / "cgi").resolve()), "0"]
+
+
+# What it answers
+
+
+def test_status_and_headers(served: Server) -> None:
+    """A script sets the status and any header, one of them also several times; what is the server's business is left to it."""
+    lines = ("Status: 418 Short and stout", "Content-Type: text/x", "Set-Cookie: a=1", "Set-Cookie: b=2", "Connection: upgrade", "X-Empty:")
+    response = served.get(printing("\\n".join([*lines, "", "body"])))
+    assert (response.status, response.reason, response.body) == (418, "Short and stout", b"body")
+    assert response.value("Content-Type") == "text/x"
+    assert response.values("Set-Cookie") == ["a=1", "b=2"]
+    assert response.value("X-Empty") == ""
+    assert response.value("Connection") != "upgrade"
+
+
+@pytest.mark.parametrize("end", ["\\n\\n", "\\r\\n\\r\\n", "\\n\\r\\n", "\\r\\n\\n"])
+def test_end_of_the_head(served: Server, end: str) -> None:
+    """The head ends with an empty line, of LF or CR LF; what follows is the body, byte by byte."""
+    response = served.get(printing(f"Content-Type: text/x{end}\\r\\n\\nbody\\n"))
+    assert (response.status, response.body) == (200, b"\r\n\nbody\n")
+
+
+def test_redirect_of_the_client(served: Server) -> None:
+    """A Location with a scheme sends the client there, with 302 or the script's own status."""
+    response = served.get(printing("Location: http://example.com/x?y\\n\\n"))
+    assert (response.status, response.value("Location")) == (302, "http://example.com/x?y")
+    response = served.get(printing("Status: 303 Over there\\nLocation: http://example.com/\\n\\n"))
+    assert (response.status, response.value("Location")) == (303, "http://example.com/")
+
+
+def test_redirect_inside(served: Server) -> None:
+    """A Location that is a path alone is answered in its place: by a file, by another script, by nothing."""
+    assert served.get(printing("Location: /small.txt\\n\\n")).body == b"small\n"
+    found = variables(served.request("POST", printing("Location: /env/info?query\\n\\n"), body=b"body"))
+    assert (found["REQUEST_METHOD"], found["PATH_INFO"], found["QUERY_STRING"]) == ("GET", "/info", "query")
+    assert "CONTENT_LENGTH" not in found
+    assert served.get(printing("Location: /nothing\\n\\n")).status == 404
+
+
+@pytest.mark.parametrize("target", ["/../outside/secret", "/%2e%2e/outside/secret", "/out", "/scripts/echo", "/cgi/env"])
+def test_redirect_inside_leads_nowhere_else(served: Server, target: str) -> None:
+    """Such a path leads to nothing that could not be asked for."""
+    response = served.get(printing(f"Location: {target.replace('%', '%%')}\\n\\n"))
+    assert b"outside of what" not in response.body
+    assert b"#!" not in response.body
+    assert response.status in (301, 404)
+
+
+def test_redirect_without_end(served: Server) -> None:
+    """A script that leads to itself for ever is answered with 500."""
+    redirect = "printf 'Location: %s\\n\\n' \"$REQUEST_URI\""
+    assert served.get(say(redirect)).status == 500
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["true", "exit 3", "echo no header", "echo; echo body", "echo Status: 200", "printf 'Status: 9999\\n\\n'", "printf 'A B: c\\n\\n'"],
+)
+def test_no_answer(served: Server, script: str) -> None:
+    """A script that prints nothing, or no headers, is answered with 500, and the log says why; what it printed is not shown."""
+    before = served.log.count("no answer")
+    response = served.get(say(script))
+    if script != "echo Status: 200":
+        assert response.status == 500
+        wait_until(lambda: served.log.count("no answer") > before, "the reason in the log")
+    assert b"no header" not in response.body
+
+
+def test_script_that_cannot_be_started(serve: Serve, tmp_path: Path) -> None:
+    """A script that is not executable, or has no interpreter, is answered with 500, its source not shown."""
+    write_script(tmp_path / "plain", "echo no", mode=0o644)
+    (tmp_path / "broken").write_text("#!/no/such/interpreter\n")
+    (tmp_path / "broken").chmod(0o755)
+    (tmp_path / "none").write_text("no first line\n")
+    (tmp_path / "none").chmod(0o755)
+    server = serve(f"--cgidir={tmp_path}", f"--staticdir={tmp_path}")
+    for name in ("plain", "broken", "none"):
+        response = server.get(f"/{name}")
+        assert response.status == 500
+        assert b"echo" not in response.body
+        assert b"interpreter" not in response.body
+    server.wait_for_log(r"\| ERROR .*Could not launch process.*broken")
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
+def test_answers_without_a_body(served: Server, status: str) -> None:
+    """What can have no body gets none, and the connection can be used again."""
+    with open_stream(port=served.port) as stream:
+        stream.send(request_bytes("GET", printing(f"Status: {status}\\nX-Y: z\\n\\nbody"), [("Host", "h")]))
+        assert read_response(stream).status == int(status[:3])
+        assert again(stream)
+
+
+def test_head(served: Server) -> None:
+    """HEAD gets the headers and no body; the script knows the method."""
+    with open_stream(port=served.port) as stream:
+        stream.send(request_bytes("HEAD", say('printf "X-Method: $REQUEST_METHOD\\n\\n"; seq 1000'), [("Host", "h")]))
+        response = read_response(stream, method="HEAD")
+        assert (response.status, response.value("X-Method")) == (200, "HEAD")
+        assert again(stream)
+
+
+def test_length_of_the_script(served: Server) -> None:
+    """A script that gives the length of its answer is believed; one that does not is sent in chunks."""
+    response = served.get(printing("Content-Type: text/x\\nContent-Length: 4\\n\\nbody"))
+    assert (response.value("Content-Length"), response.body) == ("4", b"body")
+    with open_stream(port=served.port) as stream:
+        stream.send(request_bytes("GET", printing("Content-Type: text/x\\n\\nbody"), [("Host", "h")]))
+        assert read_response(stream).body == b"body"
+        assert again(stream)
+
+
+def again(stream: Stream) -> bool:
+    """Whether the connection serves another request."""
+    stream.send(request_bytes("GET", "/small.txt", [("Host", "h")]))
+    return read_response(stream).body == b"small\n"
+
+
+def test_failure_after_the_answer(served: Server) -> None:
+    """What a script has answered is delivered whole whatever its exit status."""
+    assert served.get(say("printf 'Content-Type: a/b\\n\\n'; seq 10000; exit 3")).body.split()[-1] == b"10000"
+
+
+# Streams
+
+
+def test_large_upload(served: Server) -> None:
+    """A large body is streamed to its script, and not kept."""
+    body = b"x" * (30 * MIB)
+    before = resident(served.pid)
+    response = exchange(served, "POST", "/count", body)
+    assert response.body.split() == [str(len(body)).encode()]
+    assert resident(served.pid) - before < 15 * MIB
+
+
+def test_large_answer(served: Server) -> None:
+    """A large answer is streamed from its script, and not kept: a client that does not read holds up the script."""
+    path = say("printf 'Content-Type: a/b\\n\\n'; head -c 50000000 /dev/zero")
+    with open_stream(port=served.port, receive_buffer=1 << 16) as stream:
+        stream.send(request_bytes("GET", path, [("Host", "h"), ("Connection", "close")]))
+        stream.read_until(b"\r\n\r\n")
+        assert memory_peak(served.pid) < 160 * MIB
+        whole = stream.read_to_end()
+    assert whole.count(b"\0") == 50_000_000
+
+
+def test_body_goes_both_ways(served: Server) -> None:
+    """Body and answer flow at the same time: a script that answers while it reads is held up in neither direction."""
+    body = os.urandom(1 << 20) * 8
+    assert exchange(served, "POST", "/echo", body).body == body
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Path:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    return path
+
+
+def test_answer_comes_as_it_is_printed(served: Server, fifo: Path) -> None:
+    """What a script prints is seen before it ends: the head, and each piece."""
+    script = f"printf 'Content-Type: a/b\\n\\none\\n'; read word <{fifo}; echo $word"
+    with open_stream(port=served.port) as stream:
+        stream.send(request_bytes("GET", say(script), [("Host", "h")]))
+        assert stream.read_until(b"one\n").startswith(b"HTTP/1.1 200")
+        tell(fifo, "two")
+        stream.read_until(b"two\n")
+        stream.read_until(b"0\r\n\r\n")
+        assert again(stream)
+
+
+def test_body_comes_as_it_is_sent(served: Server) -> None:
+    """A script reads what has come of a body before the rest of it is sent."""
+    script = "read line; printf 'Content-Type: a/b\\n\\nheard %s\\n' $line; cat"
+    with open_stream(port=served.port) as stream:
+        stream.send(request_bytes("POST", say(script), [("Host", "h"), ("Content-Length", "8"), ("Connection", "close")], b"one\n"))
+        stream.read_until(b"heard one\n")
+        stream.send(b"two\n")
+        assert b"two\n" in stream.read_to_end()
+
+
+def test_script_that_reads_nothing(served: Server) -> None:
+    """A script that answers without reading its body is not waited for."""
+    body = b"x" * (8 * MIB)
+    assert exchange(served, "POST", printing("Content-Type: a/b\\n\\nenough"), body).body == b"enough"
+
+
+def test_client_that_asks_first(served: Server) -> None:
+    """A client that asks before it sends its body is told to go on (RFC 9110, section 10.1.1)."""
+    headers = [("Host", "h"), ("Content-Length", "4"), ("Expect", "100-continue"), ("Connection", "close")]
+    with open_stream(port=served.port) as stream:
+        stream.send(request_bytes("POST", "/count", headers))
+        assert stream.read_until(b"\r\n\r\n", timeout=5).startswith(b"HTTP/1.1 100")
+        stream.send(b"body")
+        assert read_response(stream).body.split() == [b"4"]
+
+
+def test_stderr_is_logged(served: Server) -> None:
+    """What a script says on stderr is logged line by line, and never sent."""
+    response = served.get(say("echo a complaint >&2; printf 'Content-Type: a/b\\n\\nbody'; echo another >&2"))
+    assert response.body == b"body"
+    served.wait_for_log(r"\| ERROR  \| stderr .*\| a complaint$")
+    served.wait_for_log(r"\| ERROR  \| stderr .*\| another$")
+
+
+# Ends
+
+
+@pytest.mark.parametrize("when", ["before the head", "in the middle", "while it floods", "while it reads"])
+@pytest.mark.parametrize("way", ["drop", "reset"])
+def test_client_that_goes(served: Server, tmp_path: Path, when: str, way: str) -> None:
+    """A script whose client goes is ended by the ladder, and all that it has started."""
+    note = tmp_path / "pids"
+    pids = f"sleep 1000 & echo $$ $! >{note}.new; mv {note}.new {note}; "
+    head = "printf 'Content-Type: a/b\\n\\nbegun'; "
+    script, method, body = {
+        "before the head": (pids + "wait", "GET", b""),
+        "in the middle": (pids + head + "wait", "GET", b""),
+        "while it floods": (pids + head + "exec yes", "GET", b""),
+        "while it reads": (pids + head + "cat >/dev/null; wait", "POST", b"the beginning of a body"),
+    }[when]
+    headers = [("Host", "h"), *([("Content-Length", "1000")] if body else [])]
+    with open_stream(port=served.port) as stream:
+        stream.send(request_bytes(method, say(script), headers, body))
+        wait_until(note.exists, "the script's note")
+        found = [int(word) for word in note.read_text().split()]
+        with mortal(*found):
+            if "head" not in when:
+                stream.read_until(b"begun")
+            stream.close() if way == "drop" else stream.reset()
+            for pid in found:
+                wait_for_exit(pid)
+
+
+def test_end_of_the_answer_ends_the_group(served: Server, tmp_path: Path) -> None:
+    """When the answer is complete, what the script has left in its group is ended."""
+    script = f"sleep 1000 >&2 & echo $! >{tmp_path}/pid; printf 'Content-Type: a/b\\n\\nbody'"
+    assert served.get(say(script)).body == b"body"
+    pid = int((tmp_path / "pid").read_text())
+    with mortal(pid):
+        wait_for_exit(pid)
+
+
+def test_closed_stdout_ends_the_answer(served: Server, tmp_path: Path) -> None:
+    """A script that closes its stdout has answered; it does not hold up its client."""
+    script = f"printf 'Content-Type: a/b\\n\\nbody'; exec >&-; echo $$ >{tmp_path}/pid; sleep 1000"
+    assert served.get(say(script)).body == b"body"
+    wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "the script's note")
+    pid = int((tmp_path / "pid").read_text())
+    with mortal(pid):
+        wait_for_exit(pid)
+
+
+def test_slots_are_shared(serve: Serve, site: Site, fifo: Path) -> None:
+    """Scripts and sessions share --maxforks: one too many is answered with 429, and the slot is free when the script has gone."""
+    server = serve("--maxforks=1", *site.flags)
+    with server.connect("/echo") as client:
+        assert server.get("/env").status == 429
+        client.send_close(1000)
+        client.receive_close()
+        client.wait_for_end()
+    wait_until(lambda: server.get("/env").status == 200, "a free slot")
+    with open_stream(port=server.port) as stream:
+        stream.send(request_bytes("GET", say(f"echo Content-Type: a/b; echo; read word <{fifo}"), [("Host", "h")]))
+        wait_until(lambda: len(server.children()) == 2, "the script")
+        assert server.refusal("/echo").status == 429
+        tell(fifo, "go")
+        assert read_response(stream).status == 200
+    wait_until(lambda: server.get("/env").status == 200, "a free slot")
+
+
+def test_many_at_once(served: Server) -> None:
+    """Many scripts at once leave no child and no descriptor behind."""
+    wait_until(lambda: len(served.children()) == 1, "the end of earlier scripts")
+    before = served.descriptors()
+    answers: list[bytes] = []
+    threads = [threading.Thread(target=lambda: answers.append(served.get("/env").body)) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(b"GATEWAY_INTERFACE=CGI/1.1" in answer for answer in answers)
+    assert len(answers) == 20
+    wait_until(lambda: len(served.children()) == 1, "the end of the scripts")
+    wait_until(lambda: served.descriptors() <= before, "the descriptors to be as many as before")

@@ -1,0 +1,334 @@
+"""`--compress`: permessage-deflate (RFC 7692) is agreed to, and a session with it is as correct as one without.
+
+The client's side is made of zlib alone, and is strict: it inflates with the window that was agreed on.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from tests.support.client import Client, Close, Closed, Opcode, encode_frame
+from tests.support.proc import resident
+from tests.support.server import Server
+from tests.web.conftest import say
+
+TAIL = b"\x00\x00\xff\xff"
+RSV1 = 4
+MIB = 1 << 20
+OFFERS = (
+    "permessage-deflate",
+    "permessage-deflate; client_max_window_bits",
+    "permessage-deflate; client_max_window_bits=10",
+    "permessage-deflate; server_max_window_bits=9",
+    "permessage-deflate; server_no_context_takeover",
+    "permessage-deflate; client_no_context_takeover",
+    "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=10",
+)
+NOISE = random.Random(3).randbytes(300_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """What the server's answer says."""
+
+    parameters: dict[str, str]
+
+    @property
+    def server_bits(self) -> int:
+        return int(self.parameters.get("server_max_window_bits", "15"))
+
+    @property
+    def client_bits(self) -> int:
+        return int(self.parameters.get("client_max_window_bits", "15"))
+
+
+class Squeezed:
+    """A client whose messages are compressed both ways."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        header = client.response.value("Sec-WebSocket-Extensions") or ""
+        name, *parameters = (part.strip() for part in header.split(";"))
+        assert name == "permessage-deflate"
+        self.agreed = Agreed({key: value for key, _, value in (parameter.partition("=") for parameter in parameters)})
+        self._deflate = self._compressor()
+        self._inflate = self._decompressor()
+
+    def payload(self, data: bytes) -> bytes:
+        """Compress a message (RFC 7692, section 7.2.1)."""
+        if "client_no_context_takeover" in self.agreed.parameters:
+            self._deflate = self._compressor()
+        squeezed = self._deflate.compress(data) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
+        # After nothing new zlib flushes nothing: an empty stored block is what stands for it (section 7.2.3.6).
+        return squeezed.removesuffix(TAIL) or b"\x00"
+
+    def send(self, data: bytes, kind: Opcode = Opcode.TEXT) -> None:
+        self.client.send_frame(self.payload(data), kind, rsv=RSV1)
+
+    def receive(self) -> tuple[int, bytes]:
+        """Return kind and contents of the next message, which must come compressed in one frame or several."""
+        frame = self.client.receive_frame()
+        while frame.opcode >= Opcode.CLOSE:
+            assert frame.rsv == 0, f"a control frame is never compressed: {frame}"
+            if frame.opcode == Opcode.CLOSE:
+                code = struct.unpack_from(">H", frame.payload)[0] if frame.payload else 1005
+                raise Closed(Close(code, frame.payload[2:].decode()))
+            frame = self.client.receive_frame()
+        assert frame.rsv == RSV1, f"RSV1 alone marks a compressed message: {frame}"
+        kind, payload = frame.opcode, frame.payload
+        while not frame.fin:
+            frame = self.client.receive_frame()
+            assert (frame.rsv, frame.opcode) == (0, Opcode.CONTINUATION)
+            payload += frame.payload
+        if "server_no_context_takeover" in self.agreed.parameters:
+            self._inflate = self._decompressor()
+        return kind, self._inflate.decompress(payload + TAIL)
+
+    def texts(self, count: int) -> list[bytes]:
+        return [self.receive()[1] for _ in range(count)]
+
+    def close_code(self) -> int:
+        """Pass over what still comes; return the code of the close frame."""
+        try:
+            while True:
+                self.receive()
+        except Closed as closed:
+            return closed.close.code
+
+    def _compressor(self) -> zlib._Compress:
+        return zlib.compressobj(wbits=-self.agreed.client_bits)
+
+    def _decompressor(self) -> zlib._Decompress:
+        return zlib.decompressobj(wbits=-self.agreed.server_bits)
+
+
+def offering(*offers: str) -> list[tuple[str, str]]:
+    return [("Sec-WebSocket-Extensions", offer) for offer in offers]
+
+
+@contextmanager
+def squeezed(server: Server, path: str = "/echo", offer: str = OFFERS[0]) -> Iterator[Squeezed]:
+    with server.connect(path, headers=offering(offer)) as client:
+        yield Squeezed(client)
+
+
+# The negotiation
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+def test_offer_is_accepted(served: Server, offer: str) -> None:
+    """An offer is accepted with what it demands, and with nothing that it does not allow."""
+    demanded = {key: value for key, _, value in (part.strip().partition("=") for part in offer.split(";")[1:])}
+    with squeezed(served, offer=offer) as session:
+        agreed = session.agreed.parameters
+        names = {"server_max_window_bits", "client_max_window_bits", "server_no_context_takeover", "client_no_context_takeover"}
+        assert set(agreed) <= names
+        assert [name for name in demanded if name.startswith("server") and name not in agreed] == []
+        assert 9 <= session.agreed.server_bits <= int(demanded.get("server_max_window_bits") or 15)
+        if "client_max_window_bits" in agreed:
+            assert "client_max_window_bits" in demanded
+            assert 8 <= session.agreed.client_bits <= int(demanded["client_max_window_bits"] or 15)
+
+
+@pytest.mark.parametrize(
+    "offers",
+    [
+        ("permessage-deflate; unknown", "permessage-deflate; server_no_context_takeover"),
+        ("x-webkit-deflate-frame, permessage-deflate; server_max_window_bits=7, permessage-deflate; server_no_context_takeover",),
+        ("permessage-deflate; client_max_window_bits; client_max_window_bits, permessage-deflate; server_no_context_takeover",),
+        ("permessage-deflate; server_no_context_takeover=1, permessage-deflate; server_no_context_takeover",),
+    ],
+)
+def test_offer_that_is_wrong_is_passed_over(served: Server, offers: Sequence[str]) -> None:
+    """An offer with what is unknown, wrong or repeated is declined, and the next one is looked at, in the same header or another."""
+    with served.connect("/echo", headers=offering(*offers)) as client:
+        assert "server_no_context_takeover" in Squeezed(client).agreed.parameters
+
+
+@pytest.mark.parametrize(
+    "offer", ["", "permessage-deflate; unknown", "x-webkit-deflate-frame", "permessage-deflate; server_max_window_bits=8"]
+)
+def test_no_offer_that_can_be_met(served: Server, offer: str) -> None:
+    """Without an offer that can be met the session is opened without compression."""
+    with served.connect("/echo", headers=offering(offer) if offer else ()) as client:
+        assert client.response.value("Sec-WebSocket-Extensions") is None
+        client.send_text("plain " * 100)
+        assert client.receive_text() == "plain " * 100
+
+
+def test_handshake_is_all_that_there_is(served: Server) -> None:
+    """The answer to an offer stands on the 101 once."""
+    with served.connect("/echo", headers=offering("permessage-deflate"), subprotocols=["chat"]) as client:
+        assert len(client.response.values("Sec-WebSocket-Extensions")) == 1
+        assert client.subprotocol == "chat"
+
+
+# Messages
+
+MESSAGES = [
+    b"",
+    b"",
+    b"a",
+    "\u00e9 \u4e2d \U0001f600".encode(),
+    b"again and again, " * 1000,
+    b"again and again, " * 1000,
+    b"x" * 70_000,
+    b"",
+    b" spaces and\ttabs \r",
+]
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+def test_echo(served: Server, offer: str) -> None:
+    """Messages come back as they went, whatever was agreed on: empty ones, repeated ones, long ones."""
+    with squeezed(served, offer=offer) as session:
+        for _ in range(3):
+            for message in MESSAGES:
+                session.send(message)
+            assert session.texts(len(MESSAGES)) == [message.removesuffix(b"\r") for message in MESSAGES]
+
+
+def test_many_at_once(served: Server) -> None:
+    """Many messages in one packet come back complete and in order."""
+    with squeezed(served) as session:
+        frames = b"".join(encode_frame(session.payload(b"number %d" % number), rsv=RSV1) for number in range(3_000))
+        with session.client.sending(frames):
+            assert session.texts(3_000) == [b"number %d" % number for number in range(3_000)]
+
+
+def test_what_cannot_be_compressed(served: Server) -> None:
+    """Bytes that cannot be compressed come through all the same, in a binary message, whose kind is that of its frame."""
+    with squeezed(served, say("exec wc -c")) as session:
+        session.send(NOISE, Opcode.BINARY)
+        session.client.send_close(1000)
+        assert session.close_code() == 1000
+    with squeezed(served) as session:
+        line = NOISE.hex().encode()
+        session.send(line)
+        assert session.receive() == (Opcode.TEXT, line)
+
+
+def test_compressing_pays(served: Server) -> None:
+    """What repeats itself goes over the wire in a fraction of its size, from message to message as well."""
+    text = random.Random(4).randbytes(500).hex().encode()
+    with squeezed(served) as session:
+        sizes = []
+        for _ in range(2):
+            session.client.send_text(text.decode())
+            sizes.append(len(session.client.receive_frame().payload))
+        assert sizes[0] < len(text) * 0.7
+        assert sizes[1] < sizes[0] / 5
+
+
+def test_largest_message(served: Server) -> None:
+    """A message of 1 MiB passes, which is what counts, not its size on the wire; a byte more closes with 1009."""
+    with squeezed(served) as session:
+        session.send(b"x" * MIB)
+        assert session.receive() == (Opcode.TEXT, b"x" * MIB)
+        session.send(b"x" * (MIB + 1))
+        assert session.close_code() == 1009
+
+
+def test_bomb(served: Server) -> None:
+    """A message that would grow to hundreds of megabytes closes with 1009, and is never unpacked."""
+    bomb = zlib.compressobj(9, wbits=-15)
+    payload = b"".join(bomb.compress(bytes(MIB)) for _ in range(200)) + bomb.flush(zlib.Z_SYNC_FLUSH)
+    assert len(payload) < MIB
+    with squeezed(served) as session:
+        before = resident(served.pid)
+        session.client.send_frame(payload.removesuffix(TAIL), Opcode.TEXT, rsv=RSV1)
+        assert session.close_code() == 1009
+        assert resident(served.pid) - before < 20 * MIB
+
+
+def test_fragments(served: Server) -> None:
+    """A compressed message may come in fragments, cut anywhere, with control frames between; RSV1 is on the first alone."""
+    with squeezed(served) as session:
+        for size in (1, 2, 7, 1000):
+            text = b"a message in fragments, " * 20
+            payload = session.payload(text)
+            parts = [payload[start : start + size] for start in range(0, len(payload), size)]
+            for number, part in enumerate(parts):
+                opcode = Opcode.CONTINUATION if number else Opcode.TEXT
+                session.client.send_frame(part, opcode, fin=number == len(parts) - 1, rsv=0 if number else RSV1)
+                if number == 0:
+                    session.client.send_ping(b"between")
+            assert session.receive() == (Opcode.TEXT, text)
+
+
+def test_message_that_is_not_compressed(served: Server) -> None:
+    """A client may send a message uncompressed at any time."""
+    with squeezed(served) as session:
+        for number in range(3):
+            session.client.send_text(f"plain {number}")
+            session.send(b"squeezed %d" % number)
+        assert session.texts(6) == [line for number in range(3) for line in (b"plain %d" % number, b"squeezed %d" % number)]
+
+
+def test_final_block(served: Server) -> None:
+    """A message may end with a final block of deflate, and others may follow (RFC 7692, section 7.2.3.5)."""
+    with squeezed(served, offer=OFFERS[5]) as session:
+        for number in range(3):
+            deflate = zlib.compressobj(wbits=-15)
+            payload = deflate.compress(b"final %d" % number) + deflate.flush(zlib.Z_FINISH)
+            session.client.send_frame(payload + b"\x00", Opcode.TEXT, rsv=RSV1)
+            assert session.receive() == (Opcode.TEXT, b"final %d" % number)
+
+
+@pytest.mark.parametrize(
+    ("frames", "code"),
+    [
+        ([encode_frame(b"\xff\xff\xff", rsv=RSV1)], 1007),
+        ([encode_frame(b"ping", Opcode.PING, rsv=RSV1)], 1002),
+        ([encode_frame(b"\x03\xe8", Opcode.CLOSE, rsv=RSV1)], 1002),
+        ([encode_frame(b"a", fin=False), encode_frame(b"b", Opcode.CONTINUATION, rsv=RSV1)], 1002),
+        ([encode_frame(b"a", rsv=2)], 1002),
+        ([encode_frame(b"a", rsv=RSV1 | 1)], 1002),
+    ],
+    ids=["damaged", "ping", "close", "continuation", "RSV2", "RSV3"],
+)
+def test_what_may_not_be_sent(served: Server, frames: list[bytes], code: int) -> None:
+    """Damaged compression closes with 1007, a reserved bit where none may be with 1002."""
+    with squeezed(served) as session:
+        session.client.send_raw(b"".join(frames))
+        assert session.close_code() == code
+
+
+def test_text_that_is_not_utf8(served: Server) -> None:
+    """Compressed text that is not UTF-8 closes with 1007; what a program prints that is not is replaced."""
+    with squeezed(served) as session:
+        session.send(b"\xff")
+        assert session.close_code() == 1007
+    with squeezed(served, say(r"printf 'a\377b\n'")) as session:
+        assert session.receive() == (Opcode.TEXT, "a\ufffdb".encode())
+
+
+def test_empty_lines_of_a_program(served: Server) -> None:
+    """Empty lines in a row are empty messages, and the ones after them are whole."""
+    with squeezed(served, say(r"printf '\n\n\nx\n\n\ny\n'")) as session:
+        assert session.texts(7) == [b"", b"", b"", b"x", b"", b"", b"y"]
+        assert session.close_code() == 1000
+
+
+def test_output_of_a_program(served: Server) -> None:
+    """All output of a program that prints and exits at once is delivered, then its close code, which is not compressed."""
+    with squeezed(served, say("seq 20000; exit 3")) as session:
+        assert session.texts(20_000) == [b"%d" % number for number in range(1, 20_001)]
+        assert session.close_code() == 1011
+
+
+def test_ping_and_close(served: Server) -> None:
+    """Pings are answered and closes echoed as they are, uncompressed."""
+    with squeezed(served) as session:
+        session.client.send_ping(b"hello")
+        frame = session.client.receive_frame()
+        assert (frame.opcode, frame.rsv, frame.payload) == (Opcode.PONG, 0, b"hello")
+        session.client.send_close(4000)
+        assert session.close_code() == 4000

@@ -1,0 +1,273 @@
+"""aiohttp's connection and the way out of it: what wsbridge/web/connection.py relies on inside aiohttp.
+
+A test here that fails after an upgrade of aiohttp says what has changed; connection.py is the one file to be mended.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import gc
+import inspect
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.web_protocol import RequestHandler
+
+from tests.support.client import Client, connect, encode_frame, open_stream, read_response, request_bytes
+from tests.support.proc import no_callback_fails, nothing_left, until
+from wsbridge.server import use_fast_transports
+from wsbridge.web import connection as module
+from wsbridge.web.connection import MASK, Connection, Server
+from wsbridge.web.gate import accept_value
+from wsbridge.web.upgrade import Taken
+from wsbridge.wire.frames import unmask
+
+HERE = "used in wsbridge/web/connection.py and gone from aiohttp " + aiohttp.__version__
+
+
+def names_used() -> list[str]:
+    """The attributes that Connection takes from aiohttp: those of `self` that it neither has itself nor sets."""
+    tree = ast.parse(inspect.getsource(module))
+    (body,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Connection"]
+    used = {
+        node.attr
+        for node in ast.walk(body)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+    }
+    own = {node.name for node in body.body if isinstance(node, ast.FunctionDef)} - set(dir(RequestHandler))
+    return sorted(used - own - set(Connection.__slots__))
+
+
+@pytest.fixture(params=["aiofastnet", "asyncio"])
+async def loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncio.AbstractEventLoop]:
+    """The running loop, with each kind of transports."""
+    monkeypatch.setenv("WSBRIDGE_FASTNET", "1" if request.param == "aiofastnet" else "0")
+    running = asyncio.get_running_loop()
+    if not use_fast_transports(running) and request.param == "aiofastnet":
+        pytest.skip("aiofastnet is not installed")
+    with nothing_left(), no_callback_fails():
+        yield running
+
+
+def make_server(handler: Callable[[web.BaseRequest], Any], loop: asyncio.AbstractEventLoop) -> Server:
+    return Server(handler, error_page=lambda status, detail: web.Response(status=status, text=f"{status} {detail}"), loop=loop)
+
+
+async def ok(_: web.BaseRequest) -> web.Response:
+    return web.Response(text="ok")
+
+
+@asynccontextmanager
+async def serving(server: Server, loop: asyncio.AbstractEventLoop) -> AsyncIterator[int]:
+    """Listen on a free port; everything of it is gone at the end."""
+    listener = await loop.create_server(server, "127.0.0.1", 0)
+    try:
+        yield listener.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+    finally:
+        listener.close()
+        await server.shutdown(1)
+        await listener.wait_closed()
+
+
+@pytest.mark.parametrize("name", names_used())
+async def test_name_of_aiohttps_connection(name: str) -> None:
+    """Every private name of aiohttp's that our connection uses exists."""
+    server = make_server(ok, asyncio.get_running_loop())
+    assert hasattr(RequestHandler(server, loop=asyncio.get_running_loop()), name), f"RequestHandler.{name} is {HERE}"
+
+
+def test_names_are_found() -> None:
+    """The test above looks at the names that are private to aiohttp."""
+    assert {"_request_count", "_task_handler", "_waiter", "set_parser", "transport"} <= set(names_used())
+
+
+async def test_names_of_aiohttps_server() -> None:
+    """The low-level server keeps its loop and the options of its connections under the names that we use."""
+    server = make_server(ok, asyncio.get_running_loop())
+    for name in ("_loop", "_kwargs"):
+        assert hasattr(server, name), f"web.Server.{name} is {HERE}"
+    assert server._kwargs["max_field_size"] == module.HEAD_BYTES
+    assert type(server()) is Connection
+
+
+def test_mask_is_in_place() -> None:
+    """aiohttp's compiled mask does in place what RFC 6455, section 5.3, says."""
+    for size in (0, 1, 3, 4, 5, 7, 8, 9, 64, 1000):
+        ours, theirs = bytearray(range(256)) * 4, bytearray(range(256)) * 4
+        del ours[size:], theirs[size:]
+        unmask(b"\x01\x82\x03\xff", ours)
+        MASK(b"\x01\x82\x03\xff", theirs)
+        assert theirs == ours, f"aiohttp._websocket.helpers.websocket_mask masks {size} bytes otherwise"
+
+
+def test_errors_of_aiohttps_parser() -> None:
+    """A line that is too long is an error of its own, one of those that a parser raises."""
+    assert issubclass(LineTooLong, HttpProcessingError)
+
+
+async def test_counters_of_a_connection(loop: asyncio.AbstractEventLoop) -> None:
+    """A connection counts its requests as their heads come, and knows the one that it answers."""
+    seen: list[tuple[int, bool, int]] = []
+
+    async def handler(request: web.BaseRequest) -> web.Response:
+        protocol: Any = request.protocol
+        seen.append((protocol._request_count, protocol._current_request is request, len(protocol._messages)))
+        return web.Response(text="ok")
+
+    def ask(port: int) -> list[bytes]:
+        head = request_bytes("GET", "/", [("Host", "h")])
+        with open_stream(port=port) as stream:
+            stream.send(head[:10])
+            stream.send(head[10:])
+            bodies = [read_response(stream).body]
+            stream.send(head + head)
+            return bodies + [read_response(stream).body for _ in range(2)]
+
+    server = make_server(handler, loop)
+    async with serving(server, loop) as port:
+        assert await asyncio.to_thread(ask, port) == [b"ok"] * 3
+    assert [count for count, _, _ in seen] in ([1, 2, 3], [1, 3, 3]), f"_request_count is counted otherwise: {HERE}"
+    assert all(current for _, current, _ in seen), f"_current_request is not the request: {HERE}"
+
+
+class Taker(asyncio.Protocol):
+    """A protocol that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.lost = False
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lost = True
+
+
+class Taking:
+    """A handler that answers an upgrade and gives the connection to a Taker."""
+
+    def __init__(self, early: Callable[[], None] = lambda: None) -> None:
+        self.taken: list[Taker] = []
+        self.transports: list[asyncio.Transport] = []
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        taker = Taker()
+        transport: Any = request.transport
+        accept = accept_value(request.headers["Sec-WebSocket-Key"])
+        head = f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+        transport.write(head.encode())
+        protocol: Any = request.protocol
+        taker.data_received(protocol.take_over(taker))
+        self.taken.append(taker)
+        self.transports.append(transport)
+        return Taken()
+
+
+def upgraded(port: int, early: bytes = b"") -> Client:
+    return connect("/", port=port, early=early, headers=[("Host", "h")])
+
+
+def alive() -> list[str]:
+    """The objects of aiohttp's that belong to one connection or request."""
+    gc.collect()
+    kinds = (
+        "RequestHandler",
+        "Connection",
+        "BaseRequest",
+        "Request",
+        "HttpRequestParser",
+        "StreamReader",
+        "StreamWriter",
+        "RawRequestMessage",
+    )
+    return sorted(
+        type(thing).__name__
+        for thing in gc.get_objects()
+        if type(thing).__name__ in kinds and type(thing).__module__.split(".")[0] in ("aiohttp", "wsbridge")
+    )
+
+
+async def test_taken_connection_costs_nothing_of_aiohttps(loop: asyncio.AbstractEventLoop) -> None:
+    """A connection that is taken over leaves no task and nothing of aiohttp's: no connection, parser or request."""
+    before_tasks, before = asyncio.all_tasks(), alive()
+    handler = Taking()
+    server = make_server(handler, loop)
+    async with serving(server, loop) as port:
+        clients = [await asyncio.to_thread(upgraded, port) for _ in range(5)]
+        try:
+            await until(lambda: asyncio.all_tasks() == before_tasks, "the end of aiohttp's tasks")
+            await until(lambda: server.connections == [], "the server to forget them")
+            await until(lambda: alive() == before, f"the end of aiohttp's objects; there are {alive()} beside {before}")
+            assert not any(transport.is_closing() for transport in handler.transports)
+            for client in clients:
+                client.send_raw(b"still there")
+            await until(lambda: [bytes(taker.data) for taker in handler.taken] == [b"still there"] * 5, "what the clients send")
+        finally:
+            for client in clients:
+                client.drop()
+        await until(lambda: all(taker.lost for taker in handler.taken), "the ends of the connections")
+
+
+EARLY = {"none": b"", "a byte": b"\x81", "a frame": encode_frame(b"early"), "many": encode_frame(b"x" * 1000) * 300}
+
+
+@pytest.mark.parametrize("early", EARLY.values(), ids=EARLY.keys())
+async def test_early_bytes_arrive(loop: asyncio.AbstractEventLoop, early: bytes) -> None:
+    """What comes with the request, in its own segment, arrives at whoever takes the connection over, and nothing twice."""
+    handler = Taking()
+    async with serving(make_server(handler, loop), loop) as port:
+        client = await asyncio.to_thread(upgraded, port, early)
+        await asyncio.to_thread(client.send_raw, b"later")
+        await until(lambda: len(handler.taken[0].data) >= len(early) + 5, "the early bytes and the later ones")
+        assert bytes(handler.taken[0].data) == early + b"later"
+        client.drop()
+        await until(lambda: handler.taken[0].lost, "the end of the connection")
+
+
+async def test_client_that_goes_during_the_upgrade(loop: asyncio.AbstractEventLoop) -> None:
+    """A client that has gone before its connection is taken over is seen to have gone."""
+    gone = asyncio.Event()
+    handler = Taking()
+
+    async def slow(request: web.BaseRequest) -> web.StreamResponse:
+        await gone.wait()
+        return await handler(request)
+
+    key = "dGhlIHNhbXBsZSBub25jZQ=="
+    head = request_bytes("GET", "/", [("Host", "h"), ("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Key", key)])
+    async with serving(make_server(slow, loop), loop) as port:
+        stream = open_stream(port=port)
+        stream.send(head)
+        stream.reset()
+        gone.set()
+        await until(lambda: not handler.taken or handler.taken[0].lost, "the end of the connection")
+
+
+async def test_requests_before_the_upgrade(loop: asyncio.AbstractEventLoop) -> None:
+    """An upgrade may follow other requests on the same connection."""
+    handler = Taking()
+
+    async def both(request: web.BaseRequest) -> web.StreamResponse:
+        return await handler(request) if "Upgrade" in request.headers else await ok(request)
+
+    def ask(port: int) -> bytes:
+        with open_stream(port=port) as stream:
+            for _ in range(2):
+                stream.send(request_bytes("GET", "/", [("Host", "h")]))
+                assert read_response(stream).body == b"ok"
+            key = "dGhlIHNhbXBsZSBub25jZQ=="
+            headers = [("Host", "h"), ("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Key", key)]
+            stream.send(request_bytes("GET", "/", headers, b"early"))
+            return read_response(stream).status.to_bytes(2, "big")
+
+    async with serving(make_server(both, loop), loop) as port:
+        assert await asyncio.to_thread(ask, port) == (101).to_bytes(2, "big")
+        await until(lambda: handler.taken[0].lost, "the end of the connection")
+        assert bytes(handler.taken[0].data) == b"early"

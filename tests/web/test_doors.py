@@ -1,0 +1,174 @@
+"""The same site through every door: TCP, a Unix socket, TLS and mutual TLS, with aiofastnet and without."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.client import DEADLINE, Close, ConnectionEnded, encode_frame, open_stream, read_response, request_bytes
+from tests.support.proc import exchange
+from tests.support.server import Server, state, wait_for_exit, wait_until
+from tests.web.conftest import BIG, Certificates, assert_sound
+
+
+def test_transports_are_the_ones_asked_for(door: Server, transports: dict[str, str]) -> None:
+    """aiofastnet's transports are used where they are installed, and not with WSBRIDGE_FASTNET=0."""
+    assert ("aiofastnet" in Path(f"/proc/{door.pid}/maps").read_text()) == (not transports)
+
+
+def test_session(door: Server) -> None:
+    """Messages of any size go through a program and back, whole and in order."""
+    sizes = [0, 1, 125, 126, 65_535, 65_536, 500_000]
+    lines = ["x" * size for size in sizes] + [str(number) for number in range(2_000)]
+    with door.connect("/echo") as client:
+        frames = b"".join(encode_frame(line.encode()) for line in lines)
+        with client.sending(frames):
+            assert [client.receive_text() for _ in lines] == lines
+        client.send_close(1000)
+        assert client.receive_close() == Close(1000)
+        client.wait_for_end()
+
+
+def test_frames_with_the_handshake(door: Server) -> None:
+    """Frames that come with the handshake are processed, and what follows them."""
+    third = encode_frame(b"three")
+    with door.connect("/echo", early=encode_frame(b"one") + encode_frame(b"two") + third[:5]) as client:
+        assert [client.receive_text() for _ in range(2)] == ["one", "two"]
+        client.send_raw(third[5:])
+        assert client.receive_text() == "three"
+
+
+def test_frame_that_comes_byte_by_byte(door: Server) -> None:
+    """A frame may come in as many parts as it has bytes."""
+    with door.connect("/echo") as client:
+        for byte in encode_frame(b"in parts"):
+            client.send_raw(bytes([byte]))
+        assert client.receive_text() == "in parts"
+
+
+@pytest.mark.parametrize("way", ["close", "drop", "reset", "half-close"])
+def test_client_that_goes(door: Server, way: str) -> None:
+    """However a client goes, its program ends."""
+    client = door.connect("/pid")
+    pid = int(client.receive_text())
+    match way:
+        case "close":
+            client.send_close(1001)
+            assert client.receive_close() == Close(1001)
+        case "half-close":
+            client.stream.end_sending()
+            client.wait_for_end()
+        case "reset":
+            client.reset()
+        case "drop":
+            client.drop()
+    wait_for_exit(pid)
+    client.drop()
+    wait_until(lambda: state(pid) == "", "the program to be reaped")
+
+
+def test_static_file(door: Server) -> None:
+    """A large file arrives whole, and several on one connection."""
+    with open_stream(port=door.port, **door.where) as stream:
+        for path, content in (("/big.bin", BIG), ("/small.txt", b"small\n"), ("/big.bin", BIG)):
+            stream.send(request_bytes("GET", path, [("Host", "h")]))
+            response = read_response(stream)
+            assert (response.status, response.body == content) == (200, True)
+
+
+def test_part_of_a_static_file(door: Server) -> None:
+    """A part of a file is what was asked for."""
+    response = door.get("/big.bin", headers=[("Range", "bytes=1000000-1999999")])
+    assert (response.status, response.value("Content-Range")) == (206, f"bytes 1000000-1999999/{len(BIG)}")
+    assert response.body == BIG[1_000_000:2_000_000]
+
+
+def test_cgi(door: Server) -> None:
+    """A body goes through a CGI script and back."""
+    body = random.Random(2).randbytes(500_000)
+    response = exchange(door, "POST", "/echo", body)
+    assert (response.status, response.body == body) == (200, True)
+
+
+def test_console_and_nothing(door: Server) -> None:
+    """What is not there is answered with 404, and the connection lives on."""
+    with open_stream(port=door.port, **door.where) as stream:
+        for _ in range(2):
+            stream.send(request_bytes("GET", "/nothing/here", [("Host", "h")]))
+            assert read_response(stream).status == 404
+
+
+def test_environment_of_the_door(door: Server) -> None:
+    """A program is told how its client came: its address, or that it was the Unix socket; HTTPS is `on` with TLS alone."""
+    with door.connect("/env", headers=[("Host", "example.com")]) as client:
+        found = dict(line.split("=", 1) for line in client.receive_lines())
+    is_unix, is_tls = "unix" in door.where, "tls" in door.where
+    assert found["REMOTE_ADDR"] == ("unix-socket" if is_unix else "127.0.0.1")
+    assert found["REMOTE_PORT"].isdigit() == (not is_unix)
+    assert found.get("HTTPS") == ("on" if is_tls else None)
+    assert (found["SERVER_NAME"], found["SERVER_PORT"]) == ("example.com", "443" if is_tls else "80")
+
+
+# TLS alone
+
+
+@pytest.fixture(scope="module")
+def server_with_ca(transports: dict[str, str], certificates: Certificates) -> Iterator[Server]:
+    flags = (*certificates.server_flags, certificates.ca_flag)
+    with Server(*flags, "cat", env=transports, tls=certificates.context("client")) as server:
+        yield server
+    assert_sound(server)
+
+
+@pytest.fixture
+def mutual(server_with_ca: Server) -> Iterator[Server]:
+    """A server that asks its clients for a certificate; its own methods show the right one."""
+    yield server_with_ca
+    assert_sound(server_with_ca)
+
+
+def assert_echoes(server: Server) -> None:
+    with server.connect() as client:
+        client.send_text("hello")
+        assert client.receive_text() == "hello"
+
+
+@pytest.mark.parametrize("client", [None, "stranger"])
+def test_client_without_its_certificate(mutual: Server, certificates: Certificates, client: str | None) -> None:
+    """With --sslca a client without a certificate of that CA does not get in, and starts nothing."""
+    before = mutual.log.count("| CONNECT")
+    with pytest.raises((OSError, ConnectionEnded)):
+        mutual.connect(tls=certificates.context(client))
+    assert_echoes(mutual)
+    wait_until(lambda: mutual.log.count("| CONNECT") > before, "the line of the one that got in")
+    assert mutual.log.count("| CONNECT") == before + 1
+
+
+@pytest.mark.parametrize(("version", "is_spoken"), [("tls1", False), ("tls1_1", False), ("tls1_2", True), ("tls1_3", True)])
+def test_oldest_tls(mutual: Server, certificates: Certificates, version: str, is_spoken: bool) -> None:
+    """TLS 1.2 is the oldest that is spoken."""
+    folder = certificates.folder
+    words = ("openssl", "s_client", f"-{version}", "-cipher", "DEFAULT@SECLEVEL=0", "-connect", f"127.0.0.1:{mutual.port}")
+    files = ("-CAfile", folder / "ca.pem", "-cert", folder / "client.pem", "-key", folder / "client.key")
+    tried = subprocess.run([*words, *files], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert (tried.returncode == 0) == is_spoken, tried.stdout + tried.stderr
+
+
+def test_plain_http_on_a_tls_port(mutual: Server) -> None:
+    """Plain HTTP on the port of TLS ends its connection, and harms nobody."""
+    with open_stream(port=mutual.port) as stream:
+        stream.send(request_bytes("GET", "/", [("Host", "h")]))
+        stream.wait_for_end()
+    assert_echoes(mutual)
+
+
+def test_handshake_that_is_broken_off(mutual: Server) -> None:
+    """A client that breaks off the handshake of TLS, or speaks something else, harms nobody."""
+    for words in (b"", b"\x16\x03\x01", b"nonsense" * 100):
+        with open_stream(port=mutual.port) as stream:
+            stream.send(words)
+    assert_echoes(mutual)

@@ -1,0 +1,307 @@
+"""Files of --staticdir: what is served, how, and what never is."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from urllib.parse import unquote, urljoin
+
+import pytest
+
+from tests.support.client import Response, open_stream, request_bytes
+from tests.support.server import Server, wait_until
+from tests.web.conftest import BIG, FILES, SECRET, Site
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/small.txt", "text/plain; charset=utf-8"),
+        ("/style.css", "text/css; charset=utf-8"),
+        ("/code.js", "text/javascript; charset=utf-8"),
+        ("/image.png", "image/png"),
+        ("/thing.unknown", "application/octet-stream"),
+        ("/page/", "text/html; charset=utf-8"),
+        ("/inside", "text/plain; charset=utf-8"),
+    ],
+)
+def test_file(served: Server, path: str, kind: str) -> None:
+    """A file is served with its length and its type; a directory by its index.html; a link that stays inside is followed."""
+    response = served.get(path)
+    content = FILES[{"/page/": "page/index.html", "/inside": "small.txt"}.get(path, path[1:])]
+    assert (response.status, response.body) == (200, content)
+    assert response.value("Content-Length") == str(len(content))
+    if path != "/inside":
+        assert response.value("Content-Type") == kind
+
+
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("/page", "/page/"),
+        ("/page?a=b&c", "/page/?a=b&c"),
+        ("/page/index.html", "/page/"),
+        ("/page/index.html?x", "/page/?x"),
+        ("/small.txt/", "/small.txt"),
+        ("/list/a%20&%20%3Cb%3E.txt/", "/list/a%20&%20%3Cb%3E.txt"),
+    ],
+)
+def test_one_address_for_each_file(served: Server, path: str, location: str) -> None:
+    """A directory without its slash, a file with one and index.html by its name are moved, with 301 and the query kept."""
+    response = served.get(path)
+    assert response.status == 301
+    assert unquote(urljoin(path, response.value("Location"))) == unquote(location)
+
+
+def test_listing(served: Server) -> None:
+    """A directory without index.html is listed: sorted, hidden files too, directories with a slash, names escaped."""
+    response = served.get("/list/")
+    assert response.status == 200
+    page = response.body.decode()
+    listed = re.search(r"<pre>\n?(.*)</pre>", page, re.DOTALL)
+    assert listed
+    links = re.findall(r'<a href="([^"]*)">([^<]*)</a>', listed[1])
+    assert [text for _, text in links] == [".hidden", "a &amp; &lt;b&gt;.txt", "b.txt", "sub/"]
+    for href, _ in links:
+        assert served.get(f"/list/{href.removeprefix('./')}").status == 200
+
+
+def test_listing_of_a_strange_name(served: Server, site: Site) -> None:
+    """A name that looks like a scheme, a query or no text at all is listed, and its link leads to it."""
+    folder = site.public / "strange"
+    folder.mkdir(exist_ok=True)
+    names = [b"javascript:alert(1)", b"a?b#c", b"\xff\xfe.txt", b"%41", b'"><script>']
+    for name in names:
+        Path(os.fsdecode(bytes(folder) + b"/" + name)).write_bytes(name)
+    page = served.get("/strange/").body.decode()
+    assert "<script>" not in page
+    links = re.findall(r'<a href="([^"]*)">', page)
+    bodies = [served.get(f"/strange/{href.removeprefix('./')}").body for href in links]
+    assert sorted(bodies) == sorted(names)
+    assert not any(href.startswith("javascript:") for href in links)
+
+
+@pytest.mark.parametrize(
+    ("asked", "start", "end"),
+    [("0-0", 0, 1), ("0-4", 0, 5), ("5-", 5, len(BIG)), ("-5", len(BIG) - 5, len(BIG)), ("2999990-99999999", 2_999_990, len(BIG))],
+)
+def test_range(served: Server, asked: str, start: int, end: int) -> None:
+    """A range is answered with 206, what it is and where it lies."""
+    response = served.get("/big.bin", headers=[("Range", f"bytes={asked}")])
+    assert (response.status, response.value("Content-Range")) == (206, f"bytes {start}-{end - 1}/{len(BIG)}")
+    assert response.body == BIG[start:end]
+    assert response.value("Content-Length") == str(end - start)
+
+
+def test_range_outside(served: Server) -> None:
+    """A range outside the file is answered with 416 and the length that there is."""
+    response = served.get("/small.txt", headers=[("Range", "bytes=6-")])
+    assert (response.status, response.value("Content-Range")) == (416, "bytes */6")
+
+
+@pytest.mark.parametrize("asked", ["lines=1-2", "bytes=0-0,2-3"])
+def test_range_of_another_kind(served: Server, asked: str) -> None:
+    """A range in another unit, which must be ignored, and one of several parts get the file or the parts (RFC 9110, section 14.2)."""
+    response = served.get("/small.txt", headers=[("Range", asked)])
+    assert response.status in (200, 206)
+    assert response.status == 206 or response.body == b"small\n"
+
+
+def test_head(served: Server) -> None:
+    """HEAD gets the headers of GET, and nothing else."""
+    got = dict(served.get("/big.bin").headers)
+    headed = served.request("HEAD", "/big.bin")
+    assert (headed.status, headed.body) == (200, b"")
+    assert {**dict(headed.headers), "Date": ""} == {**got, "Date": ""}
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+def test_any_method(served: Server, method: str) -> None:
+    """A file is served whatever the method is."""
+    response = served.request(method, "/small.txt", body=b"ignored")
+    assert (response.status, response.body) == (200, b"small\n")
+
+
+def test_condition(served: Server, site: Site) -> None:
+    """A file that was not modified since is answered with 304, and so is one whose tag is known; otherwise it is sent."""
+    first = served.get("/small.txt")
+    modified, tag = first.value("Last-Modified"), first.value("ETag")
+    assert modified
+    assert tag
+    assert abs(parsedate_to_datetime(modified).timestamp() - (site.public / "small.txt").stat().st_mtime) <= 1
+
+    def status(name: str, value: str) -> tuple[int, bytes]:
+        response = served.get("/small.txt", headers=[(name, value)])
+        return response.status, response.body
+
+    assert status("If-Modified-Since", modified) == (304, b"")
+    assert status("If-None-Match", tag) == (304, b"")
+    assert status("If-None-Match", f'"other", {tag}') == (304, b"")
+    assert status("If-Modified-Since", "Mon, 01 Jan 2001 00:00:00 GMT") == (200, b"small\n")
+    assert status("If-Modified-Since", "no date") == (200, b"small\n")
+    assert status("If-None-Match", '"other"') == (200, b"small\n")
+
+
+def test_condition_of_a_range(served: Server) -> None:
+    """A range under the condition that the file is the same is sent while it is; the whole file when it is not."""
+    modified = served.get("/small.txt").value("Last-Modified")
+    ranged = [("Range", "bytes=0-1")]
+    assert served.get("/small.txt", headers=[*ranged, ("If-Range", modified)]).status == 206
+    other = served.get("/small.txt", headers=[*ranged, ("If-Range", "Mon, 01 Jan 2001 00:00:00 GMT")])
+    assert (other.status, other.body) == (200, b"small\n")
+
+
+def test_changed_file(served: Server, site: Site) -> None:
+    """A file that is changed while the server runs is served as it is now."""
+    path = site.public / "changing"
+    path.write_bytes(b"before")
+    assert served.get("/changing").body == b"before"
+    path.write_bytes(b"and afterwards")
+    assert served.get("/changing").body == b"and afterwards"
+    path.unlink()
+    assert served.get("/changing").status == 404
+
+
+# What is never served
+
+DOTS = (
+    "/../outside/secret",
+    "/%2e%2e/outside/secret",
+    "/..%2foutside%2fsecret",
+    "/%2e%2e%2foutside%2fsecret",
+    "/.%2e/outside/secret",
+    "/page/../../outside/secret",
+    "/page/..%2f..%2foutside/secret",
+    "/page/%2e%2e%2f%2e%2e/outside/secret",
+    "/....//outside/secret",
+    "/..;/outside/secret",
+    "/..%5coutside%5csecret",
+    "/..\\outside\\secret",
+    "/%252e%252e/outside/secret",
+    "/%c0%ae%c0%ae/outside/secret",
+    "/%c0%ae%c0%ae%c0%afoutside/secret",
+    "//outside/secret",
+    "/./../outside/secret",
+    "/small.txt/../../outside/secret",
+    "/../public/../outside/secret",
+    "http://h/../outside/secret",
+    "http://h/%2e%2e/outside/secret",
+    "/out",
+    "/out/",
+    "/outdir",
+    "/outdir/",
+    "/outdir/secret",
+    "/list/../outdir/secret",
+    "/proc/self/root/etc/passwd",
+)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_nothing_outside(served: Server, site: Site, method: str) -> None:
+    """No spelling of a path and no symbolic link reaches anything outside the directory, also where a redirection is followed."""
+    reached = {}
+    for target in (*DOTS, f"/{site.root}/outside/secret", f"/%2f{site.root}/outside/secret"):
+        response = followed(served, method, target)
+        length = response.value("Content-Length")
+        if SECRET in response.body or response.status == 200 or (method == "HEAD" and length == str(len(FILES["../outside/secret"]))):
+            reached[target] = response.status
+    assert reached == {}
+
+
+def followed(server: Server, method: str, target: str) -> Response:
+    """Make a request, and go where it is sent."""
+    response = server.request(method, target)
+    for _ in range(3):
+        location = response.value("Location")
+        if response.status != 301 or location is None:
+            break
+        here = target.partition("?")[0].rpartition("/")[0]
+        target = location if location.startswith("/") else f"{here}/{location}"
+        response = server.request(method, target)
+    return response
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/scripts/echo",
+        "/scripts/echo/",
+        "/scripts/./echo",
+        "/scripts%2fecho",
+        "/program",
+        "/cgi/env",
+        "/cgi/library",
+        "/cgi-program",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_no_source_of_a_program(served: Server, path: str, method: str) -> None:
+    """The source of a program is never served, by whatever name: not a script of --dir, nor anything of --cgidir."""
+    response = followed(served, method, path)
+    assert b"#!" not in response.body
+    assert b"the source" not in response.body
+    assert response.status in (403, 404)
+    ranged = served.request(method, path, headers=[("Range", "bytes=0-1")])
+    assert ranged.status != 206
+
+
+def test_page_beside_the_programs(served: Server) -> None:
+    """A page that lies beside the programs of --dir is served, and listed with them."""
+    assert served.get("/scripts/page.html").body == FILES["scripts/page.html"]
+
+
+@pytest.mark.parametrize("path", ["/fifo", "/fifo/", "/nothing", "/small.txt/more", "/" + "x" * 5000, "/" + "x/" * 2000, "/%ff%fe"])
+def test_what_is_no_file(served: Server, path: str) -> None:
+    """What is neither a file nor a directory, or not there, is answered with 404, at once."""
+    assert followed(served, "GET", path).status == 404
+
+
+@contextmanager
+def flipping(name: Path, *targets: str) -> Iterator[None]:
+    """Make a name mean one thing and another in turn, as fast as can be, until the block ends."""
+    over = threading.Event()
+    spare = name.with_name(name.name + ".spare")
+
+    def flip() -> None:
+        while not over.is_set():
+            for target in targets:
+                spare.symlink_to(target)
+                spare.rename(name)
+
+    thread = threading.Thread(target=flip)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        name.unlink()
+
+
+def test_nothing_outside_by_a_race(served: Server, site: Site) -> None:
+    """Whoever changes names while a file is looked for gets nothing that lies outside."""
+    with flipping(site.public / "flip", "small.txt", "../outside/secret"), flipping(site.public / "flipdir", "list", "../outside"):
+        seen = {served.get(path).body for _ in range(150) for path in ("/flip", "/flipdir/secret")}
+    assert not any(SECRET in body for body in seen)
+    assert b"small\n" in seen
+
+
+def test_no_descriptor_is_left(served: Server) -> None:
+    """No descriptor is left open, whatever became of the request and of its client."""
+    served.get("/small.txt")
+    before = served.descriptors()
+    modified = served.get("/small.txt").value("Last-Modified")
+    for headers in ([], [("If-Modified-Since", modified)], [("Range", "bytes=9-")], [("Range", "bytes=0-1")]):
+        for path in ("/small.txt", "/list/", "/list", "/page/", "/out", "/fifo", "/scripts/echo", "/nothing"):
+            served.get(path, headers=headers)
+            served.request("HEAD", path, headers=headers)
+    for _ in range(20):
+        with open_stream(port=served.port, receive_buffer=4096) as stream:
+            stream.send(request_bytes("GET", "/big.bin", [("Host", "h")]) * 3)
+            stream.reset()
+    wait_until(lambda: served.descriptors() <= before, f"the descriptors to be as many as before: {before}")

@@ -1,0 +1,206 @@
+"""Around the upgrade: subprotocols, sessions that find no room, headers, and what a trusted proxy reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.client import Close
+from tests.support.server import Server, wait_until
+from tests.web.conftest import Serve, assert_sound
+
+
+def environment(server: Server, path: str = "/env", **options: object) -> dict[str, str]:
+    """What the program `env` is told."""
+    with server.connect(path, **options) as client:
+        return dict(line.split("=", 1) for line in client.receive_lines())
+
+
+# --subprotocol
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        (["chat"], "chat"),
+        (["other", "superchat", "chat"], "superchat"),
+        (["CHAT", "chat"], "chat"),
+        (["other"], None),
+        (["chatter"], None),
+        ([], None),
+    ],
+)
+def test_subprotocol(served: Server, offered: list[str], chosen: str | None) -> None:
+    """The first of the client's subprotocols that is ours is agreed to; where there is none the connection opens without."""
+    with served.connect("/echo", subprotocols=offered) as client:
+        assert client.subprotocol == chosen
+        client.send_text("hello")
+        assert client.receive_text() == "hello"
+
+
+def test_subprotocols_in_several_headers(served: Server) -> None:
+    """The client's list may come in several headers."""
+    with served.connect("/echo", headers=[("Sec-WebSocket-Protocol", "other"), ("Sec-WebSocket-Protocol", "chat")]) as client:
+        assert client.subprotocol == "chat"
+
+
+def test_program_knows_the_subprotocols(served: Server) -> None:
+    """The program sees what the client offered."""
+    assert environment(served, subprotocols=["chat", "x"])["HTTP_SEC_WEBSOCKET_PROTOCOL"] == "chat, x"
+
+
+def test_forced_subprotocol(serve: Serve) -> None:
+    """A subprotocol given by --header-ws is sent, once, whatever is offered."""
+    server = serve("--subprotocol=chat", "--header-ws=Sec-WebSocket-Protocol: forced", "cat")
+    for offered in ([], ["chat"]):
+        with server.connect(subprotocols=offered) as client:
+            assert client.response.values("Sec-WebSocket-Protocol") == ["forced"]
+
+
+# --busy
+
+
+def test_busy_close(serve: Serve) -> None:
+    """With --busy=close what is over --maxforks is upgraded and closed with 1013, so that a page can see why; nothing is started."""
+    server = serve("--maxforks=1", "--busy=close", "cat")
+    with server.connect() as first:
+        for _ in range(3):
+            with server.connect() as second:
+                assert second.receive_close().code == 1013
+                second.wait_for_end()
+        assert len(server.children()) == 2
+        first.send_text("still here")
+        assert first.receive_text() == "still here"
+        first.send_close(1000)
+        assert first.receive_close() == Close(1000)
+        first.wait_for_end()
+    with server.connect() as client:
+        client.send_text("the slot is free again")
+        assert client.receive_text() == "the slot is free again"
+    server.stop()
+    assert "refused_1013=3" in server.log
+
+
+def test_busy_does_not_open_the_door(serve: Serve) -> None:
+    """What would be refused for another reason is refused for it also where there is no room."""
+    server = serve("--maxforks=1", "--busy=close", "--origin=good.com", "cat")
+    with server.connect(origin="http://good.com") as client:
+        assert server.refusal(origin="http://bad.com").status == 403
+        assert server.refusal(origin="http://good.com", headers=[("Sec-WebSocket-Version", "8")]).status == 400
+        assert client.is_open()
+
+
+def test_busy_client_that_does_not_answer(serve: Serve) -> None:
+    """One that is turned away and does not answer the close is not waited for without end."""
+    server = serve("--maxforks=1", "--busy=close", "cat")
+    with server.connect(), server.connect() as second:
+        frame = second.receive_frame()
+        assert (frame.opcode, frame.payload[:2]) == (8, (1013).to_bytes(2, "big"))
+        second.wait_for_end()
+
+
+# --header…
+
+
+def test_headers_of_every_answer(serve: Serve, tmp_path: Path) -> None:
+    """--header is on every answer: files, listings, scripts, redirections, errors, the console and upgrades; --header-http not on those."""
+    (tmp_path / "cgi").mkdir()
+    (tmp_path / "file").write_text("x")
+    script = tmp_path / "cgi" / "script"
+    script.write_text("#!/bin/sh\nprintf 'Content-Type: a/b\\nX-Mine: m\\n\\nbody'\n")
+    script.chmod(0o755)
+    flags = ("--header=X-All: a", "--header-http=X-Http: h", "--header-http=X-Http: i", "--header-ws=X-Ws: w")
+    server = serve(*flags, f"--staticdir={tmp_path}", f"--cgidir={tmp_path}/cgi", "--devconsole", "--maxforks=1", "cat")
+    answers = {path: server.get(path) for path in ("/file", "/", "/script", "/cgi", "/none", "/cgi/script", "//file", "/%00")}
+    expected = {"/file": 200, "/": 200, "/script": 200, "/cgi": 301, "/none": 200, "/cgi/script": 200, "//file": 301, "/%00": 400}
+    assert {path: answer.status for path, answer in answers.items()} == expected
+    assert {path: answer.values("X-All") for path, answer in answers.items()} == {path: ["a"] for path in expected}
+    plain = {path: answer.values("X-Http") for path, answer in answers.items() if answer.status == 200}
+    assert plain == {path: ["h", "i"] for path in plain}
+    assert [path for path, answer in answers.items() if answer.values("X-Ws")] == []
+    assert answers["/script"].value("X-Mine") == "m"
+    with server.connect() as client:
+        assert [client.response.values(name) for name in ("X-All", "X-Ws", "X-Http")] == [["a"], ["w"], []]
+        refused = server.refusal()
+        assert (refused.status, refused.value("X-All")) == (429, "a")
+
+
+# --trust-proxy
+
+REPORTED = [("X-Forwarded-For", "203.0.113.7"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "example.com")]
+
+
+@pytest.fixture(scope="module")
+def behind_proxy() -> Iterator[Server]:
+    with Server("--trust-proxy=127.0.0.0/8,10.0.0.0/8", "env") as server:
+        yield server
+    assert_sound(server)
+
+
+def test_trusted_proxy(behind_proxy: Server) -> None:
+    """The address, scheme and host that a trusted proxy reports are the client's, for the program and in the log."""
+    found = environment(behind_proxy, headers=[("Host", "backend:81"), *REPORTED])
+    expected = {
+        "REMOTE_ADDR": "203.0.113.7",
+        "REMOTE_HOST": "203.0.113.7",
+        "REMOTE_PORT": "",
+        "HTTPS": "on",
+        "SERVER_NAME": "example.com",
+        "SERVER_PORT": "443",
+    }
+    assert {name: found.get(name) for name in expected} == expected
+    behind_proxy.wait_for_log(r"url:'https://example\.com/env' .*remote:'203\.0\.113\.7'.*\| CONNECT")
+
+
+@pytest.mark.parametrize(
+    ("header", "address"),
+    [
+        ("1.2.3.4, 203.0.113.7", "203.0.113.7"),
+        ("evil, 203.0.113.7, 10.1.1.1", "203.0.113.7"),
+        ("203.0.113.7:4711", "203.0.113.7"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("[2001:db8::1]:80", "2001:db8::1"),
+        ("nonsense", "127.0.0.1"),
+        ("203.0.113.7, nonsense", "127.0.0.1"),
+        ("", "127.0.0.1"),
+    ],
+)
+def test_chain_of_proxies(behind_proxy: Server, header: str, address: str) -> None:
+    """Of several addresses the last that is not a trusted proxy's counts: what stands before it, anyone may have written."""
+    assert environment(behind_proxy, headers=[("X-Forwarded-For", header)])["REMOTE_ADDR"] == address
+
+
+def test_no_proxy_is_believed_by_default(served: Server) -> None:
+    """Without --trust-proxy nobody's report is believed."""
+    found = environment(served, headers=[("Host", "backend:81"), *REPORTED])
+    assert (found["REMOTE_ADDR"], found["SERVER_NAME"], found["SERVER_PORT"]) == ("127.0.0.1", "backend", "81")
+    assert "HTTPS" not in found
+
+
+@pytest.mark.parametrize(("trusted", "address"), [("10.0.0.0/8", "127.0.0.1"), ("unix", "127.0.0.1"), ("127.0.0.1", "203.0.113.7")])
+def test_who_is_trusted(serve: Serve, trusted: str, address: str) -> None:
+    """A report from any other address is believed by no one."""
+    assert environment(serve(f"--trust-proxy={trusted}", "env"), headers=REPORTED)["REMOTE_ADDR"] == address
+
+
+@pytest.mark.parametrize(("trusted", "address"), [("unix", "203.0.113.7"), ("127.0.0.1", "unix-socket")])
+def test_proxy_on_the_unix_socket(serve: Serve, tmp_path: Path, trusted: str, address: str) -> None:
+    """`unix` trusts whoever reaches the Unix socket, and no address does."""
+    path = str(tmp_path / "s")
+    server = serve(f"--trust-proxy={trusted}", "env", listen=(f"--unixsocket={path}",), unix=path)
+    found = environment(server, headers=REPORTED)
+    assert found["REMOTE_ADDR"] == address
+    assert ("HTTPS" in found) == (trusted == "unix")
+
+
+def test_scripts_behind_a_proxy(serve: Serve, tmp_path: Path) -> None:
+    """CGI scripts are told the same of the client."""
+    script = tmp_path / "env"
+    script.write_text('#!/bin/sh\necho "Content-Type: text/plain"; echo; exec env\n')
+    script.chmod(0o755)
+    server = serve("--trust-proxy=127.0.0.1", f"--cgidir={tmp_path}")
+    found = dict(line.split("=", 1) for line in server.get("/env", headers=REPORTED).body.decode().splitlines())
+    assert (found["REMOTE_ADDR"], found["HTTPS"], found["SERVER_NAME"]) == ("203.0.113.7", "on", "example.com")
+    wait_until(lambda: len(server.children()) == 1, "the end of the script")
