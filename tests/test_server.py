@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -25,7 +26,6 @@ from wsbridge.metrics import Metrics
 from wsbridge.server import Bridging
 from wsbridge.settings import ListenSettings, ProgramSettings, ServerSettings
 
-STUBBORN = "trap '' INT TERM; echo $$; while :; do sleep 1000; done"
 PATIENT = "--closems=60000"
 """A ladder that nobody wants to wait for."""
 
@@ -137,14 +137,14 @@ def test_once_with_a_program_that_cannot_be_started(tmp_path: Path) -> None:
 # The end
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_shutdown_of_many(tmp_path: Path, number: signal.Signals) -> None:
-    """TERM and INT: nobody new is accepted, every session closes with 1001 and ends by the ladder; exit status 0."""
-    with Server("--closems=300", "sh", "-c", 'exec "$@" "$QUERY_STRING"', "sh", *command("witness")) as server, ExitStack() as stack:
+def test_shutdown_of_many(tmp_path: Path) -> None:
+    """When the server shuts down nobody new is accepted, every session closes with 1001 and ends by the ladder; exit status 0."""
+    words = ("sh", "-c", 'exec "$@" "$QUERY_STRING" TERM', "sh", *command("witness"))
+    with Server("--closems=100", *words) as server, ExitStack() as stack:
         clients = [stack.enter_context(server.connect(f"/?{tmp_path / str(index)}")) for index in range(5)]
         pids = [int(client.receive_text()) for client in clients]
         with mortal(*pids):
-            server.send_signal(number)
+            server.send_signal(signal.SIGTERM)
             assert [client.receive_close().code for client in clients] == [1001] * 5
             with pytest.raises(ConnectionRefusedError):
                 server.connect()
@@ -154,9 +154,9 @@ def test_shutdown_of_many(tmp_path: Path, number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_second_signal_forces(second: signal.Signals) -> None:
+def test_second_signal_forces(tmp_path: Path, second: signal.Signals) -> None:
     """A second signal forces the end: what is left is killed, whatever the ladder's patience."""
-    with Server(PATIENT, "sh", "-c", STUBBORN) as server, server.connect() as client:
+    with Server(PATIENT, *command("witness", tmp_path / "record")) as server, server.connect() as client:
         pid = int(client.receive_text())
         with mortal(pid):
             server.send_signal(signal.SIGTERM)
@@ -165,6 +165,7 @@ def test_second_signal_forces(second: signal.Signals) -> None:
             server.send_signal(second)
             assert server.wait() >= 0
             assert not is_alive(pid)
+    assert [event for event, _ in recorded(tmp_path / "record")] == ["eof"]
 
 
 def test_shutdown_of_a_client_that_talks(transports: dict[str, str]) -> None:
@@ -173,6 +174,7 @@ def test_shutdown_of_a_client_that_talks(transports: dict[str, str]) -> None:
         client.receive_text()
         server.send_signal(signal.SIGTERM)
         assert client.receive_close().code == 1001
+        client.stream.sock.shutdown(socket.SHUT_RDWR)
         assert server.wait() == 0
 
 

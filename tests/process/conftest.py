@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.proc import Starter, descriptors, no_callback_fails, nothing_left, same_limits
+from tests.support.proc import Starter, adopting, descriptors, no_callback_fails, nothing_left, same_limits
 from wsbridge.process.spawn import Spawner
 
 
@@ -26,7 +26,7 @@ def spawner() -> Iterator[Spawner]:
 @pytest.fixture
 async def start(spawner: Spawner) -> AsyncIterator[Starter]:
     """Starts programs; `start("cat")` is one that runs, with twins at its ends."""
-    with nothing_left(), no_callback_fails():
+    with nothing_left(), adopting(), no_callback_fails():
         starter = Starter(spawner)
         yield starter
         await starter.close()

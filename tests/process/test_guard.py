@@ -138,20 +138,15 @@ def test_no_guard_where_no_program_is_run(tmp_path: Path) -> None:
         assert server.children() == []
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_normal_end_leaves_nothing(how: signal.Signals) -> None:
+def test_normal_end_leaves_nothing() -> None:
     """A bridge that ends in good order leaves neither a program nor its guard."""
-    server = Server("sh", "-c", STUBBORN).start()
-    try:
-        with server.connect() as client:
-            pids = [*pids_of(client), guard_of(server)]
-            with mortal(*pids):
-                server.send_signal(how)
-                assert server.wait() == 0
-                assert [pid for pid in pids[:2] if is_alive(pid)] == []
-                wait_for_exit(pids[2])
-    finally:
-        server.stop()
+    with Server("sh", "-c", STUBBORN) as server, server.connect() as client:
+        pids, guard = pids_of(client), guard_of(server)
+        with mortal(*pids, guard):
+            server.send_signal(signal.SIGTERM)
+            assert server.wait() == 0
+            assert [pid for pid in pids if is_alive(pid)] == []
+            wait_for_exit(guard)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.proc import SHORT, ClientTwin, Running, Starter, no_callback_fails, nothing_left, same_limits, until
+from tests.support.proc import SHORT, ClientTwin, Running, Starter, adopting, no_callback_fails, nothing_left, same_limits, until
 from wsbridge.flow import Batch, End, Kind, Sink
 from wsbridge.logs import ACCESS
 from wsbridge.metrics import Metrics
@@ -99,7 +99,7 @@ async def registry() -> Registry:
 async def session(spawner: Spawner, registry: Registry, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Opener]:
     """Opens sessions; when the test is over nothing of them is left, and every slot is free again."""
     caplog.set_level(ACCESS, "wsbridge")
-    with nothing_left(), no_callback_fails():
+    with nothing_left(), adopting(), no_callback_fails():
         starter = Starter(spawner)
         opener = Opener(starter, registry)
         yield opener

@@ -8,6 +8,7 @@ again and again with a deadline, for what is told only when asked.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import re
 import resource
@@ -39,6 +40,9 @@ SHORT = (Step(0.05, signal.SIGINT), Step(0.05, signal.SIGTERM), Step(0.05, signa
 
 TRANSPORTS: dict[str, dict[str, str]] = {"aiofastnet": {}, "asyncio": {"WSBRIDGE_FASTNET": "0"}}
 """The environment in which a server uses each kind of transports."""
+
+SET_CHILD_SUBREAPER = 36
+"""The number of an operation of prctl()."""
 
 PATIENT = tuple(Step(DEADLINE, step.signal) for step in SHORT)
 """A ladder that has sent no signal when the test is over."""
@@ -192,6 +196,22 @@ def nothing_left() -> Iterator[None]:
     left = {number: name for number, name in descriptors().items() if number not in before}
     assert left == {}, f"descriptors are left open: {left}"
     assert [pid for pid in children(os.getpid()) if pid not in had] == []
+
+
+@contextmanager
+def adopting() -> Iterator[None]:
+    """Inherit the orphans of our children, as the first process of a machine does, and reap those that nobody else has.
+
+    The first process of the machine that the tests run on may take its time for that, and a group lasts until it has.
+    """
+    had = set(children(os.getpid()))
+    ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1)
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 0)
+        for pid in set(zombies(os.getpid())) - had:
+            os.waitpid(pid, 0)
 
 
 @contextmanager

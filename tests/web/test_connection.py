@@ -19,7 +19,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
-from tests.support.client import Client, connect, encode_frame, open_stream, read_response, request_bytes
+from tests.support.client import DEADLINE, Client, connect, encode_frame, open_stream, read_response, request_bytes
 from tests.support.proc import no_callback_fails, nothing_left, until
 from wsbridge.server import use_fast_transports
 from wsbridge.web import connection as module
@@ -70,9 +70,10 @@ async def serving(server: Server, loop: asyncio.AbstractEventLoop) -> AsyncItera
     try:
         yield listener.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
     finally:
-        listener.close()
-        await server.shutdown(1)
-        await listener.wait_closed()
+        async with asyncio.timeout(DEADLINE):
+            listener.close()
+            await server.shutdown(1)
+            await listener.wait_closed()
 
 
 @pytest.mark.parametrize("name", names_used())
