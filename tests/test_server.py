@@ -85,6 +85,18 @@ def test_descriptors_of_others(tmp_path: Path) -> None:
         assert [line.split()[0] for line in client.receive_lines()] == ["0", "1", "2"]
 
 
+def test_pty() -> None:
+    """With --pty a filter that buffers by the block on a pipe answers each line as it comes, and its exit closes as ever."""
+    with Server("--pty", "grep", "o") as server, server.connect() as client:
+        for number in range(3):
+            client.send_text(f"no {number}")
+            assert client.receive_text() == f"no {number}"
+    with Server("--pty", "sh", "-c", "[ -t 1 ] && seq 10000; exit 3") as server, server.connect() as client:
+        messages, close = client.receive_until_close()
+        assert [int(message.data) for message in messages] == list(range(1, 10_001))
+        assert close == Close(1011, "exit 3")
+
+
 # --once
 
 
@@ -156,16 +168,17 @@ def test_shutdown_of_many(tmp_path: Path) -> None:
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_second_signal_forces(tmp_path: Path, second: signal.Signals) -> None:
     """A second signal forces the end: what is left is killed, whatever the ladder's patience."""
-    with Server(PATIENT, *command("witness", tmp_path / "record")) as server, server.connect() as client:
+    record = tmp_path / "record"
+    with Server(PATIENT, *command("witness", record)) as server, server.connect() as client:
         pid = int(client.receive_text())
         with mortal(pid):
             server.send_signal(signal.SIGTERM)
             assert client.receive_close().code == 1001
-            assert is_alive(pid)
+            wait_until(lambda: record.exists() and recorded(record), "the end of stdin")
             server.send_signal(second)
             assert server.wait() >= 0
             assert not is_alive(pid)
-    assert [event for event, _ in recorded(tmp_path / "record")] == ["eof"]
+    assert [event for event, _ in recorded(record)] == ["eof"]
 
 
 def test_shutdown_of_a_client_that_talks(transports: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from pathlib import Path
@@ -197,6 +198,7 @@ async def test_nothing_is_held_after_the_end(start: Starter) -> None:
     running = start("sh", "-c", "setsid sleep 1000 & echo $!")
     stranger = int(await running.line())
     with mortal(stranger):
+        await until(lambda: os.getsid(stranger) == stranger, "the one that leaves the session")
         await ended(running)
         assert is_alive(stranger)
     assert descriptors() == before

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
-from tests.support.proc import Starter, until
+from tests.support.proc import PATIENT, Starter, until
 from tests.support.tool import command
+from wsbridge.process.ladder import Step
 from wsbridge.process.stderr import PIECE, Lines
 
 SAID = b"one\n\ntwo\r\n \x1b[1m three\r\r\nnot \xff utf-8, \xc3\xa9 is\nlast"
@@ -67,7 +70,8 @@ async def test_stderr_does_not_wait_for_the_client(start: Starter) -> None:
 
 async def test_last_words_are_logged(start: Starter) -> None:
     """What a program said on stderr just before it ended is logged before the session is over."""
-    running = start("sh", "-c", "echo begun; trap 'seq 10000 >&2; exit' INT; while :; do sleep 0.01; done")
+    ladder = (Step(0.05, signal.SIGINT), *PATIENT[1:])
+    running = start("sh", "-c", "trap 'seq 10000 >&2; exit' INT; echo begun; while :; do sleep 0.01; done", ladder=ladder)
     await running.line()
     await running.end()
     assert running.errors[-1] == "10000"

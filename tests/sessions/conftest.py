@@ -63,9 +63,10 @@ class Opener:
         drain_seconds: float = 0.1,
         ladder: Sequence[Step] = SHORT,
         client: ClientTwin | None = None,
+        pty: bool = False,
     ) -> Session:
         client = client or ClientTwin()
-        running = self._start.make(*argv, framing=framing, limit=limit, ladder=ladder)
+        running = self._start.make(*argv, framing=framing, limit=limit, ladder=ladder, pty=pty)
         assert self.registry.take_slot()
         pairs = {"id": "7"}
         bridge = Bridge(

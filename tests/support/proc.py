@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.client import DEADLINE, Headers, Response, Stream, open_stream, read_response, request_bytes
-from tests.support.server import Server, children, state
+from tests.support.server import Server, children, state, wait_for_exit
 from wsbridge.closecodes import NORMAL
 from wsbridge.flow import STILL, Batch, End, Joint, Kind, Memory, Source
 from wsbridge.framing import make_framing
@@ -210,7 +210,8 @@ def adopting() -> Iterator[None]:
         yield
     finally:
         ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 0)
-        for pid in set(zombies(os.getpid())) - had:
+        for pid in set(children(os.getpid())) - had:
+            wait_for_exit(pid)
             os.waitpid(pid, 0)
 
 

@@ -292,16 +292,16 @@ def test_stderr_is_logged(served: Server) -> None:
 # Ends
 
 
-@pytest.mark.parametrize(
-    ("when", "way"),
-    [
-        ("before the head", "drop"),
-        ("before the head", "reset"),
-        ("in the middle", "drop"),
-        ("while it floods", "reset"),
-        ("while it reads", "drop"),
-    ],
-)
+GOINGS = [
+    ("before the head", "drop"),
+    ("before the head", "reset"),
+    ("in the middle", "drop"),
+    ("while it floods", "reset"),
+    ("while it reads", "drop"),
+]
+
+
+@pytest.mark.parametrize(("when", "way"), GOINGS)
 def test_client_that_goes(served: Server, tmp_path: Path, when: str, way: str) -> None:
     """A script whose client goes is ended by the ladder, and all that it has started."""
     note = tmp_path / "pids"

@@ -14,6 +14,7 @@ import pytest
 from tests.support.client import Client, encode_frame
 from tests.support.proc import send_what_is_taken, turns, until
 from tests.support.server import Server, is_alive, mortal, wait_for_exit
+from tests.web.conftest import Serve
 from wsbridge.web.hangup import Hangups
 
 TOO_MUCH = encode_frame(b"x" * 1000) * 20_000
@@ -65,6 +66,19 @@ def test_client_that_stays_is_kept(door: Server) -> None:
         for _ in range(30):
             client.receive_text()
         assert is_alive(pid)
+
+
+def test_client_that_goes_unseen(serve: Serve, transports: dict[str, str]) -> None:
+    """One whose end lies behind what nobody reads is noticed by the next ping, also when its program says nothing."""
+    server = serve("--pingms=200", "sh", "-c", "echo $$; exec sleep 1000", env=transports)
+    with server.connect() as client:
+        pid = int(client.receive_text())
+        with mortal(pid):
+            stuff(client)
+            while select.select([client.stream.sock], [], [], 0)[0]:
+                client.receive_frame()  # nothing is left unread here: the kernel has no cause for a reset
+            client.drop()
+            wait_for_exit(pid)
 
 
 # The watcher itself
