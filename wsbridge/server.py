@@ -12,16 +12,10 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
-import ssl
-import stat
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Any, cast
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from typing import Any
 
-from aiohttp import web
-
-from wsbridge.errors import ListenError, Refused
 from wsbridge.logs import INFO, logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.guard import Guard, NoGuard, Watch
@@ -29,24 +23,21 @@ from wsbridge.process.ladder import LAST_WAIT, make_ladder
 from wsbridge.process.launch import Launcher
 from wsbridge.process.spawn import Spawner
 from wsbridge.rules.paths import looker
-from wsbridge.rules.request import encode_path, split_target
 from wsbridge.sessions.bridge import Bridge
 from wsbridge.sessions.registry import Live, Registry
-from wsbridge.settings import ListenSettings, ServerSettings
+from wsbridge.settings import ServerSettings
 from wsbridge.web.app import App
 from wsbridge.web.cgi import CgiScripts
-from wsbridge.web.connection import HEAD_SECONDS, Server
+from wsbridge.web.connection import Server
 from wsbridge.web.console import Console
 from wsbridge.web.gate import Gate
 from wsbridge.web.hangup import Hangups
+from wsbridge.web.listeners import listening
 from wsbridge.web.static import StaticFiles
-from wsbridge.web.tls import make_context
 from wsbridge.web.upgrade import Upgrader
 
 CANNOT_LAUNCH = 126
 """The exit status of `--once` when its program cannot be started, as of a shell."""
-BACKLOG = 1024
-"""Connections that the kernel keeps for us while we are busy."""
 LINGER = 2.0
 """Seconds at the end for clients to answer their close frame."""
 
@@ -73,7 +64,6 @@ class Bridging:
         """Serve until a signal, or with `once` until the one session is over; return the exit status. Raises ListenError."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(report)
-        use_fast_transports(loop)
         spawner = Spawner()
         async with AsyncExitStack() as stack:
             watch = self._watch(loop)
@@ -236,138 +226,3 @@ def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         http_log.debug("%s: %s", context["message"], error)
     else:
         log.error("%s: %r", context["message"], error, exc_info=error)
-
-
-def use_fast_transports(loop: asyncio.AbstractEventLoop) -> bool:
-    """Use aiofastnet's transports where they are installed; return whether they are. WSBRIDGE_FASTNET=0 does without."""
-    if os.environ.get("WSBRIDGE_FASTNET") == "0":
-        return False
-    try:
-        import aiofastnet
-    except ImportError:
-        return False
-    aiofastnet.patch_loop(loop)
-    return True
-
-
-Listeners = tuple[Callable[[], None], list[str]]
-"""What closes every listener, and the addresses that they have."""
-
-
-@asynccontextmanager
-async def listening(settings: ListenSettings, factory: Server, loop: asyncio.AbstractEventLoop) -> AsyncIterator[Listeners]:
-    """Open every listener, or none: yields them and the addresses they really have. Raises ListenError."""
-    context = make_context(settings.tls) if settings.tls else None
-    listeners: list[asyncio.AbstractServer] = []
-    addresses: list[str] = []
-    unix_path = settings.unix_path
-    bound: tuple[int, int] | None = None
-
-    def close() -> None:
-        for listener in listeners:
-            listener.close()
-        # At once, and only if it is ours: our successor may have bound the path while we end our sessions.
-        if unix_path is not None and bound is not None and _identity(unix_path) == bound:
-            os.unlink(unix_path)
-
-    try:
-        for host in settings.hosts if settings.port is not None else ():
-            port = settings.port
-            listener = await _tcp(loop, factory, host, port or 0, context)
-            listeners.append(listener)
-            port = cast("asyncio.Server", listener).sockets[0].getsockname()[1]
-            addresses.append(f"{host or socket.gethostname()}:{port}")
-            if settings.redirect_port is not None:
-                redirect = _Redirect(scheme="https" if context else "http", port=port)
-                server = Server(redirect, error_page=redirect.error_page, loop=loop)
-                listeners.append(await _tcp(loop, server, host, settings.redirect_port, None))
-        if unix_path is not None:
-            _clear_unix_path(unix_path)
-            sock = _bind_unix(unix_path)
-            bound = _identity(unix_path)
-            options = _tls_options(context)
-            listeners.append(await loop.create_unix_server(factory, sock=sock, backlog=BACKLOG, **options))
-            addresses.append(os.path.abspath(unix_path))  # noqa: ASYNC240 (it asks no disk)
-        yield close, addresses
-    finally:
-        close()
-
-
-async def _tcp(loop: asyncio.AbstractEventLoop, factory: Callable[[], Any], host: str, port: int, context: Any) -> asyncio.AbstractServer:
-    if ":" in host and not (host.startswith("[") and host.endswith("]")):
-        raise ListenError(f"cannot listen on {host}:{port}: write an IPv6 address in brackets, [{host}]")
-    if not 0 <= port <= 65535:
-        raise ListenError(f"cannot listen on {host}:{port}: a port is at most 65535")
-    bare = host.strip("[]")
-    options = _tls_options(context)
-    try:
-        if host or not socket.has_dualstack_ipv6():
-            return await loop.create_server(factory, bare or None, port, backlog=BACKLOG, **options)
-        sock = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)
-        return await loop.create_server(factory, sock=sock, backlog=BACKLOG, **options)
-    except OSError as error:
-        raise ListenError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
-
-
-def _clear_unix_path(path: str) -> None:
-    """Remove a socket that nobody listens on; refuse to touch anything else."""
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise ListenError(f"cannot listen on {path}: there is something that is not a socket; it is left alone")
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-        except OSError as error:
-            raise ListenError(f"cannot listen on {path}: {error}") from None
-        else:
-            raise ListenError(f"cannot listen on {path}: another server does")
-
-
-def _tls_options(context: ssl.SSLContext | None) -> dict[str, Any]:
-    return {"ssl": context, "ssl_handshake_timeout": HEAD_SECONDS} if context else {}
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _bind_unix(path: str) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX)
-    try:
-        sock.bind(path)
-    except OSError as error:
-        sock.close()
-        raise ListenError(f"cannot listen on {path}: {error.strerror or error}") from None
-    return sock
-
-
-class _Redirect:
-    """`--redirport`: answers every request with where to go, path and query kept."""
-
-    def __init__(self, *, scheme: str, port: int) -> None:
-        self._scheme = scheme
-        self._port = port
-
-    def error_page(self, status: int, detail: str) -> web.Response:
-        return web.Response(status=status, text=f"{status} {detail}\n")
-
-    async def __call__(self, raw: web.BaseRequest) -> web.StreamResponse:
-        host = raw.headers.get("Host", "")
-        name = host[: host.index("]") + 1] if host.startswith("[") and "]" in host else host.partition(":")[0]
-        try:
-            _, query, uri = split_target(raw.raw_path)
-        except Refused as refused:
-            return self.error_page(refused.status, refused.detail)
-        path = uri.partition("?")[0]
-        location = f"{self._scheme}://{name}:{self._port}{encode_path(path)}{'?' + query if query else ''}"
-        return web.Response(status=301, headers={"Location": location})

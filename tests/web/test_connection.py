@@ -21,10 +21,10 @@ from aiohttp.web_protocol import RequestHandler
 
 from tests.support.client import DEADLINE, Client, connect, encode_frame, open_stream, read_response, request_bytes
 from tests.support.proc import no_callback_fails, nothing_left, until
-from wsbridge.server import use_fast_transports
 from wsbridge.web import connection as module
 from wsbridge.web.connection import MASK, Connection, Server
 from wsbridge.web.gate import accept_value
+from wsbridge.web.listeners import use_fast_transports
 from wsbridge.web.upgrade import Taken
 from wsbridge.wire.frames import unmask
 

@@ -159,10 +159,14 @@ def test_oldest_tls(mutual: Server, certificates: Certificates, version: str, is
 
 
 def test_plain_http_on_a_tls_port(mutual: Server) -> None:
-    """Plain HTTP on the port of TLS ends its connection, and harms nobody."""
-    with open_stream(port=mutual.port) as stream:
-        stream.send(request_bytes("GET", "/", [("Host", "h")]))
-        stream.wait_for_end()
+    """Plain HTTP on the port of TLS is told what to write instead, harms nobody, and needs no certificate to learn it."""
+    for method in ("GET", "POST"):
+        with open_stream(port=mutual.port) as stream:
+            stream.send(request_bytes(method, "/", [("Host", "h")]))
+            response = read_response(stream)
+            stream.wait_for_end()
+        assert response.status == 400
+        assert b"https://" in response.body
     assert_echoes(mutual)
 
 

@@ -1,11 +1,34 @@
-"""TLS: the server's certificate, and the CA of its clients."""
+"""TLS: the server's certificate, the CA of its clients, and a listener that tells a browser what its http:// did wrong."""
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import ssl
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from wsbridge.errors import ListenError
+from wsbridge.logs import logger
 from wsbridge.settings import TlsSettings
+
+HANDSHAKE = b"\x16"
+"""The type of record that every handshake begins with (RFC 8446, section 5.1); no method of HTTP does."""
+HANDSHAKE_SECONDS = 10.0
+"""From the connection to the end of its handshake."""
+ACCEPT_PAUSE = 1.0
+"""Seconds before another look for clients when there was no descriptor for one."""
+WRONG_SCHEME = (
+    b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
+    b"Client sent an HTTP request to an HTTPS server. Use https:// or wss:// here.\n"
+)
+DRAIN_BYTES = 64 * 1024
+"""What is read of such a request, so that the answer is not lost to a reset."""
+
+Connect = Callable[..., Coroutine[Any, Any, Any]]
+"""`connect_accepted_socket` of the loop, or aiofastnet's."""
+
+log = logger("http")
 
 
 def make_context(settings: TlsSettings) -> ssl.SSLContext:
@@ -24,3 +47,78 @@ def make_context(settings: TlsSettings) -> ssl.SSLContext:
         except (OSError, ssl.SSLError) as error:
             raise ListenError(f"cannot use the CA of clients {settings.client_ca}: {error}") from None
     return context
+
+
+class TlsListener:
+    """Accepts on a listening socket, which it owns, and looks at the first byte before a connection's transport is made."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        factory: Callable[[], asyncio.Protocol],
+        context: ssl.SSLContext,
+        *,
+        connect: Connect,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        sock.setblocking(False)
+        self._factory = factory
+        self._context = context
+        self._connect = connect
+        self._loop = loop
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._begin(self._accept(sock))
+
+    def close(self) -> None:
+        """Stop accepting; handshakes that are under way are broken off."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work, name="tls")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _accept(self, listening: socket.socket) -> None:
+        with listening:
+            while True:
+                try:
+                    sock, _ = await self._loop.sock_accept(listening)
+                except OSError as error:
+                    log.error("cannot accept a connection: %s", error)
+                    await asyncio.sleep(ACCEPT_PAUSE)
+                else:
+                    self._begin(self._open(sock))
+
+    async def _open(self, sock: socket.socket) -> None:
+        """Make the TLS connection of a client; from then on the socket is its transport's."""
+        try:
+            async with asyncio.timeout(HANDSHAKE_SECONDS):
+                first = await self._first_byte(sock)
+                if first == HANDSHAKE:
+                    await self._connect(self._factory, sock, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_SECONDS)
+                    return
+            if first:
+                sock.recv(DRAIN_BYTES)
+                sock.send(WRONG_SCHEME)
+        except (OSError, TimeoutError) as error:
+            log.debug("no TLS connection: %s", error)
+        except BaseException:
+            sock.close()
+            raise
+        sock.close()
+
+    async def _first_byte(self, sock: socket.socket) -> bytes:
+        """Wait for something to read, and leave it there. Empty when the client has gone."""
+        readable = self._loop.create_future()
+        self._loop.add_reader(sock, _wake, readable)
+        try:
+            await readable
+        finally:
+            self._loop.remove_reader(sock)
+        return sock.recv(1, socket.MSG_PEEK)
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)

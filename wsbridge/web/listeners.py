@@ -1,0 +1,169 @@
+"""Where the server is reached: TCP and Unix listeners, with TLS and without, on the fastest transports that are there."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import ssl
+import stat
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Protocol
+
+from wsbridge.errors import ListenError
+from wsbridge.settings import ListenSettings
+from wsbridge.web.connection import Server
+from wsbridge.web.redirect import Redirect
+from wsbridge.web.tls import Connect, TlsListener, make_context
+
+BACKLOG = 1024
+"""Connections that the kernel keeps for us while we are busy."""
+
+
+class Listener(Protocol):
+    """What accepts connections."""
+
+    def close(self) -> None:
+        """Accept no more."""
+
+
+Listeners = tuple[Callable[[], None], list[str]]
+"""What closes every listener, and the addresses that they have."""
+
+
+def use_fast_transports(loop: asyncio.AbstractEventLoop) -> bool:
+    """Use aiofastnet's transports where they are installed; return whether they are. WSBRIDGE_FASTNET=0 does without."""
+    if os.environ.get("WSBRIDGE_FASTNET") == "0":
+        return False
+    try:
+        import aiofastnet
+    except ImportError:
+        return False
+    aiofastnet.patch_loop(loop)
+    return True
+
+
+@asynccontextmanager
+async def listening(settings: ListenSettings, factory: Server, loop: asyncio.AbstractEventLoop) -> AsyncIterator[Listeners]:
+    """Open every listener, or none: yields them and the addresses they really have. Raises ListenError."""
+    connect: Connect = loop.connect_accepted_socket
+    if use_fast_transports(loop):
+        import aiofastnet
+
+        # patch_loop leaves this one out.
+        connect = partial(aiofastnet.connect_accepted_socket, loop)
+    context = make_context(settings.tls) if settings.tls else None
+    listeners: list[Listener] = []
+    addresses: list[str] = []
+    unix_path = settings.unix_path
+    bound: tuple[int, int] | None = None
+
+    async def listen(sock: socket.socket, make: Server, context: ssl.SSLContext | None) -> None:
+        sock.listen(BACKLOG)
+        if context is not None:
+            listeners.append(TlsListener(sock, make, context, connect=connect, loop=loop))
+        elif sock.family == socket.AF_UNIX:
+            listeners.append(await loop.create_unix_server(make, sock=sock, backlog=BACKLOG))
+        else:
+            listeners.append(await loop.create_server(make, sock=sock, backlog=BACKLOG))
+
+    def close() -> None:
+        for listener in listeners:
+            listener.close()
+        # At once, and only if it is ours: our successor may have bound the path while we end our sessions.
+        if unix_path is not None and bound is not None and _identity(unix_path) == bound:
+            os.unlink(unix_path)
+
+    try:
+        for host in settings.hosts if settings.port is not None else ():
+            port = settings.port or 0
+            for sock in await _bind(loop, host, port):
+                await listen(sock, factory, context)
+                port = sock.getsockname()[1]
+            addresses.append(f"{host or socket.gethostname()}:{port}")
+            if settings.redirect_port is not None:
+                redirect = Redirect(scheme="https" if context else "http", port=port)
+                server = Server(redirect, error_page=redirect.error_page, loop=loop)
+                for sock in await _bind(loop, host, settings.redirect_port):
+                    await listen(sock, server, None)
+        if unix_path is not None:
+            _clear_unix_path(unix_path)
+            sock = _bind_unix(unix_path)
+            bound = _identity(unix_path)
+            await listen(sock, factory, context)
+            addresses.append(os.path.abspath(unix_path))  # noqa: ASYNC240 (it asks no disk)
+        yield close, addresses
+    finally:
+        close()
+
+async def _bind(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[socket.socket]:
+    """Return a socket for each address of a host, all on one port; those that this machine lacks are left out. Raises ListenError."""
+    where = f"cannot listen on {host}:{port}"
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise ListenError(f"{where}: write an IPv6 address in brackets, [{host}]")
+    if not 0 <= port <= 65535:
+        raise ListenError(f"{where}: a port is at most 65535")
+    socks: list[socket.socket] = []
+    missing: OSError | None = None
+    try:
+        if not host and socket.has_dualstack_ipv6():
+            return [socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)]
+        found = await loop.getaddrinfo(host.strip("[]") or "0.0.0.0", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, _, _, _, address in dict.fromkeys(found):
+            try:
+                socks.append(socket.create_server((address[0], port, *address[2:]), family=family, backlog=BACKLOG))
+            except OSError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                missing = error
+            else:
+                port = socks[0].getsockname()[1]
+        if missing is not None and not socks:
+            raise missing
+    except OSError as error:
+        for sock in socks:
+            sock.close()
+        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        raise ListenError(f"{where}: {reason}") from None
+    return socks
+
+
+def _clear_unix_path(path: str) -> None:
+    """Remove a socket that nobody listens on; refuse to touch anything else."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ListenError(f"cannot listen on {path}: there is something that is not a socket; it is left alone")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        except OSError as error:
+            raise ListenError(f"cannot listen on {path}: {error}") from None
+        else:
+            raise ListenError(f"cannot listen on {path}: another server does")
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _bind_unix(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.bind(path)
+    except OSError as error:
+        sock.close()
+        raise ListenError(f"cannot listen on {path}: {error.strerror or error}") from None
+    return sock
