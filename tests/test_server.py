@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.client import Client, Close, Opcode, Refused, connect, encode_frame, open_stream, request_bytes
+from tests.support.client import Client, Close, Opcode, Refused, connect, encode_frame, open_stream, read_response, request_bytes
 from tests.support.proc import TRANSPORTS, descriptors, no_callback_fails, nothing_left, same_limits, until, zombies
 from tests.support.server import LISTEN, Server, is_alive, mortal, run, wait_for_exit, wait_until
 from tests.support.tool import command, recorded
@@ -26,6 +26,13 @@ from wsbridge.metrics import Metrics
 from wsbridge.server import Bridging
 from wsbridge.settings import ListenSettings, ProgramSettings, ServerSettings
 
+UPGRADE = [
+    ("Host", "h"),
+    ("Upgrade", "websocket"),
+    ("Connection", "Upgrade"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+]
 PATIENT = "--closems=60000"
 """A ladder that nobody wants to wait for."""
 
@@ -133,6 +140,22 @@ def test_once_is_once() -> None:
             client.send_text("still here")
             assert client.receive_text() == "still here"
         assert server.wait() == 0
+
+
+@pytest.mark.parametrize(("flags", "status"), [((), 429), (("--busy=close",), 1013)])
+def test_once_when_two_are_connected(flags: tuple[str, ...], status: int) -> None:
+    """Of two connections that were open before, one gets the session and the other learns that there is no more."""
+    with Server("--once", *flags, "sh", "-c", "read code; exit $code") as server, open_stream(port=server.port) as other:
+        with server.connect() as client:
+            other.send(request_bytes("GET", "/", UPGRADE))
+            response = read_response(other)
+            if status == 429:
+                assert response.status == 429
+            else:
+                assert Client(other, response).receive_close().code == status
+            client.send_text("5")
+            assert client.receive_close().code == 1011
+        assert server.wait() == 5
 
 
 def test_once_with_a_program_that_cannot_be_started(tmp_path: Path) -> None:
@@ -423,3 +446,17 @@ def test_nothing_is_left_of_simultaneous_sessions() -> None:
         wait_until(lambda: len(server.children()) == 1, "the end of every program")
         wait_until(lambda: server.descriptors() <= before, "the descriptors to be as many as before")
         assert zombies(server.pid) == []
+
+
+def test_legacy_locale(tmp_path: Path) -> None:
+    """Where the locale is not UTF-8, paths and variables are all the same."""
+    legacy = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    script = tmp_path / "é"
+    script.write_text('#!/bin/sh\necho "$SCRIPT_NAME"\n')
+    script.chmod(0o755)
+    with Server(f"--dir={tmp_path}", "--maxforks=1", env=legacy) as server:
+        for _ in range(2):
+            with server.connect("/%c3%a9") as client:
+                assert client.receive_text() == "/é"
+                client.wait_for_end()
+

@@ -72,7 +72,7 @@ class Bridging:
             hangups = Hangups(loop)
             stack.callback(hangups.close)
             app = self._build(launcher, hangups, loop)
-            factory = Server(app, error_page=app.error_page, loop=loop)
+            factory = Server(app, error_page=app.error_page, on_upgrade=app.upgrade, loop=loop)
             async with listening(self._settings.listen, factory, loop) as (close, addresses):
                 self._close_listeners = close
                 app.on_session = self._begun
@@ -175,6 +175,7 @@ class Bridging:
         if not self._settings.once:
             return
         self._close_listeners()
+        self._registry.bar()
         self._only = session
         if session is None:
             self.status = CANNOT_LAUNCH

@@ -84,6 +84,7 @@ class ListenSettings:
     unix_path: str | None = None
     tls: TlsSettings | None = None
     redirect_port: int | None = None
+    redirect_headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

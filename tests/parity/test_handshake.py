@@ -325,6 +325,7 @@ def test_redirport_keeps_the_path(wsbridge: Starter) -> None:
     assert redirected(server, port, "/a/b?c=d", "example.com") == f"http://example.com:{server.port}/a/b?c=d"
     assert redirected(server, port, "/", "[::1]:5") == f"http://[::1]:{server.port}/"
     assert redirected(server, port, "/", "[::1]") == f"http://[::1]:{server.port}/"
+    assert redirected(server, port, "http://a.com:81/b?c", "b.com") == f"http://a.com:{server.port}/b?c"
 
 
 @pytest.mark.case(52)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.proc import Starter, descriptors, same_limits, which
+from tests.support.proc import Starter, descriptors, nothing_left, same_limits, which
 from tests.support.server import children, command_line
 from tests.support.tool import command
 from wsbridge.errors import ConfigurationError, ProgramError
@@ -201,3 +201,11 @@ def test_missing_command_is_explained(tmp_path: Path) -> None:
     for word in ("no-such-command", "", "-"):
         with pytest.raises(ConfigurationError, match=f"unable to locate specified COMMAND '{word}' in OS path"):
             find_program(word, "/bin:/usr/bin")
+
+
+def test_what_no_program_can_be_given(spawner: Spawner) -> None:
+    """A word or variable that the system has no form for is a failure like any other, and leaves no descriptor."""
+    with nothing_left():
+        for argv, environment in ((("/bin/true", "a\0b"), {}), (("/bin/true",), {"A": "b\0"}), (("/bin/true",), {"A=": "b"})):
+            with pytest.raises(ProgramError, match="Could not launch process /bin/true"):
+                spawner.spawn(argv, environment)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.rules.requests import make_request
 from wsbridge.errors import Refused
-from wsbridge.rules.request import Peer, encode_path, has_token, split_target
+from wsbridge.rules.request import Peer, Target, encode_path, has_token, read_target
 
 
 @pytest.mark.parametrize(
@@ -34,38 +34,46 @@ from wsbridge.rules.request import Peer, encode_path, has_token, split_target
 )
 def test_origin_form(target: str, path: str, query: str, uri: str) -> None:
     """The path is decoded once, the query is left raw; in the URI only what a URL may not hold gets a percent sign."""
-    assert split_target(target) == (path, query, uri)
+    assert read_target(target) == Target(path, query, uri, None)
 
 
 @pytest.mark.parametrize(
-    ("target", "path", "query", "uri"),
+    ("target", "path", "query", "uri", "authority"),
     [
-        ("http://h/a?x", "/a", "x", "/a?x"),
-        ("http://h:81/", "/", "", "/"),
-        ("http://h", "/", "", "/"),
-        ("HTTP://h/a", "/a", "", "/a"),
-        ("http://h?x=1", "/", "x=1", "/?x=1"),
-        ("http://h?x=/y", "/", "x=/y", "/?x=/y"),
-        ("http://h/a?u=http://i/b", "/a", "u=http://i/b", "/a?u=http://i/b"),
-        ("ws://[::1]:81/a%20b", "/a b", "", "/a%20b"),
+        ("http://h/a?x", "/a", "x", "/a?x", "h"),
+        ("http://h:81/", "/", "", "/", "h:81"),
+        ("http://h", "/", "", "/", "h"),
+        ("HTTP://h/a", "/a", "", "/a", "h"),
+        ("http://h?x=1", "/", "x=1", "/?x=1", "h"),
+        ("http://h?x=/y", "/", "x=/y", "/?x=/y", "h"),
+        ("http://h/a?u=http://i/b", "/a", "u=http://i/b", "/a?u=http://i/b", "h"),
+        ("ws://[::1]:81/a%20b", "/a b", "", "/a%20b", "[::1]:81"),
+        ("http:///a", "/a", "", "/a", None),
+        ("*", "/", "", "/", None),
     ],
 )
-def test_absolute_form(target: str, path: str, query: str, uri: str) -> None:
-    """A target with scheme and host loses both."""
-    assert split_target(target) == (path, query, uri)
+def test_absolute_form(target: str, path: str, query: str, uri: str, authority: str | None) -> None:
+    """A target with scheme and host loses both; the host stands for the Host header."""
+    assert read_target(target) == Target(path, query, uri, authority)
+
+
+@pytest.mark.parametrize("target", ["/?://evil/", "/|?://evil/", "/^^^^?x=http://evil/", "//evil/?://evil/"])
+def test_no_query_is_a_host(target: str) -> None:
+    """Whatever the path and the query hold, a target that begins with a slash names no host."""
+    assert read_target(target).authority is None
 
 
 @pytest.mark.parametrize("target", ["/%00", "/a%00b", "/a%00/b?x", "http://h/%00"])
 def test_nul(target: str) -> None:
     """`%00` in the path is refused with 400."""
     with pytest.raises(Refused) as caught:
-        split_target(target)
+        read_target(target)
     assert caught.value.status == 400
 
 
 def test_nul_in_the_query() -> None:
     """The query is not decoded, so what it encodes does no harm."""
-    assert split_target("/a?%00") == ("/a", "%00", "/a?%00")
+    assert read_target("/a?%00") == Target("/a", "%00", "/a?%00", None)
 
 
 def test_encode_path() -> None:

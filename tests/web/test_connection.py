@@ -55,8 +55,17 @@ async def loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         yield running
 
 
-def make_server(handler: Callable[[web.BaseRequest], Any], loop: asyncio.AbstractEventLoop) -> Server:
-    return Server(handler, error_page=lambda status, detail: web.Response(status=status, text=f"{status} {detail}"), loop=loop)
+def make_server(handler: Callable[[web.BaseRequest], Any], loop: asyncio.AbstractEventLoop, **options: Any) -> Server:
+    page = lambda status, detail: web.Response(status=status, text=f"{status} {detail}")  # noqa: E731
+    return Server(handler, error_page=page, loop=loop, **options)
+
+
+@pytest.fixture(params=["by a task", "at once"])
+async def taking(request: pytest.FixtureRequest, loop: asyncio.AbstractEventLoop) -> tuple[Taking, Server]:
+    """A server that gives its connections away, and who gets them: from the handler's task, or as their request is read."""
+    handler = Taking()
+    options = {"on_upgrade": handler.at_once} if request.param == "at once" else {}
+    return handler, make_server(handler, loop, **options)
 
 
 async def ok(_: web.BaseRequest) -> web.Response:
@@ -154,21 +163,26 @@ class Taker(asyncio.Protocol):
 class Taking:
     """A handler that answers an upgrade and gives the connection to a Taker."""
 
-    def __init__(self, early: Callable[[], None] = lambda: None) -> None:
+    def __init__(self) -> None:
         self.taken: list[Taker] = []
         self.transports: list[asyncio.Transport] = []
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.take(request.protocol, request.headers["Sec-WebSocket-Key"])
+        return Taken()
+
+    def at_once(self, connection: Connection, message: Any) -> bool:
+        self.take(connection, message.headers["Sec-WebSocket-Key"])
+        return True
+
+    def take(self, connection: Any, key: str) -> None:
         taker = Taker()
-        transport: Any = request.transport
-        accept = accept_value(request.headers["Sec-WebSocket-Key"])
-        head = f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
-        transport.write(head.encode())
-        protocol: Any = request.protocol
-        taker.data_received(protocol.take_over(taker))
+        transport = connection.transport
+        head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        transport.write(f"{head}Sec-WebSocket-Accept: {accept_value(key)}\r\n\r\n".encode())
+        taker.data_received(connection.take_over(taker))
         self.taken.append(taker)
         self.transports.append(transport)
-        return Taken()
 
 
 def upgraded(port: int, early: bytes = b"") -> Client:
@@ -195,11 +209,10 @@ def alive() -> list[str]:
     )
 
 
-async def test_taken_connection_costs_nothing_of_aiohttps(loop: asyncio.AbstractEventLoop) -> None:
+async def test_taken_connection_costs_nothing_of_aiohttps(loop: asyncio.AbstractEventLoop, taking: tuple[Taking, Server]) -> None:
     """A connection that is taken over leaves no task and nothing of aiohttp's: no connection, parser or request."""
     before_tasks, before = asyncio.all_tasks(), alive()
-    handler = Taking()
-    server = make_server(handler, loop)
+    handler, server = taking
     async with serving(server, loop) as port:
         clients = [await asyncio.to_thread(upgraded, port) for _ in range(5)]
         try:
@@ -220,10 +233,10 @@ EARLY = {"none": b"", "a byte": b"\x81", "a frame": encode_frame(b"early"), "man
 
 
 @pytest.mark.parametrize("early", EARLY.values(), ids=EARLY.keys())
-async def test_early_bytes_arrive(loop: asyncio.AbstractEventLoop, early: bytes) -> None:
+async def test_early_bytes_arrive(loop: asyncio.AbstractEventLoop, taking: tuple[Taking, Server], early: bytes) -> None:
     """What comes with the request, in its own segment, arrives at whoever takes the connection over, and nothing twice."""
-    handler = Taking()
-    async with serving(make_server(handler, loop), loop) as port:
+    handler, server = taking
+    async with serving(server, loop) as port:
         client = await asyncio.to_thread(upgraded, port, early)
         await asyncio.to_thread(client.send_raw, b"later")
         await until(lambda: len(handler.taken[0].data) >= len(early) + 5, "the early bytes and the later ones")
@@ -272,3 +285,98 @@ async def test_requests_before_the_upgrade(loop: asyncio.AbstractEventLoop) -> N
         assert await asyncio.to_thread(ask, port) == (101).to_bytes(2, "big")
         await until(lambda: handler.taken[0].lost, "the end of the connection")
         assert bytes(handler.taken[0].data) == b"early"
+
+
+async def test_upgrade_behind_another_request(loop: asyncio.AbstractEventLoop) -> None:
+    """An upgrade that was sent behind a request waits for the answer to that one, and is then served by the handler."""
+    handler, answer = Taking(), asyncio.Event()
+
+    async def both(request: web.BaseRequest) -> web.StreamResponse:
+        if "Upgrade" in request.headers:
+            return await handler(request)
+        await answer.wait()
+        return await ok(request)
+
+    def refuse(connection: Connection, message: object) -> bool:
+        raise AssertionError("something else is under way")
+
+    headers = [("Host", "h"), ("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")]
+
+    def ask(port: int) -> list[int]:
+        with open_stream(port=port) as stream:
+            stream.send(request_bytes("GET", "/", [("Host", "h")]) + request_bytes("GET", "/", headers, b"early"))
+            loop.call_soon_threadsafe(answer.set)
+            return [read_response(stream).status, read_response(stream).status]
+
+    async with serving(make_server(both, loop, on_upgrade=refuse), loop) as port:
+        assert await asyncio.to_thread(ask, port) == [200, 101]
+        await until(lambda: handler.taken[0].lost, "the end of the connection")
+        assert bytes(handler.taken[0].data) == b"early"
+
+
+@pytest.mark.parametrize("kind", ["field", "fields"])
+async def test_head_behind_another_request_is_bounded(loop: asyncio.AbstractEventLoop, kind: str) -> None:
+    """While a request is answered, what is sent behind it is held to the bound of a head all the same."""
+    answer = asyncio.Event()
+
+    async def slow(request: web.BaseRequest) -> web.StreamResponse:
+        await answer.wait()
+        return await ok(request)
+
+    def flood(port: int) -> int:
+        with open_stream(port=port) as stream:
+            stream.send(request_bytes("GET", "/", [("Host", "h")]) + b"GET / HTTP/1.1\r\n")
+            sent = 0
+            try:
+                for number in range(64 * 16):
+                    stream.send(b"a" * 65_536 if kind == "field" else b"%08d: %s\r\n" % (number, b"a" * 65_000))
+                    sent += 65_536
+            except OSError:
+                pass
+            return sent
+
+    async with serving(make_server(slow, loop), loop) as port:
+        assert await asyncio.to_thread(flood, port) < 32 * 1024 * 1024
+        answer.set()
+
+
+@pytest.mark.parametrize("body", [b"", b"x" * 3_000_000], ids=["no body", "a body"])
+async def test_body_is_no_head(loop: asyncio.AbstractEventLoop, body: bytes) -> None:
+    """A body that comes while its request is answered counts for no head, and the next request follows it."""
+
+    async def count(request: web.BaseRequest) -> web.Response:
+        return web.Response(text=str(sum([len(chunk) async for chunk in request.content.iter_any()])))
+
+    def ask(port: int) -> list[bytes]:
+        with open_stream(port=port) as stream:
+            head = request_bytes("POST", "/", [("Host", "h"), ("Content-Length", str(len(body)))])
+            stream.send(head)
+            stream.send(body)
+            first = read_response(stream).body
+            stream.send(head + body + request_bytes("GET", "/", [("Host", "h")]))
+            return [first, read_response(stream).body, read_response(stream).body]
+
+    async with serving(make_server(count, loop), loop) as port:
+        assert await asyncio.to_thread(ask, port) == [str(len(body)).encode()] * 2 + [b"0"]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 6, 7, 20])
+async def test_target_in_utf8(loop: asyncio.AbstractEventLoop, cut: int) -> None:
+    """A target that was typed in UTF-8 gets its percent signs, in whatever parts it comes, and the rest of the head none."""
+
+    async def echo(request: web.BaseRequest) -> web.Response:
+        return web.Response(text=f"{request.raw_path} {request.headers['X-Name']}")
+
+    request = "GET /é?q=ü HTTP/1.1\r\nHost: h\r\nX-Name: ö\r\n\r\n".encode()
+
+    def ask(port: int) -> list[str]:
+        with open_stream(port=port) as stream:
+            answers: list[str] = []
+            for _ in range(2):
+                stream.send(request[:cut])
+                stream.send(request[cut:])
+                answers.append(read_response(stream).body.decode())
+            return answers
+
+    async with serving(make_server(echo, loop), loop) as port:
+        assert await asyncio.to_thread(ask, port) == ["/%C3%A9?q=%C3%BC ö"] * 2

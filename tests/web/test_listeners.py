@@ -53,6 +53,20 @@ def test_name_of_several_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
         asyncio.run(main())
 
 
+@pytest.mark.parametrize("host", ["[]", "[", "]", "::1", "[::1", "a:b", "[[::1]]", "x" * 300, "a..b", "é..b"])
+def test_address_that_is_none(host: str) -> None:
+    """An address that is none is told in one line, and nothing listens."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with pytest.raises(ListenError, match=r"cannot listen on .*:0: (write an IPv6 address in brackets|that is no host name|.*known)"):
+            async with listening(ListenSettings(hosts=(host,), port=0), factory(loop), loop):
+                pass
+
+    with nothing_left():
+        asyncio.run(main())
+
+
 def test_tls_without_descriptors(certificates: Certificates) -> None:
     """When descriptors run out, clients wait; when there are some again, they are served."""
     limited = ("sh", "-c", 'ulimit -n 40; exec "$@"', "sh")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.client import Close
-from tests.support.server import Server, wait_until
+from tests.support.client import Close, open_stream, read_response
+from tests.support.server import Server, free_port, wait_until
 from tests.web.conftest import Serve, assert_sound
 
 
@@ -204,3 +204,24 @@ def test_scripts_behind_a_proxy(serve: Serve, tmp_path: Path) -> None:
     found = dict(line.split("=", 1) for line in server.get("/env", headers=REPORTED).body.decode().splitlines())
     assert (found["REMOTE_ADDR"], found["HTTPS"], found["SERVER_NAME"]) == ("203.0.113.7", "on", "example.com")
     wait_until(lambda: len(server.children()) == 1, "the end of the script")
+
+
+def test_sameorigin_and_a_path_that_looks_like_a_host(serve: Serve) -> None:
+    """What stands in the path or the query of a target is no host, whatever it looks like."""
+    server = serve("--sameorigin", "env")
+    for path in ("/|?://evil.com/", "/^^?://evil.com/", "/?://evil.com/", "/?http://evil.com/"):
+        assert server.refusal(path, origin="http://evil.com").status == 403
+    with server.connect("/|?://evil.com/", origin=f"http://127.0.0.1:{server.port}") as client:
+        assert "SERVER_NAME=127.0.0.1" in client.receive_lines()
+
+
+def test_redirport_has_the_headers(serve: Serve) -> None:
+    """The answers of --redirport have the headers of every plain answer; without a host there is nowhere to send to."""
+    port = free_port()
+    server = serve("--header=X-A: 1", "--header-http=X-B: 2", "--header-ws=X-C: 3", f"--redirport={port}", "cat")
+    answers = [server.request("GET", "/", port=port)]
+    with open_stream(port=port) as stream:
+        stream.send(b"GET / HTTP/1.0\r\n\r\n")
+        answers.append(read_response(stream))
+    assert [answer.status for answer in answers] == [301, 400]
+    assert [[answer.value(name) for name in ("X-A", "X-B", "X-C")] for answer in answers] == [["1", "2", None]] * 2

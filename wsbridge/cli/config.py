@@ -125,6 +125,7 @@ def _listen(flags: SimpleNamespace) -> ListenSettings:
         unix_path=flags.unixsocket or None,
         tls=tls,
         redirect_port=flags.redirport or None,
+        redirect_headers=tuple(_header("header", value) for value in (*flags.header, *flags.header_http)),
     )
 
 

@@ -67,7 +67,7 @@ class Spawner:
                     setsigdef=RESET_SIGNALS,
                 )
             pidfd = _watch(pid)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             for fd in opened:
                 os.close(fd)
             raise ProgramError(_explain(argv[0], error)) from None
@@ -159,7 +159,9 @@ def _watch(pid: int) -> int:
         raise
 
 
-def _explain(path: str, error: OSError) -> str:
+def _explain(path: str, error: OSError | ValueError) -> str:
+    if isinstance(error, ValueError):
+        return f"Could not launch process {path}: {error}"
     hint = {
         errno.ENOEXEC: "; does its first line lack #! and an interpreter?",
         errno.ENOENT: "; is the interpreter of its #! line there?" if os.path.exists(path) else "",

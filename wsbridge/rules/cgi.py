@@ -11,7 +11,7 @@ from http import HTTPStatus
 
 from wsbridge.errors import Refused
 from wsbridge.rules.paths import clean
-from wsbridge.rules.request import Request, split_target
+from wsbridge.rules.request import Request, read_target
 
 HEAD_LIMIT = 64 * 1024
 """Bytes. A script that has printed this much without an empty line is not printing a head."""
@@ -93,11 +93,11 @@ def redirected(request: Request, target: str) -> Request:
     It is a GET, and the body went to the script: what spoke of it is gone.
     """
     try:
-        path, query, uri = split_target(target)
+        found = read_target(target)
     except Refused as refused:
         raise BadAnswer(f"Location: {refused.detail}") from None
     headers = tuple(pair for pair in request.headers if not pair[0].lower().startswith(OF_A_BODY))
-    return replace(request, method="GET", path=clean(path), query=query, uri=uri, headers=headers)
+    return replace(request, method="GET", path=clean(found.path), query=found.query, uri=found.uri, headers=headers)
 
 
 def _status(value: str) -> tuple[int, str | None]:

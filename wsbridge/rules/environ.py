@@ -67,7 +67,6 @@ def cgi_environment(
         # RFC 3875 has these two without HTTP_, and only when there is a body.
         if value := environment.pop(f"HTTP_{variable}", ""):
             environment[variable] = value
-    environment.pop("HTTP_AUTHORIZATION", None)
     return _checked(environment)
 
 

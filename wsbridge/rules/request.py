@@ -59,21 +59,34 @@ class Request:
         return f"{self.peer.url_scheme}://{self.peer.host}{self.uri}"
 
 
-def split_target(target: str) -> tuple[str, str, str]:
-    """Split a request target; return the decoded path, the raw query and the URI. Raises Refused (400) for a NUL in the path.
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a request line asks for."""
 
-    An absolute target (`GET http://host/path`) loses scheme and host; the Host header then was that host (RFC 9112, 3.2.2).
-    """
+    path: str
+    """Decoded."""
+    query: str
+    """As sent."""
+    uri: str
+    """Path and query as sent, with percent signs for what a URL may not hold."""
+    authority: str | None
+    """The host that an absolute target names (`GET http://host/path`): it stands for the Host header (RFC 9112, section 3.2.2)."""
+
+
+def read_target(target: str) -> Target:
+    """Take a request target apart. Raises Refused (400) for a NUL in the path."""
+    authority = None
     if not target.startswith("/"):
         rest = target.partition("://")[2].removeprefix("//")
-        authority = re.match(r"[^/?#]*", rest)
-        target = rest[authority.end() if authority else 0 :]
+        found = re.match(r"[^/?#]*", rest)
+        authority = found[0] if found else ""
+        target = rest[len(authority) :]
         target = target if target.startswith("/") else "/" + target
     raw_path, mark, query = target.partition("?")
     path = unquote_to_bytes(raw_path.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
     if "\0" in path:
         raise Refused(400, "the path holds a NUL")
-    return path, query, encode_path(raw_path) + mark + query
+    return Target(path, query, encode_path(raw_path) + mark + query, authority or None)
 
 
 def encode_path(path: str) -> str:

@@ -30,6 +30,7 @@ class Registry:
 
     def __init__(self, *, max_forks: int, metrics: Metrics) -> None:
         self._free = max_forks if max_forks > 0 else None
+        self._barred = False
         self._last_id = 0
         self._live: set[Live] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -42,6 +43,8 @@ class Registry:
 
     def take_slot(self) -> bool:
         """Take a slot, if there is one."""
+        if self._barred:
+            return False
         if self._free is None:
             return True
         if self._free <= 0:
@@ -53,6 +56,10 @@ class Registry:
         """Give a slot back."""
         if self._free is not None:
             self._free += 1
+
+    def bar(self) -> None:
+        """Give out no slot any more."""
+        self._barred = True
 
     def new_id(self, now_ns: int) -> str:
         """Return an id that no other connection has: the time in nanoseconds, as websocketd's, moved on when it is taken."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion, web
+from aiohttp.http import RawRequestMessage
 
 from wsbridge.errors import Refused
 from wsbridge.logs import ACCESS, ERROR, Pairs, extra, logger
@@ -17,7 +18,7 @@ from wsbridge.metrics import Metrics
 from wsbridge.rules.environ import session_environment
 from wsbridge.rules.paths import clean
 from wsbridge.rules.proxies import UNIX_PEER, seen_through
-from wsbridge.rules.request import Peer, Request, encode_path, split_target
+from wsbridge.rules.request import Peer, Request, encode_path, read_target
 from wsbridge.sessions.bridge import Bridge
 from wsbridge.sessions.registry import Registry
 from wsbridge.settings import GateSettings
@@ -70,7 +71,7 @@ class App:
         """Answer one request of aiohttp's."""
         self._metrics.requests += 1
         try:
-            request = self._read(raw)
+            request = self._read(raw.method, raw.raw_path, raw.version, raw.headers, raw.transport)
         except Refused as refused:
             return self._refuse(refused, raw.path_qs, upgrading=False)
         upgrading = self._gate is not None and is_upgrade(request)
@@ -83,6 +84,27 @@ class App:
         except Refused as refused:
             return self._refuse(refused, request.url, upgrading=upgrading)
 
+    def upgrade(self, connection: Connection, message: RawRequestMessage) -> bool:
+        """Begin a session at once, if nothing stands in its way; return whether it has begun.
+
+        What needs an answer or a lookup first is left to `__call__`, which comes a few turns of the loop later.
+        """
+        if self._gate is None or self._settings.reverse_lookup:
+            return False
+        try:
+            request = self._read(message.method, message.path, message.version, message.headers, connection.transport)
+            if not is_upgrade(request) or clean(request.path) != request.path:
+                return False
+            pairs = self._pairs(request)
+            admission = self._gate.admit(request)
+            pairs["command"] = admission.argv[0]
+            environment = self._environment(request, admission, pairs, request.peer.address)
+        except (Refused, Busy):
+            return False
+        self._metrics.requests += 1
+        self._begin(connection, request, admission, environment, pairs)
+        return True
+
     def error_page(self, status: int, detail: str) -> web.Response:
         """Return the page of a request that could not even be read."""
         self._metrics.refused[status] += 1
@@ -94,13 +116,7 @@ class App:
         assert self._gate is not None
         assert self._upgrader is not None
         connection: Any = raw.protocol
-        pairs: Pairs = {
-            "url": request.url,
-            "id": self._registry.new_id(time.time_ns()),
-            "remote": request.peer.address,
-            "command": self._command,
-            "origin": request.header("origin") or "file:",
-        }
+        pairs = self._pairs(request)
         try:
             admission = self._gate.admit(request)
         except Busy as busy:
@@ -111,18 +127,33 @@ class App:
             self._log_refusal(refused, pairs)
             raise
         pairs["command"] = admission.argv[0]
-        await self._begin(connection, request, admission, pairs)
-        return TAKEN
-
-    async def _begin(self, connection: Connection, request: Request, admission: Admission, pairs: Pairs) -> None:
-        assert self._upgrader is not None
         try:
             remote_host = await self._remote_host(request.peer)
-            if self._settings.reverse_lookup:
-                pairs["remote"] = remote_host
-            if connection.transport is None or connection.transport.is_closing():
-                raise Refused(400, "the client has gone")
-            environment = session_environment(
+        except BaseException:
+            self._registry.give_slot()
+            raise
+        if self._settings.reverse_lookup:
+            pairs["remote"] = remote_host
+        environment = self._environment(request, admission, pairs, remote_host)
+        if connection.transport is None or connection.transport.is_closing():
+            self._registry.give_slot()
+            raise Refused(400, "the client has gone")
+        self._begin(connection, request, admission, environment, pairs)
+        return TAKEN
+
+    def _pairs(self, request: Request) -> Pairs:
+        return {
+            "url": request.url,
+            "id": self._registry.new_id(time.time_ns()),
+            "remote": request.peer.address,
+            "command": self._command,
+            "origin": request.header("origin") or "file:",
+        }
+
+    def _environment(self, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> dict[str, str]:
+        """Return the variables of an admitted request. The slot is given back when it is refused after all."""
+        try:
+            return session_environment(
                 request,
                 admission.script,
                 unique_id=pairs["id"],
@@ -133,6 +164,11 @@ class App:
         except BaseException:
             self._registry.give_slot()
             raise
+
+    def _begin(
+        self, connection: Connection, request: Request, admission: Admission, environment: dict[str, str], pairs: Pairs
+    ) -> None:
+        assert self._upgrader is not None
         self.on_session(self._upgrader.begin(connection, request, admission, environment, pairs))
 
     async def _remote_host(self, peer: Peer) -> str:
@@ -194,6 +230,8 @@ class App:
     def _page(status: int, detail: str, headers: tuple[tuple[str, str], ...], *, body: str | None = None) -> web.Response:
         if body is None:
             body = f"{status} {HTTPStatus(status).phrase}\n" + (f"{detail}\n" if detail else "")
+        # A detail may hold the name of a file, which need not be UTF-8.
+        body = body.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         response = web.Response(status=status, text=body)
         for name, value in headers:
             response.headers.add(name, value)
@@ -204,23 +242,20 @@ class App:
             response.headers.add(name, value)
         return response
 
-    def _read(self, raw: web.BaseRequest) -> Request:
+    def _read(
+        self, method: str, target: str, version: HttpVersion, fields: Mapping[str, str], transport: asyncio.BaseTransport | None
+    ) -> Request:
         """Translate aiohttp's request. Raises Refused (400)."""
-        headers = tuple((str(name), value) for name, value in raw.headers.items())
-        peer = seen_through(_peer(raw), headers, self._settings.trusted)
-        target = raw.raw_path
-        path, query, uri = split_target(target)
-        if "://" in target[: len(target) - len(uri)]:
-            peer = Peer(peer.address, peer.port, target.partition("://")[2].partition("/")[0], peer.is_tls)
-        version = raw.version
-        return Request(raw.method, path, query, uri, f"HTTP/{version.major}.{version.minor}", headers, peer)
+        headers = tuple((str(name), value) for name, value in fields.items())
+        found = read_target(target)
+        peer = _peer(transport, found.authority or fields.get("Host", ""))
+        peer = seen_through(peer, headers, self._settings.trusted)
+        return Request(method, found.path, found.query, found.uri, f"HTTP/{version.major}.{version.minor}", headers, peer)
 
 
-def _peer(raw: web.BaseRequest) -> Peer:
-    transport = raw.transport
+def _peer(transport: asyncio.BaseTransport | None, host: str) -> Peer:
     name = transport.get_extra_info("peername") if transport is not None else None
     is_tls = transport is not None and transport.get_extra_info("sslcontext") is not None
-    host = raw.headers.get("Host", "")
     if isinstance(name, tuple):
         return Peer(str(name[0]).removeprefix("::ffff:"), str(name[1]), host, is_tls)
     return Peer(UNIX_PEER, "", host, is_tls)

@@ -3,6 +3,8 @@
 This file is the only one that knows aiohttp's inside; tests/web/test_connection.py fails when that changes.
 
 - A request's head must be complete within 10 s of the connection, and be no longer than 1 MiB.
+- A target that was typed in UTF-8 (`curl http://host/é`) gets its percent signs before the strict parser sees it.
+- A request for an upgrade that comes when nothing else is under way is offered to `on_upgrade` at once, before any task.
 - `take_over` gives the transport to a protocol of ours. What remains of aiohttp's is told that its connection was lost
   and is collected: a session costs no task, no parser and no request object.
 """
@@ -10,12 +12,14 @@ This file is the only one that knows aiohttp's inside; tests/web/test_connection
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Callable
 from typing import Any, cast
 
 from aiohttp import web
 from aiohttp._websocket.helpers import websocket_mask
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
@@ -28,23 +32,30 @@ FOR_EVER = 365 * 86400.0
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES = 15, 15, 9
 """Seconds and probes after which a peer that vanished is noticed: about 150 s, as with Go's server."""
 
+BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
+
 MASK: Mask = websocket_mask
 """aiohttp's compiled XOR: 5 GB/s where Python has 0.3."""
 
 ErrorPage = Callable[[int, str], web.Response]
+OnUpgrade = Callable[["Connection", RawRequestMessage], bool]
+"""Is offered a request for an upgrade, and says whether it has taken the connection over."""
 
 
 class Connection(RequestHandler):
     """One HTTP connection."""
 
-    __slots__ = ("_error_page", "_head_bytes", "_head_timer", "_heads_seen")
+    __slots__ = ("_error_page", "_head_bytes", "_head_timer", "_heads_seen", "_in_request_line", "_is_broken", "_on_upgrade")
 
     def __init__(self, manager: Server, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
         super().__init__(manager, loop=loop, **options)
         self._error_page = manager.error_page
+        self._on_upgrade = manager.on_upgrade
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._heads_seen = 0
+        self._in_request_line = True
+        self._is_broken = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -56,22 +67,55 @@ class Connection(RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        # Only while aiohttp waits for a request are the bytes those of a head; a body is none of our business here.
-        if data and self._waiter is not None and not self._waiter.done():
-            if self._head_timer is None:
-                self._await_head()
+        if self._is_broken:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES:
+                self.force_close()
+            return
+        is_idle = self._waiter is not None and not self._waiter.done()
+        if data and (is_idle or self._body_has_come()):
+            if is_idle:
+                if self._head_timer is None:
+                    self._await_head()
+                if self._in_request_line:
+                    data = self._escaped(data)
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
                 # The end of the head may be in here, and all that is too much be a body.
                 end = data.find(b"\r\n\r\n")
                 if end < 0 or self._head_bytes - len(data) + end > HEAD_BYTES:
-                    self._refuse_head()
+                    self._refuse_head(is_idle)
                     return
         super().data_received(data)
         if self._request_count != self._heads_seen:
             self._heads_seen = self._request_count
             self._head_bytes = 0
+            self._in_request_line = True
             self._head_has_come()
+            if self._messages:
+                self._look_at(self._messages[-1][0], may_upgrade=is_idle and self._upgraded and len(self._messages) == 1)
+
+    def _body_has_come(self) -> bool:
+        """Whether the request that is being answered is complete: what comes now is the head of another."""
+        if self._messages:
+            return self._messages[-1][1].is_eof()
+        return self._current_request is not None and self._current_request.content.is_eof()
+
+    def _escaped(self, data: bytes) -> bytes:
+        line, newline, rest = data.partition(b"\n")
+        self._in_request_line = not newline
+        return data if line.isascii() else BEYOND_ASCII.sub(lambda found: b"%%%02X" % found[0][0], line) + newline + rest
+
+    def _look_at(self, message: object, *, may_upgrade: bool) -> None:
+        if not isinstance(message, RawRequestMessage):
+            # It could not be read, and will be answered so; what follows it has no meaning.
+            self._is_broken = True
+        elif may_upgrade:
+            task = self._task_handler
+            if self._on_upgrade(self, message):
+                self._messages.clear()
+                if task is not None:
+                    task.cancel()
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -117,9 +161,9 @@ class Connection(RequestHandler):
         self._head_timer = None
         self.force_close()
 
-    def _refuse_head(self) -> None:
+    def _refuse_head(self, is_idle: bool) -> None:
         transport = self.transport
-        if transport is not None:
+        if transport is not None and is_idle:
             transport.write(
                 b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: text/plain; charset=utf-8\r\n"
                 b"Content-Length: 36\r\nConnection: close\r\n\r\n431 Request Header Fields Too Large\n"
@@ -131,8 +175,16 @@ class Connection(RequestHandler):
 class Server(web.Server):
     """aiohttp's low-level server, with our connections."""
 
-    def __init__(self, handler: Callable[[web.BaseRequest], Any], *, error_page: ErrorPage, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        handler: Callable[[web.BaseRequest], Any],
+        *,
+        error_page: ErrorPage,
+        on_upgrade: OnUpgrade = lambda connection, message: False,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         self.error_page = error_page
+        self.on_upgrade = on_upgrade
         super().__init__(
             handler,
             handler_cancellation=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import socket
 import ssl
 import stat
@@ -85,7 +86,7 @@ async def listening(settings: ListenSettings, factory: Server, loop: asyncio.Abs
                 port = sock.getsockname()[1]
             addresses.append(f"{host or socket.gethostname()}:{port}")
             if settings.redirect_port is not None:
-                redirect = Redirect(scheme="https" if context else "http", port=port)
+                redirect = Redirect(scheme="https" if context else "http", port=port, headers=settings.redirect_headers)
                 server = Server(redirect, error_page=redirect.error_page, loop=loop)
                 for sock in await _bind(loop, host, settings.redirect_port):
                     await listen(sock, server, None)
@@ -102,8 +103,8 @@ async def listening(settings: ListenSettings, factory: Server, loop: asyncio.Abs
 async def _bind(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[socket.socket]:
     """Return a socket for each address of a host, all on one port; those that this machine lacks are left out. Raises ListenError."""
     where = f"cannot listen on {host}:{port}"
-    if ":" in host and not (host.startswith("[") and host.endswith("]")):
-        raise ListenError(f"{where}: write an IPv6 address in brackets, [{host}]")
+    if re.search(r"[][:]", host) and not re.fullmatch(r"\[[^][]+\]", host):
+        raise ListenError(f"{where}: write an IPv6 address in brackets, such as [::1]")
     if not 0 <= port <= 65535:
         raise ListenError(f"{where}: a port is at most 65535")
     socks: list[socket.socket] = []
@@ -123,9 +124,11 @@ async def _bind(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[s
                 port = socks[0].getsockname()[1]
         if missing is not None and not socks:
             raise missing
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         for sock in socks:
             sock.close()
+        if isinstance(error, UnicodeError):
+            raise ListenError(f"{where}: that is no host name") from None
         reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
         raise ListenError(f"{where}: {reason}") from None
     return socks

@@ -5,26 +5,32 @@ from __future__ import annotations
 from aiohttp import web
 
 from wsbridge.errors import Refused
-from wsbridge.rules.request import encode_path, split_target
+from wsbridge.rules.request import read_target
 
 
 class Redirect:
     """Answers every request with 301 to the same path and query of the real port."""
 
-    def __init__(self, *, scheme: str, port: int) -> None:
+    def __init__(self, *, scheme: str, port: int, headers: tuple[tuple[str, str], ...]) -> None:
         self._scheme = scheme
         self._port = port
+        self._headers = headers
 
     def error_page(self, status: int, detail: str) -> web.Response:
-        return web.Response(status=status, text=f"{status} {detail}\n")
+        return self._dressed(web.Response(status=status, text=f"{status} {detail}\n"))
 
     async def __call__(self, raw: web.BaseRequest) -> web.StreamResponse:
-        host = raw.headers.get("Host", "")
-        name = host[: host.index("]") + 1] if host.startswith("[") and "]" in host else host.partition(":")[0]
         try:
-            _, query, uri = split_target(raw.raw_path)
+            target = read_target(raw.raw_path)
         except Refused as refused:
             return self.error_page(refused.status, refused.detail)
-        path = uri.partition("?")[0]
-        location = f"{self._scheme}://{name}:{self._port}{encode_path(path)}{'?' + query if query else ''}"
-        return web.Response(status=301, headers={"Location": location})
+        host = target.authority or raw.headers.get("Host") or ""
+        name = host[: host.index("]") + 1] if host.startswith("[") and "]" in host else host.partition(":")[0]
+        if not name:
+            return self.error_page(400, "a request needs a Host to be told where to go")
+        return self._dressed(web.Response(status=301, headers={"Location": f"{self._scheme}://{name}:{self._port}{target.uri}"}))
+
+    def _dressed(self, response: web.Response) -> web.Response:
+        for name, value in self._headers:
+            response.headers.add(name, value)
+        return response

@@ -86,6 +86,9 @@ class Upgrader:
         except ProgramError as error:
             self._fail(connection, request, admission, error, pairs)
             return None
+        except BaseException:
+            self._registry.give_slot()
+            raise
         try:
             client = self._accept(connection, request, admission.accept, admission.subprotocol, pairs)
             early = connection.take_over(client)
