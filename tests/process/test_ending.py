@@ -15,6 +15,8 @@ from tests.support.server import is_alive, mortal, state, tell, wait_for_exit
 from tests.support.tool import command, recorded
 from wsbridge.closecodes import NORMAL
 from wsbridge.flow import End
+from wsbridge.process.child import ERROR_READ_SIZE
+from wsbridge.process.group import Group
 from wsbridge.process.ladder import Step, make_ladder
 
 LADDER = make_ladder(0)
@@ -35,7 +37,7 @@ async def test_polite_program_gets_no_signal(start: Starter, tmp_path: Path) -> 
     await running.line()
     await ended(running)
     assert [event for event, _ in recorded(tmp_path / "record")] == ["eof"]
-    assert (running.child.status, running.child.signalled) == (0, None)
+    assert (running.child.group.status, running.child.group.signalled) == (0, None)
 
 
 @pytest.mark.parametrize(
@@ -51,8 +53,8 @@ async def test_order_and_patience(start: Starter, tmp_path: Path, until_event: s
     record = recorded(tmp_path / "record")
     assert [event for event, _ in record] == events
     assert [event for event, when in [*record, (until_event, gone)] if when - begun < STEPS.get(event, 0)] == []
-    assert running.child.signalled == signal.Signals[f"SIG{until_event}"]
-    assert running.child.status == (-signal.SIGKILL if until_event == "KILL" else 0)
+    assert running.child.group.signalled == signal.Signals[f"SIG{until_event}"]
+    assert running.child.group.status == (-signal.SIGKILL if until_event == "KILL" else 0)
 
 
 async def test_each_grace_is_lengthened(start: Starter, tmp_path: Path) -> None:
@@ -82,7 +84,7 @@ async def test_whole_group_ends(start: Starter, script: str) -> None:
     with mortal(grandchild):
         await ended(running)
         assert not is_alive(grandchild)
-    assert group_members(running.child.pid) == []
+    assert group_members(running.child.group.pid) == []
 
 
 async def test_group_whose_leader_has_gone_gets_its_grace(start: Starter) -> None:
@@ -90,11 +92,11 @@ async def test_group_whose_leader_has_gone_gets_its_grace(start: Starter) -> Non
     running = start("sh", "-c", "trap '' INT; (sleep 1000) >&2 & echo $!", ladder=LADDER)
     grandchild = int(await running.line())
     with mortal(grandchild):
-        await running.child.wait_exit()
+        await running.child.group.wait_exit()
         begun = await ended(running)
         assert time.monotonic() - begun >= STEPS["TERM"]
         assert not is_alive(grandchild)
-    assert running.child.status == 0
+    assert running.child.group.status == 0
 
 
 async def test_group_that_ends_by_itself_is_not_waited_for_longer(start: Starter, fifo: str) -> None:
@@ -102,13 +104,13 @@ async def test_group_that_ends_by_itself_is_not_waited_for_longer(start: Starter
     running = start("sh", "-c", '(read word <"$0") >&2 & echo $!', fifo, ladder=PATIENT)
     grandchild = int(await running.line())
     with mortal(grandchild):
-        await running.child.wait_exit()
+        await running.child.group.wait_exit()
         ending = asyncio.ensure_future(ended(running))
-        await until(lambda: running.child.status is not None, "the leader's exit")
+        await until(lambda: running.child.group.status is not None, "the leader's exit")
         assert not ending.done()
         await asyncio.to_thread(tell, fifo, "go")
         await ending
-    assert running.child.signalled is None
+    assert running.child.group.signalled is None
 
 
 async def test_stopped_program_is_killed(start: Starter) -> None:
@@ -117,7 +119,7 @@ async def test_stopped_program_is_killed(start: Starter) -> None:
     pid = int(await running.line())
     await until(lambda: state(pid) == "T", "the program to be stopped")
     await ended(running)
-    assert running.child.status == -signal.SIGKILL
+    assert running.child.group.status == -signal.SIGKILL
     assert running.output.messages == [b"%d" % pid]
 
 
@@ -127,7 +129,7 @@ async def test_descendant_of_another_session_holds_nothing_up(start: Starter) ->
     stranger = int(await running.line())
     with mortal(stranger):
         await ended(running)
-        assert is_alive(stranger) == (stranger != running.child.pid)
+        assert is_alive(stranger) == (stranger != running.child.group.pid)
 
 
 async def test_flood_of_stderr_does_not_hold_up_the_end(start: Starter) -> None:
@@ -140,6 +142,63 @@ async def test_flood_of_stderr_does_not_hold_up_the_end(start: Starter) -> None:
         await asyncio.to_thread(wait_for_exit, stranger)
 
 
+async def test_stderr_without_end(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end no more of stderr is read than a pipe holds, were it refilled as fast as it is read."""
+    running = start("sh", "-c", "echo $$; read line")
+    await running.line()
+    read, let_go, reads = os.read, Group.let_go, 0
+
+    def refilled(fd: int, size: int) -> bytes:
+        nonlocal reads
+        if size != ERROR_READ_SIZE:
+            return read(fd, size)
+        reads += 1
+        assert reads < 10_000
+        return b"x" * size
+
+    def last_reads(group: Group) -> None:
+        nonlocal reads
+        reads = 0
+        let_go(group)
+
+    monkeypatch.setattr("wsbridge.process.child.os.read", refilled)
+    monkeypatch.setattr(Group, "let_go", last_reads)
+    await ended(running)
+    assert reads == 16
+
+
+async def test_number_that_was_given_back(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is asked of a group, or sent to it, once it was seen empty: its number may be a stranger's by then."""
+    start.watch = told = Told()
+    running = start("true")
+    group = running.child.group
+    await until(lambda: len(told.words) == 2, "the end of the group")
+
+    def stranger(*_: object) -> None:
+        raise AssertionError("the number is another's")
+
+    for name in ("killpg", "waitid", "kill"):
+        monkeypatch.setattr(os, name, stranger)
+    running.child.kill()
+    await ended(running)
+    running.child.kill()
+    assert told.words == [("begun", group.pid, []), ("ended", group.pid, [])]
+
+
+async def test_heir_is_looked_for(start: Starter) -> None:
+    """Where a leader has exited and another of its group lives on, the group is looked at until it is empty."""
+    start.watch = told = Told()
+    running = start("sh", "-c", "sleep 1000 & echo $!")
+    heir = int(await running.line())
+    with mortal(heir):
+        await running.child.group.wait_exit()
+        assert len(told.words) == 1
+        os.kill(heir, signal.SIGKILL)
+        await until(lambda: len(told.words) == 2, "the end of the group")
+    await ended(running)
+    assert len(told.words) == 2
+
+
 async def test_hurry(start: Starter) -> None:
     """A bridge that is told to hurry kills the group at once, whatever patience the ladder has."""
     running = start("sh", "-c", "trap '' INT TERM; sleep 1000 & echo $!; wait; sleep 1000", ladder=(Step(1000, signal.SIGINT),))
@@ -149,7 +208,7 @@ async def test_hurry(start: Starter) -> None:
         running.child.kill()
         await ending
         assert not is_alive(grandchild)
-    assert running.child.status == -signal.SIGKILL
+    assert running.child.group.status == -signal.SIGKILL
 
 
 async def test_end_may_come_twice(start: Starter) -> None:
@@ -159,7 +218,7 @@ async def test_end_may_come_twice(start: Starter) -> None:
     running.child.close_input(End(NORMAL))
     await asyncio.gather(running.child.end(), running.child.end())
     await running.child.end()
-    assert running.child.status is not None
+    assert running.child.group.status is not None
 
 
 class Told:
@@ -183,7 +242,7 @@ async def test_guard_is_told(start: Starter, script: str) -> None:
     """The guard is told of each group's start, and of its end when nobody is left in it."""
     start.watch = told = Told()
     running = start("sh", "-c", script)
-    group = running.child.pid
+    group = running.child.group.pid
     await until(lambda: running.output.taken or running.output.ended, "the program to have begun")
     await ended(running)
     first, *rest = told.words

@@ -180,7 +180,7 @@ async def test_guard_ends_with_its_pipe(watched: Metrics, start: Starter) -> Non
     running = start("sh", "-c", "trap '' INT; echo ready; sleep 1000 & wait; wait")
     await running.line()
     guard.close()
-    assert await running.child.wait_exit() == -signal.SIGTERM
+    assert await running.child.group.wait_exit() == -signal.SIGTERM
     assert await asyncio.to_thread(os.waitpid, guard.pid, 0) == (guard.pid, 0)
     assert watched.guard_restarts == 0
 
@@ -189,10 +189,10 @@ async def test_ended_groups_are_forgotten(watched: Metrics, start: Starter) -> N
     """A group that has ended is none of the guard's business any more: its number may have come to mean another."""
     guard = Guard(make_ladder(0), watched, loop=asyncio.get_running_loop())
     stranger = start("cat")
-    for group in (stranger.child.pid, stranger.child.pid + 1):
+    for group in (stranger.child.group.pid, stranger.child.group.pid + 1):
         guard.begun(group)
     await turns()
-    for group in (stranger.child.pid + 1, stranger.child.pid):
+    for group in (stranger.child.group.pid + 1, stranger.child.group.pid):
         guard.ended(group)
     guard.close()
     assert not is_alive(guard.pid)

@@ -83,4 +83,4 @@ async def test_closed_terminal_ends_the_output(start: Starter) -> None:
     running = start("sh", "-c", "echo last; exec >&-; read line", pty=True)
     assert await running.ended() == End(1000)
     assert running.output.messages == [b"last"]
-    assert running.child.status is None
+    assert running.child.group.status is None

@@ -36,7 +36,7 @@ async def test_descriptors(start: Starter, pty: bool) -> None:
 async def test_own_session_and_group(start: Starter) -> None:
     """A program leads a session and a process group of its own."""
     running = start("sh", "-c", STAT)
-    assert await running.line() == " ".join([str(running.child.pid)] * 3)
+    assert await running.line() == " ".join([str(running.child.group.pid)] * 3)
 
 
 async def test_no_signal_is_blocked(start: Starter) -> None:

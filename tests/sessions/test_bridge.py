@@ -14,7 +14,7 @@ from tests.sessions.conftest import Opener
 from tests.support.proc import PATIENT, ClientTwin, turns, until
 from tests.support.server import is_alive, mortal, tell
 from tests.support.tool import command, recorded
-from wsbridge.flow import End
+from wsbridge.flow import Batch, End, Joint
 from wsbridge.process.ladder import Step
 from wsbridge.sessions.registry import Registry
 
@@ -54,7 +54,7 @@ async def test_output_after_the_client_has_left(session: Opener, caplog: pytest.
     await one.line()
     one.leaves(End(1000))
     await session.over()
-    assert (one.running.child.status, one.running.child.signalled) == (0, None)
+    assert (one.running.child.group.status, one.running.child.group.signalled) == (0, None)
     assert one.client.messages == [b"ready"]
     assert session.registry.metrics.discarded_out == 100_000
     assert "100000 out discarded" in disconnect(caplog)["messages"]
@@ -92,7 +92,7 @@ async def test_all_is_delivered_to_a_slow_client(session: Opener, caplog: pytest
     """All that a program printed before it exited is delivered to a client that was slow to take it, however long that lasts."""
     one = session("seq", 10_000, drain_seconds=0.02)
     one.running.child.pause()
-    await one.running.child.wait_exit()
+    await one.running.child.group.wait_exit()
     exited = time.monotonic()
     await until(lambda: time.monotonic() - exited > 0.2, "ten times what is granted to a program's heirs")
     assert one.client.ended is None
@@ -102,13 +102,38 @@ async def test_all_is_delivered_to_a_slow_client(session: Opener, caplog: pytest
 
 
 @pytest.mark.parametrize("drain_seconds", [0.0, 0.1])
-async def test_output_is_complete_without_patience(session: Opener, drain_seconds: float) -> None:
+@pytest.mark.parametrize(("pty", "count"), [(False, 5_000), (True, 20_000)], ids=["pipe", "pty"])
+async def test_output_is_complete_without_patience(session: Opener, drain_seconds: float, pty: bool, count: int) -> None:
     """What a program itself printed is delivered whole whatever --drainms says: that is patience with others who hold its stdout."""
     for _ in range(10):
-        one = session("seq", 5_000, drain_seconds=drain_seconds)
+        one = session("seq", count, drain_seconds=drain_seconds, pty=pty)
         assert await one.ended() == End(1000)
-        assert len(one.client.messages) == 5_000
+        assert len(one.client.messages) == count
         await session.over()
+
+
+async def test_output_is_complete_when_the_client_is_slow(session: Opener) -> None:
+    """What lay in the pipe at the exit is delivered whole, a read at a time, while an heir holds the pipe and patience is over."""
+    one = session("sh", "-c", "seq 12000; sleep 1000 &", drain_seconds=0)
+    child = one.running.child
+    child.pause()
+    await child.group.wait_exit()
+    begun = time.process_time()
+    exited = time.monotonic()
+    await until(lambda: time.monotonic() - exited > 0.3, "some looks at the output")
+    assert one.client.ended is None
+    assert time.process_time() - begun < 0.25, "the looks are many"
+    write = one.client.write
+
+    def slow(batch: Batch) -> None:
+        write(batch)
+        child.pause()
+        asyncio.get_running_loop().call_later(0.06, child.resume)
+
+    child.redirect(Joint(slow, one.client.end))
+    child.resume()
+    assert await one.ended() == End(1000)
+    assert len(one.client.messages) == 12_000
 
 
 async def test_grandchild_that_holds_stdout(session: Opener) -> None:
@@ -116,7 +141,7 @@ async def test_grandchild_that_holds_stdout(session: Opener) -> None:
     one = session("sh", "-c", "sleep 1000 & echo $!", drain_seconds=0.2)
     grandchild = int(await one.line())
     with mortal(grandchild):
-        await one.running.child.wait_exit()
+        await one.running.child.group.wait_exit()
         exited = time.monotonic()
         assert await one.ended() == End(1000)
         assert time.monotonic() - exited > 0.19
@@ -127,7 +152,7 @@ async def test_grandchild_that_holds_stdout(session: Opener) -> None:
 async def test_grandchild_that_goes_on_printing(session: Opener) -> None:
     """What a grandchild prints while it is waited for is delivered; with its last word the session ends."""
     one = session("sh", "-c", "(read line; echo heir) & echo parent; exit 3", drain_seconds=1000)
-    await one.running.child.wait_exit()
+    await one.running.child.group.wait_exit()
     assert await one.line() == "parent"
     one.running.child.close_input(End(1000))
     assert await one.ended() == End(1011, "exit 3")
@@ -156,7 +181,7 @@ async def test_broken_framing(
     assert end.reason.startswith(reason)
     assert one.client.messages == [b"a"]
     await session.over()
-    assert one.running.child.signalled == signal.SIGINT
+    assert one.running.child.group.signalled == signal.SIGINT
     assert [line for line in errors(caplog) if line.startswith(reason)]
     assert session.registry.metrics.messages_too_long == (code == 1009)
 
@@ -175,7 +200,7 @@ async def test_program_that_asks_to_close_lives_on(session: Opener, fifo: str) -
     """A program that has asked to close may take its time: the client need not wait for it."""
     one = session("sh", "-c", """echo '{"type":"close"}'; read word <"$0" """, fifo, framing="json", ladder=PATIENT)
     assert await one.ended() == End(1000)
-    assert one.running.child.status is None
+    assert one.running.child.group.status is None
     await asyncio.to_thread(tell, fifo, "go")
     await session.over()
 
@@ -186,7 +211,7 @@ async def test_bridge_that_shuts_down(session: Opener, tmp_path: Path) -> None:
     await one.line()
     one.bridge.shut_down()
     assert (await one.ended()).code == SHUTDOWN
-    assert one.running.child.status is None
+    assert one.running.child.group.status is None
     await session.over()
     assert [event for event, _ in recorded(tmp_path / "record")] == ["eof", "INT"]
 
@@ -200,7 +225,7 @@ async def test_bridge_in_a_hurry(session: Opener) -> None:
     one.bridge.hurry()
     await session.over()
     assert one.client.closed
-    assert one.running.child.status == -signal.SIGKILL
+    assert one.running.child.group.status == -signal.SIGKILL
     assert one.client.ended is not None
     assert one.client.ended.code == SHUTDOWN
 
@@ -209,7 +234,7 @@ async def test_program_that_closes_its_stdout(session: Opener) -> None:
     """A program that closed its stdout and was then ended by our own ladder closes with 1000."""
     one = session("sh", "-c", "echo last; exec >&-; while :; do sleep 0.01; done")
     assert await one.ended() == End(1000)
-    assert one.running.child.signalled == signal.SIGINT
+    assert one.running.child.group.signalled == signal.SIGINT
     await session.over()
 
 
@@ -218,7 +243,7 @@ async def test_program_that_ends_in_its_own_way_when_told(session: Opener, statu
     """So does one that answers the ladder's signal with an exit of its own."""
     one = session("sh", "-c", f"trap 'exit {status}' INT; echo last; exec >&-; while :; do sleep 0.01; done")
     assert await one.ended() == End(1000)
-    assert one.running.child.status == status
+    assert one.running.child.group.status == status
     await session.over()
 
 
@@ -252,7 +277,7 @@ async def test_hangup_begins_the_ladder(session: Opener) -> None:
     one.says(b"x" * 1_000_000)
     one.bridge.hung_up()
     await session.over()
-    assert one.running.child.signalled == signal.SIGINT
+    assert one.running.child.group.signalled == signal.SIGINT
     assert one.client.closed
 
 
@@ -332,7 +357,7 @@ async def test_disconnect_line(session: Opener, caplog: pytest.LogCaptureFixture
     one.leaves(End(1000))
     await session.over()
     pairs = disconnect(caplog)
-    assert (pairs["id"], pairs["pid"]) == ("7", str(one.running.child.pid))
+    assert (pairs["id"], pairs["pid"]) == ("7", str(one.running.child.group.pid))
     assert pairs["messages"] == "3 in, 1 out, 2 in discarded"
     metrics = session.registry.metrics
     assert (metrics.messages_in, metrics.messages_out, metrics.discarded_in) == (3, 1, 2)
@@ -356,9 +381,9 @@ async def test_slot_is_free_when_the_program_is_gone(session: Opener, registry: 
     assert not registry.take_slot()
     one.leaves(End(1000))
     await turns()
-    assert one.running.child.status is None
+    assert one.running.child.group.status is None
     assert not registry.take_slot()
-    await until(lambda: one.running.child.status is not None, "the end of the program")
+    await until(lambda: one.running.child.group.status is not None, "the end of the program")
     await until(lambda: len(registry) == 1, "the end of the session")
     assert registry.take_slot()
     registry.give_slot()
@@ -380,4 +405,4 @@ async def test_fault_in_one_session_stops_no_other(session: Opener, caplog: pyte
     sound.says(b"still there")
     assert await sound.line() == "still there"
     assert [line for line in errors(caplog) if "failed" in line]
-    assert broken.running.child.status == 0
+    assert broken.running.child.group.status == 0

@@ -6,10 +6,11 @@ The client's side is made of zlib alone, and is strict: it inflates with the win
 from __future__ import annotations
 
 import random
+import ssl
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import pytest
@@ -17,7 +18,7 @@ import pytest
 from tests.support.client import Client, Close, Closed, Opcode, encode_frame
 from tests.support.proc import resident
 from tests.support.server import Server
-from tests.web.conftest import say
+from tests.web.conftest import Certificates, Serve, say
 
 TAIL = b"\x00\x00\xff\xff"
 RSV1 = 4
@@ -332,3 +333,24 @@ def test_ping_and_close(served: Server) -> None:
         assert (frame.opcode, frame.rsv, frame.payload) == (Opcode.PONG, 0, b"hello")
         session.client.send_close(4000)
         assert session.close_code() == 4000
+
+
+@pytest.mark.parametrize("way", ["unwrap", "half-close", "drop"])
+def test_what_was_said_before_the_client_went(serve: Serve, certificates: Certificates, transports: dict[str, str], way: str) -> None:
+    """What a client has said before it goes reaches the program, also where it inflates to much more than is taken in a turn."""
+    server = serve(*certificates.server_flags, "--compress", "wc", "-c", env=transports, tls=certificates.context())
+    with server.connect(headers=offering(OFFERS[0])) as client:
+        squeezed = Squeezed(client)
+        message = encode_frame(squeezed.payload(b"x" * 100_000), Opcode.TEXT, rsv=RSV1)
+        rest = b"".join(encode_frame(squeezed.payload(b"x" * 100_000), Opcode.TEXT, rsv=RSV1) for _ in range(59))
+        client.send_raw(message + rest)
+        match way:
+            case "unwrap":
+                with suppress(ssl.SSLError):  # the program's word may come after our close_notify
+                    client.stream.sock.unwrap()  # type: ignore[attr-defined]
+            case "half-close":
+                client.stream.end_sending()
+            case "drop":
+                client.drop()
+        server.wait_for_log(r"messages:'60 in, .*\| DISCONNECT")
+    assert "in discarded" not in server.log

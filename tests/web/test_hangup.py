@@ -81,6 +81,19 @@ def test_client_that_goes_unseen(serve: Serve, transports: dict[str, str]) -> No
             wait_for_exit(pid)
 
 
+def test_client_that_goes_unseen_without_pings(serve: Serve, transports: dict[str, str]) -> None:
+    """It is noticed with --pingms=0 as well: a client that is held up is spoken to now and then."""
+    server = serve("--pingms=0", "--maxforks=1", "sh", "-c", "echo $$; exec sleep 1000", env=transports)
+    for _ in range(2):
+        with server.connect() as client:
+            pid = int(client.receive_text())
+            with mortal(pid):
+                stuff(client)
+                client.drop()
+                wait_for_exit(pid)
+                server.wait_for_log(r"\| DISCONNECT")
+
+
 # The watcher itself
 
 

@@ -108,6 +108,18 @@ def test_client_that_takes_nothing_is_cut(pair: Callable[..., list[Server]], pro
         assert "clients_timed_out=1" in server.log
 
 
+def test_client_that_half_closes_and_takes_nothing(pair: Callable[..., list[Server]]) -> None:
+    """--send-timeout ends one that has closed its direction and takes nothing of what was on its way, whatever --sendbuffer is."""
+    servers = pair("--binary", "--sendbuffer=50000000", "sh", "-c", "head -c 6000000 /dev/zero; echo done >&2; exec sleep 1000")
+    with ExitStack() as clients:
+        for server in servers:
+            client = clients.enter_context(server.connect(receive_buffer=SMALL))
+            server.wait_for_log(r"\| done")
+            client.stream.end_sending()
+        for server in servers:
+            server.wait_for_log("client took nothing")
+
+
 def test_client_that_takes_slowly_is_kept(pair: Callable[..., list[Server]]) -> None:
     """--send-timeout does not end a client that takes, however slowly: only one that takes nothing."""
     servers = pair("--binary", *command("flood"))

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.client import Close, open_stream, read_response
+from tests.support.client import Close, encode_frame, open_stream, read_response
+from tests.support.proc import nothing_left
 from tests.support.server import Server, free_port, wait_until
 from tests.web.conftest import Serve, assert_sound
+from wsbridge.metrics import Metrics
+from wsbridge.process.guard import NoGuard
+from wsbridge.process.ladder import make_ladder
+from wsbridge.process.launch import Launcher
+from wsbridge.process.spawn import Spawner
+from wsbridge.rules.environ import Script
+from wsbridge.sessions.registry import Registry
+from wsbridge.settings import ClientSettings, ProgramSettings
+from wsbridge.web.gate import Admission
+from wsbridge.web.upgrade import Upgrader
 
 
 def environment(server: Server, path: str = "/env", **options: object) -> dict[str, str]:
@@ -225,3 +238,46 @@ def test_redirport_has_the_headers(serve: Serve) -> None:
         answers.append(read_response(stream))
     assert [answer.status for answer in answers] == [301, 400]
     assert [[answer.value(name) for name in ("X-A", "X-B", "X-C")] for answer in answers] == [["1", "2", None]] * 2
+
+
+@pytest.mark.parametrize("flags", [("--maxforks=1", "--busy=close"), ("--dir",)], ids=["no slot", "no launch"])
+def test_what_came_with_the_handshake_of_one_turned_away(serve: Serve, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """A frame that began in the handshake's segment is understood by a session that ends at once: the close is answered."""
+    (tmp_path / "broken").write_text("#!/no/such/interpreter\n")
+    (tmp_path / "broken").chmod(0o755)
+    words = (f"--dir={tmp_path}",) if flags == ("--dir",) else (*flags, "cat")
+    server = serve(*words)
+    frame = encode_frame(b"x" * 100)
+    first = server.connect() if "cat" in words else None
+    with server.connect("/broken", early=frame[:50]) as client:
+        client.send_raw(frame[50:])
+        assert client.receive_close().code in (1011, 1013)
+        client.send_close(1000)
+        client.wait_for_end()
+    if first is not None:
+        first.drop()
+    server.stop()
+    assert "protocol_errors" not in server.log
+
+
+async def test_program_that_was_started_for_nothing(tmp_path: Path) -> None:
+    """A program that was started when its session fails to begin is ended and reaped, and its slot given back."""
+    loop, metrics = asyncio.get_running_loop(), Metrics()
+    registry = Registry(max_forks=1, metrics=metrics)
+    launcher = Launcher(Spawner(), NoGuard(), make_ladder(0), loop=loop)
+    upgrader = Upgrader(
+        program=ProgramSettings(argv=("/bin/cat",)),
+        client=ClientSettings(),
+        headers=(),
+        registry=registry,
+        launcher=launcher,
+        hangups=None,  # type: ignore[arg-type]
+        metrics=metrics,
+        loop=loop,
+    )
+    assert registry.take_slot()
+    with nothing_left():
+        child = upgrader._launch(Admission(("/bin/cat",), Script("/", ""), "", None), {}, {})
+        await upgrader._abandon(child)
+        assert child.group.status == -signal.SIGKILL
+    assert registry.take_slot()

@@ -8,8 +8,12 @@ leader, and the child is gone only when both are.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import select
 import signal
+import sys
+import termios
 from collections.abc import Callable, Sequence
 
 from wsbridge.closecodes import NORMAL
@@ -17,6 +21,7 @@ from wsbridge.errors import ProgramError
 from wsbridge.flow import STILL, Batch, End, Sink, Source
 from wsbridge.framing import Decoder, Encoder
 from wsbridge.logs import Pairs, extra, logger
+from wsbridge.process.group import Group
 from wsbridge.process.guard import Watch
 from wsbridge.process.ladder import LAST_WAIT, Step
 from wsbridge.process.spawn import Spawned
@@ -25,8 +30,8 @@ READ_SIZE = 256 * 1024
 """Bytes of one read: a pipe holds 64 KiB unless its program has made it larger."""
 ERROR_READ_SIZE = 4 * 1024
 """Bytes of one read of stderr, each line of which is logged: a flood of short lines is to take its turn."""
-GROUP_POLL = 0.01
-"""Seconds between two looks at a group whose leader has ended: nothing reports the end of the others."""
+LAST_ERRORS = 16
+"""Reads of stderr at the end: what a pipe holds. Whoever has left the group and goes on writing is not heard for ever."""
 
 log = logger("process")
 
@@ -48,24 +53,21 @@ class Child:
         "_encoder",
         "_error_decoder",
         "_errors",
-        "_exited",
         "_ladder",
         "_loop",
+        "_owed",
+        "_owed_errors",
         "_pending",
         "_reading",
         "_sink",
-        "_spawned",
-        "_status",
         "_stderr",
         "_stdin",
         "_stdout",
         "_taken",
         "_unsure",
-        "_watch",
         "discarded",
+        "group",
         "on_exit",
-        "pairs",
-        "signalled",
         "source",
     )
 
@@ -82,14 +84,14 @@ class Child:
         pairs: Pairs,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self._spawned = spawned
+        self.group = Group(spawned.pid, spawned.pidfd, watch=watch, pairs=pairs, loop=loop)
+        self.group.on_exit = self._leader_exited
         self._stdin, self._stdout, self._stderr = spawned.stdin, spawned.stdout, spawned.stderr
         self._decoder = decoder
         self._encoder = encoder
         self._errors = errors
         self._error_decoder = error_decoder
         self._ladder = ladder
-        self._watch = watch
         self._loop = loop
         self._pending = bytearray()
         self._taken = 0
@@ -98,25 +100,13 @@ class Child:
         """Messages of which the program has not taken every byte."""
         self._closing_input = False
         self._reading = False
-        self._status: int | None = None
-        self._exited: asyncio.Future[None] | None = None
-        self.pairs = pairs
+        self._owed = self._owed_errors = 0
+        """Bytes that lay unread in stdout, and in stderr where that goes to the sink, when the leader exited."""
         self.source: Source = STILL
         self._sink: Sink | None = None
         self.on_exit: Callable[[], None] = _nothing
         self.discarded = 0
         """Messages for a program that had closed its stdin."""
-        self.signalled: signal.Signals | None = None
-        """The last signal of the ladder that was sent."""
-
-    @property
-    def pid(self) -> int:
-        return self._spawned.pid
-
-    @property
-    def status(self) -> int | None:
-        """The exit status, minus N after signal N, None while the leader lives."""
-        return self._status
 
     @property
     def output_open(self) -> bool:
@@ -124,18 +114,16 @@ class Child:
         return self._stdout >= 0 or (self._error_decoder is not None and self._stderr >= 0)
 
     @property
-    def reading(self) -> bool:
-        """Whether its output is read now, and not held up by a sink."""
-        return self._reading
+    def owes_output(self) -> bool:
+        """Whether something that was printed before the leader exited is still to be read, or all that is left to read."""
+        return self._owed > 0 or self._owed_errors > 0 or _is_left(self._stdout)
 
     def start(self, sink: Sink) -> None:
         """Push what the program prints into `sink`, and its end when all of its output is read."""
         self._sink = sink
-        self._watch.begun(self.pid)
         self.resume()
         if self._error_decoder is None:
             self._loop.add_reader(self._stderr, self._read_stderr)
-        self._loop.add_reader(self._spawned.pidfd, self._reap)
 
     # What it prints
 
@@ -166,6 +154,7 @@ class Child:
             return
         except OSError:
             data = b""  # EIO: a terminal whose other end nobody holds open any more
+        self._owed -= len(data)
         self._decode(self._decoder, data)
         if not data:
             self._close_stdout()
@@ -178,6 +167,7 @@ class Child:
             return False
         self._errors(data)
         if self._error_decoder is not None:
+            self._owed_errors -= len(data)
             self._decode(self._error_decoder, data)
         if not data:
             self._close_stderr()
@@ -214,12 +204,14 @@ class Child:
             self._loop.remove_reader(self._stdout)
             os.close(self._stdout)
             self._stdout = -1
+            self._owed = 0
 
     def _close_stderr(self) -> None:
         if self._stderr >= 0:
             self._loop.remove_reader(self._stderr)
             os.close(self._stderr)
             self._stderr = -1
+            self._owed_errors = 0
 
     # Its stdin
 
@@ -296,62 +288,27 @@ class Child:
 
     # Its end
 
-    def _reap(self) -> None:
-        self._loop.remove_reader(self._spawned.pidfd)
-        os.close(self._spawned.pidfd)
-        _, status = os.waitpid(self.pid, 0)
-        self._status = os.waitstatus_to_exitcode(status)
-        log.debug("Process exit: %s", describe(self._status), extra=extra(self.pairs))
-        if not self._group_lives():
-            self._watch.ended(self.pid)
-        if self._exited is not None and not self._exited.done():
-            self._exited.set_result(None)
+    def _leader_exited(self) -> None:
+        self._owed = _unread(self._stdout)
+        if self._error_decoder is not None:
+            self._owed_errors = _unread(self._stderr)
         self.on_exit()
-
-    def _group_lives(self) -> bool:
-        """Whether anyone is left in the group of a leader that was reaped.
-
-        Its number stays taken for as long as somebody is in it, so until this is False a signal cannot hit a stranger.
-        """
-        try:
-            # As the first process of a container we inherit the orphans of the group, and nobody else reaps them.
-            while os.waitid(os.P_PGID, self.pid, os.WEXITED | os.WNOHANG) is not None:
-                pass
-        except ChildProcessError:
-            pass
-        try:
-            os.killpg(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return True
-
-    def _is_gone(self) -> bool:
-        return self._status is not None and not self._group_lives()
-
-    async def wait_exit(self) -> int | None:
-        """Wait for the leader to exit; return its status, or None when not even KILL ended it."""
-        if self._status is None:
-            if self._exited is None:
-                self._exited = self._loop.create_future()
-            await asyncio.shield(self._exited)
-        return self._status
 
     async def end(self) -> None:
         """Lead the process group down the ladder, whose first step is that stdin closes; then let go of everything.
 
         The caller has called `close_input`, or does so while this waits.
         """
+        group = self.group
         try:
             first, *_ = self._ladder
             has_waited = await self._input_taken(first.grace)
             for step in self._ladder:
-                if await self._gone_within(0 if has_waited and step is first else step.grace):
+                if await group.gone_within(0 if has_waited and step is first else step.grace):
                     return
-                self._signal(step.signal)
-            if not await self._gone_within(LAST_WAIT) and self._status is None:
-                log.error("%s did not terminate pid %d; it is left behind", step.signal.name, self.pid, extra=extra(self.pairs))
+                group.signal(step.signal)
+            if not await group.gone_within(LAST_WAIT) and group.status is None:
+                log.error("%s did not terminate pid %d; it is left behind", step.signal.name, group.pid, extra=extra(group.pairs))
         finally:
             self._let_go()
 
@@ -360,53 +317,27 @@ class Child:
 
         Return whether it took nothing for a whole grace. The grace of a stdin that has closed begins only then.
         """
-        while self._stdin >= 0 and self._status is None:
+        while self._stdin >= 0 and self.group.status is None:
             taken = self._taken
-            await self._gone_within(grace)
+            await self.group.gone_within(grace)
             if self._stdin >= 0 and self._taken == taken:
                 return True
         return False
 
     def kill(self) -> None:
         """Send KILL to the group at once: the bridge is told to hurry. `end` is still needed."""
-        self._signal(signal.SIGKILL)
-
-    def _signal(self, number: signal.Signals) -> None:
-        self.signalled = number
-        log.debug("Sending %s to process group %d", number.name, self.pid, extra=extra(self.pairs))
-        try:
-            os.killpg(self.pid, number)
-        except (ProcessLookupError, PermissionError) as error:
-            log.debug("%s: %s", number.name, error, extra=extra(self.pairs))
-
-    async def _gone_within(self, seconds: float) -> bool:
-        deadline = self._loop.time() + seconds
-        if self._status is None:
-            try:
-                async with asyncio.timeout(seconds):
-                    await self.wait_exit()
-            except TimeoutError:
-                return False
-        while not self._is_gone():
-            if self._loop.time() >= deadline:
-                return False
-            await asyncio.sleep(GROUP_POLL)
-        return True
+        self.group.signal(signal.SIGKILL)
 
     def _let_go(self) -> None:
-        self._watch.ended(self.pid)
+        self.group.let_go()
         self._lose_stdin()
         self._close_stdout()
-        while self._stderr >= 0 and self._read_stderr():
-            pass
+        for _ in range(LAST_ERRORS):
+            if self._stderr < 0 or not self._read_stderr():
+                break
         if self._stderr >= 0:
             self._errors(b"")
             self._close_stderr()
-        if self._status is None:
-            self._loop.remove_reader(self._spawned.pidfd)
-            os.close(self._spawned.pidfd)
-            if self._exited is not None and not self._exited.done():
-                self._exited.set_result(None)
 
 
 class Deaf:
@@ -422,14 +353,18 @@ class Deaf:
 DEAF = Deaf()
 
 
-def describe(status: int) -> str:
-    """Say an exit status in words, as a close frame's reason has it: `exit 3`, `signal TERM`."""
-    if status >= 0:
-        return f"exit {status}"
-    try:
-        return f"signal {signal.Signals(-status).name.removeprefix('SIG')}"
-    except ValueError:
-        return f"signal {-status}"
+def _unread(fd: int) -> int:
+    """Return how many bytes lie in a pipe or terminal."""
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder) if fd >= 0 else 0
+
+
+def _is_left(fd: int) -> bool:
+    """Whether nobody can write any more: what is there is all, and its end will be read."""
+    if fd < 0:
+        return False
+    look = select.poll()
+    look.register(fd, 0)
+    return bool(look.poll(0))
 
 
 def _nothing() -> None:

@@ -23,12 +23,16 @@ from typing import Any, Protocol
 from wsbridge.closecodes import GOING_AWAY, INTERNAL_ERROR, NORMAL, TOO_BIG
 from wsbridge.flow import Batch, End, Joint, Sink, Source
 from wsbridge.logs import ACCESS, Pairs, extra, logger
-from wsbridge.process.child import Child, describe
+from wsbridge.process.child import Child
+from wsbridge.process.group import describe
 from wsbridge.sessions.registry import Registry
 
 SHUTTING_DOWN = End(GOING_AWAY, "server is shutting down")
 FAULTS = (TOO_BIG, INTERNAL_ERROR)
 """Close codes that come from a broken framing, or from a program that says so itself: worth a line in the log."""
+
+DRAIN_POLL = 0.05
+"""Seconds between two looks at output that is still to be delivered."""
 
 log = logger("session")
 
@@ -124,12 +128,12 @@ class Bridge:
             self._drain = self._loop.call_later(self._drain_seconds, self._drained)
 
     def _drained(self) -> None:
-        if self.child.reading:
+        if not self.child.owes_output:
             log.debug("stdout is still held open by a process of the group", extra=extra(self._pairs))
             self._begin(self._deliver_end)
         elif not self._begun:
-            # The client is slow: what the child printed before it exited is still on its way.
-            self._drain = self._loop.call_later(self._drain_seconds, self._drained)
+            # What was printed before the exit is delivered however slow the client is; only what comes after it is not.
+            self._drain = self._loop.call_later(max(self._drain_seconds, DRAIN_POLL), self._drained)
 
     # What is done about it
 
@@ -158,9 +162,9 @@ class Bridge:
         child = self.child
         child.close_input(End(NORMAL))
         ending = asyncio.ensure_future(child.end())
-        status = await child.wait_exit()
+        status = await child.group.wait_exit()
         # A child that had closed its stdout and was ended by our own ladder has not failed.
-        has_failed = status and child.signalled is None
+        has_failed = status and child.group.signalled is None
         self._client.end(End(INTERNAL_ERROR, describe(status or 0)) if has_failed else End(NORMAL))
         await ending
 
@@ -183,10 +187,10 @@ class Bridge:
         metrics.messages_out += client.sent
         metrics.discarded_in += child.discarded
         metrics.discarded_out += self._discarded
-        metrics.killed += child.signalled == SIGKILL and child.status == -SIGKILL
+        metrics.killed += child.group.signalled == SIGKILL and child.group.status == -SIGKILL
         counts = [f"{client.received} in", f"{client.sent} out"]
         if child.discarded:
             counts.append(f"{child.discarded} in discarded")
         if self._discarded:
             counts.append(f"{self._discarded} out discarded")
-        log.log(ACCESS, "DISCONNECT", extra=extra({**self._pairs, "pid": str(child.pid), "messages": ", ".join(counts)}))
+        log.log(ACCESS, "DISCONNECT", extra=extra({**self._pairs, "pid": str(child.group.pid), "messages": ", ".join(counts)}))

@@ -184,7 +184,7 @@ class _Run:
 
     def end(self, reason: End) -> None:
         # A script that was ended by the ladder may have had more to say.
-        self._is_whole = self._child.signalled is None
+        self._is_whole = self._child.group.signalled is None
         self._is_over = True
         self._changed.set()
 

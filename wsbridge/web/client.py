@@ -26,7 +26,10 @@ CLOSE_WAIT = 2.0
 """Seconds for the client to answer our close frame and for the last bytes to leave; then the connection is cut."""
 FOR_EVER = 365 * 86400.0
 """`--send-timeout=0`: seconds after which even the most patient look again."""
+PROBE_SECONDS = 2.0
+"""How often a client is spoken to while its own words wait for room, see `_probe`."""
 PING = frames.ping()
+PONG = frames.pong(b"")
 
 log = logger("websocket")
 
@@ -41,6 +44,7 @@ class Client(asyncio.Protocol):
         "_close_sent",
         "_closed",
         "_deflate",
+        "_gone",
         "_hangups",
         "_heartbeat",
         "_heartbeat_timer",
@@ -51,6 +55,7 @@ class Client(asyncio.Protocol):
         "_owed_pong",
         "_pairs",
         "_paused",
+        "_probe_timer",
         "_reader",
         "_sink",
         "_stuck_timer",
@@ -92,7 +97,9 @@ class Client(asyncio.Protocol):
         self._watched = -1
         self._written = 0
         self._owed_pong: bytes | None = None
+        self._gone: End | None = None
         self._closed: asyncio.Future[None] | None = None
+        self._probe_timer: asyncio.TimerHandle | None = None
         self._stuck_timer: asyncio.TimerHandle | None = None
         self._heartbeat_timer: asyncio.TimerHandle | None = None
         self._heartbeat: Heartbeat | None = None
@@ -118,56 +125,86 @@ class Client(asyncio.Protocol):
                     self._sink.write(event)
             else:
                 self._take(event)
-        if self._reader.has_more and self._transport is not None:
+        if self._reader.has_more:
             # A little data can inflate to much: the rest of it waits for the next turn, and for room.
-            self._transport.pause_reading()
+            if self._transport is not None:
+                self._transport.pause_reading()
             self._loop.call_soon(self._read_on)
 
     def _read_on(self) -> None:
-        if self._paused or self._transport is None:
+        if self._paused:
             return
         if self._reader.has_more:
             self.data_received(b"")
-        if not self._reader.has_more and not self._paused:
+        if self._reader.has_more or self._paused:
+            return
+        if self._gone is not None:
+            self._leave(self._gone)
+        elif self._transport is not None:
             self._transport.resume_reading()
 
     def eof_received(self) -> bool:
         """A half-closed connection is a client that has gone: the transport closes."""
-        self._leave(End(ABNORMAL))
+        self._go(End(ABNORMAL))
+        self._watch_stuck(self._close_patience())
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
         self._unwatch()
         self._transport = None
-        for timer in (self._heartbeat_timer, self._stuck_timer):
+        for timer in (self._heartbeat_timer, self._stuck_timer, self._probe_timer):
             if timer is not None:
                 timer.cancel()
-        self._leave(End(ABNORMAL, str(error or "")))
+        self._go(End(ABNORMAL, str(error or "")))
         # What the program has yet to say to nobody must not wait for room.
         self.source.resume()
         self.source = STILL
         if self._closed is not None:
             self._closed.set_result(None)
 
+    def _go(self, reason: End) -> None:
+        """The client has gone. What it said before and was not read out yet is still its word."""
+        if not self._reader.has_more:
+            self._leave(reason)
+        elif self._gone is None:
+            self._gone = reason
+            self._on_hangup()
+
     def pause(self) -> None:
-        if not self._paused and self._transport is not None:
-            self._paused = True
+        if self._paused:
+            return
+        self._paused = True
+        if self._transport is not None:
             self._transport.pause_reading()
             if self._heartbeat is not None:
                 self._heartbeat.rest()
             self._watched = self._transport.get_extra_info("socket").fileno()
             self._hangups.watch(self._watched, self._hung_up)
+            if self._probe_timer is None:
+                self._probe_timer = self._loop.call_later(PROBE_SECONDS, self._probe)
 
     def resume(self) -> None:
+        if not self._paused:
+            return
+        self._paused = False
+        self._unwatch()
+        if self._heartbeat is not None:
+            self._heartbeat.wake(self._loop.time())
+        if self._reader.has_more or self._gone is not None:
+            self._loop.call_soon(self._read_on)
+        elif self._transport is not None:
+            self._transport.resume_reading()
+
+    def _probe(self) -> None:
+        """Say something that needs no answer (RFC 6455, section 5.5.3) to a client that is held up.
+
+        When our receive buffer is full its FIN cannot come in, but what we send to a socket that was closed brings a reset.
+        """
+        self._probe_timer = None
         if self._paused and self._transport is not None:
-            self._paused = False
-            self._unwatch()
-            if self._heartbeat is not None:
-                self._heartbeat.wake(self._loop.time())
-            if self._reader.has_more:
-                self._loop.call_soon(self._read_on)
-            else:
-                self._transport.resume_reading()
+            if not self._writing_paused:
+                self._send(PONG)
+            self._probe_timer = self._loop.call_later(PROBE_SECONDS, self._probe)
 
     def _take(self, event: Event) -> None:
         match event:
@@ -251,7 +288,7 @@ class Client(asyncio.Protocol):
         self._watch_stuck(self._timeout)
 
     def resume_writing(self) -> None:
-        if self._stuck_timer is not None and not self._close_sent:
+        if self._stuck_timer is not None and not (self._close_sent or self._transport is None or self._transport.is_closing()):
             self._stuck_timer.cancel()
             self._stuck_timer = None
         self._writing_paused = False
@@ -272,6 +309,8 @@ class Client(asyncio.Protocol):
     def _close_transport(self) -> None:
         assert self._transport is not None
         if self._transport.is_closing():
+            if self._stuck_timer is None:
+                self._watch_stuck(self._close_patience())
             return
         self._unwatch()
         patience = self._close_patience()

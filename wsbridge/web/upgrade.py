@@ -103,9 +103,12 @@ class Upgrader:
         return session
 
     async def _abandon(self, child: Child) -> None:
-        child.kill()
-        await child.end()
-        self._registry.give_slot()
+        try:
+            child.kill()
+            child.close_input(End(INTERNAL_ERROR))
+            await child.end()
+        finally:
+            self._registry.give_slot()
 
     def _fail(self, connection: Connection, request: Request, admission: Admission, error: ProgramError, pairs: Pairs) -> None:
         self._metrics.launch_failures += 1
@@ -113,7 +116,7 @@ class Upgrader:
         log.error("%s", error, extra=extra(pairs))
         client = self._accept(connection, request, admission.accept, admission.subprotocol, pairs)
         client.end(End(INTERNAL_ERROR, "could not launch process"))
-        connection.take_over(client)
+        client.data_received(connection.take_over(client))
         log.log(ACCESS, "DISCONNECT", extra=extra(pairs))
 
     def turn_away(self, connection: Connection, request: Request, accept: str, pairs: Pairs) -> None:
@@ -121,7 +124,7 @@ class Upgrader:
         self._metrics.refused[TRY_LATER] += 1
         client = self._accept(connection, request, accept, None, pairs)
         client.end(BUSY)
-        connection.take_over(client)
+        client.data_received(connection.take_over(client))
 
     def _accept(self, connection: Connection, request: Request, accept: str, subprotocol: str | None, pairs: Pairs) -> Client:
         transport = connection.transport
