@@ -17,7 +17,7 @@ from wsbridge.metrics import Metrics
 from wsbridge.rules.heartbeat import Beat, Heartbeat
 from wsbridge.settings import ClientSettings
 from wsbridge.web.hangup import Hangups
-from wsbridge.web.outbox import outstanding_bytes, waiting_bytes
+from wsbridge.web.outbox import outstanding_bytes, resume_reading, waiting_bytes
 from wsbridge.wire import frames
 from wsbridge.wire.deflate import Deflate
 from wsbridge.wire.frames import Event, FrameReader, Ping, Violation
@@ -141,7 +141,7 @@ class Client(asyncio.Protocol):
         if self._gone is not None:
             self._leave(self._gone)
         elif self._transport is not None:
-            self._transport.resume_reading()
+            resume_reading(self._transport, self._loop)
 
     def eof_received(self) -> bool:
         """A half-closed connection is a client that has gone: the transport closes."""
@@ -193,7 +193,7 @@ class Client(asyncio.Protocol):
         if self._reader.has_more or self._gone is not None:
             self._loop.call_soon(self._read_on)
         elif self._transport is not None:
-            self._transport.resume_reading()
+            resume_reading(self._transport, self._loop)
 
     def _probe(self) -> None:
         """Say something that needs no answer (RFC 6455, section 5.5.3) to a client that is held up.

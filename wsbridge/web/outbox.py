@@ -27,3 +27,10 @@ def outstanding_bytes(transport: asyncio.Transport) -> int:
     except (OSError, ValueError):
         held = 0
     return waiting_bytes(transport) + held
+
+
+def resume_reading(transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    """Read again. A close_notify that aiofastnet 1.2 had in hand when it was paused would else wait for bytes behind it."""
+    transport.resume_reading()
+    if (retry := getattr(transport, "_retry_ssl_read", None)) is not None:
+        loop.call_soon(retry)
