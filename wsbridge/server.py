@@ -155,6 +155,7 @@ class Bridging:
                 metrics=metrics,
                 patience=patience,
                 hangups=hangups,
+                drain_seconds=program.drain_ms / 1000,
             )
         static = None
         if http.static_directory:

@@ -203,6 +203,56 @@ def test_answer_without_a_body(scripts: Scripts, tmp_path: Path, method: str, st
         assert read_response(stream).body == b"ok\n"
 
 
+# What happens to the script before its answer is over
+
+
+@pytest.mark.parametrize("name", ["SEGV", "KILL", "TERM"])
+def test_crash_in_the_middle(scripts: Scripts, name: str) -> None:
+    """The answer of a script that a signal ends is cut off: nobody may take it for a whole one."""
+    server = scripts(crash=f"{PLAIN}; printf half; kill -{name} $$", ok=OK)
+    with open_stream(port=server.port) as stream:
+        stream.send(request_bytes("GET", "/crash", HOST))
+        answer = stream.read_to_end()
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.endswith(b"half\r\n")
+    server.wait_for_log(f"CGI answer is cut off: .*signal {name}")
+    assert_serves(server)
+
+
+def test_crash_before_the_answer(scripts: Scripts) -> None:
+    """A script that a signal ends before it has answered is answered with 500."""
+    server = scripts(crash="kill -KILL $$", ok=OK)
+    assert server.get("/crash").status == 500
+    assert_serves(server)
+
+
+@pytest.mark.parametrize(("printed", "status"), [(f"{PLAIN}; echo hello", 200), (":", 500)], ids=["an answer", "nothing"])
+def test_stdout_held_open(scripts: Scripts, tmp_path: Path, printed: str, status: int) -> None:
+    """When a script has exited and another of its group holds its stdout, the answer ends after --drainms, and so does that process."""
+    server = scripts("--drainms=50", left=f"{printed}; sleep 1000 & echo $! > $F/pid", ok=OK)
+    response = server.get("/left")
+    assert response.status == status
+    assert status == 500 or response.body == b"hello\n"
+    wait_for_exit(int(left(tmp_path / "pid")))
+    assert_serves(server)
+
+
+def test_stdout_held_open_by_one_that_prints(scripts: Scripts, tmp_path: Path) -> None:
+    """So it does when that process prints without end: its words are not the script's."""
+    server = scripts("--drainms=50", left=f"{PLAIN}; while :; do echo more; sleep 0.01; done & echo $! > $F/pid", ok=OK)
+    assert server.get("/left").status == 200
+    wait_for_exit(int(left(tmp_path / "pid")))
+    assert_serves(server)
+
+
+def test_no_drain_loses_nothing(scripts: Scripts) -> None:
+    """What a script has printed before it exited is delivered whole without any --drainms, to a client that is slow as well."""
+    server = scripts("--drainms=0", large=f"{PLAIN}; head -c 20000000 /dev/zero")
+    with open_stream(port=server.port, receive_buffer=4096) as stream:
+        stream.send(request_bytes("GET", "/large", HOST))
+        assert read_response(stream).body.count(b"\0") == 20_000_000
+
+
 # The request that is served instead
 
 
@@ -261,7 +311,7 @@ def test_link_that_changes_after_the_walk(tmp_path: Path) -> None:
     inside.mkdir()
     link = inside / "link"
     link.symlink_to(write_script(inside / "script", OK))
-    parts: Any = dict.fromkeys(("registry", "launcher", "metrics", "patience", "hangups"))
+    parts: Any = dict.fromkeys(("registry", "launcher", "metrics", "patience", "hangups", "drain_seconds"))
     cgi = CgiScripts(str(inside), software="", passed={}, **parts)
     found = cgi.find("/link/info")
     assert found is not None

@@ -58,6 +58,7 @@ class CgiScripts:
         metrics: Metrics,
         patience: Patience,
         hangups: Hangups,
+        drain_seconds: float,
     ) -> None:
         self._root = os.path.realpath(root)
         self._look = looker(self._root)
@@ -68,6 +69,7 @@ class CgiScripts:
         self._metrics = metrics
         self._patience = patience
         self._hangups = hangups
+        self._drain_seconds = drain_seconds
 
     def find(self, path: str) -> Found | None:
         """Return the script that a path leads to, if any."""
@@ -128,7 +130,7 @@ class CgiScripts:
             self._metrics.launch_failures += 1
             log.error("%s", error, extra=extra(pairs))
             raise Refused(500, "the script could not be started") from None
-        return RunningScript(child, registry=self._registry, pairs=pairs)
+        return RunningScript(child, registry=self._registry, pairs=pairs, drain_seconds=self._drain_seconds)
 
 
 class _Exchange:
@@ -189,8 +191,11 @@ class _Exchange:
         except BadAnswer as error:
             log.error("CGI script gave no answer: %s", error, extra=extra(self._pairs))
             raise Refused(500, "the script gave no answer") from None
-        except Cut:
-            raise Refused(503, "the server shuts down") from None
+        except Cut as cut:
+            if not self._script.crashed:
+                raise Refused(503, "the server shuts down") from None
+            log.error("CGI script gave no answer: %s", cut, extra=extra(self._pairs))
+            raise Refused(500, "the script gave no answer") from None
         response = web.StreamResponse(status=head.status, reason=head.reason)
         for name, value in (*headers, *head.headers):
             response.headers.add(name, value)
