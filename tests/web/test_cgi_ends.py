@@ -203,6 +203,19 @@ def test_answer_without_a_body(scripts: Scripts, tmp_path: Path, method: str, st
         assert read_response(stream).body == b"ok\n"
 
 
+@pytest.mark.parametrize("length", ["", "Content-Length: 3\\n"], ids=["unknown", "declared"])
+def test_length_for_an_old_client(scripts: Scripts, length: str) -> None:
+    """An answer of unknown length to a client of HTTP/1.0, which knows no chunks, ends with its connection; any other leaves it."""
+    server = scripts(maxforks=0, old=f"printf 'Content-Type: text/plain\\n{length}\\nabc'")
+    with open_stream(port=server.port) as stream:
+        stream.send(request_bytes("GET", "/old", [*HOST, ("Connection", "keep-alive")], version="HTTP/1.0"))
+        response = read_response(stream)
+        assert (response.status, response.body) == (200, b"abc")
+        if length:
+            stream.send(request_bytes("GET", "/old", HOST))
+            assert read_response(stream).body == b"abc"
+
+
 # What happens to the script before its answer is over
 
 

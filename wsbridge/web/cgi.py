@@ -201,6 +201,9 @@ class _Exchange:
             response.headers.add(name, value)
         if "Content-Type" not in response.headers:
             response.headers["Content-Type"] = "application/octet-stream"
+        if self._raw.version < HttpVersion11 and head.length is None:
+            # It knows no chunks: the answer ends with the connection.
+            response.force_close()
         try:
             await self._send(response, head)
         except Cut as cut:
