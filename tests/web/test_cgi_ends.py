@@ -284,6 +284,27 @@ def test_redirect_inside(scripts: Scripts, target: str) -> None:
     assert not [name for name in found if "CONTENT" in name]
 
 
+@pytest.mark.parametrize("lives", ["exec sleep 1000", "trap '' INT TERM; while :; do sleep 0.01; done"], ids=["polite", "stubborn"])
+def test_redirect_inside_takes_turns(scripts: Scripts, lives: str) -> None:
+    """A script that hands on to another is gone, and its slot free, before that one begins."""
+    first = f"echo $$ > $F/pid; printf 'Location: /second\\n\\n'; {lives}"
+    server = scripts(first=first, second=f"{PLAIN}; kill -0 $(cat $F/pid) 2>&1 || echo gone")
+    response = server.get("/first")
+    assert (response.status, response.body.splitlines()[-1]) == (200, b"gone")
+
+
+@pytest.mark.parametrize("target", ["/ok", "/page"])
+def test_redirect_inside_so_often(scripts: Scripts, tmp_path: Path, target: str) -> None:
+    """A request is handed on three times and no more, to a script or a file."""
+    (tmp_path / "page").write_text("ok\n")
+    targets = {"one": "/two", "two": "/three", "three": "/four", "four": target}
+    texts = {name: f"printf 'Location: {path}\\n\\n'" for name, path in targets.items()}
+    server = scripts(f"--staticdir={tmp_path}", **texts, ok=OK)
+    response = server.get("/two")
+    assert (response.status, response.body) == (200, b"ok\n")
+    assert server.get("/one").status == 500
+
+
 # The body
 
 

@@ -96,7 +96,12 @@ class CgiScripts:
         has_body = request.header("content-length") is not None
         feeding = asyncio.get_running_loop().create_task(exchange.feed(has_body=has_body), name="CGI body")
         try:
-            return await exchange.answer(request, headers)
+            answer = await exchange.answer(request, headers)
+            if isinstance(answer, Request):
+                # The script that is served in its place needs its slot.
+                script.finish()
+                await script.wait_gone()
+            return answer
         finally:
             # This task may be cancelled, once and again: the end of the script is the registry's from here.
             script.finish()

@@ -45,6 +45,7 @@ class RunningScript:
         self._drain_seconds = drain_seconds
         self._drain: asyncio.TimerHandle | None = None
         self._is_ending = False
+        self._gone = asyncio.Event()
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -167,6 +168,10 @@ class RunningScript:
             self._child.close_input(End(GOING_AWAY))
             self._registry.run(self._end(), f"end of CGI script {self._pairs['cgiscript']}")
 
+    async def wait_gone(self) -> None:
+        """Wait until nothing is left of it, and its slot is free; the ladder bounds that, once it has begun."""
+        await self._gone.wait()
+
     def shut_down(self) -> None:
         """End it; what it still prints on its way down the ladder can be read."""
         self.finish()
@@ -181,3 +186,4 @@ class RunningScript:
             self._conclude(ENDED)
             self._registry.give_slot()
             self._registry.remove(self)
+            self._gone.set()
