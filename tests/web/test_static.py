@@ -148,12 +148,18 @@ def test_condition(served: Server, site: Site) -> None:
 
 
 def test_condition_of_a_range(served: Server) -> None:
-    """A range under the condition that the file is the same is sent while it is; the whole file when it is not."""
-    modified = served.get("/small.txt").value("Last-Modified")
-    ranged = [("Range", "bytes=0-1")]
-    assert served.get("/small.txt", headers=[*ranged, ("If-Range", modified)]).status == 206
-    other = served.get("/small.txt", headers=[*ranged, ("If-Range", "Mon, 01 Jan 2001 00:00:00 GMT")])
-    assert (other.status, other.body) == (200, b"small\n")
+    """A range under the condition that the file is the same is sent while it is; else the whole file (RFC 9110, section 13.1.5)."""
+    first = served.get("/small.txt")
+    modified, tag = first.value("Last-Modified"), first.value("ETag")
+
+    def ranged(condition: str | None) -> tuple[int, bytes]:
+        response = served.get("/small.txt", headers=[("Range", "bytes=0-1"), ("If-Range", condition)])
+        return response.status, response.body
+
+    assert ranged(modified) == ranged(tag) == (206, b"sm")
+    dates = ("Mon, 01 Jan 2001 00:00:00 GMT", "Mon, 01 Jan 2035 00:00:00 GMT")
+    for other in (*dates, '"other"', f"W/{tag}", f'{tag}, "other"', "no date", ""):
+        assert ranged(other) == (200, b"small\n"), other
 
 
 def test_changed_file(served: Server, site: Site) -> None:

@@ -7,6 +7,7 @@ proved to be inside, whatever happens to the names meanwhile. aiohttp sends it, 
 from __future__ import annotations
 
 import html
+import math
 import mimetypes
 import os
 import posixpath
@@ -15,6 +16,7 @@ import stat
 from urllib.parse import quote
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
 from wsbridge.errors import Refused
 from wsbridge.rules.request import Request
@@ -101,12 +103,14 @@ class OpenFile(web.FileResponse):
         super().__init__(f"/proc/self/fd/{fd}", headers=headers)
         self._fd = fd
 
-    async def prepare(self, request: web.BaseRequest) -> object:  # type: ignore[override]
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         wanted = request.headers.get("Range")
-        if wanted is not None and not RANGE.match(wanted):
-            # A unit that is unknown, or several ranges: to be ignored, or may be (RFC 9110, section 14.2); aiohttp answers 416.
+        if wanted is not None:
             headers = request.headers.copy()
-            del headers["Range"]
+            if not RANGE.match(wanted) or not self._is_meant(request):
+                # A unit that is unknown, or several ranges: to be ignored, or may be (RFC 9110, section 14.2); aiohttp answers 416.
+                del headers["Range"]
+            headers.popall("If-Range", None)
             request = request.clone(headers=headers)
         try:
             return await super().prepare(request)
@@ -114,6 +118,16 @@ class OpenFile(web.FileResponse):
             if self._fd >= 0:
                 os.close(self._fd)
                 self._fd = -1
+
+    def _is_meant(self, request: web.BaseRequest) -> bool:
+        """Whether it is this version of the file of which a part is wanted (RFC 9110, section 13.1.5); aiohttp knows dates only."""
+        condition = request.headers.get("If-Range")
+        if condition is None:
+            return True
+        version = os.fstat(self._fd)
+        if (date := request.if_range) is not None:
+            return date.timestamp() == math.ceil(version.st_mtime)
+        return condition == f'"{version.st_mtime_ns:x}-{version.st_size:x}"'
 
 
 def _is_below(path: str, root: str) -> bool:
