@@ -25,7 +25,7 @@ from tests.web.conftest import BIG, FILES, SECRET, Site
         ("/style.css", "text/css; charset=utf-8"),
         ("/code.js", "text/javascript; charset=utf-8"),
         ("/image.png", "image/png"),
-        ("/thing.unknown", "application/octet-stream"),
+        ("/thing.unknown", "text/plain; charset=utf-8"),
         ("/page/", "text/html; charset=utf-8"),
         ("/inside", "text/plain; charset=utf-8"),
     ],
@@ -36,8 +36,60 @@ def test_file(served: Server, path: str, kind: str) -> None:
     content = FILES[{"/page/": "page/index.html", "/inside": "small.txt"}.get(path, path[1:])]
     assert (response.status, response.body) == (200, content)
     assert response.value("Content-Length") == str(len(content))
-    if path != "/inside":
-        assert response.value("Content-Type") == kind
+    assert response.value("Content-Type") == kind
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("x.gz", "application/gzip"),
+        ("x.tar.gz", "application/gzip"),
+        ("x.TGZ", "application/gzip"),
+        ("x.txt.bz2", "application/x-bzip2"),
+        ("x.tar.xz", "application/x-xz"),
+        ("x.zst", "application/zstd"),
+        ("x.js.br", "application/octet-stream"),
+    ],
+)
+def test_compressed_file(served: Server, site: Site, name: str, kind: str) -> None:
+    """A compressed file is sent as what it is, for no client to unpack."""
+    (site.public / name).write_bytes(b"\x1f\x8b")
+    response = served.get(f"/{name}")
+    assert (response.value("Content-Type"), response.value("Content-Encoding"), response.body) == (kind, None, b"\x1f\x8b")
+
+
+TEXT, BYTES = "text/plain; charset=utf-8", "application/octet-stream"
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"", TEXT),
+        (b"\tone\r\n\x0ctwo \x1b[1m", TEXT),
+        ("é".encode() * 300, TEXT),
+        (b"x" + "é".encode() * 300, TEXT),
+        (b"x" * 512 + b"\0", TEXT),
+        (b"<p>hi", TEXT),
+        (b"a\0b", BYTES),
+        (b"a\x08", BYTES),
+        (b"caf\xe9", BYTES),
+        (b"\xc3", BYTES),
+    ],
+)
+def test_file_of_unknown_type(served: Server, site: Site, content: bytes, kind: str) -> None:
+    """A file whose name says nothing is text if it begins with 512 bytes of it, else bytes."""
+    (site.public / "NAMELESS").write_bytes(content)
+    response = served.get("/NAMELESS")
+    assert (response.value("Content-Type"), response.body) == (kind, content)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("latest.html", "text/html; charset=utf-8"), ("latest", TEXT)])
+def test_type_of_a_link(served: Server, site: Site, name: str, kind: str) -> None:
+    """The type is that of the name that was asked for, not of the file that a link leads to."""
+    (site.public / "data.css").write_bytes(b"p {}\n")
+    (site.public / name).unlink(missing_ok=True)
+    (site.public / name).symlink_to("data.css")
+    assert served.get(f"/{name}").value("Content-Type") == kind
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ proved to be inside, whatever happens to the names meanwhile. aiohttp sends it, 
 
 from __future__ import annotations
 
+import codecs
 import html
 import math
 import mimetypes
@@ -22,8 +23,24 @@ from wsbridge.errors import Refused
 from wsbridge.rules.request import Request
 
 INDEX = "index.html"
-RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)\Z")
+COMPRESSED = {
+    ".gz": "application/gzip",
+    ".tgz": "application/gzip",
+    ".bz2": "application/x-bzip2",
+    ".tbz2": "application/x-bzip2",
+    ".xz": "application/x-xz",
+    ".txz": "application/x-xz",
+    ".zst": "application/zstd",
+}
+"""What `mimetypes` takes for an encoding of something else, or does not know: files are sent as they lie."""
+BYTES = "application/octet-stream"
 
+SNIFFED = 512
+"""Bytes that show whether a file is text (as in the WHATWG's MIME Sniffing Standard, section 7)."""
+NO_TEXT = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
+"""The control bytes that no text holds: all but tab, line feed, form feed, carriage return and escape."""
+
+RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)\Z")
 
 class StaticFiles:
     """Serves what lies below one directory; itself it may be a link, links out of it are not followed.
@@ -34,7 +51,12 @@ class StaticFiles:
     """
 
     def __init__(
-        self, root: str, *, cgi_directory: str | None = None, script_directory: str | None = None, programs: tuple[str, ...] = ()
+        self,
+        root: str,
+        *,
+        cgi_directory: str | None = None,
+        script_directory: str | None = None,
+        programs: tuple[str, ...] = (),
     ) -> None:
         self._programs = frozenset(map(os.path.realpath, programs))
         self._root = os.path.realpath(root)
@@ -43,7 +65,7 @@ class StaticFiles:
 
     def find(self, request: Request) -> web.StreamResponse | None:
         """Return the answer to a request, or None when there is no such file."""
-        path = request.path
+        path = name = request.path
         if path.endswith("/" + INDEX):
             return _moved("./", request)
         fd = self._open(path)
@@ -58,13 +80,15 @@ class StaticFiles:
                 if index is None:
                     return _listing(path, fd)
                 os.close(fd)
+                name = INDEX
                 fd, real = index, os.readlink(f"/proc/self/fd/{index}")
             elif path.endswith("/"):
                 return _moved("../" + _quoted(posixpath.basename(path[:-1])), request)
             if self._is_program(real, fd):
                 return None
-            served, fd = fd, -1
-            return OpenFile(served, real)
+            page = OpenFile(fd, name)
+            fd = -1
+            return page
         finally:
             if fd >= 0:
                 os.close(fd)
@@ -96,11 +120,7 @@ class OpenFile(web.FileResponse):
     """A file that is open already: named through its descriptor, so that no other can take its place."""
 
     def __init__(self, fd: int, name: str) -> None:
-        kind, encoding = mimetypes.guess_type(name)
-        headers = {"Content-Type": _with_charset(kind or "application/octet-stream")}
-        if encoding:
-            headers["Content-Encoding"] = encoding
-        super().__init__(f"/proc/self/fd/{fd}", headers=headers)
+        super().__init__(f"/proc/self/fd/{fd}", headers={"Content-Type": _with_charset(_kind(name, fd))})
         self._fd = fd
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
@@ -132,6 +152,26 @@ class OpenFile(web.FileResponse):
 
 def _is_below(path: str, root: str) -> bool:
     return path == root or path.startswith(root.rstrip("/") + "/")
+
+
+def _kind(name: str, fd: int) -> str:
+    """Return the type of a file, by the name that it was asked for; without a type of its own it is text or bytes."""
+    _, suffix = posixpath.splitext(name)
+    if compressed := COMPRESSED.get(suffix.lower()):
+        return compressed
+    kind, encoding = mimetypes.guess_type("/" + posixpath.basename(name))
+    if encoding:
+        return BYTES
+    return kind or ("text/plain" if _is_text(os.pread(fd, SNIFFED, 0)) else BYTES)
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        # The last character may be one that is cut in two.
+        codecs.getincrementaldecoder("utf-8")().decode(head, final=len(head) < SNIFFED)
+    except UnicodeDecodeError:
+        return False
+    return NO_TEXT.search(head) is None
 
 
 def _with_charset(kind: str) -> str:
