@@ -160,7 +160,11 @@ class Bridging:
         static = None
         if http.static_directory:
             static = StaticFiles(
-                http.static_directory, cgi_directory=http.cgi_directory, script_directory=program.directory, programs=program.argv
+                http.static_directory,
+                patience=patience,
+                cgi_directory=http.cgi_directory,
+                script_directory=program.directory,
+                programs=program.argv,
             )
         return App(
             settings=gate_settings,

@@ -12,10 +12,13 @@ from pathlib import Path
 from urllib.parse import unquote, urljoin
 
 import pytest
+from aiohttp import web
 
-from tests.support.client import Response, open_stream, request_bytes
+from tests.support.client import Response, Stream, open_stream, request_bytes
+from tests.support.proc import pause
 from tests.support.server import Server, wait_until
-from tests.web.conftest import BIG, FILES, SECRET, Site
+from tests.web.conftest import BIG, FILES, SECRET, Serve, Site
+from wsbridge.web.static import OpenFile
 
 
 @pytest.mark.parametrize(
@@ -212,6 +215,54 @@ def test_condition_of_a_range(served: Server) -> None:
     dates = ("Mon, 01 Jan 2001 00:00:00 GMT", "Mon, 01 Jan 2035 00:00:00 GMT")
     for other in (*dates, '"other"', f"W/{tag}", f'{tag}, "other"', "no date", ""):
         assert ranged(other) == (200, b"small\n"), other
+
+
+@pytest.fixture
+def large(serve: Serve, transports: dict[str, str], tmp_path: Path) -> Server:
+    """Serves a file that no buffer holds, with a short patience."""
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 50_000_000)
+    return serve(f"--staticdir={tmp_path}", "--send-timeout=0.5", env=transports)
+
+
+def test_bytes_are_sent_by_us() -> None:
+    """aiohttp sends the bytes of a file by the method that is ours instead: if it has another one now, `OpenFile` must take that."""
+    assert "_sendfile" in vars(web.FileResponse)
+    assert "_sendfile" in vars(OpenFile)
+
+
+def begun(server: Server) -> Stream:
+    """A download that has begun, by a client that takes little."""
+    stream = open_stream(port=server.port, receive_buffer=4096)
+    stream.send(request_bytes("GET", "/large", [("Host", "h")]))
+    assert b"\r\nContent-Length: 50000000\r\n" in stream.read_until(b"\r\n\r\n")
+    return stream
+
+
+def test_file_that_shrinks(large: Server, tmp_path: Path) -> None:
+    """When a file gets shorter than was promised while it is sent, the connection ends: nothing else may be read as the rest of it."""
+    with begun(large) as stream:
+        os.truncate(tmp_path / "large", 100_000)
+        stream.send(request_bytes("GET", "/large", [("Host", "h")]))
+        assert b"HTTP/1.1" not in stream.read_to_end()
+    large.wait_for_log("file was cut off")
+
+
+def test_client_that_takes_nothing(large: Server) -> None:
+    """A client that takes nothing of a file for --send-timeout is cut off, and counted."""
+    with begun(large):
+        large.wait_for_log("took nothing for 0.5 s and is cut off")
+        large.stop()
+    assert "clients_timed_out=1" in large.log
+
+
+def test_client_that_is_slow(large: Server) -> None:
+    """A client that takes a little of a file now and then is not cut off, however much more there is."""
+    with begun(large) as stream:
+        for _ in range(15):
+            stream.read_exactly(8192)
+            pause(0.1)
+        assert "cut off" not in large.log
 
 
 def test_changed_file(served: Server, site: Site) -> None:

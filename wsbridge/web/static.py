@@ -1,11 +1,13 @@
 """Files of a directory: `--staticdir`.
 
 A path is walked by the rules, opened, and only then asked where it really is: what is served is the very file that was
-proved to be inside, whatever happens to the names meanwhile. aiohttp sends it, with ranges and conditions.
+proved to be inside, whatever happens to the names meanwhile. Ranges and conditions are aiohttp's; the bytes are sent here,
+in pieces through its writer, so that it is seen what the client takes, and whether the file was long enough.
 """
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 import html
 import math
@@ -14,15 +16,21 @@ import os
 import posixpath
 import re
 import stat
+from typing import IO, Any
 from urllib.parse import quote
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from wsbridge.errors import Refused
+from wsbridge.logs import Pairs, extra, logger
 from wsbridge.rules.request import Request
+from wsbridge.web.patience import Patience
 
 INDEX = "index.html"
+PIECE = 128 * 1024
+"""Bytes of a file that are read at once: as many as a slow client makes us keep, beside what its transport does."""
+
 COMPRESSED = {
     ".gz": "application/gzip",
     ".tgz": "application/gzip",
@@ -42,6 +50,9 @@ NO_TEXT = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 
 RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)\Z")
 
+log = logger("http")
+
+
 class StaticFiles:
     """Serves what lies below one directory; itself it may be a link, links out of it are not followed.
 
@@ -54,10 +65,12 @@ class StaticFiles:
         self,
         root: str,
         *,
+        patience: Patience,
         cgi_directory: str | None = None,
         script_directory: str | None = None,
         programs: tuple[str, ...] = (),
     ) -> None:
+        self._patience = patience
         self._programs = frozenset(map(os.path.realpath, programs))
         self._root = os.path.realpath(root)
         self._cgi = os.path.realpath(cgi_directory) if cgi_directory else None
@@ -86,7 +99,7 @@ class StaticFiles:
                 return _moved("../" + _quoted(posixpath.basename(path[:-1])), request)
             if self._is_program(real, fd):
                 return None
-            page = OpenFile(fd, name)
+            page = OpenFile(fd, name, patience=self._patience, pairs={"url": request.url})
             fd = -1
             return page
         finally:
@@ -119,9 +132,11 @@ class StaticFiles:
 class OpenFile(web.FileResponse):
     """A file that is open already: named through its descriptor, so that no other can take its place."""
 
-    def __init__(self, fd: int, name: str) -> None:
+    def __init__(self, fd: int, name: str, *, patience: Patience, pairs: Pairs) -> None:
         super().__init__(f"/proc/self/fd/{fd}", headers={"Content-Type": _with_charset(_kind(name, fd))})
         self._fd = fd
+        self._patience = patience
+        self._pairs = pairs
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         wanted = request.headers.get("Range")
@@ -148,6 +163,26 @@ class OpenFile(web.FileResponse):
         if (date := request.if_range) is not None:
             return date.timestamp() == math.ceil(version.st_mtime)
         return condition == f'"{version.st_mtime_ns:x}-{version.st_size:x}"'
+
+    async def _sendfile(self, request: web.BaseRequest, fobj: IO[Any], offset: int, count: int) -> AbstractStreamWriter:
+        """Send the body, in place of aiohttp's own way, which shows neither what a client takes nor that a file is too short."""
+        writer = await web.StreamResponse.prepare(self, request)
+        assert writer is not None
+        end = offset + count
+        while offset < end:
+            # In another thread: a disk that is slow holds up nobody else.
+            read = asyncio.get_running_loop().run_in_executor(None, os.pread, fobj.fileno(), min(PIECE, end - offset), offset)
+            piece = await read
+            if not piece:
+                log.error("file was cut off while it was sent: %d bytes are missing", end - offset, extra=extra(self._pairs))
+                request.protocol.force_close()
+                return writer
+            offset += len(piece)
+            with self._patience.watching(request, self._pairs):
+                await self.write(piece)
+        with self._patience.watching(request, self._pairs):
+            await self.write_eof()
+        return writer
 
 
 def _is_below(path: str, root: str) -> bool:
