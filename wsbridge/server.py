@@ -33,6 +33,7 @@ from wsbridge.web.console import Console
 from wsbridge.web.gate import Gate
 from wsbridge.web.hangup import Hangups
 from wsbridge.web.listeners import listening
+from wsbridge.web.patience import Patience
 from wsbridge.web.static import StaticFiles
 from wsbridge.web.upgrade import Upgrader
 
@@ -142,6 +143,7 @@ class Bridging:
                 metrics=metrics,
                 loop=loop,
             )
+        patience = Patience(settings.client.send_timeout, metrics)
         cgi = None
         if http.cgi_directory:
             cgi = CgiScripts(
@@ -151,13 +153,18 @@ class Bridging:
                 registry=registry,
                 launcher=launcher,
                 metrics=metrics,
-                send_timeout=settings.client.send_timeout,
+                patience=patience,
                 hangups=hangups,
+                drain_seconds=program.drain_ms / 1000,
             )
         static = None
         if http.static_directory:
             static = StaticFiles(
-                http.static_directory, cgi_directory=http.cgi_directory, script_directory=program.directory, programs=program.argv
+                http.static_directory,
+                patience=patience,
+                cgi_directory=http.cgi_directory,
+                script_directory=program.directory,
+                programs=program.argv,
             )
         return App(
             settings=gate_settings,

@@ -203,6 +203,69 @@ def test_answer_without_a_body(scripts: Scripts, tmp_path: Path, method: str, st
         assert read_response(stream).body == b"ok\n"
 
 
+@pytest.mark.parametrize("length", ["", "Content-Length: 3\\n"], ids=["unknown", "declared"])
+def test_length_for_an_old_client(scripts: Scripts, length: str) -> None:
+    """An answer of unknown length to a client of HTTP/1.0, which knows no chunks, ends with its connection; any other leaves it."""
+    server = scripts(maxforks=0, old=f"printf 'Content-Type: text/plain\\n{length}\\nabc'")
+    with open_stream(port=server.port) as stream:
+        stream.send(request_bytes("GET", "/old", [*HOST, ("Connection", "keep-alive")], version="HTTP/1.0"))
+        response = read_response(stream)
+        assert (response.status, response.body) == (200, b"abc")
+        if length:
+            stream.send(request_bytes("GET", "/old", HOST))
+            assert read_response(stream).body == b"abc"
+
+
+# What happens to the script before its answer is over
+
+
+@pytest.mark.parametrize("name", ["SEGV", "KILL", "TERM"])
+def test_crash_in_the_middle(scripts: Scripts, name: str) -> None:
+    """The answer of a script that a signal ends is cut off: nobody may take it for a whole one."""
+    server = scripts(crash=f"{PLAIN}; printf half; kill -{name} $$", ok=OK)
+    with open_stream(port=server.port) as stream:
+        stream.send(request_bytes("GET", "/crash", HOST))
+        answer = stream.read_to_end()
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.endswith(b"half\r\n")
+    server.wait_for_log(f"CGI answer is cut off: .*signal {name}")
+    assert_serves(server)
+
+
+def test_crash_before_the_answer(scripts: Scripts) -> None:
+    """A script that a signal ends before it has answered is answered with 500."""
+    server = scripts(crash="kill -KILL $$", ok=OK)
+    assert server.get("/crash").status == 500
+    assert_serves(server)
+
+
+@pytest.mark.parametrize(("printed", "status"), [(f"{PLAIN}; echo hello", 200), (":", 500)], ids=["an answer", "nothing"])
+def test_stdout_held_open(scripts: Scripts, tmp_path: Path, printed: str, status: int) -> None:
+    """When a script has exited and another of its group holds its stdout, the answer ends after --drainms, and so does that process."""
+    server = scripts("--drainms=50", left=f"{printed}; sleep 1000 & echo $! > $F/pid", ok=OK)
+    response = server.get("/left")
+    assert response.status == status
+    assert status == 500 or response.body == b"hello\n"
+    wait_for_exit(int(left(tmp_path / "pid")))
+    assert_serves(server)
+
+
+def test_stdout_held_open_by_one_that_prints(scripts: Scripts, tmp_path: Path) -> None:
+    """So it does when that process prints without end: its words are not the script's."""
+    server = scripts("--drainms=50", left=f"{PLAIN}; while :; do echo more; sleep 0.01; done & echo $! > $F/pid", ok=OK)
+    assert server.get("/left").status == 200
+    wait_for_exit(int(left(tmp_path / "pid")))
+    assert_serves(server)
+
+
+def test_no_drain_loses_nothing(scripts: Scripts) -> None:
+    """What a script has printed before it exited is delivered whole without any --drainms, to a client that is slow as well."""
+    server = scripts("--drainms=0", large=f"{PLAIN}; head -c 20000000 /dev/zero")
+    with open_stream(port=server.port, receive_buffer=4096) as stream:
+        stream.send(request_bytes("GET", "/large", HOST))
+        assert read_response(stream).body.count(b"\0") == 20_000_000
+
+
 # The request that is served instead
 
 
@@ -219,6 +282,27 @@ def test_redirect_inside(scripts: Scripts, target: str) -> None:
     assert (found["REQUEST_METHOD"], found["PATH_INFO"], found["QUERY_STRING"], found["BODY"]) == ("GET", "/x", "q=1", "")
     assert found["HTTP_X_KEPT"] == "yes"
     assert not [name for name in found if "CONTENT" in name]
+
+
+@pytest.mark.parametrize("lives", ["exec sleep 1000", "trap '' INT TERM; while :; do sleep 0.01; done"], ids=["polite", "stubborn"])
+def test_redirect_inside_takes_turns(scripts: Scripts, lives: str) -> None:
+    """A script that hands on to another is gone, and its slot free, before that one begins."""
+    first = f"echo $$ > $F/pid; printf 'Location: /second\\n\\n'; {lives}"
+    server = scripts(first=first, second=f"{PLAIN}; kill -0 $(cat $F/pid) 2>&1 || echo gone")
+    response = server.get("/first")
+    assert (response.status, response.body.splitlines()[-1]) == (200, b"gone")
+
+
+@pytest.mark.parametrize("target", ["/ok", "/page"])
+def test_redirect_inside_so_often(scripts: Scripts, tmp_path: Path, target: str) -> None:
+    """A request is handed on three times and no more, to a script or a file."""
+    (tmp_path / "page").write_text("ok\n")
+    targets = {"one": "/two", "two": "/three", "three": "/four", "four": target}
+    texts = {name: f"printf 'Location: {path}\\n\\n'" for name, path in targets.items()}
+    server = scripts(f"--staticdir={tmp_path}", **texts, ok=OK)
+    response = server.get("/two")
+    assert (response.status, response.body) == (200, b"ok\n")
+    assert server.get("/one").status == 500
 
 
 # The body
@@ -261,7 +345,7 @@ def test_link_that_changes_after_the_walk(tmp_path: Path) -> None:
     inside.mkdir()
     link = inside / "link"
     link.symlink_to(write_script(inside / "script", OK))
-    parts: Any = dict.fromkeys(("registry", "launcher", "metrics", "send_timeout", "hangups"))
+    parts: Any = dict.fromkeys(("registry", "launcher", "metrics", "patience", "hangups", "drain_seconds"))
     cgi = CgiScripts(str(inside), software="", passed={}, **parts)
     found = cgi.find("/link/info")
     assert found is not None

@@ -24,7 +24,7 @@ from tests.support.proc import no_callback_fails, nothing_left, until
 from wsbridge.web import connection as module
 from wsbridge.web.connection import MASK, Connection, Server
 from wsbridge.web.gate import accept_value
-from wsbridge.web.listeners import use_fast_transports
+from wsbridge.web.transports import use_fast_transports
 from wsbridge.web.upgrade import Taken
 from wsbridge.wire.frames import unmask
 
@@ -49,7 +49,7 @@ async def loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     """The running loop, with each kind of transports."""
     monkeypatch.setenv("WSBRIDGE_FASTNET", "1" if request.param == "aiofastnet" else "0")
     running = asyncio.get_running_loop()
-    if not use_fast_transports(running) and request.param == "aiofastnet":
+    if use_fast_transports(running) == running.connect_accepted_socket and request.param == "aiofastnet":
         pytest.skip("aiofastnet is not installed")
     with nothing_left(), no_callback_fails():
         yield running

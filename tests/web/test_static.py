@@ -12,10 +12,13 @@ from pathlib import Path
 from urllib.parse import unquote, urljoin
 
 import pytest
+from aiohttp import web
 
-from tests.support.client import Response, open_stream, request_bytes
+from tests.support.client import Response, Stream, open_stream, request_bytes
+from tests.support.proc import pause
 from tests.support.server import Server, wait_until
-from tests.web.conftest import BIG, FILES, SECRET, Site
+from tests.web.conftest import BIG, FILES, SECRET, Serve, Site
+from wsbridge.web.static import OpenFile
 
 
 @pytest.mark.parametrize(
@@ -25,7 +28,7 @@ from tests.web.conftest import BIG, FILES, SECRET, Site
         ("/style.css", "text/css; charset=utf-8"),
         ("/code.js", "text/javascript; charset=utf-8"),
         ("/image.png", "image/png"),
-        ("/thing.unknown", "application/octet-stream"),
+        ("/thing.unknown", "text/plain; charset=utf-8"),
         ("/page/", "text/html; charset=utf-8"),
         ("/inside", "text/plain; charset=utf-8"),
     ],
@@ -36,8 +39,60 @@ def test_file(served: Server, path: str, kind: str) -> None:
     content = FILES[{"/page/": "page/index.html", "/inside": "small.txt"}.get(path, path[1:])]
     assert (response.status, response.body) == (200, content)
     assert response.value("Content-Length") == str(len(content))
-    if path != "/inside":
-        assert response.value("Content-Type") == kind
+    assert response.value("Content-Type") == kind
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("x.gz", "application/gzip"),
+        ("x.tar.gz", "application/gzip"),
+        ("x.TGZ", "application/gzip"),
+        ("x.txt.bz2", "application/x-bzip2"),
+        ("x.tar.xz", "application/x-xz"),
+        ("x.zst", "application/zstd"),
+        ("x.js.br", "application/octet-stream"),
+    ],
+)
+def test_compressed_file(served: Server, site: Site, name: str, kind: str) -> None:
+    """A compressed file is sent as what it is, for no client to unpack."""
+    (site.public / name).write_bytes(b"\x1f\x8b")
+    response = served.get(f"/{name}")
+    assert (response.value("Content-Type"), response.value("Content-Encoding"), response.body) == (kind, None, b"\x1f\x8b")
+
+
+TEXT, BYTES = "text/plain; charset=utf-8", "application/octet-stream"
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"", TEXT),
+        (b"\tone\r\n\x0ctwo \x1b[1m", TEXT),
+        ("é".encode() * 300, TEXT),
+        (b"x" + "é".encode() * 300, TEXT),
+        (b"x" * 512 + b"\0", TEXT),
+        (b"<p>hi", TEXT),
+        (b"a\0b", BYTES),
+        (b"a\x08", BYTES),
+        (b"caf\xe9", BYTES),
+        (b"\xc3", BYTES),
+    ],
+)
+def test_file_of_unknown_type(served: Server, site: Site, content: bytes, kind: str) -> None:
+    """A file whose name says nothing is text if it begins with 512 bytes of it, else bytes."""
+    (site.public / "NAMELESS").write_bytes(content)
+    response = served.get("/NAMELESS")
+    assert (response.value("Content-Type"), response.body) == (kind, content)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("latest.html", "text/html; charset=utf-8"), ("latest", TEXT)])
+def test_type_of_a_link(served: Server, site: Site, name: str, kind: str) -> None:
+    """The type is that of the name that was asked for, not of the file that a link leads to."""
+    (site.public / "data.css").write_bytes(b"p {}\n")
+    (site.public / name).unlink(missing_ok=True)
+    (site.public / name).symlink_to("data.css")
+    assert served.get(f"/{name}").value("Content-Type") == kind
 
 
 @pytest.mark.parametrize(
@@ -148,12 +203,66 @@ def test_condition(served: Server, site: Site) -> None:
 
 
 def test_condition_of_a_range(served: Server) -> None:
-    """A range under the condition that the file is the same is sent while it is; the whole file when it is not."""
-    modified = served.get("/small.txt").value("Last-Modified")
-    ranged = [("Range", "bytes=0-1")]
-    assert served.get("/small.txt", headers=[*ranged, ("If-Range", modified)]).status == 206
-    other = served.get("/small.txt", headers=[*ranged, ("If-Range", "Mon, 01 Jan 2001 00:00:00 GMT")])
-    assert (other.status, other.body) == (200, b"small\n")
+    """A range under the condition that the file is the same is sent while it is; else the whole file (RFC 9110, section 13.1.5)."""
+    first = served.get("/small.txt")
+    modified, tag = first.value("Last-Modified"), first.value("ETag")
+
+    def ranged(condition: str | None) -> tuple[int, bytes]:
+        response = served.get("/small.txt", headers=[("Range", "bytes=0-1"), ("If-Range", condition)])
+        return response.status, response.body
+
+    assert ranged(modified) == ranged(tag) == (206, b"sm")
+    dates = ("Mon, 01 Jan 2001 00:00:00 GMT", "Mon, 01 Jan 2035 00:00:00 GMT")
+    for other in (*dates, '"other"', f"W/{tag}", f'{tag}, "other"', "no date", ""):
+        assert ranged(other) == (200, b"small\n"), other
+
+
+@pytest.fixture
+def large(serve: Serve, transports: dict[str, str], tmp_path: Path) -> Server:
+    """Serves a file that no buffer holds, with a short patience."""
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 50_000_000)
+    return serve(f"--staticdir={tmp_path}", "--send-timeout=0.5", env=transports)
+
+
+def test_bytes_are_sent_by_us() -> None:
+    """aiohttp sends the bytes of a file by the method that is ours instead: if it has another one now, `OpenFile` must take that."""
+    assert "_sendfile" in vars(web.FileResponse)
+    assert "_sendfile" in vars(OpenFile)
+
+
+def begun(server: Server) -> Stream:
+    """A download that has begun, by a client that takes little."""
+    stream = open_stream(port=server.port, receive_buffer=4096)
+    stream.send(request_bytes("GET", "/large", [("Host", "h")]))
+    assert b"\r\nContent-Length: 50000000\r\n" in stream.read_until(b"\r\n\r\n")
+    return stream
+
+
+def test_file_that_shrinks(large: Server, tmp_path: Path) -> None:
+    """When a file gets shorter than was promised while it is sent, the connection ends: nothing else may be read as the rest of it."""
+    with begun(large) as stream:
+        os.truncate(tmp_path / "large", 100_000)
+        stream.send(request_bytes("GET", "/large", [("Host", "h")]))
+        assert b"HTTP/1.1" not in stream.read_to_end()
+    large.wait_for_log("file was cut off")
+
+
+def test_client_that_takes_nothing(large: Server) -> None:
+    """A client that takes nothing of a file for --send-timeout is cut off, and counted."""
+    with begun(large):
+        large.wait_for_log("took nothing for 0.5 s and is cut off")
+        large.stop()
+    assert "clients_timed_out=1" in large.log
+
+
+def test_client_that_is_slow(large: Server) -> None:
+    """A client that takes a little of a file now and then is not cut off, however much more there is."""
+    with begun(large) as stream:
+        for _ in range(15):
+            stream.read_exactly(8192)
+            pause(0.1)
+        assert "cut off" not in large.log
 
 
 def test_changed_file(served: Server, site: Site) -> None:

@@ -30,6 +30,8 @@ READ_SIZE = 256 * 1024
 """Bytes of one read: a pipe holds 64 KiB unless its program has made it larger."""
 ERROR_READ_SIZE = 4 * 1024
 """Bytes of one read of stderr, each line of which is logged: a flood of short lines is to take its turn."""
+DRAIN_POLL = 0.05
+"""Seconds between two looks at `owes_output`, for whoever waits until it is False."""
 LAST_ERRORS = 16
 """Reads of stderr at the end: what a pipe holds. Whoever has left the group and goes on writing is not heard for ever."""
 

@@ -23,16 +23,13 @@ from typing import Any, Protocol
 from wsbridge.closecodes import GOING_AWAY, INTERNAL_ERROR, NORMAL, TOO_BIG
 from wsbridge.flow import Batch, End, Joint, Sink, Source
 from wsbridge.logs import ACCESS, Pairs, extra, logger
-from wsbridge.process.child import Child
+from wsbridge.process.child import DRAIN_POLL, Child
 from wsbridge.process.group import describe
 from wsbridge.sessions.registry import Registry
 
 SHUTTING_DOWN = End(GOING_AWAY, "server is shutting down")
 FAULTS = (TOO_BIG, INTERNAL_ERROR)
 """Close codes that come from a broken framing, or from a program that says so itself: worth a line in the log."""
-
-DRAIN_POLL = 0.05
-"""Seconds between two looks at output that is still to be delivered."""
 
 log = logger("session")
 

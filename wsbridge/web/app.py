@@ -193,7 +193,7 @@ class App:
 
     async def _serve(self, raw: web.BaseRequest, request: Request) -> web.StreamResponse:
         pairs = {"url": request.url}
-        for _ in range(REDIRECTS_INSIDE):
+        for _ in range(REDIRECTS_INSIDE + 1):
             if self._cgi is None or (script := self._cgi.find(request.path)) is None:
                 break
             http_log.log(ACCESS, "CGI", extra=extra({**pairs, "cgiscript": script.file}))

@@ -17,7 +17,7 @@ from wsbridge.metrics import Metrics
 from wsbridge.rules.heartbeat import Beat, Heartbeat
 from wsbridge.settings import ClientSettings
 from wsbridge.web.hangup import Hangups
-from wsbridge.web.outbox import outstanding_bytes, resume_reading, waiting_bytes
+from wsbridge.web.transports import outstanding_bytes, resume_reading, waiting_bytes
 from wsbridge.wire import frames
 from wsbridge.wire.deflate import Deflate
 from wsbridge.wire.frames import Event, FrameReader, Ping, Violation

@@ -1,4 +1,4 @@
-"""Where the server is reached: TCP and Unix listeners, with TLS and without, on the fastest transports that are there."""
+"""Where the server is reached: TCP and Unix listeners, with TLS and without."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import ssl
 import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Protocol
 
 from wsbridge.errors import ListenError
 from wsbridge.settings import ListenSettings
 from wsbridge.web.connection import Server
 from wsbridge.web.redirect import Redirect
-from wsbridge.web.tls import Connect, TlsListener, make_context
+from wsbridge.web.tls import TlsListener, make_context
+from wsbridge.web.transports import use_fast_transports
 
 BACKLOG = 1024
 """Connections that the kernel keeps for us while we are busy."""
@@ -35,27 +35,10 @@ Listeners = tuple[Callable[[], None], list[str]]
 """What closes every listener, and the addresses that they have."""
 
 
-def use_fast_transports(loop: asyncio.AbstractEventLoop) -> bool:
-    """Use aiofastnet's transports where they are installed; return whether they are. WSBRIDGE_FASTNET=0 does without."""
-    if os.environ.get("WSBRIDGE_FASTNET") == "0":
-        return False
-    try:
-        import aiofastnet
-    except ImportError:
-        return False
-    aiofastnet.patch_loop(loop)
-    return True
-
-
 @asynccontextmanager
 async def listening(settings: ListenSettings, factory: Server, loop: asyncio.AbstractEventLoop) -> AsyncIterator[Listeners]:
     """Open every listener, or none: yields them and the addresses they really have. Raises ListenError."""
-    connect: Connect = loop.connect_accepted_socket
-    if use_fast_transports(loop):
-        import aiofastnet
-
-        # patch_loop leaves this one out.
-        connect = partial(aiofastnet.connect_accepted_socket, loop)
+    connect = use_fast_transports(loop)
     context = make_context(settings.tls) if settings.tls else None
     listeners: list[Listener] = []
     addresses: list[str] = []

@@ -1,26 +1,56 @@
 """Files of a directory: `--staticdir`.
 
 A path is walked by the rules, opened, and only then asked where it really is: what is served is the very file that was
-proved to be inside, whatever happens to the names meanwhile. aiohttp sends it, with ranges and conditions.
+proved to be inside, whatever happens to the names meanwhile. Ranges and conditions are aiohttp's; the bytes are sent here,
+in pieces through its writer, so that it is seen what the client takes, and whether the file was long enough.
 """
 
 from __future__ import annotations
 
+import asyncio
+import codecs
 import html
+import math
 import mimetypes
 import os
 import posixpath
 import re
 import stat
+from typing import IO, Any
 from urllib.parse import quote
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
 from wsbridge.errors import Refused
+from wsbridge.logs import Pairs, extra, logger
 from wsbridge.rules.request import Request
+from wsbridge.web.patience import Patience
 
 INDEX = "index.html"
+PIECE = 128 * 1024
+"""Bytes of a file that are read at once: as many as a slow client makes us keep, beside what its transport does."""
+
+COMPRESSED = {
+    ".gz": "application/gzip",
+    ".tgz": "application/gzip",
+    ".bz2": "application/x-bzip2",
+    ".tbz2": "application/x-bzip2",
+    ".xz": "application/x-xz",
+    ".txz": "application/x-xz",
+    ".zst": "application/zstd",
+}
+"""What `mimetypes` takes for an encoding of something else, or does not know: files are sent as they lie."""
+BYTES = "application/octet-stream"
+
+SNIFFED = 512
+"""Bytes that show whether a file is text (as in the WHATWG's MIME Sniffing Standard, section 7)."""
+NO_TEXT = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
+"""The control bytes that no text holds: all but tab, line feed, form feed, carriage return and escape."""
+
 RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)\Z")
+
+log = logger("http")
 
 
 class StaticFiles:
@@ -32,8 +62,15 @@ class StaticFiles:
     """
 
     def __init__(
-        self, root: str, *, cgi_directory: str | None = None, script_directory: str | None = None, programs: tuple[str, ...] = ()
+        self,
+        root: str,
+        *,
+        patience: Patience,
+        cgi_directory: str | None = None,
+        script_directory: str | None = None,
+        programs: tuple[str, ...] = (),
     ) -> None:
+        self._patience = patience
         self._programs = frozenset(map(os.path.realpath, programs))
         self._root = os.path.realpath(root)
         self._cgi = os.path.realpath(cgi_directory) if cgi_directory else None
@@ -41,7 +78,7 @@ class StaticFiles:
 
     def find(self, request: Request) -> web.StreamResponse | None:
         """Return the answer to a request, or None when there is no such file."""
-        path = request.path
+        path = name = request.path
         if path.endswith("/" + INDEX):
             return _moved("./", request)
         fd = self._open(path)
@@ -56,13 +93,15 @@ class StaticFiles:
                 if index is None:
                     return _listing(path, fd)
                 os.close(fd)
+                name = INDEX
                 fd, real = index, os.readlink(f"/proc/self/fd/{index}")
             elif path.endswith("/"):
                 return _moved("../" + _quoted(posixpath.basename(path[:-1])), request)
             if self._is_program(real, fd):
                 return None
-            served, fd = fd, -1
-            return OpenFile(served, real)
+            page = OpenFile(fd, name, patience=self._patience, pairs={"url": request.url})
+            fd = -1
+            return page
         finally:
             if fd >= 0:
                 os.close(fd)
@@ -93,20 +132,20 @@ class StaticFiles:
 class OpenFile(web.FileResponse):
     """A file that is open already: named through its descriptor, so that no other can take its place."""
 
-    def __init__(self, fd: int, name: str) -> None:
-        kind, encoding = mimetypes.guess_type(name)
-        headers = {"Content-Type": _with_charset(kind or "application/octet-stream")}
-        if encoding:
-            headers["Content-Encoding"] = encoding
-        super().__init__(f"/proc/self/fd/{fd}", headers=headers)
+    def __init__(self, fd: int, name: str, *, patience: Patience, pairs: Pairs) -> None:
+        super().__init__(f"/proc/self/fd/{fd}", headers={"Content-Type": _with_charset(_kind(name, fd))})
         self._fd = fd
+        self._patience = patience
+        self._pairs = pairs
 
-    async def prepare(self, request: web.BaseRequest) -> object:  # type: ignore[override]
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         wanted = request.headers.get("Range")
-        if wanted is not None and not RANGE.match(wanted):
-            # A unit that is unknown, or several ranges: to be ignored, or may be (RFC 9110, section 14.2); aiohttp answers 416.
+        if wanted is not None:
             headers = request.headers.copy()
-            del headers["Range"]
+            if not RANGE.match(wanted) or not self._is_meant(request):
+                # A unit that is unknown, or several ranges: to be ignored, or may be (RFC 9110, section 14.2); aiohttp answers 416.
+                del headers["Range"]
+            headers.popall("If-Range", None)
             request = request.clone(headers=headers)
         try:
             return await super().prepare(request)
@@ -115,9 +154,59 @@ class OpenFile(web.FileResponse):
                 os.close(self._fd)
                 self._fd = -1
 
+    def _is_meant(self, request: web.BaseRequest) -> bool:
+        """Whether it is this version of the file of which a part is wanted (RFC 9110, section 13.1.5); aiohttp knows dates only."""
+        condition = request.headers.get("If-Range")
+        if condition is None:
+            return True
+        version = os.fstat(self._fd)
+        if (date := request.if_range) is not None:
+            return date.timestamp() == math.ceil(version.st_mtime)
+        return condition == f'"{version.st_mtime_ns:x}-{version.st_size:x}"'
+
+    async def _sendfile(self, request: web.BaseRequest, fobj: IO[Any], offset: int, count: int) -> AbstractStreamWriter:
+        """Send the body, in place of aiohttp's own way, which shows neither what a client takes nor that a file is too short."""
+        writer = await web.StreamResponse.prepare(self, request)
+        assert writer is not None
+        end = offset + count
+        while offset < end:
+            # In another thread: a disk that is slow holds up nobody else.
+            read = asyncio.get_running_loop().run_in_executor(None, os.pread, fobj.fileno(), min(PIECE, end - offset), offset)
+            piece = await read
+            if not piece:
+                log.error("file was cut off while it was sent: %d bytes are missing", end - offset, extra=extra(self._pairs))
+                request.protocol.force_close()
+                return writer
+            offset += len(piece)
+            with self._patience.watching(request, self._pairs):
+                await self.write(piece)
+        with self._patience.watching(request, self._pairs):
+            await self.write_eof()
+        return writer
+
 
 def _is_below(path: str, root: str) -> bool:
     return path == root or path.startswith(root.rstrip("/") + "/")
+
+
+def _kind(name: str, fd: int) -> str:
+    """Return the type of a file, by the name that it was asked for; without a type of its own it is text or bytes."""
+    _, suffix = posixpath.splitext(name)
+    if compressed := COMPRESSED.get(suffix.lower()):
+        return compressed
+    kind, encoding = mimetypes.guess_type("/" + posixpath.basename(name))
+    if encoding:
+        return BYTES
+    return kind or ("text/plain" if _is_text(os.pread(fd, SNIFFED, 0)) else BYTES)
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        # The last character may be one that is cut in two.
+        codecs.getincrementaldecoder("utf-8")().decode(head, final=len(head) < SNIFFED)
+    except UnicodeDecodeError:
+        return False
+    return NO_TEXT.search(head) is None
 
 
 def _with_charset(kind: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from wsbridge.errors import ListenError
 from wsbridge.logs import logger
 from wsbridge.settings import TlsSettings
+from wsbridge.web.transports import Connect
 
 HANDSHAKE = b"\x16"
 """The type of record that every handshake begins with (RFC 8446, section 5.1); no method of HTTP does."""
@@ -24,9 +25,6 @@ WRONG_SCHEME = (
 )
 DRAIN_BYTES = 64 * 1024
 """What is read of such a request, so that the answer is not lost to a reset."""
-
-Connect = Callable[..., Coroutine[Any, Any, Any]]
-"""`connect_accepted_socket` of the loop, or aiofastnet's."""
 
 log = logger("http")
 

@@ -1,11 +1,31 @@
-"""What was written to a client and has not reached it: the measure of whether it takes anything."""
+"""Transports: the fastest that are there, and what they do not say or do alike."""
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 import sys
 import termios
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+Connect = Callable[..., Coroutine[Any, Any, Any]]
+"""Makes a transport for a socket that was accepted, as `loop.connect_accepted_socket` does."""
+
+
+def use_fast_transports(loop: asyncio.AbstractEventLoop) -> Connect:
+    """Use aiofastnet's transports where they are installed; WSBRIDGE_FASTNET=0 does without."""
+    if os.environ.get("WSBRIDGE_FASTNET") == "0":
+        return loop.connect_accepted_socket
+    try:
+        import aiofastnet
+    except ImportError:
+        return loop.connect_accepted_socket
+    aiofastnet.patch_loop(loop)
+    # patch_loop leaves this one out.
+    return partial(aiofastnet.connect_accepted_socket, loop)
 
 
 def waiting_bytes(transport: asyncio.Transport) -> int:

@@ -1,0 +1,71 @@
+"""`--send-timeout` for answers: a client that takes nothing for so long is cut off; one that is slow, but takes, is not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aiohttp import web
+
+from wsbridge.logs import Pairs, extra, logger
+from wsbridge.metrics import Metrics
+from wsbridge.web.transports import outstanding_bytes
+
+log = logger("http")
+
+
+class Patience:
+    """How long a server waits for the clients of its answers: `seconds`, 0 for ever."""
+
+    def __init__(self, seconds: float, metrics: Metrics) -> None:
+        self._seconds = seconds
+        self._metrics = metrics
+
+    @contextmanager
+    def watching(self, raw: web.BaseRequest, pairs: Pairs) -> Iterator[None]:
+        """Watch the client of a request while its answer is written; all of it must go through the writer of aiohttp.
+
+        The connection of one that is cut off is lost by that, and the task of its request cancelled.
+        """
+        watch = _Watch(raw, self._seconds, self._metrics, pairs)
+        if self._seconds > 0:
+            watch.begin()
+        try:
+            yield
+        finally:
+            watch.end()
+
+
+class _Watch:
+    """Looks after each patience whether the client has taken anything since."""
+
+    def __init__(self, raw: web.BaseRequest, seconds: float, metrics: Metrics, pairs: Pairs) -> None:
+        self._raw = raw
+        self._seconds = seconds
+        self._metrics = metrics
+        self._pairs = pairs
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._check, self._taken())
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _check(self, taken_before: int) -> None:
+        transport = self._raw.transport
+        if transport is None:
+            return
+        if self._taken() > taken_before:
+            self.begin()
+            return
+        self._metrics.clients_timed_out += 1
+        log.info("client took nothing for %g s and is cut off", self._seconds, extra=extra(self._pairs))
+        transport.abort()
+
+    def _taken(self) -> int:
+        """Bytes of the answer that neither we nor the kernel hold any more; only their growth means something."""
+        transport = self._raw.transport
+        return self._raw.writer.output_size - outstanding_bytes(transport) if transport is not None else 0
