@@ -38,12 +38,19 @@ def extra(pairs: Pairs) -> dict[str, object]:
 class LineFormatter(logging.Formatter):
     """websocketd's format. Control characters are escaped, so that one line stays one line and a terminal stays whole."""
 
+    _second, _when = -1, ""
+
     def format(self, record: logging.LogRecord) -> str:
         pairs: Mapping[str, str] = getattr(record, "pairs", NO_PAIRS)
-        shown = " ".join(f"{key}:'{_escape(value, quote=True)}'" for key, value in pairs.items())
+        if _is_clean("".join(pairs.values()), quote=True):
+            shown = " ".join([f"{key}:'{value}'" for key, value in pairs.items()])
+        else:
+            shown = " ".join([f"{key}:'{_escape(value, quote=True)}'" for key, value in pairs.items()])
         level = NAMES.get(record.levelno, record.levelname)
-        when = time.strftime("%a, %d %b %Y %H:%M:%S %z", time.localtime(record.created))
-        head = f"{when} | {level:<6} | {_category(record):<10} | {shown} | "
+        if int(record.created) != self._second:
+            self._second = int(record.created)
+            self._when = time.strftime("%a, %d %b %Y %H:%M:%S %z", time.localtime(self._second))
+        head = f"{self._when} | {level:<6} | {_category(record):<10} | {shown} | "
         return "\n".join([head + _escape(line) for line in _lines(record, self)])
 
 
@@ -85,9 +92,13 @@ def _lines(record: logging.LogRecord, formatter: logging.Formatter) -> list[str]
         return [f"{message}: {record.exc_info[1]!r} ({error!r} while its traceback was printed)"]
 
 
+def _is_clean(text: str, *, quote: bool) -> bool:
+    return text.isascii() and text.isprintable() and not (quote and ("'" in text or "\\" in text))
+
+
 def _escape(text: str, *, quote: bool = False) -> str:
     # Almost every line is clean, and the one that is not may be a megabyte of stderr.
-    if text.isascii() and text.isprintable() and not (quote and ("'" in text or "\\" in text)):
+    if _is_clean(text, quote=quote):
         return text
     if quote:
         text = text.replace("\\", "\\\\").replace("'", "\\'")

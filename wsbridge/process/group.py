@@ -25,13 +25,13 @@ log = logger("process")
 class Group:
     """The leader is our child and is reaped here; the others are seen, and signalled, as a group."""
 
-    __slots__ = ("_exited", "_is_empty", "_loop", "_pidfd", "_timer", "_watch", "on_exit", "pairs", "pid", "signalled", "status")
+    __slots__ = ("_is_empty", "_loop", "_pidfd", "_timer", "_waiters", "_watch", "on_exit", "pairs", "pid", "signalled", "status")
 
     def __init__(self, pid: int, pidfd: int, *, watch: Watch, pairs: Pairs, loop: asyncio.AbstractEventLoop) -> None:
         self._pidfd = pidfd
         self._watch = watch
         self._loop = loop
-        self._exited: asyncio.Future[None] | None = None
+        self._waiters: list[asyncio.Future[None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._is_empty = False
         self.pid = pid
@@ -56,23 +56,26 @@ class Group:
         except (ProcessLookupError, PermissionError) as error:
             log.debug("%s: %s", number.name, error, extra=extra(self.pairs))
 
-    async def wait_exit(self) -> int | None:
-        """Wait for the leader to exit; return its status, or None when it was let go first."""
-        if self.status is None and self._pidfd >= 0:
-            if self._exited is None:
-                self._exited = self._loop.create_future()
-            await asyncio.shield(self._exited)
+    async def wait_exit(self, seconds: float | None = None) -> int | None:
+        """Wait for the leader to exit, at most so long; return its status, or None when it lives or was let go."""
+        if self._pidfd >= 0:
+            # A future of its own for each who waits: half the cost of a shield and a timeout, and it is in every session.
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            timer = self._loop.call_later(seconds, _wake, waiter) if seconds is not None else None
+            self._waiters.append(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiters.remove(waiter)
+                if timer is not None:
+                    timer.cancel()
         return self.status
 
     async def gone_within(self, seconds: float) -> bool:
         """Wait until nobody is left, at most so long; return whether nobody is."""
         deadline = self._loop.time() + seconds
-        if self.status is None:
-            try:
-                async with asyncio.timeout(seconds):
-                    await self.wait_exit()
-            except TimeoutError:
-                return False
+        if self.status is None and await self.wait_exit(seconds) is None:
+            return False
         while not self._seen_empty():
             if self._loop.time() >= deadline:
                 return False
@@ -88,7 +91,8 @@ class Group:
             self._is_empty = True
         if self._pidfd >= 0:
             self._stop_watching()
-            self._wake()
+            for waiter in self._waiters:
+                _wake(waiter)
 
     def _reap(self) -> None:
         self._stop_watching()
@@ -96,7 +100,8 @@ class Group:
         self.status = os.waitstatus_to_exitcode(status)
         log.debug("Process exit: %s", describe(self.status), extra=extra(self.pairs))
         self._look()
-        self._wake()
+        for waiter in self._waiters:
+            _wake(waiter)
         self.on_exit()
 
     def _look(self) -> None:
@@ -129,9 +134,10 @@ class Group:
         os.close(self._pidfd)
         self._pidfd = -1
 
-    def _wake(self) -> None:
-        if self._exited is not None and not self._exited.done():
-            self._exited.set_result(None)
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def describe(status: int) -> str:

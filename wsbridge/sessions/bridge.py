@@ -156,14 +156,20 @@ class Bridge:
         self._client.close()
 
     async def _deliver_end(self) -> None:
-        child = self.child
-        child.close_input(End(NORMAL))
-        ending = asyncio.ensure_future(child.end())
-        status = await child.group.wait_exit()
+        self.child.close_input(End(NORMAL))
+        if self.child.group.status is None:
+            self.child.on_exit = self._tell_end
+        else:
+            self._tell_end()
+        await self.child.end()
+        if self.child.group.status is None:
+            self._tell_end()
+
+    def _tell_end(self) -> None:
+        group = self.child.group
         # A child that had closed its stdout and was ended by our own ladder has not failed.
-        has_failed = status and child.group.signalled is None
-        self._client.end(End(INTERNAL_ERROR, describe(status or 0)) if has_failed else End(NORMAL))
-        await ending
+        has_failed = group.status and group.signalled is None
+        self._client.end(End(INTERNAL_ERROR, describe(group.status or 0)) if has_failed else End(NORMAL))
 
     async def _close_first(self, reason: End) -> None:
         self._client.end(reason)

@@ -159,7 +159,7 @@ class Client(asyncio.Protocol):
         # What the program has yet to say to nobody must not wait for room.
         self.source.resume()
         self.source = STILL
-        if self._closed is not None:
+        if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
 
     def _go(self, reason: End) -> None:
@@ -276,11 +276,10 @@ class Client(asyncio.Protocol):
             self._transport.abort()
 
     async def wait_closed(self) -> None:
-        """Wait until the connection is gone; the patience with a client that is slow to close is bounded."""
+        """Wait until the connection is gone, as one may; the patience with a client that is slow to close is bounded."""
         if self._transport is not None:
-            if self._closed is None:
-                self._closed = self._loop.create_future()
-            await asyncio.shield(self._closed)
+            self._closed = self._loop.create_future()
+            await self._closed
 
     def pause_writing(self) -> None:
         self._writing_paused = True
