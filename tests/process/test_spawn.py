@@ -52,6 +52,19 @@ async def test_no_signal_is_blocked(start: Starter) -> None:
     assert [number.name for number in (signal.SIGPIPE, signal.SIGXFSZ) if ignored >> number - 1 & 1] == []
 
 
+async def test_no_signal_of_ours_is_ignored(start: Starter) -> None:
+    """Started as a background job of a shell, which ignores INT and QUIT, we start programs that do not; nohup is for them too."""
+    numbers = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    try:
+        running = start("grep", "SigIgn", "/proc/self/status")
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    mask = int((await running.line()).partition(":")[2], 16)
+    assert [number.name for number in numbers if mask >> number - 1 & 1] == ["SIGHUP"]
+
+
 async def test_environment_is_what_is_given(start: Starter) -> None:
     """A program gets the environment that it is given, and nothing of the bridge's own."""
     running = start("env", environment={"B": "two words", "A": "é"})

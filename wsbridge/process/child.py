@@ -149,11 +149,11 @@ class Child:
         """Push into another sink from now on."""
         self._sink = sink
 
-    def _read_stdout(self) -> None:
+    def _read_stdout(self) -> bool:
         try:
             data = os.read(self._stdout, READ_SIZE)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             data = b""  # EIO: a terminal whose other end nobody holds open any more
         self._owed -= len(data)
@@ -161,6 +161,7 @@ class Child:
         if not data:
             self._close_stdout()
             self._maybe_end_output()
+        return bool(data)
 
     def _read_stderr(self) -> bool:
         try:
@@ -333,6 +334,9 @@ class Child:
     def _let_go(self) -> None:
         self.group.let_go()
         self._lose_stdin()
+        # The exit may have been seen before the last words.
+        while self._owed > 0 and self._read_stdout():
+            pass
         self._close_stdout()
         for _ in range(LAST_ERRORS):
             if self._stderr < 0 or not self._read_stderr():

@@ -2,7 +2,7 @@
 
 posix_spawn takes half the time of subprocess.Popen (135 us beside 260), reports a failed exec, and needs nothing between
 us and the program. The child gets descriptors 0, 1 and 2 alone (all of ours are close-on-exec), its own session and
-process group, an empty signal mask, SIGPIPE and SIGXFSZ as a program expects them, and the soft limit of descriptors
+process group, an empty signal mask, signals as a program expects them, and the soft limit of descriptors
 that the bridge was started with.
 """
 
@@ -20,8 +20,9 @@ from dataclasses import dataclass
 
 from wsbridge.errors import ConfigurationError, ProgramError
 
-RESET_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)
-"""Python ignores these two; an ignored signal would stay ignored in the program."""
+RESET_SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ)
+"""An ignored signal would stay ignored in the program. Python ignores the last two; a shell has its background jobs ignore INT
+and QUIT, and we end programs with INT and TERM. HUP stays as it is: whoever says nohup means the program too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,7 +178,7 @@ class RunningScript:
         try:
             await self._child.end()
         finally:
-            self._conclude(ENDED)
+            self._conclude(self._fault if self._child.group.status is not None else ENDED)
             self._registry.give_slot()
             self._registry.remove(self)
             self._gone.set()
