@@ -222,7 +222,8 @@ class Bridging:
             else:
                 yield f"Starting WebSocket server   : ws{secure}://{address}/"
             if http.console and not address.startswith("/"):
-                yield f"Developer console           : http{secure}://{address}/"
+                # Files have the root, and the console every path where there is none.
+                yield f"Developer console           : http{secure}://{address}/{'console' if http.static_directory else ''}"
             if listen.redirect_port is not None and not address.startswith("/"):
                 yield f"Starting redirect server    : http://{address.rpartition(':')[0]}:{listen.redirect_port}/"
 

@@ -65,8 +65,8 @@ def test_help(words: list[str]) -> None:
     [
         (["--nope", "cat"], "flag provided but not defined: -nope"),
         (["-x"], "flag provided but not defined: -x"),
-        (["--Port=80"], "flag provided but not defined: -Port"),
-        (["--por=80"], "flag provided but not defined: -por"),
+        (["--Port=80"], "flag provided but not defined: -Port; did you mean -port?"),
+        (["--por=80"], "flag provided but not defined: -por; did you mean -port?"),
         (["-pb"], "flag provided but not defined: -pb"),
         (["--binary", "--nope"], "flag provided but not defined: -nope"),
         (["--port"], "flag needs an argument: -port"),

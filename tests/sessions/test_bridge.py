@@ -357,6 +357,7 @@ async def test_disconnect_line(session: Opener, caplog: pytest.LogCaptureFixture
     one.leaves(End(1000))
     await session.over()
     pairs = disconnect(caplog)
+    assert pairs["close"]
     assert (pairs["id"], pairs["pid"]) == ("7", str(one.running.child.group.pid))
     assert pairs["messages"] == "3 in, 1 out, 2 in discarded"
     metrics = session.registry.metrics

@@ -100,7 +100,7 @@ def test_names_are_found() -> None:
 async def test_names_of_aiohttps_server() -> None:
     """The low-level server keeps its loop and the options of its connections under the names that we use."""
     server = make_server(ok, asyncio.get_running_loop())
-    for name in ("_loop", "_kwargs"):
+    for name in ("_loop", "_kwargs", "_make_request"):
         assert hasattr(server, name), f"web.Server.{name} is {HERE}"
     assert server._kwargs["max_field_size"] == module.HEAD_BYTES
     assert type(server()) is Connection
@@ -285,6 +285,18 @@ async def test_requests_before_the_upgrade(loop: asyncio.AbstractEventLoop) -> N
         assert await asyncio.to_thread(ask, port) == (101).to_bytes(2, "big")
         await until(lambda: handler.taken[0].lost, "the end of the connection")
         assert bytes(handler.taken[0].data) == b"early"
+
+
+async def test_answers_are_ours(loop: asyncio.AbstractEventLoop) -> None:
+    """An answer names us, not our libraries and their versions."""
+
+    def ask(port: int) -> str | None:
+        with open_stream(port=port) as stream:
+            stream.send(request_bytes("GET", "/", [("Host", "h")]))
+            return read_response(stream).value("Server")
+
+    async with serving(make_server(ok, loop), loop) as port:
+        assert await asyncio.to_thread(ask, port) == "wsbridge"
 
 
 async def test_upgrade_behind_another_request(loop: asyncio.AbstractEventLoop) -> None:

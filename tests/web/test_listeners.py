@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.client import open_stream
 from tests.support.proc import nothing_left, until
-from tests.support.server import Server
+from tests.support.server import Server, run
 from tests.web.conftest import Certificates
 from wsbridge.errors import ListenError
 from wsbridge.settings import ListenSettings
@@ -127,3 +127,13 @@ def factory(loop: asyncio.AbstractEventLoop) -> Factory:
         raise NotImplementedError
 
     return Factory(answer, error_page=App.error_page, loop=loop)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("missing", ["sslcert", "sslkey", "sslca"])
+def test_file_of_tls_that_cannot_be_read(certificates: Certificates, missing: str) -> None:
+    """Which file cannot be read, and why, is told by the name of its flag."""
+    flags = [*certificates.server_flags, certificates.ca_flag]
+    words = [f"--{missing}=/no/such.pem" if flag.startswith(f"--{missing}=") else flag for flag in flags]
+    ended = run(*words, "--port=0", "cat")
+    assert ended.returncode == 3
+    assert f"cannot read --{missing}=/no/such.pem: no such file or directory" in ended.stdout

@@ -121,9 +121,20 @@ def test_listing(served: Server) -> None:
     listed = re.search(r"<pre>\n?(.*)</pre>", page, re.DOTALL)
     assert listed
     links = re.findall(r'<a href="([^"]*)">([^<]*)</a>', listed[1])
-    assert [text for _, text in links] == [".hidden", "a &amp; &lt;b&gt;.txt", "b.txt", "sub/"]
-    for href, _ in links:
+    assert [text for _, text in links] == ["../", ".hidden", "a &amp; &lt;b&gt;.txt", "b.txt", "sub/"]
+    for href, _ in links[1:]:
         assert served.get(f"/list/{href.removeprefix('./')}").status == 200
+
+
+def test_listing_shows_no_program(served: Server) -> None:
+    """What is never served is not listed either: programs and links to them. An empty directory says that it is empty."""
+    page = served.get("/").body.decode()
+    assert '"./small.txt"' in page
+    assert '"./program"' not in page
+    assert '"./cgi-program"' not in page
+    assert "../" not in page
+    assert re.findall(r'href="./([^"]*)"', served.get("/scripts/").body.decode()) == ["page.html"]
+    assert "no files" in served.get("/cgi/").body.decode()
 
 
 def test_listing_of_a_strange_name(served: Server, site: Site) -> None:
@@ -135,7 +146,7 @@ def test_listing_of_a_strange_name(served: Server, site: Site) -> None:
         Path(os.fsdecode(bytes(folder) + b"/" + name)).write_bytes(name)
     page = served.get("/strange/").body.decode()
     assert "<script>" not in page
-    links = re.findall(r'<a href="([^"]*)">', page)
+    links = re.findall(r'<a href="([^"]*)">', page)[1:]
     bodies = [served.get(f"/strange/{href.removeprefix('./')}").body for href in links]
     assert sorted(bodies) == sorted(names)
     assert not any(href.startswith("javascript:") for href in links)

@@ -281,3 +281,16 @@ async def test_program_that_was_started_for_nothing(tmp_path: Path) -> None:
         await upgrader._abandon(child)
         assert child.group.status == -signal.SIGKILL
     assert registry.take_slot()
+
+
+@pytest.mark.parametrize(
+    ("script", "close"),
+    [("exit 0", "1000"), ("exit 3", "1011 exit 3"), ("kill -KILL $$", "1011 signal KILL"), ("cat", "1001"), ("exec sleep 1000", "1001")],
+)
+def test_log_says_how_a_session_ended(serve: Serve, script: str, close: str) -> None:
+    """The log says of each session how it ended, as the client was told it or told it."""
+    server = serve("sh", "-c", script)
+    with server.connect() as client:
+        if close == "1001":
+            client.send_close(1001)
+        server.wait_for_log(rf"close:'{close}' messages:.*\| DISCONNECT")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 
 from wsbridge.errors import UsageError
 
@@ -35,7 +36,8 @@ def to_click(words: Sequence[str], takes_value: Mapping[str, bool]) -> list[str]
         if name in HELP:
             return ["--help"]
         if name not in takes_value:
-            raise UsageError(f"flag provided but not defined: -{name}")
+            near = get_close_matches(name, takes_value, 1)
+            raise UsageError(f"flag provided but not defined: -{name}" + (f"; did you mean -{near[0]}?" if near else ""))
         if takes_value[name] and not equals:
             if not rest:
                 raise UsageError(f"flag needs an argument: -{name}")

@@ -110,7 +110,7 @@ def serve(settings: ServerSettings, *, level: int, json: bool, environ: Mapping[
         status = asyncio.run(main())
         # From here on a slow reader of the log is waited for.
         output.attach(None)
-        log.log(INFO, "Server stopped. %s", metrics.nonzero())
+        log.log(INFO, "%s", f"Server stopped. {metrics.nonzero()}".rstrip())
         return status
     except ListenError as error:
         output.attach(None)

@@ -21,6 +21,9 @@ from wsbridge.errors import MessageTooLong, ProgramError
 from wsbridge.flow import Batch, End, Kind, batches
 from wsbridge.framing import separated
 
+SHOWN = 40
+"""Bytes of a line that is none which are shown."""
+
 
 class Message(msgspec.Struct, tag="message", forbid_unknown_fields=True, omit_defaults=True):
     """One message: `text`, or `base64` for binary."""
@@ -79,7 +82,8 @@ class Decoder:
                     return [*batches(messages), _end(record)]
                 messages.append(_message(record))
             except (msgspec.MsgspecError, ValueError) as error:
-                raise ProgramError(f"line {self._line} of stdout is not a record: {error}", before=batches(messages)) from None
+                shown = bytes(line[:SHOWN]).decode("utf-8", "replace")
+                raise ProgramError(f"line {self._line} of stdout is not a record: {error}: {shown}", before=batches(messages)) from None
         return batches(messages)
 
 

@@ -20,7 +20,7 @@ from functools import partial
 from signal import SIGKILL
 from typing import Any, Protocol
 
-from wsbridge.closecodes import GOING_AWAY, INTERNAL_ERROR, NORMAL, TOO_BIG
+from wsbridge.closecodes import ABNORMAL, GOING_AWAY, INTERNAL_ERROR, NORMAL, TOO_BIG
 from wsbridge.flow import Batch, End, Joint, Sink, Source
 from wsbridge.logs import ACCESS, Pairs, extra, logger
 from wsbridge.process.child import DRAIN_POLL, Child
@@ -56,7 +56,7 @@ class Client(Sink, Source, Protocol):
 class Bridge:
     """One session. `start` joins both sides; the registry knows it until nothing is left of it."""
 
-    __slots__ = ("_begun", "_client", "_discarded", "_drain", "_drain_seconds", "_loop", "_pairs", "_registry", "child")
+    __slots__ = ("_begun", "_client", "_discarded", "_drain", "_drain_seconds", "_how", "_loop", "_pairs", "_registry", "child")
 
     def __init__(
         self,
@@ -75,6 +75,8 @@ class Bridge:
         self._drain_seconds = drain_seconds
         self._loop = loop
         self._begun = False
+        self._how = End(ABNORMAL)
+        """What came first: how the session ended."""
         self._discarded = 0
         self._drain: asyncio.TimerHandle | None = None
 
@@ -91,11 +93,11 @@ class Bridge:
     def hung_up(self) -> None:
         """The client has gone, and what it said before may still be read: the ladder begins, stdin closes after that."""
         self._discard_output()
-        self._begin(self._leave)
+        self._begin(self._leave, End(ABNORMAL))
 
     def shut_down(self) -> None:
         """The bridge shuts down."""
-        self._begin(partial(self._close_first, SHUTTING_DOWN))
+        self._begin(partial(self._close_first, SHUTTING_DOWN), SHUTTING_DOWN)
 
     def hurry(self) -> None:
         """The bridge must end now."""
@@ -108,17 +110,17 @@ class Bridge:
     def _client_left(self, reason: End) -> None:
         self._discard_output()
         self.child.close_input(reason)
-        self._begin(self._leave)
+        self._begin(self._leave, reason)
 
     def _output_ended(self, reason: End) -> None:
         if reason.code == NORMAL and not reason.reason and not self.child.output_open:
-            self._begin(self._deliver_end)
+            self._begin(self._deliver_end, reason)
             return
         if reason.code == TOO_BIG:
             self._registry.metrics.messages_too_long += 1
         if reason.code in FAULTS and not self._begun:
             log.error("%s", reason.reason, extra=extra(self._pairs))
-        self._begin(partial(self._close_first, reason))
+        self._begin(partial(self._close_first, reason), reason)
 
     def _child_exited(self) -> None:
         if self.child.output_open and not self._begun:
@@ -127,17 +129,18 @@ class Bridge:
     def _drained(self) -> None:
         if not self.child.owes_output:
             log.debug("stdout is still held open by a process of the group", extra=extra(self._pairs))
-            self._begin(self._deliver_end)
+            self._begin(self._deliver_end, End(NORMAL))
         elif not self._begun:
             # What was printed before the exit is delivered however slow the client is; only what comes after it is not.
             self._drain = self._loop.call_later(max(self._drain_seconds, DRAIN_POLL), self._drained)
 
     # What is done about it
 
-    def _begin(self, how: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def _begin(self, how: Callable[[], Coroutine[Any, Any, None]], reason: End) -> None:
         if self._begun:
             return
         self._begun = True
+        self._how = reason
         if self._drain is not None:
             self._drain.cancel()
         self._registry.run(self._finish(how), f"end of session {self._pairs.get('id', '')}")
@@ -169,7 +172,8 @@ class Bridge:
         group = self.child.group
         # A child that had closed its stdout and was ended by our own ladder has not failed.
         has_failed = group.status and group.signalled is None
-        self._client.end(End(INTERNAL_ERROR, describe(group.status or 0)) if has_failed else End(NORMAL))
+        self._how = End(INTERNAL_ERROR, describe(group.status or 0)) if has_failed else End(NORMAL)
+        self._client.end(self._how)
 
     async def _close_first(self, reason: End) -> None:
         self._client.end(reason)
@@ -196,4 +200,6 @@ class Bridge:
             counts.append(f"{child.discarded} in discarded")
         if self._discarded:
             counts.append(f"{self._discarded} out discarded")
-        log.log(ACCESS, "DISCONNECT", extra=extra({**self._pairs, "pid": str(child.group.pid), "messages": ", ".join(counts)}))
+        close = f"{self._how.code} {self._how.reason}".rstrip()
+        pairs = {**self._pairs, "pid": str(child.group.pid), "close": close, "messages": ", ".join(counts)}
+        log.log(ACCESS, "DISCONNECT", extra=extra(pairs))

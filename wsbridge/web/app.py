@@ -206,7 +206,7 @@ class App:
         if self._static is not None and (page := self._static.find(request)) is not None:
             http_log.log(ACCESS, "STATIC", extra=extra(pairs))
             return self._dressed(page)
-        if self._console is not None:
+        if self._console is not None and request.path != "/favicon.ico":
             http_log.log(ACCESS, "DEVCONSOLE", extra=extra(pairs))
             return self._dressed(self._console.page())
         http_log.log(ACCESS, "NOT FOUND", extra=extra(pairs))

@@ -85,6 +85,7 @@ class CgiScripts:
     ) -> web.StreamResponse | Request:
         """Run a script and stream its answer; a request instead when the script hands on to another path. Raises Refused."""
         if not self._registry.take_slot():
+            log.error("all processes are taken (--maxforks)", extra=extra({"url": request.url, "cgiscript": found.file}))
             raise Refused(429, "all processes are taken (--maxforks)", body="429 Too Many Requests\n")
         try:
             pairs = {"url": request.url, "cgiscript": found.file}

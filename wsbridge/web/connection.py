@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from aiohttp import web
 from aiohttp._websocket.helpers import websocket_mask
-from aiohttp.http import RawRequestMessage
+from aiohttp.http import SERVER_SOFTWARE, RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
@@ -172,6 +172,14 @@ class Connection(RequestHandler):
         self.force_close()
 
 
+class Asked(web.BaseRequest):
+    """A request whose answer says that it is ours, and not by which libraries of what versions it is made."""
+
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        if response.headers.get("Server") == SERVER_SOFTWARE:
+            response.headers["Server"] = "wsbridge"
+
+
 class Server(web.Server):
     """aiohttp's low-level server, with our connections."""
 
@@ -200,6 +208,9 @@ class Server(web.Server):
 
     def __call__(self) -> Connection:
         return Connection(self, loop=self._loop, **self._kwargs)
+
+    def _make_request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        return Asked(message, payload, protocol, writer, task, self._loop)
 
 
 class _Early:

@@ -89,7 +89,7 @@ async def _bind(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[s
     if re.search(r"[][:]", host) and not re.fullmatch(r"\[[^][]+\]", host):
         raise ListenError(f"{where}: write an IPv6 address in brackets, such as [::1]")
     if not 0 <= port <= 65535:
-        raise ListenError(f"{where}: a port is at most 65535")
+        raise ListenError(f"{where}: a port is 0 to 65535")
     socks: list[socket.socket] = []
     missing: OSError | None = None
     try:

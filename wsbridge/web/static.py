@@ -48,6 +48,14 @@ SNIFFED = 512
 NO_TEXT = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 """The control bytes that no text holds: all but tab, line feed, form feed, carriage return and escape."""
 
+LISTING = (
+    '<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>%s</title><style>'
+    ":root{color-scheme:light dark;font:16px/1.5 system-ui}body{margin:1.5rem auto;max-width:60rem;padding:0 1rem}"
+    "h1{font-size:1.3rem}pre{font:inherit;white-space:normal}a{display:block;padding:.4rem 0;overflow-wrap:anywhere}"
+    "</style>\n<h1>%s</h1>\n<pre>\n%s</pre>\n"
+)
+"""The page of a directory; the lines of its list are a finger high."""
+
 RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)\Z")
 
 log = logger("http")
@@ -91,13 +99,13 @@ class StaticFiles:
                     return _moved(f"./{_quoted(posixpath.basename(path))}/", request)
                 index = self._open(path + INDEX)
                 if index is None:
-                    return _listing(path, fd)
+                    return self._listing(path, real, fd)
                 os.close(fd)
                 name = INDEX
                 fd, real = index, os.readlink(f"/proc/self/fd/{index}")
             elif path.endswith("/"):
                 return _moved("../" + _quoted(posixpath.basename(path[:-1])), request)
-            if self._is_program(real, fd):
+            if self._is_program(real, os.fstat(fd).st_mode):
                 return None
             page = OpenFile(fd, name, patience=self._patience, pairs={"url": request.url})
             fd = -1
@@ -106,11 +114,31 @@ class StaticFiles:
             if fd >= 0:
                 os.close(fd)
 
-    def _is_program(self, real: str, fd: int) -> bool:
+    def _is_program(self, real: str, mode: int) -> bool:
         if real in self._programs or (self._cgi is not None and _is_below(real, self._cgi)):
             return True
-        executable = os.fstat(fd).st_mode & (stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+        executable = mode & (stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
         return bool(executable) and self._scripts is not None and _is_below(real, self._scripts)
+
+    def _listing(self, path: str, real: str, fd: int) -> web.Response:
+        """List a directory: sorted, hidden files too, as Go's file server does; no programs, of which the source is never served."""
+        names = []
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    names.append(entry.name + "/")
+                elif not self._leads_to_a_program(os.path.join(real, entry.name)):
+                    names.append(entry.name)
+        rows = "".join(f'<a href="{_quoted("./" + name)}">{_shown(name)}</a>\n' for name in sorted(names))
+        up = '<a href="../">../</a>\n' if path != "/" else ""
+        title = f"Files in {_shown(path)}"
+        return web.Response(text=LISTING % (title, title, up + (rows or "no files\n")), content_type="text/html")
+
+    def _leads_to_a_program(self, path: str) -> bool:
+        try:
+            return self._is_program(os.path.realpath(path), os.stat(path).st_mode)
+        except OSError:
+            return False
 
     def _open(self, path: str) -> int | None:
         """Open a file or directory below the root, or None."""
@@ -215,20 +243,6 @@ def _with_charset(kind: str) -> str:
 
 def _moved(location: str, request: Request) -> web.Response:
     return web.Response(status=301, headers={"Location": location + ("?" + request.query if request.query else "")})
-
-
-def _listing(path: str, fd: int) -> web.Response:
-    """List a directory: sorted, hidden files too, as Go's file server does."""
-    with os.scandir(fd) as entries:
-        names = sorted(entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "") for entry in entries)
-    rows = "".join(f'<a href="{_quoted("./" + name)}">{_shown(name)}</a>\n' for name in names)
-    title = f"Files in {_shown(path)}"
-    page = (
-        '<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{title}</title><style>:root{{color-scheme:light dark;font-family:system-ui}}</style>\n"
-        f"<h1>{title}</h1>\n<pre>\n{rows}</pre>\n"
-    )
-    return web.Response(text=page, content_type="text/html")
 
 
 def _quoted(name: str) -> str:

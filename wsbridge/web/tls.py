@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
@@ -31,6 +32,12 @@ log = logger("http")
 
 def make_context(settings: TlsSettings) -> ssl.SSLContext:
     """Return a context for TLS 1.2 and newer; with `client_ca`, clients must show a certificate of that CA. Raises ListenError."""
+    for flag, path in (("sslcert", settings.certificate), ("sslkey", settings.key), ("sslca", settings.client_ca)):
+        if path is not None:
+            try:
+                os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            except OSError as error:
+                raise ListenError(f"cannot read --{flag}={path}: {(error.strerror or str(error)).lower()}") from None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
