@@ -19,7 +19,7 @@ FLOORS = (
     {"closecodes", "errors", "flow", "logs", "metrics"},
     {"framing", "rules", "wire"},
     {"settings"},
-    {"logoutput", "process"},
+    {"eager", "logoutput", "process"},
     {"sessions"},
     {"web"},
     {"server"},

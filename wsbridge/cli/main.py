@@ -78,6 +78,7 @@ def serve(settings: ServerSettings, *, level: int, json: bool, environ: Mapping[
     for fd in (0, 1, 2):
         _keep_open(fd)
     # Here, not above: --help and a wrong flag are answered before the heavy libraries are loaded.
+    from wsbridge.eager import make_loop
     from wsbridge.logoutput import Output
     from wsbridge.server import Bridging
 
@@ -107,7 +108,8 @@ def serve(settings: ServerSettings, *, level: int, json: bool, environ: Mapping[
         return await Bridging(settings, metrics).run()
 
     try:
-        status = asyncio.run(main())
+        with asyncio.Runner(loop_factory=make_loop) as runner:
+            status = runner.run(main())
         # From here on a slow reader of the log is waited for.
         output.attach(None)
         log.log(INFO, "%s", f"Server stopped. {metrics.nonzero()}".rstrip())

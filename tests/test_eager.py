@@ -1,0 +1,84 @@
+"""The selector that looks a little longer: when it does, when it does not, and that a loop without work sleeps."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import selectors
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from wsbridge import eager
+from wsbridge.eager import EagerSelector, make_loop
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+class Looks:
+    """What the selector asks epoll: the timeouts."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.timeouts: list[float | None] = []
+        select = selectors.EpollSelector.select
+
+        def looked(selector: selectors.EpollSelector, timeout: float | None = None) -> eager.Ready:
+            self.timeouts.append(timeout)
+            return select(selector, 0)
+
+        monkeypatch.setattr(selectors.EpollSelector, "select", looked)
+
+
+def test_awake_after_something_was_ready(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks again and again for a moment after something was ready, then sleeps; after nothing it sleeps at once."""
+    with EagerSelector() as selector:
+        selector.register(pipe[0], selectors.EVENT_READ)
+        looks = Looks(monkeypatch)
+        assert selector.select(5) == []
+        assert looks.timeouts == [5]
+        os.write(pipe[1], b"x")
+        assert len(selector.select(5)) == 1
+        os.read(pipe[0], 1)
+        del looks.timeouts[:]
+        assert selector.select(5) == []
+        assert looks.timeouts[-1] == 5
+        assert set(looks.timeouts[:-1]) == {0}
+        del looks.timeouts[:]
+        selector.select(None)
+        assert looks.timeouts == [None]
+
+
+@pytest.mark.parametrize("timeout", [0, eager.AWAKE_SECONDS / 2])
+def test_what_is_due_is_not_kept_waiting(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch, timeout: float) -> None:
+    """When the loop has something to do at once, or a timer is due, nobody stays awake for what may come."""
+    with EagerSelector() as selector:
+        selector.register(pipe[0], selectors.EVENT_READ)
+        os.write(pipe[1], b"x")
+        selector.select(0)
+        looks = Looks(monkeypatch)
+        selector.select(timeout)
+        assert looks.timeouts == [timeout]
+
+
+def test_loop_without_work_sleeps() -> None:
+    """A loop that waits costs no processor time to speak of."""
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(asyncio.sleep(0))
+        before = time.process_time()
+        runner.run(asyncio.sleep(0.5))
+        assert time.process_time() - before < 0.1
+
+
+def test_single_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one processor nobody is kept from running by our waiting."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    loop = make_loop()
+    assert type(loop._selector) is selectors.EpollSelector  # type: ignore[attr-defined]
+    loop.close()
