@@ -17,9 +17,9 @@ PACKAGE = Path(__file__).parent.parent / "wsbridge"
 
 FLOORS = (
     {"closecodes", "errors", "flow", "logs", "metrics"},
-    {"framing", "rules", "wire"},
+    {"framing", "hub", "rules", "wire"},
     {"settings"},
-    {"eager", "logoutput", "process"},
+    {"bus", "eager", "logoutput", "process"},
     {"sessions"},
     {"web"},
     {"server"},

@@ -29,6 +29,12 @@ class Metrics:
     killed: int = 0
     """Programs that did not end before KILL."""
     guard_restarts: int = 0
+    bus_repeats: int = 0
+    """Messages that the bus brought again; they were dropped."""
+    bus_lost: int = 0
+    """Messages that the bus has lost, as far as that can be seen."""
+    bus_renewals: int = 0
+    """How often nobody knew what was lost."""
     log_lines_dropped: int = 0
 
     def nonzero(self) -> str:

@@ -1,0 +1,267 @@
+"""The channel beside a model of it that keeps every message there ever was, and reckons all from the start each time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+
+from wsbridge.flow import Batch, Kind
+from wsbridge.hub.channel import Channel, Cursor, Join, Loss, Slice, Slow
+from wsbridge.hub.position import Position, parse_position
+
+MESSAGES = st.lists(st.binary(max_size=6), min_size=1, max_size=5)
+
+
+@dataclass
+class Subscriber:
+    """A cursor, and what the model knows of it."""
+
+    cursor: Cursor
+    next: int
+    joined_at: int
+    """Bytes that had been published when it joined."""
+    owed: int | None = 0
+    """Messages that were lost and of which it has not been told; None for an unknown number."""
+
+
+class Model(RuleBasedStateMachine):
+    """Publish, join, resume, take and begin anew in any order: what each subscriber gets is what the model says."""
+
+    subscribers = Bundle("subscribers")
+
+    @initialize(
+        queue=st.integers(0, 30),
+        history=st.integers(0, 8),
+        history_bytes=st.integers(0, 30),
+        slow=st.sampled_from(Slow),
+    )
+    def begin(self, queue: int, history: int, history_bytes: int, slow: Slow) -> None:
+        self.queue, self.history, self.history_bytes, self.slow = queue, history, history_bytes, slow
+        self.channel = Channel("e0", queue_bytes=queue, history=history, history_bytes=history_bytes, slow=slow)
+        self.epochs = 0
+        self.all: list[Subscriber] = []
+        self.anew()
+
+    def anew(self) -> None:
+        self.published: list[bytes | None] = []
+        """None stands for a message that was lost before it came here."""
+        self.bodies: list[tuple[int, int]] = []
+
+    # What the model knows
+
+    def bytes_before(self, number: int) -> int:
+        return sum(len(message or b"") for message in self.published[:number])
+
+    @property
+    def end(self) -> int:
+        return len(self.published)
+
+    @property
+    def newest(self) -> int:
+        """Bytes before the newest body."""
+        return self.bytes_before(self.bodies[-1][0]) if self.bodies else 0
+
+    def oldest(self) -> int:
+        """The first message of the first body that somebody may still need."""
+        now = self.bytes_before(self.end)
+        for first, end in self.bodies:
+            here = self.bytes_before(end)
+            if self.newest - here <= self.queue or (now - here < self.history_bytes and self.end - end < self.history):
+                return first
+        return self.end
+
+    def within(self, first_byte: int) -> int:
+        """The first kept message that begins at a byte or after it."""
+        return next((n for n in range(self.oldest(), self.end) if self.bytes_before(n) >= first_byte), self.end)
+
+    def lags(self, one: Subscriber) -> bool:
+        return one.next < self.end and self.newest - max(self.bytes_before(one.next), one.joined_at) > self.queue
+
+    def lose(self, one: Subscriber, number: int) -> None:
+        if number > one.next:
+            one.owed = None if one.owed is None else one.owed + number - one.next
+            one.next = number
+
+    # What happens
+
+    @rule(messages=MESSAGES)
+    def publish(self, messages: list[bytes]) -> None:
+        body = self.channel.append(Batch(Kind.BINARY, messages))
+        assert body.first == self.end
+        self.bodies.append((self.end, self.end + len(messages)))
+        self.published += messages
+
+    @rule(messages=st.integers(1, 4))
+    def lose_before(self, messages: int) -> None:
+        self.channel.lose(messages)
+        self.bodies.append((self.end, self.end + messages))
+        self.published += [None] * messages
+
+    @rule(target=subscribers, how=st.sampled_from(Join))
+    def join(self, how: Join) -> Subscriber:
+        match how:
+            case Join.HISTORY:
+                number = max(self.end - self.history, self.within(self.bytes_before(self.end) - self.history_bytes))
+            case Join.LAST:
+                number = max(self.end - 1, self.oldest())
+            case Join.NONE:
+                number = self.end
+        return self.keep(Subscriber(self.channel.join(how), number, self.bytes_before(self.end)))
+
+    @rule(target=subscribers, number=st.integers(0, 40), stranger=st.booleans())
+    def resume(self, number: int, stranger: bool) -> Subscriber:
+        epoch = "other" if stranger else self.channel.epoch
+        cursor = self.channel.resume(parse_position(str(Position(epoch, number))))
+        one = Subscriber(cursor, self.oldest(), self.bytes_before(self.end), owed=None)
+        if not stranger and number <= self.end:
+            one.next, one.owed = number, 0
+            self.lose(one, self.oldest())
+        return self.keep(one)
+
+    def keep(self, one: Subscriber) -> Subscriber:
+        self.all.append(one)
+        return one
+
+    @rule(one=subscribers, limit=st.integers(1, 40))
+    def take(self, one: Subscriber, limit: int) -> None:
+        assert self.channel.is_too_slow(one.cursor) == (self.slow is Slow.CLOSE and self.lags(one))
+        if self.slow is not Slow.CLOSE and self.lags(one):
+            self.lose(one, self.end if self.slow is Slow.LATEST else self.within(self.newest - self.queue))
+        self.lose(one, self.oldest())
+        taken = self.channel.read(one.cursor, limit)
+        if one.owed != 0:
+            assert taken.pop(0) == Loss(one.owed, one.next)
+            one.owed = 0
+        if one.next == self.end:
+            assert taken == []
+            return
+        assert taken
+        end = one.next
+        for item in taken:
+            if isinstance(item, Slice):
+                assert item.begin == end
+                assert list(item.messages) == self.published[end : item.end]
+                end = item.end
+            else:
+                assert item.messages is not None
+                assert self.published[end : end + item.messages] == [None] * item.messages
+                end += item.messages
+                assert item.next == end
+        size, size_but_last = (self.bytes_before(number) - self.bytes_before(one.next) for number in (end, end - 1))
+        assert size <= limit or size_but_last < limit
+        assert end == self.end or size >= limit
+        one.next = end
+
+    @rule(one=consumes(subscribers))
+    def leave(self, one: Subscriber) -> None:
+        self.all.remove(one)
+
+    @rule()
+    def renew(self) -> None:
+        self.epochs += 1
+        self.channel.renew(f"e{self.epochs}", [one.cursor for one in self.all])
+        self.anew()
+        for one in self.all:
+            one.next = one.joined_at = 0
+            one.owed = None
+
+    @invariant()
+    def counts(self) -> None:
+        if hasattr(self, "channel"):
+            assert (self.channel.begin, self.channel.end) == (self.oldest(), self.end)
+            assert self.channel.bytes == self.bytes_before(self.end)
+
+
+Model.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+test_channel = Model.TestCase
+
+
+def make(slow: Slow = Slow.DROP_OLDEST, *, queue: int = 100, history: int = 0, history_bytes: int = 1000) -> Channel:
+    return Channel("e", queue_bytes=queue, history=history, history_bytes=history_bytes, slow=slow)
+
+
+def batch(*messages: bytes) -> Batch:
+    return Batch(Kind.TEXT, messages)
+
+
+def shown(items: list[Loss | Slice]) -> list[object]:
+    return [list(item.messages) if isinstance(item, Slice) else item for item in items]
+
+
+def test_one_who_takes_nothing() -> None:
+    """A subscriber that takes nothing for a long time is told how much it has missed, and goes on with what it may lag."""
+    channel = make(queue=3)
+    cursor = channel.join(Join.NONE)
+    for number in range(1000):
+        channel.append(batch(b"%d" % (number % 10)))
+    assert shown(channel.read(cursor, 100)) == [Loss(996, 996), [b"6"], [b"7"], [b"8"], [b"9"]]
+    assert channel.read(cursor, 100) == []
+
+
+def test_latest() -> None:
+    """With `latest` one that lags gets nothing of what was, and is told so at once."""
+    channel = make(Slow.LATEST, queue=3)
+    cursor = channel.join(Join.NONE)
+    for _ in range(5):
+        channel.append(batch(b"a"))
+    assert shown(channel.read(cursor, 100)) == [Loss(5, 5)]
+    channel.append(batch(b"b"))
+    assert shown(channel.read(cursor, 100)) == [[b"b"]]
+
+
+def test_whole_bodies_are_handed_on_as_they_are() -> None:
+    """What one in step with its channel gets is the body itself: what it was encoded to serves all."""
+    channel = make()
+    cursors = [channel.join(Join.NONE) for _ in range(3)]
+    body = channel.append(batch(b"a", b"b"))
+    for cursor in cursors:
+        (item,) = channel.read(cursor, 100)
+        assert isinstance(item, Slice)
+        assert item.is_whole
+        assert item.body is body
+
+
+def test_message_longer_than_one_may_lag() -> None:
+    """A message that is longer than one may lag is delivered to whoever keeps up."""
+    for slow in Slow:
+        channel = make(slow, queue=3)
+        cursor = channel.join(Join.NONE)
+        for _ in range(3):
+            channel.append(batch(b"long" * 10))
+            assert not channel.is_too_slow(cursor)
+            assert shown(channel.read(cursor, 1)) == [[b"long" * 10]]
+
+
+def test_close_comes_before_a_loss() -> None:
+    """With `close` one that keeps within its bound loses nothing, and one that does not is known before it has lost anything."""
+    channel = make(Slow.CLOSE, queue=3)
+    cursor = channel.join(Join.NONE)
+    for _ in range(4):
+        channel.append(batch(b"a"))
+        assert not channel.is_too_slow(cursor)
+    channel.append(batch(b"a"))
+    assert channel.is_too_slow(cursor)
+
+
+def test_what_nobody_may_need_is_let_go() -> None:
+    """The ring holds what one may lag and the history, and not a body more, however much was published."""
+    channel = make(queue=10, history=3)
+    for number in range(10_000):
+        channel.append(batch(b"%05d" % number))
+        kept = [body for body in channel._bodies if body.size]
+        assert sum(body.size for body in kept) <= 10 + 2 * 5
+        assert len(channel._bodies) < 200
+    assert channel.begin == 10_000 - 4
+
+
+NONE = ("", "e", "e-", "-1", "e-1x", "E-1", "e-1-", "e--1", "é-1", "e-\u0661", "e-" + "1" * 19, "e" * 33 + "-1", "e-1\n")
+
+
+@pytest.mark.parametrize("text", NONE)
+def test_no_position(text: str) -> None:
+    """What was never a position is none."""
+    assert parse_position(text) is None

@@ -1,0 +1,52 @@
+"""Repeats and gaps: hypothesis plays a bus that repeats and drops, and the messages that are told as news are each told once."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wsbridge.hub.dedup import Dedup, Verdict
+
+SIZES = st.lists(st.integers(1, 5), min_size=1, max_size=20)
+
+
+@given(sizes=SIZES, data=st.data())
+def test_what_a_bus_may_do(sizes: list[int], data: st.DataObject) -> None:
+    """However a bus drops bodies, and repeats what came since any point in order, news and gaps together are all messages once."""
+    bodies = [(sum(sizes[:index]), size) for index, size in enumerate(sizes)]
+    arriving: list[tuple[int, int]] = []
+    for index, body in enumerate(bodies):
+        if data.draw(st.booleans(), "delivered"):
+            arriving.append(body)
+        if arriving and data.draw(st.booleans(), "reconnect"):
+            again = data.draw(st.integers(0, index), "from")
+            arriving += [body for body in bodies[again : index + 1] if body[0] <= arriving[-1][0]]
+    dedup = Dedup()
+    told = arriving[0][0] if arriving else 0
+    for first, count in arriving:
+        verdict = dedup.take("p", first, count)
+        if verdict is Verdict.REPEAT:
+            assert first < told
+        else:
+            assert isinstance(verdict, int)
+            assert told + verdict == first
+            told = first + count
+
+
+def test_producers_are_their_own() -> None:
+    """One producer's numbers say nothing of another's."""
+    dedup = Dedup()
+    assert dedup.take("a", 5, 2) == 0
+    assert dedup.take("b", 0, 1) == 0
+    assert dedup.take("a", 10, 1) == 3
+    assert dedup.take("b", 0, 1) is Verdict.REPEAT
+    assert dedup.take("b", 1, 1) == 0
+
+
+def test_producers_are_forgotten() -> None:
+    """The producer that was not heard for longest is forgotten, and taken for a new one."""
+    dedup = Dedup(limit=2)
+    for producer in ("a", "b", "a", "c"):
+        dedup.take(producer, len(producer), 1)
+    assert dedup.take("a", 0, 1) is Verdict.REPEAT
+    assert dedup.take("b", 0, 1) == 0

@@ -1,0 +1,242 @@
+"""The hub: whoever takes, stops taking and takes again gets every message once and in order, or is told what it has lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, rule
+
+from wsbridge.flow import Batch, End, Kind
+from wsbridge.hub.channel import Channel, Join, Slow
+from wsbridge.hub.position import Position, parse_position
+from wsbridge.metrics import Metrics
+from wsbridge.sessions.hub import Hub
+
+
+class Told:
+    """A wire that can be read again: `message epoch number;` for each message, `lost epoch next count;` for a loss."""
+
+    name = "told"
+
+    def __init__(self) -> None:
+        self.encoded = 0
+
+    def encode(self, batch: Batch, mark: str, first: int) -> bytes:
+        self.encoded += len(batch.messages)
+        return "".join(f"message {mark[:-1]} {first + index};" for index in range(len(batch.messages))).encode()
+
+    def joined(self, mark: str, number: int) -> bytes:
+        return b""
+
+    def lost(self, messages: int | None, mark: str, number: int) -> bytes:
+        return f"lost {mark[:-1]} {number} {messages};".encode()
+
+
+class One:
+    """A subscriber that takes as long as it is told to."""
+
+    def __init__(self, wire: Told, room: int) -> None:
+        self.wire = wire
+        self.room = room
+        self.taken: list[bytes] = []
+        self.ended: End | None = None
+
+    def take(self, data: bytes) -> bool:
+        assert self.room > 0, "it was full"
+        self.room -= 1
+        self.taken.append(data)
+        return self.room > 0
+
+    def end(self, reason: End) -> None:
+        self.ended = reason
+
+    def position(self) -> Position | None:
+        """Where it has come to, as a client knows it."""
+        words = self.words()
+        return Position(words[-1][1], int(words[-1][2]) + (words[-1][0] == "message")) if words else None
+
+    def words(self) -> list[list[str]]:
+        return [word.split() for word in b"".join(self.taken).decode().split(";") if word]
+
+
+class Turns:
+    """A loop whose turns are taken by hand."""
+
+    def __init__(self) -> None:
+        self.soon: list[Callable[[], None]] = []
+        self.later: list[Callable[[], None]] = []
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self.soon.append(callback)
+
+    def call_later(self, _: float, callback: Callable[[], None]) -> Turns:
+        self.later.append(callback)
+        return self
+
+    def cancel(self) -> None:
+        self.later.clear()
+
+    def turn(self) -> None:
+        now, self.soon = self.soon, []
+        for callback in now:
+            callback()
+
+    def wait(self) -> None:
+        now, self.later = self.later, []
+        for callback in now:
+            callback()
+
+
+def make_hub(turns: Turns, **options: Any) -> Hub:
+    given = {"queue_bytes": 40, "history": 5, "history_bytes": 1000, "slow": Slow.DROP_OLDEST} | options
+    return Hub(Channel("e0", **given), metrics=Metrics(), loop=cast(asyncio.AbstractEventLoop, turns))
+
+
+class Model(RuleBasedStateMachine):
+    """Nobody gets a gap or a repeat in silence, whatever comes in whatever order."""
+
+    ones = Bundle("ones")
+
+    @initialize(queue=st.sampled_from([0, 5, 40, 10_000]), slow=st.sampled_from(Slow))
+    def begin(self, queue: int, slow: Slow) -> None:
+        self.turns = Turns()
+        self.hub = make_hub(self.turns, queue_bytes=queue, slow=slow)
+        self.queue = queue
+        self.wire = Told()
+        self.epochs = 0
+
+    @rule(messages=st.lists(st.binary(max_size=9), min_size=1, max_size=4))
+    def publish(self, messages: list[bytes]) -> None:
+        self.hub.publish(Batch(Kind.BINARY, messages))
+
+    @rule(messages=st.integers(1, 3))
+    def lose(self, messages: int) -> None:
+        self.hub.lose(messages)
+
+    @rule()
+    def turn(self) -> None:
+        self.turns.turn()
+
+    @rule()
+    def second(self) -> None:
+        self.turns.wait()
+
+    @rule(target=ones, how=st.sampled_from(Join), room=st.integers(1, 4))
+    def join(self, how: Join, room: int) -> One:
+        one = One(self.wire, room)
+        self.hub.join(one, self.hub.channel.join(how))
+        return one
+
+    @rule(target=ones, one=consumes(ones), room=st.integers(1, 4))
+    def come_back(self, one: One, room: int) -> One:
+        """Somebody goes, and comes back with the position of its last message."""
+        self.hub.leave(one)
+        again = One(self.wire, room)
+        again.taken = one.taken
+        position = one.position()
+        self.hub.join(again, self.hub.channel.resume(position) if position else self.hub.channel.join(Join.HISTORY))
+        return again
+
+    @rule(one=ones, room=st.integers(1, 4))
+    def has_room(self, one: One, room: int) -> None:
+        full = one.room == 0
+        one.room += room
+        if full and one.ended is None:
+            self.hub.ready(one)
+        self.check(one)
+
+    @rule()
+    def renew(self) -> None:
+        self.epochs += 1
+        self.hub.renew(f"e{self.epochs}")
+
+    def check(self, one: One) -> None:
+        position: Position | None = None
+        for what, epoch, number, *lost in one.words():
+            here = Position(epoch, int(number))
+            if what == "message":
+                assert position in (None, here)
+                here = Position(epoch, here.number + 1)
+            elif position is not None and lost != ["None"]:
+                assert here == Position(position.epoch, position.number + int(lost[0]))
+            position = here
+
+    @rule(one=consumes(ones))
+    def drain(self, one: One) -> None:
+        """Whoever takes everything from now on has it all in the end, and is in step."""
+        self.turns.turn()
+        if one.ended is not None:
+            return
+        full = one.room == 0
+        one.room = 1_000_000
+        if full:
+            self.hub.ready(one)
+        if one.ended is not None:
+            assert self.hub.channel._slow is Slow.CLOSE
+            return
+        assert one.position() in (None, Position(self.hub.channel.epoch, self.hub.channel.end))
+        self.hub.publish(Batch(Kind.TEXT, [b"last"]))
+        self.turns.turn()
+        assert one.position() == Position(self.hub.channel.epoch, self.hub.channel.end)
+        self.check(one)
+        self.hub.leave(one)
+
+
+Model.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+test_hub = Model.TestCase
+
+
+def test_encoded_once() -> None:
+    """What a turn brought is encoded once and goes out as one buffer, the same object for everyone in step."""
+    turns, wire = Turns(), Told()
+    hub = make_hub(turns)
+    ones = [One(wire, 10) for _ in range(100)]
+    for one in ones:
+        hub.join(one, hub.channel.join(Join.NONE))
+    for number in range(3):
+        hub.publish(Batch(Kind.TEXT, [b"%d" % number]))
+    turns.turn()
+    assert wire.encoded == 3
+    assert [len(one.taken) for one in ones] == [1] * 100
+    assert len({id(one.taken[0]) for one in ones}) == 1
+
+
+def test_who_is_stuck_is_not_looked_at() -> None:
+    """One that is full is not called again until it has room, however much is published."""
+    turns, wire = Turns(), Told()
+    hub = make_hub(turns)
+    stuck, other = One(wire, 1), One(wire, 10_000)
+    for one in (stuck, other):
+        hub.join(one, hub.channel.join(Join.NONE))
+    for number in range(1_000):
+        hub.publish(Batch(Kind.TEXT, [b"%06d" % number]))
+        turns.turn()
+    assert len(stuck.taken) == 1
+    assert [int(number) for _, _, number in other.words()] == list(range(1_000))
+    stuck.room = 10
+    hub.ready(stuck)
+    assert stuck.words()[1] == ["lost", "e0", "993", "992"]
+    assert stuck.words()[-1] == ["message", "e0", "999"]
+
+
+def test_closed_for_being_slow() -> None:
+    """With `close` one that lags too far is closed with 1013 though it never has room, and can come back without a loss."""
+    turns, wire = Turns(), Told()
+    hub = make_hub(turns, slow=Slow.CLOSE, history=100)
+    stuck = One(wire, 1)
+    hub.join(stuck, hub.channel.join(Join.NONE))
+    for number in range(50):
+        hub.publish(Batch(Kind.TEXT, [b"%06d" % number]))
+        turns.turn()
+    assert stuck.ended is None
+    turns.wait()
+    assert stuck.ended is not None
+    assert stuck.ended.code == 1013
+    assert len(hub) == 0
+    back = One(wire, 100)
+    hub.join(back, hub.channel.resume(parse_position("e0-1")))
+    assert [int(number) for _, _, number in back.words()] == list(range(1, 50))

@@ -1,0 +1,188 @@
+"""A bus at its worst: it drops, repeats, mixes producers and begins anew, and no subscriber has a gap or a repeat in silence."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import cast
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from tests.sessions.test_hub import Turns
+from tests.wire.peer import read_frames
+from wsbridge.bus.base import Receiver
+from wsbridge.bus.memory import MemoryBus
+from wsbridge.flow import Batch, End, Kind
+from wsbridge.hub.channel import Channel, Join, Slow
+from wsbridge.hub.position import Position, parse_position
+from wsbridge.metrics import Metrics
+from wsbridge.sessions.hub import Hub
+from wsbridge.sessions.relay import Relay
+from wsbridge.wire.subscribed import Positioned
+
+PRODUCERS = ("a", "b")
+
+
+class Viewer:
+    """A client of wsbridge.v1 that keeps what it gets, takes as long as it has room, and knows its position."""
+
+    def __init__(self) -> None:
+        self.wire = WIRE
+        self.room = 1
+        self.seen: list[bytes] = []
+        self.lost: int | None = 0
+        self.position: Position | None = None
+        self.ended: End | None = None
+
+    def take(self, data: bytes) -> bool:
+        self.room -= 1
+        for _, payload in read_frames(data):
+            if payload.startswith(b"!at "):
+                here = parse_position(payload.decode().removeprefix("!at "))
+                assert here is not None
+                assert self.position in (None, here), "it begins elsewhere than it left"
+                self.position = here
+                continue
+            if payload.startswith(b"!lost "):
+                _, text, count = payload.decode().split(" ")
+                self.lost = None if count == "?" or self.lost is None else self.lost + int(count)
+                self.position = parse_position(text)
+                continue
+            head, _, message = payload.partition(b"\n")
+            here = parse_position(head.decode())
+            assert here is not None
+            if self.position is not None:
+                assert here == Position(self.position.epoch, self.position.number + 1), "a gap or a repeat in silence"
+            self.position = here
+            self.seen.append(message)
+        return self.room > 0
+
+    def end(self, reason: End) -> None:
+        self.ended = reason
+
+
+WIRE = Positioned()
+
+
+class WorstBus(RuleBasedStateMachine):
+    """Each producer's bodies are numbered; what arrives is any of them, in the producer's order, some again, some never."""
+
+    @initialize(slow=st.sampled_from([Slow.DROP_OLDEST, Slow.LATEST]), queue=st.sampled_from([10, 10_000]))
+    def begin(self, slow: Slow, queue: int) -> None:
+        self.turns, self.metrics = Turns(), Metrics()
+        channel = Channel("e", queue_bytes=queue, history=1000, history_bytes=100_000, slow=slow)
+        self.hub = Hub(channel, metrics=self.metrics, loop=cast(asyncio.AbstractEventLoop, self.turns))
+        epochs = (f"e{number}" for number in itertools.count())
+        self.relay: Receiver = Relay(self.hub, new_epoch=lambda: next(epochs), metrics=self.metrics)
+        self.bodies: dict[str, list[tuple[int, Batch]]] = {producer: [] for producer in PRODUCERS}
+        self.published = dict.fromkeys(PRODUCERS, 0)
+        self.next = dict.fromkeys(PRODUCERS, 0)
+        """The index of the body that has not been brought yet."""
+        self.heard: dict[str, int] = {}
+        """Since the message of this number nothing of a producer is unaccounted for."""
+        self.viewers: list[Viewer] = [Viewer()]
+        self.hub.join(self.viewers[0], channel.join(Join.NONE))
+
+    @rule(producer=st.sampled_from(PRODUCERS), count=st.integers(1, 3))
+    def publish(self, producer: str, count: int) -> None:
+        first = self.published[producer]
+        self.published[producer] += count
+        messages = [b"%s%d" % (producer.encode(), first + index) for index in range(count)]
+        self.bodies[producer].append((first, Batch(Kind.TEXT, messages)))
+
+    @rule(producer=st.sampled_from(PRODUCERS), drops=st.integers(0, 2))
+    def bring(self, producer: str, drops: int) -> None:
+        index = self.next[producer] + drops
+        if index < len(self.bodies[producer]):
+            self.next[producer] = index + 1
+            self.relay.receive(producer, *self.bodies[producer][index])
+
+    @rule(producer=st.sampled_from(PRODUCERS), back=st.integers(1, 4))
+    def bring_again(self, producer: str, back: int) -> None:
+        for body in self.bodies[producer][max(self.next[producer] - back, 0) : self.next[producer]]:
+            if producer in self.heard or self.next[producer]:
+                self.relay.receive(producer, *body)
+
+    @rule()
+    def renew(self) -> None:
+        self.relay.renewed()
+
+    @rule()
+    def turn(self) -> None:
+        self.turns.turn()
+
+    @rule(index=st.integers(0, 3), room=st.integers(1, 3))
+    def has_room(self, index: int, room: int) -> None:
+        viewer = self.viewers[index % len(self.viewers)]
+        was_full = viewer.room == 0
+        viewer.room += room
+        if was_full:
+            self.hub.ready(viewer)
+
+    @rule(index=st.integers(0, 3))
+    def comes_back(self, index: int) -> None:
+        viewer = self.viewers[index % len(self.viewers)]
+        self.hub.leave(viewer)
+        viewer.room = max(viewer.room, 1)
+        self.hub.join(viewer, self.hub.channel.resume(viewer.position) if viewer.position else self.hub.channel.join(Join.NONE))
+
+    @rule()
+    def another(self) -> None:
+        if len(self.viewers) < 4:
+            self.viewers.append(Viewer())
+            self.hub.join(self.viewers[-1], self.hub.channel.join(Join.HISTORY))
+
+    @invariant()
+    def nothing_twice_and_all_in_order(self) -> None:
+        if not hasattr(self, "viewers"):
+            return
+        for viewer in self.viewers:
+            for producer in PRODUCERS:
+                numbers = [int(message[1:]) for message in viewer.seen if message.startswith(producer.encode())]
+                assert numbers == sorted(set(numbers))
+
+    def teardown(self) -> None:
+        """In the end everyone has each message that came, or was told of it."""
+        if not hasattr(self, "viewers"):
+            return
+        self.turns.turn()
+        for viewer in self.viewers:
+            was_full, viewer.room = viewer.room == 0, 1_000_000
+            if was_full:
+                self.hub.ready(viewer)
+            if viewer.position is not None:
+                assert viewer.position == Position(self.hub.channel.epoch, self.hub.channel.end)
+        first = self.viewers[0]
+        if first.lost is not None:
+            assert first.position is not None
+            assert len(first.seen) + first.lost == self.hub.channel.end
+            by_producer = [[int(message[1:]) for message in first.seen if message.startswith(p.encode())] for p in PRODUCERS]
+            gaps = sum(numbers[-1] - numbers[0] + 1 - len(numbers) for numbers in by_producer if numbers)
+            assert gaps <= first.lost, "a loss on the way here that nobody was told of"
+
+
+WorstBus.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+test_relay_over_the_worst_bus = WorstBus.TestCase
+
+
+async def test_memory() -> None:
+    """Over the bus of one process everything arrives, once, in order."""
+    turns, metrics = Turns(), Metrics()
+    channel = Channel("e", queue_bytes=10_000, history=0, history_bytes=0, slow=Slow.DROP_OLDEST)
+    hub = Hub(channel, metrics=metrics, loop=cast(asyncio.AbstractEventLoop, turns))
+    bus = MemoryBus("p")
+    await bus.open(Relay(hub, new_epoch=lambda: "never", metrics=metrics))
+    viewer = Viewer()
+    viewer.room = 1000
+    hub.join(viewer, channel.join(Join.NONE))
+    for number in range(100):
+        bus.publish(Batch(Kind.TEXT, [b"%d" % number, b"and"]))
+    turns.turn()
+    assert viewer.seen == [message for number in range(100) for message in (b"%d" % number, b"and")]
+    await bus.close()
+    bus.publish(Batch(Kind.TEXT, [b"too late"]))
+    turns.turn()
+    assert len(viewer.seen) == 200
+    assert metrics.nonzero() == ""

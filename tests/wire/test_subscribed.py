@@ -1,0 +1,87 @@
+"""The wires of subscribers, read back by readers that know nothing of how they were written."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.wire.peer import read_frames
+from wsbridge.flow import Batch, Kind
+from wsbridge.wire.events import Events
+from wsbridge.wire.subscribed import Plain, Positioned
+
+TEXTS = st.lists(st.text(max_size=20).map(str.encode), min_size=1, max_size=5)
+BYTES = st.lists(st.binary(max_size=200), min_size=1, max_size=5)
+
+
+def batches() -> st.SearchStrategy[Batch]:
+    return st.one_of(TEXTS.map(lambda texts: Batch(Kind.TEXT, texts)), BYTES.map(lambda items: Batch(Kind.BINARY, items)))
+
+
+@given(batches(), st.integers(0, 10**12))
+def test_plain(batch: Batch, first: int) -> None:
+    """A plain subscriber gets the messages and nothing else, and hears of no loss."""
+    assert read_frames(Plain().encode(batch, "e-", first)) == [(0x80 | batch.kind, message) for message in batch.messages]
+    assert Plain().lost(3, "e-", 5) == b""
+
+
+@given(batches(), st.integers(0, 10**12))
+def test_positioned(batch: Batch, first: int) -> None:
+    """wsbridge.v1: each message with the position behind it on a line before the payload, whatever that holds."""
+    for number, (opcode, payload) in enumerate(read_frames(Positioned().encode(batch, "k3-", first)), first):
+        head, _, message = payload.partition(b"\n")
+        assert (opcode, head) == (0x80 | batch.kind, b"k3-%d" % (number + 1))
+        assert message == batch.messages[number - first]
+
+
+@pytest.mark.parametrize(("messages", "count"), [(1, b"1"), (10**9, b"1000000000"), (None, b"?")])
+def test_loss(messages: int | None, count: bytes) -> None:
+    """A loss comes with the position behind it, so that who comes back after it is not told again."""
+    assert read_frames(Positioned().lost(messages, "k3-", 17)) == [(0x81, b"!lost k3-17 " + count)]
+    assert Events().lost(messages, "k3-", 17) == b"event: lost\nid: k3-17\ndata: " + count + b"\n\n"
+
+
+def test_joined() -> None:
+    """Who joins learns where, and an event stream keeps it though there is no event."""
+    assert Plain().joined("k3-", 17) == b""
+    assert read_frames(Positioned().joined("k3-", 17)) == [(0x81, b"!at k3-17")]
+    assert read_events(Events().joined("k3-", 17).decode() + "data: x\n\n") == [("message", "k3-17", "x")]
+
+
+def read_events(data: str) -> list[tuple[str, str, str]]:
+    """Read an event stream as HTML, section 9.2.6, has it: type, last event id and data of each event."""
+    events, kind, last, lines = [], "message", "", []
+    for line in re.split("\r\n|\r|\n", data):
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        match field:
+            case "" if not line:
+                if lines:
+                    events.append((kind, last, "\n".join(lines)))
+                kind, lines = "message", []
+            case "event":
+                kind = value
+            case "id":
+                last = value
+            case "data":
+                lines.append(value)
+    return events
+
+
+@given(TEXTS, st.integers(0, 10**12))
+def test_text_events(texts: list[bytes], first: int) -> None:
+    """A text is its event's data, line by line, whatever it holds; the id is the position behind it."""
+    events = read_events(Events().encode(Batch(Kind.TEXT, texts), "k3-", first).decode())
+    assert [data for _, _, data in events] == [re.sub("\r\n|\r", "\n", text.decode()) for text in texts]
+    assert [(kind, last) for kind, last, _ in events] == [("message", f"k3-{first + index + 1}") for index in range(len(texts))]
+
+
+@given(BYTES)
+def test_binary_events(messages: list[bytes]) -> None:
+    """Bytes come as base64 in an event of their own name."""
+    events = read_events(Events().encode(Batch(Kind.BINARY, messages), "e-", 0).decode())
+    assert [(kind, base64.b64decode(data)) for kind, _, data in events] == [("binary", message) for message in messages]

@@ -1,0 +1,303 @@
+"""A channel: a ring of bodies, in which each subscriber is a cursor.
+
+A body is what was published at once, a batch. The ring keeps as much as a subscriber may lag behind, and the history that
+one who joins is given; a subscriber has no queue of its own, so one that takes nothing costs nothing. Whether it lags too
+far is found out when it takes again. Messages are counted from 0 in each epoch, and that number is what a cursor holds.
+
+Nothing is ever missed or repeated in silence: a cursor that moves past messages owes its subscriber a `Loss`, which comes
+before the next message.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import accumulate
+from operator import attrgetter
+from typing import NamedTuple
+
+from wsbridge.flow import Batch, Kind
+from wsbridge.hub.position import Position
+
+TRIM = 64
+"""Bodies that may lie dead at the head of the ring before they are cut off: to move the rest costs as much each time."""
+
+
+class Slow(StrEnum):
+    """What becomes of a subscriber that lags too far (`--slow`)."""
+
+    DROP_OLDEST = "drop-oldest"
+    LATEST = "latest"
+    CLOSE = "close"
+
+
+class Join(StrEnum):
+    """Where a subscriber begins that brings no position (`--join`)."""
+
+    HISTORY = "history"
+    LAST = "last"
+    NONE = "none"
+
+
+class Loss(NamedTuple):
+    """Messages that this subscriber will not get."""
+
+    messages: int | None
+    """How many; None where nobody knows."""
+    next: int
+    """The number of the message that comes after them."""
+
+
+@dataclass(slots=True)
+class Body:
+    """What was published at once, and what it was encoded to, once for each wire."""
+
+    first: int
+    """The number of its first message."""
+    start: int
+    """Bytes of all messages before it, in this epoch."""
+    batch: Batch
+    size: int
+    gap: int = 0
+    """Numbers that it takes up beside its messages: of such that were lost before they came here."""
+    encoded: dict[str, bytes] = field(default_factory=dict)
+    _ends: list[int] | None = None
+
+    @property
+    def end(self) -> int:
+        """The number of the message after its last."""
+        return self.first + len(self.batch.messages) + self.gap
+
+    def bytes_before(self, number: int) -> int:
+        """Return the bytes of all messages of the epoch that come before one of this body, or before what follows it."""
+        index = number - self.first
+        return self.start + (self._sums()[index - 1] if index and self.size else 0)
+
+    def first_after(self, position: int) -> int:
+        """Return the number of the first message that begins at or after a byte of the epoch."""
+        if position <= self.start:
+            return self.first
+        ends = self._sums()
+        index = bisect_right(ends, position - self.start - 1)
+        return self.first + index + 1 if index < len(ends) else self.end
+
+    def _sums(self) -> list[int]:
+        # Most bodies are taken whole, and nobody asks.
+        if self._ends is None:
+            self._ends = list(accumulate(map(len, self.batch.messages)))
+        return self._ends
+
+
+_start = attrgetter("start")
+NOTHING = Body(0, 0, Batch(Kind.TEXT, ()), 0)
+"""In the ring, in the place of a body that is no longer kept."""
+
+
+class Slice(NamedTuple):
+    """Messages of one body: the numbers from `begin` up to `end`."""
+
+    body: Body
+    begin: int
+    end: int
+
+    @property
+    def is_whole(self) -> bool:
+        return self.begin == self.body.first and self.end == self.body.end
+
+    @property
+    def messages(self) -> Sequence[bytes | bytearray]:
+        body = self.body
+        return body.batch.messages if self.is_whole else body.batch.messages[self.begin - body.first : self.end - body.first]
+
+    @property
+    def batch(self) -> Batch:
+        return self.body.batch if self.is_whole else Batch(self.body.batch.kind, self.messages)
+
+
+class Cursor:
+    """Where one subscriber is: the number of the message that it gets next, and what it is to be told before it."""
+
+    __slots__ = ("_grace", "missed", "next")
+
+    def __init__(self, number: int, grace: int, missed: int | None = 0) -> None:
+        self.begin(number, grace, missed)
+
+    def begin(self, number: int, grace: int, missed: int | None) -> None:
+        self.next = number
+        self._grace = grace
+        """Bytes of the epoch up to which it may lag as it likes: what was there when it joined was not its delay."""
+        self.missed = missed
+        """Messages that it has lost and was not told of; None for nobody knows how many."""
+
+    def move(self, number: int) -> None:
+        """Go on at a later message; what lies between is lost to it."""
+        if number > self.next:
+            self.missed = self.missed + number - self.next if self.missed is not None else None
+            self.next = number
+
+    def lag(self, newest: int, here: int) -> int:
+        """Return the bytes that it could have taken and has not: those between here and the newest body, less its grace."""
+        return newest - max(here, self._grace)
+
+
+class Channel:
+    """One epoch of a channel after the other; `renew` begins the next.
+
+    `queue_bytes` is how far a subscriber may lag behind the newest body, which everyone gets however long it is; `history`
+    and `history_bytes` bound what one who joins is given. All three may be 0.
+    """
+
+    def __init__(self, epoch: str, *, queue_bytes: int, history: int, history_bytes: int, slow: Slow) -> None:
+        self.epoch = epoch
+        self.queue_bytes = queue_bytes
+        self._history = history
+        self._history_bytes = history_bytes
+        self._slow = slow
+        self._bodies: list[Body] = []
+        self._firsts: list[int] = []
+        self._dead = 0
+        """Bodies at the head of both lists that are no longer kept."""
+        self.end = 0
+        """The number that the next message will have."""
+        self.bytes = 0
+        """Bytes of all messages of this epoch."""
+
+    def append(self, batch: Batch) -> Body:
+        """Take what was published; return the body that it has become."""
+        body = Body(self.end, self.bytes, batch, sum(map(len, batch.messages)))
+        self._bodies.append(body)
+        self._firsts.append(body.first)
+        self.end = body.end
+        self.bytes += body.size
+        self._forget()
+        return body
+
+    def lose(self, messages: int) -> None:
+        """Take note that so many messages were lost on their way here: in their place everyone is told.
+
+        Where nobody knows how many, it is a new epoch.
+        """
+        body = Body(self.end, self.bytes, Batch(Kind.TEXT, ()), 0, gap=messages)
+        self._bodies.append(body)
+        self._firsts.append(body.first)
+        self.end = body.end
+        self._forget()
+
+    def renew(self, epoch: str, cursors: Sequence[Cursor]) -> None:
+        """Begin a new epoch: what was not taken of the last one is lost, and nobody knows what else."""
+        self.epoch = epoch
+        self._bodies, self._firsts, self._dead = [], [], 0
+        self.end = self.bytes = 0
+        for cursor in cursors:
+            cursor.begin(0, 0, None)
+
+    # Subscribers
+
+    def join(self, how: Join) -> Cursor:
+        """Return a cursor for a subscriber that brings no position."""
+        match how:
+            case Join.HISTORY:
+                begin = self._history_begin()
+            case Join.LAST:
+                begin = max(self.end - 1, self.begin)
+            case Join.NONE:
+                begin = self.end
+        return Cursor(begin, self.bytes)
+
+    def resume(self, position: Position | None) -> Cursor:
+        """Return a cursor after a position: with all that follows it, or with the loss of what is no longer kept.
+
+        A position of another epoch, or behind messages that are still to come, says nothing here: what is lost is not known.
+        """
+        if position is None or position.epoch != self.epoch or position.number > self.end:
+            return Cursor(self.begin, self.bytes, None)
+        cursor = Cursor(position.number, self.bytes)
+        cursor.move(self.begin)
+        return cursor
+
+    def read(self, cursor: Cursor, limit: int) -> list[Loss | Slice]:
+        """Return what a subscriber gets next, some `limit` bytes of it, and move its cursor past that; empty at the end.
+
+        A message is never cut, so at least one is returned however long it is, and the last may pass the limit. A loss comes
+        as soon as it is known, before the messages after it.
+        """
+        self._catch_up(cursor)
+        taken: list[Loss | Slice] = []
+        if cursor.missed != 0:
+            taken.append(Loss(cursor.missed, cursor.next))
+            cursor.missed = 0
+        if cursor.next == self.end:
+            return taken
+        index = bisect_right(self._firsts, cursor.next, lo=self._dead) - 1
+        while limit > 0 and cursor.next < self.end:
+            body = self._bodies[index]
+            here = body.bytes_before(cursor.next)
+            whole = body.start + body.size - here <= limit
+            end = body.end if whole else max(body.first_after(here + limit), cursor.next + 1)
+            if body.gap:
+                taken.append(Loss(end - cursor.next, end))
+            else:
+                taken.append(Slice(body, cursor.next, end))
+            limit -= body.bytes_before(end) - here
+            cursor.next = end
+            index += 1
+        return taken
+
+    def is_too_slow(self, cursor: Cursor) -> bool:
+        """Whether a subscriber lags so far that it is to be closed, to resume later."""
+        return self._slow is Slow.CLOSE and self._lags(cursor)
+
+    @property
+    def mark(self) -> str:
+        """What stands before a number in a position of this epoch."""
+        return f"{self.epoch}-"
+
+    @property
+    def begin(self) -> int:
+        """The number of the oldest message that is kept; `end` when there is none."""
+        return self._firsts[self._dead] if self._dead < len(self._firsts) else self.end
+
+    # What is kept
+
+    def _catch_up(self, cursor: Cursor) -> None:
+        if self._slow is not Slow.CLOSE and self._lags(cursor):
+            cursor.move(self.end if self._slow is Slow.LATEST else self._within(self._newest - self.queue_bytes))
+        cursor.move(self.begin)
+
+    def _lags(self, cursor: Cursor) -> bool:
+        if cursor.next >= self.end:
+            return False
+        here = 0
+        if cursor.next >= self.begin:
+            here = self._bodies[bisect_right(self._firsts, cursor.next, lo=self._dead) - 1].bytes_before(cursor.next)
+        # What is not kept any more lies further back than one may lag: there 0 says as much as the very byte would.
+        return cursor.lag(self._newest, here) > self.queue_bytes
+
+    @property
+    def _newest(self) -> int:
+        """Bytes of this epoch before the newest body."""
+        return self._bodies[-1].start if self._bodies else 0
+
+    def _history_begin(self) -> int:
+        return max(self.end - self._history, self._within(self.bytes - self._history_bytes))
+
+    def _within(self, first_byte: int) -> int:
+        """Return the number of the first message that is kept and begins at or after a byte of this epoch."""
+        index = bisect_left(self._bodies, first_byte, lo=self._dead, key=_start) - 1
+        return self._bodies[index].first_after(first_byte) if index >= self._dead else self.begin
+
+    def _forget(self) -> None:
+        """Let go of bodies of which nobody may need a message any more."""
+        while self._dead < len(self._bodies):
+            body = self._bodies[self._dead]
+            end = body.start + body.size
+            may_lag = self._newest - end <= self.queue_bytes
+            if may_lag or (self.bytes - end < self._history_bytes and self.end - body.end < self._history):
+                break
+            self._bodies[self._dead] = NOTHING
+            self._dead += 1
+        if self._dead > TRIM and self._dead * 2 > len(self._bodies):
+            del self._bodies[: self._dead], self._firsts[: self._dead]
+            self._dead = 0

@@ -1,0 +1,47 @@
+"""Event streams (HTML, section 9.2, "Server-sent events"): messages of a channel as a browser's own EventSource reads them.
+
+`id:` is the position behind a message; the browser sends the last one back as Last-Event-ID. Text comes as it is, a line of
+it a `data:` line: CR and LF inside a message arrive as LF, the form has no other. A binary message is an event `binary`, in
+base64. A loss is an event `lost`, whose data is the number of messages or `?`.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+
+from wsbridge.flow import Batch, Kind
+
+LINE_ENDS = re.compile(rb"\r\n|\r|\n")
+
+
+class Events:
+    """The wire of an event stream."""
+
+    name = "events"
+
+    def encode(self, batch: Batch, mark: str, first: int) -> bytes:
+        head = mark.encode()
+        if batch.kind is Kind.BINARY:
+            events = [
+                b"event: binary\nid: %b%d\ndata: %b\n\n" % (head, number, b64encode(message))
+                for number, message in enumerate(batch.messages, first + 1)
+            ]
+        else:
+            events = [
+                b"".join((b"id: %b%d\ndata: " % (head, number), _lines(message), b"\n\n"))
+                for number, message in enumerate(batch.messages, first + 1)
+            ]
+        return b"".join(events)
+
+    def joined(self, mark: str, number: int) -> bytes:
+        # An event without data is none, but its id is kept.
+        return f"id: {mark}{number}\n\n".encode()
+
+    def lost(self, messages: int | None, mark: str, number: int) -> bytes:
+        count = "?" if messages is None else str(messages)
+        return f"event: lost\nid: {mark}{number}\ndata: {count}\n\n".encode()
+
+
+def _lines(message: bytes | bytearray) -> bytes | bytearray:
+    return LINE_ENDS.sub(b"\ndata: ", message) if b"\n" in message or b"\r" in message else message
