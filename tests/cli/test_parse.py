@@ -83,7 +83,7 @@ def test_command(words: list[str], command: tuple[str, ...]) -> None:
     assert changed(parse(["--devconsole", *words], {})) == {"devconsole": True} | ({"command": command} if command else {})
 
 
-@pytest.mark.parametrize("option", [option for option in OPTIONS if option.is_variable], ids=lambda option: option.name)
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 def test_every_flag_is_a_variable(option: Option) -> None:
     """WSBRIDGE_ and the flag's name in capitals, hyphens as underscores, does what the flag does."""
     text, value = sample(option)
@@ -91,14 +91,6 @@ def test_every_flag_is_a_variable(option: Option) -> None:
     by_variable, by_flag = parse([], {variable: text}), parse([f"--{option.name}={text}"], {})
     assert vars(by_variable) == vars(by_flag)
     assert vars(by_flag)[option.name.replace("-", "_")] == value
-
-
-@pytest.mark.parametrize("variable", ["WSBRIDGE_VERSION", "WSBRIDGE_LICENSE"])
-def test_what_says_something_of_an_image(variable: str) -> None:
-    """A variable that tells which wsbridge is in an image keeps no server from serving; it is reported as no flag."""
-    for value in ("0.1.0", "1"):
-        assert vars(parse(["cat"], {variable: value})) == vars(parse(["cat"], {}))
-        assert unknown_variables({variable: value}) == [variable]
 
 
 def test_one_value_a_line() -> None:

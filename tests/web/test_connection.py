@@ -56,8 +56,11 @@ async def loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 def make_server(handler: Callable[[web.BaseRequest], Any], loop: asyncio.AbstractEventLoop, **options: Any) -> Server:
-    page = lambda status, detail: web.Response(status=status, text=f"{status} {detail}")  # noqa: E731
-    return Server(handler, error_page=page, loop=loop, **options)
+    return Server(handler, error_page=error_page, loop=loop, **options)
+
+
+def error_page(status: int, detail: str) -> web.Response:
+    return web.Response(status=status, text=f"{status} {detail}")
 
 
 @pytest.fixture(params=["by a task", "at once"])

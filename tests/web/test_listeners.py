@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 
 import pytest
+from aiohttp import web
 
 from tests.support.client import open_stream
 from tests.support.proc import nothing_left, until
@@ -17,7 +18,6 @@ from tests.web.conftest import Certificates
 from wsbridge.errors import ListenError
 from wsbridge.settings import ListenSettings
 from wsbridge.web import tls
-from wsbridge.web.app import App
 from wsbridge.web.connection import Server as Factory
 from wsbridge.web.listeners import listening
 
@@ -123,10 +123,8 @@ async def ended(reader: asyncio.StreamReader) -> bool:
 
 
 def factory(loop: asyncio.AbstractEventLoop) -> Factory:
-    async def answer(_: object) -> object:
-        raise NotImplementedError
-
-    return Factory(answer, error_page=App.error_page, loop=loop)  # type: ignore[arg-type]
+    """Connections that answer nothing: here it is only looked at who listens."""
+    return Factory(lambda _: None, error_page=lambda status, detail: web.Response(status=status), loop=loop)
 
 
 @pytest.mark.parametrize("missing", ["sslcert", "sslkey", "sslca"])

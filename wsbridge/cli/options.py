@@ -30,11 +30,6 @@ class Option:
         return PREFIX + self.name.upper().replace("-", "_")
 
     @property
-    def is_variable(self) -> bool:
-        """Whether the environment can set it: an image whose WSBRIDGE_VERSION says what is in it is to serve, not to print."""
-        return self.name not in ("version", "license")
-
-    @property
     def attribute(self) -> str:
         return self.name.replace("-", "_")
 

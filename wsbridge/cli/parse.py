@@ -60,8 +60,7 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> SimpleNamespace:
         context_settings={"allow_interspersed_args": False},
         add_help_option=False,
     )
-    set_ = [option for option in OPTIONS if option.is_variable and environ.get(option.variable)]
-    defaults = {option.attribute: _from_environment(option, environ) for option in set_}
+    defaults = {option.attribute: _from_environment(option, environ) for option in OPTIONS if environ.get(option.variable)}
     try:
         values = command.main(arguments, prog_name="wsbridge", standalone_mode=False, default_map=defaults)
     except click.UsageError as error:
@@ -72,7 +71,7 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> SimpleNamespace:
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """Return the variables that look like ours and are not: a slip of the pen that would otherwise go unseen."""
-    known = {option.variable for option in OPTIONS if option.is_variable} | {f"{PREFIX}FASTNET"}
+    known = {option.variable for option in OPTIONS} | {f"{PREFIX}FASTNET"}
     return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
 
 
@@ -89,8 +88,8 @@ def full_help(name: str) -> str:
     formatter.write_paragraph()
     formatter.write_text(
         "Flags end at COMMAND: what follows is the command's own. -flag, --flag, --flag=value and --flag value are the same; "
-        f"a boolean takes a value only after =. Each flag but the last two is also a variable: {PREFIX}PORT, {PREFIX}SEND_TIMEOUT, ..., of "
-        "a repeatable one with one value a line."
+        f"a boolean takes a value only after =. Each flag is also a variable: {PREFIX}PORT, {PREFIX}SEND_TIMEOUT, ..., of a "
+        "repeatable one with one value a line."
     )
     formatter.write_paragraph()
     return formatter.getvalue() + EXAMPLES.format(name=name)

@@ -118,7 +118,7 @@ class Child:
     @property
     def owes_output(self) -> bool:
         """Whether something that was printed before the leader exited is still to be read, or all that is left to read."""
-        return self._owed > 0 or self._owed_errors > 0 or _is_left(self._stdout)
+        return self._owed > 0 or self._owed_errors > 0 or _has_no_writer(self._stdout)
 
     def start(self, sink: Sink) -> None:
         """Push what the program prints into `sink`, and its end when all of its output is read."""
@@ -364,8 +364,8 @@ def _unread(fd: int) -> int:
     return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder) if fd >= 0 else 0
 
 
-def _is_left(fd: int) -> bool:
-    """Whether nobody can write any more: what is there is all, and its end will be read."""
+def _has_no_writer(fd: int) -> bool:
+    """Whether what lies in a pipe or terminal is all that there will be: its end will be read, too."""
     if fd < 0:
         return False
     look = select.poll()
