@@ -23,7 +23,7 @@ from tests.support.proc import TRANSPORTS, descriptors, no_callback_fails, nothi
 from tests.support.server import LISTEN, Server, is_alive, mortal, run, wait_for_exit, wait_until
 from tests.support.tool import command, recorded
 from wsbridge.metrics import Metrics
-from wsbridge.server import Bridging
+from wsbridge.server.bridging import Bridging
 from wsbridge.settings import ListenSettings, ProgramSettings, ServerSettings
 
 UPGRADE = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 NORMAL = 1000
 GOING_AWAY = 1001
 PROTOCOL_ERROR = 1002
+UNSUPPORTED_DATA = 1003
 NO_CODE = 1005
 """Stands for a close frame without a code; never sent."""
 ABNORMAL = 1006

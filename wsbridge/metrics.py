@@ -29,6 +29,8 @@ class Metrics:
     killed: int = 0
     """Programs that did not end before KILL."""
     guard_restarts: int = 0
+    program_restarts: int = 0
+    """Times that the program of a channel has ended and was started again."""
     bus_repeats: int = 0
     """Messages that the bus brought again; they were dropped."""
     bus_lost: int = 0
@@ -37,8 +39,8 @@ class Metrics:
     """How often nobody knew what was lost."""
     log_lines_dropped: int = 0
 
-    def nonzero(self) -> str:
-        """Return the counts that are not zero as one line: `sessions=3 refused_404=1`."""
+    def counts(self) -> list[tuple[str, int]]:
+        """Return every count with its name."""
         pairs: list[tuple[str, int]] = []
         for item in fields(self):
             value = getattr(self, item.name)
@@ -46,4 +48,8 @@ class Metrics:
                 pairs += [(f"{item.name}_{status}", count) for status, count in sorted(value.items())]
             else:
                 pairs.append((item.name, value))
-        return " ".join(f"{name}={count}" for name, count in pairs if count)
+        return pairs
+
+    def nonzero(self) -> str:
+        """Return the counts that are not zero as one line: `sessions=3 refused_404=1`."""
+        return " ".join(f"{name}={count}" for name, count in self.counts() if count)

@@ -6,9 +6,12 @@ Nothing here reads a command line or a file; floor 7 makes these objects and ser
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
+from wsbridge.hub.channel import Join, Slow
 from wsbridge.rules.origins import Rules
 from wsbridge.rules.proxies import Trusted
+from wsbridge.rules.restarts import Restart
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ class ClientSettings:
     ping_ms: int = 25_000
     send_timeout: float = 60.0
     send_buffer_bytes: int = 256 * 1024
+    unsent_bytes: int = 0
+    """How much may wait in the kernel for its turn on the way, on TCP (0: as much as the kernel likes)."""
     compress: bool = False
 
 
@@ -43,7 +48,7 @@ class GateSettings:
     """Who may come in, and what a session is told of whoever did."""
 
     origins: Rules = field(default_factory=Rules)
-    max_forks: int = 1024
+    max_sessions: int = 1024
     busy_close: bool = False
     subprotocols: tuple[str, ...] = ()
     trusted: Trusted = field(default_factory=Trusted)
@@ -62,7 +67,54 @@ class HttpSettings:
 
     static_directory: str | None = None
     cgi_directory: str | None = None
-    console: bool = False
+    page: str = ""
+    """What the log calls the page of ours, if there is one."""
+
+
+class Role(StrEnum):
+    """What the program of a channel is."""
+
+    PRODUCER = "producer"
+    THROUGH = "through"
+    """The exchange's consumer: what it prints goes to this node's browsers."""
+    NONE = "none"
+
+
+class Input(StrEnum):
+    """What becomes of what browsers send (`--input`)."""
+
+    NONE = "none"
+    PROGRAM = "program"
+    EXCHANGE = "exchange"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelSettings:
+    """The one channel of a broadcast."""
+
+    exchange: str = ""
+    role: Role = Role.NONE
+    input: Input = Input.NONE
+    restart: Restart = Restart.ALWAYS
+    history: int = 1000
+    history_bytes: int = 1024 * 1024
+    join: Join = Join.NONE
+    queue_bytes: int = 1024 * 1024
+    slow: Slow = Slow.DROP_OLDEST
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSettings:
+    """The RabbitMQ that carries a channel. `url` has the password in it: it is never shown."""
+
+    url: str
+    replay: bool = False
+    durable: bool = False
+    passive: bool = False
+    """The exchange is others': it must be there, and is taken as it is."""
+    spool_bytes: int = 64 * 1024 * 1024
+    spool_drops: bool = False
+    """Whether a full spool drops the oldest instead of holding up whoever publishes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,5 +148,7 @@ class ServerSettings:
     gate: GateSettings = field(default_factory=GateSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     listen: ListenSettings = field(default_factory=ListenSettings)
+    channel: ChannelSettings = field(default_factory=ChannelSettings)
+    broker: BrokerSettings | None = None
     guard: bool = True
     once: bool = False

@@ -93,7 +93,7 @@ def spawner() -> Iterator[Spawner]:
 @pytest.fixture
 async def registry() -> Registry:
     """A registry with two slots."""
-    return Registry(max_forks=2, metrics=Metrics())
+    return Registry(max_sessions=2, metrics=Metrics())
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ class Live:
         self._registry.remove(self)
 
 
-def make(max_forks: int = 0) -> Registry:
-    return Registry(max_forks=max_forks, metrics=Metrics())
+def make(max_sessions: int = 0) -> Registry:
+    return Registry(max_sessions=max_sessions, metrics=Metrics())
 
 
 async def test_slots_are_counted() -> None:
@@ -45,10 +45,10 @@ async def test_slots_are_counted() -> None:
     assert [registry.take_slot() for _ in range(2)] == [True, False]
 
 
-@pytest.mark.parametrize("max_forks", [0, -1])
-async def test_slots_without_limit(max_forks: int) -> None:
+@pytest.mark.parametrize("max_sessions", [0, -1])
+async def test_slots_without_limit(max_sessions: int) -> None:
     """--maxforks of 0 or less is without limit."""
-    registry = make(max_forks)
+    registry = make(max_sessions)
     assert all(registry.take_slot() for _ in range(2000))
     registry.give_slot()
     assert registry.take_slot()

@@ -24,8 +24,8 @@ from tests.support.proc import no_callback_fails, nothing_left, until
 from wsbridge.web import connection as module
 from wsbridge.web.connection import MASK, Connection, Server
 from wsbridge.web.gate import accept_value
+from wsbridge.web.handshake import Taken
 from wsbridge.web.transports import use_fast_transports
-from wsbridge.web.upgrade import Taken
 from wsbridge.wire.frames import unmask
 
 HERE = "used in wsbridge/web/connection.py and gone from aiohttp " + aiohttp.__version__

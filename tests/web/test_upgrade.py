@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -20,7 +21,7 @@ from wsbridge.process.launch import Launcher
 from wsbridge.process.spawn import Spawner
 from wsbridge.rules.environ import Script
 from wsbridge.sessions.registry import Registry
-from wsbridge.settings import ClientSettings, ProgramSettings
+from wsbridge.settings import ProgramSettings
 from wsbridge.web.gate import Admission
 from wsbridge.web.upgrade import Upgrader
 
@@ -263,15 +264,16 @@ def test_what_came_with_the_handshake_of_one_turned_away(serve: Serve, tmp_path:
 async def test_program_that_was_started_for_nothing(tmp_path: Path) -> None:
     """A program that was started when its session fails to begin is ended and reaped, and its slot given back."""
     loop, metrics = asyncio.get_running_loop(), Metrics()
-    registry = Registry(max_forks=1, metrics=metrics)
+    registry = Registry(max_sessions=1, metrics=metrics)
     launcher = Launcher(Spawner(), NoGuard(), make_ladder(0), loop=loop)
     upgrader = Upgrader(
+        gate=Mock(),
+        handshake=Mock(),
         program=ProgramSettings(argv=("/bin/cat",)),
-        client=ClientSettings(),
-        headers=(),
+        software="wsbridge",
+        passed={},
         registry=registry,
         launcher=launcher,
-        hangups=None,  # type: ignore[arg-type]
         metrics=metrics,
         loop=loop,
     )

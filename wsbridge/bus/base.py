@@ -3,7 +3,7 @@
 Order: the messages of one producer arrive in the order in which it published them. Between producers there is none.
 
 Each producer has an id of its own and counts its messages from 0. With each body the bus brings the id and the number of the
-body's first message, so that a repeat and a gap can be told from news.
+body's first message, so that a repeat and a gap can be told from news. A stranger, who publishes past wsbridge, has neither.
 
 What can be lost, and what cannot:
 
@@ -12,37 +12,59 @@ What can be lost, and what cannot:
                what the broker or the link loses; where a later body of the same producer shows it, it is known how much. After
                a time without the broker nobody knows: `renewed` is called before anything else arrives
     at least once (a broker with replay)
-               nothing that the broker has confirmed; a body may come again, and never before its first time is over
+               nothing that the broker has confirmed; a body may come again, and never before its first time is over. Each
+               body has a mark, the same in every process, by which a subscriber may go on in another one
+
+While the broker is away, what is published waits in a spool. When that is full, the bus pauses its `source`, or where it is
+told to, drops the oldest and lets the gap be seen.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from wsbridge.flow import Batch, Source
+
+
+class Body(NamedTuple):
+    """What was published at once, in one piece; all of it is of one kind."""
+
+    batch: Batch
+    producer: str = ""
+    """Who published it; empty for a stranger."""
+    first: int = 0
+    """The number of its first message, of those of its producer."""
+    mark: str | None = None
+    """What names it in a position, where the bus keeps it."""
 
 
 class Receiver(Protocol):
     """Takes what the bus brings. It is called from the loop, never from inside `publish` of another receiver."""
 
-    def receive(self, producer: str, first: int, batch: Batch) -> None:
-        """A body has come: messages of a producer, of which the first is its `first`-th."""
+    def receive(self, body: Body) -> None:
+        """A body has come."""
 
-    def renewed(self) -> None:
-        """Something was lost, and nobody knows what: what comes now stands in no relation to what came before."""
+    def renewed(self, mark: str | None = None) -> None:
+        """Something was lost, and nobody knows what: what comes now stands in no relation to what came before.
+
+        `mark` names the place before it, where the bus keeps its bodies.
+        """
 
     def connected(self, is_connected: bool) -> None:
         """The broker has come or gone."""
 
 
-class Bus(Protocol):
-    """One channel's bus, and the sink of what this process publishes on it."""
+class Bus(Source, Protocol):
+    """One channel's bus: the sink of what this process publishes on it, and the source of what its receiver gets."""
 
     source: Source
     """Who publishes: it is paused when there is no room for more."""
 
     async def open(self, receiver: Receiver) -> None:
-        """Begin to bring what is published. Raises ConfigurationError for what will not be cured by waiting."""
+        """Begin to bring what is published, and with replay first what the broker keeps of it, as far as it is wanted.
+
+        Raises BusError for what waiting will not cure, and when there is no broker to begin with.
+        """
 
     def publish(self, batch: Batch) -> None:
         """Publish; never blocks and never refuses."""

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from wsbridge.bus.base import Receiver
+from wsbridge.bus.base import Body, Receiver
 from wsbridge.flow import STILL, Batch, Source
 
 
 class MemoryBus:
-    """Keeps nothing: its receivers do."""
+    """Keeps nothing: its receiver does. A receiver that is full holds up whoever publishes."""
 
     def __init__(self, producer: str) -> None:
         self._producer = producer
         self._published = 0
-        self._receivers: list[Receiver] = []
+        self._receiver: Receiver | None = None
         self.source: Source = STILL
 
     async def open(self, receiver: Receiver) -> None:
-        self._receivers.append(receiver)
+        self._receiver = receiver
         receiver.connected(True)
 
     def publish(self, batch: Batch) -> None:
         first = self._published
         self._published += len(batch.messages)
-        for receiver in self._receivers:
-            receiver.receive(self._producer, first, batch)
+        if self._receiver is not None:
+            self._receiver.receive(Body(batch, self._producer, first))
+
+    def pause(self) -> None:
+        self.source.pause()
+
+    def resume(self) -> None:
+        self.source.resume()
 
     async def close(self) -> None:
-        self._receivers.clear()
+        self._receiver = None

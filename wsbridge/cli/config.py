@@ -5,23 +5,32 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from wsbridge import __version__
+from wsbridge.cli.options import BRIDGE, BROADCAST, Command
 from wsbridge.errors import ConfigurationError
 from wsbridge.framing import FRAMINGS
+from wsbridge.hub.channel import Join, Slow
 from wsbridge.logs import LEVELS
 from wsbridge.process.spawn import find_program
 from wsbridge.rules.environ import passed_on
 from wsbridge.rules.origins import Rules, parse_allowed
 from wsbridge.rules.proxies import parse_trusted
+from wsbridge.rules.restarts import Restart
 from wsbridge.settings import (
+    BrokerSettings,
+    ChannelSettings,
     ClientSettings,
     GateSettings,
     HttpSettings,
+    Input,
     ListenSettings,
     ProgramSettings,
+    Role,
     ServerSettings,
     TlsSettings,
 )
@@ -29,10 +38,102 @@ from wsbridge.settings import (
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 Number = TypeVar("Number", int, float)
 LOG_FORMATS = ("text", "json")
+UNSENT_BYTES = 64 * 1024
+"""What may wait in the kernel for one subscriber: what waits in the channel can still be dropped, and is there once for all."""
 
 
-def make_settings(flags: SimpleNamespace, environ: Mapping[str, str], *, name: str) -> ServerSettings:
+def make_settings(flags: SimpleNamespace, environ: Mapping[str, str], *, name: str, shape: Command = BRIDGE) -> ServerSettings:
     """Return the settings of a server. Raises ConfigurationError, which says which flags and what to do."""
+    if shape is BROADCAST:
+        return _broadcast(flags, environ, name)
+    if flags.command and flags.dir:
+        raise ConfigurationError("ambiguous: provided COMMAND and --dir argument; give one of them")
+    if not (flags.command or flags.dir or flags.staticdir or flags.cgidir):
+        raise ConfigurationError("nothing to serve: specify COMMAND or provide --dir, --staticdir or --cgidir")
+    if flags.once and not (flags.command or flags.dir):
+        raise ConfigurationError("--once needs COMMAND or --dir")
+    return _server(flags, environ, name)
+
+
+def _broadcast(flags: SimpleNamespace, environ: Mapping[str, str], name: str) -> ServerSettings:
+    """Return the settings of a broadcast: those of a bridge, with a channel."""
+    channel = _channel(flags)
+    of_the_bridge = {option.attribute: option.default for option in BRIDGE.options}
+    merged = {**of_the_bridge, **vars(flags), "maxforks": flags.maxclients, "sendbuffer": 0}
+    settings = _server(SimpleNamespace(**merged), environ, name)
+    has_page = flags.devconsole or not flags.staticdir
+    return replace(
+        settings,
+        channel=channel,
+        broker=broker_settings(flags, spool=_not_negative("spool", flags.spool), spool_full=flags.spool_full),
+        client=replace(settings.client, unsent_bytes=UNSENT_BYTES),
+        http=replace(settings.http, page="Live channel" if has_page else ""),
+    )
+
+
+def _channel(flags: SimpleNamespace) -> ChannelSettings:
+    for flag, choices in (("input", Input), ("join", Join), ("slow", Slow), ("restart", Restart)):
+        _one_of(flag, getattr(flags, flag), tuple(choice.value for choice in choices))
+    check_exchange(flags.exchange)
+    if flags.through and not flags.command:
+        raise ConfigurationError("--through needs COMMAND, the program that reads what arrives")
+    if flags.input == Input.PROGRAM and not flags.command:
+        raise ConfigurationError("--input=program needs COMMAND")
+    if flags.input == Input.PROGRAM and flags.through:
+        raise ConfigurationError("--input=program and --through cannot be used together; see --input=exchange")
+    if not flags.command and not flags.broker and flags.input != Input.EXCHANGE:
+        raise ConfigurationError("nobody could publish: specify COMMAND, --broker or --input=exchange")
+    role = Role.THROUGH if flags.through else Role.PRODUCER if flags.command else Role.NONE
+    return ChannelSettings(
+        exchange=flags.exchange,
+        role=role,
+        input=Input(flags.input),
+        restart=Restart(flags.restart),
+        history=_not_negative("history", flags.history),
+        history_bytes=_not_negative("history-bytes", flags.history_bytes),
+        join=Join(flags.join),
+        queue_bytes=_not_negative("queue", flags.queue),
+        slow=Slow(flags.slow),
+    )
+
+
+def check_exchange(name: str) -> None:
+    """Raises ConfigurationError for a name that no exchange may have (AMQP 0-9-1, and RabbitMQ's reserved ones)."""
+    if not name:
+        raise ConfigurationError("--exchange is missing: it names the channel")
+    if len(name.encode()) > 255:
+        raise ConfigurationError("--exchange is longer than 255 bytes")
+    if name.startswith("amq."):
+        raise ConfigurationError(f"--exchange={name}: names that begin with amq. are RabbitMQ's own")
+
+
+def broker_settings(flags: SimpleNamespace, *, spool: int = 64 * 1024 * 1024, spool_full: str = "block") -> BrokerSettings | None:
+    """Return the settings of the broker, or None without one. Raises ConfigurationError."""
+    _one_of("spool-full", spool_full, ("block", "drop-oldest"))
+    if not flags.broker:
+        for flag in ("replay", "durable", "passive"):
+            if getattr(flags, flag):
+                raise ConfigurationError(f"--{flag} needs --broker")
+        return None
+    try:
+        parts = urlsplit(flags.broker)
+        sound = parts.scheme in ("amqp", "amqps") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        sound = False
+    if not sound:
+        # Not the URL itself: there may be a password in it.
+        raise ConfigurationError("--broker is no URL of a broker; write amqp://user:password@host:port/vhost, or amqps://")
+    return BrokerSettings(
+        url=flags.broker,
+        replay=flags.replay,
+        durable=flags.durable,
+        passive=flags.passive,
+        spool_bytes=spool,
+        spool_drops=spool_full == "drop-oldest",
+    )
+
+
+def _server(flags: SimpleNamespace, environ: Mapping[str, str], name: str) -> ServerSettings:
     if flags.loglevel not in LEVELS:
         raise ConfigurationError(f"--loglevel={flags.loglevel} is none of {', '.join(LEVELS)}")
     _one_of("log-format", flags.log_format, LOG_FORMATS)
@@ -49,7 +150,7 @@ def make_settings(flags: SimpleNamespace, environ: Mapping[str, str], *, name: s
         http=HttpSettings(
             static_directory=_directory("staticdir", flags.staticdir),
             cgi_directory=_directory("cgidir", flags.cgidir),
-            console=flags.devconsole,
+            page="Developer console" if flags.devconsole else "",
         ),
         listen=_listen(flags),
         guard=not flags.no_guard,
@@ -58,12 +159,6 @@ def make_settings(flags: SimpleNamespace, environ: Mapping[str, str], *, name: s
 
 
 def _program(flags: SimpleNamespace, environ: Mapping[str, str]) -> ProgramSettings:
-    if flags.command and flags.dir:
-        raise ConfigurationError("ambiguous: provided COMMAND and --dir argument; give one of them")
-    if not (flags.command or flags.dir or flags.staticdir or flags.cgidir):
-        raise ConfigurationError("nothing to serve: specify COMMAND or provide --dir, --staticdir or --cgidir")
-    if flags.once and not (flags.command or flags.dir):
-        raise ConfigurationError("--once needs COMMAND or --dir")
     framing = flags.framing
     _one_of("framing", framing, FRAMINGS)
     if flags.binary:
@@ -96,7 +191,7 @@ def _gate(flags: SimpleNamespace, environ: Mapping[str, str], name: str) -> Gate
             raise ConfigurationError(f"--subprotocol: {subprotocol!r} is not a name that a header may hold")
     return GateSettings(
         origins=Rules(flags.sameorigin, parse_allowed(flags.origin) if flags.origin else None),
-        max_forks=flags.maxforks,
+        max_sessions=flags.maxforks,
         busy_close=flags.busy == "close",
         subprotocols=subprotocols,
         trusted=parse_trusted(flags.trust_proxy),

@@ -4,6 +4,7 @@
                   1 the command line asks for what cannot be
                   2 the command line cannot be read
                   3 cannot listen
+                  4 the broker cannot be reached, or refuses
                   with --once, the status of the program; 128 + N when signal N ended it
 """
 
@@ -19,15 +20,13 @@ from collections.abc import Mapping, Sequence
 
 from wsbridge import __version__
 from wsbridge.cli.config import make_settings
+from wsbridge.cli.options import BRIDGE, BROADCAST, COMMANDS, Command
 from wsbridge.cli.parse import full_help, parse, short_help, unknown_variables
-from wsbridge.errors import ConfigurationError, ListenError, UsageError
+from wsbridge.errors import BusError, ConfigurationError, ListenError, UsageError
 from wsbridge.logs import FATAL, INFO, LEVELS, JsonFormatter, LineFormatter, logger
 from wsbridge.metrics import Metrics
 from wsbridge.rules.origins import schemeless
 from wsbridge.settings import ServerSettings
-
-SUBCOMMANDS = frozenset({"bridge"})
-"""Words that choose a shape when they are the very first. `bridge` is also what is meant without one."""
 
 LICENSE = """\
 wsbridge, Copyright (c) 2026 The wsbridge authors. MIT License.
@@ -50,12 +49,13 @@ OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR
 def run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
     """Do what a command line asks for; return the exit status. `program` is what we were called as."""
     name = "websocketd" if os.path.basename(program) == "websocketd" else "wsbridge"
-    if name == "wsbridge" and words and words[0] in SUBCOMMANDS:
-        words = words[1:]
+    shape = BRIDGE
+    if name == "wsbridge" and words and words[0] in COMMANDS:
+        shape, words = COMMANDS[words[0]], words[1:]
     try:
-        flags = parse(words, environ)
+        flags = parse(words, environ, shape)
         if flags.help:
-            print(full_help(name), file=sys.stderr if name == "websocketd" else sys.stdout)
+            print(full_help(name, shape), file=sys.stderr if name == "websocketd" else sys.stdout)
             return 0
         if flags.version:
             print(_version(name))
@@ -63,24 +63,27 @@ def run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
         if flags.license:
             print(LICENSE, end="")
             return 0
-        settings = make_settings(flags, environ, name=name)
+        settings = make_settings(flags, environ, name=name, shape=shape)
     except UsageError as error:
-        return _complain(name, error, error.exit_status)
+        return _complain(name, shape, error, error.exit_status)
     except ConfigurationError as error:
         if not words:
             print("Command line arguments are missing.")
-        return _complain(name, error, error.exit_status)
-    return serve(settings, level=LEVELS[flags.loglevel], json=flags.log_format == "json", environ=environ)
+        return _complain(name, shape, error, error.exit_status)
+    return serve(settings, shape, level=LEVELS[flags.loglevel], json=flags.log_format == "json", environ=environ)
 
 
-def serve(settings: ServerSettings, *, level: int, json: bool, environ: Mapping[str, str]) -> int:
+def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, environ: Mapping[str, str]) -> int:
     """Run a server until it ends; return the exit status."""
     for fd in (0, 1, 2):
         _keep_open(fd)
     # Here, not above: --help and a wrong flag are answered before the heavy libraries are loaded.
     from wsbridge.eager import make_loop
     from wsbridge.logoutput import Output
-    from wsbridge.server import Bridging
+    if shape is BROADCAST:
+        from wsbridge.server.broadcasting import Broadcasting as Shape
+    else:
+        from wsbridge.server.bridging import Bridging as Shape  # type: ignore[assignment]
 
     metrics = Metrics()
     output = Output(1, JsonFormatter() if json else LineFormatter(), metrics)
@@ -105,7 +108,7 @@ def serve(settings: ServerSettings, *, level: int, json: bool, environ: Mapping[
         gc.enable()
         gc.freeze()
         gc.set_threshold(10_000)
-        return await Bridging(settings, metrics).run()
+        return await Shape(settings, metrics).run()
 
     try:
         with asyncio.Runner(loop_factory=make_loop) as runner:
@@ -114,7 +117,7 @@ def serve(settings: ServerSettings, *, level: int, json: bool, environ: Mapping[
         output.attach(None)
         log.log(INFO, "%s", f"Server stopped. {metrics.nonzero()}".rstrip())
         return status
-    except ListenError as error:
+    except (ListenError, BusError) as error:
         output.attach(None)
         if level <= FATAL:
             log.log(FATAL, "Can't start server: %s", error)
@@ -126,8 +129,8 @@ def serve(settings: ServerSettings, *, level: int, json: bool, environ: Mapping[
         output.finish()
 
 
-def _complain(name: str, error: Exception, status: int) -> int:
-    print(f"{name}: {error}\n\n{short_help(name)}", end="", file=sys.stderr)
+def _complain(name: str, shape: Command, error: Exception, status: int) -> int:
+    print(f"{name}: {error}\n\n{short_help(name, shape)}", end="", file=sys.stderr)
     return status
 
 

@@ -1,4 +1,4 @@
-"""Every flag, as a table: what click parses, what `--help` shows and what README must name.
+"""Every command and flag, as tables: what click parses, what `--help` shows and what README must name.
 
 Each flag is also a variable: `WSBRIDGE_` and its name in capitals, hyphens as underscores; the value of a repeatable one
 holds one value a line. The command line wins over the variable.
@@ -6,6 +6,7 @@ holds one value a line. The command line wins over the variable.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from wsbridge.cli.gostyle import Unsigned
@@ -38,7 +39,9 @@ class Option:
         return f"--{self.name}" + (f"={self.metavar}" if self.kind is not bool else "")
 
 
-GROUPS: dict[str, tuple[Option, ...]] = {
+Groups = Mapping[str, tuple[Option, ...]]
+
+BRIDGE_GROUPS: Groups = {
     "Where it listens": (
         Option("port", int, "port of every address; 0 takes a free one (default 80, with --ssl 443)", None, "N"),
         Option("address", str, "address to bind, IPv6 in brackets; repeatable (default: all)", None, "ADDR", repeatable=True),
@@ -94,4 +97,126 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     ),
 }
 
-OPTIONS: tuple[Option, ...] = tuple(option for group in GROUPS.values() for option in group)
+
+def _of_the_bridge(title: str, *, without: tuple[str, ...] = (), more: tuple[Option, ...] = ()) -> tuple[Option, ...]:
+    """Return a group of the bridge's flags, but for some, and what this command has besides."""
+    return (*(option for option in BRIDGE_GROUPS[title] if option.name not in without), *more)
+
+
+EXCHANGE = Option("exchange", str, "the channel's name, which is that of the exchange at the broker", "", "NAME")
+BROKER = Option("broker", str, "RabbitMQ that carries the channel between nodes: amqp://user:password@host/vhost, or amqps://", "", "URL")
+DURABLE = Option("durable", bool, "the exchange is durable: it outlives a restart of the broker")
+PASSIVE = Option("passive", bool, "the exchange is others': it must be there, and is taken as it is")
+REPLAY = Option("replay", bool, "the broker keeps the channel in a stream: nothing that it confirmed is lost, and any node can go on")
+FRAMING = Option("framing", str, "how messages lie on stdin and stdout: lines, chunks, nul, prefixed or json", "lines", "NAME")
+MAXLINE = Option("maxline", int, "longest message in bytes (0: any)", 16 * MEGABYTE, "BYTES")
+REMOTE_URL = Option("url", str, "a wsbridge to speak to instead of the broker: ws://host:port/", "", "URL")
+
+BROADCAST_GROUPS: Groups = {
+    "The channel": (
+        EXCHANGE,
+        Option("through", bool, "COMMAND reads what arrives on the exchange, and what it prints goes to this node's browsers"),
+        Option("input", str, "where what browsers send goes: none (close 1003), program (its stdin) or exchange", "none", "WHERE"),
+        Option("history", int, "messages that are kept for who joins or comes back", 1000, "N"),
+        Option("history-bytes", int, "bytes of them at most", MEGABYTE, "BYTES"),
+        Option("join", str, "what a browser is given first that brings no position: history, last or none", "none", "HOW"),
+        Option("queue", int, "bytes that a browser may lag behind", MEGABYTE, "BYTES"),
+        Option("slow", str, "what becomes of one that lags further: drop-oldest, latest, or close (1013)", "drop-oldest", "HOW"),
+        Option("restart", str, "when COMMAND has ended, it is started again: always, on-failure or never", "always", "WHEN"),
+    ),
+    "The broker": (
+        BROKER,
+        REPLAY,
+        DURABLE,
+        PASSIVE,
+        Option("spool", int, "bytes that wait for a broker that is away or slow", 64 * MEGABYTE, "BYTES"),
+        Option("spool-full", str, "when it is full: block (the program waits) or drop-oldest (which is counted)", "block", "HOW"),
+    ),
+    "Where it listens": _of_the_bridge("Where it listens"),
+    "The program": _of_the_bridge("What a program is told, and how", without=("passstderr",)),
+    "Who may connect, and how many": _of_the_bridge(
+        "Who may connect, and how many",
+        without=("maxforks", "once"),
+        more=(Option("maxclients", int, "most browsers at once; more get 429 (0: any number)", 0, "N"),),
+    ),
+    "The WebSocket": _of_the_bridge("The WebSocket", without=("sendbuffer", "compress")),
+    "HTTP on the same port": _of_the_bridge("HTTP on the same port", without=("dir",)),
+    "The log, and the rest": _of_the_bridge("The log, and the rest"),
+}
+
+_THE_REST = _of_the_bridge("The log, and the rest", without=("log-format",))
+
+PUBLISH_GROUPS: Groups = {
+    "Where to": (EXCHANGE, BROKER, REMOTE_URL, REPLAY, DURABLE, PASSIVE),
+    "The messages": (FRAMING, MAXLINE),
+    "The rest": _THE_REST,
+}
+
+SUBSCRIBE_GROUPS: Groups = {
+    "Where from": (EXCHANGE, BROKER, REMOTE_URL, REPLAY, DURABLE, PASSIVE),
+    "The messages": (
+        FRAMING,
+        MAXLINE,
+        Option("n", int, "messages after which it ends (0: none)", 0, "N"),
+        Option("since", str, "a position to go on from", "", "POSITION"),
+    ),
+    "The rest": _THE_REST,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One shape: what its words are, in the help and on the command line."""
+
+    name: str
+    summary: str
+    usages: tuple[str, ...]
+    groups: Groups
+    examples: tuple[tuple[str, str], ...]
+    """Each a command line after the name of ours, and what it does."""
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        return tuple(option for group in self.groups.values() for option in group)
+
+
+BRIDGE = Command(
+    "bridge",
+    "Put any program that reads stdin and writes stdout on the web: each WebSocket connection gets its own process.",
+    ("[FLAGS] COMMAND [ARGUMENTS]", "[FLAGS] --dir=DIR"),
+    BRIDGE_GROUPS,
+    (
+        ("--port 8080 ./count.sh", "a script"),
+        ("--port 8080 --devconsole bc -q", "a program, and a page to try it out"),
+        ("--port 8080 --dir scripts --staticdir public", ""),
+        ("--port 8443 --ssl --sslcert c.pem --sslkey k.pem --sameorigin ./chat.py", ""),
+    ),
+)
+BROADCAST = Command(
+    "broadcast",
+    "Bring what one program prints to any number of browsers, on any number of nodes.",
+    ("broadcast --exchange=NAME [FLAGS] COMMAND [ARGUMENTS]", "broadcast --exchange=NAME [FLAGS]"),
+    BROADCAST_GROUPS,
+    (
+        ("broadcast --port 8080 --exchange temps ./sensor.py", "one node, nothing to install"),
+        ("broadcast --port 8080 --exchange temps --broker amqp://rabbit/ ./sensor.py", "… and more nodes without COMMAND"),
+        ("broadcast --port 8080 --exchange talk --input exchange --join history", "a chat"),
+    ),
+)
+PUBLISH = Command(
+    "publish",
+    "Publish the messages on stdin to a channel.",
+    ("publish --exchange=NAME [--broker=URL] [FLAGS]", "publish --url=ws://HOST:PORT/ [FLAGS]"),
+    PUBLISH_GROUPS,
+    (("publish --exchange temps --broker amqp://rabbit/", ""), ("publish --url ws://localhost:8080/", "to one that takes --input")),
+)
+SUBSCRIBE = Command(
+    "subscribe",
+    "Print the messages of a channel.",
+    ("subscribe --exchange=NAME [--broker=URL] [FLAGS]", "subscribe --url=ws://HOST:PORT/ [FLAGS]"),
+    SUBSCRIBE_GROUPS,
+    (("subscribe --exchange temps --broker amqp://rabbit/", ""), ("subscribe --url ws://localhost:8080/ -n 1", "the next message")),
+)
+COMMANDS = {command.name: command for command in (BRIDGE, BROADCAST, PUBLISH, SUBSCRIBE)}
+"""The words that choose a shape when they are the very first; without one it is the bridge."""
+OPTIONS = BRIDGE.options

@@ -11,18 +11,8 @@ from typing import Any
 import click
 
 from wsbridge.cli.gostyle import Unsigned, parse_bool, parse_float, parse_int, parse_unsigned, to_click
-from wsbridge.cli.options import GROUPS, OPTIONS, PREFIX, Option
+from wsbridge.cli.options import BRIDGE, COMMANDS, PREFIX, Command, Option
 from wsbridge.errors import UsageError
-
-SUMMARY = "Put any program that reads stdin and writes stdout on the web: each WebSocket connection gets its own process."
-EXAMPLES = """\
-Examples:
-  {name} --port 8080 ./count.sh                  a script
-  {name} --port 8080 --devconsole bc -q          a program, and a page to try it out
-  {name} --port 8080 --dir scripts --staticdir public
-  {name} --port 8443 --ssl --sslcert c.pem --sslkey k.pem --sameorigin ./chat.py
-"""
-
 
 READERS: dict[type, Callable[[str], Any]] = {bool: parse_bool, int: parse_int, Unsigned: parse_unsigned, float: parse_float, str: str}
 
@@ -44,23 +34,23 @@ class GoValue(click.ParamType[Any]):
             raise UsageError(f'invalid value "{value}" for flag -{name}: {error}') from None
 
 
-def parse(words: Sequence[str], environ: Mapping[str, str]) -> SimpleNamespace:
+def parse(words: Sequence[str], environ: Mapping[str, str], shape: Command = BRIDGE) -> SimpleNamespace:
     """Return every flag's value by its attribute name, and `command`: the words from COMMAND on. Raises UsageError.
 
     `help` is True when help was asked for. A repeatable flag's value is a tuple.
     """
-    takes_value = {option.name: option.kind is not bool for option in OPTIONS}
+    takes_value = {option.name: option.kind is not bool for option in shape.options}
     arguments = to_click(words, takes_value)
     if arguments == ["--help"]:
         return SimpleNamespace(help=True)
     command = click.Command(
         "wsbridge",
-        params=[*(_click_option(option) for option in OPTIONS), click.Argument(["command"], nargs=-1, type=click.UNPROCESSED)],
+        params=[*(_click_option(option) for option in shape.options), click.Argument(["command"], nargs=-1, type=click.UNPROCESSED)],
         callback=lambda **values: SimpleNamespace(help=False, **values),
         context_settings={"allow_interspersed_args": False},
         add_help_option=False,
     )
-    defaults = {option.attribute: _from_environment(option, environ) for option in OPTIONS if environ.get(option.variable)}
+    defaults = {option.attribute: _from_environment(option, environ) for option in shape.options if environ.get(option.variable)}
     try:
         values = command.main(arguments, prog_name="wsbridge", standalone_mode=False, default_map=defaults)
     except click.UsageError as error:
@@ -71,18 +61,18 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> SimpleNamespace:
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """Return the variables that look like ours and are not: a slip of the pen that would otherwise go unseen."""
-    known = {option.variable for option in OPTIONS} | {f"{PREFIX}FASTNET"}
+    known = {option.variable for shape in COMMANDS.values() for option in shape.options} | {f"{PREFIX}FASTNET"}
     return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
 
 
-def full_help(name: str) -> str:
+def full_help(name: str, shape: Command = BRIDGE) -> str:
     """Return the help for a reader who has five minutes."""
     formatter = click.HelpFormatter(width=min(110, max(80, _terminal_width())))
-    formatter.write_text(SUMMARY)
+    formatter.write_text(shape.summary)
     formatter.write_paragraph()
-    formatter.write_usage(name, "[FLAGS] COMMAND [ARGUMENTS]")
-    formatter.write_usage(name, "[FLAGS] --dir=DIR")
-    for title, options in GROUPS.items():
+    for usage in shape.usages:
+        formatter.write_usage(name, usage)
+    for title, options in shape.groups.items():
         with formatter.section(title):
             formatter.write_dl([(option.shown, _described(option)) for option in options], col_max=24)
     formatter.write_paragraph()
@@ -92,12 +82,20 @@ def full_help(name: str) -> str:
         "repeatable one with one value a line."
     )
     formatter.write_paragraph()
-    return formatter.getvalue() + EXAMPLES.format(name=name)
+    others = [other for other in COMMANDS.values() if other is not shape] if name != "websocketd" else []
+    if others:
+        with formatter.section("Other commands"):
+            formatter.write_dl([(f"{name} {other.name} --help", other.summary) for other in others], col_max=30)
+        formatter.write_paragraph()
+    lines = [f"  {f'{name} {words}':<46} {what}".rstrip() for words, what in shape.examples]
+    return formatter.getvalue() + "\n".join(["Examples:", *lines, ""])
 
 
-def short_help(name: str) -> str:
+def short_help(name: str, shape: Command = BRIDGE) -> str:
     """Return what is shown beside an error."""
-    return f"Usage: {name} [FLAGS] COMMAND [ARGUMENTS]\n   or: {name} [FLAGS] --dir=DIR\nTry '{name} --help' for every flag.\n"
+    usages = "\n   or: ".join(f"{name} {usage}" for usage in shape.usages)
+    word = "" if shape is BRIDGE else f"{shape.name} "
+    return f"Usage: {usages}\nTry '{name} {word}--help' for every flag.\n"
 
 
 def _described(option: Option) -> str:

@@ -6,6 +6,9 @@ far is found out when it takes again. Messages are counted from 0 in each epoch,
 
 Nothing is ever missed or repeated in silence: a cursor that moves past messages owes its subscriber a `Loss`, which comes
 before the next message.
+
+What a client holds is a position: a mark and a number. The mark is the epoch's, or where the bus keeps the bodies and any
+process may be asked to go on, that of the body.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from wsbridge.hub.position import Position
 
 TRIM = 64
 """Bodies that may lie dead at the head of the ring before they are cut off: to move the rest costs as much each time."""
+MARKS = 4096
+"""Marks that are remembered of bodies that are not kept: who comes back with one learns how many messages he has lost."""
 
 
 class Slow(StrEnum):
@@ -60,6 +65,10 @@ class Body:
     """Bytes of all messages before it, in this epoch."""
     batch: Batch
     size: int
+    mark: str
+    """What stands before the number in a position within it, hyphen included."""
+    origin: int = 0
+    """The number of the message that its mark counts as 0."""
     gap: int = 0
     """Numbers that it takes up beside its messages: of such that were lost before they came here."""
     encoded: dict[str, bytes] = field(default_factory=dict)
@@ -91,7 +100,7 @@ class Body:
 
 
 _start = attrgetter("start")
-NOTHING = Body(0, 0, Batch(Kind.TEXT, ()), 0)
+NOTHING = Body(0, 0, Batch(Kind.TEXT, ()), 0, "")
 """In the ring, in the place of a body that is no longer kept."""
 
 
@@ -143,55 +152,73 @@ class Cursor:
 
 
 class Channel:
-    """One epoch of a channel after the other; `renew` begins the next.
+    """One epoch of a channel after the other; `renew` begins the next. `epoch` is the mark of its beginning.
 
     `queue_bytes` is how far a subscriber may lag behind the newest body, which everyone gets however long it is; `history`
     and `history_bytes` bound what one who joins is given. All three may be 0.
     """
 
     def __init__(self, epoch: str, *, queue_bytes: int, history: int, history_bytes: int, slow: Slow) -> None:
-        self.epoch = epoch
         self.queue_bytes = queue_bytes
         self._history = history
         self._history_bytes = history_bytes
         self._slow = slow
+        self._begin_epoch(epoch)
+
+    def _begin_epoch(self, epoch: str) -> None:
+        self.epoch = epoch
         self._bodies: list[Body] = []
         self._firsts: list[int] = []
         self._dead = 0
         """Bodies at the head of both lists that are no longer kept."""
+        self._marks: dict[str, tuple[int, int]] = {}
+        """What each body's mark counts as 0, and the number after its last message."""
         self.end = 0
         """The number that the next message will have."""
         self.bytes = 0
         """Bytes of all messages of this epoch."""
 
-    def append(self, batch: Batch) -> Body:
-        """Take what was published; return the body that it has become."""
-        body = Body(self.end, self.bytes, batch, sum(map(len, batch.messages)))
-        self._bodies.append(body)
-        self._firsts.append(body.first)
-        self.end = body.end
-        self.bytes += body.size
-        self._forget()
+    def append(self, batch: Batch, mark: str | None = None) -> Body:
+        """Take what was published; return the body that it has become. Without a mark of its own it has the epoch's."""
+        size = sum(map(len, batch.messages))
+        if mark is None:
+            body = Body(self.end, self.bytes, batch, size, f"{self.epoch}-")
+        else:
+            body = Body(self.end, self.bytes, batch, size, f"{mark}-", self.end)
+            self._marks[mark] = (body.first, body.end)
+        self._add(body)
         return body
+
+    def repeat(self, mark: str) -> None:
+        """Take note that a body came again under this mark: a position with it goes on where one with the first does."""
+        _, dot, fingerprint = mark.partition(".")
+        known = next((known for known in reversed(self._marks) if known.endswith(dot + fingerprint)), None)
+        if known is not None:
+            self._marks[mark] = self._marks[known]
 
     def lose(self, messages: int) -> None:
         """Take note that so many messages were lost on their way here: in their place everyone is told.
 
         Where nobody knows how many, it is a new epoch.
         """
-        body = Body(self.end, self.bytes, Batch(Kind.TEXT, ()), 0, gap=messages)
-        self._bodies.append(body)
-        self._firsts.append(body.first)
-        self.end = body.end
-        self._forget()
+        last = self._bodies[-1] if self._bodies else None
+        mark, origin = (last.mark, last.origin) if last is not None else (f"{self.epoch}-", 0)
+        self._add(Body(self.end, self.bytes, Batch(Kind.TEXT, ()), 0, mark, origin, gap=messages))
+        if mark[:-1] in self._marks:
+            self._marks[mark[:-1]] = (origin, self.end)
 
     def renew(self, epoch: str, cursors: Sequence[Cursor]) -> None:
         """Begin a new epoch: what was not taken of the last one is lost, and nobody knows what else."""
-        self.epoch = epoch
-        self._bodies, self._firsts, self._dead = [], [], 0
-        self.end = self.bytes = 0
+        self._begin_epoch(epoch)
         for cursor in cursors:
             cursor.begin(0, 0, None)
+
+    def _add(self, body: Body) -> None:
+        self._bodies.append(body)
+        self._firsts.append(body.first)
+        self.end = body.end
+        self.bytes += body.size
+        self._forget()
 
     # Subscribers
 
@@ -211,11 +238,27 @@ class Channel:
 
         A position of another epoch, or behind messages that are still to come, says nothing here: what is lost is not known.
         """
-        if position is None or position.epoch != self.epoch or position.number > self.end:
+        number = self._number(position) if position is not None else None
+        if number is None:
             return Cursor(self.begin, self.bytes, None)
-        cursor = Cursor(position.number, self.bytes)
+        cursor = Cursor(number, self.bytes)
         cursor.move(self.begin)
         return cursor
+
+    def _number(self, position: Position) -> int | None:
+        origin, end = (0, self.end) if position.mark == self.epoch else self._marks.get(position.mark, (0, -1))
+        number = origin + position.number
+        return number if number <= end else None
+
+    def place(self, number: int) -> tuple[str, int]:
+        """Return the position before a message that is kept or the next one: what stands before the number, and the number."""
+        index = bisect_right(self._firsts, number, lo=self._dead) - 1
+        if index < self._dead:
+            return (f"{self.epoch}-", number)
+        body = self._bodies[index]
+        if body.gap and number == body.end and index + 1 < len(self._bodies):
+            body = self._bodies[index + 1]
+        return body.mark, number - body.origin
 
     def read(self, cursor: Cursor, limit: int) -> list[Loss | Slice]:
         """Return what a subscriber gets next, some `limit` bytes of it, and move its cursor past that; empty at the end.
@@ -248,11 +291,6 @@ class Channel:
     def is_too_slow(self, cursor: Cursor) -> bool:
         """Whether a subscriber lags so far that it is to be closed, to resume later."""
         return self._slow is Slow.CLOSE and self._lags(cursor)
-
-    @property
-    def mark(self) -> str:
-        """What stands before a number in a position of this epoch."""
-        return f"{self.epoch}-"
 
     @property
     def begin(self) -> int:
@@ -301,3 +339,8 @@ class Channel:
         if self._dead > TRIM and self._dead * 2 > len(self._bodies):
             del self._bodies[: self._dead], self._firsts[: self._dead]
             self._dead = 0
+        while len(self._marks) > MARKS:
+            mark, (_, end) = next(iter(self._marks.items()))
+            if end > self.begin:
+                break
+            del self._marks[mark]

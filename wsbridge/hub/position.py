@@ -1,7 +1,12 @@
 """How far somebody has come in a channel, so that he can go on from there.
 
-For a client a position is an opaque string. It names the incarnation of the channel, its epoch: a channel that has begun
-anew counts from the start again, and a position of the one before must not be taken for one of this one.
+For a client a position is an opaque string, MARK-NUMBER. The mark names what the number counts in:
+
+    the channel's incarnation      `k3x9`, made up when this process began it; messages are counted from its beginning
+    a body that a broker keeps     `1207.9f3ac01b`, its offset in the stream and its fingerprint; messages are counted in it
+
+A mark is used once, ever: a channel that has begun anew, or a stream that was made anew and counts from 0 again, has other
+marks, and a position of the one before is not taken for one of this one.
 """
 
 from __future__ import annotations
@@ -9,20 +14,20 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-FORM = re.compile(r"([0-9a-z]{1,32})-([0-9]{1,18})\Z", re.ASCII)
+FORM = re.compile(r"([0-9a-z.]{1,64})-([0-9]{1,18})\Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
     """A place between two messages. Each message is sent with the one behind it."""
 
-    epoch: str
-    """1 to 32 of 0-9 and a-z."""
+    mark: str
+    """1 to 64 of 0-9, a-z and the full stop."""
     number: int
-    """How many messages of the epoch lie before it; messages are counted from 0, so it is the number of the next."""
+    """How many messages of what the mark names lie before it."""
 
     def __str__(self) -> str:
-        return f"{self.epoch}-{self.number}"
+        return f"{self.mark}-{self.number}"
 
 
 def parse_position(text: str) -> Position | None:

@@ -9,7 +9,7 @@ where it is to be closed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from wsbridge.closecodes import TRY_LATER
@@ -29,12 +29,14 @@ TOO_SLOW = End(TRY_LATER, "too slow; come back with the last position")
 
 
 class Subscriber(Protocol):
-    """Takes bytes of its wire. It calls `Hub.ready` when it was full and has room again."""
+    """Takes bytes of its wire. It calls `Hub.full` when it has no room left, and `Hub.ready` when it has room again."""
 
     wire: Wire
+    send: Callable[[bytes], object]
+    """Send what everyone in step gets; called once for each turn of the loop that brought something, so it is to be cheap."""
 
     def take(self, data: bytes) -> bool:
-        """Send; return whether there is room for more."""
+        """Send what this one alone gets, to catch up; return whether there is room for more."""
 
     def end(self, reason: End) -> None:
         """Close."""
@@ -52,8 +54,13 @@ class Hub:
         self._pending = 0
         self._flush_bytes = min(FLUSH_BYTES, channel.queue_bytes)
         """Those in step must not be taken for such who lag."""
-        self._in_step: dict[Wire, dict[Subscriber, None]] = {}
+        self._in_step: dict[Wire, dict[Subscriber, Callable[[bytes], object]]] = {}
         self._behind: dict[Subscriber, Cursor] = {}
+        self.is_connected = True
+        """Whether the broker is there, if there is to be one."""
+        self._sending = False
+        self._filled: list[Subscriber] = []
+        """Who was filled by what is being sent."""
         self._sweeping: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -61,14 +68,14 @@ class Hub:
 
     # What is published
 
-    def publish(self, batch: Batch) -> None:
+    def publish(self, batch: Batch, mark: str | None = None) -> None:
         """Take a batch into the channel; it is sent at the end of this turn of the loop."""
         if self._pending >= self._flush_bytes:
             self.flush()
         if not self._pending:
             self._loop.call_soon(self.flush)
         # At least 1: messages may be empty.
-        self._pending += self.channel.append(batch).size + 1
+        self._pending += self.channel.append(batch, mark).size + 1
 
     def lose(self, messages: int) -> None:
         """Messages were lost on their way here; everyone is told in their place."""
@@ -88,19 +95,34 @@ class Hub:
         for subscriber in had_room:
             self.ready(subscriber)
 
+    def say(self, is_connected: bool) -> None:
+        """The broker has come or gone; everyone is told whose wire has words for it, and so is who joins while it is away."""
+        if is_connected == self.is_connected:
+            return
+        self.flush()
+        self.is_connected = is_connected
+        for subscriber in self._everyone():
+            if word := subscriber.wire.broker(is_connected):
+                # A few bytes, also to one that is full: it is not to take for silence what is none.
+                subscriber.take(word)
+
     def flush(self) -> None:
         """Send what was published since the last flush to everyone who is in step."""
         if not self._pending:
             return
         self._pending = 0
         items = self.channel.read(self._front, self.channel.bytes + 1)
+        messages = _count(items)
+        self._sending = True
         for wire, group in self._in_step.items():
-            if not group:
-                continue
-            data = self._encode(wire, items)
-            full = [subscriber for subscriber in group if not subscriber.take(data)]
-            for subscriber in full:
-                self._fall_behind(subscriber)
+            if group and (data := self._encode(wire, items)):
+                for send in list(group.values()):
+                    send(data)
+                self._metrics.messages_out += messages * len(group)
+        self._sending = False
+        for subscriber in self._filled:
+            self._fall_behind(subscriber)
+        self._filled.clear()
 
     # Subscribers
 
@@ -109,10 +131,19 @@ class Hub:
         self._behind[subscriber] = cursor
         # With a loss to tell, that is what says where it begins: told before, it would pass for known.
         if cursor.missed == 0:
-            greeting = subscriber.wire.joined(self.channel.mark, cursor.next)
+            greeting = subscriber.wire.joined(*self.channel.place(cursor.next))
+            if not self.is_connected:
+                greeting += subscriber.wire.broker(False)
             if greeting and not subscriber.take(greeting):
                 return
         self.ready(subscriber)
+
+    def full(self, subscriber: Subscriber) -> None:
+        """A subscriber has no room left: it falls behind."""
+        if self._sending:
+            self._filled.append(subscriber)
+        else:
+            self._fall_behind(subscriber)
 
     def leave(self, subscriber: Subscriber) -> None:
         """Serve it no more; leaving twice is leaving."""
@@ -130,24 +161,31 @@ class Hub:
             self._close(subscriber)
             return
         while items := self.channel.read(cursor, PIECE):
-            if not subscriber.take(self._encode(subscriber.wire, items)):
+            self._metrics.messages_out += _count(items)
+            data = self._encode(subscriber.wire, items)
+            if data and not subscriber.take(data):
                 return
         if subscriber in self._behind:
             del self._behind[subscriber]
-            self._in_step.setdefault(subscriber.wire, {})[subscriber] = None
+            self._in_step.setdefault(subscriber.wire, {})[subscriber] = subscriber.send
 
     def end(self, reason: End) -> None:
         """Close everyone."""
         self.flush()
-        for subscriber in [*self._behind, *(one for group in self._in_step.values() for one in group)]:
+        for subscriber in self._everyone():
             self.leave(subscriber)
             subscriber.end(reason)
         if self._sweeping is not None:
             self._sweeping.cancel()
 
+    def _everyone(self) -> list[Subscriber]:
+        return [*self._behind, *(one for group in self._in_step.values() for one in group)]
+
     def _fall_behind(self, subscriber: Subscriber) -> None:
-        self._in_step[subscriber.wire].pop(subscriber, None)
-        self._behind[subscriber] = self.channel.join(Join.NONE)
+        """Give one that was in step a cursor of its own: it has all that the others have, and is full."""
+        if self._in_step.get(subscriber.wire, {}).pop(subscriber, None) is None:
+            return
+        self._behind[subscriber] = Cursor(self._front.next, self.channel.bytes)
         if self._sweeping is None:
             self._sweeping = self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
@@ -167,12 +205,18 @@ class Hub:
         pieces = []
         for item in items:
             if isinstance(item, Loss):
-                pieces.append(wire.lost(item.messages, self.channel.mark, item.next))
-            elif not item.is_whole:
-                pieces.append(wire.encode(item.batch, self.channel.mark, item.begin))
+                pieces.append(wire.lost(item.messages, *self.channel.place(item.next)))
+                continue
+            body = item.body
+            if not item.is_whole:
+                pieces.append(wire.encode(item.batch, body.mark, item.begin - body.origin))
             else:
-                encoded = item.body.encoded
-                if (data := encoded.get(wire.name)) is None:
-                    data = encoded[wire.name] = wire.encode(item.batch, self.channel.mark, item.begin)
+                if (data := body.encoded.get(wire.name)) is None:
+                    data = body.encoded[wire.name] = wire.encode(body.batch, body.mark, body.first - body.origin)
                 pieces.append(data)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _count(items: Sequence[Loss | Slice]) -> int:
+    """Return how many messages there are."""
+    return sum(item.end - item.begin for item in items if isinstance(item, Slice))

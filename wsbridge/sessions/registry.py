@@ -28,8 +28,8 @@ class Live(Protocol):
 class Registry:
     """Slots, ids and tasks of one server; `drain` ends them."""
 
-    def __init__(self, *, max_forks: int, metrics: Metrics) -> None:
-        self._free = max_forks if max_forks > 0 else None
+    def __init__(self, *, max_sessions: int, metrics: Metrics) -> None:
+        self._free = max_sessions if max_sessions > 0 else None
         self._barred = False
         self._last_id = 0
         self._live: set[Live] = set()

@@ -4,10 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from wsbridge.flow import Batch
+from wsbridge.bus.base import Body
 from wsbridge.hub.dedup import Dedup, Verdict
 from wsbridge.metrics import Metrics
 from wsbridge.sessions.hub import Hub
+from wsbridge.sessions.keeper import Keeper
+
+
+class News:
+    """What is news of what a bus brings: repeats are dropped and counted, and so is what is missing."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._dedup = Dedup()
+
+    def missing(self, body: Body) -> int | None:
+        """Return how many messages were lost before this body, or None when it is a repeat."""
+        if not body.producer:
+            return 0
+        count = len(body.batch.messages)
+        missing = self._dedup.take(body.producer, body.first, count)
+        if isinstance(missing, Verdict):
+            self._metrics.bus_repeats += count
+            return None
+        self._metrics.bus_lost += missing
+        return missing
 
 
 class Relay:
@@ -17,23 +38,43 @@ class Relay:
         self._hub = hub
         self._new_epoch = new_epoch
         self._metrics = metrics
-        self._dedup = Dedup()
-        self.is_connected = False
+        self._news = News(metrics)
 
-    def receive(self, producer: str, first: int, batch: Batch) -> None:
-        missing = self._dedup.take(producer, first, len(batch.messages))
-        if isinstance(missing, Verdict):
-            self._metrics.bus_repeats += len(batch.messages)
+    def receive(self, body: Body) -> None:
+        missing = self._news.missing(body)
+        if missing is None:
+            if body.mark is not None:
+                self._hub.channel.repeat(body.mark)
             return
         if missing:
-            self._metrics.bus_lost += missing
             self._hub.lose(missing)
-        self._hub.publish(batch)
+        self._hub.publish(body.batch, body.mark)
 
-    def renewed(self) -> None:
+    def renewed(self, mark: str | None = None) -> None:
         # Repeats are told by what was heard before, so that is kept; a gap across this is told twice, which harms nobody.
         self._metrics.bus_renewals += 1
-        self._hub.renew(self._new_epoch())
+        self._hub.renew(mark or self._new_epoch())
 
     def connected(self, is_connected: bool) -> None:
-        self.is_connected = is_connected
+        self._hub.say(is_connected)
+
+
+class Through:
+    """The receiver of a bus whose messages a program takes; what it prints goes into the hub past this."""
+
+    def __init__(self, program: Keeper, hub: Hub, *, metrics: Metrics) -> None:
+        self._program = program
+        self._hub = hub
+        self._metrics = metrics
+        self._news = News(metrics)
+
+    def receive(self, body: Body) -> None:
+        if self._news.missing(body) is not None:
+            self._program.write(body.batch)
+
+    def renewed(self, mark: str | None = None) -> None:
+        # The positions of this channel are its own: what was lost before the program is seen in the counts alone.
+        self._metrics.bus_renewals += 1
+
+    def connected(self, is_connected: bool) -> None:
+        self._hub.say(is_connected)

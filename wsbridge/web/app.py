@@ -1,11 +1,11 @@
-"""What a request leads to, in this order: the WebSocket, a CGI script, a static file, the console, 404."""
+"""What a request leads to, in this order: the WebSocket or event stream, a CGI script, a static file, a page of ours, 404."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -15,19 +15,18 @@ from aiohttp.http import RawRequestMessage
 from wsbridge.errors import Refused
 from wsbridge.logs import ACCESS, ERROR, Pairs, extra, logger
 from wsbridge.metrics import Metrics
-from wsbridge.rules.environ import session_environment
 from wsbridge.rules.paths import clean
 from wsbridge.rules.proxies import UNIX_PEER, seen_through
 from wsbridge.rules.request import Peer, Request, encode_path, read_target
-from wsbridge.sessions.bridge import Bridge
 from wsbridge.sessions.registry import Registry
 from wsbridge.settings import GateSettings
 from wsbridge.web.cgi import CgiScripts
 from wsbridge.web.connection import Connection
-from wsbridge.web.console import Console
-from wsbridge.web.gate import Admission, Busy, Gate, is_upgrade
+from wsbridge.web.gate import Busy, is_upgrade
+from wsbridge.web.handshake import TAKEN, Door
+from wsbridge.web.page import Page
 from wsbridge.web.static import StaticFiles
-from wsbridge.web.upgrade import TAKEN, Upgrader
+from wsbridge.web.subscribe import Subscribing
 
 LOOKUP_SECONDS = 2.0
 """How long `--reverselookup` holds up a session; without an answer the address is the name."""
@@ -39,7 +38,7 @@ session_log = logger("session")
 
 
 class App:
-    """Answers requests. `gate` and `upgrader` are None where nothing is served over WebSockets."""
+    """Answers requests. `door` is None where nothing is served over WebSockets; `subject` is what the log calls it."""
 
     def __init__(
         self,
@@ -47,25 +46,23 @@ class App:
         settings: GateSettings,
         registry: Registry,
         metrics: Metrics,
-        gate: Gate | None,
-        upgrader: Upgrader | None,
+        door: Door | None,
+        channel: Subscribing | None = None,
         cgi: CgiScripts | None,
         static: StaticFiles | None,
-        console: Console | None,
-        command: str,
+        page: Page | None,
+        subject: tuple[str, str],
     ) -> None:
         self._settings = settings
         self._registry = registry
         self._metrics = metrics
-        self._gate = gate
-        self._upgrader = upgrader
+        self._door = door
+        self._channel = channel
         self._cgi = cgi
         self._static = static
-        self._console = console
-        self._command = command
+        self._own_page = page
+        self._subject, self._name = subject
         self._headers_plain = settings.headers + settings.headers_http
-        self.on_session: Callable[[Bridge | None], None] = lambda _: None
-        """Called with each session that begins; with None when its program could not be started."""
 
     async def __call__(self, raw: web.BaseRequest) -> web.StreamResponse:
         """Answer one request of aiohttp's."""
@@ -74,12 +71,14 @@ class App:
             request = self._read(raw.method, raw.raw_path, raw.version, raw.headers, raw.transport)
         except Refused as refused:
             return self._refuse(refused, raw.path_qs, upgrading=False)
-        upgrading = self._gate is not None and is_upgrade(request)
+        upgrading = self._door is not None and is_upgrade(request)
         try:
             if (cleaned := clean(request.path)) != request.path:
                 return self._redirect(cleaned, request)
             if upgrading:
                 return await self._open(raw, request)
+            if self._channel is not None and self._channel.is_events(request):
+                return self._channel.stream(raw, request, self._pairs(request), self._headers_plain)
             return await self._serve(raw, request)
         except Refused as refused:
             return self._refuse(refused, request.url, upgrading=upgrading)
@@ -89,20 +88,17 @@ class App:
 
         What needs an answer or a lookup first is left to `__call__`, which comes a few turns of the loop later.
         """
-        if self._gate is None or self._settings.reverse_lookup:
+        door = self._door
+        if door is None or self._settings.reverse_lookup:
             return False
         try:
             request = self._read(message.method, message.path, message.version, message.headers, connection.transport)
             if not is_upgrade(request) or clean(request.path) != request.path:
                 return False
-            pairs = self._pairs(request)
-            admission = self._gate.admit(request)
-            pairs["command"] = admission.argv[0]
-            environment = self._environment(request, admission, pairs, request.peer.address)
+            door.begin(connection, request, door.admit(request), self._pairs(request), request.peer.address)
         except (Refused, Busy):
             return False
         self._metrics.requests += 1
-        self._begin(connection, request, admission, environment, pairs)
         return True
 
     def error_page(self, status: int, detail: str) -> web.Response:
@@ -113,20 +109,19 @@ class App:
     # WebSocket
 
     async def _open(self, raw: web.BaseRequest, request: Request) -> web.StreamResponse:
-        assert self._gate is not None
-        assert self._upgrader is not None
+        door = self._door
+        assert door is not None
         connection: Any = raw.protocol
         pairs = self._pairs(request)
         try:
-            admission = self._gate.admit(request)
+            admission = door.admit(request)
         except Busy as busy:
-            session_log.error("all sessions are taken (--maxforks)", extra=extra(pairs))
-            self._upgrader.turn_away(connection, request, str(busy), pairs)
+            session_log.error("%s", busy, extra=extra(pairs))
+            door.turn_away(connection, request, busy.accept, pairs)
             return TAKEN
         except Refused as refused:
             self._log_refusal(refused, pairs)
             raise
-        pairs["command"] = admission.argv[0]
         try:
             remote_host = await self._remote_host(request.peer)
         except BaseException:
@@ -134,11 +129,10 @@ class App:
             raise
         if self._settings.reverse_lookup:
             pairs["remote"] = remote_host
-        environment = self._environment(request, admission, pairs, remote_host)
         if connection.transport is None or connection.transport.is_closing():
             self._registry.give_slot()
             raise Refused(400, "the client has gone")
-        self._begin(connection, request, admission, environment, pairs)
+        door.begin(connection, request, admission, pairs, remote_host)
         return TAKEN
 
     def _pairs(self, request: Request) -> Pairs:
@@ -146,30 +140,9 @@ class App:
             "url": request.url,
             "id": self._registry.new_id(time.time_ns()),
             "remote": request.peer.address,
-            "command": self._command,
+            self._subject: self._name,
             "origin": request.header("origin") or "file:",
         }
-
-    def _environment(self, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> dict[str, str]:
-        """Return the variables of an admitted request. The slot is given back when it is refused after all."""
-        try:
-            return session_environment(
-                request,
-                admission.script,
-                unique_id=pairs["id"],
-                remote_host=remote_host,
-                software=self._settings.software,
-                passed=self._settings.passed,
-            )
-        except BaseException:
-            self._registry.give_slot()
-            raise
-
-    def _begin(
-        self, connection: Connection, request: Request, admission: Admission, environment: dict[str, str], pairs: Pairs
-    ) -> None:
-        assert self._upgrader is not None
-        self.on_session(self._upgrader.begin(connection, request, admission, environment, pairs))
 
     async def _remote_host(self, peer: Peer) -> str:
         if not self._settings.reverse_lookup or peer.address == UNIX_PEER:
@@ -206,9 +179,12 @@ class App:
         if self._static is not None and (page := self._static.find(request)) is not None:
             http_log.log(ACCESS, "STATIC", extra=extra(pairs))
             return self._dressed(page)
-        if self._console is not None and request.path != "/favicon.ico":
+        if self._channel is not None and (found := self._channel.resource(request)) is not None:
+            http_log.log(ACCESS, "CHANNEL", extra=extra(pairs))
+            return self._dressed(found)
+        if self._own_page is not None and request.path != "/favicon.ico":
             http_log.log(ACCESS, "DEVCONSOLE", extra=extra(pairs))
-            return self._dressed(self._console.page())
+            return self._dressed(self._own_page.page())
         http_log.log(ACCESS, "NOT FOUND", extra=extra(pairs))
         raise Refused(404, "nothing is served here", body="404 page not found\n")
 

@@ -17,7 +17,7 @@ from wsbridge.metrics import Metrics
 from wsbridge.rules.heartbeat import Beat, Heartbeat
 from wsbridge.settings import ClientSettings
 from wsbridge.web.hangup import Hangups
-from wsbridge.web.transports import outstanding_bytes, resume_reading, waiting_bytes
+from wsbridge.web.transports import limit_unsent, outstanding_bytes, resume_reading, waiting_bytes
 from wsbridge.wire import frames
 from wsbridge.wire.deflate import Deflate
 from wsbridge.wire.frames import Event, FrameReader, Ping, Violation
@@ -104,6 +104,8 @@ class Client(asyncio.Protocol):
         self._heartbeat_timer: asyncio.TimerHandle | None = None
         self._heartbeat: Heartbeat | None = None
         transport.set_write_buffer_limits(high=settings.send_buffer_bytes)
+        if settings.unsent_bytes:
+            limit_unsent(transport.get_extra_info("socket"), settings.unsent_bytes)
         if settings.ping_ms > 0:
             self._heartbeat = Heartbeat(settings.ping_ms / 1000, loop.time())
             self._beat()
@@ -252,6 +254,17 @@ class Client(asyncio.Protocol):
             data = frames.encode(batch, self._deflate)
             self._written += len(data)
             self._transport.write(data)
+
+    @property
+    def send(self) -> Callable[[bytes], object]:
+        """What sends bytes that are framed already, at no more cost than the transport's own; not to be used once it has left."""
+        assert self._transport is not None
+        return self._transport.write
+
+    def take(self, data: bytes) -> bool:
+        """Send bytes that are framed already; return whether there is room for more."""
+        self._send(data)
+        return not self._writing_paused
 
     def end(self, reason: End) -> None:
         """Send a close frame after all that was written, and close when the client has answered it or is too slow."""

@@ -38,6 +38,10 @@ class Admission:
 class Busy(Exception):
     """There is no slot, and the client is to learn it from a close code."""
 
+    def __init__(self, accept: str, why: str) -> None:
+        super().__init__(why)
+        self.accept = accept
+
 
 class Gate:
     """Admits requests. What is admitted holds a slot, which whoever serves it gives back."""
@@ -51,6 +55,7 @@ class Gate:
         argv: tuple[str, ...],
         scripts: tuple[str, Look] | None,
         busy_close: bool,
+        limit_flag: str = "maxforks",
     ) -> None:
         self._registry = registry
         self._origins = origins
@@ -58,14 +63,16 @@ class Gate:
         self._argv = argv
         self._scripts = scripts
         self._busy_close = busy_close
+        self.full = f"all sessions are taken (--{limit_flag})"
+        """What is logged and told of a client for which there is no slot."""
 
     def admit(self, request: Request) -> Admission:
         """Return what is to be served, with its slot taken. Raises Refused and Busy."""
         if not self._registry.take_slot():
             if self._busy_close:
                 accept, _ = self._handshake(request)
-                raise Busy(accept)
-            raise Refused(429, "all sessions are taken (--maxforks)", body="429 Too Many Requests\n")
+                raise Busy(accept, self.full)
+            raise Refused(429, self.full, body="429 Too Many Requests\n")
         try:
             argv, script = self._find(request)
             accept, subprotocol = self._handshake(request)

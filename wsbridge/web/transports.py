@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import socket
 import sys
 import termios
 from collections.abc import Callable, Coroutine
@@ -47,6 +48,12 @@ def outstanding_bytes(transport: asyncio.Transport) -> int:
     except (OSError, ValueError):
         held = 0
     return waiting_bytes(transport) + held
+
+
+def limit_unsent(sock: socket.socket, limit: int) -> None:
+    """Have the kernel take no more than it will soon send: what waits, waits where it can still be dropped. TCP alone can."""
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, limit)
 
 
 def resume_reading(transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:

@@ -1,17 +1,12 @@
-"""From a request to a session: the 101, the client, the child, and the two joined.
-
-The 101 is written by hand, so that every header of it is ours, and so is the answer to an offer of compression. What
-fails after it is told by a close code.
-"""
+"""The bridge's door: from a request to a session with a program of its own, the 101, the client, the child, and the two joined."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
-from aiohttp import web
-
-from wsbridge.closecodes import INTERNAL_ERROR, TRY_LATER
+from wsbridge.closecodes import INTERNAL_ERROR
 from wsbridge.errors import ProgramError
 from wsbridge.flow import End
 from wsbridge.framing import make_framing
@@ -20,33 +15,16 @@ from wsbridge.logs import ACCESS, Pairs, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.child import Child
 from wsbridge.process.launch import Launcher
+from wsbridge.rules.environ import session_environment
 from wsbridge.rules.request import Request
 from wsbridge.sessions.bridge import Bridge
 from wsbridge.sessions.registry import Registry
-from wsbridge.settings import ClientSettings, ProgramSettings
-from wsbridge.web.client import Client
-from wsbridge.web.connection import MASK, Connection
-from wsbridge.web.gate import Admission
-from wsbridge.web.hangup import Hangups
-from wsbridge.wire.deflate import Deflate, Parameters, negotiate
-
-BUSY = End(TRY_LATER, "all sessions are taken; try again later")
-FRAMED_BY_HAND = frozenset({"sec-websocket-protocol"})
+from wsbridge.settings import ProgramSettings
+from wsbridge.web.connection import Connection
+from wsbridge.web.gate import Admission, Gate
+from wsbridge.web.handshake import Handshake
 
 log = logger("session")
-
-
-class Taken(web.Response):
-    """What aiohttp is given as the answer to a request whose connection it no longer has: nothing is sent."""
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        return None
-
-
-TAKEN = Taken()
 
 
 class Upgrader:
@@ -55,29 +33,51 @@ class Upgrader:
     def __init__(
         self,
         *,
+        gate: Gate,
+        handshake: Handshake,
         program: ProgramSettings,
-        client: ClientSettings,
-        headers: tuple[tuple[str, str], ...],
+        software: str,
+        passed: dict[str, str],
         registry: Registry,
         launcher: Launcher,
-        hangups: Hangups,
         metrics: Metrics,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
+        self.admit = gate.admit
+        self.turn_away = handshake.turn_away
+        self._handshake = handshake
         self._program = program
-        self._client = client
-        self._headers = headers
+        self._software = software
+        self._passed = passed
         self._registry = registry
         self._launcher = launcher
-        self._hangups = hangups
         self._metrics = metrics
         self._loop = loop
         self._make_decoder, self._encoder = make_framing(program.framing, limit=program.max_message_bytes)
+        self.on_session: Callable[[Bridge | None], None] = lambda _: None
+        """Called with each session that begins; with None when its program could not be started."""
 
-    def begin(
+    def begin(self, connection: Connection, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:
+        """Answer 101 and begin the session. Raises Refused when the variables are too long for a program."""
+        pairs["command"] = admission.argv[0]
+        try:
+            environment = session_environment(
+                request,
+                admission.script,
+                unique_id=pairs["id"],
+                remote_host=remote_host,
+                software=self._software,
+                passed=self._passed,
+            )
+        except BaseException:
+            self._registry.give_slot()
+            raise
+        self.on_session(self._begin(connection, request, admission, environment, pairs))
+
+    def _begin(
         self, connection: Connection, request: Request, admission: Admission, environment: dict[str, str], pairs: Pairs
     ) -> Bridge | None:
-        """Answer 101 and begin the session; None when the program cannot be started. The slot is the session's from here."""
+        """Return the session, or None when its program cannot be started."""
         log.log(ACCESS, "CONNECT", extra=extra(pairs))
         opening = self._encoder.opening(partial(_details, request, pairs, admission.subprotocol))
         # The program is started before the 101 leaves: it is loaded by one processor while the other does the rest.
@@ -90,7 +90,7 @@ class Upgrader:
             self._registry.give_slot()
             raise
         try:
-            client = self._accept(connection, request, admission.accept, admission.subprotocol, pairs)
+            client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, pairs)
             early = connection.take_over(client)
         except BaseException:
             self._registry.run(self._abandon(child), "end of a program without a session")
@@ -114,42 +114,10 @@ class Upgrader:
         self._metrics.launch_failures += 1
         self._registry.give_slot()
         log.error("%s", error, extra=extra(pairs))
-        client = self._accept(connection, request, admission.accept, admission.subprotocol, pairs)
+        client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, pairs)
         client.end(End(INTERNAL_ERROR, "could not launch process"))
         client.data_received(connection.take_over(client))
         log.log(ACCESS, "DISCONNECT", extra=extra(pairs))
-
-    def turn_away(self, connection: Connection, request: Request, accept: str, pairs: Pairs) -> None:
-        """Answer 101 and close with 1013, so that a browser can see why."""
-        self._metrics.refused[TRY_LATER] += 1
-        client = self._accept(connection, request, accept, None, pairs)
-        client.end(BUSY)
-        client.data_received(connection.take_over(client))
-
-    def _accept(self, connection: Connection, request: Request, accept: str, subprotocol: str | None, pairs: Pairs) -> Client:
-        transport = connection.transport
-        assert transport is not None
-        agreed = negotiate(request.header("sec-websocket-extensions") or "") if self._client.compress else None
-        transport.write(self._head(accept, subprotocol, agreed))
-        return Client(
-            transport,
-            settings=self._client,
-            mask=MASK,
-            deflate=Deflate(agreed) if agreed else None,
-            hangups=self._hangups,
-            metrics=self._metrics,
-            pairs=pairs,
-            loop=self._loop,
-        )
-
-    def _head(self, accept: str, subprotocol: str | None, agreed: Parameters | None) -> bytes:
-        headers = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept), *self._headers]
-        if subprotocol is not None and not any(name.lower() in FRAMED_BY_HAND for name, _ in self._headers):
-            headers.append(("Sec-WebSocket-Protocol", subprotocol))
-        if agreed is not None:
-            headers.append(("Sec-WebSocket-Extensions", agreed.header()))
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
-        return f"HTTP/1.1 101 Switching Protocols\r\n{lines}\r\n".encode("utf-8", "surrogateescape")
 
     def _launch(self, admission: Admission, environment: dict[str, str], pairs: Pairs) -> Child:
         program = self._program

@@ -2,7 +2,7 @@
 
 `id:` is the position behind a message; the browser sends the last one back as Last-Event-ID. Text comes as it is, a line of
 it a `data:` line: CR and LF inside a message arrive as LF, the form has no other. A binary message is an event `binary`, in
-base64. A loss is an event `lost`, whose data is the number of messages or `?`.
+base64. A loss is an event `lost`, whose data is the number of messages or `?`; the broker's going and coming an event `broker`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from base64 import b64encode
 
 from wsbridge.flow import Batch, Kind
+from wsbridge.wire.subscribed import HERE
 
 LINE_ENDS = re.compile(rb"\r\n|\r|\n")
 
@@ -41,6 +42,9 @@ class Events:
     def lost(self, messages: int | None, mark: str, number: int) -> bytes:
         count = "?" if messages is None else str(messages)
         return f"event: lost\nid: {mark}{number}\ndata: {count}\n\n".encode()
+
+    def broker(self, is_here: bool) -> bytes:
+        return f"event: broker\ndata: {HERE[is_here]}\n\n".encode()
 
 
 def _lines(message: bytes | bytearray) -> bytes | bytearray:

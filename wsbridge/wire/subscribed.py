@@ -4,9 +4,11 @@ What is encoded depends on nothing but the channel, so that the same bytes serve
 and a number, as in `k3x9-17`; the one that goes with a message is the place behind it.
 
     Plain       a frame a message, as from any server; of a loss nothing is said
-    Positioned  the subprotocol wsbridge.v1: the same frame, with the position and a newline before the payload.
-                `!at POSITION` and `!lost POSITION COUNT` are text frames of their own: where one who has just joined is,
-                so that he can come back before there was any message; and what he has lost, COUNT is `?` where nobody knows
+    Positioned  the subprotocol wsbridge.v1: the same frame, with the position and a newline before the payload. Text frames
+                of their own, which begin with `!` as no position does, say the rest:
+                    !at POSITION            where one who has just joined is: he can come back before there was any message
+                    !lost POSITION COUNT    what he has lost before what comes next; COUNT is `?` where nobody knows
+                    !broker away            the broker has gone, or `here` again
 """
 
 from __future__ import annotations
@@ -36,6 +38,12 @@ class Wire(Protocol):
         Empty where the wire has no words for it.
         """
 
+    def broker(self, is_here: bool) -> bytes:
+        """Return the bytes that tell that the broker has gone or come again; empty where the wire has no words for it."""
+
+
+HERE = {True: "here", False: "away"}
+
 
 class Plain:
     """For who has asked for nothing else."""
@@ -49,6 +57,9 @@ class Plain:
         return b""
 
     def lost(self, messages: int | None, mark: str, number: int) -> bytes:
+        return b""
+
+    def broker(self, is_here: bool) -> bytes:
         return b""
 
 
@@ -68,3 +79,6 @@ class Positioned:
     def lost(self, messages: int | None, mark: str, number: int) -> bytes:
         count = "?" if messages is None else str(messages)
         return frames.encode(Batch(Kind.TEXT, [f"!lost {mark}{number} {count}".encode()]))
+
+    def broker(self, is_here: bool) -> bytes:
+        return frames.encode(Batch(Kind.TEXT, [f"!broker {HERE[is_here]}".encode()]))

@@ -1,4 +1,4 @@
-"""The developer console: one page, held in memory, the same bytes for every path.
+"""A page of ours: held in memory, the same bytes for every path.
 
 Nothing of the request goes into the page, so nothing of it has to be escaped.
 """
@@ -10,17 +10,17 @@ from importlib.resources import files
 from aiohttp import web
 
 POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src *; img-src data: blob:; "
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'self' 'unsafe-inline'; connect-src *; img-src data: blob:; "
     "base-uri 'none'; form-action 'none'"
 )
-"""The page loads nothing, and may connect to any WebSocket that is typed into it."""
+"""The page loads nothing from elsewhere, and may connect to any WebSocket that is typed into it."""
 
 
-class Console:
-    """The page of `--devconsole`."""
+class Page:
+    """A file of `assets`."""
 
-    def __init__(self) -> None:
-        self._html = files("wsbridge.web").joinpath("assets/console.html").read_bytes()
+    def __init__(self, name: str) -> None:
+        self._html = files("wsbridge.web").joinpath("assets", name).read_bytes()
 
     def page(self) -> web.Response:
         headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}

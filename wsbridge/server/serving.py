@@ -1,17 +1,11 @@
-"""Builds every part, hands each what it needs, and takes them down again.
-
-    listeners, aiohttp, transports   ->  App  ->  Gate, Upgrader  ->  sessions  ->  children
-                                              ->  CGI, static files, console
-
-One process, one loop. SIGTERM and SIGINT shut down in good order, a second one forces it.
-"""
+"""What every shape of server is made of: listeners, signals, the HTTP beside the WebSocket, and the way down."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any
@@ -22,23 +16,19 @@ from wsbridge.process.guard import Guard, NoGuard, Watch
 from wsbridge.process.ladder import LAST_WAIT, make_ladder
 from wsbridge.process.launch import Launcher
 from wsbridge.process.spawn import Spawner
-from wsbridge.rules.paths import looker
-from wsbridge.sessions.bridge import Bridge
-from wsbridge.sessions.registry import Live, Registry
+from wsbridge.sessions.registry import Registry
 from wsbridge.settings import ServerSettings
 from wsbridge.web.app import App
 from wsbridge.web.cgi import CgiScripts
 from wsbridge.web.connection import Server
-from wsbridge.web.console import Console
-from wsbridge.web.gate import Gate
+from wsbridge.web.handshake import Door, Handshake
 from wsbridge.web.hangup import Hangups
 from wsbridge.web.listeners import listening
+from wsbridge.web.page import Page
 from wsbridge.web.patience import Patience
 from wsbridge.web.static import StaticFiles
-from wsbridge.web.upgrade import Upgrader
+from wsbridge.web.subscribe import Subscribing
 
-CANNOT_LAUNCH = 126
-"""The exit status of `--once` when its program cannot be started, as of a shell."""
 LINGER = 2.0
 """Seconds at the end for clients to answer their close frame."""
 
@@ -46,43 +36,58 @@ log = logger("server")
 http_log = logger("http")
 
 
-class Bridging:
-    """The server, from its first listener to the end of its last child. Make it inside the loop that runs it."""
+class Serving(ABC):
+    """A server, from its first listener to the end of its last child. Make it inside the loop that runs it."""
 
     def __init__(self, settings: ServerSettings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
+        self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._registry = Registry(max_forks=settings.gate.max_forks, metrics=metrics)
+        self._registry = Registry(max_sessions=settings.gate.max_sessions, metrics=metrics)
         self._ladder = make_ladder(settings.program.close_ms)
-        self._only: Bridge | None = None
+        self._hangups = Hangups(self._loop)
         self._close_listeners: Callable[[], None] = lambda: None
         self.status = 0
         """The exit status, when it is over."""
 
+    @abstractmethod
+    async def _open(self, launcher: Launcher) -> App:
+        """Build what is this shape's own. Raises WsbridgeError."""
+
+    async def _begin(self) -> None:
+        """Go on when clients can connect."""
+
+    async def _finish(self) -> None:
+        """Begin the end, before the sessions are shut down; also when it did not get so far, and then again."""
+
+    @abstractmethod
+    def _served(self) -> Iterator[str]:
+        """Say what is served, in lines for the log."""
+
     async def run(self) -> int:
-        """Serve until a signal, or with `once` until the one session is over; return the exit status. Raises ListenError."""
-        loop = asyncio.get_running_loop()
+        """Serve until a signal or `stop`; return the exit status. Raises ListenError, and what the shape raises."""
+        loop = self._loop
         loop.set_exception_handler(report)
         spawner = Spawner()
         async with AsyncExitStack() as stack:
-            watch = self._watch(loop)
+            watch = self._watch()
             stack.callback(watch.close)
+            stack.callback(self._hangups.close)
             launcher = Launcher(spawner, watch, self._ladder, loop=loop)
-            hangups = Hangups(loop)
-            stack.callback(hangups.close)
-            app = self._build(launcher, hangups, loop)
-            factory = Server(app, error_page=app.error_page, on_upgrade=app.upgrade, loop=loop)
-            async with listening(self._settings.listen, factory, loop) as (close, addresses):
-                self._close_listeners = close
-                app.on_session = self._begun
-                self._registry.on_end = self._ended
-                with self._signals(loop):
+            with self._signals():
+                stack.push_async_callback(self._finish)
+                app = await self._open(launcher)
+                factory = Server(app, error_page=app.error_page, on_upgrade=app.upgrade, loop=loop)
+                async with listening(self._settings.listen, factory, loop) as (close, addresses):
+                    self._close_listeners = close
                     for line in self._announcement(addresses):
                         log.log(INFO, "%s", line)
+                    await self._begin()
                     await self._stop.wait()
                     close()
+                    await self._finish()
                     await self._end(factory)
         return self.status
 
@@ -95,8 +100,8 @@ class Bridging:
     async def _end(self, factory: Server) -> None:
         patience = sum(step.grace for step in self._ladder) + LAST_WAIT + LINGER
         for wait in (patience, LAST_WAIT + LINGER):
-            hurrying = asyncio.get_running_loop().create_task(self._hurry.wait(), name="hurry")
-            draining = asyncio.get_running_loop().create_task(self._registry.drain(), name="drain")
+            hurrying = self._loop.create_task(self._hurry.wait(), name="hurry")
+            draining = self._loop.create_task(self._registry.drain(), name="drain")
             await asyncio.wait((hurrying, draining), timeout=wait, return_when=asyncio.FIRST_COMPLETED)
             hurrying.cancel()
             if draining.done():
@@ -112,49 +117,40 @@ class Bridging:
             async with asyncio.timeout(0 if self._hurry.is_set() else LINGER):
                 await factory.shutdown(LINGER)
 
-    def _watch(self, loop: asyncio.AbstractEventLoop) -> Watch:
+    def _watch(self) -> Watch:
         settings = self._settings
         runs_programs = settings.program.argv or settings.program.directory or settings.http.cgi_directory
         if not settings.guard or not runs_programs:
             return NoGuard()
-        return Guard(self._ladder, self._metrics, loop=loop)
+        return Guard(self._ladder, self._metrics, loop=self._loop)
 
-    def _build(self, launcher: Launcher, hangups: Hangups, loop: asyncio.AbstractEventLoop) -> App:
-        settings, registry, metrics = self._settings, self._registry, self._metrics
-        gate_settings, http, program = settings.gate, settings.http, settings.program
-        gate = upgrader = None
-        if program.argv or program.directory:
-            scripts = (os.path.realpath(program.directory), looker(program.directory)) if program.directory else None
-            gate = Gate(
-                registry=registry,
-                origins=gate_settings.origins,
-                subprotocols=gate_settings.subprotocols,
-                argv=program.argv,
-                scripts=scripts,
-                busy_close=gate_settings.busy_close,
-            )
-            upgrader = Upgrader(
-                program=program,
-                client=settings.client,
-                headers=gate_settings.headers + gate_settings.headers_ws,
-                registry=registry,
-                launcher=launcher,
-                hangups=hangups,
-                metrics=metrics,
-                loop=loop,
-            )
-        patience = Patience(settings.client.send_timeout, metrics)
+    def _handshake(self) -> Handshake:
+        gate = self._settings.gate
+        return Handshake(
+            client=self._settings.client,
+            headers=gate.headers + gate.headers_ws,
+            hangups=self._hangups,
+            metrics=self._metrics,
+            loop=self._loop,
+        )
+
+    def _app(
+        self, launcher: Launcher, door: Door | None, page: Page | None, subject: tuple[str, str], channel: Subscribing | None = None
+    ) -> App:
+        settings = self._settings
+        http, program = settings.http, settings.program
+        patience = Patience(settings.client.send_timeout, self._metrics)
         cgi = None
         if http.cgi_directory:
             cgi = CgiScripts(
                 http.cgi_directory,
-                software=gate_settings.software,
-                passed=gate_settings.passed,
-                registry=registry,
+                software=settings.gate.software,
+                passed=settings.gate.passed,
+                registry=self._registry,
                 launcher=launcher,
-                metrics=metrics,
+                metrics=self._metrics,
                 patience=patience,
-                hangups=hangups,
+                hangups=self._hangups,
                 drain_seconds=program.drain_ms / 1000,
             )
         static = None
@@ -167,50 +163,31 @@ class Bridging:
                 programs=program.argv,
             )
         return App(
-            settings=gate_settings,
-            registry=registry,
-            metrics=metrics,
-            gate=gate,
-            upgrader=upgrader,
+            settings=settings.gate,
+            registry=self._registry,
+            metrics=self._metrics,
+            door=door,
+            channel=channel,
             cgi=cgi,
             static=static,
-            console=Console() if http.console else None,
-            command=program.argv[0] if program.argv else "",
+            page=page,
+            subject=subject,
         )
 
-    def _begun(self, session: Bridge | None) -> None:
-        if not self._settings.once:
-            return
-        self._close_listeners()
-        self._registry.bar()
-        self._only = session
-        if session is None:
-            self.status = CANNOT_LAUNCH
-            self.stop()
-
-    def _ended(self, session: Live) -> None:
-        if session is self._only and isinstance(session, Bridge):
-            status = session.child.group.status or 0
-            self.status = status if status >= 0 else 128 - status
-            self.stop()
-
     @contextmanager
-    def _signals(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    def _signals(self) -> Iterator[None]:
         numbers = (signal.SIGTERM, signal.SIGINT)
         for number in numbers:
-            loop.add_signal_handler(number, self.stop)
+            self._loop.add_signal_handler(number, self.stop)
         try:
             yield
         finally:
             for number in numbers:
-                loop.remove_signal_handler(number)
+                self._loop.remove_signal_handler(number)
 
     def _announcement(self, addresses: list[str]) -> Iterator[str]:
-        program, http, listen = self._settings.program, self._settings.http, self._settings.listen
-        if program.argv:
-            yield f"Serving using application   : {' '.join(program.argv)}"
-        if program.directory:
-            yield f"Serving from directory      : {program.directory}"
+        http, listen = self._settings.http, self._settings.listen
+        yield from self._served()
         if http.cgi_directory:
             yield f"Serving CGI scripts from    : {http.cgi_directory}"
         if http.static_directory:
@@ -221,9 +198,10 @@ class Bridging:
                 yield f"Starting WebSocket server   : unix:{address}"
             else:
                 yield f"Starting WebSocket server   : ws{secure}://{address}/"
-            if http.console and not address.startswith("/"):
-                # Files have the root, and the console every path where there is none.
-                yield f"Developer console           : http{secure}://{address}/{'console' if http.static_directory else ''}"
+            if http.page and not address.startswith("/"):
+                # Files have the root, and the page every path where there is none.
+                where = f"http{secure}://{address}/{'console' if http.static_directory else ''}"
+                yield f"{http.page:<28}: {where}"
             if listen.redirect_port is not None and not address.startswith("/"):
                 yield f"Starting redirect server    : http://{address.rpartition(':')[0]}:{listen.redirect_port}/"
 

@@ -1,0 +1,82 @@
+"""The bridge: each WebSocket connection has a process of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from wsbridge.metrics import Metrics
+from wsbridge.process.launch import Launcher
+from wsbridge.rules.paths import looker
+from wsbridge.server.serving import Serving
+from wsbridge.sessions.bridge import Bridge
+from wsbridge.sessions.registry import Live
+from wsbridge.settings import ServerSettings
+from wsbridge.web.app import App
+from wsbridge.web.gate import Gate
+from wsbridge.web.page import Page
+from wsbridge.web.upgrade import Upgrader
+
+CANNOT_LAUNCH = 126
+"""The exit status of `--once` when its program cannot be started, as of a shell."""
+
+
+class Bridging(Serving):
+    """Serves until a signal, or with `once` until the one session is over."""
+
+    def __init__(self, settings: ServerSettings, metrics: Metrics) -> None:
+        super().__init__(settings, metrics)
+        self._only: Bridge | None = None
+
+    async def _open(self, launcher: Launcher) -> App:
+        settings, program = self._settings, self._settings.program
+        door = self._door(launcher) if program.argv or program.directory else None
+        page = Page("console.html") if settings.http.page else None
+        return self._app(launcher, door, page, ("command", program.argv[0] if program.argv else ""))
+
+    def _door(self, launcher: Launcher) -> Upgrader:
+        gate, program = self._settings.gate, self._settings.program
+        scripts = (os.path.realpath(program.directory), looker(program.directory)) if program.directory else None
+        door = Upgrader(
+            gate=Gate(
+                registry=self._registry,
+                origins=gate.origins,
+                subprotocols=gate.subprotocols,
+                argv=program.argv,
+                scripts=scripts,
+                busy_close=gate.busy_close,
+            ),
+            handshake=self._handshake(),
+            program=program,
+            software=gate.software,
+            passed=gate.passed,
+            registry=self._registry,
+            launcher=launcher,
+            metrics=self._metrics,
+            loop=self._loop,
+        )
+        if self._settings.once:
+            door.on_session = self._only_one
+            self._registry.on_end = self._ended
+        return door
+
+    def _only_one(self, session: Bridge | None) -> None:
+        self._close_listeners()
+        self._registry.bar()
+        self._only = session
+        if session is None:
+            self.status = CANNOT_LAUNCH
+            self.stop()
+
+    def _ended(self, session: Live) -> None:
+        if session is self._only and isinstance(session, Bridge):
+            status = session.child.group.status or 0
+            self.status = status if status >= 0 else 128 - status
+            self.stop()
+
+    def _served(self) -> Iterator[str]:
+        program = self._settings.program
+        if program.argv:
+            yield f"Serving using application   : {' '.join(program.argv)}"
+        if program.directory:
+            yield f"Serving from directory      : {program.directory}"

@@ -1,0 +1,205 @@
+"""A broadcast: one program, any number of browsers, on any number of nodes.
+
+    producer          program ──> bus ──> relay ──> hub ──> browsers
+    through           bus ──> program ──> hub ──> browsers
+    no program        bus ──> relay ──> hub ──> browsers
+    --input           browsers ──> inlet ──> the program's stdin, or the bus
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+
+from wsbridge.bus.base import Bus
+from wsbridge.bus.memory import MemoryBus
+from wsbridge.framing import make_framing
+from wsbridge.hub.channel import Channel
+from wsbridge.logs import Pairs
+from wsbridge.metrics import Metrics
+from wsbridge.process.child import Child
+from wsbridge.process.launch import Launcher
+from wsbridge.rules.restarts import Restarts
+from wsbridge.server.serving import Serving
+from wsbridge.sessions.hub import Hub
+from wsbridge.sessions.inlet import Inlet
+from wsbridge.sessions.keeper import Keeper
+from wsbridge.sessions.relay import Relay, Through
+from wsbridge.settings import Input, Role, ServerSettings
+from wsbridge.web.app import App
+from wsbridge.web.gate import Gate
+from wsbridge.web.page import Page
+from wsbridge.web.subscribe import Subscribing
+from wsbridge.wire.subscribed import SUBPROTOCOL
+
+FLUSH_SECONDS = 5.0
+"""What the bus has at the end to send what was published."""
+
+
+def new_mark() -> str:
+    """Return a name that is used once, ever: of an epoch of a channel, or of a producer."""
+    return f"{int.from_bytes(secrets.token_bytes(10)):020x}"
+
+
+class Broadcasting(Serving):
+    """Serves one channel until a signal."""
+
+    def __init__(self, settings: ServerSettings, metrics: Metrics) -> None:
+        super().__init__(settings, metrics)
+        channel = settings.channel
+        self._hub = Hub(
+            Channel(
+                new_mark(),
+                queue_bytes=channel.queue_bytes,
+                history=channel.history,
+                history_bytes=channel.history_bytes,
+                slow=channel.slow,
+            ),
+            metrics=metrics,
+            loop=self._loop,
+        )
+        self._bus = self._make_bus()
+        self._keeper: Keeper | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        self._has_finished = False
+
+    def _make_bus(self) -> Bus:
+        broker = self._settings.broker
+        if broker is None:
+            return MemoryBus(new_mark())
+        # Here, not above: whoever needs no broker need not wait for its library to be loaded.
+        from wsbridge.bus.rabbitmq import RabbitBus
+
+        channel = self._settings.channel
+        return RabbitBus(
+            broker,
+            channel.exchange,
+            producer=new_mark(),
+            history=channel.history,
+            max_message_bytes=self._settings.program.max_message_bytes,
+            metrics=self._metrics,
+            loop=self._loop,
+        )
+
+    async def _open(self, launcher: Launcher) -> App:
+        settings, channel = self._settings, self._settings.channel
+        relay = Relay(self._hub, new_epoch=new_mark, metrics=self._metrics)
+        receiver: Relay | Through = relay
+        if channel.role is not Role.NONE:
+            self._keeper = keeper = self._make_keeper(launcher)
+            if channel.role is Role.THROUGH:
+                receiver = Through(keeper, self._hub, metrics=self._metrics)
+                keeper.source = self._bus
+            else:
+                self._bus.source = keeper
+        inlet = self._make_inlet()
+        await self._bus.open(receiver)
+        gate = settings.gate
+        door = Subscribing(
+            gate=Gate(
+                registry=self._registry,
+                origins=gate.origins,
+                subprotocols=(SUBPROTOCOL, *gate.subprotocols),
+                argv=(),
+                scripts=None,
+                busy_close=gate.busy_close,
+                limit_flag="maxclients",
+            ),
+            origins=gate.origins,
+            handshake=self._handshake(),
+            client=settings.client,
+            hub=self._hub,
+            join=channel.join,
+            inlet=inlet,
+            status=self._status,
+            registry=self._registry,
+            metrics=self._metrics,
+            loop=self._loop,
+        )
+        page = Page("channel.html") if settings.http.page else None
+        return self._app(launcher, door, page, ("exchange", channel.exchange), door)
+
+    def _make_keeper(self, launcher: Launcher) -> Keeper:
+        program, channel = self._settings.program, self._settings.channel
+        make_decoder, encoder = make_framing(program.framing, limit=program.max_message_bytes)
+        pairs: Pairs = {"exchange": channel.exchange, "command": program.argv[0]}
+        environment = dict(os.environ)
+
+        def launch() -> Child:
+            return launcher.launch(
+                program.argv, environment, decoder=make_decoder(), encoder=encoder, pairs={**pairs}, pty=program.pty
+            )
+
+        is_through = channel.role is Role.THROUGH
+        return Keeper(
+            launch,
+            self._hub.publish if is_through else self._bus.publish,
+            reads=is_through or channel.input is Input.PROGRAM,
+            restarts=Restarts(channel.restart),
+            drain_seconds=program.drain_ms / 1000,
+            pairs=pairs,
+            metrics=self._metrics,
+            loop=self._loop,
+        )
+
+    def _make_inlet(self) -> Inlet | None:
+        match self._settings.channel.input:
+            case Input.PROGRAM:
+                assert self._keeper is not None
+                self._keeper.source = inlet = Inlet(self._keeper.write)
+                return inlet
+            case Input.EXCHANGE:
+                self._bus.source = inlet = Inlet(self._bus.publish, beside=self._bus.source)
+                return inlet
+            case Input.NONE:
+                return None
+
+    async def _begin(self) -> None:
+        if self._keeper is not None:
+            self._keeping = self._loop.create_task(self._keeper.run(), name="the channel's program")
+
+    async def _finish(self) -> None:
+        """The program ends first, and what it says until then is delivered; then the bus, then the browsers."""
+        if self._has_finished:
+            return
+        self._has_finished = True
+        if self._keeper is not None and self._keeping is not None:
+            self._keeper.stop()
+            hurrying = self._loop.create_task(self._hurry.wait(), name="hurry")
+            await asyncio.wait((self._keeping, hurrying), return_when=asyncio.FIRST_COMPLETED)
+            if not self._keeping.done():
+                self._keeper.kill()
+                await self._keeping
+            hurrying.cancel()
+        try:
+            async with asyncio.timeout(0 if self._hurry.is_set() else FLUSH_SECONDS):
+                await self._bus.close()
+        except TimeoutError:
+            pass
+        self._hub.flush()
+
+    def _status(self) -> Mapping[str, object]:
+        broker = None if self._settings.broker is None else "here" if self._hub.is_connected else "away"
+        mark, number = self._hub.channel.place(self._hub.channel.end)
+        return {
+            "exchange": self._settings.channel.exchange,
+            "viewers": len(self._hub),
+            "position": f"{mark}{number}",
+            "messages": self._hub.channel.end,
+            "broker": broker,
+            "counts": dict(self._metrics.counts()),
+        }
+
+    def _served(self) -> Iterator[str]:
+        program, channel = self._settings.program, self._settings.channel
+        if program.argv:
+            yield f"{self._role_line}: {' '.join(program.argv)}"
+        yield f"Broadcasting exchange       : {channel.exchange}"
+        if self._settings.broker is not None:
+            yield f"Broker                      : {self._bus}"
+
+    @property
+    def _role_line(self) -> str:
+        return "Passing through application " if self._settings.channel.role is Role.THROUGH else "Publishing application      "

@@ -1,0 +1,42 @@
+"""Where what many clients send flows together: into one program's stdin, or into the bus.
+
+When that is full, each client is held up from its next message on: nobody has to be told who does not speak.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from wsbridge.flow import STILL, Batch, Source
+
+
+class Inlet:
+    """The source, for whoever takes the messages, and the sink, for every client. `beside` is held up along with them."""
+
+    def __init__(self, write: Callable[[Batch], None], *, beside: Source = STILL) -> None:
+        self._write = write
+        self._beside = beside
+        self._is_full = False
+        self._held: set[Source] = set()
+
+    def write(self, client: Source, batch: Batch) -> None:
+        """Hand on what a client says."""
+        self._write(batch)
+        if self._is_full and client not in self._held:
+            self._held.add(client)
+            client.pause()
+
+    def leave(self, client: Source) -> None:
+        """A client has gone."""
+        self._held.discard(client)
+
+    def pause(self) -> None:
+        self._is_full = True
+        self._beside.pause()
+
+    def resume(self) -> None:
+        self._is_full = False
+        self._beside.resume()
+        held, self._held = self._held, set()
+        for client in held:
+            client.resume()

@@ -1,0 +1,184 @@
+"""Keeps one program running, viewers or not: starts it, hands on what it prints, and starts it again when it has ended.
+
+It is a source of what its child prints and a sink for what is written to its stdin, whichever child that is now. Between
+two children whoever writes is held up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from wsbridge.closecodes import GOING_AWAY, NORMAL, TOO_BIG
+from wsbridge.errors import ProgramError
+from wsbridge.flow import STILL, Batch, End, Joint, Source
+from wsbridge.logs import INFO, Pairs, extra, logger
+from wsbridge.metrics import Metrics
+from wsbridge.process.child import DRAIN_POLL, Child
+from wsbridge.process.group import describe
+from wsbridge.rules.restarts import Restarts
+
+CANNOT_LAUNCH = 126
+"""The status of a program that cannot be started, as of a shell."""
+
+log = logger("program")
+
+
+class Keeper:
+    """One program. `run` keeps it until `stop`; `write` and the source may be used all the while.
+
+    A program that has closed its stdout is ended, unless `reads`: then it may live for what it is told.
+    """
+
+    def __init__(
+        self,
+        launch: Callable[[], Child],
+        write: Callable[[Batch], None],
+        *,
+        reads: bool,
+        restarts: Restarts,
+        drain_seconds: float,
+        pairs: Pairs,
+        metrics: Metrics,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._launch = launch
+        self._hand_on = write
+        self._reads = reads
+        self._restarts = restarts
+        self._drain_seconds = drain_seconds
+        self._pairs = pairs
+        self._metrics = metrics
+        self._loop = loop
+        self._child: Child | None = None
+        self._fault: End | None = None
+        self._paused = False
+        self._stopping = False
+        self._given_up = False
+        self._news = asyncio.Event()
+        self.source: Source = STILL
+        """Who writes to its stdin."""
+
+    # Its stdin
+
+    def write(self, batch: Batch) -> None:
+        """Write to its stdin; what no program will ever take is discarded, and counted."""
+        if self._child is not None:
+            self._child.write(batch)
+        else:
+            self._metrics.discarded_in += len(batch.messages)
+
+    # What it prints
+
+    def pause(self) -> None:
+        self._paused = True
+        if self._child is not None:
+            self._child.pause()
+
+    def resume(self) -> None:
+        self._paused = False
+        if self._child is not None:
+            self._child.resume()
+
+    # Its life
+
+    async def run(self) -> None:
+        """Keep it running until `stop`, or for as long as it is to be started again."""
+        self._hold()
+        while not self._stopping:
+            began = self._loop.time()
+            status = await self._run_once()
+            if self._stopping:
+                break
+            pause = self._restarts.after(status, self._loop.time() - began)
+            if pause is None:
+                log.log(INFO, "%s; it is not started again", describe(status), extra=extra(self._pairs))
+                break
+            self._metrics.program_restarts += 1
+            log.error("%s; it is started again in %g s", describe(status), pause, extra=extra(self._pairs))
+            self._news.clear()
+            try:
+                async with asyncio.timeout(pause):
+                    await self._news.wait()
+            except TimeoutError:
+                pass
+        self._given_up = True
+        self.source.resume()
+
+    def stop(self) -> None:
+        """Have the program ended, by the ladder; `run` returns when it is."""
+        self._stopping = True
+        self._news.set()
+
+    def kill(self) -> None:
+        """Have it ended at once."""
+        self.stop()
+        if self._child is not None:
+            self._child.kill()
+
+    def _hold(self) -> None:
+        """Hold up who writes until there is a child to write to."""
+        if not self._given_up:
+            self.source.pause()
+
+    async def _run_once(self) -> int:
+        """Run one child to its end; return its status."""
+        try:
+            child = self._launch()
+        except ProgramError as error:
+            self._metrics.launch_failures += 1
+            log.error("%s", error, extra=extra(self._pairs))
+            return CANNOT_LAUNCH
+        self._child, self._fault = child, None
+        self._news.clear()
+        child.on_exit = self._news.set
+        child.source = self.source
+        child.start(Joint(self._hand_on, self._output_ended))
+        if self._paused:
+            child.pause()
+        self.source.resume()
+        try:
+            await self._until_over(child)
+        finally:
+            child.close_input(End(GOING_AWAY if self._stopping else NORMAL))
+            await child.end()
+            self._child = None
+            self._hold()
+            self._metrics.discarded_in += child.discarded
+        return child.group.status if child.group.status is not None else CANNOT_LAUNCH
+
+    async def _until_over(self, child: Child) -> None:
+        """Return when there is nothing more to come of a child, or nothing more to be had."""
+        while not self._stopping and self._fault is None:
+            if child.group.status is not None:
+                if not child.output_open:
+                    return
+                # What was printed before the exit is handed on however long that takes; others may hold stdout for a while.
+                if not await self._told(max(self._drain_seconds, DRAIN_POLL)) and not child.owes_output:
+                    return
+            elif not child.output_open and not self._reads:
+                log.error("the program has closed its stdout and is ended", extra=extra(self._pairs))
+                return
+            else:
+                await self._told(None)
+
+    async def _told(self, seconds: float | None) -> bool:
+        """Wait for news; return whether there were any in time."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            return False
+        self._news.clear()
+        return True
+
+    def _output_ended(self, reason: End) -> None:
+        child = self._child
+        if reason.code == NORMAL and not reason.reason and child is not None and not child.output_open:
+            self._news.set()
+            return
+        if reason.code == TOO_BIG:
+            self._metrics.messages_too_long += 1
+        log.error("the program is ended: %s", f"{reason.code} {reason.reason}".rstrip(), extra=extra(self._pairs))
+        self._fault = reason
+        self._news.set()

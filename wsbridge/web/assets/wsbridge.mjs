@@ -1,0 +1,1 @@
+import "./wsbridge.js"; export const Channel = globalThis.wsbridge.Channel;

@@ -1,0 +1,166 @@
+"""An event stream (HTML, section 9.2): the protocol of its transport once its head is sent. It is spoken to, and says nothing.
+
+A browser's EventSource comes back by itself when the connection ends, so that is all that an end needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from wsbridge.closecodes import ABNORMAL
+from wsbridge.flow import STILL, End, Sink, Source
+from wsbridge.logs import Pairs, extra, logger
+from wsbridge.metrics import Metrics
+from wsbridge.settings import ClientSettings
+from wsbridge.web.transports import limit_unsent, outstanding_bytes, waiting_bytes
+
+CLOSE_WAIT = 2.0
+"""Seconds for the last bytes to leave; then the connection is cut."""
+COMMENT = b":\n\n"
+"""A line that a browser passes over: it keeps proxies from cutting an idle stream."""
+
+log = logger("http")
+
+
+class EventStream(asyncio.Protocol):
+    """One client. Its sink gets one `end`, when it has gone."""
+
+    __slots__ = (
+        "_closed",
+        "_loop",
+        "_metrics",
+        "_pairs",
+        "_ping",
+        "_sink",
+        "_stuck_timer",
+        "_timeout",
+        "_timer",
+        "_transport",
+        "_writing_paused",
+        "received",
+        "source",
+    )
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        *,
+        settings: ClientSettings,
+        metrics: Metrics,
+        pairs: Pairs,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._transport: asyncio.Transport | None = transport
+        self._timeout = settings.send_timeout
+        self._ping = settings.ping_ms / 1000
+        self._metrics = metrics
+        self._pairs = pairs
+        self._loop = loop
+        self._sink: Sink | None = None
+        self._writing_paused = False
+        self._closed: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._stuck_timer: asyncio.TimerHandle | None = None
+        self.source: Source = STILL
+        self.received = 0
+        transport.set_write_buffer_limits(high=settings.send_buffer_bytes)
+        if settings.unsent_bytes:
+            limit_unsent(transport.get_extra_info("socket"), settings.unsent_bytes)
+        if self._ping > 0:
+            self._timer = loop.call_later(self._ping, self._comment)
+
+    def join(self, sink: Sink) -> None:
+        """Say who is told when the client has gone."""
+        self._sink = sink
+
+    @property
+    def send(self) -> Callable[[bytes], object]:
+        """What sends events; not to be used once the client has gone."""
+        assert self._transport is not None
+        return self._transport.write
+
+    def take(self, data: bytes) -> bool:
+        """Send events; return whether there is room for more."""
+        if self._transport is not None:
+            self._transport.write(data)
+        return not self._writing_paused
+
+    def end(self, reason: End) -> None:
+        """Close: there are no words for why."""
+        self.close()
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+            self._watch_stuck(CLOSE_WAIT)
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def wait_closed(self) -> None:
+        if self._transport is not None:
+            self._closed = self._loop.create_future()
+            await self._closed
+
+    def pause(self) -> None:
+        """It says nothing that could be held up."""
+
+    def resume(self) -> None:
+        """Nor has it anything to go on with."""
+
+    # The transport's
+
+    def data_received(self, data: bytes) -> None:
+        """Whatever a client sends after its request has no meaning."""
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        for timer in (self._timer, self._stuck_timer):
+            if timer is not None:
+                timer.cancel()
+        if self._sink is not None:
+            self._sink.end(End(ABNORMAL))
+        self.source = STILL
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+        self.source.pause()
+        self._watch_stuck(self._timeout)
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        if self._stuck_timer is not None and self._transport is not None and not self._transport.is_closing():
+            self._stuck_timer.cancel()
+            self._stuck_timer = None
+        self.source.resume()
+
+    def _comment(self) -> None:
+        assert self._transport is not None
+        if not self._writing_paused:
+            self._transport.write(COMMENT)
+        self._timer = self._loop.call_later(self._ping, self._comment)
+
+    def _watch_stuck(self, patience: float) -> None:
+        if self._stuck_timer is not None:
+            self._stuck_timer.cancel()
+        if patience > 0 and self._transport is not None:
+            self._stuck_timer = self._loop.call_later(patience, self._check_stuck, patience, outstanding_bytes(self._transport))
+
+    def _check_stuck(self, patience: float, outstanding_before: int) -> None:
+        """Cut off a client that took nothing of what waits for it; while it waits nothing is added."""
+        if self._transport is None:
+            return
+        if outstanding_bytes(self._transport) < outstanding_before:
+            self._watch_stuck(patience)
+            return
+        if waiting_bytes(self._transport):
+            self._metrics.clients_timed_out += 1
+            log.info("client took nothing for %g s and is cut off", patience, extra=extra(self._pairs))
+        self.abort()

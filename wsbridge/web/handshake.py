@@ -1,0 +1,105 @@
+"""The answer to a request for a WebSocket: the 101, and the client that the connection becomes.
+
+The 101 is written by hand, so that every header of it is ours, and so is the answer to an offer of compression. What
+fails after it is told by a close code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from aiohttp import web
+
+from wsbridge.closecodes import TRY_LATER
+from wsbridge.flow import End
+from wsbridge.logs import Pairs
+from wsbridge.metrics import Metrics
+from wsbridge.rules.request import Request
+from wsbridge.settings import ClientSettings
+from wsbridge.web.client import Client
+from wsbridge.web.connection import MASK, Connection
+from wsbridge.web.gate import Admission
+from wsbridge.web.hangup import Hangups
+from wsbridge.wire.deflate import Deflate, Parameters, negotiate
+
+BUSY = End(TRY_LATER, "all sessions are taken; try again later")
+FRAMED_BY_HAND = frozenset({"sec-websocket-protocol"})
+
+
+class Taken(web.Response):
+    """What aiohttp is given as the answer to a request whose connection it no longer has: nothing is sent."""
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return None
+
+
+TAKEN = Taken()
+
+
+class Door(Protocol):
+    """What a request for a WebSocket leads to."""
+
+    def admit(self, request: Request) -> Admission:
+        """Return what is to be served, with its slot taken. Raises Refused and Busy."""
+
+    def begin(self, connection: Connection, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:
+        """Answer 101 and begin the session, which owns the slot from here. Raises Refused, the slot given back."""
+
+    def turn_away(self, connection: Connection, request: Request, accept: str, pairs: Pairs) -> None:
+        """Answer 101 and close with 1013, so that a browser can see why."""
+
+
+class Handshake:
+    """Makes clients of connections."""
+
+    def __init__(
+        self,
+        *,
+        client: ClientSettings,
+        headers: tuple[tuple[str, str], ...],
+        hangups: Hangups,
+        metrics: Metrics,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._client = client
+        self._headers = headers
+        self._hangups = hangups
+        self._metrics = metrics
+        self._loop = loop
+
+    def accept(self, connection: Connection, request: Request, accept: str, subprotocol: str | None, pairs: Pairs) -> Client:
+        """Write the 101; the connection is still to be taken over."""
+        transport = connection.transport
+        assert transport is not None
+        agreed = negotiate(request.header("sec-websocket-extensions") or "") if self._client.compress else None
+        transport.write(self._head(accept, subprotocol, agreed))
+        return Client(
+            transport,
+            settings=self._client,
+            mask=MASK,
+            deflate=Deflate(agreed) if agreed else None,
+            hangups=self._hangups,
+            metrics=self._metrics,
+            pairs=pairs,
+            loop=self._loop,
+        )
+
+    def turn_away(self, connection: Connection, request: Request, accept: str, pairs: Pairs) -> None:
+        """Answer 101 and close with 1013, so that a browser can see why."""
+        self._metrics.refused[TRY_LATER] += 1
+        client = self.accept(connection, request, accept, None, pairs)
+        client.end(BUSY)
+        client.data_received(connection.take_over(client))
+
+    def _head(self, accept: str, subprotocol: str | None, agreed: Parameters | None) -> bytes:
+        headers = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept), *self._headers]
+        if subprotocol is not None and not any(name.lower() in FRAMED_BY_HAND for name, _ in self._headers):
+            headers.append(("Sec-WebSocket-Protocol", subprotocol))
+        if agreed is not None:
+            headers.append(("Sec-WebSocket-Extensions", agreed.header()))
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        return f"HTTP/1.1 101 Switching Protocols\r\n{lines}\r\n".encode("utf-8", "surrogateescape")

@@ -1,0 +1,150 @@
+"""A channel's door: from a request to a subscription, over a WebSocket or as an event stream."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from typing import Any
+from urllib.parse import parse_qs
+
+from aiohttp import web
+
+from wsbridge.errors import Refused
+from wsbridge.hub.channel import Cursor, Join
+from wsbridge.hub.position import parse_position
+from wsbridge.logs import ACCESS, Pairs, extra, logger
+from wsbridge.metrics import Metrics
+from wsbridge.rules.origins import Rules
+from wsbridge.rules.request import Request
+from wsbridge.sessions.hub import Hub
+from wsbridge.sessions.inlet import Inlet
+from wsbridge.sessions.registry import Registry
+from wsbridge.sessions.subscription import Subscription
+from wsbridge.settings import ClientSettings
+from wsbridge.web.connection import Connection
+from wsbridge.web.events import EventStream
+from wsbridge.web.gate import Admission, Gate
+from wsbridge.web.handshake import TAKEN, Handshake
+from wsbridge.wire.events import Events
+from wsbridge.wire.subscribed import SUBPROTOCOL, Plain, Positioned
+
+EVENTS_PATH = "/events"
+EVENTS_TYPE = "text/event-stream"
+STATUS_PATH = "/status"
+SCRIPTS = ("wsbridge.js", "wsbridge.mjs")
+"""The client for pages: a plain script, and the same as a module."""
+
+log = logger("session")
+
+
+class Subscribing:
+    """Begins subscriptions. `inlet` takes what clients send, where something does."""
+
+    def __init__(
+        self,
+        *,
+        gate: Gate,
+        origins: Rules,
+        handshake: Handshake,
+        client: ClientSettings,
+        hub: Hub,
+        join: Join,
+        inlet: Inlet | None,
+        status: Callable[[], Mapping[str, object]],
+        registry: Registry,
+        metrics: Metrics,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.admit = gate.admit
+        self.turn_away = handshake.turn_away
+        self._gate = gate
+        self._origins = origins
+        self._handshake = handshake
+        self._client = client
+        self._hub = hub
+        self._join = join
+        self._inlet = inlet
+        self._status = status
+        self._registry = registry
+        self._metrics = metrics
+        self._loop = loop
+        assets = files("wsbridge.web").joinpath("assets")
+        self._scripts = {f"/{name}": assets.joinpath(name).read_bytes() for name in SCRIPTS}
+        self._plain, self._positioned, self._events = Plain(), Positioned(), Events()
+
+    def begin(self, connection: Connection, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:
+        """Answer 101 and begin the subscription."""
+        wire = self._positioned if admission.subprotocol == SUBPROTOCOL else self._plain
+        client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, pairs)
+        early = connection.take_over(client)
+        session = Subscription(client, self._hub, wire, inlet=self._inlet, registry=self._registry, pairs=pairs)
+        self._begun(pairs)
+        client.join(session.start(self._cursor(_query(request, "since"))), session.hung_up)
+        client.data_received(early)
+
+    def is_events(self, request: Request) -> bool:
+        """Whether a plain request asks for the channel as an event stream."""
+        accepted = (part.partition(";")[0].strip().lower() for part in (request.header("accept") or "").split(","))
+        return request.path == EVENTS_PATH or EVENTS_TYPE in accepted
+
+    def stream(self, raw: web.BaseRequest, request: Request, pairs: Pairs, headers: tuple[tuple[str, str], ...]) -> web.StreamResponse:
+        """Answer with an event stream without end. Raises Refused."""
+        connection: Any = raw.protocol
+        self._check(request)
+        origin = request.header("origin")
+        lines = [("Content-Type", EVENTS_TYPE), ("Cache-Control", "no-cache, no-transform"), ("X-Accel-Buffering", "no"), *headers]
+        if origin and not any(name.lower() == "access-control-allow-origin" for name, _ in headers):
+            # Whom the rules let open a WebSocket may read this as well.
+            lines += [("Access-Control-Allow-Origin", origin), ("Vary", "Origin")]
+        head = "".join(f"{name}: {value}\r\n" for name, value in [*lines, ("Connection", "close")])
+        transport = connection.transport
+        if transport is None or transport.is_closing():
+            self._registry.give_slot()
+            raise Refused(400, "the client has gone")
+        client = EventStream(transport, settings=self._client, metrics=self._metrics, pairs=pairs, loop=self._loop)
+        connection.take_over(client)
+        client.take(f"HTTP/1.1 200 OK\r\n{head}\r\n".encode("utf-8", "surrogateescape"))
+        session = Subscription(client, self._hub, self._events, inlet=None, registry=self._registry, pairs=pairs)
+        self._begun(pairs)
+        client.join(session.start(self._cursor(request.header("last-event-id") or _query(request, "since"))))
+        return TAKEN
+
+    def resource(self, request: Request) -> web.Response | None:
+        """Return what there is beside the channel: the script for pages, and how the channel is; None for anything else."""
+        if request.path == STATUS_PATH:
+            body, kind, age = json.dumps(self._status()).encode(), "application/json", "no-store"
+        elif request.path in self._scripts:
+            body, kind, age = self._scripts[request.path], "text/javascript", "no-cache"
+        else:
+            return None
+        headers = {"Cache-Control": age, "Access-Control-Allow-Origin": "*"}
+        return web.Response(body=body, content_type=kind, charset="utf-8", headers=headers)
+
+    def _check(self, request: Request) -> None:
+        """Take a slot for who may have an event stream. Raises Refused."""
+        if request.method != "GET":
+            raise Refused(405, "an event stream is asked for with GET", headers={"Allow": "GET"})
+        origin = request.header("origin")
+        if origin is None and request.header("sec-fetch-site") == "same-origin":
+            # Asking its own origin, a browser names none.
+            origin = f"{'https' if request.peer.is_tls else 'http'}://{request.peer.host}"
+        if refusal := self._origins.refusal(origin, request.peer):
+            raise Refused(403, refusal)
+        if not self._registry.take_slot():
+            raise Refused(503, self._gate.full, headers={"Retry-After": "5"})
+
+    def _begun(self, pairs: Pairs) -> None:
+        self._metrics.sessions += 1
+        log.log(ACCESS, "CONNECT", extra=extra(pairs))
+
+    def _cursor(self, since: str | None) -> Cursor:
+        """Return where a subscriber begins: behind the position that it brings, or where all begin that bring none."""
+        channel = self._hub.channel
+        return channel.resume(parse_position(since)) if since else channel.join(self._join)
+
+
+def _query(request: Request, name: str) -> str | None:
+    """Return a parameter of the request's query."""
+    return parse_qs(request.query).get(name, [None])[0]
