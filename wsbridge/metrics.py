@@ -37,6 +37,15 @@ class Metrics:
     """Messages that the bus has lost, as far as that can be seen."""
     bus_renewals: int = 0
     """How often nobody knew what was lost."""
+    bus_unconfirmed: int = 0
+    """Messages of ours that were on their way when the broker went, and that nobody sends again."""
+    bus_malformed: int = 0
+    """Bodies that were not what they said to be."""
+    bus_too_long: int = 0
+    """Bodies with a message over `--maxline`."""
+    spool_dropped: int = 0
+    """Messages of ours for which the spool had no room."""
+    broker_reconnects: int = 0
     log_lines_dropped: int = 0
 
     def counts(self) -> list[tuple[str, int]]:

@@ -109,6 +109,7 @@ class BrokerSettings:
 
     url: str
     replay: bool = False
+    replay_bytes: int = 256 * 1024 * 1024
     durable: bool = False
     passive: bool = False
     """The exchange is others': it must be there, and is taken as it is."""

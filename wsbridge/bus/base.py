@@ -50,6 +50,9 @@ class Receiver(Protocol):
         `mark` names the place before it, where the bus keeps its bodies.
         """
 
+    def lost(self, messages: int) -> None:
+        """So many messages came here and cannot be handed on."""
+
     def connected(self, is_connected: bool) -> None:
         """The broker has come or gone."""
 

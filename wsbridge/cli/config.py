@@ -126,6 +126,7 @@ def broker_settings(flags: SimpleNamespace, *, spool: int = 64 * 1024 * 1024, sp
     return BrokerSettings(
         url=flags.broker,
         replay=flags.replay,
+        replay_bytes=_positive("replay-bytes", flags.replay_bytes),
         durable=flags.durable,
         passive=flags.passive,
         spool_bytes=spool,
@@ -250,4 +251,10 @@ def _one_of(flag: str, value: str, choices: tuple[str, ...]) -> None:
 def _not_negative(flag: str, value: Number) -> Number:
     if value < 0:
         raise ConfigurationError(f"--{flag}={value} must not be negative")
+    return value
+
+
+def _positive(flag: str, value: int) -> int:
+    if value <= 0:
+        raise ConfigurationError(f"--{flag}={value} must be more than 0")
     return value

@@ -108,6 +108,7 @@ BROKER = Option("broker", str, "RabbitMQ that carries the channel between nodes:
 DURABLE = Option("durable", bool, "the exchange is durable: it outlives a restart of the broker")
 PASSIVE = Option("passive", bool, "the exchange is others': it must be there, and is taken as it is")
 REPLAY = Option("replay", bool, "the broker keeps the channel in a stream: nothing that it confirmed is lost, and any node can go on")
+REPLAY_BYTES = Option("replay-bytes", int, "what the broker keeps of the channel, with --replay", 256 * MEGABYTE, "BYTES")
 FRAMING = Option("framing", str, "how messages lie on stdin and stdout: lines, chunks, nul, prefixed or json", "lines", "NAME")
 MAXLINE = Option("maxline", int, "longest message in bytes (0: any)", 16 * MEGABYTE, "BYTES")
 REMOTE_URL = Option("url", str, "a wsbridge to speak to instead of the broker: ws://host:port/", "", "URL")
@@ -127,6 +128,7 @@ BROADCAST_GROUPS: Groups = {
     "The broker": (
         BROKER,
         REPLAY,
+        REPLAY_BYTES,
         DURABLE,
         PASSIVE,
         Option("spool", int, "bytes that wait for a broker that is away or slow", 64 * MEGABYTE, "BYTES"),
@@ -147,13 +149,13 @@ BROADCAST_GROUPS: Groups = {
 _THE_REST = _of_the_bridge("The log, and the rest", without=("log-format",))
 
 PUBLISH_GROUPS: Groups = {
-    "Where to": (EXCHANGE, BROKER, REMOTE_URL, REPLAY, DURABLE, PASSIVE),
+    "Where to": (EXCHANGE, BROKER, REMOTE_URL, REPLAY, REPLAY_BYTES, DURABLE, PASSIVE),
     "The messages": (FRAMING, MAXLINE),
     "The rest": _THE_REST,
 }
 
 SUBSCRIBE_GROUPS: Groups = {
-    "Where from": (EXCHANGE, BROKER, REMOTE_URL, REPLAY, DURABLE, PASSIVE),
+    "Where from": (EXCHANGE, BROKER, REMOTE_URL, REPLAY, REPLAY_BYTES, DURABLE, PASSIVE),
     "The messages": (
         FRAMING,
         MAXLINE,

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 
 from wsbridge.bus.base import Bus
 from wsbridge.bus.memory import MemoryBus
+from wsbridge.errors import BusError
 from wsbridge.framing import make_framing
 from wsbridge.hub.channel import Channel
 from wsbridge.logs import Pairs
@@ -70,7 +71,10 @@ class Broadcasting(Serving):
         if broker is None:
             return MemoryBus(new_mark())
         # Here, not above: whoever needs no broker need not wait for its library to be loaded.
-        from wsbridge.bus.rabbitmq import RabbitBus
+        try:
+            from wsbridge.bus.rabbitmq import RabbitBus
+        except ImportError as error:
+            raise BusError(f"--broker needs aio-pika, which is not here ({error.name}); install wsbridge[broker]") from None
 
         channel = self._settings.channel
         return RabbitBus(

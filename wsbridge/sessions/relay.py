@@ -37,7 +37,6 @@ class Relay:
     def __init__(self, hub: Hub, *, new_epoch: Callable[[], str], metrics: Metrics) -> None:
         self._hub = hub
         self._new_epoch = new_epoch
-        self._metrics = metrics
         self._news = News(metrics)
 
     def receive(self, body: Body) -> None:
@@ -52,8 +51,10 @@ class Relay:
 
     def renewed(self, mark: str | None = None) -> None:
         # Repeats are told by what was heard before, so that is kept; a gap across this is told twice, which harms nobody.
-        self._metrics.bus_renewals += 1
         self._hub.renew(mark or self._new_epoch())
+
+    def lost(self, messages: int) -> None:
+        self._hub.lose(messages)
 
     def connected(self, is_connected: bool) -> None:
         self._hub.say(is_connected)
@@ -65,7 +66,6 @@ class Through:
     def __init__(self, program: Keeper, hub: Hub, *, metrics: Metrics) -> None:
         self._program = program
         self._hub = hub
-        self._metrics = metrics
         self._news = News(metrics)
 
     def receive(self, body: Body) -> None:
@@ -73,8 +73,10 @@ class Through:
             self._program.write(body.batch)
 
     def renewed(self, mark: str | None = None) -> None:
-        # The positions of this channel are its own: what was lost before the program is seen in the counts alone.
-        self._metrics.bus_renewals += 1
+        """The positions of this channel are its own: what was lost before the program is seen in the counts alone."""
+
+    def lost(self, messages: int) -> None:
+        """That, too."""
 
     def connected(self, is_connected: bool) -> None:
         self._hub.say(is_connected)

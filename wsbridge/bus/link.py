@@ -1,0 +1,252 @@
+"""One connection to RabbitMQ, from its making to its loss: the only file that knows aio-pika.
+
+aio-pika connects, and the channels beneath its own are used as they are: its robust channels declare an exclusive queue again
+under the name that the broker has not let go of yet, wait for ever with what is published meanwhile, and cost a task more a
+message. Whatever goes wrong, a channel closed, a consumer cancelled, a frame too late, the whole link is lost, and whoever holds
+it makes another: one way back for everything that can happen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import aio_pika
+from aio_pika import exceptions
+
+from wsbridge.bus.bodies import Parcel
+from wsbridge.errors import BusError
+from wsbridge.settings import BrokerSettings
+
+HEARTBEAT = 10
+"""Seconds; a link that is silent for three of them and a little is lost."""
+CONNECT_SECONDS = 10.0
+CLOSE_SECONDS = 2.0
+PREFETCH = 200
+"""Bodies that the broker sends ahead of our acknowledgements."""
+NODE_QUEUE_BYTES = 64 * 1024 * 1024
+"""What the broker keeps for a node that does not take it; the oldest is dropped, and the gap is seen."""
+SEGMENT_BYTES = 16 * 1024 * 1024
+"""What a stream drops at once of its oldest: RabbitMQ's own 500 MB would be all of it."""
+
+TROUBLE = (exceptions.AMQPError, OSError, RuntimeError, TimeoutError, EOFError, StopAsyncIteration)
+"""What aio-pika raises when a link fails, by its own account and by what was seen."""
+
+for noisy in ("aio_pika", "aiormq"):
+    # What they have to say is said by us, once.
+    logging.getLogger(noisy).addHandler(logging.NullHandler())
+    logging.getLogger(noisy).propagate = False
+
+
+class LinkLost(Exception):
+    """The link is gone, or of no more use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An AMQP message as it came."""
+
+    data: bytes
+    content_type: str | None
+    headers: Mapping[str, object]
+    tag: int
+    offset: int | None
+    """Its place in the stream, where it comes from one."""
+
+
+class Link:
+    """A connection with a channel to publish on and one to consume on."""
+
+    def __init__(self, settings: BrokerSettings, exchange: str) -> None:
+        self._settings = settings
+        self._exchange = exchange
+        self._connection: Any = None
+        self._publishing: Any = None
+        self._consuming: Any = None
+        self._consumer: str | None = None
+        self._why = ""
+        self._lost = asyncio.Event()
+
+    async def open(self) -> None:
+        """Connect, and declare the exchange; with replay the stream and its binding too. Raises BusError."""
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._open()
+        except BaseException as error:
+            await self.close()
+            if isinstance(error, TROUBLE):
+                raise BusError(explain(error, self._settings, self._exchange)) from None
+            raise
+
+    async def _open(self) -> None:
+        url = with_heartbeat(self._settings.url)
+        self._connection = await aio_pika.connect(url, client_properties={"connection_name": f"wsbridge {self._exchange}"})
+        self._connection.transport.connection.closing.add_done_callback(lambda _: self.lose("the connection was closed"))
+        self._publishing = await self._channel(publisher_confirms=True, on_return_raises=True)
+        self._consuming = await self._channel(publisher_confirms=False)
+        declare = self._publishing.exchange_declare
+        if self._settings.passive:
+            await declare(self._exchange, exchange_type="fanout", passive=True)
+        else:
+            await declare(self._exchange, exchange_type="fanout", durable=self._settings.durable)
+        if self._settings.replay:
+            arguments = {
+                "x-queue-type": "stream",
+                "x-max-length-bytes": self._settings.replay_bytes,
+                "x-stream-max-segment-size-bytes": SEGMENT_BYTES,
+            }
+            await self._publishing.queue_declare(self.stream, durable=True, arguments=arguments)
+            await self._publishing.queue_bind(self.stream, self._exchange)
+
+    async def _channel(self, **options: Any) -> Any:
+        channel = await (await self._connection.channel(**options)).get_underlay_channel()
+        channel.closing.add_done_callback(self._channel_closed)
+        channel.on_consumer_cancel_callbacks.add(lambda frame: self.lose("the broker has cancelled the consumer"))
+        return channel
+
+    def _channel_closed(self, closing: asyncio.Future[Any]) -> None:
+        error = None if closing.cancelled() else closing.exception()
+        self.lose(f"the broker has closed the channel: {error}" if error else "the channel was closed")
+
+    @property
+    def stream(self) -> str:
+        """The name of the stream that keeps the exchange's messages."""
+        return f"wsbridge.{self._exchange}"
+
+    # Publishing
+
+    async def publish(self, parcel: Parcel, producer: str) -> None:
+        """Publish and wait for the broker's word that it has it. Raises LinkLost: then nobody knows."""
+        message = aio_pika.Message(
+            parcel.data,
+            headers=dict(parcel.headers(producer)),
+            content_type=parcel.content_type,
+            message_id=f"{producer}-{parcel.first}",
+            delivery_mode=aio_pika.DeliveryMode.NOT_PERSISTENT,
+        )
+        try:
+            await self._publishing.basic_publish(
+                parcel.data,
+                exchange=self._exchange,
+                properties=message.properties,
+                mandatory=self._settings.replay,
+                wait=False,
+            )
+        except TROUBLE as error:
+            raise LinkLost(f"publishing failed: {error}") from None
+
+    # Consuming
+
+    async def consume_queue(self, take: Callable[[Arrival], None]) -> None:
+        """Consume from a queue of our own. It is bound when this returns; what comes goes to `take`. Raises LinkLost."""
+        arguments = {"x-max-length-bytes": NODE_QUEUE_BYTES}
+
+        async def consume() -> None:
+            channel = self._consuming
+            declared = await channel.queue_declare("", exclusive=True, auto_delete=True, arguments=arguments)
+            await channel.queue_bind(declared.queue, self._exchange)
+            await self._consume(declared.queue, take, {})
+
+        await self._guarded(consume())
+
+    async def consume_stream(self, take: Callable[[Arrival], None], offset: int | str) -> None:
+        """Consume from the stream, beginning at an offset, `first` or `last`. Raises LinkLost."""
+        await self._guarded(self._consume(self.stream, take, {"x-stream-offset": offset}))
+
+    async def stop_consuming(self) -> None:
+        """Consume no more; what was on its way may still come. Raises LinkLost."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await self._guarded(self._consuming.basic_cancel(consumer))
+
+    async def acknowledge(self, tag: int) -> None:
+        """Let the broker know that everything up to a tag was taken. Raises LinkLost."""
+        await self._guarded(self._consuming.basic_ack(tag, multiple=True))
+
+    async def _consume(self, queue: str, take: Callable[[Arrival], None], arguments: Mapping[str, object]) -> None:
+        await self._consuming.basic_qos(prefetch_count=PREFETCH)
+
+        async def taken(message: Any) -> None:
+            properties = message.header.properties
+            headers = properties.headers or {}
+            offset = headers.get("x-stream-offset")
+            take(Arrival(message.body, properties.content_type, headers, message.delivery_tag, offset if isinstance(offset, int) else None))
+
+        confirmed = await self._consuming.basic_consume(queue, taken, arguments=dict(arguments))
+        self._consumer = confirmed.consumer_tag
+
+    async def _guarded(self, work: Awaitable[Any]) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await work
+        except TROUBLE as error:
+            raise LinkLost(str(error) or type(error).__name__) from None
+
+    # Its end
+
+    def lose(self, why: str) -> None:
+        """Take note that the link is of no more use."""
+        if not self._lost.is_set():
+            self._why = why
+            self._lost.set()
+
+    async def wait_lost(self) -> None:
+        """Raises LinkLost when the link is lost."""
+        await self._lost.wait()
+        raise LinkLost(self._why)
+
+    async def close(self) -> None:
+        """Close it, in bounded time."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(*TROUBLE):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await connection.close()
+
+
+def with_heartbeat(url: str) -> str:
+    """Return the URL with our heartbeat, unless it has one of its own."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    return parts._replace(query=urlencode({"heartbeat": HEARTBEAT, **query})).geturl()
+
+
+def place(url: str) -> str:
+    """Return where a broker is, without user and password."""
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    port = parts.port or (5671 if parts.scheme == "amqps" else 5672)
+    return f"{parts.scheme}://{host}:{port}{parts.path or '/'}"
+
+
+def explain(error: BaseException, settings: BrokerSettings, exchange: str) -> str:
+    """Say what is wrong with a broker and what to do. The password is in none of it."""
+    where = place(settings.url)
+    user = urlsplit(settings.url).username or "guest"
+    match error:
+        case exceptions.ProbableAuthenticationError() | exceptions.AuthenticationError():
+            return f"the broker at {where} refuses the user {user} with this password"
+        case exceptions.ChannelPreconditionFailed():
+            hint = "it is there with other properties; say --durable as it was declared, or --passive to take it as it is"
+            return f"the broker at {where} refuses exchange {exchange}: {hint} ({error})"
+        case exceptions.ChannelNotFoundEntity():
+            return f"the broker at {where} has no exchange {exchange}, and with --passive it is not declared ({error})"
+        case exceptions.ChannelClosed() if "ACCESS_REFUSED" in str(error):
+            return f"the broker at {where} does not let the user {user} use exchange {exchange} ({error})"
+        case exceptions.ConnectionClosed():
+            return f"the broker at {where} has closed the connection ({error}); is the virtual host right?"
+        case TimeoutError():
+            return f"the broker at {where} does not answer"
+        case ssl.SSLError():
+            return f"the broker at {where} cannot be spoken to over TLS: {error.reason or error}"
+        case OSError():
+            reason = error.__cause__ or error
+            strerror = getattr(reason, "strerror", None) or str(reason)
+            return f"the broker at {where} cannot be reached: {strerror}; is RabbitMQ running there?"
+    return f"the broker at {where} cannot be used: {type(error).__name__}: {error}"

@@ -1,0 +1,367 @@
+"""The bus over RabbitMQ: a fanout exchange, and for each process one connection and one queue, or one consumer of its stream.
+
+What is published waits in a spool until the broker has confirmed it. Without replay that is at most once: what was on its way
+when the link was lost is counted. With replay it is published again, and where it comes twice it is known by its number.
+
+    link       made, used until it is lost, made anew with growing pauses, for ever
+    feeding    from the spool to the broker, WINDOW bodies at a time on their way
+    taking     from the broker to the receiver, or, while that holds us up, into what was kept; nothing is acknowledged then,
+               and so the broker sends no more than its prefetch
+
+With replay the stream is read from the place where it was left. Whether it is still the same stream shows in the fingerprint of
+the last body that we had; one that was deleted and made again is a new epoch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+
+from wsbridge.bus.base import Receiver
+from wsbridge.bus.bodies import MalformedBody, Parcel, fingerprint, unpack
+from wsbridge.bus.link import PREFETCH, Arrival, Link, LinkLost, place
+from wsbridge.bus.spool import Spool
+from wsbridge.bus.tail import Found, Place, Tail
+from wsbridge.errors import BusError
+from wsbridge.flow import STILL, Batch, Source
+from wsbridge.logs import INFO, logger
+from wsbridge.metrics import Metrics
+from wsbridge.rules.backoff import Backoff
+from wsbridge.settings import BrokerSettings
+
+WINDOW = 32
+"""Bodies on their way to the broker at once: 4 MB at most, and more than any link here could hold."""
+ACK_EVERY = PREFETCH // 2
+ACK_SECONDS = 0.5
+"""A body is acknowledged after so long at the latest: the broker closes a channel that keeps it waiting for too long."""
+FIRST_SECONDS = 10.0
+"""How long the last body that we had may take to come again, before the stream is taken for another."""
+PROBE_SECONDS = 1.0
+"""How long the first of a stream's last bodies may take to come, before the stream is taken for empty."""
+
+log = logger("bus")
+
+
+class RabbitBus:
+    """One channel's bus. `producer` is an id that is used once, ever."""
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        exchange: str,
+        *,
+        producer: str,
+        history: int,
+        max_message_bytes: int,
+        metrics: Metrics,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._settings = settings
+        self._exchange = exchange
+        self._producer = producer
+        self._history = history
+        self._limit = max_message_bytes
+        self._metrics = metrics
+        self._loop = loop
+        self._spool = Spool(settings.spool_bytes)
+        self._news = asyncio.Event()
+        """Something was put into the spool, or something left it."""
+        self._holds_source = False
+        self.source: Source = STILL
+        self._receiver: Receiver | None = None
+        self._held = False
+        self._kept: deque[Callable[[], None]] = deque()
+        self._tail = Tail() if settings.replay else None
+        self._begins: int | None = None
+        """The offset that the receiver's epoch begins with, until something has come of it."""
+        self._tag = self._acknowledged = 0
+        self._due = asyncio.Event()
+        """An acknowledgement is due."""
+        self._ack_timer: asyncio.TimerHandle | None = None
+        self._link: Link | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    def __str__(self) -> str:
+        return place(self._settings.url)
+
+    # The contract
+
+    async def open(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        link = Link(self._settings, self._exchange)
+        await link.open()
+        try:
+            await self._attach(link, is_first=True)
+        except LinkLost as lost:
+            await link.close()
+            raise BusError(f"the broker at {self}: {lost}") from None
+        receiver.connected(True)
+        self._running = self._loop.create_task(self._run(link), name="bus")
+
+    def publish(self, batch: Batch) -> None:
+        self._spool.put(batch)
+        self._news.set()
+        if not self._spool.is_full:
+            return
+        if self._settings.spool_drops:
+            self._metrics.spool_dropped += self._spool.drop_oldest()
+        elif not self._holds_source:
+            self._holds_source = True
+            self.source.pause()
+
+    def pause(self) -> None:
+        self._held = True
+
+    def resume(self) -> None:
+        self._held = False
+        while self._kept and not self._held:
+            self._kept.popleft()()
+
+    async def close(self) -> None:
+        if self._running is None:
+            return
+        with suppress(asyncio.CancelledError):
+            while not self._spool.is_empty and not self._running.done():
+                self._news.clear()
+                await self._news.wait()
+        self._running.cancel()
+        await asyncio.wait((self._running,))
+        if self._link is not None:
+            await self._link.close()
+
+    # The link
+
+    async def _run(self, link: Link) -> None:
+        backoff = Backoff()
+        while True:
+            began = self._loop.time()
+            self._link = link
+            try:
+                await self._use(link)
+            except LinkLost as lost:
+                log.error("the broker at %s is gone: %s", self, lost)
+            self._when_free(partial(self._tell, False))
+            self._salvage()
+            await link.close()
+            backoff.ran(self._loop.time() - began)
+            link = await self._connect_again(backoff)
+            self._metrics.broker_reconnects += 1
+            log.log(INFO, "the broker at %s is here again", self)
+            self._when_free(partial(self._tell, True))
+
+    async def _connect_again(self, backoff: Backoff) -> Link:
+        while True:
+            await asyncio.sleep(backoff.next(random.random()))
+            link = Link(self._settings, self._exchange)
+            try:
+                await link.open()
+                await self._attach(link, is_first=False)
+            except BusError as error:
+                log.error("%s", error)
+            except LinkLost as lost:
+                log.error("the broker at %s is gone again: %s", self, lost)
+                await link.close()
+            else:
+                return link
+
+    async def _use(self, link: Link) -> None:
+        """Feed and acknowledge until the link is lost. Raises LinkLost."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(link.wait_lost(), name="bus: link")
+                group.create_task(self._acknowledge(link), name="bus: acknowledge")
+                group.create_task(self._feed(link, group), name="bus: feed")
+        except* LinkLost as lost:
+            raise LinkLost(str(lost.exceptions[0])) from None
+
+    def _tell(self, is_connected: bool) -> None:
+        assert self._receiver is not None
+        self._receiver.connected(is_connected)
+
+    # Feeding
+
+    async def _feed(self, link: Link, group: asyncio.TaskGroup) -> None:
+        window = asyncio.Semaphore(WINDOW)
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._spool:
+                await window.acquire()
+                if self._spool:
+                    parcel = self._spool.take()
+                    group.create_task(self._send(link, parcel, window), name="bus: publish")
+                else:
+                    window.release()
+
+    async def _send(self, link: Link, parcel: Parcel, window: asyncio.Semaphore) -> None:
+        await link.publish(parcel, self._producer)
+        self._spool.confirm(parcel)
+        window.release()
+        self._news.set()
+        self._let_source_go()
+
+    def _let_source_go(self) -> None:
+        if self._holds_source and self._spool.has_room:
+            self._holds_source = False
+            self.source.resume()
+
+    def _salvage(self) -> None:
+        """See to what was on its way when the link was lost."""
+        if self._settings.replay:
+            self._spool.put_back()
+        else:
+            self._metrics.bus_unconfirmed += self._spool.give_up()
+            self._let_source_go()
+        self._news.set()
+
+    # Taking
+
+    async def _attach(self, link: Link, *, is_first: bool) -> None:
+        """Begin to consume. Raises LinkLost."""
+        self._tag = self._acknowledged = 0
+        if self._tail is not None:
+            await self._attach_to_stream(link, self._tail, is_first=is_first)
+        else:
+            if not is_first:
+                self._metrics.bus_renewals += 1
+                self._when_free(self._renewed)
+            await link.consume_queue(self._take)
+
+    async def _attach_to_stream(self, link: Link, tail: Tail, *, is_first: bool) -> None:
+        """Read on where we were, or at first from where the history begins that is wanted."""
+        arrived = asyncio.Event()
+
+        def take(arrival: Arrival) -> None:
+            arrived.set()
+            self._take_from_stream(link, tail, arrival)
+
+        if is_first:
+            newest = await self._probe(link)
+            if newest is None:
+                self._begin_stream(0)
+                await link.consume_stream(take, "first")
+                return
+            await link.consume_stream(take, max(0, newest - max(self._history, 1) + 1))
+            if not await _within(FIRST_SECONDS, tail.reach(newest)):
+                raise LinkLost("its stream does not bring what it holds")
+            return
+        if tail.last is not None:
+            tail.expect_last()
+            await link.consume_stream(take, tail.last.offset)
+            if await _within(FIRST_SECONDS, arrived.wait()):
+                return
+            # What we had is not there any more, and an offset past the end brings nothing and no error.
+            await link.stop_consuming()
+            tail.forget()
+        self._metrics.bus_renewals += 1
+        self._begin_stream(0)
+        await link.consume_stream(take, "first")
+
+    async def _probe(self, link: Link) -> int | None:
+        """Return the offset of one of the last bodies in the stream, or None when it is empty. Raises LinkLost."""
+        found: asyncio.Future[int] = self._loop.create_future()
+
+        def take(arrival: Arrival) -> None:
+            self._taken(arrival.tag)
+            if not found.done():
+                found.set_result(arrival.offset or 0)
+
+        await link.consume_stream(take, "last")
+        await _within(PROBE_SECONDS, asyncio.shield(found))
+        await link.stop_consuming()
+        return found.result() if found.done() else None
+
+    def _take_from_stream(self, link: Link, tail: Tail, arrival: Arrival) -> None:
+        assert arrival.offset is not None
+        place_in_stream = Place(arrival.offset, fingerprint(arrival.data, arrival.headers))
+        match tail.take(place_in_stream):
+            case Found.KNOWN:
+                self._when_free(partial(self._taken, arrival.tag))
+                return
+            case Found.OTHER:
+                tail.forget()
+                link.lose("the stream was made anew")
+                return
+            case Found.FIRST:
+                self._begin_stream(arrival.offset)
+            case Found.GAP:
+                self._metrics.bus_renewals += 1
+                self._begin_stream(arrival.offset)
+            case Found.NEWS:
+                pass
+        self._begins = None
+        self._when_free(partial(self._handle, arrival, str(place_in_stream)))
+
+    def _begin_stream(self, offset: int) -> None:
+        """What comes next is the body at this offset, and stands in no relation to what came before."""
+        if self._begins != offset:
+            self._begins = offset
+            self._when_free(partial(self._renewed, str(offset)))
+
+    def _renewed(self, mark: str | None = None) -> None:
+        assert self._receiver is not None
+        self._receiver.renewed(mark)
+
+    def _when_free(self, work: Callable[[], None]) -> None:
+        """Do what concerns the receiver, in order: when it holds us up, later."""
+        if self._held or self._kept:
+            self._kept.append(work)
+        else:
+            work()
+
+    def _take(self, arrival: Arrival) -> None:
+        self._when_free(partial(self._handle, arrival))
+
+    def _handle(self, arrival: Arrival, mark: str | None = None) -> None:
+        self._deliver(arrival, mark)
+        self._taken(arrival.tag)
+
+    def _taken(self, tag: int) -> None:
+        self._tag = tag
+        if tag - self._acknowledged >= ACK_EVERY:
+            self._due.set()
+        elif self._ack_timer is None:
+            self._ack_timer = self._loop.call_later(ACK_SECONDS, self._ack_is_due)
+
+    def _ack_is_due(self) -> None:
+        self._ack_timer = None
+        self._due.set()
+
+    async def _acknowledge(self, link: Link) -> None:
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            if self._tag > self._acknowledged:
+                self._acknowledged = self._tag
+                await link.acknowledge(self._tag)
+
+    def _deliver(self, arrival: Arrival, mark: str | None) -> None:
+        assert self._receiver is not None
+        try:
+            body = unpack(arrival.data, arrival.content_type, arrival.headers)
+        except MalformedBody as error:
+            self._metrics.bus_malformed += 1
+            log.error("a body is dropped: %s", error)
+            self._receiver.lost(1)
+            return
+        if self._limit and len(arrival.data) > self._limit and max(map(len, body.batch.messages)) > self._limit:
+            self._metrics.bus_too_long += 1
+            log.error("a body of %d bytes is dropped: it holds a message longer than %d (--maxline)", len(arrival.data), self._limit)
+            if not body.producer:
+                self._receiver.lost(len(body.batch.messages))
+            return
+        self._receiver.receive(body._replace(mark=mark))
+
+
+async def _within(seconds: float, work: Awaitable[object]) -> bool:
+    """Wait for something, for so long; return whether it came."""
+    try:
+        async with asyncio.timeout(seconds):
+            await work
+    except TimeoutError:
+        return False
+    return True

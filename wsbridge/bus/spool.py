@@ -1,0 +1,112 @@
+"""What waits to be published, in order and within a bound, until the broker has confirmed it.
+
+Lines that wait together leave together: the longer the broker takes, the fewer and larger bodies there are.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from wsbridge.bus.bodies import BODY_BYTES, Parcel, can_join, pack
+from wsbridge.flow import Batch
+
+PARCEL_BYTES = 256
+"""What a parcel counts besides its bytes: many tiny ones are not to pass for nothing."""
+
+
+class Spool:
+    """The parcels of one producer. `limit` is in bytes and counts what is on its way as well.
+
+    `put`, `take`, `confirm`; after the broker was gone `put_back` or `give_up` what was on its way.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._waiting: deque[list[Parcel]] = deque()
+        """Each a run of parcels that leave as one body."""
+        self._run_bytes = 0
+        """Bytes of the last run."""
+        self._under_way: dict[int, Parcel] = {}
+        self._published = 0
+        self.bytes = 0
+
+    def __bool__(self) -> bool:
+        """Whether something waits to be taken."""
+        return bool(self._waiting)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything was confirmed."""
+        return not self._waiting and not self._under_way
+
+    @property
+    def is_full(self) -> bool:
+        return self.bytes >= self._limit
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it has drained so far that whoever was held up may go on."""
+        return self.bytes <= self._limit // 2
+
+    def put(self, batch: Batch) -> None:
+        """Take a batch; a spool that is full takes it all the same."""
+        for parcel in pack(batch, self._published):
+            self._add(parcel)
+        self._published += len(batch.messages)
+
+    def take(self) -> Parcel:
+        """Return the next body, which is on its way from now on."""
+        run = self._waiting.popleft()
+        parcel = run[0]
+        if len(run) > 1:
+            data = b"\n".join([part.data for part in run])
+            parcel = Parcel(parcel.content_type, data, parcel.first, sum(part.messages for part in run))
+            self.bytes -= sum(map(_size, run)) - _size(parcel)
+        self._under_way[parcel.first] = parcel
+        return parcel
+
+    def confirm(self, parcel: Parcel) -> None:
+        """A body has arrived: it need not be kept."""
+        if self._under_way.pop(parcel.first, None) is not None:
+            self.bytes -= _size(parcel)
+
+    def put_back(self) -> None:
+        """What was on its way is to be sent again, before the rest and as it was: a repeat can be told only by that."""
+        if not self._waiting:
+            # The last of them is not to be joined by what is published now.
+            self._run_bytes = BODY_BYTES
+        self._waiting.extendleft([parcel] for parcel in sorted(self._under_way.values(), key=lambda parcel: -parcel.first))
+        self._under_way.clear()
+
+    def give_up(self) -> int:
+        """Let go of what was on its way; return how many messages that were."""
+        lost = sum(parcel.messages for parcel in self._under_way.values())
+        self.bytes -= sum(map(_size, self._under_way.values()))
+        self._under_way.clear()
+        return lost
+
+    def drop_oldest(self) -> int:
+        """Drop what has waited longest until the spool is not full; return how many messages that were."""
+        dropped = 0
+        while self._waiting and self.is_full:
+            run = self._waiting.popleft()
+            dropped += sum(part.messages for part in run)
+            self.bytes -= sum(map(_size, run))
+        return dropped
+
+    def _add(self, parcel: Parcel) -> None:
+        self.bytes += _size(parcel)
+        last = self._waiting[-1] if self._waiting else None
+        if last and last[-1].first + last[-1].messages == parcel.first and self._joins(last, parcel):
+            last.append(parcel)
+            self._run_bytes += len(parcel.data) + 1
+        else:
+            self._waiting.append([parcel])
+            self._run_bytes = len(parcel.data) + 1
+
+    def _joins(self, run: list[Parcel], parcel: Parcel) -> bool:
+        return can_join(run[-1], parcel) and self._run_bytes + len(parcel.data) < BODY_BYTES
+
+
+def _size(parcel: Parcel) -> int:
+    return len(parcel.data) + PARCEL_BYTES

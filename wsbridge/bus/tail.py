@@ -1,0 +1,83 @@
+"""Where one has come to in a stream, and what it says of the stream when what comes next is not what should.
+
+A stream that was deleted and made again counts from 0 like the first. So not the offset alone is remembered but also the
+fingerprint of the body at it, and after each break the last body that was had is asked for again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from enum import Enum
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A body's place in a stream."""
+
+    offset: int
+    fingerprint: str
+
+    def __str__(self) -> str:
+        return f"{self.offset}.{self.fingerprint}"
+
+
+class Found(Enum):
+    """What a body is that comes from the stream."""
+
+    FIRST = "first"
+    """The first of a stream that was not known."""
+    NEWS = "news"
+    """The one after the last."""
+    GAP = "gap"
+    """A later one: the stream has let go of what lay between."""
+    KNOWN = "known"
+    """One that was had."""
+    OTHER = "other"
+    """Not the one that was there: it is another stream."""
+
+
+class Tail:
+    """The last body of a stream that was had."""
+
+    def __init__(self) -> None:
+        self.last: Place | None = None
+        self._expects_last = False
+        self._reached = asyncio.Event()
+        self._goal = -1
+
+    def expect_last(self) -> None:
+        """The last body is asked for again."""
+        self._expects_last = self.last is not None
+
+    def forget(self) -> None:
+        """The stream is another."""
+        self.last = None
+        self._expects_last = False
+
+    def take(self, place: Place) -> Found:
+        """Say what a body is, by its place."""
+        found = self._judge(place)
+        if found not in (Found.KNOWN, Found.OTHER):
+            self.last = place
+            if place.offset >= self._goal:
+                self._reached.set()
+        return found
+
+    async def reach(self, offset: int) -> None:
+        """Wait until a body at or behind an offset was had."""
+        self._goal = offset
+        if self.last is None or self.last.offset < offset:
+            self._reached.clear()
+            await self._reached.wait()
+
+    def _judge(self, place: Place) -> Found:
+        last, expects_last = self.last, self._expects_last
+        self._expects_last = False
+        if last is None:
+            return Found.FIRST
+        if expects_last and place.offset <= last.offset:
+            return Found.KNOWN if place == last else Found.OTHER
+        if place.offset <= last.offset:
+            return Found.KNOWN
+        return Found.NEWS if place.offset == last.offset + 1 else Found.GAP
