@@ -110,7 +110,8 @@ def _batch(data: bytes, content_type: str | None, count: int | None) -> Batch:
         case "application/json":
             return Batch(Kind.TEXT, valid_text([data]))
         case "" | "text/plain" if count is not None:
-            return Batch(Kind.TEXT, valid_text([data] if count == 1 else data.split(b"\n")))
+            messages = [data] if count == 1 else data.split(b"\n")
+            return Batch(Kind.TEXT, messages if data.isascii() else valid_text(messages))
         case _ if not kind or kind.startswith("text/"):
             lines = data.removesuffix(b"\n").split(b"\n")
             return Batch(Kind.TEXT, valid_text([line.removesuffix(b"\r") for line in lines]))

@@ -82,7 +82,9 @@ class Body:
     def bytes_before(self, number: int) -> int:
         """Return the bytes of all messages of the epoch that come before one of this body, or before what follows it."""
         index = number - self.first
-        return self.start + (self._sums()[index - 1] if index and self.size else 0)
+        if index >= len(self.batch.messages):
+            return self.start + self.size
+        return self.start + (self._sums()[index - 1] if index else 0)
 
     def first_after(self, position: int) -> int:
         """Return the number of the first message that begins at or after a byte of the epoch."""

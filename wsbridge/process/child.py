@@ -26,8 +26,9 @@ from wsbridge.process.guard import Watch
 from wsbridge.process.ladder import LAST_WAIT, Step
 from wsbridge.process.spawn import Spawned
 
-READ_SIZE = 256 * 1024
-"""Bytes of one read: a pipe holds 64 KiB unless its program has made it larger."""
+READ_SIZE = 120 * 1024
+"""Bytes of one read: a pipe holds 64 KiB unless its program has made it larger. A buffer of 128 KiB and more would be fresh
+pages from the kernel for each read, which doubles what reading costs."""
 ERROR_READ_SIZE = 4 * 1024
 """Bytes of one read of stderr, each line of which is logged: a flood of short lines is to take its turn."""
 DRAIN_POLL = 0.05
