@@ -186,7 +186,7 @@ async def test_memory() -> None:
         bus.publish(Batch(Kind.TEXT, [b"%d" % number, b"and"]))
     turns.turn()
     assert viewer.seen == [message for number in range(100) for message in (b"%d" % number, b"and")]
-    await bus.close()
+    await bus.close(1)
     bus.publish(Batch(Kind.TEXT, [b"too late"]))
     turns.turn()
     assert len(viewer.seen) == 200

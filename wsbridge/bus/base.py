@@ -72,5 +72,5 @@ class Bus(Source, Protocol):
     def publish(self, batch: Batch) -> None:
         """Publish; never blocks and never refuses."""
 
-    async def close(self) -> None:
-        """Let go of everything; what was published and can still be sent is sent, in bounded time."""
+    async def close(self, patience: float) -> None:
+        """Let go of everything; what was published is sent if that takes no longer than `patience` seconds, and counted else."""

@@ -35,8 +35,12 @@ NODE_QUEUE_BYTES = 64 * 1024 * 1024
 SEGMENT_BYTES = 16 * 1024 * 1024
 """What a stream drops at once of its oldest: RabbitMQ's own 500 MB would be all of it."""
 
-TROUBLE = (exceptions.AMQPError, OSError, RuntimeError, TimeoutError, EOFError, StopAsyncIteration)
-"""What aio-pika raises when a link fails, by its own account and by what was seen."""
+ACK_EVERY = PREFETCH // 2
+ACK_SECONDS = 0.5
+"""A body is acknowledged after so long at the latest: the broker closes a channel that keeps it waiting for too long."""
+
+TROUBLE = (*exceptions.CONNECTION_EXCEPTIONS, TimeoutError, EOFError)
+"""What aio-pika raises when a link fails."""
 
 for noisy in ("aio_pika", "aiormq"):
     # What they have to say is said by us, once.
@@ -72,6 +76,9 @@ class Link:
         self._consumer: str | None = None
         self._why = ""
         self._lost = asyncio.Event()
+        self._tag = self._acknowledged = 0
+        self._ack_is_due = asyncio.Event()
+        self._ack_timer: asyncio.TimerHandle | None = None
 
     async def open(self) -> None:
         """Connect, and declare the exchange; with replay the stream and its binding too. Raises BusError."""
@@ -80,7 +87,7 @@ class Link:
                 await self._open()
         except BaseException as error:
             await self.close()
-            if isinstance(error, TROUBLE):
+            if isinstance(error, TROUBLE) or not _is_cancelled():
                 raise BusError(explain(error, self._settings, self._exchange)) from None
             raise
 
@@ -140,6 +147,10 @@ class Link:
             )
         except TROUBLE as error:
             raise LinkLost(f"publishing failed: {error}") from None
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            raise LinkLost("publishing was cut off") from None
 
     # Consuming
 
@@ -165,9 +176,26 @@ class Link:
         if consumer is not None:
             await self._guarded(self._consuming.basic_cancel(consumer))
 
-    async def acknowledge(self, tag: int) -> None:
-        """Let the broker know that everything up to a tag was taken. Raises LinkLost."""
-        await self._guarded(self._consuming.basic_ack(tag, multiple=True))
+    def taken(self, arrival: Arrival) -> None:
+        """Take note that everything up to an arrival was taken: the broker is told before long."""
+        self._tag = arrival.tag
+        if self._tag - self._acknowledged >= ACK_EVERY:
+            self._ack_is_due.set()
+        elif self._ack_timer is None:
+            self._ack_timer = asyncio.get_running_loop().call_later(ACK_SECONDS, self._ack_in_time)
+
+    def _ack_in_time(self) -> None:
+        self._ack_timer = None
+        self._ack_is_due.set()
+
+    async def keep_acknowledging(self) -> None:
+        """Tell the broker what was taken, for as long as the link lasts. Raises LinkLost."""
+        while True:
+            await self._ack_is_due.wait()
+            self._ack_is_due.clear()
+            if self._tag > self._acknowledged:
+                self._acknowledged = self._tag
+                await self._guarded(self._consuming.basic_ack(self._tag, multiple=True))
 
     async def _consume(self, queue: str, take: Callable[[Arrival], None], arguments: Mapping[str, object]) -> None:
         await self._consuming.basic_qos(prefetch_count=PREFETCH)
@@ -187,6 +215,10 @@ class Link:
                 await work
         except TROUBLE as error:
             raise LinkLost(str(error) or type(error).__name__) from None
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            raise LinkLost("the connection was closed") from None
 
     # Its end
 
@@ -203,11 +235,19 @@ class Link:
 
     async def close(self) -> None:
         """Close it, in bounded time."""
+        if self._ack_timer is not None:
+            self._ack_timer.cancel()
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(*TROUBLE):
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await connection.close()
+
+
+def _is_cancelled() -> bool:
+    """Whether it is we who are cancelled: aio-pika raises CancelledError of its own when a connection ends under a call."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def with_heartbeat(url: str) -> str:

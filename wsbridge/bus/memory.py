@@ -31,5 +31,5 @@ class MemoryBus:
     def resume(self) -> None:
         self.source.resume()
 
-    async def close(self) -> None:
+    async def close(self, patience: float) -> None:
         self._receiver = None

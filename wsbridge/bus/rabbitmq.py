@@ -18,12 +18,11 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import partial
 
 from wsbridge.bus.base import Receiver
 from wsbridge.bus.bodies import MalformedBody, Parcel, fingerprint, unpack
-from wsbridge.bus.link import PREFETCH, Arrival, Link, LinkLost, place
+from wsbridge.bus.link import Arrival, Link, LinkLost, place
 from wsbridge.bus.spool import Spool
 from wsbridge.bus.tail import Found, Place, Tail
 from wsbridge.errors import BusError
@@ -35,9 +34,6 @@ from wsbridge.settings import BrokerSettings
 
 WINDOW = 32
 """Bodies on their way to the broker at once: 4 MB at most, and more than any link here could hold."""
-ACK_EVERY = PREFETCH // 2
-ACK_SECONDS = 0.5
-"""A body is acknowledged after so long at the latest: the broker closes a channel that keeps it waiting for too long."""
 FIRST_SECONDS = 10.0
 """How long the last body that we had may take to come again, before the stream is taken for another."""
 PROBE_SECONDS = 1.0
@@ -69,7 +65,9 @@ class RabbitBus:
         self._loop = loop
         self._spool = Spool(settings.spool_bytes)
         self._news = asyncio.Event()
-        """Something was put into the spool, or something left it."""
+        """Something was put into the spool."""
+        self._sent = asyncio.Event()
+        """Something has left it."""
         self._holds_source = False
         self.source: Source = STILL
         self._receiver: Receiver | None = None
@@ -78,10 +76,6 @@ class RabbitBus:
         self._tail = Tail() if settings.replay else None
         self._begins: int | None = None
         """The offset that the receiver's epoch begins with, until something has come of it."""
-        self._tag = self._acknowledged = 0
-        self._due = asyncio.Event()
-        """An acknowledgement is due."""
-        self._ack_timer: asyncio.TimerHandle | None = None
         self._link: Link | None = None
         self._running: asyncio.Task[None] | None = None
 
@@ -121,17 +115,20 @@ class RabbitBus:
         while self._kept and not self._held:
             self._kept.popleft()()
 
-    async def close(self) -> None:
+    async def close(self, patience: float) -> None:
         if self._running is None:
             return
-        with suppress(asyncio.CancelledError):
-            while not self._spool.is_empty and not self._running.done():
-                self._news.clear()
-                await self._news.wait()
+        await _within(patience, self._all_sent())
         self._running.cancel()
         await asyncio.wait((self._running,))
+        self._metrics.bus_unconfirmed += self._spool.abandon()
         if self._link is not None:
             await self._link.close()
+
+    async def _all_sent(self) -> None:
+        while not self._spool.is_empty:
+            self._sent.clear()
+            await self._sent.wait()
 
     # The link
 
@@ -169,14 +166,17 @@ class RabbitBus:
                 return link
 
     async def _use(self, link: Link) -> None:
-        """Feed and acknowledge until the link is lost. Raises LinkLost."""
+        """Feed and acknowledge until the link is lost. Raises LinkLost, also for a fault of ours: it is not to end the bus."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(link.wait_lost(), name="bus: link")
-                group.create_task(self._acknowledge(link), name="bus: acknowledge")
+                group.create_task(link.keep_acknowledging(), name="bus: acknowledge")
                 group.create_task(self._feed(link, group), name="bus: feed")
         except* LinkLost as lost:
             raise LinkLost(str(lost.exceptions[0])) from None
+        except* Exception as faults:
+            log.error("the bus has failed", exc_info=faults)
+            raise LinkLost("it could not be used") from None
 
     def _tell(self, is_connected: bool) -> None:
         assert self._receiver is not None
@@ -201,7 +201,7 @@ class RabbitBus:
         await link.publish(parcel, self._producer)
         self._spool.confirm(parcel)
         window.release()
-        self._news.set()
+        self._sent.set()
         self._let_source_go()
 
     def _let_source_go(self) -> None:
@@ -222,14 +222,13 @@ class RabbitBus:
 
     async def _attach(self, link: Link, *, is_first: bool) -> None:
         """Begin to consume. Raises LinkLost."""
-        self._tag = self._acknowledged = 0
         if self._tail is not None:
             await self._attach_to_stream(link, self._tail, is_first=is_first)
         else:
             if not is_first:
                 self._metrics.bus_renewals += 1
                 self._when_free(self._renewed)
-            await link.consume_queue(self._take)
+            await link.consume_queue(lambda arrival: self._when_free(partial(self._handle, link, arrival)))
 
     async def _attach_to_stream(self, link: Link, tail: Tail, *, is_first: bool) -> None:
         """Read on where we were, or at first from where the history begins that is wanted."""
@@ -266,7 +265,7 @@ class RabbitBus:
         found: asyncio.Future[int] = self._loop.create_future()
 
         def take(arrival: Arrival) -> None:
-            self._taken(arrival.tag)
+            link.taken(arrival)
             if not found.done():
                 found.set_result(arrival.offset or 0)
 
@@ -280,7 +279,7 @@ class RabbitBus:
         place_in_stream = Place(arrival.offset, fingerprint(arrival.data, arrival.headers))
         match tail.take(place_in_stream):
             case Found.KNOWN:
-                self._when_free(partial(self._taken, arrival.tag))
+                self._when_free(partial(link.taken, arrival))
                 return
             case Found.OTHER:
                 tail.forget()
@@ -294,7 +293,7 @@ class RabbitBus:
             case Found.NEWS:
                 pass
         self._begins = None
-        self._when_free(partial(self._handle, arrival, str(place_in_stream)))
+        self._when_free(partial(self._handle, link, arrival, str(place_in_stream)))
 
     def _begin_stream(self, offset: int) -> None:
         """What comes next is the body at this offset, and stands in no relation to what came before."""
@@ -313,31 +312,9 @@ class RabbitBus:
         else:
             work()
 
-    def _take(self, arrival: Arrival) -> None:
-        self._when_free(partial(self._handle, arrival))
-
-    def _handle(self, arrival: Arrival, mark: str | None = None) -> None:
+    def _handle(self, link: Link, arrival: Arrival, mark: str | None = None) -> None:
         self._deliver(arrival, mark)
-        self._taken(arrival.tag)
-
-    def _taken(self, tag: int) -> None:
-        self._tag = tag
-        if tag - self._acknowledged >= ACK_EVERY:
-            self._due.set()
-        elif self._ack_timer is None:
-            self._ack_timer = self._loop.call_later(ACK_SECONDS, self._ack_is_due)
-
-    def _ack_is_due(self) -> None:
-        self._ack_timer = None
-        self._due.set()
-
-    async def _acknowledge(self, link: Link) -> None:
-        while True:
-            await self._due.wait()
-            self._due.clear()
-            if self._tag > self._acknowledged:
-                self._acknowledged = self._tag
-                await link.acknowledge(self._tag)
+        link.taken(arrival)
 
     def _deliver(self, arrival: Arrival, mark: str | None) -> None:
         assert self._receiver is not None

@@ -85,6 +85,13 @@ class Spool:
         self._under_way.clear()
         return lost
 
+    def abandon(self) -> int:
+        """Let go of everything; return how many messages that were."""
+        lost = self.give_up() + sum(part.messages for run in self._waiting for part in run)
+        self._waiting.clear()
+        self.bytes = 0
+        return lost
+
     def drop_oldest(self) -> int:
         """Drop what has waited longest until the spool is not full; return how many messages that were."""
         dropped = 0

@@ -177,11 +177,7 @@ class Broadcasting(Serving):
                 self._keeper.kill()
                 await self._keeping
             hurrying.cancel()
-        try:
-            async with asyncio.timeout(0 if self._hurry.is_set() else FLUSH_SECONDS):
-                await self._bus.close()
-        except TimeoutError:
-            pass
+        await self._bus.close(0 if self._hurry.is_set() else FLUSH_SECONDS)
         self._hub.flush()
 
     def _status(self) -> Mapping[str, object]:

@@ -15,6 +15,7 @@
  *
  * A plain script, which sets globalThis.wsbridge; wsbridge.mjs is the same as a module. It needs nothing but WebSocket and URL.
  */
+"use strict";
 {
   const SUBPROTOCOL = "wsbridge.v1";
   const NEWLINE = 10;
