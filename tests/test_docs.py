@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from wsbridge import closecodes
-from wsbridge.cli.options import OPTIONS, Option
+from wsbridge.cli.options import BROADCAST, COMMANDS, OPTIONS, PUBLISH, SUBSCRIBE, Option
 from wsbridge.framing import FRAMINGS
 from wsbridge.logs import LEVELS
 from wsbridge.metrics import Metrics
@@ -34,11 +34,46 @@ def test_every_flag_is_documented(option: str) -> None:
     assert re.search(rf"`--{option}[=`]", section("Flags"))
 
 
-@pytest.mark.parametrize("option", [option for option in OPTIONS if option.default and option.kind is int], ids=lambda option: option.name)
-def test_defaults_of_flags_are_documented(option: Option) -> None:
+OF_BROADCAST = [option for option in BROADCAST.options if option not in OPTIONS]
+"""What the bridge has not."""
+
+
+@pytest.mark.parametrize("option", [option.name for option in OF_BROADCAST])
+def test_every_flag_of_broadcast_is_documented(option: str) -> None:
+    """Each flag of broadcast that is not the bridge's stands in the reference of its own."""
+    assert re.search(rf"`--{option}[=`]", section("Flags of broadcast"))
+
+
+@pytest.mark.parametrize("option", [option.name for option in OPTIONS if option not in BROADCAST.options])
+def test_every_flag_that_broadcast_lacks_is_documented(option: str) -> None:
+    """Each flag of the bridge that broadcast has not is named there."""
+    assert f"`--{option}`" in section("Flags of broadcast").partition("| flag |")[0]
+
+
+@pytest.mark.parametrize("option", sorted({option.shown for command in (PUBLISH, SUBSCRIBE) for option in command.options}))
+def test_every_flag_of_the_ends_is_documented(option: str) -> None:
+    """Each flag of publish and subscribe is named there, or is one of broadcast's or the bridge's."""
+    text = section("publish and subscribe") + section("Flags of broadcast") + section("Flags")
+    assert re.search(rf"`{re.escape(option.partition('=')[0])}[=` ]", text)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_documented(name: str) -> None:
+    """Each command is named."""
+    assert f"wsbridge {name}" in README or name == "bridge"
+
+
+NUMBERS = [("Flags", option) for option in OPTIONS] + [("Flags of broadcast", option) for option in OF_BROADCAST]
+
+
+@pytest.mark.parametrize(
+    ("title", "option"), [(title, option) for title, option in NUMBERS if option.default and option.kind is int], ids=lambda value: str(value)
+)
+def test_defaults_of_flags_are_documented(title: str, option: Option) -> None:
     """The default of a number is the one that README gives."""
-    row = next(line for line in section("Flags").splitlines() if f"`--{option.name}=" in line)
-    kibi = {262144: "256 KiB", 1024 * 1024: "1 MiB", 16 * 1024 * 1024: "16 MiB"}
+    row = next(line for line in section(title).splitlines() if f"`--{option.name}=" in line)
+    mebi = 1024 * 1024
+    kibi = {262144: "256 KiB", mebi: "1 MiB", 16 * mebi: "16 MiB", 64 * mebi: "64 MiB", 256 * mebi: "256 MiB"}
     assert row.split("|")[-2].strip() == kibi.get(option.default, str(option.default))
 
 
@@ -62,7 +97,7 @@ def test_every_close_code_is_documented() -> None:
     assert codes - {closecodes.NO_CODE} == documented
 
 
-@pytest.mark.parametrize("status", [0, 1, 2, 3, "N"])
+@pytest.mark.parametrize("status", [0, 1, 2, 3, 4, "N"])
 def test_every_exit_status_is_documented(status: object) -> None:
     """Each exit status has its row."""
     assert f"| {status} |" in section("Flags")

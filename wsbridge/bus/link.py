@@ -28,6 +28,8 @@ HEARTBEAT = 10
 """Seconds; a link that is silent for three of them and a little is lost."""
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
+STARTING_SECONDS = 0.2
+"""Between two looks at a broker that is still starting: it takes some tenths until it has its queues again."""
 PREFETCH = 200
 """Bodies that the broker sends ahead of our acknowledgements."""
 NODE_QUEUE_BYTES = 64 * 1024 * 1024
@@ -84,12 +86,25 @@ class Link:
         """Connect, and declare the exchange; with replay the stream and its binding too. Raises BusError."""
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                await self._open()
+                while not await self._opened():
+                    await asyncio.sleep(STARTING_SECONDS)
         except BaseException as error:
             await self.close()
             if isinstance(error, TROUBLE) or not _is_cancelled():
                 raise BusError(explain(error, self._settings, self._exchange)) from None
             raise
+
+    async def _opened(self) -> bool:
+        """Return whether all is there: a broker that has just been started may not have its queues yet."""
+        try:
+            await self._open()
+        except exceptions.ChannelNotFoundEntity as error:
+            if "inaccessible" not in str(error):
+                raise
+            await self.close()
+            self._lost.clear()
+            return False
+        return True
 
     async def _open(self) -> None:
         url = with_heartbeat(self._settings.url)
@@ -195,7 +210,8 @@ class Link:
             self._ack_is_due.clear()
             if self._tag > self._acknowledged:
                 self._acknowledged = self._tag
-                await self._guarded(self._consuming.basic_ack(self._tag, multiple=True))
+                # Not waited for: a broker that blocks publishers, in an alarm, takes none of it either until that is over.
+                await self._guarded(self._consuming.basic_ack(self._tag, multiple=True, wait=False))
 
     async def _consume(self, queue: str, take: Callable[[Arrival], None], arguments: Mapping[str, object]) -> None:
         await self._consuming.basic_qos(prefetch_count=PREFETCH)

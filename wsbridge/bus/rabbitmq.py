@@ -34,10 +34,12 @@ from wsbridge.settings import BrokerSettings
 
 WINDOW = 32
 """Bodies on their way to the broker at once: 4 MB at most, and more than any link here could hold."""
-FIRST_SECONDS = 10.0
-"""How long the last body that we had may take to come again, before the stream is taken for another."""
+HISTORY_SECONDS = 10.0
+"""How long a stream may take to bring what it holds, at the start."""
 PROBE_SECONDS = 1.0
-"""How long the first of a stream's last bodies may take to come, before the stream is taken for empty."""
+"""How long a body that is there may take to come: a stream that brings nothing in this time has nothing there."""
+STALLED_SECONDS = 5.0
+"""Without a word from the broker about what was published: then it is worth a line in the log."""
 
 log = logger("bus")
 
@@ -172,6 +174,7 @@ class RabbitBus:
                 group.create_task(link.wait_lost(), name="bus: link")
                 group.create_task(link.keep_acknowledging(), name="bus: acknowledge")
                 group.create_task(self._feed(link, group), name="bus: feed")
+                group.create_task(self._watch_feeding(), name="bus: watch")
         except* LinkLost as lost:
             raise LinkLost(str(lost.exceptions[0])) from None
         except* Exception as faults:
@@ -203,6 +206,16 @@ class RabbitBus:
         window.release()
         self._sent.set()
         self._let_source_go()
+
+    async def _watch_feeding(self) -> None:
+        """Say so when the broker has stopped to take what is published, as in an alarm, and when it goes on."""
+        while True:
+            self._sent.clear()
+            if await _within(STALLED_SECONDS, self._sent.wait()) or not self._spool.is_under_way:
+                continue
+            log.error("the broker at %s takes nothing: %d bytes wait for it", self, self._spool.bytes)
+            await self._sent.wait()
+            log.log(INFO, "the broker at %s takes messages again", self)
 
     def _let_source_go(self) -> None:
         if self._holds_source and self._spool.has_room:
@@ -245,16 +258,19 @@ class RabbitBus:
                 await link.consume_stream(take, "first")
                 return
             await link.consume_stream(take, max(0, newest - max(self._history, 1) + 1))
-            if not await _within(FIRST_SECONDS, tail.reach(newest)):
+            if not await _within(HISTORY_SECONDS, tail.reach(newest)):
                 raise LinkLost("its stream does not bring what it holds")
             return
         if tail.last is not None:
             tail.expect_last()
             await link.consume_stream(take, tail.last.offset)
-            if await _within(FIRST_SECONDS, arrived.wait()):
+            if await _within(PROBE_SECONDS, arrived.wait()):
                 return
-            # What we had is not there any more, and an offset past the end brings nothing and no error.
+            # An offset past the end brings nothing, and no error: the stream is another, and shorter, unless it is just slow.
             await link.stop_consuming()
+            newest = await self._probe(link)
+            if newest is not None and newest >= tail.last.offset:
+                raise LinkLost("its stream does not bring what it holds")
             tail.forget()
         self._metrics.bus_renewals += 1
         self._begin_stream(0)

@@ -40,6 +40,11 @@ class Spool:
         return not self._waiting and not self._under_way
 
     @property
+    def is_under_way(self) -> bool:
+        """Whether something was taken and is not confirmed yet."""
+        return bool(self._under_way)
+
+    @property
     def is_full(self) -> bool:
         return self.bytes >= self._limit
 

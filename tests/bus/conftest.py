@@ -1,0 +1,26 @@
+"""A real RabbitMQ: one for most tests, and others for tests that stop, kill or misuse it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.support.rabbit import Broker
+
+PrivateBroker = Callable[..., Broker]
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[Broker]:
+    """The broker that tests share: each uses names of its own, and leaves it running."""
+    with Broker() as shared:
+        yield shared
+
+
+@pytest.fixture
+def private_broker() -> Iterator[PrivateBroker]:
+    """Starts a broker for one test, which may do with it what it likes: `private_broker(consumer_timeout_ms=2000)`."""
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(Broker(**options))

@@ -1,0 +1,193 @@
+"""Messages in bodies: whatever was packed comes out again, and whatever a stranger sends is messages or an error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wsbridge.bus.base import Body
+from wsbridge.bus.bodies import BINARIES, BODY_BYTES, COUNT, FIRST, LINES, PRODUCER, SINGLE, TEXTS
+from wsbridge.bus.bodies import MalformedBody, Parcel, can_join, fingerprint, pack, unpack
+from wsbridge.flow import Batch, Kind
+
+FRAME_BYTES = 128 * 1024 - 8
+"""The payload of one frame of RabbitMQ's, as it comes installed (AMQP 0-9-1, section 4.2.3: 7 bytes of head, 1 of end)."""
+
+texts = st.text(st.sampled_from("a\n\r\0é"), max_size=6) | st.text(max_size=6)
+KINDS = {Kind.TEXT: texts.map(str.encode), Kind.BINARY: st.binary(max_size=6)}
+batches = st.sampled_from(Kind).flatmap(lambda kind: st.lists(KINDS[kind], min_size=1, max_size=8).map(lambda found: Batch(kind, found)))
+headers = st.dictionaries(st.sampled_from((PRODUCER, FIRST, COUNT)), st.none() | st.integers(-2, 5) | st.sampled_from(("", "p", "1")) | st.booleans())
+content_types = st.none() | st.sampled_from((LINES, SINGLE, TEXTS, BINARIES, "application/json", "text/html", "image/png", "", ";"))
+
+
+def unpacked(parcel: Parcel) -> Body:
+    return unpack(parcel.data, parcel.content_type, parcel.headers("p"))
+
+
+def arrived(parcels: list[Parcel], kind: Kind) -> list[bytes]:
+    """Return the messages of the parcels, having seen that they follow each other and are what they say."""
+    bodies = [unpacked(parcel) for parcel in parcels]
+    for parcel, body in zip(parcels, bodies, strict=True):
+        assert (body.producer, body.first, len(body.batch.messages)) == ("p", parcel.first, parcel.messages)
+        assert (body.batch.kind, body.mark) == (kind, None)
+    assert all(one.first + one.messages == other.first for one, other in pairwise(parcels))
+    return [bytes(message) for body in bodies for message in body.batch.messages]
+
+
+@given(batch=batches, first=st.integers(0, 2**62))
+def test_round_trip(batch: Batch, first: int) -> None:
+    """Whatever batch is published comes out as it was: its kind, its messages, their boundaries and their numbers."""
+    parcels = pack(batch, first)
+    assert parcels[0].first == first
+    assert arrived(parcels, batch.kind) == batch.messages
+    assert len(parcels) == 1, "what fits into one body is one"
+
+
+@settings(deadline=None)
+@given(
+    kind=st.sampled_from(Kind),
+    lengths=st.lists(st.integers(0, 3 * BODY_BYTES) | st.integers(0, 5), min_size=1, max_size=20),
+    newlines=st.booleans(),
+    times=st.integers(1, 400),
+)
+def test_big_batches(kind: Kind, lengths: list[int], newlines: bool, times: int) -> None:
+    """A big batch is several bodies, none longer than one frame of the broker unless a single message is."""
+    messages = [(b"\n" if newlines else b"x") * length for length in lengths] + [b"tiny"] * times
+    parcels = pack(Batch(kind, messages), 7)
+    assert arrived(parcels, kind) == messages
+    assert all(parcel.messages == 1 or len(parcel.data) <= FRAME_BYTES for parcel in parcels)
+
+
+@pytest.mark.parametrize("messages", [[b"\n"] * 50_000, [b""] * 100_000], ids=["newlines", "nothing"])
+@pytest.mark.parametrize("kind", Kind)
+def test_many_tiny_messages_fit_into_a_frame(kind: Kind, messages: list[bytes]) -> None:
+    """The lengths before the messages count as well: also a body of many tiny ones fits into one frame of the broker."""
+    parcels = pack(Batch(kind, messages), 0)
+    assert arrived(parcels, kind) == messages
+    assert max(len(parcel.data) for parcel in parcels) <= FRAME_BYTES
+
+
+def test_few_bodies() -> None:
+    """A thousand lines that were read at once are one body, not a thousand: what costs is the body."""
+    (parcel,) = pack(Batch(Kind.TEXT, [b"line"] * 1000), 0)
+    assert (parcel.content_type, parcel.messages) == ("text/plain", 1000)
+    assert parcel.data == b"\n".join([b"line"] * 1000), "what anybody's consumer prints as lines"
+
+
+@pytest.mark.parametrize(
+    ("batch", "content_type"),
+    [
+        (Batch(Kind.TEXT, [b"one"]), "text/plain"),
+        (Batch(Kind.TEXT, [b"o\nne"]), "text/plain"),
+        (Batch(Kind.TEXT, [b"", b""]), "text/plain"),
+        (Batch(Kind.TEXT, [b"o\nne", b"two"]), "application/vnd.wsbridge.text"),
+        (Batch(Kind.BINARY, [b"one"]), "application/octet-stream"),
+        (Batch(Kind.BINARY, [b"one", b"two"]), "application/vnd.wsbridge.binary"),
+    ],
+)
+def test_content_types(batch: Batch, content_type: str) -> None:
+    """Lines are plain text, a single binary message is itself, and only what neither can say has a form of ours."""
+    (parcel,) = pack(batch, 0)
+    assert parcel.content_type == content_type
+
+
+@settings(deadline=None)
+@given(one=batches, other=batches)
+def test_joining(one: Batch, other: Batch) -> None:
+    """Two parcels that may go as one say the same when they do."""
+    before, after = pack(one, 0)[0], pack(other, len(one.messages))[0]
+    if can_join(before, after):
+        whole = Parcel(before.content_type, before.data + b"\n" + after.data, before.first, before.messages + after.messages)
+        assert arrived([whole], Kind.TEXT) == [*one.messages, *other.messages]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "data", "expected"),
+    [
+        (None, b"a\nb\n", Batch(Kind.TEXT, [b"a", b"b"])),
+        (None, b"a\nb", Batch(Kind.TEXT, [b"a", b"b"])),
+        (None, b"a\r\n\r\nb\r\n", Batch(Kind.TEXT, [b"a", b"", b"b"])),
+        ("", b"a", Batch(Kind.TEXT, [b"a"])),
+        ("text/plain", b"a\n\n", Batch(Kind.TEXT, [b"a", b""])),
+        ("text/plain", b"", Batch(Kind.TEXT, [b""])),
+        ("TEXT/Plain; charset=utf-8", b"a\nb", Batch(Kind.TEXT, [b"a", b"b"])),
+        ("text/csv", b"a;b\r\nc;d\r\n", Batch(Kind.TEXT, [b"a;b", b"c;d"])),
+        ("text/plain", b"a\xff\nb", Batch(Kind.TEXT, ["a�".encode(), b"b"])),
+        ("application/json", b'{\n"a": 1\n}\n', Batch(Kind.TEXT, [b'{\n"a": 1\n}\n'])),
+        ("application/json", b'"\xff"', Batch(Kind.TEXT, ['"�"'.encode()])),
+        ("application/octet-stream", b"a\nb", Batch(Kind.BINARY, [b"a\nb"])),
+        ("image/png", b"\x89PNG\n", Batch(Kind.BINARY, [b"\x89PNG\n"])),
+        ("nonsense", b"", Batch(Kind.BINARY, [b""])),
+        ("application/vnd.wsbridge.text", b"\0\0\0\3a\nb\0\0\0\0", Batch(Kind.TEXT, [b"a\nb", b""])),
+        ("application/vnd.wsbridge.text", b"\0\0\0\1\xff", Batch(Kind.TEXT, ["�".encode()])),
+        ("application/vnd.wsbridge.binary", b"\0\0\0\1\xff", Batch(Kind.BINARY, [b"\xff"])),
+    ],
+)
+def test_strangers(content_type: str | None, data: bytes, expected: Batch) -> None:
+    """A body of whoever publishes past wsbridge is lines, one text or one binary message, by its content type."""
+    batch, producer, first, mark = unpack(data, content_type, {})
+    assert (batch.kind, list(batch.messages)) == (expected.kind, expected.messages)
+    assert (producer, first, mark) == ("", 0, None)
+
+
+@pytest.mark.parametrize(
+    "given_headers",
+    [
+        {PRODUCER: "p", FIRST: 0},
+        {PRODUCER: "p", COUNT: 2},
+        {FIRST: 0, COUNT: 2},
+        {PRODUCER: "", FIRST: 0, COUNT: 2},
+        {PRODUCER: b"p", FIRST: 0, COUNT: 2},
+        {PRODUCER: "p", FIRST: -1, COUNT: 2},
+        {PRODUCER: "p", FIRST: 0, COUNT: 0},
+        {PRODUCER: "p", FIRST: "0", COUNT: 2},
+        {PRODUCER: "p", FIRST: 0, COUNT: None},
+        {"x-anything": "p"},
+    ],
+)
+def test_whoever_is_not_all_of_ours_is_a_stranger(given_headers: Mapping[str, object]) -> None:
+    """Headers that are not all three of ours, and as ours are, say nothing."""
+    assert unpack(b"a\nb\n", "text/plain", given_headers) == Body(Batch(Kind.TEXT, [b"a", b"b"]))
+
+
+@pytest.mark.parametrize("content_type", [TEXTS, BINARIES])
+@pytest.mark.parametrize("data", [b"", b"\0\0\0", b"\0\0\0\2a", b"\0\0\0\1a\0", b"\xff\xff\xff\xffa"])
+@pytest.mark.parametrize("given_headers", [{}, {PRODUCER: "p", FIRST: 0, COUNT: 1}], ids=["a stranger's", "ours"])
+def test_malformed(content_type: str, data: bytes, given_headers: Mapping[str, object]) -> None:
+    """A body that ends within a message or its length is an error, whoever sent it."""
+    with pytest.raises(MalformedBody):
+        unpack(data, content_type, given_headers)
+
+
+@pytest.mark.parametrize(("content_type", "data"), [(LINES, b"a\nb"), (TEXTS, b"\0\0\0\1a"), (BINARIES, b"\0\0\0\1a"), (SINGLE, b"a\nb\nc")])
+def test_wrong_count(content_type: str, data: bytes) -> None:
+    """A body of ours that does not hold as many messages as it says is an error: its numbers would be wrong."""
+    with pytest.raises(MalformedBody, match=COUNT):
+        unpack(data, content_type, {PRODUCER: "p", FIRST: 0, COUNT: 3})
+
+
+@given(data=st.binary(max_size=12) | st.lists(st.sampled_from((b"\0\0\0\1", b"a", b"\n", b"\xff"))).map(b"".join), content_type=content_types, given_headers=headers)
+def test_any_body(data: bytes, content_type: str | None, given_headers: Mapping[str, object]) -> None:
+    """Any bytes are messages, at least one, and text among them is valid; or the body is malformed. Nothing else can happen."""
+    try:
+        body = unpack(data, content_type, given_headers)
+    except MalformedBody:
+        return
+    assert body.batch.messages
+    assert body.first >= 0
+    if body.batch.kind is Kind.TEXT:
+        for message in body.batch.messages:
+            bytes(message).decode()
+
+
+def test_fingerprint() -> None:
+    """A fingerprint is of the bytes and of the origin, and can be part of a mark."""
+    ours = {PRODUCER: "p", FIRST: 0, COUNT: 1}
+    prints = [fingerprint(*body) for body in ((b"a", {}), (b"b", {}), (b"a", ours), (b"a", ours | {FIRST: 1}), (b"a", ours | {PRODUCER: "q"}))]
+    assert len(set(prints)) == len(prints)
+    assert fingerprint(b"a", ours) == fingerprint(b"a", dict(ours))
+    assert all(len(one) == 10 and set(one) <= set("0123456789abcdef") for one in prints)

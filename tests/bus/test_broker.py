@@ -1,0 +1,90 @@
+"""The broker of the other tests: it shares nothing, its data outlives it, and it leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import aiormq
+import pytest
+from aiormq.abc import AbstractChannel, ArgumentsType, DeliveredMessage
+from aiormq.exceptions import ChannelNotFoundEntity
+
+from tests.bus.conftest import PrivateBroker
+from tests.support.client import DEADLINE
+from tests.support.proc import nothing_left
+from tests.support.rabbit import Broker
+from tests.support.server import children, descendants, is_alive
+
+STREAM: ArgumentsType = {"x-queue-type": "stream"}
+
+
+@asynccontextmanager
+async def channel_to(broker: Broker) -> AsyncIterator[AbstractChannel]:
+    connection = await aiormq.connect(broker.url)
+    try:
+        yield await connection.channel()
+    finally:
+        await connection.close()
+
+
+async def test_two_brokers_run_at_once(broker: Broker, private_broker: PrivateBroker) -> None:
+    """A queue of one broker is unknown to another on the same machine."""
+    other = private_broker()
+    async with channel_to(other) as channel:
+        await channel.queue_declare("only there")
+        assert "only there" in other.ctl("list_queues", "name")
+        assert "only there" not in broker.ctl("list_queues", "name")
+
+
+async def test_what_was_confirmed_outlives_a_kill(private_broker: PrivateBroker) -> None:
+    """After KILL and another start, at the same address, a stream holds each message that was confirmed."""
+    broker = private_broker()
+    async with channel_to(broker) as channel:
+        await channel.queue_declare("stream", durable=True, arguments=STREAM)
+        for number in range(10):
+            await channel.basic_publish(b"%d" % number, routing_key="stream")
+    address = broker.url
+    broker.kill()
+    broker.start()
+    assert broker.url == address
+    assert broker.queues() == ["stream"]
+    assert await first_of_stream(broker, 10) == [b"%d" % number for number in range(10)]
+
+
+async def first_of_stream(broker: Broker, count: int) -> list[bytes]:
+    """The first messages of the stream, once it is back: a moment after a start it may not be."""
+    bodies: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def keep(message: DeliveredMessage) -> None:
+        bodies.put_nowait(message.body)
+
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            with suppress(ChannelNotFoundEntity):
+                async with channel_to(broker) as channel:
+                    await channel.basic_qos(prefetch_count=count)
+                    await channel.basic_consume("stream", keep, arguments={"x-stream-offset": "first"})
+                    return [await bodies.get() for _ in range(count)]
+
+
+@pytest.mark.parametrize("end", ["close", "fail"])
+def test_nothing_is_left(end: str) -> None:
+    """A broker that is closed, or whose test fails, leaves no process, no descriptor and no file."""
+    with nothing_left():
+        before = set(children(os.getpid()))
+        try:
+            with Broker() as broker:
+                started = [pid for child in set(children(os.getpid())) - before for pid in (child, *descendants(child))]
+                home = broker.home
+                broker.ctl("status")
+                assert {broker.pid, *descendants(broker.pid)} < set(started)
+                if end == "fail":
+                    raise InterruptedError
+        except InterruptedError:
+            pass
+        assert len(started) > 4
+        assert not any(map(is_alive, started))
+        assert not home.exists()

@@ -1,0 +1,200 @@
+"""The spool beside a model of it: a list of messages, and who has them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from wsbridge.bus.bodies import BODY_BYTES, Parcel, unpack
+from wsbridge.bus.spool import PARCEL_BYTES, Spool
+from wsbridge.flow import Batch, Kind
+
+LINE = b"x" * 100
+messages = {
+    Kind.TEXT: st.lists(st.sampled_from((b"", b"a", b"a\nb", b"\n", LINE)), min_size=1, max_size=4),
+    Kind.BINARY: st.lists(st.sampled_from((b"", b"a\nb", LINE)), min_size=1, max_size=3),
+}
+batches = st.sampled_from(Kind).flatmap(lambda kind: messages[kind].map(lambda found: Batch(kind, found)))
+
+
+class Model(RuleBasedStateMachine):
+    """Put, take, confirm, lose the link and go on, in any order: each message leaves once and in order, or is counted."""
+
+    @initialize(limit=st.sampled_from([0, 400, 1_000, 100_000]))
+    def begin(self, limit: int) -> None:
+        self.limit = limit
+        self.spool = Spool(limit)
+        self.published: list[tuple[Kind, bytes]] = []
+        self.under_way: list[Parcel] = []
+        self.sent_before: dict[int, Parcel] = {}
+        """Parcels that were on their way and put back, by the number of their first message."""
+        self.next = 0
+        """The number of the message that should leave next, of those that have not been on their way before."""
+        self.settled: set[int] = set()
+        """Messages that have arrived, or of which it was said that they are lost."""
+
+    @rule(batch=batches)
+    def put(self, batch: Batch) -> None:
+        self.published += [(batch.kind, message) for message in batch.messages]
+        self.spool.put(batch)
+
+    @rule(count=st.integers(1, 400))
+    def put_many_lines(self, count: int) -> None:
+        for _ in range(count):
+            self.put(Batch(Kind.TEXT, [LINE * 5]))
+
+    @rule()
+    def put_more_than_one_body(self) -> None:
+        self.put(Batch(Kind.TEXT, [LINE] * 2_000))
+
+    @precondition(lambda self: self.spool)
+    @rule()
+    def take(self) -> None:
+        parcel = self.spool.take()
+        if (again := self.sent_before.pop(parcel.first, None)) is not None:
+            assert parcel == again, "what was put back leaves as it was"
+        else:
+            assert not self.sent_before or min(self.sent_before) > parcel.first, "what was put back leaves first"
+            assert parcel.first == self.next
+            self.next += parcel.messages
+        assert parcel.messages == 1 or len(parcel.data) <= BODY_BYTES
+        body = unpack(parcel.data, parcel.content_type, parcel.headers("p"))
+        numbers = range(parcel.first, parcel.first + parcel.messages)
+        assert [(body.batch.kind, message) for message in body.batch.messages] == [self.published[number] for number in numbers]
+        self.under_way.append(parcel)
+
+    @precondition(lambda self: self.under_way)
+    @rule(data=st.data())
+    def confirm(self, data: st.DataObject) -> None:
+        parcel = self.under_way.pop(data.draw(st.integers(0, len(self.under_way) - 1)))
+        self.settle(parcel)
+        self.spool.confirm(parcel)
+
+    @precondition(lambda self: self.under_way)
+    @rule()
+    def confirm_twice(self) -> None:
+        parcel = self.under_way.pop()
+        self.settle(parcel)
+        self.spool.confirm(parcel)
+        before = self.spool.bytes
+        self.spool.confirm(parcel)
+        assert self.spool.bytes == before
+
+    @rule()
+    def put_back(self) -> None:
+        self.sent_before |= {parcel.first: parcel for parcel in self.under_way}
+        self.under_way.clear()
+        self.spool.put_back()
+
+    @rule()
+    def give_up(self) -> None:
+        assert self.spool.give_up() == sum(parcel.messages for parcel in self.under_way)
+        for parcel in self.under_way:
+            self.settle(parcel)
+        self.under_way.clear()
+
+    @rule()
+    def drop_oldest(self) -> None:
+        dropped = self.spool.drop_oldest()
+        assert not self.spool.is_full or not self.spool
+        while dropped and self.sent_before:
+            first = min(self.sent_before)
+            if first > self.next:
+                break
+            parcel = self.sent_before.pop(first)
+            self.settle(parcel)
+            dropped -= parcel.messages
+        assert dropped >= 0
+        self.settled |= set(range(self.next, self.next + dropped))
+        self.next += dropped
+
+    def settle(self, parcel: Parcel) -> None:
+        numbers = set(range(parcel.first, parcel.first + parcel.messages))
+        assert not numbers & self.settled, "it has left twice"
+        self.settled |= numbers
+
+    @invariant()
+    def is_what_it_says(self) -> None:
+        if not hasattr(self, "spool"):
+            return
+        owed = len(self.published) - len(self.settled)
+        assert self.spool.is_empty == (owed == 0)
+        assert (self.spool.bytes == 0) == self.spool.is_empty
+        assert self.spool.bytes >= 0
+        assert bool(self.spool) == (bool(self.sent_before) or self.next < len(self.published))
+        assert self.spool.is_full == (self.spool.bytes >= self.limit)
+        assert self.spool.has_room == (self.spool.bytes <= self.limit // 2)
+
+    def teardown(self) -> None:
+        """In the end all that was put has left or was counted, and nothing is reckoned any more."""
+        if not hasattr(self, "spool"):
+            return
+        while self.spool:
+            self.take()
+        while self.under_way:
+            parcel = self.under_way.pop(0)
+            self.settle(parcel)
+            self.spool.confirm(parcel)
+        assert self.settled == set(range(len(self.published)))
+        assert (self.spool.bytes, self.spool.is_empty) == (0, True)
+
+
+Model.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+test_spool = Model.TestCase
+
+
+def put_lines(spool: Spool, *lines: bytes) -> None:
+    for line in lines:
+        spool.put(Batch(Kind.TEXT, [line]))
+
+
+def test_lines_that_wait_together_leave_together() -> None:
+    """The longer the broker takes the fewer and larger bodies there are."""
+    spool = Spool(1 << 20)
+    put_lines(spool, *[b"%d" % number for number in range(1_000)])
+    parcel = spool.take()
+    assert (parcel.first, parcel.messages) == (0, 1_000)
+    assert not spool
+    assert spool.bytes == len(parcel.data) + PARCEL_BYTES
+
+
+def test_what_is_put_back_is_not_joined() -> None:
+    """A body that may have arrived is sent again alone: with other lines it could not be told for a repeat."""
+    spool = Spool(1 << 20)
+    put_lines(spool, b"one")
+    first = spool.take()
+    spool.put_back()
+    put_lines(spool, b"two", b"three")
+    assert spool.take() == first
+    assert spool.take().data == b"two\nthree"
+
+
+def test_late_confirmation() -> None:
+    """A confirmation for what was put back since is none: it is sent again, and known for a repeat at the other end."""
+    spool = Spool(1 << 20)
+    put_lines(spool, b"one")
+    parcel = spool.take()
+    spool.put_back()
+    spool.confirm(parcel)
+    assert spool.take() == parcel
+
+
+def test_many_tiny_ones_are_not_nothing() -> None:
+    """Also what has no bytes fills a spool."""
+    spool = Spool(10 * PARCEL_BYTES)
+    for _ in range(10):
+        assert not spool.is_full
+        spool.put(Batch(Kind.BINARY, [b""]))
+    assert spool.is_full
+    assert spool.drop_oldest() == 1
+
+
+@pytest.mark.parametrize("size", [BODY_BYTES * 3, 1 << 20])
+def test_message_longer_than_the_spool(size: int) -> None:
+    """A single message is taken however long it is, and leaves alone."""
+    spool = Spool(1000)
+    put_lines(spool, b"before", b"x" * size, b"after")
+    assert spool.is_full
+    assert [spool.take().messages for _ in range(3)] == [1, 1, 1]

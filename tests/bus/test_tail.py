@@ -1,0 +1,119 @@
+"""The end of a stream that was had: what comes next is news, known, or says that it is another stream."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.support.proc import turns
+from wsbridge.bus.tail import Found, Place, Tail
+
+
+def tail_at(offset: int, fingerprint: str = "aa") -> Tail:
+    tail = Tail()
+    assert tail.take(Place(offset, fingerprint)) is Found.FIRST
+    return tail
+
+
+@pytest.mark.parametrize("offset", [0, 17])
+def test_first(offset: int) -> None:
+    """Of a stream that was not known whatever comes is the first, wherever the stream begins by now."""
+    tail = tail_at(offset)
+    assert tail.last == Place(offset, "aa")
+
+
+def test_in_order() -> None:
+    """The next is news; a later one is a gap, for the stream lets go of its oldest; from there on it goes on."""
+    tail = tail_at(3)
+    assert tail.take(Place(4, "bb")) is Found.NEWS
+    assert tail.take(Place(9, "cc")) is Found.GAP
+    assert tail.take(Place(10, "dd")) is Found.NEWS
+    assert tail.last == Place(10, "dd")
+
+
+@pytest.mark.parametrize("offset", [2, 4, 5])
+def test_known(offset: int) -> None:
+    """What was had before comes again where a chunk of the stream begins before the offset that was asked for."""
+    tail = tail_at(5)
+    assert tail.take(Place(offset, "aa")) is Found.KNOWN
+    assert tail.last == Place(5, "aa")
+
+
+def test_last_comes_again() -> None:
+    """After a break the last body is asked for again: if it is the same, so is the stream."""
+    tail = tail_at(5)
+    tail.expect_last()
+    assert tail.take(Place(5, "aa")) is Found.KNOWN
+    assert tail.take(Place(6, "bb")) is Found.NEWS
+
+
+def test_another_in_its_place() -> None:
+    """Another body where the last one was is another stream."""
+    tail = tail_at(5)
+    tail.expect_last()
+    assert tail.take(Place(5, "bb")) is Found.OTHER
+    assert tail.last == Place(5, "aa"), "nothing of it was had"
+    tail.forget()
+    assert tail.last is None
+    assert tail.take(Place(5, "bb")) is Found.FIRST
+
+
+def test_place_before_the_last() -> None:
+    """A stream that brings an earlier body first where the last one was asked for has no such offset: it is another."""
+    tail = tail_at(5)
+    tail.expect_last()
+    assert tail.take(Place(0, "bb")) is Found.OTHER
+
+
+def test_last_has_gone() -> None:
+    """When the stream has let go of the last body meanwhile, what comes is a gap; one that is the very next would prove nothing."""
+    tail = tail_at(5)
+    tail.expect_last()
+    assert tail.take(Place(8, "bb")) is Found.GAP
+    assert tail.take(Place(9, "cc")) is Found.NEWS
+
+
+def test_nothing_was_had() -> None:
+    """Who has had nothing can expect nothing."""
+    tail = Tail()
+    tail.expect_last()
+    assert tail.take(Place(0, "aa")) is Found.FIRST
+
+
+def test_expected_once() -> None:
+    """Only the first body after a break is held against the last."""
+    tail = tail_at(5)
+    tail.expect_last()
+    assert tail.take(Place(5, "aa")) is Found.KNOWN
+    assert tail.take(Place(5, "bb")) is Found.KNOWN
+
+
+def test_names() -> None:
+    """A place is written as the mark of its body."""
+    assert str(Place(1207, "9f3ac01b")) == "1207.9f3ac01b"
+
+
+async def test_reach() -> None:
+    """It can be waited for until a place is reached, also for one that has been already."""
+    tail = tail_at(3)
+    async with asyncio.timeout(1):
+        await tail.reach(3)
+        await tail.reach(1)
+        reaching = asyncio.create_task(tail.reach(5))
+        await turns()
+        tail.take(Place(4, "bb"))
+        await turns()
+        assert not reaching.done()
+        tail.take(Place(5, "cc"))
+        await reaching
+
+
+async def test_reach_by_a_gap() -> None:
+    """A place is also reached by what lies behind it."""
+    tail = Tail()
+    reaching = asyncio.create_task(tail.reach(5))
+    await turns()
+    tail.take(Place(9, "aa"))
+    async with asyncio.timeout(1):
+        await reaching

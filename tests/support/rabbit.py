@@ -1,0 +1,490 @@
+"""A private RabbitMQ for tests, a TCP link to it that can be broken in several ways, and WebsocketdBro's own clients.
+
+A `Broker` is Debian's rabbitmq-server, run as whoever runs the tests, with ports, directories, cookie and epmd of its own: it shares
+nothing with a service on the same machine, nor with another `Broker`. Its ports are on 127.0.0.1, its configuration is one Erlang term.
+
+Nothing outlives a broker: what it has started is ended by pid, and a small shell that reads a pipe does the same when the tests are killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+from collections.abc import Coroutine
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from threading import Thread
+from typing import Any, Self
+
+import aiormq
+from aiormq.abc import ChannelFrame, DeliveredMessage
+from pamqp import commands
+from pamqp.base import Frame
+from pamqp.body import ContentBody
+from pamqp.header import ContentHeader
+
+from tests.support.client import DEADLINE
+from tests.support.server import ServerEnded, descendants, listens, mortal, wait_for_exit, wait_until
+
+SCRIPTS = Path("/usr/lib/rabbitmq/bin")
+"""RabbitMQ's own scripts. Debian's, in /usr/sbin, do the same as the user rabbitmq, or refuse."""
+
+START_DEADLINE = 60.0
+"""Seconds. A start takes 4 on two idle cores, nearly all of it to load code."""
+
+ERLANG = "+S 2:2 +A 2 -noinput -kernel inet_dist_use_interface {127,0,0,1}"
+"""Two schedulers whatever the machine has, and no listener for other machines. Split at spaces by RabbitMQ's script."""
+
+LOW, HIGH = "0.00001", "0.6"
+"""Fractions of the memory: all that any broker needs is above the first, and none of ours reaches the second."""
+
+SYNC = "[dets:sync(Table) || Table <- dets:all()]."
+"""Writes what Ra, which coordinates streams, else writes half a second later: its servers' names (`auto_save` in ra_directory.erl)."""
+
+TICK_MS = 1000
+"""How often a channel looks for deliveries that are too old; RabbitMQ's own is a minute."""
+
+ENDER = 'while read -r now; do pids=$now; done; [ -z "$pids" ] || kill -9 $pids; rm -rf "$1"'
+"""Each line that it reads is all the pids there are; at the end of the input they are killed, and the directory is deleted."""
+
+PROTOCOL_HEADER = b"AMQP\0\0\x09\x01"
+START_METHOD = struct.pack(">HH", 10, 10)
+"""Class and method of Connection.Start, with which a server answers the protocol header."""
+
+RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER: to close is to reset."""
+
+
+class Broker:
+    """One RabbitMQ node, a context manager. It can be stopped or killed and started again, on the same ports, with the same data.
+
+    With `consumer_timeout_ms` it closes a channel that leaves a delivery unacknowledged for so long, within another second; without, after
+    RabbitMQ's own 30 minutes. `tls` is the files of the CA, the certificate and the key for a second port, where a client's certificate
+    is checked if it shows one.
+
+    Ready is what clients find, not more: for a moment after a start a stream of before may not be there yet (404).
+    """
+
+    def __init__(self, *, consumer_timeout_ms: int | None = None, tls: tuple[Path, Path, Path] | None = None) -> None:
+        assert (SCRIPTS / "rabbitmq-server").exists(), "RabbitMQ is not installed; on Debian: apt-get install rabbitmq-server"
+        self.port, self.tls_port, self._epmd_port, self._distribution_port = (quiet_port() for _ in range(4))
+        self._consumer_timeout_ms = consumer_timeout_ms
+        self._tls = tls
+        self._stack = ExitStack()
+        self._ender: subprocess.Popen[str] | None = None
+        self._epmd: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+
+    @property
+    def tls_url(self) -> str:
+        assert self._tls, "the broker was made without tls"
+        return f"amqps://guest:guest@127.0.0.1:{self.tls_port}/"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the broker is not running"
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """What the broker has logged and printed, over all its starts."""
+        files = [*sorted(self.home.glob("log/*.log")), self.home / "output"]
+        return "".join(file.read_text(errors="replace") for file in files if file.exists())
+
+    def start(self) -> Self:
+        """Start the broker and wait until it answers an AMQP handshake."""
+        assert self._process is None, "the broker is running"
+        try:
+            if self._epmd is None:
+                self._prepare()
+            with open(self.home / "output", "ab") as output:
+                # RabbitMQ's script then becomes the broker itself, instead of waiting for it.
+                environment = self._environment | {"RABBITMQ_ALLOW_INPUT": "1"}
+                self._process = self._spawn(str(SCRIPTS / "rabbitmq-server"), output=output, env=environment)
+            self._tell_ender()
+            wait_until(self._is_ready, "RabbitMQ's answer to an AMQP handshake", START_DEADLINE)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End the broker in an orderly way: clients are told, and what is durable is written."""
+        self._end(signal.SIGTERM)
+
+    def kill(self, *, at_once: bool = False) -> None:
+        """End the broker in the middle of what it does.
+
+        A node that is killed within half a second of its first stream of all never finds it again (404 for good): without `at_once` that
+        moment is waited out, half a second at most.
+        """
+        if not at_once:
+            self.ctl("eval", SYNC)
+        self._end(signal.SIGKILL)
+
+    def close(self) -> None:
+        """End all processes and delete all files; more than once is once."""
+        self._end(signal.SIGKILL)
+        self._stack.close()
+
+    def ctl(self, *words: str) -> str:
+        """Run rabbitmqctl against this broker (0.4 s); return what it prints."""
+        done = subprocess.run(
+            [SCRIPTS / "rabbitmqctl", "-q", *words],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=START_DEADLINE,
+            check=False,
+        )
+        assert done.returncode == 0, f"rabbitmqctl {' '.join(words)}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def queues(self) -> list[str]:
+        """The names of all queues."""
+        return sorted(self.ctl("list_queues", "--no-table-headers", "name").split())
+
+    def delete_queue(self, name: str) -> None:
+        """Delete a queue as an administrator does."""
+        self.ctl("delete_queue", name)
+
+    def close_connections(self) -> None:
+        """Close all client connections as an administrator does: each is told 320, and why."""
+        self.ctl("close_all_connections", "--global", "a test")
+
+    def alarm(self, on: bool) -> None:
+        """Raise or clear the memory alarm, under which the broker reads nothing from a connection that publishes."""
+        self.ctl("set_vm_memory_high_watermark", LOW if on else HIGH)
+        wait_until(lambda: ("memory" in self.ctl("eval", "rabbit_alarm:get_alarms().")) is on, f"the memory alarm to be {on=}")
+
+    def _prepare(self) -> None:
+        """Make what all starts have in common: directories, configuration, and the processes around the broker."""
+        self.home = Path(tempfile.mkdtemp(prefix="rabbit-"))
+        self._stack.callback(shutil.rmtree, self.home, ignore_errors=True)
+        cookie = self.home / ".erlang.cookie"
+        cookie.write_text(secrets.token_hex(10))
+        cookie.chmod(0o400)
+        (self.home / "plugins").write_text("[].")
+        (self.home / "rabbit.config").write_text(self._configuration())
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "LANG": "C.UTF-8",
+            "HOME": str(self.home),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": str(self._epmd_port),
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            "RABBITMQ_CONFIG_FILE": str(self.home / "rabbit.config"),
+            "RABBITMQ_DIST_PORT": str(self._distribution_port),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.home / "plugins"),
+            "RABBITMQ_LOG_BASE": str(self.home / "log"),
+            "RABBITMQ_MNESIA_BASE": str(self.home / "data"),
+            "RABBITMQ_NODENAME": "rabbit@localhost",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ERLANG,
+        }
+        words = ["sh", "-c", ENDER, "ender", str(self.home)]
+        self._ender = subprocess.Popen(words, stdin=subprocess.PIPE, text=True, start_new_session=True)
+        self._stack.callback(self._end_ender, self._ender)
+        self._epmd = epmd = self._spawn("epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1")
+        self._stack.callback(self._end_epmd, epmd)
+        wait_until(lambda: _is_alive(epmd) and listens(epmd.pid, self._epmd_port), "the listening socket of epmd")
+
+    def _configuration(self) -> str:
+        rabbit = [
+            f'{{tcp_listeners,[{{"127.0.0.1",{self.port}}}]}}',
+            "{disk_free_limit,1000000}",
+            f"{{vm_memory_high_watermark,{HIGH}}}",
+            "{log,[{file,[{level,warning}]},{console,[{enabled,false}]}]}",
+        ]
+        if self._consumer_timeout_ms is not None:
+            rabbit += [f"{{consumer_timeout,{self._consumer_timeout_ms}}}", f"{{channel_tick_interval,{TICK_MS}}}"]
+        if self._tls is not None:
+            files = ",".join(f'{{{name},"{file}"}}' for name, file in zip(("cacertfile", "certfile", "keyfile"), self._tls, strict=True))
+            rabbit += [f'{{ssl_listeners,[{{"127.0.0.1",{self.tls_port}}}]}}', f"{{ssl_options,[{files},{{verify,verify_peer}}]}}"]
+        return f"[{{rabbit,[{','.join(rabbit)}]}}]."
+
+    def _spawn(self, *words: str, output: Any = subprocess.DEVNULL, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            words,
+            env=env or self._environment,
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            # Signals for the tests' own group (Ctrl-C) are not for it.
+            start_new_session=True,
+        )
+
+    def _is_ready(self) -> bool:
+        assert self._process is not None
+        if not _is_alive(self._process):
+            raise ServerEnded(f"RabbitMQ ended with {self._process.returncode}:\n{self.log}")
+        ports = [self.port] if self._tls is None else [self.port, self.tls_port]
+        return all(listens(self.pid, port) for port in ports) and _speaks_amqp(self.port)
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        started = list(descendants(process.pid))  # Erlang gives each a session of its own
+        with mortal(*started):
+            process.send_signal(how)
+            try:
+                process.wait(DEADLINE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for pid in started:
+            wait_for_exit(pid)
+        self._tell_ender()
+
+    def _tell_ender(self) -> None:
+        assert self._ender is not None
+        assert self._ender.stdin is not None
+        pids = [str(process.pid) for process in (self._epmd, self._process) if process is not None]
+        self._ender.stdin.write(" ".join(pids) + "\n")
+        self._ender.stdin.flush()
+
+    def _end_ender(self, ender: subprocess.Popen[str]) -> None:
+        self._ender = None
+        with ender:
+            ender.kill()
+
+    def _end_epmd(self, epmd: subprocess.Popen[bytes]) -> None:
+        self._epmd = None
+        epmd.kill()
+        epmd.wait()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+class Proxy:
+    """A TCP link on a port of its own to a target that can be changed, a context manager; it runs in a thread.
+
+    Each link holds at most what its two sockets and two streams do: who is not read from is not read for.
+    """
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        self.target = target
+        """Where new connections go."""
+        self.port = quiet_port()
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, name="proxy")
+        self._listener: asyncio.Server | None = None
+        self._links: set[_Link] = set()
+        self._swallows = False
+
+    @property
+    def links(self) -> int:
+        """How many connections there are."""
+        return len(self._links)
+
+    def start(self) -> Self:
+        self._thread.start()
+        self.accept()
+        return self
+
+    def close(self) -> None:
+        """End all connections and the thread; more than once is once."""
+        if self._loop.is_closed():
+            return
+        if self._thread.is_alive():
+            self.refuse()
+            self.cut()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(DEADLINE)
+        self._loop.close()
+
+    def cut(self) -> None:
+        """Reset all connections, at both ends; new ones are as before."""
+        self._call(self._cut())
+
+    def swallow(self) -> None:
+        """From now on throw away what comes, at both ends, ends included; new connections are accepted, and treated so as well."""
+        self._call(self._swallow(True))
+
+    def flow(self) -> None:
+        """Let new connections work; for one whose bytes were thrown away it is too late."""
+        self._call(self._swallow(False))
+
+    def refuse(self) -> None:
+        """Do not listen; connections that there are stay."""
+        self._call(self._refuse())
+
+    def accept(self) -> None:
+        """Listen again."""
+        self._call(self._accept())
+
+    def _call(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(DEADLINE)
+
+    async def _accept(self) -> None:
+        if self._listener is None:
+            self._listener = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
+
+    async def _refuse(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    async def _swallow(self, on: bool) -> None:
+        self._swallows = on
+        for link in self._links:
+            link.swallows |= on
+
+    async def _cut(self) -> None:
+        links = list(self._links)
+        for link in links:
+            link.reset()
+        await asyncio.gather(*(link.task for link in links), return_exceptions=True)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = _Link(reader, writer, swallows=self._swallows)
+        self._links.add(link)
+        try:
+            await link.run(self.target)
+        finally:
+            link.reset()
+            self._links.discard(link)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+class _Link:
+    """One connection through a proxy: a client's, and ours to the target."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, swallows: bool) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.task = task
+        self.swallows = swallows
+        self._client = reader, writer
+        self._writers = [writer]
+
+    async def run(self, target: tuple[str, int]) -> None:
+        """Carry bytes until both ends have ended, or one has broken; a link that swallows from the start needs no target."""
+        with suppress(OSError, asyncio.CancelledError):
+            reader, writer = self._client
+            if self.swallows:
+                await self._carry(reader, writer)
+            else:
+                their_reader, their_writer = await asyncio.open_connection(*target)
+                self._writers.append(their_writer)
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._carry(reader, their_writer), name="to the target")
+                    group.create_task(self._carry(their_reader, writer), name="to the client")
+            for writer in self._writers:
+                writer.close()
+
+    def reset(self) -> None:
+        """Reset both ends, unless both have ended in an orderly way, and stop."""
+        for writer in self._writers:
+            if not writer.transport.is_closing():
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                writer.transport.abort()
+        if asyncio.current_task() is not self.task:
+            self.task.cancel()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry one direction. A broken end raises, unless the link swallows: then the other end never learns of it."""
+        writer.transport.set_write_buffer_limits(0)  # drained is sent: nothing is left to lose when the link ends
+        while data := await self._read(reader):
+            if not self.swallows:
+                writer.write(data)
+                await writer.drain()
+        if not self.swallows:
+            writer.write_eof()
+
+    async def _read(self, reader: asyncio.StreamReader) -> bytes:
+        try:
+            return await reader.read(1 << 16)
+        except OSError:
+            if self.swallows:
+                return b""
+            raise
+
+
+async def bro_consume(url: str, exchange: str, count: int, *, bound: asyncio.Event | None = None) -> list[bytes]:
+    """Take messages as WebsocketdBro's consumer.py does, each printed and flushed there; `bound` is set when it can get them."""
+    bodies: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def print_body(message: DeliveredMessage) -> None:
+        bodies.put_nowait(message.body)
+
+    connection = await aiormq.connect(url)
+    try:
+        channel = await connection.channel(publisher_confirms=False)
+        await channel.exchange_declare(exchange=exchange, exchange_type="fanout")
+        declared = await channel.queue_declare(exclusive=True)
+        assert declared.queue is not None
+        await channel.queue_bind(queue=declared.queue, exchange=exchange)
+        await channel.basic_consume(declared.queue, print_body, no_ack=True)
+        if bound is not None:
+            bound.set()
+        async with asyncio.timeout(DEADLINE):
+            return [await bodies.get() for _ in range(count)]
+    finally:
+        await connection.close()
+
+
+async def bro_publish(url: str, exchange: str, text: str) -> None:
+    """Publish as WebsocketdBro's publisher.py does: all of its input as one message without any property, and without a confirm."""
+    body = text.rstrip().encode()
+    publish = commands.Basic.Publish(exchange=exchange, routing_key="")
+    # aiormq's own basic_publish() would add a message id and a delivery mode.
+    head = ContentHeader(body_size=len(body), properties=commands.Basic.Properties())
+    frames: list[Frame | ContentHeader | ContentBody] = [publish, head]
+    if body:
+        frames.append(ContentBody(body))
+    connection = await aiormq.connect(url)
+    try:
+        channel = await connection.channel(publisher_confirms=False)
+        assert isinstance(channel, aiormq.Channel)
+        await channel.exchange_declare(exchange=exchange, exchange_type="fanout")
+        await channel.write_queue.put(ChannelFrame.marshall(channel_number=channel.number, frames=frames))
+        await channel.close()  # answered after the message has been taken
+    finally:
+        await connection.close()
+
+
+def quiet_port() -> int:
+    """A free port that stays free while nobody listens: below those that the kernel gives to outgoing connections.
+
+    A client that dials a dead port over and over would else be given that very port for its own end one day, and be connected with itself.
+    """
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
+def _speaks_amqp(port: int) -> bool:
+    """Whether the protocol header is answered with Connection.Start."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), DEADLINE) as client:
+        client.sendall(PROTOCOL_HEADER)
+        return client.recv(11, socket.MSG_WAITALL)[7:] == START_METHOD
+    return False
+
+
+def _is_alive(process: subprocess.Popen[bytes]) -> bool:
+    return process.poll() is None
