@@ -4,25 +4,30 @@
 //   client PORT echo CLIENTS SECONDS WINDOW     keep WINDOW messages on their way on each connection to a program that echoes
 //   client PORT connect CLIENTS COUNT           connect, wait for the first message, leave: COUNT times, CLIENTS at once
 //   client PORT hold CLIENTS                    open the connections, wait for a message on each, report, stay until stdin ends
+//   client PORT fanout CLIENTS SECONDS          subscribe; when all have, and WARM_UP has passed, take stamped messages for so long
+//   client PORT verify CLIENTS SECONDS          subscribe, and take numbered messages up to the END, but no longer than that
 //
-// Prints one JSON object: messages, seconds, and the median of the latencies in microseconds: of a round trip in `echo`, from
-// connect() to the first message elsewhere. One thread. Payloads are counted, not looked at; pings are not answered, for no run
-// lasts as long as a server would wait. Exits 1 with a message when the server refuses or breaks a connection.
+// Prints one JSON object: messages, seconds, and the median and the 99th percentile of the latencies in microseconds: of a
+// round trip in `echo`, from the stamp in a message to its arrival in `fanout`, from connect() to the first message elsewhere.
+// `busy` is the part of the time for which this process ran: near 1 it was the generator that was measured, not the server.
+// `verify` ends at the first message that is not the one after the last. `whole` is how many connections got all from the
+// first that they saw up to the END, `late_us` how long after the last message was due the slowest of them had it.
+//
+// One thread. Payloads are looked at in the last two modes only; pings are not answered, for no run lasts as long as a server
+// would wait. Exits 1 with a message when the server refuses or breaks a connection.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "message.h"
 
 enum {
   SIZE = 64,               // bytes of a message that `echo` sends
@@ -30,6 +35,10 @@ enum {
   MAX_WINDOW = 128,        // 128 frames fit into any socket's buffer, so that a send never has to wait
   MAX_OPENING = 64,        // handshakes under way at once: fewer than the shortest accept queue, so that connect() never has to wait
   DEADLINE_S = 120,        // a run that has not ended by then is stuck
+  WARM_UP = SECOND,        // in which a server gets over the opening of the connections
+  TEXT = END_SIZE,         // bytes of a payload that are looked at
+  BUCKET_NS = 100,         // a latency is counted to so much
+  BUCKETS = 20000000,      // … and from two seconds on as two seconds
 };
 
 struct connection {
@@ -38,45 +47,50 @@ struct connection {
   char head[4096];                    // the response's head, and after it each frame's head
   size_t head_size;
   uint64_t payload_left;              // of the frame whose head is complete
+  char text[TEXT];                    // how the payload begins
+  size_t text_size;
+  uint64_t next;                      // the number of the next message
   uint64_t begun;                     // when connect() was called
   uint64_t sent[MAX_WINDOW];          // when the messages on their way were sent, a ring
   unsigned next_sent, next_echo;
 };
 
-static enum { STREAM, ECHO, CONNECT, HOLD } mode;
+static enum { STREAM, ECHO, CONNECT, HOLD, FANOUT, VERIFY } mode;
 static struct sockaddr_in server = {.sin_family = AF_INET};
 static int events;
 static unsigned window;
 static unsigned begun, opening, ended, greeted;
-static bool sending = true;
-static uint64_t messages;
-static uint32_t *latencies;
-static size_t latency_count, latency_room;
+static bool measuring;
+static uint64_t messages, arrived;    // how many; when, by the wall clock, those came that are looked at now
+static unsigned whole, broken;
+static uint64_t late;
+static uint64_t latency_count;
+static uint32_t latencies[BUCKETS];
 
 static uint64_t now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+  return clock_ns(CLOCK_MONOTONIC);
 }
 
 static void note_latency(uint64_t from, uint64_t to) {
-  if (latency_count == latency_room) {
-    latency_room = latency_room ? 2 * latency_room : 65536;
-    latencies = realloc(latencies, latency_room * sizeof *latencies);
-    if (!latencies) err(1, "memory");
-  }
-  latencies[latency_count++] = (uint32_t)(to - from);
+  if (!measuring) return;
+  uint64_t bucket = to > from ? (to - from) / BUCKET_NS : 0;
+  latencies[bucket < BUCKETS ? bucket : BUCKETS - 1]++;
+  latency_count++;
 }
 
-static int ascending(const void *a, const void *b) {
-  uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-  return (x > y) - (x < y);
-}
-
-static double median_us(void) {
+// Return what a part of the latencies does not exceed.
+static double quantile_us(double part) {
+  uint64_t left = (uint64_t)(part * (double)latency_count);
+  size_t bucket = 0;
   if (!latency_count) return 0;
-  qsort(latencies, latency_count, sizeof *latencies, ascending);
-  return latencies[latency_count / 2] / 1e3;
+  while (latencies[bucket] <= left) left -= latencies[bucket++];
+  return (double)bucket * BUCKET_NS / 1e3;
+}
+
+static double processor_seconds(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return (double)t.tv_sec + (double)t.tv_nsec / SECOND;
 }
 
 static void send_all(struct connection *c, const void *data, size_t size) {
@@ -90,7 +104,8 @@ static void begin(struct connection *c) {
   if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&server, sizeof server)) err(1, "connect");
   setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
   fcntl(c->fd, F_SETFL, O_NONBLOCK);
-  struct epoll_event readable = {.events = EPOLLIN, .data.ptr = c};
+  // A wait that is told once only need not look again at those who were served: there are many in `fanout`, where none may end.
+  struct epoll_event readable = {.events = mode == FANOUT ? EPOLLIN | EPOLLET : EPOLLIN, .data.ptr = c};
   if (epoll_ctl(events, EPOLL_CTL_ADD, c->fd, &readable)) err(1, "epoll_ctl");
   send_all(c, request, sizeof request - 1);
   begun++;
@@ -134,6 +149,23 @@ static size_t take_response(struct connection *c, const char *data, size_t size)
   return taken;
 }
 
+// Look at how a message begins.
+static void on_text(struct connection *c) {
+  if (c->text_size < DIGITS) errx(1, "a message of %zu bytes has neither number nor stamp", c->text_size);
+  if (mode == FANOUT) {
+    note_latency(read_number(c->text), arrived);
+  } else if (!memcmp(c->text, END, END_WORD)) {
+    uint64_t due = read_number(c->text + END_WORD), count = read_number(c->text + END_WORD + DIGITS);
+    if (c->next == count) whole++;
+    else broken++;
+    if (arrived > due && arrived - due > late) late = arrived - due;
+  } else {
+    uint64_t number = read_number(c->text);
+    broken += c->next && number != c->next;
+    c->next = number + 1;
+  }
+}
+
 static size_t head_length(const unsigned char *head) {
   return (head[1] & 127) == 127 ? 10 : (head[1] & 127) == 126 ? 4 : 2;
 }
@@ -150,6 +182,7 @@ static uint64_t payload_length(const unsigned char *head) {
 static unsigned take_frames(struct connection *c, const char *data, size_t size) {
   unsigned char *head = (unsigned char *)c->head;
   unsigned complete = 0;
+  bool looking = mode == FANOUT || mode == VERIFY;
   while (size && !c->closing) {
     if (!c->payload_left) {
       size_t missing = (c->head_size < 2 ? 2 : head_length(head)) - c->head_size;
@@ -161,10 +194,17 @@ static unsigned take_frames(struct connection *c, const char *data, size_t size)
       c->payload_left = payload_length(head);
     }
     size_t skipped = c->payload_left < size ? (size_t)c->payload_left : size;
+    if (looking) {
+      size_t room = TEXT - c->text_size, looked_at = skipped < room ? skipped : room;
+      memcpy(c->text + c->text_size, data, looked_at);
+      c->text_size += looked_at;
+    }
     c->payload_left -= skipped, data += skipped, size -= skipped;
     if (!c->payload_left) {
-      complete += (head[0] & 0x80) && (head[0] & 15) <= 2;
-      c->head_size = 0;
+      bool is_message = (head[0] & 0x80) && (head[0] & 15) <= 2;
+      complete += is_message;
+      if (looking && is_message) on_text(c);
+      c->head_size = c->text_size = 0;
     }
   }
   return complete;
@@ -176,11 +216,11 @@ static void on_messages(struct connection *c, unsigned count) {
   if (!c->greeted) {
     c->greeted = true;
     greeted++;
-    if (mode != ECHO) note_latency(c->begun, now);
+    if (mode != ECHO && mode != FANOUT) note_latency(c->begun, now);
   }
   if (mode == ECHO) {
     for (unsigned i = 0; i < count; i++) note_latency(c->sent[c->next_echo++ % MAX_WINDOW], now);
-    if (sending) send_messages(c, count);
+    send_messages(c, count);
   }
   if (mode == CONNECT) end(c);
 }
@@ -189,10 +229,12 @@ static void on_readable(struct connection *c) {
   static char buffer[1 << 18];
   ssize_t size = recv(c->fd, buffer, sizeof buffer, 0);
   if (size < 0 && errno == EAGAIN) return;
+  arrived = clock_ns(CLOCK_REALTIME);
   if (size > 0) {
     size_t taken = c->upgraded ? 0 : take_response(c, buffer, (size_t)size);
     unsigned complete = take_frames(c, buffer + taken, (size_t)size - taken);
     if (complete) on_messages(c, complete);
+    if (!c->closing && mode == FANOUT && size == sizeof buffer) on_readable(c);
     if (!c->closing) return;
   }
   if (mode != STREAM || !c->upgraded) errx(1, "the server ended a connection");
@@ -204,18 +246,21 @@ static bool finished(unsigned clients, unsigned count, uint64_t stop) {
     case STREAM:
     case CONNECT: return ended == count;
     case HOLD: return greeted == clients;
-    case ECHO: return now_ns() >= stop;
+    case VERIFY: return broken || whole == clients || now_ns() >= stop;
+    case ECHO:
+    case FANOUT: return now_ns() >= stop;
   }
   return true;
 }
 
 int main(int argc, char **argv) {
-  static const char *const modes[] = {"stream", "echo", "connect", "hold"};
-  static const int words[] = {4, 6, 5, 4};
-  while (argc > 2 && mode <= HOLD && strcmp(argv[2], modes[mode])) mode++;
-  if (argc < 3 || mode > HOLD || argc != words[mode]) errx(2, "usage: client PORT stream|echo|connect|hold CLIENTS … (see the source)");
+  static const char *const modes[] = {"stream", "echo", "connect", "hold", "fanout", "verify"};
+  static const int words[] = {4, 6, 5, 4, 5, 5};
+  while (argc > 2 && mode <= VERIFY && strcmp(argv[2], modes[mode])) mode++;
+  if (argc < 3 || mode > VERIFY || argc != words[mode]) errx(2, "usage: client PORT stream|echo|connect|hold|fanout|verify CLIENTS … (see the source)");
   unsigned clients = (unsigned)atoi(argv[3]), count = mode == CONNECT ? (unsigned)atoi(argv[4]) : clients;
-  double duration = mode == ECHO ? atof(argv[4]) : 0;
+  bool is_timed = mode == ECHO || mode == FANOUT || mode == VERIFY;
+  uint64_t duration = is_timed ? (uint64_t)(atof(argv[4]) * SECOND) : 0, warm_up = mode == FANOUT ? WARM_UP : 0;
   window = mode == ECHO ? (unsigned)atoi(argv[5]) : 0;
   if (!clients || window > MAX_WINDOW) errx(2, "at least one client, and a window of at most %d", MAX_WINDOW);
   server.sin_port = htons((uint16_t)atoi(argv[1]));
@@ -228,8 +273,9 @@ int main(int argc, char **argv) {
   struct connection *connections = calloc(clients, sizeof *connections);
   for (unsigned i = 0; i < clients; i++) connections[i].fd = -1;
 
-  uint64_t start = now_ns(), deadline = start + DEADLINE_S * 1000000000ull, stop = deadline;
-  bool all_open = mode != ECHO;
+  uint64_t start = now_ns(), deadline = start + (uint64_t)DEADLINE_S * SECOND, stop = deadline, warm = 0;
+  double processor = 0;
+  measuring = !is_timed;
   while (!finished(clients, count, stop)) {
     if (now_ns() > deadline) errx(1, "%u of %u connections ended, %u opened: the server is stuck", ended, count, begun - opening);
     for (unsigned i = 0; i < clients && begun < count && opening < MAX_OPENING; i++)
@@ -237,15 +283,18 @@ int main(int argc, char **argv) {
     struct epoll_event ready[256];
     int n = epoll_wait(events, ready, 256, 100);
     for (int i = 0; i < n; i++) on_readable(ready[i].data.ptr);
-    if (!all_open && begun == clients && !opening) {  // what `echo` measures begins here
-      all_open = true;
-      start = now_ns();
-      stop = start + (uint64_t)(duration * 1e9);
-      messages = latency_count = 0;
-    }
+    if (measuring || begun < clients || opening) continue;
+    if (!warm) warm = now_ns() + warm_up;
+    if (now_ns() < warm) continue;
+    measuring = true;  // what a timed mode measures begins here
+    start = now_ns();
+    stop = start + duration;
+    processor = processor_seconds();
+    messages = 0;
   }
-  double seconds = (double)(now_ns() - start) / 1e9;
-  printf("{\"messages\": %llu, \"seconds\": %.6f, \"median_us\": %.1f}\n", (unsigned long long)messages, seconds, median_us());
+  double seconds = (double)(now_ns() - start) / SECOND, busy = (processor_seconds() - processor) / seconds;
+  printf("{\"messages\": %llu, \"seconds\": %.6f, \"median_us\": %.1f, \"p99_us\": %.1f, \"busy\": %.3f, \"whole\": %u, \"late_us\": %.0f}\n",
+         (unsigned long long)messages, seconds, quantile_us(0.5), quantile_us(0.99), busy, whole, (double)late / 1e3);
   fflush(stdout);
   if (mode == HOLD)
     while (getchar() != EOF) {}

@@ -1,24 +1,117 @@
-// What the bridges of `scripts/bench` run: as cheap as can be, so that the bridge is what is measured.
+// What the servers of `scripts/bench` run, or are fed by: as cheap as can be, so that the server is what is measured.
 //
-//   program lines COUNT    print COUNT lines of 64 characters as fast as stdout takes them
-//   program hello          print one line, then wait for the end of stdin
+//   program lines COUNT                    print COUNT lines of 64 characters as fast as stdout takes them
+//   program hello                          print one line, then wait for the end of stdin
+//   program stamped RATE SIZE              print RATE lines a second, each when it is due, with its time at its head
+//   program post PORT RATE SIZE            the same, each as a POST to /publish on 127.0.0.1, all on one connection
+//   program numbered RATE SECONDS SIZE     print RATE lines a second, numbered from 0, then one that says when the last was due
+//
+// SIZE is of the line without its end. The pace is that of an absolute clock: what a wait was too long, the next is shorter.
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <err.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include "message.h"
+
+enum {
+  TICK = SECOND / 1000,    // `numbered` prints what a tick brings at once, as any program does whose stdout is a pipe
+  BLOCK = 1000,            // lines of one write()
+};
+
+static void sleep_until(uint64_t when) {
+  struct timespec t = {.tv_sec = (time_t)(when / SECOND), .tv_nsec = (long)(when % SECOND)};
+  while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL)) {}
+}
+
+static void write_all(int fd, const char *data, size_t size) {
+  while (size) {
+    ssize_t written = write(fd, data, size);
+    if (written < 0) exit(1);  // whoever read has gone
+    data += written, size -= (size_t)written;
+  }
+}
+
+static int lines(long count) {
+  static const char line[] = "wsbridge prints this line of sixty-four characters again, again.\n";
+  for (; count > 0; count--) fwrite(line, 1, sizeof line - 1, stdout);
+  return fflush(stdout) != 0;
+}
+
+static int hello(void) {
+  char ignored[64];
+  write_all(1, "hello\n", 6);
+  while (read(0, ignored, sizeof ignored) > 0) {}
+  return 0;
+}
+
+// Send what lies around a stamp over and over, each time with the stamp of then.
+static int stamped(int fd, double rate, char *message, size_t size, char *stamp) {
+  uint64_t period = (uint64_t)(SECOND / rate);
+  for (uint64_t due = clock_ns(CLOCK_MONOTONIC);; due += period) {
+    sleep_until(due);
+    uint64_t now = clock_ns(CLOCK_MONOTONIC);
+    if (now > due + PATIENCE) due = now;
+    print_number(stamp, clock_ns(CLOCK_REALTIME));
+    write_all(fd, message, size);
+    char ignored[4096];
+    if (fd != 1 && recv(fd, ignored, sizeof ignored, MSG_DONTWAIT) == 0) errx(1, "the server ended the connection");
+  }
+}
+
+static int post(int port, double rate, const char *line, size_t size) {
+  struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  int fd = socket(AF_INET, SOCK_STREAM, 0);
+  if (fd < 0 || connect(fd, (struct sockaddr *)&server, sizeof server)) err(1, "connect");
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+  char request[256 + LONGEST];
+  int head = snprintf(request, 256, "POST /publish HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %zu\r\n\r\n", size);
+  memcpy(request + head, line, size);
+  return stamped(fd, rate, request, (size_t)head + size, request + head);
+}
+
+static int numbered(uint64_t rate, double seconds, const char *line, size_t size) {
+  static char block[BLOCK * (LONGEST + 1)];
+  for (size_t i = 0; i < BLOCK; i++) memcpy(block + i * size, line, size);
+  uint64_t count = (uint64_t)((double)rate * seconds), sent = 0;
+  uint64_t begun = clock_ns(CLOCK_MONOTONIC), end = clock_ns(CLOCK_REALTIME) + count * SECOND / rate;
+  for (uint64_t tick = begun; sent < count; tick += TICK) {
+    sleep_until(tick);
+    uint64_t due = (clock_ns(CLOCK_MONOTONIC) - begun) * rate / SECOND;
+    if (due > count) due = count;
+    while (sent < due) {
+      size_t some = due - sent < BLOCK ? (size_t)(due - sent) : BLOCK;
+      for (size_t i = 0; i < some; i++) print_number(block + i * size, sent++);
+      write_all(1, block, some * size);
+    }
+  }
+  memcpy(block, END, END_WORD);
+  print_number(block + END_WORD, end);
+  print_number(block + END_WORD + DIGITS, count);
+  write_all(1, block, size);
+  return 0;
+}
+
 int main(int argc, char **argv) {
-  if (argc == 3 && !strcmp(argv[1], "lines")) {
-    static const char line[] = "wsbridge prints this line of sixty-four characters again, again.\n";
-    for (long count = atol(argv[2]); count > 0; count--) fwrite(line, 1, sizeof line - 1, stdout);
-    return fflush(stdout) != 0;
-  }
-  if (argc == 2 && !strcmp(argv[1], "hello")) {
-    char ignored[64];
-    if (write(1, "hello\n", 6) != 6) return 1;
-    while (read(0, ignored, sizeof ignored) > 0) {}
-    return 0;
-  }
-  fprintf(stderr, "usage: program lines COUNT | hello\n");
-  return 2;
+  const char *what = argc > 1 ? argv[1] : "";
+  if (argc == 3 && !strcmp(what, "lines")) return lines(atol(argv[2]));
+  if (argc == 2 && !strcmp(what, "hello")) return hello();
+
+  // The others have SIZE as the last word.
+  size_t size = argc > 3 ? (size_t)atol(argv[argc - 1]) : 0;
+  if (size < END_SIZE || size > LONGEST)
+    errx(2, "usage: program lines|hello|stamped|post|numbered … (see the source); SIZE is %d to %d", END_SIZE, LONGEST);
+  char line[LONGEST + 1];
+  memset(line, 'x', size);
+  line[size] = '\n';
+  prctl(PR_SET_TIMERSLACK, 1ul);
+  if (argc == 4 && !strcmp(what, "stamped")) return stamped(1, atof(argv[2]), line, size + 1, line);
+  if (argc == 5 && !strcmp(what, "post")) return post(atoi(argv[2]), atof(argv[3]), line, size);
+  if (argc == 5 && !strcmp(what, "numbered")) return numbered((uint64_t)atol(argv[2]), atof(argv[3]), line, size + 1);
+  errx(2, "usage: program lines|hello|stamped|post|numbered … (see the source)");
 }

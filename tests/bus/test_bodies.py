@@ -10,8 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsbridge.bus.base import Body
-from wsbridge.bus.bodies import BINARIES, BODY_BYTES, COUNT, FIRST, LINES, PRODUCER, SINGLE, TEXTS
-from wsbridge.bus.bodies import MalformedBody, Parcel, can_join, fingerprint, pack, unpack
+from wsbridge.bus.bodies import (
+    BINARIES,
+    BODY_BYTES,
+    COUNT,
+    FIRST,
+    LINES,
+    PRODUCER,
+    SINGLE,
+    TEXTS,
+    MalformedBody,
+    Parcel,
+    can_join,
+    fingerprint,
+    pack,
+    unpack,
+)
 from wsbridge.flow import Batch, Kind
 
 FRAME_BYTES = 128 * 1024 - 8

@@ -87,7 +87,7 @@ class Link:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 while not await self._opened():
-                    await asyncio.sleep(STARTING_SECONDS)
+                    pass
         except BaseException as error:
             await self.close()
             if isinstance(error, TROUBLE) or not _is_cancelled():
@@ -102,16 +102,18 @@ class Link:
             if "inaccessible" not in str(error):
                 raise
             await self.close()
+            await asyncio.sleep(STARTING_SECONDS)
             self._lost.clear()
             return False
         return True
 
     async def _open(self) -> None:
         url = with_heartbeat(self._settings.url)
-        self._connection = await aio_pika.connect(url, client_properties={"connection_name": f"wsbridge {self._exchange}"})
-        self._connection.transport.connection.closing.add_done_callback(lambda _: self.lose("the connection was closed"))
-        self._publishing = await self._channel(publisher_confirms=True, on_return_raises=True)
-        self._consuming = await self._channel(publisher_confirms=False)
+        connection = await aio_pika.connect(url, client_properties={"connection_name": f"wsbridge {self._exchange}"})
+        self._connection = connection
+        connection.transport.connection.closing.add_done_callback(lambda _: self._ended(connection, "the connection was closed"))
+        self._publishing = await self._channel(connection, publisher_confirms=True, on_return_raises=True)
+        self._consuming = await self._channel(connection, publisher_confirms=False)
         declare = self._publishing.exchange_declare
         if self._settings.passive:
             await declare(self._exchange, exchange_type="fanout", passive=True)
@@ -126,15 +128,21 @@ class Link:
             await self._publishing.queue_declare(self.stream, durable=True, arguments=arguments)
             await self._publishing.queue_bind(self.stream, self._exchange)
 
-    async def _channel(self, **options: Any) -> Any:
-        channel = await (await self._connection.channel(**options)).get_underlay_channel()
-        channel.closing.add_done_callback(self._channel_closed)
-        channel.on_consumer_cancel_callbacks.add(lambda frame: self.lose("the broker has cancelled the consumer"))
+    async def _channel(self, connection: Any, **options: Any) -> Any:
+        channel = await (await connection.channel(**options)).get_underlay_channel()
+
+        def closed(closing: asyncio.Future[Any]) -> None:
+            error = None if closing.cancelled() else closing.exception()
+            self._ended(connection, f"the broker has closed the channel: {error}" if error else "the channel was closed")
+
+        channel.closing.add_done_callback(closed)
+        channel.on_consumer_cancel_callbacks.add(lambda frame: self._ended(connection, "the broker has cancelled the consumer"))
         return channel
 
-    def _channel_closed(self, closing: asyncio.Future[Any]) -> None:
-        error = None if closing.cancelled() else closing.exception()
-        self.lose(f"the broker has closed the channel: {error}" if error else "the channel was closed")
+    def _ended(self, connection: Any, why: str) -> None:
+        # What an earlier connection has to say, after another was tried, is no news.
+        if connection is self._connection:
+            self.lose(why)
 
     @property
     def stream(self) -> str:

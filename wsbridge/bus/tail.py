@@ -12,7 +12,6 @@ import asyncio
 from dataclasses import dataclass
 from enum import Enum
 
-
 STEP = 2
 """From one body to the next, the beginning of a segment between them."""
 
