@@ -109,7 +109,7 @@ class Link:
 
     async def _open(self) -> None:
         url = with_heartbeat(self._settings.url)
-        connection = await aio_pika.connect(url, client_properties={"connection_name": f"wsbridge {self._exchange}"})
+        connection: Any = await aio_pika.connect(url, client_properties={"connection_name": f"wsbridge {self._exchange}"})
         self._connection = connection
         connection.transport.connection.closing.add_done_callback(lambda _: self._ended(connection, "the connection was closed"))
         self._publishing = await self._channel(connection, publisher_confirms=True, on_return_raises=True)

@@ -90,13 +90,9 @@ class RabbitBus:
         self._receiver = receiver
         link = Link(self._settings, self._exchange)
         await link.open()
-        try:
-            await self._attach(link, is_first=True)
-        except LinkLost as lost:
-            await link.close()
-            raise BusError(f"the broker at {self}: {lost}") from None
-        receiver.connected(True)
-        self._running = self._loop.create_task(self._run(link), name="bus")
+        ready: asyncio.Future[None] = self._loop.create_future()
+        self._running = self._loop.create_task(self._run(link, ready), name="bus")
+        await ready
 
     def publish(self, batch: Batch) -> None:
         self._spool.put(batch)
@@ -134,23 +130,22 @@ class RabbitBus:
 
     # The link
 
-    async def _run(self, link: Link) -> None:
+    async def _run(self, link: Link, ready: asyncio.Future[None]) -> None:
+        """Use one link after the other. `ready` is done when the first is in use, or fails with BusError."""
         backoff = Backoff()
         while True:
             began = self._loop.time()
             self._link = link
-            try:
-                await self._use(link)
-            except LinkLost as lost:
-                log.error("the broker at %s is gone: %s", self, lost)
+            why = await self._use(link, ready)
+            await link.close()
+            if not ready.done():
+                ready.set_exception(BusError(f"the broker at {self}: {why}"))
+                return
+            log.error("the broker at %s is gone: %s", self, why)
             self._when_free(partial(self._tell, False))
             self._salvage()
-            await link.close()
             backoff.ran(self._loop.time() - began)
             link = await self._connect_again(backoff)
-            self._metrics.broker_reconnects += 1
-            log.log(INFO, "the broker at %s is here again", self)
-            self._when_free(partial(self._tell, True))
 
     async def _connect_again(self, backoff: Backoff) -> Link:
         while True:
@@ -158,28 +153,32 @@ class RabbitBus:
             link = Link(self._settings, self._exchange)
             try:
                 await link.open()
-                await self._attach(link, is_first=False)
             except BusError as error:
                 log.error("%s", error)
-            except LinkLost as lost:
-                log.error("the broker at %s is gone again: %s", self, lost)
-                await link.close()
             else:
                 return link
 
-    async def _use(self, link: Link) -> None:
-        """Feed and acknowledge until the link is lost. Raises LinkLost, also for a fault of ours: it is not to end the bus."""
+    async def _use(self, link: Link, ready: asyncio.Future[None]) -> str:
+        """Consume and feed until the link is lost; return why. A fault of ours loses it as well: it is not to end the bus."""
+        why = "it could not be used"
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(link.wait_lost(), name="bus: link")
                 group.create_task(link.keep_acknowledging(), name="bus: acknowledge")
+                await self._attach(link, is_first=not ready.done())
+                if ready.done():
+                    self._metrics.broker_reconnects += 1
+                    log.log(INFO, "the broker at %s is here again", self)
+                else:
+                    ready.set_result(None)
+                self._when_free(partial(self._tell, True))
                 group.create_task(self._feed(link, group), name="bus: feed")
                 group.create_task(self._watch_feeding(), name="bus: watch")
         except* LinkLost as lost:
-            raise LinkLost(str(lost.exceptions[0])) from None
+            why = str(lost.exceptions[0])
         except* Exception as faults:
             log.error("the bus has failed", exc_info=faults)
-            raise LinkLost("it could not be used") from None
+        return why
 
     def _tell(self, is_connected: bool) -> None:
         assert self._receiver is not None

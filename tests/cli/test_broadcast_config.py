@@ -1,0 +1,139 @@
+"""From the flags of broadcast to settings: what each comes to, what they may not be together, and that no password is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+from pathlib import Path
+
+import pytest
+
+from wsbridge.cli.config import UNSENT_BYTES, make_settings
+from wsbridge.cli.options import BRIDGE, BROADCAST, COMMANDS
+from wsbridge.cli.parse import full_help, parse, short_help
+from wsbridge.errors import ConfigurationError, UsageError
+from wsbridge.hub.channel import Join, Slow
+from wsbridge.rules.restarts import Restart
+from wsbridge.settings import BrokerSettings, ChannelSettings, Input, Role, ServerSettings
+
+URL = "amqp://me:secret@rabbit/vhost"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current directory with a program."""
+    (tmp_path / "prog").write_text("#!/bin/sh\n")
+    (tmp_path / "prog").chmod(0o755)
+    (tmp_path / "files").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def settings(*words: str, environ: Mapping[str, str] | None = None) -> ServerSettings:
+    return make_settings(parse(words, environ or {}, BROADCAST), {"PATH": "/nowhere"}, name="wsbridge", shape=BROADCAST)
+
+
+def test_defaults(here: Path) -> None:
+    """What a broadcast of COMMAND alone comes to: no broker, nothing from browsers, and a page."""
+    made = settings("--exchange=temps", "./prog")
+    assert made.channel == ChannelSettings(exchange="temps", role=Role.PRODUCER)
+    assert made.broker is None
+    assert made.gate.max_sessions == 0
+    assert (made.client.send_buffer_bytes, made.client.unsent_bytes) == (0, UNSENT_BYTES)
+    assert made.http.page
+
+
+@pytest.mark.parametrize(
+    ("words", "path", "value"),
+    [
+        (["--through"], "channel.role", Role.THROUGH),
+        (["--input=program"], "channel.input", Input.PROGRAM),
+        (["--input=exchange"], "channel.input", Input.EXCHANGE),
+        (["--history=7"], "channel.history", 7),
+        (["--history-bytes=8"], "channel.history_bytes", 8),
+        (["--join=last"], "channel.join", Join.LAST),
+        (["--queue=9"], "channel.queue_bytes", 9),
+        (["--slow=close"], "channel.slow", Slow.CLOSE),
+        (["--restart=never"], "channel.restart", Restart.NEVER),
+        (["--maxclients=10"], "gate.max_sessions", 10),
+        (["--staticdir=files"], "http.page", ""),
+        (["--staticdir=files", "--devconsole"], "http.page", "Live channel"),
+        ([f"--broker={URL}"], "broker", BrokerSettings(URL)),
+        ([f"--broker={URL}", "--replay", "--replay-bytes=5"], "broker", BrokerSettings(URL, replay=True, replay_bytes=5)),
+        ([f"--broker={URL}", "--durable"], "broker.durable", True),
+        ([f"--broker={URL}", "--passive"], "broker.passive", True),
+        ([f"--broker={URL}", "--spool=11"], "broker.spool_bytes", 11),
+        ([f"--broker={URL}", "--spool-full=drop-oldest"], "broker.spool_drops", True),
+        (["--broker=amqps://[::1]:5671/"], "broker.url", "amqps://[::1]:5671/"),
+    ],
+)
+def test_each_flag(here: Path, words: list[str], path: str, value: object) -> None:
+    """Each flag comes to the setting that it names."""
+    assert reduce(getattr, path.split("."), settings("--exchange=temps", *words, "./prog")) == value
+
+
+def test_gateway(here: Path) -> None:
+    """Without COMMAND it hands on what others publish, at the broker or from browsers."""
+    for words in ([f"--broker={URL}"], ["--input=exchange"]):
+        assert settings("--exchange=temps", *words).channel.role is Role.NONE
+
+
+def test_variables(here: Path) -> None:
+    """Every flag is a variable too: so the broker's password need not stand on the command line."""
+    made = settings("./prog", environ={"WSBRIDGE_EXCHANGE": "temps", "WSBRIDGE_BROKER": URL, "WSBRIDGE_REPLAY": "true"})
+    assert made.channel.exchange == "temps"
+    assert made.broker == BrokerSettings(URL, replay=True)
+
+
+WRONG = [
+    (["./prog"], ["--exchange"]),
+    (["--exchange=", "./prog"], ["--exchange"]),
+    (["--exchange=amq.fanout", "./prog"], ["--exchange", "amq."]),
+    (["--exchange=" + "x" * 256, "./prog"], ["--exchange", "255"]),
+    (["--exchange=e"], ["COMMAND", "--broker", "--input=exchange"]),
+    (["--exchange=e", "--through", "--input=exchange"], ["--through", "COMMAND"]),
+    (["--exchange=e", "--input=program", f"--broker={URL}"], ["--input=program", "COMMAND"]),
+    (["--exchange=e", "--input=program", "--through", "./prog"], ["--input=program", "--through"]),
+    (["--exchange=e", "--input=all", "./prog"], ["--input", "all", "none", "program", "exchange"]),
+    (["--exchange=e", "--join=first", "./prog"], ["--join", "first", "history", "last", "none"]),
+    (["--exchange=e", "--slow=never", "./prog"], ["--slow", "never", "drop-oldest", "latest", "close"]),
+    (["--exchange=e", "--restart=no", "./prog"], ["--restart", "no", "always", "on-failure", "never"]),
+    (["--exchange=e", "--history=-1", "./prog"], ["--history", "-1"]),
+    (["--exchange=e", "--queue=-1", "./prog"], ["--queue", "-1"]),
+    (["--exchange=e", "--replay", "./prog"], ["--replay", "--broker"]),
+    (["--exchange=e", "--durable", "./prog"], ["--durable", "--broker"]),
+    (["--exchange=e", "--passive", "./prog"], ["--passive", "--broker"]),
+    (["--exchange=e", f"--broker={URL}", "--spool-full=wait", "./prog"], ["--spool-full", "wait", "block", "drop-oldest"]),
+    (["--exchange=e", f"--broker={URL}", "--spool=-1", "./prog"], ["--spool", "-1"]),
+    (["--exchange=e", f"--broker={URL}", "--replay", "--replay-bytes=0", "./prog"], ["--replay-bytes", "0"]),
+    *((["--exchange=e", f"--broker={url}", "./prog"], ["--broker", "amqp://"]) for url in ("x", "http://me:secret@h/", "amqp:///", "amqp://h:x/")),
+    (["--exchange=e", "--framing=xml", "./prog"], ["--framing", "xml"]),
+]
+
+
+@pytest.mark.parametrize(("words", "needles"), WRONG, ids=[ascii(" ".join(words))[:60] for words, _ in WRONG])
+def test_what_cannot_be_done(here: Path, words: list[str], needles: list[str]) -> None:
+    """The message names each flag that has to do with it, is one line, and tells no password."""
+    with pytest.raises(ConfigurationError) as caught:
+        settings(*words)
+    message = str(caught.value)
+    assert [needle for needle in needles if needle not in message] == []
+    assert message.isprintable()
+    assert "secret" not in message
+
+
+@pytest.mark.parametrize("word", ["--dir=files", "--once", "--passstderr", "--sendbuffer=1", "--compress", "--maxforks=1"])
+def test_flags_of_the_bridge_alone(word: str) -> None:
+    """What has no meaning for a broadcast is no flag of it."""
+    with pytest.raises(UsageError, match="not defined"):
+        parse([word], {}, BROADCAST)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help(name: str) -> None:
+    """The help of each command names each of its flags, and the other commands, in lines that a terminal shows whole."""
+    text = full_help("wsbridge", COMMANDS[name])
+    assert [option.name for option in COMMANDS[name].options if f"--{option.name}" not in text and f"-{option.name} " not in text] == []
+    assert all(f"wsbridge {other} " in text for other in COMMANDS if other not in (name, BRIDGE.name))
+    assert max(map(len, text.splitlines())) <= 120
+    assert "--help" in short_help("wsbridge", COMMANDS[name])
