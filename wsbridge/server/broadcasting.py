@@ -189,6 +189,7 @@ class Broadcasting(Serving):
             "position": f"{mark}{number}",
             "messages": self._hub.channel.end,
             "broker": broker,
+            "input": self._settings.channel.input.value,
             "counts": dict(self._metrics.counts()),
         }
 

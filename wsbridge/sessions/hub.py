@@ -130,12 +130,11 @@ class Hub:
         """Serve a subscriber from its cursor on."""
         self._behind[subscriber] = cursor
         # With a loss to tell, that is what says where it begins: told before, it would pass for known.
-        if cursor.missed == 0:
-            greeting = subscriber.wire.joined(*self.channel.place(cursor.next))
-            if not self.is_connected:
-                greeting += subscriber.wire.broker(False)
-            if greeting and not subscriber.take(greeting):
-                return
+        greeting = subscriber.wire.joined(*self.channel.place(cursor.next)) if cursor.missed == 0 else b""
+        if not self.is_connected:
+            greeting += subscriber.wire.broker(False)
+        if greeting and not subscriber.take(greeting):
+            return
         self.ready(subscriber)
 
     def full(self, subscriber: Subscriber) -> None:

@@ -1,0 +1,502 @@
+"""The client for pages, wsbridge.js, in a real browser against running servers: what a page is given, and what it is spared."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shlex
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from tests.support.chromium import Chromium, Page
+from tests.support.server import Bridge, Server, free_port
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+BROADCAST = Bridge("wsbridge", (sys.executable, "-m", "wsbridge", "broadcast"), takes_port_zero=True)
+
+COUNTER = """
+import itertools, signal, time
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+for number in itertools.count(1):
+    print(number, flush=True)
+    time.sleep(0.001)
+"""
+"""Prints the numbers from 1 on, some hundreds a second."""
+COUNTS_AS_TOLD = "while read -r count; do seq 1 $count; done"
+NEVER = 1e6
+"""Seconds: a delay that no test lives through."""
+
+RECORD = """(() => {
+    const told = { messages: [], positions: [], lost: [], states: [], ends: [], broker: [] };
+    const channel = new wsbridge.Channel(%s, {
+        minDelay: 0.05,
+        maxDelay: 0.2,
+        onmessage(data, position) {
+            told.messages.push(typeof data === 'string' ? data : [...new Uint8Array(data)]);
+            told.positions.push(position);
+        },
+        onlost(count, position) { told.lost.push(count); },
+        onstate(state, detail) { told.states.push(state); if (detail.code) told.ends.push(detail.code); },
+        onbroker(isHere) { told.broker.push(isHere); },
+        ...%s,
+    });
+    Object.assign(globalThis, { channel, told });
+})()"""
+
+Broadcast = Callable[..., Server]
+
+
+class Watcher:
+    """A page with a channel, `channel`, and all that it was told, `told`."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+
+    async def watch(self, urls: str | list[str] = "/", **options: Any) -> None:
+        await self.page.evaluate(RECORD % (json.dumps(urls), json.dumps(options)))
+
+    async def told(self, what: str) -> list[Any]:
+        return await self.page.evaluate(f"told.{what}")
+
+    async def until(self, condition: str) -> None:
+        await self.page.wait_for(condition)
+
+    async def until_state(self, state: str) -> None:
+        await self.until(f"channel.state === '{state}'")
+
+    async def until_messages(self, at_least: int) -> None:
+        await self.until(f"told.messages.length >= {at_least}")
+
+
+class Proxy:
+    """A TCP proxy whose connections can be cut, as a tunnel under a hill does it."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._transports: set[asyncio.WriteTransport] = set()
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/"
+
+    def cut(self) -> None:
+        for transport in self._transports:
+            transport.abort()
+        self._transports.clear()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Proxy]:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        async with self._server:
+            yield self
+            self.cut()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        their_reader, their_writer = await asyncio.open_connection("127.0.0.1", self._to)
+        self._transports |= {writer.transport, their_writer.transport}
+        await asyncio.gather(self._pump(reader, their_writer), self._pump(their_reader, writer))
+
+    @staticmethod
+    async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(1 << 12):
+                writer.write(data)
+                await writer.drain()
+        writer.transport.abort()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Chromium]:
+    async with Chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def broadcast(tmp_path: Path) -> Iterator[Broadcast]:
+    """Starts `wsbridge broadcast` with a page at / that has nothing but the script in it."""
+    (tmp_path / "index.html").write_text('<!doctype html><title>x</title><script src="/wsbridge.js"></script>')
+    (tmp_path / "empty.html").write_text("<!doctype html><title>x</title>")
+    servers = []
+    with ExitStack() as stack:
+
+        def start(*words: str, port: int = 0) -> Server:
+            listen = ("--address=127.0.0.1", f"--port={port}")
+            flags = ("--exchange=test", f"--staticdir={tmp_path}", "--closems=0")
+            servers.append(Server(*flags, *words, bridge=BROADCAST, listen=listen))
+            return stack.enter_context(servers[-1])
+
+        yield start
+    for server in servers:
+        assert "Traceback" not in server.log + server.errors
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def open_page(browser: Chromium) -> AsyncIterator[Callable[..., Any]]:
+    """Opens a page of a server."""
+    opened = []
+
+    async def open_it(server: Server, path: str = "/") -> Watcher:
+        opened.append(await browser.open(f"http://127.0.0.1:{server.port}{path}"))
+        return Watcher(opened[-1])
+
+    yield open_it
+    for page in opened:
+        # That an attempt failed is the browser's own complaint, and nobody can keep it from making it.
+        assert [error for error in page.errors if not error.startswith("WebSocket connection to")] == []
+        await page.close()
+
+
+def shell(script: str) -> tuple[str, ...]:
+    return "sh", "-c", script
+
+
+def prints(*lines: str) -> tuple[str, ...]:
+    return shell(f"printf '%s\\n' {shlex.join(lines)}; exec sleep 1000")
+
+
+# How it is loaded
+
+
+async def test_plain_script_sets_a_global(broadcast: Broadcast, open_page: Any) -> None:
+    """As a plain script it makes one global, wsbridge, and no other."""
+    page = (await open_page(broadcast(*prints("x")), "/empty.html")).page
+    await page.evaluate("void (globalThis.before = new Set(Object.getOwnPropertyNames(globalThis)).add('before'))")
+    await page.evaluate("""new Promise((resolve, reject) => {
+        const script = Object.assign(document.createElement('script'), { src: '/wsbridge.js', onload: resolve, onerror: reject });
+        document.head.append(script);
+    }).then(() => null)""")
+    assert await page.evaluate("Object.getOwnPropertyNames(globalThis).filter(name => !before.has(name))") == ["wsbridge"]
+    assert await page.evaluate("Object.keys(wsbridge)") == ["Channel"]
+
+
+@pytest.mark.parametrize("module", ["/wsbridge.mjs", "/wsbridge.js"])
+async def test_module(broadcast: Broadcast, open_page: Any, module: str) -> None:
+    """wsbridge.mjs exports Channel; imported for its effect alone, wsbridge.js is as good."""
+    page = (await open_page(broadcast("--join=history", *prints("from a module")), "/empty.html")).page
+    await page.evaluate(f"""import('{module}').then(({{ Channel = wsbridge.Channel }}) => new Promise(done => {{
+        globalThis.channel = new Channel('/', {{ onmessage: done }});
+    }})).then(data => void (globalThis.data = data))""")
+    assert await page.evaluate("data") == "from a module"
+    assert await page.evaluate("channel instanceof wsbridge.Channel")
+
+
+async def test_callbacks_can_be_set_later(broadcast: Broadcast, open_page: Any) -> None:
+    """Nothing is told before the code that made the channel is done: what it sets on it comes in time."""
+    page = (await open_page(broadcast("--join=history", *prints("first")))).page
+    await page.evaluate("""(() => {
+        globalThis.states = [];
+        globalThis.channel = new wsbridge.Channel('/');
+        channel.onstate = state => states.push(state);
+        channel.onmessage = data => { globalThis.data = data; };
+    })()""")
+    await page.wait_for("globalThis.data === 'first'")
+    assert await page.evaluate("states") == ["connecting", "open"]
+
+
+@pytest.mark.parametrize(("urls", "url"), [("/a?b=c#d", "ws://{host}/a?b=c"), ("http://x/", "ws://x/"), (["wss://x:1"], "wss://x:1/")])
+async def test_urls(broadcast: Broadcast, open_page: Any, urls: Any, url: str) -> None:
+    """A URL may be relative to the page, and http stands for ws."""
+    server = broadcast(*prints("x"))
+    page = (await open_page(server)).page
+    made = f"(() => {{ const made = new wsbridge.Channel({json.dumps(urls)}); made.close(); return made.url }})()"
+    assert await page.evaluate(made) == url.format(host=f"127.0.0.1:{server.port}")
+
+
+@pytest.mark.parametrize("urls", ["mailto:x", "ws://[", []])
+async def test_what_is_no_url(broadcast: Broadcast, open_page: Any, urls: Any) -> None:
+    """What is no URL of a WebSocket is told where it is written, not to the console later."""
+    page = (await open_page(broadcast(*prints("x")))).page
+    thrown = f"(() => {{ try {{ new wsbridge.Channel({json.dumps(urls)}) }} catch (error) {{ return error.name }} }})()"
+    assert await page.evaluate(thrown) == "TypeError"
+
+
+# What it delivers
+
+
+async def test_text(broadcast: Broadcast, open_page: Any) -> None:
+    """Text comes as a string, whatever is in it, and with the position behind it."""
+    texts = ["plain", "", "!lost x 7", "one\ntwo", "smörgås 🥪"]
+    watcher = await open_page(broadcast("--join=history", "--framing=nul", *shell(f"printf '%s\\0' {shlex.join(texts)}; exec sleep 1000")))
+    await watcher.watch()
+    await watcher.until_messages(5)
+    assert await watcher.told("messages") == texts
+    assert len(set(await watcher.told("positions"))) == 5
+    assert await watcher.page.evaluate("channel.position") == (await watcher.told("positions"))[-1]
+    assert await watcher.told("lost") == []
+
+
+async def test_binary(broadcast: Broadcast, open_page: Any) -> None:
+    """Binary comes as an ArrayBuffer of the message alone, with newlines and all."""
+    script = r"printf '\000\000\000\004\002\n!\000\377\000\000\000\002\001hi\000\000\000\000\002'; exec sleep 1000"
+    watcher = await open_page(broadcast("--join=history", "--framing=prefixed", *shell(script)))
+    await watcher.watch()
+    await watcher.until_messages(3)
+    assert await watcher.told("messages") == [[10, 33, 0, 255], "hi", []]
+    assert len(set(await watcher.told("positions"))) == 3
+
+
+async def test_server_without_positions(broadcast: Broadcast, open_page: Any) -> None:
+    """Messages of a server that knows no wsbridge.v1 are delivered as they are, without a position."""
+    watcher = await open_page(broadcast(*prints("x")))
+    with Server(*shell("echo '!at first'; exec cat")) as bridge:
+        await watcher.watch(f"ws://127.0.0.1:{bridge.port}/", subprotocols=[])
+        await watcher.until_messages(1)
+        assert await watcher.page.evaluate("channel.send('and back')")
+        await watcher.until_messages(2)
+    assert await watcher.told("messages") == ["!at first", "and back"]
+    assert await watcher.told("positions") == [None, None]
+
+
+async def test_control_records(broadcast: Broadcast, open_page: Any) -> None:
+    """Of the broker the page is told when that changes, and a new connection takes it to be there; unknown records pass in silence."""
+    connections = []
+
+    async def speak(request: web.Request) -> web.WebSocketResponse:
+        connections.append(request.query.get("since"))
+        stream = web.WebSocketResponse(protocols=["wsbridge.v1"])
+        await stream.prepare(request)
+        for record in ("!at k-0", "!broker here", "!broker away", "!broker away", "!some thing new", f"k-{len(connections)}\nmessage"):
+            await stream.send_str(record)
+        if len(connections) > 1:
+            await stream.send_str("!lost k-9 7")
+            await stream.receive()
+        return stream
+
+    app = web.Application()
+    app.router.add_get("/", speak)
+    async with TestServer(app) as server:
+        watcher = await open_page(broadcast(*prints("x")))
+        await watcher.watch(f"ws://127.0.0.1:{server.port}/?since=mine&room=1")
+        await watcher.until("told.lost.length === 1")
+        assert await watcher.told("broker") == [False, True, False]
+        assert await watcher.told("positions") == ["k-1", "k-2"]
+        assert await watcher.told("lost") == [7]
+        assert await watcher.page.evaluate("channel.close(), channel.position") == "k-9"
+    assert connections == ["mine", "k-1"]
+
+
+# Coming back
+
+
+async def test_no_gap_and_no_repeat(broadcast: Broadcast, open_page: Any) -> None:
+    """Over connections that are cut again and again each message is delivered once, in order."""
+    server = broadcast(sys.executable, "-c", COUNTER)
+    async with Proxy(server.port).running() as proxy:
+        watcher = await open_page(server)
+        await watcher.watch(proxy.url)
+        for turn in range(1, 7):
+            await watcher.until(f"told.states.filter(state => state === 'open').length === {turn}")
+            await watcher.until_messages(len(await watcher.told("messages")) + 50)
+            proxy.cut()
+        await watcher.until("told.ends.length === 6")
+        await watcher.page.evaluate("channel.close()")
+    numbers = [int(message) for message in await watcher.told("messages")]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert await watcher.told("lost") == []
+    assert await watcher.told("ends") == [1006] * 6 + [1000]
+
+
+async def test_comes_back_before_any_message(broadcast: Broadcast, open_page: Any) -> None:
+    """Who was there before the first message misses none of those that come while he is away."""
+    server = broadcast("--input=program", *shell(COUNTS_AS_TOLD))
+    watcher = await open_page(server)
+    await watcher.watch()
+    await watcher.until("channel.position")
+    position = await watcher.page.evaluate("(channel.close(), channel.position)")
+    with server.connect() as other:
+        other.send_text("3")
+        assert [other.receive_text() for _ in range(3)] == ["1", "2", "3"]
+    await watcher.watch(since=position)
+    await watcher.until_messages(3)
+    assert await watcher.told("messages") == ["1", "2", "3"]
+
+
+async def test_counted_loss(broadcast: Broadcast, open_page: Any) -> None:
+    """Who comes back too late for some messages is told how many they were, before those that are left."""
+    server = broadcast("--input=program", "--history=10", "--queue=1", *shell(COUNTS_AS_TOLD))
+    watcher = await open_page(server)
+    await watcher.watch()
+    await watcher.until("channel.position")
+    position = await watcher.page.evaluate("(channel.close(), channel.position)")
+    other = await open_page(server)
+    await other.watch()
+    for number, count in enumerate([100, 20, 20]):
+        await other.until_state("open")
+        await other.page.evaluate(f"channel.send('{count}')")
+        await other.until_messages([100, 120, 140][number])
+    await watcher.watch(since=position)
+    await watcher.until("told.messages.at(-1) === '20' && told.messages.length > 20")
+    [lost], messages = await watcher.told("lost"), await watcher.told("messages")
+    assert lost > 0
+    assert lost + len(messages) == 140
+    assert messages == (await other.told("messages"))[lost:]
+
+
+async def test_uncounted_loss(broadcast: Broadcast, open_page: Any) -> None:
+    """After a restart of the server nobody knows what was lost: onlost says null, once, and the channel goes on."""
+    port = free_port()
+    server = broadcast("--join=history", *prints("before"), port=port)
+    watcher = await open_page(server)
+    await watcher.watch()
+    await watcher.until_messages(1)
+    server.stop()
+    await watcher.until_state("waiting")
+    broadcast("--join=history", *prints("after"), port=port)
+    await watcher.until_messages(2)
+    assert await watcher.told("messages") == ["before", "after"]
+    assert await watcher.told("lost") == [None]
+    assert (await watcher.told("ends"))[0] == 1001
+
+
+async def test_next_url(broadcast: Broadcast, open_page: Any) -> None:
+    """Where one URL brings nothing the next is tried, and the first again after the last."""
+    home = broadcast(*prints("home"))
+    ports = [free_port(), home.port, free_port()]
+    watcher = await open_page(home)
+    first = broadcast("--join=history", *prints("first"), port=ports[0])
+    await watcher.watch([f"ws://127.0.0.1:{port}/" for port in ports])
+    await watcher.until_messages(1)
+    first.stop()
+    await watcher.until(f"channel.state === 'open' && channel.url === 'ws://127.0.0.1:{ports[1]}/'")
+    last = broadcast("--join=history", *prints("last"), port=ports[2])
+    home.stop()
+    await watcher.until(f"channel.state === 'open' && channel.url === 'ws://127.0.0.1:{ports[2]}/'")
+    await watcher.until("told.messages.at(-1) === 'last'")
+    last.stop()
+    broadcast("--join=history", *prints("first again"), port=ports[0])
+    await watcher.until("told.messages.at(-1) === 'first again'")
+    assert await watcher.told("lost") == [None, None, None]
+
+
+async def test_server_that_does_not_answer(broadcast: Broadcast, open_page: Any) -> None:
+    """A server that takes the connection and says nothing is left for the next after openTimeout seconds."""
+    server = broadcast("--join=history", *prints("here"))
+    watcher = await open_page(server)
+    # It never accepts, so the kernel alone takes the connection.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        await watcher.watch([f"ws://127.0.0.1:{silent.getsockname()[1]}/", "/"], openTimeout=0.5)
+        await watcher.until_messages(1)
+    states = await watcher.told("states")
+    assert (states[:2], states[-1]) == (["connecting", "waiting"], "open")
+
+
+async def test_backs_off(broadcast: Broadcast, open_page: Any) -> None:
+    """Each wait may be twice as long as the one before, up to maxDelay; a connection that delivered something begins anew."""
+    server = broadcast(sys.executable, "-c", COUNTER)
+    watcher = await open_page(server)
+    await watcher.page.evaluate("void (Math.random = () => 0.999)")
+    await watcher.page.evaluate(
+        f"""void (globalThis.delays = [], globalThis.channel = new wsbridge.Channel('ws://127.0.0.1:{free_port()}/', {{
+            minDelay: 0.01, maxDelay: 0.05, onstate(state, {{ delay }}) {{ if (state === 'waiting') delays.push(delay) }} }}))"""
+    )
+    await watcher.until("delays.length === 5")
+    assert [round(delay, 2) for delay in await watcher.page.evaluate("channel.close(), delays")] == [0.01, 0.02, 0.04, 0.05, 0.05]
+    async with Proxy(server.port).running() as proxy:
+        await watcher.page.evaluate("void (globalThis.delays = [])")
+        await watcher.watch(proxy.url)
+        await watcher.page.evaluate("channel.onstate = (state, { delay }) => { if (state === 'waiting') delays.push(delay) }, null")
+        for turn in range(3):
+            await watcher.until_state("open")
+            await watcher.until_messages(len(await watcher.told("messages")) + 20)
+            proxy.cut()
+            await watcher.until(f"delays.length === {turn + 1}")
+        assert [round(delay, 2) for delay in await watcher.page.evaluate("delays")] == [0.05, 0.05, 0.05]
+
+
+@pytest.mark.parametrize("event", ["window.dispatchEvent(new Event('online'))", "document.dispatchEvent(new Event('visibilitychange'))"])
+async def test_tries_at_once(broadcast: Broadcast, open_page: Any, event: str) -> None:
+    """When the browser is online again, or somebody looks at the page again, the wait is over."""
+    port = free_port()
+    home = broadcast(*prints("home"))
+    watcher = await open_page(home)
+    await watcher.page.evaluate("void (Math.random = () => 0.999)")
+    await watcher.watch(f"ws://127.0.0.1:{port}/", minDelay=NEVER, maxDelay=NEVER)
+    await watcher.until_state("waiting")
+    broadcast("--join=history", *prints("there"), port=port)
+    await watcher.page.evaluate(f"{event}, null")
+    await watcher.until_messages(1)
+
+
+async def test_online_replaces_what_may_be_dead(broadcast: Broadcast, open_page: Any) -> None:
+    """An open connection is replaced when the browser is online again, and nothing is missed or repeated by it."""
+    watcher = await open_page(broadcast(sys.executable, "-c", COUNTER))
+    await watcher.watch()
+    for _ in range(3):
+        await watcher.until_state("open")
+        await watcher.until_messages(len(await watcher.told("messages")) + 20)
+        await watcher.page.evaluate("window.dispatchEvent(new Event('online'))")
+    await watcher.until_state("open")
+    await watcher.until_messages(len(await watcher.told("messages")) + 20)
+    numbers = [int(message) for message in await watcher.told("messages")]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert await watcher.told("states") == ["connecting", "open"] * 4
+
+
+# Sending, and the end
+
+
+async def test_sends(broadcast: Broadcast, open_page: Any) -> None:
+    """With `--input exchange` what one page sends comes to all, to itself as well; without a connection send() says false."""
+    server = broadcast("--input=exchange")
+    one, other = await open_page(server), await open_page(server)
+    for watcher in (one, other):
+        await watcher.watch()
+        assert await watcher.page.evaluate("new wsbridge.Channel('/').send('too early')") is False
+        await watcher.until("channel.position")
+    assert await one.page.evaluate("channel.send('hello')") is True
+    for watcher in (one, other):
+        await watcher.until_messages(1)
+        assert await watcher.told("messages") == ["hello"]
+
+
+async def test_channel_that_takes_no_messages(broadcast: Broadcast, open_page: Any) -> None:
+    """1003 after something was sent is the end: to come back and send again would go on for ever."""
+    watcher = await open_page(broadcast(*prints("x")))
+    await watcher.watch()
+    await watcher.until_state("open")
+    await watcher.page.evaluate("channel.send('no')")
+    await watcher.until_state("closed")
+    assert await watcher.told("states") == ["connecting", "open", "closed"]
+    assert await watcher.told("ends") == [1003]
+    assert await watcher.page.evaluate("channel.send('again')") is False
+
+
+async def test_close(broadcast: Broadcast, open_page: Any) -> None:
+    """close() ends it for good, whatever the state: nothing is delivered or tried after it."""
+    server = broadcast(sys.executable, "-c", COUNTER)
+    watcher = await open_page(server)
+    await watcher.watch()
+    await watcher.until_messages(10)
+    before = await watcher.page.evaluate("channel.close(), told.messages.length")
+    await watcher.page.evaluate("window.dispatchEvent(new Event('online')), channel.retry(), channel.close(), null")
+    server.wait_for_log("DISCONNECT")
+    other = await open_page(server)
+    await other.watch()
+    await other.until_messages(10)
+    assert len(await watcher.told("messages")) == before
+    assert await watcher.told("states") == ["connecting", "open", "closed"]
+    assert server.wait_for_log(r"CONNECT$(?s:.*)^.* \| CONNECT$")
+    assert len(re.findall(r"\| CONNECT$", server.log, re.MULTILINE)) == 2
+
+
+@pytest.mark.parametrize("state", ["connecting", "open", "waiting"])
+async def test_close_from_a_callback(broadcast: Broadcast, open_page: Any, state: str) -> None:
+    """A callback may close the channel in any state."""
+    url = f"ws://127.0.0.1:{free_port()}/" if state == "waiting" else "/"
+    page = (await open_page(broadcast(*prints("x")))).page
+    await page.evaluate(f"""void (globalThis.states = [], globalThis.channel = new wsbridge.Channel('{url}', {{
+        onstate(state) {{ states.push(state); if (state === '{state}') channel.close(); }},
+    }}))""")
+    await page.wait_for("channel.state === 'closed'")
+    assert (await page.evaluate("states"))[-2:] == [state, "closed"]
