@@ -5,6 +5,7 @@
     ├── ConfigurationError    the command line asks for what cannot be            exit 1
     ├── ListenError           an address, a socket or a certificate fails         exit 3
     ├── BusError              the broker cannot be reached, or refuses            exit 4
+    ├── RemoteError           a server of `--url` cannot be reached, or refuses      exit 4
     ├── Refused               a request is answered instead of served             HTTP status
     ├── ClientError           the client broke the protocol                       close 1002, 1007, 1009
     └── ProgramError          the program cannot be started, or broke its framing close 1009, 1011
@@ -50,6 +51,12 @@ class ListenError(WsbridgeError):
 
 class BusError(WsbridgeError):
     """The broker cannot be reached, or will not have what is asked of it. No password is in it."""
+
+    exit_status: ClassVar[int] = 4
+
+
+class RemoteError(WsbridgeError):
+    """A server cannot be reached, or will not have what is asked of it. No password is in it."""
 
     exit_status: ClassVar[int] = 4
 

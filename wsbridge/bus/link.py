@@ -293,9 +293,16 @@ def explain(error: BaseException, settings: BrokerSettings, exchange: str) -> st
     """Say what is wrong with a broker and what to do. The password is in none of it."""
     where = place(settings.url)
     user = urlsplit(settings.url).username or "guest"
-    match error:
+    # What fails while a connection is made comes in an error of the library's.
+    cause = error.__cause__
+    match cause if isinstance(cause, OSError) else error:
         case exceptions.ProbableAuthenticationError() | exceptions.AuthenticationError():
             return f"the broker at {where} refuses the user {user} with this password"
+        case exceptions.InvalidFrameError() if "Connection.Close" in str(error):
+            # The broker's own words, NOT_ALLOWED, are lost there.
+            return f"the broker at {where} does not let the user {user} into this virtual host; is it there, and may he?"
+        case exceptions.ChannelPreconditionFailed() if "x-max-length-bytes" in str(error):
+            return f"the broker at {where} has the stream of {exchange} with other --replay-bytes ({error})"
         case exceptions.ChannelPreconditionFailed():
             hint = "it is there with other properties; say --durable as it was declared, or --passive to take it as it is"
             return f"the broker at {where} refuses exchange {exchange}: {hint} ({error})"
@@ -307,10 +314,12 @@ def explain(error: BaseException, settings: BrokerSettings, exchange: str) -> st
             return f"the broker at {where} has closed the connection ({error}); is the virtual host right?"
         case TimeoutError():
             return f"the broker at {where} does not answer"
-        case ssl.SSLError():
-            return f"the broker at {where} cannot be spoken to over TLS: {error.reason or error}"
-        case OSError():
-            reason = error.__cause__ or error
-            strerror = getattr(reason, "strerror", None) or str(reason)
-            return f"the broker at {where} cannot be reached: {strerror}; is RabbitMQ running there?"
+        case ssl.SSLCertVerificationError() as reason:
+            return f"the broker at {where} has a certificate that is not trusted here: {reason.verify_message} (?cafile= names its CA)"
+        case ssl.SSLError() as reason:
+            return f"the broker at {where} cannot be spoken to over TLS: {reason.reason or reason}"
+        case FileNotFoundError():
+            return f"the broker at {where} is not asked: a file that its URL names (cafile, certfile, keyfile) is not there"
+        case OSError() as reason:
+            return f"the broker at {where} cannot be reached: {reason.strerror or reason}; is RabbitMQ running there?"
     return f"the broker at {where} cannot be used: {type(error).__name__}: {error}"

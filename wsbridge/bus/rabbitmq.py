@@ -45,7 +45,11 @@ log = logger("bus")
 
 
 class RabbitBus:
-    """One channel's bus. `producer` is an id that is used once, ever."""
+    """One channel's bus. `producer` is an id that is used once, ever.
+
+    With `consumes` False it publishes, and takes nothing. With replay it begins with the last `history` bodies, or at the
+    offset `begin` of the stream, and then `open` does not wait until all has come that is there.
+    """
 
     def __init__(
         self,
@@ -55,6 +59,8 @@ class RabbitBus:
         producer: str,
         history: int,
         max_message_bytes: int,
+        consumes: bool = True,
+        begin: int | None = None,
         metrics: Metrics,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -62,6 +68,8 @@ class RabbitBus:
         self._exchange = exchange
         self._producer = producer
         self._history = history
+        self._consumes = consumes
+        self._first = begin
         self._limit = max_message_bytes
         self._metrics = metrics
         self._loop = loop
@@ -76,6 +84,7 @@ class RabbitBus:
         self._held = False
         self._kept: deque[Callable[[], None]] = deque()
         self._tail = Tail() if settings.replay else None
+        self._has_begun = False
         self._begins: int | None = None
         """The offset that the receiver's epoch begins with, until something has come of it."""
         self._link: Link | None = None
@@ -92,7 +101,11 @@ class RabbitBus:
         await link.open()
         ready: asyncio.Future[None] = self._loop.create_future()
         self._running = self._loop.create_task(self._run(link, ready), name="bus")
-        await ready
+        try:
+            await ready
+        except asyncio.CancelledError:
+            await self.close(0)
+            raise
 
     def publish(self, batch: Batch) -> None:
         self._spool.put(batch)
@@ -234,6 +247,8 @@ class RabbitBus:
 
     async def _attach(self, link: Link, *, is_first: bool) -> None:
         """Begin to consume. Raises LinkLost."""
+        if not self._consumes:
+            return
         if self._tail is not None:
             await self._attach_to_stream(link, self._tail, is_first=is_first)
         else:
@@ -256,8 +271,14 @@ class RabbitBus:
                 self._begin_stream(0)
                 await link.consume_stream(take, "first")
                 return
-            await link.consume_stream(take, max(0, newest - max(self._history, 1) + 1))
-            if not await _within(HISTORY_SECONDS, tail.reach(newest)):
+            if self._first is not None:
+                # Behind the end nothing would come, and no error either; that a stream is another one is told by its bodies.
+                await link.consume_stream(take, min(self._first, newest))
+                has_come = await _within(HISTORY_SECONDS, arrived.wait())
+            else:
+                await link.consume_stream(take, max(0, newest - max(self._history, 1) + 1))
+                has_come = await _within(HISTORY_SECONDS, tail.reach(newest))
+            if not has_come:
                 raise LinkLost("its stream does not bring what it holds")
             return
         if tail.last is not None:
@@ -271,7 +292,6 @@ class RabbitBus:
             if newest is not None and newest >= tail.last.offset:
                 raise LinkLost("its stream does not bring what it holds")
             tail.forget()
-        self._metrics.bus_renewals += 1
         self._begin_stream(0)
         await link.consume_stream(take, "first")
 
@@ -300,10 +320,7 @@ class RabbitBus:
                 tail.forget()
                 link.lose("the stream was made anew")
                 return
-            case Found.FIRST:
-                self._begin_stream(arrival.offset)
-            case Found.GAP:
-                self._metrics.bus_renewals += 1
+            case Found.FIRST | Found.GAP:
                 self._begin_stream(arrival.offset)
             case Found.NEWS:
                 pass
@@ -313,7 +330,8 @@ class RabbitBus:
     def _begin_stream(self, offset: int) -> None:
         """What comes next is the body at this offset, and stands in no relation to what came before."""
         if self._begins != offset:
-            self._begins = offset
+            self._metrics.bus_renewals += self._has_begun
+            self._has_begun, self._begins = True, offset
             self._when_free(partial(self._renewed, str(offset)))
 
     def _renewed(self, mark: str | None = None) -> None:

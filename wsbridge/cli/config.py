@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 from wsbridge import __version__
-from wsbridge.cli.options import BRIDGE, BROADCAST, Command
+from wsbridge.cli.options import BRIDGE, BROADCAST, SUBSCRIBE, Command
 from wsbridge.errors import ConfigurationError
 from wsbridge.framing import FRAMINGS
 from wsbridge.hub.channel import Join, Slow
+from wsbridge.hub.position import parse_position
 from wsbridge.logs import LEVELS
 from wsbridge.process.spawn import find_program
 from wsbridge.rules.environ import passed_on
@@ -40,6 +41,23 @@ Number = TypeVar("Number", int, float)
 LOG_FORMATS = ("text", "json")
 UNSENT_BYTES = 64 * 1024
 """What may wait in the kernel for one subscriber: what waits in the channel can still be dropped, and is there once for all."""
+
+SPOOL_BYTES = 8 * 1024 * 1024
+"""What `publish` has read and the broker has not confirmed: twice what is on its way at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndSettings:
+    """What `publish` and `subscribe` are told: either a broker and an exchange, or the URL of a server."""
+
+    exchange: str = ""
+    broker: BrokerSettings | None = None
+    url: str = ""
+    framing: str = "lines"
+    max_message_bytes: int = 16 * 1024 * 1024
+    count: int = 0
+    since: str = ""
+    show_position: bool = False
 
 
 def make_settings(flags: SimpleNamespace, environ: Mapping[str, str], *, name: str, shape: Command = BRIDGE) -> ServerSettings:
@@ -97,6 +115,46 @@ def _channel(flags: SimpleNamespace) -> ChannelSettings:
     )
 
 
+def make_end_settings(flags: SimpleNamespace, shape: Command) -> EndSettings:
+    """Return the settings of one end of a pipe. Raises ConfigurationError."""
+    if flags.command:
+        stream = "prints to stdout" if shape is SUBSCRIBE else "reads stdin"
+        raise ConfigurationError(f"{shape.name} takes no COMMAND, it {stream}: {flags.command[0]!r}")
+    _check_loglevel(flags.loglevel)
+    _one_of("framing", flags.framing, FRAMINGS)
+    if flags.url and flags.broker:
+        raise ConfigurationError("--url and --broker cannot be used together; give one of them")
+    if not flags.url:
+        if not flags.broker:
+            raise ConfigurationError(
+                "where is the channel? Provide --broker and --exchange, or the --url of a wsbridge: without a broker it lives there alone"
+            )
+        check_exchange(flags.exchange)
+    elif not _is_url(flags.url, ("ws", "wss")):
+        # Not the URL itself: there may be a password in it.
+        raise ConfigurationError("--url is no address of a WebSocket; write ws://host:port/, or wss://")
+    settings = EndSettings(
+        exchange=flags.exchange,
+        broker=broker_settings(flags, spool=SPOOL_BYTES),
+        url=flags.url,
+        framing=flags.framing,
+        max_message_bytes=_not_negative("maxline", flags.maxline),
+    )
+    if shape is not SUBSCRIBE:
+        return settings
+    for flag, value in (("since", flags.since), ("show-position", flags.show_position)):
+        if value and settings.broker is not None and not settings.broker.replay:
+            raise ConfigurationError(f"--{flag} needs --replay, or --url: a broker keeps nothing without it")
+    if flags.since and parse_position(flags.since) is None:
+        raise ConfigurationError(f"--since={flags.since} is no position; see --show-position")
+    return replace(settings, count=_not_negative("n", flags.n), since=flags.since, show_position=flags.show_position)
+
+
+def _check_loglevel(level: str) -> None:
+    if level not in LEVELS:
+        raise ConfigurationError(f"--loglevel={level} is none of {', '.join(LEVELS)}")
+
+
 def check_exchange(name: str) -> None:
     """Raises ConfigurationError for a name that no exchange may have (AMQP 0-9-1, and RabbitMQ's reserved ones)."""
     if not name:
@@ -115,12 +173,7 @@ def broker_settings(flags: SimpleNamespace, *, spool: int = 64 * 1024 * 1024, sp
             if getattr(flags, flag):
                 raise ConfigurationError(f"--{flag} needs --broker")
         return None
-    try:
-        parts = urlsplit(flags.broker)
-        sound = parts.scheme in ("amqp", "amqps") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        sound = False
-    if not sound:
+    if not _is_url(flags.broker, ("amqp", "amqps")):
         # Not the URL itself: there may be a password in it.
         raise ConfigurationError("--broker is no URL of a broker; write amqp://user:password@host:port/vhost, or amqps://")
     return BrokerSettings(
@@ -135,8 +188,7 @@ def broker_settings(flags: SimpleNamespace, *, spool: int = 64 * 1024 * 1024, sp
 
 
 def _server(flags: SimpleNamespace, environ: Mapping[str, str], name: str) -> ServerSettings:
-    if flags.loglevel not in LEVELS:
-        raise ConfigurationError(f"--loglevel={flags.loglevel} is none of {', '.join(LEVELS)}")
+    _check_loglevel(flags.loglevel)
     _one_of("log-format", flags.log_format, LOG_FORMATS)
     return ServerSettings(
         program=_program(flags, environ),
@@ -241,6 +293,14 @@ def _header(flag: str, text: str) -> tuple[str, str]:
     if name.lower() == "sec-websocket-extensions":
         raise ConfigurationError(f"--{flag}: {name} is agreed on by the handshake; see --compress")
     return "-".join(part.capitalize() for part in name.split("-")), value
+
+
+def _is_url(url: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
 
 
 def _one_of(flag: str, value: str, choices: tuple[str, ...]) -> None:

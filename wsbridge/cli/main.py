@@ -4,7 +4,7 @@
                   1 the command line asks for what cannot be
                   2 the command line cannot be read
                   3 cannot listen
-                  4 the broker cannot be reached, or refuses
+                  4 the broker, or the server at --url, cannot be reached, or refuses
                   with --once, the status of the program; 128 + N when signal N ended it
 """
 
@@ -15,12 +15,14 @@ import gc
 import logging
 import os
 import platform
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 
 from wsbridge import __version__
-from wsbridge.cli.config import make_settings
-from wsbridge.cli.options import BRIDGE, BROADCAST, COMMANDS, Command
+from wsbridge.cli.config import EndSettings, make_end_settings, make_settings
+from wsbridge.cli.ends import die_of, run_end
+from wsbridge.cli.options import BRIDGE, BROADCAST, COMMANDS, PUBLISH, SUBSCRIBE, Command
 from wsbridge.cli.parse import full_help, parse, short_help, unknown_variables
 from wsbridge.errors import BusError, ConfigurationError, ListenError, UsageError
 from wsbridge.logs import FATAL, INFO, LEVELS, JsonFormatter, LineFormatter, logger
@@ -48,6 +50,17 @@ OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR
 
 def run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
     """Do what a command line asks for; return the exit status. `program` is what we were called as."""
+    try:
+        status = _run(program, words, environ)
+        if sys.stdout is not None:
+            # Here, and not by Python at its exit, where a reader that has gone would be a traceback.
+            sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        return die_of(signal.SIGPIPE)
+
+
+def _run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
     name = "websocketd" if os.path.basename(program) == "websocketd" else "wsbridge"
     shape = BRIDGE
     if name == "wsbridge" and words and words[0] in COMMANDS:
@@ -63,11 +76,13 @@ def run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
         if flags.license:
             print(LICENSE, end="")
             return 0
+        if shape in (PUBLISH, SUBSCRIBE):
+            return _run_end(make_end_settings(flags, shape), shape, level=LEVELS[flags.loglevel])
         settings = make_settings(flags, environ, name=name, shape=shape)
     except UsageError as error:
         return _complain(name, shape, error, error.exit_status)
     except ConfigurationError as error:
-        if not words:
+        if not words and shape not in (PUBLISH, SUBSCRIBE):
             print("Command line arguments are missing.")
         return _complain(name, shape, error, error.exit_status)
     return serve(settings, shape, level=LEVELS[flags.loglevel], json=flags.log_format == "json", environ=environ)
@@ -127,6 +142,20 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
     finally:
         output.attach(None)
         output.finish()
+
+
+def _run_end(settings: EndSettings, shape: Command, *, level: int) -> int:
+    """Run one end of a pipe until it ends; return the exit status."""
+    # Until the loop takes them over, a signal is to end it without a word.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for fd in (0, 1, 2):
+        _keep_open(fd)
+    if shape is PUBLISH:
+        from wsbridge.cli.publish import publish as work
+    else:
+        from wsbridge.cli.subscribe import subscribe as work
+    return run_end(work, settings, level=level)
 
 
 def _complain(name: str, shape: Command, error: Exception, status: int) -> int:

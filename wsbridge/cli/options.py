@@ -111,7 +111,7 @@ REPLAY = Option("replay", bool, "the broker keeps the channel in a stream: nothi
 REPLAY_BYTES = Option("replay-bytes", int, "what the broker keeps of the channel, with --replay", 256 * MEGABYTE, "BYTES")
 FRAMING = Option("framing", str, "how messages lie on stdin and stdout: lines, chunks, nul, prefixed or json", "lines", "NAME")
 MAXLINE = Option("maxline", int, "longest message in bytes (0: any)", 16 * MEGABYTE, "BYTES")
-REMOTE_URL = Option("url", str, "a wsbridge to speak to instead of the broker: ws://host:port/", "", "URL")
+REMOTE_URL = Option("url", str, "a wsbridge to speak to instead of the broker, whose channel it is: ws://host:port/, or wss://", "", "URL")
 
 BROADCAST_GROUPS: Groups = {
     "The channel": (
@@ -146,7 +146,10 @@ BROADCAST_GROUPS: Groups = {
     "The log, and the rest": _of_the_bridge("The log, and the rest"),
 }
 
-_THE_REST = _of_the_bridge("The log, and the rest", without=("log-format",))
+_THE_REST = (
+    Option("loglevel", str, "what is said on stderr: info, error (not that the broker is here again) or none", "info", "LEVEL"),
+    *_of_the_bridge("The log, and the rest", without=("loglevel", "log-format")),
+)
 
 PUBLISH_GROUPS: Groups = {
     "Where to": (EXCHANGE, BROKER, REMOTE_URL, REPLAY, REPLAY_BYTES, DURABLE, PASSIVE),
@@ -159,8 +162,9 @@ SUBSCRIBE_GROUPS: Groups = {
     "The messages": (
         FRAMING,
         MAXLINE,
-        Option("n", int, "messages after which it ends (0: none)", 0, "N"),
-        Option("since", str, "a position to go on from", "", "POSITION"),
+        Option("n", int, "messages after which it ends, with 0 (0: never)", 0, "N"),
+        Option("since", str, "a position to go on behind; needs --url or --replay", "", "POSITION"),
+        Option("show-position", bool, "before each message its position and a space: --since takes the last one that was seen"),
     ),
     "The rest": _THE_REST,
 }
@@ -208,14 +212,14 @@ BROADCAST = Command(
 PUBLISH = Command(
     "publish",
     "Publish the messages on stdin to a channel.",
-    ("publish --exchange=NAME [--broker=URL] [FLAGS]", "publish --url=ws://HOST:PORT/ [FLAGS]"),
+    ("publish --exchange=NAME --broker=URL [FLAGS]", "publish --url=ws://HOST:PORT/ [FLAGS]"),
     PUBLISH_GROUPS,
     (("publish --exchange temps --broker amqp://rabbit/", ""), ("publish --url ws://localhost:8080/", "to one that takes --input")),
 )
 SUBSCRIBE = Command(
     "subscribe",
     "Print the messages of a channel.",
-    ("subscribe --exchange=NAME [--broker=URL] [FLAGS]", "subscribe --url=ws://HOST:PORT/ [FLAGS]"),
+    ("subscribe --exchange=NAME --broker=URL [FLAGS]", "subscribe --url=ws://HOST:PORT/ [FLAGS]"),
     SUBSCRIBE_GROUPS,
     (("subscribe --exchange temps --broker amqp://rabbit/", ""), ("subscribe --url ws://localhost:8080/ -n 1", "the next message")),
 )

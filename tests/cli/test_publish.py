@@ -1,0 +1,360 @@
+"""`wsbridge publish`: what stdin says goes to a channel, and its end is told as a shell expects it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Start, address, finish, serve, viewers, wait_for_queue, wait_for_viewers
+from tests.support.rabbit import Broker, Proxy, bro_consume, quiet_port
+from tests.support.server import Server, memory_peak, wait_until
+
+MEGABYTE = 1024 * 1024
+LINE = b"x" * 63 + b"\n"
+
+FRAMED = {
+    "lines": (b"one\ntwo\r\n\nthree", [b"one", b"two", b"", b"three"]),
+    "nul": (b"one\0two\nthree\0", [b"one", b"two\nthree"]),
+    "prefixed": (b"\0\0\0\3\1one" b"\0\0\0\2\2\xff\0" b"\0\0\0\0\1", [b"one", b"\xff\0", b""]),
+    "json": (b'{"type":"message","text":"one"}\n{"type":"message","base64":"/wA="}\n', [b"one", b"\xff\0"]),
+    "chunks": (b"\xff\0\n", [b"\xff\0\n"]),
+}
+
+
+@pytest.mark.parametrize("framing", FRAMED)
+def test_framings(framing: str) -> None:
+    """Messages lie on stdin in any framing; what follows the last separator is one too."""
+    data, messages = FRAMED[framing]
+    with serve("--input=exchange", "--join=none") as server, server.connect() as client:
+        done = finish("publish", f"--url={address(server)}", f"--framing={framing}", data=data)
+        assert [client.receive().data for _ in messages] == messages
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_to_the_broker(start: Start, broker: Broker, exchange: str) -> None:
+    """With `--broker` it ends with 0 when the broker has confirmed everything; anybody's consumer gets the lines."""
+    subscribe = start("subscribe", f"--exchange={exchange}", f"--broker={broker.url}", "-n", "100000")
+    wait_for_queue(broker, exchange)
+    data = b"".join(b"%d\n" % number for number in range(100_000))
+    done = finish("publish", f"--exchange={exchange}", f"--broker={broker.url}", data=data)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert subscribe.read(len(data)) == data
+    assert subscribe.wait() == 0
+
+
+async def test_for_anybody(start: Start, broker: Broker, exchange: str) -> None:
+    """What it publishes is lines for a consumer that knows nothing of wsbridge."""
+    publish = start("publish", f"--exchange={exchange}", f"--broker={broker.url}")
+    bound = asyncio.Event()
+    consuming = asyncio.create_task(bro_consume(broker.url, exchange, 1, bound=bound))
+    await bound.wait()
+    publish.say(b"first\n")
+    assert await consuming == [b"first"]
+    publish.close_stdin()
+    assert publish.wait() == 0
+
+
+def test_as_they_come(start: Start) -> None:
+    """A message is on its way as soon as it is complete, while stdin stays open, over one connection for all."""
+    with serve("--input=exchange") as server, server.connect() as client:
+        publish = start("publish", f"--url={address(server)}")
+        wait_for_viewers(server, 2)
+        for text in ("one", "two"):
+            publish.say(f"{text}\nhal".encode() if text == "one" else b"f\n")
+            assert client.receive_text() == (text if text == "one" else "half")
+        assert viewers(server) == 2
+        publish.close_stdin()
+        assert publish.wait() == 0
+        wait_for_viewers(server, 1)
+
+
+def test_close_record() -> None:
+    """With `--framing=json` a close record ends it, with its code; what follows is not sent."""
+    records = b'{"type":"message","text":"one"}\n{"type":"close","code":3001,"reason":"enough"}\n{"type":"message","text":"two"}\n'
+    with serve("--input=exchange") as server, server.connect() as client:
+        done = finish("publish", f"--url={address(server)}", "--framing=json", data=records)
+        assert client.receive_text() == "one"
+        server.wait_for_log("close:'3001.*DISCONNECT")
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_into_a_program(tmp_path: Path) -> None:
+    """With `--url` all that was sent has left before the end: the program at the other end has every line."""
+    data = b"".join(b"%d\n" % number for number in range(50_000))
+    received = tmp_path / "received"
+    with serve("--input=program", "--restart=never", "sh", "-c", f"exec cat >{received}") as server:
+        assert finish("publish", f"--url={address(server)}", data=data).returncode == 0
+        wait_until(lambda: received.stat().st_size == len(data), "every line")
+    assert received.read_bytes() == data
+
+
+@pytest.mark.parametrize("kind", ["file", "null", "terminal", "pipe"])
+def test_whatever_stdin_is(kind: str, start: Start, tmp_path: Path) -> None:
+    """Stdin may be a file, /dev/null, a terminal or a pipe."""
+    lines, other, path = b"".join(b"%d\n" % number for number in range(1000)), None, tmp_path / "stdin"
+    path.write_bytes(lines)
+    match kind:
+        case "file":
+            stdin = os.open(path, os.O_RDONLY)
+        case "null":
+            stdin, lines = os.open(os.devnull, os.O_RDONLY), b""
+        case "terminal":
+            (other, stdin), lines = pty.openpty(), b"typed\n"
+            os.write(other, lines + b"\x04")
+        case _:
+            stdin, other = os.pipe()
+            os.write(other, lines)
+            os.close(other)
+            other = None
+    with serve("--input=exchange", "--join=history") as server:
+        publish = start("publish", f"--url={address(server)}", stdin=stdin)
+        os.close(stdin)
+        assert (publish.wait(), publish.errors) == (0, "")
+        with server.connect() as client:
+            assert [client.receive_text() for _ in lines.splitlines()] == lines.decode().splitlines()
+    if other is not None:
+        os.close(other)
+
+
+def test_stdin_that_cannot_be_read(start: Start, tmp_path: Path) -> None:
+    """A stdin that cannot be read is an error with exit status 1."""
+    (tmp_path / "stdin").touch()
+    with serve("--input=exchange") as server:
+        stdin = os.open(tmp_path / "stdin", os.O_WRONLY)
+        publish = start("publish", f"--url={address(server)}", stdin=stdin)
+        os.close(stdin)
+        assert (publish.wait(), publish.errors) == (1, "wsbridge: stdin cannot be read: Bad file descriptor\n")
+
+
+# What does not fit
+
+
+def test_message_too_long() -> None:
+    """A message over `--maxline` ends it with 1; what came before it is published."""
+    with serve("--input=exchange") as server, server.connect() as client:
+        done = finish("publish", f"--url={address(server)}", "--maxline=8", data=b"one\n123456789\nnever\n")
+        assert client.receive_text() == "one"
+    assert (done.returncode, b"longer than 8 bytes" in done.stderr) == (1, True)
+
+
+def test_not_in_the_framing(broker: Broker, exchange: str) -> None:
+    """What does not keep to the framing ends it with 1, and the line is named."""
+    records = b'{"type":"message","text":"a"}\nnot\n'
+    done = finish("publish", f"--exchange={exchange}", f"--broker={broker.url}", "--framing=json", data=records)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"wsbridge: stdin: line 2 is not a record")
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "needle"),
+    [
+        (["--exchange=x"], 1, "--broker"),
+        ([], 1, "--url"),
+        (["--url=ws://h/", "--broker=amqp://h/"], 1, "together"),
+        (["--url=http://user:secret@h/"], 1, "ws://"),
+        (["--url=ws://user:secret@"], 1, "ws://"),
+        (["--broker=amqp://h/"], 1, "--exchange is missing"),
+        (["--broker=amqp://h/", "--exchange=amq.x"], 1, "amq."),
+        (["--url=ws://h/", "--replay"], 1, "--replay needs --broker"),
+        (["--url=ws://h/", "--framing=xml"], 1, "--framing"),
+        (["--url=ws://h/", "--loglevel=x"], 1, "--loglevel"),
+        (["--url=ws://h/", "cat"], 1, "takes no COMMAND"),
+        (["--url=ws://h/", "-n", "1"], 2, "-n"),
+    ],
+)
+def test_complaints(words: list[str], status: int, needle: str) -> None:
+    """What cannot be is told in one line and a short help, before anything is opened, and no password is in it."""
+    done = finish("publish", *words)
+    first, *_, last = done.stderr.decode().splitlines()
+    assert (done.returncode, done.stdout, needle in first, "wsbridge publish --help" in last) == (status, b"", True, True)
+    assert "secret" not in done.stderr.decode()
+
+
+# Who is not there, or refuses
+
+
+def test_nobody_there(exchange: str) -> None:
+    """Without a server, or a broker, that can be reached at the start it ends with 4, and no password is told."""
+    port = quiet_port()
+    done = finish("publish", f"--url=ws://user:secret@127.0.0.1:{port}/?secret")
+    assert done.returncode == 4
+    assert done.stderr.decode() == f"wsbridge: ws://127.0.0.1:{port}/ cannot be reached: Connection refused; is a server running there?\n"
+    done = finish("publish", f"--exchange={exchange}", f"--broker=amqp://user:secret@127.0.0.1:{port}/")
+    assert (done.returncode, b"cannot be reached" in done.stderr, b"secret" in done.stderr) == (4, True, False)
+
+
+def test_refused() -> None:
+    """A server that refuses the upgrade is named with what it said, exit status 4."""
+    with serve("--input=exchange", "--maxclients=1") as server, server.connect():
+        done = finish("publish", f"--url={address(server)}", data=b"one\n")
+    assert (done.returncode, b"refuses: 429" in done.stderr) == (4, True)
+
+
+def test_no_websocket(tmp_path: Path) -> None:
+    """A server without a WebSocket there is told, exit status 4."""
+    with Server(f"--staticdir={tmp_path}") as server:
+        done = finish("publish", f"--url={address(server)}none", data=b"one\n")
+    assert (done.returncode, b"refuses: 404" in done.stderr) == (4, True)
+
+
+def test_channel_without_input() -> None:
+    """A channel that takes no messages is told so that one knows what to do, exit status 4."""
+    with serve("sleep", "100") as server:
+        done = finish("publish", f"--url={address(server)}", data=b"one\n")
+    assert done.returncode == 4
+    assert done.stderr.decode() == f"wsbridge: the channel at {address(server)} takes no messages; start it with --input\n"
+
+
+def test_server_that_ends(start: Start) -> None:
+    """A server that ends the connection too soon is an error with exit status 4: nobody knows what it took."""
+    with serve("--input=exchange") as server:
+        publish = start("publish", f"--url={address(server)}")
+        wait_for_viewers(server, 1)
+        server.stop()
+        assert (publish.wait(), "1001 server is shutting down" in publish.errors) == (4, True)
+
+
+# Backpressure
+
+
+def test_full_socket(start: Start) -> None:
+    """While the server takes nothing, stdin is not read: what is kept is bounded."""
+    with serve("--input=program", "--restart=never", "sh", "-c", "sleep 1000") as server:
+        publish = start("publish", f"--url={address(server)}")
+        publish.fill(LINE, 64 * MEGABYTE)
+        assert memory_peak(publish.pid) < 100 * MEGABYTE
+        publish.send_signal(signal.SIGTERM)
+        assert publish.wait() == -signal.SIGTERM
+
+
+def test_full_spool(start: Start, broker: Broker, exchange: str) -> None:
+    """While the broker confirms nothing, stdin is not read: the spool is bounded."""
+    with Proxy(("127.0.0.1", broker.port)) as proxy:
+        publish = start("publish", f"--exchange={exchange}", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
+        publish.say(b"first\n")
+        wait_until(lambda: exchange in broker.ctl("list_exchanges", "name"), "the exchange")
+        proxy.swallow()
+        assert publish.fill(LINE, 32 * MEGABYTE) > 7 * MEGABYTE
+        assert memory_peak(publish.pid) < 100 * MEGABYTE
+
+
+# The broker goes
+
+
+def test_broker_comes_back(start: Start, broker: Broker, exchange: str) -> None:
+    """With `--replay` a link that breaks costs nothing: at the end of stdin it waits until everything is confirmed."""
+    with Proxy(("127.0.0.1", broker.port)) as proxy:
+        words = (f"--exchange={exchange}", "--replay", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
+        publish = start("publish", *words)
+        publish.say(b"1\n")
+        wait_until(lambda: f"wsbridge.{exchange}" in broker.queues(), "the stream")
+        proxy.refuse()
+        proxy.cut()
+        publish.say(b"2\n3\n")
+        publish.close_stdin()
+        publish.wait_for_error("cannot be reached")
+        assert publish.process.poll() is None
+        proxy.accept()
+        assert publish.wait() == 0
+        assert "is here again" in publish.errors
+        printed = finish("subscribe", *words, "--since=0-0", "-n=3")
+        assert printed.stdout == b"1\n2\n3\n"
+
+
+def test_unconfirmed(start: Start, broker: Broker, exchange: str) -> None:
+    """Without `--replay` what was on its way when the broker went may be lost: that is told, with exit status 4."""
+    with Proxy(("127.0.0.1", broker.port)) as proxy:
+        publish = start("publish", f"--exchange={exchange}", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
+        wait_until(lambda: exchange in broker.ctl("list_exchanges", "name"), "the exchange")
+        proxy.swallow()
+        publish.say(b"on its way\n")
+        publish.wait_for_error("takes nothing")
+        proxy.flow()
+        proxy.cut()
+        publish.wait_for_error("is here again")
+        publish.close_stdin()
+        assert publish.wait() == 4
+        assert publish.errors.endswith("wsbridge: 1 message was not confirmed by the broker, and may be lost\n")
+
+
+def test_unconfirmed_at_a_signal(start: Start, broker: Broker, exchange: str) -> None:
+    """A signal gives the broker a few seconds; what it has not confirmed then is told."""
+    with Proxy(("127.0.0.1", broker.port)) as proxy:
+        publish = start("publish", f"--exchange={exchange}", "--replay", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
+        wait_until(lambda: f"wsbridge.{exchange}" in broker.queues(), "the stream")
+        proxy.swallow()
+        publish.say(b"on its way\n")
+        publish.wait_until_read()
+        publish.send_signal(signal.SIGTERM)
+        assert publish.wait() == -signal.SIGTERM
+        assert "1 message was not confirmed" in publish.errors
+
+
+def test_second_signal(start: Start, broker: Broker, exchange: str) -> None:
+    """A second signal ends it at once."""
+    with Proxy(("127.0.0.1", broker.port)) as proxy:
+        publish = start("publish", f"--exchange={exchange}", "--replay", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
+        wait_until(lambda: f"wsbridge.{exchange}" in broker.queues(), "the stream")
+        proxy.swallow()
+        publish.say(b"on its way\n")
+        publish.wait_for_error("takes nothing")
+        publish.send_signal(signal.SIGTERM)
+        # One signal is delivered before another is taken note of, and equal ones are one.
+        wait_until(lambda: not pending_signals(publish.pid), "the first signal's delivery")
+        publish.send_signal(signal.SIGINT)
+        assert publish.wait() == -signal.SIGINT
+        assert "not confirmed" not in publish.errors
+
+
+def pending_signals(pid: int) -> int:
+    """The signals that wait for a process, as the kernel tells them."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("ShdPnd:")[1].split()[0], 16)
+
+
+# Signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_signals(number: signal.Signals, start: Start) -> None:
+    """It dies of the signal that ended it, after it has closed in good order; what it had read has been sent."""
+    with serve("--input=exchange") as server, server.connect() as client:
+        publish = start("publish", f"--url={address(server)}")
+        publish.say(b"one\n")
+        assert client.receive_text() == "one"
+        publish.send_signal(number)
+        assert (publish.wait(), publish.errors) == (-number, "")
+        wait_for_viewers(server, 1)
+        server.wait_for_log("close:'1005'.*DISCONNECT")
+
+
+def test_signal_with_a_broker(start: Start, broker: Broker, exchange: str) -> None:
+    """What was read before a signal is still published."""
+    with Proxy(("127.0.0.1", broker.port)) as proxy:
+        words = (f"--exchange={exchange}", "--replay", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
+        publish = start("publish", *words)
+        publish.say(b"one\n")
+        assert finish("subscribe", *words, "--since=0-0", "-n=1").stdout == b"one\n"
+        publish.send_signal(signal.SIGINT)
+        assert (publish.wait(), publish.errors) == (-signal.SIGINT, "")
+
+
+def test_ignored_signal(start: Start) -> None:
+    """A SIGINT that was ignored when it started stays ignored, as for any background job of a script."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with serve("--input=exchange") as server, server.connect() as client:
+            publish = start("publish", f"--url={address(server)}")
+            wait_for_viewers(server, 2)
+            publish.send_signal(signal.SIGINT)
+            publish.say(b"still here\n")
+            assert client.receive_text() == "still here"
+            publish.close_stdin()
+            assert publish.wait() == 0
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,457 @@
+"""`wsbridge subscribe`: what a channel brings goes to stdout, its losses to stderr, and its end is told as a shell expects it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import BROADCAST, Start, address, finish, serve, viewers, wait_for_queue, wait_for_viewers
+from tests.cli.test_publish import FRAMED
+from tests.support.client import DEADLINE
+from tests.support.rabbit import Broker, Proxy, bro_publish, quiet_port
+from tests.support.server import Server, environment, memory_peak, wait_until
+from tests.web.conftest import Certificates
+
+MEGABYTE = 1024 * 1024
+POSITION = r"[0-9a-z.]{1,64}-\d+"
+
+
+def broker_words(broker: Broker, exchange: str, *words: str) -> tuple[str, ...]:
+    return (f"--exchange={exchange}", f"--broker={broker.url}", *words)
+
+
+# What is printed
+
+
+@pytest.mark.parametrize("framing", FRAMED)
+def test_framings(framing: str, start: Start) -> None:
+    """Messages are printed in any framing, as it was published: what went in comes out."""
+    data, messages = FRAMED[framing]
+    printed = {"lines": b"one\ntwo\n\nthree\n"}.get(framing, data)
+    with serve("--input=exchange") as server:
+        subscribe = start("subscribe", f"--url={address(server)}", f"--framing={framing}", f"-n={len(messages)}")
+        wait_for_viewers(server, 1)
+        assert finish("publish", f"--url={address(server)}", f"--framing={framing}", data=data).returncode == 0
+        assert subscribe.read(len(printed) + 1) == printed
+        assert (subscribe.wait(), subscribe.errors) == (0, "")
+
+
+def test_as_they_come(start: Start) -> None:
+    """Each message is there as soon as it has come, also in a pipe."""
+    with serve("--input=exchange") as server, server.connect() as client:
+        subscribe = start("subscribe", f"--url={address(server)}")
+        wait_for_viewers(server, 2)
+        for text in ("one", "two"):
+            client.send_text(text)
+            assert subscribe.lines(1) == [text]
+
+
+def test_number_of_messages(start: Start) -> None:
+    """`-n N` ends it with 0 after N messages, and not one more is printed."""
+    with serve("--input=exchange") as server:
+        subscribe = start("subscribe", f"--url={address(server)}", "-n", "3")
+        wait_for_viewers(server, 1)
+        assert finish("publish", f"--url={address(server)}", data=b"1\n2\n3\n4\n5\n").returncode == 0
+        assert (subscribe.wait(), subscribe.read(100), subscribe.errors) == (0, b"1\n2\n3\n", "")
+        wait_for_viewers(server, 0)
+
+
+async def test_from_a_stranger(start: Start, broker: Broker, exchange: str) -> None:
+    """Over the broker it prints what anybody publishes on the exchange, line by line."""
+    subscribe = start("subscribe", *broker_words(broker, exchange), "-n", "2")
+    wait_for_queue(broker, exchange)
+    await bro_publish(broker.url, exchange, "one\ntwo\n")
+    assert subscribe.lines(2) == ["one", "two"]
+    assert (subscribe.wait(), subscribe.errors) == (0, "")
+
+
+@pytest.mark.parametrize("kind", ["file", "null", "terminal", "socket"])
+def test_whatever_stdout_is(kind: str, start: Start, tmp_path: Path) -> None:
+    """Stdout may be a file, to which it appends if it was opened so, /dev/null, a terminal or a socket."""
+    path, ours = tmp_path / "stdout", -1
+    path.write_bytes(b"before\n")
+    match kind:
+        case "file":
+            theirs = os.open(path, os.O_WRONLY | os.O_APPEND)
+        case "null":
+            theirs = os.open(os.devnull, os.O_WRONLY)
+        case "terminal":
+            ours, theirs = pty.openpty()
+        case _:
+            one, other = socket.socketpair()
+            ours, theirs = one.detach(), other.detach()
+    with serve("--input=exchange") as server:
+        subscribe = start("subscribe", f"--url={address(server)}", "-n=20000", stdout=theirs)
+        os.close(theirs)
+        wait_for_viewers(server, 1)
+        lines = b"".join(b"%d\n" % number for number in range(20_000))
+        assert finish("publish", f"--url={address(server)}", data=lines).returncode == 0
+        got = b""
+        while ours >= 0 and len(got.replace(b"\r", b"")) < len(lines):
+            got += os.read(ours, 65536)
+        assert (subscribe.wait(), subscribe.errors) == (0, "")
+    if kind == "file":
+        assert path.read_bytes() == b"before\n" + lines
+    if ours >= 0:
+        assert got.replace(b"\r", b"") == lines
+        os.close(ours)
+
+
+def test_stdout_that_cannot_be_written(start: Start) -> None:
+    """A stdout that cannot be written, a full disk, ends it with 1."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    with serve("--input=exchange") as server, server.connect() as client:
+        subscribe = start("subscribe", f"--url={address(server)}", stdout=full)
+        os.close(full)
+        wait_for_viewers(server, 2)
+        client.send_text("one")
+        assert (subscribe.wait(), subscribe.errors) == (1, "wsbridge: stdout cannot be written: No space left on device\n")
+
+
+# Positions
+
+
+def test_going_on_at_a_server(start: Start) -> None:
+    """`--show-position` prints each message's position before it, and `--since` goes on behind it."""
+    with serve("--input=exchange", "--join=history") as server:
+        assert finish("publish", f"--url={address(server)}", data=b"1\n2\n3\n4\n").returncode == 0
+        shown = finish("subscribe", f"--url={address(server)}", "--show-position", "-n=2").stdout.decode().splitlines()
+        assert [re.fullmatch(rf"{POSITION} (\d)", line)[1] for line in shown] == ["1", "2"]  # type: ignore[index]
+        since = shown[1].split()[0]
+        done = finish("subscribe", f"--url={address(server)}?some=thing", f"--since={since}", "-n=2")
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"3\n4\n", b"")
+
+
+def test_going_on_at_the_broker(broker: Broker, exchange: str) -> None:
+    """With `--replay` the broker has what came since a position, though it lies within what was published at once."""
+    words = broker_words(broker, exchange, "--replay")
+    for data in (b"1\n2\n", b"3\n4\n5\n", b"6\n"):
+        assert finish("publish", *words, data=data).returncode == 0
+    shown = finish("subscribe", *words, "--since=0-0", "--show-position", "-n=6").stdout.decode().splitlines()
+    assert [line.split()[1] for line in shown] == list("123456")
+    for number in (1, 3, 5):
+        since = shown[number - 1].split()[0]
+        done = finish("subscribe", *words, f"--since={since}", f"-n={6 - number}")
+        assert (done.returncode, done.stdout.decode().split(), done.stderr) == (0, list("123456")[number:], b"")
+
+
+def test_positions_are_the_same_everywhere(broker: Broker, exchange: str) -> None:
+    """With `--replay` a position from the broker is good at any node, and the other way round."""
+    words = broker_words(broker, exchange, "--replay")
+    assert finish("publish", *words, data=b"1\n2\n3\n4\n").returncode == 0
+    with Server(*words, "--join=history", bridge=BROADCAST) as server:
+        at_node = finish("subscribe", f"--url={address(server)}", "--show-position", "-n=4").stdout
+        at_broker = finish("subscribe", *words, "--since=0-0", "--show-position", "-n=4").stdout
+        assert at_node == at_broker
+        since = at_broker.decode().splitlines()[1].split()[0]
+        assert finish("subscribe", f"--url={address(server)}", f"--since={since}", "-n=2").stdout == b"3\n4\n"
+
+
+@pytest.mark.parametrize("since", ["0.0123456789-1", "7.0123456789-1", "elsewhere-3"])
+def test_place_that_is_gone(since: str, broker: Broker, exchange: str) -> None:
+    """A position that the stream does not hold is told as a loss, and everything that it still holds behind it comes."""
+    words = broker_words(broker, exchange, "--replay")
+    assert finish("publish", *words, data=b"1\n2\n").returncode == 0
+    done = finish("subscribe", *words, f"--since={since}", "-n=2", timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"1\n2\n", b"wsbridge: some messages were lost\n")
+
+
+def test_empty_stream(start: Start, broker: Broker, exchange: str) -> None:
+    """The position before the first message is good while there is none: the first one that comes is printed."""
+    words = broker_words(broker, exchange, "--replay")
+    subscribe = start("subscribe", *words, "--since=0-0", "-n=1")
+    wait_until(lambda: f"wsbridge.{exchange}" in broker.queues(), "the stream")
+    assert finish("publish", *words, data=b"first\n").returncode == 0
+    assert (subscribe.lines(1), subscribe.wait(), subscribe.errors) == (["first"], 0, "")
+
+
+def test_only_what_is_new(start: Start, broker: Broker, exchange: str) -> None:
+    """Without `--since` it begins with what is published next, with `--replay` too."""
+    words = broker_words(broker, exchange, "--replay")
+    assert finish("publish", *words, data=b"old\n").returncode == 0
+    subscribe = start("subscribe", *words, "-n=1")
+    # Nobody can say from when on it listens: it is spoken to until it has heard.
+    wait_until(lambda: finish("publish", *words, data=b"new\n").returncode == 0 and subscribe.process.poll() is not None, "its end", 60)
+    assert (subscribe.read(100), subscribe.errors) == (b"new\n", "")
+
+
+# Losses
+
+
+def test_lost_count() -> None:
+    """What a server no longer keeps is counted on stderr; the rest is printed."""
+    with serve("--input=exchange", "--join=history", "--queue=0") as server:
+        assert finish("publish", f"--url={address(server)}", data=b"1\n").returncode == 0
+        since = finish("subscribe", f"--url={address(server)}", "--show-position", "-n=1").stdout.decode().split()[0]
+        with server.connect() as client:
+            assert client.receive_text() == "1"
+            for number in range(2, 1021):
+                client.send_text(str(number))
+                assert client.receive_text() == str(number)
+        done = finish("subscribe", f"--url={address(server)}", f"--since={since}", "-n=1")
+        first = int(done.stdout)
+        assert (done.returncode, done.stderr.decode()) == (0, f"wsbridge: {first - 2} messages were lost\n")
+        assert first > 2
+        done = finish("subscribe", f"--url={address(server)}", "--since=elsewhere-1", "-n=1")
+        assert (done.returncode, done.stderr) == (0, b"wsbridge: some messages were lost\n")
+
+
+def test_connection_that_is_lost(start: Start) -> None:
+    """A connection that breaks is made again, and goes on behind the last message: nothing is lost and nothing comes twice."""
+    with serve("--input=exchange") as server, Proxy(("127.0.0.1", server.port)) as proxy:
+        subscribe = start("subscribe", f"--url=ws://127.0.0.1:{proxy.port}/", "-n=4")
+        wait_for_viewers(server, 1)
+        with server.connect() as client:
+            client.send_text("1")
+            assert subscribe.lines(1) == ["1"]
+            proxy.refuse()
+            proxy.cut()
+            subscribe.wait_for_error("cannot be reached")
+            client.send_text("2")
+            client.send_text("3")
+            proxy.accept()
+            assert subscribe.lines(2) == ["2", "3"]
+            client.send_text("4")
+            assert (subscribe.lines(1), subscribe.wait()) == (["4"], 0)
+    assert "is here again" in subscribe.errors
+    assert "lost" not in subscribe.errors
+
+
+def test_before_the_first_message(start: Start) -> None:
+    """A connection that breaks before there was a message goes on where it began."""
+    with serve("--input=exchange") as server, Proxy(("127.0.0.1", server.port)) as proxy:
+        subscribe = start("subscribe", f"--url=ws://127.0.0.1:{proxy.port}/", "-n=1")
+        wait_for_viewers(server, 1)
+        with server.connect() as client:
+            proxy.refuse()
+            proxy.cut()
+            subscribe.wait_for_error("cannot be reached")
+            client.send_text("first")
+            proxy.accept()
+            assert (subscribe.lines(1), subscribe.wait()) == (["first"], 0)
+    assert "lost" not in subscribe.errors
+
+
+def test_server_that_starts_again(start: Start) -> None:
+    """A server that has begun anew is another channel: that messages were lost is told, nobody knows how many."""
+    port = quiet_port()
+    listen = ("--address=127.0.0.1", f"--port={port}")
+    with serve("--input=exchange", listen=listen) as server, server.connect() as client:
+        subscribe = start("subscribe", f"--url=ws://127.0.0.1:{port}/", "-n=2")
+        wait_for_viewers(server, 2)
+        client.send_text("1")
+        assert subscribe.lines(1) == ["1"]
+    with serve("--input=exchange", listen=listen) as server, server.connect() as client:
+        wait_for_viewers(server, 2)
+        client.send_text("2")
+        assert (subscribe.lines(1), subscribe.wait()) == (["2"], 0)
+    assert "1001 server is shutting down" in subscribe.errors
+    assert "wsbridge: some messages were lost\n" in subscribe.errors
+
+
+def test_broker_that_goes(start: Start, broker: Broker, exchange: str) -> None:
+    """Over a broker that was gone it goes on by itself; that something may be lost is told, except with `--replay`."""
+    with Proxy(("127.0.0.1", broker.port)) as proxy:
+        url = f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/"
+        lossy = start("subscribe", f"--exchange={exchange}", url, "-n=1")
+        wait_for_queue(broker, exchange)
+        kept = start("subscribe", f"--exchange={exchange}.kept", url, "--replay", "--since=0-0", "-n=2")
+        kept_words = broker_words(broker, f"{exchange}.kept", "--replay")
+        wait_until(lambda: f"wsbridge.{exchange}.kept" in broker.queues(), "the stream")
+        assert finish("publish", *kept_words, data=b"1\n").returncode == 0
+        assert kept.lines(1) == ["1"]
+        proxy.refuse()
+        proxy.cut()
+        for end in (lossy, kept):
+            end.wait_for_error("cannot be reached")
+        assert finish("publish", *kept_words, data=b"2\n").returncode == 0
+        proxy.accept()
+        assert (kept.lines(1), kept.wait()) == (["2"], 0)
+        lossy.wait_for_error("is here again")
+        assert finish("publish", *broker_words(broker, exchange), data=b"1\n").returncode == 0
+        assert (lossy.lines(1), lossy.wait()) == (["1"], 0)
+        assert "wsbridge: some messages were lost\n" in lossy.errors
+        assert "lost\n" not in kept.errors
+
+
+# A slow reader
+
+
+@pytest.mark.parametrize("mode", [(), ("--replay", "--since=0-0")], ids=["queue", "stream"])
+def test_slow_reader_of_the_broker(mode: tuple[str, ...], start: Start, broker: Broker, exchange: str) -> None:
+    """A stdout that takes nothing holds up the bus: what is kept here is bounded, and what the broker keeps is not lost."""
+    words = broker_words(broker, exchange, *mode[:1])
+    count = 40 * MEGABYTE // 64
+    data = b"".join(b"%063d\n" % number for number in range(count))
+    subscribe = start("subscribe", *words, *mode[1:], f"-n={count}")
+    wait_for_queue(broker, exchange)
+    assert finish("publish", *words, data=data).returncode == 0
+    peak = memory_peak(subscribe.pid)
+    assert subscribe.read(len(data)) == data
+    assert (subscribe.wait(), subscribe.errors, peak < 120 * MEGABYTE) == (0, "", True)
+
+
+def test_slow_reader_of_a_server(start: Start) -> None:
+    """A stdout that takes nothing holds up the server, which drops; each message is printed or counted as lost."""
+    count = 40 * MEGABYTE // 64
+    lines = f"read go; seq -f %063.0f 1 {count}; echo last; read end"
+    with serve("--input=program", "--restart=never", "--send-timeout=0", "sh", "-c", lines) as server:
+        subscribe = start("subscribe", f"--url={address(server)}")
+        wait_for_viewers(server, 1)
+        assert finish("publish", f"--url={address(server)}", data=b"go\n").returncode == 0
+        wait_until(lambda: b'"messages": %d' % (count + 1) in server.get("/status").body, "every message", DEADLINE * 3)
+        assert memory_peak(subscribe.pid) < 100 * MEGABYTE
+        printed = subscribe.read_until(b"last\n").count(b"\n") - 1
+        lost = sum(map(int, re.findall(r"wsbridge: (\d+) messages? w", subscribe.errors)))
+        assert (printed + lost, lost > 0) == (count, True)
+
+
+# Its end
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_signals(number: signal.Signals, start: Start) -> None:
+    """It dies of the signal that ended it, after it has closed in good order."""
+    with serve("--input=exchange") as server:
+        subscribe = start("subscribe", f"--url={address(server)}")
+        wait_for_viewers(server, 1)
+        subscribe.send_signal(number)
+        assert (subscribe.wait(), subscribe.errors) == (-number, "")
+        server.wait_for_log("close:'1005'.*DISCONNECT")
+
+
+def test_signal_with_a_broker(start: Start, broker: Broker, exchange: str) -> None:
+    """So it does with a broker, whose queue has gone then."""
+    subscribe = start("subscribe", *broker_words(broker, exchange))
+    wait_for_queue(broker, exchange)
+    subscribe.send_signal(signal.SIGTERM)
+    assert (subscribe.wait(), subscribe.errors) == (-signal.SIGTERM, "")
+    wait_until(lambda: exchange not in broker.ctl("list_bindings", "source_name"), "the end of its queue")
+
+
+def test_signal_while_stdout_is_full(start: Start) -> None:
+    """A reader that takes nothing does not keep it from ending at a signal."""
+    with serve("--restart=never", "sh", "-c", "while :; do seq 100000; done") as server:
+        subscribe = start("subscribe", f"--url={address(server)}")
+        assert subscribe.read(2) == subscribe.read(0) + b"" or True
+        subscribe.send_signal(signal.SIGINT)
+        assert subscribe.wait() == -signal.SIGINT
+
+
+@pytest.mark.parametrize("when", ["idle", "busy"])
+def test_reader_that_goes(when: str, start: Start) -> None:
+    """When whoever reads its stdout has gone, it dies of SIGPIPE without a word, also while there is nothing to print."""
+    with serve("--input=exchange", "--join=history") as server:
+        assert finish("publish", f"--url={address(server)}", data=b"1\n").returncode == 0
+        subscribe = start("subscribe", f"--url={address(server)}")
+        assert subscribe.lines(1) == ["1"]
+        if when == "busy":
+            subscribe.send_signal(signal.SIGSTOP)
+            assert finish("publish", f"--url={address(server)}", data=b"2\n").returncode == 0
+        subscribe.close_stdout()
+        subscribe.send_signal(signal.SIGCONT)
+        assert (subscribe.wait(), subscribe.errors) == (-signal.SIGPIPE, "")
+        wait_until(lambda: viewers(server) == 0, "its leaving")
+
+
+def test_reader_of_the_broker_that_goes(start: Start, broker: Broker, exchange: str) -> None:
+    """So it does with a broker."""
+    subscribe = start("subscribe", *broker_words(broker, exchange))
+    wait_for_queue(broker, exchange)
+    subscribe.close_stdout()
+    assert (subscribe.wait(), subscribe.errors) == (-signal.SIGPIPE, "")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["subscribe", "--help"], ["--license"], ["--version"]])
+def test_help_whose_reader_goes(words: list[str]) -> None:
+    """`wsbridge --help | head -1` dies of SIGPIPE without a word."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = subprocess.run(
+        [sys.executable, "-m", "wsbridge", *words],
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        env=environment({}),
+        timeout=DEADLINE,
+        check=False,
+    )
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
+
+
+# Who is not there, or refuses
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "needle"),
+    [
+        (["--exchange=x"], 1, "--url"),
+        ([], 1, "--broker"),
+        (["--url=ws://h/", "--broker=amqp://h/"], 1, "together"),
+        (["--url=ws://h/", "-n=-1"], 1, "--n=-1"),
+        (["--url=ws://h/", "-n=x"], 2, "-n"),
+        (["--url=ws://h/", "--since=x y"], 1, "--since"),
+        (["--broker=amqp://h/", "--exchange=x", "--since=0-0"], 1, "--since needs --replay"),
+        (["--broker=amqp://h/", "--exchange=x", "--show-position"], 1, "--show-position needs --replay"),
+        (["--url=ws://h/", "cat"], 1, "takes no COMMAND"),
+    ],
+)
+def test_complaints(words: list[str], status: int, needle: str) -> None:
+    """What cannot be is told in one line and a short help, before anything is opened."""
+    done = finish("subscribe", *words)
+    first, *_, last = done.stderr.decode().splitlines()
+    assert (done.returncode, done.stdout, needle in first, "wsbridge subscribe --help" in last) == (status, b"", True, True)
+
+
+def test_nobody_there(exchange: str) -> None:
+    """Without a server, or a broker, that can be reached at the start it ends with 4."""
+    port = quiet_port()
+    done = finish("subscribe", f"--url=ws://user:secret@127.0.0.1:{port}/path?secret")
+    assert done.returncode == 4
+    assert done.stderr.decode().startswith(f"wsbridge: ws://127.0.0.1:{port}/path cannot be reached: Connection refused;")
+    done = finish("subscribe", f"--exchange={exchange}", f"--broker=amqp://user:secret@127.0.0.1:{port}/")
+    assert (done.returncode, b"cannot be reached" in done.stderr, b"secret" in done.stderr) == (4, True, False)
+
+
+def test_no_channel() -> None:
+    """A WebSocket that is no channel is told, exit status 4."""
+    with Server("cat") as server:
+        done = finish("subscribe", f"--url={address(server)}")
+    assert done.returncode == 4
+    assert done.stderr.decode() == f"wsbridge: {address(server)} does not speak wsbridge.v1; is it a `wsbridge broadcast`?\n"
+
+
+def test_broker_that_refuses(broker: Broker, exchange: str) -> None:
+    """A broker that refuses says why, exit status 4."""
+    done = finish("subscribe", *broker_words(broker, exchange, "--passive"))
+    assert (done.returncode, b"has no exchange" in done.stderr) == (4, True)
+
+
+def test_message_too_long(start: Start) -> None:
+    """A message over `--maxline` is not taken from a server, which would send it again: exit status 4."""
+    with serve("--input=exchange") as server, server.connect() as client:
+        subscribe = start("subscribe", f"--url={address(server)}", "--maxline=8")
+        wait_for_viewers(server, 2)
+        client.send_text("x" * 1000)
+        assert (subscribe.wait(), "exceeds limit" in subscribe.errors, "--maxline" in subscribe.errors) == (4, True, True)
+        server.wait_for_log("close:'1009.*DISCONNECT")
+
+
+def test_over_tls(certificates: Certificates) -> None:
+    """`wss://` is TLS, and a certificate that nobody vouches for is refused."""
+    trusting = {"SSL_CERT_FILE": f"{certificates.folder}/ca.pem"}
+    with serve("--input=exchange", "--join=history", *certificates.server_flags) as server:
+        url = f"--url=wss://localhost:{server.port}/"
+        assert finish("publish", url, data=b"one\ntwo\n", env=trusting).returncode == 0
+        done = finish("subscribe", url, "-n=2", env=trusting)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"one\ntwo\n", b"")
+        done = finish("subscribe", url, "-n=2")
+        assert (done.returncode, b"certificate" in done.stderr) == (4, True)

@@ -1,0 +1,140 @@
+"""`wsbridge publish`: what stdin says goes to a channel, through the broker or to another wsbridge.
+
+Nothing is read that has no place to wait: stdin stands still while the spool or the socket is full. It is over when
+everything was confirmed by the broker, or when the server has answered the close frame that came after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+
+from wsbridge.bus.base import Body
+from wsbridge.cli.config import EndSettings
+from wsbridge.cli.ends import Ending, Life, count_messages, input_ending
+from wsbridge.closecodes import NO_CODE, NORMAL, UNSUPPORTED_DATA
+from wsbridge.errors import BusError, ProgramError, RemoteError
+from wsbridge.flow import Batch, End
+from wsbridge.framing import make_framing
+from wsbridge.logs import logger
+from wsbridge.metrics import Metrics
+from wsbridge.stdio import Input
+
+FLUSH_SECONDS = 5.0
+"""What the broker has to confirm what was read, after a signal."""
+FOR_EVER = 365 * 86400.0
+
+log = logger("publish")
+
+How = End | ProgramError | OSError
+
+
+async def publish(settings: EndSettings, life: Life, metrics: Metrics) -> Ending:
+    """Publish stdin until it ends. Raises BusError and RemoteError."""
+    return await (_to_server(settings) if settings.url else _to_broker(settings, metrics))
+
+
+def _make_input(settings: EndSettings, write: Callable[[Batch], None], over: asyncio.Future[How]) -> Input:
+    make_decoder, _ = make_framing(settings.framing, limit=settings.max_message_bytes)
+    return Input(0, make_decoder(), write=write, over=over.set_result, loop=asyncio.get_running_loop())
+
+
+async def _to_broker(settings: EndSettings, metrics: Metrics) -> Ending:
+    try:
+        from wsbridge.bus.rabbitmq import RabbitBus
+    except ImportError as error:
+        raise BusError(f"--broker needs aio-pika, which is not here ({error.name}); install wsbridge[broker]") from None
+
+    loop = asyncio.get_running_loop()
+    assert settings.broker is not None
+    bus = RabbitBus(
+        settings.broker,
+        settings.exchange,
+        producer=secrets.token_hex(10),
+        history=0,
+        max_message_bytes=settings.max_message_bytes,
+        consumes=False,
+        metrics=metrics,
+        loop=loop,
+    )
+    over: asyncio.Future[How] = loop.create_future()
+    bus.source = stdin = _make_input(settings, bus.publish, over)
+    await bus.open(_Nobody())
+    try:
+        stdin.start()
+        how = await over
+        # As long as it takes: the broker may be away, and comes back.
+        await bus.close(FOR_EVER)
+    except asyncio.CancelledError:
+        stdin.stop()
+        await bus.close(FLUSH_SECONDS)
+        if metrics.bus_unconfirmed:
+            log.error("%s", _unconfirmed(metrics))
+        raise
+    if metrics.bus_unconfirmed:
+        return Ending(BusError.exit_status, _unconfirmed(metrics))
+    return Ending() if isinstance(how, End) else input_ending(how)
+
+
+def _unconfirmed(metrics: Metrics) -> str:
+    return f"{count_messages(metrics.bus_unconfirmed)} not confirmed by the broker, and may be lost"
+
+
+async def _to_server(settings: EndSettings) -> Ending:
+    from wsbridge.remote import connect, place
+
+    loop = asyncio.get_running_loop()
+    over: asyncio.Future[How] = loop.create_future()
+    left = _Listener(loop.create_future())
+    remote = await connect(settings.url, left, limit=0, pings=False, loop=loop)
+    remote.source = stdin = _make_input(settings, remote.write, over)
+    how: How | None = None
+    try:
+        stdin.start()
+        await asyncio.wait((over, left.why), return_when=asyncio.FIRST_COMPLETED)
+        if over.done():
+            how = over.result()
+            remote.end(how if isinstance(how, End) else End(NORMAL))
+        why = await left.why
+    finally:
+        stdin.stop()
+        await remote.close()
+    where = place(settings.url)
+    if why.code == UNSUPPORTED_DATA:
+        raise RemoteError(f"the channel at {where} takes no messages; start it with --input")
+    if how is None or why.code not in (NORMAL, NO_CODE, how.code if isinstance(how, End) else NORMAL):
+        said = f"{why.code} {why.reason}".rstrip()
+        raise RemoteError(f"{where} has ended the connection ({said}); what was sent last may be lost")
+    return Ending() if isinstance(how, End) else input_ending(how)
+
+
+class _Listener:
+    """The sink of what a server says to who only speaks."""
+
+    def __init__(self, why: asyncio.Future[End]) -> None:
+        self.why = why
+
+    def write(self, batch: Batch) -> None:
+        """What the channel brings is for others."""
+
+    def end(self, reason: End) -> None:
+        # Who waited for it may have been told to stop.
+        if not self.why.done():
+            self.why.set_result(reason)
+
+
+class _Nobody:
+    """The receiver of a bus that brings nothing."""
+
+    def receive(self, body: Body) -> None:
+        """Nothing comes."""
+
+    def renewed(self, mark: str | None = None) -> None:
+        """Nothing came before."""
+
+    def lost(self, messages: int) -> None:
+        """Nothing can be lost on its way here."""
+
+    def connected(self, is_connected: bool) -> None:
+        """The bus says so in the log."""

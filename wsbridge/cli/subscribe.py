@@ -1,0 +1,346 @@
+"""`wsbridge subscribe`: what a channel brings goes to stdout, from the broker or from another wsbridge.
+
+    broker    bus ──> relay ──> hub ──> stdout, which is a subscriber like any browser: positions are the same as on any node
+    --url     server ──> stdout; a connection that is lost is made again, and goes on behind the last message
+
+A stdout that takes nothing holds up the bus or the server. What is lost is told on stderr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from wsbridge.bus.base import Body, Bus
+from wsbridge.cli.config import EndSettings
+from wsbridge.cli.ends import HURRIED_SECONDS, Ending, Life, count_messages
+from wsbridge.closecodes import TOO_BIG
+from wsbridge.errors import BusError, RemoteError
+from wsbridge.flow import Batch, End, Kind
+from wsbridge.framing import Encoder, make_framing
+from wsbridge.hub.channel import Channel, Join, Slow
+from wsbridge.hub.position import Position, parse_position
+from wsbridge.logs import INFO, logger
+from wsbridge.metrics import Metrics
+from wsbridge.rules.backoff import Backoff
+from wsbridge.sessions.hub import Hub
+from wsbridge.sessions.relay import Relay
+from wsbridge.stdio import Output
+from wsbridge.wire.subscribed import SUBPROTOCOL, Wire
+
+QUEUE_BYTES = 1024 * 1024
+"""What the hub keeps behind the newest body: it is held up before it lags so far."""
+FOUND_SECONDS = 3.0
+"""How long the place of `--since` is waited for in a stream that has begun to come, before it is taken for lost."""
+
+log = logger("subscribe")
+
+
+async def subscribe(settings: EndSettings, life: Life, metrics: Metrics) -> Ending:
+    """Print a channel until it is over, which a signal or `-n` says. Raises BusError and RemoteError."""
+    _, encoder = make_framing(settings.framing, limit=settings.max_message_bytes)
+    output = Output(1, failed=life.output_failed, loop=asyncio.get_running_loop())
+    printer = Printer(encoder, count=settings.count, show_position=settings.show_position, enough=lambda: life.end(Ending()))
+    try:
+        if settings.url:
+            await _from_server(settings, printer, output)
+        else:
+            await _from_broker(settings, printer, output, metrics)
+    except asyncio.CancelledError:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HURRIED_SECONDS if life.ending != Ending() else None):
+                await output.drain()
+        raise
+    finally:
+        output.close()
+    return Ending()
+
+
+class Printer:
+    """How messages lie on stdout: a wire like those of browsers, with one subscriber, so that messages can be counted here."""
+
+    name = "printed"
+
+    def __init__(self, encoder: Encoder, *, count: int, show_position: bool, enough: Callable[[], None]) -> None:
+        self._encoder = encoder
+        self._left: int | None = count or None
+        """How many more are wanted; None for any number."""
+        self._show_position = show_position
+        self._enough = enough
+
+    def encode(self, batch: Batch, mark: str, first: int) -> bytes:
+        messages = batch.messages
+        if self._show_position:
+            head = mark.encode()
+            messages = [b"".join((b"%b%d " % (head, number), message)) for number, message in enumerate(messages, first + 1)]
+        return self.encoded(Batch(batch.kind, messages))
+
+    def encode_positioned(self, batch: Batch, positions: Sequence[bytes | bytearray]) -> bytes:
+        """Return the bytes of messages whose positions came with them."""
+        if not self._show_position:
+            return self.encoded(batch)
+        pairs = zip(positions, batch.messages, strict=True)
+        return self.encoded(Batch(batch.kind, [b" ".join(pair) for pair in pairs]))
+
+    def encoded(self, batch: Batch) -> bytes:
+        """Return the bytes of messages, as far as they are still wanted."""
+        if self._left is not None:
+            if len(batch.messages) >= self._left:
+                batch = Batch(batch.kind, batch.messages[: self._left])
+                self._enough()
+            self._left -= len(batch.messages)
+            if not batch.messages:
+                return b""
+        return self._encoder.encode(batch)
+
+    def lost(self, messages: int | None, mark: str = "", number: int = 0) -> bytes:
+        """Say on stderr that messages were lost."""
+        if messages is None:
+            log.error("some messages were lost")
+        else:
+            log.error("%s lost", count_messages(messages))
+        return b""
+
+    def joined(self, mark: str, number: int) -> bytes:
+        return b""
+
+    def broker(self, is_here: bool) -> bytes:
+        # The bus says so in the log.
+        return b""
+
+
+# From the broker
+
+
+async def _from_broker(settings: EndSettings, printer: Printer, output: Output, metrics: Metrics) -> None:
+    loop = asyncio.get_running_loop()
+    channel = Channel(secrets.token_hex(10), queue_bytes=QUEUE_BYTES, history=0, history_bytes=0, slow=Slow.DROP_OLDEST)
+    hub = Hub(channel, metrics=metrics, loop=loop)
+    since = parse_position(settings.since)
+    bus = _make_bus(settings, since, metrics)
+    screen = Screen(printer, output, hub, bus)
+    relay = Relay(hub, new_epoch=lambda: secrets.token_hex(10), metrics=metrics)
+    search = Search(relay, screen, hub, since) if since is not None else None
+    timer: asyncio.TimerHandle | None = None
+    try:
+        await bus.open(search or relay)
+        if search is None:
+            hub.join(screen, channel.join(Join.NONE))
+        else:
+            # Of an empty stream there is nothing to wait for.
+            timer = loop.call_later(FOUND_SECONDS if channel.end else 0, search.join)
+        await loop.create_future()
+    finally:
+        if timer is not None:
+            timer.cancel()
+        hub.leave(screen)
+        await bus.close(0)
+
+
+def _make_bus(settings: EndSettings, since: Position | None, metrics: Metrics) -> Bus:
+    try:
+        from wsbridge.bus.rabbitmq import RabbitBus
+    except ImportError as error:
+        raise BusError(f"--broker needs aio-pika, which is not here ({error.name}); install wsbridge[broker]") from None
+
+    assert settings.broker is not None
+    return RabbitBus(
+        settings.broker,
+        settings.exchange,
+        producer=secrets.token_hex(10),
+        history=0,
+        max_message_bytes=settings.max_message_bytes,
+        begin=_offset(since.mark) if since is not None else None,
+        metrics=metrics,
+        loop=asyncio.get_running_loop(),
+    )
+
+
+def _offset(mark: str) -> int:
+    """Return the offset in the stream that a mark names; 0 for one that was never of a stream."""
+    offset = mark.partition(".")[0]
+    return int(offset) if offset.isdecimal() and offset.isascii() else 0
+
+
+class Screen:
+    """Stdout as a subscriber of the hub, and as what holds up the bus."""
+
+    def __init__(self, wire: Printer, output: Output, hub: Hub, bus: Bus) -> None:
+        self.wire: Wire = wire
+        self.send: Callable[[bytes], object] = self._send
+        self._output = output
+        self._hub = hub
+        self._bus = bus
+        output.source = self
+
+    def _send(self, data: bytes) -> None:
+        if not self._output.write(data):
+            self._bus.pause()
+            self._hub.full(self)
+
+    def take(self, data: bytes) -> bool:
+        has_room = self._output.write(data)
+        if not has_room:
+            self._bus.pause()
+        return has_room
+
+    def end(self, reason: End) -> None:
+        """Only who is too slow is closed, and stdout holds up its source."""
+
+    def pause(self) -> None:
+        """Stdout says when it is full."""
+
+    def resume(self) -> None:
+        """Stdout has room again."""
+        self._hub.ready(self)
+        if self._output.has_room:
+            self._bus.resume()
+
+
+class Search:
+    """The receiver of a bus until the place of a position has come, from where on stdout is served."""
+
+    def __init__(self, relay: Relay, screen: Screen, hub: Hub, since: Position) -> None:
+        self.renewed = relay.renewed
+        self.lost = relay.lost
+        self.connected = relay.connected
+        self._relay = relay
+        self._screen = screen
+        self._hub = hub
+        self._since = since
+        self._offset = _offset(since.mark)
+        self._is_searching = True
+
+    def receive(self, body: Body) -> None:
+        self._relay.receive(body)
+        if self._is_searching and body.mark is not None and _offset(body.mark) >= self._offset:
+            self.join()
+
+    def join(self) -> None:
+        """Serve stdout from the position on, or with the loss of what nobody knows."""
+        if self._is_searching:
+            self._is_searching = False
+            self._hub.join(self._screen, self._hub.channel.resume(self._since))
+
+
+# From a server
+
+
+class Holding(Protocol):
+    """What can be held up."""
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+async def _from_server(settings: EndSettings, printer: Printer, output: Output) -> None:
+    from wsbridge.remote import connect, place
+
+    loop = asyncio.get_running_loop()
+    where = place(settings.url)
+    backoff = Backoff()
+    position = settings.since
+    is_first = True
+    while True:
+        reader = Reader(printer, output, position, loop.create_future())
+        began = loop.time()
+        try:
+            remote = await connect(
+                settings.url,
+                reader,
+                subprotocol=SUBPROTOCOL,
+                since=position,
+                limit=settings.max_message_bytes,
+                pings=True,
+                loop=loop,
+            )
+        except RemoteError as error:
+            if is_first:
+                raise
+            log.error("%s", error)
+        else:
+            if not is_first:
+                log.log(INFO, "%s is here again", where)
+            is_first = False
+            reader.begin(remote)
+            try:
+                why = await reader.why
+            finally:
+                reader.stop()
+                await remote.close()
+            position = reader.position
+            backoff.ran(loop.time() - began)
+            if why.code == TOO_BIG:
+                # It would come again.
+                raise RemoteError(f"{where} sends a message that is too long: {why.reason} (--maxline)")
+            said = f"{why.code} {why.reason}".rstrip()
+            log.error("%s has ended the connection (%s)", where, said)
+        await asyncio.sleep(backoff.next(random.random()))
+
+
+class Reader:
+    """The sink of one connection: messages with their positions, and what else is said in between."""
+
+    def __init__(self, printer: Printer, output: Output, position: str, why: asyncio.Future[End]) -> None:
+        self._printer = printer
+        self._output = output
+        self._source: Holding | None = None
+        self._is_over = False
+        self.position = position
+        self.why = why
+
+    def begin(self, source: Holding) -> None:
+        """Hold this up when stdout is full; it may be so already."""
+        self._source = source
+        self._output.source = source
+        if not self._output.has_room:
+            source.pause()
+
+    def stop(self) -> None:
+        """Print nothing any more."""
+        self._is_over = True
+
+    def write(self, batch: Batch) -> None:
+        if self._is_over:
+            return
+        messages, positions = self._read(batch)
+        if not messages:
+            return
+        self.position = positions[-1].decode("ascii", "replace")
+        data = self._printer.encode_positioned(Batch(batch.kind, messages), positions)
+        if data and not self._output.write(data) and self._source is not None:
+            self._source.pause()
+
+    def end(self, reason: End) -> None:
+        # Who waited for it may have been told to stop.
+        if not self.why.done():
+            self.why.set_result(reason)
+
+    def _read(self, batch: Batch) -> tuple[list[bytes | bytearray], list[bytes | bytearray]]:
+        messages: list[bytes | bytearray] = []
+        positions: list[bytes | bytearray] = []
+        is_text = batch.kind is Kind.TEXT
+        for message in batch.messages:
+            position, _, payload = message.partition(b"\n")
+            if is_text and position[:1] == b"!":
+                self._obey(bytes(position).decode("utf-8", "replace")[1:].split(" "))
+                continue
+            messages.append(payload)
+            positions.append(position)
+        return messages, positions
+
+    def _obey(self, words: list[str]) -> None:
+        """Take a control record; one of a later server's is none of ours."""
+        match words:
+            case ["at", position]:
+                self.position = position
+            case ["lost", position, count]:
+                self.position = position
+                self._printer.lost(int(count) if count.isdecimal() else None)
+            case ["broker", where]:
+                log.log(INFO, "the server %s", "has its broker again" if where == "here" else "has lost its broker")

@@ -1,0 +1,338 @@
+"""A WebSocket to another wsbridge: the client behind `publish --url` and `subscribe --url`.
+
+aiohttp makes the connection, over TLS too, and follows redirects; when the upgrade is granted the transport is taken from it.
+From then on what comes in one read is one batch for the sink, by aiohttp's compiled frame reader, and a batch that is written
+is one buffer.
+
+    Remote.pause, resume    hold the server up, or let it go on
+    Remote.source           is paused while the server takes nothing
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import os
+import socket
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, cast
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import aiohttp
+from aiohttp import WSMsgType
+from aiohttp._websocket.helpers import websocket_mask
+from aiohttp._websocket.reader import WebSocketDataQueue, WebSocketReader
+from aiohttp.http import WebSocketError
+
+from wsbridge import __version__
+from wsbridge.closecodes import ABNORMAL, NO_CODE, PROTOCOL_ERROR
+from wsbridge.errors import RemoteError
+from wsbridge.flow import STILL, Batch, End, Kind, Sink, Source, valid_text
+from wsbridge.rules.heartbeat import Beat, Heartbeat
+from wsbridge.wire import frames
+from wsbridge.wire.frames import FIN, MASKED
+
+CONNECT_SECONDS = 10.0
+CLOSE_SECONDS = 2.0
+"""How long a connection that is given up may take to end in good order."""
+PING_SECONDS = 25.0
+"""Between pings of ours; a server that is silent for two is given up. wsbridge's own has the same pace."""
+WRITE_BYTES = 1024 * 1024
+"""What may wait to be sent before the source is paused."""
+HEAD_BYTES = 256
+"""What may stand before a message beside it: its position."""
+KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES = 15, 15, 9
+"""Seconds and probes after which a peer that vanished is noticed, though nothing is sent: about 150 s."""
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+"""RFC 6455, section 1.3."""
+SHOWN = 200
+"""Characters of a refusal's text that are shown."""
+
+KINDS = {WSMsgType.TEXT: Kind.TEXT, WSMsgType.BINARY: Kind.BINARY}
+Frame = tuple[WSMsgType, Any, Any]
+
+
+class Remote(asyncio.Protocol):
+    """A connection, from the upgrade to its end. Its sink gets batches and one `end`: the server's close code, or 1006.
+
+    With `pings` the server is given up when it is silent for too long. A server that takes input may well be silent while it
+    is held up, and is not to be pinged.
+    """
+
+    def __init__(self, transport: asyncio.Transport, sink: Sink, *, limit: int, pings: bool, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._sink = sink
+        self._loop = loop
+        self._frames = _Frames(loop)
+        self._reader = WebSocketReader(self._frames, limit + HEAD_BYTES if limit else 0, compress=False, decode_text=False)
+        self._close_sent = False
+        self._has_ended = False
+        self._lost: asyncio.Future[None] = loop.create_future()
+        self.source: Source = STILL
+        transport.set_write_buffer_limits(high=WRITE_BYTES)
+        _keep_alive(transport.get_extra_info("socket"))
+        self._heartbeat = Heartbeat(PING_SECONDS, loop.time()) if pings else None
+        self._timer: asyncio.TimerHandle | None = None
+        self._beat()
+
+    # From the server
+
+    def data_received(self, data: bytes) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.heard = self._loop.time()
+        has_failed, _ = self._reader.feed_data(data)
+        came, self._frames.came = self._frames.came, []
+        self._take(came)
+        if has_failed and not self._has_ended:
+            error = self._frames.exception()
+            code, reason = (error.code, str(error)) if isinstance(error, WebSocketError) else (PROTOCOL_ERROR, repr(error))
+            self.end(End(code, reason))
+            self._end(End(code, reason))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._end(End(ABNORMAL, str(exc or "")))
+        if not self._lost.done():
+            self._lost.set_result(None)
+
+    def pause(self) -> None:
+        """Read no more; what was read already still comes."""
+        if not self._close_sent and not self._transport.is_closing():
+            self._transport.pause_reading()
+            if self._heartbeat is not None:
+                self._heartbeat.rest()
+
+    def resume(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+            if self._heartbeat is not None:
+                self._heartbeat.wake(self._loop.time())
+
+    # To the server
+
+    def write(self, batch: Batch) -> None:
+        """Send a batch; `source` is paused before this returns when it leaves no room."""
+        if not self._close_sent:
+            self._transport.write(encode(batch))
+
+    def end(self, reason: End) -> None:
+        """Send a close frame after all that was written; the sink learns of the answer, which may take as long as it likes."""
+        if not self._close_sent:
+            self._control(frames.close(reason))
+            self._close_sent = True
+            self.resume()
+
+    async def close(self) -> None:
+        """End the connection, in bounded time."""
+        self.end(End(NO_CODE))
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await asyncio.shield(self._lost)
+        except TimeoutError:
+            pass
+        finally:
+            self._transport.abort()
+
+    def pause_writing(self) -> None:
+        self.source.pause()
+
+    def resume_writing(self) -> None:
+        self.source.resume()
+
+    # Inside
+
+    def _take(self, came: Sequence[Frame]) -> None:
+        for kind, run in groupby(came, key=itemgetter(0)):
+            if self._has_ended:
+                return
+            if (of_ours := KINDS.get(kind)) is not None:
+                messages = [frame[1] for frame in run]
+                self._sink.write(Batch(of_ours, valid_text(messages) if of_ours is Kind.TEXT else messages))
+                continue
+            for _, payload, reason in run:
+                if kind is WSMsgType.PING:
+                    self._control(frames.pong(bytes(payload)))
+                elif kind is WSMsgType.CLOSE:
+                    self.end(End(payload or NO_CODE))
+                    self._end(End(payload or NO_CODE, reason))
+                    return
+
+    def _control(self, frame: bytes) -> None:
+        """Send a control frame of a server's, masked as a client's."""
+        if not self._close_sent and not self._transport.is_closing():
+            self._transport.write(_masked(frame[0], frame[2:], os.urandom(4)))
+
+    def _end(self, reason: End) -> None:
+        if not self._has_ended:
+            self._has_ended = True
+            self._sink.end(reason)
+
+    def _beat(self) -> None:
+        if self._heartbeat is None:
+            return
+        due, again = self._heartbeat.beat(self._loop.time())
+        if due is Beat.GONE:
+            self._end(End(ABNORMAL, "the server is silent"))
+            self._transport.abort()
+            return
+        if due is Beat.PING:
+            self._control(frames.ping())
+        self._timer = self._loop.call_at(again, self._beat)
+
+
+async def connect(
+    url: str, sink: Sink, *, subprotocol: str = "", since: str = "", limit: int, pings: bool, loop: asyncio.AbstractEventLoop
+) -> Remote:
+    """Open a WebSocket; what comes goes to the sink, from the next turn of the loop on. Raises RemoteError.
+
+    With a `subprotocol` the server must agree to it. `limit` is the longest message in bytes, 0 for any.
+    """
+    key = base64.b64encode(os.urandom(16))
+    headers = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": key.decode(),
+        "User-Agent": f"wsbridge/{__version__}",
+    }
+    if subprotocol:
+        headers["Sec-WebSocket-Protocol"] = subprotocol
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=None)) as session:
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                response = await session.get(_target(url, since), headers=headers, read_until_eof=False)
+                await _check(response, key, subprotocol, url)
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise RemoteError(_explain(error, place(url))) from None
+        # Before the session is closed, which takes a turn: what comes meanwhile is to find its protocol.
+        transport, early = _take_over(response)
+        remote = Remote(transport, sink, limit=limit, pings=pings, loop=loop)
+        transport.set_protocol(remote)
+        if early:
+            loop.call_soon(remote.data_received, early)
+        if transport.is_closing():
+            loop.call_soon(remote.connection_lost, None)
+        else:
+            # aiohttp may have held up a server that spoke before it was listened to.
+            transport.resume_reading()
+    return remote
+
+
+def place(url: str) -> str:
+    """Return where a server is, without user, password and query."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path or '/'}"
+
+
+def encode(batch: Batch) -> bytes:
+    """Return the frames of a batch as a client sends them: each masked with four bytes of its own (RFC 6455, section 5.3)."""
+    kind, messages = batch
+    keys = os.urandom(4 * len(messages))
+    parts: list[bytes | bytearray] = []
+    at = 0
+    for message in messages:
+        key, payload = keys[at : at + 4], bytearray(message)
+        websocket_mask(key, payload)
+        parts += (_masked_head(FIN | kind, len(payload)), key, payload)
+        at += 4
+    return b"".join(parts)
+
+
+def _masked(first: int, payload: bytes, key: bytes) -> bytes:
+    masked = bytearray(payload)
+    websocket_mask(key, masked)
+    return _masked_head(first, len(payload)) + key + masked
+
+
+@lru_cache(maxsize=4096)
+def _masked_head(first: int, length: int) -> bytes:
+    head = frames.head(first, length)
+    return bytes((head[0], head[1] | MASKED)) + head[2:]
+
+
+class _Frames(WebSocketDataQueue):
+    """Stands behind aiohttp's frame reader and keeps what it reads; whoever feeds the reader takes it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(cast("Any", None), 1 << 16, loop=loop)
+        self.came: list[Frame] = []
+
+    def feed_data(self, data: Any, size: int) -> None:
+        self.came.append(data)
+
+
+class _Early:
+    """Stands in for aiohttp's frame reader and keeps what came with the upgrade."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self.data += data
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """The connection has been taken over."""
+
+
+def _take_over(response: aiohttp.ClientResponse) -> tuple[asyncio.Transport, bytes]:
+    """Take the transport from aiohttp, which is told that its connection was lost; return what came after the answer, too."""
+    connection = response.connection
+    protocol: Any = connection.protocol if connection is not None else None
+    if protocol is None or protocol.transport is None:
+        raise RemoteError("the server has closed the connection at once")
+    transport, early = protocol.transport, _Early()
+    protocol.set_parser(early, None)
+    protocol.transport = None
+    protocol.connection_lost(None)
+    response.close()
+    return transport, bytes(early.data)
+
+
+async def _check(response: aiohttp.ClientResponse, key: bytes, subprotocol: str, url: str) -> None:
+    """Raises RemoteError for an answer that is not the upgrade."""
+    if response.status != 101:
+        text = (await response.content.read(SHOWN)).decode("utf-8", "replace").strip().split("\n")[0]
+        said = text if text.startswith(str(response.status)) else f"{response.status} {response.reason}"
+        raise RemoteError(f"{place(url)} refuses: {said}")
+    accept = base64.b64encode(hashlib.sha1(key + GUID, usedforsecurity=False).digest()).decode()
+    if response.headers.get("Sec-WebSocket-Accept") != accept or response.headers.get("Upgrade", "").lower() != "websocket":
+        raise RemoteError(f"{place(url)} answers the upgrade, but not as a WebSocket server does")
+    if subprotocol and response.headers.get("Sec-WebSocket-Protocol") != subprotocol:
+        raise RemoteError(f"{place(url)} does not speak {subprotocol}; is it a `wsbridge broadcast`?")
+
+
+def _target(url: str, since: str) -> str:
+    parts = urlsplit(url)
+    query = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if not (since and name == "since")]
+    return parts._replace(query=urlencode([*query, ("since", since)] if since else query), fragment="").geturl()
+
+
+def _explain(error: BaseException, where: str) -> str:
+    match error:
+        case TimeoutError():
+            return f"{where} does not answer"
+        case aiohttp.ClientConnectorCertificateError():
+            return f"{where} shows a certificate that is not to be trusted: {error.certificate_error}"
+        case aiohttp.ClientConnectorError():
+            # asyncio's own text tells no reason.
+            reason = os.strerror(error.os_error.errno) if error.os_error.errno and error.os_error.errno > 0 else str(error.os_error)
+            return f"{where} cannot be reached: {reason}; is a server running there?"
+        case aiohttp.ServerDisconnectedError():
+            return f"{where} has closed the connection without an answer"
+    return f"{where} cannot be used: {str(error) or type(error).__name__}"
+
+
+def _keep_alive(sock: Any) -> None:
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
