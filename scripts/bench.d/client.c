@@ -4,12 +4,13 @@
 //   client PORT echo CLIENTS SECONDS WINDOW     keep WINDOW messages on their way on each connection to a program that echoes
 //   client PORT connect CLIENTS COUNT           connect, wait for the first message, leave: COUNT times, CLIENTS at once
 //   client PORT hold CLIENTS                    open the connections, wait for a message on each, report, stay until stdin ends
-//   client PORT fanout CLIENTS SECONDS          subscribe; when all have, and WARM_UP has passed, take stamped messages for so long
+//   client PORT fanout CLIENTS SECONDS SETTLE   subscribe; when all have, and SETTLE seconds have passed, take stamped messages
 //   client PORT verify CLIENTS SECONDS          subscribe, and take numbered messages up to the END, but no longer than that
 //
 // Prints one JSON object: messages, seconds, and the median and the 99th percentile of the latencies in microseconds: of a
 // round trip in `echo`, from the stamp in a message to its arrival in `fanout`, from connect() to the first message elsewhere.
-// `busy` is the part of the time for which this process ran: near 1 it was the generator that was measured, not the server.
+// `busy` is the part of the time for which this process ran or waited for a processor: near 1 it was the generator that was
+// measured, or whoever else keeps the machine busy, not the server.
 // `verify` ends at the first message that is not the one after the last. `whole` is how many connections got all from the
 // first that they saw up to the END, `late_us` how long after the last message was due the slowest of them had it.
 //
@@ -35,7 +36,6 @@ enum {
   MAX_WINDOW = 128,        // 128 frames fit into any socket's buffer, so that a send never has to wait
   MAX_OPENING = 64,        // handshakes under way at once: fewer than the shortest accept queue, so that connect() never has to wait
   DEADLINE_S = 120,        // a run that has not ended by then is stuck
-  WARM_UP = SECOND,        // in which a server gets over the opening of the connections
   TEXT = END_SIZE,         // bytes of a payload that are looked at
   BUCKET_NS = 100,         // a latency is counted to so much
   BUCKETS = 20000000,      // … and from two seconds on as two seconds
@@ -87,10 +87,13 @@ static double quantile_us(double part) {
   return (double)bucket * BUCKET_NS / 1e3;
 }
 
-static double processor_seconds(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-  return (double)t.tv_sec + (double)t.tv_nsec / SECOND;
+// Return the seconds for which this process has run, or could have run.
+static double busy_seconds(void) {
+  unsigned long long ran = 0, waited = 0;
+  FILE *file = fopen("/proc/self/schedstat", "r");
+  if (!file || fscanf(file, "%llu %llu", &ran, &waited) != 2) errx(1, "no /proc/self/schedstat");
+  fclose(file);
+  return (double)(ran + waited) / SECOND;
 }
 
 static void send_all(struct connection *c, const void *data, size_t size) {
@@ -104,7 +107,7 @@ static void begin(struct connection *c) {
   if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&server, sizeof server)) err(1, "connect");
   setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
   fcntl(c->fd, F_SETFL, O_NONBLOCK);
-  // A wait that is told once only need not look again at those who were served: there are many in `fanout`, where none may end.
+  // Told but once of what has come, a wait does not look again at those that were served. Ends it may miss: in `fanout` none may.
   struct epoll_event readable = {.events = mode == FANOUT ? EPOLLIN | EPOLLET : EPOLLIN, .data.ptr = c};
   if (epoll_ctl(events, EPOLL_CTL_ADD, c->fd, &readable)) err(1, "epoll_ctl");
   send_all(c, request, sizeof request - 1);
@@ -234,7 +237,7 @@ static void on_readable(struct connection *c) {
     size_t taken = c->upgraded ? 0 : take_response(c, buffer, (size_t)size);
     unsigned complete = take_frames(c, buffer + taken, (size_t)size - taken);
     if (complete) on_messages(c, complete);
-    if (!c->closing && mode == FANOUT && size == sizeof buffer) on_readable(c);
+    if (!c->closing && mode == FANOUT && size == sizeof buffer) on_readable(c);  // there may be more, and it is not told again
     if (!c->closing) return;
   }
   if (mode != STREAM || !c->upgraded) errx(1, "the server ended a connection");
@@ -255,12 +258,13 @@ static bool finished(unsigned clients, unsigned count, uint64_t stop) {
 
 int main(int argc, char **argv) {
   static const char *const modes[] = {"stream", "echo", "connect", "hold", "fanout", "verify"};
-  static const int words[] = {4, 6, 5, 4, 5, 5};
+  static const int words[] = {4, 6, 5, 4, 6, 5};
   while (argc > 2 && mode <= VERIFY && strcmp(argv[2], modes[mode])) mode++;
   if (argc < 3 || mode > VERIFY || argc != words[mode]) errx(2, "usage: client PORT stream|echo|connect|hold|fanout|verify CLIENTS … (see the source)");
   unsigned clients = (unsigned)atoi(argv[3]), count = mode == CONNECT ? (unsigned)atoi(argv[4]) : clients;
   bool is_timed = mode == ECHO || mode == FANOUT || mode == VERIFY;
-  uint64_t duration = is_timed ? (uint64_t)(atof(argv[4]) * SECOND) : 0, warm_up = mode == FANOUT ? WARM_UP : 0;
+  uint64_t duration = is_timed ? (uint64_t)(atof(argv[4]) * SECOND) : 0;
+  uint64_t settling = mode == FANOUT ? (uint64_t)(atof(argv[5]) * SECOND) : 0;
   window = mode == ECHO ? (unsigned)atoi(argv[5]) : 0;
   if (!clients || window > MAX_WINDOW) errx(2, "at least one client, and a window of at most %d", MAX_WINDOW);
   server.sin_port = htons((uint16_t)atoi(argv[1]));
@@ -273,10 +277,10 @@ int main(int argc, char **argv) {
   struct connection *connections = calloc(clients, sizeof *connections);
   for (unsigned i = 0; i < clients; i++) connections[i].fd = -1;
 
-  uint64_t start = now_ns(), deadline = start + (uint64_t)DEADLINE_S * SECOND, stop = deadline, warm = 0;
-  double processor = 0;
+  uint64_t start = now_ns(), deadline = start + (uint64_t)DEADLINE_S * SECOND, stop = deadline, settled = 0;
+  double before = 0;
   measuring = !is_timed;
-  while (!finished(clients, count, stop)) {
+  while (!measuring || !finished(clients, count, stop)) {
     if (now_ns() > deadline) errx(1, "%u of %u connections ended, %u opened: the server is stuck", ended, count, begun - opening);
     for (unsigned i = 0; i < clients && begun < count && opening < MAX_OPENING; i++)
       if (connections[i].fd < 0) begin(&connections[i]);
@@ -284,15 +288,15 @@ int main(int argc, char **argv) {
     int n = epoll_wait(events, ready, 256, 100);
     for (int i = 0; i < n; i++) on_readable(ready[i].data.ptr);
     if (measuring || begun < clients || opening) continue;
-    if (!warm) warm = now_ns() + warm_up;
-    if (now_ns() < warm) continue;
+    if (!settled) settled = now_ns() + settling;
+    if (now_ns() < settled) continue;
     measuring = true;  // what a timed mode measures begins here
     start = now_ns();
     stop = start + duration;
-    processor = processor_seconds();
+    before = busy_seconds();
     messages = 0;
   }
-  double seconds = (double)(now_ns() - start) / SECOND, busy = (processor_seconds() - processor) / seconds;
+  double seconds = (double)(now_ns() - start) / SECOND, busy = (busy_seconds() - before) / seconds;
   printf("{\"messages\": %llu, \"seconds\": %.6f, \"median_us\": %.1f, \"p99_us\": %.1f, \"busy\": %.3f, \"whole\": %u, \"late_us\": %.0f}\n",
          (unsigned long long)messages, seconds, quantile_us(0.5), quantile_us(0.99), busy, whole, (double)late / 1e3);
   fflush(stdout);

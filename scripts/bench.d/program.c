@@ -3,7 +3,7 @@
 //   program lines COUNT                    print COUNT lines of 64 characters as fast as stdout takes them
 //   program hello                          print one line, then wait for the end of stdin
 //   program stamped RATE SIZE              print RATE lines a second, each when it is due, with its time at its head
-//   program post PORT RATE SIZE            the same, each as a POST to /publish on 127.0.0.1, all on one connection
+//   program post PORT RATE SIZE            the same, each as a POST to /publish on 127.0.0.1, on a few connections in turn
 //   program numbered RATE SECONDS SIZE     print RATE lines a second, numbered from 0, then one that says when the last was due
 //
 // SIZE is of the line without its end. The pace is that of an absolute clock: what a wait was too long, the next is shorter.
@@ -22,6 +22,7 @@
 enum {
   TICK = SECOND / 1000,    // `numbered` prints what a tick brings at once, as any program does whose stdout is a pipe
   BLOCK = 1000,            // lines of one write()
+  POSTERS = 4,             // connections of `post`
 };
 
 static void sleep_until(uint64_t when) {
@@ -29,12 +30,14 @@ static void sleep_until(uint64_t when) {
   while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL)) {}
 }
 
-static void write_all(int fd, const char *data, size_t size) {
+// Return whether all was taken; if not, whoever read has gone.
+static bool write_all(int fd, const char *data, size_t size) {
   while (size) {
     ssize_t written = write(fd, data, size);
-    if (written < 0) exit(1);  // whoever read has gone
+    if (written < 0) return false;
     data += written, size -= (size_t)written;
   }
+  return true;
 }
 
 static int lines(long count) {
@@ -45,34 +48,49 @@ static int lines(long count) {
 
 static int hello(void) {
   char ignored[64];
-  write_all(1, "hello\n", 6);
+  if (!write_all(1, "hello\n", 6)) return 1;
   while (read(0, ignored, sizeof ignored) > 0) {}
   return 0;
 }
 
-// Send what lies around a stamp over and over, each time with the stamp of then.
-static int stamped(int fd, double rate, char *message, size_t size, char *stamp) {
-  uint64_t period = (uint64_t)(SECOND / rate);
-  for (uint64_t due = clock_ns(CLOCK_MONOTONIC);; due += period) {
-    sleep_until(due);
-    uint64_t now = clock_ns(CLOCK_MONOTONIC);
-    if (now > due + PATIENCE) due = now;
-    print_number(stamp, clock_ns(CLOCK_REALTIME));
-    write_all(fd, message, size);
-    char ignored[4096];
-    if (fd != 1 && recv(fd, ignored, sizeof ignored, MSG_DONTWAIT) == 0) errx(1, "the server ended the connection");
+// Wait until something is due; return when it was, or, too far behind, now.
+static uint64_t wait_until(uint64_t due) {
+  sleep_until(due);
+  uint64_t now = clock_ns(CLOCK_MONOTONIC);
+  return now > due + PATIENCE ? now : due;
+}
+
+static int stamped(double rate, char *line, size_t size) {
+  for (uint64_t due = clock_ns(CLOCK_MONOTONIC);; due += (uint64_t)(SECOND / rate)) {
+    due = wait_until(due);
+    print_number(line, clock_ns(CLOCK_REALTIME));
+    if (!write_all(1, line, size)) return 1;
   }
 }
 
-static int post(int port, double rate, const char *line, size_t size) {
+static int connect_to(int port) {
   struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   int fd = socket(AF_INET, SOCK_STREAM, 0);
   if (fd < 0 || connect(fd, (struct sockaddr *)&server, sizeof server)) err(1, "connect");
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-  char request[256 + LONGEST];
-  int head = snprintf(request, 256, "POST /publish HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %zu\r\n\r\n", size);
+  return fd;
+}
+
+// A connection has its answer before it is used again: of requests that lie ready on one, nginx serves all before anything else.
+static int post(int port, double rate, const char *line, size_t size) {
+  char request[256 + LONGEST], answer[4096];
+  size_t head = (size_t)sprintf(request, "POST /publish HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %zu\r\n\r\n", size);
   memcpy(request + head, line, size);
-  return stamped(fd, rate, request, (size_t)head + size, request + head);
+  int connections[POSTERS];
+  for (int i = 0; i < POSTERS; i++) connections[i] = connect_to(port);
+  uint64_t due = clock_ns(CLOCK_MONOTONIC);
+  for (uint64_t i = 0;; i++, due += (uint64_t)(SECOND / rate)) {
+    int fd = connections[i % POSTERS];
+    if (i >= POSTERS && read(fd, answer, sizeof answer) <= 0) return 1;
+    due = wait_until(due);
+    print_number(request + head, clock_ns(CLOCK_REALTIME));
+    if (!write_all(fd, request, head + size)) return 1;
+  }
 }
 
 static int numbered(uint64_t rate, double seconds, const char *line, size_t size) {
@@ -87,14 +105,13 @@ static int numbered(uint64_t rate, double seconds, const char *line, size_t size
     while (sent < due) {
       size_t some = due - sent < BLOCK ? (size_t)(due - sent) : BLOCK;
       for (size_t i = 0; i < some; i++) print_number(block + i * size, sent++);
-      write_all(1, block, some * size);
+      if (!write_all(1, block, some * size)) return 1;
     }
   }
   memcpy(block, END, END_WORD);
   print_number(block + END_WORD, end);
   print_number(block + END_WORD + DIGITS, count);
-  write_all(1, block, size);
-  return 0;
+  return !write_all(1, block, size);
 }
 
 int main(int argc, char **argv) {
@@ -110,7 +127,7 @@ int main(int argc, char **argv) {
   memset(line, 'x', size);
   line[size] = '\n';
   prctl(PR_SET_TIMERSLACK, 1ul);
-  if (argc == 4 && !strcmp(what, "stamped")) return stamped(1, atof(argv[2]), line, size + 1, line);
+  if (argc == 4 && !strcmp(what, "stamped")) return stamped(atof(argv[2]), line, size + 1);
   if (argc == 5 && !strcmp(what, "post")) return post(atoi(argv[2]), atof(argv[3]), line, size);
   if (argc == 5 && !strcmp(what, "numbered")) return numbered((uint64_t)atol(argv[2]), atof(argv[3]), line, size + 1);
   errx(2, "usage: program lines|hello|stamped|post|numbered … (see the source)");

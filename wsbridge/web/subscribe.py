@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Any
@@ -32,6 +33,8 @@ from wsbridge.wire.subscribed import SUBPROTOCOL, Plain, Positioned
 
 EVENTS_PATH = "/events"
 EVENTS_TYPE = "text/event-stream"
+RETRY_MS = (500, 3000)
+"""Between these lies the time after which a browser makes a lost event stream again; of its own it would be 3 s for all."""
 STATUS_PATH = "/status"
 SCRIPTS = ("wsbridge.js", "wsbridge.mjs")
 """The client for pages: a plain script, and the same as a module."""
@@ -105,7 +108,9 @@ class Subscribing:
             raise Refused(400, "the client has gone")
         client = EventStream(transport, settings=self._client, metrics=self._metrics, pairs=pairs, loop=self._loop)
         connection.take_over(client)
-        client.take(f"HTTP/1.1 200 OK\r\n{head}\r\n".encode("utf-8", "surrogateescape"))
+        # All who lose a server would come back at once; a browser waits as long as it was told.
+        retry_ms = random.randint(*RETRY_MS)
+        client.take(f"HTTP/1.1 200 OK\r\n{head}\r\nretry: {retry_ms}\n\n".encode("utf-8", "surrogateescape"))
         session = Subscription(client, self._hub, self._events, inlet=None, registry=self._registry, pairs=pairs)
         self._begun(pairs)
         client.join(session.start(self._cursor(request.header("last-event-id") or _query(request, "since"))))

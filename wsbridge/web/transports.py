@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import os
 import socket
 import sys
@@ -24,6 +25,8 @@ def use_fast_transports(loop: asyncio.AbstractEventLoop) -> Connect:
         import aiofastnet
     except ImportError:
         return loop.connect_accepted_socket
+    # A line for each write between a connection's loss and the word of it, and every one of them is to be expected.
+    logging.getLogger("aiofastnet").setLevel(logging.ERROR)
     aiofastnet.patch_loop(loop)
     # patch_loop leaves this one out.
     return partial(aiofastnet.connect_accepted_socket, loop)

@@ -1,0 +1,3 @@
+"""Nodes over a real RabbitMQ."""
+
+from tests.bus.conftest import broker as broker
