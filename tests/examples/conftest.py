@@ -1,15 +1,19 @@
-"""A browser and a made-up machine for the examples' tests."""
+"""A browser, a broker and a made-up machine for the examples' tests."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.bus.conftest import broker  # noqa: F401
 from tests.examples.machine import Machine
 from tests.support.chromium import Chromium
-from tests.support.server import Server
+from tests.support.server import Bridge, Server
+
+BROADCAST = Bridge("wsbridge", (sys.executable, "-m", "wsbridge", "broadcast"), takes_port_zero=True)
 
 
 @pytest.fixture

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.server import ROOT, Server
+from tests.examples.conftest import BROADCAST
+from tests.support.rabbit import Broker
+from tests.support.server import ROOT, WSBRIDGE, Server
 
 EXAMPLES = ROOT / "examples"
 README = EXAMPLES / "README.md"
@@ -19,7 +21,9 @@ FILES = sorted(path for path in EXAMPLES.rglob("*") if path.is_file() and path !
 PROGRAMS = [path for path in FILES if path.suffix in {".sh", ".py", ".pl"} or (path.suffix == ".js" and path.name != "plugin.js")]
 SHELL = [path for path in FILES if path.suffix == ".sh"]
 PAGES = [path for path in FILES if path.suffix in {".html", ".css"} or path.name == "plugin.js"]
-COMMANDS = re.findall(r"^wsbridge --port 8080 .*$", README.read_text(), re.MULTILINE)
+COMMANDS = re.findall(r"^wsbridge (?:broadcast )?--port 808[01] .*$", README.read_text(), re.MULTILINE)
+BROKER = "amqp://localhost/"
+"""What stands in the commands for a broker that is there."""
 
 
 def name(path: Path) -> str:
@@ -45,7 +49,7 @@ def test_it_can_be_run(path: Path) -> None:
     assert os.access(path, os.X_OK)
     text = path.read_text()
     assert text.startswith(("#!/bin/bash\n", "#!/bin/sh\n", "#!/usr/bin/env "))
-    assert "wsbridge --port 8080 " in text
+    assert re.search("wsbridge (broadcast )?--port 8080 ", text)
 
 
 @pytest.mark.parametrize("path", SHELL, ids=name)
@@ -66,17 +70,21 @@ def test_shellcheck_finds_nothing() -> None:
 @pytest.mark.parametrize("path", PAGES, ids=name)
 def test_it_loads_nothing_from_elsewhere(path: Path) -> None:
     """A page needs no other server than the one that it came from."""
-    assert not re.search(r"""(src|href)="?\s*(https?:)?//|url\(|@import|\bimport\b.*from""", path.read_text())
+    assert not re.search(r"""(src|href)="?\s*(https?:)?//|url\((?!#)|@import|\bimport\b.*from""", path.read_text())
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_command_serves(command: str) -> None:
+def test_the_command_serves(command: str, request: pytest.FixtureRequest) -> None:
     """Every command in examples/README.md starts a server."""
-    words = shlex.split(command.removeprefix("wsbridge --port 8080 "))
-    with Server(*words, cwd=ROOT) as server:
+    words = shlex.split(re.sub(r"^.*?--port 808. ", "", command))
+    if BROKER in words:
+        broker: Broker = request.getfixturevalue("broker")
+        words = [broker.url if word == BROKER else word for word in words]
+    bridge = BROADCAST if command.startswith("wsbridge broadcast") else WSBRIDGE
+    with Server(*words, bridge=bridge, cwd=ROOT) as server:
         assert server.get("/").status in {200, 404}
 
 
 def test_every_file_is_of_a_known_kind() -> None:
     """Nothing lies in examples/ that no test here looks at."""
-    assert {path.suffix for path in FILES} <= {".sh", ".py", ".pl", ".js", ".c", ".html", ".css"}
+    assert {path.suffix for path in FILES} <= {".sh", ".py", ".pl", ".js", ".c", ".html", ".css", ".md"}

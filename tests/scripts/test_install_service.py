@@ -27,6 +27,35 @@ def test_install(clone: Clone, destination: Path) -> None:
     assert clone.noted("sudo") == []
 
 
+def test_broadcast(clone: Clone, destination: Path) -> None:
+    """With --broadcast it is the other unit, with settings of its own; the channel is called as the service."""
+    run = clone.run("scripts/install-service", "--broadcast", "temps", "--", "vmstat", "-n", "1", DESTDIR=str(destination))
+    assert run.returncode == 0, run.stderr
+    unit = (destination / "etc/systemd/system/wsbridge-broadcast@.service").read_text()
+    assert "\nExecStart=/opt/wsbridge/bin/wsbridge broadcast -- $COMMAND\n" in unit
+    settings = destination / "etc/wsbridge-broadcast/temps.env"
+    assert set_in(settings) == "COMMAND=vmstat -n 1\nWSBRIDGE_EXCHANGE=temps\nWSBRIDGE_PORT=8080\nWSBRIDGE_JOIN=history\n"
+    assert settings.stat().st_mode & 0o777 == 0o600
+    assert sorted(path.name for path in destination.glob("etc/*/*")) == ["system", "temps.env"]
+
+
+def test_gateway(clone: Clone, destination: Path) -> None:
+    """With --broadcast and no COMMAND it is a gateway, to the RabbitMQ of this machine until the settings name another."""
+    run = clone.run("scripts/install-service", "--broadcast", "clock", DESTDIR=str(destination))
+    assert run.returncode == 0, run.stderr
+    settings = destination / "etc/wsbridge-broadcast/clock.env"
+    assert set_in(settings).startswith("COMMAND=\nWSBRIDGE_EXCHANGE=clock\nWSBRIDGE_BROKER=amqp://guest:guest@localhost/\n")
+    settings.write_text("mine")
+    run = clone.run("scripts/install-service", "--broadcast", "clock", DESTDIR=str(destination))
+    assert "stays as it is" in run.stderr
+    assert settings.read_text() == "mine"
+
+
+def set_in(settings: Path) -> str:
+    """What a file of settings sets, without comments."""
+    return "".join(line + "\n" for line in settings.read_text().splitlines() if line and not line.startswith("#"))
+
+
 def test_again(clone: Clone, destination: Path) -> None:
     """Run again, it brings wsbridge and the unit up to date; the settings are their owner's."""
     clone.run("scripts/install-service", "clock", "--", "date", DESTDIR=str(destination))
@@ -76,12 +105,22 @@ def test_dry_run(clone: Clone, destination: Path) -> None:
         assert ("+ systemctl restart wsbridge@clock\n" in run.stderr) == bool(start)
 
 
+def test_dry_run_of_a_broadcast(clone: Clone) -> None:
+    """A dry run of a gateway names the unit, the file and the service."""
+    run = clone.run("scripts/install-service", "--dry-run", "--start", "--broadcast", "clock")
+    assert clone.notes == []
+    assert f"+ cp {clone.root}/systemd/wsbridge-broadcast@.service /etc/systemd/system/wsbridge-broadcast@.service\n" in run.stderr
+    assert "+ /etc/wsbridge-broadcast/clock.env with COMMAND=\n" in run.stderr
+    assert run.stderr.endswith("+ systemctl enable wsbridge-broadcast@clock\n+ systemctl restart wsbridge-broadcast@clock\n")
+
+
 def test_sudo(clone: Clone) -> None:
     """Who is not root is said to need sudo, before sudo asks."""
     clone.add("sudo", '#!/bin/sh\necho "sudo $*" >>"$NOTES"\n')
-    run = clone.run("scripts/install-service", "--start", "clock", "--", "date", "two words")
-    assert run.stderr == "+ sudo, to install into /opt, /etc and systemd\n"
-    assert clone.notes == [f"sudo env PYTHON=python3 {clone.root}/scripts/install-service --start clock -- date two words"]
+    for flags in ("--start", "--start --broadcast"):
+        run = clone.run("scripts/install-service", *flags.split(), "clock", "--", "date", "two words")
+        assert run.stderr == "+ sudo, to install into /opt, /etc and systemd\n"
+        assert clone.notes == [f"sudo env PYTHON=python3 {clone.root}/scripts/install-service {flags} clock -- date two words"]
 
 
 @pytest.mark.parametrize(
@@ -111,4 +150,4 @@ def test_help(clone: Clone) -> None:
     """`--help` tells what it does, and does nothing."""
     run = clone.run("scripts/install-service", "--help")
     assert run.returncode == 0
-    assert run.stdout.startswith("scripts/install-service [--dry-run] [--start] NAME")
+    assert run.stdout.startswith("scripts/install-service [--dry-run] [--start] [--broadcast] NAME")

@@ -1,11 +1,15 @@
-"""The unit: systemd finds nothing wrong with it, and it gives programs no power that they were not meant to have."""
+"""The units: systemd finds nothing wrong with them, and they give programs no power that they were not meant to have."""
 
 import re
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.server import Bridge, Server
+from wsbridge.cli.options import BROADCAST
 from wsbridge.cli.parse import unknown_variables
 
 SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
@@ -14,11 +18,11 @@ EXPOSURE = 25
 """The most that `systemd-analyze security` may find, of 100; a unit without hardening has 96."""
 
 
-@pytest.fixture
-def unit(tmp_path: Path) -> Path:
-    """The unit with a program that is there on every machine, since systemd-analyze looks for it."""
-    path = tmp_path / "wsbridge@.service"
-    text = (SYSTEMD / "wsbridge@.service").read_text()
+@pytest.fixture(params=["wsbridge@.service", "wsbridge-broadcast@.service"])
+def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A unit with a program that is there on every machine, since systemd-analyze looks for it."""
+    path = tmp_path / request.param
+    text = (SYSTEMD / request.param).read_text()
     path.write_text(text.replace("ExecStart=/opt/wsbridge/bin/wsbridge ", "ExecStart=/bin/true "))
     assert path.read_text() != text
     return path
@@ -46,16 +50,50 @@ def test_hardening(unit: Path) -> None:
     assert run.returncode == 0, run.stdout
 
 
-def test_command_is_split() -> None:
+@pytest.mark.parametrize(("kind", "word"), [("wsbridge", ""), ("wsbridge-broadcast", "broadcast ")])
+def test_command_is_split(kind: str, word: str) -> None:
     """The command of the settings is handed on word by word, after everything that could be taken for wsbridge's own."""
-    lines = (SYSTEMD / "wsbridge@.service").read_text().splitlines()
-    assert "EnvironmentFile=/etc/wsbridge/%i.env" in lines
-    assert "ExecStart=/opt/wsbridge/bin/wsbridge -- $COMMAND" in lines
+    lines = (SYSTEMD / f"{kind}@.service").read_text().splitlines()
+    assert f"EnvironmentFile=/etc/{kind}/%i.env" in lines
+    assert f"ExecStart=/opt/wsbridge/bin/wsbridge {word}-- $COMMAND" in lines
 
 
-def test_example_settings() -> None:
+def test_the_units_are_one() -> None:
+    """But for its comments, where it lies and what it comes after, the unit of a broadcast is that of the bridge."""
+    plain, broadcast = (
+        [line for line in (SYSTEMD / f"{kind}@.service").read_text().splitlines() if not line.startswith("#")]
+        for kind in ("wsbridge", "wsbridge-broadcast")
+    )
+    changes = {
+        "Description=wsbridge: %i": "Description=wsbridge broadcast: %i",
+        "After=network-online.target": "After=network-online.target rabbitmq-server.service",
+        "ExecStart=/opt/wsbridge/bin/wsbridge -- $COMMAND": "ExecStart=/opt/wsbridge/bin/wsbridge broadcast -- $COMMAND",
+    }
+    assert broadcast == [changes.get(line) or line.replace("wsbridge/%i", "wsbridge-broadcast/%i") for line in plain]
+
+
+@pytest.mark.parametrize("file", ["example.env", "broadcast.env"])
+def test_example_settings(file: str) -> None:
     """The example of a settings file names only variables that wsbridge knows."""
-    names = re.findall(r"^#?(WSBRIDGE_\w+)=", (SYSTEMD / "example.env").read_text(), re.MULTILINE)
+    names = re.findall(r"^#?(WSBRIDGE_\w+)=", (SYSTEMD / file).read_text(), re.MULTILINE)
     assert len(names) > 3
     assert unknown_variables(dict.fromkeys(names, "")) == []
     assert unknown_variables({"WSBRIDGE_NONSENSE": ""}) == ["WSBRIDGE_NONSENSE"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_gateway"),
+    [({}, False), ({"COMMAND": "", "WSBRIDGE_INPUT": "exchange"}, True)],
+)
+def test_broadcast_settings(changes: dict[str, str], is_gateway: bool) -> None:
+    """The example's settings start a broadcast of its command; with an empty one, which systemd makes no word of, there is no program."""
+    lines = re.findall(r"^(\w+)=(.*)$", (SYSTEMD / "broadcast.env").read_text(), re.MULTILINE)
+    variables = dict(lines) | changes | {"WSBRIDGE_PORT": "0", "WSBRIDGE_ADDRESS": "127.0.0.1"}
+    assert variables.keys() - {"COMMAND"} <= {option.variable for option in BROADCAST.options}
+    bridge = Bridge("wsbridge", (sys.executable, "-m", "wsbridge", "broadcast"), takes_port_zero=True)
+    with Server("--", *shlex.split(variables.pop("COMMAND")), bridge=bridge, listen=(), env=variables) as server:
+        server.wait_for_log("Broadcasting exchange +: temps")
+        with server.connect() as client:
+            if is_gateway:
+                client.send_text("said by a browser")
+            assert client.receive_text().startswith("said" if is_gateway else "procs")

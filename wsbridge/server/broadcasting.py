@@ -129,7 +129,8 @@ class Broadcasting(Serving):
         program, channel = self._settings.program, self._settings.channel
         make_decoder, encoder = make_framing(program.framing, limit=program.max_message_bytes)
         pairs: Pairs = {"exchange": channel.exchange, "command": program.argv[0]}
-        environment = dict(os.environ)
+        # All of ours but our settings: there is a password in them.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("WSBRIDGE_")}
 
         def launch() -> Child:
             return launcher.launch(

@@ -1,0 +1,110 @@
+#!/bin/bash
+# Two nodes behind one RabbitMQ, on this machine: a program runs at the first, and the browsers of both see the same.
+#
+#     examples/broadcast/two-nodes.sh [PORT PORT [COMMAND [ARGUMENT…]]]
+#
+# It needs RabbitMQ's server (on Debian: apt-get install rabbitmq-server; its service need not run) and starts one of its own, on
+# free ports; or takes the broker that it is told: BROKER=amqp://user:password@host/. Ctrl-C ends all that was started here. What
+# it runs, the broker's address being in WSBRIDGE_BROKER, where `ps` does not show the password:
+#
+#     wsbridge broadcast --port 8080 --exchange two-nodes --replay … examples/broadcast/sensor.sh
+#     wsbridge broadcast --port 8081 --exchange two-nodes --replay …
+#
+# The second has no COMMAND: a gateway. As many as are wanted can be started so, on as many machines; a browser that loses one goes
+# on at another, behind the last message that it had.
+
+set -u
+here=$(dirname "$(readlink -f "$0")")
+ports=("${1:-8080}" "${2:-8081}")
+shift $(($# < 2 ? $# : 2))
+(($#)) || set -- "$here/sensor.sh"
+wsbridge=$(command -v wsbridge) || wsbridge=$here/../../scripts/wsbridge
+
+home=$(mktemp -d)
+nodes=() # their process ids
+
+# The nodes end in good order. What is left then is a broker of ours, with nothing in it that is worth a farewell: Erlang, while it
+# starts, takes no notice of another signal than KILL.
+finish() {
+    trap '' INT TERM HUP
+    for node in "${nodes[@]}"; do kill "$node"; done
+    for node in "${nodes[@]}"; do wait "$node"; done
+    jobs -rp | xargs -r kill -KILL
+    wait
+    rm -rf "$home"
+} 2>/dev/null
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+fail() {
+    printf '%s\n' "$*" >&2
+    exit 1
+}
+
+# start COMMAND…: starts it out of reach of Ctrl-C, which is for this script alone: it ends the nodes first, then the broker.
+start() {
+    setsid "$@" </dev/null &
+}
+
+# wait_for PORT NAME: waits until what was started last listens there.
+wait_for() {
+    until { : >"/dev/tcp/127.0.0.1/$1"; } 2>/dev/null; do
+        kill -0 $! 2>/dev/null || fail "$2 has ended before it listened on port $1."
+        sleep 0.1
+    done
+}
+
+# free_port: prints one, below those that the kernel gives to outgoing connections.
+free_port() {
+    local port
+    while port=$((RANDOM % 20000 + 10000)); { : >"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null; do :; done
+    echo "$port"
+}
+
+start_broker() {
+    local server=/usr/lib/rabbitmq/bin/rabbitmq-server port # Debian's in /usr/sbin will be started by root alone
+    [[ -x $server ]] || server=$(command -v rabbitmq-server) || fail "There is no rabbitmq-server here; install it, or set BROKER."
+    port=$(free_port)
+    echo "[{rabbit, [{tcp_listeners, [{\"127.0.0.1\", $port}]}, {disk_free_limit, 1000000}]}]." >"$home/rabbit.config"
+    echo "[]." >"$home/plugins"
+    # Its own names, ports and folders, and its own epmd, Erlang's directory of nodes: it meets no other RabbitMQ of this machine.
+    export ERL_EPMD_PORT ERL_EPMD_ADDRESS=127.0.0.1
+    ERL_EPMD_PORT=$(free_port)
+    start epmd -port "$ERL_EPMD_PORT" -address 127.0.0.1 >"$home/epmd" 2>&1
+    wait_for "$ERL_EPMD_PORT" epmd
+    # RABBITMQ_ALLOW_INPUT lets RabbitMQ's script become the server, instead of waiting for it.
+    start env HOME="$home" RABBITMQ_ALLOW_INPUT=1 RABBITMQ_CONF_ENV_FILE=/dev/null RABBITMQ_CONFIG_FILE="$home/rabbit.config" \
+        RABBITMQ_ENABLED_PLUGINS_FILE="$home/plugins" RABBITMQ_LOG_BASE="$home/log" RABBITMQ_MNESIA_BASE="$home/data" \
+        RABBITMQ_NODENAME=rabbit@localhost RABBITMQ_DIST_PORT="$(free_port)" \
+        RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-noinput -kernel inet_dist_use_interface {127,0,0,1}" "$server" >"$home/output" 2>&1
+    echo "RabbitMQ is starting on port $port, which takes some seconds."
+    wait_for "$port" RabbitMQ
+    BROKER=amqp://guest:guest@127.0.0.1:$port/
+}
+
+# start_node PORT [COMMAND…]
+start_node() {
+    local port=$1
+    shift
+    start "$wsbridge" broadcast --loglevel error --port "$port" --exchange "${EXCHANGE:-two-nodes}" --replay --join history \
+        --staticdir "$here" "$@"
+    nodes+=($!)
+    wait_for "$port" "The node on port $port"
+}
+
+for port in "${ports[@]}"; do
+    if { : >"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null; then fail "Port $port is taken; name two others: $0 PORT PORT"; fi
+done
+[[ -n ${BROKER:-} ]] || start_broker
+export WSBRIDGE_BROKER=$BROKER
+start_node "${ports[0]}" "$@"
+start_node "${ports[1]}"
+
+echo "Open both, side by side:
+    http://localhost:${ports[0]}/plot.html
+    http://localhost:${ports[1]}/plot.html?also=http://localhost:${ports[0]}/
+To see the second page go on at the other node, without a reading lost: kill ${nodes[1]}
+Ctrl-C ends everything."
+wait "${nodes[0]}"
+echo "The first node has ended; that is the end of all."

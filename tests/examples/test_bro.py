@@ -1,0 +1,143 @@
+"""broadcast/bro.md: its commands run, and what it says of old and new on one exchange is so. The broker is a real RabbitMQ."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import re
+import shlex
+import signal
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.examples.conftest import BROADCAST
+from tests.support.client import DEADLINE, Close
+from tests.support.rabbit import Broker, bro_consume, bro_publish
+from tests.support.server import ROOT, Server
+
+PAGE = (ROOT / "examples/broadcast/bro.md").read_text()
+SERVERS = re.findall(r"^wsbridge broadcast (.*)$", PAGE, re.MULTILINE)
+PUBLISHERS = re.findall(r"^(?:.*\| )?wsbridge publish .*$", PAGE, re.MULTILINE)
+BROKER = "amqp://localhost/"
+FIRST_LINES = ("procs", " r  b")
+"""What the first two lines of vmstat begin with."""
+
+exchanges = (f"mplayer-{number}" for number in itertools.count())
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> list[str]:
+    """The files of a certificate of localhost and of its key."""
+    files = [str(tmp_path / name) for name in ("server.crt", "server.key")]
+    words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    words += f" -addext subjectAltName=DNS:localhost -out {files[0]} -keyout {files[1]}"
+    subprocess.run(words.split(), check=True, capture_output=True)
+    return files
+
+
+def server_of(command: str, exchange: str, broker: Broker, certificate: list[str]) -> Server:
+    """The server that a command of the page starts; port, names and files are of this test."""
+    words = shlex.split(command)
+    assert words[words.index("--port") + 1] == "7777"
+    words[words.index("--port") + 1] = "0"
+    words[words.index("--exchange") + 1] = exchange
+    words = [broker.url if word == BROKER else word for word in words]
+    for flag, file in zip(("--sslcert", "--sslkey"), certificate, strict=True):
+        if flag in words:
+            words[words.index(flag) + 1] = file
+    where = {"tls": ssl.create_default_context(cafile=certificate[0])} if "--ssl" in words else {}
+    return Server(*words, bridge=BROADCAST, **where)
+
+
+def shell_of(line: str, exchange: str, broker: Broker) -> subprocess.Popen[str]:
+    """A line of shell of the page, run with `wsbridge` on the PATH, in a process group of its own."""
+    return subprocess.Popen(
+        ["bash", "-c", line.replace("mplayer", exchange).replace(BROKER, broker.url)],
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def publish(line: str, exchange: str, broker: Broker, text: str) -> None:
+    """Run a line of shell of the page on this text."""
+    with shell_of(line, exchange, broker) as shell:
+        _, errors = shell.communicate(text, DEADLINE)
+    assert (shell.returncode, errors) == (0, "")
+
+
+@pytest.mark.parametrize("command", SERVERS)
+def test_the_servers_run(command: str, broker: Broker, certificate: list[str]) -> None:
+    """Each command of a server runs, answers a page's WebSocket and its plain request, and brings what its program prints."""
+    with server_of(command, next(exchanges), broker, certificate) as server:
+        assert server.get("/").status == 200
+        with server.connect() as client:
+            if "vmstat" in command:
+                assert client.receive_text().strip()
+            else:
+                client.send_text("What is the volume?")
+                assert client.receive_close() == Close(1003, "this channel takes no messages (--input)")
+
+
+@pytest.mark.parametrize("line", PUBLISHERS)
+async def test_the_publishers_run(line: str, broker: Broker) -> None:
+    """Each line of shell that publishes does so, and an old consumer prints what comes."""
+    exchange, bound = next(exchanges), asyncio.Event()
+    consumer = asyncio.create_task(bro_consume(broker.url, exchange, 1, bound=bound))
+    await bound.wait()
+    if "vmstat" in line:
+        # It prints a line a second for ever.
+        with shell_of(line, exchange, broker) as shell:
+            try:
+                assert (await consumer)[0].decode().startswith(FIRST_LINES)
+            finally:
+                os.killpg(shell.pid, signal.SIGINT)
+    else:
+        await asyncio.to_thread(publish, line, exchange, broker, "volume=50\n")
+        assert await consumer == [b"volume=50"]
+
+
+async def test_old_and_new_share_an_exchange(broker: Broker) -> None:
+    """On one exchange old publishers reach new browsers, and new publishers old consumers and new browsers; lines stay as they are."""
+    exchange, bound = next(exchanges), asyncio.Event()
+    consumer = asyncio.create_task(bro_consume(broker.url, exchange, 3, bound=bound))
+    await bound.wait()
+    with Server(f"--exchange={exchange}", f"--broker={broker.url}", bridge=BROADCAST) as server, server.connect() as client:
+        await bro_publish(broker.url, exchange, "Title: *  \n")
+        assert await asyncio.to_thread(client.receive_text) == "Title: *"
+        await bro_publish(broker.url, exchange, "one\ntwo\n")
+        assert [await asyncio.to_thread(client.receive_text) for _ in range(2)] == ["one", "two"]
+        await asyncio.to_thread(publish, PUBLISHERS[-1], exchange, broker, "a  b *\n")
+        assert await asyncio.to_thread(client.receive_text) == "a  b *"
+        with server.connect() as other:
+            await bro_publish(broker.url, exchange, "to all")
+            assert await asyncio.to_thread(other.receive_text) == await asyncio.to_thread(client.receive_text) == "to all"
+    assert await consumer == [b"Title: *", b"one\ntwo", b"a  b *"]
+
+
+async def test_replay_goes_unnoticed(broker: Broker) -> None:
+    """With --replay the exchange is the same one: an old publisher and an old consumer go on using it."""
+    exchange, bound = next(exchanges), asyncio.Event()
+    consumer = asyncio.create_task(bro_consume(broker.url, exchange, 1, bound=bound))
+    await bound.wait()
+    flags = (f"--exchange={exchange}", f"--broker={broker.url}", "--replay", "--join=history")
+    with Server(*flags, bridge=BROADCAST) as server:
+        await bro_publish(broker.url, exchange, "volume=50")
+        with server.connect() as client:
+            assert await asyncio.to_thread(client.receive_text) == "volume=50"
+    assert await consumer == [b"volume=50"]
+
+
+def test_durable_is_refused(broker: Broker) -> None:
+    """On an exchange that bro has declared, --durable ends the start with RabbitMQ's own words."""
+    exchange = next(exchanges)
+    asyncio.run(bro_publish(broker.url, exchange, "first"))
+    with pytest.raises(AssertionError, match="PRECONDITION_FAILED"):
+        Server(f"--exchange={exchange}", f"--broker={broker.url}", "--durable", bridge=BROADCAST).start()

@@ -1,0 +1,313 @@
+"""The examples with one program and many browsers: sensor.py, sensor.sh, plot.html, chat.html, and the lines of shell in README."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.examples.conftest import BROADCAST
+from tests.support.chromium import Chromium, Page
+from tests.support.client import DEADLINE, Client
+from tests.support.server import ROOT, Server, free_port
+
+EXAMPLES = ROOT / "examples"
+FOLDER = EXAMPLES / "broadcast"
+README = (EXAMPLES / "README.md").read_text()
+SENSORS = ("sensor.py", "sensor.sh")
+FOREVER = "while :; do sleep 1000; done"
+
+
+def command_with(part: str) -> list[str]:
+    """The words of the one command in README with this in it, behind its port."""
+    (found,) = [line for line in re.findall(r"^wsbridge broadcast --port 8080 (.*)$", README, re.MULTILINE) if part in line]
+    return shlex.split(found)
+
+
+def reading(client: Client) -> Any:
+    return json.loads(client.receive_text())
+
+
+# sensor.py and sensor.sh
+
+
+@pytest.mark.parametrize("sensor", SENSORS)
+def test_a_sensor_is_read_once_for_all(sensor: str, tmp_path: Path) -> None:
+    """Two browsers get the same readings of one program: the time, and thousandths of a degree as degrees."""
+    (tmp_path / "temp").write_text("48312\n")
+    with (
+        Server("--exchange=temps", str(FOLDER / sensor), "0.02", str(tmp_path / "temp"), bridge=BROADCAST) as server,
+        server.connect() as one,
+        server.connect() as other,
+    ):
+        line = other.receive_text()
+        while one.receive_text() != line:
+            pass
+        said = json.loads(line)
+        assert said.keys() == {"time", "celsius"}
+        assert abs(said["time"] - time.time()) < DEADLINE
+        assert round(said["celsius"], 1) == 48.3
+        (tmp_path / "temp").write_text("-5260\n")
+        while (celsius := reading(one)["celsius"]) > 0:
+            pass
+        assert round(celsius, 1) == -5.3
+
+
+@pytest.mark.parametrize("sensor", SENSORS)
+@pytest.mark.parametrize("content", [None, "", "much\n"])
+def test_without_a_sensor_it_is_the_load(sensor: str, content: str | None, tmp_path: Path) -> None:
+    """Where the sensor is not there, or says no number, the load average is read."""
+    if content is not None:
+        (tmp_path / "temp").write_text(content)
+    words = ("--exchange=temps", str(FOLDER / sensor), "0.02", str(tmp_path / "temp"))
+    with Server(*words, bridge=BROADCAST) as server, server.connect() as client:
+        assert reading(client)["load"] >= 0
+
+
+@pytest.mark.parametrize("sensor", SENSORS)
+def test_a_sensor_goes_quietly(sensor: str) -> None:
+    """When wsbridge ends, the sensor ends by INT, without a word on stderr."""
+    with Server("--exchange=temps", "--join=history", str(FOLDER / sensor), bridge=BROADCAST) as server:
+        with server.connect() as client:
+            reading(client)
+        assert server.stop() == 0
+        assert "ERROR" not in server.log
+
+
+@pytest.mark.parametrize("sensor", SENSORS)
+def test_the_source_is_not_served(sensor: str) -> None:
+    """As README starts it, the page is served beside the program, and the program's source is not."""
+    words = command_with(f"--join history --staticdir examples/broadcast examples/broadcast/{sensor}")
+    with Server(*words, bridge=BROADCAST, cwd=ROOT) as server:
+        assert server.get("/plot.html").status == 200
+        assert server.get("/wsbridge.js").status == 200
+        assert server.get(f"/{sensor}").status == 404
+        assert sensor not in server.get("/").body.decode()
+
+
+# plot.html
+
+
+def plotted(port: int = 0) -> Server:
+    """A server of plot.html, whose channel brings what is sent to it."""
+    flags = ("--exchange=temps", "--join=history", "--input=exchange", f"--staticdir={FOLDER}")
+    return Server(*flags, bridge=BROADCAST, listen=("--address=127.0.0.1", f"--port={port}"))
+
+
+async def plot(browser: Chromium, server: Server, *lines: object) -> Page:
+    """Open plot.html, and have it shown what these lines say."""
+    with server.connect() as client:
+        for line in lines:
+            client.send_text(json.dumps(line))
+        for _ in lines:
+            client.receive_text()
+    page = await browser.open(f"http://127.0.0.1:{server.port}/plot.html")
+    await page.wait_for("channel.state === 'open'")
+    return page
+
+
+async def test_the_page_plots(browser: Chromium) -> None:
+    """plot.html shows the last reading, the lowest and the highest, the name and the unit, and draws one line."""
+    with plotted() as server:
+        readings = [{"time": 1000 + number, "celsius": 40 + number} for number in range(5)]
+        page = await plot(browser, server, *readings, "no number", {"time": 1004, "none": "x"})
+        await page.wait_for("points.length === 5 && document.querySelector('#figure').textContent === '44.0 °C'")
+        assert await page.evaluate("[...document.querySelectorAll('h1, #lowest, #highest, #lost dd')].map(it => it.textContent)") == [
+            "Temperature",
+            "40.0",
+            "44.0",
+            "0",
+        ]
+        assert await page.evaluate("curve.getAttribute('d').match(/M/g).length") == 1
+        assert await page.evaluate("document.title + ', ' + document.querySelector('#state').textContent.trim()") == "Temperature, LiveNow"
+        assert not await page.evaluate("document.querySelector('button').checkVisibility()")
+        assert page.errors == []
+
+
+async def test_the_page_shows_two_minutes(browser: Chromium) -> None:
+    """What is older than two minutes leaves the plot; another figure begins a new one."""
+    with plotted() as server:
+        page = await plot(browser, server, {"time": 1000, "load": 1}, {"time": 1001, "load": 2}, {"time": 1121, "load": 3})
+        await page.wait_for("points.length === 2 && document.querySelector('#lowest').textContent === '2.00'")
+        with server.connect() as client:
+            client.send_text("17")
+        await page.wait_for("points.length === 1 && document.querySelector('#figure').textContent.trim() === '17.0'")
+        assert page.errors == []
+
+
+async def test_the_page_shows_what_was_lost(browser: Chromium) -> None:
+    """A loss is counted, and is a gap in the line; when nobody knows how many were lost, it says so, and connects again by itself."""
+    with plotted(free_port()) as server:
+        page = await plot(browser, server, {"time": 1000, "celsius": 40})
+        await page.wait_for("points.length === 1")
+        await page.evaluate("channel.onlost(3)")
+        with server.connect() as client:
+            client.send_text('{"time": 1010, "celsius": 41}')
+        await page.wait_for("gaps.getAttribute('d') && curve.getAttribute('d').match(/M/g).length === 2")
+        assert await page.evaluate("document.querySelector('#lost').textContent") == "lost3"
+        server.stop()
+        await page.wait_for("document.querySelector('#state').textContent.startsWith('No connection, trying again in ')")
+        assert await page.evaluate("document.querySelector('button').checkVisibility()")
+        with plotted(server.port):
+            await page.evaluate("document.querySelector('button').click()")
+            await page.wait_for("document.querySelector('#lost').textContent === 'lost3?'")
+
+
+async def test_a_reading_is_read_off(browser: Chromium) -> None:
+    """The pointer over the plot shows the reading there, and its time."""
+    with plotted() as server:
+        page = await plot(browser, server, {"time": 1000, "celsius": 40}, {"time": 1119, "celsius": 41})
+        await page.wait_for("document.querySelector('#figure').textContent === '41.0 °C'")
+        spot = await page.evaluate("(({x, y, height}) => ({x: x + 60, y: y + height / 2}))(svg.getBoundingClientRect())")
+        await page.call("Input.dispatchMouseEvent", type="mouseMoved", **spot)
+        await page.wait_for("document.querySelector('#figure').textContent === '40.0 °C'")
+        assert await page.evaluate("document.querySelector('#when').textContent === clock(1000)")
+
+
+async def test_the_pages_fit_in_either_scheme(browser: Chromium) -> None:
+    """plot.html and chat.html fit a telephone, and have other colours in the dark."""
+    with plotted() as server:
+        for name in ("plot.html", "chat.html"):
+            page = await browser.open(f"http://127.0.0.1:{server.port}/{name}")
+            colors = set()
+            for dark in (False, True):
+                await page.viewport(390, 844, mobile=True, dark=dark)
+                colors.add(await page.evaluate("getComputedStyle(document.body).backgroundColor"))
+                assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            assert len(colors) == 2
+
+
+# chat.html
+
+
+async def write(page: Page, text: str) -> None:
+    await page.click("input[name=text]")
+    await page.type(f"{text}\n")
+
+
+async def lines(page: Page, count: int) -> list[str]:
+    """The messages that a page shows, as soon as there are so many: class and text of each."""
+    await page.wait_for(f"log.childElementCount === {count}")
+    return await page.evaluate("[...log.children].map(line => (line.className + ' ' + line.lastChild.textContent).trim())")
+
+
+async def test_the_chat(browser: Chromium) -> None:
+    """chat.html shows everyone the same, as text; who comes later gets what was said; a line without a name is a line."""
+    with Server(*command_with("--exchange talk"), bridge=BROADCAST, cwd=ROOT) as server:
+        url = f"http://127.0.0.1:{server.port}/chat.html"
+        ada = await browser.open(url)
+        await ada.wait_for("channel.state === 'open'")
+        await ada.click("input[name=who]")
+        await ada.type("Ada")
+        await write(ada, "<b>Hi</b>")
+        assert await lines(ada, 1) == ["mine <b>Hi</b>"]
+        with server.connect() as client:
+            for line in ("from a script", '{"text": 7}', '{"name": "Zoë", "text": "Hello!", "time": "never"}', "null"):
+                client.send_text(line)
+        said = ["from a script", "7", "Hello!", "null"]
+        assert await lines(ada, 5) == ["mine <b>Hi</b>", *said]
+        assert (await ada.evaluate("log.children[3].textContent")) == "Zoë Hello!"
+
+        await ada.load(url)
+        assert await lines(ada, 5) == ["mine <b>Hi</b>", *said]
+        assert await ada.evaluate("who.value") == "Ada"
+        zoe = await browser.open(url)
+        await zoe.evaluate("who.value = 'Zoë'")
+        await write(zoe, "I am here")
+        assert (await lines(zoe, 6))[-1] == "mine I am here"
+        assert (await lines(ada, 6))[-1] == "I am here"
+        await ada.evaluate("channel.onlost(2)")
+        assert (await lines(ada, 7))[-1] == "lost 2 messages are lost here"
+        assert ada.errors == zoe.errors == []
+
+
+async def test_the_chat_keeps_what_cannot_be_sent(browser: Chromium) -> None:
+    """Without a connection chat.html says so, and keeps what was typed; where nobody may write it says that."""
+    with Server("--exchange=talk", f"--staticdir={FOLDER}", "sh", "-c", FOREVER, bridge=BROADCAST) as server:
+        page = await browser.open(f"http://127.0.0.1:{server.port}/chat.html")
+        await page.wait_for("channel.state === 'open'")
+        await write(page, "Hi")
+        await page.wait_for("state.textContent === 'This channel takes no messages'")
+        assert await page.evaluate("document.querySelector('button').disabled")
+        await page.load(f"http://127.0.0.1:{server.port}/chat.html")
+        await page.wait_for("channel.state === 'open'")
+    await page.wait_for("state.textContent.startsWith('No connection, trying again in ')")
+    await write(page, "Still there?")
+    assert await page.evaluate("text.value") == "Still there?"
+
+
+# README's lines of shell
+
+
+def test_a_log_is_followed_over_its_rotation(tmp_path: Path) -> None:
+    """The command that follows a log brings the lines that there are, those that come, and those of the next file of that name."""
+    log = tmp_path / "syslog"
+    log.write_text("".join(f"line {number}\n" for number in range(1, 121)))
+    words = [word.replace("/var/log/syslog", str(log)) for word in command_with("--exchange log")]
+    assert str(log) in words
+    with Server(*words, bridge=BROADCAST) as server, server.connect() as client:
+        assert [client.receive_text() for _ in range(100)] == [f"line {number}" for number in range(21, 121)]
+        with log.open("a") as file:
+            file.write("the last of this file\n")
+        assert client.receive_text() == "the last of this file"
+        log.rename(tmp_path / "syslog.1")
+        log.write_text("the first of the next\n")
+        assert client.receive_text() == "the first of the next"
+        with server.connect() as late:
+            assert [late.receive_text() for _ in range(100)][-1] == "the first of the next"
+
+
+def test_a_log_is_filtered(tmp_path: Path) -> None:
+    """The command with grep brings the lines with an error, each as it comes."""
+    log = tmp_path / "syslog"
+    log.write_text("An error of before\n")
+    words = [word.replace("/var/log/syslog", str(log)) for word in command_with("--exchange errors")]
+    with Server("--join=history", *words, bridge=BROADCAST) as server, server.connect() as client:
+        assert client.receive_text() == "An error of before"
+        for number in (1, 2):
+            with log.open("a") as file:
+                file.write(f"all is well\nERROR {number}\n")
+            assert client.receive_text() == f"ERROR {number}"
+
+
+def test_a_shell_watches_and_speaks() -> None:
+    """The commands of README that watch a channel and speak in it do so, as they are printed."""
+    (block,) = [block for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) if "subscribe" in block]
+    watch, speak, curl = block.splitlines()
+    with plotted() as server:
+        with server.connect() as client:
+            shell(speak, server.port)
+            assert client.receive_text() == "The kettle is on."
+            for number in range(2, 11):
+                client.send_text(f"line {number}")
+                client.receive_text()
+        assert shell(watch, server.port).splitlines() == ["The kettle is on.", *(f"line {number}" for number in range(2, 11))]
+        words = ["bash", "-c", f"exec {curl}".replace("8080", str(server.port))]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            assert process.stdout is not None
+            assert any(line == b"data: The kettle is on.\n" for line in process.stdout)
+            process.kill()
+
+
+def shell(line: str, port: int) -> str:
+    """Run a line of README's, with `wsbridge` on the PATH, against this port; return what it prints."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line.replace("8080", str(port))],
+        env=os.environ | {"PATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

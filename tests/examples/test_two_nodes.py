@@ -1,0 +1,125 @@
+"""broadcast/two-nodes.sh: it starts all that it says, both nodes bring the same, and nothing is left of it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.chromium import Chromium
+from tests.support.client import connect
+from tests.support.rabbit import START_DEADLINE, Broker
+from tests.support.server import ROOT, children, command_line, descendants, environment, free_port, mortal, wait_for_exit
+
+SCRIPT = ROOT / "examples/broadcast/two-nodes.sh"
+THE_END = "The first node has ended; that is the end of all.\n"
+COUNT = "i=0; while :; do echo $((i += 1)); sleep 0.05; done"
+
+exchanges = (f"two-nodes-{number}" for number in itertools.count())
+
+
+class TwoNodes:
+    """A running script, and what it has said."""
+
+    def __init__(self, process: subprocess.Popen[str], ports: tuple[int, int], said: str) -> None:
+        self.process = process
+        self.ports = ports
+        self.said = said
+
+    def lines(self, port: int, count: int) -> list[int]:
+        """The next messages of a node, beginning with those that it keeps."""
+        with connect(port=port) as client:
+            return [int(client.receive_text()) for _ in range(count)]
+
+
+@contextmanager
+def two_nodes(folder: Path, *, until: str = "Ctrl-C", ends_by_itself: bool = False, **variables: str) -> Iterator[TwoNodes]:
+    """Run the script with a program that counts, until it says that it is ready; end it with Ctrl-C's signal, and look for what is left."""
+    ports = free_port(), free_port()
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    (folder / "tmp").mkdir()
+    with subprocess.Popen(
+        [SCRIPT, *map(str, ports), "sh", "-c", COUNT],
+        env=environment({"PATH": path, "TMPDIR": str(folder / "tmp"), "BROKER": None, **variables}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        said = ""
+        try:
+            for line in process.stdout:
+                said += line
+                if line.startswith(until):
+                    break
+            assert until in said, said
+            yield TwoNodes(process, ports, said)
+        finally:
+            started = list(descendants(process.pid))
+            with mortal(*started):
+                if not ends_by_itself:
+                    process.send_signal(signal.SIGINT)
+                status = process.wait(START_DEADLINE)
+                for pid in started:
+                    wait_for_exit(pid)
+        assert (process.stdout.read(), status) == ((THE_END, 0) if ends_by_itself else ("", 128 + signal.SIGINT))
+        assert list((folder / "tmp").iterdir()) == []
+
+
+def test_all_of_it(tmp_path: Path) -> None:
+    """two-nodes.sh brings up a RabbitMQ of its own, a node with the program and one without, and ends them all."""
+    with two_nodes(tmp_path) as nodes:
+        for port in nodes.ports:
+            lines = nodes.lines(port, 20)
+            assert lines == list(range(lines[0], lines[0] + 20))
+            assert f"http://localhost:{port}/plot.html" in nodes.said
+        programs = [command_line(pid).split()[0].rpartition("/")[2] for pid in children(nodes.process.pid)]
+        assert sorted(programs)[:2] == ["beam.smp", "epmd"]
+        assert len(programs) == 4
+
+
+async def test_a_page_goes_on_at_the_other_node(tmp_path: Path, broker: Broker, browser: Chromium) -> None:
+    """With a broker that is there, the page that the script names outlives its node, and misses no reading."""
+    with two_nodes(tmp_path, BROKER=broker.url, EXCHANGE=next(exchanges)) as nodes:
+        assert len(children(nodes.process.pid)) == 2
+        page = await browser.open(re.findall("http://.*", nodes.said)[1])
+        await page.wait_for("points.length > 10")
+        assert str(nodes.ports[1]) in await page.evaluate("channel.url")
+        (node,) = map(int, re.findall(r": kill (\d+)$", nodes.said, re.MULTILINE))
+        os.kill(node, signal.SIGTERM)
+        wait_for_exit(node)
+        last = await page.evaluate("points.at(-1).value")
+        await page.wait_for(f"points.at(-1).value > {last + 10}")
+        assert str(nodes.ports[0]) in await page.evaluate("channel.url")
+        assert await page.evaluate("points.every(({ value }, index) => !index || value === points[index - 1].value + 1)")
+        assert await page.evaluate("document.querySelector('#lost dd').textContent") == "0"
+
+
+def test_the_end_of_the_first_node_is_the_end(tmp_path: Path, broker: Broker) -> None:
+    """When the node with the program ends, the script ends too, and the other node with it."""
+    with two_nodes(tmp_path, ends_by_itself=True, BROKER=broker.url, EXCHANGE=next(exchanges)) as nodes:
+        first, second = children(nodes.process.pid)
+        os.kill(first, signal.SIGTERM)
+        wait_for_exit(second)
+
+
+def test_ctrl_c_while_it_starts(tmp_path: Path) -> None:
+    """While RabbitMQ starts Ctrl-C is the end at once, and nothing is left of it either."""
+    with two_nodes(tmp_path, until="RabbitMQ is starting") as nodes:
+        assert len(children(nodes.process.pid)) >= 2
+
+
+def test_a_port_that_is_taken(broker: Broker) -> None:
+    """A port that somebody listens on is named before anything is started."""
+    words = [SCRIPT, str(free_port()), str(broker.port)]
+    done = subprocess.run(words, env=environment({"BROKER": None}), capture_output=True, text=True, timeout=START_DEADLINE, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Port {broker.port} is taken; name two others: ")
