@@ -34,7 +34,8 @@ FRAME_BYTES = 128 * 1024 - 8
 texts = st.text(st.sampled_from("a\n\r\0é"), max_size=6) | st.text(max_size=6)
 KINDS = {Kind.TEXT: texts.map(str.encode), Kind.BINARY: st.binary(max_size=6)}
 batches = st.sampled_from(Kind).flatmap(lambda kind: st.lists(KINDS[kind], min_size=1, max_size=8).map(lambda found: Batch(kind, found)))
-headers = st.dictionaries(st.sampled_from((PRODUCER, FIRST, COUNT)), st.none() | st.integers(-2, 5) | st.sampled_from(("", "p", "1")) | st.booleans())
+values = st.none() | st.integers(-2, 5) | st.sampled_from(("", "p", "1")) | st.booleans()
+headers = st.dictionaries(st.sampled_from((PRODUCER, FIRST, COUNT)), values)
 content_types = st.none() | st.sampled_from((LINES, SINGLE, TEXTS, BINARIES, "application/json", "text/html", "image/png", "", ";"))
 
 
@@ -177,14 +178,21 @@ def test_malformed(content_type: str, data: bytes, given_headers: Mapping[str, o
         unpack(data, content_type, given_headers)
 
 
-@pytest.mark.parametrize(("content_type", "data"), [(LINES, b"a\nb"), (TEXTS, b"\0\0\0\1a"), (BINARIES, b"\0\0\0\1a"), (SINGLE, b"a\nb\nc")])
+@pytest.mark.parametrize(
+    ("content_type", "data"),
+    [(LINES, b"a\nb"), (TEXTS, b"\0\0\0\1a"), (BINARIES, b"\0\0\0\1a"), (SINGLE, b"a\nb\nc")],
+)
 def test_wrong_count(content_type: str, data: bytes) -> None:
     """A body of ours that does not hold as many messages as it says is an error: its numbers would be wrong."""
     with pytest.raises(MalformedBody, match=COUNT):
         unpack(data, content_type, {PRODUCER: "p", FIRST: 0, COUNT: 3})
 
 
-@given(data=st.binary(max_size=12) | st.lists(st.sampled_from((b"\0\0\0\1", b"a", b"\n", b"\xff"))).map(b"".join), content_type=content_types, given_headers=headers)
+@given(
+    data=st.binary(max_size=12) | st.lists(st.sampled_from((b"\0\0\0\1", b"a", b"\n", b"\xff"))).map(b"".join),
+    content_type=content_types,
+    given_headers=headers,
+)
 def test_any_body(data: bytes, content_type: str | None, given_headers: Mapping[str, object]) -> None:
     """Any bytes are messages, at least one, and text among them is valid; or the body is malformed. Nothing else can happen."""
     try:
@@ -201,7 +209,8 @@ def test_any_body(data: bytes, content_type: str | None, given_headers: Mapping[
 def test_fingerprint() -> None:
     """A fingerprint is of the bytes and of the origin, and can be part of a mark."""
     ours = {PRODUCER: "p", FIRST: 0, COUNT: 1}
-    prints = [fingerprint(*body) for body in ((b"a", {}), (b"b", {}), (b"a", ours), (b"a", ours | {FIRST: 1}), (b"a", ours | {PRODUCER: "q"}))]
+    bodies = ((b"a", {}), (b"b", {}), (b"a", ours), (b"a", ours | {FIRST: 1}), (b"a", ours | {PRODUCER: "q"}))
+    prints = [fingerprint(*body) for body in bodies]
     assert len(set(prints)) == len(prints)
     assert fingerprint(b"a", ours) == fingerprint(b"a", dict(ours))
     assert all(len(one) == 10 and set(one) <= set("0123456789abcdef") for one in prints)

@@ -44,7 +44,7 @@ class Decoder:
             messages.pop()
         if self._limit and size > self._limit:
             self._enforce_limit(messages)
-        return self._batch(messages, has_cr=b"\r" in data) if messages else []
+        return self._batch(messages, has_cr=b"\r" in data, is_ascii=data.isascii()) if messages else []
 
     def eof(self) -> list[Batch]:
         """Return the last message, if the stream ended without its separator. Raises MessageTooLong."""
@@ -55,11 +55,12 @@ class Decoder:
             raise MessageTooLong(self._limit)
         return [Batch(Kind.TEXT, valid_text([last]))]
 
-    def _batch(self, messages: list[bytes], *, has_cr: bool) -> list[Batch]:
+    def _batch(self, messages: list[bytes], *, has_cr: bool, is_ascii: bool = False) -> list[Batch]:
         # One byte is looked for, not CR LF: 1.4 us in 64 KiB instead of 72. The CR may also have come with the read before.
         if self._strip_cr and (has_cr or messages[0][-1:] == b"\r"):
             messages = [message[:-1] if message[-1:] == b"\r" else message for message in messages]
-        return [Batch(Kind.TEXT, valid_text(messages))]
+        # Of the first message a part may have come with the read before.
+        return [Batch(Kind.TEXT, messages if is_ascii and messages[0].isascii() else valid_text(messages))]
 
     def _enforce_limit(self, messages: list[bytes]) -> None:
         limit = self._limit

@@ -1,0 +1,497 @@
+"""A broadcast: one program, any number of browsers. What the program does, what browsers say, and how it all ends."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.server.conftest import Broadcast, listen, status, view, wait_for_viewers
+from tests.support.client import Message, Opcode
+from tests.support.proc import TRANSPORTS, resident
+from tests.support.server import Server, is_alive, memory_peak, tell, wait_for_exit, wait_until
+from tests.support.tool import command, recorded
+from tests.web.conftest import Certificates, write_script
+
+MIB = 1 << 20
+
+
+def shell(script: str) -> tuple[str, str, str]:
+    return ("sh", "-c", script)
+
+
+def told(fifo: Path, script: str) -> tuple[str, str, str]:
+    """A program that does its work when it is told to, and stays."""
+    return shell(f"read go <{fifo}; {script}; exec sleep 1000")
+
+
+# From the program to everyone
+
+
+def test_viewers_or_not(broadcast: Broadcast, tmp_path: Path) -> None:
+    """The program runs from the start of the server, whether anybody looks on or not."""
+    started = tmp_path / "started"
+    broadcast(*shell(f"echo early; echo >{started}; exec sleep 1000"))
+    wait_until(started.exists, "the program")
+
+
+@pytest.mark.parametrize("name", TRANSPORTS)
+def test_everyone_gets_everything(broadcast: Broadcast, fifo: Path, name: str) -> None:
+    """Each message reaches every browser, in order, however it looks on."""
+    if name == "aiofastnet":
+        pytest.importorskip("aiofastnet")
+    server = broadcast(*told(fifo, "seq 3000"), env=TRANSPORTS[name])
+    expected = [str(number) for number in range(1, 3001)]
+    with server.connect() as plain, view(server) as viewer, listen(server) as listener:
+        wait_for_viewers(server, 3)
+        tell(fifo, "go")
+        assert [plain.receive_text() for _ in expected] == expected
+        assert [message.decode() for message in viewer.messages(3000)] == expected
+        assert listener.data(3000) == expected
+        assert viewer.lost == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "printed", "messages"),
+    [
+        (["--framing=lines"], r"one\r\n\ntwo\n", [b"one", b"", b"two"]),
+        (["--framing=nul"], r"one\ntwo\000\000", [b"one\ntwo", b""]),
+        (["--framing=prefixed"], r"\000\000\000\003\001one\000\000\000\002\002\377\000", [b"one", b"\xff\x00"]),
+        (["--framing=json"], r'{"type":"message","text":"one"}\n{"type":"message","base64":"/wA="}\n', [b"one", b"\xff\x00"]),
+        (["--framing=chunks"], r"\377\000\n", [b"\xff\x00\n"]),
+        (["--binary"], r"\377\000\n", [b"\xff\x00\n"]),
+    ],
+    ids=["lines", "nul", "prefixed", "json", "chunks", "binary"],
+)
+def test_framings(broadcast: Broadcast, fifo: Path, flags: list[str], printed: str, messages: list[bytes]) -> None:
+    """Every framing works, binary messages included; what is not UTF-8 is binary."""
+    server = broadcast(*flags, *told(fifo, f"printf {shlex.quote(printed)}"))
+    with server.connect() as plain, view(server) as viewer, listen(server) as listener:
+        wait_for_viewers(server, 3)
+        tell(fifo, "go")
+        received = [plain.receive() for _ in messages]
+        assert [message.data for message in received] == messages
+        assert [message.kind is Opcode.BINARY for message in received] == [b"\xff" in message for message in messages]
+        assert viewer.messages(len(messages)) == messages
+        assert [listener.next().kind for _ in messages] == ["binary" if b"\xff" in message else "message" for message in messages]
+
+
+@pytest.mark.parametrize("size", [1 << 17, 3 * MIB])
+def test_long_message(broadcast: Broadcast, fifo: Path, size: int) -> None:
+    """A message of any length that --maxline lets pass reaches everyone, also one that is longer than what may be lagged."""
+    server = broadcast("--queue=1000", *told(fifo, shlex.join(["head", "-c", str(size), "/dev/zero"]) + " | tr '\\0' x; echo; echo end"))
+    with server.connect() as plain, view(server) as viewer:
+        wait_for_viewers(server, 2)
+        tell(fifo, "go")
+        assert plain.receive_text() == "x" * size
+        assert plain.receive_text() == "end"
+        assert [len(message) for message in viewer.messages(2)] == [size, 3]
+
+
+def test_environment(broadcast: Broadcast, fifo: Path) -> None:
+    """The program's environment is the server's own: it serves no single client."""
+    server = broadcast(*told(fifo, "env"), env={"OF_OUR_OWN": "yes"})
+    with server.connect() as plain:
+        wait_for_viewers(server, 1)
+        tell(fifo, "go")
+        found = []
+        while not (found and found[-1].startswith("OF_OUR_OWN")):
+            found.append(plain.receive_text())
+        assert not any(line.startswith(("QUERY_STRING", "GATEWAY_INTERFACE")) for line in found)
+
+
+def test_stdin_is_open_and_silent(broadcast: Broadcast, tmp_path: Path) -> None:
+    """The program's stdin is an open pipe in which nothing comes, until the server ends."""
+    record = tmp_path / "record"
+    server = broadcast(*command("witness", record, "eof"))
+    wait_until(record.exists, "the program")
+    with server.connect() as plain:
+        plain.send_text("x")
+        assert plain.receive_close().code == 1003
+    assert recorded(record) == []
+    server.stop()
+    assert [event for event, _ in recorded(record)] == ["eof"]
+
+
+def test_stderr(broadcast: Broadcast) -> None:
+    """What the program writes to stderr is logged, and goes to nobody."""
+    server = broadcast(*shell("echo oops >&2; exec sleep 1000"))
+    server.wait_for_log("oops")
+    assert status(server)["messages"] == 0
+
+
+def test_terminal(broadcast: Broadcast, fifo: Path) -> None:
+    """With --pty a program whose stdout is held back by the block prints each line at once."""
+    script = f"import sys; open({str(fifo)!r}).read(); print('now'); sys.stdin.read()"
+    server = broadcast("--pty", sys.executable, "-S", "-c", script)
+    with server.connect() as plain:
+        wait_for_viewers(server, 1)
+        tell(fifo, "go")
+        assert plain.receive_text() == "now"
+
+
+# --through, --input and no program
+
+
+def test_through(broadcast: Broadcast) -> None:
+    """With --through what arrives on the exchange goes to the program, and what it prints to the browsers; nothing else does."""
+    server = broadcast("--through", "--input=exchange", *shell('while read -r line; do echo "<$line>"; done'))
+    with server.connect() as one, view(server) as other:
+        wait_for_viewers(server, 2)
+        for text in ("a", "b"):
+            one.send_text(text)
+            assert one.receive_text() == f"<{text}>"
+        assert other.messages(2) == [b"<a>", b"<b>"]
+
+
+def test_chat(talk: Server) -> None:
+    """Without a program it is a gateway; with --input=exchange whatever a browser sends reaches everybody, itself too, as it was."""
+    with talk.connect() as one, talk.connect() as other, view(talk) as viewer:
+        wait_for_viewers(talk, 3)
+        one.send_text("two\nlines é")
+        other.receive_text()
+        other.send_binary(b"\xff\n\0")
+        one.send_text("")
+        expected = [(Opcode.TEXT, "two\nlines é".encode()), (Opcode.BINARY, b"\xff\n\0"), (Opcode.TEXT, b"")]
+        assert one.receive() == Message(*expected[0])
+        # What came after it may be in another order for the bus, but in the same for everyone.
+        rest = [one.receive() for _ in range(2)]
+        assert sorted(rest, key=lambda message: message.data) == [Message(*expected[2]), Message(*expected[1])]
+        assert [other.receive() for _ in range(2)] == rest
+        assert viewer.messages(3) == [expected[0][1], *[message.data for message in rest]]
+
+
+def test_one_message_after_the_other(talk: Server) -> None:
+    """Each message is there when it was sent, not with the next one: nothing is held back on any kind of door."""
+    with talk.connect() as one, view(talk) as viewer, listen(talk) as listener:
+        wait_for_viewers(talk, 3)
+        for number in range(20):
+            one.send_text(str(number))
+            assert one.receive_text() == str(number)
+            assert viewer.message() == b"%d" % number
+            assert listener.data() == [str(number)]
+
+
+def test_input_of_a_program_that_publishes(broadcast: Broadcast, fifo: Path) -> None:
+    """With --input=exchange the program is one who publishes, and browsers are others."""
+    server = broadcast("--input=exchange", *told(fifo, "echo program"))
+    with server.connect() as one:
+        one.send_text("browser")
+        assert one.receive_text() == "browser"
+        tell(fifo, "go")
+        assert one.receive_text() == "program"
+
+
+def test_input_none(broadcast: Broadcast) -> None:
+    """Where nothing takes what browsers send, one that sends is closed with 1003, and told why; nobody else notices."""
+    server = broadcast("sleep", 1000)
+    with server.connect() as quiet, server.connect() as one, view(server) as other:
+        one.send_text("")
+        close = one.receive_close()
+        assert close.code == 1003
+        assert "--input" in close.reason
+        other.client.send_binary(b"x")
+        assert other.client.receive_close().code == 1003
+        wait_for_viewers(server, 1)
+        assert quiet.is_open()
+
+
+def test_input_program(broadcast: Broadcast) -> None:
+    """With --input=program what browsers send goes to the program's stdin, in its framing."""
+    server = broadcast("--input=program", *shell('while read -r line; do echo "<$line>"; done'))
+    with server.connect() as one, view(server) as other:
+        wait_for_viewers(server, 2)
+        one.send_text("a")
+        assert one.receive_text() == "<a>"
+        other.client.send_text("b")
+        assert one.receive_text() == "<b>"
+        assert other.messages(2) == [b"<a>", b"<b>"]
+
+
+def test_input_to_a_program_that_does_not_read(broadcast: Broadcast) -> None:
+    """Browsers that send more than the program takes are held up, in bounded memory, and still get what it prints."""
+    server = broadcast("--input=program", *command("ticks"))
+    with server.connect() as one, server.connect() as other:
+        before = resident(server.pid)
+        with one.sending(b"".join(b"\x82\xfe\xff\xff\0\0\0\0" + b"x" * 65_535 for _ in range(400))) as thread:
+            wait_until(lambda: int(other.receive_text()) > 60_000, "a full stdin")
+            for _ in range(50):
+                other.receive_text()
+            assert thread.is_alive()
+            assert resident(server.pid) - before < 8 * MIB
+
+
+# Its end and its beginning again
+
+
+def test_restart(broadcast: Broadcast, fifo: Path) -> None:
+    """A program that ends is started again while browsers stay, and the log says how it ended."""
+    server = broadcast(*shell(f"read go <{fifo}; echo $go; exit 3"))
+    with view(server) as viewer:
+        wait_for_viewers(server, 1)
+        for word in ("one", "two"):
+            tell(fifo, word)
+            assert viewer.message() == word.encode()
+        assert viewer.losses == []
+        server.wait_for_log(r"exit 3; it is started again in 0\.5 s")
+        server.wait_for_log(r"exit 3; it is started again in 1 s")
+        assert status(server)["counts"]["program_restarts"] == 2
+
+
+@pytest.mark.parametrize(("policy", "code"), [("never", 3), ("never", 0), ("on-failure", 0)])
+def test_no_restart(broadcast: Broadcast, fifo: Path, policy: str, code: int) -> None:
+    """A program that is not started again has ended, and its channel has not: browsers stay, and may come."""
+    server = broadcast(f"--restart={policy}", "--join=history", *shell(f"read go <{fifo}; echo last; exit {code}"))
+    with server.connect() as plain:
+        wait_for_viewers(server, 1)
+        tell(fifo, "go")
+        assert plain.receive_text() == "last"
+        server.wait_for_log(f"exit {code}; it is not started again")
+        assert plain.is_open()
+        with server.connect() as late:
+            assert late.receive_text() == "last"
+
+
+def test_program_that_cannot_be_started(broadcast: Broadcast, tmp_path: Path) -> None:
+    """A program that cannot be started any more is tried again, and the channel stays."""
+    script = write_script(tmp_path / "script", "exec sleep 0.1")
+    server = broadcast(script)
+    with server.connect() as plain:
+        script.unlink()
+        server.wait_for_log("it is started again in 1 s")
+        assert plain.is_open()
+
+
+def test_flood_without_newlines(broadcast: Broadcast) -> None:
+    """A program that prints for ever without a newline is ended at --maxline, and started again; nobody is closed for it."""
+    server = broadcast("--maxline=1000000", *command("endless"))
+    with server.connect() as plain:
+        server.wait_for_log("1009")
+        server.wait_for_log("it is started again in 1 s")
+        assert plain.is_open()
+        assert memory_peak(server.pid) < 100 * MIB
+
+
+def test_gigabyte(broadcast: Broadcast, fifo: Path) -> None:
+    """A program that prints a gigabyte has printed a gigabyte: memory does not grow, and who looks on is told what it lost."""
+    server = broadcast(*told(fifo, "yes $(printf %0999d 7) | head -n 1000000; echo end"))
+    with view(server) as viewer:
+        before = resident(server.pid)
+        tell(fifo, "go")
+        wait_until(lambda: status(server)["messages"] == 1_000_001, "a gigabyte", 60)
+        count = 1
+        while viewer.message() != b"end":
+            count += 1
+        assert count + viewer.lost == 1_000_001
+        assert memory_peak(server.pid) - before < 40 * MIB
+
+
+@pytest.mark.parametrize("line", ["", "x"], ids=["empty", "tiny"])
+def test_flood_of_tiny_lines(broadcast: Broadcast, line: str) -> None:
+    """Memory does not grow however short the lines are that a program floods with: also what has no bytes is let go of."""
+    server = broadcast("--queue=10000", "--history-bytes=10000", "yes", line)
+    wait_until(lambda: status(server)["messages"] > 2_000_000, "the first millions", 30)
+    before = resident(server.pid)
+    wait_until(lambda: status(server)["messages"] > 12_000_000, "the next millions", 60)
+    assert resident(server.pid) - before < 16 * MIB
+
+
+def test_closed_stdout(broadcast: Broadcast, tmp_path: Path) -> None:
+    """A program that closes its stdout and lives on is ended and started again."""
+    record = tmp_path / "record"
+    server = broadcast(*command("witness", record, "INT", "stdout"))
+    server.wait_for_log("closed its stdout")
+    server.wait_for_log("it is started again")
+    assert [event for event, _ in recorded(record)] == ["eof", "INT"]
+
+
+def test_closed_stdout_of_one_that_reads(broadcast: Broadcast, tmp_path: Path) -> None:
+    """With --input=program it may live on, for what it is told."""
+    said = tmp_path / "said"
+    server = broadcast("--input=program", *shell(f"exec >&-; while read -r line; do echo $line >>{said}; done"))
+    with server.connect() as one:
+        one.send_text("a")
+        one.send_text("b")
+        wait_until(lambda: said.exists() and said.read_text() == "a\nb\n", "what it was told")
+
+
+def test_program_that_asks_to_close(broadcast: Broadcast, fifo: Path) -> None:
+    """A program that asks for the end in JSON ends its own run, not the channel: browsers stay."""
+    records = '{"type":"message","text":"a"}\\n{"type":"close","code":4000,"reason":"enough"}\\n'
+    server = broadcast("--framing=json", *shell(f"read go <{fifo}; printf '{records}'; exec sleep 1000"))
+    with server.connect() as plain:
+        wait_for_viewers(server, 1)
+        tell(fifo, "go")
+        assert plain.receive_text() == "a"
+        server.wait_for_log("4000 enough")
+        tell(fifo, "go")
+        assert plain.receive_text() == "a"
+
+
+def test_grandchild_that_holds_stdout(broadcast: Broadcast) -> None:
+    """A program that leaves somebody behind who holds its stdout is started again, and that one is ended."""
+    server = broadcast("--drainms=100", "--join=last", *shell("sleep 1000 & echo $!"))
+    with server.connect() as plain:
+        grandchild = int(plain.receive_text())
+        wait_for_exit(grandchild)
+        assert int(plain.receive_text()) != grandchild
+
+
+# The end
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_end(broadcast: Broadcast, how: signal.Signals) -> None:
+    """At the end the program ends first; its last words reach everyone, who is then closed with 1001."""
+    server = broadcast("--join=last", *shell("echo ready; cat; echo bye"))
+    with server.connect() as plain, view(server) as viewer, listen(server) as listener:
+        assert plain.receive_text() == "ready"
+        assert viewer.message() == b"ready"
+        assert listener.data() == ["ready"]
+        server.send_signal(how)
+        messages, close = plain.receive_until_close()
+        assert [message.data for message in messages] == [b"bye"]
+        assert close.code == 1001
+        assert viewer.message() == b"bye"
+        assert viewer.client.receive_close().code == 1001
+        assert listener.data() == ["bye"]
+        assert listener.stream.read_to_end() == b""
+        assert server.wait() == 0
+
+
+@pytest.mark.parametrize("name", TRANSPORTS)
+def test_many_last_words(broadcast: Broadcast, name: str) -> None:
+    """The last words are delivered before the close however many they are, to all who read them."""
+    if name == "aiofastnet":
+        pytest.importorskip("aiofastnet")
+    last_words = "seq -f %01000.0f 4000"
+    flags = ("--queue=10000000", "--join=last", "--closems=5000")
+    server = broadcast(*flags, *shell(f"echo ready; cat; {last_words}"), env=TRANSPORTS[name])
+    with view(server) as viewer, server.connect() as plain:
+        assert viewer.message() == b"ready"
+        assert plain.receive_text() == "ready"
+        server.send_signal(signal.SIGTERM)
+        assert [int(plain.receive_text()) for _ in range(4000)] == list(range(1, 4001))
+        assert [int(message) for message in viewer.messages(4000)] == list(range(1, 4001))
+        assert [client.receive_close().code for client in (plain, viewer.client)] == [1001, 1001]
+
+
+def test_who_takes_nothing_does_not_hold_up_the_end(broadcast: Broadcast) -> None:
+    """A client that takes nothing does not hold up the end for long."""
+    server = broadcast("--input=exchange")
+    with server.connect(receive_buffer=4096), server.connect() as publisher:
+        wait_for_viewers(server, 2)
+        for _ in range(100):
+            publisher.send_binary(b"x" * 100_000)
+            publisher.receive_binary()
+        server.send_signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
+def test_end_of_a_program_that_will_not(broadcast: Broadcast, tmp_path: Path) -> None:
+    """A program that does not end is made to, by INT, TERM and KILL."""
+    record = tmp_path / "record"
+    server = broadcast(*command("witness", record))
+    wait_until(record.exists, "the program")
+    assert server.stop() == 0
+    assert [event for event, _ in recorded(record)] == ["eof", "INT", "TERM"]
+
+
+def test_hurry(broadcast: Broadcast, tmp_path: Path) -> None:
+    """A second signal ends it at once."""
+    record = tmp_path / "record"
+    server = broadcast("--closems=60000", *command("witness", record))
+    wait_until(record.exists, "the program")
+    (program,) = [pid for pid in server.children() if "witness" in Path(f"/proc/{pid}/cmdline").read_text()]
+    server.send_signal(signal.SIGTERM)
+    wait_until(lambda: recorded(record), "the first step")
+    server.send_signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert not is_alive(program)
+
+
+def test_end_between_two_runs(broadcast: Broadcast) -> None:
+    """The end does not wait for the program's next run."""
+    server = broadcast("false")
+    server.wait_for_log("it is started again in 2 s")
+    assert server.stop() == 0
+    assert server.log.count("it is started again") == 3
+
+
+def test_killed(broadcast: Broadcast) -> None:
+    """A server that is killed leaves no program behind."""
+    server = broadcast("--join=last", *shell("echo $$; exec sleep 1000"))
+    with server.connect() as plain:
+        program = int(plain.receive_text())
+        server.send_signal(signal.SIGKILL)
+        wait_for_exit(program)
+
+
+# What is beside the channel
+
+
+def test_status(talk: Server) -> None:
+    """/status tells who looks on, where the channel is, and that there is no broker."""
+    with view(talk) as viewer:
+        assert viewer.next().what == "at"
+        viewer.client.send_text("a")
+        assert viewer.message() == b"a"
+        told = status(talk)
+        assert (told["exchange"], told["viewers"], told["position"], told["broker"]) == ("talk", 1, viewer.position, None)
+        answer = talk.get("/status")
+        assert answer.value("Content-Type") == "application/json; charset=utf-8"
+        assert answer.value("Cache-Control") == "no-store"
+
+
+def test_files_scripts_and_page(broadcast: Broadcast, tmp_path: Path) -> None:
+    """Files, CGI scripts and the page are on the same port, and the page only where nothing else is."""
+    public, scripts = tmp_path / "public", tmp_path / "cgi"
+    public.mkdir()
+    scripts.mkdir()
+    (public / "index.html").write_text("<p>a page</p>\n")
+    write_script(scripts / "hello", 'echo "Content-Type: text/plain"; echo; echo hello')
+    server = broadcast(f"--staticdir={public}", f"--cgidir={scripts}", "--devconsole", "--input=exchange")
+    assert server.get("/").body == b"<p>a page</p>\n"
+    assert server.get("/hello").body == b"hello\n"
+    assert b"<html" in server.get("/console").body.lower()
+    assert server.get("/favicon.ico").status == 404
+    assert server.get("/wsbridge.js").value("Content-Type") == "text/javascript; charset=utf-8"
+    assert server.get("/wsbridge.mjs").status == 200
+    with server.connect("/hello") as plain:
+        plain.send_text("over a path of any name")
+        assert plain.receive_text() == "over a path of any name"
+
+
+def test_page(talk: Server) -> None:
+    """Without files every path is the page of the channel."""
+    assert b"<html" in talk.get("/").body.lower()
+    assert talk.get("/favicon.ico").status == 404
+
+
+def test_headers(broadcast: Broadcast) -> None:
+    """--header and its two kin hold for upgrades, for event streams and for the rest."""
+    server = broadcast("--header=X-All: 1", "--header-ws=X-Ws: 2", "--header-http=X-Http: 3", "--input=exchange")
+    with server.connect() as plain, listen(server) as listener:
+        found = [plain.response, listener.head, server.get("/status")]
+        values = [tuple(response.value(name) for name in ("X-All", "X-Ws", "X-Http")) for response in found]
+        assert values == [("1", "2", None), ("1", None, "3"), ("1", None, "3")]
+
+
+def test_log(broadcast: Broadcast) -> None:
+    """Who comes and goes is logged, with the exchange."""
+    server = broadcast("--input=exchange")
+    with server.connect(), listen(server):
+        server.wait_for_log(r"ACCESS \| session +\| .*exchange:'temps'.* \| CONNECT")
+    wait_until(lambda: server.log.count("| DISCONNECT") == 2, "two who have gone")
+
+
+def test_mutual_tls(broadcast: Broadcast, certificates: Certificates) -> None:
+    """With --sslca only clients with a certificate come in."""
+    flags = (*certificates.server_flags, certificates.ca_flag)
+    server = broadcast(*flags, "--join=last", *shell("echo x; exec sleep 1000"), tls=certificates.context("client"))
+    with server.connect() as plain, listen(server) as listener:
+        assert plain.receive_text() == "x"
+        assert listener.data() == ["x"]

@@ -1,0 +1,193 @@
+"""A subscriber's session: from its place in the channel to its close, whoever ends it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.support.proc import ClientTwin, turns, until
+from tests.wire.peer import read_frames
+from wsbridge.flow import Batch, End, Kind, Memory, Sink
+from wsbridge.hub.channel import Channel, Cursor, Join, Slow
+from wsbridge.hub.position import Position
+from wsbridge.metrics import Metrics
+from wsbridge.sessions.hub import Hub
+from wsbridge.sessions.inlet import Inlet
+from wsbridge.sessions.registry import Registry
+from wsbridge.sessions.subscription import Subscription
+from wsbridge.wire.subscribed import Plain, Positioned, Wire
+
+PLAIN, POSITIONED = Plain(), Positioned()
+
+
+@dataclass(slots=True)
+class Twin(ClientTwin):
+    """The twin of a connected client that is sent bytes of its wire, and is full when it is told to be."""
+
+    data: list[bytes] = field(default_factory=list)
+    full: bool = False
+
+    def send(self, data: bytes) -> None:
+        self.data.append(data)
+        if self.full:
+            self.source.pause()
+
+    def take(self, data: bytes) -> bool:
+        self.data.append(data)
+        return not self.full
+
+    @property
+    def frames(self) -> list[bytes]:
+        return [payload for _, payload in read_frames(b"".join(self.data))]
+
+    __hash__ = object.__hash__
+
+
+class Place:
+    """A hub and a registry with two slots, in which clients subscribe."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.metrics = Metrics()
+        self.registry = Registry(max_sessions=2, metrics=self.metrics)
+        channel = Channel("e", queue_bytes=1000, history=10, history_bytes=1000, slow=Slow.DROP_OLDEST)
+        self.hub = Hub(channel, metrics=self.metrics, loop=loop)
+        self.said = Memory()
+        self.inlet = Inlet(self.said.write)
+
+    def subscribe(self, client: Twin, *, wire: Wire = PLAIN, inlet: Inlet | None = None, cursor: Cursor | None = None) -> Sink:
+        assert self.registry.take_slot()
+        session = Subscription(client, self.hub, wire, inlet=inlet, registry=self.registry, pairs={"id": "7"})
+        return session.start(cursor or self.hub.channel.join(Join.NONE))
+
+    def publish(self, *texts: bytes) -> None:
+        self.hub.publish(Batch(Kind.TEXT, list(texts)))
+        self.hub.flush()
+
+    async def over(self) -> None:
+        """Wait until nothing is left of any session, and all slots are free."""
+        await until(lambda: len(self.registry) == 0, "the end of all sessions")
+        await turns()
+        assert len(self.hub) == 0
+        slots = [self.registry.take_slot() for _ in range(3)]
+        assert slots == [True, True, False]
+        for _ in range(2):
+            self.registry.give_slot()
+
+
+@pytest.fixture
+async def place() -> AsyncIterator[Place]:
+    made = Place()
+    yield made
+    await made.registry.drain()
+    await made.over()
+
+
+async def test_served(place: Place) -> None:
+    """What is published reaches the client until it leaves, and not a byte after."""
+    client = Twin()
+    heard = place.subscribe(client)
+    place.publish(b"one", b"two")
+    assert client.frames == [b"one", b"two"]
+    heard.end(End(1000))
+    assert client.closed
+    place.publish(b"three")
+    assert client.frames == [b"one", b"two"]
+    await place.over()
+
+
+async def test_speaking_where_nothing_is_taken(place: Place) -> None:
+    """A client that speaks is closed with 1003 where nothing takes what it says, once, and hears nothing after."""
+    client = Twin()
+    heard = place.subscribe(client)
+    for _ in range(3):
+        heard.write(Batch(Kind.TEXT, [b"x"]))
+    assert client.ended is not None
+    assert client.ended.code == 1003
+    place.publish(b"late")
+    assert client.frames == []
+    await place.over()
+
+
+async def test_speaking(place: Place) -> None:
+    """What a client says goes into the inlet, and what it says after its end nowhere."""
+    client = Twin()
+    heard = place.subscribe(client, inlet=place.inlet)
+    heard.write(Batch(Kind.TEXT, [b"one"]))
+    heard.end(End(1000))
+    heard.write(Batch(Kind.TEXT, [b"two"]))
+    assert place.said.messages == [b"one"]
+    await place.over()
+
+
+async def test_held_up_and_gone(place: Place) -> None:
+    """A client that went while it was held up is gone, and the inlet does not wake it."""
+    client = Twin()
+    heard = place.subscribe(client, inlet=place.inlet)
+    place.inlet.pause()
+    heard.write(Batch(Kind.TEXT, [b"one"]))
+    assert client.paused
+    heard.end(End(1006))
+    place.inlet.resume()
+    await place.over()
+
+
+async def test_full_and_ready(place: Place) -> None:
+    """A client that is full gets nothing until it has room, and then what it has missed."""
+    client = Twin(full=True)
+    place.subscribe(client)
+    place.publish(b"one")
+    place.publish(b"two")
+    assert client.frames == [b"one"]
+    client.full = False
+    client.source.resume()
+    assert client.frames == [b"one", b"two"]
+
+
+ENDS: dict[str, Callable[[Place, Sink], object]] = {
+    "the client": lambda place, heard: heard.end(End(1000)),
+    "its word": lambda place, heard: heard.write(Batch(Kind.TEXT, [b"x"])),
+    "the hub": lambda place, heard: place.hub.end(End(1013)),
+    "hurry": lambda place, heard: place.registry.hurry(),
+}
+
+
+@pytest.mark.parametrize("first", ENDS)
+@pytest.mark.parametrize("second", ENDS)
+async def test_ends_once(place: Place, first: str, second: str) -> None:
+    """Whatever ends it comes first, and it ends once: its slot is given back a single time."""
+    heard = place.subscribe(Twin())
+    ENDS[first](place, heard)
+    ENDS[second](place, heard)
+    await place.over()
+
+
+async def test_shutting_down(place: Place) -> None:
+    """At the end each client is closed with 1001, and who comes meanwhile as well, without a message."""
+    client = Twin()
+    place.subscribe(client)
+    await place.registry.drain()
+    late = Twin()
+    place.subscribe(late, cursor=place.hub.channel.join(Join.HISTORY))
+    assert [one.ended and one.ended.code for one in (client, late)] == [1001, 1001]
+    assert len(place.hub) == 0
+
+
+async def test_messages_of_clients_are_counted(place: Place) -> None:
+    """What clients have said is counted when they go."""
+    client = Twin(received=3)
+    place.subscribe(client, inlet=place.inlet).end(End(1000))
+    await place.over()
+    assert place.metrics.messages_in == 3
+
+
+@pytest.mark.parametrize("position", [None, Position("e", 0), Position("of-before", 3)], ids=["none", "known", "unknown"])
+async def test_joining_while_the_broker_is_away(place: Place, position: Position | None) -> None:
+    """Who joins while the broker is away is told so, whatever position it brings: it is not to take for silence what is none."""
+    place.hub.say(False)
+    client, channel = Twin(), place.hub.channel
+    place.subscribe(client, wire=POSITIONED, cursor=channel.resume(position) if position else channel.join(Join.NONE))
+    assert b"!broker away" in client.frames
