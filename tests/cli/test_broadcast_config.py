@@ -46,7 +46,8 @@ def test_defaults(here: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "path", "value"),
     [
-        (["--through"], "channel.role", Role.THROUGH),
+        (["--through", "--input=exchange"], "channel.role", Role.THROUGH),
+        (["--through", f"--broker={URL}"], "channel.role", Role.THROUGH),
         (["--input=program"], "channel.input", Input.PROGRAM),
         (["--input=exchange"], "channel.input", Input.EXCHANGE),
         (["--history=7"], "channel.history", 7),
@@ -93,7 +94,8 @@ WRONG = [
     (["--exchange=e"], ["COMMAND", "--broker", "--input=exchange"]),
     (["--exchange=e", "--through", "--input=exchange"], ["--through", "COMMAND"]),
     (["--exchange=e", "--input=program", f"--broker={URL}"], ["--input=program", "COMMAND"]),
-    (["--exchange=e", "--input=program", "--through", "./prog"], ["--input=program", "--through"]),
+    (["--exchange=e", "--input=program", "--through", f"--broker={URL}", "./prog"], ["--input=program", "--through"]),
+    (["--exchange=e", "--through", "./prog"], ["--through", "--broker", "--input=exchange"]),
     (["--exchange=e", "--input=all", "./prog"], ["--input", "all", "none", "program", "exchange"]),
     (["--exchange=e", "--join=first", "./prog"], ["--join", "first", "history", "last", "none"]),
     (["--exchange=e", "--slow=never", "./prog"], ["--slow", "never", "drop-oldest", "latest", "close"]),

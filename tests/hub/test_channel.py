@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from wsbridge.flow import Batch, Kind
-from wsbridge.hub.channel import Channel, Cursor, Join, Loss, Slice, Slow
+from wsbridge.hub.channel import MESSAGE_BYTES, Channel, Cursor, Join, Loss, Slice, Slow
 from wsbridge.hub.position import Position, parse_position
 
 MESSAGES = st.lists(st.binary(max_size=6), min_size=1, max_size=5)
@@ -38,10 +38,12 @@ class Model(RuleBasedStateMachine):
         history=st.integers(0, 8),
         history_bytes=st.integers(0, 30),
         slow=st.sampled_from(Slow),
+        each=st.integers(0, 3),
     )
-    def begin(self, queue: int, history: int, history_bytes: int, slow: Slow) -> None:
-        self.queue, self.history, self.history_bytes, self.slow = queue, history, history_bytes, slow
-        self.channel = Channel("e0", queue_bytes=queue, history=history, history_bytes=history_bytes, slow=slow)
+    def begin(self, queue: int, history: int, history_bytes: int, slow: Slow, each: int) -> None:
+        self.queue, self.history, self.history_bytes, self.slow, self.each = queue, history, history_bytes, slow, each
+        bounds = {"queue_bytes": queue, "history": history, "history_bytes": history_bytes, "message_bytes": each}
+        self.channel = Channel("e0", slow=slow, **bounds)
         self.epochs = 0
         self.all: list[Subscriber] = []
         self.anew()
@@ -54,7 +56,8 @@ class Model(RuleBasedStateMachine):
     # What the model knows
 
     def bytes_before(self, number: int) -> int:
-        return sum(len(message or b"") for message in self.published[:number])
+        """Bytes of messages, and what each counts besides; what was lost before it came here counts nothing."""
+        return sum(len(message) + self.each for message in self.published[:number] if message is not None)
 
     @property
     def end(self) -> int:
@@ -181,7 +184,7 @@ test_channel = Model.TestCase
 
 
 def make(slow: Slow = Slow.DROP_OLDEST, *, queue: int = 100, history: int = 0, history_bytes: int = 1000) -> Channel:
-    return Channel("e", queue_bytes=queue, history=history, history_bytes=history_bytes, slow=slow)
+    return Channel("e", queue_bytes=queue, history=history, history_bytes=history_bytes, slow=slow, message_bytes=0)
 
 
 def batch(*messages: bytes) -> Batch:
@@ -256,6 +259,14 @@ def test_what_nobody_may_need_is_let_go() -> None:
         assert sum(body.size for body in kept) <= 10 + 2 * 5
         assert len(channel._bodies) < 200
     assert channel.begin == 10_000 - 4
+
+
+def test_empty_messages_count() -> None:
+    """The ring is bounded for messages without a byte as well."""
+    channel = Channel("e", queue_bytes=1000, history=3, history_bytes=1000, slow=Slow.DROP_OLDEST)
+    for _ in range(10_000):
+        channel.append(batch(b"", b""))
+    assert channel.end - channel.begin < 1000 / MESSAGE_BYTES + 4
 
 
 NONE = ("", "e", "e-", "-1", "e-1x", "E-1", "e-1-", "e--1", "é-1", "e-\u0661", "e-" + "1" * 19, "e" * 65 + "-1", "e-1\n")

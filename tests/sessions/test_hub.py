@@ -100,7 +100,7 @@ class Turns:
 
 
 def make_hub(turns: Turns, **options: Any) -> Hub:
-    given = {"queue_bytes": 40, "history": 5, "history_bytes": 1000, "slow": Slow.DROP_OLDEST} | options
+    given = {"queue_bytes": 40, "history": 5, "history_bytes": 1000, "slow": Slow.DROP_OLDEST, "message_bytes": 0} | options
     return Hub(Channel("e0", **given), metrics=Metrics(), loop=cast(asyncio.AbstractEventLoop, turns))
 
 
@@ -229,6 +229,26 @@ def test_who_is_stuck_is_not_looked_at() -> None:
     hub.ready(stuck)
     assert stuck.words()[1] == ["lost", "e0", "993", "992"]
     assert stuck.words()[-1] == ["message", "e0", "999"]
+
+
+def test_dismissed() -> None:
+    """Who is dismissed is closed when it has all that was published before: at once in step, else when it has caught up."""
+    turns, wire = Turns(), Told()
+    hub = make_hub(turns, queue_bytes=10_000)
+    quick, slow = One(hub, wire, 100), One(hub, wire, 1)
+    for one in (quick, slow):
+        hub.join(one, hub.channel.join(Join.NONE))
+    hub.publish(Batch(Kind.TEXT, [b"first"]))
+    turns.turn()
+    hub.publish(Batch(Kind.TEXT, [b"last"]))
+    for one in (quick, slow):
+        hub.dismiss(one, End(1001))
+    assert (quick.ended, slow.ended) == (End(1001), None)
+    slow.room = 5
+    hub.ready(slow)
+    assert slow.ended == End(1001)
+    assert [one.words()[-1] for one in (quick, slow)] == [["message", "e0", "1"]] * 2
+    assert len(hub) == 0
 
 
 def test_closed_for_being_slow() -> None:

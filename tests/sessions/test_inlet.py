@@ -62,13 +62,15 @@ def test_full_again() -> None:
         assert not client.paused
 
 
-def test_who_has_gone_is_not_told() -> None:
-    """A client that has gone is forgotten."""
+def test_who_is_closed_is_heard_out() -> None:
+    """A client that is no longer served is held up no more: its answer to the close frame is to be read. Then it is forgotten."""
     inlet = Inlet(Memory().write)
     client = Speaker()
     inlet.pause()
     say(inlet, client, b"x")
     inlet.leave(client)
+    assert not client.paused
+    client.pause()
     inlet.leave(client)
     inlet.resume()
     assert client.paused

@@ -67,6 +67,10 @@ class Place:
         self.hub.publish(Batch(Kind.TEXT, list(texts)))
         self.hub.flush()
 
+    def dismiss(self, reason: End) -> None:
+        for subscriber in self.hub._everyone():
+            self.hub.dismiss(subscriber, reason)
+
     async def over(self) -> None:
         """Wait until nothing is left of any session, and all slots are free."""
         await until(lambda: len(self.registry) == 0, "the end of all sessions")
@@ -150,7 +154,7 @@ async def test_full_and_ready(place: Place) -> None:
 ENDS: dict[str, Callable[[Place, Sink], object]] = {
     "the client": lambda place, heard: heard.end(End(1000)),
     "its word": lambda place, heard: heard.write(Batch(Kind.TEXT, [b"x"])),
-    "the hub": lambda place, heard: place.hub.end(End(1013)),
+    "the hub": lambda place, heard: place.dismiss(End(1001)),
     "hurry": lambda place, heard: place.registry.hurry(),
 }
 
@@ -177,10 +181,10 @@ async def test_shutting_down(place: Place) -> None:
 
 
 async def test_messages_of_clients_are_counted(place: Place) -> None:
-    """What clients have said is counted when they go."""
-    client = Twin(received=3)
-    place.subscribe(client, inlet=place.inlet).end(End(1000))
-    await place.over()
+    """What clients say is counted as it comes."""
+    heard = place.subscribe(Twin(), inlet=place.inlet)
+    heard.write(Batch(Kind.TEXT, [b"a", b"b"]))
+    heard.write(Batch(Kind.BINARY, [b"c"]))
     assert place.metrics.messages_in == 3
 
 

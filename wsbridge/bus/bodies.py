@@ -60,10 +60,11 @@ def pack(batch: Batch, first: int) -> list[Parcel]:
         # A single one may hold what separates many: its count says that it is one.
         return [Parcel(LINES, data, first, 1)]
     data = b"\n".join(messages)
-    if len(data) > BODY_BYTES:
+    are_lines = kind is Kind.TEXT and data.count(b"\n") == count - 1
+    if len(data) + (0 if are_lines else LENGTH.size * count) > BODY_BYTES:
         half = count // 2
         return pack(Batch(kind, messages[:half]), first) + pack(Batch(kind, messages[half:]), first + half)
-    if kind is Kind.TEXT and data.count(b"\n") == count - 1:
+    if are_lines:
         return [Parcel(LINES, data, first, count)]
     parts: list[bytes | bytearray] = []
     for message in messages:

@@ -252,6 +252,10 @@ class Link:
             self._why = why
             self._lost.set()
 
+    @property
+    def is_lost(self) -> bool:
+        return self._lost.is_set()
+
     async def wait_lost(self) -> None:
         """Raises LinkLost when the link is lost."""
         await self._lost.wait()

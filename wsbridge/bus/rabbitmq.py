@@ -19,10 +19,11 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Literal
 
 from wsbridge.bus.base import Receiver
 from wsbridge.bus.bodies import MalformedBody, Parcel, fingerprint, unpack
-from wsbridge.bus.link import Arrival, Link, LinkLost, place
+from wsbridge.bus.link import PREFETCH, Arrival, Link, LinkLost, place
 from wsbridge.bus.spool import Spool
 from wsbridge.bus.tail import Found, Place, Tail
 from wsbridge.errors import BusError
@@ -47,8 +48,8 @@ log = logger("bus")
 class RabbitBus:
     """One channel's bus. `producer` is an id that is used once, ever.
 
-    With `consumes` False it publishes, and takes nothing. With replay it begins with the last `history` bodies, or at the
-    offset `begin` of the stream, and then `open` does not wait until all has come that is there.
+    With `consumes` False it publishes, and takes nothing. With replay it begins with the last `history` bodies; with `begin` at
+    that offset of the stream, or with what comes `next`, and then `open` does not wait until all has come that is there.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class RabbitBus:
         history: int,
         max_message_bytes: int,
         consumes: bool = True,
-        begin: int | None = None,
+        begin: int | Literal["next"] | None = None,
         metrics: Metrics,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -83,6 +84,9 @@ class RabbitBus:
         self._receiver: Receiver | None = None
         self._held = False
         self._kept: deque[Callable[[], None]] = deque()
+        self._is_free = asyncio.Event()
+        """Nothing is kept."""
+        self._is_free.set()
         self._tail = Tail() if settings.replay else None
         self._has_begun = False
         self._begins: int | None = None
@@ -125,6 +129,8 @@ class RabbitBus:
         self._held = False
         while self._kept and not self._held:
             self._kept.popleft()()
+        if not self._kept:
+            self._is_free.set()
 
     async def close(self, patience: float) -> None:
         if self._running is None:
@@ -249,6 +255,9 @@ class RabbitBus:
         """Begin to consume. Raises LinkLost."""
         if not self._consumes:
             return
+        if len(self._kept) > PREFETCH:
+            # Each link would bring as much again: one after the other, while the receiver holds us up, without a bound.
+            await self._is_free.wait()
         if self._tail is not None:
             await self._attach_to_stream(link, self._tail, is_first=is_first)
         else:
@@ -266,6 +275,9 @@ class RabbitBus:
             self._take_from_stream(link, tail, arrival)
 
         if is_first:
+            if self._first == "next":
+                await link.consume_stream(take, "next")
+                return
             newest = await self._probe(link)
             if newest is None:
                 self._begin_stream(0)
@@ -310,6 +322,9 @@ class RabbitBus:
         return found.result() if found.done() else None
 
     def _take_from_stream(self, link: Link, tail: Tail, arrival: Arrival) -> None:
+        if link.is_lost:
+            # It comes again over the next one; of a stream that was made anew this would be taken for the beginning.
+            return
         assert arrival.offset is not None
         place_in_stream = Place(arrival.offset, fingerprint(arrival.data, arrival.headers))
         match tail.take(place_in_stream):
@@ -329,10 +344,16 @@ class RabbitBus:
 
     def _begin_stream(self, offset: int) -> None:
         """What comes next is the body at this offset, and stands in no relation to what came before."""
-        if self._begins != offset:
-            self._metrics.bus_renewals += self._has_begun
-            self._has_begun, self._begins = True, offset
+        if self._begins == offset:
+            return
+        self._begins = offset
+        if not self._has_begun:
+            self._has_begun = True
             self._when_free(partial(self._renewed, str(offset)))
+        else:
+            # Without the mark, which in the stream before named another place.
+            self._metrics.bus_renewals += 1
+            self._when_free(self._renewed)
 
     def _renewed(self, mark: str | None = None) -> None:
         assert self._receiver is not None
@@ -342,6 +363,7 @@ class RabbitBus:
         """Do what concerns the receiver, in order: when it holds us up, later."""
         if self._held or self._kept:
             self._kept.append(work)
+            self._is_free.clear()
         else:
             work()
 

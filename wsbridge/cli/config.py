@@ -95,6 +95,8 @@ def _channel(flags: SimpleNamespace) -> ChannelSettings:
     check_exchange(flags.exchange)
     if flags.through and not flags.command:
         raise ConfigurationError("--through needs COMMAND, the program that reads what arrives")
+    if flags.through and not flags.broker and flags.input != Input.EXCHANGE:
+        raise ConfigurationError("nothing would arrive for COMMAND to read: with --through say --broker or --input=exchange")
     if flags.input == Input.PROGRAM and not flags.command:
         raise ConfigurationError("--input=program needs COMMAND")
     if flags.input == Input.PROGRAM and flags.through:

@@ -26,6 +26,8 @@ from wsbridge.hub.position import Position
 
 TRIM = 64
 """Bodies that may lie dead at the head of the ring before they are cut off: to move the rest costs as much each time."""
+MESSAGE_BYTES = 32
+"""What a message counts besides its bytes: many tiny ones are not to pass for nothing. It is about what one costs."""
 MARKS = 4096
 """Marks that are remembered of bodies that are not kept: who comes back with one learns how many messages he has lost."""
 
@@ -69,6 +71,8 @@ class Body:
     """What stands before the number in a position within it, hyphen included."""
     origin: int = 0
     """The number of the message that its mark counts as 0."""
+    each: int = 0
+    """What each message counts besides its bytes; `size` holds it."""
     gap: int = 0
     """Numbers that it takes up beside its messages: of such that were lost before they came here."""
     encoded: dict[str, bytes] = field(default_factory=dict)
@@ -97,7 +101,7 @@ class Body:
     def _sums(self) -> list[int]:
         # Most bodies are taken whole, and nobody asks.
         if self._ends is None:
-            self._ends = list(accumulate(map(len, self.batch.messages)))
+            self._ends = list(accumulate(len(message) + self.each for message in self.batch.messages))
         return self._ends
 
 
@@ -157,14 +161,18 @@ class Channel:
     """One epoch of a channel after the other; `renew` begins the next. `epoch` is the mark of its beginning.
 
     `queue_bytes` is how far a subscriber may lag behind the newest body, which everyone gets however long it is; `history`
-    and `history_bytes` bound what one who joins is given. All three may be 0.
+    and `history_bytes` bound what one who joins is given. All three may be 0. Bytes here are those of
+    the messages, and `message_bytes` more for each of them.
     """
 
-    def __init__(self, epoch: str, *, queue_bytes: int, history: int, history_bytes: int, slow: Slow) -> None:
+    def __init__(
+        self, epoch: str, *, queue_bytes: int, history: int, history_bytes: int, slow: Slow, message_bytes: int = MESSAGE_BYTES
+    ) -> None:
         self.queue_bytes = queue_bytes
         self._history = history
         self._history_bytes = history_bytes
         self._slow = slow
+        self._message_bytes = message_bytes
         self._begin_epoch(epoch)
 
     def _begin_epoch(self, epoch: str) -> None:
@@ -182,11 +190,12 @@ class Channel:
 
     def append(self, batch: Batch, mark: str | None = None) -> Body:
         """Take what was published; return the body that it has become. Without a mark of its own it has the epoch's."""
-        size = sum(map(len, batch.messages))
+        each = self._message_bytes
+        size = sum(map(len, batch.messages)) + each * len(batch.messages)
         if mark is None:
-            body = Body(self.end, self.bytes, batch, size, f"{self.epoch}-")
+            body = Body(self.end, self.bytes, batch, size, f"{self.epoch}-", each=each)
         else:
-            body = Body(self.end, self.bytes, batch, size, f"{mark}-", self.end)
+            body = Body(self.end, self.bytes, batch, size, f"{mark}-", self.end, each=each)
             self._marks[mark] = (body.first, body.end)
         self._add(body)
         return body

@@ -82,6 +82,8 @@ class Broadcasting(Serving):
             channel.exchange,
             producer=new_mark(),
             history=channel.history,
+            # A program is not told again what it, or one before it, may have been told already.
+            begin="next" if channel.role is Role.THROUGH else None,
             max_message_bytes=self._settings.program.max_message_bytes,
             metrics=self._metrics,
             loop=self._loop,
@@ -96,6 +98,7 @@ class Broadcasting(Serving):
             if channel.role is Role.THROUGH:
                 receiver = Through(keeper, self._hub, metrics=self._metrics)
                 keeper.source = self._bus
+                keeper.hold()
             else:
                 self._bus.source = keeper
         inlet = self._make_inlet()

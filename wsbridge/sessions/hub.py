@@ -61,6 +61,8 @@ class Hub:
         self._sending = False
         self._filled: list[Subscriber] = []
         """Who was filled by what is being sent."""
+        self._leaving: dict[Subscriber, End] = {}
+        """Who is to be closed when it is in step."""
         self._sweeping: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -147,7 +149,11 @@ class Hub:
     def leave(self, subscriber: Subscriber) -> None:
         """Serve it no more; leaving twice is leaving."""
         self._behind.pop(subscriber, None)
+        self._leaving.pop(subscriber, None)
         self._in_step.get(subscriber.wire, {}).pop(subscriber, None)
+        if not self._behind and self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
 
     def ready(self, subscriber: Subscriber) -> None:
         """A subscriber has room: it gets what it has missed, a piece after the other, until it is full or in step."""
@@ -164,18 +170,21 @@ class Hub:
             data = self._encode(subscriber.wire, items)
             if data and not subscriber.take(data):
                 return
-        if subscriber in self._behind:
-            del self._behind[subscriber]
-            self._in_step.setdefault(subscriber.wire, {})[subscriber] = subscriber.send
+        if subscriber not in self._behind:
+            return
+        del self._behind[subscriber]
+        self._in_step.setdefault(subscriber.wire, {})[subscriber] = subscriber.send
+        if (reason := self._leaving.get(subscriber)) is not None:
+            self.dismiss(subscriber, reason)
 
-    def end(self, reason: End) -> None:
-        """Close everyone."""
+    def dismiss(self, subscriber: Subscriber, reason: End) -> None:
+        """Close a subscriber when it has all that was published until now."""
         self.flush()
-        for subscriber in self._everyone():
+        if subscriber in self._behind:
+            self._leaving[subscriber] = reason
+        else:
             self.leave(subscriber)
             subscriber.end(reason)
-        if self._sweeping is not None:
-            self._sweeping.cancel()
 
     def _everyone(self) -> list[Subscriber]:
         return [*self._behind, *(one for group in self._in_step.values() for one in group)]

@@ -27,8 +27,10 @@ class Inlet:
             client.pause()
 
     def leave(self, client: Source) -> None:
-        """A client has gone."""
-        self._held.discard(client)
+        """A client is no longer served. It is held up no more: its last words are to be heard."""
+        if client in self._held:
+            self._held.discard(client)
+            client.resume()
 
     def pause(self) -> None:
         self._is_full = True

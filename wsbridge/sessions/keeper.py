@@ -1,7 +1,7 @@
 """Keeps one program running, viewers or not: starts it, hands on what it prints, and starts it again when it has ended.
 
 It is a source of what its child prints and a sink for what is written to its stdin, whichever child that is now. Between
-two children whoever writes is held up.
+two children whoever writes is held up, and what he writes all the same waits for the next.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from wsbridge.closecodes import GOING_AWAY, NORMAL, TOO_BIG
 from wsbridge.errors import ProgramError
 from wsbridge.flow import STILL, Batch, End, Joint, Source
-from wsbridge.logs import INFO, Pairs, extra, logger
+from wsbridge.logs import ERROR, INFO, Pairs, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.child import DRAIN_POLL, Child
 from wsbridge.process.group import describe
@@ -20,6 +20,9 @@ from wsbridge.rules.restarts import Restarts
 
 CANNOT_LAUNCH = 126
 """The status of a program that cannot be started, as of a shell."""
+
+EXIT_SECONDS = 1.0
+"""What a program has, from the end of its stdout, to exit by itself."""
 
 log = logger("program")
 
@@ -51,6 +54,7 @@ class Keeper:
         self._metrics = metrics
         self._loop = loop
         self._child: Child | None = None
+        self._waiting: list[Batch] = []
         self._fault: End | None = None
         self._paused = False
         self._stopping = False
@@ -65,8 +69,10 @@ class Keeper:
         """Write to its stdin; what no program will ever take is discarded, and counted."""
         if self._child is not None:
             self._child.write(batch)
-        else:
+        elif self._given_up:
             self._metrics.discarded_in += len(batch.messages)
+        else:
+            self._waiting.append(batch)
 
     # What it prints
 
@@ -84,7 +90,7 @@ class Keeper:
 
     async def run(self) -> None:
         """Keep it running until `stop`, or for as long as it is to be started again."""
-        self._hold()
+        self.hold()
         while not self._stopping:
             began = self._loop.time()
             status = await self._run_once()
@@ -95,7 +101,7 @@ class Keeper:
                 log.log(INFO, "%s; it is not started again", describe(status), extra=extra(self._pairs))
                 break
             self._metrics.program_restarts += 1
-            log.error("%s; it is started again in %g s", describe(status), pause, extra=extra(self._pairs))
+            log.log(ERROR if status else INFO, "%s; it is started again in %g s", describe(status), pause, extra=extra(self._pairs))
             self._news.clear()
             try:
                 async with asyncio.timeout(pause):
@@ -103,6 +109,9 @@ class Keeper:
             except TimeoutError:
                 pass
         self._given_up = True
+        waiting, self._waiting = self._waiting, []
+        for batch in waiting:
+            self.write(batch)
         self.source.resume()
 
     def stop(self) -> None:
@@ -116,7 +125,7 @@ class Keeper:
         if self._child is not None:
             self._child.kill()
 
-    def _hold(self) -> None:
+    def hold(self) -> None:
         """Hold up who writes until there is a child to write to."""
         if not self._given_up:
             self.source.pause()
@@ -136,6 +145,9 @@ class Keeper:
         child.start(Joint(self._hand_on, self._output_ended))
         if self._paused:
             child.pause()
+        waiting, self._waiting = self._waiting, []
+        for batch in waiting:
+            child.write(batch)
         self.source.resume()
         try:
             await self._until_over(child)
@@ -143,9 +155,13 @@ class Keeper:
             child.close_input(End(GOING_AWAY if self._stopping else NORMAL))
             await child.end()
             self._child = None
-            self._hold()
+            self.hold()
             self._metrics.discarded_in += child.discarded
-        return child.group.status if child.group.status is not None else CANNOT_LAUNCH
+        status = child.group.status
+        if status == 0 and self._fault is not None and self._fault.code != NORMAL:
+            # It was ended for a fault, and took it well.
+            return 1
+        return status if status is not None else CANNOT_LAUNCH
 
     async def _until_over(self, child: Child) -> None:
         """Return when there is nothing more to come of a child, or nothing more to be had."""
@@ -157,6 +173,9 @@ class Keeper:
                 if not await self._told(max(self._drain_seconds, DRAIN_POLL)) and not child.owes_output:
                     return
             elif not child.output_open and not self._reads:
+                # One that exits closes its stdout a moment before.
+                if await self._told(EXIT_SECONDS):
+                    continue
                 log.error("the program has closed its stdout and is ended", extra=extra(self._pairs))
                 return
             else:

@@ -70,9 +70,8 @@ class Subscription:
     def start(self, cursor: Cursor) -> Sink:
         """Serve it from a place of the channel on; return the sink for what the client says."""
         self._client.source = self
+        self._hub.join(self, cursor)
         self._registry.add(self)
-        if not self._is_over:
-            self._hub.join(self, cursor)
         return Joint(self._hear, self._left)
 
     # The hub's source and sink
@@ -93,10 +92,12 @@ class Subscription:
     # What the registry tells
 
     def shut_down(self) -> None:
-        self.end(SHUTTING_DOWN)
+        """Close it when it has all that the channel has brought."""
+        if not self._is_over:
+            self._hub.dismiss(self, SHUTTING_DOWN)
 
     def hurry(self) -> None:
-        self.shut_down()
+        self.end(SHUTTING_DOWN)
         self._client.abort()
 
     # What the client does
@@ -112,6 +113,7 @@ class Subscription:
         if self._inlet is None:
             self.end(SPOKE)
         else:
+            self._registry.metrics.messages_in += len(batch.messages)
             self._inlet.write(self._client, batch)
 
     def _left(self, reason: End) -> None:
@@ -129,7 +131,6 @@ class Subscription:
 
     async def _account(self, reason: End) -> None:
         self._registry.give_slot()
-        self._registry.metrics.messages_in += self._client.received
         await self._client.wait_closed()
         self._registry.remove(self)
         close = f"{reason.code} {reason.reason}".rstrip()

@@ -78,7 +78,7 @@ class App:
             if upgrading:
                 return await self._open(raw, request)
             if self._channel is not None and self._channel.is_events(request):
-                return self._channel.stream(raw, request, self._pairs(request), self._headers_plain)
+                return self._stream(self._channel, raw, request)
             return await self._serve(raw, request)
         except Refused as refused:
             return self._refuse(refused, request.url, upgrading=upgrading)
@@ -135,6 +135,14 @@ class App:
         door.begin(connection, request, admission, pairs, remote_host)
         return TAKEN
 
+    def _stream(self, channel: Subscribing, raw: web.BaseRequest, request: Request) -> web.StreamResponse:
+        pairs = self._pairs(request)
+        try:
+            return channel.stream(raw, request, pairs, self._headers_plain)
+        except Refused as refused:
+            self._log_refusal(refused, pairs)
+            raise
+
     def _pairs(self, request: Request) -> Pairs:
         return {
             "url": request.url,
@@ -155,7 +163,7 @@ class App:
             return peer.address
 
     def _log_refusal(self, refused: Refused, pairs: Pairs) -> None:
-        if refused.status == 429:
+        if refused.status in (429, 503):
             http_log.log(ERROR, "%s", refused, extra=extra({"url": pairs["url"]}))
         elif refused.status == 404:
             session_log.log(ACCESS, "NOT FOUND: script not found", extra=extra(pairs))

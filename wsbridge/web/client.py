@@ -103,7 +103,8 @@ class Client(asyncio.Protocol):
         self._stuck_timer: asyncio.TimerHandle | None = None
         self._heartbeat_timer: asyncio.TimerHandle | None = None
         self._heartbeat: Heartbeat | None = None
-        transport.set_write_buffer_limits(high=settings.send_buffer_bytes)
+        # asyncio's TLS, with a limit of 0, takes an empty buffer for a full one.
+        transport.set_write_buffer_limits(high=max(1, settings.send_buffer_bytes))
         if settings.unsent_bytes:
             limit_unsent(transport.get_extra_info("socket"), settings.unsent_bytes)
         if settings.ping_ms > 0:

@@ -124,7 +124,11 @@ class Subscribing:
             body, kind, age = self._scripts[request.path], "text/javascript", "no-cache"
         else:
             return None
-        headers = {"Cache-Control": age, "Access-Control-Allow-Origin": "*"}
+        headers = {"Cache-Control": age}
+        # As with the channel itself; whoever has the scripts has nothing.
+        origin = request.header("origin") if request.path == STATUS_PATH else "*"
+        if origin is not None and (origin == "*" or self._origins.refusal(origin, request.peer) is None):
+            headers |= {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
         return web.Response(body=body, content_type=kind, charset="utf-8", headers=headers)
 
     def _check(self, request: Request) -> None:

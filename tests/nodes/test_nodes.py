@@ -1,0 +1,207 @@
+"""Whole nodes, each a process, and hundreds of browsers that move between them: not one message is missed or comes twice in silence."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.nodes.client import Fan
+from tests.nodes.conftest import StartNode
+from tests.support.client import DEADLINE
+from tests.support.rabbit import Broker
+
+FANS = 500
+
+COUNTING = """
+import os, sys, time
+# Print numbered lines, `sys.argv[1]` at once and so many a second, until a file is there; then the last one, and wait.
+burst, rate, total, stop = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+number, began = 0, time.monotonic()
+while number < total and not os.path.exists(stop):
+    data = "".join(f"{n} {'x' * 40}\\n" for n in range(number, min(number + burst, total))).encode()
+    number += data.count(b"\\n")
+    while data:
+        data = data[os.write(1, data):]
+    pause = began + number / rate - time.monotonic()
+    if pause > 0:
+        time.sleep(pause)
+os.write(2, f"printed {number}\\n".encode())
+while os.read(0, 1):
+    pass
+"""
+
+
+def counting(tmp_path: Path, *, burst: int, rate: float, total: int = 1 << 40) -> tuple[str, ...]:
+    return (sys.executable, "-S", "-E", "-I", "-c", COUNTING, str(burst), str(rate), str(total), str(tmp_path / "stop"))
+
+
+async def until(condition: Callable[[], object], what: Callable[[], str], patience: float = 6 * DEADLINE) -> None:
+    async with asyncio.timeout(patience):
+        try:
+            while not condition():
+                await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            raise AssertionError(f"waited in vain for {what()}") from None
+
+
+@asynccontextmanager
+async def fans(count: int) -> AsyncIterator[list[Fan]]:
+    crowd = [Fan() for _ in range(count)]
+    try:
+        yield crowd
+    finally:
+        for fan in crowd:
+            await fan.leave()
+
+
+async def all_come(crowd: Sequence[Fan], port: int) -> None:
+    """All come to a node, a few at once."""
+    for start in range(0, len(crowd), 50):
+        await asyncio.gather(*(fan.come(port) for fan in crowd[start : start + 50]))
+
+
+async def all_have(crowd: Sequence[Fan], number: int) -> None:
+    """Wait until everyone has a message or a later one."""
+
+    def late() -> list[Fan]:
+        return [fan for fan in crowd if fan.last is None or fan.last < number]
+
+    await until(lambda: not late(), lambda: f"message {number}: {len(late())} have not got so far, the first of them {late()[0]}")
+
+
+async def stopped(server: object, tmp_path: Path) -> int:
+    """Let the program stop; return how many lines it has printed."""
+    (tmp_path / "stop").touch()
+    found = await asyncio.to_thread(server.wait_for_log, r"printed (\d+)")  # type: ignore[attr-defined]
+    return int(found[1])
+
+
+def lost_nothing(crowd: Sequence[Fan]) -> None:
+    for fan in crowd:
+        assert not fan.is_broken
+        assert (fan.lost, fan.renewals) == (0, 0), str(fan)
+        assert fan.first is not None
+        assert fan.last is not None
+        assert fan.count == fan.last - fan.first + 1
+
+
+@pytest.mark.parametrize("flags", [(), ("--replay",)], ids=["plain", "replay"])
+async def test_two_nodes(start: StartNode, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """A program on one node: browsers of every node get each line."""
+    other = await asyncio.to_thread(start, *flags)
+    one = await asyncio.to_thread(start, "--input=program", *flags, *counting(tmp_path, burst=10, rate=2000))
+    async with fans(20) as crowd:
+        await all_come(crowd[:10], one.port)
+        await all_come(crowd[10:], other.port)
+        printed = await stopped(one, tmp_path)
+        await all_have(crowd, printed - 1)
+        lost_nothing(crowd)
+
+
+async def test_node_is_killed(start: StartNode, tmp_path: Path) -> None:
+    """A node is killed; its 500 clients go on at another one with their positions, and miss nothing, while the program runs on a third.
+
+    A node that is started later serves them as well.
+    """
+    a, b = await asyncio.to_thread(start, "--replay"), await asyncio.to_thread(start, "--replay")
+    c = await asyncio.to_thread(start, "--replay", *counting(tmp_path, burst=2, rate=100))
+    async with fans(FANS) as crowd:
+        await all_come(crowd, a.port)
+        await all_have(crowd, max(fan.last or 0 for fan in crowd) + 10)
+        await asyncio.to_thread(a.stop, signal.SIGKILL)
+        await asyncio.gather(*(fan.ended() for fan in crowd))
+        await all_come(crowd, b.port)
+        await all_have(crowd, max(fan.last or 0 for fan in crowd) + 10)
+        late = await asyncio.to_thread(start, "--replay")
+        await all_come(crowd, late.port)
+        printed = await stopped(c, tmp_path)
+        await all_have(crowd, printed - 1)
+        lost_nothing(crowd)
+
+
+async def test_broker_restarts(start: StartNode, broker: Broker, tmp_path: Path) -> None:
+    """The broker is restarted under the nodes: with replay nobody misses anything, and everyone sees it go and come."""
+    a, b = await asyncio.to_thread(start, "--replay"), await asyncio.to_thread(start, "--replay")
+    c = await asyncio.to_thread(start, "--replay", *counting(tmp_path, burst=5, rate=200))
+    async with fans(60) as crowd:
+        for index, node in enumerate((a, b, c)):
+            await all_come(crowd[index * 20 : index * 20 + 20], node.port)
+        await all_have(crowd, 10)
+        await asyncio.to_thread(broker.stop)
+        await until(lambda: all(fan.words == ["away"] for fan in crowd), lambda: "word that the broker is away")
+        # Whoever comes back meanwhile is told so, and goes on where he was.
+        await all_come(crowd[:10], a.port)
+        await asyncio.to_thread(broker.start)
+        await until(lambda: all(fan.words[-1] == "here" for fan in crowd), lambda: "word that it is here again")
+        printed = await stopped(c, tmp_path)
+        await all_have(crowd, printed - 1)
+        lost_nothing(crowd)
+
+
+async def test_position_of_the_future(start: StartNode, broker: Broker, tmp_path: Path) -> None:
+    """A position from a node that is ahead is good on one that is behind: what was had does not come again."""
+    a = await asyncio.to_thread(start, "--replay")
+    b = await asyncio.to_thread(start, "--replay")
+    c = await asyncio.to_thread(start, "--replay", *counting(tmp_path, burst=2, rate=500))
+    async with fans(20) as crowd:
+        await all_come(crowd, a.port)
+        await all_have(crowd, 10)
+        # It stands still, as a busy process does for a moment: it has not read what the other has sent on already.
+        b.send_signal(signal.SIGSTOP)
+        await all_have(crowd, max(fan.last or 0 for fan in crowd) + 50)
+        for fan in crowd:
+            await fan.leave()
+        coming = asyncio.create_task(all_come(crowd, b.port))
+        b.send_signal(signal.SIGCONT)
+        await coming
+        printed = await stopped(c, tmp_path)
+        await all_have(crowd, printed - 1)
+        lost_nothing(crowd)
+
+
+@pytest.mark.parametrize("flags", [(), ("--replay",)], ids=["plain", "replay"])
+async def test_a_flood(start: StartNode, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """200,000 messages through the broker, while one browser reads nothing and one slowly: the others get all, and those two are told
+    exactly what they have lost.
+    """
+    total = 200_000
+    other = await asyncio.to_thread(start, "--queue=16777216", *flags)
+    strict = await asyncio.to_thread(start, "--queue=65536", *flags)
+    one = await asyncio.to_thread(start, *flags, *counting(tmp_path, burst=500, rate=40_000, total=total))
+    async with fans(5) as crowd:
+        deaf, slow, *well = crowd
+        await deaf.come(strict.port, receive_buffer=4096)
+        deaf.pause.clear()
+        await slow.come(strict.port, receive_buffer=4096)
+        await all_come(well, other.port)
+
+        async def read_slowly() -> None:
+            while True:
+                slow.pause.clear()
+                await asyncio.sleep(0.05)
+                slow.pause.set()
+                await asyncio.sleep(0.001)
+
+        reading = asyncio.create_task(read_slowly())
+        try:
+            await asyncio.to_thread(one.wait_for_log, rf"printed {total}", 60)
+            await all_have(well, total - 1)
+        finally:
+            reading.cancel()
+        lost_nothing(well)
+        slow.pause.set()
+        deaf.pause.set()
+        await all_have([deaf, slow], total - 1)
+        for fan in (deaf, slow):
+            assert fan.renewals == 0
+            assert fan.first is not None
+            assert fan.count + fan.lost == total - fan.first
+        assert deaf.lost > 0
+
+
