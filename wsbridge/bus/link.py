@@ -111,7 +111,12 @@ class Link:
         url = with_heartbeat(self._settings.url)
         connection: Any = await aio_pika.connect(url, client_properties={"connection_name": f"wsbridge {self._exchange}"})
         self._connection = connection
-        connection.transport.connection.closing.add_done_callback(lambda _: self._ended(connection, "the connection was closed"))
+
+        def closed(closing: asyncio.Future[Any]) -> None:
+            error = None if closing.cancelled() else closing.exception()
+            self._ended(connection, f"the connection was closed: {error}" if str(error or "") else "the connection was closed")
+
+        connection.transport.connection.closing.add_done_callback(closed)
         self._publishing = await self._channel(connection, publisher_confirms=True, on_return_raises=True)
         self._consuming = await self._channel(connection, publisher_confirms=False)
         declare = self._publishing.exchange_declare

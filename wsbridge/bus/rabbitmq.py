@@ -35,6 +35,8 @@ from wsbridge.settings import BrokerSettings
 
 WINDOW = 32
 """Bodies on their way to the broker at once: 4 MB at most, and more than any link here could hold."""
+EAGER = 2
+"""Bodies on their way beside which a small one is still sent: one alone is never held up, and many make few."""
 HISTORY_SECONDS = 10.0
 """How long a stream may take to bring what it holds, at the start."""
 PROBE_SECONDS = 1.0
@@ -76,7 +78,7 @@ class RabbitBus:
         self._loop = loop
         self._spool = Spool(settings.spool_bytes)
         self._news = asyncio.Event()
-        """Something was put into the spool."""
+        """Something was put into the spool, or was confirmed."""
         self._sent = asyncio.Event()
         """Something has left it."""
         self._holds_source = False
@@ -206,22 +208,18 @@ class RabbitBus:
     # Feeding
 
     async def _feed(self, link: Link, group: asyncio.TaskGroup) -> None:
-        window = asyncio.Semaphore(WINDOW)
+        """Publish what waits. A body that may still grow does so while others are on their way: a body is what costs."""
+        spool = self._spool
         while True:
-            await self._news.wait()
+            while spool and spool.under_way < (WINDOW if spool.has_whole else EAGER):
+                group.create_task(self._send(link, spool.take()), name="bus: publish")
             self._news.clear()
-            while self._spool:
-                await window.acquire()
-                if self._spool:
-                    parcel = self._spool.take()
-                    group.create_task(self._send(link, parcel, window), name="bus: publish")
-                else:
-                    window.release()
+            await self._news.wait()
 
-    async def _send(self, link: Link, parcel: Parcel, window: asyncio.Semaphore) -> None:
+    async def _send(self, link: Link, parcel: Parcel) -> None:
         await link.publish(parcel, self._producer)
         self._spool.confirm(parcel)
-        window.release()
+        self._news.set()
         self._sent.set()
         self._let_source_go()
 
@@ -229,7 +227,7 @@ class RabbitBus:
         """Say so when the broker has stopped to take what is published, as in an alarm, and when it goes on."""
         while True:
             self._sent.clear()
-            if await _within(STALLED_SECONDS, self._sent.wait()) or not self._spool.is_under_way:
+            if await _within(STALLED_SECONDS, self._sent.wait()) or not self._spool.under_way:
                 continue
             log.error("the broker at %s takes nothing: %d bytes wait for it", self, self._spool.bytes)
             await self._sent.wait()
@@ -304,6 +302,12 @@ class RabbitBus:
             if newest is not None and newest >= tail.last.offset:
                 raise LinkLost("its stream does not bring what it holds")
             tail.forget()
+        elif self._first == "next" and not self._has_begun:
+            # Nothing has come by which the place would be known.
+            self._metrics.bus_renewals += 1
+            self._when_free(self._renewed)
+            await link.consume_stream(take, "next")
+            return
         self._begin_stream(0)
         await link.consume_stream(take, "first")
 

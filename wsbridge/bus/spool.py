@@ -40,9 +40,14 @@ class Spool:
         return not self._waiting and not self._under_way
 
     @property
-    def is_under_way(self) -> bool:
-        """Whether something was taken and is not confirmed yet."""
-        return bool(self._under_way)
+    def under_way(self) -> int:
+        """How many bodies were taken and are not confirmed yet."""
+        return len(self._under_way)
+
+    @property
+    def has_whole(self) -> bool:
+        """Whether the next body will not grow, or not by much."""
+        return len(self._waiting) > 1 or (bool(self._waiting) and self._run_bytes > BODY_BYTES // 2)
 
     @property
     def is_full(self) -> bool:
