@@ -63,12 +63,11 @@ def test_every_command_is_documented(name: str) -> None:
     assert f"wsbridge {name}" in README or name == "bridge"
 
 
-NUMBERS = [("Flags", option) for option in OPTIONS] + [("Flags of broadcast", option) for option in OF_BROADCAST]
+FLAGS = [("Flags", option) for option in OPTIONS] + [("Flags of broadcast", option) for option in OF_BROADCAST]
+NUMBERS = [(title, option) for title, option in FLAGS if option.default and option.kind is int]
 
 
-@pytest.mark.parametrize(
-    ("title", "option"), [(title, option) for title, option in NUMBERS if option.default and option.kind is int], ids=lambda value: str(value)
-)
+@pytest.mark.parametrize(("title", "option"), NUMBERS, ids=[option.name for _, option in NUMBERS])
 def test_defaults_of_flags_are_documented(title: str, option: Option) -> None:
     """The default of a number is the one that README gives."""
     row = next(line for line in section(title).splitlines() if f"`--{option.name}=" in line)

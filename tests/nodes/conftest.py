@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.support.rabbit import Broker
-from tests.support.server import Server
+from tests.support.server import LISTEN, Server
 
 StartNode = Callable[..., Server]
 
@@ -27,5 +27,5 @@ def start(broker: Broker) -> Iterator[StartNode]:
     exchange = f"nodes-{secrets.token_hex(4)}"
     with ExitStack() as stack:
         yield lambda *words: stack.enter_context(
-            Server("broadcast", f"--exchange={exchange}", *words, env={"WSBRIDGE_BROKER": broker.url}),
+            Server(f"--exchange={exchange}", *words, listen=("broadcast", *LISTEN), env={"WSBRIDGE_BROKER": broker.url}),
         )

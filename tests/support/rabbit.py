@@ -284,6 +284,8 @@ class Proxy:
         self.target = target
         """Where new connections go."""
         self.port = quiet_port()
+        self.accepted = 0
+        """How many connections there have been."""
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="proxy")
         self._listener: asyncio.Server | None = None
@@ -355,6 +357,7 @@ class Proxy:
         await asyncio.gather(*(link.task for link in links), return_exceptions=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
         link = _Link(reader, writer, swallows=self._swallows)
         self._links.add(link)
         try:

@@ -1,0 +1,110 @@
+"""WebsocketdBro's own programs on one exchange with wsbridge, in both directions, over the wire as they write and read it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+import pytest
+
+from tests.support.client import DEADLINE, Client
+from tests.support.rabbit import Broker, bro_consume, bro_publish
+from tests.support.server import LISTEN, Server
+from tests.support.tool import command
+
+LINES = ["one", "", "drei °C", "  four  ", "five\ttabs", "6" * 5000]
+
+
+def name() -> str:
+    return f"bro-{secrets.token_hex(4)}"
+
+
+def broadcast(broker: Broker, exchange: str, *words: str) -> Server:
+    return Server(f"--exchange={exchange}", *words, listen=("broadcast", *LISTEN), env={"WSBRIDGE_BROKER": broker.url})
+
+
+def printed(bodies: list[bytes]) -> list[str]:
+    """What its consumer prints: each body with a line feed behind it."""
+    return b"".join(body + b"\n" for body in bodies).decode().split("\n")[:-1]
+
+
+@pytest.mark.parametrize("flags", [(), ("--replay",)], ids=["plain", "replay"])
+async def test_program_to_bro(broker: Broker, flags: tuple[str, ...]) -> None:
+    """What a program prints is what bro's consumer prints: exactly its lines, in order."""
+    exchange, bound = name(), asyncio.Event()
+    # One body for each line: the program waits for its viewer before the next.
+    consuming = asyncio.create_task(bro_consume(broker.url, exchange, len(LINES), bound=bound))
+    await bound.wait()
+    server = broadcast(broker, exchange, "--input=program", *flags, "cat")
+    await asyncio.to_thread(server.start)
+    try:
+        client = await asyncio.to_thread(server.connect)
+        with client:
+            for line in LINES:
+                client.send_text(line)
+                assert await asyncio.to_thread(client.receive_text) == line
+        assert printed(await consuming) == LINES
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+@pytest.mark.parametrize("flags", [(), ("--replay",)], ids=["plain", "replay"])
+async def test_burst_to_bro(broker: Broker, flags: tuple[str, ...]) -> None:
+    """Lines that are printed at once travel as one message, which bro's consumer prints as the lines that they are."""
+    exchange, bound = name(), asyncio.Event()
+    consuming = asyncio.create_task(bro_consume(broker.url, exchange, 1, bound=bound))
+    await bound.wait()
+    program = ("sh", "-c", "printf 'one\\ntwo\\n\\ndrei\\n'; exec sleep 600")
+    server = broadcast(broker, exchange, *flags, *program)
+    await asyncio.to_thread(server.start)
+    try:
+        assert printed(await consuming) == ["one", "two", "", "drei"]
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+@pytest.mark.parametrize("flags", [(), ("--replay",)], ids=["plain", "replay"])
+async def test_bro_to_browsers(broker: Broker, flags: tuple[str, ...]) -> None:
+    """What bro's publisher sends arrives at browsers line by line, however many lines it sent at once."""
+    exchange = name()
+    server = broadcast(broker, exchange, *flags)
+    await asyncio.to_thread(server.start)
+    try:
+        client = await asyncio.to_thread(server.connect)
+        with client:
+            await bro_publish(broker.url, exchange, "one line\n")
+            await bro_publish(broker.url, exchange, "".join(f"{line}\n" for line in LINES))
+            await bro_publish(broker.url, exchange, "")
+            await bro_publish(broker.url, exchange, "the last")
+            expected = ["one line", *LINES, "", "the last"]
+            assert await asyncio.to_thread(receive, client, len(expected)) == expected
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+@pytest.mark.parametrize("flags", [(), ("--replay",)], ids=["plain", "replay"])
+async def test_exchange_of_others(broker: Broker, flags: tuple[str, ...]) -> None:
+    """A durable exchange of others is taken as it is with --passive, and without it refused with status 4 and the way out."""
+    exchange = name()
+    await asyncio.to_thread(declare_durable, broker, exchange)
+    refused = broadcast(broker, exchange, *flags)
+    with pytest.raises(AssertionError, match="ended with 4"):
+        await asyncio.to_thread(refused.start)
+    assert "--passive" in refused.errors + refused.log
+    server = broadcast(broker, exchange, "--passive", *flags, *command("ticks"))
+    await asyncio.to_thread(server.start)
+    try:
+        client = await asyncio.to_thread(server.connect)
+        with client:
+            assert await asyncio.to_thread(receive, client, 5) == ["0"] * 5
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+def receive(client: Client, count: int) -> list[str]:
+    return [client.receive_text(DEADLINE) for _ in range(count)]
+
+
+def declare_durable(broker: Broker, exchange: str) -> None:
+    resource = f'rabbit_misc:r(<<"/">>, exchange, <<"{exchange}">>)'
+    broker.ctl("eval", f'rabbit_exchange:declare({resource}, fanout, true, false, false, [], <<"guest">>).')

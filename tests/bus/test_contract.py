@@ -1,0 +1,478 @@
+"""The contract of the bus, held to by each: in memory, over RabbitMQ, and over RabbitMQ with replay, with the same assertions."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+import aiormq
+import pytest
+
+from tests.bus.node import Exchange, Node, Taker, nothing_left, until
+from tests.support.rabbit import Broker, Proxy, quiet_port
+from wsbridge.bus import rabbitmq
+from wsbridge.bus.base import Bus
+from wsbridge.bus.link import PREFETCH
+from wsbridge.bus.rabbitmq import RabbitBus
+from wsbridge.errors import BusError
+from wsbridge.flow import Batch, Kind, Memory
+from wsbridge.metrics import Metrics
+
+KINDS = ["memory", "rabbitmq", "replay"]
+PASSWORD = "s3cr3t-w0rd"
+
+
+@pytest.fixture(autouse=True)
+async def clean(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """No test of the contract leaves anything behind; and a stream that holds nothing is soon taken for empty."""
+    monkeypatch.setattr(rabbitmq, "PROBE_SECONDS", 0.2)
+    async with nothing_left():
+        yield
+
+
+@pytest.fixture(params=KINDS)
+def channel(request: pytest.FixtureRequest) -> Exchange:
+    """An exchange of its own on each bus."""
+    return make(request, request.param)
+
+
+@pytest.fixture(params=KINDS[1:])
+def brokered(request: pytest.FixtureRequest) -> Exchange:
+    """An exchange of its own, where there is a broker."""
+    return make(request, request.param)
+
+
+def make(request: pytest.FixtureRequest, kind: str) -> Exchange:
+    if kind == "memory":
+        return Exchange("contract")
+    broker: Broker = request.getfixturevalue("broker")
+    return Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": kind == "replay"})
+
+
+@asynccontextmanager
+async def two(channel: Exchange, **options: object) -> AsyncIterator[tuple[Bus, Taker, Bus, Taker]]:
+    """Two nodes of a channel; in memory there is but one, and it is both."""
+    one, other = Taker(), Taker()
+    async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(channel.open(one, **options))
+        if not channel.url:
+            yield bus, one, bus, one
+        else:
+            yield bus, one, await stack.enter_async_context(channel.open(other, **options)), other
+
+
+# What is published arrives
+
+
+async def test_connected(channel: Exchange) -> None:
+    """A bus that is open says that its broker is there."""
+    async with two(channel) as (_, one, _, other):
+        assert one.connects == other.connects == [True]
+
+
+BATCHES = [
+    Batch(Kind.TEXT, [b"one"]),
+    Batch(Kind.TEXT, [b"one", b"two", "drei °C".encode()]),
+    Batch(Kind.TEXT, [b"with\na line feed"]),
+    Batch(Kind.TEXT, [b"with\na line feed", b"\n", b"without", b"\n\n"]),
+    Batch(Kind.TEXT, [b""]),
+    Batch(Kind.TEXT, [b"", b"", b"a", b""]),
+    Batch(Kind.TEXT, [b"carriage return\r", b"\r\n"]),
+    Batch(Kind.BINARY, [b"\0\xff\n"]),
+    Batch(Kind.BINARY, [b"\0", b"", b"\n", b"\xff" * 100]),
+    Batch(Kind.BINARY, [b""]),
+    Batch(Kind.TEXT, [b"x" * 300 * 1024]),
+    Batch(Kind.BINARY, [os.urandom(300 * 1024), b"small"]),
+    Batch(Kind.TEXT, [b"small", b"\n" * 300 * 1024]),
+    Batch(Kind.TEXT, [b"%d" % number for number in range(5000)]),
+    Batch(Kind.BINARY, [b"%d" % number for number in range(5000)]),
+    Batch(Kind.BINARY, [b""] * 5000),
+    Batch(Kind.BINARY, [bytearray(b"not bytes"), bytearray(b"either")]),
+    Batch(Kind.TEXT, [bytearray(b"not bytes")]),
+]
+
+
+@pytest.mark.parametrize("wait", [True, False], ids=["one-by-one", "at-once"])
+async def test_every_kind(channel: Exchange, wait: bool) -> None:
+    """What is published arrives once at every node, the publisher's own too, in order, byte for byte and of its kind."""
+    expected: list[tuple[Kind, bytes]] = []
+    async with two(channel) as (bus, one, _, other):
+        for batch in BATCHES:
+            bus.publish(batch)
+            expected += [(batch.kind, bytes(message)) for message in batch.messages]
+            if wait:
+                await one.has(len(expected))
+        for taker in (one, other):
+            await taker.has(len(expected))
+            assert taker.messages == expected
+            assert taker.losses == 0
+
+
+async def test_alternating_kinds(channel: Exchange) -> None:
+    """Messages of alternating kinds keep their order and their kind, whether they are published at once or one by one."""
+    published = []
+    async with two(channel) as (bus, one, _, other):
+        for number in range(200):
+            batch = Batch(Kind(1 + number % 2), [b"%d" % number, b"with\na line feed", b""][: 1 + number % 3])
+            bus.publish(batch)
+            published += [(batch.kind, message) for message in batch.messages]
+            if number % 7 == 0:
+                await asyncio.sleep(0)
+        for taker in (one, other):
+            await taker.has(len(published))
+            assert taker.messages == published
+
+
+async def test_order(channel: Exchange) -> None:
+    """Several producers on several nodes: each one's messages arrive everywhere in the order in which it published them."""
+    dice = random.Random(1)
+    names = ("a", "b", "c")
+    async with channel_nodes(channel, names) as nodes:
+        viewers = [node.view() for node in nodes]
+        for _ in range(100):
+            dice.choice(nodes).publish(dice.randint(1, 40))
+            if dice.random() < 0.5:
+                await asyncio.sleep(0)
+        for viewer in viewers:
+            for node in nodes:
+                await viewer.has_all(node.name, node.published)
+                assert viewer.seen[node.name] == node.published
+            assert (viewer.total_lost, viewer.renewals) == (0, 0)
+
+
+@asynccontextmanager
+async def channel_nodes(channel: Exchange, names: tuple[str, ...]) -> AsyncIterator[list[Node]]:
+    """A node for each name; in memory there is but one, with all of the producers."""
+    if channel.url:
+        async with channel.nodes(*names) as nodes:
+            yield nodes
+    else:
+        async with channel.node() as node:
+            yield [Node(name, node.bus, node.hub, node.metrics) for name in names]
+
+
+# Whoever is full holds it up
+
+
+async def test_pause(channel: Exchange) -> None:
+    """A bus that is paused brings nothing, holds back no more than a bound, and loses nothing: all comes when it is resumed."""
+    async with two(channel) as (bus, taker, publisher, other):
+        publisher.source = source = Memory()
+        bus.pause()
+        published = 0
+        for published in range(1, 1001):
+            if not source.paused:
+                publisher.publish(Batch(Kind.BINARY, [b"%d" % published]))
+                await asyncio.sleep(0)
+        if channel.url:
+            assert isinstance(bus, RabbitBus)
+            await other.has(1000)
+            # A stream is sent by the chunk.
+            assert len(bus._kept) <= 2 * PREFETCH
+        else:
+            assert source.paused
+        assert taker.messages == []
+        bus.resume()
+        assert not source.paused
+        if not channel.url:
+            for published in range(1, 1001):
+                publisher.publish(Batch(Kind.BINARY, [b"%d" % published]))
+        await taker.has(1000)
+        assert [int(message) for _, message in taker.messages] == list(range(1, 1001))
+
+
+async def test_pause_again(brokered: Exchange) -> None:
+    """A receiver that pauses its bus with each message gets one each time that it resumes it."""
+    async with two(brokered) as (bus, taker, publisher, _):
+        receive, allowed = taker.receive, 0
+
+        def receive_one(body: object) -> None:
+            assert taker.count < allowed, "it was paused"
+            receive(body)  # type: ignore[arg-type]
+            bus.pause()
+
+        bus.pause()
+        bus._receiver.receive = receive_one  # type: ignore[attr-defined, union-attr]
+        for number in range(20):
+            publisher.publish(Batch(Kind.BINARY, [b"%d" % number]))
+        for number in range(20):
+            allowed = number + 1
+            bus.resume()
+            await taker.has(allowed)
+        bus.resume()
+
+
+async def test_spool_blocks(brokered: Exchange) -> None:
+    """With a spool that is full whoever publishes is paused, and resumed when half of it is confirmed; nothing is lost."""
+    async with two(brokered, spool_bytes=4096) as (bus, taker, _, other):
+        source = Memory()
+        bus.source = source
+        published = pauses = 0
+        while pauses < 10:
+            bus.publish(Batch(Kind.TEXT, [b"%d" % (published + index) for index in range(100)]))
+            published += 100
+            if source.paused:
+                pauses += 1
+                await until(lambda: not source.paused, "the source to be resumed")
+        await taker.has(published)
+        await other.has(published)
+        assert [int(message) for _, message in taker.messages] == list(range(published))
+
+
+async def test_spool_drops(brokered: Exchange) -> None:
+    """With `spool_drops` a full spool drops its oldest instead: that is counted, and everyone is told how many in their place."""
+    async with brokered.nodes("a", "b", spool_bytes=8192, spool_drops=True) as (a, b):
+        source = Memory()
+        a.bus.source = source
+        viewers = [a.view(), b.view()]
+        a.publish()
+        await viewers[1].has_all("a", 1)
+        for _ in range(100):
+            a.publish(10, " " + "x" * 90)
+        assert a.metrics.spool_dropped > 0
+        for viewer in viewers:
+            await viewer.has_all("a", a.published)
+            assert viewer.total_lost == a.metrics.spool_dropped == a.published - viewer.seen["a"]
+            assert viewer.renewals == 0
+        assert not source.paused
+
+
+# The end
+
+
+async def test_close_sends_what_it_can(channel: Exchange) -> None:
+    """What was published just before the end is sent, if that takes no longer than `patience`."""
+    taker, metrics = Taker(), Metrics()
+    async with AsyncExitStack() as stack:
+        if channel.url:
+            await stack.enter_async_context(channel.open(taker))
+        bus = channel.bus(metrics)
+        await bus.open(Taker() if channel.url else taker)
+        for number in range(500):
+            bus.publish(Batch(Kind(1 + number % 2), [b"%d" % number] * 10))
+        await bus.close(60)
+        await taker.has(5000)
+        assert metrics.bus_unconfirmed == 0
+
+
+async def test_close_at_once(brokered: Exchange) -> None:
+    """Without patience it is closed at once, and what the broker has not confirmed is counted."""
+    metrics = Metrics()
+    async with two(brokered) as (_, taker, _, _):
+        bus = brokered.bus(metrics)
+        await bus.open(Taker())
+        for number in range(1000):
+            bus.publish(Batch(Kind(1 + number % 2), [b"%d" % number]))
+        began = time.monotonic()
+        await bus.close(0)
+        assert time.monotonic() - began < 10
+        assert metrics.bus_unconfirmed + taker.count >= 1000
+        await bus.close(0)
+
+
+@pytest.mark.parametrize("how", ["cut", "swallow", "refuse"])
+async def test_close_without_a_broker(brokered: Exchange, broker: Broker, how: str) -> None:
+    """A bus whose broker is away closes in bounded time, wherever it is on its way back to it, and counts what it could not send."""
+    with Proxy(("127.0.0.1", broker.port)) as proxy:
+        for wait in (0, 0.3):
+            metrics, taker = Metrics(), Taker()
+            bus = brokered.bus(metrics, url=f"amqp://guest:guest@127.0.0.1:{proxy.port}/")
+            await bus.open(taker)
+            if how == "swallow":
+                await asyncio.to_thread(proxy.swallow)
+            else:
+                if how == "refuse":
+                    await asyncio.to_thread(proxy.refuse)
+                await asyncio.to_thread(proxy.cut)
+                if wait:
+                    await until(lambda taker=taker: taker.connects[-1] is False, "word that the broker is away")
+            bus.publish(Batch(Kind.TEXT, [b"one", b"two"]))
+            began = time.monotonic()
+            await bus.close(wait)
+            assert time.monotonic() - began < 8
+            if how == "swallow" or (how == "refuse" and wait):
+                assert metrics.bus_unconfirmed == 2
+            await asyncio.to_thread(proxy.flow)
+            await asyncio.to_thread(proxy.accept)
+
+
+async def test_open_is_cancelled(brokered: Exchange, broker: Broker) -> None:
+    """A bus that is given up while it opens leaves nothing behind, at whatever moment."""
+    for turns in (1, 5, 10, 20, 40, 80):
+        bus = brokered.bus()
+        opening = asyncio.create_task(bus.open(Taker()))
+        for _ in range(turns):
+            await asyncio.sleep(0.001)
+        opening.cancel()
+        with suppress(asyncio.CancelledError):
+            await opening
+        await bus.close(0)
+
+
+# What waiting will not cure
+
+
+async def refusal(exchange: Exchange, **options: object) -> str:
+    """Open a bus that must not open; return what the error says. The password is in none of it."""
+    bus = exchange.bus(**options)  # type: ignore[arg-type]
+    with pytest.raises(BusError) as raised:
+        await bus.open(Taker())
+    await bus.close(1)
+    message = str(raised.value)
+    assert PASSWORD not in message
+    assert "guest:guest" not in message
+    return message
+
+
+async def test_nobody_there(brokered: Exchange) -> None:
+    """Where nobody listens the error says where that is, and asks for RabbitMQ."""
+    port = quiet_port()
+    message = await refusal(brokered, url=f"amqp://user:{PASSWORD}@127.0.0.1:{port}/")
+    assert message.startswith(f"the broker at amqp://127.0.0.1:{port}/ cannot be reached: ")
+    assert "is RabbitMQ running there?" in message
+
+
+async def test_unknown_host(brokered: Exchange) -> None:
+    """A host without an address is said to be unreachable."""
+    message = await refusal(brokered, url=f"amqp://user:{PASSWORD}@nowhere.invalid/")
+    assert "the broker at amqp://nowhere.invalid:5672/ cannot be reached" in message
+
+
+async def test_something_else_there(brokered: Exchange) -> None:
+    """Who speaks no AMQP is said to be no broker."""
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        message = await refusal(brokered, url=f"amqp://user:{PASSWORD}@127.0.0.1:{port}/")
+    assert f"the broker at amqp://127.0.0.1:{port}/" in message
+
+
+async def test_wrong_password(brokered: Exchange, broker: Broker) -> None:
+    """A wrong password is called that, and not shown."""
+    message = await refusal(brokered, url=f"amqp://guest:{PASSWORD}@127.0.0.1:{broker.port}/")
+    assert message == f"the broker at amqp://127.0.0.1:{broker.port}/ refuses the user guest with this password"
+
+
+async def test_unknown_virtual_host(brokered: Exchange, broker: Broker) -> None:
+    """An unknown virtual host is named."""
+    message = await refusal(brokered, url=f"amqp://guest:guest@127.0.0.1:{broker.port}/nowhere")
+    assert f"the broker at amqp://127.0.0.1:{broker.port}/nowhere" in message
+    assert "virtual host" in message
+
+
+async def test_another_type(brokered: Exchange, broker: Broker) -> None:
+    """An exchange that is durable where ours would not be, or the other way round, is refused with the way out (406)."""
+    async with brokered.open(Taker(), durable=True):
+        pass
+    message = await refusal(brokered)
+    assert brokered.name in message
+    assert "--durable" in message
+    assert "--passive" in message
+    async with brokered.open(Taker(), durable=True):
+        pass
+
+
+async def test_of_another_type(brokered: Exchange, broker: Broker) -> None:
+    """An exchange that is no fanout is refused, and the broker's words say what it is (406)."""
+    connection = await aiormq.connect(broker.url)
+    try:
+        await (await connection.channel()).exchange_declare(brokered.name, exchange_type="direct")
+    finally:
+        await connection.close()
+    message = await refusal(brokered)
+    assert brokered.name in message
+    assert "'direct'" in message
+
+
+async def test_not_there(brokered: Exchange) -> None:
+    """With `passive` an exchange that is not there is an error at once (404)."""
+    message = await refusal(brokered, passive=True)
+    assert f"no exchange {brokered.name}" in message
+    assert "--passive" in message
+
+
+async def test_other_replay_bytes(broker: Broker) -> None:
+    """A stream that was made to keep another amount is refused, and what is said is what is wrong (406)."""
+    exchange = Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": True})
+    async with exchange.open(Taker()):
+        pass
+    message = await refusal(exchange, replay_bytes=1 << 20)
+    assert "--replay-bytes" in message
+
+
+@pytest.mark.parametrize("rights", [(), ("^$", ".*", ".*"), ("^wsbridge.*", "^$", ".*")], ids=["none", "no-declare", "no-publish"])
+async def test_no_permission(brokered: Exchange, broker: Broker, rights: tuple[str, ...]) -> None:
+    """A user who may not is told so (403)."""
+    user = f"user-{secrets.token_hex(4)}"
+    await asyncio.to_thread(broker.ctl, "add_user", user, PASSWORD)
+    if rights:
+        await asyncio.to_thread(broker.ctl, "set_permissions", user, *rights)
+    try:
+        message = await refusal(brokered, url=f"amqp://{user}:{PASSWORD}@127.0.0.1:{broker.port}/")
+        assert user in message
+        assert "virtual host" in message if not rights else f"exchange {brokered.name}" in message
+    finally:
+        await asyncio.to_thread(broker.ctl, "delete_user", user)
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CA's certificate, one of a server at 127.0.0.1 and one of a client."""
+    folder = tmp_path_factory.mktemp("certificates")
+    signed = ("-CA", "ca.pem", "-CAkey", "ca.key")
+    for name, options in (
+        ("ca", ("-addext", "keyUsage=critical,keyCertSign")),
+        ("server", ("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", *signed)),
+        ("client", signed),
+    ):
+        words = ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+        files = ("-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem")
+        subprocess.run([*words, *files, *options], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tls_broker(certificates: Path) -> Iterator[Broker]:
+    with Broker(tls=(certificates / "ca.pem", certificates / "server.pem", certificates / "server.key")) as broker:
+        yield broker
+
+
+@pytest.mark.parametrize("replay", [False, True])
+async def test_tls(tls_broker: Broker, certificates: Path, replay: bool) -> None:
+    """Over TLS all is as without; the query of the URL names the CA, and the client's certificate if there is to be one."""
+    query = f"?cafile={certificates}/ca.pem&certfile={certificates}/client.pem&keyfile={certificates}/client.key"
+    exchange = Exchange(f"contract-{secrets.token_hex(4)}", tls_broker.tls_url + query, {"replay": replay})
+    async with two(exchange) as (bus, one, _, other):
+        bus.publish(Batch(Kind.TEXT, [b"over TLS"] * 100 + [b"x" * 300_000]))
+        for taker in (one, other):
+            await taker.has(101)
+
+
+async def test_tls_errors(tls_broker: Broker, certificates: Path) -> None:
+    """A certificate that cannot be trusted, a file that is not there and a port without TLS are said to be that."""
+    exchange = Exchange(f"contract-{secrets.token_hex(4)}")
+    guest = f"amqps://guest:{PASSWORD}@127.0.0.1"
+    message = await refusal(exchange, url=f"{guest}:{tls_broker.tls_port}/")
+    assert "certificate that is not trusted here" in message
+    assert "cafile" in message
+    message = await refusal(exchange, url=f"{guest}:{tls_broker.tls_port}/?cafile={certificates}/nothing.pem")
+    assert "cafile" in message
+    assert "is not there" in message
+    message = await refusal(exchange, url=f"{guest}:{tls_broker.port}/?cafile={certificates}/ca.pem")
+    assert "cannot be spoken to over TLS" in message
+    message = await refusal(exchange, url=f"amqp://guest:{PASSWORD}@127.0.0.1:{tls_broker.tls_port}/")
+    assert f"the broker at amqp://127.0.0.1:{tls_broker.tls_port}/" in message
