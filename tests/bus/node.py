@@ -179,7 +179,10 @@ class Viewer:
         """Come to a node: with the position of before, or without one."""
         assert self.hub is None
         self.hub, self._has_come = hub, self.position is not None
-        hub.join(self, hub.channel.resume(self.position) if self.position is not None else hub.channel.join(join))
+        if self.position is not None:
+            hub.resume(self, self.position)
+        else:
+            hub.join(self, hub.channel.join(join))
         return self
 
     def leave(self) -> None:

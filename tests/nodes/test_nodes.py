@@ -137,7 +137,6 @@ async def test_broker_restarts(start: StartNode, broker: Broker, tmp_path: Path)
         lost_nothing(crowd)
 
 
-@pytest.mark.xfail(reason="see test_node_is_behind: whether the node is still behind when they come is a race")
 async def test_position_of_the_future(start: StartNode, broker: Broker, tmp_path: Path) -> None:
     """A position from a node that is ahead is good on one that is behind: what was had does not come again."""
     a = await asyncio.to_thread(start, "--replay")

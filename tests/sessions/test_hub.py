@@ -77,6 +77,7 @@ class Turns:
     def __init__(self) -> None:
         self.soon: list[Callable[[], None]] = []
         self.later: list[Callable[[], None]] = []
+        self.now = 0.0
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         self.soon.append(callback)
@@ -87,6 +88,9 @@ class Turns:
 
     def cancel(self) -> None:
         self.later.clear()
+
+    def time(self) -> float:
+        return self.now
 
     def turn(self) -> None:
         now, self.soon = self.soon, []
@@ -146,7 +150,10 @@ class Model(RuleBasedStateMachine):
         again = One(self.hub, self.wire, room)
         again.taken = one.taken
         position = one.position()
-        self.hub.join(again, self.hub.channel.resume(position) if position else self.hub.channel.join(Join.HISTORY))
+        if position:
+            self.hub.resume(again, position)
+        else:
+            self.hub.join(again, self.hub.channel.join(Join.HISTORY))
         return again
 
     @rule(one=ones, room=st.integers(1, 4))
@@ -231,6 +238,47 @@ def test_who_is_stuck_is_not_looked_at() -> None:
     assert stuck.words()[-1] == ["message", "e0", "999"]
 
 
+def test_position_of_another_process() -> None:
+    """Who comes with a position that is still to come here is served when it has come, without a gap or a repeat."""
+    turns, wire = Turns(), Told()
+    hub = make_hub(turns, queue_bytes=10_000)
+    hub.renew("7")
+    hub.publish(Batch(Kind.TEXT, [b"a", b"b"]), "7.aa")
+    turns.turn()
+    one, other = One(hub, wire, 100), One(hub, wire, 100)
+    for viewer, text in ((one, "9.cc-1"), (other, "9.dd-1")):
+        hub.resume(viewer, parse_position(text))
+        assert viewer.words() == []
+    assert len(hub) == 2
+    hub.publish(Batch(Kind.TEXT, [b"c"]), "8.bb")
+    turns.turn()
+    assert one.words() == []
+    hub.publish(Batch(Kind.TEXT, [b"d", b"e"]), "9.cc")
+    turns.turn()
+    assert one.words() == [["message", "9.cc", "1"]]
+    assert other.words()[0] == ["lost", "7.aa", "0", "None"]
+
+
+def test_position_that_never_comes() -> None:
+    """Who comes with a position that does not come is told, after a while in which the broker was there, that it is lost."""
+    turns, wire = Turns(), Told()
+    hub = make_hub(turns, queue_bytes=10_000)
+    hub.renew("7")
+    hub.say(False)
+    one, gone = One(hub, wire, 100), One(hub, wire, 100)
+    for viewer in (one, gone):
+        hub.resume(viewer, parse_position("9.cc-1"))
+    hub.leave(gone)
+    turns.now = 1000.0
+    turns.wait()
+    assert one.words() == []
+    hub.say(True)
+    turns.now = 2000.0
+    turns.wait()
+    assert one.words() == [["lost", "7", "0", "None"]]
+    assert gone.words() == []
+
+
 def test_dismissed() -> None:
     """Who is dismissed is closed when it has all that was published before: at once in step, else when it has caught up."""
     turns, wire = Turns(), Told()
@@ -266,5 +314,5 @@ def test_closed_for_being_slow() -> None:
     assert stuck.ended.code == 1013
     assert len(hub) == 0
     back = One(hub, wire, 100)
-    hub.join(back, hub.channel.resume(parse_position("e0-1")))
+    hub.resume(back, parse_position("e0-1"))
     assert [int(number) for _, _, number in back.words()] == list(range(1, 50))

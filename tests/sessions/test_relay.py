@@ -131,7 +131,10 @@ class WorstBus(RuleBasedStateMachine):
         viewer = self.viewers[index % len(self.viewers)]
         self.hub.leave(viewer)
         viewer.room = max(viewer.room, 1)
-        self.hub.join(viewer, self.hub.channel.resume(viewer.position) if viewer.position else self.hub.channel.join(Join.NONE))
+        if viewer.position:
+            self.hub.resume(viewer, viewer.position)
+        else:
+            self.hub.join(viewer, self.hub.channel.join(Join.NONE))
 
     @rule()
     def another(self) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.support.proc import ClientTwin, turns, until
 from tests.wire.peer import read_frames
 from wsbridge.flow import Batch, End, Kind, Memory, Sink
-from wsbridge.hub.channel import Channel, Cursor, Join, Slow
+from wsbridge.hub.channel import Channel, Join, Slow
 from wsbridge.hub.position import Position
 from wsbridge.metrics import Metrics
 from wsbridge.sessions.hub import Hub
@@ -58,10 +58,10 @@ class Place:
         self.said = Memory()
         self.inlet = Inlet(self.said.write)
 
-    def subscribe(self, client: Twin, *, wire: Wire = PLAIN, inlet: Inlet | None = None, cursor: Cursor | None = None) -> Sink:
+    def subscribe(self, client: Twin, *, wire: Wire = PLAIN, inlet: Inlet | None = None, begin: Join | Position = Join.NONE) -> Sink:
         assert self.registry.take_slot()
         session = Subscription(client, self.hub, wire, inlet=inlet, registry=self.registry, pairs={"id": "7"})
-        return session.start(cursor or self.hub.channel.join(Join.NONE))
+        return session.start(begin)
 
     def publish(self, *texts: bytes) -> None:
         self.hub.publish(Batch(Kind.TEXT, list(texts)))
@@ -175,7 +175,7 @@ async def test_shutting_down(place: Place) -> None:
     place.subscribe(client)
     await place.registry.drain()
     late = Twin()
-    place.subscribe(late, cursor=place.hub.channel.join(Join.HISTORY))
+    place.subscribe(late, begin=Join.HISTORY)
     assert [one.ended and one.ended.code for one in (client, late)] == [1001, 1001]
     assert len(place.hub) == 0
 
@@ -192,6 +192,6 @@ async def test_messages_of_clients_are_counted(place: Place) -> None:
 async def test_joining_while_the_broker_is_away(place: Place, position: Position | None) -> None:
     """Who joins while the broker is away is told so, whatever position it brings: it is not to take for silence what is none."""
     place.hub.say(False)
-    client, channel = Twin(), place.hub.channel
-    place.subscribe(client, wire=POSITIONED, cursor=channel.resume(position) if position else channel.join(Join.NONE))
+    client = Twin()
+    place.subscribe(client, wire=POSITIONED, begin=position or Join.NONE)
     assert b"!broker away" in client.frames

@@ -28,6 +28,7 @@ HEARTBEAT = 10
 """Seconds; a link that is silent for three of them and a little is lost."""
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
+BOUND_SECONDS = 30.0
 STARTING_SECONDS = 0.2
 """Between two looks at a broker that is still starting: it takes some tenths until it has its queues again."""
 PREFETCH = 200
@@ -76,6 +77,7 @@ class Link:
         self._publishing: Any = None
         self._consuming: Any = None
         self._consumer: str | None = None
+        self._queue: str | None = None
         self._why = ""
         self._lost = asyncio.Event()
         self._tag = self._acknowledged = 0
@@ -119,19 +121,34 @@ class Link:
         connection.transport.connection.closing.add_done_callback(closed)
         self._publishing = await self._channel(connection, publisher_confirms=True, on_return_raises=True)
         self._consuming = await self._channel(connection, publisher_confirms=False)
-        declare = self._publishing.exchange_declare
-        if self._settings.passive:
-            await declare(self._exchange, exchange_type="fanout", passive=True)
+        await self._declare()
+
+    async def _declare(self) -> None:
+        channel, settings = self._publishing, self._settings
+        if settings.passive:
+            await channel.exchange_declare(self._exchange, exchange_type="fanout", passive=True)
         else:
-            await declare(self._exchange, exchange_type="fanout", durable=self._settings.durable)
-        if self._settings.replay:
+            await channel.exchange_declare(self._exchange, exchange_type="fanout", durable=settings.durable)
+        if settings.replay:
             arguments = {
                 "x-queue-type": "stream",
-                "x-max-length-bytes": self._settings.replay_bytes,
+                "x-max-length-bytes": settings.replay_bytes,
                 "x-stream-max-segment-size-bytes": SEGMENT_BYTES,
             }
-            await self._publishing.queue_declare(self.stream, durable=True, arguments=arguments)
-            await self._publishing.queue_bind(self.stream, self._exchange)
+            await channel.queue_declare(self.stream, durable=True, arguments=arguments)
+        bound = self.stream if settings.replay else self._queue
+        if bound is not None:
+            await channel.queue_bind(bound, self._exchange)
+
+    async def keep_bound(self, is_idle: Callable[[], bool]) -> None:
+        """See to it now and then that all is still there: who only listens is not told when his exchange is deleted.
+
+        Not while something is on its way: a broker that blocks publishers answers nothing. Raises LinkLost.
+        """
+        while True:
+            await asyncio.sleep(BOUND_SECONDS)
+            if is_idle():
+                await self._guarded(self._declare())
 
     async def _channel(self, connection: Any, **options: Any) -> Any:
         channel = await (await connection.channel(**options)).get_underlay_channel()
@@ -189,8 +206,9 @@ class Link:
         async def consume() -> None:
             channel = self._consuming
             declared = await channel.queue_declare("", exclusive=True, auto_delete=True, arguments=arguments)
-            await channel.queue_bind(declared.queue, self._exchange)
-            await self._consume(declared.queue, take, {})
+            self._queue = declared.queue
+            await channel.queue_bind(self._queue, self._exchange)
+            await self._consume(self._queue, take, {})
 
         await self._guarded(consume())
 

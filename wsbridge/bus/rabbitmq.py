@@ -195,6 +195,7 @@ class RabbitBus:
                 self._when_free(partial(self._tell, True))
                 group.create_task(self._feed(link, group), name="bus: feed")
                 group.create_task(self._watch_feeding(), name="bus: watch")
+                group.create_task(link.keep_bound(lambda: not self._spool.under_way), name="bus: bound")
         except* LinkLost as lost:
             why = str(lost.exceptions[0])
         except* Exception as faults:

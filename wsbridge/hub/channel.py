@@ -22,7 +22,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from wsbridge.flow import Batch, Kind
-from wsbridge.hub.position import Position
+from wsbridge.hub.position import Position, offset_of
 
 TRIM = 64
 """Bodies that may lie dead at the head of the ring before they are cut off: to move the rest costs as much each time."""
@@ -173,6 +173,8 @@ class Channel:
         self._history_bytes = history_bytes
         self._slow = slow
         self._message_bytes = message_bytes
+        self._is_kept = False
+        """Whether the bus keeps the bodies, so that they have marks of their own."""
         self._begin_epoch(epoch)
 
     def _begin_epoch(self, epoch: str) -> None:
@@ -187,6 +189,9 @@ class Channel:
         """The number that the next message will have."""
         self.bytes = 0
         """Bytes of all messages of this epoch."""
+        self._newest_offset = int(epoch) - 1 if epoch.isdecimal() else -1
+        """In the stream, of the newest body; before the first, of what lies before it."""
+        self._is_kept |= epoch.isdecimal()
 
     def append(self, batch: Batch, mark: str | None = None) -> Body:
         """Take what was published; return the body that it has become. Without a mark of its own it has the epoch's."""
@@ -197,6 +202,8 @@ class Channel:
         else:
             body = Body(self.end, self.bytes, batch, size, f"{mark}-", self.end, each=each)
             self._marks[mark] = (body.first, body.end)
+            self._newest_offset = offset_of(mark) or 0
+            self._is_kept = True
         self._add(body)
         return body
 
@@ -255,6 +262,13 @@ class Channel:
         cursor = Cursor(number, self.bytes)
         cursor.move(self.begin)
         return cursor
+
+    def is_ahead(self, position: Position) -> bool:
+        """Whether a position is of a body that is still to come here, so that nothing can be said of it yet.
+
+        Another process has it already; or it is of another stream, which shows when that offset has come.
+        """
+        return self._is_kept and position.offset is not None and position.offset > self._newest_offset
 
     def _number(self, position: Position) -> int | None:
         origin, end = (0, self.end) if position.mark == self.epoch else self._marks.get(position.mark, (0, -1))

@@ -29,6 +29,17 @@ class Position:
     def __str__(self) -> str:
         return f"{self.mark}-{self.number}"
 
+    @property
+    def offset(self) -> int | None:
+        """The offset in the stream of the body that the mark names; None where it names none."""
+        return offset_of(self.mark)
+
+
+def offset_of(mark: str) -> int | None:
+    """Return the offset in a body's mark, `1207` of `1207.9f3ac01b`; None for a mark of another kind."""
+    offset, dot, _ = mark.partition(".")
+    return int(offset) if dot and offset.isdecimal() else None
+
 
 def parse_position(text: str) -> Position | None:
     """Read a position that a client sent back; None for what was never one."""

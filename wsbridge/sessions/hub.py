@@ -15,6 +15,7 @@ from typing import Protocol
 from wsbridge.closecodes import TRY_LATER
 from wsbridge.flow import Batch, End
 from wsbridge.hub.channel import Channel, Cursor, Join, Loss, Slice
+from wsbridge.hub.position import Position
 from wsbridge.metrics import Metrics
 from wsbridge.wire.subscribed import Wire
 
@@ -24,6 +25,9 @@ FLUSH_BYTES = 256 * 1024
 """Bytes that wait for the end of the turn at most."""
 SWEEP_SECONDS = 1.0
 """How often those who lag are looked at, where they are to be closed for it."""
+
+AHEAD_SECONDS = 10.0
+"""How long, with its broker there, one is waited for who comes with a position of messages that have not come here yet."""
 
 TOO_SLOW = End(TRY_LATER, "too slow; come back with the last position")
 
@@ -61,12 +65,15 @@ class Hub:
         self._sending = False
         self._filled: list[Subscriber] = []
         """Who was filled by what is being sent."""
+        self._ahead: dict[Subscriber, tuple[Position, float]] = {}
+        """Who comes with a position that is still to come here, and until when it is waited for."""
+        self._waiting: asyncio.TimerHandle | None = None
         self._leaving: dict[Subscriber, End] = {}
         """Who is to be closed when it is in step."""
         self._sweeping: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return len(self._behind) + sum(map(len, self._in_step.values()))
+        return len(self._behind) + len(self._ahead) + sum(map(len, self._in_step.values()))
 
     # What is published
 
@@ -78,6 +85,8 @@ class Hub:
             self._loop.call_soon(self.flush)
         # At least 1: messages may be empty.
         self._pending += self.channel.append(batch, mark).size + 1
+        if self._ahead:
+            self._join_reached()
 
     def lose(self, messages: int) -> None:
         """Messages were lost on their way here; everyone is told in their place."""
@@ -96,6 +105,8 @@ class Hub:
         self._front = self.channel.join(Join.NONE)
         for subscriber in had_room:
             self.ready(subscriber)
+        for subscriber, (position, _) in list(self._ahead.items()):
+            self._join_at(subscriber, position)
 
     def say(self, is_connected: bool) -> None:
         """The broker has come or gone; everyone is told whose wire has words for it, and so is who joins while it is away."""
@@ -107,6 +118,8 @@ class Hub:
             if word := subscriber.wire.broker(is_connected):
                 # A few bytes, also to one that is full: it is not to take for silence what is none.
                 subscriber.take(word)
+        if is_connected:
+            self._watch_ahead()
 
     def flush(self) -> None:
         """Send what was published since the last flush to everyone who is in step."""
@@ -139,6 +152,45 @@ class Hub:
             return
         self.ready(subscriber)
 
+    def resume(self, subscriber: Subscriber, position: Position | None) -> None:
+        """Serve a subscriber from a position on that it brings; None for one that was never any.
+
+        One that another process gave, which is ahead of this one, is waited for: what follows it follows here as well.
+        """
+        if position is None or not self.channel.is_ahead(position):
+            self.join(subscriber, self.channel.resume(position))
+            return
+        self._ahead[subscriber] = (position, self._loop.time() + AHEAD_SECONDS)
+        if not self.is_connected and (word := subscriber.wire.broker(False)):
+            subscriber.take(word)
+        self._watch_ahead()
+
+    def _join_reached(self) -> None:
+        """Serve who has waited for what has come now."""
+        for subscriber, (position, _) in list(self._ahead.items()):
+            if not self.channel.is_ahead(position):
+                self._join_at(subscriber, position)
+
+    def _join_at(self, subscriber: Subscriber, position: Position) -> None:
+        if self._ahead.pop(subscriber, None) is not None:
+            self.join(subscriber, self.channel.resume(position))
+
+    def _watch_ahead(self) -> None:
+        # While the broker is away nothing can come, and nothing is known.
+        if self._ahead and self._waiting is None and self.is_connected:
+            self._waiting = self._loop.call_later(AHEAD_SECONDS, self._tire)
+
+    def _tire(self) -> None:
+        """Wait no longer for what does not come: it was of another stream."""
+        self._waiting = None
+        if not self.is_connected:
+            return
+        now = self._loop.time()
+        for subscriber, (position, until) in list(self._ahead.items()):
+            if until <= now:
+                self._join_at(subscriber, position)
+        self._watch_ahead()
+
     def full(self, subscriber: Subscriber) -> None:
         """A subscriber has no room left: it falls behind."""
         if self._sending:
@@ -149,6 +201,7 @@ class Hub:
     def leave(self, subscriber: Subscriber) -> None:
         """Serve it no more; leaving twice is leaving."""
         self._behind.pop(subscriber, None)
+        self._ahead.pop(subscriber, None)
         self._leaving.pop(subscriber, None)
         self._in_step.get(subscriber.wire, {}).pop(subscriber, None)
         if not self._behind and self._sweeping is not None:
@@ -187,7 +240,7 @@ class Hub:
             subscriber.end(reason)
 
     def _everyone(self) -> list[Subscriber]:
-        return [*self._behind, *(one for group in self._in_step.values() for one in group)]
+        return [*self._behind, *self._ahead, *(one for group in self._in_step.values() for one in group)]
 
     def _fall_behind(self, subscriber: Subscriber) -> None:
         """Give one that was in step a cursor of its own: it has all that the others have, and is full."""

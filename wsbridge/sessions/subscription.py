@@ -11,7 +11,8 @@ from typing import Protocol
 
 from wsbridge.closecodes import ABNORMAL, GOING_AWAY, UNSUPPORTED_DATA
 from wsbridge.flow import Batch, End, Joint, Sink, Source
-from wsbridge.hub.channel import Cursor
+from wsbridge.hub.channel import Join
+from wsbridge.hub.position import Position
 from wsbridge.logs import ACCESS, Pairs, extra, logger
 from wsbridge.sessions.hub import Hub
 from wsbridge.sessions.inlet import Inlet
@@ -67,10 +68,16 @@ class Subscription:
         self.send = client.send
         self.take = client.take
 
-    def start(self, cursor: Cursor) -> Sink:
-        """Serve it from a place of the channel on; return the sink for what the client says."""
+    def start(self, begin: Join | Position | None) -> Sink:
+        """Serve it from its position on, None for one that was never any, or from where all begin that bring none.
+
+        Returns the sink for what the client says.
+        """
         self._client.source = self
-        self._hub.join(self, cursor)
+        if isinstance(begin, Join):
+            self._hub.join(self, self._hub.channel.join(begin))
+        else:
+            self._hub.resume(self, begin)
         self._registry.add(self)
         return Joint(self._hear, self._left)
 

@@ -13,8 +13,8 @@ from urllib.parse import parse_qs
 from aiohttp import web
 
 from wsbridge.errors import Refused
-from wsbridge.hub.channel import Cursor, Join
-from wsbridge.hub.position import parse_position
+from wsbridge.hub.channel import Join
+from wsbridge.hub.position import Position, parse_position
 from wsbridge.logs import ACCESS, Pairs, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.rules.origins import Rules
@@ -84,7 +84,7 @@ class Subscribing:
         early = connection.take_over(client)
         session = Subscription(client, self._hub, wire, inlet=self._inlet, registry=self._registry, pairs=pairs)
         self._begun(pairs)
-        client.join(session.start(self._cursor(_query(request, "since"))), session.hung_up)
+        client.join(session.start(self._place(_query(request, "since"))), session.hung_up)
         client.data_received(early)
 
     def is_events(self, request: Request) -> bool:
@@ -113,7 +113,7 @@ class Subscribing:
         client.take(f"HTTP/1.1 200 OK\r\n{head}\r\nretry: {retry_ms}\n\n".encode("utf-8", "surrogateescape"))
         session = Subscription(client, self._hub, self._events, inlet=None, registry=self._registry, pairs=pairs)
         self._begun(pairs)
-        client.join(session.start(self._cursor(request.header("last-event-id") or _query(request, "since"))))
+        client.join(session.start(self._place(request.header("last-event-id") or _query(request, "since"))))
         return TAKEN
 
     def resource(self, request: Request) -> web.Response | None:
@@ -148,10 +148,9 @@ class Subscribing:
         self._metrics.sessions += 1
         log.log(ACCESS, "CONNECT", extra=extra(pairs))
 
-    def _cursor(self, since: str | None) -> Cursor:
+    def _place(self, since: str | None) -> Join | Position | None:
         """Return where a subscriber begins: behind the position that it brings, or where all begin that bring none."""
-        channel = self._hub.channel
-        return channel.resume(parse_position(since)) if since else channel.join(self._join)
+        return parse_position(since) if since else self._join
 
 
 def _query(request: Request, name: str) -> str | None:
