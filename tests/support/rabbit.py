@@ -386,7 +386,8 @@ class _Link:
 
     async def run(self, target: tuple[str, int]) -> None:
         """Carry bytes until both ends have ended, or one has broken; a link that swallows from the start needs no target."""
-        with suppress(OSError, asyncio.CancelledError):
+        # Of the two directions the one that breaks raises in a group.
+        with suppress(OSError, asyncio.CancelledError, ExceptionGroup):
             reader, writer = self._client
             if self.swallows:
                 await self._carry(reader, writer)

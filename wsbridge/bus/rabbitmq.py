@@ -157,7 +157,8 @@ class RabbitBus:
         while True:
             began = self._loop.time()
             self._link = link
-            why = await self._use(link, ready)
+            # In a task of its own: after a TaskGroup has failed, Python 3.11.2 goes on counting its task as one that is cancelled.
+            why = await self._loop.create_task(self._use(link, ready), name="bus: use")
             await link.close()
             if not ready.done():
                 ready.set_exception(BusError(f"the broker at {self}: {why}"))
