@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +29,8 @@ HEARTBEAT = 10
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
 BOUND_SECONDS = 30.0
+CANCEL_SECONDS = 1.0
+"""For what was waited for too long to let go of what it has."""
 STARTING_SECONDS = 0.2
 """Between two looks at a broker that is still starting: it takes some tenths until it has its queues again."""
 PREFETCH = 200
@@ -291,8 +293,25 @@ class Link:
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(*TROUBLE):
-                async with asyncio.timeout(CLOSE_SECONDS):
-                    await connection.close()
+                await within(CLOSE_SECONDS, connection.close())
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, object]) -> bool:
+    """Wait for something, for so long; return whether it came.
+
+    Not by asyncio.timeout, whose end Python 3.11.2 takes for another cancellation in a task that was cancelled before.
+    """
+    task = asyncio.get_running_loop().create_task(work, name="bus: within")
+    try:
+        done, _ = await asyncio.wait((task,), timeout=seconds)
+        if not done:
+            task.cancel()
+            await asyncio.wait((task,), timeout=CANCEL_SECONDS)
+    finally:
+        task.cancel()
+    if done:
+        task.result()
+    return bool(done)
 
 
 def _is_cancelled() -> bool:

@@ -17,13 +17,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
 from wsbridge.bus.base import Receiver
 from wsbridge.bus.bodies import MalformedBody, Parcel, fingerprint, unpack
-from wsbridge.bus.link import PREFETCH, Arrival, Link, LinkLost, place
+from wsbridge.bus.link import PREFETCH, Arrival, Link, LinkLost, place, within
 from wsbridge.bus.spool import Spool
 from wsbridge.bus.tail import Found, Place, Tail
 from wsbridge.errors import BusError
@@ -137,7 +137,7 @@ class RabbitBus:
     async def close(self, patience: float) -> None:
         if self._running is None:
             return
-        await _within(patience, self._all_sent())
+        await within(patience, self._all_sent())
         self._running.cancel()
         await asyncio.wait((self._running,))
         self._metrics.bus_unconfirmed += self._spool.abandon()
@@ -229,7 +229,8 @@ class RabbitBus:
         """Say so when the broker has stopped to take what is published, as in an alarm, and when it goes on."""
         while True:
             self._sent.clear()
-            if await _within(STALLED_SECONDS, self._sent.wait()) or not self._spool.under_way:
+            await asyncio.sleep(STALLED_SECONDS)
+            if self._sent.is_set() or not self._spool.under_way:
                 continue
             log.error("the broker at %s takes nothing: %d bytes wait for it", self, self._spool.bytes)
             await self._sent.wait()
@@ -286,17 +287,17 @@ class RabbitBus:
             if self._first is not None:
                 # Behind the end nothing would come, and no error either; that a stream is another one is told by its bodies.
                 await link.consume_stream(take, min(self._first, newest))
-                has_come = await _within(HISTORY_SECONDS, arrived.wait())
+                has_come = await within(HISTORY_SECONDS, arrived.wait())
             else:
                 await link.consume_stream(take, max(0, newest - max(self._history, 1) + 1))
-                has_come = await _within(HISTORY_SECONDS, tail.reach(newest))
+                has_come = await within(HISTORY_SECONDS, tail.reach(newest))
             if not has_come:
                 raise LinkLost("its stream does not bring what it holds")
             return
         if tail.last is not None:
             tail.expect_last()
             await link.consume_stream(take, tail.last.offset)
-            if await _within(PROBE_SECONDS, arrived.wait()):
+            if await within(PROBE_SECONDS, arrived.wait()):
                 return
             # An offset past the end brings nothing, and no error: the stream is another, and shorter, unless it is just slow.
             await link.stop_consuming()
@@ -315,17 +316,18 @@ class RabbitBus:
 
     async def _probe(self, link: Link) -> int | None:
         """Return the offset of one of the last bodies in the stream, or None when it is empty. Raises LinkLost."""
-        found: asyncio.Future[int] = self._loop.create_future()
+        offsets: list[int] = []
+        found = asyncio.Event()
 
         def take(arrival: Arrival) -> None:
             link.taken(arrival)
-            if not found.done():
-                found.set_result(arrival.offset or 0)
+            offsets.append(arrival.offset or 0)
+            found.set()
 
         await link.consume_stream(take, "last")
-        await _within(PROBE_SECONDS, asyncio.shield(found))
+        await within(PROBE_SECONDS, found.wait())
         await link.stop_consuming()
-        return found.result() if found.done() else None
+        return offsets[0] if offsets else None
 
     def _take_from_stream(self, link: Link, tail: Tail, arrival: Arrival) -> None:
         if link.is_lost:
@@ -393,13 +395,3 @@ class RabbitBus:
                 self._receiver.lost(len(body.batch.messages))
             return
         self._receiver.receive(body._replace(mark=mark))
-
-
-async def _within(seconds: float, work: Awaitable[object]) -> bool:
-    """Wait for something, for so long; return whether it came."""
-    try:
-        async with asyncio.timeout(seconds):
-            await work
-    except TimeoutError:
-        return False
-    return True
