@@ -7,7 +7,10 @@ import pytest
 
 from tests.scripts.conftest import ROOT, Clone
 
-DEBIAN_PACKAGES = "chromium curl gawk gcc iproute2 libc6-dev mawk nodejs openssl perl procps shellcheck systemd websocketd"
+DEBIAN_PACKAGES = (
+    "chromium curl gawk gcc iproute2 libc6-dev libnginx-mod-nchan mawk nginx-light nodejs openssl perl procps rabbitmq-server "
+    "shellcheck systemd websocketd"
+)
 
 SCRIPTS = sorted(path for path in (ROOT / "scripts").iterdir() if path.is_file() and not path.suffix)
 
