@@ -95,6 +95,7 @@ class RabbitBus:
         """The offset that the receiver's epoch begins with, until something has come of it."""
         self._link: Link | None = None
         self._running: asyncio.Task[None] | None = None
+        self._is_closing = False
 
     def __str__(self) -> str:
         return place(self._settings.url)
@@ -138,6 +139,7 @@ class RabbitBus:
         if self._running is None:
             return
         await within(patience, self._all_sent())
+        self._is_closing = True
         self._running.cancel()
         await asyncio.wait((self._running,))
         self._metrics.bus_unconfirmed += self._spool.abandon()
@@ -160,6 +162,9 @@ class RabbitBus:
             # In a task of its own: after a TaskGroup has failed, Python 3.11.2 goes on counting its task as one that is cancelled.
             why = await self._loop.create_task(self._use(link, ready), name="bus: use")
             await link.close()
+            if self._is_closing:
+                # A link that was lost in the same moment may have hidden that we were cancelled.
+                return
             if not ready.done():
                 ready.set_exception(BusError(f"the broker at {self}: {why}"))
                 return
