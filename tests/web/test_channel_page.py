@@ -220,6 +220,15 @@ async def test_losses_are_counted(channel: Open) -> None:
         assert await page.text("#kept b") == f"{lost.split()[0]} lost"
 
 
+async def test_position_that_comes_late(channel: Open) -> None:
+    """Where a channel stands is shown also when that comes after the page was drawn, and nothing after it."""
+    late = "set onmessage(take) { super.onmessage = event => setTimeout(take, 500, event) }"
+    async with channel("cat") as page:
+        await page.page.before_scripts(f"globalThis.WebSocket = class extends WebSocket {{ {late} }}")
+        await page.page.load(f"http://127.0.0.1:{page.server.port}/")
+        await page.until_text("#position", json.loads(page.server.get("/status").body)["position"])
+
+
 # The log
 
 
