@@ -1,4 +1,4 @@
-"""One connection to RabbitMQ, from its making to its loss: the only file that knows aio-pika.
+"""One connection to RabbitMQ, from its making to its loss: the only file that knows aio-pika, but for `lenient` beside it.
 
 aio-pika connects, and the channels beneath its own are used as they are: its robust channels declare an exclusive queue again
 under the name that the broker has not let go of yet, wait for ever with what is published meanwhile, and cost a task more a
@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import aio_pika
 from aio_pika import exceptions
 
+from wsbridge.bus import lenient
 from wsbridge.bus.bodies import Parcel
 from wsbridge.errors import BusError
 from wsbridge.settings import BrokerSettings
@@ -46,6 +47,8 @@ ACK_SECONDS = 0.5
 
 TROUBLE = (*exceptions.CONNECTION_EXCEPTIONS, TimeoutError, EOFError)
 """What aio-pika raises when a link fails."""
+
+lenient.install()
 
 for noisy in ("aio_pika", "aiormq"):
     # What they have to say is said by us, once.

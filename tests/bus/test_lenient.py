@@ -1,0 +1,72 @@
+"""The properties of AMQP messages: what pamqp can read is read as by it, and what it cannot is no error."""
+
+from __future__ import annotations
+
+import struct
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pamqp import decode, encode
+
+from wsbridge.bus import lenient
+
+lenient.install()
+
+NAMES = st.text(max_size=20).filter(lambda name: len(name.encode()) < 128)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, width=32)
+    | st.text(max_size=300)
+    | st.binary(max_size=300).map(bytearray)
+    | st.decimals(0, 4000, places=2).map(Decimal)
+    | st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1)).map(lambda time: time.replace(tzinfo=UTC))
+)
+FIELDS = st.recursive(SCALARS, lambda field: st.lists(field, max_size=3) | st.dictionaries(NAMES, field, max_size=3), max_leaves=9)
+
+
+@given(st.dictionaries(NAMES, FIELDS, max_size=5), st.binary(max_size=9))
+def test_tables(fields: dict[str, Any], rest: bytes) -> None:
+    """A table is what pamqp makes of it, whatever comes after it; at most so deep."""
+    encoded = encode.field_table(fields)
+    read = lenient.table(encoded + rest)
+    if depth(fields) <= lenient.DEPTH:
+        assert read == decode.field_table(encoded)
+    assert read[0] == len(encoded)
+
+
+def depth(field: Any) -> int:
+    """How many tables and lists lie in the outermost one, the one in the other."""
+    inner = field.values() if isinstance(field, dict) else field if isinstance(field, list) else ()
+    return max((depth(one) + isinstance(one, dict | list) for one in inner), default=0)
+
+
+def test_depth() -> None:
+    """What lies too deep is not there; what comes after it is."""
+    deepest: Any = {"at": 0}
+    for level in range(1, lenient.DEPTH + 3):
+        deepest = {"inner": deepest, "at": level}
+    _, found = lenient.table(encode.field_table(deepest))
+    for level in reversed(range(2, lenient.DEPTH + 3)):
+        assert found["at"] == level
+        found = found["inner"]
+    assert found is None
+
+
+def test_names_of_fields() -> None:
+    assert lenient.table(b"\0\0\0\5" + b"\2\xe4xt\1" + b"V") == (9, {"\N{REPLACEMENT CHARACTER}x": True})
+
+
+@pytest.mark.parametrize(("value", "text"), [(b"\0", ""), (b"\2abc", "ab"), (b"\4te\xe4t", "te\N{REPLACEMENT CHARACTER}t")])
+def test_short_strings(value: bytes, text: str) -> None:
+    assert lenient.short_string(value) == (value[0] + 1, text)
+
+
+@pytest.mark.parametrize("seconds", [2**63, 2**64 - 1, 253_402_300_800_000])
+def test_times_beyond_counting(seconds: int) -> None:
+    assert lenient.timestamp(struct.pack(">Q", seconds)) == (8, None)
