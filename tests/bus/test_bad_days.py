@@ -241,9 +241,9 @@ async def test_late_acknowledgement(shaken: Broker) -> None:
             for one in every:
                 for times in range(2, 6):
                     await until(lambda one=one, times=times: one.to_node.accepted >= times, "the node to come back")
-                    await until(lambda one=one: len(one.node.bus._kept) >= links.PREFETCH, "what is sent ahead")
+                    await until(lambda one=one: len(one.node.bus._backlog) >= links.PREFETCH, "what is sent ahead")
                     await asyncio.to_thread(one.to_node.cut)
-                assert len(one.node.bus._kept) <= 2 * links.PREFETCH + 100, "what is held back has grown"
+                assert len(one.node.bus._backlog) <= 2 * links.PREFETCH + 100, "what is held back has grown"
             for one in every:
                 one.node.bus.resume()
                 await one.has_all()

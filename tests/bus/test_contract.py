@@ -17,7 +17,7 @@ import pytest
 
 from tests.bus.node import Exchange, Node, Taker, nothing_left, until
 from tests.support.rabbit import Broker, Proxy, quiet_port
-from wsbridge.bus import rabbitmq
+from wsbridge.bus import stream
 from wsbridge.bus.base import Bus
 from wsbridge.bus.link import PREFETCH
 from wsbridge.bus.rabbitmq import RabbitBus
@@ -32,7 +32,7 @@ PASSWORD = "s3cr3t-w0rd"
 @pytest.fixture(autouse=True)
 async def clean(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """No test of the contract leaves anything behind; and a stream that holds nothing is soon taken for empty."""
-    monkeypatch.setattr(rabbitmq, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(stream, "PROBE_SECONDS", 0.2)
     async with nothing_left():
         yield
 
@@ -175,7 +175,7 @@ async def test_pause(channel: Exchange) -> None:
             assert isinstance(bus, RabbitBus)
             await other.has(1000)
             # A stream is sent by the chunk.
-            assert len(bus._kept) <= 2 * PREFETCH
+            assert len(bus._backlog) <= 2 * PREFETCH
         else:
             assert source.paused
         assert taker.messages == []

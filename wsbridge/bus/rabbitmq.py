@@ -7,25 +7,21 @@ when the link was lost is counted. With replay it is published again, and where 
     feeding    from the spool to the broker, WINDOW bodies at a time on their way
     taking     from the broker to the receiver, or, while that holds us up, into what was kept; nothing is acknowledged then,
                and so the broker sends no more than its prefetch
-
-With replay the stream is read from the place where it was left. Whether it is still the same stream shows in the fingerprint of
-the last body that we had; one that was deleted and made again is a new epoch.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
-from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
+from wsbridge.bus.backlog import Backlog
 from wsbridge.bus.base import Receiver
-from wsbridge.bus.bodies import MalformedBody, Parcel, fingerprint, unpack
+from wsbridge.bus.bodies import MalformedBody, Parcel, unpack
 from wsbridge.bus.link import PREFETCH, Arrival, Link, LinkLost, place, within
 from wsbridge.bus.spool import Spool
-from wsbridge.bus.tail import Found, Place, Tail
+from wsbridge.bus.stream import StreamReader
 from wsbridge.errors import BusError
 from wsbridge.flow import STILL, Batch, Source
 from wsbridge.logs import INFO, logger
@@ -37,10 +33,6 @@ WINDOW = 32
 """Bodies on their way to the broker at once: 4 MB at most, and more than any link here could hold."""
 EAGER = 2
 """Bodies on their way beside which a small one is still sent: one alone is never held up, and many make few."""
-HISTORY_SECONDS = 10.0
-"""How long a stream may take to bring what it holds, at the start."""
-PROBE_SECONDS = 1.0
-"""How long a body that is there may take to come: a stream that brings nothing in this time has nothing there."""
 STALLED_SECONDS = 5.0
 """Without a word from the broker about what was published: then it is worth a line in the log."""
 
@@ -70,9 +62,7 @@ class RabbitBus:
         self._settings = settings
         self._exchange = exchange
         self._producer = producer
-        self._history = history
         self._consumes = consumes
-        self._first = begin
         self._limit = max_message_bytes
         self._metrics = metrics
         self._loop = loop
@@ -84,15 +74,10 @@ class RabbitBus:
         self._holds_source = False
         self.source: Source = STILL
         self._receiver: Receiver | None = None
-        self._held = False
-        self._kept: deque[Callable[[], None]] = deque()
-        self._is_free = asyncio.Event()
-        """Nothing is kept."""
-        self._is_free.set()
-        self._tail = Tail() if settings.replay else None
-        self._has_begun = False
-        self._begins: int | None = None
-        """The offset that the receiver's epoch begins with, until something has come of it."""
+        self._backlog = Backlog()
+        self._reader: StreamReader | None = None
+        if settings.replay:
+            self._reader = StreamReader(self._backlog, history=history, begin=begin, take=self._handle, renew=self._renew)
         self._link: Link | None = None
         self._running: asyncio.Task[None] | None = None
         self._is_closing = False
@@ -126,14 +111,10 @@ class RabbitBus:
             self.source.pause()
 
     def pause(self) -> None:
-        self._held = True
+        self._backlog.hold()
 
     def resume(self) -> None:
-        self._held = False
-        while self._kept and not self._held:
-            self._kept.popleft()()
-        if not self._kept:
-            self._is_free.set()
+        self._backlog.release()
 
     async def close(self, patience: float) -> None:
         if self._running is None:
@@ -169,7 +150,7 @@ class RabbitBus:
                 ready.set_exception(BusError(f"the broker at {self}: {why}"))
                 return
             log.error("the broker at %s is gone: %s", self, why)
-            self._when_free(partial(self._tell, False))
+            self._backlog.do(partial(self._tell, False))
             self._salvage()
             backoff.ran(self._loop.time() - began)
             link = await self._connect_again(backoff)
@@ -198,7 +179,7 @@ class RabbitBus:
                     log.log(INFO, "the broker at %s is here again", self)
                 else:
                     ready.set_result(None)
-                self._when_free(partial(self._tell, True))
+                self._backlog.do(partial(self._tell, True))
                 group.create_task(self._feed(link, group), name="bus: feed")
                 group.create_task(self._watch_feeding(), name="bus: watch")
                 group.create_task(link.keep_bound(lambda: not self._spool.under_way), name="bus: bound")
@@ -261,126 +242,24 @@ class RabbitBus:
         """Begin to consume. Raises LinkLost."""
         if not self._consumes:
             return
-        if len(self._kept) > PREFETCH:
+        if len(self._backlog) > PREFETCH:
             # Each link would bring as much again: one after the other, while the receiver holds us up, without a bound.
-            await self._is_free.wait()
-        if self._tail is not None:
-            await self._attach_to_stream(link, self._tail, is_first=is_first)
-        else:
-            if not is_first:
-                self._metrics.bus_renewals += 1
-                self._when_free(self._renewed)
-            await link.consume_queue(lambda arrival: self._when_free(partial(self._handle, link, arrival)))
-
-    async def _attach_to_stream(self, link: Link, tail: Tail, *, is_first: bool) -> None:
-        """Read on where we were, or at first from where the history begins that is wanted."""
-        arrived = asyncio.Event()
-
-        def take(arrival: Arrival) -> None:
-            arrived.set()
-            self._take_from_stream(link, tail, arrival)
-
-        if is_first:
-            if self._first == "next":
-                await link.consume_stream(take, "next")
-                return
-            newest = await self._probe(link)
-            if newest is None:
-                self._begin_stream(0)
-                await link.consume_stream(take, "first")
-                return
-            if self._first is not None:
-                # Behind the end nothing would come, and no error either; that a stream is another one is told by its bodies.
-                await link.consume_stream(take, min(self._first, newest))
-                has_come = await within(HISTORY_SECONDS, arrived.wait())
-            else:
-                await link.consume_stream(take, max(0, newest - max(self._history, 1) + 1))
-                has_come = await within(HISTORY_SECONDS, tail.reach(newest))
-            if not has_come:
-                raise LinkLost("its stream does not bring what it holds")
+            await self._backlog.wait_empty()
+        if self._reader is not None:
+            await self._reader.attach(link)
             return
-        if tail.last is not None:
-            tail.expect_last()
-            await link.consume_stream(take, tail.last.offset)
-            if await within(PROBE_SECONDS, arrived.wait()):
-                return
-            # An offset past the end brings nothing, and no error: the stream is another, and shorter, unless it is just slow.
-            await link.stop_consuming()
-            newest = await self._probe(link)
-            if newest is not None and newest >= tail.last.offset:
-                raise LinkLost("its stream does not bring what it holds")
-            tail.forget()
-        elif self._first == "next" and not self._has_begun:
-            # Nothing has come by which the place would be known.
+        if not is_first:
+            self._renew(None)
+        await link.consume_queue(lambda arrival: self._backlog.do(partial(self._handle, link, arrival, None)))
+
+    def _renew(self, mark: str | None) -> None:
+        """A new epoch begins; the first one of a stream has a mark."""
+        if mark is None:
             self._metrics.bus_renewals += 1
-            self._when_free(self._renewed)
-            await link.consume_stream(take, "next")
-            return
-        self._begin_stream(0)
-        await link.consume_stream(take, "first")
-
-    async def _probe(self, link: Link) -> int | None:
-        """Return the offset of one of the last bodies in the stream, or None when it is empty. Raises LinkLost."""
-        offsets: list[int] = []
-        found = asyncio.Event()
-
-        def take(arrival: Arrival) -> None:
-            link.taken(arrival)
-            offsets.append(arrival.offset or 0)
-            found.set()
-
-        await link.consume_stream(take, "last")
-        await within(PROBE_SECONDS, found.wait())
-        await link.stop_consuming()
-        return offsets[0] if offsets else None
-
-    def _take_from_stream(self, link: Link, tail: Tail, arrival: Arrival) -> None:
-        if link.is_lost:
-            # It comes again over the next one; of a stream that was made anew this would be taken for the beginning.
-            return
-        assert arrival.offset is not None
-        place_in_stream = Place(arrival.offset, fingerprint(arrival.data, arrival.headers))
-        match tail.take(place_in_stream):
-            case Found.KNOWN:
-                self._when_free(partial(link.taken, arrival))
-                return
-            case Found.OTHER:
-                tail.forget()
-                link.lose("the stream was made anew")
-                return
-            case Found.FIRST | Found.GAP:
-                self._begin_stream(arrival.offset)
-            case Found.NEWS:
-                pass
-        self._begins = None
-        self._when_free(partial(self._handle, link, arrival, str(place_in_stream)))
-
-    def _begin_stream(self, offset: int) -> None:
-        """What comes next is the body at this offset, and stands in no relation to what came before."""
-        if self._begins == offset:
-            return
-        self._begins = offset
-        if not self._has_begun:
-            self._has_begun = True
-            self._when_free(partial(self._renewed, str(offset)))
-        else:
-            # Without the mark, which in the stream before named another place.
-            self._metrics.bus_renewals += 1
-            self._when_free(self._renewed)
-
-    def _renewed(self, mark: str | None = None) -> None:
         assert self._receiver is not None
-        self._receiver.renewed(mark)
+        self._backlog.do(partial(self._receiver.renewed, mark))
 
-    def _when_free(self, work: Callable[[], None]) -> None:
-        """Do what concerns the receiver, in order: when it holds us up, later."""
-        if self._held or self._kept:
-            self._kept.append(work)
-            self._is_free.clear()
-        else:
-            work()
-
-    def _handle(self, link: Link, arrival: Arrival, mark: str | None = None) -> None:
+    def _handle(self, link: Link, arrival: Arrival, mark: str | None) -> None:
         self._deliver(arrival, mark)
         link.taken(arrival)
 
