@@ -1,9 +1,24 @@
-"""The same signals for every test, from wherever they are run: a background job of a shell ignores some, and so would what it starts."""
+"""What all tests have in common: a real RabbitMQ, and the same signals.
+
+From wherever they are run: a background job of a shell ignores some signals, and so would what it starts.
+"""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.rabbit import Broker
 
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[Broker]:
+    """The broker that tests share: each uses names of its own, and leaves it running and well."""
+    with Broker() as shared:
+        yield shared

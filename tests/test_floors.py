@@ -31,7 +31,14 @@ FLOORS = (
 WORDS, CORES = FLOORS[0], FLOORS[1]
 LEVEL = {part: level for level, parts in enumerate(FLOORS) for part in parts}
 
-FENCES = {"aio_pika": {"bus"}, "pamqp": {"bus"}, "aiohttp": {"web", "remote"}, "aiofastnet": {"web"}, "click": {"cli"}, "msgspec": {"framing"}}
+FENCES = {
+    "aio_pika": {"bus"},
+    "pamqp": {"bus"},
+    "aiohttp": {"web", "remote"},
+    "aiofastnet": {"web"},
+    "click": {"cli"},
+    "msgspec": {"framing"},
+}
 """Where each library from outside may be imported."""
 
 IMPURE = {"asyncio", "socket", "subprocess", "time", "random"}

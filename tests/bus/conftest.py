@@ -1,4 +1,4 @@
-"""A real RabbitMQ: one for most tests, and others for tests that stop, kill or misuse it."""
+"""A real RabbitMQ for tests that stop, kill or misuse it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,6 @@ import pytest
 from tests.support.rabbit import Broker
 
 PrivateBroker = Callable[..., Broker]
-
-
-@pytest.fixture(scope="session")
-def broker() -> Iterator[Broker]:
-    """The broker that tests share: each uses names of its own, and leaves it running."""
-    with Broker() as shared:
-        yield shared
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import secrets
@@ -16,9 +17,10 @@ import aiormq
 import pytest
 
 from tests.bus.node import Exchange, Node, Taker, nothing_left, until
-from tests.support.rabbit import Broker, Proxy, quiet_port
+from tests.support.rabbit import Broker, Proxy
+from tests.support.server import free_port
 from wsbridge.bus import stream
-from wsbridge.bus.base import Bus
+from wsbridge.bus.base import Body, Bus
 from wsbridge.bus.link import PREFETCH
 from wsbridge.bus.rabbitmq import RabbitBus
 from wsbridge.errors import BusError
@@ -316,6 +318,27 @@ async def test_open_is_cancelled(brokered: Exchange, broker: Broker) -> None:
         await bus.close(0)
 
 
+async def test_enough_has_come_before_it_is_open(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    """One who gives a bus up at the first message of a history is not told that the broker is here again."""
+    exchange = Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": True})
+    async with exchange.open(Taker()) as bus:
+        bus.publish(Batch(Kind.TEXT, [b"enough"]))
+
+    class Impatient(Taker):
+        def receive(self, body: Body) -> None:
+            super().receive(body)
+            opening.cancel()
+
+    metrics = Metrics()
+    bus = exchange.bus(metrics)
+    with caplog.at_level(logging.INFO):
+        opening = asyncio.create_task(bus.open(Impatient()))
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+    assert metrics.broker_reconnects == 0
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("wsbridge")] == []
+
+
 # What waiting will not cure
 
 
@@ -333,7 +356,7 @@ async def refusal(exchange: Exchange, **options: object) -> str:
 
 async def test_nobody_there(brokered: Exchange) -> None:
     """Where nobody listens the error says where that is, and asks for RabbitMQ."""
-    port = quiet_port()
+    port = free_port()
     message = await refusal(brokered, url=f"amqp://user:{PASSWORD}@127.0.0.1:{port}/")
     assert message.startswith(f"the broker at amqp://127.0.0.1:{port}/ cannot be reached: ")
     assert "is RabbitMQ running there?" in message

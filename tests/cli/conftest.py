@@ -18,7 +18,6 @@ from typing import IO, Any, Self
 
 import pytest
 
-from tests.bus.conftest import broker as broker
 from tests.support.client import DEADLINE
 from tests.support.rabbit import Broker
 from tests.support.server import Bridge, Server, environment, wait_until

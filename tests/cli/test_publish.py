@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Start, address, finish, serve, viewers, wait_for_queue, wait_for_viewers
-from tests.support.rabbit import Broker, Proxy, bro_consume, quiet_port
-from tests.support.server import Server, memory_peak, wait_until
+from tests.support.rabbit import Broker, Proxy, bro_consume
+from tests.support.server import Server, free_port, memory_peak, wait_until
 
 MEGABYTE = 1024 * 1024
 LINE = b"x" * 63 + b"\n"
@@ -180,7 +180,7 @@ def test_complaints(words: list[str], status: int, needle: str) -> None:
 
 def test_nobody_there(exchange: str) -> None:
     """Without a server, or a broker, that can be reached at the start it ends with 4, and no password is told."""
-    port = quiet_port()
+    port = free_port()
     done = finish("publish", f"--url=ws://user:secret@127.0.0.1:{port}/?secret")
     assert done.returncode == 4
     assert done.stderr.decode() == f"wsbridge: ws://127.0.0.1:{port}/ cannot be reached: Connection refused; is a server running there?\n"

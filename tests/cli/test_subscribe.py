@@ -16,8 +16,8 @@ import pytest
 from tests.cli.conftest import BROADCAST, Start, address, finish, serve, viewers, wait_for_queue, wait_for_viewers
 from tests.cli.test_publish import FRAMED
 from tests.support.client import DEADLINE
-from tests.support.rabbit import Broker, Proxy, bro_publish, quiet_port
-from tests.support.server import Server, environment, memory_peak, wait_until
+from tests.support.rabbit import Broker, Proxy, bro_publish
+from tests.support.server import Server, environment, free_port, memory_peak, wait_until
 from tests.web.conftest import Certificates
 
 MEGABYTE = 1024 * 1024
@@ -242,7 +242,7 @@ def test_before_the_first_message(start: Start) -> None:
 
 def test_server_that_starts_again(start: Start) -> None:
     """A server that has begun anew is another channel: that messages were lost is told, nobody knows how many."""
-    port = quiet_port()
+    port = free_port()
     listen = ("--address=127.0.0.1", f"--port={port}")
     with serve("--input=exchange", listen=listen) as server, server.connect() as client:
         subscribe = start("subscribe", f"--url=ws://127.0.0.1:{port}/", "-n=2")
@@ -413,7 +413,7 @@ def test_complaints(words: list[str], status: int, needle: str) -> None:
 
 def test_nobody_there(exchange: str) -> None:
     """Without a server, or a broker, that can be reached at the start it ends with 4."""
-    port = quiet_port()
+    port = free_port()
     done = finish("subscribe", f"--url=ws://user:secret@127.0.0.1:{port}/path?secret")
     assert done.returncode == 4
     assert done.stderr.decode().startswith(f"wsbridge: ws://127.0.0.1:{port}/path cannot be reached: Connection refused;")

@@ -1,4 +1,4 @@
-"""A browser, a broker and a made-up machine for the examples' tests."""
+"""A browser and a made-up machine for the examples' tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.bus.conftest import broker  # noqa: F401
 from tests.examples.machine import Machine
 from tests.support.chromium import Chromium
 from tests.support.server import Bridge, Server

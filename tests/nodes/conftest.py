@@ -1,4 +1,4 @@
-"""A real RabbitMQ for the tests of this folder, which may restart it, and nodes that are whole processes."""
+"""Nodes that are whole processes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,6 @@ from tests.support.rabbit import Broker
 from tests.support.server import LISTEN, Server
 
 StartNode = Callable[..., Server]
-
-
-@pytest.fixture(scope="session")
-def broker() -> Iterator[Broker]:
-    """The broker that tests share: each uses names of its own, and leaves it running."""
-    with Broker() as shared:
-        yield shared
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.scripts.conftest import ROOT
-from tests.support.rabbit import quiet_port
-from tests.support.server import Server, listens, wait_until
+from tests.support.server import Server, free_port, listens, wait_until
 
 BENCH = ROOT / "scripts/bench.d"
 
@@ -68,7 +67,7 @@ def test_stamped(tools: Path) -> None:
 
 @contextmanager
 def floor(tools: Path, *words: str) -> Iterator[int]:
-    port = quiet_port()
+    port = free_port()
     with subprocess.Popen([tools / "floor", str(port), *words]) as server:
         try:
             wait_until(lambda: listens(server.pid, port), "the floor's listening socket")
@@ -82,8 +81,8 @@ def test_floor(tools: Path) -> None:
     with floor(tools, "100", "100") as port:
         run = subprocess.run([tools / "client", str(port), "fanout", "10", "0.5", "0"], capture_output=True, check=True, timeout=60)
     report = json.loads(run.stdout)
-    assert report["messages"] % 10 == 0
-    assert 0 < report["messages"] / report["seconds"] < 1500
+    # A hundred a second to each of ten; what is on its way when the time is up is not counted.
+    assert 200 < report["messages"] / report["seconds"] < 1500
     assert 0 < report["median_us"] <= report["p99_us"] < 1e6
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import secrets
 import shutil
 import signal
@@ -32,7 +31,7 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
 from tests.support.client import DEADLINE
-from tests.support.server import ServerEnded, descendants, listens, mortal, wait_for_exit, wait_until
+from tests.support.server import ServerEnded, descendants, free_port, listens, mortal, wait_for_exit, wait_until
 
 SCRIPTS = Path("/usr/lib/rabbitmq/bin")
 """RabbitMQ's own scripts. Debian's, in /usr/sbin, do the same as the user rabbitmq, or refuse."""
@@ -75,7 +74,7 @@ class Broker:
 
     def __init__(self, *, consumer_timeout_ms: int | None = None, tls: tuple[Path, Path, Path] | None = None) -> None:
         assert (SCRIPTS / "rabbitmq-server").exists(), "RabbitMQ is not installed; on Debian: apt-get install rabbitmq-server"
-        self.port, self.tls_port, self._epmd_port, self._distribution_port = (quiet_port() for _ in range(4))
+        self.port, self.tls_port, self._epmd_port, self._distribution_port = (free_port() for _ in range(4))
         self._consumer_timeout_ms = consumer_timeout_ms
         self._tls = tls
         self._stack = ExitStack()
@@ -283,7 +282,7 @@ class Proxy:
     def __init__(self, target: tuple[str, int]) -> None:
         self.target = target
         """Where new connections go."""
-        self.port = quiet_port()
+        self.port = free_port()
         self.accepted = 0
         """How many connections there have been."""
         self._loop = asyncio.new_event_loop()
@@ -469,17 +468,6 @@ async def bro_publish(url: str, exchange: str, text: str) -> None:
         await channel.close()  # answered after the message has been taken
     finally:
         await connection.close()
-
-
-def quiet_port() -> int:
-    """A free port that stays free while nobody listens: below those that the kernel gives to outgoing connections.
-
-    A client that dials a dead port over and over would else be given that very port for its own end one day, and be connected with itself.
-    """
-    while True:
-        port = random.randrange(10_000, 32_000)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
 
 
 def _speaks_amqp(port: int) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import random
 import re
 import select
 import signal
@@ -35,6 +36,9 @@ PORT_TAKEN = 3
 
 SYS_PIDFD_GETFD = 438
 """The same number on every architecture; Python has no name for the call."""
+
+PORTS = [range(first, first + 2_500) for first in range(10_000, 30_000, 2_500)]
+"""One row of ports for each of the processes that run tests side by side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,9 +389,15 @@ def memory_peak(pid: int) -> int:
 
 
 def free_port() -> int:
-    """A port that is free at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
+    """A free port that stays so while nobody listens: none that the kernel gives to outgoing connections, or that tests beside these take.
+
+    A client that dials a dead port over and over would else be given that very port for its own end one day, and be connected with itself.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % len(PORTS)
+    while True:
+        port = random.choice(PORTS[worker])
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def listens(pid: int, where: int | str | Path) -> bool:

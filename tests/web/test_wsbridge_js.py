@@ -19,6 +19,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from tests.support.chromium import Chromium, Page
+from tests.support.client import DEADLINE
 from tests.support.server import Bridge, Server, free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -261,6 +262,7 @@ async def test_server_without_positions(broadcast: Broadcast, open_page: Any) ->
 async def test_control_records(broadcast: Broadcast, open_page: Any) -> None:
     """Of the broker the page is told when that changes, and a new connection takes it to be there; unknown records pass in silence."""
     connections = []
+    has_gone = asyncio.Event()
 
     async def speak(request: web.Request) -> web.WebSocketResponse:
         connections.append(request.query.get("since"))
@@ -271,6 +273,7 @@ async def test_control_records(broadcast: Broadcast, open_page: Any) -> None:
         if len(connections) > 1:
             await stream.send_str("!lost k-9 7")
             await stream.receive()
+            has_gone.set()
         return stream
 
     app = web.Application()
@@ -283,6 +286,9 @@ async def test_control_records(broadcast: Broadcast, open_page: Any) -> None:
         assert await watcher.told("positions") == ["k-1", "k-2"]
         assert await watcher.told("lost") == [7]
         assert await watcher.page.evaluate("channel.close(), channel.position") == "k-9"
+        async with asyncio.timeout(DEADLINE):
+            # A connection that ends while the server does is waited for, a minute long.
+            await has_gone.wait()
     assert connections == ["mine", "k-1"]
 
 

@@ -169,15 +169,17 @@ class RabbitBus:
     async def _use(self, link: Link, ready: asyncio.Future[None]) -> str:
         """Consume and feed until the link is lost; return why. A fault of ours loses it as well: it is not to end the bus."""
         why = "it could not be used"
+        is_first = not ready.done()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(link.wait_lost(), name="bus: link")
                 group.create_task(link.keep_acknowledging(), name="bus: acknowledge")
-                await self._attach(link, is_first=not ready.done())
-                if ready.done():
+                await self._attach(link, is_first=is_first)
+                if not is_first:
                     self._metrics.broker_reconnects += 1
                     log.log(INFO, "the broker at %s is here again", self)
-                else:
+                elif not ready.done():
+                    # Else whoever opened the bus waits no more: what came already was enough for him.
                     ready.set_result(None)
                 self._backlog.do(partial(self._tell, True))
                 group.create_task(self._feed(link, group), name="bus: feed")
