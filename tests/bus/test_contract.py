@@ -19,6 +19,7 @@ import pytest
 from tests.bus.node import Exchange, Node, Taker, nothing_left, until
 from tests.support.rabbit import Broker, Proxy
 from tests.support.server import free_port
+from wsbridge.bus import link as links
 from wsbridge.bus import stream
 from wsbridge.bus.base import Body, Bus
 from wsbridge.bus.link import PREFETCH
@@ -26,6 +27,7 @@ from wsbridge.bus.rabbitmq import RabbitBus
 from wsbridge.errors import BusError
 from wsbridge.flow import Batch, Kind, Memory
 from wsbridge.metrics import Metrics
+from wsbridge.settings import BrokerSettings
 
 KINDS = ["memory", "rabbitmq", "replay"]
 PASSWORD = "s3cr3t-w0rd"
@@ -337,6 +339,18 @@ async def test_enough_has_come_before_it_is_open(broker: Broker, caplog: pytest.
             await opening
     assert metrics.broker_reconnects == 0
     assert [record.getMessage() for record in caplog.records if record.name.startswith("wsbridge")] == []
+
+
+async def test_closing_is_cut_off(brokered: Exchange, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link that cannot close in time is none that is still open: nothing is left for whatever collects the garbage."""
+    monkeypatch.setattr(links, "CLOSE_SECONDS", 0.2)
+    with Proxy(("127.0.0.1", broker.port)) as proxy:
+        link = links.Link(BrokerSettings(url=f"amqp://127.0.0.1:{proxy.port}/", **brokered.options), brokered.name)
+        await link.open()
+        connection = link._connection
+        await asyncio.to_thread(proxy.swallow)
+        await link.close()
+        assert connection.is_closed
 
 
 # What waiting will not cure

@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import aio_pika
 from aio_pika import exceptions
+from aio_pika.connection import make_url
 
 from wsbridge.bus import lenient
 from wsbridge.bus.bodies import Parcel
@@ -116,8 +117,9 @@ class Link:
 
     async def _open(self) -> None:
         url = with_heartbeat(self._settings.url)
-        connection: Any = await aio_pika.connect(url, client_properties={"connection_name": f"wsbridge {self._exchange}"})
+        connection: Any = aio_pika.Connection(make_url(url), client_properties={"connection_name": f"wsbridge {self._exchange}"})
         self._connection = connection
+        await connection.connect()
 
         def closed(closing: asyncio.Future[Any]) -> None:
             error = None if closing.cancelled() else closing.exception()
@@ -297,6 +299,9 @@ class Link:
         if connection is not None:
             with suppress(*TROUBLE):
                 await within(CLOSE_SECONDS, connection.close())
+            # Now there is nothing left to wait for. But one whose closing was cut off counts as open without it, and would be
+            # closed by whatever collects the garbage, in any thread.
+            await connection.close()
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, object]) -> bool:
