@@ -124,7 +124,7 @@ def test_what_cannot_be_done(here: Path, words: list[str], needles: list[str]) -
     assert "secret" not in message
 
 
-@pytest.mark.parametrize("word", ["--dir=files", "--once", "--passstderr", "--sendbuffer=1", "--compress", "--maxforks=1"])
+@pytest.mark.parametrize("word", ["--dir=files", "--once", "--passstderr", "--sendbuffer=1", "--maxforks=1"])
 def test_flags_of_the_bridge_alone(word: str) -> None:
     """What has no meaning for a broadcast is no flag of it."""
     with pytest.raises(UsageError, match="not defined"):

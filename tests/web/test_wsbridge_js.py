@@ -292,6 +292,17 @@ async def test_control_records(broadcast: Broadcast, open_page: Any) -> None:
     assert connections == ["mine", "k-1"]
 
 
+async def test_compression(broadcast: Broadcast, open_page: Any) -> None:
+    """A browser agrees to compression, and reads what was compressed once for all."""
+    lines = ["short", *(json.dumps([number] * 200) for number in range(50)), "last"]
+    watcher = await open_page(broadcast("--compress", "--join=history", *prints(*lines)))
+    await watcher.watch()
+    await watcher.until_messages(len(lines))
+    assert await watcher.told("messages") == lines
+    agreed = "new Promise(done => { const socket = new WebSocket('/'); socket.onopen = () => done(socket.extensions) })"
+    assert "permessage-deflate" in await watcher.page.evaluate(agreed.replace("'/'", "location.href.replace('http', 'ws')"))
+
+
 # Coming back
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tests.support.decoding import Item, Outcome, decode, run
 from tests.wire.peer import BINARY, CONTINUATION, PING, TEXT, frame, message, read_frames
 from wsbridge.flow import Batch, Kind
-from wsbridge.wire.deflate import Deflate, Parameters, negotiate
-from wsbridge.wire.frames import FrameReader, encode
+from wsbridge.wire.deflate import Deflate, Parameters, Squeezer, negotiate
+from wsbridge.wire.frames import FrameReader, encode, squeeze
 
 TAIL = b"\x00\x00\xff\xff"
 
@@ -118,10 +118,21 @@ def test_offers_accepted(offer: str) -> None:
         assert "client_max_window_bits" not in answer
 
 
+@pytest.mark.parametrize("offer", ACCEPTED)
+def test_offers_accepted_by_many(offer: str) -> None:
+    """What is compressed once for many is agreed on without context takeover, and with as wide a window as the client takes."""
+    alone, shared = negotiate(offer), negotiate(offer, is_shared=True)
+    assert alone is not None
+    assert shared is not None
+    bits = int(parameters(offer).get("server_max_window_bits", 15))
+    assert (shared.server_bits, shared.server_no_context_takeover) == (bits, True)
+    assert shared.client_no_context_takeover == alone.client_no_context_takeover
+
+
 @pytest.mark.parametrize("offer", DECLINED)
 def test_offers_declined(offer: str) -> None:
     """An offer with an unknown or repeated parameter, or a value that may not be, is declined (section 7.1)."""
-    assert negotiate(offer) is None
+    assert negotiate(offer) is negotiate(offer, is_shared=True) is None
 
 
 @pytest.mark.parametrize(
@@ -229,6 +240,25 @@ def test_context_takeover_shortens() -> None:
     kept, fresh = Deflate(Parameters()), Deflate(Parameters(server_no_context_takeover=True))
     assert len(kept.compress(line)) > 190 > 20 > len(kept.compress(line))
     assert fresh.compress(line) == fresh.compress(line)
+
+
+@pytest.mark.parametrize("bits", [9, 12, 15])
+@given(messages=messages_of_both_kinds)
+def test_to_many_clients(bits: int, messages: list[Item]) -> None:
+    """What is compressed for many, each can read that has a window as large; what would not become shorter is sent as it is."""
+    for kind, payload in messages:
+        ((first, sent),) = read_frames(squeeze(Batch(kind, [payload]), Squeezer(bits)))
+        assert first in (0xC0 | kind, 0x80 | kind)
+        assert (Peer(takeover=False, wbits=bits).decompress(sent) if first & 0x40 else sent) == payload
+        assert len(sent) < len(payload) if first & 0x40 else len(sent) == len(payload)
+
+
+def test_batch_to_many_clients() -> None:
+    """A batch is one frame a message, each as short as it can be."""
+    messages = [b"", b"one", bytearray(b"one" * 100), b"x" * 100_000, noise(70_000)]
+    sent = read_frames(squeeze(Batch(Kind.TEXT, messages), Squeezer(15)))
+    assert [first for first, _ in sent] == [0x81, 0x81, 0xC1, 0xC1, 0x81]
+    assert sum(len(payload) for _, payload in sent[2:4]) < 200
 
 
 @pytest.mark.parametrize("limit", [5, 10, 124, 125, 126, 1000])

@@ -141,7 +141,7 @@ BROADCAST_GROUPS: Groups = {
         without=("maxforks", "once"),
         more=(Option("maxclients", int, "most browsers at once; more get 429 (0: any number)", 0, "N"),),
     ),
-    "The WebSocket": _of_the_bridge("The WebSocket", without=("sendbuffer", "compress")),
+    "The WebSocket": _of_the_bridge("The WebSocket", without=("sendbuffer",)),
     "HTTP on the same port": _of_the_bridge("HTTP on the same port", without=("dir",)),
     "The log, and the rest": _of_the_bridge("The log, and the rest"),
 }

@@ -115,7 +115,7 @@ class Broadcasting(Serving):
                 limit_flag="maxclients",
             ),
             origins=gate.origins,
-            handshake=self._handshake(),
+            handshake=self._handshake(is_shared=True),
             client=settings.client,
             hub=self._hub,
             join=channel.join,

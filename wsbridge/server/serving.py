@@ -124,9 +124,10 @@ class Serving(ABC):
             return NoGuard()
         return Guard(self._ladder, self._metrics, loop=self._loop)
 
-    def _handshake(self) -> Handshake:
+    def _handshake(self, *, is_shared: bool = False) -> Handshake:
         gate = self._settings.gate
         return Handshake(
+            is_shared=is_shared,
             client=self._settings.client,
             headers=gate.headers + gate.headers_ws,
             hangups=self._hangups,

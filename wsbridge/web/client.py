@@ -43,7 +43,6 @@ class Client(asyncio.Protocol):
     __slots__ = (
         "_close_sent",
         "_closed",
-        "_deflate",
         "_gone",
         "_hangups",
         "_heartbeat",
@@ -64,6 +63,7 @@ class Client(asyncio.Protocol):
         "_watched",
         "_writing_paused",
         "_written",
+        "deflate",
         "received",
         "sent",
         "source",
@@ -83,7 +83,7 @@ class Client(asyncio.Protocol):
     ) -> None:
         self._transport: asyncio.Transport | None = transport
         self._reader = FrameReader(limit=settings.max_frame_bytes, mask=mask, deflate=deflate)
-        self._deflate = deflate
+        self.deflate = deflate
         self._timeout = settings.send_timeout
         self._hangups = hangups
         self._metrics = metrics
@@ -252,7 +252,7 @@ class Client(asyncio.Protocol):
     def write(self, batch: Batch) -> None:
         if self._transport is not None and not self._close_sent:
             self.sent += len(batch.messages)
-            data = frames.encode(batch, self._deflate)
+            data = frames.encode(batch, self.deflate)
             self._written += len(data)
             self._transport.write(data)
 

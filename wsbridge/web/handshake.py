@@ -54,17 +54,19 @@ class Door(Protocol):
 
 
 class Handshake:
-    """Makes clients of connections."""
+    """Makes clients of connections. `is_shared` is whether what they are sent is compressed once for many."""
 
     def __init__(
         self,
         *,
+        is_shared: bool,
         client: ClientSettings,
         headers: tuple[tuple[str, str], ...],
         hangups: Hangups,
         metrics: Metrics,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
+        self._is_shared = is_shared
         self._client = client
         self._headers = headers
         self._hangups = hangups
@@ -75,7 +77,9 @@ class Handshake:
         """Write the 101; the connection is still to be taken over."""
         transport = connection.transport
         assert transport is not None
-        agreed = negotiate(request.header("sec-websocket-extensions") or "") if self._client.compress else None
+        agreed = None
+        if self._client.compress:
+            agreed = negotiate(request.header("sec-websocket-extensions") or "", is_shared=self._is_shared)
         transport.write(self._head(accept, subprotocol, agreed))
         return Client(
             transport,

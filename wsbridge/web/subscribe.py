@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.resources import files
 from typing import Any
 from urllib.parse import parse_qs
@@ -29,7 +30,7 @@ from wsbridge.web.events import EventStream
 from wsbridge.web.gate import Admission, Gate
 from wsbridge.web.handshake import TAKEN, Handshake
 from wsbridge.wire.events import Events
-from wsbridge.wire.subscribed import SUBPROTOCOL, Plain, Positioned
+from wsbridge.wire.subscribed import SUBPROTOCOL, Plain, Positioned, Wire
 
 EVENTS_PATH = "/events"
 EVENTS_TYPE = "text/event-stream"
@@ -75,12 +76,13 @@ class Subscribing:
         self._loop = loop
         assets = files("wsbridge.web").joinpath("assets")
         self._scripts = {f"/{name}": assets.joinpath(name).read_bytes() for name in SCRIPTS}
-        self._plain, self._positioned, self._events = Plain(), Positioned(), Events()
+        self._wire = cache(_make_wire)
+        self._events = Events()
 
     def begin(self, connection: Connection, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:
         """Answer 101 and begin the subscription."""
-        wire = self._positioned if admission.subprotocol == SUBPROTOCOL else self._plain
         client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, pairs)
+        wire = self._wire(admission.subprotocol == SUBPROTOCOL, client.deflate.parameters.server_bits if client.deflate else 0)
         early = connection.take_over(client)
         session = Subscription(client, self._hub, wire, inlet=self._inlet, registry=self._registry, pairs=pairs)
         self._begun(pairs)
@@ -151,6 +153,11 @@ class Subscribing:
     def _place(self, since: str | None) -> Join | Position | None:
         """Return where a subscriber begins: behind the position that it brings, or where all begin that bring none."""
         return parse_position(since) if since else self._join
+
+
+def _make_wire(is_positioned: bool, bits: int) -> Wire:
+    """Return a wire; who share one share what is encoded, so there is to be one of each."""
+    return Positioned(bits) if is_positioned else Plain(bits)
 
 
 def _query(request: Request, name: str) -> str | None:

@@ -1,7 +1,10 @@
 """permessage-deflate (RFC 7692): the offer of a client, the answer to it, and the compression of messages.
 
 Off unless asked for: lines are short, and each session pays for its windows. With a window of 4 KiB and the memory level
-below, a session costs 42 KiB more (measured) instead of zlib's usual 300.
+below, a session costs 42 KiB more (measured) instead of zlib's usual 300, once something was sent in each direction.
+
+What goes to many is compressed once: each message by itself, without a window that was there before it, so that the result
+is the same for all. That costs a client nothing, and a short message gains little.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ STREAMS = 16
 """A message may end one deflate stream and go on with another; each costs a new window, so not any number of times."""
 BITS = frozenset(map(str, range(8, 16)))
 WINDOW_BITS = 12
+SHARED_BITS = 15
+"""Of a window that there is once, not once a client."""
 MEMORY_LEVEL = 5
 
 
@@ -41,26 +46,27 @@ class Parameters:
         return "; ".join(parts)
 
 
-def negotiate(offers: str) -> Parameters | None:
+def negotiate(offers: str, *, is_shared: bool = False) -> Parameters | None:
     """Accept the first offer that can be met, or None: a value of Sec-WebSocket-Extensions (RFC 7692, section 7.1).
 
     An offer with a parameter that is unknown, repeated or has a wrong value is declined, and the next one looked at.
+    What is shared by many is compressed without context takeover, which needs no offer (section 7.1.1.1).
     """
     for offer in offers.split(","):
         name, *rest = (part.strip() for part in offer.split(";"))
-        if name == NAME and (accepted := _accept(rest)) is not None:
+        if name == NAME and (accepted := _accept(rest, is_shared)) is not None:
             return accepted
     return None
 
 
-def _accept(parameters: list[str]) -> Parameters | None:
+def _accept(parameters: list[str], is_shared: bool) -> Parameters | None:
     seen: dict[str, str] = {}
     for parameter in parameters:
         key, _, value = (part.strip().strip('"') for part in parameter.partition("="))
         if key in seen:
             return None
         seen[key] = value
-    server_bits = WINDOW_BITS
+    server_bits = SHARED_BITS if is_shared else WINDOW_BITS
     for key, value in seen.items():
         match key:
             case "server_no_context_takeover" | "client_no_context_takeover" if not value:
@@ -72,7 +78,7 @@ def _accept(parameters: list[str]) -> Parameters | None:
                 server_bits = min(server_bits, _bits(value))
             case _:
                 return None
-    return Parameters(server_bits, "server_no_context_takeover" in seen, "client_no_context_takeover" in seen)
+    return Parameters(server_bits, is_shared or "server_no_context_takeover" in seen, "client_no_context_takeover" in seen)
 
 
 def _bits(value: str) -> int:
@@ -87,16 +93,16 @@ def most_squeezed(limit: int) -> int:
 class Deflate:
     """Both directions of one session: each keeps its window from message to message, unless agreed otherwise."""
 
-    __slots__ = ("_compress", "_decompress", "_parameters")
+    __slots__ = ("_compress", "_decompress", "parameters")
 
     def __init__(self, parameters: Parameters) -> None:
-        self._parameters = parameters
-        self._compress = self._compressor()
-        self._decompress = zlib.decompressobj(-15)
+        self.parameters = parameters
+        self._compress: zlib._Compress | None = None
+        self._decompress: zlib._Decompress | None = None
 
     def compress(self, message: bytes | bytearray) -> bytes:
         """Return the payload of a message, to be sent with RSV1 set."""
-        if self._parameters.server_no_context_takeover:
+        if self._compress is None or self.parameters.server_no_context_takeover:
             self._compress = self._compressor()
         return (self._compress.compress(message) + self._compress.flush(zlib.Z_SYNC_FLUSH)).removesuffix(TAIL)
 
@@ -105,7 +111,7 @@ class Deflate:
 
         Raises ClientError: 1009 past `limit` bytes (0: any), 1007 if it is no deflate, 1002 past STREAMS.
         """
-        if self._parameters.client_no_context_takeover:
+        if self._decompress is None or self.parameters.client_no_context_takeover:
             self._decompress = zlib.decompressobj(-15)
         message = b""
         rest = bytes(payload) + TAIL
@@ -124,4 +130,16 @@ class Deflate:
             raise ClientError(INVALID_DATA, "compressed message is damaged") from None
 
     def _compressor(self) -> zlib._Compress:
-        return zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -self._parameters.server_bits, MEMORY_LEVEL)
+        return zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -self.parameters.server_bits, MEMORY_LEVEL)
+
+
+class Squeezer:
+    """Compresses each message by itself, for all whose window is of so many bits or more."""
+
+    def __init__(self, bits: int) -> None:
+        self._bits = bits
+
+    def squeeze(self, message: bytes | bytearray) -> bytes:
+        """Return the payload of a message, to be sent with RSV1 set; it may be longer than the message."""
+        fresh = zlib.compressobj(wbits=-self._bits)
+        return (fresh.compress(message) + fresh.flush(zlib.Z_SYNC_FLUSH)).removesuffix(TAIL)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from wsbridge.closecodes import INVALID_DATA, NO_CODE, PROTOCOL_ERROR, REASON_LIMIT, TOO_BIG, may_be_sent
 from wsbridge.errors import ClientError
 from wsbridge.flow import Batch, End, Kind
-from wsbridge.wire.deflate import Deflate, most_squeezed
+from wsbridge.wire.deflate import Deflate, Squeezer, most_squeezed
 
 FIN, RSV1, MASKED = 0x80, 0x40, 0x80
 CONTROL = 0x08
@@ -99,6 +99,20 @@ def encode(batch: Batch, deflate: Deflate | None = None) -> bytes:
     parts: list[bytes | bytearray] = [b""] * (2 * len(messages))
     parts[0::2] = map(heads.__getitem__, map(len, messages))
     parts[1::2] = messages
+    return b"".join(parts)
+
+
+def squeeze(batch: Batch, squeezer: Squeezer) -> bytes:
+    """Return the frames of a batch for any number of clients: a message is compressed where that makes it shorter."""
+    kind, messages = batch
+    heads = _HEADS[kind]
+    parts: list[bytes | bytearray] = []
+    for message in messages:
+        squeezed = squeezer.squeeze(message)
+        if len(squeezed) < len(message):
+            parts += (head(FIN | RSV1 | kind, len(squeezed)), squeezed)
+        else:
+            parts += (heads[len(message)], message)
     return b"".join(parts)
 
 

@@ -13,10 +13,13 @@ and a number, as in `k3x9-17`; the one that goes with a message is the place beh
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from wsbridge.flow import Batch, Kind
 from wsbridge.wire import frames
+from wsbridge.wire.deflate import Squeezer
 
 SUBPROTOCOL = "wsbridge.v1"
 
@@ -45,13 +48,20 @@ class Wire(Protocol):
 HERE = {True: "here", False: "away"}
 
 
-class Plain:
-    """For who has asked for nothing else."""
+def _framing(bits: int) -> Callable[[Batch], bytes]:
+    """Return what makes frames, compressed for a window of so many bits; 0 is none."""
+    return partial(frames.squeeze, squeezer=Squeezer(bits)) if bits else frames.encode
 
-    name = "plain"
+
+class Plain:
+    """For who has asked for nothing else. Of `bits` is the window of who has agreed to compression; 0 for others."""
+
+    def __init__(self, bits: int = 0) -> None:
+        self.name = f"plain {bits}"
+        self._frame = _framing(bits)
 
     def encode(self, batch: Batch, mark: str, first: int) -> bytes:
-        return frames.encode(batch)
+        return self._frame(batch)
 
     def joined(self, mark: str, number: int) -> bytes:
         return b""
@@ -64,14 +74,16 @@ class Plain:
 
 
 class Positioned:
-    """For who wants to come back and go on."""
+    """For who wants to come back and go on; `bits` as above."""
 
-    name = SUBPROTOCOL
+    def __init__(self, bits: int = 0) -> None:
+        self.name = f"{SUBPROTOCOL} {bits}"
+        self._frame = _framing(bits)
 
     def encode(self, batch: Batch, mark: str, first: int) -> bytes:
         head = mark.encode()
         messages = [b"".join((b"%b%d\n" % (head, number), message)) for number, message in enumerate(batch.messages, first + 1)]
-        return frames.encode(Batch(batch.kind, messages))
+        return self._frame(Batch(batch.kind, messages))
 
     def joined(self, mark: str, number: int) -> bytes:
         return frames.encode(Batch(Kind.TEXT, [f"!at {mark}{number}".encode()]))
