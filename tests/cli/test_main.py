@@ -90,6 +90,16 @@ def test_no_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     assert "COMMAND" in said.err
 
 
+def test_variable_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a variable sets wrongly is told with its name, and nobody is told that he gave no arguments."""
+    assert run("wsbridge", ["broadcast"], {"WSBRIDGE_EXCHANGE": "x", "WSBRIDGE_INPUT": "true"}) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("wsbridge: --input=true: write none, program or exchange (WSBRIDGE_INPUT)\n")
+    assert run("wsbridge", ["broadcast", "--input=true"], {"WSBRIDGE_EXCHANGE": "x", "WSBRIDGE_INPUT": "none"}) == 1
+    assert capsys.readouterr().err.startswith("wsbridge: --input=true: write none, program or exchange\n")
+
+
 def test_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
     """A word that names a shape is one when it is the very first on the command line."""
     assert run("wsbridge", ["bridge", "--version"], {}) == 0

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from wsbridge.cli.gostyle import Unsigned
-from wsbridge.cli.options import OPTIONS, Option
+from wsbridge.cli.options import BROADCAST, OPTIONS, Option
 from wsbridge.cli.parse import full_help, parse, short_help, unknown_variables
 from wsbridge.errors import UsageError
 
@@ -30,7 +30,7 @@ def sample(option: Option) -> tuple[str, object]:
 def changed(flags: SimpleNamespace) -> dict[str, object]:
     """The values that are not those of the empty command line."""
     empty = vars(parse([], {}))
-    return {name: value for name, value in vars(flags).items() if value != empty[name]}
+    return {name: value for name, value in vars(flags).items() if value != empty[name] and name != "said"}
 
 
 @pytest.mark.parametrize("name", WEBSOCKETD_TAKES_A_VALUE)
@@ -89,7 +89,8 @@ def test_every_flag_is_a_variable(option: Option) -> None:
     text, value = sample(option)
     variable = "WSBRIDGE_" + option.name.upper().replace("-", "_")
     by_variable, by_flag = parse([], {variable: text}), parse([f"--{option.name}={text}"], {})
-    assert vars(by_variable) == vars(by_flag)
+    assert (by_variable.said, by_flag.said) == (frozenset(), {option.attribute})
+    assert changed(by_variable) == changed(by_flag)
     assert vars(by_flag)[option.name.replace("-", "_")] == value
 
 
@@ -178,3 +179,11 @@ def test_help() -> None:
         assert f"{name} --help" in short_help(name)
     assert "websocketd" not in full_help("wsbridge")
     assert max(map(len, full_help("wsbridge").splitlines())) <= 110
+
+
+def test_flag_of_another_command() -> None:
+    """Who gives a flag to the wrong command is told whose it is."""
+    with pytest.raises(UsageError, match="-maxforks; it is a flag of bridge$"):
+        parse(["--maxforks=1"], {}, BROADCAST)
+    with pytest.raises(UsageError, match="-exchange; it is a flag of broadcast$"):
+        parse(["--exchange=x"], {})

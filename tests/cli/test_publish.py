@@ -160,7 +160,13 @@ def test_not_in_the_framing(broker: Broker, exchange: str) -> None:
         (["--url=ws://user:secret@"], 1, "ws://"),
         (["--broker=amqp://h/"], 1, "--exchange is missing"),
         (["--broker=amqp://h/", "--exchange=amq.x"], 1, "amq."),
-        (["--url=ws://h/", "--replay"], 1, "--replay needs --broker"),
+        (["--url=ws://h/", "--replay"], 1, "--replay cannot be used with --url"),
+        (["--url=ws://h/", "--exchange=x"], 1, "--exchange cannot be used with --url"),
+        (["--url=ws://u:se/cret@h/"], 1, "%2F"),
+        (["--exchange=x", "--broker=amqp://u:se/cret@h/"], 1, "%2F"),
+        (["--exchange=x", "--broker=amqp://u:12/cret@h/"], 1, "%2F"),
+        (["--exchange=x", "--broker=amqp://u:12?cret@h/"], 1, "%2F"),
+        (["--exchange=x", "--broker=amqp://u:12#cret@h/"], 1, "%2F"),
         (["--url=ws://h/", "--framing=xml"], 1, "--framing"),
         (["--url=ws://h/", "--loglevel=x"], 1, "--loglevel"),
         (["--url=ws://h/", "cat"], 1, "takes no COMMAND"),
@@ -172,7 +178,20 @@ def test_complaints(words: list[str], status: int, needle: str) -> None:
     done = finish("publish", *words)
     first, *_, last = done.stderr.decode().splitlines()
     assert (done.returncode, done.stdout, needle in first, "wsbridge publish --help" in last) == (status, b"", True, True)
-    assert "secret" not in done.stderr.decode()
+    assert "cret" not in done.stderr.decode()
+
+
+@pytest.mark.parametrize("variables", [{}, {"WSBRIDGE_REPLAY": "1", "WSBRIDGE_EXCHANGE": "other"}])
+def test_url_beats_a_variable(variables: dict[str, str | None]) -> None:
+    """A broker that a variable names does not stand against a --url on the command line; nor does a URL against a --broker."""
+    with serve("--input=exchange") as server, server.connect() as client:
+        done = finish("publish", f"--url={address(server)}", data=b"one\n", env={"WSBRIDGE_BROKER": "amqp://nowhere/", **variables})
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert client.receive_text() == "one"
+    done = finish("publish", "--broker=amqp://127.0.0.1:1/", "--exchange=x", env={"WSBRIDGE_URL": "ws://nowhere/"})
+    assert (done.returncode, b"amqp://127.0.0.1:1/ cannot be reached" in done.stderr) == (4, True)
+    done = finish("publish", env={"WSBRIDGE_URL": "ws://nowhere/", "WSBRIDGE_BROKER": "amqp://nowhere/"})
+    assert (done.returncode, b"together" in done.stderr) == (1, True)
 
 
 # Who is not there, or refuses

@@ -122,19 +122,17 @@ def make_end_settings(flags: SimpleNamespace, shape: Command) -> EndSettings:
     if flags.command:
         stream = "prints to stdout" if shape is SUBSCRIBE else "reads stdin"
         raise ConfigurationError(f"{shape.name} takes no COMMAND, it {stream}: {flags.command[0]!r}")
-    _check_loglevel(flags.loglevel)
+    _one_of("loglevel", flags.loglevel, tuple(LEVELS))
     _one_of("framing", flags.framing, FRAMINGS)
-    if flags.url and flags.broker:
-        raise ConfigurationError("--url and --broker cannot be used together; give one of them")
+    flags = _one_source(flags)
     if not flags.url:
         if not flags.broker:
             raise ConfigurationError(
                 "where is the channel? Provide --broker and --exchange, or the --url of a wsbridge: without a broker it lives there alone"
             )
         check_exchange(flags.exchange)
-    elif not _is_url(flags.url, ("ws", "wss")):
-        # Not the URL itself: there may be a password in it.
-        raise ConfigurationError("--url is no address of a WebSocket; write ws://host:port/, or wss://")
+    else:
+        _check_url("url", flags.url, ("ws", "wss"), "no address of a WebSocket; write ws://host:port/, or wss://")
     settings = EndSettings(
         exchange=flags.exchange,
         broker=broker_settings(flags, spool=SPOOL_BYTES),
@@ -152,9 +150,18 @@ def make_end_settings(flags: SimpleNamespace, shape: Command) -> EndSettings:
     return replace(settings, count=_not_negative("n", flags.n), since=flags.since, show_position=flags.show_position)
 
 
-def _check_loglevel(level: str) -> None:
-    if level not in LEVELS:
-        raise ConfigurationError(f"--loglevel={level} is none of {', '.join(LEVELS)}")
+def _one_source(flags: SimpleNamespace) -> SimpleNamespace:
+    """Return the flags with either a URL or a broker: what the command line says wins over what variables say of the other."""
+    said = flags.said
+    of_the_broker = ("broker", "exchange", "replay", "durable", "passive")
+    if not flags.url or (flags.broker and "broker" in said and "url" not in said):
+        return SimpleNamespace(**{**vars(flags), "url": ""})
+    if flags.broker and ("broker" in said) == ("url" in said):
+        raise ConfigurationError("--url and --broker cannot be used together; give one of them")
+    for flag in of_the_broker:
+        if flag in said:
+            raise ConfigurationError(f"--{flag} cannot be used with --url, whose channel is the server's own")
+    return SimpleNamespace(**{**vars(flags), **dict.fromkeys(of_the_broker, "")})
 
 
 def check_exchange(name: str) -> None:
@@ -175,9 +182,7 @@ def broker_settings(flags: SimpleNamespace, *, spool: int = 64 * 1024 * 1024, sp
             if getattr(flags, flag):
                 raise ConfigurationError(f"--{flag} needs --broker")
         return None
-    if not _is_url(flags.broker, ("amqp", "amqps")):
-        # Not the URL itself: there may be a password in it.
-        raise ConfigurationError("--broker is no URL of a broker; write amqp://user:password@host:port/vhost, or amqps://")
+    _check_url("broker", flags.broker, ("amqp", "amqps"), "no URL of a broker; write amqp://user:password@host:port/vhost, or amqps://")
     return BrokerSettings(
         url=flags.broker,
         replay=flags.replay,
@@ -190,7 +195,7 @@ def broker_settings(flags: SimpleNamespace, *, spool: int = 64 * 1024 * 1024, sp
 
 
 def _server(flags: SimpleNamespace, environ: Mapping[str, str], name: str) -> ServerSettings:
-    _check_loglevel(flags.loglevel)
+    _one_of("loglevel", flags.loglevel, tuple(LEVELS))
     _one_of("log-format", flags.log_format, LOG_FORMATS)
     return ServerSettings(
         program=_program(flags, environ),
@@ -297,17 +302,24 @@ def _header(flag: str, text: str) -> tuple[str, str]:
     return "-".join(part.capitalize() for part in name.split("-")), value
 
 
-def _is_url(url: str, schemes: tuple[str, ...]) -> bool:
+def _check_url(flag: str, url: str, schemes: tuple[str, ...], what: str) -> None:
+    """Raises ConfigurationError, which does not show the URL: there may be a password in it."""
     try:
         parts = urlsplit(url)
-        return parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        is_one = parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
-        return False
+        is_one = False
+    # Of a password with a slash in it the rest would pass for a path, and that is shown.
+    _, *behind_host = re.split("[/?#]", url.partition("://")[2], maxsplit=1)
+    if "@" in "".join(behind_host):
+        raise ConfigurationError(f"--{flag} has an @ behind its host; within user, password and path write @ as %40, / as %2F, : as %3A")
+    if not is_one:
+        raise ConfigurationError(f"--{flag} is {what}")
 
 
 def _one_of(flag: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ConfigurationError(f"--{flag}={value} is none of {', '.join(choices)}")
+        raise ConfigurationError(f"--{flag}={value}: write {', '.join(choices[:-1])} or {choices[-1]}")
 
 
 def _not_negative(flag: str, value: Number) -> Number:

@@ -19,10 +19,11 @@ FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 INTEGER = re.compile(r"[+-]?(0[xX]_?[0-9a-fA-F](_?[0-9a-fA-F])*|0[bB]_?[01](_?[01])*|0[oO](_?[0-7])+|0(_?[0-7])*|[1-9](_?[0-9])*)\Z")
 
 
-def to_click(words: Sequence[str], takes_value: Mapping[str, bool]) -> list[str]:
+def to_click(words: Sequence[str], takes_value: Mapping[str, bool], elsewhere: Mapping[str, str] = {}) -> list[str]:
     """Return the same command line with every flag as `--name=value` and `--` before COMMAND.
 
-    `takes_value` holds every known flag, False for a boolean. Raises UsageError, in Go's words.
+    `takes_value` holds every known flag, False for a boolean; `elsewhere` those of other commands, and whose they are.
+    Raises UsageError, in Go's words.
     """
     flags: list[str] = []
     rest = list(words)
@@ -36,8 +37,12 @@ def to_click(words: Sequence[str], takes_value: Mapping[str, bool]) -> list[str]
         if name in HELP:
             return ["--help"]
         if name not in takes_value:
-            near = get_close_matches(name, takes_value, 1)
-            raise UsageError(f"flag provided but not defined: -{name}" + (f"; did you mean -{near[0]}?" if near else ""))
+            hint = ""
+            if owner := elsewhere.get(name):
+                hint = f"; it is a flag of {owner}"
+            elif near := get_close_matches(name, takes_value, 1):
+                hint = f"; did you mean -{near[0]}?"
+            raise UsageError(f"flag provided but not defined: -{name}{hint}")
         if takes_value[name] and not equals:
             if not rest:
                 raise UsageError(f"flag needs an argument: -{name}")

@@ -15,6 +15,7 @@ import gc
 import logging
 import os
 import platform
+import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -82,9 +83,9 @@ def _run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
     except UsageError as error:
         return _complain(name, shape, error, error.exit_status)
     except ConfigurationError as error:
-        if not words and shape not in (PUBLISH, SUBSCRIBE):
+        if not words and shape is BRIDGE:
             print("Command line arguments are missing.")
-        return _complain(name, shape, error, error.exit_status)
+        return _complain(name, shape, f"{error}{_variable_of(str(error), shape, flags.said, environ)}", error.exit_status)
     return serve(settings, shape, level=LEVELS[flags.loglevel], json=flags.log_format == "json", environ=environ)
 
 
@@ -158,9 +159,18 @@ def _run_end(settings: EndSettings, shape: Command, *, level: int) -> int:
     return run_end(work, settings, level=level)
 
 
-def _complain(name: str, shape: Command, error: Exception, status: int) -> int:
+def _complain(name: str, shape: Command, error: object, status: int) -> int:
     print(f"{name}: {error}\n\n{short_help(name, shape)}", end="", file=sys.stderr)
     return status
+
+
+def _variable_of(complaint: str, shape: Command, said: frozenset[str], environ: Mapping[str, str]) -> str:
+    """Name the variable, if it is one, by which the flag was set that a complaint begins with."""
+    flag = re.match(r"--([a-z-]+)", complaint)
+    for option in shape.options:
+        if flag and option.name == flag[1] and option.attribute not in said and environ.get(option.variable):
+            return f" ({option.variable})"
+    return ""
 
 
 def _version(name: str) -> str:

@@ -7,7 +7,7 @@ holds one value a line. The command line wins over the variable.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wsbridge.cli.gostyle import Unsigned
 
@@ -98,9 +98,12 @@ BRIDGE_GROUPS: Groups = {
 }
 
 
-def _of_the_bridge(title: str, *, without: tuple[str, ...] = (), more: tuple[Option, ...] = ()) -> tuple[Option, ...]:
-    """Return a group of the bridge's flags, but for some, and what this command has besides."""
-    return (*(option for option in BRIDGE_GROUPS[title] if option.name not in without), *more)
+def _of_the_bridge(
+    title: str, *, without: tuple[str, ...] = (), more: tuple[Option, ...] = (), help: Mapping[str, str] = {}
+) -> tuple[Option, ...]:
+    """Return a group of the bridge's flags, but for some, with what this command says of them and has besides."""
+    options = (option for option in BRIDGE_GROUPS[title] if option.name not in without)
+    return (*(replace(option, help=help.get(option.name, option.help)) for option in options), *more)
 
 
 EXCHANGE = Option("exchange", str, "the channel's name, which is that of the exchange at the broker", "", "NAME")
@@ -135,11 +138,19 @@ BROADCAST_GROUPS: Groups = {
         Option("spool-full", str, "when it is full: block (the program waits) or drop-oldest (which is counted)", "block", "HOW"),
     ),
     "Where it listens": _of_the_bridge("Where it listens"),
-    "The program": _of_the_bridge("What a program is told, and how", without=("passstderr",)),
+    "The program": _of_the_bridge(
+        "What a program is told, and how",
+        without=("passstderr",),
+        help={
+            "maxline": "longest message in bytes; a program that prints a longer one is started again (0: any)",
+            "passenv": "variables of ours that CGI scripts get, separated by commas",
+        },
+    ),
     "Who may connect, and how many": _of_the_bridge(
         "Who may connect, and how many",
         without=("maxforks", "once"),
         more=(Option("maxclients", int, "most browsers at once; more get 429 (0: any number)", 0, "N"),),
+        help={"busy": "how to turn away what is over --maxclients: 429, or close (1013, which a page can see)"},
     ),
     "The WebSocket": _of_the_bridge("The WebSocket", without=("sendbuffer",)),
     "HTTP on the same port": _of_the_bridge("HTTP on the same port", without=("dir",)),
@@ -205,7 +216,7 @@ BROADCAST = Command(
     BROADCAST_GROUPS,
     (
         ("broadcast --port 8080 --exchange temps ./sensor.py", "one node, nothing to install"),
-        ("broadcast --port 8080 --exchange temps --broker amqp://rabbit/ ./sensor.py", "… and more nodes without COMMAND"),
+        ("broadcast --port 8080 --exchange temps --broker amqp://rabbit/ ./sensor.py", "more nodes: without COMMAND"),
         ("broadcast --port 8080 --exchange talk --input exchange --join history", "a chat"),
     ),
 )

@@ -37,16 +37,17 @@ class GoValue(click.ParamType[Any]):
 def parse(words: Sequence[str], environ: Mapping[str, str], shape: Command = BRIDGE) -> SimpleNamespace:
     """Return every flag's value by its attribute name, and `command`: the words from COMMAND on. Raises UsageError.
 
-    `help` is True when help was asked for. A repeatable flag's value is a tuple.
+    `help` is True when help was asked for. A repeatable flag's value is a tuple. `said` holds the attributes that the command
+    line gives; others are of variables, or nobody's.
     """
     takes_value = {option.name: option.kind is not bool for option in shape.options}
-    arguments = to_click(words, takes_value)
+    arguments = to_click(words, takes_value, elsewhere=_owners(shape))
     if arguments == ["--help"]:
         return SimpleNamespace(help=True)
     command = click.Command(
         "wsbridge",
         params=[*(_click_option(option) for option in shape.options), click.Argument(["command"], nargs=-1, type=click.UNPROCESSED)],
-        callback=lambda **values: SimpleNamespace(help=False, **values),
+        callback=lambda **values: SimpleNamespace(help=False, said=_said(values), **values),
         context_settings={"allow_interspersed_args": False},
         add_help_option=False,
     )
@@ -57,6 +58,17 @@ def parse(words: Sequence[str], environ: Mapping[str, str], shape: Command = BRI
         raise UsageError(error.format_message()) from None
     assert isinstance(values, SimpleNamespace)
     return values
+
+
+def _said(values: Mapping[str, Any]) -> frozenset[str]:
+    """Return what comes from the command line."""
+    context = click.get_current_context()
+    return frozenset(name for name in values if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE)
+
+
+def _owners(shape: Command) -> dict[str, str]:
+    """Return the flags of other commands: who has them."""
+    return {option.name: other.name for other in reversed(COMMANDS.values()) if other is not shape for option in other.options}
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
@@ -87,7 +99,7 @@ def full_help(name: str, shape: Command = BRIDGE) -> str:
         with formatter.section("Other commands"):
             formatter.write_dl([(f"{name} {other.name} --help", other.summary) for other in others], col_max=30)
         formatter.write_paragraph()
-    lines = [f"  {f'{name} {words}':<46} {what}".rstrip() for words, what in shape.examples]
+    lines = [f"  {name} {words}" + (f"  # {what}" if what else "") for words, what in shape.examples]
     return formatter.getvalue() + "\n".join(["Examples:", *lines, ""])
 
 
