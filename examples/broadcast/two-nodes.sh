@@ -15,6 +15,16 @@
 
 set -u
 here=$(dirname "$(readlink -f "$0")")
+case ${1:-} in
+-h | --help)
+    sed -n '2,/^$/s/^# \{0,1\}//p' "$0" # what stands above
+    exit
+    ;;
+*[!0-9]*)
+    echo "$1 is no port; $0 --help says how this is used." >&2
+    exit 2
+    ;;
+esac
 ports=("${1:-8080}" "${2:-8081}")
 shift $(($# < 2 ? $# : 2))
 (($#)) || set -- "$here/sensor.sh"
@@ -104,7 +114,7 @@ start_node "${ports[1]}"
 echo "Open both, side by side:
     http://localhost:${ports[0]}/plot.html
     http://localhost:${ports[1]}/plot.html?also=http://localhost:${ports[0]}/
-To see the second page go on at the other node, without a reading lost: kill ${nodes[1]}
+The second page says beside \"Live\" at which node it is. To see it go on at the other one, without a reading lost: kill ${nodes[1]}
 Ctrl-C ends everything."
 wait "${nodes[0]}"
 echo "The first node has ended; that is the end of all."

@@ -127,8 +127,13 @@ async def test_the_page_plots(browser: Chromium) -> None:
             "0",
         ]
         assert await page.evaluate("curve.getAttribute('d').match(/M/g).length") == 1
-        assert await page.evaluate("document.title + ', ' + document.querySelector('#state').textContent.trim()") == "Temperature, LiveNow"
-        assert not await page.evaluate("document.querySelector('button').checkVisibility()")
+        assert await page.evaluate("document.title + ', ' + document.querySelector('#state').innerText") == "Temperature, Live"
+        skipped = '2 lines were no reading: neither a number, nor JSON with one. The last: “{"time": 1004, "none": "x"}”'
+        assert await page.evaluate("document.querySelector('#skipped').textContent") == skipped
+        await page.evaluate("void channel.onbroker(false)")
+        assert await page.evaluate("document.querySelector('#state').innerText") == "Broker away"
+        await page.evaluate("void channel.onbroker(true)")
+        assert await page.evaluate("document.querySelector('#state').innerText") == "Live"
         assert page.errors == []
 
 
@@ -153,12 +158,53 @@ async def test_the_page_shows_what_was_lost(browser: Chromium) -> None:
             client.send_text('{"time": 1010, "celsius": 41}')
         await page.wait_for("gaps.getAttribute('d') && curve.getAttribute('d').match(/M/g).length === 2")
         assert await page.evaluate("document.querySelector('#lost').textContent") == "lost3"
-        server.stop()
-        await page.wait_for("document.querySelector('#state').textContent.startsWith('No connection, trying again in ')")
-        assert await page.evaluate("document.querySelector('button').checkVisibility()")
+        await waits(page, server)
         with plotted(server.port):
-            await page.evaluate("document.querySelector('button').click()")
-            await page.wait_for("document.querySelector('#lost').textContent === 'lost3?'")
+            await page.click("#state button")
+            await page.wait_for("document.querySelector('#lost').textContent === 'lost3 and more'")
+            assert await page.evaluate("document.querySelector('#state').innerText") == "Live"
+
+
+async def waits(page: Page, server: Server) -> None:
+    """Stop the server, and see the page count down to its next attempt."""
+    await page.evaluate("void (Math.random = () => .999)")
+    server.stop()
+    for seconds in (3, 2):
+        await page.wait_for(
+            f"document.querySelector('#state').innerText.match(/^No connection\\.\\s+Trying again in {seconds} s\\s+Try now$/)"
+        )
+
+
+async def test_the_page_says_that_nothing_can_be_read(browser: Chromium) -> None:
+    """Where no line is a reading plot.html is not just empty: it says why."""
+    with plotted() as server:
+        page = await plot(browser, server, "no number")
+        await page.wait_for("document.querySelector('#skipped').textContent.startsWith('1 line was no reading')")
+        assert await page.evaluate("document.querySelector('#figure').textContent") == "–"
+        await page.evaluate("channel.onlost(null)")
+        assert await page.evaluate("document.querySelector('#lost dd').textContent") == "some"
+
+
+async def test_the_pages_lie_below_a_prefix(browser: Chromium) -> None:
+    """What the pages load and connect to is beside them, not at the root: a proxy may put them below a prefix."""
+    with plotted() as server:
+        for name in ("plot.html", "chat.html"):
+            page = await browser.open(f"http://127.0.0.1:{server.port}/{name}")
+            assert await page.evaluate("document.querySelector('script[src]').getAttribute('src')") == "wsbridge.js"
+            await page.wait_for("channel.state === 'open'")
+            await page.evaluate("void history.replaceState(null, '', '/prefix/page')")
+            assert await page.evaluate("new wsbridge.Channel('./').url") == f"ws://127.0.0.1:{server.port}/prefix/"
+            assert 'Channel("/"' not in (FOLDER / name).read_text()
+
+
+async def test_the_page_fills_its_window(browser: Chromium) -> None:
+    """plot.html leaves no strip below its card, and the small figures stand on the line of the large one."""
+    with plotted() as server:
+        page = await plot(browser, server, 17)
+        for width, height in ((1280, 800), (390, 844)):
+            await page.viewport(width, height)
+            below = "innerHeight - document.querySelector('main').getBoundingClientRect().bottom"
+            assert await page.evaluate(f"{below} === parseFloat(getComputedStyle(document.body).paddingBottom)")
 
 
 async def test_a_reading_is_read_off(browser: Chromium) -> None:
@@ -220,6 +266,7 @@ async def test_the_chat(browser: Chromium) -> None:
         assert await lines(ada, 5) == ["mine <b>Hi</b>", *said]
         assert await ada.evaluate("who.value") == "Ada"
         zoe = await browser.open(url)
+        assert await zoe.evaluate("who.value") == ""
         await zoe.evaluate("who.value = 'Zoë'")
         await write(zoe, "I am here")
         assert (await lines(zoe, 6))[-1] == "mine I am here"
@@ -229,17 +276,59 @@ async def test_the_chat(browser: Chromium) -> None:
         assert ada.errors == zoe.errors == []
 
 
+async def test_the_chat_knows_its_own(browser: Chromium) -> None:
+    """What was written here is one's own, without a name too; a namesake in another window is another person."""
+    with Server(*command_with("--exchange talk"), bridge=BROADCAST, cwd=ROOT) as server:
+        url = f"http://127.0.0.1:{server.port}/chat.html"
+        one, other = await browser.open(url), await browser.open(url)
+        for page in (one, other):
+            await page.wait_for("channel.state === 'open'")
+            assert await page.evaluate("blank.checkVisibility()")
+        await write(one, "Nameless")
+        assert await lines(one, 1) == ["mine Nameless"]
+        assert await lines(other, 1) == ["Nameless"]
+        assert not await one.evaluate("blank.checkVisibility()")
+        for page, text in ((one, "This is Ada"), (other, "I am Ada, too")):
+            await page.evaluate("void (who.value = 'Ada')")
+            await write(page, text)
+            await lines(one, 2 if page is one else 3)
+        assert await lines(one, 3) == ["mine Nameless", "mine This is Ada", "I am Ada, too"]
+        assert await lines(other, 3) == ["Nameless", "This is Ada", "mine I am Ada, too"]
+        await one.evaluate("channel.onlost(1)")
+        assert (await lines(one, 4))[-1] == "lost 1 message is lost here"
+
+
+async def test_the_chat_on_a_telephone(browser: Chromium) -> None:
+    """On a telephone the message has the width of the screen, but for the button; with many messages nothing moves sideways."""
+    with plotted() as server:
+        page = await browser.open(f"http://127.0.0.1:{server.port}/chat.html")
+        await page.viewport(320, 640, mobile=True)
+        await page.wait_for("channel.state === 'open'")
+        assert await page.evaluate("text.getBoundingClientRect().width / innerWidth") > 0.6
+        await page.viewport(800, 400)
+        await write(page, "first")
+        await lines(page, 1)
+        place = "log.firstChild.getBoundingClientRect().right"
+        before = await page.evaluate(place)
+        for number in range(12):
+            await page.evaluate(f"channel.send('{number}')")
+        await lines(page, 13)
+        assert await page.evaluate("log.scrollHeight > log.clientHeight")
+        assert await page.evaluate(place) == before
+
+
 async def test_the_chat_keeps_what_cannot_be_sent(browser: Chromium) -> None:
     """Without a connection chat.html says so, and keeps what was typed; where nobody may write it says that."""
     with Server("--exchange=talk", f"--staticdir={FOLDER}", "sh", "-c", FOREVER, bridge=BROADCAST) as server:
         page = await browser.open(f"http://127.0.0.1:{server.port}/chat.html")
         await page.wait_for("channel.state === 'open'")
         await write(page, "Hi")
-        await page.wait_for("state.textContent === 'This channel takes no messages'")
-        assert await page.evaluate("document.querySelector('button').disabled")
+        await page.wait_for("document.querySelector('#state').innerText === 'This channel takes no messages'")
+        assert await page.evaluate("document.querySelector('form button').disabled")
         await page.load(f"http://127.0.0.1:{server.port}/chat.html")
         await page.wait_for("channel.state === 'open'")
-    await page.wait_for("state.textContent.startsWith('No connection, trying again in ')")
+        await waits(page, server)
+    assert not await page.evaluate("blank.checkVisibility()")
     await write(page, "Still there?")
     assert await page.evaluate("text.value") == "Still there?"
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.support.chromium import Chromium
 from tests.support.client import connect
 from tests.support.rabbit import START_DEADLINE, Broker
@@ -92,13 +94,14 @@ async def test_a_page_goes_on_at_the_other_node(tmp_path: Path, broker: Broker, 
         assert len(children(nodes.process.pid)) == 2
         page = await browser.open(re.findall("http://.*", nodes.said)[1])
         await page.wait_for("points.length > 10")
-        assert str(nodes.ports[1]) in await page.evaluate("channel.url")
+        state = "document.querySelector('#state').innerText.split(/\\s+/)"
+        assert await page.evaluate(state) == ["Live", f"localhost:{nodes.ports[1]}"]
         (node,) = map(int, re.findall(r": kill (\d+)$", nodes.said, re.MULTILINE))
         os.kill(node, signal.SIGTERM)
         wait_for_exit(node)
         last = await page.evaluate("points.at(-1).value")
         await page.wait_for(f"points.at(-1).value > {last + 10}")
-        assert str(nodes.ports[0]) in await page.evaluate("channel.url")
+        assert await page.evaluate(state) == ["Live", f"localhost:{nodes.ports[0]}"]
         assert await page.evaluate("points.every(({ value }, index) => !index || value === points[index - 1].value + 1)")
         assert await page.evaluate("document.querySelector('#lost dd').textContent") == "0"
 
@@ -123,3 +126,19 @@ def test_a_port_that_is_taken(broker: Broker) -> None:
     done = subprocess.run(words, env=environment({"BROKER": None}), capture_output=True, text=True, timeout=START_DEADLINE, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith(f"Port {broker.port} is taken; name two others: ")
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_help(word: str) -> None:
+    """Asked how it is used it says so, and starts nothing."""
+    done = subprocess.run([SCRIPT, word], capture_output=True, text=True, timeout=START_DEADLINE, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "two-nodes.sh [PORT PORT [COMMAND [ARGUMENT…]]]\n" in done.stdout
+    assert "#" not in done.stdout
+
+
+def test_what_is_no_port() -> None:
+    """A word that is no port is not taken for one."""
+    done = subprocess.run([SCRIPT, "--port"], capture_output=True, text=True, timeout=START_DEADLINE, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("--port is no port; ")
