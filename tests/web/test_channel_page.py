@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 
 from tests.support.chromium import Chromium, Page
+from tests.support.rabbit import Broker
 from tests.support.server import Bridge, Server, free_port, listens, wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -37,6 +38,11 @@ class Channel:
 
     async def until(self, state: str) -> None:
         await self.page.wait_for(f"document.querySelector('#state').dataset.state === '{state}'")
+
+    async def joined(self) -> None:
+        """Until the page is told how the channel stands: what is published from then on is live to it."""
+        await self.until("open")
+        await self.page.wait_for("parseInt(document.querySelector('#viewers').textContent)")
 
     async def counted(self, at_least: int, **options: Any) -> None:
         await self.page.wait_for(f"document.querySelector('#count').dataset.count >= {at_least}", **options)
@@ -128,7 +134,7 @@ async def test_says_what_it_is(channel: Open) -> None:
 async def test_shows_messages(channel: Open) -> None:
     """Each message is a row with its time, the newest in sight."""
     async with channel("--input=program", *shell(COUNTS_AS_TOLD.replace("seq", "seq -f 'line %g'"))) as page:
-        await page.until("open")
+        await page.joined()
         await page.send("100")
         await page.counted(100)
         assert await page.rows() == [f"line {number}" for number in range(1, 101)]
@@ -145,18 +151,38 @@ async def test_what_came_with_the_join_bears_no_time(channel: Open) -> None:
     """What was published before the page came has no time of the page's; what is published after it has one."""
     earlier = "[...document.querySelectorAll('.text')].map(row => row.firstChild.textContent === 'earlier')"
     async with channel("--input=exchange", "--history=3") as page:
-        await page.until("open")
+        await page.joined()
         for text in ("before", "too"):
             await page.send(text)
         await page.counted(2)
         assert await page.page.evaluate(earlier) == [False, False]
         await page.page.load(f"http://127.0.0.1:{page.server.port}/")
         await page.counted(2)
-        await page.until("open")
+        await page.joined()
         await page.send("after")
         await page.counted(3)
         assert await page.rows() == ["before", "too", "after"]
         assert await page.page.evaluate(earlier) == [True, True, False]
+
+
+async def test_join_of_a_stream(channel: Open, broker: Broker) -> None:
+    """With a stream at a broker, too, the page tells what was there from what comes, and shows the offset to which it has come."""
+    counts = shell("i=0; while read -r _; do echo $((i += 1)); done")
+    async with channel(f"--broker={broker.url}", "--replay", "--input=program", *counts) as page:
+        await page.joined()
+        for number in (1, 2):
+            await page.send("next")
+            await page.counted(number)
+        await page.page.load(f"http://127.0.0.1:{page.server.port}/")
+        await page.counted(2)
+        await page.joined()
+        await page.send("next")
+        await page.counted(3)
+        assert await page.rows() == ["1", "2", "3"]
+        times = "[...document.querySelectorAll('.text time')].map(time => time.textContent)"
+        assert [":" in time for time in await page.page.evaluate(times)] == [False, False, True]
+        offset = (await page.page.evaluate("document.querySelector('#position').title")).partition(".")[0]
+        assert await page.page.evaluate("document.querySelector('#position').firstChild.data") == f"{offset}."
 
 
 @pytest.mark.parametrize(
@@ -392,7 +418,7 @@ async def test_below_a_prefix(channel: Open, tmp_path: Path) -> None:
     async with channel(*prints("one")) as page, proxy(page.server.port, tmp_path) as url:
         await page.page.load(url)
         await page.counted(1)
-        await page.page.wait_for("parseInt(document.querySelector('#viewers').textContent)")
+        await page.joined()
         assert await page.page.evaluate("performance.getEntriesByType('resource').every(({ name }) => name.startsWith(location.href))")
         # The proxy ends first, as the server would; so the page is led away from it.
         await page.page.load(f"http://127.0.0.1:{page.server.port}/")
@@ -404,7 +430,7 @@ async def test_wherever_nothing_else_is(channel: Open, path: str) -> None:
     async with channel("--devconsole", *prints("one")) as page:
         await page.page.load(f"http://127.0.0.1:{page.server.port}{path}")
         await page.counted(1)
-        await page.page.wait_for("parseInt(document.querySelector('#viewers').textContent)")
+        await page.joined()
 
 
 # The log
