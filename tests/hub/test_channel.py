@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from wsbridge.flow import Batch, Kind
-from wsbridge.hub.channel import MESSAGE_BYTES, Channel, Cursor, Join, Loss, Slice, Slow
+from wsbridge.hub import channel as channels
+from wsbridge.hub.channel import BODY_BYTES, MESSAGE_BYTES, WHOLE_BYTES, Channel, Cursor, Join, Loss, Slice, Slow
 from wsbridge.hub.position import Position, parse_position
 
 MESSAGES = st.lists(st.binary(max_size=6), min_size=1, max_size=5)
@@ -39,14 +40,21 @@ class Model(RuleBasedStateMachine):
         history_bytes=st.integers(0, 30),
         slow=st.sampled_from(Slow),
         each=st.integers(0, 3),
+        body=st.integers(0, 5),
+        whole=st.sampled_from([0, 8, 100]),
     )
-    def begin(self, queue: int, history: int, history_bytes: int, slow: Slow, each: int) -> None:
-        self.queue, self.history, self.history_bytes, self.slow, self.each = queue, history, history_bytes, slow, each
-        bounds = {"queue_bytes": queue, "history": history, "history_bytes": history_bytes, "message_bytes": each}
+    def begin(self, queue: int, history: int, history_bytes: int, slow: Slow, each: int, body: int, whole: int) -> None:
+        self.queue, self.history, self.history_bytes, self.slow = queue, history, history_bytes, slow
+        self.each, self.body, self.whole = each, body, whole
+        bounds = {"queue_bytes": queue, "history": history, "history_bytes": history_bytes, "message_bytes": each, "body_bytes": body}
         self.channel = Channel("e0", slow=slow, **bounds)
+        channels.WHOLE_BYTES = whole
         self.epochs = 0
         self.all: list[Subscriber] = []
         self.anew()
+
+    def teardown(self) -> None:
+        channels.WHOLE_BYTES = WHOLE_BYTES
 
     def anew(self) -> None:
         self.published: list[bytes | None] = []
@@ -56,8 +64,9 @@ class Model(RuleBasedStateMachine):
     # What the model knows
 
     def bytes_before(self, number: int) -> int:
-        """Bytes of messages, and what each counts besides; what was lost before it came here counts nothing."""
-        return sum(len(message) + self.each for message in self.published[:number] if message is not None)
+        """Bytes of messages, what each counts besides, and what whole bodies do; what was lost before it came here counts nothing."""
+        bodies = sum(self.body for first, end in self.bodies if end <= number and self.published[first] is not None)
+        return bodies + sum(len(message) + self.each for message in self.published[:number] if message is not None)
 
     @property
     def end(self) -> int:
@@ -84,6 +93,17 @@ class Model(RuleBasedStateMachine):
     def lags(self, one: Subscriber) -> bool:
         return one.next < self.end and self.newest - max(self.bytes_before(one.next), one.joined_at) > self.queue
 
+    def piece(self, number: int, limit: int) -> int:
+        """Where a piece ends that begins at a message: bodies that fit, or are short and begun, and of the last what fills the limit."""
+        while limit > 0 and number < self.end:
+            ((first, end),) = [(first, end) for first, end in self.bodies if first <= number < end]
+            here = self.bytes_before(number)
+            payload = self.body + sum(len(message or b"") for message in self.published[first:end])
+            is_whole = self.bytes_before(end) - here <= limit or (number == first and payload <= self.whole)
+            number = end if is_whole else next(n for n in range(number + 1, end + 1) if self.bytes_before(n) - here >= limit or n == end)
+            limit -= self.bytes_before(number) - here
+        return number
+
     def lose(self, one: Subscriber, number: int) -> None:
         if number > one.next:
             one.owed = None if one.owed is None else one.owed + number - one.next
@@ -101,7 +121,8 @@ class Model(RuleBasedStateMachine):
     @rule(messages=st.integers(1, 4))
     def lose_before(self, messages: int) -> None:
         self.channel.lose(messages)
-        self.bodies.append((self.end, self.end + messages))
+        first = self.bodies.pop()[0] if self.published and self.published[-1] is None else self.end
+        self.bodies.append((first, self.end + messages))
         self.published += [None] * messages
 
     @rule(target=subscribers, how=st.sampled_from(Join))
@@ -154,9 +175,7 @@ class Model(RuleBasedStateMachine):
                 assert self.published[end : end + item.messages] == [None] * item.messages
                 end += item.messages
                 assert item.next == end
-        size, size_but_last = (self.bytes_before(number) - self.bytes_before(one.next) for number in (end, end - 1))
-        assert size <= limit or size_but_last < limit
-        assert end == self.end or size >= limit
+        assert end == self.piece(one.next, limit)
         one.next = end
 
     @rule(one=consumes(subscribers))
@@ -184,7 +203,7 @@ test_channel = Model.TestCase
 
 
 def make(slow: Slow = Slow.DROP_OLDEST, *, queue: int = 100, history: int = 0, history_bytes: int = 1000) -> Channel:
-    return Channel("e", queue_bytes=queue, history=history, history_bytes=history_bytes, slow=slow, message_bytes=0)
+    return Channel("e", queue_bytes=queue, history=history, history_bytes=history_bytes, slow=slow, message_bytes=0, body_bytes=0)
 
 
 def batch(*messages: bytes) -> Batch:
@@ -276,3 +295,36 @@ NONE = ("", "e", "e-", "-1", "e-1x", "E-1", "e-1-", "e--1", "é-1", "e-\u0661", 
 def test_no_position(text: str) -> None:
     """What was never a position is none."""
     assert parse_position(text) is None
+
+
+def test_losses_without_messages() -> None:
+    """Losses that nothing comes between are one, however many: they take no more room, and are told as one."""
+    channel = make(history=10)
+    channel.append(batch(b"a"))
+    cursor = channel.join(Join.NONE)
+    for _ in range(10_000):
+        channel.lose(1)
+    assert channel.read(cursor, 1) == [Loss(10_000, 10_001)]
+    channel.lose(2)
+    assert channel.read(cursor, 1) == [Loss(2, 10_003)]
+    assert len(channel._bodies) == 2
+
+
+def test_repeat_is_not_ahead() -> None:
+    """A position under the mark of a repeat is of what is known here, though its offset is a later one."""
+    channel = make(history=10)
+    channel.renew("7", [])
+    channel.append(batch(b"a", b"b"), "7.aa")
+    channel.repeat("9.aa")
+    position = parse_position("9.aa-1")
+    assert position is not None
+    assert not channel.is_ahead(position)
+    assert shown(channel.read(channel.resume(position), 100)) == [[b"b"]]
+
+
+def test_bodies_count() -> None:
+    """Messages that come one by one do not pass for nothing: a body costs what many of them do."""
+    channel = Channel("e", queue_bytes=100 * (BODY_BYTES + MESSAGE_BYTES + 1), history=0, history_bytes=0, slow=Slow.DROP_OLDEST)
+    for _ in range(1_000):
+        channel.append(batch(b"x"))
+    assert channel.end - channel.begin in (100, 101, 102)

@@ -54,6 +54,8 @@ class One:
             self.hub.full(self)
 
     def take(self, data: bytes) -> bool:
+        if not data:
+            return self.room > 0
         assert self.room > 0, "it was full"
         self.room -= 1
         self.taken.append(data)
@@ -104,8 +106,8 @@ class Turns:
 
 
 def make_hub(turns: Turns, **options: Any) -> Hub:
-    given = {"queue_bytes": 40, "history": 5, "history_bytes": 1000, "slow": Slow.DROP_OLDEST, "message_bytes": 0} | options
-    return Hub(Channel("e0", **given), metrics=Metrics(), loop=cast(asyncio.AbstractEventLoop, turns))
+    given = {"queue_bytes": 40, "history": 5, "history_bytes": 1000, "slow": Slow.DROP_OLDEST} | options
+    return Hub(Channel("e0", message_bytes=0, body_bytes=0, **given), metrics=Metrics(), loop=cast(asyncio.AbstractEventLoop, turns))
 
 
 class Model(RuleBasedStateMachine):
@@ -220,6 +222,22 @@ def test_encoded_once() -> None:
     assert len({id(one.taken[0]) for one in ones}) == 1
 
 
+def test_encoded_once_for_who_is_behind() -> None:
+    """One who is behind, but stands where bodies begin, gets what was encoded for the others."""
+    turns, wire = Turns(), Told()
+    hub = make_hub(turns, queue_bytes=1_000_000)
+    quick, slow = One(hub, wire, 1_000), One(hub, wire, 1)
+    for one in (quick, slow):
+        hub.join(one, hub.channel.join(Join.NONE))
+    for _ in range(20):
+        hub.publish(Batch(Kind.TEXT, [b"x" * 100] * 1_000))
+        turns.turn()
+        slow.room = 1
+        hub.ready(slow)
+    assert wire.encoded == 20_000
+    assert len(slow.words()) == 20_000
+
+
 def test_who_is_stuck_is_not_looked_at() -> None:
     """One that is full is not called again until it has room, however much is published."""
     turns, wire = Turns(), Told()
@@ -316,3 +334,19 @@ def test_closed_for_being_slow() -> None:
     back = One(hub, wire, 100)
     hub.resume(back, parse_position("e0-1"))
     assert [int(number) for _, _, number in back.words()] == list(range(1, 50))
+
+
+def test_closed_for_being_slow_from_the_start() -> None:
+    """It is closed as well when it was full as soon as it had joined, and nobody else falls behind."""
+    turns, wire = Turns(), Told()
+    hub = make_hub(turns, slow=Slow.CLOSE, history=100)
+    hub.publish(Batch(Kind.TEXT, [b"first"]))
+    turns.turn()
+    stuck = One(hub, wire, 1)
+    hub.join(stuck, hub.channel.join(Join.HISTORY))
+    for number in range(50):
+        hub.publish(Batch(Kind.TEXT, [b"%06d" % number]))
+        turns.turn()
+    turns.wait()
+    assert stuck.ended is not None
+    assert stuck.ended.code == 1013

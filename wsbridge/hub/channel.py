@@ -28,6 +28,10 @@ TRIM = 64
 """Bodies that may lie dead at the head of the ring before they are cut off: to move the rest costs as much each time."""
 MESSAGE_BYTES = 32
 """What a message counts besides its bytes: many tiny ones are not to pass for nothing. It is about what one costs."""
+BODY_BYTES = 600
+"""What a body counts besides its messages: as much as it costs (measured: 550, and 200 more for each wire)."""
+WHOLE_BYTES = 128 * 1024
+"""A body of no more bytes is read whole by whoever stands at its beginning, since so it was encoded for others already."""
 MARKS = 4096
 """Marks that are remembered of bodies that are not kept: who comes back with one learns how many messages he has lost."""
 
@@ -72,7 +76,7 @@ class Body:
     origin: int = 0
     """The number of the message that its mark counts as 0."""
     each: int = 0
-    """What each message counts besides its bytes; `size` holds it."""
+    """What each message counts besides its bytes; `size` holds it, and what the body counts itself, behind its last message."""
     gap: int = 0
     """Numbers that it takes up beside its messages: of such that were lost before they came here."""
     encoded: dict[str, bytes] = field(default_factory=dict)
@@ -162,17 +166,26 @@ class Channel:
 
     `queue_bytes` is how far a subscriber may lag behind the newest body, which everyone gets however long it is; `history`
     and `history_bytes` bound what one who joins is given. All three may be 0. Bytes here are those of
-    the messages, and `message_bytes` more for each of them.
+    the messages, `message_bytes` more for each of them, and `body_bytes` for each body.
     """
 
     def __init__(
-        self, epoch: str, *, queue_bytes: int, history: int, history_bytes: int, slow: Slow, message_bytes: int = MESSAGE_BYTES
+        self,
+        epoch: str,
+        *,
+        queue_bytes: int,
+        history: int,
+        history_bytes: int,
+        slow: Slow,
+        message_bytes: int = MESSAGE_BYTES,
+        body_bytes: int = BODY_BYTES,
     ) -> None:
         self.queue_bytes = queue_bytes
         self._history = history
         self._history_bytes = history_bytes
         self._slow = slow
         self._message_bytes = message_bytes
+        self._body_bytes = body_bytes
         self._is_kept = False
         """Whether the bus keeps the bodies, so that they have marks of their own."""
         self._begin_epoch(epoch)
@@ -196,7 +209,7 @@ class Channel:
     def append(self, batch: Batch, mark: str | None = None) -> Body:
         """Take what was published; return the body that it has become. Without a mark of its own it has the epoch's."""
         each = self._message_bytes
-        size = sum(map(len, batch.messages)) + each * len(batch.messages)
+        size = sum(map(len, batch.messages)) + each * len(batch.messages) + self._body_bytes
         if mark is None:
             body = Body(self.end, self.bytes, batch, size, f"{self.epoch}-", each=each)
         else:
@@ -213,6 +226,7 @@ class Channel:
         known = next((known for known in reversed(self._marks) if known.endswith(dot + fingerprint)), None)
         if known is not None:
             self._marks[mark] = self._marks[known]
+            self._newest_offset = max(self._newest_offset, offset_of(mark) or 0)
 
     def lose(self, messages: int) -> None:
         """Take note that so many messages were lost on their way here: in their place everyone is told.
@@ -221,7 +235,12 @@ class Channel:
         """
         last = self._bodies[-1] if self._bodies else None
         mark, origin = (last.mark, last.origin) if last is not None else (f"{self.epoch}-", 0)
-        self._add(Body(self.end, self.bytes, Batch(Kind.TEXT, ()), 0, mark, origin, gap=messages))
+        if last is not None and last.gap:
+            last.gap += messages
+            self.end = last.end
+            self._forget()
+        else:
+            self._add(Body(self.end, self.bytes, Batch(Kind.TEXT, ()), 0, mark, origin, gap=messages))
         if mark[:-1] in self._marks:
             self._marks[mark[:-1]] = (origin, self.end)
 
@@ -302,7 +321,7 @@ class Channel:
         while limit > 0 and cursor.next < self.end:
             body = self._bodies[index]
             here = body.bytes_before(cursor.next)
-            whole = body.start + body.size - here <= limit
+            whole = body.start + body.size - here <= limit or (cursor.next == body.first and self._is_short(body))
             end = body.end if whole else max(body.first_after(here + limit), cursor.next + 1)
             if body.gap:
                 taken.append(Loss(end - cursor.next, end))
@@ -312,6 +331,10 @@ class Channel:
             cursor.next = end
             index += 1
         return taken
+
+    @staticmethod
+    def _is_short(body: Body) -> bool:
+        return body.size - body.each * len(body.batch.messages) <= WHOLE_BYTES
 
     def is_too_slow(self, cursor: Cursor) -> bool:
         """Whether a subscriber lags so far that it is to be closed, to resume later."""

@@ -148,9 +148,11 @@ class Hub:
         greeting = subscriber.wire.joined(*self.channel.place(cursor.next)) if cursor.missed == 0 else b""
         if not self.is_connected:
             greeting += subscriber.wire.broker(False)
-        if greeting and not subscriber.take(greeting):
-            return
-        self.ready(subscriber)
+        # It may be full with nothing from us, of an answer that came before this.
+        if subscriber.take(greeting):
+            self.ready(subscriber)
+        if subscriber in self._behind:
+            self._watch_behind()
 
     def resume(self, subscriber: Subscriber, position: Position | None) -> None:
         """Serve a subscriber from a position on that it brings; None for one that was never any.
@@ -247,6 +249,9 @@ class Hub:
         if self._in_step.get(subscriber.wire, {}).pop(subscriber, None) is None:
             return
         self._behind[subscriber] = Cursor(self._front.next, self.channel.bytes)
+        self._watch_behind()
+
+    def _watch_behind(self) -> None:
         if self._sweeping is None:
             self._sweeping = self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
@@ -256,7 +261,7 @@ class Hub:
             if self.channel.is_too_slow(cursor):
                 self._close(subscriber)
         if self._behind:
-            self._sweeping = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+            self._watch_behind()
 
     def _close(self, subscriber: Subscriber) -> None:
         self.leave(subscriber)
