@@ -155,6 +155,14 @@ class Taker(asyncio.Protocol):
     def __init__(self) -> None:
         self.data = bytearray()
         self.lost = False
+        self.room: list[bool] = []
+        """Whether there is room to write, each time that it was told."""
+
+    def pause_writing(self) -> None:
+        self.room.append(False)
+
+    def resume_writing(self) -> None:
+        self.room.append(True)
 
     def data_received(self, data: bytes) -> None:
         self.data += data
@@ -288,6 +296,31 @@ async def test_requests_before_the_upgrade(loop: asyncio.AbstractEventLoop) -> N
         assert await asyncio.to_thread(ask, port) == (101).to_bytes(2, "big")
         await until(lambda: handler.taken[0].lost, "the end of the connection")
         assert bytes(handler.taken[0].data) == b"early"
+
+
+async def test_upgrade_behind_answers_that_are_not_taken(loop: asyncio.AbstractEventLoop) -> None:
+    """Who takes over a connection on which answers still wait is told that there is no room, and later that there is."""
+    handler, filled = Taking(), asyncio.Event()
+
+    async def fill(request: web.BaseRequest) -> web.StreamResponse:
+        transport: Any = request.transport
+        while not transport.get_write_buffer_size():
+            transport.write(b"x" * 65536)
+        transport.set_write_buffer_limits(high=1)
+        filled.set()
+        return await handler(request)
+
+    key = "dGhlIHNhbXBsZSBub25jZQ=="
+    head = request_bytes("GET", "/", [("Host", "h"), ("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Key", key)])
+    async with serving(make_server(fill, loop), loop) as port:
+        with open_stream(port=port, receive_buffer=1 << 16) as stream:
+            stream.send(head)
+            await until(lambda: handler.taken, "the taking over")
+            taker = handler.taken[0]
+            assert taker.room == [False]
+            while taker.room == [False]:
+                await asyncio.to_thread(stream.sock.recv, 1 << 20)
+            assert taker.room == [False, True]
 
 
 async def test_answers_are_ours(loop: asyncio.AbstractEventLoop) -> None:

@@ -10,7 +10,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from tests.support.client import Close, encode_frame, open_stream, read_response
+from tests.support.client import Close, Opcode, encode_frame, open_stream, read_response
 from tests.support.proc import nothing_left
 from tests.support.server import Server, free_port, wait_until
 from tests.web.conftest import Serve, assert_sound
@@ -277,12 +277,12 @@ async def test_program_that_was_started_for_nothing(tmp_path: Path) -> None:
         metrics=metrics,
         loop=loop,
     )
-    assert registry.take_slot()
+    assert registry.slots.take()
     with nothing_left():
         child = upgrader._launch(Admission(("/bin/cat",), Script("/", ""), "", None), {}, {})
         await upgrader._abandon(child)
         assert child.group.status == -signal.SIGKILL
-    assert registry.take_slot()
+    assert registry.slots.take()
 
 
 @pytest.mark.parametrize(
@@ -296,3 +296,11 @@ def test_log_says_how_a_session_ended(serve: Serve, script: str, close: str) -> 
         if close == "1001":
             client.send_close(1001)
         server.wait_for_log(rf"close:'{close}' messages:.*\| DISCONNECT")
+
+
+def test_close_reaches_one_that_is_still_sending(door: Server) -> None:
+    """A message that is too long is closed with 1009, and a client sees it that has sent all of the message first."""
+    for _ in range(5):
+        with door.connect("/echo") as client:
+            client.send_frame(b"x" * (4 << 20), Opcode.TEXT)
+            assert client.receive_close().code == 1009

@@ -48,9 +48,11 @@ class Client(asyncio.Protocol):
         "_heartbeat",
         "_heartbeat_timer",
         "_left",
+        "_lingers",
         "_loop",
         "_metrics",
         "_on_hangup",
+        "_owed_at_beat",
         "_owed_pong",
         "_pairs",
         "_paused",
@@ -58,6 +60,7 @@ class Client(asyncio.Protocol):
         "_reader",
         "_sink",
         "_stuck_timer",
+        "_taken_at_beat",
         "_timeout",
         "_transport",
         "_watched",
@@ -93,9 +96,9 @@ class Client(asyncio.Protocol):
         self._on_hangup: Callable[[], None] = self.close
         self.source: Source = STILL
         self.received = self.sent = 0
-        self._paused = self._writing_paused = self._close_sent = self._left = False
+        self._paused = self._writing_paused = self._close_sent = self._left = self._lingers = False
         self._watched = -1
-        self._written = 0
+        self._written = self._taken_at_beat = self._owed_at_beat = 0
         self._owed_pong: bytes | None = None
         self._gone: End | None = None
         self._closed: asyncio.Future[None] | None = None
@@ -115,6 +118,8 @@ class Client(asyncio.Protocol):
         """Say who takes what the client says, and who is told when it went while it was held up."""
         self._sink = sink
         self._on_hangup = on_hangup
+        if self._writing_paused:
+            self.source.pause()
 
     # From the client
 
@@ -223,6 +228,7 @@ class Client(asyncio.Protocol):
                 else:
                     self._metrics.protocol_errors += 1
                 self._send_close(End(code, reason))
+                self._lingers = True
                 self._leave(End(code, reason))
             case End():
                 # The same code goes back at once, without the reason (RFC 6455, section 5.5.1).
@@ -327,7 +333,12 @@ class Client(asyncio.Protocol):
             return
         self._unwatch()
         patience = self._close_patience()
-        self._transport.close()
+        if not self._lingers:
+            self._transport.close()
+        elif self._transport.can_write_eof():
+            # What the client is still sending is read, and has no meaning: unread, it would make of our last words a reset.
+            self._transport.write_eof()
+            resume_reading(self._transport, self._loop)
         self._watch_stuck(patience)
 
     def _close_patience(self) -> float:
@@ -361,12 +372,17 @@ class Client(asyncio.Protocol):
 
     def _beat(self) -> None:
         assert self._heartbeat is not None
+        taken = self._taken()
+        if self._owed_at_beat and taken > self._taken_at_beat:
+            # It takes what was waiting for it, and an answer to a ping may come only behind all that.
+            self._heartbeat.heard = self._loop.time()
+        self._taken_at_beat, self._owed_at_beat = taken, self._written - taken
         due, again = self._heartbeat.beat(self._loop.time())
         if due is Beat.GONE:
             self._metrics.clients_timed_out += 1
             log.info("client said nothing for two pings and is given up", extra=extra(self._pairs))
             self.abort()
             return
-        if due is Beat.PING:
+        if due is Beat.PING and not self._writing_paused:
             self._send(PING)
         self._heartbeat_timer = self._loop.call_at(again, self._beat)

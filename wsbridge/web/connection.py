@@ -141,6 +141,9 @@ class Connection(RequestHandler):
         early = _Early()
         self.set_parser(cast("Any", early))
         transport.set_protocol(protocol)
+        if self._paused:
+            # By what is still to be sent of answers before this one; the transport says so once, and it was to us.
+            protocol.pause_writing()
         self.transport = None
         self._task_handler = None
         self.connection_lost(None)

@@ -74,6 +74,8 @@ class EventStream(asyncio.Protocol):
     def join(self, sink: Sink) -> None:
         """Say who is told when the client has gone."""
         self._sink = sink
+        if self._writing_paused:
+            self.source.pause()
 
     @property
     def send(self) -> Callable[[bytes], object]:
