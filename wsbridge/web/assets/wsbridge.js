@@ -74,7 +74,7 @@
       this.#urls = [urls].flat().map(socketURL);
       if (!this.#urls.length) throw new TypeError("a channel needs a URL");
       this.#position = since;
-      Object.assign(this, options);
+      for (const [name, value] of Object.entries(options)) if (value !== undefined) Object.assign(this, { [name]: value });
       const { signal } = this.#life;
       globalThis.addEventListener?.("online", () => {
         // An open connection may well have died meanwhile; one with a position loses nothing by being replaced.
@@ -112,6 +112,7 @@
     retry() {
       if (this.#state === "closed") return;
       this.#drop();
+      if (this.#state === "open" && this.#hasDelivered) this.#failures = 0;
       this.#hasDelivered = this.#hasSent = false;
       const url = new URL(this.url);
       if (this.#position !== null) url.searchParams.set("since", this.#position);
@@ -135,8 +136,11 @@
         this.#hasDelivered = true;
         if (isPositioned) this.#take(data); else this.onmessage?.(data, null);
       };
-      this.#enter("open");
-      if (this.#socket === socket) this.#hear("here");
+      try {
+        this.#enter("open");
+      } finally {
+        if (this.#socket === socket) this.#hear("here");
+      }
     }
 
     /** @param {string | ArrayBuffer} data What is behind a position and a newline, or a control record. */
