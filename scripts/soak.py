@@ -204,7 +204,7 @@ def soak(cycle_count: int, vanishing: int, transports: str) -> bool:
             print(f"{int(cycle_count * part):,} cycles and {int(vanishing * part):,} vanished clients in {time.monotonic() - begun:.0f} s")
         good = compare(*looks)
         status = server.stop()
-    faults = [line for line in (server.log + server.errors).splitlines() if "| INFO " not in line]
+    faults = [line for line in (server.log + server.errors).splitlines() if "| INFO " not in line and "| stderr " not in line]
     print(f"The server ended with {status}: {server.log.splitlines()[-1].rpartition('| ')[2]}", *faults, sep="\n")
     return good and status == 0 and not faults
 

@@ -67,8 +67,12 @@ class HttpSettings:
 
     static_directory: str | None = None
     cgi_directory: str | None = None
+    max_scripts: int | None = None
+    """Most CGI scripts at once, 0 for any number; None: they count among the sessions."""
     page: str = ""
     """What the log calls the page of ours, if there is one."""
+    page_everywhere: bool = True
+    """Whether it stands wherever nothing else does; else at the root alone, where there is no other index."""
 
 
 class Role(StrEnum):

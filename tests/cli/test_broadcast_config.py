@@ -40,7 +40,7 @@ def test_defaults(here: Path) -> None:
     assert made.broker is None
     assert made.gate.max_sessions == 0
     assert (made.client.send_buffer_bytes, made.client.unsent_bytes) == (0, UNSENT_BYTES)
-    assert made.http.page
+    assert (made.http.page, made.http.max_scripts) == ("Live channel", 1024)
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,9 @@ def test_defaults(here: Path) -> None:
         (["--slow=close"], "channel.slow", Slow.CLOSE),
         (["--restart=never"], "channel.restart", Restart.NEVER),
         (["--maxclients=10"], "gate.max_sessions", 10),
-        (["--staticdir=files"], "http.page", ""),
-        (["--staticdir=files", "--devconsole"], "http.page", "Live channel"),
+        (["--staticdir=files"], "http.page_everywhere", False),
+        (["--devconsole"], "http.page_everywhere", True),
+        (["--maxforks=3"], "http.max_scripts", 3),
         ([f"--broker={URL}"], "broker", BrokerSettings(URL)),
         ([f"--broker={URL}", "--replay", "--replay-bytes=5"], "broker", BrokerSettings(URL, replay=True, replay_bytes=5)),
         ([f"--broker={URL}", "--durable"], "broker.durable", True),
@@ -124,7 +125,7 @@ def test_what_cannot_be_done(here: Path, words: list[str], needles: list[str]) -
     assert "secret" not in message
 
 
-@pytest.mark.parametrize("word", ["--dir=files", "--once", "--passstderr", "--sendbuffer=1", "--maxforks=1"])
+@pytest.mark.parametrize("word", ["--dir=files", "--once", "--passstderr", "--sendbuffer=1"])
 def test_flags_of_the_bridge_alone(word: str) -> None:
     """What has no meaning for a broadcast is no flag of it."""
     with pytest.raises(UsageError, match="not defined"):

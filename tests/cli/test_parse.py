@@ -183,7 +183,7 @@ def test_help() -> None:
 
 def test_flag_of_another_command() -> None:
     """Who gives a flag to the wrong command is told whose it is."""
-    with pytest.raises(UsageError, match="-maxforks; it is a flag of bridge$"):
-        parse(["--maxforks=1"], {}, BROADCAST)
-    with pytest.raises(UsageError, match="-exchange; it is a flag of broadcast$"):
+    with pytest.raises(UsageError, match="-dir; it is a flag of bridge"):
+        parse(["--dir=x"], {}, BROADCAST)
+    with pytest.raises(UsageError, match="-exchange; it is a flag of broadcast"):
         parse(["--exchange=x"], {})

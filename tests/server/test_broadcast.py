@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.server.conftest import Broadcast, listen, status, view, wait_for_viewers
-from tests.support.client import Message, Opcode
+from tests.support.client import Message, Opcode, open_stream, request_bytes
 from tests.support.proc import TRANSPORTS, resident
 from tests.support.server import Server, is_alive, memory_peak, tell, wait_for_exit, wait_until
 from tests.support.tool import command, recorded
@@ -232,10 +232,13 @@ def test_restart(broadcast: Broadcast, fifo: Path) -> None:
     server = broadcast(*shell(f"read go <{fifo}; echo $go; exit 3"))
     with view(server) as viewer:
         wait_for_viewers(server, 1)
+        assert (status(server)["program"], status(server)["program_exit"]) == ("running", None)
         for word in ("one", "two"):
             tell(fifo, word)
             assert viewer.message() == word.encode()
         assert viewer.losses == []
+        wait_until(lambda: status(server)["program"] == "waiting", "the program's end")
+        assert status(server)["program_exit"] == "exit 3"
         server.wait_for_log(r"exit 3; it is started again in 0\.5 s")
         server.wait_for_log(r"exit 3; it is started again in 1 s")
         assert status(server)["counts"]["program_restarts"] == 2
@@ -249,7 +252,8 @@ def test_no_restart(broadcast: Broadcast, fifo: Path, policy: str, code: int) ->
         wait_for_viewers(server, 1)
         tell(fifo, "go")
         assert plain.receive_text() == "last"
-        server.wait_for_log(f"exit {code}; it is not started again")
+        server.wait_for_log(f"{'ERROR ' if code else 'INFO  '} .* exit {code}; it is not started again")
+        assert (status(server)["program"], status(server)["program_exit"]) == ("ended", f"exit {code}")
         assert plain.is_open()
         with server.connect() as late:
             assert late.receive_text() == "last"
@@ -444,6 +448,26 @@ def test_status(talk: Server) -> None:
         answer = talk.get("/status")
         assert answer.value("Content-Type") == "application/json; charset=utf-8"
         assert answer.value("Cache-Control") == "no-store"
+        assert (told["program"], told["program_exit"]) == (None, None)
+
+
+def test_what_pages_ask_is_not_logged(broadcast: Broadcast) -> None:
+    """Each open page asks for /status every two seconds: that is no line in the log, unless one wants to see it."""
+    for level, count in (("access", 0), ("trace", 2)):
+        server = broadcast("--input=exchange", f"--loglevel={level}")
+        for path in ("/status", "/wsbridge.js"):
+            assert server.get(path).status == 200
+        assert server.get("/").status == 200
+        server.wait_for_log(r"\| http .* \| PAGE")
+        assert server.log.count("| CHANNEL") == count
+
+
+def test_one_header_says_who_may_read(broadcast: Broadcast) -> None:
+    """A browser takes one Access-Control-Allow-Origin: the user's own stands in the place of ours."""
+    server = broadcast("--input=exchange", "--header-http=Access-Control-Allow-Origin: https://a.example")
+    for path in ("/status", "/wsbridge.js", "/wsbridge.mjs"):
+        answer = server.get(path, headers=[("Origin", "https://a.example")])
+        assert answer.values("Access-Control-Allow-Origin") == ["https://a.example"]
 
 
 def test_files_scripts_and_page(broadcast: Broadcast, tmp_path: Path) -> None:
@@ -466,9 +490,40 @@ def test_files_scripts_and_page(broadcast: Broadcast, tmp_path: Path) -> None:
 
 
 def test_page(talk: Server) -> None:
-    """Without files every path is the page of the channel."""
+    """The page of the channel is at the root, asked for with GET, and at no other path."""
     assert b"<html" in talk.get("/").body.lower()
-    assert talk.get("/favicon.ico").status == 404
+    assert talk.request("POST", "/").status == 405
+    for path in ("/favicon.ico", "/event", "/a/b"):
+        assert talk.get(path).status == 404
+
+
+def test_page_beside_files(broadcast: Broadcast, tmp_path: Path) -> None:
+    """The page has the root as long as the files have no index; with --devconsole it is also wherever there is nothing else."""
+    (tmp_path / "mine.html").write_text("<p>mine</p>\n")
+    server, console = (broadcast(f"--staticdir={tmp_path}", *more, "--input=exchange") for more in ((), ("--devconsole",)))
+    assert b"live channel" in server.get("/").body.lower()
+    assert server.get("/mine.html").body == b"<p>mine</p>\n"
+    assert server.get("/other.html").status == 404
+    assert b"live channel" in console.get("/other.html").body.lower()
+    (tmp_path / "index.html").write_text("<p>index</p>\n")
+    for one in (server, console):
+        assert one.get("/").body == b"<p>index</p>\n"
+
+
+def test_scripts_have_a_limit_of_their_own(broadcast: Broadcast, tmp_path: Path) -> None:
+    """--maxclients is of browsers and --maxforks of CGI scripts: neither takes the other's place."""
+    write_script(tmp_path / "hello", 'echo "Content-Type: text/plain"; echo; echo hello')
+    write_script(tmp_path / "long", 'echo "Content-Type: text/plain"; echo; echo hello; exec sleep 1000')
+    server = broadcast(f"--cgidir={tmp_path}", "--maxclients=1", "--maxforks=1", "--input=exchange")
+    with server.connect() as plain:
+        assert server.get("/hello").body == b"hello\n"
+        with open_stream(port=server.port) as stream:
+            stream.send(request_bytes("GET", "/long", [("Host", "localhost")]))
+            stream.read_until(b"hello")
+            assert server.get("/hello").status == 429
+            assert server.refusal().status == 429
+            plain.send_text("still here")
+            assert plain.receive_text() == "still here"
 
 
 def test_headers(broadcast: Broadcast) -> None:

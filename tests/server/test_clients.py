@@ -231,7 +231,7 @@ def test_upgrade_of_a_used_connection(talk: Server) -> None:
         (["--exchange=x", "--history=-1", "cat"], "--history"),
         (["--exchange=amq.x", "cat"], "amq"),
         (["--exchange=" + "x" * 256, "cat"], "255"),
-        (["--exchange=x", "--maxforks=1", "cat"], "maxforks"),
+        (["--exchange=x", "--dir=.", "cat"], "-dir; it is a flag of bridge"),
         (["--exchange=x", "--replay", "cat"], "--broker"),
         (["--exchange=x", "no-such-program-anywhere"], "no-such-program-anywhere"),
     ],

@@ -252,6 +252,17 @@ def test_no_slot(broadcast: Broadcast) -> None:
         assert status(server)["viewers"] == 1
 
 
+def test_no_slot_for_a_browser(broadcast: Broadcast) -> None:
+    """A browser's EventSource would end for good at any status but 200: it is told to come back, and the connection ends."""
+    server = broadcast("--input=exchange", "--maxclients=1")
+    with listen(server):
+        answer = server.get("/events", headers=[("Accept", "text/event-stream")])
+        assert answer.status == 200
+        assert re.fullmatch(rb"retry: [2-8]\d{3}\n: all sessions are taken \(--maxclients\)\n\n", answer.body)
+        assert answer.value("Content-Type") == "text/event-stream; charset=utf-8"
+        assert status(server)["counts"]["refused_503"] == 1
+
+
 def test_refusals_are_logged(broadcast: Broadcast) -> None:
     """Whoever is turned away from an event stream is in the log, as from a WebSocket."""
     server = broadcast("--input=exchange", "--sameorigin", "--maxclients=1")

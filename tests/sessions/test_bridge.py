@@ -379,15 +379,15 @@ async def test_slot_is_free_when_the_program_is_gone(session: Opener, registry: 
     one = session("sh", "-c", "trap '' INT; echo ready; while :; do sleep 0.01; done", ladder=(Step(0.1, signal.SIGKILL),))
     await one.line()
     two = session("cat")
-    assert not registry.take_slot()
+    assert not registry.slots.take()
     one.leaves(End(1000))
     await turns()
     assert one.running.child.group.status is None
-    assert not registry.take_slot()
+    assert not registry.slots.take()
     await until(lambda: one.running.child.group.status is not None, "the end of the program")
     await until(lambda: len(registry) == 1, "the end of the session")
-    assert registry.take_slot()
-    registry.give_slot()
+    assert registry.slots.take()
+    registry.slots.give()
     two.leaves(End(1000))
 
 

@@ -59,7 +59,7 @@ class Place:
         self.inlet = Inlet(self.said.write)
 
     def subscribe(self, client: Twin, *, wire: Wire = PLAIN, inlet: Inlet | None = None, begin: Join | Position = Join.NONE) -> Sink:
-        assert self.registry.take_slot()
+        assert self.registry.slots.take()
         session = Subscription(client, self.hub, wire, inlet=inlet, registry=self.registry, pairs={"id": "7"})
         return session.start(begin)
 
@@ -76,10 +76,10 @@ class Place:
         await until(lambda: len(self.registry) == 0, "the end of all sessions")
         await turns()
         assert len(self.hub) == 0
-        slots = [self.registry.take_slot() for _ in range(3)]
+        slots = [self.registry.slots.take() for _ in range(3)]
         assert slots == [True, True, False]
         for _ in range(2):
-            self.registry.give_slot()
+            self.registry.slots.give()
 
 
 @pytest.fixture
@@ -141,14 +141,44 @@ async def test_held_up_and_gone(place: Place) -> None:
 
 async def test_full_and_ready(place: Place) -> None:
     """A client that is full gets nothing until it has room, and then what it has missed."""
-    client = Twin(full=True)
+    client = Twin()
     place.subscribe(client)
+    client.full = True
     place.publish(b"one")
     place.publish(b"two")
     assert client.frames == [b"one"]
     client.full = False
     client.source.resume()
     assert client.frames == [b"one", b"two"]
+
+
+async def test_full_from_the_start(place: Place) -> None:
+    """A client that has still to take what was sent before it joined gets nothing until it has room."""
+    client = Twin(full=True)
+    place.subscribe(client)
+    place.publish(b"one")
+    assert client.frames == []
+    client.full = False
+    client.source.resume()
+    assert client.frames == [b"one"]
+
+
+async def test_slot_of_one_that_is_slow_to_go(place: Place) -> None:
+    """A slot is given back when the connection is gone, with what waited for it, and not when it was closed."""
+    gone = asyncio.Event()
+
+    class Slow(Twin):
+        async def wait_closed(self) -> None:
+            await gone.wait()
+
+    client = Slow()
+    heard = place.subscribe(client)
+    heard.end(End(1000))
+    await turns()
+    assert [place.registry.slots.take() for _ in range(2)] == [True, False]
+    place.registry.slots.give()
+    gone.set()
+    await place.over()
 
 
 ENDS: dict[str, Callable[[Place, Sink], object]] = {

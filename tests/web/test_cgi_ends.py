@@ -345,7 +345,7 @@ def test_link_that_changes_after_the_walk(tmp_path: Path) -> None:
     inside.mkdir()
     link = inside / "link"
     link.symlink_to(write_script(inside / "script", OK))
-    parts: Any = dict.fromkeys(("registry", "launcher", "metrics", "patience", "hangups", "drain_seconds"))
+    parts: Any = dict.fromkeys(("slots", "registry", "launcher", "metrics", "patience", "hangups", "drain_seconds"))
     cgi = CgiScripts(str(inside), software="", passed={}, **parts)
     found = cgi.find("/link/info")
     assert found is not None

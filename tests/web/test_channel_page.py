@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shlex
 import shutil
 import sys
@@ -22,7 +23,9 @@ from tests.support.server import Bridge, Server, free_port, listens, wait_until
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 BROADCAST = Bridge("wsbridge", (sys.executable, "-m", "wsbridge", "broadcast"), takes_port_zero=True)
-PAGE = Path(__file__).parents[2] / "wsbridge" / "web" / "assets" / "channel.html"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "wsbridge" / "web" / "assets" / "channel.html"
+README = ROOT / "README.md"
 KEPT = 2000
 FLOOD_TIMEOUT = 90
 """Seconds: a browser takes some twenty-five thousand messages a second on two slow cores, and what it cannot take is lost to it."""
@@ -394,11 +397,11 @@ async def test_before_the_status_is_known(channel: Open) -> None:
 
 @asynccontextmanager
 async def proxy(port: int, folder: Path) -> AsyncIterator[str]:
-    """Serve what lies at a port below a prefix, which is taken away, with nginx; yield the URL."""
+    """Serve what lies at a port below a prefix, which is taken away, with nginx, as README has it; yield the URL."""
     own = free_port()
-    upgrade = "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;"
-    location = f"location /temps/ {{ proxy_pass http://127.0.0.1:{port}/; proxy_set_header Host $host; {upgrade} }}"
-    paths = " ".join(f"{name}_temp_path {folder};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    location, mapping = re.findall(r"^```nginx\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+    location = location.replace("127.0.0.1:8080", f"127.0.0.1:{port}")
+    paths = mapping + " ".join(f"{name}_temp_path {folder};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     server = f"server {{ listen 127.0.0.1:{own}; {location} }}"
     config = folder / "nginx.conf"
     config.write_text(f"daemon off; master_process off; pid {folder}/pid; events {{}} http {{ access_log off; {paths} {server} }}")
@@ -415,7 +418,7 @@ async def proxy(port: int, folder: Path) -> AsyncIterator[str]:
 @pytest.mark.skipif(not shutil.which("nginx"), reason="nginx is not installed")
 async def test_below_a_prefix(channel: Open, tmp_path: Path) -> None:
     """Behind a proxy that takes a prefix away the page has everything: script, channel and status."""
-    async with channel(*prints("one")) as page, proxy(page.server.port, tmp_path) as url:
+    async with channel("--sameorigin", "--trust-proxy=127.0.0.1", *prints("one")) as page, proxy(page.server.port, tmp_path) as url:
         await page.page.load(url)
         await page.counted(1)
         await page.joined()

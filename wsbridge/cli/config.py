@@ -77,15 +77,15 @@ def _broadcast(flags: SimpleNamespace, environ: Mapping[str, str], name: str) ->
     """Return the settings of a broadcast: those of a bridge, with a channel."""
     channel = _channel(flags)
     of_the_bridge = {option.attribute: option.default for option in BRIDGE.options}
-    merged = {**of_the_bridge, **vars(flags), "maxforks": flags.maxclients, "sendbuffer": 0}
+    merged = {**of_the_bridge, **vars(flags), "sendbuffer": 0}
     settings = _server(SimpleNamespace(**merged), environ, name)
-    has_page = flags.devconsole or not flags.staticdir
     return replace(
         settings,
         channel=channel,
         broker=broker_settings(flags, spool=_not_negative("spool", flags.spool), spool_full=flags.spool_full),
         client=replace(settings.client, unsent_bytes=UNSENT_BYTES),
-        http=replace(settings.http, page="Live channel" if has_page else ""),
+        gate=replace(settings.gate, max_sessions=flags.maxclients),
+        http=replace(settings.http, max_scripts=flags.maxforks, page="Live channel", page_everywhere=flags.devconsole),
     )
 
 

@@ -148,9 +148,12 @@ BROADCAST_GROUPS: Groups = {
     ),
     "Who may connect, and how many": _of_the_bridge(
         "Who may connect, and how many",
-        without=("maxforks", "once"),
+        without=("once",),
         more=(Option("maxclients", int, "most browsers at once; more get 429 (0: any number)", 0, "N"),),
-        help={"busy": "how to turn away what is over --maxclients: 429, or close (1013, which a page can see)"},
+        help={
+            "maxforks": "most CGI scripts at once; more get 429 (0: any number)",
+            "busy": "how to turn away what is over --maxclients: 429, or close (1013, which a page can see)",
+        },
     ),
     "The WebSocket": _of_the_bridge("The WebSocket", without=("sendbuffer",)),
     "HTTP on the same port": _of_the_bridge("HTTP on the same port", without=("dir",)),

@@ -31,7 +31,7 @@ class Bridging(Serving):
     async def _open(self, launcher: Launcher) -> App:
         settings, program = self._settings, self._settings.program
         door = self._door(launcher) if program.argv or program.directory else None
-        page = Page("console.html") if settings.http.page else None
+        page = Page("console.html", "DEVCONSOLE") if settings.http.page else None
         return self._app(launcher, door, page, ("command", program.argv[0] if program.argv else ""))
 
     def _door(self, launcher: Launcher) -> Upgrader:
@@ -62,7 +62,7 @@ class Bridging(Serving):
 
     def _only_one(self, session: Bridge | None) -> None:
         self._close_listeners()
-        self._registry.bar()
+        self._registry.slots.bar()
         self._only = session
         if session is None:
             self.status = CANNOT_LAUNCH

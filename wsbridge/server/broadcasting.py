@@ -125,7 +125,7 @@ class Broadcasting(Serving):
             metrics=self._metrics,
             loop=self._loop,
         )
-        page = Page("channel.html") if settings.http.page else None
+        page = Page("channel.html", "PAGE")
         return self._app(launcher, door, page, ("exchange", channel.exchange), door)
 
     def _make_keeper(self, launcher: Launcher) -> Keeper:
@@ -194,6 +194,8 @@ class Broadcasting(Serving):
             "messages": self._hub.channel.end,
             "broker": broker,
             "input": self._settings.channel.input.value,
+            "program": self._keeper and self._keeper.state.value,
+            "program_exit": self._keeper and self._keeper.last_exit,
             "counts": dict(self._metrics.counts()),
         }
 

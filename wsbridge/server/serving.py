@@ -17,6 +17,7 @@ from wsbridge.process.ladder import LAST_WAIT, make_ladder
 from wsbridge.process.launch import Launcher
 from wsbridge.process.spawn import Spawner
 from wsbridge.sessions.registry import Registry
+from wsbridge.sessions.slots import Slots
 from wsbridge.settings import ServerSettings
 from wsbridge.web.app import App
 from wsbridge.web.cgi import CgiScripts
@@ -147,6 +148,7 @@ class Serving(ABC):
                 http.cgi_directory,
                 software=settings.gate.software,
                 passed=settings.gate.passed,
+                slots=self._registry.slots if http.max_scripts is None else Slots(http.max_scripts),
                 registry=self._registry,
                 launcher=launcher,
                 metrics=self._metrics,
@@ -172,6 +174,7 @@ class Serving(ABC):
             cgi=cgi,
             static=static,
             page=page,
+            page_everywhere=http.page_everywhere,
             subject=subject,
         )
 
@@ -201,7 +204,7 @@ class Serving(ABC):
                 yield f"Starting WebSocket server   : ws{secure}://{address}/"
             if http.page and not address.startswith("/"):
                 # Files have the root, and the page every path where there is none.
-                where = f"http{secure}://{address}/{'console' if http.static_directory else ''}"
+                where = f"http{secure}://{address}/{'console' if http.static_directory and http.page_everywhere else ''}"
                 yield f"{http.page:<28}: {where}"
             if listen.redirect_port is not None and not address.startswith("/"):
                 yield f"Starting redirect server    : http://{address.rpartition(':')[0]}:{listen.redirect_port}/"

@@ -150,7 +150,7 @@ class Bridge:
             await how()
         finally:
             self._account()
-            self._registry.give_slot()
+            self._registry.slots.give()
             await self._client.wait_closed()
             self._registry.remove(self)
 

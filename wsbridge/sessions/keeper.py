@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from enum import StrEnum
 
 from wsbridge.closecodes import GOING_AWAY, NORMAL, TOO_BIG
 from wsbridge.errors import ProgramError
@@ -25,6 +26,15 @@ EXIT_SECONDS = 1.0
 """What a program has, from the end of its stdout, to exit by itself."""
 
 log = logger("program")
+
+
+class State(StrEnum):
+    """How it is with the program."""
+
+    RUNNING = "running"
+    WAITING = "waiting"
+    """It has ended, and is started again after a pause."""
+    ENDED = "ended"
 
 
 class Keeper:
@@ -60,6 +70,9 @@ class Keeper:
         self._stopping = False
         self._given_up = False
         self._news = asyncio.Event()
+        self.state = State.RUNNING
+        self.last_exit: str | None = None
+        """How it last ended, in words; None as long as it has not."""
         self.source: Source = STILL
         """Who writes to its stdin."""
 
@@ -96,18 +109,22 @@ class Keeper:
             status = await self._run_once()
             if self._stopping:
                 break
+            self.last_exit = describe(status)
+            level = ERROR if status else INFO
             pause = self._restarts.after(status, self._loop.time() - began)
             if pause is None:
-                log.log(INFO, "%s; it is not started again", describe(status), extra=extra(self._pairs))
+                log.log(level, "%s; it is not started again", self.last_exit, extra=extra(self._pairs))
                 break
             self._metrics.program_restarts += 1
-            log.log(ERROR if status else INFO, "%s; it is started again in %g s", describe(status), pause, extra=extra(self._pairs))
+            log.log(level, "%s; it is started again in %g s", self.last_exit, pause, extra=extra(self._pairs))
+            self.state = State.WAITING
             self._news.clear()
             try:
                 async with asyncio.timeout(pause):
                     await self._news.wait()
             except TimeoutError:
                 pass
+        self.state = State.ENDED
         self._given_up = True
         waiting, self._waiting = self._waiting, []
         for batch in waiting:
@@ -139,6 +156,7 @@ class Keeper:
             log.error("%s", error, extra=extra(self._pairs))
             return CANNOT_LAUNCH
         self._child, self._fault = child, None
+        self.state = State.RUNNING
         self._news.clear()
         child.on_exit = self._news.set
         child.source = self.source

@@ -1,7 +1,4 @@
-"""The sessions of this process: how many there may be, their names, and their common end.
-
-A slot stands for a process that runs: it is taken before a script is looked up and given back when the process is gone.
-"""
+"""The sessions of this process: how many there may be, their names, and their common end."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ from typing import Any, Protocol
 
 from wsbridge.logs import logger
 from wsbridge.metrics import Metrics
+from wsbridge.sessions.slots import Slots
 
 log = logger("session")
 
@@ -29,8 +27,7 @@ class Registry:
     """Slots, ids and tasks of one server; `drain` ends them."""
 
     def __init__(self, *, max_sessions: int, metrics: Metrics) -> None:
-        self._free = max_sessions if max_sessions > 0 else None
-        self._barred = False
+        self.slots = Slots(max_sessions)
         self._last_id = 0
         self._live: set[Live] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -40,26 +37,6 @@ class Registry:
         self.closing = False
         self.on_end: Callable[[Live], None] = lambda _: None
         """Called with each session that is over."""
-
-    def take_slot(self) -> bool:
-        """Take a slot, if there is one."""
-        if self._barred:
-            return False
-        if self._free is None:
-            return True
-        if self._free <= 0:
-            return False
-        self._free -= 1
-        return True
-
-    def give_slot(self) -> None:
-        """Give a slot back."""
-        if self._free is not None:
-            self._free += 1
-
-    def bar(self) -> None:
-        """Give out no slot any more."""
-        self._barred = True
 
     def new_id(self, now_ns: int) -> str:
         """Return an id that no other connection has: the time in nanoseconds, as websocketd's, moved on when it is taken."""

@@ -137,8 +137,9 @@ class Subscription:
         self._registry.run(self._account(reason), f"end of session {self._pairs.get('id', '')}")
 
     async def _account(self, reason: End) -> None:
-        self._registry.give_slot()
+        # Until then it is a connection still, with what waits for it.
         await self._client.wait_closed()
+        self._registry.slots.give()
         self._registry.remove(self)
         close = f"{reason.code} {reason.reason}".rstrip()
         log.log(ACCESS, "DISCONNECT", extra=extra({**self._pairs, "close": close}))

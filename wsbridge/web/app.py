@@ -13,7 +13,7 @@ from aiohttp import HttpVersion, web
 from aiohttp.http import RawRequestMessage
 
 from wsbridge.errors import Refused
-from wsbridge.logs import ACCESS, ERROR, Pairs, extra, logger
+from wsbridge.logs import ACCESS, ERROR, TRACE, Pairs, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.rules.paths import clean
 from wsbridge.rules.proxies import UNIX_PEER, seen_through
@@ -51,6 +51,7 @@ class App:
         cgi: CgiScripts | None,
         static: StaticFiles | None,
         page: Page | None,
+        page_everywhere: bool = True,
         subject: tuple[str, str],
     ) -> None:
         self._settings = settings
@@ -61,6 +62,7 @@ class App:
         self._cgi = cgi
         self._static = static
         self._own_page = page
+        self._page_everywhere = page_everywhere
         self._subject, self._name = subject
         self._headers_plain = settings.headers + settings.headers_http
 
@@ -125,12 +127,12 @@ class App:
         try:
             remote_host = await self._remote_host(request.peer)
         except BaseException:
-            self._registry.give_slot()
+            self._registry.slots.give()
             raise
         if self._settings.reverse_lookup:
             pairs["remote"] = remote_host
         if connection.transport is None or connection.transport.is_closing():
-            self._registry.give_slot()
+            self._registry.slots.give()
             raise Refused(400, "the client has gone")
         door.begin(connection, request, admission, pairs, remote_host)
         return TAKEN
@@ -141,6 +143,9 @@ class App:
             return channel.stream(raw, request, pairs, self._headers_plain)
         except Refused as refused:
             self._log_refusal(refused, pairs)
+            if refused.status == 503 and (answer := channel.come_back(request)) is not None:
+                self._metrics.refused[503] += 1
+                return self._dressed(answer)
             raise
 
     def _pairs(self, request: Request) -> Pairs:
@@ -184,17 +189,28 @@ class App:
             request = answer
         else:
             raise Refused(500, "a CGI script redirects for ever")
+        if self._own_page is not None and not self._page_everywhere and request.path == "/" and not self._has_index():
+            return self._answer_page(self._own_page, request, pairs)
         if self._static is not None and (page := self._static.find(request)) is not None:
             http_log.log(ACCESS, "STATIC", extra=extra(pairs))
             return self._dressed(page)
-        if self._channel is not None and (found := self._channel.resource(request)) is not None:
-            http_log.log(ACCESS, "CHANNEL", extra=extra(pairs))
+        if self._channel is not None and (found := self._channel.resource(request, self._headers_plain)) is not None:
+            # A page that is open asks every two seconds.
+            http_log.log(TRACE, "CHANNEL", extra=extra(pairs))
             return self._dressed(found)
-        if self._own_page is not None and request.path != "/favicon.ico":
-            http_log.log(ACCESS, "DEVCONSOLE", extra=extra(pairs))
-            return self._dressed(self._own_page.page())
+        if self._own_page is not None and self._page_everywhere and request.path != "/favicon.ico":
+            return self._answer_page(self._own_page, request, pairs)
         http_log.log(ACCESS, "NOT FOUND", extra=extra(pairs))
         raise Refused(404, "nothing is served here", body="404 page not found\n")
+
+    def _has_index(self) -> bool:
+        return self._static is not None and self._static.has_index()
+
+    def _answer_page(self, page: Page, request: Request, pairs: Pairs) -> web.StreamResponse:
+        http_log.log(ACCESS, page.name, extra=extra(pairs))
+        if self._channel is not None and request.method not in ("GET", "HEAD"):
+            raise Refused(405, "this page is asked for with GET", headers={"Allow": "GET, HEAD"})
+        return self._dressed(page.page())
 
     def _redirect(self, cleaned: str, request: Request) -> web.Response:
         location = encode_path(cleaned.replace("%", "%25")) + ("?" + request.query if request.query else "")

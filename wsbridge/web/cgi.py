@@ -26,6 +26,7 @@ from wsbridge.rules.environ import Script, cgi_environment
 from wsbridge.rules.paths import find_script, looker
 from wsbridge.rules.request import Request, has_token
 from wsbridge.sessions.registry import Registry
+from wsbridge.sessions.slots import Slots
 from wsbridge.web.hangup import Hangups
 from wsbridge.web.patience import Patience
 from wsbridge.web.script import Cut, RunningScript
@@ -53,6 +54,7 @@ class CgiScripts:
         *,
         software: str,
         passed: dict[str, str],
+        slots: Slots,
         registry: Registry,
         launcher: Launcher,
         metrics: Metrics,
@@ -64,6 +66,7 @@ class CgiScripts:
         self._look = looker(self._root)
         self._software = software
         self._passed = passed
+        self._slots = slots
         self._registry = registry
         self._launcher = launcher
         self._metrics = metrics
@@ -84,14 +87,14 @@ class CgiScripts:
         self, raw: web.BaseRequest, request: Request, found: Found, headers: tuple[tuple[str, str], ...]
     ) -> web.StreamResponse | Request:
         """Run a script and stream its answer; a request instead when the script hands on to another path. Raises Refused."""
-        if not self._registry.take_slot():
+        if not self._slots.take():
             log.error("all processes are taken (--maxforks)", extra=extra({"url": request.url, "cgiscript": found.file}))
             raise Refused(429, "all processes are taken (--maxforks)", body="429 Too Many Requests\n")
         try:
             pairs = {"url": request.url, "cgiscript": found.file}
             script = self._start(request, found, pairs)
         except BaseException:
-            self._registry.give_slot()
+            self._slots.give()
             raise
         exchange = _Exchange(raw, script, patience=self._patience, hangups=self._hangups, pairs=pairs)
         has_body = request.header("content-length") is not None
@@ -136,7 +139,7 @@ class CgiScripts:
             self._metrics.launch_failures += 1
             log.error("%s", error, extra=extra(pairs))
             raise Refused(500, "the script could not be started") from None
-        return RunningScript(child, registry=self._registry, pairs=pairs, drain_seconds=self._drain_seconds)
+        return RunningScript(child, slots=self._slots, registry=self._registry, pairs=pairs, drain_seconds=self._drain_seconds)
 
 
 class _Exchange:

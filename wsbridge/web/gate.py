@@ -68,7 +68,7 @@ class Gate:
 
     def admit(self, request: Request) -> Admission:
         """Return what is to be served, with its slot taken. Raises Refused and Busy."""
-        if not self._registry.take_slot():
+        if not self._registry.slots.take():
             if self._busy_close:
                 accept, _ = self._handshake(request)
                 raise Busy(accept, self.full)
@@ -80,7 +80,7 @@ class Gate:
                 raise Refused(500, f"{script.name} cannot be run: {why_not_executable(argv[0]).partition(';')[0]}")
             return Admission(argv, script, accept, subprotocol)
         except BaseException:
-            self._registry.give_slot()
+            self._registry.slots.give()
             raise
 
     def _find(self, request: Request) -> tuple[tuple[str, ...], Script]:

@@ -17,10 +17,11 @@ POLICY = (
 
 
 class Page:
-    """A file of `assets`."""
+    """A file of `assets`; `name` is what the log calls it."""
 
-    def __init__(self, name: str) -> None:
-        self._html = files("wsbridge.web").joinpath("assets", name).read_bytes()
+    def __init__(self, file: str, name: str) -> None:
+        self._html = files("wsbridge.web").joinpath("assets", file).read_bytes()
+        self.name = name
 
     def page(self) -> web.Response:
         headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}

@@ -16,6 +16,7 @@ from wsbridge.logs import Pairs, extra, logger
 from wsbridge.process.child import DRAIN_POLL, Child
 from wsbridge.process.group import describe
 from wsbridge.sessions.registry import Registry
+from wsbridge.sessions.slots import Slots
 
 HIGH_WATER = 256 * 1024
 """Bytes of output that wait to be read before the script is held up."""
@@ -29,10 +30,11 @@ class Cut(Exception):
 
 
 class RunningScript:
-    """One script, from its start until nothing is left of it. It holds a slot of the registry's, and gives it back."""
+    """One script, from its start until nothing is left of it. It holds a slot, and gives it back."""
 
-    def __init__(self, child: Child, *, registry: Registry, pairs: Pairs, drain_seconds: float) -> None:
+    def __init__(self, child: Child, *, slots: Slots, registry: Registry, pairs: Pairs, drain_seconds: float) -> None:
         self._child = child
+        self._slots = slots
         self._registry = registry
         self._pairs = pairs
         self._waiting: list[bytes | bytearray] = []
@@ -179,6 +181,6 @@ class RunningScript:
             await self._child.end()
         finally:
             self._conclude(self._fault if self._child.group.status is not None else ENDED)
-            self._registry.give_slot()
+            self._slots.give()
             self._registry.remove(self)
             self._gone.set()

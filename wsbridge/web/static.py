@@ -114,6 +114,13 @@ class StaticFiles:
             if fd >= 0:
                 os.close(fd)
 
+    def has_index(self) -> bool:
+        """Whether the root has a page of its own."""
+        fd = self._open("/" + INDEX)
+        if fd is not None:
+            os.close(fd)
+        return fd is not None
+
     def _is_program(self, real: str, mode: int) -> bool:
         if real in self._programs or (self._cgi is not None and _is_below(real, self._cgi)):
             return True

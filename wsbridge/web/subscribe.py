@@ -36,6 +36,8 @@ EVENTS_PATH = "/events"
 EVENTS_TYPE = "text/event-stream"
 RETRY_MS = (500, 3000)
 """Between these lies the time after which a browser makes a lost event stream again; of its own it would be 3 s for all."""
+FULL_MS = (2000, 8000)
+"""The same for one who finds no place."""
 STATUS_PATH = "/status"
 SCRIPTS = ("wsbridge.js", "wsbridge.mjs")
 """The client for pages: a plain script, and the same as a module."""
@@ -91,8 +93,7 @@ class Subscribing:
 
     def is_events(self, request: Request) -> bool:
         """Whether a plain request asks for the channel as an event stream."""
-        accepted = (part.partition(";")[0].strip().lower() for part in (request.header("accept") or "").split(","))
-        return request.path == EVENTS_PATH or EVENTS_TYPE in accepted
+        return request.path == EVENTS_PATH or EVENTS_TYPE in _accepted(request)
 
     def stream(self, raw: web.BaseRequest, request: Request, pairs: Pairs, headers: tuple[tuple[str, str], ...]) -> web.StreamResponse:
         """Answer with an event stream without end. Raises Refused."""
@@ -100,13 +101,13 @@ class Subscribing:
         self._check(request)
         origin = request.header("origin")
         lines = [("Content-Type", EVENTS_TYPE), ("Cache-Control", "no-cache, no-transform"), ("X-Accel-Buffering", "no"), *headers]
-        if origin and not any(name.lower() == "access-control-allow-origin" for name, _ in headers):
+        if origin and not _names_readers(headers):
             # Whom the rules let open a WebSocket may read this as well.
             lines += [("Access-Control-Allow-Origin", origin), ("Vary", "Origin")]
         head = "".join(f"{name}: {value}\r\n" for name, value in [*lines, ("Connection", "close")])
         transport = connection.transport
         if transport is None or transport.is_closing():
-            self._registry.give_slot()
+            self._registry.slots.give()
             raise Refused(400, "the client has gone")
         client = EventStream(transport, settings=self._client, metrics=self._metrics, pairs=pairs, loop=self._loop)
         connection.take_over(client)
@@ -118,20 +119,36 @@ class Subscribing:
         client.join(session.start(self._place(request.header("last-event-id") or _query(request, "since"))))
         return TAKEN
 
-    def resource(self, request: Request) -> web.Response | None:
-        """Return what there is beside the channel: the script for pages, and how the channel is; None for anything else."""
+    def come_back(self, request: Request) -> web.Response | None:
+        """Return what makes an EventSource come back that was one too many: a status of an error would end it for good.
+
+        None for anybody else, to whom the status says more.
+        """
+        if EVENTS_TYPE not in _accepted(request):
+            return None
+        wait_ms = random.randint(*FULL_MS)
+        response = web.Response(text=f"retry: {wait_ms}\n: {self._gate.full}\n\n", content_type=EVENTS_TYPE, charset="utf-8")
+        response.force_close()
+        return response
+
+    def resource(self, request: Request, headers: tuple[tuple[str, str], ...]) -> web.Response | None:
+        """Return what there is beside the channel: the script for pages, and how the channel is; None for anything else.
+
+        `headers` is what is still added to it.
+        """
         if request.path == STATUS_PATH:
             body, kind, age = json.dumps(self._status()).encode(), "application/json", "no-store"
         elif request.path in self._scripts:
             body, kind, age = self._scripts[request.path], "text/javascript", "no-cache"
         else:
             return None
-        headers = {"Cache-Control": age}
+        own = {"Cache-Control": age}
         # As with the channel itself; whoever has the scripts has nothing.
         origin = request.header("origin") if request.path == STATUS_PATH else "*"
-        if origin is not None and (origin == "*" or self._origins.refusal(origin, request.peer) is None):
-            headers |= {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
-        return web.Response(body=body, content_type=kind, charset="utf-8", headers=headers)
+        is_let_in = origin is not None and (origin == "*" or self._origins.refusal(origin, request.peer) is None)
+        if origin is not None and is_let_in and not _names_readers(headers):
+            own |= {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
+        return web.Response(body=body, content_type=kind, charset="utf-8", headers=own)
 
     def _check(self, request: Request) -> None:
         """Take a slot for who may have an event stream. Raises Refused."""
@@ -143,7 +160,7 @@ class Subscribing:
             origin = f"{'https' if request.peer.is_tls else 'http'}://{request.peer.host}"
         if refusal := self._origins.refusal(origin, request.peer):
             raise Refused(403, refusal)
-        if not self._registry.take_slot():
+        if not self._registry.slots.take():
             raise Refused(503, self._gate.full, headers={"Retry-After": "5"})
 
     def _begun(self, pairs: Pairs) -> None:
@@ -155,9 +172,18 @@ class Subscribing:
         return parse_position(since) if since else self._join
 
 
+def _names_readers(headers: tuple[tuple[str, str], ...]) -> bool:
+    """Whether headers say already whose pages may read: a browser takes one such header and no more."""
+    return any(name.lower() == "access-control-allow-origin" for name, _ in headers)
+
+
 def _make_wire(is_positioned: bool, bits: int) -> Wire:
     """Return a wire; who share one share what is encoded, so there is to be one of each."""
     return Positioned(bits) if is_positioned else Plain(bits)
+
+
+def _accepted(request: Request) -> list[str]:
+    return [part.partition(";")[0].strip().lower() for part in (request.header("accept") or "").split(",")]
 
 
 def _query(request: Request, name: str) -> str | None:

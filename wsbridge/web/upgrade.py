@@ -70,7 +70,7 @@ class Upgrader:
                 passed=self._passed,
             )
         except BaseException:
-            self._registry.give_slot()
+            self._registry.slots.give()
             raise
         self.on_session(self._begin(connection, request, admission, environment, pairs))
 
@@ -87,7 +87,7 @@ class Upgrader:
             self._fail(connection, request, admission, error, pairs)
             return None
         except BaseException:
-            self._registry.give_slot()
+            self._registry.slots.give()
             raise
         try:
             client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, pairs)
@@ -108,11 +108,11 @@ class Upgrader:
             child.close_input(End(INTERNAL_ERROR))
             await child.end()
         finally:
-            self._registry.give_slot()
+            self._registry.slots.give()
 
     def _fail(self, connection: Connection, request: Request, admission: Admission, error: ProgramError, pairs: Pairs) -> None:
         self._metrics.launch_failures += 1
-        self._registry.give_slot()
+        self._registry.slots.give()
         log.error("%s", error, extra=extra(pairs))
         client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, pairs)
         client.end(End(INTERNAL_ERROR, "could not launch process"))

@@ -1,0 +1,35 @@
+"""How many there may be at once."""
+
+from __future__ import annotations
+
+
+class Slots:
+    """So many places; `limit` 0 is any number.
+
+    A slot stands for a process that runs, or a browser that is connected: it is taken before anything is made for it, and given
+    back when nothing is left of it.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._free = limit if limit > 0 else None
+        self._barred = False
+
+    def take(self) -> bool:
+        """Take a slot, if there is one."""
+        if self._barred:
+            return False
+        if self._free is None:
+            return True
+        if self._free <= 0:
+            return False
+        self._free -= 1
+        return True
+
+    def give(self) -> None:
+        """Give a slot back."""
+        if self._free is not None:
+            self._free += 1
+
+    def bar(self) -> None:
+        """Give out no slot any more."""
+        self._barred = True
