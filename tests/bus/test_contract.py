@@ -16,7 +16,7 @@ from pathlib import Path
 import aiormq
 import pytest
 
-from tests.bus.node import Exchange, Node, Taker, nothing_left, until
+from tests.bus.node import PATIENCE, Exchange, Node, Taker, nothing_left, until
 from tests.support.rabbit import Broker, Proxy
 from tests.support.server import free_port
 from wsbridge.bus import link as links
@@ -305,6 +305,24 @@ async def test_close_without_a_broker(brokered: Exchange, broker: Broker, how: s
                 assert metrics.bus_unconfirmed == 2
             await asyncio.to_thread(proxy.flow)
             await asyncio.to_thread(proxy.accept)
+
+
+async def test_close_while_the_last_is_lost(broker: Broker) -> None:
+    """A bus that waits for its last bodies is closed when these are lost with the link: nobody will confirm them any more."""
+    exchange = Exchange(f"contract-{secrets.token_hex(4)}", broker.url)
+    metrics, taker = Metrics(), Taker()
+    with Proxy(("127.0.0.1", broker.port)) as proxy:
+        bus = exchange.bus(metrics, url=f"amqp://guest:guest@127.0.0.1:{proxy.port}/")
+        await bus.open(taker)
+        await asyncio.to_thread(proxy.swallow)
+        bus.publish(Batch(Kind.TEXT, [b"one", b"two"]))
+        closing = asyncio.create_task(bus.close(3600))
+        await until(lambda: bus._spool.under_way, "the body to be on its way")  # type: ignore[attr-defined]
+        await asyncio.to_thread(proxy.flow)
+        await asyncio.to_thread(proxy.cut)
+        async with asyncio.timeout(PATIENCE):
+            await closing
+    assert metrics.bus_unconfirmed == 2
 
 
 async def test_open_is_cancelled(brokered: Exchange, broker: Broker) -> None:

@@ -70,7 +70,7 @@ class RabbitBus:
         self._news = asyncio.Event()
         """Something was put into the spool, or was confirmed."""
         self._sent = asyncio.Event()
-        """Something has left it."""
+        """Something has left it, or what was on its way was given up."""
         self._holds_source = False
         self.source: Source = STILL
         self._receiver: Receiver | None = None
@@ -106,6 +106,9 @@ class RabbitBus:
             return
         if self._settings.spool_drops:
             self._metrics.spool_dropped += self._spool.drop_oldest()
+            if self._spool.is_empty:
+                # One batch may be all that there was.
+                self._sent.set()
         elif not self._holds_source:
             self._holds_source = True
             self.source.pause()
@@ -237,6 +240,8 @@ class RabbitBus:
             self._metrics.bus_unconfirmed += self._spool.give_up()
             self._let_source_go()
         self._news.set()
+        # Who waits for the spool to empty waits for nothing else when that was its last.
+        self._sent.set()
 
     # Taking
 
