@@ -38,7 +38,7 @@ class Metrics:
     bus_renewals: int = 0
     """How often nobody knew what was lost."""
     bus_unconfirmed: int = 0
-    """Messages of ours that were on their way when the broker went, and that nobody sends again."""
+    """Messages of ours that were on their way when the broker went, or that it refused, and that nobody sends again."""
     bus_malformed: int = 0
     """Bodies that were not what they said to be."""
     bus_too_long: int = 0

@@ -574,6 +574,48 @@ async def test_long_bodies(shaken: Broker, replay: bool) -> None:
             assert one.viewer.renewals == 0
 
 
+@pytest.mark.parametrize("replay", [False, True])
+async def test_refused_by_one(shaken: Broker, replay: bool) -> None:
+    """A stranger's queue that is full and refuses is no reason to stop: everyone else gets each body once, and the count tells."""
+    async with stage(shaken, replay=replay) as one:
+        connection = await aiormq.connect(shaken.url)
+        try:
+            channel = await connection.channel()
+            await channel.queue_declare("full", arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+            await channel.queue_bind("full", one.exchange.name)
+            for _ in range(20):
+                one.producer.publish(1, "\n")
+            await one.producer.published_all()
+            await channel.queue_delete("full")
+        finally:
+            await connection.close()
+        one.producer.publish()
+        await one.viewer.has_all("p", 22)
+        assert (one.viewer.seen["p"], one.viewer.total_lost, one.viewer.renewals) == (22, 0, 0)
+        assert 0 < one.producer.metrics.bus_unconfirmed < 20
+        assert one.producer.metrics.broker_reconnects == 0
+
+
+async def test_too_long_for_the_broker(shaken: Broker) -> None:
+    """A body over the broker's max_message_size is dropped and counted; with replay the ones around it arrive, and it is told."""
+    set_size = "application:set_env(rabbit, max_message_size, {})."
+    await asyncio.to_thread(shaken.ctl, "eval", set_size.format(1_000_000))
+    try:
+        async with stages(shaken) as every:
+            for one in every:
+                one.producer.publish(10, "\n")
+                one.producer.publish(1, " " + "x" * 2_000_000)
+                for _ in range(10):
+                    one.producer.publish(1, "\n")
+                await one.has_all()
+            plain, replay = every
+            assert replay.viewer.total_lost == replay.producer.metrics.bus_unconfirmed == 1
+            assert replay.producer.metrics.broker_reconnects == 1
+            assert plain.producer.metrics.bus_unconfirmed >= plain.viewer.total_lost > 0
+    finally:
+        await asyncio.to_thread(shaken.ctl, "eval", set_size.format(134_217_728))
+
+
 def nested(depth: int) -> bytes:
     """A field table in a table, and so on."""
     table = b"\0\0\0\0"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
@@ -46,6 +47,9 @@ ACK_EVERY = PREFETCH // 2
 ACK_SECONDS = 0.5
 """A body is acknowledged after so long at the latest: the broker closes a channel that keeps it waiting for too long."""
 
+TOO_LONG = re.compile(r"message size (\d+) is larger than")
+"""What RabbitMQ says of a body over its max_message_size: which one it was is told by its size alone."""
+
 TROUBLE = (*exceptions.CONNECTION_EXCEPTIONS, TimeoutError, EOFError)
 """What aio-pika raises when a link fails."""
 
@@ -59,6 +63,10 @@ for noisy in ("aio_pika", "aiormq"):
 
 class LinkLost(Exception):
     """The link is gone, or of no more use."""
+
+
+class Refused(Exception):
+    """The broker does not take this body, or not everywhere; the link is as good as before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,8 @@ class Link:
         self._tag = self._acknowledged = 0
         self._ack_is_due = asyncio.Event()
         self._ack_timer: asyncio.TimerHandle | None = None
+        self.refused_bytes: int | None = None
+        """How long the body was for which the broker has closed the channel, because it is too long for it."""
 
     async def open(self) -> None:
         """Connect, and declare the exchange; with replay the stream and its binding too. Raises BusError."""
@@ -162,6 +172,8 @@ class Link:
 
         def closed(closing: asyncio.Future[Any]) -> None:
             error = None if closing.cancelled() else closing.exception()
+            if too_long := TOO_LONG.search(str(error)):
+                self.refused_bytes = int(too_long[1])
             self._ended(connection, f"the broker has closed the channel: {error}" if error else "the channel was closed")
 
         channel.closing.add_done_callback(closed)
@@ -181,7 +193,7 @@ class Link:
     # Publishing
 
     async def publish(self, parcel: Parcel, producer: str) -> None:
-        """Publish and wait for the broker's word that it has it. Raises LinkLost: then nobody knows."""
+        """Publish and wait for the broker's word that it has it. Raises Refused, and LinkLost: then nobody knows."""
         message = aio_pika.Message(
             parcel.data,
             headers=dict(parcel.headers(producer)),
@@ -197,6 +209,11 @@ class Link:
                 mandatory=self._settings.replay,
                 wait=False,
             )
+        except exceptions.PublishError as error:
+            # Nobody is bound to the exchange: it was made anew, and so is its binding, with the next link.
+            raise LinkLost(f"publishing failed: {error}") from None
+        except exceptions.DeliveryError:
+            raise Refused from None
         except TROUBLE as error:
             raise LinkLost(f"publishing failed: {error}") from None
         except asyncio.CancelledError:

@@ -19,7 +19,7 @@ from typing import Literal
 from wsbridge.bus.backlog import Backlog
 from wsbridge.bus.base import Receiver
 from wsbridge.bus.bodies import MalformedBody, Parcel, unpack
-from wsbridge.bus.link import PREFETCH, Arrival, Link, LinkLost, place, within
+from wsbridge.bus.link import PREFETCH, Arrival, Link, LinkLost, Refused, place, within
 from wsbridge.bus.spool import Spool
 from wsbridge.bus.stream import StreamReader
 from wsbridge.errors import BusError
@@ -71,6 +71,8 @@ class RabbitBus:
         """Something was put into the spool, or was confirmed."""
         self._sent = asyncio.Event()
         """Something has left it, or what was on its way was given up."""
+        self._complains = 0.0
+        """When it may be said again that the broker refuses."""
         self._holds_source = False
         self.source: Source = STILL
         self._receiver: Receiver | None = None
@@ -154,7 +156,7 @@ class RabbitBus:
                 return
             log.error("the broker at %s is gone: %s", self, why)
             self._backlog.do(partial(self._tell, False))
-            self._salvage()
+            self._salvage(link)
             backoff.ran(self._loop.time() - began)
             link = await self._connect_again(backoff)
 
@@ -210,7 +212,11 @@ class RabbitBus:
             await self._news.wait()
 
     async def _send(self, link: Link, parcel: Parcel) -> None:
-        await link.publish(parcel, self._producer)
+        try:
+            await link.publish(parcel, self._producer)
+        except Refused:
+            # Sent again it would be refused again, and the others behind it never sent.
+            self._refused(parcel.messages)
         self._spool.confirm(parcel)
         self._news.set()
         self._sent.set()
@@ -232,8 +238,18 @@ class RabbitBus:
             self._holds_source = False
             self.source.resume()
 
-    def _salvage(self) -> None:
+    def _refused(self, messages: int) -> None:
+        """The broker does not want them; it may refuse thousands, and is not told of in as many lines."""
+        self._metrics.bus_unconfirmed += messages
+        if self._loop.time() >= self._complains:
+            self._complains = self._loop.time() + STALLED_SECONDS
+            total = self._metrics.bus_unconfirmed
+            log.error("the broker at %s refuses what is published: %d messages are not confirmed until now", self, total)
+
+    def _salvage(self, link: Link) -> None:
         """See to what was on its way when the link was lost."""
+        if link.refused_bytes is not None:
+            self._refused(self._spool.drop_under_way(link.refused_bytes))
         if self._settings.replay:
             self._spool.put_back()
         else:

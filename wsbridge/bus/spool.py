@@ -88,6 +88,13 @@ class Spool:
         self._waiting.extendleft([parcel] for parcel in sorted(self._under_way.values(), key=lambda parcel: -parcel.first))
         self._under_way.clear()
 
+    def drop_under_way(self, size: int) -> int:
+        """Let go of the bodies on their way that have at least so many bytes; return how many messages that were."""
+        dropped = [parcel for parcel in self._under_way.values() if len(parcel.data) >= size]
+        for parcel in dropped:
+            self.confirm(parcel)
+        return sum(parcel.messages for parcel in dropped)
+
     def give_up(self) -> int:
         """Let go of what was on its way; return how many messages that were."""
         lost = sum(parcel.messages for parcel in self._under_way.values())
