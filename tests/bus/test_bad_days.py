@@ -253,6 +253,33 @@ async def test_late_acknowledgement(shaken: Broker) -> None:
         await asyncio.to_thread(shaken.ctl, "eval", f"application:set_env(rabbit, consumer_timeout, {NEVER_MS}).")
 
 
+async def test_held_up_node_publishes(shaken: Broker) -> None:
+    """A node whose receiver holds it up publishes as before, also when its link was lost; and links that come and go do not add up."""
+    async with stages(shaken) as every:
+        for one in every:
+            other = one.producer.view()
+            one.node.publish()
+            await other.has_all("v", 1)
+            one.node.bus.pause()
+            for _ in range(1000):
+                one.producer.publish(1, "\n")
+            await one.producer.published_all()
+            await until(lambda one=one: len(one.node.bus._backlog) >= links.PREFETCH, "what is sent ahead")
+            kept = set()
+            for times in range(1, 4):
+                await asyncio.to_thread(one.to_node.cut)
+                await until(lambda one=one, times=times: one.node.metrics.broker_reconnects == times, "the node to come back")
+                one.node.publish()
+                await other.has_all("v", 1 + times)
+                kept.add(len(one.node.bus._backlog))
+            assert len(kept) == 1
+            one.node.bus.resume()
+            await one.has_all()
+            await until(lambda one=one: one.viewer.words == ["away", "here"], "word that it is here again")
+        every[1].lost_nothing()
+        assert every[0].viewer.renewals > 0
+
+
 # The link
 
 

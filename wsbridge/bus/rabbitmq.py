@@ -76,6 +76,8 @@ class RabbitBus:
         self._holds_source = False
         self.source: Source = STILL
         self._receiver: Receiver | None = None
+        self._told = False
+        """What the receiver was last told, or will be, of whether the broker is there."""
         self._backlog = Backlog()
         self._reader: StreamReader | None = None
         if settings.replay:
@@ -155,7 +157,7 @@ class RabbitBus:
                 ready.set_exception(BusError(f"the broker at {self}: {why}"))
                 return
             log.error("the broker at %s is gone: %s", self, why)
-            self._backlog.do(partial(self._tell, False))
+            self._tell(False)
             self._salvage(link)
             backoff.ran(self._loop.time() - began)
             link = await self._connect_again(backoff)
@@ -179,17 +181,24 @@ class RabbitBus:
             async with asyncio.TaskGroup() as group:
                 group.create_task(link.wait_lost(), name="bus: link")
                 group.create_task(link.keep_acknowledging(), name="bus: acknowledge")
-                await self._attach(link, is_first=is_first)
+                # Each link would bring as much again: one after the other, while the receiver holds us up, without a bound.
+                is_held_up = len(self._backlog) > PREFETCH
+                if not is_held_up:
+                    await self._attach(link, is_first=is_first)
                 if not is_first:
                     self._metrics.broker_reconnects += 1
                     log.log(INFO, "the broker at %s is here again", self)
                 elif not ready.done():
                     # Else whoever opened the bus waits no more: what came already was enough for him.
                     ready.set_result(None)
-                self._backlog.do(partial(self._tell, True))
                 group.create_task(self._feed(link, group), name="bus: feed")
                 group.create_task(self._watch_feeding(), name="bus: watch")
                 group.create_task(link.keep_bound(lambda: not self._spool.under_way), name="bus: bound")
+                if is_held_up:
+                    # What is published need not wait for him.
+                    await self._backlog.wait_empty()
+                    await self._attach(link, is_first=is_first)
+                self._tell(True)
         except* LinkLost as lost:
             why = str(lost.exceptions[0])
         except* Exception as faults:
@@ -197,8 +206,11 @@ class RabbitBus:
         return why
 
     def _tell(self, is_connected: bool) -> None:
+        """Once for each change: links that come and go while the receiver holds us up are not to be kept one by one."""
         assert self._receiver is not None
-        self._receiver.connected(is_connected)
+        if self._told is not is_connected:
+            self._told = is_connected
+            self._backlog.do(partial(self._receiver.connected, is_connected))
 
     # Feeding
 
@@ -265,9 +277,6 @@ class RabbitBus:
         """Begin to consume. Raises LinkLost."""
         if not self._consumes:
             return
-        if len(self._backlog) > PREFETCH:
-            # Each link would bring as much again: one after the other, while the receiver holds us up, without a bound.
-            await self._backlog.wait_empty()
         if self._reader is not None:
             await self._reader.attach(link)
             return
