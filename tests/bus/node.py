@@ -63,6 +63,9 @@ class Taker:
             expected = self.next.get(body.producer, body.first)
             assert body.first == expected, f"message {body.first} of a producer came where {expected} should"
             self.next[body.producer] = body.first + len(body.batch.messages)
+        if body.is_lost:
+            self.losses += len(body.batch.messages)
+            return
         self.bodies.append(body)
         self.count += len(body.batch.messages)
 

@@ -630,6 +630,20 @@ async def test_too_long_for_the_broker(shaken: Broker) -> None:
     try:
         async with stages(shaken) as every:
             for one in every:
+@pytest.mark.parametrize("replay", [False, True])
+async def test_too_long_at_first(shaken: Broker, replay: bool) -> None:
+    """A message over --maxline is told also where it is the first that is heard of its producer, and once."""
+    exchange = Exchange(f"day-{secrets.token_hex(4)}", shaken.url, {"replay": replay})
+    async with exchange.node("v", max_message_bytes=1000) as v, exchange.node("p") as p:
+        viewer = v.view()
+        p.publish(1, "x" * 2000)
+        await until(lambda: viewer.total_lost == 1, "word of the loss")
+        p.publish()
+        await viewer.has_all("p", 2)
+        assert (viewer.seen["p"], viewer.total_lost, viewer.renewals) == (1, 1, 0)
+        assert (v.metrics.bus_lost, v.metrics.bus_too_long) == (1, 1)
+
+
                 one.producer.publish(10, "\n")
                 one.producer.publish(1, " " + "x" * 2_000_000)
                 for _ in range(10):

@@ -194,3 +194,21 @@ async def test_memory() -> None:
     turns.turn()
     assert len(viewer.seen) == 200
     assert metrics.nonzero() == "messages_out=200"
+
+
+def test_lost_here() -> None:
+    """A body that came and is lost is told once, with its numbers: at first, again, and after a gap."""
+    turns, metrics = Turns(), Metrics()
+    channel = Channel("e", queue_bytes=10_000, history=0, history_bytes=0, slow=Slow.DROP_OLDEST)
+    hub = Hub(channel, metrics=metrics, loop=cast(asyncio.AbstractEventLoop, turns))
+    relay = Relay(hub, new_epoch=lambda: "never", metrics=metrics)
+    viewer = Viewer(hub)
+    viewer.room = 1000
+    hub.join(viewer, channel.join(Join.NONE))
+    lost = Body(Batch(Kind.TEXT, [b"long", b"longer"]), "p", 5, is_lost=True)
+    for body in (lost, lost, Body(Batch(Kind.TEXT, [b"next"]), "p", 7), lost._replace(first=9)):
+        relay.receive(body)
+    turns.turn()
+    assert viewer.seen == [b"next"]
+    assert viewer.lost == metrics.bus_lost == 2 + 1 + 2
+    assert metrics.bus_repeats == 2

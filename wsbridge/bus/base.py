@@ -36,6 +36,8 @@ class Body(NamedTuple):
     """The number of its first message, of those of its producer."""
     mark: str | None = None
     """What names it in a position, where the bus keeps it."""
+    is_lost: bool = False
+    """Whether its messages are not to be handed on: they have come, and are lost here."""
 
 
 class Receiver(Protocol):
@@ -51,7 +53,7 @@ class Receiver(Protocol):
         """
 
     def lost(self, messages: int) -> None:
-        """So many messages came here and cannot be handed on."""
+        """So many messages came here and cannot be handed on, and whose they were is not known."""
 
     def connected(self, is_connected: bool) -> None:
         """The broker has come or gone."""

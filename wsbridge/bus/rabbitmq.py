@@ -307,7 +307,6 @@ class RabbitBus:
         if self._limit and len(arrival.data) > self._limit and max(map(len, body.batch.messages)) > self._limit:
             self._metrics.bus_too_long += 1
             log.error("a body of %d bytes is dropped: it holds a message longer than %d (--maxline)", len(arrival.data), self._limit)
-            if not body.producer:
-                self._receiver.lost(len(body.batch.messages))
-            return
+            # With its numbers: it may be the first that is heard of its producer, or come again.
+            body = body._replace(is_lost=True)
         self._receiver.receive(body._replace(mark=mark))

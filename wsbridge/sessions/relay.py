@@ -19,16 +19,17 @@ class News:
         self._dedup = Dedup()
 
     def missing(self, body: Body) -> int | None:
-        """Return how many messages were lost before this body, or None when it is a repeat."""
-        if not body.producer:
-            return 0
+        """Return how many messages were lost before this body and with it, or None when it is a repeat."""
         count = len(body.batch.messages)
+        lost = count if body.is_lost else 0
+        if not body.producer:
+            return lost
         missing = self._dedup.take(body.producer, body.first, count)
         if isinstance(missing, Verdict):
             self._metrics.bus_repeats += count
             return None
-        self._metrics.bus_lost += missing
-        return missing
+        self._metrics.bus_lost += missing + lost
+        return missing + lost
 
 
 class Relay:
@@ -47,7 +48,8 @@ class Relay:
             return
         if missing:
             self._hub.lose(missing)
-        self._hub.publish(body.batch, body.mark)
+        if not body.is_lost:
+            self._hub.publish(body.batch, body.mark)
 
     def renewed(self, mark: str | None = None) -> None:
         # Repeats are told by what was heard before, so that is kept; a gap across this is told twice, which harms nobody.
@@ -69,7 +71,7 @@ class Through:
         self._news = News(metrics)
 
     def receive(self, body: Body) -> None:
-        if self._news.missing(body) is not None:
+        if self._news.missing(body) is not None and not body.is_lost:
             self._program.write(body.batch)
 
     def renewed(self, mark: str | None = None) -> None:
