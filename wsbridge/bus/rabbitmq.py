@@ -71,6 +71,8 @@ class RabbitBus:
         """Something was put into the spool, or was confirmed."""
         self._sent = asyncio.Event()
         """Something has left it, or what was on its way was given up."""
+        self._heard = 0.0
+        """When the broker had its last word about what is on its way, or when something was sent of which it can have one."""
         self._complains = 0.0
         """When it may be said again that the broker refuses."""
         self._holds_source = False
@@ -219,6 +221,8 @@ class RabbitBus:
         spool = self._spool
         while True:
             while spool and spool.under_way < (WINDOW if spool.has_whole else EAGER):
+                if not spool.under_way:
+                    self._heard = self._loop.time()
                 group.create_task(self._send(link, spool.take()), name="bus: publish")
             self._news.clear()
             await self._news.wait()
@@ -229,6 +233,7 @@ class RabbitBus:
         except Refused:
             # Sent again it would be refused again, and the others behind it never sent.
             self._refused(parcel.messages)
+        self._heard = self._loop.time()
         self._spool.confirm(parcel)
         self._news.set()
         self._sent.set()
@@ -237,11 +242,12 @@ class RabbitBus:
     async def _watch_feeding(self) -> None:
         """Say so when the broker has stopped to take what is published, as in an alarm, and when it goes on."""
         while True:
-            self._sent.clear()
-            await asyncio.sleep(STALLED_SECONDS)
-            if self._sent.is_set() or not self._spool.under_way:
+            silent = self._loop.time() - self._heard if self._spool.under_way else 0.0
+            if silent < STALLED_SECONDS:
+                await asyncio.sleep(STALLED_SECONDS - silent)
                 continue
             log.error("the broker at %s takes nothing: %d bytes wait for it", self, self._spool.bytes)
+            self._sent.clear()
             await self._sent.wait()
             log.log(INFO, "the broker at %s takes messages again", self)
 
