@@ -6,6 +6,7 @@ The tests of a day have a channel without replay and one with it side by side, a
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import struct
 import time
@@ -383,6 +384,21 @@ async def test_nothing_is_wrong(shaken: Broker, monkeypatch: pytest.MonkeyPatch,
             # Not a wait for something: the looks and the bodies are to meet in every way.
             await asyncio.sleep(0.013)
     assert "takes nothing" not in caplog.text
+
+
+async def test_loss_is_logged(shaken: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    """What was on its way when the link was lost, and is not sent again, is said how much it was."""
+    async with stage(shaken) as one:
+        await asyncio.to_thread(one.to_producer.swallow)
+        one.producer.publish(3)
+        await until(lambda: one.producer.bus._spool.under_way, "the body to be on its way")  # type: ignore[attr-defined]
+        await asyncio.to_thread(one.to_producer.flow)
+        await asyncio.to_thread(one.to_producer.cut)
+        await one.has_all()
+        assert one.producer.metrics.bus_unconfirmed >= 3
+    (said,) = [record for record in caplog.records if "may be lost" in record.getMessage()]
+    assert said.levelno == logging.ERROR
+    assert said.getMessage().endswith(f": {one.producer.metrics.bus_unconfirmed}")
 
 
 async def test_idle_channel(shaken: Broker) -> None:

@@ -271,7 +271,10 @@ class RabbitBus:
         if self._settings.replay:
             self._spool.put_back()
         else:
-            self._metrics.bus_unconfirmed += self._spool.give_up()
+            lost = self._spool.give_up()
+            if lost:
+                self._metrics.bus_unconfirmed += lost
+                log.error("messages that were on their way to the broker at %s, and may be lost: %d", self, lost)
             self._let_source_go()
         self._news.set()
         # Who waits for the spool to empty waits for nothing else when that was its last.
