@@ -7,11 +7,14 @@ import logging
 import os
 import random
 import secrets
+import socket
+import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 
 import aiormq
 import pytest
@@ -515,6 +518,51 @@ async def test_tls(tls_broker: Broker, certificates: Path, replay: bool) -> None
         bus.publish(Batch(Kind.TEXT, [b"over TLS"] * 100 + [b"x" * 300_000]))
         for taker in (one, other):
             await taker.has(101)
+
+
+@contextmanager
+def silent(certificates: Path) -> Iterator[tuple[int, Event]]:
+    """Somebody at a port who speaks TLS, and after the first bytes says nothing and reads nothing; the event is that they came."""
+    asked = Event()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+    with ExitStack() as stack, socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    client = stack.enter_context(listener.accept()[0])
+                    secure = stack.enter_context(context.wrap_socket(client, server_side=True))
+                    secure.recv(8)
+                    asked.set()
+
+        thread = Thread(target=serve, name="silent")
+        thread.start()
+        try:
+            yield listener.getsockname()[1], asked
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+@pytest.mark.parametrize("how", ["waits", "is cancelled"])
+async def test_silent_over_tls(certificates: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """A broker that says nothing over TLS is given up in time, also when whoever waits for it is cancelled: TLS ends without its word."""
+    monkeypatch.setattr(links, "CONNECT_SECONDS", 1.0 if how == "waits" else 60.0)
+    with silent(certificates) as (port, asked):
+        exchange = Exchange("silent", f"amqps://127.0.0.1:{port}/?cafile={certificates}/ca.pem")
+        began = time.monotonic()
+        if how == "waits":
+            assert (await refusal(exchange)).endswith("does not answer")
+        else:
+            bus = exchange.bus()
+            opening = asyncio.create_task(bus.open(Taker()))
+            await until(asked.is_set, "the protocol header")
+            opening.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+            await bus.close(0)
+        assert time.monotonic() - began < 8
 
 
 async def test_tls_errors(tls_broker: Broker, certificates: Path) -> None:

@@ -1,4 +1,4 @@
-"""One connection to RabbitMQ, from its making to its loss: the only file that knows aio-pika, but for `lenient` beside it.
+"""One connection to RabbitMQ, from its making to its loss: the only file that knows aio-pika, but for two beneath it.
 
 aio-pika connects, and the channels beneath its own are used as they are: its robust channels declare an exclusive queue again
 under the name that the broker has not let go of yet, wait for ever with what is published meanwhile, and cost a task more a
@@ -24,6 +24,7 @@ from aio_pika.connection import make_url
 
 from wsbridge.bus import lenient
 from wsbridge.bus.bodies import Parcel
+from wsbridge.bus.transport import Transport, within
 from wsbridge.errors import BusError
 from wsbridge.settings import BrokerSettings
 
@@ -32,8 +33,6 @@ HEARTBEAT = 10
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
 BOUND_SECONDS = 30.0
-CANCEL_SECONDS = 1.0
-"""For what was waited for too long to let go of what it has."""
 STARTING_SECONDS = 0.2
 """Between two looks at a broker that is still starting: it takes some tenths until it has its queues again."""
 PREFETCH = 200
@@ -88,6 +87,7 @@ class Link:
         self._settings = settings
         self._exchange = exchange
         self._connection: Any = None
+        self._transport = Transport()
         self._publishing: Any = None
         self._consuming: Any = None
         self._consumer: str | None = None
@@ -103,14 +103,22 @@ class Link:
     async def open(self) -> None:
         """Connect, and declare the exchange; with replay the stream and its binding too. Raises BusError."""
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                while not await self._opened():
-                    pass
+            if not await within(CONNECT_SECONDS, self._open_when_started()):
+                raise TimeoutError
         except BaseException as error:
+            if isinstance(error, TimeoutError | asyncio.CancelledError):
+                # Nobody there is worth a word; and it would be waited for.
+                self._transport.abort()
             await self.close()
             if isinstance(error, TROUBLE) or not _is_cancelled():
                 raise BusError(explain(error, self._settings, self._exchange)) from None
             raise
+
+    async def _open_when_started(self) -> None:
+        while not await self._opened():
+            await self.close()
+            await asyncio.sleep(STARTING_SECONDS)
+            self._lost.clear()
 
     async def _opened(self) -> bool:
         """Return whether all is there: a broker that has just been started may not have its queues yet."""
@@ -119,9 +127,6 @@ class Link:
         except exceptions.ChannelNotFoundEntity as error:
             if "inaccessible" not in str(error):
                 raise
-            await self.close()
-            await asyncio.sleep(STARTING_SECONDS)
-            self._lost.clear()
             return False
         return True
 
@@ -129,6 +134,8 @@ class Link:
         url = with_heartbeat(self._settings.url)
         connection: Any = aio_pika.Connection(make_url(url), client_properties={"connection_name": f"wsbridge {self._exchange}"})
         self._connection = connection
+        # aio-pika hands on what it does not know; it has no argument for it.
+        self._transport = connection.kwargs["transport_factory"] = Transport()
         await connection.connect()
 
         def closed(closing: asyncio.Future[Any]) -> None:
@@ -316,27 +323,10 @@ class Link:
         if connection is not None:
             with suppress(*TROUBLE):
                 await within(CLOSE_SECONDS, connection.close())
+            self._transport.abort()
             # Now there is nothing left to wait for. But one whose closing was cut off counts as open without it, and would be
             # closed by whatever collects the garbage, in any thread.
             await connection.close()
-
-
-async def within(seconds: float, work: Coroutine[Any, Any, object]) -> bool:
-    """Wait for something, for so long; return whether it came.
-
-    Not by asyncio.timeout, whose end Python 3.11.2 takes for another cancellation in a task that was cancelled before.
-    """
-    task = asyncio.get_running_loop().create_task(work, name="bus: within")
-    try:
-        done, _ = await asyncio.wait((task,), timeout=seconds)
-        if not done:
-            task.cancel()
-            await asyncio.wait((task,), timeout=CANCEL_SECONDS)
-    finally:
-        task.cancel()
-    if done:
-        task.result()
-    return bool(done)
 
 
 def _is_cancelled() -> bool:

@@ -19,9 +19,10 @@ from typing import Literal
 from wsbridge.bus.backlog import Backlog
 from wsbridge.bus.base import Receiver
 from wsbridge.bus.bodies import MalformedBody, Parcel, unpack
-from wsbridge.bus.link import PREFETCH, Arrival, Link, LinkLost, Refused, place, within
+from wsbridge.bus.link import PREFETCH, Arrival, Link, LinkLost, Refused, place
 from wsbridge.bus.spool import Spool
 from wsbridge.bus.stream import StreamReader
+from wsbridge.bus.transport import within
 from wsbridge.errors import BusError
 from wsbridge.flow import STILL, Batch, Source
 from wsbridge.logs import INFO, logger

@@ -13,8 +13,9 @@ from typing import Literal
 
 from wsbridge.bus.backlog import Backlog
 from wsbridge.bus.bodies import fingerprint
-from wsbridge.bus.link import Arrival, Link, LinkLost, within
+from wsbridge.bus.link import Arrival, Link, LinkLost
 from wsbridge.bus.tail import Found, Place, Tail
+from wsbridge.bus.transport import within
 
 HISTORY_SECONDS = 10.0
 """How long a stream may take to bring what it holds, at the start."""

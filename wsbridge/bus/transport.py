@@ -1,0 +1,90 @@
+"""What lies beneath aiormq: the TCP or TLS connection to the broker. It can be seen when something came, and can be cut off.
+
+aiormq takes note of whole frames only, of which one takes seconds over a slow link; and it closes a TLS connection by waiting
+for the broker's word that it does so too, for half a minute, whatever cancels it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from aiormq.connection import TransportFactory
+from aiormq.exceptions import AMQPConnectionError
+from yarl import URL
+
+HEARTBEAT_FRAME = b"\x08\0\0\0\0\0\0\xce"
+CANCEL_SECONDS = 1.0
+"""For what was waited for too long to let go of what it has."""
+
+
+class Transport(TransportFactory):
+    """Makes one connection, and keeps an eye on it."""
+
+    def __init__(self) -> None:
+        self._connection: asyncio.Transport | None = None
+        self._heard = 0.0
+
+    async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect, as aiormq's own factories do."""
+        assert url.host is not None
+        assert url.port is not None
+        loop = asyncio.get_running_loop()
+        provider = kwargs.pop("ssl_context_provider")
+        context = await provider.get_context() if url.scheme == "amqps" else None
+        reader = asyncio.StreamReader(loop=loop)
+        protocol = _Protocol(reader, self._hear)
+        try:
+            self._connection, _ = await loop.create_connection(lambda: protocol, url.host, url.port, ssl=context, **kwargs)
+        except OSError as error:
+            raise AMQPConnectionError(*error.args) from error
+        return reader, asyncio.StreamWriter(self._connection, protocol, reader, loop)
+
+    def heard(self) -> float:
+        """Return when the last bytes came, by the loop's clock; 0 before the first."""
+        return self._heard
+
+    def abort(self) -> None:
+        """Cut it off, now."""
+        if self._connection is not None:
+            self._connection.abort()
+
+    def _hear(self, data: bytes) -> None:
+        # That says that the link lives, not that anything comes.
+        if data != HEARTBEAT_FRAME:
+            self._heard = asyncio.get_running_loop().time()
+
+
+class _Protocol(asyncio.StreamReaderProtocol):
+    def __init__(self, reader: asyncio.StreamReader, hear: Callable[[bytes], None]) -> None:
+        super().__init__(reader)
+        self._hear = hear
+
+    def data_received(self, data: bytes) -> None:
+        self._hear(data)
+        super().data_received(data)
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, object], *, since: Callable[[], float] | None = None) -> bool:
+    """Wait for something, for so long, and with `since` for so long after the time that it returns; return whether it came.
+
+    Not by asyncio.timeout, whose end Python 3.11.2 takes for another cancellation in a task that was cancelled before.
+    """
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    task = loop.create_task(work, name="bus: within")
+    left = seconds
+    try:
+        while not task.done() and left >= 0:
+            await asyncio.wait((task,), timeout=left)
+            left = (began if since is None else max(began, since())) + seconds - loop.time()
+        has_come = task.done()
+        if not has_come:
+            task.cancel()
+            await asyncio.wait((task,), timeout=CANCEL_SECONDS)
+    finally:
+        task.cancel()
+    if has_come:
+        task.result()
+    return has_come
