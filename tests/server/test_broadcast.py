@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shlex
 import signal
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.server.conftest import Broadcast, listen, status, view, wait_for_viewers
-from tests.support.client import Message, Opcode, open_stream, request_bytes
+from tests.support.client import DEADLINE, Message, Opcode, open_stream, request_bytes
 from tests.support.proc import TRANSPORTS, resident
 from tests.support.server import Server, is_alive, memory_peak, tell, wait_for_exit, wait_until
 from tests.support.tool import command, recorded
@@ -364,6 +366,24 @@ def test_end(broadcast: Broadcast, how: signal.Signals) -> None:
         assert listener.data() == ["bye"]
         assert listener.stream.read_to_end() == b""
         assert server.wait() == 0
+
+
+def test_end_before_the_broker_answers() -> None:
+    """TERM ends one that still waits for its broker, at once and with 0."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(DEADLINE)
+        where = f"--broker=amqp://127.0.0.1:{silent.getsockname()[1]}/"
+        words = [sys.executable, "-m", "wsbridge", "broadcast", "--port=0", "--exchange=temps", where, "cat"]
+        with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+            try:
+                with silent.accept()[0] as broker:
+                    assert broker.recv(8).startswith(b"AMQP")
+                    process.send_signal(signal.SIGTERM)
+                    _, said = process.communicate(timeout=5)
+            finally:
+                process.kill()
+        assert process.returncode == 0
+        assert b"ERROR" not in said
 
 
 @pytest.mark.parametrize("name", TRANSPORTS)

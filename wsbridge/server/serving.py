@@ -79,7 +79,9 @@ class Serving(ABC):
             launcher = Launcher(spawner, watch, self._ladder, loop=loop)
             with self._signals():
                 stack.push_async_callback(self._finish)
-                app = await self._open(launcher)
+                app = await self._open_unless_stopped(launcher)
+                if app is None:
+                    return self.status
                 factory = Server(app, error_page=app.error_page, on_upgrade=app.upgrade, loop=loop)
                 async with listening(self._settings.listen, factory, loop) as (close, addresses):
                     self._close_listeners = close
@@ -97,6 +99,21 @@ class Serving(ABC):
         if self._stop.is_set():
             self._hurry.set()
         self._stop.set()
+
+    async def _open_unless_stopped(self, launcher: Launcher) -> App | None:
+        """A signal is not kept waiting for what may take as long as a broker's answer."""
+        opening = self._loop.create_task(self._open(launcher), name="open")
+        stopping = self._loop.create_task(self._stop.wait(), name="stop")
+        try:
+            await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if opening.done():
+                return opening.result()
+            opening.cancel()
+            await asyncio.wait((opening,))
+            return None
+        finally:
+            opening.cancel()
+            stopping.cancel()
 
     async def _end(self, factory: Server) -> None:
         patience = sum(step.grace for step in self._ladder) + LAST_WAIT + LINGER
