@@ -10,7 +10,7 @@ import logging
 import secrets
 import struct
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,6 +27,7 @@ from tests.bus.node import Exchange, Node, Taker, Viewer, heard_of_all, nothing_
 from tests.support.rabbit import Broker, Proxy
 from wsbridge.bus import link as links
 from wsbridge.bus import rabbitmq
+from wsbridge.errors import BusError
 from wsbridge.flow import Batch, Kind, Memory
 from wsbridge.metrics import Metrics
 from wsbridge.rules import backoff
@@ -336,6 +337,23 @@ async def test_link_is_swallowed(shaken: Broker) -> None:
             await one.has_all()
         every[1].lost_nothing()
         assert every[0].viewer.renewals > 0
+
+
+async def test_stream_that_is_lost_for_good(private_broker: Callable[..., Broker], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream whose home is gone is said to be that, not that the broker does not answer."""
+    monkeypatch.setattr(links, "CONNECT_SECONDS", 2.0)
+    broker = await asyncio.to_thread(private_broker)
+    exchange = Exchange("lost", broker.url, {"replay": True})
+    connection = await aiormq.connect(broker.url)
+    channel = await connection.channel()
+    arguments = {"x-queue-type": "stream", "x-max-length-bytes": 256 << 20, "x-stream-max-segment-size-bytes": links.SEGMENT_BYTES}
+    await channel.queue_declare("wsbridge.lost", durable=True, arguments=arguments)
+    await asyncio.to_thread(broker.kill, at_once=True)
+    await until(lambda: connection.is_closed, "the end of the link")
+    await asyncio.to_thread(broker.start)
+    bus = exchange.bus()
+    with pytest.raises(BusError, match="cannot reach the stream of exchange lost"):
+        await bus.open(Taker())
 
 
 async def test_next_after_a_break(shaken: Broker) -> None:

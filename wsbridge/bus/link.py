@@ -88,6 +88,8 @@ class Link:
         self._exchange = exchange
         self._connection: Any = None
         self._transport = Transport()
+        self._missing: Exception | None = None
+        """What was not there when it was last looked for, and may come yet."""
         self._publishing: Any = None
         self._consuming: Any = None
         self._consumer: str | None = None
@@ -104,7 +106,7 @@ class Link:
         """Connect, and declare the exchange; with replay the stream and its binding too. Raises BusError."""
         try:
             if not await within(CONNECT_SECONDS, self._open_when_started()):
-                raise TimeoutError
+                raise self._missing or TimeoutError
         except BaseException as error:
             if isinstance(error, TimeoutError | asyncio.CancelledError):
                 # Nobody there is worth a word; and it would be waited for.
@@ -127,6 +129,7 @@ class Link:
         except exceptions.ChannelNotFoundEntity as error:
             if "inaccessible" not in str(error):
                 raise
+            self._missing = error
             return False
         return True
 
@@ -367,6 +370,9 @@ def explain(error: BaseException, settings: BrokerSettings, exchange: str) -> st
         case exceptions.ChannelPreconditionFailed():
             hint = "it is there with other properties; say --durable as it was declared, or --passive to take it as it is"
             return f"the broker at {where} refuses exchange {exchange}: {hint} ({error})"
+        case exceptions.ChannelNotFoundEntity() if "inaccessible" in str(error):
+            hint = "the node that has it is down; if that has lost it for good, delete the stream"
+            return f"the broker at {where} cannot reach the stream of exchange {exchange}: {hint} ({error})"
         case exceptions.ChannelNotFoundEntity():
             return f"the broker at {where} has no exchange {exchange}, and with --passive it is not declared ({error})"
         case exceptions.ChannelClosed() if "ACCESS_REFUSED" in str(error):
