@@ -309,6 +309,45 @@ class Exchange:
             yield [await stack.enter_async_context(self.node(name, **options)) for name in names]
 
 
+class SlowLink:
+    """A TCP link to a target over which so many bytes a second come back."""
+
+    def __init__(self, target: tuple[str, int], rate: int) -> None:
+        self._target = target
+        self._rate = rate
+        self._writers: list[asyncio.StreamWriter] = []
+
+    @property
+    def port(self) -> int:
+        return int(self._server.sockets[0].getsockname()[1])
+
+    def cut(self) -> None:
+        """End all connections; new ones are as before."""
+        while self._writers:
+            self._writers.pop().transport.abort()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        their_reader, their_writer = await asyncio.open_connection(*self._target)
+        self._writers += (writer, their_writer)
+        await asyncio.gather(self._carry(reader, their_writer, pause=0), self._carry(their_reader, writer, pause=1 / self._rate))
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, pause: float) -> None:
+        with suppress(OSError):
+            while data := await reader.read(8192):
+                writer.write(data)
+                await writer.drain()
+                await asyncio.sleep(len(data) * pause)
+        writer.close()
+
+    async def __aenter__(self) -> SlowLink:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._server.close()
+        self.cut()
+
+
 async def heard_of_all(nodes: Sequence[Node], viewers: Sequence[Viewer], patience: float = PATIENCE) -> None:
     """Wait until each viewer has the last message of each node: one more is published until it has, for without replay any may be lost."""
 

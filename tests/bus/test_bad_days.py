@@ -23,12 +23,13 @@ from pamqp import commands
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
-from tests.bus.node import Exchange, Node, Taker, Viewer, heard_of_all, nothing_left, until
+from tests.bus.node import Exchange, Node, SlowLink, Taker, Viewer, heard_of_all, nothing_left, until
 from tests.support.rabbit import Broker, Proxy
 from wsbridge.bus import link as links
-from wsbridge.bus import rabbitmq
+from wsbridge.bus import rabbitmq, stream
 from wsbridge.errors import BusError
 from wsbridge.flow import Batch, Kind, Memory
+from wsbridge.hub.channel import Join
 from wsbridge.metrics import Metrics
 from wsbridge.rules import backoff
 
@@ -337,6 +338,27 @@ async def test_link_is_swallowed(shaken: Broker) -> None:
             await one.has_all()
         every[1].lost_nothing()
         assert every[0].viewer.renewals > 0
+
+
+async def test_slow_link(shaken: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a history takes, and a body, over a link that is slow: while bytes come they are waited for, and nothing is lost."""
+    monkeypatch.setattr(stream, "HISTORY_SECONDS", 1.0)
+    monkeypatch.setattr(stream, "PROBE_SECONDS", 0.5)
+    monkeypatch.setattr(links, "CONNECT_SECONDS", 1.5)
+    exchange = Exchange(f"day-{secrets.token_hex(4)}", shaken.url, {"replay": True})
+    async with exchange.node("p") as p, SlowLink(("127.0.0.1", shaken.port), 150_000) as slow:
+        for _ in range(4):
+            p.publish(1, " \n" + "x" * 150_000)
+        await p.published_all()
+        async with exchange.node("v", url=f"amqp://guest:guest@127.0.0.1:{slow.port}/") as v:
+            viewer = v.view(Join.HISTORY)
+            await viewer.has_all("p", 4)
+            slow.cut()
+            await until(lambda: viewer.words == ["away", "here"], "word that the broker is here again")
+            assert v.metrics.broker_reconnects == 1
+            p.publish()
+            await viewer.has_all("p", 5)
+            assert (viewer.seen["p"], viewer.total_lost, viewer.renewals) == (5, 0, 0)
 
 
 async def test_stream_that_is_lost_for_good(private_broker: Callable[..., Broker], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import re
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -290,10 +290,15 @@ class Link:
         confirmed = await self._consuming.basic_consume(queue, taken, arguments=dict(arguments))
         self._consumer = confirmed.consumer_tag
 
-    async def _guarded(self, work: Awaitable[Any]) -> None:
+    async def patiently(self, seconds: float, work: Coroutine[Any, Any, object]) -> bool:
+        """Wait for something, until nothing at all has come over the link for so long; return whether it came."""
+        return await within(seconds, work, since=self._transport.heard)
+
+    async def _guarded(self, work: Coroutine[Any, Any, object]) -> None:
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                await work
+            # What is asked for now is answered behind all that is on its way.
+            if not await self.patiently(CONNECT_SECONDS, work):
+                raise LinkLost("the broker does not answer")
         except TROUBLE as error:
             raise LinkLost(str(error) or type(error).__name__) from None
         except asyncio.CancelledError:

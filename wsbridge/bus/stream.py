@@ -15,12 +15,11 @@ from wsbridge.bus.backlog import Backlog
 from wsbridge.bus.bodies import fingerprint
 from wsbridge.bus.link import Arrival, Link, LinkLost
 from wsbridge.bus.tail import Found, Place, Tail
-from wsbridge.bus.transport import within
 
 HISTORY_SECONDS = 10.0
-"""How long a stream may take to bring what it holds, at the start."""
+"""How long a stream that holds something may bring nothing at all before it has brought it: however slow a link is, bytes come."""
 PROBE_SECONDS = 1.0
-"""How long a body that is there may take to come: a stream that brings nothing in this time has nothing there."""
+"""How long the first bytes of a body that is there may take to come: a stream that brings nothing in this time has nothing there."""
 
 
 class StreamReader:
@@ -74,10 +73,10 @@ class StreamReader:
         if self._first is not None:
             # Behind the end nothing would come, and no error either; that a stream is another one is told by its bodies.
             await self._consume(link, min(self._first, newest))
-            has_come = await within(HISTORY_SECONDS, self._arrived.wait())
+            has_come = await link.patiently(HISTORY_SECONDS, self._arrived.wait())
         else:
             await self._consume(link, max(0, newest - max(self._history, 1) + 1))
-            has_come = await within(HISTORY_SECONDS, self._tail.reach(newest))
+            has_come = await link.patiently(HISTORY_SECONDS, self._tail.reach(newest))
         if not has_come:
             raise LinkLost("its stream does not bring what it holds")
 
@@ -93,7 +92,7 @@ class StreamReader:
             return True
         self._tail.expect_last()
         await self._consume(link, last.offset)
-        if await within(PROBE_SECONDS, self._arrived.wait()):
+        if await link.patiently(PROBE_SECONDS, self._arrived.wait()):
             return True
         # An offset past the end brings nothing, and no error: the stream is another, and shorter, unless it is just slow.
         await link.stop_consuming()
@@ -114,7 +113,7 @@ class StreamReader:
             found.set()
 
         await link.consume_stream(take, "last")
-        await within(PROBE_SECONDS, found.wait())
+        await link.patiently(PROBE_SECONDS, found.wait())
         await link.stop_consuming()
         return offsets[0] if offsets else None
 
