@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pty
 import re
@@ -19,6 +20,10 @@ from tests.support.client import DEADLINE
 from tests.support.rabbit import Broker, Proxy, bro_publish
 from tests.support.server import Server, environment, free_port, memory_peak, wait_until
 from tests.web.conftest import Certificates
+from wsbridge.cli.subscribe import Printer, Reader
+from wsbridge.flow import Batch, Kind
+from wsbridge.framing import make_framing
+from wsbridge.stdio import Output
 
 MEGABYTE = 1024 * 1024
 POSITION = r"[0-9a-z.]{1,64}-\d+"
@@ -202,6 +207,31 @@ def test_lost_count() -> None:
         assert first > 2
         done = finish("subscribe", f"--url={address(server)}", "--since=elsewhere-1", "-n=1")
         assert (done.returncode, done.stderr) == (0, b"wsbridge: some messages were lost\n")
+
+
+@pytest.mark.parametrize(
+    ("records", "position", "printed"),
+    [
+        ([b"!at e-4"], "e-4", b""),
+        ([b"!at e-4", b"e-5\nfive"], "e-5", b"five\n"),
+        ([b"e-5\nfive", b"!lost e-25 20"], "e-25", b"five\n"),
+        ([b"e-5\nfive", b"!lost e-25 20", b"e-26\nmore"], "e-26", b"five\nmore\n"),
+        ([b"!lost e-25 20", b"!later record"], "e-25", b""),
+    ],
+)
+async def test_position_behind_a_batch(records: list[bytes], position: str, printed: bytes) -> None:
+    """It goes on behind the last record that came, be it a message or a loss: nothing is told twice."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = os.pipe()
+    output = Output(theirs, failed=lambda error: None, loop=loop)
+    _, encoder = make_framing("lines", limit=0)
+    printer = Printer(encoder, count=0, show_position=False, enough=lambda: None)
+    reader = Reader(printer, output, "e-1", loop.create_future())
+    reader.write(Batch(Kind.TEXT, records))
+    output.close()
+    os.close(theirs)
+    assert (reader.position, os.read(ours, 100)) == (position, printed)
+    os.close(ours)
 
 
 def test_connection_that_is_lost(start: Start) -> None:

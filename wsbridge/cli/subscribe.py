@@ -291,8 +291,13 @@ class Reader:
         self._output = output
         self._source: Holding | None = None
         self._is_over = False
-        self.position = position
+        self._position: bytes | bytearray = position.encode()
         self.why = why
+
+    @property
+    def position(self) -> str:
+        """Where to go on: behind the last record that came."""
+        return self._position.decode("ascii", "replace")
 
     def begin(self, source: Holding) -> None:
         """Hold this up when stdout is full; it may be so already."""
@@ -311,7 +316,6 @@ class Reader:
         messages, positions = self._read(batch)
         if not messages:
             return
-        self.position = positions[-1].decode("ascii", "replace")
         data = self._printer.encode_positioned(Batch(batch.kind, messages), positions)
         if data and not self._output.write(data) and self._source is not None:
             self._source.pause()
@@ -332,15 +336,16 @@ class Reader:
                 continue
             messages.append(payload)
             positions.append(position)
+            self._position = position
         return messages, positions
 
     def _obey(self, words: list[str]) -> None:
         """Take a control record; one of a later server's is none of ours."""
         match words:
             case ["at", position]:
-                self.position = position
+                self._position = position.encode()
             case ["lost", position, count]:
-                self.position = position
+                self._position = position.encode()
                 self._printer.lost(int(count) if count.isdecimal() else None)
             case ["broker", where]:
                 log.log(INFO, "the server %s", "has its broker again" if where == "here" else "has lost its broker")
