@@ -59,12 +59,16 @@ Frame = tuple[WSMsgType, Any, Any]
 class Remote(asyncio.Protocol):
     """A connection, from the upgrade to its end. Its sink gets batches and one `end`: the server's close code, or 1006.
 
-    With `pings` the server is given up when it is silent for too long. A server that takes input may well be silent while it
-    is held up, and is not to be pinged.
+    `early` is what has come already; the sink gets it before anything else, and from the next turn of the loop on. With `pings`
+    the server is given up when it is silent for too long. A server that takes input may well be silent while it is held up, and
+    is not to be pinged.
     """
 
-    def __init__(self, transport: asyncio.Transport, sink: Sink, *, limit: int, pings: bool, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, sink: Sink, *, early: bytes, limit: int, pings: bool, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._transport = transport
+        self._early = early
         self._sink = sink
         self._loop = loop
         self._frames = _Frames(loop)
@@ -78,10 +82,22 @@ class Remote(asyncio.Protocol):
         self._heartbeat = Heartbeat(PING_SECONDS, loop.time()) if pings else None
         self._timer: asyncio.TimerHandle | None = None
         self._beat()
+        if early:
+            loop.call_soon(self._take_early)
 
     # From the server
 
     def data_received(self, data: bytes) -> None:
+        # The socket may be read before the loop comes to what was read earlier.
+        self._take_early()
+        self._feed(data)
+
+    def _take_early(self) -> None:
+        early, self._early = self._early, b""
+        if early:
+            self._feed(early)
+
+    def _feed(self, data: bytes) -> None:
         if self._heartbeat is not None:
             self._heartbeat.heard = self._loop.time()
         has_failed, _ = self._reader.feed_data(data)
@@ -94,6 +110,7 @@ class Remote(asyncio.Protocol):
             self._end(End(code, reason))
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._take_early()
         if self._timer is not None:
             self._timer.cancel()
         self._end(End(ABNORMAL, str(exc or "")))
@@ -211,10 +228,8 @@ async def connect(
             raise RemoteError(_explain(error, place(url))) from None
         # Before the session is closed, which takes a turn: what comes meanwhile is to find its protocol.
         transport, early = _take_over(response)
-        remote = Remote(transport, sink, limit=limit, pings=pings, loop=loop)
+        remote = Remote(transport, sink, early=early, limit=limit, pings=pings, loop=loop)
         transport.set_protocol(remote)
-        if early:
-            loop.call_soon(remote.data_received, early)
         if transport.is_closing():
             loop.call_soon(remote.connection_lost, None)
         else:
