@@ -144,8 +144,8 @@ class Remote(asyncio.Protocol):
             self._close_sent = True
             self.resume()
 
-    async def close(self) -> None:
-        """End the connection, in bounded time."""
+    async def close(self) -> int:
+        """End the connection, in bounded time; return how many bytes have not even left us."""
         self.end(End(NO_CODE))
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
@@ -153,7 +153,9 @@ class Remote(asyncio.Protocol):
         except TimeoutError:
             pass
         finally:
+            unsent = self._transport.get_write_buffer_size()
             self._transport.abort()
+        return unsent
 
     def pause_writing(self) -> None:
         self.source.pause()

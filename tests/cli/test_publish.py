@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
+import re
 import signal
 from pathlib import Path
 
@@ -249,6 +250,23 @@ def test_full_socket(start: Start) -> None:
         assert memory_peak(publish.pid) < 100 * MEGABYTE
         publish.send_signal(signal.SIGTERM)
         assert publish.wait() == -signal.SIGTERM
+        sentence = r"wsbridge: (\S+) has not taken everything: (\d+) bytes were not sent, and what was sent last may be lost\n"
+        told = re.fullmatch(sentence, publish.errors)
+        assert told
+        assert (told[1], int(told[2]) > MEGABYTE // 2) == (address(server), True)
+
+
+def test_server_that_does_not_answer(start: Start) -> None:
+    """When a server does not answer the close frame after a signal, that what has left us may be lost is told."""
+    with serve("--input=exchange") as server, Proxy(("127.0.0.1", server.port)) as proxy:
+        publish = start("publish", f"--url=ws://127.0.0.1:{proxy.port}/")
+        wait_for_viewers(server, 1)
+        proxy.swallow()
+        publish.say(b"on its way\n")
+        publish.wait_until_read()
+        publish.send_signal(signal.SIGTERM)
+        assert publish.wait() == -signal.SIGTERM
+    assert publish.errors == f"wsbridge: ws://127.0.0.1:{proxy.port}/ has not taken everything: what was sent last may be lost\n"
 
 
 def test_full_spool(start: Start, broker: Broker, exchange: str) -> None:

@@ -89,6 +89,7 @@ async def _to_server(settings: EndSettings) -> Ending:
     left = _Listener(loop.create_future())
     remote = await connect(settings.url, left, limit=0, pings=False, loop=loop)
     remote.source = stdin = _make_input(settings, remote.write, over)
+    where = place(settings.url)
     how: How | None = None
     try:
         stdin.start()
@@ -97,16 +98,27 @@ async def _to_server(settings: EndSettings) -> Ending:
             how = over.result()
             remote.end(how if isinstance(how, End) else End(NORMAL))
         why = await left.why
+    except asyncio.CancelledError:
+        stdin.stop()
+        unsent = await remote.close()
+        if not _has_taken_all(left.reason, how):
+            more = f"{unsent} bytes were not sent, and " if unsent else ""
+            log.error("%s has not taken everything: %swhat was sent last may be lost", where, more)
+        raise
     finally:
         stdin.stop()
         await remote.close()
-    where = place(settings.url)
     if why.code == UNSUPPORTED_DATA:
         raise RemoteError(f"the channel at {where} takes no messages; start it with --input")
-    if how is None or why.code not in (NORMAL, NO_CODE, how.code if isinstance(how, End) else NORMAL):
+    if how is None or not _has_taken_all(why, how):
         said = f"{why.code} {why.reason}".rstrip()
         raise RemoteError(f"{where} has ended the connection ({said}); what was sent last may be lost")
     return Ending() if isinstance(how, End) else input_ending(how)
+
+
+def _has_taken_all(reason: End | None, how: How | None) -> bool:
+    """Whether a server has ended the connection as one does that has read our close frame, and so all that was before it."""
+    return reason is not None and reason.code in (NORMAL, NO_CODE, how.code if isinstance(how, End) else NORMAL)
 
 
 class _Listener:
@@ -114,11 +126,13 @@ class _Listener:
 
     def __init__(self, why: asyncio.Future[End]) -> None:
         self.why = why
+        self.reason: End | None = None
 
     def write(self, batch: Batch) -> None:
         """What the channel brings is for others."""
 
     def end(self, reason: End) -> None:
+        self.reason = reason
         # Who waited for it may have been told to stop.
         if not self.why.done():
             self.why.set_result(reason)
