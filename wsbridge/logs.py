@@ -45,13 +45,13 @@ class LineFormatter(logging.Formatter):
         if _is_clean("".join(pairs.values()), quote=True):
             shown = " ".join([f"{key}:'{value}'" for key, value in pairs.items()])
         else:
-            shown = " ".join([f"{key}:'{_escape(value, quote=True)}'" for key, value in pairs.items()])
+            shown = " ".join([f"{key}:'{escape(value, quote=True)}'" for key, value in pairs.items()])
         level = NAMES.get(record.levelno, record.levelname)
         if int(record.created) != self._second:
             self._second = int(record.created)
             self._when = time.strftime("%a, %d %b %Y %H:%M:%S %z", time.localtime(self._second))
         head = f"{self._when} | {level:<6} | {_category(record):<10} | {shown} | "
-        return "\n".join([head + _escape(line) for line in _lines(record, self)])
+        return "\n".join([head + escape(line) for line in _lines(record, self)])
 
 
 class JsonFormatter(logging.Formatter):
@@ -67,6 +67,16 @@ class JsonFormatter(logging.Formatter):
             **pairs,
         }
         return "\n".join([json.dumps({**line, "message": message}, ensure_ascii=True) for message in _lines(record, self)])
+
+
+def escape(text: str, *, quote: bool = False) -> str:
+    """Return a text with its control characters escaped: it is one line, and tells a terminal nothing."""
+    # Almost every line is clean, and the one that is not may be a megabyte of stderr.
+    if _is_clean(text, quote=quote):
+        return text
+    if quote:
+        text = text.replace("\\", "\\\\").replace("'", "\\'")
+    return CONTROL.sub(_escaped, text)
 
 
 def _category(record: logging.LogRecord) -> str:
@@ -94,15 +104,6 @@ def _lines(record: logging.LogRecord, formatter: logging.Formatter) -> list[str]
 
 def _is_clean(text: str, *, quote: bool) -> bool:
     return text.isascii() and text.isprintable() and not (quote and ("'" in text or "\\" in text))
-
-
-def _escape(text: str, *, quote: bool = False) -> str:
-    # Almost every line is clean, and the one that is not may be a megabyte of stderr.
-    if _is_clean(text, quote=quote):
-        return text
-    if quote:
-        text = text.replace("\\", "\\\\").replace("'", "\\'")
-    return CONTROL.sub(_escaped, text)
 
 
 def _escaped(match: re.Match[str]) -> str:

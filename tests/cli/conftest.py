@@ -8,17 +8,20 @@ import os
 import secrets
 import select
 import signal
+import socket
 import subprocess
 import sys
 import termios
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from hashlib import sha1
 from threading import Thread
 from typing import IO, Any, Self
 
 import pytest
 
-from tests.support.client import DEADLINE
+from tests.support.client import DEADLINE, GUID
 from tests.support.rabbit import Broker
 from tests.support.server import Bridge, Server, environment, wait_until
 from tests.web.conftest import certificates as certificates
@@ -176,6 +179,32 @@ def finish(
     """Run an end whose stdin is known to its end; return its status, stdout and stderr."""
     command = [sys.executable, "-m", "wsbridge", *words]
     return subprocess.run(command, input=data, capture_output=True, timeout=timeout, env=environment(env or {}), check=False)
+
+
+@contextmanager
+def stranger(answer: bytes) -> Iterator[str]:
+    """Be a server that answers one request with these bytes, in which `{accept}` becomes what a WebSocket's client looks for; the URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=_answer, args=(listener, answer))
+        thread.start()
+        try:
+            yield f"ws://127.0.0.1:{listener.getsockname()[1]}/"
+        finally:
+            thread.join()
+
+
+def _answer(listener: socket.socket, answer: bytes) -> None:
+    listener.settimeout(DEADLINE * 3)
+    connection, _ = listener.accept()
+    with connection, connection.makefile("rb") as request:
+        connection.settimeout(DEADLINE * 3)
+        while not (line := request.readline()).lower().startswith(b"sec-websocket-key:"):
+            assert line
+        key = line.partition(b":")[2].strip()
+        while request.readline().strip():
+            pass
+        connection.sendall(answer.replace(b"{accept}", b64encode(sha1(key + GUID).digest())))
+        request.read()
 
 
 def address(server: Server) -> str:

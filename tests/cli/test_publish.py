@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Start, address, finish, serve, viewers, wait_for_queue, wait_for_viewers
+from tests.cli.conftest import Start, address, finish, serve, stranger, viewers, wait_for_queue, wait_for_viewers
 from tests.support.rabbit import Broker, Proxy, bro_consume
 from tests.support.server import Server, free_port, memory_peak, wait_until
 
@@ -237,6 +237,28 @@ def test_server_that_ends(start: Start) -> None:
         wait_for_viewers(server, 1)
         server.stop()
         assert (publish.wait(), "1001 server is shutting down" in publish.errors) == (4, True)
+
+
+REFUSED = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 12\r\n\r\n403 \x1b[2Jno\xc2\x9b"
+ENDED = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+    b"\x88\x10\x03\xe9\x1b]0;owned\x07\nall"
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (REFUSED, "refuses: 403 \\x1b[2Jno\\x9b"),
+        (ENDED, "has ended the connection (1001 \\x1b]0;owned\\x07\\nall); what was sent last may be lost"),
+    ],
+    ids=["refused", "ended"],
+)
+def test_words_of_a_stranger(answer: bytes, said: str, start: Start) -> None:
+    """What a server says is told with its control characters escaped: it is no line of ours, and tells the terminal nothing."""
+    with stranger(answer) as url:
+        publish = start("publish", f"--url={url}")
+        assert (publish.wait(), publish.errors) == (4, f"wsbridge: {url} {said}\n")
 
 
 # Backpressure

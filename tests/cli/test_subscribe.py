@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import BROADCAST, Start, address, finish, serve, viewers, wait_for_queue, wait_for_viewers
-from tests.cli.test_publish import FRAMED
+from tests.cli.conftest import BROADCAST, Start, address, finish, serve, stranger, viewers, wait_for_queue, wait_for_viewers
+from tests.cli.test_publish import ENDED, FRAMED
 from tests.support.client import DEADLINE
 from tests.support.rabbit import Broker, Proxy, bro_publish
 from tests.support.server import Server, environment, free_port, memory_peak, wait_until
@@ -449,6 +449,15 @@ def test_nobody_there(exchange: str) -> None:
     assert done.stderr.decode().startswith(f"wsbridge: ws://127.0.0.1:{port}/path cannot be reached: Connection refused;")
     done = finish("subscribe", f"--exchange={exchange}", f"--broker=amqp://user:secret@127.0.0.1:{port}/")
     assert (done.returncode, b"cannot be reached" in done.stderr, b"secret" in done.stderr) == (4, True, False)
+
+
+def test_words_of_a_stranger(start: Start) -> None:
+    """What a server says when it goes is told with its control characters escaped, in the log too."""
+    head, close = ENDED.split(b"\r\n\r\n")
+    with stranger(head + b"\r\nSec-WebSocket-Protocol: wsbridge.v1\r\n\r\n" + close) as url:
+        subscribe = start("subscribe", f"--url={url}")
+        subscribe.wait_for_error("all)\n")
+        assert subscribe.errors.startswith(f"wsbridge: {url} has ended the connection (1001 \\x1b]0;owned\\x07\\nall)\n")
 
 
 def test_no_channel() -> None:

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 from wsbridge.cli.config import EndSettings
 from wsbridge.errors import ProgramError, WsbridgeError
+from wsbridge.logs import escape
 from wsbridge.metrics import Metrics
 
-FORMAT = "wsbridge: %(message)s"
 HURRIED_SECONDS = 1.0
 """What the reader of our stdout has, after a signal, to take what is left."""
 
@@ -62,6 +62,13 @@ class Life:
         await self._over.wait()
 
 
+class Said(logging.Formatter):
+    """What is said on stderr: a line of it may hold words of a stranger's, who is not to speak to the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"wsbridge: {escape(super().format(record))}"
+
+
 Work = Callable[[EndSettings, Life, Metrics], Coroutine[Any, Any, Ending]]
 
 
@@ -71,7 +78,7 @@ def run_end(work: Work, settings: EndSettings, *, level: int) -> int:
     from wsbridge.logoutput import Output
 
     metrics = Metrics()
-    log = Output(2, logging.Formatter(FORMAT), metrics)
+    log = Output(2, Said(), metrics)
     for name in ("wsbridge", "asyncio", "aiohttp"):
         logging.getLogger(name).addHandler(log)
     logging.getLogger("wsbridge").setLevel(level)
@@ -90,7 +97,7 @@ def run_end(work: Work, settings: EndSettings, *, level: int) -> int:
         log.attach(None)
         log.finish()
     if ending.words:
-        print(f"wsbridge: {ending.words}", file=sys.stderr)
+        print(f"wsbridge: {escape(ending.words)}", file=sys.stderr)
     return die_of(ending.signal) if ending.signal else ending.status
 
 
