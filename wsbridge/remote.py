@@ -14,6 +14,7 @@ import asyncio
 import base64
 import hashlib
 import os
+import re
 import socket
 from collections.abc import Sequence
 from functools import lru_cache
@@ -343,7 +344,15 @@ def _explain(error: BaseException, where: str) -> str:
             return f"{where} cannot be reached: {reason}; is a server running there?"
         case aiohttp.ServerDisconnectedError():
             return f"{where} has closed the connection without an answer"
-    return f"{where} cannot be used: {str(error) or type(error).__name__}"
+        case aiohttp.ClientResponseError():
+            # Its own text has the whole URL in it.
+            return f"{where} cannot be used: {error.message or type(error).__name__}"
+    return f"{where} cannot be used: {_without_user(str(error)) or type(error).__name__}"
+
+
+def _without_user(text: str) -> str:
+    """Cut user and password out of the URLs in a text: a redirect may lead to one."""
+    return re.sub(r"(?<=://)\S*@", "…@", text)
 
 
 def _keep_alive(sock: Any) -> None:

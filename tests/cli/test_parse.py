@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from wsbridge.cli.gostyle import Unsigned
+from wsbridge.cli.main import run
 from wsbridge.cli.options import BROADCAST, OPTIONS, Option
-from wsbridge.cli.parse import full_help, parse, short_help, unknown_variables
+from wsbridge.cli.parse import full_help, parse, short_help, unknown_variables, without_passwords
 from wsbridge.errors import UsageError
 
 WEBSOCKETD_TAKES_A_VALUE = (
@@ -187,3 +188,41 @@ def test_flag_of_another_command() -> None:
         parse(["--dir=x"], {}, BROADCAST)
     with pytest.raises(UsageError, match="-exchange; it is a flag of broadcast"):
         parse(["--exchange=x"], {})
+
+
+@pytest.mark.parametrize(
+    ("sentence", "words", "shown"),
+    [
+        ("no COMMAND: 'amqp://u:p@h/'", ["-x", "amqp://u:p@h/"], "no COMMAND: 'amqp://…@h/'"),
+        ("--url is 'ws://u:p@ss w@h/'", ["--url=ws://u:p@ss w@h/"], "--url is 'ws://…@h/'"),
+        (r"found 'ws://u:\\\x1b@h/'", ["ws://u:\\\x1b@h/"], "found 'ws://…@h/'"),
+        ("'http://a/' and 'amqp://u:p@h/'", ["http://a/,amqp://u:p@h/"], "'http://a/' and 'amqp://…@h/'"),
+        ("'amqp://u:p@h/', 'ws://p:u@h/'", ["amqp://u:p@h/", "ws://p:u@h/"], "'amqp://…@h/', 'ws://…@h/'"),
+        ("write amqp://user:password@host/, not x://h/", ["x://h/", "user@host"], "write amqp://user:password@host/, not x://h/"),
+        ("", [], ""),
+    ],
+)
+def test_passwords_are_not_shown(sentence: str, words: list[str], shown: str) -> None:
+    """What is said of words does not show the user and the password in one of them; a URL without them is shown whole."""
+    assert without_passwords(sentence, words) == shown
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "shown"),
+    [
+        (["--port", "amqp://u:secret@h"], {}, 'invalid value "amqp://…@h" for flag -port'),
+        (["cat"], {"WSBRIDGE_PORT": "amqp://u:secret@h"}, 'invalid value "amqp://…@h" for variable WSBRIDGE_PORT'),
+        (["amqp://u:secret@h/"], {}, "unable to locate specified COMMAND 'amqp://…@h/'"),
+        (["--staticdir=amqp://u:secret@h/"], {}, "--staticdir=amqp://…@h/"),
+        (["--framing", "amqp://u:secret@h/", "cat"], {}, "--framing=amqp://…@h/"),
+        (["--subprotocol", "amqp://u:secret@h/", "cat"], {}, "amqp://…@h/"),
+        (["---amqp://u:secret@h/"], {}, "bad flag syntax: ---amqp://…@h/"),
+        (["-amqp://u:secret@h/"], {}, "not defined: -amqp://…"),
+    ],
+)
+def test_a_url_in_the_wrong_place(words: list[str], variables: dict[str, str], shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Wherever a URL stands by mistake, the complaint does not show its password."""
+    assert run("wsbridge", words, {"PATH": "/bin", **variables}) in (1, 2)
+    said = capsys.readouterr().err
+    assert shown in said
+    assert "secret" not in said

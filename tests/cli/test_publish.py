@@ -171,6 +171,8 @@ def test_not_in_the_framing(broker: Broker, exchange: str) -> None:
         (["--url=ws://h/", "--framing=xml"], 1, "--framing"),
         (["--url=ws://h/", "--loglevel=x"], 1, "--loglevel"),
         (["--url=ws://h/", "cat"], 1, "takes no COMMAND"),
+        (["--exchange=x", "amqp://u:secret@h/"], 1, "amqp://…@h/"),
+        (["--exchange=x", "-broker:amqp://u:secret==@h/"], 2, "-broker:amqp://…"),
         (["--url=ws://h/", "-n", "1"], 2, "-n"),
     ],
 )
@@ -237,6 +239,20 @@ def test_server_that_ends(start: Start) -> None:
         wait_for_viewers(server, 1)
         server.stop()
         assert (publish.wait(), "1001 server is shutting down" in publish.errors) == (4, True)
+
+
+def away(place: bytes) -> bytes:
+    return b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nConnection: close\r\nLocation: " + place + b"\r\n\r\n"
+
+
+@pytest.mark.parametrize("answer", [away(b"ftp://user:secret@h/"), away(b"http://user:secret@h:x/"), b"Nonsense\r\n\r\n"])
+def test_nonsense(answer: bytes, start: Start) -> None:
+    """A server that leads nowhere, or speaks no HTTP, is told without what is secret in its URL or in another, exit status 4."""
+    with stranger(answer) as url:
+        publish = start("publish", f"--url={url.replace('://', '://user:secret@')}?secret")
+        assert publish.wait() == 4
+    assert publish.errors.startswith(f"wsbridge: {url} cannot be used: ")
+    assert "secret" not in publish.errors
 
 
 REFUSED = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 12\r\n\r\n403 \x1b[2Jno\xc2\x9b"

@@ -42,7 +42,8 @@ def to_click(words: Sequence[str], takes_value: Mapping[str, bool], elsewhere: M
                 hint = f"; it is a flag of {owner}"
             elif near := get_close_matches(name, takes_value, 1):
                 hint = f"; did you mean -{near[0]}?"
-            raise UsageError(f"flag provided but not defined: -{name}{hint}")
+            # Of a URL no more than its scheme: what is cut off at a "=" may be half a password.
+            raise UsageError(f"flag provided but not defined: -{re.sub('://.*', '://…', name, flags=re.DOTALL)}{hint}")
         if takes_value[name] and not equals:
             if not rest:
                 raise UsageError(f"flag needs an argument: -{name}")

@@ -23,8 +23,8 @@ from collections.abc import Mapping, Sequence
 from wsbridge import __version__
 from wsbridge.cli.config import EndSettings, make_end_settings, make_settings
 from wsbridge.cli.ends import die_of, run_end
-from wsbridge.cli.options import BRIDGE, BROADCAST, COMMANDS, PUBLISH, SUBSCRIBE, Command
-from wsbridge.cli.parse import full_help, parse, short_help, unknown_variables
+from wsbridge.cli.options import BRIDGE, BROADCAST, COMMANDS, PREFIX, PUBLISH, SUBSCRIBE, Command
+from wsbridge.cli.parse import full_help, parse, short_help, unknown_variables, without_passwords
 from wsbridge.errors import BusError, ConfigurationError, ListenError, UsageError
 from wsbridge.logs import FATAL, INFO, LEVELS, JsonFormatter, LineFormatter, logger
 from wsbridge.metrics import Metrics
@@ -66,6 +66,7 @@ def _run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
     shape = BRIDGE
     if name == "wsbridge" and words and words[0] in COMMANDS:
         shape, words = COMMANDS[words[0]], words[1:]
+    ours = [*words, *(value for name, value in environ.items() if name.startswith(PREFIX))]
     try:
         flags = parse(words, environ, shape)
         if flags.help:
@@ -81,11 +82,12 @@ def _run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
             return _run_end(make_end_settings(flags, shape), shape, level=LEVELS[flags.loglevel])
         settings = make_settings(flags, environ, name=name, shape=shape)
     except UsageError as error:
-        return _complain(name, shape, error, error.exit_status)
+        return _complain(name, shape, without_passwords(str(error), ours), error.exit_status)
     except ConfigurationError as error:
         if not words and shape is BRIDGE:
             print("Command line arguments are missing.")
-        return _complain(name, shape, f"{error}{_variable_of(str(error), shape, flags.said, environ)}", error.exit_status)
+        complaint = f"{error}{_variable_of(str(error), shape, flags.said, environ)}"
+        return _complain(name, shape, without_passwords(complaint, ours), error.exit_status)
     return serve(settings, shape, level=LEVELS[flags.loglevel], json=flags.log_format == "json", environ=environ)
 
 
@@ -159,8 +161,8 @@ def _run_end(settings: EndSettings, shape: Command, *, level: int) -> int:
     return run_end(work, settings, level=level)
 
 
-def _complain(name: str, shape: Command, error: object, status: int) -> int:
-    print(f"{name}: {error}\n\n{short_help(name, shape)}", end="", file=sys.stderr)
+def _complain(name: str, shape: Command, complaint: str, status: int) -> int:
+    print(f"{name}: {complaint}\n\n{short_help(name, shape)}", end="", file=sys.stderr)
     return status
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -75,6 +76,16 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """Return the variables that look like ours and are not: a slip of the pen that would otherwise go unseen."""
     known = {option.variable for shape in COMMANDS.values() for option in shape.options} | {f"{PREFIX}FASTNET"}
     return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+
+
+def without_passwords(sentence: str, words: Iterable[str]) -> str:
+    """Return what is said of these words, without the user and the password of a URL in one of them: it may stand in the wrong place."""
+    for word in words:
+        for scheme in re.finditer("://", word):
+            user, at, _ = word[scheme.end() :].rpartition("@")
+            for written in (user, repr(user)[1:-1]):
+                sentence = sentence.replace(f"://{written}{at}", "://…@") if at else sentence
+    return sentence
 
 
 def full_help(name: str, shape: Command = BRIDGE) -> str:
