@@ -26,7 +26,7 @@ from wsbridge.cli.ends import die_of, run_end
 from wsbridge.cli.options import BRIDGE, BROADCAST, COMMANDS, PREFIX, PUBLISH, SUBSCRIBE, Command
 from wsbridge.cli.parse import full_help, parse, short_help, unknown_variables, without_passwords
 from wsbridge.errors import BusError, ConfigurationError, ListenError, UsageError
-from wsbridge.logs import FATAL, INFO, LEVELS, JsonFormatter, LineFormatter, logger
+from wsbridge.logs import FATAL, INFO, LEVELS, JsonFormatter, LineFormatter, escape, logger
 from wsbridge.metrics import Metrics
 from wsbridge.rules.origins import schemeless
 from wsbridge.settings import ServerSettings
@@ -140,7 +140,7 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
         if level <= FATAL:
             log.log(FATAL, "Can't start server: %s", error)
         else:
-            print(f"Can't start server: {error}", file=sys.stderr)
+            print(f"Can't start server: {escape(str(error))}", file=sys.stderr)
         return error.exit_status
     finally:
         output.attach(None)
