@@ -7,8 +7,9 @@ from functools import reduce
 from pathlib import Path
 
 import pytest
+from pamqp import commands
 
-from wsbridge.cli.config import UNSENT_BYTES, make_settings
+from wsbridge.cli.config import UNSENT_BYTES, check_exchange, make_settings
 from wsbridge.cli.options import BRIDGE, BROADCAST, COMMANDS
 from wsbridge.cli.parse import full_help, parse, short_help
 from wsbridge.errors import ConfigurationError, UsageError
@@ -92,6 +93,8 @@ WRONG = [
     (["--exchange=", "./prog"], ["--exchange"]),
     (["--exchange=amq.fanout", "./prog"], ["--exchange", "amq."]),
     (["--exchange=" + "x" * 256, "./prog"], ["--exchange", "255"]),
+    (["--exchange=" + "x" * 128, f"--broker={URL}", "./prog"], ["--exchange", "127"]),
+    (["--exchange=é", f"--broker={URL}", "./prog"], ["--exchange", "A-Z", "127"]),
     (["--exchange=e"], ["COMMAND", "--broker", "--input=exchange"]),
     (["--exchange=e", "--through", "--input=exchange"], ["--through", "COMMAND"]),
     (["--exchange=e", "--input=program", f"--broker={URL}"], ["--input=program", "COMMAND"]),
@@ -140,3 +143,17 @@ def test_help(name: str) -> None:
     assert all(f"wsbridge {other} " in text for other in COMMANDS if other not in (name, BRIDGE.name))
     assert max(map(len, text.splitlines())) <= 120
     assert "--help" in short_help("wsbridge", COMMANDS[name])
+
+
+@pytest.mark.parametrize("name", ["x" * 127, "x" * 128, "x" * 250, "a-Z y_.:@#,/+9", *"é!$%&*()=\n\t\"'~;<>?[]{}|\\^`\u0660", "x\n"])
+def test_names_at_a_broker(name: str) -> None:
+    """At a broker a name is good if the library takes it, for the exchange and for its stream; without one AMQP's own bounds hold."""
+    try:
+        commands.Exchange.Declare(exchange=name).validate()
+        commands.Queue.Declare(queue=f"wsbridge.{name}").validate()
+    except ValueError:
+        with pytest.raises(ConfigurationError, match="--exchange is no name for a broker"):
+            check_exchange(name, at_broker=True)
+    else:
+        check_exchange(name, at_broker=True)
+    check_exchange(name, at_broker=False)

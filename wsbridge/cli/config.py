@@ -37,6 +37,8 @@ from wsbridge.settings import (
 )
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+EXCHANGE_NAME = re.compile(r"[A-Za-z0-9 _.:@#,/+-]{1,127}\Z")
+"""What pamqp, which speaks AMQP for us, takes for the name of an exchange; of a queue it takes more, and so `wsbridge.` before it."""
 Number = TypeVar("Number", int, float)
 LOG_FORMATS = ("text", "json")
 UNSENT_BYTES = 64 * 1024
@@ -92,7 +94,7 @@ def _broadcast(flags: SimpleNamespace, environ: Mapping[str, str], name: str) ->
 def _channel(flags: SimpleNamespace) -> ChannelSettings:
     for flag, choices in (("input", Input), ("join", Join), ("slow", Slow), ("restart", Restart)):
         _one_of(flag, getattr(flags, flag), tuple(choice.value for choice in choices))
-    check_exchange(flags.exchange)
+    check_exchange(flags.exchange, at_broker=bool(flags.broker))
     if flags.through and not flags.command:
         raise ConfigurationError("--through needs COMMAND, the program that reads what arrives")
     if flags.through and not flags.broker and flags.input != Input.EXCHANGE:
@@ -130,7 +132,7 @@ def make_end_settings(flags: SimpleNamespace, shape: Command) -> EndSettings:
             raise ConfigurationError(
                 "where is the channel? Provide --broker and --exchange, or the --url of a wsbridge: without a broker it lives there alone"
             )
-        check_exchange(flags.exchange)
+        check_exchange(flags.exchange, at_broker=True)
     else:
         _check_url("url", flags.url, ("ws", "wss"), "no address of a WebSocket; write ws://host:port/, or wss://")
     settings = EndSettings(
@@ -164,10 +166,12 @@ def _one_source(flags: SimpleNamespace) -> SimpleNamespace:
     return SimpleNamespace(**{**vars(flags), **dict.fromkeys(of_the_broker, "")})
 
 
-def check_exchange(name: str) -> None:
+def check_exchange(name: str, *, at_broker: bool) -> None:
     """Raises ConfigurationError for a name that no exchange may have (AMQP 0-9-1, and RabbitMQ's reserved ones)."""
     if not name:
         raise ConfigurationError("--exchange is missing: it names the channel")
+    if at_broker and not EXCHANGE_NAME.match(name):
+        raise ConfigurationError("--exchange is no name for a broker: write at most 127 of A-Z, a-z, 0-9, space and - _ . : @ # , / +")
     if len(name.encode()) > 255:
         raise ConfigurationError("--exchange is longer than 255 bytes")
     if name.startswith("amq."):
