@@ -105,6 +105,17 @@ def test_dry_run(clone: Clone, destination: Path) -> None:
         assert ("+ systemctl restart wsbridge@clock\n" in run.stderr) == bool(start)
 
 
+def test_flags_on_either_side(clone: Clone) -> None:
+    """Flags stand before the NAME or behind it; what follows -- is COMMAND's."""
+    runs = [
+        clone.run("scripts/install-service", *words, "--", "date", "--start")
+        for words in (["--dry-run", "--broadcast", "temps"], ["temps", "--broadcast", "--dry-run"], ["--broadcast", "temps", "--dry-run"])
+    ]
+    assert runs[0].returncode == 0
+    assert "+ /etc/wsbridge-broadcast/temps.env with COMMAND=date --start\n" in runs[0].stderr
+    assert [run.stderr for run in runs] == [runs[0].stderr] * 3
+
+
 def test_dry_run_of_a_broadcast(clone: Clone) -> None:
     """A dry run of a gateway names the unit, the file and the service."""
     run = clone.run("scripts/install-service", "--dry-run", "--start", "--broadcast", "clock")
@@ -128,17 +139,24 @@ def test_sudo(clone: Clone) -> None:
     [
         ([], "a NAME is missing"),
         (["--strat", "x"], "there is no flag --strat"),
+        (["x", "--strat"], "there is no flag --strat"),
+        (["--start"], "a NAME is missing"),
         (["a/b", "--", "date"], "NAME is of letters"),
         (["clock", "date"], "COMMAND comes after --"),
         (["clock"], "a COMMAND is needed"),
         (["clock", "--", "./no-such.sh"], "./no-such.sh is not an executable file"),
         (["clock", "--", "/etc"], "/etc is not an executable file"),
         (["clock", "--", "date", 'a"b'], "put 'a\"b' into a script"),
-        (["clock", "--", "a program"], "whose path needs quotes"),
+        (["clock", "--", "vmstat -n 1"], "no program 'vmstat -n 1' is in the PATH of a service; write the words of COMMAND apart"),
+        (["clock", "--", "/usr/bin/vmstat -n 1"], "is not an executable file; write the words of COMMAND apart"),
+        (["clock", "--", "no-such-program"], "no program 'no-such-program' is in the PATH of a service; write its whole path"),
+        (["clock", "--", ""], "no program ''"),
+        (["clock", "--", "./a program"], "whose path needs quotes"),
     ],
 )
 def test_wrong(clone: Clone, destination: Path, words: list[str], message: str) -> None:
     """What cannot be done is refused with one line, before anything is done."""
+    (clone.root.parent / "a program").symlink_to(clone.root / "scripts/wsbridge")
     run = clone.run("scripts/install-service", *words, DESTDIR=str(destination))
     assert run.returncode == 1
     assert message in run.stderr
