@@ -131,6 +131,13 @@ def test_as_a_module() -> None:
     assert wsbridge("--devconsole")[0] == 1
 
 
+def test_fault(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A fault of ours is told with its traceback, and is no exit status of the user's: a service that ends so is started again."""
+    monkeypatch.setattr("wsbridge.cli.main.parse", lambda *words: 1 / 0)
+    assert run("wsbridge", ["cat"], {}) == 70
+    assert capsys.readouterr().err.endswith("ZeroDivisionError: division by zero\n")
+
+
 def test_link_named_websocketd(tmp_path: Path) -> None:
     """Called through a symbolic link of that name it speaks as websocketd."""
     command, link = tmp_path / "wsbridge", tmp_path / "websocketd"

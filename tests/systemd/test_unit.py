@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.server import Bridge, Server
+from wsbridge.cli.main import FAULT
 from wsbridge.cli.options import BROADCAST
 from wsbridge.cli.parse import unknown_variables
+from wsbridge.errors import ConfigurationError, UsageError
 
 SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
 
@@ -56,6 +58,14 @@ def test_command_is_split(kind: str, word: str) -> None:
     lines = (SYSTEMD / f"{kind}@.service").read_text().splitlines()
     assert f"EnvironmentFile=/etc/{kind}/%i.env" in lines
     assert f"ExecStart=/opt/wsbridge/bin/wsbridge {word}-- $COMMAND" in lines
+
+
+def test_what_is_started_again(unit: Path) -> None:
+    """Settings that are wrong end the service for good; all else that may pass, a fault of ours too, has it started again."""
+    lines = unit.read_text().splitlines()
+    assert "Restart=on-failure" in lines
+    assert f"RestartPreventExitStatus={ConfigurationError.exit_status} {UsageError.exit_status}" in lines
+    assert FAULT not in (ConfigurationError.exit_status, UsageError.exit_status)
 
 
 def test_the_units_are_one() -> None:

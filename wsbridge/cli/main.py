@@ -5,6 +5,7 @@
                   2 the command line cannot be read
                   3 cannot listen
                   4 the broker, or the server at --url, cannot be reached, or refuses
+                  70 a fault of ours, with its traceback on stderr
                   with --once, the status of the program; 128 + N when signal N ended it
 """
 
@@ -18,6 +19,7 @@ import platform
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 
 from wsbridge import __version__
@@ -30,6 +32,9 @@ from wsbridge.logs import FATAL, INFO, LEVELS, JsonFormatter, LineFormatter, esc
 from wsbridge.metrics import Metrics
 from wsbridge.rules.origins import schemeless
 from wsbridge.settings import ServerSettings
+
+FAULT = 70
+"""EX_SOFTWARE of sysexits.h: Python's own would be 1, after which a service is not started again."""
 
 LICENSE = """\
 wsbridge, Copyright (c) 2026 The wsbridge authors. MIT License.
@@ -59,6 +64,9 @@ def run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
         return status
     except BrokenPipeError:
         return die_of(signal.SIGPIPE)
+    except Exception:
+        traceback.print_exc()
+        return FAULT
 
 
 def _run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
