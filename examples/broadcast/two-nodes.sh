@@ -55,20 +55,30 @@ fail() {
 # start COMMAND…: starts it out of reach of Ctrl-C, which is for this script alone: it ends the nodes first, then the broker.
 start() {
     setsid "$@" </dev/null &
+    started=$!
+}
+
+# listens PID PORT: whether it is this process that listens there, and not somebody who came first.
+listens() {
+    local socket
+    while read -r socket; do
+        [[ -n $(find "/proc/$1/fd" -lname "socket:\\[$socket\\]" 2>/dev/null) ]] && return
+    done < <(awk -v port="$(printf :%04X "$2")" '$4 == "0A" && $2 ~ port "$" { print $10 }' /proc/net/tcp{,6} 2>/dev/null)
+    return 1
 }
 
 # wait_for PORT NAME: waits until what was started last listens there.
 wait_for() {
-    until { : >"/dev/tcp/127.0.0.1/$1"; } 2>/dev/null; do
-        kill -0 $! 2>/dev/null || fail "$2 has ended before it listened on port $1."
+    until listens "$started" "$1"; do
+        kill -0 "$started" 2>/dev/null || fail "$2 has ended before it listened on port $1."
         sleep 0.1
     done
 }
 
-# free_port: prints one, below those that the kernel gives to outgoing connections.
+# free_port: prints one, below those that the kernel gives to outgoing connections, and none of the nodes'.
 free_port() {
     local port
-    while port=$((RANDOM % 20000 + 10000)); { : >"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null; do :; done
+    while port=$((RANDOM % 20000 + 10000)); [[ " ${ports[*]} " == *" $port "* ]] || { : >"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null; do :; done
     echo "$port"
 }
 
@@ -99,7 +109,7 @@ start_node() {
     shift
     start "$wsbridge" broadcast --loglevel error --port "$port" --exchange "${EXCHANGE:-two-nodes}" --replay --join history \
         --staticdir "$here" "$@"
-    nodes+=($!)
+    nodes+=("$started")
     wait_for "$port" "The node on port $port"
 }
 
