@@ -414,9 +414,12 @@ def test_signal_with_a_broker(start: Start, broker: Broker, exchange: str) -> No
         words = (f"--exchange={exchange}", "--replay", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
         publish = start("publish", *words)
         publish.say(b"one\n")
-        assert finish("subscribe", *words, "--since=0-0", "-n=1").stdout == b"one\n"
+        done = finish("subscribe", *words, "--since=0-0", "-n=1")
+        assert (done.returncode, done.stdout) == (0, b"one\n"), done.stderr
         publish.send_signal(signal.SIGINT)
-        assert (publish.wait(), publish.errors) == (-signal.SIGINT, "")
+        # A broker on a busy machine may have been slow, and that is told; nothing else is.
+        slow = r"(wsbridge: the broker at \S+ takes (nothing: \d+ bytes wait for it|messages again)\n)*"
+        assert (publish.wait(), re.sub(slow, "", publish.errors)) == (-signal.SIGINT, "")
 
 
 def test_ignored_signal(start: Start) -> None:
