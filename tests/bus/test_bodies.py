@@ -144,9 +144,9 @@ def test_joining(one: Batch, other: Batch) -> None:
 )
 def test_strangers(content_type: str | None, data: bytes, expected: Batch) -> None:
     """A body of whoever publishes past wsbridge is lines, one text or one binary message, by its content type."""
-    batch, producer, first, mark = unpack(data, content_type, {})
-    assert (batch.kind, list(batch.messages)) == (expected.kind, expected.messages)
-    assert (producer, first, mark) == ("", 0, None)
+    body = unpack(data, content_type, {})
+    assert (body.batch.kind, list(body.batch.messages)) == (expected.kind, expected.messages)
+    assert body == Body(body.batch)
 
 
 @pytest.mark.parametrize(

@@ -10,26 +10,22 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from aiormq.connection import TransportFactory
-from aiormq.exceptions import AMQPConnectionError
-from yarl import URL
+from aio_pika.exceptions import AMQPConnectionError
 
 HEARTBEAT_FRAME = b"\x08\0\0\0\0\0\0\xce"
 CANCEL_SECONDS = 1.0
 """For what was waited for too long to let go of what it has."""
 
 
-class Transport(TransportFactory):
-    """Makes one connection, and keeps an eye on it."""
+class Transport:
+    """Makes one connection, as a TransportFactory of aiormq, and keeps an eye on it."""
 
     def __init__(self) -> None:
         self._connection: asyncio.Transport | None = None
         self._heard = 0.0
 
-    async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def create(self, url: Any, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect, as aiormq's own factories do."""
-        assert url.host is not None
-        assert url.port is not None
         loop = asyncio.get_running_loop()
         provider = kwargs.pop("ssl_context_provider")
         context = await provider.get_context() if url.scheme == "amqps" else None
