@@ -670,6 +670,29 @@ async def test_long_bodies(shaken: Broker, replay: bool) -> None:
             assert one.viewer.renewals == 0
 
 
+async def test_repeat_of_what_lies_before(shaken: Broker) -> None:
+    """A repeat is known for one also by a node whose history begins behind its first time: no viewer gets it again there."""
+    exchange = Exchange(f"day-{secrets.token_hex(4)}", shaken.url, {"replay": True})
+    bodies = [
+        (f"{name} 0".encode(), Properties(content_type="text/plain", headers={**OURS, "wsbridge-producer": name}))
+        for name in ("x", "y", "x", "z")
+    ]
+    async with exchange.node("v") as v:
+        viewer = v.view()
+        for count, body in enumerate(bodies, 1):
+            await publish_raw(shaken.url, exchange.name, [body])
+            await until(lambda count=count: v.hub.channel.end + v.metrics.bus_repeats == count, "the body")
+        viewer.leave()
+        async with exchange.node("w", bus_history=3) as w:
+            late = w.view(Join.HISTORY)
+            await late.has_all("z", 1)
+            assert (late.seen, w.metrics.bus_repeats) == ({"y": 1, "z": 1}, 1)
+            viewer.join(w.hub)
+            await publish_raw(shaken.url, exchange.name, [(b"u 0", Properties(content_type="text/plain"))])
+            await viewer.has_all("u", 1)
+            assert (viewer.seen, viewer.renewals, viewer.total_lost) == ({"x": 1, "y": 1, "z": 1, "u": 1}, 0, 0)
+
+
 @pytest.mark.parametrize("replay", [False, True])
 async def test_too_long_at_first(shaken: Broker, replay: bool) -> None:
     """A message over --maxline is told also where it is the first that is heard of its producer, and once."""

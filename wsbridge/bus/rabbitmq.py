@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import suppress
 from functools import partial
 from typing import Literal
 
@@ -20,7 +21,7 @@ from wsbridge.bus.backlog import Backlog
 from wsbridge.bus.base import Receiver
 from wsbridge.bus.bodies import MalformedBody, Parcel, unpack
 from wsbridge.bus.link import PREFETCH, Arrival, Link, LinkLost, Refused, place
-from wsbridge.bus.spool import Spool
+from wsbridge.bus.spool import WINDOW, Spool
 from wsbridge.bus.stream import StreamReader
 from wsbridge.bus.transport import within
 from wsbridge.errors import BusError
@@ -30,8 +31,6 @@ from wsbridge.metrics import Metrics
 from wsbridge.rules.backoff import Backoff
 from wsbridge.settings import BrokerSettings
 
-WINDOW = 32
-"""Bodies on their way to the broker at once: 4 MB at most, and more than any link here could hold."""
 EAGER = 2
 """Bodies on their way beside which a small one is still sent: one alone is never held up, and many make few."""
 STALLED_SECONDS = 5.0
@@ -84,7 +83,9 @@ class RabbitBus:
         self._backlog = Backlog()
         self._reader: StreamReader | None = None
         if settings.replay:
-            self._reader = StreamReader(self._backlog, history=history, begin=begin, take=self._handle, renew=self._renew)
+            self._reader = StreamReader(
+                self._backlog, history=history, begin=begin, take=self._handle, learn=self._learn, renew=self._renew
+            )
         self._link: Link | None = None
         self._running: asyncio.Task[None] | None = None
         self._is_closing = False
@@ -303,6 +304,12 @@ class RabbitBus:
 
     def _handle(self, link: Link, arrival: Arrival, mark: str | None) -> None:
         self._deliver(arrival, mark)
+        link.taken(arrival)
+
+    def _learn(self, link: Link, arrival: Arrival) -> None:
+        assert self._receiver is not None
+        with suppress(MalformedBody):
+            self._receiver.receive(unpack(arrival.data, arrival.content_type, arrival.headers)._replace(is_past=True))
         link.taken(arrival)
 
     def _deliver(self, arrival: Arrival, mark: str | None) -> None:

@@ -14,6 +14,7 @@ from typing import Literal
 from wsbridge.bus.backlog import Backlog
 from wsbridge.bus.bodies import fingerprint
 from wsbridge.bus.link import Arrival, Link, LinkLost
+from wsbridge.bus.spool import WINDOW
 from wsbridge.bus.tail import Found, Place, Tail
 
 HISTORY_SECONDS = 10.0
@@ -26,7 +27,9 @@ class StreamReader:
     """What of a stream is news goes to `take`, with its mark, when the backlog lets it.
 
     It begins with the last `history` bodies; with `begin` at that offset, or with what comes `next`, and then `attach` does not
-    wait until all has come that is there. `renew` is told of each epoch: of the first with its mark, of others with None.
+    wait until all has come that is there. The WINDOW bodies before the beginning go to `learn`: after a break a producer sends as
+    many again, and what was had then is no news when it comes behind. `renew` is told of each epoch: of the first with its mark,
+    of others with None.
     """
 
     def __init__(
@@ -36,15 +39,19 @@ class StreamReader:
         history: int,
         begin: int | Literal["next"] | None,
         take: Callable[[Link, Arrival, str], None],
+        learn: Callable[[Link, Arrival], None],
         renew: Callable[[str | None], None],
     ) -> None:
         self._backlog = backlog
         self._history = history
         self._first = begin
         self._take = take
+        self._learn = learn
         self._renew = renew
         self._tail = Tail()
         self._has_attached = False
+        self._wanted = 0
+        """The offset from which on bodies are wanted, at the start."""
         self._has_begun = False
         self._begins: int | None = None
         """The offset that the receiver's epoch begins with, until something has come of it."""
@@ -57,6 +64,7 @@ class StreamReader:
         if not self._has_attached:
             await self._attach_first(link)
             self._has_attached = True
+            self._wanted = 0
         elif not await self._read_on(link):
             self._begin(0)
             await self._consume(link, "first")
@@ -72,10 +80,10 @@ class StreamReader:
             return
         if self._first is not None:
             # Behind the end nothing would come, and no error either; that a stream is another one is told by its bodies.
-            await self._consume(link, min(self._first, newest))
+            await self._consume_from(link, min(self._first, newest))
             has_come = await link.patiently(HISTORY_SECONDS, self._arrived.wait())
         else:
-            await self._consume(link, max(0, newest - max(self._history, 1) + 1))
+            await self._consume_from(link, max(0, newest - max(self._history, 1) + 1))
             has_come = await link.patiently(HISTORY_SECONDS, self._tail.reach(newest))
         if not has_come:
             raise LinkLost("its stream does not bring what it holds")
@@ -117,15 +125,22 @@ class StreamReader:
         await link.stop_consuming()
         return offsets[0] if offsets else None
 
+    async def _consume_from(self, link: Link, offset: int) -> None:
+        self._wanted = offset
+        await self._consume(link, max(0, offset - WINDOW))
+
     async def _consume(self, link: Link, offset: int | str) -> None:
         await link.consume_stream(partial(self._arrive, link, self._arrived), offset)
 
     def _arrive(self, link: Link, arrived: asyncio.Event, arrival: Arrival) -> None:
+        assert arrival.offset is not None
+        if arrival.offset < self._wanted:
+            self._backlog.do(partial(self._learn, link, arrival))
+            return
         arrived.set()
         if link.is_lost:
             # It comes again over the next one; of a stream that was made anew this would be taken for the beginning.
             return
-        assert arrival.offset is not None
         place = Place(arrival.offset, fingerprint(arrival.data, arrival.headers))
         match self._tail.take(place):
             case Found.KNOWN:

@@ -19,12 +19,14 @@ class News:
         self._dedup = Dedup()
 
     def missing(self, body: Body) -> int | None:
-        """Return how many messages were lost before this body and with it, or None when it is a repeat."""
+        """Return how many messages were lost before this body and with it, or None when it is no news."""
         count = len(body.batch.messages)
         lost = count if body.is_lost else 0
         if not body.producer:
-            return lost
+            return None if body.is_past else lost
         missing = self._dedup.take(body.producer, body.first, count)
+        if body.is_past:
+            return None
         if isinstance(missing, Verdict):
             self._metrics.bus_repeats += count
             return None
