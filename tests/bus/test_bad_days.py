@@ -734,10 +734,13 @@ async def test_too_long_for_the_broker(shaken: Broker) -> None:
     set_size = "application:set_env(rabbit, max_message_size, {})."
     await asyncio.to_thread(shaken.ctl, "eval", set_size.format(1_000_000))
     try:
-        async with stages(shaken) as every:
+        async with stages(shaken, producer={"spool_bytes": 1_000_000}) as every:
             for one in every:
+                one.producer.bus.source = source = Memory()
                 one.producer.publish(10, "\n")
                 one.producer.publish(1, " " + "x" * 2_000_000)
+                assert source.paused
+                await until(lambda source=source: not source.paused, "the program to go on")
                 for _ in range(10):
                     one.producer.publish(1, "\n")
                 await one.has_all()

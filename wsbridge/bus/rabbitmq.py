@@ -233,7 +233,7 @@ class RabbitBus:
         try:
             await link.publish(parcel, self._producer)
         except Refused:
-            # Sent again it would be refused again, and the others behind it never sent.
+            # Sent again it might be refused again, and hold up the others behind it for ever.
             self._refused(parcel.messages)
         self._heard = self._loop.time()
         self._spool.confirm(parcel)
@@ -277,7 +277,7 @@ class RabbitBus:
             if lost:
                 self._metrics.bus_unconfirmed += lost
                 log.error("messages that were on their way to the broker at %s, and may be lost: %d", self, lost)
-            self._let_source_go()
+        self._let_source_go()
         self._news.set()
         # Who waits for the spool to empty waits for nothing else when that was its last.
         self._sent.set()
