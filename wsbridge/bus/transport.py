@@ -42,9 +42,11 @@ class Transport:
         return self._heard
 
     def abort(self) -> None:
-        """Cut it off, now."""
-        if self._connection is not None:
-            self._connection.abort()
+        """Cut it off, now; more than once is once."""
+        # Python 3.11.2 fails on a TLS transport that is closed after it was aborted, and then aborted again.
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort()
 
     def _hear(self, data: bytes) -> None:
         # That says that the link lives, not that anything comes.
