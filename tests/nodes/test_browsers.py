@@ -110,6 +110,7 @@ async def test_wsbridge_js_moves(nodes: Nodes, browser: Chromium) -> None:
     first, second = nodes.start(port=free_port()), nodes.start(port=free_port())
     page = await browser.open(f"http://127.0.0.1:{producing.port}/")
     urls = [f"ws://127.0.0.1:{node.port}/" for node in (first, second)]
+    await page.wait_for("globalThis.wsbridge")
     await page.evaluate(WATCH_CHANNEL % json.dumps(urls))
     await more(page)
     await asyncio.to_thread(first.stop)
@@ -128,6 +129,7 @@ async def test_restarted_node_goes_on(nodes: Nodes, browser: Chromium) -> None:
     producing = nodes.start(sys.executable, "-c", COUNTER)
     node = nodes.start(port=free_port())
     page = await browser.open(f"http://127.0.0.1:{producing.port}/")
+    await page.wait_for("globalThis.wsbridge")
     await page.evaluate(WATCH_CHANNEL % json.dumps(f"ws://127.0.0.1:{node.port}/"))
     await more(page)
     await asyncio.to_thread(node.stop)

@@ -480,8 +480,8 @@ async def test_online_after_good_service(broadcast: Broadcast, open_page: Any) -
     await watcher.page.evaluate("channel.retry(), null")
     await watcher.until("channel.state === 'open'")
     with again.connect() as speaker:
-        speaker.send_text("good")
         await watcher.page.evaluate("void (channel.onmessage = data => { globalThis.data = data })")
+        speaker.send_text("good")
         await watcher.until("globalThis.data === 'good'")
     no_more = "globalThis.WebSocket = function () { throw new Error('no connection') }"
     assert await watcher.page.evaluate(f"{no_more}, window.dispatchEvent(new Event('online')), channel.close(), waits") == [1, 2, 4, 8, 1]
