@@ -182,6 +182,8 @@ class Broker:
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
             "HOME": str(self.home),
+            # No dump into the working directory of whoever is interrupted.
+            "ERL_CRASH_DUMP_SECONDS": "0",
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(self._epmd_port),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
