@@ -414,16 +414,47 @@ async def test_node_is_behind(shaken: Broker) -> None:
         assert ahead.seen["p"] == one.producer.published - 11
 
 
-async def test_nothing_is_wrong(shaken: Broker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """A body that is on its way for a moment, whenever that is, is not taken for one that the broker does not take."""
-    monkeypatch.setattr(rabbitmq, "STALLED_SECONDS", 0.4)
-    async with stage(shaken) as one:
-        for number in range(100):
-            one.producer.publish()
-            await one.viewer.has_all("p", number + 2)
-            # Not a wait for something: the looks and the bodies are to meet in every way.
-            await asyncio.sleep(0.013)
-    assert "takes nothing" not in caplog.text
+class Clock:
+    """A loop whose time is set by hand, and which counts how often it was asked for it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.asked = 0
+
+    def time(self) -> float:
+        self.asked += 1
+        return self.now
+
+
+class Silent:
+    """A link whose broker says nothing of what it is sent."""
+
+    async def publish(self, parcel: object, producer: str) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_silence_begins_with_its_cause(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A broker that had nothing to say for long is not silent as soon as something is on its way to it, but when its time is over."""
+    monkeypatch.setattr(rabbitmq, "STALLED_SECONDS", 0.01)
+    bus: Any = Exchange("silent", "amqp://nowhere/").bus()
+    clock, link = Clock(), Silent()
+    bus._loop = clock
+    async with asyncio.TaskGroup() as group:
+        working = [group.create_task(bus._feed(link, group)), group.create_task(bus._watch_feeding())]
+        clock.now += 100
+        bus.publish(Batch(Kind.TEXT, [b"x"]))
+        await until(lambda: bus._spool.under_way, "the body to be on its way")
+        seen = clock.asked
+        await until(lambda: clock.asked >= seen + 5, "five looks at it")
+        assert caplog.text == ""
+        clock.now += 1
+        await until(lambda: "takes nothing" in caplog.text, "the word that it takes nothing")
+        for task in working:
+            task.cancel()
+        bus._spool.abandon()
+        for task in asyncio.all_tasks():
+            if task.get_name() == "bus: publish":
+                task.cancel()
 
 
 async def test_loss_is_logged(shaken: Broker, caplog: pytest.LogCaptureFixture) -> None:

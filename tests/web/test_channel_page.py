@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import shlex
-import shutil
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -415,7 +414,6 @@ async def proxy(port: int, folder: Path) -> AsyncIterator[str]:
         await process.wait()
 
 
-@pytest.mark.skipif(not shutil.which("nginx"), reason="nginx is not installed")
 async def test_below_a_prefix(channel: Open, tmp_path: Path) -> None:
     """Behind a proxy that takes a prefix away the page has everything: script, channel and status."""
     async with channel("--sameorigin", "--trust-proxy=127.0.0.1", *prints("one")) as page, proxy(page.server.port, tmp_path) as url:

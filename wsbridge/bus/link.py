@@ -1,4 +1,4 @@
-"""One connection to RabbitMQ, from its making to its loss: the only file that knows aio-pika, but for two beneath it.
+"""One connection to RabbitMQ, from its making to its loss: the only file that knows aio-pika, but for three beneath it.
 
 aio-pika connects, and the channels beneath its own are used as they are: its robust channels declare an exclusive queue again
 under the name that the broker has not let go of yet, wait for ever with what is published meanwhile, and cost a task more a
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import ssl
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from aio_pika.connection import make_url
 
 from wsbridge.bus import lenient
 from wsbridge.bus.bodies import Parcel
+from wsbridge.bus.complaints import explain
 from wsbridge.bus.transport import Transport, within
 from wsbridge.errors import BusError
 from wsbridge.settings import BrokerSettings
@@ -348,50 +348,3 @@ def with_heartbeat(url: str) -> str:
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
     return parts._replace(query=urlencode({"heartbeat": HEARTBEAT, **query})).geturl()
-
-
-def place(url: str) -> str:
-    """Return where a broker is, without user and password."""
-    parts = urlsplit(url)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    port = parts.port or (5671 if parts.scheme == "amqps" else 5672)
-    return f"{parts.scheme}://{host}:{port}{parts.path or '/'}"
-
-
-def explain(error: BaseException, settings: BrokerSettings, exchange: str) -> str:
-    """Say what is wrong with a broker and what to do. The password is in none of it."""
-    where = place(settings.url)
-    user = urlsplit(settings.url).username or "guest"
-    # What fails while a connection is made comes in an error of the library's.
-    cause = error.__cause__
-    match cause if isinstance(cause, OSError) else error:
-        case exceptions.ProbableAuthenticationError() | exceptions.AuthenticationError():
-            return f"the broker at {where} refuses the user {user} with this password"
-        case exceptions.InvalidFrameError() if "Connection.Close" in str(error):
-            # The broker's own words, NOT_ALLOWED, are lost there.
-            return f"the broker at {where} does not let the user {user} into this virtual host; is it there, and may he?"
-        case exceptions.ChannelPreconditionFailed() if "x-max-length-bytes" in str(error):
-            return f"the broker at {where} has the stream of {exchange} with other --replay-bytes ({error})"
-        case exceptions.ChannelPreconditionFailed():
-            hint = "it is there with other properties; say --durable as it was declared, or --passive to take it as it is"
-            return f"the broker at {where} refuses exchange {exchange}: {hint} ({error})"
-        case exceptions.ChannelNotFoundEntity() if "inaccessible" in str(error):
-            hint = "the node that has it is down; if that has lost it for good, delete the stream"
-            return f"the broker at {where} cannot reach the stream of exchange {exchange}: {hint} ({error})"
-        case exceptions.ChannelNotFoundEntity():
-            return f"the broker at {where} has no exchange {exchange}, and with --passive it is not declared ({error})"
-        case exceptions.ChannelClosed() if "ACCESS_REFUSED" in str(error):
-            return f"the broker at {where} does not let the user {user} use exchange {exchange} ({error})"
-        case exceptions.ConnectionClosed():
-            return f"the broker at {where} has closed the connection ({error}); is the virtual host right?"
-        case TimeoutError():
-            return f"the broker at {where} does not answer"
-        case ssl.SSLCertVerificationError() as reason:
-            return f"the broker at {where} has a certificate that is not trusted here: {reason.verify_message} (?cafile= names its CA)"
-        case ssl.SSLError() as reason:
-            return f"the broker at {where} cannot be spoken to over TLS: {reason.reason or reason}"
-        case FileNotFoundError():
-            return f"the broker at {where} is not asked: a file that its URL names (cafile, certfile, keyfile) is not there"
-        case OSError() as reason:
-            return f"the broker at {where} cannot be reached: {reason.strerror or reason}; is RabbitMQ running there?"
-    return f"the broker at {where} cannot be used: {type(error).__name__}: {error}"

@@ -20,7 +20,8 @@ from typing import Literal
 from wsbridge.bus.backlog import Backlog
 from wsbridge.bus.base import Receiver
 from wsbridge.bus.bodies import MalformedBody, Parcel, unpack
-from wsbridge.bus.link import PREFETCH, Arrival, Link, LinkLost, Refused, place
+from wsbridge.bus.complaints import place
+from wsbridge.bus.link import PREFETCH, Arrival, Link, LinkLost, Refused
 from wsbridge.bus.spool import WINDOW, Spool
 from wsbridge.bus.stream import StreamReader
 from wsbridge.bus.transport import within
