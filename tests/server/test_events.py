@@ -261,6 +261,9 @@ def test_no_slot_for_a_browser(broadcast: Broadcast) -> None:
         assert re.fullmatch(rb"retry: [2-8]\d{3}\n: all sessions are taken \(--maxclients\)\n\n", answer.body)
         assert answer.value("Content-Type") == "text/event-stream; charset=utf-8"
         assert status(server)["counts"]["refused_503"] == 1
+        elsewhere = [("Accept", "text/event-stream"), ("Origin", "https://a.example")]
+        # Without it, a page of elsewhere could not read this, and its EventSource would end all the same.
+        assert server.get("/events", headers=elsewhere).values("Access-Control-Allow-Origin") == ["https://a.example"]
 
 
 def test_refusals_are_logged(broadcast: Broadcast) -> None:

@@ -68,7 +68,6 @@ class Keeper:
         self._fault: End | None = None
         self._paused = False
         self._stopping = False
-        self._given_up = False
         self._news = asyncio.Event()
         self.state = State.RUNNING
         self.last_exit: str | None = None
@@ -82,7 +81,7 @@ class Keeper:
         """Write to its stdin; what no program will ever take is discarded, and counted."""
         if self._child is not None:
             self._child.write(batch)
-        elif self._given_up:
+        elif self.state is State.ENDED:
             self._metrics.discarded_in += len(batch.messages)
         else:
             self._waiting.append(batch)
@@ -125,7 +124,6 @@ class Keeper:
             except TimeoutError:
                 pass
         self.state = State.ENDED
-        self._given_up = True
         waiting, self._waiting = self._waiting, []
         for batch in waiting:
             self.write(batch)
@@ -144,7 +142,7 @@ class Keeper:
 
     def hold(self) -> None:
         """Hold up who writes until there is a child to write to."""
-        if not self._given_up:
+        if self.state is not State.ENDED:
             self.source.pause()
 
     async def _run_once(self) -> int:

@@ -143,7 +143,7 @@ class App:
             return channel.stream(raw, request, pairs, self._headers_plain)
         except Refused as refused:
             self._log_refusal(refused, pairs)
-            if refused.status == 503 and (answer := channel.come_back(request)) is not None:
+            if refused.status == 503 and (answer := channel.come_back(request, self._headers_plain)) is not None:
                 self._metrics.refused[503] += 1
                 return self._dressed(answer)
             raise

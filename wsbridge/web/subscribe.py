@@ -101,9 +101,8 @@ class Subscribing:
         self._check(request)
         origin = request.header("origin")
         lines = [("Content-Type", EVENTS_TYPE), ("Cache-Control", "no-cache, no-transform"), ("X-Accel-Buffering", "no"), *headers]
-        if origin and not _names_readers(headers):
-            # Whom the rules let open a WebSocket may read this as well.
-            lines += [("Access-Control-Allow-Origin", origin), ("Vary", "Origin")]
+        # Whom the rules let open a WebSocket may read this as well.
+        lines += _readers(origin, headers).items()
         head = "".join(f"{name}: {value}\r\n" for name, value in [*lines, ("Connection", "close")])
         transport = connection.transport
         if transport is None or transport.is_closing():
@@ -119,15 +118,17 @@ class Subscribing:
         client.join(session.start(self._place(request.header("last-event-id") or _query(request, "since"))))
         return TAKEN
 
-    def come_back(self, request: Request) -> web.Response | None:
+    def come_back(self, request: Request, headers: tuple[tuple[str, str], ...]) -> web.Response | None:
         """Return what makes an EventSource come back that was one too many: a status of an error would end it for good.
 
-        None for anybody else, to whom the status says more.
+        None for anybody else, to whom the status says more. `headers` is what is still added to it.
         """
         if EVENTS_TYPE not in _accepted(request):
             return None
         wait_ms = random.randint(*FULL_MS)
-        response = web.Response(text=f"retry: {wait_ms}\n: {self._gate.full}\n\n", content_type=EVENTS_TYPE, charset="utf-8")
+        text = f"retry: {wait_ms}\n: {self._gate.full}\n\n"
+        own = {"Cache-Control": "no-store", **_readers(request.header("origin"), headers)}
+        response = web.Response(text=text, content_type=EVENTS_TYPE, charset="utf-8", headers=own)
         response.force_close()
         return response
 
@@ -142,12 +143,11 @@ class Subscribing:
             body, kind, age = self._scripts[request.path], "text/javascript", "no-cache"
         else:
             return None
-        own = {"Cache-Control": age}
         # As with the channel itself; whoever has the scripts has nothing.
         origin = request.header("origin") if request.path == STATUS_PATH else "*"
-        is_let_in = origin is not None and (origin == "*" or self._origins.refusal(origin, request.peer) is None)
-        if origin is not None and is_let_in and not _names_readers(headers):
-            own |= {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
+        if origin != "*" and self._origins.refusal(origin, request.peer):
+            origin = None
+        own = {"Cache-Control": age, **_readers(origin, headers)}
         return web.Response(body=body, content_type=kind, charset="utf-8", headers=own)
 
     def _check(self, request: Request) -> None:
@@ -172,9 +172,11 @@ class Subscribing:
         return parse_position(since) if since else self._join
 
 
-def _names_readers(headers: tuple[tuple[str, str], ...]) -> bool:
-    """Whether headers say already whose pages may read: a browser takes one such header and no more."""
-    return any(name.lower() == "access-control-allow-origin" for name, _ in headers)
+def _readers(origin: str | None, headers: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Return the headers that let the pages of an origin read, unless `headers` say whose may: a browser takes one such and no more."""
+    if not origin or any(name.lower() == "access-control-allow-origin" for name, _ in headers):
+        return {}
+    return {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
 
 
 def _make_wire(is_positioned: bool, bits: int) -> Wire:
