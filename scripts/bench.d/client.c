@@ -44,6 +44,7 @@ enum {
 struct connection {
   int fd;
   bool upgraded, greeted, closing;    // the 101 has come; the first message has come; the server's close frame has come
+  bool broken;                        // a message came that was not the one after the last
   char head[4096];                    // the response's head, and after it each frame's head
   size_t head_size;
   uint64_t payload_left;              // of the frame whose head is complete
@@ -62,7 +63,8 @@ static unsigned window;
 static unsigned begun, opening, ended, greeted;
 static bool measuring;
 static uint64_t messages, arrived;    // how many; when, by the wall clock, those came that are looked at now
-static unsigned whole, broken;
+static unsigned whole;
+static bool broken;
 static uint64_t late;
 static uint64_t latency_count;
 static uint32_t latencies[BUCKETS];
@@ -159,14 +161,15 @@ static void on_text(struct connection *c) {
     note_latency(read_number(c->text), arrived);
   } else if (!memcmp(c->text, END, END_WORD)) {
     uint64_t due = read_number(c->text + END_WORD), count = read_number(c->text + END_WORD + DIGITS);
-    if (c->next == count) whole++;
-    else broken++;
+    c->broken |= c->next != count;
+    whole += !c->broken;
     if (arrived > due && arrived - due > late) late = arrived - due;
   } else {
     uint64_t number = read_number(c->text);
-    broken += c->next && number != c->next;
+    c->broken |= c->next && number != c->next;
     c->next = number + 1;
   }
+  broken |= c->broken;
 }
 
 static size_t head_length(const unsigned char *head) {

@@ -86,10 +86,11 @@ def test_floor(tools: Path) -> None:
     assert 0 < report["median_us"] <= report["p99_us"] < 1e6
 
 
+@pytest.mark.parametrize("pipe", ["", ' | (lines=$(cat); echo "$lines")'], ids=["flowing", "at once"])
 @pytest.mark.parametrize(("edit", "whole"), [("", 1), ("5d", 0), ("5p", 0), ("100d", 0)])
-def test_verify(tools: Path, edit: str, whole: int) -> None:
-    """The load generator knows whether all numbered lines have come, each once, the last of them too."""
-    program = f"'{tools / 'program'}' numbered 1000 0.1 64 | sed '{edit}'; read -r _"
+def test_verify(tools: Path, edit: str, whole: int, pipe: str) -> None:
+    """The load generator knows whether all numbered lines have come, each once, the last of them too; in one piece as well."""
+    program = f"'{tools / 'program'}' numbered 1000 0.1 64 | sed -u '{edit}'{pipe}; read -r _"
     with Server("sh", "-c", program) as server:
         words = [str(server.port), "verify", "1", "10"]
         run = subprocess.run([tools / "client", *words], capture_output=True, check=True, timeout=60)
