@@ -13,7 +13,7 @@ import pytest
 
 from tests.server.conftest import Broadcast, Viewer, listen, status, view, wait_for_viewers
 from tests.support.client import DEADLINE, Client, Close
-from tests.support.proc import TRANSPORTS, resident
+from tests.support.proc import TRANSPORTS, pause, resident
 from tests.support.server import Server, wait_until
 from tests.web.conftest import Certificates
 
@@ -168,8 +168,22 @@ def test_who_takes_slowly_is_not_cut_off(broadcast: Broadcast) -> None:
         for _ in range(30):
             flood(publisher, 20)
             slow.messages(2)
-            threading.Event().wait(0.05)
+            pause(0.05)
         assert status(server)["viewers"] == 2
+
+
+def test_whose_link_is_slower_than_the_channel(broadcast: Broadcast) -> None:
+    """While what waits for one grows, its answers to pings come later and later: it is not given up as long as it takes."""
+    server = broadcast("--input=exchange", "--pingms=200")
+    with server.connect() as publisher, view(server, **SMALL) as slow:
+        wait_for_viewers(server, 2)
+        # For at least four pings, in which it takes less than half of what comes.
+        for _ in range(40):
+            publisher.send_binary(PAYLOAD[:2000])
+            publisher.receive_binary()
+            assert slow.client.stream.sock.recv(800)
+            pause(0.02)
+        assert status(server)["counts"]["clients_timed_out"] == 0
 
 
 class Crowd:

@@ -17,7 +17,7 @@ from wsbridge.metrics import Metrics
 from wsbridge.rules.heartbeat import Beat, Heartbeat
 from wsbridge.settings import ClientSettings
 from wsbridge.web.hangup import Hangups
-from wsbridge.web.transports import limit_unsent, outstanding_bytes, resume_reading, waiting_bytes
+from wsbridge.web.transports import limit_unsent, outstanding_bytes, resume_reading, taken_bytes, waiting_bytes
 from wsbridge.wire import frames
 from wsbridge.wire.deflate import Deflate
 from wsbridge.wire.frames import Event, FrameReader, Ping, Violation
@@ -353,8 +353,7 @@ class Client(asyncio.Protocol):
             self._stuck_timer = self._loop.call_later(patience, self._check_stuck, patience, self._taken())
 
     def _taken(self) -> int:
-        """Bytes that the client has taken so far, of all that were written."""
-        return self._written - (outstanding_bytes(self._transport) if self._transport is not None else 0)
+        return taken_bytes(self._transport, self._written) if self._transport is not None else 0
 
     def _check_stuck(self, patience: float, taken_before: int) -> None:
         """Give up a client that took nothing of what was waiting; one that is slow, but takes, has its time again."""
@@ -372,11 +371,12 @@ class Client(asyncio.Protocol):
 
     def _beat(self) -> None:
         assert self._heartbeat is not None
+        assert self._transport is not None
         taken = self._taken()
         if self._owed_at_beat and taken > self._taken_at_beat:
             # It takes what was waiting for it, and an answer to a ping may come only behind all that.
             self._heartbeat.heard = self._loop.time()
-        self._taken_at_beat, self._owed_at_beat = taken, self._written - taken
+        self._taken_at_beat, self._owed_at_beat = taken, outstanding_bytes(self._transport)
         due, again = self._heartbeat.beat(self._loop.time())
         if due is Beat.GONE:
             self._metrics.clients_timed_out += 1

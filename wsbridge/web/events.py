@@ -13,7 +13,7 @@ from wsbridge.flow import STILL, End, Sink, Source
 from wsbridge.logs import Pairs, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.settings import ClientSettings
-from wsbridge.web.transports import limit_unsent, outstanding_bytes, waiting_bytes
+from wsbridge.web.transports import limit_unsent, taken_bytes, waiting_bytes
 
 CLOSE_WAIT = 2.0
 """Seconds for the last bytes to leave; then the connection is cut."""
@@ -154,13 +154,13 @@ class EventStream(asyncio.Protocol):
         if self._stuck_timer is not None:
             self._stuck_timer.cancel()
         if patience > 0 and self._transport is not None:
-            self._stuck_timer = self._loop.call_later(patience, self._check_stuck, patience, outstanding_bytes(self._transport))
+            self._stuck_timer = self._loop.call_later(patience, self._check_stuck, patience, taken_bytes(self._transport, 0))
 
-    def _check_stuck(self, patience: float, outstanding_before: int) -> None:
+    def _check_stuck(self, patience: float, taken_before: int) -> None:
         """Cut off a client that took nothing of what waits for it; while it waits nothing is added."""
         if self._transport is None:
             return
-        if outstanding_bytes(self._transport) < outstanding_before:
+        if taken_bytes(self._transport, 0) > taken_before:
             self._watch_stuck(patience)
             return
         if waiting_bytes(self._transport):

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from wsbridge.logs import Pairs, extra, logger
 from wsbridge.metrics import Metrics
-from wsbridge.web.transports import outstanding_bytes
+from wsbridge.web.transports import taken_bytes
 
 log = logger("http")
 
@@ -66,6 +66,5 @@ class _Watch:
         transport.abort()
 
     def _taken(self) -> int:
-        """Bytes of the answer that neither we nor the kernel hold any more; only their growth means something."""
         transport = self._raw.transport
-        return self._raw.writer.output_size - outstanding_bytes(transport) if transport is not None else 0
+        return taken_bytes(transport, self._raw.writer.output_size) if transport is not None else 0

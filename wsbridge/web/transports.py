@@ -13,6 +13,9 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
+ACKED_AT = 120
+"""Where in Linux' struct tcp_info the 64 bits of tcpi_bytes_acked lie (linux/tcp.h, since 4.1)."""
+
 Connect = Callable[..., Coroutine[Any, Any, Any]]
 """Makes a transport for a socket that was accepted, as `loop.connect_accepted_socket` does."""
 
@@ -51,6 +54,21 @@ def outstanding_bytes(transport: asyncio.Transport) -> int:
     except (OSError, ValueError):
         held = 0
     return waiting_bytes(transport) + held
+
+
+def taken_bytes(transport: asyncio.Transport, written: int) -> int:
+    """Return how much the other side has taken so far; only its growth means something. `written` is what we know was written.
+
+    TCP counts what was acknowledged, so that what others wrote is in it as well; elsewhere it is what waits no more.
+    """
+    try:
+        sock = transport.get_extra_info("socket")
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, ACKED_AT + 8)
+    except OSError:
+        info = b""
+    if len(info) == ACKED_AT + 8:
+        return int.from_bytes(info[ACKED_AT:], sys.byteorder)
+    return written - outstanding_bytes(transport)
 
 
 def limit_unsent(sock: socket.socket, limit: int) -> None:
