@@ -6,7 +6,7 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from tests.server.conftest import Broadcast, listen, status, view, wait_for_viewers
+from tests.server.conftest import V1, Broadcast, listen, status, view, wait_for_viewers
 from tests.support.client import Close, Opcode, encode_fragments, encode_frame, open_stream, request_bytes
 from tests.support.proc import pause
 from tests.support.server import Server, run, wait_until
@@ -45,8 +45,11 @@ def test_maxclients(broadcast: Broadcast, busy: str) -> None:
             assert answer.status == 429
             server.wait_for_log("--maxclients")
         else:
-            with server.connect() as late:
-                assert late.receive_close() == Close(1013, "all sessions are taken; try again later")
+            for subprotocols in ((), ("other", V1)):
+                # A browser that asked for a subprotocol and is given none breaks off, and sees no code.
+                with server.connect(subprotocols=subprotocols) as late:
+                    assert late.subprotocol == (V1 if subprotocols else None)
+                    assert late.receive_close() == Close(1013, "all sessions are taken; try again later")
         one.send_close()
         assert one.receive_close() == Close(1000)
         wait_for_viewers(server, 1)

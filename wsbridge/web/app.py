@@ -119,7 +119,7 @@ class App:
             admission = door.admit(request)
         except Busy as busy:
             session_log.error("%s", busy, extra=extra(pairs))
-            door.turn_away(connection, request, busy.accept, pairs)
+            door.turn_away(connection, request, busy, pairs)
             return TAKEN
         except Refused as refused:
             self._log_refusal(refused, pairs)

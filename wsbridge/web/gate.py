@@ -38,9 +38,10 @@ class Admission:
 class Busy(Exception):
     """There is no slot, and the client is to learn it from a close code."""
 
-    def __init__(self, accept: str, why: str) -> None:
+    def __init__(self, accept: str, subprotocol: str | None, why: str) -> None:
         super().__init__(why)
         self.accept = accept
+        self.subprotocol = subprotocol
 
 
 class Gate:
@@ -70,8 +71,7 @@ class Gate:
         """Return what is to be served, with its slot taken. Raises Refused and Busy."""
         if not self._registry.slots.take():
             if self._busy_close:
-                accept, _ = self._handshake(request)
-                raise Busy(accept, self.full)
+                raise Busy(*self._handshake(request), self.full)
             raise Refused(429, self.full, body="429 Too Many Requests\n")
         try:
             argv, script = self._find(request)

@@ -19,7 +19,7 @@ from wsbridge.rules.request import Request
 from wsbridge.settings import ClientSettings
 from wsbridge.web.client import Client
 from wsbridge.web.connection import MASK, Connection
-from wsbridge.web.gate import Admission
+from wsbridge.web.gate import Admission, Busy
 from wsbridge.web.hangup import Hangups
 from wsbridge.wire.deflate import Deflate, Parameters, negotiate
 
@@ -49,7 +49,7 @@ class Door(Protocol):
     def begin(self, connection: Connection, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:
         """Answer 101 and begin the session, which owns the slot from here. Raises Refused, the slot given back."""
 
-    def turn_away(self, connection: Connection, request: Request, accept: str, pairs: Pairs) -> None:
+    def turn_away(self, connection: Connection, request: Request, busy: Busy, pairs: Pairs) -> None:
         """Answer 101 and close with 1013, so that a browser can see why."""
 
 
@@ -92,10 +92,11 @@ class Handshake:
             loop=self._loop,
         )
 
-    def turn_away(self, connection: Connection, request: Request, accept: str, pairs: Pairs) -> None:
+    def turn_away(self, connection: Connection, request: Request, busy: Busy, pairs: Pairs) -> None:
         """Answer 101 and close with 1013, so that a browser can see why."""
         self._metrics.refused[TRY_LATER] += 1
-        client = self.accept(connection, request, accept, None, pairs)
+        # A browser that does not find the subprotocol it asked for sees no more than 1006.
+        client = self.accept(connection, request, busy.accept, busy.subprotocol, pairs)
         client.end(BUSY)
         client.data_received(connection.take_over(client))
 
