@@ -195,6 +195,10 @@ SAME, CROSS = ("Sec-Fetch-Site", "same-origin"), ("Sec-Fetch-Site", "cross-site"
         (["--sameorigin"], [], 403),
         (["--sameorigin"], [("Origin", "http://bad.example"), SAME], 403),
         (["--sameorigin"], [("Origin", "null")], 403),
+        (["--origin=127.0.0.1"], [("Referer", "http://127.0.0.1/page.html?x")], 200),
+        (["--origin=127.0.0.1"], [("Referer", "http://bad.example/")], 403),
+        (["--origin=127.0.0.1"], [("Referer", "http://127.0.0.1/page.html"), CROSS], 403),
+        (["--origin=127.0.0.1"], [("Referer", "http://127.0.0.1/page.html"), ("Origin", "http://bad.example")], 403),
     ],
 )
 def test_origins(broadcast: Broadcast, flags: list[str], headers: list[tuple[str, str]], code: int) -> None:

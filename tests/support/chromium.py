@@ -40,6 +40,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--remote-debugging-port=0",
+    "--host-resolver-rules=MAP raspberrypi 127.0.0.1",  # to no other name than localhost is a browser a stranger by http
 )
 
 TIMEOUT = 30.0

@@ -109,6 +109,16 @@ def prints(*lines: str) -> tuple[str, ...]:
     return shell(f"printf '%s\\n' {shlex.join(lines)}; exec sleep 1000")
 
 
+async def test_event_source_of_its_own(channel: Open) -> None:
+    """With --sameorigin a page has the channel as an event stream, too, over plain HTTP and by a name that is not localhost."""
+    async with channel("--sameorigin", *prints("one")) as page:
+        await page.page.load(f"http://raspberrypi:{page.server.port}/")
+        await page.counted(1)
+        assert not await page.page.evaluate("isSecureContext")
+        await page.page.evaluate("void (new EventSource('events').onmessage = event => { globalThis.came = event.data })")
+        await page.page.wait_for("globalThis.came === 'one'")
+
+
 # How it stands
 
 

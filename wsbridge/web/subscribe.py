@@ -154,11 +154,7 @@ class Subscribing:
         """Take a slot for who may have an event stream. Raises Refused."""
         if request.method != "GET":
             raise Refused(405, "an event stream is asked for with GET", headers={"Allow": "GET"})
-        origin = request.header("origin")
-        if origin is None and request.header("sec-fetch-site") == "same-origin":
-            # Asking its own origin, a browser names none.
-            origin = f"{'https' if request.peer.is_tls else 'http'}://{request.peer.host}"
-        if refusal := self._origins.refusal(origin, request.peer):
+        if refusal := self._origins.refusal(_origin(request), request.peer):
             raise Refused(403, refusal)
         if not self._registry.slots.take():
             raise Refused(503, self._gate.full, headers={"Retry-After": "5"})
@@ -170,6 +166,20 @@ class Subscribing:
     def _place(self, since: str | None) -> Join | Position | None:
         """Return where a subscriber begins: behind the position that it brings, or where all begin that bring none."""
         return parse_position(since) if since else self._join
+
+
+def _origin(request: Request) -> str | None:
+    """Return the origin of the page that asks. To its own a browser names none, but tells it otherwise.
+
+    Over TLS and to localhost it says that it is the same (Fetch Metadata); elsewhere the page's URL says where that is from,
+    which a foreign page can leave out, but not make up.
+    """
+    origin, site = request.header("origin"), request.header("sec-fetch-site")
+    if origin is not None:
+        return origin
+    if site is None:
+        return request.header("referer")
+    return f"{request.peer.url_scheme}://{request.peer.host}" if site == "same-origin" else None
 
 
 def _readers(origin: str | None, headers: tuple[tuple[str, str], ...]) -> dict[str, str]:
