@@ -131,7 +131,8 @@ class Model(RuleBasedStateMachine):
             case Join.HISTORY:
                 number = max(self.end - self.history, self.within(self.bytes_before(self.end) - self.history_bytes))
             case Join.LAST:
-                number = max(self.end - 1, self.oldest())
+                kept = range(self.oldest(), self.end)
+                number = max((number for number in kept if self.published[number] is not None), default=self.end)
             case Join.NONE:
                 number = self.end
         return self.keep(Subscriber(self.channel.join(how), number, self.bytes_before(self.end)))

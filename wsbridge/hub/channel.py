@@ -265,7 +265,7 @@ class Channel:
             case Join.HISTORY:
                 begin = self._history_begin()
             case Join.LAST:
-                begin = max(self.end - 1, self.begin)
+                begin = self._last()
             case Join.NONE:
                 begin = self.end
         return Cursor(begin, self.bytes)
@@ -368,6 +368,12 @@ class Channel:
 
     def _history_begin(self) -> int:
         return max(self.end - self._history, self._within(self.bytes - self._history_bytes))
+
+    def _last(self) -> int:
+        """Return the number of the last message that is kept, behind which losses may lie; `end` when there is none."""
+        kept = range(len(self._bodies) - 1, self._dead - 1, -1)
+        newest = next((body for index in kept if (body := self._bodies[index]).batch.messages), None)
+        return newest.first + len(newest.batch.messages) - 1 if newest is not None else self.end
 
     def _within(self, first_byte: int) -> int:
         """Return the number of the first message that is kept and begins at or after a byte of this epoch."""
