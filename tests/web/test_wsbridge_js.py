@@ -259,6 +259,25 @@ async def test_server_without_positions(broadcast: Broadcast, open_page: Any) ->
     assert await watcher.told("positions") == [None, None]
 
 
+async def test_position_that_is_of_no_more_use(broadcast: Broadcast, open_page: Any) -> None:
+    """Where messages come without positions, the one to begin behind is told once: to come back with it would be to get them twice."""
+    server = broadcast("--join=history", "--input=exchange")
+    with server.connect(subprotocols=("wsbridge.v1",)) as client:
+        client.send_text("before")
+        begin = client.receive_text().removeprefix("!at ")
+        since = client.receive_text().partition("\n")[0]
+        assert begin != since
+        client.send_text("first")
+        assert client.receive_text().endswith("\nfirst")
+    watcher = await open_page(server)
+    await watcher.watch(subprotocols=[], since=since)
+    await watcher.until_messages(1)
+    assert await watcher.page.evaluate("channel.position") is None
+    await watcher.page.evaluate("channel.retry()")
+    await watcher.until_messages(3)
+    assert await watcher.told("messages") == ["first", "before", "first"]
+
+
 async def test_control_records(broadcast: Broadcast, open_page: Any) -> None:
     """Of the broker the page is told when that changes, and a new connection takes it to be there; unknown records pass in silence."""
     connections = []

@@ -132,6 +132,8 @@
     #opened(socket) {
       clearTimeout(this.#timer);
       const isPositioned = socket.protocol === SUBPROTOCOL;
+      // What comes without positions moves none: asked for it again, the same server would repeat all that came since.
+      if (!isPositioned) this.#position = null;
       socket.onmessage = ({ data }) => {
         this.#hasDelivered = true;
         if (isPositioned) this.#take(data); else this.onmessage?.(data, null);
