@@ -509,6 +509,14 @@ def test_files_scripts_and_page(broadcast: Broadcast, tmp_path: Path) -> None:
         assert plain.receive_text() == "over a path of any name"
 
 
+@pytest.mark.parametrize("path", ["/status", "/wsbridge.js", "/wsbridge.mjs"])
+def test_other_methods(talk: Server, path: str) -> None:
+    """What there is beside the channel is asked for with GET, or with HEAD."""
+    assert talk.request("HEAD", path).status == 200
+    answer = talk.request("DELETE", path)
+    assert (answer.status, answer.value("Allow")) == (405, "GET, HEAD")
+
+
 def test_page(talk: Server) -> None:
     """The page of the channel is at the root, asked for with GET, and at no other path."""
     assert b"<html" in talk.get("/").body.lower()

@@ -135,7 +135,7 @@ class Subscribing:
     def resource(self, request: Request, headers: tuple[tuple[str, str], ...]) -> web.Response | None:
         """Return what there is beside the channel: the script for pages, and how the channel is; None for anything else.
 
-        `headers` is what is still added to it.
+        `headers` is what is still added to it. Raises Refused.
         """
         if request.path == STATUS_PATH:
             body, kind, age = json.dumps(self._status()).encode(), "application/json", "no-store"
@@ -143,6 +143,8 @@ class Subscribing:
             body, kind, age = self._scripts[request.path], "text/javascript", "no-cache"
         else:
             return None
+        if request.method not in ("GET", "HEAD"):
+            raise Refused(405, f"{request.path} is asked for with GET", headers={"Allow": "GET, HEAD"})
         # As with the channel itself; whoever has the scripts has nothing.
         origin = request.header("origin") if request.path == STATUS_PATH else "*"
         if origin != "*" and self._origins.refusal(origin, request.peer):
