@@ -23,8 +23,8 @@ STREAMS = 16
 """A message may end one deflate stream and go on with another; each costs a new window, so not any number of times."""
 BITS = frozenset(map(str, range(8, 16)))
 WINDOW_BITS = 12
-SHARED_BITS = 15
-"""Of a window that there is once, not once a client."""
+SHARED_BITS, SMALL_SHARED_BITS = 15, 9
+"""Of a window that there is once, not once a client; and for all who cannot take so wide a one, that there be no more than two."""
 MEMORY_LEVEL = 5
 
 
@@ -78,6 +78,8 @@ def _accept(parameters: list[str], is_shared: bool) -> Parameters | None:
                 server_bits = min(server_bits, _bits(value))
             case _:
                 return None
+    if is_shared and server_bits < SHARED_BITS:
+        server_bits = SMALL_SHARED_BITS
     return Parameters(server_bits, is_shared or "server_no_context_takeover" in seen, "client_no_context_takeover" in seen)
 
 
