@@ -282,6 +282,10 @@ async def test_close_at_once(brokered: Exchange) -> None:
         assert time.monotonic() - began < 10
         assert metrics.bus_unconfirmed + taker.count >= 1000
         await bus.close(0)
+        # Who is told late that it is over may still publish.
+        before = metrics.bus_unconfirmed
+        bus.publish(Batch(Kind.TEXT, [b"too", b"late"]))
+        assert metrics.bus_unconfirmed == before + 2
 
 
 @pytest.mark.parametrize("how", ["cut", "swallow", "refuse"])

@@ -111,6 +111,9 @@ class RabbitBus:
     def publish(self, batch: Batch) -> None:
         self._spool.put(batch)
         self._news.set()
+        if self._is_closing:
+            self._metrics.bus_unconfirmed += len(batch.messages)
+            return
         if not self._spool.is_full:
             return
         if self._settings.spool_drops:
