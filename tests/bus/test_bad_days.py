@@ -140,6 +140,25 @@ async def publishing(*stages: Stage, padding: str = "") -> AsyncIterator[None]:
             await task
 
 
+@asynccontextmanager
+async def publishing_all_the_while(node: Node) -> AsyncIterator[None]:
+    """Have a node publish so much that something is on its way always."""
+    source = Memory()
+    node.bus.source = source
+
+    async def publish() -> None:
+        while True:
+            if not source.paused:
+                node.publish(1, " " + "x" * 100_000)
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(publish())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
 async def has_come(one: Stage, count: int) -> None:
     """Wait until so many more messages have come."""
     goal = one.viewer.seen["p"] + count
@@ -359,6 +378,17 @@ async def test_slow_link(shaken: Broker, monkeypatch: pytest.MonkeyPatch) -> Non
             p.publish()
             await viewer.has_all("p", 5)
             assert (viewer.seen["p"], viewer.total_lost, viewer.renewals) == (5, 0, 0)
+
+
+async def test_busy_node_whose_binding_is_removed(shaken: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A binding that is taken away by hand is made again, on a node that always has something on its way as well."""
+    monkeypatch.setattr(links, "BOUND_SECONDS", 0.2)
+    async with stage(shaken) as one, publishing_all_the_while(one.node):
+        exchange = f'rabbit_misc:r(<<"/">>, exchange, <<"{one.exchange.name}">>)'
+        for name in await bound_to(shaken, one.exchange.name):
+            binding = f'{{binding, {exchange}, <<>>, rabbit_misc:r(<<"/">>, queue, <<"{name}">>), []}}'
+            await asyncio.to_thread(shaken.ctl, "eval", f'rabbit_binding:remove({binding}, <<"guest">>).')
+        await heard_of_all([one.producer], [one.viewer], patience=6)
 
 
 async def test_stream_that_is_lost_for_good(private_broker: Callable[..., Broker], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,14 +167,14 @@ class Link:
         if bound is not None:
             await channel.queue_bind(bound, self._exchange)
 
-    async def keep_bound(self, is_idle: Callable[[], bool]) -> None:
+    async def keep_bound(self, is_answered: Callable[[], bool]) -> None:
         """See to it now and then that all is still there: who only listens is not told when his exchange is deleted.
 
-        Not while something is on its way: a broker that blocks publishers answers nothing. Raises LinkLost.
+        Not while something is on its way without a word: a broker that blocks publishers answers nothing. Raises LinkLost.
         """
         while True:
             await asyncio.sleep(BOUND_SECONDS)
-            if is_idle():
+            if is_answered():
                 await self._guarded(self._declare())
 
     async def _channel(self, connection: Any, **options: Any) -> Any:

@@ -34,6 +34,8 @@ from wsbridge.settings import BrokerSettings
 
 EAGER = 2
 """Bodies on their way beside which a small one is still sent: one alone is never held up, and many make few."""
+ANSWERED_SECONDS = 0.1
+"""A broker that had a word so lately does not block us, or has only just begun to."""
 STALLED_SECONDS = 5.0
 """Without a word from the broker about what was published: then it is worth a line in the log."""
 
@@ -201,7 +203,7 @@ class RabbitBus:
                     ready.set_result(None)
                 group.create_task(self._feed(link, group), name="bus: feed")
                 group.create_task(self._watch_feeding(), name="bus: watch")
-                group.create_task(link.keep_bound(lambda: not self._spool.under_way), name="bus: bound")
+                group.create_task(link.keep_bound(self._is_answered), name="bus: bound")
                 if is_held_up:
                     # What is published need not wait for him.
                     await self._backlog.wait_empty()
@@ -261,6 +263,10 @@ class RabbitBus:
         if self._holds_source and self._spool.has_room:
             self._holds_source = False
             self.source.resume()
+    def _is_answered(self) -> bool:
+        """Whether the broker may be asked something: nothing is on its way, or it has just had a word about what is."""
+        return not self._spool.under_way or self._loop.time() - self._heard < ANSWERED_SECONDS
+
 
     def _refused(self, messages: int) -> None:
         """The broker does not want them; it may refuse thousands, and is not told of in as many lines."""
