@@ -13,7 +13,7 @@ import subprocess
 import sys
 import termios
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from hashlib import sha1
 from threading import Thread
@@ -26,15 +26,18 @@ from tests.support.rabbit import Broker
 from tests.support.server import Bridge, Server, environment, wait_until
 from tests.web.conftest import certificates as certificates
 
+MODULE = ("-m", "wsbridge")
 BROADCAST = Bridge("wsbridge", (sys.executable, "-m", "wsbridge", "broadcast"), takes_port_zero=True)
 
 
 class End:
     """A running `wsbridge publish` or `subscribe`, a context manager that leaves nothing of it."""
 
-    def __init__(self, *words: str, stdin: Any = subprocess.PIPE, stdout: Any = subprocess.PIPE, **options: Any) -> None:
+    def __init__(
+        self, *words: str, stdin: Any = subprocess.PIPE, stdout: Any = subprocess.PIPE, python: Sequence[str] = MODULE, **options: Any
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "wsbridge", *words],
+            [sys.executable, *python, *words],
             stdin=stdin,
             stdout=stdout,
             stderr=subprocess.PIPE,

@@ -375,6 +375,37 @@ def test_signal_while_stdout_is_full(start: Start) -> None:
         subscribe.send_signal(signal.SIGINT)
         assert subscribe.wait() == -signal.SIGINT
 
+IMPATIENT = """
+import os, sys
+from wsbridge.bus import link
+from wsbridge.cli.main import run
+
+link.BOUND_SECONDS, link.CONNECT_SECONDS = 0.1, 1.0
+close = link.Link.close
+
+async def told(given_up):
+    print("given up", file=sys.stderr, flush=True)
+    await close(given_up)
+
+link.Link.close = told
+sys.exit(run("wsbridge", sys.argv[1:], os.environ))
+"""
+"""Gives up a broker that is silent after a second, and says so before it closes the link."""
+
+
+@pytest.mark.parametrize("end", ["subscribe", "publish"])
+def test_signal_while_a_link_is_given_up(end: str, start: Start, broker: Broker, exchange: str) -> None:
+    """A broker from which nothing comes does not keep it from ending, though it is just being let go."""
+    with Proxy(("127.0.0.1", broker.port)) as proxy:
+        words = (end, f"--exchange={exchange}", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
+        process = start(*words, python=("-c", IMPATIENT))
+        wait_until(lambda: exchange in broker.ctl("list_exchanges", "name"), "the exchange", DEADLINE * 3)
+        proxy.swallow()
+        process.wait_for_error("given up")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == -signal.SIGTERM
+
+
 
 @pytest.mark.parametrize("when", ["idle", "busy"])
 def test_reader_that_goes(when: str, start: Start) -> None:

@@ -96,6 +96,7 @@ class Link:
         self._queue: str | None = None
         self._why = ""
         self._lost = asyncio.Event()
+        self._closing: asyncio.Task[None] | None = None
         self._tag = self._acknowledged = 0
         self._ack_is_due = asyncio.Event()
         self._ack_timer: asyncio.TimerHandle | None = None
@@ -324,17 +325,31 @@ class Link:
         raise LinkLost(self._why)
 
     async def close(self) -> None:
-        """Close it, in bounded time."""
+        """Close it, in bounded time; to be cancelled meanwhile is to be cancelled after it."""
         if self._ack_timer is not None:
             self._ack_timer.cancel()
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(*TROUBLE):
-                await within(CLOSE_SECONDS, connection.close())
-            self._transport.abort()
-            # Now there is nothing left to wait for. But one whose closing was cut off counts as open without it, and would be
-            # closed by whatever collects the garbage, in any thread.
-            await connection.close()
+            # Cut off half-way, aio-pika waits for ever for the word of a broker that is silent.
+            self._closing = asyncio.get_running_loop().create_task(self._close(connection), name="bus: close")
+        cancelled: asyncio.CancelledError | None = None
+        while self._closing is not None and not self._closing.done():
+            try:
+                await asyncio.wait((self._closing,))
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+        if self._closing is not None:
+            self._closing.result()
+
+    async def _close(self, connection: Any) -> None:
+        with suppress(*TROUBLE):
+            await within(CLOSE_SECONDS, connection.close())
+        self._transport.abort()
+        # Now there is nothing left to wait for. But one whose closing was cut off counts as open without it, and would be
+        # closed by whatever collects the garbage, in any thread.
+        await connection.close()
 
 
 def _is_cancelled() -> bool:
