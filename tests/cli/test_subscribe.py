@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import pty
 import re
@@ -522,6 +523,21 @@ def test_over_tls(certificates: Certificates) -> None:
         url = f"--url=wss://localhost:{server.port}/"
         assert finish("publish", url, data=b"one\ntwo\n", env=trusting).returncode == 0
         done = finish("subscribe", url, "-n=2", env=trusting)
+def test_what_came_before_a_message_too_long(start: Start) -> None:
+    """Who takes stdout slowly still gets all that came before the message that ends it."""
+    lines = b"".join(b"%099d\n" % number for number in range(200))
+    program = "read -r go; all=$(seq -f %099.0f 0 199; head -c 20000 /dev/zero | tr '\\0' x); echo \"$all\"; exec sleep 1000"
+    with serve("--input=program", "--restart=never", "sh", "-c", program) as server:
+        subscribe = start("subscribe", f"--url={address(server)}", "--maxline=10000")
+        assert subscribe.process.stdout is not None
+        fcntl.fcntl(subscribe.process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+        wait_for_viewers(server, 1)
+        assert finish("publish", f"--url={address(server)}", data=b"go\n").returncode == 0
+        server.wait_for_log("close:'1009.*DISCONNECT")
+        assert subscribe.read(len(lines) + 1) == lines
+        assert (subscribe.wait(), "--maxline" in subscribe.errors) == (4, True)
+
+
         assert (done.returncode, done.stdout, done.stderr) == (0, b"one\ntwo\n", b"")
         done = finish("subscribe", url, "-n=2")
         assert (done.returncode, b"certificate" in done.stderr) == (4, True)

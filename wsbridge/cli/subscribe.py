@@ -276,7 +276,8 @@ async def _from_server(settings: EndSettings, printer: Printer, output: Output) 
             position = reader.position
             backoff.ran(loop.time() - began)
             if why.code == TOO_BIG:
-                # It would come again.
+                # It would come again. What came before it is still to be printed.
+                await output.drain()
                 raise RemoteError(f"{where} sends a message that is too long: {why.reason} (--maxline)")
             said = f"{why.code} {why.reason}".rstrip()
             log.error("%s has ended the connection (%s)", where, said)
