@@ -135,6 +135,12 @@ def count_messages(count: int) -> str:
     return f"{count} message{' was' if count == 1 else 's were'}"
 
 
+def settle(future: asyncio.Future[Any], result: object) -> None:
+    """Set the result of a future, unless whoever waited for it was told to stop, or it has one."""
+    if not future.done():
+        future.set_result(result)
+
+
 def die_of(number: int) -> int:
     """End this process by a signal, as if it had not been caught; where that is not to be, return the status that stands for it."""
     signal.signal(number, signal.SIG_DFL)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
+from functools import partial
 
 from wsbridge.bus.base import Body
 from wsbridge.cli.config import EndSettings
-from wsbridge.cli.ends import Ending, Life, count_messages, input_ending
+from wsbridge.cli.ends import Ending, Life, count_messages, input_ending, settle
 from wsbridge.closecodes import NO_CODE, NORMAL, UNSUPPORTED_DATA
 from wsbridge.errors import BusError, ProgramError, RemoteError
 from wsbridge.flow import Batch, End
@@ -37,7 +38,7 @@ async def publish(settings: EndSettings, life: Life, metrics: Metrics) -> Ending
 
 def _make_input(settings: EndSettings, write: Callable[[Batch], None], over: asyncio.Future[How]) -> Input:
     make_decoder, _ = make_framing(settings.framing, limit=settings.max_message_bytes)
-    return Input(0, make_decoder(), write=write, over=over.set_result, loop=asyncio.get_running_loop())
+    return Input(0, make_decoder(), write=write, over=partial(settle, over), loop=asyncio.get_running_loop())
 
 
 async def _to_broker(settings: EndSettings, metrics: Metrics) -> Ending:
@@ -133,9 +134,7 @@ class _Listener:
 
     def end(self, reason: End) -> None:
         self.reason = reason
-        # Who waited for it may have been told to stop.
-        if not self.why.done():
-            self.why.set_result(reason)
+        settle(self.why, reason)
 
 
 class _Nobody:

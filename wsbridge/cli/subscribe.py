@@ -17,7 +17,7 @@ from typing import Protocol
 
 from wsbridge.bus.base import Body, Bus
 from wsbridge.cli.config import EndSettings
-from wsbridge.cli.ends import HURRIED_SECONDS, Ending, Life, count_messages
+from wsbridge.cli.ends import HURRIED_SECONDS, Ending, Life, count_messages, settle
 from wsbridge.closecodes import TOO_BIG
 from wsbridge.errors import BusError, RemoteError
 from wsbridge.flow import Batch, End, Kind
@@ -322,9 +322,7 @@ class Reader:
             self._source.pause()
 
     def end(self, reason: End) -> None:
-        # Who waited for it may have been told to stop.
-        if not self.why.done():
-            self.why.set_result(reason)
+        settle(self.why, reason)
 
     def _read(self, batch: Batch) -> tuple[list[bytes | bytearray], list[bytes | bytearray]]:
         messages: list[bytes | bytearray] = []
