@@ -21,9 +21,16 @@ from tests.support.client import DEADLINE
 from tests.support.rabbit import Broker, Proxy, bro_publish
 from tests.support.server import Server, environment, free_port, memory_peak, wait_until
 from tests.web.conftest import Certificates
-from wsbridge.cli.subscribe import Printer, Reader
+from wsbridge.bus.memory import MemoryBus
+from wsbridge.cli.ends import settle
+from wsbridge.cli.subscribe import Printer, Reader, Screen, Search, seconds_left
 from wsbridge.flow import Batch, Kind
 from wsbridge.framing import make_framing
+from wsbridge.hub.channel import Channel, Slow
+from wsbridge.hub.position import Position
+from wsbridge.metrics import Metrics
+from wsbridge.sessions.hub import Hub
+from wsbridge.sessions.relay import Relay
 from wsbridge.stdio import Output
 
 MEGABYTE = 1024 * 1024
@@ -368,14 +375,6 @@ def test_signal_with_a_broker(start: Start, broker: Broker, exchange: str) -> No
     wait_until(lambda: exchange not in broker.ctl("list_bindings", "source_name"), "the end of its queue")
 
 
-def test_signal_while_stdout_is_full(start: Start) -> None:
-    """A reader that takes nothing does not keep it from ending at a signal."""
-    with serve("--restart=never", "sh", "-c", "while :; do seq 100000; done") as server:
-        subscribe = start("subscribe", f"--url={address(server)}")
-        assert subscribe.read(2) == subscribe.read(0) + b"" or True
-        subscribe.send_signal(signal.SIGINT)
-        assert subscribe.wait() == -signal.SIGINT
-
 IMPATIENT = """
 import os, sys
 from wsbridge.bus import link
@@ -406,6 +405,14 @@ def test_signal_while_a_link_is_given_up(end: str, start: Start, broker: Broker,
         process.send_signal(signal.SIGTERM)
         assert process.wait() == -signal.SIGTERM
 
+
+def test_signal_while_stdout_is_full(start: Start) -> None:
+    """A reader that takes nothing does not keep it from ending at a signal."""
+    with serve("--restart=never", "sh", "-c", "while :; do seq 100000; done") as server:
+        subscribe = start("subscribe", f"--url={address(server)}")
+        assert subscribe.read(2) == subscribe.read(0) + b"" or True
+        subscribe.send_signal(signal.SIGINT)
+        assert subscribe.wait() == -signal.SIGINT
 
 
 @pytest.mark.parametrize("when", ["idle", "busy"])
@@ -516,13 +523,6 @@ def test_message_too_long(start: Start) -> None:
         server.wait_for_log("close:'1009.*DISCONNECT")
 
 
-def test_over_tls(certificates: Certificates) -> None:
-    """`wss://` is TLS, and a certificate that nobody vouches for is refused."""
-    trusting = {"SSL_CERT_FILE": f"{certificates.folder}/ca.pem"}
-    with serve("--input=exchange", "--join=history", *certificates.server_flags) as server:
-        url = f"--url=wss://localhost:{server.port}/"
-        assert finish("publish", url, data=b"one\ntwo\n", env=trusting).returncode == 0
-        done = finish("subscribe", url, "-n=2", env=trusting)
 def test_what_came_before_a_message_too_long(start: Start) -> None:
     """Who takes stdout slowly still gets all that came before the message that ends it."""
     lines = b"".join(b"%099d\n" % number for number in range(200))
@@ -538,6 +538,75 @@ def test_what_came_before_a_message_too_long(start: Start) -> None:
         assert (subscribe.wait(), "--maxline" in subscribe.errors) == (4, True)
 
 
+def test_over_tls(certificates: Certificates) -> None:
+    """`wss://` is TLS, and a certificate that nobody vouches for is refused."""
+    trusting = {"SSL_CERT_FILE": f"{certificates.folder}/ca.pem"}
+    with serve("--input=exchange", "--join=history", *certificates.server_flags) as server:
+        url = f"--url=wss://localhost:{server.port}/"
+        assert finish("publish", url, data=b"one\ntwo\n", env=trusting).returncode == 0
+        done = finish("subscribe", url, "-n=2", env=trusting)
         assert (done.returncode, done.stdout, done.stderr) == (0, b"one\ntwo\n", b"")
         done = finish("subscribe", url, "-n=2")
         assert (done.returncode, b"certificate" in done.stderr) == (4, True)
+
+
+# When a search is over
+
+
+@pytest.mark.parametrize(
+    ("heard", "now", "left"),
+    [
+        (0, 100, 3),
+        (0, 103, 0),
+        (102, 103, 2),
+        (110, 112, 1),
+        (110, 114, -1),
+        (129.5, 129.5, 0.5),
+        (131, 131, -1),
+    ],
+)
+def test_seconds_left(heard: float, now: float, left: float) -> None:
+    """A place in a stream is searched for until nothing came for three seconds, and for half a minute at most."""
+    assert seconds_left(100, heard, now) == left
+
+
+@pytest.mark.parametrize("is_empty", [False, True])
+async def test_search(is_empty: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as something is heard a place is searched for, but not in an empty stream; then what there is is shown."""
+    monkeypatch.setattr("wsbridge.cli.subscribe.FOUND_SECONDS", 0.05)
+    loop, metrics = asyncio.get_running_loop(), Metrics()
+    channel = Channel("0", queue_bytes=1000, history=0, history_bytes=0, slow=Slow.DROP_OLDEST)
+    hub = Hub(channel, metrics=metrics, loop=loop)
+    ours, theirs = os.pipe()
+    output = Output(theirs, failed=lambda error: None, loop=loop)
+    _, encoder = make_framing("lines", limit=0)
+    printer = Printer(encoder, count=0, show_position=False, enough=lambda: None)
+    screen = Screen(printer, output, hub, MemoryBus("0"))
+    search = Search(Relay(hub, new_epoch=lambda: "1", metrics=metrics), screen, hub, Position("7.9f3ac01b", 1))
+    if not is_empty:
+        channel.append(Batch(Kind.TEXT, [b"there"]))
+    shown: list[int] = []
+
+    def heard() -> float:
+        shown.append(len(hub))
+        return loop.time() if len(shown) < 4 else 0.0
+
+    await search.wait(heard)
+    assert (len(hub), shown) == (1, [0] * (0 if is_empty else 4))
+    hub.leave(screen)
+    output.close()
+    os.close(theirs)
+    assert os.read(ours, 100) == (b"" if is_empty else b"there\n")
+    os.close(ours)
+
+
+def test_who_waits_no_more() -> None:
+    """What was waited for may come when nobody waits any more: it is not told twice, nor to who was told to stop."""
+    loop = asyncio.new_event_loop()
+    first, second = loop.create_future(), loop.create_future()
+    settle(first, 1)
+    settle(first, 2)
+    second.cancel()
+    settle(second, 1)
+    assert (first.result(), second.cancelled()) == (1, True)
+    loop.close()

@@ -291,6 +291,10 @@ class Link:
         confirmed = await self._consuming.basic_consume(queue, taken, arguments=dict(arguments))
         self._consumer = confirmed.consumer_tag
 
+    def heard(self) -> float:
+        """Return when the last bytes came, by the loop's clock; 0 before the first."""
+        return self._transport.heard()
+
     async def patiently(self, seconds: float, work: Coroutine[Any, Any, object]) -> bool:
         """Wait for something, until nothing at all has come over the link for so long; return whether it came."""
         return await within(seconds, work, since=self._transport.heard)

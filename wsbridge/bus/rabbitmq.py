@@ -111,11 +111,11 @@ class RabbitBus:
             raise
 
     def publish(self, batch: Batch) -> None:
-        self._spool.put(batch)
-        self._news.set()
         if self._is_closing:
             self._metrics.bus_unconfirmed += len(batch.messages)
             return
+        self._spool.put(batch)
+        self._news.set()
         if not self._spool.is_full:
             return
         if self._settings.spool_drops:
@@ -126,6 +126,10 @@ class RabbitBus:
         elif not self._holds_source:
             self._holds_source = True
             self.source.pause()
+
+    def heard(self) -> float:
+        """Return when the last bytes came over the link, by the loop's clock; 0 before the first."""
+        return self._link.heard() if self._link is not None else 0.0
 
     def pause(self) -> None:
         self._backlog.hold()
@@ -259,14 +263,14 @@ class RabbitBus:
             await self._sent.wait()
             log.log(INFO, "the broker at %s takes messages again", self)
 
-    def _let_source_go(self) -> None:
-        if self._holds_source and self._spool.has_room:
-            self._holds_source = False
-            self.source.resume()
     def _is_answered(self) -> bool:
         """Whether the broker may be asked something: nothing is on its way, or it has just had a word about what is."""
         return not self._spool.under_way or self._loop.time() - self._heard < ANSWERED_SECONDS
 
+    def _let_source_go(self) -> None:
+        if self._holds_source and self._spool.has_room:
+            self._holds_source = False
+            self.source.resume()
 
     def _refused(self, messages: int) -> None:
         """The broker does not want them; it may refuse thousands, and is not told of in as many lines."""

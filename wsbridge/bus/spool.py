@@ -11,7 +11,7 @@ from wsbridge.bus.bodies import BODY_BYTES, Parcel, can_join, pack
 from wsbridge.flow import Batch
 
 WINDOW = 32
-"""Bodies on their way to the broker at once: 4 MB at most, and more than any link here could hold."""
+"""Bodies on their way to the broker at once: 4 MB, and more than any link here could hold; of long messages what the spool allows."""
 PARCEL_BYTES = 256
 """What a parcel counts besides its bytes: many tiny ones are not to pass for nothing."""
 

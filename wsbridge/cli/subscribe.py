@@ -13,7 +13,7 @@ import random
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from wsbridge.bus.base import Body, Bus
 from wsbridge.cli.config import EndSettings
@@ -32,10 +32,15 @@ from wsbridge.sessions.relay import Relay
 from wsbridge.stdio import Output
 from wsbridge.wire.subscribed import SUBPROTOCOL, Wire
 
+if TYPE_CHECKING:
+    from wsbridge.bus.rabbitmq import RabbitBus
+
 QUEUE_BYTES = 1024 * 1024
 """What the hub keeps behind the newest body: it is held up before it lags so far."""
 FOUND_SECONDS = 3.0
-"""How long the place of `--since` is waited for in a stream that has begun to come, before it is taken for lost."""
+"""How long nothing at all may come of a stream before the place of `--since` is taken for lost: however slow a link is, bytes come."""
+SEARCH_SECONDS = 30.0
+"""How long it is waited for at most: of a stream that was made anew, and is alive, it would never come."""
 
 log = logger("subscribe")
 
@@ -125,23 +130,19 @@ async def _from_broker(settings: EndSettings, printer: Printer, output: Output, 
     screen = Screen(printer, output, hub, bus)
     relay = Relay(hub, new_epoch=lambda: secrets.token_hex(10), metrics=metrics)
     search = Search(relay, screen, hub, since) if since is not None else None
-    timer: asyncio.TimerHandle | None = None
     try:
         await bus.open(search or relay)
         if search is None:
             hub.join(screen, channel.join(Join.NONE))
         else:
-            # Of an empty stream there is nothing to wait for.
-            timer = loop.call_later(FOUND_SECONDS if channel.end else 0, search.join)
+            await search.wait(bus.heard)
         await loop.create_future()
     finally:
-        if timer is not None:
-            timer.cancel()
         hub.leave(screen)
         await bus.close(0)
 
 
-def _make_bus(settings: EndSettings, since: Position | None, metrics: Metrics) -> Bus:
+def _make_bus(settings: EndSettings, since: Position | None, metrics: Metrics) -> RabbitBus:
     try:
         from wsbridge.bus.rabbitmq import RabbitBus
     except ImportError as error:
@@ -213,18 +214,34 @@ class Search:
         self._hub = hub
         self._since = since
         self._offset = _offset(since.mark)
-        self._is_searching = True
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def wait(self, heard: Callable[[], float]) -> None:
+        """Join at the latest when the place is taken for lost; `heard` returns when the last bytes came, by the loop's clock."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        # Of an empty stream there is nothing to wait for.
+        left = seconds_left(began, heard(), began) if self._hub.channel.end else 0
+        while left > 0 and not self._over.done():
+            await asyncio.wait((self._over,), timeout=left)
+            left = seconds_left(began, heard(), loop.time())
+        self.join()
 
     def receive(self, body: Body) -> None:
         self._relay.receive(body)
-        if self._is_searching and body.mark is not None and _offset(body.mark) >= self._offset:
+        if not self._over.done() and body.mark is not None and _offset(body.mark) >= self._offset:
             self.join()
 
     def join(self) -> None:
         """Serve stdout from the position on, or with the loss of what nobody knows."""
-        if self._is_searching:
-            self._is_searching = False
+        if not self._over.done():
+            self._over.set_result(None)
             self._hub.join(self._screen, self._hub.channel.resume(self._since))
+
+
+def seconds_left(began: float, heard: float, now: float) -> float:
+    """Return how long a search that began then, and heard something last then, goes on; 0 or less when it is over."""
+    return min(max(began, heard) + FOUND_SECONDS, began + SEARCH_SECONDS) - now
 
 
 # From a server
