@@ -49,7 +49,7 @@ def test_compressed(broadcast: Broadcast, offer: str, subprotocols: tuple[str, .
         view(server) as viewer,
     ):
         assert "server_no_context_takeover" in agreed(one)
-        assert bits(one) == (10 if "10" in offer else 15)
+        assert bits(one) == (9 if "10" in offer else 15)
         assert agreed(plain) == agreed(viewer.client) == ""
         for client in (one, other):
             if subprotocols:
