@@ -21,6 +21,8 @@ class Metrics:
     """Messages of clients to a program that had closed its stdin."""
     discarded_out: int = 0
     """Messages of programs to a client that had gone."""
+    messages_lost: int = 0
+    """Messages that a viewer was not given, each viewer's: it lagged too far, came back too late, or they never came here."""
     clients_timed_out: int = 0
     """Given up by a heartbeat or `--send-timeout`."""
     protocol_errors: int = 0

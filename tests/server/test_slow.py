@@ -255,6 +255,10 @@ def test_a_crowd_and_two_who_are_slow(broadcast: Broadcast, name: str) -> None:
         assert slow_count + slow.lost == 200_000
         assert 0 < took_all(stuck, server, 0) < 200_000
         assert conductor.losses == []
+        assert status(server)["counts"]["messages_lost"] == slow.lost + stuck.lost
+        lost = [one.lost for one in (slow, stuck)]
+    for count in lost:
+        server.wait_for_log(f"messages:'{count} lost' \\| DISCONNECT")
 
 
 def test_stuck_clients_hold_nothing(broadcast: Broadcast) -> None:

@@ -68,6 +68,8 @@ class Hub:
         self._ahead: dict[Subscriber, tuple[Position, float]] = {}
         """Who comes with a position that is still to come here, and until when it is waited for."""
         self._waiting: asyncio.TimerHandle | None = None
+        self._lost: dict[Subscriber, int] = {}
+        """How many messages those have lost who were behind."""
         self._leaving: dict[Subscriber, End] = {}
         """Who is to be closed when it is in step."""
         self._sweeping: asyncio.TimerHandle | None = None
@@ -127,13 +129,14 @@ class Hub:
             return
         self._pending = 0
         items = self.channel.read(self._front, self.channel.bytes + 1)
-        messages = _count(items)
+        messages, lost = _count(items)
         self._sending = True
         for wire, group in self._in_step.items():
             if group and (data := self._encode(wire, items)):
                 for send in list(group.values()):
                     send(data)
                 self._metrics.messages_out += messages * len(group)
+            self._metrics.messages_lost += lost * len(group)
         self._sending = False
         for subscriber in self._filled:
             self._fall_behind(subscriber)
@@ -200,8 +203,8 @@ class Hub:
         else:
             self._fall_behind(subscriber)
 
-    def leave(self, subscriber: Subscriber) -> None:
-        """Serve it no more; leaving twice is leaving."""
+    def leave(self, subscriber: Subscriber) -> int:
+        """Serve it no more; return how many messages it has lost by being behind. Leaving twice is leaving."""
         self._behind.pop(subscriber, None)
         self._ahead.pop(subscriber, None)
         self._leaving.pop(subscriber, None)
@@ -209,6 +212,7 @@ class Hub:
         if not self._behind and self._sweeping is not None:
             self._sweeping.cancel()
             self._sweeping = None
+        return self._lost.pop(subscriber, 0)
 
     def ready(self, subscriber: Subscriber) -> None:
         """A subscriber has room: it gets what it has missed, a piece after the other, until it is full or in step."""
@@ -221,7 +225,11 @@ class Hub:
             self._close(subscriber)
             return
         while items := self.channel.read(cursor, PIECE):
-            self._metrics.messages_out += _count(items)
+            messages, lost = _count(items)
+            self._metrics.messages_out += messages
+            if lost:
+                self._metrics.messages_lost += lost
+                self._lost[subscriber] = self._lost.get(subscriber, 0) + lost
             data = self._encode(subscriber.wire, items)
             if data and not subscriber.take(data):
                 return
@@ -283,6 +291,12 @@ class Hub:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def _count(items: Sequence[Loss | Slice]) -> int:
-    """Return how many messages there are."""
-    return sum(item.end - item.begin for item in items if isinstance(item, Slice))
+def _count(items: Sequence[Loss | Slice]) -> tuple[int, int]:
+    """Return how many messages there are, and how many are lost, as far as that is known."""
+    messages = lost = 0
+    for item in items:
+        if isinstance(item, Slice):
+            messages += item.end - item.begin
+        else:
+            lost += item.messages or 0
+    return messages, lost

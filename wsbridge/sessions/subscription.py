@@ -131,15 +131,18 @@ class Subscription:
         if self._is_over:
             return
         self._is_over = True
-        self._hub.leave(self)
+        lost = self._hub.leave(self)
         if self._inlet is not None:
             self._inlet.leave(self._client)
-        self._registry.run(self._account(reason), f"end of session {self._pairs.get('id', '')}")
+        self._registry.run(self._account(reason, lost), f"end of session {self._pairs.get('id', '')}")
 
-    async def _account(self, reason: End) -> None:
+    async def _account(self, reason: End, lost: int) -> None:
         # Until then it is a connection still, with what waits for it.
         await self._client.wait_closed()
         self._registry.slots.give()
         self._registry.remove(self)
         close = f"{reason.code} {reason.reason}".rstrip()
-        log.log(ACCESS, "DISCONNECT", extra=extra({**self._pairs, "close": close}))
+        pairs = {**self._pairs, "close": close}
+        if counts := [f"{count} {what}" for count, what in ((self._client.received, "in"), (lost, "lost")) if count]:
+            pairs["messages"] = ", ".join(counts)
+        log.log(ACCESS, "DISCONNECT", extra=extra(pairs))
