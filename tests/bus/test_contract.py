@@ -433,28 +433,48 @@ async def test_unknown_virtual_host(brokered: Exchange, broker: Broker) -> None:
     assert "virtual host" in message
 
 
-async def test_another_type(brokered: Exchange, broker: Broker) -> None:
+@pytest.mark.parametrize(("is_durable", "hint"), [(True, "is durable; say --durable"), (False, "is not durable; leave out --durable")])
+async def test_other_durability(brokered: Exchange, is_durable: bool, hint: str) -> None:
     """An exchange that is durable where ours would not be, or the other way round, is refused with the way out (406)."""
-    async with brokered.open(Taker(), durable=True):
+    async with brokered.open(Taker(), durable=is_durable):
         pass
-    message = await refusal(brokered)
-    assert brokered.name in message
-    assert "--durable" in message
-    assert "--passive" in message
-    async with brokered.open(Taker(), durable=True):
+    message = await refusal(brokered, durable=not is_durable)
+    assert f"refuses exchange {brokered.name}: it {hint} (" in message
+    async with brokered.open(Taker(), durable=is_durable):
         pass
 
 
 async def test_of_another_type(brokered: Exchange, broker: Broker) -> None:
-    """An exchange that is no fanout is refused, and the broker's words say what it is (406)."""
+    """An exchange that is no fanout is refused, and it is said what it is (406)."""
+    async with channel_of_a_stranger(broker) as channel:
+        await channel.exchange_declare(brokered.name, exchange_type="direct")
+    message = await refusal(brokered)
+    assert f"refuses exchange {brokered.name}: it is of the type direct; a channel needs a fanout" in message
+
+
+async def test_otherwise_different(brokered: Exchange, broker: Broker) -> None:
+    """An exchange that differs in anything else can be taken as it is (406)."""
+    async with channel_of_a_stranger(broker) as channel:
+        await channel.exchange_declare(brokered.name, exchange_type="fanout", auto_delete=True)
+        assert "--passive takes it as it is" in await refusal(brokered)
+
+
+async def test_no_stream_of_ours(broker: Broker) -> None:
+    """Where a queue has the name of the stream, that is said (406)."""
+    exchange = Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": True})
+    async with channel_of_a_stranger(broker) as channel:
+        await channel.queue_declare(f"wsbridge.{exchange.name}", exclusive=False, durable=True)
+    assert f"has a queue wsbridge.{exchange.name} that is no stream of ours" in await refusal(exchange)
+    await asyncio.to_thread(broker.delete_queue, f"wsbridge.{exchange.name}")
+
+
+@asynccontextmanager
+async def channel_of_a_stranger(broker: Broker) -> AsyncIterator[aiormq.abc.AbstractChannel]:
     connection = await aiormq.connect(broker.url)
     try:
-        await (await connection.channel()).exchange_declare(brokered.name, exchange_type="direct")
+        yield await connection.channel()
     finally:
         await connection.close()
-    message = await refusal(brokered)
-    assert brokered.name in message
-    assert "'direct'" in message
 
 
 async def test_not_there(brokered: Exchange) -> None:

@@ -375,7 +375,7 @@ async def test_broker_away(channel: Open) -> None:
         await page.page.evaluate("void socket.onmessage({ data: '!broker here' })")
         assert await page.text("#state") == "Live"
         await page.page.wait_for("document.querySelectorAll('.note').length === 3")
-        assert (await page.rows("note"))[1:] == ["The broker is away: what other nodes publish does not come", "The broker is back"]
+        assert (await page.rows("note"))[1:] == ["The broker is away: nothing comes until it is back", "The broker is back"]
 
 
 async def test_blank_page(channel: Open) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from urllib.parse import urlsplit
 
 from aio_pika import exceptions
 
 from wsbridge.settings import BrokerSettings
+
+DIFFERS = re.compile(r"inequivalent arg '(\S+)' for .* current is '(\S+)'")
+"""How RabbitMQ refuses to declare again what is there (406): which property differs, and what it is."""
 
 
 def place(url: str) -> str:
@@ -16,6 +20,17 @@ def place(url: str) -> str:
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     port = parts.port or (5671 if parts.scheme == "amqps" else 5672)
     return f"{parts.scheme}://{host}:{port}{parts.path or '/'}"
+
+
+def _how_it_differs(said: str) -> str:
+    """Return what is to be done about an exchange that is another than was declared, by RabbitMQ's words for it."""
+    found = DIFFERS.search(said)
+    match found.groups() if found else None:
+        case ("type", current):
+            return f"it is of the type {current}; a channel needs a fanout, which may be bound to it"
+        case ("durable", current):
+            return "it is durable; say --durable" if current == "true" else "it is not durable; leave out --durable"
+    return "it is there with other properties; --passive takes it as it is"
 
 
 def explain(error: BaseException, settings: BrokerSettings, exchange: str) -> str:
@@ -30,11 +45,12 @@ def explain(error: BaseException, settings: BrokerSettings, exchange: str) -> st
         case exceptions.InvalidFrameError() if "Connection.Close" in str(error):
             # The broker's own words, NOT_ALLOWED, are lost there.
             return f"the broker at {where} does not let the user {user} into this virtual host; is it there, and may he?"
-        case exceptions.ChannelPreconditionFailed() if "x-max-length-bytes" in str(error):
+        case exceptions.ChannelPreconditionFailed() if "x-max-length-bytes" in str(error) and "current is none" not in str(error):
             return f"the broker at {where} has the stream of {exchange} with other --replay-bytes ({error})"
+        case exceptions.ChannelPreconditionFailed() if "for queue" in str(error):
+            return f"the broker at {where} has a queue wsbridge.{exchange} that is no stream of ours ({error})"
         case exceptions.ChannelPreconditionFailed():
-            hint = "it is there with other properties; say --durable as it was declared, or --passive to take it as it is"
-            return f"the broker at {where} refuses exchange {exchange}: {hint} ({error})"
+            return f"the broker at {where} refuses exchange {exchange}: {_how_it_differs(str(error))} ({error})"
         case exceptions.ChannelNotFoundEntity() if "inaccessible" in str(error):
             hint = "the node that has it is down; if that has lost it for good, delete the stream"
             return f"the broker at {where} cannot reach the stream of exchange {exchange}: {hint} ({error})"
