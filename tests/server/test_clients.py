@@ -93,6 +93,23 @@ def test_early_frames(talk: Server) -> None:
         assert client.receive_close() == Close(1005)
 
 
+@pytest.mark.parametrize("is_early", [False, True])
+def test_who_comes_while_nothing_is_taken(broadcast: Broadcast, is_early: bool) -> None:
+    """While the program takes nothing, who comes, speaks and goes again leaves nothing behind, however often he does it."""
+    server = broadcast("--input=program", "sleep", 1000)
+    with server.connect() as first:
+        first.send_text("x" * 200_000)
+        wait_until(lambda: status(server)["counts"]["messages_in"] == 1, "the message that fills it")
+        for _ in range(10):
+            frame = encode_frame(b"more")
+            with server.connect(early=frame if is_early else b"") as other:
+                if not is_early:
+                    other.send_text("more")
+                other.drop()
+            wait_for_viewers(server, 1)
+        assert status(server)["counts"]["messages_in"] == 1
+
+
 def test_early_frames_where_nothing_is_taken(broadcast: Broadcast) -> None:
     """Also who speaks with the handshake is closed with 1003 where nothing takes it."""
     server = broadcast("sleep", 1000)

@@ -76,6 +76,18 @@ def test_who_is_closed_is_heard_out() -> None:
     assert client.paused
 
 
+def test_who_comes_while_it_is_full() -> None:
+    """Who comes while it is full is held up before his first word: many who come, speak and go are not to fill it further."""
+    inlet = Inlet(Memory().write)
+    early, late = Speaker(), Speaker()
+    inlet.join(early)
+    inlet.pause()
+    inlet.join(late)
+    assert (early.paused, late.paused) == (False, True)
+    inlet.resume()
+    assert not late.paused
+
+
 def test_beside() -> None:
     """Who publishes beside the clients is held up, and goes on, along with them."""
     beside = Memory()

@@ -19,10 +19,19 @@ class Inlet:
         self._is_full = False
         self._held: set[Source] = set()
 
+    def join(self, client: Source) -> None:
+        """Take a client: it waits with its first message already when it is full, however many come and go."""
+        if self._is_full:
+            self._hold(client)
+
     def write(self, client: Source, batch: Batch) -> None:
         """Hand on what a client says."""
         self._write(batch)
-        if self._is_full and client not in self._held:
+        if self._is_full:
+            self._hold(client)
+
+    def _hold(self, client: Source) -> None:
+        if client not in self._held:
             self._held.add(client)
             client.pause()
 

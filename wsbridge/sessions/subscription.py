@@ -74,6 +74,8 @@ class Subscription:
         Returns the sink for what the client says.
         """
         self._client.source = self
+        if self._inlet is not None:
+            self._inlet.join(self._client)
         if isinstance(begin, Join):
             self._hub.join(self, self._hub.channel.join(begin))
         else:

@@ -43,6 +43,7 @@ class Client(asyncio.Protocol):
     __slots__ = (
         "_close_sent",
         "_closed",
+        "_early",
         "_gone",
         "_hangups",
         "_heartbeat",
@@ -100,6 +101,7 @@ class Client(asyncio.Protocol):
         self._watched = -1
         self._written = self._taken_at_beat = self._owed_at_beat = 0
         self._owed_pong: bytes | None = None
+        self._early = b""
         self._gone: End | None = None
         self._closed: asyncio.Future[None] | None = None
         self._probe_timer: asyncio.TimerHandle | None = None
@@ -123,6 +125,13 @@ class Client(asyncio.Protocol):
 
     # From the client
 
+    def hear(self, early: bytes) -> None:
+        """Take what came behind the request, now, or when the client is no longer held up."""
+        if self._paused:
+            self._early = early
+        else:
+            self.data_received(early)
+
     def data_received(self, data: bytes) -> None:
         if self._heartbeat is not None:
             self._heartbeat.heard = self._loop.time()
@@ -142,14 +151,20 @@ class Client(asyncio.Protocol):
     def _read_on(self) -> None:
         if self._paused:
             return
-        if self._reader.has_more:
-            self.data_received(b"")
-        if self._reader.has_more or self._paused:
+        if self._has_unread:
+            early, self._early = self._early, b""
+            self.data_received(early)
+        if self._has_unread or self._paused:
             return
         if self._gone is not None:
             self._leave(self._gone)
         elif self._transport is not None:
             resume_reading(self._transport, self._loop)
+
+    @property
+    def _has_unread(self) -> bool:
+        """Whether something that has come was not read out yet."""
+        return self._reader.has_more or bool(self._early)
 
     def eof_received(self) -> bool:
         """A half-closed connection is a client that has gone: the transport closes."""
@@ -172,7 +187,7 @@ class Client(asyncio.Protocol):
 
     def _go(self, reason: End) -> None:
         """The client has gone. What it said before and was not read out yet is still its word."""
-        if not self._reader.has_more:
+        if not self._has_unread:
             self._leave(reason)
         elif self._gone is None:
             self._gone = reason
@@ -198,7 +213,7 @@ class Client(asyncio.Protocol):
         self._unwatch()
         if self._heartbeat is not None:
             self._heartbeat.wake(self._loop.time())
-        if self._reader.has_more or self._gone is not None:
+        if self._has_unread or self._gone is not None:
             self._loop.call_soon(self._read_on)
         elif self._transport is not None:
             resume_reading(self._transport, self._loop)

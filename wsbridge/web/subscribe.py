@@ -89,7 +89,7 @@ class Subscribing:
         session = Subscription(client, self._hub, wire, inlet=self._inlet, registry=self._registry, pairs=pairs)
         self._begun(pairs)
         client.join(session.start(self._place(_query(request, "since"))), session.hung_up)
-        client.data_received(early)
+        client.hear(early)
 
     def is_events(self, request: Request) -> bool:
         """Whether a plain request asks for the channel as an event stream."""

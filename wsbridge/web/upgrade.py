@@ -99,7 +99,7 @@ class Upgrader:
         client.join(session.start(), session.hung_up)
         self._metrics.sessions += 1
         child.send(opening)
-        client.data_received(early)
+        client.hear(early)
         return session
 
     async def _abandon(self, child: Child) -> None:
