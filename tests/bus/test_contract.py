@@ -288,6 +288,25 @@ async def test_close_at_once(brokered: Exchange) -> None:
         assert metrics.bus_unconfirmed == before + 2
 
 
+async def test_close_waits_for_what_comes_back(brokered: Exchange) -> None:
+    """A bus that closes brings its own receiver what it has published, too, and not only to others, if it is in time."""
+    for patience, is_in_time in ((60, True), (1, False)):
+        metrics, taker = Metrics(), Taker()
+        bus = brokered.bus(metrics, begin="next" if brokered.replays else None)
+        await bus.open(taker)
+        bus.pause()
+        bus.publish(Batch(Kind.TEXT, [b"one", b"two"]))
+        closing = asyncio.create_task(bus.close(patience))
+        if is_in_time:
+            done, _ = await asyncio.wait((closing,), timeout=1)
+            assert not done
+            bus.resume()
+        await closing
+        assert taker.count == (2 if is_in_time else 0)
+        assert metrics.bus_unconfirmed == 0
+        assert metrics.bus_lost == (0 if is_in_time or brokered.replays else 2)
+
+
 @pytest.mark.parametrize("how", ["cut", "swallow", "refuse"])
 async def test_close_without_a_broker(brokered: Exchange, broker: Broker, how: str) -> None:
     """A bus whose broker is away closes in bounded time, wherever it is on its way back to it, and counts what it could not send."""

@@ -74,6 +74,10 @@ class RabbitBus:
         """Something was put into the spool, or was confirmed."""
         self._sent = asyncio.Event()
         """Something has left it, or what was on its way was given up."""
+        self._confirmed = self._returned = 0
+        """Behind the last message of ours that the broker has, and behind the last that it has brought to us as to anybody."""
+        self._came_back = asyncio.Event()
+        """Something of ours has come back, or does not come any more."""
         self._heard = 0.0
         """When the broker had its last word about what is on its way, or when something was sent of which it can have one."""
         self._complains = 0.0
@@ -140,18 +144,24 @@ class RabbitBus:
     async def close(self, patience: float) -> None:
         if self._running is None:
             return
-        await within(patience, self._all_sent())
+        await within(patience, self._all_done())
         self._is_closing = True
         self._running.cancel()
         await asyncio.wait((self._running,))
         self._metrics.bus_unconfirmed += self._spool.abandon()
+        if self._consumes and not self._settings.replay:
+            self._metrics.bus_lost += max(0, self._confirmed - self._returned)
         if self._link is not None:
             await self._link.close()
 
-    async def _all_sent(self) -> None:
+    async def _all_done(self) -> None:
+        """Wait until everything is sent, and has come back if we take what comes: our own receiver is to have our last words."""
         while not self._spool.is_empty:
             self._sent.clear()
             await self._sent.wait()
+        while self._consumes and self._returned < self._confirmed:
+            self._came_back.clear()
+            await self._came_back.wait()
 
     # The link
 
@@ -245,6 +255,8 @@ class RabbitBus:
         except Refused:
             # Sent again it might be refused again, and hold up the others behind it for ever.
             self._refused(parcel.messages)
+        else:
+            self._confirmed = max(self._confirmed, parcel.first + parcel.messages)
         self._heard = self._loop.time()
         self._spool.confirm(parcel)
         self._news.set()
@@ -288,6 +300,9 @@ class RabbitBus:
             self._spool.put_back()
         else:
             lost = self._spool.give_up()
+            # What was confirmed, and has not come yet, does not come over another link.
+            self._confirmed = self._returned
+            self._came_back.set()
             if lost:
                 self._metrics.bus_unconfirmed += lost
                 log.error("messages that were on their way to the broker at %s, and may be lost: %d", self, lost)
@@ -341,3 +356,6 @@ class RabbitBus:
             # With its numbers: it may be the first that is heard of its producer, or come again.
             body = body._replace(is_lost=True)
         self._receiver.receive(body._replace(mark=mark))
+        if body.producer == self._producer:
+            self._returned = max(self._returned, body.first + len(body.batch.messages))
+            self._came_back.set()
