@@ -14,9 +14,20 @@ import pytest
 from tests.bus.node import until
 from tests.nodes.client import Fan
 from tests.nodes.conftest import StartNode
-from tests.support.rabbit import Broker
+from tests.support.rabbit import Broker, Proxy
+from tests.support.server import LISTEN, Bridge, Server, listens, wait_until
 
 FANS = 500
+
+PATIENT = """
+import os, sys
+from wsbridge.cli.main import run
+from wsbridge.server import broadcasting
+
+broadcasting.FLUSH_SECONDS = 3600.0
+sys.exit(run("wsbridge", sys.argv[1:], os.environ))
+"""
+"""A wsbridge that gives its broker an hour for the last words."""
 
 COUNTING = """
 import os, sys, time
@@ -196,3 +207,20 @@ async def test_a_flood(start: StartNode, tmp_path: Path, flags: tuple[str, ...])
             assert fan.first is not None
             assert fan.count + fan.lost == total - fan.first
         assert deaf.lost > 0
+
+
+def test_hurry_while_the_broker_is_silent(broker: Broker) -> None:
+    """A second signal does not wait for a broker that takes nothing; what it has not taken is counted."""
+    with Proxy(("127.0.0.1", broker.port)) as proxy:
+        bridge = Bridge("wsbridge", (sys.executable, "-c", PATIENT, "broadcast"), takes_port_zero=True)
+        url = {"WSBRIDGE_BROKER": f"amqp://guest:guest@127.0.0.1:{proxy.port}/"}
+        server = Server("--exchange=nodes-hurry", "--input=exchange", bridge=bridge, listen=LISTEN, env=url)
+        with server, server.connect() as client:
+            proxy.swallow()
+            client.send_text("never taken")
+            wait_until(lambda: b'"messages_in": 1' in server.get("/status").body, "the message")
+            server.send_signal(signal.SIGTERM)
+            wait_until(lambda: not listens(server.pid, server.port), "the first signal")
+            server.send_signal(signal.SIGTERM)
+            assert server.wait() == 0
+        assert "bus_unconfirmed=1" in server.log

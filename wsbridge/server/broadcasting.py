@@ -175,14 +175,24 @@ class Broadcasting(Serving):
         self._has_finished = True
         if self._keeper is not None and self._keeping is not None:
             self._keeper.stop()
-            hurrying = self._loop.create_task(self._hurry.wait(), name="hurry")
-            await asyncio.wait((self._keeping, hurrying), return_when=asyncio.FIRST_COMPLETED)
-            if not self._keeping.done():
+            if not await self._done_before_the_hurry(self._keeping):
                 self._keeper.kill()
                 await self._keeping
-            hurrying.cancel()
-        await self._bus.close(0 if self._hurry.is_set() else FLUSH_SECONDS)
+        closing = self._loop.create_task(self._bus.close(FLUSH_SECONDS), name="bus: last words")
+        if await self._done_before_the_hurry(closing):
+            closing.result()
+        else:
+            closing.cancel()
+            await asyncio.wait((closing,))
+            await self._bus.close(0)
         self._hub.flush()
+
+    async def _done_before_the_hurry(self, task: asyncio.Task[None]) -> bool:
+        """Wait for a task, until a second signal; return whether it is done."""
+        hurrying = self._loop.create_task(self._hurry.wait(), name="hurry")
+        await asyncio.wait((task, hurrying), return_when=asyncio.FIRST_COMPLETED)
+        hurrying.cancel()
+        return task.done()
 
     def _status(self) -> Mapping[str, object]:
         broker = None if self._settings.broker is None else "here" if self._hub.is_connected else "away"
