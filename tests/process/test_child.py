@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from tests.support.proc import Starter, resident, turns, until
+from tests.support.proc import Starter, python, resident, turns, until
 from tests.support.server import tell
 from tests.support.tool import command
 from wsbridge.errors import MessageTooLong
 from wsbridge.flow import End, Kind, Memory
 from wsbridge.framing import make_framing
 from wsbridge.process.group import describe
+from wsbridge.process.ladder import Step
 
 BIG = 1_000_000
 """Bytes: more than a pipe holds."""
@@ -105,6 +107,16 @@ async def test_pending_input_comes_before_the_end(start: Starter) -> None:
     running.child.close_input(End(1000))
     assert await running.line() == str(BIG)
     assert not running.output.paused
+
+
+async def test_slow_taker_has_its_time(start: Starter) -> None:
+    """A program that takes what is left for it ever so slowly goes down the ladder when its time for that is over."""
+    script = "import os, time\nwhile os.read(0, 4096): time.sleep(0.02)"
+    running = start(*python(script), ladder=(Step(0.05, signal.SIGKILL),))
+    running.say(b"x" * BIG * 10)
+    running.child.close_input(End(1000))
+    await running.child.end(input_seconds=0.2)
+    assert (running.child.group.status, running.child.discarded) == (-signal.SIGKILL, 1)
 
 
 async def test_nothing_comes_after_the_end(start: Starter, fifo: str) -> None:

@@ -191,6 +191,15 @@ async def test_last_line_without_a_newline(keep: Keep) -> None:
     assert (await kept.lines(2))[:2] == ["one", "one"]
 
 
+async def test_last_line_while_others_hold_stdout(keep: Keep) -> None:
+    """What a program had begun is handed on though somebody who has left its group holds its stdout open for ever."""
+    kept = keep("sh", "-c", "setsid sleep 1000 & echo $!; printf 'whole\\nhalf'", restart=Restart.NEVER)
+    pid = int((await kept.lines(1))[0])
+    with mortal(pid):
+        await kept.over()
+        assert (await kept.lines(3))[1:] == ["whole", "half"]
+
+
 # Others that hold its stdout
 
 
@@ -270,6 +279,17 @@ async def test_asking_to_close(keep: Keep) -> None:
     assert (await kept.lines(2))[:2] == ["a", "a"]
 
 
+@pytest.mark.parametrize(("code", "status"), [(1000, 0), (4000, -9)])
+async def test_asking_for_a_normal_end(keep: Keep, code: int, status: int, caplog: pytest.LogCaptureFixture) -> None:
+    """One that asks for a normal end has not failed, though it had to be ended; with any other code it has."""
+    record = f'{{"type":"close","code":{code},"reason":"so"}}\\n'
+    kept = keep("sh", "-c", f"printf '{record}'; exec sleep 1000", framing="json", restart=Restart.ON_FAILURE, ladder=AT_ONCE)
+    await until(lambda: kept.restarts.decided, "its end")
+    assert kept.restarts.decided[0][0] == status
+    [level] = [entry.levelno for entry in caplog.records if f"is ended: {code} so" in entry.getMessage()][:1]
+    assert level == (logging.INFO if code == 1000 else logging.ERROR)
+
+
 # Its stdin
 
 
@@ -320,6 +340,29 @@ async def test_first_word_of_each_between_children_is_kept(keep: Keep) -> None:
     kept.say(b"one")
     await until(lambda: kept.writer.paused, "the time between two children")
     kept.say(b"two")
+    assert (await kept.lines(2))[:2] == ["one", "two"]
+    assert kept.metrics.discarded_in == 0
+
+
+async def test_held_up_by_what_has_waited(keep: Keep, tmp_path: Path) -> None:
+    """What has waited for a program, and is more than it takes, holds up who writes, like anything else that it does not take."""
+    script = f"mkdir {tmp_path / 'ran'} && exit; echo ready; exec sleep 1000"
+    kept = keep("sh", "-c", script, reads=True, restarts=Quick(Restart.ALWAYS, faster=5))
+    await until(lambda: kept.restarts.decided and kept.writer.paused, "the time between two children")
+    kept.say(*[b"x" * 1000] * 200)
+    await kept.lines(1)
+    await turns()
+    assert kept.writer.paused
+
+
+async def test_written_while_others_hold_stdout(keep: Keep, fifo: str) -> None:
+    """What is written when a program has exited is for the next, though there is still something to come of the last."""
+    kept = keep("sh", "-c", f"read line; echo $line; [ $line = two ] || (read go) <{fifo} &", reads=True, drain_seconds=1000)
+    await until(lambda: not kept.writer.paused, "the program")
+    kept.say(b"one")
+    await until(lambda: kept.writer.paused, "its exit")
+    kept.say(b"two")
+    tell(Path(fifo), "go on")
     assert (await kept.lines(2))[:2] == ["one", "two"]
     assert kept.metrics.discarded_in == 0
 

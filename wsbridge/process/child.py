@@ -33,6 +33,7 @@ ERROR_READ_SIZE = 4 * 1024
 """Bytes of one read of stderr, each line of which is logged: a flood of short lines is to take its turn."""
 DRAIN_POLL = 0.05
 """Seconds between two looks at `owes_output`, for whoever waits until it is False."""
+FOR_EVER = 365 * 86400.0
 LAST_ERRORS = 16
 """Reads of stderr at the end: what a pipe holds. Whoever has left the group and goes on writing is not heard for ever."""
 
@@ -120,6 +121,11 @@ class Child:
     def owes_output(self) -> bool:
         """Whether something that was printed before the leader exited is still to be read, or all that is left to read."""
         return self._owed > 0 or self._owed_errors > 0 or _has_no_writer(self._stdout)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether something waits for its stdin, and so its source is held up."""
+        return bool(self._pending)
 
     def start(self, sink: Sink) -> None:
         """Push what the program prints into `sink`, and its end when all of its output is read."""
@@ -246,6 +252,7 @@ class Child:
     def _send(self, data: bytes) -> None:
         if self._pending:
             self._pending += data
+            self.source.pause()
             return
         try:
             written = os.write(self._stdin, data)
@@ -298,15 +305,16 @@ class Child:
             self._owed_errors = _unread(self._stderr)
         self.on_exit()
 
-    async def end(self) -> None:
+    async def end(self, *, input_seconds: float = FOR_EVER) -> None:
         """Lead the process group down the ladder, whose first step is that stdin closes; then let go of everything.
 
-        The caller has called `close_input`, or does so while this waits.
+        The caller has called `close_input`, or does so while this waits. The program has `input_seconds` to take what is left for
+        its stdin, as long as it takes.
         """
         group = self.group
         try:
             first, *_ = self._ladder
-            has_waited = await self._input_taken(first.grace)
+            has_waited = await self._input_taken(first.grace, input_seconds)
             for step in self._ladder:
                 if await group.gone_within(0 if has_waited and step is first else step.grace):
                     return
@@ -316,12 +324,13 @@ class Child:
         finally:
             self._let_go()
 
-    async def _input_taken(self, grace: float) -> bool:
+    async def _input_taken(self, grace: float, seconds: float) -> bool:
         """Wait while the program still takes what is left for its stdin: what the client said before it left is not lost.
 
-        Return whether it took nothing for a whole grace. The grace of a stdin that has closed begins only then.
+        Return whether it took nothing for a whole grace. The grace of a stdin that has closed begins only then, or after `seconds`.
         """
-        while self._stdin >= 0 and self.group.status is None:
+        until = self._loop.time() + seconds
+        while self._stdin >= 0 and self.group.status is None and self._loop.time() < until:
             taken = self._taken
             await self.group.gone_within(grace)
             if self._stdin >= 0 and self._taken == taken:
@@ -338,6 +347,9 @@ class Child:
         # The exit may have been seen before the last words.
         while self._owed > 0 and self._read_stdout():
             pass
+        if self._stdout >= 0:
+            # Where others hold it open still, or its end was not read yet, what was begun ends here.
+            self._decode(self._decoder, b"")
         self._close_stdout()
         for _ in range(LAST_ERRORS):
             if self._stderr < 0 or not self._read_stderr():

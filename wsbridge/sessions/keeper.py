@@ -22,6 +22,9 @@ from wsbridge.rules.restarts import Restarts
 CANNOT_LAUNCH = 126
 """The status of a program that cannot be started, as of a shell."""
 
+INPUT_SECONDS = 5.0
+"""What a program that is ended has to take what many have written to it, as long as it takes; the ladder comes after that."""
+
 EXIT_SECONDS = 1.0
 """What a program has, from the end of its stdout, to exit by itself."""
 
@@ -64,6 +67,8 @@ class Keeper:
         self._metrics = metrics
         self._loop = loop
         self._child: Child | None = None
+        self._taker: Child | None = None
+        """The child, as long as it is to take what is written."""
         self._waiting: list[Batch] = []
         self._fault: End | None = None
         self._paused = False
@@ -79,8 +84,8 @@ class Keeper:
 
     def write(self, batch: Batch) -> None:
         """Write to its stdin; what no program will ever take is discarded, and counted."""
-        if self._child is not None:
-            self._child.write(batch)
+        if self._taker is not None:
+            self._taker.write(batch)
         elif self.state is State.ENDED:
             self._metrics.discarded_in += len(batch.messages)
         else:
@@ -153,10 +158,11 @@ class Keeper:
             self._metrics.launch_failures += 1
             log.error("%s", error, extra=extra(self._pairs))
             return CANNOT_LAUNCH
-        self._child, self._fault = child, None
+        self._child = self._taker = child
+        self._fault = None
         self.state = State.RUNNING
         self._news.clear()
-        child.on_exit = self._news.set
+        child.on_exit = self._exited
         child.source = self.source
         child.start(Joint(self._hand_on, self._output_ended))
         if self._paused:
@@ -164,19 +170,20 @@ class Keeper:
         waiting, self._waiting = self._waiting, []
         for batch in waiting:
             child.write(batch)
-        self.source.resume()
+        if not child.is_full:
+            self.source.resume()
         try:
             await self._until_over(child)
         finally:
+            self._write_no_more()
             child.close_input(End(GOING_AWAY if self._stopping else NORMAL))
-            await child.end()
+            await child.end(input_seconds=INPUT_SECONDS)
             self._child = None
-            self.hold()
             self._metrics.discarded_in += child.discarded
         status = child.group.status
-        if status == 0 and self._fault is not None and self._fault.code != NORMAL:
-            # It was ended for a fault, and took it well.
-            return 1
+        if self._fault is not None:
+            # How it took it to be ended says nothing.
+            return 0 if self._fault.code == NORMAL else status or 1
         return status if status is not None else CANNOT_LAUNCH
 
     async def _until_over(self, child: Child) -> None:
@@ -207,6 +214,17 @@ class Keeper:
         self._news.clear()
         return True
 
+    def _exited(self) -> None:
+        self._write_no_more()
+        self._news.set()
+
+    def _write_no_more(self) -> None:
+        """This child takes nothing any more: whoever writes is held up, and what he writes all the same is for the next."""
+        if self._taker is not None:
+            self._taker.source = STILL
+            self._taker = None
+            self.hold()
+
     def _output_ended(self, reason: End) -> None:
         child = self._child
         if reason.code == NORMAL and not reason.reason and child is not None and not child.output_open:
@@ -214,6 +232,8 @@ class Keeper:
             return
         if reason.code == TOO_BIG:
             self._metrics.messages_too_long += 1
-        log.error("the program is ended: %s", f"{reason.code} {reason.reason}".rstrip(), extra=extra(self._pairs))
+        level = INFO if reason.code == NORMAL else ERROR
+        log.log(level, "the program is ended: %s", f"{reason.code} {reason.reason}".rstrip(), extra=extra(self._pairs))
         self._fault = reason
+        self._write_no_more()
         self._news.set()
