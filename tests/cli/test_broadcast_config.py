@@ -68,6 +68,7 @@ def test_defaults(here: Path) -> None:
         ([f"--broker={URL}", "--spool=11"], "broker.spool_bytes", 11),
         ([f"--broker={URL}", "--spool-full=drop-oldest"], "broker.spool_drops", True),
         (["--broker=amqps://[::1]:5671/"], "broker.url", "amqps://[::1]:5671/"),
+        (["--broker=amqps://h/?heartbeat=5&cafile=prog"], "broker.url", "amqps://h/?heartbeat=5&cafile=prog"),
     ],
 )
 def test_each_flag(here: Path, words: list[str], path: str, value: object) -> None:
@@ -86,6 +87,9 @@ def test_variables(here: Path) -> None:
     made = settings("./prog", environ={"WSBRIDGE_EXCHANGE": "temps", "WSBRIDGE_BROKER": URL, "WSBRIDGE_REPLAY": "true"})
     assert made.channel.exchange == "temps"
     assert made.broker == BrokerSettings(URL, replay=True)
+    # In a file of settings for many, one that means nothing here does no harm.
+    made = settings("./prog", environ={"WSBRIDGE_EXCHANGE": "temps", "WSBRIDGE_SPOOL": "5", "WSBRIDGE_REPLAY_BYTES": "6"})
+    assert made.broker is None
 
 
 WRONG = [
@@ -114,6 +118,20 @@ WRONG = [
     (["--exchange=e", f"--broker={URL}", "--replay", "--replay-bytes=0", "./prog"], ["--replay-bytes", "0"]),
     *((["--exchange=e", f"--broker={url}", "./prog"], ["--broker", "amqp://"]) for url in ("x", "http://me:secret@h/", "amqp:///", "amqp://h:x/")),
     (["--exchange=e", "--framing=xml", "./prog"], ["--framing", "xml"]),
+    (["--exchange=e", "--maxclients=-3", "./prog"], ["--maxclients", "-3"]),
+    *(
+        (["--exchange=e", word, "./prog"], [word.partition("=")[0], "--broker"])
+        for word in ("--spool=5", "--spool-full=block", "--replay-bytes=5")
+    ),
+    (["--exchange=e", f"--broker={URL}", "--replay-bytes=5", "./prog"], ["--replay-bytes", "--replay"]),
+    (["--exchange=e", f"--broker={URL}", "--durable", "--passive", "./prog"], ["--durable", "--passive"]),
+    *(
+        (["--exchange=e", f"--broker={URL}", word], [word.partition("=")[0], "COMMAND"])
+        for word in ("--restart=never", "--pty", "--framing=nul", "--binary", "--drainms=5")
+    ),
+    (["--exchange=e", f"--broker={URL}?cafil=x", "./prog"], ["--broker", "'cafil'", "cafile"]),
+    (["--exchange=e", f"--broker={URL}?heartbeat=soon", "./prog"], ["--broker", "heartbeat", "seconds"]),
+    (["--exchange=e", f"--broker={URL}?heartbeat=5&keyfile=nothing.pem", "./prog"], ["--broker", "keyfile", "nothing.pem"]),
 ]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from wsbridge import __version__
 from wsbridge.cli.options import BRIDGE, BROADCAST, SUBSCRIBE, Command
@@ -39,6 +39,8 @@ from wsbridge.settings import (
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 EXCHANGE_NAME = re.compile(r"[A-Za-z0-9 _.:@#,/+-]{1,127}\Z")
 """What pamqp, which speaks AMQP for us, takes for the name of an exchange; of a queue it takes more, and so `wsbridge.` before it."""
+BROKER_PARAMETERS = ("heartbeat", "cafile", "certfile", "keyfile")
+"""What the query of a broker's URL may say."""
 Number = TypeVar("Number", int, float)
 LOG_FORMATS = ("text", "json")
 UNSENT_BYTES = 64 * 1024
@@ -86,7 +88,7 @@ def _broadcast(flags: SimpleNamespace, environ: Mapping[str, str], name: str) ->
         channel=channel,
         broker=broker_settings(flags, spool=_not_negative("spool", flags.spool), spool_full=flags.spool_full),
         client=replace(settings.client, unsent_bytes=UNSENT_BYTES),
-        gate=replace(settings.gate, max_sessions=flags.maxclients),
+        gate=replace(settings.gate, max_sessions=_not_negative("maxclients", flags.maxclients)),
         http=replace(settings.http, max_scripts=flags.maxforks, page="Live channel", page_everywhere=flags.devconsole),
     )
 
@@ -103,6 +105,7 @@ def _channel(flags: SimpleNamespace) -> ChannelSettings:
         raise ConfigurationError("--input=program needs COMMAND")
     if flags.input == Input.PROGRAM and flags.through:
         raise ConfigurationError("--input=program and --through cannot be used together; see --input=exchange")
+    _said_in_vain(flags, ("restart", "pty", "framing", "binary", "drainms"), without=not flags.command and "COMMAND")
     if not flags.command and not flags.broker and flags.input != Input.EXCHANGE:
         raise ConfigurationError("nobody could publish: specify COMMAND, --broker or --input=exchange")
     role = Role.THROUGH if flags.through else Role.PRODUCER if flags.command else Role.NONE
@@ -185,8 +188,13 @@ def broker_settings(flags: SimpleNamespace, *, spool: int = 64 * 1024 * 1024, sp
         for flag in ("replay", "durable", "passive"):
             if getattr(flags, flag):
                 raise ConfigurationError(f"--{flag} needs --broker")
+        _said_in_vain(flags, ("spool", "spool-full", "replay-bytes"), without="--broker")
         return None
+    _said_in_vain(flags, ("replay-bytes",), without=not flags.replay and "--replay")
+    if flags.said >= {"durable", "passive"}:
+        raise ConfigurationError("--durable and --passive cannot be used together: what is there is taken as it is")
     _check_url("broker", flags.broker, ("amqp", "amqps"), "no URL of a broker; write amqp://user:password@host:port/vhost, or amqps://")
+    _check_broker_query(flags.broker)
     return BrokerSettings(
         url=flags.broker,
         replay=flags.replay,
@@ -319,6 +327,24 @@ def _check_url(flag: str, url: str, schemes: tuple[str, ...], what: str) -> None
         raise ConfigurationError(f"--{flag} has an @ behind its host; within user, password and path write @ as %40, / as %2F, : as %3A")
     if not is_one:
         raise ConfigurationError(f"--{flag} is {what}")
+
+
+def _check_broker_query(url: str) -> None:
+    """Raises ConfigurationError for a parameter that means nothing, or a file that is not there."""
+    for name, value in parse_qsl(urlsplit(url).query, keep_blank_values=True):
+        if name not in BROKER_PARAMETERS:
+            raise ConfigurationError(f"--broker: its URL may have the parameters {', '.join(BROKER_PARAMETERS)}, and not {name!r}")
+        if name == "heartbeat" and not (value.isascii() and value.isdecimal()):
+            raise ConfigurationError("--broker: heartbeat in its URL is not a number of seconds")
+        if name != "heartbeat" and not os.path.isfile(value):
+            raise ConfigurationError(f"--broker: the {name} of its URL is not there: {value}")
+
+
+def _said_in_vain(flags: SimpleNamespace, names: tuple[str, ...], *, without: str | bool) -> None:
+    """Raises ConfigurationError for a flag of the command line that means nothing without something that is not there."""
+    for name in names:
+        if without and name.replace("-", "_") in flags.said:
+            raise ConfigurationError(f"--{name} needs {without}")
 
 
 def _one_of(flag: str, value: str, choices: tuple[str, ...]) -> None:
