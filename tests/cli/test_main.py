@@ -174,3 +174,12 @@ def test_cannot_listen(words: list[str]) -> None:
     """A port beyond 65535, an address that is none of ours, a certificate that cannot be read: each ends all, with 3."""
     status, out, _ = wsbridge(*words, "cat")
     assert (status, "Can't start server: " in out, "Starting WebSocket server" in out) == (3, True, False)
+
+
+@pytest.mark.parametrize("words", [["broadcast", "--port=0", "cat"], ["publish"], ["subscribe"]], ids=lambda words: words[0])
+def test_without_the_library_for_a_broker(words: list[str]) -> None:
+    """Without aio-pika a broker is what cannot be: status 1, after which no service is started again, and what to install."""
+    code = "import os, sys; sys.modules['aio_pika'] = None; from wsbridge.cli.main import run; sys.exit(run('wsbridge', sys.argv[1:], os.environ))"
+    command = [sys.executable, "-c", code, words[0], "--exchange=x", "--broker=amqp://127.0.0.1:1/", *words[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, check=False)
+    assert (done.returncode, "install wsbridge[broker]" in done.stdout + done.stderr) == (1, True)

@@ -143,7 +143,7 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
         output.attach(None)
         log.log(INFO, "%s", f"Server stopped. {metrics.nonzero()}".rstrip())
         return status
-    except (ListenError, BusError) as error:
+    except (ListenError, BusError, ConfigurationError) as error:
         output.attach(None)
         if level <= FATAL:
             log.log(FATAL, "Can't start server: %s", error)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from wsbridge.bus.base import Body
+from wsbridge.bus.broker import rabbit_bus
 from wsbridge.cli.config import EndSettings
 from wsbridge.cli.ends import Ending, Life, count_messages, input_ending, settle
 from wsbridge.closecodes import NO_CODE, NORMAL, UNSUPPORTED_DATA
@@ -42,14 +43,9 @@ def _make_input(settings: EndSettings, write: Callable[[Batch], None], over: asy
 
 
 async def _to_broker(settings: EndSettings, metrics: Metrics) -> Ending:
-    try:
-        from wsbridge.bus.rabbitmq import RabbitBus
-    except ImportError as error:
-        raise BusError(f"--broker needs aio-pika, which is not here ({error.name}); install wsbridge[broker]") from None
-
     loop = asyncio.get_running_loop()
     assert settings.broker is not None
-    bus = RabbitBus(
+    bus = rabbit_bus()(
         settings.broker,
         settings.exchange,
         producer=secrets.token_hex(10),

@@ -16,10 +16,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from wsbridge.bus.base import Body, Bus
+from wsbridge.bus.broker import rabbit_bus
 from wsbridge.cli.config import EndSettings
 from wsbridge.cli.ends import HURRIED_SECONDS, Ending, Life, count_messages, settle
 from wsbridge.closecodes import TOO_BIG
-from wsbridge.errors import BusError, RemoteError
+from wsbridge.errors import RemoteError
 from wsbridge.flow import Batch, End, Kind
 from wsbridge.framing import Encoder, make_framing
 from wsbridge.hub.channel import Channel, Join, Slow
@@ -143,13 +144,8 @@ async def _from_broker(settings: EndSettings, printer: Printer, output: Output, 
 
 
 def _make_bus(settings: EndSettings, since: Position | None, metrics: Metrics) -> RabbitBus:
-    try:
-        from wsbridge.bus.rabbitmq import RabbitBus
-    except ImportError as error:
-        raise BusError(f"--broker needs aio-pika, which is not here ({error.name}); install wsbridge[broker]") from None
-
     assert settings.broker is not None
-    return RabbitBus(
+    return rabbit_bus()(
         settings.broker,
         settings.exchange,
         producer=secrets.token_hex(10),

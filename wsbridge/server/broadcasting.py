@@ -14,8 +14,8 @@ import secrets
 from collections.abc import Iterator, Mapping
 
 from wsbridge.bus.base import Bus
+from wsbridge.bus.broker import rabbit_bus
 from wsbridge.bus.memory import MemoryBus
-from wsbridge.errors import BusError
 from wsbridge.framing import make_framing
 from wsbridge.hub.channel import Channel
 from wsbridge.logs import Pairs
@@ -70,14 +70,8 @@ class Broadcasting(Serving):
         broker = self._settings.broker
         if broker is None:
             return MemoryBus(new_mark())
-        # Here, not above: whoever needs no broker need not wait for its library to be loaded.
-        try:
-            from wsbridge.bus.rabbitmq import RabbitBus
-        except ImportError as error:
-            raise BusError(f"--broker needs aio-pika, which is not here ({error.name}); install wsbridge[broker]") from None
-
         channel = self._settings.channel
-        return RabbitBus(
+        return rabbit_bus()(
             broker,
             channel.exchange,
             producer=new_mark(),
