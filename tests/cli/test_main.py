@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -24,10 +25,10 @@ def environ(tmp_path: Path) -> dict[str, str]:
     return {"PATH": str(tmp_path)}
 
 
-def start(*command: str | Path) -> tuple[int, str, str]:
+def start(*command: str | Path, variables: Mapping[str, str | None] | None = None) -> tuple[int, str, str]:
     """Run a command to its end; return status, stdout and stderr."""
     done = subprocess.run(
-        command, env=environment({}), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE, check=False
+        command, env=environment(variables or {}), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE, check=False
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -176,10 +177,31 @@ def test_cannot_listen(words: list[str]) -> None:
     assert (status, "Can't start server: " in out, "Starting WebSocket server" in out) == (3, True, False)
 
 
+@pytest.mark.parametrize(
+    ("word", "hint"), [("broadcats", "did you mean the subcommand broadcast?"), ("subscribe.sh", "the subcommand subscribe?"), ("prgo", "")]
+)
+def test_mistyped_subcommand(word: str, hint: str, environ: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A program that is not there, and has nearly the name of a subcommand, may have been meant for that."""
+    assert run("wsbridge", [word, "--exchange", "x"], environ) == 1
+    first = capsys.readouterr().err.splitlines()[0]
+    assert f"COMMAND '{word}'" in first
+    assert ("did you mean" in first, hint in first) == (bool(hint), True)
+
+
+@pytest.mark.parametrize("end", ["publish", "subscribe"])
+def test_variable_of_no_flag(end: str) -> None:
+    """A variable that looks like ours and is not is told by the ends of a pipe as well, but where nothing is to be said."""
+    command = [sys.executable, "-m", "wsbridge", end, "--url=ws://127.0.0.1:1/"]
+    for flags, told in ([], True), (["--loglevel=none"], False):
+        status, _, err = start(*command, *flags, variables={"WSBRIDGE_EXCHNGE": "x", "WSBRIDGE_PORT": "1"})
+        assert status == 4
+        assert ("the variable WSBRIDGE_EXCHNGE stands for no flag and is ignored\n" in err) is told
+        assert "WSBRIDGE_PORT" not in err
+
+
 @pytest.mark.parametrize("words", [["broadcast", "--port=0", "cat"], ["publish"], ["subscribe"]], ids=lambda words: words[0])
 def test_without_the_library_for_a_broker(words: list[str]) -> None:
     """Without aio-pika a broker is what cannot be: status 1, after which no service is started again, and what to install."""
-    code = "import os, sys; sys.modules['aio_pika'] = None; from wsbridge.cli.main import run; sys.exit(run('wsbridge', sys.argv[1:], os.environ))"
-    command = [sys.executable, "-c", code, words[0], "--exchange=x", "--broker=amqp://127.0.0.1:1/", *words[1:]]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, check=False)
-    assert (done.returncode, "install wsbridge[broker]" in done.stdout + done.stderr) == (1, True)
+    code = "import sys; sys.modules['aio_pika'] = None; from wsbridge.__main__ import main; main()"
+    status, out, err = start(sys.executable, "-c", code, words[0], "--exchange=x", "--broker=amqp://127.0.0.1:1/", *words[1:])
+    assert (status, "install wsbridge[broker]" in out + err) == (1, True)

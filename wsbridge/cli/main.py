@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import gc
 import logging
 import os
@@ -28,7 +29,7 @@ from wsbridge.cli.ends import die_of, run_end
 from wsbridge.cli.options import BRIDGE, BROADCAST, COMMANDS, PREFIX, PUBLISH, SUBSCRIBE, Command
 from wsbridge.cli.parse import full_help, parse, short_help, unknown_variables, without_passwords
 from wsbridge.errors import BusError, ConfigurationError, ListenError, UsageError
-from wsbridge.logs import FATAL, INFO, LEVELS, JsonFormatter, LineFormatter, escape, logger
+from wsbridge.logs import ERROR, FATAL, INFO, LEVELS, JsonFormatter, LineFormatter, escape, logger
 from wsbridge.metrics import Metrics
 from wsbridge.rules.origins import schemeless
 from wsbridge.settings import ServerSettings
@@ -87,14 +88,15 @@ def _run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
             print(LICENSE, end="")
             return 0
         if shape in (PUBLISH, SUBSCRIBE):
-            return _run_end(make_end_settings(flags, shape), shape, level=LEVELS[flags.loglevel])
+            return _run_end(make_end_settings(flags, shape), shape, level=LEVELS[flags.loglevel], unknown=unknown_variables(environ))
         settings = make_settings(flags, environ, name=name, shape=shape)
     except UsageError as error:
         return _complain(name, shape, without_passwords(str(error), ours), error.exit_status)
     except ConfigurationError as error:
         if not words and shape is BRIDGE:
             print("Command line arguments are missing.")
-        complaint = f"{error}{_variable_of(str(error), shape, flags.said, environ)}"
+        hint = _subcommand_meant(flags.command) if shape is BRIDGE and name == "wsbridge" else ""
+        complaint = f"{error}{_variable_of(str(error), shape, flags.said, environ)}{hint}"
         return _complain(name, shape, without_passwords(complaint, ours), error.exit_status)
     return serve(settings, shape, level=LEVELS[flags.loglevel], json=flags.log_format == "json", environ=environ)
 
@@ -155,7 +157,7 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
         output.finish()
 
 
-def _run_end(settings: EndSettings, shape: Command, *, level: int) -> int:
+def _run_end(settings: EndSettings, shape: Command, *, level: int, unknown: Sequence[str]) -> int:
     """Run one end of a pipe until it ends; return the exit status."""
     # Until the loop takes them over, a signal is to end it without a word.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -166,6 +168,9 @@ def _run_end(settings: EndSettings, shape: Command, *, level: int) -> int:
         from wsbridge.cli.publish import publish as work
     else:
         from wsbridge.cli.subscribe import subscribe as work
+    if level <= ERROR:
+        for variable in unknown:
+            print(f"wsbridge: the variable {escape(variable)} stands for no flag and is ignored", file=sys.stderr)
     return run_end(work, settings, level=level)
 
 
@@ -181,6 +186,12 @@ def _variable_of(complaint: str, shape: Command, said: frozenset[str], environ: 
         if flag and option.name == flag[1] and option.attribute not in said and environ.get(option.variable):
             return f" ({option.variable})"
     return ""
+
+
+def _subcommand_meant(command: Sequence[str]) -> str:
+    """Name the subcommand of which COMMAND, which cannot be served, may be a slip of the pen."""
+    near = difflib.get_close_matches(command[0], COMMANDS, 1) if command else []
+    return f"; did you mean the subcommand {near[0]}?" if near else ""
 
 
 def _version(name: str) -> str:

@@ -112,7 +112,7 @@ DURABLE = Option("durable", bool, "the exchange is durable: it outlives a restar
 PASSIVE = Option("passive", bool, "the exchange is others': it must be there, and is taken as it is")
 REPLAY = Option("replay", bool, "the broker keeps the channel in a stream: nothing that it confirmed is lost, and any node can go on")
 REPLAY_BYTES = Option("replay-bytes", int, "what the broker keeps of the channel, with --replay", 256 * MEGABYTE, "BYTES")
-FRAMING = Option("framing", str, "how messages lie on stdin and stdout: lines, chunks, nul, prefixed or json", "lines", "NAME")
+FRAMING = Option("framing", str, "how messages lie one behind the other: lines, chunks, nul, prefixed or json", "lines", "NAME")
 MAXLINE = Option("maxline", int, "longest message in bytes (0: any)", 16 * MEGABYTE, "BYTES")
 REMOTE_URL = Option("url", str, "a wsbridge to speak to instead of the broker, whose channel it is: ws://host:port/, or wss://", "", "URL")
 

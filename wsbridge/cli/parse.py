@@ -99,11 +99,7 @@ def full_help(name: str, shape: Command = BRIDGE) -> str:
         with formatter.section(title):
             formatter.write_dl([(option.shown, _described(option)) for option in options], col_max=24)
     formatter.write_paragraph()
-    formatter.write_text(
-        "Flags end at COMMAND: what follows is the command's own. -flag, --flag, --flag=value and --flag value are the same; "
-        f"a boolean takes a value only after =. Each flag is also a variable: {PREFIX}PORT, {PREFIX}SEND_TIMEOUT, ..., of a "
-        "repeatable one with one value a line."
-    )
+    formatter.write_text(_spelling(shape))
     formatter.write_paragraph()
     others = [other for other in COMMANDS.values() if other is not shape] if name != "websocketd" else []
     if others:
@@ -112,6 +108,19 @@ def full_help(name: str, shape: Command = BRIDGE) -> str:
         formatter.write_paragraph()
     lines = [f"  {name} {words}" + (f"  # {what}" if what else "") for words, what in shape.examples]
     return formatter.getvalue() + "\n".join(["Examples:", *lines, ""])
+
+
+def _spelling(shape: Command) -> str:
+    """Return how flags are written, with those of this command for an example."""
+    long = next(option for option in shape.options if "-" in option.name)
+    takes_command = any("COMMAND" in usage for usage in shape.usages)
+    is_repeatable = any(option.repeatable for option in shape.options)
+    return (
+        ("Flags end at COMMAND: what follows is the command's own. " if takes_command else "")
+        + "-flag, --flag, --flag=value and --flag value are the same; a boolean takes a value only after =. "
+        + f"Each flag is also a variable: {shape.options[0].variable}, {long.variable}, ..."
+        + (", of a repeatable one with one value a line." if is_repeatable else "")
+    )
 
 
 def short_help(name: str, shape: Command = BRIDGE) -> str:
