@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsbridge.logs import ACCESS, DEBUG, ERROR, FATAL, INFO, LEVELS, NONE, TRACE, JsonFormatter, LineFormatter, extra, logger
+from wsbridge.logs import ACCESS, DEBUG, ERROR, FATAL, INFO, LEVELS, NONE, TRACE, JsonFormatter, LineFormatter, Seldom, extra, logger
 
 WHEN = 1795227061.25
 """Sat, 21 Nov 2026 02:11:01.25 UTC."""
@@ -197,3 +197,11 @@ def test_categories() -> None:
     """Each category has its logger below the package's, so that one level sets all."""
     package = logging.getLogger("wsbridge")
     assert (logger("session").name, logger("session").parent) == ("wsbridge.session", package)
+
+
+def test_the_same_again(caplog: pytest.LogCaptureFixture) -> None:
+    """What fails the same way again is told again after a minute; what fails in another way at once."""
+    seldom = Seldom(logger("test"))
+    for now, sentence in [(0, "a"), (1, "a"), (59, "a"), (60, "a"), (61, "b"), (62, "a"), (63, "a"), (300, "a")]:
+        seldom.error(sentence, now)
+    assert caplog.messages == ["a", "a", "b", "a", "a"]

@@ -17,6 +17,7 @@ sentence: what happened, to what, what to do.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, ClassVar
 
 from wsbridge.closecodes import INTERNAL_ERROR, TOO_BIG
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wsbridge.flow import Batch, End
+
+
+def reason_of(error: OSError) -> str:
+    """Return why a call of the system failed, in its words: asyncio's own may tell no reason, and getaddrinfo's numbers are others."""
+    return os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror or str(error)
 
 
 class WsbridgeError(Exception):

@@ -21,6 +21,7 @@ NAMES = {DEBUG: "DEBUG", TRACE: "TRACE", ACCESS: "ACCESS", INFO: "INFO", ERROR: 
 
 Pairs = dict[str, str]
 
+SELDOM_SECONDS = 60.0
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 NO_PAIRS: Pairs = {}
 
@@ -67,6 +68,21 @@ class JsonFormatter(logging.Formatter):
             **pairs,
         }
         return "\n".join([json.dumps({**line, "message": message}, ensure_ascii=True) for message in _lines(record, self)])
+
+
+class Seldom:
+    """Says an error at once, and the same again only after a minute: what is tried again and again fails again and again."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._said = ""
+        self._again = 0.0
+
+    def error(self, sentence: str, now: float) -> None:
+        """Say it; `now` is in seconds of any clock that does not go back."""
+        if sentence != self._said or now >= self._again:
+            self._said, self._again = sentence, now + SELDOM_SECONDS
+            self._log.error("%s", sentence)
 
 
 def escape(text: str, *, quote: bool = False) -> str:

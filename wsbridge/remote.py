@@ -16,6 +16,7 @@ import hashlib
 import os
 import re
 import socket
+import ssl
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import groupby
@@ -31,7 +32,7 @@ from aiohttp.http import WebSocketError
 
 from wsbridge import __version__
 from wsbridge.closecodes import ABNORMAL, NO_CODE, PROTOCOL_ERROR
-from wsbridge.errors import RemoteError
+from wsbridge.errors import RemoteError, reason_of
 from wsbridge.flow import STILL, Batch, End, Kind, Sink, Source, valid_text
 from wsbridge.rules.heartbeat import Beat, Heartbeat
 from wsbridge.wire import frames
@@ -314,14 +315,21 @@ def _take_over(response: aiohttp.ClientResponse) -> tuple[asyncio.Transport, byt
 async def _check(response: aiohttp.ClientResponse, key: bytes, subprotocol: str, url: str) -> None:
     """Raises RemoteError for an answer that is not the upgrade."""
     if response.status != 101:
-        text = (await response.content.read(SHOWN)).decode("utf-8", "replace").strip().split("\n")[0]
-        said = text if text.startswith(str(response.status)) else f"{response.status} {response.reason}"
-        raise RemoteError(f"{place(url)} refuses: {said}")
+        lines = (await response.content.read(SHOWN)).decode("utf-8", "replace").strip().split("\n")
+        # A page of HTML says nothing in its first lines; our own kind says what, and why.
+        said = ": ".join(lines[:2]) if lines[0].startswith(str(response.status)) else f"{response.status} {response.reason}"
+        raise RemoteError(f"{place(url)} {_refusal(response.status, urlsplit(url).scheme)}: {said}")
     accept = base64.b64encode(hashlib.sha1(key + GUID, usedforsecurity=False).digest()).decode()
     if response.headers.get("Sec-WebSocket-Accept") != accept or response.headers.get("Upgrade", "").lower() != "websocket":
         raise RemoteError(f"{place(url)} answers the upgrade, but not as a WebSocket server does")
     if subprotocol and response.headers.get("Sec-WebSocket-Protocol") != subprotocol:
         raise RemoteError(f"{place(url)} does not speak {subprotocol}; is it a `wsbridge broadcast`?")
+
+
+def _refusal(status: int, scheme: str) -> str:
+    if status < 300:
+        return "is no WebSocket server"
+    return "refuses, and may be wss://" if status == 400 and scheme == "ws" else "refuses"
 
 
 def _target(url: str, since: str) -> str:
@@ -336,10 +344,10 @@ def _explain(error: BaseException, where: str) -> str:
             return f"{where} does not answer"
         case aiohttp.ClientConnectorCertificateError():
             return f"{where} shows a certificate that is not to be trusted: {error.certificate_error}"
+        case aiohttp.ClientConnectorSSLError(os_error=ssl.SSLError() as reason):
+            return f"{where} cannot be spoken to over TLS: {reason.reason or reason}; is it ws://?"
         case aiohttp.ClientConnectorError():
-            # asyncio's own text tells no reason.
-            reason = os.strerror(error.os_error.errno) if error.os_error.errno and error.os_error.errno > 0 else str(error.os_error)
-            return f"{where} cannot be reached: {reason}; is a server running there?"
+            return f"{where} cannot be reached: {reason_of(error.os_error)}; is a server running there?"
         case aiohttp.ServerDisconnectedError():
             return f"{where} has closed the connection without an answer"
         case aiohttp.ClientResponseError():

@@ -14,6 +14,7 @@ import pytest
 from tests.cli.conftest import Start, address, finish, serve, stranger, viewers, wait_for_queue, wait_for_viewers
 from tests.support.rabbit import Broker, Proxy, bro_consume
 from tests.support.server import Server, free_port, memory_peak, wait_until
+from tests.web.conftest import Certificates
 
 MEGABYTE = 1024 * 1024
 LINE = b"x" * 63 + b"\n"
@@ -217,6 +218,26 @@ def test_refused() -> None:
     assert (done.returncode, b"refuses: 429" in done.stderr) == (4, True)
 
 
+def test_why_it_is_refused() -> None:
+    """What a server of ours says of why it refuses is told."""
+    with serve("--input=exchange", "--sameorigin") as server:
+        done = finish("publish", f"--url={address(server)}", data=b"one\n")
+    assert (done.returncode, done.stderr.decode()) == (
+        4,
+        f"wsbridge: {address(server)} refuses: 403 Forbidden: Same origin policy mismatch\n",
+    )
+
+
+def test_the_other_scheme(certificates: Certificates) -> None:
+    """Whether a server speaks TLS is not to be guessed wrongly without a word of what it may be."""
+    with serve("--input=exchange") as server:
+        done = finish("publish", f"--url=wss://127.0.0.1:{server.port}/")
+    assert (done.returncode, b"cannot be spoken to over TLS" in done.stderr, b"is it ws://?" in done.stderr) == (4, True, True)
+    with serve("--input=exchange", *certificates.server_flags) as server:
+        done = finish("publish", f"--url={address(server)}")
+    assert done.returncode == 4
+
+
 def test_no_websocket(tmp_path: Path) -> None:
     """A server without a WebSocket there is told, exit status 4."""
     with Server(f"--staticdir={tmp_path}") as server:
@@ -255,6 +276,7 @@ def test_nonsense(answer: bytes, start: Start) -> None:
     assert "secret" not in publish.errors
 
 
+PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 21\r\n\r\n<html>\nHello!\n</html>"
 REFUSED = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 12\r\n\r\n403 \x1b[2Jno\xc2\x9b"
 ENDED = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
@@ -265,10 +287,11 @@ ENDED = (
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
+        (PAGE, "is no WebSocket server: 200 OK"),
         (REFUSED, "refuses: 403 \\x1b[2Jno\\x9b"),
         (ENDED, "has ended the connection (1001 \\x1b]0;owned\\x07\\nall); what was sent last may be lost"),
     ],
-    ids=["refused", "ended"],
+    ids=["page", "refused", "ended"],
 )
 def test_words_of_a_stranger(answer: bytes, said: str, start: Start) -> None:
     """What a server says is told with its control characters escaped: it is no line of ours, and tells the terminal nothing."""

@@ -8,8 +8,11 @@ from urllib.parse import urlsplit
 
 from aio_pika import exceptions
 
+from wsbridge.errors import reason_of
 from wsbridge.settings import BrokerSettings
 
+REPR = re.compile(r"\w+\(\d+, '([^']*)'\)")
+"""An OSError as Python writes it for itself."""
 DIFFERS = re.compile(r"inequivalent arg '(\S+)' for .* current is '(\S+)'")
 """How RabbitMQ refuses to declare again what is there (406): which property differs, and what it is."""
 
@@ -20,6 +23,12 @@ def place(url: str) -> str:
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     port = parts.port or (5671 if parts.scheme == "amqps" else 5672)
     return f"{parts.scheme}://{host}:{port}{parts.path or '/'}"
+
+
+def why_closed(error: BaseException | None) -> str:
+    """Say why a connection was closed, as far as that is known."""
+    said = REPR.sub(r"\1", str(error or ""))
+    return f"the connection was closed: {said}" if said else "the connection was closed"
 
 
 def _how_it_differs(said: str) -> str:
@@ -69,5 +78,5 @@ def explain(error: BaseException, settings: BrokerSettings, exchange: str) -> st
         case FileNotFoundError():
             return f"the broker at {where} is not asked: a file that its URL names (cafile, certfile, keyfile) is not there"
         case OSError() as reason:
-            return f"the broker at {where} cannot be reached: {reason.strerror or reason}; is RabbitMQ running there?"
+            return f"the broker at {where} cannot be reached: {reason_of(reason)}; is RabbitMQ running there?"
     return f"the broker at {where} cannot be used: {type(error).__name__}: {error}"

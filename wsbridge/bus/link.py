@@ -23,7 +23,7 @@ from aio_pika.connection import make_url
 
 from wsbridge.bus import lenient
 from wsbridge.bus.bodies import Parcel
-from wsbridge.bus.complaints import explain
+from wsbridge.bus.complaints import explain, why_closed
 from wsbridge.bus.transport import Transport, within
 from wsbridge.errors import BusError
 from wsbridge.settings import BrokerSettings
@@ -144,7 +144,7 @@ class Link:
 
         def closed(closing: asyncio.Future[Any]) -> None:
             error = None if closing.cancelled() else closing.exception()
-            self._ended(connection, f"the connection was closed: {error}" if str(error or "") else "the connection was closed")
+            self._ended(connection, why_closed(error))
 
         connection.transport.connection.closing.add_done_callback(closed)
         self._publishing = await self._channel(connection, publisher_confirms=True, on_return_raises=True)

@@ -27,7 +27,7 @@ from wsbridge.bus.stream import StreamReader
 from wsbridge.bus.transport import within
 from wsbridge.errors import BusError
 from wsbridge.flow import STILL, Batch, Source
-from wsbridge.logs import INFO, logger
+from wsbridge.logs import INFO, Seldom, logger
 from wsbridge.metrics import Metrics
 from wsbridge.rules.backoff import Backoff
 from wsbridge.settings import BrokerSettings
@@ -187,13 +187,14 @@ class RabbitBus:
             link = await self._connect_again(backoff)
 
     async def _connect_again(self, backoff: Backoff) -> Link:
+        failures = Seldom(log)
         while True:
             await asyncio.sleep(backoff.next(random.random()))
             link = Link(self._settings, self._exchange)
             try:
                 await link.open()
             except BusError as error:
-                log.error("%s", error)
+                failures.error(str(error), self._loop.time())
             else:
                 return link
 

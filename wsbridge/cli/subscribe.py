@@ -25,7 +25,7 @@ from wsbridge.flow import Batch, End, Kind
 from wsbridge.framing import Encoder, make_framing
 from wsbridge.hub.channel import Channel, Join, Slow
 from wsbridge.hub.position import Position, parse_position
-from wsbridge.logs import INFO, logger
+from wsbridge.logs import INFO, Seldom, logger
 from wsbridge.metrics import Metrics
 from wsbridge.rules.backoff import Backoff
 from wsbridge.sessions.hub import Hub
@@ -259,6 +259,7 @@ async def _from_server(settings: EndSettings, printer: Printer, output: Output) 
     backoff = Backoff()
     position = settings.since
     is_first = True
+    failures = Seldom(log)
     while True:
         reader = Reader(printer, output, position, loop.create_future())
         began = loop.time()
@@ -275,11 +276,12 @@ async def _from_server(settings: EndSettings, printer: Printer, output: Output) 
         except RemoteError as error:
             if is_first:
                 raise
-            log.error("%s", error)
+            failures.error(str(error), loop.time())
         else:
             if not is_first:
                 log.log(INFO, "%s is here again", where)
             is_first = False
+            failures = Seldom(log)
             reader.begin(remote)
             try:
                 why = await reader.why
