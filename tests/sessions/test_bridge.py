@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.sessions.conftest import Opener
-from tests.support.proc import PATIENT, ClientTwin, turns, until
+from tests.support.proc import GENTLE, PATIENT, ClientTwin, turns, until
 from tests.support.server import is_alive, mortal, tell
 from tests.support.tool import command, recorded
 from wsbridge.flow import Batch, End, Joint
@@ -175,7 +175,7 @@ async def test_broken_framing(
 ) -> None:
     """Output that breaks its framing ends the session at once with the code of the fault, a line in the log, and then the ladder."""
     limit = 9 if code == 1009 else 1000
-    one = session("sh", "-c", f"printf '{printed}'; cat; exec sleep 1000", framing=framing, limit=limit)
+    one = session("sh", "-c", f"printf '{printed}'; cat; exec sleep 1000", framing=framing, limit=limit, ladder=GENTLE)
     end = await one.ended()
     assert end.code == code
     assert end.reason.startswith(reason)
@@ -232,7 +232,7 @@ async def test_bridge_in_a_hurry(session: Opener) -> None:
 
 async def test_program_that_closes_its_stdout(session: Opener) -> None:
     """A program that closed its stdout and was then ended by our own ladder closes with 1000."""
-    one = session("sh", "-c", "echo last; exec >&-; while :; do sleep 0.01; done")
+    one = session("sh", "-c", "echo last; exec >&-; while :; do sleep 0.01; done", ladder=GENTLE)
     assert await one.ended() == End(1000)
     assert one.running.child.group.signalled == signal.SIGINT
     await session.over()
@@ -241,7 +241,7 @@ async def test_program_that_closes_its_stdout(session: Opener) -> None:
 @pytest.mark.parametrize("status", [1, 130])
 async def test_program_that_ends_in_its_own_way_when_told(session: Opener, status: int) -> None:
     """So does one that answers the ladder's signal with an exit of its own."""
-    one = session("sh", "-c", f"trap 'exit {status}' INT; echo last; exec >&-; while :; do sleep 0.01; done")
+    one = session("sh", "-c", f"trap 'exit {status}' INT; echo last; exec >&-; while :; do sleep 0.01; done", ladder=GENTLE)
     assert await one.ended() == End(1000)
     assert one.running.child.group.status == status
     await session.over()
@@ -272,7 +272,7 @@ async def test_client_that_hangs_up_while_held_up(session: Opener, fifo: str, tm
 
 async def test_hangup_begins_the_ladder(session: Opener) -> None:
     """A program that never reads again ends by the ladder when its client has gone."""
-    one = session("sh", "-c", "echo ready; exec sleep 1000")
+    one = session("sh", "-c", "echo ready; exec sleep 1000", ladder=GENTLE)
     await one.line()
     one.says(b"x" * 1_000_000)
     one.bridge.hung_up()

@@ -47,6 +47,9 @@ SET_CHILD_SUBREAPER = 36
 PATIENT = tuple(Step(DEADLINE, step.signal) for step in SHORT)
 """A ladder that has sent no signal when the test is over."""
 
+GENTLE = (SHORT[0], *PATIENT[1:])
+"""A ladder that sends INT soon, and nothing after it until the test is over, however long the end takes."""
+
 
 async def until(condition: Callable[[], Any], what: str) -> Any:
     """Let the loop run until the condition holds; return its value."""
