@@ -359,6 +359,17 @@ async def test_program_that_has_ended(channel: Open, program: str | None, exit: 
         if words is not None:
             assert await page.text("#program") == words
             assert await page.page.evaluate("document.querySelector('#program').dataset.tone") == tone
+        await page.until_text("#state", "Connected" if program == "ended" else "Live")
+
+
+@pytest.mark.parametrize(("others", "label"), [({"broker": "here"}, "Live"), ({"input": "exchange"}, "Live"), ({}, "Connected")])
+async def test_live_without_a_program(channel: Open, others: dict[str, str], label: str) -> None:
+    """Where the program has ended the channel is live as long as others may publish."""
+    async with channel(*prints("one")) as page:
+        await page.page.before_scripts(SAYS % json.dumps({"program": "ended", "program_exit": "exit 0", **others}))
+        await page.page.load(f"http://127.0.0.1:{page.server.port}/")
+        await page.until_text("#program", "Program ended")
+        await page.until_text("#state", label)
 
 
 async def test_broker_away(channel: Open) -> None:
