@@ -121,7 +121,7 @@ def test_dry_run_of_a_broadcast(clone: Clone) -> None:
     run = clone.run("scripts/install-service", "--dry-run", "--start", "--broadcast", "clock")
     assert clone.notes == []
     assert f"+ cp {clone.root}/systemd/wsbridge-broadcast@.service /etc/systemd/system/wsbridge-broadcast@.service\n" in run.stderr
-    assert "+ /etc/wsbridge-broadcast/clock.env with COMMAND=\n" in run.stderr
+    assert "+ /etc/wsbridge-broadcast/clock.env with COMMAND=, a gateway to the broker of this machine\n" in run.stderr
     assert run.stderr.endswith("+ systemctl enable wsbridge-broadcast@clock\n+ systemctl restart wsbridge-broadcast@clock\n")
 
 

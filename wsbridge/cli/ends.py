@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from wsbridge.cli.config import EndSettings
-from wsbridge.errors import ProgramError, WsbridgeError
+from wsbridge.errors import MessageTooLong, ProgramError, WsbridgeError
 from wsbridge.logs import escape
 from wsbridge.metrics import Metrics
 
@@ -127,7 +127,8 @@ def input_ending(how: ProgramError | OSError) -> Ending:
     if isinstance(how, OSError):
         return Ending(1, f"stdin cannot be read: {how.strerror or how}")
     # The decoders speak of a program's stdout; here what they read is our stdin.
-    return Ending(1, f"stdin: {str(how).replace('of stdout ', '').replace('stdout ', '')} (--framing, --maxline)")
+    flag = "--maxline" if isinstance(how, MessageTooLong) else "--framing"
+    return Ending(1, f"stdin: {str(how).replace('of stdout ', '').replace('stdout ', '')} ({flag})")
 
 
 def count_messages(count: int) -> str:

@@ -83,7 +83,7 @@ class Decoder:
                 messages.append(_message(record))
             except (msgspec.MsgspecError, ValueError) as error:
                 shown = bytes(line[:SHOWN]).decode("utf-8", "replace")
-                raise ProgramError(f"line {self._line} of stdout is not a record: {error}: {shown}", before=batches(messages)) from None
+                raise ProgramError(f"line {self._line} of stdout is not a record ({error}): {shown}", before=batches(messages)) from None
         return batches(messages)
 
 
