@@ -347,7 +347,7 @@ class Child:
         # The exit may have been seen before the last words.
         while self._owed > 0 and self._read_stdout():
             pass
-        if self._stdout >= 0:
+        if self._stdout >= 0 and self._sink is not None:
             # Where others hold it open still, or its end was not read yet, what was begun ends here.
             self._decode(self._decoder, b"")
         self._close_stdout()
