@@ -37,8 +37,10 @@ def _how_it_differs(said: str) -> str:
     match found.groups() if found else None:
         case ("type", current):
             return f"it is of the type {current}; a channel needs a fanout, which may be bound to it"
-        case ("durable", current):
-            return "it is durable; say --durable, or --passive if it is others'" if current == "true" else "it is not durable; leave out --durable"
+        case ("durable", "true"):
+            return "it is durable; say --durable, or --passive if it is others'"
+        case ("durable", _):
+            return "it is not durable; leave out --durable"
     return "it is there with other properties; --passive takes it as it is"
 
 
