@@ -95,19 +95,34 @@ def test_early_frames(talk: Server) -> None:
 
 @pytest.mark.parametrize("is_early", [False, True])
 def test_who_comes_while_nothing_is_taken(broadcast: Broadcast, is_early: bool) -> None:
-    """While the program takes nothing, who comes, speaks and goes again leaves nothing behind, however often he does it."""
+    """While the program takes nothing, who comes, speaks and goes again fills no more than a megabyte, however often he does it."""
     server = broadcast("--input=program", "sleep", 1000)
+    message, taken = "x" * 100_000, 11
     with server.connect() as first:
-        first.send_text("x" * 200_000)
+        first.send_text(message)
         wait_until(lambda: status(server)["counts"]["messages_in"] == 1, "the message that fills it")
-        for _ in range(10):
-            frame = encode_frame(b"more")
-            with server.connect(early=frame if is_early else b"") as other:
+        for number in range(20):
+            with server.connect(early=encode_frame(message.encode()) if is_early else b"") as other:
                 if not is_early:
-                    other.send_text("more")
+                    other.send_text(message)
+                if number < taken - 1:
+                    wait_until(lambda number=number: status(server)["counts"]["messages_in"] == number + 2, "his message")
                 other.drop()
             wait_for_viewers(server, 1)
-        assert status(server)["counts"]["messages_in"] == 1
+        assert status(server)["counts"]["messages_in"] == taken
+
+
+def test_who_only_listens_while_nothing_is_taken(broadcast: Broadcast) -> None:
+    """Who comes while the program takes nothing, and says nothing to it, is heard: his pings, and that he goes."""
+    server = broadcast("--input=program", "sleep", 1000)
+    with server.connect() as speaker, server.connect() as before:
+        speaker.send_text("x" * 200_000)
+        wait_until(lambda: status(server)["counts"]["messages_in"] == 1, "the message that fills it")
+        with server.connect() as after:
+            for client in (before, after):
+                assert client.is_open()
+                client.send_close()
+                assert client.receive_close() == Close(1000)
 
 
 def test_early_frames_where_nothing_is_taken(broadcast: Broadcast) -> None:

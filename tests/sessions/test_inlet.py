@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsbridge.flow import Batch, Kind, Memory
-from wsbridge.sessions.inlet import Inlet
+from wsbridge.sessions.inlet import BEYOND_BYTES, Inlet
 
 
 class Speaker(Memory):
@@ -77,14 +77,23 @@ def test_who_is_closed_is_heard_out() -> None:
 
 
 def test_who_comes_while_it_is_full() -> None:
-    """Who comes while it is full is held up before his first word: many who come, speak and go are not to fill it further."""
+    """Who comes while it is full is heard; but not when a megabyte has come since, of many who came, spoke and went."""
     inlet = Inlet(Memory().write)
-    early, late = Speaker(), Speaker()
-    inlet.join(early)
+    early, late, later = Speaker(), Speaker(), Speaker()
+    say(inlet, early, b"x" * BEYOND_BYTES * 2)
     inlet.pause()
     inlet.join(late)
-    assert (early.paused, late.paused) == (False, True)
+    assert (early.paused, late.paused) == (False, False)
+    for size in (BEYOND_BYTES, 1):
+        speaker = Speaker()
+        say(inlet, speaker, b"x" * size)
+        inlet.leave(speaker)
+    inlet.join(later)
+    assert (late.paused, later.paused) == (False, True)
     inlet.resume()
+    assert not later.paused
+    inlet.pause()
+    inlet.join(late)
     assert not late.paused
 
 

@@ -1,6 +1,7 @@
 """Where what many clients send flows together: into one program's stdin, or into the bus.
 
-When that is full, each client is held up from its next message on: nobody has to be told who does not speak.
+When that is full, each client is held up from its next message on: nobody has to be told who does not speak. Only when many
+have said much meanwhile, or one who comes and goes and comes again, whoever comes is held up at once.
 """
 
 from __future__ import annotations
@@ -8,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from wsbridge.flow import STILL, Batch, Source
+
+BEYOND_BYTES = 1024 * 1024
+"""What may be said while it is full before whoever comes is held up at once, and so is not heard: not even his pings are."""
 
 
 class Inlet:
@@ -17,17 +21,20 @@ class Inlet:
         self._write = write
         self._beside = beside
         self._is_full = False
+        self._beyond = 0
+        """Bytes that were said since it is full."""
         self._held: set[Source] = set()
 
     def join(self, client: Source) -> None:
-        """Take a client: it waits with its first message already when it is full, however many come and go."""
-        if self._is_full:
+        """Take a client; it waits with its first message already when too much was said by others."""
+        if self._beyond > BEYOND_BYTES:
             self._hold(client)
 
     def write(self, client: Source, batch: Batch) -> None:
         """Hand on what a client says."""
         self._write(batch)
         if self._is_full:
+            self._beyond += sum(map(len, batch.messages))
             self._hold(client)
 
     def _hold(self, client: Source) -> None:
@@ -47,6 +54,7 @@ class Inlet:
 
     def resume(self) -> None:
         self._is_full = False
+        self._beyond = 0
         self._beside.resume()
         held, self._held = self._held, set()
         for client in held:

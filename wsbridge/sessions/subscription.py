@@ -118,6 +118,8 @@ class Subscription:
 
     def _hear(self, batch: Batch) -> None:
         if self._is_over:
+            if self._inlet is not None:
+                self._registry.metrics.discarded_in += len(batch.messages)
             return
         if self._inlet is None:
             self.end(SPOKE)
