@@ -80,6 +80,9 @@ def test_gateway(here: Path) -> None:
     """Without COMMAND it hands on what others publish, at the broker or from browsers."""
     for words in ([f"--broker={URL}"], ["--input=exchange"]):
         assert settings("--exchange=temps", *words).channel.role is Role.NONE
+        # For its CGI scripts; and to say that something is not wanted is never in vain.
+        assert settings("--exchange=temps", *words, "--cgidir=files", "--drainms=5", "--pty=false").program.drain_ms == 5
+    assert settings("--exchange=temps", f"--broker={URL}", "--durable=false", "--passive").broker == BrokerSettings(URL, passive=True)
 
 
 def test_variables(here: Path) -> None:
@@ -127,7 +130,7 @@ WRONG = [
     (["--exchange=e", f"--broker={URL}", "--durable", "--passive", "./prog"], ["--durable", "--passive"]),
     *(
         (["--exchange=e", f"--broker={URL}", word], [word.partition("=")[0], "COMMAND"])
-        for word in ("--restart=never", "--pty", "--framing=nul", "--binary", "--drainms=5")
+        for word in ("--restart=never", "--pty", "--framing=nul", "--binary")
     ),
     (["--exchange=e", f"--broker={URL}?cafil=x", "./prog"], ["--broker", "'cafil'", "cafile"]),
     (["--exchange=e", f"--broker={URL}?heartbeat=soon", "./prog"], ["--broker", "heartbeat", "seconds"]),

@@ -186,6 +186,9 @@ def test_mistyped_subcommand(word: str, hint: str, environ: dict[str, str], caps
     first = capsys.readouterr().err.splitlines()[0]
     assert f"COMMAND '{word}'" in first
     assert ("did you mean" in first, hint in first) == (bool(hint), True)
+    assert run("wsbridge", ["--loglevel=x", word], environ) == 1
+    assert run("wsbridge", [f"./{word}"], environ) == 1
+    assert "did you mean" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("end", ["publish", "subscribe"])

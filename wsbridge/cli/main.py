@@ -95,7 +95,7 @@ def _run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
     except ConfigurationError as error:
         if not words and shape is BRIDGE:
             print("Command line arguments are missing.")
-        hint = _subcommand_meant(flags.command) if shape is BRIDGE and name == "wsbridge" else ""
+        hint = _subcommand_meant(flags.command, str(error)) if shape is BRIDGE and name == "wsbridge" else ""
         complaint = f"{error}{_variable_of(str(error), shape, flags.said, environ)}{hint}"
         return _complain(name, shape, without_passwords(complaint, ours), error.exit_status)
     return serve(settings, shape, level=LEVELS[flags.loglevel], json=flags.log_format == "json", environ=environ)
@@ -188,9 +188,10 @@ def _variable_of(complaint: str, shape: Command, said: frozenset[str], environ: 
     return ""
 
 
-def _subcommand_meant(command: Sequence[str]) -> str:
-    """Name the subcommand of which COMMAND, which cannot be served, may be a slip of the pen."""
-    near = difflib.get_close_matches(command[0], COMMANDS, 1) if command else []
+def _subcommand_meant(command: Sequence[str], complaint: str) -> str:
+    """Name the subcommand of which COMMAND may be a slip of the pen, if the complaint is that there is no such program."""
+    is_missing = bool(command) and "/" not in command[0] and f"COMMAND {command[0]!r}" in complaint
+    near = difflib.get_close_matches(command[0], COMMANDS, 1) if is_missing else []
     return f"; did you mean the subcommand {near[0]}?" if near else ""
 
 
