@@ -124,6 +124,18 @@ def test_slow_listener(broadcast: Broadcast) -> None:
         assert sum(counts.values()) == 1_000
 
 
+def test_loss_of_one_who_is_closed(broadcast: Broadcast) -> None:
+    """What one has lost is told of him also when it is the server that ends it."""
+    server = broadcast("--input=exchange", "--queue=100000", "--history=0")
+    with server.connect() as publisher, view(server, **SMALL) as stuck:
+        wait_for_viewers(server, 2)
+        flood(publisher, 1_000)
+        took_all(stuck, server, 0)
+        assert stuck.lost > 0
+        server.stop()
+    assert f"messages:'{stuck.lost} lost' | DISCONNECT" in server.log
+
+
 def test_plain_client_that_is_slow(broadcast: Broadcast) -> None:
     """A plain client has no words for a loss: it gets whole messages in order, and the latest of them."""
     server = broadcast("--input=program", "--queue=10000", "sh", "-c", "i=1; " + STEP % (999, 1000))

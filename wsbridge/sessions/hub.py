@@ -203,8 +203,8 @@ class Hub:
         else:
             self._fall_behind(subscriber)
 
-    def leave(self, subscriber: Subscriber) -> int:
-        """Serve it no more; return how many messages it has lost by being behind. Leaving twice is leaving."""
+    def leave(self, subscriber: Subscriber) -> None:
+        """Serve it no more; leaving twice is leaving."""
         self._behind.pop(subscriber, None)
         self._ahead.pop(subscriber, None)
         self._leaving.pop(subscriber, None)
@@ -212,6 +212,9 @@ class Hub:
         if not self._behind and self._sweeping is not None:
             self._sweeping.cancel()
             self._sweeping = None
+
+    def lost_by(self, subscriber: Subscriber) -> int:
+        """Return how many messages one that has left has lost by being behind, and forget it."""
         return self._lost.pop(subscriber, 0)
 
     def ready(self, subscriber: Subscriber) -> None:

@@ -135,7 +135,8 @@ class Subscription:
         if self._is_over:
             return
         self._is_over = True
-        lost = self._hub.leave(self)
+        self._hub.leave(self)
+        lost = self._hub.lost_by(self)
         if self._inlet is not None:
             self._inlet.leave(self._client)
         self._registry.run(self._account(reason, lost), f"end of session {self._pairs.get('id', '')}")
