@@ -151,6 +151,7 @@ class RabbitBus:
         self._metrics.bus_unconfirmed += self._spool.abandon()
         if self._consumes and not self._settings.replay:
             self._metrics.bus_lost += max(0, self._confirmed - self._returned)
+            self._confirmed = self._returned
         if self._link is not None:
             await self._link.close()
 
