@@ -247,6 +247,14 @@ async def test_program_that_ends_in_its_own_way_when_told(session: Opener, statu
     await session.over()
 
 
+async def test_last_line_while_others_hold_stdout(session: Opener) -> None:
+    """What a program had begun is delivered when it has exited, though somebody it has left behind holds its stdout open."""
+    one = session("sh", "-c", "printf 'whole\\nhalf'; sleep 1000 & exit 0", drain_seconds=0.1)
+    assert await one.ended() == End(1000)
+    assert one.client.messages == [b"whole", b"half"]
+    await session.over()
+
+
 async def test_program_that_fails_after_its_stdout(session: Opener, fifo: str) -> None:
     """A program that closed its stdout and then failed by itself closes with 1011."""
     one = session("sh", "-c", 'exec >&-; read word <"$0"; exit 3', fifo, ladder=PATIENT)

@@ -233,6 +233,13 @@ async def test_closed_stdout(keep: Keep, tmp_path: Path, policy: Restart, caplog
     assert "closed its stdout" in caplog.text
 
 
+async def test_closed_stdout_is_a_failure(keep: Keep) -> None:
+    """One that closed its stdout has failed, however politely it goes when it is ended."""
+    kept = keep("sh", "-c", "exec >&-; read line; exit 0", restart=Restart.ON_FAILURE, ladder=PATIENT)
+    await until(lambda: kept.restarts.decided, "its end")
+    assert kept.restarts.decided[0] == (1, 0.5)
+
+
 async def test_closed_stdout_of_one_that_reads(keep: Keep, tmp_path: Path) -> None:
     """A program that is written to may live on without a stdout, for what it is told."""
     said = tmp_path / "said"
@@ -461,6 +468,15 @@ async def test_last_words(keep: Keep) -> None:
     await kept.lines(1)
     await kept.stop()
     assert await kept.lines(20_002) == ["ready", *[str(number) for number in range(1, 20_001)], "bye"]
+
+
+async def test_stopped_within_a_record(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
+    """That a program was stopped in the middle of a record is no fault of its own."""
+    kept = keep("sh", "-c", """echo '{"type":"message","text":"a"}'; printf '{"type"'; exec sleep 1000""", framing="json", ladder=AT_ONCE)
+    await kept.lines(1)
+    await turns()
+    await kept.stop()
+    assert "is ended" not in caplog.text
 
 
 async def test_stop_between_two_runs(keep: Keep) -> None:

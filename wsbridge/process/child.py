@@ -156,6 +156,11 @@ class Child:
         """Push into another sink from now on."""
         self._sink = sink
 
+    def finish_output(self) -> None:
+        """Push what was begun: nothing more is expected, though others may still hold stdout open."""
+        if self._stdout >= 0 and self._sink is not None:
+            self._decode(self._decoder, b"")
+
     def _read_stdout(self) -> bool:
         try:
             data = os.read(self._stdout, READ_SIZE)
@@ -347,9 +352,8 @@ class Child:
         # The exit may have been seen before the last words.
         while self._owed > 0 and self._read_stdout():
             pass
-        if self._stdout >= 0 and self._sink is not None:
-            # Where others hold it open still, or its end was not read yet, what was begun ends here.
-            self._decode(self._decoder, b"")
+        # Its end may not have been read yet.
+        self.finish_output()
         self._close_stdout()
         for _ in range(LAST_ERRORS):
             if self._stderr < 0 or not self._read_stderr():

@@ -129,6 +129,7 @@ class Bridge:
     def _drained(self) -> None:
         if not self.child.owes_output:
             log.debug("stdout is still held open by a process of the group", extra=extra(self._pairs))
+            self.child.finish_output()
             self._begin(self._deliver_end, End(NORMAL))
         elif not self._begun:
             # What was printed before the exit is delivered however slow the client is; only what comes after it is not.

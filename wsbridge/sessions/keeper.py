@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from enum import StrEnum
 
-from wsbridge.closecodes import GOING_AWAY, NORMAL, TOO_BIG
+from wsbridge.closecodes import GOING_AWAY, INTERNAL_ERROR, NORMAL, TOO_BIG
 from wsbridge.errors import ProgramError
 from wsbridge.flow import STILL, Batch, End, Joint, Source
 from wsbridge.logs import ERROR, INFO, Pairs, extra, logger
@@ -27,6 +27,8 @@ INPUT_SECONDS = 5.0
 
 EXIT_SECONDS = 1.0
 """What a program has, from the end of its stdout, to exit by itself."""
+
+CLOSED_STDOUT = End(INTERNAL_ERROR, "it has closed its stdout")
 
 log = logger("program")
 
@@ -200,6 +202,7 @@ class Keeper:
                 if await self._told(EXIT_SECONDS):
                     continue
                 log.error("the program has closed its stdout and is ended", extra=extra(self._pairs))
+                self._fault = CLOSED_STDOUT
                 return
             else:
                 await self._told(None)
@@ -229,6 +232,9 @@ class Keeper:
         child = self._child
         if reason.code == NORMAL and not reason.reason and child is not None and not child.output_open:
             self._news.set()
+            return
+        if self._stopping:
+            # Whatever it was in the middle of, it is we who ended it.
             return
         if reason.code == TOO_BIG:
             self._metrics.messages_too_long += 1
