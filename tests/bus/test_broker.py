@@ -16,7 +16,7 @@ from tests.bus.conftest import PrivateBroker
 from tests.support.client import DEADLINE
 from tests.support.proc import nothing_left
 from tests.support.rabbit import Broker
-from tests.support.server import children, descendants, is_alive
+from tests.support.server import children, descendants, free_port, is_alive
 
 STREAM: ArgumentsType = {"x-queue-type": "stream"}
 
@@ -88,3 +88,9 @@ def test_nothing_is_left(end: str) -> None:
         assert len(started) > 4
         assert not any(map(is_alive, started))
         assert not home.exists()
+
+
+def test_ports_are_not_given_twice() -> None:
+    """A broker takes four ports before it listens on any of them: none is given again before all others were."""
+    ports = [free_port() for _ in range(500)]
+    assert len(set(ports)) == 500

@@ -12,8 +12,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import random
 import re
+import secrets
 import select
 import signal
 import socket
@@ -23,6 +23,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
+from itertools import cycle, islice
 from pathlib import Path
 from threading import Condition, Thread
 from typing import IO, Any, Self
@@ -392,12 +394,19 @@ def free_port() -> int:
     """A free port that stays so while nobody listens: none that the kernel gives to outgoing connections, or that tests beside these take.
 
     A client that dials a dead port over and over would else be given that very port for its own end one day, and be connected with itself.
+    None is given again before all others of the row were: whoever was given one may not listen on it yet.
     """
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % len(PORTS)
-    while True:
-        port = random.choice(PORTS[worker])
+    for port in _row():
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
+    raise AssertionError
+
+
+@cache
+def _row() -> Iterator[int]:
+    """Return the row of this process, round and round, from anywhere on: another run of the tests may be under way."""
+    row = PORTS[int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % len(PORTS)]
+    return islice(cycle(row), secrets.randbelow(len(row)), None)
 
 
 def listens(pid: int, where: int | str | Path) -> bool:
