@@ -105,7 +105,8 @@ def _channel(flags: SimpleNamespace) -> ChannelSettings:
         raise ConfigurationError("--input=program needs COMMAND")
     if flags.input == Input.PROGRAM and flags.through:
         raise ConfigurationError("--input=program and --through cannot be used together; see --input=exchange")
-    _said_in_vain(flags, ("restart", "pty", "framing", "binary"), without=not flags.command and "COMMAND")
+    if not flags.command:
+        _check_needless(flags, ("restart", "pty", "framing", "binary"), "COMMAND")
     if not flags.command and not flags.broker and flags.input != Input.EXCHANGE:
         raise ConfigurationError("nobody could publish: specify COMMAND, --broker or --input=exchange")
     role = Role.THROUGH if flags.through else Role.PRODUCER if flags.command else Role.NONE
@@ -188,9 +189,10 @@ def broker_settings(flags: SimpleNamespace, *, spool: int = 64 * 1024 * 1024, sp
         for flag in ("replay", "durable", "passive"):
             if getattr(flags, flag):
                 raise ConfigurationError(f"--{flag} needs --broker")
-        _said_in_vain(flags, ("spool", "spool-full", "replay-bytes"), without="--broker")
+        _check_needless(flags, ("spool", "spool-full", "replay-bytes"), "--broker")
         return None
-    _said_in_vain(flags, ("replay-bytes",), without=not flags.replay and "--replay")
+    if not flags.replay:
+        _check_needless(flags, ("replay-bytes",), "--replay")
     if flags.durable and flags.passive and flags.said >= {"durable", "passive"}:
         raise ConfigurationError("--durable and --passive cannot be used together: what is there is taken as it is")
     _check_url("broker", flags.broker, ("amqp", "amqps"), "no URL of a broker; write amqp://user:password@host:port/vhost, or amqps://")
@@ -340,12 +342,12 @@ def _check_broker_query(url: str) -> None:
             raise ConfigurationError(f"--broker: the {name} of its URL is not there: {value}")
 
 
-def _said_in_vain(flags: SimpleNamespace, names: tuple[str, ...], *, without: str | bool) -> None:
-    """Raises ConfigurationError for a flag of the command line that means nothing without something that is not there."""
+def _check_needless(flags: SimpleNamespace, names: tuple[str, ...], missing: str) -> None:
+    """Raises ConfigurationError for a flag of the command line that means nothing without what is missing."""
     for name in names:
         attribute = name.replace("-", "_")
-        if without and attribute in flags.said and getattr(flags, attribute) is not False:
-            raise ConfigurationError(f"--{name} needs {without}")
+        if attribute in flags.said and getattr(flags, attribute) is not False:
+            raise ConfigurationError(f"--{name} needs {missing}")
 
 
 def _one_of(flag: str, value: str, choices: tuple[str, ...]) -> None:

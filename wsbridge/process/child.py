@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import math
 import os
 import select
 import signal
@@ -33,7 +34,6 @@ ERROR_READ_SIZE = 4 * 1024
 """Bytes of one read of stderr, each line of which is logged: a flood of short lines is to take its turn."""
 DRAIN_POLL = 0.05
 """Seconds between two looks at `owes_output`, for whoever waits until it is False."""
-FOR_EVER = 365 * 86400.0
 LAST_ERRORS = 16
 """Reads of stderr at the end: what a pipe holds. Whoever has left the group and goes on writing is not heard for ever."""
 
@@ -310,7 +310,7 @@ class Child:
             self._owed_errors = _unread(self._stderr)
         self.on_exit()
 
-    async def end(self, *, input_seconds: float = FOR_EVER) -> None:
+    async def end(self, *, input_seconds: float = math.inf) -> None:
         """Lead the process group down the ladder, whose first step is that stdin closes; then let go of everything.
 
         The caller has called `close_input`, or does so while this waits. The program has `input_seconds` to take what is left for
