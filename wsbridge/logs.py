@@ -70,6 +70,15 @@ class JsonFormatter(logging.Formatter):
         return "\n".join([json.dumps({**line, "message": message}, ensure_ascii=True) for message in _lines(record, self)])
 
 
+def send_to(handler: logging.Handler, level: int) -> None:
+    """Have one handler take what we say, from this level on, and what the libraries below us have to say."""
+    for name in ("wsbridge", "asyncio", "aiohttp"):
+        logging.getLogger(name).addHandler(handler)
+    ours = logging.getLogger("wsbridge")
+    ours.setLevel(level)
+    ours.propagate = False
+
+
 class Seldom:
     """Says an error at once, and the same again only after a minute: what is tried again and again fails again and again."""
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from wsbridge.cli.config import EndSettings
 from wsbridge.errors import MessageTooLong, ProgramError, WsbridgeError
-from wsbridge.logs import escape
+from wsbridge.logs import escape, send_to
 from wsbridge.metrics import Metrics
 
 HURRIED_SECONDS = 1.0
@@ -79,10 +79,7 @@ def run_end(work: Work, settings: EndSettings, *, level: int) -> int:
 
     metrics = Metrics()
     log = Output(2, Said(), metrics)
-    for name in ("wsbridge", "asyncio", "aiohttp"):
-        logging.getLogger(name).addHandler(log)
-    logging.getLogger("wsbridge").setLevel(level)
-    logging.getLogger("wsbridge").propagate = False
+    send_to(log, level)
 
     async def main() -> Ending:
         log.attach(asyncio.get_running_loop())

@@ -29,7 +29,7 @@ from wsbridge.cli.ends import die_of, run_end
 from wsbridge.cli.options import BRIDGE, BROADCAST, COMMANDS, PREFIX, PUBLISH, SUBSCRIBE, Command
 from wsbridge.cli.parse import full_help, parse, short_help, unknown_variables, without_passwords
 from wsbridge.errors import BusError, ConfigurationError, ListenError, UsageError
-from wsbridge.logs import ERROR, FATAL, INFO, LEVELS, JsonFormatter, LineFormatter, escape, logger
+from wsbridge.logs import ERROR, FATAL, INFO, LEVELS, JsonFormatter, LineFormatter, escape, logger, send_to
 from wsbridge.metrics import Metrics
 from wsbridge.rules.origins import schemeless
 from wsbridge.settings import ServerSettings
@@ -115,13 +115,10 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
 
     metrics = Metrics()
     output = Output(1, JsonFormatter() if json else LineFormatter(), metrics)
-    for name in ("wsbridge", "asyncio", "aiohttp"):
-        logging.getLogger(name).addHandler(output)
     # What no line of ours shows need not be found out for each.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
-    logging.getLogger("wsbridge").setLevel(level)
-    logging.getLogger("wsbridge").propagate = False
+    send_to(output, level)
     log = logger("server")
     if settings.listen.tls:
         for entry in schemeless(settings.gate.origins.allowed or ()):
