@@ -277,6 +277,7 @@ def test_nonsense(answer: bytes, start: Start) -> None:
 
 
 PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 21\r\n\r\n<html>\nHello!\n</html>"
+TLS_ONLY = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 31\r\n\r\n<html>\nHTTPS is spoken here.\n<"
 REFUSED = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 12\r\n\r\n403 \x1b[2Jno\xc2\x9b"
 ENDED = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
@@ -288,10 +289,11 @@ ENDED = (
     ("answer", "said"),
     [
         (PAGE, "is no WebSocket server: 200 OK"),
+        (TLS_ONLY, "refuses, and may be wss://: 400 Bad Request"),
         (REFUSED, "refuses: 403 \\x1b[2Jno\\x9b"),
         (ENDED, "has ended the connection (1001 \\x1b]0;owned\\x07\\nall); what was sent last may be lost"),
     ],
-    ids=["page", "refused", "ended"],
+    ids=["page", "tls", "refused", "ended"],
 )
 def test_words_of_a_stranger(answer: bytes, said: str, start: Start) -> None:
     """What a server says is told with its control characters escaped: it is no line of ours, and tells the terminal nothing."""
