@@ -43,6 +43,10 @@ PORTS = [range(first, first + 2_500) for first in range(10_000, 30_000, 2_500)]
 """One row of ports for each of the processes that run tests side by side."""
 
 
+START_DEADLINE = 60.0
+"""Seconds, far more than a start takes: beside 35 busy processes on two cores two starts, one after the other, took thirteen."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bridge:
     """A command line that can be started as a server."""
@@ -250,10 +254,10 @@ class Server:
 
     def _wait_until_ready(self) -> None:
         """Wait for the announcement and for the listening socket itself, which websocketd opens after it."""
-        wait_until(self._announced_port, "the server's announcement")
+        wait_until(self._announced_port, "the server's announcement", START_DEADLINE)
         self.port = self.port or self._announced_port()
         unix = self.where.get("unix")
-        wait_until(lambda: self._is_alive() and listens(self.pid, unix or self.port), "the server's listening socket")
+        wait_until(lambda: self._is_alive() and listens(self.pid, unix or self.port), "the server's listening socket", START_DEADLINE)
 
     def _announced_port(self) -> int:
         self._is_alive()
