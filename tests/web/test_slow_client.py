@@ -137,15 +137,15 @@ def test_client_that_takes_slowly_is_kept(pair: Callable[..., list[Server]]) -> 
 
 def test_long_message_to_a_slow_client(pair: Callable[..., list[Server]]) -> None:
     """A client that takes a long message slowly is not given up for pings to which it has not come yet."""
-    servers = pair("--pingms=200", "--send-timeout=5", "sh", "-c", f"head -c {2 * MIB} /dev/zero | tr '\\0' x; echo; exec cat")
+    servers = pair("--pingms=500", "--send-timeout=5", "sh", "-c", f"head -c {2 * MIB} /dev/zero | tr '\\0' x; echo; exec cat")
     with ExitStack() as stack:
         clients = [stack.enter_context(server.connect(receive_buffer=SMALL)) for server in servers]
         taken = 0
-        # For some two seconds, which is ten pings.
+        # For some four seconds, which is eight pings.
         while taken < 3 * MIB // 2:
             for client in clients:
-                assert client.stream.sock.recv(70_000, socket.MSG_WAITALL)
-            taken += 70_000
+                assert client.stream.sock.recv(35_000, socket.MSG_WAITALL)
+            taken += 35_000
             pause(0.1)
         assert [server.log.count("| DISCONNECT") for server in servers] == [0, 0]
 
