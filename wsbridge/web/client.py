@@ -17,7 +17,7 @@ from wsbridge.metrics import Metrics
 from wsbridge.rules.heartbeat import Beat, Heartbeat
 from wsbridge.settings import ClientSettings
 from wsbridge.web.hangup import Hangups
-from wsbridge.web.transports import limit_unsent, outstanding_bytes, resume_reading, taken_bytes, waiting_bytes
+from wsbridge.web.transports import end_output, limit_unsent, outstanding_bytes, resume_reading, taken_bytes, waiting_bytes
 from wsbridge.wire import frames
 from wsbridge.wire.deflate import Deflate
 from wsbridge.wire.frames import Event, FrameReader, Ping, Violation
@@ -352,7 +352,7 @@ class Client(asyncio.Protocol):
             self._transport.close()
         elif self._transport.can_write_eof():
             # What the client is still sending is read, and has no meaning: unread, it would make of our last words a reset.
-            self._transport.write_eof()
+            end_output(self._transport)
             resume_reading(self._transport, self._loop)
         self._watch_stuck(patience)
 

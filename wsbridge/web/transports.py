@@ -10,6 +10,7 @@ import socket
 import sys
 import termios
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -75,6 +76,12 @@ def limit_unsent(sock: socket.socket, limit: int) -> None:
     """Have the kernel take no more than it will soon send: what waits, waits where it can still be dropped. TCP alone can."""
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, limit)
+
+
+def end_output(transport: asyncio.Transport) -> None:
+    """Say that nothing more will be written. To one whose reset has come it cannot be said, and the loss is told by itself."""
+    with suppress(OSError):
+        transport.write_eof()
 
 
 def resume_reading(transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
