@@ -254,6 +254,7 @@ class Exchange:
         history: int = 1000,
         max_message_bytes: int = 1 << 24,
         begin: Any = None,
+        consumes: bool = True,
         **options: Any,
     ) -> Bus:
         """Make a bus; it is not open yet."""
@@ -267,6 +268,7 @@ class Exchange:
             history=history,
             max_message_bytes=max_message_bytes,
             begin=begin,
+            consumes=consumes,
             metrics=metrics if metrics is not None else Metrics(),
             loop=asyncio.get_running_loop(),
         )

@@ -11,10 +11,11 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
+from urllib.parse import urlsplit
 
 import aiormq
 import pytest
@@ -25,6 +26,7 @@ from tests.support.server import free_port
 from wsbridge.bus import link as links
 from wsbridge.bus import stream
 from wsbridge.bus.base import Body, Bus
+from wsbridge.bus.bodies import LINES, Parcel
 from wsbridge.bus.link import PREFETCH
 from wsbridge.bus.rabbitmq import RabbitBus
 from wsbridge.errors import BusError
@@ -34,6 +36,7 @@ from wsbridge.settings import BrokerSettings
 
 KINDS = ["memory", "rabbitmq", "replay"]
 PASSWORD = "s3cr3t-w0rd"
+ONE = Parcel(LINES, b"one", first=0, messages=1)
 
 
 @pytest.fixture(autouse=True)
@@ -385,6 +388,33 @@ async def test_enough_has_come_before_it_is_open(broker: Broker, caplog: pytest.
     assert [record.getMessage() for record in caplog.records if record.name.startswith("wsbridge")] == []
 
 
+async def test_all_begin_at_once(request: pytest.FixtureRequest) -> None:
+    """A stream that another node is just making is waited for: RabbitMQ fails whoever uses it before it is made."""
+    rounds = 60
+
+    async def begin(exchange: Exchange, start: float, use: Callable[[links.Link], Awaitable[None]]) -> None:
+        link = links.Link(BrokerSettings(url=exchange.url, **exchange.options), exchange.name)
+        await asyncio.sleep(start)
+        try:
+            await link.open()
+            await use(link)
+        finally:
+            await link.close()
+
+    async def publish(link: links.Link) -> None:
+        await link.publish(ONE, "someone")
+
+    async def consume(link: links.Link) -> None:
+        await link.consume_stream(lambda arrival: None, "first")
+
+    # Who comes when another is at it is a matter of milliseconds, and of chance.
+    for _ in range(rounds):
+        exchange = make(request, "replay")
+        await asyncio.gather(
+            begin(exchange, 0, publish), *(begin(exchange, random.random() / 50, use) for use in (publish, consume, consume))
+        )
+
+
 async def test_closing_is_cut_off(brokered: Exchange, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """A link that cannot close in time is none that is still open: nothing is left for whatever collects the garbage."""
     monkeypatch.setattr(links, "CLOSE_SECONDS", 0.2)
@@ -514,19 +544,37 @@ async def test_other_replay_bytes(broker: Broker) -> None:
     assert "--replay-bytes" in message
 
 
-@pytest.mark.parametrize("rights", [(), ("^$", ".*", ".*"), ("^wsbridge.*", "^$", ".*")], ids=["none", "no-declare", "no-publish"])
-async def test_no_permission(brokered: Exchange, broker: Broker, rights: tuple[str, ...]) -> None:
-    """A user who may not is told so (403)."""
+@asynccontextmanager
+async def user_with(broker: Broker, *rights: str) -> AsyncIterator[str]:
+    """A user of the broker who may configure, write and read what these patterns say, or nothing; the URL has its name."""
     user = f"user-{secrets.token_hex(4)}"
     await asyncio.to_thread(broker.ctl, "add_user", user, PASSWORD)
     if rights:
         await asyncio.to_thread(broker.ctl, "set_permissions", user, *rights)
     try:
-        message = await refusal(brokered, url=f"amqp://{user}:{PASSWORD}@127.0.0.1:{broker.port}/")
-        assert user in message
-        assert "virtual host" in message if not rights else f"exchange {brokered.name}" in message
+        yield f"amqp://{user}:{PASSWORD}@127.0.0.1:{broker.port}/"
     finally:
         await asyncio.to_thread(broker.ctl, "delete_user", user)
+
+
+@pytest.mark.parametrize("rights", [(), ("^$", ".*", ".*"), ("^wsbridge.*", "^$", ".*")], ids=["none", "no-declare", "no-publish"])
+async def test_no_permission(brokered: Exchange, broker: Broker, rights: tuple[str, ...]) -> None:
+    """A user who may not is told so (403)."""
+    async with user_with(broker, *rights) as url:
+        message = await refusal(brokered, url=url)
+        assert str(urlsplit(url).username) in message
+        assert "virtual host" in message if not rights else f"exchange {brokered.name}" in message
+
+
+async def test_publisher_that_may_not_read(request: pytest.FixtureRequest, broker: Broker) -> None:
+    """Who may read the exchange, to bind to it, and not the stream, can publish with replay all the same."""
+    exchange = make(request, "replay")
+    async with exchange.node() as node, user_with(broker, ".*", ".*", f"^{exchange.name}$") as url:
+        bus = exchange.bus(url=url, consumes=False)
+        await bus.open(Taker())
+        bus.publish(Batch(Kind.TEXT, (b"one",)))
+        await bus.close(10)
+        await until(lambda: node.hub.channel.end == 1, "what was published")
 
 
 # TLS

@@ -35,6 +35,10 @@ CLOSE_SECONDS = 2.0
 BOUND_SECONDS = 30.0
 STARTING_SECONDS = 0.2
 """Between two looks at a broker that is still starting: it takes some tenths until it has its queues again."""
+MAKING_LOOKS = 10
+"""So often is a stream looked at that somebody may be just making: that takes some hundredths of a second."""
+NOT_YET = re.compile("inaccessible|INTERNAL_ERROR|Stream not found")
+"""What RabbitMQ 3.10 says of a queue that it has not loaded yet, and of a stream that it has not made yet."""
 PREFETCH = 200
 """Bodies that the broker sends ahead of our acknowledgements."""
 NODE_QUEUE_BYTES = 64 * 1024 * 1024
@@ -124,11 +128,11 @@ class Link:
             self._lost.clear()
 
     async def _opened(self) -> bool:
-        """Return whether all is there: a broker that has just been started may not have its queues yet."""
+        """Return whether all is there: a broker may not have its queues yet that was started, or asked for them, just now."""
         try:
             await self._open()
-        except exceptions.ChannelNotFoundEntity as error:
-            if "inaccessible" not in str(error):
+        except exceptions.AMQPError as error:
+            if not NOT_YET.search(str(error)):
                 raise
             self._missing = error
             return False
@@ -150,6 +154,8 @@ class Link:
         self._publishing = await self._channel(connection, publisher_confirms=True, on_return_raises=True)
         self._consuming = await self._channel(connection, publisher_confirms=False)
         await self._declare()
+        if self._settings.replay:
+            await self._await_stream(connection)
 
     async def _declare(self) -> None:
         channel, settings = self._publishing, self._settings
@@ -167,6 +173,30 @@ class Link:
         bound = self.stream if settings.replay else self._queue
         if bound is not None:
             await channel.queue_bind(bound, self._exchange)
+
+    async def _await_stream(self, connection: Any) -> None:
+        """Wait until the stream can be used: while another is just making it, it is declared, but whoever uses it fails.
+
+        A node of a cluster may have no replica of it at all; then its consumers fail, but one can publish there.
+        """
+        for _ in range(MAKING_LOOKS):
+            if await self._can_be_read(connection):
+                return
+            await asyncio.sleep(STARTING_SECONDS)
+
+    async def _can_be_read(self, connection: Any) -> bool:
+        """Return whether the stream has a reader's place. Who may not read it is not told; he may still publish."""
+        # On a channel of its own: the broker closes it when it refuses.
+        channel = await (await connection.channel(publisher_confirms=False)).get_underlay_channel()
+        try:
+            await channel.basic_qos(prefetch_count=1)
+            await channel.basic_consume(self.stream, _ignore, arguments={"x-stream-offset": "next"})
+            await channel.close()
+        except exceptions.ChannelPreconditionFailed:
+            return False
+        except exceptions.ChannelClosed:
+            pass
+        return True
 
     async def keep_bound(self, is_answered: Callable[[], bool]) -> None:
         """See to it now and then that all is still there: who only listens is not told when his exchange is deleted.
@@ -354,6 +384,10 @@ class Link:
         # Now there is nothing left to wait for. But one whose closing was cut off counts as open without it, and would be
         # closed by whatever collects the garbage, in any thread.
         await connection.close()
+
+
+async def _ignore(_: object) -> None:
+    pass
 
 
 def _is_cancelled() -> bool:
