@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
+from collections.abc import Callable
 
 import pytest
 
 from tests.support.proc import TRANSPORTS, no_callback_fails, nothing_left, until
-from wsbridge.web.transports import end_output, use_fast_transports
+from tests.web.conftest import Certificates
+from wsbridge.web.transports import (
+    end_output,
+    limit_unsent,
+    outstanding_bytes,
+    socket_of,
+    taken_bytes,
+    use_fast_transports,
+    waiting_bytes,
+)
 
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 
@@ -23,19 +34,65 @@ class Told(asyncio.Protocol):
         self.lost = True
 
 
-@pytest.mark.parametrize("kind", TRANSPORTS)
-async def test_end_of_output_after_a_reset(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reset that has come and was not read yet is no error for whoever ends the output: the loss is told in its turn."""
-    for name, value in TRANSPORTS[kind].items():
+@pytest.fixture(params=TRANSPORTS)
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each kind of transports, in turn."""
+    for name, value in TRANSPORTS[request.param].items():
         monkeypatch.setenv(name, value)
-    loop = asyncio.get_running_loop()
+    return str(request.param)
+
+
+def connected() -> tuple[socket.socket, socket.socket]:
+    """Two ends of a TCP connection, of which the second resets it when it is closed."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        theirs = socket.create_connection(listener.getsockname())
+        ours, _ = listener.accept()
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
+    return ours, theirs
+
+
+@pytest.mark.usefixtures("kind")
+async def test_end_of_output_after_a_reset() -> None:
+    """A reset that has come and was not read yet is no error for whoever ends the output: the loss is told in its turn."""
     with nothing_left(), no_callback_fails():
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            theirs = socket.create_connection(listener.getsockname())
-            ours, _ = listener.accept()
-        transport, told = await use_fast_transports(loop)(Told, ours)
-        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
+        ours, theirs = connected()
+        transport, told = await use_fast_transports(asyncio.get_running_loop())(Told, ours)
         theirs.close()
         assert not told.lost
         end_output(transport)
         await until(lambda: told.lost, "the word of the loss")
+
+
+ASKED: dict[str, Callable[[asyncio.Transport], object]] = {
+    "socket": socket_of,
+    "waiting": waiting_bytes,
+    "outstanding": outstanding_bytes,
+    "taken": lambda transport: taken_bytes(transport, 0),
+    "limit": lambda transport: limit_unsent(transport, 1000),
+}
+
+
+@pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
+async def test_asked_as_it_is_lost(ask: Callable[[asyncio.Transport], object], kind: str, certificates: Certificates) -> None:
+    """A transport over TLS can be asked in every turn, the one between its loss and the word of it, and after that, too."""
+    loop = asyncio.get_running_loop()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.folder / "server.pem", certificates.folder / "server.key")
+    with nothing_left(), no_callback_fails():
+        ours, theirs = connected()
+        (transport, told), (client, _) = await asyncio.gather(
+            use_fast_transports(loop)(Told, ours, ssl=context),
+            loop.create_connection(Told, sock=theirs, ssl=certificates.context(), server_hostname="localhost"),
+        )
+        client.abort()
+        seen = []
+        while not told.lost:
+            ask(transport)
+            seen.append(socket_of(transport) is not None)
+            await asyncio.sleep(0)
+        ask(transport)
+        assert seen[0]
+        if kind == "asyncio":
+            # Else there was no such turn, and nothing was tested.
+            assert not seen[-1]
+        await until(lambda: socket_of(transport) is None, "the end of the socket")

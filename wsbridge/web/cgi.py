@@ -30,6 +30,7 @@ from wsbridge.sessions.slots import Slots
 from wsbridge.web.hangup import Hangups
 from wsbridge.web.patience import Patience
 from wsbridge.web.script import Cut, RunningScript
+from wsbridge.web.transports import socket_of
 
 BODILESS = (204, 304)
 """The statuses of answers that have no body, whatever their script prints (RFC 9110, section 6.4.1)."""
@@ -179,10 +180,10 @@ class _Exchange:
     async def _wait_for_room(self) -> None:
         """Wait until the script has taken what it was told, and notice a client that goes while nobody reads it."""
         transport = self._raw.transport
-        if transport is None:
+        if transport is None or (sock := socket_of(transport)) is None:
             await self._script.wait_for_room()
             return
-        fd, gone = transport.get_extra_info("socket").fileno(), transport.abort
+        fd, gone = sock.fileno(), transport.abort
         self._hangups.watch(fd, gone)
         try:
             await self._script.wait_for_room()

@@ -17,7 +17,7 @@ from wsbridge.metrics import Metrics
 from wsbridge.rules.heartbeat import Beat, Heartbeat
 from wsbridge.settings import ClientSettings
 from wsbridge.web.hangup import Hangups
-from wsbridge.web.transports import end_output, limit_unsent, outstanding_bytes, resume_reading, taken_bytes, waiting_bytes
+from wsbridge.web.transports import end_output, limit_unsent, outstanding_bytes, resume_reading, socket_of, taken_bytes, waiting_bytes
 from wsbridge.wire import frames
 from wsbridge.wire.deflate import Deflate
 from wsbridge.wire.frames import Event, FrameReader, Ping, Violation
@@ -111,7 +111,7 @@ class Client(asyncio.Protocol):
         # asyncio's TLS, with a limit of 0, takes an empty buffer for a full one.
         transport.set_write_buffer_limits(high=max(1, settings.send_buffer_bytes))
         if settings.unsent_bytes:
-            limit_unsent(transport.get_extra_info("socket"), settings.unsent_bytes)
+            limit_unsent(transport, settings.unsent_bytes)
         if settings.ping_ms > 0:
             self._heartbeat = Heartbeat(settings.ping_ms / 1000, loop.time())
             self._beat()
@@ -201,8 +201,9 @@ class Client(asyncio.Protocol):
             self._transport.pause_reading()
             if self._heartbeat is not None:
                 self._heartbeat.rest()
-            self._watched = self._transport.get_extra_info("socket").fileno()
-            self._hangups.watch(self._watched, self._hung_up)
+            if (sock := socket_of(self._transport)) is not None:
+                self._watched = sock.fileno()
+                self._hangups.watch(self._watched, self._hung_up)
             if self._probe_timer is None:
                 self._probe_timer = self._loop.call_later(PROBE_SECONDS, self._probe)
 

@@ -67,7 +67,7 @@ class EventStream(asyncio.Protocol):
         # asyncio's TLS, with a limit of 0, takes an empty buffer for a full one.
         transport.set_write_buffer_limits(high=max(1, settings.send_buffer_bytes))
         if settings.unsent_bytes:
-            limit_unsent(transport.get_extra_info("socket"), settings.unsent_bytes)
+            limit_unsent(transport, settings.unsent_bytes)
         if self._ping > 0:
             self._timer = loop.call_later(self._ping, self._comment)
 

@@ -36,6 +36,15 @@ def use_fast_transports(loop: asyncio.AbstractEventLoop) -> Connect:
     return partial(aiofastnet.connect_accepted_socket, loop)
 
 
+def socket_of(transport: asyncio.Transport) -> socket.socket | None:
+    """Return a transport's socket while it is open. asyncio's TLS has none from its loss on, a turn before that is told."""
+    try:
+        sock: socket.socket | None = transport.get_extra_info("socket")
+    except AttributeError:
+        return None
+    return sock if sock is not None and sock.fileno() >= 0 else None
+
+
 def waiting_bytes(transport: asyncio.Transport) -> int:
     """Return how much waits in the transport. asyncio's TLS transports cannot be asked any more once they are closing."""
     try:
@@ -49,12 +58,11 @@ def outstanding_bytes(transport: asyncio.Transport) -> int:
 
     The kernel is asked because it reports room late, when much of its own buffer is free again.
     """
-    try:
-        sock = transport.get_extra_info("socket")
-        held = int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-    except (OSError, ValueError):
-        held = 0
-    return waiting_bytes(transport) + held
+    held = bytes(4)
+    if (sock := socket_of(transport)) is not None:
+        with suppress(OSError):
+            held = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, held)
+    return waiting_bytes(transport) + int.from_bytes(held, sys.byteorder)
 
 
 def taken_bytes(transport: asyncio.Transport, written: int) -> int:
@@ -62,19 +70,19 @@ def taken_bytes(transport: asyncio.Transport, written: int) -> int:
 
     TCP counts what was acknowledged, so that what others wrote is in it as well; elsewhere it is what waits no more.
     """
-    try:
-        sock = transport.get_extra_info("socket")
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, ACKED_AT + 8)
-    except OSError:
-        info = b""
+    info = b""
+    if (sock := socket_of(transport)) is not None:
+        with suppress(OSError):
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, ACKED_AT + 8)
     if len(info) == ACKED_AT + 8:
         return int.from_bytes(info[ACKED_AT:], sys.byteorder)
     return written - outstanding_bytes(transport)
 
 
-def limit_unsent(sock: socket.socket, limit: int) -> None:
+def limit_unsent(transport: asyncio.Transport, limit: int) -> None:
     """Have the kernel take no more than it will soon send: what waits, waits where it can still be dropped. TCP alone can."""
-    if sock.family in (socket.AF_INET, socket.AF_INET6):
+    sock = socket_of(transport)
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, limit)
 
 
