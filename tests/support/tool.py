@@ -44,23 +44,41 @@ def witness(path: str, until: str = "KILL", *closes: str) -> None:
     streams, `stdin` or `stdout`, that are closed after the pid is printed.
     """
     record = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    stdin = select.poll()
+    ended = False
 
     def note(event: str) -> None:
         os.write(record, f"{event} {time.monotonic()}\n".encode())
         if event == until:
             os._exit(0)
 
-    for name in RECORDED:
-        signal.signal(signal.Signals[f"SIG{name}"], lambda _, __, name=name: note(name))
+    def note_end() -> None:
+        nonlocal ended
+        if not ended:
+            ended = True
+            note("eof")
+
+    def heard(event: str) -> None:
+        # To a process that was held up the end of stdin and the signal that followed it come at once.
+        if any(happened & select.POLLHUP for _, happened in stdin.poll(0)):
+            note_end()
+        note(event)
+
+    signals = [signal.Signals[f"SIG{name}"] for name in RECORDED]
+    for number in signals:
+        signal.signal(number, lambda number, _: heard(signal.Signals(number).name.removeprefix("SIG")))
     say(os.getpid())
     if "stdout" in closes:
         os.close(1)
     if "stdin" in closes:
         os.close(0)
     else:
+        stdin.register(0, 0)
         while os.read(0, 1 << 16):
             pass
-        note("eof")
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        note_end()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
     while True:
         signal.pause()
 
