@@ -27,6 +27,7 @@ from tests.support.server import Bridge, Server, environment, wait_until
 from tests.web.conftest import certificates as certificates
 
 MODULE = ("-m", "wsbridge")
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 BROADCAST = Bridge("wsbridge", (sys.executable, "-m", "wsbridge", "broadcast"), takes_port_zero=True)
 
 
@@ -66,13 +67,14 @@ class End:
 
     def wait_until_read(self) -> None:
         """Wait until it has read all that was written to its stdin."""
-        stdin, unread = self._pipe(self.process.stdin), bytearray(4)
+        stdin = self._pipe(self.process.stdin)
+        wait_until(lambda: unread(stdin) == 0, "an empty stdin")
 
-        def is_read() -> bool:
-            fcntl.ioctl(stdin, termios.FIONREAD, unread)
-            return not any(unread)
-
-        wait_until(is_read, "an empty stdin")
+    def wait_until_full(self) -> None:
+        """Wait until its stdout takes no more: less than a page of the pipe is free."""
+        stdout = self._pipe(self.process.stdout)
+        capacity = fcntl.fcntl(stdout, fcntl.F_GETPIPE_SZ)
+        wait_until(lambda: unread(stdout) > capacity - PAGE_BYTES, "a full stdout")
 
     def close_stdin(self) -> None:
         self._pipe(self.process.stdin).close()
@@ -106,16 +108,6 @@ class End:
         while not data.endswith(end):
             data += self._read_some()
         return bytes(data)
-
-    def wait_until_full(self) -> None:
-        """Wait until its stdout holds as much as a pipe can, nearly."""
-        stdout, unread = self._pipe(self.process.stdout), bytearray(4)
-
-        def is_full() -> bool:
-            fcntl.ioctl(stdout, termios.FIONREAD, unread)
-            return int.from_bytes(unread, sys.byteorder) > 60_000
-
-        wait_until(is_full, "a full stdout")
 
     def lines(self, count: int) -> list[str]:
         """Read so many lines of its stdout, and no byte more."""
@@ -169,6 +161,11 @@ class End:
 
 
 Start = Callable[..., End]
+
+
+def unread(pipe: IO[bytes]) -> int:
+    """How many bytes lie in a pipe, seen from either end."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def serve(*words: str, **options: Any) -> Server:

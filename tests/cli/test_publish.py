@@ -257,7 +257,8 @@ def test_server_that_ends(start: Start) -> None:
     """A server that ends the connection too soon is an error with exit status 4: nobody knows what it took."""
     with serve("--input=exchange") as server:
         publish = start("publish", f"--url={address(server)}")
-        wait_for_viewers(server, 1)
+        publish.say(b"one\n")
+        publish.wait_until_read()
         server.stop()
         assert (publish.wait(), "1001 server is shutting down" in publish.errors) == (4, True)
 
@@ -321,9 +322,10 @@ def test_full_socket(start: Start) -> None:
 
 def test_server_that_does_not_answer(start: Start) -> None:
     """When a server does not answer the close frame after a signal, that what has left us may be lost is told."""
-    with serve("--input=exchange") as server, Proxy(("127.0.0.1", server.port)) as proxy:
+    with serve("--input=exchange") as server, server.connect() as client, Proxy(("127.0.0.1", server.port)) as proxy:
         publish = start("publish", f"--url=ws://127.0.0.1:{proxy.port}/")
-        wait_for_viewers(server, 1)
+        publish.say(b"first\n")
+        assert client.receive_text() == "first"
         proxy.swallow()
         publish.say(b"on its way\n")
         publish.wait_until_read()

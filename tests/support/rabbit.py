@@ -298,6 +298,11 @@ class Proxy:
         """How many connections there are."""
         return len(self._links)
 
+    @property
+    def brought(self) -> int:
+        """How many bytes of the target's have left for the clients of these connections."""
+        return sum(link.brought for link in self._links)
+
     def start(self) -> Self:
         self._thread.start()
         self.accept()
@@ -382,6 +387,7 @@ class _Link:
         assert task is not None
         self.task = task
         self.swallows = swallows
+        self.brought = 0
         self._client = reader, writer
         self._writers = [writer]
 
@@ -417,6 +423,8 @@ class _Link:
             if not self.swallows:
                 writer.write(data)
                 await writer.drain()
+                if writer is self._client[1]:
+                    self.brought += len(data)
         if not self.swallows:
             writer.write_eof()
 
