@@ -27,7 +27,6 @@ from tests.support.server import Bridge, Server, environment, wait_until
 from tests.web.conftest import certificates as certificates
 
 MODULE = ("-m", "wsbridge")
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 BROADCAST = Bridge("wsbridge", (sys.executable, "-m", "wsbridge", "broadcast"), takes_port_zero=True)
 
 
@@ -68,13 +67,15 @@ class End:
     def wait_until_read(self) -> None:
         """Wait until it has read all that was written to its stdin."""
         stdin = self._pipe(self.process.stdin)
-        wait_until(lambda: unread(stdin) == 0, "an empty stdin")
+        wait_until(lambda: not any(fcntl.ioctl(stdin, termios.FIONREAD, bytes(4))), "an empty stdin")
 
     def wait_until_full(self) -> None:
-        """Wait until its stdout takes no more: less than a page of the pipe is free."""
-        stdout = self._pipe(self.process.stdout)
-        capacity = fcntl.fcntl(stdout, fcntl.F_GETPIPE_SZ)
-        wait_until(lambda: unread(stdout) > capacity - PAGE_BYTES, "a full stdout")
+        """Wait until its stdout, a pipe, takes no more."""
+        ours = os.open(f"/proc/{self.pid}/fd/1", os.O_WRONLY | os.O_NONBLOCK)
+        try:
+            wait_until(lambda: not select.select([], [ours], [], 0)[1], "a full stdout")
+        finally:
+            os.close(ours)
 
     def close_stdin(self) -> None:
         self._pipe(self.process.stdin).close()
@@ -161,11 +162,6 @@ class End:
 
 
 Start = Callable[..., End]
-
-
-def unread(pipe: IO[bytes]) -> int:
-    """How many bytes lie in a pipe, seen from either end."""
-    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def serve(*words: str, **options: Any) -> Server:

@@ -339,6 +339,7 @@ def test_full_spool(start: Start, broker: Broker, exchange: str) -> None:
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         publish = start("publish", f"--exchange={exchange}", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
         publish.say(b"first\n")
+        publish.wait_until_read()
         wait_until(lambda: exchange in broker.ctl("list_exchanges", "name"), "the exchange")
         proxy.swallow()
         assert publish.fill(LINE, 32 * MEGABYTE) > 7 * MEGABYTE
@@ -372,6 +373,8 @@ def test_unconfirmed(start: Start, broker: Broker, exchange: str) -> None:
     """Without `--replay` what was on its way when the broker went may be lost: that is told, with exit status 4."""
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         publish = start("publish", f"--exchange={exchange}", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
+        publish.say(b"first\n")
+        publish.wait_until_read()
         wait_until(lambda: exchange in broker.ctl("list_exchanges", "name"), "the exchange")
         proxy.swallow()
         publish.say(b"on its way\n")
@@ -388,6 +391,8 @@ def test_unconfirmed_at_a_signal(start: Start, broker: Broker, exchange: str) ->
     """A signal gives the broker a few seconds; what it has not confirmed then is told."""
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         publish = start("publish", f"--exchange={exchange}", "--replay", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
+        publish.say(b"first\n")
+        publish.wait_until_read()
         wait_until(lambda: f"wsbridge.{exchange}" in broker.queues(), "the stream")
         proxy.swallow()
         publish.say(b"on its way\n")
@@ -401,6 +406,8 @@ def test_second_signal(start: Start, broker: Broker, exchange: str) -> None:
     """A second signal ends it at once."""
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         publish = start("publish", f"--exchange={exchange}", "--replay", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
+        publish.say(b"first\n")
+        publish.wait_until_read()
         wait_until(lambda: f"wsbridge.{exchange}" in broker.queues(), "the stream")
         proxy.swallow()
         publish.say(b"on its way\n")
