@@ -81,7 +81,12 @@ class End:
         self._pipe(self.process.stdin).close()
 
     def fill(self, line: bytes, limit: int) -> int:
-        """Write a line again and again until it takes no more for a moment; return how many bytes it took. `limit` is too many."""
+        """Write a line again and again until it takes no more for a moment; return how many bytes it took. `limit` is too many.
+
+        It has to read the first in any case: by that one knows that it has begun.
+        """
+        self.say(line)
+        self.wait_until_read()
         stdin = self._pipe(self.process.stdin)
         block, taken = line * (65536 // len(line)), 0
         os.set_blocking(stdin.fileno(), False)

@@ -210,7 +210,7 @@ def test_leaving_in_the_middle(talk: Server) -> None:
 
 def test_heartbeat(broadcast: Broadcast) -> None:
     """A client that answers no pings is given up; one that answers is not."""
-    server = broadcast("--input=exchange", "--pingms=200")
+    server = broadcast("--input=exchange", "--pingms=500")
     with server.connect(answers_pings=False) as silent, server.connect() as alive:
         wait_for_viewers(server, 2)
         with alive.sending(b""):

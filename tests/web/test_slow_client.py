@@ -80,7 +80,7 @@ def test_client_that_only_talks(served: Server, opcode: Opcode) -> None:
 
 # --send-timeout: both kinds of transports side by side, since these take their time
 
-TIMEOUT = 0.5
+TIMEOUT = 1.0
 
 
 @pytest.fixture
