@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import secrets
 import shlex
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -180,7 +181,8 @@ async def test_what_came_with_the_join_bears_no_time(channel: Open) -> None:
 async def test_join_of_a_stream(channel: Open, broker: Broker) -> None:
     """With a stream at a broker, too, the page tells what was there from what comes, and shows the offset to which it has come."""
     counts = shell("i=0; while read -r _; do echo $((i += 1)); done")
-    async with channel(f"--broker={broker.url}", "--replay", "--input=program", *counts) as page:
+    exchange = f"page-{secrets.token_hex(4)}"
+    async with channel(f"--exchange={exchange}", f"--broker={broker.url}", "--replay", "--input=program", *counts) as page:
         await page.joined()
         for number in (1, 2):
             await page.send("next")
