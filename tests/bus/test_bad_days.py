@@ -26,7 +26,7 @@ from pamqp.header import ContentHeader
 from tests.bus.node import Exchange, Node, SlowLink, Taker, Viewer, heard_of_all, nothing_left, until
 from tests.support.rabbit import Broker, Proxy
 from wsbridge.bus import link as links
-from wsbridge.bus import rabbitmq, stream
+from wsbridge.bus import rabbitmq, stream, topology
 from wsbridge.errors import BusError
 from wsbridge.flow import Batch, Kind, Memory
 from wsbridge.hub.channel import Join
@@ -398,7 +398,7 @@ async def test_stream_that_is_lost_for_good(private_broker: Callable[..., Broker
     exchange = Exchange("lost", broker.url, {"replay": True})
     connection = await aiormq.connect(broker.url)
     channel = await connection.channel()
-    arguments = {"x-queue-type": "stream", "x-max-length-bytes": 256 << 20, "x-stream-max-segment-size-bytes": links.SEGMENT_BYTES}
+    arguments = {"x-queue-type": "stream", "x-max-length-bytes": 256 << 20, "x-stream-max-segment-size-bytes": topology.SEGMENT_BYTES}
     await channel.queue_declare("wsbridge.lost", durable=True, arguments=arguments)
     await asyncio.to_thread(broker.kill, at_once=True)
     await until(lambda: connection.is_closed, "the end of the link")
@@ -600,7 +600,7 @@ async def test_stream_is_another_for_one_away(shaken: Broker) -> None:
 
 async def test_stream_is_truncated(shaken: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a stream has let go of while a node was away is told as a loss, and the rest comes."""
-    monkeypatch.setattr(links, "SEGMENT_BYTES", 20_000)
+    monkeypatch.setattr(topology, "SEGMENT_BYTES", 20_000)
     async with stage(shaken, replay=True, replay_bytes=100_000) as one:
         await one.away(proxy=one.to_node)
         await until(lambda: one.viewer.words == ["away"], "word that the broker is away")

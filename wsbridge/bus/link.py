@@ -1,4 +1,4 @@
-"""One connection to RabbitMQ, from its making to its loss: the only file that knows aio-pika, but for three beneath it.
+"""One connection to RabbitMQ, from its making to its loss: the only file that knows aio-pika, but for four beneath it.
 
 aio-pika connects, and the channels beneath its own are used as they are: its robust channels declare an exclusive queue again
 under the name that the broker has not let go of yet, wait for ever with what is published meanwhile, and cost a task more a
@@ -24,6 +24,7 @@ from aio_pika.connection import make_url
 from wsbridge.bus import lenient
 from wsbridge.bus.bodies import Parcel
 from wsbridge.bus.complaints import explain, why_closed
+from wsbridge.bus.topology import LOOK_SECONDS, Topology, is_not_yet
 from wsbridge.bus.transport import Transport, within
 from wsbridge.errors import BusError
 from wsbridge.settings import BrokerSettings
@@ -33,18 +34,10 @@ HEARTBEAT = 10
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
 BOUND_SECONDS = 30.0
-STARTING_SECONDS = 0.2
-"""Between two looks at a broker that is still starting: it takes some tenths until it has its queues again."""
-MAKING_LOOKS = 10
-"""So often is a stream looked at that somebody may be just making: that takes some hundredths of a second."""
-NOT_YET = re.compile("inaccessible|INTERNAL_ERROR|Stream not found")
-"""What RabbitMQ 3.10 says of a queue that it has not loaded yet, and of a stream that it has not made yet."""
 PREFETCH = 200
 """Bodies that the broker sends ahead of our acknowledgements."""
 NODE_QUEUE_BYTES = 64 * 1024 * 1024
 """What the broker keeps for a node that does not take it; the oldest is dropped, and the gap is seen."""
-SEGMENT_BYTES = 16 * 1024 * 1024
-"""What a stream drops at once of its oldest: RabbitMQ's own 500 MB would be all of it."""
 
 ACK_EVERY = PREFETCH // 2
 ACK_SECONDS = 0.5
@@ -90,6 +83,7 @@ class Link:
     def __init__(self, settings: BrokerSettings, exchange: str) -> None:
         self._settings = settings
         self._exchange = exchange
+        self._topology = Topology(settings, exchange)
         self._connection: Any = None
         self._transport = Transport()
         self._missing: Exception | None = None
@@ -124,7 +118,7 @@ class Link:
     async def _open_when_started(self) -> None:
         while not await self._opened():
             await self.close()
-            await asyncio.sleep(STARTING_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
             self._lost.clear()
 
     async def _opened(self) -> bool:
@@ -132,7 +126,7 @@ class Link:
         try:
             await self._open()
         except exceptions.AMQPError as error:
-            if not NOT_YET.search(str(error)):
+            if not is_not_yet(error):
                 raise
             self._missing = error
             return False
@@ -153,50 +147,8 @@ class Link:
         connection.transport.connection.closing.add_done_callback(closed)
         self._publishing = await self._channel(connection, publisher_confirms=True, on_return_raises=True)
         self._consuming = await self._channel(connection, publisher_confirms=False)
-        await self._declare()
-        if self._settings.replay:
-            await self._await_stream(connection)
-
-    async def _declare(self) -> None:
-        channel, settings = self._publishing, self._settings
-        if settings.passive:
-            await channel.exchange_declare(self._exchange, exchange_type="fanout", passive=True)
-        else:
-            await channel.exchange_declare(self._exchange, exchange_type="fanout", durable=settings.durable)
-        if settings.replay:
-            arguments = {
-                "x-queue-type": "stream",
-                "x-max-length-bytes": settings.replay_bytes,
-                "x-stream-max-segment-size-bytes": SEGMENT_BYTES,
-            }
-            await channel.queue_declare(self.stream, durable=True, arguments=arguments)
-        bound = self.stream if settings.replay else self._queue
-        if bound is not None:
-            await channel.queue_bind(bound, self._exchange)
-
-    async def _await_stream(self, connection: Any) -> None:
-        """Wait until the stream can be used: while another is just making it, it is declared, but whoever uses it fails.
-
-        A node of a cluster may have no replica of it at all; then its consumers fail, but one can publish there.
-        """
-        for _ in range(MAKING_LOOKS):
-            if await self._can_be_read(connection):
-                return
-            await asyncio.sleep(STARTING_SECONDS)
-
-    async def _can_be_read(self, connection: Any) -> bool:
-        """Return whether the stream has a reader's place. Who may not read it is not told; he may still publish."""
-        # On a channel of its own: the broker closes it when it refuses.
-        channel = await (await connection.channel(publisher_confirms=False)).get_underlay_channel()
-        try:
-            await channel.basic_qos(prefetch_count=1)
-            await channel.basic_consume(self.stream, _ignore, arguments={"x-stream-offset": "next"})
-            await channel.close()
-        except exceptions.ChannelPreconditionFailed:
-            return False
-        except exceptions.ChannelClosed:
-            pass
-        return True
+        await self._topology.declare(self._publishing, None)
+        await self._topology.wait_made(connection)
 
     async def keep_bound(self, is_answered: Callable[[], bool]) -> None:
         """See to it now and then that all is still there: who only listens is not told when his exchange is deleted.
@@ -206,7 +158,7 @@ class Link:
         while True:
             await asyncio.sleep(BOUND_SECONDS)
             if is_answered():
-                await self._guarded(self._declare())
+                await self._guarded(self._topology.declare(self._publishing, self._queue))
 
     async def _channel(self, connection: Any, **options: Any) -> Any:
         channel = await (await connection.channel(**options)).get_underlay_channel()
@@ -225,11 +177,6 @@ class Link:
         # What an earlier connection has to say, after another was tried, is no news.
         if connection is self._connection:
             self.lose(why)
-
-    @property
-    def stream(self) -> str:
-        """The name of the stream that keeps the exchange's messages."""
-        return f"wsbridge.{self._exchange}"
 
     # Publishing
 
@@ -279,7 +226,7 @@ class Link:
 
     async def consume_stream(self, take: Callable[[Arrival], None], offset: int | str) -> None:
         """Consume from the stream, beginning at an offset, `first` or `last`. Raises LinkLost."""
-        await self._guarded(self._consume(self.stream, take, {"x-stream-offset": offset}))
+        await self._guarded(self._consume(self._topology.stream, take, {"x-stream-offset": offset}))
 
     async def stop_consuming(self) -> None:
         """Consume no more; what was on its way may still come. Raises LinkLost."""
@@ -384,10 +331,6 @@ class Link:
         # Now there is nothing left to wait for. But one whose closing was cut off counts as open without it, and would be
         # closed by whatever collects the garbage, in any thread.
         await connection.close()
-
-
-async def _ignore(_: object) -> None:
-    pass
 
 
 def _is_cancelled() -> bool:

@@ -1,0 +1,82 @@
+"""What a channel needs at the broker: its exchange, with replay the stream that keeps it, and what is bound to it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+from aio_pika import exceptions
+
+from wsbridge.settings import BrokerSettings
+
+SEGMENT_BYTES = 16 * 1024 * 1024
+"""What a stream drops at once of its oldest: RabbitMQ's own 500 MB would be all of it."""
+LOOK_SECONDS = 0.2
+"""Between two looks at what is not there yet: a broker that starts takes some tenths until it has its queues again."""
+LOOKS = 10
+"""So often is a stream looked at that somebody may be just making: that takes some hundredths of a second."""
+NOT_YET = re.compile("inaccessible|INTERNAL_ERROR|Stream not found")
+"""What RabbitMQ 3.10 says of a queue that it has not loaded yet, and of a stream that it has not made yet."""
+
+
+def is_not_yet(error: Exception) -> bool:
+    """Whether what the broker refuses may be there before long."""
+    return NOT_YET.search(str(error)) is not None
+
+
+class Topology:
+    """The exchange and the stream of one channel; `stream` is that one's name."""
+
+    def __init__(self, settings: BrokerSettings, exchange: str) -> None:
+        self._settings = settings
+        self._exchange = exchange
+        self.stream = f"wsbridge.{exchange}"
+
+    async def declare(self, channel: Any, queue: str | None) -> None:
+        """Declare all of it, which leaves alone what is there, and bind the stream; without replay the queue of a consumer."""
+        settings = self._settings
+        if settings.passive:
+            await channel.exchange_declare(self._exchange, exchange_type="fanout", passive=True)
+        else:
+            await channel.exchange_declare(self._exchange, exchange_type="fanout", durable=settings.durable)
+        if settings.replay:
+            arguments = {
+                "x-queue-type": "stream",
+                "x-max-length-bytes": settings.replay_bytes,
+                "x-stream-max-segment-size-bytes": SEGMENT_BYTES,
+            }
+            await channel.queue_declare(self.stream, durable=True, arguments=arguments)
+        bound = self.stream if settings.replay else queue
+        if bound is not None:
+            await channel.queue_bind(bound, self._exchange)
+
+    async def wait_made(self, connection: Any) -> None:
+        """Wait until the stream can be used: while another is just making it, it is declared, but whoever uses it fails.
+
+        A node of a cluster may have no replica of it at all; then its consumers fail, but one can publish there.
+        """
+        if not self._settings.replay:
+            return
+        for _ in range(LOOKS):
+            if await self._is_made(connection):
+                return
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _is_made(self, connection: Any) -> bool:
+        """Return whether the stream lets itself be read. Who may not read it is not told; he may still publish."""
+        # On a channel of its own: the broker closes it when it refuses.
+        channel = await (await connection.channel(publisher_confirms=False)).get_underlay_channel()
+        try:
+            await channel.basic_qos(prefetch_count=1)
+            await channel.basic_consume(self.stream, _ignore, arguments={"x-stream-offset": "next"})
+            await channel.close()
+        except exceptions.ChannelPreconditionFailed:
+            return False
+        except exceptions.ChannelClosed:
+            pass
+        return True
+
+
+async def _ignore(_: object) -> None:
+    """What comes while it is looked at comes again to who reads."""
