@@ -72,6 +72,9 @@ class JsonFormatter(logging.Formatter):
 
 def send_to(handler: logging.Handler, level: int) -> None:
     """Have one handler take what we say, from this level on, and what the libraries below us have to say."""
+    # What no line of ours shows need not be found out for each.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
     for name in ("wsbridge", "asyncio", "aiohttp"):
         logging.getLogger(name).addHandler(handler)
     ours = logging.getLogger("wsbridge")

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import difflib
 import gc
-import logging
 import os
 import platform
 import re
@@ -115,9 +114,6 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
 
     metrics = Metrics()
     output = Output(1, JsonFormatter() if json else LineFormatter(), metrics)
-    # What no line of ours shows need not be found out for each.
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging._srcfile = None
     send_to(output, level)
     log = logger("server")
     if settings.listen.tls:
