@@ -18,7 +18,9 @@ from tests.support.client import Response, Stream, open_stream, request_bytes
 from tests.support.proc import pause
 from tests.support.server import Server, wait_until
 from tests.web.conftest import BIG, FILES, SECRET, Serve, Site
-from wsbridge.web.static import OpenFile
+from wsbridge.metrics import Metrics
+from wsbridge.web.patience import Patience
+from wsbridge.web.static import Opened, OpenFile
 
 
 @pytest.mark.parametrize(
@@ -409,6 +411,16 @@ def test_nothing_outside_by_a_race(served: Server, site: Site) -> None:
         seen = {served.get(path).body for _ in range(150) for path in ("/flip", "/flipdir/secret")}
     assert not any(SECRET in body for body in seen)
     assert b"small\n" in seen
+
+
+def test_an_answer_that_is_never_sent(tmp_path: Path) -> None:
+    """A file whose answer fails before its first byte is closed."""
+    (tmp_path / "file").write_bytes(b"x")
+    opened = Opened(str(tmp_path / "file"))
+    page, fd = OpenFile(opened, "file", patience=Patience(0, Metrics()), pairs={}), opened.fd
+    assert os.path.samefile(f"/proc/self/fd/{fd}", tmp_path / "file")
+    del opened, page
+    assert not os.path.exists(f"/proc/self/fd/{fd}")
 
 
 def test_no_descriptor_is_left(served: Server) -> None:

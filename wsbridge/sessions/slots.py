@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class Slots:
     """So many places; `limit` 0 is any number.
@@ -29,6 +32,15 @@ class Slots:
         """Give a slot back."""
         if self._free is not None:
             self._free += 1
+
+    @contextmanager
+    def returned_on_error(self) -> Iterator[None]:
+        """Give the slot back when the block raises, cancellation included: the session that would own it does not begin."""
+        try:
+            yield
+        except BaseException:
+            self.give()
+            raise
 
     def bar(self) -> None:
         """Give out no slot any more."""

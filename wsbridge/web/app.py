@@ -97,7 +97,8 @@ class App:
             request = self._read(message.method, message.path, message.version, message.headers, connection.transport)
             if not is_upgrade(request) or clean(request.path) != request.path:
                 return False
-            door.begin(connection, request, door.admit(request), self._pairs(request), request.peer.address)
+            pairs = self._pairs(request)
+            door.begin(connection, request, door.admit(request), pairs, request.peer.address)
         except (Refused, Busy):
             return False
         self._metrics.requests += 1
@@ -124,16 +125,12 @@ class App:
         except Refused as refused:
             self._log_refusal(refused, pairs)
             raise
-        try:
+        with self._registry.slots.returned_on_error():
             remote_host = await self._remote_host(request.peer)
-        except BaseException:
-            self._registry.slots.give()
-            raise
-        if self._settings.reverse_lookup:
-            pairs["remote"] = remote_host
-        if connection.transport is None or connection.transport.is_closing():
-            self._registry.slots.give()
-            raise Refused(400, "the client has gone")
+            if self._settings.reverse_lookup:
+                pairs["remote"] = remote_host
+            if connection.transport is None or connection.transport.is_closing():
+                raise Refused(400, "the client has gone")
         door.begin(connection, request, admission, pairs, remote_host)
         return TAKEN
 

@@ -73,15 +73,12 @@ class Gate:
             if self._busy_close:
                 raise Busy(*self._handshake(request), self.full)
             raise Refused(429, self.full, body="429 Too Many Requests\n")
-        try:
+        with self._registry.slots.returned_on_error():
             argv, script = self._find(request)
             accept, subprotocol = self._handshake(request)
             if self._scripts is not None and not is_executable(argv[0]):
                 raise Refused(500, f"{script.name} cannot be run: {why_not_executable(argv[0]).partition(';')[0]}")
             return Admission(argv, script, accept, subprotocol)
-        except BaseException:
-            self._registry.slots.give()
-            raise
 
     def _find(self, request: Request) -> tuple[tuple[str, ...], Script]:
         if self._scripts is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import contextlib
 import html
 import math
 import mimetypes
@@ -89,37 +90,25 @@ class StaticFiles:
         path = name = request.path
         if path.endswith("/" + INDEX):
             return _moved("./", request)
-        fd = self._open(path)
-        if fd is None:
+        opened = self._open(path)
+        if opened is None:
             return None
-        try:
-            real = os.readlink(f"/proc/self/fd/{fd}")
-            if stat.S_ISDIR(os.fstat(fd).st_mode):
-                if not path.endswith("/"):
-                    return _moved(f"./{_quoted(posixpath.basename(path))}/", request)
-                index = self._open(path + INDEX)
-                if index is None:
-                    return self._listing(path, real, fd)
-                os.close(fd)
-                name = INDEX
-                fd, real = index, os.readlink(f"/proc/self/fd/{index}")
-            elif path.endswith("/"):
-                return _moved("../" + _quoted(posixpath.basename(path[:-1])), request)
-            if self._is_program(real, os.fstat(fd).st_mode):
-                return None
-            page = OpenFile(fd, name, patience=self._patience, pairs={"url": request.url})
-            fd = -1
-            return page
-        finally:
-            if fd >= 0:
-                os.close(fd)
+        if opened.is_directory:
+            if not path.endswith("/"):
+                return _moved(f"./{_quoted(posixpath.basename(path))}/", request)
+            index = self._open(path + INDEX)
+            if index is None:
+                return self._listing(path, opened)
+            opened, name = index, INDEX
+        elif path.endswith("/"):
+            return _moved("../" + _quoted(posixpath.basename(path[:-1])), request)
+        if self._is_program(opened.real, opened.status.st_mode):
+            return None
+        return OpenFile(opened, name, patience=self._patience, pairs={"url": request.url})
 
     def has_index(self) -> bool:
         """Whether the root has a page of its own."""
-        fd = self._open("/" + INDEX)
-        if fd is not None:
-            os.close(fd)
-        return fd is not None
+        return self._open("/" + INDEX) is not None
 
     def _is_program(self, real: str, mode: int) -> bool:
         if real in self._programs or (self._cgi is not None and _is_below(real, self._cgi)):
@@ -127,14 +116,14 @@ class StaticFiles:
         executable = mode & (stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
         return bool(executable) and self._scripts is not None and _is_below(real, self._scripts)
 
-    def _listing(self, path: str, real: str, fd: int) -> web.Response:
+    def _listing(self, path: str, opened: Opened) -> web.Response:
         """List a directory: sorted, hidden files too, as Go's file server does; no programs, of which the source is never served."""
         names = []
-        with os.scandir(fd) as entries:
+        with os.scandir(opened.fd) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     names.append(entry.name + "/")
-                elif not self._leads_to_a_program(os.path.join(real, entry.name)):
+                elif not self._leads_to_a_program(os.path.join(opened.real, entry.name)):
                     names.append(entry.name)
         rows = "".join(f'<a href="{_quoted("./" + name)}">{_shown(name)}</a>\n' for name in sorted(names))
         up = '<a href="../">../</a>\n' if path != "/" else ""
@@ -147,54 +136,76 @@ class StaticFiles:
         except OSError:
             return False
 
-    def _open(self, path: str) -> int | None:
+    def _open(self, path: str) -> Opened | None:
         """Open a file or directory below the root, or None."""
         name = path.strip("/")
         try:
-            fd = os.open(os.path.join(self._root, name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            opened = Opened(os.path.join(self._root, name))
         except PermissionError:
             raise Refused(403, "403 Forbidden") from None
         except (OSError, ValueError):
             return None
-        real = os.readlink(f"/proc/self/fd/{fd}")
-        mode = os.fstat(fd).st_mode
-        if not _is_below(real, self._root) or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        is_served = _is_below(opened.real, self._root) and (opened.is_directory or stat.S_ISREG(opened.status.st_mode))
+        return opened if is_served else None
+
+
+class Opened:
+    """An open file or directory. Its descriptor is closed by `close`, and at the latest when nothing refers to it.
+
+    An answer may fail before its first byte, in code that is not ours; its descriptor is closed all the same.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Raises OSError, and ValueError for a name that holds a NUL."""
+        self.fd = -1
+        self.fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self.real = os.readlink(f"/proc/self/fd/{self.fd}")
+        """Where it is, with every link resolved."""
+        self.status = os.fstat(self.fd)
+
+    @property
+    def is_directory(self) -> bool:
+        return stat.S_ISDIR(self.status.st_mode)
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
             os.close(fd)
-            return None
-        return fd
+
+    __del__ = close
 
 
 class OpenFile(web.FileResponse):
     """A file that is open already: named through its descriptor, so that no other can take its place."""
 
-    def __init__(self, fd: int, name: str, *, patience: Patience, pairs: Pairs) -> None:
-        super().__init__(f"/proc/self/fd/{fd}", headers={"Content-Type": _with_charset(_kind(name, fd))})
-        self._fd = fd
+    def __init__(self, opened: Opened, name: str, *, patience: Patience, pairs: Pairs) -> None:
+        super().__init__(f"/proc/self/fd/{opened.fd}", headers={"Content-Type": _with_charset(_kind(name, opened.fd))})
+        self._opened = opened
         self._patience = patience
         self._pairs = pairs
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        with contextlib.closing(self._opened):
+            return await super().prepare(self._as_meant(request))
+
+    def _as_meant(self, request: web.BaseRequest) -> web.BaseRequest:
+        """Return the request with the Range that is to be answered, if any."""
         wanted = request.headers.get("Range")
-        if wanted is not None:
-            headers = request.headers.copy()
-            if not RANGE.match(wanted) or not self._is_meant(request):
-                # A unit that is unknown, or several ranges: to be ignored, or may be (RFC 9110, section 14.2); aiohttp answers 416.
-                del headers["Range"]
-            headers.popall("If-Range", None)
-            request = request.clone(headers=headers)
-        try:
-            return await super().prepare(request)
-        finally:
-            if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
+        if wanted is None:
+            return request
+        left_out = {"if-range"}
+        if not RANGE.match(wanted) or not self._is_meant(request):
+            # A unit that is unknown, or several ranges: to be ignored, or may be (RFC 9110, section 14.2); aiohttp answers 416.
+            left_out.add("range")
+        # Bytes above 0x7F are opaque (RFC 9110, section 5.5): as Latin-1 they stay different from all that has a meaning.
+        return request.clone(headers=[(name, _latin(value)) for name, value in request.headers.items() if name.lower() not in left_out])
 
     def _is_meant(self, request: web.BaseRequest) -> bool:
         """Whether it is this version of the file of which a part is wanted (RFC 9110, section 13.1.5); aiohttp knows dates only."""
         condition = request.headers.get("If-Range")
         if condition is None:
             return True
-        version = os.fstat(self._fd)
+        version = self._opened.status
         if (date := request.if_range) is not None:
             return date.timestamp() == math.ceil(version.st_mtime)
         return condition == f'"{version.st_mtime_ns:x}-{version.st_size:x}"'
@@ -246,6 +257,11 @@ def _is_text(head: bytes) -> bool:
 
 def _with_charset(kind: str) -> str:
     return f"{kind}; charset=utf-8" if kind.startswith("text/") or kind == "application/javascript" else kind
+
+
+def _latin(value: str) -> str:
+    """Return a header's value with each byte above 0x7F as the character of that number."""
+    return value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def _moved(location: str, request: Request) -> web.Response:

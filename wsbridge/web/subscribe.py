@@ -83,12 +83,14 @@ class Subscribing:
 
     def begin(self, connection: Connection, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:
         """Answer 101 and begin the subscription."""
-        client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, pairs)
-        wire = self._wire(admission.subprotocol == SUBPROTOCOL, client.deflate.parameters.server_bits if client.deflate else 0)
-        early = connection.take_over(client)
-        session = Subscription(client, self._hub, wire, inlet=self._inlet, registry=self._registry, pairs=pairs)
+        with self._registry.slots.returned_on_error():
+            begin = self._place(_query(request, "since"))
+            client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, pairs)
+            wire = self._wire(admission.subprotocol == SUBPROTOCOL, client.deflate.parameters.server_bits if client.deflate else 0)
+            early = connection.take_over(client)
+            session = Subscription(client, self._hub, wire, inlet=self._inlet, registry=self._registry, pairs=pairs)
         self._begun(pairs)
-        client.join(session.start(self._place(_query(request, "since"))), session.hung_up)
+        client.join(session.start(begin), session.hung_up)
         client.hear(early)
 
     def is_events(self, request: Request) -> bool:
@@ -97,8 +99,19 @@ class Subscribing:
 
     def stream(self, raw: web.BaseRequest, request: Request, pairs: Pairs, headers: tuple[tuple[str, str], ...]) -> web.StreamResponse:
         """Answer with an event stream without end. Raises Refused."""
-        connection: Any = raw.protocol
         self._check(request)
+        with self._registry.slots.returned_on_error():
+            client, session = self._accept_stream(raw, request, pairs, headers)
+            begin = self._place(request.header("last-event-id") or _query(request, "since"))
+        self._begun(pairs)
+        client.join(session.start(begin))
+        return TAKEN
+
+    def _accept_stream(
+        self, raw: web.BaseRequest, request: Request, pairs: Pairs, headers: tuple[tuple[str, str], ...]
+    ) -> tuple[EventStream, Subscription]:
+        """Answer 200 and take the connection over. Raises Refused."""
+        connection: Any = raw.protocol
         origin = request.header("origin")
         lines = [("Content-Type", EVENTS_TYPE), ("Cache-Control", "no-cache, no-transform"), ("X-Accel-Buffering", "no"), *headers]
         # Whom the rules let open a WebSocket may read this as well.
@@ -106,17 +119,13 @@ class Subscribing:
         head = "".join(f"{name}: {value}\r\n" for name, value in [*lines, ("Connection", "close")])
         transport = connection.transport
         if transport is None or transport.is_closing():
-            self._registry.slots.give()
             raise Refused(400, "the client has gone")
         client = EventStream(transport, settings=self._client, metrics=self._metrics, pairs=pairs, loop=self._loop)
         connection.take_over(client)
         # All who lose a server would come back at once; a browser waits as long as it was told.
         retry_ms = random.randint(*RETRY_MS)
         client.take(f"HTTP/1.1 200 OK\r\n{head}\r\nretry: {retry_ms}\n\n".encode("utf-8", "surrogateescape"))
-        session = Subscription(client, self._hub, self._events, inlet=None, registry=self._registry, pairs=pairs)
-        self._begun(pairs)
-        client.join(session.start(self._place(request.header("last-event-id") or _query(request, "since"))))
-        return TAKEN
+        return client, Subscription(client, self._hub, self._events, inlet=None, registry=self._registry, pairs=pairs)
 
     def come_back(self, request: Request, headers: tuple[tuple[str, str], ...]) -> web.Response | None:
         """Return what makes an EventSource come back that was one too many: a status of an error would end it for good.
@@ -185,8 +194,11 @@ def _origin(request: Request) -> str | None:
 
 
 def _readers(origin: str | None, headers: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """Return the headers that let the pages of an origin read, unless `headers` say whose may: a browser takes one such and no more."""
-    if not origin or any(name.lower() == "access-control-allow-origin" for name, _ in headers):
+    """Return the headers that let the pages of an origin read, unless `headers` say whose may: a browser takes one such and no more.
+
+    An origin is ASCII (RFC 6454, section 6.2); other bytes in the header name none.
+    """
+    if not origin or not origin.isascii() or any(name.lower() == "access-control-allow-origin" for name, _ in headers):
         return {}
     return {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
 

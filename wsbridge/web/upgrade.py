@@ -60,7 +60,7 @@ class Upgrader:
     def begin(self, connection: Connection, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:
         """Answer 101 and begin the session. Raises Refused when the variables are too long for a program."""
         pairs["command"] = admission.argv[0]
-        try:
+        with self._registry.slots.returned_on_error():
             environment = session_environment(
                 request,
                 admission.script,
@@ -69,9 +69,6 @@ class Upgrader:
                 software=self._software,
                 passed=self._passed,
             )
-        except BaseException:
-            self._registry.slots.give()
-            raise
         self.on_session(self._begin(connection, request, admission, environment, pairs))
 
     def _begin(
@@ -79,7 +76,8 @@ class Upgrader:
     ) -> Bridge | None:
         """Return the session, or None when its program cannot be started."""
         log.log(ACCESS, "CONNECT", extra=extra(pairs))
-        opening = self._encoder.opening(partial(_details, request, pairs, admission.subprotocol))
+        with self._registry.slots.returned_on_error():
+            opening = self._encoder.opening(partial(_details, request, pairs, admission.subprotocol))
         # The program is started before the 101 leaves: it is loaded by one processor while the other does the rest.
         try:
             child = self._launch(admission, environment, pairs)
