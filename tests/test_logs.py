@@ -11,7 +11,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsbridge.logs import ACCESS, DEBUG, ERROR, FATAL, INFO, LEVELS, NONE, TRACE, JsonFormatter, LineFormatter, Seldom, extra, logger
+from wsbridge.logs import (
+    ACCESS,
+    DEBUG,
+    ERROR,
+    FATAL,
+    INFO,
+    LEVELS,
+    NONE,
+    TRACE,
+    JsonFormatter,
+    LineFormatter,
+    Ration,
+    Seldom,
+    extra,
+    logger,
+)
 
 WHEN = 1795227061.25
 """Sat, 21 Nov 2026 02:11:01.25 UTC."""
@@ -205,3 +220,16 @@ def test_the_same_again(caplog: pytest.LogCaptureFixture) -> None:
     for now, sentence in [(0, "a"), (1, "a"), (59, "a"), (60, "a"), (61, "b"), (62, "a"), (63, "a"), (300, "a")]:
         seldom.error(sentence, now)
     assert caplog.messages == ["a", "a", "b", "a", "a"]
+
+
+def test_ration(caplog: pytest.LogCaptureFixture) -> None:
+    """Of each kind of line ten a minute are logged; the next minute says how many were left out."""
+    ration = Ration(logging.getLogger("test"), ERROR)
+    for number in range(25):
+        ration.say("a", f"a {number}", {}, now=100.0)
+    ration.say("b", "b", {}, now=159.0)
+    ration.say("a", "a again", {}, now=160.0)
+    ration.say("b", "b again", {}, now=161.0)
+    ration.say("a", "a at last", {}, now=220.0)
+    left_out = "15 more lines of this kind were left out: a"
+    assert caplog.messages == [*(f"a {number}" for number in range(10)), "b", "a again", left_out, "b again", "a at last"]

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import time
+from collections import Counter
 from collections.abc import Mapping
 
 DEBUG, TRACE, ACCESS, INFO, ERROR, FATAL, NONE = 10, 12, 15, 20, 40, 50, 60
@@ -95,6 +97,36 @@ class Seldom:
         if sentence != self._said or now >= self._again:
             self._said, self._again = sentence, now + SELDOM_SECONDS
             self._log.error("%s", sentence)
+
+
+class Ration:
+    """Logs at most `LINES` lines of a kind in a minute: what any client can cause must not fill a disk.
+
+    The first line of a kind in the next minute is followed by one that counts what was left out. The kinds are few: they
+    are not a client's choice.
+    """
+
+    LINES = 10
+    SECONDS = 60.0
+
+    def __init__(self, log: logging.Logger, level: int) -> None:
+        self._log = log
+        self._level = level
+        self._began = -math.inf
+        self._counts: Counter[str] = Counter()
+        self._left_out: Counter[str] = Counter()
+
+    def say(self, kind: str, sentence: str, pairs: Pairs, now: float) -> None:
+        """Log a sentence of a kind; `now` is in seconds of any clock that does not go back."""
+        if now >= self._began + self.SECONDS:
+            self._began = now
+            self._left_out = Counter({known: count - self.LINES for known, count in self._counts.items() if count > self.LINES})
+            self._counts.clear()
+        self._counts[kind] += 1
+        if self._counts[kind] <= self.LINES:
+            self._log.log(self._level, "%s", sentence, extra=extra(pairs))
+            if left_out := self._left_out.pop(kind, 0):
+                self._log.log(self._level, "%d more lines of this kind were left out: %s", left_out, kind)
 
 
 def escape(text: str, *, quote: bool = False) -> str:

@@ -14,6 +14,8 @@ class Metrics:
     requests: int = 0
     refused: Counter[int] = field(default_factory=Counter)
     """By HTTP status, or 1013 where `--busy=close` turned a session away."""
+    tls_failures: int = 0
+    """TLS handshakes that failed, and connections to a TLS port that spoke something else."""
     launch_failures: int = 0
     messages_in: int = 0
     messages_out: int = 0

@@ -16,10 +16,12 @@ from tests.support.proc import nothing_left, until
 from tests.support.server import Server, run
 from tests.web.conftest import Certificates
 from wsbridge.errors import ListenError
+from wsbridge.metrics import Metrics
 from wsbridge.settings import ListenSettings
 from wsbridge.web import tls
 from wsbridge.web.connection import Server as Factory
 from wsbridge.web.listeners import listening
+from wsbridge.web.transports import use_fast_transports
 
 
 def test_name_of_several_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,13 +42,13 @@ def test_name_of_several_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
 
         loop = asyncio.get_running_loop()
         monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo, raising=False)
-        async with listening(ListenSettings(hosts=("name",), port=0), factory(loop), loop) as (_, (address,)):
+        async with listening(ListenSettings(hosts=("name",), port=0), factory(loop), Metrics(), loop) as (_, (address,)):
             port = int(address.removeprefix("name:"))
             for host in ("127.0.0.1", "127.0.0.2"):
                 socket.create_connection((host, port), 5).close()
         found[:] = found[1:2]
         with pytest.raises(ListenError, match=r"cannot listen on name:0: Cannot assign"):
-            async with listening(ListenSettings(hosts=("name",), port=0), factory(loop), loop):
+            async with listening(ListenSettings(hosts=("name",), port=0), factory(loop), Metrics(), loop):
                 pass
 
     with nothing_left():
@@ -60,7 +62,7 @@ def test_address_that_is_none(host: str) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         with pytest.raises(ListenError, match=r"cannot listen on .*:0: (write an IPv6 address in brackets|that is no host name|.*known)"):
-            async with listening(ListenSettings(hosts=(host,), port=0), factory(loop), loop):
+            async with listening(ListenSettings(hosts=(host,), port=0), factory(loop), Metrics(), loop):
                 pass
 
     with nothing_left():
@@ -107,7 +109,7 @@ async def tls_listener(certificates: Certificates) -> AsyncIterator[int]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(f"{certificates.folder}/server.pem", f"{certificates.folder}/server.key")
     sock = socket.create_server(("127.0.0.1", 0))
-    listener = tls.TlsListener(sock, asyncio.Protocol, context, connect=loop.connect_accepted_socket, loop=loop)
+    listener = tls.TlsListener(sock, asyncio.Protocol, context, connect=use_fast_transports(loop), metrics=Metrics(), loop=loop)
     try:
         yield sock.getsockname()[1]
     finally:

@@ -83,7 +83,7 @@ class Serving(ABC):
                 if app is None:
                     return self.status
                 factory = Server(app, error_page=app.error_page, on_upgrade=app.upgrade, loop=loop)
-                async with listening(self._settings.listen, factory, loop) as (close, addresses):
+                async with listening(self._settings.listen, factory, self._metrics, loop) as (close, addresses):
                     self._close_listeners = close
                     for line in self._announcement(addresses):
                         log.log(INFO, "%s", line)

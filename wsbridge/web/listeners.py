@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 from wsbridge.errors import ListenError
+from wsbridge.metrics import Metrics
 from wsbridge.settings import ListenSettings
 from wsbridge.web.connection import Server
 from wsbridge.web.redirect import Redirect
@@ -36,7 +37,9 @@ Listeners = tuple[Callable[[], None], list[str]]
 
 
 @asynccontextmanager
-async def listening(settings: ListenSettings, factory: Server, loop: asyncio.AbstractEventLoop) -> AsyncIterator[Listeners]:
+async def listening(
+    settings: ListenSettings, factory: Server, metrics: Metrics, loop: asyncio.AbstractEventLoop
+) -> AsyncIterator[Listeners]:
     """Open every listener, or none: yields them and the addresses they really have. Raises ListenError."""
     connect = use_fast_transports(loop)
     context = make_context(settings.tls) if settings.tls else None
@@ -48,7 +51,7 @@ async def listening(settings: ListenSettings, factory: Server, loop: asyncio.Abs
     async def listen(sock: socket.socket, make: Server, context: ssl.SSLContext | None) -> None:
         sock.listen(BACKLOG)
         if context is not None:
-            listeners.append(TlsListener(sock, make, context, connect=connect, loop=loop))
+            listeners.append(TlsListener(sock, make, context, connect=connect, metrics=metrics, loop=loop))
         elif sock.family == socket.AF_UNIX:
             listeners.append(await loop.create_unix_server(make, sock=sock, backlog=BACKLOG))
         else:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from wsbridge.errors import ListenError
-from wsbridge.logs import logger
+from wsbridge.errors import ListenError, reason_of
+from wsbridge.logs import ACCESS, Ration, logger
+from wsbridge.metrics import Metrics
+from wsbridge.rules.proxies import UNIX_PEER
 from wsbridge.settings import TlsSettings
 from wsbridge.web.transports import Connect
 
@@ -20,12 +23,29 @@ HANDSHAKE_SECONDS = 10.0
 """From the connection to the end of its handshake."""
 ACCEPT_PAUSE = 1.0
 """Seconds before another look for clients when there was no descriptor for one."""
+NO_TLS = b"\x15\x03\x03\x00\x02\x02\x0a"
+"""The fatal alert unexpected_message (RFC 8446, section 6), for what is neither a handshake nor HTTP."""
+HTTP = re.compile(rb"[A-Z]+ \S* ?HTTP/|[A-Z]+ [/*]")
+"""The beginning of a request line (RFC 9112, section 3)."""
 WRONG_SCHEME = (
     b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
     b"Client sent an HTTP request to an HTTPS server. Use https:// or wss:// here.\n"
 )
 DRAIN_BYTES = 64 * 1024
 """What is read of such a request, so that the answer is not lost to a reset."""
+
+REASONS = {
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client sent no certificate, which --sslca requires",
+    "UNSUPPORTED_PROTOCOL": "the client does not offer TLS 1.2 or newer",
+    "NO_SHARED_CIPHER": "the client offers no cipher suite that the server has",
+    "WRONG_VERSION_NUMBER": "the client sent what is not TLS",
+    "PACKET_LENGTH_TOO_LONG": "the client sent what is not TLS",
+    "RECORD_LAYER_FAILURE": "the client sent what is not TLS",
+    "UNEXPECTED_MESSAGE": "the client sent what is not TLS",
+}
+"""What OpenSSL's reasons mean here."""
+DISTRUST = ("UNKNOWN_CA", "CERTIFICATE_UNKNOWN", "BAD_CERTIFICATE", "UNSUPPORTED_CERTIFICATE", "CERTIFICATE_EXPIRED")
+"""The alerts by which a client refuses a server's certificate."""
 
 log = logger("http")
 
@@ -64,9 +84,12 @@ class TlsListener:
         context: ssl.SSLContext,
         *,
         connect: Connect,
+        metrics: Metrics,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         sock.setblocking(False)
+        self._metrics = metrics
+        self._log = Ration(log, ACCESS)
         self._factory = factory
         self._context = context
         self._connect = connect
@@ -88,14 +111,14 @@ class TlsListener:
         with listening:
             while True:
                 try:
-                    sock, _ = await self._loop.sock_accept(listening)
+                    sock, address = await self._loop.sock_accept(listening)
                 except OSError as error:
                     log.error("cannot accept a connection: %s", error)
                     await asyncio.sleep(ACCEPT_PAUSE)
                 else:
-                    self._begin(self._open(sock))
+                    self._begin(self._open(sock, address))
 
-    async def _open(self, sock: socket.socket) -> None:
+    async def _open(self, sock: socket.socket, address: object) -> None:
         """Make the TLS connection of a client; from then on the socket is its transport's."""
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
@@ -104,14 +127,24 @@ class TlsListener:
                     await self._connect(self._factory, sock, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_SECONDS)
                     return
             if first:
-                sock.recv(DRAIN_BYTES)
-                sock.send(WRONG_SCHEME)
+                self._answer(sock, address)
         except (OSError, TimeoutError) as error:
-            log.debug("no TLS connection: %s", error)
+            self._failed(address, reason_of_failure(error))
         except BaseException:
             sock.close()
             raise
         sock.close()
+
+    def _answer(self, sock: socket.socket, address: object) -> None:
+        """Say to what is not TLS that this is; a request of HTTP is told so in its own words."""
+        is_http = HTTP.match(sock.recv(DRAIN_BYTES)) is not None
+        self._failed(address, "the client sent plain HTTP" if is_http else "the client sent what is not TLS")
+        sock.send(WRONG_SCHEME if is_http else NO_TLS)
+
+    def _failed(self, address: object, reason: str) -> None:
+        self._metrics.tls_failures += 1
+        remote = str(address[0]).removeprefix("::ffff:") if isinstance(address, tuple) else UNIX_PEER
+        self._log.say(reason, f"TLS handshake failed: {reason}", {"remote": remote}, self._loop.time())
 
     async def _first_byte(self, sock: socket.socket) -> bytes:
         """Wait for something to read, and leave it there. Empty when the client has gone."""
@@ -122,6 +155,26 @@ class TlsListener:
         finally:
             self._loop.remove_reader(sock)
         return sock.recv(1, socket.MSG_PEEK)
+
+
+def reason_of_failure(error: OSError | TimeoutError) -> str:
+    """Return why a handshake failed, in words for the log."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the client's certificate is not accepted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        reason = error.reason or ""
+        if "_ALERT_" in reason and reason.endswith(DISTRUST):
+            return f"the client does not trust the server's certificate ({_in_words(reason)})"
+        return REASONS.get(reason, _in_words(reason) or str(error))
+    if isinstance(error, ConnectionResetError | BrokenPipeError):
+        return "the client closed the connection"
+    if isinstance(error, TimeoutError | ConnectionAbortedError):
+        return f"it took longer than {HANDSHAKE_SECONDS:g} s"
+    return reason_of(error)
+
+
+def _in_words(reason: str) -> str:
+    return reason.rpartition("_ALERT_")[2].lower().replace("_", " ")
 
 
 def _wake(waiting: asyncio.Future[None]) -> None:

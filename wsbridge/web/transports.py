@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import socket
+import ssl
 import sys
 import termios
 from collections.abc import Callable, Coroutine
@@ -14,26 +15,43 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from wsbridge.web.alerts import connect_tls
+
 ACKED_AT = 120
 """Where in Linux' struct tcp_info the 64 bits of tcpi_bytes_acked lie (linux/tcp.h, since 4.1)."""
 
 Connect = Callable[..., Coroutine[Any, Any, Any]]
-"""Makes a transport for a socket that was accepted, as `loop.connect_accepted_socket` does."""
+"""Makes a transport for a socket that was accepted, as `loop.connect_accepted_socket` does; with `ssl`, as `connect_tls` does."""
 
 
 def use_fast_transports(loop: asyncio.AbstractEventLoop) -> Connect:
     """Use aiofastnet's transports where they are installed; WSBRIDGE_FASTNET=0 does without."""
     if os.environ.get("WSBRIDGE_FASTNET") == "0":
-        return loop.connect_accepted_socket
+        return partial(_connect, loop, loop.connect_accepted_socket, False)
     try:
         import aiofastnet
     except ImportError:
-        return loop.connect_accepted_socket
+        return partial(_connect, loop, loop.connect_accepted_socket, False)
     # A line for each write between a connection's loss and the word of it, and every one of them is to be expected.
     logging.getLogger("aiofastnet").setLevel(logging.ERROR)
     aiofastnet.patch_loop(loop)
     # patch_loop leaves this one out.
-    return partial(aiofastnet.connect_accepted_socket, loop)
+    return partial(_connect, loop, partial(aiofastnet.connect_accepted_socket, loop), True)
+
+
+async def _connect(
+    loop: asyncio.AbstractEventLoop,
+    connect: Connect,
+    is_fast: bool,
+    factory: Callable[[], asyncio.Protocol],
+    sock: socket.socket,
+    *,
+    ssl: ssl.SSLContext | None = None,
+    ssl_handshake_timeout: float = 60.0,
+) -> Any:
+    if ssl is None:
+        return await connect(factory, sock)
+    return await connect_tls(loop, factory, sock, ssl, seconds=ssl_handshake_timeout, is_fast=is_fast)
 
 
 def socket_of(transport: asyncio.Transport) -> socket.socket | None:

@@ -1,0 +1,122 @@
+"""TLS transports of accepted connections whose failed handshakes end with an alert (RFC 8446, section 6).
+
+asyncio and aiofastnet close the socket of a failed handshake while the alert is still in their own buffer, so the client
+sees an end of file and no reason. The classes here send that buffer first, and keep a duplicate of the socket: the kernel
+resets a connection that is closed with unread data, and the reset would overtake the alert, so `connect_tls` reads the rest.
+
+This file knows the inside of asyncio.sslproto and aiofastnet.ssl_transport; tests/web/test_tls.py fails when that changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from asyncio.sslproto import SSLProtocol
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from typing import Any
+
+LINGER_SECONDS = 1.0
+LINGER_BYTES = 1024 * 1024
+"""What is read after an alert: a client of TLS 1.3 sends its request before it can know that its handshake has failed."""
+READ_BYTES = 64 * 1024
+
+Factory = Callable[[], asyncio.Protocol]
+
+
+async def connect_tls(
+    loop: asyncio.AbstractEventLoop, factory: Factory, sock: socket.socket, context: ssl.SSLContext, *, seconds: float, is_fast: bool
+) -> tuple[asyncio.Transport, asyncio.Protocol]:
+    """Return the transport of an accepted connection, which owns the socket, and its protocol, after the handshake.
+
+    Raises ssl.SSLError or another OSError when the handshake fails. By then the client has the alert, if there is one.
+    """
+    waiter: asyncio.Future[None] = loop.create_future()
+    protocol = factory()
+    secure: Any
+    if is_fast and (fast := _fast_transport()) is not None:
+        transport = secure = fast(loop, protocol, context, waiter, sock, seconds)
+    else:
+        secure = _AlertingProtocol(loop, protocol, context, waiter, server_side=True, ssl_handshake_timeout=seconds)  # type: ignore[arg-type]
+        await loop.connect_accepted_socket(lambda: secure, sock)
+        transport = secure._get_app_transport()
+    try:
+        await waiter
+        return transport, protocol
+    except BaseException as error:
+        transport.abort()
+        if secure.rest is not None and isinstance(error, ssl.SSLError):
+            await _linger(secure.rest, loop)
+        raise
+    finally:
+        if secure.rest is not None:
+            secure.rest.close()
+
+
+async def _linger(sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+    """End the output and read what still comes, within bounds."""
+    sock.setblocking(False)
+    with suppress(OSError, TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            sock.shutdown(socket.SHUT_WR)
+            left = LINGER_BYTES
+            while left > 0 and (data := await loop.sock_recv(sock, READ_BYTES)):
+                left -= len(data)
+
+
+def _duplicate(transport: asyncio.BaseTransport) -> socket.socket | None:
+    with suppress(OSError):
+        duplicate: socket.socket = transport.get_extra_info("socket").dup()
+        return duplicate
+    return None
+
+
+class _AlertingProtocol(SSLProtocol):
+    """asyncio's TLS; `rest` is a duplicate of the socket of a failed handshake."""
+
+    rest: socket.socket | None = None
+
+    def _on_handshake_complete(self, handshake_exc: BaseException | None) -> None:
+        if isinstance(handshake_exc, ssl.SSLError) and self._transport is not None:
+            self._process_outgoing()  # type: ignore[attr-defined]
+            self.rest = _duplicate(self._transport)
+        super()._on_handshake_complete(handshake_exc)
+
+
+@cache
+def _fast_transport() -> Callable[..., Any] | None:
+    """Return what makes aiofastnet's TLS transport, or None where it cannot use Python's own libssl."""
+    from aiofastnet import constants, ssl_transport  # type: ignore[attr-defined]
+
+    if getattr(ssl_transport, "SSLEngineDirect", None) is None:
+        return None
+
+    class AlertingTransport(ssl_transport.SSLTransport_Socket):  # type: ignore[misc]
+        """aiofastnet's TLS; `rest` is a duplicate of the socket of a failed handshake."""
+
+        __slots__ = ("rest",)
+
+        def __init__(
+            self,
+            loop: asyncio.AbstractEventLoop,
+            protocol: asyncio.Protocol,
+            context: ssl.SSLContext,
+            waiter: asyncio.Future[None],
+            sock: socket.socket,
+            seconds: float,
+        ) -> None:
+            self.rest: socket.socket | None = None
+            shutdown = constants.SSL_TIMEOUT_DEFAULTS["ssl_shutdown_timeout"]
+            sizes = constants.SSL_BIO_SIZE_DEFAULTS
+            incoming, outgoing = sizes["ssl_incoming_bio_size"], sizes["ssl_outgoing_bio_size"]
+            super().__init__(loop, protocol, context, True, seconds, shutdown, incoming, outgoing, sock, waiter=waiter)
+
+        def _force_close(self, exc: BaseException | None) -> None:
+            if isinstance(exc, ssl.SSLError) and self.rest is None and self.get_extra_info("cipher") is None:
+                self._write_ready()
+                self.rest = _duplicate(self)
+            super()._force_close(exc)
+
+    return AlertingTransport
