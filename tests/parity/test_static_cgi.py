@@ -97,6 +97,14 @@ def test_cgi_script_runs(bridge: Starter, tmp_path: Path) -> None:
 
 
 @pytest.mark.case(65)
+def test_line_of_a_cgi_head_that_is_no_header(bridge: Starter, tmp_path: Path) -> None:
+    """A line of a script's head that is no header is skipped, and the rest is served."""
+    script(tmp_path / "warns.cgi").write_text("#!/bin/sh\nprintf 'a warning\\nContent-Type: text/plain\\n<!--: spam\\n\\npage'\n")
+    response = bridge(f"--cgidir={tmp_path}").get("/warns.cgi")
+    assert (response.status, response.value("Content-Type"), response.body) == (200, "text/plain", b"page")
+
+
+@pytest.mark.case(65)
 def test_source_of_a_cgi_script_is_never_served(wsbridge: Starter, www: Path) -> None:
     """With --cgidir inside --staticdir no path serves a script's source, executable or not."""
     script(www / "cgi" / "tea.cgi")

@@ -102,26 +102,112 @@ def test_client_redirect(head: bytes, status: int, headers: set[tuple[str, str]]
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        b"hello",
+        b"<!--: spam",
+        b"DeprecationWarning: 'cgi' is deprecated",
+        b"HTTP/1.1 200 OK",
+        b": value",
+        b"X Y: 1",
+        b"X(y): 1",
+        b"X\xe9: 1",
+        b"X: a\rSet-Cookie: b",
+        b"X: a\0b",
+        b"X: a\x1bb",
+        b"  X: 1",
+        b"\tindented",
+        b"Content-Length: -1",
+        b"Content-Length: 1\nContent-Length: 2",
+        b"Location: http://h/\rX: y",
+    ],
+)
+@pytest.mark.parametrize("first", [False, True])
+def test_line_that_is_no_header(line: bytes, first: bool) -> None:
+    """A line that is no sound header is skipped and reported, wherever it stands; the rest is the answer."""
+    sound = b"Content-Type: text/plain\nX-A: 1"
+    if line[:1] in b" \t":
+        # Behind a header it would go on with that.
+        sound = sound if first else b"Content-Type: text/plain\nX-A: 1\nno header"
+    parsed = parse_head(line + b"\n" + sound if first else sound + b"\n" + line)
+    if line.startswith(b"Deprecation"):
+        # A stray line may look like a header.
+        assert parsed.headers == ((("DeprecationWarning", "'cgi' is deprecated"),) if first else ()) + (TEXT, ("X-A", "1")) + (
+            () if first else (("DeprecationWarning", "'cgi' is deprecated"),)
+        )
+        return
+    assert (parsed.status, parsed.headers) == (200, (TEXT, ("X-A", "1")))
+    assert parsed.skipped
+    assert all(repr(part)[2:-1] in " ".join(parsed.skipped) for part in line.split(b"\n"))
+
+
+@pytest.mark.parametrize(
+    ("head", "headers"),
+    [
+        (b"Content-Type: text/plain;\n charset=utf-8", (("Content-Type", "text/plain; charset=utf-8"),)),
+        (b"Content-Type: text/plain\nX:\r\n\ta\r\n   b \n\tc:d", (TEXT, ("X", "a b c:d"))),
+    ],
+)
+def test_folded_header(head: bytes, headers: tuple[tuple[str, str], ...]) -> None:
+    """A line that begins with a space or a tab goes on with the header before it, and goes out on the same line."""
+    assert parse_head(head) == Head(200, None, headers)
+
+
+def test_status_and_location_may_be_folded() -> None:
+    """What the server obeys may be folded as well."""
+    assert parse_head(b"Status: 404\n Nowhere\nX: 1").reason == "Nowhere"
+    assert parse_head(b"Location:\n /other").redirect == "/other"
+
+
+def test_repeated_length() -> None:
+    """The same length said twice goes out once; two different ones not at all."""
+    assert parse_head(b"Content-Type: text/plain\nContent-Length: 2\ncontent-length: 2").headers == (TEXT, ("Content-Length", "2"))
+    assert parse_head(b"Content-Type: text/plain\nContent-Length: 2\ncontent-length: 3").headers == (TEXT,)
+
+
+def test_reports_are_short() -> None:
+    """A report shows the beginning of a long line."""
+    (what,) = parse_head(b"Content-Type: text/plain\n" + b"x" * 10_000).skipped
+    assert len(what) < 120
+
+
+def test_line_that_is_no_header_without_an_end() -> None:
+    """Where no empty line ends the headers, a line that is no header is the page that went lost: no answer."""
+    head = b"Content-Type: text/plain\n<h1>page</h1>"
+    with pytest.raises(BadAnswer, match="empty line"):
+        parse_head(head, is_ended=False)
+    assert parse_head(b"Content-Type: text/plain", is_ended=False).headers == (TEXT,)
+
+
+@pytest.mark.parametrize(
+    ("value", "status", "reason"),
+    [("404", 404, "Not Found"), ("404Gone  away", 404, "Gone  away"), ("599", 599, "Unknown")],
+)
+def test_status(value: str, status: int, reason: str) -> None:
+    """A status may lack its reason, and the space before it."""
+    parsed = parse_head(f"Status: {value}\nX: 1".encode())
+    assert (parsed.status, parsed.reason) == (status, reason)
+
+
+@pytest.mark.parametrize(
     "head",
     [
         b"",
         b"hello",
         b": value",
-        b"Content Type: text/plain",
+        b"hello\nworld\n",
         b"Status: ok\nContent-Type: text/plain",
         b"Status: 99\nContent-Type: text/plain",
+        b"Status: 2000\nContent-Type: text/plain",
         b"Status: 101 Switching Protocols",
         b"Status: 600\nContent-Type: text/plain",
         b"Status:\nContent-Type: text/plain",
         b"Status: -200\nContent-Type: text/plain",
         b"Connection: close",
-        b"Content-Type: text/plain\nX: a\rSet-Cookie: b",
-        b"Content-Type: text/plain\nX: a\0b",
-        b"Location: http://h/\rX: y",
-        b"Status: 404 Not\rFound\nContent-Type: text/plain",
+        b"Content-Length: -1",
     ],
 )
 def test_no_answer(head: bytes) -> None:
-    """What is no header, no status or no answer at all is refused, and so is what would break the head that goes out."""
+    """What holds no header at all, or a status that is none, is refused."""
     with pytest.raises(BadAnswer):
         parse_head(head)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -142,11 +143,8 @@ def test_shutdown_lets_a_polite_script_finish(scripts: Scripts, tmp_path: Path) 
     [
         "",
         "hello",
-        "Content-Type: text/plain\\nX: a\\rSet-Cookie: b\\n\\nhi",
-        "Content-Type: text/plain\\nX: a\\033b\\n\\nhi",
-        "Content-Type: text/plain\\nX(y): a\\n\\nhi",
-        "Content-Type: text/plain\\nContent-Length: -1\\n\\nhi",
-        "Content-Type: text/plain\\nContent-Length: 2\\nContent-Length: 2\\n\\nhi",
+        "hello\\n\\nhi",
+        "Content-Type: text/plain\\n<h1>hi</h1>\\n",
         "Status: 2000\\nContent-Type: text/plain\\n\\nhi",
         "Location: /%%00\\n\\n",
     ],
@@ -160,6 +158,51 @@ def test_no_answer(scripts: Scripts, printed: str) -> None:
         assert_serves(server)
         stream.send(request_bytes("GET", "/nowhere", HOST))
         assert read_response(stream).status == 404
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a warning",
+        "<!--: spam",
+        "X: a\\rSet-Cookie: b",
+        "X: a\\033b",
+        "X(y): a",
+        "Content-Length: -1",
+        "Content-Length: 1\\nContent-Length: 2",
+        "  indented: yes",
+    ],
+)
+def test_line_that_is_no_header(scripts: Scripts, line: str) -> None:
+    """A line of the head that is no sound header is logged and skipped, and the page is served, on a connection that lives on."""
+    server = scripts(maxforks=0, odd=f"printf '{line}\\nContent-Type: text/plain\\nX-A: 1\\n\\nhi'")
+    with open_stream(port=server.port) as stream:
+        for _ in range(2):
+            stream.send(request_bytes("GET", "/odd", HOST))
+            response = read_response(stream)
+            assert (response.status, response.body, response.value("X-A")) == (200, b"hi", "1")
+            assert [response.value(name) for name in ("X", "Set-Cookie", "indented")] == [None] * 3
+    server.wait_for_log(r"\| ERROR .*cgiscript:.*CGI script printed a line that was skipped: ")
+
+
+def test_many_lines_that_are_no_headers(scripts: Scripts) -> None:
+    """Of many such lines the first ten are logged, and how many more there were."""
+    server = scripts(odd="seq 500; printf 'Content-Type: text/plain\\n\\nhi'")
+    assert server.get("/odd").body == b"hi"
+    server.wait_for_log("CGI script printed 490 more lines that were skipped$")
+    assert server.log.count("a line that was skipped") == 10
+
+
+def test_pythons_cgitb(scripts: Scripts, tmp_path: Path) -> None:
+    """The page that Python's cgitb prints about an exception, before any header, is served."""
+    server = scripts()
+    script = tmp_path / "cgi" / "trace"
+    page = '<!--: spam\\nContent-Type: text/html\\n\\n<body bgcolor="#f0f0f8"> -->\\n<p>ZeroDivisionError'
+    script.write_text(f"#!{sys.executable}\nprint('{page}')\n")
+    script.chmod(0o755)
+    response = server.get("/trace")
+    assert (response.status, response.value("Content-Type")) == (200, "text/html")
+    assert b"ZeroDivisionError" in response.body
 
 
 def test_header_that_is_not_utf8(scripts: Scripts) -> None:

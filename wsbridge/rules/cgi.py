@@ -1,6 +1,7 @@
 """The answer of a CGI script (RFC 3875, section 6): its head, taken apart, and the request that it may lead to.
 
-What would not make one sound head of HTTP is no answer: the server that writes it out can rely on that.
+Scripts print warnings between their headers. A line that is no header is skipped and reported, as Go's net/http/cgi
+does; the rest is served. The head that comes out is always sound HTTP: the server that writes it can rely on that.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 """What no header's value may hold (section 5.5): every control character but the tab."""
 LENGTH = re.compile(r"[0-9]{1,18}")
-STATUS = re.compile(r"[2-5][0-9][0-9]")
+STATUS = re.compile(r"([2-5][0-9][0-9])(?![0-9])(.*)")
+"""Code and reason; Go's net/http/cgi needs no space between them either."""
+SHOWN = 80
+"""Bytes of a skipped line that a report shows."""
 
 OF_A_BODY = ("content-", "transfer-encoding", "trailer", "expect")
 """How the headers begin that a request has only with its body."""
@@ -42,6 +46,8 @@ class Head:
     reason: str | None
     headers: tuple[tuple[str, str], ...]
     redirect: str | None = None
+    skipped: tuple[str, ...] = ()
+    """What was wrong with each line that was skipped, the line quoted."""
 
     @property
     def length(self) -> int | None:
@@ -60,31 +66,60 @@ def split_head(data: bytes) -> tuple[bytes, bytes] | None:
     return (data[:position], data[position + length :]) if ends else None
 
 
-def parse_head(head: bytes) -> Head:
-    """Read the headers. Raises BadAnswer."""
+def parse_head(head: bytes, *, is_ended: bool = True) -> Head:
+    """Read the headers, and skip every line that is none.
+
+    Raises BadAnswer without a single header, for a Status that is none, and for a line that is no header where no empty
+    line followed (`is_ended`): what looks like a head may be the page then.
+    """
+    fields, skipped = _fields(head)
+    if skipped and not is_ended:
+        raise BadAnswer(f"no empty line ends the headers, and {skipped[0]}")
+    lengths = {value for name, value in fields if name.lower() == "content-length"}
     status, reason, location = 200, None, None
     headers: list[tuple[str, str]] = []
-    for line in head.replace(b"\r\n", b"\n").split(b"\n"):
-        name, colon, value = (part.decode("utf-8", "surrogateescape").strip() for part in line.partition(b":"))
-        if not colon or not TOKEN.fullmatch(name) or CONTROL.search(value):
-            raise BadAnswer(f"not a header: {line[:80]!r}")
+    for name, value in fields:
         match name.lower():
             case "status":
                 status, reason = _status(value)
             case "location":
                 location = value
-            case "content-length" if not LENGTH.fullmatch(value) or any(given.lower() == "content-length" for given, _ in headers):
-                raise BadAnswer(f"not the one length of a body: {line[:80]!r}")
+            case "content-length" if len(lengths) > 1 or not LENGTH.fullmatch(value):
+                skipped.append(f"not the one length of a body: {f'{name}: {value}'[:SHOWN]!r}")
+            case "content-length" if any(given.lower() == "content-length" for given, _ in headers):
+                skipped.append(f"repeated: {f'{name}: {value}'[:SHOWN]!r}")
             case lowered if lowered not in HOP_BY_HOP:
                 headers.append((name, _valid(value)))
     if location is not None:
         if location.startswith("/") and status == 200 and not headers:
-            return Head(200, None, (), redirect=location)
+            return Head(200, None, (), location, tuple(skipped))
         headers.append(("Location", _valid(location)))
         status = 302 if status == 200 else status
     elif not headers and status == 200:
-        raise BadAnswer("no Content-Type, Location or Status")
-    return Head(status, reason, tuple(headers))
+        raise BadAnswer("; ".join(("no Content-Type, Location or Status", *skipped[:1])))
+    return Head(status, reason, tuple(headers), skipped=tuple(skipped))
+
+
+def _fields(head: bytes) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return the names and values of a head, folded ones on one line (RFC 9112, section 5.2), and what was skipped and why."""
+    fields: list[tuple[str, str]] = []
+    skipped: list[str] = []
+    continues = False
+    for line in head.replace(b"\r\n", b"\n").split(b"\n"):
+        text = line.decode("utf-8", "surrogateescape")
+        name, colon, value = (part.strip() for part in text.partition(":"))
+        if not line:
+            continue
+        if text[0] in " \t" and continues and not CONTROL.search(text):
+            name, before = fields[-1]
+            fields[-1] = (name, f"{before} {text.strip()}".strip())
+            continue
+        continues = text[0] not in " \t" and bool(colon) and bool(TOKEN.fullmatch(name)) and not CONTROL.search(value)
+        if continues:
+            fields.append((name, value))
+        else:
+            skipped.append(f"not a header: {line[:SHOWN]!r}")
+    return fields, skipped
 
 
 def redirected(request: Request, target: str) -> Request:
@@ -101,15 +136,16 @@ def redirected(request: Request, target: str) -> Request:
 
 
 def _status(value: str) -> tuple[int, str | None]:
-    code, _, reason = value.partition(" ")
-    if not STATUS.fullmatch(code):
-        raise BadAnswer(f"Status: {value[:80]!r} is none between 200 and 599")
+    found = STATUS.fullmatch(value)
+    if found is None:
+        raise BadAnswer(f"Status: {value[:SHOWN]!r} is none between 200 and 599")
+    code, reason = int(found[1]), found[2].strip()
     if not reason:
         try:
-            reason = HTTPStatus(int(code)).phrase
+            reason = HTTPStatus(code).phrase
         except ValueError:
             reason = "Unknown"
-    return int(code), _valid(reason)
+    return code, _valid(reason)
 
 
 def _valid(text: str) -> str:

@@ -34,6 +34,8 @@ from wsbridge.web.transports import socket_of
 
 BODILESS = (204, 304)
 """The statuses of answers that have no body, whatever their script prints (RFC 9110, section 6.4.1)."""
+MOST_REPORTED = 10
+"""Lines of one head that are logged one by one when they are skipped."""
 
 log = logger("http")
 
@@ -246,7 +248,15 @@ class _Exchange:
             if (parts := split_head(data)) is not None:
                 head, rest = parts
                 self._script.unread(rest)
-                return parse_head(head)
+                return self._report(parse_head(head))
         if not data:
             raise BadAnswer("it printed nothing")
-        return parse_head(data.rstrip(b"\r\n"))
+        return parse_head(data.rstrip(b"\r\n"), is_ended=False)
+
+    def _report(self, head: Head) -> Head:
+        """Log the lines of a head that were skipped."""
+        for what in head.skipped[:MOST_REPORTED]:
+            log.error("CGI script printed a line that was skipped: %s", what, extra=extra(self._pairs))
+        if (more := len(head.skipped) - MOST_REPORTED) > 0:
+            log.error("CGI script printed %d more lines that were skipped", more, extra=extra(self._pairs))
+        return head
