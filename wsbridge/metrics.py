@@ -50,6 +50,10 @@ class Metrics:
     spool_dropped: int = 0
     """Messages of ours for which the spool had no room."""
     broker_reconnects: int = 0
+    broker_alarms: int = 0
+    """How often the broker has said that it blocks publishers, being low on memory or disk space."""
+    publish_timeouts: int = 0
+    """Connections to the broker that were closed because a publish was not confirmed in time."""
     log_lines_dropped: int = 0
 
     def counts(self) -> list[tuple[str, int]]:

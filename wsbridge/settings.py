@@ -120,6 +120,10 @@ class BrokerSettings:
     spool_bytes: int = 64 * 1024 * 1024
     spool_drops: bool = False
     """Whether a full spool drops the oldest instead of holding up whoever publishes."""
+    timeout: float = 10.0
+    """Seconds without a byte from the broker that an answer of it may take."""
+    confirm_timeout: float = 30.0
+    """Seconds without progress after which a publish that is not confirmed has failed; 0: never."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ what comes twice: nothing ever does without word of it.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -314,11 +315,12 @@ class Exchange:
 
 
 class SlowLink:
-    """A TCP link to a target over which so many bytes a second come back."""
+    """A TCP link to a target over which so many bytes a second come back, and with `up` so many go there."""
 
-    def __init__(self, target: tuple[str, int], rate: int) -> None:
+    def __init__(self, target: tuple[str, int], rate: int, *, up: int = 0) -> None:
         self._target = target
         self._rate = rate
+        self._up = up
         self._writers: list[asyncio.StreamWriter] = []
 
     @property
@@ -333,7 +335,11 @@ class SlowLink:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         their_reader, their_writer = await asyncio.open_connection(*self._target)
         self._writers += (writer, their_writer)
-        await asyncio.gather(self._carry(reader, their_writer, pause=0), self._carry(their_reader, writer, pause=1 / self._rate))
+        up = 1 / self._up if self._up else 0
+        if up:
+            # What the kernel takes at once would pass for taken by the broker.
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+        await asyncio.gather(self._carry(reader, their_writer, pause=up), self._carry(their_reader, writer, pause=1 / self._rate))
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, pause: float) -> None:
         with suppress(OSError):

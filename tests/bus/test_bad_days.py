@@ -363,8 +363,7 @@ async def test_slow_link(shaken: Broker, monkeypatch: pytest.MonkeyPatch) -> Non
     """However long a history takes, and a body, over a link that is slow: while bytes come they are waited for, and nothing is lost."""
     monkeypatch.setattr(stream, "HISTORY_SECONDS", 1.0)
     monkeypatch.setattr(stream, "PROBE_SECONDS", 0.5)
-    monkeypatch.setattr(links, "CONNECT_SECONDS", 1.5)
-    exchange = Exchange(f"day-{secrets.token_hex(4)}", shaken.url, {"replay": True})
+    exchange = Exchange(f"day-{secrets.token_hex(4)}", shaken.url, {"replay": True, "timeout": 1.5})
     async with exchange.node("p") as p, SlowLink(("127.0.0.1", shaken.port), 150_000) as slow:
         for _ in range(4):
             p.publish(1, " \n" + "x" * 150_000)
@@ -391,11 +390,10 @@ async def test_busy_node_whose_binding_is_removed(shaken: Broker, monkeypatch: p
         await heard_of_all([one.producer], [one.viewer], patience=6)
 
 
-async def test_stream_that_is_lost_for_good(private_broker: Callable[..., Broker], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stream_that_is_lost_for_good(private_broker: Callable[..., Broker]) -> None:
     """A stream whose home is gone is said to be that, not that the broker does not answer."""
-    monkeypatch.setattr(links, "CONNECT_SECONDS", 2.0)
     broker = await asyncio.to_thread(private_broker)
-    exchange = Exchange("lost", broker.url, {"replay": True})
+    exchange = Exchange("lost", broker.url, {"replay": True, "timeout": 2.0})
     connection = await aiormq.connect(broker.url)
     channel = await connection.channel()
     arguments = {"x-queue-type": "stream", "x-max-length-bytes": 256 << 20, "x-stream-max-segment-size-bytes": topology.SEGMENT_BYTES}

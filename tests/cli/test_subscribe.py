@@ -384,7 +384,7 @@ import os, sys
 from wsbridge.bus import link
 from wsbridge.cli.main import run
 
-link.BOUND_SECONDS, link.CONNECT_SECONDS = 0.1, 1.0
+link.BOUND_SECONDS = 0.1
 close = link.Link.close
 
 async def told(given_up):

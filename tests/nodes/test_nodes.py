@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -14,6 +15,7 @@ import pytest
 from tests.bus.node import until
 from tests.nodes.client import Fan
 from tests.nodes.conftest import StartNode
+from tests.support.client import DEADLINE
 from tests.support.rabbit import Broker, Proxy
 from tests.support.server import LISTEN, Bridge, Server, listens, wait_until
 
@@ -224,3 +226,21 @@ def test_hurry_while_the_broker_is_silent(broker: Broker) -> None:
             server.send_signal(signal.SIGTERM)
             assert server.wait() == 0
         assert "bus_unconfirmed=1" in server.log
+
+
+def test_status_in_an_alarm(start: StartNode, broker: Broker) -> None:
+    """While the broker blocks publishers /status says so, and why; after it the broker is here."""
+    node = start("sh", "-c", "while :; do echo x; sleep 0.05; done")
+
+    def status() -> tuple[str, str | None]:
+        answer = json.loads(node.get("/status").body)
+        return answer["broker"], answer["broker_alarm"]
+
+    assert status() == ("here", None)
+    broker.alarm(True)
+    try:
+        wait_until(lambda: status()[0] == "blocked", "the alarm", DEADLINE * 3)
+        assert "memory" in str(status()[1])
+    finally:
+        broker.alarm(False)
+    wait_until(lambda: status() == ("here", None), "the end of the alarm", DEADLINE * 3)

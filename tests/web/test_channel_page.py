@@ -391,6 +391,14 @@ async def test_broker_away(channel: Open) -> None:
         assert (await page.rows("note"))[1:] == ["The broker is away: nothing comes until it is back", "The broker is back"]
 
 
+async def test_broker_blocked(channel: Open) -> None:
+    """While the broker blocks publishers that is the state, and it is not called live."""
+    async with channel(*prints("one")) as page:
+        await page.page.before_scripts(SAYS % json.dumps({"broker": "blocked", "broker_alarm": "low on memory"}))
+        await page.page.load(f"http://127.0.0.1:{page.server.port}/")
+        await page.until_text("#state", "Broker blocked")
+
+
 async def test_blank_page(channel: Open) -> None:
     """Nothing has come: that is said while connected; after some seconds also what a program may need whose output does not come."""
     blank = "document.querySelector('#blank').innerText"

@@ -67,6 +67,10 @@ class Bus(Source, Protocol):
     source: Source
     """Who publishes: it is paused when there is no room for more."""
 
+    @property
+    def alarm(self) -> str:
+        """Why the broker blocks publishers just now, in its own words; empty while it does not."""
+
     async def open(self, receiver: Receiver) -> None:
         """Begin to bring what is published, and with replay first what the broker keeps of it, as far as it is wanted.
 

@@ -21,19 +21,24 @@ import aio_pika
 from aio_pika import exceptions
 from aio_pika.connection import make_url
 
-from wsbridge.bus import lenient
+from wsbridge.bus import lenient, topology
+from wsbridge.bus.alarm import Alarm
 from wsbridge.bus.bodies import Parcel
 from wsbridge.bus.complaints import explain, why_closed
-from wsbridge.bus.topology import LOOK_SECONDS, Topology, is_not_yet
+from wsbridge.bus.confirms import Confirms
+from wsbridge.bus.topology import Topology, is_not_yet
 from wsbridge.bus.transport import Transport, within
 from wsbridge.errors import BusError
 from wsbridge.settings import BrokerSettings
 
 HEARTBEAT = 10
 """Seconds; a link that is silent for three of them and a little is lost."""
-CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
 BOUND_SECONDS = 30.0
+LONGEST = 6
+"""Timeouts that an answer may take while other bytes come: what lies before it on a slow link. Then it was lost."""
+LOOK_SECONDS = 1.0
+"""Between two looks for a publish that is overdue; a quarter of its timeout where that is less."""
 PREFETCH = 200
 """Bodies that the broker sends ahead of our acknowledgements."""
 NODE_QUEUE_BYTES = 64 * 1024 * 1024
@@ -86,6 +91,10 @@ class Link:
         self._topology = Topology(settings, exchange)
         self._connection: Any = None
         self._transport = Transport()
+        self.alarm = Alarm()
+        self._confirms = Confirms(settings.confirm_timeout)
+        self.is_overdue = False
+        """Whether it was lost because a publish was not confirmed in time."""
         self._missing: Exception | None = None
         """What was not there when it was last looked for, and may come yet."""
         self._publishing: Any = None
@@ -95,7 +104,8 @@ class Link:
         self._why = ""
         self._lost = asyncio.Event()
         self._closing: asyncio.Task[None] | None = None
-        self._tag = self._acknowledged = 0
+        self._came = self._tag = self._acknowledged = 0
+        """Delivery tags of what has come, was taken, and is acknowledged: the broker counts them from 1, and leaves none out."""
         self._ack_is_due = asyncio.Event()
         self._ack_timer: asyncio.TimerHandle | None = None
         self.refused_bytes: int | None = None
@@ -104,7 +114,7 @@ class Link:
     async def open(self) -> None:
         """Connect, and declare the exchange; with replay the stream and its binding too. Raises BusError."""
         try:
-            if not await within(CONNECT_SECONDS, self._open_when_started()):
+            if not await within(self._settings.timeout, self._open_when_started()):
                 raise self._missing or TimeoutError
         except BaseException as error:
             if isinstance(error, TimeoutError | asyncio.CancelledError):
@@ -118,7 +128,7 @@ class Link:
     async def _open_when_started(self) -> None:
         while not await self._opened():
             await self.close()
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(topology.LOOK_SECONDS)
             self._lost.clear()
 
     async def _opened(self) -> bool:
@@ -145,6 +155,7 @@ class Link:
             self._ended(connection, why_closed(error))
 
         connection.transport.connection.closing.add_done_callback(closed)
+        self.alarm.watch(connection.transport.connection)
         self._publishing = await self._channel(connection, publisher_confirms=True, on_return_raises=True)
         self._consuming = await self._channel(connection, publisher_confirms=False)
         await self._topology.declare(self._publishing, None)
@@ -189,6 +200,8 @@ class Link:
             message_id=f"{producer}-{parcel.first}",
             delivery_mode=aio_pika.DeliveryMode.NOT_PERSISTENT,
         )
+        loop = asyncio.get_running_loop()
+        self._confirms.sent(parcel.first, loop.time())
         try:
             await self._publishing.basic_publish(
                 parcel.data,
@@ -208,6 +221,23 @@ class Link:
             if _is_cancelled():
                 raise
             raise LinkLost("publishing was cut off") from None
+        finally:
+            self._confirms.settled(parcel.first, loop.time())
+
+    async def keep_confirmed(self) -> None:
+        """See to it that what is published is confirmed in time. In an alarm there is no time. Raises LinkLost."""
+        loop = asyncio.get_running_loop()
+        timeout = self._settings.confirm_timeout
+        while True:
+            await asyncio.sleep(min(LOOK_SECONDS, timeout / 4) or LOOK_SECONDS)
+            now = loop.time()
+            if self.alarm.reason:
+                self._confirms.restart(now)
+            elif self._transport.goes_on():
+                self._confirms.progressed(now)
+            if self._confirms.is_overdue(now):
+                self.is_overdue = True
+                raise LinkLost(f"a publish was not confirmed for {timeout:g} s")
 
     # Consuming
 
@@ -260,6 +290,12 @@ class Link:
         await self._consuming.basic_qos(prefetch_count=PREFETCH)
 
         async def taken(message: Any) -> None:
+            if message.delivery_tag != self._came + 1:
+                self.lose(f"{message.delivery_tag - self._came - 1} deliveries of the broker were lost on their way")
+            if self.is_lost:
+                # Without it what follows would seem to be all; it comes again, or everyone is told.
+                return
+            self._came = message.delivery_tag
             properties = message.header.properties
             headers = properties.headers or {}
             offset = headers.get("x-stream-offset")
@@ -272,15 +308,30 @@ class Link:
         """Return when the last bytes came, by the loop's clock; 0 before the first."""
         return self._transport.heard()
 
-    async def patiently(self, seconds: float, work: Coroutine[Any, Any, object]) -> bool:
-        """Wait for something, until nothing at all has come over the link for so long; return whether it came."""
-        return await within(seconds, work, since=self._transport.heard)
+    async def patiently(self, seconds: float, work: Coroutine[Any, Any, object], *, longest: float = LONGEST) -> bool:
+        """Wait for something, until nothing at all has come over the link for so long; return whether it came.
+
+        The time of an alarm does not count. Raises LinkLost when other things come all the while, for `longest` times as long.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+
+        def last() -> float:
+            return max(began, self.alarm.over_at()) + longest * seconds
+
+        def until() -> float:
+            return min(max(began, self._transport.heard(), self.alarm.over_at()) + seconds, last())
+
+        has_come = await within(seconds, work, until=until)
+        if not has_come and loop.time() >= last():
+            raise LinkLost(f"the broker does not answer, though other things come, for {longest * seconds:g} s")
+        return has_come
 
     async def _guarded(self, work: Coroutine[Any, Any, object]) -> None:
         try:
             # What is asked for now is answered behind all that is on its way.
-            if not await self.patiently(CONNECT_SECONDS, work):
-                raise LinkLost("the broker does not answer")
+            if not await self.patiently(self._settings.timeout, work):
+                raise LinkLost(f"the broker does not answer for {self._settings.timeout:g} s")
         except TROUBLE as error:
             raise LinkLost(str(error) or type(error).__name__) from None
         except asyncio.CancelledError:

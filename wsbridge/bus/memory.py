@@ -14,6 +14,7 @@ class MemoryBus:
         self._published = 0
         self._receiver: Receiver | None = None
         self.source: Source = STILL
+        self.alarm = ""
 
     async def open(self, receiver: Receiver) -> None:
         self._receiver = receiver

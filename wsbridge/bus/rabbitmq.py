@@ -135,6 +135,10 @@ class RabbitBus:
         """Return when the last bytes came over the link, by the loop's clock; 0 before the first."""
         return self._link.heard() if self._link is not None else 0.0
 
+    @property
+    def alarm(self) -> str:
+        return self._link.alarm.reason if self._link is not None else ""
+
     def pause(self) -> None:
         self._backlog.hold()
 
@@ -207,6 +211,8 @@ class RabbitBus:
             async with asyncio.TaskGroup() as group:
                 group.create_task(link.wait_lost(), name="bus: link")
                 group.create_task(link.keep_acknowledging(), name="bus: acknowledge")
+                group.create_task(link.keep_confirmed(), name="bus: confirm")
+                group.create_task(self._watch_alarm(link), name="bus: alarm")
                 # Each link would bring as much again: one after the other, while the receiver holds us up, without a bound.
                 is_held_up = len(self._backlog) > PREFETCH
                 if not is_held_up:
@@ -266,20 +272,29 @@ class RabbitBus:
         self._let_source_go()
 
     async def _watch_feeding(self) -> None:
-        """Say so when the broker has stopped to take what is published, as in an alarm, and when it goes on."""
+        """Log when the broker has stopped to confirm what is published, without an alarm, and when it goes on."""
         while True:
             silent = self._loop.time() - self._heard if self._spool.under_way else 0.0
-            if silent < STALLED_SECONDS:
-                await asyncio.sleep(STALLED_SECONDS - silent)
+            if silent < STALLED_SECONDS or self.alarm:
+                await asyncio.sleep(max(STALLED_SECONDS - silent, 0) or STALLED_SECONDS)
                 continue
             log.error("the broker at %s takes nothing: %d bytes wait for it", self, self._spool.bytes)
             self._sent.clear()
             await self._sent.wait()
             log.log(INFO, "the broker at %s takes messages again", self)
 
+    async def _watch_alarm(self, link: Link) -> None:
+        """Log and count the alarms in which the broker blocks publishers."""
+        while True:
+            if reason := await link.alarm.changed():
+                self._metrics.broker_alarms += 1
+                log.error("the broker at %s blocks publishers, it is %s: %d bytes wait for it", self, reason, self._spool.bytes)
+            else:
+                log.log(INFO, "the alarm of the broker at %s is over: it takes messages again", self)
+
     def _is_answered(self) -> bool:
         """Whether the broker may be asked something: nothing is on its way, or it has just had a word about what is."""
-        return not self._spool.under_way or self._loop.time() - self._heard < ANSWERED_SECONDS
+        return not self.alarm and (not self._spool.under_way or self._loop.time() - self._heard < ANSWERED_SECONDS)
 
     def _let_source_go(self) -> None:
         if self._holds_source and self._spool.has_room:
@@ -296,6 +311,7 @@ class RabbitBus:
 
     def _salvage(self, link: Link) -> None:
         """See to what was on its way when the link was lost."""
+        self._metrics.publish_timeouts += link.is_overdue
         if link.refused_bytes is not None:
             self._refused(self._spool.drop_under_way(link.refused_bytes))
         if self._settings.replay:

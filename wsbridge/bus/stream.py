@@ -19,6 +19,8 @@ from wsbridge.bus.tail import Found, Place, Tail
 
 HISTORY_SECONDS = 10.0
 """How long a stream that holds something may bring nothing at all before it has brought it: however slow a link is, bytes come."""
+LONGEST = 60
+"""Times as long may a history take of which bytes come."""
 PROBE_SECONDS = 1.0
 """How long the first bytes of a body that is there may take to come: a stream that brings nothing in this time has nothing there."""
 
@@ -81,10 +83,10 @@ class StreamReader:
         if self._first is not None:
             # Behind the end nothing would come, and no error either; that a stream is another one is told by its bodies.
             await self._consume_from(link, min(self._first, newest))
-            has_come = await link.patiently(HISTORY_SECONDS, self._arrived.wait())
+            has_come = await link.patiently(HISTORY_SECONDS, self._arrived.wait(), longest=LONGEST)
         else:
             await self._consume_from(link, max(0, newest - max(self._history, 1) + 1))
-            has_come = await link.patiently(HISTORY_SECONDS, self._tail.reach(newest))
+            has_come = await link.patiently(HISTORY_SECONDS, self._tail.reach(newest), longest=LONGEST)
         if not has_come:
             raise LinkLost("its stream does not bring what it holds")
 

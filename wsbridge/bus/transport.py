@@ -7,12 +7,19 @@ for the broker's word that it does so too, for half a minute, whatever cancels i
 from __future__ import annotations
 
 import asyncio
+import socket
+import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from aio_pika.exceptions import AMQPConnectionError
 
 HEARTBEAT_FRAME = b"\x08\0\0\0\0\0\0\xce"
+ACKED_AT = 120
+"""Where in Linux' struct tcp_info the 64 bits of tcpi_bytes_acked lie (linux/tcp.h, since 4.1)."""
+IDLE_BYTES = 1024
+"""What goes out between two looks besides what is published: heartbeats and acknowledgements, under TLS too."""
 CANCEL_SECONDS = 1.0
 """For what was waited for too long to let go of what it has."""
 
@@ -23,6 +30,7 @@ class Transport:
     def __init__(self) -> None:
         self._connection: asyncio.Transport | None = None
         self._heard = 0.0
+        self._taken = 0
 
     async def create(self, url: Any, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect, as aiormq's own factories do."""
@@ -40,6 +48,20 @@ class Transport:
     def heard(self) -> float:
         """Return when the last bytes came, by the loop's clock; 0 before the first."""
         return self._heard
+
+    def goes_on(self) -> bool:
+        """Return whether the broker's machine has taken part of what was published, since this was last asked."""
+        before, self._taken = self._taken, self._taken_bytes()
+        return self._taken - before > IDLE_BYTES
+
+    def _taken_bytes(self) -> int:
+        """Return how many bytes TCP has brought to the other side."""
+        with suppress(OSError, AttributeError):
+            sock = self._connection.get_extra_info("socket") if self._connection is not None else None
+            if sock is not None:
+                info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, ACKED_AT + 8)
+                return int.from_bytes(info[ACKED_AT:], sys.byteorder)
+        return 0
 
     def abort(self) -> None:
         """Cut it off, now; more than once is once."""
@@ -64,8 +86,8 @@ class _Protocol(asyncio.StreamReaderProtocol):
         super().data_received(data)
 
 
-async def within(seconds: float, work: Coroutine[Any, Any, object], *, since: Callable[[], float] | None = None) -> bool:
-    """Wait for something, for so long, and with `since` for so long after the time that it returns; return whether it came.
+async def within(seconds: float, work: Coroutine[Any, Any, object], *, until: Callable[[], float] | None = None) -> bool:
+    """Wait for something, for so long, and with `until` up to the time that it returns; return whether it came.
 
     Not by asyncio.timeout, whose end Python 3.11.2 takes for another cancellation in a task that was cancelled before.
     """
@@ -76,7 +98,7 @@ async def within(seconds: float, work: Coroutine[Any, Any, object], *, since: Ca
     try:
         while not task.done() and left >= 0:
             await asyncio.wait((task,), timeout=left)
-            left = (began if since is None else max(began, since())) + seconds - loop.time()
+            left = (began + seconds if until is None else until()) - loop.time()
         has_come = task.done()
         if not has_come:
             task.cancel()

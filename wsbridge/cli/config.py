@@ -189,7 +189,7 @@ def broker_settings(flags: SimpleNamespace, *, spool: int = 64 * 1024 * 1024, sp
         for flag in ("replay", "durable", "passive"):
             if getattr(flags, flag):
                 raise ConfigurationError(f"--{flag} needs --broker")
-        _check_needless(flags, ("spool", "spool-full", "replay-bytes"), "--broker")
+        _check_needless(flags, ("spool", "spool-full", "replay-bytes", "broker-timeout", "confirm-timeout"), "--broker")
         return None
     if not flags.replay:
         _check_needless(flags, ("replay-bytes",), "--replay")
@@ -205,6 +205,9 @@ def broker_settings(flags: SimpleNamespace, *, spool: int = 64 * 1024 * 1024, sp
         passive=flags.passive,
         spool_bytes=spool,
         spool_drops=spool_full == "drop-oldest",
+        timeout=_positive("broker-timeout", flags.broker_timeout),
+        # `subscribe` publishes nothing and has no such flag.
+        confirm_timeout=_not_negative("confirm-timeout", getattr(flags, "confirm_timeout", 0.0)),
     )
 
 
@@ -361,7 +364,7 @@ def _not_negative(flag: str, value: Number) -> Number:
     return value
 
 
-def _positive(flag: str, value: int) -> int:
+def _positive(flag: str, value: Number) -> Number:
     if value <= 0:
         raise ConfigurationError(f"--{flag}={value} must be more than 0")
     return value

@@ -112,6 +112,10 @@ DURABLE = Option("durable", bool, "the exchange is durable: it outlives a restar
 PASSIVE = Option("passive", bool, "the exchange is others': it must be there, and is taken as it is")
 REPLAY = Option("replay", bool, "the broker keeps the channel in a stream: nothing that it confirmed is lost, and any node can go on")
 REPLAY_BYTES = Option("replay-bytes", int, "what the broker keeps of the channel, with --replay", 256 * MEGABYTE, "BYTES")
+BROKER_TIMEOUT = Option("broker-timeout", float, "reconnect when the broker does not answer for so long", 10.0, "SECONDS")
+CONFIRM_TIMEOUT = Option(
+    "confirm-timeout", float, "reconnect when the broker does not confirm a publish for so long, alarms aside (0: never)", 30.0, "SECONDS"
+)
 FRAMING = Option("framing", str, "how messages lie one behind the other: lines, chunks, nul, prefixed or json", "lines", "NAME")
 MAXLINE = Option("maxline", int, "longest message in bytes (0: any)", 16 * MEGABYTE, "BYTES")
 REMOTE_URL = Option("url", str, "a wsbridge to speak to instead of the broker, whose channel it is: ws://host:port/, or wss://", "", "URL")
@@ -136,6 +140,8 @@ BROADCAST_GROUPS: Groups = {
         PASSIVE,
         Option("spool", int, "bytes that wait for a broker that is away or slow", 64 * MEGABYTE, "BYTES"),
         Option("spool-full", str, "when it is full: block (the program waits) or drop-oldest (which is counted)", "block", "HOW"),
+        BROKER_TIMEOUT,
+        CONFIRM_TIMEOUT,
     ),
     "Where it listens": _of_the_bridge("Where it listens"),
     "The program": _of_the_bridge(
@@ -166,13 +172,13 @@ _THE_REST = (
 )
 
 PUBLISH_GROUPS: Groups = {
-    "Where to": (EXCHANGE, BROKER, REMOTE_URL, REPLAY, REPLAY_BYTES, DURABLE, PASSIVE),
+    "Where to": (EXCHANGE, BROKER, REMOTE_URL, REPLAY, REPLAY_BYTES, DURABLE, PASSIVE, BROKER_TIMEOUT, CONFIRM_TIMEOUT),
     "The messages": (FRAMING, MAXLINE),
     "The rest": _THE_REST,
 }
 
 SUBSCRIBE_GROUPS: Groups = {
-    "Where from": (EXCHANGE, BROKER, REMOTE_URL, REPLAY, REPLAY_BYTES, DURABLE, PASSIVE),
+    "Where from": (EXCHANGE, BROKER, REMOTE_URL, REPLAY, REPLAY_BYTES, DURABLE, PASSIVE, BROKER_TIMEOUT),
     "The messages": (
         FRAMING,
         MAXLINE,

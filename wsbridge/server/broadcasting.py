@@ -189,7 +189,8 @@ class Broadcasting(Serving):
         return task.done()
 
     def _status(self) -> Mapping[str, object]:
-        broker = None if self._settings.broker is None else "here" if self._hub.is_connected else "away"
+        alarm = self._bus.alarm
+        broker = None if self._settings.broker is None else "away" if not self._hub.is_connected else "blocked" if alarm else "here"
         mark, number = self._hub.channel.place(self._hub.channel.end)
         return {
             "exchange": self._settings.channel.exchange,
@@ -197,6 +198,7 @@ class Broadcasting(Serving):
             "position": f"{mark}{number}",
             "messages": self._hub.channel.end,
             "broker": broker,
+            "broker_alarm": alarm or None,
             "input": self._settings.channel.input.value,
             "program": self._keeper and self._keeper.state.value,
             "program_exit": self._keeper and self._keeper.last_exit,

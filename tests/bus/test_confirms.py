@@ -1,0 +1,77 @@
+"""When a publish is overdue: values in, values out."""
+
+from __future__ import annotations
+
+from wsbridge.bus.confirms import Confirms
+
+
+def sent(*numbers: int, at: float = 0.0, timeout: float = 10.0) -> Confirms:
+    confirms = Confirms(timeout)
+    for number in numbers:
+        confirms.sent(number, at)
+    return confirms
+
+
+def test_nothing_sent() -> None:
+    """Nothing that was sent is never overdue."""
+    assert not sent().is_overdue(1e9)
+
+
+def test_its_time() -> None:
+    """A publish is overdue when its time is over, and not before."""
+    confirms = sent(1, at=5.0)
+    assert not confirms.is_overdue(14.9)
+    assert confirms.is_overdue(15.0)
+
+
+def test_confirmed() -> None:
+    """What is confirmed is not overdue, and gives those behind it their time anew."""
+    confirms = sent(1, 2)
+    confirms.settled(1, 9.0)
+    assert not confirms.is_overdue(18.9)
+    assert confirms.is_overdue(19.0)
+    confirms.settled(2, 19.0)
+    assert not confirms.is_overdue(1e9)
+
+
+def test_passed_over() -> None:
+    """One publish that the broker leaves out is overdue though others are confirmed all the while."""
+    confirms = sent(1, 2)
+    confirms.settled(2, 1.0)
+    for number in range(3, 20):
+        confirms.sent(number, float(number))
+        confirms.settled(number, number + 0.5)
+        assert confirms.is_overdue(number + 0.5) is (number + 0.5 >= 11)
+
+
+def test_out_of_order() -> None:
+    """A confirm that comes late, behind others, is in time."""
+    confirms = sent(1, 2, 3)
+    confirms.settled(3, 1.0)
+    confirms.settled(1, 9.0)
+    assert not confirms.is_overdue(10.9)
+    confirms.settled(2, 10.9)
+    assert not confirms.is_overdue(1e9)
+
+
+def test_slow_link() -> None:
+    """While the broker takes bytes, however slowly, nothing is overdue."""
+    confirms = sent(1)
+    for now in range(100):
+        confirms.progressed(float(now))
+        assert not confirms.is_overdue(now + 9.0)
+    assert confirms.is_overdue(99.0 + 10)
+
+
+def test_alarm() -> None:
+    """The time in which the broker blocks publishers does not count, of those that were passed over neither."""
+    confirms = sent(1, 2)
+    confirms.settled(2, 1.0)
+    confirms.restart(100.0)
+    assert not confirms.is_overdue(109.9)
+    assert confirms.is_overdue(110.0)
+
+
+def test_never() -> None:
+    """With a timeout of 0 nothing is ever overdue."""
+    assert not sent(1, timeout=0.0).is_overdue(1e9)

@@ -1,0 +1,188 @@
+"""No wait for a broker is without an end: what it does not confirm or answer in time costs the link, and the next one goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from tests.bus.node import Exchange, Node, SlowLink, Taker, nothing_left, until
+from tests.support.amqp import AmqpLink, amqp_link
+from tests.support.rabbit import Broker, bro_publish
+from wsbridge.bus import link as links
+from wsbridge.errors import BusError
+from wsbridge.hub.channel import Join
+from wsbridge.rules import backoff
+
+QUICK = {"timeout": 2.0, "confirm_timeout": 1.0}
+
+
+@pytest.fixture(autouse=True)
+async def clean(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Nothing is left behind; nothing waits for long before it comes back, and the exchange is looked at all the while."""
+    monkeypatch.setattr(backoff, "LONGEST", 0.2)
+    monkeypatch.setattr(links, "BOUND_SECONDS", 0.2)
+    async with nothing_left():
+        yield
+
+
+@pytest.fixture
+async def link(broker: Broker) -> AsyncIterator[AmqpLink]:
+    async with amqp_link(broker.port) as link:
+        yield link
+
+
+@pytest.fixture(params=["rabbitmq", "replay"])
+def exchange(request: pytest.FixtureRequest, broker: Broker) -> Exchange:
+    return Exchange(f"waits-{secrets.token_hex(4)}", broker.url, {"replay": request.param == "replay"})
+
+
+async def publish_until(node: Node, done: Callable[[], object], what: str) -> None:
+    """Publish all the while until a condition holds."""
+
+    def is_done() -> bool:
+        node.publish()
+        return bool(done())
+
+    await until(is_done, what)
+
+
+async def test_swallowed_confirms(exchange: Exchange, link: AmqpLink) -> None:
+    """What the broker said for a while is lost on its way: the link is made anew, and nobody waits for the lost confirms for ever."""
+    async with exchange.node("v") as v, exchange.node("p", url=link.url, **QUICK) as p:
+        viewer = v.view()
+        p.publish()
+        await viewer.has_all("p", 1)
+        link.drops = lambda frame: True
+        p.publish(10)
+        await until(lambda: p.bus._spool.under_way, "the body to be on its way")  # type: ignore[attr-defined]
+        await until(lambda: link.dropped["basic.ack"], "the confirm to be lost")
+        link.drops = lambda frame: False
+        await until(lambda: p.metrics.broker_reconnects == 1 and p.hub.is_connected, "the next link")
+        p.publish()
+        await viewer.has_all("p", 12)
+        assert p.metrics.publish_timeouts == 1
+        assert (viewer.seen["p"], viewer.total_lost, viewer.renewals) == (12, 0, 0)
+
+
+async def test_one_confirm_of_many(exchange: Exchange, link: AmqpLink) -> None:
+    """One confirm is lost, and others come all the while: the link is made anew for that one."""
+    async with exchange.node("p", url=link.url, timeout=2.0, confirm_timeout=1.0) as p:
+        p.publish()
+        await p.published_all()
+        link.drops = lambda frame: frame.method == "basic.ack" and not link.dropped["basic.ack"]
+        await publish_until(p, lambda: p.metrics.publish_timeouts, "the end of its time")
+        await until(lambda: p.hub.is_connected, "the next link")
+        await p.published_all()
+
+
+@pytest.mark.parametrize("method", ["exchange.declare-ok", "queue.bind-ok"])
+async def test_no_answer_to_a_look(exchange: Exchange, broker: Broker, link: AmqpLink, method: str) -> None:
+    """An answer is lost while messages come all the while: they are no answer."""
+    async with exchange.node("p") as p, exchange.node("v", url=link.url, timeout=1.0) as v:
+        link.drops = lambda frame: frame.method == method and link.accepted == 1
+        await publish_until(p, lambda: v.metrics.broker_reconnects, "the next link")
+        viewer = v.view()
+        p.publish()
+        await viewer.has_all("p", p.published)
+
+
+STEPS = [
+    "channel.open-ok", "confirm.select-ok", "exchange.declare-ok", "queue.declare-ok", "queue.bind-ok", "basic.qos-ok", "basic.consume-ok",
+]  # fmt: skip
+WITH_REPLAY = ["basic.cancel-ok", "channel.close-ok"]
+
+
+@pytest.mark.parametrize("method", [*STEPS, *WITH_REPLAY])
+async def test_no_answer_at_the_start(exchange: Exchange, link: AmqpLink, method: str) -> None:
+    """A broker that does not answer a step at the start is an error in bounded time."""
+    if method in WITH_REPLAY and not exchange.replays:
+        return
+    link.drops = lambda frame: frame.method == method
+    with pytest.raises(BusError, match="does not answer"):
+        async with exchange.open(Taker(), url=link.url, **QUICK):
+            pass
+
+
+@pytest.mark.parametrize("method", [*STEPS, *WITH_REPLAY])
+async def test_no_answer_on_the_way_back(exchange: Exchange, link: AmqpLink, method: str) -> None:
+    """A broker that does not answer a step after a break is tried again, and everyone gets what is published."""
+    if method in WITH_REPLAY and not exchange.replays:
+        return
+    async with exchange.node("p") as p, exchange.node("v", url=link.url, **QUICK) as v:
+        viewer = v.view()
+        p.publish()
+        await viewer.has_all("p", 1)
+        tries = link.accepted
+        link.drops = lambda frame: frame.method == method and link.accepted < tries + 3
+        link.cut()
+        await publish_until(p, lambda: v.metrics.broker_reconnects and v.hub.is_connected and link.accepted >= tries + 1, "the way back")
+        await viewer.has_all("p", p.published)
+        if exchange.replays:
+            assert (viewer.seen["p"], viewer.total_lost, viewer.renewals) == (p.published, 0, 0)
+
+
+async def test_swallowed_deliveries(exchange: Exchange, link: AmqpLink) -> None:
+    """Messages of a stranger are lost between the broker and a node: the next one shows it, though nobody has numbered them."""
+    async with exchange.node("v", url=link.url) as v, exchange.node("p") as p:
+        viewer = v.view()
+        p.publish()
+        await viewer.has_all("p", 1)
+        for text in (b"x 0", b"x 1", b"x 2"):
+            link.drops = lambda frame, text=text: frame.method == "basic.deliver" and text == b"x 1"  # type: ignore[misc]
+            await bro_publish(exchange.url, exchange.name, text.decode())
+            if text == b"x 1":
+                await until(lambda: link.dropped["basic.deliver"], "the delivery to be lost")
+            elif text == b"x 0":
+                await viewer.has_all("x", 1)
+        await until(lambda: v.metrics.broker_reconnects == 1 and v.hub.is_connected, "the next link")
+        if exchange.replays:
+            await viewer.has_all("x", 3)
+            assert (viewer.seen["x"], viewer.total_lost, viewer.renewals) == (3, 0, 0)
+        else:
+            assert viewer.renewals == 1
+
+
+async def test_slow_upload(exchange: Exchange, broker: Broker) -> None:
+    """A body that takes longer than its deadline over a slow link is not overdue while the broker takes its bytes."""
+    async with exchange.node("v") as v, SlowLink(("127.0.0.1", broker.port), 1 << 30, up=100_000) as slow:
+        viewer = v.view()
+        async with exchange.node("p", url=f"amqp://guest:guest@127.0.0.1:{slow.port}/", confirm_timeout=1.5) as p:
+            p.publish(1, " " + "x" * 400_000)
+            await viewer.has_all("p", 1)
+            await p.published_all()
+            assert (p.metrics.broker_reconnects, p.metrics.publish_timeouts) == (0, 0)
+
+
+async def test_alarm_outlasts_every_deadline(private_broker: Callable[..., Broker], caplog: pytest.LogCaptureFixture) -> None:
+    """An alarm of the broker has no deadline: it is said to be one and counted, and publishing goes on over the same link after it."""
+    caplog.set_level(logging.INFO)
+    broker = await asyncio.to_thread(private_broker)
+    for replay in (False, True):
+        exchange = Exchange(f"alarm-{replay}", broker.url, {"replay": replay, **QUICK})
+        async with exchange.node("p") as p:
+            viewer = p.view(Join.HISTORY)
+            p.publish()
+            await viewer.has_all("p", 1)
+            assert p.bus.alarm == ""
+            await asyncio.to_thread(broker.alarm, True)
+            try:
+                # One alone is still taken, and has the broker say that it takes no more.
+                await publish_until(p, lambda: p.bus.alarm, "word of the alarm")
+                assert "memory" in p.bus.alarm
+                over = time.monotonic() + 4 * QUICK["timeout"] + 1
+                await publish_until(p, lambda over=over: time.monotonic() > over, "every deadline to pass")
+                assert p.bus.alarm
+            finally:
+                await asyncio.to_thread(broker.alarm, False)
+            await until(lambda: not p.bus.alarm, "the end of the alarm")
+            await viewer.has_all("p", p.published)
+            assert (viewer.seen["p"], viewer.words, p.metrics.broker_reconnects) == (p.published, [], 0)
+            assert (p.metrics.broker_alarms, p.metrics.publish_timeouts) == (1, 0)
+    said = [record.getMessage() for record in caplog.records if record.name.startswith("wsbridge")]
+    assert len([line for line in said if "blocks publishers" in line and "memory" in line]) == 2
+    assert len([line for line in said if "takes messages again" in line]) == 2
