@@ -16,6 +16,8 @@ class Metrics:
     """By HTTP status, or 1013 where `--busy=close` turned a session away."""
     tls_failures: int = 0
     """TLS handshakes that failed, and connections to a TLS port that spoke something else."""
+    accept_pauses: int = 0
+    """Times that no connection was accepted for want of descriptors."""
     launch_failures: int = 0
     messages_in: int = 0
     messages_out: int = 0
@@ -33,6 +35,7 @@ class Metrics:
     killed: int = 0
     """Programs that did not end before KILL."""
     guard_restarts: int = 0
+    spawn_server_restarts: int = 0
     program_restarts: int = 0
     """Times that the program of a channel has ended and was started again."""
     bus_repeats: int = 0

@@ -45,6 +45,8 @@ PORTS = [range(first, first + 2_500) for first in range(10_000, 30_000, 2_500)]
 
 START_DEADLINE = 60.0
 """Seconds, far more than a start takes: beside 35 busy processes on two cores two starts, one after the other, took thirteen."""
+SPAWN_SERVER = "process/spawnd.py"
+"""What the command line of a spawn server holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +196,9 @@ class Server:
         self._running.send_signal(number)
 
     def children(self) -> list[int]:
-        """The pids of the server's own children that have not been reaped, whatever started them."""
-        return children(self.pid)
+        """The pids of the server's children that have not been reaped, those that its spawn server has started among them."""
+        spawners = [pid for pid in children(self.pid) if SPAWN_SERVER in command_line(pid)]
+        return [pid for parent in (self.pid, *spawners) for pid in children(parent) if pid not in spawners]
 
     def descriptors(self) -> int:
         """How many file descriptors the server has open."""

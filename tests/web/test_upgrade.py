@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import signal
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
+from tests.rules.requests import make_request
 from tests.support.client import Close, Opcode, encode_frame, open_stream, read_response
-from tests.support.proc import nothing_left
-from tests.support.server import Server, free_port, wait_until
+from tests.support.proc import nothing_left, same_limits, until
+from tests.support.server import Server, children, free_port, wait_until
 from tests.web.conftest import Serve, assert_sound
 from wsbridge.metrics import Metrics
 from wsbridge.process.guard import NoGuard
 from wsbridge.process.ladder import make_ladder
 from wsbridge.process.launch import Launcher
 from wsbridge.process.spawn import Spawner
+from wsbridge.process.spawnserver import SpawnServer
 from wsbridge.rules.environ import Script
 from wsbridge.sessions.registry import Registry
 from wsbridge.settings import ProgramSettings
@@ -80,6 +82,8 @@ def test_busy_close(serve: Serve) -> None:
     """With --busy=close what is over --maxforks is upgraded and closed with 1013, so that a page can see why; nothing is started."""
     server = serve("--maxforks=1", "--busy=close", "cat")
     with server.connect() as first:
+        first.send_text("it runs")
+        assert first.receive_text() == "it runs"
         for _ in range(3):
             with server.connect() as second:
                 assert second.receive_close().code == 1013
@@ -261,27 +265,32 @@ def test_what_came_with_the_handshake_of_one_turned_away(serve: Serve, tmp_path:
     assert "protocol_errors" not in server.log
 
 
-async def test_program_that_was_started_for_nothing(tmp_path: Path) -> None:
+async def test_program_that_was_started_for_nothing() -> None:
     """A program that was started when its session fails to begin is ended and reaped, and its slot given back."""
     loop, metrics = asyncio.get_running_loop(), Metrics()
     registry = Registry(max_sessions=1, metrics=metrics)
-    launcher = Launcher(Spawner(), NoGuard(), make_ladder(0), loop=loop)
-    upgrader = Upgrader(
-        gate=Mock(),
-        handshake=Mock(),
-        program=ProgramSettings(argv=("/bin/cat",)),
-        software="wsbridge",
-        passed={},
-        registry=registry,
-        launcher=launcher,
-        metrics=metrics,
-        loop=loop,
-    )
-    assert registry.slots.take()
-    with nothing_left():
-        child = upgrader._launch(Admission(("/bin/cat",), Script("/", ""), "", None), {}, {})
-        await upgrader._abandon(child)
-        assert child.group.status == -signal.SIGKILL
+    with same_limits(), nothing_left():
+        spawner = Spawner()
+        server = SpawnServer(spawner, metrics, loop=loop)
+        upgrader = Upgrader(
+            gate=Mock(),
+            handshake=Mock(accept=Mock(side_effect=ConnectionResetError)),
+            program=ProgramSettings(argv=("/bin/sh",)),
+            software="wsbridge",
+            passed={},
+            registry=registry,
+            launcher=Launcher(spawner, NoGuard(), make_ladder(0), loop=loop, server=server),
+            metrics=metrics,
+            loop=loop,
+        )
+        assert registry.slots.take()
+        admission = Admission(("/bin/sleep", "1000"), Script("/", ""), "", None)
+        with pytest.raises(ConnectionResetError):
+            upgrader.begin(Mock(), make_request(), admission, {"id": "1"}, "")
+        await until(lambda: server.pending == 0, "the start")
+        await until(lambda: children(server.pid) == [], "the end of the program")
+        server.close()
+        os.close(spawner._home)
     assert registry.slots.take()
 
 

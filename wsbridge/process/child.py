@@ -88,7 +88,7 @@ class Child:
         pairs: Pairs,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.group = Group(spawned.pid, spawned.pidfd, watch=watch, pairs=pairs, loop=loop)
+        self.group = Group(spawned.pid, spawned.pidfd, spawned.reap, watch=watch, pairs=pairs, loop=loop)
         self.group.on_exit = self._leader_exited
         self._stdin, self._stdout, self._stderr = spawned.stdin, spawned.stdout, spawned.stderr
         self._decoder = decoder

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from wsbridge.logs import Pairs, extra, logger
 from wsbridge.process.guard import Watch
+from wsbridge.process.spawn import Reap
 
 POLL = 0.01
 """Seconds between two looks at a group that is to end and whose leader has: nothing reports the end of the others."""
@@ -25,10 +26,11 @@ log = logger("process")
 class Group:
     """The leader is our child and is reaped here; the others are seen, and signalled, as a group."""
 
-    __slots__ = ("_is_empty", "_loop", "_pidfd", "_timer", "_waiters", "_watch", "on_exit", "pairs", "pid", "signalled", "status")
+    __slots__ = ("_is_empty", "_loop", "_pidfd", "_reap", "_timer", "_waiters", "_watch", "on_exit", "pairs", "pid", "signalled", "status")
 
-    def __init__(self, pid: int, pidfd: int, *, watch: Watch, pairs: Pairs, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, pid: int, pidfd: int, reap: Reap, *, watch: Watch, pairs: Pairs, loop: asyncio.AbstractEventLoop) -> None:
         self._pidfd = pidfd
+        self._reap = reap
         self._watch = watch
         self._loop = loop
         self._waiters: list[asyncio.Future[None]] = []
@@ -43,7 +45,7 @@ class Group:
         self.on_exit: Callable[[], None] = _nothing
         """Called when the leader has exited."""
         watch.begun(pid)
-        loop.add_reader(pidfd, self._reap)
+        loop.add_reader(pidfd, self._exited)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to everyone in the group."""
@@ -58,7 +60,7 @@ class Group:
 
     async def wait_exit(self, seconds: float | None = None) -> int | None:
         """Wait for the leader to exit, at most so long; return its status, or None when it lives or was let go."""
-        if self._pidfd >= 0:
+        if self.status is None and not self._is_empty:
             # A future of its own for each who waits: half the cost of a shield and a timeout, and it is in every session.
             waiter: asyncio.Future[None] = self._loop.create_future()
             timer = self._loop.call_later(seconds, _wake, waiter) if seconds is not None else None
@@ -91,13 +93,15 @@ class Group:
             self._is_empty = True
         if self._pidfd >= 0:
             self._stop_watching()
-            for waiter in self._waiters:
-                _wake(waiter)
+        for waiter in self._waiters:
+            _wake(waiter)
 
-    def _reap(self) -> None:
+    def _exited(self) -> None:
         self._stop_watching()
-        _, status = os.waitpid(self.pid, 0)
-        self.status = os.waitstatus_to_exitcode(status)
+        self._reap(self._reaped)
+
+    def _reaped(self, status: int) -> None:
+        self.status = status
         log.debug("Process exit: %s", describe(self.status), extra=extra(self.pairs))
         self._look()
         for waiter in self._waiters:

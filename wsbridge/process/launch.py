@@ -1,4 +1,8 @@
-"""Launching: from a command line and an environment to a Child that is watched and logged."""
+"""Launching: from a command line and an environment to a Child that is watched and logged.
+
+Programs that a request asks for are started by the spawn server: `spawn`, then `adopt`. `launch` does both directly, for the program
+of a channel, which is started once and needs no process more.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +14,25 @@ from wsbridge.logs import Pairs
 from wsbridge.process.child import Child
 from wsbridge.process.guard import Watch
 from wsbridge.process.ladder import Step
-from wsbridge.process.spawn import Spawner
+from wsbridge.process.spawn import Spawned, Spawner
+from wsbridge.process.spawnserver import SpawnServer
 from wsbridge.process.stderr import logged
 
 
 class Launcher:
     """Launches children that share a way to end and a guard."""
 
-    def __init__(self, spawner: Spawner, watch: Watch, ladder: Sequence[Step], *, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        spawner: Spawner,
+        watch: Watch,
+        ladder: Sequence[Step],
+        *,
+        loop: asyncio.AbstractEventLoop,
+        server: SpawnServer | None = None,
+    ) -> None:
         self._spawner = spawner
+        self._server = server
         self._watch = watch
         self._ladder = ladder
         self._loop = loop
@@ -31,12 +45,22 @@ class Launcher:
         decoder: Decoder,
         encoder: Encoder,
         pairs: Pairs,
-        error_decoder: Decoder | None = None,
         pty: bool = False,
-        cwd: str | None = None,
     ) -> Child:
-        """Start a program; its pid joins the pairs, and its stderr goes to the log. Raises ProgramError."""
-        spawned = self._spawner.spawn(argv, environment, pty=pty, cwd=cwd)
+        """Start a program, and return when it runs. Raises ProgramError."""
+        return self.adopt(self._spawner.spawn(argv, environment, pty=pty), decoder=decoder, encoder=encoder, pairs=pairs)
+
+    def spawn(
+        self, argv: tuple[str, ...], environment: Mapping[str, str], *, pty: bool = False, cwd: str | None = None
+    ) -> asyncio.Future[Spawned]:
+        """Start a program; what the future brings is to be adopted. It raises ProgramError."""
+        assert self._server is not None
+        return self._server.spawn(argv, environment, pty=pty, cwd=cwd)
+
+    def adopt(
+        self, spawned: Spawned, *, decoder: Decoder, encoder: Encoder, pairs: Pairs, error_decoder: Decoder | None = None
+    ) -> Child:
+        """Watch a process that was started; its pid joins the pairs, and its stderr goes to the log."""
         pairs["pid"] = str(spawned.pid)
         return Child(
             spawned,

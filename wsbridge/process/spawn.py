@@ -14,15 +14,23 @@ import resource
 import signal
 import stat
 import tty
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from wsbridge.errors import ConfigurationError, ProgramError
 
 RESET_SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ)
 """An ignored signal would stay ignored in the program. Python ignores the last two; a shell has its background jobs ignore INT
 and QUIT, and we end programs with INT and TERM. HUP stays as it is: whoever says nohup means the program too."""
+
+
+FOR_US = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+"""Blocked in helper processes, which end when we do."""
+
+Reap = Callable[[Callable[[int], None]], None]
+"""Reaps a process and calls back with its exit status, minus N after signal N."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,8 @@ class Spawned:
     stdin: int
     stdout: int
     stderr: int
+    reap: Reap
+    """Reaps it once it has exited."""
 
 
 class Spawner:
@@ -51,7 +61,7 @@ class Spawner:
         opened: list[int] = []
         try:
             child_in, stdin = _opened(os.pipe2(os.O_CLOEXEC), opened)
-            stdout, child_out = _opened(_terminal() if pty else os.pipe2(os.O_CLOEXEC), opened)
+            stdout, child_out = _opened(open_terminal() if pty else os.pipe2(os.O_CLOEXEC), opened)
             stderr, child_err = _opened(os.pipe2(os.O_CLOEXEC), opened)
             with self._as_the_child_sees_it(cwd):
                 pid = os.posix_spawn(
@@ -71,12 +81,28 @@ class Spawner:
         except (OSError, ValueError) as error:
             for fd in opened:
                 os.close(fd)
-            raise ProgramError(_explain(argv[0], error)) from None
+            raise ProgramError(explain(argv[0], error)) from None
         for fd in (child_in, child_out, child_err):
             os.close(fd)
         for fd in (stdin, stdout, stderr):
             os.set_blocking(fd, False)
-        return Spawned(pid, pidfd, stdin, stdout, stderr)
+        return Spawned(pid, pidfd, stdin, stdout, stderr, partial(reap, pid))
+
+    def helper(self, argv: list[str], stdin: int) -> int:
+        """Start a process of our own with what we inherited; stdout and stderr are ours. Return its pid. Raises OSError.
+
+        Signals that a terminal or a service manager sends to every process are blocked: they are for us to act on.
+        """
+        with self._as_the_child_sees_it(None):
+            return os.posix_spawn(
+                argv[0],
+                argv,
+                os.environ,
+                file_actions=((os.POSIX_SPAWN_DUP2, stdin, 0),),
+                setsid=True,
+                setsigmask=FOR_US,
+                setsigdef=RESET_SIGNALS,
+            )
 
     @contextmanager
     def _as_the_child_sees_it(self, cwd: str | None) -> Iterator[None]:
@@ -93,6 +119,11 @@ class Spawner:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (self._hard, self._hard))
             if cwd is not None:
                 os.fchdir(self._home)
+
+
+def reap(pid: int, done: Callable[[int], None]) -> None:
+    """Wait for a child of ours, and call `done` with its exit status, minus N after signal N."""
+    done(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 def find_program(word: str, path: str) -> str:
@@ -143,7 +174,7 @@ def _opened(pair: tuple[int, int], opened: list[int]) -> tuple[int, int]:
     return pair
 
 
-def _terminal() -> tuple[int, int]:
+def open_terminal() -> tuple[int, int]:
     """Open a terminal in raw mode, as it is: no echo, no LF made to CR LF. It becomes nobody's controlling terminal."""
     ours, theirs = os.openpty()
     tty.setraw(theirs)
@@ -160,7 +191,8 @@ def _watch(pid: int) -> int:
         raise
 
 
-def _explain(path: str, error: OSError | ValueError) -> str:
+def explain(path: str, error: OSError | ValueError) -> str:
+    """Say why a program could not be started, and what may help."""
     if isinstance(error, ValueError):
         return f"Could not launch process {path}: {error}"
     hint = {

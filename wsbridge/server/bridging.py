@@ -28,6 +28,11 @@ class Bridging(Serving):
         super().__init__(settings, metrics)
         self._only: Bridge | None = None
 
+    @property
+    def _starts_programs(self) -> bool:
+        program = self._settings.program
+        return bool(program.argv or program.directory) or super()._starts_programs
+
     async def _open(self, launcher: Launcher) -> App:
         settings, program = self._settings, self._settings.program
         door = self._door(launcher) if program.argv or program.directory else None
@@ -56,13 +61,16 @@ class Bridging(Serving):
             loop=self._loop,
         )
         if self._settings.once:
-            door.on_session = self._only_one
+            door.on_begin = self._only_one
+            door.on_session = self._only_begun
             self._registry.on_end = self._ended
         return door
 
-    def _only_one(self, session: Bridge | None) -> None:
+    def _only_one(self) -> None:
         self._close_listeners()
         self._registry.slots.bar()
+
+    def _only_begun(self, session: Bridge | None) -> None:
         self._only = session
         if session is None:
             self.status = CANNOT_LAUNCH

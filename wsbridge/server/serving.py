@@ -16,9 +16,11 @@ from wsbridge.process.guard import Guard, NoGuard, Watch
 from wsbridge.process.ladder import LAST_WAIT, make_ladder
 from wsbridge.process.launch import Launcher
 from wsbridge.process.spawn import Spawner
+from wsbridge.process.spawnserver import SpawnServer
 from wsbridge.sessions.registry import Registry
 from wsbridge.sessions.slots import Slots
 from wsbridge.settings import ServerSettings
+from wsbridge.web.acceptor import Acceptor
 from wsbridge.web.app import App
 from wsbridge.web.cgi import CgiScripts
 from wsbridge.web.connection import Server
@@ -32,6 +34,9 @@ from wsbridge.web.subscribe import Subscribing
 
 LINGER = 2.0
 """Seconds at the end for clients to answer their close frame."""
+
+STARTING = 8
+"""Programs that are being started before further connections wait: enough to keep both sides busy."""
 
 log = logger("server")
 http_log = logger("http")
@@ -76,14 +81,18 @@ class Serving(ABC):
             watch = self._watch()
             stack.callback(watch.close)
             stack.callback(self._hangups.close)
-            launcher = Launcher(spawner, watch, self._ladder, loop=loop)
+            server = self._spawn_server(spawner)
+            if server is not None:
+                stack.callback(server.close)
+            launcher = Launcher(spawner, watch, self._ladder, loop=loop, server=server)
             with self._signals():
                 stack.push_async_callback(self._finish)
                 app = await self._open_unless_stopped(launcher)
                 if app is None:
                     return self.status
                 factory = Server(app, error_page=app.error_page, on_upgrade=app.upgrade, loop=loop)
-                async with listening(self._settings.listen, factory, self._metrics, loop) as (close, addresses):
+                acceptor = self._acceptor(server)
+                async with listening(self._settings.listen, factory, acceptor, self._metrics, loop) as (close, addresses):
                     self._close_listeners = close
                     for line in self._announcement(addresses):
                         log.log(INFO, "%s", line)
@@ -93,6 +102,11 @@ class Serving(ABC):
                     await self._finish()
                     await self._end(factory)
         return self.status
+
+    @property
+    def _starts_programs(self) -> bool:
+        """Whether a request can start a program."""
+        return self._settings.http.cgi_directory is not None
 
     def stop(self) -> None:
         """Shut down in good order; called again, at once."""
@@ -134,6 +148,17 @@ class Serving(ABC):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0 if self._hurry.is_set() else LINGER):
                 await factory.shutdown(LINGER)
+
+    def _spawn_server(self, spawner: Spawner) -> SpawnServer | None:
+        """Start one where requests start programs."""
+        return SpawnServer(spawner, self._metrics, loop=self._loop) if self._starts_programs else None
+
+    def _acceptor(self, server: SpawnServer | None) -> Acceptor:
+        if server is None:
+            return Acceptor(self._metrics, loop=self._loop)
+        acceptor = Acceptor(self._metrics, loop=self._loop, has_room=lambda: server.pending < STARTING)
+        server.on_room = acceptor.room
+        return acceptor
 
     def _watch(self) -> Watch:
         settings = self._settings

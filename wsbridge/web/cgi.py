@@ -95,7 +95,7 @@ class CgiScripts:
             raise Refused(429, "all processes are taken (--maxforks)", body="429 Too Many Requests\n")
         try:
             pairs = {"url": request.url, "cgiscript": found.file}
-            script = self._start(request, found, pairs)
+            script = await self._start(request, found, pairs)
         except BaseException:
             self._slots.give()
             raise
@@ -115,7 +115,7 @@ class CgiScripts:
             feeding.cancel()
             await asyncio.wait((feeding,))
 
-    def _start(self, request: Request, found: Found, pairs: Pairs) -> RunningScript:
+    async def _start(self, request: Request, found: Found, pairs: Pairs) -> RunningScript:
         if not is_executable(found.file):
             raise Refused(500, "the script is not executable")
         if request.header("transfer-encoding") is not None:
@@ -130,18 +130,12 @@ class CgiScripts:
             passed=self._passed,
         )
         try:
-            child = self._launcher.launch(
-                (found.file,),
-                environment,
-                decoder=chunks.Decoder(),
-                encoder=chunks.Encoder(),
-                pairs=pairs,
-                cwd=os.path.dirname(found.file),
-            )
+            spawned = await self._launcher.spawn((found.file,), environment, cwd=os.path.dirname(found.file))
         except ProgramError as error:
             self._metrics.launch_failures += 1
             log.error("%s", error, extra=extra(pairs))
             raise Refused(500, "the script could not be started") from None
+        child = self._launcher.adopt(spawned, decoder=chunks.Decoder(), encoder=chunks.Encoder(), pairs=pairs)
         return RunningScript(child, slots=self._slots, registry=self._registry, pairs=pairs, drain_seconds=self._drain_seconds)
 
 

@@ -14,22 +14,57 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 from wsbridge.errors import ListenError
+from wsbridge.logs import logger
 from wsbridge.metrics import Metrics
 from wsbridge.settings import ListenSettings
+from wsbridge.web.acceptor import Acceptor
 from wsbridge.web.connection import Server
 from wsbridge.web.redirect import Redirect
-from wsbridge.web.tls import TlsListener, make_context
-from wsbridge.web.transports import use_fast_transports
+from wsbridge.web.tls import TlsOpener, make_context
+from wsbridge.web.transports import Connect, use_fast_transports
 
 BACKLOG = 1024
 """Connections that the kernel keeps for us while we are busy."""
 
 
-class Listener(Protocol):
-    """What accepts connections."""
+log = logger("http")
+
+
+class Opener(Protocol):
+    """Makes connections of the sockets that a listener has accepted."""
+
+    def open(self, sock: socket.socket, address: object) -> None:
+        """Begin a connection: from now on the socket is its own."""
 
     def close(self) -> None:
-        """Accept no more."""
+        """Break off what has only begun."""
+
+
+class PlainOpener:
+    """Makes connections without TLS."""
+
+    def __init__(self, factory: Server, *, connect: Connect, loop: asyncio.AbstractEventLoop) -> None:
+        self._factory = factory
+        self._connect = connect
+        self._loop = loop
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def open(self, sock: socket.socket, address: object) -> None:
+        task = self._loop.create_task(self._open(sock), name="connection")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def close(self) -> None:
+        """Do nothing: a connection without TLS is made in a turn of the loop."""
+
+    async def _open(self, sock: socket.socket) -> None:
+        try:
+            await self._connect(self._factory, sock)
+        except BaseException as error:
+            sock.close()
+            if not isinstance(error, OSError):
+                raise
+            log.debug("no connection: %s", error)
 
 
 Listeners = tuple[Callable[[], None], list[str]]
@@ -38,28 +73,30 @@ Listeners = tuple[Callable[[], None], list[str]]
 
 @asynccontextmanager
 async def listening(
-    settings: ListenSettings, factory: Server, metrics: Metrics, loop: asyncio.AbstractEventLoop
+    settings: ListenSettings, factory: Server, acceptor: Acceptor, metrics: Metrics, loop: asyncio.AbstractEventLoop
 ) -> AsyncIterator[Listeners]:
     """Open every listener, or none: yields them and the addresses they really have. Raises ListenError."""
     connect = use_fast_transports(loop)
     context = make_context(settings.tls) if settings.tls else None
-    listeners: list[Listener] = []
+    openers: list[Opener] = []
     addresses: list[str] = []
     unix_path = settings.unix_path
     bound: tuple[int, int] | None = None
 
-    async def listen(sock: socket.socket, make: Server, context: ssl.SSLContext | None) -> None:
+    def listen(sock: socket.socket, make: Server, context: ssl.SSLContext | None) -> None:
         sock.listen(BACKLOG)
+        opener: Opener
         if context is not None:
-            listeners.append(TlsListener(sock, make, context, connect=connect, metrics=metrics, loop=loop))
-        elif sock.family == socket.AF_UNIX:
-            listeners.append(await loop.create_unix_server(make, sock=sock, backlog=BACKLOG))
+            opener = TlsOpener(make, context, connect=connect, metrics=metrics, loop=loop)
         else:
-            listeners.append(await loop.create_server(make, sock=sock, backlog=BACKLOG))
+            opener = PlainOpener(make, connect=connect, loop=loop)
+        openers.append(opener)
+        acceptor.listen(sock, opener.open)
 
     def close() -> None:
-        for listener in listeners:
-            listener.close()
+        acceptor.close()
+        for opener in openers:
+            opener.close()
         # At once, and only if it is ours: our successor may have bound the path while we end our sessions.
         if unix_path is not None and bound is not None and _identity(unix_path) == bound:
             os.unlink(unix_path)
@@ -68,19 +105,19 @@ async def listening(
         for host in settings.hosts if settings.port is not None else ():
             port = settings.port or 0
             for sock in await _bind(loop, host, port):
-                await listen(sock, factory, context)
+                listen(sock, factory, context)
                 port = sock.getsockname()[1]
             addresses.append(f"{host or socket.gethostname()}:{port}")
             if settings.redirect_port is not None:
                 redirect = Redirect(scheme="https" if context else "http", port=port, headers=settings.redirect_headers)
                 server = Server(redirect, error_page=redirect.error_page, loop=loop)
                 for sock in await _bind(loop, host, settings.redirect_port):
-                    await listen(sock, server, None)
+                    listen(sock, server, None)
         if unix_path is not None:
             _clear_unix_path(unix_path)
             sock = _bind_unix(unix_path)
             bound = _identity(unix_path)
-            await listen(sock, factory, context)
+            listen(sock, factory, context)
             addresses.append(os.path.abspath(unix_path))  # noqa: ASYNC240 (it asks no disk)
         yield close, addresses
     finally:

@@ -7,8 +7,7 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from wsbridge.errors import ListenError, reason_of
 from wsbridge.logs import ACCESS, Ration, logger
@@ -21,8 +20,6 @@ HANDSHAKE = b"\x16"
 """The type of record that every handshake begins with (RFC 8446, section 5.1); no method of HTTP does."""
 HANDSHAKE_SECONDS = 10.0
 """From the connection to the end of its handshake."""
-ACCEPT_PAUSE = 1.0
-"""Seconds before another look for clients when there was no descriptor for one."""
 NO_TLS = b"\x15\x03\x03\x00\x02\x02\x0a"
 """The fatal alert unexpected_message (RFC 8446, section 6), for what is neither a handshake nor HTTP."""
 HTTP = re.compile(rb"[A-Z]+ \S* ?HTTP/|[A-Z]+ [/*]")
@@ -74,12 +71,11 @@ def make_context(settings: TlsSettings) -> ssl.SSLContext:
     return context
 
 
-class TlsListener:
-    """Accepts on a listening socket, which it owns, and looks at the first byte before a connection's transport is made."""
+class TlsOpener:
+    """Makes TLS connections of sockets that were accepted; it looks at the first byte before a connection's transport is made."""
 
     def __init__(
         self,
-        sock: socket.socket,
         factory: Callable[[], asyncio.Protocol],
         context: ssl.SSLContext,
         *,
@@ -87,7 +83,6 @@ class TlsListener:
         metrics: Metrics,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        sock.setblocking(False)
         self._metrics = metrics
         self._log = Ration(log, ACCESS)
         self._factory = factory
@@ -95,28 +90,17 @@ class TlsListener:
         self._connect = connect
         self._loop = loop
         self._tasks: set[asyncio.Task[None]] = set()
-        self._begin(self._accept(sock))
 
-    def close(self) -> None:
-        """Stop accepting; handshakes that are under way are broken off."""
-        for task in self._tasks:
-            task.cancel()
-
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work, name="tls")
+    def open(self, sock: socket.socket, address: object) -> None:
+        """Begin a connection: from now on the socket is its own."""
+        task = self._loop.create_task(self._open(sock, address), name="tls")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _accept(self, listening: socket.socket) -> None:
-        with listening:
-            while True:
-                try:
-                    sock, address = await self._loop.sock_accept(listening)
-                except OSError as error:
-                    log.error("cannot accept a connection: %s", error)
-                    await asyncio.sleep(ACCEPT_PAUSE)
-                else:
-                    self._begin(self._open(sock, address))
+    def close(self) -> None:
+        """Break off the handshakes that are under way."""
+        for task in self._tasks:
+            task.cancel()
 
     async def _open(self, sock: socket.socket, address: object) -> None:
         """Make the TLS connection of a client; from then on the socket is its transport's."""

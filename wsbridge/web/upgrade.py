@@ -1,4 +1,7 @@
-"""The bridge's door: from a request to a session with a program of its own, the 101, the client, the child, and the two joined."""
+"""The bridge's door: from a request to a session with a program of its own, the 101, the client, the child, and the two joined.
+
+The 101 leaves while the program starts. What the client sends before the program runs is kept, within a bound.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from collections.abc import Callable
 from functools import partial
 
 from wsbridge.closecodes import INTERNAL_ERROR
-from wsbridge.errors import ProgramError
 from wsbridge.flow import End
 from wsbridge.framing import make_framing
 from wsbridge.framing.envelope import Decoder as Envelope
@@ -15,11 +17,13 @@ from wsbridge.logs import ACCESS, Pairs, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.child import Child
 from wsbridge.process.launch import Launcher
+from wsbridge.process.spawn import Spawned
 from wsbridge.rules.environ import session_environment
 from wsbridge.rules.request import Request
 from wsbridge.sessions.bridge import Bridge
 from wsbridge.sessions.registry import Registry
 from wsbridge.settings import ProgramSettings
+from wsbridge.web.client import Client
 from wsbridge.web.connection import Connection
 from wsbridge.web.gate import Admission, Gate
 from wsbridge.web.handshake import Handshake
@@ -54,8 +58,10 @@ class Upgrader:
         self._metrics = metrics
         self._loop = loop
         self._make_decoder, self._encoder = make_framing(program.framing, limit=program.max_message_bytes)
+        self.on_begin: Callable[[], None] = lambda: None
+        """Called when a client was answered with 101."""
         self.on_session: Callable[[Bridge | None], None] = lambda _: None
-        """Called with each session that begins; with None when its program could not be started."""
+        """Called with each session whose program runs; with None when its program could not be started."""
 
     def begin(self, connection: Connection, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:
         """Answer 101 and begin the session. Raises Refused when the variables are too long for a program."""
@@ -69,69 +75,69 @@ class Upgrader:
                 software=self._software,
                 passed=self._passed,
             )
-        self.on_session(self._begin(connection, request, admission, environment, pairs))
+            log.log(ACCESS, "CONNECT", extra=extra(pairs))
+            # The program is started before the 101 leaves: it is loaded by one processor while the other does the rest.
+            starting = self._launcher.spawn(admission.argv, environment, pty=self._program.pty)
+            try:
+                client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, pairs)
+                client.hold(connection.take_over(client))
+            except BaseException:
+                starting.cancel()
+                raise
+        self.on_begin()
+        opening = Opening(starting, client)
+        self._registry.add(opening)
+        starting.add_done_callback(partial(self._started, opening, request, admission, pairs))
 
-    def _begin(
-        self, connection: Connection, request: Request, admission: Admission, environment: dict[str, str], pairs: Pairs
-    ) -> Bridge | None:
-        """Return the session, or None when its program cannot be started."""
-        log.log(ACCESS, "CONNECT", extra=extra(pairs))
-        with self._registry.slots.returned_on_error():
-            opening = self._encoder.opening(partial(_details, request, pairs, admission.subprotocol))
-        # The program is started before the 101 leaves: it is loaded by one processor while the other does the rest.
-        try:
-            child = self._launch(admission, environment, pairs)
-        except ProgramError as error:
-            self._fail(connection, request, admission, error, pairs)
-            return None
-        except BaseException:
+    def _started(self, opening: Opening, request: Request, admission: Admission, pairs: Pairs, starting: asyncio.Future[Spawned]) -> None:
+        """Join client and program, or tell the client that there is none."""
+        client = opening.client
+        session = None
+        if starting.cancelled():
+            client.abort()
             self._registry.slots.give()
-            raise
-        try:
-            client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, pairs)
-            early = connection.take_over(client)
-        except BaseException:
-            self._registry.run(self._abandon(child), "end of a program without a session")
-            raise
-        session = Bridge(client, child, registry=self._registry, pairs=pairs, drain_seconds=self._program.drain_ms / 1000, loop=self._loop)
-        client.join(session.start(), session.hung_up)
-        self._metrics.sessions += 1
-        child.send(opening)
-        client.hear(early)
-        return session
-
-    async def _abandon(self, child: Child) -> None:
-        try:
-            child.kill()
-            child.close_input(End(INTERNAL_ERROR))
-            await child.end()
-        finally:
+        elif (error := starting.exception()) is not None:
+            self._metrics.launch_failures += 1
             self._registry.slots.give()
+            log.error("%s", error, extra=extra(pairs))
+            client.end(End(INTERNAL_ERROR, "could not launch process"))
+            client.release()
+            log.log(ACCESS, "DISCONNECT", extra=extra(pairs))
+        else:
+            child = self._adopt(starting.result(), pairs)
+            session = Bridge(
+                client, child, registry=self._registry, pairs=pairs, drain_seconds=self._program.drain_ms / 1000, loop=self._loop
+            )
+            self._metrics.sessions += 1
+            client.join(session.start(), session.hung_up)
+            child.send(self._encoder.opening(partial(_details, request, pairs, admission.subprotocol)))
+            client.release()
+        self._registry.remove(opening)
+        self.on_session(session)
 
-    def _fail(self, connection: Connection, request: Request, admission: Admission, error: ProgramError, pairs: Pairs) -> None:
-        self._metrics.launch_failures += 1
-        self._registry.slots.give()
-        log.error("%s", error, extra=extra(pairs))
-        client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, pairs)
-        client.end(End(INTERNAL_ERROR, "could not launch process"))
-        client.data_received(connection.take_over(client))
-        log.log(ACCESS, "DISCONNECT", extra=extra(pairs))
-
-    def _launch(self, admission: Admission, environment: dict[str, str], pairs: Pairs) -> Child:
+    def _adopt(self, spawned: Spawned, pairs: Pairs) -> Child:
         program = self._program
         decoder, error_decoder = self._make_decoder(), None
         if program.pass_stderr:
             decoder = Envelope("stdout", limit=program.max_message_bytes)
             error_decoder = Envelope("stderr", limit=program.max_message_bytes)
-        return self._launcher.launch(
-            admission.argv,
-            environment,
-            decoder=decoder,
-            encoder=self._encoder,
-            error_decoder=error_decoder,
-            pairs=pairs,
-            pty=program.pty,
-        )
+        return self._launcher.adopt(spawned, decoder=decoder, encoder=self._encoder, error_decoder=error_decoder, pairs=pairs)
+
+
+class Opening:
+    """A session whose program is being started. When it runs the session takes its place, or ends at once if we shut down."""
+
+    __slots__ = ("_starting", "client")
+
+    def __init__(self, starting: asyncio.Future[Spawned], client: Client) -> None:
+        self._starting = starting
+        self.client = client
+
+    def shut_down(self) -> None:
+        """Wait for the program: only what runs can be ended in good order."""
+
+    def hurry(self) -> None:
+        self._starting.cancel()
 
 
 def _details(request: Request, pairs: Pairs, subprotocol: str | None) -> dict[str, object]:

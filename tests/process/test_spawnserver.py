@@ -1,0 +1,261 @@
+"""The spawn server: what a program gets from it, what is reported, and what happens when it dies or hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.proc import adopting, descriptors, no_callback_fails, nothing_left, same_limits, until, which
+from tests.support.server import children, is_alive, wait_for_exit
+from tests.support.tool import command
+from wsbridge.errors import ProgramError
+from wsbridge.metrics import Metrics
+from wsbridge.process.spawn import Spawned, Spawner
+from wsbridge.process.spawnserver import UNKNOWN_STATUS, SpawnServer
+
+PATH = {"PATH": os.environ["PATH"]}
+
+
+@contextmanager
+def serving(metrics: Metrics | None = None, *, soft: int | None = None, launch_seconds: float = 60.0) -> Iterator[SpawnServer]:
+    """A spawn server of a process that was started with this soft limit of descriptors."""
+    with same_limits(), nothing_left(), no_callback_fails():
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        if soft is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        spawner = Spawner()
+        server = SpawnServer(spawner, metrics or Metrics(), loop=asyncio.get_running_loop(), launch_seconds=launch_seconds)
+        try:
+            yield server
+        finally:
+            server.close()
+            os.close(spawner._home)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[SpawnServer]:
+    with serving() as server:
+        yield server
+
+
+async def ended(spawned: Spawned) -> tuple[int, bytes]:
+    """Wait for the end of a program; return its status, and what it printed."""
+    os.close(spawned.stdin)
+    os.set_blocking(spawned.stdout, True)
+    printed = await asyncio.to_thread(_read, spawned.stdout)
+    await asyncio.to_thread(wait_for_exit, spawned.pid)
+    status = await reaped(spawned)
+    os.close(spawned.stderr)
+    os.close(spawned.pidfd)
+    return status, printed
+
+
+def _read(fd: int) -> bytes:
+    with open(fd, "rb") as file:
+        return file.read()
+
+
+async def reaped(spawned: Spawned) -> int:
+    status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    spawned.reap(status.set_result)
+    return await status
+
+
+async def run(server: SpawnServer, *argv: object, environment: dict[str, str] | None = None, cwd: str | None = None) -> bytes:
+    """Run a program to its end; return what it printed."""
+    words = tuple(map(str, argv))
+    spawned = await server.spawn((which(words[0]), *words[1:]), PATH if environment is None else environment, cwd=cwd)
+    status, printed = await ended(spawned)
+    assert status == 0
+    return printed
+
+
+@pytest.mark.parametrize("pty", [False, True], ids=["pipe", "pty"])
+async def test_descriptors(pty: bool) -> None:
+    """A program has the descriptors 0, 1 and 2 alone, however many start at once."""
+    with serving() as server:
+        programs = [await server.spawn(command("descriptors"), PATH, pty=pty) for _ in range(2)]
+        programs += await asyncio.gather(*(server.spawn(command("descriptors"), PATH, pty=pty) for _ in range(8)))
+        for spawned in programs:
+            if pty:
+                os.close(spawned.stdin)
+                lines: list[bytes] = []
+                await until(lambda spawned=spawned, lines=lines: _hung_up(spawned.stdout, lines), "the end")
+                await asyncio.to_thread(wait_for_exit, spawned.pid)
+                assert await reaped(spawned) == 0
+                for fd in (spawned.stdout, spawned.stderr, spawned.pidfd):
+                    os.close(fd)
+                printed = b"".join(lines)
+            else:
+                _, printed = await ended(spawned)
+            assert [line.split()[0] for line in printed.splitlines()] == [b"0", b"1", b"2"]
+
+
+def _hung_up(terminal: int, lines: list[bytes]) -> bool:
+    """Read what is there; return whether a terminal has no other end any more."""
+    try:
+        lines.append(os.read(terminal, 65536))
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+async def test_what_a_program_gets(server: SpawnServer, tmp_path: Path) -> None:
+    """A program gets its words, its environment and its directory, a session of its own, and no ignored or blocked signal."""
+    assert await run(server, "printf", "%s|", "a", "", " b c ", "é") == "a|| b c |é|".encode()
+    assert sorted((await run(server, "env", environment={"B": "two words", "A": "é"})).splitlines()) == ["A=é".encode(), b"B=two words"]
+    assert await run(server, "pwd", "-P", cwd=str(tmp_path)) == f"{os.path.realpath(tmp_path)}\n".encode()  # noqa: ASYNC240
+    assert await run(server, "pwd", "-P") == f"{os.getcwd()}\n".encode()
+    stat = "read pid name state parent group session rest </proc/$$/stat; echo $(($pid - $group)) $(($pid - $session))"
+    assert await run(server, "sh", "-c", stat) == b"0 0\n"
+    masks = await run(server, "grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status")
+    blocked, ignored = (int(line.split()[1], 16) for line in masks.splitlines())
+    assert blocked == 0
+    numbers = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ)
+    assert [number.name for number in numbers if ignored >> number - 1 & 1] == []
+
+
+async def test_limit_of_descriptors() -> None:
+    """A program gets the soft limit of descriptors that the server was started with."""
+    with serving(soft=512) as server:
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        assert await run(server, "sh", "-c", "ulimit -Sn; ulimit -Hn") == f"512\n{hard}\n".encode()
+
+
+async def test_long_environment(server: SpawnServer) -> None:
+    """What a message has no room for reaches the program as well."""
+    environment = {f"V{number}": chr(97 + number) * 100_000 for number in range(5)}
+    printed = await run(server, "env", environment=environment)
+    assert dict(line.split("=", 1) for line in printed.decode().splitlines()) == environment
+
+
+async def test_exit_status(server: SpawnServer) -> None:
+    """The status of a program is reported, minus N after signal N; until it is reaped its number is nobody else's."""
+    for script, status in (("exit 0", 0), ("exit 7", 7), ("kill -TERM $$", -signal.SIGTERM)):
+        spawned = await server.spawn(("/bin/sh", "-c", script), PATH)
+        await asyncio.to_thread(wait_for_exit, spawned.pid)
+        os.kill(spawned.pid, 0)
+        assert (await ended(spawned))[0] == status
+        with pytest.raises(ProcessLookupError):
+            os.kill(spawned.pid, 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.write_text("echo no first line\n"), "first line"),
+        (lambda path: path.write_text("#!/no/such/interpreter\n"), "interpreter"),
+        (lambda path: path.mkdir(), "permission denied"),
+        (lambda path: None, "no such file"),
+    ],
+    ids=["no-shebang", "no-interpreter", "directory", "missing"],
+)
+async def test_failure_in_words(server: SpawnServer, tmp_path: Path, make: Callable[[Path], object], words: str) -> None:
+    """A program that cannot be started is reported with its path and the reason, and leaves nothing behind."""
+    path = tmp_path / "program"
+    make(path)
+    if path.is_file():
+        path.chmod(0o755)
+    with pytest.raises(ProgramError, match=f"Could not launch process {path}: .*{words}"):
+        await server.spawn((str(path),), PATH)
+    assert server.pending == 0
+
+
+async def test_what_no_program_can_be_given(server: SpawnServer) -> None:
+    """Words and variables for which the system has no form, or no room, are failures like any other."""
+    long = "x" * 200_000
+    for argv, environment, words in (
+        (("/bin/true", "a\0b"), {}, "null"),
+        (("/bin/true",), {"A": "b\0"}, "null"),
+        (("/bin/true",), {"A=": "b"}, "variable"),
+        (("/bin/true", long), {}, "longer than the system takes"),
+        (("/bin/true",), {"LONG": long}, "longer than the system takes"),
+    ):
+        with pytest.raises(ProgramError, match=f"Could not launch process /bin/true: .*{words}"):
+            await server.spawn(argv, environment)
+
+
+async def test_no_descriptors_left() -> None:
+    """Where the server has no descriptors for a program's pipes, the program is ended and reaped, and the reason is reported."""
+    with serving() as server:
+        await run(server, "true")
+        before = descriptors()
+        spare: list[int] = []
+        with same_limits():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(before) + 10, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+            try:
+                while True:
+                    spare.append(os.open(os.devnull, os.O_RDONLY))
+            except OSError:
+                pass
+            for _ in range(3):
+                with pytest.raises(ProgramError, match=r"too many open files.*ulimit"):
+                    await server.spawn(("/bin/cat",), PATH)
+                os.close(spare.pop())
+            for fd in spare:
+                os.close(fd)
+        await until(lambda: children(server.pid) == [], "the end of the programs")
+        assert descriptors() == before
+        assert await run(server, "echo", "well") == b"well\n"
+
+
+async def test_cancelled_start(server: SpawnServer) -> None:
+    """A program whose start is cancelled is ended and reaped."""
+    starting = server.spawn(("/bin/sleep", "1000"), PATH)
+    starting.cancel()
+    await until(lambda: server.pending == 0, "the start")
+    await until(lambda: children(server.pid) == [], "the end of the program")
+
+
+async def test_spawn_server_that_dies() -> None:
+    """What it was starting fails, children live on and are reaped by their subreaper, and programs start directly until it is back."""
+    metrics = Metrics()
+    with adopting(), serving(metrics) as server:
+        lives = await server.spawn(("/bin/cat",), PATH)
+        first = server.pid
+        os.kill(first, signal.SIGSTOP)
+        starting = server.spawn(("/bin/cat",), PATH)
+        os.kill(first, signal.SIGKILL)
+        with pytest.raises(ProgramError, match="spawn server has died"):
+            await starting
+        assert metrics.spawn_server_restarts == 1
+        assert await run(server, "echo", "direct") == b"direct\n"
+        assert is_alive(lives.pid)
+        await until(lambda: server.pid != first, "another spawn server")
+        assert (await ended(lives))[0] in (0, UNKNOWN_STATUS)
+        assert await run(server, "echo", "again") == b"again\n"
+
+
+async def test_spawn_server_that_hangs() -> None:
+    """A spawn server that starts nothing for too long is replaced, and what it was starting fails."""
+    metrics = Metrics()
+    with adopting(), serving(metrics, launch_seconds=0.2) as server:
+        os.kill(server.pid, signal.SIGSTOP)
+        with pytest.raises(ProgramError, match="spawn server has died"):
+            await server.spawn(("/bin/cat",), PATH)
+        assert metrics.spawn_server_restarts == 1
+
+
+async def test_many_at_once(server: SpawnServer) -> None:
+    """More requests than the socket holds are sent as it takes them, and each is answered."""
+    starting = [server.spawn(("/bin/echo", str(number)), {"FILL": "x" * 30_000}) for number in range(100)]
+    assert server.pending == 100
+    for number, start in enumerate(starting):
+        status, printed = await ended(await start)
+        assert (status, printed) == (0, f"{number}\n".encode())
+
+
+async def test_signals_for_the_server_are_not_for_it(server: SpawnServer) -> None:
+    """HUP, INT, QUIT and TERM, which a terminal or a service manager may send to all, do not end it: it ends with the server."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        os.kill(server.pid, number)
+    assert await run(server, "echo", "well") == b"well\n"

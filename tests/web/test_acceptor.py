@@ -1,0 +1,168 @@
+"""Accepting: a few connections in a turn, none while there is no room, and a pause while descriptors are short."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from tests.support.proc import no_callback_fails, nothing_left, same_limits, turns, until
+from wsbridge.metrics import Metrics
+from wsbridge.web.acceptor import Acceptor, Pace
+
+PATIENT = Pace(room_seconds=3600, short_seconds=0.01)
+
+
+class Accepted:
+    """Takes the sockets that are accepted."""
+
+    def __init__(self) -> None:
+        self.socks: list[socket.socket] = []
+
+    def open(self, sock: socket.socket, address: object) -> None:
+        self.socks.append(sock)
+
+    def close(self) -> None:
+        for sock in self.socks:
+            sock.close()
+        self.socks.clear()
+
+
+@contextmanager
+def listeners(acceptor: Acceptor, accepted: Accepted, count: int = 1) -> Iterator[list[tuple[str, int]]]:
+    """Addresses on which the acceptor accepts."""
+    with no_callback_fails():
+        socks = [socket.create_server(("127.0.0.1", 0), backlog=100) for _ in range(count)]
+        for sock in socks:
+            acceptor.listen(sock, accepted.open)
+        try:
+            yield [sock.getsockname() for sock in socks]
+        finally:
+            acceptor.close()
+            accepted.close()
+
+
+def dial(address: tuple[str, int], count: int) -> list[socket.socket]:
+    return [socket.create_connection(address) for _ in range(count)]
+
+
+def close(socks: list[socket.socket]) -> None:
+    for sock in socks:
+        sock.close()
+
+
+async def test_a_few_in_a_turn() -> None:
+    """A storm of connections is accepted a few in each turn of the loop, in order."""
+    accepted = Accepted()
+    with nothing_left(), listeners(Acceptor(Metrics(), loop=asyncio.get_running_loop(), pace=Pace(a_turn=3)), accepted) as (address,):
+        clients = dial(address, 20)
+        before, most = 0, 0
+        for _ in range(1000):
+            await asyncio.sleep(0)
+            most = max(most, len(accepted.socks) - before)
+            before = len(accepted.socks)
+            if before == 20:
+                break
+        assert [sock.getpeername() for sock in accepted.socks] == [client.getsockname() for client in clients]
+        assert most == 3
+        close(clients)
+
+
+async def test_no_room() -> None:
+    """While there is no room nothing is accepted, on any listener; with room it goes on at once."""
+    accepted, room = Accepted(), [0]
+    acceptor = Acceptor(Metrics(), loop=asyncio.get_running_loop(), has_room=lambda: len(accepted.socks) < room[0], pace=PATIENT)
+    with nothing_left(), listeners(acceptor, accepted, 2) as addresses:
+        clients = [client for address in addresses for client in dial(address, 3)]
+        await turns()
+        assert accepted.socks == []
+        acceptor.room()
+        await turns()
+        assert accepted.socks == []
+        room[0] = 2
+        acceptor.room()
+        await until(lambda: len(accepted.socks) == 2, "two connections")
+        await turns()
+        assert len(accepted.socks) == 2
+        room[0] = 100
+        acceptor.room()
+        await until(lambda: len(accepted.socks) == 6, "the rest")
+        close(clients)
+
+
+async def test_no_room_for_long() -> None:
+    """What takes its time to make room does not stop the rest for ever: after a while some are accepted all the same."""
+    accepted, asked = Accepted(), []
+
+    def has_room() -> bool:
+        asked.append(None)
+        return len(asked) > 3
+
+    acceptor = Acceptor(Metrics(), loop=asyncio.get_running_loop(), has_room=has_room, pace=Pace(room_seconds=0.001))
+    with nothing_left(), listeners(acceptor, accepted) as (address,):
+        clients = dial(address, 2)
+        await until(lambda: len(accepted.socks) == 2, "both")
+        close(clients)
+
+
+@pytest.fixture
+def few() -> Iterator[int]:
+    """A limit of descriptors that leaves room for a few beside those that are open."""
+    with same_limits():
+        limit = 160
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        yield limit
+
+
+async def test_short_of_descriptors(few: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Before the last descriptor is taken accepting pauses, with one line in the log, and goes on when there are descriptors again."""
+    caplog.set_level("INFO", "wsbridge")
+    metrics, accepted = Metrics(), Accepted()
+    acceptor = Acceptor(metrics, loop=asyncio.get_running_loop(), pace=PATIENT)
+    filling: list[int] = []
+    with nothing_left(), listeners(acceptor, accepted) as (address,):
+        clients = dial(address, 12)
+        while not filling or filling[-1] < few - 24:
+            filling.append(os.open(os.devnull, os.O_RDONLY))
+        await until(lambda: metrics.accept_pauses == 1, "the pause")
+        count = len(accepted.socks)
+        assert count < 12
+        # The reserve is for others.
+        os.close(os.open(os.devnull, os.O_RDONLY))
+        looks = acceptor.looks
+        await until(lambda: acceptor.looks > looks + 2, "three more looks")
+        assert (len(accepted.socks), metrics.accept_pauses) == (count, 1)
+        for fd in filling:
+            os.close(fd)
+        await until(lambda: len(accepted.socks) == 12, "the rest")
+        close(clients)
+    lines = [record.getMessage() for record in caplog.records if record.name == "wsbridge.server"]
+    assert [line.partition(":")[0] for line in lines] == [
+        "no connection is accepted until descriptors are free",
+        "connections are accepted again",
+    ]
+
+
+async def test_no_descriptor_at_all(few: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Where others have taken every descriptor, accept(2) fails: that pauses, too, and no loop spins."""
+    metrics, accepted = Metrics(), Accepted()
+    acceptor = Acceptor(metrics, loop=asyncio.get_running_loop(), pace=PATIENT)
+    filling: list[int] = []
+    with nothing_left(), listeners(acceptor, accepted) as (address,):
+        clients = dial(address, 1)
+        with suppress(OSError):
+            while True:
+                filling.append(os.open(os.devnull, os.O_RDONLY))
+        await until(lambda: metrics.accept_pauses == 1, "the pause")
+        await turns(200)
+        assert (accepted.socks, metrics.accept_pauses) == ([], 1)
+        for fd in filling:
+            os.close(fd)
+        await until(lambda: len(accepted.socks) == 1, "the connection")
+        close(clients)
+    assert len([record for record in caplog.records if "descriptors are free" in record.getMessage()]) <= 2

@@ -1,0 +1,302 @@
+"""Our end of the spawn server: programs start in another process, and the event loop goes on serving meanwhile.
+
+spawnd.py is the other end, and says why. While there is no spawn server (it has died, or cannot be started), programs are started
+directly, as `Spawner` does.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import errno
+import os
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from wsbridge.errors import ProgramError
+from wsbridge.logs import logger
+from wsbridge.metrics import Metrics
+from wsbridge.process.spawn import RESET_SIGNALS, Spawned, Spawner, explain, open_terminal
+from wsbridge.process.spawnd import HAS_TERMINAL, IS_LARGE, MESSAGE_BYTES, REPLY, REQUEST
+
+SCRIPT = str(Path(__file__).with_name("spawnd.py"))
+RESTART_PAUSE = 1.0
+"""Seconds before a spawn server that died is replaced."""
+LAUNCH_SECONDS = 30.0
+"""A spawn server that starts nothing for so long hangs, for example in an exec from a dead network file system. It is replaced."""
+REPLIES_A_TURN = 8
+"""Replies that are read in one turn of the loop: each begins or ends a session, and other clients wait meanwhile."""
+UNKNOWN_STATUS = 255
+"""The exit status that is reported where the kernel does not give it to us."""
+
+log = logger("process")
+
+
+@dataclass(slots=True)
+class _Start:
+    """A program that is being started."""
+
+    path: str
+    started: asyncio.Future[Spawned]
+    terminal: int
+    """Our end of its terminal, or -1."""
+
+
+class SpawnServer:
+    """Starts programs in another process, and reaps them there."""
+
+    def __init__(
+        self, direct: Spawner, metrics: Metrics, *, loop: asyncio.AbstractEventLoop, launch_seconds: float = LAUNCH_SECONDS
+    ) -> None:
+        self._direct = direct
+        self._metrics = metrics
+        self._loop = loop
+        self._launch_seconds = launch_seconds
+        self._socket: socket.socket | None = None
+        self._pidfd = -1
+        self._last_id = 0
+        self._starting: dict[int, _Start] = {}
+        self._reaping: dict[int, tuple[int, Callable[[int], None]]] = {}
+        self._unsent: deque[tuple[bytes, list[int]]] = deque()
+        """Requests, and the descriptors that go with them: ours until they are sent, and closed then."""
+        self._restart_timer: asyncio.TimerHandle | None = None
+        self._watchdog: asyncio.TimerHandle | None = None
+        self.pid = 0
+        self.on_room: Callable[[], None] = lambda: None
+        """Called when a program was started, or could not be."""
+        self._open()
+
+    @property
+    def pending(self) -> int:
+        """How many programs are being started."""
+        return len(self._starting)
+
+    def spawn(
+        self, argv: tuple[str, ...], environment: Mapping[str, str], *, pty: bool = False, cwd: str | None = None
+    ) -> asyncio.Future[Spawned]:
+        """Start `argv[0]`, a path, as `Spawner.spawn` does. The future raises ProgramError; cancelled, it ends the program."""
+        started: asyncio.Future[Spawned] = self._loop.create_future()
+        if self._socket is None:
+            try:
+                started.set_result(self._direct.spawn(argv, environment, pty=pty, cwd=cwd))
+            except ProgramError as error:
+                started.set_exception(error)
+            return started
+        fds: list[int] = []
+        terminal = -1
+        try:
+            payload = _payload(argv, environment, cwd or "")
+            flags = 0
+            if pty:
+                terminal, theirs = open_terminal()
+                fds.append(theirs)
+                flags |= HAS_TERMINAL
+            if len(payload) > MESSAGE_BYTES:
+                fds.append(_file(payload))
+                flags |= IS_LARGE
+                payload = b""
+        except (OSError, ValueError) as error:
+            for fd in (*fds, terminal):
+                if fd >= 0:
+                    os.close(fd)
+            started.set_exception(ProgramError(explain(argv[0], error)))
+            return started
+        self._last_id = self._last_id + 1 & 0xFFFFFFFF
+        self._starting[self._last_id] = _Start(argv[0], started, terminal)
+        if self._watchdog is None:
+            self._watchdog = self._loop.call_later(self._launch_seconds, self._look, self._last_id)
+        self._send(REQUEST.pack(b"S", self._last_id, len(argv), len(environment), flags) + payload, fds)
+        return started
+
+    def close(self) -> None:
+        """End the spawn server. Programs that live are the caller's; those that are being started are ended."""
+        for timer in (self._restart_timer, self._watchdog):
+            if timer is not None:
+                timer.cancel()
+        if self._socket is not None:
+            self._shut()
+            os.waitpid(self.pid, 0)
+
+    # The process
+
+    def _open(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        try:
+            signals = [str(int(number)) for number in RESET_SIGNALS]
+            self.pid = self._direct.helper([sys.executable, "-I", "-S", SCRIPT, *signals], theirs.fileno())
+            self._pidfd = os.pidfd_open(self.pid)
+        except OSError as error:
+            ours.close()
+            log.error("cannot start the spawn server: %s; programs are started directly", error)
+            return
+        finally:
+            theirs.close()
+        self._socket = ours
+        self._loop.add_reader(ours.fileno(), self._read)
+        self._loop.add_reader(self._pidfd, self._died)
+
+    def _died(self) -> None:
+        if self._socket is None:
+            return
+        log.error("the spawn server (pid %d) has died; it is replaced in %g s", self.pid, RESTART_PAUSE)
+        self._metrics.spawn_server_restarts += 1
+        self._shut()
+        os.waitpid(self.pid, 0)
+        self._restart_timer = self._loop.call_later(RESTART_PAUSE, self._open)
+
+    def _shut(self) -> None:
+        """Close our end; what was under way fails, and children are reaped here from now on, as far as they are ours."""
+        assert self._socket is not None
+        self._loop.remove_reader(self._socket.fileno())
+        self._loop.remove_writer(self._socket.fileno())
+        self._loop.remove_reader(self._pidfd)
+        self._socket.close()
+        self._socket = None
+        os.close(self._pidfd)
+        for _, fds in self._unsent:
+            for fd in fds:
+                os.close(fd)
+        self._unsent.clear()
+        starting, self._starting = self._starting, {}
+        for start in starting.values():
+            self._failed(start, "the spawn server has died")
+        reaping, self._reaping = self._reaping, {}
+        for pid, done in reaping.values():
+            done(_reap_here(pid))
+
+    def _look(self, last_id: int) -> None:
+        """Replace a spawn server that has not started what it was asked for when the watch began."""
+        self._watchdog = None
+        if last_id in self._starting:
+            log.error("the spawn server (pid %d) has started no program for %g s; it is replaced", self.pid, self._launch_seconds)
+            os.kill(self.pid, signal.SIGKILL)
+        elif self._starting:
+            self._watchdog = self._loop.call_later(self._launch_seconds, self._look, next(iter(self._starting)))
+
+    # Messages
+
+    def _send(self, message: bytes, fds: list[int]) -> None:
+        self._unsent.append((message, fds))
+        if len(self._unsent) == 1 and not self._flush():
+            assert self._socket is not None
+            self._loop.add_writer(self._socket.fileno(), self._writable)
+
+    def _writable(self) -> None:
+        if self._flush() and self._socket is not None:
+            self._loop.remove_writer(self._socket.fileno())
+
+    def _flush(self) -> bool:
+        """Send what waits; return whether nothing waits any more."""
+        assert self._socket is not None
+        while self._unsent:
+            message, fds = self._unsent[0]
+            try:
+                self._socket.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else ())
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                # Too many descriptors are in flight; otherwise it has died, which its pidfd reports.
+                return error.errno != errno.ETOOMANYREFS
+            self._unsent.popleft()
+            for fd in fds:
+                os.close(fd)
+        return True
+
+    def _read(self) -> None:
+        for _ in range(REPLIES_A_TURN):
+            if self._socket is None:
+                return
+            try:
+                message, ancillary, flags, _ = self._socket.recvmsg(REPLY.size, socket.CMSG_SPACE(4 * 4), socket.MSG_CMSG_CLOEXEC)
+            except BlockingIOError:
+                return
+            except OSError:
+                return
+            if not message:
+                self._loop.remove_reader(self._socket.fileno())
+                return
+            kind, number, value, error = REPLY.unpack(message)
+            if kind == b"S":
+                fds = [fd for _, _, data in ancillary for fd in array.array("i", data)]
+                self._started(self._starting.pop(number), value, error, fds, is_cut=bool(flags & socket.MSG_CTRUNC))
+            else:
+                pid, done = self._reaping.pop(number)
+                done(_reap_here(pid) if error else value)
+
+    def _started(self, start: _Start, pid: int, error: int, fds: list[int], *, is_cut: bool) -> None:
+        if error or is_cut:
+            for fd in fds:
+                os.close(fd)
+            if pid:
+                os.killpg(pid, signal.SIGKILL)
+                self._reap(pid, lambda _: None)
+            self._failed(start, explain(start.path, OSError(error or errno.EMFILE, os.strerror(error or errno.EMFILE))))
+        else:
+            pidfd, stdin, *rest = fds
+            stdout, stderr = rest if start.terminal < 0 else (start.terminal, *rest)
+            os.set_blocking(stdout, False)
+            spawned = Spawned(pid, pidfd, stdin, stdout, stderr, partial(self._reap, pid))
+            if start.started.cancelled():
+                self._abandon(spawned)
+            else:
+                start.started.set_result(spawned)
+        self.on_room()
+
+    def _failed(self, start: _Start, reason: str) -> None:
+        if start.terminal >= 0:
+            os.close(start.terminal)
+        if not start.started.cancelled():
+            start.started.set_exception(ProgramError(reason))
+
+    def _abandon(self, spawned: Spawned) -> None:
+        """End a program that nobody waits for any more."""
+        for fd in (spawned.pidfd, spawned.stdin, spawned.stdout, spawned.stderr):
+            os.close(fd)
+        os.killpg(spawned.pid, signal.SIGKILL)
+        spawned.reap(lambda _: None)
+
+    def _reap(self, pid: int, done: Callable[[int], None]) -> None:
+        """Reap a child that has exited, or is about to; call `done` with its status, minus N after signal N."""
+        if self._socket is None:
+            done(_reap_here(pid))
+            return
+        self._last_id = self._last_id + 1 & 0xFFFFFFFF
+        self._reaping[self._last_id] = pid, done
+        self._send(REQUEST.pack(b"R", self._last_id, pid, 0, 0), [])
+
+
+def _payload(argv: tuple[str, ...], environment: Mapping[str, str], cwd: str) -> bytes:
+    """Return the strings of a request. Raises ValueError where the system has no form for one."""
+    if "=" in "".join(environment):
+        raise ValueError("illegal environment variable name")
+    strings = "\0".join((cwd, *argv, *[f"{name}={value}" for name, value in environment.items()]))
+    if strings.count("\0") != len(argv) + len(environment):
+        raise ValueError("embedded null byte")
+    return strings.encode("utf-8", "surrogateescape")
+
+
+def _file(payload: bytes) -> int:
+    fd = os.memfd_create("wsbridge-request")
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(payload)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _reap_here(pid: int) -> int:
+    """Reap a child of a spawn server that has died: its orphans are ours, since we are their subreaper."""
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except ChildProcessError:
+        log.error("the exit status of pid %d is unknown", pid)
+        return UNKNOWN_STATUS
