@@ -30,7 +30,7 @@ from wsbridge.cli.parse import full_help, parse, short_help, unknown_variables, 
 from wsbridge.errors import BusError, ConfigurationError, ListenError, UsageError
 from wsbridge.logs import ERROR, FATAL, INFO, LEVELS, JsonFormatter, LineFormatter, escape, logger, send_to
 from wsbridge.metrics import Metrics
-from wsbridge.rules.origins import schemeless
+from wsbridge.rules.origins import admits_null, schemeless
 from wsbridge.settings import ServerSettings
 
 FAULT = 70
@@ -119,6 +119,8 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
     if settings.listen.tls:
         for entry in schemeless(settings.gate.origins.allowed or ()):
             log.error("--origin=%s without a scheme lets in pages that were not loaded over TLS; write https://%s", entry, entry)
+    if admits_null(settings.gate.origins.allowed or ()):
+        log.log(INFO, "--origin: file:// and null also admit sandboxed frames of any site: browsers give them the same origin, null")
     for variable in unknown_variables(environ):
         log.error("the variable %s stands for no flag and is ignored", variable)
 

@@ -9,13 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import urlsplit
 
 from wsbridge.errors import ConfigurationError
 from wsbridge.rules.environ import split_host
 from wsbridge.rules.request import Peer
 
-DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
+DEFAULT_PORTS = {"http": "80", "https": "443"}
+ENTRY = re.compile(r"((?P<scheme>[^:/?#]*)://)?(?P<host>\[[^]]*\]|[^][:/?#@\s]*)(:(?P<port>[^/?#@\s]*))?/?\Z")
+SCHEME = re.compile(r"[a-z][a-z0-9+.-]*\Z")
+HOST = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?\Z")
+NUMERIC = re.compile(r"(^|\.)(0x[0-9a-f]*|[0-9]+)\.?\Z")
+"""A host whose last label is a number is an IPv4 address for browsers, which send it as four numbers."""
 ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s\x00-\x1f\x7f]*\Z")
 
 
@@ -34,6 +40,8 @@ class Origin:
 
 NOWHERE = Origin("file", "", "")
 """What a client without an Origin counts as."""
+NULL = Origin("null", "", "")
+"""What browsers send for pages opened from a file, and for sandboxed frames of any site."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,34 +67,86 @@ class Rules:
 def parse(header: str | None) -> Origin:
     """Read an Origin header; path and user information are ignored. Raises ValueError when it is no URI.
 
-    None, an empty header and `null` are origins that match nothing but `file://`, `null` not even that.
+    None, an empty header and `null` are origins that match nothing but `file://`, and `null` itself.
     """
     if not header:
         return NOWHERE
     if header == "null":
-        return Origin("null", "", "")
+        return NULL
     if not ABSOLUTE.match(header):
         raise ValueError(header)
     parts = urlsplit(header)
     return Origin(parts.scheme.lower(), (parts.hostname or "").lower(), str(parts.port) if parts.port is not None else "")
 
 
-def parse_allowed(value: str) -> tuple[Origin, ...]:
-    """Read `--origin`: `[scheme://]host[:port]`, separated by commas. An empty entry matches nothing.
+def parse_allowed(value: str) -> tuple[Origin, ...] | None:
+    """Read `--origin`: `[scheme://]host[:port]`, separated by commas; None stands for any. An empty entry matches nothing.
 
-    Raises ConfigurationError for an entry that could never match.
+    The host may be `*.name`, every name below a name, or `*`, every host. `file://` stands for pages opened from a file and
+    for clients without Origin, `null` for such pages alone. Raises ConfigurationError for an entry that could never match.
     """
-    entries = []
-    for entry in filter(None, map(str.strip, value.split(","))):
-        try:
-            parts = urlsplit(entry if "://" in entry else f"//{entry}")
-            port = str(parts.port) if parts.port is not None else ""
-        except ValueError as error:
-            raise ConfigurationError(f"--origin: {entry!r} cannot be read: {error}; write [scheme://]host[:port]") from None
-        if parts.path.strip("/") or not (parts.hostname or parts.scheme == "file"):
-            raise ConfigurationError(f"--origin: {entry!r} cannot match any origin; write [scheme://]host[:port]")
-        entries.append(Origin(parts.scheme.lower(), (parts.hostname or "").lower(), port))
-    return tuple(entries)
+    entries = [entry for entry in map(str.strip, value.split(",")) if entry]
+    if "*" in entries:
+        return None
+    return tuple(map(_parse_entry, entries))
+
+
+def _parse_entry(entry: str) -> Origin:
+    if entry.lower() == "null":
+        return NULL
+    found = ENTRY.match(entry.lower())
+    if found is None:
+        raise _never(entry, "separate entries by commas" if re.search(r"\s", entry) else "an origin has neither user, path nor query")
+    scheme, host, port = found["scheme"], found["host"], found["port"]
+    if scheme == "file" and not host and port is None:
+        return NOWHERE
+    if reason := _wrong_scheme(scheme) or _wrong_host(host) or _wrong_port(port):
+        raise _never(entry, reason)
+    return Origin(scheme or "", _canonical(host), str(int(port)) if port else "")
+
+
+def _never(entry: str, reason: str) -> ConfigurationError:
+    return ConfigurationError(f"--origin: {entry!r} cannot match any origin: {reason}; write [scheme://]host[:port]")
+
+
+def _wrong_scheme(scheme: str | None) -> str:
+    if scheme in ("ws", "wss"):
+        return f"an origin is the page's: write {'https' if scheme == 'wss' else 'http'}://"
+    if scheme is not None and not SCHEME.match(scheme):
+        return "leave the scheme out for any scheme"
+    return ""
+
+
+def _wrong_host(host: str) -> str:
+    if not host:
+        return "it has no host"
+    if not host.isascii():
+        return "browsers send the ASCII form of such a name, xn--…"
+    if host.startswith("["):
+        return "" if _address(host) else "that is no IPv6 address"
+    if host == "*":
+        return ""
+    if not HOST.match(host):
+        return "a wildcard stands for whole names, as in *.example.com" if host[0] in ".*" or "*" in host else "that is no host name"
+    return "that is no IP address" if NUMERIC.search(host) and not _address(host) else ""
+
+
+def _wrong_port(port: str | None) -> str:
+    if port is None or (port.isdecimal() and port.isascii() and 0 < int(port) < 65536):
+        return ""
+    return "leave the port out for any port" if port in ("", "*") else "a port is 1 to 65535, and IPv6 addresses have brackets"
+
+
+def _canonical(host: str) -> str:
+    """Return a host as browsers write it: IPv6 addresses in their shortest form, without brackets."""
+    return str(_address(host)) if host.startswith("[") else host
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return IPv6Address(host[1:-1]) if host.startswith("[") else IPv4Address(host)
+    except ValueError:
+        return None
 
 
 def schemeless(allowed: Sequence[Origin]) -> list[str]:
@@ -94,12 +154,29 @@ def schemeless(allowed: Sequence[Origin]) -> list[str]:
     return [entry.host for entry in allowed if not entry.scheme]
 
 
+def admits_null(allowed: Sequence[Origin]) -> bool:
+    """Whether pages opened from a file may connect, and so sandboxed frames of any site: browsers give both the origin `null`."""
+    return NOWHERE in allowed or NULL in allowed
+
+
 def _is_same(origin: Origin, peer: Peer) -> bool:
+    """Compare scheme, host and port (RFC 6454, section 5)."""
     name, port = split_host(peer.host, is_tls=peer.is_tls)
-    return bool(origin.host) and (origin.host, origin.effective_port) == (name.strip("[]").lower(), port)
+    ours = (peer.url_scheme, name.strip("[]").lower(), port)
+    return bool(origin.host) and (origin.scheme, origin.host, origin.effective_port) == ours
 
 
 def _matches(entry: Origin, origin: Origin) -> bool:
-    if entry.host != origin.host or (not entry.host and entry.scheme != "file"):
+    if entry in (NULL, NOWHERE):
+        return origin in (NULL, entry)
+    if not _host_matches(entry.host, origin.host):
         return False
     return (not entry.scheme or entry.scheme == origin.scheme) and (not entry.port or entry.port == origin.effective_port)
+
+
+def _host_matches(entry: str, host: str) -> bool:
+    if entry == "*":
+        return bool(host)
+    if entry.startswith("*."):
+        return host.endswith(entry[1:]) and len(host) > len(entry) - 1
+    return bool(host) and host == entry
