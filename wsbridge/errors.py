@@ -7,6 +7,7 @@
     ├── BusError              the broker cannot be reached, or refuses            exit 4
     ├── RemoteError           a server of `--url` cannot be reached, or refuses      exit 4
     ├── Refused               a request is answered instead of served             HTTP status
+    │   └── ForeignHost       its host is not the server's                        HTTP 403
     ├── ClientError           the client broke the protocol                       close 1002, 1007, 1009
     └── ProgramError          the program cannot be started, or broke its framing close 1009, 1011
         └── MessageTooLong    a message of it passed the limit                    close 1009
@@ -79,6 +80,18 @@ class Refused(WsbridgeError):
         self.detail = detail
         self.body = body
         self.headers = headers or {}
+
+
+class ForeignHost(Refused):
+    """A request whose Host header, or what a trusted proxy reports of it, names another server."""
+
+    def __init__(self, host: str) -> None:
+        shown = host[:100]
+        super().__init__(
+            403,
+            f"this server does not answer to the host {shown!r}; if that is a name of it, start it with --host and this name,"
+            " and behind a reverse proxy with --trust-proxy",
+        )
 
 
 class ClientError(WsbridgeError):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from wsbridge.hub.channel import Join, Slow
+from wsbridge.rules.hosts import Hosts
 from wsbridge.rules.origins import Rules
 from wsbridge.rules.proxies import Trusted
 from wsbridge.rules.restarts import Restart
@@ -48,6 +49,7 @@ class GateSettings:
     """Who may come in, and what a session is told of whoever did."""
 
     origins: Rules = field(default_factory=Rules)
+    hosts: Hosts = field(default_factory=Hosts)
     max_sessions: int = 1024
     busy_close: bool = False
     subprotocols: tuple[str, ...] = ()

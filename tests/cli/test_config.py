@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
@@ -12,6 +13,7 @@ from wsbridge import __version__
 from wsbridge.cli.config import make_settings
 from wsbridge.cli.parse import parse
 from wsbridge.errors import ConfigurationError, UsageError
+from wsbridge.rules.hosts import Hosts, own_names
 from wsbridge.rules.origins import Rules, parse_allowed
 from wsbridge.rules.proxies import parse_trusted
 from wsbridge.settings import (
@@ -23,6 +25,8 @@ from wsbridge.settings import (
     ServerSettings,
     TlsSettings,
 )
+
+OWN_NAMES = own_names(socket.gethostname(), Path("/etc/hosts").read_text())
 
 
 @pytest.fixture
@@ -58,6 +62,7 @@ def test_defaults(here: Path) -> None:
         client=ClientSettings(max_frame_bytes=1024 * 1024, ping_ms=25_000, send_timeout=60.0, compress=False),
         gate=GateSettings(
             origins=Rules(same=False, allowed=None),
+            hosts=Hosts(own=OWN_NAMES),
             max_sessions=1024,
             busy_close=False,
             subprotocols=(),
@@ -102,6 +107,8 @@ def test_defaults(here: Path) -> None:
         (["--reverselookup"], "gate.reverse_lookup", True),
         (["--trust-proxy=10.0.0.0/8,unix"], "gate.trusted", parse_trusted("10.0.0.0/8,unix")),
         (["--sameorigin"], "gate.origins", Rules(same=True)),
+        (["--sameorigin"], "gate.hosts", Hosts(own=OWN_NAMES, is_strict=True)),
+        (["--host=A.example, b.example", "--host=*.c.example"], "gate.hosts", Hosts(("a.example", "b.example", "*.c.example"), OWN_NAMES)),
         (["--origin=a.com, https://b.com:81"], "gate.origins", Rules(allowed=parse_allowed("a.com,https://b.com:81"))),
         (["--origin=,"], "gate.origins", Rules(allowed=())),
         (["--origin="], "gate.origins", Rules()),
@@ -217,6 +224,7 @@ WRONG = [
     (["--sslcert=c", "--sslkey=k", "prog"], ["--ssl", "--sslcert", "--sslkey"]),
     (["--subprotocol=a b", "prog"], ["--subprotocol", "a b"]),
     (["--subprotocol=a;b", "prog"], ["--subprotocol", "a;b"]),
+    (["--host=a.example:80", "prog"], ["--host", "a.example:80", "without scheme, port and path"]),
     (["--origin=a.com/path", "prog"], ["--origin", "a.com/path", "[scheme://]host[:port]"]),
     (["--trust-proxy=localhost", "prog"], ["--trust-proxy", "localhost", "10.0.0.0/8"]),
     (["--header=a b: c", "prog"], ["--header", "a b: c", "Name: value"]),

@@ -18,7 +18,7 @@ WEBSOCKETD_TAKES_A_VALUE = (
     *("passenv", "origin", "header", "header-ws", "header-http", "loglevel"),
 )
 WEBSOCKETD_BOOLEANS = ("ssl", "binary", "passstderr", "devconsole", "sameorigin", "reverselookup", "version", "license")
-REPEATABLE = {"address", "header", "header-ws", "header-http", "subprotocol"}
+REPEATABLE = {"address", "host", "header", "header-ws", "header-http", "subprotocol"}
 SAMPLES = {bool: ("true", True), int: ("0x10", 16), Unsigned: ("010", 8), float: ("2.5", 2.5), str: ("some value", "some value")}
 
 

@@ -311,10 +311,11 @@ def run(
 def environment(changes: Mapping[str, str | None]) -> dict[str, str]:
     """This process's environment with changes (None removes), in which wsbridge can be imported from any directory.
 
-    Settings of wsbridge that the developer may have in the environment do not count.
+    Settings of wsbridge that the developer may have in the environment do not count. A test calls its server by any name:
+    that the server answers to its own names alone is left to the tests that remove WSBRIDGE_HOST.
     """
     own = {name: value for name, value in os.environ.items() if not name.startswith("WSBRIDGE_")}
-    merged = {**own, "PYTHONPATH": str(ROOT), **changes}
+    merged = {**own, "PYTHONPATH": str(ROOT), "WSBRIDGE_HOST": "*", **changes}
     return {name: value for name, value in merged.items() if value is not None}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from wsbridge.hub.position import parse_position
 from wsbridge.logs import LEVELS
 from wsbridge.process.spawn import find_program
 from wsbridge.rules.environ import passed_on
+from wsbridge.rules.hosts import Hosts, own_names, parse_hosts
 from wsbridge.rules.origins import Rules, parse_allowed
 from wsbridge.rules.proxies import parse_trusted
 from wsbridge.rules.restarts import Restart
@@ -42,6 +44,7 @@ EXCHANGE_NAME = re.compile(r"[A-Za-z0-9 _.:@#,/+-]{1,127}\Z")
 BROKER_PARAMETERS = ("heartbeat", "cafile", "certfile", "keyfile")
 """What the query of a broker's URL may say."""
 Number = TypeVar("Number", int, float)
+HOSTS_FILE_CHARACTERS = 64 * 1024
 LOG_FORMATS = ("text", "json")
 UNSENT_BYTES = 64 * 1024
 """What may wait in the kernel for one subscriber: what waits in the channel can still be dropped, and is there once for all."""
@@ -268,6 +271,7 @@ def _gate(flags: SimpleNamespace, environ: Mapping[str, str], name: str) -> Gate
             raise ConfigurationError(f"--subprotocol: {subprotocol!r} is not a name that a header may hold")
     return GateSettings(
         origins=Rules(flags.sameorigin, parse_allowed(flags.origin) if flags.origin else None),
+        hosts=Hosts(parse_hosts(flags.host), own_names(socket.gethostname(), _hosts_file()), is_strict=flags.sameorigin),
         max_sessions=flags.maxforks,
         busy_close=flags.busy == "close",
         subprotocols=subprotocols,
@@ -279,6 +283,15 @@ def _gate(flags: SimpleNamespace, environ: Mapping[str, str], name: str) -> Gate
         headers_ws=tuple(_header("header-ws", value) for value in flags.header_ws),
         headers_http=tuple(_header("header-http", value) for value in flags.header_http),
     )
+
+
+def _hosts_file() -> str:
+    """Return the beginning of /etc/hosts, where the names of this machine are; what blocks advertisements may follow for megabytes."""
+    try:
+        with open("/etc/hosts", encoding="utf-8", errors="replace") as file:
+            return file.read(HOSTS_FILE_CHARACTERS)
+    except OSError:
+        return ""
 
 
 def _listen(flags: SimpleNamespace) -> ListenSettings:

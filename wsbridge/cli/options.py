@@ -64,8 +64,9 @@ BRIDGE_GROUPS: Groups = {
         Option("no-guard", bool, "without the small process that ends the programs of a wsbridge that was killed"),
     ),
     "Who may connect, and how many": (
-        Option("sameorigin", bool, "only pages of this very host and port"),
-        Option("origin", str, "only pages of these origins: [scheme://]host[:port], separated by commas", None, "LIST"),
+        Option("sameorigin", bool, "admit only pages of this very scheme, host and port"),
+        Option("origin", str, "admit only pages of these origins: [scheme://]host[:port] or *.name, separated by commas", None, "LIST"),
+        Option("host", str, "answer also to this host name, *.name or *; repeatable (default: our own)", None, "NAME", repeatable=True),
         Option("trust-proxy", str, "believe X-Forwarded-For, -Proto and -Host from these: networks, or unix", "", "CIDR,…|unix"),
         Option("reverselookup", bool, "look up the names of clients for REMOTE_HOST"),
         Option("maxforks", int, "most programs at once, sessions and CGI together; more get 429 (0: any number)", 1024, "N"),

@@ -65,7 +65,7 @@ def seen_through(peer: Peer, headers: Headers, trusted: Trusted) -> Peer:
             break
     nearest = hops[-1]
     is_tls = nearest.scheme in ("https", "wss") if nearest.scheme else peer.is_tls
-    return Peer(address, port, nearest.host or peer.host, is_tls)
+    return Peer(address, port, nearest.host or peer.host, is_tls, peer.is_loopback, proxied_host=peer.host)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,10 @@ class Peer:
     host: str
     """The Host header, or what a trusted proxy says it was."""
     is_tls: bool
+    is_loopback: bool = field(default=False, compare=False)
+    """Whether the connection came to a loopback address of ours."""
+    proxied_host: str | None = field(default=None, compare=False)
+    """The Host header of a trusted proxy's request; None without such a proxy."""
 
     @property
     def url_scheme(self) -> str:

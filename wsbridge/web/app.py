@@ -12,8 +12,8 @@ from typing import Any
 from aiohttp import HttpVersion, web
 from aiohttp.http import RawRequestMessage
 
-from wsbridge.errors import Refused
-from wsbridge.logs import ACCESS, ERROR, TRACE, Pairs, extra, logger
+from wsbridge.errors import ForeignHost, Refused
+from wsbridge.logs import ACCESS, ERROR, TRACE, Pairs, Ration, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.rules.paths import clean
 from wsbridge.rules.proxies import UNIX_PEER, seen_through
@@ -65,6 +65,7 @@ class App:
         self._page_everywhere = page_everywhere
         self._subject, self._name = subject
         self._headers_plain = settings.headers + settings.headers_http
+        self._foreign_hosts = Ration(session_log, ACCESS)
 
     async def __call__(self, raw: web.BaseRequest) -> web.StreamResponse:
         """Answer one request of aiohttp's."""
@@ -75,6 +76,7 @@ class App:
             return self._refuse(refused, raw.path_qs, upgrading=False)
         upgrading = self._door is not None and is_upgrade(request)
         try:
+            self._check_host(request)
             if (cleaned := clean(request.path)) != request.path:
                 return self._redirect(cleaned, request)
             if upgrading:
@@ -95,7 +97,7 @@ class App:
             return False
         try:
             request = self._read(message.method, message.path, message.version, message.headers, connection.transport)
-            if not is_upgrade(request) or clean(request.path) != request.path:
+            if not is_upgrade(request) or clean(request.path) != request.path or self._settings.hosts.refused(request.peer):
                 return False
             pairs = self._pairs(request)
             door.begin(connection, request, door.admit(request), pairs, request.peer.address)
@@ -108,6 +110,16 @@ class App:
         """Return the page of a request that could not even be read."""
         self._metrics.refused[status] += 1
         return self._page(status, detail, self._settings.headers)
+
+    def _check_host(self, request: Request) -> None:
+        """Raises Refused for a host that is not the server's; 403, since browsers may ask again after a 421."""
+        host = self._settings.hosts.refused(request.peer)
+        if host is None:
+            return
+        refused = ForeignHost(host)
+        pairs = {"url": request.url, "remote": request.peer.address}
+        self._foreign_hosts.say("foreign host", f"refused (403): {refused}", pairs, time.monotonic())
+        raise refused
 
     # WebSocket
 
@@ -254,5 +266,13 @@ def _peer(transport: asyncio.BaseTransport | None, host: str) -> Peer:
     name = transport.get_extra_info("peername") if transport is not None else None
     is_tls = transport is not None and transport.get_extra_info("sslcontext") is not None
     if isinstance(name, tuple):
-        return Peer(str(name[0]).removeprefix("::ffff:"), str(name[1]), host, is_tls)
+        own = transport.get_extra_info("sockname") if transport is not None else None
+        own_address = _plain(own[0]) if isinstance(own, tuple) else ""
+        is_loopback = own_address.startswith("127.") or own_address == "::1"
+        return Peer(_plain(name[0]), str(name[1]), host, is_tls, is_loopback=is_loopback)
     return Peer(UNIX_PEER, "", host, is_tls)
+
+
+def _plain(address: str) -> str:
+    """Return an IPv4 address as such where a socket of both kinds has it as IPv6."""
+    return address.removeprefix("::ffff:")

@@ -1,0 +1,172 @@
+"""Which names the server answers to, so that a page whose name was rebound to it stays outside."""
+
+from __future__ import annotations
+
+import pytest
+
+from wsbridge.errors import ConfigurationError
+from wsbridge.rules.hosts import Hosts, own_names, parse_hosts
+from wsbridge.rules.proxies import parse_trusted, seen_through
+from wsbridge.rules.request import Peer
+
+OWN = own_names("pi", "127.0.0.1 localhost\n127.0.1.1\tpi.example.com pi  # ours\n0.0.0.0 ads.example\n")
+
+
+def local(host: str) -> Peer:
+    return Peer("127.0.0.1", "1", host, False, is_loopback=True)
+
+
+def remote(host: str) -> Peer:
+    return Peer("192.0.2.7", "1", host, False)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "127.0.0.1:8080",
+        "192.168.1.5:8080",
+        "[::1]",
+        "[::1]:8080",
+        "[fe80::1]:81",
+        "localhost",
+        "LOCALHOST:8080",
+        "localhost.",
+        "app.localhost:8080",
+        "pi",
+        "Pi:8080",
+        "pi.local:8080",
+        "pi.local.:8080",
+        "pi.example.com",
+        "",
+    ],
+)
+def test_own_names(host: str) -> None:
+    """IP addresses, localhost and the names of this machine pass, in any case and with any port; so does a client without Host."""
+    assert Hosts(own=OWN, is_strict=True).refused(local(host)) is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:8080",
+        "evil",
+        "localhost.evil.example",
+        "evillocalhost",
+        "pi.evil.example",
+        "evil.pi",
+        "evil.local",
+        "127.0.0.1.evil.example",
+        "127.0.0.1.evil.example:8080",
+        "127.1",
+        "0x7f000001",
+        "[::1].evil.example",
+        "ads.example",
+        "evil.example:127.0.0.1",
+        "evil.example:80:80",
+        "user@127.0.0.1",
+        "localhost@evil.example",
+        "127.0.0.1 evil.example",
+        "*",
+        "*.localhost.x",
+        ".",
+        ":8080",
+    ],
+)
+def test_foreign_names(host: str) -> None:
+    """Any other name is refused."""
+    assert Hosts(own=OWN).refused(local(host)) == host
+
+
+def test_where_it_is_asked() -> None:
+    """Host is checked on connections to a loopback address, and on all with `--sameorigin` or `--host`."""
+    assert Hosts(own=OWN).refused(remote("evil.example")) is None
+    assert Hosts(own=OWN).refused(local("evil.example"))
+    assert Hosts(own=OWN, is_strict=True).refused(remote("evil.example"))
+    assert Hosts(("good.example",), OWN).refused(remote("evil.example"))
+
+
+@pytest.mark.parametrize(
+    ("given", "host", "passes"),
+    [
+        ("good.example", "good.example:8080", True),
+        ("good.example", "GOOD.example.", True),
+        ("Good.Example.", "good.example", True),
+        ("good.example", "x.good.example", False),
+        ("good.example", "localhost", True),
+        ("*.good.example", "x.y.good.example", True),
+        ("*.good.example", "good.example", False),
+        ("*.good.example", ".good.example", False),
+        ("*.good.example", "evilgood.example", False),
+        ("*.good.example", "x.good.example.evil.example", False),
+        ("a.example, b.example", "b.example", True),
+        ("*", "evil.example", True),
+    ],
+)
+def test_given_names(given: str, host: str, passes: bool) -> None:
+    """A name of `--host` passes, `*.name` every name below it, `*` any."""
+    assert (Hosts(parse_hosts([given])).refused(local(host)) is None) is passes
+
+
+def through(host: str, reported: str, given: str = "") -> str | None:
+    """What is refused of a request that a trusted proxy on this machine passes on."""
+    headers = (("Host", host), ("X-Forwarded-For", "203.0.113.7"), ("X-Forwarded-Host", reported))
+    return Hosts(parse_hosts([given]), OWN, is_strict=True).refused(seen_through(local(host), headers, parse_trusted("127.0.0.1")))
+
+
+def test_trusted_proxy() -> None:
+    """A trusted proxy decides which names it serves; with `--host`, its own Host and the host that it reports must both pass."""
+    assert through("backend", "good.example") is None
+    assert through("127.0.0.1:8080", "good.example", "good.example") is None
+    assert through("127.0.0.1:8080", "evil.example", "good.example") == "evil.example"
+    # A page on the proxy's own machine can write X-Forwarded-Host, but not Host.
+    assert through("evil.example:8080", "good.example", "good.example") == "evil.example:8080"
+    assert through("evil.example:8080", "127.0.0.1", "good.example") == "evil.example:8080"
+
+
+def test_proxy_that_is_not_trusted() -> None:
+    """What others report of a host counts for nothing."""
+    headers = (("Host", "evil.example"), ("X-Forwarded-Host", "localhost"))
+    assert Hosts(own=OWN).refused(seen_through(local("evil.example"), headers, parse_trusted("10.0.0.0/8"))) == "evil.example"
+
+
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [
+        ("http://good.example", "without scheme, port and path"),
+        ("good.example:8080", "without scheme, port and path"),
+        ("good.example/path", "without scheme, port and path"),
+        ("good example", "without scheme, port and path"),
+        ("x.*.example", "*.example.com"),
+        ("*x.example", "*.example.com"),
+        (".good.example", "*.example.com"),
+        ("good..example", "no host name"),
+        ("bücher.example", "xn--"),
+        ("127.0.0.1", "--address=127.0.0.1"),
+        ("::1", "--address=::1"),
+        ("[::1]", "--address=[::1]"),
+        ("localhost", "--address=localhost"),
+    ],
+)
+def test_what_is_no_name(value: str, remedy: str) -> None:
+    """What is no host name, or is one that always passes, is the user's error, with what to write instead."""
+    with pytest.raises(ConfigurationError) as caught:
+        parse_hosts(["good.example", value])
+    assert all(words in str(caught.value) for words in (f"--host={value}", remedy))
+
+
+@pytest.mark.parametrize(
+    ("hostname", "file", "names"),
+    [
+        ("pi", "", {"pi", "pi.local"}),
+        ("Pi.Example.COM", "", {"pi.example.com", "pi", "pi.local"}),
+        ("pi", "192.168.1.5 pi.lan pi\n::1 localhost", {"pi", "pi.local", "pi.lan"}),
+        ("pi", "192.168.1.5 other.lan other\n#127.0.0.1 evil.example pi", {"pi", "pi.local"}),
+        ("pi", "broken\n\n# \n127.0.0.1 pi * *.lan a/b", {"pi", "pi.local"}),
+        ("", "127.0.0.1 localhost", set()),
+    ],
+)
+def test_names_of_the_machine(hostname: str, file: str, names: set[str]) -> None:
+    """They are the host name, its short form, that with `.local`, and what else /etc/hosts calls it; no look-up is made."""
+    assert own_names(hostname, file) == names

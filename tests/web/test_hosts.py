@@ -1,0 +1,138 @@
+"""A server on loopback answers to its own names alone, whatever is asked for: a page whose name was rebound stays outside."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.server.conftest import BROADCAST
+from tests.support.chromium import Chromium
+from tests.support.client import Refused
+from tests.support.server import Server, run
+from tests.web.conftest import Certificates, Serve, Site, assert_sound
+
+OWN: dict[str, str | None] = {"WSBRIDGE_HOST": None}
+"""The environment of a server that checks its own names."""
+EVIL = [("Host", "evil.example")]
+
+
+@pytest.fixture(scope="module")
+def checking_server(transports: dict[str, str], site: Site) -> Iterator[Server]:
+    with Server(*site.flags, "--devconsole", env={**transports, **OWN}) as server:
+        yield server
+    assert_sound(server)
+
+
+@pytest.fixture
+def checking(checking_server: Server) -> Iterator[Server]:
+    """The site on loopback, with both kinds of transports."""
+    yield checking_server
+    assert_sound(checking_server)
+
+
+@pytest.mark.parametrize("path", ["/small.txt", "/list/", "/cgi-program", "/env", "/console", "/none/", "//small.txt", "/echo"])
+def test_plain_requests(checking: Server, path: str) -> None:
+    """Files, listings, CGI, the console, redirections: a foreign host gets 403, and the answer says what to do."""
+    for method in ("GET", "HEAD", "POST", "OPTIONS"):
+        response = checking.request(method, path, headers=EVIL)
+        assert response.status == 403
+        if method == "GET":
+            assert b"evil.example" in response.body
+            assert b"--host" in response.body
+            assert b"--trust-proxy" in response.body
+
+
+def test_websocket(checking: Server) -> None:
+    """A WebSocket is refused before anything is started for it, whatever its Origin; its own names are let in."""
+    before = checking.log.count("| CONNECT")
+    for origin in ("http://evil.example", None):
+        with pytest.raises(Refused) as caught:
+            checking.connect("/echo", headers=EVIL, origin=origin)
+        assert caught.value.response.status == 403
+    assert checking.log.count("| CONNECT") == before
+    for host in (f"localhost:{checking.port}", "127.0.0.1", f"[::1]:{checking.port}", f"{socket.gethostname()}.local", "x.localhost"):
+        checking.connect("/echo", headers=[("Host", host)]).drop()
+
+
+def test_absolute_target(checking: Server) -> None:
+    """The host of an absolute target stands for the Host header (RFC 9112, section 3.2.2), and is checked in its place."""
+    assert checking.get("http://evil.example/small.txt", headers=[("Host", "localhost")]).status == 403
+    assert checking.get("http://localhost/small.txt", headers=EVIL).status == 200
+
+
+def test_log_and_counts(transports: dict[str, str]) -> None:
+    """Each refusal is counted; of many, ten a minute are logged, with host and address."""
+    with Server("--devconsole", "cat", env={**transports, **OWN}) as server:
+        for number in range(30):
+            assert server.get("/", headers=[("Host", f"evil{number}.example")]).status == 403
+        server.stop()
+    assert "remote:'127.0.0.1' | refused (403): this server does not answer to the host 'evil0.example'" in server.log
+    assert server.log.count("refused (403)") == 10
+    assert "refused_403=30" in server.log
+
+
+@pytest.mark.parametrize("path", ["/", "/status", "/events", "/wsbridge.js", "/small.txt"])
+def test_broadcast(serve: Serve, site: Site, path: str) -> None:
+    """A channel's page, status, events, script and files are guarded alike."""
+    server = serve("--exchange=e", "--input=exchange", f"--staticdir={site.public}", bridge=BROADCAST, env=OWN)
+    assert server.get(path, headers=EVIL).status == 403
+    with pytest.raises(Refused):
+        server.connect(headers=EVIL)
+    server.connect().drop()
+
+
+def test_tls(serve: Serve, certificates: Certificates, transports: dict[str, str]) -> None:
+    """Over TLS it is the same."""
+    server = serve("--devconsole", *certificates.server_flags, "cat", env={**transports, **OWN}, tls=certificates.context())
+    assert server.get("/", headers=EVIL).status == 403
+    assert server.get("/").status == 200
+
+
+def test_all_addresses(serve: Serve) -> None:
+    """A server on all addresses checks what comes to its loopback address, and with `--sameorigin` everything."""
+    server = serve("--devconsole", "cat", listen=("--port={port}",), env=OWN)
+    assert server.get("/", headers=EVIL).status == 403
+
+
+def test_unix_socket(serve: Serve, tmp_path: Path) -> None:
+    """Only programs of this machine reach a Unix socket, so Host counts there with `--sameorigin` or `--host` alone."""
+    path = str(tmp_path / "s")
+    for flags, status in (((), 200), (("--sameorigin",), 403), (("--host=good.example",), 403)):
+        server = serve("--devconsole", *flags, "cat", listen=(f"--unixsocket={path}",), unix=path, env=OWN)
+        assert server.get("/", headers=EVIL).status == status
+        server.stop()
+    server = serve("--devconsole", "--sameorigin", "--trust-proxy=unix", "cat", listen=(f"--unixsocket={path}",), unix=path, env=OWN)
+    assert server.get("/", headers=[("Host", "good.example"), ("X-Forwarded-For", "203.0.113.7")]).status == 200
+
+
+def test_given_host(serve: Serve) -> None:
+    """`--host` may come several times; a page of such a name is let in by `--sameorigin`."""
+    server = serve("--devconsole", "--sameorigin", "--host=good.example", "--host=*.lan", "cat", env=OWN)
+    for host in ("good.example", "pi.lan:81"):
+        server.connect(headers=[("Host", host)], origin=f"http://{host}").drop()
+    assert server.get("/", headers=EVIL).status == 403
+    with pytest.raises(Refused):
+        server.connect(headers=EVIL, origin="http://evil.example")
+
+
+def test_flag_that_is_no_name() -> None:
+    """`--host` is no address to listen on."""
+    ended = run("--host=0.0.0.0", "--port=0", "cat", env=OWN)
+    assert ended.returncode == 1
+    assert "write --address=0.0.0.0" in ended.stderr
+
+
+async def test_page_of_a_rebound_name() -> None:
+    """In a browser, a page whose foreign name leads to the server sees the refusal and nothing else."""
+    with Server("--devconsole", "cat", env=OWN) as server:
+        async with Chromium() as browser:
+            page = await browser.open(f"http://raspberrypi:{server.port}/")
+            assert "does not answer to the host 'raspberrypi:" in await page.evaluate("document.body.innerText")
+            opened = await page.evaluate(
+                "new Promise((done) => { const socket = new WebSocket(`ws://${location.host}/`);"
+                " socket.onopen = () => done(true); socket.onclose = () => done(false); })"
+            )
+            assert opened is False

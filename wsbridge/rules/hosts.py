@@ -1,0 +1,98 @@
+"""Which names the server answers to: the Host header against DNS rebinding.
+
+A page of evil.example can change what its own name resolves to, to 127.0.0.1 or an address of the LAN. For the browser the
+server then belongs to the page's origin: `--sameorigin` passes, and the page reads files, CGI and `/status`. What the page
+cannot change is the Host header, which still names evil.example. An IP address cannot be rebound, nor can a name that this
+machine resolves by itself; every other name must be given by `--host`.
+
+No program other than a browser is kept out: it writes into Host what it likes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from wsbridge.errors import ConfigurationError
+from wsbridge.rules.request import Peer
+
+NAME = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\Z")
+PORT = re.compile(r":[0-9]*\Z")
+LOCALHOST = "localhost"
+ANY = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """The names under which the server answers."""
+
+    given: tuple[str, ...] = ()
+    """Of `--host`: names, `*.name` for all below a name, `*` for any."""
+    own: frozenset[str] = frozenset()
+    """The names of this machine."""
+    is_strict: bool = False
+    """Whether connections to all addresses are checked (`--sameorigin`), not only those to a loopback address."""
+
+    def refused(self, peer: Peer) -> str | None:
+        """Return the host for which the server does not answer, or None.
+
+        With `--host`, both the Host header and the host that a trusted proxy reports must pass. Without it, a trusted proxy
+        decides by itself which names it serves. A request without Host is not a browser's.
+        """
+        if ANY in self.given or not (peer.is_loopback or self.is_strict or self.given):
+            return None
+        if peer.proxied_host is not None and not self.given:
+            return None
+        return next((host for host in (peer.proxied_host, peer.host) if host and not self._is_ours(host)), None)
+
+    def _is_ours(self, host: str) -> bool:
+        name = PORT.sub("", host).lower()
+        if is_address(name):
+            return True
+        name = name.removesuffix(".")
+        if name == LOCALHOST or name.endswith("." + LOCALHOST) or name in self.own or name in self.given:
+            return True
+        return any(entry.startswith("*.") and name.endswith(entry[1:]) and not name.startswith(".") for entry in self.given)
+
+
+def parse_hosts(values: Iterable[str]) -> tuple[str, ...]:
+    """Read `--host`: names, `*.name` or `*`, separated by commas. Raises ConfigurationError for what is no name."""
+    return tuple(_parse(entry) for value in values for entry in map(str.strip, value.split(",")) if entry)
+
+
+def _parse(entry: str) -> str:
+    name = entry.lower().removesuffix(".")
+    if name == ANY:
+        return name
+    if name == LOCALHOST or is_address(entry):
+        raise ConfigurationError(f"--host={entry} always passes; to listen on that address alone write --address={entry}")
+    if not name.isascii():
+        raise ConfigurationError(f"--host={entry}: write the name as browsers send it, in its ASCII form (xn--…)")
+    if not NAME.match(name):
+        raise ConfigurationError(f"--host={entry} is no host name; write it without scheme, port and path: a.example.com or *.example.com")
+    return name
+
+
+def own_names(hostname: str, hosts_file: str) -> frozenset[str]:
+    """Return the names of this machine that it resolves by itself: NAME, NAME.local, and its other names in /etc/hosts."""
+    hostname = hostname.lower().removesuffix(".")
+    if not NAME.match(hostname):
+        return frozenset()
+    short = hostname.partition(".")[0]
+    names = {hostname, short, f"{short}.local"}
+    for line in hosts_file.lower().splitlines():
+        _, *listed = line.partition("#")[0].split()[:20] or [""]
+        if not names.isdisjoint(listed):
+            names.update(name for name in listed if NAME.match(name) and "*" not in name)
+    return frozenset(names)
+
+
+def is_address(name: str) -> bool:
+    """Whether a host is an IP address, IPv6 with or without its brackets."""
+    try:
+        ip_address(name[1:-1] if name.startswith("[") and name.endswith("]") else name)
+    except ValueError:
+        return False
+    return True
