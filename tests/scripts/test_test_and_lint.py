@@ -84,3 +84,12 @@ def test_can_be_run(script: Path) -> None:
 def test_readme_names_it(script: Path) -> None:
     """README says what every script is for."""
     assert f"scripts/{script.name}" in (ROOT / "README.md").read_text()
+
+
+def test_help_of_the_tests_with_rabbitmq_4(clone: Clone) -> None:
+    """`scripts/test-rabbitmq4 --help` says what is downloaded, and where to, and does nothing."""
+    run = clone.run("scripts/test-rabbitmq4", "--help")
+    assert run.returncode == 0
+    assert "downloads about 80 MB" in run.stdout
+    assert "wsbridge/debian-13" in run.stdout
+    assert clone.notes == []

@@ -36,8 +36,17 @@ from tests.support.server import ServerEnded, descendants, free_port, listens, m
 SCRIPTS = Path("/usr/lib/rabbitmq/bin")
 """RabbitMQ's own scripts. Debian's, in /usr/sbin, do the same as the user rabbitmq, or refuse."""
 
-START_DEADLINE = 60.0
-"""Seconds. A start takes 4 on two idle cores, nearly all of it to load code."""
+ROOT = os.environ.get("RABBITMQ_ROOT", "")
+"""The folder of another Debian, whose RabbitMQ the tests use instead of this system's: `scripts/test-rabbitmq4` makes one."""
+
+ENTER = """
+for folder in /dev /proc "$TMPDIR"; do mkdir -p "$0$folder"; mount --rbind "$folder" "$0$folder"; done
+exec chroot "$0" "$@"
+"""
+"""Becomes a command in that folder, in a mount namespace of its own. Devices, processes and temporary files are those of this system."""
+
+START_DEADLINE = 180.0
+"""Seconds. A start takes 4 on two idle cores, nearly all of it to load code, and many times that beside other work."""
 
 ERLANG = "+S 2:2 +A 2 -noinput -kernel inet_dist_use_interface {127,0,0,1}"
 """Two schedulers whatever the machine has, and no listener for other machines. Split at spaces by RabbitMQ's script."""
@@ -47,6 +56,17 @@ LOW, HIGH = "0.00001", "0.6"
 
 SYNC = "[dets:sync(Table) || Table <- dets:all()]."
 """Writes what Ra, which coordinates streams, else writes half a second later: its servers' names (`auto_save` in ra_directory.erl)."""
+
+DENIED = (
+    "amqp_address_v1",
+    "classic_queue_mirroring",
+    "global_qos",
+    "management_metrics_collection",
+    "queue_master_locator",
+    "ram_node_type",
+    "transient_nonexcl_queues",
+)
+"""Deprecated features that RabbitMQ 4 permits, and a later version will not: it refuses them here. 3.10 ignores the list."""
 
 TICK_MS = 1000
 """How often a channel looks for deliveries that are too old; RabbitMQ's own is a minute."""
@@ -65,6 +85,7 @@ RESET = struct.pack("ii", 1, 0)
 class Broker:
     """One RabbitMQ node, a context manager. It can be stopped or killed and started again, on the same ports, with the same data.
 
+    With `peer` it joins the cluster of another broker, which must be running, at its first start; it must end before that one does.
     With `consumer_timeout_ms` it closes a channel that leaves a delivery unacknowledged for so long, within another second; without, after
     RabbitMQ's own 30 minutes. `tls` is the files of the CA, the certificate and the key for a second port, where a client's certificate
     is checked if it shows one.
@@ -72,11 +93,17 @@ class Broker:
     Ready is what clients find, not more: for a moment after a start a stream of before may not be there yet (404).
     """
 
-    def __init__(self, *, consumer_timeout_ms: int | None = None, tls: tuple[Path, Path, Path] | None = None) -> None:
-        assert (SCRIPTS / "rabbitmq-server").exists(), "RabbitMQ is not installed; on Debian: apt-get install rabbitmq-server"
+    def __init__(
+        self, *, consumer_timeout_ms: int | None = None, tls: tuple[Path, Path, Path] | None = None, peer: Broker | None = None
+    ) -> None:
+        assert Path(f"{ROOT}{SCRIPTS}/rabbitmq-server").exists(), "RabbitMQ is not installed; on Debian: apt-get install rabbitmq-server"
         self.port, self.tls_port, self._epmd_port, self._distribution_port = (free_port() for _ in range(4))
         self._consumer_timeout_ms = consumer_timeout_ms
         self._tls = tls
+        self._peer = peer
+        if peer is not None:
+            self._epmd_port = peer._epmd_port
+        self.node = "rabbit@localhost" if peer is None else f"rabbit{self.port}@localhost"
         self._stack = ExitStack()
         self._ender: subprocess.Popen[str] | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
@@ -106,7 +133,8 @@ class Broker:
         """Start the broker and wait until it answers an AMQP handshake."""
         assert self._process is None, "the broker is running"
         try:
-            if self._epmd is None:
+            is_first = self._ender is None
+            if is_first:
                 self._prepare()
             with open(self.home / "output", "ab") as output:
                 # RabbitMQ's script then becomes the broker itself, instead of waiting for it.
@@ -114,6 +142,8 @@ class Broker:
                 self._process = self._spawn(str(SCRIPTS / "rabbitmq-server"), output=output, env=environment)
             self._tell_ender()
             wait_until(self._is_ready, "RabbitMQ's answer to an AMQP handshake", START_DEADLINE)
+            if is_first and self._peer is not None:
+                self._join(self._peer)
         except BaseException:
             self.close()
             raise
@@ -138,10 +168,10 @@ class Broker:
         self._end(signal.SIGKILL)
         self._stack.close()
 
-    def ctl(self, *words: str) -> str:
-        """Run rabbitmqctl against this broker (0.4 s); return what it prints."""
+    def ctl(self, *words: str, script: str = "rabbitmqctl") -> str:
+        """Run rabbitmqctl, or another script of RabbitMQ's, against this broker (0.4 s); return what it prints."""
         done = subprocess.run(
-            [SCRIPTS / "rabbitmqctl", "-q", *words],
+            entering(str(SCRIPTS / script), "-q", *words),
             env=self._environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -149,7 +179,7 @@ class Broker:
             timeout=START_DEADLINE,
             check=False,
         )
-        assert done.returncode == 0, f"rabbitmqctl {' '.join(words)}: {done.stdout}{done.stderr}"
+        assert done.returncode == 0, f"{script} {' '.join(words)}: {done.stdout}{done.stderr}"
         return done.stdout
 
     def queues(self) -> list[str]:
@@ -174,7 +204,7 @@ class Broker:
         self.home = Path(tempfile.mkdtemp(prefix="rabbit-"))
         self._stack.callback(shutil.rmtree, self.home, ignore_errors=True)
         cookie = self.home / ".erlang.cookie"
-        cookie.write_text(secrets.token_hex(10))
+        cookie.write_text((self._peer.home / cookie.name).read_text() if self._peer else secrets.token_hex(10))
         cookie.chmod(0o400)
         (self.home / "plugins").write_text("[].")
         (self.home / "rabbit.config").write_text(self._configuration())
@@ -182,6 +212,7 @@ class Broker:
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
             "HOME": str(self.home),
+            "TMPDIR": tempfile.gettempdir(),
             # No dump into the working directory of whoever is interrupted.
             "ERL_CRASH_DUMP_SECONDS": "0",
             "ERL_EPMD_ADDRESS": "127.0.0.1",
@@ -192,21 +223,29 @@ class Broker:
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.home / "plugins"),
             "RABBITMQ_LOG_BASE": str(self.home / "log"),
             "RABBITMQ_MNESIA_BASE": str(self.home / "data"),
-            "RABBITMQ_NODENAME": "rabbit@localhost",
+            "RABBITMQ_NODENAME": self.node,
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ERLANG,
         }
         words = ["sh", "-c", ENDER, "ender", str(self.home)]
         self._ender = subprocess.Popen(words, stdin=subprocess.PIPE, text=True, start_new_session=True)
         self._stack.callback(self._end_ender, self._ender)
+        if self._peer is not None:
+            return
         self._epmd = epmd = self._spawn("epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1")
         self._stack.callback(self._end_epmd, epmd)
         wait_until(lambda: _is_alive(epmd) and listens(epmd.pid, self._epmd_port), "the listening socket of epmd")
+
+    def _join(self, peer: Broker) -> None:
+        for words in (("stop_app",), ("join_cluster", peer.node), ("start_app",)):
+            self.ctl(*words)
+        wait_until(self._is_ready, "RabbitMQ's answer to an AMQP handshake, in the cluster", START_DEADLINE)
 
     def _configuration(self) -> str:
         rabbit = [
             f'{{tcp_listeners,[{{"127.0.0.1",{self.port}}}]}}',
             "{disk_free_limit,1000000}",
             f"{{vm_memory_high_watermark,{HIGH}}}",
+            f"{{permit_deprecated_features,#{{{','.join(f'{name} => false' for name in DENIED)}}}}}",
             "{log,[{file,[{level,warning}]},{console,[{enabled,false}]}]}",
         ]
         if self._consumer_timeout_ms is not None:
@@ -218,7 +257,7 @@ class Broker:
 
     def _spawn(self, *words: str, output: Any = subprocess.DEVNULL, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            words,
+            entering(*words),
             env=env or self._environment,
             cwd=self.home,
             stdin=subprocess.DEVNULL,
@@ -478,6 +517,14 @@ async def bro_publish(url: str, exchange: str, text: str) -> None:
         await channel.close()  # answered after the message has been taken
     finally:
         await connection.close()
+
+
+def entering(*words: str) -> list[str]:
+    """Return the command line that runs a command where RabbitMQ is installed."""
+    if not ROOT:
+        return [*words]
+    as_root = [] if os.geteuid() == 0 else ["--map-root-user"]
+    return ["unshare", *as_root, "--mount", "sh", "-ec", ENTER, ROOT, *words]
 
 
 def _speaks_amqp(port: int) -> bool:
