@@ -111,9 +111,10 @@ class ChannelSettings:
 
 @dataclass(frozen=True, slots=True)
 class BrokerSettings:
-    """The RabbitMQ that carries a channel. `url` has the password in it: it is never shown."""
+    """The RabbitMQ that carries a channel. The URLs have passwords in them: they are never shown."""
 
-    url: str
+    urls: tuple[str, ...]
+    """One or more addresses, tried in turn: for example of the nodes of a cluster."""
     replay: bool = False
     replay_bytes: int = 256 * 1024 * 1024
     durable: bool = False

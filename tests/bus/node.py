@@ -259,8 +259,10 @@ class Exchange:
         **options: Any,
     ) -> Bus:
         """Make a bus; it is not open yet."""
-        given = {"url": self.url, **self.options, **options}
-        if not given["url"]:
+        given = {"urls": (self.url,), **self.options, **options}
+        if url := given.pop("url", ""):
+            given["urls"] = (url,)
+        if not any(given["urls"]):
             return MemoryBus(new_mark())
         return RabbitBus(
             BrokerSettings(**given),

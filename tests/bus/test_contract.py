@@ -393,7 +393,7 @@ async def test_all_begin_at_once(request: pytest.FixtureRequest) -> None:
     rounds = 60
 
     async def begin(exchange: Exchange, start: float, use: Callable[[links.Link], Awaitable[None]]) -> None:
-        link = links.Link(BrokerSettings(url=exchange.url, **exchange.options), exchange.name)
+        link = links.Link(BrokerSettings((exchange.url,), **exchange.options), exchange.name, exchange.url)
         await asyncio.sleep(start)
         try:
             await link.open()
@@ -419,7 +419,8 @@ async def test_closing_is_cut_off(brokered: Exchange, broker: Broker, monkeypatc
     """A link that cannot close in time is none that is still open: nothing is left for whatever collects the garbage."""
     monkeypatch.setattr(links, "CLOSE_SECONDS", 0.2)
     with Proxy(("127.0.0.1", broker.port)) as proxy:
-        link = links.Link(BrokerSettings(url=f"amqp://127.0.0.1:{proxy.port}/", **brokered.options), brokered.name)
+        url = f"amqp://127.0.0.1:{proxy.port}/"
+        link = links.Link(BrokerSettings((url,), **brokered.options), brokered.name, url)
         await link.open()
         connection = link._connection
         await asyncio.to_thread(proxy.swallow)

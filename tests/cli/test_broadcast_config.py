@@ -61,21 +61,45 @@ def test_defaults(here: Path) -> None:
         (["--staticdir=files"], "http.page_everywhere", False),
         (["--devconsole"], "http.page_everywhere", True),
         (["--maxforks=3"], "http.max_scripts", 3),
-        ([f"--broker={URL}"], "broker", BrokerSettings(URL)),
-        ([f"--broker={URL}", "--replay", "--replay-bytes=5"], "broker", BrokerSettings(URL, replay=True, replay_bytes=5)),
+        ([f"--broker={URL}"], "broker", BrokerSettings((URL,))),
+        ([f"--broker={URL}", "--replay", "--replay-bytes=5"], "broker", BrokerSettings((URL,), replay=True, replay_bytes=5)),
         ([f"--broker={URL}", "--durable"], "broker.durable", True),
         ([f"--broker={URL}", "--passive"], "broker.passive", True),
         ([f"--broker={URL}", "--spool=11"], "broker.spool_bytes", 11),
         ([f"--broker={URL}", "--broker-timeout=1.5"], "broker.timeout", 1.5),
         ([f"--broker={URL}", "--confirm-timeout=0"], "broker.confirm_timeout", 0),
         ([f"--broker={URL}", "--spool-full=drop-oldest"], "broker.spool_drops", True),
-        (["--broker=amqps://[::1]:5671/"], "broker.url", "amqps://[::1]:5671/"),
-        (["--broker=amqps://h/?heartbeat=5&cafile=prog"], "broker.url", "amqps://h/?heartbeat=5&cafile=prog"),
+        (["--broker=amqps://[::1]:5671/"], "broker.urls", ("amqps://[::1]:5671/",)),
+        (["--broker=amqps://h/?heartbeat=5&cafile=prog"], "broker.urls", ("amqps://h/?heartbeat=5&cafile=prog",)),
     ],
 )
 def test_each_flag(here: Path, words: list[str], path: str, value: object) -> None:
     """Each flag comes to the setting that it names."""
     assert reduce(getattr, path.split("."), settings("--exchange=temps", *words, "./prog")) == value
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--broker=amqp://a/,amqps://u:p%2Cw@b/v"],
+        ["--broker", "amqp://a/", "--broker", "amqps://u:p%2Cw@b/v"],
+        ["--broker= amqp://a/ , amqps://u:p%2Cw@b/v ,"],
+        ["--broker=amqp://a/,,amqps://u:p%2Cw@b/v", "--broker=amqp://a/", "--broker="],
+    ],
+)
+def test_addresses_of_a_broker(here: Path, words: list[str]) -> None:
+    """Several addresses are separated by commas, or the flag is repeated; each counts once, in the order of the command line."""
+    expected = BrokerSettings(("amqp://a/", "amqps://u:p%2Cw@b/v"))
+    assert settings("--exchange=temps", *words, "./prog").broker == expected
+    variables = {"WSBRIDGE_BROKER": "\n".join(word.removeprefix("--broker=") for word in words if word != "--broker")}
+    assert settings("--exchange=temps", "./prog", environ=variables).broker == expected
+    assert settings("--exchange=temps", "--broker=", "./prog", environ=variables).broker is None
+
+
+@pytest.mark.parametrize("url", ["amqp://me:pass,word@h/", "amqp://h/v,w", "amqp://me:,@h/"])
+def test_a_comma_that_separates_nothing(here: Path, url: str) -> None:
+    """A comma with no address behind it belongs to the password or to the virtual host."""
+    assert settings("--exchange=temps", f"--broker={url}", "./prog").broker == BrokerSettings((url,))
 
 
 def test_gateway(here: Path) -> None:
@@ -84,14 +108,14 @@ def test_gateway(here: Path) -> None:
         assert settings("--exchange=temps", *words).channel.role is Role.NONE
         # For its CGI scripts; and to say that something is not wanted is never in vain.
         assert settings("--exchange=temps", *words, "--cgidir=files", "--drainms=5", "--pty=false").program.drain_ms == 5
-    assert settings("--exchange=temps", f"--broker={URL}", "--durable=false", "--passive").broker == BrokerSettings(URL, passive=True)
+    assert settings("--exchange=temps", f"--broker={URL}", "--durable=false", "--passive").broker == BrokerSettings((URL,), passive=True)
 
 
 def test_variables(here: Path) -> None:
     """Every flag is a variable too: so the broker's password need not stand on the command line."""
     made = settings("./prog", environ={"WSBRIDGE_EXCHANGE": "temps", "WSBRIDGE_BROKER": URL, "WSBRIDGE_REPLAY": "true"})
     assert made.channel.exchange == "temps"
-    assert made.broker == BrokerSettings(URL, replay=True)
+    assert made.broker == BrokerSettings((URL,), replay=True)
     # In a file of settings for many, one that means nothing here does no harm.
     made = settings("./prog", environ={"WSBRIDGE_EXCHANGE": "temps", "WSBRIDGE_SPOOL": "5", "WSBRIDGE_REPLAY_BYTES": "6"})
     assert made.broker is None
@@ -125,6 +149,16 @@ WRONG = [
     (["--exchange=e", "--confirm-timeout=5", "./prog"], ["--confirm-timeout", "--broker"]),
     (["--exchange=e", f"--broker={URL}", "--replay", "--replay-bytes=0", "./prog"], ["--replay-bytes", "0"]),
     *((["--exchange=e", f"--broker={url}", "./prog"], ["--broker", "amqp://"]) for url in ("x", "http://me:secret@h/", "amqp:///", "amqp://h:x/")),
+    *(
+        (["--exchange=e", f"--broker={URL},{second}", "./prog"], ["--broker", *needles])
+        for second, needles in (
+            ("http://me:secret@h/", ["address 2 of 2", "amqp://"]),
+            ("amqp://h:x/", ["address 2 of 2", "amqp://"]),
+            ("amqp://me:sec/ret@h/", ["address 2 of 2", "%2F"]),
+            ("amqp://h/?keyfile=nothing.pem", ["address 2 of 2", "nothing.pem"]),
+        )
+    ),
+    (["--exchange=e", "--broker=amqp://me:secret@a,b,c/", "./prog"], ["--broker", "comma", "amqp://"]),
     (["--exchange=e", "--framing=xml", "./prog"], ["--framing", "xml"]),
     (["--exchange=e", "--maxclients=-3", "./prog"], ["--maxclients", "-3"]),
     *(

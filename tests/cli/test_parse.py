@@ -199,6 +199,8 @@ def test_flag_of_another_command() -> None:
         ("'http://a/' and 'amqp://u:p@h/'", ["http://a/,amqp://u:p@h/"], "'http://a/' and 'amqp://…@h/'"),
         ("'amqp://u:p@h/', 'ws://p:u@h/'", ["amqp://u:p@h/", "ws://p:u@h/"], "'amqp://…@h/', 'ws://…@h/'"),
         ("write amqp://user:password@host/, not x://h/", ["x://h/", "user@host"], "write amqp://user:password@host/, not x://h/"),
+        ("'amqp://u:p@h/' is none", ["--broker=amqp://u:p@h/,amqp://v:q@i/"], "'amqp://…@h/' is none"),
+        ("'amqp://v:q@i/' is none", ["--broker=amqp://u:p@h/,amqp://v:q@i/"], "'amqp://…@i/' is none"),
         ("", [], ""),
     ],
 )

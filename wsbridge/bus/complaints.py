@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 from aio_pika import exceptions
 
 from wsbridge.errors import reason_of
-from wsbridge.settings import BrokerSettings
 
 REPR = re.compile(r"\w+\(\d+, '([^']*)'\)")
 """An OSError as Python writes it for itself."""
@@ -44,7 +43,7 @@ def _how_it_differs(said: str) -> str:
     return "it is there with other properties; --passive takes it as it is"
 
 
-def explain(error: BaseException, settings: BrokerSettings, exchange: str) -> str:
+def explain(error: BaseException, url: str, exchange: str) -> str:
     """Say what is wrong with a broker and what to do. The password is in none of it."""
     where = place(settings.url)
     user = urlsplit(settings.url).username or "guest"

@@ -85,7 +85,8 @@ class Arrival:
 class Link:
     """A connection with a channel to publish on and one to consume on."""
 
-    def __init__(self, settings: BrokerSettings, exchange: str) -> None:
+    def __init__(self, settings: BrokerSettings, exchange: str, url: str) -> None:
+        self.url = url
         self._settings = settings
         self._exchange = exchange
         self._topology = Topology(settings, exchange)
@@ -111,10 +112,11 @@ class Link:
         self.refused_bytes: int | None = None
         """How long the body was for which the broker has closed the channel, because it is too long for it."""
 
-    async def open(self) -> None:
-        """Connect, and declare the exchange; with replay the stream and its binding too. Raises BusError."""
+    async def open(self, *, others_wait: bool = False) -> None:
+        """Connect, and declare the exchange; with replay the stream and its binding too. Raises BusError, sooner where others wait."""
         try:
-            if not await within(self._settings.timeout, self._open_when_started()):
+            seconds = self._settings.timeout / 2 if others_wait else self._settings.timeout
+            if not await within(seconds, self._open_when_started()):
                 raise self._missing or TimeoutError
         except BaseException as error:
             if isinstance(error, TimeoutError | asyncio.CancelledError):
@@ -122,7 +124,7 @@ class Link:
                 self._transport.abort()
             await self.close()
             if isinstance(error, TROUBLE) or not _is_cancelled():
-                raise BusError(explain(error, self._settings, self._exchange)) from None
+                raise BusError(explain(error, self.url, self._exchange)) from None
             raise
 
     async def _open_when_started(self) -> None:
@@ -143,7 +145,7 @@ class Link:
         return True
 
     async def _open(self) -> None:
-        url = with_heartbeat(self._settings.url)
+        url = with_heartbeat(self.url)
         connection: Any = aio_pika.Connection(make_url(url), client_properties={"connection_name": f"wsbridge {self._exchange}"})
         self._connection = connection
         # aio-pika hands on what it does not know; it has no argument for it.

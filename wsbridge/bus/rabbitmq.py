@@ -3,7 +3,7 @@
 What is published waits in a spool until the broker has confirmed it. Without replay that is at most once: what was on its way
 when the link was lost is counted. With replay it is published again, and where it comes twice it is known by its number.
 
-    link       made, used until it is lost, made anew with growing pauses, for ever
+    link       made, used until it is lost, made anew with growing pauses, for ever; each time to the next of the broker's addresses
     feeding    from the spool to the broker, WINDOW bodies at a time on their way
     taking     from the broker to the receiver, or, while that holds us up, into what was kept; nothing is acknowledged then,
                and so the broker sends no more than its prefetch
@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Literal
 
+from wsbridge.bus.addresses import Addresses, Turn
 from wsbridge.bus.backlog import Backlog
 from wsbridge.bus.base import Receiver
 from wsbridge.bus.bodies import MalformedBody, Parcel, unpack
@@ -96,16 +98,37 @@ class RabbitBus:
         self._link: Link | None = None
         self._running: asyncio.Task[None] | None = None
         self._is_closing = False
+        self._dropped: dict[str, Seldom] = {}
+        """By each reason for which bodies were dropped, what logs it: a stranger may publish thousands, and of several kinds in turn."""
+        self._addresses = Addresses(settings.urls)
 
     def __str__(self) -> str:
-        return place(self._settings.url)
+        """Return the address in use, or the one that was in use last, without user and password."""
+        return place(self._link.url if self._link is not None else self._settings.urls[0])
 
     # The contract
 
     async def open(self, receiver: Receiver) -> None:
         self._receiver = receiver
-        link = Link(self._settings, self._exchange)
-        await link.open()
+        failures: dict[str, str] = {}
+        for turn in self._addresses.round():
+            try:
+                await self._begin(await self._connect(turn))
+            except BusError as error:
+                failures[turn.url] = str(error)
+            else:
+                self._failed(failures, Seldom(log))
+                return
+        raise BusError(self._all_of(failures))
+
+    async def _connect(self, turn: Turn) -> Link:
+        """Return a link to one address. Raises BusError."""
+        link = Link(self._settings, self._exchange, turn.url)
+        await link.open(others_wait=turn.others_wait)
+        return link
+
+    async def _begin(self, link: Link) -> None:
+        """Use the first link; return when the channel is there. Raises BusError: it could not be used."""
         ready: asyncio.Future[None] = self._loop.create_future()
         self._running = self._loop.create_task(self._run(link, ready), name="bus")
         try:
@@ -189,19 +212,37 @@ class RabbitBus:
             self._tell(False)
             self._salvage(link)
             backoff.ran(self._loop.time() - began)
+            self._addresses.lost(link.url)
             link = await self._connect_again(backoff)
 
     async def _connect_again(self, backoff: Backoff) -> Link:
-        failures = Seldom(log)
+        """Return the next link: round after round over all addresses, with a pause before each round."""
+        said = Seldom(log)
         while True:
             await asyncio.sleep(backoff.next(random.random()))
-            link = Link(self._settings, self._exchange)
-            try:
-                await link.open()
-            except BusError as error:
-                failures.error(str(error), self._loop.time())
-            else:
+            failures: dict[str, str] = {}
+            link = await self._first_that_opens(failures)
+            self._failed(failures, said)
+            if link is not None:
                 return link
+
+    async def _first_that_opens(self, failures: dict[str, str]) -> Link | None:
+        """Return a link to the first address of a round that can be reached, or None; the others are in `failures`, and why."""
+        for turn in self._addresses.round():
+            try:
+                return await self._connect(turn)
+            except BusError as error:
+                failures[turn.url] = str(error)
+        return None
+
+    def _failed(self, failures: Mapping[str, str], said: Seldom) -> None:
+        """Log the addresses that failed, if there are any."""
+        if failures:
+            said.error(self._all_of(failures), self._loop.time())
+
+    def _all_of(self, failures: Mapping[str, str]) -> str:
+        # In the order of the settings: a round may begin anywhere, and what is said again is to be the same.
+        return "; ".join(failures[url] for url in self._settings.urls if url in failures)
 
     async def _use(self, link: Link, ready: asyncio.Future[None]) -> str:
         """Consume and feed until the link is lost; return why. A fault of ours loses it as well: it is not to end the bus."""
@@ -219,7 +260,7 @@ class RabbitBus:
                     await self._attach(link, is_first=is_first)
                 if not is_first:
                     self._metrics.broker_reconnects += 1
-                    log.log(INFO, "the broker at %s is here again", self)
+                    log.log(INFO, "the broker is here again, at %s", self)
                 elif not ready.done():
                     # Else whoever opened the bus waits no more: what came already was enough for him.
                     ready.set_result(None)

@@ -41,6 +41,8 @@ from wsbridge.settings import (
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 EXCHANGE_NAME = re.compile(r"[A-Za-z0-9 _.:@#,/+-]{1,127}\Z")
 """What pamqp, which speaks AMQP for us, takes for the name of an exchange; of a queue it takes more, and so `wsbridge.` before it."""
+BETWEEN_ADDRESSES = re.compile(r"\s*,\s*(?=[a-z]+://|,|$)", re.IGNORECASE)
+"""A comma elsewhere belongs to a user, a password or a virtual host."""
 BROKER_PARAMETERS = ("heartbeat", "cafile", "certfile", "keyfile")
 """What the query of a broker's URL may say."""
 Number = TypeVar("Number", int, float)
@@ -82,6 +84,7 @@ def make_settings(flags: SimpleNamespace, environ: Mapping[str, str], *, name: s
 
 def _broadcast(flags: SimpleNamespace, environ: Mapping[str, str], name: str) -> ServerSettings:
     """Return the settings of a broadcast: those of a bridge, with a channel."""
+    flags = _split_addresses(flags)
     channel = _channel(flags)
     of_the_bridge = {option.attribute: option.default for option in BRIDGE.options}
     merged = {**of_the_bridge, **vars(flags), "sendbuffer": 0}
@@ -133,7 +136,7 @@ def make_end_settings(flags: SimpleNamespace, shape: Command) -> EndSettings:
         raise ConfigurationError(f"{shape.name} takes no COMMAND, it {stream}: {flags.command[0]!r}")
     _one_of("loglevel", flags.loglevel, tuple(LEVELS))
     _one_of("framing", flags.framing, FRAMINGS)
-    flags = _one_source(flags)
+    flags = _one_source(_split_addresses(flags))
     if not flags.url:
         if not flags.broker:
             raise ConfigurationError(
@@ -170,7 +173,7 @@ def _one_source(flags: SimpleNamespace) -> SimpleNamespace:
     for flag in of_the_broker:
         if flag in said:
             raise ConfigurationError(f"--{flag} cannot be used with --url, whose channel is the server's own")
-    return SimpleNamespace(**{**vars(flags), **dict.fromkeys(of_the_broker, "")})
+    return SimpleNamespace(**{**vars(flags), **dict.fromkeys(of_the_broker, ""), "broker": ()})
 
 
 def check_exchange(name: str, *, at_broker: bool) -> None:
@@ -198,10 +201,9 @@ def broker_settings(flags: SimpleNamespace, *, spool: int = 64 * 1024 * 1024, sp
         _check_needless(flags, ("replay-bytes",), "--replay")
     if flags.durable and flags.passive and flags.said >= {"durable", "passive"}:
         raise ConfigurationError("--durable and --passive cannot be used together: what is there is taken as it is")
-    _check_url("broker", flags.broker, ("amqp", "amqps"), "no URL of a broker; write amqp://user:password@host:port/vhost, or amqps://")
-    _check_broker_query(flags.broker)
+    _check_addresses(flags.broker)
     return BrokerSettings(
-        url=flags.broker,
+        urls=flags.broker,
         replay=flags.replay,
         replay_bytes=_positive("replay-bytes", flags.replay_bytes),
         durable=flags.durable,
@@ -212,6 +214,20 @@ def broker_settings(flags: SimpleNamespace, *, spool: int = 64 * 1024 * 1024, sp
         # `subscribe` publishes nothing and has no such flag.
         confirm_timeout=_not_negative("confirm-timeout", getattr(flags, "confirm_timeout", 0.0)),
     )
+
+
+def _split_addresses(flags: SimpleNamespace) -> SimpleNamespace:
+    """Return the flags with each address of `--broker` by itself, and once."""
+    urls = dict.fromkeys(url for value in flags.broker for url in BETWEEN_ADDRESSES.split(value.strip()) if url)
+    return SimpleNamespace(**{**vars(flags), "broker": tuple(urls)})
+
+
+def _check_addresses(urls: tuple[str, ...]) -> None:
+    """Raises ConfigurationError, which says which address it is, and shows none."""
+    for number, url in enumerate(urls, 1):
+        name = f"broker (address {number} of {len(urls)})" if len(urls) > 1 else "broker"
+        _check_url(name, url, ("amqp", "amqps"), "no URL of a broker; write amqp://user:password@host:port/vhost, or amqps://")
+        _check_broker_query(name, url)
 
 
 def _server(flags: SimpleNamespace, environ: Mapping[str, str], name: str) -> ServerSettings:
@@ -339,6 +355,8 @@ def _check_url(flag: str, url: str, schemes: tuple[str, ...], what: str) -> None
         is_one = parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         is_one = False
+    if is_one and "," in (parts.hostname or ""):
+        raise ConfigurationError(f"--{flag} has a comma in its host; each address begins with its own {schemes[0]}://")
     # Of a password with a slash in it the rest would pass for a path, and that is shown.
     _, *behind_host = re.split("[/?#]", url.partition("://")[2], maxsplit=1)
     if "@" in "".join(behind_host):
@@ -347,15 +365,15 @@ def _check_url(flag: str, url: str, schemes: tuple[str, ...], what: str) -> None
         raise ConfigurationError(f"--{flag} is {what}")
 
 
-def _check_broker_query(url: str) -> None:
+def _check_broker_query(flag: str, url: str) -> None:
     """Raises ConfigurationError for a parameter that means nothing, or a file that is not there."""
     for name, value in parse_qsl(urlsplit(url).query, keep_blank_values=True):
         if name not in BROKER_PARAMETERS:
-            raise ConfigurationError(f"--broker: its URL may have the parameters {', '.join(BROKER_PARAMETERS)}, and not {name!r}")
+            raise ConfigurationError(f"--{flag}: its URL may have the parameters {', '.join(BROKER_PARAMETERS)}, and not {name!r}")
         if name == "heartbeat" and not (value.isascii() and value.isdecimal()):
-            raise ConfigurationError("--broker: heartbeat in its URL is not a number of seconds")
+            raise ConfigurationError(f"--{flag}: heartbeat in its URL is not a number of seconds")
         if name != "heartbeat" and not os.path.isfile(value):
-            raise ConfigurationError(f"--broker: the {name} of its URL is not there: {value}")
+            raise ConfigurationError(f"--{flag}: the {name} of its URL is not there: {value}")
 
 
 def _check_needless(flags: SimpleNamespace, names: tuple[str, ...], missing: str) -> None:

@@ -108,7 +108,15 @@ def _of_the_bridge(
 
 
 EXCHANGE = Option("exchange", str, "the channel's name, which is that of the exchange at the broker", "", "NAME")
-BROKER = Option("broker", str, "RabbitMQ that carries the channel between nodes: amqp://user:password@host/vhost, or amqps://", "", "URL")
+BROKER = Option(
+    "broker",
+    str,
+    "RabbitMQ that carries the channel between nodes: amqp://user:password@host/vhost, or amqps://; "
+    "several addresses, separated by commas or repeated, are tried in turn",
+    None,
+    "URL",
+    repeatable=True,
+)
 DURABLE = Option("durable", bool, "the exchange is durable: it outlives a restart of the broker")
 PASSIVE = Option("passive", bool, "the exchange is others': it must be there, and is taken as it is")
 REPLAY = Option("replay", bool, "the broker keeps the channel in a stream: nothing that it confirmed is lost, and any node can go on")

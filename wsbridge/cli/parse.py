@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -81,11 +81,19 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
 def without_passwords(sentence: str, words: Iterable[str]) -> str:
     """Return what is said of these words, without the user and the password of a URL in one of them: it may stand in the wrong place."""
     for word in words:
-        for scheme in re.finditer("://", word):
-            user, at, _ = word[scheme.end() :].rpartition("@")
+        for rest in _behind_schemes(word):
+            user, at, _ = rest.rpartition("@")
             for written in (user, repr(user)[1:-1]):
                 sentence = sentence.replace(f"://{written}{at}", "://…@") if at else sentence
     return sentence
+
+
+def _behind_schemes(word: str) -> Iterator[str]:
+    """Return what follows each `://`: to the end of the word, and, as a list may be cut at its commas, to the one before the next."""
+    _, *parts = re.split("://", word)
+    for number, part in enumerate(parts):
+        yield "://".join(parts[number:])
+        yield part.rpartition(",")[0]
 
 
 def full_help(name: str, shape: Command = BRIDGE) -> str:

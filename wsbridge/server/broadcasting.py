@@ -199,6 +199,7 @@ class Broadcasting(Serving):
             "messages": self._hub.channel.end,
             "broker": broker,
             "broker_alarm": alarm or None,
+            "broker_address": None if broker in (None, "away") else str(self._bus),
             "input": self._settings.channel.input.value,
             "program": self._keeper and self._keeper.state.value,
             "program_exit": self._keeper and self._keeper.last_exit,

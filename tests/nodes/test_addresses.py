@@ -1,0 +1,57 @@
+"""Several addresses of a broker, as whole processes use them: a node, and the two ends of a pipe."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import sys
+
+from tests.support.client import DEADLINE
+from tests.support.rabbit import Broker, Proxy
+from tests.support.server import LISTEN, Server, environment, free_port, wait_until
+
+PASSWORD = "not-to-be-seen"
+
+
+def end(*words: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "wsbridge", *words]
+    return subprocess.run(command, input=data, capture_output=True, timeout=DEADLINE * 6, env=environment({}), check=False)
+
+
+def test_node_and_both_ends(broker: Broker) -> None:
+    """A node, publish and subscribe take the second address where the first is dead; /status and the log name it, without a password.
+
+    When that is lost a node goes on at the first, which is there meanwhile.
+    """
+    exchange = f"addresses-{secrets.token_hex(4)}"
+    with Proxy(("127.0.0.1", broker.port)) as first, Proxy(("127.0.0.1", broker.port)) as second:
+        first.refuse()
+        urls = [f"amqp://guest:guest@127.0.0.1:{proxy.port}/" for proxy in (first, second)]
+        places = [url.replace("guest:guest@", "") for url in urls]
+        words = (f"--exchange={exchange}", "--replay")
+        node = Server(*words, listen=("broadcast", *LISTEN), env={"WSBRIDGE_BROKER": "\n".join(urls)})
+        with node:
+            status = json.loads(node.get("/status").body)
+            assert (status["broker"], status["broker_address"]) == ("here", places[1])
+            assert f"Broker                      : {places[1]}" in node.log
+            assert f"the broker at {places[0]} cannot be reached" in node.log
+            addresses = f"--broker={','.join(urls)}"
+            published = end("publish", *words, addresses, data=b"one\ntwo\n")
+            assert published.returncode == 0, published.stderr
+            assert f"the broker at {places[0]} cannot be reached".encode() in published.stderr
+            printed = end("subscribe", *words, *(f"--broker={url}" for url in urls), "--since=0-0", "-n=2")
+            assert (printed.returncode, printed.stdout) == (0, b"one\ntwo\n")
+            first.accept()
+            second.refuse()
+            second.cut()
+            wait_until(lambda: json.loads(node.get("/status").body)["broker_address"] == places[0], "the first address", DEADLINE * 3)
+            wait_until(lambda: f"the broker is here again, at {places[0]}" in node.log, "the line in the log")
+            assert "guest:guest" not in node.log
+    dead = f"--broker=amqp://u:{PASSWORD}@127.0.0.1:{free_port()}/,amqp://u:{PASSWORD}@127.0.0.1:{free_port()}/"
+    for command in ("publish", "subscribe", "broadcast"):
+        refused = end(command, f"--exchange={exchange}", dead, *(("--address=127.0.0.1", "--port=0") if command == "broadcast" else ()))
+        said = (refused.stdout + refused.stderr).decode()
+        assert refused.returncode == 4, said
+        assert said.count("cannot be reached") == 2
+        assert PASSWORD not in said
