@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from aio_pika import exceptions
@@ -30,12 +31,27 @@ def why_closed(error: BaseException | None) -> str:
     return f"the connection was closed: {said}" if said else "the connection was closed"
 
 
+def _why_not_guest(user: str, url: str) -> str:
+    """Return what RabbitMQ does not say of its user guest (`loopback_users`)."""
+    if user != "guest" or is_loopback(urlsplit(url).hostname or ""):
+        return ""
+    return "; RabbitMQ lets guest connect from its own machine alone: add a user there (rabbitmqctl add_user, set_permissions)"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host of a URL is this machine, by its name or number."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _how_it_differs(said: str) -> str:
     """Return what is to be done about an exchange that is another than was declared, by RabbitMQ's words for it."""
     found = DIFFERS.search(said)
     match found.groups() if found else None:
         case ("type", current):
-            return f"it is of the type {current}; a channel needs a fanout, which may be bound to it"
+            return f"it is of the type {current}; a channel needs a fanout: bind one to it, for all routing keys, and name that one"
         case ("durable", "true"):
             return "it is durable; say --durable, or --passive if it is others'"
         case ("durable", _):
@@ -45,13 +61,13 @@ def _how_it_differs(said: str) -> str:
 
 def explain(error: BaseException, url: str, exchange: str) -> str:
     """Say what is wrong with a broker and what to do. The password is in none of it."""
-    where = place(settings.url)
-    user = urlsplit(settings.url).username or "guest"
+    where = place(url)
+    user = urlsplit(url).username or "guest"
     # What fails while a connection is made comes in an error of the library's.
     cause = error.__cause__
     match cause if isinstance(cause, OSError) else error:
         case exceptions.ProbableAuthenticationError() | exceptions.AuthenticationError():
-            return f"the broker at {where} refuses the user {user} with this password"
+            return f"the broker at {where} refuses the user {user} with this password{_why_not_guest(user, url)}"
         case exceptions.InvalidFrameError() if "Connection.Close" in str(error):
             # The broker's own words, NOT_ALLOWED, are lost there.
             return f"the broker at {where} does not let the user {user} into this virtual host; is it there, and may he?"

@@ -164,6 +164,7 @@ class Link:
         await self._topology.wait_made(connection)
 
     async def keep_bound(self, is_answered: Callable[[], bool]) -> None:
+        await self._topology.check_type(connection)
         """See to it now and then that all is still there: who only listens is not told when his exchange is deleted.
 
         Not while something is on its way without a word: a broker that blocks publishers answers nothing. Raises LinkLost.

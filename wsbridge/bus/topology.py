@@ -8,6 +8,7 @@ from typing import Any
 
 from aio_pika import exceptions
 
+from wsbridge.logs import INFO, logger
 from wsbridge.settings import BrokerSettings
 
 SEGMENT_BYTES = 16 * 1024 * 1024
@@ -18,6 +19,13 @@ LOOKS = 10
 """So often is a stream looked at that somebody may be just making: that takes some hundredths of a second."""
 NOT_YET = re.compile("inaccessible|INTERNAL_ERROR|Stream not found")
 """What RabbitMQ 3.10 says of a queue that it has not loaded yet, and of a stream that it has not made yet."""
+BRINGS_ALL = ("fanout", "x-recent-history", "x-delayed-message")
+"""Types of exchanges that bring each message to every queue, whatever its routing key; of the last it depends on its own arguments."""
+IMPOSSIBLE = {"alternate-exchange": 0}
+"""With this argument, which must be a name, RabbitMQ compares an exchange that is there, and makes none that is not."""
+OTHER_TYPE = re.compile(r"inequivalent arg 'type' for .* current is '(\S+)'")
+
+log = logger("bus")
 
 
 def is_not_yet(error: Exception) -> bool:
@@ -32,6 +40,27 @@ class Topology:
         self._settings = settings
         self._exchange = exchange
         self.stream = f"wsbridge.{exchange}"
+
+    async def check_type(self, connection: Any) -> None:
+        """See to it that an exchange which is taken as it is brings every message. Raises what the broker says of another type.
+
+        A passive declaration does not tell the type; one that cannot be fulfilled is refused with it (406). It is declared on a
+        channel of its own, which the broker closes then, and it takes the right to configure the exchange.
+        """
+        if not self._settings.passive:
+            return
+        channel = await (await connection.channel(publisher_confirms=False)).get_underlay_channel()
+        try:
+            await channel.exchange_declare(self._exchange, exchange_type="fanout", arguments=dict(IMPOSSIBLE))
+            await channel.close()
+        except exceptions.ChannelPreconditionFailed as error:
+            other = OTHER_TYPE.search(str(error))
+            if other is not None and other[1] not in BRINGS_ALL:
+                raise
+        except exceptions.ChannelClosed as error:
+            if "ACCESS_REFUSED" not in str(error):
+                raise
+            log.log(INFO, "exchange %s is taken for a fanout: the user may not configure it, nor ask for its type", self._exchange)
 
     async def declare(self, channel: Any, queue: str | None) -> None:
         """Declare all of it, which leaves alone what is there, and bind the stream; without replay the queue of a consumer."""

@@ -1,0 +1,209 @@
+"""What is asked of a real broker about an exchange that belongs to others, and which rights of its user that takes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from itertools import takewhile
+from pathlib import Path
+
+import aiormq
+import pytest
+
+from tests.bus.node import Exchange, Taker, nothing_left, until
+from tests.support.rabbit import Broker
+from wsbridge.errors import BusError
+from wsbridge.flow import Batch, Kind
+
+PASSWORD = "not-to-be-seen"
+ONE = Batch(Kind.TEXT, [b"one"])
+
+
+@pytest.fixture(autouse=True)
+async def clean(broker: Broker) -> AsyncIterator[None]:
+    """Nothing is left behind."""
+    async with nothing_left():
+        yield
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "replay"])
+def passive(request: pytest.FixtureRequest, broker: Broker) -> Exchange:
+    """A channel whose exchange belongs to others."""
+    return Exchange(f"topology-{secrets.token_hex(4)}", broker.url, {"replay": request.param, "passive": True})
+
+
+@asynccontextmanager
+async def stranger(broker: Broker) -> AsyncIterator[aiormq.abc.AbstractChannel]:
+    connection = await aiormq.connect(broker.url)
+    try:
+        yield await connection.channel()
+    finally:
+        await connection.close()
+
+
+async def refusal(exchange: Exchange, **options: object) -> str:
+    """Open a bus that must not open; return what the error says."""
+    bus = exchange.bus(**options)  # type: ignore[arg-type]
+    with pytest.raises(BusError) as raised:
+        await bus.open(Taker())
+    await bus.close(1)
+    assert PASSWORD not in str(raised.value)
+    return str(raised.value)
+
+
+@asynccontextmanager
+async def user_with(broker: Broker, configure: str, write: str, read: str) -> AsyncIterator[str]:
+    """A user who may configure, write and read what these patterns say; the URL has its name."""
+    user = f"user-{secrets.token_hex(4)}"
+    await asyncio.to_thread(broker.ctl, "add_user", user, PASSWORD)
+    await asyncio.to_thread(broker.ctl, "set_permissions", user, configure, write, read)
+    try:
+        yield f"amqp://{user}:{PASSWORD}@127.0.0.1:{broker.port}/"
+    finally:
+        await asyncio.to_thread(broker.ctl, "delete_user", user)
+
+
+# The type of an exchange that is taken as it is
+
+
+@pytest.mark.parametrize("kind", ["topic", "direct", "headers"])
+@pytest.mark.parametrize("consumes", [True, False], ids=["takes", "publishes only"])
+async def test_exchange_that_routes_by_key(passive: Exchange, broker: Broker, kind: str, consumes: bool) -> None:
+    """An exchange that brings a message only to some queues is refused with its type; nothing is bound to it."""
+    async with stranger(broker) as channel:
+        await channel.exchange_declare(passive.name, exchange_type=kind, durable=True)
+    message = await refusal(passive, consumes=consumes)
+    assert f"refuses exchange {passive.name}: it is of the type {kind}; a channel needs a fanout" in message
+    bindings = await asyncio.to_thread(broker.ctl, "list_bindings", "source_name")
+    assert passive.name not in bindings
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        {},
+        {"durable": True},
+        {"auto_delete": True},
+        {"arguments": {"alternate-exchange": "elsewhere"}},
+        {"durable": True, "arguments": {"x-anything": 5}},
+    ],
+    ids=str,
+)
+async def test_fanout_of_any_kind(passive: Exchange, broker: Broker, made: Mapping[str, object]) -> None:
+    """A fanout is taken as it is, whatever else it is."""
+    async with stranger(broker) as channel:
+        await channel.exchange_declare(passive.name, exchange_type="fanout", **made)  # type: ignore[arg-type]
+        taker = Taker()
+        async with passive.open(taker):
+            await channel.basic_publish(b"one", exchange=passive.name, routing_key="any.key")
+            await taker.has(1)
+
+
+async def test_question_makes_no_exchange(passive: Exchange, broker: Broker) -> None:
+    """To ask for the type of an exchange that is not there does not make it."""
+    assert f"no exchange {passive.name}" in await refusal(passive)
+    assert passive.name not in await asyncio.to_thread(broker.ctl, "list_exchanges", "name")
+
+
+async def test_type_that_cannot_be_asked_for(passive: Exchange, broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    """A user who may not configure the exchange uses it as it is, and the log says what is not known."""
+    caplog.set_level(logging.INFO)
+    stream = f"^wsbridge\\.{passive.name}$"
+    async with stranger(broker) as channel, user_with(broker, f"{stream}|^amq\\.gen", ".*", ".*") as url:
+        await channel.exchange_declare(passive.name, exchange_type="fanout")
+        taker = Taker()
+        async with passive.open(taker, url=url) as bus:
+            bus.publish(ONE)
+            await taker.has(1)
+    assert f"exchange {passive.name} is taken for a fanout: the user may not configure it" in caplog.text
+
+
+# Permissions
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def permissions() -> list[tuple[str, list[list[str]]]]:
+    """The rows of README's table: the mode, and the names that it configures, writes and reads."""
+    section = README.read_text().partition("#### Permissions at the broker\n")[2]
+    lines = section.partition("| configure | write | read |\n|---|---|---|---|\n")[2]
+    rows = [row.strip("|").split("|") for row in takewhile(lambda line: line.startswith("|"), lines.splitlines())]
+    return [(mode.strip(), [re.findall("`(.*?)`", cell) for cell in cells]) for mode, *cells in rows]
+
+
+def pattern(names: Sequence[str], name: str) -> str:
+    """Return the regular expression of RabbitMQ for names of the table."""
+    return "^(" + "|".join(re.escape(one.replace("NAME", name)).replace("…", ".*") for one in names) + ")$"
+
+
+def binary(text: str) -> str:
+    """Return a text as an Erlang term."""
+    return '<<"' + text.replace("\\", "\\\\") + '">>'
+
+
+async def add_users(broker: Broker, users: Mapping[str, Sequence[str]]) -> None:
+    """Make many users at once, each with its three patterns."""
+    rows = [(user, *patterns) for user, patterns in users.items()]
+    terms = ",".join("{" + ",".join(map(binary, row)) + "}" for row in rows)
+    add = f'rabbit_auth_backend_internal:add_user(U, <<"{PASSWORD}">>, <<"test">>)'
+    permit = 'rabbit_auth_backend_internal:set_permissions(U, <<"/">>, C, W, R, <<"test">>)'
+    await asyncio.to_thread(broker.ctl, "eval", f"[begin {add}, {permit} end || {{U, C, W, R}} <- [{terms}]].")
+
+
+async def remove_users(broker: Broker, users: Iterable[str]) -> None:
+    terms = ",".join(map(binary, users))
+    await asyncio.to_thread(broker.ctl, "eval", f'[rabbit_auth_backend_internal:delete_user(U, <<"test">>) || U <- [{terms}]].')
+
+
+@pytest.mark.parametrize("number", range(6))
+async def test_permissions(broker: Broker, number: int, caplog: pytest.LogCaptureFixture) -> None:
+    """A user needs exactly the permissions of README's table: with them the channel works, and with one name less it does not."""
+    modes = permissions()
+    assert len(modes) == 6
+    mode, names = modes[number]
+    name = f"allowed-{secrets.token_hex(4)}"
+    replay, publishes, takes = number % 2 == 1, number not in (2, 3), number < 4
+    fewer = [
+        [*names[:kind], [other for other in cell if other != one], *names[kind + 1 :]] for kind, cell in enumerate(names) for one in cell
+    ]
+    without_declaring = [[one for one in names[0] if one != "NAME"], *names[1:]]
+    users = {f"{name}-{at}": [pattern(cell, name) for cell in cells] for at, cells in enumerate((names, without_declaring, *fewer))}
+    urls = [f"amqp://{user}:{PASSWORD}@127.0.0.1:{broker.port}/" for user in users]
+    exchange = Exchange(name, broker.url, {"replay": replay})
+    await add_users(broker, users)
+    try:
+        async with exchange.open(Taker()) as other:
+            for passive, url in ((False, urls[0]), (True, urls[1])):
+                taker = Taker()
+                async with exchange.open(taker, url=url, passive=passive, consumes=takes) as bus:
+                    if publishes:
+                        bus.publish(ONE)
+                        await until(lambda bus=bus: bus._spool.is_empty, f"a confirmation for {mode}")
+                    if takes and not publishes:
+                        other.publish(ONE)
+                    if takes:
+                        await until(lambda taker=taker: taker.count, f"a message for {mode}")
+            for cells, url in zip(fewer, urls[2:], strict=True):
+                assert "ACCESS_REFUSED" in await denial(exchange, url, caplog, consumes=takes, publishes=publishes), (mode, cells)
+    finally:
+        await remove_users(broker, users)
+
+
+async def denial(exchange: Exchange, url: str, caplog: pytest.LogCaptureFixture, *, consumes: bool, publishes: bool) -> str:
+    """Use a channel as a user who lacks a permission; return what is said of it, at the start or at the first message."""
+    bus, taker = exchange.bus(url=url, consumes=consumes), Taker()
+    caplog.clear()
+    try:
+        await bus.open(taker)
+        assert publishes, "it opens"
+        bus.publish(ONE)
+        await until(lambda: False in taker.connects, "the refusal of what is published")
+        return caplog.text
+    except BusError as error:
+        return str(error)
+    finally:
+        await bus.close(0)
