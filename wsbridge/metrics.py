@@ -49,7 +49,9 @@ class Metrics:
     bus_malformed: int = 0
     """Bodies that were not what they said to be."""
     bus_too_long: int = 0
-    """Bodies with a message over `--maxline`."""
+    """Bodies with a message over `--maxline`, or that decompress to more."""
+    bus_undecoded: int = 0
+    """Bodies in a content encoding, or of an AMQP 1.0 type, that is not decoded."""
     spool_dropped: int = 0
     """Messages of ours for which the spool had no room."""
     broker_reconnects: int = 0

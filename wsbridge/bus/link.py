@@ -76,6 +76,10 @@ class Arrival:
 
     data: bytes
     content_type: str | None
+    encoding: str | None
+    """The property content-encoding."""
+    kind: str | None
+    """The property type."""
     headers: Mapping[str, object]
     tag: int
     offset: int | None
@@ -83,7 +87,7 @@ class Arrival:
 
 
 class Link:
-    """A connection with a channel to publish on and one to consume on."""
+    """A connection with a channel to publish on and one to consume on; `url` is where to."""
 
     def __init__(self, settings: BrokerSettings, exchange: str, url: str) -> None:
         self.url = url
@@ -160,11 +164,11 @@ class Link:
         self.alarm.watch(connection.transport.connection)
         self._publishing = await self._channel(connection, publisher_confirms=True, on_return_raises=True)
         self._consuming = await self._channel(connection, publisher_confirms=False)
+        await self._topology.check_type(connection)
         await self._topology.declare(self._publishing, None)
         await self._topology.wait_made(connection)
 
     async def keep_bound(self, is_answered: Callable[[], bool]) -> None:
-        await self._topology.check_type(connection)
         """See to it now and then that all is still there: who only listens is not told when his exchange is deleted.
 
         Not while something is on its way without a word: a broker that blocks publishers answers nothing. Raises LinkLost.
@@ -302,7 +306,17 @@ class Link:
             properties = message.header.properties
             headers = properties.headers or {}
             offset = headers.get("x-stream-offset")
-            take(Arrival(message.body, properties.content_type, headers, message.delivery_tag, offset if isinstance(offset, int) else None))
+            take(
+                Arrival(
+                    message.body,
+                    properties.content_type,
+                    properties.content_encoding,
+                    properties.message_type,
+                    headers,
+                    message.delivery_tag,
+                    offset if isinstance(offset, int) else None,
+                )
+            )
 
         confirmed = await self._consuming.basic_consume(queue, taken, arguments=dict(arguments))
         self._consumer = confirmed.consumer_tag

@@ -20,9 +20,10 @@ from typing import Literal
 
 from wsbridge.bus.addresses import Addresses, Turn
 from wsbridge.bus.backlog import Backlog
-from wsbridge.bus.base import Receiver
+from wsbridge.bus.base import Body, Receiver
 from wsbridge.bus.bodies import MalformedBody, Parcel, unpack
 from wsbridge.bus.complaints import place
+from wsbridge.bus.encodings import BodyTooLong, EncodedBody, decode
 from wsbridge.bus.link import PREFETCH, Arrival, Link, LinkLost, Refused
 from wsbridge.bus.spool import WINDOW, Spool
 from wsbridge.bus.stream import StreamReader
@@ -40,6 +41,8 @@ ANSWERED_SECONDS = 0.1
 """A broker that had a word so lately does not block us, or has only just begun to."""
 STALLED_SECONDS = 5.0
 """Without a word from the broker about what was published: then it is worth a line in the log."""
+REASONS = 16
+"""For dropped bodies that are logged seldom, each by itself; when there are more, all begin anew."""
 
 log = logger("bus")
 
@@ -95,12 +98,12 @@ class RabbitBus:
             self._reader = StreamReader(
                 self._backlog, history=history, begin=begin, take=self._handle, learn=self._learn, renew=self._renew
             )
-        self._link: Link | None = None
-        self._running: asyncio.Task[None] | None = None
-        self._is_closing = False
         self._dropped: dict[str, Seldom] = {}
         """By each reason for which bodies were dropped, what logs it: a stranger may publish thousands, and of several kinds in turn."""
         self._addresses = Addresses(settings.urls)
+        self._link: Link | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._is_closing = False
 
     def __str__(self) -> str:
         """Return the address in use, or the one that was in use last, without user and password."""
@@ -209,10 +212,10 @@ class RabbitBus:
                 ready.set_exception(BusError(f"the broker at {self}: {why}"))
                 return
             log.error("the broker at %s is gone: %s", self, why)
+            self._addresses.lost(link.url)
             self._tell(False)
             self._salvage(link)
             backoff.ran(self._loop.time() - began)
-            self._addresses.lost(link.url)
             link = await self._connect_again(backoff)
 
     async def _connect_again(self, backoff: Backoff) -> Link:
@@ -396,17 +399,36 @@ class RabbitBus:
 
     def _learn(self, link: Link, arrival: Arrival) -> None:
         assert self._receiver is not None
-        with suppress(MalformedBody):
-            self._receiver.receive(unpack(arrival.data, arrival.content_type, arrival.headers)._replace(is_past=True))
+        with suppress(MalformedBody, EncodedBody):
+            self._receiver.receive(self._unpacked(arrival)._replace(is_past=True))
         link.taken(arrival)
+
+    def _unpacked(self, arrival: Arrival) -> Body:
+        """Return what an AMQP message holds. Raises MalformedBody and EncodedBody."""
+        data = decode(arrival.data, arrival.encoding, arrival.kind, self._limit)
+        return unpack(data, arrival.content_type, arrival.headers)
+
+    def _log_dropped(self, sentence: str) -> None:
+        if len(self._dropped) >= REASONS:
+            self._dropped.clear()
+        self._dropped.setdefault(sentence, Seldom(log)).error(sentence, self._loop.time())
+
+    def _count_dropped(self, error: MalformedBody | EncodedBody) -> None:
+        match error:
+            case BodyTooLong():
+                self._metrics.bus_too_long += 1
+            case EncodedBody():
+                self._metrics.bus_undecoded += 1
+            case MalformedBody():
+                self._metrics.bus_malformed += 1
 
     def _deliver(self, arrival: Arrival, mark: str | None) -> None:
         assert self._receiver is not None
         try:
-            body = unpack(arrival.data, arrival.content_type, arrival.headers)
-        except MalformedBody as error:
-            self._metrics.bus_malformed += 1
-            log.error("a body is dropped: %s", error)
+            body = self._unpacked(arrival)
+        except (MalformedBody, EncodedBody) as error:
+            self._count_dropped(error)
+            self._log_dropped(f"a body is dropped: {error}")
             self._receiver.lost(1)
             return
         if self._limit and len(arrival.data) > self._limit and max(map(len, body.batch.messages)) > self._limit:

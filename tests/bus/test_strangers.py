@@ -1,0 +1,93 @@
+"""Bodies that other programs have published at a real broker, as a channel takes them: decoded, or dropped, counted and told of."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import secrets
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiormq
+import pytest
+from aiormq.abc import AbstractChannel
+from pamqp import commands
+
+from tests.bus.node import Exchange, Taker, nothing_left, texts
+from tests.support import amqp1
+from tests.support.rabbit import Broker
+from wsbridge.metrics import Metrics
+
+LIMIT = 10_000
+
+
+@pytest.fixture(autouse=True)
+async def clean(broker: Broker) -> AsyncIterator[None]:
+    """Nothing is left behind."""
+    async with nothing_left():
+        yield
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "replay"])
+def exchange(request: pytest.FixtureRequest, broker: Broker) -> Exchange:
+    return Exchange(f"strange-{secrets.token_hex(4)}", broker.url, {"replay": request.param})
+
+
+@asynccontextmanager
+async def stranger(broker: Broker) -> AsyncIterator[AbstractChannel]:
+    connection = await aiormq.connect(broker.url)
+    try:
+        yield await connection.channel()
+    finally:
+        await connection.close()
+
+
+async def test_content_encodings(exchange: Exchange, broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    """What is compressed is decoded; what cannot be is dropped, counted and told as lost, and the log says why, once.
+
+    A body that decompresses to more than `--maxline` is one that is too long.
+    """
+    taker, metrics = Taker(), Metrics()
+    async with stranger(broker) as channel, exchange.open(taker, metrics=metrics, max_message_bytes=LIMIT):
+
+        async def publish(data: bytes, **properties: str) -> None:
+            await channel.basic_publish(data, exchange=exchange.name, properties=commands.Basic.Properties(**properties))
+
+        await publish(gzip.compress("21.5 °C\n22\n".encode()), content_encoding="gzip", content_type="text/plain")
+        await publish(zlib.compress(b"deflated"), content_encoding="deflate")
+        await publish(gzip.compress(b'{"a": 1}'), content_encoding="gzip:UTF-8", content_type="application/json")
+        for _ in range(20):
+            await publish(b"\x1b\0\0", content_encoding="br")
+            await publish(b"no gzip", content_encoding="gzip")
+        for _ in range(3):
+            await publish(gzip.compress(b"\0" * 50_000_000), content_encoding="gzip")
+        await publish(b"last", content_encoding="utf-8")
+        await taker.has(5)
+        assert taker.messages == texts(["21.5 °C".encode(), b"22", b"deflated", b'{"a": 1}', b"last"])
+    assert (taker.losses, metrics.bus_undecoded, metrics.bus_too_long, metrics.bus_malformed) == (43, 40, 3, 0)
+    said = [record.getMessage() for record in caplog.records if record.name.startswith("wsbridge")]
+    for reason in ("content-encoding is br, which is not decoded", "content-encoding is gzip, and it is not", "more than 10000 bytes"):
+        assert sum(reason in line for line in said) == 1, said
+
+
+async def test_amqp_1(exchange: Exchange, broker: Broker) -> None:
+    """Text and bytes of a client of AMQP 1.0 arrive as they were sent; its lists and numbers are dropped and counted."""
+    is_old = (await asyncio.to_thread(broker.ctl, "version")).startswith("3.")
+    if is_old:
+        # A plugin until RabbitMQ 4.
+        await asyncio.to_thread(broker.ctl, "enable", "rabbitmq_amqp1_0", script="rabbitmq-plugins")
+    address = f"/exchange{'' if is_old else 's'}/{exchange.name}"
+    taker, metrics = Taker(), Metrics()
+    async with exchange.open(taker, metrics=metrics):
+        for sections in (
+            amqp1.described(amqp1.VALUE, amqp1.string("21.5 °C")),
+            amqp1.described(amqp1.VALUE, amqp1.EMPTY_LIST),
+            amqp1.described(amqp1.SEQUENCE, amqp1.EMPTY_LIST),
+            amqp1.described(amqp1.VALUE, amqp1.binary(b"bytes")),
+            amqp1.described(amqp1.DATA, amqp1.binary(b"data")),
+        ):
+            await amqp1.send(broker.port, address, sections)
+        await taker.has(3)
+        assert taker.messages == texts(["21.5 °C".encode(), b"bytes", b"data"])
+    assert (taker.losses, metrics.bus_undecoded) == (2, 2)
