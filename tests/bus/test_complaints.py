@@ -1,0 +1,43 @@
+"""What is wrong with a broker, in words: what it is, where, and what to do."""
+
+from __future__ import annotations
+
+import pytest
+from aio_pika import exceptions
+
+from wsbridge.bus.complaints import explain, is_loopback
+
+REFUSED = exceptions.ProbableAuthenticationError("ACCESS_REFUSED - Login was refused")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "[::1]"])
+def test_guest_on_the_same_machine(host: str) -> None:
+    """On the broker's own machine guest may connect: it is the password that is wrong."""
+    said = explain(REFUSED, f"amqp://guest:secret@{host}/", "temps")
+    assert said == f"the broker at amqp://{host}:5672/ refuses the user guest with this password"
+
+
+@pytest.mark.parametrize(
+    "url", ["amqp://guest:secret@rabbit/", "amqp://rabbit/", "amqps://guest:secret@192.168.2.9/", "amqp://[2001:db8::1]/"]
+)
+def test_guest_elsewhere(url: str) -> None:
+    """From another machine RabbitMQ refuses its user guest whatever the password is: that is said, and what to do."""
+    said = explain(REFUSED, url, "temps")
+    assert "lets guest connect from its own machine alone" in said
+    assert "rabbitmqctl add_user" in said
+    assert "secret" not in said
+
+
+def test_another_user_elsewhere() -> None:
+    """What is said of guest is said of no other user."""
+    assert (
+        explain(REFUSED, "amqp://me:secret@rabbit/", "temps") == "the broker at amqp://rabbit:5672/ refuses the user me with this password"
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "is_it"), [("localhost", True), ("127.0.0.1", True), ("::1", True), ("rabbit", False), ("10.0.0.1", False), ("", False)]
+)
+def test_loopback(host: str, is_it: bool) -> None:
+    """A host is this machine by its name or its number; a name that is looked up may be any machine."""
+    assert is_loopback(host) is is_it
