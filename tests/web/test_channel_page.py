@@ -391,6 +391,18 @@ async def test_broker_away(channel: Open) -> None:
         assert (await page.rows("note"))[1:] == ["The broker is away: nothing comes until it is back", "The broker is back"]
 
 
+async def test_broker_address(channel: Open) -> None:
+    """The page names the address of the broker that is in use, once for each change."""
+    async with channel(*prints("one")) as page:
+        await page.page.before_scripts(SAYS % json.dumps({"broker": "here", "broker_address": "amqp://b:5672/"}))
+        await page.page.load(f"http://127.0.0.1:{page.server.port}/")
+        await page.until("open")
+        asked = "performance.getEntriesByType('resource').filter(entry => entry.name.endsWith('/status')).length"
+        await page.page.wait_for(f"{asked} >= 4 && document.querySelectorAll('.note').length >= 2")
+        assert await page.page.evaluate("document.querySelector('#state').title") == "Broker: amqp://b:5672/"
+        assert [row for row in await page.rows("note") if "amqp" in row] == ["Broker: amqp://b:5672/"]
+
+
 async def test_broker_blocked(channel: Open) -> None:
     """While the broker blocks publishers that is the state, and it is not called live."""
     async with channel(*prints("one")) as page:
