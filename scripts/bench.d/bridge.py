@@ -4,8 +4,10 @@ The row "start" has another peer: the import of aiohttp.web, which is what a sta
 """
 
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +19,14 @@ from serving import WSBRIDGE, family, holding, load, processor_ms, resident, ser
 
 SETTLE = 2.0
 """Seconds after which a server's memory is read: Go hands its own back late."""
+
+STORM = 300
+"""Connections of a storm."""
+
+REQUEST = (
+    b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+)
 
 IDLE_CLIENTS = 500
 """Connections, and so programs, of the row on memory: enough for a figure by connection, bearable for a small machine."""
@@ -60,6 +70,39 @@ def connect(parallel: int, count: int, figure: str = "rate") -> MeasureBridge:
     return measure
 
 
+def storm(figure: str) -> MeasureBridge:
+    """Connect many at once: how long that stalls a session that was there before, in ms, or the median of a first line in us."""
+
+    def measure(tools: Path, command: str) -> float:
+        with serving([command], tools / "program", "hello") as (_, port), socket.create_connection(("127.0.0.1", port), 60) as session:
+            session.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            session.sendall(REQUEST)
+            receive(session, b"hello")
+            reports: list[dict[str, float]] = []
+            storming = threading.Thread(target=lambda: reports.append(load(tools, port, "connect", STORM, STORM)))
+            storming.start()
+            stall = 0.0
+            while storming.is_alive():
+                begun = time.perf_counter()
+                session.sendall(b"\x81\x81\0\0\0\0x")
+                receive(session, b"\x81\x01x")
+                stall = max(stall, time.perf_counter() - begun)
+                time.sleep(0.002)
+            return stall * 1000 if figure == "stall" else reports[0]["median_us"]
+
+    return measure
+
+
+def receive(session: socket.socket, wanted: bytes) -> None:
+    """Read until something has come."""
+    data = b""
+    while wanted not in data:
+        piece = session.recv(65536)
+        if not piece:
+            sys.exit("an established session was closed")
+        data += piece
+
+
 def idle(tools: Path, command: str) -> float:
     """Resident bytes that a connection adds to the bridge, its program not counted."""
     with serving([command], tools / "program", "hello") as (server, port):
@@ -98,6 +141,8 @@ ROWS = [
     beside_websocketd("echo 50x16", "messages/s", "more", echo(50, 16)),
     beside_websocketd("connect 1, p50", "us", "less", connect(1, 600, "median")),
     beside_websocketd("connect 16", "connections/s", "more", connect(16, 1500)),
+    beside_websocketd(f"storm {STORM}: stall of a session", "ms", "less", storm("stall")),
+    beside_websocketd(f"storm {STORM}: first line, p50", "us", "less", storm("median")),
     beside_websocketd("idle: resident a connection", "bytes", "less", idle),
     Row("start: processor time", "ms", "less", start, bare_import, "import aiohttp.web"),
 ]

@@ -1,7 +1,7 @@
 // What the servers of `scripts/bench` run, or are fed by: as cheap as can be, so that the server is what is measured.
 //
 //   program lines COUNT                    print COUNT lines of 64 characters as fast as stdout takes them
-//   program hello                          print one line, then wait for the end of stdin
+//   program hello                          print one line, then echo stdin up to its end
 //   program stamped RATE SIZE              print RATE lines a second, each when it is due, with its time at its head
 //   program post PORT RATE SIZE            the same, each as a POST to /publish on 127.0.0.1, on a few connections in turn
 //   program numbered RATE SECONDS SIZE     print RATE lines a second, numbered from 0, then one that says when the last was due
@@ -47,9 +47,12 @@ static int lines(long count) {
 }
 
 static int hello(void) {
-  char ignored[64];
+  char data[4096];
+  ssize_t size;
   if (!write_all(1, "hello\n", 6)) return 1;
-  while (read(0, ignored, sizeof ignored) > 0) {}
+  while ((size = read(0, data, sizeof data)) > 0) {
+    if (!write_all(1, data, (size_t)size)) return 1;
+  }
   return 0;
 }
 
