@@ -18,7 +18,7 @@ from tests.support.tool import command
 from wsbridge.errors import ProgramError
 from wsbridge.metrics import Metrics
 from wsbridge.process.spawn import Spawned, Spawner
-from wsbridge.process.spawnserver import UNKNOWN_STATUS, SpawnServer
+from wsbridge.process.spawnserver import STARTING, UNKNOWN_STATUS, SpawnServer
 
 PATH = {"PATH": os.environ["PATH"]}
 
@@ -252,6 +252,29 @@ async def test_many_at_once(server: SpawnServer) -> None:
     for number, start in enumerate(starting):
         status, printed = await ended(await start)
         assert (status, printed) == (0, f"{number}\n".encode())
+
+
+async def test_room(server: SpawnServer) -> None:
+    """Beyond a few starts there is no room; those that wait go on in their order, and one that has given up holds nobody up."""
+    assert server.has_room
+    starting = [server.spawn(("/bin/true",), PATH) for _ in range(STARTING)]
+    assert not server.has_room
+    order: list[int] = []
+
+    async def wait(number: int) -> None:
+        await server.room()
+        order.append(number)
+
+    waiting = [asyncio.create_task(wait(number)) for number in range(3 * STARTING)]
+    await asyncio.sleep(0)
+    for number in (0, 5, 20):
+        waiting[number].cancel()
+    assert order == []
+    for start in starting:
+        await ended(await start)
+    await until(lambda: all(task.done() for task in waiting), "room for all, though none of them starts anything")
+    assert order == [number for number in range(3 * STARTING) if number not in (0, 5, 20)]
+    assert server.has_room
 
 
 async def test_signals_for_the_server_are_not_for_it(server: SpawnServer) -> None:

@@ -197,8 +197,12 @@ class Server:
 
     def children(self) -> list[int]:
         """The pids of the server's children that have not been reaped, those that its spawn server has started among them."""
-        spawners = [pid for pid in children(self.pid) if SPAWN_SERVER in command_line(pid)]
+        spawners = self.spawn_servers()
         return [pid for parent in (self.pid, *spawners) for pid in children(parent) if pid not in spawners]
+
+    def spawn_servers(self) -> list[int]:
+        """The pid of the server's spawn server, if it has one."""
+        return [pid for pid in children(self.pid) if SPAWN_SERVER in command_line(pid)]
 
     def descriptors(self) -> int:
         """How many file descriptors the server has open."""

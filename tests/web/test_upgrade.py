@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -26,6 +28,11 @@ from wsbridge.sessions.registry import Registry
 from wsbridge.settings import ProgramSettings
 from wsbridge.web.gate import Admission
 from wsbridge.web.upgrade import Upgrader
+
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 
 
 def environment(server: Server, path: str = "/env", **options: object) -> dict[str, str]:
@@ -73,6 +80,89 @@ def test_forced_subprotocol(serve: Serve) -> None:
     for offered in ([], ["chat"]):
         with server.connect(subprotocols=offered) as client:
             assert client.response.values("Sec-WebSocket-Protocol") == ["forced"]
+
+
+# Before the program runs
+
+
+@contextmanager
+def slow_start(server: Server) -> Iterator[None]:
+    """While this lasts no program starts."""
+    (spawner,) = server.spawn_servers()
+    os.kill(spawner, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(spawner, signal.SIGCONT)
+
+
+def test_what_is_said_before_the_program_runs(serve: Serve) -> None:
+    """The 101 does not wait for the program, and what the client sends before it runs reaches it whole, however much it is."""
+    server = serve("cat")
+    lines = [f"{number:05} " + "x" * 1000 for number in range(1000)]
+    with ExitStack() as stack, slow_start(server):
+        client = stack.enter_context(server.connect())
+        with client.sending(b"".join(encode_frame(line.encode()) for line in lines)):
+            os.kill(server.spawn_servers()[0], signal.SIGCONT)
+            assert [client.receive_text() for _ in lines] == lines
+
+
+def test_client_that_leaves_before_the_program_runs(serve: Serve, tmp_path: Path) -> None:
+    """A client may say something and leave before its program runs: the program gets it, and the end of its stdin."""
+    for number, leave in enumerate((lambda client: client.send_close(1000), lambda client: client.drop(), lambda client: client.reset())):
+        told = tmp_path / f"told-{number}"
+        server = serve("--closems=60000", "sh", "-c", f"cat >{told}; mv {told} {told}.whole")
+        with slow_start(server):
+            client = server.connect()
+            client.send_text("last words")
+            leave(client)
+        server.wait_for_log("DISCONNECT")
+        if number < 2:
+            wait_until(Path(f"{told}.whole").exists, "the end of stdin")
+            assert Path(f"{told}.whole").read_text() == "last words\n"
+        client.drop()
+
+
+def test_program_that_cannot_start_after_the_101(serve: Serve, tmp_path: Path) -> None:
+    """A program that cannot be started closes its session with 1011, whatever the client has sent meanwhile."""
+    script = tmp_path / "script"
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
+    server = serve(str(script))
+    with slow_start(server):
+        client = server.connect()
+        client.send_text("is anybody there?")
+    with client:
+        assert client.receive_close() == Close(1011, "could not launch process")
+    server.wait_for_log("Could not launch process .*interpreter")
+
+
+def test_crowd_on_open_connections(serve: Serve) -> None:
+    """Connections that were opened before and ask for their upgrades at the same moment are all served, in turn."""
+    server = serve("sh", "-c", "echo hello; exec cat")
+    with ExitStack() as stack:
+        with slow_start(server):
+            first = stack.enter_context(server.connect())
+            streams = [stack.enter_context(open_stream(port=server.port)) for _ in range(60)]
+            for stream in streams:
+                stream.send(UPGRADE)
+        assert first.receive_text() == "hello"
+        for stream in streams:
+            assert stream.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
+            assert stream.read_exactly(7) == b"\x81\x05hello"
+    server.stop()
+    assert "sessions=61 " in server.log
+
+
+def test_stop_before_the_program_runs(serve: Serve) -> None:
+    """A server that is stopped while a program starts ends its session in good order when it runs."""
+    server = serve("cat")
+    with slow_start(server):
+        client = server.connect()
+        server.send_signal(signal.SIGTERM)
+    with client:
+        assert client.receive_close().code == 1001
+    assert server.wait() == 0
 
 
 # --busy

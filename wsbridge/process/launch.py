@@ -50,6 +50,16 @@ class Launcher:
         """Start a program, and return when it runs. Raises ProgramError."""
         return self.adopt(self._spawner.spawn(argv, environment, pty=pty), decoder=decoder, encoder=encoder, pairs=pairs)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether another program should be started now."""
+        return self._server is None or self._server.has_room
+
+    async def room(self) -> None:
+        """Wait until another program should be started, in the order of the calls."""
+        if self._server is not None:
+            await self._server.room()
+
     def spawn(
         self, argv: tuple[str, ...], environment: Mapping[str, str], *, pty: bool = False, cwd: str | None = None
     ) -> asyncio.Future[Spawned]:

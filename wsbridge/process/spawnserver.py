@@ -30,6 +30,8 @@ RESTART_PAUSE = 1.0
 """Seconds before a spawn server that died is replaced."""
 LAUNCH_SECONDS = 30.0
 """A spawn server that starts nothing for so long hangs, for example in an exec from a dead network file system. It is replaced."""
+STARTING = 8
+"""Programs that are started at once before others wait: enough to keep both sides busy."""
 REPLIES_A_TURN = 8
 """Replies that are read in one turn of the loop: each begins or ends a session, and other clients wait meanwhile."""
 UNKNOWN_STATUS = 255
@@ -67,15 +69,28 @@ class SpawnServer:
         """Requests, and the descriptors that go with them: ours until they are sent, and closed then."""
         self._restart_timer: asyncio.TimerHandle | None = None
         self._watchdog: asyncio.TimerHandle | None = None
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self.pid = 0
         self.on_room: Callable[[], None] = lambda: None
-        """Called when a program was started, or could not be."""
+        """Called when there may be room for another program to be started."""
         self._open()
 
     @property
     def pending(self) -> int:
         """How many programs are being started."""
         return len(self._starting)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another program should be started now; `spawn` does not ask."""
+        return len(self._starting) < STARTING and not self._waiting
+
+    async def room(self) -> None:
+        """Wait for room, in the order of the calls."""
+        if not self.has_room:
+            turn: asyncio.Future[None] = self._loop.create_future()
+            self._waiting.append(turn)
+            await turn
 
     def spawn(
         self, argv: tuple[str, ...], environment: Mapping[str, str], *, pty: bool = False, cwd: str | None = None
@@ -167,6 +182,7 @@ class SpawnServer:
         starting, self._starting = self._starting, {}
         for start in starting.values():
             self._failed(start, "the spawn server has died")
+        self._make_room()
         reaping, self._reaping = self._reaping, {}
         for pid, done in reaping.values():
             done(_reap_here(pid))
@@ -247,6 +263,19 @@ class SpawnServer:
                 self._abandon(spawned)
             else:
                 start.started.set_result(spawned)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Let as many go on as there is room for."""
+        woken = 0
+        while self._waiting and woken < STARTING - len(self._starting):
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                woken += 1
+        if woken and self._waiting:
+            # Look again when those have started their programs, or have not: their clients may have gone.
+            self._loop.call_soon(self._make_room)
         self.on_room()
 
     def _failed(self, start: _Start, reason: str) -> None:

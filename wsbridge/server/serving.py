@@ -35,9 +35,6 @@ from wsbridge.web.subscribe import Subscribing
 LINGER = 2.0
 """Seconds at the end for clients to answer their close frame."""
 
-STARTING = 8
-"""Programs that are being started before further connections wait: enough to keep both sides busy."""
-
 log = logger("server")
 http_log = logger("http")
 
@@ -156,7 +153,7 @@ class Serving(ABC):
     def _acceptor(self, server: SpawnServer | None) -> Acceptor:
         if server is None:
             return Acceptor(self._metrics, loop=self._loop)
-        acceptor = Acceptor(self._metrics, loop=self._loop, has_room=lambda: server.pending < STARTING)
+        acceptor = Acceptor(self._metrics, loop=self._loop, has_room=lambda: server.has_room)
         server.on_room = acceptor.room
         return acceptor
 

@@ -93,7 +93,7 @@ class App:
         What needs an answer or a lookup first is left to `__call__`, which comes a few turns of the loop later.
         """
         door = self._door
-        if door is None or self._settings.reverse_lookup:
+        if door is None or self._settings.reverse_lookup or not door.has_room:
             return False
         try:
             request = self._read(message.method, message.path, message.version, message.headers, connection.transport)
@@ -128,6 +128,7 @@ class App:
         assert door is not None
         connection: Any = raw.protocol
         pairs = self._pairs(request)
+        await door.room()
         try:
             admission = door.admit(request)
         except Busy as busy:

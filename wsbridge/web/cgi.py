@@ -129,6 +129,7 @@ class CgiScripts:
             software=self._software,
             passed=self._passed,
         )
+        await self._launcher.room()
         try:
             spawned = await self._launcher.spawn((found.file,), environment, cwd=os.path.dirname(found.file))
         except ProgramError as error:

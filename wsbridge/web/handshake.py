@@ -43,6 +43,13 @@ TAKEN = Taken()
 class Door(Protocol):
     """What a request for a WebSocket leads to."""
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a session may begin now; otherwise `room` is to be waited for."""
+
+    async def room(self) -> None:
+        """Wait until a session may begin, in the order of the calls."""
+
     def admit(self, request: Request) -> Admission:
         """Return what is to be served, with its slot taken. Raises Refused and Busy."""
 

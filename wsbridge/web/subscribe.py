@@ -81,6 +81,13 @@ class Subscribing:
         self._wire = cache(_make_wire)
         self._events = Events()
 
+    @property
+    def has_room(self) -> bool:
+        return True
+
+    async def room(self) -> None:
+        """Return at once: a subscriber needs no program."""
+
     def begin(self, connection: Connection, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:
         """Answer 101 and begin the subscription."""
         with self._registry.slots.returned_on_error():

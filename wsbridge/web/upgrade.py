@@ -63,6 +63,13 @@ class Upgrader:
         self.on_session: Callable[[Bridge | None], None] = lambda _: None
         """Called with each session whose program runs; with None when its program could not be started."""
 
+    @property
+    def has_room(self) -> bool:
+        return self._launcher.has_room
+
+    async def room(self) -> None:
+        await self._launcher.room()
+
     def begin(self, connection: Connection, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:
         """Answer 101 and begin the session. Raises Refused when the variables are too long for a program."""
         pairs["command"] = admission.argv[0]
