@@ -107,11 +107,13 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
     # Here, not above: --help and a wrong flag are answered before the heavy libraries are loaded.
     from wsbridge.eager import make_loop
     from wsbridge.logoutput import Output
+    from wsbridge.process.inherited import take_defaults
     if shape is BROADCAST:
         from wsbridge.server.broadcasting import Broadcasting as Shape
     else:
         from wsbridge.server.bridging import Bridging as Shape  # type: ignore[assignment]
 
+    take_defaults()
     metrics = Metrics()
     output = Output(1, JsonFormatter() if json else LineFormatter(), metrics)
     send_to(output, level)

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from wsbridge.logs import logger
 from wsbridge.metrics import Metrics
+from wsbridge.process.inherited import DEFAULTED
 from wsbridge.process.ladder import Step
 
 SHELL = "/bin/sh"
@@ -110,7 +111,7 @@ class Guard:
                 ],
                 setsid=True,
                 setsigmask=(),
-                setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
+                setsigdef=DEFAULTED,
             )
             self._pidfd = os.pidfd_open(self.pid)
         except OSError:

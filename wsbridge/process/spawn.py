@@ -2,7 +2,7 @@
 
 posix_spawn takes half the time of subprocess.Popen (135 us beside 260), reports a failed exec, and needs nothing between
 us and the program. The child gets descriptors 0, 1 and 2 alone (all of ours are close-on-exec), its own session and
-process group, an empty signal mask, signals as a program expects them, and the soft limit of descriptors
+process group, an empty signal mask, every signal at its default, and the soft limit of descriptors
 that the bridge was started with.
 """
 
@@ -20,10 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from wsbridge.errors import ConfigurationError, ProgramError
-
-RESET_SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ)
-"""An ignored signal would stay ignored in the program. Python ignores the last two; a shell has its background jobs ignore INT
-and QUIT, and we end programs with INT and TERM. HUP stays as it is: whoever says nohup means the program too."""
+from wsbridge.process.inherited import DEFAULTED
 
 
 FOR_US = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
@@ -75,7 +72,7 @@ class Spawner:
                     ),
                     setsid=True,
                     setsigmask=(),
-                    setsigdef=RESET_SIGNALS,
+                    setsigdef=DEFAULTED,
                 )
             pidfd = _watch(pid)
         except (OSError, ValueError) as error:
@@ -101,7 +98,7 @@ class Spawner:
                 file_actions=((os.POSIX_SPAWN_DUP2, stdin, 0),),
                 setsid=True,
                 setsigmask=FOR_US,
-                setsigdef=RESET_SIGNALS,
+                setsigdef=DEFAULTED,
             )
 
     @contextmanager

@@ -22,7 +22,7 @@ from pathlib import Path
 from wsbridge.errors import ProgramError
 from wsbridge.logs import logger
 from wsbridge.metrics import Metrics
-from wsbridge.process.spawn import RESET_SIGNALS, Spawned, Spawner, explain, open_terminal
+from wsbridge.process.spawn import DEFAULTED, Spawned, Spawner, explain, open_terminal
 from wsbridge.process.spawnd import HAS_TERMINAL, IS_LARGE, MESSAGE_BYTES, REPLY, REQUEST
 
 SCRIPT = str(Path(__file__).with_name("spawnd.py"))
@@ -144,7 +144,7 @@ class SpawnServer:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         try:
-            signals = [str(int(number)) for number in RESET_SIGNALS]
+            signals = [str(int(number)) for number in DEFAULTED]
             self.pid = self._direct.helper([sys.executable, "-I", "-S", SCRIPT, *signals], theirs.fileno())
             self._pidfd = os.pidfd_open(self.pid)
         except OSError as error:

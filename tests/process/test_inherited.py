@@ -1,0 +1,117 @@
+"""What a server inherits from its parent, and what its programs get of it."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support.client import Close
+from tests.support.proc import python, status_line
+from tests.support.server import Server, children, command_line, mortal, wait_for_exit, wait_until
+
+PARENT = (
+    "import os, signal, sys",
+    "numbers = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}",
+    "for number in numbers if 'ignored' in sys.argv[1] else (): signal.signal(number, signal.SIG_IGN)",
+    "if 'blocked' in sys.argv[1]: signal.pthread_sigmask(signal.SIG_BLOCK, numbers)",
+    "os.execvp(sys.argv[2], sys.argv[2:])",
+)
+"""A parent that has every signal ignored, or blocked, and becomes the server."""
+
+OF_THE_C_LIBRARY = 1 << 32 - 1 | 1 << 33 - 1
+"""Signals that glibc keeps to itself; its posix_spawn sets them to be ignored."""
+
+every_parent = pytest.mark.parametrize("state", ["ignored", "blocked", "ignored and blocked"])
+
+
+def served_by(state: str, *words: str) -> Server:
+    return Server(*words, prefix=(*python(*PARENT), state))
+
+
+def guard_of(pid: int) -> int:
+    return wait_until(lambda: [child for child in children(pid) if "wsbridge-guard" in command_line(child)], "the guard")[0]
+
+
+def test_parent_that_ignores_sigchld() -> None:
+    """A parent that ignores SIGCHLD changes nothing: sessions begin and end as ever, and so does the server."""
+    with Server("sh", "-c", "echo ready; read line; exit 3", prefix=("bash", "-c", "trap '' CHLD; exec \"$@\"", "bash")) as server:
+        for _ in range(5):
+            with server.connect() as client:
+                assert client.receive_text() == "ready"
+                client.send_text("go")
+                assert client.receive_close() == Close(1011, "exit 3")
+        server.send_signal(signal.SIGTERM)
+        assert server.wait() == 0
+        server.stop()
+    assert "ERROR" not in server.log
+    assert server.errors == ""
+
+
+@every_parent
+def test_dispositions_of_a_program(state: str) -> None:
+    """Whatever its parent ignores or blocks, a program begins with every signal at its default and none blocked."""
+    with served_by(state, "grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status") as server, server.connect() as client:
+        lines = dict(client.receive_text().split() for _ in range(2))
+    assert {name: int(value, 16) & ~OF_THE_C_LIBRARY for name, value in lines.items()} == {"SigBlk:": 0, "SigIgn:": 0}
+
+
+@every_parent
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_the_server_ends_by_a_signal(state: str, number: signal.Signals) -> None:
+    """Whatever its parent ignores or blocks, TERM and INT end the server and its programs in good order."""
+    with served_by(state, "sh", "-c", "echo ready; cat") as server, server.connect() as client:
+        client.receive_text()
+        server.send_signal(number)
+        assert client.receive_close().code == 1001
+        assert server.wait() == 0
+    assert server.errors == ""
+
+
+@every_parent
+def test_the_guard(state: str) -> None:
+    """Whatever the parent ignores or blocks, the guard ends the programs of a server that was killed."""
+    with served_by(state, "sh", "-c", "trap '' HUP; echo $$; sleep 800") as server, server.connect() as client:
+        pid = int(client.receive_text())
+        assert int(status_line(guard_of(server.pid), "SigBlk"), 16) == 0
+        with mortal(pid):
+            server.send_signal(signal.SIGKILL)
+            server.wait()
+            wait_for_exit(pid)
+
+
+def test_hup_that_the_parent_ignores_is_ignored_by_the_server() -> None:
+    """Under nohup the server goes on when its terminal ends."""
+    with served_by("ignored", "cat") as server, server.connect() as client:
+        assert int(status_line(server.pid, "SigIgn"), 16) >> signal.SIGHUP - 1 & 1
+        server.send_signal(signal.SIGHUP)
+        client.send_text("still there?")
+        assert client.receive_text() == "still there?"
+
+
+def test_what_is_passed_on(tmp_path: Path) -> None:
+    """The umask, the limits, the niceness and the standing with the out-of-memory killer are passed on as they are."""
+    shell = 'umask 027; ulimit -c 0; ulimit -Ss 4096; ulimit -Sn 300; echo 500 >/proc/self/oom_score_adj; exec nice -n 5 "$@"'
+    script = "umask; ulimit -c; ulimit -Ss; ulimit -Sn; nice; cat /proc/self/oom_score_adj"
+    with Server("bash", "-c", script, prefix=("bash", "-c", shell, "bash")) as server, server.connect() as client:
+        assert [client.receive_text() for _ in range(6)] == ["0027", "0", "4096", "300", "5", "500"]
+
+
+def test_descriptors_are_not_passed_on(tmp_path: Path) -> None:
+    """Descriptors that the server was started with, beyond 0, 1 and 2, reach no program."""
+    (tmp_path / "secret").write_text("")
+    shell = 'exec 3<"$0/secret" 4>&1 9<"$0"; exec "$@"'
+    with Server("sh", "-c", "ls /proc/$$/fd; echo done", prefix=("bash", "-c", shell, str(tmp_path))) as server, server.connect() as client:
+        lines = iter(client.receive_text, "done")
+        assert list(lines) == ["0", "1", "2"]
+
+
+def test_directory_that_was_removed(tmp_path: Path) -> None:
+    """A server whose directory was removed serves a program that is found by an absolute path."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    shell = 'rmdir "$0"; exec "$@"'
+    with Server("/bin/cat", prefix=("bash", "-c", shell, str(gone)), cwd=gone) as server, server.connect() as client:
+        client.send_text("word")
+        assert client.receive_text() == "word"
