@@ -34,6 +34,10 @@ class Metrics:
     """Of a program (`--maxline`) or a client (`--maxframesize`)."""
     killed: int = 0
     """Programs that did not end before KILL."""
+    left_behind: int = 0
+    """Processes of programs that KILL did not end: of another user, or waiting for the kernel."""
+    daemons_left: int = 0
+    """Processes that left the session of their program, and are not ended."""
     guard_restarts: int = 0
     spawn_server_restarts: int = 0
     program_restarts: int = 0

@@ -224,6 +224,8 @@ async def test_end_may_come_twice(start: Starter) -> None:
 class Told:
     """A Watch that keeps what it is told, and who is still in the group at an end."""
 
+    pid = 0
+
     def __init__(self) -> None:
         self.words: list[tuple[str, int, list[int]]] = []
 

@@ -188,6 +188,7 @@ async def test_guard_ends_with_its_pipe(watched: Metrics, start: Starter) -> Non
 async def test_ended_groups_are_forgotten(watched: Metrics, start: Starter) -> None:
     """A group that has ended is none of the guard's business any more: its number may have come to mean another."""
     guard = Guard(make_ladder(0), watched, loop=asyncio.get_running_loop())
+    start.spared.add(guard.pid)
     stranger = start("cat")
     for group in (stranger.child.group.pid, stranger.child.group.pid + 1):
         guard.begun(group)

@@ -8,7 +8,6 @@ again and again with a deadline, for what is told only when asked.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import re
 import resource
@@ -29,7 +28,9 @@ from tests.support.server import Server, children, state, wait_for_exit
 from wsbridge.closecodes import NORMAL
 from wsbridge.flow import STILL, Batch, End, Joint, Kind, Memory, Source
 from wsbridge.framing import make_framing
+from wsbridge.metrics import Metrics
 from wsbridge.process.child import Child
+from wsbridge.process.descendants import Descendants
 from wsbridge.process.guard import NoGuard, Watch
 from wsbridge.process.ladder import Step
 from wsbridge.process.spawn import Spawner
@@ -40,9 +41,6 @@ SHORT = (Step(0.05, signal.SIGINT), Step(0.05, signal.SIGTERM), Step(0.05, signa
 
 TRANSPORTS: dict[str, dict[str, str]] = {"aiofastnet": {}, "asyncio": {"WSBRIDGE_FASTNET": "0"}}
 """The environment in which a server uses each kind of transports."""
-
-SET_CHILD_SUBREAPER = 36
-"""The number of an operation of prctl()."""
 
 PATIENT = tuple(Step(DEADLINE, step.signal) for step in SHORT)
 """A ladder that has sent no signal when the test is over."""
@@ -124,6 +122,25 @@ class Starter:
     spawner: Spawner
     watch: Watch = field(default_factory=NoGuard)
     started: list[Running] = field(default_factory=list)
+    metrics: Metrics = field(default_factory=Metrics)
+    spared: set[int] = field(default_factory=lambda: set(children(os.getpid())))
+    """Children of this process that are not the Starter's to reap."""
+    descendants: Descendants = field(init=False)
+    pid: int = 0
+
+    def __post_init__(self) -> None:
+        def spared(pid: int) -> bool:
+            return pid in self.spared or pid == self.watch.pid
+
+        self.descendants = Descendants(self, self.metrics, loop=asyncio.get_running_loop(), spared=spared)
+
+    # It hands on what its Descendants tell to the watch that it has by then
+
+    def begun(self, group: int) -> None:
+        self.watch.begun(group)
+
+    def ended(self, group: int) -> None:
+        self.watch.ended(group)
 
     def __call__(self, *argv: object, **options: Any) -> Running:
         """Start a program; its output flows into the twin. Options are those of `make`."""
@@ -153,7 +170,7 @@ class Starter:
             errors=Lines(errors.extend),
             error_decoder=make_framing(error_framing, limit=limit)[0]() if error_framing else None,
             ladder=ladder,
-            watch=self.watch,
+            descendants=self.descendants,
             pairs={},
             loop=asyncio.get_running_loop(),
         )
@@ -167,6 +184,7 @@ class Starter:
         for running in self.started:
             running.child.kill()
             await running.end()
+        self.descendants.close()
 
 
 def which(word: str) -> str:
@@ -203,16 +221,11 @@ def nothing_left() -> Iterator[None]:
 
 @contextmanager
 def adopting() -> Iterator[None]:
-    """Inherit the orphans of our children, as the first process of a machine does, and reap those that nobody else has.
-
-    The first process of the machine that the tests run on may take its time for that, and a group lasts until it has.
-    """
+    """Reap the orphans that this process has inherited in the block, once they have ended."""
     had = set(children(os.getpid()))
-    ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1)
     try:
         yield
     finally:
-        ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 0)
         for pid in set(children(os.getpid())) - had:
             wait_for_exit(pid)
             os.waitpid(pid, 0)

@@ -18,6 +18,7 @@ from tests.support.proc import nothing_left, same_limits, until
 from tests.support.server import Server, children, free_port, wait_until
 from tests.web.conftest import Serve, assert_sound
 from wsbridge.metrics import Metrics
+from wsbridge.process.descendants import Descendants
 from wsbridge.process.guard import NoGuard
 from wsbridge.process.ladder import make_ladder
 from wsbridge.process.launch import Launcher
@@ -362,6 +363,7 @@ async def test_program_that_was_started_for_nothing() -> None:
     with same_limits(), nothing_left():
         spawner = Spawner()
         server = SpawnServer(spawner, metrics, loop=loop)
+        descendants = Descendants(NoGuard(), metrics, loop=loop)
         upgrader = Upgrader(
             gate=Mock(),
             handshake=Mock(accept=Mock(side_effect=ConnectionResetError)),
@@ -369,7 +371,7 @@ async def test_program_that_was_started_for_nothing() -> None:
             software="wsbridge",
             passed={},
             registry=registry,
-            launcher=Launcher(spawner, NoGuard(), make_ladder(0), loop=loop, server=server),
+            launcher=Launcher(spawner, descendants, make_ladder(0), loop=loop, server=server),
             metrics=metrics,
             loop=loop,
         )
@@ -380,6 +382,7 @@ async def test_program_that_was_started_for_nothing() -> None:
         await until(lambda: server.pending == 0, "the start")
         await until(lambda: children(server.pid) == [], "the end of the program")
         server.close()
+        descendants.close()
         os.close(spawner._home)
     assert registry.slots.take()
 

@@ -1,8 +1,8 @@
 """One running child: a source of what it prints, a sink for what it is told, and its way down the ladder.
 
 Its stdout is read a pipe at a time and decoded to batches; batches are encoded and written to its stdin at once, and
-what the pipe does not take holds up the source. The exit is seen through a pidfd. The process group may outlive its
-leader, and the child is gone only when both are.
+what the pipe does not take holds up the source. The exit is seen through a pidfd. The leader's session may outlive it,
+and the child is gone only when nothing of it is left.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from wsbridge.closecodes import NORMAL
 from wsbridge.errors import ProgramError
 from wsbridge.flow import STILL, Batch, End, Sink, Source
 from wsbridge.framing import Decoder, Encoder
-from wsbridge.logs import Pairs, extra, logger
+from wsbridge.logs import Pairs
+from wsbridge.process.descendants import Descendants
 from wsbridge.process.group import Group
-from wsbridge.process.guard import Watch
 from wsbridge.process.ladder import LAST_WAIT, Step
 from wsbridge.process.spawn import Spawned
 
@@ -36,8 +36,6 @@ DRAIN_POLL = 0.05
 """Seconds between two looks at `owes_output`, for whoever waits until it is False."""
 LAST_ERRORS = 16
 """Reads of stderr at the end: what a pipe holds. Whoever has left the group and goes on writing is not heard for ever."""
-
-log = logger("process")
 
 
 class Child:
@@ -84,11 +82,11 @@ class Child:
         errors: Callable[[bytes], None],
         error_decoder: Decoder | None = None,
         ladder: Sequence[Step],
-        watch: Watch,
+        descendants: Descendants,
         pairs: Pairs,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.group = Group(spawned.pid, spawned.pidfd, spawned.reap, watch=watch, pairs=pairs, loop=loop)
+        self.group = Group(spawned.pid, spawned.pidfd, spawned.reap, descendants=descendants, pairs=pairs, loop=loop)
         self.group.on_exit = self._leader_exited
         self._stdin, self._stdout, self._stderr = spawned.stdin, spawned.stdout, spawned.stderr
         self._decoder = decoder
@@ -311,7 +309,7 @@ class Child:
         self.on_exit()
 
     async def end(self, *, input_seconds: float = math.inf) -> None:
-        """Lead the process group down the ladder, whose first step is that stdin closes; then let go of everything.
+        """Lead the program's processes down the ladder, whose first step is that stdin closes; then let go of everything.
 
         The caller has called `close_input`, or does so while this waits. The program has `input_seconds` to take what is left for
         its stdin, as long as it takes.
@@ -324,8 +322,8 @@ class Child:
                 if await group.gone_within(0 if has_waited and step is first else step.grace):
                     return
                 group.signal(step.signal)
-            if not await group.gone_within(LAST_WAIT) and group.status is None:
-                log.error("%s did not terminate pid %d; it is left behind", step.signal.name, group.pid, extra=extra(group.pairs))
+            if not await group.gone_within(LAST_WAIT):
+                group.report_survivors()
         finally:
             self._let_go()
 
@@ -343,7 +341,7 @@ class Child:
         return False
 
     def kill(self) -> None:
-        """Send KILL to the group at once: the bridge is told to hurry. `end` is still needed."""
+        """Send KILL to every process at once: the bridge is told to hurry. `end` is still needed."""
         self.group.signal(signal.SIGKILL)
 
     def _let_go(self) -> None:

@@ -1,7 +1,8 @@
-"""A process group, from the start of its leader until nobody is left in it.
+"""The processes of one program, from the start of its leader until nothing is left of them.
 
-Its number stays taken for as long as somebody is in it. Once it was seen empty the number may be a stranger's, and from
-then on nothing is sent to it.
+They are those that carry the leader's session id, in whichever process group: a group never spans two sessions, so a
+signal to each of the groups reaches all of them. The number of the session stays taken as long as a process is in it. Once none
+was seen there, the number may become a stranger's, and nothing is sent to it any more.
 """
 
 from __future__ import annotations
@@ -10,57 +11,86 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from signal import Signals
+from time import perf_counter
 
 from wsbridge.logs import Pairs, extra, logger
-from wsbridge.process.guard import Watch
+from wsbridge.process.descendants import Descendants
+from wsbridge.process.procfs import read_stat, user_of
 from wsbridge.process.spawn import Reap
 
 POLL = 0.01
-"""Seconds between two looks at a group that is to end and whose leader has: nothing reports the end of the others."""
+"""Poll interval in seconds for a terminating program whose leader has exited; the kernel does not report the exit of the others."""
 IDLE_POLL = 0.25
-"""The same for one that may live on: it must be seen empty before its number can be another's."""
+"""The same for a program that may live on without its leader."""
+LEFT_POLL = 1.0
+"""The same for what KILL did not end."""
+SHOWN_SURVIVORS = 16
+"""The most processes of one program that are logged when KILL did not end them; all are counted."""
 
 log = logger("process")
 
 
 class Group:
-    """The leader is our child and is reaped here; the others are seen, and signalled, as a group."""
+    """One program's processes. The leader is seen through its pidfd; the others are found, and signalled, by its session id."""
 
-    __slots__ = ("_is_empty", "_loop", "_pidfd", "_reap", "_timer", "_waiters", "_watch", "on_exit", "pairs", "pid", "signalled", "status")
+    __slots__ = (
+        "_descendants",
+        "_is_gone",
+        "_loop",
+        "_on_gone",
+        "_pidfd",
+        "_poll",
+        "_reap",
+        "_timer",
+        "_waiters",
+        "dead",
+        "exited_at",
+        "members",
+        "on_exit",
+        "pairs",
+        "pid",
+        "signalled",
+        "status",
+    )
 
-    def __init__(self, pid: int, pidfd: int, reap: Reap, *, watch: Watch, pairs: Pairs, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, pid: int, pidfd: int, reap: Reap, *, descendants: Descendants, pairs: Pairs, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._pidfd = pidfd
         self._reap = reap
-        self._watch = watch
+        self._descendants = descendants
         self._loop = loop
         self._waiters: list[asyncio.Future[None]] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._is_empty = False
+        self._poll = IDLE_POLL
+        self._is_gone = False
+        self._on_gone: Callable[[], None] = _nothing
         self.pid = pid
         self.pairs = pairs
         self.status: int | None = None
         """The leader's exit status, minus N after signal N, None while it lives."""
-        self.signalled: signal.Signals | None = None
+        self.exited_at = 0.0
+        self.members: set[int] = set()
+        self.dead: set[int] = set()
+        self.signalled: Signals | None = None
         """The last signal that was sent."""
         self.on_exit: Callable[[], None] = _nothing
         """Called when the leader has exited."""
-        watch.begun(pid)
-        loop.add_reader(pidfd, self._exited)
+        descendants.add(pid)
+        loop.add_reader(pidfd, self._leader_exited)
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to everyone in the group."""
-        if self._is_empty:
+    def signal(self, number: Signals) -> None:
+        """Send a signal to every process of the program."""
+        if self._is_gone:
             return
         self.signalled = number
-        log.debug("Sending %s to process group %d", number.name, self.pid, extra=extra(self.pairs))
-        try:
-            os.killpg(self.pid, number)
-        except (ProcessLookupError, PermissionError) as error:
-            log.debug("%s: %s", number.name, error, extra=extra(self.pairs))
+        log.debug("Sending %s to the processes of session %d", number.name, self.pid, extra=extra(self.pairs))
+        self._send(number)
 
     async def wait_exit(self, seconds: float | None = None) -> int | None:
-        """Wait for the leader to exit, at most so long; return its status, or None when it lives or was let go."""
-        if self.status is None and not self._is_empty:
+        """Wait for the leader to exit, at most so long; return its status, or None when it lives."""
+        if self.status is None:
             # A future of its own for each who waits: half the cost of a shield and a timeout, and it is in every session.
             waiter: asyncio.Future[None] = self._loop.create_future()
             timer = self._loop.call_later(seconds, _wake, waiter) if seconds is not None else None
@@ -74,34 +104,53 @@ class Group:
         return self.status
 
     async def gone_within(self, seconds: float) -> bool:
-        """Wait until nobody is left, at most so long; return whether nobody is."""
+        """Wait until nothing is left, at most so long; return whether nothing is. After KILL, send it again to whatever is left."""
         deadline = self._loop.time() + seconds
         if self.status is None and await self.wait_exit(seconds) is None:
             return False
-        while not self._seen_empty():
+        while not self._seen_gone():
             if self._loop.time() >= deadline:
                 return False
+            if self.signalled == signal.SIGKILL:
+                self._send(signal.SIGKILL)
             await asyncio.sleep(POLL)
         return True
 
+    def when_gone(self, callback: Callable[[], None]) -> None:
+        """Call back once, as soon as nothing is left; at once where that is so."""
+        if self._is_gone:
+            callback()
+        else:
+            self._on_gone = callback
+
+    def report_survivors(self) -> None:
+        """Log and count what KILL did not end."""
+        survivors = self._descendants.survivors(self)
+        self._descendants.metrics.left_behind += len(survivors)
+        for pid in survivors[:SHOWN_SURVIVORS]:
+            stat = read_stat(pid)
+            why = _why_alive(pid)
+            name, user = stat.name if stat else "?", user_of(pid)
+            log.error("KILL did not end pid %d (%s) of user %s: %s; it is left behind", pid, name, user, why, extra=extra(self.pairs))
+        if len(survivors) > SHOWN_SURVIVORS:
+            log.error("%d more are left behind", len(survivors) - SHOWN_SURVIVORS, extra=extra(self.pairs))
+
     def let_go(self) -> None:
-        """Look no more. A leader that not even KILL has ended is left behind."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if not self._is_empty:
-            self._watch.ended(self.pid)
-            self._is_empty = True
-        if self._pidfd >= 0:
-            self._stop_watching()
+        """Wake who waits and call `on_exit` no more. What is left stays under observation until it has ended."""
+        self.on_exit = _nothing
+        self._poll = LEFT_POLL
         for waiter in self._waiters:
             _wake(waiter)
 
-    def _exited(self) -> None:
-        self._stop_watching()
+    def _leader_exited(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._pidfd = -1
         self._reap(self._reaped)
 
     def _reaped(self, status: int) -> None:
         self.status = status
+        self.exited_at = perf_counter()
         log.debug("Process exit: %s", describe(self.status), extra=extra(self.pairs))
         self._look()
         for waiter in self._waiters:
@@ -109,34 +158,34 @@ class Group:
         self.on_exit()
 
     def _look(self) -> None:
-        self._timer = None if self._seen_empty() else self._loop.call_later(IDLE_POLL, self._look)
+        self._timer = None if self._seen_gone() else self._loop.call_later(self._poll, self._look)
 
-    def _seen_empty(self) -> bool:
-        if not self._is_empty and not self._lives():
-            self._is_empty = True
-            self._watch.ended(self.pid)
-        return self._is_empty
+    def _seen_gone(self) -> bool:
+        if not self._is_gone and not self._descendants.has_members(self):
+            self._is_gone = True
+            if self._timer is not None:
+                self._timer.cancel()
+            self._descendants.remove(self.pid)
+            self._on_gone()
+        return self._is_gone
 
-    def _lives(self) -> bool:
-        """Whether anyone is left; the leader was reaped."""
-        try:
-            # As the first process of a container we inherit the orphans of the group, and nobody else reaps them.
-            while os.waitid(os.P_PGID, self.pid, os.WEXITED | os.WNOHANG) is not None:
-                pass
-        except ChildProcessError:
-            pass
-        try:
-            os.killpg(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass
-        return True
+    def _send(self, number: Signals) -> None:
+        for group in self._descendants.groups(self):
+            try:
+                os.killpg(group, number)
+            except (ProcessLookupError, PermissionError) as error:
+                log.debug("%s to process group %d: %s", number.name, group, error, extra=extra(self.pairs))
 
-    def _stop_watching(self) -> None:
-        self._loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        self._pidfd = -1
+
+def _why_alive(pid: int) -> str:
+    """Say why a process may have outlived KILL."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return "not permitted"
+    except ProcessLookupError:
+        return "it ends just now"
+    return "it waits for the kernel"
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
@@ -149,7 +198,7 @@ def describe(status: int) -> str:
     if status >= 0:
         return f"exit {status}"
     try:
-        return f"signal {signal.Signals(-status).name.removeprefix('SIG')}"
+        return f"signal {Signals(-status).name.removeprefix('SIG')}"
     except ValueError:
         return f"signal {-status}"
 

@@ -30,7 +30,11 @@ log = logger("process")
 
 
 class Watch(Protocol):
-    """Is told of the process groups of our children."""
+    """Is told of the sessions of our programs."""
+
+    @property
+    def pid(self) -> int:
+        """The guard process; 0 when there is none."""
 
     def begun(self, group: int) -> None: ...
 
@@ -41,6 +45,8 @@ class Watch(Protocol):
 
 class NoGuard:
     """`--no-guard`: children of a killed bridge are left to notice the end of their stdin."""
+
+    pid = 0
 
     def begun(self, group: int) -> None:
         """Nobody is told."""

@@ -1,22 +1,49 @@
-# Ends the process groups of a bridge that was killed before it could end them itself.
+# Ends the programs of a bridge that was killed before it could end them itself.
 #
-# stdin is a pipe from the bridge: "+ GROUP" when a group begins, "- GROUP" when it has ended. The arguments are the
-# ladder: SECONDS SIGNAL, twice or more. When the pipe closes the bridge is gone, and what is left is led down the ladder;
-# a bridge that ended in good order has left nothing.
+# stdin is a pipe from the bridge: "+ SESSION" when a program begins, "- SESSION" when nothing is left of it. The arguments
+# are the ladder: SECONDS SIGNAL, twice or more. When the pipe closes the bridge is gone, and what is left is led down the
+# ladder; a bridge that ended in good order has left nothing. The processes of a program are those of its session, in
+# whichever process group; a signal goes to each of the groups.
 trap '' HUP INT TERM
-while read -r sign group; do
+
+# Set `groups` to the process groups of the sessions in `left`, and `left` to the sessions that still have a process.
+find_groups() {
+  groups= still=
+  for stat in /proc/[0-9]*/stat; do
+    fields=
+    # A name may hold line feeds, blanks and parentheses: what counts stands behind the last parenthesis.
+    while read -r line; do fields=$line; done 2>/dev/null <"$stat"
+    set -- ${fields##*) }
+    [ $# -ge 4 ] || continue
+    case $1 in Z | X) continue ;; esac
+    case " $left " in *" $4 "*) ;; *) continue ;; esac
+    case " $still " in *" $4 "*) ;; *) still="$still $4" ;; esac
+    case " $groups " in *" $3 "*) ;; *) groups="$groups $3" ;; esac
+  done
+  left=$still
+}
+
+while read -r sign session; do
   case $sign in
-    +) eval "group_$group=1" ;;
-    -) unset "group_$group" ;;
+    +) eval "session_$session=1" ;;
+    -) unset "session_$session" ;;
   esac
 done
-left=$(set | sed -n 's/^group_\([0-9]*\)=.*/\1/p')
+left=$(set | sed -n 's/^session_\([0-9]*\)=.*/\1/p' | tr '\n' ' ')
 while [ -n "$left" ] && [ $# -ge 2 ]; do
   sleep "$1"
-  remaining=
-  for group in $left; do
-    kill -s "$2" -- "-$group" 2>/dev/null && remaining="$remaining $group"
+  find_groups
+  for group in $groups; do
+    kill -s "$2" -- "-$group" 2>/dev/null
   done
-  left=$remaining
   shift 2
+done
+# Whatever has begun while KILL was on its way.
+for again in 1 2 3 4 5; do
+  [ -n "$left" ] || break
+  sleep 0.1
+  find_groups
+  for group in $groups; do
+    kill -s KILL -- "-$group" 2>/dev/null
+  done
 done

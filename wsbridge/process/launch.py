@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from wsbridge.framing import Decoder, Encoder
 from wsbridge.logs import Pairs
 from wsbridge.process.child import Child
-from wsbridge.process.guard import Watch
+from wsbridge.process.descendants import Descendants
 from wsbridge.process.ladder import Step
 from wsbridge.process.spawn import Spawned, Spawner
 from wsbridge.process.spawnserver import SpawnServer
@@ -20,12 +20,12 @@ from wsbridge.process.stderr import logged
 
 
 class Launcher:
-    """Launches children that share a way to end and a guard."""
+    """Launches children that share a way to end, and what looks after their descendants."""
 
     def __init__(
         self,
         spawner: Spawner,
-        watch: Watch,
+        descendants: Descendants,
         ladder: Sequence[Step],
         *,
         loop: asyncio.AbstractEventLoop,
@@ -33,7 +33,7 @@ class Launcher:
     ) -> None:
         self._spawner = spawner
         self._server = server
-        self._watch = watch
+        self._descendants = descendants
         self._ladder = ladder
         self._loop = loop
 
@@ -79,7 +79,7 @@ class Launcher:
             errors=logged(pairs),
             error_decoder=error_decoder,
             ladder=self._ladder,
-            watch=self._watch,
+            descendants=self._descendants,
             pairs=pairs,
             loop=self._loop,
         )

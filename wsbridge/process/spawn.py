@@ -22,7 +22,6 @@ from functools import partial
 from wsbridge.errors import ConfigurationError, ProgramError
 from wsbridge.process.inherited import DEFAULTED
 
-
 FOR_US = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 """Blocked in helper processes, which end when we do."""
 

@@ -22,7 +22,8 @@ from pathlib import Path
 from wsbridge.errors import ProgramError
 from wsbridge.logs import logger
 from wsbridge.metrics import Metrics
-from wsbridge.process.spawn import DEFAULTED, Spawned, Spawner, explain, open_terminal
+from wsbridge.process.inherited import DEFAULTED
+from wsbridge.process.spawn import Spawned, Spawner, explain, open_terminal
 from wsbridge.process.spawnd import HAS_TERMINAL, IS_LARGE, MESSAGE_BYTES, REPLY, REQUEST
 
 SCRIPT = str(Path(__file__).with_name("spawnd.py"))

@@ -12,6 +12,7 @@ from typing import Any
 
 from wsbridge.logs import INFO, logger
 from wsbridge.metrics import Metrics
+from wsbridge.process.descendants import Descendants
 from wsbridge.process.guard import Guard, NoGuard, Watch
 from wsbridge.process.ladder import LAST_WAIT, make_ladder
 from wsbridge.process.launch import Launcher
@@ -81,7 +82,11 @@ class Serving(ABC):
             server = self._spawn_server(spawner)
             if server is not None:
                 stack.callback(server.close)
-            launcher = Launcher(spawner, watch, self._ladder, loop=loop, server=server)
+            descendants = Descendants(
+                watch, self._metrics, loop=loop, spared=lambda pid: pid == watch.pid or (server is not None and pid == server.pid)
+            )
+            stack.callback(descendants.close)
+            launcher = Launcher(spawner, descendants, self._ladder, loop=loop, server=server)
             with self._signals():
                 stack.push_async_callback(self._finish)
                 app = await self._open_unless_stopped(launcher)

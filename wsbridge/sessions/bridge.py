@@ -151,7 +151,7 @@ class Bridge:
             await how()
         finally:
             self._account()
-            self._registry.slots.give()
+            self.child.group.when_gone(self._registry.slots.give)
             await self._client.wait_closed()
             self._registry.remove(self)
 

@@ -181,6 +181,6 @@ class RunningScript:
             await self._child.end()
         finally:
             self._conclude(self._fault if self._child.group.status is not None else ENDED)
-            self._slots.give()
+            self._child.group.when_gone(self._slots.give)
             self._registry.remove(self)
             self._gone.set()

@@ -1,0 +1,392 @@
+"""The processes of a program are those of its session, in whichever process group; what has left the session is reported."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.client import DEADLINE, Client, Refused, Stream, open_stream, request_bytes
+from tests.support.proc import PATIENT, SHORT, Starter, python, until, which, zombies
+from tests.support.server import Server, children, command_line, is_alive, mortal, tell, wait_for_exit, wait_until
+from tests.support.tool import command, recorded
+from wsbridge.process import descendants
+from wsbridge.process.ladder import make_ladder
+
+GROUPS = {
+    "timeout": "timeout 900 sh -c 'echo $PPID $$; exec sleep 800'; true",
+    "timeout in the background": "timeout 900 sh -c 'echo $PPID $$; exec sleep 800' & wait",
+    "job control": "set -m; sleep 800 & first=$!; sleep 800 & echo $first $!; wait",
+    "orphans": "(timeout 900 sh -c 'echo $PPID $$; exec sleep 800' &)",
+    "ignoring": "timeout 900 sh -c 'trap \"\" INT TERM HUP; echo $PPID $$; sleep 800; sleep 800'; true",
+    "silent": "timeout 900 sh -c 'echo $PPID $$; exec sleep 800 >/dev/null 2>&1 </dev/null'; true",
+    "nested": "timeout 900 timeout 900 sh -c 'echo $PPID $$; exec sleep 800'; true",
+}
+"""Programs with processes outside of the leader's process group; each prints the numbers of two of them."""
+
+every_group = pytest.mark.parametrize("script", GROUPS.values(), ids=GROUPS.keys())
+
+DAEMON = (
+    "import os, sys",
+    "reader, writer = os.pipe()",
+    "if os.fork() == 0:",
+    "    os.setsid()",
+    "    if os.fork() == 0:",
+    "        for fd in 0, 1, 2: os.close(fd)",
+    "        os.write(writer, b'%d' % os.getpid())",
+    "        os.close(writer)",
+    "        os.execlp('sleep', 'sleep', '800')",
+    "    os._exit(0)",
+    "os.wait()",
+    "print(os.read(reader, 20).decode(), flush=True)",
+    "sys.stdin.read()",
+)
+"""A program that starts a daemon in the classic way, prints its number and waits for the end of stdin."""
+
+
+async def numbers(start: Starter, *argv: str, **options: object) -> tuple[object, list[int]]:
+    running = start(*argv, **options)
+    return running, [int(word) for word in (await running.line()).split()]
+
+
+@every_group
+async def test_other_groups_end_too(start: Starter, script: str) -> None:
+    """What a program has started in process groups of their own ends with it."""
+    running = start("bash", "-c", script)
+    pids = [int(word) for word in (await running.line()).split()]
+    with mortal(*pids):
+        await running.end()
+        assert [pid for pid in pids if is_alive(pid)] == []
+    assert start.metrics.left_behind == start.metrics.daemons_left == 0
+
+
+async def test_other_groups_get_the_signals_of_the_ladder(start: Starter, tmp_path: Path) -> None:
+    """A process in a group of its own gets INT before TERM, and ends by the first that it does not ignore."""
+    record = tmp_path / "record"
+    running = start("bash", "-c", 'set -m; "$@" & wait', "bash", *command("witness", record, "TERM", "stdin"), ladder=make_ladder(300))
+    pid = int(await running.line())
+    with mortal(pid):
+        await running.end()
+        assert not is_alive(pid)
+    assert [event for event, _ in recorded(record)] == ["INT", "TERM"]
+
+
+async def test_the_end_waits_for_other_groups(start: Starter, fifo: str) -> None:
+    """A program is gone when the last process of its session is, in whichever group; without a signal, if that comes by itself."""
+    running = start("bash", "-c", 'set -m; (read word <"$0") >&2 & echo $!', fifo, ladder=PATIENT)
+    heir = int(await running.line())
+    gone: list[bool] = []
+    running.child.group.when_gone(lambda: gone.append(True))
+    with mortal(heir):
+        await running.child.group.wait_exit()
+        ending = asyncio.ensure_future(running.end())
+        assert not await running.child.group.gone_within(0.3)
+        assert (ending.done(), gone) == (False, [])
+        await asyncio.to_thread(tell, fifo, "go")
+        await ending
+    assert gone == [True]
+    assert running.child.group.signalled is None
+
+
+async def test_nothing_is_sent_to_a_number_that_was_given_back(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a leader was reaped and its number is in use all the same, it is a stranger's: the program is gone, nothing is sent."""
+    running = start("bash", "-c", "set -m; sleep 800 >&2 & echo $!")
+    heir = int(await running.line())
+    group = running.child.group
+    with mortal(heir):
+        await group.wait_exit()
+        monkeypatch.setattr(descendants, "by_session", lambda: {group.pid: [group.pid, os.getpid()]})
+        for name in ("FRESH_SECONDS", "SIGNAL_SHARE", "LOOK_SHARE"):
+            monkeypatch.setattr(descendants, name, 0)
+        group.members = set()
+        assert start.descendants.groups(group) == set()
+        assert await group.gone_within(10)
+        assert is_alive(heir)
+
+
+async def test_hurry_reaches_other_groups(start: Starter) -> None:
+    """KILL at once goes to every process group of the program."""
+    running = start("bash", "-c", GROUPS["ignoring"], ladder=PATIENT)
+    pids = [int(word) for word in (await running.line()).split()]
+    with mortal(*pids):
+        running.child.kill()
+        await running.end()
+        assert [pid for pid in pids if is_alive(pid)] == []
+
+
+async def test_fork_storm_ends(start: Starter) -> None:
+    """A program whose processes start others in new groups all the time is ended, too."""
+    storm = python(
+        "import os, signal, time",
+        "for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP: signal.signal(number, signal.SIG_IGN)",
+        "print('ready', flush=True)",
+        "while True:",
+        "    if os.fork():",
+        "        time.sleep(0.05)",
+        "        os._exit(0)",
+        "    os.setpgid(0, 0)",
+    )
+    running = start(*storm)
+    await running.line()
+    session = running.child.group.pid
+    await running.end()
+    assert start.descendants.survivors(running.child.group) == []
+    assert running.child.group.pid == session
+    assert start.metrics.left_behind == 0
+
+
+async def test_a_daemon_is_left_and_reported(start: Starter, caplog: pytest.LogCaptureFixture) -> None:
+    """A daemon, in a session of its own, is left; it is logged with its number and user, counted once, and reaped when it ends."""
+    running = start(*python(*DAEMON), ladder=PATIENT)
+    daemon = int(await running.line())
+    with caplog.at_level("INFO", "wsbridge.process"), mortal(daemon):
+        await running.end()
+        await until(lambda: start.metrics.daemons_left == 1, "the report")
+        assert is_alive(daemon)
+        assert running.child.group.status == 0
+        os.kill(daemon, signal.SIGKILL)
+        await until(lambda: daemon not in children(os.getpid()), "the daemon to be reaped")
+    (line,) = [record.getMessage() for record in caplog.records if "left the session" in record.getMessage()]
+    assert f"pid {daemon} (sleep) of user root" in line or os.getuid() != 0
+    assert start.metrics.daemons_left == 1
+
+
+async def test_other_programs_end_beside_a_daemon(start: Starter) -> None:
+    """Beside a daemon that goes on, the end of every other program is seen as ever."""
+    running = start(*python(*DAEMON))
+    daemon = int(await running.line())
+    with mortal(daemon):
+        await running.end()
+        for script in ("true", "timeout 900 sleep 800 & echo", "exit 3"):
+            other = start("bash", "-c", script)
+            await until(lambda other=other: other.output.taken or other.output.ended, "the program to have begun")
+            await other.end()
+            assert start.descendants.survivors(other.child.group) == []
+
+
+async def test_orphans_of_a_program_that_lives_are_reaped(start: Starter) -> None:
+    """What a program leaves to us while it runs is reaped when it ends: no zombie stays."""
+    running = start("sh", "-c", "for n in 1 2 3 4 5; do (true &); done; echo; read line")
+    await running.line()
+    await until(lambda: not zombies(os.getpid()), "the orphans to be reaped")
+    await running.end()
+
+
+async def test_sessions_are_read_once_for_all(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many programs end together, the list of all processes is read a few times, not once for each of them."""
+    reads = 0
+    by_session = descendants.by_session
+
+    def counted() -> dict[int, list[int]]:
+        nonlocal reads
+        reads += 1
+        return by_session()
+
+    monkeypatch.setattr(descendants, "by_session", counted)
+    programs = [start("bash", "-c", "timeout 900 sleep 800 & echo $!", ladder=SHORT) for _ in range(30)]
+    for program in programs:
+        await program.line()
+    # Long enough for each of them to look a hundred times.
+    monkeypatch.setattr(descendants, "FRESH_SECONDS", 0.5)
+    await asyncio.gather(*(program.end() for program in programs))
+    assert 0 < reads < 30
+
+
+async def test_a_polite_program_costs_no_list_of_all_processes(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that leaves nothing behind is known to be gone without a look at the other processes of the machine."""
+
+    def read() -> dict[int, list[int]]:
+        raise AssertionError("all processes were listed")
+
+    monkeypatch.setattr("wsbridge.process.descendants.by_session", read)
+    for _ in range(5):
+        running = start("sh", "-c", "cat & wait")
+        await running.end()
+        assert running.child.group.status == 0
+
+
+# A whole server
+
+
+def pids_of(client: Client) -> list[int]:
+    return [int(word) for word in client.receive_text().split()]
+
+
+def none_alive(pids: Sequence[int]) -> bool:
+    return not any(is_alive(pid) for pid in pids)
+
+
+@every_group
+def test_after_the_client_has_left(script: str) -> None:
+    """When the client leaves, every group of its program ends, and only then is the slot free."""
+    with Server("--maxforks=1", "bash", "-c", script) as server:
+        with server.connect() as client:
+            pids = pids_of(client)
+            with mortal(*pids):
+                assert server.refusal().status == 429
+                client.drop()
+                for pid in pids:
+                    wait_for_exit(pid)
+        with connected_at_last(server) as client, mortal(*pids_of(client)):
+            pass
+        server.stop()
+        assert "left_behind" not in server.log
+
+
+@contextmanager
+def connected_at_last(server: Server) -> Iterator[Client]:
+    """Connect as soon as there is a slot."""
+    def maybe() -> Client | None:
+        try:
+            return server.connect()
+        except Refused:
+            return None
+
+    with wait_until(maybe, "a free slot") as client:
+        yield client
+
+
+def test_slot_is_taken_while_anything_lives() -> None:
+    """A program that has exited holds its slot as long as a process of its session lives, and the ladder is still on its way."""
+    script = "set -m; sleep 800 <&- >&- 2>&- & first=$!; sleep 800 <&- >&- 2>&- & echo $first $!"
+    with Server("--maxforks=1", "--closems=300000", "bash", "-c", script) as server, server.connect() as client:
+        pids = pids_of(client)
+        with mortal(*pids):
+            client.receive_close()
+            assert server.refusal().status == 429
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            with connected_at_last(server) as other, mortal(*pids_of(other)):
+                pass
+
+
+@every_group
+def test_after_the_server_has_ended(script: str) -> None:
+    """When the server ends in good order, every group of its programs has ended before it."""
+    with Server("bash", "-c", script) as server, server.connect() as client:
+        pids = pids_of(client)
+        with mortal(*pids):
+            server.send_signal(signal.SIGTERM)
+            assert server.wait() == 0
+            assert none_alive(pids)
+
+
+@every_group
+def test_after_the_server_was_killed(script: str) -> None:
+    """When the server is killed, the guard ends every group of its programs."""
+    with Server("bash", "-c", script) as server, ExitStack() as clients:
+        pids = [pid for _ in range(2) for pid in pids_of(clients.enter_context(server.connect()))]
+        with mortal(*pids):
+            server.send_signal(signal.SIGKILL)
+            server.wait()
+            for pid in pids:
+                wait_for_exit(pid)
+
+
+@pytest.mark.parametrize("ends_first", [True, False], ids=["script ends", "client goes"])
+def test_cgi(tmp_path: Path, ends_first: bool) -> None:
+    """What a CGI script has started in groups of its own ends with its answer, and when its client goes."""
+    then = "exit" if ends_first else "wait"
+    script = tmp_path / "script"
+    script.write_text(
+        f"#!/bin/bash\necho content-type: text/plain; echo\nset -m\nsleep 800 >/dev/null 2>&1 & first=$!\n"
+        f"timeout 900 sleep 800 >/dev/null 2>&1 &\necho $first $!; {then}\n"
+    )
+    script.chmod(0o755)
+    with Server("--maxforks=1", f"--cgidir={tmp_path}") as server:
+        if ends_first:
+            pids = [int(word) for word in server.get("/script").body.split()]
+        else:
+            with asking(server) as stream:
+                assert b" 200 " in stream.read_until(b"\r\n\r\n", DEADLINE)
+                stream.read_until(b"\r\n", DEADLINE)
+                pids = [int(word) for word in stream.read_until(b"\n", DEADLINE).split()]
+        with mortal(*pids):
+            assert len(pids) == 2
+            for pid in pids:
+                wait_for_exit(pid)
+            wait_until(lambda: is_answered(server), "a free slot")
+
+
+def asking(server: Server) -> Stream:
+    """Ask for the script's answer, and do not wait for its end."""
+    stream = open_stream(port=server.port)
+    stream.send(request_bytes("GET", "/script", [("Host", "h")], b""))
+    return stream
+
+
+def is_answered(server: Server) -> bool:
+    with asking(server) as stream:
+        return b" 200 " in stream.read_until(b"\r\n\r\n", DEADLINE)
+
+
+def test_daemon_of_a_session() -> None:
+    """A daemon of a program outlives its session; the log says so at once, with its number and user, and so does the count at exit."""
+    with Server(*python(*DAEMON)) as server:
+        with server.connect() as client:
+            daemon = int(client.receive_text())
+        with mortal(daemon):
+            server.wait_for_log(rf"INFO .*pid {daemon} \(sleep\) of user \S+ has left the session")
+            assert is_alive(daemon)
+            server.stop()
+            assert "daemons_left=1" in server.log
+            assert is_alive(daemon)
+
+
+def test_children_of_a_parent_that_became_the_server() -> None:
+    """Children that the server's own process had before its exec are not programs: they are neither ended nor reported."""
+    with Server("cat", prefix=("bash", "-c", 'sleep 800 & setsid sleep 801 & exec "$@"', "bash")) as server:
+        helpers = [pid for pid in children(server.pid) if "sleep" in command_line(pid)]
+        assert len(helpers) == 2
+        with mortal(*helpers):
+            with server.connect() as client:
+                client.send_text("word")
+                assert client.receive_text() == "word"
+            server.send_signal(signal.SIGTERM)
+            assert server.wait() == 0
+            assert "left" not in server.log
+            assert [pid for pid in helpers if not is_alive(pid)] == []
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a process of another user is started by root alone")
+
+
+@pytest.fixture
+def as_root() -> Iterator[str]:
+    """A set-user-id program that runs another one as root, as sudo does; in a directory that every user can reach."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        program = Path(folder) / "as_root"
+        program.write_bytes(Path(which("setpriv")).read_bytes())
+        Path(folder).chmod(0o755)
+        program.chmod(0o4755)
+        yield f"{program} --reuid=0"
+
+
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+
+@needs_root
+@pytest.mark.parametrize("is_leader", [True, False], ids=["leader", "child"])
+def test_process_of_another_user(as_root: str, is_leader: bool) -> None:
+    """What KILL cannot end, since it is another user's, is logged with its user and counted; it keeps its slot until it ends."""
+    script = f"{'exec ' if is_leader else ''}{as_root} sh -c 'trap \"\" INT TERM HUP; echo $$; while :; do sleep 800; done'"
+    with Server("--maxforks=1", "sh", "-c", script, prefix=NOBODY, cwd="/") as server:
+        with server.connect() as client:
+            pid = int(client.receive_text())
+        with mortal(pid, *children(pid)):
+            server.wait_for_log(rf"ERROR .*KILL did not end pid {pid} \(sh\) of user root: not permitted")
+            assert is_alive(pid)
+            assert server.refusal().status == 429
+            for number in (*children(pid), pid):
+                os.kill(number, signal.SIGKILL)
+            with connected_at_last(server) as other:
+                last = int(other.receive_text())
+                with mortal(last, *children(last)):
+                    server.stop()
+                    assert "left_behind=" in server.log
