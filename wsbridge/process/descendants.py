@@ -15,6 +15,7 @@ An orphan with a session of its own (a daemon) is not ended: it is logged, count
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Callable, Sequence
 from time import perf_counter
@@ -29,6 +30,8 @@ SET_CHILD_SUBREAPER = 36
 """The number of an operation of prctl(2)."""
 SWEEP_SECONDS = 1.0
 """Seconds between two looks for orphans while programs run: one that exits stays a zombie for so long at most."""
+SETTLE_SECONDS = 0.9
+"""Seconds that an orphan has a session of its own before it counts as a daemon."""
 FRESH_SECONDS = 0.01
 """The least age at which the list of all sessions is read again."""
 SIGNAL_SHARE, LOOK_SHARE = 4, 20
@@ -72,8 +75,8 @@ class Descendants:
         self._own_session = os.getsid(0)
         self._leaders: set[bytes] = set()
         self._orphans: set[int] = set()
-        self._daemons: set[int] = set()
-        """The orphans that have been reported."""
+        self._daemons: dict[int, float] = {}
+        """The orphans in sessions of their own, each with the time at which it is reported; infinite when it was."""
         self._children = Children()
         self._earlier = {*map(int, self._children.read())}
         """Children from before our own exec: nothing of a program is below them."""
@@ -97,7 +100,11 @@ class Descendants:
         self._watch.ended(leader)
 
     def close(self) -> None:
-        """Stop looking."""
+        """Stop looking; report the daemons that are still to be reported."""
+        for pid, when in list(self._daemons.items()):
+            if when < math.inf:
+                self._daemons[pid] = 0.0
+                self._maybe_report(pid)
         if self._timer is not None:
             self._timer.cancel()
         self._children.close()
@@ -169,19 +176,26 @@ class Descendants:
         self._is_certain = not ended
         self._earlier -= ended
         self._orphans = found - ended - self._earlier
-        self._daemons &= self._orphans
-        for pid in self._orphans - self._daemons:
+        self._daemons = {pid: when for pid, when in self._daemons.items() if pid in self._orphans}
+        for pid in self._orphans:
             self._maybe_report(pid)
 
     def _forget_look(self) -> None:
         self._has_looked = False
 
     def _maybe_report(self, pid: int) -> None:
-        """Report an orphan that is in the session of no program, and not in ours either."""
+        """Report an orphan that stays in the session of no program, and not in ours either."""
+        due = self._daemons.get(pid, -1.0)
+        if due > self._loop.time():
+            return
         stat = read_stat(pid)
         if stat is None or stat.session == self._own_session or b"%d" % stat.session in self._leaders:
             return
-        self._daemons.add(pid)
+        if due < 0:
+            # It may be about to end, or its program may be so new that we do not know of it yet.
+            self._daemons[pid] = self._loop.time() + SETTLE_SECONDS
+            return
+        self._daemons[pid] = math.inf
         self.metrics.daemons_left += 1
         log.log(INFO, "pid %d (%s) of user %s has left the session of its program and is not ended", pid, stat.name, user_of(pid))
 
