@@ -58,7 +58,7 @@ def test_announcement(tmp_path: Path) -> None:
             with connect(port=int(port)) as client:
                 client.send_text("hello")
                 assert client.receive_text() == "hello"
-        assert re.search(rf"Starting WebSocket server   : unix:{tmp_path}/s$", server.log, re.MULTILINE)
+        assert re.search(rf"Starting WebSocket server   : unix socket at {tmp_path}/s$", server.log, re.MULTILINE)
         with server.connect(unix=f"{tmp_path}/s") as client:
             assert client.is_open()
         assert re.search(r"Developer console           : http://127\.0\.0\.1:\d+/$", server.log, re.MULTILINE)

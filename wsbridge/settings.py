@@ -146,6 +146,10 @@ class ListenSettings:
     port: int | None = 80
     """None: no TCP listener."""
     unix_path: str | None = None
+    unix_mode: int = 0o600
+    unix_owner: int = -1
+    """The numbers of user and group; -1 leaves those of the server."""
+    unix_group: int = -1
     tls: TlsSettings | None = None
     redirect_port: int | None = None
     redirect_headers: tuple[tuple[str, str], ...] = ()

@@ -350,10 +350,11 @@ def test_exit_status_of_wrong_usage(bridge: Starter, words: Sequence[str], statu
 
 @pytest.mark.case(52)
 def test_exit_status_of_a_taken_port(bridge: Starter) -> None:
-    """A port in use exits with 3."""
+    """A port in use exits with 3, and is told in words that scripts look for."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert bridge.run("--address=127.0.0.1", f"--port={port}", "cat").returncode == 3
+        ended = bridge.run("--address=127.0.0.1", f"--port={port}", "cat")
+    assert (ended.returncode, "address already in use" in ended.stdout) == (3, True)
 
 
 @pytest.mark.case(53)
@@ -389,7 +390,9 @@ def test_unix_socket_is_taken_over_from_the_dead(wsbridge: Starter, tmp_path: Pa
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
     server = wsbridge(f"--unixsocket={path}", "cat", listen=(), unix=path)
-    assert wsbridge.run(f"--unixsocket={path}", "cat").returncode == 3
+    server.wait_for_log(f"unix socket at {path}$")
+    busy = wsbridge.run(f"--unixsocket={path}", "cat")
+    assert (busy.returncode, "address already in use" in busy.stdout) == (3, True)
     with server.connect() as client:
         assert client.is_open()
     regular = tmp_path / "regular"

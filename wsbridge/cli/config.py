@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import TypeVar
@@ -46,6 +48,9 @@ BETWEEN_ADDRESSES = re.compile(r"\s*,\s*(?=[a-z]+://|,|$)", re.IGNORECASE)
 BROKER_PARAMETERS = ("heartbeat", "cafile", "certfile", "keyfile")
 """What the query of a broker's URL may say."""
 Number = TypeVar("Number", int, float)
+OCTAL = re.compile(r"(0o?)?[0-7]{3}\Z")
+LAST_ID = 2**32 - 2
+"""The last number of a user or group: chown(2) takes the next for none."""
 HOSTS_FILE_CHARACTERS = 64 * 1024
 LOG_FORMATS = ("text", "json")
 UNSENT_BYTES = 64 * 1024
@@ -301,6 +306,29 @@ def _gate(flags: SimpleNamespace, environ: Mapping[str, str], name: str) -> Gate
     )
 
 
+def _mode(flags: SimpleNamespace) -> int:
+    """Return the mode of the Unix socket. To connect is to write: a group that is named gets that right."""
+    text = flags.unixsocket_mode
+    if not text:
+        return 0o660 if flags.unixsocket_group else 0o600
+    if not OCTAL.match(text):
+        raise ConfigurationError(f"--unixsocket-mode={text}: write three octal digits, such as 660")
+    return int(text.removeprefix("0o"), 8)
+
+
+def _number_of(flag: str, name: str, find: Callable[[str], int]) -> int:
+    """Return the number of a user or group that is given by name or number, -1 for none."""
+    if not name:
+        return -1
+    if name.isascii() and name.isdecimal() and int(name) <= LAST_ID:
+        return int(name)
+    try:
+        return find(name)
+    except KeyError:
+        kind = "user" if flag.endswith("owner") else "group"
+        raise ConfigurationError(f"--{flag}={name}: this machine has no such {kind}") from None
+
+
 def _hosts_file() -> str:
     """Return the beginning of /etc/hosts, where the names of this machine are; what blocks advertisements may follow for megabytes."""
     try:
@@ -316,6 +344,8 @@ def _listen(flags: SimpleNamespace) -> ListenSettings:
         if not (flags.ssl and flags.sslcert and flags.sslkey):
             raise ConfigurationError("TLS needs all three of --ssl, --sslcert and --sslkey")
         tls = TlsSettings(flags.sslcert, flags.sslkey, flags.sslca or None)
+    if not flags.unixsocket:
+        _check_needless(flags, ("unixsocket-mode", "unixsocket-owner", "unixsocket-group"), "--unixsocket")
     port = flags.port
     if port is None:
         only_unix = flags.unixsocket and not flags.address and not flags.redirport
@@ -324,6 +354,9 @@ def _listen(flags: SimpleNamespace) -> ListenSettings:
         hosts=flags.address or ("",),
         port=port,
         unix_path=flags.unixsocket or None,
+        unix_mode=_mode(flags),
+        unix_owner=_number_of("unixsocket-owner", flags.unixsocket_owner, lambda name: pwd.getpwnam(name).pw_uid),
+        unix_group=_number_of("unixsocket-group", flags.unixsocket_group, lambda name: grp.getgrnam(name).gr_gid),
         tls=tls,
         redirect_port=flags.redirport or None,
         redirect_headers=tuple(_header("header", value) for value in (*flags.header, *flags.header_http)),

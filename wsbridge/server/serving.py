@@ -243,7 +243,7 @@ class Serving(ABC):
         secure = "s" if listen.tls else ""
         for address in addresses:
             if address.startswith("/"):
-                yield f"Starting WebSocket server   : unix:{address}"
+                yield f"Starting WebSocket server   : unix socket at {address}"
             else:
                 yield f"Starting WebSocket server   : ws{secure}://{address}/"
             if http.page and not address.startswith("/"):

@@ -8,7 +8,6 @@ import os
 import re
 import socket
 import ssl
-import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
@@ -18,10 +17,12 @@ from wsbridge.logs import logger
 from wsbridge.metrics import Metrics
 from wsbridge.settings import ListenSettings
 from wsbridge.web.acceptor import Acceptor
+from wsbridge.web.certificates import make_context
 from wsbridge.web.connection import Server
 from wsbridge.web.redirect import Redirect
-from wsbridge.web.tls import TlsOpener, make_context
+from wsbridge.web.tls import TlsOpener
 from wsbridge.web.transports import Connect, use_fast_transports
+from wsbridge.web.unixsocket import bind_unix, identity
 
 BACKLOG = 1024
 """Connections that the kernel keeps for us while we are busy."""
@@ -98,7 +99,7 @@ async def listening(
         for opener in openers:
             opener.close()
         # At once, and only if it is ours: our successor may have bound the path while we end our sessions.
-        if unix_path is not None and bound is not None and _identity(unix_path) == bound:
+        if unix_path is not None and bound is not None and identity(unix_path) == bound:
             os.unlink(unix_path)
 
     try:
@@ -114,9 +115,8 @@ async def listening(
                 for sock in await _bind(loop, host, settings.redirect_port):
                     listen(sock, server, None)
         if unix_path is not None:
-            _clear_unix_path(unix_path)
-            sock = _bind_unix(unix_path)
-            bound = _identity(unix_path)
+            sock = bind_unix(unix_path, mode=settings.unix_mode, owner=settings.unix_owner, group=settings.unix_group)
+            bound = identity(unix_path)
             listen(sock, factory, context)
             addresses.append(os.path.abspath(unix_path))  # noqa: ASYNC240 (it asks no disk)
         yield close, addresses
@@ -152,44 +152,7 @@ async def _bind(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[s
             sock.close()
         if isinstance(error, UnicodeError):
             raise ListenError(f"{where}: that is no host name") from None
-        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
-        raise ListenError(f"{where}: {reason}") from None
+        reason = str(error.strerror) if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        # "address already in use" is what scripts look for.
+        raise ListenError(f"{where}: {reason[:1].lower()}{reason[1:]}") from None
     return socks
-
-
-def _clear_unix_path(path: str) -> None:
-    """Remove a socket that nobody listens on; refuse to touch anything else."""
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise ListenError(f"cannot listen on {path}: there is something that is not a socket; it is left alone")
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-        except OSError as error:
-            raise ListenError(f"cannot listen on {path}: {error}") from None
-        else:
-            raise ListenError(f"cannot listen on {path}: another server does")
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _bind_unix(path: str) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX)
-    try:
-        sock.bind(path)
-    except OSError as error:
-        sock.close()
-        raise ListenError(f"cannot listen on {path}: {error.strerror or error}") from None
-    return sock

@@ -1,19 +1,17 @@
-"""TLS: the server's certificate, the CA of its clients, and a listener that tells a browser what its http:// did wrong."""
+"""TLS: connections whose first byte is looked at, so that a browser learns what its http:// did wrong, and the log what failed."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import socket
 import ssl
 from collections.abc import Callable
 
-from wsbridge.errors import ListenError, reason_of
+from wsbridge.errors import reason_of
 from wsbridge.logs import ACCESS, Ration, logger
 from wsbridge.metrics import Metrics
 from wsbridge.rules.proxies import UNIX_PEER
-from wsbridge.settings import TlsSettings
 from wsbridge.web.transports import Connect
 
 HANDSHAKE = b"\x16"
@@ -45,30 +43,6 @@ DISTRUST = ("UNKNOWN_CA", "CERTIFICATE_UNKNOWN", "BAD_CERTIFICATE", "UNSUPPORTED
 """The alerts by which a client refuses a server's certificate."""
 
 log = logger("http")
-
-
-def make_context(settings: TlsSettings) -> ssl.SSLContext:
-    """Return a context for TLS 1.2 and newer; with `client_ca`, clients must show a certificate of that CA. Raises ListenError."""
-    for flag, path in (("sslcert", settings.certificate), ("sslkey", settings.key), ("sslca", settings.client_ca)):
-        if path is not None:
-            try:
-                os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-            except OSError as error:
-                raise ListenError(f"cannot read --{flag}={path}: {(error.strerror or str(error)).lower()}") from None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(settings.certificate, settings.key)
-    except (OSError, ssl.SSLError) as error:
-        raise ListenError(f"cannot use certificate {settings.certificate} with key {settings.key}: {error}") from None
-    if settings.client_ca is not None:
-        context.verify_mode = ssl.CERT_REQUIRED
-        try:
-            context.load_verify_locations(settings.client_ca)
-        except (OSError, ssl.SSLError) as error:
-            raise ListenError(f"cannot use the CA of clients {settings.client_ca}: {error}") from None
-    return context
 
 
 class TlsOpener:

@@ -1,0 +1,211 @@
+"""Certificates and keys that cannot be used: the start ends with status 3 and a sentence that names file and remedy."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import START_DEADLINE, WSBRIDGE, environment, run
+from tests.web.conftest import Certificates
+from wsbridge.errors import ListenError
+from wsbridge.settings import TlsSettings
+from wsbridge.web import certificates as certificates_module
+from wsbridge.web.certificates import make_context, why_unusable
+
+FLAGS = {"certificate": "--sslcert", "key": "--sslkey", "client_ca": "--sslca"}
+
+
+def openssl(*words: str | Path) -> None:
+    subprocess.run(["openssl", *words], check=True, capture_output=True)
+
+
+def settings(certificates: Certificates, **files: Path | str) -> TlsSettings:
+    folder = certificates.folder
+    usual = {"certificate": folder / "server.pem", "key": folder / "server.key", "client_ca": folder / "ca.pem"}
+    return TlsSettings(**{name: str(path) for name, path in (usual | files).items()})
+
+
+@pytest.fixture(scope="session")
+def unusable(certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of files that cannot be used, each in its way."""
+    folder = tmp_path_factory.mktemp("unusable")
+    ours = certificates.folder
+    openssl("pkey", "-in", ours / "server.key", "-aes256", "-passout", "pass:secret", "-out", folder / "encrypted")
+    openssl("ec", "-in", ours / "server.key", "-aes256", "-passout", "pass:secret", "-out", folder / "encrypted-traditional")
+    openssl("x509", "-in", ours / "server.pem", "-outform", "der", "-out", folder / "der-certificate")
+    openssl("pkey", "-in", ours / "server.key", "-outform", "der", "-out", folder / "der-key")
+    openssl("pkey", "-in", ours / "server.key", "-pubout", "-out", folder / "public-key")
+    both = ("-in", ours / "server.pem", "-inkey", ours / "server.key")
+    openssl("pkcs12", "-export", *both, "-passout", "pass:", "-out", folder / "pkcs12")
+    openssl("req", "-new", "-key", ours / "server.key", "-subj", "/CN=x", "-out", folder / "request")
+    openssl("req", "-x509", "-newkey", "rsa:512", "-nodes", "-subj", "/CN=x", "-keyout", folder / "weak.key", "-out", folder / "weak.pem")
+    (folder / "empty").write_bytes(b"")
+    (folder / "blank").write_bytes(b" \n\n")
+    (folder / "text").write_text("hello\n")
+    (folder / "directory").mkdir()
+    for name, source in (("damaged-certificate", "server.pem"), ("damaged-key", "server.key")):
+        lines = (ours / source).read_text().splitlines()
+        (folder / name).write_text("\n".join([lines[0], "AAAA" + lines[1][4:-4] + "!!!!", *lines[2:], ""]))
+    os.mkfifo(folder / "fifo")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "remedy"),
+    [
+        ("certificate", "empty", "the file is empty"),
+        ("certificate", "blank", "the file is empty"),
+        ("certificate", "text", "no line begins with -----BEGIN CERTIFICATE-----"),
+        ("certificate", "directory", "is a directory"),
+        ("certificate", "missing", "no such file or directory"),
+        ("certificate", "der-certificate", "openssl x509 -inform der"),
+        ("certificate", "pkcs12", "openssl pkcs12"),
+        ("certificate", "request", "what the CA answers"),
+        ("certificate", "public-key", "it holds no certificate, but a public key"),
+        ("certificate", "encrypted", "swapped?"),
+        ("certificate", "damaged-certificate", "a certificate in it is damaged"),
+        ("certificate", "weak.pem", "key too small"),
+        ("key", "empty", "the file is empty"),
+        ("key", "text", "no line begins with -----BEGIN PRIVATE KEY-----"),
+        ("key", "directory", "is a directory"),
+        ("key", "missing", "no such file or directory"),
+        ("key", "der-key", "openssl pkey -inform der"),
+        ("key", "pkcs12", "openssl pkcs12"),
+        ("key", "encrypted", "openssl pkey -in"),
+        ("key", "encrypted-traditional", "openssl pkey -in"),
+        ("key", "public-key", "it holds no private key, but a public key"),
+        ("key", "damaged-key", "the key in it is damaged"),
+        ("client_ca", "empty", "the file is empty"),
+        ("client_ca", "text", "no line begins with -----BEGIN CERTIFICATE-----"),
+        ("client_ca", "directory", "is a directory"),
+        ("client_ca", "missing", "no such file or directory"),
+        ("client_ca", "der-certificate", "openssl x509 -inform der"),
+        ("client_ca", "pkcs12", "openssl pkcs12"),
+        ("client_ca", "public-key", "it holds no certificate, but a public key"),
+        ("client_ca", "damaged-certificate", "a certificate in it is damaged"),
+    ],
+)
+def test_unusable_file(certificates: Certificates, unusable: Path, name: str, file: str, remedy: str) -> None:
+    """Every file that cannot be used is named with its flag, and what to do."""
+    key = {"key": unusable / "weak.key"} if file == "weak.pem" else {}
+    with pytest.raises(ListenError) as caught:
+        make_context(settings(certificates, **{name: unusable / file, **key}))
+    assert f"{FLAGS[name]}={unusable / file}" in str(caught.value)
+    assert remedy in str(caught.value)
+
+
+def test_no_regular_file(certificates: Certificates) -> None:
+    """A device is no certificate."""
+    with pytest.raises(ListenError, match="no regular file"):
+        make_context(settings(certificates, certificate="/dev/null"))
+
+
+def test_swapped(certificates: Certificates) -> None:
+    """A certificate in the place of the key, and the other way round, is told as such."""
+    folder = certificates.folder
+    for files in ({"certificate": folder / "server.key"}, {"key": folder / "server.pem"}):
+        with pytest.raises(ListenError, match=r"are --sslcert and --sslkey swapped\?"):
+            make_context(settings(certificates, **files))
+
+
+def test_wrong_pair(certificates: Certificates) -> None:
+    """A key of another certificate is told by both names."""
+    with pytest.raises(ListenError) as caught:
+        make_context(settings(certificates, key=certificates.folder / "client.key"))
+    folder = certificates.folder
+    assert f"--sslkey={folder}/client.key: it is not the key of --sslcert={folder}/server.pem" in str(caught.value)
+
+
+def test_both_in_one_file(certificates: Certificates, tmp_path: Path) -> None:
+    """Certificate and key may lie in one file, with text before them."""
+    both = tmp_path / "both.pem"
+    both.write_text("Bag Attributes\n" + "".join((certificates.folder / f"server.{kind}").read_text() for kind in ("key", "pem")))
+    make_context(settings(certificates, certificate=both, key=both))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
+def test_unreadable(certificates: Certificates, tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(b"x")
+    path.chmod(0)
+    with pytest.raises(ListenError, match="which must be able to read it"):
+        make_context(settings(certificates, key=path))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_unreadable_by_another_user(certificates: Certificates, tmp_path: Path) -> None:
+    """A file that the server's user may not read is told with that user's name."""
+    path = tmp_path / "key"
+    path.write_bytes(b"x")
+    path.chmod(0)
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & 0o001:
+            parent.chmod(parent.stat().st_mode | 0o055)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(ListenError, match="permission denied; the server runs as user 65534, which must be able to read it"):
+            make_context(settings(certificates, certificate=path))
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize(
+    ("dates", "complaint"),
+    [
+        (("20200101000000Z", "20210101000000Z"), "expired on Jan  1 00:00:00 2021 GMT"),
+        (("20900101000000Z", "20910101000000Z"), "is not valid before"),
+    ],
+)
+def test_dates(certificates: Certificates, tmp_path: Path, dates: tuple[str, str], complaint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate out of its time is used, since the clock may be wrong, and logged as an error with what to do."""
+    said: list[str] = []
+    monkeypatch.setattr(certificates_module.log, "error", lambda form, *values: said.append(form % values))
+    monkeypatch.chdir(tmp_path)
+    Path("index.txt").write_text("")
+    Path("ca.cnf").write_text(
+        "[ca]\ndefault_ca=c\n[c]\ndatabase=index.txt\nnew_certs_dir=.\nserial=serial\ndefault_md=sha256\npolicy=p\n[p]\ncommonName=supplied\n"
+    )
+    Path("serial").write_text("01\n")
+    openssl("req", "-new", "-key", certificates.folder / "server.key", "-subj", "/CN=localhost", "-out", "request")
+    signed = ("-cert", certificates.folder / "ca.pem", "-keyfile", certificates.folder / "ca.key", "-config", "ca.cnf", "-notext", "-batch")
+    openssl("ca", *signed, "-in", "request", "-out", "dated.pem", "-startdate", dates[0], "-enddate", dates[1])
+    make_context(settings(certificates, certificate=tmp_path / "dated.pem", client_ca=tmp_path / "dated.pem"))
+    assert [complaint in message for message in said] == [True, True]
+    assert all("renew it, or set the clock" in message for message in said)
+
+
+@pytest.mark.parametrize(
+    "content", [b"0", b"0\x82\x01\x01\x30", b"\xff" * 100, b"-----BEGIN", b"-----BEGIN X-----", b"\0", b"x -----BEGIN CERTIFICATE-----"]
+)
+def test_any_content(content: bytes) -> None:
+    """Whatever a file holds, there is something to say of it."""
+    assert all(why_unusable(flag, "f", content) for flag in FLAGS.values())
+
+
+def test_no_prompt(unusable: Path, certificates: Certificates) -> None:
+    """An encrypted key ends the start at once with status 3, also where there is a terminal to ask."""
+    ours, theirs = os.openpty()
+    words = ("--ssl", f"--sslcert={certificates.folder}/server.pem", f"--sslkey={unusable}/encrypted", "--port=0", "cat")
+    command = [*WSBRIDGE.command, *words]
+    process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, env=environment({}), start_new_session=True)
+    try:
+        output, _ = process.communicate(timeout=START_DEADLINE)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+        os.close(theirs)
+    assert process.returncode == 3
+    assert b"Can't start server: cannot use --sslkey=" in output
+    assert b"is encrypted" in output
+
+
+def test_status(unusable: Path, certificates: Certificates) -> None:
+    """The sentence is the log's last line, and the status 3."""
+    words = ("--ssl", f"--sslcert={unusable}/text", f"--sslkey={certificates.folder}/server.key", "--port=0", "cat")
+    ended = run(*words, timeout=START_DEADLINE)
+    assert ended.returncode == 3
+    assert f"cannot use --sslcert={unusable}/text: it is not PEM" in ended.stdout.splitlines()[-1]

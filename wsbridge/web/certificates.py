@@ -1,0 +1,154 @@
+"""The server's certificate and key, and the CA of its clients: read once at the start, and refused with what to do.
+
+OpenSSL names neither the file nor the remedy, and asks the terminal for a pass phrase. So each file is looked at first.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import ssl
+import stat
+import time
+from contextlib import suppress
+
+from wsbridge.errors import ListenError, reason_of
+from wsbridge.logs import logger
+from wsbridge.settings import TlsSettings
+
+LABEL = re.compile(rb"^-----BEGIN ([A-Z0-9 ]+)-----", re.MULTILINE)
+ENCRYPTED = re.compile(rb"^-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: *4, *ENCRYPTED", re.MULTILINE)
+FILE_BYTES = 16 * 1024 * 1024
+"""More than any bundle of certificates has."""
+CERTIFICATE, KEY, CA = "--sslcert", "--sslkey", "--sslca"
+SEQUENCE = re.compile(rb"0(\x80|[\x00-\x7f]|\x81.|\x82..|\x83...)[\x02\x30]", re.DOTALL)
+"""The beginning of a certificate or key in DER: a sequence that begins with a sequence or a number."""
+PKCS12 = re.compile(rb"0(\x80|[\x00-\x7f]|\x81.|\x82..|\x83...)\x02\x01\x03", re.DOTALL)
+"""The beginning of a PKCS #12 file: a sequence whose version is 3 (RFC 7292, section 4)."""
+
+log = logger("server")
+
+
+def make_context(settings: TlsSettings) -> ssl.SSLContext:
+    """Return a context for TLS 1.2 and newer; with `client_ca`, clients must show a certificate of that CA.
+
+    Raises ListenError, which names flag, file and remedy. A certificate that has expired is logged, and used: the clock of a
+    machine may be wrong when it starts, and some clients do not look.
+    """
+    certificate, key, client_ca = settings.certificate, settings.key, settings.client_ca
+    _check(CERTIFICATE, certificate)
+    _check(KEY, key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    _try_certificates(CERTIFICATE, certificate)
+    try:
+        context.load_cert_chain(certificate, key, password=_refuse_to_prompt)
+    except (OSError, ValueError) as error:
+        raise ListenError(_why_no_pair(certificate, key, error)) from None
+    _warn_of_dates(CERTIFICATE, certificate, time.time())
+    if client_ca is not None:
+        _check(CA, client_ca)
+        _try_certificates(CA, client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(client_ca)
+        _warn_of_dates(CA, client_ca, time.time())
+    return context
+
+
+def _check(flag: str, path: str) -> None:
+    """Raises ListenError unless a file can be read and holds what the flag is for."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ListenError(f"cannot use {flag}={path}: it is no regular file")
+            content = file.read(FILE_BYTES)
+    except OSError as error:
+        hint = f"; the server runs as {_user()}, which must be able to read it" if isinstance(error, PermissionError) else ""
+        raise ListenError(f"cannot read {flag}={path}: {reason_of(error).lower()}{hint}") from None
+    if complaint := why_unusable(flag, path, content):
+        raise ListenError(f"cannot use {flag}={path}: {complaint}")
+
+
+def why_unusable(flag: str, path: str, content: bytes) -> str:
+    """Return what is wrong with the content of a file, and what to do; empty if it may be what the flag is for."""
+    labels = LABEL.findall(content)
+    if not content.strip():
+        return "the file is empty"
+    if not labels:
+        return _why_no_pem(flag, path, content)
+    has_key = any(label.endswith(b"PRIVATE KEY") for label in labels)
+    has_certificate = any(label.endswith(b"CERTIFICATE") for label in labels)
+    held = labels[0].decode().lower()
+    if flag == KEY:
+        if ENCRYPTED.search(content):
+            return f"the key is encrypted, and the server asks for no pass phrase; write it without: openssl pkey -in {path} -out plain.pem"
+        if not has_key:
+            return f"it holds no private key, but a {held}" + ("; are --sslcert and --sslkey swapped?" if has_certificate else "")
+    elif not has_certificate:
+        if b"CERTIFICATE REQUEST" in content:
+            return "it holds a certificate request; what the CA answers to it is needed"
+        is_swapped = has_key and flag == CERTIFICATE
+        return f"it holds no certificate, but a {held}" + ("; are --sslcert and --sslkey swapped?" if is_swapped else "")
+    return ""
+
+
+def _why_no_pem(flag: str, path: str, content: bytes) -> str:
+    if PKCS12.match(content):
+        return f"it is PKCS #12, not PEM; convert it: openssl pkcs12 -in {path} -nodes -out both.pem"
+    if SEQUENCE.match(content):
+        tool = "pkey" if flag == KEY else "x509"
+        return f"it is DER, not PEM; convert it: openssl {tool} -inform der -in {path} -out new.pem"
+    wanted = "PRIVATE KEY" if flag == KEY else "CERTIFICATE"
+    return f"it is not PEM: no line begins with -----BEGIN {wanted}-----"
+
+
+def _try_certificates(flag: str, path: str) -> None:
+    """Raises ListenError if OpenSSL cannot read the certificates of a file. (load_cert_chain does not tell which file is wrong.)"""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except (OSError, ValueError) as error:
+        raise ListenError(f"cannot use {flag}={path}: a certificate in it is damaged ({_reason(error)}); copy or issue it anew") from None
+
+
+def _why_no_pair(certificate: str, key: str, error: Exception) -> str:
+    reason = getattr(error, "reason", None)
+    if reason == "KEY_VALUES_MISMATCH":
+        return f"cannot use {KEY}={key}: it is not the key of {CERTIFICATE}={certificate}; give the key with which that was requested"
+    if isinstance(error, ssl.SSLError) and reason and any(word in reason for word in ("TOO_SMALL", "TOO_WEAK", "MD_")):
+        return f"cannot use {CERTIFICATE}={certificate}: {_reason(error)}; issue one with a longer key and SHA-256"
+    if isinstance(error, ssl.SSLError) or reason is None:
+        return f"cannot use {KEY}={key}: the key in it is damaged or of a kind that OpenSSL does not know ({_reason(error)})"
+    return f"cannot use {CERTIFICATE}={certificate} with {KEY}={key}: {_reason(error)}"
+
+
+def _refuse_to_prompt() -> bytes:
+    raise ValueError("it is encrypted")
+
+
+def _warn_of_dates(flag: str, path: str, now: float) -> None:
+    """Log that the first certificate of a file has expired or is not valid yet; browsers refuse it then."""
+    details: dict[str, str] = {}
+    with suppress(AttributeError, ssl.SSLError):
+        # Python's own tests read a certificate so; there is no public way without a connection.
+        details = ssl._ssl._test_decode_cert(path)  # type: ignore[attr-defined]
+    complaint = ""
+    if "notAfter" in details and ssl.cert_time_to_seconds(details["notAfter"]) <= now:
+        complaint = f"expired on {details['notAfter']}"
+    elif "notBefore" in details and ssl.cert_time_to_seconds(details["notBefore"]) > now:
+        complaint = f"is not valid before {details['notBefore']}"
+    if complaint:
+        log.error("%s=%s %s: clients will refuse it; renew it, or set the clock", flag, path, complaint)
+
+
+def _reason(error: Exception) -> str:
+    reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
+    return str(reason).lower().replace("_", " ")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser() if os.geteuid() == os.getuid() else f"user {os.geteuid()}"
+    except (KeyError, OSError):
+        return f"user {os.geteuid()}"
