@@ -18,9 +18,8 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
-LINGER_SECONDS = 1.0
-LINGER_BYTES = 1024 * 1024
-"""What is read after an alert: a client of TLS 1.3 sends its request before it can know that its handshake has failed."""
+LINGER_SECONDS = 2.0
+"""How long is read after an alert: a client of TLS 1.3 sends its request before it can know that its handshake has failed."""
 READ_BYTES = 64 * 1024
 
 Factory = Callable[[], asyncio.Protocol]
@@ -48,25 +47,25 @@ async def connect_tls(
     except BaseException as error:
         transport.abort()
         if secure.rest is not None and isinstance(error, ssl.SSLError):
-            await _linger(secure.rest, loop)
+            await linger(secure.rest, loop)
         raise
     finally:
         if secure.rest is not None:
             secure.rest.close()
 
 
-async def _linger(sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
-    """End the output and read what still comes, within bounds."""
+async def linger(sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+    """End the output and read what still comes, for a while; then close the socket."""
     sock.setblocking(False)
-    with suppress(OSError, TimeoutError):
+    with sock, suppress(OSError, TimeoutError):
         async with asyncio.timeout(LINGER_SECONDS):
             sock.shutdown(socket.SHUT_WR)
-            left = LINGER_BYTES
-            while left > 0 and (data := await loop.sock_recv(sock, READ_BYTES)):
-                left -= len(data)
+            while await loop.sock_recv(sock, READ_BYTES):
+                pass
 
 
-def _duplicate(transport: asyncio.BaseTransport) -> socket.socket | None:
+def duplicate(transport: asyncio.BaseTransport) -> socket.socket | None:
+    """Return another descriptor of a transport's socket, which outlives the transport; None when it has none any more."""
     with suppress(OSError):
         duplicate: socket.socket = transport.get_extra_info("socket").dup()
         return duplicate
@@ -81,7 +80,7 @@ class _AlertingProtocol(SSLProtocol):
     def _on_handshake_complete(self, handshake_exc: BaseException | None) -> None:
         if isinstance(handshake_exc, ssl.SSLError) and self._transport is not None:
             self._process_outgoing()  # type: ignore[attr-defined]
-            self.rest = _duplicate(self._transport)
+            self.rest = duplicate(self._transport)
         super()._on_handshake_complete(handshake_exc)
 
 
@@ -116,7 +115,7 @@ def _fast_transport() -> Callable[..., Any] | None:
         def _force_close(self, exc: BaseException | None) -> None:
             if isinstance(exc, ssl.SSLError) and self.rest is None and self.get_extra_info("cipher") is None:
                 self._write_ready()
-                self.rest = _duplicate(self)
+                self.rest = duplicate(self)
             super()._force_close(exc)
 
     return AlertingTransport

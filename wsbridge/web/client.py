@@ -17,7 +17,16 @@ from wsbridge.metrics import Metrics
 from wsbridge.rules.heartbeat import Beat, Heartbeat
 from wsbridge.settings import ClientSettings
 from wsbridge.web.hangup import Hangups
-from wsbridge.web.transports import end_output, limit_unsent, outstanding_bytes, resume_reading, socket_of, taken_bytes, waiting_bytes
+from wsbridge.web.transports import (
+    end_output,
+    end_secure,
+    limit_unsent,
+    outstanding_bytes,
+    resume_reading,
+    socket_of,
+    taken_bytes,
+    waiting_bytes,
+)
 from wsbridge.wire import frames
 from wsbridge.wire.deflate import Deflate
 from wsbridge.wire.frames import Event, FrameReader, Ping, Violation
@@ -372,6 +381,8 @@ class Client(asyncio.Protocol):
             # What the client is still sending is read, and has no meaning: unread, it would make of our last words a reset.
             end_output(self._transport)
             resume_reading(self._transport, self._loop)
+        else:
+            end_secure(self._transport, self._loop)
         self._watch_stuck(patience)
 
     def _close_patience(self) -> float:

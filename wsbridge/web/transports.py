@@ -15,10 +15,13 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from wsbridge.web.alerts import connect_tls
+from wsbridge.web.alerts import connect_tls, duplicate, linger
 
 ACKED_AT = 120
 """Where in Linux' struct tcp_info the 64 bits of tcpi_bytes_acked lie (linux/tcp.h, since 4.1)."""
+
+_LINGERING: set[asyncio.Task[None]] = set()
+"""The loop itself holds no task."""
 
 Connect = Callable[..., Coroutine[Any, Any, Any]]
 """Makes a transport for a socket that was accepted, as `loop.connect_accepted_socket` does; with `ssl`, as `connect_tls` does."""
@@ -108,6 +111,26 @@ def end_output(transport: asyncio.Transport) -> None:
     """Say that nothing more will be written. To one whose reset has come it cannot be said, and the loss is told by itself."""
     with suppress(OSError):
         transport.write_eof()
+
+
+def end_secure(transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> bool:
+    """End a TLS connection at once: close_notify and FIN leave, and what still comes is read, as after `end_output` on TCP.
+
+    TLS transports cannot end their output alone: asyncio's resets the connection at the next byte, and the reset overtakes
+    what was written. Returns False, and does nothing, while something of that still waits in the transport.
+    """
+    below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+    if waiting_bytes(transport) or (below is not None and below.get_write_buffer_size()):
+        return False
+    rest = duplicate(transport)
+    if rest is None:
+        return False
+    transport.close()
+    transport.abort()
+    task = loop.create_task(linger(rest, loop), name="rest of a TLS connection")
+    _LINGERING.add(task)
+    task.add_done_callback(_LINGERING.discard)
+    return True
 
 
 def resume_reading(transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:

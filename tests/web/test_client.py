@@ -1,0 +1,77 @@
+"""The end of a client's connection, over TCP and over TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+
+import pytest
+
+from tests.support.client import DEADLINE
+from tests.support.proc import TRANSPORTS, no_callback_fails, nothing_left, until
+from tests.web.conftest import Certificates
+from wsbridge.flow import Batch, End
+from wsbridge.metrics import Metrics
+from wsbridge.settings import ClientSettings
+from wsbridge.web import client as client_module
+from wsbridge.web import transports
+from wsbridge.web.client import Client
+from wsbridge.web.connection import MASK
+from wsbridge.web.hangup import Hangups
+from wsbridge.web.transports import use_fast_transports
+
+UNMASKED = b"\x81\x02hi"
+CLOSE_1002 = b"\x88"
+
+
+class Session:
+    """A sink that ends its client when the client ends, as a session does."""
+
+    client: Client
+
+    def write(self, batch: Batch) -> None:
+        """Take nothing."""
+
+    def end(self, reason: End) -> None:
+        self.client.end(reason)
+
+
+@pytest.mark.parametrize("kind", TRANSPORTS)
+@pytest.mark.parametrize("is_tls", [False, True], ids=["tcp", "tls"])
+@pytest.mark.parametrize("more", [b"", b"x" * 3_000_000], ids=["silent", "sending"])
+async def test_end_after_a_violation(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch, kind: str, is_tls: bool, more: bytes
+) -> None:
+    """After a violation the client gets the close frame and the end at once, also while it still sends; nothing waits for a timer."""
+    for name, value in TRANSPORTS[kind].items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(client_module, "CLOSE_WAIT", 3600.0)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.folder / "server.pem", certificates.folder / "server.key")
+    loop = asyncio.get_running_loop()
+    with nothing_left(), no_callback_fails(), socket.create_server(("127.0.0.1", 0)) as listener:
+        theirs = socket.create_connection(listener.getsockname())
+        ours, _ = listener.accept()
+        secure = {"ssl": certificates.context(), "server_hostname": "localhost"} if is_tls else {}
+        (transport, _), (reader, writer) = await asyncio.gather(
+            use_fast_transports(loop)(asyncio.Protocol, ours, ssl=context if is_tls else None),
+            asyncio.open_connection(sock=theirs, **secure),
+        )
+        hangups, session = Hangups(loop), Session()
+        settings = ClientSettings(ping_ms=0)
+        client = Client(transport, settings=settings, mask=MASK, deflate=None, hangups=hangups, metrics=Metrics(), pairs={}, loop=loop)
+        session.client = client
+        transport.set_protocol(client)
+        client.join(session, client.close)
+        try:
+            async with asyncio.timeout(6 * DEADLINE):
+                writer.write(UNMASKED + more)
+                answer = await reader.read()
+                writer.transport.abort()
+                await client.wait_closed()
+                await until(lambda: not transports._LINGERING, "the end of the rest")
+        finally:
+            hangups.close()
+    assert answer.startswith(CLOSE_1002)
+    assert answer[2:4] == (1002).to_bytes(2)
