@@ -16,6 +16,14 @@ from wsbridge.rules.restarts import Restart
 
 
 @dataclass(frozen=True, slots=True)
+class TerminalSize:
+    """The size of a terminal; 0 stands for a number that is not known."""
+
+    columns: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProgramSettings:
     """What is run for each session, and how it is spoken to."""
 
@@ -27,7 +35,8 @@ class ProgramSettings:
     max_message_bytes: int = 16 * 1024 * 1024
     close_ms: int = 0
     drain_ms: int = 2000
-    pty: bool = False
+    pty: TerminalSize | None = None
+    """The terminal that stdout is; None: a pipe."""
     pass_stderr: bool = False
 
 

@@ -169,7 +169,7 @@ WRONG = [
     (["--exchange=e", f"--broker={URL}", "--durable", "--passive", "./prog"], ["--durable", "--passive"]),
     *(
         (["--exchange=e", f"--broker={URL}", word], [word.partition("=")[0], "COMMAND"])
-        for word in ("--restart=never", "--pty", "--framing=nul", "--binary")
+        for word in ("--restart=never", "--pty", "--pty-size=80x24", "--framing=nul", "--binary")
     ),
     (["--exchange=e", f"--broker={URL}?cafil=x", "./prog"], ["--broker", "'cafil'", "cafile"]),
     (["--exchange=e", f"--broker={URL}?heartbeat=soon", "./prog"], ["--broker", "heartbeat", "seconds"]),

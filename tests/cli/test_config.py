@@ -13,6 +13,7 @@ from wsbridge import __version__
 from wsbridge.cli.config import make_settings
 from wsbridge.cli.parse import parse
 from wsbridge.errors import ConfigurationError, UsageError
+from wsbridge.process.terminal import PLAIN
 from wsbridge.rules.hosts import Hosts, own_names
 from wsbridge.rules.origins import Rules, parse_allowed
 from wsbridge.rules.proxies import parse_trusted
@@ -23,6 +24,7 @@ from wsbridge.settings import (
     ListenSettings,
     ProgramSettings,
     ServerSettings,
+    TerminalSize,
     TlsSettings,
 )
 
@@ -56,7 +58,7 @@ def test_defaults(here: Path) -> None:
             framing="lines",
             max_message_bytes=16 * 1024 * 1024,
             close_ms=0,
-            pty=False,
+            pty=None,
             pass_stderr=False,
         ),
         client=ClientSettings(max_frame_bytes=1024 * 1024, ping_ms=25_000, send_timeout=60.0, compress=False),
@@ -90,7 +92,10 @@ def test_defaults(here: Path) -> None:
         (["--framing=nul"], "program.framing", "nul"),
         (["--framing=prefixed"], "program.framing", "prefixed"),
         (["--passstderr"], "program.pass_stderr", True),
-        (["--pty"], "program.pty", True),
+        (["--pty"], "program.pty", PLAIN),
+        (["--pty", "--pty-size=132x43"], "program.pty", TerminalSize(132, 43)),
+        (["--pty", "--pty-size=0x0"], "program.pty", TerminalSize(0, 0)),
+        (["--pty", "--pty-size=65535x65535"], "program.pty", TerminalSize(65535, 65535)),
         (["--maxline=0"], "program.max_message_bytes", 0),
         (["--closems=0x10"], "program.close_ms", 16),
         (["--maxframesize=0"], "client.max_frame_bytes", 0),
@@ -235,6 +240,11 @@ WRONG = [
     (["--once", "--staticdir=scripts"], ["--once", "COMMAND"]),
     (["--send-timeout=-1", "prog"], ["--send-timeout", "-1"]),
     (["--maxline=-1", "prog"], ["--maxline", "-1"]),
+    (["--pty-size=80x24", "prog"], ["--pty-size", "--pty"]),
+    *(
+        (["--pty", f"--pty-size={size}", "prog"], ["--pty-size", "132x43"])
+        for size in ("80", "80x", "x24", "80X24", "-1x24", "80x24x2", "65536x24", "80x99999", "wide")
+    ),
     (["--sendbuffer=-1", "prog"], ["--sendbuffer", "-1"]),
 ]
 

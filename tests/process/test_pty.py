@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from tests.server.conftest import BROADCAST
 from tests.support.proc import Starter, python, turns, until
+from tests.support.server import Server
 from tests.support.tool import command
 from wsbridge.flow import End
+from wsbridge.settings import TerminalSize
 
 EVERY_BYTE = python("import os", "os.write(1, bytes(range(256)) * 3)")
 LAZY = python("import os, sys", "print('one')", "os.write(2, b'printed\\n')", "sys.stdin.read()")
@@ -84,3 +89,83 @@ async def test_closed_terminal_ends_the_output(start: Starter) -> None:
     assert await running.ended() == End(1000)
     assert running.output.messages == [b"last"]
     assert running.child.group.status is None
+
+
+LONG = "x" * 3000
+SAME = {
+    "ls": ("ls", "{}"),
+    "ls of all": ("ls", "-a", "{}"),
+    "ls with colours": ("ls", "--color=auto", "{}"),
+    "ls of folders": ("ls", "-R", "{}"),
+    "ls with details": ("ls", "-l", "{}"),
+    "ps": ("sh", "-c", "ps -o args= -p $$; :", LONG),
+    "ps with a head": ("sh", "-c", "ps -o ppid,args -p 1; ps -p 1 -f; :"),
+    "grep": ("grep", "--color=auto", "-rn", "line", "{}"),
+    "diff": ("diff", "--color=auto", "{}/0", "{}/1"),
+    "git diff": ("git", "-c", "color.ui=auto", "diff", "--no-index", "{}/0", "{}/1"),
+    "find": ("find", "{}", "-name", "*e*"),
+    "python": ("python3", "-c", "import os; print('x' * 1000)"),
+}
+"""Programs that print differently on a terminal; `{}` stands for a folder."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    """A folder with names that `ls` would set in columns, and in quotes."""
+    for name in [*map(str, range(40)), "two words", "it's", "star*", "folder/inner", "a-longer-name-than-the-others"]:
+        path = tmp_path / "names" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"a line of {name}\n")
+    return str(tmp_path / "names")
+
+
+@pytest.mark.parametrize("argv", SAME.values(), ids=SAME.keys())
+async def test_output_is_as_on_a_pipe(start: Starter, argv: tuple[str, ...], folder: str) -> None:
+    """With --pty a program prints what it prints to a pipe."""
+    words = tuple(word.replace("{}", folder) for word in argv)
+    printed = []
+    for pty in False, True:
+        running = start(*words, pty=pty)
+        await running.ended()
+        printed.append(running.output.messages)
+    assert printed[1] == printed[0] != []
+
+
+def test_session_prints_as_on_a_pipe(folder: str) -> None:
+    """The program of a session gets the terminal, and the variables that go with it."""
+    with Server("--pty", "sh", "-c", 'ls "$0"; test -t 1', folder) as server, server.connect() as client:
+        assert sorted(client.receive_lines()) == sorted(path.name for path in Path(folder).iterdir())
+
+
+def test_channel_prints_as_on_a_pipe(folder: str) -> None:
+    """The program of a channel, too, prints as on a pipe, whatever the server's variables say of the server's own terminal."""
+    variables = {"TERM": "xterm", "COLUMNS": "40", "PAGER": "less", "QUOTING_STYLE": "c", "LS_COLORS": "di=01"}
+    words = ("--exchange=x", "--join=history", "--restart=never", "--pty", "sh", "-c", 'ls --color=auto "$0"; echo end', folder)
+    with Server(*words, bridge=BROADCAST, env=variables) as server, server.connect() as client:
+        assert sorted(iter(client.receive_text, "end")) == sorted(path.name for path in Path(folder).iterdir())
+
+
+@pytest.mark.parametrize(("size", "shown"), [(TerminalSize(132, 43), "43 132"), (TerminalSize(0, 0), "0 0"), (True, "0 2")])
+async def test_size(start: Starter, size: TerminalSize | bool, shown: str) -> None:
+    """The terminal has the size that was asked for; without one, 2 columns and no rows."""
+    running = start("sh", "-c", "stty size <&1", pty=size)
+    await running.ended()
+    assert running.output.messages == [shown.encode()]
+
+
+def test_size_that_is_set(folder: str) -> None:
+    """With --pty-size programs print for a terminal of that size, and are told nothing else of it."""
+    script = 'ls "$0"; echo "$COLUMNS$PAGER$QUOTING_STYLE."'
+    with Server("--pty", "--pty-size=60x20", "sh", "-c", script, folder) as server, server.connect() as client:
+        *names, variables = client.receive_lines()
+    assert len(names) < 40
+    assert max(map(len, names)) <= 60
+    assert variables == "."
+
+
+def test_passed_variables_win() -> None:
+    """A variable that --passenv names has the value that it has for the server."""
+    flags = ("--pty", "--passenv=PATH,COLUMNS,TERM")
+    variables = {"COLUMNS": "100", "TERM": "xterm"}
+    with Server(*flags, "sh", "-c", "echo $COLUMNS $TERM $PAGER", env=variables) as server, server.connect() as client:
+        assert client.receive_text() == "100 xterm cat"

@@ -17,6 +17,7 @@ from tests.support.tool import command
 from wsbridge.errors import ConfigurationError, ProgramError
 from wsbridge.process.inherited import DEFAULTED
 from wsbridge.process.spawn import Spawner, find_program
+from wsbridge.process.terminal import PLAIN
 
 STAT = "read pid name state parent group session terminal rest </proc/$$/stat; echo $pid $group $session"
 
@@ -159,7 +160,7 @@ def test_no_descriptors_left(spawner: Spawner, pty: bool) -> None:
     with few_descriptors() as spare:
         for _ in range(7):
             with pytest.raises(ProgramError, match=r"too many open files.*ulimit"):
-                spawner.spawn(("/bin/cat",), {}, pty=pty)
+                spawner.spawn(("/bin/cat",), {}, pty=PLAIN if pty else None)
             os.close(spare.pop())
     assert descriptors() == before
     assert [pid for pid in children(os.getpid()) if command_line(pid) == "/bin/cat"] == []

@@ -19,6 +19,7 @@ from wsbridge.errors import ProgramError
 from wsbridge.metrics import Metrics
 from wsbridge.process.spawn import Spawned, Spawner
 from wsbridge.process.spawnserver import STARTING, UNKNOWN_STATUS, SpawnServer
+from wsbridge.process.terminal import PLAIN
 
 PATH = {"PATH": os.environ["PATH"]}
 
@@ -81,8 +82,8 @@ async def run(server: SpawnServer, *argv: object, environment: dict[str, str] | 
 async def test_descriptors(pty: bool) -> None:
     """A program has the descriptors 0, 1 and 2 alone, however many start at once."""
     with serving() as server:
-        programs = [await server.spawn(command("descriptors"), PATH, pty=pty) for _ in range(2)]
-        programs += await asyncio.gather(*(server.spawn(command("descriptors"), PATH, pty=pty) for _ in range(8)))
+        programs = [await server.spawn(command("descriptors"), PATH, pty=PLAIN if pty else None) for _ in range(2)]
+        programs += await asyncio.gather(*(server.spawn(command("descriptors"), PATH, pty=PLAIN if pty else None) for _ in range(8)))
         for spawned in programs:
             if pty:
                 os.close(spawned.stdin)

@@ -35,6 +35,8 @@ from wsbridge.process.guard import NoGuard, Watch
 from wsbridge.process.ladder import Step
 from wsbridge.process.spawn import Spawner
 from wsbridge.process.stderr import Lines
+from wsbridge.process.terminal import PLAIN, terminal_environment
+from wsbridge.settings import TerminalSize
 
 SHORT = (Step(0.05, signal.SIGINT), Step(0.05, signal.SIGTERM), Step(0.05, signal.SIGKILL))
 """A ladder for tests that do not ask how long it takes."""
@@ -153,14 +155,16 @@ class Starter:
         *argv: object,
         framing: str = "lines",
         limit: int = 16 * 1024 * 1024,
-        pty: bool = False,
+        pty: bool | TerminalSize = False,
         ladder: Sequence[Step] = SHORT,
         environment: Mapping[str, str] | None = None,
         error_framing: str | None = None,
     ) -> Running:
         """Start a program without joining it: that is left to a session."""
         words = tuple(map(str, argv))
-        spawned = self.spawner.spawn((which(words[0]), *words[1:]), environment or {"PATH": os.environ["PATH"]}, pty=pty)
+        terminal = PLAIN if pty is True else pty or None
+        variables = environment or {"PATH": os.environ["PATH"], **terminal_environment(terminal)}
+        spawned = self.spawner.spawn((which(words[0]), *words[1:]), variables, pty=terminal)
         make_decoder, encoder = make_framing(framing, limit=limit)
         errors: list[str] = []
         child = Child(

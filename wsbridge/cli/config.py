@@ -21,6 +21,7 @@ from wsbridge.hub.channel import Join, Slow
 from wsbridge.hub.position import parse_position
 from wsbridge.logs import LEVELS
 from wsbridge.process.spawn import find_program
+from wsbridge.process.terminal import PLAIN
 from wsbridge.rules.environ import passed_on
 from wsbridge.rules.hosts import Hosts, own_names, parse_hosts
 from wsbridge.rules.origins import Rules, parse_allowed
@@ -37,6 +38,7 @@ from wsbridge.settings import (
     ProgramSettings,
     Role,
     ServerSettings,
+    TerminalSize,
     TlsSettings,
 )
 
@@ -117,7 +119,7 @@ def _channel(flags: SimpleNamespace) -> ChannelSettings:
     if flags.input == Input.PROGRAM and flags.through:
         raise ConfigurationError("--input=program and --through cannot be used together; see --input=exchange")
     if not flags.command:
-        _check_needless(flags, ("restart", "pty", "framing", "binary"), "COMMAND")
+        _check_needless(flags, ("restart", "pty", "pty-size", "framing", "binary"), "COMMAND")
     if not flags.command and not flags.broker and flags.input != Input.EXCHANGE:
         raise ConfigurationError("nobody could publish: specify COMMAND, --broker or --input=exchange")
     role = Role.THROUGH if flags.through else Role.PRODUCER if flags.command else Role.NONE
@@ -279,9 +281,21 @@ def _program(flags: SimpleNamespace, environ: Mapping[str, str]) -> ProgramSetti
         max_message_bytes=_not_negative("maxline", flags.maxline),
         close_ms=_not_negative("closems", flags.closems),
         drain_ms=_not_negative("drainms", flags.drainms),
-        pty=flags.pty,
+        pty=_terminal_size(flags),
         pass_stderr=flags.passstderr,
     )
+
+
+def _terminal_size(flags: SimpleNamespace) -> TerminalSize | None:
+    if not flags.pty:
+        _check_needless(flags, ("pty-size",), "--pty")
+        return None
+    if not flags.pty_size:
+        return PLAIN
+    found = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", flags.pty_size)
+    if found is None or max(map(int, found.groups())) > 65535:
+        raise ConfigurationError(f"--pty-size={flags.pty_size} is no size; write columns and rows, such as 132x43")
+    return TerminalSize(int(found[1]), int(found[2]))
 
 
 def _gate(flags: SimpleNamespace, environ: Mapping[str, str], name: str) -> GateSettings:

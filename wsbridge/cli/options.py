@@ -61,6 +61,7 @@ BRIDGE_GROUPS: Groups = {
         Option("maxline", int, "longest message from the program in bytes; longer: close 1009 (0: any)", 16 * MEGABYTE, "BYTES"),
         Option("passstderr", bool, "send stderr too: each line as JSON that names its stream"),
         Option("pty", bool, "give the program a terminal as stdout, so that it does not hold back its lines"),
+        Option("pty-size", str, "set the size of that terminal, and let the program print for it", "", "COLSxROWS"),
         Option("passenv", str, "variables of ours that programs get, separated by commas", "PATH,LD_LIBRARY_PATH", "NAMES"),
         Option("closems", Unsigned, "milliseconds more for each step of ending a program: stdin closed, INT, TERM, KILL", 0, "MS"),
         Option("drainms", int, "milliseconds to wait, after a program exits, for others that hold its stdout open", 2000, "MS"),

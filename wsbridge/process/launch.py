@@ -17,6 +17,7 @@ from wsbridge.process.ladder import Step
 from wsbridge.process.spawn import Spawned, Spawner
 from wsbridge.process.spawnserver import SpawnServer
 from wsbridge.process.stderr import logged
+from wsbridge.settings import TerminalSize
 
 
 class Launcher:
@@ -45,7 +46,7 @@ class Launcher:
         decoder: Decoder,
         encoder: Encoder,
         pairs: Pairs,
-        pty: bool = False,
+        pty: TerminalSize | None = None,
     ) -> Child:
         """Start a program, and return when it runs. Raises ProgramError."""
         return self.adopt(self._spawner.spawn(argv, environment, pty=pty), decoder=decoder, encoder=encoder, pairs=pairs)
@@ -61,7 +62,7 @@ class Launcher:
             await self._server.room()
 
     def spawn(
-        self, argv: tuple[str, ...], environment: Mapping[str, str], *, pty: bool = False, cwd: str | None = None
+        self, argv: tuple[str, ...], environment: Mapping[str, str], *, pty: TerminalSize | None = None, cwd: str | None = None
     ) -> asyncio.Future[Spawned]:
         """Start a program; what the future brings is to be adopted. It raises ProgramError."""
         assert self._server is not None

@@ -13,7 +13,6 @@ import os
 import resource
 import signal
 import stat
-import tty
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ from functools import partial
 
 from wsbridge.errors import ConfigurationError, ProgramError
 from wsbridge.process.inherited import DEFAULTED
+from wsbridge.process.terminal import open_terminal
+from wsbridge.settings import TerminalSize
 
 FOR_US = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 """Blocked in helper processes, which end when we do."""
@@ -52,12 +53,14 @@ class Spawner:
         self._home = os.open(".", os.O_PATH | os.O_CLOEXEC)
         _keep_to_ourselves()
 
-    def spawn(self, argv: tuple[str, ...], environment: Mapping[str, str], *, pty: bool = False, cwd: str | None = None) -> Spawned:
+    def spawn(
+        self, argv: tuple[str, ...], environment: Mapping[str, str], *, pty: TerminalSize | None = None, cwd: str | None = None
+    ) -> Spawned:
         """Start `argv[0]`, a path; stdin and stderr are pipes, stdout a pipe or a raw terminal. Raises ProgramError."""
         opened: list[int] = []
         try:
             child_in, stdin = _opened(os.pipe2(os.O_CLOEXEC), opened)
-            stdout, child_out = _opened(open_terminal() if pty else os.pipe2(os.O_CLOEXEC), opened)
+            stdout, child_out = _opened(open_terminal(pty) if pty else os.pipe2(os.O_CLOEXEC), opened)
             stderr, child_err = _opened(os.pipe2(os.O_CLOEXEC), opened)
             with self._as_the_child_sees_it(cwd):
                 pid = os.posix_spawn(
@@ -168,13 +171,6 @@ def _keep_to_ourselves() -> None:
 def _opened(pair: tuple[int, int], opened: list[int]) -> tuple[int, int]:
     opened += pair
     return pair
-
-
-def open_terminal() -> tuple[int, int]:
-    """Open a terminal in raw mode, as it is: no echo, no LF made to CR LF. It becomes nobody's controlling terminal."""
-    ours, theirs = os.openpty()
-    tty.setraw(theirs)
-    return ours, theirs
 
 
 def _watch(pid: int) -> int:

@@ -23,8 +23,10 @@ from wsbridge.errors import ProgramError
 from wsbridge.logs import logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.inherited import DEFAULTED
-from wsbridge.process.spawn import Spawned, Spawner, explain, open_terminal
+from wsbridge.process.spawn import Spawned, Spawner, explain
 from wsbridge.process.spawnd import HAS_TERMINAL, IS_LARGE, MESSAGE_BYTES, REPLY, REQUEST
+from wsbridge.process.terminal import open_terminal
+from wsbridge.settings import TerminalSize
 
 SCRIPT = str(Path(__file__).with_name("spawnd.py"))
 RESTART_PAUSE = 1.0
@@ -94,7 +96,7 @@ class SpawnServer:
             await turn
 
     def spawn(
-        self, argv: tuple[str, ...], environment: Mapping[str, str], *, pty: bool = False, cwd: str | None = None
+        self, argv: tuple[str, ...], environment: Mapping[str, str], *, pty: TerminalSize | None = None, cwd: str | None = None
     ) -> asyncio.Future[Spawned]:
         """Start `argv[0]`, a path, as `Spawner.spawn` does. The future raises ProgramError; cancelled, it ends the program."""
         started: asyncio.Future[Spawned] = self._loop.create_future()
@@ -110,7 +112,7 @@ class SpawnServer:
             payload = _payload(argv, environment, cwd or "")
             flags = 0
             if pty:
-                terminal, theirs = open_terminal()
+                terminal, theirs = open_terminal(pty)
                 fds.append(theirs)
                 flags |= HAS_TERMINAL
             if len(payload) > MESSAGE_BYTES:

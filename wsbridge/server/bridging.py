@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from wsbridge.metrics import Metrics
 from wsbridge.process.launch import Launcher
+from wsbridge.process.terminal import terminal_environment
 from wsbridge.rules.paths import looker
 from wsbridge.server.serving import Serving
 from wsbridge.sessions.bridge import Bridge
@@ -54,7 +55,7 @@ class Bridging(Serving):
             handshake=self._handshake(),
             program=program,
             software=gate.software,
-            passed=gate.passed,
+            passed={**terminal_environment(program.pty), **gate.passed},
             registry=self._registry,
             launcher=launcher,
             metrics=self._metrics,

@@ -22,6 +22,7 @@ from wsbridge.logs import Pairs
 from wsbridge.metrics import Metrics
 from wsbridge.process.child import Child
 from wsbridge.process.launch import Launcher
+from wsbridge.process.terminal import terminal_environment
 from wsbridge.rules.restarts import Restarts
 from wsbridge.server.serving import Serving
 from wsbridge.sessions.hub import Hub
@@ -128,6 +129,8 @@ class Broadcasting(Serving):
         pairs: Pairs = {"exchange": channel.exchange, "command": program.argv[0]}
         # All of ours but our settings: there is a password in them.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("WSBRIDGE_")}
+        # What they say of the server's own terminal does not hold for that of the program.
+        environment |= terminal_environment(program.pty)
 
         def launch() -> Child:
             return launcher.launch(
