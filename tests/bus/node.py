@@ -389,7 +389,7 @@ async def nothing_left() -> AsyncIterator[None]:
     await until(lambda: not asyncio.all_tasks() - before, lambda: f"the end of {asyncio.all_tasks() - before}", 10)
     left = {number: name for number, name in descriptors().items() if number not in had}
     assert left == {}, f"descriptors are left open: {left}"
-    assert failures == []
+    assert failures == [], failures
 
 
 def texts(messages: Sequence[bytes]) -> list[tuple[Kind, bytes]]:

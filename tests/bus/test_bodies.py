@@ -24,6 +24,7 @@ from wsbridge.bus.bodies import (
     can_join,
     fingerprint,
     pack,
+    stream_mark,
     unpack,
 )
 from wsbridge.flow import Batch, Kind
@@ -207,10 +208,21 @@ def test_any_body(data: bytes, content_type: str | None, given_headers: Mapping[
 
 
 def test_fingerprint() -> None:
-    """A fingerprint is of the bytes and of the origin, and can be part of a mark."""
+    """A fingerprint is of the bytes, of the origin and of the stream, and can be part of a mark."""
     ours = {PRODUCER: "p", FIRST: 0, COUNT: 1}
     bodies = ((b"a", {}), (b"b", {}), (b"a", ours), (b"a", ours | {FIRST: 1}), (b"a", ours | {PRODUCER: "q"}))
-    prints = [fingerprint(*body) for body in bodies]
+    prints = [fingerprint(*body, stream) for body in bodies for stream in ("", "1", "2")]
     assert len(set(prints)) == len(prints)
-    assert fingerprint(b"a", ours) == fingerprint(b"a", dict(ours))
+    assert fingerprint(b"a", ours, "1") == fingerprint(b"a", dict(ours), "1")
     assert all(len(one) == 10 and set(one) <= set("0123456789abcdef") for one in prints)
+
+
+def test_fingerprint_of_before() -> None:
+    """In a stream without an identity a body has the fingerprint that it had in version 0.2: positions of then are good there."""
+    assert fingerprint(b"a", {PRODUCER: "p", FIRST: 0, COUNT: 1}, "") == "ded05a447f"
+
+
+def test_stream_mark() -> None:
+    """A stream has a mark of its own, which is none of a body."""
+    marks = {stream_mark("1"), stream_mark("2"), fingerprint(b"", {}, "1"), fingerprint(b"", {}, "")}
+    assert len(marks) == 4

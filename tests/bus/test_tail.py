@@ -24,12 +24,29 @@ def test_first(offset: int) -> None:
 
 
 def test_in_order() -> None:
-    """The next is news; a later one is a gap, for the stream lets go of its oldest; from there on it goes on."""
+    """The next is news, also behind one offset that is left out, where a segment of the stream begins."""
     tail = tail_at(3)
     assert tail.take(Place(4, "bb")) is Found.NEWS
-    assert tail.take(Place(9, "cc")) is Found.GAP
-    assert tail.take(Place(10, "dd")) is Found.NEWS
-    assert tail.last == Place(10, "dd")
+    assert tail.take(Place(6, "cc")) is Found.NEWS
+    assert tail.last == Place(6, "cc")
+
+
+def test_gap() -> None:
+    """More that is left out says nothing by itself: it is a gap where the stream has let go of the last, and else no loss."""
+    tail = tail_at(3)
+    assert tail.take(Place(9, "bb")) is Found.DOUBT
+    assert tail.last == Place(3, "aa"), "nothing is known yet"
+    assert tail.take(Place(9, "bb"), oldest=3) is Found.NEWS
+    assert tail.take(Place(19, "cc"), oldest=10) is Found.GAP
+    assert tail.take(Place(20, "dd")) is Found.NEWS
+    assert tail.last == Place(20, "dd")
+
+
+def test_doubt_reaches_nothing() -> None:
+    """A body that is in doubt was not had."""
+    tail = tail_at(3)
+    tail.take(Place(9, "bb"))
+    assert tail.take(Place(9, "bb"), oldest=0) is Found.NEWS
 
 
 @pytest.mark.parametrize("offset", [2, 4, 5])

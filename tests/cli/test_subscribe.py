@@ -583,7 +583,7 @@ async def test_search(is_empty: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as something is heard a place is searched for, but not in an empty stream; then what there is is shown."""
     monkeypatch.setattr("wsbridge.cli.subscribe.FOUND_SECONDS", 0.05)
     loop, metrics = asyncio.get_running_loop(), Metrics()
-    channel = Channel("0", queue_bytes=1000, history=0, history_bytes=0, slow=Slow.DROP_OLDEST)
+    channel = Channel("0.00", queue_bytes=1000, history=0, history_bytes=0, slow=Slow.DROP_OLDEST)
     hub = Hub(channel, metrics=metrics, loop=loop)
     ours, theirs = os.pipe()
     output = Output(theirs, failed=lambda error: None, loop=loop)

@@ -314,13 +314,33 @@ def test_losses_without_messages() -> None:
 def test_repeat_is_not_ahead() -> None:
     """A position under the mark of a repeat is of what is known here, though its offset is a later one."""
     channel = make(history=10)
-    channel.renew("7", [])
+    channel.renew("7.00", [])
     channel.append(batch(b"a", b"b"), "7.aa")
     channel.repeat("9.aa")
     position = parse_position("9.aa-1")
     assert position is not None
     assert not channel.is_ahead(position)
     assert shown(channel.read(channel.resume(position), 100)) == [[b"b"]]
+
+
+def test_beginning_of_a_stream() -> None:
+    """An epoch of a stream that begins at its first body is that of a position before that, and of `0-0`; none of another stream."""
+    channel = make(history=10)
+    channel.renew("0.ab", [])
+    for text, is_ahead in (("0.ab-0", False), ("0-0", False), ("0.cd-0", True)):
+        position = parse_position(text)
+        assert position is not None
+        assert channel.is_ahead(position) is is_ahead
+    channel.append(batch(b"a"), "0.aa")
+    for text, expected in (("0.ab-0", [[b"a"]]), ("0-0", [[b"a"]]), ("0.cd-0", [Loss(None, 0), [b"a"]])):
+        assert shown(channel.read(channel.resume(parse_position(text)), 100)) == expected
+
+
+def test_later_beginning() -> None:
+    """Where the history begins behind the beginning of the stream, `0-0` lies before what is kept."""
+    channel = make(history=10)
+    channel.renew("7.ab", [])
+    assert shown(channel.read(channel.resume(parse_position("0-0")), 100)) == [Loss(None, 0)]
 
 
 def test_bodies_count() -> None:

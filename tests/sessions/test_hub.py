@@ -260,7 +260,7 @@ def test_position_of_another_process() -> None:
     """Who comes with a position that is still to come here is served when it has come, without a gap or a repeat."""
     turns, wire = Turns(), Told()
     hub = make_hub(turns, queue_bytes=10_000)
-    hub.renew("7")
+    hub.renew("7.00")
     hub.publish(Batch(Kind.TEXT, [b"a", b"b"]), "7.aa")
     turns.turn()
     one, other = One(hub, wire, 100), One(hub, wire, 100)
@@ -281,7 +281,7 @@ def test_position_that_never_comes() -> None:
     """Who comes with a position that does not come is told, after a while in which the broker was there, that it is lost."""
     turns, wire = Turns(), Told()
     hub = make_hub(turns, queue_bytes=10_000)
-    hub.renew("7")
+    hub.renew("7.00")
     hub.say(False)
     one, gone = One(hub, wire, 100), One(hub, wire, 100)
     for viewer in (one, gone):
@@ -293,7 +293,7 @@ def test_position_that_never_comes() -> None:
     hub.say(True)
     turns.now = 2000.0
     turns.wait()
-    assert one.words() == [["lost", "7", "0", "None"]]
+    assert one.words() == [["lost", "7.00", "0", "None"]]
     assert gone.words() == []
 
 

@@ -38,6 +38,8 @@ class AmqpLink:
         self._writers: list[asyncio.StreamWriter] = []
         self.drops: Callable[[Frame], bool] = lambda frame: False
         self.dropped: Counter[str] = Counter()
+        self.refuses = False
+        """Whether new connections are ended at once."""
         self.accepted = 0
         self.port = 0
 
@@ -51,6 +53,9 @@ class AmqpLink:
             self._writers.pop().transport.abort()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.refuses:
+            writer.transport.abort()
+            return
         self.accepted += 1
         their_reader, their_writer = await asyncio.open_connection(*self._target)
         self._writers += (writer, their_writer)

@@ -88,18 +88,24 @@ class Broker:
     With `peer` it joins the cluster of another broker, which must be running, at its first start; it must end before that one does.
     With `consumer_timeout_ms` it closes a channel that leaves a delivery unacknowledged for so long, within another second; without, after
     RabbitMQ's own 30 minutes. `tls` is the files of the CA, the certificate and the key for a second port, where a client's certificate
-    is checked if it shows one.
+    is checked if it shows one. With `streams` it speaks the stream protocol as well, on a third port.
 
     Ready is what clients find, not more: for a moment after a start a stream of before may not be there yet (404).
     """
 
     def __init__(
-        self, *, consumer_timeout_ms: int | None = None, tls: tuple[Path, Path, Path] | None = None, peer: Broker | None = None
+        self,
+        *,
+        consumer_timeout_ms: int | None = None,
+        tls: tuple[Path, Path, Path] | None = None,
+        peer: Broker | None = None,
+        streams: bool = False,
     ) -> None:
         assert Path(f"{ROOT}{SCRIPTS}/rabbitmq-server").exists(), "RabbitMQ is not installed; on Debian: apt-get install rabbitmq-server"
-        self.port, self.tls_port, self._epmd_port, self._distribution_port = (free_port() for _ in range(4))
+        self.port, self.tls_port, self.stream_port, self._epmd_port, self._distribution_port = (free_port() for _ in range(5))
         self._consumer_timeout_ms = consumer_timeout_ms
         self._tls = tls
+        self._streams = streams
         self._peer = peer
         if peer is not None:
             self._epmd_port = peer._epmd_port
@@ -206,7 +212,7 @@ class Broker:
         cookie = self.home / ".erlang.cookie"
         cookie.write_text((self._peer.home / cookie.name).read_text() if self._peer else secrets.token_hex(10))
         cookie.chmod(0o400)
-        (self.home / "plugins").write_text("[].")
+        (self.home / "plugins").write_text("[rabbitmq_stream]." if self._streams else "[].")
         (self.home / "rabbit.config").write_text(self._configuration())
         self._environment = {
             "PATH": os.environ["PATH"],
@@ -253,7 +259,8 @@ class Broker:
         if self._tls is not None:
             files = ",".join(f'{{{name},"{file}"}}' for name, file in zip(("cacertfile", "certfile", "keyfile"), self._tls, strict=True))
             rabbit += [f'{{ssl_listeners,[{{"127.0.0.1",{self.tls_port}}}]}}', f"{{ssl_options,[{files},{{verify,verify_peer}}]}}"]
-        return f"[{{rabbit,[{','.join(rabbit)}]}}]."
+        stream = f'[{{tcp_listeners,[{{"127.0.0.1",{self.stream_port}}}]}}]'
+        return f"[{{rabbit,[{','.join(rabbit)}]}},{{rabbitmq_stream,{stream}}}]."
 
     def _spawn(self, *words: str, output: Any = subprocess.DEVNULL, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -271,7 +278,7 @@ class Broker:
         assert self._process is not None
         if not _is_alive(self._process):
             raise ServerEnded(f"RabbitMQ ended with {self._process.returncode}:\n{self.log}")
-        ports = [self.port] if self._tls is None else [self.port, self.tls_port]
+        ports = [self.port, *([self.tls_port] if self._tls else ()), *([self.stream_port] if self._streams else ())]
         return all(listens(self.pid, port) for port in ports) and _speaks_amqp(self.port)
 
     def _end(self, how: signal.Signals) -> None:

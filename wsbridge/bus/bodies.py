@@ -93,11 +93,24 @@ def unpack(data: bytes, content_type: str | None, headers: Mapping[str, object])
     return Body(_batch(data, content_type, None))
 
 
-def fingerprint(data: bytes, headers: Mapping[str, object]) -> str:
-    """Return what tells a body from any other that might come to lie at its place: hexadecimal, of its bytes and its origin."""
+def is_ours(headers: Mapping[str, object]) -> bool:
+    """Return whether a body names its producer and its number there, which no other body has."""
+    return isinstance(headers.get(PRODUCER), str) and isinstance(headers.get(FIRST), int)
+
+
+def fingerprint(data: bytes, headers: Mapping[str, object], stream: str) -> str:
+    """Return what tells a body from any other that might come to lie at its place: hexadecimal, of its bytes, its origin and its stream.
+
+    `stream` is the identity of that: strangers publish the same again, and another stream may have it at the same offset.
+    """
     digest = hashlib.blake2b(data, digest_size=FINGERPRINT_BYTES, salt=b"wsbridge", usedforsecurity=False)
-    digest.update(f"{headers.get(PRODUCER)} {headers.get(FIRST)}".encode())
+    digest.update(f"{headers.get(PRODUCER)} {headers.get(FIRST)}{stream and ' '}{stream}".encode())
     return digest.hexdigest()
+
+
+def stream_mark(stream: str) -> str:
+    """Return the fingerprint of a stream itself, for a place in it at which no body is."""
+    return hashlib.blake2b(stream.encode(), digest_size=FINGERPRINT_BYTES, salt=b"stream", usedforsecurity=False).hexdigest()
 
 
 def _batch(data: bytes, content_type: str | None, count: int | None) -> Batch:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import aio_pika
@@ -37,6 +37,8 @@ CLOSE_SECONDS = 2.0
 BOUND_SECONDS = 30.0
 LONGEST = 6
 """Timeouts that an answer may take while other bytes come: what lies before it on a slow link. Then it was lost."""
+IDENTITY_SECONDS = 1.0
+"""For so long the identity of a stream is believed: whatever is consumed in this time is of that one."""
 LOOK_SECONDS = 1.0
 """Between two looks for a publish that is overdue; a quarter of its timeout where that is less."""
 PREFETCH = 200
@@ -106,6 +108,8 @@ class Link:
         self._consuming: Any = None
         self._consumer: str | None = None
         self._queue: str | None = None
+        self._identity = ""
+        self._identified_at = 0.0
         self._why = ""
         self._lost = asyncio.Event()
         self._closing: asyncio.Task[None] | None = None
@@ -165,8 +169,21 @@ class Link:
         self._publishing = await self._channel(connection, publisher_confirms=True, on_return_raises=True)
         self._consuming = await self._channel(connection, publisher_confirms=False)
         await self._topology.check_type(connection)
-        await self._topology.declare(self._publishing, None)
+        await self._topology.declare(self._publishing)
+        if self._settings.replay:
+            await self._identify()
+        await self._topology.bind(self._publishing, None)
         await self._topology.wait_made(connection)
+
+    async def _identify(self) -> None:
+        self._identity = await self._topology.identify_stream(self._connection)
+        self._identified_at = asyncio.get_running_loop().time()
+
+    async def identity(self) -> str:
+        """Return the identity of the stream just now, empty for one that has none. Raises LinkLost."""
+        if asyncio.get_running_loop().time() - self._identified_at > IDENTITY_SECONDS:
+            await self._guarded(self._identify())
+        return self._identity
 
     async def keep_bound(self, is_answered: Callable[[], bool]) -> None:
         """See to it now and then that all is still there: who only listens is not told when his exchange is deleted.
@@ -176,7 +193,11 @@ class Link:
         while True:
             await asyncio.sleep(BOUND_SECONDS)
             if is_answered():
-                await self._guarded(self._topology.declare(self._publishing, self._queue))
+                await self._guarded(self._look())
+
+    async def _look(self) -> None:
+        await self._topology.declare(self._publishing)
+        await self._topology.bind(self._publishing, self._queue)
 
     async def _channel(self, connection: Any, **options: Any) -> Any:
         channel = await (await connection.channel(**options)).get_underlay_channel()
@@ -264,6 +285,45 @@ class Link:
     async def consume_stream(self, take: Callable[[Arrival], None], offset: int | str) -> None:
         """Consume from the stream, beginning at an offset, `first` or `last`. Raises LinkLost."""
         await self._guarded(self._consume(self._topology.stream, take, {"x-stream-offset": offset}))
+
+    async def find(self, where: Literal["first", "last"], seconds: float) -> int | None:
+        """Return the offset of the oldest body of the stream, or of one of its last ones; None when none comes. Raises LinkLost."""
+        offsets = await self._read(where, lambda offset: True, seconds)
+        return offsets[0] if offsets else None
+
+    async def offsets(self, start: int, end: int, seconds: float, *, longest: float) -> list[int]:
+        """Return the offsets of all bodies of the stream from one offset up to another, behind which there must be one or at it.
+
+        Raises LinkLost.
+        """
+        offsets = await self._read(start, lambda offset: offset >= end, seconds, longest=longest)
+        if not offsets or offsets[-1] < end:
+            raise LinkLost("its stream does not bring what it holds")
+        return [offset for offset in offsets if start <= offset <= end]
+
+    async def _read(self, where: int | str, is_last: Callable[[int], bool], seconds: float, *, longest: float = LONGEST) -> list[int]:
+        """Return the offsets of bodies of the stream, read for this alone, up to the last; of fewer if no more come. Raises LinkLost."""
+        found: list[int] = []
+        is_over = asyncio.Event()
+        channels: list[Any] = []
+
+        async def take(message: Any) -> None:
+            if not is_over.is_set():
+                found.append(message.header.properties.headers["x-stream-offset"])
+                if is_last(found[-1]):
+                    is_over.set()
+                elif len(found) % ACK_EVERY == 0:
+                    await message.channel.basic_ack(message.delivery_tag, multiple=True, wait=False)
+
+        async def begin() -> None:
+            channels.append(await (await self._connection.channel(publisher_confirms=False)).get_underlay_channel())
+            await channels[0].basic_qos(prefetch_count=1 if isinstance(where, str) else PREFETCH)
+            await channels[0].basic_consume(self._topology.stream, take, arguments={"x-stream-offset": where})
+
+        await self._guarded(begin())
+        await self.patiently(seconds, is_over.wait(), longest=longest)
+        await self._guarded(channels[0].close())
+        return found
 
     async def stop_consuming(self) -> None:
         """Consume no more; what was on its way may still come. Raises LinkLost."""

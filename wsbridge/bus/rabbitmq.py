@@ -257,6 +257,8 @@ class RabbitBus:
                 group.create_task(link.keep_acknowledging(), name="bus: acknowledge")
                 group.create_task(link.keep_confirmed(), name="bus: confirm")
                 group.create_task(self._watch_alarm(link), name="bus: alarm")
+                if self._reader is not None:
+                    group.create_task(self._reader.settle_gaps(link), name="bus: gaps")
                 # Each link would bring as much again: one after the other, while the receiver holds us up, without a bound.
                 is_held_up = len(self._backlog) > PREFETCH
                 if not is_held_up:

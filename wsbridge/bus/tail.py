@@ -3,7 +3,9 @@
 A stream that was deleted and made again counts from 0 like the first. So not the offset alone is remembered but also the
 fingerprint of the body at it, and after each break the last body that was had is asked for again.
 
-Offsets leave one out where the stream begins a new segment (seen on RabbitMQ 3.10.8); only a wider gap is a loss.
+Offsets that are left out are no loss by themselves. A stream begins each segment with a note of its own, so that one is left out
+there; where native clients store how far they have read, any number is. What can be a loss is a gap of more than one: where
+the stream has let go of whole segments before they were read. If the last body is still there, it has let go of nothing behind it.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ class Found(Enum):
     NEWS = "news"
     """The one after the last."""
     GAP = "gap"
-    """A later one: the stream has let go of what lay between."""
+    """A later one: the stream has let go of what lay between, as far as is known."""
+    DOUBT = "doubt"
+    """A later one: what lay between is a loss only if the stream has let go of the last; nothing is changed by this."""
     KNOWN = "known"
     """One that was had."""
     OTHER = "other"
@@ -60,10 +64,10 @@ class Tail:
         self.last = None
         self._expects_last = False
 
-    def take(self, place: Place) -> Found:
-        """Say what a body is, by its place."""
-        found = self._judge(place)
-        if found not in (Found.KNOWN, Found.OTHER):
+    def take(self, place: Place, oldest: int | None = None) -> Found:
+        """Say what a body is, by its place. `oldest` is the offset of the oldest body that the stream had when this one had come."""
+        found = self._judge(place, oldest)
+        if found not in (Found.KNOWN, Found.OTHER, Found.DOUBT):
             self.last = place
             if place.offset >= self._goal:
                 self._reached.set()
@@ -76,7 +80,7 @@ class Tail:
             self._reached.clear()
             await self._reached.wait()
 
-    def _judge(self, place: Place) -> Found:
+    def _judge(self, place: Place, oldest: int | None) -> Found:
         last, expects_last = self.last, self._expects_last
         self._expects_last = False
         if last is None:
@@ -85,4 +89,8 @@ class Tail:
             return Found.KNOWN if place == last else Found.GAP if place.offset > last.offset else Found.OTHER
         if place.offset <= last.offset:
             return Found.KNOWN
-        return Found.NEWS if place.offset <= last.offset + STEP else Found.GAP
+        if place.offset <= last.offset + STEP:
+            return Found.NEWS
+        if oldest is None:
+            return Found.DOUBT
+        return Found.NEWS if oldest <= last.offset else Found.GAP

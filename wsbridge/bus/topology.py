@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 from typing import Any
 
 from aio_pika import exceptions
@@ -19,6 +20,11 @@ LOOKS = 10
 """So often is a stream looked at that somebody may be just making: that takes some hundredths of a second."""
 NOT_YET = re.compile("inaccessible|INTERNAL_ERROR|Stream not found")
 """What RabbitMQ 3.10 says of a queue that it has not loaded yet, and of a stream that it has not made yet."""
+IDENTITY = "x-initial-cluster-size"
+"""The argument of a stream that holds its identity. Any number of nodes that a cluster does not have means all of them, as none does."""
+IDENTITY_BITS = 60
+IS_ANOTHER = re.compile(rf"inequivalent arg '{IDENTITY}' for .* current is (?:the value )?(?:'(\d+)'|none)")
+"""How RabbitMQ refuses to declare a stream again that has another identity (406); it compares that last of what we declare."""
 BRINGS_ALL = ("fanout", "x-recent-history", "x-delayed-message")
 """Types of exchanges that bring each message to every queue, whatever its routing key; of the last it depends on its own arguments."""
 IMPOSSIBLE = {"alternate-exchange": 0}
@@ -62,23 +68,47 @@ class Topology:
                 raise
             log.log(INFO, "exchange %s is taken for a fanout: the user may not configure it, nor ask for its type", self._exchange)
 
-    async def declare(self, channel: Any, queue: str | None) -> None:
-        """Declare all of it, which leaves alone what is there, and bind the stream; without replay the queue of a consumer."""
-        settings = self._settings
-        if settings.passive:
-            await channel.exchange_declare(self._exchange, exchange_type="fanout", passive=True)
-        else:
-            await channel.exchange_declare(self._exchange, exchange_type="fanout", durable=settings.durable)
-        if settings.replay:
-            arguments = {
-                "x-queue-type": "stream",
-                "x-max-length-bytes": settings.replay_bytes,
-                "x-stream-max-segment-size-bytes": SEGMENT_BYTES,
-            }
-            await channel.queue_declare(self.stream, durable=True, arguments=arguments)
-        bound = self.stream if settings.replay else queue
+    async def declare(self, channel: Any) -> None:
+        """Declare the exchange, which leaves alone what is there."""
+        passive = self._settings.passive
+        durable = self._settings.durable and not passive
+        await channel.exchange_declare(self._exchange, exchange_type="fanout", durable=durable, passive=passive)
+
+    async def identify_stream(self, connection: Any) -> str:
+        """Declare the stream, and return its identity; empty for one that was declared by something else.
+
+        A stream that is deleted and made again counts from 0 like the first, and may hold the same. AMQP 0-9-1 has no name for
+        its incarnation, so that each is declared with a number that is used once. One that is there refuses another number, and
+        says its own.
+        """
+        number = 1 << IDENTITY_BITS | secrets.randbits(IDENTITY_BITS)
+        # On a channel of its own: the broker closes it when it refuses.
+        channel = await (await connection.channel(publisher_confirms=False)).get_underlay_channel()
+        try:
+            await channel.queue_declare(self.stream, durable=True, arguments=self._arguments(number))
+        except exceptions.ChannelPreconditionFailed as error:
+            refusal = IS_ANOTHER.search(str(error))
+            if refusal is None:
+                raise
+            there = int(refusal[1] or 0)
+            return f"{there:x}" if there >> IDENTITY_BITS else ""
+        await channel.close()
+        return f"{number:x}"
+
+    async def bind(self, channel: Any, queue: str | None) -> None:
+        """Bind the stream; without replay the queue of a consumer, if there is one. Raises where it is not there."""
+        bound = self.stream if self._settings.replay else queue
         if bound is not None:
+            await channel.queue_declare(bound, passive=True)
             await channel.queue_bind(bound, self._exchange)
+
+    def _arguments(self, number: int) -> dict[str, object]:
+        return {
+            "x-queue-type": "stream",
+            "x-max-length-bytes": self._settings.replay_bytes,
+            "x-stream-max-segment-size-bytes": SEGMENT_BYTES,
+            IDENTITY: number,
+        }
 
     async def wait_made(self, connection: Any) -> None:
         """Wait until the stream can be used: while another is just making it, it is declared, but whoever uses it fails.

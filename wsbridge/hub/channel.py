@@ -22,7 +22,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from wsbridge.flow import Batch, Kind
-from wsbridge.hub.position import Position, offset_of
+from wsbridge.hub.position import BEGINNING, Position, offset_of
 
 TRIM = 64
 """Bodies that may lie dead at the head of the ring before they are cut off: to move the rest costs as much each time."""
@@ -202,9 +202,10 @@ class Channel:
         """The number that the next message will have."""
         self.bytes = 0
         """Bytes of all messages of this epoch."""
-        self._newest_offset = int(epoch) - 1 if epoch.isdecimal() else -1
+        offset = offset_of(epoch)
+        self._newest_offset = offset - 1 if offset is not None else -1
         """In the stream, of the newest body; before the first, of what lies before it."""
-        self._is_kept |= epoch.isdecimal()
+        self._is_kept |= offset is not None
 
     def append(self, batch: Batch, mark: str | None = None) -> Body:
         """Take what was published; return the body that it has become. Without a mark of its own it has the epoch's."""
@@ -287,10 +288,13 @@ class Channel:
 
         Another process has it already; or it is of another stream, which shows when that offset has come.
         """
-        return self._is_kept and position.offset is not None and position.offset > self._newest_offset
+        if not self._is_kept or position.offset is None or self._number(position) is not None:
+            return False
+        return position.offset > self._newest_offset
 
     def _number(self, position: Position) -> int | None:
-        origin, end = (0, self.end) if position.mark == self.epoch else self._marks.get(position.mark, (0, -1))
+        is_of_epoch = position.mark == self.epoch or (position.mark == BEGINNING and offset_of(self.epoch) == 0)
+        origin, end = (0, self.end) if is_of_epoch else self._marks.get(position.mark, (0, -1))
         number = origin + position.number
         return number if number <= end else None
 

@@ -4,6 +4,9 @@ For a client a position is an opaque string, MARK-NUMBER. The mark names what th
 
     the channel's incarnation      `k3x9`, made up when this process began it; messages are counted from its beginning
     a body that a broker keeps     `1207.9f3ac01b`, its offset in the stream and its fingerprint; messages are counted in it
+    a stream's place without one   `0.5be04f71`, the offset of the next body and the fingerprint of the stream
+
+`0-0` is the beginning of any stream: of the one that there is.
 
 A mark is used once, ever: a channel that has begun anew, or a stream that was made anew and counts from 0 again, has other
 marks, and a position of the one before is not taken for one of this one.
@@ -14,6 +17,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+BEGINNING = "0"
+"""The mark of the beginning of any stream."""
 FORM = re.compile(r"([0-9a-z.]{1,64})-([0-9]{1,18})\Z", re.ASCII)
 
 

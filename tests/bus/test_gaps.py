@@ -1,0 +1,118 @@
+"""Offsets that are left out in a stream: native clients that store how far they have read cause them, and nothing is lost by them."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.bus.node import Exchange, nothing_left, until
+from tests.support.amqp import amqp_link
+from tests.support.rabbit import Broker
+from tests.support.streams import StreamClient
+from wsbridge.bus import stream as streams
+from wsbridge.bus import topology
+from wsbridge.hub.channel import Join
+from wsbridge.rules import backoff
+
+
+@pytest.fixture(scope="module")
+def stream_broker() -> Iterator[Broker]:
+    """A broker that speaks the stream protocol as well."""
+    with Broker(streams=True) as broker:
+        yield broker
+
+
+@pytest.fixture(autouse=True)
+async def clean(stream_broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    monkeypatch.setattr(streams, "PROBE_SECONDS", 0.5)
+    monkeypatch.setattr(backoff, "LONGEST", 0.2)
+    async with nothing_left():
+        yield
+
+
+@pytest.fixture
+def exchange(stream_broker: Broker) -> Exchange:
+    return Exchange(f"gaps-{secrets.token_hex(4)}", stream_broker.url, {"replay": True})
+
+
+async def store(broker: Broker, exchange: Exchange, count: int) -> None:
+    """Store so many offsets one after the other, as a client may with each message that it has read."""
+
+    def store_all() -> None:
+        with StreamClient(broker.stream_port) as client:
+            client.store(f"wsbridge.{exchange.name}", secrets.token_hex(4), *range(1, count + 1))
+
+    await asyncio.to_thread(store_all)
+
+
+async def test_offsets_are_stored(exchange: Exchange, stream_broker: Broker) -> None:
+    """Native clients store offsets between messages: nothing is said to be lost, by nodes that listen, come later or come back."""
+    async with amqp_link(stream_broker.port) as link, exchange.node("p", url=link.url) as p:
+        viewer, stays = p.view(), p.view()
+        for number in range(1, 6):
+            p.publish()
+            await viewer.has_all("p", number)
+            await store(stream_broker, exchange, 1 + number)
+        viewer.leave()
+        p.publish()
+        await stays.has_all("p", 6)
+        link.cut()
+        await until(lambda: p.metrics.broker_reconnects == 1 and p.hub.is_connected, "the way back")
+        await store(stream_broker, exchange, 5)
+        p.publish()
+        await stays.has_all("p", 7)
+        async with exchange.node("v") as v:
+            late = v.view(Join.HISTORY)
+            await late.has_all("p", 7)
+            viewer.join(v.hub)
+            await viewer.has_all("p", 7)
+            for one in (viewer, stays, late):
+                assert (one.seen["p"], one.renewals, one.total_lost) == (7, 0, 0)
+            assert p.metrics.bus_renewals == v.metrics.bus_renewals == 0
+
+
+async def test_history_among_stored_offsets(exchange: Exchange, stream_broker: Broker) -> None:
+    """A history is counted in messages, not in offsets, and what lies before it is known as well."""
+    async with exchange.node("p") as p:
+        viewer = p.view()
+        for number in range(30):
+            p.publish(1, "\n")
+            await viewer.has_all("p", number + 1)
+            if number in (10, 20, 29):
+                await store(stream_broker, exchange, 40)
+        async with exchange.node("v", bus_history=25) as v:
+            late = v.view(Join.HISTORY)
+            await late.has_all("p", 30)
+            assert (late.seen["p"], late.renewals, late.total_lost) == (25, 0, 0)
+
+
+async def test_only_stored_offsets(exchange: Exchange, stream_broker: Broker) -> None:
+    """A stream that holds nothing but stored offsets is empty, and its first message comes."""
+    async with exchange.node("p") as p:
+        await store(stream_broker, exchange, 10)
+        async with exchange.node("v") as v:
+            viewers = [p.view(), v.view()]
+            p.publish()
+            for viewer in viewers:
+                await viewer.has_all("p", 1)
+                assert (viewer.renewals, viewer.total_lost) == (0, 0)
+
+
+async def test_a_loss_among_gaps(exchange: Exchange, stream_broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that is so slow that the stream lets go of what it has not read tells so: that gap is a loss."""
+    monkeypatch.setattr(topology, "SEGMENT_BYTES", 20_000)
+    async with exchange.node("p", replay_bytes=100_000) as p, exchange.node("v", replay_bytes=100_000) as v:
+        viewer = v.view()
+        v.bus.pause()
+        for _ in range(600):
+            p.publish(1, " \n" + "x" * 5000)
+            if p.bus._spool.bytes > 1 << 20:  # type: ignore[attr-defined]
+                await p.published_all()
+        await p.published_all()
+        v.bus.resume()
+        await until(lambda: viewer.last.get("p") == 599, lambda: f"the last message: {viewer}")
+        assert viewer.renewals > 0
+        assert 200 < viewer.seen["p"] < 600
