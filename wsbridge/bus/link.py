@@ -34,7 +34,8 @@ from wsbridge.settings import BrokerSettings
 HEARTBEAT = 10
 """Seconds; a link that is silent for three of them and a little is lost."""
 CLOSE_SECONDS = 2.0
-BOUND_SECONDS = 30.0
+BOUND_SECONDS = 2.0
+"""Between two looks at what a channel needs at the broker: for so long messages of others go nowhere when their binding is removed."""
 LONGEST = 6
 """Timeouts that an answer may take while other bytes come: what lies before it on a slow link. Then it was lost."""
 IDENTITY_SECONDS = 1.0
@@ -102,6 +103,8 @@ class Link:
         self._confirms = Confirms(settings.confirm_timeout)
         self.is_overdue = False
         """Whether it was lost because a publish was not confirmed in time."""
+        self.lacks_ours = False
+        """Whether it was lost because the stream has not what the broker has confirmed."""
         self._missing: Exception | None = None
         """What was not there when it was last looked for, and may come yet."""
         self._publishing: Any = None
@@ -277,7 +280,7 @@ class Link:
             channel = self._consuming
             declared = await channel.queue_declare("", exclusive=True, auto_delete=True, arguments=arguments)
             self._queue = declared.queue
-            await channel.queue_bind(self._queue, self._exchange)
+            await self._topology.bind(channel, self._queue)
             await self._consume(self._queue, take, {})
 
         await self._guarded(consume())

@@ -21,10 +21,11 @@ from typing import Literal
 from wsbridge.bus.addresses import Addresses, Turn
 from wsbridge.bus.backlog import Backlog
 from wsbridge.bus.base import Body, Receiver
-from wsbridge.bus.bodies import MalformedBody, Parcel, unpack
+from wsbridge.bus.bodies import COUNT, FIRST, PRODUCER, MalformedBody, Parcel, unpack
 from wsbridge.bus.complaints import place
 from wsbridge.bus.encodings import BodyTooLong, EncodedBody, decode
 from wsbridge.bus.link import PREFETCH, Arrival, Link, LinkLost, Refused
+from wsbridge.bus.returns import Returns
 from wsbridge.bus.spool import WINDOW, Spool
 from wsbridge.bus.stream import StreamReader
 from wsbridge.bus.transport import within
@@ -39,6 +40,8 @@ EAGER = 2
 """Bodies on their way beside which a small one is still sent: one alone is never held up, and many make few."""
 ANSWERED_SECONDS = 0.1
 """A broker that had a word so lately does not block us, or has only just begun to."""
+RETURN_SECONDS = 2.0
+"""After so long what was confirmed has come back by the stream, unless this node lags; twice it is looked whether it does."""
 STALLED_SECONDS = 5.0
 """Without a word from the broker about what was published: then it is worth a line in the log."""
 REASONS = 16
@@ -96,11 +99,12 @@ class RabbitBus:
         self._reader: StreamReader | None = None
         if settings.replay:
             self._reader = StreamReader(
-                self._backlog, history=history, begin=begin, take=self._handle, learn=self._learn, renew=self._renew
+                self._backlog, history=history, begin=begin, take=self._handle, learn=self._learn, renew=self._renew, saw=self._saw
             )
         self._dropped: dict[str, Seldom] = {}
         """By each reason for which bodies were dropped, what logs it: a stranger may publish thousands, and of several kinds in turn."""
         self._addresses = Addresses(settings.urls)
+        self._returns = Returns()
         self._link: Link | None = None
         self._running: asyncio.Task[None] | None = None
         self._is_closing = False
@@ -259,6 +263,7 @@ class RabbitBus:
                 group.create_task(self._watch_alarm(link), name="bus: alarm")
                 if self._reader is not None:
                     group.create_task(self._reader.settle_gaps(link), name="bus: gaps")
+                    group.create_task(self._watch_returns(link, self._reader), name="bus: returns")
                 # Each link would bring as much again: one after the other, while the receiver holds us up, without a bound.
                 is_held_up = len(self._backlog) > PREFETCH
                 if not is_held_up:
@@ -311,6 +316,8 @@ class RabbitBus:
             self._refused(parcel.messages)
         else:
             self._confirmed = max(self._confirmed, parcel.first + parcel.messages)
+            if self._reader is not None and self._consumes:
+                self._returns.confirmed(parcel, self._loop.time())
         self._heard = self._loop.time()
         self._spool.confirm(parcel)
         self._news.set()
@@ -361,7 +368,7 @@ class RabbitBus:
         if link.refused_bytes is not None:
             self._refused(self._spool.drop_under_way(link.refused_bytes))
         if self._settings.replay:
-            self._spool.put_back()
+            self._spool.put_back(self._returns.take() if link.lacks_ours else ())
         else:
             lost = self._spool.give_up()
             # What was confirmed, and has not come yet, does not come over another link.
@@ -394,6 +401,27 @@ class RabbitBus:
             self._metrics.bus_renewals += 1
         assert self._receiver is not None
         self._backlog.do(partial(self._receiver.renewed, mark))
+
+    def _saw(self, arrival: Arrival) -> None:
+        """Take note of a body of ours that the stream brings, before anything holds it up."""
+        first, count = arrival.headers.get(FIRST), arrival.headers.get(COUNT)
+        if arrival.headers.get(PRODUCER) == self._producer and isinstance(first, int) and isinstance(count, int):
+            self._returns.returned(first + count)
+
+    async def _watch_returns(self, link: Link, reader: StreamReader) -> None:
+        """Lose the link when what the broker has confirmed is not in the stream: over the next one it is published again."""
+        doubts = 0
+        while True:
+            await asyncio.sleep(RETURN_SECONDS)
+            since = self._loop.time() - RETURN_SECONDS
+            if self.alarm or not self._returns.is_missing(since) or not await reader.has_all(link):
+                doubts = 0
+                continue
+            # It may have come while the stream was asked.
+            doubts = doubts + 1 if self._returns.is_missing(since) else 0
+            if doubts > 1:
+                link.lacks_ours = True
+                raise LinkLost("its stream lacks what was published: the binding was removed, or this node does not follow the others")
 
     def _handle(self, link: Link, arrival: Arrival, mark: str | None) -> None:
         self._deliver(arrival, mark)

@@ -6,6 +6,7 @@ Lines that wait together leave together: the longer the broker takes, the fewer 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from wsbridge.bus.bodies import BODY_BYTES, Parcel, can_join, pack
 from wsbridge.flow import Batch
@@ -82,8 +83,14 @@ class Spool:
         if self._under_way.pop(parcel.first, None) is not None:
             self.bytes -= _size(parcel)
 
-    def put_back(self) -> None:
-        """What was on its way is to be sent again, before the rest and as it was: a repeat can be told only by that."""
+    def put_back(self, more: Sequence[Parcel] = ()) -> None:
+        """What was on its way is to be sent again, before the rest and as it was: a repeat can be told only by that.
+
+        So is what is given besides, which was confirmed before.
+        """
+        for parcel in more:
+            self._under_way[parcel.first] = parcel
+            self.bytes += _size(parcel)
         if not self._waiting:
             # The last of them is not to be joined by what is published now.
             self._run_bytes = BODY_BYTES

@@ -36,7 +36,7 @@ class StreamReader:
     It begins with the last `history` bodies; with `begin` at that offset, or with what comes `next`, and then `attach` does not
     wait until all has come that is there. The WINDOW bodies before the beginning go to `learn`: after a break a producer sends as
     many again, and what was had then is no news when it comes behind. `renew` is told of each epoch: of the first with its mark,
-    of others with None.
+    of others with None; `saw` of each body at once, whatever holds up the backlog.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class StreamReader:
         take: Callable[[Link, Arrival, str], None],
         learn: Callable[[Link, Arrival], None],
         renew: Callable[[str | None], None],
+        saw: Callable[[Arrival], None],
     ) -> None:
         self._backlog = backlog
         self._history = max(history, 1)
@@ -55,6 +56,7 @@ class StreamReader:
         self._take = take
         self._learn = learn
         self._renew = renew
+        self._saw = saw
         self._tail = Tail()
         self._identity = self._salt = ""
         """The stream's; and where it has none, what is made up instead with each link, since the stream may be another with each."""
@@ -99,6 +101,12 @@ class StreamReader:
                     self._held.append(arrival)
                 else:
                     self._judge(link, arrival, oldest if number < known else None)
+
+    async def has_all(self, link: Link) -> bool:
+        """Return whether all has come that the stream holds. Raises LinkLost."""
+        newest = await link.find("last", PROBE_SECONDS)
+        last = self._tail.last
+        return not self._held and (newest is None or (last is not None and last.offset >= newest))
 
     def _identify(self, identity: str) -> None:
         is_same = identity == self._identity and (identity or self._last_is_ours)
@@ -186,6 +194,7 @@ class StreamReader:
     def _judge(self, link: Link, arrival: Arrival, oldest: int | None) -> None:
         """Hand on what is news. `oldest` is the offset of the oldest body that the stream had when this one had come, if that is known."""
         assert arrival.offset is not None
+        self._saw(arrival)
         place = Place(arrival.offset, self._fingerprint(arrival))
         match self._tail.take(place, oldest):
             case Found.KNOWN:

@@ -23,6 +23,11 @@ NOT_YET = re.compile("inaccessible|INTERNAL_ERROR|Stream not found")
 IDENTITY = "x-initial-cluster-size"
 """The argument of a stream that holds its identity. Any number of nodes that a cluster does not have means all of them, as none does."""
 IDENTITY_BITS = 60
+KEYS = ("", "wsbridge")
+"""Each makes a binding of its own, which brings no message twice: a fanout looks at no key. One that is removed by hand is not the last.
+
+An exchange of others that sends something to each new binding (x-recent-history) would send it twice: it gets the first alone.
+"""
 IS_ANOTHER = re.compile(rf"inequivalent arg '{IDENTITY}' for .* current is (?:the value )?(?:'(\d+)'|none)")
 """How RabbitMQ refuses to declare a stream again that has another identity (406); it compares that last of what we declare."""
 BRINGS_ALL = ("fanout", "x-recent-history", "x-delayed-message")
@@ -100,7 +105,8 @@ class Topology:
         bound = self.stream if self._settings.replay else queue
         if bound is not None:
             await channel.queue_declare(bound, passive=True)
-            await channel.queue_bind(bound, self._exchange)
+            for key in KEYS[:1] if self._settings.passive else KEYS:
+                await channel.queue_bind(bound, self._exchange, routing_key=key)
 
     def _arguments(self, number: int) -> dict[str, object]:
         return {

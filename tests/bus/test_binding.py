@@ -1,0 +1,119 @@
+"""A binding that is removed by hand, while another queue is bound to the exchange and the broker confirms all the same."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+
+import aiormq
+import pytest
+from aiormq.abc import AbstractChannel
+
+from tests.bus.node import Exchange, nothing_left, until
+from tests.support.rabbit import Broker, bro_publish
+from wsbridge.bus import link as links
+from wsbridge.bus import rabbitmq
+from wsbridge.bus.topology import KEYS
+from wsbridge.rules import backoff
+
+
+@pytest.fixture(autouse=True)
+async def clean(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    monkeypatch.setattr(backoff, "LONGEST", 0.2)
+    async with nothing_left():
+        yield
+
+
+@pytest.fixture
+def exchange(broker: Broker) -> Exchange:
+    return Exchange(f"binding-{secrets.token_hex(4)}", broker.url, {"replay": True})
+
+
+@pytest.fixture
+async def other(exchange: Exchange) -> AsyncIterator[AbstractChannel]:
+    """Somebody whose queue is bound to the exchange, and who does things by hand."""
+    connection = await aiormq.connect(exchange.url)
+    try:
+        channel = await connection.channel()
+        await channel.exchange_declare(exchange.name, exchange_type="fanout")
+        declared = await channel.queue_declare(exclusive=True)
+        await channel.queue_bind(str(declared.queue), exchange.name)
+        yield channel
+    finally:
+        await connection.close()
+
+
+async def unbind(channel: AbstractChannel, exchange: Exchange, *keys: str) -> None:
+    for key in keys:
+        await channel.queue_unbind(f"wsbridge.{exchange.name}", exchange.name, routing_key=key)
+
+
+async def test_one_binding_is_removed(exchange: Exchange, other: AbstractChannel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are two bindings: while one of them is left nothing is lost, of strangers neither."""
+    monkeypatch.setattr(links, "BOUND_SECONDS", 3600.0)
+    async with exchange.node("p") as p:
+        viewer = p.view()
+        for number, key in enumerate(KEYS):
+            await unbind(other, exchange, key)
+            p.publish()
+            await bro_publish(exchange.url, exchange.name, f"x {number}")
+            await viewer.has_all("p", p.published)
+            await viewer.has_all("x", number + 1)
+            async with exchange.node("other"):
+                """A node that comes makes both again."""
+        assert (viewer.total_lost, viewer.renewals) == (0, 0)
+
+
+async def test_no_binding_is_left(exchange: Exchange, other: AbstractChannel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a node has published while nothing leads to the stream is published again, though the broker has confirmed it."""
+    monkeypatch.setattr(links, "BOUND_SECONDS", 3600.0)
+    monkeypatch.setattr(rabbitmq, "RETURN_SECONDS", 0.3)
+    async with exchange.nodes("p", "v") as (p, v):
+        viewers = [p.view(), v.view()]
+        p.publish()
+        for viewer in viewers:
+            await viewer.has_all("p", 1)
+        await unbind(other, exchange, *KEYS)
+        for _ in range(20):
+            p.publish(1, "\n")
+        await p.published_all()
+        for viewer in viewers:
+            await viewer.has_all("p", 21)
+            assert (viewer.seen["p"], viewer.total_lost, viewer.renewals) == (21, 0, 0)
+        assert p.metrics.broker_reconnects == 1
+
+
+async def test_a_slow_node_is_not_bereft(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that is held up does not take what it has not read for lost."""
+    monkeypatch.setattr(rabbitmq, "RETURN_SECONDS", 0.2)
+    async with exchange.node("p") as p:
+        viewer = p.view()
+        p.bus.pause()
+        for _ in range(400):
+            p.publish(1, "\n")
+        await p.published_all()
+        asked = 0
+        has_all = p.bus._reader.has_all  # type: ignore[attr-defined]
+
+        async def count(link: links.Link) -> bool:
+            nonlocal asked
+            asked += 1
+            return bool(await has_all(link))
+
+        monkeypatch.setattr(p.bus._reader, "has_all", count)  # type: ignore[attr-defined]
+        await until(lambda: asked >= 4, "four looks")
+        p.bus.resume()
+        await viewer.has_all("p", 400)
+        assert (viewer.seen["p"], p.metrics.broker_reconnects, p.metrics.bus_repeats) == (400, 0, 0)
+
+
+async def test_bindings_are_made_again(exchange: Exchange, other: AbstractChannel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that publishes nothing makes them again soon: after that a stranger's messages come."""
+    monkeypatch.setattr(links, "BOUND_SECONDS", 0.1)
+    async with exchange.node("v") as v:
+        viewer = v.view()
+        await unbind(other, exchange, *KEYS)
+        number = 0
+        while not viewer.seen["x"]:
+            await bro_publish(exchange.url, exchange.name, f"x {number}")
+            number += 1
