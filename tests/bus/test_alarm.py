@@ -1,0 +1,52 @@
+"""What becomes known of an alarm of the broker."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+from aiormq.connection import Connection
+
+from wsbridge.bus.alarm import HANDLERS, Alarm
+
+
+@pytest.mark.parametrize("name", HANDLERS)
+def test_private_names(name: str) -> None:
+    """aiormq has the handlers that are replaced."""
+    assert callable(getattr(Connection, name))
+
+
+async def test_begins_and_ends() -> None:
+    """An alarm is known with its reason from its frame to that of its end, and aiormq hears of both."""
+    heard: list[object] = []
+
+    async def handle(frame: object) -> None:
+        heard.append(frame)
+
+    connection = SimpleNamespace(**dict.fromkeys(HANDLERS, handle))
+    alarm, loop = Alarm(), asyncio.get_running_loop()
+    alarm.watch(connection)
+    begin, end = (getattr(connection, name) for name in HANDLERS)
+    assert (alarm.reason, alarm.over_at()) == ("", 0.0)
+    blocked = SimpleNamespace(reason="low on disk")
+    await begin(blocked)
+    assert await alarm.changed() == alarm.reason == "low on disk"
+    assert alarm.over_at() <= loop.time()
+    await end("unblocked")
+    assert await alarm.changed() == alarm.reason == ""
+    assert 0.0 < alarm.over_at() <= loop.time()
+    assert heard == [blocked, "unblocked"]
+
+
+async def test_without_a_reason() -> None:
+    """An alarm whose reason is empty is one all the same."""
+
+    async def handle(frame: object) -> None:
+        """Nothing to do."""
+
+    connection = SimpleNamespace(**dict.fromkeys(HANDLERS, handle))
+    alarm = Alarm()
+    alarm.watch(connection)
+    await getattr(connection, HANDLERS[0])(SimpleNamespace(reason=""))
+    assert alarm.reason
