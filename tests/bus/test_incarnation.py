@@ -184,7 +184,7 @@ async def test_our_own_in_a_stream_without_identity(exchange: Exchange) -> None:
 async def test_identity(exchange: Exchange) -> None:
     """All links find the same identity, and none of them makes a stream again under the one of before."""
 
-    settings = BrokerSettings(exchange.url, replay=True)
+    settings = BrokerSettings((exchange.url,), replay=True)
 
     async def identity() -> str:
         link = Link(settings, exchange.name, exchange.url)

@@ -186,3 +186,16 @@ async def test_alarm_outlasts_every_deadline(private_broker: Callable[..., Broke
     said = [record.getMessage() for record in caplog.records if record.name.startswith("wsbridge")]
     assert len([line for line in said if "blocks publishers" in line and "memory" in line]) == 2
     assert len([line for line in said if "takes messages again" in line]) == 2
+
+
+async def test_answer_behind_a_long_body(exchange: Exchange, broker: Broker) -> None:
+    """What is asked while a long body goes out over a slow link is answered behind that: while the broker takes it, it is waited for."""
+    async with SlowLink(("127.0.0.1", broker.port), 1 << 30, up=150_000) as slow:
+        url = f"amqp://guest:guest@127.0.0.1:{slow.port}/"
+        async with exchange.node("p", url=url, timeout=2.0, confirm_timeout=30.0) as p:
+            viewer = p.view()
+            # Both before the next look, which has to wait for the second of them.
+            p.publish(1, " " + "x" * 100_000)
+            p.publish(1, " " + "x" * 800_000)
+            await viewer.has_all("p", 2)
+            assert p.metrics.broker_reconnects == 0

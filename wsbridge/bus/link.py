@@ -101,6 +101,8 @@ class Link:
         self._transport = Transport()
         self.alarm = Alarm()
         self._confirms = Confirms(settings.confirm_timeout)
+        self._went_on_at = 0.0
+        """When the broker was last seen to take bytes of what was published."""
         self.is_overdue = False
         """Whether it was lost because a publish was not confirmed in time."""
         self.lacks_ours = False
@@ -265,6 +267,7 @@ class Link:
             if self.alarm.reason:
                 self._confirms.restart(now)
             elif self._transport.goes_on():
+                self._went_on_at = now
                 self._confirms.progressed(now)
             if self._confirms.is_overdue(now):
                 self.is_overdue = True
@@ -400,7 +403,8 @@ class Link:
             return max(began, self.alarm.over_at()) + longest * seconds
 
         def until() -> float:
-            return min(max(began, self._transport.heard(), self.alarm.over_at()) + seconds, last())
+            # What is asked lies behind what is published, over the same connection.
+            return min(max(began, self._transport.heard(), self._went_on_at, self.alarm.over_at()) + seconds, last())
 
         has_come = await within(seconds, work, until=until)
         if not has_come and loop.time() >= last():

@@ -68,7 +68,9 @@ class Transport:
         # Python 3.11.2 fails on a TLS transport that is closed after it was aborted, and then aborted again.
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.abort()
+            # asyncio's that was closed, and has sent its rest since, has no loop any more.
+            with suppress(AttributeError):
+                connection.abort()
 
     def _hear(self, data: bytes) -> None:
         # That says that the link lives, not that anything comes.
