@@ -17,7 +17,6 @@ from tests.support.server import Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PAGE = Path(__file__).parents[2] / "wsbridge" / "web" / "assets" / "console.html"
 FLOOD = 1_000_000
 FLOOD_TIMEOUT = 400
 """Seconds: a browser takes some twenty-five thousand messages a second on two slow cores."""
@@ -627,13 +626,26 @@ async def test_dark_and_light(console: Open) -> None:
         assert grounds[1] < 0.05
 
 
-async def test_loads_nothing_from_elsewhere() -> None:
+async def test_loads_nothing_from_elsewhere(console: Open) -> None:
     """The page is one file without an address of another one in it."""
-    source = PAGE.read_text()
-    assert source.replace("http://www.w3.org/2000/svg", "").count("http://") == 0
-    assert "https://" not in source
-    assert "@import" not in source
-    assert "url(" not in source
+    async with console("cat") as page:
+        source = page.server.get("/").body.decode()
+        assert not any(word in source for word in ("https://", "@import", ": url(", "innerHTML", "src=", "style="))
+        assert await page.page.evaluate("performance.getEntriesByType('resource').length") == 0
+
+
+FRAME = "document.body.innerHTML = '<iframe></iframe>'; const frame = document.querySelector('iframe'); frame.src = '%s'"
+
+
+async def test_cannot_be_framed(console: Open, tmp_path: Path) -> None:
+    """A page that frames the console shows nothing of it, even one from the same origin; a click there reaches nothing."""
+    (tmp_path / "index.html").write_text("<!doctype html><link rel=icon href='data:,'><title>a page of the same origin</title>")
+    async with console(f"--staticdir={tmp_path}", "cat") as page:
+        await page.page.evaluate(f"new Promise(loaded => {{ {FRAME % '/console'}; frame.onload = loaded }}).then(() => true)")
+        read = "(() => { try { return frames[0].document.querySelector('#connect').id } catch (error) { return error.name } })()"
+        assert await page.page.evaluate(read) == "SecurityError"
+        assert "frame-ancestors 'none'" in page.page.errors.pop()
+        assert page.page.errors == []
 
 
 def _luminance(colour: str) -> float:

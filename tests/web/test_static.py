@@ -116,15 +116,15 @@ def test_one_address_for_each_file(served: Server, path: str, location: str) -> 
 
 
 def test_listing(served: Server) -> None:
-    """A directory without index.html is listed: sorted, hidden files too, directories with a slash, names escaped."""
+    """A directory without index.html is listed: directories first, with a slash, then files by name, names escaped."""
     response = served.get("/list/")
     assert response.status == 200
     page = response.body.decode()
-    listed = re.search(r"<pre>\n?(.*)</pre>", page, re.DOTALL)
-    assert listed
-    links = re.findall(r'<a href="([^"]*)">([^<]*)</a>', listed[1])
-    assert [text for _, text in links] == ["../", ".hidden", "a &amp; &lt;b&gt;.txt", "b.txt", "sub/"]
-    for href, _ in links[1:]:
+    links = re.findall(r'<a(?: class="folder")? href="([^"]*)"><bdi>([^<]*)</bdi></a>', page)
+    assert [text for _, text in links] == ["sub/", ".hidden", "a &amp; &lt;b&gt;.txt", "b.txt"]
+    assert re.findall(r"<td>(\d+ B)</td><td>20\d\d-\d\d-\d\d \d\d:\d\d</td>", page) == ["7 B", "2 B", "2 B"]
+    assert '<a class="up" href="../">' in page
+    for href, _ in links:
         assert served.get(f"/list/{href.removeprefix('./')}").status == 200
 
 
@@ -148,7 +148,7 @@ def test_listing_of_a_strange_name(served: Server, site: Site) -> None:
         Path(os.fsdecode(bytes(folder) + b"/" + name)).write_bytes(name)
     page = served.get("/strange/").body.decode()
     assert "<script>" not in page
-    links = re.findall(r'<a href="([^"]*)">', page)[1:]
+    links = re.findall(r'<a href="([^"]*)">', page)
     bodies = [served.get(f"/strange/{href.removeprefix('./')}").body for href in links]
     assert sorted(bodies) == sorted(names)
     assert not any(href.startswith("javascript:") for href in links)

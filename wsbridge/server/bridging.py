@@ -37,8 +37,9 @@ class Bridging(Serving):
     async def _open(self, launcher: Launcher) -> App:
         settings, program = self._settings, self._settings.program
         door = self._door(launcher) if program.argv or program.directory else None
-        page = Page("console.html", "DEVCONSOLE") if settings.http.page else None
-        return self._app(launcher, door, page, ("command", program.argv[0] if program.argv else ""))
+        command = program.argv[0] if program.argv else ""
+        page = Page("console.html", "DEVCONSOLE", {"program": os.path.basename(command)}) if settings.http.page else None
+        return self._app(launcher, door, page, ("command", command))
 
     def _door(self, launcher: Launcher) -> Upgrader:
         gate, program = self._settings.gate, self._settings.program

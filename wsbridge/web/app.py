@@ -20,6 +20,7 @@ from wsbridge.rules.proxies import UNIX_PEER, seen_through
 from wsbridge.rules.request import Peer, Request, encode_path, read_target
 from wsbridge.sessions.registry import Registry
 from wsbridge.settings import GateSettings
+from wsbridge.web.answers import dress, protect
 from wsbridge.web.cgi import CgiScripts
 from wsbridge.web.connection import Connection
 from wsbridge.web.gate import Busy, is_upgrade
@@ -243,13 +244,12 @@ class App:
         # A detail may hold the name of a file, which need not be UTF-8.
         body = body.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         response = web.Response(status=status, text=body)
-        for name, value in headers:
-            response.headers.add(name, value)
+        protect(response)
+        dress(response, headers)
         return response
 
     def _dressed(self, response: web.StreamResponse) -> web.StreamResponse:
-        for name, value in self._headers_plain:
-            response.headers.add(name, value)
+        dress(response, self._headers_plain)
         return response
 
     def _read(

@@ -1,28 +1,68 @@
-"""A page of ours: held in memory, the same bytes for every path.
+"""A page of ours: one HTML file, made once from the files of `assets`, the same bytes for every path and every client.
 
-Nothing of the request goes into the page, so nothing of it has to be escaped.
+The HTML names its styles, scripts and icon as files; they are put into it here, so that the page needs no other request and
+works at any path and below any prefix of a proxy. The policy allows these texts alone, by their hashes (CSP level 2, section 4.2.5).
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from functools import cache
+from html import escape
 from importlib.resources import files
+from urllib.parse import quote
 
 from aiohttp import web
 
+from wsbridge.web.answers import protect
+
 POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'self' 'unsafe-inline'; connect-src *; img-src data: blob:; "
-    "base-uri 'none'; form-action 'none'"
+    "default-src 'none'; style-src {styles}; script-src {scripts}; connect-src *; img-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""The page loads nothing from elsewhere, and may connect to any WebSocket that is typed into it."""
+"""The page loads nothing and no page may frame it; it may connect to any WebSocket that is typed into it."""
+
+STYLE = re.compile(r'<link rel="stylesheet" href="([\w.]+)">')
+SCRIPT = re.compile(r'<script src="([\w.]+)"></script>')
+ICON = "icon.svg"
+ROOT = '<html lang="en"'
 
 
 class Page:
-    """A file of `assets`; `name` is what the log calls it."""
+    """A file of `assets`; `name` is what the log calls it, `facts` what it is about, as data attributes of its root element."""
 
-    def __init__(self, file: str, name: str) -> None:
-        self._html = files("wsbridge.web").joinpath("assets", file).read_bytes()
+    def __init__(self, file: str, name: str, facts: Mapping[str, str]) -> None:
+        html = asset(file).replace(f'href="{ICON}"', f'href="{icon_url()}"')
+        styles = [asset(style) for style in STYLE.findall(html)]
+        scripts = [asset(script) for script in SCRIPT.findall(html)]
+        html = STYLE.sub(lambda found: f"<style>{asset(found[1])}</style>", html)
+        html = SCRIPT.sub(lambda found: f"<script>{asset(found[1])}</script>", html)
+        attributes = "".join(f' data-{key}="{escape(value)}"' for key, value in facts.items())
+        self._html = html.replace(ROOT, ROOT + attributes, 1).encode("utf-8", "replace")
+        self._policy = POLICY.format(styles=sources(styles), scripts=sources(scripts))
         self.name = name
 
     def page(self) -> web.Response:
-        headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
-        return web.Response(body=self._html, content_type="text/html", charset="utf-8", headers=headers)
+        response = web.Response(body=self._html, content_type="text/html", charset="utf-8", headers={"Cache-Control": "no-cache"})
+        protect(response, self._policy)
+        return response
+
+
+@cache
+def asset(name: str) -> str:
+    """Return the text of a file of `assets`."""
+    return files("wsbridge.web").joinpath("assets", name).read_text("utf-8")
+
+
+def sources(texts: list[str]) -> str:
+    """Return the sources of a policy that allow these inline texts and no others."""
+    digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts)
+    return " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
+
+
+def icon_url() -> str:
+    """Return the icon as a URL that needs no request."""
+    return "data:image/svg+xml," + quote(asset(ICON).strip(), safe="/:= ")

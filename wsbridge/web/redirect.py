@@ -6,6 +6,7 @@ from aiohttp import web
 
 from wsbridge.errors import Refused
 from wsbridge.rules.request import read_target
+from wsbridge.web.answers import dress, protect
 
 
 class Redirect:
@@ -31,6 +32,6 @@ class Redirect:
         return self._dressed(web.Response(status=301, headers={"Location": f"{self._scheme}://{name}:{self._port}{target.uri}"}))
 
     def _dressed(self, response: web.Response) -> web.Response:
-        for name, value in self._headers:
-            response.headers.add(name, value)
+        protect(response)
+        dress(response, self._headers)
         return response

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import codecs
 import contextlib
-import html
 import math
 import mimetypes
 import os
@@ -26,6 +25,8 @@ from aiohttp.abc import AbstractStreamWriter
 from wsbridge.errors import Refused
 from wsbridge.logs import Pairs, extra, logger
 from wsbridge.rules.request import Request
+from wsbridge.web import listing
+from wsbridge.web.answers import protect
 from wsbridge.web.patience import Patience
 
 INDEX = "index.html"
@@ -48,14 +49,6 @@ SNIFFED = 512
 """Bytes that show whether a file is text (as in the WHATWG's MIME Sniffing Standard, section 7)."""
 NO_TEXT = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 """The control bytes that no text holds: all but tab, line feed, form feed, carriage return and escape."""
-
-LISTING = (
-    '<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>%s</title><style>'
-    ":root{color-scheme:light dark;font:16px/1.5 system-ui}body{margin:1.5rem auto;max-width:60rem;padding:0 1rem}"
-    "h1{font-size:1.3rem}pre{font:inherit;white-space:normal}a{display:block;padding:.4rem 0;overflow-wrap:anywhere}"
-    "</style>\n<h1>%s</h1>\n<pre>\n%s</pre>\n"
-)
-"""The page of a directory; the lines of its list are a finger high."""
 
 RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)\Z")
 
@@ -118,17 +111,14 @@ class StaticFiles:
 
     def _listing(self, path: str, opened: Opened) -> web.Response:
         """List a directory: sorted, hidden files too, as Go's file server does; no programs, of which the source is never served."""
-        names = []
+        found = []
         with os.scandir(opened.fd) as entries:
             for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    names.append(entry.name + "/")
-                elif not self._leads_to_a_program(os.path.join(opened.real, entry.name)):
-                    names.append(entry.name)
-        rows = "".join(f'<a href="{_quoted("./" + name)}">{_shown(name)}</a>\n' for name in sorted(names))
-        up = '<a href="../">../</a>\n' if path != "/" else ""
-        title = f"Files in {_shown(path)}"
-        return web.Response(text=LISTING % (title, title, up + (rows or "no files\n")), content_type="text/html")
+                if entry.is_dir(follow_symlinks=False) or not self._leads_to_a_program(os.path.join(opened.real, entry.name)):
+                    found += _listed(entry)
+        response = web.Response(text=listing.render(path, found), content_type="text/html")
+        protect(response, listing.POLICY)
+        return response
 
     def _leads_to_a_program(self, path: str) -> bool:
         try:
@@ -265,12 +255,19 @@ def _latin(value: str) -> str:
 
 
 def _moved(location: str, request: Request) -> web.Response:
-    return web.Response(status=301, headers={"Location": location + ("?" + request.query if request.query else "")})
+    response = web.Response(status=301, headers={"Location": location + ("?" + request.query if request.query else "")})
+    protect(response)
+    return response
 
 
 def _quoted(name: str) -> str:
     return quote(name, errors="surrogateescape")
 
 
-def _shown(name: str) -> str:
-    return html.escape(name.encode("utf-8", "replace").decode())
+def _listed(entry: os.DirEntry[str]) -> list[listing.Entry]:
+    """Return the entry of a listing; a link has the size and the date of its target. Empty if it is gone meanwhile."""
+    for follow in (True, False):
+        with contextlib.suppress(OSError):
+            status = entry.stat(follow_symlinks=follow)
+            return [listing.Entry(entry.name, stat.S_ISDIR(status.st_mode), status.st_size, status.st_mtime)]
+    return []

@@ -1,0 +1,94 @@
+"""The page of a directory, as a value."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from wsbridge.web.listing import Entry, render, size_of
+
+MODIFIED = 1_795_227_069.0
+
+
+def file(name: str, size: int = 1, modified: float = MODIFIED) -> Entry:
+    return Entry(name, is_directory=False, size=size, modified=modified)
+
+
+def folder(name: str) -> Entry:
+    return Entry(name, is_directory=True, size=4096, modified=MODIFIED)
+
+
+def links(page: str) -> list[tuple[str, str]]:
+    return re.findall(r'<a(?: class="folder")? href="([^"]*)"><bdi>(.*?)</bdi></a>', page)
+
+
+def test_directories_come_first() -> None:
+    """Directories come first, then files, each by name without regard to case."""
+    page = render("/", [file("b"), file("C"), folder("z"), file("a"), folder("Y")])
+    assert [text for _, text in links(page)] == ["Y/", "z/", "a", "b", "C"]
+    assert "<p>2 directories, 3 files</p>" in page
+
+
+def test_sizes_and_dates() -> None:
+    """A file has its size and the time of its last change in UTC, a directory the time alone."""
+    page = render("/", [file("a", 20_000_000), folder("d")])
+    assert re.findall(r"<td>([^<]*)</td><td>([^<]*)</td></tr>", page) == [("", "2026-11-21 02:11"), ("20 MB", "2026-11-21 02:11")]
+
+
+@pytest.mark.parametrize(("path", "has_parent"), [("/", False), ("/a/", True), ("/a/b/", True)])
+def test_parent(path: str, has_parent: bool) -> None:
+    """Every directory but the root has a link to its parent, relative, so that it works below a prefix."""
+    assert ('href="../"' in render(path, [])) is has_parent
+
+
+@pytest.mark.parametrize(
+    ("name", "href", "shown"),
+    [
+        ("javascript:alert(1)", "./javascript%3Aalert%281%29", "javascript:alert(1)"),
+        ("a?b#c", "./a%3Fb%23c", "a?b#c"),
+        ("%41", "./%2541", "%41"),
+        ('"><script>', "./%22%3E%3Cscript%3E", "&quot;&gt;&lt;script&gt;"),
+        ("\udcff.txt", "./%FF.txt", "\ufffd.txt"),
+        ("two\nlines", "./two%0Alines", "two\ufffdlines"),
+        ("cod\u202etxt.exe", "./cod%E2%80%AEtxt.exe", "cod\ufffdtxt.exe"),
+        ("{braces}", "./%7Bbraces%7D", "{braces}"),
+        ("\u05e9\u05dc\u05d5\u05dd", "./%D7%A9%D7%9C%D7%95%D7%9D", "\u05e9\u05dc\u05d5\u05dd"),
+    ],
+)
+def test_strange_names(name: str, href: str, shown: str) -> None:
+    """A name is only text, whatever it looks like, and its link leads to it; controls that would hide its end are shown as U+FFFD."""
+    assert links(render("/", [file(name)])) == [(href, shown)]
+
+
+@pytest.mark.parametrize("path", ["/<b>/", "/\udcff/", "/{0}/", "/%/"])
+def test_strange_paths(path: str) -> None:
+    """The path in the title and the heading is only text, too."""
+    page = render(path, [])
+    assert "<b>" not in page
+    page.encode()
+
+
+@pytest.mark.parametrize("modified", [1e30, -1e30, float("inf"), float("nan")])
+def test_a_time_that_no_calendar_has(modified: float) -> None:
+    """A file whose time is out of the calendar's range is listed without a date."""
+    assert "<td>1 B</td><td></td>" in render("/", [file("a", modified=modified)])
+
+
+def test_empty() -> None:
+    """An empty directory says so."""
+    assert "<p>no files</p>" in render("/", [])
+
+
+def test_what_is_left_out() -> None:
+    """A listing that is cut says how many entries it does not show."""
+    assert "<p>1 file; 99,999 more are not shown</p>" in render("/", [file("a")], left_out=99_999)
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1536, "1.5 kB"), (999_499, "999 kB"), (999_500, "1.0 MB"), (10**18, "1.0 EB")],
+)
+def test_sizes_in_words(size: int, shown: str) -> None:
+    """A size has two digits and a unit of a thousand."""
+    assert size_of(size) == shown
