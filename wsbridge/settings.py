@@ -84,6 +84,8 @@ class HttpSettings:
     """What the log calls the page of ours, if there is one."""
     page_everywhere: bool = True
     """Whether it stands wherever nothing else does; else at the root alone, where there is no other index."""
+    status: bool = True
+    """Whether a channel serves `/status`."""
 
 
 class Role(StrEnum):

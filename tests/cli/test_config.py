@@ -239,6 +239,7 @@ WRONG = [
     (["--header-ws=Sec-WebSocket-Extensions: x", "prog"], ["--header-ws", "--compress"]),
     (["--once", "--staticdir=scripts"], ["--once", "COMMAND"]),
     (["--send-timeout=-1", "prog"], ["--send-timeout", "-1"]),
+    (["--no-page", "--devconsole", "prog"], ["--no-page", "--devconsole"]),
     (["--maxline=-1", "prog"], ["--maxline", "-1"]),
     (["--pty-size=80x24", "prog"], ["--pty-size", "--pty"]),
     *(

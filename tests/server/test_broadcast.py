@@ -509,6 +509,25 @@ def test_files_scripts_and_page(broadcast: Broadcast, tmp_path: Path) -> None:
         assert plain.receive_text() == "over a path of any name"
 
 
+def test_without_page_and_status(broadcast: Broadcast) -> None:
+    """--no-page and --no-status switch off the page and the status; the channel, its streams and its scripts stay."""
+    server = broadcast("--input=exchange", "--no-page", "--no-status")
+    assert [server.get(path).status for path in ("/", "/status", "/favicon.ico")] == [404, 404, 404]
+    assert [server.get(path).status for path in ("/wsbridge.js", "/wsbridge.mjs")] == [200, 200]
+    assert "Live channel" not in server.log
+    with server.connect() as plain, listen(server) as listener:
+        plain.send_text("here")
+        assert listener.data() == ["here"]
+
+
+def test_page_alone_is_switched_off(broadcast: Broadcast, tmp_path: Path) -> None:
+    """Without the page a directory has its listing at the root, and /status is still there."""
+    (tmp_path / "mine.txt").write_text("mine")
+    server = broadcast("--input=exchange", "--no-page", f"--staticdir={tmp_path}")
+    assert b"mine.txt" in server.get("/").body
+    assert server.get("/status").status == 200
+
+
 @pytest.mark.parametrize("path", ["/status", "/wsbridge.js", "/wsbridge.mjs"])
 def test_other_methods(talk: Server, path: str) -> None:
     """What there is beside the channel is asked for with GET, or with HEAD."""

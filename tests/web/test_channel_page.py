@@ -24,7 +24,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 BROADCAST = Bridge("wsbridge", (sys.executable, "-m", "wsbridge", "broadcast"), takes_port_zero=True)
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "wsbridge" / "web" / "assets" / "channel.html"
 README = ROOT / "README.md"
 KEPT = 2000
 FLOOD_TIMEOUT = 90
@@ -137,7 +136,7 @@ async def test_says_what_it_is(channel: Open) -> None:
         assert await page.text("#count") == "2 messages"
         status = json.loads(page.server.get("/status").body)
         assert await page.text("#position") == status["position"]
-        assert await page.page.evaluate("document.title") == "temps · live channel"
+        assert await page.page.evaluate("document.title") == f"temps on 127.0.0.1:{page.server.port} · live channel"
         figures = "[...document.querySelectorAll('dt')].map(name => name.textContent)"
         assert await page.page.evaluate(figures) == ["Viewers", "Rate", "Position"]
         assert (await page.page.evaluate("document.body.innerText")).count("message") == 1
@@ -432,6 +431,19 @@ async def test_before_the_status_is_known(channel: Open) -> None:
         assert not await page.shown("#blank")
         bottom = "(card => card.getBoundingClientRect().bottom - card.clientTop)(document.querySelector('main'))"
         assert await page.page.evaluate(f"{bottom} === document.querySelector('#stage').getBoundingClientRect().bottom")
+
+
+@pytest.mark.parametrize("flags", [("--no-status",), ("--no-status", "--devconsole")])
+async def test_without_status(channel: Open, flags: tuple[str, ...]) -> None:
+    """Where --no-status is given the page shows the channel all the same, and leaves out what only the status tells."""
+    async with channel(*flags, *prints("one", "two")) as page:
+        await page.counted(2)
+        await page.until("open")
+        assert await page.text("#exchange") == "temps"
+        assert await page.text("#state") == "Live"
+        assert not await page.shown("#figures div:has(#viewers)")
+        # The browser notes an answer 404 in its console.
+        page.page.errors[:] = [error for error in page.page.errors if "404" not in error]
 
 
 # Where it lies
@@ -754,11 +766,10 @@ async def test_dark_and_light(channel: Open) -> None:
 
 
 async def test_loads_nothing_from_elsewhere(channel: Open) -> None:
-    """The page loads wsbridge.js from where it came from itself, and nothing from anywhere else."""
-    source = PAGE.read_text()
-    assert source.replace("http://www.w3.org/2000/svg", "").count("http://") == 0
-    assert not any(word in source for word in ("https://", "@import", "url(", "innerHTML", "src="))
+    """The page asks for the status alone, and for nothing from anywhere else."""
     async with channel(*prints("one")) as page:
         await page.until_text("#viewers", "1")
+        source = page.server.get("/").body.decode()
+        assert not any(word in source for word in ("https://", "@import", ": url(", "innerHTML", "src="))
         loaded = await page.page.evaluate("[...new Set(performance.getEntriesByType('resource').map(({ name }) => name))]")
-        assert sorted(loaded) == [f"http://127.0.0.1:{page.server.port}/{name}" for name in ("status", "wsbridge.js")]
+        assert sorted(loaded) == [f"http://127.0.0.1:{page.server.port}/{name}" for name in ("status",)]

@@ -102,7 +102,13 @@ def _broadcast(flags: SimpleNamespace, environ: Mapping[str, str], name: str) ->
         broker=broker_settings(flags, spool=_not_negative("spool", flags.spool), spool_full=flags.spool_full),
         client=replace(settings.client, unsent_bytes=UNSENT_BYTES),
         gate=replace(settings.gate, max_sessions=_not_negative("maxclients", flags.maxclients)),
-        http=replace(settings.http, max_scripts=flags.maxforks, page="Live channel", page_everywhere=flags.devconsole),
+        http=replace(
+            settings.http,
+            max_scripts=flags.maxforks,
+            page="" if flags.no_page else "Live channel",
+            page_everywhere=flags.devconsole,
+            status=not flags.no_status,
+        ),
     )
 
 
@@ -240,6 +246,8 @@ def _check_addresses(urls: tuple[str, ...]) -> None:
 def _server(flags: SimpleNamespace, environ: Mapping[str, str], name: str) -> ServerSettings:
     _one_of("loglevel", flags.loglevel, tuple(LEVELS))
     _one_of("log-format", flags.log_format, LOG_FORMATS)
+    if flags.no_page and flags.devconsole:
+        raise ConfigurationError("--devconsole is a page, and --no-page switches pages off; give one of them")
     return ServerSettings(
         program=_program(flags, environ),
         client=ClientSettings(

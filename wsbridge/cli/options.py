@@ -90,6 +90,7 @@ BRIDGE_GROUPS: Groups = {
         Option("staticdir", str, "serve files", "", "DIR"),
         Option("cgidir", str, "run CGI scripts", "", "DIR"),
         Option("devconsole", bool, "a page to try the program out, wherever nothing else is served"),
+        Option("no-page", bool, "Do not serve a page of wsbridge's own; scripts and files stay"),
         Option("header", str, "response header 'Name: value' on everything; repeatable", None, "HEADER", repeatable=True),
         Option("header-ws", str, "… on upgrades only", None, "HEADER", repeatable=True),
         Option("header-http", str, "… on everything else only", None, "HEADER", repeatable=True),
@@ -175,7 +176,11 @@ BROADCAST_GROUPS: Groups = {
         },
     ),
     "The WebSocket": _of_the_bridge("The WebSocket", without=("sendbuffer",)),
-    "HTTP on the same port": _of_the_bridge("HTTP on the same port", without=("dir",)),
+    "HTTP on the same port": _of_the_bridge(
+        "HTTP on the same port",
+        without=("dir",),
+        more=(Option("no-status", bool, "Do not serve /status, which shows viewers, positions, counts and the program's state"),),
+    ),
     "The log, and the rest": _of_the_bridge("The log, and the rest"),
 }
 

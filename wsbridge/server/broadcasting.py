@@ -115,12 +115,12 @@ class Broadcasting(Serving):
             hub=self._hub,
             join=channel.join,
             inlet=inlet,
-            status=self._status,
+            status=self._status if settings.http.status else None,
             registry=self._registry,
             metrics=self._metrics,
             loop=self._loop,
         )
-        page = Page("channel.html", "PAGE")
+        page = Page("channel.html", "PAGE", {"exchange": channel.exchange, "input": channel.input.value}) if settings.http.page else None
         return self._app(launcher, door, page, ("exchange", channel.exchange), door)
 
     def _make_keeper(self, launcher: Launcher) -> Keeper:

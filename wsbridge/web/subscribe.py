@@ -25,6 +25,7 @@ from wsbridge.sessions.inlet import Inlet
 from wsbridge.sessions.registry import Registry
 from wsbridge.sessions.subscription import Subscription
 from wsbridge.settings import ClientSettings
+from wsbridge.web.answers import SNIFF, protect
 from wsbridge.web.connection import Connection
 from wsbridge.web.events import EventStream
 from wsbridge.web.gate import Admission, Gate
@@ -58,7 +59,7 @@ class Subscribing:
         hub: Hub,
         join: Join,
         inlet: Inlet | None,
-        status: Callable[[], Mapping[str, object]],
+        status: Callable[[], Mapping[str, object]] | None,
         registry: Registry,
         metrics: Metrics,
         loop: asyncio.AbstractEventLoop,
@@ -120,7 +121,13 @@ class Subscribing:
         """Answer 200 and take the connection over. Raises Refused."""
         connection: Any = raw.protocol
         origin = request.header("origin")
-        lines = [("Content-Type", EVENTS_TYPE), ("Cache-Control", "no-cache, no-transform"), ("X-Accel-Buffering", "no"), *headers]
+        lines = [
+            ("Content-Type", EVENTS_TYPE),
+            ("Cache-Control", "no-cache, no-transform"),
+            ("X-Accel-Buffering", "no"),
+            (SNIFF, "nosniff"),
+            *headers,
+        ]
         # Whom the rules let open a WebSocket may read this as well.
         lines += _readers(origin, headers).items()
         head = "".join(f"{name}: {value}\r\n" for name, value in [*lines, ("Connection", "close")])
@@ -145,6 +152,7 @@ class Subscribing:
         text = f"retry: {wait_ms}\n: {self._gate.full}\n\n"
         own = {"Cache-Control": "no-store", **_readers(request.header("origin"), headers)}
         response = web.Response(text=text, content_type=EVENTS_TYPE, charset="utf-8", headers=own)
+        response.headers[SNIFF] = "nosniff"
         response.force_close()
         return response
 
@@ -153,7 +161,8 @@ class Subscribing:
 
         `headers` is what is still added to it. Raises Refused.
         """
-        if request.path == STATUS_PATH:
+        if request.path == STATUS_PATH and self._status is not None:
+            self._check_reader(request)
             body, kind, age = json.dumps(self._status()).encode(), "application/json", "no-store"
         elif request.path in self._scripts:
             body, kind, age = self._scripts[request.path], "text/javascript", "no-cache"
@@ -161,21 +170,25 @@ class Subscribing:
             return None
         if request.method not in ("GET", "HEAD"):
             raise Refused(405, f"{request.path} is asked for with GET", headers={"Allow": "GET, HEAD"})
-        # As with the channel itself; whoever has the scripts has nothing.
+        # The scripts hold nothing of the channel's.
         origin = request.header("origin") if request.path == STATUS_PATH else "*"
-        if origin != "*" and self._origins.refusal(origin, request.peer):
-            origin = None
         own = {"Cache-Control": age, **_readers(origin, headers)}
-        return web.Response(body=body, content_type=kind, charset="utf-8", headers=own)
+        response = web.Response(body=body, content_type=kind, charset="utf-8", headers=own)
+        protect(response)
+        return response
 
     def _check(self, request: Request) -> None:
         """Take a slot for who may have an event stream. Raises Refused."""
         if request.method != "GET":
             raise Refused(405, "an event stream is asked for with GET", headers={"Allow": "GET"})
-        if refusal := self._origins.refusal(_origin(request), request.peer):
-            raise Refused(403, refusal)
+        self._check_reader(request)
         if not self._registry.slots.take():
             raise Refused(503, self._gate.full, headers={"Retry-After": "5"})
+
+    def _check_reader(self, request: Request) -> None:
+        """Raises Refused for a page that may not open the channel: it may not read it in another way either."""
+        if refusal := self._origins.refusal(_origin(request), request.peer):
+            raise Refused(403, refusal)
 
     def _begun(self, pairs: Pairs) -> None:
         self._metrics.sessions += 1
