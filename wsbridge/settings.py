@@ -82,6 +82,8 @@ class HttpSettings:
     """Most CGI scripts at once, 0 for any number; None: they count among the sessions."""
     page: str = ""
     """What the log calls the page of ours, if there is one."""
+    introduces: bool = True
+    """Whether browsers get an icon, and where there is no other page one that says what is served and how to reach it."""
     page_everywhere: bool = True
     """Whether it stands wherever nothing else does; else at the root alone, where there is no other index."""
     status: bool = True
@@ -164,6 +166,8 @@ class ListenSettings:
     tls: TlsSettings | None = None
     redirect_port: int | None = None
     redirect_headers: tuple[tuple[str, str], ...] = ()
+    names_urls: bool = True
+    """Whether the start names the URLs that work from this machine and from the network."""
 
 
 @dataclass(frozen=True, slots=True)

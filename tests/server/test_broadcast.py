@@ -501,7 +501,7 @@ def test_files_scripts_and_page(broadcast: Broadcast, tmp_path: Path) -> None:
     assert server.get("/").body == b"<p>a page</p>\n"
     assert server.get("/hello").body == b"hello\n"
     assert b"<html" in server.get("/console").body.lower()
-    assert server.get("/favicon.ico").status == 404
+    assert server.get("/favicon.ico").value("Content-Type") == "image/svg+xml; charset=utf-8"
     assert server.get("/wsbridge.js").value("Content-Type") == "text/javascript; charset=utf-8"
     assert server.get("/wsbridge.mjs").status == 200
     with server.connect("/hello") as plain:
@@ -540,7 +540,7 @@ def test_page(talk: Server) -> None:
     """The page of the channel is at the root, asked for with GET, and at no other path."""
     assert b"<html" in talk.get("/").body.lower()
     assert talk.request("POST", "/").status == 405
-    for path in ("/favicon.ico", "/event", "/a/b"):
+    for path in ("/event", "/a/b"):
         assert talk.get(path).status == 404
 
 

@@ -262,8 +262,9 @@ def _server(flags: SimpleNamespace, environ: Mapping[str, str], name: str) -> Se
             static_directory=_directory("staticdir", flags.staticdir),
             cgi_directory=_directory("cgidir", flags.cgidir),
             page="Developer console" if flags.devconsole else "",
+            introduces=not flags.no_page and name != "websocketd",
         ),
-        listen=_listen(flags),
+        listen=replace(_listen(flags), names_urls=name != "websocketd"),
         guard=not flags.no_guard,
         once=flags.once,
     )

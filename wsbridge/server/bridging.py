@@ -38,8 +38,10 @@ class Bridging(Serving):
         settings, program = self._settings, self._settings.program
         door = self._door(launcher) if program.argv or program.directory else None
         command = program.argv[0] if program.argv else ""
-        page = Page("console.html", "DEVCONSOLE", {"program": os.path.basename(command)}) if settings.http.page else None
-        return self._app(launcher, door, page, ("command", command))
+        facts = {"program": os.path.basename(command)}
+        page = Page("console.html", "DEVCONSOLE", facts) if settings.http.page else None
+        introduction = Page("info.html", "INTRODUCTION", facts) if settings.http.introduces and door is not None else None
+        return self._app(launcher, door, page, ("command", command), introduction=introduction)
 
     def _door(self, launcher: Launcher) -> Upgrader:
         gate, program = self._settings.gate, self._settings.program

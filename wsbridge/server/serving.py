@@ -18,9 +18,11 @@ from wsbridge.process.ladder import LAST_WAIT, make_ladder
 from wsbridge.process.launch import Launcher
 from wsbridge.process.spawn import Spawner
 from wsbridge.process.spawnserver import SpawnServer
+from wsbridge.rules.origins import Rules
+from wsbridge.rules.reach import WILDCARDS, reachable
 from wsbridge.sessions.registry import Registry
 from wsbridge.sessions.slots import Slots
-from wsbridge.settings import ServerSettings
+from wsbridge.settings import ListenSettings, ServerSettings
 from wsbridge.web.acceptor import Acceptor
 from wsbridge.web.app import App
 from wsbridge.web.cgi import CgiScripts
@@ -28,6 +30,7 @@ from wsbridge.web.connection import Server
 from wsbridge.web.handshake import Door, Handshake
 from wsbridge.web.hangup import Hangups
 from wsbridge.web.listeners import listening
+from wsbridge.web.machine import machine
 from wsbridge.web.page import Page
 from wsbridge.web.patience import Patience
 from wsbridge.web.static import StaticFiles
@@ -35,6 +38,8 @@ from wsbridge.web.subscribe import Subscribing
 
 LINGER = 2.0
 """Seconds at the end for clients to answer their close frame."""
+
+OPEN = "Every machine that reaches this port and every web page in its browsers may connect; see --address, --sameorigin and --origin"
 
 log = logger("server")
 http_log = logger("http")
@@ -181,7 +186,13 @@ class Serving(ABC):
         )
 
     def _app(
-        self, launcher: Launcher, door: Door | None, page: Page | None, subject: tuple[str, str], channel: Subscribing | None = None
+        self,
+        launcher: Launcher,
+        door: Door | None,
+        page: Page | None,
+        subject: tuple[str, str],
+        channel: Subscribing | None = None,
+        introduction: Page | None = None,
     ) -> App:
         settings = self._settings
         http, program = settings.http, settings.program
@@ -219,6 +230,8 @@ class Serving(ABC):
             static=static,
             page=page,
             page_everywhere=http.page_everywhere,
+            introduction=introduction,
+            has_icon=http.introduces,
             subject=subject,
         )
 
@@ -234,6 +247,11 @@ class Serving(ABC):
                 self._loop.remove_signal_handler(number)
 
     def _announcement(self, addresses: list[str]) -> Iterator[str]:
+        yield from self._lines_of_the_start(addresses)
+        if self._settings.listen.names_urls and is_open(self._settings.listen, self._settings.gate.origins):
+            yield OPEN
+
+    def _lines_of_the_start(self, addresses: list[str]) -> Iterator[str]:
         http, listen = self._settings.http, self._settings.listen
         yield from self._served()
         if http.cgi_directory:
@@ -250,8 +268,20 @@ class Serving(ABC):
                 # Files have the root, and the page every path where there is none.
                 where = f"http{secure}://{address}/{'console' if http.static_directory and http.page_everywhere else ''}"
                 yield f"{http.page:<28}: {where}"
+            if listen.names_urls and not address.startswith("/"):
+                host, _, port = address.rpartition(":")
+                scheme = f"http{secure}" if http.page or http.introduces else f"ws{secure}"
+                host = host if host in listen.hosts else ""
+                for where, url in reachable(scheme, host, int(port), machine()):
+                    yield f"{where:<28}: {url}"
             if listen.redirect_port is not None and not address.startswith("/"):
                 yield f"Starting redirect server    : http://{address.rpartition(':')[0]}:{listen.redirect_port}/"
+
+
+def is_open(listen: ListenSettings, origins: Rules) -> bool:
+    """Whether a server accepts clients from every address, without a certificate, for pages of any origin."""
+    everywhere = listen.port is not None and any(host in WILDCARDS for host in listen.hosts)
+    return everywhere and origins == Rules() and (listen.tls is None or listen.tls.client_ca is None)
 
 
 def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -25,12 +25,14 @@ from wsbridge.web.cgi import CgiScripts
 from wsbridge.web.connection import Connection
 from wsbridge.web.gate import Busy, is_upgrade
 from wsbridge.web.handshake import TAKEN, Door
-from wsbridge.web.page import Page
+from wsbridge.web.page import Page, icon
 from wsbridge.web.static import StaticFiles
 from wsbridge.web.subscribe import Subscribing
 
 LOOKUP_SECONDS = 2.0
 """How long `--reverselookup` holds up a session; without an answer the address is the name."""
+ICON_PATH = "/favicon.ico"
+"""Where browsers look for an icon that a page does not name."""
 REDIRECTS_INSIDE = 3
 """How often a CGI script may hand on to another path of ours."""
 
@@ -53,6 +55,8 @@ class App:
         static: StaticFiles | None,
         page: Page | None,
         page_everywhere: bool = True,
+        introduction: Page | None = None,
+        has_icon: bool = False,
         subject: tuple[str, str],
     ) -> None:
         self._settings = settings
@@ -64,6 +68,8 @@ class App:
         self._static = static
         self._own_page = page
         self._page_everywhere = page_everywhere
+        self._introduction = introduction
+        self._has_icon = has_icon
         self._subject, self._name = subject
         self._headers_plain = settings.headers + settings.headers_http
         self._foreign_hosts = Ration(session_log, ACCESS)
@@ -209,8 +215,12 @@ class App:
             # A page that is open asks every two seconds.
             http_log.log(TRACE, "CHANNEL", extra=extra(pairs))
             return self._dressed(found)
-        if self._own_page is not None and self._page_everywhere and request.path != "/favicon.ico":
+        if self._has_icon and request.path == ICON_PATH:
+            return self._dressed(icon())
+        if self._own_page is not None and self._page_everywhere and request.path != ICON_PATH:
             return self._answer_page(self._own_page, request, pairs)
+        if self._introduction is not None and request.path == "/" and _is_browser(request):
+            return self._answer_page(self._introduction, request, pairs)
         http_log.log(ACCESS, "NOT FOUND", extra=extra(pairs))
         raise Refused(404, "nothing is served here", body="404 page not found\n")
 
@@ -261,6 +271,11 @@ class App:
         peer = _peer(transport, found.authority or fields.get("Host", ""))
         peer = seen_through(peer, headers, self._settings.trusted)
         return Request(method, found.path, found.query, found.uri, f"HTTP/{version.major}.{version.minor}", headers, peer)
+
+
+def _is_browser(request: Request) -> bool:
+    """Whether a client wants to look at a page: other clients get 404 where nothing is served."""
+    return request.method in ("GET", "HEAD") and "text/html" in (request.header("accept") or "").lower()
 
 
 def _peer(transport: asyncio.BaseTransport | None, host: str) -> Peer:

@@ -51,6 +51,13 @@ class Page:
         return response
 
 
+def icon() -> web.Response:
+    """Return the icon, for pages that name none."""
+    response = web.Response(text=asset(ICON), content_type="image/svg+xml", headers={"Cache-Control": "max-age=86400"})
+    protect(response)
+    return response
+
+
 @cache
 def asset(name: str) -> str:
     """Return the text of a file of `assets`."""

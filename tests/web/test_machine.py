@@ -1,0 +1,22 @@
+"""The addresses of this machine, beside what iproute2 says of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+from wsbridge.web.machine import INSIDE, machine
+
+
+def test_addresses() -> None:
+    """The addresses are those of interfaces with a link, neither loopback nor link-local, nor soon another one."""
+    found = json.loads(subprocess.run(["ip", "-j", "address"], check=True, capture_output=True, text=True).stdout)
+    links = [link for link in found if "LOOPBACK" not in link["flags"] and not link["ifname"].startswith(INSIDE)]
+    infos: list[dict[str, Any]] = [info for link in links for info in link["addr_info"]]
+    there = {info["local"] for info in infos if info["scope"] == "global"}
+    addresses = machine().addresses
+    assert set(addresses) <= there
+    running = [link for link in links if {"UP", "LOWER_UP"} <= set(link["flags"])]
+    first = [next((info["local"] for info in link["addr_info"] if info["family"] == "inet"), None) for link in running]
+    assert [address for address in addresses if ":" not in address] == [address for address in first if address]
