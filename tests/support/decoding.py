@@ -58,7 +58,7 @@ def run(make: Make, pieces: Sequence[bytes], *, boundaries: bool = True, ends: b
     decoder = make()
     delivered: list[Item] = []
     # A read that brings nothing is the end, and never fed.
-    steps = [lambda piece=piece: decoder.feed(piece) for piece in pieces if piece]
+    steps = [lambda piece=piece: fed(decoder, piece) for piece in pieces if piece]
     if ends and hasattr(decoder, "eof"):
         steps.append(decoder.eof)
     for step in steps:
@@ -68,6 +68,14 @@ def run(make: Make, pieces: Sequence[bytes], *, boundaries: bool = True, ends: b
             delivered += flat(error.before)
             return Outcome(delivered if boundaries else joined(delivered), type(error), str(error))
     return Outcome(delivered if boundaries else joined(delivered))
+
+
+def fed(decoder: Any, piece: bytes) -> list[Any]:
+    """Feed a piece, and go on with nothing for as long as the decoder has more of it."""
+    items = list(decoder.feed(piece))
+    while getattr(decoder, "has_more", False):
+        items += decoder.feed(b"")
+    return items
 
 
 def cuts(data: bytes) -> Iterator[list[bytes]]:

@@ -39,6 +39,9 @@ PROBE_SECONDS = 2.0
 """How often a client is spoken to while its own words wait for room, see `_probe`."""
 EARLY_BYTES = 64 * 1024
 """What a client may send before its program runs; then it is not read until it does."""
+PONGS = 16
+"""Most pongs for the pings of one turn: those for the last of them. One would do (RFC 6455, section 5.5.3), but a client that sends
+a few at once may count the answers."""
 PING = frames.ping()
 PONG = frames.pong(b"")
 
@@ -64,11 +67,13 @@ class Client(asyncio.Protocol):
         "_lingers",
         "_loop",
         "_metrics",
+        "_next_turn",
         "_on_hangup",
         "_owed_at_beat",
         "_owed_pong",
         "_pairs",
         "_paused",
+        "_paused_since",
         "_probe_timer",
         "_reader",
         "_sink",
@@ -116,6 +121,8 @@ class Client(asyncio.Protocol):
         self._early = b""
         self._gone: End | None = None
         self._closed: asyncio.Future[None] | None = None
+        self._next_turn: asyncio.Handle | None = None
+        self._paused_since = 0.0
         self._probe_timer: asyncio.TimerHandle | None = None
         self._stuck_timer: asyncio.TimerHandle | None = None
         self._heartbeat_timer: asyncio.TimerHandle | None = None
@@ -161,20 +168,30 @@ class Client(asyncio.Protocol):
             return
         if self._heartbeat is not None:
             self._heartbeat.heard = self._loop.time()
+        pings: list[bytes] = []
         for event in self._reader.feed(data):
             if type(event) is Batch:
                 self.received += len(event.messages)
                 if self._sink is not None:
                     self._sink.write(event)
+            elif type(event) is Ping:
+                pings.append(event.payload)
             else:
+                self._answer(pings)
                 self._take(event)
+        self._answer(pings)
         if self._reader.has_more:
-            # A little data can inflate to much: the rest of it waits for the next turn, and for room.
+            # A little data can say much, or inflate to much: the rest of it waits until others have had their turn, and for room.
             if self._transport is not None:
                 self._transport.pause_reading()
-            self._loop.call_soon(self._read_on)
+            self._read_on_soon()
+
+    def _read_on_soon(self) -> None:
+        if self._next_turn is None:
+            self._next_turn = self._loop.call_soon(self._read_on)
 
     def _read_on(self) -> None:
+        self._next_turn = None
         if self._paused:
             return
         if self._has_unread:
@@ -223,6 +240,7 @@ class Client(asyncio.Protocol):
         if self._paused:
             return
         self._paused = True
+        self._paused_since = self._loop.time()
         if self._transport is not None:
             self._transport.pause_reading()
             if self._heartbeat is not None:
@@ -241,28 +259,37 @@ class Client(asyncio.Protocol):
         if self._heartbeat is not None:
             self._heartbeat.wake(self._loop.time())
         if self._has_unread or self._gone is not None:
-            self._loop.call_soon(self._read_on)
+            self._read_on_soon()
         elif self._transport is not None:
             resume_reading(self._transport, self._loop)
 
     def _probe(self) -> None:
-        """Say something that needs no answer (RFC 6455, section 5.5.3) to a client that is held up.
+        """Send an unsolicited pong (RFC 6455, section 5.5.3) to a client that was not read from for PROBE_SECONDS.
 
         When our receive buffer is full its FIN cannot come in, but what we send to a socket that was closed brings a reset.
+        The timer runs on across `resume`: it costs less to look at the clock here than to set a timer for each pause.
         """
         self._probe_timer = None
-        if self._paused and self._transport is not None:
-            if not self._writing_paused:
-                self._send(PONG)
-            self._probe_timer = self._loop.call_later(PROBE_SECONDS, self._probe)
+        if not self._paused or self._transport is None:
+            return
+        left = self._paused_since + PROBE_SECONDS - self._loop.time()
+        if left <= 0 and not self._writing_paused:
+            self._send(PONG)
+        self._probe_timer = self._loop.call_later(left if left > 0 else PROBE_SECONDS, self._probe)
+
+    def _answer(self, pings: list[bytes]) -> None:
+        """Answer pings, and forget them."""
+        if not pings:
+            return
+        if self._writing_paused:
+            # Only the last of several needs an answer (RFC 6455, section 5.5.3): pings cannot fill our buffer.
+            self._owed_pong = pings[-1]
+        else:
+            self._send(b"".join(map(frames.pong, pings[-PONGS:])))
+        pings.clear()
 
     def _take(self, event: Event) -> None:
         match event:
-            case Ping(payload) if self._writing_paused:
-                # Only the last of several needs an answer (RFC 6455, section 5.5.3): pings cannot fill our buffer.
-                self._owed_pong = payload
-            case Ping(payload):
-                self._send(frames.pong(payload))
             case Violation(code, reason):
                 log.debug("close %d: %s", code, reason, extra=extra(self._pairs))
                 if code == TOO_BIG:

@@ -1,0 +1,302 @@
+"""A client's protocol without a socket: a transport that notes what it is asked, and a loop whose clock the test moves."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from itertools import count
+from typing import Any, cast
+
+import pytest
+
+from tests.wire.peer import BINARY, CONTINUATION, PING, PONG, TEXT, close, frame, message, read_frames
+from wsbridge.flow import Batch, End, Joint, Kind
+from wsbridge.metrics import Metrics
+from wsbridge.settings import ClientSettings
+from wsbridge.web.client import PONGS, PROBE_SECONDS, Client
+from wsbridge.wire.deflate import Deflate, Parameters
+from wsbridge.wire.frames import SLOW_FRAME, TURN, unmask
+
+A_PONG = 0x80 | PONG
+
+
+class Handle:
+    """What a loop returns for a callback."""
+
+    def __init__(self, function: Callable[..., object], arguments: tuple[object, ...]) -> None:
+        self.function, self.arguments, self.is_cancelled = function, arguments, False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+    def __call__(self) -> None:
+        if not self.is_cancelled:
+            self.function(*self.arguments)
+
+
+class Loop:
+    """As much of an event loop as a client uses. A turn runs what was there when it began, as asyncio's does."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self._number = count()
+        self._ready: list[Handle] = []
+        self._timers: list[tuple[float, int, Handle]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_soon(self, function: Callable[..., object], *arguments: object) -> Handle:
+        self._ready.append(Handle(function, arguments))
+        return self._ready[-1]
+
+    def call_at(self, when: float, function: Callable[..., object], *arguments: object) -> Handle:
+        handle = Handle(function, arguments)
+        heapq.heappush(self._timers, (when, next(self._number), handle))
+        return handle
+
+    def call_later(self, delay: float, function: Callable[..., object], *arguments: object) -> Handle:
+        return self.call_at(self.now + delay, function, *arguments)
+
+    def turn(self) -> bool:
+        """Run one turn; return whether there was anything to do."""
+        ready, self._ready = self._ready, []
+        for handle in ready:
+            handle()
+        return bool(ready)
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, and run what becomes due, each at its own time."""
+        end = self.now + seconds
+        while self._timers and self._timers[0][0] <= end:
+            self.now, _, handle = heapq.heappop(self._timers)
+            handle()
+        self.now = end
+
+
+class Transport:
+    """A transport that takes all, and notes it."""
+
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+        self.is_reading = True
+
+    def write(self, data: bytes) -> None:
+        self.writes.append(bytes(data))
+
+    def pause_reading(self) -> None:
+        self.is_reading = False
+
+    def resume_reading(self) -> None:
+        self.is_reading = True
+
+    def set_write_buffer_limits(self, high: int) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None: ...
+
+    @property
+    def sent(self) -> list[tuple[int, bytes]]:
+        """First byte and payload of each frame that was sent."""
+        return read_frames(b"".join(self.writes))
+
+
+class Talk:
+    """A client that is joined with a sink which keeps what it hears."""
+
+    def __init__(self, *, compress: bool = False) -> None:
+        self.loop, self.transport = Loop(), Transport()
+        self.heard: list[Batch] = []
+        self.ended: End | None = None
+        self.client = Client(
+            cast("Any", self.transport),
+            settings=ClientSettings(ping_ms=0),
+            mask=unmask,
+            deflate=Deflate(Parameters()) if compress else None,
+            hangups=cast("Any", None),
+            metrics=Metrics(),
+            pairs={},
+            loop=cast("Any", self.loop),
+        )
+        self.client.join(Joint(self.heard.append, self._end), lambda: None)
+
+    def _end(self, reason: End) -> None:
+        self.ended = reason
+
+    @property
+    def messages(self) -> int:
+        return sum(len(batch.messages) for batch in self.heard)
+
+
+EMPTY_COMPRESSED = frame(b"\0", TEXT, rsv=4)
+FLOODS = {
+    "text": (frame(b"x"), 1, 1),
+    "empty text": (frame(b""), 1, 1),
+    "text and binary": (frame(b"x") + frame(b"x", BINARY), 2, SLOW_FRAME),
+    "pings": (frame(b"", PING), 0, SLOW_FRAME),
+    "pongs": (frame(b"", PONG), 0, SLOW_FRAME),
+    "empty fragments": (message(b"", b"", b"", b""), 1, 4 * SLOW_FRAME),
+    "pings between fragments": (message(b"", b"", between=frame(b"", PING)), 1, 3 * SLOW_FRAME),
+    "empty compressed": (EMPTY_COMPRESSED, 1, SLOW_FRAME),
+    "long": (frame(b"x" * 126), 1, SLOW_FRAME),
+}
+"""One piece of a flood, the messages in it, and what it costs at least."""
+
+
+@pytest.mark.parametrize(("piece", "messages", "cost"), FLOODS.values(), ids=FLOODS)
+def test_flood_takes_turns(piece: bytes, messages: int, cost: int) -> None:
+    """What one read brings is read in bounded portions, a turn of the loop each, without reading more meanwhile; nothing is lost."""
+    talk = Talk(compress=True)
+    pieces = 5 * TURN // cost
+    talk.client.data_received(piece * pieces + frame(b"last"))
+    turns = 1
+    while not talk.transport.is_reading:
+        assert talk.messages <= turns * (TURN + 1)
+        before = talk.messages
+        assert talk.loop.turn()
+        turns += 1
+        assert talk.messages - before <= TURN + 1
+    assert turns >= 5
+    assert talk.messages == messages * pieces + 1
+    assert talk.heard[-1].messages[-1] == b"last"
+    assert not talk.loop.turn()
+
+
+def test_what_is_no_flood_takes_one_turn() -> None:
+    """Some hundreds of messages that come together are one batch, at once."""
+    talk = Talk()
+    talk.client.data_received(frame(b"x" * 64) * 500)
+    assert talk.transport.is_reading
+    assert [len(batch.messages) for batch in talk.heard] == [500]
+
+
+def test_long_messages_that_come_together_are_one_batch() -> None:
+    """Messages of any length that come together are one batch: the program is written to once."""
+    talk = Talk()
+    talk.client.data_received((frame(b"x" * 126) + frame(b"y") + frame(b"z" * 70_000)) * 3)
+    assert [(batch.kind, [len(message) for message in batch.messages]) for batch in talk.heard] == [(Kind.TEXT, [126, 1, 70_000] * 3)]
+
+
+def test_flood_waits_for_room() -> None:
+    """What is left of a flood waits while the sink is full, is read on once it has room, and never in more than one turn at a time."""
+    talk = Talk()
+    talk.client.data_received(frame(b"x") * 5 * TURN)
+    for _ in range(10):
+        talk.client.pause()
+        talk.client.resume()
+    talk.client.pause()
+    before = talk.messages
+    while talk.loop.turn():
+        pass
+    assert talk.messages == before
+    assert not talk.transport.is_reading
+    for _ in range(10):
+        talk.client.resume()
+        talk.client.pause()
+    talk.client.resume()
+    talk.loop.turn()
+    assert talk.messages - before <= TURN + 1
+    while talk.loop.turn():
+        pass
+    assert talk.messages == 5 * TURN
+    assert talk.transport.is_reading
+
+
+def test_flood_and_close() -> None:
+    """A close frame behind a flood is seen after all of it."""
+    talk = Talk()
+    talk.client.data_received(frame(b"x") * 3 * TURN + close(1000))
+    assert talk.ended is None
+    while talk.loop.turn():
+        pass
+    assert (talk.messages, talk.ended) == (3 * TURN, End(1000))
+
+
+def test_client_that_goes_behind_a_flood() -> None:
+    """All that a client said before its connection was lost is heard, and then that it has gone."""
+    talk = Talk()
+    talk.client.data_received(frame(b"x") * 3 * TURN)
+    talk.client.connection_lost(None)
+    while talk.loop.turn():
+        pass
+    assert (talk.messages, talk.ended) == (3 * TURN, End(1006))
+
+
+def test_few_pings() -> None:
+    """Each of a few pings that come together is answered, in order, in one write."""
+    talk = Talk()
+    talk.client.data_received(b"".join(frame(b"%d" % number, PING) for number in range(10)))
+    assert talk.transport.sent == [(A_PONG, b"%d" % number) for number in range(10)]
+    assert len(talk.transport.writes) == 1
+
+
+def test_many_pings() -> None:
+    """Of many pings that come together the last are answered."""
+    talk = Talk()
+    talk.client.data_received(b"".join(frame(b"%d" % number, PING) for number in range(100)))
+    assert talk.transport.sent == [(A_PONG, b"%d" % number) for number in range(100)[-PONGS:]]
+    assert len(talk.transport.writes) == 1
+
+
+def test_ping_before_a_close() -> None:
+    """A ping is answered before the close frame that came with it."""
+    talk = Talk()
+    talk.client.data_received(frame(b"a", PING) + close(1000))
+    assert [first & 0x0F for first, _ in talk.transport.sent] == [PONG, 8]
+
+
+def test_pings_of_a_client_that_takes_nothing() -> None:
+    """While nothing more may be written the last ping is kept, and answered when there is room."""
+    talk = Talk()
+    talk.client.pause_writing()
+    talk.client.data_received(frame(b"a", PING) + frame(b"b", PING))
+    assert talk.transport.writes == []
+    talk.client.resume_writing()
+    assert talk.transport.sent == [(A_PONG, b"b")]
+
+
+# The unsolicited pong
+
+
+def test_client_that_is_not_read_from_is_probed() -> None:
+    """A client that was not read from for PROBE_SECONDS gets a pong that it did not ask for, and one more after each of the next."""
+    talk = Talk()
+    talk.client.pause()
+    talk.loop.pass_time(PROBE_SECONDS - 0.1)
+    assert talk.transport.sent == []
+    talk.loop.pass_time(0.2)
+    assert talk.transport.sent == [(A_PONG, b"")]
+    talk.loop.pass_time(2 * PROBE_SECONDS)
+    assert talk.transport.sent == [(A_PONG, b"")] * 3
+
+
+def test_client_that_is_read_from_is_not_probed() -> None:
+    """A client whose program is full for a moment, again and again, gets no pong that it did not ask for."""
+    talk = Talk()
+    for _ in range(100):
+        talk.client.pause()
+        talk.loop.pass_time(PROBE_SECONDS / 7)
+        talk.client.resume()
+        talk.loop.pass_time(PROBE_SECONDS / 11)
+    talk.client.pause()
+    talk.loop.pass_time(PROBE_SECONDS / 2)
+    assert talk.transport.sent == []
+    talk.loop.pass_time(PROBE_SECONDS)
+    assert talk.transport.sent == [(A_PONG, b"")]
+
+
+def test_fragments_are_one_message() -> None:
+    """A fragmented message that spans turns is one message."""
+    talk = Talk()
+    talk.client.data_received(frame(b"a", fin=False) + frame(b"b", CONTINUATION, fin=False) * TURN + frame(b"c", CONTINUATION))
+    while talk.loop.turn():
+        pass
+    assert [bytes(message) for batch in talk.heard for message in batch.messages] == [b"a" + b"b" * TURN + b"c"]
