@@ -77,6 +77,8 @@ class HttpSettings:
     """What is served beside the WebSocket."""
 
     static_directory: str | None = None
+    dotfiles: bool = False
+    """Whether files are served and listed whose name begins with a dot."""
     cgi_directory: str | None = None
     max_scripts: int | None = None
     """Most CGI scripts at once, 0 for any number; None: they count among the sessions."""

@@ -260,6 +260,7 @@ def _server(flags: SimpleNamespace, environ: Mapping[str, str], name: str) -> Se
         gate=_gate(flags, environ, name),
         http=HttpSettings(
             static_directory=_directory("staticdir", flags.staticdir),
+            dotfiles=flags.dotfiles,
             cgi_directory=_directory("cgidir", flags.cgidir),
             page="Developer console" if flags.devconsole else "",
             introduces=not flags.no_page and name != "websocketd",

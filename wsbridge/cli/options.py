@@ -88,6 +88,7 @@ BRIDGE_GROUPS: Groups = {
     "HTTP on the same port": (
         Option("dir", str, "serve every script below a directory, by path, instead of COMMAND", "", "DIR"),
         Option("staticdir", str, "serve files", "", "DIR"),
+        Option("dotfiles", bool, "serve and list files whose name begins with a dot, too (/.well-known/ is always served)"),
         Option("cgidir", str, "run CGI scripts", "", "DIR"),
         Option("devconsole", bool, "a page to try the program out, wherever nothing else is served"),
         Option("no-page", bool, "Do not serve a page of wsbridge's own; scripts and files stay"),

@@ -35,6 +35,7 @@ from wsbridge.web.page import Page
 from wsbridge.web.patience import Patience
 from wsbridge.web.static import StaticFiles
 from wsbridge.web.subscribe import Subscribing
+from wsbridge.web.withheld import Withheld, holds_private_key, keys_in_url
 
 LINGER = 2.0
 """Seconds at the end for clients to answer their close frame."""
@@ -213,13 +214,13 @@ class Serving(ABC):
             )
         static = None
         if http.static_directory:
-            static = StaticFiles(
-                http.static_directory,
-                patience=patience,
+            withheld = Withheld(
+                (*program.argv, *self._secrets()),
                 cgi_directory=http.cgi_directory,
                 script_directory=program.directory,
-                programs=program.argv,
+                dotfiles=http.dotfiles,
             )
+            static = StaticFiles(http.static_directory, withheld=withheld, patience=patience)
         return App(
             settings=settings.gate,
             registry=self._registry,
@@ -234,6 +235,14 @@ class Serving(ABC):
             has_icon=http.introduces,
             subject=subject,
         )
+
+    def _secrets(self) -> Iterator[str]:
+        """Yield the files with private keys that the settings name."""
+        if (tls := self._settings.listen.tls) is not None:
+            yield tls.key
+            yield from filter(holds_private_key, filter(None, (tls.certificate, tls.client_ca)))
+        if (broker := self._settings.broker) is not None:
+            yield from keys_in_url(broker.url)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

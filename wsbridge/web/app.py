@@ -26,7 +26,7 @@ from wsbridge.web.connection import Connection
 from wsbridge.web.gate import Busy, is_upgrade
 from wsbridge.web.handshake import TAKEN, Door
 from wsbridge.web.page import Page, icon
-from wsbridge.web.static import StaticFiles
+from wsbridge.web.static import StaticFiles, in_a_thread
 from wsbridge.web.subscribe import Subscribing
 
 LOOKUP_SECONDS = 2.0
@@ -197,7 +197,7 @@ class App:
     async def _serve(self, raw: web.BaseRequest, request: Request) -> web.StreamResponse:
         pairs = {"url": request.url}
         for _ in range(REDIRECTS_INSIDE + 1):
-            if self._cgi is None or (script := self._cgi.find(request.path)) is None:
+            if self._cgi is None or (script := await in_a_thread(self._cgi.find, request.path)) is None:
                 break
             http_log.log(ACCESS, "CGI", extra=extra({**pairs, "cgiscript": script.file}))
             answer = await self._cgi.run(raw, request, script, self._headers_plain)
@@ -206,9 +206,9 @@ class App:
             request = answer
         else:
             raise Refused(500, "a CGI script redirects for ever")
-        if self._own_page is not None and not self._page_everywhere and request.path == "/" and not self._has_index():
+        if self._own_page is not None and not self._page_everywhere and request.path == "/" and not await self._has_index():
             return self._answer_page(self._own_page, request, pairs)
-        if self._static is not None and (page := self._static.find(request)) is not None:
+        if self._static is not None and (page := await self._static.find(request)) is not None:
             http_log.log(ACCESS, "STATIC", extra=extra(pairs))
             return self._dressed(page)
         if self._channel is not None and (found := self._channel.resource(request, self._headers_plain)) is not None:
@@ -224,8 +224,8 @@ class App:
         http_log.log(ACCESS, "NOT FOUND", extra=extra(pairs))
         raise Refused(404, "nothing is served here", body="404 page not found\n")
 
-    def _has_index(self) -> bool:
-        return self._static is not None and self._static.has_index()
+    async def _has_index(self) -> bool:
+        return self._static is not None and await self._static.has_index()
 
     def _answer_page(self, page: Page, request: Request, pairs: Pairs) -> web.StreamResponse:
         http_log.log(ACCESS, page.name, extra=extra(pairs))

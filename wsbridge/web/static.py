@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import codecs
 import contextlib
+import heapq
 import math
 import mimetypes
 import os
 import posixpath
 import re
 import stat
-from typing import IO, Any
+from collections.abc import Callable
+from typing import IO, Any, TypeVar
 from urllib.parse import quote
 
 from aiohttp import web
@@ -28,10 +30,14 @@ from wsbridge.rules.request import Request
 from wsbridge.web import listing
 from wsbridge.web.answers import protect
 from wsbridge.web.patience import Patience
+from wsbridge.web.withheld import Identity, Withheld, is_below
 
 INDEX = "index.html"
 PIECE = 128 * 1024
 """Bytes of a file that are read at once: as many as a slow client makes us keep, beside what its transport does."""
+
+LISTED = 10_000
+"""Entries of a directory that are listed, the first in order: a page of about a megabyte, made in some 50 ms."""
 
 COMPRESSED = {
     ".gz": "application/gzip",
@@ -54,33 +60,39 @@ RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)\Z")
 
 log = logger("http")
 
+T = TypeVar("T")
+
 
 class StaticFiles:
     """Serves what lies below one directory; itself it may be a link, links out of it are not followed.
 
-    The source of a program is never served, however the directories lie: not what is in `cgi_directory`, not what is
-    executable in `script_directory`, where pages may lie beside the scripts that they connect to, and no file among
-    `programs`, the words of COMMAND.
+    The disk is asked in other threads, so that a slow one delays nothing but its own answers. Directories are listed one after the
+    other: to make a long list keeps the interpreter busy.
     """
 
-    def __init__(
-        self,
-        root: str,
-        *,
-        patience: Patience,
-        cgi_directory: str | None = None,
-        script_directory: str | None = None,
-        programs: tuple[str, ...] = (),
-    ) -> None:
-        self._patience = patience
-        self._programs = frozenset(map(os.path.realpath, programs))
+    def __init__(self, root: str, *, withheld: Withheld, patience: Patience) -> None:
         self._root = os.path.realpath(root)
-        self._cgi = os.path.realpath(cgi_directory) if cgi_directory else None
-        self._scripts = os.path.realpath(script_directory) if script_directory else None
+        self._withheld = withheld
+        self._patience = patience
+        self._listing_turn = asyncio.Semaphore(1)
 
-    def find(self, request: Request) -> web.StreamResponse | None:
-        """Return the answer to a request, or None when there is no such file."""
+    async def find(self, request: Request) -> web.StreamResponse | None:
+        """Return the answer to a request, or None when there is no such file. Raises Refused."""
+        found = await in_a_thread(self._find, request)
+        if not isinstance(found, Opened):
+            return found
+        async with self._listing_turn:
+            return await in_a_thread(self._listing, request.path, found)
+
+    async def has_index(self) -> bool:
+        """Whether the root has a page of its own."""
+        return await in_a_thread(self._open, "/" + INDEX) is not None
+
+    def _find(self, request: Request) -> web.StreamResponse | Opened | None:
+        """Return the answer, the directory that is to be listed, or None."""
         path = name = request.path
+        if self._withheld.hides(path):
+            return None
         if path.endswith("/" + INDEX):
             return _moved("./", request)
         opened = self._open(path)
@@ -91,38 +103,34 @@ class StaticFiles:
                 return _moved(f"./{_quoted(posixpath.basename(path))}/", request)
             index = self._open(path + INDEX)
             if index is None:
-                return self._listing(path, opened)
+                return opened
             opened, name = index, INDEX
         elif path.endswith("/"):
             return _moved("../" + _quoted(posixpath.basename(path[:-1])), request)
-        if self._is_program(opened.real, opened.status.st_mode):
+        if self._withheld.holds(opened.real, opened.status, self._withheld.identities()):
             return None
         return OpenFile(opened, name, patience=self._patience, pairs={"url": request.url})
 
-    def has_index(self) -> bool:
-        """Whether the root has a page of its own."""
-        return self._open("/" + INDEX) is not None
-
-    def _is_program(self, real: str, mode: int) -> bool:
-        if real in self._programs or (self._cgi is not None and _is_below(real, self._cgi)):
-            return True
-        executable = mode & (stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
-        return bool(executable) and self._scripts is not None and _is_below(real, self._scripts)
-
     def _listing(self, path: str, opened: Opened) -> web.Response:
-        """List a directory: sorted, hidden files too, as Go's file server does; no programs, of which the source is never served."""
-        found = []
+        """List a directory: LISTED entries at most, and nothing that is withheld."""
         with os.scandir(opened.fd) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False) or not self._leads_to_a_program(os.path.join(opened.real, entry.name)):
-                    found += _listed(entry)
-        response = web.Response(text=listing.render(path, found), content_type="text/html")
+            found = [entry for entry in entries if not self._withheld.hides(path + entry.name)]
+        identities = self._withheld.identities()
+        listed: list[listing.Entry] = []
+        for entry in heapq.nsmallest(LISTED, found, key=_sort_key):
+            if not self._leads_to_withheld(entry, opened.real, identities):
+                listed += _listed(entry)
+        page = listing.render(path, listed, left_out=max(0, len(found) - LISTED))
+        response = web.Response(text=page, content_type="text/html")
         protect(response, listing.POLICY)
         return response
 
-    def _leads_to_a_program(self, path: str) -> bool:
+    def _leads_to_withheld(self, entry: os.DirEntry[str], folder: str, identities: frozenset[Identity]) -> bool:
+        path = os.path.join(folder, entry.name)
         try:
-            return self._is_program(os.path.realpath(path), os.stat(path).st_mode)
+            if entry.is_dir(follow_symlinks=False):
+                return False
+            return self._withheld.holds(os.path.realpath(path) if entry.is_symlink() else path, entry.stat(), identities)
         except OSError:
             return False
 
@@ -135,7 +143,7 @@ class StaticFiles:
             raise Refused(403, "403 Forbidden") from None
         except (OSError, ValueError):
             return None
-        is_served = _is_below(opened.real, self._root) and (opened.is_directory or stat.S_ISREG(opened.status.st_mode))
+        is_served = is_below(opened.real, self._root) and (opened.is_directory or stat.S_ISREG(opened.status.st_mode))
         return opened if is_served else None
 
 
@@ -221,8 +229,14 @@ class OpenFile(web.FileResponse):
         return writer
 
 
-def _is_below(path: str, root: str) -> bool:
-    return path == root or path.startswith(root.rstrip("/") + "/")
+async def in_a_thread(function: Callable[..., T], *arguments: object) -> T:
+    """Call a function that asks the disk, and wait for its result without keeping the loop."""
+    return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+
+
+def _sort_key(entry: os.DirEntry[str]) -> tuple[bool, str, str]:
+    """Return what puts directories first, then names in order, as the page has them."""
+    return not entry.is_dir(follow_symlinks=False), entry.name.casefold(), entry.name
 
 
 def _kind(name: str, fd: int) -> str:

@@ -1,0 +1,143 @@
+"""What is never served from --staticdir: secrets, programs and dotfiles, by whatever name or link."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import Server
+from tests.web.conftest import Certificates, Serve, assert_sound
+from wsbridge.web.withheld import Withheld, keys_in_url
+
+KEY = b"-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "is_hidden"),
+    [
+        ("/", False),
+        ("/a", False),
+        ("/a.b/c.", False),
+        ("/.env", True),
+        ("/.git/config", True),
+        ("/a/.b", True),
+        ("/a/.b/", True),
+        ("/.well-known", False),
+        ("/.well-known/", False),
+        ("/.well-known/acme-challenge/x", False),
+        ("/.well-known/.secret", True),
+        ("/.well-knownx", True),
+        ("/.well-known.txt", True),
+        ("/a/.well-known/x", True),
+        ("/...", True),
+    ],
+)
+def test_dotfile(path: str, is_hidden: bool) -> None:
+    """A path with a component that begins with a dot is hidden, but for /.well-known/; with `dotfiles` none is."""
+    assert Withheld().hides(path) == is_hidden
+    assert not Withheld(dotfiles=True).hides(path)
+
+
+def test_file_that_is_renewed(tmp_path: Path) -> None:
+    """A file is withheld under its name and under every link to what the name stands for now."""
+    name, link, old = tmp_path / "key", tmp_path / "link", tmp_path / "old"
+    name.write_bytes(KEY)
+    withheld = Withheld([str(name)])
+    os.link(name, old)
+    (tmp_path / "new").write_bytes(KEY)
+    os.replace(tmp_path / "new", name)
+    os.link(name, link)
+    for path in (name, link):
+        assert withheld.holds(str(path), path.stat(), withheld.identities())
+    other = tmp_path / "other"
+    other.write_bytes(b"x")
+    assert not withheld.holds(str(other), other.stat(), withheld.identities())
+
+
+def links(server: Server, path: str = "/") -> list[str]:
+    """What a listing links to."""
+    return re.findall(r'<a[^>]* href="\./([^"]*)"', server.get(path).body.decode())
+
+
+@pytest.fixture
+def public(tmp_path: Path) -> Path:
+    """A directory with a page and dotfiles in it."""
+    root = tmp_path / "public"
+    for name in ("a.txt", ".env", ".git/config", "sub/.htpasswd", "sub/b.txt", ".well-known/security.txt", ".well-known/.hidden"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+    return root
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_dotfiles(serve: Serve, public: Path, method: str) -> None:
+    """Dotfiles are neither served nor listed, but for /.well-known/."""
+    server = serve(f"--staticdir={public}")
+    hidden = ("/.env", "/%2eenv", "/.git/config", "/.git/", "/.git", "/sub/.htpasswd", "/sub/%2ehtpasswd", "/.well-known/.hidden")
+    assert {path: server.request(method, path).status for path in hidden} == dict.fromkeys(hidden, 404)
+    assert server.request(method, "/.well-known/security.txt").status == 200
+    assert links(server) == [".well-known/", "sub/", "a.txt"]
+    assert links(server, "/sub/") == ["b.txt"]
+
+
+def test_dotfiles_on_request(serve: Serve, public: Path) -> None:
+    """--dotfiles serves and lists them."""
+    server = serve(f"--staticdir={public}", "--dotfiles")
+    assert server.get("/.env").body == b".env"
+    assert server.get("/.git/config").body == b".git/config"
+    assert links(server) == [".git/", ".well-known/", "sub/", ".env", "a.txt"]
+    assert links(server, "/sub/") == [".htpasswd", "b.txt"]
+
+
+def link_to(secret: Path, folder: Path) -> list[str]:
+    """Put links to a file into a folder; return their names."""
+    (folder / "symbolic").symlink_to(os.path.relpath(secret, folder))
+    (folder / "two-steps").symlink_to("symbolic")
+    os.link(secret, folder / "hard")
+    return ["symbolic", "two-steps", "hard"]
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["two files", "one file"])
+def test_key_of_the_server(public: Path, certificates: Certificates, together: bool) -> None:
+    """The TLS key is not served, nor listed, by whatever link; a certificate is, unless the key is in the same file."""
+    key, certificate = public / "server.key", public / "server.pem"
+    key.write_bytes((certificates.folder / "server.key").read_bytes())
+    certificate.write_bytes((certificates.folder / "server.pem").read_bytes() + (key.read_bytes() if together else b""))
+    names = ["server.key", *link_to(key, public)]
+    flags = (f"--staticdir={public}", f"--cgidir={public}/sub", "--ssl", f"--sslcert={certificate}", f"--sslkey={key}")
+    os.link(key, public / "sub" / "key")
+    with Server(*flags, tls=certificates.context()) as server:
+        answers = {name: server.request(method, f"/{name}") for name in [*names, "key", "sub/key"] for method in ("GET", "HEAD")}
+        assert {name: answer.status for name, answer in answers.items() if answer.status not in (404, 500)} == {}
+        assert not any(b"PRIVATE" in answer.body for answer in answers.values())
+        assert server.get("/server.pem").status == (404 if together else 200)
+        listed = links(server)
+        assert not {*names} & {*listed}
+        assert ("server.pem" in listed) == (not together)
+        key.with_suffix(".new").write_bytes(key.read_bytes())
+        os.replace(key.with_suffix(".new"), key)
+        os.link(key, public / "renewed")
+        assert server.get("/renewed").status == server.get("/server.key").status == 404
+    assert_sound(server)
+
+
+def test_key_for_the_broker() -> None:
+    """The files that a broker's URL names are among the secrets, in any order, of each of several URLs."""
+    url = "amqps://user:pw@host/vhost?heartbeat=5&keyfile=/etc/client%20key.pem&cafile=/ca.pem&certfile=b.pem"
+    assert keys_in_url(url) == ["/etc/client key.pem", "b.pem"]
+    assert keys_in_url(f"amqp://other/,{url}, amqps://third/?keyfile=c") == ["/etc/client key.pem", "b.pem", "c"]
+    assert keys_in_url("amqp://host/") == []
+
+
+def test_program_by_a_hard_link(serve: Serve, public: Path) -> None:
+    """A file that COMMAND names is not served by a hard link either."""
+    script = public / "script.py"
+    script.write_text("#!/bin/sh\ncat\n")
+    script.chmod(0o755)
+    names = ["script.py", *link_to(script, public)]
+    server = serve(f"--staticdir={public}", "sh", str(script))
+    assert {name: server.get(f"/{name}").status for name in names} == dict.fromkeys(names, 404)
+    assert links(server) == [".well-known/", "sub/", "a.txt"]

@@ -1,0 +1,85 @@
+"""What lies below a served directory and is never served: programs, secrets, and dotfiles unless they are asked for.
+
+A file is known by its real path and by its identity (device and inode), so that no link, symbolic or hard, is a way around.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+from urllib.parse import unquote
+
+Identity = tuple[int, int]
+
+WELL_KNOWN = ".well-known"
+"""The one dotfile that a site is expected to have (RFC 8615)."""
+PRIVATE_KEY = b"PRIVATE KEY-----"
+IN_A_URL = re.compile(r"[?&](?:keyfile|certfile)=([^&,\s]+)")
+KEY_BYTES = 256 * 1024
+"""Bytes of a PEM file in which a private key is looked for."""
+
+
+class Withheld:
+    """Decides what is not served. `files` are withheld by name: the words of COMMAND, keys.
+
+    Of `cgi_directory` nothing is served, of `script_directory` nothing that is executable: pages may lie beside the scripts that
+    they connect to. With `dotfiles` names that begin with a dot are served like others.
+    """
+
+    def __init__(
+        self,
+        files: Iterable[str] = (),
+        *,
+        cgi_directory: str | None = None,
+        script_directory: str | None = None,
+        dotfiles: bool = False,
+    ) -> None:
+        self._files = tuple(map(os.path.abspath, files))
+        self._paths = frozenset(map(os.path.realpath, self._files))
+        self._cgi = os.path.realpath(cgi_directory) if cgi_directory else None
+        self._scripts = os.path.realpath(script_directory) if script_directory else None
+        self._dotfiles = dotfiles
+
+    def identities(self) -> frozenset[Identity]:
+        """Return the identities that the files have now: a renewed key is a new file under the old name. Asks the disk."""
+        found = set()
+        for name in self._files:
+            with suppress(OSError, ValueError):
+                status = os.stat(name)
+                found.add((status.st_dev, status.st_ino))
+        return frozenset(found)
+
+    def holds(self, real: str, status: os.stat_result, identities: frozenset[Identity]) -> bool:
+        """Whether the file at a real path is withheld."""
+        if real in self._paths or (status.st_dev, status.st_ino) in identities:
+            return True
+        if self._cgi is not None and is_below(real, self._cgi):
+            return True
+        executable = status.st_mode & (stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+        return bool(executable) and self._scripts is not None and is_below(real, self._scripts)
+
+    def hides(self, path: str) -> bool:
+        """Whether a component of a URL's path is a dotfile that is not to be served; `/.well-known/` always is."""
+        return not self._dotfiles and "/." in path.removeprefix(f"/{WELL_KNOWN}" if f"{path}/".startswith(f"/{WELL_KNOWN}/") else "")
+
+
+def is_below(path: str, root: str) -> bool:
+    """Whether a real path is a directory's, or below it."""
+    return path == root or path.startswith(root.rstrip("/") + "/")
+
+
+def keys_in_url(urls: str) -> list[str]:
+    """Return the files that the query of an `amqps://` URL names, or of several: a client's certificate may hold its key."""
+    return [unquote(name) for name in IN_A_URL.findall(urls)]
+
+
+def holds_private_key(path: str) -> bool:
+    """Whether a PEM file holds a private key: a certificate often comes in one file with its key."""
+    try:
+        with open(path, "rb") as file:
+            return PRIVATE_KEY in file.read(KEY_BYTES)
+    except OSError:
+        return False
