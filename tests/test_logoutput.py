@@ -8,6 +8,8 @@ import os
 import re
 import select
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -239,3 +241,34 @@ def test_log_whose_reader_has_gone() -> None:
         server.wait_until_log_is_lost()
         assert server.stop() == 0
         assert server.errors == ""
+
+
+FULL_DISK = """
+import logging, resource, signal, sys
+from wsbridge.logoutput import Output
+from wsbridge.metrics import Metrics
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+metrics = Metrics()
+output = Output(1, logging.Formatter("%(message)s"), metrics)
+
+def log(message, limit=resource.RLIM_INFINITY):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    output.emit(logging.LogRecord("wsbridge.server", logging.INFO, "", 0, "%s", (message,), None))
+
+log("first")
+log("half of this is written", 10)
+log("not a byte of this", 10)
+log("nor of this", 10)
+log("there is room again")
+log("last")
+print(metrics.log_lines_dropped, file=sys.stderr)
+"""
+
+
+def test_disk_that_was_full(tmp_path: Path) -> None:
+    """A line of which a full disk took half ends there: the next one that is written is a line of its own. Each that is lost is counted."""
+    with (tmp_path / "log").open("wb") as log:
+        ended = subprocess.run([sys.executable, "-c", FULL_DISK], stdout=log, stderr=subprocess.PIPE, check=True)
+    assert (tmp_path / "log").read_text() == "first\nhalf\nthere is room again\nlast\n"
+    assert ended.stderr.split() == [b"3"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+import unicodedata
 from collections.abc import Iterator
 
 import pytest
@@ -125,6 +126,13 @@ def test_level_order() -> None:
         ("\x00\x07\x7f\x9b", "\\x00\\x07\\x7f\\x9b"),
         ("\u2028\u2029", "\\u2028\\u2029"),
         ("caf\udce9", "caf\\xe9"),
+        ("http://evil\u202egnp.elif", "http://evil\\u202egnp.elif"),
+        ("\u2066a\u2069", "\\u2066a\\u2069"),
+        ("\u200e\u200f\u061c", "\\u200e\\u200f\\u061c"),
+        ("pass\u200bword\ufeff\u00ad", "pass\\u200bword\\ufeff\\xad"),
+        ("\U000e0041", "\\U000e0041"),
+        ("\U0001f469\u200d\U0001f4bb", "\U0001f469\u200d\U0001f4bb"),
+        ("\u05e9\u05dc\u05d5\u05dd", "\u05e9\u05dc\u05d5\u05dd"),
     ],
 )
 def test_control_characters_are_escaped(text: str, shown: str) -> None:
@@ -154,6 +162,17 @@ def test_one_line_each(message: str, value: str) -> None:
     assert formatted.splitlines() == [formatted]
     assert not any(ord(character) < 32 or 127 <= ord(character) < 160 for character in formatted)
     formatted.encode()
+
+
+def test_no_character_changes_the_direction() -> None:
+    """No character that orders the text around it anew, none that ends a line and none of a terminal's is left, in values and messages."""
+    orders = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI", "BN", "B"}
+    every = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) in ("Cc", "Cf", "Zl", "Zp")]
+    harmful = [character for character in every if unicodedata.bidirectional(character) in orders or character in "\u200e\u200f\u061c"]
+    text = "".join(character for character in harmful if character not in "\u200c\u200d" and ord(character) < 0x10000)
+    assert len(text) > 60
+    assert after_time(line(text)).isascii()
+    assert line("x", pairs={"origin": text}).isascii()
 
 
 def test_exception() -> None:

@@ -7,8 +7,10 @@ import socket
 
 import pytest
 
+from tests.wire.peer import TEXT, frame
+from wsbridge.errors import RemoteError
 from wsbridge.flow import Batch, End, Kind
-from wsbridge.remote import Remote
+from wsbridge.remote import Remote, connect, redirected
 from wsbridge.wire import frames
 
 
@@ -55,3 +57,87 @@ async def test_what_came_with_the_upgrade_is_first(cut: int, then: str) -> None:
     transport.abort()
     theirs.close()
     await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (frame(b"masked"), 1002),
+        (frame(b"\xff", mask=None), 1007),
+        (frame(b"caf\xe9", mask=None), 1007),
+        (bytes((0x80 | TEXT, 126, 0, 5)) + b"Hello", 1002),
+        (bytes((0x80 | TEXT, 127, *bytes(7), 5)) + b"Hello", 1002),
+        (frame(b"x", rsv=4, mask=None), 1002),
+        (frame(b"x" * 2000, mask=None), 1009),
+    ],
+)
+async def test_server_that_breaks_the_protocol(sent: bytes, code: int) -> None:
+    """A server that masks, sends text that is not UTF-8 or a length in more bytes than it needs is closed; what came before is heard."""
+    loop, heard = asyncio.get_running_loop(), Heard()
+    ours, theirs = socket.socketpair()
+    transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+    remote = Remote(transport, heard, early=b"", limit=1000, pings=False, loop=loop)
+    remote.data_received(text(b"before") + sent + text(b"after"))
+    assert heard.messages == [b"before"]
+    assert heard.reason is not None
+    assert heard.reason.code == code
+    answer = await loop.run_in_executor(None, theirs.recv, 1000)
+    assert answer[0] == 0x88
+    unmasked = bytes(byte ^ answer[2 + index % 4] for index, byte in enumerate(answer[6:]))
+    assert int.from_bytes(unmasked[:2], "big") == code
+    remote.connection_lost(None)
+    transport.abort()
+    theirs.close()
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("url", "location", "target"),
+    [
+        ("ws://h/a?x", "/b", "ws://h/b"),
+        ("ws://h/a", "http://other/b", "ws://other/b"),
+        ("ws://h/a", "https://h/a?y", "wss://h/a?y"),
+        ("ws://h/a", "wss://h/a", "wss://h/a"),
+        ("wss://h/a/b", "c", "wss://h/a/c"),
+        ("wss://h/a", "https://other:8443/b", "wss://other:8443/b"),
+        ("wss://h/a", "//other/b", "wss://other/b"),
+    ],
+)
+def test_redirect(url: str, location: str, target: str) -> None:
+    """A redirect is followed, relative or not, to the WebSocket at its target."""
+    assert redirected(url, location) == target
+
+
+@pytest.mark.parametrize("location", ["http://h/a", "ws://h/a", "HTTP://h/a"])
+def test_redirect_from_tls_to_plain_text(location: str) -> None:
+    """A redirect from TLS to plain text is refused, and says where it leads, without a password."""
+    with pytest.raises(RemoteError, match="not over TLS"):
+        redirected("wss://h/a", location)
+    with pytest.raises(RemoteError) as refused:
+        redirected("wss://user:secret@h/a", "ws://user:secret@other/")
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("location", ["ftp://h/a", "file:///etc/passwd", "javascript:alert(1)"])
+def test_redirect_to_no_server(location: str) -> None:
+    """A redirect to what is no WebSocket is refused."""
+    with pytest.raises(RemoteError, match="no WebSocket"):
+        redirected("ws://h/a", location)
+
+
+async def test_redirects_without_end() -> None:
+    """A server that redirects for ever is given up, and so is one whose answer is no upgrade."""
+    asked: list[bytes] = []
+
+    async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split()[1])
+        writer.write(b"HTTP/1.1 302 Found\r\nLocation: /%d\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % len(asked))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(redirect, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(RemoteError, match="redirects"):
+            await connect(f"ws://127.0.0.1:{port}/", Heard(), limit=0, pings=False, loop=asyncio.get_running_loop())
+    assert asked == [b"/", *(b"/%d" % number for number in range(1, 10))]

@@ -39,6 +39,10 @@ class Output(logging.Handler):
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
         self._flushing: Callable[[], None] | None = None
+        self._is_in_line = False
+        """Whether what was written last ended within a line."""
+        self._has_failed = False
+        """Whether the last attempt to write failed: a disk that is full may have taken half a line."""
 
     def attach(self, loop: asyncio.AbstractEventLoop | None) -> None:
         """Write once a turn of this loop from now on; with None, at once and waiting for the reader."""
@@ -50,10 +54,13 @@ class Output(logging.Handler):
             self._metrics.log_lines_dropped += count_lines(record)
             return
         try:
-            self._buffer += self.format(record).encode("utf-8", "backslashreplace") + b"\n"
+            line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
         except Exception:
             self.handleError(record)
             return
+        if self._has_failed and self._is_in_line and not self._buffer:
+            line = b"\n" + line
+        self._buffer += line
         if self._loop is None:
             self.finish()
         elif not self._scheduled:
@@ -86,9 +93,12 @@ class Output(logging.Handler):
         except BlockingIOError:
             return False
         except OSError:
-            # The reader has gone: there is nobody to tell.
-            self._metrics.log_lines_dropped += self._buffer.count(b"\n")
+            # The reader has gone, or the disk is full: there is nobody to tell.
+            self._metrics.log_lines_dropped += self._buffer.count(b"\n") - self._buffer.startswith(b"\n")
             self._buffer.clear()
+            self._has_failed = True
             return False
+        self._has_failed = False
+        self._is_in_line = self._buffer[written - 1] != ord("\n")
         del self._buffer[:written]
         return True

@@ -24,7 +24,12 @@ NAMES = {DEBUG: "DEBUG", TRACE: "TRACE", ACCESS: "ACCESS", INFO: "INFO", ERROR: 
 Pairs = dict[str, str]
 
 SELDOM_SECONDS = 60.0
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
+CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029"
+    r"\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+"""What ends a line, moves a terminal's cursor, is half a character, changes the direction of the text around it, or is not seen at all.
+Without the two joiners (U+200C, U+200D), which words and emoji of honest text hold."""
 NO_PAIRS: Pairs = {}
 
 
@@ -130,7 +135,7 @@ class Ration:
 
 
 def escape(text: str, *, quote: bool = False) -> str:
-    """Return a text with its control characters escaped: it is one line, and tells a terminal nothing."""
+    """Return a text with its control characters escaped: it is one line, tells a terminal nothing, and reads in the order it has."""
     # Almost every line is clean, and the one that is not may be a megabyte of stderr.
     if _is_clean(text, quote=quote):
         return text
@@ -171,4 +176,6 @@ def _escaped(match: re.Match[str]) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"
-    return {"\t": "\\t", "\n": "\\n", "\r": "\\r"}.get(character, f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+    if character in "\t\n\r":
+        return {"\t": "\\t", "\n": "\\n", "\r": "\\r"}[character]
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -1,8 +1,8 @@
 """A WebSocket to another wsbridge: the client behind `publish --url` and `subscribe --url`.
 
-aiohttp makes the connection, over TLS too, and follows redirects; when the upgrade is granted the transport is taken from it.
-From then on what comes in one read is one batch for the sink, by aiohttp's compiled frame reader, and a batch that is written
-is one buffer.
+aiohttp makes the connection, over TLS too; redirects are followed, but never from TLS to plain text. When the upgrade is granted
+the transport is taken from it. From then on what comes in one read is one batch for the sink, read as strictly as a client's
+frames are by the server, and a batch that is written is one buffer.
 
     Remote.pause, resume    hold the server up, or let it go on
     Remote.source           is paused while the server takes nothing
@@ -19,24 +19,19 @@ import socket
 import ssl
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import groupby
-from operator import itemgetter
-from typing import Any, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
 import aiohttp
-from aiohttp import WSMsgType
 from aiohttp._websocket.helpers import websocket_mask
-from aiohttp._websocket.reader import WebSocketDataQueue, WebSocketReader
-from aiohttp.http import WebSocketError
 
 from wsbridge import __version__
-from wsbridge.closecodes import ABNORMAL, NO_CODE, PROTOCOL_ERROR
+from wsbridge.closecodes import ABNORMAL, NO_CODE
 from wsbridge.errors import RemoteError, reason_of
-from wsbridge.flow import STILL, Batch, End, Kind, Sink, Source, valid_text
+from wsbridge.flow import STILL, Batch, End, Sink, Source
 from wsbridge.rules.heartbeat import Beat, Heartbeat
 from wsbridge.wire import frames
-from wsbridge.wire.frames import FIN, MASKED
+from wsbridge.wire.frames import FIN, MASKED, Event, FrameReader, Ping, Side, Violation
 
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
@@ -54,8 +49,10 @@ GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 SHOWN = 200
 """Characters of a refusal's text that are shown."""
 
-KINDS = {WSMsgType.TEXT: Kind.TEXT, WSMsgType.BINARY: Kind.BINARY}
-Frame = tuple[WSMsgType, Any, Any]
+REDIRECTS = 10
+SECURE = ("wss", "https")
+SCHEMES = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}
+"""What a redirect may lead to, as the scheme of a WebSocket."""
 
 
 class Remote(asyncio.Protocol):
@@ -73,8 +70,7 @@ class Remote(asyncio.Protocol):
         self._early = early
         self._sink = sink
         self._loop = loop
-        self._frames = _Frames(loop)
-        self._reader = WebSocketReader(self._frames, limit + HEAD_BYTES if limit else 0, compress=False, decode_text=False)
+        self._reader = FrameReader(limit=limit + HEAD_BYTES if limit else 0, side=Side.CLIENT)
         self._close_sent = False
         self._has_ended = False
         self._lost: asyncio.Future[None] = loop.create_future()
@@ -102,14 +98,9 @@ class Remote(asyncio.Protocol):
     def _feed(self, data: bytes) -> None:
         if self._heartbeat is not None:
             self._heartbeat.heard = self._loop.time()
-        has_failed, _ = self._reader.feed_data(data)
-        came, self._frames.came = self._frames.came, []
-        self._take(came)
-        if has_failed and not self._has_ended:
-            error = self._frames.exception()
-            code, reason = (error.code, str(error)) if isinstance(error, WebSocketError) else (PROTOCOL_ERROR, repr(error))
-            self.end(End(code, reason))
-            self._end(End(code, reason))
+        self._take(self._reader.feed(data))
+        while self._reader.has_more:
+            self._take(self._reader.feed(b""))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._take_early()
@@ -165,21 +156,25 @@ class Remote(asyncio.Protocol):
 
     # Inside
 
-    def _take(self, came: Sequence[Frame]) -> None:
-        for kind, run in groupby(came, key=itemgetter(0)):
+    def _take(self, events: Sequence[Event]) -> None:
+        ping: bytes | None = None
+        for event in events:
             if self._has_ended:
                 return
-            if (of_ours := KINDS.get(kind)) is not None:
-                messages = [frame[1] for frame in run]
-                self._sink.write(Batch(of_ours, valid_text(messages) if of_ours is Kind.TEXT else messages))
-                continue
-            for _, payload, reason in run:
-                if kind is WSMsgType.PING:
-                    self._control(frames.pong(bytes(payload)))
-                elif kind is WSMsgType.CLOSE:
-                    self.end(End(payload or NO_CODE))
-                    self._end(End(payload or NO_CODE, reason))
-                    return
+            match event:
+                case Batch():
+                    self._sink.write(event)
+                case Ping(payload):
+                    # Only the last of several needs an answer (RFC 6455, section 5.5.3).
+                    ping = payload
+                case Violation(code, reason):
+                    self.end(End(code, reason))
+                    self._end(End(code, reason))
+                case End(code, reason):
+                    self.end(End(code))
+                    self._end(End(code, reason))
+        if ping is not None:
+            self._control(frames.pong(ping))
 
     def _control(self, frame: bytes) -> None:
         """Send a control frame of a server's, masked as a client's."""
@@ -224,7 +219,7 @@ async def connect(
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=None)) as session:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                response = await session.get(_target(url, since), headers=headers, read_until_eof=False)
+                response = await _get(session, _target(url, since), headers)
                 await _check(response, key, subprotocol, url)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise RemoteError(_explain(error, place(url))) from None
@@ -273,17 +268,6 @@ def _masked_head(first: int, length: int) -> bytes:
     return bytes((head[0], head[1] | MASKED)) + head[2:]
 
 
-class _Frames(WebSocketDataQueue):
-    """Stands behind aiohttp's frame reader and keeps what it reads; whoever feeds the reader takes it."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(cast("Any", None), 1 << 16, loop=loop)
-        self.came: list[Frame] = []
-
-    def feed_data(self, data: Any, size: int) -> None:
-        self.came.append(data)
-
-
 class _Early:
     """Stands in for aiohttp's frame reader and keeps what came with the upgrade."""
 
@@ -296,6 +280,29 @@ class _Early:
 
     def feed_eof(self) -> None:
         """The connection has been taken over."""
+
+
+async def _get(session: aiohttp.ClientSession, url: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
+    """Ask for the upgrade, and again where redirects lead. Raises RemoteError for one from TLS to plain text, or to no server."""
+    for _ in range(REDIRECTS):
+        response = await session.get(url, headers=headers, read_until_eof=False, allow_redirects=False)
+        location = response.headers.get("Location")
+        if response.status not in (301, 302, 303, 307, 308) or location is None:
+            return response
+        response.close()
+        url = redirected(url, location)
+    raise RemoteError(f"{place(url)} is the end of {REDIRECTS} redirects, and redirects again")
+
+
+def redirected(url: str, location: str) -> str:
+    """Return where a redirect leads. Raises RemoteError where that is not to be followed."""
+    target = urljoin(url, location)
+    scheme = SCHEMES.get(urlsplit(target).scheme)
+    if scheme is None:
+        raise RemoteError(f"{place(url)} redirects to {place(target)}, which is no WebSocket")
+    if urlsplit(url).scheme in SECURE and scheme not in SECURE:
+        raise RemoteError(f"{place(url)} redirects to {place(target)}, which is not over TLS; give that URL if it is meant")
+    return urlsplit(target)._replace(scheme=scheme).geturl()
 
 
 def _take_over(response: aiohttp.ClientResponse) -> tuple[asyncio.Transport, bytes]:

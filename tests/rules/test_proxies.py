@@ -32,6 +32,18 @@ def behind(address: str = PROXY.address, port: str = "", host: str = PROXY.host,
         ([("X-Forwarded-For", "[2001:db9::1]")], behind("2001:db9::1")),
         ([("X-Forwarded-For", "[2001:db9::1]:5555")], behind("2001:db9::1", "5555")),
         ([("X-Forwarded-For", "::ffff:198.51.100.9")], behind(CLIENT)),
+        ([("X-Forwarded-For", "fe80::1%eth0")], behind("fe80::1")),
+        ([("X-Forwarded-For", "[fe80::1%eth0]:5555")], behind("fe80::1", "5555")),
+        ([("X-Forwarded-For", f"{CLIENT}:port")], behind(CLIENT)),
+        ([("X-Forwarded-For", f"{CLIENT}:65536")], behind(CLIENT)),
+        ([("X-Forwarded-For", f"{CLIENT}:0")], behind(CLIENT)),
+        ([("X-Forwarded-For", f"{CLIENT}:-1")], behind(CLIENT)),
+        ([("X-Forwarded-For", f"{CLIENT}:+80")], behind(CLIENT)),
+        ([("X-Forwarded-For", f"{CLIENT}:00080")], behind(CLIENT, "80")),
+        ([("X-Forwarded-For", f"{CLIENT}:\u0661\u0662")], behind(CLIENT)),
+        ([("X-Forwarded-For", f"{CLIENT}: 80")], behind(CLIENT)),
+        ([("X-Forwarded-For", f"{CLIENT}:")], behind(CLIENT)),
+        ([("X-Forwarded-For", "[2001:db9::1]:$(id)")], behind("2001:db9::1")),
         ([("X-Forwarded-For", CLIENT), ("X-Forwarded-Proto", "https")], behind(CLIENT, is_tls=True)),
         ([("X-Forwarded-For", CLIENT), ("X-Forwarded-Proto", "HTTPS")], behind(CLIENT, is_tls=True)),
         ([("X-Forwarded-For", CLIENT), ("X-Forwarded-Proto", "wss")], behind(CLIENT, is_tls=True)),
@@ -66,7 +78,21 @@ def test_chain(chain: str, seen: str) -> None:
     assert seen_through(PROXY, lines, TRUSTED) == behind(seen)
 
 
-@pytest.mark.parametrize("chain", ["junk", f"{CLIENT}, junk", f"{CLIENT}, unknown", f"{CLIENT}, 1.2.3", f"{CLIENT}, <script>"])
+NO_ADDRESSES = (
+    "fe80::1%",
+    "fe80::1%a b",
+    "fe80::1%'",
+    "fe80::1%eth0%eth1",
+    f"{CLIENT}%eth0",
+    "[2001:db9::1]junk",
+    "[2001:db9::1]junk:80",
+    "[2001:db9::1",
+    "[]:80",
+    "2001:db9::1]",
+)
+
+
+@pytest.mark.parametrize("chain", ["junk", *(f"{CLIENT}, {junk}" for junk in ("junk", "unknown", "1.2.3", "<script>")), *NO_ADDRESSES])
 def test_junk_in_a_chain(chain: str) -> None:
     """Beyond what is no address, nothing is believed: the peer stays who it is."""
     seen = seen_through(PROXY, (("X-Forwarded-For", chain),), TRUSTED)

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.decoding import Item, Outcome, decode, held_bytes, run
-from tests.wire.peer import BINARY, CLOSE, CONTINUATION, PING, PONG, close, frame, message
+from tests.wire.peer import BINARY, CLOSE, CONTINUATION, MASK, PING, PONG, TEXT, close, frame, message
 from wsbridge.flow import Batch, Kind
-from wsbridge.wire.frames import FrameReader, unmask
+from wsbridge.wire.frames import FrameReader, Side, unmask
 
 LIMIT = 1000
 
@@ -28,6 +28,12 @@ def text(payload: bytes) -> Item:
 
 def binary(payload: bytes) -> Item:
     return (Kind.BINARY, payload)
+
+
+def frame_of(length: int, size: int, *, opcode: int = TEXT, mask: bytes | None = MASK) -> bytes:
+    """Return a frame whose length is in `size` bytes, 2 or 8, though it may fit into fewer."""
+    second = (0x80 if mask else 0) | (126 if size == 2 else 127)
+    return bytes((0x80 | opcode, second)) + length.to_bytes(size, "big") + (mask or b"") + bytes(length)
 
 
 OK = frame(b"ok")
@@ -116,6 +122,9 @@ def test_a_long_frame_holds_nothing_back(count: int) -> None:
         (message(b"\xc3", b"x"), 1007),
         (frame(b"\xa9" + b"x" * 200), 1007),
         (frame(b"x" * (LIMIT + 1)), 1009),
+        *((frame_of(length, size), 1002) for length in (0, 1, 125) for size in (2, 8)),
+        *((frame_of(length, 8), 1002) for length in (126, 1000, 65535)),
+        (frame_of(5, 2, opcode=PING), 1002),
     ],
 )
 def test_violations(sent: bytes, code: int) -> None:
@@ -330,3 +339,39 @@ def test_control_frames_are_not_kept() -> None:
     for _ in range(1000):
         decoder.feed(frame(b"p" * 125, PING) + frame(b"", CONTINUATION, fin=False))
     assert held_bytes(decoder) == base
+
+
+# The frames of a server
+
+
+def of_a_server() -> FrameReader:
+    return FrameReader(limit=LIMIT, side=Side.CLIENT)
+
+
+def plain(payload: bytes = b"", opcode: int = TEXT, **options: bool) -> bytes:
+    return frame(payload, opcode, mask=None, **options)
+
+
+@pytest.mark.parametrize(
+    ("sent", "heard"),
+    [
+        (plain(b"Hello") + plain(b"") + plain(b"x", BINARY), [text(b"Hello"), text(b""), binary(b"x")]),
+        (plain(b"x" * 125) + plain(b"x" * 126), [text(b"x" * 125), text(b"x" * 126)]),
+        (plain(b"a", fin=False) + plain(b"?", PING) + plain(b"b", CONTINUATION), [("ping", b"?"), text(b"ab")]),
+        (plain(b"", PONG), [("pong", b"")]),
+        (plain(b"\x03\xf6bye", CLOSE), [("close", 1014, "bye")]),
+        (plain(b"", CLOSE), [("close", 1005, "")]),
+        (frame(b"x"), [("violation", 1002)]),
+        (frame(b""), [("violation", 1002)]),
+        (plain(b"a") + frame(b"x" * 200), [text(b"a"), ("violation", 1002)]),
+        (plain(b"a") + plain(b"\xff"), [text(b"a"), ("violation", 1007)]),
+        (plain(b"\x03\xe8\xff", CLOSE), [("violation", 1007)]),
+        (plain(b"\x03\xed", CLOSE), [("violation", 1002)]),
+        (frame_of(5, 2, mask=None), [("violation", 1002)]),
+        (frame_of(300, 8, mask=None), [("violation", 1002)]),
+        (plain(b"x" * (LIMIT + 1)), [("violation", 1009)]),
+    ],
+)
+def test_what_a_server_says(sent: bytes, heard: list[Item]) -> None:
+    """The frames of a server are read as strictly as those of a client: never masked, lengths as short as can be, text of UTF-8."""
+    assert decode(of_a_server, sent, tail=b"" if heard[-1][0] == "close" else plain(b"ok")) == Outcome(heard)

@@ -6,6 +6,7 @@ headers are what any client could send, and count for nothing.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -31,6 +32,11 @@ class Trusted:
 
 
 NOBODY = Trusted()
+
+BRACKETED = re.compile(r"\[([^]]*)\](?::(.*))?")
+PORT = re.compile(r"[0-9]{1,5}")
+SCOPE = re.compile(r"[A-Za-z0-9._~-]+")
+"""An interface's name or number (RFC 6874, section 2)."""
 
 
 def parse_trusted(value: str) -> Trusted:
@@ -92,16 +98,27 @@ def _hops(headers: Headers) -> list[_Hop]:
 
 
 def _split_port(address: str) -> tuple[str, str]:
-    if address.startswith("["):
-        name, _, rest = address[1:].partition("]")
-        return name, rest.removeprefix(":")
+    """Split an address as proxies report it: IPv4, IPv6, either with a port, the latter in brackets then.
+
+    A port that is none is unknown; what else may stand behind an address is part of it, and makes it none.
+    """
+    if bracketed := BRACKETED.fullmatch(address):
+        return bracketed[1], _port(bracketed[2])
     name, colon, port = address.partition(":")
-    return (name, port) if colon and ":" not in port else (address, "")
+    return (name, _port(port)) if colon and ":" not in port else (address, "")
+
+
+def _port(text: str | None) -> str:
+    return str(int(text)) if text and PORT.fullmatch(text) and 0 < int(text) < 65536 else ""
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """Return an address; an IPv6 one without its scope, which names an interface of another machine."""
+    address, _, scope = text.partition("%")
     try:
-        parsed = ip_address(text)
+        parsed = ip_address(address)
     except ValueError:
+        return None
+    if "%" in text and (parsed.version == 4 or not SCOPE.fullmatch(scope)):
         return None
     return parsed.ipv4_mapped or parsed if isinstance(parsed, IPv6Address) else parsed

@@ -1,8 +1,8 @@
 """WebSocket frames (RFC 6455): batches to bytes, bytes to batches.
 
 Server frames are never masked, so a batch becomes one buffer: heads from a table, payloads as they are, one join.
-Client frames are read strictly, without I/O: `FrameReader.feed` takes bytes and returns what they say. Lengths are
-checked when a head is seen, before its payload is kept. What breaks the protocol is a value as well, so that all that
+Frames are read strictly, without I/O, those of a client and those of a server: `FrameReader.feed` takes bytes and returns what
+they say. Lengths are checked when a head is seen, before its payload is kept. What breaks the protocol is a value as well, so that all that
 came before it is still delivered.
 
 One message a frame, never fragmented: a frame costs nothing to be long.
@@ -11,7 +11,7 @@ One message a frame, never fragmented: a frame costs nothing to be long.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from enum import IntEnum
+from enum import Enum, IntEnum
 from struct import Struct
 from typing import NamedTuple
 
@@ -48,6 +48,13 @@ class Opcode(IntEnum):
     CLOSE = 8
     PING = 9
     PONG = 10
+
+
+class Side(Enum):
+    """Whose frames are read: a server reads those of a client, which are masked, a client those of a server, which are not."""
+
+    SERVER = "server"
+    CLIENT = "client"
 
 
 class Ping(NamedTuple):
@@ -147,7 +154,7 @@ def unmask(mask: bytes, payload: bytearray) -> None:
 
 
 class FrameReader:
-    """Read the frames of a client.
+    """Read the frames of a client, or with `side` CLIENT those of a server.
 
     `limit` bounds a message in bytes, fragments added up and after decompression; 0 is no bound. What is kept between
     two calls is at most one unfinished frame and the fragments of one message.
@@ -156,7 +163,9 @@ class FrameReader:
     __slots__ = (
         "_deflate",
         "_done",
+        "_head",
         "_inflated",
+        "_is_masked",
         "_kept",
         "_limit",
         "_mask",
@@ -168,10 +177,13 @@ class FrameReader:
         "has_more",
     )
 
-    def __init__(self, *, limit: int, mask: Mask = unmask, deflate: Deflate | None = None) -> None:
+    def __init__(self, *, limit: int, mask: Mask = unmask, deflate: Deflate | None = None, side: Side = Side.SERVER) -> None:
         self._limit = limit
         self._short = min(limit or SHORT_LENGTH, SHORT_LENGTH)
         self._mask = mask
+        self._is_masked = MASKED if side is Side.SERVER else 0
+        self._head = 6 if side is Side.SERVER else 2
+        """Bytes before the payload of a short frame."""
         self._deflate = deflate
         self._kept = bytearray()
         self._need = 0
@@ -234,17 +246,18 @@ class FrameReader:
         if first not in _WHOLE or self._partial is not None:
             return position, 0
         run: list[bytearray] = []
-        mask, longest = self._mask, self._short
+        mask, longest, head, masked = self._mask, self._short, self._head, self._is_masked
         available = len(data)
         for _ in range(most):
-            if position > available - 6 or data[position] != first:
+            if position > available - head or data[position] != first:
                 break
-            start = position + 6
-            end = start + data[position + 1] - MASKED
+            start = position + head
+            end = start + data[position + 1] - masked
             if not start <= end <= available or end - start > longest:
                 break
             payload = bytearray(data[start:end])
-            mask(data[start - 4 : start], payload)
+            if masked:
+                mask(data[start - 4 : start], payload)
             run.append(payload)
             position = end
         if run:
@@ -259,7 +272,8 @@ class FrameReader:
             self._need = end - position
             return 0
         payload = bytearray(data[start:end])
-        self._mask(data[start - 4 : start], payload)
+        if self._is_masked:
+            self._mask(data[start - 4 : start], payload)
         first = data[position]
         if first in _WHOLE:
             _deliver(_WHOLE[first], [payload], events)
@@ -275,17 +289,15 @@ class FrameReader:
         first, second = data[position], data[position + 1]
         self._check_head(first, second)
         length = second & 0x7F
-        start = position + 6
-        if length == 126:
-            start += 2
+        start = position + self._head
+        if length >= 126:
+            size, least = (2, 126) if length == 126 else (8, 65536)
+            start += size
             if len(data) < start:
-                return 8, 0
-            length = int.from_bytes(data[position + 2 : position + 4], "big")
-        elif length == 127:
-            start += 8
-            if len(data) < start:
-                return 14, 0
-            length = int.from_bytes(data[position + 2 : position + 10], "big")
+                return self._head + size, 0
+            length = int.from_bytes(data[position + 2 : position + 2 + size], "big")
+            if length < least:
+                raise ClientError(PROTOCOL_ERROR, "frame length is not in the fewest bytes")
         if not first & CONTROL:
             held = len(self._partial) if self._partial is not None else 0
             squeezed = first & RSV1 or (held and self._squeezed)
@@ -296,8 +308,8 @@ class FrameReader:
 
     def _check_head(self, first: int, second: int) -> None:
         opcode = first & 0x0F
-        if not second & MASKED:
-            raise ClientError(PROTOCOL_ERROR, "frame is not masked")
+        if second & MASKED != self._is_masked:
+            raise ClientError(PROTOCOL_ERROR, "frame is not masked" if self._is_masked else "frame of a server is masked")
         if first & 0x30 or (first & RSV1 and (self._deflate is None or opcode not in (Opcode.TEXT, Opcode.BINARY))):
             raise ClientError(PROTOCOL_ERROR, "reserved bit is set")
         if opcode in (Opcode.CLOSE, Opcode.PING, Opcode.PONG):
@@ -321,7 +333,8 @@ class FrameReader:
             case Opcode.PONG:
                 events.append(Pong(bytes(payload)))
             case Opcode.CLOSE:
-                events.append(_read_close(payload))
+                # 1014 was registered after RFC 6455; websocketd refuses it from a client, and no client has cause to send it.
+                events.append(_read_close(payload, refused=1014 if self._is_masked else None))
                 self._done = True
             case opcode:
                 if self._partial is None:
@@ -366,14 +379,13 @@ def _count_valid(messages: list[bytearray]) -> int:
     return len(messages)
 
 
-def _read_close(payload: bytearray) -> End:
+def _read_close(payload: bytearray, *, refused: int | None) -> End:
     if not payload:
         return End(NO_CODE)
     if len(payload) == 1:
         raise ClientError(PROTOCOL_ERROR, "close frame of one byte")
     (code,) = CODE.unpack_from(payload)
-    # 1014 was registered after RFC 6455; websocketd refuses it from a client, and no client has cause to send it.
-    if not may_be_sent(code) or code == 1014:
+    if not may_be_sent(code) or code == refused:
         raise ClientError(PROTOCOL_ERROR, f"bad close code {code}")
     try:
         return End(code, payload[2:].decode())
