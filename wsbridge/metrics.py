@@ -63,6 +63,8 @@ class Metrics:
     """How often the broker has said that it blocks publishers, being low on memory or disk space."""
     publish_timeouts: int = 0
     """Connections to the broker that were closed because a publish was not confirmed in time."""
+    lookups_skipped: int = 0
+    """Clients whose name was not looked up for `--reverselookup`, because too many lookups were under way."""
     log_lines_dropped: int = 0
 
     def counts(self) -> list[tuple[str, int]]:

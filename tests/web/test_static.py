@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urljoin
 
 import pytest
 from aiohttp import web
 
+from tests.rules.requests import make_request
 from tests.support.client import Response, Stream, open_stream, request_bytes
-from tests.support.proc import pause
+from tests.support.proc import descriptors, pause, turns, until
 from tests.support.server import Server, wait_until
 from tests.web.conftest import BIG, FILES, SECRET, Serve, Site
 from wsbridge.metrics import Metrics
 from wsbridge.web.patience import Patience
-from wsbridge.web.static import Opened, OpenFile
+from wsbridge.web.static import LISTED, Opened, OpenFile, StaticFiles
+from wsbridge.web.withheld import Withheld
 
 
 @pytest.mark.parametrize(
@@ -137,6 +143,72 @@ def test_listing_shows_no_program(served: Server) -> None:
     assert "../" not in page
     assert re.findall(r'href="./([^"]*)"', served.get("/scripts/").body.decode()) == ["page.html"]
     assert "no files" in served.get("/cgi/").body.decode()
+
+
+def static_files(root: Path) -> StaticFiles:
+    return StaticFiles(str(root), withheld=Withheld(), patience=Patience(0, Metrics()))
+
+
+async def test_long_listing(tmp_path: Path) -> None:
+    """Of a directory with more than LISTED entries the first are listed, in order, and the page says how many are not."""
+    for number in range(LISTED + 5):
+        (tmp_path / f"{number:06}").touch()
+    page = await static_files(tmp_path).find(make_request())
+    assert isinstance(page, web.Response)
+    assert page.text is not None
+    listed = re.findall(r'href="\./(\d+)"', page.text)
+    assert listed == [f"{number:06}" for number in range(LISTED)]
+    assert "5 more are not shown" in page.text
+
+
+@pytest.mark.parametrize("path", ["/", "/a.txt", "/nothing"])
+async def test_slow_disk(tmp_path: Path, path: str) -> None:
+    """While the disk does not answer the loop goes on, and the answer comes when the disk has."""
+    (tmp_path / "a.txt").write_bytes(b"a")
+    loop, answer = asyncio.get_running_loop(), threading.Event()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    loop.run_in_executor(None, answer.wait, 60)
+    finding = asyncio.create_task(static_files(tmp_path).find(make_request(path=path)))
+    await turns()
+    assert not finding.done()
+    answer.set()
+    found = await finding
+    assert (found is None) == (path == "/nothing")
+
+
+async def test_listings_take_turns(tmp_path: Path) -> None:
+    """One directory is listed at a time: a list that is made keeps the interpreter busy."""
+    files, busy, most = static_files(tmp_path), 0, 0
+    make = files._listing
+
+    def watched(*arguments: Any) -> web.Response:
+        nonlocal busy, most
+        busy += 1
+        most = max(most, busy)
+        time.sleep(0.01)
+        busy -= 1
+        return make(*arguments)
+
+    files._listing = watched  # type: ignore[method-assign]
+    await asyncio.gather(*(files.find(make_request()) for _ in range(8)))
+    assert most == 1
+
+
+async def test_client_that_leaves_a_slow_disk(tmp_path: Path) -> None:
+    """A file that is opened when its client has left is closed."""
+    (tmp_path / "a.txt").write_bytes(b"a")
+    loop, answer = asyncio.get_running_loop(), threading.Event()
+    executor = ThreadPoolExecutor(1)
+    loop.set_default_executor(executor)
+    loop.run_in_executor(None, answer.wait, 60)
+    before = descriptors()
+    finding = asyncio.create_task(static_files(tmp_path).find(make_request(path="/a.txt")))
+    await turns()
+    finding.cancel()
+    await asyncio.wait((finding,))
+    answer.set()
+    await loop.run_in_executor(None, int)
+    await until(lambda: descriptors() == before, "the file to be closed")
 
 
 def test_listing_of_a_strange_name(served: Server, site: Site) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any
 
@@ -37,6 +38,8 @@ from wsbridge.web.static import StaticFiles
 from wsbridge.web.subscribe import Subscribing
 from wsbridge.web.withheld import Withheld, holds_private_key, keys_in_url
 
+THREADS = 32
+"""Threads that ask the disk, at most. The loop's own number, six on two processors, is soon waiting for a disk that is slow."""
 LINGER = 2.0
 """Seconds at the end for clients to answer their close frame."""
 
@@ -80,6 +83,7 @@ class Serving(ABC):
         """Serve until a signal or `stop`; return the exit status. Raises ListenError, and what the shape raises."""
         loop = self._loop
         loop.set_exception_handler(report)
+        loop.set_default_executor(ThreadPoolExecutor(THREADS, "disk"))
         spawner = Spawner()
         async with AsyncExitStack() as stack:
             watch = self._watch()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -25,12 +24,11 @@ from wsbridge.web.cgi import CgiScripts
 from wsbridge.web.connection import Connection
 from wsbridge.web.gate import Busy, is_upgrade
 from wsbridge.web.handshake import TAKEN, Door
+from wsbridge.web.names import Names
 from wsbridge.web.page import Page, icon
 from wsbridge.web.static import StaticFiles, in_a_thread
 from wsbridge.web.subscribe import Subscribing
 
-LOOKUP_SECONDS = 2.0
-"""How long `--reverselookup` holds up a session; without an answer the address is the name."""
 ICON_PATH = "/favicon.ico"
 """Where browsers look for an icon that a page does not name."""
 REDIRECTS_INSIDE = 3
@@ -71,6 +69,7 @@ class App:
         self._introduction = introduction
         self._has_icon = has_icon
         self._subject, self._name = subject
+        self._names = Names(metrics)
         self._headers_plain = settings.headers + settings.headers_http
         self._foreign_hosts = Ration(session_log, ACCESS)
 
@@ -177,12 +176,7 @@ class App:
     async def _remote_host(self, peer: Peer) -> str:
         if not self._settings.reverse_lookup or peer.address == UNIX_PEER:
             return peer.address
-        try:
-            async with asyncio.timeout(LOOKUP_SECONDS):
-                name, _ = await asyncio.get_running_loop().getnameinfo((peer.address, 0), socket.NI_NAMEREQD)
-            return name
-        except (TimeoutError, OSError):
-            return peer.address
+        return await self._names.name(peer.address)
 
     def _log_refusal(self, refused: Refused, pairs: Pairs) -> None:
         if refused.status in (429, 503):

@@ -1,0 +1,70 @@
+"""`--reverselookup`: the names of clients, asked for in a bounded number of threads.
+
+A name server may answer after minutes, or never, and a call of the system's resolver cannot be ended. So each lookup has a
+thread of its own, which the end of the server does not wait for; a client has one lookup at a time, however often it connects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Thread
+
+from wsbridge.metrics import Metrics
+
+LOOKUP_SECONDS = 2.0
+"""How long a session waits for the name of its client; without an answer the address is the name."""
+LOOKUPS = 16
+"""Most lookups at once; beyond them a client has no name."""
+
+Resolve = Callable[[str], str]
+
+
+def resolve(address: str) -> str:
+    """Return the name of an address, as the system's resolver knows it; it may take long. Raises OSError."""
+    return socket.getnameinfo((address, 0), socket.NI_NAMEREQD)[0]
+
+
+class Names:
+    """Looks names up, `most` at a time."""
+
+    def __init__(self, metrics: Metrics, *, resolve: Resolve = resolve, most: int = LOOKUPS, seconds: float = LOOKUP_SECONDS) -> None:
+        self._metrics = metrics
+        self._resolve = resolve
+        self._most = most
+        self._seconds = seconds
+        self._under_way: dict[str, asyncio.Future[str]] = {}
+
+    async def name(self, address: str) -> str:
+        """Return the name of an address, or the address when there is none, or none in time."""
+        lookup = self._under_way.get(address)
+        if lookup is None:
+            if len(self._under_way) >= self._most:
+                self._metrics.lookups_skipped += 1
+                return address
+            lookup = self._begin(address)
+        done, _ = await asyncio.wait((lookup,), timeout=self._seconds)
+        return lookup.result() if done else address
+
+    def _begin(self, address: str) -> asyncio.Future[str]:
+        loop = asyncio.get_running_loop()
+        lookup: asyncio.Future[str] = loop.create_future()
+
+        def finish(name: str) -> None:
+            del self._under_way[address]
+            lookup.set_result(name)
+
+        def look() -> None:
+            try:
+                name = self._resolve(address)
+            except OSError:
+                name = address
+            # The server may be over.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(finish, name)
+
+        self._under_way[address] = lookup
+        Thread(target=look, name="lookup", daemon=True).start()
+        return lookup
