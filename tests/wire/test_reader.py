@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.support.decoding import Item, Outcome, decode, held_bytes, run
 from tests.wire.peer import BINARY, CLOSE, CONTINUATION, MASK, PING, PONG, TEXT, close, frame, message
 from wsbridge.flow import Batch, Kind
-from wsbridge.wire.frames import FrameReader, Side, unmask
+from wsbridge.wire.frames import LONG_FRAME, FrameReader, Side, Violation, unmask
 
 LIMIT = 1000
 
@@ -375,3 +375,65 @@ def plain(payload: bytes = b"", opcode: int = TEXT, **options: bool) -> bytes:
 def test_what_a_server_says(sent: bytes, heard: list[Item]) -> None:
     """The frames of a server are read as strictly as those of a client: never masked, lengths as short as can be, text of UTF-8."""
     assert decode(of_a_server, sent, tail=b"" if heard[-1][0] == "close" else plain(b"ok")) == Outcome(heard)
+
+
+# Long frames, which come in many reads
+
+LONG = LONG_FRAME + 12_345
+EURO = "\u20ac".encode()
+LONG_TEXT = (EURO * LONG)[: LONG // 3 * 3]
+
+
+def long_reader() -> FrameReader:
+    return FrameReader(limit=0)
+
+
+def portions(data: bytes, size: int) -> list[bytes]:
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 1000, 65_537, 10_000_000])
+@pytest.mark.parametrize(
+    ("sent", "heard"),
+    [
+        (frame(LONG_TEXT), [text(LONG_TEXT)]),
+        (frame(bytes(range(256)) * 300, BINARY), [binary(bytes(range(256)) * 300)]),
+        (
+            frame(b"x" * LONG, fin=False) + frame(b"?", PING) + frame(b"y" * LONG, CONTINUATION),
+            [("ping", b"?"), text(b"x" * LONG + b"y" * LONG)],
+        ),
+        (frame(LONG_TEXT[:-1], fin=False) + frame(LONG_TEXT[-1:], CONTINUATION), [text(LONG_TEXT)]),
+        (frame(b"a") + frame(LONG_TEXT) + frame(b"b"), [text(b"a"), text(LONG_TEXT), text(b"b")]),
+        (frame(LONG_TEXT[:-1]), [("violation", 1007)]),
+        (frame(b"x" * LONG + b"\xff"), [("violation", 1007)]),
+        (frame(b"a") + frame(b"\xff" + b"x" * LONG), [text(b"a"), ("violation", 1007)]),
+        (frame(LONG_TEXT[:-1], fin=False) + frame(b"x", CONTINUATION), [("violation", 1007)]),
+        (frame(LONG_TEXT[:-1], fin=False) + frame(b"", CONTINUATION), [("violation", 1007)]),
+    ],
+)
+def test_long_frame_in_portions(sent: bytes, heard: list[Item], size: int) -> None:
+    """A long frame says the same however it comes, its text is UTF-8 as a whole, and what follows it is read."""
+    follows = frame(b"ok") if heard[-1][0] != "violation" else b""
+    expected = [*heard, text(b"ok")] if follows else heard
+    assert run(long_reader, portions(sent + follows, size if size > 100 else LONG // 20 * 4 + size)) == Outcome(expected)
+
+
+def test_long_frame_is_read_as_it_comes() -> None:
+    """Of a long frame nothing is kept masked, and text that is not UTF-8 is refused before its end."""
+    decoder = long_reader()
+    sent = frame(b"x" * 10 * LONG)
+    assert list(decoder.feed(sent[: 2 * LONG])) == []
+    assert not decoder._kept
+    assert decoder._long is not None
+    assert decoder._long.payload == b"x" * (2 * LONG - 14)
+    events = decoder.feed(bytes(byte ^ 0xFF for byte in sent[2 * LONG : 2 * LONG + 10]))
+    assert [type(event).__name__ for event in events] == ["Violation"]
+
+
+def test_longest_message_of_long_frames() -> None:
+    """The limit holds for long frames when their heads are seen."""
+    limited = FrameReader(limit=2 * LONG)
+    assert limited.feed(frame(b"x" * LONG, fin=False) + frame(b"", CONTINUATION, length=LONG + 1))[-1] == Violation(
+        1009, f"message longer than {2 * LONG} bytes"
+    )
+    assert FrameReader(limit=LONG).feed(frame(b"", length=LONG + 1)) == [Violation(1009, f"message longer than {LONG} bytes")]

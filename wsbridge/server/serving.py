@@ -246,7 +246,7 @@ class Serving(ABC):
             yield tls.key
             yield from filter(holds_private_key, filter(None, (tls.certificate, tls.client_ca)))
         if (broker := self._settings.broker) is not None:
-            yield from keys_in_url(broker.url)
+            yield from keys_in_url(" ".join(broker.urls))
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

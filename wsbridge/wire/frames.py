@@ -10,6 +10,7 @@ One message a frame, never fragmented: a frame costs nothing to be long.
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from collections.abc import Callable, Sequence
 from enum import Enum, IntEnum
 from struct import Struct
@@ -37,6 +38,8 @@ INFLATE_LIMIT = 256 * 1024
 TURN = 1024
 """What one `feed` reads before it takes a break, in short plain messages: about a millisecond. A read of the socket may bring
 forty times as many."""
+LONG_FRAME = 64 * 1024
+"""Bytes from which on the payload of a frame is unmasked and checked as it comes, so that its end costs no more than any read."""
 SLOW_FRAME = 8
 """How many short plain messages cost as much as a frame of any other shape (1 us beside 5 to 15, measured)."""
 
@@ -168,12 +171,14 @@ class FrameReader:
         "_is_masked",
         "_kept",
         "_limit",
+        "_long",
         "_mask",
         "_need",
         "_opcode",
         "_partial",
         "_short",
         "_squeezed",
+        "_text",
         "has_more",
     )
 
@@ -188,6 +193,9 @@ class FrameReader:
         self._kept = bytearray()
         self._need = 0
         """Bytes that `_kept` must hold before they are looked at again, so that a long frame is not copied for each read."""
+        self._long: _Long | None = None
+        self._text: _Text | None = None
+        """Checks the text of the message that is under way."""
         self._partial: bytearray | None = None
         self._opcode = Opcode.CONTINUATION
         self._squeezed = False
@@ -217,6 +225,8 @@ class FrameReader:
         self.has_more = False
         left = TURN
         try:
+            if self._long is not None:
+                position = self._fill(data, 0, events)
             while position < available:
                 if left <= 0 or self._inflated > INFLATE_LIMIT:
                     self.has_more = True
@@ -268,6 +278,8 @@ class FrameReader:
         """Read one frame of any shape; return its size in bytes, or 0 when it is not whole yet. Raises ClientError."""
         length, start = self._measure(data, position)
         end = start + length
+        if start and end > len(data) and length > LONG_FRAME:
+            return self._begin_long(data, position, start, length, events)
         if not start or end > len(data):
             self._need = end - position
             return 0
@@ -280,6 +292,35 @@ class FrameReader:
         else:
             self._take(first, payload, events)
         return end - position
+
+    def _begin_long(self, data: bytes, position: int, start: int, length: int, events: list[Event]) -> int:
+        """Begin a frame that comes in many reads; return how many bytes of it are here."""
+        first = data[position]
+        self._long = _Long(first, length, data[start - 4 : start] if self._is_masked else b"")
+        if first == FIN | Opcode.TEXT:
+            self._text = _Text()
+        return self._fill(data, start, events) - position
+
+    def _fill(self, data: bytes, position: int, events: list[Event]) -> int:
+        """Take what is here of a long frame; return the position behind it. Raises ClientError."""
+        long = self._long
+        assert long is not None
+        piece = bytearray(data[position : position + long.left])
+        if long.mask:
+            turned = len(long.payload) % 4
+            self._mask(long.mask[turned:] + long.mask[:turned], piece)
+        if long.first == FIN | Opcode.TEXT and self._text is not None:
+            self._text.check(piece, is_last=long.left == len(piece))
+        long.payload += piece
+        long.left -= len(piece)
+        if not long.left:
+            self._long = None
+            if long.first in _WHOLE:
+                self._text = None
+                _deliver(_WHOLE[long.first], [long.payload], events, is_checked=True)
+            else:
+                self._take(long.first, long.payload, events)
+        return position + len(piece)
 
     def _measure(self, data: bytes, position: int) -> tuple[int, int]:
         """Check a head; return the length of its payload and where that starts, or 0 for the start if the head is not whole.
@@ -340,7 +381,13 @@ class FrameReader:
                 if self._partial is None:
                     self._opcode, self._partial = Opcode(opcode), bytearray()
                     self._squeezed = bool(first & RSV1)
-                self._partial += payload
+                    self._text = _Text() if opcode == Opcode.TEXT and not self._squeezed else None
+                if self._text is not None:
+                    self._text.check(payload, is_last=bool(first & FIN))
+                if self._partial:
+                    self._partial += payload
+                else:
+                    self._partial = payload
                 if first & FIN:
                     self._complete(events)
 
@@ -351,13 +398,41 @@ class FrameReader:
             assert self._deflate is not None
             message = bytearray(self._deflate.decompress(message, self._limit))
             self._inflated += len(message)
-        _deliver(Kind(self._opcode), [message], events)
+        _deliver(Kind(self._opcode), [message], events, is_checked=self._text is not None)
+        self._text = None
 
 
-def _deliver(kind: Kind, messages: list[bytearray], events: list[Event]) -> None:
+class _Long:
+    """A frame that comes in many reads: what is here of its payload, unmasked, and how much is to come."""
+
+    __slots__ = ("first", "left", "mask", "payload")
+
+    def __init__(self, first: int, left: int, mask: bytes) -> None:
+        self.first, self.left, self.mask, self.payload = first, left, mask, bytearray()
+
+
+class _Text:
+    """Checks text piece by piece; a character may be cut in two."""
+
+    __slots__ = ("_decoder",)
+
+    def __init__(self) -> None:
+        self._decoder = getincrementaldecoder("utf-8")()
+
+    def check(self, piece: bytearray, *, is_last: bool) -> None:
+        """Raises ClientError (1007) when a piece shows that the text is not UTF-8."""
+        if piece.isascii() and not self._decoder.getstate()[0]:
+            return
+        try:
+            self._decoder.decode(piece, is_last)
+        except UnicodeDecodeError:
+            raise ClientError(INVALID_DATA, "text is not UTF-8") from None
+
+
+def _deliver(kind: Kind, messages: list[bytearray], events: list[Event], *, is_checked: bool = False) -> None:
     """Add messages to the last batch, or a batch to the events; text that is not UTF-8 raises ClientError behind what is before it."""
     valid = len(messages)
-    if kind is Kind.TEXT:
+    if kind is Kind.TEXT and not is_checked:
         whole = b"\n".join(messages) if len(messages) > 1 else messages[0]
         if not whole.isascii():
             valid = _count_valid(messages)
