@@ -773,7 +773,7 @@ async def test_refused_by_one(shaken: Broker, replay: bool) -> None:
         connection = await aiormq.connect(shaken.url)
         try:
             channel = await connection.channel()
-            await channel.queue_declare("full", arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+            await channel.queue_declare("full", exclusive=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
             await channel.queue_bind("full", one.exchange.name)
             for _ in range(20):
                 one.producer.publish(1, "\n")

@@ -34,7 +34,7 @@ async def test_two_brokers_run_at_once(broker: Broker, private_broker: PrivateBr
     """A queue of one broker is unknown to another on the same machine."""
     other = private_broker()
     async with channel_to(other) as channel:
-        await channel.queue_declare("only there")
+        await channel.queue_declare("only there", durable=True)
         assert "only there" in other.ctl("list_queues", "name")
         assert "only there" not in broker.ctl("list_queues", "name")
 
