@@ -115,6 +115,7 @@ class Link:
         self._queue: str | None = None
         self._identity = ""
         self._identified_at = 0.0
+        self._reads_stream = False
         self._why = ""
         self._lost = asyncio.Event()
         self._closing: asyncio.Task[None] | None = None
@@ -203,6 +204,9 @@ class Link:
     async def _look(self) -> None:
         await self._topology.declare(self._publishing)
         await self._topology.bind(self._publishing, self._queue)
+        # RabbitMQ 3.10 does not cancel the consumers of a replica that is deleted: nothing comes any more.
+        if self._reads_stream and not await self._topology.is_made(self._connection):
+            raise LinkLost("this node of the broker has no replica of the stream any more")
 
     async def _channel(self, connection: Any, **options: Any) -> Any:
         channel = await (await connection.channel(**options)).get_underlay_channel()
@@ -291,6 +295,7 @@ class Link:
     async def consume_stream(self, take: Callable[[Arrival], None], offset: int | str) -> None:
         """Consume from the stream, beginning at an offset, `first` or `last`. Raises LinkLost."""
         await self._guarded(self._consume(self._topology.stream, take, {"x-stream-offset": offset}))
+        self._reads_stream = True
 
     async def find(self, where: Literal["first", "last"], seconds: float) -> int | None:
         """Return the offset of the oldest body of the stream, or of one of its last ones; None when none comes. Raises LinkLost."""

@@ -124,11 +124,11 @@ class Topology:
         if not self._settings.replay:
             return
         for _ in range(LOOKS):
-            if await self._is_made(connection):
+            if await self.is_made(connection):
                 return
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _is_made(self, connection: Any) -> bool:
+    async def is_made(self, connection: Any) -> bool:
         """Return whether the stream lets itself be read. Who may not read it is not told; he may still publish."""
         # On a channel of its own: the broker closes it when it refuses.
         channel = await (await connection.channel(publisher_confirms=False)).get_underlay_channel()
