@@ -500,7 +500,8 @@ async def bro_consume(url: str, exchange: str, count: int, *, bound: asyncio.Eve
         await channel.basic_consume(declared.queue, print_body, no_ack=True)
         if bound is not None:
             bound.set()
-        async with asyncio.timeout(DEADLINE):
+        # Who publishes may have to start first.
+        async with asyncio.timeout(DEADLINE * 6):
             return [await bodies.get() for _ in range(count)]
     finally:
         await connection.close()
