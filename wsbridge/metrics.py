@@ -28,7 +28,7 @@ class Metrics:
     messages_lost: int = 0
     """Messages that a viewer was not given, each viewer's: it lagged too far, came back too late, or they never came here."""
     clients_timed_out: int = 0
-    """Given up by a heartbeat or `--send-timeout`."""
+    """Given up by a heartbeat, `--send-timeout` or `--body-timeout`."""
     protocol_errors: int = 0
     messages_too_long: int = 0
     """Of a program (`--maxline`) or a client (`--maxframesize`)."""

@@ -73,6 +73,18 @@ class GateSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class HttpTimings:
+    """How long a client may take with its requests, in seconds."""
+
+    head_seconds: float = 10.0
+    """From the first byte of a request's head to its last."""
+    keepalive_seconds: float = 75.0
+    """Between two requests on one connection (0: any time), as nginx has it."""
+    body_seconds: float = 60.0
+    """Between two reads of a request's body (0: any time), as nginx has it."""
+
+
+@dataclass(frozen=True, slots=True)
 class HttpSettings:
     """What is served beside the WebSocket."""
 
@@ -82,6 +94,9 @@ class HttpSettings:
     cgi_directory: str | None = None
     max_scripts: int | None = None
     """Most CGI scripts at once, 0 for any number; None: they count among the sessions."""
+    max_body_bytes: int = 64 * 1024 * 1024
+    """The most of one body that is buffered for a CGI script, 0 for any; all together have the space of four."""
+    timings: HttpTimings = field(default_factory=HttpTimings)
     page: str = ""
     """What the log calls the page of ours, if there is one."""
     introduces: bool = True

@@ -9,6 +9,7 @@ import ast
 import asyncio
 import gc
 import inspect
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,9 +21,10 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from tests.support.client import DEADLINE, Client, connect, encode_frame, open_stream, read_response, request_bytes
-from tests.support.proc import no_callback_fails, nothing_left, until
+from tests.support.proc import no_callback_fails, nothing_left, send_what_is_taken, turns, until
+from wsbridge.settings import HttpTimings
 from wsbridge.web import connection as module
-from wsbridge.web.connection import MASK, Connection, Server
+from wsbridge.web.connection import FOR_EVER, MASK, Connection, Server
 from wsbridge.web.gate import accept_value
 from wsbridge.web.handshake import Taken
 from wsbridge.web.transports import use_fast_transports
@@ -98,7 +100,7 @@ async def test_name_of_aiohttps_connection(name: str) -> None:
 
 def test_names_are_found() -> None:
     """The test above looks at the names that are private to aiohttp."""
-    assert {"_request_count", "_task_handler", "_waiter", "set_parser", "transport"} <= set(names_used())
+    assert {"_request_count", "_task_handler", "_waiter", "_resume_reading_if_drained", "transport"} <= set(names_used())
 
 
 async def test_names_of_aiohttps_server() -> None:
@@ -148,6 +150,119 @@ async def test_counters_of_a_connection(loop: asyncio.AbstractEventLoop) -> None
         assert await asyncio.to_thread(ask, port) == [b"ok"] * 3
     assert [count for count, _, _ in seen] in ([1, 2, 3], [1, 3, 3]), f"_request_count is counted otherwise: {HERE}"
     assert all(current for _, current, _ in seen), f"_current_request is not the request: {HERE}"
+
+
+def asking(upgrade: str, *, body: bytes = b"", chunked: bool = False) -> bytes:
+    """A request that asks for an upgrade, and another one behind it."""
+    headers = [("Host", "h"), ("Upgrade", upgrade), ("Connection", "Upgrade")]
+    if chunked:
+        headers.append(("Transfer-Encoding", "chunked"))
+        body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    elif body:
+        headers.append(("Content-Length", str(len(body))))
+    return request_bytes("POST" if body else "GET", "/first", headers, body) + request_bytes("GET", "/second", [("Host", "h")])
+
+
+PIPELINED = {
+    "h2c": asking("h2c"),
+    "h2c, body": asking("h2c", body=b"a\r\n\r\nb"),
+    "h2c, chunks": asking("h2c", body=b"a\r\n\r\nb", chunked=True),
+    "h2c behind a body": request_bytes("POST", "/zero", [("Host", "h"), ("Content-Length", "3")], b"abc") + asking("h2c"),
+    "websocket": asking("websocket"),
+    "h2c twice": asking("h2c") + asking("h2c", body=b"x"),
+}
+
+
+@pytest.mark.parametrize("stream", PIPELINED.values(), ids=PIPELINED.keys())
+async def test_request_behind_an_upgrade_that_is_ignored(loop: asyncio.AbstractEventLoop, stream: bytes) -> None:
+    """A request behind one with an Upgrade that is ignored is answered, in whatever segments they come."""
+
+    async def echo(request: web.BaseRequest) -> web.Response:
+        return web.Response(text=f"{request.path} {(await request.read()).decode()}")
+
+    async def answers(port: int, *pieces: bytes) -> list[bytes]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for piece in pieces:
+            writer.write(piece)
+            # The server reads it before the next is sent.
+            await turns(6)
+        try:
+            async with asyncio.timeout(DEADLINE):
+                found = []
+                while len(found) < stream.count(b" HTTP/1.1\r\n"):
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    (length,) = re.findall(rb"Content-Length: (\d+)", head)
+                    found.append(await reader.readexactly(int(length)))
+                return found
+        finally:
+            writer.close()
+            await writer.wait_closed()
+
+    async with serving(make_server(echo, loop), loop) as port:
+        expected = await answers(port, *(bytes([byte]) for byte in stream))
+        assert [answer.split()[0] for answer in expected][-2:] == [b"/first", b"/second"]
+        for cut in range(len(stream)):
+            assert await answers(port, *filter(None, (stream[:cut], stream[cut:]))) == expected, cut
+
+
+async def test_bytes_behind_an_upgrade_are_bounded(loop: asyncio.AbstractEventLoop) -> None:
+    """What follows a request for an upgrade while that is answered is read up to a bound, and not lost."""
+    answer = asyncio.Event()
+    handler = Taking()
+
+    async def slow(request: web.BaseRequest) -> web.StreamResponse:
+        await answer.wait()
+        return await handler(request)
+
+    key = "dGhlIHNhbXBsZSBub25jZQ=="
+    head = request_bytes("GET", "/", [("Host", "h"), ("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Key", key)])
+    more = b"x" * 30_000_000
+    server = make_server(slow, loop)
+    async with serving(server, loop) as port:
+        with open_stream(port=port) as stream:
+            sent = await asyncio.to_thread(send_what_is_taken, stream.sock, head + more)
+            assert sent < len(more)
+            (connection,) = server.connections
+            assert len(connection._held) < 2_000_000
+            answer.set()
+            await until(lambda: handler.taken and len(handler.taken[0].data) == sent - len(head), "what was sent")
+
+
+async def test_idle_connection_is_closed(loop: asyncio.AbstractEventLoop) -> None:
+    """A connection that waits for a next request is closed after the time for it, and one without a request after that for a head."""
+
+    def ends(port: int, requests: int) -> bool:
+        with open_stream(port=port) as stream:
+            for _ in range(requests):
+                stream.send(request_bytes("GET", "/", [("Host", "h")]))
+                assert read_response(stream).status == 200
+            return stream.read_to_end() == b""
+
+    timings = HttpTimings(head_seconds=FOR_EVER, keepalive_seconds=0.2)
+    async with serving(make_server(ok, loop, timings=timings), loop) as port:
+        for requests in (1, 3):
+            assert await asyncio.to_thread(ends, port, requests)
+    timings = HttpTimings(head_seconds=0.2, keepalive_seconds=0)
+    async with serving(make_server(ok, loop, timings=timings), loop) as port:
+        assert await asyncio.to_thread(ends, port, 0)
+
+
+async def test_slow_answer_is_no_idle_connection(loop: asyncio.AbstractEventLoop) -> None:
+    """While a request is answered, its connection is not idle, however long that takes."""
+    answer = asyncio.Event()
+
+    async def slow(request: web.BaseRequest) -> web.StreamResponse:
+        loop.call_later(0.3, answer.set)
+        await answer.wait()
+        return await ok(request)
+
+    def ask(port: int) -> int:
+        with open_stream(port=port) as stream:
+            stream.send(request_bytes("GET", "/", [("Host", "h")]))
+            return read_response(stream).status
+
+    async with serving(make_server(slow, loop, timings=HttpTimings(keepalive_seconds=0.05)), loop) as port:
+        assert await asyncio.to_thread(ask, port) == 200
 
 
 class Taker(asyncio.Protocol):

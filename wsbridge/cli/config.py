@@ -22,6 +22,7 @@ from wsbridge.hub.position import parse_position
 from wsbridge.logs import LEVELS
 from wsbridge.process.spawn import find_program
 from wsbridge.process.terminal import PLAIN
+from wsbridge.rules.cgi import HOP_BY_HOP
 from wsbridge.rules.environ import passed_on
 from wsbridge.rules.hosts import Hosts, own_names, parse_hosts
 from wsbridge.rules.origins import Rules, parse_allowed
@@ -33,6 +34,7 @@ from wsbridge.settings import (
     ClientSettings,
     GateSettings,
     HttpSettings,
+    HttpTimings,
     Input,
     ListenSettings,
     ProgramSettings,
@@ -43,6 +45,10 @@ from wsbridge.settings import (
 )
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+"""What the value of a header may not hold (RFC 9110, section 5.5)."""
+FRAMING_HEADERS = HOP_BY_HOP | {"content-length", "sec-websocket-accept"}
+"""What says where an answer ends, or how its connection goes on: an answer with two of them is read in two ways."""
 EXCHANGE_NAME = re.compile(r"[A-Za-z0-9 _.:@#,/+-]{1,127}\Z")
 """What pamqp, which speaks AMQP for us, takes for the name of an exchange; of a queue it takes more, and so `wsbridge.` before it."""
 BETWEEN_ADDRESSES = re.compile(r"\s*,\s*(?=[a-z]+://|,|$)", re.IGNORECASE)
@@ -262,6 +268,11 @@ def _server(flags: SimpleNamespace, environ: Mapping[str, str], name: str) -> Se
             static_directory=_directory("staticdir", flags.staticdir),
             dotfiles=flags.dotfiles,
             cgi_directory=_directory("cgidir", flags.cgidir),
+            max_body_bytes=_not_negative("maxbody", flags.maxbody),
+            timings=HttpTimings(
+                keepalive_seconds=_not_negative("keepalive-timeout", flags.keepalive_timeout),
+                body_seconds=_not_negative("body-timeout", flags.body_timeout),
+            ),
             page="Developer console" if flags.devconsole else "",
             introduces=not flags.no_page and name != "websocketd",
         ),
@@ -398,8 +409,12 @@ def _directory(flag: str, path: str) -> str | None:
 def _header(flag: str, text: str) -> tuple[str, str]:
     name, _, value = text.partition(":")
     name, value = name.strip(), value.strip()
-    if not TOKEN.match(name) or any(character in value for character in "\r\n\0"):
+    if not TOKEN.match(name):
         raise ConfigurationError(f"--{flag}={text!r} is no header; write 'Name: value'")
+    if CONTROL.search(value):
+        raise ConfigurationError(f"--{flag}={text!r} has a control character in its value, which no header may have; leave it out")
+    if name.lower() in FRAMING_HEADERS:
+        raise ConfigurationError(f"--{flag}: {name} says how an answer is sent, which the server does by itself; leave it out")
     if name.lower() == "sec-websocket-extensions":
         raise ConfigurationError(f"--{flag}: {name} is agreed on by the handshake; see --compress")
     return "-".join(part.capitalize() for part in name.split("-")), value

@@ -30,6 +30,8 @@ STATUS = re.compile(r"([2-5][0-9][0-9])(?![0-9])(.*)")
 SHOWN = 80
 """Bytes of a skipped line that a report shows."""
 
+OF_CHUNKS = frozenset({"transfer-encoding", "trailer", "content-length"})
+"""The headers that a request loses with its chunks."""
 OF_A_BODY = ("content-", "transfer-encoding", "trailer", "expect")
 """How the headers begin that a request has only with its body."""
 
@@ -120,6 +122,22 @@ def _fields(head: bytes) -> tuple[list[tuple[str, str]], list[str]]:
         else:
             skipped.append(f"not a header: {line[:SHOWN]!r}")
     return fields, skipped
+
+
+def with_length(request: Request, length: int) -> Request:
+    """Return a request whose chunked body was read: its length is known, and the coding is gone (RFC 3875, section 4.1.2)."""
+    headers = tuple(pair for pair in request.headers if pair[0].lower() not in OF_CHUNKS)
+    return replace(request, headers=(*headers, ("Content-Length", str(length))))
+
+
+def is_chunked(request: Request) -> bool:
+    """Whether a request has a body in chunks. Raises Refused (501) for any other transfer coding (RFC 9112, section 6.1)."""
+    coding = request.header("transfer-encoding")
+    if coding is None:
+        return False
+    if coding.strip().lower() != "chunked":
+        raise Refused(501, f"the transfer coding {coding[:SHOWN]!r} is not known; send chunked alone")
+    return True
 
 
 def redirected(request: Request, target: str) -> Request:

@@ -102,7 +102,14 @@ class Serving(ABC):
                 app = await self._open_unless_stopped(launcher)
                 if app is None:
                     return self.status
-                factory = Server(app, error_page=app.error_page, on_upgrade=app.upgrade, loop=loop)
+                factory = Server(
+                    app,
+                    error_page=app.error_page,
+                    on_upgrade=app.upgrade,
+                    hangups=self._hangups,
+                    timings=self._settings.http.timings,
+                    loop=loop,
+                )
                 acceptor = self._acceptor(server)
                 async with listening(self._settings.listen, factory, acceptor, self._metrics, loop) as (close, addresses):
                     self._close_listeners = close
@@ -213,8 +220,9 @@ class Serving(ABC):
                 launcher=launcher,
                 metrics=self._metrics,
                 patience=patience,
-                hangups=self._hangups,
                 drain_seconds=program.drain_ms / 1000,
+                body_seconds=http.timings.body_seconds,
+                max_body_bytes=http.max_body_bytes,
             )
         static = None
         if http.static_directory:

@@ -19,14 +19,16 @@ class Slots:
 
     def take(self) -> bool:
         """Take a slot, if there is one."""
-        if self._barred:
+        if not self.is_free:
             return False
-        if self._free is None:
-            return True
-        if self._free <= 0:
-            return False
-        self._free -= 1
+        if self._free is not None:
+            self._free -= 1
         return True
+
+    @property
+    def is_free(self) -> bool:
+        """Whether there is a slot."""
+        return not self._barred and (self._free is None or self._free > 0)
 
     def give(self) -> None:
         """Give a slot back."""

@@ -1,6 +1,7 @@
 """CGI scripts (RFC 3875): `--cgidir`.
 
-The body of a request is streamed to the script and its answer streamed to the client, each held up by the other side.
+The body of a request is streamed to the script and its answer streamed to the client, each with backpressure; requestbody.py
+says when a body is buffered.
 A script is found by the same walk as those of `--dir`: the first component that is a file, PATH_INFO the rest. Its group
 goes down the ladder when the answer is complete, when the client has gone (the task of its request is cancelled then),
 and when the server shuts down. An answer that is cut off ends its connection: it must not be taken for a whole one.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,19 +23,21 @@ from wsbridge.logs import Pairs, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.launch import Launcher
 from wsbridge.process.spawn import is_executable
-from wsbridge.rules.cgi import BadAnswer, Head, parse_head, redirected, split_head
+from wsbridge.rules.cgi import BadAnswer, Head, is_chunked, parse_head, redirected, split_head, with_length
 from wsbridge.rules.environ import Script, cgi_environment
 from wsbridge.rules.paths import find_script, looker
-from wsbridge.rules.request import Request, has_token
+from wsbridge.rules.request import Request
 from wsbridge.sessions.registry import Registry
 from wsbridge.sessions.slots import Slots
-from wsbridge.web.hangup import Hangups
+from wsbridge.web.buffering import BufferSpace
 from wsbridge.web.patience import Patience
+from wsbridge.web.requestbody import BodyLate, RequestBody
 from wsbridge.web.script import Cut, RunningScript
-from wsbridge.web.transports import socket_of
 
 BODILESS = (204, 304)
 """The statuses of answers that have no body, whatever their script prints (RFC 9110, section 6.4.1)."""
+STUCK_SECONDS = 2.0
+"""How long a script may take nothing of its body before the rest is buffered."""
 MOST_REPORTED = 10
 """Lines of one head that are logged one by one when they are skipped."""
 
@@ -49,7 +53,7 @@ class Found:
 
 
 class CgiScripts:
-    """Runs the scripts of one directory. A client that goes while its script takes nothing of the body is seen to go."""
+    """Runs the scripts of one directory. `body_seconds` is how long a client may send nothing of a body, 0 for any time."""
 
     def __init__(
         self,
@@ -62,8 +66,9 @@ class CgiScripts:
         launcher: Launcher,
         metrics: Metrics,
         patience: Patience,
-        hangups: Hangups,
         drain_seconds: float,
+        body_seconds: float,
+        max_body_bytes: int,
     ) -> None:
         self._root = os.path.realpath(root)
         self._look = looker(self._root)
@@ -74,8 +79,9 @@ class CgiScripts:
         self._launcher = launcher
         self._metrics = metrics
         self._patience = patience
-        self._hangups = hangups
         self._drain_seconds = drain_seconds
+        self._body_seconds = body_seconds
+        self._space = BufferSpace(max_body_bytes)
 
     def find(self, path: str) -> Found | None:
         """Return the script that a path leads to, if any."""
@@ -90,18 +96,56 @@ class CgiScripts:
         self, raw: web.BaseRequest, request: Request, found: Found, headers: tuple[tuple[str, str], ...]
     ) -> web.StreamResponse | Request:
         """Run a script and stream its answer; a request instead when the script hands on to another path. Raises Refused."""
-        if not self._slots.take():
-            log.error("all processes are taken (--maxforks)", extra=extra({"url": request.url, "cgiscript": found.file}))
-            raise Refused(429, "all processes are taken (--maxforks)", body="429 Too Many Requests\n")
+        pairs = {"url": request.url, "cgiscript": found.file}
+        if not is_executable(found.file):
+            raise Refused(500, "the script is not executable")
+        if not self._slots.is_free:
+            raise self._full(pairs)
+        body = RequestBody(raw, seconds=self._body_seconds, space=self._space)
         try:
-            pairs = {"url": request.url, "cgiscript": found.file}
-            script = await self._start(request, found, pairs)
-        except BaseException:
-            self._slots.give()
-            raise
-        exchange = _Exchange(raw, script, patience=self._patience, hangups=self._hangups, pairs=pairs)
-        has_body = request.header("content-length") is not None
-        feeding = asyncio.get_running_loop().create_task(exchange.feed(has_body=has_body), name="CGI body")
+            request, has_body = await self._receive(request, body)
+            if not self._slots.take():
+                raise self._full(pairs)
+            try:
+                script = await self._start(request, found, pairs)
+            except BaseException:
+                self._slots.give()
+                raise
+            exchange = _Exchange(raw, script, patience=self._patience, pairs=pairs)
+            return await self._exchange(exchange, script, body if has_body else None, request, headers)
+        except BodyLate:
+            self._metrics.clients_timed_out += 1
+            log.info("client sent nothing of its body for %g s", self._body_seconds, extra=extra(pairs))
+            raise Refused(408, f"nothing of the body came for {self._body_seconds:g} s") from None
+        finally:
+            await body.close()
+
+    async def _receive(self, request: Request, body: RequestBody) -> tuple[Request, bool]:
+        """Wait for the body, as far as its script needs it to be started; return the request for it. Raises Refused, BodyLate."""
+        try:
+            if is_chunked(request):
+                return with_length(request, await body.collect()), True
+            has_body = int(request.header("content-length") or 0) > 0
+            if has_body:
+                await body.begin()
+            return request, has_body
+        except web.RequestPayloadError as error:
+            raise Refused(400, f"the body cannot be read: {error}") from None
+        except ConnectionError:
+            raise Refused(400, "the client has gone") from None
+        except OSError as error:
+            log.error("the body of a request cannot be kept: %s", error, extra=extra({"url": request.url}))
+            raise Refused(503, "the body cannot be kept") from None
+
+    async def _exchange(
+        self,
+        exchange: _Exchange,
+        script: RunningScript,
+        body: RequestBody | None,
+        request: Request,
+        headers: tuple[tuple[str, str], ...],
+    ) -> web.StreamResponse | Request:
+        feeding = asyncio.get_running_loop().create_task(exchange.feed(body), name="CGI body")
         try:
             answer = await exchange.answer(request, headers)
             if isinstance(answer, Request):
@@ -115,11 +159,11 @@ class CgiScripts:
             feeding.cancel()
             await asyncio.wait((feeding,))
 
+    def _full(self, pairs: Pairs) -> Refused:
+        log.error("all processes are taken (--maxforks)", extra=extra(pairs))
+        return Refused(429, "all processes are taken (--maxforks)", body="429 Too Many Requests\n")
+
     async def _start(self, request: Request, found: Found, pairs: Pairs) -> RunningScript:
-        if not is_executable(found.file):
-            raise Refused(500, "the script is not executable")
-        if request.header("transfer-encoding") is not None:
-            raise Refused(411, "a CGI script needs the length of the body")
         environment = cgi_environment(
             request,
             found.script,
@@ -143,54 +187,64 @@ class CgiScripts:
 class _Exchange:
     """The request and the answer of one script: body and answer are streamed at the same time."""
 
-    def __init__(self, raw: web.BaseRequest, script: RunningScript, *, patience: Patience, hangups: Hangups, pairs: Pairs) -> None:
+    def __init__(self, raw: web.BaseRequest, script: RunningScript, *, patience: Patience, pairs: Pairs) -> None:
         self._raw = raw
         self._script = script
         self._patience = patience
-        self._hangups = hangups
         self._pairs = pairs
+        self._late = asyncio.timeout(None)
+        """Ends the answer when the body comes no more."""
+        self._response: web.StreamResponse | None = None
+        """The answer, once it has begun."""
 
     # The body
 
-    async def feed(self, *, has_body: bool) -> None:
-        """Tell the script the body of the request, and close its stdin."""
+    async def feed(self, body: RequestBody | None) -> None:
+        """Write the body of the request to the script, and close its stdin."""
         try:
-            if has_body:
-                self._ask_for_body()
-                async for chunk in self._raw.content.iter_any():
-                    self._script.tell(chunk)
-                    if not self._script.has_room:
-                        await self._wait_for_room()
+            while body is not None and (data := await body.read()):
+                self._script.tell(data)
+                if not self._script.has_room:
+                    await self._wait_for_room(body)
         except (OSError, web.RequestPayloadError) as error:
             # The client has gone, and the task that answers it hears of that by itself.
             log.debug("the body broke off: %s", error, extra=extra(self._pairs))
+        except BodyLate:
+            self._end_late()
         finally:
             self._script.close_input()
 
-    def _ask_for_body(self) -> None:
-        """Ask a client for the body that it holds back until then (RFC 9110, section 10.1.1)."""
-        raw = self._raw
-        holds_back = raw.version >= HttpVersion11 and has_token(raw.headers.getall("Expect", ()), "100-continue")
-        if holds_back and raw.can_read_body and raw.transport is not None:
-            raw.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    async def _wait_for_room(self, body: RequestBody) -> None:
+        """Wait until the script has taken what it was given."""
+        if not body.is_buffered:
+            try:
+                async with asyncio.timeout(STUCK_SECONDS):
+                    await self._script.wait_for_room()
+                return
+            except TimeoutError:
+                body.read_ahead(self._end_late)
+        await self._script.wait_for_room()
 
-    async def _wait_for_room(self) -> None:
-        """Wait until the script has taken what it was told, and notice a client that goes while nobody reads it."""
-        transport = self._raw.transport
-        if transport is None or (sock := socket_of(transport)) is None:
-            await self._script.wait_for_room()
-            return
-        fd, gone = sock.fileno(), transport.abort
-        self._hangups.watch(fd, gone)
-        try:
-            await self._script.wait_for_room()
-        finally:
-            self._hangups.unwatch(fd, gone)
+    def _end_late(self) -> None:
+        """Have the answer end by BodyLate, unless it has ended."""
+        with suppress(RuntimeError):
+            self._late.reschedule(0)
 
     # The answer
 
     async def answer(self, request: Request, headers: tuple[tuple[str, str], ...]) -> web.StreamResponse | Request:
-        """Stream the answer, or return the request to be served in its place. Raises Refused."""
+        """Stream the answer, or return the request to be served in its place. Raises Refused, and BodyLate before the answer."""
+        try:
+            async with self._late:
+                return await self._answer(request, headers)
+        except TimeoutError:
+            if self._response is None:
+                raise BodyLate from None
+            log.info("CGI answer is cut off: the body came no more", extra=extra(self._pairs))
+            self._raw.protocol.force_close()
+            return self._response
+
+    async def _answer(self, request: Request, headers: tuple[tuple[str, str], ...]) -> web.StreamResponse | Request:
         try:
             head = await self._read_head()
             if head.redirect is not None:
@@ -211,6 +265,7 @@ class _Exchange:
         if self._raw.version < HttpVersion11 and head.length is None:
             # It knows no chunks: the answer ends with the connection.
             response.force_close()
+        self._response = response
         try:
             await self._send(response, head)
         except Cut as cut:

@@ -2,9 +2,13 @@
 
 This file is the only one that knows aiohttp's inside; tests/web/test_connection.py fails when that changes.
 
-- A request's head must be complete within 10 s of the connection, and be no longer than 1 MiB.
+- A request's head must be complete within 10 s of its first byte, and be no longer than 1 MiB. A connection that waits
+  for a next request is closed after `keepalive_seconds`.
 - A target that was typed in UTF-8 (`curl http://host/é`) gets its percent signs before the strict parser sees it.
+- The parser gets each head by itself, so that a request is answered in one way, however it was cut into segments. What
+  follows a request for an upgrade is kept until that is answered.
 - A request for an upgrade that comes when nothing else is under way is offered to `on_upgrade` at once, before any task.
+- A client that goes while its connection is not read is noticed by `hangups`.
 - `take_over` gives the transport to a protocol of ours. What remains of aiohttp's is told that its connection was lost
   and is collected: a session costs no task, no parser and no request object.
 """
@@ -15,23 +19,32 @@ import asyncio
 import re
 import socket
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from aiohttp import web
 from aiohttp._websocket.helpers import websocket_mask
 from aiohttp.http import SERVER_SOFTWARE, RawRequestMessage
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooLong
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler
 
+from wsbridge.settings import HttpTimings
+from wsbridge.web.hangup import Hangups
+from wsbridge.web.transports import socket_of
 from wsbridge.wire.frames import Mask
+from wsbridge.wire.requests import Part, RequestCutter
 
-HEAD_SECONDS = 10.0
 HEAD_BYTES = 1024 * 1024
+HELD_BYTES = 64 * 1024
+"""What may be kept that follows a request for an upgrade before the connection is no longer read."""
 FOR_EVER = 365 * 86400.0
-"""Seconds: an idle connection is not cut. With 0, aiohttp would cut it at once."""
+"""Seconds: how long an idle connection is kept with `keepalive_seconds` 0. aiohttp would close it at once."""
+DEFAULT_TIMINGS = HttpTimings()
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES = 15, 15, 9
 """Seconds and probes after which a peer that vanished is noticed: about 150 s, as with Go's server."""
 
+METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
+"""How a method may begin (RFC 9110, section 9.1): the parser goes no further with one that it does not know."""
 BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
 
 MASK: Mask = websocket_mask
@@ -45,17 +58,46 @@ OnUpgrade = Callable[["Connection", RawRequestMessage], bool]
 class Connection(RequestHandler):
     """One HTTP connection."""
 
-    __slots__ = ("_error_page", "_head_bytes", "_head_timer", "_heads_seen", "_in_request_line", "_is_broken", "_on_upgrade")
+    __slots__ = (
+        "_asks_upgrade",
+        "_at",
+        "_began_with",
+        "_chunks",
+        "_cutter",
+        "_error_page",
+        "_hangups",
+        "_head_bytes",
+        "_head_seconds",
+        "_head_timer",
+        "_heads_seen",
+        "_held",
+        "_in_request_line",
+        "_is_broken",
+        "_on_upgrade",
+        "_watched",
+    )
 
     def __init__(self, manager: Server, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
         super().__init__(manager, loop=loop, **options)
         self._error_page = manager.error_page
         self._on_upgrade = manager.on_upgrade
+        self._hangups = manager.hangups
+        self._head_seconds = manager.timings.head_seconds
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._heads_seen = 0
         self._in_request_line = True
+        self._began_with = b""
+        """The first byte of the head that comes."""
         self._is_broken = False
+        self._cutter = RequestCutter()
+        self._chunks: StreamReader | None = None
+        """The body in chunks that comes."""
+        self._held, self._at = b"", 0
+        """What was read, and how much of it the parser has been given."""
+        self._asks_upgrade = False
+        """Whether the last request that was read asks for an upgrade: what follows waits for its answer."""
+        self._watched = -1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -64,58 +106,117 @@ class Connection(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._head_has_come()
+        self._unwatch()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._is_broken:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES:
-                self.force_close()
+        """Give the parser what was read, piece by piece. Without data: go on, as aiohttp asks when it has room again."""
+        if not data:
+            super().data_received(data)
+        if self._at < len(self._held):
+            self._held, self._at = self._held[self._at :] + data, 0
+        else:
+            self._held, self._at = data, 0
+        while self._at < len(self._held) and self._may_go_on():
+            part, start = self._cutter.part, self._at
+            self._at = self._cutter.cut(self._held, start)
+            piece = self._held if start == 0 and self._at == len(self._held) else self._held[start : self._at]
+            if part is Part.HEAD:
+                self._read_head(piece)
+            else:
+                self._read_body(piece)
+        if len(self._held) - self._at > HELD_BYTES and not self._buffer_paused:
+            self._pause_reading_for_buffer()
+
+    def _read_body(self, piece: bytes) -> None:
+        """Give the parser a part of a body."""
+        super().data_received(piece)
+        if self._request_count == self._heads_seen:
             return
+        # The chunks are none. aiohttp answers that behind the request of which they are the body, which waits for them.
+        self._heads_seen = self._request_count
+        self._messages.pop()
+        self._is_broken = True
+        self.close()
+        if self._chunks is not None:
+            self._chunks.set_exception(web.RequestPayloadError("the chunks of the body are malformed"))
+            self._chunks.feed_eof()
+
+    def _may_go_on(self) -> bool:
+        if self._is_broken or self._force_close or self._close:
+            # Nothing that follows has a meaning.
+            self._head_bytes += len(self._held) - self._at
+            self._held, self._at = b"", 0
+            if self._is_broken and self._head_bytes > HEAD_BYTES:
+                self.force_close()
+            return False
+        if self._cutter.part is Part.CHUNKS:
+            self._look_for_end_of_chunks()
+        if self._asks_upgrade and self._cutter.part is Part.HEAD:
+            return False
+        return not self._reading_paused and len(self._messages) < MAX_MSG_QUEUE_SIZE
+
+    def _look_for_end_of_chunks(self) -> None:
+        if self._chunks is None or self._chunks.is_eof():
+            self._chunks = None
+            self._cutter.end_chunks()
+
+    def _read_head(self, piece: bytes) -> None:
+        """Give the parser a head, or a part of one."""
         is_idle = self._waiter is not None and not self._waiter.done()
-        if data and (is_idle or self._body_has_come()):
-            if is_idle:
-                if self._head_timer is None:
-                    self._await_head()
-                if self._in_request_line:
-                    data = self._escaped(data)
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES:
-                # The end of the head may be in here, and all that is too much be a body.
-                end = data.find(b"\r\n\r\n")
-                if end < 0 or self._head_bytes - len(data) + end > HEAD_BYTES:
-                    self._refuse_head(is_idle)
-                    return
-        super().data_received(data)
+        if is_idle and self._head_timer is None:
+            self._await_head()
+        if self._head_bytes == 0 or not self._began_with:
+            self._began_with = piece.lstrip(b"\r\n")[:1]
+        if self._in_request_line:
+            piece = self._escaped(piece)
+        self._head_bytes += len(piece)
+        if self._head_bytes > HEAD_BYTES:
+            self._refuse_head(is_idle)
+            return
+        super().data_received(piece)
         if self._request_count != self._heads_seen:
             self._heads_seen = self._request_count
             self._head_bytes = 0
             self._in_request_line = True
             self._head_has_come()
-            if self._messages:
-                self._look_at(self._messages[-1][0], may_upgrade=is_idle and self._upgraded and len(self._messages) == 1)
-
-    def _body_has_come(self) -> bool:
-        """Whether the request that is being answered is complete: what comes now is the head of another."""
-        if self._messages:
-            return self._messages[-1][1].is_eof()
-        return self._current_request is not None and self._current_request.content.is_eof()
+            self._look_at(*self._messages[-1], may_upgrade=is_idle and len(self._messages) == 1)
 
     def _escaped(self, data: bytes) -> bytes:
         line, newline, rest = data.partition(b"\n")
         self._in_request_line = not newline
         return data if line.isascii() else BEYOND_ASCII.sub(lambda found: b"%%%02X" % found[0][0], line) + newline + rest
 
-    def _look_at(self, message: object, *, may_upgrade: bool) -> None:
+    def _look_at(self, message: object, content: StreamReader, *, may_upgrade: bool) -> None:
         if not isinstance(message, RawRequestMessage):
             # It could not be read, and will be answered so; what follows it has no meaning.
             self._is_broken = True
-        elif may_upgrade:
+            return
+        self._asks_upgrade = bool(message.upgrade)
+        if message.chunked and not content.is_eof():
+            self._cutter.expect_chunks()
+            self._chunks = content
+        elif message.method != "CONNECT" and (length := message.headers.get("Content-Length")) is not None:
+            self._cutter.expect_body(int(length))
+        if self._asks_upgrade and may_upgrade:
             task = self._task_handler
             if self._on_upgrade(self, message):
                 self._messages.clear()
                 if task is not None:
                     task.cancel()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer; then go on with what has waited for it."""
+        finished = await super().finish_response(request, resp, start_time)
+        if self._asks_upgrade and not self._messages and self.transport is not None:
+            self._asks_upgrade = False
+            if self._buffer_paused:
+                self._resume_reading_if_drained()
+            else:
+                self.data_received(b"")
+        return finished
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -125,6 +226,8 @@ class Connection(RequestHandler):
             status, message = 431, f"a header field or the request line is longer than {HEAD_BYTES} bytes"
         elif isinstance(exc, HttpProcessingError) and "many headers" in (message or "").lower():
             status = 431
+        elif isinstance(exc, BadHttpMethod) and METHOD.match(self._began_with):
+            status, message = 501, "the method is not known"
         if status == 500:
             self.log_exception("Error handling request", exc_info=exc)
         response = self._error_page(status, (message or "").split("\n")[0])
@@ -138,8 +241,8 @@ class Connection(RequestHandler):
         """
         transport = self.transport
         assert transport is not None
-        early = _Early()
-        self.set_parser(cast("Any", early))
+        early = self._held[self._at :]
+        self._held, self._at = b"", 0
         transport.set_protocol(protocol)
         if self._paused:
             # By what is still to be sent of answers before this one; the transport says so once, and it was to us.
@@ -147,13 +250,37 @@ class Connection(RequestHandler):
         self.transport = None
         self._task_handler = None
         self.connection_lost(None)
-        # aiohttp may have held up a client that sends before it was told to.
+        # It may not have been read because of what the client sent before it was told to.
         if not transport.is_closing():
             transport.resume_reading()
-        return bytes(early.data)
+        return early
+
+    # A client that goes while nobody reads it
+
+    def _pause_transport_reading(self) -> None:
+        super()._pause_transport_reading()
+        sock = socket_of(self.transport) if self.transport is not None else None
+        if self._hangups is not None and sock is not None and self._watched < 0:
+            self._watched = sock.fileno()
+            self._hangups.watch(self._watched, self._has_gone)
+
+    def _resume_transport_reading(self) -> None:
+        self._unwatch()
+        super()._resume_transport_reading()
+
+    def _unwatch(self) -> None:
+        if self._hangups is not None and self._watched >= 0:
+            self._hangups.unwatch(self._watched, self._has_gone)
+            self._watched = -1
+
+    def _has_gone(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+    # The time that a head may take
 
     def _await_head(self) -> None:
-        self._head_timer = self._loop.call_later(HEAD_SECONDS, self._head_is_late)
+        self._head_timer = self._loop.call_later(self._head_seconds, self._head_is_late)
 
     def _head_has_come(self) -> None:
         if self._head_timer is not None:
@@ -192,10 +319,14 @@ class Server(web.Server):
         *,
         error_page: ErrorPage,
         on_upgrade: OnUpgrade = lambda connection, message: False,
+        hangups: Hangups | None = None,
+        timings: HttpTimings = DEFAULT_TIMINGS,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.error_page = error_page
         self.on_upgrade = on_upgrade
+        self.hangups = hangups
+        self.timings = timings
         super().__init__(
             handler,
             handler_cancellation=True,
@@ -205,7 +336,7 @@ class Server(web.Server):
             max_headers=1024,
             lingering_time=1.0,
             auto_decompress=False,
-            keepalive_timeout=FOR_EVER,
+            keepalive_timeout=timings.keepalive_seconds or FOR_EVER,
             tcp_keepalive=False,
         )
 
@@ -214,20 +345,6 @@ class Server(web.Server):
 
     def _make_request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
         return Asked(message, payload, protocol, writer, task, self._loop)
-
-
-class _Early:
-    """Stands in for a payload parser and keeps what came with the upgrade."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        self.data += data
-        return False, b""
-
-    def feed_eof(self) -> None:
-        """The connection has been taken over."""
 
 
 def set_keepalive(sock: socket.socket | None) -> None:

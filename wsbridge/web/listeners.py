@@ -111,7 +111,7 @@ async def listening(
             addresses.append(f"{host or socket.gethostname()}:{port}")
             if settings.redirect_port is not None:
                 redirect = Redirect(scheme="https" if context else "http", port=port, headers=settings.redirect_headers)
-                server = Server(redirect, error_page=redirect.error_page, loop=loop)
+                server = Server(redirect, error_page=redirect.error_page, timings=factory.timings, loop=loop)
                 for sock in await _bind(loop, host, settings.redirect_port):
                     listen(sock, server, None)
         if unix_path is not None:
