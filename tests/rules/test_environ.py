@@ -90,7 +90,7 @@ def test_whole_request() -> None:
         "UNIQUE_ID": "18",
         "HTTP_USER_AGENT": "test",
         "HTTP_X_A": "1, 2",
-        "HTTP_COOKIE": "a=1, b=2",
+        "HTTP_COOKIE": "a=1; b=2",
         "HTTP_X.DOT": "3",
         "HTTP_CONTENT_LENGTH": "0",
     }

@@ -20,6 +20,8 @@ VARIABLE_LIMIT = 128 * 1024
 EMPTY = ("AUTH_TYPE", "CONTENT_LENGTH", "CONTENT_TYPE", "REMOTE_IDENT", "REMOTE_USER")
 """What CGI names and a bridge does not know; present and empty, as in websocketd."""
 
+COOKIE_JOINT = "; "
+"""Between several Cookie headers (RFC 9113, section 8.2.3): a comma may be part of a cookie."""
 UNSENT = frozenset({"host", "proxy"})
 
 
@@ -49,7 +51,7 @@ def session_environment(
         "PATH_TRANSLATED": _clean(request.path),
         "UNIQUE_ID": unique_id,
     }
-    environment |= _header_variables(request, cookie_joint=", ")
+    environment |= _header_variables(request)
     return _checked(environment)
 
 
@@ -61,7 +63,7 @@ def cgi_environment(
     environment |= {"SCRIPT_NAME": _clean(script.name), "SCRIPT_FILENAME": filename, "PATH_INFO": _clean(script.info)}
     if script.info:
         environment["PATH_TRANSLATED"] = root + _clean(script.info)
-    environment |= _header_variables(request, cookie_joint="; ")
+    environment |= _header_variables(request)
     environment["HTTP_HOST"] = _clean(request.peer.host)
     for variable in ("CONTENT_TYPE", "CONTENT_LENGTH"):
         # RFC 3875 has these two without HTTP_, and only when there is a body.
@@ -107,14 +109,14 @@ def _request_variables(request: Request, remote_host: str) -> dict[str, str]:
     return variables
 
 
-def _header_variables(request: Request, *, cookie_joint: str) -> dict[str, str]:
+def _header_variables(request: Request) -> dict[str, str]:
     variables: dict[str, str] = {}
     for name, value in request.headers:
         lowered = name.lower()
         if lowered in UNSENT or "_" in name:
             continue
         variable = "HTTP_" + name.upper().replace("-", "_")
-        joint = cookie_joint if lowered == "cookie" else ", "
+        joint = COOKIE_JOINT if lowered == "cookie" else ", "
         variables[variable] = f"{variables[variable]}{joint}{_clean(value)}" if variable in variables else _clean(value)
     return variables
 
