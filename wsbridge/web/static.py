@@ -18,6 +18,8 @@ import posixpath
 import re
 import stat
 from collections.abc import Callable
+from datetime import datetime, timedelta
+from email.utils import format_datetime
 from typing import IO, Any, TypeVar
 from urllib.parse import quote
 
@@ -57,6 +59,8 @@ NO_TEXT = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 """The control bytes that no text holds: all but tab, line feed, form feed, carriage return and escape."""
 
 RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)\Z")
+NO_BYTES = re.compile(r"bytes=-0+\Z")
+DATED = ("If-Modified-Since", "If-Unmodified-Since")
 
 log = logger("http")
 
@@ -189,14 +193,38 @@ class OpenFile(web.FileResponse):
     def _as_meant(self, request: web.BaseRequest) -> web.BaseRequest:
         """Return the request with the Range that is to be answered, if any."""
         wanted = request.headers.get("Range")
-        if wanted is None:
+        if wanted is None and not any(name in request.headers for name in DATED):
             return request
-        left_out = {"if-range"}
-        if not RANGE.match(wanted) or not self._is_meant(request):
+        left_out, put_in = {"if-range"}, self._conditions(request)
+        if wanted is not None and (not RANGE.match(wanted) or not self._is_meant(request)):
             # A unit that is unknown, or several ranges: to be ignored, or may be (RFC 9110, section 14.2); aiohttp answers 416.
             left_out.add("range")
+        elif wanted is not None and NO_BYTES.match(wanted):
+            # The last 0 bytes cannot be sent (section 14.1.2); aiohttp sends them all.
+            put_in["Range"] = f"bytes={self._opened.status.st_size}-"
+        left_out |= {name.lower() for name in put_in}
         # Bytes above 0x7F are opaque (RFC 9110, section 5.5): as Latin-1 they stay different from all that has a meaning.
-        return request.clone(headers=[(name, _latin(value)) for name, value in request.headers.items() if name.lower() not in left_out])
+        kept = [(name, _latin(value)) for name, value in request.headers.items() if name.lower() not in left_out]
+        return request.clone(headers=[*kept, *put_in.items()])
+
+    def _conditions(self, request: web.BaseRequest) -> dict[str, str]:
+        """Return the conditions with a date, for aiohttp, which compares it with fractions of a second that Last-Modified lacks."""
+        conditions = {}
+        if self._opened.status.st_mtime % 1:
+            for name, date in zip(DATED, (request.if_modified_since, request.if_unmodified_since), strict=True):
+                if date is not None:
+                    conditions[name] = format_datetime(date + timedelta(seconds=1), usegmt=True)
+        return conditions
+
+    @property
+    def last_modified(self) -> datetime | None:
+        return super().last_modified
+
+    @last_modified.setter
+    def last_modified(self, value: float | datetime | str | None) -> None:
+        """Set the date with its fraction of a second dropped: rounded up, as aiohttp does, it may lie in the future."""
+        parent: Any = web.FileResponse.last_modified
+        parent.fset(self, math.floor(value) if isinstance(value, (int, float)) else value)
 
     def _is_meant(self, request: web.BaseRequest) -> bool:
         """Whether it is this version of the file of which a part is wanted (RFC 9110, section 13.1.5); aiohttp knows dates only."""
@@ -205,7 +233,7 @@ class OpenFile(web.FileResponse):
             return True
         version = self._opened.status
         if (date := request.if_range) is not None:
-            return date.timestamp() == math.ceil(version.st_mtime)
+            return date.timestamp() == math.floor(version.st_mtime)
         return condition == f'"{version.st_mtime_ns:x}-{version.st_size:x}"'
 
     async def _sendfile(self, request: web.BaseRequest, fobj: IO[Any], offset: int, count: int) -> AbstractStreamWriter:
