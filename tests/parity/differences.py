@@ -54,6 +54,7 @@ DIFFERENCES = (
     Difference(60, "test_links_cannot_leave_the_directory", "follows them", UNRELEASED),
     Difference(61, "test_headers_cannot_pass_for_others", "exports them", IMPROVED),
     Difference(63, "test_links_cannot_leave_the_static_directory", "follows them", UNRELEASED),
+    Difference(64, "test_console_is_read_alone", "answers any method with the page", "RFC 9110, section 15.5.6"),
     Difference(64, "test_console_does_not_repeat_the_path", "writes it into the page unescaped", UNRELEASED),
     Difference(65, "test_source_of_a_cgi_script_is_never_served", "serves it", IMPROVED),
     Difference(65, "test_source_of_a_session_script_is_never_served", "serves it", IMPROVED),

@@ -79,6 +79,14 @@ def test_console_is_everywhere(bridge: Starter) -> None:
 
 
 @pytest.mark.case(64)
+def test_console_is_read_alone(wsbridge: Starter) -> None:
+    """The console is answered with 405 for a method that would change it."""
+    server = wsbridge("--devconsole", "cat")
+    for method in ("POST", "PUT", "DELETE"):
+        assert server.request(method, "/").status == 405
+
+
+@pytest.mark.case(64)
 def test_console_does_not_repeat_the_path(wsbridge: Starter) -> None:
     """What a request's path holds does not become part of the console's page."""
     server = wsbridge("--devconsole", "cat")

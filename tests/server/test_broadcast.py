@@ -530,10 +530,12 @@ def test_page_alone_is_switched_off(broadcast: Broadcast, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("path", ["/status", "/wsbridge.js", "/wsbridge.mjs"])
 def test_other_methods(talk: Server, path: str) -> None:
-    """What there is beside the channel is asked for with GET, or with HEAD."""
+    """What there is beside the channel is asked for with GET, or with HEAD; OPTIONS says so."""
     assert talk.request("HEAD", path).status == 200
     answer = talk.request("DELETE", path)
-    assert (answer.status, answer.value("Allow")) == (405, "GET, HEAD")
+    assert (answer.status, answer.value("Allow")) == (405, "GET, HEAD, OPTIONS")
+    assert talk.request("OPTIONS", path).status == 204
+    assert talk.request("PROPFIND", path).status == 501
 
 
 def test_page(talk: Server) -> None:

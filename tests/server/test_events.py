@@ -79,12 +79,19 @@ def test_not_asking(talk: Server, headers: list[tuple[str, str]]) -> None:
     assert talk.get("/", headers=headers).value("Content-Type") == "text/html; charset=utf-8"
 
 
-@pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "OPTIONS"])
+def test_options(talk: Server) -> None:
+    """OPTIONS says that an event stream is asked for with GET."""
+    for headers in ([], SSE):
+        answer = talk.request("OPTIONS", "/events", headers=headers)
+        assert (answer.status, answer.value("Allow")) == (204, "GET, OPTIONS")
+
+
+@pytest.mark.parametrize("method", ["HEAD", "POST", "PUT"])
 @pytest.mark.parametrize("headers", [[], SSE])
 def test_other_methods(talk: Server, method: str, headers: list[tuple[str, str]]) -> None:
     """An event stream is asked for with GET; any other method is answered 405 at once, and the server is none the worse."""
     answer = talk.request(method, "/events", headers=headers, body=b"x" if method in ("POST", "PUT") else b"")
-    assert (answer.status, answer.value("Allow")) == (405, "GET")
+    assert (answer.status, answer.value("Allow")) == (405, "GET, OPTIONS")
     assert status(talk)["viewers"] == 0
 
 

@@ -262,8 +262,9 @@ class Server:
     def _wait_until_ready(self) -> None:
         """Wait for the announcement and for the listening socket itself, which websocketd opens after it."""
         wait_until(self._announced_port, "the server's announcement", START_DEADLINE)
-        self.port = self.port or self._announced_port()
         unix = self.where.get("unix")
+        if unix is None:
+            self.port = self.port or self._announced_port()
         wait_until(lambda: self._is_alive() and listens(self.pid, unix or self.port), "the server's listening socket", START_DEADLINE)
 
     def _announced_port(self) -> int:

@@ -11,6 +11,9 @@ from wsbridge.errors import Refused
 
 Headers = tuple[tuple[str, str], ...]
 
+HOST = re.compile(r"(?:[A-Za-z0-9\-._~%!$&()*+,;=]*|\[[0-9A-Za-z:.%\-_~]+\])(?::[0-9]*)?")
+"""A host and port (RFC 3986, section 3.2), without the apostrophe: no host has one, and the log puts it round values."""
+
 
 @dataclass(frozen=True, slots=True)
 class Peer:
@@ -91,6 +94,31 @@ def read_target(target: str) -> Target:
     if "\0" in path:
         raise Refused(400, "the path holds a NUL")
     return Target(path, query, encode_path(raw_path) + mark + query, authority or None)
+
+
+def check_host(host: str) -> None:
+    """Raises Refused (400) for what no host with a port can be (RFC 9110, section 7.2): blanks, quotes, user names, …"""
+    if not HOST.fullmatch(host):
+        raise Refused(400, f"the Host {host[:80]!r} is not a host name or address, with or without a port")
+
+
+def check_framing(is_current: bool, headers: Headers) -> None:
+    """Raises Refused (400) for a head of which it is not sure where its request ends or for whom it is.
+
+    `is_current` is whether it is of HTTP/1.1: chunks of HTTP/1.0 are a fault (RFC 9112, section 6.1). Of Host there is to be
+    one (section 3.2).
+    """
+    names = [name.lower() for name, _ in headers]
+    if names.count("host") > 1:
+        raise Refused(400, "a request has one Host")
+    if not is_current and "transfer-encoding" in names:
+        raise Refused(400, "HTTP/1.0 has no Transfer-Encoding")
+
+
+def has_body(request: Request) -> bool:
+    """Whether a request comes with a body, by its head (RFC 9112, section 6.3)."""
+    length = request.header("content-length")
+    return request.header("transfer-encoding") is not None or (length is not None and length.strip("0 ") != "")
 
 
 def encode_path(path: str) -> str:

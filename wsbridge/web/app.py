@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from aiohttp import HttpVersion, web
+from aiohttp import HttpVersion, HttpVersion11, web
 from aiohttp.http import RawRequestMessage
 
 from wsbridge.errors import ForeignHost, Refused
 from wsbridge.logs import ACCESS, ERROR, TRACE, Pairs, Ration, extra, logger
 from wsbridge.metrics import Metrics
+from wsbridge.rules.methods import KNOWN, READ, check_method
 from wsbridge.rules.paths import clean
 from wsbridge.rules.proxies import UNIX_PEER, seen_through
-from wsbridge.rules.request import Peer, Request, encode_path, read_target
+from wsbridge.rules.request import Peer, Request, check_framing, check_host, encode_path, read_target
 from wsbridge.sessions.registry import Registry
 from wsbridge.settings import GateSettings
 from wsbridge.web.answers import dress, protect
@@ -27,7 +28,7 @@ from wsbridge.web.handshake import TAKEN, Door
 from wsbridge.web.names import Names
 from wsbridge.web.page import Page, icon
 from wsbridge.web.static import StaticFiles, in_a_thread
-from wsbridge.web.subscribe import Subscribing
+from wsbridge.web.subscribe import EVENTS_METHODS, Subscribing
 
 ICON_PATH = "/favicon.ico"
 """Where browsers look for an icon that a page does not name."""
@@ -79,19 +80,23 @@ class App:
         try:
             request = self._read(raw.method, raw.raw_path, raw.version, raw.headers, raw.transport)
         except Refused as refused:
-            return self._refuse(refused, raw.path_qs, upgrading=False)
+            # It cannot be trusted where the request ends.
+            return self._refuse(refused, raw.path_qs, upgrading=False, closes=True)
         upgrading = self._door is not None and is_upgrade(request)
         try:
             self._check_host(request)
+            if request.method == "CONNECT" or raw.raw_path == "*":
+                return self._answer_for_all(request)
             if (cleaned := clean(request.path)) != request.path:
                 return self._redirect(cleaned, request)
             if upgrading:
                 return await self._open(raw, request)
-            if self._channel is not None and self._channel.is_events(request):
+            if self._channel is not None and request.method != "OPTIONS" and self._channel.is_events(request):
                 return self._stream(self._channel, raw, request)
             return await self._serve(raw, request)
         except Refused as refused:
-            return self._refuse(refused, request.url, upgrading=upgrading)
+            # What follows may be the rest of a body, or frames.
+            return self._refuse(refused, request.url, upgrading=upgrading, closes=upgrading or refused.status in (408, 413))
 
     def upgrade(self, connection: Connection, message: RawRequestMessage) -> bool:
         """Begin a session at once, if nothing stands in its way; return whether it has begun.
@@ -194,38 +199,52 @@ class App:
             if self._cgi is None or (script := await in_a_thread(self._cgi.find, request.path)) is None:
                 break
             http_log.log(ACCESS, "CGI", extra=extra({**pairs, "cgiscript": script.file}))
+            # Any method: what it means is the script's to say.
             answer = await self._cgi.run(raw, request, script, self._headers_plain)
             if isinstance(answer, web.StreamResponse):
                 return answer
             request = answer
         else:
             raise Refused(500, "a CGI script redirects for ever")
-        if self._own_page is not None and not self._page_everywhere and request.path == "/" and not await self._has_index():
-            return self._answer_page(self._own_page, request, pairs)
-        if self._static is not None and (page := await self._static.find(request)) is not None:
-            http_log.log(ACCESS, "STATIC", extra=extra(pairs))
-            return self._dressed(page)
-        if self._channel is not None and (found := self._channel.resource(request, self._headers_plain)) is not None:
-            # A page that is open asks every two seconds.
-            http_log.log(TRACE, "CHANNEL", extra=extra(pairs))
-            return self._dressed(found)
+        # An open page asks for the channel's status every two seconds: that is logged at TRACE.
+        methods, category, found = await self._find(request)
+        http_log.log(TRACE if category in ("CHANNEL", "ICON") else ACCESS, category, extra=extra(pairs))
+        if found is None:
+            if request.method not in KNOWN:
+                check_method(request.method)
+            raise Refused(404, "nothing is served here", body="404 page not found\n")
+        check_method(request.method, methods)
+        return self._dressed(found if request.method != "OPTIONS" else _options(methods))
+
+    async def _find(self, request: Request) -> tuple[tuple[str, ...], str, web.StreamResponse | None]:
+        """Return the methods of what lies at a path, what the log calls it, and the answer to GET. Raises Refused."""
+        is_root = request.path == "/"
+        if self._own_page is not None and not self._page_everywhere and is_root and not await self._has_index():
+            return READ, self._own_page.name, self._own_page.page()
+        if self._static is not None and (file := await self._static.find(request)) is not None:
+            return READ, "STATIC", file
+        if self._channel is not None:
+            if self._channel.is_events(request):
+                return EVENTS_METHODS, "CHANNEL", web.Response()
+            if (found := self._channel.resource(request, self._headers_plain)) is not None:
+                return READ, "CHANNEL", found
         if self._has_icon and request.path == ICON_PATH:
-            return self._dressed(icon())
+            return READ, "ICON", icon()
         if self._own_page is not None and self._page_everywhere and request.path != ICON_PATH:
-            return self._answer_page(self._own_page, request, pairs)
-        if self._introduction is not None and request.path == "/" and _is_browser(request):
-            return self._answer_page(self._introduction, request, pairs)
-        http_log.log(ACCESS, "NOT FOUND", extra=extra(pairs))
-        raise Refused(404, "nothing is served here", body="404 page not found\n")
+            return READ, self._own_page.name, self._own_page.page()
+        if self._introduction is not None and is_root and _is_browser(request):
+            return READ, self._introduction.name, self._introduction.page()
+        return READ, "NOT FOUND", None
+
+    def _answer_for_all(self, request: Request) -> web.StreamResponse:
+        """Answer a request that is for no resource: CONNECT, which is for proxies, and `OPTIONS *` (RFC 9110, section 9.3.7)."""
+        if request.method != "OPTIONS":
+            check_method(request.method)
+            raise Refused(400, "the target * is for OPTIONS alone")
+        return self._dressed(_options(tuple(sorted(KNOWN - {"CONNECT"})) if self._cgi is not None else READ))
 
     async def _has_index(self) -> bool:
         return self._static is not None and await self._static.has_index()
-
-    def _answer_page(self, page: Page, request: Request, pairs: Pairs) -> web.StreamResponse:
-        http_log.log(ACCESS, page.name, extra=extra(pairs))
-        if self._channel is not None and request.method not in ("GET", "HEAD"):
-            raise Refused(405, "this page is asked for with GET", headers={"Allow": "GET, HEAD"})
-        return self._dressed(page.page())
 
     def _redirect(self, cleaned: str, request: Request) -> web.Response:
         location = encode_path(cleaned.replace("%", "%25")) + ("?" + request.query if request.query else "")
@@ -233,11 +252,11 @@ class App:
 
     # Answers
 
-    def _refuse(self, refused: Refused, url: str, *, upgrading: bool) -> web.Response:
+    def _refuse(self, refused: Refused, url: str, *, upgrading: bool, closes: bool) -> web.Response:
         self._metrics.refused[refused.status] += 1
         headers = self._settings.headers if upgrading else self._headers_plain
         response = self._page(refused.status, refused.detail, (*headers, *refused.headers.items()), body=refused.body)
-        if upgrading:
+        if closes:
             response.force_close()
         return response
 
@@ -261,8 +280,10 @@ class App:
     ) -> Request:
         """Translate aiohttp's request. Raises Refused (400)."""
         headers = tuple((str(name), value) for name, value in fields.items())
+        check_framing(version == HttpVersion11, headers)
         found = read_target(target)
         peer = _peer(transport, found.authority or fields.get("Host", ""))
+        check_host(peer.host)
         peer = seen_through(peer, headers, self._settings.trusted)
         return Request(method, found.path, found.query, found.uri, f"HTTP/{version.major}.{version.minor}", headers, peer)
 
@@ -270,6 +291,10 @@ class App:
 def _is_browser(request: Request) -> bool:
     """Whether a client wants to look at a page: other clients get 404 where nothing is served."""
     return request.method in ("GET", "HEAD") and "text/html" in (request.header("accept") or "").lower()
+
+
+def _options(methods: tuple[str, ...]) -> web.Response:
+    return web.Response(status=204, headers={"Allow": ", ".join(methods)})
 
 
 def _peer(transport: asyncio.BaseTransport | None, host: str) -> Peer:

@@ -1,6 +1,7 @@
 """Who may have a session: the checks before the upgrade, in websocketd's order.
 
-    429 no slot   404 no such script   405 not GET   400 version   403 origin   400 key   500 not executable   431 too long
+    429 no slot   404 no such script   405 not GET   400 HTTP/1.0, a body or the version   403 origin   400 key
+    500 not executable   431 too long
 
 None of the refusals starts a process. With `--busy=close` the missing slot is left to the upgrade to tell.
 """
@@ -16,9 +17,10 @@ from dataclasses import dataclass
 from wsbridge.errors import Refused
 from wsbridge.process.spawn import is_executable, why_not_executable
 from wsbridge.rules.environ import Script
+from wsbridge.rules.methods import check_method
 from wsbridge.rules.origins import Rules
 from wsbridge.rules.paths import Look, find_script
-from wsbridge.rules.request import Request, has_token
+from wsbridge.rules.request import Request, has_body, has_token
 from wsbridge.sessions.registry import Registry
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -94,9 +96,14 @@ class Gate:
         return (real,), target.script
 
     def _handshake(self, request: Request) -> tuple[str, str | None]:
-        if request.method != "GET":
-            raise Refused(405, "a WebSocket is opened with GET", headers={"Allow": "GET"})
+        check_method(request.method, ("GET",))
         version = {"Sec-WebSocket-Version": "13"}
+        if request.protocol == "HTTP/1.0":
+            # RFC 6455, section 4.2.1. The proxy that says so is nginx without `proxy_http_version 1.1`.
+            raise Refused(400, "a WebSocket needs HTTP/1.1, and this request is of HTTP/1.0; a proxy between may have made it so")
+        if has_body(request):
+            # What follows the head would be the body to one reader, and frames to another.
+            raise Refused(400, "a request for a WebSocket has no body")
         if not has_token([request.header("sec-websocket-version") or ""], "13"):
             raise Refused(400, "Sec-WebSocket-Version must be 13", headers=version)
         if refusal := self._origins.refusal(request.header("origin"), request.peer):
@@ -119,8 +126,7 @@ def accept_value(key: str) -> str:
 
 def is_upgrade(request: Request) -> bool:
     """Whether a request asks for a WebSocket; everything else is plain HTTP."""
-    upgrade = request.header("upgrade")
-    return upgrade is not None and upgrade.lower() == "websocket" and has_token([request.header("connection") or ""], "upgrade")
+    return has_token([request.header("upgrade") or ""], "websocket") and has_token([request.header("connection") or ""], "upgrade")
 
 
 def _is_key(key: str) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from aiohttp import web
 
 from wsbridge.errors import Refused
-from wsbridge.rules.request import read_target
+from wsbridge.rules.methods import KNOWN, check_method
+from wsbridge.rules.request import check_host, read_target
 from wsbridge.web.answers import dress, protect
 
 
@@ -23,13 +24,21 @@ class Redirect:
     async def __call__(self, raw: web.BaseRequest) -> web.StreamResponse:
         try:
             target = read_target(raw.raw_path)
+            host = target.authority or raw.headers.get("Host") or ""
+            check_host(host)
+            if raw.method == "CONNECT" or raw.method not in KNOWN:
+                check_method(raw.method)
         except Refused as refused:
-            return self.error_page(refused.status, refused.detail)
-        host = target.authority or raw.headers.get("Host") or ""
+            return self._refuse(refused)
         name = host[: host.index("]") + 1] if host.startswith("[") and "]" in host else host.partition(":")[0]
         if not name:
             return self.error_page(400, "a request needs a Host to be told where to go")
         return self._dressed(web.Response(status=301, headers={"Location": f"{self._scheme}://{name}:{self._port}{target.uri}"}))
+
+    def _refuse(self, refused: Refused) -> web.Response:
+        response = self.error_page(refused.status, refused.detail)
+        response.headers.update(refused.headers)
+        return response
 
     def _dressed(self, response: web.Response) -> web.Response:
         protect(response)

@@ -18,6 +18,7 @@ from wsbridge.hub.channel import Join
 from wsbridge.hub.position import Position, parse_position
 from wsbridge.logs import ACCESS, Pairs, extra, logger
 from wsbridge.metrics import Metrics
+from wsbridge.rules.methods import check_method
 from wsbridge.rules.origins import Rules
 from wsbridge.rules.request import Request
 from wsbridge.sessions.hub import Hub
@@ -35,6 +36,8 @@ from wsbridge.wire.subscribed import SUBPROTOCOL, Plain, Positioned, Wire
 
 EVENTS_PATH = "/events"
 EVENTS_TYPE = "text/event-stream"
+EVENTS_METHODS = ("GET", "OPTIONS")
+"""What an event stream takes: it has no length and no end that HEAD could tell of."""
 RETRY_MS = (500, 3000)
 """Between these lies the time after which a browser makes a lost event stream again; of its own it would be 3 s for all."""
 FULL_MS = (2000, 8000)
@@ -168,8 +171,6 @@ class Subscribing:
             body, kind, age = self._scripts[request.path], "text/javascript", "no-cache"
         else:
             return None
-        if request.method not in ("GET", "HEAD"):
-            raise Refused(405, f"{request.path} is asked for with GET", headers={"Allow": "GET, HEAD"})
         # The scripts hold nothing of the channel's.
         origin = request.header("origin") if request.path == STATUS_PATH else "*"
         own = {"Cache-Control": age, **_readers(origin, headers)}
@@ -179,8 +180,7 @@ class Subscribing:
 
     def _check(self, request: Request) -> None:
         """Take a slot for who may have an event stream. Raises Refused."""
-        if request.method != "GET":
-            raise Refused(405, "an event stream is asked for with GET", headers={"Allow": "GET"})
+        check_method(request.method, EVENTS_METHODS)
         self._check_reader(request)
         if not self._registry.slots.take():
             raise Refused(503, self._gate.full, headers={"Retry-After": "5"})
