@@ -23,6 +23,8 @@ SHELL = "/bin/sh"
 SCRIPT = str(Path(__file__).with_name("guard.sh"))
 BACKLOG_LIMIT = 1024 * 1024
 """Bytes. A guard that is so far behind has been stopped, and is replaced."""
+LATE_SECONDS = 0.05
+"""Seconds after which the guard is told of an end, if nothing begins before that."""
 RESTART_PAUSE = 1.0
 """Seconds before a guard that died is replaced, so that one that cannot live does not keep us busy."""
 
@@ -67,6 +69,8 @@ class Guard:
         self._loop = loop
         self._groups: set[int] = set()
         self._news = b""
+        """What the guard is to be told: beginnings in the next turn of the loop, ends with them or a little later. Each write wakes it."""
+        self._is_urgent = False
         self._backlog = bytearray()
         self._timer: asyncio.TimerHandle | None = None
         self._pipe = self._pidfd = -1
@@ -75,12 +79,17 @@ class Guard:
 
     def begun(self, group: int) -> None:
         self._groups.add(group)
-        self._note(b"+ %d\n" % group)
+        self._news += b"+ %d\n" % group
+        if not self._is_urgent:
+            self._is_urgent = True
+            self._loop.call_soon(self._tell_news)
 
     def ended(self, group: int) -> None:
         if group in self._groups:
             self._groups.remove(group)
-            self._note(b"- %d\n" % group)
+            if not self._news:
+                self._loop.call_later(LATE_SECONDS, self._tell_news)
+            self._news += b"- %d\n" % group
 
     def close(self) -> None:
         """End the guard; it ends what is still left."""
@@ -129,14 +138,9 @@ class Guard:
         self._pipe = pipe
         self._loop.add_reader(self._pidfd, self._died)
 
-    def _note(self, words: bytes) -> None:
-        """Keep what the guard is to be told, once a turn of the loop: each write wakes it."""
-        if not self._news:
-            self._loop.call_soon(self._tell_news)
-        self._news += words
-
     def _tell_news(self) -> None:
         news, self._news = self._news, b""
+        self._is_urgent = False
         if news:
             self._tell(news)
 
