@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
@@ -19,12 +20,14 @@ from wsbridge.bus.bodies import (
     PRODUCER,
     SINGLE,
     TEXTS,
+    TIME,
     MalformedBody,
     Parcel,
     can_join,
     fingerprint,
     pack,
     stream_mark,
+    time_of,
     unpack,
 )
 from wsbridge.flow import Batch, Kind
@@ -205,6 +208,23 @@ def test_any_body(data: bytes, content_type: str | None, given_headers: Mapping[
     if body.batch.kind is Kind.TEXT:
         for message in body.batch.messages:
             bytes(message).decode()
+
+
+@pytest.mark.parametrize(
+    ("headers", "timestamp", "at"),
+    [
+        ({TIME: 1_795_227_069_430}, None, 1_795_227_069_430),
+        ({TIME: 5}, datetime(2026, 11, 21, tzinfo=UTC), 5),
+        ({}, datetime(2026, 11, 21, tzinfo=UTC), 1_795_219_200_000),
+        ({TIME: "yesterday"}, None, None),
+        ({TIME: -1}, None, None),
+        ({TIME: 1 << 60}, None, None),
+        ({}, None, None),
+    ],
+)
+def test_time_of_a_body(headers: dict[str, object], timestamp: datetime | None, at: int | None) -> None:
+    """A body's time is that of our header, else that of the AMQP property; what no clock shows is none."""
+    assert time_of(headers, timestamp) == at
 
 
 def test_fingerprint() -> None:

@@ -7,11 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.server.conftest import Broadcast, listen, status, view, wait_for_viewers
+from tests.server.conftest import V1, Broadcast, listen, status, view, wait_for_viewers
 from tests.support.client import DEADLINE, Message, Opcode, open_stream, request_bytes
 from tests.support.proc import TRANSPORTS, resident
 from tests.support.server import Server, is_alive, memory_peak, tell, wait_for_exit, wait_until
@@ -455,6 +456,24 @@ def test_killed(broadcast: Broadcast) -> None:
 
 
 # What is beside the channel
+
+
+def test_times(broadcast: Broadcast) -> None:
+    """With ?times=1 a client of wsbridge.v1 is told for each batch when it was published, once, and the same whenever it asks."""
+    server = broadcast("--input=exchange", "--join=history")
+    before = time.time() * 1000
+    with server.connect(subprotocols=(V1,)) as other:
+        other.send_text("a")
+        other.receive_text()
+        assert other.receive_text().endswith("\na")
+    told = []
+    for _ in range(2):
+        with server.connect("/?times=1", subprotocols=(V1,)) as client:
+            at, stamp, message = (client.receive_text() for _ in range(3))
+            assert (at[:4], stamp[:6], message[-2:]) == ("!at ", "!time ", "\na")
+            told.append(int(stamp.removeprefix("!time ")))
+    assert told[0] == told[1]
+    assert before - 1 <= told[0] <= time.time() * 1000
 
 
 def test_status(talk: Server) -> None:

@@ -29,6 +29,9 @@ class Told:
         self.encoded += len(batch.messages)
         return "".join(f"message {mark[:-1]} {first + index};" for index in range(len(batch.messages))).encode()
 
+    def published(self, at: int | None) -> bytes:
+        return b""
+
     def joined(self, mark: str, number: int) -> bytes:
         return b""
 

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from typing import cast
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -15,7 +16,7 @@ from tests.wire.peer import read_frames
 from wsbridge.bus.base import Body, Receiver
 from wsbridge.bus.memory import MemoryBus
 from wsbridge.flow import Batch, End, Kind
-from wsbridge.hub.channel import Channel, Join, Slow
+from wsbridge.hub.channel import Channel, Join, Slice, Slow
 from wsbridge.hub.position import Position, parse_position
 from wsbridge.metrics import Metrics
 from wsbridge.sessions.hub import Hub
@@ -212,3 +213,19 @@ def test_lost_here() -> None:
     assert viewer.seen == [b"next"]
     assert viewer.lost == metrics.bus_lost == 2 + 1 + 2
     assert metrics.bus_repeats == 2
+
+
+@pytest.mark.parametrize(
+    ("body_at", "mark", "is_live", "at"),
+    [(7, None, False, 7), (None, None, False, 99), (7, "1.a", True, 7), (None, "1.a", True, 99), (None, "1.a", False, None)],
+)
+def test_when_a_body_was_published(body_at: int | None, mark: str | None, is_live: bool, at: int | None) -> None:
+    """A body has the time that its bus tells; without one it was published now, unless it is of a history, of which nobody knows."""
+    channel = Channel("e", queue_bytes=10_000, history=10, history_bytes=10_000, slow=Slow.DROP_OLDEST)
+    hub = Hub(channel, metrics=Metrics(), loop=cast(asyncio.AbstractEventLoop, Turns()))
+    relay = Relay(hub, new_epoch=lambda: "never", metrics=Metrics(), clock=lambda: 99)
+    relay.is_live = is_live
+    relay.receive(Body(Batch(Kind.TEXT, [b"x"]), "p", 0, mark, at=body_at))
+    [part] = channel.read(channel.join(Join.HISTORY), 1000)
+    assert isinstance(part, Slice)
+    assert part.body.at == at

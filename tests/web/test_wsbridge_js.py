@@ -278,6 +278,21 @@ async def test_position_that_is_of_no_more_use(broadcast: Broadcast, open_page: 
     assert await watcher.told("messages") == ["first", "before", "first"]
 
 
+async def test_times(broadcast: Broadcast, open_page: Any) -> None:
+    """With `times` each message comes with the time at which it was published; without it with null."""
+    server = broadcast("--input=exchange", "--join=history")
+    page = await open_page(server)
+    await page.evaluate("void (globalThis.times = [])")
+    listen = "onmessage(data, position, at) { times.push(at) }"
+    await page.evaluate(f"void (globalThis.one = new wsbridge.Channel('/', {{ times: true, {listen} }}))")
+    await page.wait_for("one.state === 'open' && one.send('x')")
+    await page.wait_for("times.length === 1")
+    assert await page.evaluate("Math.abs(times[0] - Date.now())") < 3_600_000
+    await page.evaluate(f"void (globalThis.other = new wsbridge.Channel('/', {{ {listen} }}))")
+    await page.wait_for("times.length === 2")
+    assert await page.evaluate("times[1]") is None
+
+
 async def test_control_records(broadcast: Broadcast, open_page: Any) -> None:
     """Of the broker the page is told when that changes, and a new connection takes it to be there; unknown records pass in silence."""
     connections = []

@@ -45,6 +45,13 @@ def test_loss(messages: int | None, count: bytes) -> None:
     assert Events().lost(messages, "k3-", 17) == b"event: lost\nid: k3-17\ndata: " + count + b"\n\n"
 
 
+@pytest.mark.parametrize(("at", "told"), [(1_795_227_069_430, b"1795227069430"), (0, b"0"), (None, b"?")])
+def test_times(at: int | None, told: bytes) -> None:
+    """A client that asks learns when messages were published; other clients get not a byte more."""
+    assert read_frames(Positioned(times=True).published(at)) == [(0x81, b"!time " + told)]
+    assert [wire.published(at) for wire in (Plain(), Positioned(), Events())] == [b"", b"", b""]
+
+
 def test_joined() -> None:
     """Who joins learns where, and an event stream keeps it though there is no event."""
     assert Plain().joined("k3-", 17) == b""

@@ -38,6 +38,8 @@ class Body(NamedTuple):
     """What names it in a position, where the bus keeps it."""
     is_lost: bool = False
     """Whether its messages are not to be handed on: they have come, and are lost here."""
+    at: int | None = None
+    """When it was published, in milliseconds since 1970, where the bus knows it."""
     is_past: bool = False
     """Whether it lies before what is wanted, and is brought for its numbers alone: it may come again behind that."""
 

@@ -7,7 +7,7 @@
     application/vnd.wsbridge.binary   binary messages in that form
 
 Headers of ours: `wsbridge-producer`, who published it; `wsbridge-first`, the number of its first message among those of its
-producer; `wsbridge-count`, how many it holds.
+producer; `wsbridge-count`, how many it holds; `wsbridge-time`, when it was sent, in milliseconds since 1970.
 
 A body of a stranger has none of them. Without a content type, or with one of `text/`, it is lines, of which the last may end
 in an LF; `application/json` is one text message, and anything else one binary message.
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from datetime import datetime
 from struct import Struct
 from typing import NamedTuple
 
@@ -25,12 +26,14 @@ from wsbridge.flow import Batch, Kind, valid_text
 
 LINES, SINGLE = "text/plain", "application/octet-stream"
 TEXTS, BINARIES = "application/vnd.wsbridge.text", "application/vnd.wsbridge.binary"
-PRODUCER, FIRST, COUNT = "wsbridge-producer", "wsbridge-first", "wsbridge-count"
+PRODUCER, FIRST, COUNT, TIME = "wsbridge-producer", "wsbridge-first", "wsbridge-count", "wsbridge-time"
 
 BODY_BYTES = 120 * 1024
 """What one body holds, unless a single message is longer: it fits into one frame of RabbitMQ's 128 KiB."""
 LENGTH = Struct(">I")
 FINGERPRINT_BYTES = 5
+LATEST = 1 << 53
+"""Milliseconds that a browser can hold as an exact number."""
 
 
 class Parcel(NamedTuple):
@@ -91,6 +94,16 @@ def unpack(data: bytes, content_type: str | None, headers: Mapping[str, object])
             raise MalformedBody(f"{len(batch.messages)} messages where {COUNT} says {count}")
         return Body(batch, producer, first)
     return Body(_batch(data, content_type, None))
+
+
+def time_of(headers: Mapping[str, object], timestamp: object) -> int | None:
+    """Return when a body was sent, in milliseconds: by our header, else by the AMQP property, which counts seconds; None without."""
+    told = headers.get(TIME)
+    if isinstance(told, int) and 0 <= told < LATEST:
+        return told
+    if isinstance(timestamp, datetime):
+        return int(timestamp.timestamp()) * 1000
+    return None
 
 
 def is_ours(headers: Mapping[str, object]) -> bool:

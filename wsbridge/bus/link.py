@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from aio_pika.connection import make_url
 
 from wsbridge.bus import lenient, topology
 from wsbridge.bus.alarm import Alarm
-from wsbridge.bus.bodies import Parcel
+from wsbridge.bus.bodies import TIME, Parcel, time_of
 from wsbridge.bus.complaints import explain, why_closed
 from wsbridge.bus.confirms import Confirms
 from wsbridge.bus.topology import Topology, is_not_yet
@@ -87,6 +88,8 @@ class Arrival:
     tag: int
     offset: int | None
     """Its place in the stream, where it comes from one."""
+    at: int | None
+    """When it was sent, in milliseconds since 1970, if it says so."""
 
 
 class Link:
@@ -232,7 +235,7 @@ class Link:
         """Publish and wait for the broker's word that it has it. Raises Refused, and LinkLost: then nobody knows."""
         message = aio_pika.Message(
             parcel.data,
-            headers=dict(parcel.headers(producer)),
+            headers={**parcel.headers(producer), TIME: time.time_ns() // 1_000_000},
             content_type=parcel.content_type,
             message_id=f"{producer}-{parcel.first}",
             delivery_mode=aio_pika.DeliveryMode.NOT_PERSISTENT,
@@ -386,6 +389,7 @@ class Link:
                     headers,
                     message.delivery_tag,
                     offset if isinstance(offset, int) else None,
+                    time_of(headers, properties.timestamp),
                 )
             )
 

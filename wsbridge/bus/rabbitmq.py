@@ -466,7 +466,7 @@ class RabbitBus:
             log.error("a body of %d bytes is dropped: it holds a message longer than %d (--maxline)", len(arrival.data), self._limit)
             # With its numbers: it may be the first that is heard of its producer, or come again.
             body = body._replace(is_lost=True)
-        self._receiver.receive(body._replace(mark=mark))
+        self._receiver.receive(body._replace(mark=mark, at=arrival.at))
         if body.producer == self._producer:
             self._returned = max(self._returned, body.first + len(body.batch.messages))
             self._came_back.set()

@@ -103,6 +103,9 @@ class Printer:
                 return b""
         return self._encoder.encode(batch)
 
+    def published(self, at: int | None) -> bytes:
+        return b""
+
     def lost(self, messages: int | None, mark: str = "", number: int = 0) -> bytes:
         """Say on stderr that messages were lost."""
         if messages is None:

@@ -79,6 +79,8 @@ class Body:
     """What each message counts besides its bytes; `size` holds it, and what the body counts itself, behind its last message."""
     gap: int = 0
     """Numbers that it takes up beside its messages: of such that were lost before they came here."""
+    at: int | None = None
+    """When it was published, in milliseconds since 1970; None where nobody knows."""
     encoded: dict[str, bytes] = field(default_factory=dict)
     _ends: list[int] | None = None
 
@@ -207,14 +209,14 @@ class Channel:
         """In the stream, of the newest body; before the first, of what lies before it."""
         self._is_kept |= offset is not None
 
-    def append(self, batch: Batch, mark: str | None = None) -> Body:
+    def append(self, batch: Batch, mark: str | None = None, at: int | None = None) -> Body:
         """Take what was published; return the body that it has become. Without a mark of its own it has the epoch's."""
         each = self._message_bytes
         size = sum(map(len, batch.messages)) + each * len(batch.messages) + self._body_bytes
         if mark is None:
-            body = Body(self.end, self.bytes, batch, size, f"{self.epoch}-", each=each)
+            body = Body(self.end, self.bytes, batch, size, f"{self.epoch}-", each=each, at=at)
         else:
-            body = Body(self.end, self.bytes, batch, size, f"{mark}-", self.end, each=each)
+            body = Body(self.end, self.bytes, batch, size, f"{mark}-", self.end, each=each, at=at)
             self._marks[mark] = (body.first, body.end)
             self._newest_offset = offset_of(mark) or 0
             self._is_kept = True

@@ -7,7 +7,7 @@ of a channel, which is started once and needs no process more.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from wsbridge.framing import Decoder, Encoder
 from wsbridge.logs import Pairs
@@ -47,9 +47,11 @@ class Launcher:
         encoder: Encoder,
         pairs: Pairs,
         pty: TerminalSize | None = None,
+        last_error: Callable[[str], None] | None = None,
     ) -> Child:
-        """Start a program, and return when it runs. Raises ProgramError."""
-        return self.adopt(self._spawner.spawn(argv, environment, pty=pty), decoder=decoder, encoder=encoder, pairs=pairs)
+        """Start a program, and return when it runs; the newest line of its stderr goes to `last_error` too. Raises ProgramError."""
+        spawned = self._spawner.spawn(argv, environment, pty=pty)
+        return self.adopt(spawned, decoder=decoder, encoder=encoder, pairs=pairs, last_error=last_error)
 
     @property
     def has_room(self) -> bool:
@@ -69,7 +71,14 @@ class Launcher:
         return self._server.spawn(argv, environment, pty=pty, cwd=cwd)
 
     def adopt(
-        self, spawned: Spawned, *, decoder: Decoder, encoder: Encoder, pairs: Pairs, error_decoder: Decoder | None = None
+        self,
+        spawned: Spawned,
+        *,
+        decoder: Decoder,
+        encoder: Encoder,
+        pairs: Pairs,
+        error_decoder: Decoder | None = None,
+        last_error: Callable[[str], None] | None = None,
     ) -> Child:
         """Watch a process that was started; its pid joins the pairs, and its stderr goes to the log."""
         pairs["pid"] = str(spawned.pid)
@@ -77,7 +86,7 @@ class Launcher:
             spawned,
             decoder=decoder,
             encoder=encoder,
-            errors=logged(pairs),
+            errors=logged(pairs, last_error),
             error_decoder=error_decoder,
             ladder=self._ladder,
             descendants=self._descendants,

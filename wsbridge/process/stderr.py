@@ -16,15 +16,19 @@ PIECE = 256 * 1024
 log = logger("stderr")
 
 
-def logged(pairs: Pairs) -> Callable[[bytes], None]:
-    """Return what takes the stderr of a child and logs its lines; when nobody would see them it just takes them.
+def logged(pairs: Pairs, last: Callable[[str], None] | None = None) -> Callable[[bytes], None]:
+    """Return what takes the stderr of a child and logs its lines, and gives the last line of each read to `last`.
+
+    When nobody would see the lines it just takes them.
 
     It is read in any case, so that the program never blocks.
     """
-    if not log.isEnabledFor(ERROR):
+    if not log.isEnabledFor(ERROR) and last is None:
         return lambda data: None
 
     def say(lines: list[str]) -> None:
+        if last is not None:
+            last(lines[-1])
         log.error("%d lines", len(lines), extra=extra(pairs) | {"lines": lines})
 
     return Lines(say)

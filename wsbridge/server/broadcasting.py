@@ -28,7 +28,7 @@ from wsbridge.server.serving import Serving
 from wsbridge.sessions.hub import Hub
 from wsbridge.sessions.inlet import Inlet
 from wsbridge.sessions.keeper import Keeper
-from wsbridge.sessions.relay import Relay, Through
+from wsbridge.sessions.relay import Relay, Through, now
 from wsbridge.settings import Input, Role, ServerSettings
 from wsbridge.web.app import App
 from wsbridge.web.gate import Gate
@@ -38,6 +38,8 @@ from wsbridge.wire.subscribed import SUBPROTOCOL
 
 FLUSH_SECONDS = 5.0
 """What the bus has at the end to send what was published."""
+ERROR_CHARACTERS = 500
+"""Of the last line of the program's stderr, in the status."""
 
 
 def new_mark() -> str:
@@ -66,6 +68,7 @@ class Broadcasting(Serving):
         self._keeper: Keeper | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._has_finished = False
+        self._last_error: str | None = None
 
     def _make_bus(self) -> Bus:
         broker = self._settings.broker
@@ -98,6 +101,7 @@ class Broadcasting(Serving):
                 self._bus.source = keeper
         inlet = self._make_inlet()
         await self._bus.open(receiver)
+        relay.is_live = True
         gate = settings.gate
         door = Subscribing(
             gate=Gate(
@@ -132,15 +136,21 @@ class Broadcasting(Serving):
         # What they say of the server's own terminal does not hold for that of the program.
         environment |= terminal_environment(program.pty)
 
+        def say(line: str) -> None:
+            self._last_error = line[:ERROR_CHARACTERS]
+
+        # Strangers may read the status: what a program says in confidence is for whoever tries it out.
+        said = say if self._settings.http.page_everywhere else None
+
         def launch() -> Child:
             return launcher.launch(
-                program.argv, environment, decoder=make_decoder(), encoder=encoder, pairs={**pairs}, pty=program.pty
+                program.argv, environment, decoder=make_decoder(), encoder=encoder, pairs={**pairs}, pty=program.pty, last_error=said
             )
 
         is_through = channel.role is Role.THROUGH
         return Keeper(
             launch,
-            self._hub.publish if is_through else self._bus.publish,
+            (lambda batch: self._hub.publish(batch, at=now())) if is_through else self._bus.publish,
             reads=is_through or channel.input is Input.PROGRAM,
             restarts=Restarts(channel.restart),
             drain_seconds=program.drain_ms / 1000,
@@ -206,6 +216,8 @@ class Broadcasting(Serving):
             "input": self._settings.channel.input.value,
             "program": self._keeper and self._keeper.state.value,
             "program_exit": self._keeper and self._keeper.last_exit,
+            "program_restarts": self._metrics.program_restarts,
+            **({"program_stderr": self._last_error} if self._settings.http.page_everywhere else {}),
             "counts": dict(self._metrics.counts()),
         }
 

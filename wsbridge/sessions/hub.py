@@ -79,14 +79,14 @@ class Hub:
 
     # What is published
 
-    def publish(self, batch: Batch, mark: str | None = None) -> None:
-        """Take a batch into the channel; it is sent at the end of this turn of the loop."""
+    def publish(self, batch: Batch, mark: str | None = None, at: int | None = None) -> None:
+        """Take a batch, published at a time in milliseconds, into the channel; it is sent at the end of this turn of the loop."""
         if self._pending >= self._flush_bytes:
             self.flush()
         if not self._pending:
             self._loop.call_soon(self.flush)
         # At least 1: messages may be empty.
-        self._pending += self.channel.append(batch, mark).size + 1
+        self._pending += self.channel.append(batch, mark, at).size + 1
         if self._ahead:
             self._join_reached()
 
@@ -286,10 +286,11 @@ class Hub:
                 continue
             body = item.body
             if not item.is_whole:
-                pieces.append(wire.encode(item.batch, body.mark, item.begin - body.origin))
+                pieces += (wire.published(body.at), wire.encode(item.batch, body.mark, item.begin - body.origin))
             else:
                 if (data := body.encoded.get(wire.name)) is None:
-                    data = body.encoded[wire.name] = wire.encode(body.batch, body.mark, body.first - body.origin)
+                    data = wire.published(body.at) + wire.encode(body.batch, body.mark, body.first - body.origin)
+                    body.encoded[wire.name] = data
                 pieces.append(data)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 

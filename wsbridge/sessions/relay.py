@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from wsbridge.bus.base import Body
@@ -9,6 +10,11 @@ from wsbridge.hub.dedup import Dedup, Verdict
 from wsbridge.metrics import Metrics
 from wsbridge.sessions.hub import Hub
 from wsbridge.sessions.keeper import Keeper
+
+
+def now() -> int:
+    """Return the time in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
 
 
 class News:
@@ -37,8 +43,11 @@ class News:
 class Relay:
     """The receiver of a bus. `new_epoch` makes names for epochs of the channel, each of which is used once, ever."""
 
-    def __init__(self, hub: Hub, *, new_epoch: Callable[[], str], metrics: Metrics) -> None:
+    def __init__(self, hub: Hub, *, new_epoch: Callable[[], str], metrics: Metrics, clock: Callable[[], int] = now) -> None:
         self._hub = hub
+        self._clock = clock
+        self.is_live = False
+        """Whether what comes now is new, so that one without a time was published now: a bus first brings its history."""
         self._new_epoch = new_epoch
         self._news = News(metrics)
 
@@ -51,7 +60,10 @@ class Relay:
         if missing:
             self._hub.lose(missing)
         if not body.is_lost:
-            self._hub.publish(body.batch, body.mark)
+            at = body.at
+            if at is None and (self.is_live or body.mark is None):
+                at = self._clock()
+            self._hub.publish(body.batch, body.mark, at)
 
     def renewed(self, mark: str | None = None) -> None:
         # Repeats are told by what was heard before, so that is kept; a gap across this is told twice, which harms nobody.

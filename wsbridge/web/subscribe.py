@@ -42,6 +42,8 @@ RETRY_MS = (500, 3000)
 """Between these lies the time after which a browser makes a lost event stream again; of its own it would be 3 s for all."""
 FULL_MS = (2000, 8000)
 """The same for one who finds no place."""
+TIMES = "times"
+"""The parameter of a query that asks for the times at which messages were published."""
 STATUS_PATH = "/status"
 SCRIPTS = ("wsbridge.js", "wsbridge.mjs")
 """The client for pages: a plain script, and the same as a module."""
@@ -97,7 +99,8 @@ class Subscribing:
         with self._registry.slots.returned_on_error():
             begin = self._place(_query(request, "since"))
             client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, pairs)
-            wire = self._wire(admission.subprotocol == SUBPROTOCOL, client.deflate.parameters.server_bits if client.deflate else 0)
+            bits = client.deflate.parameters.server_bits if client.deflate else 0
+            wire = self._wire(admission.subprotocol == SUBPROTOCOL, bits, _query(request, TIMES) is not None)
             early = connection.take_over(client)
             session = Subscription(client, self._hub, wire, inlet=self._inlet, registry=self._registry, pairs=pairs)
         self._begun(pairs)
@@ -223,9 +226,9 @@ def _readers(origin: str | None, headers: tuple[tuple[str, str], ...]) -> dict[s
     return {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
 
 
-def _make_wire(is_positioned: bool, bits: int) -> Wire:
+def _make_wire(is_positioned: bool, bits: int, times: bool) -> Wire:
     """Return a wire; who share one share what is encoded, so there is to be one of each."""
-    return Positioned(bits) if is_positioned else Plain(bits)
+    return Positioned(bits, times=times) if is_positioned else Plain(bits)
 
 
 def _accepted(request: Request) -> list[str]:

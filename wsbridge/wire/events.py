@@ -35,6 +35,9 @@ class Events:
             ]
         return b"".join(events)
 
+    def published(self, at: int | None) -> bytes:
+        return b""
+
     def joined(self, mark: str, number: int) -> bytes:
         # An event without data is none, but its id is kept.
         return f"id: {mark}{number}\n\n".encode()

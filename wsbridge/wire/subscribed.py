@@ -9,6 +9,7 @@ and a number, as in `k3x9-17`; the one that goes with a message is the place beh
                     !at POSITION            where one who has just joined is: he can come back before there was any message
                     !lost POSITION COUNT    what he has lost before what comes next; COUNT is `?` where nobody knows
                     !broker away            the broker has gone, or `here` again
+                    !time MILLISECONDS      to a client that asks for it: when what comes next was published, since 1970; or `?`
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ class Wire(Protocol):
 
     def encode(self, batch: Batch, mark: str, first: int) -> bytes:
         """Return the bytes of messages that follow each other; `first` is the number of the first of them, counted from 0."""
+
+    def published(self, at: int | None) -> bytes:
+        """Return the bytes that tell when the next messages were published, in milliseconds since 1970, None where that is not known.
+
+        Empty where the wire has no words for it, or the client has not asked.
+        """
 
     def joined(self, mark: str, number: int) -> bytes:
         """Return the bytes that tell a subscriber where it begins, before any message; `number` is that of the next."""
@@ -63,6 +70,9 @@ class Plain:
     def encode(self, batch: Batch, mark: str, first: int) -> bytes:
         return self._frame(batch)
 
+    def published(self, at: int | None) -> bytes:
+        return b""
+
     def joined(self, mark: str, number: int) -> bytes:
         return b""
 
@@ -74,16 +84,22 @@ class Plain:
 
 
 class Positioned:
-    """For who wants to come back and go on; `bits` as above."""
+    """For who wants to come back and go on; `bits` as above. With `times` it tells for each body when that was published."""
 
-    def __init__(self, bits: int = 0) -> None:
-        self.name = f"{SUBPROTOCOL} {bits}"
+    def __init__(self, bits: int = 0, *, times: bool = False) -> None:
+        self.name = f"{SUBPROTOCOL} {bits}{' times' if times else ''}"
+        self._times = times
         self._frame = _framing(bits)
 
     def encode(self, batch: Batch, mark: str, first: int) -> bytes:
         head = mark.encode()
         messages = [b"".join((b"%b%d\n" % (head, number), message)) for number, message in enumerate(batch.messages, first + 1)]
         return self._frame(Batch(batch.kind, messages))
+
+    def published(self, at: int | None) -> bytes:
+        if not self._times:
+            return b""
+        return frames.encode(Batch(Kind.TEXT, [b"!time ?" if at is None else b"!time %d" % at]))
 
     def joined(self, mark: str, number: int) -> bytes:
         return frames.encode(Batch(Kind.TEXT, [f"!at {mark}{number}".encode()]))

@@ -23,13 +23,14 @@
 
   /** @typedef {"connecting" | "open" | "waiting" | "closed"} State */
   /** @typedef {{ code?: number, reason?: string, delay?: number }} Detail How a connection ended; seconds until the next attempt. */
-  /** @typedef {"onmessage" | "onlost" | "onstate" | "onbroker" | "minDelay" | "maxDelay" | "openTimeout" | "subprotocols"} Settable */
+  /** @typedef {"onmessage" | "onlost" | "onstate" | "onbroker" | "minDelay" | "maxDelay" | "openTimeout" | "subprotocols" | "times"} Settable */
   /** @typedef {Partial<Pick<Channel, Settable>> & { since?: string | null }} Options What can be set, and a position to begin behind. */
 
   class Channel {
     /**
-     * A message, and the position behind it; null from a server that did not agree to wsbridge.v1.
-     * @type {((data: string | ArrayBuffer, position: string | null) => void) | null}
+     * A message, and the position behind it; null from a server that did not agree to wsbridge.v1. With `times` also when it was
+     * published, in milliseconds since 1970; null where that is not known.
+     * @type {((data: string | ArrayBuffer, position: string | null, at: number | null) => void) | null}
      */
     onmessage = null;
     /**
@@ -53,9 +54,13 @@
     /** What the server is to agree to one of, or a browser refuses the connection; [] for a server without subprotocols. */
     subprotocols = [SUBPROTOCOL];
 
+    /** Whether to ask the server for the times at which messages were published. */
+    times = false;
+
     /** @type {URL[]} */ #urls;
     #index = 0;
     /** @type {string | null} */ #position;
+    /** @type {number | null} When the messages that come now were published. */ #at = null;
     /** @type {State} */ #state = "connecting";
     /** @type {WebSocket | null} */ #socket = null;
     /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
@@ -116,6 +121,8 @@
       this.#hasDelivered = this.#hasSent = false;
       const url = new URL(this.url);
       if (this.#position !== null) url.searchParams.set("since", this.#position);
+      if (this.times) url.searchParams.set("times", "1");
+      this.#at = null;
       try {
         const socket = this.#socket = new WebSocket(url, this.subprotocols);
         socket.binaryType = "arraybuffer";
@@ -136,7 +143,7 @@
       if (!isPositioned) this.#position = null;
       socket.onmessage = ({ data }) => {
         this.#hasDelivered = true;
-        if (isPositioned) this.#take(data); else this.onmessage?.(data, null);
+        if (isPositioned) this.#take(data); else this.onmessage?.(data, null, null);
       };
       try {
         this.#enter("open");
@@ -150,19 +157,20 @@
       if (typeof data !== "string") {
         const bytes = new Uint8Array(data), end = bytes.indexOf(NEWLINE);
         this.#position = new TextDecoder().decode(bytes.subarray(0, end));
-        this.onmessage?.(data.slice(end + 1), this.#position);
+        this.onmessage?.(data.slice(end + 1), this.#position, this.#at);
       } else if (data.startsWith("!")) {
         this.#obey(data.slice(1).split(" "));
       } else {
         const end = data.indexOf("\n");
         this.#position = data.slice(0, end);
-        this.onmessage?.(data.slice(end + 1), this.#position);
+        this.onmessage?.(data.slice(end + 1), this.#position, this.#at);
       }
     }
 
     /** @param {string[]} record A control record; one of a later server's is none of ours. */
     #obey([name, word, count]) {
       if (name === "broker") this.#hear(word);
+      if (name === "time") this.#at = word === "?" ? null : Number(word);
       if (name === "at" || name === "lost") this.#position = word;
       if (name === "lost") this.onlost?.(count === "?" ? null : Number(count), word);
     }
