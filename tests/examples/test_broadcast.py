@@ -165,6 +165,19 @@ async def test_the_page_shows_what_was_lost(browser: Chromium) -> None:
             assert await page.evaluate("document.querySelector('#state').innerText") == "Live"
 
 
+async def test_the_page_greys_what_is_of_before(browser: Chromium) -> None:
+    """While the broker is away the number and the line are grey: they are of before."""
+    opacity = "getComputedStyle(document.querySelector('#figure')).opacity"
+    with plotted() as server:
+        page = await plot(browser, server, {"time": 1000, "celsius": 40})
+        await page.wait_for("points.length === 1")
+        assert await page.evaluate(opacity) == "1"
+        await page.evaluate("channel.onbroker(false)")
+        assert await page.evaluate(opacity) == "0.55"
+        await page.evaluate("channel.onbroker(true)")
+        assert await page.evaluate(opacity) == "1"
+
+
 async def waits(page: Page, server: Server) -> None:
     """Stop the server, and see the page count down to its next attempt."""
     await page.evaluate("void (Math.random = () => .999)")
