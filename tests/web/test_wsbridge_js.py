@@ -281,7 +281,7 @@ async def test_position_that_is_of_no_more_use(broadcast: Broadcast, open_page: 
 async def test_times(broadcast: Broadcast, open_page: Any) -> None:
     """With `times` each message comes with the time at which it was published; without it with null."""
     server = broadcast("--input=exchange", "--join=history")
-    page = await open_page(server)
+    page = (await open_page(server)).page
     await page.evaluate("void (globalThis.times = [])")
     listen = "onmessage(data, position, at) { times.push(at) }"
     await page.evaluate(f"void (globalThis.one = new wsbridge.Channel('/', {{ times: true, {listen} }}))")

@@ -389,10 +389,11 @@ function roomy(low, high) {
   return [low - air, high + air];
 }
 
-/* Round values (1, 2 or 5 times a power of ten) from low to high, about `most` of them; `.step` is their distance. */
+/* Round values (1, 2 or 5 times a power of ten) from low to high, about `most` of them, more where that would be one; `.step` is their distance. */
 function ticks(low, high, most) {
   const rough = (high - low) / most || 1, power = 10 ** Math.floor(Math.log10(rough));
-  return steps(low, high, [1, 2, 5, 10].map(times => times * power).find(step => step >= rough * .999) ?? rough, 0);
+  const values = steps(low, high, [1, 2, 5, 10].map(times => times * power).find(step => step >= rough * .999) ?? rough, 0);
+  return values.length < 2 && most < 20 ? ticks(low, high, most + 1) : values;
 }
 
 const TIME_STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 15e3, 3e4, 6e4, 12e4, 3e5, 6e5, 9e5, 18e5, 36e5, 72e5, 216e5, 432e5, 864e5];
