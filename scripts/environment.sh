@@ -4,6 +4,8 @@
 #   need_packages [EXTRA]     .venv holds wsbridge, run from this clone, and the packages of its extra (`test`, `lint`)
 #   make_venv FOLDER          a virtual environment with pip, also where Debian's python3 has neither ensurepip nor pip
 #   install_debian PACKAGE…   Debian packages; none of their services is started
+#   apt_command PACKAGE…      print the command with which an administrator installs them
+#   is_help WORD…             whether the command line asks for help, before anything is installed for it
 #
 # Set PYTHON to choose the Python that the virtual environment is made with. What is said here goes to stderr.
 
@@ -60,10 +62,15 @@ install_packages() {
     fi
     still_true=$(grep -F "$(made_from)" "$stamp" 2>/dev/null || true)
     echo unfinished >"$stamp"
-    say "wsbridge: installing the Python packages of $what into .venv"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$what" >&2
+    say "wsbridge: installing the Python packages of $what into .venv ($(download_size "${1:-}") to download, where pip has none of them)"
+    "$venv/bin/python" -m pip install --progress-bar off --disable-pip-version-check --editable "$what" >&2
     ln -sf bin/wsbridge "$venv/websocketd"
     printf '%s\n' "$(made_from)" "$(made_from "${1:-}")" "$still_true" >"$stamp"
+}
+
+# Measured on x86-64 with Python 3.11; other machines differ a little.
+download_size() {
+    case $1 in test) echo '8 MB' ;; lint) echo '32 MB' ;; *) echo '5 MB' ;; esac
 }
 
 # One that was finished for this place, or that somebody made by hand, is kept, and its packages are brought up to date.
@@ -75,7 +82,8 @@ can_be_updated() {
 }
 
 make_venv() {
-    find_python venv >/dev/null || fail "wsbridge needs Python 3.11 or newer${PYTHON:+, and $PYTHON is not}. On Debian: apt-get install python3"
+    find_python venv >/dev/null || fail "wsbridge needs Python 3.11 or newer${PYTHON:+, and $PYTHON is not}. On Debian, as root:
+$(apt_command python3)"
     if python=$(find_python ensurepip); then
         "$python" -m venv "$1"
     elif python=$(find_python pip); then
@@ -86,7 +94,8 @@ make_venv() {
     elif install_debian python3-venv && python=$(find_python ensurepip); then
         "$python" -m venv "$1"
     else
-        fail "wsbridge needs pip for its virtual environment. Run this as root, then try again: apt-get install python3-venv"
+        fail "wsbridge needs pip for its virtual environment. Run this as root, then try again:
+$(apt_command python3-venv)"
     fi
 }
 
@@ -101,10 +110,22 @@ find_python() {
     return 1
 }
 
+apt_command() {
+    echo "apt-get update && apt-get install -y --no-install-recommends $*"
+}
+
+is_help() {
+    for word; do
+        case $word in -h | -help | --help) return ;; esac
+    done
+    return 1
+}
+
 install_debian() {
     command -v apt-get >/dev/null || return 1
     [ "$(id -u)" = 0 ] || command -v sudo >/dev/null || return 1
     say "wsbridge: installing Debian packages, starting no service: $*"
+    [ "$(id -u)" = 0 ] || say "wsbridge: this asks for your password (sudo)"
     # What starts a service asks policy-rc.d first, with systemd and without; 101 is its "no". Ours says so while we live.
     as_root sh -eu -c '
         policy=/usr/sbin/policy-rc.d
@@ -114,8 +135,10 @@ install_debian() {
         if [ -e "$policy" ] && ! [ -e "$policy.kept" ]; then mv "$policy" "$policy.kept"; fi
         printf "#!/bin/sh\nif kill -0 %d 2>/dev/null; then exit 101; fi\n" $$ >"$policy"
         chmod 755 "$policy"
-        export DEBIAN_FRONTEND=noninteractive
+        export DEBIAN_FRONTEND=noninteractive LC_ALL=C
         apt-get -qq update
-        apt-get -qq -o DPkg::Lock::Timeout=300 install --no-install-recommends "$@"
-    ' sh "$@" </dev/null >/dev/null
+        # apt itself knows how much it is: "Need to get … of archives", "After this operation, …".
+        apt-get -q --assume-no install --no-install-recommends "$@" | grep -E "^(Need to get|After this)" || true
+        apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "$@"
+    ' sh "$@" </dev/null >&2
 }

@@ -345,7 +345,7 @@ def test_slow_reader_of_a_server(start: Start) -> None:
         subscribe = start("subscribe", f"--url={address(server)}")
         wait_for_viewers(server, 1)
         assert finish("publish", f"--url={address(server)}", data=b"go\n").returncode == 0
-        wait_until(lambda: b'"messages": %d' % (count + 1) in server.get("/status").body, "every message", DEADLINE * 3)
+        wait_until(lambda: b'"messages": %d' % (count + 1) in server.get("/status").body, "every message", DEADLINE)
         assert memory_peak(subscribe.pid) < 100 * MEGABYTE
         printed = subscribe.read_until(b"last\n").count(b"\n") - 1
         # What is said on stderr is read by another thread.

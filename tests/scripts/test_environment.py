@@ -136,7 +136,17 @@ def test_debian_without_ensurepip(clone: Clone) -> None:
     run = clone.run("scripts/wsbridge", MODULES="")
     assert run.stdout == "wsbridge got\n"
     assert "installing Debian packages, starting no service: python3-venv" in run.stderr
-    assert len(clone.noted("install --no-install-recommends python3-venv")) == 1
+    assert len(clone.noted("apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends python3-venv")) == 1
+
+
+def test_download(clone: Clone) -> None:
+    """Before anything is downloaded the script says how much it is; while it is downloaded, apt and pip show their progress."""
+    clone.add_debian()
+    said = clone.run("scripts/wsbridge", MODULES="").stderr.splitlines()
+    assert "Need to get 312 MB of archives." in said
+    assert said.index("Need to get 312 MB of archives.") < said.index("Setting up python3-venv")
+    assert "wsbridge: installing the Python packages of .[broker] into .venv (5 MB to download, where pip has none of them)" in said
+    assert [line for line in clone.noted("-m pip install ") if "--quiet" in line] == []
 
 
 def test_no_way_to_pip(clone: Clone) -> None:
@@ -144,7 +154,8 @@ def test_no_way_to_pip(clone: Clone) -> None:
     run = clone.run("scripts/wsbridge", MODULES="")
     assert (run.returncode, run.stdout) == (1, "")
     assert run.stderr.splitlines()[1:] == [
-        "wsbridge needs pip for its virtual environment. Run this as root, then try again: apt-get install python3-venv"
+        "wsbridge needs pip for its virtual environment. Run this as root, then try again:",
+        "apt-get update && apt-get install -y --no-install-recommends python3-venv",
     ]
 
 
@@ -162,7 +173,7 @@ def test_no_service_is_started(clone: Clone) -> None:
     policy.write_text("#!/bin/sh\nexit 0\n")
     policy.chmod(0o755)
     clone.run("scripts/wsbridge", MODULES="")
-    assert [line.endswith("(may start services: no)") for line in clone.noted("apt-get")] == [True, True]
+    assert [line.endswith("(may start services: no)") for line in clone.noted("apt-get")] == [True, True, True]
     assert policy.read_text() == "#!/bin/sh\nexit 0\n"
     assert list(policy.parent.iterdir()) == [policy]
 
@@ -171,5 +182,5 @@ def test_no_rule_is_left(clone: Clone) -> None:
     """Where there was no rule about services before, there is none afterwards."""
     clone.add_debian()
     clone.run("scripts/wsbridge", MODULES="")
-    assert len(clone.noted("(may start services: no)")) == 2
+    assert len(clone.noted("(may start services: no)")) == 3
     assert list((clone.bin / "sbin").iterdir()) == []

@@ -1,5 +1,6 @@
 """What `scripts/test`, `scripts/lint` and `.ci/run` do around pytest, ruff and mypy."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def test_arguments(clone: Clone) -> None:
     """The arguments of `scripts/test` are pytest's, and pytest has the last word."""
     run = clone.run("scripts/test", "-k", "two words")
     assert (run.returncode, run.stdout) == (0, "1 passed\n")
-    assert clone.notes[-1] == "python -m pytest -n 3 --dist loadfile -k two words"
+    assert clone.notes[-1] == "python scripts/test.py -n 3 --dist loadfile -k two words"
 
 
 def test_missing_packages(clone: Clone) -> None:
@@ -27,8 +28,8 @@ def test_missing_packages(clone: Clone) -> None:
     clone.add_debian()
     run = clone.run("scripts/test", INSTALLED=DEBIAN_PACKAGES.replace("curl ", "").replace("websocketd", ""))
     assert "installing Debian packages, starting no service: curl websocketd\n" in run.stderr
-    assert len(clone.noted("apt-get ")) == 2
-    assert len(clone.noted("install --no-install-recommends curl websocketd (may start services: no)")) == 1
+    assert len(clone.noted("apt-get ")) == 3
+    assert len(clone.noted("install --no-install-recommends curl websocketd (may start services: no)")) == 2
 
 
 def test_nothing_missing(clone: Clone) -> None:
@@ -52,7 +53,39 @@ def test_packages_without_sudo(clone: Clone) -> None:
     (clone.bin / "sudo").unlink()
     run = clone.run("scripts/test", INSTALLED=DEBIAN_PACKAGES.replace("gawk ", ""))
     assert run.returncode == 1
-    assert run.stderr.splitlines() == ["The tests need Debian packages. Run this as root, then try again: apt-get install gawk"]
+    assert run.stderr.splitlines() == [
+        "The tests need Debian packages. Run this as root, then try again:",
+        "apt-get update && apt-get install -y --no-install-recommends gawk",
+    ]
+
+
+def test_sudo_that_fails(clone: Clone) -> None:
+    """Where sudo refuses, the command for an administrator is shown too."""
+    clone.add_debian()
+    clone.add("sudo", "#!/bin/sh\necho 'you are not in the sudoers file' >&2\nexit 1\n")
+    run = clone.run("scripts/test", INSTALLED=DEBIAN_PACKAGES.replace("gawk ", ""))
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1] == "apt-get update && apt-get install -y --no-install-recommends gawk"
+
+
+@pytest.mark.parametrize("name", ["test", "lint", "bench", "soak", "install-service"])
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help(clone: Clone, name: str, flag: str) -> None:
+    """`--help` answers at once, in a clone in which nothing was run yet, and installs nothing."""
+    clone.add_debian()
+    before = sorted(clone.root.rglob("*"))
+    run = clone.run(f"scripts/{name}", flag, MODULES="argparse", INSTALLED="")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert f"scripts/{name}" in run.stdout
+    assert clone.noted("install") == clone.noted("venv") == clone.noted("sudo") == clone.noted("apt-get") == []
+    assert sorted(clone.root.rglob("*")) == before
+
+
+def test_help_of_soak() -> None:
+    """The help of `scripts/soak`, which needs nothing installed, names every flag of the program behind it."""
+    flags = re.findall(r'add_argument\("(--\w+)"(?!.*SUPPRESS)', (ROOT / "scripts/soak.py").read_text())
+    assert flags
+    assert [flag for flag in flags if f"  {flag} " not in (ROOT / "scripts/soak").read_text()] == []
 
 
 def test_lint(clone: Clone) -> None:

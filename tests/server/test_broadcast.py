@@ -288,7 +288,7 @@ def test_gigabyte(broadcast: Broadcast, fifo: Path) -> None:
     with view(server) as viewer:
         before = resident(server.pid)
         tell(fifo, "go")
-        wait_until(lambda: status(server)["messages"] == 1_000_001, "a gigabyte", 60)
+        wait_until(lambda: status(server)["messages"] == 1_000_001, "a gigabyte", progress=lambda: status(server)["messages"])
         count = 1
         while viewer.message() != b"end":
             count += 1
@@ -300,9 +300,9 @@ def test_gigabyte(broadcast: Broadcast, fifo: Path) -> None:
 def test_flood_of_tiny_lines(broadcast: Broadcast, line: str) -> None:
     """Memory does not grow however short the lines are that a program floods with: also what has no bytes is let go of."""
     server = broadcast("--queue=10000", "--history-bytes=10000", "yes", line)
-    wait_until(lambda: status(server)["messages"] > 2_000_000, "the first millions", 30)
+    wait_until(lambda: status(server)["messages"] > 2_000_000, "the first millions", progress=lambda: status(server)["messages"])
     before = resident(server.pid)
-    wait_until(lambda: status(server)["messages"] > 12_000_000, "the next millions", 60)
+    wait_until(lambda: status(server)["messages"] > 12_000_000, "the next millions", progress=lambda: status(server)["messages"])
     assert resident(server.pid) - before < 16 * MIB
 
 

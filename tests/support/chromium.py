@@ -30,6 +30,8 @@ from typing import Any
 
 import aiohttp
 
+from tests.support.deadline import Deadline, scaled
+
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -87,7 +89,7 @@ class Chromium:
         self._saved: asyncio.Queue[Path] = asyncio.Queue()
         self._stack = contextlib.AsyncExitStack()
         try:
-            async with asyncio.timeout(2 * TIMEOUT):
+            async with asyncio.timeout(2 * scaled(TIMEOUT)):
                 await self._start(program)
         except BaseException:
             await self._stack.aclose()
@@ -121,7 +123,7 @@ class Chromium:
 
     async def saved(self) -> Path:
         """Wait until a page's next download is complete, and return its file, which bears the suggested name."""
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(scaled(TIMEOUT)):
             return await self._saved.get()
 
     async def call(self, method: str, /, session: str | None = None, **params: Any) -> dict[str, Any]:
@@ -131,7 +133,7 @@ class Chromium:
         message = {"id": number, "method": method, "params": params} | ({"sessionId": session} if session else {})
         try:
             await self._socket.send_str(json.dumps(message))
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(scaled(TIMEOUT)):
                 return await answer
         except TimeoutError:
             raise ChromiumError(f"chromium did not answer {method} within {TIMEOUT:g} s") from None
@@ -202,7 +204,7 @@ class Page:
         result = await self.call("Page.navigate", url=url)
         if "errorText" in result:
             raise ChromiumError(f"{url}: {result['errorText']}")
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(scaled(TIMEOUT)):
             await self._loaded.wait()
 
     async def evaluate(self, js: str) -> Any:
@@ -214,8 +216,8 @@ class Page:
 
     async def wait_for(self, condition: str, timeout: float = TIMEOUT) -> Any:  # noqa: ASYNC109
         """Wait until an expression is true in the page, and return its value (True for an object). One that throws is not true yet."""
-        deadline = asyncio.get_running_loop().time() + timeout
-        while (left := deadline - asyncio.get_running_loop().time()) > 0:
+        deadline = Deadline(timeout)
+        while left := deadline.remaining():
             try:
                 # The page looks for itself, a second at a time: one command outlives neither a navigation nor its own deadline.
                 if value := await self.evaluate(_WAIT % (int(1000 * min(left, 1)), condition)):

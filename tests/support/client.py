@@ -26,8 +26,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Self
 
-DEADLINE = 10.0
-"""Seconds that a receive or a send waits unless told otherwise: generous, since it only ends what would hang."""
+from tests.support.deadline import DEADLINE, scaled
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """RFC 6455, section 1.3."""
@@ -128,13 +127,14 @@ class Stream:
         self.timeout = timeout
         self._buffer = bytearray()
         # The kernel ends a blocked send, so that a thread may send while another waits in poll().
-        seconds = int(timeout)
+        longest = scaled(timeout)
+        seconds = int(longest)
         sock.settimeout(None)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", seconds, int((timeout - seconds) * 1e6)))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", seconds, int((longest - seconds) * 1e6)))
 
     def deadline(self, timeout: float | None) -> float:
         """The time.monotonic() until which an operation that starts now may wait."""
-        return time.monotonic() + (self.timeout if timeout is None else timeout)
+        return time.monotonic() + scaled(self.timeout if timeout is None else timeout)
 
     def send(self, data: bytes | bytearray | memoryview) -> None:
         """Send everything, or raise DeadlinePassed when the peer takes nothing for `timeout` seconds."""
@@ -243,7 +243,7 @@ def open_stream(
     try:
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        sock.settimeout(timeout)
+        sock.settimeout(scaled(timeout))
         sock.connect(address)
         if unix is None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -16,14 +16,14 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.support.client import DEADLINE, Headers, Response, Stream, open_stream, read_response, request_bytes
+from tests.support.client import Headers, Response, Stream, open_stream, read_response, request_bytes
+from tests.support.deadline import DEADLINE, Deadline
 from tests.support.server import Server, children, state, wait_for_exit
 from wsbridge.closecodes import NORMAL
 from wsbridge.flow import STILL, Batch, End, Joint, Kind, Memory, Source
@@ -53,9 +53,9 @@ GENTLE = (SHORT[0], *PATIENT[1:])
 
 async def until(condition: Callable[[], Any], what: str) -> Any:
     """Let the loop run until the condition holds; return its value."""
-    deadline = time.monotonic() + DEADLINE
+    deadline = Deadline(DEADLINE)
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited {DEADLINE} s in vain for {what}"
+        assert not deadline.has_passed(), f"waited {DEADLINE} s in vain for {what}"
         await asyncio.sleep(0.002)
     return value
 

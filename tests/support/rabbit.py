@@ -30,7 +30,7 @@ from pamqp.base import Frame
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
-from tests.support.client import DEADLINE
+from tests.support.deadline import DEADLINE, START_DEADLINE, scaled
 from tests.support.server import ServerEnded, descendants, free_port, listens, mortal, wait_for_exit, wait_until
 
 SCRIPTS = Path("/usr/lib/rabbitmq/bin")
@@ -44,9 +44,6 @@ for folder in /dev /proc "$TMPDIR"; do mkdir -p "$0$folder"; mount --rbind "$fol
 exec chroot "$0" "$@"
 """
 """Becomes a command in that folder, in a mount namespace of its own. Devices, processes and temporary files are those of this system."""
-
-START_DEADLINE = 180.0
-"""Seconds. A start takes 4 on two idle cores, nearly all of it to load code, and many times that beside other work."""
 
 ERLANG = "+S 2:2 +A 2 -noinput -kernel inet_dist_use_interface {127,0,0,1}"
 """Two schedulers whatever the machine has, and no listener for other machines. Split at spaces by RabbitMQ's script."""
@@ -182,7 +179,7 @@ class Broker:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=START_DEADLINE,
+            timeout=scaled(START_DEADLINE),
             check=False,
         )
         assert done.returncode == 0, f"{script} {' '.join(words)}: {done.stdout}{done.stderr}"
@@ -289,7 +286,7 @@ class Broker:
         with mortal(*started):
             process.send_signal(how)
             try:
-                process.wait(DEADLINE)
+                process.wait(scaled(DEADLINE))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -362,7 +359,7 @@ class Proxy:
             self.refuse()
             self.cut()
             self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(DEADLINE)
+            self._thread.join(scaled(DEADLINE))
         self._loop.close()
 
     def cut(self) -> None:
@@ -386,7 +383,7 @@ class Proxy:
         self._call(self._accept())
 
     def _call(self, work: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(DEADLINE)
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(scaled(DEADLINE))
 
     async def _accept(self) -> None:
         if self._listener is None:
@@ -501,7 +498,7 @@ async def bro_consume(url: str, exchange: str, count: int, *, bound: asyncio.Eve
         if bound is not None:
             bound.set()
         # Who publishes may have to start first.
-        async with asyncio.timeout(DEADLINE * 6):
+        async with asyncio.timeout(scaled(START_DEADLINE)):
             return [await bodies.get() for _ in range(count)]
     finally:
         await connection.close()
@@ -537,7 +534,7 @@ def entering(*words: str) -> list[str]:
 
 def _speaks_amqp(port: int) -> bool:
     """Whether the protocol header is answered with Connection.Start."""
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), DEADLINE) as client:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), scaled(DEADLINE)) as client:
         client.sendall(PROTOCOL_HEADER)
         return client.recv(11, socket.MSG_WAITALL)[7:] == START_METHOD
     return False

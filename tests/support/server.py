@@ -29,7 +29,8 @@ from pathlib import Path
 from threading import Condition, Thread
 from typing import IO, Any, Self
 
-from tests.support.client import DEADLINE, Client, Refused, Response, connect, request
+from tests.support.client import Client, Refused, Response, connect, request
+from tests.support.deadline import DEADLINE, START_DEADLINE, Deadline, scaled
 
 ROOT = Path(__file__).parents[2]
 ANNOUNCEMENT = r"Starting WebSocket server +: wss?://\S*:(\d+)/"
@@ -43,8 +44,6 @@ PORTS = [range(first, first + 2_500) for first in range(10_000, 30_000, 2_500)]
 """One row of ports for each of the processes that run tests side by side."""
 
 
-START_DEADLINE = 60.0
-"""Seconds, far more than a start takes: beside 35 busy processes on two cores two starts, one after the other, took thirteen."""
 SPAWN_SERVER = "process/spawnd.py"
 """What the command line of a spawn server holds."""
 
@@ -142,14 +141,14 @@ class Server:
             if process.poll() is None:
                 process.send_signal(how)
             try:
-                status = process.wait(DEADLINE)
+                status = process.wait(scaled(DEADLINE))
             except subprocess.TimeoutExpired:
                 process.kill()
                 status = process.wait()
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         for reader in self._readers:
-            reader.join(DEADLINE)
+            reader.join(scaled(DEADLINE))
         return status
 
     def connect(self, path: str = "/", **options: Any) -> Client:
@@ -176,7 +175,7 @@ class Server:
         """Wait until the log holds a match; `^` and `$` are a line's ends."""
         pattern = re.compile(regex, re.MULTILINE)
         with self._changed:
-            found = self._changed.wait_for(lambda: pattern.search("".join(self._log)), timeout)
+            found = self._changed.wait_for(lambda: pattern.search("".join(self._log)), scaled(timeout))
             assert found, f"the log never held {regex!r}:\n{''.join(self._log)}{''.join(self._errors)}"
             return found
 
@@ -185,12 +184,12 @@ class Server:
         self._reads_log = False
 
     def wait_until_log_is_lost(self, timeout: float = DEADLINE) -> None:
-        self._readers[0].join(timeout)
+        self._readers[0].join(scaled(timeout))
         assert not self._readers[0].is_alive(), "the server wrote nothing after lose_log()"
 
     def wait(self, timeout: float = DEADLINE) -> int:
         """Wait until the server ends by itself; return its exit status."""
-        return self._running.wait(timeout)
+        return self._running.wait(scaled(timeout))
 
     def send_signal(self, number: signal.Signals) -> None:
         self._running.send_signal(number)
@@ -278,7 +277,7 @@ class Server:
         status = self._running.poll()
         if status is not None:
             for reader in self._readers:
-                reader.join(DEADLINE)
+                reader.join(scaled(DEADLINE))
             raise ServerEnded(f"the server ended with {status}:\n{self.log}{self.errors}")
         return True
 
@@ -306,7 +305,7 @@ def run(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=scaled(timeout),
         cwd=cwd,
         env=environment(env or {}),
         check=False,
@@ -324,11 +323,17 @@ def environment(changes: Mapping[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in merged.items() if value is not None}
 
 
-def wait_until(condition: Callable[[], Any], what: str, timeout: float = DEADLINE) -> Any:
-    """Ask again and again until the condition holds, for what the system tells only when asked; return its value."""
-    deadline = time.monotonic() + timeout
+def wait_until(condition: Callable[[], Any], what: str, timeout: float = DEADLINE, progress: Callable[[], Any] = lambda: None) -> Any:
+    """Ask again and again until the condition holds, for what the system tells only when asked; return its value.
+
+    Where `progress` is given, the deadline counts from the last change of its value: work that goes on may take any time.
+    """
+    deadline, before = Deadline(timeout), None
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited {timeout} s in vain for {what}"
+        if (now := progress()) != before:
+            before = now
+            deadline.restart()
+        assert not deadline.has_passed(), f"waited {timeout} s in vain for {what}"
         time.sleep(0.005)
     return value
 
@@ -355,7 +360,7 @@ def wait_for_exit(pid: int, timeout: float = DEADLINE) -> float:
     with suppress(ProcessLookupError):
         descriptor = os.pidfd_open(pid)
         try:
-            ended, _, _ = select.select([descriptor], [], [], timeout)
+            ended, _, _ = select.select([descriptor], [], [], scaled(timeout))
         finally:
             os.close(descriptor)
         assert ended, f"process {pid} is still alive after {timeout} s: {command_line(pid)}"

@@ -1,0 +1,180 @@
+"""Run pytest so that the run ends with a verdict and a list of failures, whatever a test does.
+
+A test that hangs is failed by pytest-timeout, which shows where it hangs. Where no signal handler can run, as in C,
+faulthandler prints every thread's stack and ends the process. Where not even that can run, as in a stopped process, this
+watcher kills the process from outside. In a run of several workers another worker then goes on with the file.
+
+The exit status is pytest's own; it is 1 when this watcher had to end a process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+LOOK_SECONDS = 0.2
+"""Pause between two looks at the records."""
+
+INTERRUPT_SECONDS = 20.0
+"""Time that pytest has, after SIGINT, to print its summary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds in seconds. A test's own is 0 where a debugger may hold it."""
+
+    test: float
+    session: float
+    grace: float
+
+    @property
+    def kill(self) -> float:
+        """The age at which a test's process is killed: pytest-timeout and faulthandler come before."""
+        return self.test + 2 * self.grace
+
+    @property
+    def silence(self) -> float:
+        """The time without the begin or the end of any test after which the run is stopped."""
+        return self.kill + 2 * self.grace
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a process of the run does, and since when."""
+
+    pid: int
+    phase: str
+    test: str
+    since: float
+
+
+def main(words: Sequence[str]) -> int:
+    """Run pytest with these arguments; return the exit status."""
+    limits, arguments = parse(words)
+    with tempfile.TemporaryDirectory(prefix="wsbridge-test-") as folder:
+        return Watcher(Path(folder), limits).run(arguments)
+
+
+def parse(words: Sequence[str]) -> tuple[Limits, list[str]]:
+    """Return the limits, and the arguments of pytest."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--timeout", type=float, default=600.0)
+    parser.add_argument("--session-timeout", type=float, default=7200.0)
+    parser.add_argument("--grace", type=float, default=60.0)
+    flags, rest = parser.parse_known_args(words)
+    if {"--pdb", "--trace"} & set(rest):
+        flags.timeout = 0.0
+    limits = Limits(flags.timeout, flags.session_timeout, flags.grace)
+    bounds = [f"--timeout={limits.test}", "-o", f"faulthandler_timeout={limits.test and limits.test + limits.grace}"]
+    return limits, ["-p", "tests.support.recorder", *bounds, "-o", "faulthandler_exit_on_timeout=true", *rest]
+
+
+class Watcher:
+    """Runs pytest, and ends what outlasts its limit."""
+
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        self._folder = folder
+        self._limits = limits
+        self._verdicts: list[str] = []
+
+    def run(self, arguments: Sequence[str]) -> int:
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = os.environ | {"RUN_RECORDS": str(self._folder), "PYTHONPATH": os.pathsep.join(paths)}
+        # Ctrl-C reaches pytest, which is in the same process group, and pytest prints its summary.
+        with subprocess.Popen([sys.executable, "-m", "pytest", *arguments], env=environment) as pytest:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, lambda number, _: pytest.send_signal(signal.SIGINT if number == signal.SIGTERM else number))
+            status = self._watch(pytest)
+        if status < 0:
+            self._verdicts.append(f"pytest was ended by {signal.Signals(-status).name}")
+        if self._verdicts:
+            self._print_verdict()
+        return status if status > 0 else int(bool(self._verdicts))
+
+    def _watch(self, pytest: subprocess.Popen[bytes]) -> int:
+        started = time.monotonic()
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                return pytest.wait(LOOK_SECONDS)
+            records = self._records(pytest.pid)
+            for record in records:
+                self._end_if_overdue(record)
+            newest = max([started, *(record.since for record in records)])
+            now = time.monotonic()
+            if now - started > self._limits.session:
+                self._stop(pytest, f"the run is longer than {self._limits.session:g} s")
+            elif self._limits.test and now - newest > self._limits.silence:
+                self._stop(pytest, f"no test has begun or ended for {self._limits.silence:g} s")
+
+    def _records(self, pytest: int) -> list[Record]:
+        """Return the records of pytest and its workers, of those that live: a number may have come to mean another process."""
+        found = []
+        for pid in (pytest, *children(pytest)):
+            with suppress(FileNotFoundError):
+                found.append(Record(pid, **json.loads((self._folder / f"{pid}.json").read_text())))
+        return found
+
+    def _end_if_overdue(self, record: Record) -> None:
+        age = time.monotonic() - record.since
+        if record.phase == "test" and self._limits.test and age > self._limits.kill:
+            self._kill(record.pid, f"{record.test} ran for {age:.0f} s; its process is killed")
+        elif record.phase == "exit" and age > self._limits.grace:
+            self._kill(record.pid, f"process {record.pid}, whose last test was {record.test or 'none'}, did not exit within {age:.0f} s")
+
+    def _kill(self, pid: int, why: str) -> None:
+        self._say(why)
+        (self._folder / f"{pid}.json").unlink(missing_ok=True)
+        # What the test has started, too: without its parent it could not be found any more.
+        for victim in [*descendants(pid), pid]:
+            with suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
+
+    def _stop(self, pytest: subprocess.Popen[bytes], why: str) -> None:
+        """End the whole run: first so that pytest prints its summary, then by force."""
+        self._say(why)
+        self._verdicts += [f"running: {record.test} ({record.pid})" for record in self._records(pytest.pid) if record.phase == "test"]
+        pytest.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            pytest.wait(min(INTERRUPT_SECONDS, self._limits.grace))
+            return
+        self._kill(pytest.pid, "pytest did not stop when interrupted; it is killed")
+        pytest.wait()
+
+    def _say(self, what: str) -> None:
+        print(f"\nscripts/test: {what}", file=sys.stderr, flush=True)
+        self._verdicts.append(what)
+
+    def _print_verdict(self) -> None:
+        failed = self._folder / "failed"
+        tests = dict.fromkeys(failed.read_text().splitlines()) if failed.exists() else {}
+        print("\nscripts/test: FAILED", *self._verdicts, *(f"failed: {test}" for test in tests), sep="\n  ", file=sys.stderr, flush=True)
+
+
+def children(pid: int) -> Iterator[int]:
+    """Yield the children of a process."""
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            yield from map(int, task.read_text().split())
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """Yield the descendants of a process."""
+    for child in children(pid):
+        yield child
+        yield from descendants(child)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

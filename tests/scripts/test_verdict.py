@@ -1,0 +1,177 @@
+"""`scripts/test.py`: a run ends with a verdict that names the test, whatever a test does. Each case is a small suite of its own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.scripts.conftest import ROOT
+from tests.support.deadline import scaled
+
+HEAD = "import asyncio, atexit, ctypes, os, signal, threading, time, pytest\n"
+
+HANGS = {
+    "await": "async def test_it(): await asyncio.Event().wait()",
+    "sleep": "def test_it(): time.sleep(3600)",
+    "lock": "def test_it():\n    lock = threading.Lock()\n    lock.acquire()\n    lock.acquire()",
+    "loop": "def test_it():\n    while True: pass",
+    "setup": "@pytest.fixture\ndef slow(): time.sleep(3600)\ndef test_it(slow): pass",
+    "teardown": "@pytest.fixture\ndef slow():\n    yield\n    time.sleep(3600)\ndef test_it(slow): pass",
+    "end": "@pytest.fixture(scope='session')\ndef slow():\n    yield\n    time.sleep(3600)\ndef test_it(slow): pass",
+}
+"""What pytest-timeout can fail."""
+
+DEATHS = {
+    "native": "def test_it():\n    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})\n    ctypes.CDLL(None).sleep(3600)",
+    "deaf": "def test_it():\n    import faulthandler\n    faulthandler.cancel_dump_traceback_later()\n"
+    "    ctypes.PyDLL(None).sleep(3600)\n    ctypes.PyDLL(None).sleep(3600)",
+    "stopped": "def test_it(): os.kill(os.getpid(), signal.SIGSTOP)",
+    "killed": "def test_it(): os.kill(os.getpid(), signal.SIGKILL)",
+    "exits": "def test_it(): os._exit(0)",
+}
+"""What ends, or must end, the process that runs the test."""
+
+SHORT = 3.0
+
+FINE = "def test_1(): pass\ndef test_2(): pass\ndef test_3(): pass\n"
+
+
+class Suite:
+    """A folder with tests, and runs of it with short limits."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n")
+
+    def add(self, name: str, source: str) -> None:
+        (self.folder / f"test_{name}.py").write_text(HEAD + source)
+
+    def run(self, *words: str, grace: float = 20) -> subprocess.CompletedProcess[str]:
+        """Run the watcher. Where the grace must pass it is SHORT, which is still enough to start and to end a process."""
+        limits = [f"--timeout={scaled(1):g}", f"--grace={scaled(grace):g}"]
+        command = [sys.executable, ROOT / "scripts/test.py", *limits, "-p", "no:cacheprovider", "-p", "no:hypothesispytest", *words]
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "RUN_RECORDS"))}
+        return subprocess.run(command, cwd=self.folder, env=own, capture_output=True, text=True, timeout=50 * scaled(10), check=False)
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Suite:
+    return Suite(tmp_path)
+
+
+def outcomes(run: subprocess.CompletedProcess[str]) -> dict[str, int]:
+    """The counts of pytest's last line."""
+    return {what: int(count) for count, what in re.findall(r"(\d+) (passed|failed|error)", run.stdout.splitlines()[-1])}
+
+
+def unsuccessful(run: subprocess.CompletedProcess[str]) -> set[str]:
+    """The tests of pytest's summary."""
+    return set(re.findall(r"^(?:FAILED|ERROR) (\S+)", run.stdout, re.MULTILINE))
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_hangs(suite: Suite, workers: str) -> None:
+    """A test that hangs fails, with the place where it hangs; all others are run, in the same process."""
+    for name, source in HANGS.items():
+        suite.add(name, source)
+    suite.add("zzz", FINE)
+    run = suite.run("-n", workers, "--dist", "loadfile")
+    assert run.returncode == 1, run.stdout + run.stderr
+    # Where it is the teardown that hangs, of the session's last test, the test itself has passed.
+    assert {f"test_{name}.py::test_it" for name in HANGS if name != "end"} <= unsuccessful(run), run.stdout
+    assert outcomes(run) == {"failed": 4, "error": 3, "passed": 5}
+    assert run.stdout.count("from pytest-timeout.") >= len(HANGS)
+    assert "scripts/test:" not in run.stderr
+
+
+def test_deaths_of_workers(suite: Suite) -> None:
+    """When a test takes its worker with it, it alone fails, once; its neighbours and all other files are run by other workers."""
+    for name, source in DEATHS.items():
+        suite.add(name, f"def test_1(): pass\n{source}\ndef test_3(): pass\n")
+    suite.add("fine", FINE)
+    run = suite.run("-n", "2", "--dist", "loadfile", grace=SHORT)
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert unsuccessful(run) == {f"test_{name}.py::test_it" for name in DEATHS}, run.stdout
+    assert outcomes(run) == {"failed": len(DEATHS), "passed": 2 * len(DEATHS) + 3}
+    assert re.search(r"scripts/test: test_stopped.py::test_it ran for \d+ s; its process is killed", run.stderr)
+
+
+@pytest.mark.parametrize("neighbours", ["", FINE], ids=["alone", "last of its file"])
+def test_death_in_the_last_file(suite: Suite, neighbours: str) -> None:
+    """A worker that dies in the last file of the run is replaced, and the run ends."""
+    for name in "abcd":
+        suite.add(name, FINE)
+    suite.add("z", neighbours + DEATHS["killed"])
+    run = suite.run("-n", "2", "--dist", "loadfile")
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert unsuccessful(run) == {"test_z.py::test_it"}
+    assert outcomes(run) == {"failed": 1, "passed": 15 if neighbours else 12}
+
+
+@pytest.mark.parametrize("death", ["deaf", "stopped", "killed"])
+def test_death_of_the_only_process(suite: Suite, death: str) -> None:
+    """Without workers the run is over then; the watcher names the test, and what has failed before."""
+    suite.add("a", "def test_wrong(): assert False")
+    suite.add("b", DEATHS[death])
+    run = suite.run("-n", "0", grace=SHORT)
+    assert run.returncode == 1, run.stdout + run.stderr
+    verdict = run.stderr[run.stderr.rindex("scripts/test: FAILED") :]
+    assert "test_b.py::test_it" in verdict
+    assert "failed: test_a.py::test_wrong" in verdict
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_hang_at_exit(suite: Suite, workers: str) -> None:
+    """A process that does not exit is killed; the watcher names its last test, and the run has failed."""
+    suite.add("a", "def test_it(): threading.Thread(target=time.sleep, args=(3600,)).start()")
+    suite.add("b", FINE)
+    run = suite.run("-n", workers, "--dist", "loadfile", grace=SHORT)
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert outcomes(run) == {"passed": 4}
+    last = "test_a.py::test_it" if workers != "0" else "test_b.py::test_3"
+    assert re.search(rf"process \d+, whose last test was {last}, did not exit within \d+ s", run.stderr), run.stderr
+
+
+def test_hang_while_tests_are_collected(suite: Suite) -> None:
+    """A file that hangs when it is imported ends the run."""
+    suite.add("a", "time.sleep(3600)")
+    run = suite.run("-n", "0", grace=SHORT)
+    assert run.returncode != 0
+    assert re.search(r"scripts/test: no test has begun or ended for \d+ s", run.stderr)
+
+
+def test_run_is_too_long(suite: Suite) -> None:
+    """The whole run has a bound, at which pytest prints its summary."""
+    suite.add("a", "def test_wrong(): assert False\n@pytest.mark.parametrize('n', range(9999))\ndef test_it(n): time.sleep(0.1)\n")
+    run = suite.run("-n", "0", "--session-timeout=15")
+    assert run.returncode != 0
+    assert "test_a.py::test_wrong" in unsuccessful(run), run.stdout
+    assert re.search(r"scripts/test: the run is longer than \S+ s", run.stderr)
+
+
+def test_all_is_well(suite: Suite) -> None:
+    """Where nothing hangs, the watcher says nothing and the status is pytest's."""
+    suite.add("a", FINE)
+    run = suite.run("-n", "2", "--dist", "loadfile")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert suite.run("-k", "no_such_test").returncode == 5
+
+
+def test_arguments_that_pytest_refuses(suite: Suite) -> None:
+    """Pytest's own word about a wrong argument, and its status, are passed on."""
+    run = suite.run("--no-such-flag")
+    assert run.returncode == 4
+    assert "unrecognized arguments: --no-such-flag" in run.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt(suite: Suite, number: signal.Signals) -> None:
+    """A run that is interrupted prints pytest's summary."""
+    suite.add("a", f"def test_wrong(): assert False\ndef test_it():\n    os.kill(os.getppid(), {int(number)})\n    time.sleep(3600)")
+    run = suite.run("-n", "0", "--timeout=600")
+    assert run.returncode == 2, run.stdout + run.stderr
+    assert unsuccessful(run) == {"test_a.py::test_wrong"}

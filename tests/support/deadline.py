@@ -1,0 +1,62 @@
+"""How long tests wait. A deadline only ends what would hang: it is generous, and it grows with the load of the machine.
+
+Give seconds of a quiet machine. The slowdown is measured anew when a deadline is about to pass, so that load that comes
+while a test waits counts too.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+DEADLINE = 30.0
+"""Seconds that a test waits for one step unless it says otherwise."""
+
+START_DEADLINE = 60.0
+"""Seconds for the start of a server. RabbitMQ's takes 4 on two idle cores, nearly all of it to load code."""
+
+MOST = 10.0
+"""The largest slowdown that counts: beyond, the bound of the whole test decides (`scripts/test.py`)."""
+
+CORES = len(os.sched_getaffinity(0))
+
+
+def slowdown() -> float:
+    """Return how much longer than on a quiet machine things take: the runnable threads for each core, from 1 to MOST."""
+    return slowdown_of(Path("/proc/loadavg").read_text(), CORES)
+
+
+def slowdown_of(loadavg: str, cores: int) -> float:
+    """Return the slowdown that a line of /proc/loadavg means: the greater of the last minute's average and what runs now."""
+    average, _, _, running, _ = loadavg.split()
+    busy = max(float(average), int(running.partition("/")[0]))
+    return min(max(1.0, busy / cores), MOST)
+
+
+def scaled(seconds: float) -> float:
+    """Return seconds of a quiet machine as seconds of this one, now."""
+    return seconds * slowdown()
+
+
+class Deadline:
+    """A moment that moves away while the machine is busy, or while there is progress."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.restart()
+
+    def restart(self) -> None:
+        """Count from now: there was progress."""
+        self._start = time.monotonic()
+        self._slowdown = 1.0
+
+    def remaining(self) -> float:
+        """Return the seconds that are left, 0 when it has passed."""
+        age = time.monotonic() - self._start
+        if age >= self.seconds * self._slowdown:
+            self._slowdown = max(self._slowdown, slowdown())
+        return max(0.0, self.seconds * self._slowdown - age)
+
+    def has_passed(self) -> bool:
+        return self.remaining() == 0
