@@ -88,6 +88,8 @@ class Watcher:
         self._folder = folder
         self._limits = limits
         self._verdicts: list[str] = []
+        self._changed = time.monotonic()
+        """When a test last began or ended, or a process was ended here."""
 
     def run(self, arguments: Sequence[str]) -> int:
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -111,11 +113,11 @@ class Watcher:
             records = self._records(pytest.pid)
             for record in records:
                 self._end_if_overdue(record)
-            newest = max([started, *(record.since for record in records)])
+            self._changed = max([self._changed, *(record.since for record in records)])
             now = time.monotonic()
             if now - started > self._limits.session:
                 self._stop(pytest, f"the run is longer than {self._limits.session:g} s")
-            elif self._limits.test and now - newest > self._limits.silence:
+            elif self._limits.test and now - self._changed > self._limits.silence:
                 self._stop(pytest, f"no test has begun or ended for {self._limits.silence:g} s")
 
     def _records(self, pytest: int) -> list[Record]:
@@ -130,11 +132,13 @@ class Watcher:
         age = time.monotonic() - record.since
         if record.phase == "test" and self._limits.test and age > self._limits.kill:
             self._kill(record.pid, f"{record.test} ran for {age:.0f} s; its process is killed")
-        elif record.phase == "exit" and age > self._limits.grace:
+        # A process without tests waits for its workers' exit first.
+        elif record.phase == "exit" and age > self._limits.grace * (1 if record.test else 2):
             self._kill(record.pid, f"process {record.pid}, whose last test was {record.test or 'none'}, did not exit within {age:.0f} s")
 
     def _kill(self, pid: int, why: str) -> None:
         self._say(why)
+        self._changed = time.monotonic()
         (self._folder / f"{pid}.json").unlink(missing_ok=True)
         # What the test has started, too: without its parent it could not be found any more.
         for victim in [*descendants(pid), pid]:

@@ -55,6 +55,13 @@ class ListenError(WsbridgeError):
 
     exit_status: ClassVar[int] = 3
 
+    def __init__(self, sentence: str, *, errno: int = 0, host: str = "", port: int = 0) -> None:
+        """`errno` is the system's reason that a host and a port cannot be bound; 0 where it is another."""
+        super().__init__(sentence)
+        self.errno = errno
+        self.host = host
+        self.port = port
+
 
 class BusError(WsbridgeError):
     """The broker cannot be reached, or will not have what is asked of it. No password is in it."""

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from wsbridge.cli.gostyle import Unsigned
 from wsbridge.cli.main import run
 from wsbridge.cli.options import BROADCAST, OPTIONS, Option
 from wsbridge.cli.parse import full_help, parse, short_help, unknown_variables, without_passwords
+from wsbridge.cli.units import Milliseconds, Size, UnsignedMilliseconds
 from wsbridge.errors import UsageError
 
 WEBSOCKETD_TAKES_A_VALUE = (
@@ -19,7 +19,15 @@ WEBSOCKETD_TAKES_A_VALUE = (
 )
 WEBSOCKETD_BOOLEANS = ("ssl", "binary", "passstderr", "devconsole", "sameorigin", "reverselookup", "version", "license")
 REPEATABLE = {"address", "host", "header", "header-ws", "header-http", "subprotocol"}
-SAMPLES = {bool: ("true", True), int: ("0x10", 16), Unsigned: ("010", 8), float: ("2.5", 2.5), str: ("some value", "some value")}
+SAMPLES = {
+    bool: ("true", True),
+    int: ("0x10", 16),
+    Size: ("16k", 16384),
+    Milliseconds: ("2s", 2000),
+    UnsignedMilliseconds: ("010", 8),
+    float: ("2.5", 2.5),
+    str: ("some value", "some value"),
+}
 
 
 def sample(option: Option) -> tuple[str, object]:

@@ -147,7 +147,7 @@ def test_hang_while_tests_are_collected(suite: Suite) -> None:
 def test_run_is_too_long(suite: Suite) -> None:
     """The whole run has a bound, at which pytest prints its summary."""
     suite.add("a", "def test_wrong(): assert False\n@pytest.mark.parametrize('n', range(9999))\ndef test_it(n): time.sleep(0.1)\n")
-    run = suite.run("-n", "0", "--session-timeout=15")
+    run = suite.run("-n", "0", f"--session-timeout={scaled(8):g}")
     assert run.returncode != 0
     assert "test_a.py::test_wrong" in unsuccessful(run), run.stdout
     assert re.search(r"scripts/test: the run is longer than \S+ s", run.stderr)

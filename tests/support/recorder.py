@@ -90,3 +90,8 @@ class Files(LoadFileScheduling):
             del files[name]
         super().remove_node(node)
         return fatal
+
+    def _reschedule(self, node: Any) -> None:
+        """Give a worker its next file; one that has just taken the place of a dead worker may not have collected the tests yet."""
+        if node in self.registered_collections:
+            super()._reschedule(node)

@@ -14,6 +14,7 @@ from typing import TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from wsbridge import __version__
+from wsbridge.cli.hints import hint_for_address, hint_for_command
 from wsbridge.cli.options import BRIDGE, BROADCAST, SUBSCRIBE, Command
 from wsbridge.errors import ConfigurationError
 from wsbridge.framing import FRAMINGS
@@ -200,7 +201,10 @@ def check_exchange(name: str, *, at_broker: bool) -> None:
     if not name:
         raise ConfigurationError("--exchange is missing: it names the channel")
     if at_broker and not EXCHANGE_NAME.match(name):
-        raise ConfigurationError("--exchange is no name for a broker: write at most 127 of A-Z, a-z, 0-9, space and - _ . : @ # , / +")
+        wrong = next((character for character in name if not EXCHANGE_NAME.match(character)), "")
+        what = f"{wrong!r} cannot stand in it" if wrong else f"it has {len(name)} characters"
+        allowed = "write at most 127 of A-Z, a-z, 0-9, space and - _ . : @ # , / +"
+        raise ConfigurationError(f"--exchange is no name for a broker: {what}; {allowed}")
     if len(name.encode()) > 255:
         raise ConfigurationError("--exchange is longer than 255 bytes")
     if name.startswith("amq."):
@@ -294,7 +298,11 @@ def _program(flags: SimpleNamespace, environ: Mapping[str, str]) -> ProgramSetti
         raise ConfigurationError(f"--passstderr cannot be used with {other}: its JSON records are lines of text")
     argv = tuple(flags.command)
     if argv:
-        argv = (find_program(argv[0], environ.get("PATH", os.defpath)), *argv[1:])
+        path = environ.get("PATH", os.defpath)
+        try:
+            argv = (find_program(argv[0], path), *argv[1:])
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{error}{hint_for_command(argv, path)}") from None
     return ProgramSettings(
         argv=argv,
         directory=_directory("dir", flags.dir),
@@ -381,6 +389,9 @@ def _listen(flags: SimpleNamespace) -> ListenSettings:
         tls = TlsSettings(flags.sslcert, flags.sslkey, flags.sslca or None)
     if not flags.unixsocket:
         _check_needless(flags, ("unixsocket-mode", "unixsocket-owner", "unixsocket-group"), "--unixsocket")
+    for address in flags.address:
+        if complaint := hint_for_address(address):
+            raise ConfigurationError(complaint)
     port = flags.port
     if port is None:
         only_unix = flags.unixsocket and not flags.address and not flags.redirport

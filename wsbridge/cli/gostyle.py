@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from wsbridge.errors import UsageError
 
 HELP = ("h", "help")
+LARGEST = 2**63 - 1
 TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 INTEGER = re.compile(r"[+-]?(0[xX]_?[0-9a-fA-F](_?[0-9a-fA-F])*|0[bB]_?[01](_?[01])*|0[oO](_?[0-7])+|0(_?[0-7])*|[1-9](_?[0-9])*)\Z")
@@ -52,10 +53,6 @@ def to_click(words: Sequence[str], takes_value: Mapping[str, bool], elsewhere: M
     return [*flags, "--", *rest]
 
 
-class Unsigned(int):
-    """Marks a flag that takes no sign."""
-
-
 def parse_bool(text: str) -> bool:
     """Read a boolean as Go does. Raises ValueError."""
     if text in TRUE:
@@ -73,7 +70,7 @@ def parse_int(text: str) -> int:
     if re.match(r"0_?[0-7]", digits):
         text = text.replace("0", "0o", 1)
     number = int(text, 0)
-    if not -(2**63) <= number < 2**63:
+    if not -LARGEST - 1 <= number <= LARGEST:
         raise ValueError("value out of range")
     return number
 

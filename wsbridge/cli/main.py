@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from wsbridge import __version__
 from wsbridge.cli.config import EndSettings, make_end_settings, make_settings
 from wsbridge.cli.ends import die_of, run_end
+from wsbridge.cli.hints import hint_for_listening
 from wsbridge.cli.options import BRIDGE, BROADCAST, COMMANDS, PREFIX, PUBLISH, SUBSCRIBE, Command
 from wsbridge.cli.parse import full_help, parse, short_help, unknown_variables, without_passwords
 from wsbridge.errors import BusError, ConfigurationError, ListenError, UsageError
@@ -72,6 +73,8 @@ def run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
 def _run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
     name = "websocketd" if os.path.basename(program) == "websocketd" else "wsbridge"
     shape = BRIDGE
+    if name == "wsbridge" and list(words[:1]) == ["help"]:
+        words = _asked_by_help(words[1:])
     if name == "wsbridge" and words and words[0] in COMMANDS:
         shape, words = COMMANDS[words[0]], words[1:]
     ours = [*words, *(value for name, value in environ.items() if name.startswith(PREFIX))]
@@ -98,6 +101,11 @@ def _run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
         complaint = f"{error}{_variable_of(str(error), shape, flags.said, environ)}{hint}"
         return _complain(name, shape, without_passwords(complaint, ours), error.exit_status)
     return serve(settings, shape, level=LEVELS[flags.loglevel], json=flags.log_format == "json", environ=environ)
+
+
+def _asked_by_help(words: Sequence[str]) -> list[str]:
+    """Return the command line that `help`, or `help broadcast`, stands for; help about anything else is help about all."""
+    return [*(word for word in words[:1] if word in COMMANDS), "--help"]
 
 
 def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, environ: Mapping[str, str]) -> int:
@@ -144,10 +152,11 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
         return status
     except (ListenError, BusError, ConfigurationError) as error:
         output.attach(None)
+        sentence = f"{error}{hint_for_listening(error)}" if isinstance(error, ListenError) else str(error)
         if level <= FATAL:
-            log.log(FATAL, "Can't start server: %s", error)
+            log.log(FATAL, "Can't start server: %s", sentence)
         else:
-            print(f"Can't start server: {escape(str(error))}", file=sys.stderr)
+            print(f"Can't start server: {escape(sentence)}", file=sys.stderr)
         return error.exit_status
     finally:
         output.attach(None)

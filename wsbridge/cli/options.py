@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from wsbridge.cli.gostyle import Unsigned
+from wsbridge.cli.units import Milliseconds, Size, UnsignedMilliseconds
 
 PREFIX = "WSBRIDGE_"
 MEGABYTE = 1024 * 1024
@@ -17,7 +17,7 @@ MEGABYTE = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One flag. `kind` is bool, int, Unsigned, float or str; `metavar` stands for the value in the help."""
+    """One flag. `kind` is bool, int, float (seconds), str or one of units.py; `metavar` stands for the value in the help."""
 
     name: str
     kind: type
@@ -58,13 +58,13 @@ BRIDGE_GROUPS: Groups = {
     "What a program is told, and how": (
         Option("framing", str, "how messages lie on stdin and stdout: lines, chunks, nul, prefixed or json", "lines", "NAME"),
         Option("binary", bool, "the same as --framing=chunks"),
-        Option("maxline", int, "longest message from the program in bytes; longer: close 1009 (0: any)", 16 * MEGABYTE, "BYTES"),
+        Option("maxline", Size, "longest message from the program in bytes; longer: close 1009 (0: any)", 16 * MEGABYTE, "BYTES"),
         Option("passstderr", bool, "send stderr too: each line as JSON that names its stream"),
         Option("pty", bool, "give the program a terminal as stdout, so that it does not hold back its lines"),
         Option("pty-size", str, "set the size of that terminal, and let the program print for it", "", "COLSxROWS"),
         Option("passenv", str, "variables of ours that programs get, separated by commas", "PATH,LD_LIBRARY_PATH", "NAMES"),
-        Option("closems", Unsigned, "milliseconds more for each step of ending a program: stdin closed, INT, TERM, KILL", 0, "MS"),
-        Option("drainms", int, "milliseconds to wait, after a program exits, for others that hold its stdout open", 2000, "MS"),
+        Option("closems", UnsignedMilliseconds, "time to add to each step of ending a program: stdin closed, INT, TERM, KILL", 0, "MS"),
+        Option("drainms", Milliseconds, "milliseconds to wait, after a program exits, for others that hold its stdout open", 2000, "MS"),
         Option("no-guard", bool, "without the small process that ends the programs of a wsbridge that was killed"),
     ),
     "Who may connect, and how many": (
@@ -78,10 +78,10 @@ BRIDGE_GROUPS: Groups = {
         Option("once", bool, "serve one session and exit with the status of its program"),
     ),
     "The WebSocket": (
-        Option("maxframesize", int, "longest message from a client in bytes; longer is closed with 1009 (0: any)", MEGABYTE, "BYTES"),
-        Option("pingms", int, "milliseconds between pings; a client silent for two is given up (0: no pings)", 25_000, "MS"),
+        Option("maxframesize", Size, "longest message from a client in bytes; longer is closed with 1009 (0: any)", MEGABYTE, "BYTES"),
+        Option("pingms", Milliseconds, "milliseconds between pings; a client silent for two is given up (0: no pings)", 25_000, "MS"),
         Option("send-timeout", float, "seconds after which a client that takes nothing is cut off (0: never)", 60.0, "SECONDS"),
-        Option("sendbuffer", int, "bytes that wait for a slow client before its program is held up", MEGABYTE // 4, "BYTES"),
+        Option("sendbuffer", Size, "bytes that wait for a slow client before its program is held up", MEGABYTE // 4, "BYTES"),
         Option("subprotocol", str, "subprotocols to agree to, separated by commas; repeatable", None, "NAMES", repeatable=True),
         Option("compress", bool, "agree to permessage-deflate"),
     ),
@@ -129,13 +129,13 @@ BROKER = Option(
 DURABLE = Option("durable", bool, "the exchange is durable: it outlives a restart of the broker")
 PASSIVE = Option("passive", bool, "the exchange is others': it must be there, and is taken as it is")
 REPLAY = Option("replay", bool, "the broker keeps the channel in a stream: nothing that it confirmed is lost, and any node can go on")
-REPLAY_BYTES = Option("replay-bytes", int, "what the broker keeps of the channel, with --replay", 256 * MEGABYTE, "BYTES")
+REPLAY_BYTES = Option("replay-bytes", Size, "what the broker keeps of the channel, with --replay", 256 * MEGABYTE, "BYTES")
 BROKER_TIMEOUT = Option("broker-timeout", float, "reconnect when the broker does not answer for so long", 10.0, "SECONDS")
 CONFIRM_TIMEOUT = Option(
     "confirm-timeout", float, "reconnect when the broker does not confirm a publish for so long, alarms aside (0: never)", 30.0, "SECONDS"
 )
 FRAMING = Option("framing", str, "how messages lie one behind the other: lines, chunks, nul, prefixed or json", "lines", "NAME")
-MAXLINE = Option("maxline", int, "longest message in bytes (0: any)", 16 * MEGABYTE, "BYTES")
+MAXLINE = Option("maxline", Size, "longest message in bytes (0: any)", 16 * MEGABYTE, "BYTES")
 REMOTE_URL = Option("url", str, "a wsbridge to speak to instead of the broker, whose channel it is: ws://host:port/, or wss://", "", "URL")
 
 BROADCAST_GROUPS: Groups = {
@@ -144,9 +144,9 @@ BROADCAST_GROUPS: Groups = {
         Option("through", bool, "COMMAND reads what arrives on the exchange, and what it prints goes to this node's browsers"),
         Option("input", str, "where what browsers send goes: none (close 1003), program (its stdin) or exchange", "none", "WHERE"),
         Option("history", int, "messages that are kept for who joins or comes back", 1000, "N"),
-        Option("history-bytes", int, "bytes of them at most", MEGABYTE, "BYTES"),
+        Option("history-bytes", Size, "bytes of them at most", MEGABYTE, "BYTES"),
         Option("join", str, "what a browser is given first that brings no position: history, last or none", "none", "HOW"),
-        Option("queue", int, "bytes that a browser may lag behind", MEGABYTE, "BYTES"),
+        Option("queue", Size, "bytes that a browser may lag behind", MEGABYTE, "BYTES"),
         Option("slow", str, "what becomes of one that lags further: drop-oldest, latest, or close (1013)", "drop-oldest", "HOW"),
         Option("restart", str, "when COMMAND has ended, it is started again: always, on-failure or never", "always", "WHEN"),
     ),
@@ -156,7 +156,7 @@ BROADCAST_GROUPS: Groups = {
         REPLAY_BYTES,
         DURABLE,
         PASSIVE,
-        Option("spool", int, "bytes that wait for a broker that is away or slow", 64 * MEGABYTE, "BYTES"),
+        Option("spool", Size, "bytes that wait for a broker that is away or slow", 64 * MEGABYTE, "BYTES"),
         Option("spool-full", str, "when it is full: block (the program waits) or drop-oldest (which is counted)", "block", "HOW"),
         BROKER_TIMEOUT,
         CONFIRM_TIMEOUT,

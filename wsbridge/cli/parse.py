@@ -11,15 +11,32 @@ from typing import Any
 
 import click
 
-from wsbridge.cli.gostyle import Unsigned, parse_bool, parse_float, parse_int, parse_unsigned, to_click
+from wsbridge.cli.gostyle import parse_bool, parse_int, to_click
 from wsbridge.cli.options import BRIDGE, COMMANDS, PREFIX, Command, Option
+from wsbridge.cli.units import (
+    Milliseconds,
+    Size,
+    UnsignedMilliseconds,
+    parse_milliseconds,
+    parse_seconds,
+    parse_size,
+    parse_unsigned_milliseconds,
+)
 from wsbridge.errors import UsageError
 
-READERS: dict[type, Callable[[str], Any]] = {bool: parse_bool, int: parse_int, Unsigned: parse_unsigned, float: parse_float, str: str}
+READERS: dict[type, Callable[[str], Any]] = {
+    bool: parse_bool,
+    int: parse_int,
+    float: parse_seconds,
+    str: str,
+    Size: parse_size,
+    Milliseconds: parse_milliseconds,
+    UnsignedMilliseconds: parse_unsigned_milliseconds,
+}
 
 
 class GoValue(click.ParamType[Any]):
-    """A value in Go's spelling."""
+    """A value in Go's spelling, or with a unit."""
 
     def __init__(self, kind: type) -> None:
         self.name = kind.__name__

@@ -152,7 +152,8 @@ async def _bind(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[s
             sock.close()
         if isinstance(error, UnicodeError):
             raise ListenError(f"{where}: that is no host name") from None
-        reason = str(error.strerror) if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        is_name = isinstance(error, socket.gaierror)  # its numbers are not the system's
+        reason, number = (str(error.strerror), 0) if is_name else (os.strerror(error.errno or 0), error.errno or 0)
         # "address already in use" is what scripts look for.
-        raise ListenError(f"{where}: {reason[:1].lower()}{reason[1:]}") from None
+        raise ListenError(f"{where}: {reason[:1].lower()}{reason[1:]}", errno=number, host=host, port=port) from None
     return socks

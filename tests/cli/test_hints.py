@@ -1,0 +1,172 @@
+"""Common mistakes of the first hour, and what the error says to do."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.deadline import START_DEADLINE, scaled
+from tests.support.server import environment
+from wsbridge.cli.hints import free_port_near, hint_for_address, hint_for_command, hint_for_listening
+from wsbridge.cli.main import run
+from wsbridge.errors import ListenError
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder with a script, a file that is not executable, a folder, and `prog` in PATH."""
+    for name in ("count.sh", "bin/prog", "scripts/a.sh"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("#!/bin/sh\n")
+        path.chmod(0o755)
+    (tmp_path / "plain.sh").write_text("#!/bin/sh\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+MISTAKES = [
+    (["count.sh"], "; it is in this folder: write ./count.sh"),
+    (["plain.sh"], "; it is in this folder: write ./plain.sh, and make it executable first: chmod +x plain.sh"),
+    (["scripts"], "; ./scripts is a directory; write --dir=scripts to serve the scripts in it"),
+    (["cuont.sh"], "; did you mean ./count.sh?"),
+    (["./cuont.sh"], "; did you mean ./count.sh?"),
+    (["scripts/aa.sh"], "; did you mean scripts/a.sh?"),
+    (["./count.sh --slow 3"], "; write the words apart, without quotes around all of them: ./count.sh --slow 3"),
+    (["count.sh --slow"], "; write the words apart, without quotes around all of them: ./count.sh --slow"),
+    (["prog 'a b' c", "d"], "; write the words apart, without quotes around all of them: prog 'a b' c d"),
+    (["prog | sort"], "; a shell runs such a line: write sh -c 'prog | sort'"),
+    (["./count.sh > file"], "; a shell runs such a line: write sh -c './count.sh > file'"),
+    (["nothing at all"], "; write COMMAND and its arguments as separate words, without quotes around all of them"),
+    (["prog 'a"], ""),
+    (["xyzzy"], ""),
+    (["./xyzzy"], ""),
+    (["/no/such/folder/x"], ""),
+    ([""], ""),
+]
+
+
+@pytest.mark.parametrize(("argv", "hint"), MISTAKES)
+def test_command(argv: list[str], hint: str, here: Path) -> None:
+    """A COMMAND that is not found gets the spelling that works, where there is one."""
+    assert hint_for_command(argv, f"{here}/bin") == hint
+
+
+@pytest.mark.parametrize(("argv", "hint"), [mistake for mistake in MISTAKES if mistake[1]])
+def test_command_is_said(argv: list[str], hint: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The hint stands in the first line, with status 1."""
+    assert run("wsbridge", argv, {"PATH": f"{here}/bin"}) == 1
+    first = capsys.readouterr().err.splitlines()[0]
+    assert "COMMAND" in first
+    assert hint in first
+
+
+@pytest.mark.parametrize(
+    ("address", "complaint"),
+    [
+        ("localhost:8080", "--address=localhost:8080 has a port in it; write --address=localhost --port=8080"),
+        ("127.0.0.1:80", "--address=127.0.0.1:80 has a port in it; write --address=127.0.0.1 --port=80"),
+        ("[::1]:8080", "--address=[::1]:8080 has a port in it; write --address=[::1] --port=8080"),
+        (":8080", "--address=:8080 has a port in it; write --port=8080"),
+        ("http://localhost:8080/", "--address=http://localhost:8080/ is a URL; write --address=localhost --port=8080"),
+        ("ws://pi/x", "--address=ws://pi/x is a URL; write --address=pi"),
+        ("localhost", ""),
+        ("127.0.0.1", ""),
+        ("[::1]", ""),
+        ("::1", ""),
+        ("fe80::1:8080", ""),
+        ("", ""),
+    ],
+)
+def test_address(address: str, complaint: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An address with a port or a scheme is refused before anything is opened."""
+    assert hint_for_address(address) == complaint
+    if complaint:
+        assert run("wsbridge", [f"--address={address}", "prog"], {"PATH": f"{here}/bin"}) == 1
+        assert capsys.readouterr().err.startswith(f"wsbridge: {complaint}\n")
+
+
+def serve(*words: str) -> tuple[int, str]:
+    """Run a server that cannot start; return its status and its log."""
+    done = subprocess.run(
+        [sys.executable, "-m", "wsbridge", *words, "cat"],
+        env=environment({}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=scaled(START_DEADLINE),
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def test_port_in_use() -> None:
+    """A port that another program has is refused with one that is free."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        status, log = serve("--address=127.0.0.1", f"--port={port}")
+        assert port < free_port_near("127.0.0.1", port) <= port + 100
+    assert status == 3
+    assert "address already in use; another program listens there; choose another, such as --port=" in log
+    assert "which is free now, or --port=0 for any free port" in log
+
+
+def test_address_that_the_machine_lacks() -> None:
+    """An address of no interface is refused with the way to see those that there are (192.0.2.1 is TEST-NET, RFC 5737)."""
+    status, log = serve("--address=192.0.2.1", "--port=0")
+    assert (status, "this machine has no such address (`ip address` lists them)" in log) == (3, True)
+
+
+REASONS = [(errno.EACCES, "ports below 1024 need root"), (errno.EADDRNOTAVAIL, "no such address"), (0, ""), (errno.ENOBUFS, "")]
+
+
+@pytest.mark.parametrize(("number", "words"), REASONS)
+def test_reasons(number: int, words: str) -> None:
+    """Each reason of the system for which there is a remedy has one."""
+    hint = hint_for_listening(ListenError("cannot", errno=number, host="", port=80))
+    assert (words in hint, bool(hint)) == (True, bool(words))
+
+
+def test_free_port() -> None:
+    """For a port that needs root, one is proposed that does not; at the end of the range there may be none."""
+    assert free_port_near("127.0.0.1", 80) >= 1024
+    assert free_port_near("127.0.0.1", 65535) == 0
+    assert free_port_near("192.0.2.1", 8080) == 0
+
+
+@pytest.mark.parametrize(("words", "needle"), [(["help"], "--dir"), (["help", "broadcast"], "--spool"), (["help", "xyz"], "--dir")])
+def test_help_as_a_word(words: list[str], needle: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`wsbridge help` is `--help`, of a shape too."""
+    assert run("wsbridge", words, {}) == 0
+    said = capsys.readouterr()
+    assert (needle in said.out, said.err) == (True, "")
+
+
+def test_program_called_help(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """After a flag or `--`, and called as websocketd, `help` is COMMAND."""
+    for program, words in (("wsbridge", ["--", "help"]), ("wsbridge", ["--port=0", "help"]), ("websocketd", ["help"])):
+        assert run(program, words, {"PATH": f"{here}/bin"}) == 1
+        assert "COMMAND 'help'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", "--exchange is missing"),
+        ("amq.temps", "names that begin with amq. are RabbitMQ's own"),
+        ("x" * 128, "it has 128 characters; write at most 127 of"),
+        ("a*b", "'*' cannot stand in it; write at most 127 of"),
+        ("größe", "'ö' cannot stand in it"),
+        ("a\nb", "'\\n' cannot stand in it"),
+    ],
+)
+@pytest.mark.parametrize("shape", ["broadcast", "publish", "subscribe"])
+def test_exchange(shape: str, name: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A name that the broker would refuse is refused before the broker is asked, with what is wrong in it."""
+    assert run("wsbridge", [shape, f"--exchange={name}", "--broker=amqp://127.0.0.1:1/"], {}) == 1
+    assert reason in capsys.readouterr().err

@@ -1,0 +1,110 @@
+"""What to do about common mistakes: each function returns a clause to add to an error, or an empty string."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shlex
+import shutil
+import socket
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from difflib import get_close_matches
+
+from wsbridge.errors import ListenError
+from wsbridge.process.spawn import is_executable
+
+SHELL_CHARACTERS = re.compile(r"[|&;<>$`*?]")
+PORTS_TO_TRY = 100
+
+
+def hint_for_command(argv: Sequence[str], path: str) -> str:
+    """Return what to write instead of a COMMAND that was not found."""
+    word = argv[0]
+    if not word.strip():
+        return ""
+    if " " in word.strip():
+        return _hint_for_line(word, argv[1:], path)
+    if "/" in word:
+        return _hint_for_near(word)
+    local = f"./{word}"
+    if os.path.isdir(local):
+        return f"; {local} is a directory; write --dir={word} to serve the scripts in it"
+    if os.path.isfile(local):
+        more = "" if is_executable(local) else f", and make it executable first: chmod +x {word}"
+        return f"; it is in this folder: write {local}{more}"
+    return _hint_for_near(local)
+
+
+def _hint_for_line(line: str, more: Sequence[str], path: str) -> str:
+    """Return how to write a command line that came as one word."""
+    try:
+        words = shlex.split(line)
+    except ValueError:
+        return ""
+    if SHELL_CHARACTERS.search(line):
+        return f"; a shell runs such a line: write sh -c {shlex.quote(line)}"
+    if not words or not (is_executable(words[0]) or shutil.which(words[0], path=path) or os.path.isfile(f"./{words[0]}")):
+        return "; write COMMAND and its arguments as separate words, without quotes around all of them"
+    if "/" not in words[0] and not shutil.which(words[0], path=path):
+        words[0] = f"./{words[0]}"
+    return f"; write the words apart, without quotes around all of them: {shlex.join([*words, *more])}"
+
+
+def _hint_for_near(path: str) -> str:
+    """Return the executable of the same folder whose name is nearly this."""
+    folder, name = os.path.split(path)
+    with suppress(OSError):
+        if not os.path.lexists(path):
+            names = [other for other in os.listdir(folder or ".") if is_executable(os.path.join(folder, other))]
+            for near in get_close_matches(name, names, 1, cutoff=0.8):
+                return f"; did you mean {os.path.join(folder, near)}?"
+    return ""
+
+
+def hint_for_address(address: str) -> str:
+    """Return what is wrong with an address that can never be bound, as a whole sentence."""
+    scheme, separator, rest = address.partition("://")
+    place = rest.partition("/")[0].rpartition("@")[2] if separator else scheme
+    found = re.fullmatch(r"([^][:]*|\[[^][]+\]):([0-9]+)", place)
+    if not found and not separator:
+        return ""
+    host, port = found.groups() if found else (place, "")
+    what = "is a URL" if separator else "has a port in it"
+    right = [f"--{flag}={value}" for flag, value in (("address", host), ("port", port)) if value]
+    return f"--address={address} {what}; write {' '.join(right)}"
+
+
+def hint_for_listening(error: ListenError) -> str:
+    """Return what to do when an address cannot be bound."""
+    match error.errno:
+        case errno.EADDRINUSE:
+            free = free_port_near(error.host, error.port)
+            another = f"another, such as --port={free}, which is free now, or " if free else ""
+            return f"; another program listens there; choose {another}--port=0 for any free port"
+        case errno.EADDRNOTAVAIL:
+            return "; this machine has no such address (`ip address` lists them); without --address wsbridge listens on all of them"
+        case errno.EACCES:
+            return "; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE; choose another, such as --port=8080"
+    return ""
+
+
+def free_port_near(host: str, port: int) -> int:
+    """Return the next port that is free at a host, 0 if there is none nearby."""
+    first = port + 1 if port >= 1024 else 8080
+    for candidate in range(first, min(first + PORTS_TO_TRY, 65536)):
+        if _is_free(host, candidate):
+            return candidate
+    return 0
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        found = socket.getaddrinfo(host.strip("[]") or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, _, _, _, address in found:
+            with closing(socket.create_server(address[:2] if family == socket.AF_INET else (address[0], port), family=family)):
+                pass
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,93 @@
+"""Sizes and times with a unit: `16MiB`, `64k`, `25s`, `1m30s`. A number without a unit means what its flag says, in Go's spelling."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from wsbridge.cli.gostyle import INTEGER, LARGEST, parse_float, parse_int, parse_unsigned
+
+SIZES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
+"""By the unit's first letter; with a B alone behind it (kB, MB) the powers are of 1000, with iB of 1024."""
+
+TIMES_MS = {"ms": 1, "s": 1000, "sec": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+NUMBER = r"(?:0|[1-9](?:_?[0-9])*)(?:\.[0-9]+)?"
+"""No leading 0: without a unit that would be octal."""
+SIZE = re.compile(rf"({NUMBER}) ?([kmgt]?)(i?b)?\Z", re.IGNORECASE)
+TIME = re.compile(rf"({NUMBER}) ?({'|'.join(sorted(TIMES_MS, key=len, reverse=True))})(?![a-z])", re.IGNORECASE)
+
+WRITE_A_SIZE = "write a number of bytes, or a size such as 64k or 16MiB"
+WRITE_MS = "write a whole number of milliseconds, or a time such as 500ms, 25s or 1m"
+WRITE_SECONDS = "write a number of seconds, or a time such as 500ms, 25s or 1m"
+
+
+class Size(int):
+    """Marks a flag whose value is a size in bytes."""
+
+
+class Milliseconds(int):
+    """Marks a flag whose value is a time in milliseconds."""
+
+
+class UnsignedMilliseconds(Milliseconds):
+    """Marks a time that takes no sign."""
+
+
+def parse_size(text: str) -> int:
+    """Read a size in bytes. Raises ValueError."""
+    if INTEGER.match(text):
+        return parse_int(text)
+    found = SIZE.match(text)
+    if not found or ((found[3] or "").lower() == "ib" and not found[2]):
+        raise ValueError(WRITE_A_SIZE)
+    number, prefix, suffix = found.groups()
+    factor = SIZES[prefix.lower()]
+    if prefix and suffix and suffix.lower() == "b":
+        factor = 1000 ** list(SIZES).index(prefix.lower())
+    return _whole(float(number.replace("_", "")) * factor, WRITE_A_SIZE)
+
+
+def parse_milliseconds(text: str) -> int:
+    """Read a time in milliseconds. Raises ValueError."""
+    return parse_int(text) if INTEGER.match(text) else _whole(_time_ms(text, WRITE_MS), WRITE_MS)
+
+
+def parse_unsigned_milliseconds(text: str) -> int:
+    """Read a time in milliseconds without a sign. Raises ValueError."""
+    return parse_unsigned(text) if INTEGER.match(text) else parse_milliseconds(text)
+
+
+def parse_seconds(text: str) -> float:
+    """Read a time in seconds. Raises ValueError."""
+    try:
+        return parse_float(text)
+    except ValueError:
+        return _time_ms(text, WRITE_SECONDS) / 1000
+
+
+def show_size(size: int) -> str:
+    """Return a size as people write it, `16 MiB`, where it is a whole number of such a unit."""
+    for prefix, factor in reversed(SIZES.items()):
+        if prefix and size and size % factor == 0:
+            return f"{size // factor} {'K' if prefix == 'k' else prefix.upper()}iB"
+    return str(size)
+
+
+def _time_ms(text: str, advice: str) -> float:
+    """Add up the parts of a time such as 1m30s."""
+    total, rest = 0.0, text
+    while found := TIME.match(rest):
+        total += float(found[1].replace("_", "")) * TIMES_MS[found[2].lower()]
+        rest = rest[found.end() :].lstrip(" ")
+    if rest or not text.strip():
+        raise ValueError(advice)
+    return total
+
+
+def _whole(number: float, advice: str) -> int:
+    if number > LARGEST:
+        raise ValueError("value out of range")
+    if not math.isclose(number, round(number), abs_tol=1e-6):
+        raise ValueError(advice)
+    return round(number)
