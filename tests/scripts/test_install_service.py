@@ -134,6 +134,15 @@ def test_sudo(clone: Clone) -> None:
         assert clone.notes == [f"sudo env PYTHON=python3 {clone.root}/scripts/install-service {flags} clock -- date two words"]
 
 
+def test_without_sudo(clone: Clone) -> None:
+    """Where there is no sudo the script says what it needs root for, and the command to run as root; nothing is done."""
+    run = clone.run("scripts/install-service", "clock", "--broadcast", "--", "date", "+%s")
+    assert run.returncode == 1
+    assert "needs root; there is no sudo here" in run.stderr
+    assert run.stderr.endswith(f"As root, run: {clone.root}/scripts/install-service --broadcast clock -- date +%s\n")
+    assert clone.notes == []
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

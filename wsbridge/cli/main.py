@@ -27,7 +27,7 @@ from wsbridge.cli.config import EndSettings, make_end_settings, make_settings
 from wsbridge.cli.ends import die_of, run_end
 from wsbridge.cli.hints import hint_for_listening
 from wsbridge.cli.options import BRIDGE, BROADCAST, COMMANDS, PREFIX, PUBLISH, SUBSCRIBE, Command
-from wsbridge.cli.parse import full_help, parse, short_help, unknown_variables, without_passwords
+from wsbridge.cli.parse import full_help, help_width, parse, short_help, unknown_variables, without_passwords
 from wsbridge.errors import BusError, ConfigurationError, ListenError, UsageError
 from wsbridge.logs import ERROR, FATAL, INFO, LEVELS, JsonFormatter, LineFormatter, escape, logger, send_to
 from wsbridge.metrics import Metrics
@@ -81,7 +81,7 @@ def _run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
     try:
         flags = parse(words, environ, shape)
         if flags.help:
-            print(full_help(name, shape), file=sys.stderr if name == "websocketd" else sys.stdout)
+            print(full_help(name, shape, width=help_width(environ)), file=sys.stderr if name == "websocketd" else sys.stdout)
             return 0
         if flags.version:
             print(_version(name))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,8 +23,12 @@ from wsbridge.cli.units import (
     parse_seconds,
     parse_size,
     parse_unsigned_milliseconds,
+    show_size,
 )
 from wsbridge.errors import UsageError
+
+WIDEST, NARROWEST = 110, 40
+"""Characters of a line of help: longer lines are hard to read, and shorter ones hold no flag with its text."""
 
 READERS: dict[type, Callable[[str], Any]] = {
     bool: parse_bool,
@@ -113,26 +119,36 @@ def _behind_schemes(word: str) -> Iterator[str]:
         yield part.rpartition(",")[0]
 
 
-def full_help(name: str, shape: Command = BRIDGE) -> str:
-    """Return the help for a reader who has five minutes."""
-    formatter = click.HelpFormatter(width=min(110, max(80, _terminal_width())))
+def full_help(name: str, shape: Command = BRIDGE, *, width: int) -> str:
+    """Return the help for a reader who has five minutes, in lines of at most `width` characters."""
+    formatter = click.HelpFormatter(width=width)
     formatter.write_text(shape.summary)
     formatter.write_paragraph()
     for usage in shape.usages:
         formatter.write_usage(name, usage)
     for title, options in shape.groups.items():
         with formatter.section(title):
-            formatter.write_dl([(option.shown, _described(option)) for option in options], col_max=24)
+            formatter.write_dl([(option.shown, _described(option)) for option in options], col_max=min(24, width // 3))
     formatter.write_paragraph()
     formatter.write_text(_spelling(shape))
     formatter.write_paragraph()
     others = [other for other in COMMANDS.values() if other is not shape] if name != "websocketd" else []
     if others:
         with formatter.section("Other commands"):
-            formatter.write_dl([(f"{name} {other.name} --help", other.summary) for other in others], col_max=30)
+            formatter.write_dl([(f"{name} {other.name} --help", other.summary) for other in others], col_max=min(30, width // 2))
         formatter.write_paragraph()
-    lines = [f"  {name} {words}" + (f"  # {what}" if what else "") for words, what in shape.examples]
+    lines = [line for words, what in shape.examples for line in _example(f"{name} {words}", what, width)]
     return formatter.getvalue() + "\n".join(["Examples:", *lines, ""])
+
+
+def _example(command: str, what: str, width: int) -> list[str]:
+    """Return an example's lines, which can be pasted into a shell: what it does stands behind it, or above it where that is too long."""
+    line = f"  {command}" + (f"  # {what}" if what else "")
+    if len(line) <= width:
+        return [line]
+    parts = textwrap.wrap(command, width - 8, break_long_words=False, break_on_hyphens=False)
+    above = textwrap.wrap(what, width, initial_indent="  # ", subsequent_indent="  # ")
+    return [*above, *" \\\n      ".join([f"  {parts[0]}", *parts[1:]]).splitlines()]
 
 
 def _spelling(shape: Command) -> str:
@@ -158,6 +174,8 @@ def short_help(name: str, shape: Command = BRIDGE) -> str:
 def _described(option: Option) -> str:
     if option.default in (None, "", False, 0) or option.kind is bool:
         return option.help
+    if option.kind is Size and isinstance(option.default, int):
+        return f"{option.help} (default {show_size(option.default)})"
     return f"{option.help} (default {option.default:g})" if option.kind is float else f"{option.help} (default {option.default})"
 
 
@@ -178,8 +196,16 @@ def _from_environment(option: Option, environ: Mapping[str, str]) -> Any:
         raise UsageError(str(error).replace("for flag -", f"for variable {option.variable}")) from None
 
 
-def _terminal_width() -> int:
-    try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns - 2
-    except (OSError, ValueError):
-        return 100
+def help_width(environ: Mapping[str, str]) -> int:
+    """Return how wide help may be: COLUMNS, or the terminal, also where stdout is a pipe to a pager; 80 without one."""
+    columns = environ.get("COLUMNS", "")
+    width = int(columns) if columns.isascii() and columns.isdecimal() and int(columns) else _terminal_columns()
+    return max(NARROWEST, min(WIDEST, width))
+
+
+def _terminal_columns() -> int:
+    for stream in (sys.stdout, sys.stderr, sys.stdin):
+        with suppress(OSError, ValueError, AttributeError):
+            if columns := os.get_terminal_size(stream.fileno()).columns:
+                return columns
+    return 80
