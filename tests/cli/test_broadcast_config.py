@@ -198,7 +198,7 @@ def test_flags_of_the_bridge_alone(word: str) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help(name: str) -> None:
     """The help of each command names each of its flags, and the other commands, in lines that a terminal shows whole."""
-    text = full_help("wsbridge", COMMANDS[name])
+    text = full_help("wsbridge", COMMANDS[name], width=110)
     assert [option.name for option in COMMANDS[name].options if f"--{option.name}" not in text and f"-{option.name} " not in text] == []
     assert all(f"wsbridge {other} " in text for other in COMMANDS if other not in (name, BRIDGE.name))
     assert max(map(len, text.splitlines())) <= 120

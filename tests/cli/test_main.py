@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.deadline import START_DEADLINE, scaled
 from tests.support.server import ROOT, environment
 from wsbridge import __version__
 from wsbridge.bus.broker import LIBRARIES
 from wsbridge.cli.main import run
-
-DEADLINE = 30.0
 
 
 @pytest.fixture
@@ -30,7 +29,13 @@ def environ(tmp_path: Path) -> dict[str, str]:
 def start(*command: str | Path, variables: Mapping[str, str | None] | None = None) -> tuple[int, str, str]:
     """Run a command to its end; return status, stdout and stderr."""
     done = subprocess.run(
-        command, env=environment(variables or {}), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE, check=False
+        command,
+        env=environment(variables or {}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=scaled(START_DEADLINE),
+        check=False,
     )
     return done.returncode, done.stdout, done.stderr
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from xdist.scheduler import LoadFileScheduling
+from xdist.workermanage import NodeManager
 
 FOLDER = "RUN_RECORDS"
 """The variable that names the folder of the records."""
@@ -24,6 +25,8 @@ FAILED = "failed"
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A worker that does not exit is the watcher's to end: xdist would kill it after 10 s without a word.
+    NodeManager.EXIT_TIMEOUT = 3600
     config.pluginmanager.register(Recorder(Path(os.environ[FOLDER]), is_worker=hasattr(config, "workerinput")))
 
 
