@@ -790,7 +790,8 @@ async def test_refused_by_one(shaken: Broker, replay: bool) -> None:
 
 async def test_too_long_for_the_broker(shaken: Broker) -> None:
     """A body over the broker's max_message_size is dropped and counted; with replay the ones around it arrive, and it is told."""
-    set_size = "application:set_env(rabbit, max_message_size, {})."
+    # RabbitMQ 4 reads the setting once, at its start, and keeps it there.
+    set_size = "Size = {}, persistent_term:put(max_message_size, Size), application:set_env(rabbit, max_message_size, Size)."
     await asyncio.to_thread(shaken.ctl, "eval", set_size.format(1_000_000))
     try:
         async with stages(shaken, producer={"spool_bytes": 1_000_000}) as every:

@@ -190,8 +190,16 @@ class Broker:
         return sorted(self.ctl("list_queues", "--no-table-headers", "name").split())
 
     def delete_queue(self, name: str) -> None:
-        """Delete a queue as an administrator does."""
-        self.ctl("delete_queue", name)
+        """Delete a queue as an administrator does.
+
+        RabbitMQ 4 may say that it was not found, when its consumer has left at once and the queue has ended by that.
+        """
+        try:
+            self.ctl("delete_queue", name)
+        except AssertionError as error:
+            if "Queue not found" not in str(error):
+                raise
+            assert name not in self.queues()
 
     def close_connections(self) -> None:
         """Close all client connections as an administrator does: each is told 320, and why."""
