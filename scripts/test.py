@@ -2,7 +2,8 @@
 
 A test that hangs is failed by pytest-timeout, which shows where it hangs. Where no signal handler can run, as in C,
 faulthandler prints every thread's stack and ends the process. Where not even that can run, as in a stopped process, this
-watcher kills the process from outside. In a run of several workers another worker then goes on with the file.
+watcher kills the process from outside. A run of several workers ends when one of them dies: what the others do then is
+finished, and the rest is not begun.
 
 The exit status is pytest's own; it is 1 when this watcher had to end a process.
 """
@@ -78,7 +79,9 @@ def parse(words: Sequence[str]) -> tuple[Limits, list[str]]:
         flags.timeout = 0.0
     limits = Limits(flags.timeout, flags.session_timeout, flags.grace)
     bounds = [f"--timeout={limits.test}", "-o", f"faulthandler_timeout={limits.test and limits.test + limits.grace}"]
-    return limits, ["-p", "tests.support.recorder", *bounds, "-o", "faulthandler_exit_on_timeout=true", *rest]
+    # pytest-xdist gives the files of a worker that died to others, the finished ones too, and can wait for them for ever.
+    once = ["--max-worker-restart=0"]
+    return limits, ["-p", "tests.support.recorder", *bounds, "-o", "faulthandler_exit_on_timeout=true", *once, *rest]
 
 
 class Watcher:
@@ -88,18 +91,24 @@ class Watcher:
         self._folder = folder
         self._limits = limits
         self._verdicts: list[str] = []
+        self._idle_until: dict[int, float] = {}
         self._changed = time.monotonic()
         """When a test last began or ended, or a process was ended here."""
 
     def run(self, arguments: Sequence[str]) -> int:
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = os.environ | {"RUN_RECORDS": str(self._folder), "PYTHONPATH": os.pathsep.join(paths)}
+        # A background job of a shell ignores SIGINT, and so would pytest, which is interrupted by it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         # Ctrl-C reaches pytest, which is in the same process group, and pytest prints its summary.
         with subprocess.Popen([sys.executable, "-m", "pytest", *arguments], env=environment) as pytest:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, lambda number, _: pytest.send_signal(signal.SIGINT if number == signal.SIGTERM else number))
             status = self._watch(pytest)
         if status < 0:
+            with suppress(OSError):
+                record = Record(pytest.pid, **json.loads((self._folder / f"{pytest.pid}.json").read_text()))
+                self._verdicts.append(f"running: {record.test} ({record.pid})")
             self._verdicts.append(f"pytest was ended by {signal.Signals(-status).name}")
         if self._verdicts:
             self._print_verdict()
@@ -112,7 +121,7 @@ class Watcher:
                 return pytest.wait(LOOK_SECONDS)
             records = self._records(pytest.pid)
             for record in records:
-                self._end_if_overdue(record)
+                self._end_if_overdue(record, is_over=records[0].phase == "exit")
             self._changed = max([self._changed, *(record.since for record in records)])
             now = time.monotonic()
             if now - started > self._limits.session:
@@ -124,16 +133,24 @@ class Watcher:
         """Return the records of pytest and its workers, of those that live: a number may have come to mean another process."""
         found = []
         for pid in (pytest, *children(pytest)):
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                    continue
                 found.append(Record(pid, **json.loads((self._folder / f"{pid}.json").read_text())))
         return found
 
-    def _end_if_overdue(self, record: Record) -> None:
+    def _end_if_overdue(self, record: Record, *, is_over: bool) -> None:
+        """End a process whose time is up. A worker without work is to exit when the whole run is over."""
+        if record.phase == "idle" and not is_over:
+            self._idle_until[record.pid] = time.monotonic()
         age = time.monotonic() - record.since
         if record.phase == "test" and self._limits.test and age > self._limits.kill:
             self._kill(record.pid, f"{record.test} ran for {age:.0f} s; its process is killed")
+            return
         # A process without tests waits for its workers' exit first.
-        elif record.phase == "exit" and age > self._limits.grace * (1 if record.test else 2):
+        if record.phase == "idle":
+            age = time.monotonic() - self._idle_until.get(record.pid, record.since)
+        if record.phase in ("idle", "exit") and age > self._limits.grace * (1 if record.test else 2):
             self._kill(record.pid, f"process {record.pid}, whose last test was {record.test or 'none'}, did not exit within {age:.0f} s")
 
     def _kill(self, pid: int, why: str) -> None:

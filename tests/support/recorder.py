@@ -1,4 +1,4 @@
-"""A pytest plugin for `scripts/test.py`: it records what runs, and lets a run go on when a worker process dies.
+"""A pytest plugin for `scripts/test.py`: it records what runs.
 
 Each process of the run keeps one file in the folder that the variable RUN_RECORDS names: which test it runs, and since when.
 The watcher reads these files from outside, so that it also sees a process that is stopped or hangs in C.
@@ -11,10 +11,8 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from xdist.scheduler import LoadFileScheduling
 from xdist.workermanage import NodeManager
 
 FOLDER = "RUN_RECORDS"
@@ -67,34 +65,10 @@ class Recorder:
             with (self._folder / FAILED).open("a") as failed:
                 failed.write(f"{report.nodeid}\n")
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self) -> Iterator[None]:
         self._note("exit")
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
-    return Files(config, log) if config.getvalue("dist") == "loadfile" else None
-
-
-class Files(LoadFileScheduling):
-    """A file of tests goes to one worker; when a worker dies, others run what is left of its files.
-
-    xdist's own gives the fatal test to another worker, and the finished files too, which no worker can finish again:
-    then the run never ends.
-    """
-
-    def remove_node(self, node: Any) -> str | None:
-        files = self.assigned_work[node]
-        fatal = next((test for file in files.values() for test, is_done in file.items() if not is_done), None)
-        for file in files.values():
-            if fatal in file:
-                file[fatal] = True
-        for name in [name for name, file in files.items() if all(file.values())]:
-            del files[name]
-        super().remove_node(node)
-        return fatal
-
-    def _reschedule(self, node: Any) -> None:
-        """Give a worker its next file; one that has just taken the place of a dead worker may not have collected the tests yet."""
-        if node in self.registered_collections:
-            super()._reschedule(node)
+        yield
+        if self._is_worker:
+            # Its process lives on, without work, until the whole run is over.
+            self._note("idle")
