@@ -456,7 +456,7 @@ def test_no_source_of_a_program(served: Server, path: str, method: str) -> None:
     response = followed(served, method, path)
     assert b"#!" not in response.body
     assert b"the source" not in response.body
-    assert response.status in (403, 404)
+    assert response.status in ((403, 404, 405) if method == "POST" else (403, 404))
     ranged = served.request(method, path, headers=[("Range", "bytes=0-1")])
     assert ranged.status != 206
 

@@ -90,7 +90,7 @@ BRIDGE_GROUPS: Groups = {
         Option("staticdir", str, "serve files", "", "DIR"),
         Option("dotfiles", bool, "serve and list files whose name begins with a dot, too (/.well-known/ is always served)"),
         Option("cgidir", str, "run CGI scripts", "", "DIR"),
-        Option("maxbody", int, "longest chunked body for a CGI script in bytes; longer gets 413 (0: any)", 64 * MEGABYTE, "BYTES"),
+        Option("maxbody", Size, "longest chunked body for a CGI script in bytes; longer gets 413 (0: any)", 64 * MEGABYTE, "BYTES"),
         Option("body-timeout", float, "seconds after which a client that sends nothing of its body gets 408 (0: never)", 60.0, "SECONDS"),
         Option("keepalive-timeout", float, "seconds after which a connection without a request is closed (0: never)", 75.0, "SECONDS"),
         Option("devconsole", bool, "a page to try the program out, wherever nothing else is served"),

@@ -11,7 +11,6 @@ import asyncio
 import codecs
 import contextlib
 import heapq
-import math
 import mimetypes
 import os
 import posixpath
@@ -169,6 +168,11 @@ class Opened:
     def is_directory(self) -> bool:
         return stat.S_ISDIR(self.status.st_mode)
 
+    @property
+    def modified(self) -> int:
+        """When it was changed, in whole seconds: a float of them, st_mtime, may be rounded up."""
+        return self.status.st_mtime_ns // 10**9
+
     def close(self) -> None:
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
@@ -181,8 +185,8 @@ class OpenFile(web.FileResponse):
     """A file that is open already: named through its descriptor, so that no other can take its place."""
 
     def __init__(self, opened: Opened, name: str, *, patience: Patience, pairs: Pairs) -> None:
-        super().__init__(f"/proc/self/fd/{opened.fd}", headers={"Content-Type": _with_charset(_kind(name, opened.fd))})
         self._opened = opened
+        super().__init__(f"/proc/self/fd/{opened.fd}", headers={"Content-Type": _with_charset(_kind(name, opened.fd))})
         self._patience = patience
         self._pairs = pairs
 
@@ -210,7 +214,7 @@ class OpenFile(web.FileResponse):
     def _conditions(self, request: web.BaseRequest) -> dict[str, str]:
         """Return the conditions with a date, for aiohttp, which compares it with fractions of a second that Last-Modified lacks."""
         conditions = {}
-        if self._opened.status.st_mtime % 1:
+        if self._opened.status.st_mtime_ns % 10**9:
             for name, date in zip(DATED, (request.if_modified_since, request.if_unmodified_since), strict=True):
                 if date is not None:
                     conditions[name] = format_datetime(date + timedelta(seconds=1), usegmt=True)
@@ -222,9 +226,9 @@ class OpenFile(web.FileResponse):
 
     @last_modified.setter
     def last_modified(self, value: float | datetime | str | None) -> None:
-        """Set the date with its fraction of a second dropped: rounded up, as aiohttp does, it may lie in the future."""
+        """Set the date of the file, its fraction of a second dropped, in place of aiohttp's: rounded up, it may lie in the future."""
         parent: Any = web.FileResponse.last_modified
-        parent.fset(self, math.floor(value) if isinstance(value, (int, float)) else value)
+        parent.fset(self, self._opened.modified if isinstance(value, (int, float)) else value)
 
     def _is_meant(self, request: web.BaseRequest) -> bool:
         """Whether it is this version of the file of which a part is wanted (RFC 9110, section 13.1.5); aiohttp knows dates only."""
@@ -233,7 +237,7 @@ class OpenFile(web.FileResponse):
             return True
         version = self._opened.status
         if (date := request.if_range) is not None:
-            return date.timestamp() == math.floor(version.st_mtime)
+            return date.timestamp() == self._opened.modified
         return condition == f'"{version.st_mtime_ns:x}-{version.st_size:x}"'
 
     async def _sendfile(self, request: web.BaseRequest, fobj: IO[Any], offset: int, count: int) -> AbstractStreamWriter:
