@@ -142,16 +142,22 @@ def test_a_long_line_is_cut(machine: Machine, plugins: Server) -> None:
         assert lines(client, 1) == ["ö" * 1500 + " …"]
 
 
+def programs(server: Server) -> list[int]:
+    """What a server runs, its own guard and spawn server aside."""
+    own = {*server.spawn_servers(), *(pid for pid in descendants(server.pid) if "guard" in command_line(pid))}
+    return [pid for pid in descendants(server.pid) if pid not in own]
+
+
 def test_nothing_of_it_outlives_the_visit(machine: Machine, plugins: Server) -> None:
     """When the browser goes, the script and all that it has started to follow are ended."""
     machine.log(LOG, "first")
     with following(plugins, "follow packages first") as client:
         lines(client, 1)
-        family = [pid for pid in descendants(plugins.pid) if "guard" not in command_line(pid)]
+        family = programs(plugins)
         assert any(command_line(pid).startswith("tail ") for pid in family)
         client.send_text("follow packages other")
         begin(client)
-        family += [pid for pid in descendants(plugins.pid) if "guard" not in command_line(pid)]
+        family += programs(plugins)
     for pid in family:
         wait_for_exit(pid)
 

@@ -51,6 +51,7 @@ DIFFERENCES = (
     Difference(51, "test_redirport_keeps_the_path", "drops the path; panics at a Host without a port", IMPROVED),
     Difference(55, "test_unix_socket_is_taken_over_from_the_dead", "has no such flag", UNRELEASED),
     Difference(56, "test_gateway_interface", "says `websocketd-CGI/0.1`", "its main branch says what RFC 3875 says"),
+    Difference(58, "test_cookies_are_joined", "joins them by a comma and a space", "RFC 6265, section 4.2.1"),
     Difference(60, "test_links_cannot_leave_the_directory", "follows them", UNRELEASED),
     Difference(61, "test_headers_cannot_pass_for_others", "exports them", IMPROVED),
     Difference(63, "test_links_cannot_leave_the_static_directory", "follows them", UNRELEASED),
