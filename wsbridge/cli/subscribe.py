@@ -296,7 +296,7 @@ async def _from_server(settings: EndSettings, printer: Printer, output: Output) 
             if why.code == TOO_BIG:
                 # It would come again. What came before it is still to be printed.
                 await output.drain()
-                raise RemoteError(f"{where} sends a message that is too long: {why.reason} (--maxline)")
+                raise RemoteError(f"{where} sends a message over the limit of {settings.max_message_bytes} bytes; raise it with --maxline")
             said = f"{why.code} {why.reason}".rstrip()
             log.error("%s has ended the connection (%s)", where, said)
         await asyncio.sleep(backoff.next(random.random()))
