@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wsbridge.errors import ConfigurationError
-from wsbridge.rules.hosts import Hosts, own_names, parse_hosts
+from wsbridge.rules.hosts import Hosts, is_address, own_names, parse_hosts
 from wsbridge.rules.proxies import parse_trusted, seen_through
 from wsbridge.rules.request import Peer
 
@@ -170,3 +174,21 @@ def test_what_is_no_name(value: str, remedy: str) -> None:
 def test_names_of_the_machine(hostname: str, file: str, names: set[str]) -> None:
     """They are the host name, its short form, that with `.local`, and what else /etc/hosts calls it; no look-up is made."""
     assert own_names(hostname, file) == names
+
+
+@given(
+    st.one_of(
+        st.ip_addresses().map(str),
+        st.ip_addresses(v=6).map(lambda address: f"[{address}]"),
+        st.from_regex(r"\A[0-9]{1,4}(\.[0-9]{1,4}){0,4}\.?\n?\Z"),
+        st.text("0123456789abcdef.:[]%", max_size=20),
+    )
+)
+def test_is_address(name: str) -> None:
+    """An address is what the standard library takes for one, brackets of IPv6 aside."""
+    try:
+        ip_address(name[1:-1] if name.startswith("[") and name.endswith("]") and ":" in name else name)
+    except ValueError:
+        assert not is_address(name)
+    else:
+        assert is_address(name)

@@ -19,6 +19,8 @@ from wsbridge.errors import ConfigurationError
 from wsbridge.rules.request import Peer
 
 NAME = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\Z")
+OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+IPV4 = re.compile(rf"{OCTET}(?:\.{OCTET}){{3}}\Z")
 PORT = re.compile(r":[0-9]*\Z")
 LOCALHOST = "localhost"
 ANY = "*"
@@ -91,6 +93,11 @@ def own_names(hostname: str, hosts_file: str) -> frozenset[str]:
 
 def is_address(name: str) -> bool:
     """Whether a host is an IP address, IPv6 with or without its brackets."""
+    if IPV4.match(name):
+        # What most requests have takes a tenth of the time like this.
+        return True
+    if ":" not in name:
+        return False
     try:
         ip_address(name[1:-1] if name.startswith("[") and name.endswith("]") else name)
     except ValueError:
