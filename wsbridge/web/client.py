@@ -132,8 +132,9 @@ class Client(asyncio.Protocol):
         if settings.unsent_bytes:
             limit_unsent(transport, settings.unsent_bytes)
         if settings.ping_ms > 0:
-            self._heartbeat = Heartbeat(settings.ping_ms / 1000, loop.time())
-            self._beat()
+            interval, now = settings.ping_ms / 1000, loop.time()
+            self._heartbeat = Heartbeat(interval, now)
+            self._heartbeat_timer = loop.call_at(now + interval, self._beat)
 
     def hold(self, early: bytes) -> None:
         """Keep what the client sends, beginning with what came behind its request, until `release`."""
@@ -212,7 +213,9 @@ class Client(asyncio.Protocol):
     def eof_received(self) -> bool:
         """A half-closed connection is a client that has gone: the transport closes."""
         self._go(End(ABNORMAL))
-        self._watch_stuck(self._close_patience())
+        # TCP with nothing left to send closes at once; TLS may wait for the other side.
+        if self._transport is not None and (waiting_bytes(self._transport) or not self._transport.can_write_eof()):
+            self._watch_stuck(self._close_patience())
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
