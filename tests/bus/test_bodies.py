@@ -219,6 +219,8 @@ def test_any_body(data: bytes, content_type: str | None, given_headers: Mapping[
         ({TIME: "yesterday"}, None, None),
         ({TIME: -1}, None, None),
         ({TIME: 1 << 60}, None, None),
+        ({TIME: 8_640_000_000_000_000}, None, 8_640_000_000_000_000),
+        ({TIME: 8_640_000_000_000_001}, None, None),
         ({}, None, None),
     ],
 )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import random
 import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsbridge.bus.encodings import AMQP_1, LARGEST, BodyTooLong, EncodedBody, decode
+from wsbridge.bus.encodings import AMQP_1, LARGEST, MEMBERS, PIECE, BodyTooLong, EncodedBody, decode
 
 LIMIT = 1000
 TEXT = "21.5 °C\n".encode() * 10
@@ -76,6 +77,33 @@ def test_bomb(pack: object) -> None:
     for data in (pack(b"x" * (LIMIT + 1)), pack(b"\0" * 100_000_000), *([pack(b"x" * 400) * 3] if name == "gzip" else [])):
         with pytest.raises(BodyTooLong, match=f"more than {LIMIT} bytes"):
             decode(data, name, None, LIMIT)
+
+
+def test_many_members() -> None:
+    """A body may have many members, but not any number: each empty one costs work and comes to nothing."""
+    assert decode(zipped(b"x") * MEMBERS, "gzip", None, 2 * MEMBERS) == b"x" * MEMBERS
+    assert decode(zipped(b"") * (MEMBERS - 1) + zipped(TEXT) + b"\0" * 200_000, "gzip", None, LIMIT) == TEXT
+    for data, encoding in ((zipped(b"") * 200_000, "gzip"), (zipped(zipped(b"") * 200_000), "gzip, gzip")):
+        with pytest.raises(EncodedBody, match=f"more than {MEMBERS} members"):
+            decode(data, encoding, None, LARGEST)
+
+
+def test_many_layers() -> None:
+    """Nor may a body be compressed any number of times."""
+    data = zipped(zipped(zipped(TEXT)))
+    with pytest.raises(EncodedBody, match="its content-encoding is gzip,gzip,gzip: no more than 2 compressions"):
+        decode(data, "gzip,gzip,gzip", None, LIMIT)
+    assert decode(data, "gzip, utf-8, gzip", None, LIMIT) == zipped(TEXT)
+
+
+@pytest.mark.parametrize("size", [PIECE - 1, PIECE, PIECE + 1, 3 * PIECE])
+def test_pieces(size: int) -> None:
+    """A body of several pieces, whose members begin anywhere in them, comes back whole; cut off it does not."""
+    text = random.Random(size).randbytes(size)
+    for data in (zipped(text), zipped(TEXT) + zipped(text) + b"\0" * PIECE + zipped(TEXT)):
+        assert decode(data, "gzip", None, 0) in (text, TEXT + text + TEXT)
+        with pytest.raises(EncodedBody):
+            decode(data[:-1], "gzip", None, 0)
 
 
 def test_bomb_without_a_limit() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wsbridge.bus.bodies import LINES, Parcel
 from wsbridge.bus.returns import Returns
+from wsbridge.bus.spool import size_of
 
 
 def parcel(first: int, messages: int = 1, data: bytes = b"x") -> Parcel:
@@ -34,7 +35,15 @@ def test_does_not() -> None:
 
 def test_bound() -> None:
     """No more is kept than the bound says; the oldest goes first."""
-    returns = Returns(limit=10)
+    returns = Returns(limit=2 * size_of(parcel(0, data=b"12345")))
     for first in range(4):
         returns.confirmed(parcel(first, data=b"12345"), 1.0)
     assert returns.take() == [parcel(2, data=b"12345"), parcel(3, data=b"12345")]
+
+
+def test_bound_of_empty_bodies() -> None:
+    """A body without a byte takes room, too."""
+    returns = Returns(limit=1000)
+    for first in range(1000):
+        returns.confirmed(parcel(first, data=b""), 1.0)
+    assert len(returns.take()) < 10

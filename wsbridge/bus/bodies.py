@@ -32,8 +32,8 @@ BODY_BYTES = 120 * 1024
 """What one body holds, unless a single message is longer: it fits into one frame of RabbitMQ's 128 KiB."""
 LENGTH = Struct(">I")
 FINGERPRINT_BYTES = 5
-LATEST = 1 << 53
-"""Milliseconds that a browser can hold as an exact number."""
+LATEST = 8_640_000_000_000_000
+"""The last millisecond that is a date in a browser (ECMA-262, section 21.4.1.1)."""
 
 
 class Parcel(NamedTuple):
@@ -99,7 +99,7 @@ def unpack(data: bytes, content_type: str | None, headers: Mapping[str, object])
 def time_of(headers: Mapping[str, object], timestamp: object) -> int | None:
     """Return when a body was sent, in milliseconds: by our header, else by the AMQP property, which counts seconds; None without."""
     told = headers.get(TIME)
-    if isinstance(told, int) and 0 <= told < LATEST:
+    if isinstance(told, int) and 0 <= told <= LATEST:
         return told
     if isinstance(timestamp, datetime):
         return int(timestamp.timestamp()) * 1000

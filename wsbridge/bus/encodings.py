@@ -17,6 +17,12 @@ AMQP_1 = "amqp-1.0"
 """The property type of a body that is made of sections."""
 LARGEST = 128 * 1024 * 1024
 """Bytes that a body may decode to where messages have no bound: what RabbitMQ takes as one message."""
+LAYERS = 2
+"""Compressions of one body: each can make a thousand times as much work of what the one before it came to."""
+MEMBERS = 1024
+"""Members of a gzip body: an empty one takes 20 bytes, and 10 us to decode."""
+PIECE = 64 * 1024
+"""Bytes that are decompressed at a time: what is left of them behind a member is copied."""
 GZIP, DEFLATE, RAW_DEFLATE = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 WINDOWS = {"gzip": (GZIP,), "x-gzip": (GZIP,), "deflate": (DEFLATE, RAW_DEFLATE), "zlib": (DEFLATE,)}
 """How zlib is asked for each compression. For deflate, RFC 9110 notes that some senders leave out the wrapper of RFC 1950."""
@@ -51,9 +57,12 @@ def decode(data: bytes, encoding: str | None, kind: str | None, limit: int) -> b
     Raises EncodedBody.
     """
     if encoding:
+        names = [name.strip() for name in re.split("[,:;]", encoding.lower())]
+        if sum(name in WINDOWS for name in names) > LAYERS:
+            raise EncodedBody(f"its content-encoding is {encoding}: no more than {LAYERS} compressions are decoded here")
         # The last one was applied last.
-        for name in reversed(re.split("[,:;]", encoding.lower())):
-            data = _decompressed(data, name.strip(), limit or LARGEST)
+        for name in reversed(names):
+            data = _decompressed(data, name, limit or LARGEST)
     return _of_sections(data) if kind == AMQP_1 else data
 
 
@@ -73,20 +82,34 @@ def _decompressed(data: bytes, name: str, limit: int) -> bytes:
 
 def _inflated(data: bytes, window: int, limit: int) -> bytes:
     """Return what is compressed, all members of it. Raises zlib.error, and BodyTooLong before more than the limit is there."""
-    parts, left = [], limit
-    while True:
+    parts, left, at = [], limit, 0
+    for _ in range(MEMBERS):
         inflater = zlib.decompressobj(window)
-        part = inflater.decompress(data, left + 1)
-        if len(part) > left:
-            raise BodyTooLong(f"it decompresses to more than {limit} bytes")
-        if not inflater.eof:
-            raise zlib.error("it ends within its data")
-        parts.append(part)
-        left -= len(part)
+        while not inflater.eof:
+            piece = data[at : at + PIECE]
+            if not piece:
+                raise zlib.error("it ends within its data")
+            part = inflater.decompress(piece, left + 1)
+            if len(part) > left:
+                raise BodyTooLong(f"it decompresses to more than {limit} bytes")
+            parts.append(part)
+            left -= len(part)
+            at += len(piece) - len(inflater.unused_data)
         # A gzip file may be followed by another, and by zeros.
-        data = inflater.unused_data.lstrip(b"\0") if window == GZIP else b""
-        if not data:
+        at = _behind_zeros(data, at) if window == GZIP else len(data)
+        if at == len(data):
             return b"".join(parts)
+    raise EncodedBody(f"it has more than {MEMBERS} members")
+
+
+def _behind_zeros(data: bytes, at: int) -> int:
+    """Return where something else than zeros begins, or the end."""
+    while piece := data[at : at + PIECE]:
+        rest = piece.lstrip(b"\0")
+        at += len(piece) - len(rest)
+        if rest:
+            break
+    return at
 
 
 def _of_sections(data: bytes) -> bytes:

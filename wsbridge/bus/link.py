@@ -315,6 +315,11 @@ class Link:
             raise LinkLost("its stream does not bring what it holds")
         return [offset for offset in offsets if start <= offset <= end]
 
+    async def has(self, offset: int, start: int, seconds: float) -> bool:
+        """Return whether the stream brings a body at an offset when it is read from `start` on. Raises LinkLost."""
+        offsets = await self._read(start, lambda found: found >= offset, seconds)
+        return offset in offsets
+
     async def _read(self, where: int | str, is_last: Callable[[int], bool], seconds: float, *, longest: float = LONGEST) -> list[int]:
         """Return the offsets of bodies of the stream, read for this alone, up to the last; of fewer if no more come. Raises LinkLost."""
         found: list[int] = []

@@ -167,7 +167,7 @@ class RabbitBus:
 
     @property
     def alarm(self) -> str:
-        return self._link.alarm.reason if self._link is not None else ""
+        return self._link.alarm.reason if self._link is not None and not self._link.is_lost else ""
 
     def pause(self) -> None:
         self._backlog.hold()

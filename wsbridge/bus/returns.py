@@ -7,9 +7,10 @@ with replay is kept until the stream brings it, and published again if it does n
 from __future__ import annotations
 
 from wsbridge.bus.bodies import Parcel
+from wsbridge.bus.spool import size_of
 
 KEPT_BYTES = 4 * 1024 * 1024
-"""What is kept; the oldest beyond that is taken for kept by the stream."""
+"""What is kept, in memory; the oldest beyond that is taken for kept by the stream."""
 
 
 class Returns:
@@ -27,7 +28,7 @@ class Returns:
         if parcel.first + parcel.messages <= self._end:
             return
         self._kept[parcel.first] = parcel, now
-        self._bytes += len(parcel.data)
+        self._bytes += size_of(parcel)
         while self._bytes > self._limit:
             self._drop(next(iter(self._kept)))
 
@@ -50,4 +51,4 @@ class Returns:
 
     def _drop(self, first: int) -> None:
         parcel, _ = self._kept.pop(first)
-        self._bytes -= len(parcel.data)
+        self._bytes -= size_of(parcel)

@@ -74,14 +74,14 @@ class Spool:
         if len(run) > 1:
             data = b"\n".join([part.data for part in run])
             parcel = Parcel(parcel.content_type, data, parcel.first, sum(part.messages for part in run))
-            self.bytes -= sum(map(_size, run)) - _size(parcel)
+            self.bytes -= sum(map(size_of, run)) - size_of(parcel)
         self._under_way[parcel.first] = parcel
         return parcel
 
     def confirm(self, parcel: Parcel) -> None:
         """A body has arrived: it need not be kept."""
         if self._under_way.pop(parcel.first, None) is not None:
-            self.bytes -= _size(parcel)
+            self.bytes -= size_of(parcel)
 
     def put_back(self, more: Sequence[Parcel] = ()) -> None:
         """What was on its way is to be sent again, before the rest and as it was: a repeat can be told only by that.
@@ -90,7 +90,7 @@ class Spool:
         """
         for parcel in more:
             self._under_way[parcel.first] = parcel
-            self.bytes += _size(parcel)
+            self.bytes += size_of(parcel)
         if not self._waiting:
             # The last of them is not to be joined by what is published now.
             self._run_bytes = BODY_BYTES
@@ -107,7 +107,7 @@ class Spool:
     def give_up(self) -> int:
         """Let go of what was on its way; return how many messages that were."""
         lost = sum(parcel.messages for parcel in self._under_way.values())
-        self.bytes -= sum(map(_size, self._under_way.values()))
+        self.bytes -= sum(map(size_of, self._under_way.values()))
         self._under_way.clear()
         return lost
 
@@ -124,11 +124,11 @@ class Spool:
         while self._waiting and self.is_full:
             run = self._waiting.popleft()
             dropped += sum(part.messages for part in run)
-            self.bytes -= sum(map(_size, run))
+            self.bytes -= sum(map(size_of, run))
         return dropped
 
     def _add(self, parcel: Parcel) -> None:
-        self.bytes += _size(parcel)
+        self.bytes += size_of(parcel)
         last = self._waiting[-1] if self._waiting else None
         if last and last[-1].first + last[-1].messages == parcel.first and self._joins(last, parcel):
             last.append(parcel)
@@ -141,5 +141,6 @@ class Spool:
         return can_join(run[-1], parcel) and self._run_bytes + len(parcel.data) < BODY_BYTES
 
 
-def _size(parcel: Parcel) -> int:
+def size_of(parcel: Parcel) -> int:
+    """Return what a parcel counts against a bound, in bytes."""
     return len(parcel.data) + PARCEL_BYTES

@@ -26,6 +26,9 @@ HISTORY_SECONDS = 10.0
 """How long a stream that holds something may bring nothing at all before it has brought it: however slow a link is, bytes come."""
 LONGEST = 60
 """Times as long may a history take of which bytes come."""
+NOTES = 256
+"""Offsets before the first body that are taken for RabbitMQ's notes. More of them are bodies that the stream has let go of, and that it
+has anything at all was not seen in time."""
 PROBE_SECONDS = 1.0
 """How long the first bytes of a body that is there may take to come: a stream that brings nothing in this time has nothing there."""
 
@@ -109,9 +112,11 @@ class StreamReader:
         return not self._held and (newest is None or (last is not None and last.offset >= newest))
 
     def _identify(self, identity: str) -> None:
-        is_same = identity == self._identity and (identity or self._last_is_ours)
+        is_other = identity != self._identity
+        # Of a first link that was lost within the history it is known as well which stream it brought.
+        is_unsure = self._has_attached and not identity and not self._last_is_ours
         self._identity, self._salt = identity, identity or secrets.token_hex(8)
-        if self._has_attached and not is_same:
+        if is_other or is_unsure:
             self._tail.forget()
             self._begins = None
 
@@ -169,7 +174,8 @@ class StreamReader:
         # An offset past the end brings nothing, and no error: the stream is another, and shorter, unless it is just slow.
         await link.stop_consuming()
         newest = await link.find("last", PROBE_SECONDS)
-        if newest is not None and newest >= last.offset:
+        # The newest that is found is the first of a chunk, in which the last that we had may come later.
+        if newest is not None and (newest >= last.offset or await link.has(last.offset, newest, HISTORY_SECONDS)):
             raise LinkLost("its stream does not bring what it holds")
         self._tail.forget()
         return False
@@ -208,8 +214,8 @@ class StreamReader:
                 self._held.append(arrival)
                 self._is_in_doubt.set()
                 return
-            case Found.FIRST if self._begins is not None:
-                """The epoch that was begun is that of this body, whatever offsets of nothing lie before it."""
+            case Found.FIRST if self._begins is not None and arrival.offset - self._begins <= NOTES:
+                """The epoch that was begun is that of this body: offsets of nothing lie before it."""
             case Found.FIRST | Found.GAP:
                 self._begin(arrival.offset)
             case Found.NEWS:

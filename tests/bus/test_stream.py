@@ -1,0 +1,169 @@
+"""Reading a stream over one link after the other, where links and streams are values: what is news, and what is told of the rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
+
+import pytest
+
+from wsbridge.bus.backlog import Backlog
+from wsbridge.bus.link import Arrival, Link, LinkLost
+from wsbridge.bus.stream import NOTES, StreamReader
+
+
+class Stream(dict[int, bytes]):
+    """A stream: its bodies by their offsets, and its identity."""
+
+    def __init__(self, bodies: dict[int, bytes], identity: str) -> None:
+        super().__init__(bodies)
+        self.identity = identity
+
+
+def stream(offsets: range, identity: str = "one") -> Stream:
+    return Stream({offset: b"%d of %s" % (offset, identity.encode()) for offset in offsets}, identity)
+
+
+class Wire:
+    """A link to a stream, of which `brings` says how many bodies come over it."""
+
+    def __init__(self, stream: Stream, *, brings: int | None = None, chunk: int = 1, finds: bool = True) -> None:
+        self.stream = stream
+        self.is_lost = False
+        self._brings = brings
+        self._chunk = chunk
+        self._finds = finds
+
+    async def identity(self) -> str:
+        return self.stream.identity
+
+    async def find(self, where: str, seconds: float) -> int | None:
+        if not self.stream or not self._finds:
+            return None
+        return min(self.stream) if where == "first" else max(self.stream) // self._chunk * self._chunk
+
+    async def offsets(self, start: int, end: int, seconds: float, *, longest: float) -> list[int]:
+        return [offset for offset in sorted(self.stream) if start <= offset <= end]
+
+    async def has(self, offset: int, start: int, seconds: float) -> bool:
+        return start <= offset and offset in self.stream
+
+    async def consume_stream(self, take: Callable[[Arrival], None], start: int | str) -> None:
+        first = 0 if start == "first" else max(self.stream) + 1 if start == "next" else start
+        for offset in [offset for offset in sorted(self.stream) if offset >= cast(int, first)][: self._brings]:
+            self.bring(take, offset)
+
+    def bring(self, take: Callable[[Arrival], None], offset: int) -> None:
+        take(Arrival(self.stream[offset], None, None, None, {}, 0, offset, None))
+
+    async def stop_consuming(self) -> None:
+        pass
+
+    async def patiently(self, seconds: float, work: Coroutine[Any, Any, object], *, longest: float) -> bool:
+        """Whether something has come is known at once: nothing comes later."""
+        try:
+            async with asyncio.timeout(0):
+                await work
+        except TimeoutError:
+            return False
+        return True
+
+    def lose(self, why: str) -> None:
+        self.is_lost = True
+
+    def taken(self, arrival: Arrival) -> None:
+        pass
+
+
+class Reader:
+    """A reader, and what it tells: bodies, and epochs."""
+
+    def __init__(self, history: int = 1000) -> None:
+        self.told: list[object] = []
+        self.reader = StreamReader(
+            Backlog(),
+            history=history,
+            begin=None,
+            take=lambda link, arrival, mark: self.told.append(arrival.offset),
+            learn=lambda link, arrival: None,
+            renew=lambda mark: self.told.append("epoch"),
+            saw=lambda arrival: None,
+        )
+
+    async def attach(self, wire: Wire) -> list[object]:
+        """Attach to a link, and return what is told of it."""
+        self.told.clear()
+        await self.reader.attach(cast(Link, wire))
+        return self.told
+
+
+def test_read_on() -> None:
+    """Of the same stream, over another link, only what is behind the last body is news."""
+
+    async def play() -> None:
+        reader = Reader()
+        assert await reader.attach(Wire(stream(range(5)))) == ["epoch", 0, 1, 2, 3, 4]
+        assert await reader.attach(Wire(stream(range(7)))) == [5, 6]
+
+    asyncio.run(play())
+
+
+def test_other_stream_after_half_a_history() -> None:
+    """When the first link is lost within the history, what the next one brings of another stream is all news."""
+
+    async def play() -> None:
+        reader = Reader()
+        with pytest.raises(LinkLost):
+            await reader.attach(Wire(stream(range(991, 1001)), brings=7))
+        assert await reader.attach(Wire(stream(range(50, 60), "other"))) == ["epoch", *range(50, 60)]
+
+    asyncio.run(play())
+
+
+def test_same_stream_after_half_a_history() -> None:
+    """When it is the same stream, only the rest is news."""
+
+    async def play() -> None:
+        reader = Reader()
+        with pytest.raises(LinkLost):
+            await reader.attach(Wire(stream(range(10)), brings=7))
+        assert await reader.attach(Wire(stream(range(10)))) == [7, 8, 9]
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize(("first", "told"), [(0, ["epoch"]), (NOTES, ["epoch"]), (NOTES + 1, ["epoch", "epoch"]), (5000, ["epoch", "epoch"])])
+def test_stream_that_is_slow_to_begin(first: int, told: list[object]) -> None:
+    """Nothing is found in time. What comes then is the first body of the stream, or it shows that there had been more before."""
+
+    async def play() -> None:
+        reader = Reader()
+        offsets = range(first, first + 3)
+        assert await reader.attach(Wire(stream(offsets), finds=False)) == [*told, *offsets]
+
+    asyncio.run(play())
+
+
+def test_stream_that_is_slow_after_a_break() -> None:
+    """The last body does not come in time, and the newest chunk begins before it: the stream is the same, and is asked again."""
+
+    async def play() -> None:
+        reader = Reader()
+        await reader.attach(Wire(stream(range(150))))
+        with pytest.raises(LinkLost):
+            await reader.attach(Wire(stream(range(150)), brings=0, chunk=50))
+        assert await reader.attach(Wire(stream(range(152)))) == [150, 151]
+
+    asyncio.run(play())
+
+
+def test_shorter_stream_after_a_break() -> None:
+    """A stream that is shorter than what was had of it is another one."""
+
+    async def play() -> None:
+        reader = Reader()
+        await reader.attach(Wire(stream(range(150))))
+        assert await reader.attach(Wire(stream(range(20)))) == ["epoch", *range(20)]
+
+    asyncio.run(play())
