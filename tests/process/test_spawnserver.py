@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import resource
+import select
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +19,11 @@ from tests.support.server import children, is_alive, wait_for_exit
 from tests.support.tool import command
 from wsbridge.errors import ProgramError
 from wsbridge.metrics import Metrics
+from wsbridge.process import spawnserver
+from wsbridge.process.descendants import Descendants
+from wsbridge.process.guard import NoGuard
+from wsbridge.process.ladder import make_ladder
+from wsbridge.process.launch import Launcher
 from wsbridge.process.spawn import Spawned, Spawner
 from wsbridge.process.spawnserver import STARTING, UNKNOWN_STATUS, SpawnServer
 from wsbridge.process.terminal import PLAIN
@@ -218,7 +225,7 @@ async def test_cancelled_start(server: SpawnServer) -> None:
 
 
 async def test_spawn_server_that_dies() -> None:
-    """What it was starting fails, children live on and are reaped by their subreaper, and programs start directly until it is back."""
+    """What it was starting fails, children live on and are reaped by their subreaper, and programs wait until it is back."""
     metrics = Metrics()
     with adopting(), serving(metrics) as server:
         lives = await server.spawn(("/bin/cat",), PATH)
@@ -229,9 +236,12 @@ async def test_spawn_server_that_dies() -> None:
         with pytest.raises(ProgramError, match="spawn server has died"):
             await starting
         assert metrics.spawn_server_restarts == 1
-        assert await run(server, "echo", "direct") == b"direct\n"
+        assert not server.has_room
+        with pytest.raises(ProgramError, match="spawn server has died"):
+            await server.spawn(("/bin/cat",), PATH)
         assert is_alive(lives.pid)
-        await until(lambda: server.pid != first, "another spawn server")
+        await server.room()
+        assert server.pid != first
         assert (await ended(lives))[0] in (0, UNKNOWN_STATUS)
         assert await run(server, "echo", "again") == b"again\n"
 
@@ -244,6 +254,84 @@ async def test_spawn_server_that_hangs() -> None:
         with pytest.raises(ProgramError, match="spawn server has died"):
             await server.spawn(("/bin/cat",), PATH)
         assert metrics.spawn_server_restarts == 1
+
+
+async def test_who_waits_while_it_hangs() -> None:
+    """Whoever waits for room goes on with the next spawn server, not before: here, a program that hangs would stop the loop."""
+    with adopting(), serving(launch_seconds=0.2) as server:
+        first = server.pid
+        os.kill(first, signal.SIGSTOP)
+        starting = [server.spawn(("/bin/cat",), PATH) for _ in range(STARTING)]
+        waiting = asyncio.ensure_future(server.room())
+        assert all(isinstance(each, ProgramError) for each in await asyncio.gather(*starting, return_exceptions=True))
+        assert not waiting.done()
+        await waiting
+        assert server.pid != first
+        assert await run(server, "echo", "well") == b"well\n"
+
+
+async def test_spawn_server_that_reaps_nothing() -> None:
+    """One that answers no more is replaced also when only an exit status is waited for."""
+    with adopting(), serving(launch_seconds=0.2) as server:
+        spawned = await server.spawn((which("true"),), PATH)
+        os.kill(server.pid, signal.SIGSTOP)
+        assert (await ended(spawned))[0] in (0, UNKNOWN_STATUS)
+
+
+async def test_started_when_it_dies() -> None:
+    """A program that runs, but of which the word has not been read when the spawn server dies, is no orphan."""
+    with adopting(), serving() as server:
+        starting = server.spawn(("/bin/cat",), PATH)
+        assert server._socket is not None
+        select.select([server._socket], [], [])
+        os.kill(server.pid, signal.SIGKILL)
+        assert (await ended(await starting))[0] in (0, UNKNOWN_STATUS)
+
+
+async def test_started_when_we_end() -> None:
+    """A program that is being started when the server is closed is ended, and its start cancelled."""
+    with adopting(), serving() as server:
+        for _ in range(STARTING):
+            starting = server.spawn(("/bin/sleep", "1000"), PATH)
+        spawn_server = server.pid
+        server.close()
+        assert starting.cancelled()
+        assert not is_alive(spawn_server)
+        await until(lambda: not any(map(is_alive, children(os.getpid()))), "the end of the programs")
+
+
+async def test_spawn_server_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Programs are started directly until there is one; that is logged once."""
+
+    def fails(*_: object) -> int:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(spawnserver, "RESTART_PAUSE", 0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(Spawner, "helper", fails)
+        with serving() as server:
+            for _ in range(3):
+                assert server.has_room
+                assert await run(server, "echo", "direct") == b"direct\n"
+                await asyncio.sleep(0)
+            patch.undo()
+            await until(lambda: server.pid, "a spawn server")
+            assert await run(server, "echo", "well") == b"well\n"
+    assert caplog.text.count("cannot start the spawn server: [Errno 11]") == 1
+
+
+async def test_start_that_is_over_when_it_is_abandoned(server: SpawnServer) -> None:
+    """A program that was started in the very turn in which nobody wanted it any more is ended as well."""
+    with adopting():
+        descendants = Descendants(NoGuard(), Metrics(), loop=asyncio.get_running_loop())
+        launcher = Launcher(server._direct, descendants, make_ladder(0), loop=asyncio.get_running_loop(), server=server)
+        before = descriptors()
+        starting = launcher.spawn(("/bin/sleep", "1000"), PATH)
+        await asyncio.wait((starting,))
+        launcher.abandon(starting)
+        await until(lambda: children(server.pid) == [], "the end of the program")
+        assert descriptors() == before
+        descendants.close()
 
 
 async def test_many_at_once(server: SpawnServer) -> None:

@@ -70,6 +70,12 @@ class Launcher:
         assert self._server is not None
         return self._server.spawn(argv, environment, pty=pty, cwd=cwd)
 
+    def abandon(self, starting: asyncio.Future[Spawned]) -> None:
+        """End a program that nobody waits for any more, as soon as it runs."""
+        if not starting.cancel() and not starting.cancelled() and starting.exception() is None:
+            assert self._server is not None
+            self._server.abandon(starting.result())
+
     def adopt(
         self,
         spawned: Spawned,

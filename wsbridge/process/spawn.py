@@ -183,14 +183,19 @@ def _watch(pid: int) -> int:
         raise
 
 
+def explain_start(path: str) -> str:
+    """Say that a program could not be started."""
+    return f"Could not launch process {path}"
+
+
 def explain(path: str, error: OSError | ValueError) -> str:
     """Say why a program could not be started, and what may help."""
     if isinstance(error, ValueError):
-        return f"Could not launch process {path}: {error}"
+        return f"{explain_start(path)}: {error}"
     hint = {
         errno.ENOEXEC: "; does its first line lack #! and an interpreter?",
         errno.ENOENT: "; is the interpreter of its #! line there?" if os.path.exists(path) else "",
         errno.E2BIG: "; its arguments and environment are longer than the system takes",
         errno.EMFILE: "; raise the limit of open files (ulimit -Hn)",
     }.get(error.errno or 0, "")
-    return f"Could not launch process {path}: {(error.strerror or str(error)).lower()}{hint}"
+    return f"{explain_start(path)}: {(error.strerror or str(error)).lower()}{hint}"

@@ -13,8 +13,8 @@ that is its descriptor 0, a message at a time:
     R id status errno                                     its status, minus N after signal N
 
 A child stays a zombie until the server has it reaped, so its number cannot become another's before that. The arguments are
-the signals whose disposition is reset in programs. The process is started with HUP, INT, QUIT and TERM blocked, and ends when the
-socket closes.
+the signals whose disposition is reset in programs. The process is started with HUP, INT, QUIT and TERM blocked. When the socket closes
+it ends what it is just starting, and then itself.
 """
 
 from __future__ import annotations
@@ -86,11 +86,11 @@ def _strings(items: list[bytes]) -> ctypes.Array[ctypes.c_char_p]:
 
 
 def serve(connection: socket.socket, spawner: Spawner) -> None:
-    """Answer requests until the socket closes, then end the process. Several threads do this at once."""
+    """Answer requests until the socket closes. Several threads do this at once."""
     while True:
         message, ancillary, _, _ = connection.recvmsg(MESSAGE_BYTES + REQUEST.size, socket.CMSG_SPACE(2 * 4), socket.MSG_CMSG_CLOEXEC)
         if not message:
-            os._exit(0)
+            return
         passed = [fd for _, _, data in ancillary for fd in array.array("i", data)]
         kind, number, *values = REQUEST.unpack_from(message)
         try:
@@ -103,7 +103,10 @@ def serve(connection: socket.socket, spawner: Spawner) -> None:
         try:
             connection.sendmsg([reply], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else [])
         except OSError:
-            os._exit(0)
+            # Nobody is there any more who would own it.
+            if kind == b"S" and (pid := REPLY.unpack(reply)[2]):
+                os.killpg(pid, signal.SIGKILL)
+            return
         _close(fds)
 
 
@@ -156,12 +159,23 @@ def _close(fds: list[int]) -> None:
         os.close(fd)
 
 
+def _serve_and_release(connection: socket.socket, spawner: Spawner, lock: _thread.LockType) -> None:
+    serve(connection, spawner)
+    lock.release()
+
+
 def main() -> None:
     connection = socket.socket(fileno=0)
     spawner = Spawner([int(word) for word in sys.argv[1:]])
+    others = []
     for _ in range(THREADS - 1):
-        _thread.start_new_thread(serve, (connection, spawner))
+        others.append(_thread.allocate_lock())
+        others[-1].acquire()
+        _thread.start_new_thread(_serve_and_release, (connection, spawner, others[-1]))
     serve(connection, spawner)
+    for lock in others:
+        lock.acquire()
+    os._exit(0)
 
 
 if __name__ == "__main__":

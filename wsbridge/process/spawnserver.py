@@ -1,7 +1,7 @@
 """Our end of the spawn server: programs start in another process, and the event loop goes on serving meanwhile.
 
-spawnd.py is the other end, and says why. While there is no spawn server (it has died, or cannot be started), programs are started
-directly, as `Spawner` does.
+spawnd.py is the other end, and says why. One that has died, or hangs, is replaced, and what is to be started waits for it: started
+directly, a program that hangs in its exec would stop the loop. Where none can be started, programs are, as `Spawner` does.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import array
 import asyncio
 import errno
 import os
+import select
 import signal
 import socket
 import sys
@@ -17,20 +18,23 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from wsbridge.errors import ProgramError
 from wsbridge.logs import logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.inherited import DEFAULTED
-from wsbridge.process.spawn import Spawned, Spawner, explain
+from wsbridge.process.spawn import Spawned, Spawner, explain, explain_start
 from wsbridge.process.spawnd import HAS_TERMINAL, IS_LARGE, MESSAGE_BYTES, REPLY, REQUEST
 from wsbridge.process.terminal import open_terminal
 from wsbridge.settings import TerminalSize
 
 SCRIPT = str(Path(__file__).with_name("spawnd.py"))
 RESTART_PAUSE = 1.0
-"""Seconds before a spawn server that died is replaced."""
+"""Seconds before a spawn server that died is replaced, or another attempt is made."""
+END_SECONDS = 1.0
+"""What a spawn server has to end by itself: the programs that it is just starting are ended first."""
 LAUNCH_SECONDS = 30.0
 """A spawn server that starts nothing for so long hangs, for example in an exec from a dead network file system. It is replaced."""
 STARTING = 8
@@ -70,6 +74,8 @@ class SpawnServer:
         self._reaping: dict[int, tuple[int, Callable[[int], None]]] = {}
         self._unsent: deque[tuple[bytes, list[int]]] = deque()
         """Requests, and the descriptors that go with them: ours until they are sent, and closed then."""
+        self._is_direct = False
+        """Whether no spawn server could be started."""
         self._restart_timer: asyncio.TimerHandle | None = None
         self._watchdog: asyncio.TimerHandle | None = None
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -86,7 +92,7 @@ class SpawnServer:
     @property
     def has_room(self) -> bool:
         """Whether another program should be started now; `spawn` does not ask."""
-        return len(self._starting) < STARTING and not self._waiting
+        return (self._socket is not None or self._is_direct) and len(self._starting) < STARTING and not self._waiting
 
     async def room(self) -> None:
         """Wait for room, in the order of the calls."""
@@ -100,6 +106,9 @@ class SpawnServer:
     ) -> asyncio.Future[Spawned]:
         """Start `argv[0]`, a path, as `Spawner.spawn` does. The future raises ProgramError; cancelled, it ends the program."""
         started: asyncio.Future[Spawned] = self._loop.create_future()
+        if self._socket is None and not self._is_direct:
+            started.set_exception(ProgramError(f"{explain_start(argv[0])}: the spawn server has died"))
+            return started
         if self._socket is None:
             try:
                 started.set_result(self._direct.spawn(argv, environment, pty=pty, cwd=cwd))
@@ -127,8 +136,7 @@ class SpawnServer:
             return started
         self._last_id = self._last_id + 1 & 0xFFFFFFFF
         self._starting[self._last_id] = _Start(argv[0], started, terminal)
-        if self._watchdog is None:
-            self._watchdog = self._loop.call_later(self._launch_seconds, self._look, self._last_id)
+        self._watch()
         self._send(REQUEST.pack(b"S", self._last_id, len(argv), len(environment), flags) + payload, fds)
         return started
 
@@ -138,24 +146,42 @@ class SpawnServer:
             if timer is not None:
                 timer.cancel()
         if self._socket is not None:
+            for start in self._starting.values():
+                start.started.cancel()
             self._shut()
-            os.waitpid(self.pid, 0)
 
     # The process
 
     def _open(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
+        self._restart_timer = None
         try:
-            signals = [str(int(number)) for number in DEFAULTED]
-            self.pid = self._direct.helper([sys.executable, "-I", "-S", SCRIPT, *signals], theirs.fileno())
-            self._pidfd = os.pidfd_open(self.pid)
+            self._connect()
         except OSError as error:
+            if not self._is_direct:
+                log.error("cannot start the spawn server: %s; until it can be, programs are started directly", error)
+            self._is_direct = True
+            self._restart_timer = self._loop.call_later(RESTART_PAUSE, self._open)
+        else:
+            self._is_direct = False
+        self._make_room()
+
+    def _connect(self) -> None:
+        """Start a spawn server. Raises OSError."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            ours.setblocking(False)
+            signals = [str(int(number)) for number in DEFAULTED]
+            with theirs:
+                self.pid = self._direct.helper([sys.executable, "-I", "-S", SCRIPT, *signals], theirs.fileno())
+            try:
+                self._pidfd = os.pidfd_open(self.pid)
+            except OSError:
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+                raise
+        except OSError:
             ours.close()
-            log.error("cannot start the spawn server: %s; programs are started directly", error)
-            return
-        finally:
-            theirs.close()
+            raise
         self._socket = ours
         self._loop.add_reader(ours.fileno(), self._read)
         self._loop.add_reader(self._pidfd, self._died)
@@ -166,17 +192,24 @@ class SpawnServer:
         log.error("the spawn server (pid %d) has died; it is replaced in %g s", self.pid, RESTART_PAUSE)
         self._metrics.spawn_server_restarts += 1
         self._shut()
-        os.waitpid(self.pid, 0)
         self._restart_timer = self._loop.call_later(RESTART_PAUSE, self._open)
 
     def _shut(self) -> None:
-        """Close our end; what was under way fails, and children are reaped here from now on, as far as they are ours."""
+        """End the process; what was under way fails, and children are reaped here from now on, as far as they are ours."""
         assert self._socket is not None
+        # What it has started is not to be lost with it.
+        while self._read():
+            pass
         self._loop.remove_reader(self._socket.fileno())
         self._loop.remove_writer(self._socket.fileno())
         self._loop.remove_reader(self._pidfd)
         self._socket.close()
         self._socket = None
+        has_ended = select.poll()
+        has_ended.register(self._pidfd, select.POLLIN)
+        if not has_ended.poll(END_SECONDS * 1000):
+            os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
         os.close(self._pidfd)
         for _, fds in self._unsent:
             for fd in fds:
@@ -184,20 +217,24 @@ class SpawnServer:
         self._unsent.clear()
         starting, self._starting = self._starting, {}
         for start in starting.values():
-            self._failed(start, "the spawn server has died")
-        self._make_room()
+            self._failed(start, f"{explain_start(start.path)}: the spawn server has died")
         reaping, self._reaping = self._reaping, {}
         for pid, done in reaping.values():
             done(_reap_here(pid))
 
+    def _watch(self) -> None:
+        """See to it that the last request is answered in time."""
+        if self._watchdog is None:
+            self._watchdog = self._loop.call_later(self._launch_seconds, self._look, self._last_id)
+
     def _look(self, last_id: int) -> None:
-        """Replace a spawn server that has not started what it was asked for when the watch began."""
+        """Replace a spawn server that has not done what it was asked for when the watch began."""
         self._watchdog = None
-        if last_id in self._starting:
-            log.error("the spawn server (pid %d) has started no program for %g s; it is replaced", self.pid, self._launch_seconds)
+        if last_id in self._starting or last_id in self._reaping:
+            log.error("the spawn server (pid %d) has not answered for %g s; it is replaced", self.pid, self._launch_seconds)
             os.kill(self.pid, signal.SIGKILL)
-        elif self._starting:
-            self._watchdog = self._loop.call_later(self._launch_seconds, self._look, next(iter(self._starting)))
+        elif asked := next(chain(self._starting, self._reaping), None):
+            self._watchdog = self._loop.call_later(self._launch_seconds, self._look, asked)
 
     # Messages
 
@@ -228,19 +265,18 @@ class SpawnServer:
                 os.close(fd)
         return True
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Take a few replies; return whether there may be more."""
         for _ in range(REPLIES_A_TURN):
             if self._socket is None:
-                return
+                return False
             try:
                 message, ancillary, flags, _ = self._socket.recvmsg(REPLY.size, socket.CMSG_SPACE(4 * 4), socket.MSG_CMSG_CLOEXEC)
-            except BlockingIOError:
-                return
             except OSError:
-                return
+                return False
             if not message:
                 self._loop.remove_reader(self._socket.fileno())
-                return
+                return False
             kind, number, value, error = REPLY.unpack(message)
             if kind == b"S":
                 fds = [fd for _, _, data in ancillary for fd in array.array("i", data)]
@@ -248,6 +284,7 @@ class SpawnServer:
             else:
                 pid, done = self._reaping.pop(number)
                 done(_reap_here(pid) if error else value)
+        return True
 
     def _started(self, start: _Start, pid: int, error: int, fds: list[int], *, is_cut: bool) -> None:
         if error or is_cut:
@@ -263,7 +300,7 @@ class SpawnServer:
             os.set_blocking(stdout, False)
             spawned = Spawned(pid, pidfd, stdin, stdout, stderr, partial(self._reap, pid))
             if start.started.cancelled():
-                self._abandon(spawned)
+                self.abandon(spawned)
             else:
                 start.started.set_result(spawned)
         self._make_room()
@@ -287,7 +324,7 @@ class SpawnServer:
         if not start.started.cancelled():
             start.started.set_exception(ProgramError(reason))
 
-    def _abandon(self, spawned: Spawned) -> None:
+    def abandon(self, spawned: Spawned) -> None:
         """End a program that nobody waits for any more."""
         for fd in (spawned.pidfd, spawned.stdin, spawned.stdout, spawned.stderr):
             os.close(fd)
@@ -301,6 +338,7 @@ class SpawnServer:
             return
         self._last_id = self._last_id + 1 & 0xFFFFFFFF
         self._reaping[self._last_id] = pid, done
+        self._watch()
         self._send(REQUEST.pack(b"R", self._last_id, pid, 0, 0), [])
 
 

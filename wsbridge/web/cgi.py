@@ -174,8 +174,13 @@ class CgiScripts:
             passed=self._passed,
         )
         await self._launcher.room()
+        starting = self._launcher.spawn((found.file,), environment, cwd=os.path.dirname(found.file))
         try:
-            spawned = await self._launcher.spawn((found.file,), environment, cwd=os.path.dirname(found.file))
+            spawned = await starting
+        except asyncio.CancelledError:
+            # It may have been started already, in this very turn.
+            self._launcher.abandon(starting)
+            raise
         except ProgramError as error:
             self._metrics.launch_failures += 1
             log.error("%s", error, extra=extra(pairs))
