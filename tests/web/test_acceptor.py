@@ -97,16 +97,12 @@ async def test_no_room() -> None:
 
 async def test_no_room_for_long() -> None:
     """What takes its time to make room does not stop the rest for ever: after a while some are accepted all the same."""
-    accepted, asked = Accepted(), []
-
-    def has_room() -> bool:
-        asked.append(None)
-        return len(asked) > 3
-
-    acceptor = Acceptor(Metrics(), loop=asyncio.get_running_loop(), has_room=has_room, pace=Pace(room_seconds=0.001))
+    accepted = Accepted()
+    pace = Pace(a_turn=2, room_seconds=0.001)
+    acceptor = Acceptor(Metrics(), loop=asyncio.get_running_loop(), has_room=lambda: False, pace=pace)
     with nothing_left(), listeners(acceptor, accepted) as (address,):
-        clients = dial(address, 2)
-        await until(lambda: len(accepted.socks) == 2, "both")
+        clients = dial(address, 5)
+        await until(lambda: len(accepted.socks) == 5, "all")
         close(clients)
 
 

@@ -35,7 +35,7 @@ class Pace:
     a_turn: int = 4
     """Connections of each listener in one turn of the loop. One costs 0.1 ms, and its upgrade twice as much."""
     room_seconds: float = 0.05
-    """How long accepting pauses for want of room at most: what hangs must not stop the rest."""
+    """How long accepting pauses for want of room. Then a few are accepted all the same: what hangs must not stop the rest."""
     short_seconds: float = 0.25
     """The time between two looks for free descriptors."""
 
@@ -61,6 +61,8 @@ class Acceptor:
         self._listening: dict[socket.socket, Open] = {}
         self._is_paused = self._is_short = False
         self._timer: asyncio.TimerHandle | None = None
+        self._regardless = 0
+        """How many connections are to be accepted without room."""
         self.looks = 0
         """How often free descriptors were looked for."""
 
@@ -90,9 +92,11 @@ class Acceptor:
             if self._is_paused:
                 return
             if not self._has_room():
-                self._pause()
-                self._timer = self._loop.call_later(self._pace.room_seconds, self._resume)
-                return
+                if not self._regardless:
+                    self._pause()
+                    self._timer = self._loop.call_later(self._pace.room_seconds, self._go_on)
+                    return
+                self._regardless -= 1
             self._accept_one(listening, open)
 
     def _accept_one(self, listening: socket.socket, open: Open) -> None:
@@ -134,6 +138,11 @@ class Acceptor:
             self._is_paused = True
             for sock in self._listening:
                 self._loop.remove_reader(sock)
+
+    def _go_on(self) -> None:
+        """Accept as many as in one turn, though there is no room: what hangs must not stop the rest."""
+        self._regardless = self._pace.a_turn
+        self._resume()
 
     def _resume(self) -> None:
         if self._timer is not None:
