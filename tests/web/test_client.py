@@ -75,3 +75,23 @@ async def test_end_after_a_violation(
             hangups.close()
     assert answer.startswith(CLOSE_1002)
     assert answer[2:4] == (1002).to_bytes(2)
+
+
+async def test_heard_while_held() -> None:
+    """A client that speaks while its program is still being started is heard: it is not given up for silence."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    with theirs:
+        transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, ours)
+        settings, hangups = ClientSettings(ping_ms=1_000_000), Hangups(loop)
+        client = Client(transport, settings=settings, mask=MASK, deflate=None, hangups=hangups, metrics=Metrics(), pairs={}, loop=loop)
+        transport.set_protocol(client)
+        assert client._heartbeat is not None
+        began = client._heartbeat.heard
+        client.hold(b"")
+        await until(lambda: loop.time() > began, "a tick of the clock")
+        client.data_received(b"\x8a\x80\0\0\0\0")
+        assert client._heartbeat.heard > began
+        transport.abort()
+        await client.wait_closed()
+        hangups.close()

@@ -162,13 +162,13 @@ class Client(asyncio.Protocol):
         self.release()
 
     def data_received(self, data: bytes) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.heard = self._loop.time()
         if self._is_held:
             self._early += data
             if len(self._early) >= EARLY_BYTES and self._transport is not None:
                 self._transport.pause_reading()
             return
-        if self._heartbeat is not None:
-            self._heartbeat.heard = self._loop.time()
         pings: list[bytes] = []
         for event in self._reader.feed(data):
             if type(event) is Batch:
