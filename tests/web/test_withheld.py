@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.server import Server
 from tests.web.conftest import Certificates, Serve, assert_sound
-from wsbridge.web.withheld import Withheld, keys_in_url
+from wsbridge.web.withheld import Withheld, files_of_command, keys_in_url
 
 KEY = b"-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n"
 
@@ -128,7 +128,7 @@ def test_key_for_the_broker() -> None:
     """The files that a broker's URL names are among the secrets, in any order, of each of several URLs."""
     url = "amqps://user:pw@host/vhost?heartbeat=5&keyfile=/etc/client%20key.pem&cafile=/ca.pem&certfile=b.pem"
     assert keys_in_url(url) == ["/etc/client key.pem", "b.pem"]
-    assert keys_in_url(f"amqp://other/,{url}, amqps://third/?keyfile=c") == ["/etc/client key.pem", "b.pem", "c"]
+    assert keys_in_url("amqps://host/?keyfile=/s/a,b.pem&certfile=/s/a+b.pem") == ["/s/a,b.pem", "/s/a b.pem"]
     assert keys_in_url("amqp://host/") == []
 
 
@@ -141,3 +141,24 @@ def test_program_by_a_hard_link(serve: Serve, public: Path) -> None:
     server = serve(f"--staticdir={public}", "sh", str(script))
     assert {name: server.get(f"/{name}").status for name in names} == dict.fromkeys(names, 404)
     assert links(server) == [".well-known/", "sub/", "a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("words", "is_withheld"),
+    [
+        (("cat", "secret.ini"), True),
+        (("cat", "--config=secret.ini"), True),
+        (("sh", "-c", "cat secret.ini | sed s/a/b/"), True),
+        (("sh", "-c", "x=secret.ini; it's"), False),
+        (("cat", "."), False),
+        (("cat", "--dir=."), False),
+        (("cat", "--dir="), False),
+    ],
+)
+def test_files_that_a_command_names(public: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], is_withheld: bool) -> None:
+    """A file is named by a word, in a shell's command, or behind a `=`; a directory that is named is served all the same."""
+    monkeypatch.chdir(public)
+    (public / "secret.ini").touch()
+    withheld = Withheld(files_of_command(words))
+    for path, expected in ((public / "secret.ini", is_withheld), (public, False)):
+        assert withheld.holds(str(path.resolve()), path.stat(), withheld.identities()) is expected

@@ -36,7 +36,7 @@ from wsbridge.web.page import Page
 from wsbridge.web.patience import Patience
 from wsbridge.web.static import StaticFiles
 from wsbridge.web.subscribe import Subscribing
-from wsbridge.web.withheld import Withheld, holds_private_key, keys_in_url
+from wsbridge.web.withheld import Withheld, files_of_command, holds_private_key, keys_in_url
 
 THREADS = 32
 """Threads that ask the disk, at most. The loop's own number, six on two processors, is soon waiting for a disk that is slow."""
@@ -227,7 +227,7 @@ class Serving(ABC):
         static = None
         if http.static_directory:
             withheld = Withheld(
-                (*program.argv, *self._secrets()),
+                (*files_of_command(program.argv), *self._secrets()),
                 cgi_directory=http.cgi_directory,
                 script_directory=program.directory,
                 dotfiles=http.dotfiles,
@@ -254,7 +254,8 @@ class Serving(ABC):
             yield tls.key
             yield from filter(holds_private_key, filter(None, (tls.certificate, tls.client_ca)))
         if (broker := self._settings.broker) is not None:
-            yield from keys_in_url(" ".join(broker.urls))
+            for url in broker.urls:
+                yield from keys_in_url(url)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

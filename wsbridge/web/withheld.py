@@ -6,24 +6,24 @@ A file is known by its real path and by its identity (device and inode), so that
 from __future__ import annotations
 
 import os
-import re
+import shlex
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, urlsplit
 
 Identity = tuple[int, int]
 
 WELL_KNOWN = ".well-known"
 """The one dotfile that a site is expected to have (RFC 8615)."""
 PRIVATE_KEY = b"PRIVATE KEY-----"
-IN_A_URL = re.compile(r"[?&](?:keyfile|certfile)=([^&,\s]+)")
+IN_A_URL = ("keyfile", "certfile")
 KEY_BYTES = 256 * 1024
 """Bytes of a PEM file in which a private key is looked for."""
 
 
 class Withheld:
-    """Decides what is not served. `files` are withheld by name: the words of COMMAND, keys.
+    """Decides what is not served. `files` are withheld by name: those of COMMAND, keys.
 
     Of `cgi_directory` nothing is served, of `script_directory` nothing that is executable: pages may lie beside the scripts that
     they connect to. With `dotfiles` names that begin with a dot are served like others.
@@ -37,7 +37,7 @@ class Withheld:
         script_directory: str | None = None,
         dotfiles: bool = False,
     ) -> None:
-        self._files = tuple(map(os.path.abspath, files))
+        self._files = tuple(os.path.abspath(name) for name in dict.fromkeys(files) if name)
         self._paths = frozenset(map(os.path.realpath, self._files))
         self._cgi = os.path.realpath(cgi_directory) if cgi_directory else None
         self._scripts = os.path.realpath(script_directory) if script_directory else None
@@ -54,7 +54,8 @@ class Withheld:
 
     def holds(self, real: str, status: os.stat_result, identities: frozenset[Identity]) -> bool:
         """Whether the file at a real path is withheld."""
-        if real in self._paths or (status.st_dev, status.st_ino) in identities:
+        is_named = real in self._paths or (status.st_dev, status.st_ino) in identities
+        if is_named and not stat.S_ISDIR(status.st_mode):
             return True
         if self._cgi is not None and is_below(real, self._cgi):
             return True
@@ -71,9 +72,22 @@ def is_below(path: str, root: str) -> bool:
     return path == root or path.startswith(root.rstrip("/") + "/")
 
 
-def keys_in_url(urls: str) -> list[str]:
-    """Return the files that the query of an `amqps://` URL names, or of several: a client's certificate may hold its key."""
-    return [unquote(name) for name in IN_A_URL.findall(urls)]
+def files_of_command(words: Iterable[str]) -> Iterator[str]:
+    """Yield what may name a file in a command: its words, those of a shell's command in one of them, and what follows a `=`."""
+    for word in words:
+        parts = [word]
+        with suppress(ValueError):
+            parts += shlex.split(word)
+        for part in parts:
+            yield part
+            yield part.rpartition("=")[2]
+
+
+def keys_in_url(url: str) -> list[str]:
+    """Return the files that the query of an `amqps://` URL names: a client's certificate may hold its key."""
+    with suppress(ValueError):
+        return [value for name, value in parse_qsl(urlsplit(url).query) if name in IN_A_URL]
+    return []
 
 
 def holds_private_key(path: str) -> bool:
