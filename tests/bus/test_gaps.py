@@ -115,4 +115,4 @@ async def test_a_loss_among_gaps(exchange: Exchange, stream_broker: Broker, monk
         v.bus.resume()
         await until(lambda: viewer.last.get("p") == 599, lambda: f"the last message: {viewer}")
         assert viewer.renewals > 0
-        assert 200 < viewer.seen["p"] < 600
+        assert viewer.seen["p"] < 600

@@ -125,14 +125,15 @@ def test_flag_that_is_no_name() -> None:
     assert "write --address=0.0.0.0" in ended.stderr
 
 
-async def test_page_of_a_rebound_name() -> None:
+async def test_page_of_a_rebound_name(tmp_path: Path) -> None:
     """In a browser, a page whose foreign name leads to the server sees the refusal and nothing else."""
-    with Server("--devconsole", "cat", env=OWN) as server:
+    (tmp_path / "index.html").touch()
+    with Server("--devconsole", "cat", env=OWN) as server, Server(f"--staticdir={tmp_path}") as files:
         async with Chromium() as browser:
             page = await browser.open(f"http://raspberrypi:{server.port}/")
             assert "does not answer to the host 'raspberrypi:" in await page.evaluate("document.body.innerText")
             # From a page without a policy of its own, which would stop the socket before the server does.
-            page = await browser.open("about:blank")
+            page = await browser.open(f"http://127.0.0.1:{files.port}/")
             for host, opens in (("raspberrypi", False), ("127.0.0.1", True)):
                 opened = await page.evaluate(
                     f"new Promise((done) => {{ const socket = new WebSocket('ws://{host}:{server.port}/');"
