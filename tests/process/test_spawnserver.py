@@ -290,6 +290,7 @@ async def test_started_when_it_dies() -> None:
 
 async def test_started_when_we_end() -> None:
     """A program that is being started when the server is closed is ended, and its start cancelled."""
+    had = set(children(os.getpid()))
     with adopting(), serving() as server:
         for _ in range(STARTING):
             starting = server.spawn(("/bin/sleep", "1000"), PATH)
@@ -297,7 +298,7 @@ async def test_started_when_we_end() -> None:
         server.close()
         assert starting.cancelled()
         assert not is_alive(spawn_server)
-        await until(lambda: not any(map(is_alive, children(os.getpid()))), "the end of the programs")
+        await until(lambda: not any(map(is_alive, {*children(os.getpid())} - had)), "the end of the programs")
 
 
 async def test_spawn_server_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
