@@ -7,7 +7,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -385,8 +385,10 @@ def test_process_of_another_user(as_root: str, is_leader: bool) -> None:
             server.wait_for_log(rf"ERROR .*KILL did not end pid {pid} \(sh\) of user root: not permitted")
             assert is_alive(pid)
             assert server.refusal().status == 429
-            for number in (*children(pid), pid):
-                os.kill(number, signal.SIGKILL)
+            # The shell first, which would begin another sleep.
+            for number in (pid, *children(pid)):
+                with suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGKILL)
             with connected_at_last(server) as other:
                 last = int(other.receive_text())
                 with mortal(last, *children(last)):
