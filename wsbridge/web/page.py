@@ -1,6 +1,6 @@
 """A page of ours: one HTML file, made once from the files of `assets`, the same bytes for every path and every client.
 
-The HTML names its styles, scripts and icon as files; they are put into it here, so that the page needs no other request and
+The HTML names its parts, styles, scripts and icon as files; they are put into it here, so that the page needs no other request and
 works at any path and below any prefix of a proxy. The policy allows these texts alone, by their hashes (CSP level 2, section 4.2.5).
 """
 
@@ -25,6 +25,7 @@ POLICY = (
 )
 """The page loads nothing and no page may frame it; it may connect to any WebSocket that is typed into it."""
 
+PART = re.compile(r' *<include src="([\w.]+)"/>\n')
 STYLE = re.compile(r'<link rel="stylesheet" href="([\w.]+)">')
 SCRIPT = re.compile(r'<script src="([\w.]+)"></script>')
 ICON = "icon.svg"
@@ -35,7 +36,7 @@ class Page:
     """A file of `assets`; `name` is what the log calls it, `facts` what it is about, as data attributes of its root element."""
 
     def __init__(self, file: str, name: str, facts: Mapping[str, str]) -> None:
-        html = asset(file).replace(f'href="{ICON}"', f'href="{icon_url()}"')
+        html = PART.sub(lambda found: asset(found[1]), asset(file)).replace(f'href="{ICON}"', f'href="{icon_url()}"')
         styles = [asset(style) for style in STYLE.findall(html)]
         scripts = [asset(script) for script in SCRIPT.findall(html)]
         html = STYLE.sub(lambda found: f"<style>{asset(found[1])}</style>", html)
