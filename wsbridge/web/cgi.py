@@ -50,6 +50,7 @@ class Found:
 
     file: str
     script: Script
+    is_executable: bool
 
 
 class CgiScripts:
@@ -84,20 +85,20 @@ class CgiScripts:
         self._space = BufferSpace(max_body_bytes)
 
     def find(self, path: str) -> Found | None:
-        """Return the script that a path leads to, if any."""
+        """Return the script that a path leads to, if any. Asks the disk."""
         target = find_script(path, self._look)
         if target is None:
             return None
         # Links may have changed since the walk: what is run is what is proved here, and it holds no link any more.
         real = os.path.realpath(os.path.join(self._root, target.file))
-        return Found(real, target.script) if Path(real).is_relative_to(self._root) else None
+        return Found(real, target.script, is_executable(real)) if Path(real).is_relative_to(self._root) else None
 
     async def run(
         self, raw: web.BaseRequest, request: Request, found: Found, headers: tuple[tuple[str, str], ...]
     ) -> web.StreamResponse | Request:
         """Run a script and stream its answer; a request instead when the script hands on to another path. Raises Refused."""
         pairs = {"url": request.url, "cgiscript": found.file}
-        if not is_executable(found.file):
+        if not found.is_executable:
             raise Refused(500, "the script is not executable")
         if not self._slots.is_free:
             raise self._full(pairs)
