@@ -89,13 +89,15 @@ class Serving(ABC):
             watch = self._watch()
             stack.callback(watch.close)
             stack.callback(self._hangups.close)
-            server = self._spawn_server(spawner)
-            if server is not None:
-                stack.callback(server.close)
+            server: SpawnServer | None = None
             descendants = Descendants(
                 watch, self._metrics, loop=loop, spared=lambda pid: pid == watch.pid or (server is not None and pid == server.pid)
             )
             stack.callback(descendants.close)
+            server = self._spawn_server(spawner)
+            if server is not None:
+                # Before we are a subreaper no more: the programs that it was just starting become our children.
+                stack.callback(server.close)
             launcher = Launcher(spawner, descendants, self._ladder, loop=loop, server=server)
             with self._signals():
                 stack.push_async_callback(self._finish)
