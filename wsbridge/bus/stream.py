@@ -27,8 +27,8 @@ HISTORY_SECONDS = 10.0
 LONGEST = 60
 """Times as long may a history take of which bytes come."""
 NOTES = 256
-"""Offsets before the first body that are taken for RabbitMQ's notes. More of them are bodies that the stream has let go of, and that it
-has anything at all was not seen in time."""
+"""The most offsets before the first body of a stream that count as RabbitMQ's own notes. Where there are more, the stream has dropped
+bodies, and was not empty: its first answer came too late."""
 PROBE_SECONDS = 1.0
 """How long the first bytes of a body that is there may take to come: a stream that brings nothing in this time has nothing there."""
 
