@@ -21,9 +21,15 @@ told to, drops the oldest and lets the gap be seen.
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple, Protocol
 
 from wsbridge.flow import Batch, Source
+
+
+def now() -> int:
+    """Return the time as bodies tell it, in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
 
 
 class Body(NamedTuple):

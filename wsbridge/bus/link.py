@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import aio_pika
 from aio_pika import exceptions
 from aio_pika.connection import make_url
 
-from wsbridge.bus import lenient, topology
+from wsbridge.bus import base, lenient, topology
 from wsbridge.bus.alarm import Alarm
 from wsbridge.bus.bodies import TIME, Parcel, time_of
 from wsbridge.bus.complaints import explain, why_closed
@@ -235,7 +234,7 @@ class Link:
         """Publish and wait for the broker's word that it has it. Raises Refused, and LinkLost: then nobody knows."""
         message = aio_pika.Message(
             parcel.data,
-            headers={**parcel.headers(producer), TIME: time.time_ns() // 1_000_000},
+            headers={**parcel.headers(producer), TIME: base.now()},
             content_type=parcel.content_type,
             message_id=f"{producer}-{parcel.first}",
             delivery_mode=aio_pika.DeliveryMode.NOT_PERSISTENT,

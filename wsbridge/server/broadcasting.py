@@ -13,7 +13,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping
 
-from wsbridge.bus.base import Bus
+from wsbridge.bus.base import Bus, now
 from wsbridge.bus.broker import rabbit_bus
 from wsbridge.bus.memory import MemoryBus
 from wsbridge.framing import make_framing
@@ -28,7 +28,7 @@ from wsbridge.server.serving import Serving
 from wsbridge.sessions.hub import Hub
 from wsbridge.sessions.inlet import Inlet
 from wsbridge.sessions.keeper import Keeper
-from wsbridge.sessions.relay import Relay, Through, now
+from wsbridge.sessions.relay import Relay, Through
 from wsbridge.settings import Input, Role, ServerSettings
 from wsbridge.web.app import App
 from wsbridge.web.gate import Gate

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
-from wsbridge.bus.base import Body
+from wsbridge.bus.base import Body, now
 from wsbridge.hub.dedup import Dedup, Verdict
 from wsbridge.metrics import Metrics
 from wsbridge.sessions.hub import Hub
 from wsbridge.sessions.keeper import Keeper
-
-
-def now() -> int:
-    """Return the time in milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
 
 
 class News:
