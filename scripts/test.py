@@ -92,6 +92,8 @@ class Watcher:
         self._limits = limits
         self._verdicts: list[str] = []
         self._idle_until: dict[int, float] = {}
+        self._interrupted: float | None = None
+        """When a signal was first handed on."""
         self._changed = time.monotonic()
         """When a test last began or ended, or a process was ended here."""
 
@@ -102,8 +104,13 @@ class Watcher:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         # Ctrl-C reaches pytest, which is in the same process group, and pytest prints its summary.
         with subprocess.Popen([sys.executable, "-m", "pytest", *arguments], env=environment) as pytest:
+
+            def hand_on(number: int, _: object) -> None:
+                self._interrupted = self._interrupted or time.monotonic()
+                pytest.send_signal(signal.SIGINT if number == signal.SIGTERM else number)
+
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, lambda number, _: pytest.send_signal(signal.SIGINT if number == signal.SIGTERM else number))
+                signal.signal(number, hand_on)
             status = self._watch(pytest)
         if status < 0:
             with suppress(OSError):
@@ -126,6 +133,9 @@ class Watcher:
             now = time.monotonic()
             if now - started > self._limits.session:
                 self._stop(pytest, f"the run is longer than {self._limits.session:g} s")
+            elif self._interrupted and now - self._interrupted > self._limits.grace:
+                # Python loses a signal that comes just before it blocks; and a test may catch what is raised.
+                self._stop(pytest, f"the run has not ended within {self._limits.grace:g} s after it was interrupted")
             elif self._limits.test and now - self._changed > self._limits.silence:
                 self._stop(pytest, f"no test has begun or ended for {self._limits.silence:g} s")
 

@@ -165,7 +165,20 @@ def test_arguments_that_pytest_refuses(suite: Suite) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt(suite: Suite, number: signal.Signals) -> None:
     """A run that is interrupted prints pytest's summary."""
-    suite.add("a", f"def test_wrong(): assert False\ndef test_it():\n    os.kill(os.getppid(), {int(number)})\n    time.sleep(3600)")
+    # In short steps: a signal that comes just before Python sleeps does not end the sleep.
+    steps = "    while True: time.sleep(0.01)"
+    suite.add("a", f"def test_wrong(): assert False\ndef test_it():\n    os.kill(os.getppid(), {int(number)})\n{steps}")
     run = suite.run("-n", "0", "--timeout=600")
     assert run.returncode == 2, run.stdout + run.stderr
     assert unsuccessful(run) == {"test_a.py::test_wrong"}
+
+
+def test_interrupt_without_effect(suite: Suite) -> None:
+    """A run that goes on after an interrupt, and after another, is ended by force."""
+    deaf = "    while True:\n        try: time.sleep(0.01)\n        except KeyboardInterrupt: pass"
+    suite.add("a", f"def test_wrong(): assert False\ndef test_it():\n    os.kill(os.getppid(), {int(signal.SIGINT)})\n{deaf}")
+    run = suite.run("-n", "0", "--timeout=600", grace=SHORT)
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert "s after it was interrupted" in run.stderr
+    assert "running: test_a.py::test_it" in run.stderr
+    assert "failed: test_a.py::test_wrong" in run.stderr
