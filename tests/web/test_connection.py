@@ -26,6 +26,7 @@ from wsbridge.settings import HttpTimings
 from wsbridge.web import connection as module
 from wsbridge.web.connection import FOR_EVER, MASK, Connection, Server
 from wsbridge.web.gate import accept_value
+from wsbridge.web.greeting import Upgradable
 from wsbridge.web.handshake import Taken
 from wsbridge.web.transports import use_fast_transports
 from wsbridge.wire.frames import unmask
@@ -109,7 +110,7 @@ async def test_names_of_aiohttps_server() -> None:
     for name in ("_loop", "_kwargs", "_make_request"):
         assert hasattr(server, name), f"web.Server.{name} is {HERE}"
     assert server._kwargs["max_field_size"] == module.HEAD_BYTES
-    assert type(server()) is Connection
+    assert type(server._connection()) is Connection
 
 
 def test_mask_is_in_place() -> None:
@@ -298,7 +299,7 @@ class Taking:
         self.take(request.protocol, request.headers["Sec-WebSocket-Key"])
         return Taken()
 
-    def at_once(self, connection: Connection, message: Any) -> bool:
+    def at_once(self, connection: Upgradable, message: Any) -> bool:
         self.take(connection, message.headers["Sec-WebSocket-Key"])
         return True
 
@@ -461,7 +462,7 @@ async def test_upgrade_behind_another_request(loop: asyncio.AbstractEventLoop) -
         await answer.wait()
         return await ok(request)
 
-    def refuse(connection: Connection, message: object) -> bool:
+    def refuse(connection: Upgradable, message: object) -> bool:
         raise AssertionError("something else is under way")
 
     headers = [("Host", "h"), ("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")]

@@ -22,8 +22,8 @@ from wsbridge.sessions.registry import Registry
 from wsbridge.settings import GateSettings
 from wsbridge.web.answers import dress, protect
 from wsbridge.web.cgi import CgiScripts
-from wsbridge.web.connection import Connection
 from wsbridge.web.gate import Busy, is_upgrade
+from wsbridge.web.greeting import Upgradable
 from wsbridge.web.handshake import TAKEN, Door
 from wsbridge.web.names import Names
 from wsbridge.web.page import Page, icon
@@ -98,7 +98,7 @@ class App:
             # What follows may be the rest of a body, or frames.
             return self._refuse(refused, request.url, upgrading=upgrading, closes=upgrading or refused.status in (408, 413))
 
-    def upgrade(self, connection: Connection, message: RawRequestMessage) -> bool:
+    def upgrade(self, connection: Upgradable, message: RawRequestMessage) -> bool:
         """Begin a session at once, if nothing stands in its way; return whether it has begun.
 
         What needs an answer or a lookup first is left to `__call__`, which comes a few turns of the loop later.

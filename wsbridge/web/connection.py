@@ -8,6 +8,7 @@ This file is the only one that knows aiohttp's inside; tests/web/test_connection
 - The parser gets each head by itself, so that a request is answered in one way, however it was cut into segments. What
   follows a request for an upgrade is kept until that is answered.
 - A request for an upgrade that comes when nothing else is under way is offered to `on_upgrade` at once, before any task.
+  One that comes first on its connection has been offered by greeting.py.
 - A client that goes while its connection is not read is noticed by `hangups`.
 - `take_over` gives the transport to a protocol of ours. What remains of aiohttp's is told that its connection was lost
   and is collected: a session costs no task, no parser and no request object.
@@ -17,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -29,19 +29,17 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler
 
 from wsbridge.settings import HttpTimings
+from wsbridge.web.greeting import HEAD_BYTES, HEAD_LIMITS, Greeting, OnUpgrade
 from wsbridge.web.hangup import Hangups
 from wsbridge.web.transports import socket_of
 from wsbridge.wire.frames import Mask
 from wsbridge.wire.requests import Part, RequestCutter
 
-HEAD_BYTES = 1024 * 1024
 HELD_BYTES = 64 * 1024
 """What may be kept that follows a request for an upgrade before the connection is no longer read."""
 FOR_EVER = 365 * 86400.0
 """Seconds: how long an idle connection is kept with `keepalive_seconds` 0. aiohttp would close it at once."""
 DEFAULT_TIMINGS = HttpTimings()
-KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES = 15, 15, 9
-"""Seconds and probes after which a peer that vanished is noticed: about 150 s, as with Go's server."""
 
 METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
 """How a method may begin (RFC 9110, section 9.1): the parser goes no further with one that it does not know."""
@@ -51,8 +49,6 @@ MASK: Mask = websocket_mask
 """aiohttp's compiled XOR: 5 GB/s where Python has 0.3."""
 
 ErrorPage = Callable[[int, str], web.Response]
-OnUpgrade = Callable[["Connection", RawRequestMessage], bool]
-"""Is offered a request for an upgrade, and says whether it has taken the connection over."""
 
 
 class Connection(RequestHandler):
@@ -101,7 +97,6 @@ class Connection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        set_keepalive(transport.get_extra_info("socket"))
         self._await_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -318,40 +313,52 @@ class Server(web.Server):
         handler: Callable[[web.BaseRequest], Any],
         *,
         error_page: ErrorPage,
-        on_upgrade: OnUpgrade = lambda connection, message: False,
+        on_upgrade: OnUpgrade | None = None,
         hangups: Hangups | None = None,
         timings: HttpTimings = DEFAULT_TIMINGS,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.error_page = error_page
-        self.on_upgrade = on_upgrade
+        self.on_upgrade = on_upgrade or (lambda connection, message: False)
+        self._greetings: set[Greeting] = set()
         self.hangups = hangups
         self.timings = timings
         super().__init__(
             handler,
             handler_cancellation=True,
             access_log=None,
-            max_line_size=HEAD_BYTES,
-            max_field_size=HEAD_BYTES,
-            max_headers=1024,
+            **HEAD_LIMITS,
             lingering_time=1.0,
             auto_decompress=False,
             keepalive_timeout=timings.keepalive_seconds or FOR_EVER,
             tcp_keepalive=False,
         )
 
-    def __call__(self) -> Connection:
+    def __call__(self) -> Greeting:  # type: ignore[override]
+        return Greeting(
+            on_upgrade=self.on_upgrade,
+            connection=self._connection,
+            silent=self._greetings,
+            seconds=min(self.timings.head_seconds, self.timings.keepalive_seconds or FOR_EVER),
+            loop=self._loop,
+        )
+
+    def pre_shutdown(self) -> None:
+        """Close the connections that are idle; those with an answer under way close after it."""
+        self._close_silent()
+        super().pre_shutdown()
+
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 (aiohttp's)
+        """Close every connection; answers that are under way have so many seconds."""
+        self._close_silent()
+        await super().shutdown(timeout)
+
+    def _close_silent(self) -> None:
+        for greeting in self._greetings:
+            greeting.close()
+
+    def _connection(self) -> Connection:
         return Connection(self, loop=self._loop, **self._kwargs)
 
     def _make_request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
         return Asked(message, payload, protocol, writer, task, self._loop)
-
-
-def set_keepalive(sock: socket.socket | None) -> None:
-    """Have the kernel notice a peer that vanished, on TCP."""
-    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)

@@ -18,8 +18,9 @@ from wsbridge.metrics import Metrics
 from wsbridge.rules.request import Request
 from wsbridge.settings import ClientSettings
 from wsbridge.web.client import Client
-from wsbridge.web.connection import MASK, Connection
+from wsbridge.web.connection import MASK
 from wsbridge.web.gate import Admission, Busy
+from wsbridge.web.greeting import Upgradable
 from wsbridge.web.hangup import Hangups
 from wsbridge.wire.deflate import Deflate, Parameters, negotiate
 
@@ -53,10 +54,10 @@ class Door(Protocol):
     def admit(self, request: Request) -> Admission:
         """Return what is to be served, with its slot taken. Raises Refused and Busy."""
 
-    def begin(self, connection: Connection, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:
+    def begin(self, connection: Upgradable, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:
         """Answer 101 and begin the session, which owns the slot from here. Raises Refused, the slot given back."""
 
-    def turn_away(self, connection: Connection, request: Request, busy: Busy, pairs: Pairs) -> None:
+    def turn_away(self, connection: Upgradable, request: Request, busy: Busy, pairs: Pairs) -> None:
         """Answer 101 and close with 1013, so that a browser can see why."""
 
 
@@ -80,7 +81,7 @@ class Handshake:
         self._metrics = metrics
         self._loop = loop
 
-    def accept(self, connection: Connection, request: Request, accept: str, subprotocol: str | None, pairs: Pairs) -> Client:
+    def accept(self, connection: Upgradable, request: Request, accept: str, subprotocol: str | None, pairs: Pairs) -> Client:
         """Write the 101; the connection is still to be taken over."""
         transport = connection.transport
         assert transport is not None
@@ -99,7 +100,7 @@ class Handshake:
             loop=self._loop,
         )
 
-    def turn_away(self, connection: Connection, request: Request, busy: Busy, pairs: Pairs) -> None:
+    def turn_away(self, connection: Upgradable, request: Request, busy: Busy, pairs: Pairs) -> None:
         """Answer 101 and close with 1013, so that a browser can see why."""
         self._metrics.refused[TRY_LATER] += 1
         # A browser that does not find the subprotocol it asked for sees no more than 1006.

@@ -21,11 +21,13 @@ from wsbridge.web.certificates import make_context
 from wsbridge.web.connection import Server
 from wsbridge.web.redirect import Redirect
 from wsbridge.web.tls import TlsOpener
-from wsbridge.web.transports import Connect, use_fast_transports
+from wsbridge.web.transports import Open, plain_transports, use_fast_transports
 from wsbridge.web.unixsocket import bind_unix, identity
 
 BACKLOG = 1024
 """Connections that the kernel keeps for us while we are busy."""
+KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES = 15, 15, 9
+"""Seconds and probes after which a peer that vanished is noticed: about 150 s, as with Go's server."""
 
 
 log = logger("http")
@@ -44,28 +46,21 @@ class Opener(Protocol):
 class PlainOpener:
     """Makes connections without TLS."""
 
-    def __init__(self, factory: Server, *, connect: Connect, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, factory: Server, *, make: Open) -> None:
         self._factory = factory
-        self._connect = connect
-        self._loop = loop
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._make = make
 
     def open(self, sock: socket.socket, address: object) -> None:
-        task = self._loop.create_task(self._open(sock), name="connection")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def close(self) -> None:
-        """Do nothing: a connection without TLS is made in a turn of the loop."""
-
-    async def _open(self, sock: socket.socket) -> None:
         try:
-            await self._connect(self._factory, sock)
+            self._make(self._factory(), sock)
         except BaseException as error:
             sock.close()
             if not isinstance(error, OSError):
                 raise
             log.debug("no connection: %s", error)
+
+    def close(self) -> None:
+        """Do nothing: a connection without TLS is made at once."""
 
 
 Listeners = tuple[Callable[[], None], list[str]]
@@ -77,7 +72,7 @@ async def listening(
     settings: ListenSettings, factory: Server, acceptor: Acceptor, metrics: Metrics, loop: asyncio.AbstractEventLoop
 ) -> AsyncIterator[Listeners]:
     """Open every listener, or none: yields them and the addresses they really have. Raises ListenError."""
-    connect = use_fast_transports(loop)
+    connect, plain = use_fast_transports(loop), plain_transports(loop)
     context = make_context(settings.tls) if settings.tls else None
     openers: list[Opener] = []
     addresses: list[str] = []
@@ -85,12 +80,13 @@ async def listening(
     bound: tuple[int, int] | None = None
 
     def listen(sock: socket.socket, make: Server, context: ssl.SSLContext | None) -> None:
+        _tune(sock)
         sock.listen(BACKLOG)
         opener: Opener
         if context is not None:
             opener = TlsOpener(make, context, connect=connect, metrics=metrics, loop=loop)
         else:
-            opener = PlainOpener(make, connect=connect, loop=loop)
+            opener = PlainOpener(make, make=plain)
         openers.append(opener)
         acceptor.listen(sock, opener.open)
 
@@ -157,3 +153,13 @@ async def _bind(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[s
         # "address already in use" is what scripts look for.
         raise ListenError(f"{where}: {reason[:1].lower()}{reason[1:]}", errno=number, host=host, port=port) from None
     return socks
+
+
+def _tune(sock: socket.socket) -> None:
+    """Have the kernel send at once, and notice a peer that vanished. What a listening socket is told holds for those that it accepts."""
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)

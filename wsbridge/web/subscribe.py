@@ -27,9 +27,9 @@ from wsbridge.sessions.registry import Registry
 from wsbridge.sessions.subscription import Subscription
 from wsbridge.settings import ClientSettings
 from wsbridge.web.answers import SNIFF, protect
-from wsbridge.web.connection import Connection
 from wsbridge.web.events import EventStream
 from wsbridge.web.gate import Admission, Gate
+from wsbridge.web.greeting import Upgradable
 from wsbridge.web.handshake import TAKEN, Handshake
 from wsbridge.wire.events import Events
 from wsbridge.wire.subscribed import SUBPROTOCOL, Plain, Positioned, Wire
@@ -94,7 +94,7 @@ class Subscribing:
     async def room(self) -> None:
         """Return at once: a subscriber needs no program."""
 
-    def begin(self, connection: Connection, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:
+    def begin(self, connection: Upgradable, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:
         """Answer 101 and begin the subscription."""
         with self._registry.slots.returned_on_error():
             begin = self._place(_query(request, "since"))

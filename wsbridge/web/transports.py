@@ -27,19 +27,47 @@ Connect = Callable[..., Coroutine[Any, Any, Any]]
 """Makes a transport for a socket that was accepted, as `loop.connect_accepted_socket` does; with `ssl`, as `connect_tls` does."""
 
 
+Open = Callable[[asyncio.Protocol, socket.socket], None]
+"""Makes a transport without TLS for a socket that was accepted. Raises OSError."""
+
+
 def use_fast_transports(loop: asyncio.AbstractEventLoop) -> Connect:
     """Use aiofastnet's transports where they are installed; WSBRIDGE_FASTNET=0 does without."""
-    if os.environ.get("WSBRIDGE_FASTNET") == "0":
-        return partial(_connect, loop, loop.connect_accepted_socket, False)
-    try:
-        import aiofastnet
-    except ImportError:
+    aiofastnet = _fastnet()
+    if aiofastnet is None:
         return partial(_connect, loop, loop.connect_accepted_socket, False)
     # A line for each write between a connection's loss and the word of it, and every one of them is to be expected.
     logging.getLogger("aiofastnet").setLevel(logging.ERROR)
     aiofastnet.patch_loop(loop)
     # patch_loop leaves this one out.
     return partial(_connect, loop, partial(aiofastnet.connect_accepted_socket, loop), True)
+
+
+def plain_transports(loop: asyncio.AbstractEventLoop) -> Open:
+    """Return what makes transports without TLS as `use_fast_transports` does, but at once, without a task to wait in."""
+    if _fastnet() is not None:
+        from aiofastnet import selector_transport  # type: ignore[attr-defined]
+
+        def open_fast(protocol: asyncio.Protocol, sock: socket.socket) -> None:
+            selector_transport.SelectorSocketTransport(loop, sock, protocol)
+
+        return open_fast
+
+    def open_plain(protocol: asyncio.Protocol, sock: socket.socket) -> None:
+        loop._make_socket_transport(sock, protocol)  # type: ignore[attr-defined]
+
+    return open_plain
+
+
+def _fastnet() -> Any:
+    """Return the module aiofastnet, or None where it is not to be used."""
+    if os.environ.get("WSBRIDGE_FASTNET") == "0":
+        return None
+    try:
+        import aiofastnet
+    except ImportError:
+        return None
+    return aiofastnet
 
 
 async def _connect(

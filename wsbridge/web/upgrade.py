@@ -24,8 +24,8 @@ from wsbridge.sessions.bridge import Bridge
 from wsbridge.sessions.registry import Registry
 from wsbridge.settings import ProgramSettings
 from wsbridge.web.client import Client
-from wsbridge.web.connection import Connection
 from wsbridge.web.gate import Admission, Gate
+from wsbridge.web.greeting import Upgradable
 from wsbridge.web.handshake import Handshake
 
 log = logger("session")
@@ -70,7 +70,7 @@ class Upgrader:
     async def room(self) -> None:
         await self._launcher.room()
 
-    def begin(self, connection: Connection, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:
+    def begin(self, connection: Upgradable, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:
         """Answer 101 and begin the session. Raises Refused when the variables are too long for a program."""
         pairs["command"] = admission.argv[0]
         with self._registry.slots.returned_on_error():

@@ -1,0 +1,169 @@
+"""What comes first on a connection: a whole request for a WebSocket is offered at once, everything else goes to aiohttp's connection."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import pytest
+
+from tests.support.proc import until
+from wsbridge.web.greeting import Greeting, Upgradable
+from wsbridge.web.transports import plain_transports
+
+UPGRADE = b"GET /a?b HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+
+
+class Heard(asyncio.Protocol):
+    """Keeps what comes; stands for a session and for aiohttp's connection."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.is_connected = self.is_lost = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.is_connected = True
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.is_lost = True
+
+
+class Desk:
+    """Takes what is offered, or refuses it, and notes both."""
+
+    def __init__(self, *, takes: bool = True, seconds: float = 3600) -> None:
+        self.takes = takes
+        self.seconds = seconds
+        self.offered: list[Any] = []
+        self.session = Heard()
+        self.connection = Heard()
+        self.silent: set[Greeting] = set()
+
+    def greeting(self) -> Greeting:
+        return Greeting(
+            on_upgrade=self.offer,
+            connection=lambda: self.connection,
+            silent=self.silent,
+            seconds=self.seconds,
+            loop=asyncio.get_running_loop(),
+        )
+
+    def offer(self, connection: Upgradable, message: Any) -> bool:
+        self.offered.append(message)
+        if self.takes:
+            self.session.data += connection.take_over(self.session)
+        return self.takes
+
+
+@pytest.fixture(params=["aiofastnet", "asyncio"])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each kind of transports."""
+    if request.param == "aiofastnet":
+        pytest.importorskip("aiofastnet")
+    monkeypatch.setenv("WSBRIDGE_FASTNET", "1" if request.param == "aiofastnet" else "0")
+
+
+@asynccontextmanager
+async def connected(desk: Desk) -> AsyncIterator[socket.socket]:
+    """A client of a connection that has just been accepted."""
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    loop = asyncio.get_running_loop()
+    greeting = desk.greeting()
+    plain_transports(loop)(greeting, theirs)
+    with ours:
+        ours.setblocking(False)
+        await until(lambda: bool(desk.silent), "the connection")
+        yield ours
+    await until(lambda: greeting.transport is None or desk.session.is_lost or desk.connection.is_lost, "the end of the connection")
+
+
+@contextmanager
+def all_to_aiohttp(desk: Desk, stream: bytes) -> Iterator[None]:
+    """aiohttp's connection gets every byte, and nothing is offered."""
+    yield
+    assert desk.connection.is_connected
+    assert desk.connection.data == stream
+    assert not desk.session.data
+
+
+@pytest.mark.usefixtures("kind")
+@pytest.mark.parametrize("early", [b"", b"\x81\x80\x00\x00\x00\x00", b"\r\n\r\nGET"])
+async def test_whole_request_is_offered(early: bytes) -> None:
+    """What follows the head in the same segment is the session's, and so is all that comes later; aiohttp hears of nothing."""
+    desk = Desk()
+    async with connected(desk) as client:
+        client.sendall(UPGRADE + early)
+        await until(lambda: bool(desk.offered), "the offer")
+        client.sendall(b"later")
+        await until(lambda: desk.session.data == early + b"later", "what came later")
+        assert not desk.silent
+    [message] = desk.offered
+    assert (message.method, message.path, message.headers["Host"]) == ("GET", "/a?b", "h")
+    assert not desk.connection.is_connected
+
+
+@pytest.mark.usefixtures("kind")
+async def test_request_that_nobody_takes() -> None:
+    """aiohttp's connection gets every byte of it, what came behind it among them."""
+    desk = Desk(takes=False)
+    async with connected(desk) as client:
+        with all_to_aiohttp(desk, UPGRADE + b"early"):
+            client.sendall(UPGRADE + b"early")
+            await until(lambda: bool(desk.connection.data), "the bytes")
+    assert len(desk.offered) == 1
+
+
+OTHERS = {
+    "no upgrade": b"GET / HTTP/1.1\r\nHost: h\r\n\r\n",
+    "a part of a head": UPGRADE[:-1],
+    "an upgrade behind another request": b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" + UPGRADE,
+    "a body": UPGRADE[:-2] + b"Content-Length: 3\r\n\r\nabc",
+    "an empty body": UPGRADE[:-2] + b"Content-Length: 0\r\n\r\n",
+    "chunks": UPGRADE[:-2] + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "CONNECT": UPGRADE.replace(b"GET /a?b", b"CONNECT h:1"),
+    "no Connection: Upgrade": UPGRADE.replace(b"Connection: Upgrade", b"Connection: close"),
+    "a target that is no ASCII": UPGRADE.replace(b"/a?b", "/é".encode()),
+    "a header that is no ASCII": UPGRADE.replace(b"Host: h", b"Host: h\r\nX: \xe9"),
+    "a malformed head": UPGRADE.replace(b"Host: h", b"Host h"),
+    "no HTTP": b"\x16\x03\x01\r\nUpgrade: x\r\n\r\n",
+}
+
+
+@pytest.mark.usefixtures("kind")
+@pytest.mark.parametrize("stream", OTHERS.values(), ids=OTHERS)
+async def test_everything_else_is_aiohttps(stream: bytes) -> None:
+    """A connection that begins otherwise is aiohttp's from its first byte."""
+    desk = Desk(takes=False)
+    async with connected(desk) as client:
+        with all_to_aiohttp(desk, stream):
+            client.sendall(stream)
+            await until(lambda: bool(desk.connection.data), "the bytes")
+    assert len(desk.offered) == (stream == OTHERS["an empty body"])
+
+
+@pytest.mark.usefixtures("kind")
+async def test_client_that_says_nothing() -> None:
+    """It is closed when its time is over, and forgotten."""
+    desk = Desk(seconds=0.05)
+    async with connected(desk) as client:
+        await until(lambda: not desk.silent, "the end of the silence")
+        assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
+    assert not desk.connection.is_connected
+
+
+@pytest.mark.usefixtures("kind")
+async def test_client_that_goes_without_a_word() -> None:
+    """Nothing is kept of it."""
+    desk = Desk()
+    async with connected(desk) as client:
+        client.close()
+        await until(lambda: not desk.silent, "the end of the connection")
+    assert not desk.connection.is_connected
+    assert not desk.offered
