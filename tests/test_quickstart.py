@@ -1,0 +1,38 @@
+"""aiohttp costs no certificate stores at the start, and a client that needs the machine's certificates gets them."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+import sys
+
+import pytest
+
+SAY = """
+import ssl, {module}, aiohttp.connector
+contexts = [aiohttp.connector._SSL_CONTEXT_VERIFIED, aiohttp.connector._SSL_CONTEXT_UNVERIFIED]
+print([context.cert_store_stats()["x509_ca"] for context in contexts], "set_default_verify_paths" in vars(ssl.SSLContext))
+"""
+
+
+@pytest.mark.parametrize("module", ["wsbridge.web.app", "wsbridge.remote"])
+def test_no_certificates_at_the_start(module: str) -> None:
+    """Neither context of aiohttp's holds a certificate, and Python's own way to load them is what it was."""
+    done = subprocess.run([sys.executable, "-c", SAY.format(module=module)], capture_output=True, text=True, check=True)
+    assert done.stdout == "[0, 0] False\n"
+
+
+def test_the_machines_certificates_are_loaded_for_tls_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client trusts what the machine trusts, and does not load it for plain text."""
+    from wsbridge import remote
+
+    loaded = []
+    remote._certificates.cache_clear()
+    monkeypatch.setattr(ssl, "create_default_context", lambda: loaded.append(1) or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    assert remote._trust("ws://h/") is True
+    assert remote._trust("http://h/") is True
+    assert not loaded
+    for url in ("wss://h/", "https://h/"):
+        assert isinstance(remote._trust(url), ssl.SSLContext)
+    assert len(loaded) == 1
+    remote._certificates.cache_clear()

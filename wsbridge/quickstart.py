@@ -1,0 +1,17 @@
+"""aiohttp, imported without the certificate stores of its client.
+
+It loads the machine's certificates at import, into two contexts: a tenth of the processor time of a start. A server that needs
+no client of it has no use for them, and a client makes a context of its own when it asks for TLS. Whoever imports aiohttp
+imports this file first.
+"""
+
+from __future__ import annotations
+
+import ssl
+
+ssl.SSLContext.set_default_verify_paths = lambda self: None  # type: ignore[method-assign]
+try:
+    import aiohttp  # noqa: F401
+finally:
+    # The class inherits its own again.
+    del ssl.SSLContext.set_default_verify_paths
