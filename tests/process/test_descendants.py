@@ -110,6 +110,20 @@ async def test_nothing_is_sent_to_a_number_that_was_given_back(start: Starter, m
         assert is_alive(heir)
 
 
+async def test_nothing_is_sent_to_a_number_whose_leader_was_reaped_just_now(start: Starter) -> None:
+    """Before the word of a leader's end has come, its number may be a stranger's already, or nobody's."""
+    running = start("sleep", "800")
+    group = running.child.group
+    assert start.descendants.groups(group) == {group.pid}
+    leader = group.pid
+    for other in (os.getppid(), 2**22):
+        group.pid = other
+        assert start.descendants.groups(group) == set()
+    group.pid = leader
+    await running.end()
+    assert group.status == -signal.SIGINT
+
+
 async def test_hurry_reaches_other_groups(start: Starter) -> None:
     """KILL at once goes to every process group of the program."""
     running = start("bash", "-c", GROUPS["ignoring"], ladder=PATIENT)
@@ -206,7 +220,7 @@ async def test_a_polite_program_costs_no_list_of_all_processes(start: Starter, m
 
     monkeypatch.setattr("wsbridge.process.descendants.by_session", read)
     for _ in range(5):
-        running = start("sh", "-c", "cat & wait")
+        running = start("sh", "-c", "cat & wait", ladder=PATIENT)
         await running.end()
         assert running.child.group.status == 0
 

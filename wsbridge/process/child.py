@@ -1,7 +1,7 @@
 """One running child: a source of what it prints, a sink for what it is told, and its way down the ladder.
 
 Its stdout is read a pipe at a time and decoded to batches; batches are encoded and written to its stdin at once, and
-what the pipe does not take holds up the source. The exit is seen through a pidfd. The leader's session may outlive it,
+what the pipe does not take holds up the source. The exit is told by who started it. The leader's session may outlive it,
 and the child is gone only when nothing of it is left.
 """
 
@@ -86,7 +86,7 @@ class Child:
         pairs: Pairs,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.group = Group(spawned.pid, spawned.pidfd, spawned.reap, descendants=descendants, pairs=pairs, loop=loop)
+        self.group = Group(spawned.pid, spawned.watch, descendants=descendants, pairs=pairs, loop=loop)
         self.group.on_exit = self._leader_exited
         self._stdin, self._stdout, self._stderr = spawned.stdin, spawned.stdout, spawned.stderr
         self._decoder = decoder

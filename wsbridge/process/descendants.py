@@ -67,7 +67,7 @@ class Descendants:
         loop: asyncio.AbstractEventLoop,
         spared: Callable[[int], bool] = lambda pid: False,
     ) -> None:
-        """`spared` says of a child of this process whether it has another owner, who reaps it."""
+        """`spared` says of a child of this process whether it has another owner, who reaps it; the spawn server is one."""
         self._watch = watch
         self.metrics = metrics
         self._loop = loop
@@ -132,7 +132,12 @@ class Descendants:
 
     def groups(self, program: Member) -> set[int]:
         """Return the process groups of a program; while its leader is not reaped, that of the leader among them."""
-        found = {program.pid} if program.status is None else set()
+        found: set[int] = set()
+        if program.status is None and (leader := read_stat(program.pid)):
+            if leader.parent != os.getpid() and not self._spared(leader.parent):
+                # Its parent has reaped it, the word of that is on its way, and the number is a stranger's already.
+                return found
+            found.add(program.pid)
         listed = self._listed(program.pid, SIGNAL_SHARE)
         if program.status is not None and program.pid in listed:
             # The list is older than the end of the leader, or the number is a stranger's.

@@ -17,7 +17,7 @@ from time import perf_counter
 from wsbridge.logs import Pairs, extra, logger
 from wsbridge.process.descendants import Descendants
 from wsbridge.process.procfs import read_stat, user_of
-from wsbridge.process.spawn import Reap
+from wsbridge.process.spawn import Watch
 
 POLL = 0.01
 """Poll interval in seconds for a terminating program whose leader has exited; the kernel does not report the exit of the others."""
@@ -32,16 +32,14 @@ log = logger("process")
 
 
 class Group:
-    """One program's processes. The leader is seen through its pidfd; the others are found, and signalled, by its session id."""
+    """One program's processes. The leader is watched; the others are found, and signalled, by its session id."""
 
     __slots__ = (
         "_descendants",
         "_is_gone",
         "_loop",
         "_on_gone",
-        "_pidfd",
         "_poll",
-        "_reap",
         "_timer",
         "_waiters",
         "dead",
@@ -54,11 +52,7 @@ class Group:
         "status",
     )
 
-    def __init__(
-        self, pid: int, pidfd: int, reap: Reap, *, descendants: Descendants, pairs: Pairs, loop: asyncio.AbstractEventLoop
-    ) -> None:
-        self._pidfd = pidfd
-        self._reap = reap
+    def __init__(self, pid: int, watch: Watch, *, descendants: Descendants, pairs: Pairs, loop: asyncio.AbstractEventLoop) -> None:
         self._descendants = descendants
         self._loop = loop
         self._waiters: list[asyncio.Future[None]] = []
@@ -78,7 +72,7 @@ class Group:
         self.on_exit: Callable[[], None] = _nothing
         """Called when the leader has exited."""
         descendants.add(pid)
-        loop.add_reader(pidfd, self._leader_exited)
+        watch(self._reaped)
 
     def signal(self, number: Signals) -> None:
         """Send a signal to every process of the program."""
@@ -141,12 +135,6 @@ class Group:
         self._poll = LEFT_POLL
         for waiter in self._waiters:
             _wake(waiter)
-
-    def _leader_exited(self) -> None:
-        self._loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        self._pidfd = -1
-        self._reap(self._reaped)
 
     def _reaped(self, status: int) -> None:
         self.status = status

@@ -8,6 +8,7 @@ that the bridge was started with.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import resource
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from wsbridge.errors import ConfigurationError, ProgramError
+from wsbridge.logs import logger
 from wsbridge.process.inherited import DEFAULTED
 from wsbridge.process.terminal import open_terminal
 from wsbridge.settings import TerminalSize
@@ -26,21 +28,25 @@ from wsbridge.settings import TerminalSize
 FOR_US = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 """Blocked in helper processes, which end when we do."""
 
-Reap = Callable[[Callable[[int], None]], None]
-"""Reaps a process and calls back with its exit status, minus N after signal N."""
+UNKNOWN_STATUS = 255
+"""The exit status that is reported where the kernel does not give it to us."""
+
+log = logger("process")
+
+Watch = Callable[[Callable[[int], None]], None]
+"""Calls back once, in a later turn of the loop, when a process has exited and was reaped: with its status, minus N after signal N."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spawned:
-    """A process that runs, and our ends of its pipes. Whoever takes it closes them and reaps it."""
+    """A process that runs, and our ends of its pipes. Whoever takes it closes them and watches it."""
 
     pid: int
-    pidfd: int
     stdin: int
     stdout: int
     stderr: int
-    reap: Reap
-    """Reaps it once it has exited."""
+    watch: Watch
+    """To be called once."""
 
 
 class Spawner:
@@ -76,7 +82,7 @@ class Spawner:
                     setsigmask=(),
                     setsigdef=DEFAULTED,
                 )
-            pidfd = _watch(pid)
+            pidfd = _pidfd(pid)
         except (OSError, ValueError) as error:
             for fd in opened:
                 os.close(fd)
@@ -85,7 +91,7 @@ class Spawner:
             os.close(fd)
         for fd in (stdin, stdout, stderr):
             os.set_blocking(fd, False)
-        return Spawned(pid, pidfd, stdin, stdout, stderr, partial(reap, pid))
+        return Spawned(pid, stdin, stdout, stderr, partial(watch, pid, pidfd))
 
     def helper(self, argv: list[str], stdin: int) -> int:
         """Start a process of our own with what we inherited; stdout and stderr are ours. Return its pid. Raises OSError.
@@ -120,9 +126,28 @@ class Spawner:
                 os.fchdir(self._home)
 
 
-def reap(pid: int, done: Callable[[int], None]) -> None:
-    """Wait for a child of ours, and call `done` with its exit status, minus N after signal N."""
-    done(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+def watch(pid: int, pidfd: int, done: Callable[[int], None]) -> None:
+    """Reap a child of ours when it has exited; then close its pidfd and call `done` with its status, minus N after signal N.
+
+    The status is UNKNOWN_STATUS where the kernel gives it to somebody else.
+    """
+    loop = asyncio.get_running_loop()
+
+    def exited() -> None:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+        done(reap(pid))
+
+    loop.add_reader(pidfd, exited)
+
+
+def reap(pid: int) -> int:
+    """Wait for a child of ours; return its status, minus N after signal N."""
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except ChildProcessError:
+        log.error("the exit status of pid %d is unknown", pid)
+        return UNKNOWN_STATUS
 
 
 def find_program(word: str, path: str) -> str:
@@ -173,7 +198,7 @@ def _opened(pair: tuple[int, int], opened: list[int]) -> tuple[int, int]:
     return pair
 
 
-def _watch(pid: int) -> int:
+def _pidfd(pid: int) -> int:
     """Return a pidfd of a child, or end it: one that cannot be watched must not live."""
     try:
         return os.pidfd_open(pid)

@@ -5,16 +5,19 @@ scheduler (8 ms at a load of 8), in which an event loop would serve nobody. So a
 The process inherits what the server inherited (working directory, umask, limits), and hands it on unchanged.
 
 It is run as a script of its own, `python -I -S spawnd.py SIGNAL…`, imports nothing of wsbridge, and speaks over the socket
-that is its descriptor 0, a message at a time:
+that is its descriptor 0, a message at a time. The server says:
 
     S id argc envc flags, cwd NUL argv NUL environment    start a program
-    S id pid errno, and descriptors                       started: its pidfd, our ends of stdin, stdout (not with a terminal), stderr
-    R id pid                                              reap a child that has exited
-    R id status errno                                     its status, minus N after signal N
+    P id 0 0 0                                            answer
 
-A child stays a zombie until the server has it reaped, so its number cannot become another's before that. The arguments are
-the signals whose disposition is reset in programs. The process is started with HUP, INT, QUIT and TERM blocked. When the socket closes
-it ends what it is just starting, and then itself.
+and is told:
+
+    S id pid errno, and descriptors    started: our ends of stdin, stdout (not with a terminal), stderr
+    P id 0 0                           the answer
+    E (pid status)…                    these have exited and are reaped; the status is minus N after signal N
+
+The arguments are the signals whose disposition is reset in programs. The process is started with HUP, INT, QUIT and TERM blocked.
+When the socket closes it ends what it is just starting, and then itself.
 """
 
 from __future__ import annotations
@@ -32,6 +35,9 @@ THREADS = 4
 """Programs that start at once. Each start waits for the scheduler, not for a processor."""
 REQUEST = struct.Struct("<cIIIB")
 REPLY = struct.Struct("<cIii")
+EXIT = struct.Struct("<ii")
+EXITS = 64
+"""The most exits that one message tells."""
 HAS_TERMINAL, IS_LARGE = 1, 2
 """Flags: a descriptor for stdout comes along; the strings are in a file, whose descriptor comes along as the last one."""
 MESSAGE_BYTES = 64 * 1024
@@ -85,57 +91,100 @@ def _strings(items: list[bytes]) -> ctypes.Array[ctypes.c_char_p]:
     return (ctypes.c_char_p * (len(items) + 1))(*items, None)
 
 
-def serve(connection: socket.socket, spawner: Spawner) -> None:
+class Exits:
+    """Reaps programs, and tells how they ended: those of which the server has been told that they run."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._told: set[int] = set()
+        self._news = _thread.allocate_lock()
+        """Released when something has been started, or could not be."""
+        self._news.acquire()
+
+    def watch(self, pid: int) -> None:
+        """Tell when this program has exited. The C library reaps what could not be started: 0 says that it has."""
+        if pid:
+            self._told.add(pid)
+        try:
+            self._news.release()
+        except RuntimeError:
+            pass  # released already, and not yet heard
+
+    def tell(self) -> None:
+        """Tell, until the socket closes."""
+        while True:
+            exited = b""
+            while len(exited) < EXITS * EXIT.size and (pid := self._next(wait=not exited)):
+                exited += EXIT.pack(pid, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                self._told.remove(pid)
+            try:
+                self._connection.send(b"E" + exited)
+            except OSError:
+                return
+
+    def _next(self, *, wait: bool) -> int:
+        """Return a program that has exited; 0 when there is none and none is to be waited for."""
+        while True:
+            try:
+                exited = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | (0 if wait else os.WNOHANG))
+            except ChildProcessError:
+                exited = None
+            if exited is not None and exited.si_pid in self._told:
+                return exited.si_pid
+            if not wait:
+                return 0
+            self._news.acquire()
+
+
+def serve(connection: socket.socket, spawner: Spawner, exits: Exits) -> None:
     """Answer requests until the socket closes. Several threads do this at once."""
     while True:
         message, ancillary, _, _ = connection.recvmsg(MESSAGE_BYTES + REQUEST.size, socket.CMSG_SPACE(2 * 4), socket.MSG_CMSG_CLOEXEC)
         if not message:
             return
         passed = [fd for _, _, data in ancillary for fd in array.array("i", data)]
-        kind, number, *values = REQUEST.unpack_from(message)
-        try:
-            if kind == b"S":
-                reply, fds = _start(spawner, number, values, message, passed)
-            else:
-                reply, fds = _reap(number, values[0]), []
-        finally:
-            _close(passed)
+        kind, number, argc, envc, flags = REQUEST.unpack_from(message)
+        pid, error = 0, 0
+        fds: list[int] = []
+        if kind == b"S":
+            try:
+                strings = os.pread(passed[-1], os.fstat(passed[-1]).st_size, 0) if flags & IS_LARGE else message[REQUEST.size :]
+                directory, *words = strings.split(b"\0")
+                terminal = passed[0] if flags & HAS_TERMINAL else -1
+                pid = _start(spawner, words[:argc], words[argc : argc + envc], directory, terminal, fds)
+            except OSError as failure:
+                error = failure.errno or 0
+            finally:
+                _close(passed)
+        reply = REPLY.pack(kind, number, pid, error)
         try:
             connection.sendmsg([reply], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else [])
         except OSError:
             # Nobody is there any more who would own it.
-            if kind == b"S" and (pid := REPLY.unpack(reply)[2]):
+            if pid:
                 os.killpg(pid, signal.SIGKILL)
             return
         _close(fds)
+        exits.watch(pid)
 
 
-def _start(spawner: Spawner, number: int, values: list[int], message: bytes, passed: list[int]) -> tuple[bytes, list[int]]:
-    """Start a program; return the reply, and the descriptors that go with it."""
-    argc, envc, flags = values
+def _start(spawner: Spawner, argv: list[bytes], environment: list[bytes], directory: bytes, terminal: int, ours: list[int]) -> int:
+    """Start a program; return its pid, and add our ends of its pipes to `ours`. Raises OSError."""
     theirs: list[int] = []
-    ours: list[int] = []
     try:
-        strings = (os.pread(passed[-1], os.fstat(passed[-1]).st_size, 0) if flags & IS_LARGE else message[REQUEST.size :]).split(b"\0")
         _pipe(theirs, ours, write=True)
-        if not flags & HAS_TERMINAL:
+        if terminal < 0:
             _pipe(ours, theirs, write=False)
         else:
-            theirs.append(os.dup(passed[0]))
+            theirs.append(os.dup(terminal))
         _pipe(ours, theirs, write=False)
-        pid = spawner.spawn(strings[1 : 1 + argc], strings[1 + argc : 1 + argc + envc], (theirs[0], theirs[1], theirs[2]), strings[0])
-        try:
-            ours.insert(0, os.pidfd_open(pid))
-        except OSError:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            raise
-    except OSError as error:
+        return spawner.spawn(argv, environment, (theirs[0], theirs[1], theirs[2]), directory)
+    except OSError:
         _close(ours)
-        return REPLY.pack(b"S", number, 0, error.errno or 0), []
+        ours.clear()
+        raise
     finally:
         _close(theirs)
-    return REPLY.pack(b"S", number, pid, 0), ours
 
 
 def _pipe(first: list[int], second: list[int], *, write: bool) -> None:
@@ -146,33 +195,27 @@ def _pipe(first: list[int], second: list[int], *, write: bool) -> None:
     os.set_blocking(writing if write else reading, False)
 
 
-def _reap(number: int, pid: int) -> bytes:
-    try:
-        _, status = os.waitpid(pid, 0)
-    except OSError as error:
-        return REPLY.pack(b"R", number, 0, error.errno or 0)
-    return REPLY.pack(b"R", number, os.waitstatus_to_exitcode(status), 0)
-
-
 def _close(fds: list[int]) -> None:
     for fd in fds:
         os.close(fd)
 
 
-def _serve_and_release(connection: socket.socket, spawner: Spawner, lock: _thread.LockType) -> None:
-    serve(connection, spawner)
+def _serve_and_release(connection: socket.socket, spawner: Spawner, exits: Exits, lock: _thread.LockType) -> None:
+    serve(connection, spawner, exits)
     lock.release()
 
 
 def main() -> None:
     connection = socket.socket(fileno=0)
     spawner = Spawner([int(word) for word in sys.argv[1:]])
+    exits = Exits(connection)
+    _thread.start_new_thread(exits.tell, ())
     others = []
     for _ in range(THREADS - 1):
         others.append(_thread.allocate_lock())
         others[-1].acquire()
-        _thread.start_new_thread(_serve_and_release, (connection, spawner, others[-1]))
-    serve(connection, spawner)
+        _thread.start_new_thread(_serve_and_release, (connection, spawner, exits, others[-1]))
+    serve(connection, spawner, exits)
     for lock in others:
         lock.acquire()
     os._exit(0)

@@ -16,17 +16,16 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain
 from pathlib import Path
 
 from wsbridge.errors import ProgramError
 from wsbridge.logs import logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.inherited import DEFAULTED
-from wsbridge.process.spawn import Spawned, Spawner, explain, explain_start
-from wsbridge.process.spawnd import HAS_TERMINAL, IS_LARGE, MESSAGE_BYTES, REPLY, REQUEST
+from wsbridge.process.spawn import Spawned, Spawner, explain, explain_start, reap, watch
+from wsbridge.process.spawnd import EXIT, EXITS, HAS_TERMINAL, IS_LARGE, MESSAGE_BYTES, REPLY, REQUEST
 from wsbridge.process.terminal import open_terminal
 from wsbridge.settings import TerminalSize
 
@@ -36,13 +35,12 @@ RESTART_PAUSE = 1.0
 END_SECONDS = 1.0
 """What a spawn server has to end by itself: the programs that it is just starting are ended first."""
 LAUNCH_SECONDS = 30.0
-"""A spawn server that starts nothing for so long hangs, for example in an exec from a dead network file system. It is replaced."""
+"""A spawn server that has not answered for so long hangs, for example in an exec from a dead network file system. It is replaced."""
 STARTING = 8
 """Programs that are started at once before others wait: enough to keep both sides busy."""
 REPLIES_A_TURN = 8
 """Replies that are read in one turn of the loop: each begins or ends a session, and other clients wait meanwhile."""
-UNKNOWN_STATUS = 255
-"""The exit status that is reported where the kernel does not give it to us."""
+MESSAGE_SIZE = max(REPLY.size, 1 + EXITS * EXIT.size)
 
 log = logger("process")
 
@@ -57,8 +55,29 @@ class _Start:
     """Our end of its terminal, or -1."""
 
 
+class _Program:
+    """A program that runs, or has exited and nobody was told yet."""
+
+    __slots__ = ("_done", "_loop", "_status")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._status: int | None = None
+        self._done: Callable[[int], None] | None = None
+
+    def watch(self, done: Callable[[int], None]) -> None:
+        self._done = done
+        if self._status is not None:
+            self._loop.call_soon(done, self._status)
+
+    def exited(self, status: int) -> None:
+        self._status = status
+        if self._done is not None:
+            self._done(status)
+
+
 class SpawnServer:
-    """Starts programs in another process, and reaps them there."""
+    """Starts programs in another process, which reaps them."""
 
     def __init__(
         self, direct: Spawner, metrics: Metrics, *, loop: asyncio.AbstractEventLoop, launch_seconds: float = LAUNCH_SECONDS
@@ -71,13 +90,18 @@ class SpawnServer:
         self._pidfd = -1
         self._last_id = 0
         self._starting: dict[int, _Start] = {}
-        self._reaping: dict[int, tuple[int, Callable[[int], None]]] = {}
+        self._programs: dict[int, _Program] = {}
+        """Those that run, by their pids."""
         self._unsent: deque[tuple[bytes, list[int]]] = deque()
         """Requests, and the descriptors that go with them: ours until they are sent, and closed then."""
         self._is_direct = False
         """Whether no spawn server could be started."""
         self._restart_timer: asyncio.TimerHandle | None = None
         self._watchdog: asyncio.TimerHandle | None = None
+        self._due: set[int] = set()
+        """The requests of which the answers are due when the watchdog looks next."""
+        self._ping = 0
+        """The request for an answer that has not been answered yet, or 0."""
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.pid = 0
         self.on_room: Callable[[], None] = lambda: None
@@ -134,17 +158,17 @@ class SpawnServer:
                     os.close(fd)
             started.set_exception(ProgramError(explain(argv[0], error)))
             return started
-        self._last_id = self._last_id + 1 & 0xFFFFFFFF
-        self._starting[self._last_id] = _Start(argv[0], started, terminal)
-        self._watch()
+        self._starting[self._next_id()] = _Start(argv[0], started, terminal)
+        if self._watchdog is None:
+            self._due = {self._last_id}
+            self._watchdog = self._loop.call_later(self._launch_seconds, self._look)
         self._send(REQUEST.pack(b"S", self._last_id, len(argv), len(environment), flags) + payload, fds)
         return started
 
     def close(self) -> None:
         """End the spawn server. Programs that live are the caller's; those that are being started are ended."""
-        for timer in (self._restart_timer, self._watchdog):
-            if timer is not None:
-                timer.cancel()
+        if self._restart_timer is not None:
+            self._restart_timer.cancel()
         if self._socket is not None:
             for start in self._starting.values():
                 start.started.cancel()
@@ -197,6 +221,10 @@ class SpawnServer:
     def _shut(self) -> None:
         """End the process; what was under way fails, and children are reaped here from now on, as far as they are ours."""
         assert self._socket is not None
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            self._watchdog = None
+        self._ping = 0
         # What it has started is not to be lost with it.
         while self._read():
             pass
@@ -218,25 +246,38 @@ class SpawnServer:
         starting, self._starting = self._starting, {}
         for start in starting.values():
             self._failed(start, f"{explain_start(start.path)}: the spawn server has died")
-        reaping, self._reaping = self._reaping, {}
-        for pid, done in reaping.values():
-            done(_reap_here(pid))
+        programs, self._programs = self._programs, {}
+        for pid, program in programs.items():
+            self._adopt(pid, program)
 
-    def _watch(self) -> None:
-        """See to it that the last request is answered in time."""
-        if self._watchdog is None:
-            self._watchdog = self._loop.call_later(self._launch_seconds, self._look, self._last_id)
+    def _adopt(self, pid: int, program: _Program) -> None:
+        """Watch a program ourselves whose spawn server has died: we are the subreaper of its children."""
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            # Reaped, and there was no time to tell.
+            self._loop.call_soon(program.exited, reap(pid))
+        else:
+            watch(pid, pidfd, program.exited)
 
-    def _look(self, last_id: int) -> None:
-        """Replace a spawn server that has not done what it was asked for when the watch began."""
+    def _look(self) -> None:
+        """Replace a spawn server that has not done what it was asked for before the last look."""
         self._watchdog = None
-        if last_id in self._starting or last_id in self._reaping:
+        if self._due & {*self._starting, self._ping}:
             log.error("the spawn server (pid %d) has not answered for %g s; it is replaced", self.pid, self._launch_seconds)
             os.kill(self.pid, signal.SIGKILL)
-        elif asked := next(chain(self._starting, self._reaping), None):
-            self._watchdog = self._loop.call_later(self._launch_seconds, self._look, asked)
+        elif self._starting or self._programs:
+            # One that hangs would not tell of exits either.
+            self._ping = self._next_id()
+            self._send(REQUEST.pack(b"P", self._ping, 0, 0, 0), [])
+            self._due = {*self._starting, self._ping}
+            self._watchdog = self._loop.call_later(self._launch_seconds, self._look)
 
     # Messages
+
+    def _next_id(self) -> int:
+        self._last_id = self._last_id % 0xFFFFFFFF + 1
+        return self._last_id
 
     def _send(self, message: bytes, fds: list[int]) -> None:
         self._unsent.append((message, fds))
@@ -271,34 +312,38 @@ class SpawnServer:
             if self._socket is None:
                 return False
             try:
-                message, ancillary, flags, _ = self._socket.recvmsg(REPLY.size, socket.CMSG_SPACE(4 * 4), socket.MSG_CMSG_CLOEXEC)
+                message, ancillary, flags, _ = self._socket.recvmsg(MESSAGE_SIZE, socket.CMSG_SPACE(3 * 4), socket.MSG_CMSG_CLOEXEC)
             except OSError:
                 return False
             if not message:
                 self._loop.remove_reader(self._socket.fileno())
                 return False
-            kind, number, value, error = REPLY.unpack(message)
+            if message.startswith(b"E"):
+                for pid, status in EXIT.iter_unpack(message[1:]):
+                    self._programs.pop(pid).exited(status)
+                continue
+            kind, number, pid, error = REPLY.unpack(message)
             if kind == b"S":
                 fds = [fd for _, _, data in ancillary for fd in array.array("i", data)]
-                self._started(self._starting.pop(number), value, error, fds, is_cut=bool(flags & socket.MSG_CTRUNC))
+                self._started(self._starting.pop(number), pid, error, fds, is_cut=bool(flags & socket.MSG_CTRUNC))
             else:
-                pid, done = self._reaping.pop(number)
-                done(_reap_here(pid) if error else value)
+                self._ping = 0
         return True
 
     def _started(self, start: _Start, pid: int, error: int, fds: list[int], *, is_cut: bool) -> None:
+        if pid:
+            program = self._programs[pid] = _Program(self._loop)
         if error or is_cut:
             for fd in fds:
                 os.close(fd)
             if pid:
                 os.killpg(pid, signal.SIGKILL)
-                self._reap(pid, lambda _: None)
             self._failed(start, explain(start.path, OSError(error or errno.EMFILE, os.strerror(error or errno.EMFILE))))
         else:
-            pidfd, stdin, *rest = fds
+            stdin, *rest = fds
             stdout, stderr = rest if start.terminal < 0 else (start.terminal, *rest)
             os.set_blocking(stdout, False)
-            spawned = Spawned(pid, pidfd, stdin, stdout, stderr, partial(self._reap, pid))
+            spawned = Spawned(pid, stdin, stdout, stderr, program.watch)
             if start.started.cancelled():
                 self.abandon(spawned)
             else:
@@ -326,20 +371,11 @@ class SpawnServer:
 
     def abandon(self, spawned: Spawned) -> None:
         """End a program that nobody waits for any more."""
-        for fd in (spawned.pidfd, spawned.stdin, spawned.stdout, spawned.stderr):
+        for fd in (spawned.stdin, spawned.stdout, spawned.stderr):
             os.close(fd)
-        os.killpg(spawned.pid, signal.SIGKILL)
-        spawned.reap(lambda _: None)
-
-    def _reap(self, pid: int, done: Callable[[int], None]) -> None:
-        """Reap a child that has exited, or is about to; call `done` with its status, minus N after signal N."""
-        if self._socket is None:
-            done(_reap_here(pid))
-            return
-        self._last_id = self._last_id + 1 & 0xFFFFFFFF
-        self._reaping[self._last_id] = pid, done
-        self._watch()
-        self._send(REQUEST.pack(b"R", self._last_id, pid, 0, 0), [])
+        with suppress(ProcessLookupError):
+            os.killpg(spawned.pid, signal.SIGKILL)
+        spawned.watch(lambda _: None)
 
 
 def _payload(argv: tuple[str, ...], environment: Mapping[str, str], cwd: str) -> bytes:
@@ -361,12 +397,3 @@ def _file(payload: bytes) -> int:
         os.close(fd)
         raise
     return fd
-
-
-def _reap_here(pid: int) -> int:
-    """Reap a child of a spawn server that has died: its orphans are ours, since we are their subreaper."""
-    try:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    except ChildProcessError:
-        log.error("the exit status of pid %d is unknown", pid)
-        return UNKNOWN_STATUS
