@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from wsbridge.errors import ConfigurationError
 from wsbridge.rules.environ import split_host
+from wsbridge.rules.memory import remembered
 from wsbridge.rules.request import Peer
 
 DEFAULT_PORTS = {"http": "80", "https": "443"}
@@ -71,8 +72,11 @@ def parse(header: str | None) -> Origin:
     """
     if not header:
         return NOWHERE
-    if header == "null":
-        return NULL
+    return NULL if header == "null" else _parse(header)
+
+
+@remembered
+def _parse(header: str) -> Origin:
     if not ABSOLUTE.match(header):
         raise ValueError(header)
     parts = urlsplit(header)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, unquote_to_bytes
 
 from wsbridge.errors import Refused
+from wsbridge.rules.memory import remembered
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -80,6 +81,7 @@ class Target:
     """The host that an absolute target names (`GET http://host/path`): it stands for the Host header (RFC 9112, section 3.2.2)."""
 
 
+@remembered
 def read_target(target: str) -> Target:
     """Take a request target apart. Raises Refused (400) for a NUL in the path."""
     authority = None

@@ -25,7 +25,7 @@ from wsbridge.web.hangup import Hangups
 from wsbridge.wire.deflate import Deflate, Parameters, negotiate
 
 BUSY = End(TRY_LATER, "all sessions are taken; try again later")
-FRAMED_BY_HAND = frozenset({"sec-websocket-protocol"})
+SWITCHING = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
 
 
 class Taken(web.Response):
@@ -76,7 +76,9 @@ class Handshake:
     ) -> None:
         self._is_shared = is_shared
         self._client = client
-        self._headers = headers
+        self._lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        self._frames_subprotocol = any(name.lower() == "sec-websocket-protocol" for name, _ in headers)
+        """Whether the subprotocol is chosen by hand, with a header of the operator's."""
         self._hangups = hangups
         self._metrics = metrics
         self._loop = loop
@@ -109,10 +111,9 @@ class Handshake:
         client.data_received(connection.take_over(client))
 
     def _head(self, accept: str, subprotocol: str | None, agreed: Parameters | None) -> bytes:
-        headers = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept), *self._headers]
-        if subprotocol is not None and not any(name.lower() in FRAMED_BY_HAND for name, _ in self._headers):
-            headers.append(("Sec-WebSocket-Protocol", subprotocol))
+        lines = f"{SWITCHING}{accept}\r\n{self._lines}"
+        if subprotocol is not None and not self._frames_subprotocol:
+            lines += f"Sec-WebSocket-Protocol: {subprotocol}\r\n"
         if agreed is not None:
-            headers.append(("Sec-WebSocket-Extensions", agreed.header()))
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
-        return f"HTTP/1.1 101 Switching Protocols\r\n{lines}\r\n".encode("utf-8", "surrogateescape")
+            lines += f"Sec-WebSocket-Extensions: {agreed.header()}\r\n"
+        return f"{lines}\r\n".encode("utf-8", "surrogateescape")

@@ -1,0 +1,32 @@
+"""Answers are remembered for short arguments, a bounded number of them, and failures never."""
+
+from __future__ import annotations
+
+import pytest
+
+from wsbridge.rules.memory import ENTRIES, LONGEST, remembered
+
+
+def test_what_is_remembered() -> None:
+    """The same question is worked out once, unless it is long, or has failed, or was asked too long ago."""
+    asked: list[str] = []
+
+    @remembered
+    def length(text: str) -> int:
+        """Count."""
+        asked.append(text)
+        if not text:
+            raise ValueError("nothing to count")
+        return len(text)
+
+    longest, longer = "x" * LONGEST, "x" * (LONGEST + 1)
+    for _ in range(2):
+        assert [length(text) for text in ("a", longest, longer)] == [1, LONGEST, LONGEST + 1]
+        with pytest.raises(ValueError, match="nothing"):
+            length("")
+    assert asked == ["a", longest, longer, "", longer, ""]
+    for number in range(ENTRIES):
+        length(f"entry {number}")
+    length("a")
+    assert asked.count("a") == 2
+    assert length.__doc__ == "Count."
