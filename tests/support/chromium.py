@@ -6,8 +6,14 @@
         await page.wait_for("document.querySelector('#state').dataset.state === 'open'")
         assert page.errors == []
 
-Clicks and keys are real input events, which the page cannot tell from a person's. Every wait has a deadline. Each browser has a new, empty
-profile, which is also its home and its temporary directory; when the context ends, its whole process group and that directory are gone.
+Clicks and keys are real input events, which the page cannot tell from a person's. Every wait has a deadline.
+
+A test process starts Chromium once: a start takes as much processor time as a dozen tests of a page. Each `Chromium` is a browser
+context in it, which shares no cookies, storage, cache or connections with any other, and is deleted with its pages at the end of the
+`async with`. A browser process that has crashed or does not answer is replaced. `end_process` ends it: its whole process group and its
+directory, which is its profile, its home and its temporary directory, are gone after that; a small shell that reads a pipe does the
+same when the tests are killed.
+
 It does not install, update or look for other browsers: where Debian's `chromium` is missing, entering says so.
 """
 
@@ -22,9 +28,11 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import tempfile
-from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Thread
 from types import TracebackType
 from typing import Any
 
@@ -38,6 +46,7 @@ FLAGS = (
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
+    "--no-startup-window",  # it would be one more page, which nothing looks at
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
@@ -47,6 +56,9 @@ FLAGS = (
 
 TIMEOUT = 30.0
 """Seconds that any one answer of the browser may take: a deadline against a browser that hangs, far above what a busy machine needs."""
+
+ENDER = 'read -r over || while kill -9 -"$1"; do sleep 0.1; done; rm -rf "$2"'
+"""Deletes the directory of a browser when it reads a line. At the end of the input it kills the browser's process group first."""
 
 MODIFIERS = {"Alt": 1, "Control": 2, "Meta": 4, "Shift": 8}
 
@@ -72,49 +84,61 @@ class ChromiumError(Exception):
 
 
 class Chromium:
-    """One browser process with a fresh profile, from `async with` to its end."""
+    """A browser with a fresh profile, from `async with` to its end: a browser context in the process that all of them share."""
 
     downloads: Path
-    """The directory into which the pages' downloads go; it is deleted with the profile."""
+    """The directory into which the pages' downloads go; it is deleted at the end."""
 
     async def __aenter__(self) -> Chromium:
-        program = shutil.which("chromium")
-        if program is None:
-            raise ChromiumError("chromium is not installed; on Debian: apt-get install chromium")
-        self._home = Path(tempfile.mkdtemp(prefix="chromium-"))
-        self.downloads = self._home / "downloads"
         self._ids = itertools.count(1)
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._pages: dict[str, Page] = {}
         self._saved: asyncio.Queue[Path] = asyncio.Queue()
         self._stack = contextlib.AsyncExitStack()
+        self.downloads = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="downloads-")))
         try:
-            async with asyncio.timeout(2 * scaled(TIMEOUT)):
-                await self._start(program)
+            if _shared.process is None or not await self._attach(_shared.process):
+                end_process()
+                _shared.process = _Process()
+                await self._attach_or_raise(_shared.process)
         except BaseException:
             await self._stack.aclose()
             raise
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with contextlib.suppress(ChromiumError, ConnectionError):
-            await self.call("Browser.close")
+        try:
+            await self.call("Target.disposeBrowserContext", browserContextId=self._context)
+        except (ChromiumError, ConnectionError):
+            # It has crashed, or it hangs. The next test is to begin with one that is well.
+            end_process()
         await self._stack.aclose()
 
-    async def _start(self, program: str) -> None:
-        """Bring up process, HTTP session, socket and reader; each is taken down by the exit stack, last one first."""
-        self._stack.callback(shutil.rmtree, self._home, ignore_errors=True)
-        url = await self._stack.enter_async_context(_process(program, self._home))
-        http = await self._stack.enter_async_context(aiohttp.ClientSession())
-        self._socket = await self._stack.enter_async_context(http.ws_connect(url, max_msg_size=0))
-        reader = asyncio.create_task(self._read(), name="chromium answers")
-        self._stack.push_async_callback(_end_task, reader)
-        events = {"behavior": "allow", "downloadPath": str(self.downloads), "eventsEnabled": True}
-        await self.call("Browser.setDownloadBehavior", **events)
+    async def _attach(self, process: _Process) -> bool:
+        """Make a context in a browser of before. Return False if it has ended meanwhile, or does not answer."""
+        try:
+            await self._attach_or_raise(process)
+        except (aiohttp.ClientError, ChromiumError, ConnectionError, TimeoutError):
+            return False
+        return True
+
+    async def _attach_or_raise(self, process: _Process) -> None:
+        """Bring up HTTP session, socket, reader and context; each is taken down with the stack, last one first."""
+        async with asyncio.timeout(2 * scaled(TIMEOUT)), contextlib.AsyncExitStack() as stack:
+            url = await asyncio.wrap_future(process.url)
+            http = await stack.enter_async_context(aiohttp.ClientSession())
+            self._socket = await stack.enter_async_context(http.ws_connect(url, max_msg_size=0))
+            reader = asyncio.create_task(self._read(), name="chromium answers")
+            stack.push_async_callback(_end_task, reader)
+            context = await self.call("Target.createBrowserContext", disposeOnDetach=True)
+            self._context = context["browserContextId"]
+            events = {"behavior": "allow", "downloadPath": str(self.downloads), "eventsEnabled": True}
+            await self.call("Browser.setDownloadBehavior", browserContextId=self._context, **events)
+            self._stack.push_async_exit(stack.pop_all())
 
     async def open(self, url: str) -> Page:
         """Open a URL in a window of its own, and return when the page has loaded."""
-        target = await self.call("Target.createTarget", url="about:blank", newWindow=True)
+        target = await self.call("Target.createTarget", url="about:blank", newWindow=True, browserContextId=self._context)
         attached = await self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         page = self._pages[attached["sessionId"]] = Page(self, attached["sessionId"], target["targetId"])
         await page.prepare()
@@ -307,37 +331,66 @@ _SPOT = """(() => {
 })()"""
 
 
-@contextlib.asynccontextmanager
-async def _process(program: str, home: Path) -> AsyncIterator[str]:
-    """Start the browser as the leader of a process group; give its DevTools URL; leave nothing of the group behind."""
-    home_only = {name: str(home) for name in ("HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME")}
-    process = await asyncio.create_subprocess_exec(
-        program,
-        *FLAGS,
-        f"--user-data-dir={home / 'profile'}",
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-        env=os.environ | home_only,
-    )
-    assert process.stderr is not None
-    said: list[bytes] = []
-    drain: asyncio.Task[bytes] | None = None
-    try:
-        while line := await process.stderr.readline():
-            said.append(line)
-            if found := re.search(rb"DevTools listening on (ws://\S+)", line):
-                drain = asyncio.create_task(process.stderr.read(), name="chromium stderr")
-                yield found[1].decode()
-                return
-        raise ChromiumError(f"chromium ended before it was ready: {b''.join(said).decode(errors='replace')}")
-    finally:
+class _Process:
+    """A browser process, the leader of a process group, with a new and empty profile."""
+
+    def __init__(self) -> None:
+        program = shutil.which("chromium")
+        if program is None:
+            raise ChromiumError("chromium is not installed; on Debian: apt-get install chromium")
+        self.url: Future[str] = Future()
+        """Its DevTools URL, or a ChromiumError if it has ended before it was ready."""
+        # A test that is cancelled while it waits for the URL does not cancel it.
+        self.url.set_running_or_notify_cancel()
+        home = tempfile.mkdtemp(prefix="chromium-")
+        self._process = subprocess.Popen(
+            [program, *FLAGS, f"--user-data-dir={home}/profile"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            env=os.environ | dict.fromkeys(("HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"), home),
+        )
+        self._reader = Thread(target=self._read, name="chromium stderr", daemon=True)
+        self._reader.start()
+        words = ["sh", "-c", ENDER, "ender", str(self._process.pid), home]
+        self._ender = subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+
+    def end(self) -> None:
+        """End all processes of the group and delete their directory."""
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+            os.killpg(self._process.pid, signal.SIGKILL)
         # All processes of the group hold stderr: its end says that the last one is gone.
-        await (drain or process.stderr.read())
-        await process.wait()
+        self._reader.join()
+        self._process.wait()
+        self._ender.communicate(b"over\n")
+
+    def _read(self) -> None:
+        assert self._process.stderr is not None
+        said: list[bytes] = []
+        with self._process.stderr as stderr:
+            for line in stderr:
+                if self.url.done():
+                    continue
+                said.append(line)
+                if found := re.search(rb"DevTools listening on (ws://\S+)", line):
+                    self.url.set_result(found[1].decode())
+        if not self.url.done():
+            self.url.set_exception(ChromiumError(f"chromium ended before it was ready: {b''.join(said).decode(errors='replace')}"))
+
+
+class _Shared:
+    process: _Process | None = None
+
+
+_shared = _Shared()
+
+
+def end_process() -> None:
+    """End the browser process, if there is one; the next `Chromium` starts another."""
+    process, _shared.process = _shared.process, None
+    if process is not None:
+        process.end()
 
 
 async def _end_task(task: asyncio.Task[None]) -> None:
