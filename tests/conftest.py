@@ -1,4 +1,4 @@
-"""What all tests have in common: a real RabbitMQ, a real Chromium, and the same signals.
+"""What all tests have in common: a real RabbitMQ, a real Chromium, the same signals, and the order of files.
 
 From wherever they are run: a background job of a shell ignores some signals, and so would what it starts.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,9 +20,40 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
         signal.signal(number, handler)
 
 
+LONGEST = (
+    "bus/test_bad_days.py",
+    "cli/test_subscribe.py",
+    "web/test_channel_page.py",
+    "bus/test_waits.py",
+    "scripts/test_verdict.py",
+    "web/test_console_page.py",
+    "cli/test_publish.py",
+    "nodes/test_browsers.py",
+    "web/test_cgi_ends.py",
+    "bus/test_contract.py",
+    "server/test_broadcast.py",
+    "bus/test_topology.py",
+    "nodes/test_nodes.py",
+    "test_server.py",
+)
+"""The files that take longest, longest first. One of them begun last keeps one worker busy when the others have finished."""
+
 # How long it takes to make an example says how busy the machine is, nothing of what is tested.
 settings.register_profile("at any load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("at any load")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest-xdist hand out files in the order of the collection; its own order is by the number of tests, whatever they take."""
+    config.option.loadscopereorder = False
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, where several workers share the files."""
+    if hasattr(config, "workerinput"):
+        ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 @pytest.fixture(scope="session")
