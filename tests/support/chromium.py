@@ -8,7 +8,7 @@
 
 Clicks and keys are real input events, which the page cannot tell from a person's. Every wait has a deadline.
 
-A test process starts Chromium once: a start takes as much processor time as a dozen tests of a page. Each `Chromium` is a browser
+A test process starts Chromium once: a start takes more processor time than most tests of a page. Each `Chromium` is a browser
 context in it, which shares no cookies, storage, cache or connections with any other, and is deleted with its pages at the end of the
 `async with`. A browser process that has crashed or does not answer is replaced. `end_process` ends it: its whole process group and its
 directory, which is its profile, its home and its temporary directory, are gone after that; a small shell that reads a pipe does the
@@ -353,15 +353,16 @@ class _Process:
             start_new_session=True,
             env=os.environ | dict.fromkeys(("HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"), home),
         )
+        self.pid = self._process.pid
         self._reader = Thread(target=self._read, name="chromium stderr", daemon=True)
         self._reader.start()
-        words = ["sh", "-c", ENDER, "ender", str(self._process.pid), home]
+        words = ["sh", "-c", ENDER, "ender", str(self.pid), home]
         self._ender = subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
 
     def end(self) -> None:
         """End all processes of the group and delete their directory."""
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
         # All processes of the group hold stderr: its end says that the last one is gone.
         self._reader.join()
         self._process.wait()
@@ -386,6 +387,12 @@ class _Shared:
 
 
 _shared = _Shared()
+
+
+def pid() -> int:
+    """The process id of the browser process."""
+    assert _shared.process is not None, "no browser process was started, or it was ended"
+    return _shared.process.pid
 
 
 def end_process() -> None:
