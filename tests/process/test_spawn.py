@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.proc import Starter, descriptors, nothing_left, same_limits, which
+from tests.support.proc import SHORT, Starter, descriptors, nothing_left, same_limits, which
 from tests.support.server import children, command_line
 from tests.support.tool import command
 from wsbridge.errors import ConfigurationError, ProgramError
+from wsbridge.framing import chunks
 from wsbridge.process.inherited import DEFAULTED
-from wsbridge.process.spawn import Spawner, find_program
+from wsbridge.process.launch import Launcher
+from wsbridge.process.spawn import Spawner, find_program, open_stdio
 from wsbridge.process.terminal import PLAIN
 
 STAT = "read pid name state parent group session terminal rest </proc/$$/stat; echo $pid $group $session"
@@ -84,17 +86,26 @@ async def test_first_word_is_the_resolved_path(start: Starter) -> None:
 async def test_directory(spawner: Spawner, tmp_path: Path) -> None:
     """A program is started in the directory that is asked for; the bridge's own stays what it was."""
     before = os.getcwd()
-    spawned = spawner.spawn((which("pwd"), "-P"), {}, cwd=str(tmp_path))
+    stdio = open_stdio()
+    spawned = spawner.spawn((which("pwd"), "-P"), {}, stdio, cwd=str(tmp_path))
     try:
-        os.set_blocking(spawned.stdout, True)
-        assert os.read(spawned.stdout, 4096).decode() == f"{os.path.realpath(tmp_path)}\n"  # noqa: ASYNC240
+        os.set_blocking(stdio.stdout, True)
+        assert os.read(stdio.stdout, 4096).decode() == f"{os.path.realpath(tmp_path)}\n"  # noqa: ASYNC240
     finally:
         status = asyncio.get_running_loop().create_future()
         spawned.watch(status.set_result)
         assert await status == 0
-        for fd in (spawned.stdin, spawned.stdout, spawned.stderr):
-            os.close(fd)
+        stdio.close_ours()
     assert os.getcwd() == before
+
+
+def fail(spawner: Spawner, argv: tuple[str, ...], environment: dict[str, str]) -> None:
+    """Start a program that cannot be started; raises ProgramError."""
+    stdio = open_stdio()
+    try:
+        spawner.spawn(argv, environment, stdio)
+    finally:
+        stdio.close_ours()
 
 
 @pytest.fixture
@@ -141,7 +152,7 @@ def test_failure_is_told_in_words(spawner: Spawner, tmp_path: Path, text: str, m
     path = make_file(tmp_path / "program", text, mode)
     before = descriptors()
     with pytest.raises(ProgramError) as caught:
-        spawner.spawn((path,), {})
+        fail(spawner, (path,), {})
     assert descriptors() == before
     assert str(caught.value).startswith(f"Could not launch process {path}: ")
     assert [word for word in words if word not in str(caught.value).lower()] == []
@@ -153,17 +164,19 @@ def test_too_long_is_told_in_words(spawner: Spawner, what: str) -> None:
     long = "x" * 200_000
     argv, environment = (("/bin/true", long), {}) if what == "argument" else (("/bin/true",), {"LONG": long})
     with pytest.raises(ProgramError, match="longer than the system takes"):
-        spawner.spawn(argv, environment)
+        fail(spawner, argv, environment)
 
 
 @pytest.mark.parametrize("pty", [False, True], ids=["pipe", "pty"])
-def test_no_descriptors_left(spawner: Spawner, pty: bool) -> None:
+async def test_no_descriptors_left(start: Starter, pty: bool) -> None:
     """Where descriptors run out, at whichever of those that it needs, a program is not started and the reason is told."""
+    launcher = Launcher(start.spawner, start.descendants, SHORT, loop=asyncio.get_running_loop())
+    decoder, encoder = chunks.Decoder(), chunks.Encoder()
     before = descriptors()
     with few_descriptors() as spare:
         for _ in range(7):
             with pytest.raises(ProgramError, match=r"too many open files.*ulimit"):
-                spawner.spawn(("/bin/cat",), {}, pty=PLAIN if pty else None)
+                launcher.launch(("/bin/cat",), {}, decoder=decoder, encoder=encoder, pairs={}, pty=PLAIN if pty else None)
             os.close(spare.pop())
     assert descriptors() == before
     assert [pid for pid in children(os.getpid()) if command_line(pid) == "/bin/cat"] == []
@@ -226,4 +239,4 @@ def test_what_no_program_can_be_given(spawner: Spawner) -> None:
     with nothing_left():
         for argv, environment in ((("/bin/true", "a\0b"), {}), (("/bin/true",), {"A": "b\0"}), (("/bin/true",), {"A=": "b"})):
             with pytest.raises(ProgramError, match="Could not launch process /bin/true"):
-                spawner.spawn(argv, environment)
+                fail(spawner, argv, environment)

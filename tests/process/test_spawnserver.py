@@ -9,7 +9,9 @@ import resource
 import select
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,15 +20,19 @@ from tests.support.proc import adopting, descriptors, no_callback_fails, nothing
 from tests.support.server import children, is_alive
 from tests.support.tool import command
 from wsbridge.errors import ProgramError
+from wsbridge.flow import Batch, End, Kind, Memory
+from wsbridge.framing import chunks
 from wsbridge.metrics import Metrics
 from wsbridge.process import spawnserver
+from wsbridge.process.child import Child
 from wsbridge.process.descendants import Descendants
 from wsbridge.process.guard import NoGuard
 from wsbridge.process.ladder import make_ladder
 from wsbridge.process.launch import Launcher
-from wsbridge.process.spawn import UNKNOWN_STATUS, Spawned, Spawner
+from wsbridge.process.spawn import UNKNOWN_STATUS, Spawner, Started, Watch, open_stdio
 from wsbridge.process.spawnserver import STARTING, SpawnServer
 from wsbridge.process.terminal import PLAIN
+from wsbridge.settings import TerminalSize
 
 PATH = {"PATH": os.environ["PATH"]}
 
@@ -53,6 +59,35 @@ async def server() -> AsyncIterator[SpawnServer]:
         yield server
 
 
+@dataclass
+class Spawned:
+    """A program that runs, and our ends of its pipes."""
+
+    pid: int
+    watch: Watch
+    stdin: int
+    stdout: int
+    stderr: int
+
+
+def spawn(
+    server: SpawnServer, argv: tuple[str, ...], environment: dict[str, str], *, pty: TerminalSize | None = None, cwd: str | None = None
+) -> asyncio.Task[Spawned]:
+    """Start a program; where that fails its pipes are closed."""
+    stdio = open_stdio(pty)
+    starting = server.spawn(argv, environment, stdio, cwd=cwd)
+
+    async def join() -> Spawned:
+        try:
+            started = await starting
+        except BaseException:
+            stdio.close_ours()
+            raise
+        return Spawned(started.pid, started.watch, stdio.stdin, stdio.stdout, stdio.stderr)
+
+    return asyncio.ensure_future(join())
+
+
 async def ended(spawned: Spawned) -> tuple[int, bytes]:
     """Wait for the end of a program; return its status, and what it printed."""
     os.close(spawned.stdin)
@@ -77,7 +112,7 @@ async def exited(spawned: Spawned) -> int:
 async def run(server: SpawnServer, *argv: object, environment: dict[str, str] | None = None, cwd: str | None = None) -> bytes:
     """Run a program to its end; return what it printed."""
     words = tuple(map(str, argv))
-    spawned = await server.spawn((which(words[0]), *words[1:]), PATH if environment is None else environment, cwd=cwd)
+    spawned = await spawn(server, (which(words[0]), *words[1:]), PATH if environment is None else environment, cwd=cwd)
     status, printed = await ended(spawned)
     assert status == 0
     return printed
@@ -87,8 +122,8 @@ async def run(server: SpawnServer, *argv: object, environment: dict[str, str] | 
 async def test_descriptors(pty: bool) -> None:
     """A program has the descriptors 0, 1 and 2 alone, however many start at once."""
     with serving() as server:
-        programs = [await server.spawn(command("descriptors"), PATH, pty=PLAIN if pty else None) for _ in range(2)]
-        programs += await asyncio.gather(*(server.spawn(command("descriptors"), PATH, pty=PLAIN if pty else None) for _ in range(8)))
+        programs = [await spawn(server, command("descriptors"), PATH, pty=PLAIN if pty else None) for _ in range(2)]
+        programs += await asyncio.gather(*(spawn(server, command("descriptors"), PATH, pty=PLAIN if pty else None) for _ in range(8)))
         for spawned in programs:
             if pty:
                 os.close(spawned.stdin)
@@ -146,7 +181,7 @@ async def test_long_environment(server: SpawnServer) -> None:
 async def test_exit_status(server: SpawnServer) -> None:
     """The status of a program is reported, minus N after signal N, and nothing is left of it, whoever watches it and when."""
     for script, status in (("exit 0", 0), ("exit 7", 7), ("kill -TERM $$", -signal.SIGTERM)):
-        spawned = await server.spawn(("/bin/sh", "-c", script), PATH)
+        spawned = await spawn(server, ("/bin/sh", "-c", script), PATH)
         if status == 7:
             await until(lambda spawned=spawned: spawned.pid not in server._programs, "the word of its exit")
         assert (await ended(spawned))[0] == status
@@ -157,14 +192,14 @@ async def test_exit_status(server: SpawnServer) -> None:
 async def test_exits_among_failures(server: SpawnServer, tmp_path: Path) -> None:
     """Each exit is told once, however many programs end at once, and while others cannot be started."""
     words = [("/bin/sh", "-c", f"exit {number % 200}") if number % 2 else (str(tmp_path / "missing"),) for number in range(300)]
-    programs = await asyncio.gather(*(server.spawn(argv, PATH) for argv in words), return_exceptions=True)
+    programs = await asyncio.gather(*(spawn(server, argv, PATH) for argv in words), return_exceptions=True)
     for number, spawned in enumerate(programs):
         if number % 2:
             assert isinstance(spawned, Spawned)
             assert (await ended(spawned))[0] == number % 200
         else:
             assert isinstance(spawned, ProgramError)
-    programs = [await server.spawn(("/bin/cat",), PATH) for _ in range(200)]
+    programs = [await spawn(server, ("/bin/cat",), PATH) for _ in range(200)]
     statuses = [asyncio.ensure_future(exited(spawned)) for spawned in programs]
     for spawned in programs:
         os.close(spawned.stdin)
@@ -192,7 +227,7 @@ async def test_failure_in_words(server: SpawnServer, tmp_path: Path, make: Calla
     if path.is_file():
         path.chmod(0o755)
     with pytest.raises(ProgramError, match=f"Could not launch process {path}: .*{words}"):
-        await server.spawn((str(path),), PATH)
+        await spawn(server, (str(path),), PATH)
     assert server.pending == 0
 
 
@@ -207,37 +242,55 @@ async def test_what_no_program_can_be_given(server: SpawnServer) -> None:
         (("/bin/true",), {"LONG": long}, "longer than the system takes"),
     ):
         with pytest.raises(ProgramError, match=f"Could not launch process /bin/true: .*{words}"):
-            await server.spawn(argv, environment)
+            await spawn(server, argv, environment)
+
+
+@contextmanager
+def launching(server: SpawnServer) -> Iterator[Callable[..., tuple[Child, asyncio.Future[Started]]]]:
+    """What starts programs as the server does."""
+    loop = asyncio.get_running_loop()
+    descendants = Descendants(NoGuard(), Metrics(), loop=loop, spared=lambda pid: pid == server.pid)
+    launcher = Launcher(server._direct, descendants, make_ladder(0), loop=loop, server=server)
+    yield partial(launcher.start, decoder=chunks.Decoder(), encoder=chunks.Encoder(), pairs={})
+    descendants.close()
 
 
 async def test_no_descriptors_left() -> None:
-    """Where the server has no descriptors for a program's pipes, the program is ended and reaped, and the reason is reported."""
-    with serving() as server:
+    """Where there are no descriptors for a program's pipes, here or in the spawn server, nothing is started and the reason is reported."""
+    with adopting(), serving() as server, launching(server) as start:
         await run(server, "true")
         before = descriptors()
         spare: list[int] = []
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         with same_limits():
-            resource.setrlimit(resource.RLIMIT_NOFILE, (max(before) + 10, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-            try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(before) + 10, hard))
+            with suppress(OSError):
                 while True:
                     spare.append(os.open(os.devnull, os.O_RDONLY))
-            except OSError:
-                pass
-            for _ in range(3):
+            for _ in range(6):
+                child, starting = start(("/bin/cat",), PATH)
                 with pytest.raises(ProgramError, match=r"too many open files.*ulimit"):
-                    await server.spawn(("/bin/cat",), PATH)
+                    await starting
+                child.abandon()
                 os.close(spare.pop())
             for fd in spare:
                 os.close(fd)
-        await until(lambda: children(server.pid) == [], "the end of the programs")
+        soft = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)[0]
+        for few in (3, 4, 5):
+            resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (few, hard))
+            with pytest.raises(ProgramError, match=r"too many open files.*ulimit"):
+                await spawn(server, ("/bin/cat",), PATH)
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        assert children(server.pid) == []
         assert descriptors() == before
         assert await run(server, "echo", "well") == b"well\n"
 
 
 async def test_cancelled_start(server: SpawnServer) -> None:
     """A program whose start is cancelled is ended and reaped."""
-    starting = server.spawn(("/bin/sleep", "1000"), PATH)
-    starting.cancel()
+    stdio = open_stdio()
+    server.spawn(("/bin/sleep", "1000"), PATH, stdio).cancel()
+    stdio.close_ours()
     await until(lambda: server.pending == 0, "the start")
     await until(lambda: children(server.pid) == [], "the end of the program")
 
@@ -246,17 +299,17 @@ async def test_spawn_server_that_dies() -> None:
     """What it was starting fails, children live on and are reaped by their subreaper, and programs wait until it is back."""
     metrics = Metrics()
     with adopting(), serving(metrics) as server:
-        lives = await server.spawn(("/bin/cat",), PATH)
+        lives = await spawn(server, ("/bin/cat",), PATH)
         first = server.pid
         os.kill(first, signal.SIGSTOP)
-        starting = server.spawn(("/bin/cat",), PATH)
+        starting = spawn(server, ("/bin/cat",), PATH)
         os.kill(first, signal.SIGKILL)
         with pytest.raises(ProgramError, match="spawn server has died"):
             await starting
         assert metrics.spawn_server_restarts == 1
         assert not server.has_room
         with pytest.raises(ProgramError, match="spawn server has died"):
-            await server.spawn(("/bin/cat",), PATH)
+            await spawn(server, ("/bin/cat",), PATH)
         assert is_alive(lives.pid)
         await server.room()
         assert server.pid != first
@@ -270,7 +323,7 @@ async def test_spawn_server_that_hangs() -> None:
     with adopting(), serving(metrics, launch_seconds=0.2) as server:
         os.kill(server.pid, signal.SIGSTOP)
         with pytest.raises(ProgramError, match="spawn server has died"):
-            await server.spawn(("/bin/cat",), PATH)
+            await spawn(server, ("/bin/cat",), PATH)
         assert metrics.spawn_server_restarts == 1
 
 
@@ -279,7 +332,7 @@ async def test_who_waits_while_it_hangs() -> None:
     with adopting(), serving(launch_seconds=0.2) as server:
         first = server.pid
         os.kill(first, signal.SIGSTOP)
-        starting = [server.spawn(("/bin/cat",), PATH) for _ in range(STARTING)]
+        starting = [spawn(server, ("/bin/cat",), PATH) for _ in range(STARTING)]
         waiting = asyncio.ensure_future(server.room())
         assert all(isinstance(each, ProgramError) for each in await asyncio.gather(*starting, return_exceptions=True))
         assert not waiting.done()
@@ -293,7 +346,7 @@ async def test_who_waits_while_it_hangs() -> None:
 async def test_spawn_server_that_reaps_nothing() -> None:
     """One that answers no more is replaced also when only an exit status is waited for."""
     with adopting(), serving(launch_seconds=0.2) as server:
-        spawned = await server.spawn((which("true"),), PATH)
+        spawned = await spawn(server, (which("true"),), PATH)
         os.kill(server.pid, signal.SIGSTOP)
         assert (await ended(spawned))[0] in (0, UNKNOWN_STATUS)
 
@@ -301,7 +354,7 @@ async def test_spawn_server_that_reaps_nothing() -> None:
 async def test_started_when_it_dies() -> None:
     """A program that runs, but of which the word has not been read when the spawn server dies, is no orphan."""
     with adopting(), serving() as server:
-        starting = server.spawn(("/bin/cat",), PATH)
+        starting = spawn(server, ("/bin/cat",), PATH)
         assert server._socket is not None
         select.select([server._socket], [], [])
         os.kill(server.pid, signal.SIGKILL)
@@ -312,11 +365,11 @@ async def test_started_when_we_end() -> None:
     """A program that is being started when the server is closed is ended, and its start cancelled."""
     had = set(children(os.getpid()))
     with adopting(), serving() as server:
-        for _ in range(STARTING):
-            starting = server.spawn(("/bin/sleep", "1000"), PATH)
+        starting = [spawn(server, ("/bin/sleep", "1000"), PATH) for _ in range(STARTING)]
         spawn_server = server.pid
         server.close()
-        assert starting.cancelled()
+        await asyncio.wait(starting)
+        assert all(start.cancelled() for start in starting)
         assert not is_alive(spawn_server)
         await until(lambda: not any(map(is_alive, {*children(os.getpid())} - had)), "the end of the programs")
 
@@ -341,23 +394,43 @@ async def test_spawn_server_that_cannot_be_started(monkeypatch: pytest.MonkeyPat
     assert caplog.text.count("cannot start the spawn server: [Errno 11]") == 1
 
 
-async def test_start_that_is_over_when_it_is_abandoned(server: SpawnServer) -> None:
-    """A program that was started in the very turn in which nobody wanted it any more is ended as well."""
-    with adopting():
-        descendants = Descendants(NoGuard(), Metrics(), loop=asyncio.get_running_loop())
-        launcher = Launcher(server._direct, descendants, make_ladder(0), loop=asyncio.get_running_loop(), server=server)
+@pytest.mark.parametrize("turns", [0, 1, 2])
+async def test_start_that_is_abandoned(server: SpawnServer, turns: int) -> None:
+    """A program that nobody wants any more is ended, also when it was started in the very turn in which nobody wanted it."""
+    with adopting(), launching(server) as start:
         before = descriptors()
-        starting = launcher.spawn(("/bin/sleep", "1000"), PATH)
+        child, starting = start(("/bin/sleep", "1000"), PATH)
+        if turns == 1:
+            starting.add_done_callback(lambda _: child.abandon())
+        else:
+            if turns == 2:
+                await starting
+            child.abandon()
         await asyncio.wait((starting,))
-        launcher.abandon(starting)
-        await until(lambda: children(server.pid) == [], "the end of the program")
+        await until(lambda: server.pending == 0 and children(server.pid) == [], "the end of the program")
         assert descriptors() == before
-        descendants.close()
+        await until(lambda: child.group.has_failed or child.group.status == -signal.SIGKILL, "the word of its end")
+
+
+async def test_what_is_said_before_it_runs(server: SpawnServer) -> None:
+    """A program that is being started can be written to, and what it prints comes without waiting for the word that it runs."""
+    with adopting(), launching(server) as start:
+        output = Memory()
+        child, starting = start(("/bin/cat",), PATH)
+        child.start(output)
+        child.write(Batch(Kind.BINARY, [b"one"]))
+        child.close_input(End(1000))
+        ending = asyncio.ensure_future(child.end())
+        assert not starting.done()
+        await until(lambda: output.ended is not None, "the end of the output")
+        assert output.messages == [b"one"]
+        await ending
+        assert child.group.status == 0
 
 
 async def test_many_at_once(server: SpawnServer) -> None:
     """More requests than the socket holds are sent as it takes them, and each is answered."""
-    starting = [server.spawn(("/bin/echo", str(number)), {"FILL": "x" * 30_000}) for number in range(100)]
+    starting = [spawn(server, ("/bin/echo", str(number)), {"FILL": "x" * 30_000}) for number in range(100)]
     assert server.pending == 100
     for number, start in enumerate(starting):
         status, printed = await ended(await start)
@@ -367,7 +440,7 @@ async def test_many_at_once(server: SpawnServer) -> None:
 async def test_room(server: SpawnServer) -> None:
     """Beyond a few starts there is no room; those that wait go on in their order, and one that has given up holds nobody up."""
     assert server.has_room
-    starting = [server.spawn(("/bin/true",), PATH) for _ in range(STARTING)]
+    starting = [spawn(server, ("/bin/true",), PATH) for _ in range(STARTING)]
     assert not server.has_room
     order: list[int] = []
 

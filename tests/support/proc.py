@@ -33,7 +33,7 @@ from wsbridge.process.child import Child
 from wsbridge.process.descendants import Descendants
 from wsbridge.process.guard import NoGuard, Watch
 from wsbridge.process.ladder import Step
-from wsbridge.process.spawn import Spawner
+from wsbridge.process.spawn import Spawner, open_stdio
 from wsbridge.process.stderr import Lines
 from wsbridge.process.terminal import PLAIN, terminal_environment
 from wsbridge.settings import TerminalSize
@@ -164,11 +164,11 @@ class Starter:
         words = tuple(map(str, argv))
         terminal = PLAIN if pty is True else pty or None
         variables = environment or {"PATH": os.environ["PATH"], **terminal_environment(terminal)}
-        spawned = self.spawner.spawn((which(words[0]), *words[1:]), variables, pty=terminal)
+        stdio = open_stdio(terminal)
         make_decoder, encoder = make_framing(framing, limit=limit)
         errors: list[str] = []
         child = Child(
-            spawned,
+            stdio,
             decoder=make_decoder(),
             encoder=encoder,
             errors=Lines(errors.extend),
@@ -178,6 +178,7 @@ class Starter:
             pairs={},
             loop=asyncio.get_running_loop(),
         )
+        child.begin(self.spawner.spawn((which(words[0]), *words[1:]), variables, stdio))
         output = Memory(sink=Joint(child.write, child.close_input))
         child.source = output
         running = Running(child, output, errors)

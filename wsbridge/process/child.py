@@ -25,7 +25,7 @@ from wsbridge.logs import Pairs
 from wsbridge.process.descendants import Descendants
 from wsbridge.process.group import Group
 from wsbridge.process.ladder import LAST_WAIT, Step
-from wsbridge.process.spawn import Spawned
+from wsbridge.process.spawn import Started, Stdio
 
 READ_SIZE = 120 * 1024
 """Bytes of one read: a pipe holds 64 KiB unless its program has made it larger. A buffer of 128 KiB and more would be fresh
@@ -39,7 +39,10 @@ LAST_ERRORS = 16
 
 
 class Child:
-    """A child from its start until nothing is left of it.
+    """A child from before its start until nothing is left of it.
+
+    Its pipes are there before it runs: it can be joined and written to at once, and what it prints comes as soon as it prints it.
+    `begin` or `fail` says how its start has ended.
 
     Call `start` once joined. `write` and `close_input` serve as its stdin; `pause` and `resume` hold what it prints. `end`
     leads it down the ladder; after it no descriptor and no process is left.
@@ -55,6 +58,7 @@ class Child:
         "_encoder",
         "_error_decoder",
         "_errors",
+        "_is_killed",
         "_ladder",
         "_loop",
         "_owed",
@@ -62,6 +66,7 @@ class Child:
         "_pending",
         "_reading",
         "_sink",
+        "_starting",
         "_stderr",
         "_stdin",
         "_stdout",
@@ -75,7 +80,7 @@ class Child:
 
     def __init__(
         self,
-        spawned: Spawned,
+        stdio: Stdio,
         *,
         decoder: Decoder,
         encoder: Encoder,
@@ -86,9 +91,11 @@ class Child:
         pairs: Pairs,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.group = Group(spawned.pid, spawned.watch, descendants=descendants, pairs=pairs, loop=loop)
+        self.group = Group(descendants=descendants, pairs=pairs, loop=loop)
         self.group.on_exit = self._leader_exited
-        self._stdin, self._stdout, self._stderr = spawned.stdin, spawned.stdout, spawned.stderr
+        self._stdin, self._stdout, self._stderr = stdio.stdin, stdio.stdout, stdio.stderr
+        self._starting: asyncio.Future[Started] | None = None
+        self._is_killed = False
         self._decoder = decoder
         self._encoder = encoder
         self._errors = errors
@@ -129,7 +136,33 @@ class Child:
         """Push what the program prints into `sink`, and its end when all of its output is read."""
         self._sink = sink
         self.resume()
-        if self._error_decoder is None:
+        self._maybe_read_stderr()
+
+    def begin(self, started: Started) -> None:
+        """Take note that the program runs."""
+        self.group.begin(started.pid, started.watch)
+        if self._is_killed:
+            self.group.signal(signal.SIGKILL)
+        self._maybe_read_stderr()
+
+    def fail(self) -> None:
+        """Take note that the program could not be started: what was written to it was written to nobody."""
+        self.group.fail()
+
+    def follow(self, starting: asyncio.Future[Started]) -> None:
+        """Begin when this brings a program, or fail; `kill` cancels it."""
+        self._starting = starting
+        starting.add_done_callback(self._start_has_ended)
+
+    def _start_has_ended(self, starting: asyncio.Future[Started]) -> None:
+        if starting.cancelled() or starting.exception() is not None:
+            self.fail()
+        else:
+            self.begin(starting.result())
+
+    def _maybe_read_stderr(self) -> None:
+        """Read what is logged, once the lines can say which process has printed them."""
+        if self._error_decoder is None and self._sink is not None and self.group.pid and self._stderr >= 0:
             self._loop.add_reader(self._stderr, self._read_stderr)
 
     # What it prints
@@ -316,6 +349,8 @@ class Child:
         """
         group = self.group
         try:
+            if not await group.begun():
+                return
             first, *_ = self._ladder
             has_waited = await self._input_taken(first.grace, input_seconds)
             for step in self._ladder:
@@ -341,8 +376,17 @@ class Child:
         return False
 
     def kill(self) -> None:
-        """Send KILL to every process at once: the bridge is told to hurry. `end` is still needed."""
+        """Send KILL to every process at once, or start none: the bridge is told to hurry. `end` is still needed."""
+        self._is_killed = True
+        if self._starting is not None:
+            # It may have been started already, in this very turn.
+            self._starting.cancel()
         self.group.signal(signal.SIGKILL)
+
+    def abandon(self) -> None:
+        """End a program that nobody wants any more, and let go of it. What is left of it stays under observation until it has ended."""
+        self.kill()
+        self._let_go()
 
     def _let_go(self) -> None:
         self.group.let_go()

@@ -36,6 +36,7 @@ class Group:
 
     __slots__ = (
         "_descendants",
+        "_is_begun",
         "_is_gone",
         "_loop",
         "_on_gone",
@@ -44,6 +45,7 @@ class Group:
         "_waiters",
         "dead",
         "exited_at",
+        "has_failed",
         "members",
         "on_exit",
         "pairs",
@@ -52,16 +54,19 @@ class Group:
         "status",
     )
 
-    def __init__(self, pid: int, watch: Watch, *, descendants: Descendants, pairs: Pairs, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, *, descendants: Descendants, pairs: Pairs, loop: asyncio.AbstractEventLoop) -> None:
+        """Before `begin` or `fail` it is not known whether the program runs."""
         self._descendants = descendants
         self._loop = loop
         self._waiters: list[asyncio.Future[None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._poll = IDLE_POLL
-        self._is_gone = False
+        self._is_begun = self._is_gone = False
         self._on_gone: Callable[[], None] = _nothing
-        self.pid = pid
+        self.pid = 0
         self.pairs = pairs
+        self.has_failed = False
+        """Whether the program could not be started."""
         self.status: int | None = None
         """The leader's exit status, minus N after signal N, None while it lives."""
         self.exited_at = 0.0
@@ -71,12 +76,31 @@ class Group:
         """The last signal that was sent."""
         self.on_exit: Callable[[], None] = _nothing
         """Called when the leader has exited."""
-        descendants.add(pid)
+
+    def begin(self, pid: int, watch: Watch) -> None:
+        """Take note that the program runs."""
+        self._is_begun = True
+        self.pid = pid
+        self.pairs["pid"] = str(pid)
+        self._descendants.add(pid)
         watch(self._reaped)
+        self._wake_all()
+
+    def fail(self) -> None:
+        """Take note that the program could not be started: there is nothing of it."""
+        self._is_begun = self._is_gone = self.has_failed = True
+        self._wake_all()
+        self._on_gone()
+
+    async def begun(self) -> bool:
+        """Wait until the program runs, or could not be started; return whether it runs."""
+        if not self._is_begun:
+            await self._wait(None)
+        return self._is_begun and not self.has_failed
 
     def signal(self, number: Signals) -> None:
         """Send a signal to every process of the program."""
-        if self._is_gone:
+        if self._is_gone or not self._is_begun:
             return
         self.signalled = number
         log.debug("Sending %s to the processes of session %d", number.name, self.pid, extra=extra(self.pairs))
@@ -85,17 +109,25 @@ class Group:
     async def wait_exit(self, seconds: float | None = None) -> int | None:
         """Wait for the leader to exit, at most so long; return its status, or None when it lives."""
         if self.status is None:
-            # A future of its own for each who waits: half the cost of a shield and a timeout, and it is in every session.
-            waiter: asyncio.Future[None] = self._loop.create_future()
-            timer = self._loop.call_later(seconds, _wake, waiter) if seconds is not None else None
-            self._waiters.append(waiter)
-            try:
-                await waiter
-            finally:
-                self._waiters.remove(waiter)
-                if timer is not None:
-                    timer.cancel()
+            await self._wait(seconds)
         return self.status
+
+    async def _wait(self, seconds: float | None) -> None:
+        """Wait for what happens next to the leader."""
+        # A future of its own for each who waits: half the cost of a shield and a timeout, and it is in every session.
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        timer = self._loop.call_later(seconds, _wake, waiter) if seconds is not None else None
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiters.remove(waiter)
+            if timer is not None:
+                timer.cancel()
+
+    def _wake_all(self) -> None:
+        for waiter in self._waiters:
+            _wake(waiter)
 
     async def gone_within(self, seconds: float) -> bool:
         """Wait until nothing is left, at most so long; return whether nothing is. After KILL, send it again to whatever is left."""
@@ -133,16 +165,14 @@ class Group:
         """Wake who waits and call `on_exit` no more. What is left stays under observation until it has ended."""
         self.on_exit = _nothing
         self._poll = LEFT_POLL
-        for waiter in self._waiters:
-            _wake(waiter)
+        self._wake_all()
 
     def _reaped(self, status: int) -> None:
         self.status = status
         self.exited_at = perf_counter()
         log.debug("Process exit: %s", describe(self.status), extra=extra(self.pairs))
         self._look()
-        for waiter in self._waiters:
-            _wake(waiter)
+        self._wake_all()
         self.on_exit()
 
     def _look(self) -> None:

@@ -1,7 +1,7 @@
 """Launching: from a command line and an environment to a Child that is watched and logged.
 
-Programs that a request asks for are started by the spawn server: `spawn`, then `adopt`. `launch` does both directly, for the program
-of a channel, which is started once and needs no process more.
+Programs that a request asks for are started by the spawn server: `start`, which does not wait for them. `launch` starts a program
+directly, for a channel, which does that once and needs no process more.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
+from wsbridge.errors import ProgramError
 from wsbridge.framing import Decoder, Encoder
 from wsbridge.logs import Pairs
 from wsbridge.process.child import Child
 from wsbridge.process.descendants import Descendants
 from wsbridge.process.ladder import Step
-from wsbridge.process.spawn import Spawned, Spawner
+from wsbridge.process.spawn import NO_STDIO, Spawner, Started, Stdio, explain, open_stdio
 from wsbridge.process.spawnserver import SpawnServer
 from wsbridge.process.stderr import logged
 from wsbridge.settings import TerminalSize
@@ -50,8 +51,18 @@ class Launcher:
         last_error: Callable[[str], None] | None = None,
     ) -> Child:
         """Start a program, and return when it runs; the newest line of its stderr goes to `last_error` too. Raises ProgramError."""
-        spawned = self._spawner.spawn(argv, environment, pty=pty)
-        return self.adopt(spawned, decoder=decoder, encoder=encoder, pairs=pairs, last_error=last_error)
+        try:
+            stdio = open_stdio(pty)
+        except OSError as error:
+            raise ProgramError(explain(argv[0], error)) from None
+        try:
+            started = self._spawner.spawn(argv, environment, stdio)
+        except ProgramError:
+            stdio.close_ours()
+            raise
+        child = self._child(stdio, decoder, encoder, pairs, last_error=last_error)
+        child.begin(started)
+        return child
 
     @property
     def has_room(self) -> bool:
@@ -63,33 +74,43 @@ class Launcher:
         if self._server is not None:
             await self._server.room()
 
-    def spawn(
-        self, argv: tuple[str, ...], environment: Mapping[str, str], *, pty: TerminalSize | None = None, cwd: str | None = None
-    ) -> asyncio.Future[Spawned]:
-        """Start a program; what the future brings is to be adopted. It raises ProgramError."""
-        assert self._server is not None
-        return self._server.spawn(argv, environment, pty=pty, cwd=cwd)
-
-    def abandon(self, starting: asyncio.Future[Spawned]) -> None:
-        """End a program that nobody waits for any more, as soon as it runs."""
-        if not starting.cancel() and not starting.cancelled() and starting.exception() is None:
-            assert self._server is not None
-            self._server.abandon(starting.result())
-
-    def adopt(
+    def start(
         self,
-        spawned: Spawned,
+        argv: tuple[str, ...],
+        environment: Mapping[str, str],
         *,
         decoder: Decoder,
         encoder: Encoder,
         pairs: Pairs,
         error_decoder: Decoder | None = None,
+        pty: TerminalSize | None = None,
+        cwd: str | None = None,
+    ) -> tuple[Child, asyncio.Future[Started]]:
+        """Start a program without waiting for it; the future raises ProgramError. Its child is told before any later callback of it."""
+        assert self._server is not None
+        stdio, starting = NO_STDIO, self._loop.create_future()
+        try:
+            stdio = open_stdio(pty)
+        except OSError as error:
+            starting.set_exception(ProgramError(explain(argv[0], error)))
+        else:
+            starting = self._server.spawn(argv, environment, stdio, cwd=cwd)
+        child = self._child(stdio, decoder, encoder, pairs, error_decoder=error_decoder)
+        child.follow(starting)
+        return child, starting
+
+    def _child(
+        self,
+        stdio: Stdio,
+        decoder: Decoder,
+        encoder: Encoder,
+        pairs: Pairs,
+        *,
+        error_decoder: Decoder | None = None,
         last_error: Callable[[str], None] | None = None,
     ) -> Child:
-        """Watch a process that was started; its pid joins the pairs, and its stderr goes to the log."""
-        pairs["pid"] = str(spawned.pid)
         return Child(
-            spawned,
+            stdio,
             decoder=decoder,
             encoder=encoder,
             errors=logged(pairs, last_error),

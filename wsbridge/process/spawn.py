@@ -14,7 +14,7 @@ import os
 import resource
 import signal
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -38,13 +38,30 @@ Watch = Callable[[Callable[[int], None]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Spawned:
-    """A process that runs, and our ends of its pipes. Whoever takes it closes them and watches it."""
+class Stdio:
+    """The pipes of a program: our ends, which do not block, and its own, which are closed once it has them."""
 
-    pid: int
     stdin: int
     stdout: int
     stderr: int
+    theirs: tuple[int, ...]
+
+    def close_theirs(self) -> None:
+        _close(self.theirs)
+
+    def close_ours(self) -> None:
+        _close((self.stdin, self.stdout, self.stderr))
+
+
+NO_STDIO = Stdio(-1, -1, -1, ())
+"""What a program has that could not be given any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A process that runs. Whoever takes it watches it."""
+
+    pid: int
     watch: Watch
     """To be called once."""
 
@@ -59,39 +76,25 @@ class Spawner:
         self._home = os.open(".", os.O_PATH | os.O_CLOEXEC)
         _keep_to_ourselves()
 
-    def spawn(
-        self, argv: tuple[str, ...], environment: Mapping[str, str], *, pty: TerminalSize | None = None, cwd: str | None = None
-    ) -> Spawned:
-        """Start `argv[0]`, a path; stdin and stderr are pipes, stdout a pipe or a raw terminal. Raises ProgramError."""
-        opened: list[int] = []
+    def spawn(self, argv: tuple[str, ...], environment: Mapping[str, str], stdio: Stdio, *, cwd: str | None = None) -> Started:
+        """Start `argv[0]`, a path, and close its ends of its pipes. Raises ProgramError."""
         try:
-            child_in, stdin = _opened(os.pipe2(os.O_CLOEXEC), opened)
-            stdout, child_out = _opened(open_terminal(pty) if pty else os.pipe2(os.O_CLOEXEC), opened)
-            stderr, child_err = _opened(os.pipe2(os.O_CLOEXEC), opened)
             with self._as_the_child_sees_it(cwd):
                 pid = os.posix_spawn(
                     argv[0],
                     argv,
                     environment,
-                    file_actions=(
-                        (os.POSIX_SPAWN_DUP2, child_in, 0),
-                        (os.POSIX_SPAWN_DUP2, child_out, 1),
-                        (os.POSIX_SPAWN_DUP2, child_err, 2),
-                    ),
+                    file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(stdio.theirs)],
                     setsid=True,
                     setsigmask=(),
                     setsigdef=DEFAULTED,
                 )
             pidfd = _pidfd(pid)
         except (OSError, ValueError) as error:
-            for fd in opened:
-                os.close(fd)
             raise ProgramError(explain(argv[0], error)) from None
-        for fd in (child_in, child_out, child_err):
-            os.close(fd)
-        for fd in (stdin, stdout, stderr):
-            os.set_blocking(fd, False)
-        return Spawned(pid, stdin, stdout, stderr, partial(watch, pid, pidfd))
+        finally:
+            stdio.close_theirs()
+        return Started(pid, partial(watch, pid, pidfd))
 
     def helper(self, argv: list[str], stdin: int) -> int:
         """Start a process of our own with what we inherited; stdout and stderr are ours. Return its pid. Raises OSError.
@@ -124,6 +127,21 @@ class Spawner:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (self._hard, self._hard))
             if cwd is not None:
                 os.fchdir(self._home)
+
+
+def open_stdio(pty: TerminalSize | None = None) -> Stdio:
+    """Make the pipes of a program; its stdout is a raw terminal where a size is given. Raises OSError."""
+    opened: list[int] = []
+    try:
+        child_in, stdin = _opened(os.pipe2(os.O_CLOEXEC), opened)
+        stdout, child_out = _opened(open_terminal(pty) if pty else os.pipe2(os.O_CLOEXEC), opened)
+        stderr, child_err = _opened(os.pipe2(os.O_CLOEXEC), opened)
+        for fd in (stdin, stdout, stderr):
+            os.set_blocking(fd, False)
+    except OSError:
+        _close(opened)
+        raise
+    return Stdio(stdin, stdout, stderr, (child_in, child_out, child_err))
 
 
 def watch(pid: int, pidfd: int, done: Callable[[int], None]) -> None:
@@ -191,6 +209,12 @@ def _keep_to_ourselves() -> None:
         if int(name) > 2:
             with suppress(OSError):
                 os.set_inheritable(int(name), False)
+
+
+def _close(fds: Iterable[int]) -> None:
+    for fd in fds:
+        if fd >= 0:
+            os.close(fd)
 
 
 def _opened(pair: tuple[int, int], opened: list[int]) -> tuple[int, int]:

@@ -7,14 +7,16 @@ The process inherits what the server inherited (working directory, umask, limits
 It is run as a script of its own, `python -I -S spawnd.py SIGNAL…`, imports nothing of wsbridge, and speaks over the socket
 that is its descriptor 0, a message at a time. The server says:
 
-    S id argc envc flags, cwd NUL argv NUL environment    start a program
-    P id 0 0 0                                            answer
+    S id argc envc large, cwd NUL argv NUL environment, and descriptors    start a program with these as stdin, stdout and stderr
+    P id 0 0 0                                                             answer
 
 and is told:
 
-    S id pid errno, and descriptors    started: our ends of stdin, stdout (not with a terminal), stderr
-    P id 0 0                           the answer
-    E (pid status)…                    these have exited and are reaped; the status is minus N after signal N
+    S id pid errno     started
+    P id 0 0           the answer
+    E (pid status)…    these have exited and are reaped; the status is minus N after signal N
+
+Where the strings are too long for a message, `large` is 1, and they are in a file whose descriptor comes last.
 
 The arguments are the signals whose disposition is reset in programs. The process is started with HUP, INT, QUIT and TERM blocked.
 When the socket closes it ends what it is just starting, and then itself.
@@ -25,6 +27,7 @@ from __future__ import annotations
 import _thread
 import array
 import ctypes
+import errno
 import os
 import signal
 import socket
@@ -38,8 +41,6 @@ REPLY = struct.Struct("<cIii")
 EXIT = struct.Struct("<ii")
 EXITS = 64
 """The most exits that one message tells."""
-HAS_TERMINAL, IS_LARGE = 1, 2
-"""Flags: a descriptor for stdout comes along; the strings are in a file, whose descriptor comes along as the last one."""
 MESSAGE_BYTES = 64 * 1024
 """A longer request comes in a file."""
 
@@ -69,7 +70,7 @@ class Spawner:
         quick.posix_spawnattr_setsigmask(self._attributes, mask)
         quick.posix_spawnattr_setflags(self._attributes, ctypes.c_short(SETSIGDEF | SETSIGMASK | SETSID))
 
-    def spawn(self, argv: list[bytes], environment: list[bytes], descriptors: tuple[int, int, int], directory: bytes) -> int:
+    def spawn(self, argv: list[bytes], environment: list[bytes], descriptors: list[int], directory: bytes) -> int:
         """Start a program with these descriptors as 0, 1 and 2; return its pid. Raises OSError."""
         actions = ctypes.create_string_buffer(OPAQUE_BYTES)
         quick.posix_spawn_file_actions_init(actions)
@@ -139,65 +140,32 @@ class Exits:
 def serve(connection: socket.socket, spawner: Spawner, exits: Exits) -> None:
     """Answer requests until the socket closes. Several threads do this at once."""
     while True:
-        message, ancillary, _, _ = connection.recvmsg(MESSAGE_BYTES + REQUEST.size, socket.CMSG_SPACE(2 * 4), socket.MSG_CMSG_CLOEXEC)
+        message, ancillary, _, _ = connection.recvmsg(MESSAGE_BYTES + REQUEST.size, socket.CMSG_SPACE(4 * 4), socket.MSG_CMSG_CLOEXEC)
         if not message:
             return
-        passed = [fd for _, _, data in ancillary for fd in array.array("i", data)]
-        kind, number, argc, envc, flags = REQUEST.unpack_from(message)
-        pid, error = 0, 0
-        fds: list[int] = []
+        kind, number, argc, envc, is_large = REQUEST.unpack_from(message)
+        pid = error = 0
         if kind == b"S":
+            passed = [fd for _, _, data in ancillary for fd in array.array("i", data)]
             try:
-                strings = os.pread(passed[-1], os.fstat(passed[-1]).st_size, 0) if flags & IS_LARGE else message[REQUEST.size :]
+                if len(passed) != 3 + is_large:
+                    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+                strings = os.pread(passed[3], os.fstat(passed[3]).st_size, 0) if is_large else message[REQUEST.size :]
                 directory, *words = strings.split(b"\0")
-                terminal = passed[0] if flags & HAS_TERMINAL else -1
-                pid = _start(spawner, words[:argc], words[argc : argc + envc], directory, terminal, fds)
+                pid = spawner.spawn(words[:argc], words[argc : argc + envc], passed[:3], directory)
             except OSError as failure:
                 error = failure.errno or 0
             finally:
-                _close(passed)
-        reply = REPLY.pack(kind, number, pid, error)
+                for fd in passed:
+                    os.close(fd)
         try:
-            connection.sendmsg([reply], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else [])
+            connection.send(REPLY.pack(kind, number, pid, error))
         except OSError:
             # Nobody is there any more who would own it.
             if pid:
                 os.killpg(pid, signal.SIGKILL)
             return
-        _close(fds)
         exits.watch(pid)
-
-
-def _start(spawner: Spawner, argv: list[bytes], environment: list[bytes], directory: bytes, terminal: int, ours: list[int]) -> int:
-    """Start a program; return its pid, and add our ends of its pipes to `ours`. Raises OSError."""
-    theirs: list[int] = []
-    try:
-        _pipe(theirs, ours, write=True)
-        if terminal < 0:
-            _pipe(ours, theirs, write=False)
-        else:
-            theirs.append(os.dup(terminal))
-        _pipe(ours, theirs, write=False)
-        return spawner.spawn(argv, environment, (theirs[0], theirs[1], theirs[2]), directory)
-    except OSError:
-        _close(ours)
-        ours.clear()
-        raise
-    finally:
-        _close(theirs)
-
-
-def _pipe(first: list[int], second: list[int], *, write: bool) -> None:
-    """Make a pipe; the end that reads joins `first`, the other `second`. Ours does not block: `write` says that ours writes."""
-    reading, writing = os.pipe()
-    first.append(reading)
-    second.append(writing)
-    os.set_blocking(writing if write else reading, False)
-
-
-def _close(fds: list[int]) -> None:
-    for fd in fds:
-        os.close(fd)
 
 
 def _serve_and_release(connection: socket.socket, spawner: Spawner, exits: Exits, lock: _thread.LockType) -> None:

@@ -16,7 +16,6 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +23,8 @@ from wsbridge.errors import ProgramError
 from wsbridge.logs import logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.inherited import DEFAULTED
-from wsbridge.process.spawn import Spawned, Spawner, explain, explain_start, reap, watch
-from wsbridge.process.spawnd import EXIT, EXITS, HAS_TERMINAL, IS_LARGE, MESSAGE_BYTES, REPLY, REQUEST
-from wsbridge.process.terminal import open_terminal
-from wsbridge.settings import TerminalSize
+from wsbridge.process.spawn import Spawner, Started, Stdio, explain, explain_start, reap, watch
+from wsbridge.process.spawnd import EXIT, EXITS, MESSAGE_BYTES, REPLY, REQUEST
 
 SCRIPT = str(Path(__file__).with_name("spawnd.py"))
 RESTART_PAUSE = 1.0
@@ -50,18 +47,18 @@ class _Start:
     """A program that is being started."""
 
     path: str
-    started: asyncio.Future[Spawned]
-    terminal: int
-    """Our end of its terminal, or -1."""
+    started: asyncio.Future[Started]
 
 
 class _Program:
     """A program that runs, or has exited and nobody was told yet."""
 
-    __slots__ = ("_done", "_loop", "_status")
+    __slots__ = ("_done", "_loop", "_status", "is_killed")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self.is_killed = False
+        """Whether it was ended as soon as it ran, since nobody wanted it any more."""
         self._status: int | None = None
         self._done: Callable[[int], None] | None = None
 
@@ -126,43 +123,32 @@ class SpawnServer:
             await turn
 
     def spawn(
-        self, argv: tuple[str, ...], environment: Mapping[str, str], *, pty: TerminalSize | None = None, cwd: str | None = None
-    ) -> asyncio.Future[Spawned]:
+        self, argv: tuple[str, ...], environment: Mapping[str, str], stdio: Stdio, *, cwd: str | None = None
+    ) -> asyncio.Future[Started]:
         """Start `argv[0]`, a path, as `Spawner.spawn` does. The future raises ProgramError; cancelled, it ends the program."""
-        started: asyncio.Future[Spawned] = self._loop.create_future()
-        if self._socket is None and not self._is_direct:
-            started.set_exception(ProgramError(f"{explain_start(argv[0])}: the spawn server has died"))
-            return started
-        if self._socket is None:
-            try:
-                started.set_result(self._direct.spawn(argv, environment, pty=pty, cwd=cwd))
-            except ProgramError as error:
-                started.set_exception(error)
-            return started
-        fds: list[int] = []
-        terminal = -1
+        started: asyncio.Future[Started] = self._loop.create_future()
+        fds = list(stdio.theirs)
         try:
+            if self._socket is None and self._is_direct:
+                fds.clear()
+                started.set_result(self._direct.spawn(argv, environment, stdio, cwd=cwd))
+                return started
+            if self._socket is None:
+                raise ProgramError(f"{explain_start(argv[0])}: the spawn server has died")
             payload = _payload(argv, environment, cwd or "")
-            flags = 0
-            if pty:
-                terminal, theirs = open_terminal(pty)
-                fds.append(theirs)
-                flags |= HAS_TERMINAL
-            if len(payload) > MESSAGE_BYTES:
+            is_large = len(payload) > MESSAGE_BYTES
+            if is_large:
                 fds.append(_file(payload))
-                flags |= IS_LARGE
-                payload = b""
-        except (OSError, ValueError) as error:
-            for fd in (*fds, terminal):
-                if fd >= 0:
-                    os.close(fd)
-            started.set_exception(ProgramError(explain(argv[0], error)))
+        except (OSError, ValueError, ProgramError) as error:
+            for fd in fds:
+                os.close(fd)
+            started.set_exception(error if isinstance(error, ProgramError) else ProgramError(explain(argv[0], error)))
             return started
-        self._starting[self._next_id()] = _Start(argv[0], started, terminal)
+        self._starting[self._next_id()] = _Start(argv[0], started)
         if self._watchdog is None:
             self._due = {self._last_id}
             self._watchdog = self._loop.call_later(self._launch_seconds, self._look)
-        self._send(REQUEST.pack(b"S", self._last_id, len(argv), len(environment), flags) + payload, fds)
+        self._send(REQUEST.pack(b"S", self._last_id, len(argv), len(environment), is_large) + (b"" if is_large else payload), fds)
         return started
 
     def close(self) -> None:
@@ -252,6 +238,9 @@ class SpawnServer:
 
     def _adopt(self, pid: int, program: _Program) -> None:
         """Watch a program ourselves whose spawn server has died: we are the subreaper of its children."""
+        if program.is_killed:
+            reap(pid)
+            return
         try:
             pidfd = os.pidfd_open(pid)
         except OSError:
@@ -312,7 +301,7 @@ class SpawnServer:
             if self._socket is None:
                 return False
             try:
-                message, ancillary, flags, _ = self._socket.recvmsg(MESSAGE_SIZE, socket.CMSG_SPACE(3 * 4), socket.MSG_CMSG_CLOEXEC)
+                message = self._socket.recv(MESSAGE_SIZE)
             except OSError:
                 return False
             if not message:
@@ -324,30 +313,21 @@ class SpawnServer:
                 continue
             kind, number, pid, error = REPLY.unpack(message)
             if kind == b"S":
-                fds = [fd for _, _, data in ancillary for fd in array.array("i", data)]
-                self._started(self._starting.pop(number), pid, error, fds, is_cut=bool(flags & socket.MSG_CTRUNC))
+                self._started(self._starting.pop(number), pid, error)
             else:
                 self._ping = 0
         return True
 
-    def _started(self, start: _Start, pid: int, error: int, fds: list[int], *, is_cut: bool) -> None:
-        if pid:
-            program = self._programs[pid] = _Program(self._loop)
-        if error or is_cut:
-            for fd in fds:
-                os.close(fd)
-            if pid:
-                os.killpg(pid, signal.SIGKILL)
-            self._failed(start, explain(start.path, OSError(error or errno.EMFILE, os.strerror(error or errno.EMFILE))))
+    def _started(self, start: _Start, pid: int, error: int) -> None:
+        if error:
+            self._failed(start, explain(start.path, OSError(error, os.strerror(error))))
         else:
-            stdin, *rest = fds
-            stdout, stderr = rest if start.terminal < 0 else (start.terminal, *rest)
-            os.set_blocking(stdout, False)
-            spawned = Spawned(pid, stdin, stdout, stderr, program.watch)
+            program = self._programs[pid] = _Program(self._loop)
             if start.started.cancelled():
-                self.abandon(spawned)
+                program.is_killed = True
+                os.killpg(pid, signal.SIGKILL)
             else:
-                start.started.set_result(spawned)
+                start.started.set_result(Started(pid, program.watch))
         self._make_room()
 
     def _make_room(self) -> None:
@@ -364,18 +344,8 @@ class SpawnServer:
         self.on_room()
 
     def _failed(self, start: _Start, reason: str) -> None:
-        if start.terminal >= 0:
-            os.close(start.terminal)
         if not start.started.cancelled():
             start.started.set_exception(ProgramError(reason))
-
-    def abandon(self, spawned: Spawned) -> None:
-        """End a program that nobody waits for any more."""
-        for fd in (spawned.stdin, spawned.stdout, spawned.stderr):
-            os.close(fd)
-        with suppress(ProcessLookupError):
-            os.killpg(spawned.pid, signal.SIGKILL)
-        spawned.watch(lambda _: None)
 
 
 def _payload(argv: tuple[str, ...], environment: Mapping[str, str], cwd: str) -> bytes:

@@ -5,6 +5,7 @@ when one of them ends:
 
     the client leaves             stdin closes, then the ladder; what the program still prints is read and dropped
     the program ends              all that it printed is delivered, then a close frame says how it ended
+    it cannot be started          a close frame says so
     the program breaks framing    a close frame at once, then the ladder
     the program asks to close     its code and reason at once, then the ladder
     the bridge shuts down         1001 at once, then the ladder
@@ -27,6 +28,7 @@ from wsbridge.process.child import DRAIN_POLL, Child
 from wsbridge.process.group import describe
 from wsbridge.sessions.registry import Registry
 
+CANNOT_LAUNCH = End(INTERNAL_ERROR, "could not launch process")
 SHUTTING_DOWN = End(GOING_AWAY, "server is shutting down")
 FAULTS = (TOO_BIG, INTERNAL_ERROR)
 """Close codes that come from a broken framing, or from a program that says so itself: worth a line in the log."""
@@ -107,6 +109,10 @@ class Bridge:
 
     # What may come first
 
+    def failed(self) -> None:
+        """The program could not be started."""
+        self._begin(self._deliver_end, CANNOT_LAUNCH)
+
     def _client_left(self, reason: End) -> None:
         self._discard_output()
         self.child.close_input(reason)
@@ -171,6 +177,10 @@ class Bridge:
 
     def _tell_end(self) -> None:
         group = self.child.group
+        if group.has_failed:
+            self._how = CANNOT_LAUNCH
+            self._client.end(self._how)
+            return
         # A child that had closed its stdout and was ended by our own ladder has not failed.
         has_failed = group.status and group.signalled is None
         self._how = End(INTERNAL_ERROR, describe(group.status or 0)) if has_failed else End(NORMAL)
@@ -193,6 +203,9 @@ class Bridge:
         client, child, metrics = self._client, self.child, self._registry.metrics
         metrics.messages_in += client.received
         metrics.messages_out += client.sent
+        if child.group.has_failed:
+            # Nobody was there to take it.
+            child.discarded = client.received
         metrics.discarded_in += child.discarded
         metrics.discarded_out += self._discarded
         metrics.killed += child.group.signalled == SIGKILL and child.group.status == -SIGKILL
@@ -202,5 +215,6 @@ class Bridge:
         if self._discarded:
             counts.append(f"{self._discarded} out discarded")
         close = f"{self._how.code} {self._how.reason}".rstrip()
-        pairs = {**self._pairs, "pid": str(child.group.pid), "close": close, "messages": ", ".join(counts)}
+        pid = {"pid": str(child.group.pid)} if child.group.pid else {}
+        pairs = {**self._pairs, **pid, "close": close, "messages": ", ".join(counts)}
         log.log(ACCESS, "DISCONNECT", extra=extra(pairs))

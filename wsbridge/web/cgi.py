@@ -175,18 +175,24 @@ class CgiScripts:
             passed=self._passed,
         )
         await self._launcher.room()
-        starting = self._launcher.spawn((found.file,), environment, cwd=os.path.dirname(found.file))
+        child, starting = self._launcher.start(
+            (found.file,),
+            environment,
+            decoder=chunks.Decoder(),
+            encoder=chunks.Encoder(),
+            pairs=pairs,
+            cwd=os.path.dirname(found.file),
+        )
         try:
-            spawned = await starting
+            await starting
         except asyncio.CancelledError:
-            # It may have been started already, in this very turn.
-            self._launcher.abandon(starting)
+            child.abandon()
             raise
         except ProgramError as error:
+            child.abandon()
             self._metrics.launch_failures += 1
             log.error("%s", error, extra=extra(pairs))
             raise Refused(500, "the script could not be started") from None
-        child = self._launcher.adopt(spawned, decoder=chunks.Decoder(), encoder=chunks.Encoder(), pairs=pairs)
         return RunningScript(child, slots=self._slots, registry=self._registry, pairs=pairs, drain_seconds=self._drain_seconds)
 
 

@@ -37,8 +37,6 @@ FOR_EVER = 365 * 86400.0
 """`--send-timeout=0`: seconds after which even the most patient look again."""
 PROBE_SECONDS = 2.0
 """How often a client is spoken to while its own words wait for room, see `_probe`."""
-EARLY_BYTES = 64 * 1024
-"""What a client may send before its program runs; then it is not read until it does."""
 PONGS = 16
 """Most pongs for the pings of one turn: those for the last of them. One would do (RFC 6455, section 5.5.3), but a client that sends
 a few at once may count the answers."""
@@ -62,7 +60,6 @@ class Client(asyncio.Protocol):
         "_hangups",
         "_heartbeat",
         "_heartbeat_timer",
-        "_is_held",
         "_left",
         "_lingers",
         "_loop",
@@ -114,7 +111,7 @@ class Client(asyncio.Protocol):
         self._on_hangup: Callable[[], None] = self.close
         self.source: Source = STILL
         self.received = self.sent = 0
-        self._is_held = self._paused = self._writing_paused = self._close_sent = self._left = self._lingers = False
+        self._paused = self._writing_paused = self._close_sent = self._left = self._lingers = False
         self._watched = -1
         self._written = self._taken_at_beat = self._owed_at_beat = 0
         self._owed_pong: bytes | None = None
@@ -136,11 +133,6 @@ class Client(asyncio.Protocol):
             self._heartbeat = Heartbeat(interval, now)
             self._heartbeat_timer = loop.call_at(now + interval, self._beat)
 
-    def hold(self, early: bytes) -> None:
-        """Keep what the client sends, beginning with what came behind its request, until `release`."""
-        self._is_held = True
-        self._early = early
-
     def join(self, sink: Sink, on_hangup: Callable[[], None]) -> None:
         """Say who takes what the client says, and who is told when it went while it was held up."""
         self._sink = sink
@@ -148,27 +140,17 @@ class Client(asyncio.Protocol):
         if self._writing_paused:
             self.source.pause()
 
-    def release(self) -> None:
-        """Take what was kept, now, or when the client is no longer held up."""
-        self._is_held = False
-        if self._early or self._gone is not None:
-            self._read_on()
-
     # From the client
 
     def hear(self, early: bytes) -> None:
         """Take what came behind the request, now, or when the client is no longer held up."""
-        self.hold(early)
-        self.release()
+        self._early = early
+        if early:
+            self._read_on()
 
     def data_received(self, data: bytes) -> None:
         if self._heartbeat is not None:
             self._heartbeat.heard = self._loop.time()
-        if self._is_held:
-            self._early += data
-            if len(self._early) >= EARLY_BYTES and self._transport is not None:
-                self._transport.pause_reading()
-            return
         pings: list[bytes] = []
         for event in self._reader.feed(data):
             if type(event) is Batch:
@@ -233,7 +215,7 @@ class Client(asyncio.Protocol):
 
     def _go(self, reason: End) -> None:
         """The client has gone. What it said before and was not read out yet is still its word."""
-        if not self._has_unread and not self._is_held:
+        if not self._has_unread:
             self._leave(reason)
         elif self._gone is None:
             self._gone = reason

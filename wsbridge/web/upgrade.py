@@ -1,29 +1,26 @@
 """The bridge's door: from a request to a session with a program of its own, the 101, the client, the child, and the two joined.
 
-The 101 leaves while the program starts. What the client sends before the program runs is kept, within a bound.
+The 101 leaves while the program starts, and client and program are joined before it runs: what the client says waits in the pipe.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
-from wsbridge.closecodes import INTERNAL_ERROR
-from wsbridge.flow import End
 from wsbridge.framing import make_framing
 from wsbridge.framing.envelope import Decoder as Envelope
 from wsbridge.logs import ACCESS, Pairs, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.child import Child
 from wsbridge.process.launch import Launcher
-from wsbridge.process.spawn import Spawned
+from wsbridge.process.spawn import Started
 from wsbridge.rules.environ import session_environment
 from wsbridge.rules.request import Request
 from wsbridge.sessions.bridge import Bridge
 from wsbridge.sessions.registry import Registry
 from wsbridge.settings import ProgramSettings
-from wsbridge.web.client import Client
 from wsbridge.web.gate import Admission, Gate
 from wsbridge.web.greeting import Upgradable
 from wsbridge.web.handshake import Handshake
@@ -84,67 +81,41 @@ class Upgrader:
             )
             log.log(ACCESS, "CONNECT", extra=extra(pairs))
             # The program is started before the 101 leaves: it is loaded by one processor while the other does the rest.
-            starting = self._launcher.spawn(admission.argv, environment, pty=self._program.pty)
+            child, starting = self._start(admission.argv, environment, pairs)
             try:
                 client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, pairs)
-                client.hold(connection.take_over(client))
+                early = connection.take_over(client)
             except BaseException:
-                starting.cancel()
+                child.abandon()
                 raise
         self.on_begin()
-        opening = Opening(starting, client)
-        self._registry.add(opening)
-        starting.add_done_callback(partial(self._started, opening, request, admission, pairs))
+        session = Bridge(client, child, registry=self._registry, pairs=pairs, drain_seconds=self._program.drain_ms / 1000, loop=self._loop)
+        client.join(session.start(), session.hung_up)
+        child.send(self._encoder.opening(partial(_details, request, pairs, admission.subprotocol)))
+        starting.add_done_callback(partial(self._started, session, pairs))
+        client.hear(early)
 
-    def _started(self, opening: Opening, request: Request, admission: Admission, pairs: Pairs, starting: asyncio.Future[Spawned]) -> None:
-        """Join client and program, or tell the client that there is none."""
-        client = opening.client
-        session = None
-        if starting.cancelled():
-            client.abort()
-            self._registry.slots.give()
-        elif (error := starting.exception()) is not None:
-            self._metrics.launch_failures += 1
-            self._registry.slots.give()
-            log.error("%s", error, extra=extra(pairs))
-            client.end(End(INTERNAL_ERROR, "could not launch process"))
-            client.release()
-            log.log(ACCESS, "DISCONNECT", extra=extra(pairs))
-        else:
-            child = self._adopt(starting.result(), pairs)
-            session = Bridge(
-                client, child, registry=self._registry, pairs=pairs, drain_seconds=self._program.drain_ms / 1000, loop=self._loop
-            )
+    def _started(self, session: Bridge, pairs: Pairs, starting: asyncio.Future[Started]) -> None:
+        """Take note that the program of a session runs, or could not be started."""
+        if not starting.cancelled() and starting.exception() is None:
             self._metrics.sessions += 1
-            client.join(session.start(), session.hung_up)
-            child.send(self._encoder.opening(partial(_details, request, pairs, admission.subprotocol)))
-            client.release()
-        self._registry.remove(opening)
-        self.on_session(session)
+            self.on_session(session)
+            return
+        if not starting.cancelled():
+            self._metrics.launch_failures += 1
+            log.error("%s", starting.exception(), extra=extra(pairs))
+        session.failed()
+        self.on_session(None)
 
-    def _adopt(self, spawned: Spawned, pairs: Pairs) -> Child:
+    def _start(self, argv: tuple[str, ...], environment: Mapping[str, str], pairs: Pairs) -> tuple[Child, asyncio.Future[Started]]:
         program = self._program
         decoder, error_decoder = self._make_decoder(), None
         if program.pass_stderr:
             decoder = Envelope("stdout", limit=program.max_message_bytes)
             error_decoder = Envelope("stderr", limit=program.max_message_bytes)
-        return self._launcher.adopt(spawned, decoder=decoder, encoder=self._encoder, error_decoder=error_decoder, pairs=pairs)
-
-
-class Opening:
-    """A session whose program is being started. When it runs the session takes its place, or ends at once if we shut down."""
-
-    __slots__ = ("_starting", "client")
-
-    def __init__(self, starting: asyncio.Future[Spawned], client: Client) -> None:
-        self._starting = starting
-        self.client = client
-
-    def shut_down(self) -> None:
-        """Wait for the program: only what runs can be ended in good order."""
-
-    def hurry(self) -> None:
-        self._starting.cancel()
+        return self._launcher.start(
+            argv, environment, decoder=decoder, encoder=self._encoder, pairs=pairs, error_decoder=error_decoder, pty=program.pty
+        )
 
 
 def _details(request: Request, pairs: Pairs, subprotocol: str | None) -> dict[str, object]:

@@ -1,0 +1,132 @@
+"""A session whose program is still being started: client and program are joined already, and whatever happens has its end."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.sessions.conftest import Opener
+from tests.support.proc import SHORT, ClientTwin, Starter, turns, until, which
+from wsbridge.errors import ProgramError
+from wsbridge.flow import Batch, End, Kind, Sink
+from wsbridge.framing import make_framing
+from wsbridge.process.child import Child
+from wsbridge.process.spawn import Started, Stdio, open_stdio
+from wsbridge.sessions.bridge import CANNOT_LAUNCH, SHUTTING_DOWN, Bridge
+
+
+@dataclass
+class Opening:
+    """A session whose start the test ends."""
+
+    starter: Starter
+    stdio: Stdio
+    starting: asyncio.Future[Started]
+    bridge: Bridge
+    client: ClientTwin
+    heard: Sink
+    argv: tuple[str, ...] = field(default=(which("cat"),))
+
+    def begin(self) -> None:
+        """The program runs."""
+        self.starting.set_result(self.starter.spawner.spawn(self.argv, {}, self.stdio))
+
+    def fail(self) -> None:
+        """The program cannot be started; its ends of its pipes are closed before that is known."""
+        self.stdio.close_theirs()
+        self.starting.set_exception(ProgramError("cannot"))
+
+    def says(self, *lines: bytes) -> None:
+        self.client.received += len(lines)
+        self.heard.write(Batch(Kind.TEXT, list(lines)))
+
+
+@pytest.fixture
+async def opening(session: Opener) -> Opening:
+    starter, loop = session._start, asyncio.get_running_loop()
+    stdio, client = open_stdio(), ClientTwin()
+    starting: asyncio.Future[Started] = loop.create_future()
+    make_decoder, encoder = make_framing("lines", limit=1000)
+    child = Child(
+        stdio,
+        decoder=make_decoder(),
+        encoder=encoder,
+        errors=lambda data: None,
+        ladder=SHORT,
+        descendants=starter.descendants,
+        pairs={},
+        loop=loop,
+    )
+    child.follow(starting)
+    assert session.registry.slots.take()
+    bridge = Bridge(client, child, registry=session.registry, pairs={"id": "1"}, drain_seconds=0.1, loop=loop)
+    opening = Opening(starter, stdio, starting, bridge, client, bridge.start())
+
+    def started(starting: asyncio.Future[Started]) -> None:
+        if starting.cancelled() or starting.exception() is not None:
+            bridge.failed()
+
+    starting.add_done_callback(started)
+    return opening
+
+
+async def test_what_was_said_early_is_heard(opening: Opening, session: Opener) -> None:
+    """What the client says before the program runs is in its stdin when it does."""
+    opening.says(b"one", b"two")
+    await turns()
+    opening.begin()
+    await until(lambda: opening.client.messages == [b"one", b"two"], "the answer")
+    opening.heard.end(End(1000))
+    await session.over()
+    assert opening.bridge.child.group.status == 0
+
+
+async def test_client_that_leaves_before_the_start(opening: Opening, session: Opener) -> None:
+    """What it said is still the program's to hear; the session ends when the program has."""
+    opening.says(b"one")
+    opening.heard.end(End(1000))
+    await turns()
+    assert len(session.registry) == 1
+    opening.begin()
+    await session.over()
+    assert opening.bridge.child.group.status == 0
+    assert opening.client.closed
+
+
+@pytest.mark.parametrize("when", ["at once", "after the end of its pipes", "after the client has left", "while the server shuts down"])
+async def test_program_that_cannot_be_started(opening: Opening, session: Opener, when: str) -> None:
+    """The client is told so, unless it has gone or was told something else; what it said is counted as lost."""
+    opening.says(b"one", b"two")
+    expected: End | None = CANNOT_LAUNCH
+    if when == "after the end of its pipes":
+        opening.stdio.close_theirs()
+        opening.stdio = Stdio(-1, -1, -1, ())
+        await until(lambda: not opening.bridge.child.output_open, "the end of the output")
+        assert opening.client.ended is None
+    elif when == "after the client has left":
+        opening.heard.end(End(1000))
+        expected = None
+    elif when == "while the server shuts down":
+        opening.bridge.shut_down()
+        expected = SHUTTING_DOWN
+    await turns()
+    opening.fail()
+    await session.over()
+    assert opening.client.ended == expected
+    assert session.registry.metrics.discarded_in == 2
+
+
+@pytest.mark.parametrize("runs", [False, True])
+async def test_hurry_before_the_start(opening: Opening, session: Opener, runs: bool) -> None:
+    """A server that must end now waits for no start; what was started in the same turn is killed."""
+    if runs:
+        opening.begin()
+    opening.bridge.hurry()
+    if not runs:
+        assert opening.starting.cancelled()
+        opening.stdio.close_theirs()
+    await session.over()
+    group = opening.bridge.child.group
+    assert (group.status, group.has_failed) == ((-9, False) if runs else (None, True))
