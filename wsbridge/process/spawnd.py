@@ -39,8 +39,8 @@ THREADS = 4
 REQUEST = struct.Struct("<cIIIB")
 REPLY = struct.Struct("<cIii")
 EXIT = struct.Struct("<ii")
-EXITS = 64
-"""The most exits that one message tells."""
+EXITS = 8
+"""The most exits that one message tells: each ends a session, and the server takes one such message a turn."""
 MESSAGE_BYTES = 64 * 1024
 """A longer request comes in a file."""
 
@@ -116,8 +116,9 @@ class Exits:
         while True:
             exited = b""
             while len(exited) < EXITS * EXIT.size and (pid := self._next(wait=not exited)):
-                exited += EXIT.pack(pid, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                # From the call on the number may be another program's.
                 self._told.remove(pid)
+                exited += EXIT.pack(pid, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
             try:
                 self._connection.send(b"E" + exited)
             except OSError:

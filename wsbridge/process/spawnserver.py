@@ -310,7 +310,7 @@ class SpawnServer:
             if message.startswith(b"E"):
                 for pid, status in EXIT.iter_unpack(message[1:]):
                     self._programs.pop(pid).exited(status)
-                continue
+                return True
             kind, number, pid, error = REPLY.unpack(message)
             if kind == b"S":
                 self._started(self._starting.pop(number), pid, error)
