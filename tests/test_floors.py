@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parent.parent / "wsbridge"
 FLOORS = (
     {"closecodes", "errors", "flow", "logs", "metrics"},
     {"framing", "hub", "rules", "wire"},
-    {"settings"},
+    {"quickstart", "settings"},
     {"bus", "eager", "logoutput", "process", "remote", "stdio"},
     {"sessions"},
     {"web"},
@@ -26,7 +26,8 @@ FLOORS = (
     {"cli"},
     {"__main__"},
 )
-"""From the ground up. `settings` stands between two floors, because it holds values of the rules; `__main__` is the door."""
+"""From the ground up. `settings` stands between two floors, because it holds values of the rules; `__main__` is the door. `quickstart`
+stands below all that uses aiohttp."""
 
 WORDS, CORES = FLOORS[0], FLOORS[1]
 LEVEL = {part: level for level, parts in enumerate(FLOORS) for part in parts}
@@ -34,7 +35,7 @@ LEVEL = {part: level for level, parts in enumerate(FLOORS) for part in parts}
 FENCES = {
     "aio_pika": {"bus"},
     "pamqp": {"bus"},
-    "aiohttp": {"web", "remote"},
+    "aiohttp": {"quickstart", "web", "remote"},
     "aiofastnet": {"web"},
     "click": {"cli"},
     "msgspec": {"framing"},

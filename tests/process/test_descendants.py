@@ -384,7 +384,9 @@ def as_root() -> Iterator[str]:
         yield f"{program} --reuid=0"
 
 
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+READS_ALL = "dac_read_search"
+"""A capability: Python and wsbridge may lie where only root can read, as in root's home directory."""
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", f"--inh-caps=+{READS_ALL}", f"--ambient-caps=+{READS_ALL}")
 
 
 @needs_root
