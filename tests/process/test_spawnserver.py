@@ -413,7 +413,7 @@ async def test_start_that_is_abandoned(server: SpawnServer, turns: int) -> None:
 
 
 async def test_what_is_said_before_it_runs(server: SpawnServer) -> None:
-    """A program that is being started can be written to, and what it prints comes without waiting for the word that it runs."""
+    """A program that is being started can be written to; what it prints is read once the guard has been told of it."""
     with adopting(), launching(server) as start:
         output = Memory()
         child, starting = start(("/bin/cat",), PATH)
@@ -422,8 +422,11 @@ async def test_what_is_said_before_it_runs(server: SpawnServer) -> None:
         child.close_input(End(1000))
         ending = asyncio.ensure_future(child.end())
         assert not starting.done()
+        taken = []
+        starting.add_done_callback(lambda _: taken.append(len(output.taken)))
         await until(lambda: output.ended is not None, "the end of the output")
         assert output.messages == [b"one"]
+        assert taken == [0]
         await ending
         assert child.group.status == 0
 

@@ -103,7 +103,7 @@ async def test_program_that_cannot_be_started(opening: Opening, session: Opener,
     if when == "after the end of its pipes":
         opening.stdio.close_theirs()
         opening.stdio = Stdio(-1, -1, -1, ())
-        await until(lambda: not opening.bridge.child.output_open, "the end of the output")
+        await turns()
         assert opening.client.ended is None
     elif when == "after the client has left":
         opening.heard.end(End(1000))

@@ -543,7 +543,7 @@ async def test_rate(console: Open) -> None:
 async def test_keyboard_alone(console: Open) -> None:
     """Connect, send, pause, filter, open a message and disconnect without touching the mouse."""
     async with console("cat") as page:
-        assert await page.focused() == "connect"
+        await page.page.wait_for("document.activeElement.id === 'connect'")
         await page.page.press("Enter")
         await page.until("open")
         await page.page.wait_for("document.activeElement.id === 'message'")

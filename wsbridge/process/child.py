@@ -41,8 +41,8 @@ LAST_ERRORS = 16
 class Child:
     """A child from before its start until nothing is left of it.
 
-    Its pipes are there before it runs: it can be joined and written to at once, and what it prints comes as soon as it prints it.
-    `begin` or `fail` says how its start has ended.
+    Its pipes are there before it runs: it can be joined and written to at once. `begin` or `fail` says how its start has ended. What
+    it prints is read from then on: by then the guard knows of it, which ends it if we die.
 
     Call `start` once joined. `write` and `close_input` serve as its stdin; `pause` and `resume` hold what it prints. `end`
     leads it down the ladder; after it no descriptor and no process is left.
@@ -143,6 +143,7 @@ class Child:
         self.group.begin(started.pid, started.watch)
         if self._is_killed:
             self.group.signal(signal.SIGKILL)
+        self._maybe_read()
         self._maybe_read_stderr()
 
     def fail(self) -> None:
@@ -178,10 +179,15 @@ class Child:
     def resume(self) -> None:
         if not self._reading and self.output_open:
             self._reading = True
-            if self._stdout >= 0:
-                self._loop.add_reader(self._stdout, self._read_stdout)
-            if self._error_decoder is not None and self._stderr >= 0:
-                self._loop.add_reader(self._stderr, self._read_stderr)
+            self._maybe_read()
+
+    def _maybe_read(self) -> None:
+        if not self._reading or not self.group.pid:
+            return
+        if self._stdout >= 0:
+            self._loop.add_reader(self._stdout, self._read_stdout)
+        if self._error_decoder is not None and self._stderr >= 0:
+            self._loop.add_reader(self._stderr, self._read_stderr)
 
     def redirect(self, sink: Sink) -> None:
         """Push into another sink from now on."""
