@@ -12,6 +12,7 @@ import pytest
 
 from tests.bus.node import Exchange, Node, SlowLink, Taker, nothing_left, until
 from tests.support.amqp import AmqpLink, amqp_link
+from tests.support.deadline import scaled
 from tests.support.rabbit import Broker, bro_publish
 from wsbridge.bus import link as links
 from wsbridge.errors import BusError
@@ -71,7 +72,7 @@ async def test_swallowed_confirms(exchange: Exchange, link: AmqpLink) -> None:
 
 async def test_one_confirm_of_many(exchange: Exchange, link: AmqpLink) -> None:
     """One confirm is lost, and others come all the while: the link is made anew for that one."""
-    async with exchange.node("p", url=link.url, timeout=2.0, confirm_timeout=1.0) as p:
+    async with exchange.node("p", url=link.url, timeout=scaled(2.0), confirm_timeout=1.0) as p:
         p.publish()
         await p.published_all()
         link.drops = lambda frame: frame.method == "basic.ack" and not link.dropped["basic.ack"]
@@ -83,7 +84,7 @@ async def test_one_confirm_of_many(exchange: Exchange, link: AmqpLink) -> None:
 @pytest.mark.parametrize("method", ["exchange.declare-ok", "queue.bind-ok"])
 async def test_no_answer_to_a_look(exchange: Exchange, broker: Broker, link: AmqpLink, method: str) -> None:
     """An answer is lost while messages come all the while: they are no answer."""
-    async with exchange.node("p") as p, exchange.node("v", url=link.url, timeout=1.0) as v:
+    async with exchange.node("p") as p, exchange.node("v", url=link.url, timeout=scaled(1.0)) as v:
         link.drops = lambda frame: frame.method == method and link.accepted == 1
         await publish_until(p, lambda: v.metrics.broker_reconnects, "the next link")
         viewer = v.view()
@@ -192,7 +193,7 @@ async def test_answer_behind_a_long_body(exchange: Exchange, broker: Broker) -> 
     """What is asked while a long body goes out over a slow link is answered behind that: while the broker takes it, it is waited for."""
     async with SlowLink(("127.0.0.1", broker.port), 1 << 30, up=150_000) as slow:
         url = f"amqp://guest:guest@127.0.0.1:{slow.port}/"
-        async with exchange.node("p", url=url, timeout=2.0, confirm_timeout=30.0) as p:
+        async with exchange.node("p", url=url, timeout=scaled(2.0), confirm_timeout=30.0) as p:
             viewer = p.view()
             # Both before the next look, which has to wait for the second of them.
             p.publish(1, " " + "x" * 100_000)

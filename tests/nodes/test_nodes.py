@@ -116,7 +116,7 @@ async def test_node_is_killed(start: StartNode, tmp_path: Path) -> None:
     A node that is started later serves them as well.
     """
     a, b = await asyncio.to_thread(start, "--replay"), await asyncio.to_thread(start, "--replay")
-    c = await asyncio.to_thread(start, "--replay", *counting(tmp_path, burst=2, rate=100))
+    c = await asyncio.to_thread(start, "--replay", *counting(tmp_path, burst=2, rate=20))
     async with fans(FANS) as crowd:
         await all_come(crowd, a.port)
         await all_have(crowd, max(fan.last or 0 for fan in crowd) + 10)

@@ -20,7 +20,7 @@ def test_arguments(clone: Clone) -> None:
     """The arguments of `scripts/test` are pytest's, and pytest has the last word."""
     run = clone.run("scripts/test", "-k", "two words")
     assert (run.returncode, run.stdout) == (0, "1 passed\n")
-    assert clone.notes[-1] == "python scripts/test.py -n 5 --dist loadfile -k two words"
+    assert clone.notes[-1] == "python scripts/test.py -n 4 --dist loadfile -k two words"
 
 
 def test_missing_packages(clone: Clone) -> None:
