@@ -424,10 +424,9 @@ async def test_what_is_said_before_it_runs(server: SpawnServer) -> None:
         assert not starting.done()
         taken = []
         starting.add_done_callback(lambda _: taken.append(len(output.taken)))
-        await until(lambda: output.ended is not None, "the end of the output")
+        await ending
         assert output.messages == [b"one"]
         assert taken == [0]
-        await ending
         assert child.group.status == 0
 
 
