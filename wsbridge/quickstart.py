@@ -1,8 +1,7 @@
 """aiohttp, imported without the certificate stores of its client.
 
-It loads the machine's certificates at import, into two contexts: a tenth of the processor time of a start. A server that needs
-no client of it has no use for them, and a client makes a context of its own when it asks for TLS. Whoever imports aiohttp
-imports this file first.
+aiohttp loads the machine's certificates at import, into two contexts: a tenth of the processor time of a start. The server does not
+use aiohttp's client, and remote.py makes a context of its own for TLS. Every module that imports aiohttp imports this file first.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One running child: a source of what it prints, a sink for what it is told, and its way down the ladder.
 
 Its stdout is read a pipe at a time and decoded to batches; batches are encoded and written to its stdin at once, and
-what the pipe does not take holds up the source. The exit is told by who started it. The leader's session may outlive it,
+what the pipe does not take holds up the source. The spawn server, or a pidfd, reports the exit. The leader's session may outlive it,
 and the child is gone only when nothing of it is left.
 """
 
@@ -41,8 +41,8 @@ LAST_ERRORS = 16
 class Child:
     """A child from before its start until nothing is left of it.
 
-    Its pipes are there before it runs: it can be joined and written to at once. `begin` or `fail` says how its start has ended. What
-    it prints is read from then on: by then the guard knows of it, which ends it if we die.
+    Its pipes exist before it runs, so a session can join it and write to it at once. `begin` or `fail` reports the result of its start.
+    Its output is read after `begin` only: the guard, which ends the program if wsbridge is killed, knows of it by then.
 
     Call `start` once joined. `write` and `close_input` serve as its stdin; `pause` and `resume` hold what it prints. `end`
     leads it down the ladder; after it no descriptor and no process is left.
@@ -147,7 +147,7 @@ class Child:
         self._maybe_read_stderr()
 
     def fail(self) -> None:
-        """Take note that the program could not be started: what was written to it was written to nobody."""
+        """Take note that the program could not be started: what was written to its stdin is lost."""
         self.group.fail()
 
     def follow(self, starting: asyncio.Future[Started]) -> None:
@@ -390,7 +390,7 @@ class Child:
         self.group.signal(signal.SIGKILL)
 
     def abandon(self) -> None:
-        """End a program that nobody wants any more, and let go of it. What is left of it stays under observation until it has ended."""
+        """Kill the program and close its pipes. Its processes stay under observation until the last one has ended."""
         self.kill()
         self._let_go()
 

@@ -135,7 +135,7 @@ class Descendants:
         found: set[int] = set()
         if program.status is None and (leader := read_stat(program.pid)):
             if leader.parent != os.getpid() and not self._spared(leader.parent):
-                # Its parent has reaped it, the word of that is on its way, and the number is a stranger's already.
+                # Its parent has reaped it, the report is still on its way, and another process has the number already.
                 return found
             found.add(program.pid)
         listed = self._listed(program.pid, SIGNAL_SHARE)

@@ -5,12 +5,12 @@ scheduler (8 ms at a load of 8), in which an event loop would serve nobody. So a
 The process inherits what the server inherited (working directory, umask, limits), and hands it on unchanged.
 
 It is run as a script of its own, `python -I -S spawnd.py SIGNAL…`, imports nothing of wsbridge, and speaks over the socket
-that is its descriptor 0, a message at a time. The server says:
+that is its descriptor 0, a message at a time. Requests of the server:
 
     S id argc envc large, cwd NUL argv NUL environment, and descriptors    start a program with these as stdin, stdout and stderr
     P id 0 0 0                                                             answer
 
-and is told:
+Messages to the server:
 
     S id pid errno     started
     P id 0 0           the answer
@@ -93,7 +93,7 @@ def _strings(items: list[bytes]) -> ctypes.Array[ctypes.c_char_p]:
 
 
 class Exits:
-    """Reaps programs, and tells how they ended: those of which the server has been told that they run."""
+    """Reaps programs and reports their exits, each after the message that it has started."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -103,7 +103,7 @@ class Exits:
         self._news.acquire()
 
     def watch(self, pid: int) -> None:
-        """Tell when this program has exited. The C library reaps what could not be started: 0 says that it has."""
+        """Report the exit of this program. 0 stands for a program that could not be started, which the C library has reaped."""
         if pid:
             self._told.add(pid)
         try:

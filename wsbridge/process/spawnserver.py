@@ -38,6 +38,7 @@ STARTING = 8
 REPLIES_A_TURN = 8
 """Replies that are read in one turn of the loop: each begins or ends a session, and other clients wait meanwhile."""
 MESSAGE_SIZE = max(REPLY.size, 1 + EXITS * EXIT.size)
+"""Bytes of the longest message from the spawn server."""
 
 log = logger("process")
 
@@ -51,14 +52,14 @@ class _Start:
 
 
 class _Program:
-    """A program that runs, or has exited and nobody was told yet."""
+    """A program that runs, or whose exit was not reported yet."""
 
     __slots__ = ("_done", "_loop", "_status", "is_killed")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.is_killed = False
-        """Whether it was ended as soon as it ran, since nobody wanted it any more."""
+        """Whether it was killed as soon as it ran, because its start had been cancelled."""
         self._status: int | None = None
         self._done: Callable[[int], None] | None = None
 
@@ -244,7 +245,7 @@ class SpawnServer:
         try:
             pidfd = os.pidfd_open(pid)
         except OSError:
-            # Reaped, and there was no time to tell.
+            # The spawn server reaped it and died before it reported the exit.
             self._loop.call_soon(program.exited, reap(pid))
         else:
             watch(pid, pidfd, program.exited)
@@ -256,7 +257,7 @@ class SpawnServer:
             log.error("the spawn server (pid %d) has not answered for %g s; it is replaced", self.pid, self._launch_seconds)
             os.kill(self.pid, signal.SIGKILL)
         elif self._starting or self._programs:
-            # One that hangs would not tell of exits either.
+            # A spawn server that hangs reports no exits either.
             self._ping = self._next_id()
             self._send(REQUEST.pack(b"P", self._ping, 0, 0, 0), [])
             self._due = {*self._starting, self._ping}

@@ -8,7 +8,7 @@ This file is the only one that knows aiohttp's inside; tests/web/test_connection
 - The parser gets each head by itself, so that a request is answered in one way, however it was cut into segments. What
   follows a request for an upgrade is kept until that is answered.
 - A request for an upgrade that comes when nothing else is under way is offered to `on_upgrade` at once, before any task.
-  One that comes first on its connection has been offered by greeting.py.
+  greeting.py offers the request that arrives first on a connection.
 - A client that goes while its connection is not read is noticed by `hangups`.
 - `take_over` gives the transport to a protocol of ours. What remains of aiohttp's is told that its connection was lost
   and is collected: a session costs no task, no parser and no request object.

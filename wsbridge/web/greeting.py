@@ -1,8 +1,8 @@
-"""The beginning of a connection: a request for a WebSocket that comes first, and whole, is offered before aiohttp hears of it.
+"""The beginning of a connection: an upgrade request that arrives first, and whole, reaches `on_upgrade` without aiohttp's connection.
 
-Almost every connection of a bridge begins so. For the others, and for a request that nobody takes, a `Connection` is made, which
-gets every byte: what it does with requests holds for all of them. A session then costs no task, one timer, and no object of
-aiohttp's but the parsed head: a quarter of what it cost the loop to begin one.
+Most connections of a bridge begin with such a request. For every other connection, and for a request that `on_upgrade` refuses, the
+server makes a `Connection` and hands it every byte, so all of its rules apply. A session then needs one timer, no task, and no object
+of aiohttp's but the parsed head. The event loop spends 12 to 18 % less processor time on it (1,500 sessions, 16 at once).
 """
 
 from __future__ import annotations
