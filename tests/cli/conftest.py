@@ -21,9 +21,11 @@ from typing import IO, Any, Self
 
 import pytest
 
+from tests.support import forkserver
 from tests.support.client import DEADLINE, GUID
+from tests.support.deadline import scaled
 from tests.support.rabbit import Broker
-from tests.support.server import Bridge, Server, environment, wait_until
+from tests.support.server import WSBRIDGE, Bridge, Server, environment, wait_until
 from tests.web.conftest import certificates as certificates
 
 MODULE = ("-m", "wsbridge")
@@ -36,14 +38,8 @@ class End:
     def __init__(
         self, *words: str, stdin: Any = subprocess.PIPE, stdout: Any = subprocess.PIPE, python: Sequence[str] = MODULE, **options: Any
     ) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, *python, *words],
-            stdin=stdin,
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            env=environment({"COLUMNS": "100"}),
-            **options,
+        self.process = forkserver.start(
+            [sys.executable, *python, *words], stdin=stdin, stdout=stdout, env=environment({"COLUMNS": "100"}), **options
         )
         self._errors = bytearray()
         self._reader = Thread(target=self._read_errors, daemon=True)
@@ -105,7 +101,7 @@ class End:
 
     def _read_some(self, size: int = 65536) -> bytes:
         stdout = self._pipe(self.process.stdout)
-        assert select.select([stdout], [], [], DEADLINE * 3)[0], f"nothing came: {self.errors}"
+        assert select.select([stdout], [], [], scaled(DEADLINE * 3))[0], f"nothing came: {self.errors}"
         return bytes(stdout.read(size))
 
     def read_until(self, end: bytes) -> bytes:
@@ -135,8 +131,8 @@ class End:
 
     def wait(self, timeout: float = DEADLINE * 3) -> int:
         """Wait for its end; return its exit status, or minus the signal that it died of."""
-        status = self.process.wait(timeout)
-        self._reader.join(DEADLINE)
+        status = self.process.wait(scaled(timeout))
+        self._reader.join(scaled(DEADLINE))
         return status
 
     def wait_for_error(self, words: str) -> None:
@@ -150,7 +146,7 @@ class End:
     def __exit__(self, *exc_info: object) -> None:
         self.process.kill()
         self.process.wait()
-        self._reader.join(DEADLINE)
+        self._reader.join(scaled(DEADLINE))
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             if pipe is not None:
                 pipe.close()
@@ -178,8 +174,7 @@ def finish(
     *words: str, data: bytes = b"", timeout: float = DEADLINE * 3, env: Mapping[str, str | None] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
     """Run an end whose stdin is known to its end; return its status, stdout and stderr."""
-    command = [sys.executable, "-m", "wsbridge", *words]
-    return subprocess.run(command, input=data, capture_output=True, timeout=timeout, env=environment(env or {}), check=False)
+    return forkserver.run([*WSBRIDGE.command, *words], data=data, timeout=scaled(timeout), env=environment(env or {}))
 
 
 @contextmanager
@@ -195,10 +190,10 @@ def stranger(answer: bytes) -> Iterator[str]:
 
 
 def _answer(listener: socket.socket, answer: bytes) -> None:
-    listener.settimeout(DEADLINE * 3)
+    listener.settimeout(scaled(DEADLINE * 3))
     connection, _ = listener.accept()
     with connection, connection.makefile("rb") as request:
-        connection.settimeout(DEADLINE * 3)
+        connection.settimeout(scaled(DEADLINE * 3))
         while not (line := request.readline()).lower().startswith(b"sec-websocket-key:"):
             assert line
         key = line.partition(b":")[2].strip()
@@ -223,7 +218,7 @@ def wait_for_viewers(server: Server, count: int) -> None:
 
 def wait_for_queue(broker: Broker, exchange: str) -> None:
     """Wait until a queue is bound to an exchange: what is published from now on is kept for whoever made it."""
-    wait_until(lambda: exchange in broker.ctl("list_bindings", "source_name"), "the subscriber's queue", DEADLINE * 3)
+    wait_until(lambda: exchange in dict(broker.bindings()), "the subscriber's queue", DEADLINE * 3)
 
 
 @pytest.fixture

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import secrets
 import subprocess
-import sys
 
-from tests.support.client import DEADLINE
+from tests.support import forkserver
+from tests.support.deadline import DEADLINE, scaled
 from tests.support.rabbit import Broker, Proxy
-from tests.support.server import LISTEN, Server, environment, free_port, wait_until
+from tests.support.server import LISTEN, WSBRIDGE, Server, environment, free_port, wait_until
 
 PASSWORD = "not-to-be-seen"
 
 
 def end(*words: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "wsbridge", *words]
-    return subprocess.run(command, input=data, capture_output=True, timeout=DEADLINE * 6, env=environment({}), check=False)
+    return forkserver.run([*WSBRIDGE.command, *words], data=data, timeout=scaled(DEADLINE * 6), env=environment({}))
 
 
 def test_node_and_both_ends(broker: Broker) -> None:

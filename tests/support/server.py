@@ -29,8 +29,10 @@ from pathlib import Path
 from threading import Condition, Thread
 from typing import IO, Any, Self
 
+from tests.support import forkserver
 from tests.support.client import Client, Refused, Response, connect, request
 from tests.support.deadline import DEADLINE, START_DEADLINE, Deadline, scaled
+from tests.support.forkserver import Forked
 
 ROOT = Path(__file__).parents[2]
 ANNOUNCEMENT = r"Starting WebSocket server +: wss?://\S*:(\d+)/"
@@ -91,7 +93,7 @@ class Server:
         self._prefix = tuple(prefix)
         self._cwd = cwd
         self._env = environment(env or {})
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         self._readers: list[Thread] = []
         self._changed = Condition()
         self._log: list[str] = []
@@ -223,7 +225,7 @@ class Server:
         return socket.socket(fileno=duplicate)
 
     @property
-    def _running(self) -> subprocess.Popen[str]:
+    def _running(self) -> subprocess.Popen[bytes] | Forked:
         assert self._process is not None, "the server was not started"
         return self._process
 
@@ -232,13 +234,8 @@ class Server:
         self._log.clear()
         self._errors.clear()
         self._is_over = False
-        self._process = subprocess.Popen(
+        self._process = forkserver.start(
             [*self._prefix, *self.bridge.command, *listen, *self.words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="backslashreplace",
             cwd=self._cwd,
             env=self._env,
             # A group of its own, so that what websocketd leaves behind can be found and ended.
@@ -249,9 +246,9 @@ class Server:
         for reader in self._readers:
             reader.start()
 
-    def _read(self, pipe: IO[str], lines: list[str]) -> None:
-        with pipe:
-            for line in pipe:
+    def _read(self, pipe: IO[bytes], lines: list[str]) -> None:
+        with open(pipe.fileno(), encoding="utf-8", errors="backslashreplace", closefd=False) as text, pipe:
+            for line in text:
                 with self._changed:
                     lines.append(line)
                     self._changed.notify_all()
@@ -300,16 +297,8 @@ def run(
     timeout: float = DEADLINE,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command line that must end by itself; return its status, stdout and stderr."""
-    return subprocess.run(
-        [*bridge.command, *words],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=scaled(timeout),
-        cwd=cwd,
-        env=environment(env or {}),
-        check=False,
-    )
+    done = forkserver.run([*bridge.command, *words], timeout=scaled(timeout), cwd=cwd, env=environment(env or {}))
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def environment(changes: Mapping[str, str | None]) -> dict[str, str]:

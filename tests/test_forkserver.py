@@ -1,0 +1,99 @@
+"""What the tests' fork server starts is what a start of Python's own would be."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import forkserver
+from tests.support.deadline import DEADLINE, scaled
+from tests.support.forkserver import COMMAND, Forked, own_environment
+from tests.support.server import WSBRIDGE, Server, command_line, environment, run, wait_for_exit
+
+REAL = ("env", "--")
+"""Before a command line this changes nothing, and makes the start a real one."""
+
+LOOK = """
+env | grep -v -e PORT -e UNIQUE_ID -e _KEY | sort; pwd; umask; ulimit -a; ls /proc/self/fd
+grep -e Sig -e Shd /proc/self/status
+tr '\\0' '\\n' </proc/$PPID/environ | sort
+"""
+"""All that a program can see of what it was given, and what its parent was."""
+
+STATUS = r"^(Umask|Uid|Gid|Groups|SigBlk|SigIgn|SigCgt|Cap\w+|NoNewPrivs|Seccomp|Cpus_allowed):.*$"
+
+
+def seen(server: Server) -> tuple[str, dict[str, str], list[str], list[str]]:
+    """What a program sees, and what the kernel tells of its server: status, limits and descriptors."""
+    descriptors = sorted(re.sub(r"\d+", "N", os.readlink(link)) for link in Path(f"/proc/{server.pid}/fd").iterdir())
+    with server.connect() as client:
+        lines = client.receive_lines()
+    status = Path(f"/proc/{server.pid}/status").read_text()
+    kept = {found[1]: found[0] for found in re.finditer(STATUS, status, re.MULTILINE)}
+    return "\n".join(lines), kept, Path(f"/proc/{server.pid}/limits").read_text().splitlines(), descriptors
+
+
+def test_program_and_server_see_the_same(tmp_path: Path) -> None:
+    """Environment, folder, umask, limits, signals, descriptors: nothing tells a forked server from one that Python started."""
+    env = {"OWN": "a variable", "UNKNOWN": None}
+    words = ("--passenv=OWN,PATH,PYTHONPATH", "sh", "-c", LOOK)
+    with (
+        Server(*words, cwd=tmp_path, env=env) as forked,
+        Server(*words, cwd=tmp_path, env=env, prefix=REAL) as real,
+    ):
+        assert "forkserver" in command_line(forked.pid)
+        assert "forkserver" not in command_line(real.pid)
+        assert seen(forked) == seen(real)
+        assert os.getsid(forked.pid) == forked.pid
+
+
+@pytest.mark.parametrize(("words", "status"), [(["--version"], 0), (["--no-such-flag"], 2), (["--port=0", "no-such-program"], 1)])
+def test_status_and_output(words: list[str], status: int) -> None:
+    """What it prints and its exit status are those of a real start."""
+    forked = run(*words)
+    real = subprocess.run([*REAL, *WSBRIDGE.command, *words], env=environment({}), capture_output=True, text=True, timeout=scaled(DEADLINE))
+    assert (forked.returncode, forked.stdout, forked.stderr) == (real.returncode, real.stdout, real.stderr)
+    assert forked.returncode == status
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_status_of_a_signal(number: signal.Signals) -> None:
+    """The status of a server that a signal ended is told as subprocess tells it."""
+    statuses = []
+    for prefix in ((), REAL):
+        with Server("cat", prefix=prefix) as server:
+            statuses.append(server.stop(number))
+    assert statuses[0] == statuses[1]
+
+
+@pytest.mark.parametrize("changes", [{"PYTHONUTF8": "0"}, {"LC_ALL": "C"}, {"TZ": "Asia/Tokyo"}])
+def test_real_start(changes: dict[str, str]) -> None:
+    """What counts when a process begins is given to a real start."""
+    assert isinstance(start(environment({})), Forked)
+    assert not isinstance(start(environment(changes)), Forked)
+
+
+def start(env: dict[str, str]) -> subprocess.Popen[bytes] | Forked:
+    process = forkserver.start([*COMMAND, "--version"], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert process.wait(scaled(DEADLINE)) == 0
+    return process
+
+
+def test_end_of_who_asked() -> None:
+    """When a process of the tests is killed its fork server ends, and what that has started."""
+    code = "from tests.support.server import Server; server = Server('cat').start(); print(server.pid, flush=True); input()"
+    words = [sys.executable, "-c", code]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=own_environment()) as process:
+        assert process.stdout
+        pid = int(process.stdout.readline())
+        fork_server = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        assert "forkserver" in command_line(fork_server)
+        process.kill()
+        for ended in (pid, fork_server):
+            wait_for_exit(ended)
