@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support.deadline import Deadline
 from tests.support.proc import descriptors
 from tests.wire.peer import read_frames
 from wsbridge.bus.base import Body, Bus
@@ -41,9 +41,9 @@ WIRE = Positioned()
 
 async def until(condition: Callable[[], Any], what: str | Callable[[], str], patience: float = PATIENCE) -> Any:
     """Let the loop run until the condition holds; return its value."""
-    deadline = time.monotonic() + patience
+    deadline = Deadline(patience)
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited {patience} s in vain for {what if isinstance(what, str) else what()}"
+        assert not deadline.has_passed(), f"waited {patience} s in vain for {what if isinstance(what, str) else what()}"
         await asyncio.sleep(0.005)
     return value
 
@@ -366,8 +366,8 @@ async def heard_of_all(nodes: Sequence[Node], viewers: Sequence[Viewer], patienc
     def have_all() -> bool:
         return all(viewer.last.get(node.name) == node.published - 1 for viewer in viewers for node in nodes)
 
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
+    deadline = Deadline(patience)
+    while not deadline.has_passed():
         for node in nodes:
             node.publish()
         with suppress(AssertionError):

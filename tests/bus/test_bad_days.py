@@ -252,7 +252,7 @@ async def test_late_acknowledgement(shaken: Broker) -> None:
 
     It does not gather more and more meanwhile. Afterwards, with replay everything comes once; without, or it is told.
     """
-    await asyncio.to_thread(shaken.ctl, "eval", "application:set_env(rabbit, consumer_timeout, 1000).")
+    await asyncio.to_thread(shaken.eval, "application:set_env(rabbit, consumer_timeout, 1000)")
     try:
         async with stages(shaken) as every:
             for one in every:
@@ -273,7 +273,7 @@ async def test_late_acknowledgement(shaken: Broker) -> None:
             every[1].lost_nothing()
             assert every[0].viewer.renewals > 0
     finally:
-        await asyncio.to_thread(shaken.ctl, "eval", f"application:set_env(rabbit, consumer_timeout, {NEVER_MS}).")
+        await asyncio.to_thread(shaken.eval, f"application:set_env(rabbit, consumer_timeout, {NEVER_MS})")
 
 
 async def test_held_up_node_publishes(shaken: Broker) -> None:
@@ -386,7 +386,7 @@ async def test_busy_node_whose_binding_is_removed(shaken: Broker, monkeypatch: p
         exchange = f'rabbit_misc:r(<<"/">>, exchange, <<"{one.exchange.name}">>)'
         for name in await bound_to(shaken, one.exchange.name):
             binding = f'{{binding, {exchange}, <<>>, rabbit_misc:r(<<"/">>, queue, <<"{name}">>), []}}'
-            await asyncio.to_thread(shaken.ctl, "eval", f'rabbit_binding:remove({binding}, <<"guest">>).')
+            await asyncio.to_thread(shaken.eval, f'rabbit_binding:remove({binding}, <<"guest">>)')
         await heard_of_all([one.producer], [one.viewer], patience=6)
 
 
@@ -535,7 +535,7 @@ async def test_exchange_is_deleted(shaken: Broker, replay: bool, monkeypatch: py
     monkeypatch.setattr(links, "BOUND_SECONDS", 0.5)
     async with stage(shaken, replay=replay) as one:
         resource = f'rabbit_misc:r(<<"/">>, exchange, <<"{one.exchange.name}">>)'
-        await asyncio.to_thread(shaken.ctl, "eval", f'rabbit_exchange:delete({resource}, false, <<"guest">>).')
+        await asyncio.to_thread(shaken.eval, f'rabbit_exchange:delete({resource}, false, <<"guest">>)')
         await heard_of_all([one.producer], [one.viewer], patience=6)
 
 
@@ -619,14 +619,13 @@ async def test_stream_is_truncated(shaken: Broker, monkeypatch: pytest.MonkeyPat
 def first_offset(broker: Broker, stream: str) -> int:
     """The oldest offset that a stream keeps."""
     writer = f'{{osiris_writer, rabbit_misc:r(<<"/">>, queue, <<"{stream}">>)}}'
-    expression = f"maps:get(first_offset, maps:get({writer}, osiris_counters:overview()))."
-    return int(broker.ctl("eval", expression).strip())
+    expression = f"maps:get(first_offset, maps:get({writer}, osiris_counters:overview()))"
+    return int(broker.eval(expression))
 
 
 async def bound_to(broker: Broker, exchange: str) -> list[str]:
     """The queues that are bound to an exchange."""
-    rows = (await asyncio.to_thread(broker.ctl, "list_bindings", "--no-table-headers", "source_name", "destination_name")).splitlines()
-    return [destination for source, _, destination in (row.partition("\t") for row in rows) if source == exchange]
+    return [queue for source, queue in await asyncio.to_thread(broker.bindings) if source == exchange]
 
 
 # Strange bodies
@@ -791,8 +790,8 @@ async def test_refused_by_one(shaken: Broker, replay: bool) -> None:
 async def test_too_long_for_the_broker(shaken: Broker) -> None:
     """A body over the broker's max_message_size is dropped and counted; with replay the ones around it arrive, and it is told."""
     # RabbitMQ 4 reads the setting once, at its start, and keeps it there.
-    set_size = "Size = {}, persistent_term:put(max_message_size, Size), application:set_env(rabbit, max_message_size, Size)."
-    await asyncio.to_thread(shaken.ctl, "eval", set_size.format(1_000_000))
+    set_size = "Size = {}, persistent_term:put(max_message_size, Size), application:set_env(rabbit, max_message_size, Size)"
+    await asyncio.to_thread(shaken.eval, set_size.format(1_000_000))
     try:
         async with stages(shaken, producer={"spool_bytes": 1_000_000}) as every:
             for one in every:
@@ -809,7 +808,7 @@ async def test_too_long_for_the_broker(shaken: Broker) -> None:
             assert replay.producer.metrics.broker_reconnects == 1
             assert plain.producer.metrics.bus_unconfirmed >= plain.viewer.total_lost > 0
     finally:
-        await asyncio.to_thread(shaken.ctl, "eval", set_size.format(134_217_728))
+        await asyncio.to_thread(shaken.eval, set_size.format(134_217_728))
 
 
 def nested(depth: int) -> bytes:

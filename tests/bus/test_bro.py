@@ -107,4 +107,4 @@ def receive(client: Client, count: int) -> list[str]:
 
 def declare_durable(broker: Broker, exchange: str) -> None:
     resource = f'rabbit_misc:r(<<"/">>, exchange, <<"{exchange}">>)'
-    broker.ctl("eval", f'rabbit_exchange:declare({resource}, fanout, true, false, false, [], <<"guest">>).')
+    broker.eval(f'rabbit_exchange:declare({resource}, fanout, true, false, false, [], <<"guest">>)')

@@ -21,6 +21,7 @@ import aiormq
 import pytest
 
 from tests.bus.node import PATIENCE, Exchange, Node, Taker, nothing_left, until
+from tests.support.deadline import scaled
 from tests.support.rabbit import Broker, Proxy
 from tests.support.server import free_port
 from wsbridge.bus import link as links
@@ -349,7 +350,7 @@ async def test_close_while_the_last_is_lost(broker: Broker) -> None:
         await until(lambda: bus._spool.under_way, "the body to be on its way")  # type: ignore[attr-defined]
         await asyncio.to_thread(proxy.flow)
         await asyncio.to_thread(proxy.cut)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(scaled(PATIENCE)):
             await closing
     assert metrics.bus_unconfirmed == 2
 
@@ -549,13 +550,11 @@ async def test_other_replay_bytes(broker: Broker) -> None:
 async def user_with(broker: Broker, *rights: str) -> AsyncIterator[str]:
     """A user of the broker who may configure, write and read what these patterns say, or nothing; the URL has its name."""
     user = f"user-{secrets.token_hex(4)}"
-    await asyncio.to_thread(broker.ctl, "add_user", user, PASSWORD)
-    if rights:
-        await asyncio.to_thread(broker.ctl, "set_permissions", user, *rights)
+    await asyncio.to_thread(broker.add_user, user, PASSWORD, *rights)
     try:
         yield f"amqp://{user}:{PASSWORD}@127.0.0.1:{broker.port}/"
     finally:
-        await asyncio.to_thread(broker.ctl, "delete_user", user)
+        await asyncio.to_thread(broker.delete_user, user)
 
 
 @pytest.mark.parametrize("rights", [(), ("^$", ".*", ".*"), ("^wsbridge.*", "^$", ".*")], ids=["none", "no-declare", "no-publish"])

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from tests.support.deadline import scaled
 from tests.support.proc import turns
 from wsbridge.bus.tail import Found, Place, Tail
 
@@ -114,7 +115,7 @@ def test_names() -> None:
 async def test_reach() -> None:
     """It can be waited for until a place is reached, also for one that has been already."""
     tail = tail_at(3)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(scaled(1)):
         await tail.reach(3)
         await tail.reach(1)
         reaching = asyncio.create_task(tail.reach(5))
@@ -132,5 +133,5 @@ async def test_reach_by_a_gap() -> None:
     reaching = asyncio.create_task(tail.reach(5))
     await turns()
     tail.take(Place(9, "aa"))
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(scaled(1)):
         await reaching

@@ -15,7 +15,7 @@ import aiormq
 import pytest
 
 from tests.bus.node import Exchange, Taker, nothing_left, until
-from tests.support.rabbit import Broker
+from tests.support.rabbit import Broker, binary
 from wsbridge.errors import BusError
 from wsbridge.flow import Batch, Kind
 
@@ -59,12 +59,11 @@ async def refusal(exchange: Exchange, **options: object) -> str:
 async def user_with(broker: Broker, configure: str, write: str, read: str) -> AsyncIterator[str]:
     """A user who may configure, write and read what these patterns say; the URL has its name."""
     user = f"user-{secrets.token_hex(4)}"
-    await asyncio.to_thread(broker.ctl, "add_user", user, PASSWORD)
-    await asyncio.to_thread(broker.ctl, "set_permissions", user, configure, write, read)
+    await asyncio.to_thread(broker.add_user, user, PASSWORD, configure, write, read)
     try:
         yield f"amqp://{user}:{PASSWORD}@127.0.0.1:{broker.port}/"
     finally:
-        await asyncio.to_thread(broker.ctl, "delete_user", user)
+        await asyncio.to_thread(broker.delete_user, user)
 
 
 # The type of an exchange that is taken as it is
@@ -78,8 +77,7 @@ async def test_exchange_that_routes_by_key(passive: Exchange, broker: Broker, ki
         await channel.exchange_declare(passive.name, exchange_type=kind, durable=True)
     message = await refusal(passive, consumes=consumes)
     assert f"refuses exchange {passive.name}: it is of the type {kind}; a channel needs a fanout" in message
-    bindings = await asyncio.to_thread(broker.ctl, "list_bindings", "source_name")
-    assert passive.name not in bindings
+    assert passive.name not in dict(await asyncio.to_thread(broker.bindings))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +104,7 @@ async def test_fanout_of_any_kind(passive: Exchange, broker: Broker, made: Mappi
 async def test_question_makes_no_exchange(passive: Exchange, broker: Broker) -> None:
     """To ask for the type of an exchange that is not there does not make it."""
     assert f"no exchange {passive.name}" in await refusal(passive)
-    assert passive.name not in await asyncio.to_thread(broker.ctl, "list_exchanges", "name")
+    assert passive.name not in await asyncio.to_thread(broker.exchanges)
 
 
 async def test_type_that_cannot_be_asked_for(passive: Exchange, broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
@@ -140,23 +138,18 @@ def pattern(names: Sequence[str], name: str) -> str:
     return "^(" + "|".join(re.escape(one.replace("NAME", name)).replace("…", ".*") for one in names) + ")$"
 
 
-def binary(text: str) -> str:
-    """Return a text as an Erlang term."""
-    return '<<"' + text.replace("\\", "\\\\") + '">>'
-
-
 async def add_users(broker: Broker, users: Mapping[str, Sequence[str]]) -> None:
     """Make many users at once, each with its three patterns."""
     rows = [(user, *patterns) for user, patterns in users.items()]
     terms = ",".join("{" + ",".join(map(binary, row)) + "}" for row in rows)
     add = f'rabbit_auth_backend_internal:add_user(U, <<"{PASSWORD}">>, <<"test">>)'
     permit = 'rabbit_auth_backend_internal:set_permissions(U, <<"/">>, C, W, R, <<"test">>)'
-    await asyncio.to_thread(broker.ctl, "eval", f"[begin {add}, {permit} end || {{U, C, W, R}} <- [{terms}]].")
+    await asyncio.to_thread(broker.eval, f"[begin {add}, {permit} end || {{U, C, W, R}} <- [{terms}]]")
 
 
 async def remove_users(broker: Broker, users: Iterable[str]) -> None:
     terms = ",".join(map(binary, users))
-    await asyncio.to_thread(broker.ctl, "eval", f'[rabbit_auth_backend_internal:delete_user(U, <<"test">>) || U <- [{terms}]].')
+    await asyncio.to_thread(broker.eval, f'[rabbit_auth_backend_internal:delete_user(U, <<"test">>) || U <- [{terms}]]')
 
 
 @pytest.mark.parametrize("number", range(6))

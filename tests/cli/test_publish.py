@@ -340,7 +340,7 @@ def test_full_spool(start: Start, broker: Broker, exchange: str) -> None:
         publish = start("publish", f"--exchange={exchange}", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
         publish.say(b"first\n")
         publish.wait_until_read()
-        wait_until(lambda: exchange in broker.ctl("list_exchanges", "name"), "the exchange")
+        wait_until(lambda: exchange in broker.exchanges(), "the exchange")
         proxy.swallow()
         assert publish.fill(LINE, 32 * MEGABYTE) > 7 * MEGABYTE
         assert memory_peak(publish.pid) < 100 * MEGABYTE
@@ -375,7 +375,7 @@ def test_unconfirmed(start: Start, broker: Broker, exchange: str) -> None:
         publish = start("publish", f"--exchange={exchange}", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
         publish.say(b"first\n")
         publish.wait_until_read()
-        wait_until(lambda: exchange in broker.ctl("list_exchanges", "name"), "the exchange")
+        wait_until(lambda: exchange in broker.exchanges(), "the exchange")
         proxy.swallow()
         publish.say(b"on its way\n")
         publish.wait_for_error("takes nothing")

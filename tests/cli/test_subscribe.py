@@ -18,6 +18,7 @@ import pytest
 from tests.cli.conftest import BROADCAST, Start, address, finish, serve, stranger, viewers, wait_for_queue, wait_for_viewers
 from tests.cli.test_publish import ENDED, FRAMED
 from tests.support.client import DEADLINE
+from tests.support.deadline import scaled
 from tests.support.rabbit import Broker, Proxy, bro_publish
 from tests.support.server import Server, environment, free_port, memory_peak, wait_until
 from tests.web.conftest import Certificates
@@ -376,7 +377,7 @@ def test_signal_with_a_broker(start: Start, broker: Broker, exchange: str) -> No
     wait_for_queue(broker, exchange)
     subscribe.send_signal(signal.SIGTERM)
     assert (subscribe.wait(), subscribe.errors) == (-signal.SIGTERM, "")
-    wait_until(lambda: exchange not in broker.ctl("list_bindings", "source_name"), "the end of its queue")
+    wait_until(lambda: exchange not in dict(broker.bindings()), "the end of its queue")
 
 
 IMPATIENT = """
@@ -403,7 +404,7 @@ def test_signal_while_a_link_is_given_up(end: str, start: Start, broker: Broker,
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         words = (end, f"--exchange={exchange}", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
         process = start(*words, python=("-c", IMPATIENT))
-        wait_until(lambda: exchange in broker.ctl("list_exchanges", "name"), "the exchange", DEADLINE * 3)
+        wait_until(lambda: exchange in broker.exchanges(), "the exchange", DEADLINE * 3)
         proxy.swallow()
         process.wait_for_error("given up")
         process.send_signal(signal.SIGTERM)
@@ -453,7 +454,7 @@ def test_help_whose_reader_goes(words: list[str]) -> None:
         stdout=theirs,
         stderr=subprocess.PIPE,
         env=environment({}),
-        timeout=DEADLINE,
+        timeout=scaled(DEADLINE),
         check=False,
     )
     os.close(theirs)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.deadline import scaled
 from tests.examples.conftest import BROADCAST
 from tests.support.client import DEADLINE, Close
 from tests.support.rabbit import Broker, bro_consume, bro_publish
@@ -69,7 +70,7 @@ def shell_of(line: str, exchange: str, broker: Broker) -> subprocess.Popen[str]:
 def publish(line: str, exchange: str, broker: Broker, text: str) -> None:
     """Run a line of shell of the page on this text."""
     with shell_of(line, exchange, broker) as shell:
-        _, errors = shell.communicate(text, DEADLINE)
+        _, errors = shell.communicate(text, scaled(DEADLINE))
     assert (shell.returncode, errors) == (0, "")
 
 

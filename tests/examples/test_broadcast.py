@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.deadline import scaled
 from tests.examples.conftest import BROADCAST
 from tests.support.chromium import Chromium, Page
 from tests.support.client import DEADLINE, Client
@@ -408,7 +409,7 @@ def shell(line: str, port: int) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=DEADLINE * 3,
+        timeout=scaled(DEADLINE * 3),
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -12,6 +12,7 @@ import os
 import socket
 
 from tests.support.client import DEADLINE
+from tests.support.deadline import scaled
 
 PING, CLOSE = 9, 8
 
@@ -45,7 +46,7 @@ class Fan:
         sock.setblocking(False)
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        async with asyncio.timeout(DEADLINE * 3):
+        async with asyncio.timeout(scaled(DEADLINE * 3)):
             await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
             reader, self._writer = await asyncio.open_connection(sock=sock, limit=1 << 16)
             since = f"?since={self.position}" if self.position else ""
@@ -76,7 +77,7 @@ class Fan:
     async def ended(self) -> None:
         """Wait until the node has ended the connection."""
         assert self._reading is not None
-        async with asyncio.timeout(DEADLINE * 3):
+        async with asyncio.timeout(scaled(DEADLINE * 3)):
             await asyncio.wait((self._reading,))
         await self.leave()
 

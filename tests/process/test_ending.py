@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.deadline import scaled
 from tests.support.proc import PATIENT, Running, Starter, descriptors, group_members, until
 from tests.support.server import is_alive, mortal, state, tell, wait_for_exit
 from tests.support.tool import command, recorded
@@ -137,7 +138,7 @@ async def test_flood_of_stderr_does_not_hold_up_the_end(start: Starter) -> None:
     running = start("sh", "-c", "setsid yes >&2 & echo $!; read line")
     stranger = int(await running.line())
     with mortal(stranger, *group_members(stranger)):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(scaled(10)):
             await ended(running)
         await asyncio.to_thread(wait_for_exit, stranger)
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.deadline import scaled
+
 ROOT = Path(__file__).resolve().parents[2]
 
 TOOLS = "awk basename bash cat chmod cksum cp dirname env flock grep ln mkdir mktemp mv printf readlink realpath rm sed sh"
@@ -124,7 +126,7 @@ class Clone:
         """Run a script to its end; what was noted before is forgotten."""
         self.notes_file.write_text("")
         with self.start(*words, **variables) as process:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=scaled(60))
         return subprocess.CompletedProcess(words, process.returncode, out, err)
 
     @property

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests.scripts.conftest import ROOT
+from tests.support.deadline import scaled
 from tests.support.server import Server, free_port, listens, wait_until
 
 BENCH = ROOT / "scripts/bench.d"
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, BENCH / "bench.py", *arguments], capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, BENCH / "bench.py", *arguments], capture_output=True, text=True, timeout=scaled(120))
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def printed(tools: Path, *words: str) -> list[bytes]:
-    return subprocess.run([tools / "program", *words], capture_output=True, check=True, timeout=60).stdout.splitlines()
+    return subprocess.run([tools / "program", *words], capture_output=True, check=True, timeout=scaled(60)).stdout.splitlines()
 
 
 def test_lines(tools: Path) -> None:
@@ -79,7 +80,7 @@ def floor(tools: Path, *words: str) -> Iterator[int]:
 def test_floor(tools: Path) -> None:
     """The bare loop sends every message to every subscriber, with its time at its head."""
     with floor(tools, "100", "100") as port:
-        run = subprocess.run([tools / "client", str(port), "fanout", "10", "0.5", "0"], capture_output=True, check=True, timeout=60)
+        run = subprocess.run([tools / "client", str(port), "fanout", "10", "0.5", "0"], capture_output=True, check=True, timeout=scaled(60))
     report = json.loads(run.stdout)
     # A hundred a second to each of ten; what is on its way when the time is up is not counted.
     assert 200 < report["messages"] / report["seconds"] < 1500
@@ -93,7 +94,7 @@ def test_verify(tools: Path, edit: str, whole: int, pipe: str) -> None:
     program = f"'{tools / 'program'}' numbered 1000 0.1 64 | sed -u '{edit}'{pipe}; read -r _"
     with Server("sh", "-c", program) as server:
         words = [str(server.port), "verify", "1", "10"]
-        run = subprocess.run([tools / "client", *words], capture_output=True, check=True, timeout=60)
+        run = subprocess.run([tools / "client", *words], capture_output=True, check=True, timeout=scaled(60))
     report = json.loads(run.stdout)
     assert report["whole"] == whole
     assert report["seconds"] < 9
@@ -130,7 +131,7 @@ def test_broadcast() -> None:
 def test_missing() -> None:
     """A row that makes no sense without what is not installed is left out, and it is said what is missing."""
     code = "import sys, nchan, bench; nchan.MISSING = 'There is no nginx here.'; sys.argv[1:] = ['--only', 'nchan', '--json']; bench.main()"
-    run = subprocess.run([sys.executable, "-c", code], cwd=BENCH, capture_output=True, text=True, timeout=60)
+    run = subprocess.run([sys.executable, "-c", code], cwd=BENCH, capture_output=True, text=True, timeout=scaled(60))
     assert (run.returncode, json.loads(run.stdout)) == (0, [])
     assert run.stderr == "There is no nginx here. Left out: nchan 1000x400\n"
 

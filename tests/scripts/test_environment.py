@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from tests.scripts.conftest import VIRTUALENV, Clone, Gate
+from tests.support.deadline import scaled
 
 
 def test_first_start(clone: Clone) -> None:
@@ -73,7 +74,7 @@ def test_two_at_once(clone: Clone, gate: Gate) -> None:
         gate.wait()
         with clone.start("scripts/wsbridge", "2") as second:
             gate.open()
-            outputs = [process.communicate(timeout=60)[0] for process in (first, second)]
+            outputs = [process.communicate(timeout=scaled(60))[0] for process in (first, second)]
     assert outputs == ["wsbridge got\n<1>\n", "wsbridge got\n<2>\n"]
     assert len(clone.noted("-m venv ")) == 1
 

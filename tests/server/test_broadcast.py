@@ -14,6 +14,7 @@ import pytest
 
 from tests.server.conftest import V1, Broadcast, listen, status, view, wait_for_viewers
 from tests.support.client import DEADLINE, Message, Opcode, open_stream, request_bytes
+from tests.support.deadline import scaled
 from tests.support.proc import TRANSPORTS, resident
 from tests.support.server import Server, is_alive, memory_peak, tell, wait_for_exit, wait_until
 from tests.support.tool import command, recorded
@@ -372,7 +373,7 @@ def test_end(broadcast: Broadcast, how: signal.Signals) -> None:
 def test_end_before_the_broker_answers() -> None:
     """TERM ends one that still waits for its broker, at once and with 0."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        silent.settimeout(DEADLINE)
+        silent.settimeout(scaled(DEADLINE))
         where = f"--broker=amqp://127.0.0.1:{silent.getsockname()[1]}/"
         words = [sys.executable, "-m", "wsbridge", "broadcast", "--port=0", "--exchange=temps", where, "cat"]
         with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
@@ -380,7 +381,7 @@ def test_end_before_the_broker_answers() -> None:
                 with silent.accept()[0] as broker:
                     assert broker.recv(8).startswith(b"AMQP")
                     process.send_signal(signal.SIGTERM)
-                    _, said = process.communicate(timeout=5)
+                    _, said = process.communicate(timeout=scaled(DEADLINE))
             finally:
                 process.kill()
         assert process.returncode == 0

@@ -13,6 +13,7 @@ import pytest
 
 from tests.server.conftest import Broadcast, Viewer, listen, status, view, wait_for_viewers
 from tests.support.client import DEADLINE, Client, Close
+from tests.support.deadline import scaled
 from tests.support.proc import TRANSPORTS, pause, resident
 from tests.support.server import Server, wait_until
 from tests.web.conftest import Certificates
@@ -212,7 +213,7 @@ class Crowd:
     def wait_for(self, count: int) -> None:
         """Wait until each has so many bytes."""
         with self._changed:
-            assert self._changed.wait_for(lambda: self.least >= count, DEADLINE), f"{self.least} of {count} bytes, for the slowest"
+            assert self._changed.wait_for(lambda: self.least >= count, scaled(DEADLINE)), f"{self.least} of {count} bytes, for the slowest"
 
     def close(self) -> None:
         self._over = True

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.deadline import scaled
 from tests.support.server import Bridge, Server
 from wsbridge.cli.main import FAULT
 from wsbridge.cli.options import BROADCAST
@@ -31,7 +32,7 @@ def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def analyze(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["systemd-analyze", *words], capture_output=True, text=True, timeout=60)
+    return subprocess.run(["systemd-analyze", *words], capture_output=True, text=True, timeout=scaled(60))
 
 
 def test_verify(unit: Path) -> None:

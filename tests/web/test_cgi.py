@@ -277,7 +277,7 @@ def test_client_that_asks_first(served: Server) -> None:
     headers = [("Host", "h"), ("Content-Length", "4"), ("Expect", "100-continue"), ("Connection", "close")]
     with open_stream(port=served.port) as stream:
         stream.send(request_bytes("POST", "/count", headers))
-        assert stream.read_until(b"\r\n\r\n", timeout=5).startswith(b"HTTP/1.1 100")
+        assert stream.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 100")
         stream.send(b"body")
         assert read_response(stream).body.split() == [b"4"]
 

@@ -9,6 +9,7 @@ import ssl
 import pytest
 
 from tests.support.client import DEADLINE
+from tests.support.deadline import scaled
 from tests.support.proc import TRANSPORTS, no_callback_fails, nothing_left, until
 from tests.web.conftest import Certificates
 from wsbridge.flow import Batch, End
@@ -65,7 +66,7 @@ async def test_end_after_a_violation(
         transport.set_protocol(client)
         client.join(session, client.close)
         try:
-            async with asyncio.timeout(6 * DEADLINE):
+            async with asyncio.timeout(scaled(6 * DEADLINE)):
                 writer.write(UNMASKED + more)
                 answer = await reader.read()
                 writer.transport.abort()

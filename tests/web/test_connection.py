@@ -21,6 +21,7 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from tests.support.client import DEADLINE, Client, connect, encode_frame, open_stream, read_response, request_bytes
+from tests.support.deadline import scaled
 from tests.support.proc import no_callback_fails, nothing_left, send_what_is_taken, turns, until
 from wsbridge.settings import HttpTimings
 from wsbridge.web import connection as module
@@ -86,7 +87,7 @@ async def serving(server: Server, loop: asyncio.AbstractEventLoop) -> AsyncItera
     try:
         yield listener.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
     finally:
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(scaled(DEADLINE)):
             listener.close()
             await server.shutdown(1)
             await listener.wait_closed()
@@ -188,7 +189,7 @@ async def test_request_behind_an_upgrade_that_is_ignored(loop: asyncio.AbstractE
             # The server reads it before the next is sent.
             await turns(6)
         try:
-            async with asyncio.timeout(DEADLINE):
+            async with asyncio.timeout(scaled(DEADLINE)):
                 found = []
                 while len(found) < stream.count(b" HTTP/1.1\r\n"):
                     head = await reader.readuntil(b"\r\n\r\n")

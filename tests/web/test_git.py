@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.deadline import scaled
 from tests.web.conftest import Serve, write_script
 
 DEADLINE = 120.0
@@ -30,7 +31,7 @@ class Git:
         own = {"HOME": str(self.home), "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0"}
         options = ("-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "core.compression=0", "-c", "init.defaultBranch=main")
         done = subprocess.run(
-            ["git", *options, *words], cwd=cwd, env=os.environ | own, capture_output=True, text=True, timeout=DEADLINE, check=False
+            ["git", *options, *words], cwd=cwd, env=os.environ | own, capture_output=True, text=True, timeout=scaled(DEADLINE), check=False
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.client import DEADLINE, open_stream, read_response, request_bytes
+from tests.support.deadline import scaled
 from tests.support.server import Server
 from tests.web.conftest import Certificates, assert_sound
 
@@ -35,7 +36,7 @@ def mutual(mutual_server: Server) -> Iterator[Server]:
 
 def failure(server: Server, context: ssl.SSLContext, *, words: bytes = b"") -> str:
     """Shake hands, say something in the same breath, and return the reason of the TLS error that this ends with."""
-    with socket.create_connection(("127.0.0.1", server.port), DEADLINE) as sock:
+    with socket.create_connection(("127.0.0.1", server.port), scaled(DEADLINE)) as sock:
         try:
             with context.wrap_socket(sock, server_hostname="localhost") as stream:
                 stream.sendall(words)
@@ -84,7 +85,7 @@ def test_client_that_does_not_trust_the_server(mutual: Server) -> None:
     """A client that refuses the server's certificate is told of in the log, which is the first thing to look for then."""
     with (
         pytest.raises(ssl.SSLCertVerificationError),
-        socket.create_connection(("127.0.0.1", mutual.port), DEADLINE) as sock,
+        socket.create_connection(("127.0.0.1", mutual.port), scaled(DEADLINE)) as sock,
         ssl.create_default_context().wrap_socket(sock, server_hostname="localhost"),
     ):
         pass
@@ -110,7 +111,7 @@ def test_application_protocol_of_others(mutual: Server, certificates: Certificat
 
 def alert_after(server: Server, words: bytes) -> bytes:
     """Say something to a server, and return all that it answers."""
-    with socket.create_connection(("127.0.0.1", server.port), DEADLINE) as sock:
+    with socket.create_connection(("127.0.0.1", server.port), scaled(DEADLINE)) as sock:
         sock.sendall(words)
         answer = b""
         while part := sock.recv(1000):

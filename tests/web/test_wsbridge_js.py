@@ -20,6 +20,7 @@ from aiohttp.test_utils import TestServer
 
 from tests.support.chromium import Chromium, Page
 from tests.support.client import DEADLINE
+from tests.support.deadline import scaled
 from tests.support.server import Bridge, Server, free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -320,7 +321,7 @@ async def test_control_records(broadcast: Broadcast, open_page: Any) -> None:
         assert await watcher.told("positions") == ["k-1", "k-2"]
         assert await watcher.told("lost") == [7]
         assert await watcher.page.evaluate("channel.close(), channel.position") == "k-9"
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(scaled(DEADLINE)):
             # A connection that ends while the server does is waited for, a minute long.
             await has_gone.wait()
     assert connections == ["mine", "k-1"]
@@ -547,7 +548,7 @@ async def test_callback_that_throws(broadcast: Broadcast, open_page: Any) -> Non
             await page.wait_for("heard.length === 1")
             assert await page.evaluate("[heard[0], channel.minDelay]") == [False, 0.5]
             await page.evaluate("channel.close(), null")
-            async with asyncio.timeout(DEADLINE):
+            async with asyncio.timeout(scaled(DEADLINE)):
                 await has_gone.wait()
         page.errors.clear()
 
