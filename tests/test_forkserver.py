@@ -85,6 +85,19 @@ def start(env: dict[str, str]) -> subprocess.Popen[bytes] | Forked:
     return process
 
 
+def test_is_what_it_is_to_be_from_the_start(tmp_path: Path) -> None:
+    """When its number is known a process has its own streams, folder and session."""
+    words = [*COMMAND, "--port=0", "cat"]
+    with open(tmp_path / "log", "wb") as log:
+        for _ in range(20):
+            process = forkserver.start(words, env=environment({}), stdout=log, stderr=log, cwd=tmp_path, start_new_session=True)
+            folder = f"/proc/{process.pid}"
+            found = os.readlink(f"{folder}/fd/1"), os.readlink(f"{folder}/cwd"), os.getsid(process.pid)
+            process.kill()
+            process.wait()
+            assert found == (log.name, str(tmp_path), process.pid)
+
+
 def test_end_of_who_asked() -> None:
     """When a process of the tests is killed its fork server ends, and what that has started."""
     code = "from tests.support.server import Server; server = Server('cat').start(); print(server.pid, flush=True); input()"

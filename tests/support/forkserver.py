@@ -248,30 +248,34 @@ def serve(requests: socket.socket) -> None:
                     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                 sys.exit()
             request = pickle.loads(data)
+            ready, becoming = os.pipe()
             pid = os.fork()
             if not pid:
                 for own in (requests, *(answers for _, answers in living.values())):
                     # become() closes all descriptors: no object may close its number later.
                     own.detach()
-                become(request, descriptors[:3])
+                become(request, descriptors[:3], becoming)
                 return
             answers = socket.socket(fileno=descriptors.pop())
-            for descriptor in descriptors:
+            for descriptor in (*descriptors, becoming):
                 os.close(descriptor)
+            # As an exec has happened when subprocess returns: the process is what it is to be before anyone knows of it.
+            os.read(ready, 1)
+            os.close(ready)
             pidfd = os.pidfd_open(pid)
             living[pidfd] = pid, answers
             with suppress(OSError):
                 socket.send_fds(answers, [str(pid).encode()], [pidfd])
 
 
-def become(request: Request, streams: Sequence[int]) -> None:
-    """Make of a forked process what the request says."""
+def become(request: Request, streams: Sequence[int], becoming: int) -> None:
+    """Make of a forked process what the request says; at last close `becoming`, by which the fork server knows that it is done."""
     if request.has_own_session:
         os.setsid()
     for number, descriptor in enumerate(streams):
         os.dup2(descriptor, number)
     for descriptor in map(int, os.listdir("/proc/self/fd")):
-        if descriptor > 2:
+        if descriptor > 2 and descriptor != becoming:
             with suppress(OSError):
                 os.close(descriptor)
     os.umask(request.umask)
@@ -280,6 +284,7 @@ def become(request: Request, streams: Sequence[int]) -> None:
     os.environ.update(request.environment)
     sys.argv[1:] = request.arguments
     sys.path[0] = os.getcwd()
+    os.close(becoming)
 
 
 if __name__ == "__main__":

@@ -251,9 +251,9 @@ class Broker:
         wait_until(lambda: ("memory" in self.eval("rabbit_alarm:get_alarms()")) is on, f"the memory alarm to be {on=}")
 
     def _texts(self, expression: str) -> list[str]:
-        """Evaluate an expression whose value is a list of binaries; erl_call writes none but ASCII as it is."""
-        encoded = self.eval(f"[binary_to_list(base64:encode(Text)) || Text <- {expression}]")
-        return [b64decode(text).decode() for text in re.findall(r'"([^"]*)"', encoded)]
+        """Evaluate an expression whose value is a list of binaries; erl_call writes none but ASCII as it is, and no empty text."""
+        encoded = self.eval(f'[binary_to_list(base64:encode(<<"=", Text/binary>>)) || Text <- {expression}]')
+        return [b64decode(text).decode()[1:] for text in re.findall(r'"([^"]*)"', encoded)]
 
     def _prepare(self) -> None:
         """Make what all starts have in common: directories, configuration, and the processes around the broker."""
