@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -45,13 +46,14 @@ class Desk:
         self.connection = Heard()
         self.silent: set[Greeting] = set()
 
-    def greeting(self) -> Greeting:
+    def greeting(self, sock: socket.socket | None = None) -> Greeting:
         return Greeting(
             on_upgrade=self.offer,
             connection=lambda: self.connection,
             silent=self.silent,
             seconds=self.seconds,
             loop=asyncio.get_running_loop(),
+            sock=sock,
         )
 
     def offer(self, connection: Upgradable, message: Any) -> bool:
@@ -146,6 +148,43 @@ async def test_everything_else_is_aiohttps(stream: bytes) -> None:
             client.sendall(stream)
             await until(lambda: bool(desk.connection.data), "the bytes")
     assert len(desk.offered) == (stream == OTHERS["an empty body"])
+
+
+@pytest.mark.usefixtures("kind")
+@pytest.mark.parametrize("takes", [True, False])
+@pytest.mark.parametrize("early", [b"", b"early"])
+async def test_request_that_is_there_already(early: bytes, takes: bool) -> None:
+    """What came before the transport reads is read first; what comes later follows, and nothing is lost or doubled."""
+    desk = Desk(takes=takes)
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    with ours:
+        ours.sendall(UPGRADE + early)
+        plain_transports(asyncio.get_running_loop())(desk.greeting(theirs), theirs)
+        await until(lambda: bool(desk.offered), "the offer")
+        ours.sendall(b"later")
+        heard, data = (desk.session, b"") if takes else (desk.connection, UPGRADE)
+        await until(lambda: heard.data == data + early + b"later", "what came later")
+        assert not desk.silent
+    await until(lambda: heard.is_lost, "the end of the connection")
+
+
+@pytest.mark.usefixtures("kind")
+@pytest.mark.parametrize("resets", [True, False])
+async def test_client_that_has_gone_already(resets: bool) -> None:
+    """A client that closed or reset its connection before the transport reads is forgotten, and nothing is offered."""
+    desk = Desk()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs, _ = listener.accept()
+        theirs.setblocking(False)
+        if resets:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        ours.close()
+        greeting = desk.greeting(theirs)
+        plain_transports(asyncio.get_running_loop())(greeting, theirs)
+        await until(lambda: theirs.fileno() == -1, "the end of the connection")
+    assert (greeting.transport, desk.silent, desk.offered, desk.connection.is_connected) == (None, set(), [], False)
 
 
 @pytest.mark.usefixtures("kind")

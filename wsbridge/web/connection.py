@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -334,13 +335,15 @@ class Server(web.Server):
             tcp_keepalive=False,
         )
 
-    def __call__(self) -> Greeting:  # type: ignore[override]
+    def __call__(self, sock: socket.socket | None = None) -> Greeting:  # type: ignore[override]
+        """Return the protocol of a connection. `sock` is given without TLS: what can be read of it is for this protocol."""
         return Greeting(
             on_upgrade=self.on_upgrade,
             connection=self._connection,
             silent=self._greetings,
             seconds=min(self.timings.head_seconds, self.timings.keepalive_seconds or FOR_EVER),
             loop=self._loop,
+            sock=sock,
         )
 
     def pre_shutdown(self) -> None:

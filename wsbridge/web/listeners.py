@@ -52,7 +52,7 @@ class PlainOpener:
 
     def open(self, sock: socket.socket, address: object) -> None:
         try:
-            self._make(self._factory(), sock)
+            self._make(self._factory(sock), sock)
         except BaseException as error:
             sock.close()
             if not isinstance(error, OSError):
