@@ -24,7 +24,7 @@ import pytest
 from tests.support import forkserver
 from tests.support.client import DEADLINE, GUID
 from tests.support.deadline import scaled
-from tests.support.rabbit import Broker
+from tests.support.rabbit import Broker, Proxy
 from tests.support.server import WSBRIDGE, Bridge, Server, environment, wait_until
 from tests.web.conftest import certificates as certificates
 
@@ -219,6 +219,16 @@ def wait_for_viewers(server: Server, count: int) -> None:
 def wait_for_queue(broker: Broker, exchange: str) -> None:
     """Wait until a queue is bound to an exchange: what is published from now on is kept for whoever made it."""
     wait_until(lambda: exchange in dict(broker.bindings()), "the subscriber's queue", DEADLINE * 3)
+
+
+def wait_until_confirmed(broker: Broker, proxy: Proxy, before: int) -> None:
+    """Wait until more messages than before were published over the proxy, and all of them confirmed to their publisher's machine."""
+
+    def is_confirmed() -> bool:
+        published, confirmed = broker.confirms()
+        return before < published == confirmed and proxy.brought in broker.sent_bytes()
+
+    wait_until(is_confirmed, "the confirm", DEADLINE * 3)
 
 
 @pytest.fixture

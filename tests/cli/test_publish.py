@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Start, address, finish, serve, stranger, viewers, wait_for_queue, wait_for_viewers
+from tests.cli.conftest import Start, address, finish, serve, stranger, viewers, wait_for_queue, wait_for_viewers, wait_until_confirmed
 from tests.support.rabbit import Broker, Proxy, bro_consume
 from tests.support.server import Server, free_port, memory_peak, wait_until
 from tests.web.conftest import Certificates
@@ -336,11 +336,12 @@ def test_server_that_does_not_answer(start: Start) -> None:
 
 def test_full_spool(start: Start, broker: Broker, exchange: str) -> None:
     """While the broker confirms nothing, stdin is not read: the spool is bounded."""
+    before, _ = broker.confirms()
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         publish = start("publish", f"--exchange={exchange}", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
         publish.say(b"first\n")
         publish.wait_until_read()
-        wait_until(lambda: exchange in broker.exchanges(), "the exchange")
+        wait_until_confirmed(broker, proxy, before)
         proxy.swallow()
         assert publish.fill(LINE, 32 * MEGABYTE) > 7 * MEGABYTE
         assert memory_peak(publish.pid) < 100 * MEGABYTE
@@ -351,11 +352,12 @@ def test_full_spool(start: Start, broker: Broker, exchange: str) -> None:
 
 def test_broker_comes_back(start: Start, broker: Broker, exchange: str) -> None:
     """With `--replay` a link that breaks costs nothing: at the end of stdin it waits until everything is confirmed."""
+    before, _ = broker.confirms()
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         words = (f"--exchange={exchange}", "--replay", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
         publish = start("publish", *words)
         publish.say(b"1\n")
-        wait_until(lambda: f"wsbridge.{exchange}" in broker.queues(), "the stream")
+        wait_until_confirmed(broker, proxy, before)
         proxy.refuse()
         proxy.cut()
         publish.say(b"2\n3\n")
@@ -371,11 +373,12 @@ def test_broker_comes_back(start: Start, broker: Broker, exchange: str) -> None:
 
 def test_unconfirmed(start: Start, broker: Broker, exchange: str) -> None:
     """Without `--replay` what was on its way when the broker went may be lost: that is told, with exit status 4."""
+    before, _ = broker.confirms()
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         publish = start("publish", f"--exchange={exchange}", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
         publish.say(b"first\n")
         publish.wait_until_read()
-        wait_until(lambda: exchange in broker.exchanges(), "the exchange")
+        wait_until_confirmed(broker, proxy, before)
         proxy.swallow()
         publish.say(b"on its way\n")
         publish.wait_for_error("takes nothing")
@@ -389,11 +392,12 @@ def test_unconfirmed(start: Start, broker: Broker, exchange: str) -> None:
 
 def test_unconfirmed_at_a_signal(start: Start, broker: Broker, exchange: str) -> None:
     """A signal gives the broker a few seconds; what it has not confirmed then is told."""
+    before, _ = broker.confirms()
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         publish = start("publish", f"--exchange={exchange}", "--replay", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
         publish.say(b"first\n")
         publish.wait_until_read()
-        wait_until(lambda: f"wsbridge.{exchange}" in broker.queues(), "the stream")
+        wait_until_confirmed(broker, proxy, before)
         proxy.swallow()
         publish.say(b"on its way\n")
         publish.wait_until_read()
@@ -404,11 +408,12 @@ def test_unconfirmed_at_a_signal(start: Start, broker: Broker, exchange: str) ->
 
 def test_second_signal(start: Start, broker: Broker, exchange: str) -> None:
     """A second signal ends it at once."""
+    before, _ = broker.confirms()
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         publish = start("publish", f"--exchange={exchange}", "--replay", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
         publish.say(b"first\n")
         publish.wait_until_read()
-        wait_until(lambda: f"wsbridge.{exchange}" in broker.queues(), "the stream")
+        wait_until_confirmed(broker, proxy, before)
         proxy.swallow()
         publish.say(b"on its way\n")
         publish.wait_for_error("takes nothing")

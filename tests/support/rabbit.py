@@ -224,6 +224,20 @@ class Broker:
         texts = self._texts(f'lists:append([[From, To] || {ends} <- rabbit_binding:list(<<"/">>)])')
         return list(zip(texts[::2], texts[1::2], strict=True))
 
+    def confirms(self) -> tuple[int, int]:
+        """How many messages clients have published for which they want a confirm, and how many were confirmed, since the start."""
+        counters = "Counters = maps:get([{protocol, amqp091}], rabbit_global_counters:overview())"
+        names = "[messages_received_confirm_total, messages_confirmed_total]"
+        found = self.eval(f"{counters}, [integer_to_list(maps:get(Name, Counters)) || Name <- {names}]")
+        published, confirmed = map(int, re.findall(r"\d+", found))
+        return published, confirmed
+
+    def sent_bytes(self) -> list[int]:
+        """How many bytes the broker has sent over each connection that there is."""
+        octets = "proplists:get_value(send_oct, rabbit_networking:connection_info(Pid, [send_oct]))"
+        found = self.eval(f"[integer_to_list({octets}) || Pid <- rabbit_networking:connections()]")
+        return [int(number) for number in re.findall(r"\d+", found)]
+
     def add_user(self, name: str, password: str, *rights: str) -> None:
         """Add a user. Rights are the patterns of what it may configure, write and read; without any it may not enter the virtual host."""
         self.eval(f"rabbit_auth_backend_internal:add_user({binary(name)}, {binary(password)}, {ACTOR})")

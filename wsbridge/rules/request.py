@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote_to_bytes
 
@@ -49,13 +49,12 @@ class Request:
     protocol: str
     headers: Headers
     peer: Peer
-    _values: dict[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _values: dict[str, str] = field(repr=False, compare=False, default_factory=dict)
+    """What `by_name` makes of the headers, for a caller that has it already."""
 
     def __post_init__(self) -> None:
-        values = self._values
-        for name, value in self.headers:
-            key = name.lower()
-            values[key] = f"{values[key]}, {value}" if key in values else value
+        if not self._values:
+            self._values.update(by_name(self.headers))
 
     def header(self, name: str) -> str | None:
         """Return the value of a header, its name in lower case; several joined with `, `, None when it was not sent."""
@@ -104,16 +103,24 @@ def check_host(host: str) -> None:
         raise Refused(400, f"the Host {host[:80]!r} is not a host name or address, with or without a port")
 
 
-def check_framing(is_current: bool, headers: Headers) -> None:
+def by_name(headers: Headers) -> dict[str, str]:
+    """Return the value of each header by its name in lower case; several of one name are joined with `, `."""
+    values: dict[str, str] = {}
+    for name, value in headers:
+        key = name.lower()
+        values[key] = f"{values[key]}, {value}" if key in values else value
+    return values
+
+
+def check_framing(protocol: str, headers: Headers, values: Mapping[str, str]) -> None:
     """Raises Refused (400) for a head of which it is not sure where its request ends or for whom it is.
 
-    `is_current` is whether it is of HTTP/1.1: chunks of HTTP/1.0 are a fault (RFC 9112, section 6.1). Of Host there is to be
-    one (section 3.2).
+    Chunks of HTTP/1.0 are a fault (RFC 9112, section 6.1). Of Host there is to be one (section 3.2). `values` is what
+    `by_name` makes of the headers.
     """
-    names = [name.lower() for name, _ in headers]
-    if names.count("host") > 1:
+    if len(values) < len(headers) and sum(name.lower() == "host" for name, _ in headers) > 1:
         raise Refused(400, "a request has one Host")
-    if not is_current and "transfer-encoding" in names:
+    if protocol != "HTTP/1.1" and "transfer-encoding" in values:
         raise Refused(400, "HTTP/1.0 has no Transfer-Encoding")
 
 
@@ -130,4 +137,4 @@ def encode_path(path: str) -> str:
 
 def has_token(values: Iterable[str], token: str) -> bool:
     """Whether one of several comma-separated header values holds a token, in any case."""
-    return any(part.strip().lower() == token for value in values for part in value.split(","))
+    return any(value.lower() == token or any(part.strip().lower() == token for part in value.split(",")) for value in values)
