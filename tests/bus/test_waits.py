@@ -7,6 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,8 @@ from tests.support.amqp import AmqpLink, amqp_link
 from tests.support.deadline import scaled
 from tests.support.rabbit import Broker, bro_publish
 from wsbridge.bus import link as links
+from wsbridge.bus import stream as streams
+from wsbridge.bus.link import Link
 from wsbridge.errors import BusError
 from wsbridge.hub.channel import Join
 from wsbridge.rules import backoff
@@ -146,6 +149,54 @@ async def test_swallowed_deliveries(exchange: Exchange, link: AmqpLink) -> None:
             assert (viewer.seen["x"], viewer.total_lost, viewer.renewals) == (3, 0, 0)
         else:
             assert viewer.renewals == 1
+
+
+async def test_deliveries_that_stop(exchange: Exchange, link: AmqpLink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that brings nothing more of what it holds, to a node that publishes nothing itself, is read on over another link."""
+    if not exchange.replays:
+        return
+    monkeypatch.setattr(streams, "STALL_SECONDS", 0.2)
+    channels: list[int] = []
+    async with exchange.node("p") as p, exchange.node("v", url=link.url) as v:
+        viewer = v.view()
+        link.drops = lambda frame: bool(frame.method == "basic.deliver" and channels.append(frame.channel))
+        p.publish()
+        await viewer.has_all("p", 1)
+        # Only of the reader: what is asked of the stream in between has another channel.
+        consumer = channels[-1]
+        link.drops = lambda frame: frame.method == "basic.deliver" and frame.channel == consumer and link.accepted == 1
+        for _ in range(3):
+            p.publish()
+        await until(lambda: v.metrics.broker_reconnects == 1, "the next link")
+        await viewer.has_all("p", 4)
+        assert (viewer.seen["p"], viewer.total_lost, viewer.renewals) == (4, 0, 0)
+
+
+@pytest.mark.parametrize("begins", ["something", "nothing"])
+async def test_stream_in_which_nothing_happens(exchange: Exchange, link: AmqpLink, monkeypatch: pytest.MonkeyPatch, begins: str) -> None:
+    """A stream that brings nothing because it holds nothing more is left alone, however often it is looked at."""
+    if not exchange.replays:
+        return
+    monkeypatch.setattr(streams, "STALL_SECONDS", 0.02)
+    looks: list[object] = []
+    find = Link.find
+
+    async def counted(link: Link, *arguments: Any) -> int | None:
+        looks.append(arguments)
+        return await find(link, *arguments)
+
+    monkeypatch.setattr(Link, "find", counted)
+    async with exchange.node("p") as p, exchange.node("v", url=link.url) as v:
+        viewer = v.view()
+        if begins == "something":
+            p.publish()
+            await viewer.has_all("p", 1)
+            await until(lambda: len(looks) > 8, "some looks")
+        else:
+            await until(lambda: v.hub.is_connected, "the stream")
+        p.publish()
+        await viewer.has_all("p", p.published)
+        assert (v.metrics.broker_reconnects, viewer.renewals) == (0, 0)
 
 
 async def test_slow_upload(exchange: Exchange, broker: Broker) -> None:

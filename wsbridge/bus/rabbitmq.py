@@ -264,6 +264,7 @@ class RabbitBus:
                 if self._reader is not None:
                     group.create_task(self._reader.settle_gaps(link), name="bus: gaps")
                     group.create_task(self._watch_returns(link, self._reader), name="bus: returns")
+                    group.create_task(self._reader.watch(link), name="bus: stall")
                 # Each link would bring as much again: one after the other, while the receiver holds us up, without a bound.
                 is_held_up = len(self._backlog) > PREFETCH
                 if not is_held_up:

@@ -32,6 +32,10 @@ bodies, and was not empty: its first answer came too late."""
 PROBE_SECONDS = 1.0
 """How long the first bytes of a body that is there may take to come: a stream that brings nothing in this time has nothing there."""
 
+STALL_SECONDS = 10.0
+"""Pause between two looks at a stream that brings nothing. After the second it is read over another link if it holds more. RabbitMQ 3.10
+was seen, once in some hundred times, to bring nothing more to a consumer whose segment it had let go of."""
+
 
 class StreamReader:
     """What of a stream is news goes to `take`, with its mark, when the backlog lets it.
@@ -72,6 +76,7 @@ class StreamReader:
         """The offset that the receiver's epoch begins with, until something has come of it."""
         self._arrived = asyncio.Event()
         """Something has come since we were attached."""
+        self._arrivals = 0
         self._held: list[Arrival] = []
         """What waits until it is known whether offsets before it are a loss; no more than the broker sends ahead."""
         self._is_in_doubt = asyncio.Event()
@@ -104,6 +109,20 @@ class StreamReader:
                     self._held.append(arrival)
                 else:
                     self._judge(link, arrival, oldest if number < known else None)
+
+    async def watch(self, link: Link) -> None:
+        """Lose a link that brings nothing more of what the stream holds. Raises LinkLost."""
+        arrivals = doubts = 0
+        while True:
+            await asyncio.sleep(STALL_SECONDS)
+            is_waiting = arrivals == self._arrivals and not self._backlog and self._tail.last is not None
+            if not is_waiting or await self.has_all(link) or arrivals != self._arrivals:
+                arrivals, doubts = self._arrivals, 0
+                continue
+            # The newest body may be on its way at the first look.
+            doubts += 1
+            if doubts > 1:
+                raise LinkLost("its stream brings nothing more of what it holds")
 
     async def has_all(self, link: Link) -> bool:
         """Return whether all has come that the stream holds. Raises LinkLost."""
@@ -188,6 +207,7 @@ class StreamReader:
         if arrival.offset < self._wanted:
             self._backlog.do(partial(self._learn, link, arrival))
             return
+        self._arrivals += 1
         arrived.set()
         if link.is_lost:
             # It comes again over the next one; of a stream that was made anew this would be taken for the beginning.
