@@ -22,7 +22,13 @@ PROGRAMS = [path for path in FILES if path.suffix in {".sh", ".py", ".pl"} or (p
 SHELL = [path for path in FILES if path.suffix == ".sh"]
 PAGES = [path for path in FILES if path.suffix in {".html", ".css"} or path.name == "plugin.js"]
 COMMANDS = re.findall(r"^wsbridge (?:broadcast )?--port 808[01] .*$", README.read_text(), re.MULTILINE)
-BROKER = "amqp://localhost/"
+TOUR = re.findall(
+    r"(?:^|\$ |`)(wsbridge (?:broadcast )?--port 808[01] [^`\n]*)",
+    (ROOT / "README.md").read_text().partition("## A tour")[2].partition("\n## ")[0],
+    re.MULTILINE,
+)
+"""The commands of the tour in README.md, in order."""
+BROKERS = ("amqp://localhost/", "amqp://user:password@rabbit/")
 """What stands in the commands for a broker that is there."""
 
 
@@ -73,13 +79,19 @@ def test_it_loads_nothing_from_elsewhere(path: Path) -> None:
     assert not re.search(r"""(src|href)="?\s*(https?:)?//|url\((?!#)|@import|\bimport\b.*from""", path.read_text())
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+def test_tour() -> None:
+    """The tour has a command for each thing that it shows."""
+    assert len(TOUR) >= 7
+    assert {"count.sh", "greeter.sh", "sensor.py"} <= {word.rpartition("/")[2] for command in TOUR for word in command.split()}
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *TOUR])
 def test_the_command_serves(command: str, request: pytest.FixtureRequest) -> None:
-    """Every command in examples/README.md starts a server."""
+    """Every command in examples/README.md and in the tour of README.md starts a server."""
     words = shlex.split(re.sub(r"^.*?--port 808. ", "", command))
-    if BROKER in words:
+    if not {*BROKERS}.isdisjoint(words):
         broker: Broker = request.getfixturevalue("broker")
-        words = [broker.url if word == BROKER else word for word in words]
+        words = [broker.url if word in BROKERS else word for word in words]
     bridge = BROADCAST if command.startswith("wsbridge broadcast") else WSBRIDGE
     with Server(*words, bridge=bridge, cwd=ROOT) as server:
         assert server.get("/").status in {200, 404}

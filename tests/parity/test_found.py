@@ -41,6 +41,40 @@ def test_early_frames_are_processed(wsbridge: Starter) -> None:
         assert client.receive_text() == "second"
 
 
+UPGRADE = [
+    ("Host", "h"),
+    ("Upgrade", "websocket"),
+    ("Connection", "Upgrade"),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ("Sec-WebSocket-Version", "13"),
+]
+
+
+@pytest.mark.case(74)
+def test_upgrade_with_a_body(wsbridge: Starter) -> None:
+    """A request for a WebSocket with a body is refused."""
+    with open_stream(port=wsbridge("cat").port) as stream:
+        stream.send(request_bytes("GET", "/", [*UPGRADE, ("Content-Length", "3")], b"abc"))
+        assert read_response(stream).status == 400
+
+
+@pytest.mark.case(74)
+def test_upgrade_of_http_1_0(wsbridge: Starter) -> None:
+    """A request for a WebSocket needs HTTP/1.1."""
+    with open_stream(port=wsbridge("cat").port) as stream:
+        stream.send(request_bytes("GET", "/", UPGRADE, version="HTTP/1.0"))
+        assert read_response(stream).status == 400
+
+
+@pytest.mark.case(74)
+@pytest.mark.parametrize("method", ["POST", "HEAD", "PUT"])
+def test_upgrade_by_another_method(bridge: Starter, method: str) -> None:
+    """A request for a WebSocket is a GET."""
+    with open_stream(port=bridge("cat").port) as stream:
+        stream.send(request_bytes(method, "/", UPGRADE))
+        assert read_response(stream, method=method).status == 405
+
+
 @pytest.mark.case(75)
 def test_connection_in_two_lines(wsbridge: Starter) -> None:
     """`Connection: keep-alive` and `Connection: Upgrade` as two header lines upgrade."""

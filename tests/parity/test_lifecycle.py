@@ -117,6 +117,16 @@ def test_grandchildren_are_ended_too(wsbridge: Starter, stubborn: str) -> None:
             wait_for_exit(grandchild)
 
 
+@pytest.mark.case(23)
+def test_group_of_its_own_is_ended_too(wsbridge: Starter) -> None:
+    """A process group that a program has made, as `timeout` and a shell with job control do, ends with it."""
+    with wsbridge("timeout", "900", "sh", "-c", "echo $$; exec sleep 800").connect() as client:
+        grandchild = int(client.receive_text())
+        with mortal(grandchild):
+            client.drop()
+            wait_for_exit(grandchild)
+
+
 @pytest.mark.case(24)
 def test_grandchild_cannot_hold_the_session(wsbridge: Starter) -> None:
     """A grandchild that keeps stdout open after the program's exit does not hold the session for ever."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.parity.conftest import Starter
+from tests.support.client import open_stream, read_response, request_bytes
 
 SOURCE = r"""#!/bin/sh
 # source
@@ -43,6 +44,50 @@ def test_file_and_socket_share_a_path(bridge: Starter, www: Path) -> None:
     with server.connect("/a.txt") as client:
         client.send_text("x")
         assert client.receive_text() == "x"
+
+
+@pytest.mark.case(63)
+def test_part_of_a_file(bridge: Starter, www: Path) -> None:
+    """Ranges and conditions of a request are obeyed."""
+    server = bridge(f"--staticdir={www}")
+    parts = {"bytes=0-0": (206, b"f"), "bytes=2-": (206, b"le a"), "bytes=-2": (206, b" a")}
+    for asked, part in parts.items():
+        answer = server.get("/a.txt", headers=[("Range", asked)])
+        assert (answer.status, answer.body) == part
+    assert server.get("/a.txt", headers=[("Range", "bytes=9-")]).status == 416
+    modified = server.get("/a.txt").value("last-modified") or ""
+    assert server.get("/a.txt", headers=[("If-Modified-Since", modified)]).status == 304
+
+
+@pytest.mark.case(63)
+def test_last_bytes_none(wsbridge: Starter, www: Path) -> None:
+    """The last 0 bytes of a file are no range that could be satisfied."""
+    assert wsbridge(f"--staticdir={www}").get("/a.txt", headers=[("Range", "bytes=-0")]).status == 416
+
+
+@pytest.mark.case(63)
+def test_methods_of_a_file(wsbridge: Starter, www: Path) -> None:
+    """A file is read; every other method is refused, and says which there are."""
+    server = wsbridge(f"--staticdir={www}")
+    answers = [server.request(method, "/a.txt") for method in ("POST", "PUT", "DELETE", "TRACE")]
+    assert [(answer.status, answer.value("allow")) for answer in answers] == [(405, "GET, HEAD, OPTIONS")] * 4
+
+
+@pytest.mark.case(63)
+def test_upgrade_to_something_else(bridge: Starter, www: Path) -> None:
+    """A request that asks for another protocol gets the file, as from a server that does not know that protocol."""
+    headers = [("Upgrade", "h2c"), ("Connection", "Upgrade, HTTP2-Settings"), ("HTTP2-Settings", "")]
+    answer = bridge(f"--staticdir={www}", "cat").get("/a.txt", headers=headers)
+    assert (answer.status, answer.body) == (200, b"file a")
+
+
+@pytest.mark.case(63)
+@pytest.mark.parametrize("hosts", [[("Host", "h"), ("Host", "i")], [("Host", "a b")]], ids=["two", "malformed"])
+def test_host_in_doubt(bridge: Starter, www: Path, hosts: list[tuple[str, str]]) -> None:
+    """A request of which it is not sure for whom it is gets 400."""
+    with open_stream(port=bridge(f"--staticdir={www}").port) as stream:
+        stream.send(request_bytes("GET", "/a.txt", hosts))
+        assert read_response(stream).status == 400
 
 
 @pytest.mark.case(63)
