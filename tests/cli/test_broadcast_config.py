@@ -26,6 +26,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "prog").write_text("#!/bin/sh\n")
     (tmp_path / "prog").chmod(0o755)
     (tmp_path / "files").mkdir()
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -70,7 +71,7 @@ def test_defaults(here: Path) -> None:
         ([f"--broker={URL}", "--confirm-timeout=0"], "broker.confirm_timeout", 0),
         ([f"--broker={URL}", "--spool-full=drop-oldest"], "broker.spool_drops", True),
         (["--broker=amqps://[::1]:5671/"], "broker.urls", ("amqps://[::1]:5671/",)),
-        (["--broker=amqps://h/?heartbeat=5&cafile=prog"], "broker.urls", ("amqps://h/?heartbeat=5&cafile=prog",)),
+        (["--broker=amqps://h/?heartbeat=5&cafile=ca.pem"], "broker.urls", ("amqps://h/?heartbeat=5&cafile=ca.pem",)),
     ],
 )
 def test_each_flag(here: Path, words: list[str], path: str, value: object) -> None:
@@ -175,6 +176,23 @@ WRONG = [
     (["--exchange=e", f"--broker={URL}?heartbeat=soon", "./prog"], ["--broker", "heartbeat", "seconds"]),
     (["--exchange=e", f"--broker={URL}?heartbeat=5&keyfile=nothing.pem", "./prog"], ["--broker", "keyfile", "nothing.pem"]),
 ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("keyfile", "-----BEGIN ENCRYPTED PRIVATE KEY-----", "the key is encrypted"),
+        ("keyfile", "-----BEGIN CERTIFICATE-----", "it holds no private key"),
+        ("keyfile", "", "the file is empty"),
+        ("certfile", "-----BEGIN PRIVATE KEY-----", "it holds no certificate"),
+        ("cafile", "hello", "it is not PEM"),
+    ],
+)
+def test_unusable_file_of_the_broker(here: Path, name: str, content: str, words: str) -> None:
+    """A file of the broker's URL that cannot be used is named before anything is started, and what to do."""
+    (here / "x.pem").write_text(content)
+    with pytest.raises(ConfigurationError, match=rf"--broker: the {name} of its URL, x\.pem, cannot be used: {words}"):
+        settings("--exchange=e", f"--broker={URL}?{name}=x.pem", "./prog")
 
 
 @pytest.mark.parametrize(("words", "needles"), WRONG, ids=[ascii(" ".join(words))[:60] for words, _ in WRONG])

@@ -181,6 +181,17 @@ def test_disk_is_asked_each_time(root: Path) -> None:
     assert look("new.sh") is Found.NOTHING
 
 
+def test_dotfiles(root: Path) -> None:
+    """A name that begins with a dot is not there, nor what lies below, but for .well-known; with `dotfiles` it is."""
+    for name in (".git/hooks/update", "sub/.x.sh", ".well-known/a.sh"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("")
+    paths = ("/.git/hooks/update", "/sub/.x.sh", "/.well-known/a.sh")
+    for dotfiles in (False, True):
+        found = [find_script(path, looker(str(root), dotfiles=dotfiles)) for path in paths]
+        assert [target is not None for target in found] == [dotfiles, dotfiles, True]
+
+
 def test_name_that_is_not_utf8(root: Path) -> None:
     """A file's name may be any bytes: held with surrogate escapes, it is found."""
     (root / os.fsdecode(b"\xff.sh")).write_text("")

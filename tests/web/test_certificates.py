@@ -14,6 +14,7 @@ from wsbridge.errors import ListenError
 from wsbridge.settings import TlsSettings
 from wsbridge.web import certificates as certificates_module
 from wsbridge.web.certificates import make_context, why_unusable
+from wsbridge.web.withheld import holds_private_key
 
 FLAGS = {"certificate": "--sslcert", "key": "--sslkey", "client_ca": "--sslca"}
 
@@ -103,6 +104,15 @@ def test_no_regular_file(certificates: Certificates) -> None:
         make_context(settings(certificates, certificate="/dev/null"))
 
 
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("name", FLAGS)
+def test_fifo(certificates: Certificates, unusable: Path, name: str) -> None:
+    """A named pipe is refused at once: nobody waits for who writes into it."""
+    with pytest.raises(ListenError, match=f"cannot use {FLAGS[name]}={unusable}/fifo: it is no regular file"):
+        make_context(settings(certificates, **{name: unusable / "fifo"}))
+    assert not holds_private_key(str(unusable / "fifo"))
+
+
 def test_swapped(certificates: Certificates) -> None:
     """A certificate in the place of the key, and the other way round, is told as such."""
     folder = certificates.folder
@@ -182,7 +192,7 @@ def test_dates(certificates: Certificates, tmp_path: Path, dates: tuple[str, str
 )
 def test_any_content(content: bytes) -> None:
     """Whatever a file holds, there is something to say of it."""
-    assert all(why_unusable(flag, "f", content) for flag in FLAGS.values())
+    assert all(why_unusable("f", content, is_key=is_key, swapped="") for is_key in (False, True))
 
 
 def test_no_prompt(unusable: Path, certificates: Certificates) -> None:

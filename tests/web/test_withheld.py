@@ -92,6 +92,23 @@ def test_dotfiles_on_request(serve: Serve, public: Path) -> None:
     assert links(server, "/sub/") == [".htpasswd", "b.txt"]
 
 
+@pytest.mark.parametrize("flag", ["--dir", "--cgidir"])
+def test_programs_in_dotfiles(serve: Serve, public: Path, flag: str) -> None:
+    """The programs of a checkout, such as git's hooks, cannot be started; with --dotfiles they can."""
+    hook = public / ".git/hooks/update"
+    hook.parent.mkdir()
+    hook.write_text("#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nrun'\n")
+    hook.chmod(0o755)
+    for flags, status in (((), 404), (("--dotfiles",), 101 if flag == "--dir" else 200)):
+        server = serve(f"{flag}={public}", *flags)
+        if status == 101:
+            with server.connect("/.git/hooks/update") as client:
+                assert client.receive_lines()[-1] == "run"
+        else:
+            answer = server.get("/.git/hooks/update") if flag == "--cgidir" else server.refusal("/.git/hooks/update")
+            assert answer.status == status
+
+
 def link_to(secret: Path, folder: Path) -> list[str]:
     """Put links to a file into a folder; return their names."""
     (folder / "symbolic").symlink_to(os.path.relpath(secret, folder))

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 from wsbridge import __version__
 from wsbridge.cli.hints import hint_for_address, hint_for_command
 from wsbridge.cli.options import BRIDGE, BROADCAST, SUBSCRIBE, Command
-from wsbridge.errors import ConfigurationError
+from wsbridge.errors import ConfigurationError, reason_of
 from wsbridge.framing import FRAMINGS
 from wsbridge.hub.channel import Join, Slow
 from wsbridge.hub.position import parse_position
@@ -457,6 +457,19 @@ def _check_broker_query(flag: str, url: str) -> None:
             raise ConfigurationError(f"--{flag}: heartbeat in its URL is not a number of seconds")
         if name != "heartbeat" and not os.path.isfile(value):
             raise ConfigurationError(f"--{flag}: the {name} of its URL is not there: {value}")
+        if name != "heartbeat" and (complaint := _why_unusable(name, value)):
+            raise ConfigurationError(f"--{flag}: the {name} of its URL, {value}, cannot be used: {complaint}")
+
+
+def _why_unusable(name: str, path: str) -> str:
+    """Return what is wrong with a certificate or key that a URL names, and what to do; empty if it may be right."""
+    from wsbridge.web.certificates import FILE_BYTES, why_unusable
+
+    try:
+        with open(path, "rb") as file:
+            return why_unusable(path, file.read(FILE_BYTES), is_key=name == "keyfile", swapped="")
+    except OSError as error:
+        return reason_of(error).lower()
 
 
 def _check_needless(flags: SimpleNamespace, names: tuple[str, ...], missing: str) -> None:

@@ -88,7 +88,7 @@ BRIDGE_GROUPS: Groups = {
     "HTTP on the same port": (
         Option("dir", str, "serve every script below a directory, by path, instead of COMMAND", "", "DIR"),
         Option("staticdir", str, "serve files", "", "DIR"),
-        Option("dotfiles", bool, "serve and list files whose name begins with a dot, too (/.well-known/ is always served)"),
+        Option("dotfiles", bool, "serve, list and run files whose name begins with a dot, too (/.well-known/ is always served)"),
         Option("cgidir", str, "run CGI scripts", "", "DIR"),
         Option("maxbody", Size, "longest chunked body for a CGI script in bytes; longer gets 413 (0: any)", 64 * MEGABYTE, "BYTES"),
         Option("body-timeout", float, "seconds after which a client that sends nothing of its body gets 408 (0: never)", 60.0, "SECONDS"),

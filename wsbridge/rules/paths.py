@@ -16,6 +16,9 @@ from pathlib import Path
 
 from wsbridge.rules.environ import Script
 
+WELL_KNOWN = ".well-known"
+"""The one dotfile that a site is expected to have (RFC 8615)."""
+
 
 class Found(Enum):
     """What a path of the disk is."""
@@ -58,11 +61,17 @@ def find_script(path: str, look: Look) -> Target | None:
     return None
 
 
-def looker(root: str) -> Look:
-    """Return a Look at a real directory; `root` itself may be a link. Asks the disk at each call."""
+def looker(root: str, *, dotfiles: bool = False) -> Look:
+    """Return a Look at a real directory; `root` itself may be a link. Asks the disk at each call.
+
+    A name that begins with a dot is not there without `dotfiles`: a checkout of git holds programs in `.git/hooks`.
+    """
     top = os.path.realpath(root)
 
     def look(walked: str) -> Found:
+        name = walked.rpartition("/")[2]
+        if not dotfiles and name.startswith(".") and name != WELL_KNOWN:
+            return Found.NOTHING
         # A name with a NUL or too long is not there.
         try:
             real = Path(os.path.realpath(os.path.join(top, walked), strict=True))

@@ -45,7 +45,9 @@ class Bridging(Serving):
 
     def _door(self, launcher: Launcher) -> Upgrader:
         gate, program = self._settings.gate, self._settings.program
-        scripts = (os.path.realpath(program.directory), looker(program.directory)) if program.directory else None
+        scripts = None
+        if program.directory:
+            scripts = os.path.realpath(program.directory), looker(program.directory, dotfiles=self._settings.http.dotfiles)
         door = Upgrader(
             gate=Gate(
                 registry=self._registry,

@@ -215,6 +215,7 @@ class Serving(ABC):
         if http.cgi_directory:
             cgi = CgiScripts(
                 http.cgi_directory,
+                dotfiles=http.dotfiles,
                 software=settings.gate.software,
                 passed=settings.gate.passed,
                 slots=self._registry.slots if http.max_scripts is None else Slots(http.max_scripts),

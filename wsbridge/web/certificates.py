@@ -16,12 +16,14 @@ from contextlib import suppress
 from wsbridge.errors import ListenError, reason_of
 from wsbridge.logs import logger
 from wsbridge.settings import TlsSettings
+from wsbridge.web.withheld import open_at_once
 
 LABEL = re.compile(rb"^-----BEGIN ([A-Z0-9 ]+)-----", re.MULTILINE)
 ENCRYPTED = re.compile(rb"^-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: *4, *ENCRYPTED", re.MULTILINE)
 FILE_BYTES = 16 * 1024 * 1024
 """More than any bundle of certificates has."""
 CERTIFICATE, KEY, CA = "--sslcert", "--sslkey", "--sslca"
+SWAPPED = "; are --sslcert and --sslkey swapped?"
 SEQUENCE = re.compile(rb"0(\x80|[\x00-\x7f]|\x81.|\x82..|\x83...)[\x02\x30]", re.DOTALL)
 """The beginning of a certificate or key in DER: a sequence that begins with a sequence or a number."""
 PKCS12 = re.compile(rb"0(\x80|[\x00-\x7f]|\x81.|\x82..|\x83...)\x02\x01\x03", re.DOTALL)
@@ -60,47 +62,49 @@ def make_context(settings: TlsSettings) -> ssl.SSLContext:
 def _check(flag: str, path: str) -> None:
     """Raises ListenError unless a file can be read and holds what the flag is for."""
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open(path, "rb", buffering=0, opener=open_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ListenError(f"cannot use {flag}={path}: it is no regular file")
             content = file.read(FILE_BYTES)
     except OSError as error:
         hint = f"; the server runs as {_user()}, which must be able to read it" if isinstance(error, PermissionError) else ""
         raise ListenError(f"cannot read {flag}={path}: {reason_of(error).lower()}{hint}") from None
-    if complaint := why_unusable(flag, path, content):
+    if complaint := why_unusable(path, content, is_key=flag == KEY, swapped="" if flag == CA else SWAPPED):
         raise ListenError(f"cannot use {flag}={path}: {complaint}")
 
 
-def why_unusable(flag: str, path: str, content: bytes) -> str:
-    """Return what is wrong with the content of a file, and what to do; empty if it may be what the flag is for."""
+def why_unusable(path: str, content: bytes, *, is_key: bool, swapped: str) -> str:
+    """Return what is wrong with the content of a file that is to hold a key, or certificates, and what to do; empty if it may do so.
+
+    `swapped` is added where it holds what belongs into the other of two files.
+    """
     labels = LABEL.findall(content)
     if not content.strip():
         return "the file is empty"
     if not labels:
-        return _why_no_pem(flag, path, content)
+        return _why_no_pem(path, content, is_key=is_key)
     has_key = any(label.endswith(b"PRIVATE KEY") for label in labels)
     has_certificate = any(label.endswith(b"CERTIFICATE") for label in labels)
     held = labels[0].decode().lower()
-    if flag == KEY:
+    if is_key:
         if ENCRYPTED.search(content):
-            return f"the key is encrypted, and the server asks for no pass phrase; write it without: openssl pkey -in {path} -out plain.pem"
+            return f"the key is encrypted, and wsbridge asks for no pass phrase; write it without: openssl pkey -in {path} -out plain.pem"
         if not has_key:
-            return f"it holds no private key, but a {held}" + ("; are --sslcert and --sslkey swapped?" if has_certificate else "")
+            return f"it holds no private key, but a {held}" + (swapped if has_certificate else "")
     elif not has_certificate:
         if b"CERTIFICATE REQUEST" in content:
             return "it holds a certificate request; what the CA answers to it is needed"
-        is_swapped = has_key and flag == CERTIFICATE
-        return f"it holds no certificate, but a {held}" + ("; are --sslcert and --sslkey swapped?" if is_swapped else "")
+        return f"it holds no certificate, but a {held}" + (swapped if has_key else "")
     return ""
 
 
-def _why_no_pem(flag: str, path: str, content: bytes) -> str:
+def _why_no_pem(path: str, content: bytes, *, is_key: bool) -> str:
     if PKCS12.match(content):
         return f"it is PKCS #12, not PEM; convert it: openssl pkcs12 -in {path} -nodes -out both.pem"
     if SEQUENCE.match(content):
-        tool = "pkey" if flag == KEY else "x509"
+        tool = "pkey" if is_key else "x509"
         return f"it is DER, not PEM; convert it: openssl {tool} -inform der -in {path} -out new.pem"
-    wanted = "PRIVATE KEY" if flag == KEY else "CERTIFICATE"
+    wanted = "PRIVATE KEY" if is_key else "CERTIFICATE"
     return f"it is not PEM: no line begins with -----BEGIN {wanted}-----"
 
 

@@ -60,6 +60,7 @@ class CgiScripts:
         self,
         root: str,
         *,
+        dotfiles: bool,
         software: str,
         passed: dict[str, str],
         slots: Slots,
@@ -72,7 +73,7 @@ class CgiScripts:
         max_body_bytes: int,
     ) -> None:
         self._root = os.path.realpath(root)
-        self._look = looker(self._root)
+        self._look = looker(self._root, dotfiles=dotfiles)
         self._software = software
         self._passed = passed
         self._slots = slots

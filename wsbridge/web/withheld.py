@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from urllib.parse import parse_qsl, urlsplit
 
+from wsbridge.rules.paths import WELL_KNOWN
+
 Identity = tuple[int, int]
 
-WELL_KNOWN = ".well-known"
-"""The one dotfile that a site is expected to have (RFC 8615)."""
 PRIVATE_KEY = b"PRIVATE KEY-----"
 IN_A_URL = ("keyfile", "certfile")
 KEY_BYTES = 256 * 1024
@@ -90,10 +90,15 @@ def keys_in_url(url: str) -> list[str]:
     return []
 
 
+def open_at_once(path: str, flags: int) -> int:
+    """Open a file as the opener of `open`, without waiting: a FIFO would keep it until somebody writes."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def holds_private_key(path: str) -> bool:
     """Whether a PEM file holds a private key: a certificate often comes in one file with its key."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=open_at_once) as file:
             return PRIVATE_KEY in file.read(KEY_BYTES)
     except OSError:
         return False
