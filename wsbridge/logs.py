@@ -121,8 +121,8 @@ class Ration:
         self._counts: Counter[str] = Counter()
         self._left_out: Counter[str] = Counter()
 
-    def say(self, kind: str, sentence: str, pairs: Pairs, now: float) -> None:
-        """Log a sentence of a kind; `now` is in seconds of any clock that does not go back."""
+    def say(self, kind: str, sentence: str, pairs: Pairs, now: float) -> bool:
+        """Log a sentence of a kind, and return whether it was logged; `now` is in seconds of any clock that does not go back."""
         if now >= self._began + self.SECONDS:
             self._began = now
             self._left_out = Counter({known: count - self.LINES for known, count in self._counts.items() if count > self.LINES})
@@ -132,6 +132,7 @@ class Ration:
             self._log.log(self._level, "%s", sentence, extra=extra(pairs))
             if left_out := self._left_out.pop(kind, 0):
                 self._log.log(self._level, "%d more lines of this kind were left out: %s", left_out, kind)
+        return self._counts[kind] <= self.LINES
 
 
 def escape(text: str, *, quote: bool = False) -> str:

@@ -144,6 +144,32 @@ async def test_short_of_descriptors(few: int, caplog: pytest.LogCaptureFixture) 
     ]
 
 
+async def test_descriptors_that_come_and_go(few: int, caplog: pytest.LogCaptureFixture) -> None:
+    """A shortage that comes back again and again is told ten times a minute at most; every pause is counted."""
+    caplog.set_level("INFO", "wsbridge")
+    metrics, accepted = Metrics(), Accepted()
+    acceptor = Acceptor(metrics, loop=asyncio.get_running_loop(), pace=Pace(room_seconds=3600, short_seconds=0.001))
+    filling: list[int] = []
+    with nothing_left(), listeners(acceptor, accepted) as (address,):
+        # One less than what is in reserve is left.
+        while not filling or filling[-1] < few - few // 8 - 1:
+            filling.append(os.open(os.devnull, os.O_RDONLY))
+        for count in range(1, 31):
+            clients = dial(address, 1)
+            await until(lambda count=count: metrics.accept_pauses == count, "a pause")
+            accepted.close()
+            close(clients)
+            looks = acceptor.looks
+            os.close(filling.pop())
+            await until(lambda looks=looks: acceptor.looks > looks, "a look")
+            filling.append(os.open(os.devnull, os.O_RDONLY))
+        for fd in filling:
+            os.close(fd)
+    lines = [record.getMessage().partition(":")[0] for record in caplog.records if record.name == "wsbridge.server"]
+    assert lines.count("no connection is accepted until descriptors are free") == 10
+    assert lines.count("connections are accepted again") <= 10
+
+
 async def test_no_descriptor_at_all(few: int, caplog: pytest.LogCaptureFixture) -> None:
     """Where others have taken every descriptor, accept(2) fails: that pauses, too, and no loop spins."""
     metrics, accepted = Metrics(), Accepted()

@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wsbridge.logs import INFO, logger
+from wsbridge.logs import ERROR, INFO, Ration, logger
 from wsbridge.metrics import Metrics
 
 Open = Callable[[socket.socket, object], None]
@@ -59,10 +59,11 @@ class Acceptor:
         self._first_reserved = self._limit - min(RESERVE, self._limit // RESERVE_SHARE)
         """A descriptor, since the kernel gives the lowest that is free."""
         self._listening: dict[socket.socket, Open] = {}
-        self._is_paused = self._is_short = False
+        self._is_paused = self._is_short = self._is_told = False
         self._timer: asyncio.TimerHandle | None = None
         self._regardless = 0
         """How many connections are to be accepted without room."""
+        self._shortages = Ration(log, ERROR)
         self.looks = 0
         """How often free descriptors were looked for."""
 
@@ -121,14 +122,20 @@ class Acceptor:
         self._pause()
         self._is_short = True
         self._metrics.accept_pauses += 1
-        log.error("no connection is accepted until descriptors are free: %s; raise the limit of open files (ulimit -Hn)", reason)
+        self._is_told = self._shortages.say(
+            "descriptors",
+            f"no connection is accepted until descriptors are free: {reason}; raise the limit of open files (ulimit -Hn)",
+            {},
+            self._loop.time(),
+        )
         self._timer = self._loop.call_later(self._pace.short_seconds, self._look)
 
     def _look(self) -> None:
         self.looks += 1
         if _lowest_free() < self._first_reserved:
             self._is_short = False
-            log.log(INFO, "connections are accepted again: descriptors are free")
+            if self._is_told:
+                log.log(INFO, "connections are accepted again: descriptors are free")
             self._resume()
         else:
             self._timer = self._loop.call_later(self._pace.short_seconds, self._look)
