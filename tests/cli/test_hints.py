@@ -15,6 +15,7 @@ from tests.support.server import environment
 from wsbridge.cli.hints import free_port_near, hint_for_address, hint_for_command, hint_for_listening
 from wsbridge.cli.main import run
 from wsbridge.errors import ListenError
+from wsbridge.settings import ListenSettings, ProgramSettings, ServerSettings
 
 
 @pytest.fixture
@@ -128,8 +129,35 @@ REASONS = [(errno.EACCES, "ports below 1024 need root"), (errno.EADDRNOTAVAIL, "
 @pytest.mark.parametrize(("number", "words"), REASONS)
 def test_reasons(number: int, words: str) -> None:
     """Each reason of the system for which there is a remedy has one."""
-    hint = hint_for_listening(ListenError("cannot", errno=number, host="", port=80))
+    hint = hint_for_listening(ListenError("cannot", errno=number, host="", port=80), ServerSettings())
     assert (words in hint, bool(hint)) == (True, bool(words))
+
+
+def test_port_of_redirects() -> None:
+    """What is wrong with the port of --redirport is mended there."""
+    settings = ServerSettings(listen=ListenSettings(port=8443, redirect_port=80))
+    for number, words in ((errno.EACCES, "such as --redirport=8080"), (errno.EADDRINUSE, "choose another, such as --redirport=")):
+        hint = hint_for_listening(ListenError("cannot", errno=number, host="", port=80), settings)
+        assert words in hint
+        assert "--port" not in hint
+    assert "--port=" in hint_for_listening(ListenError("cannot", errno=errno.EACCES, host="", port=443), settings)
+
+
+@pytest.mark.parametrize(
+    ("words", "flag"), [(("--port", "8080"), "--port"), (("-port=8080",), "-port=8080"), (("a", "--address=::1"), "--address=::1")]
+)
+def test_flag_behind_command(words: tuple[str, ...], flag: str) -> None:
+    """A flag that stands behind COMMAND is COMMAND's: a port that cannot be had may be the server's default."""
+    settings = ServerSettings(program=ProgramSettings(argv=("./count.sh", *words)))
+    hint = hint_for_listening(ListenError("cannot", errno=errno.EACCES, host="", port=80), settings)
+    assert hint.endswith(f"; {flag} stands behind COMMAND and is for ./count.sh alone; write flags of the server before COMMAND")
+
+
+@pytest.mark.parametrize("words", [(), ("--portable",), ("x--port",)])
+def test_no_flag_behind_command(words: tuple[str, ...]) -> None:
+    """Other words of COMMAND are nothing to wonder about."""
+    settings = ServerSettings(program=ProgramSettings(argv=("./count.sh", *words)))
+    assert "behind COMMAND" not in hint_for_listening(ListenError("cannot", errno=errno.EACCES, host="", port=80), settings)
 
 
 def test_free_port() -> None:

@@ -49,6 +49,11 @@ def behind(address: str = PROXY.address, port: str = "", host: str = PROXY.host,
         ([("X-Forwarded-For", CLIENT), ("X-Forwarded-Proto", "wss")], behind(CLIENT, is_tls=True)),
         ([("X-Forwarded-For", CLIENT), ("X-Forwarded-Proto", "http")], behind(CLIENT)),
         ([("X-Forwarded-For", CLIENT), ("X-Forwarded-Host", "example.org")], behind(CLIENT, host="example.org")),
+        *(
+            ([("X-Forwarded-For", CLIENT), ("X-Forwarded-Host", host)], behind(CLIENT))
+            for host in ('a b"c:xyz', "user@h", "h:80x", "h, i j", "h\x80", "h'", "[::1", "h/path")
+        ),
+        ([("X-Forwarded-For", CLIENT), ("X-Forwarded-Host", "[::1]:81")], behind(CLIENT, host="[::1]:81")),
         ([("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "example.org")], Peer(PROXY.address, PROXY.port, "example.org", True)),
     ],
 )

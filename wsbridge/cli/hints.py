@@ -14,6 +14,7 @@ from difflib import get_close_matches
 
 from wsbridge.errors import ListenError
 from wsbridge.process.spawn import is_executable
+from wsbridge.settings import ServerSettings
 
 SHELL_CHARACTERS = re.compile(r"[|&;<>$`*?]")
 PORTS_TO_TRY = 100
@@ -76,17 +77,30 @@ def hint_for_address(address: str) -> str:
     return f"--address={address} {what}; write {' '.join(right)}"
 
 
-def hint_for_listening(error: ListenError) -> str:
+def hint_for_listening(error: ListenError, settings: ServerSettings) -> str:
     """Return what to do when an address cannot be bound."""
+    listen = settings.listen
+    redirects = error.port == listen.redirect_port and error.port != listen.port
+    return _hint_for_binding(error, "redirport" if redirects else "port") + _hint_for_flags_of_command(settings.program.argv)
+
+
+def _hint_for_flags_of_command(command: Sequence[str]) -> str:
+    """Return that a flag behind COMMAND, such as --port, is not the server's."""
+    found = next((word for word in command[1:] if re.match(r"--?(port|address|redirport)\b", word)), None)
+    return f"; {found} stands behind COMMAND and is for {command[0]} alone; write flags of the server before COMMAND" if found else ""
+
+
+def _hint_for_binding(error: ListenError, flag: str) -> str:
     match error.errno:
         case errno.EADDRINUSE:
             free = free_port_near(error.host, error.port)
-            another = f"another, such as --port={free}, which is free now, or " if free else ""
-            return f"; another program listens there; choose {another}--port=0 for any free port"
+            choices = [f"another, such as --{flag}={free}, which is free now"] if free else []
+            choices += ["--port=0 for any free port"] if flag == "port" else []
+            return f"; another program listens there; choose {', or '.join(choices) or 'another'}"
         case errno.EADDRNOTAVAIL:
             return "; this machine has no such address (`ip address` lists them); without --address wsbridge listens on all of them"
         case errno.EACCES:
-            return "; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE; choose another, such as --port=8080"
+            return f"; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE; choose another, such as --{flag}=8080"
     return ""
 
 

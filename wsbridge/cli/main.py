@@ -152,7 +152,7 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
         return status
     except (ListenError, BusError, ConfigurationError) as error:
         output.attach(None)
-        sentence = f"{error}{hint_for_listening(error)}" if isinstance(error, ListenError) else str(error)
+        sentence = f"{error}{hint_for_listening(error, settings)}" if isinstance(error, ListenError) else str(error)
         if level <= FATAL:
             log.log(FATAL, "Can't start server: %s", sentence)
         else:
@@ -165,6 +165,9 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
 
 def _run_end(settings: EndSettings, shape: Command, *, level: int, unknown: Sequence[str]) -> int:
     """Run one end of a pipe until it ends; return the exit status."""
+    from wsbridge.process.inherited import take_defaults
+
+    take_defaults()
     # Until the loop takes them over, a signal is to end it without a word.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

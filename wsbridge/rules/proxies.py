@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from wsbridge.errors import ConfigurationError
-from wsbridge.rules.request import Headers, Peer
+from wsbridge.rules.request import HOST, Headers, Peer
 
 UNIX_PEER = "unix-socket"
 """REMOTE_ADDR of a client on the Unix socket."""
@@ -53,7 +53,8 @@ def seen_through(peer: Peer, headers: Headers, trusted: Trusted) -> Peer:
     """Return the client that a trusted proxy reports, or the peer itself.
 
     Of X-Forwarded-For the last address counts that is not a trusted proxy's: what stands before it, a client may have
-    written. Scheme and host are those that the nearest proxy reports (X-Forwarded-Proto, X-Forwarded-Host). The standard
+    written. Scheme and host are those that the nearest proxy reports (X-Forwarded-Proto, X-Forwarded-Host); what cannot be a host is
+    none: it would get to programs and into the log. The standard
     Forwarded header (RFC 7239) is not read: proxies that set X-Forwarded-For pass on a Forwarded that a client made up.
     """
     if trusted == NOBODY or peer.address not in trusted:
@@ -89,6 +90,8 @@ def _values(headers: Headers, name: str) -> list[str]:
 def _hops(headers: Headers) -> list[_Hop]:
     scheme = (_values(headers, "x-forwarded-proto") or [""])[-1].lower()
     host = (_values(headers, "x-forwarded-host") or [""])[-1]
+    if not HOST.fullmatch(host):
+        host = ""
     addresses = _values(headers, "x-forwarded-for")
     if not addresses and not scheme and not host:
         return []
