@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from aiohttp import HttpVersion, HttpVersion11, web
+from aiohttp import HttpVersion, web
 from aiohttp.http import RawRequestMessage
 
 from wsbridge.errors import ForeignHost, Refused
@@ -17,7 +17,7 @@ from wsbridge.metrics import Metrics
 from wsbridge.rules.methods import KNOWN, READ, check_method
 from wsbridge.rules.paths import clean
 from wsbridge.rules.proxies import UNIX_PEER, seen_through
-from wsbridge.rules.request import Peer, Request, check_framing, check_host, encode_path, read_target
+from wsbridge.rules.request import Peer, Request, by_name, check_framing, check_host, encode_path, read_target
 from wsbridge.sessions.registry import Registry
 from wsbridge.settings import GateSettings
 from wsbridge.web.answers import dress, protect
@@ -104,7 +104,7 @@ class App:
         What needs an answer or a lookup first is left to `__call__`, which comes a few turns of the loop later.
         """
         door = self._door
-        if door is None or self._settings.reverse_lookup or not door.has_room:
+        if door is None or self._settings.reverse_lookup or door.asks_disk or not door.has_room:
             return False
         try:
             request = self._read(message.method, message.path, message.version, message.headers, connection.transport)
@@ -141,7 +141,7 @@ class App:
         pairs = self._pairs(request)
         await door.room()
         try:
-            admission = door.admit(request)
+            admission = door.admit(request, await in_a_thread(door.locate, request) if door.asks_disk else None)
         except Busy as busy:
             session_log.error("%s", busy, extra=extra(pairs))
             door.turn_away(connection, request, busy, pairs)
@@ -280,12 +280,14 @@ class App:
     ) -> Request:
         """Translate aiohttp's request. Raises Refused (400)."""
         headers = tuple((str(name), value) for name, value in fields.items())
-        check_framing(version == HttpVersion11, headers)
+        values = by_name(headers)
+        protocol = f"HTTP/{version.major}.{version.minor}"
+        check_framing(protocol, headers, values)
         found = read_target(target)
-        peer = _peer(transport, found.authority or fields.get("Host", ""))
+        peer = _peer(transport, found.authority or values.get("host", ""))
         check_host(peer.host)
         peer = seen_through(peer, headers, self._settings.trusted)
-        return Request(method, found.path, found.query, found.uri, f"HTTP/{version.major}.{version.minor}", headers, peer)
+        return Request(method, found.path, found.query, found.uri, protocol, headers, peer, values)
 
 
 def _is_browser(request: Request) -> bool:

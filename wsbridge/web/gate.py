@@ -37,6 +37,20 @@ class Admission:
     subprotocol: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where a request leads."""
+
+    argv: tuple[str, ...]
+    """Empty where there is no such script."""
+    script: Script
+    unusable: str = ""
+    """Why the script cannot be run."""
+
+
+NOWHERE = Located((), Script("", ""))
+
+
 class Busy(Exception):
     """There is no slot, and the client is to learn it from a close code."""
 
@@ -66,34 +80,41 @@ class Gate:
         self._argv = argv
         self._scripts = scripts
         self._busy_close = busy_close
+        self.asks_disk = scripts is not None
         self.full = f"all sessions are taken (--{limit_flag})"
         """What is logged and told of a client for which there is no slot."""
 
-    def admit(self, request: Request) -> Admission:
-        """Return what is to be served, with its slot taken. Raises Refused and Busy."""
+    def admit(self, request: Request, located: Located | None = None) -> Admission:
+        """Return what is to be served, with its slot taken. Raises Refused and Busy.
+
+        `located` is what `locate` has answered; without it the disk is asked here.
+        """
         if not self._registry.slots.take():
             if self._busy_close:
                 raise Busy(*self._handshake(request), self.full)
             raise Refused(429, self.full, body="429 Too Many Requests\n")
         with self._registry.slots.returned_on_error():
-            argv, script = self._find(request)
+            located = located or self.locate(request)
+            if self._scripts is not None and not located.argv:
+                raise Refused(404, "no such script", body="404 Not Found\n")
             accept, subprotocol = self._handshake(request)
-            if self._scripts is not None and not is_executable(argv[0]):
-                raise Refused(500, f"{script.name} cannot be run: {why_not_executable(argv[0]).partition(';')[0]}")
-            return Admission(argv, script, accept, subprotocol)
+            if located.unusable:
+                raise Refused(500, f"{located.script.name} cannot be run: {located.unusable}")
+            return Admission(located.argv, located.script, accept, subprotocol)
 
-    def _find(self, request: Request) -> tuple[tuple[str, ...], Script]:
+    def locate(self, request: Request) -> Located:
+        """Return where a request leads; with `--dir` the disk is asked."""
         if self._scripts is None:
-            return self._argv, Script("/", request.path)
+            return Located(self._argv, Script("/", request.path))
         root, look = self._scripts
         target = find_script(request.path, look)
         if target is None:
-            raise Refused(404, "no such script", body="404 Not Found\n")
+            return NOWHERE
         # What is run is the very path that is proved here: its links are resolved already.
         real = os.path.realpath(os.path.join(root, target.file))
         if not real.startswith(root.rstrip("/") + "/"):
-            raise Refused(404, "no such script", body="404 Not Found\n")
-        return (real,), target.script
+            return NOWHERE
+        return Located((real,), target.script, "" if is_executable(real) else why_not_executable(real).partition(";")[0])
 
     def _handshake(self, request: Request) -> tuple[str, str | None]:
         check_method(request.method, ("GET",))

@@ -19,7 +19,7 @@ from wsbridge.rules.request import Request
 from wsbridge.settings import ClientSettings
 from wsbridge.web.client import Client
 from wsbridge.web.connection import MASK
-from wsbridge.web.gate import Admission, Busy
+from wsbridge.web.gate import Admission, Busy, Located
 from wsbridge.web.greeting import Upgradable
 from wsbridge.web.hangup import Hangups
 from wsbridge.wire.deflate import Deflate, Parameters, negotiate
@@ -51,7 +51,14 @@ class Door(Protocol):
     async def room(self) -> None:
         """Wait until a session may begin, in the order of the calls."""
 
-    def admit(self, request: Request) -> Admission:
+    @property
+    def asks_disk(self) -> bool:
+        """Whether `locate` asks the disk: it is then to be called in a thread, and its answer is for `admit`."""
+
+    def locate(self, request: Request) -> Located:
+        """Return where a request leads."""
+
+    def admit(self, request: Request, located: Located | None = None) -> Admission:
         """Return what is to be served, with its slot taken. Raises Refused and Busy."""
 
     def begin(self, connection: Upgradable, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:

@@ -70,6 +70,8 @@ class Subscribing:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.admit = gate.admit
+        self.locate = gate.locate
+        self.asks_disk = gate.asks_disk
         self.turn_away = handshake.turn_away
         self._gate = gate
         self._origins = origins

@@ -45,6 +45,8 @@ class Upgrader:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.admit = gate.admit
+        self.locate = gate.locate
+        self.asks_disk = gate.asks_disk
         self.turn_away = handshake.turn_away
         self._handshake = handshake
         self._program = program
