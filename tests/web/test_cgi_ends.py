@@ -535,7 +535,7 @@ def test_link_that_changes_after_the_walk(tmp_path: Path) -> None:
     link = inside / "link"
     link.symlink_to(write_script(inside / "script", OK))
     parts: Any = dict.fromkeys(("slots", "registry", "launcher", "metrics", "patience", "drain_seconds", "body_seconds"))
-    cgi = CgiScripts(str(inside), software="", passed={}, max_body_bytes=0, **parts)
+    cgi = CgiScripts(str(inside), dotfiles=False, software="", passed={}, max_body_bytes=0, **parts)
     found = cgi.find("/link/info")
     assert found is not None
     assert (found.file, found.script.name, found.script.info) == (str(inside / "script"), "/link", "/info")
