@@ -193,7 +193,8 @@ async def test_what_came_with_the_join_has_its_time(channel: Open) -> None:
 async def test_a_time_that_nobody_knows(channel: Open) -> None:
     """A message whose time the server does not know says that it is from earlier, also in what is downloaded, and is plotted."""
     async with channel(*prints("1")) as page:
-        await page.until("open")
+        # The program's own message comes first.
+        await page.counted(1)
         await page.page.evaluate("for (const number of ['1', '2', '3']) page.received(number, 'x-' + number, null)")
         await page.page.wait_for("document.querySelector('#plot').checkVisibility()")
         assert await page.page.evaluate("document.querySelector('.row.in:last-child .time').textContent") == "earlier"
