@@ -86,6 +86,14 @@ async def connected(desk: Desk) -> AsyncIterator[socket.socket]:
     await until(lambda: greeting.transport is None or desk.session.is_lost or desk.connection.is_lost, "the end of the connection")
 
 
+def accept(desk: Desk, sock: socket.socket) -> Greeting:
+    """Make a connection of a socket as a listener without TLS does."""
+    loop, greeting = asyncio.get_running_loop(), desk.greeting(sock)
+    plain_transports(loop)(greeting, sock)
+    loop.call_soon(greeting.look)
+    return greeting
+
+
 @contextmanager
 def all_to_aiohttp(desk: Desk, stream: bytes) -> Iterator[None]:
     """aiohttp's connection gets every byte, and nothing is offered."""
@@ -160,7 +168,7 @@ async def test_request_that_is_there_already(early: bytes, takes: bool) -> None:
     theirs.setblocking(False)
     with ours:
         ours.sendall(UPGRADE + early)
-        plain_transports(asyncio.get_running_loop())(desk.greeting(theirs), theirs)
+        accept(desk, theirs)
         await until(lambda: bool(desk.offered), "the offer")
         ours.sendall(b"later")
         heard, data = (desk.session, b"") if takes else (desk.connection, UPGRADE)
@@ -181,8 +189,7 @@ async def test_client_that_has_gone_already(resets: bool) -> None:
         if resets:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         ours.close()
-        greeting = desk.greeting(theirs)
-        plain_transports(asyncio.get_running_loop())(greeting, theirs)
+        greeting = accept(desk, theirs)
         await until(lambda: theirs.fileno() == -1, "the end of the connection")
     assert (greeting.transport, desk.silent, desk.offered, desk.connection.is_connected) == (None, set(), [], False)
 
@@ -206,3 +213,42 @@ async def test_client_that_goes_without_a_word() -> None:
         await until(lambda: not desk.silent, "the end of the connection")
     assert not desk.connection.is_connected
     assert not desk.offered
+
+
+@pytest.mark.usefixtures("kind")
+@pytest.mark.parametrize("ends", ["write", "close", "abort"])
+async def test_connection_that_ends_as_it_begins(ends: str) -> None:
+    """The next connection, whose socket has the same number, is read."""
+    loop = asyncio.get_running_loop()
+    desk = Desk()
+
+    def end(connection: Upgradable, message: Any) -> bool:
+        connection.transport.write(b"101")
+        if ends != "write":
+            getattr(connection.transport, ends)()
+        connection.take_over(desk.session)
+        return True
+
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    number = theirs.fileno()
+    ours.sendall(UPGRADE)
+    if ends == "write":
+        ours.close()
+    with ours:
+        greeting = Greeting(on_upgrade=end, connection=Heard, silent=desk.silent, seconds=3600, loop=loop, sock=theirs)
+        plain_transports(loop)(greeting, theirs)
+        loop.call_soon(greeting.look)
+        await until(lambda: theirs.fileno() == -1 and desk.session.is_lost, "the end of the connection")
+    ours, theirs = socket.socketpair()
+    if theirs.fileno() != number:
+        ours, theirs = theirs, ours
+    assert theirs.fileno() == number
+    theirs.setblocking(False)
+    desk = Desk()
+    greeting = accept(desk, theirs)
+    with ours:
+        await until(lambda: bool(desk.silent), "the connection")
+        ours.sendall(UPGRADE)
+        await until(lambda: bool(desk.offered), "the offer")
+    await until(lambda: desk.session.is_lost, "the end of the connection")

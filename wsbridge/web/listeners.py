@@ -46,13 +46,17 @@ class Opener(Protocol):
 class PlainOpener:
     """Makes connections without TLS."""
 
-    def __init__(self, factory: Server, *, make: Open) -> None:
+    def __init__(self, factory: Server, *, make: Open, loop: asyncio.AbstractEventLoop) -> None:
         self._factory = factory
         self._make = make
+        self._loop = loop
 
     def open(self, sock: socket.socket, address: object) -> None:
         try:
-            self._make(self._factory(sock), sock)
+            greeting = self._factory(sock)
+            self._make(greeting, sock)
+            # After the calls that the transport has just scheduled: of connection_made, and of the beginning of its reading.
+            self._loop.call_soon(greeting.look)
         except BaseException as error:
             sock.close()
             if not isinstance(error, OSError):
@@ -86,7 +90,7 @@ async def listening(
         if context is not None:
             opener = TlsOpener(make, context, connect=connect, metrics=metrics, loop=loop)
         else:
-            opener = PlainOpener(make, make=plain)
+            opener = PlainOpener(make, make=plain, loop=loop)
         openers.append(opener)
         acceptor.listen(sock, opener.open)
 
