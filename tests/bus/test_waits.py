@@ -22,7 +22,10 @@ from wsbridge.errors import BusError
 from wsbridge.hub.channel import Join
 from wsbridge.rules import backoff
 
-QUICK = {"timeout": 2.0, "confirm_timeout": 1.0}
+
+def quick() -> dict[str, float]:
+    """Return timeouts that pass soon, as soon as a busy machine lets a broker answer within them."""
+    return {"timeout": scaled(2.0), "confirm_timeout": scaled(1.0)}
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +60,7 @@ async def publish_until(node: Node, done: Callable[[], object], what: str) -> No
 
 async def test_swallowed_confirms(exchange: Exchange, link: AmqpLink) -> None:
     """What the broker said for a while is lost on its way: the link is made anew, and nobody waits for the lost confirms for ever."""
-    async with exchange.node("v") as v, exchange.node("p", url=link.url, **QUICK) as p:
+    async with exchange.node("v") as v, exchange.node("p", url=link.url, **quick()) as p:
         viewer = v.view()
         p.publish()
         await viewer.has_all("p", 1)
@@ -108,7 +111,7 @@ async def test_no_answer_at_the_start(exchange: Exchange, link: AmqpLink, method
         return
     link.drops = lambda frame: frame.method == method
     with pytest.raises(BusError, match="does not answer"):
-        async with exchange.open(Taker(), url=link.url, **QUICK):
+        async with exchange.open(Taker(), url=link.url, **quick()):
             pass
 
 
@@ -117,7 +120,7 @@ async def test_no_answer_on_the_way_back(exchange: Exchange, link: AmqpLink, met
     """A broker that does not answer a step after a break is tried again, and everyone gets what is published."""
     if method in WITH_REPLAY and not exchange.replays:
         return
-    async with exchange.node("p") as p, exchange.node("v", url=link.url, **QUICK) as v:
+    async with exchange.node("p") as p, exchange.node("v", url=link.url, **quick()) as v:
         viewer = v.view()
         p.publish()
         await viewer.has_all("p", 1)
@@ -215,7 +218,8 @@ async def test_alarm_outlasts_every_deadline(private_broker: Callable[..., Broke
     caplog.set_level(logging.INFO)
     broker = await asyncio.to_thread(private_broker)
     for replay in (False, True):
-        exchange = Exchange(f"alarm-{replay}", broker.url, {"replay": replay, **QUICK})
+        timeouts = quick()
+        exchange = Exchange(f"alarm-{replay}", broker.url, {"replay": replay, **timeouts})
         async with exchange.node("p") as p:
             viewer = p.view(Join.HISTORY)
             p.publish()
@@ -226,7 +230,7 @@ async def test_alarm_outlasts_every_deadline(private_broker: Callable[..., Broke
                 # One alone is still taken, and has the broker say that it takes no more.
                 await publish_until(p, lambda: p.bus.alarm, "word of the alarm")
                 assert "memory" in p.bus.alarm
-                over = time.monotonic() + 4 * QUICK["timeout"] + 1
+                over = time.monotonic() + 4 * timeouts["timeout"] + 1
                 await publish_until(p, lambda over=over: time.monotonic() > over, "every deadline to pass")
                 assert p.bus.alarm
             finally:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.deadline import scaled
 from tests.support.proc import adopting, descriptors, no_callback_fails, nothing_left, same_limits, until, which
 from tests.support.server import children, is_alive
 from tests.support.tool import command
@@ -345,7 +346,7 @@ async def test_who_waits_while_it_hangs() -> None:
 
 async def test_spawn_server_that_reaps_nothing() -> None:
     """One that answers no more is replaced also when only an exit status is waited for."""
-    with adopting(), serving(launch_seconds=0.2) as server:
+    with adopting(), serving(launch_seconds=scaled(0.5)) as server:
         spawned = await spawn(server, (which("true"),), PATH)
         os.kill(server.pid, signal.SIGSTOP)
         assert (await ended(spawned))[0] in (0, UNKNOWN_STATUS)
