@@ -1,4 +1,4 @@
-"""README names everything that a user can set or see."""
+"""The documentation names everything that a user can set or see, and its links lead somewhere."""
 
 from __future__ import annotations
 
@@ -19,20 +19,38 @@ from wsbridge.rules.environ import EMPTY
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md"]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
+README_LINES = 300
+"""README is a front page: the reference is in docs/."""
 
 
-def section(title: str) -> str:
-    """Return the text of a section, up to the next heading of its level or a higher one."""
-    found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{1,3}} |\Z)", README, re.MULTILINE | re.DOTALL)
+def page(name: str) -> str:
+    """Return the text of a page of docs/."""
+    return (ROOT / "docs" / f"{name}.md").read_text()
+
+
+def section(name: str, title: str) -> str:
+    """Return the text of a section of a page, up to the next heading of its level or a higher level."""
+    found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{1,3}} |\Z)", page(name), re.MULTILINE | re.DOTALL)
     assert found, title
     return found[2]
 
 
+def anchors(text: str) -> set[str]:
+    """Return the anchors of the headings of a page, as GitHub makes them."""
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+
+
+def test_readme_is_a_front_page() -> None:
+    """README is short, and links every page of the documentation."""
+    assert len(README.splitlines()) <= README_LINES
+    assert [path.name for path in (ROOT / "docs").glob("*.md") if f"(docs/{path.name})" not in README] == []
+
+
 @pytest.mark.parametrize("option", [option.name for option in OPTIONS])
 def test_every_flag_is_documented(option: str) -> None:
-    """Each flag stands in README's reference of flags."""
-    assert re.search(rf"`--{option}[=`]", section("Flags"))
+    """Each flag stands in the reference of flags."""
+    assert re.search(rf"`--{option}[=`]", page("flags"))
 
 
 OF_BROADCAST = [option for option in BROADCAST.options if option.name not in {other.name for other in OPTIONS}]
@@ -42,19 +60,19 @@ OF_BROADCAST = [option for option in BROADCAST.options if option.name not in {ot
 @pytest.mark.parametrize("option", [option.name for option in OF_BROADCAST])
 def test_every_flag_of_broadcast_is_documented(option: str) -> None:
     """Each flag of broadcast that is not the bridge's stands in the reference of its own."""
-    assert re.search(rf"`--{option}[=`]", section("Flags of broadcast"))
+    assert re.search(rf"`--{option}[=`]", page("broadcast"))
 
 
 @pytest.mark.parametrize("option", sorted({option.name for option in OPTIONS} - {option.name for option in BROADCAST.options}))
 def test_every_flag_that_broadcast_lacks_is_documented(option: str) -> None:
     """Each flag of the bridge that broadcast has not is named there."""
-    assert f"`--{option}`" in section("Flags of broadcast").partition("| flag |")[0]
+    assert f"`--{option}`" in page("broadcast").partition("| flag |")[0]
 
 
 @pytest.mark.parametrize("option", sorted({option.shown for command in (PUBLISH, SUBSCRIBE) for option in command.options}))
 def test_every_flag_of_the_ends_is_documented(option: str) -> None:
     """Each flag of publish and subscribe is named there, or is one of broadcast's or the bridge's."""
-    text = section("publish and subscribe") + section("Flags of broadcast") + section("Flags")
+    text = page("publish-and-subscribe") + page("broadcast") + page("flags")
     assert re.search(rf"`{re.escape(option.partition('=')[0])}[=` ]", text)
 
 
@@ -64,82 +82,83 @@ def test_every_command_is_documented(name: str) -> None:
     assert f"wsbridge {name}" in README or name == "bridge"
 
 
-FLAGS = [("Flags", option) for option in OPTIONS] + [("Flags of broadcast", option) for option in OF_BROADCAST]
-NUMBERS = [(title, option) for title, option in FLAGS if option.default and issubclass(option.kind, int) and option.kind is not bool]
+FLAGS = [("flags", option) for option in OPTIONS] + [("broadcast", option) for option in OF_BROADCAST]
+NUMBERS = [(name, option) for name, option in FLAGS if option.default and issubclass(option.kind, int) and option.kind is not bool]
 
 
-@pytest.mark.parametrize(("title", "option"), NUMBERS, ids=[option.name for _, option in NUMBERS])
-def test_defaults_of_flags_are_documented(title: str, option: Option) -> None:
-    """The default of a number is the one that README gives."""
-    row = next(line for line in section(title).splitlines() if f"`--{option.name}=" in line)
+@pytest.mark.parametrize(("name", "option"), NUMBERS, ids=[option.name for _, option in NUMBERS])
+def test_defaults_of_flags_are_documented(name: str, option: Option) -> None:
+    """The default of a number is the one that the page gives."""
+    row = next(line for line in page(name).splitlines() if f"`--{option.name}=" in line)
     assert isinstance(option.default, int)
     assert row.split("|")[-2].strip() == (show_size(option.default) if option.kind is Size else str(option.default))
 
 
 def test_variables_are_documented() -> None:
-    """README says how a flag becomes a variable, with an example of each part of the rule."""
-    assert "`WSBRIDGE_PORT`" in README
-    assert "`WSBRIDGE_SEND_TIMEOUT`" in README
+    """The page of flags says how a flag becomes a variable, with an example of each part of the rule."""
+    assert "`WSBRIDGE_PORT`" in page("flags")
+    assert "`WSBRIDGE_SEND_TIMEOUT`" in page("flags")
     assert {option.variable for option in OPTIONS} >= {"WSBRIDGE_PORT", "WSBRIDGE_SEND_TIMEOUT"}
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_every_framing_is_documented(framing: str) -> None:
     """Each framing has its row."""
-    assert f"| `{framing}` |" in section("Framings")
+    assert f"| `{framing}` |" in page("framings")
 
 
 def test_every_close_code_is_documented() -> None:
     """Each close code that is sent, or stands for none, has its row."""
     codes = {value for name, value in vars(closecodes).items() if name.isupper() and value >= 1000}
-    documented = {int(code) for code in re.findall(r"^\| (\d{4}) \|", section("How a session ends"), re.MULTILINE)}
+    documented = {int(code) for code in re.findall(r"^\| (\d{4}) \|", page("sessions"), re.MULTILINE)}
     assert codes - {closecodes.NO_CODE} == documented
 
 
 @pytest.mark.parametrize("status", [0, 1, 2, 3, 4, 70, "N"])
 def test_every_exit_status_is_documented(status: object) -> None:
     """Each exit status has its row."""
-    assert f"| {status} |" in section("Flags")
+    assert f"| {status} |" in page("flags")
 
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_every_log_level_is_documented(level: str) -> None:
     """Each log level is named."""
-    assert f"`{level}`" in section("Flags")
+    assert f"`{level}`" in page("flags")
 
 
 @pytest.mark.parametrize("name", [item.name for item in fields(Metrics)])
 def test_every_count_is_documented(name: str) -> None:
     """Each count that is logged at exit is explained."""
-    assert f"`{name}" in section("The log")
+    assert f"`{name}" in page("log")
 
 
 @pytest.mark.parametrize("variable", EMPTY)
 def test_empty_variables_are_documented(variable: str) -> None:
     """The variables that are present and empty are named."""
-    assert f"`{variable}`" in section("The environment of a program")
+    assert f"`{variable}`" in page("environment")
 
 
 def test_the_ladder_is_documented() -> None:
-    """README gives the steps of the ladder with their times."""
+    """The page gives the steps of the ladder with their times."""
     for step in make_ladder(0):
-        assert f"{round(step.grace * 1000)} ms" in section("The ladder")
-        assert step.signal.name.removeprefix("SIG") in section("The ladder")
+        assert f"{round(step.grace * 1000)} ms" in section("sessions", "The ladder")
+        assert step.signal.name.removeprefix("SIG") in section("sessions", "The ladder")
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "scripts").iterdir() if path.is_file() and "." not in path.name))
 def test_every_script_is_documented(script: str) -> None:
     """Each script is named."""
-    assert f"scripts/{script}" in README
+    assert f"scripts/{script}" in README + (ROOT / "CONTRIBUTING.md").read_text() + page("service")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
-    """A link to a file of the repository, or to a heading, leads there."""
-    text = page.read_text()
-    headings = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    """A link to a file of the repository, or to a heading of a page, leads there."""
+    text = path.read_text()
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if target.startswith("#"):
-            assert target[1:] in headings, target
-        elif "://" not in target:
-            assert (page.parent / target.partition("#")[0]).exists(), target
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        linked = path.parent / name if name else path
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked.read_text()), target

@@ -122,12 +122,12 @@ async def test_type_that_cannot_be_asked_for(passive: Exchange, broker: Broker, 
 
 # Permissions
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "broker.md"
 
 
 def permissions() -> list[tuple[str, list[list[str]]]]:
-    """The rows of README's table: the mode, and the names that it configures, writes and reads."""
-    section = README.read_text().partition("#### Permissions at the broker\n")[2]
+    """The rows of the table in docs/broker.md: the mode, and the names that it configures, writes and reads."""
+    section = PAGE.read_text().partition("## Permissions\n")[2]
     lines = section.partition("| configure | write | read |\n|---|---|---|---|\n")[2]
     rows = [row.strip("|").split("|") for row in takewhile(lambda line: line.startswith("|"), lines.splitlines())]
     return [(mode.strip(), [re.findall("`(.*?)`", cell) for cell in cells]) for mode, *cells in rows]
@@ -154,7 +154,7 @@ async def remove_users(broker: Broker, users: Iterable[str]) -> None:
 
 @pytest.mark.parametrize("number", range(6))
 async def test_permissions(broker: Broker, number: int, caplog: pytest.LogCaptureFixture) -> None:
-    """A user needs exactly the permissions of README's table: with them the channel works, and with one name less it does not."""
+    """A user needs exactly the permissions of the table in docs/broker.md: with them the channel works, and with one name less it does not."""
     modes = permissions()
     assert len(modes) == 6
     mode, names = modes[number]

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 BROADCAST = Bridge("wsbridge", (sys.executable, "-m", "wsbridge", "broadcast"), takes_port_zero=True)
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "proxy.md"
 KEPT = 5000
 FLOOD_TIMEOUT = 90
 """Seconds: a browser takes some twenty-five thousand messages a second on two slow cores, and what it cannot take is lost to it."""
@@ -457,9 +457,9 @@ async def test_without_status(channel: Open, flags: tuple[str, ...]) -> None:
 
 @asynccontextmanager
 async def proxy(port: int, folder: Path) -> AsyncIterator[str]:
-    """Serve what lies at a port below a prefix, which is taken away, with nginx, as README has it; yield the URL."""
+    """Serve what lies at a port below a prefix, which is taken away, with nginx, as docs/proxy.md has it; yield the URL."""
     own = free_port()
-    location, mapping = re.findall(r"^```nginx\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+    location, mapping = re.findall(r"^```nginx\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     location = location.replace("127.0.0.1:8080", f"127.0.0.1:{port}")
     paths = mapping + " ".join(f"{name}_temp_path {folder};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     server = f"server {{ listen 127.0.0.1:{own}; {location} }}"
