@@ -1,4 +1,4 @@
-"""`python -m wsbridge`, and the `wsbridge` command."""
+"""The entry point of `python -m wsbridge` and of the `wsbridge` command."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; exits with its status."""
+    """Run the command line and exit with its status."""
     if sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode:
-        # What clients ask for is UTF-8, and a legacy locale could not even name it to a program.
+        # Clients send UTF-8. A legacy locale cannot encode all of it for a program's environment, so Python restarts in UTF-8 mode.
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
-    # Loading the libraries makes nothing but objects that stay: collecting meanwhile costs a tenth of the start.
+    # The imports create only objects that stay alive: garbage collection meanwhile costs a tenth of the start.
     gc.disable()
     from wsbridge.cli.main import run
 

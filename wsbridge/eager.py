@@ -1,9 +1,9 @@
-"""A selector that looks a little longer before it sleeps.
+"""A selector that busy-polls for a moment before it sleeps.
 
-Messages come in trains: what was just handed on is often answered within microseconds, by a program on the next processor
-or by a client's next message. To be put to sleep and woken again costs more than that, above all on a virtual machine: a
-round trip through `cat` takes half the time when it is waited for awake. So after each turn that brought something the
-descriptors are looked at again and again for a moment; a loop that has nothing to do sleeps as ever.
+Messages arrive in bursts. The reply to a message often follows within microseconds: from a program on another processor, or as
+the client's next message. A sleep and a wake-up cost more than that, above all on a virtual machine. With a busy poll, a round
+trip through `cat` needs half the time. After each turn of the loop with a ready descriptor, the selector therefore polls the
+descriptors again for a moment. An idle loop sleeps as usual.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import selectors
 from time import perf_counter
 
 AWAKE_SECONDS = 50e-6
-"""At most this much after each turn. A hundred messages a second cost 1 % of a processor by it; 150 us gained nothing more."""
+"""Maximum busy poll after each turn. At a hundred messages a second it costs 1 % of a processor; 150 us brought no further gain."""
 
 Ready = list[tuple[selectors.SelectorKey, int]]
 
 
 class EagerSelector(selectors.EpollSelector):
-    """epoll, awake for a moment after each time that something was ready."""
+    """epoll with a short busy poll after each time that a descriptor was ready."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,6 +38,9 @@ class EagerSelector(selectors.EpollSelector):
 
 
 def make_loop() -> asyncio.AbstractEventLoop:
-    """Return an event loop; with a single processor one that sleeps at once: whoever is waited for could not run else."""
+    """Return an event loop, which busy-polls unless this process has a single processor.
+
+    On a single processor a busy poll would keep the awaited program or client from running.
+    """
     alone = len(os.sched_getaffinity(0)) < 2
     return asyncio.SelectorEventLoop(selectors.EpollSelector() if alone else EagerSelector())

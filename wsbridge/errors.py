@@ -1,18 +1,18 @@
-"""What can go wrong, and whose fault it is.
+"""The exceptions that wsbridge raises; the type names the source of the fault.
 
     WsbridgeError
-    ├── UsageError            the command line cannot be read                     exit 2
-    ├── ConfigurationError    the command line asks for what cannot be            exit 1
-    ├── ListenError           an address, a socket or a certificate fails         exit 3
-    ├── BusError              the broker cannot be reached, or refuses            exit 4
-    ├── RemoteError           a server of `--url` cannot be reached, or refuses      exit 4
-    ├── Refused               a request is answered instead of served             HTTP status
-    │   └── ForeignHost       its host is not the server's                        HTTP 403
-    ├── ClientError           the client broke the protocol                       close 1002, 1007, 1009
-    └── ProgramError          the program cannot be started, or broke its framing close 1009, 1011
-        └── MessageTooLong    a message of it passed the limit                    close 1009
+    ├── UsageError            the command line cannot be parsed                    exit 2
+    ├── ConfigurationError    the command line asks for something impossible       exit 1
+    ├── ListenError           an address, a socket or a certificate fails          exit 3
+    ├── BusError              the broker is unreachable, or refuses                exit 4
+    ├── RemoteError           the server of `--url` is unreachable, or refuses     exit 4
+    ├── Refused               the server answers a request with an error           HTTP status
+    │   └── ForeignHost       the request names a host that is not the server's    HTTP 403
+    ├── ClientError           the client violates the protocol                     close 1002, 1007, 1009
+    └── ProgramError          the program does not start, or violates its framing  close 1009, 1011
+        └── MessageTooLong    a message of the program exceeds the limit           close 1009
 
-An error carries values and knows what to answer: an exit status, an HTTP status or a close code. `str()` makes the
+An error carries values and knows the answer to send: an exit status, an HTTP status or a close code. `str()` returns the
 sentence: what happened, to what, what to do.
 """
 
@@ -30,33 +30,36 @@ if TYPE_CHECKING:
 
 
 def reason_of(error: OSError) -> str:
-    """Return why a call of the system failed, in its words: asyncio's own may tell no reason, and getaddrinfo's numbers are others."""
+    """Return the system's text for the failure of a system call.
+
+    asyncio's own errors may lack that text, and the numbers of getaddrinfo are not errno values.
+    """
     return os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror or str(error)
 
 
 class WsbridgeError(Exception):
-    """Everything that wsbridge raises by itself."""
+    """The base class of all exceptions that wsbridge itself raises."""
 
 
 class UsageError(WsbridgeError):
-    """The command line, or a variable that stands for a flag, cannot be read."""
+    """The command line, or a variable that stands for a flag, cannot be parsed."""
 
     exit_status: ClassVar[int] = 2
 
 
 class ConfigurationError(WsbridgeError):
-    """Each flag can be read, but what they ask for together cannot be done."""
+    """The command line can be parsed, but wsbridge cannot do what its flags request together."""
 
     exit_status: ClassVar[int] = 1
 
 
 class ListenError(WsbridgeError):
-    """The server cannot be reached at an address, or its certificate cannot be used."""
+    """The server cannot listen at an address, or cannot use its certificate."""
 
     exit_status: ClassVar[int] = 3
 
     def __init__(self, sentence: str, *, errno: int = 0, host: str = "", port: int = 0) -> None:
-        """`errno` is the system's reason that a host and a port cannot be bound; 0 where it is another."""
+        """`errno` is the system's error for binding a host and a port; 0 stands for any other reason."""
         super().__init__(sentence)
         self.errno = errno
         self.host = host
@@ -64,21 +67,21 @@ class ListenError(WsbridgeError):
 
 
 class BusError(WsbridgeError):
-    """The broker cannot be reached, or will not have what is asked of it. No password is in it."""
+    """The broker is unreachable or refuses a request. The text contains no password."""
 
     exit_status: ClassVar[int] = 4
 
 
 class RemoteError(WsbridgeError):
-    """A server cannot be reached, or will not have what is asked of it. No password is in it."""
+    """A server is unreachable or refuses a request. The text contains no password."""
 
     exit_status: ClassVar[int] = 4
 
 
 class Refused(WsbridgeError):
-    """A request that is answered with `status` before anything is started for it.
+    """The server answers a request with `status` before it starts anything for that request.
 
-    `detail` is for people; `body` takes the place of the usual one.
+    `detail` is for people. `body` replaces the usual body of the response.
     """
 
     def __init__(self, status: int, detail: str, *, headers: dict[str, str] | None = None, body: str | None = None) -> None:
@@ -90,7 +93,7 @@ class Refused(WsbridgeError):
 
 
 class ForeignHost(Refused):
-    """A request whose Host header, or what a trusted proxy reports of it, names another server."""
+    """The Host header of a request, or the host that a trusted proxy reports, is not a host of this server."""
 
     def __init__(self, host: str) -> None:
         shown = host[:100]
@@ -102,7 +105,7 @@ class ForeignHost(Refused):
 
 
 class ClientError(WsbridgeError):
-    """The client broke RFC 6455; `code` is the close code to answer with (section 7.4.1)."""
+    """The client violated RFC 6455; `code` is the close code to answer with (section 7.4.1)."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -111,9 +114,9 @@ class ClientError(WsbridgeError):
 
 
 class ProgramError(WsbridgeError):
-    """The program cannot be started or does not keep to its framing.
+    """The program cannot be started, or it violates its framing.
 
-    `before` holds what was decoded before the fault: it is still delivered.
+    `before` holds the items decoded before the fault. The session still delivers them.
     """
 
     code: ClassVar[int] = INTERNAL_ERROR
@@ -125,7 +128,10 @@ class ProgramError(WsbridgeError):
 
 
 class MessageTooLong(ProgramError):
-    """A message of the program passed `limit` bytes; half a message looks like a message, so it is not cut."""
+    """A message of the program is longer than `limit` bytes.
+
+    wsbridge does not cut the message: half a message looks like a message.
+    """
 
     code: ClassVar[int] = TOO_BIG
 

@@ -1,7 +1,7 @@
-"""How messages flow: batches, pushed by a source into a sink that can hold the source up.
+"""How messages flow: a source pushes batches into a sink, and a full sink applies backpressure.
 
-A source calls its sink; a sink that is full calls `pause` on its source, and `resume` when it has drained. Nothing on
-the way is awaited and nothing is queued: a batch is handed on whole, or its source is standing still.
+A source calls its sink. A full sink calls `pause` on its source, and `resume` after it has drained. Nothing on this path is
+awaited or queued: the source hands on a whole batch, or it is paused.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Kind(IntEnum):
 class Batch(NamedTuple):
     """Messages of one kind that arrived together, in order; never empty.
 
-    A message of kind TEXT is valid UTF-8: whoever makes the batch sees to it. A plain tuple, because one is made for
-    every read of a pipe or socket: a frozen dataclass costs three times as much.
+    A message of kind TEXT is valid UTF-8: the code that makes the batch ensures it. Batch is a plain tuple, because each read of
+    a pipe or socket makes one. A frozen dataclass costs three times as much.
     """
 
     kind: Kind
@@ -32,9 +32,9 @@ class Batch(NamedTuple):
 
 
 class End(NamedTuple):
-    """Why a flow ended, as a close frame says it: `code` of RFC 6455 section 7.4, `reason` for people.
+    """Why a flow ended, in the terms of a close frame: `code` (RFC 6455, section 7.4), and `reason` for people.
 
-    Code 1005 stands for a close frame without a code, 1006 for none at all; neither is ever sent.
+    Code 1005 stands for a close frame without a code, 1006 for no close frame at all. Neither is ever sent.
     """
 
     code: int
@@ -42,41 +42,41 @@ class End(NamedTuple):
 
 
 class Sink(Protocol):
-    """Takes batches, in order, until `end`; it never blocks and never refuses."""
+    """Accepts batches, in order, until `end`; it never blocks and never refuses a batch."""
 
     def write(self, batch: Batch) -> None:
-        """Take a batch. A sink that is full takes it all the same and pauses its source."""
+        """Accept a batch. A full sink accepts it as well, and pauses its source."""
 
     def end(self, reason: End) -> None:
-        """Take note that nothing will follow."""
+        """Accept the end of the flow: no batch follows."""
 
 
 class Source(Protocol):
-    """Pushes batches into its sink. Both methods may be called at any time and any number of times."""
+    """Pushes batches into its sink. The sink may call both methods at any time and any number of times."""
 
     def pause(self) -> None:
-        """Push nothing more until `resume`, except what is already under way."""
+        """Push nothing more until `resume`, except batches that are already under way."""
 
     def resume(self) -> None:
-        """Push again."""
+        """Push batches again."""
 
 
 @dataclass(slots=True)
 class Joint:
-    """A sink made of two functions: it joins a source with who takes its batches and who takes its end."""
+    """A sink made of two functions: one function accepts the batches of a source, the other accepts its end."""
 
     write: Callable[[Batch], None]
     end: Callable[[End], None]
 
 
 class Still:
-    """A source that has nothing: what a sink holds before it is joined and after its source is gone."""
+    """A source without data: the placeholder in a sink before it has a source, and after that source is gone."""
 
     def pause(self) -> None:
-        """Nothing to hold up."""
+        """Do nothing: no data flows."""
 
     def resume(self) -> None:
-        """Nothing to go on."""
+        """Do nothing: no data flows."""
 
 
 STILL = Still()
@@ -84,9 +84,9 @@ STILL = Still()
 
 @dataclass(slots=True)
 class Memory:
-    """The in-memory twin of a socket or pipe: a sink that keeps what it gets and a source that says what it pushes.
+    """The in-memory twin of a socket or pipe: a sink that stores its input, and a source that pushes on request.
 
-    It carries the tests of the sessions. `paused` is what its sink told it last.
+    The tests of the sessions use it. `paused` is the last state that its sink requested.
     """
 
     sink: Sink | None = None
@@ -107,26 +107,26 @@ class Memory:
         self.paused = False
 
     def push(self, batch: Batch) -> None:
-        """Hand a batch to the sink that this source is joined to."""
+        """Write a batch to the sink of this source."""
         assert self.sink is not None
         self.sink.write(batch)
 
     @property
     def messages(self) -> list[bytes]:
-        """All messages taken so far, of whatever batch."""
+        """All messages received so far, across batches."""
         return [bytes(message) for batch in self.taken for message in batch.messages]
 
 
 def batches(messages: Iterable[tuple[Kind, bytes]]) -> list[Batch]:
-    """Make batches of single messages: one for each run of the same kind."""
+    """Group single messages into batches: one batch for each run of the same kind."""
     return [Batch(kind, [message for _, message in run]) for kind, run in groupby(messages, key=lambda pair: pair[0])]
 
 
 def valid_text(messages: Sequence[bytes]) -> Sequence[bytes]:
-    """Return the messages as valid UTF-8, with U+FFFD where a byte was none.
+    """Return the messages as valid UTF-8, with U+FFFD in place of invalid bytes.
 
-    Almost all text is ASCII or valid: one pass over the whole decides that, and only a batch that is neither is
-    looked at message by message.
+    Almost all text is ASCII or valid. One pass over the joined messages decides that; only an invalid batch is decoded message by
+    message.
     """
     whole = b"\n".join(messages) if len(messages) > 1 else messages[0]
     if whole.isascii():

@@ -1,7 +1,7 @@
-"""Where the log goes: a descriptor, written without ever waiting for whoever reads it.
+"""The destination of the log: a descriptor that wsbridge writes without waiting for its reader.
 
-Lines wait in a bounded buffer while the reader of a pipe is slow, and are counted when they find no room. A reader that
-has gone takes the log with it, not the server.
+While the reader of a pipe is slow, lines wait in a bounded buffer. Lines that do not fit are dropped and counted. If the reader
+is gone, the log ends but wsbridge continues.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from wsbridge.logs import count_lines
 from wsbridge.metrics import Metrics
 
 BUFFER_BYTES = 2 * 1024 * 1024
-"""Half of it is waited for, the other half is room for what one record holds."""
+"""The handler drops new records once half of it is full; the other half is room for the lines of one record."""
 ATOMIC = select.PIPE_BUF
-"""A pipe that polls writable takes this much without blocking."""
+"""A pipe that polls writable accepts this many bytes without blocking."""
 LAST_WAIT_MS = 1000
-"""How long the end of the log waits for its reader."""
+"""How long `finish` waits for the reader before each write."""
 
 
 class Output(logging.Handler):
-    """A logging handler that never blocks."""
+    """A logging handler that never blocks while it is attached to a loop."""
 
     def __init__(self, fd: int, formatter: logging.Formatter, metrics: Metrics) -> None:
         super().__init__()
@@ -40,17 +40,17 @@ class Output(logging.Handler):
         self._poll.register(fd, select.POLLOUT)
         self._flushing: Callable[[], None] | None = None
         self._is_in_line = False
-        """Whether what was written last ended within a line."""
+        """Whether the last write ended within a line."""
         self._has_failed = False
-        """Whether the last attempt to write failed: a disk that is full may have taken half a line."""
+        """Whether the last attempt to write failed: a full disk may have stored half a line."""
 
     def attach(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Write once a turn of this loop from now on; with None, at once and waiting for the reader."""
+        """Write once per turn of this loop from now on; with None, write at once and wait for the reader."""
         self._loop = loop
 
     def emit(self, record: logging.LogRecord) -> None:
         if len(self._buffer) >= BUFFER_BYTES // 2 and self._loop is not None:
-            # Before it is formatted: a reader that is slow is to cost nothing.
+            # Drop the record before formatting it: a slow reader must cost nothing.
             self._metrics.log_lines_dropped += count_lines(record)
             return
         try:
@@ -68,7 +68,7 @@ class Output(logging.Handler):
             self._loop.call_soon(self._flush)
 
     def finish(self) -> None:
-        """Write what is left, waiting a bounded time for the reader."""
+        """Write the rest of the buffer, and wait a bounded time for the reader."""
         while self._buffer and self._poll.poll(LAST_WAIT_MS):
             if not self._write():
                 return
@@ -93,7 +93,7 @@ class Output(logging.Handler):
         except BlockingIOError:
             return False
         except OSError:
-            # The reader has gone, or the disk is full: there is nobody to tell.
+            # The reader is gone or the disk is full, so no output is left for a report.
             self._metrics.log_lines_dropped += self._buffer.count(b"\n") - self._buffer.startswith(b"\n")
             self._buffer.clear()
             self._has_failed = True

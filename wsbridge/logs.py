@@ -1,10 +1,10 @@
-"""The form of the log: websocketd's lines, or one JSON object a line.
+"""The format of the log: websocketd's lines, or one JSON object per line.
 
     Sat, 21 Nov 2026 02:11:01 +0000 | ACCESS | session    | url:'http://h/' id:'1795…' remote:'127.0.0.1' | CONNECT
 
-Levels are websocketd's: debug, trace, access, info, error, fatal; a logger `wsbridge.<category>` writes each category.
-The pairs of a connection, its id among them, come with every line of it as `extra=`. Formatting only: where the lines
-go is the business of whoever installs a handler. A record may hold several lines (`lines`), which differ in nothing else.
+The levels are websocketd's: debug, trace, access, info, error, fatal. A logger `wsbridge.<category>` writes each category. Every
+line about a connection carries its pairs, among them its id, as `extra=`. This module only formats: the installed handler decides
+where the lines go. A record may hold several lines (`lines`), which differ in nothing else.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ CONTROL = re.compile(
     r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029"
     r"\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
-"""What ends a line, moves a terminal's cursor, is half a character, changes the direction of the text around it, or is not seen at all.
-Without the two joiners (U+200C, U+200D), which words and emoji of honest text hold."""
+"""Line ends, terminal control characters, lone surrogates, characters that change the text direction, and invisible characters.
+The two joiners (U+200C, U+200D) are excluded, because ordinary words and emoji contain them."""
 NO_PAIRS: Pairs = {}
 
 
@@ -39,12 +39,12 @@ def logger(category: str) -> logging.Logger:
 
 
 def extra(pairs: Pairs) -> dict[str, object]:
-    """Return what makes a line one of a connection's: `logger.info(…, extra=extra(pairs))`."""
+    """Return the `extra` argument that adds a connection's pairs to a line: `logger.info(…, extra=extra(pairs))`."""
     return {"pairs": pairs}
 
 
 class LineFormatter(logging.Formatter):
-    """websocketd's format. Control characters are escaped, so that one line stays one line and a terminal stays whole."""
+    """websocketd's format. Control characters are escaped, so that one line stays one line and no text controls the terminal."""
 
     _second, _when = -1, ""
 
@@ -63,7 +63,7 @@ class LineFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: `time` (ISO 8601, UTC), `level`, `category`, the pairs of the connection, `message`."""
+    """One JSON object per line: `time` (ISO 8601, UTC), `level`, `category`, the pairs of the connection, `message`."""
 
     def format(self, record: logging.LogRecord) -> str:
         whole, fraction = divmod(record.created, 1)
@@ -78,8 +78,8 @@ class JsonFormatter(logging.Formatter):
 
 
 def send_to(handler: logging.Handler, level: int) -> None:
-    """Have one handler take what we say, from this level on, and what the libraries below us have to say."""
-    # What no line of ours shows need not be found out for each.
+    """Send wsbridge's records from this level on to a handler, and also the records of asyncio and aiohttp."""
+    # No line shows these fields, so logging need not determine them for each record.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
     for name in ("wsbridge", "asyncio", "aiohttp"):
@@ -90,7 +90,7 @@ def send_to(handler: logging.Handler, level: int) -> None:
 
 
 class Seldom:
-    """Says an error at once, and the same again only after a minute: what is tried again and again fails again and again."""
+    """Logs an error at once, and the same error again only after a minute: repeated attempts fail in the same way."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
@@ -98,17 +98,17 @@ class Seldom:
         self._again = 0.0
 
     def error(self, sentence: str, now: float) -> None:
-        """Say it; `now` is in seconds of any clock that does not go back."""
+        """Log a sentence. `now` is in seconds of a monotonic clock."""
         if sentence != self._said or now >= self._again:
             self._said, self._again = sentence, now + SELDOM_SECONDS
             self._log.error("%s", sentence)
 
 
 class Ration:
-    """Logs at most `LINES` lines of a kind in a minute: what any client can cause must not fill a disk.
+    """Logs at most `LINES` lines of a kind per minute: an event that any client can cause must not fill a disk.
 
-    The first line of a kind in the next minute is followed by one that counts what was left out. The kinds are few: they
-    are not a client's choice.
+    After the first line of a kind in the next minute, it logs how many lines it left out. There are few kinds: a client cannot
+    choose them.
     """
 
     LINES = 10
@@ -122,7 +122,7 @@ class Ration:
         self._left_out: Counter[str] = Counter()
 
     def say(self, kind: str, sentence: str, pairs: Pairs, now: float) -> bool:
-        """Log a sentence of a kind, and return whether it was logged; `now` is in seconds of any clock that does not go back."""
+        """Log a sentence of a kind, and return whether it was logged. `now` is in seconds of a monotonic clock."""
         if now >= self._began + self.SECONDS:
             self._began = now
             self._left_out = Counter({known: count - self.LINES for known, count in self._counts.items() if count > self.LINES})
@@ -136,8 +136,11 @@ class Ration:
 
 
 def escape(text: str, *, quote: bool = False) -> str:
-    """Return a text with its control characters escaped: it is one line, tells a terminal nothing, and reads in the order it has."""
-    # Almost every line is clean, and the one that is not may be a megabyte of stderr.
+    """Return a text with its control characters escaped.
+
+    The result is one line, does not control a terminal, and is displayed in its stored order.
+    """
+    # Almost every line is clean. A line that is not may be a megabyte of stderr, so a single regular expression escapes it.
     if _is_clean(text, quote=quote):
         return text
     if quote:
@@ -164,7 +167,7 @@ def _lines(record: logging.LogRecord, formatter: logging.Formatter) -> list[str]
     try:
         return [f"{message}\n{formatter.formatException(record.exc_info)}"]
     except Exception as error:
-        # The frames of compiled code may not be what traceback expects.
+        # The traceback module may fail on the frames of compiled code.
         return [f"{message}: {record.exc_info[1]!r} ({error!r} while its traceback was printed)"]
 
 

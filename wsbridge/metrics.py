@@ -1,4 +1,4 @@
-"""What happened, counted in plain integers: what is refused, dropped or restarted is counted and can be seen."""
+"""The counters of a server, as plain integers: each refusal, drop and restart is counted and can be seen."""
 
 from __future__ import annotations
 
@@ -8,67 +8,68 @@ from dataclasses import dataclass, field, fields
 
 @dataclass(slots=True)
 class Metrics:
-    """The counts of one server since it began. The names are the ones shown in the log at exit."""
+    """The counters of one server since its start. The log shows them at exit, under these names."""
 
     sessions: int = 0
     requests: int = 0
     refused: Counter[int] = field(default_factory=Counter)
-    """By HTTP status, or 1013 where `--busy=close` turned a session away."""
+    """Refused requests by HTTP status, and by 1013 for sessions that `--busy=close` refused."""
     tls_failures: int = 0
-    """TLS handshakes that failed, and connections to a TLS port that spoke something else."""
+    """Failed TLS handshakes, and connections to a TLS port that sent something else."""
     accept_pauses: int = 0
-    """Times that no connection was accepted for want of descriptors."""
+    """Times that the server stopped accepting connections because it had no descriptors left."""
     launch_failures: int = 0
     messages_in: int = 0
     messages_out: int = 0
     discarded_in: int = 0
-    """Messages of clients to a program that had closed its stdin."""
+    """Messages from clients that the program did not accept, for example because it had closed its stdin."""
     discarded_out: int = 0
-    """Messages of programs to a client that had gone."""
+    """Messages from programs to a client that had disconnected."""
     messages_lost: int = 0
-    """Messages that a viewer was not given, each viewer's: it lagged too far, came back too late, or they never came here."""
+    """Messages that subscribers did not receive, counted for each subscriber. It lagged too far, it reconnected too late, or the
+    messages never reached this server."""
     clients_timed_out: int = 0
-    """Given up by a heartbeat, `--send-timeout` or `--body-timeout`."""
+    """Clients closed by a heartbeat, `--send-timeout` or `--body-timeout`."""
     protocol_errors: int = 0
     messages_too_long: int = 0
-    """Of a program (`--maxline`) or a client (`--maxframesize`)."""
+    """Messages over the limit, from a program (`--maxline`) or a client (`--maxframesize`)."""
     killed: int = 0
-    """Programs that did not end before KILL."""
+    """Programs that ended only after KILL."""
     left_behind: int = 0
-    """Processes of programs that KILL did not end: of another user, or waiting for the kernel."""
+    """Processes of programs that KILL did not end: processes of another user, or processes blocked in the kernel."""
     daemons_left: int = 0
-    """Processes that left the session of their program, and are not ended."""
+    """Processes that left the POSIX session of their program; wsbridge does not end them."""
     guard_restarts: int = 0
     spawn_server_restarts: int = 0
     program_restarts: int = 0
-    """Times that the program of a channel has ended and was started again."""
+    """Times that the program of a channel exited and was restarted."""
     bus_repeats: int = 0
-    """Messages that the bus brought again; they were dropped."""
+    """Messages that the bus delivered again; they were dropped."""
     bus_lost: int = 0
-    """Messages that the bus has lost, as far as that can be seen."""
+    """Messages that the bus lost, as far as wsbridge can detect it."""
     bus_renewals: int = 0
-    """How often nobody knew what was lost."""
+    """Times that the bus lost an unknown number of messages."""
     bus_unconfirmed: int = 0
-    """Messages of ours that were on their way when the broker went, or that it refused, and that nobody sends again."""
+    """Messages from this process that the broker refused, or had not confirmed when the link failed, and that are not sent again."""
     bus_malformed: int = 0
-    """Bodies that were not what they said to be."""
+    """Bodies whose content does not match their description."""
     bus_too_long: int = 0
-    """Bodies with a message over `--maxline`, or that decompress to more."""
+    """Bodies that hold a message over `--maxline`, or that decompress to more."""
     bus_undecoded: int = 0
-    """Bodies in a content encoding, or of an AMQP 1.0 type, that is not decoded."""
+    """Bodies with a content encoding or an AMQP 1.0 type that wsbridge does not decode."""
     spool_dropped: int = 0
-    """Messages of ours for which the spool had no room."""
+    """Messages from this process that the spool dropped for lack of room."""
     broker_reconnects: int = 0
     broker_alarms: int = 0
-    """How often the broker has said that it blocks publishers, being low on memory or disk space."""
+    """Times that the broker reported that it blocks publishers, because memory or disk space is low."""
     publish_timeouts: int = 0
-    """Connections to the broker that were closed because a publish was not confirmed in time."""
+    """Connections to the broker that wsbridge closed because the broker did not confirm a publish in time."""
     lookups_skipped: int = 0
     """Clients whose name was not looked up for `--reverselookup`, because too many lookups were under way."""
     log_lines_dropped: int = 0
 
     def counts(self) -> list[tuple[str, int]]:
-        """Return every count with its name."""
+        """Return every counter with its name."""
         pairs: list[tuple[str, int]] = []
         for item in fields(self):
             value = getattr(self, item.name)
@@ -79,5 +80,5 @@ class Metrics:
         return pairs
 
     def nonzero(self) -> str:
-        """Return the counts that are not zero as one line: `sessions=3 refused_404=1`."""
+        """Return the counters that are not zero as one line: `sessions=3 refused_404=1`."""
         return " ".join(f"{name}={count}" for name, count in self.counts() if count)

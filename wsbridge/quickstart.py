@@ -1,7 +1,7 @@
-"""aiohttp, imported without the certificate stores of its client.
+"""Imports aiohttp without the certificate stores of its client.
 
-aiohttp loads the machine's certificates at import, into two contexts: a tenth of the processor time of a start. The server does not
-use aiohttp's client, and remote.py makes a context of its own for TLS. Every module that imports aiohttp imports this file first.
+At import, aiohttp loads the machine's certificates into two contexts: a tenth of the processor time of a start. The server does
+not use aiohttp's client, and remote.py makes its own context for TLS. Every module that imports aiohttp imports this file first.
 """
 
 from __future__ import annotations
@@ -12,5 +12,5 @@ ssl.SSLContext.set_default_verify_paths = lambda self: None  # type: ignore[meth
 try:
     import aiohttp  # noqa: F401
 finally:
-    # The class inherits its own again.
+    # The class inherits the original method again.
     del ssl.SSLContext.set_default_verify_paths

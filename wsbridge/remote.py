@@ -1,11 +1,11 @@
-"""A WebSocket to another wsbridge: the client behind `publish --url` and `subscribe --url`.
+"""A WebSocket client for another wsbridge: the connection of `publish --url` and `subscribe --url`.
 
-aiohttp makes the connection, over TLS too; redirects are followed, but never from TLS to plain text. When the upgrade is granted
-the transport is taken from it. From then on what comes in one read is one batch for the sink, read as strictly as a client's
-frames are by the server, and a batch that is written is one buffer.
+aiohttp makes the connection, with or without TLS. It follows redirects, but never from TLS to plain text. After the upgrade,
+`Remote` replaces aiohttp's protocol on the transport. From then on, the messages of one read form one batch for the sink, and a
+written batch is one buffer. The client reads frames as strictly as the server does.
 
-    Remote.pause, resume    hold the server up, or let it go on
-    Remote.source           is paused while the server takes nothing
+    Remote.pause, resume    stop reading from the server, and start again
+    Remote.source           is paused while the server accepts no data
 """
 
 from __future__ import annotations
@@ -38,32 +38,32 @@ from wsbridge.wire.frames import FIN, MASKED, Event, FrameReader, Ping, Side, Vi
 
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
-"""How long a connection that is given up may take to end in good order."""
+"""How long `close` waits for the closing handshake before it aborts the connection."""
 PING_SECONDS = 25.0
-"""Between pings of ours; a server that is silent for two is given up. wsbridge's own has the same pace."""
+"""Interval between pings to the server; the client disconnects after two intervals of silence. The server uses the same interval."""
 WRITE_BYTES = 1024 * 1024
-"""What may wait to be sent before the source is paused."""
+"""Bytes that may wait to be sent before the source is paused."""
 HEAD_BYTES = 256
-"""What may stand before a message beside it: its position."""
+"""Bytes that may precede a message in its frame: its position."""
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES = 15, 15, 9
-"""Seconds and probes after which a peer that vanished is noticed, though nothing is sent: about 150 s."""
+"""Seconds and probes of TCP keepalive: it detects a vanished peer after about 150 s, even if nothing is sent."""
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """RFC 6455, section 1.3."""
 SHOWN = 200
-"""Characters of a refusal's text that are shown."""
+"""Characters of a refusal's text that an error shows."""
 
 REDIRECTS = 10
 SECURE = ("wss", "https")
 SCHEMES = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}
-"""What a redirect may lead to, as the scheme of a WebSocket."""
+"""Schemes that a redirect may lead to, each with its WebSocket scheme."""
 
 
 class Remote(asyncio.Protocol):
-    """A connection, from the upgrade to its end. Its sink gets batches and one `end`: the server's close code, or 1006.
+    """A connection, from the upgrade to its end. Its sink receives batches and one `end`: the server's close code, or 1006.
 
-    `early` is what has come already; the sink gets it before anything else, and from the next turn of the loop on. With `pings`
-    the server is given up when it is silent for too long. A server that takes input may well be silent while it is held up, and
-    is not to be pinged.
+    `early` holds the bytes that have already arrived. The sink receives them before anything else, from the next turn of the loop
+    on. With `pings`, Remote closes the connection if the server is silent for too long. Do not use `pings` with a server that
+    accepts input: under backpressure it may well be silent.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Remote(asyncio.Protocol):
     # From the server
 
     def data_received(self, data: bytes) -> None:
-        # The socket may be read before the loop comes to what was read earlier.
+        # The transport may read the socket before the loop calls `_take_early`.
         self._take_early()
         self._feed(data)
 
@@ -114,7 +114,7 @@ class Remote(asyncio.Protocol):
             self._lost.set_result(None)
 
     def pause(self) -> None:
-        """Read no more; what was read already still comes."""
+        """Stop reading; data that was already read still reaches the sink."""
         if not self._close_sent and not self._transport.is_closing():
             self._transport.pause_reading()
             if self._heartbeat is not None:
@@ -129,22 +129,22 @@ class Remote(asyncio.Protocol):
     # To the server
 
     def write(self, batch: Batch) -> None:
-        """Send a batch; `source` is paused before this returns when it leaves no room."""
+        """Send a batch. If it fills the write buffer, `source` is paused before this returns."""
         if not self._close_sent:
             self._transport.write(encode(batch))
 
     def end(self, reason: End) -> None:
-        """Send a close frame after all that was written; the sink learns of the answer, which may take as long as it likes."""
+        """Send a close frame after everything written before. The sink receives the server's answer, for which there is no timeout."""
         if not self._close_sent:
             self._control(frames.close(reason))
             self._close_sent = True
             self.resume()
 
     async def close(self) -> int:
-        """End the connection, in bounded time; return how many bytes have not even left us."""
+        """End the connection, in bounded time; return how many bytes were still in the write buffer."""
         self.end(End(NO_CODE))
         try:
-            # Not by asyncio.timeout, whose end Python 3.11.2 takes for another cancellation in a task that was cancelled before.
+            # Not asyncio.timeout: in a task that was cancelled before, Python 3.11.2 mistakes its expiry for another cancellation.
             await asyncio.wait((self._lost,), timeout=CLOSE_SECONDS)
         finally:
             unsent = self._transport.get_write_buffer_size()
@@ -168,7 +168,7 @@ class Remote(asyncio.Protocol):
                 case Batch():
                     self._sink.write(event)
                 case Ping(payload):
-                    # Only the last of several needs an answer (RFC 6455, section 5.5.3).
+                    # Only the last of several pings needs an answer (RFC 6455, section 5.5.3).
                     ping = payload
                 case Violation(code, reason):
                     self.end(End(code, reason))
@@ -180,7 +180,7 @@ class Remote(asyncio.Protocol):
             self._control(frames.pong(ping))
 
     def _control(self, frame: bytes) -> None:
-        """Send a control frame of a server's, masked as a client's."""
+        """Send a control frame, converted from the server's form to the masked form of a client."""
         if not self._close_sent and not self._transport.is_closing():
             self._transport.write(_masked(frame[0], frame[2:], os.urandom(4)))
 
@@ -205,9 +205,9 @@ class Remote(asyncio.Protocol):
 async def connect(
     url: str, sink: Sink, *, subprotocol: str = "", since: str = "", limit: int, pings: bool, loop: asyncio.AbstractEventLoop
 ) -> Remote:
-    """Open a WebSocket; what comes goes to the sink, from the next turn of the loop on. Raises RemoteError.
+    """Open a WebSocket; the sink receives data from the next turn of the loop on. Raises RemoteError.
 
-    With a `subprotocol` the server must agree to it. `limit` is the longest message in bytes, 0 for any.
+    With a `subprotocol`, the server must agree to it. `limit` is the maximum length of a message in bytes; 0 means no limit.
     """
     key = base64.b64encode(os.urandom(16))
     headers = {
@@ -226,27 +226,27 @@ async def connect(
                 await _check(response, key, subprotocol, url)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise RemoteError(_explain(error, place(url))) from None
-        # Before the session is closed, which takes a turn: what comes meanwhile is to find its protocol.
+        # Before the session closes, which needs a turn of the loop: data that arrives meanwhile must find its protocol.
         transport, early = _take_over(response)
         remote = Remote(transport, sink, early=early, limit=limit, pings=pings, loop=loop)
         transport.set_protocol(remote)
         if transport.is_closing():
             loop.call_soon(remote.connection_lost, None)
         else:
-            # aiohttp may have held up a server that spoke before it was listened to.
+            # aiohttp may have paused reading, if the server sent data before this protocol was in place.
             transport.resume_reading()
     return remote
 
 
 def place(url: str) -> str:
-    """Return where a server is, without user, password and query."""
+    """Return the address of a server, without user, password and query."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}{parts.path or '/'}"
 
 
 def encode(batch: Batch) -> bytes:
-    """Return the frames of a batch as a client sends them: each masked with four bytes of its own (RFC 6455, section 5.3)."""
+    """Return the frames of a batch as a client sends them, each masked with its own four bytes (RFC 6455, section 5.3)."""
     kind, messages = batch
     keys = os.urandom(4 * len(messages))
     parts: list[bytes | bytearray] = []
@@ -272,7 +272,7 @@ def _masked_head(first: int, length: int) -> bytes:
 
 
 class _Early:
-    """Stands in for aiohttp's frame reader and keeps what came with the upgrade."""
+    """Stands in for aiohttp's frame reader, and keeps the bytes that arrived with the upgrade."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -282,11 +282,11 @@ class _Early:
         return False, b""
 
     def feed_eof(self) -> None:
-        """The connection has been taken over."""
+        """Do nothing: another protocol owns the connection."""
 
 
 def _trust(url: str) -> ssl.SSLContext | bool:
-    """Return the machine's certificates where they are needed: they take 50 ms to load."""
+    """Return a context with the machine's certificates for TLS, else True: loading the certificates needs 50 ms."""
     return _certificates() if urlsplit(url).scheme in ("https", "wss") else True
 
 
@@ -296,7 +296,10 @@ def _certificates() -> ssl.SSLContext:
 
 
 async def _get(session: aiohttp.ClientSession, url: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
-    """Ask for the upgrade, and again where redirects lead. Raises RemoteError for one from TLS to plain text, or to no server."""
+    """Request the upgrade, and follow redirects.
+
+    Raises RemoteError for too many redirects, and for a redirect from TLS to plain text or to a URL that is no WebSocket.
+    """
     for _ in range(REDIRECTS):
         response = await session.get(url, headers=headers, read_until_eof=False, allow_redirects=False, ssl=_trust(url))
         location = response.headers.get("Location")
@@ -308,7 +311,7 @@ async def _get(session: aiohttp.ClientSession, url: str, headers: dict[str, str]
 
 
 def redirected(url: str, location: str) -> str:
-    """Return where a redirect leads. Raises RemoteError where that is not to be followed."""
+    """Return the target of a redirect. Raises RemoteError if the client must not follow it."""
     target = urljoin(url, location)
     scheme = SCHEMES.get(urlsplit(target).scheme)
     if scheme is None:
@@ -319,7 +322,7 @@ def redirected(url: str, location: str) -> str:
 
 
 def _take_over(response: aiohttp.ClientResponse) -> tuple[asyncio.Transport, bytes]:
-    """Take the transport from aiohttp, which is told that its connection was lost; return what came after the answer, too."""
+    """Detach the transport from aiohttp, which sees a lost connection; return it with the bytes after the response."""
     connection = response.connection
     protocol: Any = connection.protocol if connection is not None else None
     if protocol is None or protocol.transport is None:
@@ -333,10 +336,11 @@ def _take_over(response: aiohttp.ClientResponse) -> tuple[asyncio.Transport, byt
 
 
 async def _check(response: aiohttp.ClientResponse, key: bytes, subprotocol: str, url: str) -> None:
-    """Raises RemoteError for an answer that is not the upgrade."""
+    """Check that a response grants the upgrade. Raises RemoteError otherwise."""
     if response.status != 101:
         lines = (await response.content.read(SHOWN)).decode("utf-8", "replace").strip().split("\n")
-        # A page of HTML says nothing in its first lines; our own kind says what, and why.
+        # The first lines of an HTML page carry no information. The first two lines of wsbridge's own errors give the status and
+        # the reason.
         said = ": ".join(lines[:2]) if lines[0].startswith(str(response.status)) else f"{response.status} {response.reason}"
         raise RemoteError(f"{place(url)} {_refusal(response.status, urlsplit(url).scheme)}: {said}")
     accept = base64.b64encode(hashlib.sha1(key + GUID, usedforsecurity=False).digest()).decode()
@@ -371,13 +375,13 @@ def _explain(error: BaseException, where: str) -> str:
         case aiohttp.ServerDisconnectedError():
             return f"{where} has closed the connection without an answer"
         case aiohttp.ClientResponseError():
-            # Its own text has the whole URL in it.
+            # aiohttp's text contains the whole URL.
             return f"{where} cannot be used: {error.message or type(error).__name__}"
     return f"{where} cannot be used: {_without_user(str(error)) or type(error).__name__}"
 
 
 def _without_user(text: str) -> str:
-    """Cut user and password out of the URLs in a text: a redirect may lead to one."""
+    """Remove user and password from the URLs in a text: a redirect may lead to such a URL."""
     return re.sub(r"(?<=://)\S*@", "…@", text)
 
 

@@ -1,6 +1,6 @@
-"""What each part is told: one small frozen object a part, each value in its final form.
+"""The settings of all parts: one small frozen object per part, each value in its final form.
 
-Nothing here reads a command line or a file; floor 7 makes these objects and server.py hands them out.
+This module reads no command line and no file. wsbridge.cli makes these objects, and wsbridge.server distributes them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from wsbridge.rules.restarts import Restart
 
 @dataclass(frozen=True, slots=True)
 class TerminalSize:
-    """The size of a terminal; 0 stands for a number that is not known."""
+    """The size of a terminal; 0 stands for an unknown number."""
 
     columns: int
     rows: int
@@ -25,37 +25,37 @@ class TerminalSize:
 
 @dataclass(frozen=True, slots=True)
 class ProgramSettings:
-    """What is run for each session, and how it is spoken to."""
+    """The program that the server runs for each session, and the form of its input and output."""
 
     argv: tuple[str, ...] = ()
-    """The command line, its first word resolved; empty with `--dir`."""
+    """The command line, with its first word resolved; empty with `--dir`."""
     directory: str | None = None
-    """`--dir`: scripts by path."""
+    """`--dir`: a directory of scripts, which the request path selects."""
     framing: str = "lines"
     max_message_bytes: int = 16 * 1024 * 1024
     close_ms: int = 0
     drain_ms: int = 2000
     pty: TerminalSize | None = None
-    """The terminal that stdout is; None: a pipe."""
+    """The size of the pseudo-terminal on stdout; None: stdout is a pipe."""
     pass_stderr: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ClientSettings:
-    """How a connected client is dealt with."""
+    """How the server treats a connected client."""
 
     max_frame_bytes: int = 1024 * 1024
     ping_ms: int = 25_000
     send_timeout: float = 60.0
     send_buffer_bytes: int = 256 * 1024
     unsent_bytes: int = 0
-    """How much may wait in the kernel for its turn on the way, on TCP (0: as much as the kernel likes)."""
+    """Bytes that may wait unsent in the kernel, on TCP (0: as many as the kernel allows)."""
     compress: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class GateSettings:
-    """Who may come in, and what a session is told of whoever did."""
+    """Which requests the server admits, and the variables and headers that it adds."""
 
     origins: Rules = field(default_factory=Rules)
     hosts: Hosts = field(default_factory=Hosts)
@@ -67,57 +67,57 @@ class GateSettings:
     software: str = "wsbridge"
     passed: dict[str, str] = field(default_factory=dict)
     headers: tuple[tuple[str, str], ...] = ()
-    """On every answer."""
+    """Headers of every response."""
     headers_ws: tuple[tuple[str, str], ...] = ()
     headers_http: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class HttpTimings:
-    """How long a client may take with its requests, in seconds."""
+    """How long a client may spend on its requests, in seconds."""
 
     head_seconds: float = 10.0
     """From the first byte of a request's head to its last."""
     keepalive_seconds: float = 75.0
-    """Between two requests on one connection (0: any time), as nginx has it."""
+    """Between two requests on one connection (0: no limit), as in nginx."""
     body_seconds: float = 60.0
-    """Between two reads of a request's body (0: any time), as nginx has it."""
+    """Between two reads of a request's body (0: no limit), as in nginx."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
-    """What is served beside the WebSocket."""
+    """What the server serves besides the WebSocket."""
 
     static_directory: str | None = None
     dotfiles: bool = False
-    """Whether files are served and listed whose name begins with a dot."""
+    """Whether to serve, list and run files whose names begin with a dot."""
     cgi_directory: str | None = None
     max_scripts: int | None = None
-    """Most CGI scripts at once, 0 for any number; None: they count among the sessions."""
+    """Maximum number of CGI scripts at once, 0 for no limit; None: they count as sessions."""
     max_body_bytes: int = 64 * 1024 * 1024
-    """The most of one body that is buffered for a CGI script, 0 for any; all together have the space of four."""
+    """Bytes of one body that the server buffers for a CGI script, 0 for no limit. All bodies together may occupy four times as much."""
     timings: HttpTimings = field(default_factory=HttpTimings)
     page: str = ""
-    """What the log calls the page of ours, if there is one."""
+    """The name of wsbridge's own page in the log; empty without such a page."""
     introduces: bool = True
-    """Whether browsers get an icon, and where there is no other page one that says what is served and how to reach it."""
+    """Whether browsers get an icon and, if there is no other page, a page that explains what is served and how to connect."""
     page_everywhere: bool = True
-    """Whether it stands wherever nothing else does; else at the root alone, where there is no other index."""
+    """Whether `page` is served at every path without other content. Otherwise it is served only at the root, if no index is there."""
     status: bool = True
     """Whether a channel serves `/status`."""
 
 
 class Role(StrEnum):
-    """What the program of a channel is."""
+    """The role of a channel's program."""
 
     PRODUCER = "producer"
     THROUGH = "through"
-    """The exchange's consumer: what it prints goes to this node's browsers."""
+    """The program consumes the exchange, and its output goes to this node's clients."""
     NONE = "none"
 
 
 class Input(StrEnum):
-    """What becomes of what browsers send (`--input`)."""
+    """Where the server sends messages from clients (`--input`)."""
 
     NONE = "none"
     PROGRAM = "program"
@@ -126,7 +126,7 @@ class Input(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChannelSettings:
-    """The one channel of a broadcast."""
+    """The single channel of a broadcast."""
 
     exchange: str = ""
     role: Role = Role.NONE
@@ -141,27 +141,27 @@ class ChannelSettings:
 
 @dataclass(frozen=True, slots=True)
 class BrokerSettings:
-    """The RabbitMQ that carries a channel. The URLs have passwords in them: they are never shown."""
+    """The RabbitMQ broker that carries a channel. The URLs contain passwords: wsbridge never shows them."""
 
     urls: tuple[str, ...]
-    """One or more addresses, tried in turn: for example of the nodes of a cluster."""
+    """One or more addresses, tried in turn: for example the nodes of a cluster."""
     replay: bool = False
     replay_bytes: int = 256 * 1024 * 1024
     durable: bool = False
     passive: bool = False
-    """The exchange is others': it must be there, and is taken as it is."""
+    """Use an existing fanout exchange; do not declare it."""
     spool_bytes: int = 64 * 1024 * 1024
     spool_drops: bool = False
-    """Whether a full spool drops the oldest instead of holding up whoever publishes."""
+    """Whether a full spool drops the oldest messages instead of pausing the publisher."""
     timeout: float = 10.0
-    """Seconds without a byte from the broker that an answer of it may take."""
+    """Seconds without a byte from the broker after which a request to it fails."""
     confirm_timeout: float = 30.0
-    """Seconds without progress after which a publish that is not confirmed has failed; 0: never."""
+    """Seconds without progress after which an unconfirmed publish has failed; 0: no limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
-    """Files in PEM form, read once at the start."""
+    """TLS files in PEM form; the server reads them once, at the start."""
 
     certificate: str
     key: str
@@ -170,7 +170,7 @@ class TlsSettings:
 
 @dataclass(frozen=True, slots=True)
 class ListenSettings:
-    """Where the server is reached. An empty host is every address; port 0 takes a free one."""
+    """The addresses to listen on. An empty host stands for every address; port 0 selects a free port."""
 
     hosts: tuple[str, ...] = ("",)
     port: int | None = 80
@@ -178,18 +178,18 @@ class ListenSettings:
     unix_path: str | None = None
     unix_mode: int = 0o600
     unix_owner: int = -1
-    """The numbers of user and group; -1 leaves those of the server."""
+    """The numeric ids of user and group; -1 keeps those of the server."""
     unix_group: int = -1
     tls: TlsSettings | None = None
     redirect_port: int | None = None
     redirect_headers: tuple[tuple[str, str], ...] = ()
     names_urls: bool = True
-    """Whether the start names the URLs that work from this machine and from the network."""
+    """Whether the start log lists the URLs that work from this machine and from the network."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """Everything, for the one who builds the parts."""
+    """All settings of a server, for the code that builds its parts."""
 
     program: ProgramSettings = field(default_factory=ProgramSettings)
     client: ClientSettings = field(default_factory=ClientSettings)

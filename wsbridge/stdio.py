@@ -1,8 +1,8 @@
-"""Our own stdin and stdout, as a source of batches and a sink of bytes, whatever they are.
+"""The stdin and stdout of this process, of any file type: a source of batches and a sink of bytes.
 
-The descriptors are shared with whoever started us, so they are never made non-blocking: a pipe or a terminal to write to is
-opened once more, and what cannot be is written in pieces that do not block. Regular files and /dev/null, which epoll does
-not take, are read a piece a turn: they are always ready.
+The process that started wsbridge shares these descriptors, so wsbridge never makes them non-blocking. It opens a pipe or terminal
+for output again. If that fails, it writes in pieces that do not block. epoll rejects regular files and /dev/null; they are always
+ready, so wsbridge reads one piece of them per turn of the loop.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from wsbridge.flow import STILL, Batch, End, Source
 from wsbridge.framing import Decoder
 
 READ_BYTES = 256 * 1024
-"""What one read takes, and so what a turn of the loop takes of a file."""
+"""Bytes of one read, and thus of a file in one turn of the loop."""
 ATOMIC_BYTES = select.PIPE_BUF
-"""What polls writable takes this much without blocking."""
+"""A descriptor that polls writable accepts this many bytes without blocking."""
 
 Over = Callable[[End | ProgramError | OSError], None]
 
 
 class Input:
-    """A descriptor that is read, as a source. `write` gets its batches, and `over` is called once, after the last.
+    """A descriptor to read, as a source. `write` receives its batches; `over` is called once, after the last batch.
 
-    It is called with an `End` at the end of the input, or where a record of it asks for one; with ProgramError when it does
-    not keep to the framing; with OSError when it cannot be read.
+    The argument of `over` is an `End` at the end of the input, or if a record requests one. It is a ProgramError if the input
+    violates the framing, and an OSError if it cannot be read.
     """
 
     def __init__(
@@ -46,10 +46,10 @@ class Input:
         self._is_over = False
         self._is_watched = False
         self._due: asyncio.Handle | None = None
-        """The next read of what is always ready."""
+        """The next read of a descriptor that is always ready."""
 
     def start(self) -> None:
-        """Begin to read; `over` may be called before this returns."""
+        """Start reading; `over` may be called before this returns."""
         if self._is_over or self._is_paused or self._is_watched or self._due is not None:
             return
         try:
@@ -70,7 +70,7 @@ class Input:
             self.start()
 
     def stop(self) -> None:
-        """Read no more, and call nothing any more."""
+        """Stop reading, and call neither `write` nor `over` from now on."""
         self._is_over = True
         self._let_go()
 
@@ -120,9 +120,9 @@ class Input:
 
 
 class Output:
-    """A descriptor that is written to. `failed` is called once, when nothing can be written any more.
+    """A descriptor to write. `failed` is called once, when nothing more can be written.
 
-    BrokenPipeError means that the reader has gone; of a pipe it is noticed also while there is nothing to write.
+    BrokenPipeError means that the reader is gone. On a pipe, it is also detected while there is nothing to write.
     """
 
     def __init__(self, fd: int, *, failed: Callable[[OSError], None], loop: asyncio.AbstractEventLoop) -> None:
@@ -133,7 +133,7 @@ class Output:
         self._drained.set()
         self._has_failed = False
         self.source: Source = STILL
-        """Whoever writes: it is told to go on when all that was pending is written."""
+        """The source of the data: it is resumed after all pending data is written."""
         mode = os.fstat(fd).st_mode
         self._is_file = stat.S_ISREG(mode) or stat.S_ISBLK(mode)
         self._own = _reopened(fd) if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) else None
@@ -146,7 +146,7 @@ class Output:
             self._loop.add_reader(self._fd, self._hung_up)
 
     def write(self, data: bytes) -> bool:
-        """Write, and keep what finds no room; return whether there is room for more. What comes after a failure is dropped."""
+        """Write data and keep what does not fit; return whether there is room for more. Data after a failure is dropped."""
         if self._has_failed:
             return True
         if self._pending:
@@ -166,11 +166,11 @@ class Output:
         return not self._pending
 
     async def drain(self) -> None:
-        """Wait until everything is written, or cannot be."""
+        """Wait until all data is written, or cannot be written."""
         await self._drained.wait()
 
     def close(self) -> None:
-        """Let go of the descriptor; what is pending is dropped."""
+        """Stop using the descriptor; pending data is dropped."""
         self._has_failed = True
         self._forget()
         if self._is_watched:
@@ -197,7 +197,7 @@ class Output:
             self._drained.set()
 
     def _write(self, data: bytes | memoryview) -> int:
-        """Write what can be written without waiting; return how many bytes that is."""
+        """Write as much as possible without waiting; return the number of bytes written."""
         taken = 0
         try:
             with memoryview(data) as view:
@@ -231,7 +231,7 @@ class Output:
 
 
 def _reopened(fd: int) -> int | None:
-    """Return a non-blocking descriptor of our own for the same pipe or terminal, or None where there is none to be had."""
+    """Return a new non-blocking descriptor for the same pipe or terminal, or None if it cannot be opened."""
     with suppress(OSError):
         return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     return None

@@ -1,4 +1,4 @@
-"""The addresses of one broker, for example of the nodes of a RabbitMQ cluster: in which order a process tries them."""
+"""The addresses of one broker, for example of the nodes of a RabbitMQ cluster, and the order in which a process tries them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ class Turn(NamedTuple):
 
     url: str
     others_wait: bool
-    """Whether other addresses of the round are still to be tried."""
+    """Whether this round still has addresses to try after this one."""
 
 
 class Addresses:
-    """Decides which address is next. A round tries each address once.
+    """Decides which address to try next. A round tries each address once.
 
-    The first round begins with the first address. When a link is lost, the next round begins with the address behind it: a node
-    that accepts connections and cannot serve the channel does not keep it from the others.
+    The first round begins with the first address. After a lost link, the next round begins with the address after that link's
+    address. So a node that accepts connections but cannot serve the channel does not block the other nodes.
     """
 
     def __init__(self, urls: tuple[str, ...]) -> None:
@@ -25,11 +25,11 @@ class Addresses:
         self._first = 0
 
     def round(self) -> list[Turn]:
-        """Return the attempts of the next round. The round after it begins one address later, unless `lost` says where."""
+        """Return the attempts of the next round. The round after it begins one address later, unless `lost` sets its start."""
         order = self.urls[self._first :] + self.urls[: self._first]
         self._first = (self._first + 1) % len(self.urls)
         return [*(Turn(url, True) for url in order[:-1]), Turn(order[-1], False)]
 
     def lost(self, url: str) -> None:
-        """Take note that the link to an address was lost: the next round begins with the address behind it."""
+        """Record that the link to an address was lost; the next round begins with the address after it."""
         self._first = (self.urls.index(url) + 1) % len(self.urls)

@@ -1,9 +1,9 @@
-"""The alarm in which a broker blocks publishers: it is low on memory or disk space, and says so by connection.blocked.
+"""The alarm in which a broker blocks publishers: it is low on memory or disk space and sends connection.blocked.
 
-The broker then reads nothing from a connection that has published: confirms, acknowledgements and answers all wait until
-connection.unblocked. That has no deadline; a broker that dies meanwhile is noticed by its heartbeat.
+During an alarm the broker reads nothing from a connection that has published. Confirms, acknowledgements and answers all wait
+until connection.unblocked. An alarm has no deadline; the heartbeat detects a broker that dies during it.
 
-aiormq handles both frames itself and tells nobody, so that its two handlers are replaced here, by their private names.
+aiormq handles both frames itself and offers no callback. So `watch` replaces its two handlers, by their private names.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import asyncio
 from typing import Any
 
 HANDLERS = ("_Connection__handle_connection_blocked", "_Connection__handle_connection_unblocked")
-"""How the handlers of aiormq's Connection are called from outside."""
+"""The names of the private handlers of aiormq's Connection, as Python mangles them."""
 
 
 class Alarm:
@@ -20,12 +20,12 @@ class Alarm:
 
     def __init__(self) -> None:
         self.reason = ""
-        """The broker's own words while it blocks publishers: `low on memory`; empty while it does not."""
+        """The broker's reason in its own words while it blocks publishers, such as `low on memory`; empty while it does not."""
         self._over_at = 0.0
         self._changed = asyncio.Event()
 
     def watch(self, connection: Any) -> None:
-        """Learn of the alarms of an open connection of aiormq."""
+        """Observe the alarms of an open aiormq connection."""
         blocked, unblocked = (getattr(connection, name) for name in HANDLERS)
 
         async def begin(frame: Any) -> None:
@@ -40,11 +40,14 @@ class Alarm:
             setattr(connection, name, handler)
 
     def over_at(self) -> float:
-        """Return until when the broker has blocked publishers, by the loop's clock: now while it does, 0 if it never did."""
+        """Return the time until which the broker has blocked publishers, by the loop's clock.
+
+        The result is the current time during an alarm, and 0 before the first alarm.
+        """
         return asyncio.get_running_loop().time() if self.reason else self._over_at
 
     async def changed(self) -> str:
-        """Wait until an alarm begins or ends; return the reason of the one that there is, empty for none."""
+        """Wait until an alarm begins or ends; return the reason of the current alarm, empty if there is none."""
         await self._changed.wait()
         self._changed.clear()
         return self.reason

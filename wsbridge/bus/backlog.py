@@ -1,4 +1,4 @@
-"""What a receiver is to be told, in order: at once, or, while it holds us up, later."""
+"""Calls to a receiver, in order: made at once, or queued while the receiver applies backpressure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 class Backlog:
-    """Work that waits for its turn. It has no bound of its own: whoever puts into it sees to what may come meanwhile."""
+    """A queue of calls to a receiver. It has no bound: its users must limit what they add during backpressure."""
 
     def __init__(self) -> None:
         self._held = False
@@ -20,7 +20,7 @@ class Backlog:
         return len(self._kept)
 
     def do(self, work: Callable[[], None]) -> None:
-        """Do it, now or after all that waits."""
+        """Call `work` now, or after all the work that waits."""
         if self._held or self._kept:
             self._kept.append(work)
             self._is_empty.clear()
@@ -28,11 +28,11 @@ class Backlog:
             work()
 
     def hold(self) -> None:
-        """Do nothing from now on."""
+        """Queue all work from now on."""
         self._held = True
 
     def release(self) -> None:
-        """Go on, until something that is done holds it up again."""
+        """Do the waiting work, until a call from it applies backpressure again with `hold`."""
         self._held = False
         while self._kept and not self._held:
             self._kept.popleft()()
@@ -40,5 +40,5 @@ class Backlog:
             self._is_empty.set()
 
     async def wait_empty(self) -> None:
-        """Return when nothing waits."""
+        """Wait until the queue is empty."""
         await self._is_empty.wait()

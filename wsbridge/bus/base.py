@@ -1,22 +1,25 @@
-"""The bus carries the messages of a channel between producers and hubs. This is its contract; one suite of tests holds every bus to it.
+"""The bus carries the messages of a channel between producers and hubs.
 
-Order: the messages of one producer arrive in the order in which it published them. Between producers there is none.
+This file is its contract; one test suite checks every bus against it.
 
-Each producer has an id of its own and counts its messages from 0. With each body the bus brings the id and the number of the
-body's first message, so that a repeat and a gap can be told from news. A stranger, who publishes past wsbridge, has neither.
+Order: the messages of one producer arrive in the order in which it published them. Between producers there is no order.
+
+Each producer has its own id and counts its messages from 0. With each body the bus delivers the id and the number of the body's
+first message. Both let a receiver distinguish a repeat and a gap from new messages. An external publisher, which publishes
+without wsbridge, has neither.
 
 What can be lost, and what cannot:
 
     memory     nothing, while the process lives
     at most once (a broker without replay)
-               what the broker or the link loses; where a later body of the same producer shows it, it is known how much. After
-               a time without the broker nobody knows: `renewed` is called before anything else arrives
+               messages that the broker or the link loses. A later body of the same producer shows how many. After a time
+               without the broker the number is unknown; then the bus calls `renewed` before it delivers anything else
     at least once (a broker with replay)
-               nothing that the broker has confirmed; a body may come again, and never before its first time is over. Each
-               body has a mark, the same in every process, by which a subscriber may go on in another one
+               nothing that the broker has confirmed. A body may arrive again, but only after its first arrival. Each body has
+               a mark that is the same in every process; with it a subscriber can resume in another process
 
-While the broker is away, what is published waits in a spool. When that is full, the bus pauses its `source`, or where it is
-told to, drops the oldest and lets the gap be seen.
+While the broker is unreachable, published messages wait in a spool. When the spool is full, the bus pauses its `source`. If it is
+configured to drop messages, it drops the oldest instead, and receivers see the gap.
 """
 
 from __future__ import annotations
@@ -28,65 +31,65 @@ from wsbridge.flow import Batch, Source
 
 
 def now() -> int:
-    """Return the time as bodies tell it, in milliseconds since 1970."""
+    """Return the current time as bodies carry it, in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
 
 
 class Body(NamedTuple):
-    """What was published at once, in one piece; all of it is of one kind."""
+    """Messages that were published together; all are of one kind."""
 
     batch: Batch
     producer: str = ""
-    """Who published it; empty for a stranger."""
+    """The id of the producer; empty for an external publisher."""
     first: int = 0
-    """The number of its first message, of those of its producer."""
+    """The number of its first message among the messages of its producer."""
     mark: str | None = None
-    """What names it in a position, where the bus keeps it."""
+    """The name of the body in a position, if the bus keeps bodies."""
     is_lost: bool = False
-    """Whether its messages are not to be handed on: they have come, and are lost here."""
+    """Whether a receiver must count its messages as lost: they arrived, but cannot be delivered."""
     at: int | None = None
-    """When it was published, in milliseconds since 1970, where the bus knows it."""
+    """When it was published, in milliseconds since 1970; None if the bus does not know."""
     is_past: bool = False
-    """Whether it lies before what is wanted, and is brought for its numbers alone: it may come again behind that."""
+    """Whether it lies before the wanted start. The bus delivers it for its numbers alone, because it may arrive again after the start."""
 
 
 class Receiver(Protocol):
-    """Takes what the bus brings. It is called from the loop, never from inside `publish` of another receiver."""
+    """Receives what the bus delivers. The bus calls it from the loop, never from inside `publish` of another receiver."""
 
     def receive(self, body: Body) -> None:
-        """A body has come."""
+        """Accept a body that has arrived."""
 
     def renewed(self, mark: str | None = None) -> None:
-        """Something was lost, and nobody knows what: what comes now stands in no relation to what came before.
+        """Begin a new epoch: an unknown number of messages was lost, and later messages have no relation to earlier ones.
 
-        `mark` names the place before it, where the bus keeps its bodies.
+        `mark` names the place before the new epoch, if the bus keeps bodies.
         """
 
     def lost(self, messages: int) -> None:
-        """So many messages came here and cannot be handed on, and whose they were is not known."""
+        """Count messages that arrived but cannot be delivered; their producer is unknown."""
 
     def connected(self, is_connected: bool) -> None:
-        """The broker has come or gone."""
+        """Record whether the broker is connected."""
 
 
 class Bus(Source, Protocol):
-    """One channel's bus: the sink of what this process publishes on it, and the source of what its receiver gets."""
+    """The bus of one channel: the sink for what this process publishes, and the source of what its receiver gets."""
 
     source: Source
-    """Who publishes: it is paused when there is no room for more."""
+    """The publisher in this process; the bus pauses it when there is no room for more."""
 
     @property
     def alarm(self) -> str:
-        """Why the broker blocks publishers just now, in its own words; empty while it does not."""
+        """Why the broker currently blocks publishers, in its own words; empty while it does not."""
 
     async def open(self, receiver: Receiver) -> None:
-        """Begin to bring what is published, and with replay first what the broker keeps of it, as far as it is wanted.
+        """Begin to deliver published messages. With replay, first deliver those that the broker keeps, as far as they are wanted.
 
-        Raises BusError for what waiting will not cure, and when there is no broker to begin with.
+        Raises BusError for an error that waiting does not cure, and if no broker is reachable at the start.
         """
 
     def publish(self, batch: Batch) -> None:
-        """Publish; never blocks and never refuses."""
+        """Publish a batch; this never blocks and never refuses."""
 
     async def close(self, patience: float) -> None:
-        """Let go of everything; what was published is sent if that takes no longer than `patience` seconds, and counted else."""
+        """Release all resources. Send what was published, within at most `patience` seconds; count the rest as unconfirmed."""

@@ -1,16 +1,18 @@
-"""How messages lie in the body of an AMQP message: many in one, because what costs is the AMQP message and not the byte.
+"""The encoding of messages in the body of an AMQP message: many in one body, because AMQP costs per message, not per byte.
 
     content type                      body
-    text/plain                        text messages joined by LF: what anybody's consumer prints as lines
+    text/plain                        text messages joined by LF; any consumer can print them as lines
     application/octet-stream          one binary message
-    application/vnd.wsbridge.text     text messages, some with an LF in them: each with its length before it, 4 bytes big-endian
+    application/vnd.wsbridge.text     text messages, some with an LF in them: each follows its length, 4 bytes big-endian
     application/vnd.wsbridge.binary   binary messages in that form
 
-Headers of ours: `wsbridge-producer`, who published it; `wsbridge-first`, the number of its first message among those of its
-producer; `wsbridge-count`, how many it holds; `wsbridge-time`, when it was sent, in milliseconds since 1970.
+Headers from wsbridge: `wsbridge-producer` is the id of the producer. `wsbridge-first` is the number of the first message among
+those of its producer. `wsbridge-count` is the number of messages in the body. `wsbridge-time` is the time of sending, in
+milliseconds since 1970.
 
-A body of a stranger has none of them. Without a content type, or with one of `text/`, it is lines, of which the last may end
-in an LF; `application/json` is one text message, and anything else one binary message.
+A body from an external publisher has none of these headers. Without a content type, or with a type of `text/`, it consists of
+lines, and the last line may end in an LF. A body of type `application/json` is one text message. Any other body is one binary
+message.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ TEXTS, BINARIES = "application/vnd.wsbridge.text", "application/vnd.wsbridge.bin
 PRODUCER, FIRST, COUNT, TIME = "wsbridge-producer", "wsbridge-first", "wsbridge-count", "wsbridge-time"
 
 BODY_BYTES = 120 * 1024
-"""What one body holds, unless a single message is longer: it fits into one frame of RabbitMQ's 128 KiB."""
+"""Maximum bytes of one body, unless a single message is longer. Such a body fits into one of RabbitMQ's 128 KiB frames."""
 LENGTH = Struct(">I")
 FINGERPRINT_BYTES = 5
 LATEST = 8_640_000_000_000_000
@@ -37,7 +39,7 @@ LATEST = 8_640_000_000_000_000
 
 
 class Parcel(NamedTuple):
-    """A body as it goes to the broker."""
+    """A body in the form that wsbridge sends to the broker."""
 
     content_type: str
     data: bytes
@@ -49,18 +51,18 @@ class Parcel(NamedTuple):
 
 
 class MalformedBody(Exception):
-    """A body that is not what its content type says."""
+    """Raised for a body that does not match its content type."""
 
 
 def pack(batch: Batch, first: int) -> list[Parcel]:
-    """Return the parcels of a batch, as few as may be; `first` is the number of its first message."""
+    """Return the parcels of a batch, as few as possible; `first` is the number of its first message."""
     kind, messages = batch
     count = len(messages)
     if count == 1:
         data = bytes(messages[0])
         if kind is Kind.BINARY:
             return [Parcel(SINGLE, data, first, 1)]
-        # A single one may hold what separates many: its count says that it is one.
+        # A single message may contain the separator LF; its count of 1 marks it as one message.
         return [Parcel(LINES, data, first, 1)]
     data = b"\n".join(messages)
     are_lines = kind is Kind.TEXT and data.count(b"\n") == count - 1
@@ -76,7 +78,10 @@ def pack(batch: Batch, first: int) -> list[Parcel]:
 
 
 def can_join(one: Parcel, other: Parcel) -> bool:
-    """Whether two parcels that follow each other may go as one: lines without an LF of their own, and not too many."""
+    """Whether two consecutive parcels may leave as one body.
+
+    Both must consist of lines, no message may contain an LF, and together they must stay below BODY_BYTES.
+    """
     return (
         one.content_type == other.content_type == LINES
         and len(one.data) + len(other.data) < BODY_BYTES
@@ -86,7 +91,7 @@ def can_join(one: Parcel, other: Parcel) -> bool:
 
 
 def unpack(data: bytes, content_type: str | None, headers: Mapping[str, object]) -> Body:
-    """Read a body. Raises MalformedBody."""
+    """Decode a body. Raises MalformedBody."""
     producer, first, count = headers.get(PRODUCER), headers.get(FIRST), headers.get(COUNT)
     if isinstance(producer, str) and isinstance(first, int) and isinstance(count, int) and producer and first >= 0 and count > 0:
         batch = _batch(data, content_type, count)
@@ -97,7 +102,10 @@ def unpack(data: bytes, content_type: str | None, headers: Mapping[str, object])
 
 
 def time_of(headers: Mapping[str, object], timestamp: object) -> int | None:
-    """Return when a body was sent, in milliseconds: by our header, else by the AMQP property, which counts seconds; None without."""
+    """Return when a body was sent, in milliseconds since 1970; None if it carries no time.
+
+    The wsbridge-time header has precedence over the AMQP property timestamp, which counts seconds.
+    """
     told = headers.get(TIME)
     if isinstance(told, int) and 0 <= told <= LATEST:
         return told
@@ -107,14 +115,15 @@ def time_of(headers: Mapping[str, object], timestamp: object) -> int | None:
 
 
 def is_ours(headers: Mapping[str, object]) -> bool:
-    """Return whether a body names its producer and its number there, which no other body has."""
+    """Return whether a body names its producer and its first number, as only bodies from wsbridge do."""
     return isinstance(headers.get(PRODUCER), str) and isinstance(headers.get(FIRST), int)
 
 
 def fingerprint(data: bytes, headers: Mapping[str, object], stream: str) -> str:
-    """Return what tells a body from any other that might come to lie at its place: hexadecimal, of its bytes, its origin and its stream.
+    """Return a hexadecimal fingerprint of a body's bytes, its origin and its stream.
 
-    `stream` is the identity of that: strangers publish the same again, and another stream may have it at the same offset.
+    The fingerprint distinguishes the body from any other body that may later have its offset. `stream` is the identity of the
+    stream. An external publisher may publish the same bytes again, and another stream may hold them at the same offset.
     """
     digest = hashlib.blake2b(data, digest_size=FINGERPRINT_BYTES, salt=b"wsbridge", usedforsecurity=False)
     digest.update(f"{headers.get(PRODUCER)} {headers.get(FIRST)}{stream and ' '}{stream}".encode())
@@ -122,12 +131,12 @@ def fingerprint(data: bytes, headers: Mapping[str, object], stream: str) -> str:
 
 
 def stream_mark(stream: str) -> str:
-    """Return the fingerprint of a stream itself, for a place in it at which no body is."""
+    """Return the fingerprint of a stream itself, for an offset without a body."""
     return hashlib.blake2b(stream.encode(), digest_size=FINGERPRINT_BYTES, salt=b"stream", usedforsecurity=False).hexdigest()
 
 
 def _batch(data: bytes, content_type: str | None, count: int | None) -> Batch:
-    """Return the messages; without a count it is a stranger's."""
+    """Return the messages. Without a count the body comes from an external publisher."""
     kind = (content_type or "").partition(";")[0].strip().lower()
     match kind:
         case "application/vnd.wsbridge.text":

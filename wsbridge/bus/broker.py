@@ -1,4 +1,4 @@
-"""The way to the bus over RabbitMQ, for those who come from above: whoever needs no broker need not have its library."""
+"""Imports the RabbitMQ bus on demand, so that a server without a broker does not need the broker's library."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 LIBRARIES = ("aio-pika>=10.2,<11", "pamqp>=4,<5")
-"""What the extra `broker` of pyproject.toml installs."""
+"""The packages that the extra `broker` of pyproject.toml installs."""
 
 
 def rabbit_bus() -> type[RabbitBus]:
-    """Return the class, which is loaded now: that takes a while. Raises ConfigurationError."""
+    """Import and return the class RabbitBus; the import is slow. Raises ConfigurationError."""
     try:
         from wsbridge.bus.rabbitmq import RabbitBus
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""What is wrong with a broker, in words: what it is, where, and what to do. No password is in any of it."""
+"""Error texts about a broker: the error, the broker's address, and the remedy. No text contains a password."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from aio_pika import exceptions
 from wsbridge.errors import reason_of
 
 REPR = re.compile(r"\w+\(\d+, '([^']*)'\)")
-"""An OSError as Python writes it for itself."""
+"""Matches the repr of an OSError."""
 DIFFERS = re.compile(r"inequivalent arg '(\S+)' for .* current is '(\S+)'")
-"""How RabbitMQ refuses to declare again what is there (406): which property differs, and what it is."""
+"""Matches RabbitMQ's refusal (406) to redeclare an object with other properties: the property, and its current value."""
 
 
 def place(url: str) -> str:
-    """Return where a broker is, without user and password."""
+    """Return the address of a broker, without user and password."""
     parts = urlsplit(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     port = parts.port or (5671 if parts.scheme == "amqps" else 5672)
@@ -26,20 +26,20 @@ def place(url: str) -> str:
 
 
 def why_closed(error: BaseException | None) -> str:
-    """Say why a connection was closed, as far as that is known."""
+    """Return why a connection was closed, as far as that is known."""
     said = REPR.sub(r"\1", str(error or ""))
     return f"the connection was closed: {said}" if said else "the connection was closed"
 
 
 def _why_not_guest(user: str, url: str) -> str:
-    """Return what RabbitMQ does not say of its user guest (`loopback_users`)."""
+    """Return a hint about the user guest that RabbitMQ's error omits (`loopback_users`)."""
     if user != "guest" or is_loopback(urlsplit(url).hostname or ""):
         return ""
     return "; RabbitMQ lets guest connect from its own machine alone: add a user there (rabbitmqctl add_user, set_permissions)"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host of a URL is this machine, by its name or number."""
+    """Whether the host of a URL is this machine, by name or by address."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
@@ -47,7 +47,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _how_it_differs(said: str) -> str:
-    """Return what is to be done about an exchange that is another than was declared, by RabbitMQ's words for it."""
+    """Return the remedy for an exchange that differs from its declaration, derived from RabbitMQ's error text."""
     found = DIFFERS.search(said)
     match found.groups() if found else None:
         case ("type", current):
@@ -60,16 +60,16 @@ def _how_it_differs(said: str) -> str:
 
 
 def explain(error: BaseException, url: str, exchange: str) -> str:
-    """Say what is wrong with a broker and what to do. The password is in none of it."""
+    """Return what is wrong with a broker, and the remedy. The text does not contain the password."""
     where = place(url)
     user = urlsplit(url).username or "guest"
-    # What fails while a connection is made comes in an error of the library's.
+    # aio-pika wraps the OSError of a failed connection attempt in its own error.
     cause = error.__cause__
     match cause if isinstance(cause, OSError) else error:
         case exceptions.ProbableAuthenticationError() | exceptions.AuthenticationError():
             return f"the broker at {where} refuses the user {user} with this password{_why_not_guest(user, url)}"
         case exceptions.InvalidFrameError() if "Connection.Close" in str(error):
-            # The broker's own words, NOT_ALLOWED, are lost there.
+            # This error has lost the broker's own reply text, NOT_ALLOWED.
             return f"the broker at {where} does not let the user {user} into this virtual host; is it there, and may he?"
         case exceptions.ChannelPreconditionFailed() if "x-max-length-bytes" in str(error) and "current is none" not in str(error):
             return f"the broker at {where} has the stream of {exchange} with other --replay-bytes ({error})"

@@ -1,10 +1,11 @@
-"""What other programs wrap around the body of an AMQP message: gzip or deflate, or the encoding of AMQP 1.0.
+"""Decodes the bodies that other programs encode: with gzip or deflate, or in the encoding of AMQP 1.0.
 
-The property content-encoding names a compression: RFC 9110, section 8.4.1. Some libraries join it with a character set, as in
-`gzip:UTF-8`, and many put something else there: all that is known to be no compression is passed over, and what is not known too.
+The property content-encoding names a compression (RFC 9110, section 8.4.1). Some libraries join it with a character set, as in
+`gzip:UTF-8`. Many programs write other values there; `decode` ignores every name that is not a known compression.
 
-RabbitMQ gives what a client of AMQP 1.0, or of the stream protocol, has published to a client of 0-9-1. Data sections come as plain
-bytes. Any other body comes as its AMQP 1.0 sections, with the property type `amqp-1.0` (AMQP 1.0, parts 1.6 and 3.2).
+RabbitMQ also delivers messages from clients of AMQP 1.0 and of the stream protocol to a client of 0-9-1. It delivers Data
+sections as plain bytes. It delivers any other body as AMQP 1.0 sections, with the property type `amqp-1.0` (AMQP 1.0, parts 1.6
+and 3.2).
 """
 
 from __future__ import annotations
@@ -14,53 +15,53 @@ import zlib
 from collections.abc import Iterator
 
 AMQP_1 = "amqp-1.0"
-"""The property type of a body that is made of sections."""
+"""The property type of a body that consists of sections."""
 LARGEST = 128 * 1024 * 1024
-"""Bytes that a body may decode to where messages have no bound: what RabbitMQ takes as one message."""
+"""Maximum bytes of a decompressed body when messages have no bound: the size that RabbitMQ accepts as one message."""
 LAYERS = 2
-"""Compressions of one body: each can make a thousand times as much work of what the one before it came to."""
+"""Maximum compressions of one body: each layer can expand the result of the layer before it a thousandfold."""
 MEMBERS = 1024
-"""Members of a gzip body: an empty one takes 20 bytes, and 10 us to decode."""
+"""Maximum members of a gzip body: an empty member occupies 20 bytes, and takes 10 us to decode."""
 PIECE = 64 * 1024
-"""Bytes that are decompressed at a time: what is left of them behind a member is copied."""
+"""Bytes decompressed at a time. At the end of a member, zlib copies the rest of them."""
 GZIP, DEFLATE, RAW_DEFLATE = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 WINDOWS = {"gzip": (GZIP,), "x-gzip": (GZIP,), "deflate": (DEFLATE, RAW_DEFLATE), "zlib": (DEFLATE,)}
-"""How zlib is asked for each compression. For deflate, RFC 9110 notes that some senders leave out the wrapper of RFC 1950."""
+"""The window sizes to pass to zlib for each compression. RFC 9110 notes that some senders of deflate omit the wrapper of RFC 1950."""
 UNKNOWN = frozenset(
     ("br", "brotli", "bz2", "bzip2", "compress", "lz4", "lzma", "snappy", "x-bzip2", "x-compress", "x-snappy", "xz", "zip", "zstd")
 )
-"""Compressions that are not decoded."""
+"""Compressions that wsbridge does not decode."""
 
 DATA, SEQUENCE, VALUE = 0x75, 0x76, 0x77
 """Descriptors of the sections that hold a body."""
 DESCRIBED = 0x00
-"""The constructor of a value with a descriptor before it."""
+"""The constructor of a described value, which begins with a descriptor."""
 READ = (0xA0, 0xB0, 0xA1, 0xB1, 0xA3, 0xB3)
 """Constructors of binary, string and symbol, each in its short and its long form."""
 FIXED = {0x4: 0, 0x5: 1, 0x6: 2, 0x7: 4, 0x8: 8, 0x9: 16}
 COUNTED = {0xA: 1, 0xB: 4, 0xC: 1, 0xD: 4, 0xE: 1, 0xF: 4}
-"""Bytes of a value, or of its length, by the upper half of its constructor."""
+"""Bytes of a value (FIXED), or of its length field (COUNTED), by the upper half of its constructor."""
 
 
 class EncodedBody(Exception):
-    """A body that cannot be decoded; it says why."""
+    """Raised for a body that cannot be decoded; the text gives the reason."""
 
 
 class BodyTooLong(EncodedBody):
-    """A body that would decode to more than may be."""
+    """Raised for a body that decompresses to more than the limit."""
 
 
 def decode(data: bytes, encoding: str | None, kind: str | None, limit: int) -> bytes:
-    """Return what a body holds.
+    """Return the decoded content of a body.
 
-    `encoding` and `kind` are the properties content-encoding and type; `limit` bounds what a compressed body comes to, in bytes.
-    Raises EncodedBody.
+    `encoding` and `kind` are the properties content-encoding and type. `limit` bounds a decompressed body, in bytes; 0 means
+    LARGEST. Raises EncodedBody.
     """
     if encoding:
         names = [name.strip() for name in re.split("[,:;]", encoding.lower())]
         if sum(name in WINDOWS for name in names) > LAYERS:
             raise EncodedBody(f"its content-encoding is {encoding}: no more than {LAYERS} compressions are decoded here")
-        # The last one was applied last.
+        # The sender applied the compressions in the order of their names, so decode them in reverse.
         for name in reversed(names):
             data = _decompressed(data, name, limit or LARGEST)
     return _of_sections(data) if kind == AMQP_1 else data
@@ -81,7 +82,7 @@ def _decompressed(data: bytes, name: str, limit: int) -> bytes:
 
 
 def _inflated(data: bytes, window: int, limit: int) -> bytes:
-    """Return what is compressed, all members of it. Raises zlib.error, and BodyTooLong before more than the limit is there."""
+    """Return the decompressed data of all members. Raises zlib.error, and BodyTooLong before the data exceeds the limit."""
     parts, left, at = [], limit, 0
     for _ in range(MEMBERS):
         inflater = zlib.decompressobj(window)
@@ -95,7 +96,7 @@ def _inflated(data: bytes, window: int, limit: int) -> bytes:
             parts.append(part)
             left -= len(part)
             at += len(piece) - len(inflater.unused_data)
-        # A gzip file may be followed by another, and by zeros.
+        # Another gzip file, or zeros, may follow a gzip file.
         at = _behind_zeros(data, at) if window == GZIP else len(data)
         if at == len(data):
             return b"".join(parts)
@@ -103,7 +104,7 @@ def _inflated(data: bytes, window: int, limit: int) -> bytes:
 
 
 def _behind_zeros(data: bytes, at: int) -> int:
-    """Return where something else than zeros begins, or the end."""
+    """Return the offset of the first byte that is not zero, or of the end."""
     while piece := data[at : at + PIECE]:
         rest = piece.lstrip(b"\0")
         at += len(piece) - len(rest)
@@ -113,7 +114,7 @@ def _behind_zeros(data: bytes, at: int) -> int:
 
 
 def _of_sections(data: bytes) -> bytes:
-    """Return the body that sections hold. Raises EncodedBody."""
+    """Return the body that the sections hold. Raises EncodedBody."""
     parts = []
     for section, constructor, value in _sections(data):
         if section in (DATA, VALUE) and constructor in READ:
@@ -138,7 +139,7 @@ def _sections(data: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _value(data: bytes, at: int) -> tuple[int, bytes, int]:
-    """Return a value's constructor and bytes, and where it ends. The constructor's upper half tells the width (part 1.2.2)."""
+    """Return a value's constructor and bytes, and the offset of its end. The constructor's upper half gives the width (part 1.2.2)."""
     begin = at + 1
     constructor = data[at] if at < len(data) else DESCRIBED
     kind = constructor >> 4

@@ -1,8 +1,9 @@
-"""What a stranger writes into the properties of a message does not end our connection.
+"""Decoders that accept any message properties, so that an external publisher cannot close the connection of this process.
 
-AMQP asks neither an encoding of a short string nor sense of a timestamp, nor does it bound how deep a table nests (0-9-1, 4.2.5).
-pamqp, with which aio-pika reads, raises at all three, and the connection is closed; a stream would bring the same message again,
-for ever. So the decoders that can fail are replaced, in the mappings by which pamqp looks them up, by ones that cannot.
+AMQP prescribes neither the encoding of a short string nor a valid date in a timestamp. It also does not bound the depth of nested
+tables (0-9-1, 4.2.5). aio-pika decodes with pamqp, which raises an exception in all three cases, and the connection closes. A
+stream would deliver the same message again after each reconnect, for ever. So `install` replaces the decoders that can fail, in
+the mappings by which pamqp finds them. The replacements cannot fail.
 """
 
 from __future__ import annotations
@@ -12,26 +13,29 @@ from typing import Any
 from pamqp import decode
 
 DEPTH = 8
-"""Tables within tables that are read; the broker's own nest two deep."""
+"""Maximum depth of nested tables that are decoded; the broker's own tables nest two deep."""
 SIZES = {kind: size for kinds, size in (("tbB", 1), ("su", 2), ("Iif", 4), ("D", 5), ("lLdT", 8), ("V\0", 0)) for kind in kinds.encode()}
-"""Bytes of a field's value, by its kind; those of the others are counted by their first four."""
+"""Bytes of a field's value, by its type. A value of any other type begins with its length in four bytes."""
 TABLE, ARRAY = b"FA"
 
 
 def install() -> None:
-    """Let pamqp read in this way, in all of this process."""
+    """Replace pamqp's decoders, for the whole process."""
     decode.METHODS |= {"shortstr": short_string, "table": table, "timestamp": timestamp}
     decode.TABLE_MAPPING |= {b"T": timestamp}
 
 
 def short_string(value: bytes) -> tuple[int, str]:
-    """Decode a short string, with U+FFFD for what is not UTF-8. Like all here, return the bytes that it takes up, and it."""
+    """Decode a short string, with U+FFFD for bytes that are not UTF-8.
+
+    Like all decoders here, it returns the number of bytes that the value occupies, and the value.
+    """
     end = 1 + value[0]
     return end, value[1:end].decode(errors="replace")
 
 
 def timestamp(value: bytes) -> tuple[int, Any]:
-    """Decode a timestamp; None is a year that Python does not count."""
+    """Decode a timestamp; the value is None for a year outside Python's range."""
     try:
         return decode.timestamp(value)
     except (ValueError, OverflowError, OSError):
@@ -63,7 +67,7 @@ def _array(data: bytes, depth: int) -> list[Any]:
 
 
 def _field(data: bytes, at: int, depth: int) -> tuple[int, Any]:
-    """Return where a field ends, and its value; None is a table or an array that lies too deep."""
+    """Return the end of a field, and its value. The value is None for a table or an array that is nested too deep."""
     kind = data[at]
     begin = at + 1
     size = SIZES.get(kind)

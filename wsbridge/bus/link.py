@@ -1,9 +1,9 @@
-"""One connection to RabbitMQ, from its making to its loss: the only file that knows aio-pika, but for four beneath it.
+"""One connection to RabbitMQ, from its opening to its loss. Only this file, and four files beneath it, use aio-pika or pamqp.
 
-aio-pika connects, and the channels beneath its own are used as they are: its robust channels declare an exclusive queue again
-under the name that the broker has not let go of yet, wait for ever with what is published meanwhile, and cost a task more a
-message. Whatever goes wrong, a channel closed, a consumer cancelled, a frame too late, the whole link is lost, and whoever holds
-it makes another: one way back for everything that can happen.
+aio-pika connects; this file then uses the aiormq channels beneath aio-pika's own. aio-pika's robust channels declare an exclusive
+queue again, under a name that the broker has not released yet. They wait for ever with messages published in the meantime, and
+cost one more task for each message. Any fault loses the whole link: a closed channel, a cancelled consumer, a late frame. The
+link's owner then opens a new link, so that there is one recovery path for every fault.
 """
 
 from __future__ import annotations
@@ -32,50 +32,52 @@ from wsbridge.errors import BusError
 from wsbridge.settings import BrokerSettings
 
 HEARTBEAT = 10
-"""Seconds; a link that is silent for three of them and a little is lost."""
+"""Heartbeat interval in seconds. A link that is silent for slightly more than three intervals is lost."""
 CLOSE_SECONDS = 2.0
 BOUND_SECONDS = 2.0
-"""Between two looks at what a channel needs at the broker: for so long messages of others go nowhere when their binding is removed."""
+"""Seconds between two checks of the channel's objects at the broker. If a binding is removed, other publishers' messages are lost
+for up to this long."""
 LONGEST = 6
-"""Timeouts that an answer may take while other bytes come: what lies before it on a slow link. Then it was lost."""
+"""How many timeouts an answer may take while other bytes arrive: on a slow link, earlier data delays it. After that, it counts as
+lost."""
 IDENTITY_SECONDS = 1.0
-"""For so long the identity of a stream is believed: whatever is consumed in this time is of that one."""
+"""Seconds for which the identity of a stream stays valid: a consumer that starts within this time reads that stream."""
 LOOK_SECONDS = 1.0
-"""Between two looks for a publish that is overdue; a quarter of its timeout where that is less."""
+"""Seconds between two checks for an overdue publish; a quarter of the confirm timeout if that is less."""
 PREFETCH = 200
-"""Bodies that the broker sends ahead of our acknowledgements."""
+"""Bodies that the broker sends ahead of acknowledgements."""
 NODE_QUEUE_BYTES = 64 * 1024 * 1024
-"""What the broker keeps for a node that does not take it; the oldest is dropped, and the gap is seen."""
+"""Bytes that the broker keeps for a node that does not consume them. The broker drops the oldest, and the receiver sees the gap."""
 
 ACK_EVERY = PREFETCH // 2
 ACK_SECONDS = 0.5
-"""A body is acknowledged after so long at the latest: the broker closes a channel that keeps it waiting for too long."""
+"""Longest delay of an acknowledgement, in seconds: the broker closes a channel whose acknowledgement is too late."""
 
 TOO_LONG = re.compile(r"message size (\d+) is larger than")
-"""What RabbitMQ says of a body over its max_message_size: which one it was is told by its size alone."""
+"""Matches RabbitMQ's error for a body over its max_message_size. Only the size in it identifies the body."""
 
 TROUBLE = (*exceptions.CONNECTION_EXCEPTIONS, TimeoutError, EOFError)
-"""What aio-pika raises when a link fails."""
+"""Exceptions that aio-pika raises when a link fails."""
 
 lenient.install()
 
 for noisy in ("aio_pika", "aiormq"):
-    # What they have to say is said by us, once.
+    # wsbridge logs these events itself, once.
     logging.getLogger(noisy).addHandler(logging.NullHandler())
     logging.getLogger(noisy).propagate = False
 
 
 class LinkLost(Exception):
-    """The link is gone, or of no more use."""
+    """Raised when the link is lost or no longer usable."""
 
 
 class Refused(Exception):
-    """The broker does not take this body, or not everywhere; the link is as good as before."""
+    """Raised when the broker refuses a body, or does not deliver it to every queue; the link stays usable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """An AMQP message as it came."""
+    """A received AMQP message."""
 
     data: bytes
     content_type: str | None
@@ -86,13 +88,13 @@ class Arrival:
     headers: Mapping[str, object]
     tag: int
     offset: int | None
-    """Its place in the stream, where it comes from one."""
+    """Its offset in the stream, if it comes from a stream."""
     at: int | None
-    """When it was sent, in milliseconds since 1970, if it says so."""
+    """When it was sent, in milliseconds since 1970; None if it carries no time."""
 
 
 class Link:
-    """A connection with a channel to publish on and one to consume on; `url` is where to."""
+    """A connection to `url`, with one channel to publish on and one to consume on."""
 
     def __init__(self, settings: BrokerSettings, exchange: str, url: str) -> None:
         self.url = url
@@ -104,13 +106,13 @@ class Link:
         self.alarm = Alarm()
         self._confirms = Confirms(settings.confirm_timeout)
         self._went_on_at = 0.0
-        """When the broker was last seen to take bytes of what was published."""
+        """When the broker was last seen to accept published bytes."""
         self.is_overdue = False
-        """Whether it was lost because a publish was not confirmed in time."""
+        """Whether the link was lost because a publish was not confirmed in time."""
         self.lacks_ours = False
-        """Whether it was lost because the stream has not what the broker has confirmed."""
+        """Whether the link was lost because the stream lacks bodies that the broker has confirmed."""
         self._missing: Exception | None = None
-        """What was not there when it was last looked for, and may come yet."""
+        """The error about an object that was missing at the last check, and may exist soon."""
         self._publishing: Any = None
         self._consuming: Any = None
         self._consumer: str | None = None
@@ -122,21 +124,25 @@ class Link:
         self._lost = asyncio.Event()
         self._closing: asyncio.Task[None] | None = None
         self._came = self._tag = self._acknowledged = 0
-        """Delivery tags of what has come, was taken, and is acknowledged: the broker counts them from 1, and leaves none out."""
+        """Delivery tags of the last messages that arrived, that were handled, and that were acknowledged. The broker counts tags
+        from 1, and skips none."""
         self._ack_is_due = asyncio.Event()
         self._ack_timer: asyncio.TimerHandle | None = None
         self.refused_bytes: int | None = None
-        """How long the body was for which the broker has closed the channel, because it is too long for it."""
+        """Bytes of a body that exceeded the broker's size limit, so that the broker closed the channel; None if there was none."""
 
     async def open(self, *, others_wait: bool = False) -> None:
-        """Connect, and declare the exchange; with replay the stream and its binding too. Raises BusError, sooner where others wait."""
+        """Connect, and declare the exchange; with replay also the stream and its binding. Raises BusError.
+
+        With `others_wait`, other addresses remain to be tried, so this attempt has half the timeout.
+        """
         try:
             seconds = self._settings.timeout / 2 if others_wait else self._settings.timeout
             if not await within(seconds, self._open_when_started()):
                 raise self._missing or TimeoutError
         except BaseException as error:
             if isinstance(error, TimeoutError | asyncio.CancelledError):
-                # Nobody there is worth a word; and it would be waited for.
+                # Abort the connection: a regular close would wait for the broker's answer.
                 self._transport.abort()
             await self.close()
             if isinstance(error, TROUBLE) or not _is_cancelled():
@@ -150,7 +156,10 @@ class Link:
             self._lost.clear()
 
     async def _opened(self) -> bool:
-        """Return whether all is there: a broker may not have its queues yet that was started, or asked for them, just now."""
+        """Return whether all objects exist.
+
+        A broker may not have its queues yet if it has just started, or has just been asked to declare them.
+        """
         try:
             await self._open()
         except exceptions.AMQPError as error:
@@ -164,7 +173,7 @@ class Link:
         url = with_heartbeat(self.url)
         connection: Any = aio_pika.Connection(make_url(url), client_properties={"connection_name": f"wsbridge {self._exchange}"})
         self._connection = connection
-        # aio-pika hands on what it does not know; it has no argument for it.
+        # aio-pika has no argument for a transport factory, but passes unknown arguments on to aiormq.
         self._transport = connection.kwargs["transport_factory"] = Transport()
         await connection.connect()
 
@@ -188,15 +197,15 @@ class Link:
         self._identified_at = asyncio.get_running_loop().time()
 
     async def identity(self) -> str:
-        """Return the identity of the stream just now, empty for one that has none. Raises LinkLost."""
+        """Return the current identity of the stream, empty for a stream without an identity. Raises LinkLost."""
         if asyncio.get_running_loop().time() - self._identified_at > IDENTITY_SECONDS:
             await self._guarded(self._identify())
         return self._identity
 
     async def keep_bound(self, is_answered: Callable[[], bool]) -> None:
-        """See to it now and then that all is still there: who only listens is not told when his exchange is deleted.
+        """Check at intervals that all objects still exist: the broker does not notify a consumer whose exchange is deleted.
 
-        Not while something is on its way without a word: a broker that blocks publishers answers nothing. Raises LinkLost.
+        It skips the check while `is_answered` returns False: a broker that blocks publishers answers nothing. Raises LinkLost.
         """
         while True:
             await asyncio.sleep(BOUND_SECONDS)
@@ -206,7 +215,7 @@ class Link:
     async def _look(self) -> None:
         await self._topology.declare(self._publishing)
         await self._topology.bind(self._publishing, self._queue)
-        # RabbitMQ 3.10 does not cancel the consumers of a replica that is deleted: nothing comes any more.
+        # RabbitMQ 3.10 does not cancel the consumers of a deleted replica: they just receive nothing more.
         if self._reads_stream and not await self._topology.is_made(self._connection):
             raise LinkLost("this node of the broker has no replica of the stream any more")
 
@@ -224,14 +233,17 @@ class Link:
         return channel
 
     def _ended(self, connection: Any, why: str) -> None:
-        # What an earlier connection has to say, after another was tried, is no news.
+        # Ignore the end of an earlier connection: the link already uses another connection.
         if connection is self._connection:
             self.lose(why)
 
     # Publishing
 
     async def publish(self, parcel: Parcel, producer: str) -> None:
-        """Publish and wait for the broker's word that it has it. Raises Refused, and LinkLost: then nobody knows."""
+        """Publish, and wait for the broker's confirm. Raises Refused.
+
+        Raises LinkLost if it is unknown whether the broker has the body.
+        """
         message = aio_pika.Message(
             parcel.data,
             headers={**parcel.headers(producer), TIME: base.now()},
@@ -250,7 +262,7 @@ class Link:
                 wait=False,
             )
         except exceptions.PublishError as error:
-            # Nobody is bound to the exchange: it was made anew, and so is its binding, with the next link.
+            # No queue is bound to the exchange: the exchange was deleted and declared again. The next link binds the stream again.
             raise LinkLost(f"publishing failed: {error}") from None
         except exceptions.DeliveryError:
             raise Refused from None
@@ -264,7 +276,7 @@ class Link:
             self._confirms.settled(parcel.first, loop.time())
 
     async def keep_confirmed(self) -> None:
-        """See to it that what is published is confirmed in time. In an alarm there is no time. Raises LinkLost."""
+        """Check that the broker confirms each publish in time. During an alarm no timeout runs. Raises LinkLost."""
         loop = asyncio.get_running_loop()
         timeout = self._settings.confirm_timeout
         while True:
@@ -282,7 +294,7 @@ class Link:
     # Consuming
 
     async def consume_queue(self, take: Callable[[Arrival], None]) -> None:
-        """Consume from a queue of our own. It is bound when this returns; what comes goes to `take`. Raises LinkLost."""
+        """Consume from a queue of this process. The queue is bound when this returns; `take` gets each message. Raises LinkLost."""
         arguments = {"x-max-length-bytes": NODE_QUEUE_BYTES}
 
         async def consume() -> None:
@@ -295,19 +307,22 @@ class Link:
         await self._guarded(consume())
 
     async def consume_stream(self, take: Callable[[Arrival], None], offset: int | str) -> None:
-        """Consume from the stream, beginning at an offset, `first` or `last`. Raises LinkLost."""
+        """Consume from the stream, beginning at an offset, `first`, `last` or `next`. Raises LinkLost."""
         await self._guarded(self._consume(self._topology.stream, take, {"x-stream-offset": offset}))
         self._reads_stream = True
 
     async def find(self, where: Literal["first", "last"], seconds: float) -> int | None:
-        """Return the offset of the oldest body of the stream, or of one of its last ones; None when none comes. Raises LinkLost."""
+        """Return the offset of the oldest body of the stream, or of one of its last bodies. Raises LinkLost.
+
+        The result is None if no body arrives.
+        """
         offsets = await self._read(where, lambda offset: True, seconds)
         return offsets[0] if offsets else None
 
     async def offsets(self, start: int, end: int, seconds: float, *, longest: float) -> list[int]:
-        """Return the offsets of all bodies of the stream from one offset up to another, behind which there must be one or at it.
+        """Return the offsets of all bodies of the stream from `start` up to `end`.
 
-        Raises LinkLost.
+        The stream must hold a body at `end` or after it. Raises LinkLost.
         """
         offsets = await self._read(start, lambda offset: offset >= end, seconds, longest=longest)
         if not offsets or offsets[-1] < end:
@@ -315,12 +330,15 @@ class Link:
         return [offset for offset in offsets if start <= offset <= end]
 
     async def has(self, offset: int, start: int, seconds: float) -> bool:
-        """Return whether the stream brings a body at an offset when it is read from `start` on. Raises LinkLost."""
+        """Return whether the stream delivers a body at `offset` when read from `start`. Raises LinkLost."""
         offsets = await self._read(start, lambda found: found >= offset, seconds)
         return offset in offsets
 
     async def _read(self, where: int | str, is_last: Callable[[int], bool], seconds: float, *, longest: float = LONGEST) -> list[int]:
-        """Return the offsets of bodies of the stream, read for this alone, up to the last; of fewer if no more come. Raises LinkLost."""
+        """Read the stream over a separate channel; return the offsets of its bodies, up to the last. Raises LinkLost.
+
+        `is_last` decides by its offset whether a body is the last. The result is shorter if no more bodies arrive.
+        """
         found: list[int] = []
         is_over = asyncio.Event()
         channels: list[Any] = []
@@ -344,13 +362,13 @@ class Link:
         return found
 
     async def stop_consuming(self) -> None:
-        """Consume no more; what was on its way may still come. Raises LinkLost."""
+        """Stop consuming; messages in flight may still arrive. Raises LinkLost."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await self._guarded(self._consuming.basic_cancel(consumer))
 
     def taken(self, arrival: Arrival) -> None:
-        """Take note that everything up to an arrival was taken: the broker is told before long."""
+        """Record that every message up to an arrival was handled; `keep_acknowledging` acknowledges it soon."""
         self._tag = arrival.tag
         if self._tag - self._acknowledged >= ACK_EVERY:
             self._ack_is_due.set()
@@ -362,13 +380,13 @@ class Link:
         self._ack_is_due.set()
 
     async def keep_acknowledging(self) -> None:
-        """Tell the broker what was taken, for as long as the link lasts. Raises LinkLost."""
+        """Acknowledge handled messages for as long as the link lasts. Raises LinkLost."""
         while True:
             await self._ack_is_due.wait()
             self._ack_is_due.clear()
             if self._tag > self._acknowledged:
                 self._acknowledged = self._tag
-                # Not waited for: a broker that blocks publishers, in an alarm, takes none of it either until that is over.
+                # Do not wait: during an alarm, a broker that blocks publishers does not read acknowledgements either.
                 await self._guarded(self._consuming.basic_ack(self._tag, multiple=True, wait=False))
 
     async def _consume(self, queue: str, take: Callable[[Arrival], None], arguments: Mapping[str, object]) -> None:
@@ -378,7 +396,8 @@ class Link:
             if message.delivery_tag != self._came + 1:
                 self.lose(f"{message.delivery_tag - self._came - 1} deliveries of the broker were lost on their way")
             if self.is_lost:
-                # Without it what follows would seem to be all; it comes again, or everyone is told.
+                # Without the lost messages, later messages would look complete. The stream delivers them again, or the receiver
+                # begins a new epoch.
                 return
             self._came = message.delivery_tag
             properties = message.header.properties
@@ -401,13 +420,13 @@ class Link:
         self._consumer = confirmed.consumer_tag
 
     def heard(self) -> float:
-        """Return when the last bytes came, by the loop's clock; 0 before the first."""
+        """Return when the last bytes arrived, by the loop's clock; 0 before the first. Heartbeats do not count."""
         return self._transport.heard()
 
     async def patiently(self, seconds: float, work: Coroutine[Any, Any, object], *, longest: float = LONGEST) -> bool:
-        """Wait for something, until nothing at all has come over the link for so long; return whether it came.
+        """Wait for `work` until nothing has arrived over the link for `seconds`; return whether the work finished.
 
-        The time of an alarm does not count. Raises LinkLost when other things come all the while, for `longest` times as long.
+        The time of an alarm does not count. Raises LinkLost if other bytes keep arriving and the work takes `longest` times `seconds`.
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -416,7 +435,7 @@ class Link:
             return max(began, self.alarm.over_at()) + longest * seconds
 
         def until() -> float:
-            # What is asked lies behind what is published, over the same connection.
+            # A request waits behind published data on the same connection, so progress with that data extends the wait.
             return min(max(began, self._transport.heard(), self._went_on_at, self.alarm.over_at()) + seconds, last())
 
         has_come = await within(seconds, work, until=until)
@@ -426,7 +445,7 @@ class Link:
 
     async def _guarded(self, work: Coroutine[Any, Any, object]) -> None:
         try:
-            # What is asked for now is answered behind all that is on its way.
+            # The broker answers this request after all data that is in flight.
             if not await self.patiently(self._settings.timeout, work):
                 raise LinkLost(f"the broker does not answer for {self._settings.timeout:g} s")
         except TROUBLE as error:
@@ -436,10 +455,10 @@ class Link:
                 raise
             raise LinkLost("the connection was closed") from None
 
-    # Its end
+    # Loss and close
 
     def lose(self, why: str) -> None:
-        """Take note that the link is of no more use."""
+        """Mark the link as lost; `why` is the reason."""
         if not self._lost.is_set():
             self._why = why
             self._lost.set()
@@ -449,17 +468,17 @@ class Link:
         return self._lost.is_set()
 
     async def wait_lost(self) -> None:
-        """Raises LinkLost when the link is lost."""
+        """Wait until the link is lost, then raise LinkLost."""
         await self._lost.wait()
         raise LinkLost(self._why)
 
     async def close(self) -> None:
-        """Close it, in bounded time; to be cancelled meanwhile is to be cancelled after it."""
+        """Close the link, in bounded time. A cancellation during the close is raised after it."""
         if self._ack_timer is not None:
             self._ack_timer.cancel()
         connection, self._connection = self._connection, None
         if connection is not None:
-            # Cut off half-way, aio-pika waits for ever for the word of a broker that is silent.
+            # Close in a separate task: a cancelled close of aio-pika waits for ever for the answer of a silent broker.
             self._closing = asyncio.get_running_loop().create_task(self._close(connection), name="bus: close")
         cancelled: asyncio.CancelledError | None = None
         while self._closing is not None and not self._closing.done():
@@ -476,19 +495,19 @@ class Link:
         with suppress(*TROUBLE):
             await within(CLOSE_SECONDS, connection.close())
         self._transport.abort()
-        # Now there is nothing left to wait for. But one whose closing was cut off counts as open without it, and would be
-        # closed by whatever collects the garbage, in any thread.
+        # This call has nothing left to wait for. But without it, a connection whose close was cut short counts as open. The
+        # garbage collector would then close it, in any thread.
         await connection.close()
 
 
 def _is_cancelled() -> bool:
-    """Whether it is we who are cancelled: aio-pika raises CancelledError of its own when a connection ends under a call."""
+    """Whether this task was cancelled: aio-pika also raises its own CancelledError when a connection ends during a call."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 def with_heartbeat(url: str) -> str:
-    """Return the URL with our heartbeat, unless it has one of its own."""
+    """Return the URL with wsbridge's heartbeat interval, unless it sets its own."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
     return parts._replace(query=urlencode({"heartbeat": HEARTBEAT, **query})).geturl()

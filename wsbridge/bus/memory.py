@@ -1,4 +1,4 @@
-"""The bus of a single process: what is published arrives, at once, and there is nothing that could be lost or repeated."""
+"""The bus of a single process: it delivers each batch at once, and never loses or repeats a message."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from wsbridge.flow import STILL, Batch, Source
 
 
 class MemoryBus:
-    """Keeps nothing: its receiver does. A receiver that is full holds up whoever publishes."""
+    """Keeps no messages; its receiver does. A full receiver pauses the publisher."""
 
     def __init__(self, producer: str) -> None:
         self._producer = producer

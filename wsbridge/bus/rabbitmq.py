@@ -1,12 +1,14 @@
 """The bus over RabbitMQ: a fanout exchange, and for each process one connection and one queue, or one consumer of its stream.
 
-What is published waits in a spool until the broker has confirmed it. Without replay that is at most once: what was on its way
-when the link was lost is counted. With replay it is published again, and where it comes twice it is known by its number.
+Published messages wait in a spool until the broker has confirmed them. Without replay, delivery is at most once: bodies in flight
+at the loss of a link are counted as unconfirmed. With replay the bus publishes them again, and a receiver recognises a repeat by
+its number.
 
-    link       made, used until it is lost, made anew with growing pauses, for ever; each time to the next of the broker's addresses
-    feeding    from the spool to the broker, WINDOW bodies at a time on their way
-    taking     from the broker to the receiver, or, while that holds us up, into what was kept; nothing is acknowledged then,
-               and so the broker sends no more than its prefetch
+    link       opened, used until it is lost, then opened again with growing pauses, for ever; each time to the next of the
+               broker's addresses
+    feeding    from the spool to the broker, with at most WINDOW bodies in flight
+    consuming  from the broker to the receiver. During backpressure from the receiver, bodies wait in the backlog and are not
+               acknowledged, so the broker sends no more than its prefetch
 """
 
 from __future__ import annotations
@@ -37,24 +39,25 @@ from wsbridge.rules.backoff import Backoff
 from wsbridge.settings import BrokerSettings
 
 EAGER = 2
-"""Bodies on their way beside which a small one is still sent: one alone is never held up, and many make few."""
+"""Bodies in flight below which a small body is sent at once. A single body is never delayed, and many small bodies become few."""
 ANSWERED_SECONDS = 0.1
-"""A broker that had a word so lately does not block us, or has only just begun to."""
+"""Seconds. A broker that answered within this time does not block publishers, or has only just begun to."""
 RETURN_SECONDS = 2.0
-"""After so long what was confirmed has come back by the stream, unless this node lags; twice it is looked whether it does."""
+"""Seconds within which the stream delivers a confirmed body back, unless this node lags. Two checks determine whether it lags."""
 STALLED_SECONDS = 5.0
-"""Without a word from the broker about what was published: then it is worth a line in the log."""
+"""Seconds without an answer about published bodies after which the bus logs it."""
 REASONS = 16
-"""For dropped bodies that are logged seldom, each by itself; when there are more, all begin anew."""
+"""Maximum reasons for dropped bodies that have their own rate-limited log line; when there are more, all limits start again."""
 
 log = logger("bus")
 
 
 class RabbitBus:
-    """One channel's bus. `producer` is an id that is used once, ever.
+    """The bus of one channel. `producer` is an id that is used once, ever.
 
-    With `consumes` False it publishes, and takes nothing. With replay it begins with the last `history` bodies; with `begin` at
-    that offset of the stream, or with what comes `next`, and then `open` does not wait until all has come that is there.
+    With `consumes` False it publishes, and does not consume. With replay it begins with the last `history` bodies. With `begin`
+    it begins at that offset of the stream, or with the `next` body. In that case `open` does not wait until all existing bodies
+    have arrived.
     """
 
     def __init__(
@@ -79,22 +82,22 @@ class RabbitBus:
         self._loop = loop
         self._spool = Spool(settings.spool_bytes)
         self._news = asyncio.Event()
-        """Something was put into the spool, or was confirmed."""
+        """Set when the spool gets a batch, or the broker confirms a body."""
         self._sent = asyncio.Event()
-        """Something has left it, or what was on its way was given up."""
+        """Set when a body leaves the spool, or bodies in flight are dropped."""
         self._confirmed = self._returned = 0
-        """Behind the last message of ours that the broker has, and behind the last that it has brought to us as to anybody."""
+        """The numbers after its last message that the broker has confirmed, and after its last message that has come back."""
         self._came_back = asyncio.Event()
-        """Something of ours has come back, or does not come any more."""
+        """Set when one of its messages has come back, or will not come back."""
         self._heard = 0.0
-        """When the broker had its last word about what is on its way, or when something was sent of which it can have one."""
+        """When the broker last answered about bodies in flight, or when the first of them was sent."""
         self._complains = 0.0
-        """When it may be said again that the broker refuses."""
+        """The earliest time of the next log line about refused bodies."""
         self._holds_source = False
         self.source: Source = STILL
         self._receiver: Receiver | None = None
         self._told = False
-        """What the receiver was last told, or will be, of whether the broker is there."""
+        """The connection state that the receiver last got, or will get from the backlog."""
         self._backlog = Backlog()
         self._reader: StreamReader | None = None
         if settings.replay:
@@ -102,7 +105,7 @@ class RabbitBus:
                 self._backlog, history=history, begin=begin, take=self._handle, learn=self._learn, renew=self._renew, saw=self._saw
             )
         self._dropped: dict[str, Seldom] = {}
-        """By each reason for which bodies were dropped, what logs it: a stranger may publish thousands, and of several kinds in turn."""
+        """A rate-limited log for each reason to drop bodies: an external publisher may send thousands, for several reasons in turn."""
         self._addresses = Addresses(settings.urls)
         self._returns = Returns()
         self._link: Link | None = None
@@ -110,10 +113,10 @@ class RabbitBus:
         self._is_closing = False
 
     def __str__(self) -> str:
-        """Return the address in use, or the one that was in use last, without user and password."""
+        """Return the address of the current link, or of the last link, without user and password."""
         return place(self._link.url if self._link is not None else self._settings.urls[0])
 
-    # The contract
+    # The Bus protocol
 
     async def open(self, receiver: Receiver) -> None:
         self._receiver = receiver
@@ -129,13 +132,13 @@ class RabbitBus:
         raise BusError(self._all_of(failures))
 
     async def _connect(self, turn: Turn) -> Link:
-        """Return a link to one address. Raises BusError."""
+        """Open a link to one address. Raises BusError."""
         link = Link(self._settings, self._exchange, turn.url)
         await link.open(others_wait=turn.others_wait)
         return link
 
     async def _begin(self, link: Link) -> None:
-        """Use the first link; return when the channel is there. Raises BusError: it could not be used."""
+        """Use the first link; return when the channel is ready. Raises BusError if the link could not be used."""
         ready: asyncio.Future[None] = self._loop.create_future()
         self._running = self._loop.create_task(self._run(link, ready), name="bus")
         try:
@@ -155,14 +158,14 @@ class RabbitBus:
         if self._settings.spool_drops:
             self._metrics.spool_dropped += self._spool.drop_oldest()
             if self._spool.is_empty:
-                # One batch may be all that there was.
+                # The spool may have held only this batch.
                 self._sent.set()
         elif not self._holds_source:
             self._holds_source = True
             self.source.pause()
 
     def heard(self) -> float:
-        """Return when the last bytes came over the link, by the loop's clock; 0 before the first."""
+        """Return when the last bytes arrived over the link, by the loop's clock; 0 before the first. Heartbeats do not count."""
         return self._link.heard() if self._link is not None else 0.0
 
     @property
@@ -190,7 +193,7 @@ class RabbitBus:
             await self._link.close()
 
     async def _all_done(self) -> None:
-        """Wait until everything is sent, and has come back if we take what comes: our own receiver is to have our last words."""
+        """Wait until everything is sent and, if this bus consumes, has come back: the receiver here must get the last messages too."""
         while not self._spool.is_empty:
             self._sent.clear()
             await self._sent.wait()
@@ -201,16 +204,16 @@ class RabbitBus:
     # The link
 
     async def _run(self, link: Link, ready: asyncio.Future[None]) -> None:
-        """Use one link after the other. `ready` is done when the first is in use, or fails with BusError."""
+        """Use one link after another. `ready` is done when the first link is in use, or fails with BusError."""
         backoff = Backoff()
         while True:
             began = self._loop.time()
             self._link = link
-            # In a task of its own: after a TaskGroup has failed, Python 3.11.2 goes on counting its task as one that is cancelled.
+            # Run in a separate task: after a TaskGroup has failed, Python 3.11.2 continues to count its task as cancelled.
             why = await self._loop.create_task(self._use(link, ready), name="bus: use")
             await link.close()
             if self._is_closing:
-                # A link that was lost in the same moment may have hidden that we were cancelled.
+                # The loss of a link at the same moment may have hidden the cancellation by `close`.
                 return
             if not ready.done():
                 ready.set_exception(BusError(f"the broker at {self}: {why}"))
@@ -223,7 +226,7 @@ class RabbitBus:
             link = await self._connect_again(backoff)
 
     async def _connect_again(self, backoff: Backoff) -> Link:
-        """Return the next link: round after round over all addresses, with a pause before each round."""
+        """Return the next link: try all addresses in rounds, with a pause before each round."""
         said = Seldom(log)
         while True:
             await asyncio.sleep(backoff.next(random.random()))
@@ -234,7 +237,7 @@ class RabbitBus:
                 return link
 
     async def _first_that_opens(self, failures: dict[str, str]) -> Link | None:
-        """Return a link to the first address of a round that can be reached, or None; the others are in `failures`, and why."""
+        """Return a link to the first reachable address of a round, or None. `failures` gets the error of each address that failed."""
         for turn in self._addresses.round():
             try:
                 return await self._connect(turn)
@@ -243,16 +246,19 @@ class RabbitBus:
         return None
 
     def _failed(self, failures: Mapping[str, str], said: Seldom) -> None:
-        """Log the addresses that failed, if there are any."""
+        """Log the addresses that failed, if any."""
         if failures:
             said.error(self._all_of(failures), self._loop.time())
 
     def _all_of(self, failures: Mapping[str, str]) -> str:
-        # In the order of the settings: a round may begin anywhere, and what is said again is to be the same.
+        # Use the order of the settings: a round may begin with any address, but the repeated text must stay the same.
         return "; ".join(failures[url] for url in self._settings.urls if url in failures)
 
     async def _use(self, link: Link, ready: asyncio.Future[None]) -> str:
-        """Consume and feed until the link is lost; return why. A fault of ours loses it as well: it is not to end the bus."""
+        """Consume and feed until the link is lost; return the reason.
+
+        An internal error also ends the use of the link: it must not end the bus.
+        """
         why = "it could not be used"
         is_first = not ready.done()
         try:
@@ -265,7 +271,8 @@ class RabbitBus:
                     group.create_task(self._reader.settle_gaps(link), name="bus: gaps")
                     group.create_task(self._watch_returns(link, self._reader), name="bus: returns")
                     group.create_task(self._reader.watch(link), name="bus: stall")
-                # Each link would bring as much again: one after the other, while the receiver holds us up, without a bound.
+                # Each new link would deliver as many bodies again. During backpressure, one link after another would fill the
+                # backlog without a bound.
                 is_held_up = len(self._backlog) > PREFETCH
                 if not is_held_up:
                     await self._attach(link, is_first=is_first)
@@ -273,13 +280,13 @@ class RabbitBus:
                     self._metrics.broker_reconnects += 1
                     log.log(INFO, "the broker is here again, at %s", self)
                 elif not ready.done():
-                    # Else whoever opened the bus waits no more: what came already was enough for him.
+                    # If `ready` is done, the caller has cancelled `open`: the messages so far were enough.
                     ready.set_result(None)
                 group.create_task(self._feed(link, group), name="bus: feed")
                 group.create_task(self._watch_feeding(), name="bus: watch")
                 group.create_task(link.keep_bound(self._is_answered), name="bus: bound")
                 if is_held_up:
-                    # What is published need not wait for him.
+                    # Feeding has begun: publishing does not wait for the receiver.
                     await self._backlog.wait_empty()
                     await self._attach(link, is_first=is_first)
                 self._tell(True)
@@ -290,7 +297,7 @@ class RabbitBus:
         return why
 
     def _tell(self, is_connected: bool) -> None:
-        """Once for each change: links that come and go while the receiver holds us up are not to be kept one by one."""
+        """Report each change once: while the receiver applies backpressure, reconnects must not fill the backlog."""
         assert self._receiver is not None
         if self._told is not is_connected:
             self._told = is_connected
@@ -299,7 +306,10 @@ class RabbitBus:
     # Feeding
 
     async def _feed(self, link: Link, group: asyncio.TaskGroup) -> None:
-        """Publish what waits. A body that may still grow does so while others are on their way: a body is what costs."""
+        """Publish the waiting bodies.
+
+        A body that may still grow waits while other bodies are in flight: the cost is per body.
+        """
         spool = self._spool
         while True:
             while spool and spool.under_way < (WINDOW if spool.has_whole else EAGER):
@@ -313,7 +323,7 @@ class RabbitBus:
         try:
             await link.publish(parcel, self._producer)
         except Refused:
-            # Sent again it might be refused again, and hold up the others behind it for ever.
+            # Do not send the body again: the broker might refuse it again, and it would block the bodies behind it for ever.
             self._refused(parcel.messages)
         else:
             self._confirmed = max(self._confirmed, parcel.first + parcel.messages)
@@ -326,7 +336,7 @@ class RabbitBus:
         self._let_source_go()
 
     async def _watch_feeding(self) -> None:
-        """Log when the broker has stopped to confirm what is published, without an alarm, and when it goes on."""
+        """Log when the broker stops confirming publishes without an alarm, and when it resumes."""
         while True:
             silent = self._loop.time() - self._heard if self._spool.under_way else 0.0
             if silent < STALLED_SECONDS or self.alarm:
@@ -347,7 +357,7 @@ class RabbitBus:
                 log.log(INFO, "the alarm of the broker at %s is over: it takes messages again", self)
 
     def _is_answered(self) -> bool:
-        """Whether the broker may be asked something: nothing is on its way, or it has just had a word about what is."""
+        """Whether the broker can answer a request now: no body is in flight, or it has just answered about a body in flight."""
         return not self.alarm and (not self._spool.under_way or self._loop.time() - self._heard < ANSWERED_SECONDS)
 
     def _let_source_go(self) -> None:
@@ -356,7 +366,7 @@ class RabbitBus:
             self.source.resume()
 
     def _refused(self, messages: int) -> None:
-        """The broker does not want them; it may refuse thousands, and is not told of in as many lines."""
+        """Count refused messages, and log them at intervals: the broker may refuse thousands."""
         self._metrics.bus_unconfirmed += messages
         if self._loop.time() >= self._complains:
             self._complains = self._loop.time() + STALLED_SECONDS
@@ -364,7 +374,7 @@ class RabbitBus:
             log.error("the broker at %s refuses what is published: %d messages are not confirmed until now", self, total)
 
     def _salvage(self, link: Link) -> None:
-        """See to what was on its way when the link was lost."""
+        """Queue again, or count, the bodies that were in flight when the link was lost."""
         self._metrics.publish_timeouts += link.is_overdue
         if link.refused_bytes is not None:
             self._refused(self._spool.drop_under_way(link.refused_bytes))
@@ -372,7 +382,7 @@ class RabbitBus:
             self._spool.put_back(self._returns.take() if link.lacks_ours else ())
         else:
             lost = self._spool.give_up()
-            # What was confirmed, and has not come yet, does not come over another link.
+            # Confirmed messages that have not come back do not arrive over another link.
             self._confirmed = self._returned
             self._came_back.set()
             if lost:
@@ -380,10 +390,10 @@ class RabbitBus:
                 log.error("messages that were on their way to the broker at %s, and may be lost: %d", self, lost)
         self._let_source_go()
         self._news.set()
-        # Who waits for the spool to empty waits for nothing else when that was its last.
+        # If the spool is empty now, no other event wakes `_all_done`.
         self._sent.set()
 
-    # Taking
+    # Consuming
 
     async def _attach(self, link: Link, *, is_first: bool) -> None:
         """Begin to consume. Raises LinkLost."""
@@ -397,20 +407,20 @@ class RabbitBus:
         await link.consume_queue(lambda arrival: self._backlog.do(partial(self._handle, link, arrival, None)))
 
     def _renew(self, mark: str | None) -> None:
-        """A new epoch begins; the first one of a stream has a mark."""
+        """Begin a new epoch; only the first epoch of a stream has a mark."""
         if mark is None:
             self._metrics.bus_renewals += 1
         assert self._receiver is not None
         self._backlog.do(partial(self._receiver.renewed, mark))
 
     def _saw(self, arrival: Arrival) -> None:
-        """Take note of a body of ours that the stream brings, before anything holds it up."""
+        """Record that the stream has delivered a body of this bus, before the backlog can delay it."""
         first, count = arrival.headers.get(FIRST), arrival.headers.get(COUNT)
         if arrival.headers.get(PRODUCER) == self._producer and isinstance(first, int) and isinstance(count, int):
             self._returns.returned(first + count)
 
     async def _watch_returns(self, link: Link, reader: StreamReader) -> None:
-        """Lose the link when what the broker has confirmed is not in the stream: over the next one it is published again."""
+        """Raise LinkLost when the stream lacks a body that the broker has confirmed. The next link publishes the body again."""
         doubts = 0
         while True:
             await asyncio.sleep(RETURN_SECONDS)
@@ -418,7 +428,7 @@ class RabbitBus:
             if self.alarm or not self._returns.is_missing(since) or not await reader.has_all(link):
                 doubts = 0
                 continue
-            # It may have come while the stream was asked.
+            # The body may have arrived during the check.
             doubts = doubts + 1 if self._returns.is_missing(since) else 0
             if doubts > 1:
                 link.lacks_ours = True
@@ -435,7 +445,7 @@ class RabbitBus:
         link.taken(arrival)
 
     def _unpacked(self, arrival: Arrival) -> Body:
-        """Return what an AMQP message holds. Raises MalformedBody and EncodedBody."""
+        """Return the decoded body of an AMQP message. Raises MalformedBody and EncodedBody."""
         data = decode(arrival.data, arrival.encoding, arrival.kind, self._limit)
         return unpack(data, arrival.content_type, arrival.headers)
 
@@ -465,7 +475,7 @@ class RabbitBus:
         if self._limit and len(arrival.data) > self._limit and max(map(len, body.batch.messages)) > self._limit:
             self._metrics.bus_too_long += 1
             log.error("a body of %d bytes is dropped: it holds a message longer than %d (--maxline)", len(arrival.data), self._limit)
-            # With its numbers: it may be the first that is heard of its producer, or come again.
+            # Deliver its numbers: it may be the first body of its producer here, or arrive again.
             body = body._replace(is_lost=True)
         self._receiver.receive(body._replace(mark=mark, at=arrival.at))
         if body.producer == self._producer:

@@ -1,6 +1,6 @@
-"""What waits to be published, in order and within a bound, until the broker has confirmed it.
+"""Keeps published messages, in order and within a bound, until the broker has confirmed them.
 
-Lines that wait together leave together: the longer the broker takes, the fewer and larger bodies there are.
+Lines that wait together leave in one body: the more slowly the broker confirms, the fewer and larger the bodies are.
 """
 
 from __future__ import annotations
@@ -12,21 +12,22 @@ from wsbridge.bus.bodies import BODY_BYTES, Parcel, can_join, pack
 from wsbridge.flow import Batch
 
 WINDOW = 32
-"""Bodies on their way to the broker at once: 4 MB, and more than any link here could hold; of long messages what the spool allows."""
+"""Maximum bodies in flight to the broker: 4 MB, which is more than any link here could hold. Bodies of long messages are larger;
+the limit of the spool bounds them."""
 PARCEL_BYTES = 256
-"""What a parcel counts besides its bytes: many tiny ones are not to pass for nothing."""
+"""Bytes that a parcel counts besides its data, so that many tiny parcels count against the limit too."""
 
 
 class Spool:
-    """The parcels of one producer. `limit` is in bytes and counts what is on its way as well.
+    """The parcels of one producer. `limit` is in bytes and includes the parcels in flight.
 
-    `put`, `take`, `confirm`; after the broker was gone `put_back` or `give_up` what was on its way.
+    Call `put`, `take`, `confirm`. After a lost link, call `put_back` or `give_up` for the parcels in flight.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._waiting: deque[list[Parcel]] = deque()
-        """Each a run of parcels that leave as one body."""
+        """Runs of parcels; each run leaves as one body."""
         self._run_bytes = 0
         """Bytes of the last run."""
         self._under_way: dict[int, Parcel] = {}
@@ -34,22 +35,22 @@ class Spool:
         self.bytes = 0
 
     def __bool__(self) -> bool:
-        """Whether something waits to be taken."""
+        """Whether a body waits for `take`."""
         return bool(self._waiting)
 
     @property
     def is_empty(self) -> bool:
-        """Whether everything was confirmed."""
+        """Whether no parcel waits and none is in flight."""
         return not self._waiting and not self._under_way
 
     @property
     def under_way(self) -> int:
-        """How many bodies were taken and are not confirmed yet."""
+        """How many bodies are in flight: taken, and not confirmed yet."""
         return len(self._under_way)
 
     @property
     def has_whole(self) -> bool:
-        """Whether the next body will not grow, or not by much."""
+        """Whether the next body will not grow any more, or only a little."""
         return len(self._waiting) > 1 or (bool(self._waiting) and self._run_bytes > BODY_BYTES // 2)
 
     @property
@@ -58,17 +59,17 @@ class Spool:
 
     @property
     def has_room(self) -> bool:
-        """Whether it has drained so far that whoever was held up may go on."""
+        """Whether it has drained so far that a paused source may resume."""
         return self.bytes <= self._limit // 2
 
     def put(self, batch: Batch) -> None:
-        """Take a batch; a spool that is full takes it all the same."""
+        """Add a batch, even if the spool is full."""
         for parcel in pack(batch, self._published):
             self._add(parcel)
         self._published += len(batch.messages)
 
     def take(self) -> Parcel:
-        """Return the next body, which is on its way from now on."""
+        """Return the next body, which is in flight from now on."""
         run = self._waiting.popleft()
         parcel = run[0]
         if len(run) > 1:
@@ -79,47 +80,48 @@ class Spool:
         return parcel
 
     def confirm(self, parcel: Parcel) -> None:
-        """A body has arrived: it need not be kept."""
+        """Remove a body from those in flight: the broker has it."""
         if self._under_way.pop(parcel.first, None) is not None:
             self.bytes -= size_of(parcel)
 
     def put_back(self, more: Sequence[Parcel] = ()) -> None:
-        """What was on its way is to be sent again, before the rest and as it was: a repeat can be told only by that.
+        """Queue the bodies in flight again, before the rest and unchanged: a receiver recognises a repeat only if its body is
+        unchanged.
 
-        So is what is given besides, which was confirmed before.
+        `more` holds bodies that were confirmed before; they are queued again, too.
         """
         for parcel in more:
             self._under_way[parcel.first] = parcel
             self.bytes += size_of(parcel)
         if not self._waiting:
-            # The last of them is not to be joined by what is published now.
+            # Messages that are published now must not join the last of these bodies.
             self._run_bytes = BODY_BYTES
         self._waiting.extendleft([parcel] for parcel in sorted(self._under_way.values(), key=lambda parcel: -parcel.first))
         self._under_way.clear()
 
     def drop_under_way(self, size: int) -> int:
-        """Let go of the bodies on their way that have at least so many bytes; return how many messages that were."""
+        """Drop the bodies in flight that have at least `size` bytes; return the number of their messages."""
         dropped = [parcel for parcel in self._under_way.values() if len(parcel.data) >= size]
         for parcel in dropped:
             self.confirm(parcel)
         return sum(parcel.messages for parcel in dropped)
 
     def give_up(self) -> int:
-        """Let go of what was on its way; return how many messages that were."""
+        """Drop all bodies in flight; return the number of their messages."""
         lost = sum(parcel.messages for parcel in self._under_way.values())
         self.bytes -= sum(map(size_of, self._under_way.values()))
         self._under_way.clear()
         return lost
 
     def abandon(self) -> int:
-        """Let go of everything; return how many messages that were."""
+        """Drop all bodies, waiting or in flight; return the number of their messages."""
         lost = self.give_up() + sum(part.messages for run in self._waiting for part in run)
         self._waiting.clear()
         self.bytes = 0
         return lost
 
     def drop_oldest(self) -> int:
-        """Drop what has waited longest until the spool is not full; return how many messages that were."""
+        """Drop the bodies that have waited longest until the spool is not full; return the number of their messages."""
         dropped = 0
         while self._waiting and self.is_full:
             run = self._waiting.popleft()
@@ -142,5 +144,5 @@ class Spool:
 
 
 def size_of(parcel: Parcel) -> int:
-    """Return what a parcel counts against a bound, in bytes."""
+    """Return the bytes that a parcel counts against a bound."""
     return len(parcel.data) + PARCEL_BYTES

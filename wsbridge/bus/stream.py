@@ -1,11 +1,12 @@
-"""Reading an exchange's stream, over one link after the other.
+"""Reads an exchange's stream, over one link after another.
 
-It is read on from where it was left. Which stream it is shows in its identity, which is made up when it is declared and goes into
-the fingerprint of each body. One that has none, because it was declared by something else, is known by our own bodies alone.
+After each reconnect the reader continues where it stopped. It recognises the stream by its identity, which is created when the
+stream is declared and is part of each body's fingerprint. A stream that other software declared has no identity; only wsbridge's
+own bodies identify it.
 
-Offsets that are left out are no loss by themselves: RabbitMQ uses them for notes of its own, of which one begins each segment, and
-one or more are written when a native client of the stream stores how far it has read. They are a loss only when the stream has
-let go of the last body before them: then nobody knows what lay between.
+Skipped offsets alone are not a loss, because RabbitMQ stores its own records at some offsets. One record begins each segment, and
+a native client of the stream writes one or more when it stores its read position. Skipped offsets are a loss only when the stream
+has dropped the last body before them. Then the content of the gap is unknown.
 """
 
 from __future__ import annotations
@@ -23,27 +24,32 @@ from wsbridge.bus.spool import WINDOW
 from wsbridge.bus.tail import Found, Place, Tail
 
 HISTORY_SECONDS = 10.0
-"""How long a stream that holds something may bring nothing at all before it has brought it: however slow a link is, bytes come."""
+"""Longest silence, in seconds, of a stream that still has to deliver a body that it holds: even on a slow link, bytes arrive."""
 LONGEST = 60
-"""Times as long may a history take of which bytes come."""
+"""A history may take this many times HISTORY_SECONDS while its bytes arrive."""
 NOTES = 256
-"""The most offsets before the first body of a stream that count as RabbitMQ's own notes. Where there are more, the stream has dropped
+"""Maximum offsets before the first body of a stream that count as RabbitMQ's own records. With more, the stream has dropped
 bodies, and was not empty: its first answer came too late."""
 PROBE_SECONDS = 1.0
-"""How long the first bytes of a body that is there may take to come: a stream that brings nothing in this time has nothing there."""
+"""Seconds within which the first bytes of an existing body arrive. A stream that sends nothing in this time has no body there."""
 
 STALL_SECONDS = 10.0
-"""Pause between two looks at a stream that brings nothing. After the second it is read over another link if it holds more. RabbitMQ 3.10
-was seen, once in some hundred times, to bring nothing more to a consumer whose segment it had let go of."""
+"""Seconds between two checks of a stream that delivers nothing. After the second check, the reader uses another link if the
+stream holds more. RabbitMQ 3.10 was seen, about once in a hundred times, to deliver nothing more to a consumer whose segment it
+had dropped."""
 
 
 class StreamReader:
-    """What of a stream is news goes to `take`, with its mark, when the backlog lets it.
+    """Passes each new body of the stream to `take`, with its mark, when the backlog permits it.
 
-    It begins with the last `history` bodies; with `begin` at that offset, or with what comes `next`, and then `attach` does not
-    wait until all has come that is there. The WINDOW bodies before the beginning go to `learn`: after a break a producer sends as
-    many again, and what was had then is no news when it comes behind. `renew` is told of each epoch: of the first with its mark,
-    of others with None; `saw` of each body at once, whatever holds up the backlog.
+    It begins with the last `history` bodies. With `begin` it begins at that offset, or with the `next` body; then `attach` does
+    not wait until all existing bodies have arrived.
+
+    The WINDOW bodies before the beginning go to `learn`. After a lost link a producer sends as many bodies again, and a repeat of
+    an earlier body must not count as new.
+
+    `renew` gets each epoch: the first with its mark, later epochs with None. `saw` gets each body at once, whether or not the
+    backlog is on hold.
     """
 
     def __init__(
@@ -66,23 +72,24 @@ class StreamReader:
         self._saw = saw
         self._tail = Tail()
         self._identity = self._salt = ""
-        """The stream's; and where it has none, what is made up instead with each link, since the stream may be another with each."""
+        """The identity of the stream, and the salt of fingerprints. Without an identity, each link gets a random salt, since each
+        link may read another stream."""
         self._last_is_ours = False
         self._has_attached = False
         self._wanted = 0
-        """The offset from which on bodies are wanted, at the start."""
+        """The offset of the first wanted body, at the start."""
         self._has_begun = False
         self._begins: int | None = None
-        """The offset that the receiver's epoch begins with, until something has come of it."""
+        """The offset at which the receiver's epoch begins, until a body of it has arrived."""
         self._arrived = asyncio.Event()
-        """Something has come since we were attached."""
+        """Set when a body has arrived since the last `attach`."""
         self._arrivals = 0
         self._held: list[Arrival] = []
-        """What waits until it is known whether offsets before it are a loss; no more than the broker sends ahead."""
+        """Bodies that wait until it is known whether the offsets before them are a loss; at most the broker's prefetch."""
         self._is_in_doubt = asyncio.Event()
 
     async def attach(self, link: Link) -> None:
-        """Read on where we were, or at first from where the history begins that is wanted. Raises LinkLost."""
+        """Continue where the reader stopped; the first time, begin where the wanted history begins. Raises LinkLost."""
         self._arrived = asyncio.Event()
         self._held.clear()
         self._is_in_doubt.clear()
@@ -96,11 +103,11 @@ class StreamReader:
             await self._consume(link, "first")
 
     async def settle_gaps(self, link: Link) -> None:
-        """Find out of gaps in the offsets whether they are a loss, for as long as the link lasts. Raises LinkLost."""
+        """Determine whether gaps in the offsets are a loss, for as long as the link lasts. Raises LinkLost."""
         while True:
             await self._is_in_doubt.wait()
             self._is_in_doubt.clear()
-            # Of what comes while the stream is asked, the answer says nothing.
+            # The answer does not apply to bodies that arrive during the request.
             known = len(self._held)
             oldest = await link.find("first", HISTORY_SECONDS)
             held, self._held = self._held, []
@@ -111,7 +118,7 @@ class StreamReader:
                     self._judge(link, arrival, oldest if number < known else None)
 
     async def watch(self, link: Link) -> None:
-        """Lose a link that brings nothing more of what the stream holds. Raises LinkLost."""
+        """Raise LinkLost when the link delivers nothing more although the stream holds more."""
         arrivals = doubts = 0
         while True:
             await asyncio.sleep(STALL_SECONDS)
@@ -119,20 +126,20 @@ class StreamReader:
             if not is_waiting or await self.has_all(link) or arrivals != self._arrivals:
                 arrivals, doubts = self._arrivals, 0
                 continue
-            # The newest body may be on its way at the first look.
+            # At the first check, the newest body may still be in flight.
             doubts += 1
             if doubts > 1:
                 raise LinkLost("its stream brings nothing more of what it holds")
 
     async def has_all(self, link: Link) -> bool:
-        """Return whether all has come that the stream holds. Raises LinkLost."""
+        """Return whether every body that the stream holds has arrived. Raises LinkLost."""
         newest = await link.find("last", PROBE_SECONDS)
         last = self._tail.last
         return not self._held and (newest is None or (last is not None and last.offset >= newest))
 
     def _identify(self, identity: str) -> None:
         is_other = identity != self._identity
-        # Of a first link that was lost within the history it is known as well which stream it brought.
+        # If the first link was lost during the history, it is also known which stream that link read.
         is_unsure = self._has_attached and not identity and not self._last_is_ours
         self._identity, self._salt = identity, identity or secrets.token_hex(8)
         if is_other or is_unsure:
@@ -148,7 +155,7 @@ class StreamReader:
             self._begin(0)
             await self._consume(link, "first")
             return
-        # Behind the end nothing would come, and no error either; that a stream is another one is told by its bodies.
+        # At an offset past the end, RabbitMQ delivers no body and reports no error. The bodies show whether this is a different stream.
         self._wanted, start = await self._beginning(link, newest)
         await self._consume(link, start)
         arrival = self._arrived.wait() if self._first is not None else self._tail.reach(newest)
@@ -156,7 +163,7 @@ class StreamReader:
             raise LinkLost("its stream does not bring what it holds")
 
     async def _beginning(self, link: Link, newest: int) -> tuple[int, int]:
-        """Return the offset from which on bodies are wanted, and that of the body which lies WINDOW bodies before it."""
+        """Return the offset of the first wanted body, and the offset of the body that lies WINDOW bodies before it."""
         if isinstance(self._first, int):
             wanted = min(self._first, newest)
             before = await self._last_offsets(link, wanted - 1, WINDOW)
@@ -167,7 +174,7 @@ class StreamReader:
         return offsets[-self._history :][0], offsets[0]
 
     async def _last_offsets(self, link: Link, end: int, count: int) -> list[int]:
-        """Return the offsets of the last bodies up to `end`, so many, or of all that there are."""
+        """Return the offsets of the last `count` bodies up to `end`, or of all bodies if there are fewer."""
         span = count
         while True:
             start = max(0, end - span + 1)
@@ -177,12 +184,12 @@ class StreamReader:
             span *= 2
 
     async def _read_on(self, link: Link) -> bool:
-        """Return whether it is read on; else it is another stream, or an empty one."""
+        """Continue after the last body; return False if the stream is a different stream, or empty."""
         last = self._tail.last
         if last is None:
             if self._first != "next" or self._has_begun:
                 return False
-            # Nothing has come by which the place would be known.
+            # No body has arrived yet that would show the place.
             self._renew(None)
             await self._consume(link, "next")
             return True
@@ -190,10 +197,11 @@ class StreamReader:
         await self._consume(link, last.offset)
         if await link.patiently(PROBE_SECONDS, self._arrived.wait(), longest=LONGEST):
             return True
-        # An offset past the end brings nothing, and no error: the stream is another, and shorter, unless it is just slow.
+        # At an offset past the end, RabbitMQ delivers no body and reports no error. The stream is then a different, shorter
+        # stream, unless it is only slow.
         await link.stop_consuming()
         newest = await link.find("last", PROBE_SECONDS)
-        # The newest that is found is the first of a chunk, in which the last that we had may come later.
+        # The body found is the first of the last chunk; the last body that arrived here may come later in that chunk.
         if newest is not None and (newest >= last.offset or await link.has(last.offset, newest, HISTORY_SECONDS)):
             raise LinkLost("its stream does not bring what it holds")
         self._tail.forget()
@@ -210,7 +218,7 @@ class StreamReader:
         self._arrivals += 1
         arrived.set()
         if link.is_lost:
-            # It comes again over the next one; of a stream that was made anew this would be taken for the beginning.
+            # The next link delivers the body again. If the stream was recreated, the body would be mistaken for its beginning.
             return
         if self._held:
             self._held.append(arrival)
@@ -218,7 +226,10 @@ class StreamReader:
             self._judge(link, arrival, None)
 
     def _judge(self, link: Link, arrival: Arrival, oldest: int | None) -> None:
-        """Hand on what is news. `oldest` is the offset of the oldest body that the stream had when this one had come, if that is known."""
+        """Pass on a new body.
+
+        `oldest` is the offset of the oldest body in the stream when this body had arrived, or None if that is not known.
+        """
         assert arrival.offset is not None
         self._saw(arrival)
         place = Place(arrival.offset, self._fingerprint(arrival))
@@ -235,7 +246,7 @@ class StreamReader:
                 self._is_in_doubt.set()
                 return
             case Found.FIRST if self._begins is not None and arrival.offset - self._begins <= NOTES:
-                """The epoch that was begun is that of this body: offsets of nothing lie before it."""
+                """The current epoch begins with this body: the offsets before it hold no bodies."""
             case Found.FIRST | Found.GAP:
                 self._begin(arrival.offset)
             case Found.NEWS:
@@ -245,15 +256,15 @@ class StreamReader:
         self._backlog.do(partial(self._take, link, arrival, str(place)))
 
     def _fingerprint(self, arrival: Arrival) -> str:
-        # Our own bodies are each other's like in no two streams; a stranger's may be.
+        # No two streams hold the same body from wsbridge. They may hold the same body from an external publisher.
         salt = self._identity if is_ours(arrival.headers) else self._salt
         return fingerprint(arrival.data, arrival.headers, salt)
 
     def _begin(self, offset: int) -> None:
-        """What comes next is the body at this offset, and stands in no relation to what came before."""
+        """Begin an epoch: the next body is at `offset`, and has no relation to earlier bodies."""
         if self._begins == offset:
             return
         self._begins = offset
-        # Later epochs are without the mark, which in the stream before named another place.
+        # A later epoch has no mark: in the stream before it, the same mark named another place.
         self._renew(None if self._has_begun else f"{offset}.{stream_mark(self._salt)}")
         self._has_begun = True

@@ -1,11 +1,11 @@
-"""Where one has come to in a stream, and what it says of the stream when what comes next is not what should.
+"""The last body that was read from a stream, and what an unexpected next body shows about the stream.
 
-A stream that was deleted and made again counts from 0 like the first. So not the offset alone is remembered but also the
-fingerprint of the body at it, and after each break the last body that was had is asked for again.
+A stream that was deleted and declared again counts from 0 like the first. So the tail remembers the offset of the last body and
+its fingerprint. After each lost link, the reader requests that body again.
 
-Offsets that are left out are no loss by themselves. A stream begins each segment with a note of its own, so that one is left out
-there; where native clients store how far they have read, any number is. What can be a loss is a gap of more than one: where
-the stream has let go of whole segments before they were read. If the last body is still there, it has let go of nothing behind it.
+Skipped offsets alone are not a loss. A stream begins each segment with its own record, which skips one offset. Where native
+clients store their read position, any number of offsets is skipped. A gap of more than one offset can be a loss: the stream may
+have dropped whole segments before they were read. If the last body still exists, the stream has dropped nothing after it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 STEP = 2
-"""From one body to the next, the beginning of a segment between them."""
+"""Maximum step from one body to the next, with the beginning of a segment between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +30,24 @@ class Place:
 
 
 class Found(Enum):
-    """What a body is that comes from the stream."""
+    """How a body that arrives from the stream relates to the last body."""
 
     FIRST = "first"
-    """The first of a stream that was not known."""
+    """The first body of a stream that was not known."""
     NEWS = "news"
-    """The one after the last."""
+    """The body after the last body."""
     GAP = "gap"
-    """A later one: the stream has let go of what lay between, as far as is known."""
+    """A later body: as far as is known, the stream has dropped the bodies between."""
     DOUBT = "doubt"
-    """A later one: what lay between is a loss only if the stream has let go of the last; nothing is changed by this."""
+    """A later body: the gap is a loss only if the stream has dropped the last body. This result changes no state."""
     KNOWN = "known"
-    """One that was had."""
+    """A body that has arrived before."""
     OTHER = "other"
-    """Not the one that was there: it is another stream."""
+    """Not the expected body: the stream is a different stream."""
 
 
 class Tail:
-    """The last body of a stream that was had."""
+    """The last body that has arrived from a stream."""
 
     def __init__(self) -> None:
         self.last: Place | None = None
@@ -56,16 +56,19 @@ class Tail:
         self._goal = -1
 
     def expect_last(self) -> None:
-        """The last body is asked for again."""
+        """Expect the last body again: the reader requests it."""
         self._expects_last = self.last is not None
 
     def forget(self) -> None:
-        """The stream is another."""
+        """Forget the last body: the stream is a different stream."""
         self.last = None
         self._expects_last = False
 
     def take(self, place: Place, oldest: int | None = None) -> Found:
-        """Say what a body is, by its place. `oldest` is the offset of the oldest body that the stream had when this one had come."""
+        """Classify a body by its place; record it if it is new.
+
+        `oldest` is the offset of the oldest body in the stream when this body had arrived, or None if that is not known.
+        """
         found = self._judge(place, oldest)
         if found not in (Found.KNOWN, Found.OTHER, Found.DOUBT):
             self.last = place
@@ -74,7 +77,7 @@ class Tail:
         return found
 
     async def reach(self, offset: int) -> None:
-        """Wait until a body at or behind an offset was had."""
+        """Wait until a body at or after `offset` has arrived."""
         self._goal = offset
         if self.last is None or self.last.offset < offset:
             self._reached.clear()

@@ -1,4 +1,4 @@
-"""What a channel needs at the broker: its exchange, with replay the stream that keeps it, and what is bound to it."""
+"""The objects that a channel needs at the broker: its exchange, its stream if it uses replay, and their bindings."""
 
 from __future__ import annotations
 
@@ -13,39 +13,43 @@ from wsbridge.logs import INFO, logger
 from wsbridge.settings import BrokerSettings
 
 SEGMENT_BYTES = 16 * 1024 * 1024
-"""What a stream drops at once of its oldest: RabbitMQ's own 500 MB would be all of it."""
+"""Bytes of a segment; a stream drops its oldest segment as a whole. RabbitMQ's default of 500 MB would be the whole stream."""
 LOOK_SECONDS = 0.2
-"""Between two looks at what is not there yet: a broker that starts takes some tenths until it has its queues again."""
+"""Seconds between two checks for a missing object. A starting broker needs some tenths of a second until it has its queues again."""
 LOOKS = 10
-"""So often is a stream looked at that somebody may be just making: that takes some hundredths of a second."""
+"""Maximum checks of a stream that another process may be creating, which takes some hundredths of a second."""
 NOT_YET = re.compile("inaccessible|INTERNAL_ERROR|Stream not found")
-"""What RabbitMQ 3.10 says of a queue that it has not loaded yet, and of a stream that it has not made yet."""
+"""Matches RabbitMQ 3.10's errors for a queue that it has not loaded yet, and for a stream that it has not created yet."""
 IDENTITY = "x-initial-cluster-size"
-"""The argument of a stream that holds its identity. Any number of nodes that a cluster does not have means all of them, as none does."""
+"""The argument of a stream that holds its identity. A number larger than the cluster means all nodes, as does no number."""
 IDENTITY_BITS = 60
 KEYS = ("", "wsbridge")
-"""Each makes a binding of its own, which brings no message twice: a fanout looks at no key. One that is removed by hand is not the last.
+"""Routing keys. Each key makes its own binding, so a binding remains when another is removed by hand.
 
-An exchange of others that sends something to each new binding (x-recent-history) would send it twice: it gets the first alone.
+A fanout exchange ignores the key, so two bindings deliver no message twice. An exchange that another application declared gets
+only the first key. It may send messages to each new binding (x-recent-history), and would send them twice.
 """
 IS_ANOTHER = re.compile(rf"inequivalent arg '{IDENTITY}' for .* current is (?:the value )?(?:'(\d+)'|none)")
-"""How RabbitMQ refuses to declare a stream again that has another identity (406); it compares that last of what we declare."""
+"""Matches RabbitMQ's refusal (406) to redeclare a stream that has another identity. RabbitMQ compares the identity last of all
+declared properties."""
 BRINGS_ALL = ("fanout", "x-recent-history", "x-delayed-message")
-"""Types of exchanges that bring each message to every queue, whatever its routing key; of the last it depends on its own arguments."""
+"""Exchange types that deliver each message to every queue, whatever its routing key. For x-delayed-message, that depends on its
+own arguments."""
 IMPOSSIBLE = {"alternate-exchange": 0}
-"""With this argument, which must be a name, RabbitMQ compares an exchange that is there, and makes none that is not."""
+"""An invalid argument, since its value must be a name. With it, RabbitMQ compares the declaration with an existing exchange, but
+never creates an exchange."""
 OTHER_TYPE = re.compile(r"inequivalent arg 'type' for .* current is '(\S+)'")
 
 log = logger("bus")
 
 
 def is_not_yet(error: Exception) -> bool:
-    """Whether what the broker refuses may be there before long."""
+    """Whether the object that the broker reports as missing may exist soon."""
     return NOT_YET.search(str(error)) is not None
 
 
 class Topology:
-    """The exchange and the stream of one channel; `stream` is that one's name."""
+    """The exchange and the stream of one channel; `stream` is the name of the stream."""
 
     def __init__(self, settings: BrokerSettings, exchange: str) -> None:
         self._settings = settings
@@ -53,10 +57,10 @@ class Topology:
         self.stream = f"wsbridge.{exchange}"
 
     async def check_type(self, connection: Any) -> None:
-        """See to it that an exchange which is taken as it is brings every message. Raises what the broker says of another type.
+        """Check that an existing exchange, used with `passive`, delivers every message. Raises the broker's error for another type.
 
-        A passive declaration does not tell the type; one that cannot be fulfilled is refused with it (406). It is declared on a
-        channel of its own, which the broker closes then, and it takes the right to configure the exchange.
+        A passive declaration does not report the type. An invalid declaration does: the broker's refusal (406) contains it. The
+        declaration needs a separate channel, which the broker then closes, and the permission to configure the exchange.
         """
         if not self._settings.passive:
             return
@@ -74,20 +78,20 @@ class Topology:
             log.log(INFO, "exchange %s is taken for a fanout: the user may not configure it, nor ask for its type", self._exchange)
 
     async def declare(self, channel: Any) -> None:
-        """Declare the exchange, which leaves alone what is there."""
+        """Declare the exchange; an existing exchange stays unchanged."""
         passive = self._settings.passive
         durable = self._settings.durable and not passive
         await channel.exchange_declare(self._exchange, exchange_type="fanout", durable=durable, passive=passive)
 
     async def identify_stream(self, connection: Any) -> str:
-        """Declare the stream, and return its identity; empty for one that was declared by something else.
+        """Declare the stream, and return its identity; empty for a stream that other software declared.
 
-        A stream that is deleted and made again counts from 0 like the first, and may hold the same. AMQP 0-9-1 has no name for
-        its incarnation, so that each is declared with a number that is used once. One that is there refuses another number, and
-        says its own.
+        A stream that is deleted and declared again counts from 0 like the first, and may hold the same bodies. AMQP 0-9-1 has no
+        name for a stream's incarnation, so each declaration contains a number that is used once. An existing stream refuses
+        another number, and the refusal contains its own.
         """
         number = 1 << IDENTITY_BITS | secrets.randbits(IDENTITY_BITS)
-        # On a channel of its own: the broker closes it when it refuses.
+        # Use a separate channel: the broker closes it when it refuses.
         channel = await (await connection.channel(publisher_confirms=False)).get_underlay_channel()
         try:
             await channel.queue_declare(self.stream, durable=True, arguments=self._arguments(number))
@@ -101,7 +105,8 @@ class Topology:
         return f"{number:x}"
 
     async def bind(self, channel: Any, queue: str | None) -> None:
-        """Bind the stream; without replay the queue of a consumer, if there is one. Raises where it is not there."""
+        """Bind the stream; without replay, bind the queue of a consumer, if there is one. Raises if the stream or queue does not
+        exist."""
         bound = self.stream if self._settings.replay else queue
         if bound is not None:
             await channel.queue_declare(bound, passive=True)
@@ -117,9 +122,10 @@ class Topology:
         }
 
     async def wait_made(self, connection: Any) -> None:
-        """Wait until the stream can be used: while another is just making it, it is declared, but whoever uses it fails.
+        """Wait until the stream is usable: while another process creates it, its declaration succeeds, but its consumers fail.
 
-        A node of a cluster may have no replica of it at all; then its consumers fail, but one can publish there.
+        A node of a cluster may have no replica of the stream at all. Then its consumers fail, but publishers can use it. So this
+        returns after LOOKS checks in any case.
         """
         if not self._settings.replay:
             return
@@ -129,8 +135,11 @@ class Topology:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def is_made(self, connection: Any) -> bool:
-        """Return whether the stream lets itself be read. Who may not read it is not told; he may still publish."""
-        # On a channel of its own: the broker closes it when it refuses.
+        """Return whether the stream can be read.
+
+        The result is also True if the user may not read the stream: that user may still publish.
+        """
+        # Use a separate channel: the broker closes it when it refuses.
         channel = await (await connection.channel(publisher_confirms=False)).get_underlay_channel()
         try:
             await channel.basic_qos(prefetch_count=1)
@@ -144,4 +153,4 @@ class Topology:
 
 
 async def _ignore(_: object) -> None:
-    """What comes while it is looked at comes again to who reads."""
+    """Ignore messages that arrive during the check; the reader gets them again."""

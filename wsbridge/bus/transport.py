@@ -1,7 +1,7 @@
-"""What lies beneath aiormq: the TCP or TLS connection to the broker. It can be seen when something came, and can be cut off.
+"""The TCP or TLS connection beneath aiormq: it shows when bytes arrive, and can be aborted.
 
-aiormq takes note of whole frames only, of which one takes seconds over a slow link; and it closes a TLS connection by waiting
-for the broker's word that it does so too, for half a minute, whatever cancels it.
+aiormq notices whole frames only, and one frame takes seconds over a slow link. When aiormq closes a TLS connection, it waits half
+a minute for the broker to close it too. A cancellation does not end that wait.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from aio_pika.exceptions import AMQPConnectionError
 
 HEARTBEAT_FRAME = b"\x08\0\0\0\0\0\0\xce"
 ACKED_AT = 120
-"""Where in Linux' struct tcp_info the 64 bits of tcpi_bytes_acked lie (linux/tcp.h, since 4.1)."""
+"""The offset of the 64-bit field tcpi_bytes_acked in Linux's struct tcp_info (linux/tcp.h, since 4.1)."""
 IDLE_BYTES = 1024
-"""What goes out between two looks besides what is published: heartbeats and acknowledgements, under TLS too."""
+"""Bytes sent between two checks besides published messages: heartbeats and acknowledgements, also under TLS."""
 CANCEL_SECONDS = 1.0
-"""For what was waited for too long to let go of what it has."""
+"""Seconds for cancelled work to release its resources."""
 
 
 class Transport:
-    """Makes one connection, as a TransportFactory of aiormq, and keeps an eye on it."""
+    """Opens one connection, as a TransportFactory of aiormq, and observes it."""
 
     def __init__(self) -> None:
         self._connection: asyncio.Transport | None = None
@@ -46,16 +46,16 @@ class Transport:
         return reader, asyncio.StreamWriter(self._connection, protocol, reader, loop)
 
     def heard(self) -> float:
-        """Return when the last bytes came, by the loop's clock; 0 before the first."""
+        """Return when the last bytes arrived, by the loop's clock; 0 before the first. Heartbeats do not count."""
         return self._heard
 
     def goes_on(self) -> bool:
-        """Return whether the broker's machine has taken part of what was published, since this was last asked."""
+        """Return whether the broker's machine has acknowledged published bytes since the last call."""
         before, self._taken = self._taken, self._taken_bytes()
         return self._taken - before > IDLE_BYTES
 
     def _taken_bytes(self) -> int:
-        """Return how many bytes TCP has brought to the other side."""
+        """Return how many bytes the peer's TCP has acknowledged; 0 if that is not known."""
         with suppress(OSError, AttributeError):
             sock = self._connection.get_extra_info("socket") if self._connection is not None else None
             if sock is not None:
@@ -64,16 +64,16 @@ class Transport:
         return 0
 
     def abort(self) -> None:
-        """Cut it off, now; more than once is once."""
-        # Python 3.11.2 fails on a TLS transport that is closed after it was aborted, and then aborted again.
+        """Abort the connection at once; further calls do nothing."""
+        # Python 3.11.2 raises an exception if a TLS transport is aborted, closed, and aborted again.
         connection, self._connection = self._connection, None
         if connection is not None:
-            # asyncio's that was closed, and has sent its rest since, has no loop any more.
+            # An asyncio transport that was closed, and has sent its remaining data since, has no loop any more.
             with suppress(AttributeError):
                 connection.abort()
 
     def _hear(self, data: bytes) -> None:
-        # That says that the link lives, not that anything comes.
+        # A heartbeat shows that the link is alive, not that data arrives.
         if data != HEARTBEAT_FRAME:
             self._heard = asyncio.get_running_loop().time()
 
@@ -89,9 +89,10 @@ class _Protocol(asyncio.StreamReaderProtocol):
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, object], *, until: Callable[[], float] | None = None) -> bool:
-    """Wait for something, for so long, and with `until` up to the time that it returns; return whether it came.
+    """Wait at most `seconds` for `work`, or with `until` up to the time that it returns; return whether the work finished.
 
-    Not by asyncio.timeout, whose end Python 3.11.2 takes for another cancellation in a task that was cancelled before.
+    Work that has not finished is cancelled. This does not use asyncio.timeout: in a task that was cancelled before, Python 3.11.2
+    mistakes the timeout for another cancellation.
     """
     loop = asyncio.get_running_loop()
     began = loop.time()

@@ -1,4 +1,4 @@
-"""From parsed flags to settings: what belongs together is checked here, before anything is opened."""
+"""Turns parsed flags into settings, and checks that they fit together before wsbridge opens anything."""
 
 from __future__ import annotations
 
@@ -47,31 +47,32 @@ from wsbridge.settings import (
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-"""What the value of a header may not hold (RFC 9110, section 5.5)."""
+"""Characters that the value of a header must not contain (RFC 9110, section 5.5)."""
 FRAMING_HEADERS = HOP_BY_HOP | {"content-length", "sec-websocket-accept"}
-"""What says where an answer ends, or how its connection goes on: an answer with two of them is read in two ways."""
+"""Headers that determine where a response ends or how its connection continues: a second one makes the response ambiguous."""
 EXCHANGE_NAME = re.compile(r"[A-Za-z0-9 _.:@#,/+-]{1,127}\Z")
-"""What pamqp, which speaks AMQP for us, takes for the name of an exchange; of a queue it takes more, and so `wsbridge.` before it."""
+"""Exchange names that pamqp, the AMQP codec, accepts. For queue names it accepts more, hence the prefix `wsbridge.` there."""
 BETWEEN_ADDRESSES = re.compile(r"\s*,\s*(?=[a-z]+://|,|$)", re.IGNORECASE)
-"""A comma elsewhere belongs to a user, a password or a virtual host."""
+"""Matches between two addresses. A comma elsewhere belongs to a user, a password or a virtual host."""
 BROKER_PARAMETERS = ("heartbeat", "cafile", "certfile", "keyfile")
-"""What the query of a broker's URL may say."""
+"""Parameters that the query of a broker's URL may have."""
 Number = TypeVar("Number", int, float)
 OCTAL = re.compile(r"(0o?)?[0-7]{3}\Z")
 LAST_ID = 2**32 - 2
-"""The last number of a user or group: chown(2) takes the next for none."""
+"""The highest number of a user or group: for chown(2), the next number means no change."""
 HOSTS_FILE_CHARACTERS = 64 * 1024
 LOG_FORMATS = ("text", "json")
 UNSENT_BYTES = 64 * 1024
-"""What may wait in the kernel for one subscriber: what waits in the channel can still be dropped, and is there once for all."""
+"""Bytes that may wait in the kernel for one subscriber. Data in the channel can still be dropped, and is stored once for all
+subscribers."""
 
 SPOOL_BYTES = 8 * 1024 * 1024
-"""What `publish` has read and the broker has not confirmed: twice what is on its way at once."""
+"""Bytes that `publish` has read and the broker has not confirmed: twice the volume that is under way at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndSettings:
-    """What `publish` and `subscribe` are told: either a broker and an exchange, or the URL of a server."""
+    """The settings of `publish` and `subscribe`: either a broker and an exchange, or the URL of a server."""
 
     exchange: str = ""
     broker: BrokerSettings | None = None
@@ -84,7 +85,7 @@ class EndSettings:
 
 
 def make_settings(flags: SimpleNamespace, environ: Mapping[str, str], *, name: str, shape: Command = BRIDGE) -> ServerSettings:
-    """Return the settings of a server. Raises ConfigurationError, which says which flags and what to do."""
+    """Return the settings of a server. Raises ConfigurationError, which names the flags and the remedy."""
     if shape is BROADCAST:
         return _broadcast(flags, environ, name)
     if flags.command and flags.dir:
@@ -150,7 +151,7 @@ def _channel(flags: SimpleNamespace) -> ChannelSettings:
 
 
 def make_end_settings(flags: SimpleNamespace, shape: Command) -> EndSettings:
-    """Return the settings of one end of a pipe. Raises ConfigurationError."""
+    """Return the settings of `publish` or `subscribe`. Raises ConfigurationError."""
     if flags.command:
         stream = "prints to stdout" if shape is SUBSCRIBE else "reads stdin"
         raise ConfigurationError(f"{shape.name} takes no COMMAND, it {stream}: {flags.command[0]!r}")
@@ -183,7 +184,11 @@ def make_end_settings(flags: SimpleNamespace, shape: Command) -> EndSettings:
 
 
 def _one_source(flags: SimpleNamespace) -> SimpleNamespace:
-    """Return the flags with either a URL or a broker: what the command line says wins over what variables say of the other."""
+    """Return the flags with either a URL or a broker.
+
+    A flag on the command line for one of the two overrides a variable for the other. Raises ConfigurationError if both are
+    equally explicit.
+    """
     said = flags.said
     of_the_broker = ("broker", "exchange", "replay", "durable", "passive")
     if not flags.url or (flags.broker and "broker" in said and "url" not in said):
@@ -197,7 +202,7 @@ def _one_source(flags: SimpleNamespace) -> SimpleNamespace:
 
 
 def check_exchange(name: str, *, at_broker: bool) -> None:
-    """Raises ConfigurationError for a name that no exchange may have (AMQP 0-9-1, and RabbitMQ's reserved ones)."""
+    """Check the name of an exchange. Raises ConfigurationError for a name that AMQP 0-9-1 forbids or RabbitMQ reserves."""
     if not name:
         raise ConfigurationError("--exchange is missing: it names the channel")
     if at_broker and not EXCHANGE_NAME.match(name):
@@ -212,7 +217,7 @@ def check_exchange(name: str, *, at_broker: bool) -> None:
 
 
 def broker_settings(flags: SimpleNamespace, *, spool: int = 64 * 1024 * 1024, spool_full: str = "block") -> BrokerSettings | None:
-    """Return the settings of the broker, or None without one. Raises ConfigurationError."""
+    """Return the settings of the broker, or None without a broker. Raises ConfigurationError."""
     _one_of("spool-full", spool_full, ("block", "drop-oldest"))
     if not flags.broker:
         for flag in ("replay", "durable", "passive"):
@@ -240,13 +245,13 @@ def broker_settings(flags: SimpleNamespace, *, spool: int = 64 * 1024 * 1024, sp
 
 
 def _split_addresses(flags: SimpleNamespace) -> SimpleNamespace:
-    """Return the flags with each address of `--broker` by itself, and once."""
+    """Return the flags with each address of `--broker` as a separate item, without duplicates."""
     urls = dict.fromkeys(url for value in flags.broker for url in BETWEEN_ADDRESSES.split(value.strip()) if url)
     return SimpleNamespace(**{**vars(flags), "broker": tuple(urls)})
 
 
 def _check_addresses(urls: tuple[str, ...]) -> None:
-    """Raises ConfigurationError, which says which address it is, and shows none."""
+    """Check the addresses of the broker. Raises ConfigurationError, which gives the number of the address, not the address."""
     for number, url in enumerate(urls, 1):
         name = f"broker (address {number} of {len(urls)})" if len(urls) > 1 else "broker"
         _check_url(name, url, ("amqp", "amqps"), "no URL of a broker; write amqp://user:password@host:port/vhost, or amqps://")
@@ -350,7 +355,7 @@ def _gate(flags: SimpleNamespace, environ: Mapping[str, str], name: str) -> Gate
 
 
 def _mode(flags: SimpleNamespace) -> int:
-    """Return the mode of the Unix socket. To connect is to write: a group that is named gets that right."""
+    """Return the mode of the Unix socket. A client needs write permission to connect, so a group set by a flag gets it."""
     text = flags.unixsocket_mode
     if not text:
         return 0o660 if flags.unixsocket_group else 0o600
@@ -360,7 +365,7 @@ def _mode(flags: SimpleNamespace) -> int:
 
 
 def _number_of(flag: str, name: str, find: Callable[[str], int]) -> int:
-    """Return the number of a user or group that is given by name or number, -1 for none."""
+    """Return the numeric id of a user or group given by name or number; -1 if none is given. Raises ConfigurationError."""
     if not name:
         return -1
     if name.isascii() and name.isdecimal() and int(name) <= LAST_ID:
@@ -373,7 +378,10 @@ def _number_of(flag: str, name: str, find: Callable[[str], int]) -> int:
 
 
 def _hosts_file() -> str:
-    """Return the beginning of /etc/hosts, where the names of this machine are; what blocks advertisements may follow for megabytes."""
+    """Return the beginning of /etc/hosts, which holds the names of this machine.
+
+    Megabytes of entries that block advertisements may follow.
+    """
     try:
         with open("/etc/hosts", encoding="utf-8", errors="replace") as file:
             return file.read(HOSTS_FILE_CHARACTERS)
@@ -432,7 +440,7 @@ def _header(flag: str, text: str) -> tuple[str, str]:
 
 
 def _check_url(flag: str, url: str, schemes: tuple[str, ...], what: str) -> None:
-    """Raises ConfigurationError, which does not show the URL: there may be a password in it."""
+    """Check a URL. Raises ConfigurationError, which does not show the URL: it may contain a password."""
     try:
         parts = urlsplit(url)
         is_one = parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -440,7 +448,7 @@ def _check_url(flag: str, url: str, schemes: tuple[str, ...], what: str) -> None
         is_one = False
     if is_one and "," in (parts.hostname or ""):
         raise ConfigurationError(f"--{flag} has a comma in its host; each address begins with its own {schemes[0]}://")
-    # Of a password with a slash in it the rest would pass for a path, and that is shown.
+    # If a password contains a slash, the rest of it would count as the path, which messages show.
     _, *behind_host = re.split("[/?#]", url.partition("://")[2], maxsplit=1)
     if "@" in "".join(behind_host):
         raise ConfigurationError(f"--{flag} has an @ behind its host; within user, password and path write @ as %40, / as %2F, : as %3A")
@@ -449,7 +457,7 @@ def _check_url(flag: str, url: str, schemes: tuple[str, ...], what: str) -> None
 
 
 def _check_broker_query(flag: str, url: str) -> None:
-    """Raises ConfigurationError for a parameter that means nothing, or a file that is not there."""
+    """Check the query of a broker's URL. Raises ConfigurationError for an unknown parameter or an unusable file."""
     for name, value in parse_qsl(urlsplit(url).query, keep_blank_values=True):
         if name not in BROKER_PARAMETERS:
             raise ConfigurationError(f"--{flag}: its URL may have the parameters {', '.join(BROKER_PARAMETERS)}, and not {name!r}")
@@ -462,7 +470,7 @@ def _check_broker_query(flag: str, url: str) -> None:
 
 
 def _why_unusable(name: str, path: str) -> str:
-    """Return what is wrong with a certificate or key that a URL names, and what to do; empty if it may be right."""
+    """Return the fault of a certificate or key that a URL names, and the remedy; empty if no fault is found."""
     from wsbridge.web.certificates import FILE_BYTES, why_unusable
 
     try:
@@ -473,7 +481,7 @@ def _why_unusable(name: str, path: str) -> str:
 
 
 def _check_needless(flags: SimpleNamespace, names: tuple[str, ...], missing: str) -> None:
-    """Raises ConfigurationError for a flag of the command line that means nothing without what is missing."""
+    """Raises ConfigurationError for a flag on the command line that has no effect without `missing`."""
     for name in names:
         attribute = name.replace("-", "_")
         if attribute in flags.said and getattr(flags, attribute) is not False:

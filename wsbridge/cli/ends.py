@@ -1,7 +1,7 @@
-"""What the two ends of a pipe have in common: a loop, signals, a log on stderr, and an exit as a shell expects it.
+"""What `publish` and `subscribe` share: the event loop, signals, a log on stderr, and the exit status that a shell expects.
 
-An end that was reached is told by the exit status. One that was ended by a signal lets go in good order and then dies of that
-very signal, as `cat` does; so it does of SIGPIPE, when whoever reads its stdout has gone. A second signal ends it at once.
+The exit status reports the result. After a first signal, the command shuts down in good order and then dies of that same signal,
+as `cat` does. If the reader of its stdout is gone, it dies of SIGPIPE in the same way. A second signal ends it at once.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from wsbridge.logs import escape, send_to
 from wsbridge.metrics import Metrics
 
 HURRIED_SECONDS = 1.0
-"""What the reader of our stdout has, after a signal, to take what is left."""
+"""Time for the reader of stdout to read the remaining output after a signal."""
 
 
 class Ending(NamedTuple):
-    """How it ends: the exit status, or the signal to die of, and what is to be said on stderr."""
+    """How the command ends: the exit status, or the signal to die of, and a sentence for stderr."""
 
     status: int = 0
     words: str = ""
@@ -34,20 +34,20 @@ class Ending(NamedTuple):
 
 
 class Life:
-    """From the start to the first reason to end."""
+    """Records the first reason for the command to end."""
 
     def __init__(self) -> None:
         self.ending: Ending | None = None
         self._over = asyncio.Event()
 
     def end(self, ending: Ending) -> None:
-        """It is over; of several reasons the first is the one that counts, but for a failure while all went well."""
+        """End the command. The first of several reasons counts, but a failure replaces a normal end."""
         if self.ending is None or self.ending == Ending():
             self.ending = ending
         self._over.set()
 
     def output_failed(self, error: OSError) -> None:
-        """Nothing can be printed any more."""
+        """End the command: stdout can no longer be written."""
         if isinstance(error, BrokenPipeError):
             self.end(Ending(signal=signal.SIGPIPE))
         else:
@@ -63,7 +63,10 @@ class Life:
 
 
 class Said(logging.Formatter):
-    """What is said on stderr: a line of it may hold words of a stranger's, who is not to speak to the terminal."""
+    """The format of the log on stderr.
+
+    It escapes control characters: a line may contain foreign text, which must not control the terminal.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         return f"wsbridge: {escape(super().format(record))}"
@@ -73,7 +76,7 @@ Work = Callable[[EndSettings, Life, Metrics], Coroutine[Any, Any, Ending]]
 
 
 def run_end(work: Work, settings: EndSettings, *, level: int) -> int:
-    """Do the work of one end; return the exit status. The work is cancelled when its life is over, and then closes what it has."""
+    """Run the work of a command; return the exit status. When `Life` ends, the work is cancelled and closes its resources."""
     from wsbridge.eager import make_loop
     from wsbridge.logoutput import Output
 
@@ -101,7 +104,7 @@ def run_end(work: Work, settings: EndSettings, *, level: int) -> int:
 async def _live(work: Work, settings: EndSettings, metrics: Metrics) -> Ending:
     loop, life = asyncio.get_running_loop(), Life()
     for number in (signal.SIGINT, signal.SIGTERM):
-        # A shell without job control has its background jobs ignore SIGINT; that stays so.
+        # A shell without job control starts background jobs with SIGINT ignored. The command keeps ignoring it.
         if signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, life.take_signal, number)
     working = loop.create_task(work(settings, life, metrics), name="work")
@@ -120,27 +123,30 @@ async def _live(work: Work, settings: EndSettings, metrics: Metrics) -> Ending:
 
 
 def input_ending(how: ProgramError | OSError) -> Ending:
-    """Return how it ends when stdin is not what it should be."""
+    """Return the ending for a stdin that cannot be read or violates the framing."""
     if isinstance(how, OSError):
         return Ending(1, f"stdin cannot be read: {how.strerror or how}")
-    # The decoders speak of a program's stdout; here what they read is our stdin.
+    # The errors of the decoders refer to a program's stdout; here the input is stdin.
     flag = "--maxline" if isinstance(how, MessageTooLong) else "--framing"
     return Ending(1, f"stdin: {str(how).replace('of stdout ', '').replace('stdout ', '')} ({flag})")
 
 
 def count_messages(count: int) -> str:
-    """Return how a sentence about so many messages begins."""
+    """Return the beginning of a sentence about so many messages."""
     return f"{count} message{' was' if count == 1 else 's were'}"
 
 
 def settle(future: asyncio.Future[Any], result: object) -> None:
-    """Set the result of a future, unless whoever waited for it was told to stop, or it has one."""
+    """Set the result of a future, unless it has a result already or was cancelled."""
     if not future.done():
         future.set_result(result)
 
 
 def die_of(number: int) -> int:
-    """End this process by a signal, as if it had not been caught; where that is not to be, return the status that stands for it."""
+    """End this process by a signal, as if the signal had not been caught.
+
+    If the process survives, return the exit status that stands for the signal.
+    """
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     return 128 + number

@@ -1,7 +1,7 @@
-"""Go's way of writing flags, turned into click's: one pure function.
+"""Converts Go's notation of flags into click's: one pure function.
 
-websocketd is a Go program, and its users write `-port 80`, `--port=80`, `--port 80`, `--binary` and `--binary=false`; the
-first word that is no flag is COMMAND, and all that follows is the command's own.
+websocketd is a Go program. Its users write `-port 80`, `--port=80`, `--port 80`, `--binary` and `--binary=false`. The first word
+that is not a flag is COMMAND, and all later words belong to the command.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ INTEGER = re.compile(r"[+-]?(0[xX]_?[0-9a-fA-F](_?[0-9a-fA-F])*|0[bB]_?[01](_?[0
 
 
 def to_click(words: Sequence[str], takes_value: Mapping[str, bool], elsewhere: Mapping[str, str] = {}) -> list[str]:
-    """Return the same command line with every flag as `--name=value` and `--` before COMMAND.
+    """Return the same command line with every flag as `--name=value`, and with `--` before COMMAND.
 
-    `takes_value` holds every known flag, False for a boolean; `elsewhere` those of other commands, and whose they are.
-    Raises UsageError, in Go's words.
+    `takes_value` maps every known flag to whether it has a value: False for a boolean. `elsewhere` maps the flags of other
+    commands to those commands. Raises UsageError, with Go's wording.
     """
     flags: list[str] = []
     rest = list(words)
@@ -43,7 +43,7 @@ def to_click(words: Sequence[str], takes_value: Mapping[str, bool], elsewhere: M
                 hint = f"; it is a flag of {owner}"
             elif near := get_close_matches(name, takes_value, 1):
                 hint = f"; did you mean -{near[0]}?"
-            # Of a URL no more than its scheme: what is cut off at a "=" may be half a password.
+            # Show only the scheme of a URL: the text before a "=" may contain half a password.
             raise UsageError(f"flag provided but not defined: -{re.sub('://.*', '://…', name, flags=re.DOTALL)}{hint}")
         if takes_value[name] and not equals:
             if not rest:
@@ -54,7 +54,7 @@ def to_click(words: Sequence[str], takes_value: Mapping[str, bool], elsewhere: M
 
 
 def parse_bool(text: str) -> bool:
-    """Read a boolean as Go does. Raises ValueError."""
+    """Parse a boolean as Go does. Raises ValueError."""
     if text in TRUE:
         return True
     if text in FALSE:
@@ -63,7 +63,7 @@ def parse_bool(text: str) -> bool:
 
 
 def parse_int(text: str) -> int:
-    """Read an integer as in Go source: `0x1F90`, `1_000`, and a leading 0 is octal. Raises ValueError."""
+    """Parse an integer as in Go source: `0x1F90`, `1_000`, and a leading 0 for octal. Raises ValueError."""
     if not INTEGER.match(text):
         raise ValueError("write a whole number; one with a leading 0 is octal" if text.startswith("0") else "write a whole number")
     digits = text.lstrip("+-")
@@ -76,7 +76,7 @@ def parse_int(text: str) -> int:
 
 
 def parse_float(text: str) -> float:
-    """Read a time: a number that is one. Raises ValueError."""
+    """Parse a time as a finite number. Raises ValueError."""
     number = float(text)
     if not math.isfinite(number):
         raise ValueError("write a number")
@@ -84,7 +84,7 @@ def parse_float(text: str) -> float:
 
 
 def parse_unsigned(text: str) -> int:
-    """Read an integer without a sign. Raises ValueError."""
+    """Parse an integer without a sign. Raises ValueError."""
     if text[:1] in ("+", "-"):
         raise ValueError("write a whole number without a sign")
     return parse_int(text)

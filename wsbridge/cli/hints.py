@@ -1,4 +1,4 @@
-"""What to do about common mistakes: each function returns a clause to add to an error, or an empty string."""
+"""Remedies for common mistakes: each function returns a text to add to an error, or an empty string."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PORTS_TO_TRY = 100
 
 
 def hint_for_command(argv: Sequence[str], path: str) -> str:
-    """Return what to write instead of a COMMAND that was not found."""
+    """Return the remedy for a COMMAND that was not found."""
     word = argv[0]
     if not word.strip():
         return ""
@@ -39,7 +39,7 @@ def hint_for_command(argv: Sequence[str], path: str) -> str:
 
 
 def _hint_for_line(line: str, more: Sequence[str], path: str) -> str:
-    """Return how to write a command line that came as one word."""
+    """Return how to write a command line that was given as a single word."""
     try:
         words = shlex.split(line)
     except ValueError:
@@ -54,7 +54,7 @@ def _hint_for_line(line: str, more: Sequence[str], path: str) -> str:
 
 
 def _hint_for_near(path: str) -> str:
-    """Return the executable of the same folder whose name is nearly this."""
+    """Return a hint that names the most similar executable in the same folder."""
     folder, name = os.path.split(path)
     with suppress(OSError):
         if not os.path.lexists(path):
@@ -65,7 +65,7 @@ def _hint_for_near(path: str) -> str:
 
 
 def hint_for_address(address: str) -> str:
-    """Return what is wrong with an address that can never be bound, as a whole sentence."""
+    """Return why an address can never be bound, as a whole sentence; empty if the address looks right."""
     scheme, separator, rest = address.partition("://")
     place = rest.partition("/")[0].rpartition("@")[2] if separator else scheme
     found = re.fullmatch(r"([^][:]*|\[[^][]+\]):([0-9]+)", place)
@@ -78,14 +78,14 @@ def hint_for_address(address: str) -> str:
 
 
 def hint_for_listening(error: ListenError, settings: ServerSettings) -> str:
-    """Return what to do when an address cannot be bound."""
+    """Return the remedy for an address that cannot be bound."""
     listen = settings.listen
     redirects = error.port == listen.redirect_port and error.port != listen.port
     return _hint_for_binding(error, "redirport" if redirects else "port") + _hint_for_flags_of_command(settings.program.argv)
 
 
 def _hint_for_flags_of_command(command: Sequence[str]) -> str:
-    """Return that a flag behind COMMAND, such as --port, is not the server's."""
+    """Return a hint that a flag after COMMAND, such as --port, is not a flag of the server."""
     found = next((word for word in command[1:] if re.match(r"--?(port|address|redirport)\b", word)), None)
     return f"; {found} stands behind COMMAND and is for {command[0]} alone; write flags of the server before COMMAND" if found else ""
 
@@ -105,7 +105,7 @@ def _hint_for_binding(error: ListenError, flag: str) -> str:
 
 
 def free_port_near(host: str, port: int) -> int:
-    """Return the next port that is free at a host, 0 if there is none nearby."""
+    """Return the next free port of a host, or 0 if no nearby port is free."""
     first = port + 1 if port >= 1024 else 8080
     for candidate in range(first, min(first + PORTS_TO_TRY, 65536)):
         if _is_free(host, candidate):

@@ -1,12 +1,12 @@
-"""The command: which shape is asked for, and how its end is told to the shell.
+"""The `wsbridge` command: selects the subcommand, runs it, and reports its end to the shell.
 
-    exit status   0 it ended in good order, or --help, --version, --license
-                  1 the command line asks for what cannot be
-                  2 the command line cannot be read
-                  3 cannot listen
-                  4 the broker, or the server at --url, cannot be reached, or refuses
-                  70 a fault of ours, with its traceback on stderr
-                  with --once, the status of the program; 128 + N when signal N ended it
+    exit status   0 normal end, or --help, --version, --license
+                  1 wsbridge cannot do what the command line asks for
+                  2 the command line cannot be parsed
+                  3 the server cannot listen
+                  4 the broker, or the server at --url, is unreachable or refuses
+                  70 an internal error, with its traceback on stderr
+                  with --once, the status of the program; 128 + N if signal N ended it
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from wsbridge.rules.origins import admits_null, schemeless
 from wsbridge.settings import ServerSettings
 
 FAULT = 70
-"""EX_SOFTWARE of sysexits.h: Python's own would be 1, after which a service is not started again."""
+"""EX_SOFTWARE of sysexits.h. Python's own status would be 1, after which the systemd units do not restart wsbridge."""
 
 LICENSE = """\
 wsbridge, Copyright (c) 2026 The wsbridge authors. MIT License.
@@ -56,11 +56,11 @@ OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR
 
 
 def run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Do what a command line asks for; return the exit status. `program` is what we were called as."""
+    """Run a command line; return the exit status. `program` is the name under which wsbridge was called."""
     try:
         status = _run(program, words, environ)
         if sys.stdout is not None:
-            # Here, and not by Python at its exit, where a reader that has gone would be a traceback.
+            # Flush here: if Python flushed at its exit, a closed pipe would cause a traceback.
             sys.stdout.flush()
         return status
     except BrokenPipeError:
@@ -104,7 +104,7 @@ def _run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _asked_by_help(words: Sequence[str]) -> list[str]:
-    """Return the command line that `help`, or `help broadcast`, stands for; help about anything else is help about all."""
+    """Return the command line that `help` or `help broadcast` stands for. Any other word leads to the general help."""
     return [*(word for word in words[:1] if word in COMMANDS), "--help"]
 
 
@@ -112,7 +112,7 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
     """Run a server until it ends; return the exit status."""
     for fd in (0, 1, 2):
         _keep_open(fd)
-    # Here, not above: --help and a wrong flag are answered before the heavy libraries are loaded.
+    # Imported here, so that --help and errors in flags do not wait for the large libraries.
     from wsbridge.eager import make_loop
     from wsbridge.logoutput import Output
     from wsbridge.process.inherited import take_defaults
@@ -136,8 +136,8 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
 
     async def main() -> int:
         output.attach(asyncio.get_running_loop())
-        # What was loaded until here stays: later collections need not look at it again. A session makes some hundred objects,
-        # and hardly any in a cycle: to look after each 700 of them costs a tenth of it.
+        # The objects loaded so far stay alive, so later collections need not scan them. A session makes some hundred objects, and
+        # hardly any in a cycle. A collection after each 700 objects would cost a tenth of a session.
         gc.enable()
         gc.freeze()
         gc.set_threshold(10_000)
@@ -146,7 +146,7 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
     try:
         with asyncio.Runner(loop_factory=make_loop) as runner:
             status = runner.run(main())
-        # From here on a slow reader of the log is waited for.
+        # From here on the log waits for a slow reader.
         output.attach(None)
         log.log(INFO, "%s", f"Server stopped. {metrics.nonzero()}".rstrip())
         return status
@@ -164,11 +164,11 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
 
 
 def _run_end(settings: EndSettings, shape: Command, *, level: int, unknown: Sequence[str]) -> int:
-    """Run one end of a pipe until it ends; return the exit status."""
+    """Run `publish` or `subscribe` until it ends; return the exit status."""
     from wsbridge.process.inherited import take_defaults
 
     take_defaults()
-    # Until the loop takes them over, a signal is to end it without a word.
+    # Until the loop installs its handlers, a signal ends the process without output.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     for fd in (0, 1, 2):
@@ -189,7 +189,7 @@ def _complain(name: str, shape: Command, complaint: str, status: int) -> int:
 
 
 def _variable_of(complaint: str, shape: Command, said: frozenset[str], environ: Mapping[str, str]) -> str:
-    """Name the variable, if it is one, by which the flag was set that a complaint begins with."""
+    """Return the name of the variable that set the flag at the beginning of a complaint; empty if no variable set it."""
     flag = re.match(r"--([a-z-]+)", complaint)
     for option in shape.options:
         if flag and option.name == flag[1] and option.attribute not in said and environ.get(option.variable):
@@ -198,7 +198,7 @@ def _variable_of(complaint: str, shape: Command, said: frozenset[str], environ: 
 
 
 def _subcommand_meant(command: Sequence[str], complaint: str) -> str:
-    """Name the subcommand of which COMMAND may be a slip of the pen, if the complaint is that there is no such program."""
+    """Return a hint that names the subcommand most similar to COMMAND, if the complaint is that no such program exists."""
     is_missing = bool(command) and "/" not in command[0] and f"COMMAND {command[0]!r}" in complaint
     near = difflib.get_close_matches(command[0], COMMANDS, 1) if is_missing else []
     return f"; did you mean the subcommand {near[0]}?" if near else ""
@@ -217,7 +217,7 @@ def _version(name: str) -> str:
 
 
 def _keep_open(fd: int) -> None:
-    """Take 0, 1 and 2 if we were started without them, so that no pipe of a program gets such a number."""
+    """Open /dev/null on a standard descriptor that is closed, so that no pipe of a program gets its number."""
     try:
         os.fstat(fd)
     except OSError:

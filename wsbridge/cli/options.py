@@ -42,68 +42,68 @@ class Option:
 Groups = Mapping[str, tuple[Option, ...]]
 
 BRIDGE_GROUPS: Groups = {
-    "Where it listens": (
-        Option("port", int, "port of every address; 0 takes a free one (default 80, with --ssl 443)", None, "N"),
-        Option("address", str, "address to bind, IPv6 in brackets; repeatable (default: all)", None, "ADDR", repeatable=True),
-        Option("unixsocket", str, "also listen on a Unix socket; alone, without TCP", "", "PATH"),
-        Option("unixsocket-mode", str, "rights of the Unix socket, in octal (default 600, with --unixsocket-group 660)", "", "MODE"),
-        Option("unixsocket-owner", str, "give the Unix socket to this user, by name or number", "", "USER"),
-        Option("unixsocket-group", str, "give the Unix socket to this group, by name or number", "", "GROUP"),
-        Option("ssl", bool, "speak TLS; needs --sslcert and --sslkey"),
-        Option("sslcert", str, "certificate chain, PEM", "", "FILE"),
-        Option("sslkey", str, "private key, PEM", "", "FILE"),
-        Option("sslca", str, "ask clients for a certificate of this CA, PEM", "", "FILE"),
-        Option("redirport", int, "extra plain HTTP port that redirects to --port", 0, "N"),
+    "Listening": (
+        Option("port", int, "Listen on this port of every address; 0 picks a free port (default 80, with --ssl 443)", None, "N"),
+        Option("address", str, "Listen on this address, IPv6 in brackets; repeatable (default: all addresses)", None, "ADDR", repeatable=True),
+        Option("unixsocket", str, "Also listen on a Unix socket; without --port and --address, listen on it alone", "", "PATH"),
+        Option("unixsocket-mode", str, "Set the mode of the Unix socket, in octal (default 600, with --unixsocket-group 660)", "", "MODE"),
+        Option("unixsocket-owner", str, "Set the owner of the Unix socket, by name or number", "", "USER"),
+        Option("unixsocket-group", str, "Set the group of the Unix socket, by name or number", "", "GROUP"),
+        Option("ssl", bool, "Serve TLS; requires --sslcert and --sslkey"),
+        Option("sslcert", str, "Use this certificate chain (PEM)", "", "FILE"),
+        Option("sslkey", str, "Use this private key (PEM)", "", "FILE"),
+        Option("sslca", str, "Require a client certificate issued by this CA (PEM)", "", "FILE"),
+        Option("redirport", int, "Redirect plain HTTP requests on this port to --port", 0, "N"),
     ),
-    "What a program is told, and how": (
-        Option("framing", str, "how messages lie on stdin and stdout: lines, chunks, nul, prefixed or json", "lines", "NAME"),
-        Option("binary", bool, "the same as --framing=chunks"),
-        Option("maxline", Size, "longest message from the program in bytes; longer: close 1009 (0: any)", 16 * MEGABYTE, "BYTES"),
-        Option("passstderr", bool, "send stderr too: each line as JSON that names its stream"),
-        Option("pty", bool, "give the program a terminal as stdout, so that it does not hold back its lines"),
-        Option("pty-size", str, "set the size of that terminal, and let the program print for it", "", "COLSxROWS"),
-        Option("passenv", str, "variables of ours that programs get, separated by commas", "PATH,LD_LIBRARY_PATH", "NAMES"),
-        Option("closems", UnsignedMilliseconds, "time to add to each step of ending a program: stdin closed, INT, TERM, KILL", 0, "MS"),
-        Option("drainms", Milliseconds, "milliseconds to wait, after a program exits, for others that hold its stdout open", 2000, "MS"),
-        Option("no-guard", bool, "without the small process that ends the programs of a wsbridge that was killed"),
+    "The program": (
+        Option("framing", str, "Encode messages on stdin and stdout as lines, chunks, nul, prefixed or json", "lines", "NAME"),
+        Option("binary", bool, "Same as --framing=chunks"),
+        Option("maxline", Size, "Close with 1009 when a message from the program is longer, in bytes (0: no limit)", 16 * MEGABYTE, "BYTES"),
+        Option("passstderr", bool, "Send stderr to the client as well: each line as JSON that names its stream"),
+        Option("pty", bool, "Connect the program's stdout to a pseudo-terminal, so that it does not buffer its output"),
+        Option("pty-size", str, "Set the size of the pseudo-terminal; the program formats its output for that size", "", "COLSxROWS"),
+        Option("passenv", str, "Pass these variables of the server to programs, separated by commas", "PATH,LD_LIBRARY_PATH", "NAMES"),
+        Option("closems", UnsignedMilliseconds, "Add this time to each step that ends a program (close stdin, INT, TERM, KILL), in milliseconds", 0, "MS"),
+        Option("drainms", Milliseconds, "Wait this long for other processes that hold stdout open after the program exits, in milliseconds", 2000, "MS"),
+        Option("no-guard", bool, "Do not start the guard process, which ends leftover programs if wsbridge is killed"),
     ),
-    "Who may connect, and how many": (
-        Option("sameorigin", bool, "admit only pages of this very scheme, host and port"),
-        Option("origin", str, "admit only pages of these origins: [scheme://]host[:port] or *.name, separated by commas", None, "LIST"),
-        Option("host", str, "answer also to this host name, *.name or *; repeatable (default: our own)", None, "NAME", repeatable=True),
-        Option("trust-proxy", str, "believe X-Forwarded-For, -Proto and -Host from these: networks, or unix", "", "CIDR,…|unix"),
-        Option("reverselookup", bool, "look up the names of clients for REMOTE_HOST"),
-        Option("maxforks", int, "most programs at once, sessions and CGI together; more get 429 (0: any number)", 1024, "N"),
-        Option("busy", str, "how to turn away what is over --maxforks: 429, or close (1013, which a page can see)", "429", "HOW"),
-        Option("once", bool, "serve one session and exit with the status of its program"),
+    "Access and limits": (
+        Option("sameorigin", bool, "Accept only pages of the server's own scheme, host and port"),
+        Option("origin", str, "Accept only pages of these origins: [scheme://]host[:port] or *.name, separated by commas", None, "LIST"),
+        Option("host", str, "Also accept this host name, *.name or * in the Host header; repeatable (default: the machine's names)", None, "NAME", repeatable=True),
+        Option("trust-proxy", str, "Trust X-Forwarded-For, -Proto and -Host from these networks, or from the Unix socket (unix)", "", "CIDR,…|unix"),
+        Option("reverselookup", bool, "Resolve the client's address to a name for REMOTE_HOST"),
+        Option("maxforks", int, "Run at most N programs, sessions and CGI scripts together; answer further requests with 429 (0: no limit)", 1024, "N"),
+        Option("busy", str, "Refuse clients over --maxforks with status 429, or with close code 1013, which a page can see (close)", "429", "HOW"),
+        Option("once", bool, "Serve one session, then exit with the exit status of its program"),
     ),
     "The WebSocket": (
-        Option("maxframesize", Size, "longest message from a client in bytes; longer is closed with 1009 (0: any)", MEGABYTE, "BYTES"),
-        Option("pingms", Milliseconds, "milliseconds between pings; a client silent for two is given up (0: no pings)", 25_000, "MS"),
-        Option("send-timeout", float, "seconds after which a client that takes nothing is cut off (0: never)", 60.0, "SECONDS"),
-        Option("sendbuffer", Size, "bytes that wait for a slow client before its program is held up", MEGABYTE // 4, "BYTES"),
-        Option("subprotocol", str, "subprotocols to agree to, separated by commas; repeatable", None, "NAMES", repeatable=True),
-        Option("compress", bool, "agree to permessage-deflate"),
+        Option("maxframesize", Size, "Close with 1009 when a message from a client is longer, in bytes (0: no limit)", MEGABYTE, "BYTES"),
+        Option("pingms", Milliseconds, "Ping the client at this interval, in milliseconds; disconnect it after two intervals of silence (0: no pings)", 25_000, "MS"),
+        Option("send-timeout", float, "Disconnect a client that accepts no data for this long, in seconds (0: never)", 60.0, "SECONDS"),
+        Option("sendbuffer", Size, "Pause the program when this much output waits for its client, in bytes", MEGABYTE // 4, "BYTES"),
+        Option("subprotocol", str, "Accept these subprotocols, separated by commas; repeatable", None, "NAMES", repeatable=True),
+        Option("compress", bool, "Accept permessage-deflate compression"),
     ),
     "HTTP on the same port": (
-        Option("dir", str, "serve every script below a directory, by path, instead of COMMAND", "", "DIR"),
-        Option("staticdir", str, "serve files", "", "DIR"),
-        Option("dotfiles", bool, "serve, list and run files whose name begins with a dot, too (/.well-known/ is always served)"),
-        Option("cgidir", str, "run CGI scripts", "", "DIR"),
-        Option("maxbody", Size, "longest chunked body for a CGI script in bytes; longer gets 413 (0: any)", 64 * MEGABYTE, "BYTES"),
-        Option("body-timeout", float, "seconds after which a client that sends nothing of its body gets 408 (0: never)", 60.0, "SECONDS"),
-        Option("keepalive-timeout", float, "seconds after which a connection without a request is closed (0: never)", 75.0, "SECONDS"),
-        Option("devconsole", bool, "a page to try the program out, wherever nothing else is served"),
-        Option("no-page", bool, "Do not serve a page of wsbridge's own; scripts and files stay"),
-        Option("header", str, "response header 'Name: value' on everything; repeatable", None, "HEADER", repeatable=True),
-        Option("header-ws", str, "… on upgrades only", None, "HEADER", repeatable=True),
-        Option("header-http", str, "… on everything else only", None, "HEADER", repeatable=True),
+        Option("dir", str, "Serve each script below this directory at its path, instead of COMMAND", "", "DIR"),
+        Option("staticdir", str, "Serve the files below this directory", "", "DIR"),
+        Option("dotfiles", bool, "Serve, list and run files whose names begin with a dot as well (/.well-known/ is always served)"),
+        Option("cgidir", str, "Run the CGI scripts below this directory", "", "DIR"),
+        Option("maxbody", Size, "Answer 413 when a chunked body for a CGI script is longer, in bytes (0: no limit)", 64 * MEGABYTE, "BYTES"),
+        Option("body-timeout", float, "Answer 408 when a client sends nothing of its body for this long, in seconds (0: never)", 60.0, "SECONDS"),
+        Option("keepalive-timeout", float, "Close a connection that sends no request for this long, in seconds (0: never)", 75.0, "SECONDS"),
+        Option("devconsole", bool, "Serve a page to try the program, at every path where nothing else is served"),
+        Option("no-page", bool, "Do not serve wsbridge's own pages; serve scripts and files only"),
+        Option("header", str, "Add this header, 'Name: value', to every response; repeatable", None, "HEADER", repeatable=True),
+        Option("header-ws", str, "Add this header to upgrades only; repeatable", None, "HEADER", repeatable=True),
+        Option("header-http", str, "Add this header to all other responses only; repeatable", None, "HEADER", repeatable=True),
     ),
-    "The log, and the rest": (
-        Option("loglevel", str, "debug, trace, access, info, error, fatal or none", "access", "LEVEL"),
-        Option("log-format", str, "text, or json: one object a line", "text", "NAME"),
-        Option("version", bool, "print the version"),
-        Option("license", bool, "print the license"),
+    "Log and information": (
+        Option("loglevel", str, "Log at this level: debug, trace, access, info, error, fatal or none", "access", "LEVEL"),
+        Option("log-format", str, "Write the log as text, or as json: one object a line", "text", "NAME"),
+        Option("version", bool, "Print the version and exit"),
+        Option("license", bool, "Print the license and exit"),
     ),
 }
 
@@ -116,39 +116,39 @@ def _of_the_bridge(
     return (*(replace(option, help=help.get(option.name, option.help)) for option in options), *more)
 
 
-EXCHANGE = Option("exchange", str, "the channel's name, which is that of the exchange at the broker", "", "NAME")
+EXCHANGE = Option("exchange", str, "Name the channel; the exchange at the broker has the same name", "", "NAME")
 BROKER = Option(
     "broker",
     str,
-    "RabbitMQ that carries the channel between nodes: amqp://user:password@host/vhost, or amqps://; "
-    "several addresses, separated by commas or repeated, are tried in turn",
+    "Carry the channel between nodes over RabbitMQ: amqp://user:password@host/vhost, or amqps://; "
+    "try several addresses in turn, separated by commas or repeated",
     None,
     "URL",
     repeatable=True,
 )
-DURABLE = Option("durable", bool, "the exchange is durable: it outlives a restart of the broker")
-PASSIVE = Option("passive", bool, "the exchange is others': it must be there, and is taken as it is")
-REPLAY = Option("replay", bool, "the broker keeps the channel in a stream: nothing that it confirmed is lost, and any node can go on")
-REPLAY_BYTES = Option("replay-bytes", Size, "what the broker keeps of the channel, with --replay", 256 * MEGABYTE, "BYTES")
-BROKER_TIMEOUT = Option("broker-timeout", float, "reconnect when the broker does not answer for so long", 10.0, "SECONDS")
+DURABLE = Option("durable", bool, "Declare the exchange as durable: it survives a restart of the broker")
+PASSIVE = Option("passive", bool, "Use an existing fanout exchange; do not declare it")
+REPLAY = Option("replay", bool, "Keep the channel in a stream at the broker: no confirmed message is lost, and clients can resume on any node")
+REPLAY_BYTES = Option("replay-bytes", Size, "Keep this much of the channel at the broker, with --replay, in bytes", 256 * MEGABYTE, "BYTES")
+BROKER_TIMEOUT = Option("broker-timeout", float, "Reconnect when the broker does not answer for this long, in seconds", 10.0, "SECONDS")
 CONFIRM_TIMEOUT = Option(
-    "confirm-timeout", float, "reconnect when the broker does not confirm a publish for so long, alarms aside (0: never)", 30.0, "SECONDS"
+    "confirm-timeout", float, "Reconnect when the broker does not confirm a publish for this long, except during an alarm, in seconds (0: never)", 30.0, "SECONDS"
 )
-FRAMING = Option("framing", str, "how messages lie one behind the other: lines, chunks, nul, prefixed or json", "lines", "NAME")
-MAXLINE = Option("maxline", Size, "longest message in bytes (0: any)", 16 * MEGABYTE, "BYTES")
-REMOTE_URL = Option("url", str, "a wsbridge to speak to instead of the broker, whose channel it is: ws://host:port/, or wss://", "", "URL")
+FRAMING = Option("framing", str, "Encode messages as lines, chunks, nul, prefixed or json", "lines", "NAME")
+MAXLINE = Option("maxline", Size, "Reject a longer message, in bytes (0: no limit)", 16 * MEGABYTE, "BYTES")
+REMOTE_URL = Option("url", str, "Connect to a wsbridge server instead of the broker: ws://host:port/, or wss://", "", "URL")
 
 BROADCAST_GROUPS: Groups = {
     "The channel": (
         EXCHANGE,
-        Option("through", bool, "COMMAND reads what arrives on the exchange, and what it prints goes to this node's browsers"),
-        Option("input", str, "where what browsers send goes: none (close 1003), program (its stdin) or exchange", "none", "WHERE"),
-        Option("history", int, "messages that are kept for who joins or comes back", 1000, "N"),
-        Option("history-bytes", Size, "bytes of them at most", MEGABYTE, "BYTES"),
-        Option("join", str, "what a browser is given first that brings no position: history, last or none", "none", "HOW"),
-        Option("queue", Size, "bytes that a browser may lag behind", MEGABYTE, "BYTES"),
-        Option("slow", str, "what becomes of one that lags further: drop-oldest, latest, or close (1013)", "drop-oldest", "HOW"),
-        Option("restart", str, "when COMMAND has ended, it is started again: always, on-failure or never", "always", "WHEN"),
+        Option("through", bool, "Filter: COMMAND reads messages from the exchange, and its output goes to this node's browsers"),
+        Option("input", str, "Send messages from browsers to none (close 1003), program (its stdin) or exchange", "none", "WHERE"),
+        Option("history", int, "Keep this many messages for clients that join or reconnect", 1000, "N"),
+        Option("history-bytes", Size, "Keep at most this much history, in bytes", MEGABYTE, "BYTES"),
+        Option("join", str, "Send a browser without a position the history, the last message or none first", "none", "HOW"),
+        Option("queue", Size, "Let a browser fall this far behind, in bytes", MEGABYTE, "BYTES"),
+        Option("slow", str, "When a browser falls further behind: drop-oldest, latest, or close (1013)", "drop-oldest", "HOW"),
+        Option("restart", str, "Restart COMMAND after it exits: always, on-failure or never", "always", "WHEN"),
     ),
     "The broker": (
         BROKER,
@@ -156,59 +156,59 @@ BROADCAST_GROUPS: Groups = {
         REPLAY_BYTES,
         DURABLE,
         PASSIVE,
-        Option("spool", Size, "bytes that wait for a broker that is away or slow", 64 * MEGABYTE, "BYTES"),
-        Option("spool-full", str, "when it is full: block (the program waits) or drop-oldest (which is counted)", "block", "HOW"),
+        Option("spool", Size, "Buffer messages while the broker is away or slow, in bytes", 64 * MEGABYTE, "BYTES"),
+        Option("spool-full", str, "When that buffer is full: block (pause the program) or drop-oldest (and count the messages)", "block", "HOW"),
         BROKER_TIMEOUT,
         CONFIRM_TIMEOUT,
     ),
-    "Where it listens": _of_the_bridge("Where it listens"),
+    "Listening": _of_the_bridge("Listening"),
     "The program": _of_the_bridge(
-        "What a program is told, and how",
+        "The program",
         without=("passstderr",),
         help={
-            "maxline": "longest message in bytes; a program that prints a longer one is started again (0: any)",
-            "passenv": "variables of ours that CGI scripts get, separated by commas",
+            "maxline": "Restart a program that prints a longer message, in bytes (0: no limit)",
+            "passenv": "Pass these variables of the server to CGI scripts, separated by commas",
         },
     ),
-    "Who may connect, and how many": _of_the_bridge(
-        "Who may connect, and how many",
+    "Access and limits": _of_the_bridge(
+        "Access and limits",
         without=("once",),
-        more=(Option("maxclients", int, "most browsers at once; more get 429 (0: any number)", 0, "N"),),
+        more=(Option("maxclients", int, "Accept at most N browsers; answer further requests with 429 (0: no limit)", 0, "N"),),
         help={
-            "maxforks": "most CGI scripts at once; more get 429 (0: any number)",
-            "busy": "how to turn away what is over --maxclients: 429, or close (1013, which a page can see)",
+            "maxforks": "Run at most N CGI scripts; answer further requests with 429 (0: no limit)",
+            "busy": "Refuse clients over --maxclients with status 429, or with close code 1013, which a page can see (close)",
         },
     ),
     "The WebSocket": _of_the_bridge("The WebSocket", without=("sendbuffer",)),
     "HTTP on the same port": _of_the_bridge(
         "HTTP on the same port",
         without=("dir",),
-        more=(Option("no-status", bool, "Do not serve /status, which shows viewers, positions, counts and the program's state"),),
+        more=(Option("no-status", bool, "Do not serve /status, which shows viewers, positions, counters and the program's state"),),
     ),
-    "The log, and the rest": _of_the_bridge("The log, and the rest"),
+    "Log and information": _of_the_bridge("Log and information"),
 }
 
 _THE_REST = (
-    Option("loglevel", str, "what is said on stderr: info, error (not that the broker is here again) or none", "info", "LEVEL"),
-    *_of_the_bridge("The log, and the rest", without=("loglevel", "log-format")),
+    Option("loglevel", str, "Report on stderr at this level: info, error (without reconnects) or none", "info", "LEVEL"),
+    *_of_the_bridge("Log and information", without=("loglevel", "log-format")),
 )
 
 PUBLISH_GROUPS: Groups = {
-    "Where to": (EXCHANGE, BROKER, REMOTE_URL, REPLAY, REPLAY_BYTES, DURABLE, PASSIVE, BROKER_TIMEOUT, CONFIRM_TIMEOUT),
-    "The messages": (FRAMING, MAXLINE),
-    "The rest": _THE_REST,
+    "Destination": (EXCHANGE, BROKER, REMOTE_URL, REPLAY, REPLAY_BYTES, DURABLE, PASSIVE, BROKER_TIMEOUT, CONFIRM_TIMEOUT),
+    "Messages": (FRAMING, MAXLINE),
+    "Log and information": _THE_REST,
 }
 
 SUBSCRIBE_GROUPS: Groups = {
-    "Where from": (EXCHANGE, BROKER, REMOTE_URL, REPLAY, REPLAY_BYTES, DURABLE, PASSIVE, BROKER_TIMEOUT),
-    "The messages": (
+    "Source": (EXCHANGE, BROKER, REMOTE_URL, REPLAY, REPLAY_BYTES, DURABLE, PASSIVE, BROKER_TIMEOUT),
+    "Messages": (
         FRAMING,
         MAXLINE,
-        Option("n", int, "messages after which it ends, with 0 (0: never)", 0, "N"),
-        Option("since", str, "a position to go on behind; needs --url or --replay", "", "POSITION"),
-        Option("show-position", bool, "before each message its position and a space: --since takes the last one that was seen"),
+        Option("n", int, "Exit with status 0 after this many messages (0: never)", 0, "N"),
+        Option("since", str, "Start after this position; requires --url or --replay", "", "POSITION"),
+        Option("show-position", bool, "Print each message's position and a space before it; --since accepts such a position"),
     ),
-    "The rest": _THE_REST,
+    "Log and information": _THE_REST,
 }
 
 
@@ -242,7 +242,7 @@ BRIDGE = Command(
 )
 BROADCAST = Command(
     "broadcast",
-    "Bring what one program prints to any number of browsers, on any number of nodes.",
+    "Send the output of one program to any number of browsers, on any number of nodes.",
     ("broadcast --exchange=NAME [FLAGS] COMMAND [ARGUMENTS]", "broadcast --exchange=NAME [FLAGS]"),
     BROADCAST_GROUPS,
     (

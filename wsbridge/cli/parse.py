@@ -1,4 +1,4 @@
-"""The command line and its variables, parsed by click into plain values."""
+"""Parses the command line and its environment variables into plain values, with click."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from wsbridge.cli.units import (
 from wsbridge.errors import UsageError
 
 WIDEST, NARROWEST = 110, 40
-"""Characters of a line of help: longer lines are hard to read, and shorter ones hold no flag with its text."""
+"""Characters per line of help: longer lines are hard to read, and shorter lines cannot hold a flag with its text."""
 
 READERS: dict[type, Callable[[str], Any]] = {
     bool: parse_bool,
@@ -42,7 +42,7 @@ READERS: dict[type, Callable[[str], Any]] = {
 
 
 class GoValue(click.ParamType[Any]):
-    """A value in Go's spelling, or with a unit."""
+    """A value in Go's notation, or with a unit."""
 
     def __init__(self, kind: type) -> None:
         self.name = kind.__name__
@@ -61,8 +61,8 @@ class GoValue(click.ParamType[Any]):
 def parse(words: Sequence[str], environ: Mapping[str, str], shape: Command = BRIDGE) -> SimpleNamespace:
     """Return every flag's value by its attribute name, and `command`: the words from COMMAND on. Raises UsageError.
 
-    `help` is True when help was asked for. A repeatable flag's value is a tuple. `said` holds the attributes that the command
-    line gives; others are of variables, or nobody's.
+    `help` is True if the command line asks for help. The value of a repeatable flag is a tuple. `said` holds the attributes that
+    the command line sets; all other values come from variables or are defaults.
     """
     takes_value = {option.name: option.kind is not bool for option in shape.options}
     arguments = to_click(words, takes_value, elsewhere=_owners(shape))
@@ -85,24 +85,27 @@ def parse(words: Sequence[str], environ: Mapping[str, str], shape: Command = BRI
 
 
 def _said(values: Mapping[str, Any]) -> frozenset[str]:
-    """Return what comes from the command line."""
+    """Return the names of the values that come from the command line."""
     context = click.get_current_context()
     return frozenset(name for name in values if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE)
 
 
 def _owners(shape: Command) -> dict[str, str]:
-    """Return the flags of other commands: who has them."""
+    """Return the flags of other commands, each with the name of its command."""
     return {option.name: other.name for other in reversed(COMMANDS.values()) if other is not shape for option in other.options}
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """Return the variables that look like ours and are not: a slip of the pen that would otherwise go unseen."""
+    """Return the variables that look like wsbridge's but stand for no flag: misspelt names that would otherwise stay unnoticed."""
     known = {option.variable for shape in COMMANDS.values() for option in shape.options} | {f"{PREFIX}FASTNET"}
     return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
 
 
 def without_passwords(sentence: str, words: Iterable[str]) -> str:
-    """Return what is said of these words, without the user and the password of a URL in one of them: it may stand in the wrong place."""
+    """Return a sentence with user and password removed from each URL that these words contain.
+
+    The user may have written such a URL in the wrong place on the command line.
+    """
     for word in words:
         for rest in _behind_schemes(word):
             user, at, _ = rest.rpartition("@")
@@ -112,7 +115,10 @@ def without_passwords(sentence: str, words: Iterable[str]) -> str:
 
 
 def _behind_schemes(word: str) -> Iterator[str]:
-    """Return what follows each `://`: to the end of the word, and, as a list may be cut at its commas, to the one before the next."""
+    """Yield the text after each `://`: up to the end of the word, and up to the last comma before the next `://`.
+
+    An error may quote a list cut at its commas.
+    """
     _, *parts = re.split("://", word)
     for number, part in enumerate(parts):
         yield "://".join(parts[number:])
@@ -120,7 +126,7 @@ def _behind_schemes(word: str) -> Iterator[str]:
 
 
 def full_help(name: str, shape: Command = BRIDGE, *, width: int) -> str:
-    """Return the help for a reader who has five minutes, in lines of at most `width` characters."""
+    """Return the full help, in lines of at most `width` characters."""
     formatter = click.HelpFormatter(width=width)
     formatter.write_text(shape.summary)
     formatter.write_paragraph()
@@ -142,7 +148,10 @@ def full_help(name: str, shape: Command = BRIDGE, *, width: int) -> str:
 
 
 def _example(command: str, what: str, width: int) -> list[str]:
-    """Return an example's lines, which can be pasted into a shell: what it does stands behind it, or above it where that is too long."""
+    """Return the lines of an example, which can be pasted into a shell.
+
+    The explanation follows the command, or precedes it if the line would be too long.
+    """
     line = f"  {command}" + (f"  # {what}" if what else "")
     if len(line) <= width:
         return [line]
@@ -152,7 +161,7 @@ def _example(command: str, what: str, width: int) -> list[str]:
 
 
 def _spelling(shape: Command) -> str:
-    """Return how flags are written, with those of this command for an example."""
+    """Return how to write flags, with flags of this command as examples."""
     long = next(option for option in shape.options if "-" in option.name)
     takes_command = any("COMMAND" in usage for usage in shape.usages)
     is_repeatable = any(option.repeatable for option in shape.options)
@@ -165,7 +174,7 @@ def _spelling(shape: Command) -> str:
 
 
 def short_help(name: str, shape: Command = BRIDGE) -> str:
-    """Return what is shown beside an error."""
+    """Return the usage text that accompanies an error."""
     usages = "\n   or: ".join(f"{name} {usage}" for usage in shape.usages)
     word = "" if shape is BRIDGE else f"{shape.name} "
     return f"Usage: {usages}\nTry '{name} {word}--help' for every flag.\n"
@@ -197,7 +206,7 @@ def _from_environment(option: Option, environ: Mapping[str, str]) -> Any:
 
 
 def help_width(environ: Mapping[str, str]) -> int:
-    """Return how wide help may be: COLUMNS, or the terminal, also where stdout is a pipe to a pager; 80 without one."""
+    """Return the width of help: COLUMNS, else the width of the terminal, even if stdout is a pipe to a pager, else 80."""
     columns = environ.get("COLUMNS", "")
     width = int(columns) if columns.isascii() and columns.isdecimal() and int(columns) else _terminal_columns()
     return max(NARROWEST, min(WIDEST, width))

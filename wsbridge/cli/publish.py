@@ -1,7 +1,7 @@
-"""`wsbridge publish`: what stdin says goes to a channel, through the broker or to another wsbridge.
+"""`wsbridge publish`: sends the messages on stdin to a channel, through the broker or to another wsbridge.
 
-Nothing is read that has no place to wait: stdin stands still while the spool or the socket is full. It is over when
-everything was confirmed by the broker, or when the server has answered the close frame that came after it.
+It never reads more than it can store: while the spool or the socket is full, it stops reading stdin. It ends when the broker has
+confirmed all messages, or when the server has answered the close frame after the last message.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from wsbridge.metrics import Metrics
 from wsbridge.stdio import Input
 
 FLUSH_SECONDS = 5.0
-"""What the broker has to confirm what was read, after a signal."""
+"""Time for the broker to confirm what was read, after a signal."""
 FOR_EVER = 365 * 86400.0
 
 log = logger("publish")
@@ -61,7 +61,7 @@ async def _to_broker(settings: EndSettings, metrics: Metrics) -> Ending:
     try:
         stdin.start()
         how = await over
-        # As long as it takes: the broker may be away, and comes back.
+        # Without a time limit: the broker may be unreachable for a while.
         await bus.close(FOR_EVER)
     except asyncio.CancelledError:
         stdin.stop()
@@ -114,19 +114,19 @@ async def _to_server(settings: EndSettings) -> Ending:
 
 
 def _has_taken_all(reason: End | None, how: How | None) -> bool:
-    """Whether a server has ended the connection as one does that has read our close frame, and so all that was before it."""
+    """Return whether the server closed as if it had read the close frame of this process, and thus all messages before it."""
     return reason is not None and reason.code in (NORMAL, NO_CODE, how.code if isinstance(how, End) else NORMAL)
 
 
 class _Listener:
-    """The sink of what a server says to who only speaks."""
+    """The sink of a connection on which this process only sends."""
 
     def __init__(self, why: asyncio.Future[End]) -> None:
         self.why = why
         self.reason: End | None = None
 
     def write(self, batch: Batch) -> None:
-        """What the channel brings is for others."""
+        """Drop a batch of the channel: `publish` does not print messages."""
 
     def end(self, reason: End) -> None:
         self.reason = reason
@@ -134,16 +134,16 @@ class _Listener:
 
 
 class _Nobody:
-    """The receiver of a bus that brings nothing."""
+    """The receiver of a bus that delivers nothing."""
 
     def receive(self, body: Body) -> None:
-        """Nothing comes."""
+        """Do nothing: no body arrives."""
 
     def renewed(self, mark: str | None = None) -> None:
-        """Nothing came before."""
+        """Do nothing: no body arrived before."""
 
     def lost(self, messages: int) -> None:
-        """Nothing can be lost on its way here."""
+        """Do nothing: no message can be lost on its way here."""
 
     def connected(self, is_connected: bool) -> None:
-        """The bus says so in the log."""
+        """Do nothing: the bus logs this."""

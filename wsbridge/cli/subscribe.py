@@ -1,9 +1,9 @@
-"""`wsbridge subscribe`: what a channel brings goes to stdout, from the broker or from another wsbridge.
+"""`wsbridge subscribe`: prints the messages of a channel, from the broker or from another wsbridge.
 
     broker    bus ──> relay ──> hub ──> stdout, which is a subscriber like any browser: positions are the same as on any node
-    --url     server ──> stdout; a connection that is lost is made again, and goes on behind the last message
+    --url     server ──> stdout; after a lost connection, the client reconnects and continues after the last message
 
-A stdout that takes nothing holds up the bus or the server. What is lost is told on stderr.
+A slow stdout applies backpressure to the bus or the server. Losses are reported on stderr.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ if TYPE_CHECKING:
     from wsbridge.bus.rabbitmq import RabbitBus
 
 QUEUE_BYTES = 1024 * 1024
-"""What the hub keeps behind the newest body: it is held up before it lags so far."""
+"""Bytes that the hub keeps behind the newest body: backpressure stops the bus before stdout lags so far."""
 FOUND_SECONDS = 3.0
-"""How long nothing at all may come of a stream before the place of `--since` is taken for lost: however slow a link is, bytes come."""
+"""How long a stream may deliver nothing at all before the position of `--since` counts as lost: bytes arrive even over a slow link."""
 SEARCH_SECONDS = 30.0
-"""How long it is waited for at most: of a stream that was made anew, and is alive, it would never come."""
+"""Maximum duration of the search for that position: an active stream that was recreated would never deliver it."""
 
 log = logger("subscribe")
 
 
 async def subscribe(settings: EndSettings, life: Life, metrics: Metrics) -> Ending:
-    """Print a channel until it is over, which a signal or `-n` says. Raises BusError and RemoteError."""
+    """Print a channel until a signal, or until `-n` messages are printed. Raises BusError and RemoteError."""
     _, encoder = make_framing(settings.framing, limit=settings.max_message_bytes)
     output = Output(1, failed=life.output_failed, loop=asyncio.get_running_loop())
     printer = Printer(encoder, count=settings.count, show_position=settings.show_position, enough=lambda: life.end(Ending()))
@@ -67,14 +67,14 @@ async def subscribe(settings: EndSettings, life: Life, metrics: Metrics) -> Endi
 
 
 class Printer:
-    """How messages lie on stdout: a wire like those of browsers, with one subscriber, so that messages can be counted here."""
+    """The wire to stdout: it works like the wires to browsers, but has one subscriber, so it can count messages."""
 
     name = "printed"
 
     def __init__(self, encoder: Encoder, *, count: int, show_position: bool, enough: Callable[[], None]) -> None:
         self._encoder = encoder
         self._left: int | None = count or None
-        """How many more are wanted; None for any number."""
+        """How many more messages to print; None for any number."""
         self._show_position = show_position
         self._enough = enough
 
@@ -86,14 +86,14 @@ class Printer:
         return self.encoded(Batch(batch.kind, messages))
 
     def encode_positioned(self, batch: Batch, positions: Sequence[bytes | bytearray]) -> bytes:
-        """Return the bytes of messages whose positions came with them."""
+        """Return the bytes of messages that arrived with their positions."""
         if not self._show_position:
             return self.encoded(batch)
         pairs = zip(positions, batch.messages, strict=True)
         return self.encoded(Batch(batch.kind, [b" ".join(pair) for pair in pairs]))
 
     def encoded(self, batch: Batch) -> bytes:
-        """Return the bytes of messages, as far as they are still wanted."""
+        """Return the bytes of messages, up to the number still to print."""
         if self._left is not None:
             if len(batch.messages) >= self._left:
                 batch = Batch(batch.kind, batch.messages[: self._left])
@@ -107,7 +107,7 @@ class Printer:
         return b""
 
     def lost(self, messages: int | None, mark: str = "", number: int = 0) -> bytes:
-        """Say on stderr that messages were lost."""
+        """Report on stderr that messages were lost."""
         if messages is None:
             log.error("some messages were lost")
         else:
@@ -118,7 +118,7 @@ class Printer:
         return b""
 
     def broker(self, is_here: bool) -> bytes:
-        # The bus says so in the log.
+        # The bus logs this.
         return b""
 
 
@@ -161,13 +161,13 @@ def _make_bus(settings: EndSettings, since: Position | None, metrics: Metrics) -
 
 
 def _offset(mark: str) -> int:
-    """Return the offset in the stream that a mark names; 0 for one that was never of a stream."""
+    """Return the offset in the stream that a mark names; 0 for a mark that never belonged to a stream."""
     offset = mark.partition(".")[0]
     return int(offset) if offset.isdecimal() and offset.isascii() else 0
 
 
 class Screen:
-    """Stdout as a subscriber of the hub, and as what holds up the bus."""
+    """Stdout as a subscriber of the hub; when it is full, it pauses the bus."""
 
     def __init__(self, wire: Printer, output: Output, hub: Hub, bus: Bus) -> None:
         self.wire: Wire = wire
@@ -189,20 +189,20 @@ class Screen:
         return has_room
 
     def end(self, reason: End) -> None:
-        """Only who is too slow is closed, and stdout holds up its source."""
+        """Do nothing: the hub closes only a subscriber that is too slow, and stdout pauses its source instead."""
 
     def pause(self) -> None:
-        """Stdout says when it is full."""
+        """Do nothing: the result of each write shows whether stdout is full."""
 
     def resume(self) -> None:
-        """Stdout has room again."""
+        """Serve stdout again: it has room."""
         self._hub.ready(self)
         if self._output.has_room:
             self._bus.resume()
 
 
 class Search:
-    """The receiver of a bus until the place of a position has come, from where on stdout is served."""
+    """The receiver of a bus until the position of `--since` appears; from there on the hub serves stdout."""
 
     def __init__(self, relay: Relay, screen: Screen, hub: Hub, since: Position) -> None:
         self.renewed = relay.renewed
@@ -216,10 +216,13 @@ class Search:
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def wait(self, heard: Callable[[], float]) -> None:
-        """Join at the latest when the place is taken for lost; `heard` returns when the last bytes came, by the loop's clock."""
+        """Join when the position appears, or when it counts as lost.
+
+        `heard` returns when the last bytes arrived, on the loop's clock.
+        """
         loop = asyncio.get_running_loop()
         began = loop.time()
-        # Of an empty stream there is nothing to wait for.
+        # An empty stream delivers nothing to wait for.
         left = seconds_left(began, heard(), began) if self._hub.channel.end else 0
         while left > 0 and not self._over.done():
             await asyncio.wait((self._over,), timeout=left)
@@ -232,14 +235,17 @@ class Search:
             self.join()
 
     def join(self) -> None:
-        """Serve stdout from the position on, or with the loss of what nobody knows."""
+        """Serve stdout from the position on, or begin with a loss of unknown size."""
         if not self._over.done():
             self._over.set_result(None)
             self._hub.join(self._screen, self._hub.channel.resume(self._since))
 
 
 def seconds_left(began: float, heard: float, now: float) -> float:
-    """Return how long a search that began then, and heard something last then, goes on; 0 or less when it is over."""
+    """Return how many seconds the search still has; 0 or less if it is over.
+
+    It began at `began`, and the last bytes arrived at `heard`.
+    """
     return min(max(began, heard) + FOUND_SECONDS, began + SEARCH_SECONDS) - now
 
 
@@ -247,7 +253,7 @@ def seconds_left(began: float, heard: float, now: float) -> float:
 
 
 class Holding(Protocol):
-    """What can be held up."""
+    """A source that can be paused."""
 
     def pause(self) -> None: ...
 
@@ -294,7 +300,7 @@ async def _from_server(settings: EndSettings, printer: Printer, output: Output) 
             position = reader.position
             backoff.ran(loop.time() - began)
             if why.code == TOO_BIG:
-                # It would come again. What came before it is still to be printed.
+                # The server would send it again. Messages before it must still be printed.
                 await output.drain()
                 raise RemoteError(f"{where} sends a message over the limit of {settings.max_message_bytes} bytes; raise it with --maxline")
             said = f"{why.code} {why.reason}".rstrip()
@@ -303,7 +309,7 @@ async def _from_server(settings: EndSettings, printer: Printer, output: Output) 
 
 
 class Reader:
-    """The sink of one connection: messages with their positions, and what else is said in between."""
+    """The sink of one connection: messages with their positions, and control records between them."""
 
     def __init__(self, printer: Printer, output: Output, position: str, why: asyncio.Future[End]) -> None:
         self._printer = printer
@@ -315,18 +321,18 @@ class Reader:
 
     @property
     def position(self) -> str:
-        """Where to go on: behind the last record that came."""
+        """Where to resume: after the last record that arrived."""
         return self._position.decode("ascii", "replace")
 
     def begin(self, source: Holding) -> None:
-        """Hold this up when stdout is full; it may be so already."""
+        """Set the source to pause when stdout is full; stdout may be full already."""
         self._source = source
         self._output.source = source
         if not self._output.has_room:
             source.pause()
 
     def stop(self) -> None:
-        """Print nothing any more."""
+        """Print nothing more."""
         self._is_over = True
 
     def write(self, batch: Batch) -> None:
@@ -357,7 +363,7 @@ class Reader:
         return messages, positions
 
     def _obey(self, words: list[str]) -> None:
-        """Take a control record; one of a later server's is none of ours."""
+        """Process a control record; ignore an unknown record, which comes from a later version of the server."""
         match words:
             case ["at", position]:
                 self._position = position.encode()

@@ -1,4 +1,7 @@
-"""Sizes and times with a unit: `16MiB`, `64k`, `25s`, `1m30s`. A number without a unit means what its flag says, in Go's spelling."""
+"""Sizes and times with a unit: `16MiB`, `64k`, `25s`, `1m30s`.
+
+A number without a unit counts in the unit of its flag, in Go's notation.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,12 @@ import re
 from wsbridge.cli.gostyle import INTEGER, LARGEST, parse_float, parse_int, parse_unsigned
 
 SIZES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
-"""By the unit's first letter; with a B alone behind it (kB, MB) the powers are of 1000, with iB of 1024."""
+"""Factors by the first letter of the unit. With B alone after it (kB, MB) the powers are of 1000, with iB of 1024."""
 
 TIMES_MS = {"ms": 1, "s": 1000, "sec": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 NUMBER = r"(?:0|[1-9](?:_?[0-9])*)(?:\.[0-9]+)?"
-"""No leading 0: without a unit that would be octal."""
+"""Without a leading 0, which means octal in a number without a unit."""
 SIZE = re.compile(rf"({NUMBER}) ?([kmgt]?)(i?b)?\Z", re.IGNORECASE)
 TIME = re.compile(rf"({NUMBER}) ?({'|'.join(sorted(TIMES_MS, key=len, reverse=True))})(?![a-z])", re.IGNORECASE)
 
@@ -31,11 +34,11 @@ class Milliseconds(int):
 
 
 class UnsignedMilliseconds(Milliseconds):
-    """Marks a time that takes no sign."""
+    """Marks a flag whose value is a time in milliseconds without a sign."""
 
 
 def parse_size(text: str) -> int:
-    """Read a size in bytes. Raises ValueError."""
+    """Parse a size in bytes. Raises ValueError."""
     if INTEGER.match(text):
         return parse_int(text)
     found = SIZE.match(text)
@@ -49,17 +52,17 @@ def parse_size(text: str) -> int:
 
 
 def parse_milliseconds(text: str) -> int:
-    """Read a time in milliseconds. Raises ValueError."""
+    """Parse a time in milliseconds. Raises ValueError."""
     return parse_int(text) if INTEGER.match(text) else _whole(_time_ms(text, WRITE_MS), WRITE_MS)
 
 
 def parse_unsigned_milliseconds(text: str) -> int:
-    """Read a time in milliseconds without a sign. Raises ValueError."""
+    """Parse a time in milliseconds without a sign. Raises ValueError."""
     return parse_unsigned(text) if INTEGER.match(text) else parse_milliseconds(text)
 
 
 def parse_seconds(text: str) -> float:
-    """Read a time in seconds. Raises ValueError."""
+    """Parse a time in seconds. Raises ValueError."""
     try:
         return parse_float(text)
     except ValueError:
@@ -67,7 +70,7 @@ def parse_seconds(text: str) -> float:
 
 
 def show_size(size: int) -> str:
-    """Return a size as people write it, `16 MiB`, where it is a whole number of such a unit."""
+    """Return a size in the largest unit that gives a whole number, such as `16 MiB`; else in bytes."""
     for prefix, factor in reversed(SIZES.items()):
         if prefix and size and size % factor == 0:
             return f"{size // factor} {'K' if prefix == 'k' else prefix.upper()}iB"
@@ -75,7 +78,7 @@ def show_size(size: int) -> str:
 
 
 def _time_ms(text: str, advice: str) -> float:
-    """Add up the parts of a time such as 1m30s."""
+    """Return the sum of the parts of a time such as 1m30s, in milliseconds. Raises ValueError."""
     total, rest = 0.0, text
     while found := TIME.match(rest):
         total += float(found[1].replace("_", "")) * TIMES_MS[found[2].lower()]

@@ -1,13 +1,15 @@
-"""How messages lie in the byte streams of a child: a decoder for its stdout and an encoder for its stdin.
+"""Framings: how messages are encoded in the byte streams of a child.
+
+Each framing has a decoder for the child's stdout and an encoder for its stdin:
 
     name      from the program                        to the program
     lines     a line, without LF or CR LF             the message and LF
-    chunks    whatever one read of the pipe brings    the message alone
+    chunks    the bytes of one read of the pipe       the message alone
     nul       ends with NUL                           the message and NUL
     prefixed  length, kind, payload                   length, kind, payload
-    json      one object a line                       one object a line
+    json      one object per line                     one object per line
 
-A decoder is fed bytes as they come and returns what they complete. It is pure: no clock, no file, no loop.
+A decoder accepts bytes in pieces of any size, and returns what they complete. It is pure: it uses no clock, no file and no loop.
 """
 
 from __future__ import annotations
@@ -21,34 +23,34 @@ from wsbridge.flow import Batch, End
 
 
 class Decoder(Protocol):
-    """Cuts the stdout of a child into messages."""
+    """Splits the stdout of a child into messages."""
 
     def feed(self, data: bytes) -> Sequence[Batch | End]:
-        """Take bytes, any number of them; return what they complete, in order. An `End` asks to close the session.
+        """Accept bytes, any number of them; return what they complete, in order. An `End` asks for the end of the session.
 
-        Raises ProgramError when the stream does not keep to the framing, and its subclass MessageTooLong as soon as an
-        unfinished message passes the limit; the error holds what was complete before it.
+        Raises ProgramError when the stream violates the framing. Raises its subclass MessageTooLong as soon as an unfinished
+        message passes the limit. The error holds what was complete before the fault.
         """
 
     def eof(self) -> Sequence[Batch | End]:
-        """Return what is left when the stream has ended."""
+        """Return the rest after the stream has ended. Raises the same errors as `feed`."""
 
 
 class Encoder(Protocol):
-    """Writes messages for the stdin of a child."""
+    """Encodes messages for the stdin of a child."""
 
     def opening(self, details: Callable[[], Mapping[str, object]]) -> bytes:
-        """Return what the program is told when the session begins; nothing, in most framings, which then do not ask."""
+        """Return the bytes for the program when the session begins. Most framings return nothing and do not call `details`."""
 
     def encode(self, batch: Batch) -> bytes:
         """Return the bytes of a batch."""
 
     def closing(self, reason: End) -> bytes:
-        """Return what the program is told when the client has left; nothing, in most framings."""
+        """Return the bytes for the program after the client has disconnected. Most framings return nothing."""
 
 
 class Plain:
-    """The beginning and the end of an encoder that says nothing of them."""
+    """The base of encoders that write nothing at the beginning and at the end of a session."""
 
     def opening(self, details: Callable[[], Mapping[str, object]]) -> bytes:
         return b""
@@ -61,11 +63,11 @@ FRAMINGS = ("lines", "chunks", "nul", "prefixed", "json")
 
 
 def make_framing(name: str, *, limit: int) -> tuple[Callable[[], Decoder], Encoder]:
-    """Return what makes a decoder for each session, and the encoder for all: encoders keep no state.
+    """Return a factory that makes a decoder for each session, and one encoder for all sessions: encoders keep no state.
 
-    `limit` is the longest message from the program in bytes, 0 for any.
+    `limit` is the maximum length of a message from the program in bytes; 0 means no limit. Raises ProgramError for an unknown name.
     """
-    # Imported here: only JSON needs msgspec, and the modules need this one.
+    # Imported here: only JSON needs msgspec, and these modules import this one.
     match name:
         case "lines":
             from wsbridge.framing import separated

@@ -1,6 +1,6 @@
-"""No framing at all: whatever one read of the pipe brings is one binary message.
+"""No framing at all: the bytes of one read of the pipe are one binary message.
 
-Boundaries of messages do not survive; bytes do, and at once. This is what `--binary` selects.
+Message boundaries are lost, but bytes are not, and they arrive without delay. `--binary` selects this framing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from wsbridge.framing import Plain
 
 
 class Decoder:
-    """Make one binary message of each read."""
+    """Makes one binary message of each read."""
 
     def feed(self, data: bytes) -> list[Batch]:
         return [Batch(Kind.BINARY, [data])]
@@ -20,7 +20,7 @@ class Decoder:
 
 
 class Encoder(Plain):
-    """Write the bytes of messages of either kind, with nothing between them."""
+    """Writes the bytes of messages of either kind, with nothing between them."""
 
     def encode(self, batch: Batch) -> bytes:
         return b"".join(batch.messages)

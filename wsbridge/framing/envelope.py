@@ -1,4 +1,4 @@
-"""Two streams in one: with `--passstderr`, each line says whether it was printed on stdout or stderr.
+"""Two streams in one: with `--passstderr`, each line names the stream that the program printed it on, stdout or stderr.
 
     {"stream":"stdout","data":"…"}
     {"stream":"stderr","data":"…"}
@@ -19,7 +19,7 @@ ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u202
 
 
 class Decoder:
-    """Wrap the lines of one stream."""
+    """Wraps the lines of one stream."""
 
     __slots__ = ("_head", "_lines")
 
@@ -35,7 +35,7 @@ class Decoder:
             raise MessageTooLong(error.limit, before=self._wrap(error.before)) from None
 
     def eof(self) -> Sequence[Batch | End]:
-        """Return the last line, if it did not end in a newline."""
+        """Return the last line, if it did not end in a newline. Raises MessageTooLong."""
         return self._wrap(self._lines.eof())
 
     def _wrap(self, items: Sequence[Batch | End]) -> Sequence[Batch | End]:

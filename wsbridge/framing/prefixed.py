@@ -1,4 +1,4 @@
-"""Messages with their length before them: boundaries and kinds survive both ways.
+"""Messages with a length prefix: boundaries and kinds survive in both directions.
 
     4 bytes   length of the payload alone, big-endian
     1 byte    kind, the WebSocket opcode: 1 text, 2 binary
@@ -17,7 +17,7 @@ HEAD = Struct(">IB")
 
 
 class Decoder:
-    """Cut a byte stream into messages of either kind."""
+    """Splits a byte stream into messages of either kind."""
 
     __slots__ = ("_limit", "_need", "_rest")
 
@@ -25,10 +25,10 @@ class Decoder:
         self._limit = limit
         self._rest = bytearray()
         self._need = HEAD.size
-        """Bytes that the rest must hold before it is worth looking at: a long message is not scanned again for each read."""
+        """Bytes that `_rest` must hold before the next parse, so that reads do not rescan a long unfinished message."""
 
     def feed(self, data: bytes) -> list[Batch]:
-        """Return a batch for each run of one kind. Raises MessageTooLong, or ProgramError for a kind that is neither."""
+        """Return a batch for each run of one kind. Raises MessageTooLong, and ProgramError for an unknown kind."""
         if self._rest:
             self._rest += data
             if len(self._rest) < self._need:
@@ -54,14 +54,17 @@ class Decoder:
         return _valid(messages)
 
     def eof(self) -> list[Batch]:
-        """Raises ProgramError if the stream ended within a message: a part of one is never delivered."""
+        """Check that the stream did not end within a message.
+
+        Raises ProgramError if it did: a part of a message is never delivered.
+        """
         if self._rest:
             raise ProgramError(f"stdout ended within a prefixed message: {len(self._rest)} bytes of {self._need}")
         return []
 
 
 class Encoder(Plain):
-    """Write length, kind and payload of each message."""
+    """Writes length, kind and payload of each message."""
 
     def encode(self, batch: Batch) -> bytes:
         kind, messages = batch

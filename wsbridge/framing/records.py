@@ -1,11 +1,11 @@
-"""Messages as JSON objects, one a line, both ways.
+"""Messages as JSON objects, one per line, in both directions.
 
-    both ways         {"type":"message","text":"…"}   {"type":"message","base64":"…"}
+    both directions   {"type":"message","text":"…"}   {"type":"message","base64":"…"}
     from the program  {"type":"close","code":1000,"reason":"…"}
     to the program    {"type":"open",…}               {"type":"close","code":1000,"reason":"…"}
 
-Empty lines are passed over. Anything else that is not such an object is the program's fault: the session ends and the
-log says which line and why.
+The decoder skips empty lines. Any other line that is not such an object is the program's fault. The session ends, and the log
+names the line and the reason.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from wsbridge.flow import Batch, End, Kind, batches
 from wsbridge.framing import separated
 
 SHOWN = 40
-"""Bytes of a line that is none which are shown."""
+"""Bytes of an invalid line that an error shows."""
 
 
 class Message(msgspec.Struct, tag="message", forbid_unknown_fields=True, omit_defaults=True):
@@ -33,14 +33,14 @@ class Message(msgspec.Struct, tag="message", forbid_unknown_fields=True, omit_de
 
 
 class Close(msgspec.Struct, tag="close", forbid_unknown_fields=True):
-    """The end of the session, asked for by the program or told to it."""
+    """The end of the session: a request of the program, or a notice to it."""
 
     code: int = 1000
     reason: str = ""
 
 
 class Decoder:
-    """Read the records of a program; a close record becomes an `End`, and what follows it is not looked at."""
+    """Reads the records of a program. A close record becomes an `End`, and the decoder ignores everything after it."""
 
     __slots__ = ("_closed", "_line", "_lines", "_read")
 
@@ -64,7 +64,7 @@ class Decoder:
         return self._records(lines)
 
     def eof(self) -> Sequence[Batch | End]:
-        """Return what the last line said, if it did not end in a newline. Raises as `feed`."""
+        """Return the content of the last line, if it did not end in a newline. Raises the same errors as `feed`."""
         return () if self._closed else self._records(self._lines.eof())
 
     def _records(self, lines: Sequence[Batch | End]) -> Sequence[Batch | End]:
@@ -88,10 +88,10 @@ class Decoder:
 
 
 class Encoder:
-    """Write messages, the opening and the close as records."""
+    """Writes messages, the opening and the close as records."""
 
     def opening(self, details: Callable[[], Mapping[str, object]]) -> bytes:
-        # Not msgspec's encoder: it refuses the bytes of a request that were not UTF-8, which here become question marks.
+        # Not msgspec's encoder: it rejects the bytes of a request that were not UTF-8. Here they become question marks.
         record = json.dumps({"type": "open", **details()}, ensure_ascii=False, separators=(",", ":"))
         return record.encode("utf-8", "replace") + b"\n"
 

@@ -1,7 +1,7 @@
 """Text messages separated by one byte: LF for lines, NUL for the output of `find -print0`.
 
-A message longer than `limit` is an error, not a truncation: half a message looks like a message. Bytes that are not
-UTF-8 become U+FFFD, because a text message that is not UTF-8 makes a browser drop the connection.
+A message longer than `limit` is an error, not a truncation: half a message looks like a message. Bytes that are not UTF-8 become
+U+FFFD, because a browser drops the connection at a text message that is not UTF-8.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from wsbridge.framing import Plain
 
 
 class Decoder:
-    """Cut a byte stream into messages; the separator is not part of a message.
+    """Splits a byte stream into messages; the separator is not part of a message.
 
-    With `strip_cr`, one CR before the separator is not either. What follows the last separator is a message too, at
-    the end of the stream.
+    With `strip_cr`, one CR before the separator is not part of it either. At the end of the stream, the bytes after the last
+    separator are a message too.
     """
 
     __slots__ = ("_limit", "_rest", "_separator", "_strip_cr")
@@ -56,10 +56,10 @@ class Decoder:
         return [Batch(Kind.TEXT, valid_text([last]))]
 
     def _batch(self, messages: list[bytes], *, has_cr: bool, is_ascii: bool = False) -> list[Batch]:
-        # One byte is looked for, not CR LF: 1.4 us in 64 KiB instead of 72. The CR may also have come with the read before.
+        # A search for one byte, not for CR LF: 1.4 us in 64 KiB instead of 72. The CR may also have come with the previous read.
         if self._strip_cr and (has_cr or messages[0][-1:] == b"\r"):
             messages = [message[:-1] if message[-1:] == b"\r" else message for message in messages]
-        # Of the first message a part may have come with the read before.
+        # A part of the first message may have come with the previous read.
         return [Batch(Kind.TEXT, messages if is_ascii and messages[0].isascii() else valid_text(messages))]
 
     def _enforce_limit(self, messages: list[bytes]) -> None:
@@ -73,7 +73,7 @@ class Decoder:
 
 
 class Encoder(Plain):
-    """Write each text message and the separator; a binary message goes out as it is, with nothing appended."""
+    """Writes each text message and the separator, and each binary message as it is, with nothing appended."""
 
     __slots__ = ("_separator",)
 

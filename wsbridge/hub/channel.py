@@ -1,14 +1,13 @@
-"""A channel: a ring of bodies, in which each subscriber is a cursor.
+"""A channel: a ring buffer of bodies, in which each subscriber is a cursor.
 
-A body is what was published at once, a batch. The ring keeps as much as a subscriber may lag behind, and the history that
-one who joins is given; a subscriber has no queue of its own, so one that takes nothing costs nothing. Whether it lags too
-far is found out when it takes again. Messages are counted from 0 in each epoch, and that number is what a cursor holds.
+A body is one published batch. The ring holds the bodies within a subscriber's permitted lag, and the history for a subscriber
+that joins. A subscriber has no queue of its own, so a stalled subscriber costs nothing. The channel checks the lag of a
+subscriber when that subscriber reads again. Messages are counted from 0 in each epoch, and a cursor holds such a number.
 
-Nothing is ever missed or repeated in silence: a cursor that moves past messages owes its subscriber a `Loss`, which comes
-before the next message.
+No message is lost or repeated silently. A cursor that skips messages owes its subscriber a `Loss`, which precedes the next message.
 
-What a client holds is a position: a mark and a number. The mark is the epoch's, or where the bus keeps the bodies and any
-process may be asked to go on, that of the body.
+A client holds a position: a mark and a number. The mark is usually that of the epoch. If the bus keeps the bodies, a client may
+resume in any process, and the mark is that of the body.
 """
 
 from __future__ import annotations
@@ -25,19 +24,19 @@ from wsbridge.flow import Batch, Kind
 from wsbridge.hub.position import BEGINNING, Position, offset_of
 
 TRIM = 64
-"""Bodies that may lie dead at the head of the ring before they are cut off: to move the rest costs as much each time."""
+"""Dropped bodies that may remain at the head of the ring before it is compacted: moving the rest costs the same each time."""
 MESSAGE_BYTES = 32
-"""What a message counts besides its bytes: many tiny ones are not to pass for nothing. It is about what one costs."""
+"""What a message counts besides its bytes. It is about the real cost: many tiny messages must not count as nothing."""
 BODY_BYTES = 600
-"""What a body counts besides its messages: as much as it costs (measured: 550, and 200 more for each wire)."""
+"""What a body counts besides its messages: its real cost (measured: 550, and 200 more for each wire)."""
 WHOLE_BYTES = 128 * 1024
-"""A body of no more bytes is read whole by whoever stands at its beginning, since so it was encoded for others already."""
+"""Bytes. A subscriber at the beginning of a shorter body reads it whole, because that encoding already exists for other subscribers."""
 MARKS = 4096
-"""Marks that are remembered of bodies that are not kept: who comes back with one learns how many messages he has lost."""
+"""Marks remembered for bodies that are no longer kept: a client that resumes with such a mark learns how many messages it lost."""
 
 
 class Slow(StrEnum):
-    """What becomes of a subscriber that lags too far (`--slow`)."""
+    """What to do with a subscriber that lags too far (`--slow`)."""
 
     DROP_OLDEST = "drop-oldest"
     LATEST = "latest"
@@ -45,7 +44,7 @@ class Slow(StrEnum):
 
 
 class Join(StrEnum):
-    """Where a subscriber begins that brings no position (`--join`)."""
+    """Where a subscriber without a position begins (`--join`)."""
 
     HISTORY = "history"
     LAST = "last"
@@ -53,34 +52,35 @@ class Join(StrEnum):
 
 
 class Loss(NamedTuple):
-    """Messages that this subscriber will not get."""
+    """Messages that this subscriber will not receive."""
 
     messages: int | None
-    """How many; None where nobody knows."""
+    """How many; None if the number is unknown."""
     next: int
-    """The number of the message that comes after them."""
+    """The number of the message after them."""
 
 
 @dataclass(slots=True)
 class Body:
-    """What was published at once, and what it was encoded to, once for each wire."""
+    """One published batch, and its encodings, one for each wire."""
 
     first: int
     """The number of its first message."""
     start: int
-    """Bytes of all messages before it, in this epoch."""
+    """Bytes of all messages before it in this epoch."""
     batch: Batch
     size: int
     mark: str
-    """What stands before the number in a position within it, hyphen included."""
+    """The part before the number in a position within this body, including the hyphen."""
     origin: int = 0
     """The number of the message that its mark counts as 0."""
     each: int = 0
-    """What each message counts besides its bytes; `size` holds it, and what the body counts itself, behind its last message."""
+    """What each message counts besides its bytes. `size` includes it, and also the cost of the body itself, which counts after
+    the last message."""
     gap: int = 0
-    """Numbers that it takes up beside its messages: of such that were lost before they came here."""
+    """Numbers that it occupies besides those of its messages, for messages that were lost before they reached this channel."""
     at: int | None = None
-    """When it was published, in milliseconds since 1970; None where nobody knows."""
+    """When it was published, in milliseconds since 1970; None if unknown."""
     encoded: dict[str, bytes] = field(default_factory=dict)
     _ends: list[int] | None = None
 
@@ -90,7 +90,7 @@ class Body:
         return self.first + len(self.batch.messages) + self.gap
 
     def bytes_before(self, number: int) -> int:
-        """Return the bytes of all messages of the epoch that come before one of this body, or before what follows it."""
+        """Return the bytes of all messages of the epoch before a message of this body, or before the first message after this body."""
         index = number - self.first
         if index >= len(self.batch.messages):
             return self.start + self.size
@@ -105,7 +105,7 @@ class Body:
         return self.first + index + 1 if index < len(ends) else self.end
 
     def _sums(self) -> list[int]:
-        # Most bodies are taken whole, and nobody asks.
+        # Computed on demand: subscribers read most bodies whole.
         if self._ends is None:
             self._ends = list(accumulate(len(message) + self.each for message in self.batch.messages))
         return self._ends
@@ -113,11 +113,11 @@ class Body:
 
 _start = attrgetter("start")
 NOTHING = Body(0, 0, Batch(Kind.TEXT, ()), 0, "")
-"""In the ring, in the place of a body that is no longer kept."""
+"""The placeholder in the ring for a body that is no longer kept."""
 
 
 class Slice(NamedTuple):
-    """Messages of one body: the numbers from `begin` up to `end`."""
+    """Messages of one body: the numbers from `begin` up to `end`, which is excluded."""
 
     body: Body
     begin: int
@@ -138,7 +138,7 @@ class Slice(NamedTuple):
 
 
 class Cursor:
-    """Where one subscriber is: the number of the message that it gets next, and what it is to be told before it."""
+    """The place of one subscriber: the number of its next message, and the losses to report before that message."""
 
     __slots__ = ("_grace", "missed", "next")
 
@@ -148,27 +148,27 @@ class Cursor:
     def begin(self, number: int, grace: int, missed: int | None) -> None:
         self.next = number
         self._grace = grace
-        """Bytes of the epoch up to which it may lag as it likes: what was there when it joined was not its delay."""
+        """Byte of the epoch up to which its lag does not count: the messages that were there when it joined are not its delay."""
         self.missed = missed
-        """Messages that it has lost and was not told of; None for nobody knows how many."""
+        """Messages that it has lost and that are not reported yet; None if their number is unknown."""
 
     def move(self, number: int) -> None:
-        """Go on at a later message; what lies between is lost to it."""
+        """Move to a later message; the subscriber loses the messages between."""
         if number > self.next:
             self.missed = self.missed + number - self.next if self.missed is not None else None
             self.next = number
 
     def lag(self, newest: int, here: int) -> int:
-        """Return the bytes that it could have taken and has not: those between here and the newest body, less its grace."""
+        """Return the bytes that it could have read but has not: the distance from `here` to `newest`, without its grace."""
         return newest - max(here, self._grace)
 
 
 class Channel:
-    """One epoch of a channel after the other; `renew` begins the next. `epoch` is the mark of its beginning.
+    """A channel, one epoch after the other; `renew` begins the next epoch. `epoch` is the mark of its beginning.
 
-    `queue_bytes` is how far a subscriber may lag behind the newest body, which everyone gets however long it is; `history`
-    and `history_bytes` bound what one who joins is given. All three may be 0. Bytes here are those of
-    the messages, `message_bytes` more for each of them, and `body_bytes` for each body.
+    `queue_bytes` is how far a subscriber may lag behind the newest body, which every subscriber receives, however long it is.
+    `history` and `history_bytes` bound the messages for a subscriber that joins. All three may be 0. Bytes are those of the
+    messages, plus `message_bytes` for each message and `body_bytes` for each body.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class Channel:
         self._message_bytes = message_bytes
         self._body_bytes = body_bytes
         self._is_kept = False
-        """Whether the bus keeps the bodies, so that they have marks of their own."""
+        """Whether the bus keeps the bodies, so that each body has a mark of its own."""
         self._begin_epoch(epoch)
 
     def _begin_epoch(self, epoch: str) -> None:
@@ -199,18 +199,18 @@ class Channel:
         self._dead = 0
         """Bodies at the head of both lists that are no longer kept."""
         self._marks: dict[str, tuple[int, int]] = {}
-        """What each body's mark counts as 0, and the number after its last message."""
+        """For each body's mark: the number that it counts as 0, and the number after the body's last message."""
         self.end = 0
-        """The number that the next message will have."""
+        """The number of the next message."""
         self.bytes = 0
         """Bytes of all messages of this epoch."""
         offset = offset_of(epoch)
         self._newest_offset = offset - 1 if offset is not None else -1
-        """In the stream, of the newest body; before the first, of what lies before it."""
+        """The stream offset of the newest body; before the first body, the offset that precedes it."""
         self._is_kept |= offset is not None
 
     def append(self, batch: Batch, mark: str | None = None, at: int | None = None) -> Body:
-        """Take what was published; return the body that it has become. Without a mark of its own it has the epoch's."""
+        """Append a published batch; return its body. Without a `mark`, the body has the mark of the epoch."""
         each = self._message_bytes
         size = sum(map(len, batch.messages)) + each * len(batch.messages) + self._body_bytes
         if mark is None:
@@ -224,7 +224,7 @@ class Channel:
         return body
 
     def repeat(self, mark: str) -> None:
-        """Take note that a body came again under this mark: a position with it goes on where one with the first does."""
+        """Record that a body came again under this mark: a position with it resumes at the same place as one with the first mark."""
         _, dot, fingerprint = mark.partition(".")
         known = next((known for known in reversed(self._marks) if known.endswith(dot + fingerprint)), None)
         if known is not None:
@@ -232,9 +232,9 @@ class Channel:
             self._newest_offset = max(self._newest_offset, offset_of(mark) or 0)
 
     def lose(self, messages: int) -> None:
-        """Take note that so many messages were lost on their way here: in their place everyone is told.
+        """Record that messages were lost before they reached this channel: every subscriber receives a notice in their place.
 
-        Where nobody knows how many, it is a new epoch.
+        If their number is unknown, call `renew` instead.
         """
         last = self._bodies[-1] if self._bodies else None
         mark, origin = (last.mark, last.origin) if last is not None else (f"{self.epoch}-", 0)
@@ -248,7 +248,7 @@ class Channel:
             self._marks[mark[:-1]] = (origin, self.end)
 
     def renew(self, epoch: str, cursors: Sequence[Cursor]) -> None:
-        """Begin a new epoch: what was not taken of the last one is lost, and nobody knows what else."""
+        """Begin a new epoch: cursors lose the unread messages of the last epoch, and possibly more; the number is unknown."""
         self._begin_epoch(epoch)
         for cursor in cursors:
             cursor.begin(0, 0, None)
@@ -263,7 +263,7 @@ class Channel:
     # Subscribers
 
     def join(self, how: Join) -> Cursor:
-        """Return a cursor for a subscriber that brings no position."""
+        """Return a cursor for a subscriber without a position."""
         match how:
             case Join.HISTORY:
                 begin = self._history_begin()
@@ -274,9 +274,9 @@ class Channel:
         return Cursor(begin, self.bytes)
 
     def resume(self, position: Position | None) -> Cursor:
-        """Return a cursor after a position: with all that follows it, or with the loss of what is no longer kept.
+        """Return a cursor after a position: with all later messages, or with the loss of those that are no longer kept.
 
-        A position of another epoch, or behind messages that are still to come, says nothing here: what is lost is not known.
+        A position of another epoch, or one after messages that have not arrived yet, has no meaning here: the loss is unknown.
         """
         number = self._number(position) if position is not None else None
         if number is None:
@@ -286,9 +286,10 @@ class Channel:
         return cursor
 
     def is_ahead(self, position: Position) -> bool:
-        """Whether a position is of a body that is still to come here, so that nothing can be said of it yet.
+        """Return whether a position belongs to a body that has not arrived here yet, so that nothing is known about it.
 
-        Another process has it already; or it is of another stream, which shows when that offset has come.
+        Either another process has that body already, or the position belongs to another stream. The latter shows when the body
+        with that offset arrives.
         """
         if not self._is_kept or position.offset is None or self._number(position) is not None:
             return False
@@ -301,7 +302,7 @@ class Channel:
         return number if number <= end else None
 
     def place(self, number: int) -> tuple[str, int]:
-        """Return the position before a message that is kept or the next one: what stands before the number, and the number."""
+        """Return the position before a kept message or before the next message: the part before the number, and the number."""
         index = bisect_right(self._firsts, number, lo=self._dead) - 1
         if index < self._dead:
             return (f"{self.epoch}-", number)
@@ -311,10 +312,10 @@ class Channel:
         return body.mark, number - body.origin
 
     def read(self, cursor: Cursor, limit: int) -> list[Loss | Slice]:
-        """Return what a subscriber gets next, some `limit` bytes of it, and move its cursor past that; empty at the end.
+        """Return what a subscriber receives next, about `limit` bytes of it, and move its cursor past that; empty at the end.
 
-        A message is never cut, so at least one is returned however long it is, and the last may pass the limit. A loss comes
-        as soon as it is known, before the messages after it.
+        A message is never cut. Unless the cursor is at the end, the result holds at least one message, however long it is. The
+        last message may pass the limit. A loss comes as soon as it is known, before the messages after it.
         """
         self._catch_up(cursor)
         taken: list[Loss | Slice] = []
@@ -343,15 +344,15 @@ class Channel:
         return body.size - body.each * len(body.batch.messages) <= WHOLE_BYTES
 
     def is_too_slow(self, cursor: Cursor) -> bool:
-        """Whether a subscriber lags so far that it is to be closed, to resume later."""
+        """Return whether a subscriber lags so far that it must be closed; it may resume later."""
         return self._slow is Slow.CLOSE and self._lags(cursor)
 
     @property
     def begin(self) -> int:
-        """The number of the oldest message that is kept; `end` when there is none."""
+        """The number of the oldest kept message; `end` if there is none."""
         return self._firsts[self._dead] if self._dead < len(self._firsts) else self.end
 
-    # What is kept
+    # Retention
 
     def _catch_up(self, cursor: Cursor) -> None:
         if self._slow is not Slow.CLOSE and self._lags(cursor):
@@ -364,7 +365,7 @@ class Channel:
         here = 0
         if cursor.next >= self.begin:
             here = self._bodies[bisect_right(self._firsts, cursor.next, lo=self._dead) - 1].bytes_before(cursor.next)
-        # What is not kept any more lies further back than one may lag: there 0 says as much as the very byte would.
+        # A message that is no longer kept lies beyond the permitted lag: here 0 gives the same result as its exact byte.
         return cursor.lag(self._newest, here) > self.queue_bytes
 
     @property
@@ -376,18 +377,18 @@ class Channel:
         return max(self.end - self._history, self._within(self.bytes - self._history_bytes))
 
     def _last(self) -> int:
-        """Return the number of the last message that is kept, behind which losses may lie; `end` when there is none."""
+        """Return the number of the last kept message, after which losses may lie; `end` if there is none."""
         kept = range(len(self._bodies) - 1, self._dead - 1, -1)
         newest = next((body for index in kept if (body := self._bodies[index]).batch.messages), None)
         return newest.first + len(newest.batch.messages) - 1 if newest is not None else self.end
 
     def _within(self, first_byte: int) -> int:
-        """Return the number of the first message that is kept and begins at or after a byte of this epoch."""
+        """Return the number of the first kept message that begins at or after a byte of this epoch."""
         index = bisect_left(self._bodies, first_byte, lo=self._dead, key=_start) - 1
         return self._bodies[index].first_after(first_byte) if index >= self._dead else self.begin
 
     def _forget(self) -> None:
-        """Let go of bodies of which nobody may need a message any more."""
+        """Drop the bodies that no subscriber can need any more."""
         while self._dead < len(self._bodies):
             body = self._bodies[self._dead]
             end = body.start + body.size

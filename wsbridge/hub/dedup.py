@@ -1,8 +1,7 @@
-"""Each producer's messages once and in order: what a repeat is, and what a gap.
+"""Deduplicates the messages of each producer, and detects gaps between them.
 
-A producer counts its messages from 0 and says with each body the number of its first. A bus that delivers at least once may
-bring a body again, after a reconnect also several; one that delivers at most once may leave some out. Between the bodies of
-one producer the bus keeps the order.
+A producer counts its messages from 0, and sends with each body the number of its first message. An at-least-once bus may deliver a body
+again, and several bodies after a reconnect. An at-most-once bus may lose some. The bus keeps the order of the bodies of one producer.
 """
 
 from __future__ import annotations
@@ -11,26 +10,26 @@ from collections import OrderedDict
 from enum import Enum
 
 PRODUCERS = 1024
-"""Producers that are remembered; the one that was not heard for longest is forgotten. Each costs some hundred bytes."""
+"""Producers that are remembered; the producer that was silent for longest is forgotten first. Each costs some hundred bytes."""
 
 
 class Verdict(Enum):
-    """Of a body that is no news."""
+    """The verdict on a body that is not new."""
 
     REPEAT = "repeat"
 
 
 class Dedup:
-    """What was heard of each producer."""
+    """The number of the next message from each producer."""
 
     def __init__(self, limit: int = PRODUCERS) -> None:
         self._limit = limit
         self._next: OrderedDict[str, int] = OrderedDict()
 
     def take(self, producer: str, first: int, count: int) -> int | Verdict:
-        """Return how many messages are missing before this body, or that it is a repeat and to be dropped.
+        """Return how many messages are missing before this body, or REPEAT for a repeat, which the caller must drop.
 
-        Of a producer that is heard for the first time nothing is missing: it began before we listened.
+        Before the first body of a producer nothing is missing: the producer began before this process listened.
         """
         expected = self._next.get(producer, first)
         if first < expected:

@@ -1,8 +1,8 @@
-"""One running child: a source of what it prints, a sink for what it is told, and its way down the ladder.
+"""One running child: a source of its output, a sink for its input, and the steps of its termination.
 
-Its stdout is read a pipe at a time and decoded to batches; batches are encoded and written to its stdin at once, and
-what the pipe does not take holds up the source. The spawn server, or a pidfd, reports the exit. The leader's session may outlive it,
-and the child is gone only when nothing of it is left.
+Each read of its stdout returns up to a full pipe of data, which is decoded to batches. Batches for its stdin are encoded and
+written at once; data that the pipe does not accept waits, and the source is paused. The spawn server, or a pidfd, reports the
+exit of the leader. Processes of the leader's session may outlive the leader. The child is gone only when none of them is left.
 """
 
 from __future__ import annotations
@@ -28,28 +28,30 @@ from wsbridge.process.ladder import LAST_WAIT, Step
 from wsbridge.process.spawn import Started, Stdio
 
 READ_SIZE = 120 * 1024
-"""Bytes of one read: a pipe holds 64 KiB unless its program has made it larger. A buffer of 128 KiB and more would be fresh
-pages from the kernel for each read, which doubles what reading costs."""
+"""Bytes of one read: a pipe holds 64 KiB unless its program has enlarged it. For a buffer of 128 KiB or more, the kernel would
+supply fresh pages for each read, which doubles the cost of reading."""
 ERROR_READ_SIZE = 4 * 1024
-"""Bytes of one read of stderr, each line of which is logged: a flood of short lines is to take its turn."""
+"""Bytes of one read of stderr, each line of which is logged. Between two reads of a flood of short lines, the loop does other work."""
 DRAIN_POLL = 0.05
-"""Seconds between two looks at `owes_output`, for whoever waits until it is False."""
+"""Seconds between two checks of `owes_output`, for a caller that waits until it is False."""
 LAST_ERRORS = 16
-"""Reads of stderr at the end: what a pipe holds. Whoever has left the group and goes on writing is not heard for ever."""
+"""Maximum reads of stderr at the end: the content of a pipe. A process that has left the group and continues to write cannot
+delay the end."""
 
 
 class Child:
-    """A child from before its start until nothing is left of it.
+    """A child, from before its start until none of its processes is left.
 
-    Its pipes exist before it runs, so a session can join it and write to it at once. `begin` or `fail` reports the result of its start.
-    Its output is read after `begin` only: the guard, which ends the program if wsbridge is killed, knows of it by then.
+    Its pipes exist before it runs, so a session can join it and write to it at once. `begin` or `fail` reports the result of its
+    start. Its output is read only after `begin`: by then the guard, which ends the program if wsbridge is killed, knows about it.
 
-    Call `start` once joined. `write` and `close_input` serve as its stdin; `pause` and `resume` hold what it prints. `end`
-    leads it down the ladder; after it no descriptor and no process is left.
+    Call `start` once a session has joined it. `write` and `close_input` act on its stdin; `pause` and `resume` control the
+    reading of its output. `end` terminates it by the ladder. After `end` no descriptor is left, and no process except those that
+    KILL did not end.
 
-    Its sink gets `end` with code 1000 and no reason when all output was read; with another code, or while
-    `output_open`, it is the program that asks for the end, or the fault of its framing. stderr goes to `errors`; with an
-    `error_decoder` it goes to the sink as well, and the output ends when both streams have.
+    Its sink gets `end` with code 1000 and no reason when all output has been read. An `end` with another code, or while
+    `output_open`, means that the program requests the end or has broken its framing. stderr goes to `errors`. With an
+    `error_decoder` it also goes to the sink, and the output ends when both streams have ended.
     """
 
     __slots__ = (
@@ -104,13 +106,13 @@ class Child:
         self._loop = loop
         self._pending = bytearray()
         self._taken = 0
-        """Bytes that the program took late, from what was pending."""
+        """Bytes written to stdin from pending data."""
         self._unsure = 0
-        """Messages of which the program has not taken every byte."""
+        """Messages that have not been written to stdin in full."""
         self._closing_input = False
         self._reading = False
         self._owed = self._owed_errors = 0
-        """Bytes that lay unread in stdout, and in stderr where that goes to the sink, when the leader exited."""
+        """Bytes that were unread in stdout, and in stderr if that goes to the sink, when the leader exited."""
         self.source: Source = STILL
         self._sink: Sink | None = None
         self.on_exit: Callable[[], None] = _nothing
@@ -119,27 +121,28 @@ class Child:
 
     @property
     def output_open(self) -> bool:
-        """Whether something can still come that goes to the sink."""
+        """Whether more output for the sink may still arrive."""
         return self._stdout >= 0 or (self._error_decoder is not None and self._stderr >= 0)
 
     @property
     def owes_output(self) -> bool:
-        """Whether something that was printed before the leader exited is still to be read, or all that is left to read."""
+        """Whether output from before the leader's exit is still unread, or the unread output is all that remains: stdout has no
+        writer any more."""
         return self._owed > 0 or self._owed_errors > 0 or _has_no_writer(self._stdout)
 
     @property
     def is_full(self) -> bool:
-        """Whether something waits for its stdin, and so its source is held up."""
+        """Whether data waits for its stdin, and so its source is paused."""
         return bool(self._pending)
 
     def start(self, sink: Sink) -> None:
-        """Push what the program prints into `sink`, and its end when all of its output is read."""
+        """Push the program's output into `sink`, and its end when all output has been read."""
         self._sink = sink
         self.resume()
         self._maybe_read_stderr()
 
     def begin(self, started: Started) -> None:
-        """Take note that the program runs."""
+        """Record that the program runs."""
         self.group.begin(started.pid, started.watch)
         if self._is_killed:
             self.group.signal(signal.SIGKILL)
@@ -147,11 +150,11 @@ class Child:
         self._maybe_read_stderr()
 
     def fail(self) -> None:
-        """Take note that the program could not be started: what was written to its stdin is lost."""
+        """Record that the program could not be started; data written to its stdin is lost."""
         self.group.fail()
 
     def follow(self, starting: asyncio.Future[Started]) -> None:
-        """Begin when this brings a program, or fail; `kill` cancels it."""
+        """Call `begin` when the future returns a program, or `fail` when it does not; `kill` cancels the future."""
         self._starting = starting
         starting.add_done_callback(self._start_has_ended)
 
@@ -162,11 +165,11 @@ class Child:
             self.begin(starting.result())
 
     def _maybe_read_stderr(self) -> None:
-        """Read what is logged, once the lines can say which process has printed them."""
+        """Read the stderr that is only logged, once its log lines can contain the pid."""
         if self._error_decoder is None and self._sink is not None and self.group.pid and self._stderr >= 0:
             self._loop.add_reader(self._stderr, self._read_stderr)
 
-    # What it prints
+    # Output
 
     def pause(self) -> None:
         if self._reading:
@@ -194,7 +197,7 @@ class Child:
         self._sink = sink
 
     def finish_output(self) -> None:
-        """Push what was begun: nothing more is expected, though others may still hold stdout open."""
+        """Push an unfinished message: no more output is expected, although other processes may still hold stdout open."""
         if self._stdout >= 0 and self._sink is not None:
             self._decode(self._decoder, b"")
 
@@ -204,7 +207,7 @@ class Child:
         except BlockingIOError:
             return False
         except OSError:
-            data = b""  # EIO: a terminal whose other end nobody holds open any more
+            data = b""  # EIO: no process holds the other end of the terminal open any more
         self._owed -= len(data)
         self._decode(self._decoder, data)
         if not data:
@@ -231,7 +234,7 @@ class Child:
         try:
             items = decoder.feed(data) if data else decoder.eof()
         except ProgramError as error:
-            # What follows a fault has no meaning any more, and must not be kept until it gets one.
+            # After a framing fault the remaining data has no meaning, and a decoder must not buffer it.
             self._decoder = DEAF
             if self._error_decoder is not None:
                 self._error_decoder = DEAF
@@ -265,10 +268,10 @@ class Child:
             self._stderr = -1
             self._owed_errors = 0
 
-    # Its stdin
+    # Input
 
     def send(self, data: bytes) -> None:
-        """Write bytes that are framed already."""
+        """Write bytes that are already framed."""
         if data and self._stdin >= 0 and not self._closing_input:
             self._send(data)
 
@@ -282,7 +285,7 @@ class Child:
                 self._unsure = 0
 
     def close_input(self, reason: End) -> None:
-        """Close stdin when all that was written is taken; tell the program why, if its framing has words for it."""
+        """Close stdin when all written data has been flushed. First send the program the reason, if its framing can express one."""
         if self._stdin < 0 or self._closing_input:
             return
         if closing := self._encoder.closing(reason):
@@ -327,7 +330,7 @@ class Child:
             self.source.resume()
 
     def _lose_stdin(self) -> None:
-        """The program has closed its stdin: what it did not take is discarded, and so is all that follows."""
+        """Discard the data that the program has not read, and all later data: it has closed its stdin."""
         self.discarded += self._unsure
         self._unsure = 0
         self._pending.clear()
@@ -339,7 +342,7 @@ class Child:
             os.close(self._stdin)
             self._stdin = -1
 
-    # Its end
+    # Termination
 
     def _leader_exited(self) -> None:
         self._owed = _unread(self._stdout)
@@ -348,10 +351,10 @@ class Child:
         self.on_exit()
 
     async def end(self, *, input_seconds: float = math.inf) -> None:
-        """Lead the program's processes down the ladder, whose first step is that stdin closes; then let go of everything.
+        """Terminate the program's processes by the ladder, which begins with the close of stdin; then release all resources.
 
-        The caller has called `close_input`, or does so while this waits. The program has `input_seconds` to take what is left for
-        its stdin, as long as it takes.
+        The caller has called `close_input`, or calls it while this method waits. The program has `input_seconds` to read the data
+        left for its stdin, as long as it continues to read.
         """
         group = self.group
         try:
@@ -369,9 +372,10 @@ class Child:
             self._let_go()
 
     async def _input_taken(self, grace: float, seconds: float) -> bool:
-        """Wait while the program still takes what is left for its stdin: what the client said before it left is not lost.
+        """Wait while the program still reads the data left for its stdin, so that the client's last messages are not lost.
 
-        Return whether it took nothing for a whole grace. The grace of a stdin that has closed begins only then, or after `seconds`.
+        Return whether the program read nothing for a whole grace period. The grace period of a closed stdin begins only after
+        this wait, which lasts at most `seconds`.
         """
         until = self._loop.time() + seconds
         while self._stdin >= 0 and self.group.status is None and self._loop.time() < until:
@@ -382,25 +386,25 @@ class Child:
         return False
 
     def kill(self) -> None:
-        """Send KILL to every process at once, or start none: the bridge is told to hurry. `end` is still needed."""
+        """Send KILL to every process at once, or cancel the start: the server must shut down quickly. `end` is still needed."""
         self._is_killed = True
         if self._starting is not None:
-            # It may have been started already, in this very turn.
+            # The program may already have been started, in this turn of the loop.
             self._starting.cancel()
         self.group.signal(signal.SIGKILL)
 
     def abandon(self) -> None:
-        """Kill the program and close its pipes. Its processes stay under observation until the last one has ended."""
+        """Kill the program and close its pipes. Its processes are watched until the last of them has exited."""
         self.kill()
         self._let_go()
 
     def _let_go(self) -> None:
         self.group.let_go()
         self._lose_stdin()
-        # The exit may have been seen before the last words.
+        # The exit may be reported before the last output has been read.
         while self._owed > 0 and self._read_stdout():
             pass
-        # Its end may not have been read yet.
+        # The end of stdout may not have been read yet.
         self.finish_output()
         self._close_stdout()
         for _ in range(LAST_ERRORS):
@@ -412,7 +416,7 @@ class Child:
 
 
 class Deaf:
-    """A decoder that hears nothing."""
+    """A decoder that discards all data."""
 
     def feed(self, data: bytes) -> Sequence[Batch | End]:
         return ()
@@ -425,12 +429,15 @@ DEAF = Deaf()
 
 
 def _unread(fd: int) -> int:
-    """Return how many bytes lie in a pipe or terminal."""
+    """Return the number of unread bytes in a pipe or terminal."""
     return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder) if fd >= 0 else 0
 
 
 def _has_no_writer(fd: int) -> bool:
-    """Whether what lies in a pipe or terminal is all that there will be: its end will be read, too."""
+    """Whether the unread data in a pipe or terminal is all that remains.
+
+    No process then holds the other end open, so the end of the data will be read, too.
+    """
     if fd < 0:
         return False
     look = select.poll()
@@ -439,4 +446,4 @@ def _has_no_writer(fd: int) -> bool:
 
 
 def _nothing() -> None:
-    """Nobody waits for the exit."""
+    """Do nothing: no caller waits for the exit."""

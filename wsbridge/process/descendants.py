@@ -1,13 +1,13 @@
-"""The descendants of this process: what is left of programs whose leader has exited, and what has left its program.
+"""Tracks the descendants of this process: those left by a program whose leader has exited, and those that have left their program.
 
-A program's processes are those that carry the session id of its leader, in whichever process group: shells with job
-control, timeout(1) and many launchers make groups of their own. The kernel offers no call for "who is in this session",
-so two views are combined:
+A program's processes are those with the session id of its leader, in any process group. Shells with job control, timeout(1) and
+many launchers create groups of their own. The kernel has no call that lists the processes of a session. So this file combines two
+sources:
 
-- This process is the subreaper of its descendants (prctl(2)): an orphan becomes its child. When it has no child but the leaders
-  of programs, nothing is left of any program whose leader has exited. That costs one read, however many processes run.
-- Where there are orphans, and before a signal is sent, the session of every process on the machine is read. Whoever
-  asks at about the same time shares the answer, so that all the asking together takes a bounded part of the processor.
+- This process is the subreaper of its descendants (prctl(2)): an orphan becomes its child. If its only children are the leaders
+  of programs, no process is left of any program whose leader has exited. That check costs one read, however many processes run.
+- If there are orphans, and before a signal is sent, the session of every process on the machine is read. Callers that ask at
+  about the same time share the result, so that all such reads use a bounded share of the processor.
 
 An orphan with a session of its own (a daemon) is not ended: it is logged, counted, and reaped when it exits.
 """
@@ -27,37 +27,37 @@ from wsbridge.process.guard import Watch
 from wsbridge.process.procfs import Children, by_session, read_stat, user_of
 
 SET_CHILD_SUBREAPER = 36
-"""The number of an operation of prctl(2)."""
+"""The number of the prctl(2) operation PR_SET_CHILD_SUBREAPER."""
 SWEEP_SECONDS = 1.0
-"""Seconds between two looks for orphans while programs run: one that exits stays a zombie for so long at most."""
+"""Seconds between two searches for orphans while programs run. An orphan that exits stays a zombie for at most this long."""
 SETTLE_SECONDS = 0.9
-"""Seconds that an orphan has a session of its own before it counts as a daemon."""
+"""Seconds for which an orphan must have a session of its own before it counts as a daemon."""
 FRESH_SECONDS = 0.01
-"""The least age at which the list of all sessions is read again."""
+"""The least age, in seconds, at which the list of all sessions is read again."""
 SIGNAL_SHARE, LOOK_SHARE = 4, 20
-"""How old the list may be, in times of what reading it took: reading takes a fifth of the processor at most while signals are
-sent, and a twentieth while the end of sessions is waited for."""
+"""The maximum age of the list, as a multiple of the time that its reading took. Reading uses a fifth of the processor at most
+while signals are sent, and a twentieth while the end of sessions is awaited."""
 
 log = logger("process")
 
 
 class Member(Protocol):
-    """What is asked about: the processes of one program."""
+    """One program whose processes are looked up."""
 
     pid: int
-    """The leader, and so the session."""
+    """The pid of the leader, which is also the session id."""
     status: int | None
-    """The leader's exit status; None until it was reaped."""
+    """The leader's exit status; None until it is reaped."""
     members: set[int]
-    """The processes that were alive at the last look, but for the leader."""
+    """The processes that were alive at the last check, except the leader."""
     dead: set[int]
-    """The processes that were listed and were not."""
+    """The processes that the list contained although they were not alive."""
     exited_at: float
     """When the leader was reaped, by time.perf_counter()."""
 
 
 class Descendants:
-    """Knows what lives of each program. One for a process; `close` it when the last program has ended."""
+    """Knows which processes of each program are alive. A server has one instance; `close` it when the last program has ended."""
 
     def __init__(
         self,
@@ -67,7 +67,8 @@ class Descendants:
         loop: asyncio.AbstractEventLoop,
         spared: Callable[[int], bool] = lambda pid: False,
     ) -> None:
-        """`spared` says of a child of this process whether it has another owner, who reaps it; the spawn server is one."""
+        """`spared` returns whether a child of this process has another owner, which reaps it. The spawn server's process is such
+        a child."""
         self._watch = watch
         self.metrics = metrics
         self._loop = loop
@@ -76,31 +77,31 @@ class Descendants:
         self._leaders: set[bytes] = set()
         self._orphans: set[int] = set()
         self._daemons: dict[int, float] = {}
-        """The orphans in sessions of their own, each with the time at which it is reported; infinite when it was."""
+        """The orphans in sessions of their own, each with the time at which it is to be reported; infinite after the report."""
         self._children = Children()
         self._earlier = {*map(int, self._children.read())}
-        """Children from before our own exec: nothing of a program is below them."""
+        """Children from before the exec of this process: no process of a program is among their descendants."""
         self._is_certain = self._has_looked = False
-        """Whether in this turn of the loop the orphans were looked for, and whether these are all."""
+        """Whether the set of orphans is complete, and whether orphans were already searched for in this turn of the loop."""
         self._sessions: dict[int, list[int]] = {}
         self._read_at, self._cost = -1.0, 0.0
         self._timer: asyncio.TimerHandle | None = None
         _set_subreaper(True)
 
     def add(self, leader: int) -> None:
-        """Take note of a program that has begun."""
+        """Record that a program has begun."""
         self._leaders.add(b"%d" % leader)
         self._watch.begun(leader)
         if self._timer is None:
             self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
     def remove(self, leader: int) -> None:
-        """Take note of a program of which nothing is left."""
+        """Record that no process of a program is left."""
         self._leaders.discard(b"%d" % leader)
         self._watch.ended(leader)
 
     def close(self) -> None:
-        """Stop looking; report the daemons that are still to be reported."""
+        """Stop searching; report the daemons that have not been reported yet."""
         for pid, when in list(self._daemons.items()):
             if when < math.inf:
                 self._daemons[pid] = 0.0
@@ -111,7 +112,7 @@ class Descendants:
         _set_subreaper(False)
 
     def has_members(self, program: Member) -> bool:
-        """Whether anything may live of a program whose leader has exited. False is certain, and stays so."""
+        """Whether any process may be alive of a program whose leader has exited. False is certain, and final."""
         if any(_is_in(pid, program.pid) for pid in program.members):
             return True
         self._look_for_orphans()
@@ -122,25 +123,25 @@ class Descendants:
         if self._read_at <= program.exited_at:
             return True
         if program.pid in listed:
-            # Nothing was left, and the number is a stranger's.
+            # No process was left, and an unrelated process now has the number.
             return False
         program.members = {pid for pid in listed if _is_in(pid, program.pid)}
-        # One that has ended since may have started another, which is in the next list.
+        # A process that has exited since the list was read may have started another process, which the next list contains.
         is_unsure = not listed <= program.dead
         program.dead = listed - program.members
         return bool(program.members) or is_unsure
 
     def groups(self, program: Member) -> set[int]:
-        """Return the process groups of a program; while its leader is not reaped, that of the leader among them."""
+        """Return the process groups of a program, including its leader's group until the leader is reaped."""
         found: set[int] = set()
         if program.status is None and (leader := read_stat(program.pid)):
             if leader.parent != os.getpid() and not self._spared(leader.parent):
-                # Its parent has reaped it, the report is still on its way, and another process has the number already.
+                # Its parent has reaped it, the report has not arrived yet, and another process already has the number.
                 return found
             found.add(program.pid)
         listed = self._listed(program.pid, SIGNAL_SHARE)
         if program.status is not None and program.pid in listed:
-            # The list is older than the end of the leader, or the number is a stranger's.
+            # The list is older than the exit of the leader, or an unrelated process has the number.
             listed = self._listed(program.pid, 0)
             if program.pid in listed and self._read_at > program.exited_at:
                 return found
@@ -150,11 +151,11 @@ class Descendants:
         return found
 
     def survivors(self, program: Member) -> list[int]:
-        """Return the processes of a program that live, its leader among them."""
+        """Return the live processes of a program, including its leader."""
         return sorted(pid for pid in by_session().get(program.pid, ()) if _is_in(pid, program.pid))
 
     def _listed(self, session: int, share: int) -> Sequence[int]:
-        """Return the processes of a session in a list that may be some milliseconds old."""
+        """Return the processes of a session, from a list that may be some milliseconds old."""
         now = perf_counter()
         if now - self._read_at >= max(FRESH_SECONDS, share * self._cost) or self._read_at < 0:
             self._sessions = by_session()
@@ -170,14 +171,14 @@ class Descendants:
         self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep) if again else None
 
     def _look_for_orphans(self) -> None:
-        """Look once a turn of the loop: who exits in it has exited before it."""
+        """Search for orphans, once per turn of the loop: every exit that is handled in this turn happened before it."""
         if self._has_looked:
             return
         self._has_looked = True
         self._loop.call_soon(self._forget_look)
         found = {pid for pid in map(int, self._children.read() - self._leaders) if not self._spared(pid)}
         ended = {pid for pid in found if _reap(pid)}
-        # The children of one that has ended are ours since, and may be missing in this list.
+        # This process inherits the children of an orphan that has exited, and the list may lack them.
         self._is_certain = not ended
         self._earlier -= ended
         self._orphans = found - ended - self._earlier
@@ -189,7 +190,7 @@ class Descendants:
         self._has_looked = False
 
     def _maybe_report(self, pid: int) -> None:
-        """Report an orphan that stays in the session of no program, and not in ours either."""
+        """Report an orphan that stays in a session that is neither a program's nor this process's own."""
         due = self._daemons.get(pid, -1.0)
         if due > self._loop.time():
             return
@@ -197,7 +198,7 @@ class Descendants:
         if stat is None or stat.session == self._own_session or b"%d" % stat.session in self._leaders:
             return
         if due < 0:
-            # It may be about to end, or its program may be so new that we do not know of it yet.
+            # The orphan may be about to exit, or its program may be so new that it is not registered here yet.
             self._daemons[pid] = self._loop.time() + SETTLE_SECONDS
             return
         self._daemons[pid] = math.inf
@@ -206,13 +207,13 @@ class Descendants:
 
 
 def _is_in(pid: int, session: int) -> bool:
-    """Whether a process lives and is in a session."""
+    """Whether a process is alive and in a session."""
     stat = read_stat(pid)
     return stat is not None and stat.is_alive and stat.session == session
 
 
 def _reap(pid: int) -> bool:
-    """Reap a child that has exited; return whether it has."""
+    """Reap a child if it has exited; return whether it has."""
     try:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     except ChildProcessError:
@@ -220,6 +221,6 @@ def _reap(pid: int) -> bool:
 
 
 def _set_subreaper(on: bool) -> None:
-    import ctypes  # where programs are run alone: it costs a start some milliseconds
+    import ctypes  # only where programs run: the import adds some milliseconds to a start
 
     ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, int(on), 0, 0, 0)

@@ -1,8 +1,8 @@
-"""The processes of one program, from the start of its leader until nothing is left of them.
+"""The processes of one program, from the start of its leader until none of them is left.
 
-They are those that carry the leader's session id, in whichever process group: a group never spans two sessions, so a
-signal to each of the groups reaches all of them. The number of the session stays taken as long as a process is in it. Once none
-was seen there, the number may become a stranger's, and nothing is sent to it any more.
+They are the processes with the leader's session id, in any process group. A group never spans two sessions, so a signal to each
+of the groups reaches all of them. The session keeps its number as long as a process is in it. Once a check has found no process
+in it, another session may get the number, so no signal is sent to it any more.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from wsbridge.process.procfs import read_stat, user_of
 from wsbridge.process.spawn import Watch
 
 POLL = 0.01
-"""Poll interval in seconds for a terminating program whose leader has exited; the kernel does not report the exit of the others."""
+"""Poll interval in seconds for a terminating program whose leader has exited; the kernel does not report the exit of the other
+processes."""
 IDLE_POLL = 0.25
-"""The same for a program that may live on without its leader."""
+"""Poll interval in seconds for a program that may continue to run without its leader."""
 LEFT_POLL = 1.0
-"""The same for what KILL did not end."""
+"""Poll interval in seconds for processes that KILL did not end."""
 SHOWN_SURVIVORS = 16
-"""The most processes of one program that are logged when KILL did not end them; all are counted."""
+"""Maximum processes of one program that are logged when KILL did not end them; all of them are counted."""
 
 log = logger("process")
 
 
 class Group:
-    """One program's processes. The leader is watched; the others are found, and signalled, by its session id."""
+    """One program's processes. The leader is watched; the other processes are found, and signalled, by the session id."""
 
     __slots__ = (
         "_descendants",
@@ -55,7 +56,7 @@ class Group:
     )
 
     def __init__(self, *, descendants: Descendants, pairs: Pairs, loop: asyncio.AbstractEventLoop) -> None:
-        """Before `begin` or `fail` it is not known whether the program runs."""
+        """Before `begin` or `fail`, it is not known whether the program runs."""
         self._descendants = descendants
         self._loop = loop
         self._waiters: list[asyncio.Future[None]] = []
@@ -68,7 +69,7 @@ class Group:
         self.has_failed = False
         """Whether the program could not be started."""
         self.status: int | None = None
-        """The leader's exit status, minus N after signal N, None while it lives."""
+        """The leader's exit status, minus N after signal N; None while it lives."""
         self.exited_at = 0.0
         self.members: set[int] = set()
         self.dead: set[int] = set()
@@ -78,7 +79,7 @@ class Group:
         """Called when the leader has exited."""
 
     def begin(self, pid: int, watch: Watch) -> None:
-        """Take note that the program runs."""
+        """Record that the program runs."""
         self._is_begun = True
         self.pid = pid
         self.pairs["pid"] = str(pid)
@@ -87,13 +88,13 @@ class Group:
         self._wake_all()
 
     def fail(self) -> None:
-        """Take note that the program could not be started: there is nothing of it."""
+        """Record that the program could not be started, and so has no processes."""
         self._is_begun = self._is_gone = self.has_failed = True
         self._wake_all()
         self._on_gone()
 
     async def begun(self) -> bool:
-        """Wait until the program runs, or could not be started; return whether it runs."""
+        """Wait until the program runs or its start has failed; return whether it runs."""
         if not self._is_begun:
             await self._wait(None)
         return self._is_begun and not self.has_failed
@@ -107,14 +108,14 @@ class Group:
         self._send(number)
 
     async def wait_exit(self, seconds: float | None = None) -> int | None:
-        """Wait for the leader to exit, at most so long; return its status, or None when it lives."""
+        """Wait at most `seconds` for the leader to exit; return its status, or None if it is alive."""
         if self.status is None:
             await self._wait(seconds)
         return self.status
 
     async def _wait(self, seconds: float | None) -> None:
-        """Wait for what happens next to the leader."""
-        # A future of its own for each who waits: half the cost of a shield and a timeout, and it is in every session.
+        """Wait at most `seconds` for the next event of the leader: its start, a failed start, or its exit."""
+        # Each waiter has its own future: this costs half as much as a shield and a timeout, and every session pays it.
         waiter: asyncio.Future[None] = self._loop.create_future()
         timer = self._loop.call_later(seconds, _wake, waiter) if seconds is not None else None
         self._waiters.append(waiter)
@@ -130,7 +131,10 @@ class Group:
             _wake(waiter)
 
     async def gone_within(self, seconds: float) -> bool:
-        """Wait until nothing is left, at most so long; return whether nothing is. After KILL, send it again to whatever is left."""
+        """Wait at most `seconds` until no process is left; return whether none is left.
+
+        After KILL, it sends KILL again to each process that is left.
+        """
         deadline = self._loop.time() + seconds
         if self.status is None and await self.wait_exit(seconds) is None:
             return False
@@ -143,14 +147,14 @@ class Group:
         return True
 
     def when_gone(self, callback: Callable[[], None]) -> None:
-        """Call back once, as soon as nothing is left; at once where that is so."""
+        """Call `callback` once, as soon as no process is left; immediately if none is left now."""
         if self._is_gone:
             callback()
         else:
             self._on_gone = callback
 
     def report_survivors(self) -> None:
-        """Log and count what KILL did not end."""
+        """Log and count the processes that KILL did not end."""
         survivors = self._descendants.survivors(self)
         self._descendants.metrics.left_behind += len(survivors)
         for pid in survivors[:SHOWN_SURVIVORS]:
@@ -162,7 +166,7 @@ class Group:
             log.error("%d more are left behind", len(survivors) - SHOWN_SURVIVORS, extra=extra(self.pairs))
 
     def let_go(self) -> None:
-        """Wake who waits and call `on_exit` no more. What is left stays under observation until it has ended."""
+        """Wake all waiters, and stop calling `on_exit`. The processes that are left are watched until they have exited."""
         self.on_exit = _nothing
         self._poll = LEFT_POLL
         self._wake_all()
@@ -196,7 +200,7 @@ class Group:
 
 
 def _why_alive(pid: int) -> str:
-    """Say why a process may have outlived KILL."""
+    """Return why a process may have survived KILL."""
     try:
         os.kill(pid, 0)
     except PermissionError:
@@ -212,7 +216,7 @@ def _wake(waiter: asyncio.Future[None]) -> None:
 
 
 def describe(status: int) -> str:
-    """Say an exit status in words, as a close frame's reason has it: `exit 3`, `signal TERM`."""
+    """Return an exit status in words, in the form of a close frame's reason: `exit 3`, `signal TERM`."""
     if status >= 0:
         return f"exit {status}"
     try:
@@ -222,4 +226,4 @@ def describe(status: int) -> str:
 
 
 def _nothing() -> None:
-    """Nobody waits for the exit."""
+    """Do nothing: no caller waits for this event."""

@@ -1,7 +1,7 @@
-"""The guard: a small process that outlives a bridge killed with KILL, and ends the children that it left.
+"""The guard: a small process that outlives a server killed with KILL, and ends the programs that the server left.
 
-A shell that reads a pipe: 0.1 MB of its own and a millisecond to start. It is told of each process group as it begins and ends. If
-the guard itself dies it is started again and told of the groups that live.
+It is a shell that reads a pipe: it costs 0.1 MB of memory and a millisecond to start. The server writes to the pipe when each
+session begins and ends. If the guard itself dies, the server starts it again and sends it the sessions that are alive.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from wsbridge.process.ladder import Step
 SHELL = "/bin/sh"
 SCRIPT = str(Path(__file__).with_name("guard.sh"))
 BACKLOG_LIMIT = 1024 * 1024
-"""Bytes. A guard that is so far behind has been stopped, and is replaced."""
+"""Maximum bytes that wait for the guard. A guard that is so far behind has been stopped, and is replaced."""
 LATE_SECONDS = 0.05
-"""Seconds after which the guard is told of an end, if nothing begins before that."""
+"""Seconds after which the guard receives the end of a session, if no session begins before that."""
 RESTART_PAUSE = 1.0
-"""Seconds before a guard that died is replaced, so that one that cannot live does not keep us busy."""
+"""Seconds before a dead guard is replaced, so that a guard that cannot run does not keep the server busy."""
 
 log = logger("process")
 
 
 class Watch(Protocol):
-    """Is told of the sessions of our programs."""
+    """Receives the beginning and the end of each program's session."""
 
     @property
     def pid(self) -> int:
-        """The guard process; 0 when there is none."""
+        """The pid of the guard process; 0 if there is none."""
 
     def begun(self, group: int) -> None: ...
 
@@ -46,22 +46,22 @@ class Watch(Protocol):
 
 
 class NoGuard:
-    """`--no-guard`: children of a killed bridge are left to notice the end of their stdin."""
+    """`--no-guard`: programs of a killed server must notice the end of their stdin by themselves."""
 
     pid = 0
 
     def begun(self, group: int) -> None:
-        """Nobody is told."""
+        """Do nothing: there is no guard."""
 
     def ended(self, group: int) -> None:
-        """Nobody is told."""
+        """Do nothing: there is no guard."""
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Do nothing: there is no guard."""
 
 
 class Guard:
-    """The guard process and our end of its pipe."""
+    """The guard process and the server's end of its pipe."""
 
     def __init__(self, ladder: Sequence[Step], metrics: Metrics, *, loop: asyncio.AbstractEventLoop) -> None:
         self._ladder = [word for step in ladder for word in (f"{step.grace:g}", step.signal.name.removeprefix("SIG"))]
@@ -69,7 +69,8 @@ class Guard:
         self._loop = loop
         self._groups: set[int] = set()
         self._news = b""
-        """What the guard is to be told: beginnings in the next turn of the loop, ends with them or a little later. Each write wakes it."""
+        """Lines for the guard. A beginning is sent in the next turn of the loop; an end is sent with it, or a little later. Each
+        write wakes the guard."""
         self._is_urgent = False
         self._backlog = bytearray()
         self._timer: asyncio.TimerHandle | None = None
@@ -92,7 +93,7 @@ class Guard:
             self._news += b"- %d\n" % group
 
     def close(self) -> None:
-        """End the guard; it ends what is still left."""
+        """End the guard; it first ends the programs that are still alive."""
         if self._timer is not None:
             self._timer.cancel()
         self._tell_news()
@@ -105,7 +106,7 @@ class Guard:
             log.error("the guard cannot be started, and is tried again: %s", error)
             self._timer = self._loop.call_later(RESTART_PAUSE, self._start)
             return
-        # A guard that wakes is never to take the processor from us.
+        # A guard that wakes must never preempt the server.
         with contextlib.suppress(OSError):
             os.sched_setscheduler(self.pid, os.SCHED_BATCH, os.sched_param(0))
         self._news = b""
@@ -188,6 +189,6 @@ class Guard:
         self._pipe = self._pidfd = -1
         self._backlog.clear()
         if not self._groups:
-            # It has nothing to do, and may not even run.
+            # The guard has nothing to do, and may be stopped, so that it would not exit by itself.
             os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0 if not self._groups else os.WNOHANG)

@@ -1,9 +1,9 @@
-# Ends the programs of a bridge that was killed before it could end them itself.
+# Ends the programs of a server that was killed before it could end them itself.
 #
-# stdin is a pipe from the bridge: "+ SESSION" when a program begins, "- SESSION" when nothing is left of it. The arguments
-# are the ladder: SECONDS SIGNAL, twice or more. When the pipe closes the bridge is gone, and what is left is led down the
-# ladder; a bridge that ended in good order has left nothing. The processes of a program are those of its session, in
-# whichever process group; a signal goes to each of the groups.
+# stdin is a pipe from the server: "+ SESSION" when a program begins, "- SESSION" when none of its processes is left. The
+# arguments are the ladder: SECONDS SIGNAL, twice or more. When the pipe closes, the server has exited, and the guard
+# terminates the remaining programs by the ladder. A server that shut down normally leaves none. The processes of a
+# program are those of its session, in any process group; a signal goes to each of the groups.
 trap '' HUP INT TERM
 
 # Set `groups` to the process groups of the sessions in `left`, and `left` to the sessions that still have a process.
@@ -11,7 +11,7 @@ find_groups() {
   groups= still=
   for stat in /proc/[0-9]*/stat; do
     fields=
-    # A name may hold line feeds, blanks and parentheses: what counts stands behind the last parenthesis.
+    # A name may contain line feeds, blanks and parentheses: the needed fields follow the last parenthesis.
     while read -r line; do fields=$line; done 2>/dev/null <"$stat"
     set -- ${fields##*) }
     [ $# -ge 4 ] || continue
@@ -38,7 +38,7 @@ while [ -n "$left" ] && [ $# -ge 2 ]; do
   done
   shift 2
 done
-# Whatever has begun while KILL was on its way.
+# End the processes that began while KILL was being sent.
 for again in 1 2 3 4 5; do
   [ -n "$left" ] || break
   sleep 0.1

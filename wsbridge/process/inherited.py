@@ -1,8 +1,8 @@
-"""What a process inherits from its parent, and the parts of it that a server must not keep.
+"""What a process inherits from its parent, and the parts of it that a server must reset.
 
-A disposition to ignore a signal, a signal mask, open descriptors, limits and children all survive exec. A parent that ignores
-SIGCHLD would have the kernel discard the exit status of every program; a mask that blocks TERM would make a server
-that no TERM ends. Descriptors and the limit of them are the spawner's matter; everything else is passed on as it is.
+The disposition to ignore a signal, the signal mask, open descriptors, limits and children all survive exec. If a parent ignored
+SIGCHLD, the kernel would discard the exit status of every program. If a mask blocked TERM, no TERM would end the server. The
+spawner handles descriptors and their limit; everything else is passed on unchanged.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import signal
 
 DEFAULTED = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
-"""The signals that a program starts with at their default, whatever this process or its parent ignores. nohup needs no exception: a
-program is in a session of its own, without a terminal whose end would send it HUP."""
+"""The signals that are at their default when a program starts, even if this process or its parent ignores them. nohup needs no
+exception: a program has its own session, without a terminal whose hangup would send it HUP."""
 
 
 def take_defaults() -> None:
-    """Put SIGCHLD to its default and clear the signal mask. Call it in the main thread, before there are others."""
+    """Reset SIGCHLD to its default, and clear the signal mask. Call this in the main thread, before it starts other threads."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -1,7 +1,7 @@
 """Launching: from a command line and an environment to a Child that is watched and logged.
 
-Programs that a request asks for are started by the spawn server: `start`, which does not wait for them. `launch` starts a program
-directly, for a channel, which does that once and needs no process more.
+The spawn server starts the programs that requests need: `start` returns before the program runs. `launch` starts a program
+directly, for a channel. A channel starts its program once, and needs no additional process for that.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from wsbridge.settings import TerminalSize
 
 
 class Launcher:
-    """Launches children that share a way to end, and what looks after their descendants."""
+    """Launches children that share a termination ladder and the tracking of their descendants."""
 
     def __init__(
         self,
@@ -50,7 +50,10 @@ class Launcher:
         pty: TerminalSize | None = None,
         last_error: Callable[[str], None] | None = None,
     ) -> Child:
-        """Start a program, and return when it runs; the newest line of its stderr goes to `last_error` too. Raises ProgramError."""
+        """Start a program, and return when it runs. Raises ProgramError.
+
+        The newest line of its stderr also goes to `last_error`.
+        """
         try:
             stdio = open_stdio(pty)
         except OSError as error:
@@ -70,7 +73,7 @@ class Launcher:
         return self._server is None or self._server.has_room
 
     async def room(self) -> None:
-        """Wait until another program should be started, in the order of the calls."""
+        """Wait until another program should be started; callers continue in the order of their calls."""
         if self._server is not None:
             await self._server.room()
 
@@ -86,7 +89,10 @@ class Launcher:
         pty: TerminalSize | None = None,
         cwd: str | None = None,
     ) -> tuple[Child, asyncio.Future[Started]]:
-        """Start a program without waiting for it; the future raises ProgramError. Its child is told before any later callback of it."""
+        """Start a program without waiting for it; the future raises ProgramError.
+
+        The child gets the result before any callback that is added to the future later.
+        """
         assert self._server is not None
         stdio, starting = NO_STDIO, self._loop.create_future()
         try:

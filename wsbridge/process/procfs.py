@@ -1,6 +1,6 @@
-"""What /proc tells about processes: which there are, in which session each is, and whose they are.
+"""What /proc shows about processes: which processes exist, the session of each, and its user.
 
-See proc(5). A process can end at any time, so every answer is about the moment of the reading.
+See proc(5). A process can exit at any time, so every answer describes the moment of the read.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from functools import cache
 LISTING = "/proc/self/task/{}/children"
 PIECE = 64 * 1024
 LAST_PIECE = 4000
-"""Bytes of a read that is shorter than the kernel's smallest buffer of 4096, less one number: nothing follows it."""
+"""A read of at most this many bytes is the last. It is shorter than the kernel's smallest buffer of 4096 bytes, less one number."""
 DEAD = ("Z", "X")
-"""The states of a process that has ended; a zombie only waits for its parent to read its status."""
+"""The states of a process that has exited; a zombie only waits for its parent to read its status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,25 +35,25 @@ class Stat:
 
 
 def parse_stat(data: bytes) -> Stat:
-    """Read the content of /proc/PID/stat; the name may hold blanks, parentheses and line feeds."""
+    """Parse the content of /proc/PID/stat; the name may contain blanks, parentheses and line feeds."""
     head, _, rest = data.rpartition(b") ")
     state, parent, group, session = rest.split(None, 4)[:4]
     return Stat(head.partition(b"(")[2].decode("utf-8", "backslashreplace"), state.decode(), int(parent), int(group), int(session))
 
 
 def read_stat(pid: int | str) -> Stat | None:
-    """Return the stat of a process, or None when there is no such process."""
+    """Return the stat of a process, or None if there is no such process."""
     data = _read(f"/proc/{pid}/stat")
     return parse_stat(data) if data else None
 
 
 def processes() -> list[int]:
-    """Return the number of every process that can be seen, zombies included."""
+    """Return the pid of every visible process, including zombies."""
     return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
 
 
 def by_session() -> dict[int, list[int]]:
-    """Return the processes of each session, zombies included; getsid(2) takes a tenth of the time of reading stat."""
+    """Return the processes of each session, including zombies; getsid(2) needs a tenth of the time of reading stat."""
     sessions: dict[int, list[int]] = {}
     for pid in processes():
         try:
@@ -64,9 +64,9 @@ def by_session() -> dict[int, list[int]]:
 
 
 def user_of(pid: int) -> str:
-    """Return the name of the user whose process it is, or the user's number; `?` when there is no such process.
+    """Return the name of the user that owns a process, or the user's number; `?` if there is no such process.
 
-    Waits for the system's name service, once for each user.
+    It waits for the system's name service, once for each user.
     """
     try:
         number = os.stat(f"/proc/{pid}").st_uid
@@ -78,7 +78,7 @@ def user_of(pid: int) -> str:
 class Children:
     """The children of this process, as numbers in bytes.
 
-    Those of the main thread alone where the kernel lists them (CONFIG_PROC_CHILDREN): it is the one that inherits orphans.
+    If the kernel lists children (CONFIG_PROC_CHILDREN), they are those of the main thread alone: that thread inherits orphans.
     """
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class Children:
             self._fd = -1
 
     def read(self) -> set[bytes]:
-        """Return them, zombies included."""
+        """Return the children, including zombies."""
         if self._fd < 0:
             return {b"%d" % pid for pid in processes() if (stat := read_stat(pid)) and stat.parent == self._pid}
         data = piece = os.pread(self._fd, PIECE, 0)
@@ -113,7 +113,7 @@ def _user_name(number: int) -> str:
 
 
 def _read(path: str) -> bytes:
-    """Return a small file whole, or nothing when it cannot be read."""
+    """Return the content of a small file, or nothing if it cannot be read."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -1,9 +1,9 @@
-"""Starting a child: posix_spawn, three pipes and a pidfd.
+"""Starts a child with posix_spawn, three pipes and a pidfd.
 
-posix_spawn takes half the time of subprocess.Popen (135 us beside 260), reports a failed exec, and needs nothing between
-us and the program. The child gets descriptors 0, 1 and 2 alone (all of ours are close-on-exec), its own session and
-process group, an empty signal mask, every signal at its default, and the soft limit of descriptors
-that the bridge was started with.
+posix_spawn needs half the time of subprocess.Popen (135 us compared with 260). It also reports a failed exec, and needs no
+process between the server and the program. The child gets only descriptors 0, 1 and 2, since all descriptors of the server are
+close-on-exec. It has its own session and process group, an empty signal mask, and every signal at its default. Its soft limit of
+descriptors is the limit with which the server was started.
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ from wsbridge.process.terminal import open_terminal
 from wsbridge.settings import TerminalSize
 
 FOR_US = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
-"""Blocked in helper processes, which end when we do."""
+"""Signals that helper processes block; a helper exits when the server does."""
 
 UNKNOWN_STATUS = 255
-"""The exit status that is reported where the kernel does not give it to us."""
+"""The exit status that is reported if the kernel does not return it to this process."""
 
 log = logger("process")
 
 Watch = Callable[[Callable[[int], None]], None]
-"""Calls back once, in a later turn of the loop, when a process has exited and was reaped: with its status, minus N after signal N."""
+"""Registers a callback for the exit of a process. It is called once, in a later turn of the loop, after the process was reaped.
+Its argument is the status, minus N after signal N."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stdio:
-    """The pipes of a program: our ends, which do not block, and its own, which are closed once it has them."""
+    """The pipes of a program: the server's ends, which do not block, and the program's ends, which are closed once it has them."""
 
     stdin: int
     stdout: int
@@ -54,20 +55,20 @@ class Stdio:
 
 
 NO_STDIO = Stdio(-1, -1, -1, ())
-"""What a program has that could not be given any."""
+"""Stands for the pipes of a program when none could be opened."""
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A process that runs. Whoever takes it watches it."""
+    """A process that runs. The function that receives this value must watch the process."""
 
     pid: int
     watch: Watch
-    """To be called once."""
+    """Registers the callback for the exit; call it once."""
 
 
 class Spawner:
-    """Starts children. Make one early: it raises our own soft limit of descriptors to the hard one."""
+    """Starts children. Create it early: it raises the server's own soft limit of descriptors to the hard limit."""
 
     def __init__(self) -> None:
         self._soft, self._hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -77,7 +78,7 @@ class Spawner:
         _keep_to_ourselves()
 
     def spawn(self, argv: tuple[str, ...], environment: Mapping[str, str], stdio: Stdio, *, cwd: str | None = None) -> Started:
-        """Start `argv[0]`, a path, and close its ends of its pipes. Raises ProgramError."""
+        """Start `argv[0]`, a path, and close the program's ends of its pipes. Raises ProgramError."""
         try:
             with self._as_the_child_sees_it(cwd):
                 pid = os.posix_spawn(
@@ -97,9 +98,10 @@ class Spawner:
         return Started(pid, partial(watch, pid, pidfd))
 
     def helper(self, argv: list[str], stdin: int) -> int:
-        """Start a process of our own with what we inherited; stdout and stderr are ours. Return its pid. Raises OSError.
+        """Start a helper process with the environment and limits that the server inherited; return its pid. Raises OSError.
 
-        Signals that a terminal or a service manager sends to every process are blocked: they are for us to act on.
+        It shares the server's stdout and stderr. It blocks the signals that a terminal or a service manager sends to every
+        process: the server acts on them.
         """
         with self._as_the_child_sees_it(None):
             return os.posix_spawn(
@@ -114,7 +116,7 @@ class Spawner:
 
     @contextmanager
     def _as_the_child_sees_it(self, cwd: str | None) -> Iterator[None]:
-        """Take on the limit and the directory that the child inherits: posix_spawn has no arguments for them."""
+        """Set the limit and the directory that the child inherits, and restore them: posix_spawn has no arguments for them."""
         limited = self._soft != self._hard
         if cwd is not None:
             os.chdir(cwd)
@@ -130,7 +132,7 @@ class Spawner:
 
 
 def open_stdio(pty: TerminalSize | None = None) -> Stdio:
-    """Make the pipes of a program; its stdout is a raw terminal where a size is given. Raises OSError."""
+    """Open the pipes of a program; with a size, its stdout is a raw terminal. Raises OSError."""
     opened: list[int] = []
     try:
         child_in, stdin = _opened(os.pipe2(os.O_CLOEXEC), opened)
@@ -145,9 +147,9 @@ def open_stdio(pty: TerminalSize | None = None) -> Stdio:
 
 
 def watch(pid: int, pidfd: int, done: Callable[[int], None]) -> None:
-    """Reap a child of ours when it has exited; then close its pidfd and call `done` with its status, minus N after signal N.
+    """Reap a child of this process when it has exited; then close its pidfd and call `done` with its status.
 
-    The status is UNKNOWN_STATUS where the kernel gives it to somebody else.
+    The status is minus N after signal N, and UNKNOWN_STATUS if the kernel does not return it to this process.
     """
     loop = asyncio.get_running_loop()
 
@@ -160,7 +162,7 @@ def watch(pid: int, pidfd: int, done: Callable[[int], None]) -> None:
 
 
 def reap(pid: int) -> int:
-    """Wait for a child of ours; return its status, minus N after signal N."""
+    """Wait for a child of this process; return its status, minus N after signal N."""
     try:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     except ChildProcessError:
@@ -169,9 +171,9 @@ def reap(pid: int) -> int:
 
 
 def find_program(word: str, path: str) -> str:
-    """Return the path of a command, looked for in `path` unless it holds a slash. Raises ConfigurationError.
+    """Return the path of a command; search `path` for it unless it contains a slash. Raises ConfigurationError.
 
-    A word with a slash is kept as typed. A hit through a relative directory of `path` is refused, as Go does.
+    A word with a slash is returned as typed. A match in a relative directory of `path` is refused, as in Go.
     """
     if "/" in word:
         if is_executable(word):
@@ -187,7 +189,7 @@ def find_program(word: str, path: str) -> str:
 
 
 def is_executable(path: str) -> bool:
-    """Whether a path is a file that we may execute."""
+    """Whether a path is a file that this process may execute."""
     try:
         return stat.S_ISREG(os.stat(path).st_mode) and os.access(path, os.X_OK)
     except (OSError, ValueError):
@@ -195,7 +197,7 @@ def is_executable(path: str) -> bool:
 
 
 def why_not_executable(path: str) -> str:
-    """Say what keeps a path from being run, and what to do."""
+    """Return why a path cannot be run, and the remedy."""
     if not os.path.exists(path):
         return "no such file"
     if os.path.isdir(path):
@@ -204,7 +206,7 @@ def why_not_executable(path: str) -> str:
 
 
 def _keep_to_ourselves() -> None:
-    """Mark what we were started with, beyond 0, 1 and 2, as ours alone: no program is to inherit it."""
+    """Mark all inherited descriptors beyond 0, 1 and 2 as close-on-exec, so that no program inherits them."""
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2:
             with suppress(OSError):
@@ -223,7 +225,7 @@ def _opened(pair: tuple[int, int], opened: list[int]) -> tuple[int, int]:
 
 
 def _pidfd(pid: int) -> int:
-    """Return a pidfd of a child, or end it: one that cannot be watched must not live."""
+    """Return a pidfd of a child, or kill the child: a child that cannot be watched must not run."""
     try:
         return os.pidfd_open(pid)
     except OSError:
@@ -233,12 +235,12 @@ def _pidfd(pid: int) -> int:
 
 
 def explain_start(path: str) -> str:
-    """Say that a program could not be started."""
+    """Return the text that a program could not be started."""
     return f"Could not launch process {path}"
 
 
 def explain(path: str, error: OSError | ValueError) -> str:
-    """Say why a program could not be started, and what may help."""
+    """Return why a program could not be started, and what may help."""
     if isinstance(error, ValueError):
         return f"{explain_start(path)}: {error}"
     hint = {

@@ -1,25 +1,25 @@
 """The spawn server: a small process that starts programs for the server, so that the server never waits for an exec.
 
-posix_spawn suspends its caller until the new process has called exec. On a busy machine that takes as long as a turn of the
-scheduler (8 ms at a load of 8), in which an event loop would serve nobody. So a few threads of this process wait instead.
-The process inherits what the server inherited (working directory, umask, limits), and hands it on unchanged.
+posix_spawn suspends its caller until the new process has called exec. On a busy machine that lasts as long as a turn of the
+scheduler (8 ms at a load of 8). In that time an event loop would serve no client. So a few threads of this process wait
+instead. The process inherits what the server inherited (working directory, umask, limits), and passes it on unchanged.
 
-It is run as a script of its own, `python -I -S spawnd.py SIGNAL…`, imports nothing of wsbridge, and speaks over the socket
-that is its descriptor 0, a message at a time. Requests of the server:
+It runs as a separate script, `python -I -S spawnd.py SIGNAL…`, and imports nothing of wsbridge. It communicates over the socket
+at its descriptor 0, one message at a time. Requests from the server:
 
     S id argc envc large, cwd NUL argv NUL environment, and descriptors    start a program with these as stdin, stdout and stderr
     P id 0 0 0                                                             answer
 
 Messages to the server:
 
-    S id pid errno     started
+    S id pid errno     the program has started, or its start has failed with errno
     P id 0 0           the answer
-    E (pid status)…    these have exited and are reaped; the status is minus N after signal N
+    E (pid status)…    these programs have exited and are reaped; the status is minus N after signal N
 
-Where the strings are too long for a message, `large` is 1, and they are in a file whose descriptor comes last.
+If the strings are too long for a message, `large` is 1, and the strings are in a file whose descriptor comes last.
 
 The arguments are the signals whose disposition is reset in programs. The process is started with HUP, INT, QUIT and TERM blocked.
-When the socket closes it ends what it is just starting, and then itself.
+When the socket closes, it ends the programs that it is just starting, and then exits.
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ import struct
 import sys
 
 THREADS = 4
-"""Programs that start at once. Each start waits for the scheduler, not for a processor."""
+"""Programs that start at the same time. Each start waits for the scheduler, not for a processor."""
 REQUEST = struct.Struct("<cIIIB")
 REPLY = struct.Struct("<cIii")
 EXIT = struct.Struct("<ii")
 EXITS = 8
-"""The most exits that one message tells: each ends a session, and the server takes one such message a turn."""
+"""Maximum exits in one message: each exit ends a session, and the server handles one such message in a turn of its loop."""
 MESSAGE_BYTES = 64 * 1024
-"""A longer request comes in a file."""
+"""Maximum bytes of the strings in a request; longer strings are in a file."""
 
 SETSIGDEF, SETSIGMASK, SETSID = 4, 8, 128
 """Flags of posix_spawnattr_setflags, the same in glibc (spawn.h) and musl."""
 OPAQUE_BYTES = 1024
-"""More than any C library's posix_spawnattr_t, posix_spawn_file_actions_t or sigset_t."""
+"""Bytes of a buffer: more than any C library's posix_spawnattr_t, posix_spawn_file_actions_t or sigset_t."""
 
 quick = ctypes.PyDLL(None)
 """For calls that only write memory."""
 slow = ctypes.CDLL(None)
-"""For calls that other threads need not wait for."""
+"""For calls during which other threads may run."""
 
 
 class Spawner:
-    """Starts programs, each in a session of its own, with an empty signal mask and the default disposition of some signals."""
+    """Starts programs, each in its own session, with an empty signal mask and the default disposition of some signals."""
 
     def __init__(self, signals: list[int]) -> None:
         self._attributes = ctypes.create_string_buffer(OPAQUE_BYTES)
@@ -93,13 +93,13 @@ def _strings(items: list[bytes]) -> ctypes.Array[ctypes.c_char_p]:
 
 
 class Exits:
-    """Reaps programs and reports their exits, each after the message that it has started."""
+    """Reaps programs and reports the exit of each, after the message that reports its start."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._told: set[int] = set()
         self._news = _thread.allocate_lock()
-        """Released when something has been started, or could not be."""
+        """Released when a program has been started, or could not be."""
         self._news.acquire()
 
     def watch(self, pid: int) -> None:
@@ -109,14 +109,14 @@ class Exits:
         try:
             self._news.release()
         except RuntimeError:
-            pass  # released already, and not yet heard
+            pass  # already released, and not yet acquired
 
     def tell(self) -> None:
-        """Tell, until the socket closes."""
+        """Report exits until the socket closes."""
         while True:
             exited = b""
             while len(exited) < EXITS * EXIT.size and (pid := self._next(wait=not exited)):
-                # From the call on the number may be another program's.
+                # After this call, the number may be another program's.
                 self._told.remove(pid)
                 exited += EXIT.pack(pid, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
             try:
@@ -125,7 +125,7 @@ class Exits:
                 return
 
     def _next(self, *, wait: bool) -> int:
-        """Return a program that has exited; 0 when there is none and none is to be waited for."""
+        """Return the pid of a program that has exited; 0 if there is none and `wait` is False."""
         while True:
             try:
                 exited = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | (0 if wait else os.WNOHANG))
@@ -139,7 +139,7 @@ class Exits:
 
 
 def serve(connection: socket.socket, spawner: Spawner, exits: Exits) -> None:
-    """Answer requests until the socket closes. Several threads do this at once."""
+    """Answer requests until the socket closes. Several threads run this at the same time."""
     while True:
         message, ancillary, _, _ = connection.recvmsg(MESSAGE_BYTES + REQUEST.size, socket.CMSG_SPACE(4 * 4), socket.MSG_CMSG_CLOEXEC)
         if not message:
@@ -162,7 +162,7 @@ def serve(connection: socket.socket, spawner: Spawner, exits: Exits) -> None:
         try:
             connection.send(REPLY.pack(kind, number, pid, error))
         except OSError:
-            # Nobody is there any more who would own it.
+            # The socket is closed, so the program would have no owner.
             if pid:
                 os.killpg(pid, signal.SIGKILL)
             return

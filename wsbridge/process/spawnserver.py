@@ -1,7 +1,8 @@
-"""Our end of the spawn server: programs start in another process, and the event loop goes on serving meanwhile.
+"""The server's end of the spawn server: programs start in another process, while the event loop continues to serve.
 
-spawnd.py is the other end, and says why. One that has died, or hangs, is replaced, and what is to be started waits for it: started
-directly, a program that hangs in its exec would stop the loop. Where none can be started, programs are, as `Spawner` does.
+spawnd.py is the other end, and explains why. A spawn server that has died, or hangs, is replaced, and new programs wait for the
+replacement. If they started directly, a program that hangs in its exec would stop the loop. If no spawn server can be started,
+`Spawner` starts the programs.
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ from wsbridge.process.spawnd import EXIT, EXITS, MESSAGE_BYTES, REPLY, REQUEST
 
 SCRIPT = str(Path(__file__).with_name("spawnd.py"))
 RESTART_PAUSE = 1.0
-"""Seconds before a spawn server that died is replaced, or another attempt is made."""
+"""Seconds before a dead spawn server is replaced, or another attempt is made."""
 END_SECONDS = 1.0
-"""What a spawn server has to end by itself: the programs that it is just starting are ended first."""
+"""Seconds for a spawn server to exit by itself; it first ends the programs that it is just starting."""
 LAUNCH_SECONDS = 30.0
-"""A spawn server that has not answered for so long hangs, for example in an exec from a dead network file system. It is replaced."""
+"""Seconds without an answer after which a spawn server counts as hung, for example in an exec from a dead network file system. It
+is then replaced."""
 STARTING = 8
-"""Programs that are started at once before others wait: enough to keep both sides busy."""
+"""Programs that start at the same time before further programs wait: enough to keep both processes busy."""
 REPLIES_A_TURN = 8
 """Replies that are read in one turn of the loop: each begins or ends a session, and other clients wait meanwhile."""
 MESSAGE_SIZE = max(REPLY.size, 1 + EXITS * EXIT.size)
@@ -52,7 +54,7 @@ class _Start:
 
 
 class _Program:
-    """A program that runs, or whose exit was not reported yet."""
+    """A program that runs, or whose exit has not been reported yet."""
 
     __slots__ = ("_done", "_loop", "_status", "is_killed")
 
@@ -89,21 +91,21 @@ class SpawnServer:
         self._last_id = 0
         self._starting: dict[int, _Start] = {}
         self._programs: dict[int, _Program] = {}
-        """Those that run, by their pids."""
+        """The programs that run, by pid."""
         self._unsent: deque[tuple[bytes, list[int]]] = deque()
-        """Requests, and the descriptors that go with them: ours until they are sent, and closed then."""
+        """Requests, and the descriptors that belong to them, which this process closes once they are sent."""
         self._is_direct = False
         """Whether no spawn server could be started."""
         self._restart_timer: asyncio.TimerHandle | None = None
         self._watchdog: asyncio.TimerHandle | None = None
         self._due: set[int] = set()
-        """The requests of which the answers are due when the watchdog looks next."""
+        """The requests whose answers are due at the next check of the watchdog."""
         self._ping = 0
-        """The request for an answer that has not been answered yet, or 0."""
+        """The id of the P request that has no answer yet, or 0."""
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.pid = 0
         self.on_room: Callable[[], None] = lambda: None
-        """Called when there may be room for another program to be started."""
+        """Called when there may be room to start another program."""
         self._open()
 
     @property
@@ -113,11 +115,11 @@ class SpawnServer:
 
     @property
     def has_room(self) -> bool:
-        """Whether another program should be started now; `spawn` does not ask."""
+        """Whether another program should be started now; `spawn` does not check this."""
         return (self._socket is not None or self._is_direct) and len(self._starting) < STARTING and not self._waiting
 
     async def room(self) -> None:
-        """Wait for room, in the order of the calls."""
+        """Wait for room; callers continue in the order of their calls."""
         if not self.has_room:
             turn: asyncio.Future[None] = self._loop.create_future()
             self._waiting.append(turn)
@@ -126,7 +128,7 @@ class SpawnServer:
     def spawn(
         self, argv: tuple[str, ...], environment: Mapping[str, str], stdio: Stdio, *, cwd: str | None = None
     ) -> asyncio.Future[Started]:
-        """Start `argv[0]`, a path, as `Spawner.spawn` does. The future raises ProgramError; cancelled, it ends the program."""
+        """Start `argv[0]`, a path, as `Spawner.spawn` does. The future raises ProgramError; its cancellation ends the program."""
         started: asyncio.Future[Started] = self._loop.create_future()
         fds = list(stdio.theirs)
         try:
@@ -153,7 +155,7 @@ class SpawnServer:
         return started
 
     def close(self) -> None:
-        """End the spawn server. Programs that live are the caller's; those that are being started are ended."""
+        """End the spawn server. The caller owns the programs that run; programs that are being started are ended."""
         if self._restart_timer is not None:
             self._restart_timer.cancel()
         if self._socket is not None:
@@ -161,7 +163,7 @@ class SpawnServer:
                 start.started.cancel()
             self._shut()
 
-    # The process
+    # The spawn server's process
 
     def _open(self) -> None:
         self._restart_timer = None
@@ -206,13 +208,16 @@ class SpawnServer:
         self._restart_timer = self._loop.call_later(RESTART_PAUSE, self._open)
 
     def _shut(self) -> None:
-        """End the process; what was under way fails, and children are reaped here from now on, as far as they are ours."""
+        """End the process. Unfinished starts fail.
+
+        From now on this process reaps the running programs, as far as they are its children.
+        """
         assert self._socket is not None
         if self._watchdog is not None:
             self._watchdog.cancel()
             self._watchdog = None
         self._ping = 0
-        # What it has started is not to be lost with it.
+        # Read the remaining replies, so that no started program is lost.
         while self._read():
             pass
         self._loop.remove_reader(self._socket.fileno())
@@ -238,26 +243,26 @@ class SpawnServer:
             self._adopt(pid, program)
 
     def _adopt(self, pid: int, program: _Program) -> None:
-        """Watch a program ourselves whose spawn server has died: we are the subreaper of its children."""
+        """Watch a program whose spawn server has died: this process is the subreaper of the spawn server's children."""
         if program.is_killed:
             reap(pid)
             return
         try:
             pidfd = os.pidfd_open(pid)
         except OSError:
-            # The spawn server reaped it and died before it reported the exit.
+            # The spawn server reaped the program, and died before it reported the exit.
             self._loop.call_soon(program.exited, reap(pid))
         else:
             watch(pid, pidfd, program.exited)
 
     def _look(self) -> None:
-        """Replace a spawn server that has not done what it was asked for before the last look."""
+        """Replace a spawn server that has not answered requests from before the last check."""
         self._watchdog = None
         if self._due & {*self._starting, self._ping}:
             log.error("the spawn server (pid %d) has not answered for %g s; it is replaced", self.pid, self._launch_seconds)
             os.kill(self.pid, signal.SIGKILL)
         elif self._starting or self._programs:
-            # A spawn server that hangs reports no exits either.
+            # Ping it while programs run, too: a spawn server that hangs does not report exits either.
             self._ping = self._next_id()
             self._send(REQUEST.pack(b"P", self._ping, 0, 0, 0), [])
             self._due = {*self._starting, self._ping}
@@ -280,7 +285,7 @@ class SpawnServer:
             self._loop.remove_writer(self._socket.fileno())
 
     def _flush(self) -> bool:
-        """Send what waits; return whether nothing waits any more."""
+        """Send the waiting requests; return whether none is left."""
         assert self._socket is not None
         while self._unsent:
             message, fds = self._unsent[0]
@@ -289,7 +294,7 @@ class SpawnServer:
             except BlockingIOError:
                 return False
             except OSError as error:
-                # Too many descriptors are in flight; otherwise it has died, which its pidfd reports.
+                # Too many descriptors are in flight. With any other error the spawn server has died, which its pidfd reports.
                 return error.errno != errno.ETOOMANYREFS
             self._unsent.popleft()
             for fd in fds:
@@ -297,7 +302,7 @@ class SpawnServer:
         return True
 
     def _read(self) -> bool:
-        """Take a few replies; return whether there may be more."""
+        """Handle a few replies; return whether there may be more."""
         for _ in range(REPLIES_A_TURN):
             if self._socket is None:
                 return False
@@ -332,7 +337,7 @@ class SpawnServer:
         self._make_room()
 
     def _make_room(self) -> None:
-        """Let as many go on as there is room for."""
+        """Wake as many waiting callers as there is room for."""
         woken = 0
         while self._waiting and woken < STARTING - len(self._starting):
             turn = self._waiting.popleft()
@@ -340,7 +345,7 @@ class SpawnServer:
                 turn.set_result(None)
                 woken += 1
         if woken and self._waiting:
-            # Look again when those have started their programs, or have not: their clients may have gone.
+            # Check again after the woken callers have run. A caller whose client has gone does not start its program.
             self._loop.call_soon(self._make_room)
         self.on_room()
 
@@ -350,7 +355,7 @@ class SpawnServer:
 
 
 def _payload(argv: tuple[str, ...], environment: Mapping[str, str], cwd: str) -> bytes:
-    """Return the strings of a request. Raises ValueError where the system has no form for one."""
+    """Return the strings of a request. Raises ValueError for a string that the system cannot represent."""
     if "=" in "".join(environment):
         raise ValueError("illegal environment variable name")
     strings = "\0".join((cwd, *argv, *[f"{name}={value}" for name, value in environment.items()]))

@@ -1,7 +1,7 @@
-"""The stderr of a child, cut into lines of any length for the log.
+"""Splits the stderr of a child into lines of any length for the log.
 
-What one read brings is one record, however many lines it holds: a program that floods its stderr costs the others
-nothing that can be felt. A line longer than PIECE is handed on in pieces, and never kept whole.
+Each read makes one log record, however many lines it holds, so a program that floods its stderr does not noticeably slow other
+sessions. A line longer than PIECE is passed on in pieces, and never kept whole.
 """
 
 from __future__ import annotations
@@ -11,17 +11,16 @@ from collections.abc import Callable
 from wsbridge.logs import ERROR, Pairs, extra, logger
 
 PIECE = 256 * 1024
-"""Bytes of the longest line that is logged in one piece; the log's buffer holds several."""
+"""Bytes of the longest line that is logged in one piece; the log's buffer holds several such lines."""
 
 log = logger("stderr")
 
 
 def logged(pairs: Pairs, last: Callable[[str], None] | None = None) -> Callable[[bytes], None]:
-    """Return what takes the stderr of a child and logs its lines, and gives the last line of each read to `last`.
+    """Return a function that logs the lines of a child's stderr, and passes the last line of each read to `last`.
 
-    When nobody would see the lines it just takes them.
-
-    It is read in any case, so that the program never blocks.
+    If the log level hides the lines and there is no `last`, the function discards them. The caller reads stderr in any case, so
+    that the program never blocks.
     """
     if not log.isEnabledFor(ERROR) and last is None:
         return lambda data: None
@@ -35,7 +34,7 @@ def logged(pairs: Pairs, last: Callable[[str], None] | None = None) -> Callable[
 
 
 class Lines:
-    """Give the lines of each read to `log`; the last one also when it does not end in a newline."""
+    """Passes the lines of each read to `log`, and the last line also if it does not end in a newline."""
 
     __slots__ = ("_log", "_rest")
 
@@ -44,7 +43,7 @@ class Lines:
         self._rest = bytearray()
 
     def __call__(self, data: bytes) -> None:
-        """Take bytes as they come; nothing at all means the end."""
+        """Accept bytes as they arrive; empty bytes mean the end."""
         lines = data.split(b"\n") if data else [b"", b""] if self._rest else [b""]
         self._rest += lines[0]
         complete: list[bytes | bytearray] = []

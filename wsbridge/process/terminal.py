@@ -1,8 +1,8 @@
-"""The terminal that is a program's stdout with `--pty`: raw, and by default one on which programs print what they print to a pipe.
+"""The terminal that is a program's stdout with `--pty`: raw, and by default set up for the same output as to a pipe.
 
-Programs that write to a terminal do not hold back their lines, but many also print differently: `ls` in columns, `ps` cut
-to the width, `git log` through a pager. A program learns of a terminal from the kernel, and of its width from the kernel or from
-COLUMNS, and programs differ in which they ask first. The default makes use of that.
+Programs do not buffer lines that they write to a terminal, but many also print differently. `ls` prints in columns, `ps` cuts
+lines to the width, and `git log` uses a pager. A program detects a terminal through the kernel. It reads the width from the
+kernel or from COLUMNS, and programs differ in which source they read first. The default settings use that difference.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from collections.abc import Mapping
 from wsbridge.settings import TerminalSize
 
 PLAIN = TerminalSize(2, 0)
-"""The size that stands for none. GNU and busybox `ls` print one column in 2; without rows, procps takes no notice of the columns."""
+"""The size that stands for no size. GNU and busybox `ls` print one column at a width of 2; without rows, procps ignores the columns."""
 PLAIN_ENVIRONMENT: Mapping[str, str] = {
-    # What `ps`, systemd's tools, git and Python ask first; busybox takes nothing above.
+    # `ps`, systemd's tools, git and Python read this first; busybox accepts no larger number.
     "COLUMNS": "29999",
     "MANWIDTH": "80",
     "PAGER": "cat",
-    # A name with a blank, without quotes around it.
+    # `ls` prints a name that contains a blank, without quotes around it.
     "QUOTING_STYLE": "literal",
-    # No colours, no movements of the cursor. With LS_COLORS or COLORTERM `ls --color=auto` does not ask what TERM can.
+    # No colours, no cursor movement. With LS_COLORS or COLORTERM, `ls --color=auto` does not check what TERM supports.
     "TERM": "dumb",
     "COLORTERM": "",
     "LS_COLORS": "",
@@ -33,7 +33,10 @@ PLAIN_ENVIRONMENT: Mapping[str, str] = {
 
 
 def open_terminal(size: TerminalSize) -> tuple[int, int]:
-    """Open a terminal in raw mode: no echo, no LF made to CR LF. Return our end and the program's; it controls no process."""
+    """Open a terminal in raw mode: no echo, no conversion of LF to CR LF. It controls no process.
+
+    Return the server's end and the program's end.
+    """
     ours, theirs = os.openpty()
     tty.setraw(theirs)
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", size.rows, size.columns, 0, 0))
@@ -41,5 +44,5 @@ def open_terminal(size: TerminalSize) -> tuple[int, int]:
 
 
 def terminal_environment(size: TerminalSize | None) -> Mapping[str, str]:
-    """Return the variables that go with a terminal; none with a size that the user has set, and none without a terminal."""
+    """Return the variables that belong to a terminal; none for a size that the user has set, and none without a terminal."""
     return PLAIN_ENVIRONMENT if size == PLAIN else {}

@@ -1,7 +1,7 @@
-"""The answer of a CGI script (RFC 3875, section 6): its head, taken apart, and the request that it may lead to.
+"""The response of a CGI script (RFC 3875, section 6): parses its head, and derives the request of a local redirect.
 
-Scripts print warnings between their headers. A line that is no header is skipped and reported, as Go's net/http/cgi
-does; the rest is served. The head that comes out is always sound HTTP: the server that writes it can rely on that.
+Scripts print warnings between their headers. The parser skips and reports a line that is not a header, as Go's net/http/cgi does,
+and keeps the rest. The resulting head is always valid HTTP, so the server can send it unchecked.
 """
 
 from __future__ import annotations
@@ -18,47 +18,47 @@ HEAD_LIMIT = 64 * 1024
 """Bytes. A script that has printed this much without an empty line is not printing a head."""
 
 HOP_BY_HOP = frozenset({"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"})
-"""What belongs to a connection and not to an answer (RFC 9110, section 7.6.1): the server's business."""
+"""Headers of a connection and not of a response (RFC 9110, section 7.6.1): the server sets them."""
 
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-"""A header's name (RFC 9110, section 5.6.2)."""
+"""The name of a header (RFC 9110, section 5.6.2)."""
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-"""What no header's value may hold (section 5.5): every control character but the tab."""
+"""Characters that no header's value may contain (section 5.5): every control character but the tab."""
 LENGTH = re.compile(r"[0-9]{1,18}")
 STATUS = re.compile(r"([2-5][0-9][0-9])(?![0-9])(.*)")
-"""Code and reason; Go's net/http/cgi needs no space between them either."""
+"""Code and reason; like Go's net/http/cgi, it requires no space between them."""
 SHOWN = 80
 """Bytes of a skipped line that a report shows."""
 
 OF_CHUNKS = frozenset({"transfer-encoding", "trailer", "content-length"})
-"""The headers that a request loses with its chunks."""
+"""The headers that a request loses together with its chunks."""
 OF_A_BODY = ("content-", "transfer-encoding", "trailer", "expect")
-"""How the headers begin that a request has only with its body."""
+"""Prefixes of the headers that only a request with a body has."""
 
 
 class BadAnswer(Exception):
-    """What the script printed is no CGI answer."""
+    """The output of the script is not a CGI response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Status, reason and headers of the answer; `redirect` is a path to be served in its place (section 6.2.2)."""
+    """Status, reason and headers of the response; `redirect` is the path of a local redirect (section 6.2.2)."""
 
     status: int
     reason: str | None
     headers: tuple[tuple[str, str], ...]
     redirect: str | None = None
     skipped: tuple[str, ...] = ()
-    """What was wrong with each line that was skipped, the line quoted."""
+    """The fault of each skipped line, with the line in quotes."""
 
     @property
     def length(self) -> int | None:
-        """The bytes of body that the script has promised, if it has."""
+        """The body length in bytes that the script declared; None if it declared none."""
         return next((int(value) for name, value in self.headers if name.lower() == "content-length"), None)
 
 
 def split_head(data: bytes) -> tuple[bytes, bytes] | None:
-    """Split at the first empty line, ended with LF or CR LF; None when there is none yet. Raises BadAnswer past the limit."""
+    """Split at the first empty line, ended with LF or CR LF; None if there is none yet. Raises BadAnswer past the limit."""
     ends = [(position, len(mark)) for mark in (b"\n\n", b"\n\r\n") if (position := data.find(mark)) >= 0]
     if data.startswith((b"\n", b"\r\n")):
         raise BadAnswer("no headers")
@@ -69,10 +69,10 @@ def split_head(data: bytes) -> tuple[bytes, bytes] | None:
 
 
 def parse_head(head: bytes, *, is_ended: bool = True) -> Head:
-    """Read the headers, and skip every line that is none.
+    """Parse the headers, and skip every line that is not a header.
 
-    Raises BadAnswer without a single header, for a Status that is none, and for a line that is no header where no empty
-    line followed (`is_ended`): what looks like a head may be the page then.
+    Raises BadAnswer if there is no header that a CGI response needs, and for an invalid Status. `is_ended` tells whether an empty
+    line followed the head. If none followed, a skipped line raises BadAnswer as well: the output may be the page itself.
     """
     fields, skipped = _fields(head)
     if skipped and not is_ended:
@@ -103,7 +103,7 @@ def parse_head(head: bytes, *, is_ended: bool = True) -> Head:
 
 
 def _fields(head: bytes) -> tuple[list[tuple[str, str]], list[str]]:
-    """Return the names and values of a head, folded ones on one line (RFC 9112, section 5.2), and what was skipped and why."""
+    """Return the names and values of a head, with folded lines joined (RFC 9112, section 5.2), and each skipped line with its fault."""
     fields: list[tuple[str, str]] = []
     skipped: list[str] = []
     continues = False
@@ -125,13 +125,13 @@ def _fields(head: bytes) -> tuple[list[tuple[str, str]], list[str]]:
 
 
 def with_length(request: Request, length: int) -> Request:
-    """Return a request whose chunked body was read: its length is known, and the coding is gone (RFC 3875, section 4.1.2)."""
+    """Return a request whose chunked body was read: it has a length and no transfer coding (RFC 3875, section 4.1.2)."""
     headers = tuple(pair for pair in request.headers if pair[0].lower() not in OF_CHUNKS)
     return replace(request, headers=(*headers, ("Content-Length", str(length))))
 
 
 def is_chunked(request: Request) -> bool:
-    """Whether a request has a body in chunks. Raises Refused (501) for any other transfer coding (RFC 9112, section 6.1)."""
+    """Return whether a request has a chunked body. Raises Refused (501) for any other transfer coding (RFC 9112, section 6.1)."""
     coding = request.header("transfer-encoding")
     if coding is None:
         return False
@@ -141,9 +141,9 @@ def is_chunked(request: Request) -> bool:
 
 
 def redirected(request: Request, target: str) -> Request:
-    """Return the request that is served in place of one whose script handed on to a path (section 6.2.2). Raises BadAnswer.
+    """Return the request to serve after a local redirect of a script to a path (section 6.2.2). Raises BadAnswer.
 
-    It is a GET, and the body went to the script: what spoke of it is gone.
+    It is a GET without the headers about a body, because the script received the body.
     """
     try:
         found = read_target(target)
@@ -167,5 +167,5 @@ def _status(value: str) -> tuple[int, str | None]:
 
 
 def _valid(text: str) -> str:
-    """Return the text with U+FFFD for each byte that was not UTF-8: a head goes out as UTF-8."""
+    """Return the text with U+FFFD for each byte that was not UTF-8: a head is sent as UTF-8."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,8 +1,7 @@
-"""The environment of a child: CGI's variables (RFC 3875, section 4.1) as websocketd sets them.
+"""The environment of a child: the variables of CGI (RFC 3875, section 4.1) as websocketd sets them.
 
-A child gets these and nothing else. Two things are left out on purpose: a `Proxy:` header, which would become the
-HTTP_PROXY that libraries obey (httpoxy), and headers with an underscore in their name, which would pass for those with
-a hyphen that a proxy in front has set.
+A child gets only these variables. Two kinds of headers are excluded on purpose. A `Proxy:` header would become HTTP_PROXY, which
+libraries obey (httpoxy). A header with an underscore in its name would pass for a header with a hyphen that a proxy in front set.
 """
 
 from __future__ import annotations
@@ -15,26 +14,26 @@ from wsbridge.errors import Refused
 from wsbridge.rules.request import Request
 
 VARIABLE_LIMIT = 128 * 1024
-"""Bytes that Linux takes for one variable, name and NUL included (MAX_ARG_STRLEN: 32 pages)."""
+"""Bytes that Linux accepts for one variable, including its name and NUL (MAX_ARG_STRLEN: 32 pages)."""
 
 EMPTY = ("AUTH_TYPE", "CONTENT_LENGTH", "CONTENT_TYPE", "REMOTE_IDENT", "REMOTE_USER")
-"""What CGI names and a bridge does not know; present and empty, as in websocketd."""
+"""Variables of CGI that a bridge does not know; they are present and empty, as in websocketd."""
 
 COOKIE_JOINT = "; "
-"""Between several Cookie headers (RFC 9113, section 8.2.3): a comma may be part of a cookie."""
+"""The separator between several Cookie headers (RFC 9113, section 8.2.3): a comma may be part of a cookie."""
 UNSENT = frozenset({"host", "proxy"})
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """Where a request leads: `name` is the part of the path that is the script, `info` what follows it."""
+    """The target of a request: `name` is the part of the path that is the script, `info` the part after it."""
 
     name: str
     info: str
 
 
 def passed_on(names: Iterable[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the bridge's own variables that its children get. HTTPS never: it is a statement about a request."""
+    """Return the server's own variables that its children get. HTTPS is never among them: it is a statement about a request."""
     passed = {name: _clean(environ.get(name, "")) for name in map(str.strip, names) if name and name != "HTTPS"}
     return {name: value for name, value in passed.items() if value}
 
@@ -42,7 +41,7 @@ def passed_on(names: Iterable[str], environ: Mapping[str, str]) -> dict[str, str
 def session_environment(
     request: Request, script: Script, *, unique_id: str, remote_host: str, software: str, passed: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the variables of a session's child. Raises Refused (431) when one is longer than the system takes."""
+    """Return the variables of a session's child. Raises Refused (431) if a variable is longer than the system accepts."""
     environment = {"SERVER_SOFTWARE": software, **passed, **_request_variables(request, remote_host)}
     environment |= dict.fromkeys(EMPTY, "")
     environment |= {
@@ -66,16 +65,16 @@ def cgi_environment(
     environment |= _header_variables(request)
     environment["HTTP_HOST"] = _clean(request.peer.host)
     for variable in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-        # RFC 3875 has these two without HTTP_, and only when there is a body.
+        # RFC 3875 names these two without HTTP_, and defines them only for a request with a body.
         if value := environment.pop(f"HTTP_{variable}", ""):
             environment[variable] = value
     return _checked(environment)
 
 
 def split_host(host: str, *, is_tls: bool) -> tuple[str, str]:
-    """Split a Host header into name and port, as Go's SplitHostPort does and so websocketd.
+    """Split a Host header into name and port, as Go's SplitHostPort does, and therefore websocketd.
 
-    Without a port the default is taken; with too many colons neither is known; brackets go only when there is a port.
+    Without a port, the default port applies. With too many colons, both parts are empty. Brackets are removed only if there is a port.
     """
     default = "443" if is_tls else "80"
     if host.startswith("["):

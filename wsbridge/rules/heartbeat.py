@@ -1,7 +1,7 @@
-"""When to ping a client, and when to give it up. Times are seconds of any clock that does not go back.
+"""Decides when to ping a client, and when to disconnect it. Times are seconds of a monotonic clock.
 
-A client is given up when it has said nothing for two intervals. Any frame counts, not only a pong; and while we are
-not reading, because its program takes nothing, the client cannot be heard and the deadline rests.
+The server disconnects a client after two intervals of silence. Any frame counts, not only a pong. While the program applies
+backpressure, the server does not read, so it cannot receive frames and the deadline is suspended.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Beat(Enum):
 
 
 class Heartbeat:
-    """The heartbeat of one client; `heard` is called for each read, so it is an attribute to be set."""
+    """The heartbeat of one client; `heard` is a plain attribute, because the caller sets it at each read."""
 
     __slots__ = ("_interval", "_next_ping", "_resting", "heard")
 
@@ -25,20 +25,20 @@ class Heartbeat:
         self._next_ping = now + interval
         self._resting = False
         self.heard = now
-        """When the client was last heard."""
+        """When data last arrived from the client."""
 
     def rest(self) -> None:
-        """We have stopped reading."""
+        """Suspend the deadline: the caller has stopped reading."""
         self._resting = True
 
     def wake(self, now: float) -> None:
-        """We read again: the client has its full time from now."""
+        """Resume the deadline: the caller reads again, and the client has its full time from now on."""
         if self._resting:
             self._resting = False
             self.heard = now
 
     def beat(self, now: float) -> tuple[Beat, float]:
-        """Decide what is due now; return it, and when to ask again."""
+        """Decide what is due now; return it, and when to call again."""
         if not self._resting and now >= self.heard + 2 * self._interval:
             return Beat.GONE, now
         due = now >= self._next_ping

@@ -1,11 +1,11 @@
-"""Which names the server answers to: the Host header against DNS rebinding.
+"""Which names the server answers to: the check of the Host header against DNS rebinding.
 
-A page of evil.example can change what its own name resolves to, to 127.0.0.1 or an address of the LAN. For the browser the
-server then belongs to the page's origin: `--sameorigin` passes, and the page reads files, CGI and `/status`. What the page
-cannot change is the Host header, which still names evil.example. An IP address cannot be rebound, nor can a name that this
-machine resolves by itself; every other name must be given by `--host`.
+A page of evil.example can point its own name at 127.0.0.1 or at an address of the LAN. For the browser, the server then belongs
+to the page's origin: `--sameorigin` passes, and the page reads files, CGI output and `/status`. The page cannot change the Host
+header, which still names evil.example. An IP address cannot be rebound, nor can a name that this machine resolves by itself.
+Every other name must be given by `--host`.
 
-No program other than a browser is kept out: it writes into Host what it likes.
+The check stops browsers only: any other program can send any Host header.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ ANY = "*"
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
-    """The names under which the server answers."""
+    """The names that the server answers to."""
 
     given: tuple[str, ...] = ()
-    """Of `--host`: names, `*.name` for all below a name, `*` for any."""
+    """From `--host`: names, `*.name` for all names below a name, `*` for any name."""
     own: frozenset[str] = frozenset()
     """The names of this machine."""
     is_strict: bool = False
-    """Whether connections to all addresses are checked (`--sameorigin`), not only those to a loopback address."""
+    """Whether to check connections to all addresses (`--sameorigin`), not only to a loopback address."""
 
     def refused(self, peer: Peer) -> str | None:
-        """Return the host for which the server does not answer, or None.
+        """Return the host that the server does not answer to, or None.
 
         With `--host`, both the Host header and the host that a trusted proxy reports must pass. Without it, a trusted proxy
-        decides by itself which names it serves. A request without Host is not a browser's.
+        decides by itself which names it serves. A request without Host does not come from a browser, so it passes.
         """
         if ANY in self.given or not (peer.is_loopback or self.is_strict or self.given):
             return None
@@ -60,7 +60,7 @@ class Hosts:
 
 
 def parse_hosts(values: Iterable[str]) -> tuple[str, ...]:
-    """Read `--host`: names, `*.name` or `*`, separated by commas. Raises ConfigurationError for what is no name."""
+    """Parse `--host`: names, `*.name` or `*`, separated by commas. Raises ConfigurationError for an invalid name."""
     return tuple(_parse(entry) for value in values for entry in map(str.strip, value.split(",")) if entry)
 
 
@@ -92,9 +92,9 @@ def own_names(hostname: str, hosts_file: str) -> frozenset[str]:
 
 
 def is_address(name: str) -> bool:
-    """Whether a host is an IP address, IPv6 with or without its brackets."""
+    """Return whether a host is an IP address, IPv6 with or without its brackets."""
     if IPV4.match(name):
-        # What most requests have takes a tenth of the time like this.
+        # Most requests have an IPv4 address; this test needs a tenth of the time.
         return True
     if ":" not in name:
         return False

@@ -1,4 +1,4 @@
-"""Remembering answers: most clients of a server say the same."""
+"""A cache for the results of pure functions: most clients of a server send the same text."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Answer = TypeVar("Answer")
 
 ENTRIES = 256
 LONGEST = 256
-"""Characters: what is longer is not remembered, so that clients cannot fill our memory."""
+"""Characters. A longer argument is not cached, so that clients cannot fill the memory of the server."""
 
 
 def remembered(function: Callable[[str], Answer]) -> Callable[[str], Answer]:
-    """Remember the last answers of a function that depends on nothing but its argument. What it raises is not remembered."""
+    """Cache the last results of a function that depends only on its argument. Exceptions are not cached."""
     known = lru_cache(maxsize=ENTRIES)(function)
 
     @wraps(function)

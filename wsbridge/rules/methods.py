@@ -1,4 +1,4 @@
-"""Which methods a resource takes (RFC 9110, section 9): 405 for others, 501 for those that no resource takes."""
+"""Which methods a resource supports (RFC 9110, section 9): 405 for any other method, 501 for a method that no resource supports."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from wsbridge.errors import Refused
 KNOWN = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 """The methods of RFC 9110, and PATCH (RFC 5789)."""
 READ = ("GET", "HEAD", "OPTIONS")
-"""What pages, files and other resources take that cannot be changed."""
+"""The methods of pages, files and other resources that cannot be changed."""
 
 
 def check_method(method: str, allowed: tuple[str, ...] = READ) -> None:
-    """Raises Refused: 405 with Allow for a method that this resource does not take, 501 for one that is not known (section 15.6.2)."""
+    """Check a method. Raises Refused: 405 with Allow if this resource does not support it, 501 if it is unknown (section 15.6.2)."""
     if method in allowed:
         return
     if method not in KNOWN:

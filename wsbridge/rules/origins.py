@@ -1,7 +1,7 @@
-"""Which pages may connect: the Origin header against `--origin` and `--sameorigin`.
+"""Which pages may connect: the check of the Origin header against `--origin` and `--sameorigin`.
 
-A browser sends the origin of the page that opens the WebSocket and does not let the page change it; other clients send
-what they like, so these rules protect users from foreign pages, not the server from clients.
+A browser sends the origin of the page that opens the WebSocket, and the page cannot change it. Other clients can send any origin.
+The rules therefore protect users from foreign pages, not the server from clients.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ ENTRY = re.compile(r"((?P<scheme>[^:/?#]*)://)?(?P<host>\[[^]]*\]|[^][:/?#@\s]*)
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*\Z")
 HOST = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?\Z")
 NUMERIC = re.compile(r"(^|\.)(0x[0-9a-f]*|[0-9]+)\.?\Z")
-"""A host whose last label is a number is an IPv4 address for browsers, which send it as four numbers."""
+"""For browsers, a host whose last label is a number is an IPv4 address, which they send as four numbers."""
 ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s\x00-\x1f\x7f]*\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """An origin, or what is known of one: an empty scheme or port of an allowed entry stands for any."""
+    """An origin, or a pattern of origins: in an allowed entry, an empty scheme or port stands for any."""
 
     scheme: str
     host: str
@@ -40,20 +40,20 @@ class Origin:
 
 
 NOWHERE = Origin("file", "", "")
-"""What a client without an Origin counts as."""
+"""The value for a client without an Origin."""
 NULL = Origin("null", "", "")
-"""What browsers send for pages opened from a file, and for sandboxed frames of any site."""
+"""The value that browsers send for pages opened from a file, and for sandboxed frames of any site."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The allowed origins; `allowed` None stands for any."""
+    """The allowed origins; `allowed` None stands for any origin."""
 
     same: bool = False
     allowed: tuple[Origin, ...] | None = None
 
     def refusal(self, header: str | None, peer: Peer) -> str | None:
-        """Return why a request with this Origin header is refused, or None when it may pass."""
+        """Return why the server refuses a request with this Origin header, or None if the request may pass."""
         try:
             origin = parse(header)
         except ValueError:
@@ -66,9 +66,9 @@ class Rules:
 
 
 def parse(header: str | None) -> Origin:
-    """Read an Origin header; path and user information are ignored. Raises ValueError when it is no URI.
+    """Parse an Origin header; path and user information are ignored. Raises ValueError if it is not a URI.
 
-    None, an empty header and `null` are origins that match nothing but `file://`, and `null` itself.
+    None and an empty header match only `file://`. `null` matches only `file://` and `null` itself.
     """
     if not header:
         return NOWHERE
@@ -84,10 +84,10 @@ def _parse(header: str) -> Origin:
 
 
 def parse_allowed(value: str) -> tuple[Origin, ...] | None:
-    """Read `--origin`: `[scheme://]host[:port]`, separated by commas; None stands for any. An empty entry matches nothing.
+    """Parse `--origin`: `[scheme://]host[:port]`, separated by commas; None stands for any origin. An empty entry matches nothing.
 
-    The host may be `*.name`, every name below a name, or `*`, every host. `file://` stands for pages opened from a file and
-    for clients without Origin, `null` for such pages alone. Raises ConfigurationError for an entry that could never match.
+    The host may be `*.name`, which is every name below a name, or `*`, which is every host. `file://` stands for pages opened from a file
+    and for clients without Origin; `null` stands for such pages alone. Raises ConfigurationError for an entry that can never match.
     """
     entries = [entry for entry in map(str.strip, value.split(",")) if entry]
     if "*" in entries:
@@ -142,7 +142,7 @@ def _wrong_port(port: str | None) -> str:
 
 
 def _canonical(host: str) -> str:
-    """Return a host as browsers write it: IPv6 addresses in their shortest form, without brackets."""
+    """Return a host in the form that browsers send: IPv6 addresses in their shortest form, without brackets."""
     return str(_address(host)) if host.startswith("[") else host
 
 
@@ -154,17 +154,20 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
 
 
 def schemeless(allowed: Sequence[Origin]) -> list[str]:
-    """Return the entries without a scheme: with TLS, they let in pages that were not loaded over TLS."""
+    """Return the entries without a scheme: with TLS, they admit pages that were not loaded over TLS."""
     return [entry.host for entry in allowed if not entry.scheme]
 
 
 def admits_null(allowed: Sequence[Origin]) -> bool:
-    """Whether pages opened from a file may connect, and so sandboxed frames of any site: browsers give both the origin `null`."""
+    """Return whether pages opened from a file may connect.
+
+    If so, sandboxed frames of any site may connect too: browsers give both the origin `null`.
+    """
     return NOWHERE in allowed or NULL in allowed
 
 
 def _is_same(origin: Origin, peer: Peer) -> bool:
-    """Compare scheme, host and port (RFC 6454, section 5)."""
+    """Return whether scheme, host and port are those of the server (RFC 6454, section 5)."""
     name, port = split_host(peer.host, is_tls=peer.is_tls)
     ours = (peer.url_scheme, name.strip("[]").lower(), port)
     return bool(origin.host) and (origin.scheme, origin.host, origin.effective_port) == ours

@@ -1,8 +1,7 @@
-"""Where a URL's path leads below a directory.
+"""Maps the path of a URL to a file below a directory.
 
-The text of a path is judged here; what it names on the disk is asked through the one function that is given, so that
-the walk is tested without a disk. Nothing outside the directory can be named: `..` never gets as far as the walk, and a
-symbolic link that leads out is not found.
+This module judges the text of a path. It reads the disk through a single function that the caller passes, so tests of the walk need no
+disk. No path can name a file outside the directory: `..` never reaches the walk, and a symbolic link that leads out is not found.
 """
 
 from __future__ import annotations
@@ -17,28 +16,28 @@ from pathlib import Path
 from wsbridge.rules.environ import Script
 
 WELL_KNOWN = ".well-known"
-"""The one dotfile that a site is expected to have (RFC 8615)."""
+"""The only dotfile that a site is expected to serve (RFC 8615)."""
 
 
 class Found(Enum):
-    """What a path of the disk is."""
+    """The type of a path on the disk."""
 
     FILE = "file"
     DIRECTORY = "directory"
     NOTHING = "nothing"
-    """Not there, outside of the directory, or neither of the two."""
+    """Missing, outside the directory, or neither a file nor a directory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A file below a directory, the script's part of the path, and what follows it."""
+    """A file below a directory, with the script's part of the path and the part after it."""
 
     file: str
     script: Script
 
 
 Look = Callable[[str], Found]
-"""Say what lies at a path of components below the directory, `a/b`, links followed but not out of it."""
+"""Returns the type of a path of components below the directory, such as `a/b`. It follows links, but not out of the directory."""
 
 
 def clean(path: str) -> str:
@@ -48,7 +47,7 @@ def clean(path: str) -> str:
 
 
 def find_script(path: str, look: Look) -> Target | None:
-    """Walk a clean path to its first component that is a file: the script. The rest is PATH_INFO."""
+    """Walk a clean path to its first component that is a file: the script. The rest is PATH_INFO. None if there is no such file."""
     components = path.split("/")[1:]
     for count in range(1, len(components) + 1):
         walked = "/".join(components[:count])
@@ -62,9 +61,9 @@ def find_script(path: str, look: Look) -> Target | None:
 
 
 def looker(root: str, *, dotfiles: bool = False) -> Look:
-    """Return a Look at a real directory; `root` itself may be a link. Asks the disk at each call.
+    """Return a Look for a real directory; `root` itself may be a link. It reads the disk at each call.
 
-    A name that begins with a dot is not there without `dotfiles`: a checkout of git holds programs in `.git/hooks`.
+    Without `dotfiles`, a name that begins with a dot counts as missing: a git checkout holds programs in `.git/hooks`.
     """
     top = os.path.realpath(root)
 
@@ -72,7 +71,7 @@ def looker(root: str, *, dotfiles: bool = False) -> Look:
         name = walked.rpartition("/")[2]
         if not dotfiles and name.startswith(".") and name != WELL_KNOWN:
             return Found.NOTHING
-        # A name with a NUL or too long is not there.
+        # A name that contains a NUL or is too long counts as missing.
         try:
             real = Path(os.path.realpath(os.path.join(top, walked), strict=True))
             if not real.is_relative_to(top):

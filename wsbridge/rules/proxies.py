@@ -1,7 +1,7 @@
-"""What a reverse proxy reports of its clients, believed only when the proxy is one that was named.
+"""What a reverse proxy reports about its clients; the server trusts it only from the proxies of `--trust-proxy`.
 
-`--trust-proxy=10.0.0.0/8,unix` names networks, and `unix` for whoever reaches the Unix socket. From anyone else the
-headers are what any client could send, and count for nothing.
+`--trust-proxy=10.0.0.0/8,unix` names networks, and with `unix` every peer on the Unix socket. From any other peer the headers are
+ignored, because any client could send them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ UNIX_PEER = "unix-socket"
 
 @dataclass(frozen=True, slots=True)
 class Trusted:
-    """The proxies whose word counts."""
+    """The proxies whose headers the server trusts."""
 
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     unix: bool = False
@@ -36,11 +36,11 @@ NOBODY = Trusted()
 BRACKETED = re.compile(r"\[([^]]*)\](?::(.*))?")
 PORT = re.compile(r"[0-9]{1,5}")
 SCOPE = re.compile(r"[A-Za-z0-9._~-]+")
-"""An interface's name or number (RFC 6874, section 2)."""
+"""The name or number of a network interface (RFC 6874, section 2)."""
 
 
 def parse_trusted(value: str) -> Trusted:
-    """Read `--trust-proxy`: networks as CIDR or single addresses, and `unix`, separated by commas. Raises ConfigurationError."""
+    """Parse `--trust-proxy`: networks as CIDR or single addresses, and `unix`, separated by commas. Raises ConfigurationError."""
     entries = [entry for entry in map(str.strip, value.split(",")) if entry]
     try:
         networks = tuple(ip_network(entry, strict=False) for entry in entries if entry != "unix")
@@ -52,10 +52,10 @@ def parse_trusted(value: str) -> Trusted:
 def seen_through(peer: Peer, headers: Headers, trusted: Trusted) -> Peer:
     """Return the client that a trusted proxy reports, or the peer itself.
 
-    Of X-Forwarded-For the last address counts that is not a trusted proxy's: what stands before it, a client may have
-    written. Scheme and host are those that the nearest proxy reports (X-Forwarded-Proto, X-Forwarded-Host); what cannot be a host is
-    none: it would get to programs and into the log. The standard
-    Forwarded header (RFC 7239) is not read: proxies that set X-Forwarded-For pass on a Forwarded that a client made up.
+    In X-Forwarded-For, the last address that does not belong to a trusted proxy counts: a client may have written the addresses
+    before it. Scheme and host are those that the nearest proxy reports (X-Forwarded-Proto, X-Forwarded-Host). An invalid host is
+    ignored, because it would reach programs and the log. The standard Forwarded header (RFC 7239) is not read: proxies that set
+    X-Forwarded-For pass on a Forwarded header that a client made up.
     """
     if trusted == NOBODY or peer.address not in trusted:
         return peer
@@ -101,9 +101,9 @@ def _hops(headers: Headers) -> list[_Hop]:
 
 
 def _split_port(address: str) -> tuple[str, str]:
-    """Split an address as proxies report it: IPv4, IPv6, either with a port, the latter in brackets then.
+    """Split an address as proxies report it: IPv4 or IPv6, with or without a port. IPv6 with a port has brackets.
 
-    A port that is none is unknown; what else may stand behind an address is part of it, and makes it none.
+    An invalid port counts as unknown. Any other text after an address counts as part of it, and makes it invalid.
     """
     if bracketed := BRACKETED.fullmatch(address):
         return bracketed[1], _port(bracketed[2])
@@ -116,7 +116,7 @@ def _port(text: str | None) -> str:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """Return an address; an IPv6 one without its scope, which names an interface of another machine."""
+    """Return an address, or None if it is invalid. An IPv6 address loses its scope, which names an interface of another machine."""
     address, _, scope = text.partition("%")
     try:
         parsed = ip_address(address)

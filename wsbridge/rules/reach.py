@@ -1,4 +1,4 @@
-"""Where clients reach a server: the lines about it at the start, from what the machine says of itself."""
+"""The URLs at which clients reach a server, for the start log; derived from addresses and names of the machine."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 WILDCARDS = ("", "0.0.0.0", "[::]")
-"""Hosts that stand for every address of the machine; `0.0.0.0` for the IPv4 ones alone."""
+"""Hosts that stand for every address of the machine; `0.0.0.0` stands for the IPv4 addresses alone."""
 MOST = 8
-"""Addresses that are named; a machine may have hundreds."""
+"""Addresses that the start log lists; a machine may have hundreds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """How others reach this machine: its addresses in the network, IPv6 without brackets, and its name by multicast DNS."""
+    """How other machines reach this machine: its addresses in the network, IPv6 without brackets, and its name in multicast DNS."""
 
     addresses: tuple[str, ...] = ()
     mdns_name: str = ""
-    """`raspberrypi.local`; empty where no service answers for it."""
+    """For example `raspberrypi.local`; empty if no service answers for it."""
 
 
 def reachable(scheme: str, host: str, port: int, machine: Machine) -> Iterator[tuple[str, str]]:
-    """Yield pairs of from where and with which URL a listener can be reached; none for one address, which says it already."""
+    """Yield pairs of a place and the URL at which the listener is reachable from there.
+
+    A listener on a single address yields none: the log shows that address already.
+    """
     if host not in WILDCARDS:
         return
     for name in ("localhost", *filter(None, (machine.mdns_name,)), *_matching(host, machine.addresses)):

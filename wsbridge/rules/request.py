@@ -1,4 +1,4 @@
-"""A request as the rules see it: plain values, whatever library read them."""
+"""A request as plain values, independent of the library that parsed it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from wsbridge.rules.memory import remembered
 Headers = tuple[tuple[str, str], ...]
 
 HOST = re.compile(r"(?:[A-Za-z0-9\-._~%!$&()*+,;=]*|\[[0-9A-Za-z:.%\-_~]+\])(?::[0-9]*)?")
-"""A host and port (RFC 3986, section 3.2), without the apostrophe: no host has one, and the log puts it round values."""
+"""A host and port (RFC 3986, section 3.2), without the apostrophe: no host has one, and the log uses it to quote values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who asks, and how: over a trusted proxy these are what the proxy reports."""
+    """The client and its connection; behind a trusted proxy, the values that the proxy reports."""
 
     address: str
     port: str
     host: str
-    """The Host header, or what a trusted proxy says it was."""
+    """The Host header, or the host that a trusted proxy reports."""
     is_tls: bool
     is_loopback: bool = field(default=False, compare=False)
-    """Whether the connection came to a loopback address of ours."""
+    """Whether the connection came to a loopback address of this machine."""
     proxied_host: str | None = field(default=None, compare=False)
     """The Host header of a trusted proxy's request; None without such a proxy."""
 
@@ -41,23 +41,23 @@ class Request:
 
     method: str
     path: str
-    """Decoded."""
+    """Percent-decoded."""
     query: str
-    """As sent, undecoded."""
+    """As sent, not decoded."""
     uri: str
-    """Path and query as sent, with percent signs for what a URL may not hold."""
+    """Path and query as sent, with percent-encoding for characters that a URL must not contain."""
     protocol: str
     headers: Headers
     peer: Peer
     _values: dict[str, str] = field(repr=False, compare=False, default_factory=dict)
-    """What `by_name` makes of the headers, for a caller that has it already."""
+    """The result of `by_name` for the headers, from a caller that has it already."""
 
     def __post_init__(self) -> None:
         if not self._values:
             self._values.update(by_name(self.headers))
 
     def header(self, name: str) -> str | None:
-        """Return the value of a header, its name in lower case; several joined with `, `, None when it was not sent."""
+        """Return the value of a header, its name in lower case; several values are joined with `, `. None if it was not sent."""
         return self._values.get(name)
 
     @property
@@ -68,21 +68,21 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a request line asks for."""
+    """The parts of a request target."""
 
     path: str
-    """Decoded."""
+    """Percent-decoded."""
     query: str
-    """As sent."""
+    """As sent, not decoded."""
     uri: str
-    """Path and query as sent, with percent signs for what a URL may not hold."""
+    """Path and query as sent, with percent-encoding for characters that a URL must not contain."""
     authority: str | None
-    """The host that an absolute target names (`GET http://host/path`): it stands for the Host header (RFC 9112, section 3.2.2)."""
+    """The host in an absolute target (`GET http://host/path`): it replaces the Host header (RFC 9112, section 3.2.2)."""
 
 
 @remembered
 def read_target(target: str) -> Target:
-    """Take a request target apart. Raises Refused (400) for a NUL in the path."""
+    """Parse a request target. Raises Refused (400) for a NUL in the path."""
     authority = None
     if not target.startswith("/"):
         rest = target.partition("://")[2].removeprefix("//")
@@ -98,13 +98,13 @@ def read_target(target: str) -> Target:
 
 
 def check_host(host: str) -> None:
-    """Raises Refused (400) for what no host with a port can be (RFC 9110, section 7.2): blanks, quotes, user names, …"""
+    """Check a Host. Raises Refused (400) if it cannot be a host with a port (RFC 9110, section 7.2): blanks, quotes, user names, …"""
     if not HOST.fullmatch(host):
         raise Refused(400, f"the Host {host[:80]!r} is not a host name or address, with or without a port")
 
 
 def by_name(headers: Headers) -> dict[str, str]:
-    """Return the value of each header by its name in lower case; several of one name are joined with `, `."""
+    """Return the value of each header by its name in lower case; several values of one name are joined with `, `."""
     values: dict[str, str] = {}
     for name, value in headers:
         key = name.lower()
@@ -113,10 +113,10 @@ def by_name(headers: Headers) -> dict[str, str]:
 
 
 def check_framing(protocol: str, headers: Headers, values: Mapping[str, str]) -> None:
-    """Raises Refused (400) for a head of which it is not sure where its request ends or for whom it is.
+    """Check that a head makes clear where its request ends and which host it is for. Raises Refused (400) otherwise.
 
-    Chunks of HTTP/1.0 are a fault (RFC 9112, section 6.1). Of Host there is to be one (section 3.2). `values` is what
-    `by_name` makes of the headers.
+    HTTP/1.0 has no chunks (RFC 9112, section 6.1). A request has one Host (section 3.2). `values` is the result of `by_name` for
+    the headers.
     """
     if len(values) < len(headers) and sum(name.lower() == "host" for name, _ in headers) > 1:
         raise Refused(400, "a request has one Host")
@@ -125,16 +125,16 @@ def check_framing(protocol: str, headers: Headers, values: Mapping[str, str]) ->
 
 
 def has_body(request: Request) -> bool:
-    """Whether a request comes with a body, by its head (RFC 9112, section 6.3)."""
+    """Return whether a request has a body, by its head (RFC 9112, section 6.3)."""
     length = request.header("content-length")
     return request.header("transfer-encoding") is not None or (length is not None and length.strip("0 ") != "")
 
 
 def encode_path(path: str) -> str:
-    """Return a path with percent signs for what a URL may not hold; what is encoded stays so."""
+    """Return a path with percent-encoding for characters that a URL must not contain; encoded characters stay encoded."""
     return quote(path.encode("utf-8", "surrogateescape"), safe="/%:@!$&'()*+,;=~-._[]")
 
 
 def has_token(values: Iterable[str], token: str) -> bool:
-    """Whether one of several comma-separated header values holds a token, in any case."""
+    """Return whether one of several comma-separated header values contains a token, in any case."""
     return any(value.lower() == token or any(part.strip().lower() == token for part in value.split(",")) for value in values)

@@ -1,4 +1,4 @@
-"""Whether, and after how long, a program that has ended is started again: pauses that grow while it keeps ending early."""
+"""Whether to restart a program that has exited, and after what pause: pauses grow while the program keeps exiting early."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from enum import StrEnum
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 SETTLED = 10.0
-"""Seconds after which a program is taken to have run well: the next pause is the first again."""
+"""Seconds after which a run counts as successful: the next pause is the first again."""
 
 
 class Restart(StrEnum):
-    """When a program is started again (`--restart`)."""
+    """When to restart a program (`--restart`)."""
 
     ALWAYS = "always"
     ON_FAILURE = "on-failure"
@@ -19,16 +19,16 @@ class Restart(StrEnum):
 
 
 class Restarts:
-    """Decides for one program."""
+    """The restart policy of one program, with the state of its backoff."""
 
     def __init__(self, policy: Restart) -> None:
         self._policy = policy
         self._pause = FIRST_PAUSE
 
     def after(self, status: int, ran: float) -> float | None:
-        """Return the pause in seconds, or None when it is not to be started again.
+        """Return the pause before the restart in seconds, or None for no restart.
 
-        `status` is the exit status, negative for a signal, and `ran` how many seconds the program was there.
+        `status` is the exit status, negative for a signal. `ran` is the running time in seconds.
         """
         if self._policy is Restart.NEVER or (self._policy is Restart.ON_FAILURE and status == 0):
             return None

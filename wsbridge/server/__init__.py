@@ -1,7 +1,9 @@
-"""Builds every part, hands each what it needs, and takes them down again: `serving` what is common, and a module for each shape.
+"""The servers: each builds its parts, connects them, and shuts them down.
+
+`serving` contains the common parts; each shape of server has its own module.
 
     listeners, aiohttp, transports   ->  App  ->  a door                 ->  sessions
                                               ->  CGI, static files, page
 
-One process, one loop. SIGTERM and SIGINT shut down in good order, a second one forces it.
+A server is one process with one event loop. SIGTERM and SIGINT shut it down gracefully; a second signal forces the shutdown.
 """

@@ -1,4 +1,4 @@
-"""The bridge: each WebSocket connection has a process of its own."""
+"""The bridge server: each WebSocket connection has its own process."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from wsbridge.web.page import Page
 from wsbridge.web.upgrade import Upgrader
 
 CANNOT_LAUNCH = 126
-"""The exit status of `--once` when its program cannot be started, as of a shell."""
+"""The exit status of `--once` when its program cannot be started, as in a shell."""
 
 
 class Bridging(Serving):
-    """Serves until a signal, or with `once` until the one session is over."""
+    """Serves until a signal; with `once`, until its only session has ended."""
 
     def __init__(self, settings: ServerSettings, metrics: Metrics) -> None:
         super().__init__(settings, metrics)

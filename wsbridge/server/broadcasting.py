@@ -1,4 +1,4 @@
-"""A broadcast: one program, any number of browsers, on any number of nodes.
+"""The broadcast server: one program, any number of browsers, on any number of nodes.
 
     producer          program ──> bus ──> relay ──> hub ──> browsers
     through           bus ──> program ──> hub ──> browsers
@@ -37,13 +37,13 @@ from wsbridge.web.subscribe import Subscribing
 from wsbridge.wire.subscribed import SUBPROTOCOL
 
 FLUSH_SECONDS = 5.0
-"""What the bus has at the end to send what was published."""
+"""Seconds that the bus has at shutdown to send what was published."""
 ERROR_CHARACTERS = 500
-"""Of the last line of the program's stderr, in the status."""
+"""The most characters of the program's last stderr line in the status."""
 
 
 def new_mark() -> str:
-    """Return a name that is used once, ever: of an epoch of a channel, or of a producer."""
+    """Return a name that is used only once, ever: for an epoch of a channel, or for a producer."""
     return f"{int.from_bytes(secrets.token_bytes(10)):020x}"
 
 
@@ -80,7 +80,7 @@ class Broadcasting(Serving):
             channel.exchange,
             producer=new_mark(),
             history=channel.history,
-            # A program is not told again what it, or one before it, may have been told already.
+            # A program must not receive messages that it, or its predecessor, may already have received.
             begin="next" if channel.role is Role.THROUGH else None,
             max_message_bytes=self._settings.program.max_message_bytes,
             metrics=self._metrics,
@@ -131,15 +131,16 @@ class Broadcasting(Serving):
         program, channel = self._settings.program, self._settings.channel
         make_decoder, encoder = make_framing(program.framing, limit=program.max_message_bytes)
         pairs: Pairs = {"exchange": channel.exchange, "command": program.argv[0]}
-        # All of ours but our settings: there is a password in them.
+        # The program inherits the server's environment, except wsbridge's settings: they may contain a password.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("WSBRIDGE_")}
-        # What they say of the server's own terminal does not hold for that of the program.
+        # The variables of the server's own terminal do not apply to the terminal of the program.
         environment |= terminal_environment(program.pty)
 
         def say(line: str) -> None:
             self._last_error = line[:ERROR_CHARACTERS]
 
-        # Strangers may read the status: what a program says in confidence is for whoever tries it out.
+        # Strangers may read the status, so it contains the program's stderr only with `--devconsole`, for the user who tests the
+        # program.
         said = say if self._settings.http.page_everywhere else None
 
         def launch() -> Child:
@@ -176,7 +177,7 @@ class Broadcasting(Serving):
             self._keeping = self._loop.create_task(self._keeper.run(), name="the channel's program")
 
     async def _finish(self) -> None:
-        """The program ends first, and what it says until then is delivered; then the bus, then the browsers."""
+        """End the program and deliver its remaining output, then close the bus; the server closes the clients after that."""
         if self._has_finished:
             return
         self._has_finished = True
@@ -195,7 +196,7 @@ class Broadcasting(Serving):
         self._hub.flush()
 
     async def _done_before_the_hurry(self, task: asyncio.Task[None]) -> bool:
-        """Wait for a task, until a second signal; return whether it is done."""
+        """Wait for a task or for a second signal; return whether the task is done."""
         hurrying = self._loop.create_task(self._hurry.wait(), name="hurry")
         await asyncio.wait((task, hurrying), return_when=asyncio.FIRST_COMPLETED)
         hurrying.cancel()

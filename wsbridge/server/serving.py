@@ -1,4 +1,4 @@
-"""What every shape of server is made of: listeners, signals, the HTTP beside the WebSocket, and the way down."""
+"""The common parts of every shape of server: listeners, signals, HTTP beside the WebSocket, and the shutdown."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from wsbridge.web.subscribe import Subscribing
 from wsbridge.web.withheld import Withheld, files_of_command, holds_private_key, keys_in_url
 
 THREADS = 32
-"""Threads that ask the disk, at most. The loop's own number, six on two processors, is soon waiting for a disk that is slow."""
+"""The most threads that read the disk. A slow disk soon blocks all threads of the loop's own number, six on two processors."""
 LINGER = 2.0
 """Seconds at the end for clients to answer their close frame."""
 
@@ -50,7 +50,7 @@ http_log = logger("http")
 
 
 class Serving(ABC):
-    """A server, from its first listener to the end of its last child. Make it inside the loop that runs it."""
+    """A server, from its first listener to the end of its last child; create it inside the event loop that runs it."""
 
     def __init__(self, settings: ServerSettings, metrics: Metrics) -> None:
         self._settings = settings
@@ -63,24 +63,27 @@ class Serving(ABC):
         self._hangups = Hangups(self._loop)
         self._close_listeners: Callable[[], None] = lambda: None
         self.status = 0
-        """The exit status, when it is over."""
+        """The exit status, once the server has ended."""
 
     @abstractmethod
     async def _open(self, launcher: Launcher) -> App:
-        """Build what is this shape's own. Raises WsbridgeError."""
+        """Build the parts that only this shape of server has. Raises WsbridgeError."""
 
     async def _begin(self) -> None:
-        """Go on when clients can connect."""
+        """Begin the work of this shape; from now on, clients can connect."""
 
     async def _finish(self) -> None:
-        """Begin the end, before the sessions are shut down; also when it did not get so far, and then again."""
+        """Begin the shutdown, before the sessions end.
+
+        The server calls this again at its exit, and also after an incomplete startup.
+        """
 
     @abstractmethod
     def _served(self) -> Iterator[str]:
-        """Say what is served, in lines for the log."""
+        """Yield the log lines that say what the server serves."""
 
     async def run(self) -> int:
-        """Serve until a signal or `stop`; return the exit status. Raises ListenError, and what the shape raises."""
+        """Serve until a signal or `stop`; return the exit status. Raises ListenError, and the errors of the shape."""
         loop = self._loop
         loop.set_exception_handler(report)
         loop.set_default_executor(ThreadPoolExecutor(THREADS, "disk"))
@@ -96,7 +99,8 @@ class Serving(ABC):
             stack.callback(descendants.close)
             server = self._spawn_server(spawner)
             if server is not None:
-                # Before we are a subreaper no more: the programs that it was just starting become our children.
+                # This runs while this process is still a subreaper: it becomes the parent of the programs that the spawn server is
+                # starting.
                 stack.callback(server.close)
             launcher = Launcher(spawner, descendants, self._ladder, loop=loop, server=server)
             with self._signals():
@@ -130,13 +134,13 @@ class Serving(ABC):
         return self._settings.http.cgi_directory is not None
 
     def stop(self) -> None:
-        """Shut down in good order; called again, at once."""
+        """Shut down gracefully; a second call forces the shutdown."""
         if self._stop.is_set():
             self._hurry.set()
         self._stop.set()
 
     async def _open_unless_stopped(self, launcher: Launcher) -> App | None:
-        """A signal is not kept waiting for what may take as long as a broker's answer."""
+        """Build the parts of this shape, or return None at a signal: the answer of a broker may come late."""
         opening = self._loop.create_task(self._open(launcher), name="open")
         stopping = self._loop.create_task(self._stop.wait(), name="stop")
         try:
@@ -164,14 +168,14 @@ class Serving(ABC):
             self._registry.hurry()
         if len(self._registry):
             log.error("%d sessions did not end and are left behind", len(self._registry))
-        # Connections that only wait for a next request are closed at once, answers that are under way have their time.
+        # Connections that wait for a next request close at once; responses in progress have time to finish.
         factory.pre_shutdown()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0 if self._hurry.is_set() else LINGER):
                 await factory.shutdown(LINGER)
 
     def _spawn_server(self, spawner: Spawner) -> SpawnServer | None:
-        """Start one where requests start programs."""
+        """Start a spawn server if requests can start programs."""
         return SpawnServer(spawner, self._metrics, loop=self._loop) if self._starts_programs else None
 
     def _acceptor(self, server: SpawnServer | None) -> Acceptor:
@@ -290,7 +294,7 @@ class Serving(ABC):
             else:
                 yield f"Starting WebSocket server   : ws{secure}://{address}/"
             if http.page and not address.startswith("/"):
-                # Files have the root, and the page every path where there is none.
+                # With static files, the root belongs to the files; the page is at every path without a file.
                 where = f"http{secure}://{address}/{'console' if http.static_directory and http.page_everywhere else ''}"
                 yield f"{http.page:<28}: {where}"
             if listen.names_urls and not address.startswith("/"):
@@ -310,7 +314,10 @@ def is_open(listen: ListenSettings, origins: Rules) -> bool:
 
 
 def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what nobody was there to catch. A connection or a handshake that broke is a client's doing, no fault of ours."""
+    """Log an exception that no code has caught.
+
+    A broken connection or handshake is the client's fault, so its log line is at DEBUG.
+    """
     error = context.get("exception")
     if isinstance(error, OSError):
         http_log.debug("%s: %s", context["message"], error)

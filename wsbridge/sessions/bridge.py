@@ -1,16 +1,16 @@
-"""The bridge's session: one client, one child, joined in both directions.
+"""A session of the bridge: one client and one child, joined in both directions.
 
-While both live, batches go straight from one to the other and this object is not on their way. It decides what happens
-when one of them ends:
+While both live, batches go directly from one to the other and bypass this object. It decides what happens when one side ends. The
+ladder (process/ladder.py) ends the program.
 
-    the client leaves             stdin closes, then the ladder; what the program still prints is read and dropped
-    the program ends              all that it printed is delivered, then a close frame says how it ended
-    it cannot be started          a close frame says so
-    the program breaks framing    a close frame at once, then the ladder
-    the program asks to close     its code and reason at once, then the ladder
-    the bridge shuts down         1001 at once, then the ladder
+    the client disconnects          stdin closes, then the ladder; later output is read and dropped
+    the program exits               the client receives all of its output, then a close frame with the exit status
+    the program cannot be started   a close frame reports it
+    the program breaks its framing  a close frame at once, then the ladder
+    the program asks to close       a close frame with its code and reason at once, then the ladder
+    the server shuts down           a close frame with 1001 at once, then the ladder
 
-Whatever comes first decides; the rest is the end of what has been decided.
+The first of these events decides how the session ends; a later event does not change that decision.
 """
 
 from __future__ import annotations
@@ -31,32 +31,35 @@ from wsbridge.sessions.registry import Registry
 CANNOT_LAUNCH = End(INTERNAL_ERROR, "could not launch process")
 SHUTTING_DOWN = End(GOING_AWAY, "server is shutting down")
 FAULTS = (TOO_BIG, INTERNAL_ERROR)
-"""Close codes that come from a broken framing, or from a program that says so itself: worth a line in the log."""
+"""Close codes that a broken framing causes, or that a program requests itself: the log reports them as errors."""
 
 log = logger("session")
 
 
 class Client(Sink, Source, Protocol):
-    """The session's view of a connected client. `end` sends a close frame and closes; both are safe after it has gone."""
+    """The session's view of a connected client.
+
+    `end` sends a close frame and closes. `write` and `end` are safe after the client has disconnected.
+    """
 
     source: Source
     received: int
-    """Messages that came from the client."""
+    """Messages received from the client."""
     sent: int
-    """Messages that went to it."""
+    """Messages sent to the client."""
 
     def close(self) -> None:
-        """Close the connection without another word."""
+        """Close the connection without a close frame."""
 
     def abort(self) -> None:
-        """Cut the connection."""
+        """Abort the connection."""
 
     async def wait_closed(self) -> None:
-        """Wait until the connection is gone."""
+        """Wait until the connection is closed."""
 
 
 class Bridge:
-    """One session. `start` joins both sides; the registry knows it until nothing is left of it."""
+    """One session; `start` joins its two sides, and the registry lists it until nothing of it is left."""
 
     __slots__ = ("_begun", "_client", "_discarded", "_drain", "_drain_seconds", "_how", "_loop", "_pairs", "_registry", "child")
 
@@ -78,12 +81,12 @@ class Bridge:
         self._loop = loop
         self._begun = False
         self._how = End(ABNORMAL)
-        """What came first: how the session ended."""
+        """The first event: how the session ended."""
         self._discarded = 0
         self._drain: asyncio.TimerHandle | None = None
 
     def start(self) -> Sink:
-        """Let the child speak to the client; return the sink for what the client says."""
+        """Join the child to the client; return the sink for the client's messages."""
         client, child = self._client, self.child
         client.source = child
         child.source = client
@@ -93,24 +96,24 @@ class Bridge:
         return Joint(child.write, self._client_left)
 
     def hung_up(self) -> None:
-        """The client has gone, and what it said before may still be read: the ladder begins, stdin closes after that."""
+        """Begin the ladder after the client has disconnected; stdin closes after the messages that are still unread."""
         self._discard_output()
         self._begin(self._leave, End(ABNORMAL))
 
     def shut_down(self) -> None:
-        """The bridge shuts down."""
+        """Close the client with 1001 and end the program, because the server shuts down."""
         self._begin(partial(self._close_first, SHUTTING_DOWN), SHUTTING_DOWN)
 
     def hurry(self) -> None:
-        """The bridge must end now."""
+        """End the session now: kill the program and abort the connection."""
         self.shut_down()
         self.child.kill()
         self._client.abort()
 
-    # What may come first
+    # Events that may end the session
 
     def failed(self) -> None:
-        """The program could not be started."""
+        """Close the client, because the program could not be started."""
         self._begin(self._deliver_end, CANNOT_LAUNCH)
 
     def _client_left(self, reason: End) -> None:
@@ -138,10 +141,10 @@ class Bridge:
             self.child.finish_output()
             self._begin(self._deliver_end, End(NORMAL))
         elif not self._begun:
-            # What was printed before the exit is delivered however slow the client is; only what comes after it is not.
+            # The client receives all output from before the exit, however slow it is. Only later output is dropped.
             self._drain = self._loop.call_later(max(self._drain_seconds, DRAIN_POLL), self._drained)
 
-    # What is done about it
+    # Handling of the first event
 
     def _begin(self, how: Callable[[], Coroutine[Any, Any, None]], reason: End) -> None:
         if self._begun:
@@ -181,7 +184,7 @@ class Bridge:
             self._how = CANNOT_LAUNCH
             self._client.end(self._how)
             return
-        # A child that had closed its stdout and was ended by our own ladder has not failed.
+        # A child that closed its stdout, and that the ladder then ended, has not failed.
         has_failed = group.status and group.signalled is None
         self._how = End(INTERNAL_ERROR, describe(group.status or 0)) if has_failed else End(NORMAL)
         self._client.end(self._how)
@@ -204,7 +207,7 @@ class Bridge:
         metrics.messages_in += client.received
         metrics.messages_out += client.sent
         if child.group.has_failed:
-            # Nobody was there to take it.
+            # No program ran that could have read the messages.
             child.discarded = client.received
         metrics.discarded_in += child.discarded
         metrics.discarded_out += self._discarded

@@ -1,9 +1,9 @@
-"""The hub: what was published since the last turn of the loop goes out as one buffer, the same to everyone in step.
+"""The hub: it sends what was published since the last loop iteration as one buffer, the same for all subscribers in step.
 
-A subscriber that takes everything has no state here but its place in a group, one group for each wire: to serve it is one
-call with bytes that exist already. One that is full falls behind: it gets a cursor, and the next piece when it has room,
-until it is in step again. What is stuck costs the others nothing: nobody looks at it until it has room, or once a second
-where it is to be closed.
+A subscriber is in step while it accepts every buffer at once. Its only state here is its place in a group, one group for each wire.
+Serving it is one call with bytes that exist already. A full subscriber falls behind: it gets a cursor, and the next piece whenever
+it has room, until it is in step again. A stalled subscriber costs the other subscribers nothing. The hub checks it only when it has
+room, or once a second where the policy is to close it.
 """
 
 from __future__ import annotations
@@ -20,30 +20,32 @@ from wsbridge.metrics import Metrics
 from wsbridge.wire.subscribed import Wire
 
 PIECE = 64 * 1024
-"""Bytes of messages for one that catches up: what it gets at once, so that it can be moved on when it lags again."""
+"""Bytes of messages in one piece for a subscriber that is behind. Between two pieces, the hub can move the cursor of a subscriber
+that lags too far again."""
 FLUSH_BYTES = 256 * 1024
-"""Bytes that wait for the end of the turn at most."""
+"""The most bytes that wait for the end of the loop iteration."""
 SWEEP_SECONDS = 1.0
-"""How often those who lag are looked at, where they are to be closed for it."""
+"""Seconds between two checks of the subscribers that are behind, where the policy is to close them."""
 
 AHEAD_SECONDS = 10.0
-"""How long, with its broker there, one is waited for who comes with a position of messages that have not come here yet."""
+"""Seconds that a subscriber waits, while the broker is connected, for the position that it brings to arrive in this process."""
 
 TOO_SLOW = End(TRY_LATER, "too slow; come back with the last position")
 
 
 class Subscriber(Protocol):
-    """Takes bytes of its wire. It calls `Hub.full` when it has no room left, and `Hub.ready` when it has room again."""
+    """Receives bytes of its wire; it calls `Hub.full` when it has no room left, and `Hub.ready` when it has room again."""
 
     wire: Wire
     send: Callable[[bytes], object]
-    """Send what everyone in step gets; called once for each turn of the loop that brought something, so it is to be cheap."""
+    """Sends the bytes for all subscribers in step. The hub calls it in each loop iteration that brings messages, so it must be
+    cheap."""
 
     def take(self, data: bytes) -> bool:
-        """Send what this one alone gets, to catch up; return whether there is room for more."""
+        """Send bytes for this subscriber alone, to catch up; return whether there is room for more."""
 
     def end(self, reason: End) -> None:
-        """Close."""
+        """Close the connection for this reason."""
 
 
 class Hub:
@@ -54,51 +56,54 @@ class Hub:
         self._metrics = metrics
         self._loop = loop
         self._front = channel.join(Join.NONE)
-        """The cursor that all who are in step share."""
+        """The cursor that all subscribers in step share."""
         self._pending = 0
         self._flush_bytes = min(FLUSH_BYTES, channel.queue_bytes)
-        """Those in step must not be taken for such who lag."""
+        """The flush threshold: at most `queue_bytes`, so that a subscriber in step does not count as lagging."""
         self._in_step: dict[Wire, dict[Subscriber, Callable[[bytes], object]]] = {}
         self._behind: dict[Subscriber, Cursor] = {}
         self.is_connected = True
-        """Whether the broker is there, if there is to be one."""
+        """Whether the broker is connected; always true without a broker."""
         self._sending = False
         self._filled: list[Subscriber] = []
-        """Who was filled by what is being sent."""
+        """Subscribers that the current flush has filled."""
         self._ahead: dict[Subscriber, tuple[Position, float]] = {}
-        """Who comes with a position that is still to come here, and until when it is waited for."""
+        """Subscribers whose position has not arrived here yet, each with that position and the time until which it waits."""
         self._waiting: asyncio.TimerHandle | None = None
         self._lost: dict[Subscriber, int] = {}
-        """How many messages those have lost who were behind."""
+        """How many messages each subscriber has lost while it was behind."""
         self._leaving: dict[Subscriber, End] = {}
-        """Who is to be closed when it is in step."""
+        """Subscribers to close as soon as they are in step, each with the reason."""
         self._sweeping: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._behind) + len(self._ahead) + sum(map(len, self._in_step.values()))
 
-    # What is published
+    # Publishing
 
     def publish(self, batch: Batch, mark: str | None = None, at: int | None = None) -> None:
-        """Take a batch, published at a time in milliseconds, into the channel; it is sent at the end of this turn of the loop."""
+        """Append a batch to the channel; the hub sends it at the end of this loop iteration.
+
+        `at` is the time of publication in milliseconds since 1970. `mark` names the batch in positions, if the bus keeps it.
+        """
         if self._pending >= self._flush_bytes:
             self.flush()
         if not self._pending:
             self._loop.call_soon(self.flush)
-        # At least 1: messages may be empty.
+        # At least 1, since messages may be empty.
         self._pending += self.channel.append(batch, mark, at).size + 1
         if self._ahead:
             self._join_reached()
 
     def lose(self, messages: int) -> None:
-        """Messages were lost on their way here; everyone is told in their place."""
+        """Record messages that were lost on their way here; every subscriber receives a notice in their place."""
         self.flush()
         self.channel.lose(messages)
         self._pending = 1
         self._loop.call_soon(self.flush)
 
     def renew(self, epoch: str) -> None:
-        """The channel begins anew; everyone is told, before the next message."""
+        """Begin a new epoch of the channel; every subscriber receives a notice before the next message."""
         self.flush()
         had_room = [subscriber for group in self._in_step.values() for subscriber in group]
         for subscriber in had_room:
@@ -111,20 +116,23 @@ class Hub:
             self._join_at(subscriber, position)
 
     def say(self, is_connected: bool) -> None:
-        """The broker has come or gone; everyone is told whose wire has words for it, and so is who joins while it is away."""
+        """Record whether the broker is connected, and notify every subscriber whose wire can carry the notice.
+
+        A subscriber that joins while the broker is away receives the notice as well.
+        """
         if is_connected == self.is_connected:
             return
         self.flush()
         self.is_connected = is_connected
         for subscriber in self._everyone():
             if word := subscriber.wire.broker(is_connected):
-                # A few bytes, also to one that is full: it is not to take for silence what is none.
+                # A full subscriber receives these few bytes too: it must not mistake an outage for a silent channel.
                 subscriber.take(word)
         if is_connected:
             self._watch_ahead()
 
     def flush(self) -> None:
-        """Send what was published since the last flush to everyone who is in step."""
+        """Send what was published since the last flush to all subscribers in step."""
         if not self._pending:
             return
         self._pending = 0
@@ -147,20 +155,22 @@ class Hub:
     def join(self, subscriber: Subscriber, cursor: Cursor) -> None:
         """Serve a subscriber from its cursor on."""
         self._behind[subscriber] = cursor
-        # With a loss to tell, that is what says where it begins: told before, it would pass for known.
+        # With lost messages, the loss notice names the position at which the subscriber begins. If a greeting named that position
+        # first, the client would treat the lost messages as received.
         greeting = subscriber.wire.joined(*self.channel.place(cursor.next)) if cursor.missed == 0 else b""
         if not self.is_connected:
             greeting += subscriber.wire.broker(False)
-        # It may be full with nothing from us, of an answer that came before this.
+        # The transport may be full without data of the hub, from an earlier response.
         if subscriber.take(greeting):
             self.ready(subscriber)
         if subscriber in self._behind:
             self._watch_behind()
 
     def resume(self, subscriber: Subscriber, position: Position | None) -> None:
-        """Serve a subscriber from a position on that it brings; None for one that was never any.
+        """Serve a subscriber from the position that it brings; None stands for a text that was never a position.
 
-        One that another process gave, which is ahead of this one, is waited for: what follows it follows here as well.
+        A position from another process may be ahead of this process. The subscriber then waits: the messages after it arrive here
+        as well.
         """
         if position is None or not self.channel.is_ahead(position):
             self.join(subscriber, self.channel.resume(position))
@@ -171,7 +181,7 @@ class Hub:
         self._watch_ahead()
 
     def _join_reached(self) -> None:
-        """Serve who has waited for what has come now."""
+        """Serve the subscribers whose position has arrived."""
         for subscriber, (position, _) in list(self._ahead.items()):
             if not self.channel.is_ahead(position):
                 self._join_at(subscriber, position)
@@ -181,12 +191,12 @@ class Hub:
             self.join(subscriber, self.channel.resume(position))
 
     def _watch_ahead(self) -> None:
-        # While the broker is away nothing can come, and nothing is known.
+        # While the broker is away, no message can arrive, and a missing position proves nothing.
         if self._ahead and self._waiting is None and self.is_connected:
             self._waiting = self._loop.call_later(AHEAD_SECONDS, self._tire)
 
     def _tire(self) -> None:
-        """Wait no longer for what does not come: it was of another stream."""
+        """End the wait for positions that did not arrive in time: they belong to another stream."""
         self._waiting = None
         if not self.is_connected:
             return
@@ -197,14 +207,14 @@ class Hub:
         self._watch_ahead()
 
     def full(self, subscriber: Subscriber) -> None:
-        """A subscriber has no room left: it falls behind."""
+        """Record that a subscriber has no room left: it falls behind."""
         if self._sending:
             self._filled.append(subscriber)
         else:
             self._fall_behind(subscriber)
 
     def leave(self, subscriber: Subscriber) -> None:
-        """Serve it no more; leaving twice is leaving."""
+        """Stop serving a subscriber; a second call does nothing."""
         self._behind.pop(subscriber, None)
         self._ahead.pop(subscriber, None)
         self._leaving.pop(subscriber, None)
@@ -214,15 +224,15 @@ class Hub:
             self._sweeping = None
 
     def lost_by(self, subscriber: Subscriber) -> int:
-        """Return how many messages one that has left has lost by being behind, and forget it."""
+        """Return how many messages a subscriber that has left lost while it was behind, and forget the number."""
         return self._lost.pop(subscriber, 0)
 
     def ready(self, subscriber: Subscriber) -> None:
-        """A subscriber has room: it gets what it has missed, a piece after the other, until it is full or in step."""
+        """Send a subscriber with room the messages that it missed, piece by piece, until it is full or in step."""
         cursor = self._behind.get(subscriber)
         if cursor is None:
             return
-        # What is pending would else reach it twice, by its cursor and by the flush.
+        # Without this flush, pending messages would reach the subscriber twice: by its cursor and by the flush.
         self.flush()
         if self.channel.is_too_slow(cursor):
             self._close(subscriber)
@@ -244,7 +254,7 @@ class Hub:
             self.dismiss(subscriber, reason)
 
     def dismiss(self, subscriber: Subscriber, reason: End) -> None:
-        """Close a subscriber when it has all that was published until now."""
+        """Close a subscriber after it has received everything that was published until now."""
         self.flush()
         if subscriber in self._behind:
             self._leaving[subscriber] = reason
@@ -256,7 +266,7 @@ class Hub:
         return [*self._behind, *self._ahead, *(one for group in self._in_step.values() for one in group)]
 
     def _fall_behind(self, subscriber: Subscriber) -> None:
-        """Give one that was in step a cursor of its own: it has all that the others have, and is full."""
+        """Give a full subscriber a cursor of its own, at the position of all subscribers in step."""
         if self._in_step.get(subscriber.wire, {}).pop(subscriber, None) is None:
             return
         self._behind[subscriber] = Cursor(self._front.next, self.channel.bytes)
@@ -296,7 +306,7 @@ class Hub:
 
 
 def _count(items: Sequence[Loss | Slice]) -> tuple[int, int]:
-    """Return how many messages there are, and how many are lost, as far as that is known."""
+    """Return the number of messages and the number of lost messages, as far as it is known."""
     messages = lost = 0
     for item in items:
         if isinstance(item, Slice):

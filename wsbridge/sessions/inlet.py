@@ -1,7 +1,8 @@
-"""Where what many clients send flows together: into one program's stdin, or into the bus.
+"""The inlet merges the messages of many clients into one program's stdin, or into the bus.
 
-When that is full, each client is held up from its next message on: nobody has to be told who does not speak. Only when many
-have said much meanwhile, or one who comes and goes and comes again, whoever comes is held up at once.
+While the destination is full, the inlet pauses each client at its next message, so a silent client needs no call. If the clients
+have sent too much meanwhile, the inlet pauses each new client at once. This also bounds a client that reconnects again and again to
+send more.
 """
 
 from __future__ import annotations
@@ -11,27 +12,31 @@ from collections.abc import Callable
 from wsbridge.flow import STILL, Batch, Source
 
 BEYOND_BYTES = 1024 * 1024
-"""What may be said while it is full before whoever comes is held up at once, and so is not heard: not even his pings are."""
+"""Bytes that clients may send while the destination is full. Beyond that, the inlet pauses each new client at once, so the server
+does not read even its pings."""
 
 
 class Inlet:
-    """The source, for whoever takes the messages, and the sink, for every client. `beside` is held up along with them."""
+    """The source for the destination of the messages, and the sink for every client.
+
+    The inlet pauses and resumes `beside`, another source, along with the clients.
+    """
 
     def __init__(self, write: Callable[[Batch], None], *, beside: Source = STILL) -> None:
         self._write = write
         self._beside = beside
         self._is_full = False
         self._beyond = 0
-        """Bytes that were said since it is full."""
+        """Bytes that clients have sent since the destination became full."""
         self._held: set[Source] = set()
 
     def join(self, client: Source) -> None:
-        """Take a client; it waits with its first message already when too much was said by others."""
+        """Add a client; pause it at once if clients have sent too much since the destination became full."""
         if self._beyond > BEYOND_BYTES:
             self._hold(client)
 
     def write(self, client: Source, batch: Batch) -> None:
-        """Hand on what a client says."""
+        """Pass on a client's messages; if the destination is full, pause the client."""
         self._write(batch)
         if self._is_full:
             self._beyond += sum(map(len, batch.messages))
@@ -43,7 +48,7 @@ class Inlet:
             client.pause()
 
     def leave(self, client: Source) -> None:
-        """A client is no longer served. It is held up no more: its last words are to be heard."""
+        """Remove a client and resume it, so that the server still reads its last messages."""
         if client in self._held:
             self._held.discard(client)
             client.resume()

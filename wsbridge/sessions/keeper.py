@@ -1,7 +1,8 @@
-"""Keeps one program running, viewers or not: starts it, hands on what it prints, and starts it again when it has ended.
+"""The supervisor of one program: it starts the program, passes on its output, and restarts it after an exit.
 
-It is a source of what its child prints and a sink for what is written to its stdin, whichever child that is now. Between
-two children whoever writes is held up, and what he writes all the same waits for the next.
+The program runs whether or not the channel has subscribers. The supervisor is a source of the child's output and a sink for the
+child's stdin, whichever child runs at the time. Between two children, the supervisor pauses the writer; batches that arrive all the
+same wait for the next child.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from wsbridge.process.group import describe
 from wsbridge.rules.restarts import Restarts
 
 CANNOT_LAUNCH = 126
-"""The status of a program that cannot be started, as of a shell."""
+"""The status of a program that cannot be started, as in a shell."""
 
 INPUT_SECONDS = 5.0
-"""What a program that is ended has to take what many have written to it, as long as it takes; the ladder comes after that."""
+"""Seconds that a program has to read its pending input before the ladder begins, as long as it keeps reading."""
 
 EXIT_SECONDS = 1.0
-"""What a program has, from the end of its stdout, to exit by itself."""
+"""Seconds that a program has after the end of its stdout to exit by itself."""
 
 CLOSED_STDOUT = End(INTERNAL_ERROR, "it has closed its stdout")
 
@@ -34,18 +35,19 @@ log = logger("program")
 
 
 class State(StrEnum):
-    """How it is with the program."""
+    """The state of the program."""
 
     RUNNING = "running"
     WAITING = "waiting"
-    """It has ended, and is started again after a pause."""
+    """The program has ended, and restarts after a pause."""
     ENDED = "ended"
 
 
 class Keeper:
-    """One program. `run` keeps it until `stop`; `write` and the source may be used all the while.
+    """Supervises one program.
 
-    A program that has closed its stdout is ended, unless `reads`: then it may live for what it is told.
+    `run` keeps the program running until `stop`; `write` and the source work all the while. The supervisor ends a program that has
+    closed its stdout, unless `reads` is true: then the program may live on for its input.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class Keeper:
         self._loop = loop
         self._child: Child | None = None
         self._taker: Child | None = None
-        """The child, as long as it is to take what is written."""
+        """The child, while it accepts input; otherwise None."""
         self._waiting: list[Batch] = []
         self._fault: End | None = None
         self._paused = False
@@ -78,14 +80,14 @@ class Keeper:
         self._news = asyncio.Event()
         self.state = State.RUNNING
         self.last_exit: str | None = None
-        """How it last ended, in words; None as long as it has not."""
+        """How the program last ended, as text; None before its first end."""
         self.source: Source = STILL
-        """Who writes to its stdin."""
+        """The source that writes to the program's stdin."""
 
-    # Its stdin
+    # Input
 
     def write(self, batch: Batch) -> None:
-        """Write to its stdin; what no program will ever take is discarded, and counted."""
+        """Write to the program's stdin; discard and count what no child will ever read."""
         if self._taker is not None:
             self._taker.write(batch)
         elif self.state is State.ENDED:
@@ -93,7 +95,7 @@ class Keeper:
         else:
             self._waiting.append(batch)
 
-    # What it prints
+    # Output
 
     def pause(self) -> None:
         self._paused = True
@@ -105,10 +107,10 @@ class Keeper:
         if self._child is not None:
             self._child.resume()
 
-    # Its life
+    # Life cycle
 
     async def run(self) -> None:
-        """Keep it running until `stop`, or for as long as it is to be started again."""
+        """Keep the program running until `stop`, or until the restart policy allows no further start."""
         self.hold()
         while not self._stopping:
             began = self._loop.time()
@@ -137,18 +139,18 @@ class Keeper:
         self.source.resume()
 
     def stop(self) -> None:
-        """Have the program ended, by the ladder; `run` returns when it is."""
+        """End the program by the ladder; `run` returns when the program has ended."""
         self._stopping = True
         self._news.set()
 
     def kill(self) -> None:
-        """Have it ended at once."""
+        """Kill the program at once."""
         self.stop()
         if self._child is not None:
             self._child.kill()
 
     def hold(self) -> None:
-        """Hold up who writes until there is a child to write to."""
+        """Pause the writer until there is a child to write to."""
         if self.state is not State.ENDED:
             self.source.pause()
 
@@ -184,21 +186,22 @@ class Keeper:
             self._metrics.discarded_in += child.discarded
         status = child.group.status
         if self._fault is not None:
-            # How it took it to be ended says nothing.
+            # wsbridge ended the program: the fault, not the exit status, decides between success and failure.
             return 0 if self._fault.code == NORMAL else status or 1
         return status if status is not None else CANNOT_LAUNCH
 
     async def _until_over(self, child: Child) -> None:
-        """Return when there is nothing more to come of a child, or nothing more to be had."""
+        """Return when a child has no more output, or when the supervisor must end it."""
         while not self._stopping and self._fault is None:
             if child.group.status is not None:
                 if not child.output_open:
                     return
-                # What was printed before the exit is handed on however long that takes; others may hold stdout for a while.
+                # The supervisor passes on all output from before the exit, however long that takes. Other processes may hold stdout
+                # open for a while.
                 if not await self._told(max(self._drain_seconds, DRAIN_POLL)) and not child.owes_output:
                     return
             elif not child.output_open and not self._reads:
-                # One that exits closes its stdout a moment before.
+                # A program that exits closes its stdout a moment before.
                 if await self._told(EXIT_SECONDS):
                     continue
                 log.error("the program has closed its stdout and is ended", extra=extra(self._pairs))
@@ -208,7 +211,7 @@ class Keeper:
                 await self._told(None)
 
     async def _told(self, seconds: float | None) -> bool:
-        """Wait for news; return whether there were any in time."""
+        """Wait for an event; return whether it came in time."""
         try:
             async with asyncio.timeout(seconds):
                 await self._news.wait()
@@ -222,7 +225,7 @@ class Keeper:
         self._news.set()
 
     def _write_no_more(self) -> None:
-        """This child takes nothing any more: whoever writes is held up, and what he writes all the same is for the next."""
+        """Stop writing to this child and pause the writer; batches that arrive all the same wait for the next child."""
         if self._taker is not None:
             self._taker.source = STILL
             self._taker = None
@@ -234,7 +237,7 @@ class Keeper:
             self._news.set()
             return
         if self._stopping:
-            # Whatever it was in the middle of, it is we who ended it.
+            # The supervisor is ending the program, so an incomplete output is no fault.
             return
         if reason.code == TOO_BIG:
             self._metrics.messages_too_long += 1

@@ -1,4 +1,4 @@
-"""The sessions of this process: how many there may be, their names, and their common end."""
+"""The sessions of this process: their maximum number, their ids, and their shutdown."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ log = logger("session")
 
 
 class Live(Protocol):
-    """What can be told to end."""
+    """A session that the registry can end."""
 
     def shut_down(self) -> None:
-        """End in good order, as fast as the ladder allows."""
+        """End gracefully, as fast as the ladder allows."""
 
     def hurry(self) -> None:
         """End now."""
 
 
 class Registry:
-    """Slots, ids and tasks of one server; `drain` ends them."""
+    """The slots, ids and tasks of one server; `drain` ends all sessions."""
 
     def __init__(self, *, max_sessions: int, metrics: Metrics) -> None:
         self.slots = Slots(max_sessions)
@@ -36,10 +36,10 @@ class Registry:
         self.metrics = metrics
         self.closing = False
         self.on_end: Callable[[Live], None] = lambda _: None
-        """Called with each session that is over."""
+        """Called with each session that has ended."""
 
     def new_id(self, now_ns: int) -> str:
-        """Return an id that no other connection has: the time in nanoseconds, as websocketd's, moved on when it is taken."""
+        """Return an id that no other connection has: the time in nanoseconds, as in websocketd, increased if that id is in use."""
         self._last_id = max(self._last_id + 1, now_ns)
         return str(self._last_id)
 
@@ -50,16 +50,16 @@ class Registry:
             live.shut_down()
 
     def remove(self, live: Live) -> None:
-        """Take a session off the list: nothing of it is left."""
+        """Remove a session of which nothing is left."""
         self._live.discard(live)
         if not self._live:
             self._idle.set()
         self.on_end(live)
 
     def run(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Run the end of a session as a task that the registry owns; what it raises is logged and stops nobody else.
+        """Run the end of a session as a task that the registry owns; log an exception, which affects no other session.
 
-        Not a TaskGroup: that would end every session for a fault in one.
+        This is not a TaskGroup, since a TaskGroup would end every session after a fault in a single session.
         """
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
@@ -71,7 +71,7 @@ class Registry:
             log.error("%s failed", task.get_name(), exc_info=error)
 
     async def drain(self) -> None:
-        """Shut down every session and wait until none is left."""
+        """Shut down every session, and wait until none is left."""
         self.closing = True
         for live in list(self._live):
             live.shut_down()
@@ -80,7 +80,7 @@ class Registry:
             await asyncio.wait(self._tasks)
 
     def hurry(self) -> None:
-        """Make every session end now."""
+        """End every session now."""
         for live in list(self._live):
             live.hurry()
 

@@ -1,4 +1,4 @@
-"""From the bus into the hub: each message once, and in the place of those that the bus has lost, word of it."""
+"""The relay from the bus into the hub: it publishes each message once, and reports lost messages in their place."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from wsbridge.sessions.keeper import Keeper
 
 
 class News:
-    """What is news of what a bus brings: repeats are dropped and counted, and so is what is missing."""
+    """Separates new bodies of a bus from repeats; it drops and counts repeats, and counts missing messages."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._dedup = Dedup()
 
     def missing(self, body: Body) -> int | None:
-        """Return how many messages were lost before this body and with it, or None when it is no news."""
+        """Return how many messages were lost before this body and with it, or None if the body is not new."""
         count = len(body.batch.messages)
         lost = count if body.is_lost else 0
         if not body.producer:
@@ -35,13 +35,16 @@ class News:
 
 
 class Relay:
-    """The receiver of a bus. `new_epoch` makes names for epochs of the channel, each of which is used once, ever."""
+    """Receives the bodies of a bus and publishes them in the hub.
+
+    `new_epoch` returns names for epochs of the channel; each name is used only once, ever.
+    """
 
     def __init__(self, hub: Hub, *, new_epoch: Callable[[], str], metrics: Metrics, clock: Callable[[], int] = now) -> None:
         self._hub = hub
         self._clock = clock
         self.is_live = False
-        """Whether what comes now is new, so that one without a time was published now: a bus first brings its history."""
+        """Whether arriving bodies are new, so that a body without a time was published now. A bus first brings its history."""
         self._new_epoch = new_epoch
         self._news = News(metrics)
 
@@ -60,7 +63,8 @@ class Relay:
             self._hub.publish(body.batch, body.mark, at)
 
     def renewed(self, mark: str | None = None) -> None:
-        # Repeats are told by what was heard before, so that is kept; a gap across this is told twice, which harms nobody.
+        # The hub recognizes repeats by earlier bodies, so that state stays. A gap across this point is reported twice, which does
+        # no harm.
         self._hub.renew(mark or self._new_epoch())
 
     def lost(self, messages: int) -> None:
@@ -71,7 +75,7 @@ class Relay:
 
 
 class Through:
-    """The receiver of a bus whose messages a program takes; what it prints goes into the hub past this."""
+    """Receives the bodies of a bus for a program; the program's output goes into the hub without passing here."""
 
     def __init__(self, program: Keeper, hub: Hub, *, metrics: Metrics) -> None:
         self._program = program
@@ -83,10 +87,10 @@ class Through:
             self._program.write(body.batch)
 
     def renewed(self, mark: str | None = None) -> None:
-        """The positions of this channel are its own: what was lost before the program is seen in the counts alone."""
+        """Do nothing: this channel has its own positions, so only the counters show messages that were lost before the program."""
 
     def lost(self, messages: int) -> None:
-        """That, too."""
+        """Do nothing, for the same reason."""
 
     def connected(self, is_connected: bool) -> None:
         self._hub.say(is_connected)

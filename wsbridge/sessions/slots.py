@@ -1,4 +1,4 @@
-"""How many there may be at once."""
+"""The limit on concurrent sessions and processes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 
 class Slots:
-    """So many places; `limit` 0 is any number.
+    """A number of slots; `limit` 0 means no limit.
 
-    A slot stands for a process that runs, or a browser that is connected: it is taken before anything is made for it, and given
-    back when nothing is left of it.
+    A slot stands for a process that runs, or a browser that is connected. The server reserves it before it creates anything for the
+    session, and gives it back when nothing of the session is left.
     """
 
     def __init__(self, limit: int) -> None:
@@ -18,7 +18,7 @@ class Slots:
         self._barred = False
 
     def take(self) -> bool:
-        """Take a slot, if there is one."""
+        """Reserve a slot; return whether a slot was free."""
         if not self.is_free:
             return False
         if self._free is not None:
@@ -27,7 +27,7 @@ class Slots:
 
     @property
     def is_free(self) -> bool:
-        """Whether there is a slot."""
+        """Whether there is a free slot."""
         return not self._barred and (self._free is None or self._free > 0)
 
     def give(self) -> None:
@@ -37,7 +37,7 @@ class Slots:
 
     @contextmanager
     def returned_on_error(self) -> Iterator[None]:
-        """Give the slot back when the block raises, cancellation included: the session that would own it does not begin."""
+        """Give the slot back if the block raises, cancellation included: the session that would own it does not begin."""
         try:
             yield
         except BaseException:
@@ -45,5 +45,5 @@ class Slots:
             raise
 
     def bar(self) -> None:
-        """Give out no slot any more."""
+        """Refuse every further slot."""
         self._barred = True

@@ -1,7 +1,7 @@
-"""A subscriber's session: a client that is served from the hub, from its upgrade to its close.
+"""A subscriber's session: it serves a client from the hub, from the upgrade to the close.
 
-What the channel brings goes from the hub straight to the client, and this object is not on its way. What the client says goes
-into the inlet, if there is one; else it is closed with 1003.
+Messages of the channel go from the hub directly to the client and bypass this object. Messages of the client go into the inlet;
+without an inlet, the session closes the client with 1003.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ log = logger("session")
 
 
 class Client(Source, Protocol):
-    """The session's view of a connected client: it is sent bytes of its wire."""
+    """The session's view of a connected client, which receives bytes of its wire."""
 
     source: Source
     received: int
-    """Messages that came from the client."""
+    """Messages received from the client."""
 
     @property
     def send(self) -> Callable[[bytes], object]:
-        """What sends bytes; `source` is paused before it returns when they leave no room."""
+        """The function that sends bytes; it pauses `source` before it returns if they leave no room."""
 
     def take(self, data: bytes) -> bool:
         """Send bytes; return whether there is room for more."""
 
     def end(self, reason: End) -> None:
-        """Say why, if there are words for it, and close."""
+        """Close the connection, with the reason if the protocol can carry it."""
 
     def close(self) -> None:
-        """Close without another word."""
+        """Close the connection without a reason."""
 
     def abort(self) -> None:
-        """Cut the connection."""
+        """Abort the connection."""
 
     async def wait_closed(self) -> None:
-        """Wait until the connection is gone."""
+        """Wait until the connection is closed."""
 
 
 class Subscription:
-    """One subscriber. `start` joins it; the registry knows it until nothing is left of it."""
+    """One subscriber; `start` joins it to the hub, and the registry lists it until nothing of it is left."""
 
     __slots__ = ("_client", "_hub", "_inlet", "_is_over", "_pairs", "_registry", "send", "take", "wire")
 
@@ -69,9 +69,10 @@ class Subscription:
         self.take = client.take
 
     def start(self, begin: Join | Position | None) -> Sink:
-        """Serve it from its position on, None for one that was never any, or from where all begin that bring none.
+        """Serve the client from `begin` on; return the sink for the client's messages.
 
-        Returns the sink for what the client says.
+        `begin` is the position that the client brings, None if that text was never a position, or the channel's default for a
+        client without a position.
         """
         self._client.source = self
         if self._inlet is not None:
@@ -83,25 +84,25 @@ class Subscription:
         self._registry.add(self)
         return Joint(self._hear, self._left)
 
-    # The hub's source and sink
+    # Called by the client, as its source, and by the hub
 
     def pause(self) -> None:
-        """The client is full."""
+        """Report to the hub that the client is full."""
         self._hub.full(self)
 
     def resume(self) -> None:
-        """It has room again."""
+        """Report to the hub that the client has room again."""
         self._hub.ready(self)
 
     def end(self, reason: End) -> None:
-        """Close it."""
+        """Close the client."""
         self._client.end(reason)
         self._finish(reason)
 
-    # What the registry tells
+    # Called by the registry
 
     def shut_down(self) -> None:
-        """Close it when it has all that the channel has brought."""
+        """Close the client after it has received everything that the channel has published."""
         if not self._is_over:
             self._hub.dismiss(self, SHUTTING_DOWN)
 
@@ -109,10 +110,10 @@ class Subscription:
         self.end(SHUTTING_DOWN)
         self._client.abort()
 
-    # What the client does
+    # Called by the client
 
     def hung_up(self) -> None:
-        """The client has gone while it was held up."""
+        """End the session: the client has disconnected while it was paused."""
         self._client.close()
         self._finish(End(ABNORMAL))
 
@@ -142,7 +143,7 @@ class Subscription:
         self._registry.run(self._account(reason, lost), f"end of session {self._pairs.get('id', '')}")
 
     async def _account(self, reason: End, lost: int) -> None:
-        # Until then it is a connection still, with what waits for it.
+        # Until then, the connection still exists, with the data that waits in it.
         await self._client.wait_closed()
         self._registry.slots.give()
         self._registry.remove(self)

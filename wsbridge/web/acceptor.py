@@ -1,8 +1,9 @@
-"""Accepting connections, for all listeners: a few in each turn of the loop, and none while there is no room for more.
+"""Accept connections for all listeners at a bounded rate: a few in each iteration of the event loop.
 
-A storm of connections waits in the kernel's queue, in order, and the connections that were there before go on being served;
-asyncio's own accept loop takes the whole queue in one turn. When descriptors run short, accepting pauses until some are free.
-A few are kept in reserve for the programs and files of the connections that are there.
+During a flood of connections, new connections wait in the kernel's accept queue, in order, and the server keeps serving the
+existing ones. asyncio's own accept loop empties the whole queue in one iteration. The acceptor pauses while the server has no room
+for more work, and while file descriptors run short. It keeps a few descriptors in reserve for the programs and files of existing
+connections.
 """
 
 from __future__ import annotations
@@ -19,29 +20,31 @@ from wsbridge.logs import ERROR, INFO, Ration, logger
 from wsbridge.metrics import Metrics
 
 Open = Callable[[socket.socket, object], None]
-"""Takes a socket that was accepted, which it owns from then on, and the peer's address."""
+"""A function that begins a connection. Its arguments are the accepted socket, which it owns from then on, and the peer's address."""
 
 NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 RESERVE, RESERVE_SHARE = 64, 8
-"""Descriptors that no connection takes: so many, or this part of a small limit."""
+"""File descriptors that connections must not use: RESERVE, or 1/RESERVE_SHARE of the limit if that is less."""
 
 log = logger("server")
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast connections are accepted."""
+    """The rate at which the server accepts connections."""
 
     a_turn: int = 4
-    """Connections of each listener in one turn of the loop. One costs 0.1 ms, and its upgrade twice as much."""
+    """Connections that each listener accepts in one loop iteration. Accepting a connection costs 0.1 ms; its upgrade costs twice
+    that."""
     room_seconds: float = 0.05
-    """How long accepting pauses for want of room. Then a few are accepted all the same: what hangs must not stop the rest."""
+    """Seconds that accepting pauses without room. Then the acceptor accepts a few anyway: work that hangs must not block other
+    clients."""
     short_seconds: float = 0.25
-    """The time between two looks for free descriptors."""
+    """Seconds between two checks for free descriptors."""
 
 
 class Acceptor:
-    """Accepts on listening sockets, which it owns. `has_room` says whether more work can be taken on now."""
+    """Accepts connections on listening sockets, which it owns; `has_room` returns whether the server can begin more work now."""
 
     def __init__(
         self,
@@ -57,25 +60,26 @@ class Acceptor:
         self._pace = pace or Pace()
         self._limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._first_reserved = self._limit - min(RESERVE, self._limit // RESERVE_SHARE)
-        """A descriptor, since the kernel gives the lowest that is free."""
+        """The lowest reserved descriptor number. The kernel assigns the lowest free number, so an accepted socket shows how many
+        are in use."""
         self._listening: dict[socket.socket, Open] = {}
         self._is_paused = self._is_short = self._is_told = False
         self._timer: asyncio.TimerHandle | None = None
         self._regardless = 0
-        """How many connections are to be accepted without room."""
+        """Connections that the acceptor still accepts without room."""
         self._shortages = Ration(log, ERROR)
         self.looks = 0
-        """How often free descriptors were looked for."""
+        """How many times the acceptor has checked for free descriptors."""
 
     def listen(self, sock: socket.socket, open: Open) -> None:
-        """Accept on another socket."""
+        """Accept connections on another socket and pass them to `open`."""
         sock.setblocking(False)
         self._listening[sock] = open
         if not self._is_paused:
             self._loop.add_reader(sock, self._accept, sock, open)
 
     def close(self) -> None:
-        """Accept no more; connections that were accepted stay."""
+        """Stop accepting and close the listening sockets; accepted connections stay open."""
         self._pause()
         if self._timer is not None:
             self._timer.cancel()
@@ -84,7 +88,7 @@ class Acceptor:
         self._listening.clear()
 
     def room(self) -> None:
-        """Take note that there may be room again."""
+        """Resume accepting if there is room again."""
         if self._is_paused and not self._is_short and self._has_room():
             self._resume()
 
@@ -109,7 +113,7 @@ class Acceptor:
             if error.errno in NO_DESCRIPTOR:
                 self._run_short(os.strerror(error.errno or 0).lower())
             else:
-                # The kernel reports errors of a connection that waits, too (accept(2)); the next may be well.
+                # accept(2) also reports the errors of a queued connection; the next connection may be sound.
                 log.debug("accept: %s", error)
             return
         sock.setblocking(False)
@@ -147,7 +151,7 @@ class Acceptor:
                 self._loop.remove_reader(sock)
 
     def _go_on(self) -> None:
-        """Accept as many as in one turn, though there is no room: what hangs must not stop the rest."""
+        """Accept `a_turn` more connections although there is no room: work that hangs must not block other clients."""
         self._regardless = self._pace.a_turn
         self._resume()
 
@@ -161,7 +165,7 @@ class Acceptor:
 
 
 def _lowest_free() -> float:
-    """Return the lowest descriptor that is free, infinity where there is none."""
+    """Return the lowest free descriptor number, or infinity if there is none."""
     try:
         descriptor = os.dup(0)
     except OSError:

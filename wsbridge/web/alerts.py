@@ -1,10 +1,11 @@
-"""TLS transports of accepted connections whose failed handshakes end with an alert (RFC 8446, section 6).
+"""TLS transports that send the alert of a failed handshake to the client (RFC 8446, section 6).
 
-asyncio and aiofastnet close the socket of a failed handshake while the alert is still in their own buffer, so the client
-sees an end of file and no reason. The classes here send that buffer first, and keep a duplicate of the socket: the kernel
-resets a connection that is closed with unread data, and the reset would overtake the alert, so `connect_tls` reads the rest.
+asyncio and aiofastnet close the socket of a failed handshake while the alert is still in their own buffer. The client then sees an
+end of file without a reason. The classes in this file send that buffer first and keep a duplicate of the socket. The kernel resets
+a connection that is closed with unread data, and the reset would overtake the alert. So `connect_tls` reads the remaining data from
+the duplicate.
 
-This file knows the inside of asyncio.sslproto and aiofastnet.ssl_transport; tests/web/test_tls.py fails when that changes.
+This file depends on the internals of asyncio.sslproto and aiofastnet.ssl_transport; tests/web/test_tls.py fails when they change.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from functools import cache
 from typing import Any
 
 LINGER_SECONDS = 2.0
-"""How long is read after an alert: a client of TLS 1.3 sends its request before it can know that its handshake has failed."""
+"""Seconds to read after an alert: a TLS 1.3 client sends its request before it can learn that its handshake failed."""
 READ_BYTES = 64 * 1024
 
 Factory = Callable[[], asyncio.Protocol]
@@ -28,9 +29,9 @@ Factory = Callable[[], asyncio.Protocol]
 async def connect_tls(
     loop: asyncio.AbstractEventLoop, factory: Factory, sock: socket.socket, context: ssl.SSLContext, *, seconds: float, is_fast: bool
 ) -> tuple[asyncio.Transport, asyncio.Protocol]:
-    """Return the transport of an accepted connection, which owns the socket, and its protocol, after the handshake.
+    """Perform the TLS handshake on an accepted socket; return the transport, which owns the socket, and its protocol.
 
-    Raises ssl.SSLError or another OSError when the handshake fails. By then the client has the alert, if there is one.
+    Raises ssl.SSLError or another OSError when the handshake fails. By then the server has sent the alert, if there is one.
     """
     waiter: asyncio.Future[None] = loop.create_future()
     protocol = factory()
@@ -55,7 +56,7 @@ async def connect_tls(
 
 
 async def linger(sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
-    """End the output and read what still comes, for a while; then close the socket."""
+    """Shut down the output, read and discard input for at most LINGER_SECONDS, then close the socket."""
     sock.setblocking(False)
     with sock, suppress(OSError, TimeoutError):
         async with asyncio.timeout(LINGER_SECONDS):
@@ -65,7 +66,7 @@ async def linger(sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
 
 
 def duplicate(transport: asyncio.BaseTransport) -> socket.socket | None:
-    """Return another descriptor of a transport's socket, which outlives the transport; None when it has none any more."""
+    """Return a duplicate of a transport's socket, which outlives the transport, or None if the transport has no open socket."""
     with suppress(OSError):
         duplicate: socket.socket = transport.get_extra_info("socket").dup()
         return duplicate
@@ -73,7 +74,7 @@ def duplicate(transport: asyncio.BaseTransport) -> socket.socket | None:
 
 
 class _AlertingProtocol(SSLProtocol):
-    """asyncio's TLS; `rest` is a duplicate of the socket of a failed handshake."""
+    """asyncio's TLS protocol; it sends the alert of a failed handshake and then sets `rest` to a duplicate of the socket."""
 
     rest: socket.socket | None = None
 
@@ -86,14 +87,14 @@ class _AlertingProtocol(SSLProtocol):
 
 @cache
 def _fast_transport() -> Callable[..., Any] | None:
-    """Return what makes aiofastnet's TLS transport, or None where it cannot use Python's own libssl."""
+    """Return the constructor of aiofastnet's TLS transport, or None if aiofastnet cannot use Python's own libssl."""
     from aiofastnet import constants, ssl_transport  # type: ignore[attr-defined]
 
     if getattr(ssl_transport, "SSLEngineDirect", None) is None:
         return None
 
     class AlertingTransport(ssl_transport.SSLTransport_Socket):  # type: ignore[misc]
-        """aiofastnet's TLS; `rest` is a duplicate of the socket of a failed handshake."""
+        """aiofastnet's TLS transport; it sends the alert of a failed handshake and then sets `rest` to a duplicate of the socket."""
 
         __slots__ = ("rest",)
 

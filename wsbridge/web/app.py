@@ -1,4 +1,4 @@
-"""What a request leads to, in this order: the WebSocket or event stream, a CGI script, a static file, a page of ours, 404."""
+"""Dispatch of requests, in this order: WebSocket or event stream, CGI script, static file, a page of wsbridge, 404."""
 
 from __future__ import annotations
 
@@ -31,16 +31,20 @@ from wsbridge.web.static import StaticFiles, in_a_thread
 from wsbridge.web.subscribe import EVENTS_METHODS, Subscribing
 
 ICON_PATH = "/favicon.ico"
-"""Where browsers look for an icon that a page does not name."""
+"""The path at which browsers look for an icon when a page names none."""
 REDIRECTS_INSIDE = 3
-"""How often a CGI script may hand on to another path of ours."""
+"""How many local redirects of CGI scripts the server follows for one request."""
 
 http_log = logger("http")
 session_log = logger("session")
 
 
 class App:
-    """Answers requests. `door` is None where nothing is served over WebSockets; `subject` is what the log calls it."""
+    """Answers requests.
+
+    `door` is None if the server has no WebSocket endpoint. `subject` is the key and value that name the program or channel in the
+    log.
+    """
 
     def __init__(
         self,
@@ -75,12 +79,12 @@ class App:
         self._foreign_hosts = Ration(session_log, ACCESS)
 
     async def __call__(self, raw: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request of aiohttp's."""
+        """Answer one request from aiohttp."""
         self._metrics.requests += 1
         try:
             request = self._read(raw.method, raw.raw_path, raw.version, raw.headers, raw.transport)
         except Refused as refused:
-            # It cannot be trusted where the request ends.
+            # The server cannot know where this request ends, so it closes the connection.
             return self._refuse(refused, raw.path_qs, upgrading=False, closes=True)
         upgrading = self._door is not None and is_upgrade(request)
         try:
@@ -95,13 +99,13 @@ class App:
                 return self._stream(self._channel, raw, request)
             return await self._serve(raw, request)
         except Refused as refused:
-            # What follows may be the rest of a body, or frames.
+            # The bytes that follow may be the rest of a body, or frames.
             return self._refuse(refused, request.url, upgrading=upgrading, closes=upgrading or refused.status in (408, 413))
 
     def upgrade(self, connection: Upgradable, message: RawRequestMessage) -> bool:
-        """Begin a session at once, if nothing stands in its way; return whether it has begun.
+        """Begin a session at once if nothing prevents it; return whether it has begun.
 
-        What needs an answer or a lookup first is left to `__call__`, which comes a few turns of the loop later.
+        A request that needs a lookup or an error response first is left to `__call__`, which runs a few loop iterations later.
         """
         door = self._door
         if door is None or self._settings.reverse_lookup or door.asks_disk or not door.has_room:
@@ -118,12 +122,12 @@ class App:
         return True
 
     def error_page(self, status: int, detail: str) -> web.Response:
-        """Return the page of a request that could not even be read."""
+        """Return the error page for a request that aiohttp could not parse or that failed."""
         self._metrics.refused[status] += 1
         return self._page(status, detail, self._settings.headers)
 
     def _check_host(self, request: Request) -> None:
-        """Raises Refused for a host that is not the server's; 403, since browsers may ask again after a 421."""
+        """Raise Refused (403) for a host that is not the server's; after a 421, browsers may repeat the request."""
         host = self._settings.hosts.refused(request.peer)
         if host is None:
             return
@@ -199,14 +203,14 @@ class App:
             if self._cgi is None or (script := await in_a_thread(self._cgi.find, request.path)) is None:
                 break
             http_log.log(ACCESS, "CGI", extra=extra({**pairs, "cgiscript": script.file}))
-            # Any method: what it means is the script's to say.
+            # The script itself decides what each method means.
             answer = await self._cgi.run(raw, request, script, self._headers_plain)
             if isinstance(answer, web.StreamResponse):
                 return answer
             request = answer
         else:
             raise Refused(500, "a CGI script redirects for ever")
-        # An open page asks for the channel's status every two seconds: that is logged at TRACE.
+        # An open page requests the channel's status every two seconds, so the server logs that request at TRACE.
         methods, category, found = await self._find(request)
         http_log.log(TRACE if category in ("CHANNEL", "ICON") else ACCESS, category, extra=extra(pairs))
         if found is None:
@@ -217,7 +221,10 @@ class App:
         return self._dressed(found if request.method != "OPTIONS" else _options(methods))
 
     async def _find(self, request: Request) -> tuple[tuple[str, ...], str, web.StreamResponse | None]:
-        """Return the methods of what lies at a path, what the log calls it, and the answer to GET. Raises Refused."""
+        """Return the methods of the resource at a path, its category in the log, and the response to GET. Raises Refused.
+
+        The response is None if there is no such resource.
+        """
         is_root = request.path == "/"
         if self._own_page is not None and not self._page_everywhere and is_root and not await self._has_index():
             return READ, self._own_page.name, self._own_page.page()
@@ -237,7 +244,7 @@ class App:
         return READ, "NOT FOUND", None
 
     def _answer_for_all(self, request: Request) -> web.StreamResponse:
-        """Answer a request that is for no resource: CONNECT, which is for proxies, and `OPTIONS *` (RFC 9110, section 9.3.7)."""
+        """Answer a request without a resource: CONNECT, which is for proxies, and `OPTIONS *` (RFC 9110, section 9.3.7)."""
         if request.method != "OPTIONS":
             check_method(request.method)
             raise Refused(400, "the target * is for OPTIONS alone")
@@ -250,7 +257,7 @@ class App:
         location = encode_path(cleaned.replace("%", "%25")) + ("?" + request.query if request.query else "")
         return self._page(301, "", (*self._settings.headers, ("Location", location)))
 
-    # Answers
+    # Responses
 
     def _refuse(self, refused: Refused, url: str, *, upgrading: bool, closes: bool) -> web.Response:
         self._metrics.refused[refused.status] += 1
@@ -264,7 +271,7 @@ class App:
     def _page(status: int, detail: str, headers: tuple[tuple[str, str], ...], *, body: str | None = None) -> web.Response:
         if body is None:
             body = f"{status} {HTTPStatus(status).phrase}\n" + (f"{detail}\n" if detail else "")
-        # A detail may hold the name of a file, which need not be UTF-8.
+        # A detail may contain the name of a file, which need not be UTF-8.
         body = body.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         response = web.Response(status=status, text=body)
         protect(response)
@@ -278,7 +285,7 @@ class App:
     def _read(
         self, method: str, target: str, version: HttpVersion, fields: Mapping[str, str], transport: asyncio.BaseTransport | None
     ) -> Request:
-        """Translate aiohttp's request. Raises Refused (400)."""
+        """Convert the data of an aiohttp request into a Request. Raises Refused (400)."""
         headers = tuple((str(name), value) for name, value in fields.items())
         values = by_name(headers)
         protocol = f"HTTP/{version.major}.{version.minor}"
@@ -291,7 +298,7 @@ class App:
 
 
 def _is_browser(request: Request) -> bool:
-    """Whether a client wants to look at a page: other clients get 404 where nothing is served."""
+    """Whether the client asks for an HTML page; other clients get 404 where nothing is served."""
     return request.method in ("GET", "HEAD") and "text/html" in (request.header("accept") or "").lower()
 
 
@@ -311,5 +318,5 @@ def _peer(transport: asyncio.BaseTransport | None, host: str) -> Peer:
 
 
 def _plain(address: str) -> str:
-    """Return an IPv4 address as such where a socket of both kinds has it as IPv6."""
+    """Return an IPv4-mapped IPv6 address, as a dual-stack socket reports it, in its IPv4 form."""
     return address.removeprefix("::ffff:")

@@ -1,6 +1,6 @@
-"""Bytes of request bodies that wait for their script: in memory at first, then in a temporary file without a name.
+"""A buffer for the body of a request that waits for its script: in memory at first, then in an unnamed temporary file.
 
-The file lies in TMPDIR (else /tmp), and is written and read in other threads, so that a slow disk delays no other client.
+The file is in TMPDIR (else in /tmp). Other threads write and read it, so that a slow disk delays no other client.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import IO, Any
 from wsbridge.errors import Refused
 
 MEMORY_BYTES = 64 * 1024
-"""What a body may take in memory: a form fits, and a thousand of them take 64 MiB."""
+"""The most bytes of one body in memory: a form fits, and a thousand bodies use 64 MiB."""
 PIECE = 128 * 1024
-"""Bytes of a file that are read at once."""
+"""Bytes of one read from the file."""
 BODIES = 4
-"""How many of the longest bodies the space on the disk holds."""
+"""The shared disk space, as a number of bodies of the maximum length."""
 
 
 class BufferSpace:
-    """The space on the disk that all bodies share. `max_body_bytes` is the most of one body, 0 for any."""
+    """The disk space that all bodies share; `max_body_bytes` is the limit for one body, and 0 means no limit."""
 
     def __init__(self, max_body_bytes: int) -> None:
         self.max_body_bytes = max_body_bytes
         self._free = BODIES * max_body_bytes if max_body_bytes else None
 
     def take(self, size: int) -> bool:
-        """Take so many bytes, if they are free."""
+        """Reserve `size` bytes of disk space; return whether they were free."""
         if self._free is None:
             return True
         if self._free < size:
@@ -44,17 +44,17 @@ class BufferSpace:
 
 
 class BodyBuffer:
-    """First in, first out, for one task that puts and one that gets."""
+    """A first-in, first-out buffer for one task that calls `put` and one task that calls `get`."""
 
     def __init__(self, space: BufferSpace) -> None:
         self.size = 0
-        """The bytes that were put, in all."""
+        """How many bytes were put, in total."""
         self._space = space
         self._memory: deque[bytes] = deque()
         self._in_memory = 0
         self._file: IO[bytes] | None = None
         self._written = self._read = 0
-        """How much the file was given, and how much of that was taken out again."""
+        """Bytes written to the file, and bytes read back from it."""
         self._is_ended = False
         self._changed = asyncio.Event()
         self._drained = asyncio.Event()
@@ -63,7 +63,10 @@ class BodyBuffer:
         self._working: asyncio.Future[Any] | None = None
 
     async def put(self, data: bytes) -> None:
-        """Add bytes. Raises Refused (413 over the most of one body, 503 without space on the disk); then they are not added."""
+        """Add bytes; on an error, add none.
+
+        Raises Refused (413 if the body exceeds its limit, 503 if there is no disk space) and OSError.
+        """
         limit = self._space.max_body_bytes
         if limit and self._in_memory + self._written + len(data) > limit:
             raise Refused(413, f"the body is longer than {limit} bytes (--maxbody)")
@@ -76,7 +79,10 @@ class BodyBuffer:
         self._changed.set()
 
     def squeeze(self, data: bytes) -> None:
-        """Add bytes in memory, however many: for the next piece where there is no space, when all before it was taken out."""
+        """Add any number of bytes in memory.
+
+        RequestBody uses this for a piece without disk space, after the reader has drained the buffer.
+        """
         self._memory.append(data)
         self._in_memory += len(data)
         self.size += len(data)
@@ -84,12 +90,12 @@ class BodyBuffer:
         self._changed.set()
 
     def end(self) -> None:
-        """No more bytes follow."""
+        """Mark the end of the body."""
         self._is_ended = True
         self._changed.set()
 
     async def get(self) -> bytes:
-        """Return the next bytes, waiting for them; none at the end."""
+        """Wait for the next bytes and return them; return no bytes at the end."""
         while not self._memory and self._read == self._written:
             if self._is_ended:
                 return b""
@@ -106,11 +112,11 @@ class BodyBuffer:
         return data
 
     async def wait_drained(self) -> None:
-        """Wait until all that was put was taken out: then there is space again."""
+        """Wait until the reader has drained the buffer: then there is space again."""
         await self._drained.wait()
 
     def close(self) -> None:
-        """Drop what is left, and give its space back."""
+        """Drop the remaining bytes and free their disk space."""
         self._memory.clear()
         file, self._file = self._file, None
         self._space.give(self._written)
@@ -118,7 +124,7 @@ class BodyBuffer:
         if file is None:
             return
         if self._working is not None and not self._working.done():
-            # Another thread still uses its descriptor.
+            # Another thread still uses the file's descriptor.
             self._working.add_done_callback(lambda _: file.close())
         else:
             file.close()
@@ -145,13 +151,13 @@ class BodyBuffer:
                 raise OSError("the temporary file was cut off")
             self._read += size
             if self._read == self._written:
-                # From its beginning again.
+                # The file is drained: start at its beginning again.
                 self._space.give(self._written)
                 self._written = self._read = 0
             return data
 
     async def _work(self, function: Callable[..., Any], *arguments: object) -> Any:
-        """Call a function in another thread. It is called to its end, even when this is cancelled."""
+        """Call a function in another thread; the call runs to its end even if this task is cancelled."""
         self._working = asyncio.get_running_loop().run_in_executor(None, function, *arguments)
         self._working.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.shield(self._working)

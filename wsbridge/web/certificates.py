@@ -1,6 +1,7 @@
-"""The server's certificate and key, and the CA of its clients: read once at the start, and refused with what to do.
+"""The server's certificate and key, and the CA of its clients: read once at startup, with errors that name the remedy.
 
-OpenSSL names neither the file nor the remedy, and asks the terminal for a pass phrase. So each file is looked at first.
+OpenSSL's errors name neither the file nor the remedy, and OpenSSL prompts for a pass phrase on the terminal. So this module checks
+each file before OpenSSL reads it.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from wsbridge.web.withheld import open_at_once
 LABEL = re.compile(rb"^-----BEGIN ([A-Z0-9 ]+)-----", re.MULTILINE)
 ENCRYPTED = re.compile(rb"^-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: *4, *ENCRYPTED", re.MULTILINE)
 FILE_BYTES = 16 * 1024 * 1024
-"""More than any bundle of certificates has."""
+"""More than the size of any certificate bundle."""
 CERTIFICATE, KEY, CA = "--sslcert", "--sslkey", "--sslca"
 SWAPPED = "; are --sslcert and --sslkey swapped?"
 SEQUENCE = re.compile(rb"0(\x80|[\x00-\x7f]|\x81.|\x82..|\x83...)[\x02\x30]", re.DOTALL)
-"""The beginning of a certificate or key in DER: a sequence that begins with a sequence or a number."""
+"""The beginning of a certificate or key in DER: a sequence whose first element is a sequence or an integer."""
 PKCS12 = re.compile(rb"0(\x80|[\x00-\x7f]|\x81.|\x82..|\x83...)\x02\x01\x03", re.DOTALL)
 """The beginning of a PKCS #12 file: a sequence whose version is 3 (RFC 7292, section 4)."""
 
@@ -33,10 +34,10 @@ log = logger("server")
 
 
 def make_context(settings: TlsSettings) -> ssl.SSLContext:
-    """Return a context for TLS 1.2 and newer; with `client_ca`, clients must show a certificate of that CA.
+    """Return a server context for TLS 1.2 and newer; with `client_ca`, clients must present a certificate of that CA.
 
-    Raises ListenError, which names flag, file and remedy. A certificate that has expired is logged, and used: the clock of a
-    machine may be wrong when it starts, and some clients do not look.
+    Raises ListenError, which names the flag, the file and the remedy. The server logs an expired certificate and uses it all the
+    same: the machine's clock may be wrong at startup, and some clients do not check the date.
     """
     certificate, key, client_ca = settings.certificate, settings.key, settings.client_ca
     _check(CERTIFICATE, certificate)
@@ -60,7 +61,7 @@ def make_context(settings: TlsSettings) -> ssl.SSLContext:
 
 
 def _check(flag: str, path: str) -> None:
-    """Raises ListenError unless a file can be read and holds what the flag is for."""
+    """Raise ListenError unless a file is readable and contains what its flag requires."""
     try:
         with open(path, "rb", buffering=0, opener=open_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -74,9 +75,9 @@ def _check(flag: str, path: str) -> None:
 
 
 def why_unusable(path: str, content: bytes, *, is_key: bool, swapped: str) -> str:
-    """Return what is wrong with the content of a file that is to hold a key, or certificates, and what to do; empty if it may do so.
+    """Return what is wrong with the content of a key or certificate file, and how to fix it; empty if nothing is wrong.
 
-    `swapped` is added where it holds what belongs into the other of two files.
+    The text ends with `swapped` if the file contains what belongs into the other file.
     """
     labels = LABEL.findall(content)
     if not content.strip():
@@ -109,7 +110,10 @@ def _why_no_pem(path: str, content: bytes, *, is_key: bool) -> str:
 
 
 def _try_certificates(flag: str, path: str) -> None:
-    """Raises ListenError if OpenSSL cannot read the certificates of a file. (load_cert_chain does not tell which file is wrong.)"""
+    """Raise ListenError if OpenSSL cannot read the certificates of a file.
+
+    load_cert_chain does not report which of its files is wrong.
+    """
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except (OSError, ValueError) as error:
@@ -132,10 +136,10 @@ def _refuse_to_prompt() -> bytes:
 
 
 def _warn_of_dates(flag: str, path: str, now: float) -> None:
-    """Log that the first certificate of a file has expired or is not valid yet; browsers refuse it then."""
+    """Log an error if the first certificate of a file has expired or is not valid yet: browsers then refuse it."""
     details: dict[str, str] = {}
     with suppress(AttributeError, ssl.SSLError):
-        # Python's own tests read a certificate so; there is no public way without a connection.
+        # Python's own tests read a certificate this way. No public function reads it without a connection.
         details = ssl._ssl._test_decode_cert(path)  # type: ignore[attr-defined]
     complaint = ""
     if "notAfter" in details and ssl.cert_time_to_seconds(details["notAfter"]) <= now:

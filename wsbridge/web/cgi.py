@@ -1,10 +1,12 @@
 """CGI scripts (RFC 3875): `--cgidir`.
 
-The body of a request is streamed to the script and its answer streamed to the client, each with backpressure; requestbody.py
-says when a body is buffered.
-A script is found by the same walk as those of `--dir`: the first component that is a file, PATH_INFO the rest. Its group
-goes down the ladder when the answer is complete, when the client has gone (the task of its request is cancelled then),
-and when the server shuts down. An answer that is cut off ends its connection: it must not be taken for a whole one.
+The server streams the body of a request to the script and the script's response to the client, each with backpressure.
+requestbody.py says when the server buffers a body.
+
+The server finds a script by the same path walk as for `--dir`. The first component that is a file is the script, and the rest is
+PATH_INFO. The ladder (process/ladder.py) ends the script's process group when the response is complete, when the client has
+disconnected, and when the server shuts down. aiohttp cancels the task of a request whose client has disconnected. The server closes
+the connection of a truncated response, so that the client does not mistake it for a complete response.
 """
 
 from __future__ import annotations
@@ -35,18 +37,18 @@ from wsbridge.web.requestbody import BodyLate, RequestBody
 from wsbridge.web.script import Cut, RunningScript
 
 BODILESS = (204, 304)
-"""The statuses of answers that have no body, whatever their script prints (RFC 9110, section 6.4.1)."""
+"""Statuses of responses that have no body, whatever the script prints (RFC 9110, section 6.4.1)."""
 STUCK_SECONDS = 2.0
-"""How long a script may take nothing of its body before the rest is buffered."""
+"""Seconds that a script may read nothing of its body before the server buffers the rest."""
 MOST_REPORTED = 10
-"""Lines of one head that are logged one by one when they are skipped."""
+"""How many skipped lines of one head the server logs one by one."""
 
 log = logger("http")
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A script that a request leads to."""
+    """The script that a request path selects."""
 
     file: str
     script: Script
@@ -54,7 +56,10 @@ class Found:
 
 
 class CgiScripts:
-    """Runs the scripts of one directory. `body_seconds` is how long a client may send nothing of a body, 0 for any time."""
+    """Runs the scripts of one directory.
+
+    `body_seconds` is how long a client may send nothing of a body; 0 means no limit.
+    """
 
     def __init__(
         self,
@@ -86,18 +91,19 @@ class CgiScripts:
         self._space = BufferSpace(max_body_bytes)
 
     def find(self, path: str) -> Found | None:
-        """Return the script that a path leads to, if any. Asks the disk."""
+        """Return the script that a path selects, or None. Reads the disk."""
         target = find_script(path, self._look)
         if target is None:
             return None
-        # Links may have changed since the walk: what is run is what is proved here, and it holds no link any more.
+        # Links may have changed since the walk. The server runs exactly the path that it checks here, which contains no link any
+        # more.
         real = os.path.realpath(os.path.join(self._root, target.file))
         return Found(real, target.script, is_executable(real)) if Path(real).is_relative_to(self._root) else None
 
     async def run(
         self, raw: web.BaseRequest, request: Request, found: Found, headers: tuple[tuple[str, str], ...]
     ) -> web.StreamResponse | Request:
-        """Run a script and stream its answer; a request instead when the script hands on to another path. Raises Refused."""
+        """Run a script and stream its response, or return the request of its local redirect. Raises Refused."""
         pairs = {"url": request.url, "cgiscript": found.file}
         if not found.is_executable:
             raise Refused(500, "the script is not executable")
@@ -123,7 +129,10 @@ class CgiScripts:
             await body.close()
 
     async def _receive(self, request: Request, body: RequestBody) -> tuple[Request, bool]:
-        """Wait for the body, as far as its script needs it to be started; return the request for it. Raises Refused, BodyLate."""
+        """Receive the part of the body that must precede the script's start; return the request to run and whether it has a body.
+
+        The server buffers a chunked body completely; of any other body it awaits the first bytes. Raises Refused and BodyLate.
+        """
         try:
             if is_chunked(request):
                 return with_length(request, await body.collect()), True
@@ -151,12 +160,12 @@ class CgiScripts:
         try:
             answer = await exchange.answer(request, headers)
             if isinstance(answer, Request):
-                # The script that is served in its place needs its slot.
+                # The local redirect may need the slot of this script.
                 script.finish()
                 await script.wait_gone()
             return answer
         finally:
-            # This task may be cancelled, once and again: the end of the script is the registry's from here.
+            # This task may be cancelled several times. From here on, the registry owns the termination of the script.
             script.finish()
             feeding.cancel()
             await asyncio.wait((feeding,))
@@ -198,7 +207,7 @@ class CgiScripts:
 
 
 class _Exchange:
-    """The request and the answer of one script: body and answer are streamed at the same time."""
+    """The request and the response of one script; the server streams body and response at the same time."""
 
     def __init__(self, raw: web.BaseRequest, script: RunningScript, *, patience: Patience, pairs: Pairs) -> None:
         self._raw = raw
@@ -206,21 +215,21 @@ class _Exchange:
         self._patience = patience
         self._pairs = pairs
         self._late = asyncio.timeout(None)
-        """Ends the answer when the body comes no more."""
+        """The timeout that ends the response when the body stops arriving."""
         self._response: web.StreamResponse | None = None
-        """The answer, once it has begun."""
+        """The response, once it has begun."""
 
-    # The body
+    # The request body
 
     async def feed(self, body: RequestBody | None) -> None:
-        """Write the body of the request to the script, and close its stdin."""
+        """Write the body of the request to the script, then close its stdin."""
         try:
             while body is not None and (data := await body.read()):
                 self._script.tell(data)
                 if not self._script.has_room:
                     await self._wait_for_room(body)
         except (OSError, web.RequestPayloadError) as error:
-            # The client has gone, and the task that answers it hears of that by itself.
+            # The client has disconnected; aiohttp cancels the task that answers it.
             log.debug("the body broke off: %s", error, extra=extra(self._pairs))
         except BodyLate:
             self._end_late()
@@ -228,7 +237,7 @@ class _Exchange:
             self._script.close_input()
 
     async def _wait_for_room(self, body: RequestBody) -> None:
-        """Wait until the script has taken what it was given."""
+        """Wait until the script has read what was written; if it reads nothing for STUCK_SECONDS, buffer the rest of the body."""
         if not body.is_buffered:
             try:
                 async with asyncio.timeout(STUCK_SECONDS):
@@ -239,14 +248,17 @@ class _Exchange:
         await self._script.wait_for_room()
 
     def _end_late(self) -> None:
-        """Have the answer end by BodyLate, unless it has ended."""
+        """Make `answer` end with BodyLate, unless it has ended."""
         with suppress(RuntimeError):
             self._late.reschedule(0)
 
-    # The answer
+    # The response
 
     async def answer(self, request: Request, headers: tuple[tuple[str, str], ...]) -> web.StreamResponse | Request:
-        """Stream the answer, or return the request to be served in its place. Raises Refused, and BodyLate before the answer."""
+        """Stream the response, or return the request of a local redirect.
+
+        Raises Refused, and BodyLate if the body stops arriving before the response begins.
+        """
         try:
             async with self._late:
                 return await self._answer(request, headers)
@@ -276,7 +288,7 @@ class _Exchange:
         if "Content-Type" not in response.headers:
             response.headers["Content-Type"] = "application/octet-stream"
         if self._raw.version < HttpVersion11 and head.length is None:
-            # It knows no chunks: the answer ends with the connection.
+            # HTTP/1.0 has no chunked coding: the end of the connection ends the response.
             response.force_close()
         self._response = response
         try:
@@ -289,7 +301,7 @@ class _Exchange:
         return response
 
     async def _send(self, response: web.StreamResponse, head: Head) -> None:
-        """Write the answer, and read it to its end even where nothing more of it may be written. Raises Cut."""
+        """Send the response, and read the script's output to its end even where no more of it may be sent. Raises Cut."""
         await response.prepare(self._raw)
         left = 0 if self._raw.method == "HEAD" or head.status in BODILESS else head.length
         while piece := await self._script.read():
@@ -317,7 +329,7 @@ class _Exchange:
         return parse_head(data.rstrip(b"\r\n"), is_ended=False)
 
     def _report(self, head: Head) -> Head:
-        """Log the lines of a head that were skipped."""
+        """Log the skipped lines of a head."""
         for what in head.skipped[:MOST_REPORTED]:
             log.error("CGI script printed a line that was skipped: %s", what, extra=extra(self._pairs))
         if (more := len(head.skipped) - MOST_REPORTED) > 0:

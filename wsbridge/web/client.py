@@ -1,8 +1,8 @@
-"""A connected WebSocket client: the protocol of its transport from the upgrade on, a source and a sink in one.
+"""A connected WebSocket client: the protocol of its transport after the upgrade, and both a source and a sink.
 
-aiohttp has read the request and is out of the way: what the transport receives goes straight to our frame reader, and
-batches go straight to the transport. A client that does not take what it is sent holds up its source; one that takes
-nothing for `send_timeout` seconds is given up.
+aiohttp has parsed the request and is no longer involved. The transport passes received bytes straight to the frame reader, and
+batches go straight to the transport. A client that reads slowly pauses its source (backpressure). wsbridge disconnects a client
+that accepts no data for `send_timeout` seconds.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from wsbridge.wire.deflate import Deflate
 from wsbridge.wire.frames import Event, FrameReader, Ping, Violation
 
 CLOSE_WAIT = 2.0
-"""Seconds for the client to answer our close frame and for the last bytes to leave; then the connection is cut."""
+"""Seconds for the client to answer the close frame and to receive the last bytes; then wsbridge aborts the connection."""
 FOR_EVER = 365 * 86400.0
-"""`--send-timeout=0`: seconds after which even the most patient look again."""
+"""The write timeout of a closing connection with `--send-timeout=0`, in seconds."""
 PROBE_SECONDS = 2.0
-"""How often a client is spoken to while its own words wait for room, see `_probe`."""
+"""Seconds between two unsolicited pongs to a client while wsbridge does not read from it; see `_probe`."""
 PONGS = 16
-"""Most pongs for the pings of one turn: those for the last of them. One would do (RFC 6455, section 5.5.3), but a client that sends
-a few at once may count the answers."""
+"""The most pongs that wsbridge sends for the pings of one read: those for the last pings. A single pong would do (RFC 6455, section
+5.5.3), but a client that sends a few pings at once may count the pongs."""
 PING = frames.ping()
 PONG = frames.pong(b"")
 
@@ -49,7 +49,8 @@ log = logger("websocket")
 class Client(asyncio.Protocol):
     """One client, from the 101 to the end of its connection.
 
-    Its sink gets batches and then one `end`: the client's close code, 1006 when it just went. Join it with `join`.
+    Its sink receives batches and then one `end` with the client's close code, or 1006 if no close frame came. `join` attaches the
+    sink.
     """
 
     __slots__ = (
@@ -124,7 +125,7 @@ class Client(asyncio.Protocol):
         self._stuck_timer: asyncio.TimerHandle | None = None
         self._heartbeat_timer: asyncio.TimerHandle | None = None
         self._heartbeat: Heartbeat | None = None
-        # asyncio's TLS, with a limit of 0, takes an empty buffer for a full one.
+        # With a limit of 0, asyncio's TLS transport treats an empty buffer as full.
         transport.set_write_buffer_limits(high=max(1, settings.send_buffer_bytes))
         if settings.unsent_bytes:
             limit_unsent(transport, settings.unsent_bytes)
@@ -134,7 +135,7 @@ class Client(asyncio.Protocol):
             self._heartbeat_timer = loop.call_at(now + interval, self._beat)
 
     def join(self, sink: Sink, on_hangup: Callable[[], None]) -> None:
-        """Say who takes what the client says, and who is told when it went while it was held up."""
+        """Attach the sink of the client's messages, and the function to call if the client disconnects before all of them are read."""
         self._sink = sink
         self._on_hangup = on_hangup
         if self._writing_paused:
@@ -143,7 +144,7 @@ class Client(asyncio.Protocol):
     # From the client
 
     def hear(self, early: bytes) -> None:
-        """Take what came behind the request, now, or when the client is no longer held up."""
+        """Process the bytes that arrived after the request, at once or when the client is no longer paused."""
         self._early = early
         if early:
             self._read_on()
@@ -164,7 +165,8 @@ class Client(asyncio.Protocol):
                 self._take(event)
         self._answer(pings)
         if self._reader.has_more:
-            # A little data can say much, or inflate to much: the rest of it waits until others have had their turn, and for room.
+            # A few bytes can contain many messages, or inflate to many. The rest waits until the loop has served other clients, and
+            # until the sink has room.
             if self._transport is not None:
                 self._transport.pause_reading()
             self._read_on_soon()
@@ -189,13 +191,13 @@ class Client(asyncio.Protocol):
 
     @property
     def _has_unread(self) -> bool:
-        """Whether something that has come was not read out yet."""
+        """Whether received bytes are still unprocessed."""
         return self._reader.has_more or bool(self._early)
 
     def eof_received(self) -> bool:
-        """A half-closed connection is a client that has gone: the transport closes."""
+        """Treat a half-close by the client as a disconnect: the transport closes."""
         self._go(End(ABNORMAL))
-        # TCP with nothing left to send closes at once; TLS may wait for the other side.
+        # A TCP transport with nothing left to send closes at once; a TLS transport may wait for its peer.
         if self._transport is not None and (waiting_bytes(self._transport) or not self._transport.can_write_eof()):
             self._watch_stuck(self._close_patience())
         return False
@@ -207,14 +209,14 @@ class Client(asyncio.Protocol):
             if timer is not None:
                 timer.cancel()
         self._go(End(ABNORMAL, str(error or "")))
-        # What the program has yet to say to nobody must not wait for room.
+        # The program's remaining output has no receiver, so it must not wait for room.
         self.source.resume()
         self.source = STILL
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
 
     def _go(self, reason: End) -> None:
-        """The client has gone. What it said before and was not read out yet is still its word."""
+        """Record that the client has disconnected; the sink still receives the messages that arrived before."""
         if not self._has_unread:
             self._leave(reason)
         elif self._gone is None:
@@ -249,10 +251,10 @@ class Client(asyncio.Protocol):
             resume_reading(self._transport, self._loop)
 
     def _probe(self) -> None:
-        """Send an unsolicited pong (RFC 6455, section 5.5.3) to a client that was not read from for PROBE_SECONDS.
+        """Send an unsolicited pong (RFC 6455, section 5.5.3) to a client that wsbridge has not read from for PROBE_SECONDS.
 
-        When our receive buffer is full its FIN cannot come in, but what we send to a socket that was closed brings a reset.
-        The timer runs on across `resume`: it costs less to look at the clock here than to set a timer for each pause.
+        While the receive buffer is full, the client's FIN cannot arrive, but data that wsbridge sends to a closed socket causes a
+        reset. The timer keeps running across `resume`: checking the clock here costs less than setting a timer for each pause.
         """
         self._probe_timer = None
         if not self._paused or self._transport is None:
@@ -263,11 +265,11 @@ class Client(asyncio.Protocol):
         self._probe_timer = self._loop.call_later(left if left > 0 else PROBE_SECONDS, self._probe)
 
     def _answer(self, pings: list[bytes]) -> None:
-        """Answer pings, and forget them."""
+        """Answer pings with pongs, and clear the list."""
         if not pings:
             return
         if self._writing_paused:
-            # Only the last of several needs an answer (RFC 6455, section 5.5.3): pings cannot fill our buffer.
+            # Only the last of several pings needs a pong (RFC 6455, section 5.5.3), so pings cannot fill the send buffer.
             self._owed_pong = pings[-1]
         else:
             self._send(b"".join(map(frames.pong, pings[-PONGS:])))
@@ -285,7 +287,7 @@ class Client(asyncio.Protocol):
                 self._lingers = True
                 self._leave(End(code, reason))
             case End():
-                # The same code goes back at once, without the reason (RFC 6455, section 5.5.1).
+                # The server echoes the close code at once, without the reason (RFC 6455, section 5.5.1).
                 answers_ours = self._close_sent
                 self._send_close(End(event.code))
                 self._leave(event)
@@ -318,17 +320,17 @@ class Client(asyncio.Protocol):
 
     @property
     def send(self) -> Callable[[bytes], object]:
-        """What sends bytes that are framed already, at no more cost than the transport's own; not to be used once it has left."""
+        """The function that sends encoded frames, at no more cost than the transport's own; do not use it after the disconnect."""
         assert self._transport is not None
         return self._transport.write
 
     def take(self, data: bytes) -> bool:
-        """Send bytes that are framed already; return whether there is room for more."""
+        """Send encoded frames; return whether there is room for more."""
         self._send(data)
         return not self._writing_paused
 
     def end(self, reason: End) -> None:
-        """Send a close frame after all that was written, and close when the client has answered it or is too slow."""
+        """Send a close frame after all written data; close when the client has answered it or has timed out."""
         if self._transport is None:
             return
         if self._left:
@@ -338,19 +340,22 @@ class Client(asyncio.Protocol):
         self._watch_stuck(self._close_patience())
 
     def close(self) -> None:
-        """Close without another word; what was written before still leaves, if it does so in time."""
+        """Close without a close frame; the transport still sends written data, within the write timeout."""
         if self._transport is not None:
             self._close_transport()
 
     def abort(self) -> None:
-        """Cut the connection; what was not sent yet is lost."""
+        """Abort the connection; unsent data is lost."""
         if self._transport is not None:
-            # Before the socket is closed: over TLS, connection_lost comes after that.
+            # Unwatch before the socket is closed: over TLS, connection_lost comes only after that.
             self._unwatch()
             self._transport.abort()
 
     async def wait_closed(self) -> None:
-        """Wait until the connection is gone, as one may; the patience with a client that is slow to close is bounded."""
+        """Wait until the connection is closed; at most one task may wait.
+
+        The timeouts of a closing connection bound the wait.
+        """
         if self._transport is not None:
             self._closed = self._loop.create_future()
             await self._closed
@@ -390,7 +395,7 @@ class Client(asyncio.Protocol):
         if not self._lingers:
             self._transport.close()
         elif self._transport.can_write_eof():
-            # What the client is still sending is read, and has no meaning: unread, it would make of our last words a reset.
+            # wsbridge reads what the client still sends, and ignores it: with unread data, the close frame would become a reset.
             end_output(self._transport)
             resume_reading(self._transport, self._loop)
         else:
@@ -398,7 +403,7 @@ class Client(asyncio.Protocol):
         self._watch_stuck(patience)
 
     def _close_patience(self) -> float:
-        """How long nothing may move on a connection that closes: with bytes left to send, as long as at any other time."""
+        """Return the timeout of a closing connection: the write timeout while bytes wait to be sent, else CLOSE_WAIT."""
         waiting = waiting_bytes(self._transport) if self._transport is not None else 0
         return self._timeout or FOR_EVER if waiting else CLOSE_WAIT
 
@@ -412,7 +417,7 @@ class Client(asyncio.Protocol):
         return taken_bytes(self._transport, self._written) if self._transport is not None else 0
 
     def _check_stuck(self, patience: float, taken_before: int) -> None:
-        """Give up a client that took nothing of what was waiting; one that is slow, but takes, has its time again."""
+        """Abort the connection if the client accepted no data since the last check; otherwise start the timeout again."""
         if self._transport is None:
             return
         if self._taken() > taken_before:
@@ -430,7 +435,7 @@ class Client(asyncio.Protocol):
         assert self._transport is not None
         taken = self._taken()
         if self._owed_at_beat and taken > self._taken_at_beat:
-            # It takes what was waiting for it, and an answer to a ping may come only behind all that.
+            # The client accepts the data that waits for it, and its pong to a ping may come only after all of that data.
             self._heartbeat.heard = self._loop.time()
         self._taken_at_beat, self._owed_at_beat = taken, outstanding_bytes(self._transport)
         due, again = self._heartbeat.beat(self._loop.time())

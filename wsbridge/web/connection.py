@@ -1,17 +1,17 @@
-"""An HTTP connection of aiohttp, with the bounds that it lacks, and the way out of it into a WebSocket.
+"""An HTTP connection of aiohttp, with the limits that aiohttp lacks, and the handover of its transport to a WebSocket.
 
-This file is the only one that knows aiohttp's inside; tests/web/test_connection.py fails when that changes.
+Only this file depends on the internals of aiohttp; tests/web/test_connection.py fails when they change.
 
-- A request's head must be complete within 10 s of its first byte, and be no longer than 1 MiB. A connection that waits
-  for a next request is closed after `keepalive_seconds`.
-- A target that was typed in UTF-8 (`curl http://host/é`) gets its percent signs before the strict parser sees it.
-- The parser gets each head by itself, so that a request is answered in one way, however it was cut into segments. What
-  follows a request for an upgrade is kept until that is answered.
-- A request for an upgrade that comes when nothing else is under way is offered to `on_upgrade` at once, before any task.
-  greeting.py offers the request that arrives first on a connection.
-- A client that goes while its connection is not read is noticed by `hangups`.
-- `take_over` gives the transport to a protocol of ours. What remains of aiohttp's is told that its connection was lost
-  and is collected: a session costs no task, no parser and no request object.
+- The head of a request must be complete within 10 s of its first byte, and be no longer than 1 MiB. The server closes a connection
+  that waits for its next request after `keepalive_seconds`.
+- The server percent-encodes a target that was typed in UTF-8 (`curl http://host/é`) before the strict parser sees it.
+- The parser receives each head separately, so the response to a request does not depend on its TCP segments. The bytes that follow
+  an upgrade request wait until the server has answered that request.
+- If an upgrade request comes while no other request is in progress, the connection offers it to `on_upgrade` at once, before any
+  task handles it. greeting.py offers the first request of a connection.
+- `hangups` detects a client that disconnects while the server does not read its connection.
+- `take_over` hands the transport to another protocol. aiohttp's objects see a lost connection and are garbage-collected: a session
+  needs no task, no parser and no request object.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from wsbridge.wire.frames import Mask
 from wsbridge.wire.requests import Part, RequestCutter
 
 HELD_BYTES = 64 * 1024
-"""What may be kept that follows a request for an upgrade before the connection is no longer read."""
+"""The most bytes to hold after an upgrade request; beyond that, the server stops reading the connection."""
 FOR_EVER = 365 * 86400.0
-"""Seconds: how long an idle connection is kept with `keepalive_seconds` 0. aiohttp would close it at once."""
+"""Seconds that an idle connection stays open with `keepalive_seconds` 0. aiohttp would close it at once."""
 DEFAULT_TIMINGS = HttpTimings()
 
 METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
-"""How a method may begin (RFC 9110, section 9.1): the parser goes no further with one that it does not know."""
+"""The first character of a method (RFC 9110, section 9.1): the parser reads no further into a method that it does not know."""
 BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
 
 MASK: Mask = websocket_mask
-"""aiohttp's compiled XOR: 5 GB/s where Python has 0.3."""
+"""aiohttp's compiled XOR: 5 GB/s, against 0.3 GB/s in Python."""
 
 ErrorPage = Callable[[int, str], web.Response]
 
@@ -85,15 +85,15 @@ class Connection(RequestHandler):
         self._heads_seen = 0
         self._in_request_line = True
         self._began_with = b""
-        """The first byte of the head that comes."""
+        """The first byte of the head that is arriving."""
         self._is_broken = False
         self._cutter = RequestCutter()
         self._chunks: StreamReader | None = None
-        """The body in chunks that comes."""
+        """The chunked body that is arriving."""
         self._held, self._at = b"", 0
-        """What was read, and how much of it the parser has been given."""
+        """Received bytes, and how many of them went to the parser."""
         self._asks_upgrade = False
-        """Whether the last request that was read asks for an upgrade: what follows waits for its answer."""
+        """Whether the last parsed request asks for an upgrade: the bytes after it wait for its response."""
         self._watched = -1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -106,7 +106,7 @@ class Connection(RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Give the parser what was read, piece by piece. Without data: go on, as aiohttp asks when it has room again."""
+        """Pass received bytes to the parser piece by piece; without data, continue, as aiohttp requests when it has room again."""
         if not data:
             super().data_received(data)
         if self._at < len(self._held):
@@ -125,11 +125,12 @@ class Connection(RequestHandler):
             self._pause_reading_for_buffer()
 
     def _read_body(self, piece: bytes) -> None:
-        """Give the parser a part of a body."""
+        """Pass a part of a body to the parser."""
         super().data_received(piece)
         if self._request_count == self._heads_seen:
             return
-        # The chunks are none. aiohttp answers that behind the request of which they are the body, which waits for them.
+        # The chunks are malformed. aiohttp queues its error response behind the request that owns this body, and that request waits
+        # for the body. So this code drops the error response and ends the body with an exception.
         self._heads_seen = self._request_count
         self._messages.pop()
         self._is_broken = True
@@ -140,7 +141,7 @@ class Connection(RequestHandler):
 
     def _may_go_on(self) -> bool:
         if self._is_broken or self._force_close or self._close:
-            # Nothing that follows has a meaning.
+            # The bytes that follow have no meaning.
             self._head_bytes += len(self._held) - self._at
             self._held, self._at = b"", 0
             if self._is_broken and self._head_bytes > HEAD_BYTES:
@@ -158,7 +159,7 @@ class Connection(RequestHandler):
             self._cutter.end_chunks()
 
     def _read_head(self, piece: bytes) -> None:
-        """Give the parser a head, or a part of one."""
+        """Pass a head, or a part of it, to the parser."""
         is_idle = self._waiter is not None and not self._waiter.done()
         if is_idle and self._head_timer is None:
             self._await_head()
@@ -185,7 +186,7 @@ class Connection(RequestHandler):
 
     def _look_at(self, message: object, content: StreamReader, *, may_upgrade: bool) -> None:
         if not isinstance(message, RawRequestMessage):
-            # It could not be read, and will be answered so; what follows it has no meaning.
+            # aiohttp could not parse the request and will answer it with an error. The bytes that follow have no meaning.
             self._is_broken = True
             return
         self._asks_upgrade = bool(message.upgrade)
@@ -204,7 +205,7 @@ class Connection(RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer; then go on with what has waited for it."""
+        """Send a response, then continue with the bytes that waited for it."""
         finished = await super().finish_response(request, resp, start_time)
         if self._asks_upgrade and not self._messages and self.transport is not None:
             self._asks_upgrade = False
@@ -217,7 +218,7 @@ class Connection(RequestHandler):
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """Answer what aiohttp could not read, or what failed, in our own form. The connection is closed after it."""
+        """Answer a request that aiohttp could not parse, or that failed, with wsbridge's error page; then close the connection."""
         if isinstance(exc, LineTooLong):
             status, message = 431, f"a header field or the request line is longer than {HEAD_BYTES} bytes"
         elif isinstance(exc, HttpProcessingError) and "many headers" in (message or "").lower():
@@ -231,9 +232,9 @@ class Connection(RequestHandler):
         return response
 
     def take_over(self, protocol: asyncio.Protocol) -> bytes:
-        """Give the transport to another protocol; return what came after the request in the same segment.
+        """Hand the transport to another protocol; return the bytes that arrived after the request.
 
-        The request that asked for it is answered, and its task is left to end by itself.
+        The caller has answered the request, and the task of the request ends by itself.
         """
         transport = self.transport
         assert transport is not None
@@ -241,17 +242,18 @@ class Connection(RequestHandler):
         self._held, self._at = b"", 0
         transport.set_protocol(protocol)
         if self._paused:
-            # By what is still to be sent of answers before this one; the transport says so once, and it was to us.
+            # Unsent data of earlier responses has paused writing. The transport calls pause_writing only once, and it called this
+            # object.
             protocol.pause_writing()
         self.transport = None
         self._task_handler = None
         self.connection_lost(None)
-        # It may not have been read because of what the client sent before it was told to.
+        # Reading may be paused because the client sent data before the server accepted the upgrade.
         if not transport.is_closing():
             transport.resume_reading()
         return early
 
-    # A client that goes while nobody reads it
+    # Detecting a disconnect while reading is paused
 
     def _pause_transport_reading(self) -> None:
         super()._pause_transport_reading()
@@ -273,7 +275,7 @@ class Connection(RequestHandler):
         if self.transport is not None:
             self.transport.abort()
 
-    # The time that a head may take
+    # The timeout of a head
 
     def _await_head(self) -> None:
         self._head_timer = self._loop.call_later(self._head_seconds, self._head_is_late)
@@ -299,7 +301,7 @@ class Connection(RequestHandler):
 
 
 class Asked(web.BaseRequest):
-    """A request whose answer says that it is ours, and not by which libraries of what versions it is made."""
+    """A request whose response names wsbridge in its Server header, instead of libraries and their versions."""
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         if response.headers.get("Server") == SERVER_SOFTWARE:
@@ -307,7 +309,7 @@ class Asked(web.BaseRequest):
 
 
 class Server(web.Server):
-    """aiohttp's low-level server, with our connections."""
+    """aiohttp's low-level server, with wsbridge's connections."""
 
     def __init__(
         self,
@@ -336,7 +338,10 @@ class Server(web.Server):
         )
 
     def __call__(self, sock: socket.socket | None = None) -> Greeting:  # type: ignore[override]
-        """Return the protocol of a connection. `sock` is given without TLS: what can be read of it is for this protocol."""
+        """Return the protocol of a connection.
+
+        `sock` is given for a connection without TLS: the protocol reads the bytes that have already arrived on it.
+        """
         return Greeting(
             on_upgrade=self.on_upgrade,
             connection=self._connection,
@@ -347,12 +352,12 @@ class Server(web.Server):
         )
 
     def pre_shutdown(self) -> None:
-        """Close the connections that are idle; those with an answer under way close after it."""
+        """Close idle connections; a connection with a response in progress closes after that response."""
         self._close_silent()
         super().pre_shutdown()
 
     async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 (aiohttp's)
-        """Close every connection; answers that are under way have so many seconds."""
+        """Close every connection; responses in progress may continue for `timeout` seconds."""
         self._close_silent()
         await super().shutdown(timeout)
 

@@ -1,6 +1,6 @@
-"""An event stream (HTML, section 9.2): the protocol of its transport once its head is sent. It is spoken to, and says nothing.
+"""An event stream (HTML, section 9.2): the protocol of its transport after the response head. Its client only receives.
 
-A browser's EventSource comes back by itself when the connection ends, so that is all that an end needs.
+A browser's EventSource reconnects by itself when the connection ends, so closing the connection is all that an end needs.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from wsbridge.settings import ClientSettings
 from wsbridge.web.transports import limit_unsent, taken_bytes, waiting_bytes
 
 CLOSE_WAIT = 2.0
-"""Seconds for the last bytes to leave; then the connection is cut."""
+"""Seconds for the client to receive the last bytes; then wsbridge aborts the connection."""
 COMMENT = b":\n\n"
-"""A line that a browser passes over: it keeps proxies from cutting an idle stream."""
+"""A comment line, which browsers ignore: it keeps proxies from closing an idle stream."""
 
 log = logger("http")
 
 
 class EventStream(asyncio.Protocol):
-    """One client. Its sink gets one `end`, when it has gone."""
+    """One client of an event stream; its sink receives one `end` when the client disconnects."""
 
     __slots__ = (
         "_closed",
@@ -64,7 +64,7 @@ class EventStream(asyncio.Protocol):
         self._stuck_timer: asyncio.TimerHandle | None = None
         self.source: Source = STILL
         self.received = 0
-        # asyncio's TLS, with a limit of 0, takes an empty buffer for a full one.
+        # With a limit of 0, asyncio's TLS transport treats an empty buffer as full.
         transport.set_write_buffer_limits(high=max(1, settings.send_buffer_bytes))
         if settings.unsent_bytes:
             limit_unsent(transport, settings.unsent_bytes)
@@ -72,14 +72,14 @@ class EventStream(asyncio.Protocol):
             self._timer = loop.call_later(self._ping, self._comment)
 
     def join(self, sink: Sink) -> None:
-        """Say who is told when the client has gone."""
+        """Attach the sink that receives `end` when the client disconnects."""
         self._sink = sink
         if self._writing_paused:
             self.source.pause()
 
     @property
     def send(self) -> Callable[[bytes], object]:
-        """What sends events; not to be used once the client has gone."""
+        """The function that sends events; do not use it after the client has disconnected."""
         assert self._transport is not None
         return self._transport.write
 
@@ -90,7 +90,7 @@ class EventStream(asyncio.Protocol):
         return not self._writing_paused
 
     def end(self, reason: End) -> None:
-        """Close: there are no words for why."""
+        """Close the connection: an event stream cannot carry the reason."""
         self.close()
 
     def close(self) -> None:
@@ -108,15 +108,15 @@ class EventStream(asyncio.Protocol):
             await self._closed
 
     def pause(self) -> None:
-        """It says nothing that could be held up."""
+        """Do nothing: an event stream has no input to pause."""
 
     def resume(self) -> None:
-        """Nor has it anything to go on with."""
+        """Do nothing: an event stream has no input to resume."""
 
-    # The transport's
+    # Called by the transport
 
     def data_received(self, data: bytes) -> None:
-        """Whatever a client sends after its request has no meaning."""
+        """Ignore everything that a client sends after its request."""
 
     def eof_received(self) -> bool:
         return False
@@ -157,7 +157,10 @@ class EventStream(asyncio.Protocol):
             self._stuck_timer = self._loop.call_later(patience, self._check_stuck, patience, taken_bytes(self._transport, 0))
 
     def _check_stuck(self, patience: float, taken_before: int) -> None:
-        """Cut off a client that took nothing of what waits for it; while it waits nothing is added."""
+        """Abort the connection if the client accepted no data since the last check.
+
+        The hub adds no messages while data waits, so only the client changes the count.
+        """
         if self._transport is None:
             return
         if taken_bytes(self._transport, 0) > taken_before:

@@ -1,9 +1,9 @@
-"""Who may have a session: the checks before the upgrade, in websocketd's order.
+"""Admission of WebSocket requests: the checks before the upgrade, in websocketd's order.
 
     429 no slot   404 no such script   405 not GET   400 HTTP/1.0, a body or the version   403 origin   400 key
     500 not executable   431 too long
 
-None of the refusals starts a process. With `--busy=close` the missing slot is left to the upgrade to tell.
+A refused request starts no process. With `--busy=close`, the server upgrades a client without a slot and closes it with 1013.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A request that may have a session: what to run for it, and what the handshake needs."""
+    """An admitted request: the program to run for it, and the values that the handshake needs."""
 
     argv: tuple[str, ...]
     script: Script
@@ -39,20 +39,20 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """Where a request leads."""
+    """The program and script that a request selects."""
 
     argv: tuple[str, ...]
-    """Empty where there is no such script."""
+    """Empty if there is no such script."""
     script: Script
     unusable: str = ""
-    """Why the script cannot be run."""
+    """Why the script cannot be run; empty if it can."""
 
 
 NOWHERE = Located((), Script("", ""))
 
 
 class Busy(Exception):
-    """There is no slot, and the client is to learn it from a close code."""
+    """There is no free slot, and the server reports this to the client by a close code."""
 
     def __init__(self, accept: str, subprotocol: str | None, why: str) -> None:
         super().__init__(why)
@@ -61,7 +61,7 @@ class Busy(Exception):
 
 
 class Gate:
-    """Admits requests. What is admitted holds a slot, which whoever serves it gives back."""
+    """Admits requests; each admitted request holds a slot, which its session gives back."""
 
     def __init__(
         self,
@@ -82,12 +82,12 @@ class Gate:
         self._busy_close = busy_close
         self.asks_disk = scripts is not None
         self.full = f"all sessions are taken (--{limit_flag})"
-        """What is logged and told of a client for which there is no slot."""
+        """The reason for a refusal without a free slot, for the log and for the client."""
 
     def admit(self, request: Request, located: Located | None = None) -> Admission:
-        """Return what is to be served, with its slot taken. Raises Refused and Busy.
+        """Return what to serve for a request, with its slot reserved. Raises Refused and Busy.
 
-        `located` is what `locate` has answered; without it the disk is asked here.
+        `located` is the result of `locate`; without it, this method reads the disk itself.
         """
         if not self._registry.slots.take():
             if self._busy_close:
@@ -103,14 +103,14 @@ class Gate:
             return Admission(located.argv, located.script, accept, subprotocol)
 
     def locate(self, request: Request) -> Located:
-        """Return where a request leads; with `--dir` the disk is asked."""
+        """Return the program and script that a request selects; with `--dir`, this reads the disk."""
         if self._scripts is None:
             return Located(self._argv, Script("/", request.path))
         root, look = self._scripts
         target = find_script(request.path, look)
         if target is None:
             return NOWHERE
-        # What is run is the very path that is proved here: its links are resolved already.
+        # The server runs exactly the path that it checks here, with its links resolved.
         real = os.path.realpath(os.path.join(root, target.file))
         if not real.startswith(root.rstrip("/") + "/"):
             return NOWHERE
@@ -120,10 +120,10 @@ class Gate:
         check_method(request.method, ("GET",))
         version = {"Sec-WebSocket-Version": "13"}
         if request.protocol == "HTTP/1.0":
-            # RFC 6455, section 4.2.1. The proxy that says so is nginx without `proxy_http_version 1.1`.
+            # RFC 6455, section 4.2.1. The proxy that sends HTTP/1.0 is nginx without `proxy_http_version 1.1`.
             raise Refused(400, "a WebSocket needs HTTP/1.1, and this request is of HTTP/1.0; a proxy between may have made it so")
         if has_body(request):
-            # What follows the head would be the body to one reader, and frames to another.
+            # A proxy may read the bytes after the head as the body, while the server reads them as frames.
             raise Refused(400, "a request for a WebSocket has no body")
         if not has_token([request.header("sec-websocket-version") or ""], "13"):
             raise Refused(400, "Sec-WebSocket-Version must be 13", headers=version)
@@ -135,18 +135,18 @@ class Gate:
         return accept_value(key), self._choose(request.header("sec-websocket-protocol"))
 
     def _choose(self, offered: str | None) -> str | None:
-        """Choose the first subprotocol of the client's list that is ours; none is no reason to refuse (RFC 6455, 4.2.2)."""
+        """Return the first subprotocol in the client's list that the server supports; no match is no refusal (RFC 6455, 4.2.2)."""
         names = [name.strip() for name in (offered or "").split(",")]
         return next((name for name in names if name in self._subprotocols), None)
 
 
 def accept_value(key: str) -> str:
-    """Return the proof that the server read the key (RFC 6455, section 4.2.2)."""
+    """Return the value of Sec-WebSocket-Accept, the proof that the server read the key (RFC 6455, section 4.2.2)."""
     return base64.b64encode(hashlib.sha1(key.strip().encode() + GUID, usedforsecurity=False).digest()).decode()
 
 
 def is_upgrade(request: Request) -> bool:
-    """Whether a request asks for a WebSocket; everything else is plain HTTP."""
+    """Whether a request asks for a WebSocket; every other request is plain HTTP."""
     return has_token([request.header("upgrade") or ""], "websocket") and has_token([request.header("connection") or ""], "upgrade")
 
 

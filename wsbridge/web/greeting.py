@@ -1,11 +1,12 @@
-"""The beginning of a connection: an upgrade request that arrives first, and whole, reaches `on_upgrade` without aiohttp's connection.
+"""The beginning of a connection: an upgrade request that arrives first, and complete, reaches `on_upgrade` without aiohttp's connection.
 
-Most connections of a bridge begin with such a request. For every other connection, and for a request that `on_upgrade` refuses, the
-server makes a `Connection` and hands it every byte, so all of its rules apply. A session then needs no task, and no object of aiohttp's
-but the parsed head. The event loop spends 12 to 18 % less processor time on it (1,500 sessions, 16 at once).
+Most connections of a bridge begin with such a request. For every other connection, and for a request that `on_upgrade` declines, the
+server creates a `Connection` and gives it every byte, so all rules of `Connection` apply. A session then needs no task, and no object
+of aiohttp except the parsed head. The event loop spends 12 to 18 % less processor time on it (1,500 sessions, 16 at once).
 
-A client sends its request at once: it has mostly come when the transport is made. `look` reads it then, which saves a turn of the
-loop: one client after the other gets its first line in 1.5x of websocketd's time instead of 1.9x (medians of three runs).
+A client sends its request at once: the request has usually arrived when the server creates the transport. `look` reads it then, which
+saves a loop iteration: with one client after another, the first line arrives in 1.5x of websocketd's time instead of 1.9x (medians of
+three runs).
 """
 
 from __future__ import annotations
@@ -23,31 +24,31 @@ from aiohttp.streams import EMPTY_PAYLOAD
 
 HEAD_BYTES = 1024 * 1024
 HEAD_LIMITS: dict[str, Any] = {"max_line_size": HEAD_BYTES, "max_field_size": HEAD_BYTES, "max_headers": 1024}
-"""What the parser takes."""
+"""The limits of the parser."""
 
 READ_BYTES = 64 * 1024
-"""What `look` reads of a socket."""
+"""The most bytes that `look` reads from a socket."""
 
 END = b"\r\n\r\n"
 ASKS = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 
 
 class Upgradable(Protocol):
-    """A connection whose client has asked for a WebSocket."""
+    """A connection whose client has requested a WebSocket."""
 
     transport: Any
-    """An asyncio.Transport, None once the connection is lost."""
+    """An asyncio.Transport; None after the connection is lost."""
 
     def take_over(self, protocol: asyncio.Protocol) -> bytes:
-        """Give the transport to a protocol of ours; return what came behind the request in the same segment."""
+        """Set another protocol on the transport; return the bytes that followed the request in the same read."""
 
 
 OnUpgrade = Callable[[Upgradable, RawRequestMessage], bool]
-"""Is offered a request for an upgrade, and says whether it has taken the connection over."""
+"""Receives an upgrade request; returns whether it has taken the connection over."""
 
 
 class Greeting(asyncio.Protocol):
-    """A connection until its first bytes come: they make it a session, or a connection of aiohttp's."""
+    """A connection until its first bytes arrive: they make it a session, or a connection of aiohttp."""
 
     __slots__ = ("_connection", "_early", "_loop", "_on_upgrade", "_seconds", "_silent", "_sock", "_timer", "transport")
 
@@ -61,8 +62,8 @@ class Greeting(asyncio.Protocol):
         loop: asyncio.AbstractEventLoop,
         sock: socket.socket | None = None,
     ) -> None:
-        """`silent` holds it until the client speaks, for at most so many seconds. With `sock`, the socket below a transport without
-        TLS, it waits for `look`.
+        """`silent` contains the connection until the client sends bytes, for at most `seconds`. With `sock`, the socket of a transport
+        without TLS, the connection waits for `look`.
         """
         self.transport: Any = None
         self._on_upgrade = on_upgrade
@@ -80,10 +81,10 @@ class Greeting(asyncio.Protocol):
             self._wait()
 
     def look(self) -> None:
-        """Read what has come already.
+        """Read the bytes that have already arrived.
 
-        Call it in the turn in which the transport begins to read, but after that: aiofastnet 1.2 would else begin to read a socket
-        that has just been closed, and nothing would be read of the next one with its number.
+        Call it in the loop iteration in which the transport begins to read, but after that call. Otherwise aiofastnet 1.2 would
+        register a socket that has just been closed, and the loop would never read the next socket with the same number.
         """
         sock, self._sock = self._sock, None
         if sock is None or self.transport is None or self.transport.is_closing():
@@ -91,7 +92,7 @@ class Greeting(asyncio.Protocol):
         try:
             data = sock.recv(READ_BYTES)
         except OSError:
-            # There is nothing yet, or the connection has ended, which its transport finds.
+            # No byte has arrived, or the connection has ended, which the transport detects.
             data = b""
         if data:
             self._begin(data)
@@ -120,7 +121,7 @@ class Greeting(asyncio.Protocol):
         return self._early
 
     def close(self) -> None:
-        """Close the connection, whose client has said nothing."""
+        """Close the connection: its client has sent nothing."""
         self.transport.close()
 
     def _wait(self) -> None:
@@ -133,7 +134,7 @@ class Greeting(asyncio.Protocol):
             self._timer.cancel()
 
     def _read(self, data: bytes) -> tuple[RawRequestMessage | None, bytes]:
-        """Return the request for an upgrade that is a whole head of these bytes, and what follows it. It has no body."""
+        """Return the upgrade request if these bytes begin with a complete head, and the bytes after it. The request has no body."""
         end = data.find(END) + len(END)
         head = data[:end]
         if end < len(END) or not ASKS.search(head) or not head.isascii():

@@ -1,7 +1,7 @@
-"""The answer to a request for a WebSocket: the 101, and the client that the connection becomes.
+"""The response to a WebSocket request: the 101, and the client object of the connection.
 
-The 101 is written by hand, so that every header of it is ours, and so is the answer to an offer of compression. What
-fails after it is told by a close code.
+This module writes the 101 itself, so that it controls every header, and the answer to an offer of compression. After the 101, a
+close code reports a failure.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SWITCHING = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnectio
 
 
 class Taken(web.Response):
-    """What aiohttp is given as the answer to a request whose connection it no longer has: nothing is sent."""
+    """The response that aiohttp receives for a request whose connection it no longer owns; it sends nothing."""
 
     async def prepare(self, request: web.BaseRequest) -> None:
         return None
@@ -42,34 +42,34 @@ TAKEN = Taken()
 
 
 class Door(Protocol):
-    """What a request for a WebSocket leads to."""
+    """Admits WebSocket requests and begins their sessions."""
 
     @property
     def has_room(self) -> bool:
-        """Whether a session may begin now; otherwise `room` is to be waited for."""
+        """Whether a session may begin now; if not, wait for `room`."""
 
     async def room(self) -> None:
-        """Wait until a session may begin, in the order of the calls."""
+        """Wait until a session may begin; callers proceed in the order of their calls."""
 
     @property
     def asks_disk(self) -> bool:
-        """Whether `locate` asks the disk: it is then to be called in a thread, and its answer is for `admit`."""
+        """Whether `locate` reads the disk; if so, call it in a thread and pass its result to `admit`."""
 
     def locate(self, request: Request) -> Located:
-        """Return where a request leads."""
+        """Return the program and script that a request selects."""
 
     def admit(self, request: Request, located: Located | None = None) -> Admission:
-        """Return what is to be served, with its slot taken. Raises Refused and Busy."""
+        """Return what to serve for a request, with its slot reserved. Raises Refused and Busy."""
 
     def begin(self, connection: Upgradable, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:
-        """Answer 101 and begin the session, which owns the slot from here. Raises Refused, the slot given back."""
+        """Send the 101 and begin the session, which owns the slot from then on. Raises Refused, with the slot given back."""
 
     def turn_away(self, connection: Upgradable, request: Request, busy: Busy, pairs: Pairs) -> None:
-        """Answer 101 and close with 1013, so that a browser can see why."""
+        """Send the 101 and close with 1013, so that a browser can see the reason."""
 
 
 class Handshake:
-    """Makes clients of connections. `is_shared` is whether what they are sent is compressed once for many."""
+    """Creates clients from connections; `is_shared` is whether one compressed copy of a message serves many clients."""
 
     def __init__(
         self,
@@ -85,13 +85,13 @@ class Handshake:
         self._client = client
         self._lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
         self._frames_subprotocol = any(name.lower() == "sec-websocket-protocol" for name, _ in headers)
-        """Whether the subprotocol is chosen by hand, with a header of the operator's."""
+        """Whether a header of the operator (`--header`) selects the subprotocol."""
         self._hangups = hangups
         self._metrics = metrics
         self._loop = loop
 
     def accept(self, connection: Upgradable, request: Request, accept: str, subprotocol: str | None, pairs: Pairs) -> Client:
-        """Write the 101; the connection is still to be taken over."""
+        """Write the 101 and return the client; the caller then takes the connection over."""
         transport = connection.transport
         assert transport is not None
         agreed = None
@@ -110,9 +110,9 @@ class Handshake:
         )
 
     def turn_away(self, connection: Upgradable, request: Request, busy: Busy, pairs: Pairs) -> None:
-        """Answer 101 and close with 1013, so that a browser can see why."""
+        """Send the 101 and close with 1013, so that a browser can see the reason."""
         self._metrics.refused[TRY_LATER] += 1
-        # A browser that does not find the subprotocol it asked for sees no more than 1006.
+        # Without the subprotocol that it asked for, a browser reports only 1006.
         client = self.accept(connection, request, busy.accept, busy.subprotocol, pairs)
         client.end(BUSY)
         client.data_received(connection.take_over(client))

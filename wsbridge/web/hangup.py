@@ -1,8 +1,8 @@
-"""Seeing a client go while nobody reads it.
+"""Detection of a client that disconnects while the server does not read its connection.
 
-A paused transport is not in the loop's selector, so its end would go unseen for as long as its program takes nothing.
-One epoll of its own watches the paused sockets for nothing but that: EPOLLRDHUP comes with the client's FIN, also when
-unread data lies before it, and an error with its reset.
+A paused transport is not in the loop's selector, so its end would stay unnoticed for as long as its program reads nothing. A
+separate epoll watches the paused sockets for this event alone. EPOLLRDHUP reports the client's FIN, even behind unread data. An
+error event reports the client's reset.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ EVENTS = select.EPOLLRDHUP | select.EPOLLONESHOT
 
 
 class Hangups:
-    """The sockets that are paused, and whom to tell when their peer has gone."""
+    """The sockets of paused transports, each with the function to call when its peer has disconnected."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -25,7 +25,7 @@ class Hangups:
         loop.add_reader(self._epoll.fileno(), self._ready)
 
     def watch(self, fd: int, gone: Callable[[], None]) -> None:
-        """Call `gone` once when the peer of this socket has closed or reset it."""
+        """Call `gone` once when the peer of this socket closes or resets the connection."""
         try:
             self._epoll.register(fd, EVENTS)
         except FileExistsError:
@@ -33,7 +33,10 @@ class Hangups:
         self._watched[fd] = gone
 
     def unwatch(self, fd: int, gone: Callable[[], None]) -> None:
-        """Stop watching. The socket may be closed already, and its number another's by now."""
+        """Stop watching a socket.
+
+        The socket may be closed already, and another socket may have its number by now.
+        """
         if self._watched.get(fd) == gone:
             del self._watched[fd]
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Where the server is reached: TCP and Unix listeners, with TLS and without."""
+"""TCP and Unix listeners of the server, with and without TLS."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from wsbridge.web.transports import Open, plain_transports, use_fast_transports
 from wsbridge.web.unixsocket import bind_unix, identity
 
 BACKLOG = 1024
-"""Connections that the kernel keeps for us while we are busy."""
+"""Connections that the kernel queues while the server is busy."""
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES = 15, 15, 9
-"""Seconds and probes after which a peer that vanished is noticed: about 150 s, as with Go's server."""
+"""Seconds and probes until the kernel detects a peer that has vanished: about 150 s, as with Go's server."""
 
 
 log = logger("http")
 
 
 class Opener(Protocol):
-    """Makes connections of the sockets that a listener has accepted."""
+    """Makes connections from the sockets that a listener has accepted."""
 
     def open(self, sock: socket.socket, address: object) -> None:
-        """Begin a connection: from now on the socket is its own."""
+        """Begin a connection, which owns the socket from then on."""
 
     def close(self) -> None:
-        """Break off what has only begun."""
+        """Abort the connections that are not established yet."""
 
 
 class PlainOpener:
@@ -64,18 +64,18 @@ class PlainOpener:
             log.debug("no connection: %s", error)
 
     def close(self) -> None:
-        """Do nothing: a connection without TLS is made at once."""
+        """Do nothing: a connection without TLS is established at once."""
 
 
 Listeners = tuple[Callable[[], None], list[str]]
-"""What closes every listener, and the addresses that they have."""
+"""A function that closes every listener, and the addresses of the listeners."""
 
 
 @asynccontextmanager
 async def listening(
     settings: ListenSettings, factory: Server, acceptor: Acceptor, metrics: Metrics, loop: asyncio.AbstractEventLoop
 ) -> AsyncIterator[Listeners]:
-    """Open every listener, or none: yields them and the addresses they really have. Raises ListenError."""
+    """Open every listener, or none; yield a function that closes them, and their actual addresses. Raises ListenError."""
     connect, plain = use_fast_transports(loop), plain_transports(loop)
     context = make_context(settings.tls) if settings.tls else None
     openers: list[Opener] = []
@@ -98,7 +98,8 @@ async def listening(
         acceptor.close()
         for opener in openers:
             opener.close()
-        # At once, and only if it is ours: our successor may have bound the path while we end our sessions.
+        # Unlink the path now, and only if it is still this server's socket. A successor may have bound the path while this server
+        # ends its sessions.
         if unix_path is not None and bound is not None and identity(unix_path) == bound:
             os.unlink(unix_path)
 
@@ -118,13 +119,16 @@ async def listening(
             sock = bind_unix(unix_path, mode=settings.unix_mode, owner=settings.unix_owner, group=settings.unix_group)
             bound = identity(unix_path)
             listen(sock, factory, context)
-            addresses.append(os.path.abspath(unix_path))  # noqa: ASYNC240 (it asks no disk)
+            addresses.append(os.path.abspath(unix_path))  # noqa: ASYNC240 (it does not read the disk)
         yield close, addresses
     finally:
         close()
 
 async def _bind(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[socket.socket]:
-    """Return a socket for each address of a host, all on one port; those that this machine lacks are left out. Raises ListenError."""
+    """Return a socket for each address of a host, all on one port. Raises ListenError.
+
+    The server skips addresses that the machine does not have, unless the machine has none of them.
+    """
     where = f"cannot listen on {host}:{port}"
     if re.search(r"[][:]", host) and not re.fullmatch(r"\[[^][]+\]", host):
         raise ListenError(f"{where}: write an IPv6 address in brackets, such as [::1]")
@@ -152,15 +156,18 @@ async def _bind(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[s
             sock.close()
         if isinstance(error, UnicodeError):
             raise ListenError(f"{where}: that is no host name") from None
-        is_name = isinstance(error, socket.gaierror)  # its numbers are not the system's
+        is_name = isinstance(error, socket.gaierror)  # its error numbers are not the system's
         reason, number = (str(error.strerror), 0) if is_name else (os.strerror(error.errno or 0), error.errno or 0)
-        # "address already in use" is what scripts look for.
+        # Scripts look for the text "address already in use".
         raise ListenError(f"{where}: {reason[:1].lower()}{reason[1:]}", errno=number, host=host, port=port) from None
     return socks
 
 
 def _tune(sock: socket.socket) -> None:
-    """Have the kernel send at once, and notice a peer that vanished. What a listening socket is told holds for those that it accepts."""
+    """Make the kernel send without delay and detect a peer that has vanished.
+
+    Accepted sockets inherit the options of their listening socket.
+    """
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

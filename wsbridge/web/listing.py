@@ -1,6 +1,6 @@
-"""The page of a directory: a pure function from what the directory holds to HTML.
+"""The HTML page of a directory, as a pure function of the directory's content.
 
-The page has no script, and its policy allows its own style alone.
+The page has no script, and its policy allows only its own style.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ ROW = '<tr><td><a{kind} href="{href}"><bdi>{name}</bdi></a></td><td>{size}</td><
 
 UNITS = ("kB", "MB", "GB", "TB", "PB", "EB")
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""What a name is not shown with: line ends and the controls that reverse the text after them, as in a false suffix."""
+"""Characters that the page does not show in a name: line ends, and controls that reverse the text after them to fake a suffix."""
 
 
 class Entry(NamedTuple):
-    """What a directory holds: a file, or a directory, whose size has no meaning."""
+    """An entry of a directory: a file, or a directory, whose size has no meaning."""
 
     name: str
     is_directory: bool
@@ -49,9 +49,10 @@ class Entry(NamedTuple):
 
 
 def render(path: str, entries: Iterable[Entry], *, left_out: int = 0) -> str:
-    """Return the page of a directory at a path that ends with a slash: directories first, then files, by name.
+    """Return the page of a directory: directories first, then files, both sorted by name.
 
-    `left_out` is how many more entries there are. A name may hold any character, and bytes that are not UTF-8 as surrogates.
+    `path` ends with a slash. `left_out` is the number of further entries, which the page does not list. A name may contain any
+    character, and surrogates in place of bytes that are not UTF-8.
     """
     ordered = sorted(entries, key=lambda entry: (not entry.is_directory, entry.name.casefold(), entry.name))
     rows = (UP if path != "/" else "") + "".join(map(_row, ordered))
@@ -60,7 +61,7 @@ def render(path: str, entries: Iterable[Entry], *, left_out: int = 0) -> str:
 
 
 def size_of(size: int) -> str:
-    """Return a size in words, of about two digits: `512 B`, `1.5 kB`, `20 MB`."""
+    """Return a size as text with about two digits: `512 B`, `1.5 kB`, `20 MB`."""
     if size < 1000:
         return f"{size} B"
     amount = float(size)
@@ -75,7 +76,7 @@ def _row(entry: Entry) -> str:
     name = entry.name + ("/" if entry.is_directory else "")
     return ROW.format(
         kind=' class="folder"' if entry.is_directory else "",
-        # The dot keeps a name with a colon from being a scheme.
+        # The leading `./` keeps browsers from reading a name with a colon as a URL with a scheme.
         href=quote("./" + name, errors="surrogateescape"),
         name=_shown(name),
         size="" if entry.is_directory else size_of(entry.size),

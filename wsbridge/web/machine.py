@@ -1,6 +1,6 @@
-"""What this machine says of itself to others: its addresses and its name, read from Linux without a library.
+"""The addresses and the name under which other machines reach this machine, read from Linux without a library.
 
-Nothing here is sent, and nothing waits; what cannot be read is left out.
+This module sends nothing and waits for nothing; it leaves out what it cannot read.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from wsbridge.rules.reach import Machine
 
 SIOCGIFFLAGS, SIOCGIFADDR = 0x8913, 0x8915
 IFREQ = struct.Struct("16s24x")
-"""netdevice(7): a name, and room for the answer."""
+"""netdevice(7): the interface name, and space for the result."""
 RUNNING = 0x1 | 0x40
-"""IFF_UP and IFF_RUNNING: it is switched on and has a link."""
+"""IFF_UP and IFF_RUNNING: the interface is enabled and has a link."""
 LOOPBACK = 0x8
 INSIDE = ("docker", "br-", "veth", "virbr", "lxc", "vnet")
-"""Interfaces with names like these lead to containers and virtual machines of this machine, not into a network."""
+"""Name prefixes of interfaces that lead to containers and virtual machines on this machine, not into a network."""
 
 IF_INET6 = "/proc/net/if_inet6"
 GLOBAL_SCOPE = 0x00
 UNUSABLE = 0x01 | 0x20 | 0x40
-"""IFA_F_TEMPORARY, _DEPRECATED and _TENTATIVE: an address that will soon be another one, or is none yet."""
+"""IFA_F_TEMPORARY, _DEPRECATED and _TENTATIVE: an address that will soon change, or that is not usable yet."""
 AVAHI_SOCKET = "/run/avahi-daemon/socket"
 
 
 def machine() -> Machine:
-    """Return what others reach this machine by."""
+    """Return the addresses and the mDNS name of this machine."""
     names = [name for _, name in socket.if_nameindex() if not name.startswith(INSIDE)]
     mdns_name = f"{socket.gethostname().partition('.')[0]}.local" if os.path.exists(AVAHI_SOCKET) else ""
     return Machine((*_ipv4(names), *_ipv6(names)), mdns_name)
@@ -42,7 +42,7 @@ def _ipv4(names: list[str]) -> Iterator[str]:
     """Yield the first IPv4 address of each interface that has a link."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         for name in names:
-            # An interface without an address answers EADDRNOTAVAIL.
+            # An interface without an address returns EADDRNOTAVAIL.
             with contextlib.suppress(OSError):
                 request = IFREQ.pack(os.fsencode(name))
                 (flags,) = struct.unpack_from("h", fcntl.ioctl(sock, SIOCGIFFLAGS, request), 16)
@@ -51,7 +51,7 @@ def _ipv4(names: list[str]) -> Iterator[str]:
 
 
 def _ipv6(names: list[str]) -> Iterator[str]:
-    """Yield the IPv6 addresses that are good in the network: neither link-local nor soon another one."""
+    """Yield the IPv6 addresses that other machines can use: neither link-local nor about to change."""
     with contextlib.suppress(OSError), open(IF_INET6, encoding="ascii") as table:
         for line in table:
             address, _, _, scope, flags, name = line.split()

@@ -1,7 +1,8 @@
-"""`--reverselookup`: the names of clients, asked for in a bounded number of threads.
+"""`--reverselookup`: looks up the names of clients, in a bounded number of threads.
 
-A name server may answer after minutes, or never, and a call of the system's resolver cannot be ended. So each lookup has a
-thread of its own, which the end of the server does not wait for; a client has one lookup at a time, however often it connects.
+A name server may answer after minutes or never, and a call of the system's resolver cannot be cancelled. So each lookup has its own
+thread, and the server does not wait for that thread when it exits. A client has at most one lookup at a time, however often it
+connects.
 """
 
 from __future__ import annotations
@@ -15,20 +16,20 @@ from threading import Thread
 from wsbridge.metrics import Metrics
 
 LOOKUP_SECONDS = 2.0
-"""How long a session waits for the name of its client; without an answer the address is the name."""
+"""Seconds that a session waits for the name of its client; after that, the address serves as the name."""
 LOOKUPS = 16
-"""Most lookups at once; beyond them a client has no name."""
+"""The most lookups at the same time; beyond them, a client has no name."""
 
 Resolve = Callable[[str], str]
 
 
 def resolve(address: str) -> str:
-    """Return the name of an address, as the system's resolver knows it; it may take long. Raises OSError."""
+    """Return the name of an address from the system's resolver; this may block for a long time. Raises OSError."""
     return socket.getnameinfo((address, 0), socket.NI_NAMEREQD)[0]
 
 
 class Names:
-    """Looks names up, `most` at a time."""
+    """Looks up names, at most `most` at a time."""
 
     def __init__(self, metrics: Metrics, *, resolve: Resolve = resolve, most: int = LOOKUPS, seconds: float = LOOKUP_SECONDS) -> None:
         self._metrics = metrics
@@ -38,7 +39,7 @@ class Names:
         self._under_way: dict[str, asyncio.Future[str]] = {}
 
     async def name(self, address: str) -> str:
-        """Return the name of an address, or the address when there is none, or none in time."""
+        """Return the name of an address, or the address itself if the lookup finds no name in time."""
         lookup = self._under_way.get(address)
         if lookup is None:
             if len(self._under_way) >= self._most:
@@ -61,7 +62,7 @@ class Names:
                 name = self._resolve(address)
             except OSError:
                 name = address
-            # The server may be over.
+            # The server's event loop may have ended.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(finish, name)
 

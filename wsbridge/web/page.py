@@ -1,7 +1,8 @@
-"""A page of ours: one HTML file, made once from the files of `assets`, the same bytes for every path and every client.
+"""An HTML page of wsbridge, built once from the files of `assets`: the same bytes for every path and every client.
 
-The HTML names its parts, styles, scripts and icon as files; they are put into it here, so that the page needs no other request and
-works at any path and below any prefix of a proxy. The policy allows these texts alone, by their hashes (CSP level 2, section 4.2.5).
+The HTML refers to its parts, styles, scripts and icon as files. This module inlines them, so that the page needs no other request
+and works at any path and below any prefix of a proxy. The policy allows only these texts, by their hashes (CSP level 2, section
+4.2.5).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ POLICY = (
     "default-src 'none'; style-src {styles}; script-src {scripts}; connect-src *; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""The page loads nothing and no page may frame it; it may connect to any WebSocket that is typed into it."""
+"""The page loads nothing, and no page may frame it. It may connect to any WebSocket that the user enters."""
 
 PART = re.compile(r' *<include src="([\w.]+)"/>\n')
 STYLE = re.compile(r'<link rel="stylesheet" href="([\w.]+)">')
@@ -33,7 +34,10 @@ ROOT = '<html lang="en"'
 
 
 class Page:
-    """A file of `assets`; `name` is what the log calls it, `facts` what it is about, as data attributes of its root element."""
+    """An HTML page built from a file of `assets`.
+
+    `name` is its category in the log. `facts` say what the page is about; they become data attributes of its root element.
+    """
 
     def __init__(self, file: str, name: str, facts: Mapping[str, str]) -> None:
         html = PART.sub(lambda found: asset(found[1]), asset(file)).replace(f'href="{ICON}"', f'href="{icon_url()}"')
@@ -66,11 +70,11 @@ def asset(name: str) -> str:
 
 
 def sources(texts: list[str]) -> str:
-    """Return the sources of a policy that allow these inline texts and no others."""
+    """Return the sources of a policy that allows exactly these inline texts."""
     digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts)
     return " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
 
 
 def icon_url() -> str:
-    """Return the icon as a URL that needs no request."""
+    """Return the icon as a data URL, which needs no request."""
     return "data:image/svg+xml," + quote(asset(ICON).strip(), safe="/:= ")

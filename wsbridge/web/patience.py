@@ -1,4 +1,4 @@
-"""`--send-timeout` for answers: a client that takes nothing for so long is cut off; one that is slow, but takes, is not."""
+"""The write timeout of HTTP responses (`--send-timeout`): it disconnects a client that accepts no data, but not a slow client."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logger("http")
 
 
 class Patience:
-    """How long a server waits for the clients of its answers: `seconds`, 0 for ever."""
+    """The write timeout of a server's HTTP responses: `seconds`, or 0 for none."""
 
     def __init__(self, seconds: float, metrics: Metrics) -> None:
         self._seconds = seconds
@@ -24,9 +24,10 @@ class Patience:
 
     @contextmanager
     def watching(self, raw: web.BaseRequest, pairs: Pairs) -> Iterator[None]:
-        """Watch the client of a request while its answer is written; all of it must go through the writer of aiohttp.
+        """Apply the write timeout while the block writes a response to a request.
 
-        The connection of one that is cut off is lost by that, and the task of its request cancelled.
+        The block must write all of its data through aiohttp's writer. A timeout aborts the connection; aiohttp then cancels the
+        task of the request.
         """
         watch = _Watch(raw, self._seconds, self._metrics, pairs)
         if self._seconds > 0:
@@ -38,7 +39,7 @@ class Patience:
 
 
 class _Watch:
-    """Looks after each patience whether the client has taken anything since."""
+    """Checks after each timeout period whether the client has accepted data since the last check."""
 
     def __init__(self, raw: web.BaseRequest, seconds: float, metrics: Metrics, pairs: Pairs) -> None:
         self._raw = raw

@@ -1,4 +1,4 @@
-"""`--redirport`: a second, plain port whose every answer is where to go."""
+"""`--redirport`: a second port, for plain HTTP, that redirects every request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wsbridge.web.answers import dress, protect
 
 
 class Redirect:
-    """Answers every request with 301 to the same path and query of the real port."""
+    """Redirects every request with 301 to the same path and query on the main port."""
 
     def __init__(self, *, scheme: str, port: int, headers: tuple[tuple[str, str], ...]) -> None:
         self._scheme = scheme

@@ -1,10 +1,10 @@
-"""The body of a request for a CGI script: as it comes, or buffered.
+"""The body of a request for a CGI script, streamed or buffered.
 
-- Of known length, it is read as fast as the script takes it. A script that takes nothing for a while makes the rest be
-  buffered: the end of the connection lies behind the body, and would not be seen else.
-- In chunks, it is buffered whole before the script is started, since RFC 3875 (section 4.1.2) wants its length said.
+- The server reads a body of known length as fast as the script reads it. If the script reads nothing for a while, the server
+  buffers the rest. The end of the connection comes behind the body, and would otherwise stay unnoticed.
+- The server buffers a chunked body completely before it starts the script, since RFC 3875 (section 4.1.2) requires its length.
 
-A body that does not come holds no slot: its script is started when the first bytes are there.
+A body that does not arrive holds no slot: the script starts when the first bytes have arrived.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from wsbridge.web.buffering import BodyBuffer, BufferSpace
 
 
 class BodyLate(Exception):
-    """Nothing of the body has come for too long."""
+    """No part of the body has arrived for too long."""
 
 
 class RequestBody:
-    """Read by one task. `seconds` is the longest time between two reads, 0 for any."""
+    """The body of one request, read by one task; `seconds` is the longest time between two reads, and 0 means no limit."""
 
     def __init__(self, raw: web.BaseRequest, *, seconds: float, space: BufferSpace) -> None:
         self._raw = raw
@@ -35,12 +35,12 @@ class RequestBody:
         self._filling: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
-        """Wait for the first bytes. Raises BodyLate, and what aiohttp raises for a body that is none."""
+        """Wait for the first bytes. Raises BodyLate, and aiohttp's exceptions for a malformed body."""
         self._ask()
         self._first = await self._receive()
 
     async def collect(self) -> int:
-        """Buffer all of the body; return its length. Raises Refused (413, 503), BodyLate, and what aiohttp raises."""
+        """Buffer the whole body; return its length. Raises Refused (413, 503), BodyLate, and aiohttp's exceptions."""
         self._ask()
         buffer = self._buffer = BodyBuffer(self._space)
         while data := await self._receive():
@@ -49,7 +49,7 @@ class RequestBody:
         return buffer.size
 
     async def read(self) -> bytes:
-        """Return the next bytes, none at the end. Raises as `begin` does."""
+        """Return the next bytes, or no bytes at the end. Raises the same exceptions as `begin`."""
         if self._first:
             data, self._first = self._first, b""
             return data
@@ -65,12 +65,12 @@ class RequestBody:
         return self._buffer is not None
 
     def read_ahead(self, late: Callable[[], None]) -> None:
-        """Buffer what comes from now on, as far as there is space; call `late` when nothing comes for too long."""
+        """Buffer the bytes that arrive from now on, while there is space; call `late` when none arrive for too long."""
         self._buffer = BodyBuffer(self._space)
         self._filling = asyncio.get_running_loop().create_task(self._fill(self._buffer, late), name="CGI body ahead")
 
     async def close(self) -> None:
-        """Drop what is left."""
+        """Stop buffering, and drop the remaining bytes."""
         if self._filling is not None:
             self._filling.cancel()
             await asyncio.wait((self._filling,))
@@ -85,7 +85,7 @@ class RequestBody:
                 try:
                     await buffer.put(data)
                 except (Refused, OSError):
-                    # No space: the client waits until the script has taken what is here.
+                    # There is no space: the client waits until the script has read the buffered bytes.
                     await buffer.wait_drained()
                     buffer.squeeze(data)
         except BodyLate:
@@ -102,7 +102,7 @@ class RequestBody:
             raise BodyLate from None
 
     def _ask(self) -> None:
-        """Ask a client for the body that it holds back until then (RFC 9110, section 10.1.1)."""
+        """Request the body from a client that waits for 100 Continue before it sends the body (RFC 9110, section 10.1.1)."""
         raw = self._raw
         holds_back = raw.version >= HttpVersion11 and has_token(raw.headers.getall("Expect", ()), "100-continue")
         if holds_back and raw.can_read_body and raw.transport is not None:

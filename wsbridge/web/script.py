@@ -1,9 +1,11 @@
-"""A CGI script that runs: what it prints is kept, in bounds, until it is read; what it is told waits for room.
+"""A running CGI script: a bounded buffer keeps its output until the caller reads it, and its input waits for room.
 
-It is the sink and the source of its child and knows no HTTP. What it printed is over when its stdout is closed and it has
-exited, or when it has exited and others of its group have held its stdout open for the drain time; it is whole unless a
-signal has ended the script. Its group goes down the ladder when its output is over, and when `finish` is called: by whoever
-has what he wanted of it, or by the registry when the server shuts down.
+RunningScript is the sink and the source of its child, and independent of HTTP. The output ends when stdout is closed and the script
+has exited. It also ends when the script has exited and other processes of its group have held stdout open for the drain time. The
+output is complete unless a signal has ended the script.
+
+The ladder (process/ladder.py) begins when the output has ended, or with a call of `finish`. The caller calls it when it needs no
+more output, and the registry when the server shuts down.
 """
 
 from __future__ import annotations
@@ -19,18 +21,18 @@ from wsbridge.sessions.registry import Registry
 from wsbridge.sessions.slots import Slots
 
 HIGH_WATER = 256 * 1024
-"""Bytes of output that wait to be read before the script is held up."""
+"""Bytes of unread output at which RunningScript pauses the child."""
 ENDED = "the script was ended"
 
 log = logger("http")
 
 
 class Cut(Exception):
-    """What the script printed ended before it was complete."""
+    """The script's output ended before it was complete."""
 
 
 class RunningScript:
-    """One script, from its start until nothing is left of it. It holds a slot, and gives it back."""
+    """One script, from its start until none of its processes is left; it holds a slot, and gives the slot back then."""
 
     def __init__(self, child: Child, *, slots: Slots, registry: Registry, pairs: Pairs, drain_seconds: float) -> None:
         self._child = child
@@ -40,11 +42,11 @@ class RunningScript:
         self._waiting: list[bytes | bytearray] = []
         self._size = 0
         self._is_closed = self._is_over = False
-        """Whether stdout is at its end, and whether it is decided that nothing will follow what waits."""
+        """Whether stdout is at its end, and whether no output can follow the buffered bytes."""
         self._fault: str | None = None
-        """Why what was printed is not whole; None where it is."""
+        """Why the output is incomplete; None if it is complete."""
         self.crashed = False
-        """Whether a signal has ended the script that was not ours."""
+        """Whether a signal that wsbridge did not send has ended the script."""
         self._drain_seconds = drain_seconds
         self._drain: asyncio.TimerHandle | None = None
         self._is_ending = False
@@ -57,10 +59,10 @@ class RunningScript:
         child.start(self)
         registry.add(self)
 
-    # What it prints
+    # Output
 
     async def read(self) -> bytes:
-        """Return what the script has printed since, waiting for it; nothing at the end. Raises Cut when it had no end."""
+        """Wait for output and return it; return no bytes at the end. Raises Cut if the output is incomplete."""
         while not self._waiting:
             if self._is_over:
                 if self._fault is not None:
@@ -75,12 +77,12 @@ class RunningScript:
         return piece
 
     def unread(self, data: bytes) -> None:
-        """Put back what was read too much: it is read again next."""
+        """Put bytes back; the next `read` returns them first."""
         if data:
             self._waiting.insert(0, data)
 
     def write(self, batch: Batch) -> None:
-        """Take what the child prints, as its sink."""
+        """Buffer output of the child, as its sink."""
         if self._is_over:
             return
         self._waiting += batch.messages
@@ -90,14 +92,14 @@ class RunningScript:
         self._changed.set()
 
     def end(self, reason: End) -> None:
-        """Take note of the end of stdout, as the child's sink."""
+        """Record the end of stdout, as the child's sink."""
         self._is_closed = True
         if self._child.group.status is not None:
             self._conclude(self._fault)
         elif self._child.group.signalled is not None:
             self._conclude(ENDED)
         else:
-            # How it ends decides whether this is all; one that lives on after its last word is ended by the ladder.
+            # The exit status decides whether the output is complete. The ladder ends a script that lives on without stdout.
             self.finish()
 
     def _exited(self) -> None:
@@ -106,7 +108,7 @@ class RunningScript:
         if self.crashed:
             self._fault = describe(status)
         elif signalled is not None and not self._is_closed:
-            # It was ended by the ladder, and may have had more to say.
+            # The ladder ended the script, which may have had more output.
             self._fault = ENDED
         if self._is_closed:
             self._conclude(self._fault)
@@ -118,11 +120,11 @@ class RunningScript:
             log.debug("stdout is still held open by a process of the group", extra=extra(self._pairs))
             self._conclude(self._fault)
         else:
-            # The reader is slow: what the script printed before it exited is still on its way.
+            # The reader is slow: output from before the exit is still unread.
             self._drain = asyncio.get_running_loop().call_later(max(self._drain_seconds, DRAIN_POLL), self._drained)
 
     def _conclude(self, fault: str | None) -> None:
-        """Let nothing follow what waits, and end what is left of the group."""
+        """Let no output follow the buffered bytes, and terminate what is left of the group."""
         if self._is_over:
             return
         self._is_over = True
@@ -132,45 +134,45 @@ class RunningScript:
         self._changed.set()
         self.finish()
 
-    # What it is told
+    # Input
 
     @property
     def has_room(self) -> bool:
         return self._room.is_set()
 
     async def wait_for_room(self) -> None:
-        """Wait until the script has taken what it was told."""
+        """Wait until the script has read its pending input."""
         await self._room.wait()
 
     def tell(self, data: bytes) -> None:
         self._child.write(Batch(Kind.BINARY, [data]))
 
     def close_input(self) -> None:
-        """Close stdin as soon as all is taken: there is no more to be told."""
+        """Close stdin as soon as the script has read its pending input."""
         self._child.close_input(End(NORMAL))
 
     def pause(self) -> None:
-        """Take note, as the child's source, that it takes no more for now."""
+        """Record that the script's stdin has no room, as the child's source."""
         self._room.clear()
 
     def resume(self) -> None:
         self._room.set()
 
-    # Its end
+    # Termination
 
     def finish(self) -> None:
-        """Lead the script down the ladder and give its slot back; called again, do nothing."""
+        """Begin the ladder; give the slot back when no process is left. Further calls do nothing."""
         if not self._is_ending:
             self._is_ending = True
             self._child.close_input(End(GOING_AWAY))
             self._registry.run(self._end(), f"end of CGI script {self._pairs['cgiscript']}")
 
     async def wait_gone(self) -> None:
-        """Wait until nothing is left of it, and its slot is free; the ladder bounds that, once it has begun."""
+        """Wait until the ladder has ended the script and its slot is free; once the ladder has begun, it bounds this wait."""
         await self._gone.wait()
 
     def shut_down(self) -> None:
-        """End it; what it still prints on its way down the ladder can be read."""
+        """Begin the ladder; the caller can still read what the script prints meanwhile."""
         self.finish()
 
     def hurry(self) -> None:

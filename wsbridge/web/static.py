@@ -1,8 +1,9 @@
 """Files of a directory: `--staticdir`.
 
-A path is walked by the rules, opened, and only then asked where it really is: what is served is the very file that was
-proved to be inside, whatever happens to the names meanwhile. Ranges and conditions are aiohttp's; the bytes are sent here,
-in pieces through its writer, so that it is seen what the client takes, and whether the file was long enough.
+The server checks a path against the rules, opens it, and only then asks the kernel where the open file is. So it serves exactly the
+file that it has proved to be inside the directory, whatever happens to the names meanwhile. aiohttp evaluates ranges and
+conditions. This module sends the bytes in pieces through aiohttp's writer. So it sees how much the client accepts, and whether the
+file was long enough.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ from wsbridge.web.withheld import Identity, Withheld, is_below
 
 INDEX = "index.html"
 PIECE = 128 * 1024
-"""Bytes of a file that are read at once: as many as a slow client makes us keep, beside what its transport does."""
+"""Bytes of one read from a file. A slow client makes the server hold this much, beside the buffer of its transport."""
 
 LISTED = 10_000
-"""Entries of a directory that are listed, the first in order: a page of about a megabyte, made in some 50 ms."""
+"""The most entries that a listing shows, the first in order: a page of about a megabyte, built in about 50 ms."""
 
 COMPRESSED = {
     ".gz": "application/gzip",
@@ -49,13 +50,13 @@ COMPRESSED = {
     ".txz": "application/x-xz",
     ".zst": "application/zstd",
 }
-"""What `mimetypes` takes for an encoding of something else, or does not know: files are sent as they lie."""
+"""Suffixes that `mimetypes` treats as an encoding of another type, or does not know: the server sends files unchanged."""
 BYTES = "application/octet-stream"
 
 SNIFFED = 512
 """Bytes that show whether a file is text (as in the WHATWG's MIME Sniffing Standard, section 7)."""
 NO_TEXT = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
-"""The control bytes that no text holds: all but tab, line feed, form feed, carriage return and escape."""
+"""The control bytes that no text contains: all but tab, line feed, form feed, carriage return and escape."""
 
 RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)\Z")
 NO_BYTES = re.compile(r"bytes=-0+\Z")
@@ -67,10 +68,11 @@ T = TypeVar("T")
 
 
 class StaticFiles:
-    """Serves what lies below one directory; itself it may be a link, links out of it are not followed.
+    """Serves the files below one directory.
 
-    The disk is asked in other threads, so that a slow one delays nothing but its own answers. Directories are listed one after the
-    other: to make a long list keeps the interpreter busy.
+    The directory itself may be a link; the server does not follow links that lead out of it. Other threads read the disk, so that a
+    slow disk delays only its own responses. The server lists one directory at a time: building a long list keeps the interpreter
+    busy.
     """
 
     def __init__(self, root: str, *, withheld: Withheld, patience: Patience) -> None:
@@ -80,7 +82,7 @@ class StaticFiles:
         self._listing_turn = asyncio.Semaphore(1)
 
     async def find(self, request: Request) -> web.StreamResponse | None:
-        """Return the answer to a request, or None when there is no such file. Raises Refused."""
+        """Return the response to a request, or None if there is no such file. Raises Refused."""
         found = await in_a_thread(self._find, request)
         if not isinstance(found, Opened):
             return found
@@ -88,11 +90,11 @@ class StaticFiles:
             return await in_a_thread(self._listing, request.path, found)
 
     async def has_index(self) -> bool:
-        """Whether the root has a page of its own."""
+        """Whether the root directory has an index page."""
         return await in_a_thread(self._open, "/" + INDEX) is not None
 
     def _find(self, request: Request) -> web.StreamResponse | Opened | None:
-        """Return the answer, the directory that is to be listed, or None."""
+        """Return the response, the directory to list, or None."""
         path = name = request.path
         if self._withheld.hides(path):
             return None
@@ -115,7 +117,7 @@ class StaticFiles:
         return OpenFile(opened, name, patience=self._patience, pairs={"url": request.url})
 
     def _listing(self, path: str, opened: Opened) -> web.Response:
-        """List a directory: LISTED entries at most, and nothing that is withheld."""
+        """List a directory: at most LISTED entries, and no withheld file."""
         with os.scandir(opened.fd) as entries:
             found = [entry for entry in entries if not self._withheld.hides(path + entry.name)]
         identities = self._withheld.identities()
@@ -138,7 +140,7 @@ class StaticFiles:
             return False
 
     def _open(self, path: str) -> Opened | None:
-        """Open a file or directory below the root, or None."""
+        """Open a file or directory below the root; return None if there is none to serve. Raises Refused (403)."""
         name = path.strip("/")
         try:
             opened = Opened(os.path.join(self._root, name))
@@ -151,17 +153,17 @@ class StaticFiles:
 
 
 class Opened:
-    """An open file or directory. Its descriptor is closed by `close`, and at the latest when nothing refers to it.
+    """An open file or directory; `close` closes its descriptor, and so does garbage collection.
 
-    An answer may fail before its first byte, in code that is not ours; its descriptor is closed all the same.
+    A response may fail before its first byte, in code outside wsbridge; garbage collection then closes the descriptor.
     """
 
     def __init__(self, path: str) -> None:
-        """Raises OSError, and ValueError for a name that holds a NUL."""
+        """Open a path. Raises OSError, and ValueError for a name that contains a NUL."""
         self.fd = -1
         self.fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         self.real = os.readlink(f"/proc/self/fd/{self.fd}")
-        """Where it is, with every link resolved."""
+        """The path of the file, with every link resolved."""
         self.status = os.fstat(self.fd)
 
     @property
@@ -170,7 +172,7 @@ class Opened:
 
     @property
     def modified(self) -> int:
-        """When it was changed, in whole seconds: a float of them, st_mtime, may be rounded up."""
+        """The modification time in whole seconds; st_mtime, a float of seconds, may be rounded up."""
         return self.status.st_mtime_ns // 10**9
 
     def close(self) -> None:
@@ -182,7 +184,7 @@ class Opened:
 
 
 class OpenFile(web.FileResponse):
-    """A file that is open already: named through its descriptor, so that no other can take its place."""
+    """The response for a file that is already open: its path refers to the descriptor, so that no other file can replace it."""
 
     def __init__(self, opened: Opened, name: str, *, patience: Patience, pairs: Pairs) -> None:
         self._opened = opened
@@ -195,24 +197,26 @@ class OpenFile(web.FileResponse):
             return await super().prepare(self._as_meant(request))
 
     def _as_meant(self, request: web.BaseRequest) -> web.BaseRequest:
-        """Return the request with the Range that is to be answered, if any."""
+        """Return the request with the range and the conditions that aiohttp is to evaluate."""
         wanted = request.headers.get("Range")
         if wanted is None and not any(name in request.headers for name in DATED):
             return request
         left_out, put_in = {"if-range"}, self._conditions(request)
         if wanted is not None and (not RANGE.match(wanted) or not self._is_meant(request)):
-            # A unit that is unknown, or several ranges: to be ignored, or may be (RFC 9110, section 14.2); aiohttp answers 416.
+            # RFC 9110 (section 14.2) requires the server to ignore an unknown unit, and allows it to ignore several ranges; aiohttp
+            # answers 416.
             left_out.add("range")
         elif wanted is not None and NO_BYTES.match(wanted):
-            # The last 0 bytes cannot be sent (section 14.1.2); aiohttp sends them all.
+            # The last 0 bytes cannot be sent (section 14.1.2); aiohttp sends the whole file.
             put_in["Range"] = f"bytes={self._opened.status.st_size}-"
         left_out |= {name.lower() for name in put_in}
-        # Bytes above 0x7F are opaque (RFC 9110, section 5.5): as Latin-1 they stay different from all that has a meaning.
+        # Bytes above 0x7F are opaque (RFC 9110, section 5.5): as Latin-1 they stay distinct from every character that has a
+        # meaning.
         kept = [(name, _latin(value)) for name, value in request.headers.items() if name.lower() not in left_out]
         return request.clone(headers=[*kept, *put_in.items()])
 
     def _conditions(self, request: web.BaseRequest) -> dict[str, str]:
-        """Return the conditions with a date, for aiohttp, which compares it with fractions of a second that Last-Modified lacks."""
+        """Return the conditions with a date for aiohttp, which compares it with fractions of a second that Last-Modified lacks."""
         conditions = {}
         if self._opened.status.st_mtime_ns % 10**9:
             for name, date in zip(DATED, (request.if_modified_since, request.if_unmodified_since), strict=True):
@@ -226,12 +230,12 @@ class OpenFile(web.FileResponse):
 
     @last_modified.setter
     def last_modified(self, value: float | datetime | str | None) -> None:
-        """Set the date of the file, its fraction of a second dropped, in place of aiohttp's: rounded up, it may lie in the future."""
+        """Set the file's date without the fraction of a second; aiohttp rounds it up, so that it may lie in the future."""
         parent: Any = web.FileResponse.last_modified
         parent.fset(self, self._opened.modified if isinstance(value, (int, float)) else value)
 
     def _is_meant(self, request: web.BaseRequest) -> bool:
-        """Whether it is this version of the file of which a part is wanted (RFC 9110, section 13.1.5); aiohttp knows dates only."""
+        """Whether the client wants a part of this version of the file (RFC 9110, section 13.1.5); aiohttp compares dates only."""
         condition = request.headers.get("If-Range")
         if condition is None:
             return True
@@ -241,12 +245,12 @@ class OpenFile(web.FileResponse):
         return condition == f'"{version.st_mtime_ns:x}-{version.st_size:x}"'
 
     async def _sendfile(self, request: web.BaseRequest, fobj: IO[Any], offset: int, count: int) -> AbstractStreamWriter:
-        """Send the body, in place of aiohttp's own way, which shows neither what a client takes nor that a file is too short."""
+        """Send the body in place of aiohttp's method, which shows neither what a client accepts nor that a file is too short."""
         writer = await web.StreamResponse.prepare(self, request)
         assert writer is not None
         end = offset + count
         while offset < end:
-            # In another thread: a disk that is slow holds up nobody else.
+            # Another thread reads the file, so that a slow disk delays no other client.
             read = asyncio.get_running_loop().run_in_executor(None, os.pread, fobj.fileno(), min(PIECE, end - offset), offset)
             piece = await read
             if not piece:
@@ -262,17 +266,17 @@ class OpenFile(web.FileResponse):
 
 
 async def in_a_thread(function: Callable[..., T], *arguments: object) -> T:
-    """Call a function that asks the disk, and wait for its result without keeping the loop."""
+    """Call a function that reads the disk in another thread, and return its result."""
     return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)
 
 
 def _sort_key(entry: os.DirEntry[str]) -> tuple[bool, str, str]:
-    """Return what puts directories first, then names in order, as the page has them."""
+    """Return the sort key of a listing: directories first, then names in order, as on the page."""
     return not entry.is_dir(follow_symlinks=False), entry.name.casefold(), entry.name
 
 
 def _kind(name: str, fd: int) -> str:
-    """Return the type of a file, by the name that it was asked for; without a type of its own it is text or bytes."""
+    """Return the content type for the name in the request; without a type for that name, the file is text or bytes."""
     _, suffix = posixpath.splitext(name)
     if compressed := COMPRESSED.get(suffix.lower()):
         return compressed
@@ -284,7 +288,7 @@ def _kind(name: str, fd: int) -> str:
 
 def _is_text(head: bytes) -> bool:
     try:
-        # The last character may be one that is cut in two.
+        # The last character may be incomplete.
         codecs.getincrementaldecoder("utf-8")().decode(head, final=len(head) < SNIFFED)
     except UnicodeDecodeError:
         return False
@@ -311,7 +315,10 @@ def _quoted(name: str) -> str:
 
 
 def _listed(entry: os.DirEntry[str]) -> list[listing.Entry]:
-    """Return the entry of a listing; a link has the size and the date of its target. Empty if it is gone meanwhile."""
+    """Return the entry of a listing, or an empty list if the file no longer exists.
+
+    A link has the size and the date of its target.
+    """
     for follow in (True, False):
         with contextlib.suppress(OSError):
             status = entry.stat(follow_symlinks=follow)

@@ -1,4 +1,4 @@
-"""A channel's door: from a request to a subscription, over a WebSocket or as an event stream."""
+"""Subscriptions to a channel: from a request to a session, over a WebSocket or an event stream."""
 
 from __future__ import annotations
 
@@ -37,22 +37,23 @@ from wsbridge.wire.subscribed import SUBPROTOCOL, Plain, Positioned, Wire
 EVENTS_PATH = "/events"
 EVENTS_TYPE = "text/event-stream"
 EVENTS_METHODS = ("GET", "OPTIONS")
-"""What an event stream takes: it has no length and no end that HEAD could tell of."""
+"""The methods of an event stream: it has no length and no end that a response to HEAD could report."""
 RETRY_MS = (500, 3000)
-"""Between these lies the time after which a browser makes a lost event stream again; of its own it would be 3 s for all."""
+"""The range of the delay, in milliseconds, after which a browser reopens a lost event stream. Without it, every browser would wait
+3 s."""
 FULL_MS = (2000, 8000)
-"""The same for one who finds no place."""
+"""The same range for a client that finds no free slot."""
 TIMES = "times"
-"""The parameter of a query that asks for the times at which messages were published."""
+"""The query parameter that requests the publication times of messages."""
 STATUS_PATH = "/status"
 SCRIPTS = ("wsbridge.js", "wsbridge.mjs")
-"""The client for pages: a plain script, and the same as a module."""
+"""The JavaScript client for pages: a plain script, and the same client as a module."""
 
 log = logger("session")
 
 
 class Subscribing:
-    """Begins subscriptions. `inlet` takes what clients send, where something does."""
+    """Begins subscriptions; `inlet` receives the clients' messages, if the channel accepts any."""
 
     def __init__(
         self,
@@ -97,7 +98,7 @@ class Subscribing:
         """Return at once: a subscriber needs no program."""
 
     def begin(self, connection: Upgradable, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:
-        """Answer 101 and begin the subscription."""
+        """Send the 101 and begin the subscription."""
         with self._registry.slots.returned_on_error():
             begin = self._place(_query(request, "since"))
             client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, pairs)
@@ -114,7 +115,7 @@ class Subscribing:
         return request.path == EVENTS_PATH or EVENTS_TYPE in _accepted(request)
 
     def stream(self, raw: web.BaseRequest, request: Request, pairs: Pairs, headers: tuple[tuple[str, str], ...]) -> web.StreamResponse:
-        """Answer with an event stream without end. Raises Refused."""
+        """Answer with an event stream, which does not end by itself. Raises Refused."""
         self._check(request)
         with self._registry.slots.returned_on_error():
             client, session = self._accept_stream(raw, request, pairs, headers)
@@ -126,7 +127,7 @@ class Subscribing:
     def _accept_stream(
         self, raw: web.BaseRequest, request: Request, pairs: Pairs, headers: tuple[tuple[str, str], ...]
     ) -> tuple[EventStream, Subscription]:
-        """Answer 200 and take the connection over. Raises Refused."""
+        """Send the 200 and take the connection over. Raises Refused."""
         connection: Any = raw.protocol
         origin = request.header("origin")
         lines = [
@@ -136,7 +137,7 @@ class Subscribing:
             (SNIFF, "nosniff"),
             *headers,
         ]
-        # Whom the rules let open a WebSocket may read this as well.
+        # A page that the rules allow to open a WebSocket may read this as well.
         lines += _readers(origin, headers).items()
         head = "".join(f"{name}: {value}\r\n" for name, value in [*lines, ("Connection", "close")])
         transport = connection.transport
@@ -144,15 +145,15 @@ class Subscribing:
             raise Refused(400, "the client has gone")
         client = EventStream(transport, settings=self._client, metrics=self._metrics, pairs=pairs, loop=self._loop)
         connection.take_over(client)
-        # All who lose a server would come back at once; a browser waits as long as it was told.
+        # Without a random delay, all clients of a lost server would reconnect at once; a browser waits as long as `retry` says.
         retry_ms = random.randint(*RETRY_MS)
         client.take(f"HTTP/1.1 200 OK\r\n{head}\r\nretry: {retry_ms}\n\n".encode("utf-8", "surrogateescape"))
         return client, Subscription(client, self._hub, self._events, inlet=None, registry=self._registry, pairs=pairs)
 
     def come_back(self, request: Request, headers: tuple[tuple[str, str], ...]) -> web.Response | None:
-        """Return what makes an EventSource come back that was one too many: a status of an error would end it for good.
+        """Return a response after which an EventSource without a slot retries; an error status would make it stop for good.
 
-        None for anybody else, to whom the status says more. `headers` is what is still added to it.
+        Return None for any other client, to which the error status is more useful. `headers` are the headers that the caller adds.
         """
         if EVENTS_TYPE not in _accepted(request):
             return None
@@ -165,9 +166,9 @@ class Subscribing:
         return response
 
     def resource(self, request: Request, headers: tuple[tuple[str, str], ...]) -> web.Response | None:
-        """Return what there is beside the channel: the script for pages, and how the channel is; None for anything else.
+        """Return the client script for pages or the channel's status, or None for any other path. Raises Refused.
 
-        `headers` is what is still added to it. Raises Refused.
+        `headers` are the headers that the caller adds.
         """
         if request.path == STATUS_PATH and self._status is not None:
             self._check_reader(request)
@@ -176,7 +177,7 @@ class Subscribing:
             body, kind, age = self._scripts[request.path], "text/javascript", "no-cache"
         else:
             return None
-        # The scripts hold nothing of the channel's.
+        # The scripts contain no data of the channel.
         origin = request.header("origin") if request.path == STATUS_PATH else "*"
         own = {"Cache-Control": age, **_readers(origin, headers)}
         response = web.Response(body=body, content_type=kind, charset="utf-8", headers=own)
@@ -184,14 +185,14 @@ class Subscribing:
         return response
 
     def _check(self, request: Request) -> None:
-        """Take a slot for who may have an event stream. Raises Refused."""
+        """Check a request for an event stream, and reserve a slot for it. Raises Refused."""
         check_method(request.method, EVENTS_METHODS)
         self._check_reader(request)
         if not self._registry.slots.take():
             raise Refused(503, self._gate.full, headers={"Retry-After": "5"})
 
     def _check_reader(self, request: Request) -> None:
-        """Raises Refused for a page that may not open the channel: it may not read it in another way either."""
+        """Raise Refused for a page that may not open the channel: it may not read the channel in another way either."""
         if refusal := self._origins.refusal(_origin(request), request.peer):
             raise Refused(403, refusal)
 
@@ -200,15 +201,19 @@ class Subscribing:
         log.log(ACCESS, "CONNECT", extra=extra(pairs))
 
     def _place(self, since: str | None) -> Join | Position | None:
-        """Return where a subscriber begins: behind the position that it brings, or where all begin that bring none."""
+        """Return where a subscriber begins: after the position that it brings, or else at the channel's default.
+
+        None stands for a text that was never a position.
+        """
         return parse_position(since) if since else self._join
 
 
 def _origin(request: Request) -> str | None:
-    """Return the origin of the page that asks. To its own a browser names none, but tells it otherwise.
+    """Return the origin of the page that sends a request.
 
-    Over TLS and to localhost it says that it is the same (Fetch Metadata); elsewhere the page's URL says where that is from,
-    which a foreign page can leave out, but not make up.
+    A browser sends no Origin to the page's own server, but other headers identify the page. Over TLS and to localhost,
+    Sec-Fetch-Site says that the origin is the same (Fetch Metadata). Elsewhere the Referer contains the page's URL, which a foreign
+    page can omit but not forge.
     """
     origin, site = request.header("origin"), request.header("sec-fetch-site")
     if origin is not None:
@@ -219,9 +224,9 @@ def _origin(request: Request) -> str | None:
 
 
 def _readers(origin: str | None, headers: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """Return the headers that let the pages of an origin read, unless `headers` say whose may: a browser takes one such and no more.
+    """Return the headers that let the pages of an origin read a response, unless `headers` already decide that.
 
-    An origin is ASCII (RFC 6454, section 6.2); other bytes in the header name none.
+    A browser accepts only one such header. An origin is ASCII (RFC 6454, section 6.2); a header with other bytes names no origin.
     """
     if not origin or not origin.isascii() or any(name.lower() == "access-control-allow-origin" for name, _ in headers):
         return {}
@@ -229,7 +234,7 @@ def _readers(origin: str | None, headers: tuple[tuple[str, str], ...]) -> dict[s
 
 
 def _make_wire(is_positioned: bool, bits: int, times: bool) -> Wire:
-    """Return a wire; who share one share what is encoded, so there is to be one of each."""
+    """Return a wire; subscribers with the same wire share encoded messages, so each kind should exist only once."""
     return Positioned(bits, times=times) if is_positioned else Plain(bits)
 
 
@@ -238,5 +243,5 @@ def _accepted(request: Request) -> list[str]:
 
 
 def _query(request: Request, name: str) -> str | None:
-    """Return a parameter of the request's query."""
+    """Return a parameter of the request's query, or None."""
     return parse_qs(request.query).get(name, [None])[0]

@@ -1,4 +1,4 @@
-"""TLS: connections whose first byte is looked at, so that a browser learns what its http:// did wrong, and the log what failed."""
+"""TLS connections: the server checks the first byte, answers plain HTTP with an explanation, and logs why a handshake failed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from wsbridge.rules.proxies import UNIX_PEER
 from wsbridge.web.transports import Connect
 
 HANDSHAKE = b"\x16"
-"""The type of record that every handshake begins with (RFC 8446, section 5.1); no method of HTTP does."""
+"""The record type of every handshake (RFC 8446, section 5.1); no HTTP method begins with this byte."""
 HANDSHAKE_SECONDS = 10.0
-"""From the connection to the end of its handshake."""
+"""Seconds from the connection to the end of its handshake."""
 NO_TLS = b"\x15\x03\x03\x00\x02\x02\x0a"
-"""The fatal alert unexpected_message (RFC 8446, section 6), for what is neither a handshake nor HTTP."""
+"""The fatal alert unexpected_message (RFC 8446, section 6), for bytes that are neither a handshake nor HTTP."""
 HTTP = re.compile(rb"[A-Z]+ \S* ?HTTP/|[A-Z]+ [/*]")
 """The beginning of a request line (RFC 9112, section 3)."""
 WRONG_SCHEME = (
@@ -27,7 +27,7 @@ WRONG_SCHEME = (
     b"Client sent an HTTP request to an HTTPS server. Use https:// or wss:// here.\n"
 )
 DRAIN_BYTES = 64 * 1024
-"""What is read of such a request, so that the answer is not lost to a reset."""
+"""The most bytes to read of such a request, so that a reset does not destroy the response."""
 
 REASONS = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client sent no certificate, which --sslca requires",
@@ -38,7 +38,7 @@ REASONS = {
     "RECORD_LAYER_FAILURE": "the client sent what is not TLS",
     "UNEXPECTED_MESSAGE": "the client sent what is not TLS",
 }
-"""What OpenSSL's reasons mean here."""
+"""The meaning of OpenSSL's reason codes here."""
 DISTRUST = ("UNKNOWN_CA", "CERTIFICATE_UNKNOWN", "BAD_CERTIFICATE", "UNSUPPORTED_CERTIFICATE", "CERTIFICATE_EXPIRED")
 """The alerts by which a client refuses a server's certificate."""
 
@@ -46,7 +46,7 @@ log = logger("http")
 
 
 class TlsOpener:
-    """Makes TLS connections of sockets that were accepted; it looks at the first byte before a connection's transport is made."""
+    """Makes TLS connections from accepted sockets; it checks the first byte of a connection before it creates the transport."""
 
     def __init__(
         self,
@@ -66,18 +66,18 @@ class TlsOpener:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def open(self, sock: socket.socket, address: object) -> None:
-        """Begin a connection: from now on the socket is its own."""
+        """Begin a connection, which owns the socket from then on."""
         task = self._loop.create_task(self._open(sock, address), name="tls")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def close(self) -> None:
-        """Break off the handshakes that are under way."""
+        """Abort the handshakes in progress."""
         for task in self._tasks:
             task.cancel()
 
     async def _open(self, sock: socket.socket, address: object) -> None:
-        """Make the TLS connection of a client; from then on the socket is its transport's."""
+        """Check the first byte and make the TLS connection, whose transport owns the socket from then on."""
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
                 first = await self._first_byte(sock)
@@ -94,7 +94,7 @@ class TlsOpener:
         sock.close()
 
     def _answer(self, sock: socket.socket, address: object) -> None:
-        """Say to what is not TLS that this is; a request of HTTP is told so in its own words."""
+        """Answer a client that does not use TLS: a 400 response to plain HTTP, a TLS alert to everything else."""
         is_http = HTTP.match(sock.recv(DRAIN_BYTES)) is not None
         self._failed(address, "the client sent plain HTTP" if is_http else "the client sent what is not TLS")
         sock.send(WRONG_SCHEME if is_http else NO_TLS)
@@ -105,7 +105,7 @@ class TlsOpener:
         self._log.say(reason, f"TLS handshake failed: {reason}", {"remote": remote}, self._loop.time())
 
     async def _first_byte(self, sock: socket.socket) -> bytes:
-        """Wait for something to read, and leave it there. Empty when the client has gone."""
+        """Wait for the first byte and return it unread; return no byte if the client has disconnected."""
         readable = self._loop.create_future()
         self._loop.add_reader(sock, _wake, readable)
         try:
@@ -116,7 +116,7 @@ class TlsOpener:
 
 
 def reason_of_failure(error: OSError | TimeoutError) -> str:
-    """Return why a handshake failed, in words for the log."""
+    """Return why a handshake failed, as text for the log."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the client's certificate is not accepted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):

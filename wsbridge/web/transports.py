@@ -1,4 +1,4 @@
-"""Transports: the fastest that are there, and what they do not say or do alike."""
+"""Transports: the fastest implementation that is installed, and functions for what transports do not report or do differently."""
 
 from __future__ import annotations
 
@@ -18,33 +18,36 @@ from typing import Any
 from wsbridge.web.alerts import connect_tls, duplicate, linger
 
 ACKED_AT = 120
-"""Where in Linux' struct tcp_info the 64 bits of tcpi_bytes_acked lie (linux/tcp.h, since 4.1)."""
+"""The offset of the 64-bit field tcpi_bytes_acked in Linux' struct tcp_info (linux/tcp.h, since 4.1)."""
 
 _LINGERING: set[asyncio.Task[None]] = set()
-"""The loop itself holds no task."""
+"""References to running tasks: the event loop itself holds none."""
 
 Connect = Callable[..., Coroutine[Any, Any, Any]]
-"""Makes a transport for a socket that was accepted, as `loop.connect_accepted_socket` does; with `ssl`, as `connect_tls` does."""
+"""Makes a transport for an accepted socket, as `loop.connect_accepted_socket` does; with `ssl`, as `connect_tls` does."""
 
 
 Open = Callable[[asyncio.Protocol, socket.socket], None]
-"""Makes a transport without TLS for a socket that was accepted. Raises OSError."""
+"""Makes a transport without TLS for an accepted socket. Raises OSError."""
 
 
 def use_fast_transports(loop: asyncio.AbstractEventLoop) -> Connect:
-    """Use aiofastnet's transports where they are installed; WSBRIDGE_FASTNET=0 does without."""
+    """Use aiofastnet's transports if they are installed; return the function that makes transports.
+
+    WSBRIDGE_FASTNET=0 disables aiofastnet.
+    """
     aiofastnet = _fastnet()
     if aiofastnet is None:
         return partial(_connect, loop, loop.connect_accepted_socket, False)
-    # A line for each write between a connection's loss and the word of it, and every one of them is to be expected.
+    # aiofastnet logs a line for each write between the loss of a connection and connection_lost; such writes are normal.
     logging.getLogger("aiofastnet").setLevel(logging.ERROR)
     aiofastnet.patch_loop(loop)
-    # patch_loop leaves this one out.
+    # patch_loop does not replace this function.
     return partial(_connect, loop, partial(aiofastnet.connect_accepted_socket, loop), True)
 
 
 def plain_transports(loop: asyncio.AbstractEventLoop) -> Open:
-    """Return what makes transports without TLS as `use_fast_transports` does, but at once, without a task to wait in."""
+    """Return a function that makes transports without TLS as `use_fast_transports` does, but at once, without a task."""
     if _fastnet() is not None:
         from aiofastnet import selector_transport  # type: ignore[attr-defined]
 
@@ -60,7 +63,7 @@ def plain_transports(loop: asyncio.AbstractEventLoop) -> Open:
 
 
 def _fastnet() -> Any:
-    """Return the module aiofastnet, or None where it is not to be used."""
+    """Return the module aiofastnet, or None if it is disabled or not installed."""
     if os.environ.get("WSBRIDGE_FASTNET") == "0":
         return None
     try:
@@ -86,7 +89,10 @@ async def _connect(
 
 
 def socket_of(transport: asyncio.Transport) -> socket.socket | None:
-    """Return a transport's socket while it is open. asyncio's TLS has none from its loss on, a turn before that is told."""
+    """Return a transport's socket while it is open, else None.
+
+    asyncio's TLS transport has no socket after its loss, a loop iteration before it reports the loss.
+    """
     try:
         sock: socket.socket | None = transport.get_extra_info("socket")
     except AttributeError:
@@ -95,7 +101,7 @@ def socket_of(transport: asyncio.Transport) -> socket.socket | None:
 
 
 def waiting_bytes(transport: asyncio.Transport) -> int:
-    """Return how much waits in the transport. asyncio's TLS transports cannot be asked any more once they are closing."""
+    """Return how many bytes wait in the transport; 0 for a closing TLS transport of asyncio, which cannot report it."""
     try:
         return transport.get_write_buffer_size()
     except AttributeError:
@@ -103,9 +109,9 @@ def waiting_bytes(transport: asyncio.Transport) -> int:
 
 
 def outstanding_bytes(transport: asyncio.Transport) -> int:
-    """Return how much waits in the transport and in the kernel.
+    """Return how many bytes wait in the transport and in the kernel.
 
-    The kernel is asked because it reports room late, when much of its own buffer is free again.
+    The transport's own count is not enough: the kernel reports room late, when much of its own buffer is free again.
     """
     held = bytes(4)
     if (sock := socket_of(transport)) is not None:
@@ -115,9 +121,10 @@ def outstanding_bytes(transport: asyncio.Transport) -> int:
 
 
 def taken_bytes(transport: asyncio.Transport, written: int) -> int:
-    """Return how much the other side has taken so far; only its growth means something. `written` is what we know was written.
+    """Return how many bytes the peer has acknowledged so far; only the growth of this value is meaningful.
 
-    TCP counts what was acknowledged, so that what others wrote is in it as well; elsewhere it is what waits no more.
+    `written` is how many bytes the caller has written. TCP counts all acknowledged bytes, those of other writers included. For
+    other sockets, the result is `written` less the bytes that still wait.
     """
     info = b""
     if (sock := socket_of(transport)) is not None:
@@ -129,23 +136,26 @@ def taken_bytes(transport: asyncio.Transport, written: int) -> int:
 
 
 def limit_unsent(transport: asyncio.Transport, limit: int) -> None:
-    """Have the kernel take no more than it will soon send: what waits, waits where it can still be dropped. TCP alone can."""
+    """Limit the unsent bytes that the kernel accepts, on TCP only: other data waits in wsbridge, where it can still be dropped."""
     sock = socket_of(transport)
     if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, limit)
 
 
 def end_output(transport: asyncio.Transport) -> None:
-    """Say that nothing more will be written. To one whose reset has come it cannot be said, and the loss is told by itself."""
+    """Half-close the connection: end its output.
+
+    After a reset by the peer this fails, and connection_lost reports the loss.
+    """
     with suppress(OSError):
         transport.write_eof()
 
 
 def end_secure(transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> bool:
-    """End a TLS connection at once: close_notify and FIN leave, and what still comes is read, as after `end_output` on TCP.
+    """End a TLS connection at once: send close_notify and FIN, and read what still arrives, as after `end_output` on TCP.
 
-    TLS transports cannot end their output alone: asyncio's resets the connection at the next byte, and the reset overtakes
-    what was written. Returns False, and does nothing, while something of that still waits in the transport.
+    TLS transports cannot half-close. asyncio's transport resets the connection at the next byte that arrives, and the reset
+    overtakes the written data. Returns False, and does nothing, while written data still waits in the transport.
     """
     below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
     if waiting_bytes(transport) or (below is not None and below.get_write_buffer_size()):
@@ -162,7 +172,10 @@ def end_secure(transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) ->
 
 
 def resume_reading(transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-    """Read again. A close_notify that aiofastnet 1.2 had in hand when it was paused would else wait for bytes behind it."""
+    """Resume reading a transport.
+
+    aiofastnet 1.2 may hold a close_notify that it received before the pause; without a retry, it would wait for bytes behind it.
+    """
     transport.resume_reading()
     if (retry := getattr(transport, "_retry_ssl_read", None)) is not None:
         loop.call_soon(retry)

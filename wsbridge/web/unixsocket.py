@@ -1,7 +1,7 @@
-"""The Unix socket: it replaces what nobody serves, and nobody but its owner and group reaches it.
+"""The Unix socket: it replaces a socket on which no server listens, and only its owner and group can connect.
 
-Connecting needs the right to write. A socket is made with no rights at all, then gets its owner and group, and its mode
-last, so there is no moment in which others could connect.
+Connecting requires write permission. The socket begins without any permission, then gets its owner and group, and its mode last. So
+other users cannot connect at any moment.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import stat
 from wsbridge.errors import ListenError, reason_of
 
 UNCHANGED = -1
-"""The owner or group that a socket has anyway, as for chown(2)."""
+"""The value that leaves an owner or a group unchanged, as for chown(2)."""
 
 
 def bind_unix(path: str, *, mode: int, owner: int = UNCHANGED, group: int = UNCHANGED) -> socket.socket:
-    """Return a socket that is bound to a path, with its rights; it does not listen yet. Raises ListenError."""
+    """Return a socket that is bound to a path, with its owner, group and mode; it does not listen yet. Raises ListenError."""
     _clear(path)
     sock = socket.socket(socket.AF_UNIX)
     bound = False
     try:
-        # The file of the socket gets the mode of the socket's own inode, less the umask (unix(7) does not say so, but it is so).
+        # The socket's file gets the mode of the socket's own inode, less the umask. unix(7) does not document this.
         os.fchmod(sock.fileno(), 0)
         sock.bind(path)
         bound = True
@@ -38,7 +38,7 @@ def bind_unix(path: str, *, mode: int, owner: int = UNCHANGED, group: int = UNCH
 
 
 def identity(path: str) -> tuple[int, int] | None:
-    """Return which file a path is; None when there is none."""
+    """Return the device and the inode of a path, or None if it does not exist."""
     try:
         found = os.lstat(path)
     except OSError:
@@ -47,7 +47,10 @@ def identity(path: str) -> tuple[int, int] | None:
 
 
 def _give_rights(path: str, mode: int, owner: int, group: int) -> None:
-    """Set owner and group, then the mode, of the socket itself: whoever may write into its directory can put a link in its place."""
+    """Set the owner and group, then the mode, of the socket itself.
+
+    A user with write permission in the directory can replace the socket by a link, so this function does not follow links.
+    """
     handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if not stat.S_ISSOCK(os.fstat(handle).st_mode):
@@ -67,7 +70,7 @@ def _give_rights(path: str, mode: int, owner: int, group: int) -> None:
 
 
 def _clear(path: str) -> None:
-    """Remove a socket that nobody listens on; refuse to touch anything else."""
+    """Remove a socket on which no server listens; refuse to remove anything else. Raises ListenError."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:

@@ -1,6 +1,7 @@
-"""The bridge's door: from a request to a session with a program of its own, the 101, the client, the child, and the two joined.
+"""The sessions of a bridge: a request becomes the 101, the client, the child with its own program, and the session that joins them.
 
-The 101 leaves while the program starts, and client and program are joined before it runs: what the client says waits in the pipe.
+The server sends the 101 while the program starts. It joins client and program before the program runs: the client's messages wait
+in the pipe.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ log = logger("session")
 
 
 class Upgrader:
-    """Begins sessions."""
+    """Begins the sessions of a bridge."""
 
     def __init__(
         self,
@@ -58,9 +59,9 @@ class Upgrader:
         self._loop = loop
         self._make_decoder, self._encoder = make_framing(program.framing, limit=program.max_message_bytes)
         self.on_begin: Callable[[], None] = lambda: None
-        """Called when a client was answered with 101."""
+        """Called when the server has answered a client with 101."""
         self.on_session: Callable[[Bridge | None], None] = lambda _: None
-        """Called with each session whose program runs; with None when its program could not be started."""
+        """Called with each session whose program runs, and with None if the program could not be started."""
 
     @property
     def has_room(self) -> bool:
@@ -70,7 +71,7 @@ class Upgrader:
         await self._launcher.room()
 
     def begin(self, connection: Upgradable, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:
-        """Answer 101 and begin the session. Raises Refused when the variables are too long for a program."""
+        """Send the 101 and begin the session. Raises Refused if the environment is too long for a program."""
         pairs["command"] = admission.argv[0]
         with self._registry.slots.returned_on_error():
             environment = session_environment(
@@ -82,7 +83,7 @@ class Upgrader:
                 passed=self._passed,
             )
             log.log(ACCESS, "CONNECT", extra=extra(pairs))
-            # The program is started before the 101 leaves: it is loaded by one processor while the other does the rest.
+            # The program starts before the server sends the 101: one processor loads it while the other does the rest.
             child, starting = self._start(admission.argv, environment, pairs)
             try:
                 client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, pairs)
@@ -98,7 +99,7 @@ class Upgrader:
         client.hear(early)
 
     def _started(self, session: Bridge, pairs: Pairs, starting: asyncio.Future[Started]) -> None:
-        """Take note that the program of a session runs, or could not be started."""
+        """Record that the program of a session runs, or that it could not be started."""
         if not starting.cancelled() and starting.exception() is None:
             self._metrics.sessions += 1
             self.on_session(session)
@@ -121,7 +122,7 @@ class Upgrader:
 
 
 def _details(request: Request, pairs: Pairs, subprotocol: str | None) -> dict[str, object]:
-    """What a program with the framing json is told of its client."""
+    """Return the description of a client that a program with the framing json receives."""
     peer = request.peer
     return {
         "id": pairs["id"],

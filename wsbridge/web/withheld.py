@@ -1,6 +1,6 @@
-"""What lies below a served directory and is never served: programs, secrets, and dotfiles unless they are asked for.
+"""Files below a served directory that are never served: programs, secrets, and dotfiles unless the user enables them.
 
-A file is known by its real path and by its identity (device and inode), so that no link, symbolic or hard, is a way around.
+The server identifies a file by its real path and by its device and inode, so that no symbolic or hard link bypasses the rule.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ Identity = tuple[int, int]
 PRIVATE_KEY = b"PRIVATE KEY-----"
 IN_A_URL = ("keyfile", "certfile")
 KEY_BYTES = 256 * 1024
-"""Bytes of a PEM file in which a private key is looked for."""
+"""Bytes of a PEM file in which the server searches for a private key."""
 
 
 class Withheld:
-    """Decides what is not served. `files` are withheld by name: those of COMMAND, keys.
+    """Decides which files the server does not serve.
 
-    Of `cgi_directory` nothing is served, of `script_directory` nothing that is executable: pages may lie beside the scripts that
-    they connect to. With `dotfiles` names that begin with a dot are served like others.
+    `files` are withheld by name: the files of COMMAND, and keys. Of `cgi_directory`, no file is served. Of `script_directory`, no
+    executable file is served: pages may lie beside the scripts that they connect to. With `dotfiles`, the server serves names that
+    begin with a dot like all other names.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Withheld:
         self._dotfiles = dotfiles
 
     def identities(self) -> frozenset[Identity]:
-        """Return the identities that the files have now: a renewed key is a new file under the old name. Asks the disk."""
+        """Return the current identities of the withheld files: a renewed key is a new file under the old name. Reads the disk."""
         found = set()
         for name in self._files:
             with suppress(OSError, ValueError):
@@ -63,17 +64,20 @@ class Withheld:
         return bool(executable) and self._scripts is not None and is_below(real, self._scripts)
 
     def hides(self, path: str) -> bool:
-        """Whether a component of a URL's path is a dotfile that is not to be served; `/.well-known/` always is."""
+        """Whether a component of a URL's path is a dotfile that must not be served; `/.well-known/` is always served."""
         return not self._dotfiles and "/." in path.removeprefix(f"/{WELL_KNOWN}" if f"{path}/".startswith(f"/{WELL_KNOWN}/") else "")
 
 
 def is_below(path: str, root: str) -> bool:
-    """Whether a real path is a directory's, or below it."""
+    """Whether a real path is the directory `root` or lies below it."""
     return path == root or path.startswith(root.rstrip("/") + "/")
 
 
 def files_of_command(words: Iterable[str]) -> Iterator[str]:
-    """Yield what may name a file in a command: its words, those of a shell's command in one of them, and what follows a `=`."""
+    """Yield the possible file names in a command.
+
+    These are its words, the words of a shell command within a word, and the text after a `=`.
+    """
     for word in words:
         parts = [word]
         with suppress(ValueError):
@@ -84,19 +88,19 @@ def files_of_command(words: Iterable[str]) -> Iterator[str]:
 
 
 def keys_in_url(url: str) -> list[str]:
-    """Return the files that the query of an `amqps://` URL names: a client's certificate may hold its key."""
+    """Return the files that the query of an `amqps://` URL names: a client's certificate may contain its key."""
     with suppress(ValueError):
         return [value for name, value in parse_qsl(urlsplit(url).query) if name in IN_A_URL]
     return []
 
 
 def open_at_once(path: str, flags: int) -> int:
-    """Open a file as the opener of `open`, without waiting: a FIFO would keep it until somebody writes."""
+    """Open a file without waiting, as the opener of `open`: opening a FIFO would block until another process writes to it."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def holds_private_key(path: str) -> bool:
-    """Whether a PEM file holds a private key: a certificate often comes in one file with its key."""
+    """Whether a PEM file contains a private key: a certificate often shares a file with its key."""
     try:
         with open(path, "rb", opener=open_at_once) as file:
             return PRIVATE_KEY in file.read(KEY_BYTES)

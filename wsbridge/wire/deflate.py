@@ -1,10 +1,10 @@
-"""permessage-deflate (RFC 7692): the offer of a client, the answer to it, and the compression of messages.
+"""permessage-deflate (RFC 7692): the negotiation of a client's offer, and the compression of messages.
 
-Off unless asked for: lines are short, and each session pays for its windows. With a window of 4 KiB and the memory level
-below, a session costs 42 KiB more (measured) instead of zlib's usual 300, once something was sent in each direction.
+It is off by default: lines are short, and each session needs memory for its windows. With a window of 4 KiB and the memory level below, a
+session costs 42 KiB more (measured) instead of zlib's usual 300. These figures hold after data was sent in each direction.
 
-What goes to many is compressed once: each message by itself, without a window that was there before it, so that the result
-is the same for all. That costs a client nothing, and a short message gains little.
+Messages for many clients are compressed once. Each message is compressed by itself, without an earlier window, so that the result
+is the same for all clients. That costs no memory per client, and a short message gains little.
 """
 
 from __future__ import annotations
@@ -17,20 +17,24 @@ from wsbridge.errors import ClientError
 
 NAME = "permessage-deflate"
 TAIL = b"\x00\x00\xff\xff"
-"""What a flush ends with and the wire leaves out (RFC 7692, section 7.2.1)."""
+"""The end of a flush, which is not sent (RFC 7692, section 7.2.1)."""
 
 STREAMS = 16
-"""A message may end one deflate stream and go on with another; each costs a new window, so not any number of times."""
+"""A message may end one deflate stream and continue with another. Each stream costs a new window, so their number is bounded."""
 BITS = frozenset(map(str, range(8, 16)))
 WINDOW_BITS = 12
 SHARED_BITS, SMALL_SHARED_BITS = 15, 9
-"""Of a window that there is once, not once a client; and for all who cannot take so wide a one, that there be no more than two."""
+"""Window bits of shared compression, which has one window in all and not one per client. Clients without support for the large
+window all use the small one, so that there are at most two."""
 MEMORY_LEVEL = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What was agreed on. `server_bits` is the largest window that we use; the client's is always taken at 15 bits."""
+    """The result of the negotiation.
+
+    `server_bits` is the largest window that the server uses; the client's window always counts as 15 bits.
+    """
 
     server_bits: int = WINDOW_BITS
     server_no_context_takeover: bool = False
@@ -47,10 +51,10 @@ class Parameters:
 
 
 def negotiate(offers: str, *, is_shared: bool = False) -> Parameters | None:
-    """Accept the first offer that can be met, or None: a value of Sec-WebSocket-Extensions (RFC 7692, section 7.1).
+    """Accept the first offer that can be met, or return None. `offers` is a value of Sec-WebSocket-Extensions (RFC 7692, section 7.1).
 
-    An offer with a parameter that is unknown, repeated or has a wrong value is declined, and the next one looked at.
-    What is shared by many is compressed without context takeover, which needs no offer (section 7.1.1.1).
+    An offer with an unknown or repeated parameter, or with an invalid value, is declined, and the next offer is examined. Shared
+    compression has no context takeover, and the server needs no offer for that (section 7.1.1.1).
     """
     for offer in offers.split(","):
         name, *rest = (part.strip() for part in offer.split(";"))
@@ -73,7 +77,7 @@ def _accept(parameters: list[str], is_shared: bool) -> Parameters | None:
                 continue
             case "client_max_window_bits" if not value or _bits(value):
                 continue
-            # zlib cannot make raw deflate with a window of 8 bits.
+            # zlib cannot produce raw deflate with a window of 8 bits.
             case "server_max_window_bits" if _bits(value) > 8:
                 server_bits = min(server_bits, _bits(value))
             case _:
@@ -88,12 +92,12 @@ def _bits(value: str) -> int:
 
 
 def most_squeezed(limit: int) -> int:
-    """Return how long a message of `limit` bytes may be when compression makes it longer: 9 bits for 8, and some heads."""
+    """Return the maximum payload of a compressed message of `limit` bytes: compression may turn 8 bits into 9, and adds some headers."""
     return limit + limit // 8 + 64 if limit else 0
 
 
 class Deflate:
-    """Both directions of one session: each keeps its window from message to message, unless agreed otherwise."""
+    """Compression for both directions of a session. Each direction keeps its window between messages, unless negotiated otherwise."""
 
     __slots__ = ("_compress", "_decompress", "parameters")
 
@@ -103,7 +107,7 @@ class Deflate:
         self._decompress: zlib._Decompress | None = None
 
     def compress(self, message: bytes | bytearray) -> bytes:
-        """Return the payload of a message, to be sent with RSV1 set."""
+        """Return the payload of a message, to send with RSV1 set."""
         if self._compress is None or self.parameters.server_no_context_takeover:
             self._compress = self._compressor()
         return (self._compress.compress(message) + self._compress.flush(zlib.Z_SYNC_FLUSH)).removesuffix(TAIL)
@@ -111,7 +115,7 @@ class Deflate:
     def decompress(self, payload: bytes | bytearray, limit: int) -> bytes:
         """Return the message of a payload.
 
-        Raises ClientError: 1009 past `limit` bytes (0: any), 1007 if it is no deflate, 1002 past STREAMS.
+        Raises ClientError: 1009 past `limit` bytes (0: no limit), 1007 if it is not deflate, 1002 past STREAMS.
         """
         if self._decompress is None or self.parameters.client_no_context_takeover:
             self._decompress = zlib.decompressobj(-15)
@@ -124,7 +128,7 @@ class Deflate:
                     raise ClientError(TOO_BIG, f"message longer than {limit} bytes")
                 if not self._decompress.eof:
                     return message
-                # A final block ends a stream, neither the message nor the session (RFC 7692, section 7.2.3.5).
+                # A final block ends a stream, but neither the message nor the session (RFC 7692, section 7.2.3.5).
                 rest = self._decompress.unused_data
                 self._decompress = zlib.decompressobj(-15)
             raise ClientError(PROTOCOL_ERROR, f"more than {STREAMS} deflate streams in a message")
@@ -136,12 +140,12 @@ class Deflate:
 
 
 class Squeezer:
-    """Compresses each message by itself, for all whose window is of so many bits or more."""
+    """Compresses each message by itself, for all clients whose window has at least `bits` bits."""
 
     def __init__(self, bits: int) -> None:
         self._bits = bits
 
     def squeeze(self, message: bytes | bytearray) -> bytes:
-        """Return the payload of a message, to be sent with RSV1 set; it may be longer than the message."""
+        """Return the payload of a message, to send with RSV1 set; it may be longer than the message."""
         fresh = zlib.compressobj(wbits=-self._bits)
         return (fresh.compress(message) + fresh.flush(zlib.Z_SYNC_FLUSH)).removesuffix(TAIL)

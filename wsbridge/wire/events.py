@@ -1,8 +1,9 @@
-"""Event streams (HTML, section 9.2, "Server-sent events"): messages of a channel as a browser's own EventSource reads them.
+"""Event streams (HTML, section 9.2, "Server-sent events"): messages of a channel in the form that a browser's EventSource reads.
 
-`id:` is the position behind a message; the browser sends the last one back as Last-Event-ID. Text comes as it is, a line of
-it a `data:` line: CR and LF inside a message arrive as LF, the form has no other. A binary message is an event `binary`, in
-base64. A loss is an event `lost`, whose data is the number of messages or `?`; the broker's going and coming an event `broker`.
+`id:` is the position after a message. The browser sends the last such id back as Last-Event-ID. Text is sent as it is, each of
+its lines in a `data:` line. CR and LF inside a message arrive as LF: the format has no other line end. A binary message is an
+event `binary`, in base64. A loss is an event `lost`, whose data is the number of messages or `?`. An event `broker` reports that
+the connection to the broker is lost (`away`) or back (`here`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ LINE_ENDS = re.compile(rb"\r\n|\r|\n")
 
 
 class Events:
-    """The wire of an event stream."""
+    """The wire of event streams."""
 
     name = "events"
 
@@ -39,7 +40,7 @@ class Events:
         return b""
 
     def joined(self, mark: str, number: int) -> bytes:
-        # An event without data is none, but its id is kept.
+        # A browser dispatches no event without data, but it keeps the id.
         return f"id: {mark}{number}\n\n".encode()
 
     def lost(self, messages: int | None, mark: str, number: int) -> bytes:

@@ -1,11 +1,11 @@
-"""WebSocket frames (RFC 6455): batches to bytes, bytes to batches.
+"""WebSocket frames (RFC 6455): encodes batches to bytes, and decodes bytes to batches.
 
-Server frames are never masked, so a batch becomes one buffer: heads from a table, payloads as they are, one join.
-Frames are read strictly, without I/O, those of a client and those of a server: `FrameReader.feed` takes bytes and returns what
-they say. Lengths are checked when a head is seen, before its payload is kept. What breaks the protocol is a value as well, so that all that
-came before it is still delivered.
+Server frames are never masked, so a batch becomes one buffer: frame headers from a table, unchanged payloads, one join. The
+reader reads frames strictly and without I/O, those of a client and those of a server: `FrameReader.feed` accepts bytes and
+returns events. It checks the length in a header before it keeps the payload. A protocol violation is an event too, so that
+everything before it is still delivered.
 
-One message a frame, never fragmented: a frame costs nothing to be long.
+A message is one frame and is never fragmented: a long frame costs nothing extra.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ SHORT = Struct(">BBH")
 LONG = Struct(">BBQ")
 CODE = Struct(">H")
 SHORT_LENGTH = 125
-"""Bytes of payload whose length fits into the second byte of a head."""
+"""The longest payload, in bytes, whose length fits into the second byte of a header."""
 
 Mask = Callable[[bytes, bytearray], None]
-"""XOR a payload in place with a mask of four bytes."""
+"""XORs a payload in place with a mask of four bytes."""
 
 
 INFLATE_LIMIT = 256 * 1024
-"""Bytes of decompressed messages after which `feed` takes a break; the last of them may pass it."""
+"""Bytes of decompressed messages after which `feed` pauses; the last message may pass this limit."""
 TURN = 1024
-"""What one `feed` reads before it takes a break, in short plain messages: about a millisecond. A read of the socket may bring
+"""What one `feed` reads before it pauses, counted in short plain messages: about a millisecond. One read of the socket may bring
 forty times as many."""
 LONG_FRAME = 64 * 1024
-"""Bytes from which on the payload of a frame is unmasked and checked as it comes, so that its end costs no more than any read."""
+"""Bytes. The payload of a longer frame is unmasked and checked as it arrives, so that its end costs no more than any other read."""
 SLOW_FRAME = 8
-"""How many short plain messages cost as much as a frame of any other shape (1 us beside 5 to 15, measured)."""
+"""The cost of a frame of any other shape, in short plain messages (5 to 15 us beside 1 us, measured)."""
 
 
 class Opcode(IntEnum):
@@ -54,7 +54,7 @@ class Opcode(IntEnum):
 
 
 class Side(Enum):
-    """Whose frames are read: a server reads those of a client, which are masked, a client those of a server, which are not."""
+    """The side that reads: a server reads a client's frames, which are masked, a client reads a server's, which are not."""
 
     SERVER = "server"
     CLIENT = "client"
@@ -69,25 +69,25 @@ class Pong(NamedTuple):
 
 
 class Violation(NamedTuple):
-    """The client broke the protocol; nothing after it is read. To be answered with a close of this code and reason."""
+    """The peer violated the protocol, and the reader ignores everything after that. Answer with a close of this code and reason."""
 
     code: int
     reason: str
 
 
 Event = Batch | Ping | Pong | End | Violation
-"""What a client says. An `End` is its close frame: 1005 when that held no code."""
+"""What the peer sends. An `End` is its close frame, with code 1005 if the frame had no code."""
 
 
 def head(first: int, length: int) -> bytes:
-    """Return the head of an unmasked frame; `first` holds FIN, RSV and opcode."""
+    """Return the header of an unmasked frame; `first` holds FIN, RSV and opcode."""
     if length < 126:
         return bytes((first, length))
     return SHORT.pack(first, 126, length) if length < 65536 else LONG.pack(first, 127, length)
 
 
 class _Heads(dict[int, bytes]):
-    """Heads by length. The short ones are made once; a long message can afford to have its own made."""
+    """Headers by payload length. Those of short frames are made once; the header of a long frame is made each time."""
 
     def __init__(self, first: int) -> None:
         super().__init__((length, head(first, length)) for length in range(126))
@@ -99,11 +99,11 @@ class _Heads(dict[int, bytes]):
 
 _HEADS = {kind: _Heads(FIN | kind) for kind in Kind}
 _WHOLE = {FIN | kind: kind for kind in Kind}
-"""The first byte of a message in one frame."""
+"""The kind of an unfragmented, uncompressed message, by the first byte of its frame."""
 
 
 def encode(batch: Batch, deflate: Deflate | None = None) -> bytes:
-    """Return the frames of a batch, one a message, compressed one by one when `deflate` is given."""
+    """Return the frames of a batch, one frame per message. With `deflate`, each message is compressed."""
     kind, messages = batch
     heads = _HEADS[kind]
     if deflate is not None:
@@ -118,7 +118,7 @@ def encode(batch: Batch, deflate: Deflate | None = None) -> bytes:
 
 
 def squeeze(batch: Batch, squeezer: Squeezer) -> bytes:
-    """Return the frames of a batch for any number of clients: a message is compressed where that makes it shorter."""
+    """Return the frames of a batch for any number of clients: a message is compressed if that makes it shorter."""
     kind, messages = batch
     heads = _HEADS[kind]
     parts: list[bytes | bytearray] = []
@@ -132,17 +132,17 @@ def squeeze(batch: Batch, squeezer: Squeezer) -> bytes:
 
 
 def ping(payload: bytes = b"") -> bytes:
-    """Return a ping of at most 125 bytes of payload."""
+    """Return a ping with at most 125 bytes of payload."""
     return head(FIN | Opcode.PING, len(payload)) + payload
 
 
 def pong(payload: bytes) -> bytes:
-    """Return the answer to a ping."""
+    """Return the pong that answers a ping."""
     return head(FIN | Opcode.PONG, len(payload)) + payload
 
 
 def close(end: End) -> bytes:
-    """Return a close frame; its reason is cut to what fits, between two characters. Code 1005 makes it empty."""
+    """Return a close frame. Its reason is cut to what fits, between two characters; code 1005 makes the frame empty."""
     if end.code == NO_CODE:
         return head(FIN | Opcode.CLOSE, 0)
     reason = end.reason.encode("utf-8", "replace")[:REASON_LIMIT].decode("utf-8", "ignore").encode()
@@ -150,17 +150,17 @@ def close(end: End) -> bytes:
 
 
 def unmask(mask: bytes, payload: bytearray) -> None:
-    """XOR a payload in place: the plain way, 0.3 GB/s. A compiled one may be given to FrameReader instead."""
+    """XOR a payload in place in pure Python, at 0.3 GB/s. A caller may pass a compiled function to FrameReader instead."""
     length = len(payload)
     pad = (mask * (length // 4 + 1))[:length]
     payload[:] = (int.from_bytes(payload, "little") ^ int.from_bytes(pad, "little")).to_bytes(length, "little")
 
 
 class FrameReader:
-    """Read the frames of a client, or with `side` CLIENT those of a server.
+    """Reads the frames of a client or, with `side` CLIENT, those of a server.
 
-    `limit` bounds a message in bytes, fragments added up and after decompression; 0 is no bound. What is kept between
-    two calls is at most one unfinished frame and the fragments of one message.
+    `limit` bounds a message in bytes, with all fragments and after decompression; 0 means no limit. Between two calls the reader
+    keeps at most one unfinished frame and the fragments of one message; with `has_more` also the unread bytes.
     """
 
     __slots__ = (
@@ -192,22 +192,23 @@ class FrameReader:
         self._deflate = deflate
         self._kept = bytearray()
         self._need = 0
-        """Bytes that `_kept` must hold before they are looked at again, so that a long frame is not copied for each read."""
+        """Bytes that `_kept` must hold before the next parse, so that a long frame is not copied at each read."""
         self._long: _Long | None = None
         self._text: _Text | None = None
-        """Checks the text of the message that is under way."""
+        """Checks the text of the current message."""
         self._partial: bytearray | None = None
         self._opcode = Opcode.CONTINUATION
         self._squeezed = False
         self._inflated = 0
         self._done = False
         self.has_more = False
-        """Whether `feed` stopped before the end of what it was given, see TURN and INFLATE_LIMIT; call it again, with nothing or more."""
+        """Whether `feed` stopped before the end of its input (see TURN and INFLATE_LIMIT); if so, call it again, with more bytes
+        or none."""
 
     def feed(self, data: bytes) -> Sequence[Event]:
-        """Take bytes as they come; return what they complete, in bounded portions (`has_more`).
+        """Accept bytes in pieces of any size; return what they complete, in bounded portions (`has_more`).
 
-        After an End or a Violation nothing more is read.
+        After an End or a Violation, the reader reads nothing more.
         """
         if self._done:
             self.has_more = False
@@ -248,9 +249,9 @@ class FrameReader:
         return events
 
     def _read_short(self, data: bytes, position: int, most: int, events: list[Event]) -> tuple[int, int]:
-        """Read the straight way what almost every frame is: short, whole, masked, of the kind of the one before it.
+        """Read a run of frames of the most common shape on a fast path: short, whole, uncompressed, all of one kind.
 
-        Reads `most` frames at most. Returns the position of the first frame that was not read, and how many were.
+        It reads at most `most` frames. It returns the position of the first unread frame, and the number of frames read.
         """
         first = data[position]
         if first not in _WHOLE or self._partial is not None:
@@ -275,7 +276,7 @@ class FrameReader:
         return position, len(run)
 
     def _read_one(self, data: bytes, position: int, events: list[Event]) -> int:
-        """Read one frame of any shape; return its size in bytes, or 0 when it is not whole yet. Raises ClientError."""
+        """Read one frame of any shape; return its size in bytes, or 0 if it is incomplete. Raises ClientError."""
         length, start = self._measure(data, position)
         end = start + length
         if start and end > len(data) and length > LONG_FRAME:
@@ -294,7 +295,7 @@ class FrameReader:
         return end - position
 
     def _begin_long(self, data: bytes, position: int, start: int, length: int, events: list[Event]) -> int:
-        """Begin a frame that comes in many reads; return how many bytes of it are here."""
+        """Begin a frame that spans several reads; return how many of its bytes have arrived. Raises ClientError."""
         first = data[position]
         self._long = _Long(first, length, data[start - 4 : start] if self._is_masked else b"")
         if first == FIN | Opcode.TEXT:
@@ -302,7 +303,7 @@ class FrameReader:
         return self._fill(data, start, events) - position
 
     def _fill(self, data: bytes, position: int, events: list[Event]) -> int:
-        """Take what is here of a long frame; return the position behind it. Raises ClientError."""
+        """Read the part of a long frame that has arrived; return the position after it. Raises ClientError."""
         long = self._long
         assert long is not None
         piece = bytearray(data[position : position + long.left])
@@ -323,7 +324,7 @@ class FrameReader:
         return position + len(piece)
 
     def _measure(self, data: bytes, position: int) -> tuple[int, int]:
-        """Check a head; return the length of its payload and where that starts, or 0 for the start if the head is not whole.
+        """Check a header; return the length of the payload and its start, or 0 for the start if the header is incomplete.
 
         Raises ClientError.
         """
@@ -367,14 +368,14 @@ class FrameReader:
             raise ClientError(PROTOCOL_ERROR, "new message before the last one ended")
 
     def _take(self, first: int, payload: bytearray, events: list[Event]) -> None:
-        """Act on a frame that is not a whole plain message: a control frame, a fragment, or compressed."""
+        """Process a frame that is not a whole plain message: a control frame, a fragment or a compressed frame."""
         match first & 0x0F:
             case Opcode.PING:
                 events.append(Ping(bytes(payload)))
             case Opcode.PONG:
                 events.append(Pong(bytes(payload)))
             case Opcode.CLOSE:
-                # 1014 was registered after RFC 6455; websocketd refuses it from a client, and no client has cause to send it.
+                # IANA registered 1014 after RFC 6455. websocketd rejects it from a client, and no client has a reason to send it.
                 events.append(_read_close(payload, refused=1014 if self._is_masked else None))
                 self._done = True
             case opcode:
@@ -403,7 +404,7 @@ class FrameReader:
 
 
 class _Long:
-    """A frame that comes in many reads: what is here of its payload, unmasked, and how much is to come."""
+    """A frame that spans several reads: the part of its payload that has arrived, unmasked, and the number of bytes still missing."""
 
     __slots__ = ("first", "left", "mask", "payload")
 
@@ -412,7 +413,7 @@ class _Long:
 
 
 class _Text:
-    """Checks text piece by piece; a character may be cut in two."""
+    """Checks text piece by piece; a character may span two pieces."""
 
     __slots__ = ("_decoder",)
 
@@ -420,7 +421,7 @@ class _Text:
         self._decoder = getincrementaldecoder("utf-8")()
 
     def check(self, piece: bytearray, *, is_last: bool) -> None:
-        """Raises ClientError (1007) when a piece shows that the text is not UTF-8."""
+        """Check one piece. Raises ClientError (1007) if it shows that the text is not UTF-8."""
         if piece.isascii() and not self._decoder.getstate()[0]:
             return
         try:
@@ -430,7 +431,10 @@ class _Text:
 
 
 def _deliver(kind: Kind, messages: list[bytearray], events: list[Event], *, is_checked: bool = False) -> None:
-    """Add messages to the last batch, or a batch to the events; text that is not UTF-8 raises ClientError behind what is before it."""
+    """Add messages to the last batch, or a new batch to the events.
+
+    Raises ClientError for text that is not UTF-8, after it has added the messages before that text.
+    """
     valid = len(messages)
     if kind is Kind.TEXT and not is_checked:
         whole = b"\n".join(messages) if len(messages) > 1 else messages[0]

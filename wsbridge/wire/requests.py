@@ -1,7 +1,7 @@
-"""Where a stream of HTTP requests may be cut, so that no piece holds the end of a head and what follows it.
+"""Splits a stream of HTTP requests so that no piece holds the end of a head together with the bytes after it.
 
-aiohttp's parser forgets what lies in the same read behind a request that asks for an upgrade, and answers a request by
-how it was cut into segments. Fed with these pieces it sees every stream in the same way.
+aiohttp's parser drops the bytes that follow an upgrade request in the same read. Its response to a request also depends on how
+the stream was cut into segments. With these pieces, it treats every stream in the same way.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ END = b"\r\n\r\n"
 
 
 class Part(Enum):
-    """What comes next in the stream."""
+    """The part of a request that comes next in the stream."""
 
     HEAD = "head"
     BODY = "body"
@@ -20,26 +20,26 @@ class Part(Enum):
 
 
 class RequestCutter:
-    """Says how much of what was read belongs together: a head, a body of known length, or chunks.
+    """Determines how many of the bytes read belong together: a head, a body of known length, or chunks.
 
-    The caller reports what the head said of the body, since it has parsed the head, and the end of chunks.
+    The caller parses the head. It reports here which body the head announces, and where the chunks end.
     """
 
     def __init__(self) -> None:
         self.part = Part.HEAD
         self._left = 0
         self._last = b""
-        """The last bytes of the head or of the chunks so far: the end may be cut in two."""
+        """The last bytes of the current head or chunks: their end may span two pieces."""
 
     def cut(self, data: bytes, start: int) -> int:
-        """Return where the next piece of `data` ends that begins at `start`."""
+        """Return the end of the next piece of `data`, which begins at `start`."""
         if self.part is Part.BODY:
             end = min(len(data), start + self._left)
             self._left -= end - start
             if not self._left:
                 self.part = Part.HEAD
             return end
-        # The end that is searched for may have begun in the piece before.
+        # The end to search for may have begun in the previous piece.
         seam = self._last + data[start : start + 3]
         found = seam.find(END)
         if found >= 0:
@@ -51,13 +51,13 @@ class RequestCutter:
         return end
 
     def expect_body(self, length: int) -> None:
-        """The head that has ended has a body of so many bytes."""
+        """Report that the head that has ended has a body of `length` bytes."""
         self.part, self._left = Part.BODY if length else Part.HEAD, length
 
     def expect_chunks(self) -> None:
-        """The head that has ended has a body in chunks."""
+        """Report that the head that has ended has a chunked body."""
         self.part = Part.CHUNKS
 
     def end_chunks(self) -> None:
-        """The chunks have ended; a head follows."""
+        """Report that the chunks have ended; a head follows."""
         self.part, self._last = Part.HEAD, b""

@@ -1,15 +1,15 @@
-"""The wires of subscribers: how messages of a channel, and the loss of some, lie on the way to a browser.
+"""The wires of subscribers: how messages of a channel, and losses, are encoded for a client.
 
-What is encoded depends on nothing but the channel, so that the same bytes serve everyone. A position is the channel's mark
-and a number, as in `k3x9-17`; the one that goes with a message is the place behind it.
+The encoding depends on nothing but the channel, so that the same bytes serve every subscriber. A position is the channel's mark
+and a number, as in `k3x9-17`; the position sent with a message is the place after it.
 
-    Plain       a frame a message, as from any server; of a loss nothing is said
-    Positioned  the subprotocol wsbridge.v1: the same frame, with the position and a newline before the payload. Text frames
-                of their own, which begin with `!` as no position does, say the rest:
-                    !at POSITION            where one who has just joined is: he can come back before there was any message
-                    !lost POSITION COUNT    what he has lost before what comes next; COUNT is `?` where nobody knows
-                    !broker away            the broker has gone, or `here` again
-                    !time MILLISECONDS      to a client that asks for it: when what comes next was published, since 1970; or `?`
+    Plain       one frame per message, as from any server; losses are not reported
+    Positioned  the subprotocol wsbridge.v1: the same frame, with the position and a newline before the payload. Separate text
+                frames report everything else. They begin with `!`, which no position does:
+                    !at POSITION            where a client that has just joined begins: it can resume even before the first message
+                    !lost POSITION COUNT    messages that the client lost before the next message; COUNT is `?` if unknown
+                    !broker away            the connection to the broker is lost; with `here`, it is back
+                    !time MILLISECONDS      on request: when the next messages were published, since 1970; `?` if unknown
 """
 
 from __future__ import annotations
@@ -26,42 +26,42 @@ SUBPROTOCOL = "wsbridge.v1"
 
 
 class Wire(Protocol):
-    """How messages lie on the way to a subscriber."""
+    """How messages are encoded for a subscriber."""
 
     name: str
 
     def encode(self, batch: Batch, mark: str, first: int) -> bytes:
-        """Return the bytes of messages that follow each other; `first` is the number of the first of them, counted from 0."""
+        """Return the bytes of consecutive messages; `first` is the number of the first message, counted from 0."""
 
     def published(self, at: int | None) -> bytes:
-        """Return the bytes that tell when the next messages were published, in milliseconds since 1970, None where that is not known.
+        """Return the bytes that report when the next messages were published, in milliseconds since 1970; None if unknown.
 
-        Empty where the wire has no words for it, or the client has not asked.
+        Empty if the wire has no form for it, or if the client has not requested it.
         """
 
     def joined(self, mark: str, number: int) -> bytes:
-        """Return the bytes that tell a subscriber where it begins, before any message; `number` is that of the next."""
+        """Return the bytes that report where a subscriber begins, before any message; `number` is that of the next message."""
 
     def lost(self, messages: int | None, mark: str, number: int) -> bytes:
-        """Return the bytes that tell of lost messages, None where nobody knows how many; `number` is that of the next.
+        """Return the bytes that report lost messages; None if their count is unknown. `number` is that of the next message.
 
-        Empty where the wire has no words for it.
+        Empty if the wire has no form for it.
         """
 
     def broker(self, is_here: bool) -> bytes:
-        """Return the bytes that tell that the broker has gone or come again; empty where the wire has no words for it."""
+        """Return the bytes that report that the connection to the broker is lost or back; empty if the wire has no form for it."""
 
 
 HERE = {True: "here", False: "away"}
 
 
 def _framing(bits: int) -> Callable[[Batch], bytes]:
-    """Return what makes frames, compressed for a window of so many bits; 0 is none."""
+    """Return a function that makes frames, compressed for a window of `bits` bits; 0 means no compression."""
     return partial(frames.squeeze, squeezer=Squeezer(bits)) if bits else frames.encode
 
 
 class Plain:
-    """For who has asked for nothing else. Of `bits` is the window of who has agreed to compression; 0 for others."""
+    """The wire of a client that requests no positions. `bits` is the window size if the client negotiated compression, else 0."""
 
     def __init__(self, bits: int = 0) -> None:
         self.name = f"plain {bits}"
@@ -84,7 +84,7 @@ class Plain:
 
 
 class Positioned:
-    """For who wants to come back and go on; `bits` as above. With `times` it tells for each body when that was published."""
+    """The wire of a client that wants to resume; `bits` as in Plain. With `times`, it reports when each body was published."""
 
     def __init__(self, bits: int = 0, *, times: bool = False) -> None:
         self.name = f"{SUBPROTOCOL} {bits}{' times' if times else ''}"
