@@ -154,7 +154,7 @@ async def remove_users(broker: Broker, users: Iterable[str]) -> None:
 
 @pytest.mark.parametrize("number", range(6))
 async def test_permissions(broker: Broker, number: int, caplog: pytest.LogCaptureFixture) -> None:
-    """A user needs exactly the permissions of the table in docs/broker.md: with them the channel works, and with one name less it does not."""
+    """A user needs exactly the permissions that docs/broker.md lists: with them the channel works, and with one name less it does not."""
     modes = permissions()
     assert len(modes) == 6
     mode, names = modes[number]

@@ -44,7 +44,9 @@ Groups = Mapping[str, tuple[Option, ...]]
 BRIDGE_GROUPS: Groups = {
     "Listening": (
         Option("port", int, "Listen on this port of every address; 0 picks a free port (default 80, with --ssl 443)", None, "N"),
-        Option("address", str, "Listen on this address, IPv6 in brackets; repeatable (default: all addresses)", None, "ADDR", repeatable=True),
+        Option(
+            "address", str, "Listen on this address, IPv6 in brackets; repeatable (default: all addresses)", None, "ADDR", repeatable=True
+        ),
         Option("unixsocket", str, "Also listen on a Unix socket; without --port and --address, listen on it alone", "", "PATH"),
         Option("unixsocket-mode", str, "Set the mode of the Unix socket, in octal (default 600, with --unixsocket-group 660)", "", "MODE"),
         Option("unixsocket-owner", str, "Set the owner of the Unix socket, by name or number", "", "USER"),
@@ -58,28 +60,73 @@ BRIDGE_GROUPS: Groups = {
     "The program": (
         Option("framing", str, "Encode messages on stdin and stdout as lines, chunks, nul, prefixed or json", "lines", "NAME"),
         Option("binary", bool, "Same as --framing=chunks"),
-        Option("maxline", Size, "Close with 1009 when a message from the program is longer, in bytes (0: no limit)", 16 * MEGABYTE, "BYTES"),
+        Option(
+            "maxline", Size, "Close with 1009 when a message from the program is longer, in bytes (0: no limit)", 16 * MEGABYTE, "BYTES"
+        ),
         Option("passstderr", bool, "Send stderr to the client as well: each line as JSON that names its stream"),
         Option("pty", bool, "Connect the program's stdout to a pseudo-terminal, so that it does not buffer its output"),
         Option("pty-size", str, "Set the size of the pseudo-terminal; the program formats its output for that size", "", "COLSxROWS"),
         Option("passenv", str, "Pass these variables of the server to programs, separated by commas", "PATH,LD_LIBRARY_PATH", "NAMES"),
-        Option("closems", UnsignedMilliseconds, "Add this time to each step that ends a program (close stdin, INT, TERM, KILL), in milliseconds", 0, "MS"),
-        Option("drainms", Milliseconds, "Wait this long for other processes that hold stdout open after the program exits, in milliseconds", 2000, "MS"),
+        Option(
+            "closems",
+            UnsignedMilliseconds,
+            "Add this time to each step that ends a program (close stdin, INT, TERM, KILL), in milliseconds",
+            0,
+            "MS",
+        ),
+        Option(
+            "drainms",
+            Milliseconds,
+            "Wait this long for other processes that hold stdout open after the program exits, in milliseconds",
+            2000,
+            "MS",
+        ),
         Option("no-guard", bool, "Do not start the guard process, which ends leftover programs if wsbridge is killed"),
     ),
     "Access and limits": (
         Option("sameorigin", bool, "Accept only pages of the server's own scheme, host and port"),
         Option("origin", str, "Accept only pages of these origins: [scheme://]host[:port] or *.name, separated by commas", None, "LIST"),
-        Option("host", str, "Also accept this host name, *.name or * in the Host header; repeatable (default: the machine's names)", None, "NAME", repeatable=True),
-        Option("trust-proxy", str, "Trust X-Forwarded-For, -Proto and -Host from these networks, or from the Unix socket (unix)", "", "CIDR,…|unix"),
+        Option(
+            "host",
+            str,
+            "Also accept this host name, *.name or * in the Host header; repeatable (default: the machine's names)",
+            None,
+            "NAME",
+            repeatable=True,
+        ),
+        Option(
+            "trust-proxy",
+            str,
+            "Trust X-Forwarded-For, -Proto and -Host from these networks, or from the Unix socket (unix)",
+            "",
+            "CIDR,…|unix",
+        ),
         Option("reverselookup", bool, "Resolve the client's address to a name for REMOTE_HOST"),
-        Option("maxforks", int, "Run at most N programs, sessions and CGI scripts together; answer further requests with 429 (0: no limit)", 1024, "N"),
-        Option("busy", str, "Refuse clients over --maxforks with status 429, or with close code 1013, which a page can see (close)", "429", "HOW"),
+        Option(
+            "maxforks",
+            int,
+            "Run at most N programs, sessions and CGI scripts together; answer further requests with 429 (0: no limit)",
+            1024,
+            "N",
+        ),
+        Option(
+            "busy",
+            str,
+            "Refuse clients over --maxforks with status 429, or with close code 1013, which a page can see (close)",
+            "429",
+            "HOW",
+        ),
         Option("once", bool, "Serve one session, then exit with the exit status of its program"),
     ),
     "The WebSocket": (
         Option("maxframesize", Size, "Close with 1009 when a message from a client is longer, in bytes (0: no limit)", MEGABYTE, "BYTES"),
-        Option("pingms", Milliseconds, "Ping the client at this interval, in milliseconds; disconnect it after two intervals of silence (0: no pings)", 25_000, "MS"),
+        Option(
+            "pingms",
+            Milliseconds,
+            "Ping the client at this interval, in milliseconds; disconnect it after two intervals of silence (0: no pings)",
+            25_000,
+            "MS",
+        ),
         Option("send-timeout", float, "Disconnect a client that accepts no data for this long, in seconds (0: never)", 60.0, "SECONDS"),
         Option("sendbuffer", Size, "Pause the program when this much output waits for its client, in bytes", MEGABYTE // 4, "BYTES"),
         Option("subprotocol", str, "Accept these subprotocols, separated by commas; repeatable", None, "NAMES", repeatable=True),
@@ -90,9 +137,19 @@ BRIDGE_GROUPS: Groups = {
         Option("staticdir", str, "Serve the files below this directory", "", "DIR"),
         Option("dotfiles", bool, "Serve, list and run files whose names begin with a dot as well (/.well-known/ is always served)"),
         Option("cgidir", str, "Run the CGI scripts below this directory", "", "DIR"),
-        Option("maxbody", Size, "Answer 413 when a chunked body for a CGI script is longer, in bytes (0: no limit)", 64 * MEGABYTE, "BYTES"),
-        Option("body-timeout", float, "Answer 408 when a client sends nothing of its body for this long, in seconds (0: never)", 60.0, "SECONDS"),
-        Option("keepalive-timeout", float, "Close a connection that sends no request for this long, in seconds (0: never)", 75.0, "SECONDS"),
+        Option(
+            "maxbody", Size, "Answer 413 when a chunked body for a CGI script is longer, in bytes (0: no limit)", 64 * MEGABYTE, "BYTES"
+        ),
+        Option(
+            "body-timeout",
+            float,
+            "Answer 408 when a client sends nothing of its body for this long, in seconds (0: never)",
+            60.0,
+            "SECONDS",
+        ),
+        Option(
+            "keepalive-timeout", float, "Close a connection that sends no request for this long, in seconds (0: never)", 75.0, "SECONDS"
+        ),
         Option("devconsole", bool, "Serve a page to try the program, at every path where nothing else is served"),
         Option("no-page", bool, "Do not serve wsbridge's own pages; serve scripts and files only"),
         Option("header", str, "Add this header, 'Name: value', to every response; repeatable", None, "HEADER", repeatable=True),
@@ -128,11 +185,17 @@ BROKER = Option(
 )
 DURABLE = Option("durable", bool, "Declare the exchange as durable: it survives a restart of the broker")
 PASSIVE = Option("passive", bool, "Use an existing fanout exchange; do not declare it")
-REPLAY = Option("replay", bool, "Keep the channel in a stream at the broker: no confirmed message is lost, and clients can resume on any node")
+REPLAY = Option(
+    "replay", bool, "Keep the channel in a stream at the broker: no confirmed message is lost, and clients can resume on any node"
+)
 REPLAY_BYTES = Option("replay-bytes", Size, "Keep this much of the channel at the broker, with --replay, in bytes", 256 * MEGABYTE, "BYTES")
 BROKER_TIMEOUT = Option("broker-timeout", float, "Reconnect when the broker does not answer for this long, in seconds", 10.0, "SECONDS")
 CONFIRM_TIMEOUT = Option(
-    "confirm-timeout", float, "Reconnect when the broker does not confirm a publish for this long, except during an alarm, in seconds (0: never)", 30.0, "SECONDS"
+    "confirm-timeout",
+    float,
+    "Reconnect when the broker does not confirm a publish for this long, except during an alarm, in seconds (0: never)",
+    30.0,
+    "SECONDS",
 )
 FRAMING = Option("framing", str, "Encode messages as lines, chunks, nul, prefixed or json", "lines", "NAME")
 MAXLINE = Option("maxline", Size, "Reject a longer message, in bytes (0: no limit)", 16 * MEGABYTE, "BYTES")
@@ -157,7 +220,9 @@ BROADCAST_GROUPS: Groups = {
         DURABLE,
         PASSIVE,
         Option("spool", Size, "Buffer messages while the broker is away or slow, in bytes", 64 * MEGABYTE, "BYTES"),
-        Option("spool-full", str, "When that buffer is full: block (pause the program) or drop-oldest (and count the messages)", "block", "HOW"),
+        Option(
+            "spool-full", str, "When that buffer is full: block (pause the program) or drop-oldest (and count the messages)", "block", "HOW"
+        ),
         BROKER_TIMEOUT,
         CONFIRM_TIMEOUT,
     ),

@@ -166,10 +166,10 @@ def _spelling(shape: Command) -> str:
     takes_command = any("COMMAND" in usage for usage in shape.usages)
     is_repeatable = any(option.repeatable for option in shape.options)
     return (
-        ("Flags end at COMMAND: what follows is the command's own. " if takes_command else "")
-        + "-flag, --flag, --flag=value and --flag value are the same; a boolean takes a value only after =. "
-        + f"Each flag is also a variable: {shape.options[0].variable}, {long.variable}, ..."
-        + (", of a repeatable one with one value a line." if is_repeatable else "")
+        ("Flags end at COMMAND: the words after it are the command's own. " if takes_command else "")
+        + "-flag, --flag, --flag=value and --flag value are equivalent; a boolean flag accepts a value only after =. "
+        + f"Each flag is also an environment variable: {shape.options[0].variable}, {long.variable}, ..."
+        + ("; the variable of a repeatable flag holds one value a line." if is_repeatable else "")
     )
 
 
@@ -177,15 +177,19 @@ def short_help(name: str, shape: Command = BRIDGE) -> str:
     """Return the usage text that accompanies an error."""
     usages = "\n   or: ".join(f"{name} {usage}" for usage in shape.usages)
     word = "" if shape is BRIDGE else f"{shape.name} "
-    return f"Usage: {usages}\nTry '{name} {word}--help' for every flag.\n"
+    return f"Usage: {usages}\nTry '{name} {word}--help' for all flags.\n"
 
 
 def _described(option: Option) -> str:
     if option.default in (None, "", False, 0) or option.kind is bool:
         return option.help
+    default = str(option.default)
     if option.kind is Size and isinstance(option.default, int):
-        return f"{option.help} (default {show_size(option.default)})"
-    return f"{option.help} (default {option.default:g})" if option.kind is float else f"{option.help} (default {option.default})"
+        default = show_size(option.default)
+    elif option.kind is float:
+        default = f"{option.default:g}"
+    # A help text may end with the meaning of 0, in parentheses.
+    return f"{option.help[:-1]}; default {default})" if option.help.endswith(")") else f"{option.help} (default {default})"
 
 
 def _click_option(option: Option) -> click.Option:
