@@ -1,4 +1,4 @@
-"""Every command and flag, as tables: what click parses, what `--help` shows and what README must name.
+"""Every command and flag, as tables: what click parses, what `--help` shows and what docs/flags.md and docs/broadcast.md list.
 
 Each flag is also a variable: `WSBRIDGE_` and its name in capitals, hyphens as underscores; the value of a repeatable one
 holds one value a line. The command line wins over the variable.
