@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,7 +19,10 @@ from tests.support.deadline import scaled
 from tests.support.proc import PATIENT, SHORT, Starter, python, until, which, zombies
 from tests.support.server import Server, children, command_line, is_alive, mortal, tell, wait_for_exit, wait_until
 from tests.support.tool import command, recorded
+from wsbridge.metrics import Metrics
 from wsbridge.process import descendants
+from wsbridge.process.descendants import Descendants
+from wsbridge.process.guard import NoGuard
 from wsbridge.process.ladder import make_ladder
 
 GROUPS = {
@@ -155,6 +160,24 @@ async def test_fork_storm_ends(start: Starter) -> None:
     assert start.descendants.survivors(running.child.group) == []
     assert running.child.group.pid == session
     assert start.metrics.left_behind == 0
+
+
+async def test_an_old_list_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that were listed and are dead may have started others since: only a newer list shows that there are none."""
+    listed = {7: [2**22 + 1]}
+    monkeypatch.setattr(descendants, "by_session", lambda: listed)
+    found = Descendants(NoGuard(), Metrics(), loop=asyncio.get_running_loop())
+    try:
+        monkeypatch.setattr(found, "_look_for_orphans", lambda: None)
+        program = SimpleNamespace(pid=7, status=0, members=set(), dead=set(), dead_at=-math.inf, exited_at=-math.inf)
+        assert found.has_members(program)
+        # As if it took long to read the list: for a while it is not read again.
+        found._cost = 1000.0
+        assert [found.has_members(program) for _ in range(3)] == [True] * 3
+        found._cost, found._read_at = 0.0, -1.0
+        assert not found.has_members(program)
+    finally:
+        found.close()
 
 
 async def test_a_daemon_is_left_and_reported(start: Starter, caplog: pytest.LogCaptureFixture) -> None:

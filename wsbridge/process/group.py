@@ -8,6 +8,7 @@ in it, another session may get the number, so no signal is sent to it any more.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 from collections.abc import Callable
@@ -45,6 +46,7 @@ class Group:
         "_timer",
         "_waiters",
         "dead",
+        "dead_at",
         "exited_at",
         "has_failed",
         "members",
@@ -73,6 +75,7 @@ class Group:
         self.exited_at = 0.0
         self.members: set[int] = set()
         self.dead: set[int] = set()
+        self.dead_at = -math.inf
         self.signalled: Signals | None = None
         """The last signal that was sent."""
         self.on_exit: Callable[[], None] = _nothing
@@ -193,10 +196,16 @@ class Group:
 
     def _send(self, number: Signals) -> None:
         for group in self._descendants.groups(self):
-            try:
-                os.killpg(group, number)
-            except (ProcessLookupError, PermissionError) as error:
-                log.debug("%s to process group %d: %s", number.name, group, error, extra=extra(self.pairs))
+            self._send_to(group, number)
+        if number == signal.SIGKILL:
+            for group in self._descendants.newest(self):
+                self._send_to(group, number)
+
+    def _send_to(self, group: int, number: Signals) -> None:
+        try:
+            os.killpg(group, number)
+        except (ProcessLookupError, PermissionError) as error:
+            log.debug("%s to process group %d: %s", number.name, group, error, extra=extra(self.pairs))
 
 
 def _why_alive(pid: int) -> str:

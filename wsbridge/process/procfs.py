@@ -104,6 +104,11 @@ class Children:
             self._fd = -1
 
 
+def children_of(pid: int) -> list[int]:
+    """Return the children that the main thread of a process has started, including zombies; none if the kernel does not list them."""
+    return [int(child) for child in _read(f"/proc/{pid}/task/{pid}/children").split()]
+
+
 @cache
 def _user_name(number: int) -> str:
     try:
