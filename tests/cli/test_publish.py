@@ -461,6 +461,19 @@ def test_signal_with_a_broker(start: Start, broker: Broker, exchange: str) -> No
         assert (publish.wait(), re.sub(slow, "", publish.errors)) == (-signal.SIGINT, "")
 
 
+def test_blocked_signal(start: Start) -> None:
+    """A signal that the parent has blocked ends it all the same: nobody else would."""
+    with serve("--input=exchange") as server:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            publish = start("publish", f"--url={address(server)}")
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        wait_for_viewers(server, 1)
+        publish.send_signal(signal.SIGTERM)
+        assert publish.wait() == -signal.SIGTERM
+
+
 def test_ignored_signal(start: Start) -> None:
     """A SIGINT that was ignored when it started stays ignored, as for any background job of a script."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)

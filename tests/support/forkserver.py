@@ -175,7 +175,9 @@ def _at_load(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _ignores_signals() -> bool:
-    """Whether this process ignores a signal that Python does not ignore by itself: a process of ours would inherit it."""
+    """Whether this process ignores a signal that Python does not ignore by itself, or blocks one: a process of ours would inherit it."""
+    if signal.pthread_sigmask(signal.SIG_BLOCK, ()):
+        return True
     return any(signal.getsignal(number) == signal.SIG_IGN for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ})
 
 
