@@ -111,7 +111,9 @@ async def test_nothing_is_sent_to_a_number_that_was_given_back(start: Starter, m
         for name in ("FRESH_SECONDS", "SIGNAL_SHARE", "LOOK_SHARE"):
             monkeypatch.setattr(descendants, name, 0)
         group.members = set()
-        assert start.descendants.groups(group) == set()
+        assert start.descendants.processes(group) == {}
+        # This process is listed, and is the parent of the heir.
+        group._send(signal.SIGKILL)
         assert await group.gone_within(10)
         assert is_alive(heir)
 
@@ -120,11 +122,11 @@ async def test_nothing_is_sent_to_a_number_whose_leader_was_reaped_just_now(star
     """Before the word of a leader's end has come, its number may be a stranger's already, or nobody's."""
     running = start("sleep", "800")
     group = running.child.group
-    assert start.descendants.groups(group) == {group.pid}
+    assert start.descendants.processes(group) == {group.pid: group.pid}
     leader = group.pid
     for other in (os.getppid(), 2**22):
         group.pid = other
-        assert start.descendants.groups(group) == set()
+        assert start.descendants.processes(group) == {}
     group.pid = leader
     await running.end()
     assert group.status == -signal.SIGINT
@@ -152,7 +154,7 @@ async def test_fork_storm_ends(start: Starter) -> None:
         "        os._exit(0)",
         "    os.setpgid(0, 0)",
     )
-    # The busier the machine is, the more of them begin between two looks.
+    # On a busy machine, more processes begin between two lists, so each step of the ladder lasts longer.
     running = start(*storm, ladder=make_ladder(round(1000 * (scaled(1.0) - 1))))
     await running.line()
     session = running.child.group.pid
@@ -163,7 +165,7 @@ async def test_fork_storm_ends(start: Starter) -> None:
 
 
 async def test_an_old_list_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes that were listed and are dead may have started others since: only a newer list shows that there are none."""
+    """A listed process may start another process before it exits, so only a newer list proves that the program has ended."""
     listed = {7: [2**22 + 1]}
     monkeypatch.setattr(descendants, "by_session", lambda: listed)
     found = Descendants(NoGuard(), Metrics(), loop=asyncio.get_running_loop())
@@ -171,7 +173,7 @@ async def test_an_old_list_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(found, "_look_for_orphans", lambda: None)
         program = SimpleNamespace(pid=7, status=0, members=set(), dead=set(), dead_at=-math.inf, exited_at=-math.inf)
         assert found.has_members(program)
-        # As if it took long to read the list: for a while it is not read again.
+        # A list that took long to read is reused for a while.
         found._cost = 1000.0
         assert [found.has_members(program) for _ in range(3)] == [True] * 3
         found._cost, found._read_at = 0.0, -1.0

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from time import perf_counter
 from typing import Protocol
 
@@ -37,8 +37,8 @@ FRESH_SECONDS = 0.01
 SIGNAL_SHARE, LOOK_SHARE = 4, 20
 """The maximum age of the list, as a multiple of the time that its reading took. Reading uses a fifth of the processor at most
 while signals are sent, and a twentieth while the end of sessions is awaited."""
-MOST_FOLLOWED = 4096
-"""The most processes of one program that are followed from parent to child in one step."""
+MOST_FOLLOWED = 256
+"""The most processes whose children are looked up before the next list: 8 ms, in which the event loop serves no session."""
 
 log = logger("process")
 
@@ -136,14 +136,14 @@ class Descendants:
             program.dead, program.dead_at = listed - program.members, perf_counter()
         return bool(program.members) or is_unsure
 
-    def groups(self, program: Member) -> set[int]:
-        """Return the process groups of a program, including its leader's group until the leader is reaped."""
-        found: set[int] = set()
+    def processes(self, program: Member) -> dict[int, int]:
+        """Return the live processes of a program, each with its process group. The leader is among them until it is reaped."""
+        found: dict[int, int] = {}
         if program.status is None and (leader := read_stat(program.pid)):
             if leader.parent != os.getpid() and not self._spared(leader.parent):
                 # Its parent has reaped it, the report has not arrived yet, and another process already has the number.
                 return found
-            found.add(program.pid)
+            found[program.pid] = program.pid
         listed = self._listed(program.pid, SIGNAL_SHARE)
         if program.status is not None and program.pid in listed:
             # The list is older than the exit of the leader, or an unrelated process has the number.
@@ -152,20 +152,22 @@ class Descendants:
                 return found
         for pid in reversed(listed):
             if pid != program.pid and (stat := read_stat(pid)) and stat.is_alive and stat.session == program.pid:
-                found.add(stat.group)
+                found[pid] = stat.group
         return found
 
-    def newest(self, program: Member) -> Iterator[int]:
-        """Yield the process groups of the processes that began after the last list of processes was read.
+    def started_by(self, processes: Collection[int], session: int) -> Iterator[int]:
+        """Yield the process groups of the processes in a session that these processes started, and of those that they started in turn.
 
-        The method follows the children of the listed processes. Each step takes 0.03 ms, and a fork takes longer. So it catches up with
-        a program that forks faster than the server can list all processes, if the caller kills each group at once.
+        Each step takes 0.03 ms, and a fork takes longer. If the caller kills each group at once, it catches up with a program that forks
+        faster than the server can list all processes. The newest processes come first, and there are at most MOST_FOLLOWED steps.
         """
-        known = set(self._sessions.get(program.pid, ()))
+        known = set(processes)
         parents = sorted(known)
-        while parents and len(known) < MOST_FOLLOWED:
+        for _ in range(MOST_FOLLOWED):
+            if not parents:
+                return
             for child in children_of(parents.pop()):
-                if child not in known and (stat := read_stat(child)) and stat.session == program.pid:
+                if child not in known and (stat := read_stat(child)) and stat.session == session:
                     known.add(child)
                     parents.append(child)
                     yield stat.group

@@ -195,10 +195,11 @@ class Group:
         return self._is_gone
 
     def _send(self, number: Signals) -> None:
-        for group in self._descendants.groups(self):
+        processes = self._descendants.processes(self)
+        for group in set(processes.values()):
             self._send_to(group, number)
         if number == signal.SIGKILL:
-            for group in self._descendants.newest(self):
+            for group in self._descendants.started_by(processes, self.pid):
                 self._send_to(group, number)
 
     def _send_to(self, group: int, number: Signals) -> None:
