@@ -60,6 +60,11 @@ def find_script(path: str, look: Look) -> Target | None:
     return None
 
 
+def names_dotfile(path: str) -> bool:
+    """Return whether a component of a clean path begins with a dot, except `/.well-known` at its start."""
+    return "/." in path.removeprefix(f"/{WELL_KNOWN}" if f"{path}/".startswith(f"/{WELL_KNOWN}/") else "")
+
+
 def looker(root: str, *, dotfiles: bool = False) -> Look:
     """Return a Look for a real directory; `root` itself may be a link. It reads the disk at each call.
 
@@ -68,8 +73,7 @@ def looker(root: str, *, dotfiles: bool = False) -> Look:
     top = os.path.realpath(root)
 
     def look(walked: str) -> Found:
-        name = walked.rpartition("/")[2]
-        if not dotfiles and name.startswith(".") and name != WELL_KNOWN:
+        if not dotfiles and names_dotfile("/" + walked):
             return Found.NOTHING
         # A name that contains a NUL or is too long counts as missing.
         try:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from urllib.parse import parse_qsl, urlsplit
 
-from wsbridge.rules.paths import WELL_KNOWN
+from wsbridge.rules.paths import names_dotfile
 
 Identity = tuple[int, int]
 
@@ -65,7 +65,7 @@ class Withheld:
 
     def hides(self, path: str) -> bool:
         """Whether a component of a URL's path is a dotfile that must not be served; `/.well-known/` is always served."""
-        return not self._dotfiles and "/." in path.removeprefix(f"/{WELL_KNOWN}" if f"{path}/".startswith(f"/{WELL_KNOWN}/") else "")
+        return not self._dotfiles and names_dotfile(path)
 
 
 def is_below(path: str, root: str) -> bool:
