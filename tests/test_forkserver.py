@@ -1,4 +1,4 @@
-"""What the tests' fork server starts is what a start of Python's own would be."""
+"""A process of the fork server behaves like a process that Python starts."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from tests.support.forkserver import COMMAND, Forked, own_environment
 from tests.support.server import WSBRIDGE, Server, command_line, environment, run, wait_for_exit
 
 REAL = ("env", "--")
-"""Before a command line this changes nothing, and makes the start a real one."""
+"""A prefix of a command line that changes nothing, but forces a real start."""
 
 LOOK = """
 env | grep -v -e PORT -e UNIQUE_ID -e _KEY | sort; pwd; umask; ulimit -a; ls /proc/self/fd
 grep -e Sig -e Shd /proc/self/status
 tr '\\0' '\\n' </proc/$PPID/environ | sort
 """
-"""All that a program can see of what it was given, and what its parent was."""
+"""Prints everything that a program inherits, and the environment of its parent."""
 
 STATUS = r"^(Umask|Uid|Gid|Groups|SigBlk|SigIgn|SigCgt|Cap\w+|NoNewPrivs|Seccomp|Cpus_allowed):.*$"
 
 
 def seen(server: Server) -> tuple[str, dict[str, str], list[str], list[str]]:
-    """What a program sees, and what the kernel tells of its server: status, limits and descriptors."""
+    """Return the output of LOOK, and the status, limits and descriptors of its server."""
     descriptors = sorted(re.sub(r"\d+", "N", os.readlink(link)) for link in Path(f"/proc/{server.pid}/fd").iterdir())
     with server.connect() as client:
         lines = client.receive_lines()
@@ -40,7 +40,7 @@ def seen(server: Server) -> tuple[str, dict[str, str], list[str], list[str]]:
 
 
 def test_program_and_server_see_the_same(tmp_path: Path) -> None:
-    """Environment, folder, umask, limits, signals, descriptors: nothing tells a forked server from one that Python started."""
+    """A forked server has the same environment, folder, umask, limits, signals and descriptors as a server that Python started."""
     env = {"OWN": "a variable", "UNKNOWN": None}
     words = ("--passenv=OWN,PATH,PYTHONPATH", "sh", "-c", LOOK)
     with (
@@ -55,7 +55,7 @@ def test_program_and_server_see_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("words", "status"), [(["--version"], 0), (["--no-such-flag"], 2), (["--port=0", "no-such-program"], 1)])
 def test_status_and_output(words: list[str], status: int) -> None:
-    """What it prints and its exit status are those of a real start."""
+    """A forked process prints the same as a real start, and exits with the same status."""
     forked = run(*words)
     real = subprocess.run([*REAL, *WSBRIDGE.command, *words], env=environment({}), capture_output=True, text=True, timeout=scaled(DEADLINE))
     assert (forked.returncode, forked.stdout, forked.stderr) == (real.returncode, real.stdout, real.stderr)
@@ -64,7 +64,7 @@ def test_status_and_output(words: list[str], status: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_status_of_a_signal(number: signal.Signals) -> None:
-    """The status of a server that a signal ended is told as subprocess tells it."""
+    """The status of a server that a signal ended is the same as with subprocess."""
     statuses = []
     for prefix in ((), REAL):
         with Server("cat", prefix=prefix) as server:
@@ -74,7 +74,7 @@ def test_status_of_a_signal(number: signal.Signals) -> None:
 
 @pytest.mark.parametrize("changes", [{"PYTHONUTF8": "0"}, {"LC_ALL": "C"}, {"TZ": "Asia/Tokyo"}])
 def test_real_start(changes: dict[str, str]) -> None:
-    """What counts when a process begins is given to a real start."""
+    """A variable that is read when a process starts causes a real start."""
     assert isinstance(start(environment({})), Forked)
     assert not isinstance(start(environment(changes)), Forked)
 
@@ -86,7 +86,7 @@ def start(env: dict[str, str]) -> subprocess.Popen[bytes] | Forked:
 
 
 def test_is_what_it_is_to_be_from_the_start(tmp_path: Path) -> None:
-    """When its number is known a process has its own streams, folder and session."""
+    """A process has its own streams, folder and session before its pid is known."""
     words = [*COMMAND, "--port=0", "cat"]
     with open(tmp_path / "log", "wb") as log:
         for _ in range(20):
@@ -99,7 +99,7 @@ def test_is_what_it_is_to_be_from_the_start(tmp_path: Path) -> None:
 
 
 def test_end_of_who_asked() -> None:
-    """When a process of the tests is killed its fork server ends, and what that has started."""
+    """When a test process is killed, its fork server ends, and so do the processes that it started."""
     code = "from tests.support.server import Server; server = Server('cat').start(); print(server.pid, flush=True); input()"
     words = [sys.executable, "-c", code]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=own_environment()) as process:

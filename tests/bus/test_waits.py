@@ -24,7 +24,7 @@ from wsbridge.rules import backoff
 
 
 def quick() -> dict[str, float]:
-    """Return timeouts that pass soon, as soon as a busy machine lets a broker answer within them."""
+    """Return short timeouts, in which a broker on a machine of this load can still answer."""
     return {"timeout": scaled(2.0), "confirm_timeout": scaled(1.0)}
 
 
@@ -155,7 +155,7 @@ async def test_swallowed_deliveries(exchange: Exchange, link: AmqpLink) -> None:
 
 
 async def test_deliveries_that_stop(exchange: Exchange, link: AmqpLink, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stream that brings nothing more of what it holds, to a node that publishes nothing itself, is read on over another link."""
+    """If a stream holds more but delivers nothing, a node that only reads continues over another link."""
     if not exchange.replays:
         return
     monkeypatch.setattr(streams, "STALL_SECONDS", 0.2)
@@ -165,7 +165,7 @@ async def test_deliveries_that_stop(exchange: Exchange, link: AmqpLink, monkeypa
         link.drops = lambda frame: bool(frame.method == "basic.deliver" and channels.append(frame.channel))
         p.publish()
         await viewer.has_all("p", 1)
-        # Only of the reader: what is asked of the stream in between has another channel.
+        # Drop only the reader's deliveries: the checks in between use another channel.
         consumer = channels[-1]
         link.drops = lambda frame: frame.method == "basic.deliver" and frame.channel == consumer and link.accepted == 1
         for _ in range(3):
@@ -177,7 +177,7 @@ async def test_deliveries_that_stop(exchange: Exchange, link: AmqpLink, monkeypa
 
 @pytest.mark.parametrize("begins", ["something", "nothing"])
 async def test_stream_in_which_nothing_happens(exchange: Exchange, link: AmqpLink, monkeypatch: pytest.MonkeyPatch, begins: str) -> None:
-    """A stream that brings nothing because it holds nothing more is left alone, however often it is looked at."""
+    """If a stream holds nothing more, the node keeps its link, however often it checks."""
     if not exchange.replays:
         return
     monkeypatch.setattr(streams, "STALL_SECONDS", 0.02)

@@ -222,7 +222,7 @@ def wait_for_queue(broker: Broker, exchange: str) -> None:
 
 
 def wait_until_confirmed(broker: Broker, proxy: Proxy, before: int) -> None:
-    """Wait until more messages than before were published over the proxy, and all of them confirmed to their publisher's machine."""
+    """Wait until the broker has confirmed all published messages, more than `before`, and the proxy has passed the confirms on."""
 
     def is_confirmed() -> bool:
         published, confirmed = broker.confirms()

@@ -189,7 +189,7 @@ WRONG = [
     ],
 )
 def test_unusable_file_of_the_broker(here: Path, name: str, content: str, words: str) -> None:
-    """A file of the broker's URL that cannot be used is named before anything is started, and what to do."""
+    """If a file in the broker's URL is unusable, the error names the file and the reason before anything starts."""
     (here / "x.pem").write_text(content)
     with pytest.raises(ConfigurationError, match=rf"--broker: the {name} of its URL, x\.pem, cannot be used: {words}"):
         settings("--exchange=e", f"--broker={URL}?{name}=x.pem", "./prog")

@@ -134,7 +134,7 @@ def test_reasons(number: int, words: str) -> None:
 
 
 def test_port_of_redirects() -> None:
-    """What is wrong with the port of --redirport is mended there."""
+    """If the port of --redirport is unavailable, the hint names --redirport."""
     settings = ServerSettings(listen=ListenSettings(port=8443, redirect_port=80))
     for number, words in ((errno.EACCES, "such as --redirport=8080"), (errno.EADDRINUSE, "choose another, such as --redirport=")):
         hint = hint_for_listening(ListenError("cannot", errno=number, host="", port=80), settings)
@@ -147,7 +147,7 @@ def test_port_of_redirects() -> None:
     ("words", "flag"), [(("--port", "8080"), "--port"), (("-port=8080",), "-port=8080"), (("a", "--address=::1"), "--address=::1")]
 )
 def test_flag_behind_command(words: tuple[str, ...], flag: str) -> None:
-    """A flag that stands behind COMMAND is COMMAND's: a port that cannot be had may be the server's default."""
+    """If a flag of the server follows COMMAND, the hint says that it belongs to COMMAND."""
     settings = ServerSettings(program=ProgramSettings(argv=("./count.sh", *words)))
     hint = hint_for_listening(ListenError("cannot", errno=errno.EACCES, host="", port=80), settings)
     assert hint.endswith(f"; {flag} stands behind COMMAND and is for ./count.sh alone; write flags of the server before COMMAND")
@@ -155,7 +155,7 @@ def test_flag_behind_command(words: tuple[str, ...], flag: str) -> None:
 
 @pytest.mark.parametrize("words", [(), ("--portable",), ("x--port",)])
 def test_no_flag_behind_command(words: tuple[str, ...]) -> None:
-    """Other words of COMMAND are nothing to wonder about."""
+    """Other arguments of COMMAND cause no hint."""
     settings = ServerSettings(program=ProgramSettings(argv=("./count.sh", *words)))
     assert "behind COMMAND" not in hint_for_listening(ListenError("cannot", errno=errno.EACCES, host="", port=80), settings)
 

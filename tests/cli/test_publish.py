@@ -462,7 +462,7 @@ def test_signal_with_a_broker(start: Start, broker: Broker, exchange: str) -> No
 
 
 def test_blocked_signal(start: Start) -> None:
-    """A signal that the parent has blocked ends it all the same: nobody else would."""
+    """SIGTERM ends `publish` even if its parent has blocked the signal."""
     with serve("--input=exchange") as server:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:

@@ -119,7 +119,7 @@ def test_grandchildren_are_ended_too(wsbridge: Starter, stubborn: str) -> None:
 
 @pytest.mark.case(23)
 def test_group_of_its_own_is_ended_too(wsbridge: Starter) -> None:
-    """A process group that a program has made, as `timeout` and a shell with job control do, ends with it."""
+    """A process group that a program created, as `timeout` does, ends with the program."""
     with wsbridge("timeout", "900", "sh", "-c", "echo $$; exec sleep 800").connect() as client:
         grandchild = int(client.receive_text())
         with mortal(grandchild):

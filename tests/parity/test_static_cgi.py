@@ -48,7 +48,7 @@ def test_file_and_socket_share_a_path(bridge: Starter, www: Path) -> None:
 
 @pytest.mark.case(63)
 def test_part_of_a_file(bridge: Starter, www: Path) -> None:
-    """Ranges and conditions of a request are obeyed."""
+    """The server obeys ranges and conditions."""
     server = bridge(f"--staticdir={www}")
     parts = {"bytes=0-0": (206, b"f"), "bytes=2-": (206, b"le a"), "bytes=-2": (206, b" a")}
     for asked, part in parts.items():
@@ -61,13 +61,13 @@ def test_part_of_a_file(bridge: Starter, www: Path) -> None:
 
 @pytest.mark.case(63)
 def test_last_bytes_none(wsbridge: Starter, www: Path) -> None:
-    """The last 0 bytes of a file are no range that could be satisfied."""
+    """A range of the last 0 bytes is not satisfiable."""
     assert wsbridge(f"--staticdir={www}").get("/a.txt", headers=[("Range", "bytes=-0")]).status == 416
 
 
 @pytest.mark.case(63)
 def test_methods_of_a_file(wsbridge: Starter, www: Path) -> None:
-    """A file is read; every other method is refused, and says which there are."""
+    """Other methods than GET, HEAD and OPTIONS on a file get 405 with Allow."""
     server = wsbridge(f"--staticdir={www}")
     answers = [server.request(method, "/a.txt") for method in ("POST", "PUT", "DELETE", "TRACE")]
     assert [(answer.status, answer.value("allow")) for answer in answers] == [(405, "GET, HEAD, OPTIONS")] * 4
@@ -84,7 +84,7 @@ def test_upgrade_to_something_else(bridge: Starter, www: Path) -> None:
 @pytest.mark.case(63)
 @pytest.mark.parametrize("hosts", [[("Host", "h"), ("Host", "i")], [("Host", "a b")]], ids=["two", "malformed"])
 def test_host_in_doubt(bridge: Starter, www: Path, hosts: list[tuple[str, str]]) -> None:
-    """A request of which it is not sure for whom it is gets 400."""
+    """A request with two Host headers, or a malformed one, gets 400."""
     with open_stream(port=bridge(f"--staticdir={www}").port) as stream:
         stream.send(request_bytes("GET", "/a.txt", hosts))
         assert read_response(stream).status == 400

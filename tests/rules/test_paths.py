@@ -182,7 +182,7 @@ def test_disk_is_asked_each_time(root: Path) -> None:
 
 
 def test_dotfiles(root: Path) -> None:
-    """A name that begins with a dot is not there, nor what lies below, but for .well-known; with `dotfiles` it is."""
+    """A path with a dotfile is not found without `dotfiles`, except below /.well-known."""
     for name in (".git/hooks/update", "sub/.x.sh", ".well-known/a.sh"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("")

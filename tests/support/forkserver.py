@@ -1,11 +1,12 @@
-"""Start wsbridge without loading it again: a fork server has loaded its modules, and forks a process for each start.
+"""Start wsbridge without loading it again: a fork server loads the modules once, and forks a process for each start.
 
-Loading Python and the libraries takes 0.4 s of processor time, which the tests would spend two thousand times. A forked process then
-runs what `python -m wsbridge` runs, with its own arguments, environment, folder, descriptors and session, and exits as Python does.
-Two things differ: its command line in /proc is the fork server's, and the fork server is its parent.
+Loading Python and the libraries takes 0.4 s of processor time, and the tests start wsbridge two thousand times. A forked process runs
+the same module as `python -m wsbridge`, with its own arguments, environment, folder, descriptors and session, and exits as Python does.
+It differs in two points: /proc shows the command line of the fork server, and the fork server is its parent.
 
-What Python, the C library or a library reads when it is loaded cannot be handed to a fork. Whoever changes that, ignores a signal, or
-puts a shell before the command line, gets a real start. So do the tests of the command line (tests/cli/test_main.py).
+A fork cannot receive the variables that Python, the C library or another library reads when it is loaded. A test that changes such a
+variable, ignores or blocks a signal, or puts a command before the command line, gets a real start. The tests of the command line
+(tests/cli/test_main.py) start Python themselves.
 """
 
 from __future__ import annotations
@@ -35,17 +36,17 @@ ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "wsbridge")
 
 LARGEST = 64 * 1024
-"""Bytes of a request that a socket takes as one message for certain; a process with more words gets a real start."""
+"""The most bytes of a request. A socket accepts so many as one message; a process with longer arguments gets a real start."""
 
 AT_LOAD = ("PYTHON", "LC_", "LANG", "TZ", "LD_", "MALLOC_", "GLIBC_", "AIOHTTP_", "SSL_")
-"""How the names of variables begin that are read when a process begins, or when a library is loaded."""
+"""Prefixes of the variables that are read when a process starts, or when a library is loaded."""
 
 Stream = int | IO[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a process is to be. The descriptors that become its stdin, stdout and stderr go beside it."""
+    """The properties of a process to fork. Its stdin, stdout and stderr are sent as descriptors with the request."""
 
     arguments: tuple[str, ...]
     environment: dict[str, str]
@@ -55,7 +56,7 @@ class Request:
 
 
 class Forked:
-    """A process of the fork server. What it offers is called and behaves as in subprocess.Popen; the pipes are binary and unbuffered."""
+    """A process of the fork server, with the attributes and methods of subprocess.Popen; its pipes are binary and unbuffered."""
 
     def __init__(self, request: bytes, stdin: Stream, stdout: Stream, stderr: Stream) -> None:
         self.returncode: int | None = None
@@ -120,7 +121,7 @@ def start(
     start_new_session: bool = False,
 ) -> subprocess.Popen[bytes] | Forked:
     """Start a command line as subprocess.Popen does, by a fork where it is wsbridge's; the pipes are binary and unbuffered."""
-    if tuple(command[:3]) == COMMAND and _at_load(env) == _at_load(own_environment()) and not _ignores_signals():
+    if tuple(command[:3]) == COMMAND and _at_load(env) == _at_load(own_environment()) and not _passes_on_signals():
         request = pickle.dumps(Request(tuple(command[3:]), dict(env), str(cwd or os.getcwd()), _umask(), start_new_session))
         if len(request) <= LARGEST:
             return Forked(request, stdin, stdout, stderr)
@@ -174,21 +175,21 @@ def _at_load(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name.startswith(AT_LOAD)}
 
 
-def _ignores_signals() -> bool:
-    """Whether this process ignores a signal that Python does not ignore by itself, or blocks one: a process of ours would inherit it."""
+def _passes_on_signals() -> bool:
+    """Whether this process ignores a signal that Python does not ignore itself, or blocks a signal: a child would inherit that."""
     if signal.pthread_sigmask(signal.SIG_BLOCK, ()):
         return True
     return any(signal.getsignal(number) == signal.SIG_IGN for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ})
 
 
 def _umask() -> int:
-    """Return the umask of this process, which cannot be asked for without setting it."""
+    """Return the umask of this process. os.umask() cannot read it without setting it."""
     with open("/proc/self/status") as lines:
         return next(int(line.split()[1], 8) for line in lines if line.startswith("Umask:"))
 
 
 def _ends(stream: Stream, number: int, mode: str) -> tuple[int, IO[bytes] | None]:
-    """Return the end of the process, a descriptor to be closed, and our own end where there is one."""
+    """Return the descriptor of the new process, which the caller closes, and the own end of the pipe if the stream is one."""
     if stream == subprocess.DEVNULL:
         return os.open(os.devnull, os.O_RDWR), None
     if stream != subprocess.PIPE:
@@ -200,7 +201,7 @@ def _ends(stream: Stream, number: int, mode: str) -> tuple[int, IO[bytes] | None
 
 @cache
 def _fork_server() -> socket.socket:
-    """Start the fork server of this process; it ends, with all that it has started, when this process ends."""
+    """Start the fork server of this process. It ends when this process ends, and kills all processes that it started."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         process = subprocess.Popen(
@@ -210,7 +211,7 @@ def _fork_server() -> socket.socket:
             stdout=subprocess.DEVNULL,
             cwd=ROOT,
             env=own_environment(),
-            # Ctrl-C is for pytest.
+            # Ctrl-C signals the foreground process group, and pytest alone handles it.
             start_new_session=True,
         )
 
@@ -223,7 +224,7 @@ def _fork_server() -> socket.socket:
 
 
 def load() -> None:
-    """Import all modules of wsbridge but those that are programs, and what they import only when it is needed."""
+    """Import all modules of wsbridge except its programs, including the modules that it imports on demand."""
     import wsbridge
 
     for module in walk_packages(wsbridge.__path__, "wsbridge."):
@@ -232,7 +233,7 @@ def load() -> None:
 
 
 def serve(requests: socket.socket) -> None:
-    """Fork a process for each request, and return in that process. Ends by SystemExit, with all of them, when nobody can ask any more."""
+    """Fork a process for each request, and return in that process. When the socket closes, kill all processes and raise SystemExit."""
     living: dict[int, tuple[int, socket.socket]] = {}
     while True:
         for ready in select.select([requests, *living], [], [])[0]:
@@ -254,14 +255,14 @@ def serve(requests: socket.socket) -> None:
             pid = os.fork()
             if not pid:
                 for own in (requests, *(answers for _, answers in living.values())):
-                    # become() closes all descriptors: no object may close its number later.
+                    # become() closes all descriptors, so no socket object may close a reused number later.
                     own.detach()
                 become(request, descriptors[:3], becoming)
                 return
             answers = socket.socket(fileno=descriptors.pop())
             for descriptor in (*descriptors, becoming):
                 os.close(descriptor)
-            # As an exec has happened when subprocess returns: the process is what it is to be before anyone knows of it.
+            # subprocess.Popen returns after the exec. In the same way, answer only after become() has finished.
             os.read(ready, 1)
             os.close(ready)
             pidfd = os.pidfd_open(pid)
@@ -271,7 +272,7 @@ def serve(requests: socket.socket) -> None:
 
 
 def become(request: Request, streams: Sequence[int], becoming: int) -> None:
-    """Make of a forked process what the request says; at last close `becoming`, by which the fork server knows that it is done."""
+    """Apply the request to a forked process, then close `becoming`, so that the fork server knows that the process is ready."""
     if request.has_own_session:
         os.setsid()
     for number, descriptor in enumerate(streams):

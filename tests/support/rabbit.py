@@ -69,7 +69,7 @@ DENIED = (
 """Deprecated features that RabbitMQ 4 permits, and a later version will not: it refuses them here. 3.10 ignores the list."""
 
 ACTOR = '<<"a test">>'
-"""Whom RabbitMQ is told to act for."""
+"""The user that RabbitMQ records as the author of a change."""
 
 TICK_MS = 1000
 """How often a channel looks for deliveries that are too old; RabbitMQ's own is a minute."""
@@ -178,7 +178,7 @@ class Broker:
         self._stack.close()
 
     def ctl(self, *words: str, script: str = "rabbitmqctl") -> str:
-        """Run rabbitmqctl, or another script of RabbitMQ's, against this broker; return what it prints."""
+        """Run rabbitmqctl, or another script of RabbitMQ, against this broker; return its output."""
         done = subprocess.run(
             entering(str(SCRIPTS / script), "-q", *words),
             env=self._environment,
@@ -206,7 +206,7 @@ class Broker:
             timeout=scaled(START_DEADLINE),
             check=False,
         )
-        # Its exit status is 0 in any case.
+        # erl_call exits with 0 after an error, too.
         assert done.stdout.startswith("{ok, "), f"{expressions}: {done.stdout}{done.stderr}"
         return done.stdout.removeprefix("{ok, ").removesuffix("}")
 
@@ -225,7 +225,7 @@ class Broker:
         return list(zip(texts[::2], texts[1::2], strict=True))
 
     def confirms(self) -> tuple[int, int]:
-        """How many messages clients have published for which they want a confirm, and how many were confirmed, since the start."""
+        """The number of messages published with publisher confirms since the start, and the number of confirmed messages."""
         counters = "Counters = maps:get([{protocol, amqp091}], rabbit_global_counters:overview())"
         names = "[messages_received_confirm_total, messages_confirmed_total]"
         found = self.eval(f"{counters}, [integer_to_list(maps:get(Name, Counters)) || Name <- {names}]")
@@ -233,13 +233,13 @@ class Broker:
         return published, confirmed
 
     def sent_bytes(self) -> list[int]:
-        """How many bytes the broker has sent over each connection that there is."""
+        """The number of bytes that the broker has sent over each open connection."""
         octets = "proplists:get_value(send_oct, rabbit_networking:connection_info(Pid, [send_oct]))"
         found = self.eval(f"[integer_to_list({octets}) || Pid <- rabbit_networking:connections()]")
         return [int(number) for number in re.findall(r"\d+", found)]
 
     def add_user(self, name: str, password: str, *rights: str) -> None:
-        """Add a user. Rights are the patterns of what it may configure, write and read; without any it may not enter the virtual host."""
+        """Add a user. `rights` are its patterns for configure, write and read; without them it cannot access the virtual host."""
         self.eval(f"rabbit_auth_backend_internal:add_user({binary(name)}, {binary(password)}, {ACTOR})")
         if rights:
             patterns = ", ".join(map(binary, rights))
@@ -249,7 +249,7 @@ class Broker:
         self.eval(f"rabbit_auth_backend_internal:delete_user({binary(name)}, {ACTOR})")
 
     def delete_queue(self, name: str) -> None:
-        """Delete a queue as an administrator does, if it is there."""
+        """Delete a queue, as an administrator does, if it exists."""
         resource = f'{{resource, <<"/">>, queue, {binary(name)}}}'
         delete = f"rabbit_amqqueue:delete(Queue, false, false, {ACTOR})"
         self.eval(f"case rabbit_amqqueue:lookup({resource}) of {{ok, Queue}} -> {delete}; {{error, not_found}} -> none end")
@@ -265,7 +265,7 @@ class Broker:
         wait_until(lambda: ("memory" in self.eval("rabbit_alarm:get_alarms()")) is on, f"the memory alarm to be {on=}")
 
     def _texts(self, expression: str) -> list[str]:
-        """Evaluate an expression whose value is a list of binaries; erl_call writes none but ASCII as it is, and no empty text."""
+        """Evaluate an expression whose value is a list of binaries, in base64: erl_call prints only nonempty ASCII strings unchanged."""
         encoded = self.eval(f'[binary_to_list(base64:encode(<<"=", Text/binary>>)) || Text <- {expression}]')
         return [b64decode(text).decode()[1:] for text in re.findall(r'"([^"]*)"', encoded)]
 
@@ -592,13 +592,13 @@ async def bro_publish(url: str, exchange: str, text: str) -> None:
 
 
 def binary(text: str) -> str:
-    """Return a text as an Erlang term: erl_call takes each byte for a character."""
+    """Return a text as an Erlang binary. erl_call reads each byte as one character."""
     return '<<"' + text.replace("\\", "\\\\") + '">>'
 
 
 @cache
 def _erl_call() -> str:
-    """Return where Erlang's own client for one call is, in the system that RabbitMQ runs in."""
+    """Return the path of erl_call in the system that runs RabbitMQ."""
     (found,) = Path(f"{ROOT or '/'}/usr/lib/erlang").glob("erts-*/bin/erl_call")
     return str(found).removeprefix(ROOT)
 

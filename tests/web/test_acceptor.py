@@ -145,13 +145,13 @@ async def test_short_of_descriptors(few: int, caplog: pytest.LogCaptureFixture) 
 
 
 async def test_descriptors_that_come_and_go(few: int, caplog: pytest.LogCaptureFixture) -> None:
-    """A shortage that comes back again and again is told ten times a minute at most; every pause is counted."""
+    """The log reports a recurring shortage at most ten times a minute; the metric counts every pause."""
     caplog.set_level("INFO", "wsbridge")
     metrics, accepted = Metrics(), Accepted()
     acceptor = Acceptor(metrics, loop=asyncio.get_running_loop(), pace=Pace(room_seconds=3600, short_seconds=0.001))
     filling: list[int] = []
     with nothing_left(), listeners(acceptor, accepted) as (address,):
-        # One less than what is in reserve is left.
+        # Leave one descriptor before the reserve, so that the next connection reaches it.
         while not filling or filling[-1] < few - few // 8 - 1:
             filling.append(os.open(os.devnull, os.O_RDONLY))
         for count in range(1, 31):

@@ -107,7 +107,7 @@ def test_no_regular_file(certificates: Certificates) -> None:
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("name", FLAGS)
 def test_fifo(certificates: Certificates, unusable: Path, name: str) -> None:
-    """A named pipe is refused at once: nobody waits for who writes into it."""
+    """A named pipe is refused at once, without waiting for a writer."""
     with pytest.raises(ListenError, match=f"cannot use {FLAGS[name]}={unusable}/fifo: it is no regular file"):
         make_context(settings(certificates, **{name: unusable / "fifo"}))
     assert not holds_private_key(str(unusable / "fifo"))

@@ -87,7 +87,7 @@ async def connected(desk: Desk) -> AsyncIterator[socket.socket]:
 
 
 def accept(desk: Desk, sock: socket.socket) -> Greeting:
-    """Make a connection of a socket as a listener without TLS does."""
+    """Create a connection from a socket, as a listener without TLS does."""
     loop, greeting = asyncio.get_running_loop(), desk.greeting(sock)
     plain_transports(loop)(greeting, sock)
     loop.call_soon(greeting.look)
@@ -162,7 +162,7 @@ async def test_everything_else_is_aiohttps(stream: bytes) -> None:
 @pytest.mark.parametrize("takes", [True, False])
 @pytest.mark.parametrize("early", [b"", b"early"])
 async def test_request_that_is_there_already(early: bytes, takes: bool) -> None:
-    """What came before the transport reads is read first; what comes later follows, and nothing is lost or doubled."""
+    """Bytes that arrived before the transport reads come first, later bytes follow, and no byte is lost or repeated."""
     desk = Desk(takes=takes)
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
@@ -180,7 +180,7 @@ async def test_request_that_is_there_already(early: bytes, takes: bool) -> None:
 @pytest.mark.usefixtures("kind")
 @pytest.mark.parametrize("resets", [True, False])
 async def test_client_that_has_gone_already(resets: bool) -> None:
-    """A client that closed or reset its connection before the transport reads is forgotten, and nothing is offered."""
+    """If a client closes or resets its connection before the transport reads, the greeting ends and offers nothing."""
     desk = Desk()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         ours = socket.create_connection(listener.getsockname())
@@ -218,7 +218,7 @@ async def test_client_that_goes_without_a_word() -> None:
 @pytest.mark.usefixtures("kind")
 @pytest.mark.parametrize("ends", ["write", "close", "abort"])
 async def test_connection_that_ends_as_it_begins(ends: str) -> None:
-    """The next connection, whose socket has the same number, is read."""
+    """If a connection ends as it begins, the server still reads the next connection, whose socket has the same number."""
     loop = asyncio.get_running_loop()
     desk = Desk()
 

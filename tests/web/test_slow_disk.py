@@ -1,4 +1,4 @@
-"""A disk that does not answer holds up those who ask for it alone."""
+"""A disk that does not answer delays only the requests that need it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HANGS = r"""
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Before the disk is asked for what is called slow: say so, and wait until it answers. */
+/* For a path that contains "slow": create the file `asked`, then wait until the file `answers` exists. */
 static void hang(const char *path) {
     const char *folder = getenv("DISK");
     if (!folder || !path || !strstr(path, "slow")) return;
@@ -50,7 +50,7 @@ int fstatat(int folder, const char *path, struct stat *found, int flags) {
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Path:
-    """A folder with scripts, one of which is called slow."""
+    """A folder with two scripts, `quick` and `slow`."""
     (tmp_path / "hangs.c").write_text(HANGS)
     compiler = ("cc", "-shared", "-fPIC", "-D_FILE_OFFSET_BITS=64")
     subprocess.run([*compiler, "-o", tmp_path / "hangs.so", tmp_path / "hangs.c", "-ldl"], check=True)
@@ -71,7 +71,7 @@ def server(disk: Path) -> Iterator[Server]:
 
 
 def test_script_on_a_disk_that_hangs(server: Server, disk: Path) -> None:
-    """While the disk is asked for a script of --dir, sessions go on, and others begin; when it answers, so does the script."""
+    """While a lookup for a script of --dir hangs, sessions continue and others begin; the script starts after the lookup."""
     with ThreadPoolExecutor(1) as pool, server.connect("/quick") as before:
         asking = pool.submit(server.connect, "/slow")
         wait_until((disk / "asked").exists, "the question to the disk")

@@ -94,7 +94,7 @@ def test_dotfiles_on_request(serve: Serve, public: Path) -> None:
 
 @pytest.mark.parametrize("flag", ["--dir", "--cgidir"])
 def test_programs_in_dotfiles(serve: Serve, public: Path, flag: str) -> None:
-    """The programs of a checkout, such as git's hooks, cannot be started; with --dotfiles they can."""
+    """A client cannot start the hooks of a git checkout without --dotfiles."""
     hook = public / ".git/hooks/update"
     hook.parent.mkdir()
     hook.write_text("#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nrun'\n")

@@ -35,8 +35,8 @@ PROBE_SECONDS = 1.0
 
 STALL_SECONDS = 10.0
 """Seconds between two checks of a stream that delivers nothing. After the second check, the reader uses another link if the
-stream holds more. RabbitMQ 3.10 was seen, about once in a hundred times, to deliver nothing more to a consumer whose segment it
-had dropped."""
+stream holds more. One test run saw a consumer that received nothing more after RabbitMQ 3.10 had dropped the segment that it
+read. Its cause is not known."""
 
 
 class StreamReader:

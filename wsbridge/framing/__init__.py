@@ -29,7 +29,7 @@ class Decoder(Protocol):
         """Accept bytes, any number of them; return what they complete, in order. An `End` asks for the end of the session.
 
         Raises ProgramError when the stream violates the framing. Raises its subclass MessageTooLong as soon as an unfinished
-        message passes the limit. The error holds what was complete before the fault.
+        message passes the limit. The error carries the items that were complete before the fault.
         """
 
     def eof(self) -> Sequence[Batch | End]:
