@@ -19,7 +19,7 @@ FLOORS = (
     {"closecodes", "errors", "flow", "logs", "metrics"},
     {"framing", "hub", "rules", "wire"},
     {"quickstart", "settings"},
-    {"bus", "eager", "logoutput", "process", "remote", "stdio"},
+    {"bus", "eager", "files", "logoutput", "process", "remote", "stdio"},
     {"sessions"},
     {"web"},
     {"server"},

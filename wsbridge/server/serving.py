@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from wsbridge.logs import INFO, logger
@@ -34,6 +35,7 @@ from wsbridge.web.listeners import listening
 from wsbridge.web.machine import machine
 from wsbridge.web.page import Page
 from wsbridge.web.patience import Patience
+from wsbridge.web.redirect import redirect_server
 from wsbridge.web.static import StaticFiles
 from wsbridge.web.subscribe import Subscribing
 from wsbridge.web.withheld import Withheld, files_of_command, holds_private_key, keys_in_url
@@ -117,7 +119,11 @@ class Serving(ABC):
                     loop=loop,
                 )
                 acceptor = self._acceptor(server)
-                async with listening(self._settings.listen, factory, acceptor, self._metrics, loop) as (close, addresses):
+                redirect = partial(
+                    redirect_server, headers=self._settings.listen.redirect_headers, timings=self._settings.http.timings, loop=loop
+                )
+                listeners = listening(self._settings.listen, factory, acceptor, self._metrics, loop, redirect=redirect)
+                async with listeners as (close, addresses):
                     self._close_listeners = close
                     for line in self._announcement(addresses):
                         log.log(INFO, "%s", line)

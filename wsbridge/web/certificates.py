@@ -15,9 +15,9 @@ import time
 from contextlib import suppress
 
 from wsbridge.errors import ListenError, reason_of
+from wsbridge.files import open_at_once
 from wsbridge.logs import logger
 from wsbridge.settings import TlsSettings
-from wsbridge.web.withheld import open_at_once
 
 LABEL = re.compile(rb"^-----BEGIN ([A-Z0-9 ]+)-----", re.MULTILINE)
 ENCRYPTED = re.compile(rb"^-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: *4, *ENCRYPTED", re.MULTILINE)

@@ -22,6 +22,8 @@ from aiohttp.http import HttpRequestParser, RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD
 
+from wsbridge.web.listeners import Incoming
+
 HEAD_BYTES = 1024 * 1024
 HEAD_LIMITS: dict[str, Any] = {"max_line_size": HEAD_BYTES, "max_field_size": HEAD_BYTES, "max_headers": 1024}
 """The limits of the parser."""
@@ -47,7 +49,7 @@ OnUpgrade = Callable[[Upgradable, RawRequestMessage], bool]
 """Receives an upgrade request; returns whether it has taken the connection over."""
 
 
-class Greeting(asyncio.Protocol):
+class Greeting(Incoming):
     """A connection until its first bytes arrive: they make it a session, or a connection of aiohttp."""
 
     __slots__ = ("_connection", "_early", "_loop", "_on_upgrade", "_seconds", "_silent", "_sock", "_timer", "transport")

@@ -18,8 +18,6 @@ from wsbridge.metrics import Metrics
 from wsbridge.settings import ListenSettings
 from wsbridge.web.acceptor import Acceptor
 from wsbridge.web.certificates import make_context
-from wsbridge.web.connection import Server
-from wsbridge.web.redirect import Redirect
 from wsbridge.web.tls import TlsOpener
 from wsbridge.web.transports import Open, plain_transports, use_fast_transports
 from wsbridge.web.unixsocket import bind_unix, identity
@@ -31,6 +29,22 @@ KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES = 15, 15, 9
 
 
 log = logger("http")
+
+
+class Incoming(asyncio.Protocol):
+    """The protocol of an accepted connection."""
+
+    __slots__ = ()
+
+    def look(self) -> None:
+        """Read the bytes that have already arrived; the listener calls this once the transport reads its socket."""
+
+
+Factory = Callable[..., Incoming]
+"""Makes the protocol of a connection. Its optional argument is the socket of a connection without TLS, whose protocol then waits for
+`look`."""
+RedirectFactory = Callable[[str, int], Factory]
+"""Returns the factory of a redirect server, for the scheme and the port that it redirects to."""
 
 
 class Opener(Protocol):
@@ -46,7 +60,7 @@ class Opener(Protocol):
 class PlainOpener:
     """Makes connections without TLS."""
 
-    def __init__(self, factory: Server, *, make: Open, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, factory: Factory, *, make: Open, loop: asyncio.AbstractEventLoop) -> None:
         self._factory = factory
         self._make = make
         self._loop = loop
@@ -73,9 +87,18 @@ Listeners = tuple[Callable[[], None], list[str]]
 
 @asynccontextmanager
 async def listening(
-    settings: ListenSettings, factory: Server, acceptor: Acceptor, metrics: Metrics, loop: asyncio.AbstractEventLoop
+    settings: ListenSettings,
+    factory: Factory,
+    acceptor: Acceptor,
+    metrics: Metrics,
+    loop: asyncio.AbstractEventLoop,
+    *,
+    redirect: RedirectFactory | None = None,
 ) -> AsyncIterator[Listeners]:
-    """Open every listener, or none; yield a function that closes them, and their actual addresses. Raises ListenError."""
+    """Open every listener, or none; yield a function that closes them, and their actual addresses. Raises ListenError.
+
+    `redirect` is needed if the settings have a redirect port.
+    """
     connect, plain = use_fast_transports(loop), plain_transports(loop)
     context = make_context(settings.tls) if settings.tls else None
     openers: list[Opener] = []
@@ -83,7 +106,7 @@ async def listening(
     unix_path = settings.unix_path
     bound: tuple[int, int] | None = None
 
-    def listen(sock: socket.socket, make: Server, context: ssl.SSLContext | None) -> None:
+    def listen(sock: socket.socket, make: Factory, context: ssl.SSLContext | None) -> None:
         _tune(sock)
         sock.listen(BACKLOG)
         opener: Opener
@@ -111,8 +134,8 @@ async def listening(
                 port = sock.getsockname()[1]
             addresses.append(f"{host or socket.gethostname()}:{port}")
             if settings.redirect_port is not None:
-                redirect = Redirect(scheme="https" if context else "http", port=port, headers=settings.redirect_headers)
-                server = Server(redirect, error_page=redirect.error_page, timings=factory.timings, loop=loop)
+                assert redirect is not None
+                server = redirect("https" if context else "http", port)
                 for sock in await _bind(loop, host, settings.redirect_port):
                     listen(sock, server, None)
         if unix_path is not None:
@@ -123,6 +146,7 @@ async def listening(
         yield close, addresses
     finally:
         close()
+
 
 async def _bind(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[socket.socket]:
     """Return a socket for each address of a host, all on one port. Raises ListenError.

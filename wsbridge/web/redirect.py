@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import web
 
 from wsbridge.errors import Refused
 from wsbridge.rules.methods import KNOWN, check_method
 from wsbridge.rules.request import check_host, read_target
+from wsbridge.settings import HttpTimings
 from wsbridge.web.answers import dress, protect
+from wsbridge.web.connection import Server
 
 
 class Redirect:
@@ -44,3 +48,11 @@ class Redirect:
         protect(response)
         dress(response, self._headers)
         return response
+
+
+def redirect_server(
+    scheme: str, port: int, *, headers: tuple[tuple[str, str], ...], timings: HttpTimings, loop: asyncio.AbstractEventLoop
+) -> Server:
+    """Return a server that redirects to a scheme and port."""
+    redirect = Redirect(scheme=scheme, port=port, headers=headers)
+    return Server(redirect, error_page=redirect.error_page, timings=timings, loop=loop)

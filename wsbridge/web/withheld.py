@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from urllib.parse import parse_qsl, urlsplit
 
+from wsbridge.files import open_at_once
 from wsbridge.rules.paths import names_dotfile
 
 Identity = tuple[int, int]
@@ -92,11 +93,6 @@ def keys_in_url(url: str) -> list[str]:
     with suppress(ValueError):
         return [value for name, value in parse_qsl(urlsplit(url).query) if name in IN_A_URL]
     return []
-
-
-def open_at_once(path: str, flags: int) -> int:
-    """Open a file without waiting, as the opener of `open`: opening a FIFO would block until another process writes to it."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def holds_private_key(path: str) -> bool:
