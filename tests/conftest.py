@@ -14,6 +14,16 @@ from hypothesis import HealthCheck, settings
 
 from tests.support import chromium
 from tests.support.rabbit import Broker
+from tests.support.site import (  # noqa: F401 (fixtures of several folders)
+    certificates,
+    door,
+    door_of_the_site,
+    serve,
+    served,
+    server_of_the_site,
+    site,
+    transports,
+)
 
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) == signal.SIG_IGN:

@@ -19,7 +19,8 @@ FLOORS = (
     {"closecodes", "errors", "flow", "logs", "metrics"},
     {"framing", "hub", "rules", "wire"},
     {"quickstart", "settings"},
-    {"bus", "eager", "files", "logoutput", "process", "remote", "stdio"},
+    {"bus", "files", "logoutput", "process", "remote", "stdio"},
+    {"net"},
     {"sessions"},
     {"web"},
     {"server"},
@@ -36,7 +37,7 @@ FENCES = {
     "aio_pika": {"bus"},
     "pamqp": {"bus"},
     "aiohttp": {"quickstart", "web", "remote"},
-    "aiofastnet": {"web"},
+    "aiofastnet": {"net"},
     "click": {"cli"},
     "msgspec": {"framing"},
 }

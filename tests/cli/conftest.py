@@ -26,7 +26,7 @@ from tests.support.client import DEADLINE, GUID
 from tests.support.deadline import scaled
 from tests.support.rabbit import Broker, Proxy
 from tests.support.server import WSBRIDGE, Bridge, Server, environment, wait_until
-from tests.web.conftest import certificates as certificates
+from tests.support.site import certificates as certificates
 
 MODULE = ("-m", "wsbridge")
 BROADCAST = Bridge("wsbridge", (sys.executable, "-m", "wsbridge", "broadcast"), takes_port_zero=True)

@@ -14,7 +14,7 @@ import pytest
 from tests.cli.conftest import Start, address, finish, serve, stranger, viewers, wait_for_queue, wait_for_viewers, wait_until_confirmed
 from tests.support.rabbit import Broker, Proxy, bro_consume
 from tests.support.server import Server, free_port, memory_peak, wait_until
-from tests.web.conftest import Certificates
+from tests.support.site import Certificates
 
 MEGABYTE = 1024 * 1024
 LINE = b"x" * 63 + b"\n"

@@ -21,7 +21,7 @@ from tests.support.client import DEADLINE
 from tests.support.deadline import scaled
 from tests.support.rabbit import Broker, Proxy, bro_publish
 from tests.support.server import Server, environment, free_port, memory_peak, wait_until
-from tests.web.conftest import Certificates
+from tests.support.site import Certificates
 from wsbridge.bus.memory import MemoryBus
 from wsbridge.cli.ends import settle
 from wsbridge.cli.subscribe import Printer, Reader, Screen, Search, seconds_left

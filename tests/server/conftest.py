@@ -19,7 +19,7 @@ import pytest
 from tests.support.client import Client, Headers, Opcode, Response, Stream, open_stream, replaced, request_bytes
 from tests.support.proc import TRANSPORTS
 from tests.support.server import Bridge, Server, wait_until
-from tests.web.conftest import Certificates, assert_sound, certificates, transports
+from tests.support.site import Certificates, assert_sound, certificates, transports
 
 __all__ = ["certificates", "transports"]
 

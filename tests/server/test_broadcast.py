@@ -17,8 +17,8 @@ from tests.support.client import DEADLINE, Message, Opcode, open_stream, request
 from tests.support.deadline import scaled
 from tests.support.proc import TRANSPORTS, resident
 from tests.support.server import Server, is_alive, memory_peak, tell, wait_for_exit, wait_until
+from tests.support.site import Certificates, write_script
 from tests.support.tool import command, recorded
-from tests.web.conftest import Certificates, write_script
 
 MIB = 1 << 20
 

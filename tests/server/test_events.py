@@ -11,7 +11,7 @@ import pytest
 from tests.server.conftest import Broadcast, Event, listen, split, status, view, wait_for_viewers
 from tests.support.client import Client, Opcode, encode_frame, open_stream, read_response, request_bytes
 from tests.support.server import Server, wait_until
-from tests.web.conftest import Certificates
+from tests.support.site import Certificates
 
 SSE = [("Accept", "text/event-stream")]
 

@@ -16,7 +16,7 @@ from tests.support.client import DEADLINE, Client, Close
 from tests.support.deadline import scaled
 from tests.support.proc import TRANSPORTS, pause, resident
 from tests.support.server import Server, wait_until
-from tests.web.conftest import Certificates
+from tests.support.site import Certificates
 
 MIB = 1 << 20
 SMALL: dict[str, Any] = {"receive_buffer": 4096}

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from tests.support.server import Bridge, Server, free_port
-from tests.web.conftest import Serve
+from tests.support.site import Serve
 from wsbridge.web.answers import dress, protect
 
 BROADCAST = Bridge("wsbridge", (sys.executable, "-m", "wsbridge", "broadcast"), takes_port_zero=True)

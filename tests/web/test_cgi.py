@@ -11,7 +11,7 @@ import pytest
 from tests.support.client import Response, Stream, open_stream, read_response, request_bytes
 from tests.support.proc import exchange, resident
 from tests.support.server import Server, memory_peak, mortal, tell, wait_for_exit, wait_until
-from tests.web.conftest import Serve, Site, say, write_script
+from tests.support.site import Serve, Site, say, write_script
 
 MIB = 1 << 20
 

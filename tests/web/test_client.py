@@ -11,16 +11,16 @@ import pytest
 from tests.support.client import DEADLINE
 from tests.support.deadline import scaled
 from tests.support.proc import TRANSPORTS, no_callback_fails, nothing_left, until
-from tests.web.conftest import Certificates
+from tests.support.site import Certificates
 from wsbridge.flow import Batch, End
 from wsbridge.metrics import Metrics
+from wsbridge.net import transports
+from wsbridge.net.hangup import Hangups
+from wsbridge.net.transports import use_fast_transports
 from wsbridge.settings import ClientSettings
 from wsbridge.web import client as client_module
-from wsbridge.web import transports
 from wsbridge.web.client import Client
 from wsbridge.web.connection import MASK
-from wsbridge.web.hangup import Hangups
-from wsbridge.web.transports import use_fast_transports
 
 UNMASKED = b"\x81\x02hi"
 CLOSE_1002 = b"\x88"

@@ -18,7 +18,7 @@ import pytest
 from tests.support.client import Client, Close, Closed, Opcode, encode_frame
 from tests.support.proc import resident
 from tests.support.server import Server
-from tests.web.conftest import Certificates, Serve, say
+from tests.support.site import Certificates, Serve, say
 
 TAIL = b"\x00\x00\xff\xff"
 RSV1 = 4

@@ -23,13 +23,13 @@ from aiohttp.web_protocol import RequestHandler
 from tests.support.client import DEADLINE, Client, connect, encode_frame, open_stream, read_response, request_bytes
 from tests.support.deadline import scaled
 from tests.support.proc import no_callback_fails, nothing_left, send_what_is_taken, turns, until
+from wsbridge.net.transports import use_fast_transports
 from wsbridge.settings import HttpTimings
 from wsbridge.web import connection as module
 from wsbridge.web.connection import FOR_EVER, MASK, Connection, Server
 from wsbridge.web.gate import accept_value
 from wsbridge.web.greeting import Upgradable
 from wsbridge.web.handshake import Taken
-from wsbridge.web.transports import use_fast_transports
 from wsbridge.wire.frames import unmask
 
 HERE = "used in wsbridge/web/connection.py and gone from aiohttp " + aiohttp.__version__

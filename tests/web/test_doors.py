@@ -13,7 +13,7 @@ from tests.support.client import DEADLINE, Close, ConnectionEnded, encode_frame,
 from tests.support.deadline import scaled
 from tests.support.proc import exchange
 from tests.support.server import Server, state, wait_for_exit, wait_until
-from tests.web.conftest import BIG, Certificates, assert_sound
+from tests.support.site import BIG, Certificates, assert_sound
 
 
 def test_transports_are_the_ones_asked_for(door: Server, transports: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.chromium import Chromium
-from tests.web.conftest import Serve
+from tests.support.site import Serve
 
 
 @pytest.mark.parametrize(("origins", "expected"), [("file://", "message hello"), ("http://localhost", "closed 1006")])

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.client import Close, Message, Opcode
 from tests.support.server import Server, wait_for_exit
-from tests.web.conftest import Serve, assert_sound
+from tests.support.site import Serve, assert_sound
 
 TEXTS = ["", "hello", "two\nlines\n", "\r\n", " é \t", "x" * 200_000, '{"type":"close"}', ""]
 BINARIES = [b"", b"\x00\x01\xff\n", bytes(range(256)) * 1000]

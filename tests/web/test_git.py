@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.deadline import scaled
-from tests.web.conftest import Serve, write_script
+from tests.support.site import Serve, write_script
 
 DEADLINE = 120.0
 """Seconds for one command of git: far above what a busy machine needs."""

@@ -12,7 +12,7 @@ from tests.server.conftest import BROADCAST
 from tests.support.chromium import Chromium
 from tests.support.client import Refused
 from tests.support.server import Server, run
-from tests.web.conftest import Certificates, Serve, Site, assert_sound
+from tests.support.site import Certificates, Serve, Site, assert_sound
 
 OWN: dict[str, str | None] = {"WSBRIDGE_HOST": None}
 """The environment of a server that checks its own names."""

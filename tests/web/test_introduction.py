@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.chromium import Chromium
 from tests.support.server import Bridge, Server
-from tests.web.conftest import Serve
+from tests.support.site import Serve
 
 BROWSER = [("Accept", "text/html,application/xhtml+xml,*/*;q=0.8")]
 EVERYWHERE = ("--port=0",)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.client import Headers, encode_frame, open_stream, read_response, request_bytes
 from tests.support.server import Server, free_port
-from tests.web.conftest import write_script
+from tests.support.site import write_script
 
 HOST = [("Host", "h")]
 KEY = ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")

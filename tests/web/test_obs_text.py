@@ -10,7 +10,7 @@ import pytest
 from tests.server.conftest import BROADCAST
 from tests.support.client import Headers, Stream, open_stream, read_response, replaced, request_bytes
 from tests.support.server import Server, wait_until
-from tests.web.conftest import Site, assert_sound, say
+from tests.support.site import Site, assert_sound, say
 
 VALUES = ("\x80", "\xff", "caf\xe9", "\xc3\xa9", "\xed\xa0\x80")
 """Bytes, one a character: no UTF-8, the UTF-8 of a letter, and that of half a surrogate pair."""

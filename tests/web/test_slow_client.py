@@ -12,8 +12,8 @@ import pytest
 from tests.support.client import Close, Opcode, encode_frame
 from tests.support.proc import TRANSPORTS, pause, resident, send_what_is_taken
 from tests.support.server import Server, is_alive, memory_peak, wait_for_exit
+from tests.support.site import Serve, say
 from tests.support.tool import command
-from tests.web.conftest import Serve, say
 
 MIB = 1 << 20
 SMALL = 1 << 16

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.server import Server, wait_until
-from tests.web.conftest import assert_sound
+from tests.support.site import assert_sound
 
 HANGS = r"""
 #define _GNU_SOURCE

@@ -22,7 +22,7 @@ from tests.rules.requests import make_request
 from tests.support.client import Response, Stream, open_stream, request_bytes
 from tests.support.proc import descriptors, pause, turns, until
 from tests.support.server import Server, wait_until
-from tests.web.conftest import BIG, FILES, SECRET, Serve, Site
+from tests.support.site import BIG, FILES, SECRET, Serve, Site
 from wsbridge.metrics import Metrics
 from wsbridge.web.patience import Patience
 from wsbridge.web.static import LISTED, Opened, OpenFile, StaticFiles

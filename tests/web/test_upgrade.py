@@ -16,7 +16,7 @@ from tests.rules.requests import make_request
 from tests.support.client import Close, Opcode, encode_frame, open_stream, read_response
 from tests.support.proc import nothing_left, same_limits, until
 from tests.support.server import Server, children, free_port, wait_until
-from tests.web.conftest import Serve, assert_sound
+from tests.support.site import Serve, assert_sound
 from wsbridge.metrics import Metrics
 from wsbridge.process.descendants import Descendants
 from wsbridge.process.guard import NoGuard

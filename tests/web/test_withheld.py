@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.server import Server
-from tests.web.conftest import Certificates, Serve, assert_sound
+from tests.support.site import Certificates, Serve, assert_sound
 from wsbridge.web.withheld import Withheld, files_of_command, keys_in_url
 
 KEY = b"-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n"

@@ -471,7 +471,7 @@ def _check_broker_query(flag: str, url: str) -> None:
 
 def _why_unusable(name: str, path: str) -> str:
     """Return the fault of a certificate or key that a URL names, and the remedy; empty if no fault is found."""
-    from wsbridge.web.certificates import FILE_BYTES, why_unusable
+    from wsbridge.net.certificates import FILE_BYTES, why_unusable
 
     try:
         with open(path, "rb") as file:

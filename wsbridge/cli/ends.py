@@ -77,8 +77,8 @@ Work = Callable[[EndSettings, Life, Metrics], Coroutine[Any, Any, Ending]]
 
 def run_end(work: Work, settings: EndSettings, *, level: int) -> int:
     """Run the work of a command; return the exit status. When `Life` ends, the work is cancelled and closes its resources."""
-    from wsbridge.eager import make_loop
     from wsbridge.logoutput import Output
+    from wsbridge.net.busypoll import make_loop
 
     metrics = Metrics()
     log = Output(2, Said(), metrics)

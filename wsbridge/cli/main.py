@@ -113,8 +113,8 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
     for fd in (0, 1, 2):
         _keep_open(fd)
     # Imported here, so that --help and errors in flags do not wait for the large libraries.
-    from wsbridge.eager import make_loop
     from wsbridge.logoutput import Output
+    from wsbridge.net.busypoll import make_loop
     from wsbridge.process.inherited import take_defaults
     if shape is BROADCAST:
         from wsbridge.server.broadcasting import Broadcasting as Shape

@@ -14,6 +14,10 @@ from typing import Any
 
 from wsbridge.logs import INFO, logger
 from wsbridge.metrics import Metrics
+from wsbridge.net.acceptor import Acceptor
+from wsbridge.net.hangup import Hangups
+from wsbridge.net.listeners import listening
+from wsbridge.net.machine import machine
 from wsbridge.process.descendants import Descendants
 from wsbridge.process.guard import Guard, NoGuard, Watch
 from wsbridge.process.ladder import LAST_WAIT, make_ladder
@@ -25,14 +29,10 @@ from wsbridge.rules.reach import WILDCARDS, reachable
 from wsbridge.sessions.registry import Registry
 from wsbridge.sessions.slots import Slots
 from wsbridge.settings import ListenSettings, ServerSettings
-from wsbridge.web.acceptor import Acceptor
 from wsbridge.web.app import App
 from wsbridge.web.cgi import CgiScripts
 from wsbridge.web.connection import Server
 from wsbridge.web.handshake import Door, Handshake
-from wsbridge.web.hangup import Hangups
-from wsbridge.web.listeners import listening
-from wsbridge.web.machine import machine
 from wsbridge.web.page import Page
 from wsbridge.web.patience import Patience
 from wsbridge.web.redirect import redirect_server

@@ -14,6 +14,7 @@ from aiohttp.http import RawRequestMessage
 from wsbridge.errors import ForeignHost, Refused
 from wsbridge.logs import ACCESS, ERROR, TRACE, Pairs, Ration, extra, logger
 from wsbridge.metrics import Metrics
+from wsbridge.net.reverselookup import Names
 from wsbridge.rules.methods import KNOWN, READ, check_method
 from wsbridge.rules.paths import clean
 from wsbridge.rules.proxies import UNIX_PEER, seen_through
@@ -25,7 +26,6 @@ from wsbridge.web.cgi import CgiScripts
 from wsbridge.web.gate import Busy, is_upgrade
 from wsbridge.web.greeting import Upgradable
 from wsbridge.web.handshake import TAKEN, Door
-from wsbridge.web.names import Names
 from wsbridge.web.page import Page, icon
 from wsbridge.web.static import StaticFiles, in_a_thread
 from wsbridge.web.subscribe import EVENTS_METHODS, Subscribing

@@ -14,10 +14,8 @@ from wsbridge.closecodes import ABNORMAL, TOO_BIG
 from wsbridge.flow import STILL, Batch, End, Sink, Source
 from wsbridge.logs import Pairs, extra, logger
 from wsbridge.metrics import Metrics
-from wsbridge.rules.heartbeat import Beat, Heartbeat
-from wsbridge.settings import ClientSettings
-from wsbridge.web.hangup import Hangups
-from wsbridge.web.transports import (
+from wsbridge.net.hangup import Hangups
+from wsbridge.net.transports import (
     end_output,
     end_secure,
     limit_unsent,
@@ -27,6 +25,8 @@ from wsbridge.web.transports import (
     taken_bytes,
     waiting_bytes,
 )
+from wsbridge.rules.heartbeat import Beat, Heartbeat
+from wsbridge.settings import ClientSettings
 from wsbridge.wire import frames
 from wsbridge.wire.deflate import Deflate
 from wsbridge.wire.frames import Event, FrameReader, Ping, Violation

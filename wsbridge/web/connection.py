@@ -29,10 +29,10 @@ from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooL
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler
 
+from wsbridge.net.hangup import Hangups
+from wsbridge.net.transports import socket_of
 from wsbridge.settings import HttpTimings
 from wsbridge.web.greeting import HEAD_BYTES, HEAD_LIMITS, Greeting, OnUpgrade
-from wsbridge.web.hangup import Hangups
-from wsbridge.web.transports import socket_of
 from wsbridge.wire.frames import Mask
 from wsbridge.wire.requests import Part, RequestCutter
 

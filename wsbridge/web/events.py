@@ -12,8 +12,8 @@ from wsbridge.closecodes import ABNORMAL
 from wsbridge.flow import STILL, End, Sink, Source
 from wsbridge.logs import Pairs, extra, logger
 from wsbridge.metrics import Metrics
+from wsbridge.net.transports import limit_unsent, taken_bytes, waiting_bytes
 from wsbridge.settings import ClientSettings
-from wsbridge.web.transports import limit_unsent, taken_bytes, waiting_bytes
 
 CLOSE_WAIT = 2.0
 """Seconds for the client to receive the last bytes; then wsbridge aborts the connection."""

@@ -22,7 +22,7 @@ from aiohttp.http import HttpRequestParser, RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD
 
-from wsbridge.web.listeners import Incoming
+from wsbridge.net.listeners import Incoming
 
 HEAD_BYTES = 1024 * 1024
 HEAD_LIMITS: dict[str, Any] = {"max_line_size": HEAD_BYTES, "max_field_size": HEAD_BYTES, "max_headers": 1024}

@@ -15,13 +15,13 @@ from wsbridge.closecodes import TRY_LATER
 from wsbridge.flow import End
 from wsbridge.logs import Pairs
 from wsbridge.metrics import Metrics
+from wsbridge.net.hangup import Hangups
 from wsbridge.rules.request import Request
 from wsbridge.settings import ClientSettings
 from wsbridge.web.client import Client
 from wsbridge.web.connection import MASK
 from wsbridge.web.gate import Admission, Busy, Located
 from wsbridge.web.greeting import Upgradable
-from wsbridge.web.hangup import Hangups
 from wsbridge.wire.deflate import Deflate, Parameters, negotiate
 
 BUSY = End(TRY_LATER, "all sessions are taken; try again later")

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from wsbridge.logs import Pairs, extra, logger
 from wsbridge.metrics import Metrics
-from wsbridge.web.transports import taken_bytes
+from wsbridge.net.transports import taken_bytes
 
 log = logger("http")
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from wsbridge import eager
-from wsbridge.eager import EagerSelector, make_loop
+from wsbridge.net import busypoll
+from wsbridge.net.busypoll import EagerSelector, make_loop
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ class Looks:
         self.timeouts: list[float | None] = []
         select = selectors.EpollSelector.select
 
-        def looked(selector: selectors.EpollSelector, timeout: float | None = None) -> eager.Ready:
+        def looked(selector: selectors.EpollSelector, timeout: float | None = None) -> busypoll.Ready:
             self.timeouts.append(timeout)
             return select(selector, 0)
 
@@ -55,7 +55,7 @@ def test_awake_after_something_was_ready(pipe: tuple[int, int], monkeypatch: pyt
         assert looks.timeouts == [None]
 
 
-@pytest.mark.parametrize("timeout", [0, eager.AWAKE_SECONDS / 2])
+@pytest.mark.parametrize("timeout", [0, busypoll.AWAKE_SECONDS / 2])
 def test_what_is_due_is_not_kept_waiting(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch, timeout: float) -> None:
     """When the loop has something to do at once, or a timer is due, nobody stays awake for what may come."""
     with EagerSelector() as selector:

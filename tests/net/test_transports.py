@@ -11,8 +11,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.proc import TRANSPORTS, no_callback_fails, nothing_left, until
-from tests.web.conftest import Certificates
-from wsbridge.web.transports import (
+from tests.support.site import Certificates
+from wsbridge.net.transports import (
     end_output,
     limit_unsent,
     outstanding_bytes,

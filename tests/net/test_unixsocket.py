@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.server import START_DEADLINE, run
-from tests.web.conftest import Serve
+from tests.support.site import Serve
 from wsbridge.errors import ListenError
-from wsbridge.web.unixsocket import bind_unix
+from wsbridge.net.unixsocket import bind_unix
 
 NOBODY = 65534
 IS_ROOT = os.geteuid() == 0

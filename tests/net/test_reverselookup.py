@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.proc import until
 from wsbridge.metrics import Metrics
-from wsbridge.web.names import Names
+from wsbridge.net.reverselookup import Names
 
 
 class Resolver:

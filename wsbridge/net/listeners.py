@@ -15,12 +15,12 @@ from typing import Protocol
 from wsbridge.errors import ListenError
 from wsbridge.logs import logger
 from wsbridge.metrics import Metrics
+from wsbridge.net.acceptor import Acceptor
+from wsbridge.net.certificates import make_context
+from wsbridge.net.tls import TlsOpener
+from wsbridge.net.transports import Open, plain_transports, use_fast_transports
+from wsbridge.net.unixsocket import bind_unix, identity
 from wsbridge.settings import ListenSettings
-from wsbridge.web.acceptor import Acceptor
-from wsbridge.web.certificates import make_context
-from wsbridge.web.tls import TlsOpener
-from wsbridge.web.transports import Open, plain_transports, use_fast_transports
-from wsbridge.web.unixsocket import bind_unix, identity
 
 BACKLOG = 1024
 """Connections that the kernel queues while the server is busy."""

@@ -14,8 +14,8 @@ import pytest
 from tests.support.client import Client, encode_frame
 from tests.support.proc import send_what_is_taken, turns, until
 from tests.support.server import Server, is_alive, mortal, wait_for_exit
-from tests.web.conftest import Serve
-from wsbridge.web.hangup import Hangups
+from tests.support.site import Serve
+from wsbridge.net.hangup import Hangups
 
 TOO_MUCH = encode_frame(b"x" * 1000) * 20_000
 """More than the pipe, the bridge and the kernel take for a program that does not read."""

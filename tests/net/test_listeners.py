@@ -14,15 +14,15 @@ from aiohttp import web
 from tests.support.client import open_stream
 from tests.support.proc import nothing_left, until
 from tests.support.server import Server
-from tests.web.conftest import Certificates
+from tests.support.site import Certificates
 from wsbridge.errors import ListenError
 from wsbridge.metrics import Metrics
+from wsbridge.net import tls
+from wsbridge.net.acceptor import Acceptor
+from wsbridge.net.listeners import Listeners, listening
+from wsbridge.net.transports import use_fast_transports
 from wsbridge.settings import ListenSettings
-from wsbridge.web import tls
-from wsbridge.web.acceptor import Acceptor
 from wsbridge.web.connection import Server as Factory
-from wsbridge.web.listeners import Listeners, listening
-from wsbridge.web.transports import use_fast_transports
 
 
 def listen_on(host: str, loop: asyncio.AbstractEventLoop) -> AbstractAsyncContextManager[Listeners]:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from wsbridge.web.alerts import connect_tls, duplicate, linger
+from wsbridge.net.alerts import connect_tls, duplicate, linger
 
 ACKED_AT = 120
 """The offset of the 64-bit field tcpi_bytes_acked in Linux' struct tcp_info (linux/tcp.h, since 4.1)."""

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.proc import no_callback_fails, nothing_left, same_limits, turns, until
 from wsbridge.metrics import Metrics
-from wsbridge.web.acceptor import Acceptor, Pace
+from wsbridge.net.acceptor import Acceptor, Pace
 
 PATIENT = Pace(room_seconds=3600, short_seconds=0.01)
 

@@ -12,7 +12,7 @@ import pytest
 from tests.support.client import DEADLINE, open_stream, read_response, request_bytes
 from tests.support.deadline import scaled
 from tests.support.server import Server
-from tests.web.conftest import Certificates, assert_sound
+from tests.support.site import Certificates, assert_sound
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ end of file without a reason. The classes in this file send that buffer first an
 a connection that is closed with unread data, and the reset would overtake the alert. So `connect_tls` reads the remaining data from
 the duplicate.
 
-This file depends on the internals of asyncio.sslproto and aiofastnet.ssl_transport; tests/web/test_tls.py fails when they change.
+This file depends on the internals of asyncio.sslproto and aiofastnet.ssl_transport; tests/net/test_tls.py fails when they change.
 """
 
 from __future__ import annotations
