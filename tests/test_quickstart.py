@@ -15,7 +15,7 @@ print([context.cert_store_stats()["x509_ca"] for context in contexts], "set_defa
 """
 
 
-@pytest.mark.parametrize("module", ["wsbridge.web.app", "wsbridge.remote"])
+@pytest.mark.parametrize("module", ["wsbridge.web.app", "wsbridge.peers.wsclient"])
 def test_no_certificates_at_the_start(module: str) -> None:
     """Neither context of aiohttp's holds a certificate, and Python's own way to load them is what it was."""
     done = subprocess.run([sys.executable, "-c", SAY.format(module=module)], capture_output=True, text=True, check=True)
@@ -24,7 +24,7 @@ def test_no_certificates_at_the_start(module: str) -> None:
 
 def test_the_machines_certificates_are_loaded_for_tls_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client trusts what the machine trusts, and does not load it for plain text."""
-    from wsbridge import remote
+    from wsbridge.peers import wsclient as remote
 
     loaded = []
     remote._certificates.cache_clear()

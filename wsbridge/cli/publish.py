@@ -79,7 +79,7 @@ def _unconfirmed(metrics: Metrics) -> str:
 
 
 async def _to_server(settings: EndSettings) -> Ending:
-    from wsbridge.remote import connect, place
+    from wsbridge.peers.wsclient import connect, place
 
     loop = asyncio.get_running_loop()
     over: asyncio.Future[How] = loop.create_future()

@@ -261,7 +261,7 @@ class Holding(Protocol):
 
 
 async def _from_server(settings: EndSettings, printer: Printer, output: Output) -> None:
-    from wsbridge.remote import connect, place
+    from wsbridge.peers.wsclient import connect, place
 
     loop = asyncio.get_running_loop()
     where = place(settings.url)

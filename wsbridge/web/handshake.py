@@ -16,9 +16,9 @@ from wsbridge.flow import End
 from wsbridge.logs import Pairs
 from wsbridge.metrics import Metrics
 from wsbridge.net.hangup import Hangups
+from wsbridge.peers.websocket import Client
 from wsbridge.rules.request import Request
 from wsbridge.settings import ClientSettings
-from wsbridge.web.client import Client
 from wsbridge.web.connection import MASK
 from wsbridge.web.gate import Admission, Busy, Located
 from wsbridge.web.greeting import Upgradable

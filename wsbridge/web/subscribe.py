@@ -18,6 +18,7 @@ from wsbridge.hub.channel import Join
 from wsbridge.hub.position import Position, parse_position
 from wsbridge.logs import ACCESS, Pairs, extra, logger
 from wsbridge.metrics import Metrics
+from wsbridge.peers.eventstream import EventStream
 from wsbridge.rules.methods import check_method
 from wsbridge.rules.origins import Rules
 from wsbridge.rules.request import Request
@@ -27,7 +28,6 @@ from wsbridge.sessions.registry import Registry
 from wsbridge.sessions.subscription import Subscription
 from wsbridge.settings import ClientSettings
 from wsbridge.web.answers import SNIFF, protect
-from wsbridge.web.events import EventStream
 from wsbridge.web.gate import Admission, Gate
 from wsbridge.web.greeting import Upgradable
 from wsbridge.web.handshake import TAKEN, Handshake

@@ -1,4 +1,4 @@
-"""`wsbridge.remote`: what comes, whenever it comes, is for the sink in the order in which it was sent."""
+"""`wsbridge.peers.wsclient`: what comes, whenever it comes, is for the sink in the order in which it was sent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.wire.peer import TEXT, frame
 from wsbridge.errors import RemoteError
 from wsbridge.flow import Batch, End, Kind
-from wsbridge.remote import Remote, connect, redirected
+from wsbridge.peers.wsclient import Remote, connect, redirected
 from wsbridge.wire import frames
 
 

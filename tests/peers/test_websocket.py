@@ -17,9 +17,9 @@ from wsbridge.metrics import Metrics
 from wsbridge.net import transports
 from wsbridge.net.hangup import Hangups
 from wsbridge.net.transports import use_fast_transports
+from wsbridge.peers import websocket as client_module
+from wsbridge.peers.websocket import Client
 from wsbridge.settings import ClientSettings
-from wsbridge.web import client as client_module
-from wsbridge.web.client import Client
 from wsbridge.web.connection import MASK
 
 UNMASKED = b"\x81\x02hi"

@@ -12,8 +12,8 @@ import pytest
 from tests.wire.peer import BINARY, CONTINUATION, PING, PONG, TEXT, close, frame, message, read_frames
 from wsbridge.flow import Batch, End, Joint, Kind
 from wsbridge.metrics import Metrics
+from wsbridge.peers.websocket import PONGS, PROBE_SECONDS, Client
 from wsbridge.settings import ClientSettings
-from wsbridge.web.client import PONGS, PROBE_SECONDS, Client
 from wsbridge.wire.deflate import Deflate, Parameters
 from wsbridge.wire.frames import SLOW_FRAME, TURN, unmask
 
