@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "wsbridge"
 
 FLOORS = (
     {"closecodes", "errors", "flow", "logs", "metrics"},
-    {"framing", "hub", "rules", "wire"},
+    {"channel", "framing", "rules", "wire"},
     {"quickstart", "settings"},
     {"bus", "files", "logoutput", "process", "stdio"},
     {"net"},

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from wsbridge.hub.channel import Join, Slow
+from wsbridge.channel.ring import Join, Slow
 from wsbridge.rules.hosts import Hosts
 from wsbridge.rules.origins import Rules
 from wsbridge.rules.proxies import Trusted

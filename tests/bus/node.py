@@ -20,9 +20,9 @@ from tests.wire.peer import read_frames
 from wsbridge.bus.base import Body, Bus
 from wsbridge.bus.memory import MemoryBus
 from wsbridge.bus.rabbitmq import RabbitBus
+from wsbridge.channel.position import Position, parse_position
+from wsbridge.channel.ring import Channel, Join, Slow
 from wsbridge.flow import Batch, End, Kind
-from wsbridge.hub.channel import Channel, Join, Slow
-from wsbridge.hub.position import Position, parse_position
 from wsbridge.metrics import Metrics
 from wsbridge.server.broadcasting import new_mark
 from wsbridge.sessions.hub import Hub

@@ -27,9 +27,9 @@ from tests.bus.node import Exchange, Node, SlowLink, Taker, Viewer, heard_of_all
 from tests.support.rabbit import Broker, Proxy
 from wsbridge.bus import link as links
 from wsbridge.bus import rabbitmq, stream, topology
+from wsbridge.channel.ring import Join
 from wsbridge.errors import BusError
 from wsbridge.flow import Batch, Kind, Memory
-from wsbridge.hub.channel import Join
 from wsbridge.metrics import Metrics
 from wsbridge.rules import backoff
 

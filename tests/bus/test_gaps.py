@@ -14,7 +14,7 @@ from tests.support.rabbit import Broker
 from tests.support.streams import StreamClient
 from wsbridge.bus import stream as streams
 from wsbridge.bus import topology
-from wsbridge.hub.channel import Join
+from wsbridge.channel.ring import Join
 from wsbridge.rules import backoff
 
 

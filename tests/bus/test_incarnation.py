@@ -16,7 +16,7 @@ from tests.support.rabbit import Broker, bro_publish
 from wsbridge.bus import stream as streams
 from wsbridge.bus import topology
 from wsbridge.bus.link import Link
-from wsbridge.hub.channel import Join
+from wsbridge.channel.ring import Join
 from wsbridge.rules import backoff
 from wsbridge.settings import BrokerSettings
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.bus.node import EVERYTHING, Exchange, Node, Viewer, heard_of_all, nothing_left, until
 from tests.support.rabbit import Broker, Proxy
-from wsbridge.hub.channel import Join, Slow
+from wsbridge.channel.ring import Join, Slow
 from wsbridge.rules import backoff
 
 STEPS = 300

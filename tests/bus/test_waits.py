@@ -18,8 +18,8 @@ from tests.support.rabbit import Broker, bro_publish
 from wsbridge.bus import link as links
 from wsbridge.bus import stream as streams
 from wsbridge.bus.link import Link
+from wsbridge.channel.ring import Join
 from wsbridge.errors import BusError
-from wsbridge.hub.channel import Join
 from wsbridge.rules import backoff
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from pamqp import commands
 
+from wsbridge.channel.ring import Join, Slow
 from wsbridge.cli.config import UNSENT_BYTES, check_exchange, make_settings
 from wsbridge.cli.options import BRIDGE, BROADCAST, COMMANDS
 from wsbridge.cli.parse import full_help, parse, short_help
 from wsbridge.errors import ConfigurationError, UsageError
-from wsbridge.hub.channel import Join, Slow
 from wsbridge.rules.restarts import Restart
 from wsbridge.settings import BrokerSettings, ChannelSettings, Input, Role, ServerSettings
 

@@ -23,12 +23,12 @@ from tests.support.rabbit import Broker, Proxy, bro_publish
 from tests.support.server import Server, environment, free_port, memory_peak, wait_until
 from tests.support.site import Certificates
 from wsbridge.bus.memory import MemoryBus
+from wsbridge.channel.position import Position
+from wsbridge.channel.ring import Channel, Slow
 from wsbridge.cli.ends import settle
 from wsbridge.cli.subscribe import Printer, Reader, Screen, Search, seconds_left
 from wsbridge.flow import Batch, Kind
 from wsbridge.framing import make_framing
-from wsbridge.hub.channel import Channel, Slow
-from wsbridge.hub.position import Position
 from wsbridge.metrics import Metrics
 from wsbridge.sessions.hub import Hub
 from wsbridge.sessions.relay import Relay

@@ -10,9 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, rule
 
+from wsbridge.channel.position import Position, parse_position
+from wsbridge.channel.ring import Channel, Join, Slow
 from wsbridge.flow import Batch, End, Kind
-from wsbridge.hub.channel import Channel, Join, Slow
-from wsbridge.hub.position import Position, parse_position
 from wsbridge.metrics import Metrics
 from wsbridge.sessions.hub import Hub
 

@@ -15,9 +15,9 @@ from tests.sessions.test_hub import Turns
 from tests.wire.peer import read_frames
 from wsbridge.bus.base import Body, Receiver
 from wsbridge.bus.memory import MemoryBus
+from wsbridge.channel.position import Position, parse_position
+from wsbridge.channel.ring import Channel, Join, Slice, Slow
 from wsbridge.flow import Batch, End, Kind
-from wsbridge.hub.channel import Channel, Join, Slice, Slow
-from wsbridge.hub.position import Position, parse_position
 from wsbridge.metrics import Metrics
 from wsbridge.sessions.hub import Hub
 from wsbridge.sessions.relay import Relay

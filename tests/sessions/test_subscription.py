@@ -10,9 +10,9 @@ import pytest
 
 from tests.support.proc import ClientTwin, turns, until
 from tests.wire.peer import read_frames
+from wsbridge.channel.position import Position
+from wsbridge.channel.ring import Channel, Join, Slow
 from wsbridge.flow import Batch, End, Kind, Memory, Sink
-from wsbridge.hub.channel import Channel, Join, Slow
-from wsbridge.hub.position import Position
 from wsbridge.metrics import Metrics
 from wsbridge.sessions.hub import Hub
 from wsbridge.sessions.inlet import Inlet

@@ -14,12 +14,12 @@ from typing import TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from wsbridge import __version__
+from wsbridge.channel.position import parse_position
+from wsbridge.channel.ring import Join, Slow
 from wsbridge.cli.hints import hint_for_address, hint_for_command
 from wsbridge.cli.options import BRIDGE, BROADCAST, SUBSCRIBE, Command
 from wsbridge.errors import ConfigurationError, reason_of
 from wsbridge.framing import FRAMINGS
-from wsbridge.hub.channel import Join, Slow
-from wsbridge.hub.position import parse_position
 from wsbridge.logs import LEVELS
 from wsbridge.process.spawn import find_program
 from wsbridge.process.terminal import PLAIN

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from wsbridge.bus.base import Body, Bus
 from wsbridge.bus.broker import rabbit_bus
+from wsbridge.channel.position import Position, parse_position
+from wsbridge.channel.ring import Channel, Join, Slow
 from wsbridge.cli.config import EndSettings
 from wsbridge.cli.ends import HURRIED_SECONDS, Ending, Life, count_messages, settle
 from wsbridge.closecodes import TOO_BIG
 from wsbridge.errors import RemoteError
 from wsbridge.flow import Batch, End, Kind
 from wsbridge.framing import Encoder, make_framing
-from wsbridge.hub.channel import Channel, Join, Slow
-from wsbridge.hub.position import Position, parse_position
 from wsbridge.logs import INFO, Seldom, logger
 from wsbridge.metrics import Metrics
 from wsbridge.rules.backoff import Backoff

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping
 from wsbridge.bus.base import Bus, now
 from wsbridge.bus.broker import rabbit_bus
 from wsbridge.bus.memory import MemoryBus
+from wsbridge.channel.ring import Channel
 from wsbridge.framing import make_framing
-from wsbridge.hub.channel import Channel
 from wsbridge.logs import Pairs
 from wsbridge.metrics import Metrics
 from wsbridge.process.child import Child

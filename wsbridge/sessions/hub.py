@@ -12,10 +12,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from wsbridge.channel.position import Position
+from wsbridge.channel.ring import Channel, Cursor, Join, Loss, Slice
 from wsbridge.closecodes import TRY_LATER
 from wsbridge.flow import Batch, End
-from wsbridge.hub.channel import Channel, Cursor, Join, Loss, Slice
-from wsbridge.hub.position import Position
 from wsbridge.metrics import Metrics
 from wsbridge.wire.subscribed import Wire
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from wsbridge.bus.base import Body, now
-from wsbridge.hub.dedup import Dedup, Verdict
+from wsbridge.channel.dedup import Dedup, Verdict
 from wsbridge.metrics import Metrics
 from wsbridge.sessions.hub import Hub
 from wsbridge.sessions.keeper import Keeper

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from wsbridge.channel.position import Position
+from wsbridge.channel.ring import Join
 from wsbridge.closecodes import ABNORMAL, GOING_AWAY, UNSUPPORTED_DATA
 from wsbridge.flow import Batch, End, Joint, Sink, Source
-from wsbridge.hub.channel import Join
-from wsbridge.hub.position import Position
 from wsbridge.logs import ACCESS, Pairs, extra, logger
 from wsbridge.sessions.hub import Hub
 from wsbridge.sessions.inlet import Inlet

@@ -13,9 +13,9 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
+from wsbridge.channel.position import Position, parse_position
+from wsbridge.channel.ring import Join
 from wsbridge.errors import Refused
-from wsbridge.hub.channel import Join
-from wsbridge.hub.position import Position, parse_position
 from wsbridge.logs import ACCESS, Pairs, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.peers.eventstream import EventStream

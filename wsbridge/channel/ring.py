@@ -20,8 +20,8 @@ from itertools import accumulate
 from operator import attrgetter
 from typing import NamedTuple
 
+from wsbridge.channel.position import BEGINNING, Position, offset_of
 from wsbridge.flow import Batch, Kind
-from wsbridge.hub.position import BEGINNING, Position, offset_of
 
 TRIM = 64
 """Dropped bodies that may remain at the head of the ring before it is compacted: moving the rest costs the same each time."""

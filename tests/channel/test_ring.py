@@ -9,10 +9,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
+from wsbridge.channel import ring as channels
+from wsbridge.channel.position import Position, parse_position
+from wsbridge.channel.ring import BODY_BYTES, MESSAGE_BYTES, WHOLE_BYTES, Channel, Cursor, Join, Loss, Slice, Slow
 from wsbridge.flow import Batch, Kind
-from wsbridge.hub import channel as channels
-from wsbridge.hub.channel import BODY_BYTES, MESSAGE_BYTES, WHOLE_BYTES, Channel, Cursor, Join, Loss, Slice, Slow
-from wsbridge.hub.position import Position, parse_position
 
 MESSAGES = st.lists(st.binary(max_size=6), min_size=1, max_size=5)
 

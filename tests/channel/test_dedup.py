@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsbridge.hub.dedup import Dedup, Verdict
+from wsbridge.channel.dedup import Dedup, Verdict
 
 SIZES = st.lists(st.integers(1, 5), min_size=1, max_size=20)
 
