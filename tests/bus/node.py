@@ -1,4 +1,4 @@
-"""Nodes of a channel inside the tests' own process: a real bus, relay and hub each, and viewers that hold them to their word.
+"""Nodes of a channel inside the tests' own process: a real bus, relay and fanout each, and viewers that hold them to their word.
 
 Whoever publishes numbers its messages, `NAME NUMBER` and perhaps more, so that a viewer can see for itself what is missing and
 what comes twice: nothing ever does without word of it.
@@ -25,7 +25,7 @@ from wsbridge.channel.ring import Channel, Join, Slow
 from wsbridge.flow import Batch, End, Kind
 from wsbridge.metrics import Metrics
 from wsbridge.server.broadcasting import new_mark
-from wsbridge.sessions.hub import Hub
+from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.relay import Relay
 from wsbridge.settings import BrokerSettings
 from wsbridge.wire.subscribed import Positioned
@@ -96,7 +96,7 @@ class Viewer:
     """A client of wsbridge.v1: it checks that nothing is missing or comes twice in silence, and knows its position."""
 
     def __init__(self) -> None:
-        self.hub: Hub | None = None
+        self.fanout: Fanout | None = None
         self.wire = WIRE
         self.room = EVERYTHING
         self.position: Position | None = None
@@ -122,12 +122,12 @@ class Viewer:
     def __str__(self) -> str:
         return f"a viewer that has {dict(self.seen)}, lacks {self.missing} of {self.lost} lost, at {self.position}; ? {self.renewals} times"
 
-    # What a hub asks of a subscriber
+    # What a fanout asks of a subscriber
 
     def send(self, data: bytes) -> None:
         if not self.take(data):
-            assert self.hub is not None
-            self.hub.full(self)
+            assert self.fanout is not None
+            self.fanout.full(self)
 
     def take(self, data: bytes) -> bool:
         self.room -= 1
@@ -181,20 +181,20 @@ class Viewer:
 
     # What a test does with it
 
-    def join(self, hub: Hub, join: Join = Join.NONE) -> Viewer:
+    def join(self, fanout: Fanout, join: Join = Join.NONE) -> Viewer:
         """Come to a node: with the position of before, or without one."""
-        assert self.hub is None
-        self.hub, self._has_come = hub, self.position is not None
+        assert self.fanout is None
+        self.fanout, self._has_come = fanout, self.position is not None
         if self.position is not None:
-            hub.resume(self, self.position)
+            fanout.resume(self, self.position)
         else:
-            hub.join(self, hub.channel.join(join))
+            fanout.join(self, fanout.channel.join(join))
         return self
 
     def leave(self) -> None:
-        if self.hub is not None:
-            self.hub.leave(self)
-            self.hub = None
+        if self.fanout is not None:
+            self.fanout.leave(self)
+            self.fanout = None
 
     def stall(self, room: int = 1) -> None:
         """Take only so many pieces from now on, at least one."""
@@ -203,8 +203,8 @@ class Viewer:
     def go_on(self) -> None:
         """Have room for everything again."""
         was_full, self.room = self.room <= 0, EVERYTHING
-        if was_full and self.hub is not None:
-            self.hub.ready(self)
+        if was_full and self.fanout is not None:
+            self.fanout.ready(self)
 
     async def has_all(self, name: str, count: int) -> None:
         """Wait until the last of so many messages of a producer has come."""
@@ -217,7 +217,7 @@ class Node:
 
     name: str
     bus: Bus
-    hub: Hub
+    fanout: Fanout
     metrics: Metrics
     published: int = 0
 
@@ -227,7 +227,7 @@ class Node:
         self.bus.publish(Batch(Kind.TEXT, [f"{self.name} {number}{padding}".encode() for number in range(first, first + count)]))
 
     def view(self, join: Join = Join.NONE) -> Viewer:
-        return Viewer().join(self.hub, join)
+        return Viewer().join(self.fanout, join)
 
     async def published_all(self) -> None:
         """Wait until the broker has confirmed everything."""
@@ -300,15 +300,15 @@ class Exchange:
     ) -> AsyncIterator[Node]:
         metrics = Metrics()
         channel = Channel(new_mark(), queue_bytes=queue_bytes, history=history, history_bytes=EVERYTHING, slow=slow)
-        hub = Hub(channel, metrics=metrics, loop=asyncio.get_running_loop())
+        fanout = Fanout(channel, metrics=metrics, loop=asyncio.get_running_loop())
         bus = self.bus(metrics, history=bus_history, **options)
         try:
-            await bus.open(Relay(hub, new_epoch=new_mark, metrics=metrics))
-            yield Node(name, bus, hub, metrics)
+            await bus.open(Relay(fanout, new_epoch=new_mark, metrics=metrics))
+            yield Node(name, bus, fanout, metrics)
         finally:
             await bus.close(patience)
-            for subscriber in hub._everyone():
-                hub.leave(subscriber)
+            for subscriber in fanout._everyone():
+                fanout.leave(subscriber)
 
     @asynccontextmanager
     async def nodes(self, *names: str, **options: Any) -> AsyncIterator[list[Node]]:

@@ -319,7 +319,7 @@ async def test_link_is_cut(shaken: Broker, whose: str) -> None:
                     await asyncio.to_thread((one.to_node if whose == "node" else one.to_producer).cut)
         for one in every:
             cut = one.node if whose == "node" else one.producer
-            await until(lambda cut=cut: cut.metrics.broker_reconnects >= 3 and cut.hub.is_connected, "three times back")
+            await until(lambda cut=cut: cut.metrics.broker_reconnects >= 3 and cut.fanout.is_connected, "three times back")
             await one.has_all()
         plain, replay = every
         replay.lost_nothing()
@@ -343,7 +343,7 @@ async def test_link_is_swallowed(shaken: Broker) -> None:
             began = time.monotonic()
             for one in every:
                 await until(lambda one=one: one.viewer.words == ["away"], "word that the broker is away")
-                await until(lambda one=one: not one.producer.hub.is_connected, "the producer to notice as well")
+                await until(lambda one=one: not one.producer.fanout.is_connected, "the producer to notice as well")
             assert time.monotonic() - began < 20
             for one in every:
                 await asyncio.to_thread(one.to_node.flow)
@@ -434,7 +434,7 @@ async def test_node_is_behind(shaken: Broker) -> None:
         one.producer.publish(10)
         await ahead.has_all("p", 21)
         ahead.leave()
-        ahead.join(one.node.hub)
+        ahead.join(one.node.fanout)
         await asyncio.to_thread(one.to_node.accept)
         await one.has_all()
         await ahead.has_all("p", one.producer.published)
@@ -549,7 +549,7 @@ async def test_stream_is_deleted(shaken: Broker) -> None:
         late = await one.another("l")
         viewer = Viewer()
         viewer.position = one.viewer.position
-        viewer.join(late.hub)
+        viewer.join(late.fanout)
         one.producer.publish(10)
         await viewer.has_all("p", one.producer.published)
         assert (viewer.renewals, viewer.total_lost) == (0, 0)
@@ -568,7 +568,7 @@ async def test_stream_is_another(shaken: Broker, bodies: int) -> None:
         await one.away(proxy=one.to_node)
         await until(lambda: one.viewer.words == ["away"], "word that the broker is away")
         await asyncio.to_thread(shaken.delete_queue, one.stream)
-        await until(lambda: one.producer.metrics.broker_reconnects == 1 and one.producer.hub.is_connected, "the stream to be made again")
+        await until(lambda: one.producer.metrics.broker_reconnects == 1 and one.producer.fanout.is_connected, "the stream to be made again")
         for _ in range(bodies):
             one.producer.publish(1, "\n")
         await one.producer.published_all()
@@ -589,9 +589,9 @@ async def test_stream_is_another_for_one_away(shaken: Broker) -> None:
         p.publish(5)
         await p.published_all()
         await asyncio.to_thread(shaken.delete_queue, f"wsbridge.{exchange.name}")
-        await until(lambda: p.metrics.broker_reconnects == 1 and p.hub.is_connected, "the stream to be made again")
+        await until(lambda: p.metrics.broker_reconnects == 1 and p.fanout.is_connected, "the stream to be made again")
         p.publish(5)
-        viewer.join(p.hub)
+        viewer.join(p.fanout)
         await viewer.has_all("p", 10)
         assert viewer.seen["p"] == 10 or viewer.renewals + viewer.total_lost > 0, f"a loss in silence: {viewer}"
 
@@ -739,13 +739,13 @@ async def test_repeat_of_what_lies_before(shaken: Broker) -> None:
         viewer = v.view()
         for count, body in enumerate(bodies, 1):
             await publish_raw(shaken.url, exchange.name, [body])
-            await until(lambda count=count: v.hub.channel.end + v.metrics.bus_repeats == count, "the body")
+            await until(lambda count=count: v.fanout.channel.end + v.metrics.bus_repeats == count, "the body")
         viewer.leave()
         async with exchange.node("w", bus_history=3) as w:
             late = w.view(Join.HISTORY)
             await late.has_all("z", 1)
             assert (late.seen, w.metrics.bus_repeats) == ({"y": 1, "z": 1}, 1)
-            viewer.join(w.hub)
+            viewer.join(w.fanout)
             await publish_raw(shaken.url, exchange.name, [(b"u 0", Properties(content_type="text/plain"))])
             await viewer.has_all("u", 1)
             assert (viewer.seen, viewer.renewals, viewer.total_lost) == ({"x": 1, "y": 1, "z": 1, "u": 1}, 0, 0)

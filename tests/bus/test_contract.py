@@ -166,7 +166,7 @@ async def channel_nodes(channel: Exchange, names: tuple[str, ...]) -> AsyncItera
             yield nodes
     else:
         async with channel.node() as node:
-            yield [Node(name, node.bus, node.hub, node.metrics) for name in names]
+            yield [Node(name, node.bus, node.fanout, node.metrics) for name in names]
 
 
 # Whoever is full holds it up
@@ -574,7 +574,7 @@ async def test_publisher_that_may_not_read(request: pytest.FixtureRequest, broke
         await bus.open(Taker())
         bus.publish(Batch(Kind.TEXT, (b"one",)))
         await bus.close(10)
-        await until(lambda: node.hub.channel.end == 1, "what was published")
+        await until(lambda: node.fanout.channel.end == 1, "what was published")
 
 
 # TLS

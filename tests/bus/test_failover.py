@@ -164,7 +164,7 @@ async def test_all_addresses_are_dead(broker: Broker) -> None:
 
 async def is_at(node: Node, proxy: Proxy) -> None:
     """Wait until a node uses the address of a proxy."""
-    await until(lambda: node.hub.is_connected and str(node.bus).endswith(f":{proxy.port}/"), f"the node at port {proxy.port}")
+    await until(lambda: node.fanout.is_connected and str(node.bus).endswith(f":{proxy.port}/"), f"the node at port {proxy.port}")
 
 
 @pytest.mark.parametrize("how", ["refuses", "is silent"])
@@ -204,7 +204,7 @@ async def test_two_brokers(broker: Broker, private_broker: PrivateBroker) -> Non
         await heard_of_all([p], [viewer])
         await asyncio.to_thread(other.kill, at_once=True)
         for node in (p, v):
-            await until(lambda node=node: node.hub.is_connected and str(node.bus).endswith(f":{broker.port}/"), "the node at the other")
+            await until(lambda node=node: node.fanout.is_connected and str(node.bus).endswith(f":{broker.port}/"), "the node at the other")
         await heard_of_all([p], [viewer])
         assert viewer.renewals > 0
 
@@ -240,7 +240,7 @@ async def test_node_without_a_replica(
             assert str(v.bus) == at_other
             words = ("delete_replica", f"wsbridge.{name}", other.node)
             await asyncio.to_thread(other.ctl, *words, script="rabbitmq-streams")
-            await until(lambda: v.hub.is_connected and str(v.bus) == at_one, "the node at the broker that has a replica")
+            await until(lambda: v.fanout.is_connected and str(v.bus) == at_one, "the node at the broker that has a replica")
             p.publish(5)
             await heard_of_all([p], [viewer])
             assert (viewer.total_lost, viewer.renewals) == (0, 0)
@@ -256,7 +256,7 @@ async def test_node_without_a_replica(
         bus = exchange.bus(urls=(other.url, one.url), consumes=False)
         await bus.open(Taker())
         assert str(bus) == at_other
-        before = p.hub.channel.end
+        before = p.fanout.channel.end
         bus.publish(ONE)
         await bus.close(10)
-        await until(lambda: p.hub.channel.end == before + 1, "what was published there")
+        await until(lambda: p.fanout.channel.end == before + 1, "what was published there")

@@ -60,14 +60,14 @@ async def test_offsets_are_stored(exchange: Exchange, stream_broker: Broker) -> 
         p.publish()
         await stays.has_all("p", 6)
         link.cut()
-        await until(lambda: p.metrics.broker_reconnects == 1 and p.hub.is_connected, "the way back")
+        await until(lambda: p.metrics.broker_reconnects == 1 and p.fanout.is_connected, "the way back")
         await store(stream_broker, exchange, 5)
         p.publish()
         await stays.has_all("p", 7)
         async with exchange.node("v") as v:
             late = v.view(Join.HISTORY)
             await late.has_all("p", 7)
-            viewer.join(v.hub)
+            viewer.join(v.fanout)
             await viewer.has_all("p", 7)
             for one in (viewer, stays, late):
                 assert (one.seen["p"], one.renewals, one.total_lost) == (7, 0, 0)

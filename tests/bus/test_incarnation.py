@@ -55,7 +55,7 @@ async def same(exchange: Exchange, count: int) -> None:
 
 
 async def has(node: Node, count: int) -> None:
-    await until(lambda: node.hub.channel.end == count, lambda: f"{count} messages; {node.hub.channel.end} came")
+    await until(lambda: node.fanout.channel.end == count, lambda: f"{count} messages; {node.fanout.channel.end} came")
 
 
 @asynccontextmanager
@@ -86,19 +86,19 @@ async def make_by_hand(exchange: Exchange) -> None:
 async def test_made_again_by_a_node(exchange: Exchange, after: int) -> None:
     """A node makes its stream again; who comes back to it, or to another, with a position of before is told of a loss, and gets all."""
     async with exchange.node("a") as a:
-        viewers = [Counter().join(a.hub), Counter().join(a.hub)]
+        viewers = [Counter().join(a.fanout), Counter().join(a.fanout)]
         await same(exchange, 10)
         for viewer in viewers:
             await until(lambda viewer=viewer: viewer.seen[SAME] == 10, "what was published")
             viewer.leave()
         await delete(exchange)
-        await until(lambda: a.metrics.bus_renewals == 1 and a.hub.is_connected, "the stream to be made again")
+        await until(lambda: a.metrics.bus_renewals == 1 and a.fanout.is_connected, "the stream to be made again")
         await same(exchange, after)
         await has(a, after)
         async with exchange.node("b") as b:
             await has(b, after)
             for viewer, node in zip(viewers, (a, b), strict=True):
-                viewer.join(node.hub)
+                viewer.join(node.fanout)
                 await until(lambda viewer=viewer: viewer.is_told, "word of the loss")
                 assert viewer.seen[SAME] == 10 + after
 
@@ -115,13 +115,13 @@ async def test_made_again_while_nobody_is_there(exchange: Exchange, is_by_hand: 
         async with exchange.node("a") as a:
             if not is_again:
                 # One has a position of before the first message, the other one behind it.
-                viewers[0].join(a.hub).leave()
-                viewers[1].join(a.hub)
+                viewers[0].join(a.fanout).leave()
+                viewers[1].join(a.fanout)
             await same(exchange, 17 if is_again else 10)
             await has(a, 17 if is_again else 10)
             if is_again:
                 for viewer in viewers:
-                    viewer.join(a.hub)
+                    viewer.join(a.fanout)
             await until(lambda is_again=is_again: viewers[1].is_told if is_again else viewers[1].seen[SAME] == 10, "what was published")
             viewers[1].leave()
     for viewer in viewers:
@@ -132,35 +132,35 @@ async def test_the_same_stream(exchange: Exchange) -> None:
     """Positions of one and the same stream are good on every node and at every time, also among messages that are all the same."""
     viewer, early = Counter(), Counter()
     async with exchange.node("a") as a:
-        early.join(a.hub).leave()
-        viewer.join(a.hub)
+        early.join(a.fanout).leave()
+        viewer.join(a.fanout)
         await same(exchange, 5)
         await until(lambda: viewer.seen[SAME] == 5, "what was published")
         viewer.leave()
         async with exchange.node("b") as b:
             await same(exchange, 5)
             await has(b, 10)
-            viewer.join(b.hub)
+            viewer.join(b.fanout)
             assert viewer.seen[SAME] == 10
             viewer.leave()
-            early.join(b.hub)
+            early.join(b.fanout)
             assert early.seen[SAME] == 10
             early.leave()
     async with exchange.node("c") as c:
         await same(exchange, 5)
         await has(c, 15)
-        viewer.join(c.hub)
+        viewer.join(c.fanout)
         assert (viewer.seen[SAME], viewer.is_told, early.is_told) == (15, False, False)
 
 
 async def test_same_stream_after_a_break(exchange: Exchange, broker: Broker) -> None:
     """A node that loses its link reads on in the same stream, also where the last message was a stranger's."""
     async with amqp_link(broker.port) as link, exchange.node("a", url=link.url) as a:
-        viewer = Counter().join(a.hub)
+        viewer = Counter().join(a.fanout)
         await same(exchange, 5)
         await until(lambda: viewer.seen[SAME] == 5, "what was published")
         link.cut()
-        await until(lambda: a.metrics.broker_reconnects == 1 and a.hub.is_connected, "the way back")
+        await until(lambda: a.metrics.broker_reconnects == 1 and a.fanout.is_connected, "the way back")
         await same(exchange, 5)
         await until(lambda: viewer.seen[SAME] == 10, "what was published")
         assert not viewer.is_told
@@ -175,7 +175,7 @@ async def test_our_own_in_a_stream_without_identity(exchange: Exchange) -> None:
         await viewer.has_all("a", 5)
         viewer.leave()
         await has(b, 5)
-        viewer.join(b.hub)
+        viewer.join(b.fanout)
         a.publish(5)
         await viewer.has_all("a", 10)
         assert (viewer.seen["a"], viewer.renewals, viewer.total_lost) == (10, 0, 0)
@@ -206,14 +206,14 @@ async def test_identity(exchange: Exchange) -> None:
 async def test_made_again_while_idle(exchange: Exchange, broker: Broker) -> None:
     """A stream is made again before a node has had anything of it: a position of before is told of a loss there, too."""
     async with amqp_link(broker.port) as link, exchange.node("a", url=link.url) as a:
-        viewer = Counter().join(a.hub)
+        viewer = Counter().join(a.fanout)
         link.refuses = True
         link.cut()
-        await until(lambda: not a.hub.is_connected, "word that the broker is away")
+        await until(lambda: not a.fanout.is_connected, "word that the broker is away")
         await same(exchange, 3)
         await delete(exchange)
         link.refuses = False
-        await until(lambda: a.hub.is_connected, "the way back")
+        await until(lambda: a.fanout.is_connected, "the way back")
         await same(exchange, 3)
         await until(lambda: viewer.seen[SAME] == 3, "what was published")
         assert viewer.is_told

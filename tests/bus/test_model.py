@@ -64,9 +64,9 @@ class Day:
                 await asyncio.sleep(dice.choice((0, 0, 0.002, 0.02)))
 
     def comes(self, viewer: Viewer) -> None:
-        if viewer.hub is None:
+        if viewer.fanout is None:
             viewer.room = max(viewer.room, 1)
-            viewer.join(self.dice.choice(self.nodes).hub)
+            viewer.join(self.dice.choice(self.nodes).fanout)
 
     async def ends(self) -> None:
         """Everyone comes and takes, the links hold, and each producer has a last word."""
@@ -74,7 +74,7 @@ class Day:
             self.comes(viewer)
             viewer.go_on()
         for node in self.nodes:
-            await until(lambda node=node: node.hub.is_connected, "the broker")
+            await until(lambda node=node: node.fanout.is_connected, "the broker")
             if self.proxies:
                 await node.published_all()
         await heard_of_all(self.nodes, self.viewers)
@@ -93,7 +93,7 @@ async def test_a_day(kind: str, seed: int, queue_bytes: int, broker: Broker) -> 
         proxies: list[Proxy] = []
         if kind == "memory":
             node = await stack.enter_async_context(Exchange("day").node(queue_bytes=queue_bytes))
-            nodes = [Node(name, node.bus, node.hub, node.metrics) for name in "abc"]
+            nodes = [Node(name, node.bus, node.fanout, node.metrics) for name in "abc"]
         else:
             nodes = []
             exchange = Exchange(f"day-{secrets.token_hex(4)}", broker.url, {"replay": kind == "replay"})

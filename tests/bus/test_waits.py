@@ -69,7 +69,7 @@ async def test_swallowed_confirms(exchange: Exchange, link: AmqpLink) -> None:
         await until(lambda: p.bus._spool.under_way, "the body to be on its way")  # type: ignore[attr-defined]
         await until(lambda: link.dropped["basic.ack"], "the confirm to be lost")
         link.drops = lambda frame: False
-        await until(lambda: p.metrics.broker_reconnects == 1 and p.hub.is_connected, "the next link")
+        await until(lambda: p.metrics.broker_reconnects == 1 and p.fanout.is_connected, "the next link")
         p.publish()
         await viewer.has_all("p", 12)
         assert p.metrics.publish_timeouts == 1
@@ -83,7 +83,7 @@ async def test_one_confirm_of_many(exchange: Exchange, link: AmqpLink) -> None:
         await p.published_all()
         link.drops = lambda frame: frame.method == "basic.ack" and not link.dropped["basic.ack"]
         await publish_until(p, lambda: p.metrics.publish_timeouts, "the end of its time")
-        await until(lambda: p.hub.is_connected, "the next link")
+        await until(lambda: p.fanout.is_connected, "the next link")
         await p.published_all()
 
 
@@ -127,7 +127,7 @@ async def test_no_answer_on_the_way_back(exchange: Exchange, link: AmqpLink, met
         tries = link.accepted
         link.drops = lambda frame: frame.method == method and link.accepted < tries + 3
         link.cut()
-        await publish_until(p, lambda: v.metrics.broker_reconnects and v.hub.is_connected and link.accepted >= tries + 1, "the way back")
+        await publish_until(p, lambda: v.metrics.broker_reconnects and v.fanout.is_connected and link.accepted >= tries + 1, "the way back")
         await viewer.has_all("p", p.published)
         if exchange.replays:
             assert (viewer.seen["p"], viewer.total_lost, viewer.renewals) == (p.published, 0, 0)
@@ -146,7 +146,7 @@ async def test_swallowed_deliveries(exchange: Exchange, link: AmqpLink) -> None:
                 await until(lambda: link.dropped["basic.deliver"], "the delivery to be lost")
             elif text == b"x 0":
                 await viewer.has_all("x", 1)
-        await until(lambda: v.metrics.broker_reconnects == 1 and v.hub.is_connected, "the next link")
+        await until(lambda: v.metrics.broker_reconnects == 1 and v.fanout.is_connected, "the next link")
         if exchange.replays:
             await viewer.has_all("x", 3)
             assert (viewer.seen["x"], viewer.total_lost, viewer.renewals) == (3, 0, 0)
@@ -196,7 +196,7 @@ async def test_stream_in_which_nothing_happens(exchange: Exchange, link: AmqpLin
             await viewer.has_all("p", 1)
             await until(lambda: len(looks) > 8, "some looks")
         else:
-            await until(lambda: v.hub.is_connected, "the stream")
+            await until(lambda: v.fanout.is_connected, "the stream")
         p.publish()
         await viewer.has_all("p", p.published)
         assert (v.metrics.broker_reconnects, viewer.renewals) == (0, 0)

@@ -30,7 +30,7 @@ from wsbridge.cli.subscribe import Printer, Reader, Screen, Search, seconds_left
 from wsbridge.flow import Batch, Kind
 from wsbridge.framing import make_framing
 from wsbridge.metrics import Metrics
-from wsbridge.sessions.hub import Hub
+from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.relay import Relay
 from wsbridge.stdio import Output
 
@@ -585,24 +585,24 @@ async def test_search(is_empty: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wsbridge.cli.subscribe.FOUND_SECONDS", 0.05)
     loop, metrics = asyncio.get_running_loop(), Metrics()
     channel = Channel("0.00", queue_bytes=1000, history=0, history_bytes=0, slow=Slow.DROP_OLDEST)
-    hub = Hub(channel, metrics=metrics, loop=loop)
+    fanout = Fanout(channel, metrics=metrics, loop=loop)
     ours, theirs = os.pipe()
     output = Output(theirs, failed=lambda error: None, loop=loop)
     _, encoder = make_framing("lines", limit=0)
     printer = Printer(encoder, count=0, show_position=False, enough=lambda: None)
-    screen = Screen(printer, output, hub, MemoryBus("0"))
-    search = Search(Relay(hub, new_epoch=lambda: "1", metrics=metrics), screen, hub, Position("7.9f3ac01b", 1))
+    screen = Screen(printer, output, fanout, MemoryBus("0"))
+    search = Search(Relay(fanout, new_epoch=lambda: "1", metrics=metrics), screen, fanout, Position("7.9f3ac01b", 1))
     if not is_empty:
         channel.append(Batch(Kind.TEXT, [b"there"]))
     shown: list[int] = []
 
     def heard() -> float:
-        shown.append(len(hub))
+        shown.append(len(fanout))
         return loop.time() if len(shown) < 4 else 0.0
 
     await search.wait(heard)
-    assert (len(hub), shown) == (1, [0] * (0 if is_empty else 4))
-    hub.leave(screen)
+    assert (len(fanout), shown) == (1, [0] * (0 if is_empty else 4))
+    fanout.leave(screen)
     output.close()
     os.close(theirs)
     assert os.read(ours, 100) == (b"" if is_empty else b"there\n")

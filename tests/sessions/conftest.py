@@ -67,7 +67,7 @@ class Opener:
     ) -> Session:
         client = client or ClientTwin()
         running = self._start.make(*argv, framing=framing, limit=limit, ladder=ladder, pty=pty)
-        assert self.registry.slots.take()
+        assert self.registry.limiter.acquire()
         pairs = {"id": "7"}
         bridge = Bridge(
             client,
@@ -108,7 +108,7 @@ async def session(spawner: Spawner, registry: Registry, caplog: pytest.LogCaptur
         await opener.over()
         await starter.close()
         assert [task for task in asyncio.all_tasks() if task.get_name().startswith("end of")] == []
-        assert [registry.slots.take() for _ in range(3)] == [True, True, False]
+        assert [registry.limiter.acquire() for _ in range(3)] == [True, True, False]
 
 
 @pytest.fixture

@@ -387,15 +387,15 @@ async def test_slot_is_free_when_the_program_is_gone(session: Opener, registry: 
     one = session("sh", "-c", "trap '' INT; echo ready; while :; do sleep 0.01; done", ladder=(Step(0.1, signal.SIGKILL),))
     await one.line()
     two = session("cat")
-    assert not registry.slots.take()
+    assert not registry.limiter.acquire()
     one.leaves(End(1000))
     await turns()
     assert one.running.child.group.status is None
-    assert not registry.slots.take()
+    assert not registry.limiter.acquire()
     await until(lambda: one.running.child.group.status is not None, "the end of the program")
     await until(lambda: len(registry) == 1, "the end of the session")
-    assert registry.slots.take()
-    registry.slots.give()
+    assert registry.limiter.acquire()
+    registry.limiter.release()
     two.leaves(End(1000))
 
 

@@ -40,18 +40,18 @@ def make(max_sessions: int = 0) -> Registry:
 async def test_slots_are_counted() -> None:
     """There are as many slots as --maxforks says, each free again when it is given back."""
     registry = make(2)
-    assert [registry.slots.take() for _ in range(4)] == [True, True, False, False]
-    registry.slots.give()
-    assert [registry.slots.take() for _ in range(2)] == [True, False]
+    assert [registry.limiter.acquire() for _ in range(4)] == [True, True, False, False]
+    registry.limiter.release()
+    assert [registry.limiter.acquire() for _ in range(2)] == [True, False]
 
 
 @pytest.mark.parametrize("max_sessions", [0, -1])
 async def test_slots_without_limit(max_sessions: int) -> None:
     """--maxforks of 0 or less is without limit."""
     registry = make(max_sessions)
-    assert all(registry.slots.take() for _ in range(2000))
-    registry.slots.give()
-    assert registry.slots.take()
+    assert all(registry.limiter.acquire() for _ in range(2000))
+    registry.limiter.release()
+    assert registry.limiter.acquire()
 
 
 async def test_ids_are_times_that_are_never_the_same() -> None:

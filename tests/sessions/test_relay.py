@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tests.sessions.test_hub import Turns
+from tests.sessions.test_fanout import Turns
 from tests.wire.peer import read_frames
 from wsbridge.bus.base import Body, Receiver
 from wsbridge.bus.memory import MemoryBus
@@ -19,7 +19,7 @@ from wsbridge.channel.position import Position, parse_position
 from wsbridge.channel.ring import Channel, Join, Slice, Slow
 from wsbridge.flow import Batch, End, Kind
 from wsbridge.metrics import Metrics
-from wsbridge.sessions.hub import Hub
+from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.relay import Relay
 from wsbridge.wire.subscribed import Positioned
 
@@ -29,8 +29,8 @@ PRODUCERS = ("a", "b")
 class Viewer:
     """A client of wsbridge.v1 that keeps what it gets, takes as long as it has room, and knows its position."""
 
-    def __init__(self, hub: Hub) -> None:
-        self.hub = hub
+    def __init__(self, fanout: Fanout) -> None:
+        self.fanout = fanout
         self.wire = WIRE
         self.room = 1
         self.seen: list[bytes] = []
@@ -40,7 +40,7 @@ class Viewer:
 
     def send(self, data: bytes) -> None:
         if not self.take(data):
-            self.hub.full(self)
+            self.fanout.full(self)
 
     def take(self, data: bytes) -> bool:
         self.room -= 1
@@ -79,17 +79,17 @@ class WorstBus(RuleBasedStateMachine):
     def begin(self, slow: Slow, queue: int) -> None:
         self.turns, self.metrics = Turns(), Metrics()
         channel = Channel("e", queue_bytes=queue, history=1000, history_bytes=100_000, slow=slow)
-        self.hub = Hub(channel, metrics=self.metrics, loop=cast(asyncio.AbstractEventLoop, self.turns))
+        self.fanout = Fanout(channel, metrics=self.metrics, loop=cast(asyncio.AbstractEventLoop, self.turns))
         epochs = (f"e{number}" for number in itertools.count())
-        self.relay: Receiver = Relay(self.hub, new_epoch=lambda: next(epochs), metrics=self.metrics)
+        self.relay: Receiver = Relay(self.fanout, new_epoch=lambda: next(epochs), metrics=self.metrics)
         self.bodies: dict[str, list[Body]] = {producer: [] for producer in PRODUCERS}
         self.published = dict.fromkeys(PRODUCERS, 0)
         self.next = dict.fromkeys(PRODUCERS, 0)
         """The index of the body that has not been brought yet."""
         self.heard: dict[str, int] = {}
         """Since the message of this number nothing of a producer is unaccounted for."""
-        self.viewers: list[Viewer] = [Viewer(self.hub)]
-        self.hub.join(self.viewers[0], channel.join(Join.NONE))
+        self.viewers: list[Viewer] = [Viewer(self.fanout)]
+        self.fanout.join(self.viewers[0], channel.join(Join.NONE))
 
     @rule(producer=st.sampled_from(PRODUCERS), count=st.integers(1, 3))
     def publish(self, producer: str, count: int) -> None:
@@ -125,23 +125,23 @@ class WorstBus(RuleBasedStateMachine):
         was_full = viewer.room == 0
         viewer.room += room
         if was_full:
-            self.hub.ready(viewer)
+            self.fanout.ready(viewer)
 
     @rule(index=st.integers(0, 3))
     def comes_back(self, index: int) -> None:
         viewer = self.viewers[index % len(self.viewers)]
-        self.hub.leave(viewer)
+        self.fanout.leave(viewer)
         viewer.room = max(viewer.room, 1)
         if viewer.position:
-            self.hub.resume(viewer, viewer.position)
+            self.fanout.resume(viewer, viewer.position)
         else:
-            self.hub.join(viewer, self.hub.channel.join(Join.NONE))
+            self.fanout.join(viewer, self.fanout.channel.join(Join.NONE))
 
     @rule()
     def another(self) -> None:
         if len(self.viewers) < 4:
-            self.viewers.append(Viewer(self.hub))
-            self.hub.join(self.viewers[-1], self.hub.channel.join(Join.HISTORY))
+            self.viewers.append(Viewer(self.fanout))
+            self.fanout.join(self.viewers[-1], self.fanout.channel.join(Join.HISTORY))
 
     @invariant()
     def nothing_twice_and_all_in_order(self) -> None:
@@ -160,13 +160,13 @@ class WorstBus(RuleBasedStateMachine):
         for viewer in self.viewers:
             was_full, viewer.room = viewer.room == 0, 1_000_000
             if was_full:
-                self.hub.ready(viewer)
+                self.fanout.ready(viewer)
             if viewer.position is not None:
-                assert viewer.position == Position(self.hub.channel.epoch, self.hub.channel.end)
+                assert viewer.position == Position(self.fanout.channel.epoch, self.fanout.channel.end)
         first = self.viewers[0]
         if first.lost is not None:
             assert first.position is not None
-            assert len(first.seen) + first.lost == self.hub.channel.end
+            assert len(first.seen) + first.lost == self.fanout.channel.end
             by_producer = [[int(message[1:]) for message in first.seen if message.startswith(p.encode())] for p in PRODUCERS]
             gaps = sum(numbers[-1] - numbers[0] + 1 - len(numbers) for numbers in by_producer if numbers)
             assert gaps <= first.lost, "a loss on the way here that nobody was told of"
@@ -180,12 +180,12 @@ async def test_memory() -> None:
     """Over the bus of one process everything arrives, once, in order."""
     turns, metrics = Turns(), Metrics()
     channel = Channel("e", queue_bytes=10_000, history=0, history_bytes=0, slow=Slow.DROP_OLDEST)
-    hub = Hub(channel, metrics=metrics, loop=cast(asyncio.AbstractEventLoop, turns))
+    fanout = Fanout(channel, metrics=metrics, loop=cast(asyncio.AbstractEventLoop, turns))
     bus = MemoryBus("p")
-    await bus.open(Relay(hub, new_epoch=lambda: "never", metrics=metrics))
-    viewer = Viewer(hub)
+    await bus.open(Relay(fanout, new_epoch=lambda: "never", metrics=metrics))
+    viewer = Viewer(fanout)
     viewer.room = 1000
-    hub.join(viewer, channel.join(Join.NONE))
+    fanout.join(viewer, channel.join(Join.NONE))
     for number in range(100):
         bus.publish(Batch(Kind.TEXT, [b"%d" % number, b"and"]))
     turns.turn()
@@ -201,11 +201,11 @@ def test_lost_here() -> None:
     """A body that came and is lost is told once, with its numbers: at first, again, and after a gap."""
     turns, metrics = Turns(), Metrics()
     channel = Channel("e", queue_bytes=10_000, history=0, history_bytes=0, slow=Slow.DROP_OLDEST)
-    hub = Hub(channel, metrics=metrics, loop=cast(asyncio.AbstractEventLoop, turns))
-    relay = Relay(hub, new_epoch=lambda: "never", metrics=metrics)
-    viewer = Viewer(hub)
+    fanout = Fanout(channel, metrics=metrics, loop=cast(asyncio.AbstractEventLoop, turns))
+    relay = Relay(fanout, new_epoch=lambda: "never", metrics=metrics)
+    viewer = Viewer(fanout)
     viewer.room = 1000
-    hub.join(viewer, channel.join(Join.NONE))
+    fanout.join(viewer, channel.join(Join.NONE))
     lost = Body(Batch(Kind.TEXT, [b"long", b"longer"]), "p", 5, is_lost=True)
     for body in (lost, lost, Body(Batch(Kind.TEXT, [b"next"]), "p", 7), lost._replace(first=9)):
         relay.receive(body)
@@ -222,8 +222,8 @@ def test_lost_here() -> None:
 def test_when_a_body_was_published(body_at: int | None, mark: str | None, is_live: bool, at: int | None) -> None:
     """A body has the time that its bus tells; without one it was published now, unless it is of a history, of which nobody knows."""
     channel = Channel("e", queue_bytes=10_000, history=10, history_bytes=10_000, slow=Slow.DROP_OLDEST)
-    hub = Hub(channel, metrics=Metrics(), loop=cast(asyncio.AbstractEventLoop, Turns()))
-    relay = Relay(hub, new_epoch=lambda: "never", metrics=Metrics(), clock=lambda: 99)
+    fanout = Fanout(channel, metrics=Metrics(), loop=cast(asyncio.AbstractEventLoop, Turns()))
+    relay = Relay(fanout, new_epoch=lambda: "never", metrics=Metrics(), clock=lambda: 99)
     relay.is_live = is_live
     relay.receive(Body(Batch(Kind.TEXT, [b"x"]), "p", 0, mark, at=body_at))
     [part] = channel.read(channel.join(Join.HISTORY), 1000)

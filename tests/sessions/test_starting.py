@@ -60,7 +60,7 @@ async def opening(session: Opener) -> Opening:
         loop=loop,
     )
     child.follow(starting)
-    assert session.registry.slots.take()
+    assert session.registry.limiter.acquire()
     bridge = Bridge(client, child, registry=session.registry, pairs={"id": "1"}, drain_seconds=0.1, loop=loop)
     opening = Opening(starter, stdio, starting, bridge, client, bridge.start())
 

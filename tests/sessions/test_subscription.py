@@ -14,8 +14,8 @@ from wsbridge.channel.position import Position
 from wsbridge.channel.ring import Channel, Join, Slow
 from wsbridge.flow import Batch, End, Kind, Memory, Sink
 from wsbridge.metrics import Metrics
-from wsbridge.sessions.hub import Hub
-from wsbridge.sessions.inlet import Inlet
+from wsbridge.sessions.fanin import FanIn
+from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.registry import Registry
 from wsbridge.sessions.subscription import Subscription
 from wsbridge.wire.subscribed import Plain, Positioned, Wire
@@ -47,39 +47,39 @@ class Twin(ClientTwin):
 
 
 class Place:
-    """A hub and a registry with two slots, in which clients subscribe."""
+    """A fanout and a registry with two slots, in which clients subscribe."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self.metrics = Metrics()
         self.registry = Registry(max_sessions=2, metrics=self.metrics)
         channel = Channel("e", queue_bytes=1000, history=10, history_bytes=1000, slow=Slow.DROP_OLDEST)
-        self.hub = Hub(channel, metrics=self.metrics, loop=loop)
+        self.fanout = Fanout(channel, metrics=self.metrics, loop=loop)
         self.said = Memory()
-        self.inlet = Inlet(self.said.write)
+        self.fan_in = FanIn(self.said.write)
 
-    def subscribe(self, client: Twin, *, wire: Wire = PLAIN, inlet: Inlet | None = None, begin: Join | Position = Join.NONE) -> Sink:
-        assert self.registry.slots.take()
-        session = Subscription(client, self.hub, wire, inlet=inlet, registry=self.registry, pairs={"id": "7"})
+    def subscribe(self, client: Twin, *, wire: Wire = PLAIN, fan_in: FanIn | None = None, begin: Join | Position = Join.NONE) -> Sink:
+        assert self.registry.limiter.acquire()
+        session = Subscription(client, self.fanout, wire, fan_in=fan_in, registry=self.registry, pairs={"id": "7"})
         return session.start(begin)
 
     def publish(self, *texts: bytes) -> None:
-        self.hub.publish(Batch(Kind.TEXT, list(texts)))
-        self.hub.flush()
+        self.fanout.publish(Batch(Kind.TEXT, list(texts)))
+        self.fanout.flush()
 
     def dismiss(self, reason: End) -> None:
-        for subscriber in self.hub._everyone():
-            self.hub.dismiss(subscriber, reason)
+        for subscriber in self.fanout._everyone():
+            self.fanout.dismiss(subscriber, reason)
 
     async def over(self) -> None:
         """Wait until nothing is left of any session, and all slots are free."""
         await until(lambda: len(self.registry) == 0, "the end of all sessions")
         await turns()
-        assert len(self.hub) == 0
-        slots = [self.registry.slots.take() for _ in range(3)]
+        assert len(self.fanout) == 0
+        slots = [self.registry.limiter.acquire() for _ in range(3)]
         assert slots == [True, True, False]
         for _ in range(2):
-            self.registry.slots.give()
+            self.registry.limiter.release()
 
 
 @pytest.fixture
@@ -117,9 +117,9 @@ async def test_speaking_where_nothing_is_taken(place: Place) -> None:
 
 
 async def test_speaking(place: Place) -> None:
-    """What a client says goes into the inlet, and what it says after its end nowhere."""
+    """What a client says goes into the fan-in, and what it says after its end nowhere."""
     client = Twin()
-    heard = place.subscribe(client, inlet=place.inlet)
+    heard = place.subscribe(client, fan_in=place.fan_in)
     heard.write(Batch(Kind.TEXT, [b"one"]))
     heard.end(End(1000))
     heard.write(Batch(Kind.TEXT, [b"two"]))
@@ -128,14 +128,14 @@ async def test_speaking(place: Place) -> None:
 
 
 async def test_held_up_and_gone(place: Place) -> None:
-    """A client that went while it was held up is gone, and the inlet does not wake it."""
+    """A client that went while it was held up is gone, and the fan-in does not wake it."""
     client = Twin()
-    heard = place.subscribe(client, inlet=place.inlet)
-    place.inlet.pause()
+    heard = place.subscribe(client, fan_in=place.fan_in)
+    place.fan_in.pause()
     heard.write(Batch(Kind.TEXT, [b"one"]))
     assert client.paused
     heard.end(End(1006))
-    place.inlet.resume()
+    place.fan_in.resume()
     await place.over()
 
 
@@ -175,8 +175,8 @@ async def test_slot_of_one_that_is_slow_to_go(place: Place) -> None:
     heard = place.subscribe(client)
     heard.end(End(1000))
     await turns()
-    assert [place.registry.slots.take() for _ in range(2)] == [True, False]
-    place.registry.slots.give()
+    assert [place.registry.limiter.acquire() for _ in range(2)] == [True, False]
+    place.registry.limiter.release()
     gone.set()
     await place.over()
 
@@ -184,7 +184,7 @@ async def test_slot_of_one_that_is_slow_to_go(place: Place) -> None:
 ENDS: dict[str, Callable[[Place, Sink], object]] = {
     "the client": lambda place, heard: heard.end(End(1000)),
     "its word": lambda place, heard: heard.write(Batch(Kind.TEXT, [b"x"])),
-    "the hub": lambda place, heard: place.dismiss(End(1001)),
+    "the fanout": lambda place, heard: place.dismiss(End(1001)),
     "hurry": lambda place, heard: place.registry.hurry(),
 }
 
@@ -207,12 +207,12 @@ async def test_shutting_down(place: Place) -> None:
     late = Twin()
     place.subscribe(late, begin=Join.HISTORY)
     assert [one.ended and one.ended.code for one in (client, late)] == [1001, 1001]
-    assert len(place.hub) == 0
+    assert len(place.fanout) == 0
 
 
 async def test_messages_of_clients_are_counted(place: Place) -> None:
     """What clients say is counted as it comes."""
-    heard = place.subscribe(Twin(), inlet=place.inlet)
+    heard = place.subscribe(Twin(), fan_in=place.fan_in)
     heard.write(Batch(Kind.TEXT, [b"a", b"b"]))
     heard.write(Batch(Kind.BINARY, [b"c"]))
     assert place.metrics.messages_in == 3
@@ -221,7 +221,7 @@ async def test_messages_of_clients_are_counted(place: Place) -> None:
 @pytest.mark.parametrize("position", [None, Position("e", 0), Position("of-before", 3)], ids=["none", "known", "unknown"])
 async def test_joining_while_the_broker_is_away(place: Place, position: Position | None) -> None:
     """Who joins while the broker is away is told so, whatever position it brings: it is not to take for silence what is none."""
-    place.hub.say(False)
+    place.fanout.say(False)
     client = Twin()
     place.subscribe(client, wire=POSITIONED, begin=position or Join.NONE)
     assert b"!broker away" in client.frames

@@ -534,7 +534,7 @@ def test_link_that_changes_after_the_walk(tmp_path: Path) -> None:
     inside.mkdir()
     link = inside / "link"
     link.symlink_to(write_script(inside / "script", OK))
-    parts: Any = dict.fromkeys(("slots", "registry", "launcher", "metrics", "patience", "drain_seconds", "body_seconds"))
+    parts: Any = dict.fromkeys(("limiter", "registry", "launcher", "metrics", "patience", "drain_seconds", "body_seconds"))
     cgi = CgiScripts(str(inside), dotfiles=False, software="", passed={}, max_body_bytes=0, **parts)
     found = cgi.find("/link/info")
     assert found is not None

@@ -375,7 +375,7 @@ async def test_program_that_was_started_for_nothing() -> None:
             metrics=metrics,
             loop=loop,
         )
-        assert registry.slots.take()
+        assert registry.limiter.acquire()
         admission = Admission(("/bin/sleep", "1000"), Script("/", ""), "", None)
         with pytest.raises(ConnectionResetError):
             upgrader.begin(Mock(), make_request(), admission, {"id": "1"}, "")
@@ -384,7 +384,7 @@ async def test_program_that_was_started_for_nothing() -> None:
         server.close()
         descendants.close()
         os.close(spawner._home)
-    assert registry.slots.take()
+    assert registry.limiter.acquire()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The bus carries the messages of a channel between producers and hubs.
+"""The bus carries the messages of a channel between producers and fanouts.
 
 This file is its contract; one test suite checks every bus against it.
 

@@ -1,6 +1,6 @@
 """`wsbridge subscribe`: prints the messages of a channel, from the broker or from another wsbridge.
 
-    broker    bus ──> relay ──> hub ──> stdout, which is a subscriber like any browser: positions are the same as on any node
+    broker    bus ──> relay ──> fanout ──> stdout, which is a subscriber like any browser: positions are the same as on any node
     --url     server ──> stdout; after a lost connection, the client reconnects and continues after the last message
 
 A slow stdout applies backpressure to the bus or the server. Losses are reported on stderr.
@@ -28,7 +28,7 @@ from wsbridge.framing import Encoder, make_framing
 from wsbridge.logs import INFO, Seldom, logger
 from wsbridge.metrics import Metrics
 from wsbridge.rules.backoff import Backoff
-from wsbridge.sessions.hub import Hub
+from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.relay import Relay
 from wsbridge.stdio import Output
 from wsbridge.wire.subscribed import SUBPROTOCOL, Wire
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from wsbridge.bus.rabbitmq import RabbitBus
 
 QUEUE_BYTES = 1024 * 1024
-"""Bytes that the hub keeps behind the newest body: backpressure stops the bus before stdout lags so far."""
+"""Bytes that the fanout keeps behind the newest body: backpressure stops the bus before stdout lags so far."""
 FOUND_SECONDS = 3.0
 """How long a stream may deliver nothing at all before the position of `--since` counts as lost: bytes arrive even over a slow link."""
 SEARCH_SECONDS = 30.0
@@ -128,21 +128,21 @@ class Printer:
 async def _from_broker(settings: EndSettings, printer: Printer, output: Output, metrics: Metrics) -> None:
     loop = asyncio.get_running_loop()
     channel = Channel(secrets.token_hex(10), queue_bytes=QUEUE_BYTES, history=0, history_bytes=0, slow=Slow.DROP_OLDEST)
-    hub = Hub(channel, metrics=metrics, loop=loop)
+    fanout = Fanout(channel, metrics=metrics, loop=loop)
     since = parse_position(settings.since)
     bus = _make_bus(settings, since, metrics)
-    screen = Screen(printer, output, hub, bus)
-    relay = Relay(hub, new_epoch=lambda: secrets.token_hex(10), metrics=metrics)
-    search = Search(relay, screen, hub, since) if since is not None else None
+    screen = Screen(printer, output, fanout, bus)
+    relay = Relay(fanout, new_epoch=lambda: secrets.token_hex(10), metrics=metrics)
+    search = Search(relay, screen, fanout, since) if since is not None else None
     try:
         await bus.open(search or relay)
         if search is None:
-            hub.join(screen, channel.join(Join.NONE))
+            fanout.join(screen, channel.join(Join.NONE))
         else:
             await search.wait(bus.heard)
         await loop.create_future()
     finally:
-        hub.leave(screen)
+        fanout.leave(screen)
         await bus.close(0)
 
 
@@ -167,20 +167,20 @@ def _offset(mark: str) -> int:
 
 
 class Screen:
-    """Stdout as a subscriber of the hub; when it is full, it pauses the bus."""
+    """Stdout as a subscriber of the fanout; when it is full, it pauses the bus."""
 
-    def __init__(self, wire: Printer, output: Output, hub: Hub, bus: Bus) -> None:
+    def __init__(self, wire: Printer, output: Output, fanout: Fanout, bus: Bus) -> None:
         self.wire: Wire = wire
         self.send: Callable[[bytes], object] = self._send
         self._output = output
-        self._hub = hub
+        self._fanout = fanout
         self._bus = bus
         output.source = self
 
     def _send(self, data: bytes) -> None:
         if not self._output.write(data):
             self._bus.pause()
-            self._hub.full(self)
+            self._fanout.full(self)
 
     def take(self, data: bytes) -> bool:
         has_room = self._output.write(data)
@@ -189,28 +189,28 @@ class Screen:
         return has_room
 
     def end(self, reason: End) -> None:
-        """Do nothing: the hub closes only a subscriber that is too slow, and stdout pauses its source instead."""
+        """Do nothing: the fanout closes only a subscriber that is too slow, and stdout pauses its source instead."""
 
     def pause(self) -> None:
         """Do nothing: the result of each write shows whether stdout is full."""
 
     def resume(self) -> None:
         """Serve stdout again: it has room."""
-        self._hub.ready(self)
+        self._fanout.ready(self)
         if self._output.has_room:
             self._bus.resume()
 
 
 class Search:
-    """The receiver of a bus until the position of `--since` appears; from there on the hub serves stdout."""
+    """The receiver of a bus until the position of `--since` appears; from there on the fanout serves stdout."""
 
-    def __init__(self, relay: Relay, screen: Screen, hub: Hub, since: Position) -> None:
+    def __init__(self, relay: Relay, screen: Screen, fanout: Fanout, since: Position) -> None:
         self.renewed = relay.renewed
         self.lost = relay.lost
         self.connected = relay.connected
         self._relay = relay
         self._screen = screen
-        self._hub = hub
+        self._fanout = fanout
         self._since = since
         self._offset = _offset(since.mark)
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -223,7 +223,7 @@ class Search:
         loop = asyncio.get_running_loop()
         began = loop.time()
         # An empty stream delivers nothing to wait for.
-        left = seconds_left(began, heard(), began) if self._hub.channel.end else 0
+        left = seconds_left(began, heard(), began) if self._fanout.channel.end else 0
         while left > 0 and not self._over.done():
             await asyncio.wait((self._over,), timeout=left)
             left = seconds_left(began, heard(), loop.time())
@@ -238,7 +238,7 @@ class Search:
         """Serve stdout from the position on, or begin with a loss of unknown size."""
         if not self._over.done():
             self._over.set_result(None)
-            self._hub.join(self._screen, self._hub.channel.resume(self._since))
+            self._fanout.join(self._screen, self._fanout.channel.resume(self._since))
 
 
 def seconds_left(began: float, heard: float, now: float) -> float:

@@ -159,7 +159,7 @@ class EventStream(asyncio.Protocol):
     def _check_stuck(self, patience: float, taken_before: int) -> None:
         """Abort the connection if the client accepted no data since the last check.
 
-        The hub adds no messages while data waits, so only the client changes the count.
+        The fanout adds no messages while data waits, so only the client changes the count.
         """
         if self._transport is None:
             return

@@ -74,7 +74,7 @@ class Bridging(Serving):
 
     def _only_one(self) -> None:
         self._close_listeners()
-        self._registry.slots.bar()
+        self._registry.limiter.bar()
 
     def _only_begun(self, session: Bridge | None) -> None:
         self._only = session

@@ -1,9 +1,9 @@
 """The broadcast server: one program, any number of browsers, on any number of nodes.
 
-    producer          program ──> bus ──> relay ──> hub ──> browsers
-    through           bus ──> program ──> hub ──> browsers
-    no program        bus ──> relay ──> hub ──> browsers
-    --input           browsers ──> inlet ──> the program's stdin, or the bus
+    producer          program ──> bus ──> relay ──> fanout ──> browsers
+    through           bus ──> program ──> fanout ──> browsers
+    no program        bus ──> relay ──> fanout ──> browsers
+    --input           browsers ──> fan-in ──> the program's stdin, or the bus
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from wsbridge.process.launch import Launcher
 from wsbridge.process.terminal import terminal_environment
 from wsbridge.rules.restarts import Restarts
 from wsbridge.server.serving import Serving
-from wsbridge.sessions.hub import Hub
-from wsbridge.sessions.inlet import Inlet
-from wsbridge.sessions.keeper import Keeper
+from wsbridge.sessions.fanin import FanIn
+from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.relay import Relay, Through
+from wsbridge.sessions.supervisor import Supervisor
 from wsbridge.settings import Input, Role, ServerSettings
 from wsbridge.web.app import App
 from wsbridge.web.gate import Gate
@@ -53,7 +53,7 @@ class Broadcasting(Serving):
     def __init__(self, settings: ServerSettings, metrics: Metrics) -> None:
         super().__init__(settings, metrics)
         channel = settings.channel
-        self._hub = Hub(
+        self._fanout = Fanout(
             Channel(
                 new_mark(),
                 queue_bytes=channel.queue_bytes,
@@ -65,7 +65,7 @@ class Broadcasting(Serving):
             loop=self._loop,
         )
         self._bus = self._make_bus()
-        self._keeper: Keeper | None = None
+        self._supervisor: Supervisor | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._has_finished = False
         self._last_error: str | None = None
@@ -89,17 +89,17 @@ class Broadcasting(Serving):
 
     async def _open(self, launcher: Launcher) -> App:
         settings, channel = self._settings, self._settings.channel
-        relay = Relay(self._hub, new_epoch=new_mark, metrics=self._metrics)
+        relay = Relay(self._fanout, new_epoch=new_mark, metrics=self._metrics)
         receiver: Relay | Through = relay
         if channel.role is not Role.NONE:
-            self._keeper = keeper = self._make_keeper(launcher)
+            self._supervisor = supervisor = self._make_supervisor(launcher)
             if channel.role is Role.THROUGH:
-                receiver = Through(keeper, self._hub, metrics=self._metrics)
-                keeper.source = self._bus
-                keeper.hold()
+                receiver = Through(supervisor, self._fanout, metrics=self._metrics)
+                supervisor.source = self._bus
+                supervisor.hold()
             else:
-                self._bus.source = keeper
-        inlet = self._make_inlet()
+                self._bus.source = supervisor
+        fan_in = self._make_fan_in()
         await self._bus.open(receiver)
         relay.is_live = True
         gate = settings.gate
@@ -116,9 +116,9 @@ class Broadcasting(Serving):
             origins=gate.origins,
             handshake=self._handshake(is_shared=True),
             client=settings.client,
-            hub=self._hub,
+            fanout=self._fanout,
             join=channel.join,
-            inlet=inlet,
+            fan_in=fan_in,
             status=self._status if settings.http.status else None,
             registry=self._registry,
             metrics=self._metrics,
@@ -127,7 +127,7 @@ class Broadcasting(Serving):
         page = Page("channel.html", "PAGE", {"exchange": channel.exchange, "input": channel.input.value}) if settings.http.page else None
         return self._app(launcher, door, page, ("exchange", channel.exchange), door)
 
-    def _make_keeper(self, launcher: Launcher) -> Keeper:
+    def _make_supervisor(self, launcher: Launcher) -> Supervisor:
         program, channel = self._settings.program, self._settings.channel
         make_decoder, encoder = make_framing(program.framing, limit=program.max_message_bytes)
         pairs: Pairs = {"exchange": channel.exchange, "command": program.argv[0]}
@@ -149,9 +149,9 @@ class Broadcasting(Serving):
             )
 
         is_through = channel.role is Role.THROUGH
-        return Keeper(
+        return Supervisor(
             launch,
-            (lambda batch: self._hub.publish(batch, at=now())) if is_through else self._bus.publish,
+            (lambda batch: self._fanout.publish(batch, at=now())) if is_through else self._bus.publish,
             reads=is_through or channel.input is Input.PROGRAM,
             restarts=Restarts(channel.restart),
             drain_seconds=program.drain_ms / 1000,
@@ -160,31 +160,31 @@ class Broadcasting(Serving):
             loop=self._loop,
         )
 
-    def _make_inlet(self) -> Inlet | None:
+    def _make_fan_in(self) -> FanIn | None:
         match self._settings.channel.input:
             case Input.PROGRAM:
-                assert self._keeper is not None
-                self._keeper.source = inlet = Inlet(self._keeper.write)
-                return inlet
+                assert self._supervisor is not None
+                self._supervisor.source = fan_in = FanIn(self._supervisor.write)
+                return fan_in
             case Input.EXCHANGE:
-                self._bus.source = inlet = Inlet(self._bus.publish, beside=self._bus.source)
-                return inlet
+                self._bus.source = fan_in = FanIn(self._bus.publish, beside=self._bus.source)
+                return fan_in
             case Input.NONE:
                 return None
 
     async def _begin(self) -> None:
-        if self._keeper is not None:
-            self._keeping = self._loop.create_task(self._keeper.run(), name="the channel's program")
+        if self._supervisor is not None:
+            self._keeping = self._loop.create_task(self._supervisor.run(), name="the channel's program")
 
     async def _finish(self) -> None:
         """End the program and deliver its remaining output, then close the bus; the server closes the clients after that."""
         if self._has_finished:
             return
         self._has_finished = True
-        if self._keeper is not None and self._keeping is not None:
-            self._keeper.stop()
+        if self._supervisor is not None and self._keeping is not None:
+            self._supervisor.stop()
             if not await self._done_before_the_hurry(self._keeping):
-                self._keeper.kill()
+                self._supervisor.kill()
                 await self._keeping
         closing = self._loop.create_task(self._bus.close(FLUSH_SECONDS), name="bus: last words")
         if await self._done_before_the_hurry(closing):
@@ -193,7 +193,7 @@ class Broadcasting(Serving):
             closing.cancel()
             await asyncio.wait((closing,))
             await self._bus.close(0)
-        self._hub.flush()
+        self._fanout.flush()
 
     async def _done_before_the_hurry(self, task: asyncio.Task[None]) -> bool:
         """Wait for a task or for a second signal; return whether the task is done."""
@@ -204,19 +204,19 @@ class Broadcasting(Serving):
 
     def _status(self) -> Mapping[str, object]:
         alarm = self._bus.alarm
-        broker = None if self._settings.broker is None else "away" if not self._hub.is_connected else "blocked" if alarm else "here"
-        mark, number = self._hub.channel.place(self._hub.channel.end)
+        broker = None if self._settings.broker is None else "away" if not self._fanout.is_connected else "blocked" if alarm else "here"
+        mark, number = self._fanout.channel.place(self._fanout.channel.end)
         return {
             "exchange": self._settings.channel.exchange,
-            "viewers": len(self._hub),
+            "viewers": len(self._fanout),
             "position": f"{mark}{number}",
-            "messages": self._hub.channel.end,
+            "messages": self._fanout.channel.end,
             "broker": broker,
             "broker_alarm": alarm or None,
             "broker_address": None if broker in (None, "away") else str(self._bus),
             "input": self._settings.channel.input.value,
-            "program": self._keeper and self._keeper.state.value,
-            "program_exit": self._keeper and self._keeper.last_exit,
+            "program": self._supervisor and self._supervisor.state.value,
+            "program_exit": self._supervisor and self._supervisor.last_exit,
             "program_restarts": self._metrics.program_restarts,
             **({"program_stderr": self._last_error} if self._settings.http.page_everywhere else {}),
             "counts": dict(self._metrics.counts()),

@@ -26,8 +26,8 @@ from wsbridge.process.spawn import Spawner
 from wsbridge.process.spawnserver import SpawnServer
 from wsbridge.rules.origins import Rules
 from wsbridge.rules.reach import WILDCARDS, reachable
+from wsbridge.sessions.limiter import Limiter
 from wsbridge.sessions.registry import Registry
-from wsbridge.sessions.slots import Slots
 from wsbridge.settings import ListenSettings, ServerSettings
 from wsbridge.web.app import App
 from wsbridge.web.cgi import CgiScripts
@@ -228,7 +228,7 @@ class Serving(ABC):
                 dotfiles=http.dotfiles,
                 software=settings.gate.software,
                 passed=settings.gate.passed,
-                slots=self._registry.slots if http.max_scripts is None else Slots(http.max_scripts),
+                limiter=self._registry.limiter if http.max_scripts is None else Limiter(http.max_scripts),
                 registry=self._registry,
                 launcher=launcher,
                 metrics=self._metrics,

@@ -160,7 +160,7 @@ class Bridge:
             await how()
         finally:
             self._account()
-            self.child.group.when_gone(self._registry.slots.give)
+            self.child.group.when_gone(self._registry.limiter.release)
             await self._client.wait_closed()
             self._registry.remove(self)
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from wsbridge.logs import logger
 from wsbridge.metrics import Metrics
-from wsbridge.sessions.slots import Slots
+from wsbridge.sessions.limiter import Limiter
 
 log = logger("session")
 
@@ -27,7 +27,7 @@ class Registry:
     """The slots, ids and tasks of one server; `drain` ends all sessions."""
 
     def __init__(self, *, max_sessions: int, metrics: Metrics) -> None:
-        self.slots = Slots(max_sessions)
+        self.limiter = Limiter(max_sessions)
         self._last_id = 0
         self._live: set[Live] = set()
         self._tasks: set[asyncio.Task[None]] = set()

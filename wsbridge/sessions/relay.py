@@ -1,4 +1,4 @@
-"""The relay from the bus into the hub: it publishes each message once, and reports lost messages in their place."""
+"""The relay from the bus into the fanout: it publishes each message once, and reports lost messages in their place."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable
 from wsbridge.bus.base import Body, now
 from wsbridge.channel.dedup import Dedup, Verdict
 from wsbridge.metrics import Metrics
-from wsbridge.sessions.hub import Hub
-from wsbridge.sessions.keeper import Keeper
+from wsbridge.sessions.fanout import Fanout
+from wsbridge.sessions.supervisor import Supervisor
 
 
 class News:
@@ -35,13 +35,13 @@ class News:
 
 
 class Relay:
-    """Receives the bodies of a bus and publishes them in the hub.
+    """Receives the bodies of a bus and publishes them in the fanout.
 
     `new_epoch` returns names for epochs of the channel; each name is used only once, ever.
     """
 
-    def __init__(self, hub: Hub, *, new_epoch: Callable[[], str], metrics: Metrics, clock: Callable[[], int] = now) -> None:
-        self._hub = hub
+    def __init__(self, fanout: Fanout, *, new_epoch: Callable[[], str], metrics: Metrics, clock: Callable[[], int] = now) -> None:
+        self._fanout = fanout
         self._clock = clock
         self.is_live = False
         """Whether arriving bodies are new, so that a body without a time was published now. A bus first brings its history."""
@@ -52,34 +52,34 @@ class Relay:
         missing = self._news.missing(body)
         if missing is None:
             if body.mark is not None:
-                self._hub.channel.repeat(body.mark)
+                self._fanout.channel.repeat(body.mark)
             return
         if missing:
-            self._hub.lose(missing)
+            self._fanout.lose(missing)
         if not body.is_lost:
             at = body.at
             if at is None and (self.is_live or body.mark is None):
                 at = self._clock()
-            self._hub.publish(body.batch, body.mark, at)
+            self._fanout.publish(body.batch, body.mark, at)
 
     def renewed(self, mark: str | None = None) -> None:
-        # The hub recognizes repeats by earlier bodies, so that state stays. A gap across this point is reported twice, which does
+        # The fanout recognizes repeats by earlier bodies, so that state stays. A gap across this point is reported twice, which does
         # no harm.
-        self._hub.renew(mark or self._new_epoch())
+        self._fanout.renew(mark or self._new_epoch())
 
     def lost(self, messages: int) -> None:
-        self._hub.lose(messages)
+        self._fanout.lose(messages)
 
     def connected(self, is_connected: bool) -> None:
-        self._hub.say(is_connected)
+        self._fanout.say(is_connected)
 
 
 class Through:
-    """Receives the bodies of a bus for a program; the program's output goes into the hub without passing here."""
+    """Receives the bodies of a bus for a program; the program's output goes into the fanout without passing here."""
 
-    def __init__(self, program: Keeper, hub: Hub, *, metrics: Metrics) -> None:
+    def __init__(self, program: Supervisor, fanout: Fanout, *, metrics: Metrics) -> None:
         self._program = program
-        self._hub = hub
+        self._fanout = fanout
         self._news = News(metrics)
 
     def receive(self, body: Body) -> None:
@@ -93,4 +93,4 @@ class Through:
         """Do nothing, for the same reason."""
 
     def connected(self, is_connected: bool) -> None:
-        self._hub.say(is_connected)
+        self._fanout.say(is_connected)

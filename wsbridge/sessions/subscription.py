@@ -1,7 +1,7 @@
-"""A subscriber's session: it serves a client from the hub, from the upgrade to the close.
+"""A subscriber's session: it serves a client from the fanout, from the upgrade to the close.
 
-Messages of the channel go from the hub directly to the client and bypass this object. Messages of the client go into the inlet;
-without an inlet, the session closes the client with 1003.
+Messages of the channel go from the fanout directly to the client and bypass this object. Messages of the client go into the fan-in;
+without a fan-in, the session closes the client with 1003.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from wsbridge.channel.ring import Join
 from wsbridge.closecodes import ABNORMAL, GOING_AWAY, UNSUPPORTED_DATA
 from wsbridge.flow import Batch, End, Joint, Sink, Source
 from wsbridge.logs import ACCESS, Pairs, extra, logger
-from wsbridge.sessions.hub import Hub
-from wsbridge.sessions.inlet import Inlet
+from wsbridge.sessions.fanin import FanIn
+from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.registry import Registry
 from wsbridge.wire.subscribed import Wire
 
@@ -53,14 +53,14 @@ class Client(Source, Protocol):
 
 
 class Subscription:
-    """One subscriber; `start` joins it to the hub, and the registry lists it until nothing of it is left."""
+    """One subscriber; `start` joins it to the fanout, and the registry lists it until nothing of it is left."""
 
-    __slots__ = ("_client", "_hub", "_inlet", "_is_over", "_pairs", "_registry", "send", "take", "wire")
+    __slots__ = ("_client", "_fan_in", "_fanout", "_is_over", "_pairs", "_registry", "send", "take", "wire")
 
-    def __init__(self, client: Client, hub: Hub, wire: Wire, *, inlet: Inlet | None, registry: Registry, pairs: Pairs) -> None:
+    def __init__(self, client: Client, fanout: Fanout, wire: Wire, *, fan_in: FanIn | None, registry: Registry, pairs: Pairs) -> None:
         self._client = client
-        self._hub = hub
-        self._inlet = inlet
+        self._fanout = fanout
+        self._fan_in = fan_in
         self._registry = registry
         self._pairs = pairs
         self._is_over = False
@@ -75,24 +75,24 @@ class Subscription:
         client without a position.
         """
         self._client.source = self
-        if self._inlet is not None:
-            self._inlet.join(self._client)
+        if self._fan_in is not None:
+            self._fan_in.join(self._client)
         if isinstance(begin, Join):
-            self._hub.join(self, self._hub.channel.join(begin))
+            self._fanout.join(self, self._fanout.channel.join(begin))
         else:
-            self._hub.resume(self, begin)
+            self._fanout.resume(self, begin)
         self._registry.add(self)
         return Joint(self._hear, self._left)
 
-    # Called by the client, as its source, and by the hub
+    # Called by the client, as its source, and by the fanout
 
     def pause(self) -> None:
-        """Report to the hub that the client is full."""
-        self._hub.full(self)
+        """Report to the fanout that the client is full."""
+        self._fanout.full(self)
 
     def resume(self) -> None:
-        """Report to the hub that the client has room again."""
-        self._hub.ready(self)
+        """Report to the fanout that the client has room again."""
+        self._fanout.ready(self)
 
     def end(self, reason: End) -> None:
         """Close the client."""
@@ -104,7 +104,7 @@ class Subscription:
     def shut_down(self) -> None:
         """Close the client after it has received everything that the channel has published."""
         if not self._is_over:
-            self._hub.dismiss(self, SHUTTING_DOWN)
+            self._fanout.dismiss(self, SHUTTING_DOWN)
 
     def hurry(self) -> None:
         self.end(SHUTTING_DOWN)
@@ -119,14 +119,14 @@ class Subscription:
 
     def _hear(self, batch: Batch) -> None:
         if self._is_over:
-            if self._inlet is not None:
+            if self._fan_in is not None:
                 self._registry.metrics.discarded_in += len(batch.messages)
             return
-        if self._inlet is None:
+        if self._fan_in is None:
             self.end(SPOKE)
         else:
             self._registry.metrics.messages_in += len(batch.messages)
-            self._inlet.write(self._client, batch)
+            self._fan_in.write(self._client, batch)
 
     def _left(self, reason: End) -> None:
         self._client.close()
@@ -136,16 +136,16 @@ class Subscription:
         if self._is_over:
             return
         self._is_over = True
-        self._hub.leave(self)
-        lost = self._hub.lost_by(self)
-        if self._inlet is not None:
-            self._inlet.leave(self._client)
+        self._fanout.leave(self)
+        lost = self._fanout.lost_by(self)
+        if self._fan_in is not None:
+            self._fan_in.leave(self._client)
         self._registry.run(self._account(reason, lost), f"end of session {self._pairs.get('id', '')}")
 
     async def _account(self, reason: End, lost: int) -> None:
         # Until then, the connection still exists, with the data that waits in it.
         await self._client.wait_closed()
-        self._registry.slots.give()
+        self._registry.limiter.release()
         self._registry.remove(self)
         close = f"{reason.code} {reason.reason}".rstrip()
         pairs = {**self._pairs, "close": close}

@@ -153,7 +153,7 @@ class App:
         except Refused as refused:
             self._log_refusal(refused, pairs)
             raise
-        with self._registry.slots.returned_on_error():
+        with self._registry.limiter.returned_on_error():
             remote_host = await self._remote_host(request.peer)
             if self._settings.reverse_lookup:
                 pairs["remote"] = remote_host

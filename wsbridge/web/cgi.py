@@ -29,12 +29,12 @@ from wsbridge.rules.cgi import BadAnswer, Head, is_chunked, parse_head, redirect
 from wsbridge.rules.environ import Script, cgi_environment
 from wsbridge.rules.paths import find_script, looker
 from wsbridge.rules.request import Request
+from wsbridge.sessions.cgi import Cut, RunningScript
+from wsbridge.sessions.limiter import Limiter
 from wsbridge.sessions.registry import Registry
-from wsbridge.sessions.slots import Slots
 from wsbridge.web.buffering import BufferSpace
 from wsbridge.web.patience import Patience
 from wsbridge.web.requestbody import BodyLate, RequestBody
-from wsbridge.web.script import Cut, RunningScript
 
 BODILESS = (204, 304)
 """Statuses of responses that have no body, whatever the script prints (RFC 9110, section 6.4.1)."""
@@ -68,7 +68,7 @@ class CgiScripts:
         dotfiles: bool,
         software: str,
         passed: dict[str, str],
-        slots: Slots,
+        limiter: Limiter,
         registry: Registry,
         launcher: Launcher,
         metrics: Metrics,
@@ -81,7 +81,7 @@ class CgiScripts:
         self._look = looker(self._root, dotfiles=dotfiles)
         self._software = software
         self._passed = passed
-        self._slots = slots
+        self._limiter = limiter
         self._registry = registry
         self._launcher = launcher
         self._metrics = metrics
@@ -107,17 +107,17 @@ class CgiScripts:
         pairs = {"url": request.url, "cgiscript": found.file}
         if not found.is_executable:
             raise Refused(500, "the script is not executable")
-        if not self._slots.is_free:
+        if not self._limiter.is_free:
             raise self._full(pairs)
         body = RequestBody(raw, seconds=self._body_seconds, space=self._space)
         try:
             request, has_body = await self._receive(request, body)
-            if not self._slots.take():
+            if not self._limiter.acquire():
                 raise self._full(pairs)
             try:
                 script = await self._start(request, found, pairs)
             except BaseException:
-                self._slots.give()
+                self._limiter.release()
                 raise
             exchange = _Exchange(raw, script, patience=self._patience, pairs=pairs)
             return await self._exchange(exchange, script, body if has_body else None, request, headers)
@@ -203,7 +203,7 @@ class CgiScripts:
             self._metrics.launch_failures += 1
             log.error("%s", error, extra=extra(pairs))
             raise Refused(500, "the script could not be started") from None
-        return RunningScript(child, slots=self._slots, registry=self._registry, pairs=pairs, drain_seconds=self._drain_seconds)
+        return RunningScript(child, limiter=self._limiter, registry=self._registry, pairs=pairs, drain_seconds=self._drain_seconds)
 
 
 class _Exchange:

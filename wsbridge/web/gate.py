@@ -89,11 +89,11 @@ class Gate:
 
         `located` is the result of `locate`; without it, this method reads the disk itself.
         """
-        if not self._registry.slots.take():
+        if not self._registry.limiter.acquire():
             if self._busy_close:
                 raise Busy(*self._handshake(request), self.full)
             raise Refused(429, self.full, body="429 Too Many Requests\n")
-        with self._registry.slots.returned_on_error():
+        with self._registry.limiter.returned_on_error():
             located = located or self.locate(request)
             if self._scripts is not None and not located.argv:
                 raise Refused(404, "no such script", body="404 Not Found\n")

@@ -22,8 +22,8 @@ from wsbridge.peers.eventstream import EventStream
 from wsbridge.rules.methods import check_method
 from wsbridge.rules.origins import Rules
 from wsbridge.rules.request import Request
-from wsbridge.sessions.hub import Hub
-from wsbridge.sessions.inlet import Inlet
+from wsbridge.sessions.fanin import FanIn
+from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.registry import Registry
 from wsbridge.sessions.subscription import Subscription
 from wsbridge.settings import ClientSettings
@@ -53,7 +53,7 @@ log = logger("session")
 
 
 class Subscribing:
-    """Begins subscriptions; `inlet` receives the clients' messages, if the channel accepts any."""
+    """Begins subscriptions; `fan_in` receives the clients' messages, if the channel accepts any."""
 
     def __init__(
         self,
@@ -62,9 +62,9 @@ class Subscribing:
         origins: Rules,
         handshake: Handshake,
         client: ClientSettings,
-        hub: Hub,
+        fanout: Fanout,
         join: Join,
-        inlet: Inlet | None,
+        fan_in: FanIn | None,
         status: Callable[[], Mapping[str, object]] | None,
         registry: Registry,
         metrics: Metrics,
@@ -78,9 +78,9 @@ class Subscribing:
         self._origins = origins
         self._handshake = handshake
         self._client = client
-        self._hub = hub
+        self._fanout = fanout
         self._join = join
-        self._inlet = inlet
+        self._fan_in = fan_in
         self._status = status
         self._registry = registry
         self._metrics = metrics
@@ -99,13 +99,13 @@ class Subscribing:
 
     def begin(self, connection: Upgradable, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:
         """Send the 101 and begin the subscription."""
-        with self._registry.slots.returned_on_error():
+        with self._registry.limiter.returned_on_error():
             begin = self._place(_query(request, "since"))
             client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, pairs)
             bits = client.deflate.parameters.server_bits if client.deflate else 0
             wire = self._wire(admission.subprotocol == SUBPROTOCOL, bits, _query(request, TIMES) is not None)
             early = connection.take_over(client)
-            session = Subscription(client, self._hub, wire, inlet=self._inlet, registry=self._registry, pairs=pairs)
+            session = Subscription(client, self._fanout, wire, fan_in=self._fan_in, registry=self._registry, pairs=pairs)
         self._begun(pairs)
         client.join(session.start(begin), session.hung_up)
         client.hear(early)
@@ -117,7 +117,7 @@ class Subscribing:
     def stream(self, raw: web.BaseRequest, request: Request, pairs: Pairs, headers: tuple[tuple[str, str], ...]) -> web.StreamResponse:
         """Answer with an event stream, which does not end by itself. Raises Refused."""
         self._check(request)
-        with self._registry.slots.returned_on_error():
+        with self._registry.limiter.returned_on_error():
             client, session = self._accept_stream(raw, request, pairs, headers)
             begin = self._place(request.header("last-event-id") or _query(request, "since"))
         self._begun(pairs)
@@ -148,7 +148,7 @@ class Subscribing:
         # Without a random delay, all clients of a lost server would reconnect at once; a browser waits as long as `retry` says.
         retry_ms = random.randint(*RETRY_MS)
         client.take(f"HTTP/1.1 200 OK\r\n{head}\r\nretry: {retry_ms}\n\n".encode("utf-8", "surrogateescape"))
-        return client, Subscription(client, self._hub, self._events, inlet=None, registry=self._registry, pairs=pairs)
+        return client, Subscription(client, self._fanout, self._events, fan_in=None, registry=self._registry, pairs=pairs)
 
     def come_back(self, request: Request, headers: tuple[tuple[str, str], ...]) -> web.Response | None:
         """Return a response after which an EventSource without a slot retries; an error status would make it stop for good.
@@ -188,7 +188,7 @@ class Subscribing:
         """Check a request for an event stream, and reserve a slot for it. Raises Refused."""
         check_method(request.method, EVENTS_METHODS)
         self._check_reader(request)
-        if not self._registry.slots.take():
+        if not self._registry.limiter.acquire():
             raise Refused(503, self._gate.full, headers={"Retry-After": "5"})
 
     def _check_reader(self, request: Request) -> None:

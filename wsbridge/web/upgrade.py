@@ -73,7 +73,7 @@ class Upgrader:
     def begin(self, connection: Upgradable, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:
         """Send the 101 and begin the session. Raises Refused if the environment is too long for a program."""
         pairs["command"] = admission.argv[0]
-        with self._registry.slots.returned_on_error():
+        with self._registry.limiter.returned_on_error():
             environment = session_environment(
                 request,
                 admission.script,

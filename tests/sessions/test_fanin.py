@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsbridge.flow import Batch, Kind, Memory
-from wsbridge.sessions.inlet import BEYOND_BYTES, Inlet
+from wsbridge.sessions.fanin import BEYOND_BYTES, FanIn
 
 
 class Speaker(Memory):
@@ -16,17 +16,17 @@ class Speaker(Memory):
     __eq__ = object.__eq__
 
 
-def say(inlet: Inlet, client: Speaker, text: bytes) -> None:
-    inlet.write(client, Batch(Kind.TEXT, [text]))
+def say(fan_in: FanIn, client: Speaker, text: bytes) -> None:
+    fan_in.write(client, Batch(Kind.TEXT, [text]))
 
 
 def test_all_flows_on() -> None:
     """What clients say goes on in the order in which it came."""
     taken = Memory()
-    inlet = Inlet(taken.write)
+    fan_in = FanIn(taken.write)
     one, other = Speaker(), Speaker()
     for number, client in enumerate((one, other, one)):
-        say(inlet, client, b"%d" % number)
+        say(fan_in, client, b"%d" % number)
     assert taken.messages == [b"0", b"1", b"2"]
     assert [client.paused for client in (one, other)] == [False, False]
 
@@ -34,84 +34,84 @@ def test_all_flows_on() -> None:
 def test_who_speaks_while_it_is_full_is_held_up() -> None:
     """When it is full a client is held up with its next message, which is not lost; who says nothing is left alone."""
     taken = Memory()
-    inlet = Inlet(taken.write)
+    fan_in = FanIn(taken.write)
     speaks, listens = Speaker(), Speaker()
-    inlet.pause()
+    fan_in.pause()
     assert not speaks.paused
-    say(inlet, speaks, b"one")
+    say(fan_in, speaks, b"one")
     assert taken.messages == [b"one"]
     assert (speaks.paused, listens.paused) == (True, False)
-    inlet.resume()
+    fan_in.resume()
     assert not speaks.paused
-    say(inlet, speaks, b"two")
+    say(fan_in, speaks, b"two")
     assert not speaks.paused
 
 
 def test_full_again() -> None:
     """Fullness is told again each time, and draining twice is draining."""
     taken = Memory()
-    inlet = Inlet(taken.write)
+    fan_in = FanIn(taken.write)
     client = Speaker()
     for _ in range(3):
-        inlet.pause()
-        inlet.pause()
-        say(inlet, client, b"x")
+        fan_in.pause()
+        fan_in.pause()
+        say(fan_in, client, b"x")
         assert client.paused
-        inlet.resume()
-        inlet.resume()
+        fan_in.resume()
+        fan_in.resume()
         assert not client.paused
 
 
 def test_who_is_closed_is_heard_out() -> None:
     """A client that is no longer served is held up no more: its answer to the close frame is to be read. Then it is forgotten."""
-    inlet = Inlet(Memory().write)
+    fan_in = FanIn(Memory().write)
     client = Speaker()
-    inlet.pause()
-    say(inlet, client, b"x")
-    inlet.leave(client)
+    fan_in.pause()
+    say(fan_in, client, b"x")
+    fan_in.leave(client)
     assert not client.paused
     client.pause()
-    inlet.leave(client)
-    inlet.resume()
+    fan_in.leave(client)
+    fan_in.resume()
     assert client.paused
 
 
 def test_who_comes_while_it_is_full() -> None:
     """Who comes while it is full is heard; but not when a megabyte has come since, of many who came, spoke and went."""
-    inlet = Inlet(Memory().write)
+    fan_in = FanIn(Memory().write)
     early, late, later = Speaker(), Speaker(), Speaker()
-    say(inlet, early, b"x" * BEYOND_BYTES * 2)
-    inlet.pause()
-    inlet.join(late)
+    say(fan_in, early, b"x" * BEYOND_BYTES * 2)
+    fan_in.pause()
+    fan_in.join(late)
     assert (early.paused, late.paused) == (False, False)
     for size in (BEYOND_BYTES, 1):
         speaker = Speaker()
-        say(inlet, speaker, b"x" * size)
-        inlet.leave(speaker)
-    inlet.join(later)
+        say(fan_in, speaker, b"x" * size)
+        fan_in.leave(speaker)
+    fan_in.join(later)
     assert (late.paused, later.paused) == (False, True)
-    inlet.resume()
+    fan_in.resume()
     assert not later.paused
-    inlet.pause()
-    inlet.join(late)
+    fan_in.pause()
+    fan_in.join(late)
     assert not late.paused
 
 
 def test_beside() -> None:
     """Who publishes beside the clients is held up, and goes on, along with them."""
     beside = Memory()
-    inlet = Inlet(Memory().write, beside=beside)
-    inlet.pause()
+    fan_in = FanIn(Memory().write, beside=beside)
+    fan_in.pause()
     assert beside.paused
-    inlet.resume()
+    fan_in.resume()
     assert not beside.paused
 
 
 def test_full_at_the_first_word() -> None:
     """A client whose very message fills it is held up at once."""
-    inlet = Inlet(lambda batch: inlet.pause())
+    fan_in = FanIn(lambda batch: fan_in.pause())
     client = Speaker()
-    say(inlet, client, b"x")
+    say(fan_in, client, b"x")
     assert client.paused
 
 
@@ -119,22 +119,22 @@ def test_full_at_the_first_word() -> None:
 def test_any_order(steps: list[str | int]) -> None:
     """Nobody who is there stays held up once it has drained, and nothing that was said is lost."""
     taken = Memory()
-    inlet = Inlet(taken.write)
+    fan_in = FanIn(taken.write)
     clients = [Speaker() for _ in range(3)]
     said = 0
     for step in steps:
         match step:
             case "pause":
-                inlet.pause()
+                fan_in.pause()
             case "resume":
-                inlet.resume()
+                fan_in.resume()
             case "leave 0":
-                inlet.leave(clients[0])
+                fan_in.leave(clients[0])
                 clients[0] = Speaker()
             case int(index):
                 if not clients[index].paused:
                     said += 1
-                    say(inlet, clients[index], b"x")
+                    say(fan_in, clients[index], b"x")
     assert len(taken.messages) == said
-    inlet.resume()
+    fan_in.resume()
     assert not any(client.paused for client in clients)

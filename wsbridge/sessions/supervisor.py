@@ -43,7 +43,7 @@ class State(StrEnum):
     ENDED = "ended"
 
 
-class Keeper:
+class Supervisor:
     """Supervises one program.
 
     `run` keeps the program running until `stop`; `write` and the source work all the while. The supervisor ends a program that has

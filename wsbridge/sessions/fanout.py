@@ -1,8 +1,8 @@
-"""The hub: it sends what was published since the last loop iteration as one buffer, the same for all subscribers in step.
+"""The fanout: it sends what was published since the last loop iteration as one buffer, the same for all subscribers in step.
 
 A subscriber is in step while it accepts every buffer at once. Its only state here is its place in a group, one group for each wire.
 Serving it is one call with bytes that exist already. A full subscriber falls behind: it gets a cursor, and the next piece whenever
-it has room, until it is in step again. A stalled subscriber costs the other subscribers nothing. The hub checks it only when it has
+it has room, until it is in step again. A stalled subscriber costs the other subscribers nothing. The fanout checks it only when it has
 room, or once a second where the policy is to close it.
 """
 
@@ -20,7 +20,7 @@ from wsbridge.metrics import Metrics
 from wsbridge.wire.subscribed import Wire
 
 PIECE = 64 * 1024
-"""Bytes of messages in one piece for a subscriber that is behind. Between two pieces, the hub can move the cursor of a subscriber
+"""Bytes of messages in one piece for a subscriber that is behind. Between two pieces, the fanout can move the cursor of a subscriber
 that lags too far again."""
 FLUSH_BYTES = 256 * 1024
 """The most bytes that wait for the end of the loop iteration."""
@@ -34,11 +34,11 @@ TOO_SLOW = End(TRY_LATER, "too slow; come back with the last position")
 
 
 class Subscriber(Protocol):
-    """Receives bytes of its wire; it calls `Hub.full` when it has no room left, and `Hub.ready` when it has room again."""
+    """Receives bytes of its wire; it calls `Fanout.full` when it has no room left, and `Fanout.ready` when it has room again."""
 
     wire: Wire
     send: Callable[[bytes], object]
-    """Sends the bytes for all subscribers in step. The hub calls it in each loop iteration that brings messages, so it must be
+    """Sends the bytes for all subscribers in step. The fanout calls it in each loop iteration that brings messages, so it must be
     cheap."""
 
     def take(self, data: bytes) -> bool:
@@ -48,7 +48,7 @@ class Subscriber(Protocol):
         """Close the connection for this reason."""
 
 
-class Hub:
+class Fanout:
     """One channel of this process and its subscribers."""
 
     def __init__(self, channel: Channel, *, metrics: Metrics, loop: asyncio.AbstractEventLoop) -> None:
@@ -82,7 +82,7 @@ class Hub:
     # Publishing
 
     def publish(self, batch: Batch, mark: str | None = None, at: int | None = None) -> None:
-        """Append a batch to the channel; the hub sends it at the end of this loop iteration.
+        """Append a batch to the channel; the fanout sends it at the end of this loop iteration.
 
         `at` is the time of publication in milliseconds since 1970. `mark` names the batch in positions, if the bus keeps it.
         """
@@ -160,7 +160,7 @@ class Hub:
         greeting = subscriber.wire.joined(*self.channel.place(cursor.next)) if cursor.missed == 0 else b""
         if not self.is_connected:
             greeting += subscriber.wire.broker(False)
-        # The transport may be full without data of the hub, from an earlier response.
+        # The transport may be full without data of the fanout, from an earlier response.
         if subscriber.take(greeting):
             self.ready(subscriber)
         if subscriber in self._behind:

@@ -1,4 +1,4 @@
-"""The limit on concurrent sessions and processes."""
+"""The limit on concurrent sessions and processes, as a number of slots."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Slots:
+class Limiter:
     """A number of slots; `limit` 0 means no limit.
 
     A slot stands for a process that runs, or a browser that is connected. The server reserves it before it creates anything for the
@@ -17,7 +17,7 @@ class Slots:
         self._free = limit if limit > 0 else None
         self._barred = False
 
-    def take(self) -> bool:
+    def acquire(self) -> bool:
         """Reserve a slot; return whether a slot was free."""
         if not self.is_free:
             return False
@@ -30,7 +30,7 @@ class Slots:
         """Whether there is a free slot."""
         return not self._barred and (self._free is None or self._free > 0)
 
-    def give(self) -> None:
+    def release(self) -> None:
         """Give a slot back."""
         if self._free is not None:
             self._free += 1
@@ -41,7 +41,7 @@ class Slots:
         try:
             yield
         except BaseException:
-            self.give()
+            self.release()
             raise
 
     def bar(self) -> None:

@@ -1,4 +1,4 @@
-"""The hub: whoever takes, stops taking and takes again gets every message once and in order, or is told what it has lost."""
+"""The fanout: whoever takes, stops taking and takes again gets every message once and in order, or is told what it has lost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wsbridge.channel.position import Position, parse_position
 from wsbridge.channel.ring import Channel, Join, Slow
 from wsbridge.flow import Batch, End, Kind
 from wsbridge.metrics import Metrics
-from wsbridge.sessions.hub import Hub
+from wsbridge.sessions.fanout import Fanout
 
 
 class Told:
@@ -45,8 +45,8 @@ class Told:
 class One:
     """A subscriber that takes as long as it is told to."""
 
-    def __init__(self, hub: Hub, wire: Told, room: int) -> None:
-        self.hub = hub
+    def __init__(self, fanout: Fanout, wire: Told, room: int) -> None:
+        self.fanout = fanout
         self.wire = wire
         self.room = room
         self.taken: list[bytes] = []
@@ -54,7 +54,7 @@ class One:
 
     def send(self, data: bytes) -> None:
         if not self.take(data):
-            self.hub.full(self)
+            self.fanout.full(self)
 
     def take(self, data: bytes) -> bool:
         if not data:
@@ -108,9 +108,9 @@ class Turns:
             callback()
 
 
-def make_hub(turns: Turns, **options: Any) -> Hub:
+def make_fanout(turns: Turns, **options: Any) -> Fanout:
     given = {"queue_bytes": 40, "history": 5, "history_bytes": 1000, "slow": Slow.DROP_OLDEST} | options
-    return Hub(Channel("e0", message_bytes=0, body_bytes=0, **given), metrics=Metrics(), loop=cast(asyncio.AbstractEventLoop, turns))
+    return Fanout(Channel("e0", message_bytes=0, body_bytes=0, **given), metrics=Metrics(), loop=cast(asyncio.AbstractEventLoop, turns))
 
 
 class Model(RuleBasedStateMachine):
@@ -121,18 +121,18 @@ class Model(RuleBasedStateMachine):
     @initialize(queue=st.sampled_from([0, 5, 40, 10_000]), slow=st.sampled_from(Slow))
     def begin(self, queue: int, slow: Slow) -> None:
         self.turns = Turns()
-        self.hub = make_hub(self.turns, queue_bytes=queue, slow=slow)
+        self.fanout = make_fanout(self.turns, queue_bytes=queue, slow=slow)
         self.queue = queue
         self.wire = Told()
         self.epochs = 0
 
     @rule(messages=st.lists(st.binary(max_size=9), min_size=1, max_size=4))
     def publish(self, messages: list[bytes]) -> None:
-        self.hub.publish(Batch(Kind.BINARY, messages))
+        self.fanout.publish(Batch(Kind.BINARY, messages))
 
     @rule(messages=st.integers(1, 3))
     def lose(self, messages: int) -> None:
-        self.hub.lose(messages)
+        self.fanout.lose(messages)
 
     @rule()
     def turn(self) -> None:
@@ -144,21 +144,21 @@ class Model(RuleBasedStateMachine):
 
     @rule(target=ones, how=st.sampled_from(Join), room=st.integers(1, 4))
     def join(self, how: Join, room: int) -> One:
-        one = One(self.hub, self.wire, room)
-        self.hub.join(one, self.hub.channel.join(how))
+        one = One(self.fanout, self.wire, room)
+        self.fanout.join(one, self.fanout.channel.join(how))
         return one
 
     @rule(target=ones, one=consumes(ones), room=st.integers(1, 4))
     def come_back(self, one: One, room: int) -> One:
         """Somebody goes, and comes back with the position of its last message."""
-        self.hub.leave(one)
-        again = One(self.hub, self.wire, room)
+        self.fanout.leave(one)
+        again = One(self.fanout, self.wire, room)
         again.taken = one.taken
         position = one.position()
         if position:
-            self.hub.resume(again, position)
+            self.fanout.resume(again, position)
         else:
-            self.hub.join(again, self.hub.channel.join(Join.HISTORY))
+            self.fanout.join(again, self.fanout.channel.join(Join.HISTORY))
         return again
 
     @rule(one=ones, room=st.integers(1, 4))
@@ -166,13 +166,13 @@ class Model(RuleBasedStateMachine):
         full = one.room == 0
         one.room += room
         if full and one.ended is None:
-            self.hub.ready(one)
+            self.fanout.ready(one)
         self.check(one)
 
     @rule()
     def renew(self) -> None:
         self.epochs += 1
-        self.hub.renew(f"e{self.epochs}")
+        self.fanout.renew(f"e{self.epochs}")
 
     def check(self, one: One) -> None:
         position: Position | None = None
@@ -194,31 +194,31 @@ class Model(RuleBasedStateMachine):
         full = one.room == 0
         one.room = 1_000_000
         if full:
-            self.hub.ready(one)
+            self.fanout.ready(one)
         if one.ended is not None:
-            assert self.hub.channel._slow is Slow.CLOSE
+            assert self.fanout.channel._slow is Slow.CLOSE
             return
-        assert one.position() in (None, Position(self.hub.channel.epoch, self.hub.channel.end))
-        self.hub.publish(Batch(Kind.TEXT, [b"last"]))
+        assert one.position() in (None, Position(self.fanout.channel.epoch, self.fanout.channel.end))
+        self.fanout.publish(Batch(Kind.TEXT, [b"last"]))
         self.turns.turn()
-        assert one.position() == Position(self.hub.channel.epoch, self.hub.channel.end)
+        assert one.position() == Position(self.fanout.channel.epoch, self.fanout.channel.end)
         self.check(one)
-        self.hub.leave(one)
+        self.fanout.leave(one)
 
 
 Model.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
-test_hub = Model.TestCase
+test_fanout = Model.TestCase
 
 
 def test_encoded_once() -> None:
     """What a turn brought is encoded once and goes out as one buffer, the same object for everyone in step."""
     turns, wire = Turns(), Told()
-    hub = make_hub(turns)
-    ones = [One(hub, wire, 10) for _ in range(100)]
+    fanout = make_fanout(turns)
+    ones = [One(fanout, wire, 10) for _ in range(100)]
     for one in ones:
-        hub.join(one, hub.channel.join(Join.NONE))
+        fanout.join(one, fanout.channel.join(Join.NONE))
     for number in range(3):
-        hub.publish(Batch(Kind.TEXT, [b"%d" % number]))
+        fanout.publish(Batch(Kind.TEXT, [b"%d" % number]))
     turns.turn()
     assert wire.encoded == 3
     assert [len(one.taken) for one in ones] == [1] * 100
@@ -228,15 +228,15 @@ def test_encoded_once() -> None:
 def test_encoded_once_for_who_is_behind() -> None:
     """One who is behind, but stands where bodies begin, gets what was encoded for the others."""
     turns, wire = Turns(), Told()
-    hub = make_hub(turns, queue_bytes=1_000_000)
-    quick, slow = One(hub, wire, 1_000), One(hub, wire, 1)
+    fanout = make_fanout(turns, queue_bytes=1_000_000)
+    quick, slow = One(fanout, wire, 1_000), One(fanout, wire, 1)
     for one in (quick, slow):
-        hub.join(one, hub.channel.join(Join.NONE))
+        fanout.join(one, fanout.channel.join(Join.NONE))
     for _ in range(20):
-        hub.publish(Batch(Kind.TEXT, [b"x" * 100] * 1_000))
+        fanout.publish(Batch(Kind.TEXT, [b"x" * 100] * 1_000))
         turns.turn()
         slow.room = 1
-        hub.ready(slow)
+        fanout.ready(slow)
     assert wire.encoded == 20_000
     assert len(slow.words()) == 20_000
 
@@ -244,17 +244,17 @@ def test_encoded_once_for_who_is_behind() -> None:
 def test_who_is_stuck_is_not_looked_at() -> None:
     """One that is full is not called again until it has room, however much is published."""
     turns, wire = Turns(), Told()
-    hub = make_hub(turns)
-    stuck, other = One(hub, wire, 1), One(hub, wire, 10_000)
+    fanout = make_fanout(turns)
+    stuck, other = One(fanout, wire, 1), One(fanout, wire, 10_000)
     for one in (stuck, other):
-        hub.join(one, hub.channel.join(Join.NONE))
+        fanout.join(one, fanout.channel.join(Join.NONE))
     for number in range(1_000):
-        hub.publish(Batch(Kind.TEXT, [b"%06d" % number]))
+        fanout.publish(Batch(Kind.TEXT, [b"%06d" % number]))
         turns.turn()
     assert len(stuck.taken) == 1
     assert [int(number) for _, _, number in other.words()] == list(range(1_000))
     stuck.room = 10
-    hub.ready(stuck)
+    fanout.ready(stuck)
     assert stuck.words()[1] == ["lost", "e0", "993", "992"]
     assert stuck.words()[-1] == ["message", "e0", "999"]
 
@@ -262,19 +262,19 @@ def test_who_is_stuck_is_not_looked_at() -> None:
 def test_position_of_another_process() -> None:
     """Who comes with a position that is still to come here is served when it has come, without a gap or a repeat."""
     turns, wire = Turns(), Told()
-    hub = make_hub(turns, queue_bytes=10_000)
-    hub.renew("7.00")
-    hub.publish(Batch(Kind.TEXT, [b"a", b"b"]), "7.aa")
+    fanout = make_fanout(turns, queue_bytes=10_000)
+    fanout.renew("7.00")
+    fanout.publish(Batch(Kind.TEXT, [b"a", b"b"]), "7.aa")
     turns.turn()
-    one, other = One(hub, wire, 100), One(hub, wire, 100)
+    one, other = One(fanout, wire, 100), One(fanout, wire, 100)
     for viewer, text in ((one, "9.cc-1"), (other, "9.dd-1")):
-        hub.resume(viewer, parse_position(text))
+        fanout.resume(viewer, parse_position(text))
         assert viewer.words() == []
-    assert len(hub) == 2
-    hub.publish(Batch(Kind.TEXT, [b"c"]), "8.bb")
+    assert len(fanout) == 2
+    fanout.publish(Batch(Kind.TEXT, [b"c"]), "8.bb")
     turns.turn()
     assert one.words() == []
-    hub.publish(Batch(Kind.TEXT, [b"d", b"e"]), "9.cc")
+    fanout.publish(Batch(Kind.TEXT, [b"d", b"e"]), "9.cc")
     turns.turn()
     assert one.words() == [["message", "9.cc", "1"]]
     assert other.words()[0] == ["lost", "7.aa", "0", "None"]
@@ -283,17 +283,17 @@ def test_position_of_another_process() -> None:
 def test_position_that_never_comes() -> None:
     """Who comes with a position that does not come is told, after a while in which the broker was there, that it is lost."""
     turns, wire = Turns(), Told()
-    hub = make_hub(turns, queue_bytes=10_000)
-    hub.renew("7.00")
-    hub.say(False)
-    one, gone = One(hub, wire, 100), One(hub, wire, 100)
+    fanout = make_fanout(turns, queue_bytes=10_000)
+    fanout.renew("7.00")
+    fanout.say(False)
+    one, gone = One(fanout, wire, 100), One(fanout, wire, 100)
     for viewer in (one, gone):
-        hub.resume(viewer, parse_position("9.cc-1"))
-    hub.leave(gone)
+        fanout.resume(viewer, parse_position("9.cc-1"))
+    fanout.leave(gone)
     turns.now = 1000.0
     turns.wait()
     assert one.words() == []
-    hub.say(True)
+    fanout.say(True)
     turns.now = 2000.0
     turns.wait()
     assert one.words() == [["lost", "7.00", "0", "None"]]
@@ -303,52 +303,52 @@ def test_position_that_never_comes() -> None:
 def test_dismissed() -> None:
     """Who is dismissed is closed when it has all that was published before: at once in step, else when it has caught up."""
     turns, wire = Turns(), Told()
-    hub = make_hub(turns, queue_bytes=10_000)
-    quick, slow = One(hub, wire, 100), One(hub, wire, 1)
+    fanout = make_fanout(turns, queue_bytes=10_000)
+    quick, slow = One(fanout, wire, 100), One(fanout, wire, 1)
     for one in (quick, slow):
-        hub.join(one, hub.channel.join(Join.NONE))
-    hub.publish(Batch(Kind.TEXT, [b"first"]))
+        fanout.join(one, fanout.channel.join(Join.NONE))
+    fanout.publish(Batch(Kind.TEXT, [b"first"]))
     turns.turn()
-    hub.publish(Batch(Kind.TEXT, [b"last"]))
+    fanout.publish(Batch(Kind.TEXT, [b"last"]))
     for one in (quick, slow):
-        hub.dismiss(one, End(1001))
+        fanout.dismiss(one, End(1001))
     assert (quick.ended, slow.ended) == (End(1001), None)
     slow.room = 5
-    hub.ready(slow)
+    fanout.ready(slow)
     assert slow.ended == End(1001)
     assert [one.words()[-1] for one in (quick, slow)] == [["message", "e0", "1"]] * 2
-    assert len(hub) == 0
+    assert len(fanout) == 0
 
 
 def test_closed_for_being_slow() -> None:
     """With `close` one that lags too far is closed with 1013 though it never has room, and can come back without a loss."""
     turns, wire = Turns(), Told()
-    hub = make_hub(turns, slow=Slow.CLOSE, history=100)
-    stuck = One(hub, wire, 1)
-    hub.join(stuck, hub.channel.join(Join.NONE))
+    fanout = make_fanout(turns, slow=Slow.CLOSE, history=100)
+    stuck = One(fanout, wire, 1)
+    fanout.join(stuck, fanout.channel.join(Join.NONE))
     for number in range(50):
-        hub.publish(Batch(Kind.TEXT, [b"%06d" % number]))
+        fanout.publish(Batch(Kind.TEXT, [b"%06d" % number]))
         turns.turn()
     assert stuck.ended is None
     turns.wait()
     assert stuck.ended is not None
     assert stuck.ended.code == 1013
-    assert len(hub) == 0
-    back = One(hub, wire, 100)
-    hub.resume(back, parse_position("e0-1"))
+    assert len(fanout) == 0
+    back = One(fanout, wire, 100)
+    fanout.resume(back, parse_position("e0-1"))
     assert [int(number) for _, _, number in back.words()] == list(range(1, 50))
 
 
 def test_closed_for_being_slow_from_the_start() -> None:
     """It is closed as well when it was full as soon as it had joined, and nobody else falls behind."""
     turns, wire = Turns(), Told()
-    hub = make_hub(turns, slow=Slow.CLOSE, history=100)
-    hub.publish(Batch(Kind.TEXT, [b"first"]))
+    fanout = make_fanout(turns, slow=Slow.CLOSE, history=100)
+    fanout.publish(Batch(Kind.TEXT, [b"first"]))
     turns.turn()
-    stuck = One(hub, wire, 1)
-    hub.join(stuck, hub.channel.join(Join.HISTORY))
+    stuck = One(fanout, wire, 1)
+    fanout.join(stuck, fanout.channel.join(Join.HISTORY))
     for number in range(50):
-        hub.publish(Batch(Kind.TEXT, [b"%06d" % number]))
+        fanout.publish(Batch(Kind.TEXT, [b"%06d" % number]))
         turns.turn()
     turns.wait()
     assert stuck.ended is not None

@@ -22,7 +22,7 @@ from wsbridge.process.child import Child
 from wsbridge.process.ladder import Step
 from wsbridge.process.spawn import Spawner
 from wsbridge.rules.restarts import Restart, Restarts
-from wsbridge.sessions.keeper import Keeper
+from wsbridge.sessions.supervisor import Supervisor
 
 AT_ONCE = (Step(0.05, signal.SIGKILL),)
 
@@ -42,14 +42,14 @@ class Quick(Restarts):
 
 
 class Kept:
-    """A keeper under way: what its program prints is in `output`; `writer` is who writes to its stdin."""
+    """A supervisor under way: what its program prints is in `output`; `writer` is who writes to its stdin."""
 
     def __init__(self, start: Starter, argv: Sequence[object], **options: Any) -> None:
         # Held up from the start: to run is to let it go.
         self.output, self.writer, self.metrics = Memory(), Memory(paused=True), Metrics()
         policy = options.pop("restart", Restart.ALWAYS)
         self.restarts = options.pop("restarts", None) or Quick(policy)
-        self.keeper = Keeper(
+        self.supervisor = Supervisor(
             options.pop("launch", None) or (lambda: start.make(*argv, **options).child),
             self.output.write,
             reads=options.pop("reads", False),
@@ -59,11 +59,11 @@ class Kept:
             metrics=self.metrics,
             loop=asyncio.get_running_loop(),
         )
-        self.keeper.source = self.writer
-        self.task = asyncio.create_task(self.keeper.run(), name="the keeper of a test")
+        self.supervisor.source = self.writer
+        self.task = asyncio.create_task(self.supervisor.run(), name="the supervisor of a test")
 
     def say(self, *lines: bytes) -> None:
-        self.keeper.write(Batch(Kind.TEXT, list(lines)))
+        self.supervisor.write(Batch(Kind.TEXT, list(lines)))
 
     async def lines(self, count: int) -> list[str]:
         """Wait for so many messages; return all."""
@@ -76,7 +76,7 @@ class Kept:
         await self.task
 
     async def stop(self) -> None:
-        self.keeper.stop()
+        self.supervisor.stop()
         await self.over()
 
 
@@ -96,7 +96,7 @@ async def keep(spawner: Spawner, caplog: pytest.LogCaptureFixture) -> AsyncItera
 
         yield start
         for one in kept:
-            one.keeper.kill()
+            one.supervisor.kill()
             await one.over()
         await starter.close()
 
@@ -409,16 +409,16 @@ async def test_closed_stdin(keep: Keep) -> None:
 async def test_paused_across_restarts(keep: Keep) -> None:
     """While it is paused nothing is handed on, of this run or the next, and nothing is lost."""
     kept = keep("seq", 50_000)
-    kept.keeper.pause()
+    kept.supervisor.pause()
     await turns(200)
     assert kept.output.messages == []
-    kept.keeper.resume()
+    kept.supervisor.resume()
     first = await kept.lines(50_000)
-    kept.keeper.pause()
+    kept.supervisor.pause()
     count = len(kept.output.messages)
     await turns(200)
     assert len(kept.output.messages) == count
-    kept.keeper.resume()
+    kept.supervisor.resume()
     assert (await kept.lines(100_000))[:100_000] == first[:50_000] * 2
 
 
@@ -428,22 +428,22 @@ async def test_paused_between_two_runs(keep: Keep) -> None:
     await kept.lines(1)
     kept.say(b"end")
     await until(lambda: kept.writer.paused, "the time between two children")
-    kept.keeper.pause()
+    kept.supervisor.pause()
     await until(lambda: not kept.writer.paused, "the next run")
     await turns(200)
     assert kept.output.messages == [b"run"]
-    kept.keeper.resume()
+    kept.supervisor.resume()
     await kept.lines(2)
 
 
 async def test_last_words_wait_for_room(keep: Keep) -> None:
     """What a program printed before it ended waits for room however long that lasts; it is not started again before."""
     kept = keep("sh", "-c", "seq 5000; exit 3", drain_seconds=0.02)
-    kept.keeper.pause()
+    kept.supervisor.pause()
     begun = asyncio.get_running_loop().time()
     await until(lambda: asyncio.get_running_loop().time() - begun > 0.3, "many times what is granted to heirs")
     assert kept.restarts.decided == []
-    kept.keeper.resume()
+    kept.supervisor.resume()
     assert len(await kept.lines(5000)) >= 5000
 
 
@@ -499,10 +499,10 @@ async def test_kill(keep: Keep, tmp_path: Path) -> None:
     """To kill is not to wait for the ladder."""
     kept = keep(*command("witness", tmp_path / "record"), ladder=PATIENT)
     pid = int((await kept.lines(1))[0])
-    kept.keeper.stop()
+    kept.supervisor.stop()
     await turns()
     assert not kept.task.done()
-    kept.keeper.kill()
+    kept.supervisor.kill()
     await kept.over()
     assert not is_alive(pid)
 

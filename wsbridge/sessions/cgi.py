@@ -17,8 +17,8 @@ from wsbridge.flow import Batch, End, Kind
 from wsbridge.logs import Pairs, extra, logger
 from wsbridge.process.child import DRAIN_POLL, Child
 from wsbridge.process.group import describe
+from wsbridge.sessions.limiter import Limiter
 from wsbridge.sessions.registry import Registry
-from wsbridge.sessions.slots import Slots
 
 HIGH_WATER = 256 * 1024
 """Bytes of unread output at which RunningScript pauses the child."""
@@ -34,9 +34,9 @@ class Cut(Exception):
 class RunningScript:
     """One script, from its start until none of its processes is left; it holds a slot, and gives the slot back then."""
 
-    def __init__(self, child: Child, *, slots: Slots, registry: Registry, pairs: Pairs, drain_seconds: float) -> None:
+    def __init__(self, child: Child, *, limiter: Limiter, registry: Registry, pairs: Pairs, drain_seconds: float) -> None:
         self._child = child
-        self._slots = slots
+        self._limiter = limiter
         self._registry = registry
         self._pairs = pairs
         self._waiting: list[bytes | bytearray] = []
@@ -183,6 +183,6 @@ class RunningScript:
             await self._child.end()
         finally:
             self._conclude(self._fault if self._child.group.status is not None else ENDED)
-            self._child.group.when_gone(self._slots.give)
+            self._child.group.when_gone(self._limiter.release)
             self._registry.remove(self)
             self._gone.set()

@@ -1,7 +1,7 @@
-"""The inlet merges the messages of many clients into one program's stdin, or into the bus.
+"""The fan-in merges the messages of many clients into one program's stdin, or into the bus.
 
-While the destination is full, the inlet pauses each client at its next message, so a silent client needs no call. If the clients
-have sent too much meanwhile, the inlet pauses each new client at once. This also bounds a client that reconnects again and again to
+While the destination is full, the fan-in pauses each client at its next message, so a silent client needs no call. If the clients
+have sent too much meanwhile, the fan-in pauses each new client at once. This also bounds a client that reconnects again and again to
 send more.
 """
 
@@ -12,14 +12,14 @@ from collections.abc import Callable
 from wsbridge.flow import STILL, Batch, Source
 
 BEYOND_BYTES = 1024 * 1024
-"""Bytes that clients may send while the destination is full. Beyond that, the inlet pauses each new client at once, so the server
+"""Bytes that clients may send while the destination is full. Beyond that, the fan-in pauses each new client at once, so the server
 does not read even its pings."""
 
 
-class Inlet:
+class FanIn:
     """The source for the destination of the messages, and the sink for every client.
 
-    The inlet pauses and resumes `beside`, another source, along with the clients.
+    The fan-in pauses and resumes `beside`, another source, along with the clients.
     """
 
     def __init__(self, write: Callable[[Batch], None], *, beside: Source = STILL) -> None:
