@@ -32,12 +32,12 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
 
 LONGEST = (
     "bus/test_bad_days.py",
-    "cli/test_subscribe.py",
+    "pipes/test_subscribe.py",
     "web/test_channel_page.py",
     "bus/test_waits.py",
     "scripts/test_verdict.py",
     "web/test_console_page.py",
-    "cli/test_publish.py",
+    "pipes/test_publish.py",
     "nodes/test_browsers.py",
     "web/test_cgi_ends.py",
     "bus/test_contract.py",

@@ -23,7 +23,7 @@ FLOORS = (
     {"net"},
     {"peers"},
     {"sessions"},
-    {"web"},
+    {"pipes", "web"},
     {"server"},
     {"cli"},
     {"__main__"},

@@ -200,3 +200,17 @@ class ServerSettings:
     broker: BrokerSettings | None = None
     guard: bool = True
     once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PipeSettings:
+    """The settings of `publish` and `subscribe`: either a broker and an exchange, or the URL of a server."""
+
+    exchange: str = ""
+    broker: BrokerSettings | None = None
+    url: str = ""
+    framing: str = "lines"
+    max_message_bytes: int = 16 * 1024 * 1024
+    count: int = 0
+    since: str = ""
+    show_position: bool = False

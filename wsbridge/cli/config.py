@@ -8,7 +8,7 @@ import pwd
 import re
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -38,6 +38,7 @@ from wsbridge.settings import (
     HttpTimings,
     Input,
     ListenSettings,
+    PipeSettings,
     ProgramSettings,
     Role,
     ServerSettings,
@@ -68,20 +69,6 @@ subscribers."""
 
 SPOOL_BYTES = 8 * 1024 * 1024
 """Bytes that `publish` has read and the broker has not confirmed: twice the volume that is under way at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class EndSettings:
-    """The settings of `publish` and `subscribe`: either a broker and an exchange, or the URL of a server."""
-
-    exchange: str = ""
-    broker: BrokerSettings | None = None
-    url: str = ""
-    framing: str = "lines"
-    max_message_bytes: int = 16 * 1024 * 1024
-    count: int = 0
-    since: str = ""
-    show_position: bool = False
 
 
 def make_settings(flags: SimpleNamespace, environ: Mapping[str, str], *, name: str, shape: Command = BRIDGE) -> ServerSettings:
@@ -150,7 +137,7 @@ def _channel(flags: SimpleNamespace) -> ChannelSettings:
     )
 
 
-def make_end_settings(flags: SimpleNamespace, shape: Command) -> EndSettings:
+def make_pipe_settings(flags: SimpleNamespace, shape: Command) -> PipeSettings:
     """Return the settings of `publish` or `subscribe`. Raises ConfigurationError."""
     if flags.command:
         stream = "prints to stdout" if shape is SUBSCRIBE else "reads stdin"
@@ -166,7 +153,7 @@ def make_end_settings(flags: SimpleNamespace, shape: Command) -> EndSettings:
         check_exchange(flags.exchange, at_broker=True)
     else:
         _check_url("url", flags.url, ("ws", "wss"), "no address of a WebSocket; write ws://host:port/, or wss://")
-    settings = EndSettings(
+    settings = PipeSettings(
         exchange=flags.exchange,
         broker=broker_settings(flags, spool=SPOOL_BYTES),
         url=flags.url,

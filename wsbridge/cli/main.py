@@ -23,16 +23,16 @@ import traceback
 from collections.abc import Mapping, Sequence
 
 from wsbridge import __version__
-from wsbridge.cli.config import EndSettings, make_end_settings, make_settings
-from wsbridge.cli.ends import die_of, run_end
+from wsbridge.cli.config import make_pipe_settings, make_settings
 from wsbridge.cli.hints import hint_for_listening
 from wsbridge.cli.options import BRIDGE, BROADCAST, COMMANDS, PREFIX, PUBLISH, SUBSCRIBE, Command
 from wsbridge.cli.parse import full_help, help_width, parse, short_help, unknown_variables, without_passwords
 from wsbridge.errors import BusError, ConfigurationError, ListenError, UsageError
 from wsbridge.logs import ERROR, FATAL, INFO, LEVELS, JsonFormatter, LineFormatter, escape, logger, send_to
 from wsbridge.metrics import Metrics
+from wsbridge.pipes.run import die_of, run_pipe
 from wsbridge.rules.origins import admits_null, schemeless
-from wsbridge.settings import ServerSettings
+from wsbridge.settings import PipeSettings, ServerSettings
 
 FAULT = 70
 """EX_SOFTWARE of sysexits.h. Python's own status would be 1, after which the systemd units do not restart wsbridge."""
@@ -90,7 +90,7 @@ def _run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
             print(LICENSE, end="")
             return 0
         if shape in (PUBLISH, SUBSCRIBE):
-            return _run_end(make_end_settings(flags, shape), shape, level=LEVELS[flags.loglevel], unknown=unknown_variables(environ))
+            return _run_pipe(make_pipe_settings(flags, shape), shape, level=LEVELS[flags.loglevel], unknown=unknown_variables(environ))
         settings = make_settings(flags, environ, name=name, shape=shape)
     except UsageError as error:
         return _complain(name, shape, without_passwords(str(error), ours), error.exit_status)
@@ -163,7 +163,7 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
         output.finish()
 
 
-def _run_end(settings: EndSettings, shape: Command, *, level: int, unknown: Sequence[str]) -> int:
+def _run_pipe(settings: PipeSettings, shape: Command, *, level: int, unknown: Sequence[str]) -> int:
     """Run `publish` or `subscribe` until it ends; return the exit status."""
     from wsbridge.process.inherited import take_defaults
 
@@ -174,13 +174,13 @@ def _run_end(settings: EndSettings, shape: Command, *, level: int, unknown: Sequ
     for fd in (0, 1, 2):
         _keep_open(fd)
     if shape is PUBLISH:
-        from wsbridge.cli.publish import publish as work
+        from wsbridge.pipes.publish import publish as work
     else:
-        from wsbridge.cli.subscribe import subscribe as work
+        from wsbridge.pipes.subscribe import subscribe as work
     if level <= ERROR:
         for variable in unknown:
             print(f"wsbridge: the variable {escape(variable)} stands for no flag and is ignored", file=sys.stderr)
-    return run_end(work, settings, level=level)
+    return run_pipe(work, settings, level=level)
 
 
 def _complain(name: str, shape: Command, complaint: str, status: int) -> int:

@@ -107,7 +107,7 @@ class Supervisor:
         if self._child is not None:
             self._child.resume()
 
-    # Life cycle
+    # Lifetime cycle
 
     async def run(self) -> None:
         """Keep the program running until `stop`, or until the restart policy allows no further start."""

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import BROADCAST, Start, address, finish, serve, stranger, viewers, wait_for_queue, wait_for_viewers
-from tests.cli.test_publish import ENDED, FRAMED
+from tests.pipes.conftest import BROADCAST, Start, address, finish, serve, stranger, viewers, wait_for_queue, wait_for_viewers
+from tests.pipes.test_publish import ENDED, FRAMED
 from tests.support.client import DEADLINE
 from tests.support.deadline import scaled
 from tests.support.rabbit import Broker, Proxy, bro_publish
@@ -25,11 +25,11 @@ from tests.support.site import Certificates
 from wsbridge.bus.memory import MemoryBus
 from wsbridge.channel.position import Position
 from wsbridge.channel.ring import Channel, Slow
-from wsbridge.cli.ends import settle
-from wsbridge.cli.subscribe import Printer, Reader, Screen, Search, seconds_left
 from wsbridge.flow import Batch, Kind
 from wsbridge.framing import make_framing
 from wsbridge.metrics import Metrics
+from wsbridge.pipes.run import settle
+from wsbridge.pipes.subscribe import Printer, Reader, Screen, Search, seconds_left
 from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.relay import Relay
 from wsbridge.stdio import Output
@@ -582,7 +582,7 @@ def test_seconds_left(heard: float, now: float, left: float) -> None:
 @pytest.mark.parametrize("is_empty", [False, True])
 async def test_search(is_empty: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as something is heard a place is searched for, but not in an empty stream; then what there is is shown."""
-    monkeypatch.setattr("wsbridge.cli.subscribe.FOUND_SECONDS", 0.05)
+    monkeypatch.setattr("wsbridge.pipes.subscribe.FOUND_SECONDS", 0.05)
     loop, metrics = asyncio.get_running_loop(), Metrics()
     channel = Channel("0.00", queue_bytes=1000, history=0, history_bytes=0, slow=Slow.DROP_OLDEST)
     fanout = Fanout(channel, metrics=metrics, loop=loop)

@@ -16,10 +16,10 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from wsbridge.cli.config import EndSettings
 from wsbridge.errors import MessageTooLong, ProgramError, WsbridgeError
 from wsbridge.logs import escape, send_to
 from wsbridge.metrics import Metrics
+from wsbridge.settings import PipeSettings
 
 HURRIED_SECONDS = 1.0
 """Time for the reader of stdout to read the remaining output after a signal."""
@@ -33,7 +33,7 @@ class Ending(NamedTuple):
     signal: int = 0
 
 
-class Life:
+class Lifetime:
     """Records the first reason for the command to end."""
 
     def __init__(self) -> None:
@@ -72,11 +72,11 @@ class Said(logging.Formatter):
         return f"wsbridge: {escape(super().format(record))}"
 
 
-Work = Callable[[EndSettings, Life, Metrics], Coroutine[Any, Any, Ending]]
+Work = Callable[[PipeSettings, Lifetime, Metrics], Coroutine[Any, Any, Ending]]
 
 
-def run_end(work: Work, settings: EndSettings, *, level: int) -> int:
-    """Run the work of a command; return the exit status. When `Life` ends, the work is cancelled and closes its resources."""
+def run_pipe(work: Work, settings: PipeSettings, *, level: int) -> int:
+    """Run the work of a command; return the exit status. When `Lifetime` ends, the work is cancelled and closes its resources."""
     from wsbridge.logoutput import Output
     from wsbridge.net.busypoll import make_loop
 
@@ -101,8 +101,8 @@ def run_end(work: Work, settings: EndSettings, *, level: int) -> int:
     return die_of(ending.signal) if ending.signal else ending.status
 
 
-async def _live(work: Work, settings: EndSettings, metrics: Metrics) -> Ending:
-    loop, life = asyncio.get_running_loop(), Life()
+async def _live(work: Work, settings: PipeSettings, metrics: Metrics) -> Ending:
+    loop, life = asyncio.get_running_loop(), Lifetime()
     for number in (signal.SIGINT, signal.SIGTERM):
         # A shell without job control starts background jobs with SIGINT ignored. The command keeps ignoring it.
         if signal.getsignal(number) is not signal.SIG_IGN:

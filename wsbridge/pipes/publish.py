@@ -13,14 +13,14 @@ from functools import partial
 
 from wsbridge.bus.base import Body
 from wsbridge.bus.broker import rabbit_bus
-from wsbridge.cli.config import EndSettings
-from wsbridge.cli.ends import Ending, Life, count_messages, input_ending, settle
 from wsbridge.closecodes import NO_CODE, NORMAL, UNSUPPORTED_DATA
 from wsbridge.errors import BusError, ProgramError, RemoteError
 from wsbridge.flow import Batch, End
 from wsbridge.framing import make_framing
 from wsbridge.logs import logger
 from wsbridge.metrics import Metrics
+from wsbridge.pipes.run import Ending, Lifetime, count_messages, input_ending, settle
+from wsbridge.settings import PipeSettings
 from wsbridge.stdio import Input
 
 FLUSH_SECONDS = 5.0
@@ -32,17 +32,17 @@ log = logger("publish")
 How = End | ProgramError | OSError
 
 
-async def publish(settings: EndSettings, life: Life, metrics: Metrics) -> Ending:
+async def publish(settings: PipeSettings, life: Lifetime, metrics: Metrics) -> Ending:
     """Publish stdin until it ends. Raises BusError and RemoteError."""
     return await (_to_server(settings) if settings.url else _to_broker(settings, metrics))
 
 
-def _make_input(settings: EndSettings, write: Callable[[Batch], None], over: asyncio.Future[How]) -> Input:
+def _make_input(settings: PipeSettings, write: Callable[[Batch], None], over: asyncio.Future[How]) -> Input:
     make_decoder, _ = make_framing(settings.framing, limit=settings.max_message_bytes)
     return Input(0, make_decoder(), write=write, over=partial(settle, over), loop=asyncio.get_running_loop())
 
 
-async def _to_broker(settings: EndSettings, metrics: Metrics) -> Ending:
+async def _to_broker(settings: PipeSettings, metrics: Metrics) -> Ending:
     loop = asyncio.get_running_loop()
     assert settings.broker is not None
     bus = rabbit_bus()(
@@ -78,7 +78,7 @@ def _unconfirmed(metrics: Metrics) -> str:
     return f"{count_messages(metrics.bus_unconfirmed)} not confirmed by the broker, and may be lost"
 
 
-async def _to_server(settings: EndSettings) -> Ending:
+async def _to_server(settings: PipeSettings) -> Ending:
     from wsbridge.peers.wsclient import connect, place
 
     loop = asyncio.get_running_loop()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Start, address, finish, serve, stranger, viewers, wait_for_queue, wait_for_viewers, wait_until_confirmed
+from tests.pipes.conftest import Start, address, finish, serve, stranger, viewers, wait_for_queue, wait_for_viewers, wait_until_confirmed
 from tests.support.rabbit import Broker, Proxy, bro_consume
 from tests.support.server import Server, free_port, memory_peak, wait_until
 from tests.support.site import Certificates

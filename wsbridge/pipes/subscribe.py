@@ -19,17 +19,17 @@ from wsbridge.bus.base import Body, Bus
 from wsbridge.bus.broker import rabbit_bus
 from wsbridge.channel.position import Position, parse_position
 from wsbridge.channel.ring import Channel, Join, Slow
-from wsbridge.cli.config import EndSettings
-from wsbridge.cli.ends import HURRIED_SECONDS, Ending, Life, count_messages, settle
 from wsbridge.closecodes import TOO_BIG
 from wsbridge.errors import RemoteError
 from wsbridge.flow import Batch, End, Kind
 from wsbridge.framing import Encoder, make_framing
 from wsbridge.logs import INFO, Seldom, logger
 from wsbridge.metrics import Metrics
+from wsbridge.pipes.run import HURRIED_SECONDS, Ending, Lifetime, count_messages, settle
 from wsbridge.rules.backoff import Backoff
 from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.relay import Relay
+from wsbridge.settings import PipeSettings
 from wsbridge.stdio import Output
 from wsbridge.wire.subscribed import SUBPROTOCOL, Wire
 
@@ -46,7 +46,7 @@ SEARCH_SECONDS = 30.0
 log = logger("subscribe")
 
 
-async def subscribe(settings: EndSettings, life: Life, metrics: Metrics) -> Ending:
+async def subscribe(settings: PipeSettings, life: Lifetime, metrics: Metrics) -> Ending:
     """Print a channel until a signal, or until `-n` messages are printed. Raises BusError and RemoteError."""
     _, encoder = make_framing(settings.framing, limit=settings.max_message_bytes)
     output = Output(1, failed=life.output_failed, loop=asyncio.get_running_loop())
@@ -125,7 +125,7 @@ class Printer:
 # From the broker
 
 
-async def _from_broker(settings: EndSettings, printer: Printer, output: Output, metrics: Metrics) -> None:
+async def _from_broker(settings: PipeSettings, printer: Printer, output: Output, metrics: Metrics) -> None:
     loop = asyncio.get_running_loop()
     channel = Channel(secrets.token_hex(10), queue_bytes=QUEUE_BYTES, history=0, history_bytes=0, slow=Slow.DROP_OLDEST)
     fanout = Fanout(channel, metrics=metrics, loop=loop)
@@ -146,7 +146,7 @@ async def _from_broker(settings: EndSettings, printer: Printer, output: Output, 
         await bus.close(0)
 
 
-def _make_bus(settings: EndSettings, since: Position | None, metrics: Metrics) -> RabbitBus:
+def _make_bus(settings: PipeSettings, since: Position | None, metrics: Metrics) -> RabbitBus:
     assert settings.broker is not None
     return rabbit_bus()(
         settings.broker,
@@ -260,7 +260,7 @@ class Holding(Protocol):
     def resume(self) -> None: ...
 
 
-async def _from_server(settings: EndSettings, printer: Printer, output: Output) -> None:
+async def _from_server(settings: PipeSettings, printer: Printer, output: Output) -> None:
     from wsbridge.peers.wsclient import connect, place
 
     loop = asyncio.get_running_loop()
