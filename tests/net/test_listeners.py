@@ -16,13 +16,13 @@ from tests.support.proc import nothing_left, until
 from tests.support.server import Server
 from tests.support.site import Certificates
 from wsbridge.errors import ListenError
+from wsbridge.http.connection import Server as Factory
 from wsbridge.metrics import Metrics
 from wsbridge.net import tls
 from wsbridge.net.acceptor import Acceptor
 from wsbridge.net.listeners import Listeners, listening
 from wsbridge.net.transports import use_fast_transports
 from wsbridge.settings import ListenSettings
-from wsbridge.web.connection import Server as Factory
 
 
 def listen_on(host: str, loop: asyncio.AbstractEventLoop) -> AbstractAsyncContextManager[Listeners]:

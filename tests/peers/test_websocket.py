@@ -13,6 +13,7 @@ from tests.support.deadline import scaled
 from tests.support.proc import TRANSPORTS, no_callback_fails, nothing_left, until
 from tests.support.site import Certificates
 from wsbridge.flow import Batch, End
+from wsbridge.http.connection import MASK
 from wsbridge.metrics import Metrics
 from wsbridge.net import transports
 from wsbridge.net.hangup import Hangups
@@ -20,7 +21,6 @@ from wsbridge.net.transports import use_fast_transports
 from wsbridge.peers import websocket as client_module
 from wsbridge.peers.websocket import Client
 from wsbridge.settings import ClientSettings
-from wsbridge.web.connection import MASK
 
 UNMASKED = b"\x81\x02hi"
 CLOSE_1002 = b"\x88"

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from wsbridge.errors import ConfigurationError
 from wsbridge.rules.environ import split_host
 from wsbridge.rules.memory import remembered
-from wsbridge.rules.request import Peer
+from wsbridge.rules.request import Peer, Request
 
 DEFAULT_PORTS = {"http": "80", "https": "443"}
 ENTRY = re.compile(r"((?P<scheme>[^:/?#]*)://)?(?P<host>\[[^]]*\]|[^][:/?#@\s]*)(:(?P<port>[^/?#@\s]*))?/?\Z")
@@ -151,6 +151,31 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
         return IPv6Address(host[1:-1]) if host.startswith("[") else IPv4Address(host)
     except ValueError:
         return None
+
+
+def page_origin(request: Request) -> str | None:
+    """Return the origin of the page that sends a request.
+
+    A browser sends no Origin to the page's own server, but other headers identify the page. Over TLS and to localhost,
+    Sec-Fetch-Site says that the origin is the same (Fetch Metadata). Elsewhere the Referer contains the page's URL, which a foreign
+    page can omit but not forge.
+    """
+    origin, site = request.header("origin"), request.header("sec-fetch-site")
+    if origin is not None:
+        return origin
+    if site is None:
+        return request.header("referer")
+    return f"{request.peer.url_scheme}://{request.peer.host}" if site == "same-origin" else None
+
+
+def readable_by(origin: str | None, headers: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Return the headers that let the pages of an origin read a response, unless `headers` already decide that.
+
+    A browser accepts only one such header. An origin is ASCII (RFC 6454, section 6.2); a header with other bytes names no origin.
+    """
+    if not origin or not origin.isascii() or any(name.lower() == "access-control-allow-origin" for name, _ in headers):
+        return {}
+    return {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
 
 
 def schemeless(allowed: Sequence[Origin]) -> list[str]:

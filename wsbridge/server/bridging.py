@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from wsbridge.endpoints.bridge import BridgeEndpoint
+from wsbridge.http.app import App
+from wsbridge.http.gate import Gate
+from wsbridge.http.page import Page
 from wsbridge.metrics import Metrics
 from wsbridge.process.launch import Launcher
 from wsbridge.process.terminal import terminal_environment
@@ -13,10 +17,6 @@ from wsbridge.server.serving import Serving
 from wsbridge.sessions.bridge import Bridge
 from wsbridge.sessions.registry import Live
 from wsbridge.settings import ServerSettings
-from wsbridge.web.app import App
-from wsbridge.web.gate import Gate
-from wsbridge.web.page import Page
-from wsbridge.web.upgrade import Upgrader
 
 CANNOT_LAUNCH = 126
 """The exit status of `--once` when its program cannot be started, as in a shell."""
@@ -43,12 +43,12 @@ class Bridging(Serving):
         introduction = Page("info.html", "INTRODUCTION", facts) if settings.http.introduces and door is not None else None
         return self._app(launcher, door, page, ("command", command), introduction=introduction)
 
-    def _door(self, launcher: Launcher) -> Upgrader:
+    def _door(self, launcher: Launcher) -> BridgeEndpoint:
         gate, program = self._settings.gate, self._settings.program
         scripts = None
         if program.directory:
             scripts = os.path.realpath(program.directory), looker(program.directory, dotfiles=self._settings.http.dotfiles)
-        door = Upgrader(
+        door = BridgeEndpoint(
             gate=Gate(
                 registry=self._registry,
                 origins=gate.origins,

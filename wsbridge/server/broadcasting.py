@@ -17,7 +17,14 @@ from wsbridge.bus.base import Bus, now
 from wsbridge.bus.broker import rabbit_bus
 from wsbridge.bus.memory import MemoryBus
 from wsbridge.channel.ring import Channel
+from wsbridge.endpoints.channel import ChannelEndpoint
 from wsbridge.framing import make_framing
+from wsbridge.http.app import App
+from wsbridge.http.door import Resource
+from wsbridge.http.gate import Gate
+from wsbridge.http.page import Page
+from wsbridge.http.scripts import Scripts
+from wsbridge.http.status import StatusPage
 from wsbridge.logs import Pairs
 from wsbridge.metrics import Metrics
 from wsbridge.process.child import Child
@@ -30,10 +37,6 @@ from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.relay import Relay, Through
 from wsbridge.sessions.supervisor import Supervisor
 from wsbridge.settings import Input, Role, ServerSettings
-from wsbridge.web.app import App
-from wsbridge.web.gate import Gate
-from wsbridge.web.page import Page
-from wsbridge.web.subscribe import Subscribing
 from wsbridge.wire.subscribed import SUBPROTOCOL
 
 FLUSH_SECONDS = 5.0
@@ -103,7 +106,7 @@ class Broadcasting(Serving):
         await self._bus.open(receiver)
         relay.is_live = True
         gate = settings.gate
-        door = Subscribing(
+        door = ChannelEndpoint(
             gate=Gate(
                 registry=self._registry,
                 origins=gate.origins,
@@ -119,13 +122,15 @@ class Broadcasting(Serving):
             fanout=self._fanout,
             join=channel.join,
             fan_in=fan_in,
-            status=self._status if settings.http.status else None,
             registry=self._registry,
             metrics=self._metrics,
             loop=self._loop,
         )
         page = Page("channel.html", "PAGE", {"exchange": channel.exchange, "input": channel.input.value}) if settings.http.page else None
-        return self._app(launcher, door, page, ("exchange", channel.exchange), door)
+        resources: tuple[Resource, ...] = (Scripts(),)
+        if settings.http.status:
+            resources = (StatusPage(self._status, gate.origins), *resources)
+        return self._app(launcher, door, page, ("exchange", channel.exchange), events=door, resources=resources)
 
     def _make_supervisor(self, launcher: Launcher) -> Supervisor:
         program, channel = self._settings.program, self._settings.channel

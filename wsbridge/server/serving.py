@@ -12,6 +12,16 @@ from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from typing import Any
 
+from wsbridge.http.app import App
+from wsbridge.http.cgi import CgiScripts
+from wsbridge.http.connection import Server
+from wsbridge.http.door import Door, EventsDoor, Resource
+from wsbridge.http.handshake import Handshake
+from wsbridge.http.page import Page
+from wsbridge.http.patience import Patience
+from wsbridge.http.redirect import redirect_server
+from wsbridge.http.static import StaticFiles
+from wsbridge.http.withheld import Withheld, files_of_command, holds_private_key, keys_in_url
 from wsbridge.logs import INFO, logger
 from wsbridge.metrics import Metrics
 from wsbridge.net.acceptor import Acceptor
@@ -29,16 +39,6 @@ from wsbridge.rules.reach import WILDCARDS, reachable
 from wsbridge.sessions.limiter import Limiter
 from wsbridge.sessions.registry import Registry
 from wsbridge.settings import ListenSettings, ServerSettings
-from wsbridge.web.app import App
-from wsbridge.web.cgi import CgiScripts
-from wsbridge.web.connection import Server
-from wsbridge.web.handshake import Door, Handshake
-from wsbridge.web.page import Page
-from wsbridge.web.patience import Patience
-from wsbridge.web.redirect import redirect_server
-from wsbridge.web.static import StaticFiles
-from wsbridge.web.subscribe import Subscribing
-from wsbridge.web.withheld import Withheld, files_of_command, holds_private_key, keys_in_url
 
 THREADS = 32
 """The most threads that read the disk. A slow disk soon blocks all threads of the loop's own number, six on two processors."""
@@ -215,7 +215,8 @@ class Serving(ABC):
         door: Door | None,
         page: Page | None,
         subject: tuple[str, str],
-        channel: Subscribing | None = None,
+        events: EventsDoor | None = None,
+        resources: tuple[Resource, ...] = (),
         introduction: Page | None = None,
     ) -> App:
         settings = self._settings
@@ -251,7 +252,8 @@ class Serving(ABC):
             registry=self._registry,
             metrics=self._metrics,
             door=door,
-            channel=channel,
+            events=events,
+            resources=resources,
             cgi=cgi,
             static=static,
             page=page,

@@ -1,4 +1,4 @@
-"""aiohttp's connection and the way out of it: what wsbridge/web/connection.py relies on inside aiohttp.
+"""aiohttp's connection and the way out of it: what wsbridge/http/connection.py relies on inside aiohttp.
 
 A test here that fails after an upgrade of aiohttp says what has changed; connection.py is the one file to be mended.
 """
@@ -23,16 +23,16 @@ from aiohttp.web_protocol import RequestHandler
 from tests.support.client import DEADLINE, Client, connect, encode_frame, open_stream, read_response, request_bytes
 from tests.support.deadline import scaled
 from tests.support.proc import no_callback_fails, nothing_left, send_what_is_taken, turns, until
+from wsbridge.http import connection as module
+from wsbridge.http.connection import FOR_EVER, MASK, Connection, Server
+from wsbridge.http.gate import accept_value
+from wsbridge.http.greeting import Upgradable
+from wsbridge.http.handshake import Taken
 from wsbridge.net.transports import use_fast_transports
 from wsbridge.settings import HttpTimings
-from wsbridge.web import connection as module
-from wsbridge.web.connection import FOR_EVER, MASK, Connection, Server
-from wsbridge.web.gate import accept_value
-from wsbridge.web.greeting import Upgradable
-from wsbridge.web.handshake import Taken
 from wsbridge.wire.frames import unmask
 
-HERE = "used in wsbridge/web/connection.py and gone from aiohttp " + aiohttp.__version__
+HERE = "used in wsbridge/http/connection.py and gone from aiohttp " + aiohttp.__version__
 
 
 def names_used() -> list[str]:

@@ -7,11 +7,11 @@ import asyncio
 from aiohttp import web
 
 from wsbridge.errors import Refused
+from wsbridge.http.answers import dress, protect
+from wsbridge.http.connection import Server
 from wsbridge.rules.methods import KNOWN, check_method
 from wsbridge.rules.request import check_host, read_target
 from wsbridge.settings import HttpTimings
-from wsbridge.web.answers import dress, protect
-from wsbridge.web.connection import Server
 
 
 class Redirect:

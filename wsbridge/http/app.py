@@ -12,6 +12,14 @@ from aiohttp import HttpVersion, web
 from aiohttp.http import RawRequestMessage
 
 from wsbridge.errors import ForeignHost, Refused
+from wsbridge.http.answers import dress, protect
+from wsbridge.http.cgi import CgiScripts
+from wsbridge.http.door import EVENTS_METHODS, Door, EventsDoor, Resource
+from wsbridge.http.gate import Busy, is_upgrade
+from wsbridge.http.greeting import Upgradable
+from wsbridge.http.handshake import TAKEN
+from wsbridge.http.page import Page, icon
+from wsbridge.http.static import StaticFiles, in_a_thread
 from wsbridge.logs import ACCESS, ERROR, TRACE, Pairs, Ration, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.net.reverselookup import Names
@@ -21,14 +29,6 @@ from wsbridge.rules.proxies import UNIX_PEER, seen_through
 from wsbridge.rules.request import Peer, Request, by_name, check_framing, check_host, encode_path, read_target
 from wsbridge.sessions.registry import Registry
 from wsbridge.settings import GateSettings
-from wsbridge.web.answers import dress, protect
-from wsbridge.web.cgi import CgiScripts
-from wsbridge.web.gate import Busy, is_upgrade
-from wsbridge.web.greeting import Upgradable
-from wsbridge.web.handshake import TAKEN, Door
-from wsbridge.web.page import Page, icon
-from wsbridge.web.static import StaticFiles, in_a_thread
-from wsbridge.web.subscribe import EVENTS_METHODS, Subscribing
 
 ICON_PATH = "/favicon.ico"
 """The path at which browsers look for an icon when a page names none."""
@@ -53,7 +53,8 @@ class App:
         registry: Registry,
         metrics: Metrics,
         door: Door | None,
-        channel: Subscribing | None = None,
+        events: EventsDoor | None = None,
+        resources: tuple[Resource, ...] = (),
         cgi: CgiScripts | None,
         static: StaticFiles | None,
         page: Page | None,
@@ -66,7 +67,8 @@ class App:
         self._registry = registry
         self._metrics = metrics
         self._door = door
-        self._channel = channel
+        self._events = events
+        self._resources = resources
         self._cgi = cgi
         self._static = static
         self._own_page = page
@@ -95,8 +97,8 @@ class App:
                 return self._redirect(cleaned, request)
             if upgrading:
                 return await self._open(raw, request)
-            if self._channel is not None and request.method != "OPTIONS" and self._channel.is_events(request):
-                return self._stream(self._channel, raw, request)
+            if self._events is not None and request.method != "OPTIONS" and self._events.is_events(request):
+                return self._stream(self._events, raw, request)
             return await self._serve(raw, request)
         except Refused as refused:
             # The bytes that follow may be the rest of a body, or frames.
@@ -162,13 +164,13 @@ class App:
         door.begin(connection, request, admission, pairs, remote_host)
         return TAKEN
 
-    def _stream(self, channel: Subscribing, raw: web.BaseRequest, request: Request) -> web.StreamResponse:
+    def _stream(self, events: EventsDoor, raw: web.BaseRequest, request: Request) -> web.StreamResponse:
         pairs = self._pairs(request)
         try:
-            return channel.stream(raw, request, pairs, self._headers_plain)
+            return events.stream(raw, request, pairs, self._headers_plain)
         except Refused as refused:
             self._log_refusal(refused, pairs)
-            if refused.status == 503 and (answer := channel.come_back(request, self._headers_plain)) is not None:
+            if refused.status == 503 and (answer := events.come_back(request, self._headers_plain)) is not None:
                 self._metrics.refused[503] += 1
                 return self._dressed(answer)
             raise
@@ -230,10 +232,10 @@ class App:
             return READ, self._own_page.name, self._own_page.page()
         if self._static is not None and (file := await self._static.find(request)) is not None:
             return READ, "STATIC", file
-        if self._channel is not None:
-            if self._channel.is_events(request):
-                return EVENTS_METHODS, "CHANNEL", web.Response()
-            if (found := self._channel.resource(request, self._headers_plain)) is not None:
+        if self._events is not None and self._events.is_events(request):
+            return EVENTS_METHODS, "CHANNEL", web.Response()
+        for resource in self._resources:
+            if (found := resource.find(request, self._headers_plain)) is not None:
                 return READ, "CHANNEL", found
         if self._has_icon and request.path == ICON_PATH:
             return READ, "ICON", icon()

@@ -27,12 +27,12 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from wsbridge.errors import Refused
+from wsbridge.http import listing
+from wsbridge.http.answers import protect
+from wsbridge.http.patience import Patience
+from wsbridge.http.withheld import Identity, Withheld, is_below
 from wsbridge.logs import Pairs, extra, logger
 from wsbridge.rules.request import Request
-from wsbridge.web import listing
-from wsbridge.web.answers import protect
-from wsbridge.web.patience import Patience
-from wsbridge.web.withheld import Identity, Withheld, is_below
 
 INDEX = "index.html"
 PIECE = 128 * 1024

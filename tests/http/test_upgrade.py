@@ -17,6 +17,8 @@ from tests.support.client import Close, Opcode, encode_frame, open_stream, read_
 from tests.support.proc import nothing_left, same_limits, until
 from tests.support.server import Server, children, free_port, wait_until
 from tests.support.site import Serve, assert_sound
+from wsbridge.endpoints.bridge import BridgeEndpoint
+from wsbridge.http.gate import Admission
 from wsbridge.metrics import Metrics
 from wsbridge.process.descendants import Descendants
 from wsbridge.process.guard import NoGuard
@@ -27,8 +29,6 @@ from wsbridge.process.spawnserver import SpawnServer
 from wsbridge.rules.environ import Script
 from wsbridge.sessions.registry import Registry
 from wsbridge.settings import ProgramSettings
-from wsbridge.web.gate import Admission
-from wsbridge.web.upgrade import Upgrader
 
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -364,7 +364,7 @@ async def test_program_that_was_started_for_nothing() -> None:
         spawner = Spawner()
         server = SpawnServer(spawner, metrics, loop=loop)
         descendants = Descendants(NoGuard(), metrics, loop=loop)
-        upgrader = Upgrader(
+        upgrader = BridgeEndpoint(
             gate=Mock(),
             handshake=Mock(accept=Mock(side_effect=ConnectionResetError)),
             program=ProgramSettings(argv=("/bin/sh",)),

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from aiohttp import HttpVersion11, web
 
 from wsbridge.errors import Refused
+from wsbridge.http.buffering import BodyBuffer, BufferSpace
 from wsbridge.rules.request import has_token
-from wsbridge.web.buffering import BodyBuffer, BufferSpace
 
 
 class BodyLate(Exception):

@@ -7,21 +7,20 @@ close code reports a failure.
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
 
 from aiohttp import web
 
 from wsbridge.closecodes import TRY_LATER
 from wsbridge.flow import End
+from wsbridge.http.connection import MASK
+from wsbridge.http.gate import Busy
+from wsbridge.http.greeting import Upgradable
 from wsbridge.logs import Pairs
 from wsbridge.metrics import Metrics
 from wsbridge.net.hangup import Hangups
 from wsbridge.peers.websocket import Client
 from wsbridge.rules.request import Request
 from wsbridge.settings import ClientSettings
-from wsbridge.web.connection import MASK
-from wsbridge.web.gate import Admission, Busy, Located
-from wsbridge.web.greeting import Upgradable
 from wsbridge.wire.deflate import Deflate, Parameters, negotiate
 
 BUSY = End(TRY_LATER, "all sessions are taken; try again later")
@@ -39,33 +38,6 @@ class Taken(web.Response):
 
 
 TAKEN = Taken()
-
-
-class Door(Protocol):
-    """Admits WebSocket requests and begins their sessions."""
-
-    @property
-    def has_room(self) -> bool:
-        """Whether a session may begin now; if not, wait for `room`."""
-
-    async def room(self) -> None:
-        """Wait until a session may begin; callers proceed in the order of their calls."""
-
-    @property
-    def asks_disk(self) -> bool:
-        """Whether `locate` reads the disk; if so, call it in a thread and pass its result to `admit`."""
-
-    def locate(self, request: Request) -> Located:
-        """Return the program and script that a request selects."""
-
-    def admit(self, request: Request, located: Located | None = None) -> Admission:
-        """Return what to serve for a request, with its slot reserved. Raises Refused and Busy."""
-
-    def begin(self, connection: Upgradable, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:
-        """Send the 101 and begin the session, which owns the slot from then on. Raises Refused, with the slot given back."""
-
-    def turn_away(self, connection: Upgradable, request: Request, busy: Busy, pairs: Pairs) -> None:
-        """Send the 101 and close with 1013, so that a browser can see the reason."""
 
 
 class Handshake:

@@ -23,10 +23,10 @@ from tests.support.client import Response, Stream, open_stream, request_bytes
 from tests.support.proc import descriptors, pause, turns, until
 from tests.support.server import Server, wait_until
 from tests.support.site import BIG, FILES, SECRET, Serve, Site
+from wsbridge.http.patience import Patience
+from wsbridge.http.static import LISTED, Opened, OpenFile, StaticFiles
+from wsbridge.http.withheld import Withheld
 from wsbridge.metrics import Metrics
-from wsbridge.web.patience import Patience
-from wsbridge.web.static import LISTED, Opened, OpenFile, StaticFiles
-from wsbridge.web.withheld import Withheld
 
 
 @pytest.mark.parametrize(

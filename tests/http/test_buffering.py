@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.proc import nothing_left, until
 from wsbridge.errors import Refused
-from wsbridge.web.buffering import MEMORY_BYTES, BodyBuffer, BufferSpace
+from wsbridge.http.buffering import MEMORY_BYTES, BodyBuffer, BufferSpace
 
 
 @pytest.fixture(autouse=True)

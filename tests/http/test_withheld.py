@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.server import Server
 from tests.support.site import Certificates, Serve, assert_sound
-from wsbridge.web.withheld import Withheld, files_of_command, keys_in_url
+from wsbridge.http.withheld import Withheld, files_of_command, keys_in_url
 
 KEY = b"-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n"
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import quote
 
-from wsbridge.web.page import asset, icon_url, sources
+from wsbridge.http.page import asset, icon_url, sources
 
 STYLE = asset("base.css") + asset("listing.css")
 POLICY = f"default-src 'none'; style-src {sources([STYLE])}; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

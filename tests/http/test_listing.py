@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from wsbridge.web.listing import Entry, render, size_of
+from wsbridge.http.listing import Entry, render, size_of
 
 MODIFIED = 1_795_227_069.0
 

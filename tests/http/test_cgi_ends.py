@@ -16,8 +16,8 @@ from tests.support.client import open_stream, read_response, request_bytes
 from tests.support.server import Server, is_alive, tell, wait_for_exit, wait_until
 from tests.support.site import Serve, write_script
 from tests.support.tool import command, recorded
+from wsbridge.http.cgi import CgiScripts
 from wsbridge.rules.paths import Found
-from wsbridge.web.cgi import CgiScripts
 
 HOST = [("Host", "h")]
 PLAIN = 'printf "Content-Type: text/plain\\n\\n"'

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from wsbridge.web.answers import protect
+from wsbridge.http.answers import protect
 
 POLICY = (
     "default-src 'none'; style-src {styles}; script-src {scripts}; connect-src *; img-src data:; "
@@ -66,7 +66,7 @@ def icon() -> web.Response:
 @cache
 def asset(name: str) -> str:
     """Return the text of a file of `assets`."""
-    return files("wsbridge.web").joinpath("assets", name).read_text("utf-8")
+    return files("wsbridge.http").joinpath("assets", name).read_text("utf-8")
 
 
 def sources(texts: list[str]) -> str:

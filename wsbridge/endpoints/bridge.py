@@ -12,6 +12,9 @@ from functools import partial
 
 from wsbridge.framing import make_framing
 from wsbridge.framing.envelope import Decoder as Envelope
+from wsbridge.http.gate import Admission, Gate
+from wsbridge.http.greeting import Upgradable
+from wsbridge.http.handshake import Handshake
 from wsbridge.logs import ACCESS, Pairs, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.child import Child
@@ -22,14 +25,11 @@ from wsbridge.rules.request import Request
 from wsbridge.sessions.bridge import Bridge
 from wsbridge.sessions.registry import Registry
 from wsbridge.settings import ProgramSettings
-from wsbridge.web.gate import Admission, Gate
-from wsbridge.web.greeting import Upgradable
-from wsbridge.web.handshake import Handshake
 
 log = logger("session")
 
 
-class Upgrader:
+class BridgeEndpoint:
     """Begins the sessions of a bridge."""
 
     def __init__(

@@ -21,6 +21,9 @@ from aiohttp import HttpVersion11, web
 
 from wsbridge.errors import ProgramError, Refused
 from wsbridge.framing import chunks
+from wsbridge.http.buffering import BufferSpace
+from wsbridge.http.patience import Patience
+from wsbridge.http.requestbody import BodyLate, RequestBody
 from wsbridge.logs import Pairs, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.launch import Launcher
@@ -32,9 +35,6 @@ from wsbridge.rules.request import Request
 from wsbridge.sessions.cgi import Cut, RunningScript
 from wsbridge.sessions.limiter import Limiter
 from wsbridge.sessions.registry import Registry
-from wsbridge.web.buffering import BufferSpace
-from wsbridge.web.patience import Patience
-from wsbridge.web.requestbody import BodyLate, RequestBody
 
 BODILESS = (204, 304)
 """Statuses of responses that have no body, whatever the script prints (RFC 9110, section 6.4.1)."""

@@ -1,6 +1,6 @@
 """An HTTP connection of aiohttp, with the limits that aiohttp lacks, and the handover of its transport to a WebSocket.
 
-Only this file depends on the internals of aiohttp; tests/web/test_connection.py fails when they change.
+Only this file depends on the internals of aiohttp; tests/http/test_connection.py fails when they change.
 
 - The head of a request must be complete within 10 s of its first byte, and be no longer than 1 MiB. The server closes a connection
   that waits for its next request after `keepalive_seconds`.
@@ -29,10 +29,10 @@ from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooL
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler
 
+from wsbridge.http.greeting import HEAD_BYTES, HEAD_LIMITS, Greeting, OnUpgrade
 from wsbridge.net.hangup import Hangups
 from wsbridge.net.transports import socket_of
 from wsbridge.settings import HttpTimings
-from wsbridge.web.greeting import HEAD_BYTES, HEAD_LIMITS, Greeting, OnUpgrade
 from wsbridge.wire.frames import Mask
 from wsbridge.wire.requests import Part, RequestCutter
 

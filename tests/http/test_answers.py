@@ -10,7 +10,7 @@ from aiohttp import web
 
 from tests.support.server import Bridge, Server, free_port
 from tests.support.site import Serve
-from wsbridge.web.answers import dress, protect
+from wsbridge.http.answers import dress, protect
 
 BROADCAST = Bridge("wsbridge", (sys.executable, "-m", "wsbridge", "broadcast"), takes_port_zero=True)
 

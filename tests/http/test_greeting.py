@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.support.proc import until
+from wsbridge.http.greeting import Greeting, Upgradable
 from wsbridge.net.transports import plain_transports
-from wsbridge.web.greeting import Greeting, Upgradable
 
 UPGRADE = b"GET /a?b HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 

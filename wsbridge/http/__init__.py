@@ -1,0 +1,1 @@
+import wsbridge.quickstart  # noqa: F401

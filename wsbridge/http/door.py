@@ -1,0 +1,69 @@
+"""What a door does: it turns a request into a session. The HTTP code finds the door; each kind of endpoint brings its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from aiohttp import web
+
+from wsbridge.http.gate import Admission, Busy, Located
+from wsbridge.http.greeting import Upgradable
+from wsbridge.logs import Pairs
+from wsbridge.rules.request import Request
+
+Headers = tuple[tuple[str, str], ...]
+Status = Callable[[], Mapping[str, object]]
+"""Returns the state of a channel, as JSON can hold it."""
+EVENTS_METHODS = ("GET", "OPTIONS")
+"""The methods of an event stream: it has no length and no end that a response to HEAD could report."""
+
+
+class Door(Protocol):
+    """Admits WebSocket requests and begins their sessions."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a session may begin now; if not, wait for `room`."""
+
+    async def room(self) -> None:
+        """Wait until a session may begin; callers proceed in the order of their calls."""
+
+    @property
+    def asks_disk(self) -> bool:
+        """Whether `locate` reads the disk; if so, call it in a thread and pass its result to `admit`."""
+
+    def locate(self, request: Request) -> Located:
+        """Return the program and script that a request selects."""
+
+    def admit(self, request: Request, located: Located | None = None) -> Admission:
+        """Return what to serve for a request, with its slot reserved. Raises Refused and Busy."""
+
+    def begin(self, connection: Upgradable, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:
+        """Send the 101 and begin the session, which owns the slot from then on. Raises Refused, with the slot given back."""
+
+    def turn_away(self, connection: Upgradable, request: Request, busy: Busy, pairs: Pairs) -> None:
+        """Send the 101 and close with 1013, so that a browser can see the reason."""
+
+
+class EventsDoor(Protocol):
+    """Admits requests for an event stream and begins their sessions."""
+
+    def is_events(self, request: Request) -> bool:
+        """Whether a plain request asks for the event stream."""
+
+    def stream(self, raw: web.BaseRequest, request: Request, pairs: Pairs, headers: Headers) -> web.StreamResponse:
+        """Answer with an event stream, which does not end by itself. Raises Refused."""
+
+    def come_back(self, request: Request, headers: Headers) -> web.Response | None:
+        """Return a response after which an EventSource without a slot retries; None for any other client."""
+
+
+class Resource(Protocol):
+    """Answers GET, HEAD and OPTIONS at paths of its own."""
+
+    def find(self, request: Request, headers: Headers) -> web.Response | None:
+        """Return the response, or None if the path is not one of its own. Raises Refused.
+
+        `headers` are the headers that the caller adds.
+        """
