@@ -19,7 +19,7 @@ from tests.support.proc import descriptors
 from tests.wire.peer import read_frames
 from wsbridge.bus.base import Body, Bus
 from wsbridge.bus.memory import MemoryBus
-from wsbridge.bus.rabbitmq import RabbitBus
+from wsbridge.bus.rabbitmq.bus import RabbitBus
 from wsbridge.channel.position import Position, parse_position
 from wsbridge.channel.ring import Channel, Join, Slow
 from wsbridge.flow import Batch, End, Kind

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wsbridge.bus.addresses import Addresses, Turn
+from wsbridge.bus.rabbitmq.addresses import Addresses, Turn
 
 
 def order(addresses: Addresses) -> str:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from aiormq.connection import Connection
 
-from wsbridge.bus.alarm import HANDLERS, Alarm
+from wsbridge.bus.rabbitmq.alarm import HANDLERS, Alarm
 
 
 @pytest.mark.parametrize("name", HANDLERS)

@@ -25,8 +25,9 @@ from pamqp.header import ContentHeader
 
 from tests.bus.node import Exchange, Node, SlowLink, Taker, Viewer, heard_of_all, nothing_left, until
 from tests.support.rabbit import Broker, Proxy
-from wsbridge.bus import link as links
-from wsbridge.bus import rabbitmq, stream, topology
+from wsbridge.bus.rabbitmq import bus as rabbitmq
+from wsbridge.bus.rabbitmq import connection as links
+from wsbridge.bus.rabbitmq import stream, topology
 from wsbridge.channel.ring import Join
 from wsbridge.errors import BusError
 from wsbridge.flow import Batch, Kind, Memory

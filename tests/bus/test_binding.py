@@ -11,9 +11,9 @@ from aiormq.abc import AbstractChannel
 
 from tests.bus.node import Exchange, nothing_left, until
 from tests.support.rabbit import Broker, bro_publish
-from wsbridge.bus import link as links
-from wsbridge.bus import rabbitmq
-from wsbridge.bus.topology import KEYS
+from wsbridge.bus.rabbitmq import bus as rabbitmq
+from wsbridge.bus.rabbitmq import connection as links
+from wsbridge.bus.rabbitmq.topology import KEYS
 from wsbridge.rules import backoff
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wsbridge.bus.confirms import Confirms
+from wsbridge.bus.rabbitmq.confirms import Confirms
 
 
 def sent(*numbers: int, at: float = 0.0, timeout: float = 10.0) -> Confirms:

@@ -24,12 +24,12 @@ from tests.bus.node import PATIENCE, Exchange, Node, Taker, nothing_left, until
 from tests.support.deadline import scaled
 from tests.support.rabbit import Broker, Proxy
 from tests.support.server import free_port
-from wsbridge.bus import link as links
-from wsbridge.bus import stream
 from wsbridge.bus.base import Body, Bus
 from wsbridge.bus.bodies import LINES, Parcel
-from wsbridge.bus.link import PREFETCH
-from wsbridge.bus.rabbitmq import RabbitBus
+from wsbridge.bus.rabbitmq import connection as links
+from wsbridge.bus.rabbitmq import stream
+from wsbridge.bus.rabbitmq.bus import RabbitBus
+from wsbridge.bus.rabbitmq.connection import PREFETCH
 from wsbridge.errors import BusError
 from wsbridge.flow import Batch, Kind, Memory
 from wsbridge.metrics import Metrics

@@ -18,7 +18,7 @@ from tests.bus.conftest import PrivateBroker
 from tests.bus.node import Exchange, Node, Taker, heard_of_all, nothing_left, until
 from tests.support.rabbit import Broker, Proxy
 from tests.support.server import free_port
-from wsbridge.bus import link
+from wsbridge.bus.rabbitmq import connection as link
 from wsbridge.errors import BusError
 from wsbridge.flow import Batch, Kind
 from wsbridge.rules import backoff

@@ -12,8 +12,8 @@ from tests.bus.node import Exchange, nothing_left, until
 from tests.support.amqp import amqp_link
 from tests.support.rabbit import Broker
 from tests.support.streams import StreamClient
-from wsbridge.bus import stream as streams
-from wsbridge.bus import topology
+from wsbridge.bus.rabbitmq import stream as streams
+from wsbridge.bus.rabbitmq import topology
 from wsbridge.channel.ring import Join
 from wsbridge.rules import backoff
 

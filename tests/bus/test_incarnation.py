@@ -13,9 +13,9 @@ from aiormq.abc import AbstractChannel
 from tests.bus.node import Exchange, Node, Viewer, nothing_left, until
 from tests.support.amqp import amqp_link
 from tests.support.rabbit import Broker, bro_publish
-from wsbridge.bus import stream as streams
-from wsbridge.bus import topology
-from wsbridge.bus.link import Link
+from wsbridge.bus.rabbitmq import stream as streams
+from wsbridge.bus.rabbitmq import topology
+from wsbridge.bus.rabbitmq.connection import Link
 from wsbridge.channel.ring import Join
 from wsbridge.rules import backoff
 from wsbridge.settings import BrokerSettings

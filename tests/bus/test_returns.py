@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wsbridge.bus.bodies import LINES, Parcel
-from wsbridge.bus.returns import Returns
+from wsbridge.bus.rabbitmq.returns import Returns
 from wsbridge.bus.spool import size_of
 
 

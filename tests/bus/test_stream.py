@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 
 from wsbridge.bus.backlog import Backlog
-from wsbridge.bus.link import Arrival, Link, LinkLost
-from wsbridge.bus.stream import NOTES, StreamReader
+from wsbridge.bus.rabbitmq.connection import Arrival, Link, LinkLost
+from wsbridge.bus.rabbitmq.stream import NOTES, StreamReader
 
 
 class Stream(dict[int, bytes]):

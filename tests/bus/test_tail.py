@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.deadline import scaled
 from tests.support.proc import turns
-from wsbridge.bus.tail import Found, Place, Tail
+from wsbridge.bus.rabbitmq.tail import Found, Place, Tail
 
 
 def tail_at(offset: int, fingerprint: str = "aa") -> Tail:

@@ -15,9 +15,9 @@ from tests.bus.node import Exchange, Node, SlowLink, Taker, nothing_left, until
 from tests.support.amqp import AmqpLink, amqp_link
 from tests.support.deadline import scaled
 from tests.support.rabbit import Broker, bro_publish
-from wsbridge.bus import link as links
-from wsbridge.bus import stream as streams
-from wsbridge.bus.link import Link
+from wsbridge.bus.rabbitmq import connection as links
+from wsbridge.bus.rabbitmq import stream as streams
+from wsbridge.bus.rabbitmq.connection import Link
 from wsbridge.channel.ring import Join
 from wsbridge.errors import BusError
 from wsbridge.rules import backoff

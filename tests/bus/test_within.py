@@ -1,4 +1,4 @@
-"""bus/transport.py: work with a limit of time, which ends in a way of its own when it is cancelled."""
+"""bus/rabbitmq/transport.py: work with a limit of time, which ends in a way of its own when it is cancelled."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import gc
 import pytest
 
 from tests.support.proc import no_callback_fails
-from wsbridge.bus.transport import within
+from wsbridge.bus.rabbitmq.transport import within
 
 
 async def stubborn() -> None:

@@ -382,7 +382,7 @@ def test_signal_with_a_broker(start: Start, broker: Broker, exchange: str) -> No
 
 IMPATIENT = """
 import os, sys
-from wsbridge.bus import link
+from wsbridge.bus.rabbitmq import connection as link
 from wsbridge.cli.main import run
 
 link.BOUND_SECONDS = 0.1

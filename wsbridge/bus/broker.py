@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from wsbridge.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from wsbridge.bus.rabbitmq import RabbitBus
+    from wsbridge.bus.rabbitmq.bus import RabbitBus
 
 
 LIBRARIES = ("aio-pika>=10.2,<11", "pamqp>=4,<5")
@@ -19,7 +19,7 @@ LIBRARIES = ("aio-pika>=10.2,<11", "pamqp>=4,<5")
 def rabbit_bus() -> type[RabbitBus]:
     """Import and return the class RabbitBus; the import is slow. Raises ConfigurationError."""
     try:
-        from wsbridge.bus.rabbitmq import RabbitBus
+        from wsbridge.bus.rabbitmq.bus import RabbitBus
     except ImportError as error:
         install = f"{shlex.quote(sys.executable)} -m pip install {shlex.join(LIBRARIES)}"
         raise ConfigurationError(f"--broker needs aio-pika, which is not here ({error.name}); run: {install}") from None

@@ -34,7 +34,7 @@ from wsbridge.stdio import Output
 from wsbridge.wire.subscribed import SUBPROTOCOL, Wire
 
 if TYPE_CHECKING:
-    from wsbridge.bus.rabbitmq import RabbitBus
+    from wsbridge.bus.rabbitmq.bus import RabbitBus
 
 QUEUE_BYTES = 1024 * 1024
 """Bytes that the fanout keeps behind the newest body: backpressure stops the bus before stdout lags so far."""

@@ -20,17 +20,17 @@ from contextlib import suppress
 from functools import partial
 from typing import Literal
 
-from wsbridge.bus.addresses import Addresses, Turn
 from wsbridge.bus.backlog import Backlog
 from wsbridge.bus.base import Body, Receiver
 from wsbridge.bus.bodies import COUNT, FIRST, PRODUCER, MalformedBody, Parcel, unpack
-from wsbridge.bus.complaints import place
 from wsbridge.bus.encodings import BodyTooLong, EncodedBody, decode
-from wsbridge.bus.link import PREFETCH, Arrival, Link, LinkLost, Refused
-from wsbridge.bus.returns import Returns
+from wsbridge.bus.rabbitmq.addresses import Addresses, Turn
+from wsbridge.bus.rabbitmq.connection import PREFETCH, Arrival, Link, LinkLost, Refused
+from wsbridge.bus.rabbitmq.errors import place
+from wsbridge.bus.rabbitmq.returns import Returns
+from wsbridge.bus.rabbitmq.stream import StreamReader
+from wsbridge.bus.rabbitmq.transport import within
 from wsbridge.bus.spool import WINDOW, Spool
-from wsbridge.bus.stream import StreamReader
-from wsbridge.bus.transport import within
 from wsbridge.errors import BusError
 from wsbridge.flow import STILL, Batch, Source
 from wsbridge.logs import INFO, Seldom, logger

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from aio_pika import exceptions
 
-from wsbridge.bus.complaints import explain, is_loopback
+from wsbridge.bus.rabbitmq.errors import explain, is_loopback
 
 REFUSED = exceptions.ProbableAuthenticationError("ACCESS_REFUSED - Login was refused")
 

@@ -19,9 +19,9 @@ from typing import Literal
 
 from wsbridge.bus.backlog import Backlog
 from wsbridge.bus.bodies import fingerprint, is_ours, stream_mark
-from wsbridge.bus.link import Arrival, Link, LinkLost
+from wsbridge.bus.rabbitmq.connection import Arrival, Link, LinkLost
+from wsbridge.bus.rabbitmq.tail import Found, Place, Tail
 from wsbridge.bus.spool import WINDOW
-from wsbridge.bus.tail import Found, Place, Tail
 
 HISTORY_SECONDS = 10.0
 """Longest silence, in seconds, of a stream that still has to deliver a body that it holds: even on a slow link, bytes arrive."""

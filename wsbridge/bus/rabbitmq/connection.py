@@ -1,4 +1,4 @@
-"""One connection to RabbitMQ, from its opening to its loss. Only this file, and four files beneath it, use aio-pika or pamqp.
+"""One connection to RabbitMQ, from its opening to its loss. Only the files of this folder use aio-pika or pamqp.
 
 aio-pika connects; this file then uses the aiormq channels beneath aio-pika's own. aio-pika's robust channels declare an exclusive
 queue again, under a name that the broker has not released yet. They wait for ever with messages published in the meantime, and
@@ -21,13 +21,14 @@ import aio_pika
 from aio_pika import exceptions
 from aio_pika.connection import make_url
 
-from wsbridge.bus import base, lenient, topology
-from wsbridge.bus.alarm import Alarm
+from wsbridge.bus import base
 from wsbridge.bus.bodies import TIME, Parcel, time_of
-from wsbridge.bus.complaints import explain, why_closed
-from wsbridge.bus.confirms import Confirms
-from wsbridge.bus.topology import Topology, is_not_yet
-from wsbridge.bus.transport import Transport, within
+from wsbridge.bus.rabbitmq import decode, topology
+from wsbridge.bus.rabbitmq.alarm import Alarm
+from wsbridge.bus.rabbitmq.confirms import Confirms
+from wsbridge.bus.rabbitmq.errors import explain, why_closed
+from wsbridge.bus.rabbitmq.topology import Topology, is_not_yet
+from wsbridge.bus.rabbitmq.transport import Transport, within
 from wsbridge.errors import BusError
 from wsbridge.settings import BrokerSettings
 
@@ -59,7 +60,7 @@ TOO_LONG = re.compile(r"message size (\d+) is larger than")
 TROUBLE = (*exceptions.CONNECTION_EXCEPTIONS, TimeoutError, EOFError)
 """Exceptions that aio-pika raises when a link fails."""
 
-lenient.install()
+decode.install()
 
 for noisy in ("aio_pika", "aiormq"):
     # wsbridge logs these events itself, once.
