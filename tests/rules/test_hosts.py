@@ -145,7 +145,7 @@ def test_proxy_that_is_not_trusted() -> None:
         ("x.*.example", "*.example.com"),
         ("*x.example", "*.example.com"),
         (".good.example", "*.example.com"),
-        ("good..example", "no host name"),
+        ("good..example", "not a host name"),
         ("bücher.example", "xn--"),
         ("127.0.0.1", "--address=127.0.0.1"),
         ("::1", "--address=::1"),

@@ -76,7 +76,7 @@ def parse_head(head: bytes, *, is_ended: bool = True) -> Head:
     """
     fields, skipped = _fields(head)
     if skipped and not is_ended:
-        raise BadAnswer(f"no empty line ends the headers, and {skipped[0]}")
+        raise BadAnswer(f"the headers do not end with an empty line; {skipped[0]}")
     lengths = {value for name, value in fields if name.lower() == "content-length"}
     status, reason, location = 200, None, None
     headers: list[tuple[str, str]] = []
@@ -87,7 +87,7 @@ def parse_head(head: bytes, *, is_ended: bool = True) -> Head:
             case "location":
                 location = value
             case "content-length" if len(lengths) > 1 or not LENGTH.fullmatch(value):
-                skipped.append(f"not the one length of a body: {f'{name}: {value}'[:SHOWN]!r}")
+                skipped.append(f"invalid or conflicting length: {f'{name}: {value}'[:SHOWN]!r}")
             case "content-length" if any(given.lower() == "content-length" for given, _ in headers):
                 skipped.append(f"repeated: {f'{name}: {value}'[:SHOWN]!r}")
             case lowered if lowered not in HOP_BY_HOP:
@@ -136,7 +136,7 @@ def is_chunked(request: Request) -> bool:
     if coding is None:
         return False
     if coding.strip().lower() != "chunked":
-        raise Refused(501, f"the transfer coding {coding[:SHOWN]!r} is not known; send chunked alone")
+        raise Refused(501, f"the transfer coding {coding[:SHOWN]!r} is not supported; use chunked alone")
     return True
 
 
@@ -156,7 +156,7 @@ def redirected(request: Request, target: str) -> Request:
 def _status(value: str) -> tuple[int, str | None]:
     found = STATUS.fullmatch(value)
     if found is None:
-        raise BadAnswer(f"Status: {value[:SHOWN]!r} is none between 200 and 599")
+        raise BadAnswer(f"Status: {value[:SHOWN]!r} is not a status between 200 and 599")
     code, reason = int(found[1]), found[2].strip()
     if not reason:
         try:

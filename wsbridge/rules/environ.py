@@ -125,7 +125,7 @@ def _checked(environment: dict[str, str]) -> dict[str, str]:
         return environment
     for name, value in environment.items():
         if len(name) + len(value) > VARIABLE_LIMIT // 4 and len(os.fsencode(f"{name}={value}")) >= VARIABLE_LIMIT:
-            raise Refused(431, f"{name} would be longer than {VARIABLE_LIMIT} bytes, the most that the system gives a program")
+            raise Refused(431, f"{name} would be longer than {VARIABLE_LIMIT} bytes, the system's limit for a variable")
     return environment
 
 

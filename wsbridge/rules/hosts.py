@@ -69,11 +69,13 @@ def _parse(entry: str) -> str:
     if name == ANY:
         return name
     if name == LOCALHOST or is_address(entry):
-        raise ConfigurationError(f"--host={entry} always passes; to listen on that address alone write --address={entry}")
+        raise ConfigurationError(f"--host={entry} is always accepted; to listen on that address only, write --address={entry}")
     if not name.isascii():
         raise ConfigurationError(f"--host={entry}: write the name as browsers send it, in its ASCII form (xn--…)")
     if not NAME.match(name):
-        raise ConfigurationError(f"--host={entry} is no host name; write it without scheme, port and path: a.example.com or *.example.com")
+        raise ConfigurationError(
+            f"--host={entry} is not a host name; write it without scheme, port and path: a.example.com or *.example.com"
+        )
     return name
 
 

@@ -100,7 +100,7 @@ def _parse_entry(entry: str) -> Origin:
         return NULL
     found = ENTRY.match(entry.lower())
     if found is None:
-        raise _never(entry, "separate entries by commas" if re.search(r"\s", entry) else "an origin has neither user, path nor query")
+        raise _never(entry, "separate entries by commas" if re.search(r"\s", entry) else "an origin has no user, path or query")
     scheme, host, port = found["scheme"], found["host"], found["port"]
     if scheme == "file" and not host and port is None:
         return NOWHERE
@@ -115,9 +115,9 @@ def _never(entry: str, reason: str) -> ConfigurationError:
 
 def _wrong_scheme(scheme: str | None) -> str:
     if scheme in ("ws", "wss"):
-        return f"an origin is the page's: write {'https' if scheme == 'wss' else 'http'}://"
+        return f"an origin has the scheme of the page: write {'https' if scheme == 'wss' else 'http'}://"
     if scheme is not None and not SCHEME.match(scheme):
-        return "leave the scheme out for any scheme"
+        return "omit the scheme to allow any scheme"
     return ""
 
 
@@ -125,20 +125,23 @@ def _wrong_host(host: str) -> str:
     if not host:
         return "it has no host"
     if not host.isascii():
-        return "browsers send the ASCII form of such a name, xn--…"
+        return "write the name as browsers send it, in its ASCII form (xn--…)"
     if host.startswith("["):
-        return "" if _address(host) else "that is no IPv6 address"
+        return "" if _address(host) else "its host is not an IPv6 address"
     if host == "*":
         return ""
     if not HOST.match(host):
-        return "a wildcard stands for whole names, as in *.example.com" if host[0] in ".*" or "*" in host else "that is no host name"
-    return "that is no IP address" if NUMERIC.search(host) and not _address(host) else ""
+        is_pattern = host[0] in ".*" or "*" in host
+        return "a wildcard stands for whole names, as in *.example.com" if is_pattern else "its host is not a host name"
+    return "its host is not an IP address" if NUMERIC.search(host) and not _address(host) else ""
 
 
 def _wrong_port(port: str | None) -> str:
     if port is None or (port.isdecimal() and port.isascii() and 0 < int(port) < 65536):
         return ""
-    return "leave the port out for any port" if port in ("", "*") else "a port is 1 to 65535, and IPv6 addresses have brackets"
+    if port in ("", "*"):
+        return "omit the port to allow any port"
+    return "use a port from 1 to 65535, and write IPv6 addresses in brackets"
 
 
 def _canonical(host: str) -> str:

@@ -93,7 +93,7 @@ def read_target(target: str) -> Target:
     raw_path, mark, query = target.partition("?")
     path = unquote_to_bytes(raw_path.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
     if "\0" in path:
-        raise Refused(400, "the path holds a NUL")
+        raise Refused(400, "the path contains a NUL")
     return Target(path, query, encode_path(raw_path) + mark + query, authority or None)
 
 
@@ -119,9 +119,9 @@ def check_framing(protocol: str, headers: Headers, values: Mapping[str, str]) ->
     the headers.
     """
     if len(values) < len(headers) and sum(name.lower() == "host" for name, _ in headers) > 1:
-        raise Refused(400, "a request has one Host")
+        raise Refused(400, "the request has more than one Host header")
     if protocol != "HTTP/1.1" and "transfer-encoding" in values:
-        raise Refused(400, "HTTP/1.0 has no Transfer-Encoding")
+        raise Refused(400, "HTTP/1.0 does not support Transfer-Encoding")
 
 
 def has_body(request: Request) -> bool:
