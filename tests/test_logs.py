@@ -250,5 +250,5 @@ def test_ration(caplog: pytest.LogCaptureFixture) -> None:
     ration.say("a", "a again", {}, now=160.0)
     ration.say("b", "b again", {}, now=161.0)
     ration.say("a", "a at last", {}, now=220.0)
-    left_out = "15 more lines of this kind were left out: a"
+    left_out = "suppressed 15 more lines of this kind: a"
     assert caplog.messages == [*(f"a {number}" for number in range(10)), "b", "a again", left_out, "b again", "a at last"]

@@ -131,7 +131,7 @@ class Ration:
         if self._counts[kind] <= self.LINES:
             self._log.log(self._level, "%s", sentence, extra=extra(pairs))
             if left_out := self._left_out.pop(kind, 0):
-                self._log.log(self._level, "%d more lines of this kind were left out: %s", left_out, kind)
+                self._log.log(self._level, "suppressed %d more lines of this kind: %s", left_out, kind)
         return self._counts[kind] <= self.LINES
 
 
@@ -168,7 +168,7 @@ def _lines(record: logging.LogRecord, formatter: logging.Formatter) -> list[str]
         return [f"{message}\n{formatter.formatException(record.exc_info)}"]
     except Exception as error:
         # The traceback module may fail on the frames of compiled code.
-        return [f"{message}: {record.exc_info[1]!r} ({error!r} while its traceback was printed)"]
+        return [f"{message}: {record.exc_info[1]!r} (cannot print its traceback: {error!r})"]
 
 
 def _is_clean(text: str, *, quote: bool) -> bool:

@@ -72,7 +72,7 @@ def test_no_limit() -> None:
 
 def test_errors_say_what_is_wrong() -> None:
     """The log line says which kind was found, and what may stand there."""
-    with pytest.raises(ProgramError, match=r"kind 7.*1 is text, 2 is binary") as caught:
+    with pytest.raises(ProgramError, match=r"kind 7.*1 for text, 2 for binary") as caught:
         prefixed().feed(b"\0\0\0\1\7x")
     assert caught.value.code == 1011
 

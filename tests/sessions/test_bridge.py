@@ -165,7 +165,7 @@ async def test_grandchild_that_goes_on_printing(session: Opener) -> None:
         ("lines", r"a\n0123456789\nnever\n", 1009, "message longer than 9 bytes"),
         ("nul", r"a\0000123456789", 1009, "message longer than 9 bytes"),
         ("prefixed", r"\0\0\0\001\001a\0\0\0\012\001", 1009, "message longer than 9 bytes"),
-        ("prefixed", r"\0\0\0\001\001a\0\0\0\001\007", 1011, "prefixed message of kind 7"),
+        ("prefixed", r"\0\0\0\001\001a\0\0\0\001\007", 1011, "prefixed message of unknown kind 7"),
         ("json", r'{"type":"message","text":"a"}\nnonsense\n', 1011, "line 2 of stdout is not a record"),
     ],
     ids=["lines", "nul", "prefixed", "prefixed, kind", "json"],

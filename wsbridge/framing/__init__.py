@@ -89,4 +89,4 @@ def make_framing(name: str, *, limit: int) -> tuple[Callable[[], Decoder], Encod
             from wsbridge.framing import records
 
             return partial(records.Decoder, limit=limit), records.Encoder()
-    raise ProgramError(f"no framing is called {name!r}")
+    raise ProgramError(f"unknown framing {name!r}")

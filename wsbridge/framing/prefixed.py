@@ -41,7 +41,8 @@ class Decoder:
         while available - start >= HEAD.size:
             length, kind = HEAD.unpack_from(data, start)
             if kind not in (Kind.TEXT, Kind.BINARY):
-                raise ProgramError(f"prefixed message of kind {kind}; 1 is text, 2 is binary", before=_valid(messages))
+                reason = f"prefixed message of unknown kind {kind}; use 1 for text, 2 for binary"
+                raise ProgramError(reason, before=_valid(messages))
             if self._limit and length > self._limit:
                 raise MessageTooLong(self._limit, before=_valid(messages))
             end = start + HEAD.size + length
@@ -59,7 +60,7 @@ class Decoder:
         Raises ProgramError if it did: a part of a message is never delivered.
         """
         if self._rest:
-            raise ProgramError(f"stdout ended within a prefixed message: {len(self._rest)} bytes of {self._need}")
+            raise ProgramError(f"stdout ended within a prefixed message, after {len(self._rest)} of {self._need} bytes")
         return []
 
 

@@ -113,7 +113,7 @@ def _message(record: Message) -> tuple[Kind, bytes]:
             return Kind.TEXT, text.encode("utf-8", "replace")
         case Message(text=None, base64=str() as encoded):
             return Kind.BINARY, b64decode(encoded, validate=True)
-    raise ValueError('a message has either "text" or "base64"')
+    raise ValueError('a message needs either "text" or "base64"')
 
 
 def _end(record: Close) -> End:
