@@ -99,8 +99,8 @@ class ForeignHost(Refused):
         shown = host[:100]
         super().__init__(
             403,
-            f"this server does not answer to the host {shown!r}; if that is a name of it, start it with --host and this name,"
-            " and behind a reverse proxy with --trust-proxy",
+            f"this server does not accept the host {shown!r}; if that is a name of this server,"
+            " start wsbridge with --host and that name; behind a reverse proxy, add --trust-proxy",
         )
 
 

@@ -69,7 +69,7 @@ def test_log_and_counts(transports: dict[str, str]) -> None:
         for number in range(30):
             assert server.get("/", headers=[("Host", f"evil{number}.example")]).status == 403
         server.stop()
-    assert "remote:'127.0.0.1' | refused (403): this server does not answer to the host 'evil0.example'" in server.log
+    assert "remote:'127.0.0.1' | refused (403): this server does not accept the host 'evil0.example'" in server.log
     assert server.log.count("refused (403)") == 10
     assert "refused_403=30" in server.log
 
@@ -131,7 +131,7 @@ async def test_page_of_a_rebound_name(tmp_path: Path) -> None:
     with Server("--devconsole", "cat", env=OWN) as server, Server(f"--staticdir={tmp_path}") as files:
         async with Chromium() as browser:
             page = await browser.open(f"http://raspberrypi:{server.port}/")
-            assert "does not answer to the host 'raspberrypi:" in await page.evaluate("document.body.innerText")
+            assert "does not accept the host 'raspberrypi:" in await page.evaluate("document.body.innerText")
             # From a page without a policy of its own, which would stop the socket before the server does.
             page = await browser.open(f"http://127.0.0.1:{files.port}/")
             for host, opens in (("raspberrypi", False), ("127.0.0.1", True)):
