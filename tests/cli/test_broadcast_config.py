@@ -191,7 +191,7 @@ WRONG = [
 def test_unusable_file_of_the_broker(here: Path, name: str, content: str, words: str) -> None:
     """If a file in the broker's URL is unusable, the error names the file and the reason before anything starts."""
     (here / "x.pem").write_text(content)
-    with pytest.raises(ConfigurationError, match=rf"--broker: the {name} of its URL, x\.pem, cannot be used: {words}"):
+    with pytest.raises(ConfigurationError, match=rf"--broker: the {name} in its URL, x\.pem, cannot be used: {words}"):
         settings("--exchange=e", f"--broker={URL}?{name}=x.pem", "./prog")
 
 
@@ -230,7 +230,7 @@ def test_names_at_a_broker(name: str) -> None:
         commands.Exchange.Declare(exchange=name).validate()
         commands.Queue.Declare(queue=f"wsbridge.{name}").validate()
     except ValueError:
-        with pytest.raises(ConfigurationError, match="--exchange is no name for a broker"):
+        with pytest.raises(ConfigurationError, match="--exchange is not a valid name for a broker"):
             check_exchange(name, at_broker=True)
     else:
         check_exchange(name, at_broker=True)

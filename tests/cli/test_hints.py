@@ -32,17 +32,17 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 MISTAKES = [
-    (["count.sh"], "; it is in this folder: write ./count.sh"),
-    (["plain.sh"], "; it is in this folder: write ./plain.sh, and make it executable first: chmod +x plain.sh"),
+    (["count.sh"], "; the file is in this directory: write ./count.sh"),
+    (["plain.sh"], "; the file is in this directory: write ./plain.sh, and make it executable first: chmod +x plain.sh"),
     (["scripts"], "; ./scripts is a directory; write --dir=scripts to serve the scripts in it"),
     (["cuont.sh"], "; did you mean ./count.sh?"),
     (["./cuont.sh"], "; did you mean ./count.sh?"),
     (["scripts/aa.sh"], "; did you mean scripts/a.sh?"),
-    (["./count.sh --slow 3"], "; write the words apart, without quotes around all of them: ./count.sh --slow 3"),
-    (["count.sh --slow"], "; write the words apart, without quotes around all of them: ./count.sh --slow"),
-    (["prog 'a b' c", "d"], "; write the words apart, without quotes around all of them: prog 'a b' c d"),
-    (["prog | sort"], "; a shell runs such a line: write sh -c 'prog | sort'"),
-    (["./count.sh > file"], "; a shell runs such a line: write sh -c './count.sh > file'"),
+    (["./count.sh --slow 3"], "; write separate words, without quotes around all of them: ./count.sh --slow 3"),
+    (["count.sh --slow"], "; write separate words, without quotes around all of them: ./count.sh --slow"),
+    (["prog 'a b' c", "d"], "; write separate words, without quotes around all of them: prog 'a b' c d"),
+    (["prog | sort"], "; this line needs a shell: write sh -c 'prog | sort'"),
+    (["./count.sh > file"], "; this line needs a shell: write sh -c './count.sh > file'"),
     (["nothing at all"], "; write COMMAND and its arguments as separate words, without quotes around all of them"),
     (["prog 'a"], ""),
     (["xyzzy"], ""),
@@ -70,10 +70,10 @@ def test_command_is_said(argv: list[str], hint: str, here: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("address", "complaint"),
     [
-        ("localhost:8080", "--address=localhost:8080 has a port in it; write --address=localhost --port=8080"),
-        ("127.0.0.1:80", "--address=127.0.0.1:80 has a port in it; write --address=127.0.0.1 --port=80"),
-        ("[::1]:8080", "--address=[::1]:8080 has a port in it; write --address=[::1] --port=8080"),
-        (":8080", "--address=:8080 has a port in it; write --port=8080"),
+        ("localhost:8080", "--address=localhost:8080 contains a port; write --address=localhost --port=8080"),
+        ("127.0.0.1:80", "--address=127.0.0.1:80 contains a port; write --address=127.0.0.1 --port=80"),
+        ("[::1]:8080", "--address=[::1]:8080 contains a port; write --address=[::1] --port=8080"),
+        (":8080", "--address=:8080 contains a port; write --port=8080"),
         ("http://localhost:8080/", "--address=http://localhost:8080/ is a URL; write --address=localhost --port=8080"),
         ("ws://pi/x", "--address=ws://pi/x is a URL; write --address=pi"),
         ("localhost", ""),
@@ -113,14 +113,14 @@ def test_port_in_use() -> None:
         status, log = serve("--address=127.0.0.1", f"--port={port}")
         assert port < free_port_near("127.0.0.1", port) <= port + 100
     assert status == 3
-    assert "address already in use; another program listens there; choose another, such as --port=" in log
+    assert "address already in use; another program listens on this port; choose another port, such as --port=" in log
     assert "which is free now, or --port=0 for any free port" in log
 
 
 def test_address_that_the_machine_lacks() -> None:
     """An address of no interface is refused with the way to see those that there are (192.0.2.1 is TEST-NET, RFC 5737)."""
     status, log = serve("--address=192.0.2.1", "--port=0")
-    assert (status, "this machine has no such address (`ip address` lists them)" in log) == (3, True)
+    assert (status, "this machine has no such address (`ip address` lists its addresses)" in log) == (3, True)
 
 
 REASONS = [(errno.EACCES, "ports below 1024 need root"), (errno.EADDRNOTAVAIL, "no such address"), (0, ""), (errno.ENOBUFS, "")]
@@ -136,7 +136,7 @@ def test_reasons(number: int, words: str) -> None:
 def test_port_of_redirects() -> None:
     """If the port of --redirport is unavailable, the hint names --redirport."""
     settings = ServerSettings(listen=ListenSettings(port=8443, redirect_port=80))
-    for number, words in ((errno.EACCES, "such as --redirport=8080"), (errno.EADDRINUSE, "choose another, such as --redirport=")):
+    for number, words in ((errno.EACCES, "such as --redirport=8080"), (errno.EADDRINUSE, "choose another port, such as --redirport=")):
         hint = hint_for_listening(ListenError("cannot", errno=number, host="", port=80), settings)
         assert words in hint
         assert "--port" not in hint
@@ -150,14 +150,14 @@ def test_flag_behind_command(words: tuple[str, ...], flag: str) -> None:
     """If a flag of the server follows COMMAND, the hint says that it belongs to COMMAND."""
     settings = ServerSettings(program=ProgramSettings(argv=("./count.sh", *words)))
     hint = hint_for_listening(ListenError("cannot", errno=errno.EACCES, host="", port=80), settings)
-    assert hint.endswith(f"; {flag} stands behind COMMAND and is for ./count.sh alone; write flags of the server before COMMAND")
+    assert hint.endswith(f"; {flag} comes after COMMAND, so it is an argument of ./count.sh; write flags of the server before COMMAND")
 
 
 @pytest.mark.parametrize("words", [(), ("--portable",), ("x--port",)])
 def test_no_flag_behind_command(words: tuple[str, ...]) -> None:
     """Other arguments of COMMAND cause no hint."""
     settings = ServerSettings(program=ProgramSettings(argv=("./count.sh", *words)))
-    assert "behind COMMAND" not in hint_for_listening(ListenError("cannot", errno=errno.EACCES, host="", port=80), settings)
+    assert "after COMMAND" not in hint_for_listening(ListenError("cannot", errno=errno.EACCES, host="", port=80), settings)
 
 
 def test_free_port() -> None:
@@ -186,11 +186,11 @@ def test_program_called_help(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     ("name", "reason"),
     [
         ("", "--exchange is missing"),
-        ("amq.temps", "names that begin with amq. are RabbitMQ's own"),
+        ("amq.temps", "RabbitMQ reserves the names that begin with amq."),
         ("x" * 128, "it has 128 characters; write at most 127 of"),
-        ("a*b", "'*' cannot stand in it; write at most 127 of"),
-        ("größe", "'ö' cannot stand in it"),
-        ("a\nb", "'\\n' cannot stand in it"),
+        ("a*b", "it contains '*'; write at most 127 of"),
+        ("größe", "it contains 'ö'"),
+        ("a\nb", "it contains '\\n'"),
     ],
 )
 @pytest.mark.parametrize("shape", ["broadcast", "publish", "subscribe"])

@@ -171,7 +171,7 @@ def test_not_in_the_framing(broker: Broker, exchange: str) -> None:
         (["--exchange=x", "--broker=amqp://u:12#cret@h/"], 1, "%2F"),
         (["--url=ws://h/", "--framing=xml"], 1, "--framing"),
         (["--url=ws://h/", "--loglevel=x"], 1, "--loglevel"),
-        (["--url=ws://h/", "cat"], 1, "takes no COMMAND"),
+        (["--url=ws://h/", "cat"], 1, "accepts no COMMAND"),
         (["--exchange=x", "amqp://u:secret@h/"], 1, "amqp://…@h/"),
         (["--exchange=x", "-broker:amqp://u:secret==@h/"], 2, "-broker:amqp://…"),
         (["--url=ws://h/", "-n", "1"], 2, "-n"),

@@ -475,7 +475,7 @@ def test_help_whose_reader_goes(words: list[str]) -> None:
         (["--url=ws://h/", "--since=x y"], 1, "--since"),
         (["--broker=amqp://h/", "--exchange=x", "--since=0-0"], 1, "--since needs --replay"),
         (["--broker=amqp://h/", "--exchange=x", "--show-position"], 1, "--show-position needs --replay"),
-        (["--url=ws://h/", "cat"], 1, "takes no COMMAND"),
+        (["--url=ws://h/", "cat"], 1, "accepts no COMMAND"),
     ],
 )
 def test_complaints(words: list[str], status: int, needle: str) -> None:

@@ -255,11 +255,11 @@ def test_upgrade_of_a_used_connection(talk: Server) -> None:
     ("words", "message"),
     [
         ([], "--exchange"),
-        (["--exchange=x"], "nobody could publish"),
+        (["--exchange=x"], "the channel has no source of messages"),
         (["--exchange=x", "--through", "--input=exchange"], "--through needs COMMAND"),
         (["--exchange=x", "--input=program"], "--input=program needs COMMAND"),
         (["--exchange=x", "--input=program", "--through", "--broker=amqp://h/", "cat"], "cannot be used together"),
-        (["--exchange=x", "--through", "cat"], "nothing would arrive"),
+        (["--exchange=x", "--through", "cat"], "no messages would reach COMMAND"),
         (["--exchange=x", "--input=elsewhere", "cat"], "--input"),
         (["--exchange=x", "--join=all", "cat"], "--join"),
         (["--exchange=x", "--slow=never", "cat"], "--slow"),

@@ -76,7 +76,7 @@ def make_settings(flags: SimpleNamespace, environ: Mapping[str, str], *, name: s
     if shape is BROADCAST:
         return _broadcast(flags, environ, name)
     if flags.command and flags.dir:
-        raise ConfigurationError("ambiguous: provided COMMAND and --dir argument; give one of them")
+        raise ConfigurationError("ambiguous: provided COMMAND and --dir argument; use only one of them")
     if not (flags.command or flags.dir or flags.staticdir or flags.cgidir):
         raise ConfigurationError("nothing to serve: specify COMMAND or provide --dir, --staticdir or --cgidir")
     if flags.once and not (flags.command or flags.dir):
@@ -112,17 +112,17 @@ def _channel(flags: SimpleNamespace) -> ChannelSettings:
         _one_of(flag, getattr(flags, flag), tuple(choice.value for choice in choices))
     check_exchange(flags.exchange, at_broker=bool(flags.broker))
     if flags.through and not flags.command:
-        raise ConfigurationError("--through needs COMMAND, the program that reads what arrives")
+        raise ConfigurationError("--through needs COMMAND, the program that reads the messages from the exchange")
     if flags.through and not flags.broker and flags.input != Input.EXCHANGE:
-        raise ConfigurationError("nothing would arrive for COMMAND to read: with --through say --broker or --input=exchange")
+        raise ConfigurationError("no messages would reach COMMAND: with --through, add --broker or --input=exchange")
     if flags.input == Input.PROGRAM and not flags.command:
         raise ConfigurationError("--input=program needs COMMAND")
     if flags.input == Input.PROGRAM and flags.through:
-        raise ConfigurationError("--input=program and --through cannot be used together; see --input=exchange")
+        raise ConfigurationError("--input=program and --through cannot be used together; use --input=exchange instead")
     if not flags.command:
         _check_needless(flags, ("restart", "pty", "pty-size", "framing", "binary"), "COMMAND")
     if not flags.command and not flags.broker and flags.input != Input.EXCHANGE:
-        raise ConfigurationError("nobody could publish: specify COMMAND, --broker or --input=exchange")
+        raise ConfigurationError("the channel has no source of messages: specify COMMAND, --broker or --input=exchange")
     role = Role.THROUGH if flags.through else Role.PRODUCER if flags.command else Role.NONE
     return ChannelSettings(
         exchange=flags.exchange,
@@ -141,18 +141,19 @@ def make_pipe_settings(flags: SimpleNamespace, shape: Command) -> PipeSettings:
     """Return the settings of `publish` or `subscribe`. Raises ConfigurationError."""
     if flags.command:
         stream = "prints to stdout" if shape is SUBSCRIBE else "reads stdin"
-        raise ConfigurationError(f"{shape.name} takes no COMMAND, it {stream}: {flags.command[0]!r}")
+        raise ConfigurationError(f"{shape.name} {stream} and accepts no COMMAND; remove {flags.command[0]!r}")
     _one_of("loglevel", flags.loglevel, tuple(LEVELS))
     _one_of("framing", flags.framing, FRAMINGS)
     flags = _one_source(_split_addresses(flags))
     if not flags.url:
         if not flags.broker:
             raise ConfigurationError(
-                "where is the channel? Provide --broker and --exchange, or the --url of a wsbridge: without a broker it lives there alone"
+                "no channel specified: use --broker and --exchange, or use --url with the URL of a wsbridge server:"
+                " without a broker, a channel exists only in its server"
             )
         check_exchange(flags.exchange, at_broker=True)
     else:
-        _check_url("url", flags.url, ("ws", "wss"), "no address of a WebSocket; write ws://host:port/, or wss://")
+        _check_url("url", flags.url, ("ws", "wss"), "not a WebSocket URL; write ws://host:port/ or wss://host:port/")
     settings = PipeSettings(
         exchange=flags.exchange,
         broker=broker_settings(flags, spool=SPOOL_BYTES),
@@ -164,9 +165,9 @@ def make_pipe_settings(flags: SimpleNamespace, shape: Command) -> PipeSettings:
         return settings
     for flag, value in (("since", flags.since), ("show-position", flags.show_position)):
         if value and settings.broker is not None and not settings.broker.replay:
-            raise ConfigurationError(f"--{flag} needs --replay, or --url: a broker keeps nothing without it")
+            raise ConfigurationError(f"--{flag} needs --replay or --url: without --replay, the broker stores no messages")
     if flags.since and parse_position(flags.since) is None:
-        raise ConfigurationError(f"--since={flags.since} is no position; see --show-position")
+        raise ConfigurationError(f"--since={flags.since} is not a position; use a position that --show-position prints")
     return replace(settings, count=_not_negative("n", flags.n), since=flags.since, show_position=flags.show_position)
 
 
@@ -184,23 +185,25 @@ def _one_source(flags: SimpleNamespace) -> SimpleNamespace:
         raise ConfigurationError("--url and --broker cannot be used together; give one of them")
     for flag in of_the_broker:
         if flag in said:
-            raise ConfigurationError(f"--{flag} cannot be used with --url, whose channel is the server's own")
+            raise ConfigurationError(
+                f"--{flag} cannot be used with --url: the server configures its channel itself; remove --{flag}"
+            )
     return SimpleNamespace(**{**vars(flags), **dict.fromkeys(of_the_broker, ""), "broker": ()})
 
 
 def check_exchange(name: str, *, at_broker: bool) -> None:
     """Check the name of an exchange. Raises ConfigurationError for a name that AMQP 0-9-1 forbids or RabbitMQ reserves."""
     if not name:
-        raise ConfigurationError("--exchange is missing: it names the channel")
+        raise ConfigurationError("--exchange is missing: add --exchange=NAME, the name of the channel")
     if at_broker and not EXCHANGE_NAME.match(name):
         wrong = next((character for character in name if not EXCHANGE_NAME.match(character)), "")
-        what = f"{wrong!r} cannot stand in it" if wrong else f"it has {len(name)} characters"
+        what = f"it contains {wrong!r}" if wrong else f"it has {len(name)} characters"
         allowed = "write at most 127 of A-Z, a-z, 0-9, space and - _ . : @ # , / +"
-        raise ConfigurationError(f"--exchange is no name for a broker: {what}; {allowed}")
+        raise ConfigurationError(f"--exchange is not a valid name for a broker: {what}; {allowed}")
     if len(name.encode()) > 255:
         raise ConfigurationError("--exchange is longer than 255 bytes")
     if name.startswith("amq."):
-        raise ConfigurationError(f"--exchange={name}: names that begin with amq. are RabbitMQ's own")
+        raise ConfigurationError(f"--exchange={name}: RabbitMQ reserves the names that begin with amq.; use another name")
 
 
 def broker_settings(flags: SimpleNamespace, *, spool: int = 64 * 1024 * 1024, spool_full: str = "block") -> BrokerSettings | None:
@@ -215,7 +218,7 @@ def broker_settings(flags: SimpleNamespace, *, spool: int = 64 * 1024 * 1024, sp
     if not flags.replay:
         _check_needless(flags, ("replay-bytes",), "--replay")
     if flags.durable and flags.passive and flags.said >= {"durable", "passive"}:
-        raise ConfigurationError("--durable and --passive cannot be used together: what is there is taken as it is")
+        raise ConfigurationError("--durable and --passive cannot be used together: --passive does not declare the exchange")
     _check_addresses(flags.broker)
     return BrokerSettings(
         urls=flags.broker,
@@ -241,7 +244,7 @@ def _check_addresses(urls: tuple[str, ...]) -> None:
     """Check the addresses of the broker. Raises ConfigurationError, which gives the number of the address, not the address."""
     for number, url in enumerate(urls, 1):
         name = f"broker (address {number} of {len(urls)})" if len(urls) > 1 else "broker"
-        _check_url(name, url, ("amqp", "amqps"), "no URL of a broker; write amqp://user:password@host:port/vhost, or amqps://")
+        _check_url(name, url, ("amqp", "amqps"), "not a broker URL; write amqp://user:password@host:port/vhost, or amqps://")
         _check_broker_query(name, url)
 
 
@@ -249,7 +252,7 @@ def _server(flags: SimpleNamespace, environ: Mapping[str, str], name: str) -> Se
     _one_of("loglevel", flags.loglevel, tuple(LEVELS))
     _one_of("log-format", flags.log_format, LOG_FORMATS)
     if flags.no_page and flags.devconsole:
-        raise ConfigurationError("--devconsole is a page, and --no-page switches pages off; give one of them")
+        raise ConfigurationError("--devconsole serves a page, and --no-page turns all pages off; use only one of them")
     return ServerSettings(
         program=_program(flags, environ),
         client=ClientSettings(
@@ -315,7 +318,7 @@ def _terminal_size(flags: SimpleNamespace) -> TerminalSize | None:
         return PLAIN
     found = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", flags.pty_size)
     if found is None or max(map(int, found.groups())) > 65535:
-        raise ConfigurationError(f"--pty-size={flags.pty_size} is no size; write columns and rows, such as 132x43")
+        raise ConfigurationError(f"--pty-size={flags.pty_size} is not a size; write columns and rows, such as 132x43")
     return TerminalSize(int(found[1]), int(found[2]))
 
 
@@ -324,7 +327,7 @@ def _gate(flags: SimpleNamespace, environ: Mapping[str, str], name: str) -> Gate
     subprotocols = tuple(part.strip() for value in flags.subprotocol for part in value.split(",") if part.strip())
     for subprotocol in subprotocols:
         if not TOKEN.match(subprotocol):
-            raise ConfigurationError(f"--subprotocol: {subprotocol!r} is not a name that a header may hold")
+            raise ConfigurationError(f"--subprotocol: {subprotocol!r} is not a valid token for a header")
     return GateSettings(
         origins=Rules(flags.sameorigin, parse_allowed(flags.origin) if flags.origin else None),
         hosts=Hosts(parse_hosts(flags.host), own_names(socket.gethostname(), _hosts_file()), is_strict=flags.sameorigin),
@@ -416,13 +419,13 @@ def _header(flag: str, text: str) -> tuple[str, str]:
     name, _, value = text.partition(":")
     name, value = name.strip(), value.strip()
     if not TOKEN.match(name):
-        raise ConfigurationError(f"--{flag}={text!r} is no header; write 'Name: value'")
+        raise ConfigurationError(f"--{flag}={text!r} is not a header; write 'Name: value'")
     if CONTROL.search(value):
-        raise ConfigurationError(f"--{flag}={text!r} has a control character in its value, which no header may have; leave it out")
+        raise ConfigurationError(f"--{flag}={text!r} has a control character in its value, which HTTP forbids; remove it")
     if name.lower() in FRAMING_HEADERS:
-        raise ConfigurationError(f"--{flag}: {name} says how an answer is sent, which the server does by itself; leave it out")
+        raise ConfigurationError(f"--{flag}: {name} controls how a response is sent, and only the server sets it; remove it")
     if name.lower() == "sec-websocket-extensions":
-        raise ConfigurationError(f"--{flag}: {name} is agreed on by the handshake; see --compress")
+        raise ConfigurationError(f"--{flag}: the handshake negotiates {name}; use --compress instead")
     return "-".join(part.capitalize() for part in name.split("-")), value
 
 
@@ -434,11 +437,13 @@ def _check_url(flag: str, url: str, schemes: tuple[str, ...], what: str) -> None
     except ValueError:
         is_one = False
     if is_one and "," in (parts.hostname or ""):
-        raise ConfigurationError(f"--{flag} has a comma in its host; each address begins with its own {schemes[0]}://")
+        raise ConfigurationError(f"--{flag} has a comma in its host; begin each address with {schemes[0]}://")
     # If a password contains a slash, the rest of it would count as the path, which messages show.
     _, *behind_host = re.split("[/?#]", url.partition("://")[2], maxsplit=1)
     if "@" in "".join(behind_host):
-        raise ConfigurationError(f"--{flag} has an @ behind its host; within user, password and path write @ as %40, / as %2F, : as %3A")
+        raise ConfigurationError(
+            f"--{flag} has an @ after its host; in user, password and path, write @ as %40, / as %2F, : as %3A"
+        )
     if not is_one:
         raise ConfigurationError(f"--{flag} is {what}")
 
@@ -447,13 +452,15 @@ def _check_broker_query(flag: str, url: str) -> None:
     """Check the query of a broker's URL. Raises ConfigurationError for an unknown parameter or an unusable file."""
     for name, value in parse_qsl(urlsplit(url).query, keep_blank_values=True):
         if name not in BROKER_PARAMETERS:
-            raise ConfigurationError(f"--{flag}: its URL may have the parameters {', '.join(BROKER_PARAMETERS)}, and not {name!r}")
+            raise ConfigurationError(
+                f"--{flag}: unknown parameter {name!r} in its URL, which accepts {', '.join(BROKER_PARAMETERS)}"
+            )
         if name == "heartbeat" and not (value.isascii() and value.isdecimal()):
             raise ConfigurationError(f"--{flag}: heartbeat in its URL is not a number of seconds")
         if name != "heartbeat" and not os.path.isfile(value):
-            raise ConfigurationError(f"--{flag}: the {name} of its URL is not there: {value}")
+            raise ConfigurationError(f"--{flag}: the {name} in its URL is not a file: {value}")
         if name != "heartbeat" and (complaint := _why_unusable(name, value)):
-            raise ConfigurationError(f"--{flag}: the {name} of its URL, {value}, cannot be used: {complaint}")
+            raise ConfigurationError(f"--{flag}: the {name} in its URL, {value}, cannot be used: {complaint}")
 
 
 def _why_unusable(name: str, path: str) -> str:

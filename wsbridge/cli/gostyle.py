@@ -65,7 +65,7 @@ def parse_bool(text: str) -> bool:
 def parse_int(text: str) -> int:
     """Parse an integer as in Go source: `0x1F90`, `1_000`, and a leading 0 for octal. Raises ValueError."""
     if not INTEGER.match(text):
-        raise ValueError("write a whole number; one with a leading 0 is octal" if text.startswith("0") else "write a whole number")
+        raise ValueError("write a whole number; a leading 0 means octal" if text.startswith("0") else "write a whole number")
     digits = text.lstrip("+-")
     if re.match(r"0_?[0-7]", digits):
         text = text.replace("0", "0o", 1)

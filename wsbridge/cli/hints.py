@@ -34,7 +34,7 @@ def hint_for_command(argv: Sequence[str], path: str) -> str:
         return f"; {local} is a directory; write --dir={word} to serve the scripts in it"
     if os.path.isfile(local):
         more = "" if is_executable(local) else f", and make it executable first: chmod +x {word}"
-        return f"; it is in this folder: write {local}{more}"
+        return f"; the file is in this directory: write {local}{more}"
     return _hint_for_near(local)
 
 
@@ -45,12 +45,12 @@ def _hint_for_line(line: str, more: Sequence[str], path: str) -> str:
     except ValueError:
         return ""
     if SHELL_CHARACTERS.search(line):
-        return f"; a shell runs such a line: write sh -c {shlex.quote(line)}"
+        return f"; this line needs a shell: write sh -c {shlex.quote(line)}"
     if not words or not (is_executable(words[0]) or shutil.which(words[0], path=path) or os.path.isfile(f"./{words[0]}")):
         return "; write COMMAND and its arguments as separate words, without quotes around all of them"
     if "/" not in words[0] and not shutil.which(words[0], path=path):
         words[0] = f"./{words[0]}"
-    return f"; write the words apart, without quotes around all of them: {shlex.join([*words, *more])}"
+    return f"; write separate words, without quotes around all of them: {shlex.join([*words, *more])}"
 
 
 def _hint_for_near(path: str) -> str:
@@ -72,7 +72,7 @@ def hint_for_address(address: str) -> str:
     if not found and not separator:
         return ""
     host, port = found.groups() if found else (place, "")
-    what = "is a URL" if separator else "has a port in it"
+    what = "is a URL" if separator else "contains a port"
     right = [f"--{flag}={value}" for flag, value in (("address", host), ("port", port)) if value]
     return f"--address={address} {what}; write {' '.join(right)}"
 
@@ -87,20 +87,26 @@ def hint_for_listening(error: ListenError, settings: ServerSettings) -> str:
 def _hint_for_flags_of_command(command: Sequence[str]) -> str:
     """Return a hint that a flag after COMMAND, such as --port, is not a flag of the server."""
     found = next((word for word in command[1:] if re.match(r"--?(port|address|redirport)\b", word)), None)
-    return f"; {found} stands behind COMMAND and is for {command[0]} alone; write flags of the server before COMMAND" if found else ""
+    if found is None:
+        return ""
+    return f"; {found} comes after COMMAND, so it is an argument of {command[0]}; write flags of the server before COMMAND"
 
 
 def _hint_for_binding(error: ListenError, flag: str) -> str:
     match error.errno:
         case errno.EADDRINUSE:
             free = free_port_near(error.host, error.port)
-            choices = [f"another, such as --{flag}={free}, which is free now"] if free else []
+            choices = [f"another port, such as --{flag}={free}, which is free now"] if free else []
             choices += ["--port=0 for any free port"] if flag == "port" else []
-            return f"; another program listens there; choose {', or '.join(choices) or 'another'}"
+            return f"; another program listens on this port; choose {', or '.join(choices) or 'another port'}"
         case errno.EADDRNOTAVAIL:
-            return "; this machine has no such address (`ip address` lists them); without --address wsbridge listens on all of them"
+            return (
+                "; this machine has no such address (`ip address` lists its addresses); remove --address to listen on all of them"
+            )
         case errno.EACCES:
-            return f"; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE; choose another, such as --{flag}=8080"
+            return (
+                f"; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE; choose another port, such as --{flag}=8080"
+            )
     return ""
 
 

@@ -128,11 +128,11 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
     log = logger("server")
     if settings.listen.tls:
         for entry in schemeless(settings.gate.origins.allowed or ()):
-            log.error("--origin=%s without a scheme lets in pages that were not loaded over TLS; write https://%s", entry, entry)
+            log.error("--origin=%s without a scheme admits pages that were not loaded over TLS; write https://%s", entry, entry)
     if admits_null(settings.gate.origins.allowed or ()):
         log.log(INFO, "--origin: file:// and null also admit sandboxed frames of any site: browsers give them the same origin, null")
     for variable in unknown_variables(environ):
-        log.error("the variable %s stands for no flag and is ignored", variable)
+        log.error("ignoring the environment variable %s: it belongs to no flag", variable)
 
     async def main() -> int:
         output.attach(asyncio.get_running_loop())
@@ -179,7 +179,7 @@ def _run_pipe(settings: PipeSettings, shape: Command, *, level: int, unknown: Se
         from wsbridge.pipes.subscribe import subscribe as work
     if level <= ERROR:
         for variable in unknown:
-            print(f"wsbridge: the variable {escape(variable)} stands for no flag and is ignored", file=sys.stderr)
+            print(f"wsbridge: ignoring the environment variable {escape(variable)}: it belongs to no flag", file=sys.stderr)
     return run_pipe(work, settings, level=level)
 
 
