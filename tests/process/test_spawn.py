@@ -163,7 +163,7 @@ def test_too_long_is_told_in_words(spawner: Spawner, what: str) -> None:
     """Arguments and an environment longer than the system takes are reported as that."""
     long = "x" * 200_000
     argv, environment = (("/bin/true", long), {}) if what == "argument" else (("/bin/true",), {"LONG": long})
-    with pytest.raises(ProgramError, match="longer than the system takes"):
+    with pytest.raises(ProgramError, match="longer than the system allows"):
         fail(spawner, argv, environment)
 
 

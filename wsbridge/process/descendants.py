@@ -225,7 +225,8 @@ class Descendants:
             return
         self._daemons[pid] = math.inf
         self.metrics.daemons_left += 1
-        log.log(INFO, "pid %d (%s) of user %s has left the session of its program and is not ended", pid, stat.name, user_of(pid))
+        text = "pid %d (%s) of user %s has left the session of its program; the server does not end it"
+        log.log(INFO, text, pid, stat.name, user_of(pid))
 
 
 def _is_in(pid: int, session: int) -> bool:

@@ -164,9 +164,10 @@ class Group:
             stat = read_stat(pid)
             why = _why_alive(pid)
             name, user = stat.name if stat else "?", user_of(pid)
-            log.error("KILL did not end pid %d (%s) of user %s: %s; it is left behind", pid, name, user, why, extra=extra(self.pairs))
+            text = "KILL did not end pid %d (%s) of user %s: %s; the process remains"
+            log.error(text, pid, name, user, why, extra=extra(self.pairs))
         if len(survivors) > SHOWN_SURVIVORS:
-            log.error("%d more are left behind", len(survivors) - SHOWN_SURVIVORS, extra=extra(self.pairs))
+            log.error("%d more processes remain", len(survivors) - SHOWN_SURVIVORS, extra=extra(self.pairs))
 
     def let_go(self) -> None:
         """Wake all waiters, and stop calling `on_exit`. The processes that are left are watched until they have exited."""
@@ -216,7 +217,7 @@ def _why_alive(pid: int) -> str:
     except PermissionError:
         return "not permitted"
     except ProcessLookupError:
-        return "it ends just now"
+        return "it is exiting"
     return "it waits for the kernel"
 
 

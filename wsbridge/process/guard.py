@@ -103,7 +103,7 @@ class Guard:
         try:
             self._spawn()
         except OSError as error:
-            log.error("the guard cannot be started, and is tried again: %s", error)
+            log.error("cannot start the guard: %s; the server tries again", error)
             self._timer = self._loop.call_later(RESTART_PAUSE, self._start)
             return
         # A guard that wakes must never preempt the server.
@@ -176,7 +176,7 @@ class Guard:
     def _died(self) -> None:
         self._stop()
         self._metrics.guard_restarts += 1
-        log.error("the guard (pid %d) has died and is started again", self.pid)
+        log.error("the guard (pid %d) has died; the server starts it again", self.pid)
         self._timer = self._loop.call_later(RESTART_PAUSE, self._start)
 
     def _stop(self) -> None:

@@ -201,7 +201,7 @@ def why_not_executable(path: str) -> str:
     if not os.path.exists(path):
         return "no such file"
     if os.path.isdir(path):
-        return "it is a directory; --dir serves the scripts in one"
+        return "it is a directory; use --dir to serve the scripts in it"
     return f"it is not executable; try: chmod +x {path}"
 
 
@@ -245,8 +245,8 @@ def explain(path: str, error: OSError | ValueError) -> str:
         return f"{explain_start(path)}: {error}"
     hint = {
         errno.ENOEXEC: "; does its first line lack #! and an interpreter?",
-        errno.ENOENT: "; is the interpreter of its #! line there?" if os.path.exists(path) else "",
-        errno.E2BIG: "; its arguments and environment are longer than the system takes",
+        errno.ENOENT: "; does the interpreter of its #! line exist?" if os.path.exists(path) else "",
+        errno.E2BIG: "; its arguments and environment are longer than the system allows",
         errno.EMFILE: "; raise the limit of open files (ulimit -Hn)",
     }.get(error.errno or 0, "")
     return f"{explain_start(path)}: {(error.strerror or str(error)).lower()}{hint}"

@@ -171,7 +171,7 @@ class SpawnServer:
             self._connect()
         except OSError as error:
             if not self._is_direct:
-                log.error("cannot start the spawn server: %s; until it can be, programs are started directly", error)
+                log.error("cannot start the spawn server: %s; until it starts, the server starts programs directly", error)
             self._is_direct = True
             self._restart_timer = self._loop.call_later(RESTART_PAUSE, self._open)
         else:
@@ -202,7 +202,7 @@ class SpawnServer:
     def _died(self) -> None:
         if self._socket is None:
             return
-        log.error("the spawn server (pid %d) has died; it is replaced in %g s", self.pid, RESTART_PAUSE)
+        log.error("the spawn server (pid %d) has died; the server replaces it in %g s", self.pid, RESTART_PAUSE)
         self._metrics.spawn_server_restarts += 1
         self._shut()
         self._restart_timer = self._loop.call_later(RESTART_PAUSE, self._open)
@@ -259,7 +259,8 @@ class SpawnServer:
         """Replace a spawn server that has not answered requests from before the last check."""
         self._watchdog = None
         if self._due & {*self._starting, self._ping}:
-            log.error("the spawn server (pid %d) has not answered for %g s; it is replaced", self.pid, self._launch_seconds)
+            text = "the spawn server (pid %d) has not answered for %g s; the server replaces it"
+            log.error(text, self.pid, self._launch_seconds)
             os.kill(self.pid, signal.SIGKILL)
         elif self._starting or self._programs:
             # Ping it while programs run, too: a spawn server that hangs does not report exits either.
