@@ -339,7 +339,7 @@ class FrameReader:
                 return self._head + size, 0
             length = int.from_bytes(data[position + 2 : position + 2 + size], "big")
             if length < least:
-                raise ClientError(PROTOCOL_ERROR, "frame length is not in the fewest bytes")
+                raise ClientError(PROTOCOL_ERROR, "frame length is not minimally encoded")
         if not first & CONTROL:
             held = len(self._partial) if self._partial is not None else 0
             squeezed = first & RSV1 or (held and self._squeezed)
@@ -351,7 +351,7 @@ class FrameReader:
     def _check_head(self, first: int, second: int) -> None:
         opcode = first & 0x0F
         if second & MASKED != self._is_masked:
-            raise ClientError(PROTOCOL_ERROR, "frame is not masked" if self._is_masked else "frame of a server is masked")
+            raise ClientError(PROTOCOL_ERROR, "frame is not masked" if self._is_masked else "server frame is masked")
         if first & 0x30 or (first & RSV1 and (self._deflate is None or opcode not in (Opcode.TEXT, Opcode.BINARY))):
             raise ClientError(PROTOCOL_ERROR, "reserved bit is set")
         if opcode in (Opcode.CLOSE, Opcode.PING, Opcode.PONG):
@@ -361,11 +361,11 @@ class FrameReader:
                 raise ClientError(PROTOCOL_ERROR, "control frame is longer than 125 bytes")
         elif opcode == Opcode.CONTINUATION:
             if self._partial is None:
-                raise ClientError(PROTOCOL_ERROR, "continuation without a beginning")
+                raise ClientError(PROTOCOL_ERROR, "unexpected continuation frame")
         elif opcode not in (Opcode.TEXT, Opcode.BINARY):
-            raise ClientError(PROTOCOL_ERROR, f"opcode {opcode} is not known")
+            raise ClientError(PROTOCOL_ERROR, f"unknown opcode {opcode}")
         elif self._partial is not None:
-            raise ClientError(PROTOCOL_ERROR, "new message before the last one ended")
+            raise ClientError(PROTOCOL_ERROR, "new message before the end of the last message")
 
     def _take(self, first: int, payload: bytearray, events: list[Event]) -> None:
         """Process a frame that is not a whole plain message: a control frame, a fragment or a compressed frame."""
@@ -462,10 +462,10 @@ def _read_close(payload: bytearray, *, refused: int | None) -> End:
     if not payload:
         return End(NO_CODE)
     if len(payload) == 1:
-        raise ClientError(PROTOCOL_ERROR, "close frame of one byte")
+        raise ClientError(PROTOCOL_ERROR, "close frame with a payload of one byte")
     (code,) = CODE.unpack_from(payload)
     if not may_be_sent(code) or code == refused:
-        raise ClientError(PROTOCOL_ERROR, f"bad close code {code}")
+        raise ClientError(PROTOCOL_ERROR, f"invalid close code {code}")
     try:
         return End(code, payload[2:].decode())
     except UnicodeDecodeError:
