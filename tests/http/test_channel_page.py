@@ -393,7 +393,7 @@ async def test_broker_away(channel: Open) -> None:
         await page.page.evaluate("void socket.onmessage({ data: '!broker here' })")
         assert await page.text("#state") == "Live"
         await page.page.wait_for("document.querySelectorAll('.row.note').length === 3")
-        assert (await page.rows("note"))[1:] == ["The broker is away: nothing comes until it is back", "The broker is back"]
+        assert (await page.rows("note"))[1:] == ["The broker is away: no messages arrive until it is back", "The broker is back"]
 
 
 async def test_broker_address(channel: Open) -> None:
@@ -422,7 +422,7 @@ async def test_blank_page(channel: Open) -> None:
     async with channel(*shell("exec sleep 1000")) as page:
         await page.page.before_scripts(SAYS % json.dumps({"program": "running", "program_exit": None}))
         await page.page.load(f"http://127.0.0.1:{page.server.port}/")
-        assert "Nothing has come yet" in await page.page.wait_for(blank)
+        assert "No messages yet" in await page.page.wait_for(blank)
         await page.page.wait_for(f"{blank}.includes('--pty, or a flush')")
         page.server.stop()
         await page.page.wait_for(f"{blank}.startsWith('No connection')")
@@ -753,7 +753,7 @@ async def test_sending_without_a_connection(channel: Open) -> None:
         page.server.stop()
         await page.until("waiting")
         await page.send("early")
-        await page.until_text("#advice", "Not connected: nothing was sent.")
+        await page.until_text("#advice", "Not connected: the message was not sent.")
         assert await page.page.evaluate("document.querySelector('#message').value") == "early"
 
 

@@ -201,7 +201,7 @@ async def test_close_for_too_many(console: Open) -> None:
         first = page.server.connect()
         await page.connect()
         await page.until("closed")
-        assert (await page.text("#close-info")).startswith("1013, turned away")
+        assert (await page.text("#close-info")).startswith("1013, the server is busy")
         first.drop()
 
 
@@ -212,7 +212,8 @@ async def test_refused_before_the_upgrade(console: Open) -> None:
         await page.connect()
         await page.until("closed")
         shown = await page.text("#close-info")
-        assert shown == "1006, no close frame: refused before the upgrade (the log of the server says why), or no server there"
+        reason = "the server refused the upgrade (its log shows the reason), or no server listens there"
+        assert shown == f"1006, no close frame: {reason}"
         first.drop()
         assert [error for error in page.page.errors if "429" not in error] == []
         page.page.errors.clear()

@@ -72,7 +72,7 @@ class Page {
       onbroker: isHere => {
         this.isAway = !isHere;
         this.sayState();
-        this.view.note(isHere ? 'The broker is back' : 'The broker is away: nothing comes until it is back', isHere ? '' : 'wait');
+        this.view.note(isHere ? 'The broker is back' : 'The broker is away: no messages arrive until it is back', isHere ? '' : 'wait');
       },
     });
   }
@@ -102,7 +102,7 @@ class Page {
       this.openAt = performance.now();
       this.ask();
     } else if (this.wasOpen && state !== 'connecting') {
-      this.view.note(`Disconnected: ${reason || (code === 1006 ? 'the connection broke' : `code ${code}`)}`, 'wait');
+      this.view.note(`Disconnected: ${reason || (code === 1006 ? 'the connection was lost' : `code ${code}`)}`, 'wait');
       $('viewers').textContent = '–';
     }
     this.wasOpen = state === 'open';
@@ -134,7 +134,7 @@ class Page {
     const text = $('message').value;
     if (!text) return;
     const isSent = this.channel.send(text);
-    $('advice').textContent = isSent ? '' : 'Not connected: nothing was sent.';
+    $('advice').textContent = isSent ? '' : 'Not connected: the message was not sent.';
     if (isSent) $('message').value = '';
   }
 
@@ -186,10 +186,10 @@ class Page {
     const state = this.channel?.state, { program, messages, exchange } = this.status;
     if (state === 'open') {
       const isSilent = program === 'running' && !messages && performance.now() - this.openAt > SILENT_MS;
-      if (isSilent) return ['The program has printed nothing yet', 'One that holds its output back until there is a lot of it needs --pty, or a flush after each line.'];
-      return ['Nothing has come yet', program === null ? `What is published to ${exchange} from now on appears here.` : 'What the program prints from now on appears here.'];
+      if (isSilent) return ['The program has printed nothing yet', 'A program that buffers its output needs --pty, or a flush after each line.'];
+      return ['No messages yet', program === null ? `New messages on ${exchange} appear here.` : 'New output of the program appears here.'];
     }
-    if (state === 'waiting') return [STATES.waiting, 'It is tried again by itself.'];
+    if (state === 'waiting') return [STATES.waiting, 'The page reconnects automatically.'];
     return $('blank').hidden ? null : [$('blank').firstElementChild.textContent, $('blank-hint').textContent];
   }
 

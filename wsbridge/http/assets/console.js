@@ -33,7 +33,7 @@ function fromHex(text) {
   const wrong = digits.match(/[^0-9a-f ]/i);
   if (wrong) throw new Error(`“${wrong[0]}” is not a hex digit.`);
   const odd = digits.split(' ').find(word => word.length % 2);
-  if (odd) throw new Error(`A byte is two hex digits: “${odd.slice(0, 12)}” has ${odd.length === 1 ? 'one' : 'an odd number'}.`);
+  if (odd) throw new Error(`A byte is two hex digits: “${odd.slice(0, 12)}” has ${odd.length === 1 ? 'one digit' : 'an odd number of digits'}.`);
   return Uint8Array.from(digits.match(/[0-9a-f]{2}/gi) ?? [], pair => parseInt(pair, 16));
 }
 
@@ -42,15 +42,15 @@ function fromHex(text) {
 
 const CLOSE_CODES = {
   1000: 'the program ended', 1001: 'the server is shutting down', 1002: 'protocol error', 1003: 'this kind of message is not accepted',
-  1005: 'closed without a code', 1007: 'a text message was not UTF-8', 1008: 'refused by a rule of the server', 1009: 'message too long',
-  1010: 'the server lacks an extension', 1011: 'the program failed', 1012: 'the server restarts', 1013: 'turned away',
-  1014: 'a gateway got a bad answer', 1015: 'TLS failed',
+  1005: 'closed without a code', 1007: 'a text message was not UTF-8', 1008: 'policy violation', 1009: 'message too long',
+  1010: 'the server lacks an extension', 1011: 'the program failed', 1012: 'the server restarts', 1013: 'the server is busy',
+  1014: 'bad gateway', 1015: 'TLS failed',
 };
 
 /* The close of a session in words: what the code means, and the reason that came with it. */
 function closeWords({ code, reason }, wasOpen, byUser) {
-  let words = CLOSE_CODES[code] ?? (code >= 4000 ? 'a code of the program’s own' : code >= 3000 ? 'a registered code' : 'a code without a meaning');
-  if (code === 1006) words = wasOpen ? 'no close frame: the connection was lost' : 'no close frame: refused before the upgrade (the log of the server says why), or no server there';
+  let words = CLOSE_CODES[code] ?? (code >= 4000 ? 'a private code' : code >= 3000 ? 'a registered code' : 'an undefined code');
+  if (code === 1006) words = wasOpen ? 'no close frame: the connection was lost' : 'no close frame: the server refused the upgrade (its log shows the reason), or no server listens there';
   if (byUser && (code === 1000 || code === 1005 || code === 1006)) words = 'you disconnected';
   return reason && reason.toLowerCase() !== words ? `${words}: ${reason}` : words;
 }
@@ -231,13 +231,13 @@ class Page {
     this.tallies.out.draw();
     const waiting = this.connection.state === 'open' ? this.connection.socket.bufferedAmount : 0;
     $('waiting').hidden = !waiting;
-    if (waiting) show('waiting', waiting, `${bytes(waiting)} not yet taken`);
+    if (waiting) show('waiting', waiting, `${bytes(waiting)} not yet sent`);
   }
 
   /* Notes of what happened say enough. */
   blank(hasNotes) {
-    if (this.connection.state === 'open') return hasNotes ? null : ['Connected, nothing has come yet', 'What the program prints appears here.'];
-    return hasNotes ? null : ['Nothing here yet', 'Connect starts the program: what it prints appears here.'];
+    if (this.connection.state === 'open') return hasNotes ? null : ['Connected, no messages yet', 'The output of the program appears here.'];
+    return hasNotes ? null : ['Nothing here yet', 'Connect starts the program; its output appears here.'];
   }
 
   /* Words, buttons and focus for how the connection stands. */

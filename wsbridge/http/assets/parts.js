@@ -645,7 +645,7 @@ class View {
   /* Only where there is no message in the log: notes alone leave room for words. */
   sayBlank() {
     const { list, all = [] } = this.log, isEmpty = !all.some(entry => entry.way !== 'note');
-    const words = isEmpty ? this.blank(all.length > 0) : list.length ? null : ['Nothing matches', 'None of the messages that are kept matches the filter.'];
+    const words = isEmpty ? this.blank(all.length > 0) : list.length ? null : ['Nothing matches', 'No message in the log matches the filter.'];
     $('blank').hidden = !words;
     if (words) ['strong', '#blank-hint'].forEach((part, i) => { if ($('blank').querySelector(part).textContent !== words[i]) $('blank').querySelector(part).textContent = words[i]; });
   }

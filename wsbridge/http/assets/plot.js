@@ -339,7 +339,7 @@ class Plot {
       if (series.figure.textContent !== text) series.figure.textContent = text;
       series.button.setAttribute('aria-pressed', series.shown);
     }
-    const remark = [this.live && !this.visible.some(series => series.shown) ? 'no series is switched on' : '', this.more ? `only the first ${SERIES} series` : '', this.skipped ? 'a sample: more arrive than can be drawn' : ''].filter(Boolean).join(', ');
+    const remark = [this.live && !this.visible.some(series => series.shown) ? 'no series is switched on' : '', this.more ? `only the first ${SERIES} series` : '', this.skipped ? 'a sample: messages arrive faster than the page can draw' : ''].filter(Boolean).join(', ');
     this.remark ??= element('p');
     if (this.remark.textContent !== remark) this.remark.textContent = remark;
     if (remark && !this.remark.isConnected || this.remark.nextSibling) $('legend').append(this.remark);

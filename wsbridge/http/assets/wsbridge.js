@@ -225,7 +225,7 @@
     const made = new URL(url, globalThis.location?.href);
     made.protocol = made.protocol.replace(/^http/, "ws");
     made.hash = "";
-    if (!/^wss?:$/.test(made.protocol)) throw new TypeError(`${url} is no address of a WebSocket`);
+    if (!/^wss?:$/.test(made.protocol)) throw new TypeError(`${url} is not a WebSocket URL`);
     return made;
   }
 
