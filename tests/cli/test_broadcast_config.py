@@ -182,9 +182,9 @@ WRONG = [
     ("name", "content", "words"),
     [
         ("keyfile", "-----BEGIN ENCRYPTED PRIVATE KEY-----", "the key is encrypted"),
-        ("keyfile", "-----BEGIN CERTIFICATE-----", "it holds no private key"),
+        ("keyfile", "-----BEGIN CERTIFICATE-----", "it contains a certificate, not a private key"),
         ("keyfile", "", "the file is empty"),
-        ("certfile", "-----BEGIN PRIVATE KEY-----", "it holds no certificate"),
+        ("certfile", "-----BEGIN PRIVATE KEY-----", "it contains a private key, not a certificate"),
         ("cafile", "hello", "it is not PEM"),
     ],
 )

@@ -139,8 +139,8 @@ async def test_short_of_descriptors(few: int, caplog: pytest.LogCaptureFixture) 
         close(clients)
     lines = [record.getMessage() for record in caplog.records if record.name == "wsbridge.server"]
     assert [line.partition(":")[0] for line in lines] == [
-        "no connection is accepted until descriptors are free",
-        "connections are accepted again",
+        "the server accepts no connections until file descriptors are free",
+        "the server accepts connections again",
     ]
 
 
@@ -166,8 +166,8 @@ async def test_descriptors_that_come_and_go(few: int, caplog: pytest.LogCaptureF
         for fd in filling:
             os.close(fd)
     lines = [record.getMessage().partition(":")[0] for record in caplog.records if record.name == "wsbridge.server"]
-    assert lines.count("no connection is accepted until descriptors are free") == 10
-    assert lines.count("connections are accepted again") <= 10
+    assert lines.count("the server accepts no connections until file descriptors are free") == 10
+    assert lines.count("the server accepts connections again") <= 10
 
 
 async def test_no_descriptor_at_all(few: int, caplog: pytest.LogCaptureFixture) -> None:

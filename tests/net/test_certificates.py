@@ -64,10 +64,10 @@ def unusable(certificates: Certificates, tmp_path_factory: pytest.TempPathFactor
         ("certificate", "missing", "no such file or directory"),
         ("certificate", "der-certificate", "openssl x509 -inform der"),
         ("certificate", "pkcs12", "openssl pkcs12"),
-        ("certificate", "request", "what the CA answers"),
-        ("certificate", "public-key", "it holds no certificate, but a public key"),
+        ("certificate", "request", "use the certificate that the CA issues for it"),
+        ("certificate", "public-key", "it contains a public key, not a certificate"),
         ("certificate", "encrypted", "swapped?"),
-        ("certificate", "damaged-certificate", "a certificate in it is damaged"),
+        ("certificate", "damaged-certificate", "it contains a damaged certificate"),
         ("certificate", "weak.pem", "key too small"),
         ("key", "empty", "the file is empty"),
         ("key", "text", "no line begins with -----BEGIN PRIVATE KEY-----"),
@@ -77,16 +77,16 @@ def unusable(certificates: Certificates, tmp_path_factory: pytest.TempPathFactor
         ("key", "pkcs12", "openssl pkcs12"),
         ("key", "encrypted", "openssl pkey -in"),
         ("key", "encrypted-traditional", "openssl pkey -in"),
-        ("key", "public-key", "it holds no private key, but a public key"),
-        ("key", "damaged-key", "the key in it is damaged"),
+        ("key", "public-key", "it contains a public key, not a private key"),
+        ("key", "damaged-key", "the key is damaged"),
         ("client_ca", "empty", "the file is empty"),
         ("client_ca", "text", "no line begins with -----BEGIN CERTIFICATE-----"),
         ("client_ca", "directory", "is a directory"),
         ("client_ca", "missing", "no such file or directory"),
         ("client_ca", "der-certificate", "openssl x509 -inform der"),
         ("client_ca", "pkcs12", "openssl pkcs12"),
-        ("client_ca", "public-key", "it holds no certificate, but a public key"),
-        ("client_ca", "damaged-certificate", "a certificate in it is damaged"),
+        ("client_ca", "public-key", "it contains a public key, not a certificate"),
+        ("client_ca", "damaged-certificate", "it contains a damaged certificate"),
     ],
 )
 def test_unusable_file(certificates: Certificates, unusable: Path, name: str, file: str, remedy: str) -> None:
@@ -100,7 +100,7 @@ def test_unusable_file(certificates: Certificates, unusable: Path, name: str, fi
 
 def test_no_regular_file(certificates: Certificates) -> None:
     """A device is no certificate."""
-    with pytest.raises(ListenError, match="no regular file"):
+    with pytest.raises(ListenError, match="it is not a regular file"):
         make_context(settings(certificates, certificate="/dev/null"))
 
 
@@ -108,7 +108,7 @@ def test_no_regular_file(certificates: Certificates) -> None:
 @pytest.mark.parametrize("name", FLAGS)
 def test_fifo(certificates: Certificates, unusable: Path, name: str) -> None:
     """A named pipe is refused at once, without waiting for a writer."""
-    with pytest.raises(ListenError, match=f"cannot use {FLAGS[name]}={unusable}/fifo: it is no regular file"):
+    with pytest.raises(ListenError, match=f"cannot use {FLAGS[name]}={unusable}/fifo: it is not a regular file"):
         make_context(settings(certificates, **{name: unusable / "fifo"}))
     assert not holds_private_key(str(unusable / "fifo"))
 
@@ -126,7 +126,7 @@ def test_wrong_pair(certificates: Certificates) -> None:
     with pytest.raises(ListenError) as caught:
         make_context(settings(certificates, key=certificates.folder / "client.key"))
     folder = certificates.folder
-    assert f"--sslkey={folder}/client.key: it is not the key of --sslcert={folder}/server.pem" in str(caught.value)
+    assert f"--sslkey={folder}/client.key: it does not match --sslcert={folder}/server.pem" in str(caught.value)
 
 
 def test_both_in_one_file(certificates: Certificates, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_unreadable(certificates: Certificates, tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_bytes(b"x")
     path.chmod(0)
-    with pytest.raises(ListenError, match="which must be able to read it"):
+    with pytest.raises(ListenError, match="give this user read permission"):
         make_context(settings(certificates, key=path))
 
 
@@ -156,7 +156,7 @@ def test_unreadable_by_another_user(certificates: Certificates, tmp_path: Path) 
             parent.chmod(parent.stat().st_mode | 0o055)
     os.seteuid(65534)
     try:
-        with pytest.raises(ListenError, match="permission denied; the server runs as user 65534, which must be able to read it"):
+        with pytest.raises(ListenError, match="permission denied; the server runs as user 65534: give this user read permission"):
             make_context(settings(certificates, certificate=path))
     finally:
         os.seteuid(0)
@@ -184,7 +184,7 @@ def test_dates(certificates: Certificates, tmp_path: Path, dates: tuple[str, str
     openssl("ca", *signed, "-in", "request", "-out", "dated.pem", "-startdate", dates[0], "-enddate", dates[1])
     make_context(settings(certificates, certificate=tmp_path / "dated.pem", client_ca=tmp_path / "dated.pem"))
     assert [complaint in message for message in said] == [True, True]
-    assert all("renew it, or set the clock" in message for message in said)
+    assert all("renew the certificate, or set the clock" in message for message in said)
 
 
 @pytest.mark.parametrize(

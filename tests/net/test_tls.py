@@ -68,7 +68,7 @@ def test_client_without_a_certificate(
 def test_client_with_a_strange_certificate(mutual: Server, certificates: Certificates) -> None:
     """A certificate that the CA of `--sslca` did not sign is refused by an alert, and the log says what is wrong with it."""
     assert "ALERT" in failure(mutual, certificates.context("stranger"))
-    mutual.wait_for_log(r"TLS handshake failed: the client's certificate is not accepted: self.signed certificate$")
+    mutual.wait_for_log(r"TLS handshake failed: the server rejected the client's certificate: self.signed certificate$")
 
 
 def test_old_version(mutual: Server, certificates: Certificates) -> None:
@@ -97,7 +97,7 @@ def test_ciphers_that_are_not_shared(mutual: Server, certificates: Certificates)
     context = only(certificates.context("client"), ssl.TLSVersion.TLSv1_2)
     context.set_ciphers("AES128-SHA")
     assert "HANDSHAKE_FAILURE" in failure(mutual, context)
-    mutual.wait_for_log(r"TLS handshake failed: the client offers no cipher suite that the server has$")
+    mutual.wait_for_log(r"TLS handshake failed: the client offers no cipher suite that the server supports$")
 
 
 def test_application_protocol_of_others(mutual: Server, certificates: Certificates) -> None:

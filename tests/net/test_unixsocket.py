@@ -179,7 +179,7 @@ def test_group_that_cannot_be_given(tmp_path: Path) -> None:
     let_in(tmp_path)
     said = as_nobody(lambda: bind_unix(str(path), mode=0o660, group=0))
     assert said
-    assert "operation not permitted; root can" in said
+    assert "operation not permitted; run the server as root" in said
     assert not path.exists()
 
 

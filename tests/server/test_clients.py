@@ -51,7 +51,7 @@ def test_maxclients(broadcast: Broadcast, busy: str) -> None:
                 # A browser that asked for a subprotocol and is given none breaks off, and sees no code.
                 with server.connect(subprotocols=subprotocols) as late:
                     assert late.subprotocol == (V1 if subprotocols else None)
-                    assert late.receive_close() == Close(1013, "all sessions are taken; try again later")
+                    assert late.receive_close() == Close(1013, "no slot is free; try again later")
         one.send_close()
         assert one.receive_close() == Close(1000)
         wait_for_viewers(server, 1)

@@ -266,7 +266,7 @@ def test_no_slot_for_a_browser(broadcast: Broadcast) -> None:
     with listen(server):
         answer = server.get("/events", headers=[("Accept", "text/event-stream")])
         assert answer.status == 200
-        assert re.fullmatch(rb"retry: [2-8]\d{3}\n: all sessions are taken \(--maxclients\)\n\n", answer.body)
+        assert re.fullmatch(rb"retry: [2-8]\d{3}\n: no slot is free \(--maxclients\)\n\n", answer.body)
         assert answer.value("Content-Type") == "text/event-stream; charset=utf-8"
         assert status(server)["counts"]["refused_503"] == 1
         elsewhere = [("Accept", "text/event-stream"), ("Origin", "https://a.example")]

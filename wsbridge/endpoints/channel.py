@@ -132,7 +132,7 @@ class ChannelEndpoint:
         head = "".join(f"{name}: {value}\r\n" for name, value in [*lines, ("Connection", "close")])
         transport = connection.transport
         if transport is None or transport.is_closing():
-            raise Refused(400, "the client has gone")
+            raise Refused(400, "the client has disconnected")
         client = EventStream(transport, settings=self._client, metrics=self._metrics, pairs=pairs, loop=self._loop)
         connection.take_over(client)
         # Without a random delay, all clients of a lost server would reconnect at once; a browser waits as long as `retry` says.

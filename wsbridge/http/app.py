@@ -160,7 +160,7 @@ class App:
             if self._settings.reverse_lookup:
                 pairs["remote"] = remote_host
             if connection.transport is None or connection.transport.is_closing():
-                raise Refused(400, "the client has gone")
+                raise Refused(400, "the client has disconnected")
         door.begin(connection, request, admission, pairs, remote_host)
         return TAKEN
 
@@ -211,7 +211,7 @@ class App:
                 return answer
             request = answer
         else:
-            raise Refused(500, "a CGI script redirects for ever")
+            raise Refused(500, "too many local redirects by CGI scripts")
         # An open page requests the channel's status every two seconds, so the server logs that request at TRACE.
         methods, category, found = await self._find(request)
         http_log.log(TRACE if category in ("CHANNEL", "ICON") else ACCESS, category, extra=extra(pairs))
@@ -249,7 +249,7 @@ class App:
         """Answer a request without a resource: CONNECT, which is for proxies, and `OPTIONS *` (RFC 9110, section 9.3.7)."""
         if request.method != "OPTIONS":
             check_method(request.method)
-            raise Refused(400, "the target * is for OPTIONS alone")
+            raise Refused(400, "the request target * is valid only with OPTIONS")
         return self._dressed(_options(tuple(sorted(KNOWN - {"CONNECT"})) if self._cgi is not None else READ))
 
     async def _has_index(self) -> bool:

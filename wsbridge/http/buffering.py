@@ -132,7 +132,7 @@ class BodyBuffer:
     async def _write(self, data: bytes) -> None:
         async with self._file_lock:
             if not self._space.take(len(data)):
-                raise Refused(503, "the space for request bodies is taken", headers={"Retry-After": "5"})
+                raise Refused(503, "the buffer space for request bodies is full", headers={"Retry-After": "5"})
             try:
                 if self._file is None:
                     self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
@@ -148,7 +148,7 @@ class BodyBuffer:
             size = min(PIECE, self._written - self._read)
             data: bytes = await self._work(os.pread, self._file.fileno(), size, self._read)
             if len(data) < size:
-                raise OSError("the temporary file was cut off")
+                raise OSError("the temporary file was truncated")
             self._read += size
             if self._read == self._written:
                 # The file is drained: start at its beginning again.

@@ -123,8 +123,8 @@ class CgiScripts:
             return await self._exchange(exchange, script, body if has_body else None, request, headers)
         except BodyLate:
             self._metrics.clients_timed_out += 1
-            log.info("client sent nothing of its body for %g s", self._body_seconds, extra=extra(pairs))
-            raise Refused(408, f"nothing of the body came for {self._body_seconds:g} s") from None
+            log.info("refused (408): no part of the request body arrived for %g s", self._body_seconds, extra=extra(pairs))
+            raise Refused(408, f"no part of the request body arrived for {self._body_seconds:g} s") from None
         finally:
             await body.close()
 
@@ -141,12 +141,12 @@ class CgiScripts:
                 await body.begin()
             return request, has_body
         except web.RequestPayloadError as error:
-            raise Refused(400, f"the body cannot be read: {error}") from None
+            raise Refused(400, f"the server cannot read the request body: {error}") from None
         except ConnectionError:
-            raise Refused(400, "the client has gone") from None
+            raise Refused(400, "the client has disconnected") from None
         except OSError as error:
-            log.error("the body of a request cannot be kept: %s", error, extra=extra({"url": request.url}))
-            raise Refused(503, "the body cannot be kept") from None
+            log.error("cannot buffer the request body: %s", error, extra=extra({"url": request.url}))
+            raise Refused(503, "the server cannot buffer the request body") from None
 
     async def _exchange(
         self,
@@ -171,8 +171,8 @@ class CgiScripts:
             await asyncio.wait((feeding,))
 
     def _full(self, pairs: Pairs) -> Refused:
-        log.error("all processes are taken (--maxforks)", extra=extra(pairs))
-        return Refused(429, "all processes are taken (--maxforks)", body="429 Too Many Requests\n")
+        log.error("no slot is free (--maxforks)", extra=extra(pairs))
+        return Refused(429, "no slot is free (--maxforks)", body="429 Too Many Requests\n")
 
     async def _start(self, request: Request, found: Found, pairs: Pairs) -> RunningScript:
         environment = cgi_environment(
@@ -202,7 +202,7 @@ class CgiScripts:
             child.abandon()
             self._metrics.launch_failures += 1
             log.error("%s", error, extra=extra(pairs))
-            raise Refused(500, "the script could not be started") from None
+            raise Refused(500, "the server could not start the script") from None
         return RunningScript(child, limiter=self._limiter, registry=self._registry, pairs=pairs, drain_seconds=self._drain_seconds)
 
 
@@ -230,7 +230,7 @@ class _Exchange:
                     await self._wait_for_room(body)
         except (OSError, web.RequestPayloadError) as error:
             # The client has disconnected; aiohttp cancels the task that answers it.
-            log.debug("the body broke off: %s", error, extra=extra(self._pairs))
+            log.debug("the request body is incomplete: %s", error, extra=extra(self._pairs))
         except BodyLate:
             self._end_late()
         finally:
@@ -265,7 +265,7 @@ class _Exchange:
         except TimeoutError:
             if self._response is None:
                 raise BodyLate from None
-            log.info("CGI answer is cut off: the body came no more", extra=extra(self._pairs))
+            log.info("CGI response truncated: the request body stopped arriving", extra=extra(self._pairs))
             self._raw.protocol.force_close()
             return self._response
 
@@ -275,13 +275,13 @@ class _Exchange:
             if head.redirect is not None:
                 return redirected(request, head.redirect)
         except BadAnswer as error:
-            log.error("CGI script gave no answer: %s", error, extra=extra(self._pairs))
-            raise Refused(500, "the script gave no answer") from None
+            log.error("CGI script sent no valid response: %s", error, extra=extra(self._pairs))
+            raise Refused(500, "the script sent no valid response") from None
         except Cut as cut:
             if not self._script.crashed:
-                raise Refused(503, "the server shuts down") from None
-            log.error("CGI script gave no answer: %s", cut, extra=extra(self._pairs))
-            raise Refused(500, "the script gave no answer") from None
+                raise Refused(503, "the server is shutting down") from None
+            log.error("CGI script sent no valid response: %s", cut, extra=extra(self._pairs))
+            raise Refused(500, "the script sent no valid response") from None
         response = web.StreamResponse(status=head.status, reason=head.reason)
         for name, value in (*headers, *head.headers):
             response.headers.add(name, value)
@@ -294,7 +294,7 @@ class _Exchange:
         try:
             await self._send(response, head)
         except Cut as cut:
-            log.error("CGI answer is cut off: %s", cut, extra=extra(self._pairs))
+            log.error("CGI response truncated: %s", cut, extra=extra(self._pairs))
             self._raw.protocol.force_close()
         except ConnectionError:
             self._raw.protocol.force_close()
@@ -312,7 +312,7 @@ class _Exchange:
                 with self._patience.watching(self._raw, self._pairs):
                     await response.write(piece)
         if left:
-            raise Cut(f"{left} bytes are missing of the {head.length} that its Content-Length said")
+            raise Cut(f"{left} of the {head.length} bytes in its Content-Length are missing")
         with self._patience.watching(self._raw, self._pairs):
             await response.write_eof()
 
@@ -325,13 +325,13 @@ class _Exchange:
                 self._script.unread(rest)
                 return self._report(parse_head(head))
         if not data:
-            raise BadAnswer("it printed nothing")
+            raise BadAnswer("it printed no output")
         return parse_head(data.rstrip(b"\r\n"), is_ended=False)
 
     def _report(self, head: Head) -> Head:
         """Log the skipped lines of a head."""
         for what in head.skipped[:MOST_REPORTED]:
-            log.error("CGI script printed a line that was skipped: %s", what, extra=extra(self._pairs))
+            log.error("skipped a header line of the CGI script: %s", what, extra=extra(self._pairs))
         if (more := len(head.skipped) - MOST_REPORTED) > 0:
-            log.error("CGI script printed %d more lines that were skipped", more, extra=extra(self._pairs))
+            log.error("skipped %d more header lines of the CGI script", more, extra=extra(self._pairs))
         return head

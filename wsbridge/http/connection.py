@@ -136,7 +136,7 @@ class Connection(RequestHandler):
         self._is_broken = True
         self.close()
         if self._chunks is not None:
-            self._chunks.set_exception(web.RequestPayloadError("the chunks of the body are malformed"))
+            self._chunks.set_exception(web.RequestPayloadError("the chunked coding is malformed"))
             self._chunks.feed_eof()
 
     def _may_go_on(self) -> bool:

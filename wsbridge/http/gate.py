@@ -81,7 +81,7 @@ class Gate:
         self._scripts = scripts
         self._busy_close = busy_close
         self.asks_disk = scripts is not None
-        self.full = f"all sessions are taken (--{limit_flag})"
+        self.full = f"no slot is free (--{limit_flag})"
         """The reason for a refusal without a free slot, for the log and for the client."""
 
     def admit(self, request: Request, located: Located | None = None) -> Admission:
@@ -99,7 +99,7 @@ class Gate:
                 raise Refused(404, "no such script", body="404 Not Found\n")
             accept, subprotocol = self._handshake(request)
             if located.unusable:
-                raise Refused(500, f"{located.script.name} cannot be run: {located.unusable}")
+                raise Refused(500, f"the server cannot run {located.script.name}: {located.unusable}")
             return Admission(located.argv, located.script, accept, subprotocol)
 
     def locate(self, request: Request) -> Located:
@@ -121,10 +121,13 @@ class Gate:
         version = {"Sec-WebSocket-Version": "13"}
         if request.protocol == "HTTP/1.0":
             # RFC 6455, section 4.2.1. The proxy that sends HTTP/1.0 is nginx without `proxy_http_version 1.1`.
-            raise Refused(400, "a WebSocket needs HTTP/1.1, and this request is of HTTP/1.0; a proxy between may have made it so")
+            raise Refused(
+                400,
+                "a WebSocket requires HTTP/1.1, but this request uses HTTP/1.0; if a proxy sent it, set the proxy to HTTP/1.1",
+            )
         if has_body(request):
             # A proxy may read the bytes after the head as the body, while the server reads them as frames.
-            raise Refused(400, "a request for a WebSocket has no body")
+            raise Refused(400, "a WebSocket request must not have a body")
         if not has_token([request.header("sec-websocket-version") or ""], "13"):
             raise Refused(400, "Sec-WebSocket-Version must be 13", headers=version)
         if refusal := self._origins.refusal(request.header("origin"), request.peer):

@@ -23,7 +23,7 @@ from wsbridge.rules.request import Request
 from wsbridge.settings import ClientSettings
 from wsbridge.wire.deflate import Deflate, Parameters, negotiate
 
-BUSY = End(TRY_LATER, "all sessions are taken; try again later")
+BUSY = End(TRY_LATER, "no slot is free; try again later")
 SWITCHING = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
 
 

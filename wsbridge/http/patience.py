@@ -63,7 +63,7 @@ class _Watch:
             self.begin()
             return
         self._metrics.clients_timed_out += 1
-        log.info("client took nothing for %g s and is cut off", self._seconds, extra=extra(self._pairs))
+        log.info("closing: the client accepted no data for %g s", self._seconds, extra=extra(self._pairs))
         transport.abort()
 
     def _taken(self) -> int:

@@ -36,7 +36,7 @@ class Redirect:
             return self._refuse(refused)
         name = host[: host.index("]") + 1] if host.startswith("[") and "]" in host else host.partition(":")[0]
         if not name:
-            return self.error_page(400, "a request needs a Host to be told where to go")
+            return self.error_page(400, "a redirect requires a Host header")
         return self._dressed(web.Response(status=301, headers={"Location": f"{self._scheme}://{name}:{self._port}{target.uri}"}))
 
     def _refuse(self, refused: Refused) -> web.Response:

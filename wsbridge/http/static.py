@@ -254,7 +254,8 @@ class OpenFile(web.FileResponse):
             read = asyncio.get_running_loop().run_in_executor(None, os.pread, fobj.fileno(), min(PIECE, end - offset), offset)
             piece = await read
             if not piece:
-                log.error("file was cut off while it was sent: %d bytes are missing", end - offset, extra=extra(self._pairs))
+                text = "response truncated: the file became shorter during the transfer, and %d bytes are missing"
+                log.error(text, end - offset, extra=extra(self._pairs))
                 request.protocol.force_close()
                 return writer
             offset += len(piece)

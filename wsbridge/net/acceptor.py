@@ -120,7 +120,7 @@ class Acceptor:
         descriptor = sock.fileno()
         open(sock, address)
         if descriptor >= self._first_reserved:
-            self._run_short(f"{self._first_reserved} of {self._limit} descriptors are in use, and the rest is in reserve")
+            self._run_short(f"{self._first_reserved} of {self._limit} file descriptors are in use, and the rest are reserved")
 
     def _run_short(self, reason: str) -> None:
         self._pause()
@@ -128,7 +128,8 @@ class Acceptor:
         self._metrics.accept_pauses += 1
         self._is_told = self._shortages.say(
             "descriptors",
-            f"no connection is accepted until descriptors are free: {reason}; raise the limit of open files (ulimit -Hn)",
+            f"the server accepts no connections until file descriptors are free: {reason};"
+            " raise the limit of open files (ulimit -Hn)",
             {},
             self._loop.time(),
         )
@@ -139,7 +140,7 @@ class Acceptor:
         if _lowest_free() < self._first_reserved:
             self._is_short = False
             if self._is_told:
-                log.log(INFO, "connections are accepted again: descriptors are free")
+                log.log(INFO, "the server accepts connections again: file descriptors are free")
             self._resume()
         else:
             self._timer = self._loop.call_later(self._pace.short_seconds, self._look)

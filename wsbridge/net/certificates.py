@@ -65,10 +65,10 @@ def _check(flag: str, path: str) -> None:
     try:
         with open(path, "rb", buffering=0, opener=open_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ListenError(f"cannot use {flag}={path}: it is no regular file")
+                raise ListenError(f"cannot use {flag}={path}: it is not a regular file")
             content = file.read(FILE_BYTES)
     except OSError as error:
-        hint = f"; the server runs as {_user()}, which must be able to read it" if isinstance(error, PermissionError) else ""
+        hint = f"; the server runs as {_user()}: give this user read permission" if isinstance(error, PermissionError) else ""
         raise ListenError(f"cannot read {flag}={path}: {reason_of(error).lower()}{hint}") from None
     if complaint := why_unusable(path, content, is_key=flag == KEY, swapped="" if flag == CA else SWAPPED):
         raise ListenError(f"cannot use {flag}={path}: {complaint}")
@@ -89,13 +89,14 @@ def why_unusable(path: str, content: bytes, *, is_key: bool, swapped: str) -> st
     held = labels[0].decode().lower()
     if is_key:
         if ENCRYPTED.search(content):
-            return f"the key is encrypted, and wsbridge asks for no pass phrase; write it without: openssl pkey -in {path} -out plain.pem"
+            remedy = f"decrypt it: openssl pkey -in {path} -out plain.pem"
+            return f"the key is encrypted, and wsbridge does not prompt for a pass phrase; {remedy}"
         if not has_key:
-            return f"it holds no private key, but a {held}" + (swapped if has_certificate else "")
+            return f"it contains a {held}, not a private key" + (swapped if has_certificate else "")
     elif not has_certificate:
         if b"CERTIFICATE REQUEST" in content:
-            return "it holds a certificate request; what the CA answers to it is needed"
-        return f"it holds no certificate, but a {held}" + (swapped if has_key else "")
+            return "it contains a certificate request; use the certificate that the CA issues for it"
+        return f"it contains a {held}, not a certificate" + (swapped if has_key else "")
     return ""
 
 
@@ -117,22 +118,24 @@ def _try_certificates(flag: str, path: str) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except (OSError, ValueError) as error:
-        raise ListenError(f"cannot use {flag}={path}: a certificate in it is damaged ({_reason(error)}); copy or issue it anew") from None
+        damage = f"it contains a damaged certificate ({_reason(error)}); copy it again, or issue a new certificate"
+        raise ListenError(f"cannot use {flag}={path}: {damage}") from None
 
 
 def _why_no_pair(certificate: str, key: str, error: Exception) -> str:
     reason = getattr(error, "reason", None)
     if reason == "KEY_VALUES_MISMATCH":
-        return f"cannot use {KEY}={key}: it is not the key of {CERTIFICATE}={certificate}; give the key with which that was requested"
+        remedy = "use the key with which the certificate was requested"
+        return f"cannot use {KEY}={key}: it does not match {CERTIFICATE}={certificate}; {remedy}"
     if isinstance(error, ssl.SSLError) and reason and any(word in reason for word in ("TOO_SMALL", "TOO_WEAK", "MD_")):
-        return f"cannot use {CERTIFICATE}={certificate}: {_reason(error)}; issue one with a longer key and SHA-256"
+        return f"cannot use {CERTIFICATE}={certificate}: {_reason(error)}; issue a certificate with a longer key and SHA-256"
     if isinstance(error, ssl.SSLError) or reason is None:
-        return f"cannot use {KEY}={key}: the key in it is damaged or of a kind that OpenSSL does not know ({_reason(error)})"
+        return f"cannot use {KEY}={key}: the key is damaged, or OpenSSL does not support its type ({_reason(error)})"
     return f"cannot use {CERTIFICATE}={certificate} with {KEY}={key}: {_reason(error)}"
 
 
 def _refuse_to_prompt() -> bytes:
-    raise ValueError("it is encrypted")
+    raise ValueError("the key is encrypted")
 
 
 def _warn_of_dates(flag: str, path: str, now: float) -> None:
@@ -147,7 +150,7 @@ def _warn_of_dates(flag: str, path: str, now: float) -> None:
     elif "notBefore" in details and ssl.cert_time_to_seconds(details["notBefore"]) > now:
         complaint = f"is not valid before {details['notBefore']}"
     if complaint:
-        log.error("%s=%s %s: clients will refuse it; renew it, or set the clock", flag, path, complaint)
+        log.error("%s=%s %s: clients reject it; renew the certificate, or set the clock", flag, path, complaint)
 
 
 def _reason(error: Exception) -> str:

@@ -75,7 +75,7 @@ class PlainOpener:
             sock.close()
             if not isinstance(error, OSError):
                 raise
-            log.debug("no connection: %s", error)
+            log.debug("cannot begin a connection: %s", error)
 
     def close(self) -> None:
         """Do nothing: a connection without TLS is established at once."""
@@ -157,7 +157,7 @@ async def _bind(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[s
     if re.search(r"[][:]", host) and not re.fullmatch(r"\[[^][]+\]", host):
         raise ListenError(f"{where}: write an IPv6 address in brackets, such as [::1]")
     if not 0 <= port <= 65535:
-        raise ListenError(f"{where}: a port is 0 to 65535")
+        raise ListenError(f"{where}: use a port from 0 to 65535")
     socks: list[socket.socket] = []
     missing: OSError | None = None
     try:
@@ -179,7 +179,7 @@ async def _bind(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[s
         for sock in socks:
             sock.close()
         if isinstance(error, UnicodeError):
-            raise ListenError(f"{where}: that is no host name") from None
+            raise ListenError(f"{where}: the host name is not valid") from None
         is_name = isinstance(error, socket.gaierror)  # its error numbers are not the system's
         reason, number = (str(error.strerror), 0) if is_name else (os.strerror(error.errno or 0), error.errno or 0)
         # Scripts look for the text "address already in use".

@@ -32,11 +32,11 @@ DRAIN_BYTES = 64 * 1024
 REASONS = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client sent no certificate, which --sslca requires",
     "UNSUPPORTED_PROTOCOL": "the client does not offer TLS 1.2 or newer",
-    "NO_SHARED_CIPHER": "the client offers no cipher suite that the server has",
-    "WRONG_VERSION_NUMBER": "the client sent what is not TLS",
-    "PACKET_LENGTH_TOO_LONG": "the client sent what is not TLS",
-    "RECORD_LAYER_FAILURE": "the client sent what is not TLS",
-    "UNEXPECTED_MESSAGE": "the client sent what is not TLS",
+    "NO_SHARED_CIPHER": "the client offers no cipher suite that the server supports",
+    "WRONG_VERSION_NUMBER": "the client sent data that is not TLS",
+    "PACKET_LENGTH_TOO_LONG": "the client sent data that is not TLS",
+    "RECORD_LAYER_FAILURE": "the client sent data that is not TLS",
+    "UNEXPECTED_MESSAGE": "the client sent data that is not TLS",
 }
 """The meaning of OpenSSL's reason codes here."""
 DISTRUST = ("UNKNOWN_CA", "CERTIFICATE_UNKNOWN", "BAD_CERTIFICATE", "UNSUPPORTED_CERTIFICATE", "CERTIFICATE_EXPIRED")
@@ -96,7 +96,7 @@ class TlsOpener:
     def _answer(self, sock: socket.socket, address: object) -> None:
         """Answer a client that does not use TLS: a 400 response to plain HTTP, a TLS alert to everything else."""
         is_http = HTTP.match(sock.recv(DRAIN_BYTES)) is not None
-        self._failed(address, "the client sent plain HTTP" if is_http else "the client sent what is not TLS")
+        self._failed(address, "the client sent plain HTTP" if is_http else "the client sent data that is not TLS")
         sock.send(WRONG_SCHEME if is_http else NO_TLS)
 
     def _failed(self, address: object, reason: str) -> None:
@@ -118,7 +118,7 @@ class TlsOpener:
 def reason_of_failure(error: OSError | TimeoutError) -> str:
     """Return why a handshake failed, as text for the log."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the client's certificate is not accepted: {error.verify_message}"
+        return f"the server rejected the client's certificate: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         reason = error.reason or ""
         if "_ALERT_" in reason and reason.endswith(DISTRUST):

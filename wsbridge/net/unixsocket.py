@@ -54,15 +54,15 @@ def _give_rights(path: str, mode: int, owner: int, group: int) -> None:
     handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if not stat.S_ISSOCK(os.fstat(handle).st_mode):
-            raise ListenError(f"cannot listen on {path}: another file was put in its place")
+            raise ListenError(f"cannot listen on {path}: another file replaced the socket")
         itself = f"/proc/self/fd/{handle}"
         if (owner, group) != (UNCHANGED, UNCHANGED):
             try:
                 os.chown(itself, owner, group)
             except OSError as error:
                 raise ListenError(
-                    f"cannot give {path} the owner and group of --unixsocket-owner and --unixsocket-group: {reason_of(error).lower()};"
-                    " root can, and a user can give a group of which it is a member"
+                    f"cannot set the owner and group of {path} (--unixsocket-owner, --unixsocket-group):"
+                    f" {reason_of(error).lower()}; run the server as root, or set only a group of which its user is a member"
                 ) from None
         os.chmod(itself, mode)
     finally:
@@ -78,7 +78,8 @@ def _clear(path: str) -> None:
     except OSError as error:
         raise ListenError(f"cannot listen on {path}: {reason_of(error).lower()}") from None
     if not stat.S_ISSOCK(mode):
-        raise ListenError(f"cannot listen on {path}: there is something that is not a socket; it is left alone")
+        complaint = "the existing file is not a socket, and the server does not remove it; use another path"
+        raise ListenError(f"cannot listen on {path}: {complaint}")
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1)
         try:

@@ -168,5 +168,5 @@ class EventStream(asyncio.Protocol):
             return
         if waiting_bytes(self._transport):
             self._metrics.clients_timed_out += 1
-            log.info("client took nothing for %g s and is cut off", patience, extra=extra(self._pairs))
+            log.info("closing: the client accepted no data for %g s", patience, extra=extra(self._pairs))
         self.abort()

@@ -278,7 +278,7 @@ class Client(asyncio.Protocol):
     def _take(self, event: Event) -> None:
         match event:
             case Violation(code, reason):
-                log.debug("close %d: %s", code, reason, extra=extra(self._pairs))
+                log.debug("closing with code %d: %s", code, reason, extra=extra(self._pairs))
                 if code == TOO_BIG:
                     self._metrics.messages_too_long += 1
                 else:
@@ -425,7 +425,7 @@ class Client(asyncio.Protocol):
             return
         if waiting_bytes(self._transport):
             self._metrics.clients_timed_out += 1
-            log.info("client took nothing for %g s and is cut off", patience, extra=extra(self._pairs))
+            log.info("closing: the client accepted no data for %g s", patience, extra=extra(self._pairs))
         self.abort()
 
     # The heartbeat
@@ -441,7 +441,7 @@ class Client(asyncio.Protocol):
         due, again = self._heartbeat.beat(self._loop.time())
         if due is Beat.GONE:
             self._metrics.clients_timed_out += 1
-            log.info("client said nothing for two pings and is given up", extra=extra(self._pairs))
+            log.info("closing: the client sent no data for two ping intervals", extra=extra(self._pairs))
             self.abort()
             return
         if due is Beat.PING and not self._writing_paused:

@@ -22,7 +22,7 @@ from wsbridge.sessions.registry import Registry
 
 HIGH_WATER = 256 * 1024
 """Bytes of unread output at which RunningScript pauses the child."""
-ENDED = "the script was ended"
+ENDED = "the server ended the script"
 
 log = logger("http")
 
@@ -117,7 +117,7 @@ class RunningScript:
 
     def _drained(self) -> None:
         if not self._child.owes_output:
-            log.debug("stdout is still held open by a process of the group", extra=extra(self._pairs))
+            log.debug("a process of the group still holds stdout open", extra=extra(self._pairs))
             self._conclude(self._fault)
         else:
             # The reader is slow: output from before the exit is still unread.
