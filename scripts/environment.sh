@@ -54,7 +54,7 @@ install_packages() {
     cd "$root"
     what=.${1:+"[$1]"}
     if ! can_be_updated; then
-        say "wsbridge: making the virtual environment .venv (once; this takes a minute)"
+        say "wsbridge: creating the virtual environment .venv (once; this takes a minute)"
         rm -rf "$venv"
         mkdir "$venv"
         echo unfinished >"$stamp"
@@ -62,7 +62,7 @@ install_packages() {
     fi
     still_true=$(grep -F "$(made_from)" "$stamp" 2>/dev/null || true)
     echo unfinished >"$stamp"
-    say "wsbridge: installing the Python packages of $what into .venv ($(download_size "${1:-}") to download, where pip has none of them)"
+    say "wsbridge: installing the Python packages of $what into .venv ($(download_size "${1:-}") to download, unless pip has cached them)"
     "$venv/bin/python" -m pip install --progress-bar off --disable-pip-version-check --editable "$what" >&2
     ln -sf bin/wsbridge "$venv/websocketd"
     printf '%s\n' "$(made_from)" "$(made_from "${1:-}")" "$still_true" >"$stamp"
@@ -82,7 +82,7 @@ can_be_updated() {
 }
 
 make_venv() {
-    find_python venv >/dev/null || fail "wsbridge needs Python 3.11 or newer${PYTHON:+, and $PYTHON is not}. On Debian, as root:
+    find_python venv >/dev/null || fail "wsbridge needs Python 3.11 or newer${PYTHON:+, but PYTHON=$PYTHON is not}. On Debian, run this as root:
 $(apt_command python3)"
     if python=$(find_python ensurepip); then
         "$python" -m venv "$1"
@@ -124,8 +124,8 @@ is_help() {
 install_debian() {
     command -v apt-get >/dev/null || return 1
     [ "$(id -u)" = 0 ] || command -v sudo >/dev/null || return 1
-    say "wsbridge: installing Debian packages, starting no service: $*"
-    [ "$(id -u)" = 0 ] || say "wsbridge: this asks for your password (sudo)"
+    say "wsbridge: installing Debian packages without starting their services: $*"
+    [ "$(id -u)" = 0 ] || say "wsbridge: sudo may ask for your password"
     # What starts a service asks policy-rc.d first, with systemd and without; 101 is its "no". Ours says so while we live.
     as_root sh -eu -c '
         policy=/usr/sbin/policy-rc.d

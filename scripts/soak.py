@@ -118,7 +118,7 @@ def killed(port: int, count: int) -> None:
     holder = subprocess.Popen([sys.executable, __file__, f"--hold={port}", f"--vanishing={count}"], stdout=subprocess.PIPE)
     assert holder.stdout is not None
     with holder.stdout:
-        assert holder.stdout.readline() == b"held\n", "the clients could not connect"
+        assert holder.stdout.readline() == b"held\n", "the clients did not connect"
         holder.kill()
     holder.wait()
 
@@ -185,7 +185,7 @@ def compare(before: Look, after: Look) -> bool:
         was, now, tolerated = (getattr(one, name) for one in (before, after, TOLERANCES))
         is_good = now <= was + tolerated
         good &= is_good
-        print(f"{name:16}{was:12,}{now:12,}{f'+{tolerated:,}':>12}{'' if is_good else '   <- left behind'}")
+        print(f"{name:16}{was:12,}{now:12,}{f'+{tolerated:,}':>12}{'' if is_good else '   <- leaked'}")
     return good
 
 
@@ -205,14 +205,15 @@ def soak(cycle_count: int, vanishing: int, transports: str) -> bool:
         good = compare(*looks)
         status = server.stop()
     faults = [line for line in (server.log + server.errors).splitlines() if "| INFO " not in line and "| stderr " not in line]
-    print(f"The server ended with {status}: {server.log.splitlines()[-1].rpartition('| ')[2]}", *faults, sep="\n")
+    print(f"The server exited with status {status}: {server.log.splitlines()[-1].rpartition('| ')[2]}", *faults, sep="\n")
     return good and status == 0 and not faults
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cycles", type=int, default=10_000, help="sessions that begin and end one after the other (default 10000)")
-    parser.add_argument("--vanishing", type=int, default=1_000, help="sessions whose clients vanish, in ten crowds (default 1000)")
+    parser.add_argument("--cycles", type=int, default=10_000, help="sessions that begin and end in sequence (default 10000)")
+    vanishing = "sessions with clients that vanish without a close, in ten groups (default 1000)"
+    parser.add_argument("--vanishing", type=int, default=1_000, help=vanishing)
     parser.add_argument("--transports", choices=TRANSPORTS, default="aiofastnet", help="default aiofastnet")
     parser.add_argument("--hold", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()

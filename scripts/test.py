@@ -116,7 +116,7 @@ class Watcher:
             with suppress(OSError):
                 record = Record(pytest.pid, **json.loads((self._folder / f"{pytest.pid}.json").read_text()))
                 self._verdicts.append(f"running: {record.test} ({record.pid})")
-            self._verdicts.append(f"pytest was ended by {signal.Signals(-status).name}")
+            self._verdicts.append(f"{signal.Signals(-status).name} ended pytest")
         if self._verdicts:
             self._print_verdict()
         return status if status > 0 else int(bool(self._verdicts))
@@ -132,12 +132,12 @@ class Watcher:
             self._changed = max([self._changed, *(record.since for record in records)])
             now = time.monotonic()
             if now - started > self._limits.session:
-                self._stop(pytest, f"the run is longer than {self._limits.session:g} s")
+                self._stop(pytest, f"the run exceeded {self._limits.session:g} s")
             elif self._interrupted and now - self._interrupted > self._limits.grace:
                 # Python loses a signal that comes just before it blocks; and a test may catch what is raised.
-                self._stop(pytest, f"the run has not ended within {self._limits.grace:g} s after it was interrupted")
+                self._stop(pytest, f"the run did not end within {self._limits.grace:g} s of the interrupt")
             elif self._limits.test and now - self._changed > self._limits.silence:
-                self._stop(pytest, f"no test has begun or ended for {self._limits.silence:g} s")
+                self._stop(pytest, f"no test began or ended for {self._limits.silence:g} s")
 
     def _records(self, pytest: int) -> list[Record]:
         """Return the records of pytest and its workers, of those that live: a number may have come to mean another process."""
@@ -155,7 +155,7 @@ class Watcher:
             self._idle_until[record.pid] = time.monotonic()
         age = time.monotonic() - record.since
         if record.phase == "test" and self._limits.test and age > self._limits.kill:
-            self._kill(record.pid, f"{record.test} ran for {age:.0f} s; its process is killed")
+            self._kill(record.pid, f"{record.test} ran for {age:.0f} s; killing its process")
             return
         # A process without tests waits for its workers' exit first.
         if record.phase == "idle":
@@ -180,7 +180,7 @@ class Watcher:
         with suppress(subprocess.TimeoutExpired):
             pytest.wait(min(INTERRUPT_SECONDS, self._limits.grace))
             return
-        self._kill(pytest.pid, "pytest did not stop when interrupted; it is killed")
+        self._kill(pytest.pid, "pytest did not stop after the interrupt; killing it")
         pytest.wait()
 
     def _say(self, what: str) -> None:

@@ -1,12 +1,11 @@
-"""Measure wsbridge beside its peers, turn about in one run, and print a table of ratios.
+"""Measure wsbridge and its peers in turn, in one run, and print a table of ratios.
 
-A figure by itself says more about the machine than about the program, and the machine is never quite at rest. So each round
-measures both, one after the other, and what counts is the median over the rounds of wsbridge's figure divided by its peer's.
-Where the rounds lie far apart, measure again. A peer that is not installed has no figures; a row that makes no sense without it
-is left out.
+A single figure depends on the machine more than on the program, and the load of the machine varies. So each round measures
+both, one after the other. The result is the median of wsbridge's figure divided by the figure of its peer. If the rounds differ
+much, measure again. A peer that is not installed has no figures; a row that makes no sense without its peer is omitted.
 
-bridge.py and broadcast.py say what the rows are. The load comes from client.c, and what is served from program.c; with floor.c,
-a peer, they are compiled for each run.
+bridge.py and broadcast.py define the rows. client.c generates the load, and program.c is the program that the servers run.
+Each run compiles both, and floor.c, which is a peer.
 """
 
 import argparse
@@ -43,13 +42,13 @@ def raise_descriptor_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard < DESCRIPTORS:
-        print(f"{hard} descriptors may be open here (ulimit -Hn): too few for 5,000 connections", file=sys.stderr)
+        print(f"the limit of {hard} open files is too low for 5,000 connections; raise it (ulimit -Hn)", file=sys.stderr)
 
 
 def print_table(results: Iterable[Result]) -> None:
     """Print each result as it comes."""
     if not shutil.which("websocketd"):
-        print("There is no websocketd here to compare with (Debian: apt-get install websocketd).")
+        print("websocketd is not installed, so its figures are missing (Debian: apt-get install websocketd).")
     print(HEAD)
     for result in results:
         print(shown(result), flush=True)
@@ -65,18 +64,20 @@ def main() -> None:
     broker = rabbit.Broker()
     names = ", ".join(row.name for row in [*bridge.ROWS, *broadcast.rows(broadcast.FULL, broker)])
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each row is measured (default 5)")
-    parser.add_argument("--only", action="append", metavar="ROW", help=f"measure the rows that begin so (repeatable): {names}")
+    parser.add_argument("--rounds", type=int, default=5, help="measure each row this many times (default 5)")
+    only = f"measure only the rows that begin with ROW (repeatable): {names}"
+    parser.add_argument("--only", action="append", metavar="ROW", help=only)
     parser.add_argument("--json", action="store_true", help="print a JSON array of the rows, with the ratio of each round")
-    parser.add_argument("--brief", action="store_true", help="few clients and short times for broadcast: only to see that its rows run")
+    brief = "use few clients and short times for broadcast, only to check that its rows run"
+    parser.add_argument("--brief", action="store_true", help=brief)
     options = parser.parse_args()
     if options.rounds < 1:
-        parser.error("at least one round")
+        parser.error("--rounds must be at least 1")
     rows = chosen([*bridge.ROWS, *broadcast.rows(broadcast.BRIEF if options.brief else broadcast.FULL, broker)], options.only)
     if not rows:
-        parser.error(f"no such row; there are: {names}")
+        parser.error(f"no row matches --only; the rows are: {names}")
     for why in dict.fromkeys(row.missing for row in rows if row.missing):
-        print(why, "Left out:", ", ".join(row.name for row in rows if row.missing == why), file=sys.stderr)
+        print(why, "Omitted:", ", ".join(row.name for row in rows if row.missing == why), file=sys.stderr)
 
     raise_descriptor_limit()
     with tempfile.TemporaryDirectory(prefix="wsbridge-bench-") as folder, broker:

@@ -42,7 +42,7 @@ def stream(clients: int, lines: int) -> MeasureBridge:
         with serving([command], tools / "program", "lines", str(lines)) as (_, port):
             report = load(tools, port, "stream", clients)
         if report["messages"] != clients * lines:
-            sys.exit(f"{command} lost messages: {report['messages']} of {clients * lines} came")
+            sys.exit(f"{command} lost messages: {report['messages']} of {clients * lines} arrived")
         return report["messages"] / report["seconds"]
 
     return measure
@@ -99,7 +99,7 @@ def receive(session: socket.socket, wanted: bytes) -> None:
     while wanted not in data:
         piece = session.recv(65536)
         if not piece:
-            sys.exit("an established session was closed")
+            sys.exit("the server closed an established session")
         data += piece
 
 

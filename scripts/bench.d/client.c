@@ -93,7 +93,7 @@ static double quantile_us(double part) {
 static double busy_seconds(void) {
   unsigned long long ran = 0, waited = 0;
   FILE *file = fopen("/proc/self/schedstat", "r");
-  if (!file || fscanf(file, "%llu %llu", &ran, &waited) != 2) errx(1, "no /proc/self/schedstat");
+  if (!file || fscanf(file, "%llu %llu", &ran, &waited) != 2) errx(1, "cannot read /proc/self/schedstat");
   fclose(file);
   return (double)(ran + waited) / SECOND;
 }
@@ -145,7 +145,7 @@ static size_t take_response(struct connection *c, const char *data, size_t size)
   c->head_size += size < room ? size : room;
   char *blank_line = memmem(c->head, c->head_size, "\r\n\r\n", 4);
   if (!blank_line && c->head_size < sizeof c->head) return size;
-  if (!blank_line || memcmp(c->head, "HTTP/1.1 101", 12)) errx(1, "refused: %.40s", c->head);
+  if (!blank_line || memcmp(c->head, "HTTP/1.1 101", 12)) errx(1, "the server refused the upgrade: %.40s", c->head);
   size_t taken = (size_t)(blank_line + 4 - c->head) - before;
   c->upgraded = true;
   c->head_size = 0;
@@ -156,7 +156,7 @@ static size_t take_response(struct connection *c, const char *data, size_t size)
 
 // Look at how a message begins.
 static void on_text(struct connection *c) {
-  if (c->text_size < DIGITS) errx(1, "a message of %zu bytes has neither number nor stamp", c->text_size);
+  if (c->text_size < DIGITS) errx(1, "a message of %zu bytes contains neither a number nor a timestamp", c->text_size);
   if (mode == FANOUT) {
     note_latency(read_number(c->text), arrived);
   } else if (!memcmp(c->text, END, END_WORD)) {
@@ -243,7 +243,7 @@ static void on_readable(struct connection *c) {
     if (!c->closing && mode == FANOUT && size == sizeof buffer) on_readable(c);  // there may be more, and it is not told again
     if (!c->closing) return;
   }
-  if (mode != STREAM || !c->upgraded) errx(1, "the server ended a connection");
+  if (mode != STREAM || !c->upgraded) errx(1, "the server closed a connection");
   end(c);
 }
 
@@ -269,7 +269,7 @@ int main(int argc, char **argv) {
   uint64_t duration = is_timed ? (uint64_t)(atof(argv[4]) * SECOND) : 0;
   uint64_t settling = mode == FANOUT ? (uint64_t)(atof(argv[5]) * SECOND) : 0;
   window = mode == ECHO ? (unsigned)atoi(argv[5]) : 0;
-  if (!clients || window > MAX_WINDOW) errx(2, "at least one client, and a window of at most %d", MAX_WINDOW);
+  if (!clients || window > MAX_WINDOW) errx(2, "use at least one client, and a window of at most %d", MAX_WINDOW);
   server.sin_port = htons((uint16_t)atoi(argv[1]));
   server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   struct rlimit files;

@@ -16,7 +16,8 @@ from serving import free_port, listening
 MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin")
 
-MISSING = "" if NGINX and MODULE.exists() else "There is no nginx with nchan here (Debian: apt-get install nginx-light libnginx-mod-nchan)."
+INSTALL = "nginx with nchan is not installed (Debian: apt-get install nginx-light libnginx-mod-nchan)."
+MISSING = "" if NGINX and MODULE.exists() else INSTALL
 
 CONFIGURATION = """
 load_module {module};

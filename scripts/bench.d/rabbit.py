@@ -20,7 +20,7 @@ from serving import free_port
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """RabbitMQ's own script. Debian's, in /usr/sbin, does the same as the user rabbitmq, or refuses."""
 
-MISSING = "" if SERVER.exists() else "There is no RabbitMQ here (Debian: apt-get install rabbitmq-server)."
+MISSING = "" if SERVER.exists() else "RabbitMQ is not installed (Debian: apt-get install rabbitmq-server)."
 
 START_DEADLINE = 60.0
 """Seconds. On two idle cores a start takes four."""
@@ -58,7 +58,7 @@ def node() -> Iterator[str]:
             deadline = time.monotonic() + START_DEADLINE
             while not answers(port):
                 if server.poll() is not None or time.monotonic() > deadline:
-                    sys.exit(f"RabbitMQ does not start: {(Path(folder) / 'output').read_text(errors='replace')[-2000:]}")
+                    sys.exit(f"RabbitMQ did not start: {(Path(folder) / 'output').read_text(errors='replace')[-2000:]}")
                 time.sleep(0.05)
             yield f"amqp://guest:guest@127.0.0.1:{port}/"
 

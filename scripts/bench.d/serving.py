@@ -37,7 +37,8 @@ def load(tools: Path, port: int, *arguments: object) -> dict[str, float]:
 def warn_if_busy(report: dict[str, float], what: str) -> None:
     """Say so when the load generator, which is one thread, may be what was measured."""
     if report["busy"] > BUSY:
-        print(f"{what}: the load generator had work, or no processor, for {report['busy']:.0%} of the time", file=sys.stderr)
+        state = f"was busy, or waited for a processor, for {report['busy']:.0%} of the time"
+        print(f"{what}: the load generator {state}", file=sys.stderr)
 
 
 def free_port() -> int:

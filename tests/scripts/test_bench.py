@@ -130,10 +130,10 @@ def test_broadcast() -> None:
 
 def test_missing() -> None:
     """A row that makes no sense without what is not installed is left out, and it is said what is missing."""
-    code = "import sys, nchan, bench; nchan.MISSING = 'There is no nginx here.'; sys.argv[1:] = ['--only', 'nchan', '--json']; bench.main()"
+    code = "import sys, nchan, bench; nchan.MISSING = 'nginx is not installed.'; sys.argv[1:] = ['--only', 'nchan', '--json']; bench.main()"
     run = subprocess.run([sys.executable, "-c", code], cwd=BENCH, capture_output=True, text=True, timeout=scaled(60))
     assert (run.returncode, json.loads(run.stdout)) == (0, [])
-    assert run.stderr == "There is no nginx here. Left out: nchan 1000x400\n"
+    assert run.stderr == "nginx is not installed. Omitted: nchan 1000x400\n"
 
 
 def test_wrong_usage() -> None:

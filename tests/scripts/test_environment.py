@@ -14,7 +14,7 @@ def test_first_start(clone: Clone) -> None:
     """The first start makes the virtual environment, and hands every argument on as it is."""
     run = clone.run("scripts/wsbridge", "--port", "8080", "two words", "")
     assert (run.returncode, run.stdout) == (0, "wsbridge got\n<--port>\n<8080>\n<two words>\n<>\n")
-    assert "making the virtual environment" in run.stderr
+    assert "creating the virtual environment" in run.stderr
     assert len(clone.noted("-m venv ")) == len(clone.noted("-m pip install ")) == 1
 
 
@@ -136,7 +136,7 @@ def test_debian_without_ensurepip(clone: Clone) -> None:
     clone.add_debian()
     run = clone.run("scripts/wsbridge", MODULES="")
     assert run.stdout == "wsbridge got\n"
-    assert "installing Debian packages, starting no service: python3-venv" in run.stderr
+    assert "installing Debian packages without starting their services: python3-venv" in run.stderr
     assert len(clone.noted("apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends python3-venv")) == 1
 
 
@@ -146,7 +146,7 @@ def test_download(clone: Clone) -> None:
     said = clone.run("scripts/wsbridge", MODULES="").stderr.splitlines()
     assert "Need to get 312 MB of archives." in said
     assert said.index("Need to get 312 MB of archives.") < said.index("Setting up python3-venv")
-    assert "wsbridge: installing the Python packages of .[broker] into .venv (5 MB to download, where pip has none of them)" in said
+    assert "wsbridge: installing the Python packages of .[broker] into .venv (5 MB to download, unless pip has cached them)" in said
     assert [line for line in clone.noted("-m pip install ") if "--quiet" in line] == []
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from tests.scripts.conftest import Clone
 
+NOT_IN_PATH = "the PATH of a service contains no program"
+
 
 @pytest.fixture
 def destination(tmp_path: Path) -> Path:
@@ -47,7 +49,7 @@ def test_gateway(clone: Clone, destination: Path) -> None:
     assert set_in(settings).startswith("COMMAND=\nWSBRIDGE_EXCHANGE=clock\nWSBRIDGE_BROKER=amqp://guest:guest@localhost/\n")
     settings.write_text("mine")
     run = clone.run("scripts/install-service", "--broadcast", "clock", DESTDIR=str(destination))
-    assert "stays as it is" in run.stderr
+    assert "exists; it is not changed" in run.stderr
     assert settings.read_text() == "mine"
 
 
@@ -64,7 +66,7 @@ def test_again(clone: Clone, destination: Path) -> None:
     settings.write_text("mine")
     for command in (["--", "uptime"], []):
         run = clone.run("scripts/install-service", "clock", *command, DESTDIR=str(destination))
-        assert "stays as it is" in run.stderr
+        assert "exists; it is not changed" in run.stderr
         assert (len(clone.noted("-m venv ")), len(clone.noted("-m pip install "))) == (0, 1)
     assert settings.read_text() == "mine"
     assert unit.read_text() != "old"
@@ -138,28 +140,28 @@ def test_without_sudo(clone: Clone) -> None:
     """Where there is no sudo the script says what it needs root for, and the command to run as root; nothing is done."""
     run = clone.run("scripts/install-service", "clock", "--broadcast", "--", "date", "+%s")
     assert run.returncode == 1
-    assert "needs root; there is no sudo here" in run.stderr
-    assert run.stderr.endswith(f"As root, run: {clone.root}/scripts/install-service --broadcast clock -- date +%s\n")
+    assert "needs root, and sudo is missing" in run.stderr
+    assert run.stderr.endswith(f"Run this as root: {clone.root}/scripts/install-service --broadcast clock -- date +%s\n")
     assert clone.notes == []
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "a NAME is missing"),
-        (["--strat", "x"], "there is no flag --strat"),
-        (["x", "--strat"], "there is no flag --strat"),
-        (["--start"], "a NAME is missing"),
-        (["a/b", "--", "date"], "NAME is of letters"),
-        (["clock", "date"], "COMMAND comes after --"),
-        (["clock"], "a COMMAND is needed"),
+        ([], "NAME is missing"),
+        (["--strat", "x"], "unknown flag --strat"),
+        (["x", "--strat"], "unknown flag --strat"),
+        (["--start"], "NAME is missing"),
+        (["a/b", "--", "date"], "NAME is 'a/b'; use only letters"),
+        (["clock", "date"], "write -- before COMMAND"),
+        (["clock"], "clock.env does not exist; add a COMMAND"),
         (["clock", "--", "./no-such.sh"], "./no-such.sh is not an executable file"),
         (["clock", "--", "/etc"], "/etc is not an executable file"),
         (["clock", "--", "date", 'a"b'], "put 'a\"b' into a script"),
-        (["clock", "--", "vmstat -n 1"], "no program 'vmstat -n 1' is in the PATH of a service; write the words of COMMAND apart"),
-        (["clock", "--", "/usr/bin/vmstat -n 1"], "is not an executable file; write the words of COMMAND apart"),
-        (["clock", "--", "no-such-program"], "no program 'no-such-program' is in the PATH of a service; write its whole path"),
-        (["clock", "--", ""], "no program ''"),
+        (["clock", "--", "vmstat -n 1"], f"{NOT_IN_PATH} 'vmstat -n 1'; write the words of COMMAND as separate arguments"),
+        (["clock", "--", "/usr/bin/vmstat -n 1"], "is not an executable file; write the words of COMMAND as separate arguments"),
+        (["clock", "--", "no-such-program"], f"{NOT_IN_PATH} 'no-such-program'; write its absolute path"),
+        (["clock", "--", ""], f"{NOT_IN_PATH} ''"),
         (["clock", "--", "./a program"], "whose path needs quotes"),
     ],
 )

@@ -27,7 +27,7 @@ def test_missing_packages(clone: Clone) -> None:
     """Of the Debian packages that the tests need, those that are missing are named and installed."""
     clone.add_debian()
     run = clone.run("scripts/test", INSTALLED=DEBIAN_PACKAGES.replace("curl ", "").replace("websocketd", ""))
-    assert "installing Debian packages, starting no service: curl websocketd\n" in run.stderr
+    assert "installing Debian packages without starting their services: curl websocketd\n" in run.stderr
     assert len(clone.noted("apt-get ")) == 3
     assert len(clone.noted("install --no-install-recommends curl websocketd (may start services: no)")) == 2
 

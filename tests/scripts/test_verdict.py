@@ -135,7 +135,7 @@ def test_hang_while_tests_are_collected(suite: Suite) -> None:
     suite.add("a", "time.sleep(3600)")
     run = suite.run("-n", "0", grace=SHORT)
     assert run.returncode != 0
-    assert re.search(r"scripts/test: no test has begun or ended for \S+ s", run.stderr)
+    assert re.search(r"scripts/test: no test began or ended for \S+ s", run.stderr)
 
 
 def test_run_is_too_long(suite: Suite) -> None:
@@ -144,7 +144,7 @@ def test_run_is_too_long(suite: Suite) -> None:
     run = suite.run("-n", "0", f"--session-timeout={scaled(8):g}")
     assert run.returncode != 0
     assert "test_a.py::test_wrong" in unsuccessful(run), run.stdout
-    assert re.search(r"scripts/test: the run is longer than \S+ s", run.stderr)
+    assert re.search(r"scripts/test: the run exceeded \S+ s", run.stderr)
 
 
 def test_all_is_well(suite: Suite) -> None:
@@ -180,6 +180,6 @@ def test_interrupt_without_effect(suite: Suite) -> None:
     suite.add("a", f"def test_wrong(): assert False\ndef test_it():\n{deaf}")
     run = suite.run("-n", "0", "--timeout=600", grace=SHORT)
     assert run.returncode == 1, run.stdout + run.stderr
-    assert "s after it was interrupted" in run.stderr
+    assert re.search(r"the run did not end within \S+ s of the interrupt", run.stderr)
     assert "running: test_a.py::test_it" in run.stderr
     assert "failed: test_a.py::test_wrong" in run.stderr
