@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from wsbridge.channel.ring import Join, Slow
+from wsbridge.rules.forwarded import Trusted
 from wsbridge.rules.hosts import Hosts
 from wsbridge.rules.origins import Rules
-from wsbridge.rules.proxies import Trusted
 from wsbridge.rules.restarts import Restart
 
 

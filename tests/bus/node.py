@@ -28,7 +28,7 @@ from wsbridge.server.broadcasting import new_mark
 from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.relay import Relay
 from wsbridge.settings import BrokerSettings
-from wsbridge.wire.subscribed import Positioned
+from wsbridge.wire.positioned import Positioned
 
 PATIENCE = 30.0
 """Seconds that a test waits for what a broker does: a start of it takes long on a machine that has other work."""

@@ -14,9 +14,9 @@ from wsbridge.cli.config import make_settings
 from wsbridge.cli.parse import parse
 from wsbridge.errors import ConfigurationError, UsageError
 from wsbridge.process.terminal import PLAIN
+from wsbridge.rules.forwarded import parse_trusted
 from wsbridge.rules.hosts import Hosts, own_names
 from wsbridge.rules.origins import Rules, parse_allowed
-from wsbridge.rules.proxies import parse_trusted
 from wsbridge.settings import (
     ClientSettings,
     GateSettings,

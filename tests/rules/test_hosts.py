@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsbridge.errors import ConfigurationError
+from wsbridge.rules.forwarded import parse_trusted, seen_through
 from wsbridge.rules.hosts import Hosts, is_address, own_names, parse_hosts
-from wsbridge.rules.proxies import parse_trusted, seen_through
 from wsbridge.rules.request import Peer
 
 OWN = own_names("pi", "127.0.0.1 localhost\n127.0.1.1\tpi.example.com pi  # ours\n0.0.0.0 ads.example\n")

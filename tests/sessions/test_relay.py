@@ -21,7 +21,7 @@ from wsbridge.flow import Batch, End, Kind
 from wsbridge.metrics import Metrics
 from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.relay import Relay
-from wsbridge.wire.subscribed import Positioned
+from wsbridge.wire.positioned import Positioned
 
 PRODUCERS = ("a", "b")
 

@@ -18,7 +18,7 @@ from wsbridge.sessions.fanin import FanIn
 from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.registry import Registry
 from wsbridge.sessions.subscription import Subscription
-from wsbridge.wire.subscribed import Plain, Positioned, Wire
+from wsbridge.wire.positioned import Plain, Positioned, Wire
 
 PLAIN, POSITIONED = Plain(), Positioned()
 

@@ -25,9 +25,9 @@ from wsbridge.process.spawn import find_program
 from wsbridge.process.terminal import PLAIN
 from wsbridge.rules.cgi import HOP_BY_HOP
 from wsbridge.rules.environ import passed_on
+from wsbridge.rules.forwarded import parse_trusted
 from wsbridge.rules.hosts import Hosts, own_names, parse_hosts
 from wsbridge.rules.origins import Rules, parse_allowed
-from wsbridge.rules.proxies import parse_trusted
 from wsbridge.rules.restarts import Restart
 from wsbridge.settings import (
     BrokerSettings,

@@ -30,8 +30,8 @@ from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.registry import Registry
 from wsbridge.sessions.subscription import Subscription
 from wsbridge.settings import ClientSettings
-from wsbridge.wire.events import Events
-from wsbridge.wire.subscribed import SUBPROTOCOL, Plain, Positioned, Wire
+from wsbridge.wire.eventstream import Events
+from wsbridge.wire.positioned import SUBPROTOCOL, Plain, Positioned, Wire
 
 EVENTS_PATH = "/events"
 EVENTS_TYPE = "text/event-stream"

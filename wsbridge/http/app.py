@@ -23,9 +23,9 @@ from wsbridge.http.static import StaticFiles, in_a_thread
 from wsbridge.logs import ACCESS, ERROR, TRACE, Pairs, Ration, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.net.reverselookup import Names
+from wsbridge.rules.forwarded import UNIX_PEER, seen_through
 from wsbridge.rules.methods import KNOWN, READ, check_method
 from wsbridge.rules.paths import clean
-from wsbridge.rules.proxies import UNIX_PEER, seen_through
 from wsbridge.rules.request import Peer, Request, by_name, check_framing, check_host, encode_path, read_target
 from wsbridge.sessions.registry import Registry
 from wsbridge.settings import GateSettings

@@ -12,7 +12,7 @@ from wsbridge.errors import reason_of
 from wsbridge.logs import ACCESS, Ration, logger
 from wsbridge.metrics import Metrics
 from wsbridge.net.transports import Connect
-from wsbridge.rules.proxies import UNIX_PEER
+from wsbridge.rules.forwarded import UNIX_PEER
 
 HANDSHAKE = b"\x16"
 """The record type of every handshake (RFC 8446, section 5.1); no HTTP method begins with this byte."""

@@ -31,7 +31,7 @@ from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.relay import Relay
 from wsbridge.settings import PipeSettings
 from wsbridge.stdio import Output
-from wsbridge.wire.subscribed import SUBPROTOCOL, Wire
+from wsbridge.wire.positioned import SUBPROTOCOL, Wire
 
 if TYPE_CHECKING:
     from wsbridge.bus.rabbitmq.bus import RabbitBus

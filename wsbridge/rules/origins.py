@@ -13,8 +13,8 @@ from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import urlsplit
 
 from wsbridge.errors import ConfigurationError
+from wsbridge.rules.cache import remembered
 from wsbridge.rules.environ import split_host
-from wsbridge.rules.memory import remembered
 from wsbridge.rules.request import Peer, Request
 
 DEFAULT_PORTS = {"http": "80", "https": "443"}

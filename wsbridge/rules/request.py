@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, unquote_to_bytes
 
 from wsbridge.errors import Refused
-from wsbridge.rules.memory import remembered
+from wsbridge.rules.cache import remembered
 
 Headers = tuple[tuple[str, str], ...]
 

@@ -37,7 +37,7 @@ from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.relay import Relay, Through
 from wsbridge.sessions.supervisor import Supervisor
 from wsbridge.settings import Input, Role, ServerSettings
-from wsbridge.wire.subscribed import SUBPROTOCOL
+from wsbridge.wire.positioned import SUBPROTOCOL
 
 FLUSH_SECONDS = 5.0
 """Seconds that the bus has at shutdown to send what was published."""

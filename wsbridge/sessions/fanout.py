@@ -17,7 +17,7 @@ from wsbridge.channel.ring import Channel, Cursor, Join, Loss, Slice
 from wsbridge.closecodes import TRY_LATER
 from wsbridge.flow import Batch, End
 from wsbridge.metrics import Metrics
-from wsbridge.wire.subscribed import Wire
+from wsbridge.wire.positioned import Wire
 
 PIECE = 64 * 1024
 """Bytes of messages in one piece for a subscriber that is behind. Between two pieces, the fanout can move the cursor of a subscriber

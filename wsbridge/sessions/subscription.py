@@ -17,7 +17,7 @@ from wsbridge.logs import ACCESS, Pairs, extra, logger
 from wsbridge.sessions.fanin import FanIn
 from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.registry import Registry
-from wsbridge.wire.subscribed import Wire
+from wsbridge.wire.positioned import Wire
 
 SHUTTING_DOWN = End(GOING_AWAY, "server is shutting down")
 SPOKE = End(UNSUPPORTED_DATA, "this channel takes no messages (--input)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wsbridge.rules.memory import ENTRIES, LONGEST, remembered
+from wsbridge.rules.cache import ENTRIES, LONGEST, remembered
 
 
 def test_what_is_remembered() -> None:

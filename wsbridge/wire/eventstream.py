@@ -12,7 +12,7 @@ import re
 from base64 import b64encode
 
 from wsbridge.flow import Batch, Kind
-from wsbridge.wire.subscribed import HERE
+from wsbridge.wire.positioned import HERE
 
 LINE_ENDS = re.compile(rb"\r\n|\r|\n")
 

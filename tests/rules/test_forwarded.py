@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wsbridge.errors import ConfigurationError
-from wsbridge.rules.proxies import Trusted, parse_trusted, seen_through
+from wsbridge.rules.forwarded import Trusted, parse_trusted, seen_through
 from wsbridge.rules.request import Peer
 
 PROXY = Peer("10.0.0.1", "4000", "backend:8080", False)

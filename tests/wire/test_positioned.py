@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.wire.peer import read_frames
 from wsbridge.flow import Batch, Kind
-from wsbridge.wire.events import Events
-from wsbridge.wire.subscribed import Plain, Positioned
+from wsbridge.wire.eventstream import Events
+from wsbridge.wire.positioned import Plain, Positioned
 
 TEXTS = st.lists(st.text(max_size=20).map(str.encode), min_size=1, max_size=5)
 BYTES = st.lists(st.binary(max_size=200), min_size=1, max_size=5)
