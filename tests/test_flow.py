@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsbridge.flow import STILL, Batch, End, Joint, Kind, Memory, batches, valid_text
+from wsbridge.flow import NULL_SOURCE, Batch, CallbackSink, End, Kind, Memory, batches, valid_text
 
 T, B = Kind.TEXT, Kind.BINARY
 
@@ -75,7 +75,7 @@ def test_joint() -> None:
     """A joint hands on batches and the end, each to its own."""
     taken: list[Batch] = []
     ends: list[End] = []
-    joint = Joint(taken.append, ends.append)
+    joint = CallbackSink(taken.append, ends.append)
     joint.write(Batch(T, [b"a"]))
     joint.end(End(1001))
     assert (taken, ends) == ([Batch(T, [b"a"])], [End(1001, "")])
@@ -83,5 +83,5 @@ def test_joint() -> None:
 
 def test_source_of_nothing() -> None:
     """What stands in for a source before there is one, and when it is gone, can be told anything."""
-    for method in (STILL.pause, STILL.resume, STILL.pause, STILL.pause):
+    for method in (NULL_SOURCE.pause, NULL_SOURCE.resume, NULL_SOURCE.pause, NULL_SOURCE.pause):
         method()

@@ -62,14 +62,14 @@ class Source(Protocol):
 
 
 @dataclass(slots=True)
-class Joint:
+class CallbackSink:
     """A sink made of two functions: one function accepts the batches of a source, the other accepts its end."""
 
     write: Callable[[Batch], None]
     end: Callable[[End], None]
 
 
-class Still:
+class NullSource:
     """A source without data: the placeholder in a sink before it has a source, and after that source is gone."""
 
     def pause(self) -> None:
@@ -79,7 +79,7 @@ class Still:
         """Do nothing: no data flows."""
 
 
-STILL = Still()
+NULL_SOURCE = NullSource()
 
 
 @dataclass(slots=True)

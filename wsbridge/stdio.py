@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from wsbridge.closecodes import NORMAL
 from wsbridge.errors import ProgramError
-from wsbridge.flow import STILL, Batch, End, Source
+from wsbridge.flow import NULL_SOURCE, Batch, End, Source
 from wsbridge.framing import Decoder
 
 READ_BYTES = 256 * 1024
@@ -132,7 +132,7 @@ class Output:
         self._drained = asyncio.Event()
         self._drained.set()
         self._has_failed = False
-        self.source: Source = STILL
+        self.source: Source = NULL_SOURCE
         """The source of the data: it is resumed after all pending data is written."""
         mode = os.fstat(fd).st_mode
         self._is_file = stat.S_ISREG(mode) or stat.S_ISBLK(mode)

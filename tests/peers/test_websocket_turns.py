@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from tests.wire.peer import BINARY, CONTINUATION, PING, PONG, TEXT, close, frame, message, read_frames
-from wsbridge.flow import Batch, End, Joint, Kind
+from wsbridge.flow import Batch, CallbackSink, End, Kind
 from wsbridge.metrics import Metrics
 from wsbridge.peers.websocket import PONGS, PROBE_SECONDS, Client
 from wsbridge.settings import ClientSettings
@@ -126,7 +126,7 @@ class Talk:
             pairs={},
             loop=cast("Any", self.loop),
         )
-        self.client.join(Joint(self.heard.append, self._end), lambda: None)
+        self.client.join(CallbackSink(self.heard.append, self._end), lambda: None)
 
     def _end(self, reason: End) -> None:
         self.ended = reason

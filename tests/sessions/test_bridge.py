@@ -14,7 +14,7 @@ from tests.sessions.conftest import Opener
 from tests.support.proc import GENTLE, PATIENT, ClientTwin, turns, until
 from tests.support.server import is_alive, mortal, tell
 from tests.support.tool import command, recorded
-from wsbridge.flow import Batch, End, Joint
+from wsbridge.flow import Batch, CallbackSink, End
 from wsbridge.process.ladder import Step
 from wsbridge.sessions.registry import Registry
 
@@ -130,7 +130,7 @@ async def test_output_is_complete_when_the_client_is_slow(session: Opener) -> No
         child.pause()
         asyncio.get_running_loop().call_later(0.06, child.resume)
 
-    child.redirect(Joint(slow, one.client.end))
+    child.redirect(CallbackSink(slow, one.client.end))
     child.resume()
     assert await one.ended() == End(1000)
     assert len(one.client.messages) == 12_000

@@ -26,7 +26,7 @@ from tests.support.client import Headers, Response, Stream, open_stream, read_re
 from tests.support.deadline import DEADLINE, Deadline
 from tests.support.server import Server, children, state, wait_for_exit
 from wsbridge.closecodes import NORMAL
-from wsbridge.flow import STILL, Batch, End, Joint, Kind, Memory, Source
+from wsbridge.flow import NULL_SOURCE, Batch, CallbackSink, End, Kind, Memory, Source
 from wsbridge.framing import make_framing
 from wsbridge.metrics import Metrics
 from wsbridge.process.child import Child
@@ -75,7 +75,7 @@ def pause(seconds: float) -> None:
 class ClientTwin(Memory):
     """The twin of a connected client, as a session sees it."""
 
-    source: Source = STILL
+    source: Source = NULL_SOURCE
     received: int = 0
     sent: int = 0
     closed: bool = False
@@ -179,7 +179,7 @@ class Starter:
             loop=asyncio.get_running_loop(),
         )
         child.begin(self.spawner.spawn((which(words[0]), *words[1:]), variables, stdio))
-        output = Memory(sink=Joint(child.write, child.close_input))
+        output = Memory(sink=CallbackSink(child.write, child.close_input))
         child.source = output
         running = Running(child, output, errors)
         self.started.append(running)

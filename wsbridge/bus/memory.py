@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wsbridge.bus.base import Body, Receiver
-from wsbridge.flow import STILL, Batch, Source
+from wsbridge.flow import NULL_SOURCE, Batch, Source
 
 
 class MemoryBus:
@@ -13,7 +13,7 @@ class MemoryBus:
         self._producer = producer
         self._published = 0
         self._receiver: Receiver | None = None
-        self.source: Source = STILL
+        self.source: Source = NULL_SOURCE
         self.alarm = ""
 
     async def open(self, receiver: Receiver) -> None:

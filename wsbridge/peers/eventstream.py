@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 
 from wsbridge.closecodes import ABNORMAL
-from wsbridge.flow import STILL, End, Sink, Source
+from wsbridge.flow import NULL_SOURCE, End, Sink, Source
 from wsbridge.logs import Pairs, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.net.transports import limit_unsent, taken_bytes, waiting_bytes
@@ -62,7 +62,7 @@ class EventStream(asyncio.Protocol):
         self._closed: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stuck_timer: asyncio.TimerHandle | None = None
-        self.source: Source = STILL
+        self.source: Source = NULL_SOURCE
         self.received = 0
         # With a limit of 0, asyncio's TLS transport treats an empty buffer as full.
         transport.set_write_buffer_limits(high=max(1, settings.send_buffer_bytes))
@@ -128,7 +128,7 @@ class EventStream(asyncio.Protocol):
                 timer.cancel()
         if self._sink is not None:
             self._sink.end(End(ABNORMAL))
-        self.source = STILL
+        self.source = NULL_SOURCE
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
 

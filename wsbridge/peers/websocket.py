@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 from wsbridge.closecodes import ABNORMAL, TOO_BIG
-from wsbridge.flow import STILL, Batch, End, Sink, Source
+from wsbridge.flow import NULL_SOURCE, Batch, End, Sink, Source
 from wsbridge.logs import Pairs, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.net.hangup import Hangups
@@ -110,7 +110,7 @@ class Client(asyncio.Protocol):
         self._loop = loop
         self._sink: Sink | None = None
         self._on_hangup: Callable[[], None] = self.close
-        self.source: Source = STILL
+        self.source: Source = NULL_SOURCE
         self.received = self.sent = 0
         self._paused = self._writing_paused = self._close_sent = self._left = self._lingers = False
         self._watched = -1
@@ -211,7 +211,7 @@ class Client(asyncio.Protocol):
         self._go(End(ABNORMAL, str(error or "")))
         # The program's remaining output has no receiver, so it must not wait for room.
         self.source.resume()
-        self.source = STILL
+        self.source = NULL_SOURCE
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
 

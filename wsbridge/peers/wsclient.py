@@ -31,7 +31,7 @@ from aiohttp._websocket.helpers import websocket_mask
 from wsbridge import __version__
 from wsbridge.closecodes import ABNORMAL, NO_CODE
 from wsbridge.errors import RemoteError, reason_of
-from wsbridge.flow import STILL, Batch, End, Sink, Source
+from wsbridge.flow import NULL_SOURCE, Batch, End, Sink, Source
 from wsbridge.rules.heartbeat import Beat, Heartbeat
 from wsbridge.wire import frames
 from wsbridge.wire.frames import FIN, MASKED, Event, FrameReader, Ping, Side, Violation
@@ -77,7 +77,7 @@ class Remote(asyncio.Protocol):
         self._close_sent = False
         self._has_ended = False
         self._lost: asyncio.Future[None] = loop.create_future()
-        self.source: Source = STILL
+        self.source: Source = NULL_SOURCE
         transport.set_write_buffer_limits(high=WRITE_BYTES)
         _keep_alive(transport.get_extra_info("socket"))
         self._heartbeat = Heartbeat(PING_SECONDS, loop.time()) if pings else None

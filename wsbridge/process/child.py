@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 
 from wsbridge.closecodes import NORMAL
 from wsbridge.errors import ProgramError
-from wsbridge.flow import STILL, Batch, End, Sink, Source
+from wsbridge.flow import NULL_SOURCE, Batch, End, Sink, Source
 from wsbridge.framing import Decoder, Encoder
 from wsbridge.logs import Pairs
 from wsbridge.process.descendants import Descendants
@@ -113,7 +113,7 @@ class Child:
         self._reading = False
         self._owed = self._owed_errors = 0
         """Bytes that were unread in stdout, and in stderr if that goes to the sink, when the leader exited."""
-        self.source: Source = STILL
+        self.source: Source = NULL_SOURCE
         self._sink: Sink | None = None
         self.on_exit: Callable[[], None] = _nothing
         self.discarded = 0
@@ -415,7 +415,7 @@ class Child:
             self._close_stderr()
 
 
-class Deaf:
+class NullDecoder:
     """A decoder that discards all data."""
 
     def feed(self, data: bytes) -> Sequence[Batch | End]:
@@ -425,7 +425,7 @@ class Deaf:
         return ()
 
 
-DEAF = Deaf()
+DEAF = NullDecoder()
 
 
 def _unread(fd: int) -> int:

@@ -22,7 +22,7 @@ from signal import SIGKILL
 from typing import Any, Protocol
 
 from wsbridge.closecodes import ABNORMAL, GOING_AWAY, INTERNAL_ERROR, NORMAL, TOO_BIG
-from wsbridge.flow import Batch, End, Joint, Sink, Source
+from wsbridge.flow import Batch, CallbackSink, End, Sink, Source
 from wsbridge.logs import ACCESS, Pairs, extra, logger
 from wsbridge.process.child import DRAIN_POLL, Child
 from wsbridge.process.group import describe
@@ -92,8 +92,8 @@ class Bridge:
         child.source = client
         child.on_exit = self._child_exited
         self._registry.add(self)
-        child.start(Joint(client.write, self._output_ended))
-        return Joint(child.write, self._client_left)
+        child.start(CallbackSink(client.write, self._output_ended))
+        return CallbackSink(child.write, self._client_left)
 
     def hung_up(self) -> None:
         """Begin the ladder after the client has disconnected; stdin closes after the messages that are still unread."""
@@ -196,7 +196,7 @@ class Bridge:
         await self.child.end()
 
     def _discard_output(self) -> None:
-        self.child.redirect(Joint(self._discard, lambda _: None))
+        self.child.redirect(CallbackSink(self._discard, lambda _: None))
         self.child.resume()
 
     def _discard(self, batch: Batch) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from wsbridge.flow import STILL, Batch, Source
+from wsbridge.flow import NULL_SOURCE, Batch, Source
 
 BEYOND_BYTES = 1024 * 1024
 """Bytes that clients may send while the destination is full. Beyond that, the fan-in pauses each new client at once, so the server
@@ -22,7 +22,7 @@ class FanIn:
     The fan-in pauses and resumes `beside`, another source, along with the clients.
     """
 
-    def __init__(self, write: Callable[[Batch], None], *, beside: Source = STILL) -> None:
+    def __init__(self, write: Callable[[Batch], None], *, beside: Source = NULL_SOURCE) -> None:
         self._write = write
         self._beside = beside
         self._is_full = False

@@ -12,7 +12,7 @@ from typing import Protocol
 from wsbridge.channel.position import Position
 from wsbridge.channel.ring import Join
 from wsbridge.closecodes import ABNORMAL, GOING_AWAY, UNSUPPORTED_DATA
-from wsbridge.flow import Batch, End, Joint, Sink, Source
+from wsbridge.flow import Batch, CallbackSink, End, Sink, Source
 from wsbridge.logs import ACCESS, Pairs, extra, logger
 from wsbridge.sessions.fanin import FanIn
 from wsbridge.sessions.fanout import Fanout
@@ -82,7 +82,7 @@ class Subscription:
         else:
             self._fanout.resume(self, begin)
         self._registry.add(self)
-        return Joint(self._hear, self._left)
+        return CallbackSink(self._hear, self._left)
 
     # Called by the client, as its source, and by the fanout
 

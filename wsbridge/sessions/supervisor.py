@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from wsbridge.closecodes import GOING_AWAY, INTERNAL_ERROR, NORMAL, TOO_BIG
 from wsbridge.errors import ProgramError
-from wsbridge.flow import STILL, Batch, End, Joint, Source
+from wsbridge.flow import NULL_SOURCE, Batch, CallbackSink, End, Source
 from wsbridge.logs import ERROR, INFO, Pairs, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.child import DRAIN_POLL, Child
@@ -81,7 +81,7 @@ class Supervisor:
         self.state = State.RUNNING
         self.last_exit: str | None = None
         """How the program last ended, as text; None before its first end."""
-        self.source: Source = STILL
+        self.source: Source = NULL_SOURCE
         """The source that writes to the program's stdin."""
 
     # Input
@@ -168,7 +168,7 @@ class Supervisor:
         self._news.clear()
         child.on_exit = self._exited
         child.source = self.source
-        child.start(Joint(self._hand_on, self._output_ended))
+        child.start(CallbackSink(self._hand_on, self._output_ended))
         if self._paused:
             child.pause()
         waiting, self._waiting = self._waiting, []
@@ -227,7 +227,7 @@ class Supervisor:
     def _write_no_more(self) -> None:
         """Stop writing to this child and pause the writer; batches that arrive all the same wait for the next child."""
         if self._taker is not None:
-            self._taker.source = STILL
+            self._taker.source = NULL_SOURCE
             self._taker = None
             self.hold()
 

@@ -32,7 +32,7 @@ from wsbridge.bus.rabbitmq.stream import StreamReader
 from wsbridge.bus.rabbitmq.transport import within
 from wsbridge.bus.spool import WINDOW, Spool
 from wsbridge.errors import BusError
-from wsbridge.flow import STILL, Batch, Source
+from wsbridge.flow import NULL_SOURCE, Batch, Source
 from wsbridge.logs import INFO, Seldom, logger
 from wsbridge.metrics import Metrics
 from wsbridge.rules.backoff import Backoff
@@ -94,7 +94,7 @@ class RabbitBus:
         self._complains = 0.0
         """The earliest time of the next log line about refused bodies."""
         self._holds_source = False
-        self.source: Source = STILL
+        self.source: Source = NULL_SOURCE
         self._receiver: Receiver | None = None
         self._told = False
         """The connection state that the receiver last got, or will get from the backlog."""
