@@ -23,8 +23,8 @@ from wsbridge.logs import (
     TRACE,
     JsonFormatter,
     LineFormatter,
-    Ration,
-    Seldom,
+    RateLimit,
+    RepeatFilter,
     extra,
     logger,
 )
@@ -235,7 +235,7 @@ def test_categories() -> None:
 
 def test_the_same_again(caplog: pytest.LogCaptureFixture) -> None:
     """What fails the same way again is told again after a minute; what fails in another way at once."""
-    seldom = Seldom(logger("test"))
+    seldom = RepeatFilter(logger("test"))
     for now, sentence in [(0, "a"), (1, "a"), (59, "a"), (60, "a"), (61, "b"), (62, "a"), (63, "a"), (300, "a")]:
         seldom.error(sentence, now)
     assert caplog.messages == ["a", "a", "b", "a", "a"]
@@ -243,7 +243,7 @@ def test_the_same_again(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_ration(caplog: pytest.LogCaptureFixture) -> None:
     """Of each kind of line ten a minute are logged; the next minute says how many were left out."""
-    ration = Ration(logging.getLogger("test"), ERROR)
+    ration = RateLimit(logging.getLogger("test"), ERROR)
     for number in range(25):
         ration.say("a", f"a {number}", {}, now=100.0)
     ration.say("b", "b", {}, now=159.0)

@@ -23,7 +23,7 @@ NAMES = {DEBUG: "DEBUG", TRACE: "TRACE", ACCESS: "ACCESS", INFO: "INFO", ERROR: 
 
 Pairs = dict[str, str]
 
-SELDOM_SECONDS = 60.0
+REPEAT_SECONDS = 60.0
 CONTROL = re.compile(
     r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029"
     r"\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
@@ -89,7 +89,7 @@ def send_to(handler: logging.Handler, level: int) -> None:
     ours.propagate = False
 
 
-class Seldom:
+class RepeatFilter:
     """Logs an error at once, and the same error again only after a minute: repeated attempts fail in the same way."""
 
     def __init__(self, log: logging.Logger) -> None:
@@ -100,11 +100,11 @@ class Seldom:
     def error(self, sentence: str, now: float) -> None:
         """Log a sentence. `now` is in seconds of a monotonic clock."""
         if sentence != self._said or now >= self._again:
-            self._said, self._again = sentence, now + SELDOM_SECONDS
+            self._said, self._again = sentence, now + REPEAT_SECONDS
             self._log.error("%s", sentence)
 
 
-class Ration:
+class RateLimit:
     """Logs at most `LINES` lines of a kind per minute: an event that any client can cause must not fill a disk.
 
     After the first line of a kind in the next minute, it logs how many lines it left out. There are few kinds: a client cannot

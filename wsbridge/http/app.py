@@ -20,7 +20,7 @@ from wsbridge.http.greeting import Upgradable
 from wsbridge.http.handshake import TAKEN
 from wsbridge.http.page import Page, icon
 from wsbridge.http.static import StaticFiles, in_a_thread
-from wsbridge.logs import ACCESS, ERROR, TRACE, Pairs, Ration, extra, logger
+from wsbridge.logs import ACCESS, ERROR, TRACE, Pairs, RateLimit, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.net.reverselookup import Names
 from wsbridge.rules.forwarded import UNIX_PEER, seen_through
@@ -78,7 +78,7 @@ class App:
         self._subject, self._name = subject
         self._names = Names(metrics)
         self._headers_plain = settings.headers + settings.headers_http
-        self._foreign_hosts = Ration(session_log, ACCESS)
+        self._foreign_hosts = RateLimit(session_log, ACCESS)
 
     async def __call__(self, raw: web.BaseRequest) -> web.StreamResponse:
         """Answer one request from aiohttp."""

@@ -16,7 +16,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wsbridge.logs import ERROR, INFO, Ration, logger
+from wsbridge.logs import ERROR, INFO, RateLimit, logger
 from wsbridge.metrics import Metrics
 
 Open = Callable[[socket.socket, object], None]
@@ -67,7 +67,7 @@ class Acceptor:
         self._timer: asyncio.TimerHandle | None = None
         self._regardless = 0
         """Connections that the acceptor still accepts without room."""
-        self._shortages = Ration(log, ERROR)
+        self._shortages = RateLimit(log, ERROR)
         self.looks = 0
         """How many times the acceptor has checked for free descriptors."""
 

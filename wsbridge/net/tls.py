@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Callable
 
 from wsbridge.errors import reason_of
-from wsbridge.logs import ACCESS, Ration, logger
+from wsbridge.logs import ACCESS, RateLimit, logger
 from wsbridge.metrics import Metrics
 from wsbridge.net.transports import Connect
 from wsbridge.rules.forwarded import UNIX_PEER
@@ -58,7 +58,7 @@ class TlsOpener:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._metrics = metrics
-        self._log = Ration(log, ACCESS)
+        self._log = RateLimit(log, ACCESS)
         self._factory = factory
         self._context = context
         self._connect = connect

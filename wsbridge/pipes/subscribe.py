@@ -23,7 +23,7 @@ from wsbridge.closecodes import TOO_BIG
 from wsbridge.errors import RemoteError
 from wsbridge.flow import Batch, End, Kind
 from wsbridge.framing import Encoder, make_framing
-from wsbridge.logs import INFO, Seldom, logger
+from wsbridge.logs import INFO, RepeatFilter, logger
 from wsbridge.metrics import Metrics
 from wsbridge.pipes.run import HURRIED_SECONDS, Ending, Lifetime, count_messages, settle
 from wsbridge.rules.backoff import Backoff
@@ -268,7 +268,7 @@ async def _from_server(settings: PipeSettings, printer: Printer, output: Output)
     backoff = Backoff()
     position = settings.since
     is_first = True
-    failures = Seldom(log)
+    failures = RepeatFilter(log)
     while True:
         reader = Reader(printer, output, position, loop.create_future())
         began = loop.time()
@@ -290,7 +290,7 @@ async def _from_server(settings: PipeSettings, printer: Printer, output: Output)
             if not is_first:
                 log.log(INFO, "%s is here again", where)
             is_first = False
-            failures = Seldom(log)
+            failures = RepeatFilter(log)
             reader.begin(remote)
             try:
                 why = await reader.why

@@ -33,7 +33,7 @@ from wsbridge.bus.rabbitmq.transport import within
 from wsbridge.bus.spool import WINDOW, Spool
 from wsbridge.errors import BusError
 from wsbridge.flow import NULL_SOURCE, Batch, Source
-from wsbridge.logs import INFO, Seldom, logger
+from wsbridge.logs import INFO, RepeatFilter, logger
 from wsbridge.metrics import Metrics
 from wsbridge.rules.backoff import Backoff
 from wsbridge.settings import BrokerSettings
@@ -104,7 +104,7 @@ class RabbitBus:
             self._reader = StreamReader(
                 self._backlog, history=history, begin=begin, take=self._handle, learn=self._learn, renew=self._renew, saw=self._saw
             )
-        self._dropped: dict[str, Seldom] = {}
+        self._dropped: dict[str, RepeatFilter] = {}
         """A rate-limited log for each reason to drop bodies: an external publisher may send thousands, for several reasons in turn."""
         self._addresses = Addresses(settings.urls)
         self._returns = Returns()
@@ -127,7 +127,7 @@ class RabbitBus:
             except BusError as error:
                 failures[turn.url] = str(error)
             else:
-                self._failed(failures, Seldom(log))
+                self._failed(failures, RepeatFilter(log))
                 return
         raise BusError(self._all_of(failures))
 
@@ -227,7 +227,7 @@ class RabbitBus:
 
     async def _connect_again(self, backoff: Backoff) -> Link:
         """Return the next link: try all addresses in rounds, with a pause before each round."""
-        said = Seldom(log)
+        said = RepeatFilter(log)
         while True:
             await asyncio.sleep(backoff.next(random.random()))
             failures: dict[str, str] = {}
@@ -245,7 +245,7 @@ class RabbitBus:
                 failures[turn.url] = str(error)
         return None
 
-    def _failed(self, failures: Mapping[str, str], said: Seldom) -> None:
+    def _failed(self, failures: Mapping[str, str], said: RepeatFilter) -> None:
         """Log the addresses that failed, if any."""
         if failures:
             said.error(self._all_of(failures), self._loop.time())
@@ -452,7 +452,7 @@ class RabbitBus:
     def _log_dropped(self, sentence: str) -> None:
         if len(self._dropped) >= REASONS:
             self._dropped.clear()
-        self._dropped.setdefault(sentence, Seldom(log)).error(sentence, self._loop.time())
+        self._dropped.setdefault(sentence, RepeatFilter(log)).error(sentence, self._loop.time())
 
     def _count_dropped(self, error: MalformedBody | EncodedBody) -> None:
         match error:
