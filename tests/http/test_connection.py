@@ -27,7 +27,7 @@ from wsbridge.http import connection as module
 from wsbridge.http.connection import FOR_EVER, MASK, Connection, Server
 from wsbridge.http.gate import accept_value
 from wsbridge.http.greeting import Upgradable
-from wsbridge.http.handshake import Taken
+from wsbridge.http.handshake import Detached
 from wsbridge.net.transports import use_fast_transports
 from wsbridge.settings import HttpTimings
 from wsbridge.wire.frames import unmask
@@ -298,7 +298,7 @@ class Taking:
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         self.take(request.protocol, request.headers["Sec-WebSocket-Key"])
-        return Taken()
+        return Detached()
 
     def at_once(self, connection: Upgradable, message: Any) -> bool:
         self.take(connection, message.headers["Sec-WebSocket-Key"])
@@ -309,7 +309,7 @@ class Taking:
         transport = connection.transport
         head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         transport.write(f"{head}Sec-WebSocket-Accept: {accept_value(key)}\r\n\r\n".encode())
-        taker.data_received(connection.take_over(taker))
+        taker.data_received(connection.detach(taker))
         self.taken.append(taker)
         self.transports.append(transport)
 

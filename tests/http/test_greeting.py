@@ -59,7 +59,7 @@ class Desk:
     def offer(self, connection: Upgradable, message: Any) -> bool:
         self.offered.append(message)
         if self.takes:
-            self.session.data += connection.take_over(self.session)
+            self.session.data += connection.detach(self.session)
         return self.takes
 
 
@@ -226,7 +226,7 @@ async def test_connection_that_ends_as_it_begins(ends: str) -> None:
         connection.transport.write(b"101")
         if ends != "write":
             getattr(connection.transport, ends)()
-        connection.take_over(desk.session)
+        connection.detach(desk.session)
         return True
 
     ours, theirs = socket.socketpair()

@@ -36,7 +36,7 @@ from tests.support.forkserver import Forked
 
 ROOT = Path(__file__).parents[2]
 ANNOUNCEMENT = r"Starting WebSocket server +: wss?://\S*:(\d+)/"
-PORT_TAKEN = 3
+PORT_DETACHED = 3
 """The exit status of both bridges when they cannot listen."""
 
 SYS_PIDFD_GETFD = 438
@@ -127,7 +127,7 @@ class Server:
                 self._wait_until_ready()
             except BaseException as error:
                 status = self.stop()
-                if needs_port and status == PORT_TAKEN and isinstance(error, ServerEnded):
+                if needs_port and status == PORT_DETACHED and isinstance(error, ServerEnded):
                     continue
                 raise
             return self

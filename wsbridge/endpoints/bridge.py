@@ -87,7 +87,7 @@ class BridgeEndpoint:
             child, starting = self._start(admission.argv, environment, pairs)
             try:
                 client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, pairs)
-                early = connection.take_over(client)
+                early = connection.detach(client)
             except BaseException:
                 child.abandon()
                 raise

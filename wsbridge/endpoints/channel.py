@@ -17,7 +17,7 @@ from wsbridge.http.answers import SNIFF
 from wsbridge.http.door import EVENTS_METHODS
 from wsbridge.http.gate import Admission, Gate
 from wsbridge.http.greeting import Upgradable
-from wsbridge.http.handshake import TAKEN, Handshake
+from wsbridge.http.handshake import DETACHED, Handshake
 from wsbridge.http.status import check_reader
 from wsbridge.logs import ACCESS, Pairs, extra, logger
 from wsbridge.metrics import Metrics
@@ -94,7 +94,7 @@ class ChannelEndpoint:
             client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, pairs)
             bits = client.deflate.parameters.server_bits if client.deflate else 0
             wire = self._wire(admission.subprotocol == SUBPROTOCOL, bits, _query(request, TIMES) is not None)
-            early = connection.take_over(client)
+            early = connection.detach(client)
             session = Subscription(client, self._fanout, wire, fan_in=self._fan_in, registry=self._registry, pairs=pairs)
         self._begun(pairs)
         client.join(session.start(begin), session.hung_up)
@@ -112,7 +112,7 @@ class ChannelEndpoint:
             begin = self._place(request.header("last-event-id") or _query(request, "since"))
         self._begun(pairs)
         client.join(session.start(begin))
-        return TAKEN
+        return DETACHED
 
     def _accept_stream(
         self, raw: web.BaseRequest, request: Request, pairs: Pairs, headers: tuple[tuple[str, str], ...]
@@ -134,7 +134,7 @@ class ChannelEndpoint:
         if transport is None or transport.is_closing():
             raise Refused(400, "the client has disconnected")
         client = EventStream(transport, settings=self._client, metrics=self._metrics, pairs=pairs, loop=self._loop)
-        connection.take_over(client)
+        connection.detach(client)
         # Without a random delay, all clients of a lost server would reconnect at once; a browser waits as long as `retry` says.
         retry_ms = random.randint(*RETRY_MS)
         client.take(f"HTTP/1.1 200 OK\r\n{head}\r\nretry: {retry_ms}\n\n".encode("utf-8", "surrogateescape"))

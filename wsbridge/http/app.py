@@ -17,7 +17,7 @@ from wsbridge.http.cgi import CgiScripts
 from wsbridge.http.door import EVENTS_METHODS, Door, EventsDoor, Resource
 from wsbridge.http.gate import Busy, is_upgrade
 from wsbridge.http.greeting import Upgradable
-from wsbridge.http.handshake import TAKEN
+from wsbridge.http.handshake import DETACHED
 from wsbridge.http.page import Page, icon
 from wsbridge.http.static import StaticFiles, in_a_thread
 from wsbridge.logs import ACCESS, ERROR, TRACE, Pairs, RateLimit, extra, logger
@@ -151,7 +151,7 @@ class App:
         except Busy as busy:
             session_log.error("%s", busy, extra=extra(pairs))
             door.turn_away(connection, request, busy, pairs)
-            return TAKEN
+            return DETACHED
         except Refused as refused:
             self._log_refusal(refused, pairs)
             raise
@@ -162,7 +162,7 @@ class App:
             if connection.transport is None or connection.transport.is_closing():
                 raise Refused(400, "the client has disconnected")
         door.begin(connection, request, admission, pairs, remote_host)
-        return TAKEN
+        return DETACHED
 
     def _stream(self, events: EventsDoor, raw: web.BaseRequest, request: Request) -> web.StreamResponse:
         pairs = self._pairs(request)

@@ -10,7 +10,7 @@ Only this file depends on the internals of aiohttp; tests/http/test_connection.p
 - If an upgrade request comes while no other request is in progress, the connection offers it to `on_upgrade` at once, before any
   task handles it. greeting.py offers the first request of a connection.
 - `hangups` detects a client that disconnects while the server does not read its connection.
-- `take_over` hands the transport to another protocol. aiohttp's objects see a lost connection and are garbage-collected: a session
+- `detach` hands the transport to another protocol. aiohttp's objects see a lost connection and are garbage-collected: a session
   needs no task, no parser and no request object.
 """
 
@@ -231,7 +231,7 @@ class Connection(RequestHandler):
         response.force_close()
         return response
 
-    def take_over(self, protocol: asyncio.Protocol) -> bytes:
+    def detach(self, protocol: asyncio.Protocol) -> bytes:
         """Hand the transport to another protocol; return the bytes that arrived after the request.
 
         The caller has answered the request, and the task of the request ends by itself.

@@ -41,7 +41,7 @@ class Upgradable(Protocol):
     transport: Any
     """An asyncio.Transport; None after the connection is lost."""
 
-    def take_over(self, protocol: asyncio.Protocol) -> bytes:
+    def detach(self, protocol: asyncio.Protocol) -> bytes:
         """Set another protocol on the transport; return the bytes that followed the request in the same read."""
 
 
@@ -118,7 +118,7 @@ class Greeting(Incoming):
         connection.connection_made(self.transport)
         connection.data_received(data)
 
-    def take_over(self, protocol: asyncio.Protocol) -> bytes:
+    def detach(self, protocol: asyncio.Protocol) -> bytes:
         self.transport.set_protocol(protocol)
         return self._early
 

@@ -27,7 +27,7 @@ BUSY = End(TRY_LATER, "no slot is free; try again later")
 SWITCHING = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
 
 
-class Taken(web.Response):
+class Detached(web.Response):
     """The response that aiohttp receives for a request whose connection it no longer owns; it sends nothing."""
 
     async def prepare(self, request: web.BaseRequest) -> None:
@@ -37,7 +37,7 @@ class Taken(web.Response):
         return None
 
 
-TAKEN = Taken()
+DETACHED = Detached()
 
 
 class Handshake:
@@ -87,7 +87,7 @@ class Handshake:
         # Without the subprotocol that it asked for, a browser reports only 1006.
         client = self.accept(connection, request, busy.accept, busy.subprotocol, pairs)
         client.end(BUSY)
-        client.data_received(connection.take_over(client))
+        client.data_received(connection.detach(client))
 
     def _head(self, accept: str, subprotocol: str | None, agreed: Parameters | None) -> bytes:
         lines = f"{SWITCHING}{accept}\r\n{self._lines}"

@@ -227,7 +227,7 @@ async def connect(
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise RemoteError(_explain(error, place(url))) from None
         # Before the session closes, which needs a turn of the loop: data that arrives meanwhile must find its protocol.
-        transport, early = _take_over(response)
+        transport, early = _detach(response)
         remote = Remote(transport, sink, early=early, limit=limit, pings=pings, loop=loop)
         transport.set_protocol(remote)
         if transport.is_closing():
@@ -321,7 +321,7 @@ def redirected(url: str, location: str) -> str:
     return urlsplit(target)._replace(scheme=scheme).geturl()
 
 
-def _take_over(response: aiohttp.ClientResponse) -> tuple[asyncio.Transport, bytes]:
+def _detach(response: aiohttp.ClientResponse) -> tuple[asyncio.Transport, bytes]:
     """Detach the transport from aiohttp, which sees a lost connection; return it with the bytes after the response."""
     connection = response.connection
     protocol: Any = connection.protocol if connection is not None else None
