@@ -300,7 +300,7 @@ class Connection(RequestHandler):
         self.force_close()
 
 
-class Asked(web.BaseRequest):
+class NamedRequest(web.BaseRequest):
     """A request whose response names wsbridge in its Server header, instead of libraries and their versions."""
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
@@ -369,4 +369,4 @@ class Server(web.Server):
         return Connection(self, loop=self._loop, **self._kwargs)
 
     def _make_request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
-        return Asked(message, payload, protocol, writer, task, self._loop)
+        return NamedRequest(message, payload, protocol, writer, task, self._loop)

@@ -62,7 +62,7 @@ class Lifetime:
         await self._over.wait()
 
 
-class Said(logging.Formatter):
+class StderrFormatter(logging.Formatter):
     """The format of the log on stderr.
 
     It escapes control characters: a line may contain foreign text, which must not control the terminal.
@@ -81,7 +81,7 @@ def run_pipe(work: Work, settings: PipeSettings, *, level: int) -> int:
     from wsbridge.net.busypoll import make_loop
 
     metrics = Metrics()
-    log = Output(2, Said(), metrics)
+    log = Output(2, StderrFormatter(), metrics)
     send_to(log, level)
 
     async def main() -> Ending:
