@@ -20,7 +20,7 @@ import pytest
 from tests.support.proc import no_callback_fails, turns, until
 from tests.support.server import Server, memory_peak, tell, wait_until
 from tests.support.tool import command
-from wsbridge.logoutput import BUFFER_BYTES, Output
+from wsbridge.logoutput import BUFFER_BYTES, LogHandler
 from wsbridge.metrics import Metrics
 from wsbridge.process.stderr import PIECE
 
@@ -31,7 +31,7 @@ MIB = 1 << 20
 class Pipe:
     """A log that goes into a pipe, and the reader's end of it."""
 
-    output: Output
+    output: LogHandler
     metrics: Metrics
     reader: int
     writer: int
@@ -57,7 +57,7 @@ class Pipe:
 def pipe() -> Iterator[Pipe]:
     reader, writer = os.pipe()
     metrics = Metrics()
-    made = Pipe(Output(writer, logging.Formatter("%(message)s"), metrics), metrics, reader, writer)
+    made = Pipe(LogHandler(writer, logging.Formatter("%(message)s"), metrics), metrics, reader, writer)
     yield made
     for fd in (made.reader, made.writer):
         with suppress(OSError):
@@ -93,7 +93,7 @@ def test_file(tmp_path: Path) -> None:
     """A log may go to a file, and what cannot be encoded is escaped."""
     path = tmp_path / "log"
     with path.open("wb") as file:
-        output = Output(file.fileno(), logging.Formatter("%(message)s"), Metrics())
+        output = LogHandler(file.fileno(), logging.Formatter("%(message)s"), Metrics())
         for message in ("é", "\udcff", "x" * 3_000_000):
             output.emit(logging.LogRecord("wsbridge.server", logging.INFO, "", 0, "%s", (message,), None))
         output.finish()
@@ -245,12 +245,12 @@ def test_log_whose_reader_has_gone() -> None:
 
 FULL_DISK = """
 import logging, resource, signal, sys
-from wsbridge.logoutput import Output
+from wsbridge.logoutput import LogHandler
 from wsbridge.metrics import Metrics
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 metrics = Metrics()
-output = Output(1, logging.Formatter("%(message)s"), metrics)
+output = LogHandler(1, logging.Formatter("%(message)s"), metrics)
 
 def log(message, limit=resource.RLIM_INFINITY):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))

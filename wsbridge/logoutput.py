@@ -24,7 +24,7 @@ LAST_WAIT_MS = 1000
 """How long `finish` waits for the reader before each write."""
 
 
-class Output(logging.Handler):
+class LogHandler(logging.Handler):
     """A logging handler that never blocks while it is attached to a loop."""
 
     def __init__(self, fd: int, formatter: logging.Formatter, metrics: Metrics) -> None:

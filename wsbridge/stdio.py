@@ -27,7 +27,7 @@ ATOMIC_BYTES = select.PIPE_BUF
 Over = Callable[[End | ProgramError | OSError], None]
 
 
-class Input:
+class StdinReader:
     """A descriptor to read, as a source. `write` receives its batches; `over` is called once, after the last batch.
 
     The argument of `over` is an `End` at the end of the input, or if a record requests one. It is a ProgramError if the input
@@ -119,7 +119,7 @@ class Input:
             self._over(how)
 
 
-class Output:
+class StdoutWriter:
     """A descriptor to write. `failed` is called once, when nothing more can be written.
 
     BrokenPipeError means that the reader is gone. On a pipe, it is also detected while there is nothing to write.

@@ -32,7 +32,7 @@ from wsbridge.pipes.run import settle
 from wsbridge.pipes.subscribe import Printer, Reader, Screen, Search, seconds_left
 from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.relay import Relay
-from wsbridge.stdio import Output
+from wsbridge.stdio import StdoutWriter
 
 MEGABYTE = 1024 * 1024
 POSITION = r"[0-9a-z.]{1,64}-\d+"
@@ -232,7 +232,7 @@ async def test_position_behind_a_batch(records: list[bytes], position: str, prin
     """It goes on behind the last record that came, be it a message or a loss: nothing is told twice."""
     loop = asyncio.get_running_loop()
     ours, theirs = os.pipe()
-    output = Output(theirs, failed=lambda error: None, loop=loop)
+    output = StdoutWriter(theirs, failed=lambda error: None, loop=loop)
     _, encoder = make_framing("lines", limit=0)
     printer = Printer(encoder, count=0, show_position=False, enough=lambda: None)
     reader = Reader(printer, output, "e-1", loop.create_future())
@@ -587,7 +587,7 @@ async def test_search(is_empty: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     channel = Channel("0.00", queue_bytes=1000, history=0, history_bytes=0, slow=Slow.DROP_OLDEST)
     fanout = Fanout(channel, metrics=metrics, loop=loop)
     ours, theirs = os.pipe()
-    output = Output(theirs, failed=lambda error: None, loop=loop)
+    output = StdoutWriter(theirs, failed=lambda error: None, loop=loop)
     _, encoder = make_framing("lines", limit=0)
     printer = Printer(encoder, count=0, show_position=False, enough=lambda: None)
     screen = Screen(printer, output, fanout, MemoryBus("0"))

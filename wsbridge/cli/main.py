@@ -113,7 +113,7 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
     for fd in (0, 1, 2):
         _keep_open(fd)
     # Imported here, so that --help and errors in flags do not wait for the large libraries.
-    from wsbridge.logoutput import Output
+    from wsbridge.logoutput import LogHandler
     from wsbridge.net.busypoll import make_loop
     from wsbridge.process.inherited import take_defaults
     if shape is BROADCAST:
@@ -123,7 +123,7 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
 
     take_defaults()
     metrics = Metrics()
-    output = Output(1, JsonFormatter() if json else LineFormatter(), metrics)
+    output = LogHandler(1, JsonFormatter() if json else LineFormatter(), metrics)
     send_to(output, level)
     log = logger("server")
     if settings.listen.tls:

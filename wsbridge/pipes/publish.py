@@ -21,7 +21,7 @@ from wsbridge.logs import logger
 from wsbridge.metrics import Metrics
 from wsbridge.pipes.run import Ending, Lifetime, count_messages, input_ending, settle
 from wsbridge.settings import PipeSettings
-from wsbridge.stdio import Input
+from wsbridge.stdio import StdinReader
 
 FLUSH_SECONDS = 5.0
 """Time for the broker to confirm what was read, after a signal."""
@@ -37,9 +37,9 @@ async def publish(settings: PipeSettings, life: Lifetime, metrics: Metrics) -> E
     return await (_to_server(settings) if settings.url else _to_broker(settings, metrics))
 
 
-def _make_input(settings: PipeSettings, write: Callable[[Batch], None], over: asyncio.Future[How]) -> Input:
+def _make_input(settings: PipeSettings, write: Callable[[Batch], None], over: asyncio.Future[How]) -> StdinReader:
     make_decoder, _ = make_framing(settings.framing, limit=settings.max_message_bytes)
-    return Input(0, make_decoder(), write=write, over=partial(settle, over), loop=asyncio.get_running_loop())
+    return StdinReader(0, make_decoder(), write=write, over=partial(settle, over), loop=asyncio.get_running_loop())
 
 
 async def _to_broker(settings: PipeSettings, metrics: Metrics) -> Ending:

@@ -77,11 +77,11 @@ Work = Callable[[PipeSettings, Lifetime, Metrics], Coroutine[Any, Any, Ending]]
 
 def run_pipe(work: Work, settings: PipeSettings, *, level: int) -> int:
     """Run the work of a command; return the exit status. When `Lifetime` ends, the work is cancelled and closes its resources."""
-    from wsbridge.logoutput import Output
+    from wsbridge.logoutput import LogHandler
     from wsbridge.net.busypoll import make_loop
 
     metrics = Metrics()
-    log = Output(2, StderrFormatter(), metrics)
+    log = LogHandler(2, StderrFormatter(), metrics)
     send_to(log, level)
 
     async def main() -> Ending:

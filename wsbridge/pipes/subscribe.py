@@ -30,7 +30,7 @@ from wsbridge.rules.backoff import Backoff
 from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.relay import Relay
 from wsbridge.settings import PipeSettings
-from wsbridge.stdio import Output
+from wsbridge.stdio import StdoutWriter
 from wsbridge.wire.positioned import SUBPROTOCOL, Wire
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ log = logger("subscribe")
 async def subscribe(settings: PipeSettings, life: Lifetime, metrics: Metrics) -> Ending:
     """Print a channel until a signal, or until `-n` messages are printed. Raises BusError and RemoteError."""
     _, encoder = make_framing(settings.framing, limit=settings.max_message_bytes)
-    output = Output(1, failed=life.output_failed, loop=asyncio.get_running_loop())
+    output = StdoutWriter(1, failed=life.output_failed, loop=asyncio.get_running_loop())
     printer = Printer(encoder, count=settings.count, show_position=settings.show_position, enough=lambda: life.end(Ending()))
     try:
         if settings.url:
@@ -125,7 +125,7 @@ class Printer:
 # From the broker
 
 
-async def _from_broker(settings: PipeSettings, printer: Printer, output: Output, metrics: Metrics) -> None:
+async def _from_broker(settings: PipeSettings, printer: Printer, output: StdoutWriter, metrics: Metrics) -> None:
     loop = asyncio.get_running_loop()
     channel = Channel(secrets.token_hex(10), queue_bytes=QUEUE_BYTES, history=0, history_bytes=0, slow=Slow.DROP_OLDEST)
     fanout = Fanout(channel, metrics=metrics, loop=loop)
@@ -169,7 +169,7 @@ def _offset(mark: str) -> int:
 class Screen:
     """Stdout as a subscriber of the fanout; when it is full, it pauses the bus."""
 
-    def __init__(self, wire: Printer, output: Output, fanout: Fanout, bus: Bus) -> None:
+    def __init__(self, wire: Printer, output: StdoutWriter, fanout: Fanout, bus: Bus) -> None:
         self.wire: Wire = wire
         self.send: Callable[[bytes], object] = self._send
         self._output = output
@@ -260,7 +260,7 @@ class Holding(Protocol):
     def resume(self) -> None: ...
 
 
-async def _from_server(settings: PipeSettings, printer: Printer, output: Output) -> None:
+async def _from_server(settings: PipeSettings, printer: Printer, output: StdoutWriter) -> None:
     from wsbridge.peers.wsclient import connect, place
 
     loop = asyncio.get_running_loop()
@@ -311,7 +311,7 @@ async def _from_server(settings: PipeSettings, printer: Printer, output: Output)
 class Reader:
     """The sink of one connection: messages with their positions, and control records between them."""
 
-    def __init__(self, printer: Printer, output: Output, position: str, why: asyncio.Future[End]) -> None:
+    def __init__(self, printer: Printer, output: StdoutWriter, position: str, why: asyncio.Future[End]) -> None:
         self._printer = printer
         self._output = output
         self._source: Holding | None = None
