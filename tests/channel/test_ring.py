@@ -236,16 +236,16 @@ def test_latest() -> None:
     assert shown(channel.read(cursor, 100)) == [[b"b"]]
 
 
-def test_whole_bodies_are_handed_on_as_they_are() -> None:
-    """What one in step with its channel gets is the body itself: what it was encoded to serves all."""
+def test_whole_entries_are_handed_on_as_they_are() -> None:
+    """What one in step with its channel gets is the entry itself: what it was encoded to serves all."""
     channel = make()
     cursors = [channel.join(Join.NONE) for _ in range(3)]
-    body = channel.append(batch(b"a", b"b"))
+    entry = channel.append(batch(b"a", b"b"))
     for cursor in cursors:
         (item,) = channel.read(cursor, 100)
         assert isinstance(item, Slice)
         assert item.is_whole
-        assert item.body is body
+        assert item.entry is entry
 
 
 def test_message_longer_than_one_may_lag() -> None:
@@ -275,9 +275,9 @@ def test_what_nobody_may_need_is_let_go() -> None:
     channel = make(queue=10, history=3)
     for number in range(10_000):
         channel.append(batch(b"%05d" % number))
-        kept = [body for body in channel._bodies if body.size]
+        kept = [entry for entry in channel._entries if entry.size]
         assert sum(body.size for body in kept) <= 10 + 2 * 5
-        assert len(channel._bodies) < 200
+        assert len(channel._entries) < 200
     assert channel.begin == 10_000 - 4
 
 
@@ -308,7 +308,7 @@ def test_losses_without_messages() -> None:
     assert channel.read(cursor, 1) == [Loss(10_000, 10_001)]
     channel.lose(2)
     assert channel.read(cursor, 1) == [Loss(2, 10_003)]
-    assert len(channel._bodies) == 2
+    assert len(channel._entries) == 2
 
 
 def test_repeat_is_not_ahead() -> None:

@@ -228,4 +228,4 @@ def test_when_a_body_was_published(body_at: int | None, mark: str | None, is_liv
     relay.receive(Body(Batch(Kind.TEXT, [b"x"]), "p", 0, mark, at=body_at))
     [part] = channel.read(channel.join(Join.HISTORY), 1000)
     assert isinstance(part, Slice)
-    assert part.body.at == at
+    assert part.entry.at == at

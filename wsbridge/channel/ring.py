@@ -1,13 +1,13 @@
-"""A channel: a ring buffer of bodies, in which each subscriber is a cursor.
+"""A channel: a ring buffer of entries, in which each subscriber is a cursor.
 
-A body is one published batch. The ring holds the bodies within a subscriber's permitted lag, and the history for a subscriber
+An entry is one published batch. The ring holds the entries within a subscriber's permitted lag, and the history for a subscriber
 that joins. A subscriber has no queue of its own, so a stalled subscriber costs nothing. The channel checks the lag of a
 subscriber when that subscriber reads again. Messages are counted from 0 in each epoch, and a cursor holds such a number.
 
 No message is lost or repeated silently. A cursor that skips messages owes its subscriber a `Loss`, which precedes the next message.
 
-A client holds a position: a mark and a number. The mark is usually that of the epoch. If the bus keeps the bodies, a client may
-resume in any process, and the mark is that of the body.
+A client holds a position: a mark and a number. The mark is usually that of the epoch. If the bus keeps the entries, a client may
+resume in any process, and the mark is that of the entry.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from wsbridge.channel.position import BEGINNING, Position, offset_of
 from wsbridge.flow import Batch, Kind
 
 TRIM = 64
-"""Dropped bodies that may remain at the head of the ring before it is compacted: moving the rest costs the same each time."""
+"""Dropped entries that may remain at the head of the ring before it is compacted: moving the rest costs the same each time."""
 MESSAGE_BYTES = 32
 """What a message counts besides its bytes. It is about the real cost: many tiny messages must not count as nothing."""
 BODY_BYTES = 600
-"""What a body counts besides its messages: its real cost (measured: 550, and 200 more for each wire)."""
+"""What an entry counts besides its messages: its real cost (measured: 550, and 200 more for each wire)."""
 WHOLE_BYTES = 128 * 1024
-"""Bytes. A subscriber at the beginning of a shorter body reads it whole, because that encoding already exists for other subscribers."""
+"""Bytes. A subscriber at the beginning of a shorter entry reads it whole, because that encoding already exists for other subscribers."""
 MARKS = 4096
-"""Marks remembered for bodies that are no longer kept: a client that resumes with such a mark learns how many messages it lost."""
+"""Marks remembered for entries that are no longer kept: a client that resumes with such a mark learns how many messages it lost."""
 
 
 class Slow(StrEnum):
@@ -61,7 +61,7 @@ class Loss(NamedTuple):
 
 
 @dataclass(slots=True)
-class Body:
+class Entry:
     """One published batch, and its encodings, one for each wire."""
 
     first: int
@@ -71,11 +71,11 @@ class Body:
     batch: Batch
     size: int
     mark: str
-    """The part before the number in a position within this body, including the hyphen."""
+    """The part before the number in a position within this entry, including the hyphen."""
     origin: int = 0
     """The number of the message that its mark counts as 0."""
     each: int = 0
-    """What each message counts besides its bytes. `size` includes it, and also the cost of the body itself, which counts after
+    """What each message counts besides its bytes. `size` includes it, and also the cost of the entry itself, which counts after
     the last message."""
     gap: int = 0
     """Numbers that it occupies besides those of its messages, for messages that were lost before they reached this channel."""
@@ -90,7 +90,7 @@ class Body:
         return self.first + len(self.batch.messages) + self.gap
 
     def bytes_before(self, number: int) -> int:
-        """Return the bytes of all messages of the epoch before a message of this body, or before the first message after this body."""
+        """Return the bytes of all messages of the epoch before a message of this entry, or before the first message after this entry."""
         index = number - self.first
         if index >= len(self.batch.messages):
             return self.start + self.size
@@ -105,36 +105,36 @@ class Body:
         return self.first + index + 1 if index < len(ends) else self.end
 
     def _sums(self) -> list[int]:
-        # Computed on demand: subscribers read most bodies whole.
+        # Computed on demand: subscribers read most entries whole.
         if self._ends is None:
             self._ends = list(accumulate(len(message) + self.each for message in self.batch.messages))
         return self._ends
 
 
 _start = attrgetter("start")
-NOTHING = Body(0, 0, Batch(Kind.TEXT, ()), 0, "")
-"""The placeholder in the ring for a body that is no longer kept."""
+NOTHING = Entry(0, 0, Batch(Kind.TEXT, ()), 0, "")
+"""The placeholder in the ring for an entry that is no longer kept."""
 
 
 class Slice(NamedTuple):
-    """Messages of one body: the numbers from `begin` up to `end`, which is excluded."""
+    """Messages of one entry: the numbers from `begin` up to `end`, which is excluded."""
 
-    body: Body
+    entry: Entry
     begin: int
     end: int
 
     @property
     def is_whole(self) -> bool:
-        return self.begin == self.body.first and self.end == self.body.end
+        return self.begin == self.entry.first and self.end == self.entry.end
 
     @property
     def messages(self) -> Sequence[bytes | bytearray]:
-        body = self.body
-        return body.batch.messages if self.is_whole else body.batch.messages[self.begin - body.first : self.end - body.first]
+        entry = self.entry
+        return entry.batch.messages if self.is_whole else entry.batch.messages[self.begin - entry.first : self.end - entry.first]
 
     @property
     def batch(self) -> Batch:
-        return self.body.batch if self.is_whole else Batch(self.body.batch.kind, self.messages)
+        return self.entry.batch if self.is_whole else Batch(self.entry.batch.kind, self.messages)
 
 
 class Cursor:
@@ -166,9 +166,9 @@ class Cursor:
 class Channel:
     """A channel, one epoch after the other; `renew` begins the next epoch. `epoch` is the mark of its beginning.
 
-    `queue_bytes` is how far a subscriber may lag behind the newest body, which every subscriber receives, however long it is.
+    `queue_bytes` is how far a subscriber may lag behind the newest entry, which every subscriber receives, however long it is.
     `history` and `history_bytes` bound the messages for a subscriber that joins. All three may be 0. Bytes are those of the
-    messages, plus `message_bytes` for each message and `body_bytes` for each body.
+    messages, plus `message_bytes` for each message and `body_bytes` for each entry.
     """
 
     def __init__(
@@ -189,42 +189,42 @@ class Channel:
         self._message_bytes = message_bytes
         self._body_bytes = body_bytes
         self._is_kept = False
-        """Whether the bus keeps the bodies, so that each body has a mark of its own."""
+        """Whether the bus keeps the entries, so that each entry has a mark of its own."""
         self._begin_epoch(epoch)
 
     def _begin_epoch(self, epoch: str) -> None:
         self.epoch = epoch
-        self._bodies: list[Body] = []
+        self._entries: list[Entry] = []
         self._firsts: list[int] = []
         self._dead = 0
         """Bodies at the head of both lists that are no longer kept."""
         self._marks: dict[str, tuple[int, int]] = {}
-        """For each body's mark: the number that it counts as 0, and the number after the body's last message."""
+        """For each entry's mark: the number that it counts as 0, and the number after the entry's last message."""
         self.end = 0
         """The number of the next message."""
         self.bytes = 0
         """Bytes of all messages of this epoch."""
         offset = offset_of(epoch)
         self._newest_offset = offset - 1 if offset is not None else -1
-        """The stream offset of the newest body; before the first body, the offset that precedes it."""
+        """The stream offset of the newest entry; before the first entry, the offset that precedes it."""
         self._is_kept |= offset is not None
 
-    def append(self, batch: Batch, mark: str | None = None, at: int | None = None) -> Body:
-        """Append a published batch; return its body. Without a `mark`, the body has the mark of the epoch."""
+    def append(self, batch: Batch, mark: str | None = None, at: int | None = None) -> Entry:
+        """Append a published batch; return its entry. Without a `mark`, the entry has the mark of the epoch."""
         each = self._message_bytes
         size = sum(map(len, batch.messages)) + each * len(batch.messages) + self._body_bytes
         if mark is None:
-            body = Body(self.end, self.bytes, batch, size, f"{self.epoch}-", each=each, at=at)
+            entry = Entry(self.end, self.bytes, batch, size, f"{self.epoch}-", each=each, at=at)
         else:
-            body = Body(self.end, self.bytes, batch, size, f"{mark}-", self.end, each=each, at=at)
-            self._marks[mark] = (body.first, body.end)
+            entry = Entry(self.end, self.bytes, batch, size, f"{mark}-", self.end, each=each, at=at)
+            self._marks[mark] = (entry.first, entry.end)
             self._newest_offset = offset_of(mark) or 0
             self._is_kept = True
-        self._add(body)
-        return body
+        self._add(entry)
+        return entry
 
     def repeat(self, mark: str) -> None:
-        """Record that a body came again under this mark: a position with it resumes at the same place as one with the first mark."""
+        """Record that an entry came again under this mark: a position with it resumes at the same place as one with the first mark."""
         _, dot, fingerprint = mark.partition(".")
         known = next((known for known in reversed(self._marks) if known.endswith(dot + fingerprint)), None)
         if known is not None:
@@ -236,14 +236,14 @@ class Channel:
 
         If their number is unknown, call `renew` instead.
         """
-        last = self._bodies[-1] if self._bodies else None
+        last = self._entries[-1] if self._entries else None
         mark, origin = (last.mark, last.origin) if last is not None else (f"{self.epoch}-", 0)
         if last is not None and last.gap:
             last.gap += messages
             self.end = last.end
             self._forget()
         else:
-            self._add(Body(self.end, self.bytes, Batch(Kind.TEXT, ()), 0, mark, origin, gap=messages))
+            self._add(Entry(self.end, self.bytes, Batch(Kind.TEXT, ()), 0, mark, origin, gap=messages))
         if mark[:-1] in self._marks:
             self._marks[mark[:-1]] = (origin, self.end)
 
@@ -253,11 +253,11 @@ class Channel:
         for cursor in cursors:
             cursor.begin(0, 0, None)
 
-    def _add(self, body: Body) -> None:
-        self._bodies.append(body)
-        self._firsts.append(body.first)
-        self.end = body.end
-        self.bytes += body.size
+    def _add(self, entry: Entry) -> None:
+        self._entries.append(entry)
+        self._firsts.append(entry.first)
+        self.end = entry.end
+        self.bytes += entry.size
         self._forget()
 
     # Subscribers
@@ -286,9 +286,9 @@ class Channel:
         return cursor
 
     def is_ahead(self, position: Position) -> bool:
-        """Return whether a position belongs to a body that has not arrived here yet, so that nothing is known about it.
+        """Return whether a position belongs to an entry that has not arrived here yet, so that nothing is known about it.
 
-        Either another process has that body already, or the position belongs to another stream. The latter shows when the body
+        Either another process has that entry already, or the position belongs to another stream. The latter shows when the entry
         with that offset arrives.
         """
         if not self._is_kept or position.offset is None or self._number(position) is not None:
@@ -306,10 +306,10 @@ class Channel:
         index = bisect_right(self._firsts, number, lo=self._dead) - 1
         if index < self._dead:
             return (f"{self.epoch}-", number)
-        body = self._bodies[index]
-        if body.gap and number == body.end and index + 1 < len(self._bodies):
-            body = self._bodies[index + 1]
-        return body.mark, number - body.origin
+        entry = self._entries[index]
+        if entry.gap and number == entry.end and index + 1 < len(self._entries):
+            entry = self._entries[index + 1]
+        return entry.mark, number - entry.origin
 
     def read(self, cursor: Cursor, limit: int) -> list[Loss | Slice]:
         """Return what a subscriber receives next, about `limit` bytes of it, and move its cursor past that; empty at the end.
@@ -326,22 +326,22 @@ class Channel:
             return taken
         index = bisect_right(self._firsts, cursor.next, lo=self._dead) - 1
         while limit > 0 and cursor.next < self.end:
-            body = self._bodies[index]
-            here = body.bytes_before(cursor.next)
-            whole = body.start + body.size - here <= limit or (cursor.next == body.first and self._is_short(body))
-            end = body.end if whole else max(body.first_after(here + limit), cursor.next + 1)
-            if body.gap:
+            entry = self._entries[index]
+            here = entry.bytes_before(cursor.next)
+            whole = entry.start + entry.size - here <= limit or (cursor.next == entry.first and self._is_short(entry))
+            end = entry.end if whole else max(entry.first_after(here + limit), cursor.next + 1)
+            if entry.gap:
                 taken.append(Loss(end - cursor.next, end))
             else:
-                taken.append(Slice(body, cursor.next, end))
-            limit -= body.bytes_before(end) - here
+                taken.append(Slice(entry, cursor.next, end))
+            limit -= entry.bytes_before(end) - here
             cursor.next = end
             index += 1
         return taken
 
     @staticmethod
-    def _is_short(body: Body) -> bool:
-        return body.size - body.each * len(body.batch.messages) <= WHOLE_BYTES
+    def _is_short(entry: Entry) -> bool:
+        return entry.size - entry.each * len(entry.batch.messages) <= WHOLE_BYTES
 
     def is_too_slow(self, cursor: Cursor) -> bool:
         """Return whether a subscriber lags so far that it must be closed; it may resume later."""
@@ -364,41 +364,41 @@ class Channel:
             return False
         here = 0
         if cursor.next >= self.begin:
-            here = self._bodies[bisect_right(self._firsts, cursor.next, lo=self._dead) - 1].bytes_before(cursor.next)
+            here = self._entries[bisect_right(self._firsts, cursor.next, lo=self._dead) - 1].bytes_before(cursor.next)
         # A message that is no longer kept lies beyond the permitted lag: here 0 gives the same result as its exact byte.
         return cursor.lag(self._newest, here) > self.queue_bytes
 
     @property
     def _newest(self) -> int:
-        """Bytes of this epoch before the newest body."""
-        return self._bodies[-1].start if self._bodies else 0
+        """Bytes of this epoch before the newest entry."""
+        return self._entries[-1].start if self._entries else 0
 
     def _history_begin(self) -> int:
         return max(self.end - self._history, self._within(self.bytes - self._history_bytes))
 
     def _last(self) -> int:
         """Return the number of the last kept message, after which losses may lie; `end` if there is none."""
-        kept = range(len(self._bodies) - 1, self._dead - 1, -1)
-        newest = next((body for index in kept if (body := self._bodies[index]).batch.messages), None)
+        kept = range(len(self._entries) - 1, self._dead - 1, -1)
+        newest = next((entry for index in kept if (entry := self._entries[index]).batch.messages), None)
         return newest.first + len(newest.batch.messages) - 1 if newest is not None else self.end
 
     def _within(self, first_byte: int) -> int:
         """Return the number of the first kept message that begins at or after a byte of this epoch."""
-        index = bisect_left(self._bodies, first_byte, lo=self._dead, key=_start) - 1
-        return self._bodies[index].first_after(first_byte) if index >= self._dead else self.begin
+        index = bisect_left(self._entries, first_byte, lo=self._dead, key=_start) - 1
+        return self._entries[index].first_after(first_byte) if index >= self._dead else self.begin
 
     def _forget(self) -> None:
-        """Drop the bodies that no subscriber can need any more."""
-        while self._dead < len(self._bodies):
-            body = self._bodies[self._dead]
-            end = body.start + body.size
+        """Drop the entries that no subscriber can need any more."""
+        while self._dead < len(self._entries):
+            entry = self._entries[self._dead]
+            end = entry.start + entry.size
             may_lag = self._newest - end <= self.queue_bytes
-            if may_lag or (self.bytes - end < self._history_bytes and self.end - body.end < self._history):
+            if may_lag or (self.bytes - end < self._history_bytes and self.end - entry.end < self._history):
                 break
-            self._bodies[self._dead] = NOTHING
+            self._entries[self._dead] = NOTHING
             self._dead += 1
-        if self._dead > TRIM and self._dead * 2 > len(self._bodies):
-            del self._bodies[: self._dead], self._firsts[: self._dead]
+        if self._dead > TRIM and self._dead * 2 > len(self._entries):
+            del self._entries[: self._dead], self._firsts[: self._dead]
             self._dead = 0
         while len(self._marks) > MARKS:
             mark, (_, end) = next(iter(self._marks.items()))

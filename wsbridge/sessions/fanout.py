@@ -294,13 +294,13 @@ class Fanout:
             if isinstance(item, Loss):
                 pieces.append(wire.lost(item.messages, *self.channel.place(item.next)))
                 continue
-            body = item.body
+            entry = item.entry
             if not item.is_whole:
-                pieces += (wire.published(body.at), wire.encode(item.batch, body.mark, item.begin - body.origin))
+                pieces += (wire.published(entry.at), wire.encode(item.batch, entry.mark, item.begin - entry.origin))
             else:
-                if (data := body.encoded.get(wire.name)) is None:
-                    data = wire.published(body.at) + wire.encode(body.batch, body.mark, body.first - body.origin)
-                    body.encoded[wire.name] = data
+                if (data := entry.encoded.get(wire.name)) is None:
+                    data = wire.published(entry.at) + wire.encode(entry.batch, entry.mark, entry.first - entry.origin)
+                    entry.encoded[wire.name] = data
                 pieces.append(data)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
