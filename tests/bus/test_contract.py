@@ -485,7 +485,7 @@ async def test_unknown_virtual_host(brokered: Exchange, broker: Broker) -> None:
 
 
 @pytest.mark.parametrize(
-    ("is_durable", "hint"), [(True, "is durable; say --durable, or --passive"), (False, "is not durable; leave out --durable")]
+    ("is_durable", "hint"), [(True, "is durable; add --durable, or --passive"), (False, "is not durable; remove --durable")]
 )
 async def test_other_durability(brokered: Exchange, is_durable: bool, hint: str) -> None:
     """An exchange that is durable where ours would not be, or the other way round, is refused with the way out (406)."""
@@ -502,14 +502,14 @@ async def test_of_another_type(brokered: Exchange, broker: Broker) -> None:
     async with channel_of_a_stranger(broker) as channel:
         await channel.exchange_declare(brokered.name, exchange_type="direct")
     message = await refusal(brokered)
-    assert f"refuses exchange {brokered.name}: it is of the type direct; a channel needs a fanout" in message
+    assert f"refuses exchange {brokered.name}: its type is direct, but a channel needs a fanout" in message
 
 
 async def test_otherwise_different(brokered: Exchange, broker: Broker) -> None:
     """An exchange that differs in anything else can be taken as it is (406)."""
     async with channel_of_a_stranger(broker) as channel:
         await channel.exchange_declare(brokered.name, exchange_type="fanout", auto_delete=True)
-        assert "--passive takes it as it is" in await refusal(brokered)
+        assert "add --passive to use it unchanged" in await refusal(brokered)
 
 
 async def test_no_stream_of_ours(broker: Broker) -> None:
@@ -517,7 +517,7 @@ async def test_no_stream_of_ours(broker: Broker) -> None:
     exchange = Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": True})
     async with channel_of_a_stranger(broker) as channel:
         await channel.queue_declare(f"wsbridge.{exchange.name}", exclusive=False, durable=True)
-    assert f"has a queue wsbridge.{exchange.name} that is no stream of ours" in await refusal(exchange)
+    assert f"has a queue wsbridge.{exchange.name} that is not a stream of wsbridge" in await refusal(exchange)
     await asyncio.to_thread(broker.delete_queue, f"wsbridge.{exchange.name}")
 
 
@@ -663,12 +663,12 @@ async def test_tls_errors(tls_broker: Broker, certificates: Path) -> None:
     exchange = Exchange(f"contract-{secrets.token_hex(4)}")
     guest = f"amqps://guest:{PASSWORD}@127.0.0.1"
     message = await refusal(exchange, url=f"{guest}:{tls_broker.tls_port}/")
-    assert "certificate that is not trusted here" in message
+    assert "certificate that this machine does not trust" in message
     assert "cafile" in message
     message = await refusal(exchange, url=f"{guest}:{tls_broker.tls_port}/?cafile={certificates}/nothing.pem")
     assert "cafile" in message
-    assert "is not there" in message
+    assert "does not exist" in message
     message = await refusal(exchange, url=f"{guest}:{tls_broker.port}/?cafile={certificates}/ca.pem")
-    assert "cannot be spoken to over TLS" in message
+    assert "failed the TLS handshake" in message
     message = await refusal(exchange, url=f"amqp://guest:{PASSWORD}@127.0.0.1:{tls_broker.tls_port}/")
     assert f"the broker at amqp://127.0.0.1:{tls_broker.tls_port}/" in message

@@ -23,7 +23,7 @@ def test_guest_on_the_same_machine(host: str) -> None:
 def test_guest_elsewhere(url: str) -> None:
     """From another machine RabbitMQ refuses its user guest whatever the password is: that is said, and what to do."""
     said = explain(REFUSED, url, "temps")
-    assert "lets guest connect from its own machine alone" in said
+    assert "accepts guest only from its own machine" in said
     assert "rabbitmqctl add_user" in said
     assert "secret" not in said
 

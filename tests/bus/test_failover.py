@@ -121,12 +121,12 @@ DEAD = {
     "silent": "does not answer",
     "no broker": "the broker at",
     "closes": "the broker at",
-    "plain, not TLS": "cannot be spoken to over TLS",
+    "plain, not TLS": "failed the TLS handshake",
     "TLS, not plain": "the broker at",
-    "untrusted": "certificate that is not trusted here",
+    "untrusted": "certificate that this machine does not trust",
     "another password": "refuses the user guest",
     "another virtual host": "virtual host",
-    "another exchange": "of the type topic",
+    "another exchange": "its type is topic",
 }
 
 
@@ -192,7 +192,7 @@ async def test_address_is_lost(exchange: Exchange, broker: Broker, how: str, cap
             assert node.metrics.broker_reconnects == 3
             if exchange.replays:
                 assert (viewer.total_lost, viewer.renewals, viewer.seen["p"]) == (0, 0, node.published)
-    assert [f"is here again, at amqp://127.0.0.1:{proxy.port}/" in caplog.text for proxy in (a, b)] == [True, True]
+    assert [f"reconnected to the broker at amqp://127.0.0.1:{proxy.port}/" in caplog.text for proxy in (a, b)] == [True, True]
 
 
 async def test_two_brokers(broker: Broker, private_broker: PrivateBroker) -> None:
@@ -250,7 +250,7 @@ async def test_node_without_a_replica(
             viewer = w.view()
             await heard_of_all([p], [viewer])
         (said,) = reasons(caplog)
-        assert said.startswith(f"the broker at {at_other}: ")
+        assert said.startswith(f"the broker at {at_other} cannot be used: ")
         assert "replica" in said
         # Who only publishes needs none.
         bus = exchange.bus(urls=(other.url, one.url), consumes=False)

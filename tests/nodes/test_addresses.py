@@ -45,7 +45,7 @@ def test_node_and_both_ends(broker: Broker) -> None:
             second.refuse()
             second.cut()
             wait_until(lambda: json.loads(node.get("/status").body)["broker_address"] == places[0], "the first address", DEADLINE * 3)
-            wait_until(lambda: f"the broker is here again, at {places[0]}" in node.log, "the line in the log")
+            wait_until(lambda: f"reconnected to the broker at {places[0]}" in node.log, "the line in the log")
             assert "guest:guest" not in node.log
     dead = f"--broker=amqp://u:{PASSWORD}@127.0.0.1:{free_port()}/,amqp://u:{PASSWORD}@127.0.0.1:{free_port()}/"
     for command in ("publish", "subscribe", "broadcast"):

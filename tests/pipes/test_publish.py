@@ -366,7 +366,7 @@ def test_broker_comes_back(start: Start, broker: Broker, exchange: str) -> None:
         assert publish.process.poll() is None
         proxy.accept()
         assert publish.wait() == 0
-        assert "is here again" in publish.errors
+        assert "reconnected to the broker at " in publish.errors
         printed = finish("subscribe", *words, "--since=0-0", "-n=3")
         assert printed.stdout == b"1\n2\n3\n"
 
@@ -381,10 +381,10 @@ def test_unconfirmed(start: Start, broker: Broker, exchange: str) -> None:
         wait_until_confirmed(broker, proxy, before)
         proxy.swallow()
         publish.say(b"on its way\n")
-        publish.wait_for_error("takes nothing")
+        publish.wait_for_error("confirms no messages")
         proxy.flow()
         proxy.cut()
-        publish.wait_for_error("is here again")
+        publish.wait_for_error("reconnected to the broker at ")
         publish.close_stdin()
         assert publish.wait() == 4
         assert publish.errors.endswith("wsbridge: 1 message was not confirmed by the broker, and may be lost\n")
@@ -416,7 +416,7 @@ def test_second_signal(start: Start, broker: Broker, exchange: str) -> None:
         wait_until_confirmed(broker, proxy, before)
         proxy.swallow()
         publish.say(b"on its way\n")
-        publish.wait_for_error("takes nothing")
+        publish.wait_for_error("confirms no messages")
         publish.send_signal(signal.SIGTERM)
         # One signal is delivered before another is taken note of, and equal ones are one.
         wait_until(lambda: not pending_signals(publish.pid), "the first signal's delivery")

@@ -314,7 +314,7 @@ def test_broker_that_goes(start: Start, broker: Broker, exchange: str) -> None:
         assert finish("publish", *kept_words, data=b"2\n").returncode == 0
         proxy.accept()
         assert (kept.lines(1), kept.wait()) == (["2"], 0)
-        lossy.wait_for_error("is here again")
+        lossy.wait_for_error("reconnected to the broker at ")
         assert finish("publish", *broker_words(broker, exchange), data=b"1\n").returncode == 0
         assert (lossy.lines(1), lossy.wait()) == (["1"], 0)
         assert "wsbridge: some messages were lost\n" in lossy.errors

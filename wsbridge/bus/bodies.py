@@ -96,7 +96,7 @@ def unpack(data: bytes, content_type: str | None, headers: Mapping[str, object])
     if isinstance(producer, str) and isinstance(first, int) and isinstance(count, int) and producer and first >= 0 and count > 0:
         batch = _batch(data, content_type, count)
         if len(batch.messages) != count:
-            raise MalformedBody(f"{len(batch.messages)} messages where {COUNT} says {count}")
+            raise MalformedBody(f"it holds {len(batch.messages)} messages, but its header {COUNT} is {count}")
         return Body(batch, producer, first)
     return Body(_batch(data, content_type, None))
 
@@ -159,11 +159,11 @@ def _split(data: bytes) -> list[bytes]:
     messages, start = [], 0
     while start < len(data):
         if len(data) - start < LENGTH.size:
-            raise MalformedBody("it ends within a length")
+            raise MalformedBody("it is truncated within a length field")
         (length,) = LENGTH.unpack_from(data, start)
         start += LENGTH.size
         if start + length > len(data):
-            raise MalformedBody("it ends within a message")
+            raise MalformedBody("it is truncated within a message")
         messages.append(data[start : start + length])
         start += length
     if not messages:

@@ -22,5 +22,5 @@ def rabbit_bus() -> type[RabbitBus]:
         from wsbridge.bus.rabbitmq.bus import RabbitBus
     except ImportError as error:
         install = f"{shlex.quote(sys.executable)} -m pip install {shlex.join(LIBRARIES)}"
-        raise ConfigurationError(f"--broker needs aio-pika, which is not here ({error.name}); run: {install}") from None
+        raise ConfigurationError(f"--broker needs aio-pika, which is not installed ({error.name}); run: {install}") from None
     return RabbitBus

@@ -60,7 +60,7 @@ def decode(data: bytes, encoding: str | None, kind: str | None, limit: int) -> b
     if encoding:
         names = [name.strip() for name in re.split("[,:;]", encoding.lower())]
         if sum(name in WINDOWS for name in names) > LAYERS:
-            raise EncodedBody(f"its content-encoding is {encoding}: no more than {LAYERS} compressions are decoded here")
+            raise EncodedBody(f"its content-encoding is {encoding}, but wsbridge decodes at most {LAYERS} compressions")
         # The sender applied the compressions in the order of their names, so decode them in reverse.
         for name in reversed(names):
             data = _decompressed(data, name, limit or LARGEST)
@@ -69,7 +69,8 @@ def decode(data: bytes, encoding: str | None, kind: str | None, limit: int) -> b
 
 def _decompressed(data: bytes, name: str, limit: int) -> bytes:
     if name in UNKNOWN:
-        raise EncodedBody(f"its content-encoding is {name}, which is not decoded here; publish it as gzip or deflate, or without")
+        hint = "publish it as gzip or deflate, or uncompressed"
+        raise EncodedBody(f"its content-encoding is {name}, which wsbridge does not decode; {hint}")
     windows = WINDOWS.get(name, ())
     for window in windows:
         try:
@@ -77,7 +78,7 @@ def _decompressed(data: bytes, name: str, limit: int) -> bytes:
         except zlib.error as error:
             why = error
     if windows:
-        raise EncodedBody(f"its content-encoding is {name}, and it is not: {why}")
+        raise EncodedBody(f"its content-encoding is {name}, but its content is not valid {name}: {why}")
     return data
 
 
@@ -89,7 +90,7 @@ def _inflated(data: bytes, window: int, limit: int) -> bytes:
         while not inflater.eof:
             piece = data[at : at + PIECE]
             if not piece:
-                raise zlib.error("it ends within its data")
+                raise zlib.error("it is truncated")
             part = inflater.decompress(piece, left + 1)
             if len(part) > left:
                 raise BodyTooLong(f"it decompresses to more than {limit} bytes")
@@ -132,7 +133,7 @@ def _sections(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     while at < len(data):
         described, _, _ = _value(data, at)
         if described != DESCRIBED:
-            raise EncodedBody("its type is amqp-1.0, and it is not")
+            raise EncodedBody("its type is amqp-1.0, but its content is not valid AMQP 1.0")
         _, descriptor, at = _value(data, at + 1)
         constructor, value, at = _value(data, at)
         yield int.from_bytes(descriptor), constructor, value
@@ -149,5 +150,5 @@ def _value(data: bytes, at: int) -> tuple[int, bytes, int]:
     else:
         end = begin + FIXED.get(kind, 0)
     if end > len(data):
-        raise EncodedBody("its type is amqp-1.0, and it ends within a value")
+        raise EncodedBody("its type is amqp-1.0, but it is truncated within a value")
     return constructor, data[begin:end], end

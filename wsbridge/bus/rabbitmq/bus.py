@@ -216,9 +216,9 @@ class RabbitBus:
                 # The loss of a link at the same moment may have hidden the cancellation by `close`.
                 return
             if not ready.done():
-                ready.set_exception(BusError(f"the broker at {self}: {why}"))
+                ready.set_exception(BusError(f"the broker at {self} cannot be used: {why}"))
                 return
-            log.error("the broker at %s is gone: %s", self, why)
+            log.error("disconnected from the broker at %s: %s; reconnecting", self, why)
             self._addresses.lost(link.url)
             self._tell(False)
             self._salvage(link)
@@ -259,7 +259,7 @@ class RabbitBus:
 
         An internal error also ends the use of the link: it must not end the bus.
         """
-        why = "it could not be used"
+        why = "an internal error occurred"
         is_first = not ready.done()
         try:
             async with asyncio.TaskGroup() as group:
@@ -278,7 +278,7 @@ class RabbitBus:
                     await self._attach(link, is_first=is_first)
                 if not is_first:
                     self._metrics.broker_reconnects += 1
-                    log.log(INFO, "the broker is here again, at %s", self)
+                    log.log(INFO, "reconnected to the broker at %s", self)
                 elif not ready.done():
                     # If `ready` is done, the caller has cancelled `open`: the messages so far were enough.
                     ready.set_result(None)
@@ -293,7 +293,7 @@ class RabbitBus:
         except* LinkLost as lost:
             why = str(lost.exceptions[0])
         except* Exception as faults:
-            log.error("the bus has failed", exc_info=faults)
+            log.error("internal error in the bus", exc_info=faults)
         return why
 
     def _tell(self, is_connected: bool) -> None:
@@ -342,19 +342,19 @@ class RabbitBus:
             if silent < STALLED_SECONDS or self.alarm:
                 await asyncio.sleep(max(STALLED_SECONDS - silent, 0) or STALLED_SECONDS)
                 continue
-            log.error("the broker at %s takes nothing: %d bytes wait for it", self, self._spool.bytes)
+            log.error("the broker at %s confirms no messages: %d bytes wait in the spool", self, self._spool.bytes)
             self._sent.clear()
             await self._sent.wait()
-            log.log(INFO, "the broker at %s takes messages again", self)
+            log.log(INFO, "the broker at %s confirms messages again", self)
 
     async def _watch_alarm(self, link: Link) -> None:
         """Log and count the alarms in which the broker blocks publishers."""
         while True:
             if reason := await link.alarm.changed():
                 self._metrics.broker_alarms += 1
-                log.error("the broker at %s blocks publishers, it is %s: %d bytes wait for it", self, reason, self._spool.bytes)
+                log.error("the broker at %s blocks publishers (%s): %d bytes wait in the spool", self, reason, self._spool.bytes)
             else:
-                log.log(INFO, "the alarm of the broker at %s is over: it takes messages again", self)
+                log.log(INFO, "the broker at %s no longer blocks publishers", self)
 
     def _is_answered(self) -> bool:
         """Whether the broker can answer a request now: no body is in flight, or it has just answered about a body in flight."""
@@ -371,7 +371,7 @@ class RabbitBus:
         if self._loop.time() >= self._complains:
             self._complains = self._loop.time() + STALLED_SECONDS
             total = self._metrics.bus_unconfirmed
-            log.error("the broker at %s refuses what is published: %d messages are not confirmed until now", self, total)
+            log.error("the broker at %s refuses messages: %d messages are unconfirmed so far", self, total)
 
     def _salvage(self, link: Link) -> None:
         """Queue again, or count, the bodies that were in flight when the link was lost."""
@@ -387,7 +387,7 @@ class RabbitBus:
             self._came_back.set()
             if lost:
                 self._metrics.bus_unconfirmed += lost
-                log.error("messages that were on their way to the broker at %s, and may be lost: %d", self, lost)
+                log.error("messages in flight to the broker at %s that may be lost: %d", self, lost)
         self._let_source_go()
         self._news.set()
         # If the spool is empty now, no other event wakes `_all_done`.
@@ -432,7 +432,8 @@ class RabbitBus:
             doubts = doubts + 1 if self._returns.is_missing(since) else 0
             if doubts > 1:
                 link.lacks_ours = True
-                raise LinkLost("its stream lacks what was published: the binding was removed, or this node does not follow the others")
+                why = "its binding was removed, or this node does not follow the other nodes"
+                raise LinkLost(f"the stream lacks confirmed messages: {why}")
 
     def _handle(self, link: Link, arrival: Arrival, mark: str | None) -> None:
         self._deliver(arrival, mark)
@@ -469,12 +470,13 @@ class RabbitBus:
             body = self._unpacked(arrival)
         except (MalformedBody, EncodedBody) as error:
             self._count_dropped(error)
-            self._log_dropped(f"a body is dropped: {error}")
+            self._log_dropped(f"dropped a body: {error}")
             self._receiver.lost(1)
             return
         if self._limit and len(arrival.data) > self._limit and max(map(len, body.batch.messages)) > self._limit:
             self._metrics.bus_too_long += 1
-            log.error("a body of %d bytes is dropped: it holds a message longer than %d (--maxline)", len(arrival.data), self._limit)
+            size = len(arrival.data)
+            log.error("dropped a body of %d bytes: it holds a message longer than %d bytes (--maxline)", size, self._limit)
             # Deliver its numbers: it may be the first body of its producer here, or arrive again.
             body = body._replace(is_lost=True)
         self._receiver.receive(body._replace(mark=mark, at=arrival.at))

@@ -218,7 +218,7 @@ class Link:
         await self._topology.bind(self._publishing, self._queue)
         # RabbitMQ 3.10 does not cancel the consumers of a deleted replica: they just receive nothing more.
         if self._reads_stream and not await self._topology.is_made(self._connection):
-            raise LinkLost("this node of the broker has no replica of the stream any more")
+            raise LinkLost("this node of the broker no longer has a replica of the stream")
 
     async def _channel(self, connection: Any, **options: Any) -> Any:
         channel = await (await connection.channel(**options)).get_underlay_channel()
@@ -227,10 +227,10 @@ class Link:
             error = None if closing.cancelled() else closing.exception()
             if too_long := TOO_LONG.search(str(error)):
                 self.refused_bytes = int(too_long[1])
-            self._ended(connection, f"the broker has closed the channel: {error}" if error else "the channel was closed")
+            self._ended(connection, f"the broker closed the channel: {error}" if error else "the channel was closed")
 
         channel.closing.add_done_callback(closed)
-        channel.on_consumer_cancel_callbacks.add(lambda frame: self._ended(connection, "the broker has cancelled the consumer"))
+        channel.on_consumer_cancel_callbacks.add(lambda frame: self._ended(connection, "the broker cancelled the consumer"))
         return channel
 
     def _ended(self, connection: Any, why: str) -> None:
@@ -272,7 +272,7 @@ class Link:
         except asyncio.CancelledError:
             if _is_cancelled():
                 raise
-            raise LinkLost("publishing was cut off") from None
+            raise LinkLost("the connection closed during a publish") from None
         finally:
             self._confirms.settled(parcel.first, loop.time())
 
@@ -290,7 +290,7 @@ class Link:
                 self._confirms.progressed(now)
             if self._confirms.is_overdue(now):
                 self.is_overdue = True
-                raise LinkLost(f"a publish was not confirmed for {timeout:g} s")
+                raise LinkLost(f"the broker did not confirm a publish within {timeout:g} s")
 
     # Consuming
 
@@ -327,7 +327,7 @@ class Link:
         """
         offsets = await self._read(start, lambda offset: offset >= end, seconds, longest=longest)
         if not offsets or offsets[-1] < end:
-            raise LinkLost("its stream does not bring what it holds")
+            raise LinkLost("the stream does not deliver all bodies that it holds")
         return [offset for offset in offsets if start <= offset <= end]
 
     async def has(self, offset: int, start: int, seconds: float) -> bool:
@@ -395,7 +395,7 @@ class Link:
 
         async def taken(message: Any) -> None:
             if message.delivery_tag != self._came + 1:
-                self.lose(f"{message.delivery_tag - self._came - 1} deliveries of the broker were lost on their way")
+                self.lose(f"{message.delivery_tag - self._came - 1} deliveries of the broker were lost in transit")
             if self.is_lost:
                 # Without the lost messages, later messages would look complete. The stream delivers them again, or the receiver
                 # begins a new epoch.
@@ -441,7 +441,7 @@ class Link:
 
         has_come = await within(seconds, work, until=until)
         if not has_come and loop.time() >= last():
-            raise LinkLost(f"the broker does not answer, though other things come, for {longest * seconds:g} s")
+            raise LinkLost(f"the broker does not answer for {longest * seconds:g} s, although other data arrives")
         return has_come
 
     async def _guarded(self, work: Coroutine[Any, Any, object]) -> None:

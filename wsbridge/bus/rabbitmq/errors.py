@@ -35,7 +35,7 @@ def _why_not_guest(user: str, url: str) -> str:
     """Return a hint about the user guest that RabbitMQ's error omits (`loopback_users`)."""
     if user != "guest" or is_loopback(urlsplit(url).hostname or ""):
         return ""
-    return "; RabbitMQ lets guest connect from its own machine alone: add a user there (rabbitmqctl add_user, set_permissions)"
+    return "; RabbitMQ accepts guest only from its own machine: add another user there (rabbitmqctl add_user, set_permissions)"
 
 
 def is_loopback(host: str) -> bool:
@@ -51,12 +51,13 @@ def _how_it_differs(said: str) -> str:
     found = DIFFERS.search(said)
     match found.groups() if found else None:
         case ("type", current):
-            return f"it is of the type {current}; a channel needs a fanout: bind one to it, for all routing keys, and name that one"
+            remedy = "bind a fanout to it, for all routing keys, and use that fanout"
+            return f"its type is {current}, but a channel needs a fanout; {remedy}"
         case ("durable", "true"):
-            return "it is durable; say --durable, or --passive if it is others'"
+            return "it is durable; add --durable, or --passive if another application declares it"
         case ("durable", _):
-            return "it is not durable; leave out --durable"
-    return "it is there with other properties; --passive takes it as it is"
+            return "it is not durable; remove --durable"
+    return "it exists with other properties; add --passive to use it unchanged"
 
 
 def explain(error: BaseException, url: str, exchange: str) -> str:
@@ -70,30 +71,33 @@ def explain(error: BaseException, url: str, exchange: str) -> str:
             return f"the broker at {where} refuses the user {user} with this password{_why_not_guest(user, url)}"
         case exceptions.InvalidFrameError() if "Connection.Close" in str(error):
             # This error has lost the broker's own reply text, NOT_ALLOWED.
-            return f"the broker at {where} does not let the user {user} into this virtual host; is it there, and may he?"
+            hint = "check that it exists, and that the user has permissions for it"
+            return f"the broker at {where} denies the user {user} access to this virtual host; {hint}"
         case exceptions.ChannelPreconditionFailed() if "x-max-length-bytes" in str(error) and "current is none" not in str(error):
-            return f"the broker at {where} has the stream of {exchange} with other --replay-bytes ({error})"
+            return f"the broker at {where} has the stream of {exchange} with a different value of --replay-bytes ({error})"
         case exceptions.ChannelPreconditionFailed() if "for queue" in str(error):
-            return f"the broker at {where} has a queue wsbridge.{exchange} that is no stream of ours ({error})"
+            return f"the broker at {where} has a queue wsbridge.{exchange} that is not a stream of wsbridge ({error})"
         case exceptions.ChannelPreconditionFailed():
             return f"the broker at {where} refuses exchange {exchange}: {_how_it_differs(str(error))} ({error})"
         case exceptions.ChannelNotFoundEntity() if "inaccessible" in str(error):
-            hint = "the node that has it is down; if that has lost it for good, delete the stream"
+            hint = "the node that stores it is down; if that node has lost it permanently, delete the stream"
             return f"the broker at {where} cannot reach the stream of exchange {exchange}: {hint} ({error})"
         case exceptions.ChannelNotFoundEntity():
-            return f"the broker at {where} has no exchange {exchange}, and with --passive it is not declared ({error})"
+            return f"the broker at {where} has no exchange {exchange}, and --passive does not declare it ({error})"
         case exceptions.ChannelClosed() if "ACCESS_REFUSED" in str(error):
-            return f"the broker at {where} does not let the user {user} use exchange {exchange} ({error})"
+            return f"the broker at {where} denies the user {user} access to exchange {exchange} ({error})"
         case exceptions.ConnectionClosed():
-            return f"the broker at {where} has closed the connection ({error}); is the virtual host right?"
+            return f"the broker at {where} closed the connection ({error}); check the virtual host"
         case TimeoutError():
             return f"the broker at {where} does not answer"
         case ssl.SSLCertVerificationError() as reason:
-            return f"the broker at {where} has a certificate that is not trusted here: {reason.verify_message} (?cafile= names its CA)"
+            why = f"{reason.verify_message}; name its CA with ?cafile="
+            return f"the broker at {where} has a certificate that this machine does not trust: {why}"
         case ssl.SSLError() as reason:
-            return f"the broker at {where} cannot be spoken to over TLS: {reason.reason or reason}"
+            return f"the broker at {where} failed the TLS handshake: {reason.reason or reason}"
         case FileNotFoundError():
-            return f"the broker at {where} is not asked: a file that its URL names (cafile, certfile, keyfile) is not there"
+            why = "a file that its URL names (cafile, certfile, keyfile) does not exist"
+            return f"the broker at {where} cannot be used: {why}"
         case OSError() as reason:
             return f"the broker at {where} cannot be reached: {reason_of(reason)}; is RabbitMQ running there?"
     return f"the broker at {where} cannot be used: {type(error).__name__}: {error}"

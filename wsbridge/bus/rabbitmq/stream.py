@@ -129,7 +129,7 @@ class StreamReader:
             # At the first check, the newest body may still be in flight.
             doubts += 1
             if doubts > 1:
-                raise LinkLost("its stream brings nothing more of what it holds")
+                raise LinkLost("the stream delivers nothing more, although it holds more bodies")
 
     async def has_all(self, link: Link) -> bool:
         """Return whether every body that the stream holds has arrived. Raises LinkLost."""
@@ -160,7 +160,7 @@ class StreamReader:
         await self._consume(link, start)
         arrival = self._arrived.wait() if self._first is not None else self._tail.reach(newest)
         if not await link.patiently(HISTORY_SECONDS, arrival, longest=LONGEST):
-            raise LinkLost("its stream does not bring what it holds")
+            raise LinkLost("the stream does not deliver all bodies that it holds")
 
     async def _beginning(self, link: Link, newest: int) -> tuple[int, int]:
         """Return the offset of the first wanted body, and the offset of the body that lies WINDOW bodies before it."""
@@ -203,7 +203,7 @@ class StreamReader:
         newest = await link.find("last", PROBE_SECONDS)
         # The body found is the first of the last chunk; the last body that arrived here may come later in that chunk.
         if newest is not None and (newest >= last.offset or await link.has(last.offset, newest, HISTORY_SECONDS)):
-            raise LinkLost("its stream does not bring what it holds")
+            raise LinkLost("the stream does not deliver all bodies that it holds")
         self._tail.forget()
         return False
 
@@ -239,7 +239,7 @@ class StreamReader:
                 return
             case Found.OTHER:
                 self._tail.forget()
-                link.lose("the stream was made anew")
+                link.lose("the stream was recreated")
                 return
             case Found.DOUBT:
                 self._held.append(arrival)

@@ -75,7 +75,11 @@ class Topology:
         except exceptions.ChannelClosed as error:
             if "ACCESS_REFUSED" not in str(error):
                 raise
-            log.log(INFO, "exchange %s is taken for a fanout: the user may not configure it, nor ask for its type", self._exchange)
+            log.log(
+                INFO,
+                "assuming that exchange %s is a fanout: the user may not configure it, so wsbridge cannot query its type",
+                self._exchange,
+            )
 
     async def declare(self, channel: Any) -> None:
         """Declare the exchange; an existing exchange stays unchanged."""
