@@ -215,7 +215,7 @@ class StdoutWriter:
         return taken
 
     def _hung_up(self) -> None:
-        self._fail(BrokenPipeError("the reader has gone"))
+        self._fail(BrokenPipeError("the reader closed the pipe"))
 
     def _fail(self, error: OSError) -> None:
         if self._has_failed:

@@ -130,7 +130,7 @@ def test_stdin_that_cannot_be_read(start: Start, tmp_path: Path) -> None:
         stdin = os.open(tmp_path / "stdin", os.O_WRONLY)
         publish = start("publish", f"--url={address(server)}", stdin=stdin)
         os.close(stdin)
-        assert (publish.wait(), publish.errors) == (1, "wsbridge: stdin cannot be read: Bad file descriptor\n")
+        assert (publish.wait(), publish.errors) == (1, "wsbridge: cannot read stdin: Bad file descriptor\n")
 
 
 # What does not fit
@@ -215,7 +215,7 @@ def test_refused() -> None:
     """A server that refuses the upgrade is named with what it said, exit status 4."""
     with serve("--input=exchange", "--maxclients=1") as server, server.connect():
         done = finish("publish", f"--url={address(server)}", data=b"one\n")
-    assert (done.returncode, b"refuses: 429" in done.stderr) == (4, True)
+    assert (done.returncode, b"refuses the upgrade: 429" in done.stderr) == (4, True)
 
 
 def test_why_it_is_refused() -> None:
@@ -224,7 +224,7 @@ def test_why_it_is_refused() -> None:
         done = finish("publish", f"--url={address(server)}", data=b"one\n")
     assert (done.returncode, done.stderr.decode()) == (
         4,
-        f"wsbridge: {address(server)} refuses: 403 Forbidden: Same origin policy mismatch\n",
+        f"wsbridge: {address(server)} refuses the upgrade: 403 Forbidden: Same origin policy mismatch\n",
     )
 
 
@@ -232,7 +232,7 @@ def test_the_other_scheme(certificates: Certificates) -> None:
     """Whether a server speaks TLS is not to be guessed wrongly without a word of what it may be."""
     with serve("--input=exchange") as server:
         done = finish("publish", f"--url=wss://127.0.0.1:{server.port}/")
-    assert (done.returncode, b"cannot be spoken to over TLS" in done.stderr, b"is it ws://?" in done.stderr) == (4, True, True)
+    assert (done.returncode, b"failed the TLS handshake: " in done.stderr, b"; use ws:// if the server" in done.stderr) == (4, True, True)
     with serve("--input=exchange", *certificates.server_flags) as server:
         done = finish("publish", f"--url={address(server)}")
     assert done.returncode == 4
@@ -242,7 +242,7 @@ def test_no_websocket(tmp_path: Path) -> None:
     """A server without a WebSocket there is told, exit status 4."""
     with Server(f"--staticdir={tmp_path}") as server:
         done = finish("publish", f"--url={address(server)}none", data=b"one\n")
-    assert (done.returncode, b"refuses: 404" in done.stderr) == (4, True)
+    assert (done.returncode, b"refuses the upgrade: 404" in done.stderr) == (4, True)
 
 
 def test_channel_without_input() -> None:
@@ -250,7 +250,7 @@ def test_channel_without_input() -> None:
     with serve("sleep", "100") as server:
         done = finish("publish", f"--url={address(server)}", data=b"one\n")
     assert done.returncode == 4
-    assert done.stderr.decode() == f"wsbridge: the channel at {address(server)} takes no messages; start it with --input\n"
+    assert done.stderr.decode() == f"wsbridge: the channel at {address(server)} accepts no messages; start it with --input\n"
 
 
 def test_server_that_ends(start: Start) -> None:
@@ -273,7 +273,8 @@ def test_nonsense(answer: bytes, start: Start) -> None:
     with stranger(answer) as url:
         publish = start("publish", f"--url={url.replace('://', '://user:secret@')}?secret")
         assert publish.wait() == 4
-    assert publish.errors.startswith((f"wsbridge: {url} cannot be used: ", f"wsbridge: {url} redirects to ftp://h/, which is no WebSocket"))
+    nowhere = f"wsbridge: {url} redirects to ftp://h/, which is not a WebSocket URL"
+    assert publish.errors.startswith((f"wsbridge: {url} cannot be used: ", nowhere))
     assert "secret" not in publish.errors
 
 
@@ -289,10 +290,10 @@ ENDED = (
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (PAGE, "is no WebSocket server: 200 OK"),
-        (TLS_ONLY, "refuses, and may be wss://: 400 Bad Request"),
-        (REFUSED, "refuses: 403 \\x1b[2Jno\\x9b"),
-        (ENDED, "has ended the connection (1001 \\x1b]0;owned\\x07\\nall); what was sent last may be lost"),
+        (PAGE, "{url} is not a WebSocket server: 200 OK"),
+        (TLS_ONLY, "{url} refuses the upgrade (use wss:// if the server uses TLS): 400 Bad Request"),
+        (REFUSED, "{url} refuses the upgrade: 403 \\x1b[2Jno\\x9b"),
+        (ENDED, "disconnected from {url} (1001 \\x1b]0;owned\\x07\\nall); the last messages may be lost"),
     ],
     ids=["page", "tls", "refused", "ended"],
 )
@@ -300,7 +301,7 @@ def test_words_of_a_stranger(answer: bytes, said: str, start: Start) -> None:
     """What a server says is told with its control characters escaped: it is no line of ours, and tells the terminal nothing."""
     with stranger(answer) as url:
         publish = start("publish", f"--url={url}")
-        assert (publish.wait(), publish.errors) == (4, f"wsbridge: {url} {said}\n")
+        assert (publish.wait(), publish.errors) == (4, f"wsbridge: {said.format(url=url)}\n")
 
 
 # Backpressure
@@ -314,7 +315,7 @@ def test_full_socket(start: Start) -> None:
         assert memory_peak(publish.pid) < 100 * MEGABYTE
         publish.send_signal(signal.SIGTERM)
         assert publish.wait() == -signal.SIGTERM
-        sentence = r"wsbridge: (\S+) has not taken everything: (\d+) bytes were not sent, and what was sent last may be lost\n"
+        sentence = r"wsbridge: (\S+) did not acknowledge all messages: (\d+) bytes were not sent, and the last messages may be lost\n"
         told = re.fullmatch(sentence, publish.errors)
         assert told
         assert (told[1], int(told[2]) > MEGABYTE // 2) == (address(server), True)
@@ -331,7 +332,7 @@ def test_server_that_does_not_answer(start: Start) -> None:
         publish.wait_until_read()
         publish.send_signal(signal.SIGTERM)
         assert publish.wait() == -signal.SIGTERM
-    assert publish.errors == f"wsbridge: ws://127.0.0.1:{proxy.port}/ has not taken everything: what was sent last may be lost\n"
+    assert publish.errors == f"wsbridge: ws://127.0.0.1:{proxy.port}/ did not acknowledge all messages: the last messages may be lost\n"
 
 
 def test_full_spool(start: Start, broker: Broker, exchange: str) -> None:

@@ -194,7 +194,7 @@ class Remote(asyncio.Protocol):
             return
         due, again = self._heartbeat.beat(self._loop.time())
         if due is Beat.GONE:
-            self._end(End(ABNORMAL, "the server is silent"))
+            self._end(End(ABNORMAL, "ping timeout"))
             self._transport.abort()
             return
         if due is Beat.PING:
@@ -307,7 +307,7 @@ async def _get(session: aiohttp.ClientSession, url: str, headers: dict[str, str]
             return response
         response.close()
         url = redirected(url, location)
-    raise RemoteError(f"{place(url)} is the end of {REDIRECTS} redirects, and redirects again")
+    raise RemoteError(f"{place(url)} redirects again after {REDIRECTS} redirects")
 
 
 def redirected(url: str, location: str) -> str:
@@ -315,9 +315,10 @@ def redirected(url: str, location: str) -> str:
     target = urljoin(url, location)
     scheme = SCHEMES.get(urlsplit(target).scheme)
     if scheme is None:
-        raise RemoteError(f"{place(url)} redirects to {place(target)}, which is no WebSocket")
+        raise RemoteError(f"{place(url)} redirects to {place(target)}, which is not a WebSocket URL")
     if urlsplit(url).scheme in SECURE and scheme not in SECURE:
-        raise RemoteError(f"{place(url)} redirects to {place(target)}, which is not over TLS; give that URL if it is meant")
+        hint = "to connect without TLS, use that URL"
+        raise RemoteError(f"{place(url)} redirects to {place(target)}, which does not use TLS; {hint}")
     return urlsplit(target)._replace(scheme=scheme).geturl()
 
 
@@ -326,7 +327,7 @@ def _detach(response: aiohttp.ClientResponse) -> tuple[asyncio.Transport, bytes]
     connection = response.connection
     protocol: Any = connection.protocol if connection is not None else None
     if protocol is None or protocol.transport is None:
-        raise RemoteError("the server has closed the connection at once")
+        raise RemoteError("the server closed the connection immediately after the upgrade")
     transport, early = protocol.transport, _Early()
     protocol.set_parser(early, None)
     protocol.transport = None
@@ -345,15 +346,15 @@ async def _check(response: aiohttp.ClientResponse, key: bytes, subprotocol: str,
         raise RemoteError(f"{place(url)} {_refusal(response.status, urlsplit(url).scheme)}: {said}")
     accept = base64.b64encode(hashlib.sha1(key + GUID, usedforsecurity=False).digest()).decode()
     if response.headers.get("Sec-WebSocket-Accept") != accept or response.headers.get("Upgrade", "").lower() != "websocket":
-        raise RemoteError(f"{place(url)} answers the upgrade, but not as a WebSocket server does")
+        raise RemoteError(f"{place(url)} sent an invalid response to the WebSocket upgrade")
     if subprotocol and response.headers.get("Sec-WebSocket-Protocol") != subprotocol:
-        raise RemoteError(f"{place(url)} does not speak {subprotocol}; is it a `wsbridge broadcast`?")
+        raise RemoteError(f"{place(url)} does not support the subprotocol {subprotocol}; is it a `wsbridge broadcast`?")
 
 
 def _refusal(status: int, scheme: str) -> str:
     if status < 300:
-        return "is no WebSocket server"
-    return "refuses, and may be wss://" if status == 400 and scheme == "ws" else "refuses"
+        return "is not a WebSocket server"
+    return "refuses the upgrade (use wss:// if the server uses TLS)" if status == 400 and scheme == "ws" else "refuses the upgrade"
 
 
 def _target(url: str, since: str) -> str:
@@ -367,13 +368,13 @@ def _explain(error: BaseException, where: str) -> str:
         case TimeoutError():
             return f"{where} does not answer"
         case aiohttp.ClientConnectorCertificateError():
-            return f"{where} shows a certificate that is not to be trusted: {error.certificate_error}"
+            return f"{where} has a certificate that this machine does not trust: {error.certificate_error}"
         case aiohttp.ClientConnectorSSLError(os_error=ssl.SSLError() as reason):
-            return f"{where} cannot be spoken to over TLS: {reason.reason or reason}; is it ws://?"
+            return f"{where} failed the TLS handshake: {reason.reason or reason}; use ws:// if the server does not use TLS"
         case aiohttp.ClientConnectorError():
             return f"{where} cannot be reached: {reason_of(error.os_error)}; is a server running there?"
         case aiohttp.ServerDisconnectedError():
-            return f"{where} has closed the connection without an answer"
+            return f"{where} closed the connection without a response"
         case aiohttp.ClientResponseError():
             # aiohttp's text contains the whole URL.
             return f"{where} cannot be used: {error.message or type(error).__name__}"

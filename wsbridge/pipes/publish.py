@@ -100,16 +100,16 @@ async def _to_server(settings: PipeSettings) -> Ending:
         unsent = await remote.close()
         if not _has_taken_all(left.reason, how):
             more = f"{unsent} bytes were not sent, and " if unsent else ""
-            log.error("%s has not taken everything: %swhat was sent last may be lost", where, more)
+            log.error("%s did not acknowledge all messages: %sthe last messages may be lost", where, more)
         raise
     finally:
         stdin.stop()
         await remote.close()
     if why.code == UNSUPPORTED_DATA:
-        raise RemoteError(f"the channel at {where} takes no messages; start it with --input")
+        raise RemoteError(f"the channel at {where} accepts no messages; start it with --input")
     if how is None or not _has_taken_all(why, how):
         said = f"{why.code} {why.reason}".rstrip()
-        raise RemoteError(f"{where} has ended the connection ({said}); what was sent last may be lost")
+        raise RemoteError(f"disconnected from {where} ({said}); the last messages may be lost")
     return Ending() if isinstance(how, End) else input_ending(how)
 
 

@@ -51,7 +51,7 @@ class Lifetime:
         if isinstance(error, BrokenPipeError):
             self.end(Ending(signal=signal.SIGPIPE))
         else:
-            self.end(Ending(1, f"stdout cannot be written: {error.strerror or error}"))
+            self.end(Ending(1, f"cannot write to stdout: {error.strerror or error}"))
 
     def take_signal(self, number: int) -> None:
         if self.ending is not None:
@@ -125,7 +125,7 @@ async def _live(work: Work, settings: PipeSettings, metrics: Metrics) -> Ending:
 def input_ending(how: ProgramError | OSError) -> Ending:
     """Return the ending for a stdin that cannot be read or violates the framing."""
     if isinstance(how, OSError):
-        return Ending(1, f"stdin cannot be read: {how.strerror or how}")
+        return Ending(1, f"cannot read stdin: {how.strerror or how}")
     # The errors of the decoders refer to a program's stdout; here the input is stdin.
     flag = "--maxline" if isinstance(how, MessageTooLong) else "--framing"
     return Ending(1, f"stdin: {str(how).replace('of stdout ', '').replace('stdout ', '')} ({flag})")

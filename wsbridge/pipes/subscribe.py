@@ -288,7 +288,7 @@ async def _from_server(settings: PipeSettings, printer: Printer, output: StdoutW
             failures.error(str(error), loop.time())
         else:
             if not is_first:
-                log.log(INFO, "%s is here again", where)
+                log.log(INFO, "reconnected to %s", where)
             is_first = False
             failures = RepeatFilter(log)
             reader.begin(remote)
@@ -302,9 +302,10 @@ async def _from_server(settings: PipeSettings, printer: Printer, output: StdoutW
             if why.code == TOO_BIG:
                 # The server would send it again. Messages before it must still be printed.
                 await output.drain()
-                raise RemoteError(f"{where} sends a message over the limit of {settings.max_message_bytes} bytes; raise it with --maxline")
+                limit = settings.max_message_bytes
+                raise RemoteError(f"{where} sent a message over the limit of {limit} bytes; raise the limit with --maxline")
             said = f"{why.code} {why.reason}".rstrip()
-            log.error("%s has ended the connection (%s)", where, said)
+            log.error("disconnected from %s (%s); reconnecting", where, said)
         await asyncio.sleep(backoff.next(random.random()))
 
 
@@ -371,4 +372,5 @@ class Reader:
                 self._position = position.encode()
                 self._printer.lost(int(count) if count.isdecimal() else None)
             case ["broker", where]:
-                log.log(INFO, "the server %s", "has its broker again" if where == "here" else "has lost its broker")
+                state = "is connected to its broker again" if where == "here" else "is not connected to its broker"
+                log.log(INFO, "the server %s", state)
