@@ -84,7 +84,7 @@ def test_the_servers_run(command: str, broker: Broker, certificate: list[str]) -
                 assert client.receive_text().strip()
             else:
                 client.send_text("What is the volume?")
-                assert client.receive_close() == Close(1003, "this channel takes no messages (--input)")
+                assert client.receive_close() == Close(1003, "this channel accepts no messages (--input)")
 
 
 @pytest.mark.parametrize("line", PUBLISHERS)

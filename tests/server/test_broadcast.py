@@ -243,8 +243,8 @@ def test_restart(broadcast: Broadcast, fifo: Path) -> None:
         assert viewer.losses == []
         wait_until(lambda: status(server)["program"] == "waiting", "the program's end")
         assert status(server)["program_exit"] == "exit 3"
-        server.wait_for_log(r"exit 3; it is started again in 0\.5 s")
-        server.wait_for_log(r"exit 3; it is started again in 1 s")
+        server.wait_for_log(r"exit 3; restarting the program in 0\.5 s")
+        server.wait_for_log(r"exit 3; restarting the program in 1 s")
         assert status(server)["counts"]["program_restarts"] == 2
 
 
@@ -256,7 +256,7 @@ def test_no_restart(broadcast: Broadcast, fifo: Path, policy: str, code: int) ->
         wait_for_viewers(server, 1)
         tell(fifo, "go")
         assert plain.receive_text() == "last"
-        server.wait_for_log(f"{'ERROR ' if code else 'INFO  '} .* exit {code}; it is not started again")
+        server.wait_for_log(f"{'ERROR ' if code else 'INFO  '} .* exit {code}; not restarting the program")
         assert (status(server)["program"], status(server)["program_exit"]) == ("ended", f"exit {code}")
         assert plain.is_open()
         with server.connect() as late:
@@ -269,7 +269,7 @@ def test_program_that_cannot_be_started(broadcast: Broadcast, tmp_path: Path) ->
     server = broadcast(script)
     with server.connect() as plain:
         script.unlink()
-        server.wait_for_log("it is started again in 1 s")
+        server.wait_for_log("restarting the program in 1 s")
         assert plain.is_open()
 
 
@@ -278,7 +278,7 @@ def test_flood_without_newlines(broadcast: Broadcast) -> None:
     server = broadcast("--maxline=1000000", *command("endless"))
     with server.connect() as plain:
         server.wait_for_log("1009")
-        server.wait_for_log("it is started again in 1 s")
+        server.wait_for_log("restarting the program in 1 s")
         assert plain.is_open()
         assert memory_peak(server.pid) < 100 * MIB
 
@@ -313,7 +313,7 @@ def test_closed_stdout(broadcast: Broadcast, tmp_path: Path) -> None:
     record = tmp_path / "record"
     server = broadcast(*command("witness", record, "INT", "stdout"))
     server.wait_for_log("closed its stdout")
-    server.wait_for_log("it is started again")
+    server.wait_for_log("restarting the program in ")
     assert [event for event, _ in recorded(record)] == ["eof", "INT"]
 
 
@@ -443,9 +443,9 @@ def test_hurry(broadcast: Broadcast, tmp_path: Path) -> None:
 def test_end_between_two_runs(broadcast: Broadcast) -> None:
     """The end does not wait for the program's next run."""
     server = broadcast("false")
-    server.wait_for_log("it is started again in 2 s")
+    server.wait_for_log("restarting the program in 2 s")
     assert server.stop() == 0
-    assert server.log.count("it is started again") == 3
+    assert server.log.count("restarting the program in ") == 3
 
 
 def test_killed(broadcast: Broadcast) -> None:

@@ -166,8 +166,8 @@ async def test_log(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
     await kept.stop()
     never = keep("sh", "-c", "exit 4", restart=Restart.NEVER)
     await never.over()
-    assert "exit 3; it is started again in 0.0005 s" in caplog.text
-    assert "exit 4; it is not started again" in caplog.text
+    assert "exit 3; restarting the program in 0.0005 s" in caplog.text
+    assert "exit 4; not restarting the program" in caplog.text
 
 
 async def test_no_false_word_of_a_closed_stdout(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
@@ -293,7 +293,7 @@ async def test_asking_for_a_normal_end(keep: Keep, code: int, status: int, caplo
     kept = keep("sh", "-c", f"printf '{record}'; exec sleep 1000", framing="json", restart=Restart.ON_FAILURE, ladder=AT_ONCE)
     await until(lambda: kept.restarts.decided, "its end")
     assert kept.restarts.decided[0][0] == status
-    [level] = [entry.levelno for entry in caplog.records if f"is ended: {code} so" in entry.getMessage()][:1]
+    [level] = [entry.levelno for entry in caplog.records if f"ending the program: {code} so" in entry.getMessage()][:1]
     assert level == (logging.INFO if code == 1000 else logging.ERROR)
 
 
@@ -476,7 +476,7 @@ async def test_stopped_within_a_record(keep: Keep, caplog: pytest.LogCaptureFixt
     await kept.lines(1)
     await turns()
     await kept.stop()
-    assert "is ended" not in caplog.text
+    assert "ending the program" not in caplog.text
 
 
 async def test_stop_between_two_runs(keep: Keep) -> None:

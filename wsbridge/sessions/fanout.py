@@ -30,7 +30,7 @@ SWEEP_SECONDS = 1.0
 AHEAD_SECONDS = 10.0
 """Seconds that a subscriber waits, while the broker is connected, for the position that it brings to arrive in this process."""
 
-TOO_SLOW = End(TRY_LATER, "too slow; come back with the last position")
+TOO_SLOW = End(TRY_LATER, "too slow; reconnect with the last position")
 
 
 class Subscriber(Protocol):

@@ -20,7 +20,7 @@ from wsbridge.sessions.registry import Registry
 from wsbridge.wire.positioned import Wire
 
 SHUTTING_DOWN = End(GOING_AWAY, "server is shutting down")
-SPOKE = End(UNSUPPORTED_DATA, "this channel takes no messages (--input)")
+SPOKE = End(UNSUPPORTED_DATA, "this channel accepts no messages (--input)")
 
 log = logger("session")
 

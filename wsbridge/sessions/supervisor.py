@@ -121,10 +121,10 @@ class Supervisor:
             level = ERROR if status else INFO
             pause = self._restarts.after(status, self._loop.time() - began)
             if pause is None:
-                log.log(level, "%s; it is not started again", self.last_exit, extra=extra(self._pairs))
+                log.log(level, "%s; not restarting the program", self.last_exit, extra=extra(self._pairs))
                 break
             self._metrics.program_restarts += 1
-            log.log(level, "%s; it is started again in %g s", self.last_exit, pause, extra=extra(self._pairs))
+            log.log(level, "%s; restarting the program in %g s", self.last_exit, pause, extra=extra(self._pairs))
             self.state = State.WAITING
             self._news.clear()
             try:
@@ -204,7 +204,7 @@ class Supervisor:
                 # A program that exits closes its stdout a moment before.
                 if await self._told(EXIT_SECONDS):
                     continue
-                log.error("the program has closed its stdout and is ended", extra=extra(self._pairs))
+                log.error("the program closed its stdout; ending the program", extra=extra(self._pairs))
                 self._fault = CLOSED_STDOUT
                 return
             else:
@@ -242,7 +242,7 @@ class Supervisor:
         if reason.code == TOO_BIG:
             self._metrics.messages_too_long += 1
         level = INFO if reason.code == NORMAL else ERROR
-        log.log(level, "the program is ended: %s", f"{reason.code} {reason.reason}".rstrip(), extra=extra(self._pairs))
+        log.log(level, "ending the program: %s", f"{reason.code} {reason.reason}".rstrip(), extra=extra(self._pairs))
         self._fault = reason
         self._write_no_more()
         self._news.set()
