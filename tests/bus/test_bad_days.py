@@ -458,7 +458,7 @@ class Clock:
 class Silent:
     """A link whose broker says nothing of what it is sent."""
 
-    async def publish(self, parcel: object, producer: str) -> None:
+    async def publish(self, packed: object, producer: str) -> None:
         await asyncio.Event().wait()
 
 

@@ -22,7 +22,7 @@ from wsbridge.bus.bodies import (
     TEXTS,
     TIME,
     MalformedBody,
-    Parcel,
+    OutgoingBody,
     can_join,
     fingerprint,
     pack,
@@ -43,27 +43,27 @@ headers = st.dictionaries(st.sampled_from((PRODUCER, FIRST, COUNT)), values)
 content_types = st.none() | st.sampled_from((LINES, SINGLE, TEXTS, BINARIES, "application/json", "text/html", "image/png", "", ";"))
 
 
-def unpacked(parcel: Parcel) -> Body:
-    return unpack(parcel.data, parcel.content_type, parcel.headers("p"))
+def unpacked(packed: OutgoingBody) -> Body:
+    return unpack(packed.data, packed.content_type, packed.headers("p"))
 
 
-def arrived(parcels: list[Parcel], kind: Kind) -> list[bytes]:
-    """Return the messages of the parcels, having seen that they follow each other and are what they say."""
-    bodies = [unpacked(parcel) for parcel in parcels]
-    for parcel, body in zip(parcels, bodies, strict=True):
-        assert (body.producer, body.first, len(body.batch.messages)) == ("p", parcel.first, parcel.messages)
+def arrived(packed_bodies: list[OutgoingBody], kind: Kind) -> list[bytes]:
+    """Return the messages of the packed_bodies, having seen that they follow each other and are what they say."""
+    bodies = [unpacked(packed) for packed in packed_bodies]
+    for packed, body in zip(packed_bodies, bodies, strict=True):
+        assert (body.producer, body.first, len(body.batch.messages)) == ("p", packed.first, packed.messages)
         assert (body.batch.kind, body.mark) == (kind, None)
-    assert all(one.first + one.messages == other.first for one, other in pairwise(parcels))
+    assert all(one.first + one.messages == other.first for one, other in pairwise(packed_bodies))
     return [bytes(message) for body in bodies for message in body.batch.messages]
 
 
 @given(batch=batches, first=st.integers(0, 2**62))
 def test_round_trip(batch: Batch, first: int) -> None:
     """Whatever batch is published comes out as it was: its kind, its messages, their boundaries and their numbers."""
-    parcels = pack(batch, first)
-    assert parcels[0].first == first
-    assert arrived(parcels, batch.kind) == batch.messages
-    assert len(parcels) == 1, "what fits into one body is one"
+    packed_bodies = pack(batch, first)
+    assert packed_bodies[0].first == first
+    assert arrived(packed_bodies, batch.kind) == batch.messages
+    assert len(packed_bodies) == 1, "what fits into one body is one"
 
 
 @settings(deadline=None)
@@ -76,25 +76,25 @@ def test_round_trip(batch: Batch, first: int) -> None:
 def test_big_batches(kind: Kind, lengths: list[int], newlines: bool, times: int) -> None:
     """A big batch is several bodies, none longer than one frame of the broker unless a single message is."""
     messages = [(b"\n" if newlines else b"x") * length for length in lengths] + [b"tiny"] * times
-    parcels = pack(Batch(kind, messages), 7)
-    assert arrived(parcels, kind) == messages
-    assert all(parcel.messages == 1 or len(parcel.data) <= FRAME_BYTES for parcel in parcels)
+    packed_bodies = pack(Batch(kind, messages), 7)
+    assert arrived(packed_bodies, kind) == messages
+    assert all(packed.messages == 1 or len(packed.data) <= FRAME_BYTES for packed in packed_bodies)
 
 
 @pytest.mark.parametrize("messages", [[b"\n"] * 50_000, [b""] * 100_000], ids=["newlines", "nothing"])
 @pytest.mark.parametrize("kind", Kind)
 def test_many_tiny_messages_fit_into_a_frame(kind: Kind, messages: list[bytes]) -> None:
     """The lengths before the messages count as well: also a body of many tiny ones fits into one frame of the broker."""
-    parcels = pack(Batch(kind, messages), 0)
-    assert arrived(parcels, kind) == messages
-    assert max(len(parcel.data) for parcel in parcels) <= FRAME_BYTES
+    packed_bodies = pack(Batch(kind, messages), 0)
+    assert arrived(packed_bodies, kind) == messages
+    assert max(len(packed.data) for packed in packed_bodies) <= FRAME_BYTES
 
 
 def test_few_bodies() -> None:
     """A thousand lines that were read at once are one body, not a thousand: what costs is the body."""
-    (parcel,) = pack(Batch(Kind.TEXT, [b"line"] * 1000), 0)
-    assert (parcel.content_type, parcel.messages) == ("text/plain", 1000)
-    assert parcel.data == b"\n".join([b"line"] * 1000), "what anybody's consumer prints as lines"
+    (packed,) = pack(Batch(Kind.TEXT, [b"line"] * 1000), 0)
+    assert (packed.content_type, packed.messages) == ("text/plain", 1000)
+    assert packed.data == b"\n".join([b"line"] * 1000), "what anybody's consumer prints as lines"
 
 
 @pytest.mark.parametrize(
@@ -110,17 +110,17 @@ def test_few_bodies() -> None:
 )
 def test_content_types(batch: Batch, content_type: str) -> None:
     """Lines are plain text, a single binary message is itself, and only what neither can say has a form of ours."""
-    (parcel,) = pack(batch, 0)
-    assert parcel.content_type == content_type
+    (packed,) = pack(batch, 0)
+    assert packed.content_type == content_type
 
 
 @settings(deadline=None)
 @given(one=batches, other=batches)
 def test_joining(one: Batch, other: Batch) -> None:
-    """Two parcels that may go as one say the same when they do."""
+    """Two packed_bodies that may go as one say the same when they do."""
     before, after = pack(one, 0)[0], pack(other, len(one.messages))[0]
     if can_join(before, after):
-        whole = Parcel(before.content_type, before.data + b"\n" + after.data, before.first, before.messages + after.messages)
+        whole = OutgoingBody(before.content_type, before.data + b"\n" + after.data, before.first, before.messages + after.messages)
         assert arrived([whole], Kind.TEXT) == [*one.messages, *other.messages]
 
 

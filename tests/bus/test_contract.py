@@ -25,7 +25,7 @@ from tests.support.deadline import scaled
 from tests.support.rabbit import Broker, Proxy
 from tests.support.server import free_port
 from wsbridge.bus.base import Body, Bus
-from wsbridge.bus.bodies import LINES, Parcel
+from wsbridge.bus.bodies import LINES, OutgoingBody
 from wsbridge.bus.rabbitmq import connection as links
 from wsbridge.bus.rabbitmq import stream
 from wsbridge.bus.rabbitmq.bus import RabbitBus
@@ -37,7 +37,7 @@ from wsbridge.settings import BrokerSettings
 
 KINDS = ["memory", "rabbitmq", "replay"]
 PASSWORD = "s3cr3t-w0rd"
-ONE = Parcel(LINES, b"one", first=0, messages=1)
+ONE = OutgoingBody(LINES, b"one", first=0, messages=1)
 
 
 @pytest.fixture(autouse=True)
@@ -406,7 +406,7 @@ async def test_all_begin_at_once(request: pytest.FixtureRequest) -> None:
         await link.publish(ONE, "someone")
 
     async def consume(link: links.Link) -> None:
-        await link.consume_stream(lambda arrival: None, "first")
+        await link.consume_stream(lambda delivery: None, "first")
 
     # Who comes when another is at it is a matter of milliseconds, and of chance.
     for _ in range(rounds):

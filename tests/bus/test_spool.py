@@ -7,8 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from wsbridge.bus.bodies import BODY_BYTES, Parcel, unpack
-from wsbridge.bus.spool import PARCEL_BYTES, Spool
+from wsbridge.bus.bodies import BODY_BYTES, OutgoingBody, unpack
+from wsbridge.bus.spool import OVERHEAD_BYTES, Spool
 from wsbridge.flow import Batch, Kind
 
 LINE = b"x" * 100
@@ -27,8 +27,8 @@ class Model(RuleBasedStateMachine):
         self.limit = limit
         self.spool = Spool(limit)
         self.published: list[tuple[Kind, bytes]] = []
-        self.under_way: list[Parcel] = []
-        self.sent_before: dict[int, Parcel] = {}
+        self.under_way: list[OutgoingBody] = []
+        self.sent_before: dict[int, OutgoingBody] = {}
         """Parcels that were on their way and put back, by the number of their first message."""
         self.next = 0
         """The number of the message that should leave next, of those that have not been on their way before."""
@@ -52,47 +52,47 @@ class Model(RuleBasedStateMachine):
     @precondition(lambda self: self.spool)
     @rule()
     def take(self) -> None:
-        parcel = self.spool.take()
-        if (again := self.sent_before.pop(parcel.first, None)) is not None:
-            assert parcel == again, "what was put back leaves as it was"
+        packed = self.spool.take()
+        if (again := self.sent_before.pop(packed.first, None)) is not None:
+            assert packed == again, "what was put back leaves as it was"
         else:
-            assert not self.sent_before or min(self.sent_before) > parcel.first, "what was put back leaves first"
-            assert parcel.first == self.next
-            self.next += parcel.messages
-        assert parcel.messages == 1 or len(parcel.data) <= BODY_BYTES
-        body = unpack(parcel.data, parcel.content_type, parcel.headers("p"))
-        numbers = range(parcel.first, parcel.first + parcel.messages)
+            assert not self.sent_before or min(self.sent_before) > packed.first, "what was put back leaves first"
+            assert packed.first == self.next
+            self.next += packed.messages
+        assert packed.messages == 1 or len(packed.data) <= BODY_BYTES
+        body = unpack(packed.data, packed.content_type, packed.headers("p"))
+        numbers = range(packed.first, packed.first + packed.messages)
         assert [(body.batch.kind, message) for message in body.batch.messages] == [self.published[number] for number in numbers]
-        self.under_way.append(parcel)
+        self.under_way.append(packed)
 
     @precondition(lambda self: self.under_way)
     @rule(data=st.data())
     def confirm(self, data: st.DataObject) -> None:
-        parcel = self.under_way.pop(data.draw(st.integers(0, len(self.under_way) - 1)))
-        self.settle(parcel)
-        self.spool.confirm(parcel)
+        packed = self.under_way.pop(data.draw(st.integers(0, len(self.under_way) - 1)))
+        self.settle(packed)
+        self.spool.confirm(packed)
 
     @precondition(lambda self: self.under_way)
     @rule()
     def confirm_twice(self) -> None:
-        parcel = self.under_way.pop()
-        self.settle(parcel)
-        self.spool.confirm(parcel)
+        packed = self.under_way.pop()
+        self.settle(packed)
+        self.spool.confirm(packed)
         before = self.spool.bytes
-        self.spool.confirm(parcel)
+        self.spool.confirm(packed)
         assert self.spool.bytes == before
 
     @rule()
     def put_back(self) -> None:
-        self.sent_before |= {parcel.first: parcel for parcel in self.under_way}
+        self.sent_before |= {packed.first: packed for packed in self.under_way}
         self.under_way.clear()
         self.spool.put_back()
 
     @rule()
     def give_up(self) -> None:
-        assert self.spool.give_up() == sum(parcel.messages for parcel in self.under_way)
-        for parcel in self.under_way:
-            self.settle(parcel)
+        assert self.spool.give_up() == sum(packed.messages for packed in self.under_way)
+        for packed in self.under_way:
+            self.settle(packed)
         self.under_way.clear()
 
     @rule()
@@ -103,15 +103,15 @@ class Model(RuleBasedStateMachine):
             first = min(self.sent_before)
             if first > self.next:
                 break
-            parcel = self.sent_before.pop(first)
-            self.settle(parcel)
-            dropped -= parcel.messages
+            packed = self.sent_before.pop(first)
+            self.settle(packed)
+            dropped -= packed.messages
         assert dropped >= 0
         self.settled |= set(range(self.next, self.next + dropped))
         self.next += dropped
 
-    def settle(self, parcel: Parcel) -> None:
-        numbers = set(range(parcel.first, parcel.first + parcel.messages))
+    def settle(self, packed: OutgoingBody) -> None:
+        numbers = set(range(packed.first, packed.first + packed.messages))
         assert not numbers & self.settled, "it has left twice"
         self.settled |= numbers
 
@@ -134,9 +134,9 @@ class Model(RuleBasedStateMachine):
         while self.spool:
             self.take()
         while self.under_way:
-            parcel = self.under_way.pop(0)
-            self.settle(parcel)
-            self.spool.confirm(parcel)
+            packed = self.under_way.pop(0)
+            self.settle(packed)
+            self.spool.confirm(packed)
         assert self.settled == set(range(len(self.published)))
         assert (self.spool.bytes, self.spool.is_empty) == (0, True)
 
@@ -154,10 +154,10 @@ def test_lines_that_wait_together_leave_together() -> None:
     """The longer the broker takes the fewer and larger bodies there are."""
     spool = Spool(1 << 20)
     put_lines(spool, *[b"%d" % number for number in range(1_000)])
-    parcel = spool.take()
-    assert (parcel.first, parcel.messages) == (0, 1_000)
+    packed = spool.take()
+    assert (packed.first, packed.messages) == (0, 1_000)
     assert not spool
-    assert spool.bytes == len(parcel.data) + PARCEL_BYTES
+    assert spool.bytes == len(packed.data) + OVERHEAD_BYTES
 
 
 def test_what_is_put_back_is_not_joined() -> None:
@@ -175,15 +175,15 @@ def test_late_confirmation() -> None:
     """A confirmation for what was put back since is none: it is sent again, and known for a repeat at the other end."""
     spool = Spool(1 << 20)
     put_lines(spool, b"one")
-    parcel = spool.take()
+    packed = spool.take()
     spool.put_back()
-    spool.confirm(parcel)
-    assert spool.take() == parcel
+    spool.confirm(packed)
+    assert spool.take() == packed
 
 
 def test_many_tiny_ones_are_not_nothing() -> None:
     """Also what has no bytes fills a spool."""
-    spool = Spool(10 * PARCEL_BYTES)
+    spool = Spool(10 * OVERHEAD_BYTES)
     for _ in range(10):
         assert not spool.is_full
         spool.put(Batch(Kind.BINARY, [b""]))

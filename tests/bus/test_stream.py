@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from wsbridge.bus.backlog import Backlog
-from wsbridge.bus.rabbitmq.connection import Arrival, Link, LinkLost
+from wsbridge.bus.rabbitmq.connection import Delivery, Link, LinkLost
 from wsbridge.bus.rabbitmq.stream import NOTES, StreamReader
 
 
@@ -49,13 +49,13 @@ class Wire:
     async def has(self, offset: int, start: int, seconds: float) -> bool:
         return start <= offset and offset in self.stream
 
-    async def consume_stream(self, take: Callable[[Arrival], None], start: int | str) -> None:
+    async def consume_stream(self, take: Callable[[Delivery], None], start: int | str) -> None:
         first = 0 if start == "first" else max(self.stream) + 1 if start == "next" else start
         for offset in [offset for offset in sorted(self.stream) if offset >= cast(int, first)][: self._brings]:
             self.bring(take, offset)
 
-    def bring(self, take: Callable[[Arrival], None], offset: int) -> None:
-        take(Arrival(self.stream[offset], None, None, None, {}, 0, offset, None))
+    def bring(self, take: Callable[[Delivery], None], offset: int) -> None:
+        take(Delivery(self.stream[offset], None, None, None, {}, 0, offset, None))
 
     async def stop_consuming(self) -> None:
         pass
@@ -72,7 +72,7 @@ class Wire:
     def lose(self, why: str) -> None:
         self.is_lost = True
 
-    def taken(self, arrival: Arrival) -> None:
+    def taken(self, delivery: Delivery) -> None:
         pass
 
 
@@ -85,10 +85,10 @@ class Reader:
             Backlog(),
             history=history,
             begin=None,
-            take=lambda link, arrival, mark: self.told.append(arrival.offset),
-            learn=lambda link, arrival: None,
+            take=lambda link, delivery, mark: self.told.append(delivery.offset),
+            learn=lambda link, delivery: None,
             renew=lambda mark: self.told.append("epoch"),
-            saw=lambda arrival: None,
+            saw=lambda delivery: None,
         )
 
     async def attach(self, wire: Wire) -> list[object]:

@@ -38,7 +38,7 @@ LATEST = 8_640_000_000_000_000
 """The last millisecond that is a date in a browser (ECMA-262, section 21.4.1.1)."""
 
 
-class Parcel(NamedTuple):
+class OutgoingBody(NamedTuple):
     """A body in the form that wsbridge sends to the broker."""
 
     content_type: str
@@ -54,31 +54,31 @@ class MalformedBody(Exception):
     """Raised for a body that does not match its content type."""
 
 
-def pack(batch: Batch, first: int) -> list[Parcel]:
-    """Return the parcels of a batch, as few as possible; `first` is the number of its first message."""
+def pack(batch: Batch, first: int) -> list[OutgoingBody]:
+    """Return the bodies of a batch, as few as possible; `first` is the number of its first message."""
     kind, messages = batch
     count = len(messages)
     if count == 1:
         data = bytes(messages[0])
         if kind is Kind.BINARY:
-            return [Parcel(SINGLE, data, first, 1)]
+            return [OutgoingBody(SINGLE, data, first, 1)]
         # A single message may contain the separator LF; its count of 1 marks it as one message.
-        return [Parcel(LINES, data, first, 1)]
+        return [OutgoingBody(LINES, data, first, 1)]
     data = b"\n".join(messages)
     are_lines = kind is Kind.TEXT and data.count(b"\n") == count - 1
     if len(data) + (0 if are_lines else LENGTH.size * count) > BODY_BYTES:
         half = count // 2
         return pack(Batch(kind, messages[:half]), first) + pack(Batch(kind, messages[half:]), first + half)
     if are_lines:
-        return [Parcel(LINES, data, first, count)]
+        return [OutgoingBody(LINES, data, first, count)]
     parts: list[bytes | bytearray] = []
     for message in messages:
         parts += (LENGTH.pack(len(message)), message)
-    return [Parcel(TEXTS if kind is Kind.TEXT else BINARIES, b"".join(parts), first, count)]
+    return [OutgoingBody(TEXTS if kind is Kind.TEXT else BINARIES, b"".join(parts), first, count)]
 
 
-def can_join(one: Parcel, other: Parcel) -> bool:
-    """Whether two consecutive parcels may leave as one body.
+def can_join(one: OutgoingBody, other: OutgoingBody) -> bool:
+    """Whether two consecutive bodies may leave as one body.
 
     Both must consist of lines, no message may contain an LF, and together they must stay below BODY_BYTES.
     """

@@ -8,29 +8,29 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from wsbridge.bus.bodies import BODY_BYTES, Parcel, can_join, pack
+from wsbridge.bus.bodies import BODY_BYTES, OutgoingBody, can_join, pack
 from wsbridge.flow import Batch
 
 WINDOW = 32
 """Maximum bodies in flight to the broker: 4 MB, which is more than any link here could hold. Bodies of long messages are larger;
 the limit of the spool bounds them."""
-PARCEL_BYTES = 256
-"""Bytes that a parcel counts besides its data, so that many tiny parcels count against the limit too."""
+OVERHEAD_BYTES = 256
+"""Bytes that a body counts besides its data, so that many tiny bodies count against the limit too."""
 
 
 class Spool:
-    """The parcels of one producer. `limit` is in bytes and includes the parcels in flight.
+    """The bodies of one producer. `limit` is in bytes and includes the bodies in flight.
 
-    Call `put`, `take`, `confirm`. After a lost link, call `put_back` or `give_up` for the parcels in flight.
+    Call `put`, `take`, `confirm`. After a lost link, call `put_back` or `give_up` for the bodies in flight.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._waiting: deque[list[Parcel]] = deque()
-        """Runs of parcels; each run leaves as one body."""
+        self._waiting: deque[list[OutgoingBody]] = deque()
+        """Runs of bodies; each run leaves as one body."""
         self._run_bytes = 0
         """Bytes of the last run."""
-        self._under_way: dict[int, Parcel] = {}
+        self._under_way: dict[int, OutgoingBody] = {}
         self._published = 0
         self.bytes = 0
 
@@ -40,7 +40,7 @@ class Spool:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no parcel waits and none is in flight."""
+        """Whether no body waits and none is in flight."""
         return not self._waiting and not self._under_way
 
     @property
@@ -64,51 +64,51 @@ class Spool:
 
     def put(self, batch: Batch) -> None:
         """Add a batch, even if the spool is full."""
-        for parcel in pack(batch, self._published):
-            self._add(parcel)
+        for body in pack(batch, self._published):
+            self._add(body)
         self._published += len(batch.messages)
 
-    def take(self) -> Parcel:
+    def take(self) -> OutgoingBody:
         """Return the next body, which is in flight from now on."""
         run = self._waiting.popleft()
-        parcel = run[0]
+        body = run[0]
         if len(run) > 1:
             data = b"\n".join([part.data for part in run])
-            parcel = Parcel(parcel.content_type, data, parcel.first, sum(part.messages for part in run))
-            self.bytes -= sum(map(size_of, run)) - size_of(parcel)
-        self._under_way[parcel.first] = parcel
-        return parcel
+            body = OutgoingBody(body.content_type, data, body.first, sum(part.messages for part in run))
+            self.bytes -= sum(map(size_of, run)) - size_of(body)
+        self._under_way[body.first] = body
+        return body
 
-    def confirm(self, parcel: Parcel) -> None:
+    def confirm(self, body: OutgoingBody) -> None:
         """Remove a body from those in flight: the broker has it."""
-        if self._under_way.pop(parcel.first, None) is not None:
-            self.bytes -= size_of(parcel)
+        if self._under_way.pop(body.first, None) is not None:
+            self.bytes -= size_of(body)
 
-    def put_back(self, more: Sequence[Parcel] = ()) -> None:
+    def put_back(self, more: Sequence[OutgoingBody] = ()) -> None:
         """Queue the bodies in flight again, before the rest and unchanged: a receiver recognises a repeat only if its body is
         unchanged.
 
         `more` holds bodies that were confirmed before; they are queued again, too.
         """
-        for parcel in more:
-            self._under_way[parcel.first] = parcel
-            self.bytes += size_of(parcel)
+        for body in more:
+            self._under_way[body.first] = body
+            self.bytes += size_of(body)
         if not self._waiting:
             # Messages that are published now must not join the last of these bodies.
             self._run_bytes = BODY_BYTES
-        self._waiting.extendleft([parcel] for parcel in sorted(self._under_way.values(), key=lambda parcel: -parcel.first))
+        self._waiting.extendleft([body] for body in sorted(self._under_way.values(), key=lambda body: -body.first))
         self._under_way.clear()
 
     def drop_under_way(self, size: int) -> int:
         """Drop the bodies in flight that have at least `size` bytes; return the number of their messages."""
-        dropped = [parcel for parcel in self._under_way.values() if len(parcel.data) >= size]
-        for parcel in dropped:
-            self.confirm(parcel)
-        return sum(parcel.messages for parcel in dropped)
+        dropped = [body for body in self._under_way.values() if len(body.data) >= size]
+        for body in dropped:
+            self.confirm(body)
+        return sum(body.messages for body in dropped)
 
     def give_up(self) -> int:
         """Drop all bodies in flight; return the number of their messages."""
-        lost = sum(parcel.messages for parcel in self._under_way.values())
+        lost = sum(body.messages for body in self._under_way.values())
         self.bytes -= sum(map(size_of, self._under_way.values()))
         self._under_way.clear()
         return lost
@@ -129,20 +129,20 @@ class Spool:
             self.bytes -= sum(map(size_of, run))
         return dropped
 
-    def _add(self, parcel: Parcel) -> None:
-        self.bytes += size_of(parcel)
+    def _add(self, body: OutgoingBody) -> None:
+        self.bytes += size_of(body)
         last = self._waiting[-1] if self._waiting else None
-        if last and last[-1].first + last[-1].messages == parcel.first and self._joins(last, parcel):
-            last.append(parcel)
-            self._run_bytes += len(parcel.data) + 1
+        if last and last[-1].first + last[-1].messages == body.first and self._joins(last, body):
+            last.append(body)
+            self._run_bytes += len(body.data) + 1
         else:
-            self._waiting.append([parcel])
-            self._run_bytes = len(parcel.data) + 1
+            self._waiting.append([body])
+            self._run_bytes = len(body.data) + 1
 
-    def _joins(self, run: list[Parcel], parcel: Parcel) -> bool:
-        return can_join(run[-1], parcel) and self._run_bytes + len(parcel.data) < BODY_BYTES
+    def _joins(self, run: list[OutgoingBody], body: OutgoingBody) -> bool:
+        return can_join(run[-1], body) and self._run_bytes + len(body.data) < BODY_BYTES
 
 
-def size_of(parcel: Parcel) -> int:
-    """Return the bytes that a parcel counts against a bound."""
-    return len(parcel.data) + PARCEL_BYTES
+def size_of(body: OutgoingBody) -> int:
+    """Return the bytes that a body counts against a bound."""
+    return len(body.data) + OVERHEAD_BYTES

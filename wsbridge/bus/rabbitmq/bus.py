@@ -22,10 +22,10 @@ from typing import Literal
 
 from wsbridge.bus.backlog import Backlog
 from wsbridge.bus.base import Body, Receiver
-from wsbridge.bus.bodies import COUNT, FIRST, PRODUCER, MalformedBody, Parcel, unpack
+from wsbridge.bus.bodies import COUNT, FIRST, PRODUCER, MalformedBody, OutgoingBody, unpack
 from wsbridge.bus.encodings import BodyTooLong, EncodedBody, decode
 from wsbridge.bus.rabbitmq.addresses import Addresses, Turn
-from wsbridge.bus.rabbitmq.connection import PREFETCH, Arrival, Link, LinkLost, Refused
+from wsbridge.bus.rabbitmq.connection import PREFETCH, Delivery, Link, LinkLost, Refused
 from wsbridge.bus.rabbitmq.errors import place
 from wsbridge.bus.rabbitmq.returns import Returns
 from wsbridge.bus.rabbitmq.stream import StreamReader
@@ -319,18 +319,18 @@ class RabbitBus:
             self._news.clear()
             await self._news.wait()
 
-    async def _send(self, link: Link, parcel: Parcel) -> None:
+    async def _send(self, link: Link, body: OutgoingBody) -> None:
         try:
-            await link.publish(parcel, self._producer)
+            await link.publish(body, self._producer)
         except Refused:
             # Do not send the body again: the broker might refuse it again, and it would block the bodies behind it for ever.
-            self._refused(parcel.messages)
+            self._refused(body.messages)
         else:
-            self._confirmed = max(self._confirmed, parcel.first + parcel.messages)
+            self._confirmed = max(self._confirmed, body.first + body.messages)
             if self._reader is not None and self._consumes:
-                self._returns.confirmed(parcel, self._loop.time())
+                self._returns.confirmed(body, self._loop.time())
         self._heard = self._loop.time()
-        self._spool.confirm(parcel)
+        self._spool.confirm(body)
         self._news.set()
         self._sent.set()
         self._let_source_go()
@@ -404,7 +404,7 @@ class RabbitBus:
             return
         if not is_first:
             self._renew(None)
-        await link.consume_queue(lambda arrival: self._backlog.do(partial(self._handle, link, arrival, None)))
+        await link.consume_queue(lambda delivery: self._backlog.do(partial(self._handle, link, delivery, None)))
 
     def _renew(self, mark: str | None) -> None:
         """Begin a new epoch; only the first epoch of a stream has a mark."""
@@ -413,10 +413,10 @@ class RabbitBus:
         assert self._receiver is not None
         self._backlog.do(partial(self._receiver.renewed, mark))
 
-    def _saw(self, arrival: Arrival) -> None:
+    def _saw(self, delivery: Delivery) -> None:
         """Record that the stream has delivered a body of this bus, before the backlog can delay it."""
-        first, count = arrival.headers.get(FIRST), arrival.headers.get(COUNT)
-        if arrival.headers.get(PRODUCER) == self._producer and isinstance(first, int) and isinstance(count, int):
+        first, count = delivery.headers.get(FIRST), delivery.headers.get(COUNT)
+        if delivery.headers.get(PRODUCER) == self._producer and isinstance(first, int) and isinstance(count, int):
             self._returns.returned(first + count)
 
     async def _watch_returns(self, link: Link, reader: StreamReader) -> None:
@@ -435,20 +435,20 @@ class RabbitBus:
                 why = "its binding was removed, or this node does not follow the other nodes"
                 raise LinkLost(f"the stream lacks confirmed messages: {why}")
 
-    def _handle(self, link: Link, arrival: Arrival, mark: str | None) -> None:
-        self._deliver(arrival, mark)
-        link.taken(arrival)
+    def _handle(self, link: Link, delivery: Delivery, mark: str | None) -> None:
+        self._deliver(delivery, mark)
+        link.taken(delivery)
 
-    def _learn(self, link: Link, arrival: Arrival) -> None:
+    def _learn(self, link: Link, delivery: Delivery) -> None:
         assert self._receiver is not None
         with suppress(MalformedBody, EncodedBody):
-            self._receiver.receive(self._unpacked(arrival)._replace(is_past=True))
-        link.taken(arrival)
+            self._receiver.receive(self._unpacked(delivery)._replace(is_past=True))
+        link.taken(delivery)
 
-    def _unpacked(self, arrival: Arrival) -> Body:
+    def _unpacked(self, delivery: Delivery) -> Body:
         """Return the decoded body of an AMQP message. Raises MalformedBody and EncodedBody."""
-        data = decode(arrival.data, arrival.encoding, arrival.kind, self._limit)
-        return unpack(data, arrival.content_type, arrival.headers)
+        data = decode(delivery.data, delivery.encoding, delivery.kind, self._limit)
+        return unpack(data, delivery.content_type, delivery.headers)
 
     def _log_dropped(self, sentence: str) -> None:
         if len(self._dropped) >= REASONS:
@@ -464,22 +464,22 @@ class RabbitBus:
             case MalformedBody():
                 self._metrics.bus_malformed += 1
 
-    def _deliver(self, arrival: Arrival, mark: str | None) -> None:
+    def _deliver(self, delivery: Delivery, mark: str | None) -> None:
         assert self._receiver is not None
         try:
-            body = self._unpacked(arrival)
+            body = self._unpacked(delivery)
         except (MalformedBody, EncodedBody) as error:
             self._count_dropped(error)
             self._log_dropped(f"dropped a body: {error}")
             self._receiver.lost(1)
             return
-        if self._limit and len(arrival.data) > self._limit and max(map(len, body.batch.messages)) > self._limit:
+        if self._limit and len(delivery.data) > self._limit and max(map(len, body.batch.messages)) > self._limit:
             self._metrics.bus_too_long += 1
-            size = len(arrival.data)
+            size = len(delivery.data)
             log.error("dropped a body of %d bytes: it holds a message longer than %d bytes (--maxline)", size, self._limit)
             # Deliver its numbers: it may be the first body of its producer here, or arrive again.
             body = body._replace(is_lost=True)
-        self._receiver.receive(body._replace(mark=mark, at=arrival.at))
+        self._receiver.receive(body._replace(mark=mark, at=delivery.at))
         if body.producer == self._producer:
             self._returned = max(self._returned, body.first + len(body.batch.messages))
             self._came_back.set()

@@ -22,7 +22,7 @@ from aio_pika import exceptions
 from aio_pika.connection import make_url
 
 from wsbridge.bus import base
-from wsbridge.bus.bodies import TIME, Parcel, time_of
+from wsbridge.bus.bodies import TIME, OutgoingBody, time_of
 from wsbridge.bus.rabbitmq import decode, topology
 from wsbridge.bus.rabbitmq.alarm import Alarm
 from wsbridge.bus.rabbitmq.confirms import Confirms
@@ -77,7 +77,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class Delivery:
     """A received AMQP message."""
 
     data: bytes
@@ -240,23 +240,23 @@ class Link:
 
     # Publishing
 
-    async def publish(self, parcel: Parcel, producer: str) -> None:
+    async def publish(self, body: OutgoingBody, producer: str) -> None:
         """Publish, and wait for the broker's confirm. Raises Refused.
 
         Raises LinkLost if it is unknown whether the broker has the body.
         """
         message = aio_pika.Message(
-            parcel.data,
-            headers={**parcel.headers(producer), TIME: base.now()},
-            content_type=parcel.content_type,
-            message_id=f"{producer}-{parcel.first}",
+            body.data,
+            headers={**body.headers(producer), TIME: base.now()},
+            content_type=body.content_type,
+            message_id=f"{producer}-{body.first}",
             delivery_mode=aio_pika.DeliveryMode.NOT_PERSISTENT,
         )
         loop = asyncio.get_running_loop()
-        self._confirms.sent(parcel.first, loop.time())
+        self._confirms.sent(body.first, loop.time())
         try:
             await self._publishing.basic_publish(
-                parcel.data,
+                body.data,
                 exchange=self._exchange,
                 properties=message.properties,
                 mandatory=self._settings.replay,
@@ -274,7 +274,7 @@ class Link:
                 raise
             raise LinkLost("the connection closed during a publish") from None
         finally:
-            self._confirms.settled(parcel.first, loop.time())
+            self._confirms.settled(body.first, loop.time())
 
     async def keep_confirmed(self) -> None:
         """Check that the broker confirms each publish in time. During an alarm no timeout runs. Raises LinkLost."""
@@ -294,7 +294,7 @@ class Link:
 
     # Consuming
 
-    async def consume_queue(self, take: Callable[[Arrival], None]) -> None:
+    async def consume_queue(self, take: Callable[[Delivery], None]) -> None:
         """Consume from a queue of this process. The queue is bound when this returns; `take` gets each message. Raises LinkLost."""
         arguments = {"x-max-length-bytes": NODE_QUEUE_BYTES}
 
@@ -307,7 +307,7 @@ class Link:
 
         await self._guarded(consume())
 
-    async def consume_stream(self, take: Callable[[Arrival], None], offset: int | str) -> None:
+    async def consume_stream(self, take: Callable[[Delivery], None], offset: int | str) -> None:
         """Consume from the stream, beginning at an offset, `first`, `last` or `next`. Raises LinkLost."""
         await self._guarded(self._consume(self._topology.stream, take, {"x-stream-offset": offset}))
         self._reads_stream = True
@@ -368,9 +368,9 @@ class Link:
         if consumer is not None:
             await self._guarded(self._consuming.basic_cancel(consumer))
 
-    def taken(self, arrival: Arrival) -> None:
-        """Record that every message up to an arrival was handled; `keep_acknowledging` acknowledges it soon."""
-        self._tag = arrival.tag
+    def taken(self, delivery: Delivery) -> None:
+        """Record that every message up to a delivery was handled; `keep_acknowledging` acknowledges it soon."""
+        self._tag = delivery.tag
         if self._tag - self._acknowledged >= ACK_EVERY:
             self._ack_is_due.set()
         elif self._ack_timer is None:
@@ -390,7 +390,7 @@ class Link:
                 # Do not wait: during an alarm, a broker that blocks publishers does not read acknowledgements either.
                 await self._guarded(self._consuming.basic_ack(self._tag, multiple=True, wait=False))
 
-    async def _consume(self, queue: str, take: Callable[[Arrival], None], arguments: Mapping[str, object]) -> None:
+    async def _consume(self, queue: str, take: Callable[[Delivery], None], arguments: Mapping[str, object]) -> None:
         await self._consuming.basic_qos(prefetch_count=PREFETCH)
 
         async def taken(message: Any) -> None:
@@ -405,7 +405,7 @@ class Link:
             headers = properties.headers or {}
             offset = headers.get("x-stream-offset")
             take(
-                Arrival(
+                Delivery(
                     message.body,
                     properties.content_type,
                     properties.content_encoding,

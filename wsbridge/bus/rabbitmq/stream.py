@@ -19,7 +19,7 @@ from typing import Literal
 
 from wsbridge.bus.backlog import Backlog
 from wsbridge.bus.bodies import fingerprint, is_ours, stream_mark
-from wsbridge.bus.rabbitmq.connection import Arrival, Link, LinkLost
+from wsbridge.bus.rabbitmq.connection import Delivery, Link, LinkLost
 from wsbridge.bus.rabbitmq.tail import Found, Place, Tail
 from wsbridge.bus.spool import WINDOW
 
@@ -58,10 +58,10 @@ class StreamReader:
         *,
         history: int,
         begin: int | Literal["next"] | None,
-        take: Callable[[Link, Arrival, str], None],
-        learn: Callable[[Link, Arrival], None],
+        take: Callable[[Link, Delivery, str], None],
+        learn: Callable[[Link, Delivery], None],
         renew: Callable[[str | None], None],
-        saw: Callable[[Arrival], None],
+        saw: Callable[[Delivery], None],
     ) -> None:
         self._backlog = backlog
         self._history = max(history, 1)
@@ -83,8 +83,8 @@ class StreamReader:
         """The offset at which the receiver's epoch begins, until a body of it has arrived."""
         self._arrived = asyncio.Event()
         """Set when a body has arrived since the last `attach`."""
-        self._arrivals = 0
-        self._held: list[Arrival] = []
+        self._deliveries = 0
+        self._held: list[Delivery] = []
         """Bodies that wait until it is known whether the offsets before them are a loss; at most the broker's prefetch."""
         self._is_in_doubt = asyncio.Event()
 
@@ -111,20 +111,20 @@ class StreamReader:
             known = len(self._held)
             oldest = await link.find("first", HISTORY_SECONDS)
             held, self._held = self._held, []
-            for number, arrival in enumerate(held):
+            for number, delivery in enumerate(held):
                 if self._held:
-                    self._held.append(arrival)
+                    self._held.append(delivery)
                 else:
-                    self._judge(link, arrival, oldest if number < known else None)
+                    self._judge(link, delivery, oldest if number < known else None)
 
     async def watch(self, link: Link) -> None:
         """Raise LinkLost when the link delivers nothing more although the stream holds more."""
-        arrivals = doubts = 0
+        deliveries = doubts = 0
         while True:
             await asyncio.sleep(STALL_SECONDS)
-            is_waiting = arrivals == self._arrivals and not self._backlog and self._tail.last is not None
-            if not is_waiting or await self.has_all(link) or arrivals != self._arrivals:
-                arrivals, doubts = self._arrivals, 0
+            is_waiting = deliveries == self._deliveries and not self._backlog and self._tail.last is not None
+            if not is_waiting or await self.has_all(link) or deliveries != self._deliveries:
+                deliveries, doubts = self._deliveries, 0
                 continue
             # At the first check, the newest body may still be in flight.
             doubts += 1
@@ -158,8 +158,8 @@ class StreamReader:
         # At an offset past the end, RabbitMQ delivers no body and reports no error. The bodies show whether this is a different stream.
         self._wanted, start = await self._beginning(link, newest)
         await self._consume(link, start)
-        arrival = self._arrived.wait() if self._first is not None else self._tail.reach(newest)
-        if not await link.patiently(HISTORY_SECONDS, arrival, longest=LONGEST):
+        delivery = self._arrived.wait() if self._first is not None else self._tail.reach(newest)
+        if not await link.patiently(HISTORY_SECONDS, delivery, longest=LONGEST):
             raise LinkLost("the stream does not deliver all bodies that it holds")
 
     async def _beginning(self, link: Link, newest: int) -> tuple[int, int]:
@@ -210,55 +210,55 @@ class StreamReader:
     async def _consume(self, link: Link, offset: int | str) -> None:
         await link.consume_stream(partial(self._arrive, link, self._arrived), offset)
 
-    def _arrive(self, link: Link, arrived: asyncio.Event, arrival: Arrival) -> None:
-        assert arrival.offset is not None
-        if arrival.offset < self._wanted:
-            self._backlog.do(partial(self._learn, link, arrival))
+    def _arrive(self, link: Link, arrived: asyncio.Event, delivery: Delivery) -> None:
+        assert delivery.offset is not None
+        if delivery.offset < self._wanted:
+            self._backlog.do(partial(self._learn, link, delivery))
             return
-        self._arrivals += 1
+        self._deliveries += 1
         arrived.set()
         if link.is_lost:
             # The next link delivers the body again. If the stream was recreated, the body would be mistaken for its beginning.
             return
         if self._held:
-            self._held.append(arrival)
+            self._held.append(delivery)
         else:
-            self._judge(link, arrival, None)
+            self._judge(link, delivery, None)
 
-    def _judge(self, link: Link, arrival: Arrival, oldest: int | None) -> None:
+    def _judge(self, link: Link, delivery: Delivery, oldest: int | None) -> None:
         """Pass on a new body.
 
         `oldest` is the offset of the oldest body in the stream when this body had arrived, or None if that is not known.
         """
-        assert arrival.offset is not None
-        self._saw(arrival)
-        place = Place(arrival.offset, self._fingerprint(arrival))
+        assert delivery.offset is not None
+        self._saw(delivery)
+        place = Place(delivery.offset, self._fingerprint(delivery))
         match self._tail.take(place, oldest):
             case Found.KNOWN:
-                self._backlog.do(partial(link.taken, arrival))
+                self._backlog.do(partial(link.taken, delivery))
                 return
             case Found.OTHER:
                 self._tail.forget()
                 link.lose("the stream was recreated")
                 return
             case Found.DOUBT:
-                self._held.append(arrival)
+                self._held.append(delivery)
                 self._is_in_doubt.set()
                 return
-            case Found.FIRST if self._begins is not None and arrival.offset - self._begins <= NOTES:
+            case Found.FIRST if self._begins is not None and delivery.offset - self._begins <= NOTES:
                 """The current epoch begins with this body: the offsets before it hold no bodies."""
             case Found.FIRST | Found.GAP:
-                self._begin(arrival.offset)
+                self._begin(delivery.offset)
             case Found.NEWS:
                 pass
         self._begins = None
-        self._last_is_ours = is_ours(arrival.headers)
-        self._backlog.do(partial(self._take, link, arrival, str(place)))
+        self._last_is_ours = is_ours(delivery.headers)
+        self._backlog.do(partial(self._take, link, delivery, str(place)))
 
-    def _fingerprint(self, arrival: Arrival) -> str:
+    def _fingerprint(self, delivery: Delivery) -> str:
         # No two streams hold the same body from wsbridge. They may hold the same body from an external publisher.
-        salt = self._identity if is_ours(arrival.headers) else self._salt
-        return fingerprint(arrival.data, arrival.headers, salt)
+        salt = self._identity if is_ours(delivery.headers) else self._salt
+        return fingerprint(delivery.data, delivery.headers, salt)
 
     def _begin(self, offset: int) -> None:
         """Begin an epoch: the next body is at `offset`, and has no relation to earlier bodies."""

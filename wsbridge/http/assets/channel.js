@@ -77,7 +77,7 @@ class Page {
     });
   }
 
-  /* A message has the time at which it was published, if that is known; one from a server that tells no times, that of its arrival. */
+  /* A message has the time at which it was published, if that is known; one from a server that tells no times, that of its delivery. */
   received(data, position, at) {
     this.total++;
     const size = typeof data === 'string' ? utf8Length(data) : data.byteLength;

@@ -257,10 +257,10 @@ class Page {
   }
 
   tick() {
-    const now = performance.now(), { in: incoming, out: outgoing } = this.tallies;
+    const now = performance.now(), { in: incoming, out: body } = this.tallies;
     incoming.sample(now);
-    outgoing.sample(now);
-    if (this.connection.state === 'closed' && !incoming.rate && !outgoing.rate) {
+    body.sample(now);
+    if (this.connection.state === 'closed' && !incoming.rate && !body.rate) {
       clearInterval(this.ticking);
       this.ticking = undefined;
     }
