@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsbridge.rules.environ import Script
-from wsbridge.rules.paths import Found, Target, clean, find_script, looker
+from wsbridge.rules.paths import PathType, Target, clean, find_script, looker
 
 
 @pytest.mark.parametrize(
@@ -54,13 +54,13 @@ def test_clean_leaves_nothing_to_climb(path: str) -> None:
     assert clean(cleaned) == cleaned
 
 
-TREE = {"script.sh": Found.FILE, "sub": Found.DIRECTORY, "sub/deep.sh": Found.FILE, "sub/sub": Found.DIRECTORY, ".hidden": Found.FILE}
+TREE = {"script.sh": PathType.FILE, "sub": PathType.DIRECTORY, "sub/deep.sh": PathType.FILE, "sub/sub": PathType.DIRECTORY, ".hidden": PathType.FILE}
 
 
-def look(walked: str) -> Found:
+def look(walked: str) -> PathType:
     assert walked
     assert not {"", ".", ".."} & set(walked.split("/"))
-    return TREE.get(walked, Found.NOTHING)
+    return TREE.get(walked, PathType.NOTHING)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_walk_never_climbs(path: str) -> None:
     cleaned = clean(path)
     if (target := find_script(cleaned, look)) is not None:
         assert target.script.name + target.script.info == cleaned
-        assert TREE[target.file] is Found.FILE
+        assert TREE[target.file] is PathType.FILE
 
 
 @pytest.fixture
@@ -130,38 +130,38 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("walked", "found"),
     [
-        ("a.sh", Found.FILE),
-        ("sub", Found.DIRECTORY),
-        ("sub/b.sh", Found.FILE),
-        ("in-file", Found.FILE),
-        ("in-dir", Found.DIRECTORY),
-        ("in-dir/b.sh", Found.FILE),
-        ("in-absolute", Found.FILE),
-        ("round", Found.FILE),
-        ("out-file", Found.NOTHING),
-        ("out-dir", Found.NOTHING),
-        ("out-dir/secret", Found.NOTHING),
-        ("out-relative", Found.NOTHING),
-        ("out-twice", Found.NOTHING),
-        ("sub/up", Found.NOTHING),
-        ("sub/up/root-outside/secret", Found.NOTHING),
-        ("dangling", Found.NOTHING),
-        ("loop", Found.NOTHING),
-        ("fifo", Found.NOTHING),
-        ("fifo-link", Found.NOTHING),
-        ("missing", Found.NOTHING),
-        ("a.sh/below", Found.NOTHING),
-        ("..", Found.NOTHING),
-        ("../root-outside/secret", Found.NOTHING),
-        ("sub/../../root-outside/secret", Found.NOTHING),
-        ("a\0.sh", Found.NOTHING),
-        ("x" * 300, Found.NOTHING),
-        ("x/" * 3000, Found.NOTHING),
-        ("\udcff", Found.NOTHING),
+        ("a.sh", PathType.FILE),
+        ("sub", PathType.DIRECTORY),
+        ("sub/b.sh", PathType.FILE),
+        ("in-file", PathType.FILE),
+        ("in-dir", PathType.DIRECTORY),
+        ("in-dir/b.sh", PathType.FILE),
+        ("in-absolute", PathType.FILE),
+        ("round", PathType.FILE),
+        ("out-file", PathType.NOTHING),
+        ("out-dir", PathType.NOTHING),
+        ("out-dir/secret", PathType.NOTHING),
+        ("out-relative", PathType.NOTHING),
+        ("out-twice", PathType.NOTHING),
+        ("sub/up", PathType.NOTHING),
+        ("sub/up/root-outside/secret", PathType.NOTHING),
+        ("dangling", PathType.NOTHING),
+        ("loop", PathType.NOTHING),
+        ("fifo", PathType.NOTHING),
+        ("fifo-link", PathType.NOTHING),
+        ("missing", PathType.NOTHING),
+        ("a.sh/below", PathType.NOTHING),
+        ("..", PathType.NOTHING),
+        ("../root-outside/secret", PathType.NOTHING),
+        ("sub/../../root-outside/secret", PathType.NOTHING),
+        ("a\0.sh", PathType.NOTHING),
+        ("x" * 300, PathType.NOTHING),
+        ("x/" * 3000, PathType.NOTHING),
+        ("\udcff", PathType.NOTHING),
     ],
     ids=lambda value: value[:30].replace("\0", "NUL") if isinstance(value, str) else value.name,
 )
-def test_looker(root: Path, walked: str, found: Found) -> None:
+def test_looker(root: Path, walked: str, found: PathType) -> None:
     """Links are followed, but not out of the directory; what is neither file nor directory is not there; nothing is raised."""
     assert looker(str(root))(walked) is found
 
@@ -169,16 +169,16 @@ def test_looker(root: Path, walked: str, found: Found) -> None:
 def test_directory_may_be_a_link_itself(root: Path) -> None:
     """The directory that is served may be a symbolic link; what leads out of it is still not found."""
     look = looker(str(root.parent / "link-to-root"))
-    assert [look("a.sh"), look("in-absolute"), look("out-file")] == [Found.FILE, Found.FILE, Found.NOTHING]
+    assert [look("a.sh"), look("in-absolute"), look("out-file")] == [PathType.FILE, PathType.FILE, PathType.NOTHING]
 
 
 def test_disk_is_asked_each_time(root: Path) -> None:
     """A script that comes or goes while the server runs is found or not, without a restart."""
     look = looker(str(root))
     (root / "new.sh").write_text("")
-    assert look("new.sh") is Found.FILE
+    assert look("new.sh") is PathType.FILE
     (root / "new.sh").unlink()
-    assert look("new.sh") is Found.NOTHING
+    assert look("new.sh") is PathType.NOTHING
 
 
 def test_dotfiles(root: Path) -> None:
@@ -195,4 +195,4 @@ def test_dotfiles(root: Path) -> None:
 def test_name_that_is_not_utf8(root: Path) -> None:
     """A file's name may be any bytes: held with surrogate escapes, it is found."""
     (root / os.fsdecode(b"\xff.sh")).write_text("")
-    assert looker(str(root))("\udcff.sh") is Found.FILE
+    assert looker(str(root))("\udcff.sh") is PathType.FILE

@@ -47,7 +47,7 @@ log = logger("http")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class CgiScript:
     """The script that a request path selects."""
 
     file: str
@@ -90,7 +90,7 @@ class CgiScripts:
         self._body_seconds = body_seconds
         self._space = BufferSpace(max_body_bytes)
 
-    def find(self, path: str) -> Found | None:
+    def find(self, path: str) -> CgiScript | None:
         """Return the script that a path selects, or None. Reads the disk."""
         target = find_script(path, self._look)
         if target is None:
@@ -98,10 +98,10 @@ class CgiScripts:
         # Links may have changed since the walk. The server runs exactly the path that it checks here, which contains no link any
         # more.
         real = os.path.realpath(os.path.join(self._root, target.file))
-        return Found(real, target.script, is_executable(real)) if Path(real).is_relative_to(self._root) else None
+        return CgiScript(real, target.script, is_executable(real)) if Path(real).is_relative_to(self._root) else None
 
     async def run(
-        self, raw: web.BaseRequest, request: Request, found: Found, headers: tuple[tuple[str, str], ...]
+        self, raw: web.BaseRequest, request: Request, found: CgiScript, headers: tuple[tuple[str, str], ...]
     ) -> web.StreamResponse | Request:
         """Run a script and stream its response, or return the request of its local redirect. Raises Refused."""
         pairs = {"url": request.url, "cgiscript": found.file}
@@ -174,7 +174,7 @@ class CgiScripts:
         log.error("no slot is free (--maxforks)", extra=extra(pairs))
         return Refused(429, "no slot is free (--maxforks)", body="429 Too Many Requests\n")
 
-    async def _start(self, request: Request, found: Found, pairs: Pairs) -> RunningScript:
+    async def _start(self, request: Request, found: CgiScript, pairs: Pairs) -> RunningScript:
         environment = cgi_environment(
             request,
             found.script,

@@ -19,7 +19,7 @@ WELL_KNOWN = ".well-known"
 """The only dotfile that a site is expected to serve (RFC 8615)."""
 
 
-class Found(Enum):
+class PathType(Enum):
     """The type of a path on the disk."""
 
     FILE = "file"
@@ -36,7 +36,7 @@ class Target:
     script: Script
 
 
-Look = Callable[[str], Found]
+Look = Callable[[str], PathType]
 """Returns the type of a path of components below the directory, such as `a/b`. It follows links, but not out of the directory."""
 
 
@@ -51,11 +51,11 @@ def find_script(path: str, look: Look) -> Target | None:
     components = path.split("/")[1:]
     for count in range(1, len(components) + 1):
         walked = "/".join(components[:count])
-        match look(walked) if components[count - 1] else Found.NOTHING:
-            case Found.FILE:
+        match look(walked) if components[count - 1] else PathType.NOTHING:
+            case PathType.FILE:
                 rest = components[count:]
                 return Target(walked, Script("/" + walked, "/" + "/".join(rest) if rest else ""))
-            case Found.NOTHING:
+            case PathType.NOTHING:
                 return None
     return None
 
@@ -72,16 +72,16 @@ def looker(root: str, *, dotfiles: bool = False) -> Look:
     """
     top = os.path.realpath(root)
 
-    def look(walked: str) -> Found:
+    def look(walked: str) -> PathType:
         if not dotfiles and names_dotfile("/" + walked):
-            return Found.NOTHING
+            return PathType.NOTHING
         # A name that contains a NUL or is too long counts as missing.
         try:
             real = Path(os.path.realpath(os.path.join(top, walked), strict=True))
             if not real.is_relative_to(top):
-                return Found.NOTHING
-            return Found.FILE if real.is_file() else Found.DIRECTORY if real.is_dir() else Found.NOTHING
+                return PathType.NOTHING
+            return PathType.FILE if real.is_file() else PathType.DIRECTORY if real.is_dir() else PathType.NOTHING
         except (OSError, ValueError):
-            return Found.NOTHING
+            return PathType.NOTHING
 
     return look

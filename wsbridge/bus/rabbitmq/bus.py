@@ -25,7 +25,7 @@ from wsbridge.bus.base import Body, Receiver
 from wsbridge.bus.bodies import COUNT, FIRST, PRODUCER, MalformedBody, OutgoingBody, unpack
 from wsbridge.bus.encodings import BodyTooLong, EncodedBody, decode
 from wsbridge.bus.rabbitmq.addresses import Addresses, Turn
-from wsbridge.bus.rabbitmq.connection import PREFETCH, Delivery, Link, LinkLost, Refused
+from wsbridge.bus.rabbitmq.connection import PREFETCH, Delivery, Link, LinkLost, RefusedBody
 from wsbridge.bus.rabbitmq.errors import place
 from wsbridge.bus.rabbitmq.returns import Returns
 from wsbridge.bus.rabbitmq.stream import StreamReader
@@ -322,7 +322,7 @@ class RabbitBus:
     async def _send(self, link: Link, body: OutgoingBody) -> None:
         try:
             await link.publish(body, self._producer)
-        except Refused:
+        except RefusedBody:
             # Do not send the body again: the broker might refuse it again, and it would block the bodies behind it for ever.
             self._refused(body.messages)
         else:
@@ -437,13 +437,13 @@ class RabbitBus:
 
     def _handle(self, link: Link, delivery: Delivery, mark: str | None) -> None:
         self._deliver(delivery, mark)
-        link.taken(delivery)
+        link.handled(delivery)
 
     def _learn(self, link: Link, delivery: Delivery) -> None:
         assert self._receiver is not None
         with suppress(MalformedBody, EncodedBody):
             self._receiver.receive(self._unpacked(delivery)._replace(is_past=True))
-        link.taken(delivery)
+        link.handled(delivery)
 
     def _unpacked(self, delivery: Delivery) -> Body:
         """Return the decoded body of an AMQP message. Raises MalformedBody and EncodedBody."""

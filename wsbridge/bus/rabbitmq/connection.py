@@ -72,7 +72,7 @@ class LinkLost(Exception):
     """Raised when the link is lost or no longer usable."""
 
 
-class Refused(Exception):
+class RefusedBody(Exception):
     """Raised when the broker refuses a body, or does not deliver it to every queue; the link stays usable."""
 
 
@@ -241,7 +241,7 @@ class Link:
     # Publishing
 
     async def publish(self, body: OutgoingBody, producer: str) -> None:
-        """Publish, and wait for the broker's confirm. Raises Refused.
+        """Publish, and wait for the broker's confirm. Raises RefusedBody.
 
         Raises LinkLost if it is unknown whether the broker has the body.
         """
@@ -266,7 +266,7 @@ class Link:
             # No queue is bound to the exchange: the exchange was deleted and declared again. The next link binds the stream again.
             raise LinkLost(f"publishing failed: {error}") from None
         except exceptions.DeliveryError:
-            raise Refused from None
+            raise RefusedBody from None
         except TROUBLE as error:
             raise LinkLost(f"publishing failed: {error}") from None
         except asyncio.CancelledError:
@@ -368,7 +368,7 @@ class Link:
         if consumer is not None:
             await self._guarded(self._consuming.basic_cancel(consumer))
 
-    def taken(self, delivery: Delivery) -> None:
+    def handled(self, delivery: Delivery) -> None:
         """Record that every message up to a delivery was handled; `keep_acknowledging` acknowledges it soon."""
         self._tag = delivery.tag
         if self._tag - self._acknowledged >= ACK_EVERY:

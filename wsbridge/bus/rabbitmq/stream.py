@@ -235,7 +235,7 @@ class StreamReader:
         place = Place(delivery.offset, self._fingerprint(delivery))
         match self._tail.take(place, oldest):
             case Found.KNOWN:
-                self._backlog.do(partial(link.taken, delivery))
+                self._backlog.do(partial(link.handled, delivery))
                 return
             case Found.OTHER:
                 self._tail.forget()
