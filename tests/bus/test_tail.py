@@ -8,12 +8,12 @@ import pytest
 
 from tests.support.deadline import scaled
 from tests.support.proc import turns
-from wsbridge.bus.rabbitmq.tail import Found, Place, Tail
+from wsbridge.bus.rabbitmq.tail import Place, Relation, Tail
 
 
 def tail_at(offset: int, fingerprint: str = "aa") -> Tail:
     tail = Tail()
-    assert tail.take(Place(offset, fingerprint)) is Found.FIRST
+    assert tail.classify(Place(offset, fingerprint)) is Relation.FIRST
     return tail
 
 
@@ -27,34 +27,34 @@ def test_first(offset: int) -> None:
 def test_in_order() -> None:
     """The next is news, also behind one offset that is left out, where a segment of the stream begins."""
     tail = tail_at(3)
-    assert tail.take(Place(4, "bb")) is Found.NEWS
-    assert tail.take(Place(6, "cc")) is Found.NEWS
+    assert tail.classify(Place(4, "bb")) is Relation.NEWS
+    assert tail.classify(Place(6, "cc")) is Relation.NEWS
     assert tail.last == Place(6, "cc")
 
 
 def test_gap() -> None:
     """More that is left out says nothing by itself: it is a gap where the stream has let go of the last, and else no loss."""
     tail = tail_at(3)
-    assert tail.take(Place(9, "bb")) is Found.DOUBT
+    assert tail.classify(Place(9, "bb")) is Relation.DOUBT
     assert tail.last == Place(3, "aa"), "nothing is known yet"
-    assert tail.take(Place(9, "bb"), oldest=3) is Found.NEWS
-    assert tail.take(Place(19, "cc"), oldest=10) is Found.GAP
-    assert tail.take(Place(20, "dd")) is Found.NEWS
+    assert tail.classify(Place(9, "bb"), oldest=3) is Relation.NEWS
+    assert tail.classify(Place(19, "cc"), oldest=10) is Relation.GAP
+    assert tail.classify(Place(20, "dd")) is Relation.NEWS
     assert tail.last == Place(20, "dd")
 
 
 def test_doubt_reaches_nothing() -> None:
     """A body that is in doubt was not had."""
     tail = tail_at(3)
-    tail.take(Place(9, "bb"))
-    assert tail.take(Place(9, "bb"), oldest=0) is Found.NEWS
+    tail.classify(Place(9, "bb"))
+    assert tail.classify(Place(9, "bb"), oldest=0) is Relation.NEWS
 
 
 @pytest.mark.parametrize("offset", [2, 4, 5])
 def test_known(offset: int) -> None:
     """What was had before comes again where a chunk of the stream begins before the offset that was asked for."""
     tail = tail_at(5)
-    assert tail.take(Place(offset, "aa")) is Found.KNOWN
+    assert tail.classify(Place(offset, "aa")) is Relation.KNOWN
     assert tail.last == Place(5, "aa")
 
 
@@ -62,49 +62,49 @@ def test_last_comes_again() -> None:
     """After a break the last body is asked for again: if it is the same, so is the stream."""
     tail = tail_at(5)
     tail.expect_last()
-    assert tail.take(Place(5, "aa")) is Found.KNOWN
-    assert tail.take(Place(6, "bb")) is Found.NEWS
+    assert tail.classify(Place(5, "aa")) is Relation.KNOWN
+    assert tail.classify(Place(6, "bb")) is Relation.NEWS
 
 
 def test_another_in_its_place() -> None:
     """Another body where the last one was is another stream."""
     tail = tail_at(5)
     tail.expect_last()
-    assert tail.take(Place(5, "bb")) is Found.OTHER
+    assert tail.classify(Place(5, "bb")) is Relation.OTHER
     assert tail.last == Place(5, "aa"), "nothing of it was had"
     tail.forget()
     assert tail.last is None
-    assert tail.take(Place(5, "bb")) is Found.FIRST
+    assert tail.classify(Place(5, "bb")) is Relation.FIRST
 
 
 def test_place_before_the_last() -> None:
     """A stream that brings an earlier body first where the last one was asked for has no such offset: it is another."""
     tail = tail_at(5)
     tail.expect_last()
-    assert tail.take(Place(0, "bb")) is Found.OTHER
+    assert tail.classify(Place(0, "bb")) is Relation.OTHER
 
 
 def test_last_has_gone() -> None:
     """When the stream has let go of the last body meanwhile, what comes is a gap; one that is the very next would prove nothing."""
     tail = tail_at(5)
     tail.expect_last()
-    assert tail.take(Place(8, "bb")) is Found.GAP
-    assert tail.take(Place(9, "cc")) is Found.NEWS
+    assert tail.classify(Place(8, "bb")) is Relation.GAP
+    assert tail.classify(Place(9, "cc")) is Relation.NEWS
 
 
 def test_nothing_was_had() -> None:
     """Who has had nothing can expect nothing."""
     tail = Tail()
     tail.expect_last()
-    assert tail.take(Place(0, "aa")) is Found.FIRST
+    assert tail.classify(Place(0, "aa")) is Relation.FIRST
 
 
 def test_expected_once() -> None:
     """Only the first body after a break is held against the last."""
     tail = tail_at(5)
     tail.expect_last()
-    assert tail.take(Place(5, "aa")) is Found.KNOWN
-    assert tail.take(Place(5, "bb")) is Found.KNOWN
+    assert tail.classify(Place(5, "aa")) is Relation.KNOWN
+    assert tail.classify(Place(5, "bb")) is Relation.KNOWN
 
 
 def test_names() -> None:
@@ -120,10 +120,10 @@ async def test_reach() -> None:
         await tail.reach(1)
         reaching = asyncio.create_task(tail.reach(5))
         await turns()
-        tail.take(Place(4, "bb"))
+        tail.classify(Place(4, "bb"))
         await turns()
         assert not reaching.done()
-        tail.take(Place(5, "cc"))
+        tail.classify(Place(5, "cc"))
         await reaching
 
 
@@ -132,6 +132,6 @@ async def test_reach_by_a_gap() -> None:
     tail = Tail()
     reaching = asyncio.create_task(tail.reach(5))
     await turns()
-    tail.take(Place(9, "aa"))
+    tail.classify(Place(9, "aa"))
     async with asyncio.timeout(scaled(1)):
         await reaching

@@ -19,7 +19,7 @@ from wsbridge.net import transports
 from wsbridge.net.hangup import Hangups
 from wsbridge.net.transports import use_fast_transports
 from wsbridge.peers import websocket as client_module
-from wsbridge.peers.websocket import Client
+from wsbridge.peers.websocket import WebSocketPeer
 from wsbridge.settings import ClientSettings
 
 UNMASKED = b"\x81\x02hi"
@@ -29,7 +29,7 @@ CLOSE_1002 = b"\x88"
 class Session:
     """A sink that ends its client when the client ends, as a session does."""
 
-    client: Client
+    client: WebSocketPeer
 
     def write(self, batch: Batch) -> None:
         """Take nothing."""
@@ -61,7 +61,9 @@ async def test_end_after_a_violation(
         )
         hangups, session = Hangups(loop), Session()
         settings = ClientSettings(ping_ms=0)
-        client = Client(transport, settings=settings, mask=MASK, deflate=None, hangups=hangups, metrics=Metrics(), pairs={}, loop=loop)
+        client = WebSocketPeer(
+            transport, settings=settings, mask=MASK, deflate=None, hangups=hangups, metrics=Metrics(), pairs={}, loop=loop
+        )
         session.client = client
         transport.set_protocol(client)
         client.join(session, client.close)
@@ -85,7 +87,9 @@ async def test_heard_before_it_is_joined() -> None:
     with theirs:
         transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, ours)
         settings, hangups = ClientSettings(ping_ms=1_000_000), Hangups(loop)
-        client = Client(transport, settings=settings, mask=MASK, deflate=None, hangups=hangups, metrics=Metrics(), pairs={}, loop=loop)
+        client = WebSocketPeer(
+            transport, settings=settings, mask=MASK, deflate=None, hangups=hangups, metrics=Metrics(), pairs={}, loop=loop
+        )
         transport.set_protocol(client)
         assert client._heartbeat is not None
         began = client._heartbeat.heard

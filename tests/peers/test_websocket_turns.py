@@ -12,7 +12,7 @@ import pytest
 from tests.wire.peer import BINARY, CONTINUATION, PING, PONG, TEXT, close, frame, message, read_frames
 from wsbridge.flow import Batch, CallbackSink, End, Kind
 from wsbridge.metrics import Metrics
-from wsbridge.peers.websocket import PONGS, PROBE_SECONDS, Client
+from wsbridge.peers.websocket import PONGS, PROBE_SECONDS, WebSocketPeer
 from wsbridge.settings import ClientSettings
 from wsbridge.wire.deflate import Deflate, Parameters
 from wsbridge.wire.frames import SLOW_FRAME, TURN, unmask
@@ -116,7 +116,7 @@ class Talk:
         self.loop, self.transport = Loop(), Transport()
         self.heard: list[Batch] = []
         self.ended: End | None = None
-        self.client = Client(
+        self.client = WebSocketPeer(
             cast("Any", self.transport),
             settings=ClientSettings(ping_ms=0),
             mask=unmask,

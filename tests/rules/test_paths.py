@@ -54,7 +54,13 @@ def test_clean_leaves_nothing_to_climb(path: str) -> None:
     assert clean(cleaned) == cleaned
 
 
-TREE = {"script.sh": PathType.FILE, "sub": PathType.DIRECTORY, "sub/deep.sh": PathType.FILE, "sub/sub": PathType.DIRECTORY, ".hidden": PathType.FILE}
+TREE = {
+    "script.sh": PathType.FILE,
+    "sub": PathType.DIRECTORY,
+    "sub/deep.sh": PathType.FILE,
+    "sub/sub": PathType.DIRECTORY,
+    ".hidden": PathType.FILE,
+}
 
 
 def look(walked: str) -> PathType:

@@ -18,7 +18,7 @@ from wsbridge.http.greeting import Upgradable
 from wsbridge.logs import Pairs
 from wsbridge.metrics import Metrics
 from wsbridge.net.hangup import Hangups
-from wsbridge.peers.websocket import Client
+from wsbridge.peers.websocket import WebSocketPeer
 from wsbridge.rules.request import Request
 from wsbridge.settings import ClientSettings
 from wsbridge.wire.deflate import Deflate, Parameters, negotiate
@@ -62,7 +62,7 @@ class Handshake:
         self._metrics = metrics
         self._loop = loop
 
-    def accept(self, connection: Upgradable, request: Request, accept: str, subprotocol: str | None, pairs: Pairs) -> Client:
+    def accept(self, connection: Upgradable, request: Request, accept: str, subprotocol: str | None, pairs: Pairs) -> WebSocketPeer:
         """Write the 101 and return the client; the caller then takes the connection over."""
         transport = connection.transport
         assert transport is not None
@@ -70,7 +70,7 @@ class Handshake:
         if self._client.compress:
             agreed = negotiate(request.header("sec-websocket-extensions") or "", is_shared=self._is_shared)
         transport.write(self._head(accept, subprotocol, agreed))
-        return Client(
+        return WebSocketPeer(
             transport,
             settings=self._client,
             mask=MASK,

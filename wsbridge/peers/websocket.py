@@ -46,7 +46,7 @@ PONG = frames.pong(b"")
 log = logger("websocket")
 
 
-class Client(asyncio.Protocol):
+class WebSocketPeer(asyncio.Protocol):
     """One client, from the 101 to the end of its connection.
 
     Its sink receives batches and then one `end` with the client's close code, or 1006 if no close frame came. `join` attaches the

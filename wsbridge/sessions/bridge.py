@@ -36,7 +36,7 @@ FAULTS = (TOO_BIG, INTERNAL_ERROR)
 log = logger("session")
 
 
-class Client(Sink, Source, Protocol):
+class BridgeClient(Sink, Source, Protocol):
     """The session's view of a connected client.
 
     `end` sends a close frame and closes. `write` and `end` are safe after the client has disconnected.
@@ -65,7 +65,7 @@ class Bridge:
 
     def __init__(
         self,
-        client: Client,
+        client: BridgeClient,
         child: Child,
         *,
         registry: Registry,

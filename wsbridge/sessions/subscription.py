@@ -25,7 +25,7 @@ SPOKE = End(UNSUPPORTED_DATA, "this channel accepts no messages (--input)")
 log = logger("session")
 
 
-class Client(Source, Protocol):
+class SubscriberClient(Source, Protocol):
     """The session's view of a connected client, which receives bytes of its wire."""
 
     source: Source
@@ -57,7 +57,7 @@ class Subscription:
 
     __slots__ = ("_client", "_fan_in", "_fanout", "_is_over", "_pairs", "_registry", "send", "take", "wire")
 
-    def __init__(self, client: Client, fanout: Fanout, wire: Wire, *, fan_in: FanIn | None, registry: Registry, pairs: Pairs) -> None:
+    def __init__(self, client: SubscriberClient, fanout: Fanout, wire: Wire, *, fan_in: FanIn | None, registry: Registry, pairs: Pairs) -> None:
         self._client = client
         self._fanout = fanout
         self._fan_in = fan_in

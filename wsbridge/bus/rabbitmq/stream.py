@@ -20,7 +20,7 @@ from typing import Literal
 from wsbridge.bus.backlog import Backlog
 from wsbridge.bus.bodies import fingerprint, is_ours, stream_mark
 from wsbridge.bus.rabbitmq.connection import Delivery, Link, LinkLost
-from wsbridge.bus.rabbitmq.tail import Found, Place, Tail
+from wsbridge.bus.rabbitmq.tail import Place, Relation, Tail
 from wsbridge.bus.spool import WINDOW
 
 HISTORY_SECONDS = 10.0
@@ -233,23 +233,23 @@ class StreamReader:
         assert delivery.offset is not None
         self._saw(delivery)
         place = Place(delivery.offset, self._fingerprint(delivery))
-        match self._tail.take(place, oldest):
-            case Found.KNOWN:
+        match self._tail.classify(place, oldest):
+            case Relation.KNOWN:
                 self._backlog.do(partial(link.handled, delivery))
                 return
-            case Found.OTHER:
+            case Relation.OTHER:
                 self._tail.forget()
                 link.lose("the stream was recreated")
                 return
-            case Found.DOUBT:
+            case Relation.DOUBT:
                 self._held.append(delivery)
                 self._is_in_doubt.set()
                 return
-            case Found.FIRST if self._begins is not None and delivery.offset - self._begins <= NOTES:
+            case Relation.FIRST if self._begins is not None and delivery.offset - self._begins <= NOTES:
                 """The current epoch begins with this body: the offsets before it hold no bodies."""
-            case Found.FIRST | Found.GAP:
+            case Relation.FIRST | Relation.GAP:
                 self._begin(delivery.offset)
-            case Found.NEWS:
+            case Relation.NEWS:
                 pass
         self._begins = None
         self._last_is_ours = is_ours(delivery.headers)

@@ -29,7 +29,7 @@ class Place:
         return f"{self.offset}.{self.fingerprint}"
 
 
-class Found(Enum):
+class Relation(Enum):
     """How a body that arrives from the stream relates to the last body."""
 
     FIRST = "first"
@@ -64,13 +64,13 @@ class Tail:
         self.last = None
         self._expects_last = False
 
-    def take(self, place: Place, oldest: int | None = None) -> Found:
+    def classify(self, place: Place, oldest: int | None = None) -> Relation:
         """Classify a body by its place; record it if it is new.
 
         `oldest` is the offset of the oldest body in the stream when this body had arrived, or None if that is not known.
         """
         found = self._judge(place, oldest)
-        if found not in (Found.KNOWN, Found.OTHER, Found.DOUBT):
+        if found not in (Relation.KNOWN, Relation.OTHER, Relation.DOUBT):
             self.last = place
             if place.offset >= self._goal:
                 self._reached.set()
@@ -83,17 +83,17 @@ class Tail:
             self._reached.clear()
             await self._reached.wait()
 
-    def _judge(self, place: Place, oldest: int | None) -> Found:
+    def _judge(self, place: Place, oldest: int | None) -> Relation:
         last, expects_last = self.last, self._expects_last
         self._expects_last = False
         if last is None:
-            return Found.FIRST
+            return Relation.FIRST
         if expects_last:
-            return Found.KNOWN if place == last else Found.GAP if place.offset > last.offset else Found.OTHER
+            return Relation.KNOWN if place == last else Relation.GAP if place.offset > last.offset else Relation.OTHER
         if place.offset <= last.offset:
-            return Found.KNOWN
+            return Relation.KNOWN
         if place.offset <= last.offset + STEP:
-            return Found.NEWS
+            return Relation.NEWS
         if oldest is None:
-            return Found.DOUBT
-        return Found.NEWS if oldest <= last.offset else Found.GAP
+            return Relation.DOUBT
+        return Relation.NEWS if oldest <= last.offset else Relation.GAP
