@@ -216,7 +216,7 @@ def test_hurry_while_the_broker_is_silent(broker: Broker) -> None:
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         bridge = Bridge("wsbridge", (sys.executable, "-c", PATIENT, "broadcast"), takes_port_zero=True)
         url = {"WSBRIDGE_BROKER": f"amqp://guest:guest@127.0.0.1:{proxy.port}/"}
-        server = Server("--exchange=nodes-hurry", "--input=exchange", bridge=bridge, listen=LISTEN, env=url)
+        server = Server("--exchange=nodes-force", "--input=exchange", bridge=bridge, listen=LISTEN, env=url)
         with server, server.connect() as client:
             proxy.swallow()
             client.send_text("never taken")

@@ -200,8 +200,8 @@ async def test_heir_is_looked_for(start: Starter) -> None:
     assert len(told.words) == 2
 
 
-async def test_hurry(start: Starter) -> None:
-    """A bridge that is told to hurry kills the group at once, whatever patience the ladder has."""
+async def test_force(start: Starter) -> None:
+    """A bridge that is told to force kills the group at once, whatever patience the ladder has."""
     running = start("sh", "-c", "trap '' INT TERM; sleep 1000 & echo $!; wait; sleep 1000", ladder=(Step(1000, signal.SIGINT),))
     grandchild = int(await running.line())
     with mortal(grandchild):

@@ -427,7 +427,7 @@ def test_end_of_a_program_that_will_not(broadcast: Broadcast, tmp_path: Path) ->
     assert [event for event, _ in recorded(record)] == ["eof", "INT", "TERM"]
 
 
-def test_hurry(broadcast: Broadcast, tmp_path: Path) -> None:
+def test_force(broadcast: Broadcast, tmp_path: Path) -> None:
     """A second signal ends it at once."""
     record = tmp_path / "record"
     server = broadcast("--closems=60000", *command("witness", record))

@@ -104,7 +104,7 @@ async def session(spawner: Spawner, registry: Registry, caplog: pytest.LogCaptur
         starter = Starter(spawner)
         opener = Opener(starter, registry)
         yield opener
-        registry.hurry()
+        registry.force()
         await opener.over()
         await starter.close()
         assert [task for task in asyncio.all_tasks() if task.get_name().startswith("end of")] == []

@@ -216,13 +216,13 @@ async def test_bridge_that_shuts_down(session: Opener, tmp_path: Path) -> None:
     assert [event for event, _ in recorded(tmp_path / "record")] == ["eof", "INT"]
 
 
-async def test_bridge_in_a_hurry(session: Opener) -> None:
+async def test_bridge_in_a_force(session: Opener) -> None:
     """A bridge that is forced to end kills the program and cuts the connection, whatever the ladder's patience."""
     one = session("sh", "-c", "trap '' INT TERM; echo ready; while :; do sleep 1000; done", ladder=NEVER)
     await one.line()
     one.bridge.shut_down()
     await turns()
-    one.bridge.hurry()
+    one.bridge.force()
     await session.over()
     assert one.client.closed
     assert one.running.child.group.status == -signal.SIGKILL

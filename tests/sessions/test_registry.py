@@ -12,7 +12,7 @@ from wsbridge.sessions.registry import Registry
 
 
 class Live:
-    """A session that ends when it is told to, or when it is told to hurry."""
+    """A session that ends when it is told to, or when it is told to force."""
 
     def __init__(self, registry: Registry, *, stubborn: bool = False) -> None:
         self._registry = registry
@@ -24,8 +24,8 @@ class Live:
         if not self._stubborn:
             self._registry.run(self._end(), "end of a session")
 
-    def hurry(self) -> None:
-        self.told.append("hurry")
+    def force(self) -> None:
+        self.told.append("force")
         self._registry.run(self._end(), "end of a session")
 
     async def _end(self) -> None:
@@ -93,7 +93,7 @@ async def test_session_that_begins_too_late() -> None:
 
 
 async def test_hurry_is_told_to_those_that_are_left() -> None:
-    """Those that are told to hurry are the ones that are left."""
+    """Those that are told to force are the ones that are left."""
     registry = make()
     quick, stubborn = Live(registry), Live(registry, stubborn=True)
     for one in (quick, stubborn):
@@ -101,9 +101,9 @@ async def test_hurry_is_told_to_those_that_are_left() -> None:
     draining = asyncio.ensure_future(registry.drain())
     await turns(50)
     assert len(registry) == 1
-    registry.hurry()
+    registry.force()
     await draining
-    assert (quick.told, stubborn.told) == (["shut down"], ["shut down", "hurry"])
+    assert (quick.told, stubborn.told) == (["shut down"], ["shut down", "force"])
 
 
 async def test_end_is_told() -> None:

@@ -123,7 +123,7 @@ async def test_hurry_before_the_start(opening: Opening, session: Opener, runs: b
     """A server that must end now waits for no start; what was started in the same turn is killed."""
     if runs:
         opening.begin()
-    opening.bridge.hurry()
+    opening.bridge.force()
     if not runs:
         assert opening.starting.cancelled()
         opening.stdio.close_theirs()

@@ -185,7 +185,7 @@ ENDS: dict[str, Callable[[Place, Sink], object]] = {
     "the client": lambda place, heard: heard.end(End(1000)),
     "its word": lambda place, heard: heard.write(Batch(Kind.TEXT, [b"x"])),
     "the fanout": lambda place, heard: place.dismiss(End(1001)),
-    "hurry": lambda place, heard: place.registry.hurry(),
+    "force": lambda place, heard: place.registry.force(),
 }
 
 

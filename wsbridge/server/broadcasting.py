@@ -188,11 +188,11 @@ class Broadcasting(Serving):
         self._has_finished = True
         if self._supervisor is not None and self._keeping is not None:
             self._supervisor.stop()
-            if not await self._done_before_the_hurry(self._keeping):
+            if not await self._done_before_force(self._keeping):
                 self._supervisor.kill()
                 await self._keeping
         closing = self._loop.create_task(self._bus.close(FLUSH_SECONDS), name="bus: last words")
-        if await self._done_before_the_hurry(closing):
+        if await self._done_before_force(closing):
             closing.result()
         else:
             closing.cancel()
@@ -200,11 +200,11 @@ class Broadcasting(Serving):
             await self._bus.close(0)
         self._fanout.flush()
 
-    async def _done_before_the_hurry(self, task: asyncio.Task[None]) -> bool:
+    async def _done_before_force(self, task: asyncio.Task[None]) -> bool:
         """Wait for a task or for a second signal; return whether the task is done."""
-        hurrying = self._loop.create_task(self._hurry.wait(), name="hurry")
-        await asyncio.wait((task, hurrying), return_when=asyncio.FIRST_COMPLETED)
-        hurrying.cancel()
+        forcing = self._loop.create_task(self._force.wait(), name="force")
+        await asyncio.wait((task, forcing), return_when=asyncio.FIRST_COMPLETED)
+        forcing.cancel()
         return task.done()
 
     def _status(self) -> Mapping[str, object]:

@@ -59,7 +59,7 @@ class Serving(ABC):
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._force = asyncio.Event()
         self._registry = Registry(max_sessions=settings.gate.max_sessions, metrics=metrics)
         self._ladder = make_ladder(settings.program.close_ms)
         self._hangups = Hangups(self._loop)
@@ -142,7 +142,7 @@ class Serving(ABC):
     def stop(self) -> None:
         """Shut down gracefully; a second call forces the shutdown."""
         if self._stop.is_set():
-            self._hurry.set()
+            self._force.set()
         self._stop.set()
 
     async def _open_unless_stopped(self, launcher: Launcher) -> App | None:
@@ -163,21 +163,21 @@ class Serving(ABC):
     async def _end(self, factory: Server) -> None:
         patience = sum(step.grace for step in self._ladder) + LAST_WAIT + LINGER
         for wait in (patience, LAST_WAIT + LINGER):
-            hurrying = self._loop.create_task(self._hurry.wait(), name="hurry")
+            forcing = self._loop.create_task(self._force.wait(), name="force")
             draining = self._loop.create_task(self._registry.drain(), name="drain")
-            await asyncio.wait((hurrying, draining), timeout=wait, return_when=asyncio.FIRST_COMPLETED)
-            hurrying.cancel()
+            await asyncio.wait((forcing, draining), timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+            forcing.cancel()
             if draining.done():
                 break
             draining.cancel()
-            self._hurry.clear()
-            self._registry.hurry()
+            self._force.clear()
+            self._registry.force()
         if len(self._registry):
             log.error("%d sessions did not end and are left behind", len(self._registry))
         # Connections that wait for a next request close at once; responses in progress have time to finish.
         factory.pre_shutdown()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0 if self._hurry.is_set() else LINGER):
+            async with asyncio.timeout(0 if self._force.is_set() else LINGER):
                 await factory.shutdown(LINGER)
 
     def _spawn_server(self, spawner: Spawner) -> SpawnServer | None:

@@ -104,7 +104,7 @@ class Bridge:
         """Close the client with 1001 and end the program, because the server shuts down."""
         self._begin(partial(self._close_first, SHUTTING_DOWN), SHUTTING_DOWN)
 
-    def hurry(self) -> None:
+    def force(self) -> None:
         """End the session now: kill the program and abort the connection."""
         self.shut_down()
         self.child.kill()

@@ -175,7 +175,7 @@ class RunningScript:
         """Begin the ladder; the caller can still read what the script prints meanwhile."""
         self.finish()
 
-    def hurry(self) -> None:
+    def force(self) -> None:
         self._child.kill()
 
     async def _end(self) -> None:

@@ -19,7 +19,7 @@ class Live(Protocol):
     def shut_down(self) -> None:
         """End gracefully, as fast as the ladder allows."""
 
-    def hurry(self) -> None:
+    def force(self) -> None:
         """End now."""
 
 
@@ -79,10 +79,10 @@ class Registry:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    def hurry(self) -> None:
+    def force(self) -> None:
         """End every session now."""
         for live in list(self._live):
-            live.hurry()
+            live.force()
 
     def __len__(self) -> int:
         return len(self._live)

@@ -57,7 +57,9 @@ class Subscription:
 
     __slots__ = ("_client", "_fan_in", "_fanout", "_is_over", "_pairs", "_registry", "send", "take", "wire")
 
-    def __init__(self, client: SubscriberClient, fanout: Fanout, wire: Wire, *, fan_in: FanIn | None, registry: Registry, pairs: Pairs) -> None:
+    def __init__(
+        self, client: SubscriberClient, fanout: Fanout, wire: Wire, *, fan_in: FanIn | None, registry: Registry, pairs: Pairs
+    ) -> None:
         self._client = client
         self._fanout = fanout
         self._fan_in = fan_in
@@ -106,7 +108,7 @@ class Subscription:
         if not self._is_over:
             self._fanout.dismiss(self, SHUTTING_DOWN)
 
-    def hurry(self) -> None:
+    def force(self) -> None:
         self.end(SHUTTING_DOWN)
         self._client.abort()
 
