@@ -44,10 +44,10 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def record(
-    message: str, *values: object, level: int = INFO, category: str = "server", pairs: dict[str, str] | None = None
+    message: str, *values: object, level: int = INFO, category: str = "server", fields: dict[str, str] | None = None
 ) -> logging.LogRecord:
     """A record as one of our loggers makes it, at a known time."""
-    words = extra(pairs) if pairs is not None else None
+    words = extra(fields) if fields is not None else None
     made = logger(category).makeRecord(f"wsbridge.{category}", level, "file.py", 1, message, values, None, extra=words)
     made.created = WHEN
     return made
@@ -73,7 +73,7 @@ def after_time(formatted: str) -> str:
                 "CONNECT",
                 level=ACCESS,
                 category="session",
-                pairs={
+                fields={
                     "url": "http://127.0.0.1:8080/",
                     "id": "1795227061430539556",
                     "remote": "127.0.0.1",
@@ -89,7 +89,7 @@ def after_time(formatted: str) -> str:
 )
 @pytest.mark.usefixtures("utc")
 def test_line(made: logging.LogRecord, formatted: str) -> None:
-    """Time as in RFC 1123 with a numeric zone, level of six, category of ten, pairs in their order, message: as websocketd prints them."""
+    """Time as in RFC 1123 with a numeric zone, level of six, category of ten, fields in their order, message: as websocketd prints them."""
     assert LineFormatter().format(made) == formatted
 
 
@@ -150,15 +150,15 @@ def test_control_characters_are_escaped(text: str, shown: str) -> None:
     ],
 )
 def test_values_are_escaped(value: str, shown: str) -> None:
-    """Quotes in the values of pairs are escaped, and control characters too."""
-    assert after_time(line("x", pairs={"url": value})) == f"INFO   | server     | url:'{shown}' | x"
+    """Quotes in the values of fields are escaped, and control characters too."""
+    assert after_time(line("x", fields={"url": value})) == f"INFO   | server     | url:'{shown}' | x"
 
 
 @settings(deadline=None)
 @given(message=st.text(), value=st.text() | st.text(alphabet="'\\\n | a"))
 def test_one_line_each(message: str, value: str) -> None:
     """Whatever is logged is one line that a terminal shows as it is and that can be written as UTF-8."""
-    formatted = line(message.replace("%", "%%"), pairs={"url": value})
+    formatted = line(message.replace("%", "%%"), fields={"url": value})
     assert formatted.splitlines() == [formatted]
     assert not any(ord(character) < 32 or 127 <= ord(character) < 160 for character in formatted)
     formatted.encode()
@@ -172,7 +172,7 @@ def test_no_character_changes_the_direction() -> None:
     text = "".join(character for character in harmful if character not in "\u200c\u200d" and ord(character) < 0x10000)
     assert len(text) > 60
     assert after_time(line(text)).isascii()
-    assert line("x", pairs={"origin": text}).isascii()
+    assert line("x", fields={"origin": text}).isascii()
 
 
 def test_exception() -> None:
@@ -196,7 +196,7 @@ def test_exception() -> None:
             {"time": "2026-11-21T02:11:01.250000Z", "level": "info", "category": "server", "message": "port 80"},
         ),
         (
-            record("CONNECT", level=ACCESS, category="session", pairs={"url": "http://h/'\n", "id": "17"}),
+            record("CONNECT", level=ACCESS, category="session", fields={"url": "http://h/'\n", "id": "17"}),
             {
                 "time": "2026-11-21T02:11:01.250000Z",
                 "level": "access",
@@ -213,7 +213,7 @@ def test_exception() -> None:
     ],
 )
 def test_json(made: logging.LogRecord, fields: dict[str, str]) -> None:
-    """One object a line: time in UTC, level, category, the connection's pairs, message."""
+    """One object a line: time in UTC, level, category, the connection's fields, message."""
     formatted = JsonFormatter().format(made)
     assert (json.loads(formatted), formatted.splitlines()) == (fields, [formatted])
 
@@ -222,7 +222,7 @@ def test_json(made: logging.LogRecord, fields: dict[str, str]) -> None:
 @given(message=st.text(), value=st.text())
 def test_json_of_any_text(message: str, value: str) -> None:
     """Whatever is logged comes back from its JSON."""
-    formatted = JsonFormatter().format(record("%s", message, pairs={"url": value}))
+    formatted = JsonFormatter().format(record("%s", message, fields={"url": value}))
     fields = json.loads(formatted.encode())
     assert (fields["message"], fields["url"], formatted.count("\n")) == (message, value, 0)
 

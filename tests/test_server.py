@@ -283,7 +283,7 @@ def test_counts_are_shown_at_the_end(tmp_path: Path) -> None:
 
 
 def test_json_log() -> None:
-    """With --log-format json every line is an object: time, level, category, the pairs of its connection, and what happened."""
+    """With --log-format json every line is an object: time, level, category, the fields of its connection, and what happened."""
     with Server("--log-format=json", "--loglevel=debug", "sh", "-c", "echo 'a \"complaint\"' >&2; cat", listen=LISTEN) as server:
         with server.connect("/path?q", headers=[("Host", "h.com")]) as client:
             client.send_close(1000)
@@ -301,7 +301,7 @@ def test_json_log() -> None:
 
 
 def test_text_log() -> None:
-    """Each line of the log has a time, a level, a category, pairs and what happened; each line of a connection bears its id."""
+    """Each line of the log has a time, a level, a category, fields and what happened; each line of a connection bears its id."""
     with Server("--loglevel=debug", "sh", "-c", "echo complaint >&2; exit 3") as server:
         with server.connect(headers=[("Host", "h.com"), ("Origin", "http://o.com")]) as client:
             client.receive_close()

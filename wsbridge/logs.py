@@ -3,7 +3,7 @@
     Sat, 21 Nov 2026 02:11:01 +0000 | ACCESS | session    | url:'http://h/' id:'1795…' remote:'127.0.0.1' | CONNECT
 
 The levels are websocketd's: debug, trace, access, info, error, fatal. A logger `wsbridge.<category>` writes each category. Every
-line about a connection carries its pairs, among them its id, as `extra=`. This module only formats: the installed handler decides
+line about a connection carries its fields, among them its id, as `extra=`. This module only formats: the installed handler decides
 where the lines go. A record may hold several lines (`lines`), which differ in nothing else.
 """
 
@@ -21,7 +21,7 @@ DEBUG, TRACE, ACCESS, INFO, ERROR, FATAL, NONE = 10, 12, 15, 20, 40, 50, 60
 LEVELS = {"debug": DEBUG, "trace": TRACE, "access": ACCESS, "info": INFO, "error": ERROR, "fatal": FATAL, "none": NONE}
 NAMES = {DEBUG: "DEBUG", TRACE: "TRACE", ACCESS: "ACCESS", INFO: "INFO", ERROR: "ERROR", FATAL: "FATAL"}
 
-Pairs = dict[str, str]
+LogFields = dict[str, str]
 
 REPEAT_SECONDS = 60.0
 CONTROL = re.compile(
@@ -30,7 +30,7 @@ CONTROL = re.compile(
 )
 """Line ends, terminal control characters, lone surrogates, characters that change the text direction, and invisible characters.
 The two joiners (U+200C, U+200D) are excluded, because ordinary words and emoji contain them."""
-NO_PAIRS: Pairs = {}
+NO_FIELDS: LogFields = {}
 
 
 def logger(category: str) -> logging.Logger:
@@ -38,9 +38,9 @@ def logger(category: str) -> logging.Logger:
     return logging.getLogger(f"wsbridge.{category}")
 
 
-def extra(pairs: Pairs) -> dict[str, object]:
-    """Return the `extra` argument that adds a connection's pairs to a line: `logger.info(…, extra=extra(pairs))`."""
-    return {"pairs": pairs}
+def extra(fields: LogFields) -> dict[str, object]:
+    """Return the `extra` argument that adds a connection's fields to a line: `logger.info(…, extra=extra(fields))`."""
+    return {"fields": fields}
 
 
 class LineFormatter(logging.Formatter):
@@ -49,11 +49,11 @@ class LineFormatter(logging.Formatter):
     _second, _when = -1, ""
 
     def format(self, record: logging.LogRecord) -> str:
-        pairs: Mapping[str, str] = getattr(record, "pairs", NO_PAIRS)
-        if _is_clean("".join(pairs.values()), quote=True):
-            shown = " ".join([f"{key}:'{value}'" for key, value in pairs.items()])
+        fields: Mapping[str, str] = getattr(record, "fields", NO_FIELDS)
+        if _is_clean("".join(fields.values()), quote=True):
+            shown = " ".join([f"{key}:'{value}'" for key, value in fields.items()])
         else:
-            shown = " ".join([f"{key}:'{escape(value, quote=True)}'" for key, value in pairs.items()])
+            shown = " ".join([f"{key}:'{escape(value, quote=True)}'" for key, value in fields.items()])
         level = NAMES.get(record.levelno, record.levelname)
         if int(record.created) != self._second:
             self._second = int(record.created)
@@ -63,16 +63,16 @@ class LineFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: `time` (ISO 8601, UTC), `level`, `category`, the pairs of the connection, `message`."""
+    """One JSON object per line: `time` (ISO 8601, UTC), `level`, `category`, the fields of the connection, `message`."""
 
     def format(self, record: logging.LogRecord) -> str:
         whole, fraction = divmod(record.created, 1)
-        pairs: Mapping[str, str] = getattr(record, "pairs", NO_PAIRS)
+        fields: Mapping[str, str] = getattr(record, "fields", NO_FIELDS)
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{int(fraction * 1e6):06d}Z",
             "level": NAMES.get(record.levelno, record.levelname).lower(),
             "category": _category(record),
-            **pairs,
+            **fields,
         }
         return "\n".join([json.dumps({**line, "message": message}, ensure_ascii=True) for message in _lines(record, self)])
 
@@ -121,7 +121,7 @@ class RateLimit:
         self._counts: Counter[str] = Counter()
         self._left_out: Counter[str] = Counter()
 
-    def say(self, kind: str, sentence: str, pairs: Pairs, now: float) -> bool:
+    def say(self, kind: str, sentence: str, fields: LogFields, now: float) -> bool:
         """Log a sentence of a kind, and return whether it was logged. `now` is in seconds of a monotonic clock."""
         if now >= self._began + self.SECONDS:
             self._began = now
@@ -129,7 +129,7 @@ class RateLimit:
             self._counts.clear()
         self._counts[kind] += 1
         if self._counts[kind] <= self.LINES:
-            self._log.log(self._level, "%s", sentence, extra=extra(pairs))
+            self._log.log(self._level, "%s", sentence, extra=extra(fields))
             if left_out := self._left_out.pop(kind, 0):
                 self._log.log(self._level, "suppressed %d more lines of this kind: %s", left_out, kind)
         return self._counts[kind] <= self.LINES

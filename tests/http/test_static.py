@@ -506,7 +506,7 @@ def test_an_answer_that_is_never_sent(tmp_path: Path) -> None:
     """A file whose answer fails before its first byte is closed."""
     (tmp_path / "file").write_bytes(b"x")
     opened = Opened(str(tmp_path / "file"))
-    page, fd = OpenFile(opened, "file", patience=Patience(0, Metrics()), pairs={}), opened.fd
+    page, fd = OpenFile(opened, "file", patience=Patience(0, Metrics()), fields={}), opened.fd
     assert os.path.samefile(f"/proc/self/fd/{fd}", tmp_path / "file")
     del opened, page
     assert not os.path.exists(f"/proc/self/fd/{fd}")

@@ -240,7 +240,7 @@ def test_program_starts_clean(bridge: Starter) -> None:
 
 @pytest.mark.case(85)
 def test_log_lines_cannot_be_forged(wsbridge: Starter) -> None:
-    """Control characters in stderr lines are escaped in the log, and quotes in the values of its pairs."""
+    """Control characters in stderr lines are escaped in the log, and quotes in the values of its fields."""
     server = wsbridge("sh", "-c", r"printf 'a\033[31mred\rb\tc\n' >&2")
     with server.connect("/it's?a='") as client:
         client.receive_close()

@@ -62,7 +62,7 @@ async def test_end_after_a_violation(
         hangups, session = Hangups(loop), Session()
         settings = ClientSettings(ping_ms=0)
         client = WebSocketPeer(
-            transport, settings=settings, mask=MASK, deflate=None, hangups=hangups, metrics=Metrics(), pairs={}, loop=loop
+            transport, settings=settings, mask=MASK, deflate=None, hangups=hangups, metrics=Metrics(), fields={}, loop=loop
         )
         session.client = client
         transport.set_protocol(client)
@@ -88,7 +88,7 @@ async def test_heard_before_it_is_joined() -> None:
         transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, ours)
         settings, hangups = ClientSettings(ping_ms=1_000_000), Hangups(loop)
         client = WebSocketPeer(
-            transport, settings=settings, mask=MASK, deflate=None, hangups=hangups, metrics=Metrics(), pairs={}, loop=loop
+            transport, settings=settings, mask=MASK, deflate=None, hangups=hangups, metrics=Metrics(), fields={}, loop=loop
         )
         transport.set_protocol(client)
         assert client._heartbeat is not None

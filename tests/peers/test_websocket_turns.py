@@ -123,7 +123,7 @@ class Talk:
             deflate=Deflate(Parameters()) if compress else None,
             hangups=cast("Any", None),
             metrics=Metrics(),
-            pairs={},
+            fields={},
             loop=cast("Any", self.loop),
         )
         self.client.join(CallbackSink(self.heard.append, self._end), lambda: None)

@@ -176,7 +176,7 @@ async def test_no_descriptors_left(start: Starter, pty: bool) -> None:
     with few_descriptors() as spare:
         for _ in range(7):
             with pytest.raises(ProgramError, match=r"too many open files.*ulimit"):
-                launcher.launch(("/bin/cat",), {}, decoder=decoder, encoder=encoder, pairs={}, pty=PLAIN if pty else None)
+                launcher.launch(("/bin/cat",), {}, decoder=decoder, encoder=encoder, fields={}, pty=PLAIN if pty else None)
             os.close(spare.pop())
     assert descriptors() == before
     assert [pid for pid in children(os.getpid()) if command_line(pid) == "/bin/cat"] == []

@@ -252,7 +252,7 @@ def launching(server: SpawnServer) -> Iterator[Callable[..., tuple[Child, asynci
     loop = asyncio.get_running_loop()
     descendants = Descendants(NoGuard(), Metrics(), loop=loop, spared=lambda pid: pid == server.pid)
     launcher = Launcher(server._direct, descendants, make_ladder(0), loop=loop, server=server)
-    yield partial(launcher.start, decoder=chunks.Decoder(), encoder=chunks.Encoder(), pairs={})
+    yield partial(launcher.start, decoder=chunks.Decoder(), encoder=chunks.Encoder(), fields={})
     descendants.close()
 
 

@@ -68,12 +68,12 @@ class Opener:
         client = client or ClientTwin()
         running = self._start.make(*argv, framing=framing, limit=limit, ladder=ladder, pty=pty)
         assert self.registry.limiter.acquire()
-        pairs = {"id": "7"}
+        fields = {"id": "7"}
         bridge = Bridge(
             client,
             running.child,
             registry=self.registry,
-            pairs=pairs,
+            fields=fields,
             drain_seconds=drain_seconds,
             loop=asyncio.get_running_loop(),
         )

@@ -346,9 +346,9 @@ async def test_fault_then_the_exit(session: Opener) -> None:
 
 
 def disconnect(caplog: pytest.LogCaptureFixture) -> dict[str, str]:
-    """The pairs of the DISCONNECT line, of which there is one."""
+    """The fields of the DISCONNECT line, of which there is one."""
     (found,) = [record for record in caplog.records if record.getMessage() == "DISCONNECT"]
-    return dict(found.pairs)
+    return dict(found.fields)
 
 
 def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -356,7 +356,7 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 async def test_disconnect_line(session: Opener, caplog: pytest.LogCaptureFixture) -> None:
-    """The DISCONNECT line bears the connection's pairs and shows what came, what went and what was discarded."""
+    """The DISCONNECT line bears the connection's fields and shows what came, what went and what was discarded."""
     one = session("sh", "-c", "read line; exec <&-; echo deaf; while :; do sleep 0.01; done")
     one.says(b"heard")
     await one.line()
@@ -364,10 +364,10 @@ async def test_disconnect_line(session: Opener, caplog: pytest.LogCaptureFixture
     one.client.sent = 1
     one.leaves(End(1000))
     await session.over()
-    pairs = disconnect(caplog)
-    assert pairs["close"]
-    assert (pairs["id"], pairs["pid"]) == ("7", str(one.running.child.group.pid))
-    assert pairs["messages"] == "3 in, 1 out, 2 in discarded"
+    fields = disconnect(caplog)
+    assert fields["close"]
+    assert (fields["id"], fields["pid"]) == ("7", str(one.running.child.group.pid))
+    assert fields["messages"] == "3 in, 1 out, 2 in discarded"
     metrics = session.registry.metrics
     assert (metrics.messages_in, metrics.messages_out, metrics.discarded_in) == (3, 1, 2)
 

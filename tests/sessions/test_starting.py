@@ -56,12 +56,12 @@ async def opening(session: Opener) -> Opening:
         errors=lambda data: None,
         ladder=SHORT,
         descendants=starter.descendants,
-        pairs={},
+        fields={},
         loop=loop,
     )
     child.follow(starting)
     assert session.registry.limiter.acquire()
-    bridge = Bridge(client, child, registry=session.registry, pairs={"id": "1"}, drain_seconds=0.1, loop=loop)
+    bridge = Bridge(client, child, registry=session.registry, fields={"id": "1"}, drain_seconds=0.1, loop=loop)
     opening = Opening(starter, stdio, starting, bridge, client, bridge.start())
 
     def started(starting: asyncio.Future[Started]) -> None:

@@ -60,7 +60,7 @@ class Place:
 
     def subscribe(self, client: Twin, *, wire: Wire = PLAIN, fan_in: FanIn | None = None, begin: Join | Position = Join.NONE) -> Sink:
         assert self.registry.limiter.acquire()
-        session = Subscription(client, self.fanout, wire, fan_in=fan_in, registry=self.registry, pairs={"id": "7"})
+        session = Subscription(client, self.fanout, wire, fan_in=fan_in, registry=self.registry, fields={"id": "7"})
         return session.start(begin)
 
     def publish(self, *texts: bytes) -> None:

@@ -55,7 +55,7 @@ class Kept:
             reads=options.pop("reads", False),
             restarts=self.restarts,
             drain_seconds=options.pop("drain_seconds", 0.1),
-            pairs={"exchange": "x"},
+            fields={"exchange": "x"},
             metrics=self.metrics,
             loop=asyncio.get_running_loop(),
         )

@@ -261,8 +261,8 @@ def read_response(stream: Stream, *, method: str = "GET", timeout: float | None 
     head = stream.read_until(b"\r\n\r\n", left(deadline)).decode("latin-1")
     status_line, *lines = head.removesuffix("\r\n\r\n").split("\r\n")
     _, status, reason = (status_line + " ").split(" ", 2)
-    pairs = (line.partition(":") for line in lines)
-    response = Response(int(status), reason.strip(), tuple((name, value.strip()) for name, _, value in pairs))
+    fields = (line.partition(":") for line in lines)
+    response = Response(int(status), reason.strip(), tuple((name, value.strip()) for name, _, value in fields))
     body = b"" if method == "HEAD" or response.status in {101, 204, 304} else _read_body(stream, response, deadline)
     return Response(response.status, response.reason, response.headers, body)
 

@@ -175,7 +175,7 @@ class Starter:
             error_decoder=make_framing(error_framing, limit=limit)[0]() if error_framing else None,
             ladder=ladder,
             descendants=self.descendants,
-            pairs={},
+            fields={},
             loop=asyncio.get_running_loop(),
         )
         child.begin(self.spawner.spawn((which(words[0]), *words[1:]), variables, stdio))

@@ -96,8 +96,8 @@ DECLINED = [
 
 def parameters(extension: str) -> dict[str, str]:
     """The parameters of one extension: name to value."""
-    _, *pairs = extension.split(";")
-    return {name.strip(): value.strip(' "') for name, _, value in (pair.partition("=") for pair in pairs)}
+    _, *fields = extension.split(";")
+    return {name.strip(): value.strip(' "') for name, _, value in (pair.partition("=") for pair in fields)}
 
 
 @pytest.mark.parametrize("offer", ACCEPTED)

@@ -15,7 +15,7 @@ from wsbridge.framing.envelope import Decoder as Envelope
 from wsbridge.http.gate import Admission, Gate
 from wsbridge.http.greeting import Upgradable
 from wsbridge.http.handshake import Handshake
-from wsbridge.logs import ACCESS, Pairs, extra, logger
+from wsbridge.logs import ACCESS, LogFields, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.child import Child
 from wsbridge.process.launch import Launcher
@@ -70,35 +70,37 @@ class BridgeEndpoint:
     async def room(self) -> None:
         await self._launcher.room()
 
-    def begin(self, connection: Upgradable, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:
+    def begin(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
         """Send the 101 and begin the session. Raises Refused if the environment is too long for a program."""
-        pairs["command"] = admission.argv[0]
+        fields["command"] = admission.argv[0]
         with self._registry.limiter.returned_on_error():
             environment = session_environment(
                 request,
                 admission.script,
-                unique_id=pairs["id"],
+                unique_id=fields["id"],
                 remote_host=remote_host,
                 software=self._software,
                 passed=self._passed,
             )
-            log.log(ACCESS, "CONNECT", extra=extra(pairs))
+            log.log(ACCESS, "CONNECT", extra=extra(fields))
             # The program starts before the server sends the 101: one processor loads it while the other does the rest.
-            child, starting = self._start(admission.argv, environment, pairs)
+            child, starting = self._start(admission.argv, environment, fields)
             try:
-                client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, pairs)
+                client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, fields)
                 early = connection.detach(client)
             except BaseException:
                 child.abandon()
                 raise
         self.on_begin()
-        session = Bridge(client, child, registry=self._registry, pairs=pairs, drain_seconds=self._program.drain_ms / 1000, loop=self._loop)
+        session = Bridge(
+            client, child, registry=self._registry, fields=fields, drain_seconds=self._program.drain_ms / 1000, loop=self._loop
+        )
         client.join(session.start(), session.hung_up)
-        child.send(self._encoder.opening(partial(_details, request, pairs, admission.subprotocol)))
-        starting.add_done_callback(partial(self._started, session, pairs))
+        child.send(self._encoder.opening(partial(_details, request, fields, admission.subprotocol)))
+        starting.add_done_callback(partial(self._started, session, fields))
         client.hear(early)
 
-    def _started(self, session: Bridge, pairs: Pairs, starting: asyncio.Future[Started]) -> None:
+    def _started(self, session: Bridge, fields: LogFields, starting: asyncio.Future[Started]) -> None:
         """Record that the program of a session runs, or that it could not be started."""
         if not starting.cancelled() and starting.exception() is None:
             self._metrics.sessions += 1
@@ -106,26 +108,26 @@ class BridgeEndpoint:
             return
         if not starting.cancelled():
             self._metrics.launch_failures += 1
-            log.error("%s", starting.exception(), extra=extra(pairs))
+            log.error("%s", starting.exception(), extra=extra(fields))
         session.failed()
         self.on_session(None)
 
-    def _start(self, argv: tuple[str, ...], environment: Mapping[str, str], pairs: Pairs) -> tuple[Child, asyncio.Future[Started]]:
+    def _start(self, argv: tuple[str, ...], environment: Mapping[str, str], fields: LogFields) -> tuple[Child, asyncio.Future[Started]]:
         program = self._program
         decoder, error_decoder = self._make_decoder(), None
         if program.pass_stderr:
             decoder = Envelope("stdout", limit=program.max_message_bytes)
             error_decoder = Envelope("stderr", limit=program.max_message_bytes)
         return self._launcher.start(
-            argv, environment, decoder=decoder, encoder=self._encoder, pairs=pairs, error_decoder=error_decoder, pty=program.pty
+            argv, environment, decoder=decoder, encoder=self._encoder, fields=fields, error_decoder=error_decoder, pty=program.pty
         )
 
 
-def _details(request: Request, pairs: Pairs, subprotocol: str | None) -> dict[str, object]:
+def _details(request: Request, fields: LogFields, subprotocol: str | None) -> dict[str, object]:
     """Return the description of a client that a program with the framing json receives."""
     peer = request.peer
     return {
-        "id": pairs["id"],
+        "id": fields["id"],
         "url": request.url,
         "path": request.path,
         "query": request.query,

@@ -19,7 +19,7 @@ from wsbridge.http.gate import Admission, Gate
 from wsbridge.http.greeting import Upgradable
 from wsbridge.http.handshake import DETACHED, Handshake
 from wsbridge.http.status import check_reader
-from wsbridge.logs import ACCESS, Pairs, extra, logger
+from wsbridge.logs import ACCESS, LogFields, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.peers.eventstream import EventStream
 from wsbridge.rules.methods import check_method
@@ -87,16 +87,16 @@ class ChannelEndpoint:
     async def room(self) -> None:
         """Return at once: a subscriber needs no program."""
 
-    def begin(self, connection: Upgradable, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:
+    def begin(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
         """Send the 101 and begin the subscription."""
         with self._registry.limiter.returned_on_error():
             begin = self._place(_query(request, "since"))
-            client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, pairs)
+            client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, fields)
             bits = client.deflate.parameters.server_bits if client.deflate else 0
             wire = self._wire(admission.subprotocol == SUBPROTOCOL, bits, _query(request, TIMES) is not None)
             early = connection.detach(client)
-            session = Subscription(client, self._fanout, wire, fan_in=self._fan_in, registry=self._registry, pairs=pairs)
-        self._begun(pairs)
+            session = Subscription(client, self._fanout, wire, fan_in=self._fan_in, registry=self._registry, fields=fields)
+        self._begun(fields)
         client.join(session.start(begin), session.hung_up)
         client.hear(early)
 
@@ -104,18 +104,18 @@ class ChannelEndpoint:
         """Whether a plain request asks for the channel as an event stream."""
         return request.path == EVENTS_PATH or EVENTS_TYPE in _accepted(request)
 
-    def stream(self, raw: web.BaseRequest, request: Request, pairs: Pairs, headers: tuple[tuple[str, str], ...]) -> web.StreamResponse:
+    def stream(self, raw: web.BaseRequest, request: Request, fields: LogFields, headers: tuple[tuple[str, str], ...]) -> web.StreamResponse:
         """Answer with an event stream, which does not end by itself. Raises Refused."""
         self._check(request)
         with self._registry.limiter.returned_on_error():
-            client, session = self._accept_stream(raw, request, pairs, headers)
+            client, session = self._accept_stream(raw, request, fields, headers)
             begin = self._place(request.header("last-event-id") or _query(request, "since"))
-        self._begun(pairs)
+        self._begun(fields)
         client.join(session.start(begin))
         return DETACHED
 
     def _accept_stream(
-        self, raw: web.BaseRequest, request: Request, pairs: Pairs, headers: tuple[tuple[str, str], ...]
+        self, raw: web.BaseRequest, request: Request, fields: LogFields, headers: tuple[tuple[str, str], ...]
     ) -> tuple[EventStream, Subscription]:
         """Send the 200 and take the connection over. Raises Refused."""
         connection: Any = raw.protocol
@@ -133,12 +133,12 @@ class ChannelEndpoint:
         transport = connection.transport
         if transport is None or transport.is_closing():
             raise Refused(400, "the client has disconnected")
-        client = EventStream(transport, settings=self._client, metrics=self._metrics, pairs=pairs, loop=self._loop)
+        client = EventStream(transport, settings=self._client, metrics=self._metrics, fields=fields, loop=self._loop)
         connection.detach(client)
         # Without a random delay, all clients of a lost server would reconnect at once; a browser waits as long as `retry` says.
         retry_ms = random.randint(*RETRY_MS)
         client.take(f"HTTP/1.1 200 OK\r\n{head}\r\nretry: {retry_ms}\n\n".encode("utf-8", "surrogateescape"))
-        return client, Subscription(client, self._fanout, self._events, fan_in=None, registry=self._registry, pairs=pairs)
+        return client, Subscription(client, self._fanout, self._events, fan_in=None, registry=self._registry, fields=fields)
 
     def come_back(self, request: Request, headers: tuple[tuple[str, str], ...]) -> web.Response | None:
         """Return a response after which an EventSource without a slot retries; an error status would make it stop for good.
@@ -162,9 +162,9 @@ class ChannelEndpoint:
         if not self._registry.limiter.acquire():
             raise Refused(503, self._gate.full, headers={"Retry-After": "5"})
 
-    def _begun(self, pairs: Pairs) -> None:
+    def _begun(self, fields: LogFields) -> None:
         self._metrics.sessions += 1
-        log.log(ACCESS, "CONNECT", extra=extra(pairs))
+        log.log(ACCESS, "CONNECT", extra=extra(fields))
 
     def _place(self, since: str | None) -> Join | Position | None:
         """Return where a subscriber begins: after the position that it brings, or else at the channel's default.

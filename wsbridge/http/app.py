@@ -20,7 +20,7 @@ from wsbridge.http.greeting import Upgradable
 from wsbridge.http.handshake import DETACHED
 from wsbridge.http.page import Page, icon
 from wsbridge.http.static import StaticFiles, in_a_thread
-from wsbridge.logs import ACCESS, ERROR, TRACE, Pairs, RateLimit, extra, logger
+from wsbridge.logs import ACCESS, ERROR, TRACE, LogFields, RateLimit, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.net.reverselookup import Names
 from wsbridge.rules.forwarded import UNIX_PEER, seen_through
@@ -116,8 +116,8 @@ class App:
             request = self._read(message.method, message.path, message.version, message.headers, connection.transport)
             if not is_upgrade(request) or clean(request.path) != request.path or self._settings.hosts.refused(request.peer):
                 return False
-            pairs = self._pairs(request)
-            door.begin(connection, request, door.admit(request), pairs, request.peer.address)
+            fields = self._fields(request)
+            door.begin(connection, request, door.admit(request), fields, request.peer.address)
         except (Refused, Busy):
             return False
         self._metrics.requests += 1
@@ -134,8 +134,8 @@ class App:
         if host is None:
             return
         refused = ForeignHost(host)
-        pairs = {"url": request.url, "remote": request.peer.address}
-        self._foreign_hosts.say("foreign host", f"refused (403): {refused}", pairs, time.monotonic())
+        fields = {"url": request.url, "remote": request.peer.address}
+        self._foreign_hosts.say("foreign host", f"refused (403): {refused}", fields, time.monotonic())
         raise refused
 
     # WebSocket
@@ -144,38 +144,38 @@ class App:
         door = self._door
         assert door is not None
         connection: Any = raw.protocol
-        pairs = self._pairs(request)
+        fields = self._fields(request)
         await door.room()
         try:
             admission = door.admit(request, await in_a_thread(door.locate, request) if door.asks_disk else None)
         except Busy as busy:
-            session_log.error("%s", busy, extra=extra(pairs))
-            door.turn_away(connection, request, busy, pairs)
+            session_log.error("%s", busy, extra=extra(fields))
+            door.turn_away(connection, request, busy, fields)
             return DETACHED
         except Refused as refused:
-            self._log_refusal(refused, pairs)
+            self._log_refusal(refused, fields)
             raise
         with self._registry.limiter.returned_on_error():
             remote_host = await self._remote_host(request.peer)
             if self._settings.reverse_lookup:
-                pairs["remote"] = remote_host
+                fields["remote"] = remote_host
             if connection.transport is None or connection.transport.is_closing():
                 raise Refused(400, "the client has disconnected")
-        door.begin(connection, request, admission, pairs, remote_host)
+        door.begin(connection, request, admission, fields, remote_host)
         return DETACHED
 
     def _stream(self, events: EventsDoor, raw: web.BaseRequest, request: Request) -> web.StreamResponse:
-        pairs = self._pairs(request)
+        fields = self._fields(request)
         try:
-            return events.stream(raw, request, pairs, self._headers_plain)
+            return events.stream(raw, request, fields, self._headers_plain)
         except Refused as refused:
-            self._log_refusal(refused, pairs)
+            self._log_refusal(refused, fields)
             if refused.status == 503 and (answer := events.come_back(request, self._headers_plain)) is not None:
                 self._metrics.refused[503] += 1
                 return self._dressed(answer)
             raise
 
-    def _pairs(self, request: Request) -> Pairs:
+    def _fields(self, request: Request) -> LogFields:
         return {
             "url": request.url,
             "id": self._registry.new_id(time.time_ns()),
@@ -189,22 +189,22 @@ class App:
             return peer.address
         return await self._names.name(peer.address)
 
-    def _log_refusal(self, refused: Refused, pairs: Pairs) -> None:
+    def _log_refusal(self, refused: Refused, fields: LogFields) -> None:
         if refused.status in (429, 503):
-            http_log.log(ERROR, "%s", refused, extra=extra({"url": pairs["url"]}))
+            http_log.log(ERROR, "%s", refused, extra=extra({"url": fields["url"]}))
         elif refused.status == 404:
-            session_log.log(ACCESS, "NOT FOUND: script not found", extra=extra(pairs))
+            session_log.log(ACCESS, "NOT FOUND: script not found", extra=extra(fields))
         else:
-            session_log.log(ACCESS, "Unable to upgrade (%d): %s", refused.status, refused, extra=extra(pairs))
+            session_log.log(ACCESS, "Unable to upgrade (%d): %s", refused.status, refused, extra=extra(fields))
 
     # Plain HTTP
 
     async def _serve(self, raw: web.BaseRequest, request: Request) -> web.StreamResponse:
-        pairs = {"url": request.url}
+        fields = {"url": request.url}
         for _ in range(REDIRECTS_INSIDE + 1):
             if self._cgi is None or (script := await in_a_thread(self._cgi.find, request.path)) is None:
                 break
-            http_log.log(ACCESS, "CGI", extra=extra({**pairs, "cgiscript": script.file}))
+            http_log.log(ACCESS, "CGI", extra=extra({**fields, "cgiscript": script.file}))
             # The script itself decides what each method means.
             answer = await self._cgi.run(raw, request, script, self._headers_plain)
             if isinstance(answer, web.StreamResponse):
@@ -214,7 +214,7 @@ class App:
             raise Refused(500, "too many local redirects by CGI scripts")
         # An open page requests the channel's status every two seconds, so the server logs that request at TRACE.
         methods, category, found = await self._find(request)
-        http_log.log(TRACE if category in ("CHANNEL", "ICON") else ACCESS, category, extra=extra(pairs))
+        http_log.log(TRACE if category in ("CHANNEL", "ICON") else ACCESS, category, extra=extra(fields))
         if found is None:
             if request.method not in KNOWN:
                 check_method(request.method)
@@ -285,10 +285,10 @@ class App:
         return response
 
     def _read(
-        self, method: str, target: str, version: HttpVersion, fields: Mapping[str, str], transport: asyncio.BaseTransport | None
+        self, method: str, target: str, version: HttpVersion, names: Mapping[str, str], transport: asyncio.BaseTransport | None
     ) -> Request:
         """Convert the data of an aiohttp request into a Request. Raises Refused (400)."""
-        headers = tuple((str(name), value) for name, value in fields.items())
+        headers = tuple((str(name), value) for name, value in names.items())
         values = by_name(headers)
         protocol = f"HTTP/{version.major}.{version.minor}"
         check_framing(protocol, headers, values)

@@ -24,7 +24,7 @@ from wsbridge.framing import chunks
 from wsbridge.http.buffering import BufferSpace
 from wsbridge.http.patience import Patience
 from wsbridge.http.requestbody import BodyLate, RequestBody
-from wsbridge.logs import Pairs, extra, logger
+from wsbridge.logs import LogFields, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.launch import Launcher
 from wsbridge.process.spawn import is_executable
@@ -104,26 +104,26 @@ class CgiScripts:
         self, raw: web.BaseRequest, request: Request, found: CgiScript, headers: tuple[tuple[str, str], ...]
     ) -> web.StreamResponse | Request:
         """Run a script and stream its response, or return the request of its local redirect. Raises Refused."""
-        pairs = {"url": request.url, "cgiscript": found.file}
+        fields = {"url": request.url, "cgiscript": found.file}
         if not found.is_executable:
             raise Refused(500, "the script is not executable")
         if not self._limiter.is_free:
-            raise self._full(pairs)
+            raise self._full(fields)
         body = RequestBody(raw, seconds=self._body_seconds, space=self._space)
         try:
             request, has_body = await self._receive(request, body)
             if not self._limiter.acquire():
-                raise self._full(pairs)
+                raise self._full(fields)
             try:
-                script = await self._start(request, found, pairs)
+                script = await self._start(request, found, fields)
             except BaseException:
                 self._limiter.release()
                 raise
-            exchange = _Exchange(raw, script, patience=self._patience, pairs=pairs)
+            exchange = _Exchange(raw, script, patience=self._patience, fields=fields)
             return await self._exchange(exchange, script, body if has_body else None, request, headers)
         except BodyLate:
             self._metrics.clients_timed_out += 1
-            log.info("refused (408): no part of the request body arrived for %g s", self._body_seconds, extra=extra(pairs))
+            log.info("refused (408): no part of the request body arrived for %g s", self._body_seconds, extra=extra(fields))
             raise Refused(408, f"no part of the request body arrived for {self._body_seconds:g} s") from None
         finally:
             await body.close()
@@ -170,11 +170,11 @@ class CgiScripts:
             feeding.cancel()
             await asyncio.wait((feeding,))
 
-    def _full(self, pairs: Pairs) -> Refused:
-        log.error("no slot is free (--maxforks)", extra=extra(pairs))
+    def _full(self, fields: LogFields) -> Refused:
+        log.error("no slot is free (--maxforks)", extra=extra(fields))
         return Refused(429, "no slot is free (--maxforks)", body="429 Too Many Requests\n")
 
-    async def _start(self, request: Request, found: CgiScript, pairs: Pairs) -> RunningScript:
+    async def _start(self, request: Request, found: CgiScript, fields: LogFields) -> RunningScript:
         environment = cgi_environment(
             request,
             found.script,
@@ -190,7 +190,7 @@ class CgiScripts:
             environment,
             decoder=chunks.Decoder(),
             encoder=chunks.Encoder(),
-            pairs=pairs,
+            fields=fields,
             cwd=os.path.dirname(found.file),
         )
         try:
@@ -201,19 +201,19 @@ class CgiScripts:
         except ProgramError as error:
             child.abandon()
             self._metrics.launch_failures += 1
-            log.error("%s", error, extra=extra(pairs))
+            log.error("%s", error, extra=extra(fields))
             raise Refused(500, "the server could not start the script") from None
-        return RunningScript(child, limiter=self._limiter, registry=self._registry, pairs=pairs, drain_seconds=self._drain_seconds)
+        return RunningScript(child, limiter=self._limiter, registry=self._registry, fields=fields, drain_seconds=self._drain_seconds)
 
 
 class _Exchange:
     """The request and the response of one script; the server streams body and response at the same time."""
 
-    def __init__(self, raw: web.BaseRequest, script: RunningScript, *, patience: Patience, pairs: Pairs) -> None:
+    def __init__(self, raw: web.BaseRequest, script: RunningScript, *, patience: Patience, fields: LogFields) -> None:
         self._raw = raw
         self._script = script
         self._patience = patience
-        self._pairs = pairs
+        self._fields = fields
         self._late = asyncio.timeout(None)
         """The timeout that ends the response when the body stops arriving."""
         self._response: web.StreamResponse | None = None
@@ -230,7 +230,7 @@ class _Exchange:
                     await self._wait_for_room(body)
         except (OSError, web.RequestPayloadError) as error:
             # The client has disconnected; aiohttp cancels the task that answers it.
-            log.debug("the request body is incomplete: %s", error, extra=extra(self._pairs))
+            log.debug("the request body is incomplete: %s", error, extra=extra(self._fields))
         except BodyLate:
             self._end_late()
         finally:
@@ -265,7 +265,7 @@ class _Exchange:
         except TimeoutError:
             if self._response is None:
                 raise BodyLate from None
-            log.info("CGI response truncated: the request body stopped arriving", extra=extra(self._pairs))
+            log.info("CGI response truncated: the request body stopped arriving", extra=extra(self._fields))
             self._raw.protocol.force_close()
             return self._response
 
@@ -275,12 +275,12 @@ class _Exchange:
             if head.redirect is not None:
                 return redirected(request, head.redirect)
         except BadAnswer as error:
-            log.error("CGI script sent no valid response: %s", error, extra=extra(self._pairs))
+            log.error("CGI script sent no valid response: %s", error, extra=extra(self._fields))
             raise Refused(500, "the script sent no valid response") from None
         except Cut as cut:
             if not self._script.crashed:
                 raise Refused(503, "the server is shutting down") from None
-            log.error("CGI script sent no valid response: %s", cut, extra=extra(self._pairs))
+            log.error("CGI script sent no valid response: %s", cut, extra=extra(self._fields))
             raise Refused(500, "the script sent no valid response") from None
         response = web.StreamResponse(status=head.status, reason=head.reason)
         for name, value in (*headers, *head.headers):
@@ -294,7 +294,7 @@ class _Exchange:
         try:
             await self._send(response, head)
         except Cut as cut:
-            log.error("CGI response truncated: %s", cut, extra=extra(self._pairs))
+            log.error("CGI response truncated: %s", cut, extra=extra(self._fields))
             self._raw.protocol.force_close()
         except ConnectionError:
             self._raw.protocol.force_close()
@@ -309,11 +309,11 @@ class _Exchange:
                 piece = piece[:left]
                 left -= len(piece)
             if piece:
-                with self._patience.watching(self._raw, self._pairs):
+                with self._patience.watching(self._raw, self._fields):
                     await response.write(piece)
         if left:
             raise Cut(f"{left} of the {head.length} bytes in its Content-Length are missing")
-        with self._patience.watching(self._raw, self._pairs):
+        with self._patience.watching(self._raw, self._fields):
             await response.write_eof()
 
     async def _read_head(self) -> Head:
@@ -331,7 +331,7 @@ class _Exchange:
     def _report(self, head: Head) -> Head:
         """Log the skipped lines of a head."""
         for what in head.skipped[:MOST_REPORTED]:
-            log.error("skipped a header line of the CGI script: %s", what, extra=extra(self._pairs))
+            log.error("skipped a header line of the CGI script: %s", what, extra=extra(self._fields))
         if (more := len(head.skipped) - MOST_REPORTED) > 0:
-            log.error("skipped %d more header lines of the CGI script", more, extra=extra(self._pairs))
+            log.error("skipped %d more header lines of the CGI script", more, extra=extra(self._fields))
         return head

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from wsbridge.http.gate import Admission, Busy, Located
 from wsbridge.http.greeting import Upgradable
-from wsbridge.logs import Pairs
+from wsbridge.logs import LogFields
 from wsbridge.rules.request import Request
 
 Headers = tuple[tuple[str, str], ...]
@@ -39,10 +39,10 @@ class Door(Protocol):
     def admit(self, request: Request, located: Located | None = None) -> Admission:
         """Return what to serve for a request, with its slot reserved. Raises Refused and Busy."""
 
-    def begin(self, connection: Upgradable, request: Request, admission: Admission, pairs: Pairs, remote_host: str) -> None:
+    def begin(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
         """Send the 101 and begin the session, which owns the slot from then on. Raises Refused, with the slot given back."""
 
-    def turn_away(self, connection: Upgradable, request: Request, busy: Busy, pairs: Pairs) -> None:
+    def turn_away(self, connection: Upgradable, request: Request, busy: Busy, fields: LogFields) -> None:
         """Send the 101 and close with 1013, so that a browser can see the reason."""
 
 
@@ -52,7 +52,7 @@ class EventsDoor(Protocol):
     def is_events(self, request: Request) -> bool:
         """Whether a plain request asks for the event stream."""
 
-    def stream(self, raw: web.BaseRequest, request: Request, pairs: Pairs, headers: Headers) -> web.StreamResponse:
+    def stream(self, raw: web.BaseRequest, request: Request, fields: LogFields, headers: Headers) -> web.StreamResponse:
         """Answer with an event stream, which does not end by itself. Raises Refused."""
 
     def come_back(self, request: Request, headers: Headers) -> web.Response | None:

@@ -15,7 +15,7 @@ from wsbridge.flow import End
 from wsbridge.http.connection import MASK
 from wsbridge.http.gate import Busy
 from wsbridge.http.greeting import Upgradable
-from wsbridge.logs import Pairs
+from wsbridge.logs import LogFields
 from wsbridge.metrics import Metrics
 from wsbridge.net.hangup import Hangups
 from wsbridge.peers.websocket import WebSocketPeer
@@ -62,7 +62,7 @@ class Handshake:
         self._metrics = metrics
         self._loop = loop
 
-    def accept(self, connection: Upgradable, request: Request, accept: str, subprotocol: str | None, pairs: Pairs) -> WebSocketPeer:
+    def accept(self, connection: Upgradable, request: Request, accept: str, subprotocol: str | None, fields: LogFields) -> WebSocketPeer:
         """Write the 101 and return the client; the caller then takes the connection over."""
         transport = connection.transport
         assert transport is not None
@@ -77,15 +77,15 @@ class Handshake:
             deflate=Deflate(agreed) if agreed else None,
             hangups=self._hangups,
             metrics=self._metrics,
-            pairs=pairs,
+            fields=fields,
             loop=self._loop,
         )
 
-    def turn_away(self, connection: Upgradable, request: Request, busy: Busy, pairs: Pairs) -> None:
+    def turn_away(self, connection: Upgradable, request: Request, busy: Busy, fields: LogFields) -> None:
         """Send the 101 and close with 1013, so that a browser can see the reason."""
         self._metrics.refused[TRY_LATER] += 1
         # Without the subprotocol that it asked for, a browser reports only 1006.
-        client = self.accept(connection, request, busy.accept, busy.subprotocol, pairs)
+        client = self.accept(connection, request, busy.accept, busy.subprotocol, fields)
         client.end(BUSY)
         client.data_received(connection.detach(client))
 

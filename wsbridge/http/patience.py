@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from aiohttp import web
 
-from wsbridge.logs import Pairs, extra, logger
+from wsbridge.logs import LogFields, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.net.transports import taken_bytes
 
@@ -23,13 +23,13 @@ class Patience:
         self._metrics = metrics
 
     @contextmanager
-    def watching(self, raw: web.BaseRequest, pairs: Pairs) -> Iterator[None]:
+    def watching(self, raw: web.BaseRequest, fields: LogFields) -> Iterator[None]:
         """Apply the write timeout while the block writes a response to a request.
 
         The block must write all of its data through aiohttp's writer. A timeout aborts the connection; aiohttp then cancels the
         task of the request.
         """
-        watch = _Watch(raw, self._seconds, self._metrics, pairs)
+        watch = _Watch(raw, self._seconds, self._metrics, fields)
         if self._seconds > 0:
             watch.begin()
         try:
@@ -41,11 +41,11 @@ class Patience:
 class _Watch:
     """Checks after each timeout period whether the client has accepted data since the last check."""
 
-    def __init__(self, raw: web.BaseRequest, seconds: float, metrics: Metrics, pairs: Pairs) -> None:
+    def __init__(self, raw: web.BaseRequest, seconds: float, metrics: Metrics, fields: LogFields) -> None:
         self._raw = raw
         self._seconds = seconds
         self._metrics = metrics
-        self._pairs = pairs
+        self._fields = fields
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
@@ -63,7 +63,7 @@ class _Watch:
             self.begin()
             return
         self._metrics.clients_timed_out += 1
-        log.info("closing: the client accepted no data for %g s", self._seconds, extra=extra(self._pairs))
+        log.info("closing: the client accepted no data for %g s", self._seconds, extra=extra(self._fields))
         transport.abort()
 
     def _taken(self) -> int:

@@ -31,7 +31,7 @@ from wsbridge.http import listing
 from wsbridge.http.answers import protect
 from wsbridge.http.patience import Patience
 from wsbridge.http.withheld import Identity, Withheld, is_below
-from wsbridge.logs import Pairs, extra, logger
+from wsbridge.logs import LogFields, extra, logger
 from wsbridge.rules.request import Request
 
 INDEX = "index.html"
@@ -114,7 +114,7 @@ class StaticFiles:
             return _moved("../" + _quoted(posixpath.basename(path[:-1])), request)
         if self._withheld.holds(opened.real, opened.status, self._withheld.identities()):
             return None
-        return OpenFile(opened, name, patience=self._patience, pairs={"url": request.url})
+        return OpenFile(opened, name, patience=self._patience, fields={"url": request.url})
 
     def _listing(self, path: str, opened: Opened) -> web.Response:
         """List a directory: at most LISTED entries, and no withheld file."""
@@ -186,11 +186,11 @@ class Opened:
 class OpenFile(web.FileResponse):
     """The response for a file that is already open: its path refers to the descriptor, so that no other file can replace it."""
 
-    def __init__(self, opened: Opened, name: str, *, patience: Patience, pairs: Pairs) -> None:
+    def __init__(self, opened: Opened, name: str, *, patience: Patience, fields: LogFields) -> None:
         self._opened = opened
         super().__init__(f"/proc/self/fd/{opened.fd}", headers={"Content-Type": _with_charset(_kind(name, opened.fd))})
         self._patience = patience
-        self._pairs = pairs
+        self._fields = fields
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         with contextlib.closing(self._opened):
@@ -255,13 +255,13 @@ class OpenFile(web.FileResponse):
             piece = await read
             if not piece:
                 text = "response truncated: the file became shorter during the transfer, and %d bytes are missing"
-                log.error(text, end - offset, extra=extra(self._pairs))
+                log.error(text, end - offset, extra=extra(self._fields))
                 request.protocol.force_close()
                 return writer
             offset += len(piece)
-            with self._patience.watching(request, self._pairs):
+            with self._patience.watching(request, self._fields):
                 await self.write(piece)
-        with self._patience.watching(request, self._pairs):
+        with self._patience.watching(request, self._fields):
             await self.write_eof()
         return writer
 

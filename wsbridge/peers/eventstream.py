@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from wsbridge.closecodes import ABNORMAL
 from wsbridge.flow import NULL_SOURCE, End, Sink, Source
-from wsbridge.logs import Pairs, extra, logger
+from wsbridge.logs import LogFields, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.net.transports import limit_unsent, taken_bytes, waiting_bytes
 from wsbridge.settings import ClientSettings
@@ -28,9 +28,9 @@ class EventStream(asyncio.Protocol):
 
     __slots__ = (
         "_closed",
+        "_fields",
         "_loop",
         "_metrics",
-        "_pairs",
         "_ping",
         "_sink",
         "_stuck_timer",
@@ -48,14 +48,14 @@ class EventStream(asyncio.Protocol):
         *,
         settings: ClientSettings,
         metrics: Metrics,
-        pairs: Pairs,
+        fields: LogFields,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._transport: asyncio.Transport | None = transport
         self._timeout = settings.send_timeout
         self._ping = settings.ping_ms / 1000
         self._metrics = metrics
-        self._pairs = pairs
+        self._fields = fields
         self._loop = loop
         self._sink: Sink | None = None
         self._writing_paused = False
@@ -168,5 +168,5 @@ class EventStream(asyncio.Protocol):
             return
         if waiting_bytes(self._transport):
             self._metrics.clients_timed_out += 1
-            log.info("closing: the client accepted no data for %g s", patience, extra=extra(self._pairs))
+            log.info("closing: the client accepted no data for %g s", patience, extra=extra(self._fields))
         self.abort()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from wsbridge.closecodes import ABNORMAL, TOO_BIG
 from wsbridge.flow import NULL_SOURCE, Batch, End, Sink, Source
-from wsbridge.logs import Pairs, extra, logger
+from wsbridge.logs import LogFields, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.net.hangup import Hangups
 from wsbridge.net.transports import (
@@ -57,6 +57,7 @@ class WebSocketPeer(asyncio.Protocol):
         "_close_sent",
         "_closed",
         "_early",
+        "_fields",
         "_gone",
         "_hangups",
         "_heartbeat",
@@ -69,7 +70,6 @@ class WebSocketPeer(asyncio.Protocol):
         "_on_hangup",
         "_owed_at_beat",
         "_owed_pong",
-        "_pairs",
         "_paused",
         "_paused_since",
         "_probe_timer",
@@ -97,7 +97,7 @@ class WebSocketPeer(asyncio.Protocol):
         deflate: Deflate | None,
         hangups: Hangups,
         metrics: Metrics,
-        pairs: Pairs,
+        fields: LogFields,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._transport: asyncio.Transport | None = transport
@@ -106,7 +106,7 @@ class WebSocketPeer(asyncio.Protocol):
         self._timeout = settings.send_timeout
         self._hangups = hangups
         self._metrics = metrics
-        self._pairs = pairs
+        self._fields = fields
         self._loop = loop
         self._sink: Sink | None = None
         self._on_hangup: Callable[[], None] = self.close
@@ -278,7 +278,7 @@ class WebSocketPeer(asyncio.Protocol):
     def _take(self, event: Event) -> None:
         match event:
             case Violation(code, reason):
-                log.debug("closing with code %d: %s", code, reason, extra=extra(self._pairs))
+                log.debug("closing with code %d: %s", code, reason, extra=extra(self._fields))
                 if code == TOO_BIG:
                     self._metrics.messages_too_long += 1
                 else:
@@ -425,7 +425,7 @@ class WebSocketPeer(asyncio.Protocol):
             return
         if waiting_bytes(self._transport):
             self._metrics.clients_timed_out += 1
-            log.info("closing: the client accepted no data for %g s", patience, extra=extra(self._pairs))
+            log.info("closing: the client accepted no data for %g s", patience, extra=extra(self._fields))
         self.abort()
 
     # The heartbeat
@@ -441,7 +441,7 @@ class WebSocketPeer(asyncio.Protocol):
         due, again = self._heartbeat.beat(self._loop.time())
         if due is Beat.GONE:
             self._metrics.clients_timed_out += 1
-            log.info("closing: the client sent no data for two ping intervals", extra=extra(self._pairs))
+            log.info("closing: the client sent no data for two ping intervals", extra=extra(self._fields))
             self.abort()
             return
         if due is Beat.PING and not self._writing_paused:

@@ -21,7 +21,7 @@ from wsbridge.closecodes import NORMAL
 from wsbridge.errors import ProgramError
 from wsbridge.flow import NULL_SOURCE, Batch, End, Sink, Source
 from wsbridge.framing import Decoder, Encoder
-from wsbridge.logs import Pairs
+from wsbridge.logs import LogFields
 from wsbridge.process.descendants import Descendants
 from wsbridge.process.group import Group
 from wsbridge.process.ladder import LAST_WAIT, Step
@@ -90,10 +90,10 @@ class Child:
         error_decoder: Decoder | None = None,
         ladder: Sequence[Step],
         descendants: Descendants,
-        pairs: Pairs,
+        fields: LogFields,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.group = Group(descendants=descendants, pairs=pairs, loop=loop)
+        self.group = Group(descendants=descendants, fields=fields, loop=loop)
         self.group.on_exit = self._leader_exited
         self._stdin, self._stdout, self._stderr = stdio.stdin, stdio.stdout, stdio.stderr
         self._starting: asyncio.Future[Started] | None = None

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from signal import Signals
 from time import perf_counter
 
-from wsbridge.logs import Pairs, extra, logger
+from wsbridge.logs import LogFields, extra, logger
 from wsbridge.process.descendants import Descendants
 from wsbridge.process.procfs import read_stat, user_of
 from wsbridge.process.spawn import Watch
@@ -48,16 +48,16 @@ class Group:
         "dead",
         "dead_at",
         "exited_at",
+        "fields",
         "has_failed",
         "members",
         "on_exit",
-        "pairs",
         "pid",
         "signalled",
         "status",
     )
 
-    def __init__(self, *, descendants: Descendants, pairs: Pairs, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, *, descendants: Descendants, fields: LogFields, loop: asyncio.AbstractEventLoop) -> None:
         """Before `begin` or `fail`, it is not known whether the program runs."""
         self._descendants = descendants
         self._loop = loop
@@ -67,7 +67,7 @@ class Group:
         self._is_begun = self._is_gone = False
         self._on_gone: Callable[[], None] = _nothing
         self.pid = 0
-        self.pairs = pairs
+        self.fields = fields
         self.has_failed = False
         """Whether the program could not be started."""
         self.status: int | None = None
@@ -85,7 +85,7 @@ class Group:
         """Record that the program runs."""
         self._is_begun = True
         self.pid = pid
-        self.pairs["pid"] = str(pid)
+        self.fields["pid"] = str(pid)
         self._descendants.add(pid)
         watch(self._reaped)
         self._wake_all()
@@ -107,7 +107,7 @@ class Group:
         if self._is_gone or not self._is_begun:
             return
         self.signalled = number
-        log.debug("Sending %s to the processes of session %d", number.name, self.pid, extra=extra(self.pairs))
+        log.debug("Sending %s to the processes of session %d", number.name, self.pid, extra=extra(self.fields))
         self._send(number)
 
     async def wait_exit(self, seconds: float | None = None) -> int | None:
@@ -165,9 +165,9 @@ class Group:
             why = _why_alive(pid)
             name, user = stat.name if stat else "?", user_of(pid)
             text = "KILL did not end pid %d (%s) of user %s: %s; the process remains"
-            log.error(text, pid, name, user, why, extra=extra(self.pairs))
+            log.error(text, pid, name, user, why, extra=extra(self.fields))
         if len(survivors) > SHOWN_SURVIVORS:
-            log.error("%d more processes remain", len(survivors) - SHOWN_SURVIVORS, extra=extra(self.pairs))
+            log.error("%d more processes remain", len(survivors) - SHOWN_SURVIVORS, extra=extra(self.fields))
 
     def let_go(self) -> None:
         """Wake all waiters, and stop calling `on_exit`. The processes that are left are watched until they have exited."""
@@ -178,7 +178,7 @@ class Group:
     def _reaped(self, status: int) -> None:
         self.status = status
         self.exited_at = perf_counter()
-        log.debug("Process exit: %s", describe(self.status), extra=extra(self.pairs))
+        log.debug("Process exit: %s", describe(self.status), extra=extra(self.fields))
         self._look()
         self._wake_all()
         self.on_exit()
@@ -207,7 +207,7 @@ class Group:
         try:
             os.killpg(group, number)
         except (ProcessLookupError, PermissionError) as error:
-            log.debug("%s to process group %d: %s", number.name, group, error, extra=extra(self.pairs))
+            log.debug("%s to process group %d: %s", number.name, group, error, extra=extra(self.fields))
 
 
 def _why_alive(pid: int) -> str:

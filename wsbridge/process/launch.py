@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from wsbridge.errors import ProgramError
 from wsbridge.framing import Decoder, Encoder
-from wsbridge.logs import Pairs
+from wsbridge.logs import LogFields
 from wsbridge.process.child import Child
 from wsbridge.process.descendants import Descendants
 from wsbridge.process.ladder import Step
@@ -46,7 +46,7 @@ class Launcher:
         *,
         decoder: Decoder,
         encoder: Encoder,
-        pairs: Pairs,
+        fields: LogFields,
         pty: TerminalSize | None = None,
         last_error: Callable[[str], None] | None = None,
     ) -> Child:
@@ -63,7 +63,7 @@ class Launcher:
         except ProgramError:
             stdio.close_ours()
             raise
-        child = self._child(stdio, decoder, encoder, pairs, last_error=last_error)
+        child = self._child(stdio, decoder, encoder, fields, last_error=last_error)
         child.begin(started)
         return child
 
@@ -84,7 +84,7 @@ class Launcher:
         *,
         decoder: Decoder,
         encoder: Encoder,
-        pairs: Pairs,
+        fields: LogFields,
         error_decoder: Decoder | None = None,
         pty: TerminalSize | None = None,
         cwd: str | None = None,
@@ -101,7 +101,7 @@ class Launcher:
             starting.set_exception(ProgramError(explain(argv[0], error)))
         else:
             starting = self._server.spawn(argv, environment, stdio, cwd=cwd)
-        child = self._child(stdio, decoder, encoder, pairs, error_decoder=error_decoder)
+        child = self._child(stdio, decoder, encoder, fields, error_decoder=error_decoder)
         child.follow(starting)
         return child, starting
 
@@ -110,7 +110,7 @@ class Launcher:
         stdio: Stdio,
         decoder: Decoder,
         encoder: Encoder,
-        pairs: Pairs,
+        fields: LogFields,
         *,
         error_decoder: Decoder | None = None,
         last_error: Callable[[str], None] | None = None,
@@ -119,10 +119,10 @@ class Launcher:
             stdio,
             decoder=decoder,
             encoder=encoder,
-            errors=logged(pairs, last_error),
+            errors=logged(fields, last_error),
             error_decoder=error_decoder,
             ladder=self._ladder,
             descendants=self._descendants,
-            pairs=pairs,
+            fields=fields,
             loop=self._loop,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from wsbridge.logs import ERROR, Pairs, extra, logger
+from wsbridge.logs import ERROR, LogFields, extra, logger
 
 PIECE = 256 * 1024
 """Bytes of the longest line that is logged in one piece; the log's buffer holds several such lines."""
@@ -16,7 +16,7 @@ PIECE = 256 * 1024
 log = logger("stderr")
 
 
-def logged(pairs: Pairs, last: Callable[[str], None] | None = None) -> Callable[[bytes], None]:
+def logged(fields: LogFields, last: Callable[[str], None] | None = None) -> Callable[[bytes], None]:
     """Return a function that logs the lines of a child's stderr, and passes the last line of each read to `last`.
 
     If the log level hides the lines and there is no `last`, the function discards them. The caller reads stderr in any case, so
@@ -28,7 +28,7 @@ def logged(pairs: Pairs, last: Callable[[str], None] | None = None) -> Callable[
     def say(lines: list[str]) -> None:
         if last is not None:
             last(lines[-1])
-        log.error("%d lines", len(lines), extra=extra(pairs) | {"lines": lines})
+        log.error("%d lines", len(lines), extra=extra(fields) | {"lines": lines})
 
     return Lines(say)
 

@@ -25,7 +25,7 @@ from wsbridge.http.gate import Gate
 from wsbridge.http.page import Page
 from wsbridge.http.scripts import Scripts
 from wsbridge.http.status import StatusPage
-from wsbridge.logs import Pairs
+from wsbridge.logs import LogFields
 from wsbridge.metrics import Metrics
 from wsbridge.process.child import Child
 from wsbridge.process.launch import Launcher
@@ -135,7 +135,7 @@ class Broadcasting(Serving):
     def _make_supervisor(self, launcher: Launcher) -> Supervisor:
         program, channel = self._settings.program, self._settings.channel
         make_decoder, encoder = make_framing(program.framing, limit=program.max_message_bytes)
-        pairs: Pairs = {"exchange": channel.exchange, "command": program.argv[0]}
+        fields: LogFields = {"exchange": channel.exchange, "command": program.argv[0]}
         # The program inherits the server's environment, except wsbridge's settings: they may contain a password.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("WSBRIDGE_")}
         # The variables of the server's own terminal do not apply to the terminal of the program.
@@ -150,7 +150,7 @@ class Broadcasting(Serving):
 
         def launch() -> Child:
             return launcher.launch(
-                program.argv, environment, decoder=make_decoder(), encoder=encoder, pairs={**pairs}, pty=program.pty, last_error=said
+                program.argv, environment, decoder=make_decoder(), encoder=encoder, fields={**fields}, pty=program.pty, last_error=said
             )
 
         is_through = channel.role is Role.THROUGH
@@ -160,7 +160,7 @@ class Broadcasting(Serving):
             reads=is_through or channel.input is Input.PROGRAM,
             restarts=Restarts(channel.restart),
             drain_seconds=program.drain_ms / 1000,
-            pairs=pairs,
+            fields=fields,
             metrics=self._metrics,
             loop=self._loop,
         )

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from wsbridge.closecodes import ABNORMAL, GOING_AWAY, INTERNAL_ERROR, NORMAL, TOO_BIG
 from wsbridge.flow import Batch, CallbackSink, End, Sink, Source
-from wsbridge.logs import ACCESS, Pairs, extra, logger
+from wsbridge.logs import ACCESS, LogFields, extra, logger
 from wsbridge.process.child import DRAIN_POLL, Child
 from wsbridge.process.group import describe
 from wsbridge.sessions.registry import Registry
@@ -61,7 +61,7 @@ class BridgeClient(Sink, Source, Protocol):
 class Bridge:
     """One session; `start` joins its two sides, and the registry lists it until nothing of it is left."""
 
-    __slots__ = ("_begun", "_client", "_discarded", "_drain", "_drain_seconds", "_how", "_loop", "_pairs", "_registry", "child")
+    __slots__ = ("_begun", "_client", "_discarded", "_drain", "_drain_seconds", "_fields", "_how", "_loop", "_registry", "child")
 
     def __init__(
         self,
@@ -69,14 +69,14 @@ class Bridge:
         child: Child,
         *,
         registry: Registry,
-        pairs: Pairs,
+        fields: LogFields,
         drain_seconds: float,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._client = client
         self.child = child
         self._registry = registry
-        self._pairs = pairs
+        self._fields = fields
         self._drain_seconds = drain_seconds
         self._loop = loop
         self._begun = False
@@ -128,7 +128,7 @@ class Bridge:
         if reason.code == TOO_BIG:
             self._registry.metrics.messages_too_long += 1
         if reason.code in FAULTS and not self._begun:
-            log.error("%s", reason.reason, extra=extra(self._pairs))
+            log.error("%s", reason.reason, extra=extra(self._fields))
         self._begin(partial(self._close_first, reason), reason)
 
     def _child_exited(self) -> None:
@@ -137,7 +137,7 @@ class Bridge:
 
     def _drained(self) -> None:
         if not self.child.owes_output:
-            log.debug("stdout is still held open by a process of the group", extra=extra(self._pairs))
+            log.debug("stdout is still held open by a process of the group", extra=extra(self._fields))
             self.child.finish_output()
             self._begin(self._deliver_end, End(NORMAL))
         elif not self._begun:
@@ -153,7 +153,7 @@ class Bridge:
         self._how = reason
         if self._drain is not None:
             self._drain.cancel()
-        self._registry.run(self._finish(how), f"end of session {self._pairs.get('id', '')}")
+        self._registry.run(self._finish(how), f"end of session {self._fields.get('id', '')}")
 
     async def _finish(self, how: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
@@ -219,5 +219,5 @@ class Bridge:
             counts.append(f"{self._discarded} out discarded")
         close = f"{self._how.code} {self._how.reason}".rstrip()
         pid = {"pid": str(child.group.pid)} if child.group.pid else {}
-        pairs = {**self._pairs, **pid, "close": close, "messages": ", ".join(counts)}
-        log.log(ACCESS, "DISCONNECT", extra=extra(pairs))
+        fields = {**self._fields, **pid, "close": close, "messages": ", ".join(counts)}
+        log.log(ACCESS, "DISCONNECT", extra=extra(fields))

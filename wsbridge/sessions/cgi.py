@@ -14,7 +14,7 @@ import asyncio
 
 from wsbridge.closecodes import GOING_AWAY, NORMAL
 from wsbridge.flow import Batch, End, Kind
-from wsbridge.logs import Pairs, extra, logger
+from wsbridge.logs import LogFields, extra, logger
 from wsbridge.process.child import DRAIN_POLL, Child
 from wsbridge.process.group import describe
 from wsbridge.sessions.limiter import Limiter
@@ -34,11 +34,11 @@ class Cut(Exception):
 class RunningScript:
     """One script, from its start until none of its processes is left; it holds a slot, and gives the slot back then."""
 
-    def __init__(self, child: Child, *, limiter: Limiter, registry: Registry, pairs: Pairs, drain_seconds: float) -> None:
+    def __init__(self, child: Child, *, limiter: Limiter, registry: Registry, fields: LogFields, drain_seconds: float) -> None:
         self._child = child
         self._limiter = limiter
         self._registry = registry
-        self._pairs = pairs
+        self._fields = fields
         self._waiting: list[bytes | bytearray] = []
         self._size = 0
         self._is_closed = self._is_over = False
@@ -117,7 +117,7 @@ class RunningScript:
 
     def _drained(self) -> None:
         if not self._child.owes_output:
-            log.debug("a process of the group still holds stdout open", extra=extra(self._pairs))
+            log.debug("a process of the group still holds stdout open", extra=extra(self._fields))
             self._conclude(self._fault)
         else:
             # The reader is slow: output from before the exit is still unread.
@@ -165,7 +165,7 @@ class RunningScript:
         if not self._is_ending:
             self._is_ending = True
             self._child.close_input(End(GOING_AWAY))
-            self._registry.run(self._end(), f"end of CGI script {self._pairs['cgiscript']}")
+            self._registry.run(self._end(), f"end of CGI script {self._fields['cgiscript']}")
 
     async def wait_gone(self) -> None:
         """Wait until the ladder has ended the script and its slot is free; once the ladder has begun, it bounds this wait."""

@@ -13,7 +13,7 @@ from wsbridge.channel.position import Position
 from wsbridge.channel.ring import Join
 from wsbridge.closecodes import ABNORMAL, GOING_AWAY, UNSUPPORTED_DATA
 from wsbridge.flow import Batch, CallbackSink, End, Sink, Source
-from wsbridge.logs import ACCESS, Pairs, extra, logger
+from wsbridge.logs import ACCESS, LogFields, extra, logger
 from wsbridge.sessions.fanin import FanIn
 from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.registry import Registry
@@ -55,16 +55,16 @@ class SubscriberClient(Source, Protocol):
 class Subscription:
     """One subscriber; `start` joins it to the fanout, and the registry lists it until nothing of it is left."""
 
-    __slots__ = ("_client", "_fan_in", "_fanout", "_is_over", "_pairs", "_registry", "send", "take", "wire")
+    __slots__ = ("_client", "_fan_in", "_fanout", "_fields", "_is_over", "_registry", "send", "take", "wire")
 
     def __init__(
-        self, client: SubscriberClient, fanout: Fanout, wire: Wire, *, fan_in: FanIn | None, registry: Registry, pairs: Pairs
+        self, client: SubscriberClient, fanout: Fanout, wire: Wire, *, fan_in: FanIn | None, registry: Registry, fields: LogFields
     ) -> None:
         self._client = client
         self._fanout = fanout
         self._fan_in = fan_in
         self._registry = registry
-        self._pairs = pairs
+        self._fields = fields
         self._is_over = False
         self.wire = wire
         self.send = client.send
@@ -142,7 +142,7 @@ class Subscription:
         lost = self._fanout.lost_by(self)
         if self._fan_in is not None:
             self._fan_in.leave(self._client)
-        self._registry.run(self._account(reason, lost), f"end of session {self._pairs.get('id', '')}")
+        self._registry.run(self._account(reason, lost), f"end of session {self._fields.get('id', '')}")
 
     async def _account(self, reason: End, lost: int) -> None:
         # Until then, the connection still exists, with the data that waits in it.
@@ -150,7 +150,7 @@ class Subscription:
         self._registry.limiter.release()
         self._registry.remove(self)
         close = f"{reason.code} {reason.reason}".rstrip()
-        pairs = {**self._pairs, "close": close}
+        fields = {**self._fields, "close": close}
         if counts := [f"{count} {what}" for count, what in ((self._client.received, "in"), (lost, "lost")) if count]:
-            pairs["messages"] = ", ".join(counts)
-        log.log(ACCESS, "DISCONNECT", extra=extra(pairs))
+            fields["messages"] = ", ".join(counts)
+        log.log(ACCESS, "DISCONNECT", extra=extra(fields))

@@ -14,7 +14,7 @@ from enum import StrEnum
 from wsbridge.closecodes import GOING_AWAY, INTERNAL_ERROR, NORMAL, TOO_BIG
 from wsbridge.errors import ProgramError
 from wsbridge.flow import NULL_SOURCE, Batch, CallbackSink, End, Source
-from wsbridge.logs import ERROR, INFO, Pairs, extra, logger
+from wsbridge.logs import ERROR, INFO, LogFields, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.child import DRAIN_POLL, Child
 from wsbridge.process.group import describe
@@ -58,7 +58,7 @@ class Supervisor:
         reads: bool,
         restarts: Restarts,
         drain_seconds: float,
-        pairs: Pairs,
+        fields: LogFields,
         metrics: Metrics,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -67,7 +67,7 @@ class Supervisor:
         self._reads = reads
         self._restarts = restarts
         self._drain_seconds = drain_seconds
-        self._pairs = pairs
+        self._fields = fields
         self._metrics = metrics
         self._loop = loop
         self._child: Child | None = None
@@ -121,10 +121,10 @@ class Supervisor:
             level = ERROR if status else INFO
             pause = self._restarts.after(status, self._loop.time() - began)
             if pause is None:
-                log.log(level, "%s; not restarting the program", self.last_exit, extra=extra(self._pairs))
+                log.log(level, "%s; not restarting the program", self.last_exit, extra=extra(self._fields))
                 break
             self._metrics.program_restarts += 1
-            log.log(level, "%s; restarting the program in %g s", self.last_exit, pause, extra=extra(self._pairs))
+            log.log(level, "%s; restarting the program in %g s", self.last_exit, pause, extra=extra(self._fields))
             self.state = State.WAITING
             self._news.clear()
             try:
@@ -160,7 +160,7 @@ class Supervisor:
             child = self._launch()
         except ProgramError as error:
             self._metrics.launch_failures += 1
-            log.error("%s", error, extra=extra(self._pairs))
+            log.error("%s", error, extra=extra(self._fields))
             return CANNOT_LAUNCH
         self._child = self._taker = child
         self._fault = None
@@ -204,7 +204,7 @@ class Supervisor:
                 # A program that exits closes its stdout a moment before.
                 if await self._told(EXIT_SECONDS):
                     continue
-                log.error("the program closed its stdout; ending the program", extra=extra(self._pairs))
+                log.error("the program closed its stdout; ending the program", extra=extra(self._fields))
                 self._fault = CLOSED_STDOUT
                 return
             else:
@@ -242,7 +242,7 @@ class Supervisor:
         if reason.code == TOO_BIG:
             self._metrics.messages_too_long += 1
         level = INFO if reason.code == NORMAL else ERROR
-        log.log(level, "ending the program: %s", f"{reason.code} {reason.reason}".rstrip(), extra=extra(self._pairs))
+        log.log(level, "ending the program: %s", f"{reason.code} {reason.reason}".rstrip(), extra=extra(self._fields))
         self._fault = reason
         self._write_no_more()
         self._news.set()
