@@ -57,7 +57,7 @@ async def test_both_at_once() -> None:
                 await buffer.put(piece)
             except Refused:
                 await buffer.wait_drained()
-                buffer.squeeze(piece)
+                buffer.put_in_memory(piece)
         buffer.end()
 
     async with asyncio.TaskGroup() as group:

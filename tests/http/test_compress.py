@@ -50,7 +50,7 @@ class Agreed:
         return int(self.parameters.get("client_max_window_bits", "15"))
 
 
-class Squeezed:
+class CompressedSession:
     """A client whose messages are compressed both ways."""
 
     def __init__(self, client: Client) -> None:
@@ -66,9 +66,9 @@ class Squeezed:
         """Compress a message (RFC 7692, section 7.2.1)."""
         if "client_no_context_takeover" in self.agreed.parameters:
             self._deflate = self._compressor()
-        squeezed = self._deflate.compress(data) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
+        compressed = self._deflate.compress(data) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
         # After nothing new zlib flushes nothing: an empty stored block is what stands for it (section 7.2.3.6).
-        return squeezed.removesuffix(TAIL) or b"\x00"
+        return compressed.removesuffix(TAIL) or b"\x00"
 
     def send(self, data: bytes, kind: Opcode = Opcode.TEXT) -> None:
         self.client.send_frame(self.payload(data), kind, rsv=RSV1)
@@ -115,9 +115,9 @@ def offering(*offers: str) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def squeezed(server: Server, path: str = "/echo", offer: str = OFFERS[0]) -> Iterator[Squeezed]:
+def compressed(server: Server, path: str = "/echo", offer: str = OFFERS[0]) -> Iterator[CompressedSession]:
     with server.connect(path, headers=offering(offer)) as client:
-        yield Squeezed(client)
+        yield CompressedSession(client)
 
 
 # The negotiation
@@ -127,7 +127,7 @@ def squeezed(server: Server, path: str = "/echo", offer: str = OFFERS[0]) -> Ite
 def test_offer_is_accepted(served: Server, offer: str) -> None:
     """An offer is accepted with what it demands, and with nothing that it does not allow."""
     demanded = {key: value for key, _, value in (part.strip().partition("=") for part in offer.split(";")[1:])}
-    with squeezed(served, offer=offer) as session:
+    with compressed(served, offer=offer) as session:
         agreed = session.agreed.parameters
         names = {"server_max_window_bits", "client_max_window_bits", "server_no_context_takeover", "client_no_context_takeover"}
         assert set(agreed) <= names
@@ -150,7 +150,7 @@ def test_offer_is_accepted(served: Server, offer: str) -> None:
 def test_offer_that_is_wrong_is_passed_over(served: Server, offers: Sequence[str]) -> None:
     """An offer with what is unknown, wrong or repeated is declined, and the next one is looked at, in the same header or another."""
     with served.connect("/echo", headers=offering(*offers)) as client:
-        assert "server_no_context_takeover" in Squeezed(client).agreed.parameters
+        assert "server_no_context_takeover" in CompressedSession(client).agreed.parameters
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ MESSAGES = [
 @pytest.mark.parametrize("offer", OFFERS)
 def test_echo(served: Server, offer: str) -> None:
     """Messages come back as they went, whatever was agreed on: empty ones, repeated ones, long ones."""
-    with squeezed(served, offer=offer) as session:
+    with compressed(served, offer=offer) as session:
         for _ in range(3):
             for message in MESSAGES:
                 session.send(message)
@@ -198,7 +198,7 @@ def test_echo(served: Server, offer: str) -> None:
 
 def test_many_at_once(served: Server) -> None:
     """Many messages in one packet come back complete and in order."""
-    with squeezed(served) as session:
+    with compressed(served) as session:
         frames = b"".join(encode_frame(session.payload(b"number %d" % number), rsv=RSV1) for number in range(3_000))
         with session.client.sending(frames):
             assert session.texts(3_000) == [b"number %d" % number for number in range(3_000)]
@@ -206,11 +206,11 @@ def test_many_at_once(served: Server) -> None:
 
 def test_what_cannot_be_compressed(served: Server) -> None:
     """Bytes that cannot be compressed come through all the same, in a binary message, whose kind is that of its frame."""
-    with squeezed(served, say("exec wc -c")) as session:
+    with compressed(served, say("exec wc -c")) as session:
         session.send(NOISE, Opcode.BINARY)
         session.client.send_close(1000)
         assert session.close_code() == 1000
-    with squeezed(served) as session:
+    with compressed(served) as session:
         line = NOISE.hex().encode()
         session.send(line)
         assert session.receive() == (Opcode.TEXT, line)
@@ -219,7 +219,7 @@ def test_what_cannot_be_compressed(served: Server) -> None:
 def test_compressing_pays(served: Server) -> None:
     """What repeats itself goes over the wire in a fraction of its size, from message to message as well."""
     text = random.Random(4).randbytes(500).hex().encode()
-    with squeezed(served) as session:
+    with compressed(served) as session:
         sizes = []
         for _ in range(2):
             session.client.send_text(text.decode())
@@ -230,7 +230,7 @@ def test_compressing_pays(served: Server) -> None:
 
 def test_largest_message(served: Server) -> None:
     """A message of 1 MiB passes, which is what counts, not its size on the wire; a byte more closes with 1009."""
-    with squeezed(served) as session:
+    with compressed(served) as session:
         session.send(b"x" * MIB)
         assert session.receive() == (Opcode.TEXT, b"x" * MIB)
         session.send(b"x" * (MIB + 1))
@@ -242,7 +242,7 @@ def test_bomb(served: Server) -> None:
     bomb = zlib.compressobj(9, wbits=-15)
     payload = b"".join(bomb.compress(bytes(MIB)) for _ in range(200)) + bomb.flush(zlib.Z_SYNC_FLUSH)
     assert len(payload) < MIB
-    with squeezed(served) as session:
+    with compressed(served) as session:
         before = resident(served.pid)
         session.client.send_frame(payload.removesuffix(TAIL), Opcode.TEXT, rsv=RSV1)
         assert session.close_code() == 1009
@@ -251,7 +251,7 @@ def test_bomb(served: Server) -> None:
 
 def test_fragments(served: Server) -> None:
     """A compressed message may come in fragments, cut anywhere, with control frames between; RSV1 is on the first alone."""
-    with squeezed(served) as session:
+    with compressed(served) as session:
         for size in (1, 2, 7, 1000):
             text = b"a message in fragments, " * 20
             payload = session.payload(text)
@@ -266,16 +266,16 @@ def test_fragments(served: Server) -> None:
 
 def test_message_that_is_not_compressed(served: Server) -> None:
     """A client may send a message uncompressed at any time."""
-    with squeezed(served) as session:
+    with compressed(served) as session:
         for number in range(3):
             session.client.send_text(f"plain {number}")
-            session.send(b"squeezed %d" % number)
-        assert session.texts(6) == [line for number in range(3) for line in (b"plain %d" % number, b"squeezed %d" % number)]
+            session.send(b"compressed %d" % number)
+        assert session.texts(6) == [line for number in range(3) for line in (b"plain %d" % number, b"compressed %d" % number)]
 
 
 def test_final_block(served: Server) -> None:
     """A message may end with a final block of deflate, and others may follow (RFC 7692, section 7.2.3.5)."""
-    with squeezed(served, offer=OFFERS[5]) as session:
+    with compressed(served, offer=OFFERS[5]) as session:
         for number in range(3):
             deflate = zlib.compressobj(wbits=-15)
             payload = deflate.compress(b"final %d" % number) + deflate.flush(zlib.Z_FINISH)
@@ -297,37 +297,37 @@ def test_final_block(served: Server) -> None:
 )
 def test_what_may_not_be_sent(served: Server, frames: list[bytes], code: int) -> None:
     """Damaged compression closes with 1007, a reserved bit where none may be with 1002."""
-    with squeezed(served) as session:
+    with compressed(served) as session:
         session.client.send_raw(b"".join(frames))
         assert session.close_code() == code
 
 
 def test_text_that_is_not_utf8(served: Server) -> None:
     """Compressed text that is not UTF-8 closes with 1007; what a program prints that is not is replaced."""
-    with squeezed(served) as session:
+    with compressed(served) as session:
         session.send(b"\xff")
         assert session.close_code() == 1007
-    with squeezed(served, say(r"printf 'a\377b\n'")) as session:
+    with compressed(served, say(r"printf 'a\377b\n'")) as session:
         assert session.receive() == (Opcode.TEXT, "a\ufffdb".encode())
 
 
 def test_empty_lines_of_a_program(served: Server) -> None:
     """Empty lines in a row are empty messages, and the ones after them are whole."""
-    with squeezed(served, say(r"printf '\n\n\nx\n\n\ny\n'")) as session:
+    with compressed(served, say(r"printf '\n\n\nx\n\n\ny\n'")) as session:
         assert session.texts(7) == [b"", b"", b"", b"x", b"", b"", b"y"]
         assert session.close_code() == 1000
 
 
 def test_output_of_a_program(served: Server) -> None:
     """All output of a program that prints and exits at once is delivered, then its close code, which is not compressed."""
-    with squeezed(served, say("seq 20000; exit 3")) as session:
+    with compressed(served, say("seq 20000; exit 3")) as session:
         assert session.texts(20_000) == [b"%d" % number for number in range(1, 20_001)]
         assert session.close_code() == 1011
 
 
 def test_ping_and_close(served: Server) -> None:
     """Pings are answered and closes echoed as they are, uncompressed."""
-    with squeezed(served) as session:
+    with compressed(served) as session:
         session.client.send_ping(b"hello")
         frame = session.client.receive_frame()
         assert (frame.opcode, frame.rsv, frame.payload) == (Opcode.PONG, 0, b"hello")
@@ -340,9 +340,9 @@ def test_what_was_said_before_the_client_went(serve: Serve, certificates: Certif
     """What a client has said before it goes reaches the program, also where it inflates to much more than is taken in a turn."""
     server = serve(*certificates.server_flags, "--compress", "wc", "-c", env=transports, tls=certificates.context())
     with server.connect(headers=offering(OFFERS[0])) as client:
-        squeezed = Squeezed(client)
-        message = encode_frame(squeezed.payload(b"x" * 100_000), Opcode.TEXT, rsv=RSV1)
-        rest = b"".join(encode_frame(squeezed.payload(b"x" * 100_000), Opcode.TEXT, rsv=RSV1) for _ in range(59))
+        compressed = CompressedSession(client)
+        message = encode_frame(compressed.payload(b"x" * 100_000), Opcode.TEXT, rsv=RSV1)
+        rest = b"".join(encode_frame(compressed.payload(b"x" * 100_000), Opcode.TEXT, rsv=RSV1) for _ in range(59))
         client.send_raw(message + rest)
         match way:
             case "unwrap":

@@ -10,7 +10,7 @@ import pytest
 from tests.wire.peer import TEXT, frame
 from wsbridge.errors import RemoteError
 from wsbridge.flow import Batch, End, Kind
-from wsbridge.peers.wsclient import Remote, connect, redirected
+from wsbridge.peers.wsclient import WebSocketClient, connect, redirected
 from wsbridge.wire import frames
 
 
@@ -41,7 +41,7 @@ async def test_what_came_with_the_upgrade_is_first(cut: int, then: str) -> None:
     transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
     data = text(b"one") + text(b"two")
     early, late = (data[:cut], data[cut:]) if then == "data" else (data, b"")
-    remote = Remote(transport, heard, early=early, limit=0, pings=False, loop=loop)
+    remote = WebSocketClient(transport, heard, early=early, limit=0, pings=False, loop=loop)
     assert heard.messages == []
     match then:
         case "data":
@@ -76,7 +76,7 @@ async def test_server_that_breaks_the_protocol(sent: bytes, code: int) -> None:
     loop, heard = asyncio.get_running_loop(), Heard()
     ours, theirs = socket.socketpair()
     transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
-    remote = Remote(transport, heard, early=b"", limit=1000, pings=False, loop=loop)
+    remote = WebSocketClient(transport, heard, early=b"", limit=1000, pings=False, loop=loop)
     remote.data_received(text(b"before") + sent + text(b"after"))
     assert heard.messages == [b"before"]
     assert heard.reason is not None

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsbridge.rules.environ import Script
-from wsbridge.rules.paths import PathType, Target, clean, find_script, looker
+from wsbridge.rules.paths import PathType, ScriptPath, clean, find_script, looker
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def look(walked: str) -> PathType:
 )
 def test_script(path: str, file: str, name: str, info: str) -> None:
     """The first part of the path that is a file is the script, the rest is PATH_INFO."""
-    assert find_script(path, look) == Target(file, Script(name, info))
+    assert find_script(path, look) == ScriptPath(file, Script(name, info))
 
 
 @pytest.mark.parametrize(

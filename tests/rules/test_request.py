@@ -6,7 +6,7 @@ import pytest
 
 from tests.rules.requests import make_request
 from wsbridge.errors import Refused
-from wsbridge.rules.request import Peer, Target, encode_path, has_token, read_target
+from wsbridge.rules.request import Peer, RequestTarget, encode_path, has_token, read_target
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ from wsbridge.rules.request import Peer, Target, encode_path, has_token, read_ta
 )
 def test_origin_form(target: str, path: str, query: str, uri: str) -> None:
     """The path is decoded once, the query is left raw; in the URI only what a URL may not hold gets a percent sign."""
-    assert read_target(target) == Target(path, query, uri, None)
+    assert read_target(target) == RequestTarget(path, query, uri, None)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_origin_form(target: str, path: str, query: str, uri: str) -> None:
 )
 def test_absolute_form(target: str, path: str, query: str, uri: str, authority: str | None) -> None:
     """A target with scheme and host loses both; the host stands for the Host header."""
-    assert read_target(target) == Target(path, query, uri, authority)
+    assert read_target(target) == RequestTarget(path, query, uri, authority)
 
 
 @pytest.mark.parametrize("target", ["/?://evil/", "/|?://evil/", "/^^^^?x=http://evil/", "//evil/?://evil/"])
@@ -73,7 +73,7 @@ def test_nul(target: str) -> None:
 
 def test_nul_in_the_query() -> None:
     """The query is not decoded, so what it encodes does no harm."""
-    assert read_target("/a?%00") == Target("/a", "%00", "/a?%00", None)
+    assert read_target("/a?%00") == RequestTarget("/a", "%00", "/a?%00", None)
 
 
 def test_encode_path() -> None:

@@ -62,7 +62,7 @@ def test_compressed(broadcast: Broadcast, offer: str, subprotocols: tuple[str, .
         for client in (one, other):
             came = [receive(client) for _ in expected]
             if subprotocols:
-                came = [(was_squeezed, data.partition(b"\n")[2]) for was_squeezed, data in came]
+                came = [(was_compressed, data.partition(b"\n")[2]) for was_compressed, data in came]
             assert came == expected
         assert [plain.receive().data for _ in expected] == viewer.messages(4) == [data for _, data in expected]
 
@@ -71,10 +71,10 @@ def test_what_clients_compress(broadcast: Broadcast) -> None:
     """What a client compresses is published as it meant it."""
     server = broadcast("--input=exchange", "--compress")
     with server.connect(headers=[("Sec-WebSocket-Extensions", OFFERS[0])]) as speaker, server.connect() as plain:
-        squeezer = zlib.compressobj(wbits=-15)
+        deflate = zlib.compressobj(wbits=-15)
         for _ in range(2):
-            squeezed = squeezer.compress(LONG) + squeezer.flush(zlib.Z_SYNC_FLUSH)
-            speaker.send_frame(squeezed.removesuffix(TAIL), Opcode.TEXT, rsv=RSV1)
+            compressed = deflate.compress(LONG) + deflate.flush(zlib.Z_SYNC_FLUSH)
+            speaker.send_frame(compressed.removesuffix(TAIL), Opcode.TEXT, rsv=RSV1)
             assert plain.receive().data == LONG
         assert status(server)["messages"] == 2
 

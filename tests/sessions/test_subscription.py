@@ -18,9 +18,9 @@ from wsbridge.sessions.fanin import FanIn
 from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.registry import Registry
 from wsbridge.sessions.subscription import Subscription
-from wsbridge.wire.positioned import Plain, Positioned, Wire
+from wsbridge.wire.positioned import PlainWire, Positioned, Wire
 
-PLAIN, POSITIONED = Plain(), Positioned()
+PLAIN, POSITIONED = PlainWire(), Positioned()
 
 
 @dataclass(slots=True)

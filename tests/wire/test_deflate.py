@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tests.support.decoding import Item, Outcome, decode, run
 from tests.wire.peer import BINARY, CONTINUATION, PING, TEXT, frame, message, read_frames
 from wsbridge.flow import Batch, Kind
-from wsbridge.wire.deflate import Deflate, Parameters, Squeezer, negotiate
-from wsbridge.wire.frames import FrameReader, encode, squeeze
+from wsbridge.wire.deflate import Deflate, Parameters, SharedDeflate, negotiate
+from wsbridge.wire.frames import FrameReader, compress, encode
 
 TAIL = b"\x00\x00\xff\xff"
 
@@ -41,7 +41,7 @@ class Peer:
         return self._inflate.decompress(payload + TAIL)
 
 
-def squeezed(payload: bytes, opcode: int = TEXT) -> bytes:
+def compressed(payload: bytes, opcode: int = TEXT) -> bytes:
     return frame(payload, opcode, rsv=4)
 
 
@@ -155,14 +155,14 @@ def test_first_offer_that_can_be_met(offers: str, bits: int) -> None:
 @pytest.mark.parametrize(
     ("compressed", "messages"),
     [
-        (squeezed(b"\xf2\x48\xcd\xc9\xc9\x07\x00"), [b"Hello"]),
+        (compressed(b"\xf2\x48\xcd\xc9\xc9\x07\x00"), [b"Hello"]),
         (frame(b"\xf2\x48\xcd", rsv=4, fin=False) + frame(b"\xc9\xc9\x07\x00", CONTINUATION), [b"Hello"]),
-        (squeezed(b"\xf2\x48\xcd\xc9\xc9\x07\x00") + squeezed(b"\xf2\x00\x11\x00\x00"), [b"Hello", b"Hello"]),
-        (squeezed(b"\x00\x05\x00\xfa\xff\x48\x65\x6c\x6c\x6f\x00"), [b"Hello"]),
-        (squeezed(b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00"), [b"Hello"]),
-        (squeezed(b"\xf2\x48\x05\x00\x00\x00\xff\xff\xca\xc9\xc9\x07\x00"), [b"Hello"]),
-        (squeezed(b"\x02\x00"), [b""]),
-        (squeezed(b"\x00"), [b""]),
+        (compressed(b"\xf2\x48\xcd\xc9\xc9\x07\x00") + compressed(b"\xf2\x00\x11\x00\x00"), [b"Hello", b"Hello"]),
+        (compressed(b"\x00\x05\x00\xfa\xff\x48\x65\x6c\x6c\x6f\x00"), [b"Hello"]),
+        (compressed(b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00"), [b"Hello"]),
+        (compressed(b"\xf2\x48\x05\x00\x00\x00\xff\xff\xca\xc9\xc9\x07\x00"), [b"Hello"]),
+        (compressed(b"\x02\x00"), [b""]),
+        (compressed(b"\x00"), [b""]),
     ],
     ids=["one block", "fragments", "shared window", "stored", "BFINAL", "two blocks", "empty, Huffman", "empty"],
 )
@@ -173,16 +173,16 @@ def test_examples_of_the_rfc(compressed: bytes, messages: list[bytes]) -> None:
 
 def test_session_goes_on_after_a_final_block() -> None:
     """A block with BFINAL ends a message, not the session."""
-    final = squeezed(b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00")
-    plain = squeezed(b"\xf2\x48\xcd\xc9\xc9\x07\x00")
+    final = compressed(b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00")
+    plain = compressed(b"\xf2\x48\xcd\xc9\xc9\x07\x00")
     assert decode(reader, final + final + plain) == Outcome([(Kind.TEXT, b"Hello")] * 3)
 
 
 def test_blocks_after_a_final_one() -> None:
     """A message may hold blocks with BFINAL and others after them, each at a byte's beginning (section 7.2.1): nothing is lost."""
     final, plain = b"\xf3\x48\xcd\xc9\xc9\x07\x00", b"\xf2\x48\xcd\xc9\xc9\x07\x00"
-    assert decode(reader, squeezed(final + final + b"\x00")) == Outcome([(Kind.TEXT, b"HelloHello")])
-    assert decode(reader, squeezed(final + plain)) == Outcome([(Kind.TEXT, b"HelloHello")])
+    assert decode(reader, compressed(final + final + b"\x00")) == Outcome([(Kind.TEXT, b"HelloHello")])
+    assert decode(reader, compressed(final + plain)) == Outcome([(Kind.TEXT, b"HelloHello")])
 
 
 texts = st.tuples(st.just(Kind.TEXT), st.text(max_size=40).map(str.encode))
@@ -247,7 +247,7 @@ def test_context_takeover_shortens() -> None:
 def test_to_many_clients(bits: int, messages: list[Item]) -> None:
     """What is compressed for many, each can read that has a window as large; what would not become shorter is sent as it is."""
     for kind, payload in messages:
-        ((first, sent),) = read_frames(squeeze(Batch(kind, [payload]), Squeezer(bits)))
+        ((first, sent),) = read_frames(compress(Batch(kind, [payload]), SharedDeflate(bits)))
         assert first in (0xC0 | kind, 0x80 | kind)
         assert (Peer(takeover=False, wbits=bits).decompress(sent) if first & 0x40 else sent) == payload
         assert len(sent) < len(payload) if first & 0x40 else len(sent) == len(payload)
@@ -256,7 +256,7 @@ def test_to_many_clients(bits: int, messages: list[Item]) -> None:
 def test_batch_to_many_clients() -> None:
     """A batch is one frame a message, each as short as it can be."""
     messages = [b"", b"one", bytearray(b"one" * 100), b"x" * 100_000, noise(70_000)]
-    sent = read_frames(squeeze(Batch(Kind.TEXT, messages), Squeezer(15)))
+    sent = read_frames(compress(Batch(Kind.TEXT, messages), SharedDeflate(15)))
     assert [first for first, _ in sent] == [0x81, 0x81, 0xC1, 0xC1, 0x81]
     assert sum(len(payload) for _, payload in sent[2:4]) < 200
 
@@ -266,7 +266,7 @@ def test_limit(limit: int) -> None:
     """The limit is of the message as it was before compression: exactly the limit passes, one byte more is 1009, in short frames too."""
     whole = b"x" * limit
     peer = Peer()
-    assert run(lambda: reader(limit), [squeezed(peer.compress(whole)) + squeezed(peer.compress(whole + b"x"))]) == Outcome(
+    assert run(lambda: reader(limit), [compressed(peer.compress(whole)) + compressed(peer.compress(whole + b"x"))]) == Outcome(
         [(Kind.TEXT, whole), ("violation", 1009)]
     )
 
@@ -277,9 +277,9 @@ def test_limit_of_what_does_not_shrink(limit: int) -> None:
     whole = noise(limit)
     peer = Peer()
     halves = peer.compress(whole)
-    assert run(lambda: reader(limit), [squeezed(halves, BINARY) + frame(whole, BINARY)]) == Outcome([(Kind.BINARY, whole)] * 2)
+    assert run(lambda: reader(limit), [compressed(halves, BINARY) + frame(whole, BINARY)]) == Outcome([(Kind.BINARY, whole)] * 2)
     assert run(lambda: reader(limit), [message(halves[:5], halves[5:], opcode=BINARY, rsv=4)]) == Outcome([(Kind.BINARY, whole)])
-    assert run(lambda: reader(limit), [squeezed(Peer().compress(noise(limit + 1)), BINARY)]) == Outcome([("violation", 1009)])
+    assert run(lambda: reader(limit), [compressed(Peer().compress(noise(limit + 1)), BINARY)]) == Outcome([("violation", 1009)])
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
@@ -287,7 +287,7 @@ def test_bomb(opcode: int) -> None:
     """A message that would grow past the limit is 1009, however short it came, and what was before it is delivered."""
     bomb = Peer().compress(b"\0" * (16 << 20))
     assert len(bomb) < 20_000
-    assert run(lambda: reader(20_000), [frame(b"ok") + squeezed(bomb, opcode) + frame(b"no")]) == Outcome(
+    assert run(lambda: reader(20_000), [frame(b"ok") + compressed(bomb, opcode) + frame(b"no")]) == Outcome(
         [(Kind.TEXT, b"ok"), ("violation", 1009)]
     )
 
@@ -300,19 +300,19 @@ def test_length_is_checked_before_the_payload() -> None:
 def test_no_limit() -> None:
     """A limit of 0 is none, for what was compressed too."""
     whole = b"x" * (1 << 20)
-    assert run(lambda: reader(0), [squeezed(Peer().compress(whole))]) == Outcome([(Kind.TEXT, whole)])
+    assert run(lambda: reader(0), [compressed(Peer().compress(whole))]) == Outcome([(Kind.TEXT, whole)])
 
 
 @pytest.mark.parametrize("damaged", [b"\xff\xff\xff\xff", b"\x06", b"\x00\x05\x00\x00\x00Hello", b"\xf2\x48\xcd\xc9\xc9\x07\x00\x07"])
 def test_damaged_data(damaged: bytes) -> None:
     """What is no deflate is answered with 1007, after what was before it."""
-    assert decode(reader, frame(b"ok") + squeezed(damaged), tail=frame(b"no")) == Outcome([(Kind.TEXT, b"ok"), ("violation", 1007)])
+    assert decode(reader, frame(b"ok") + compressed(damaged), tail=frame(b"no")) == Outcome([(Kind.TEXT, b"ok"), ("violation", 1007)])
 
 
 def test_text_that_is_not_utf8() -> None:
     """Text is judged as it was before compression."""
-    assert decode(reader, squeezed(Peer().compress(b"caf\xe9"))) == Outcome([("violation", 1007)])
-    assert decode(reader, squeezed(Peer().compress("café".encode()))) == Outcome([(Kind.TEXT, "café".encode())])
+    assert decode(reader, compressed(Peer().compress(b"caf\xe9"))) == Outcome([("violation", 1007)])
+    assert decode(reader, compressed(Peer().compress("café".encode()))) == Outcome([(Kind.TEXT, "café".encode())])
 
 
 @pytest.mark.parametrize(
@@ -341,6 +341,6 @@ def test_control_frames_between_compressed_fragments() -> None:
 @given(st.lists(st.binary(max_size=30), max_size=4))
 def test_any_compressed_bytes(payloads: list[bytes]) -> None:
     """Whatever is said to be compressed, it says a message or is a violation, and nothing is raised."""
-    outcome = decode(lambda: reader(50), b"".join(squeezed(payload, BINARY) for payload in payloads))
+    outcome = decode(lambda: reader(50), b"".join(compressed(payload, BINARY) for payload in payloads))
     assert all(item[0] == "violation" for item in outcome.delivered if item[0] is not Kind.BINARY)
     assert all(len(item[1]) <= 50 for item in outcome.delivered if item[0] is Kind.BINARY)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.wire.peer import read_frames
 from wsbridge.flow import Batch, Kind
 from wsbridge.wire.eventstream import Events
-from wsbridge.wire.positioned import Plain, Positioned
+from wsbridge.wire.positioned import PlainWire, Positioned
 
 TEXTS = st.lists(st.text(max_size=20).map(str.encode), min_size=1, max_size=5)
 BYTES = st.lists(st.binary(max_size=200), min_size=1, max_size=5)
@@ -25,8 +25,8 @@ def batches() -> st.SearchStrategy[Batch]:
 @given(batches(), st.integers(0, 10**12))
 def test_plain(batch: Batch, first: int) -> None:
     """A plain subscriber gets the messages and nothing else, and hears of no loss."""
-    assert read_frames(Plain().encode(batch, "e-", first)) == [(0x80 | batch.kind, message) for message in batch.messages]
-    assert Plain().lost(3, "e-", 5) == b""
+    assert read_frames(PlainWire().encode(batch, "e-", first)) == [(0x80 | batch.kind, message) for message in batch.messages]
+    assert PlainWire().lost(3, "e-", 5) == b""
 
 
 @given(batches(), st.integers(0, 10**12))
@@ -49,12 +49,12 @@ def test_loss(messages: int | None, count: bytes) -> None:
 def test_times(at: int | None, told: bytes) -> None:
     """A client that asks learns when messages were published; other clients get not a byte more."""
     assert read_frames(Positioned(times=True).published(at)) == [(0x81, b"!time " + told)]
-    assert [wire.published(at) for wire in (Plain(), Positioned(), Events())] == [b"", b"", b""]
+    assert [wire.published(at) for wire in (PlainWire(), Positioned(), Events())] == [b"", b"", b""]
 
 
 def test_joined() -> None:
     """Who joins learns where, and an event stream keeps it though there is no event."""
-    assert Plain().joined("k3-", 17) == b""
+    assert PlainWire().joined("k3-", 17) == b""
     assert read_frames(Positioned().joined("k3-", 17)) == [(0x81, b"!at k3-17")]
     assert read_events(Events().joined("k3-", 17).decode() + "data: x\n\n") == [("message", "k3-17", "x")]
 

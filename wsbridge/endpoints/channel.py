@@ -31,7 +31,7 @@ from wsbridge.sessions.registry import Registry
 from wsbridge.sessions.subscription import Subscription
 from wsbridge.settings import ClientSettings
 from wsbridge.wire.eventstream import Events
-from wsbridge.wire.positioned import SUBPROTOCOL, Plain, Positioned, Wire
+from wsbridge.wire.positioned import SUBPROTOCOL, PlainWire, Positioned, Wire
 
 EVENTS_PATH = "/events"
 EVENTS_TYPE = "text/event-stream"
@@ -176,7 +176,7 @@ class ChannelEndpoint:
 
 def _make_wire(is_positioned: bool, bits: int, times: bool) -> Wire:
     """Return a wire; subscribers with the same wire share encoded messages, so each kind should exist only once."""
-    return Positioned(bits, times=times) if is_positioned else Plain(bits)
+    return Positioned(bits, times=times) if is_positioned else PlainWire(bits)
 
 
 def _accepted(request: Request) -> list[str]:

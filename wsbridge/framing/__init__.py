@@ -49,7 +49,7 @@ class Encoder(Protocol):
         """Return the bytes for the program after the client has disconnected. Most framings return nothing."""
 
 
-class Plain:
+class BareEncoder:
     """The base of encoders that write nothing at the beginning and at the end of a session."""
 
     def opening(self, details: Callable[[], Mapping[str, object]]) -> bytes:

@@ -6,7 +6,7 @@ Message boundaries are lost, but bytes are not, and they arrive without delay. `
 from __future__ import annotations
 
 from wsbridge.flow import Batch, Kind
-from wsbridge.framing import Plain
+from wsbridge.framing import BareEncoder
 
 
 class Decoder:
@@ -19,7 +19,7 @@ class Decoder:
         return []
 
 
-class Encoder(Plain):
+class Encoder(BareEncoder):
     """Writes the bytes of messages of either kind, with nothing between them."""
 
     def encode(self, batch: Batch) -> bytes:

@@ -11,7 +11,7 @@ from struct import Struct
 
 from wsbridge.errors import MessageTooLong, ProgramError
 from wsbridge.flow import Batch, Kind, batches, valid_text
-from wsbridge.framing import Plain
+from wsbridge.framing import BareEncoder
 
 HEAD = Struct(">IB")
 
@@ -64,7 +64,7 @@ class Decoder:
         return []
 
 
-class Encoder(Plain):
+class Encoder(BareEncoder):
     """Writes length, kind and payload of each message."""
 
     def encode(self, batch: Batch) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from wsbridge.errors import MessageTooLong
 from wsbridge.flow import Batch, Kind, valid_text
-from wsbridge.framing import Plain
+from wsbridge.framing import BareEncoder
 
 
 class Decoder:
@@ -72,7 +72,7 @@ class Decoder:
             raise MessageTooLong(limit, before=self._batch(messages, has_cr=True) if messages else [])
 
 
-class Encoder(Plain):
+class Encoder(BareEncoder):
     """Writes each text message and the separator, and each binary message as it is, with nothing appended."""
 
     __slots__ = ("_separator",)

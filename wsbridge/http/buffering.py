@@ -71,14 +71,14 @@ class BodyBuffer:
         if limit and self._in_memory + self._written + len(data) > limit:
             raise Refused(413, f"the body is longer than {limit} bytes (--maxbody)")
         if not self._written and self._in_memory + len(data) <= MEMORY_BYTES:
-            self.squeeze(data)
+            self.put_in_memory(data)
             return
         await self._write(data)
         self.size += len(data)
         self._drained.clear()
         self._changed.set()
 
-    def squeeze(self, data: bytes) -> None:
+    def put_in_memory(self, data: bytes) -> None:
         """Add any number of bytes in memory.
 
         RequestBody uses this for a piece without disk space, after the reader has drained the buffer.

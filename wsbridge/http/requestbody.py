@@ -87,7 +87,7 @@ class RequestBody:
                 except (Refused, OSError):
                     # There is no space: the client waits until the script has read the buffered bytes.
                     await buffer.wait_drained()
-                    buffer.squeeze(data)
+                    buffer.put_in_memory(data)
         except BodyLate:
             late()
             raise

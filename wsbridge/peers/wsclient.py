@@ -1,11 +1,11 @@
 """A WebSocket client for another wsbridge: the connection of `publish --url` and `subscribe --url`.
 
 aiohttp makes the connection, with or without TLS. It follows redirects, but never from TLS to plain text. After the upgrade,
-`Remote` replaces aiohttp's protocol on the transport. From then on, the messages of one read form one batch for the sink, and a
+`WebSocketClient` replaces aiohttp's protocol on the transport. From then on, the messages of one read form one batch for the sink, and a
 written batch is one buffer. The client reads frames as strictly as the server does.
 
-    Remote.pause, resume    stop reading from the server, and start again
-    Remote.source           is paused while the server accepts no data
+    WebSocketClient.pause, resume    stop reading from the server, and start again
+    WebSocketClient.source           is paused while the server accepts no data
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ SCHEMES = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}
 """Schemes that a redirect may lead to, each with its WebSocket scheme."""
 
 
-class Remote(asyncio.Protocol):
+class WebSocketClient(asyncio.Protocol):
     """A connection, from the upgrade to its end. Its sink receives batches and one `end`: the server's close code, or 1006.
 
     `early` holds the bytes that have already arrived. The sink receives them before anything else, from the next turn of the loop
-    on. With `pings`, Remote closes the connection if the server is silent for too long. Do not use `pings` with a server that
+    on. With `pings`, WebSocketClient closes the connection if the server is silent for too long. Do not use `pings` with a server that
     accepts input: under backpressure it may well be silent.
     """
 
@@ -204,7 +204,7 @@ class Remote(asyncio.Protocol):
 
 async def connect(
     url: str, sink: Sink, *, subprotocol: str = "", since: str = "", limit: int, pings: bool, loop: asyncio.AbstractEventLoop
-) -> Remote:
+) -> WebSocketClient:
     """Open a WebSocket; the sink receives data from the next turn of the loop on. Raises RemoteError.
 
     With a `subprotocol`, the server must agree to it. `limit` is the maximum length of a message in bytes; 0 means no limit.
@@ -228,7 +228,7 @@ async def connect(
             raise RemoteError(_explain(error, place(url))) from None
         # Before the session closes, which needs a turn of the loop: data that arrives meanwhile must find its protocol.
         transport, early = _detach(response)
-        remote = Remote(transport, sink, early=early, limit=limit, pings=pings, loop=loop)
+        remote = WebSocketClient(transport, sink, early=early, limit=limit, pings=pings, loop=loop)
         transport.set_protocol(remote)
         if transport.is_closing():
             loop.call_soon(remote.connection_lost, None)
@@ -271,7 +271,7 @@ def _masked_head(first: int, length: int) -> bytes:
     return bytes((head[0], head[1] | MASKED)) + head[2:]
 
 
-class _Early:
+class _EarlyBytes:
     """Stands in for aiohttp's frame reader, and keeps the bytes that arrived with the upgrade."""
 
     def __init__(self) -> None:
@@ -328,7 +328,7 @@ def _detach(response: aiohttp.ClientResponse) -> tuple[asyncio.Transport, bytes]
     protocol: Any = connection.protocol if connection is not None else None
     if protocol is None or protocol.transport is None:
         raise RemoteError("the server closed the connection immediately after the upgrade")
-    transport, early = protocol.transport, _Early()
+    transport, early = protocol.transport, _EarlyBytes()
     protocol.set_parser(early, None)
     protocol.transport = None
     protocol.connection_lost(None)

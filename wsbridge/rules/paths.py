@@ -29,7 +29,7 @@ class PathType(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ScriptPath:
     """A file below a directory, with the script's part of the path and the part after it."""
 
     file: str
@@ -46,7 +46,7 @@ def clean(path: str) -> str:
     return cleaned + "/" if path.endswith(("/", "/.", "/..")) and cleaned != "/" else cleaned
 
 
-def find_script(path: str, look: Look) -> Target | None:
+def find_script(path: str, look: Look) -> ScriptPath | None:
     """Walk a clean path to its first component that is a file: the script. The rest is PATH_INFO. None if there is no such file."""
     components = path.split("/")[1:]
     for count in range(1, len(components) + 1):
@@ -54,7 +54,7 @@ def find_script(path: str, look: Look) -> Target | None:
         match look(walked) if components[count - 1] else PathType.NOTHING:
             case PathType.FILE:
                 rest = components[count:]
-                return Target(walked, Script("/" + walked, "/" + "/".join(rest) if rest else ""))
+                return ScriptPath(walked, Script("/" + walked, "/" + "/".join(rest) if rest else ""))
             case PathType.NOTHING:
                 return None
     return None

@@ -67,7 +67,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class RequestTarget:
     """The parts of a request target."""
 
     path: str
@@ -81,7 +81,7 @@ class Target:
 
 
 @remembered
-def read_target(target: str) -> Target:
+def read_target(target: str) -> RequestTarget:
     """Parse a request target. Raises Refused (400) for a NUL in the path."""
     authority = None
     if not target.startswith("/"):
@@ -94,7 +94,7 @@ def read_target(target: str) -> Target:
     path = unquote_to_bytes(raw_path.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
     if "\0" in path:
         raise Refused(400, "the path contains a NUL")
-    return Target(path, query, encode_path(raw_path) + mark + query, authority or None)
+    return RequestTarget(path, query, encode_path(raw_path) + mark + query, authority or None)
 
 
 def check_host(host: str) -> None:

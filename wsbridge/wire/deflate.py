@@ -91,7 +91,7 @@ def _bits(value: str) -> int:
     return int(value) if value in BITS else 0
 
 
-def most_squeezed(limit: int) -> int:
+def max_compressed_bytes(limit: int) -> int:
     """Return the maximum payload of a compressed message of `limit` bytes: compression may turn 8 bits into 9, and adds some headers."""
     return limit + limit // 8 + 64 if limit else 0
 
@@ -139,13 +139,13 @@ class Deflate:
         return zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -self.parameters.server_bits, MEMORY_LEVEL)
 
 
-class Squeezer:
+class SharedDeflate:
     """Compresses each message by itself, for all clients whose window has at least `bits` bits."""
 
     def __init__(self, bits: int) -> None:
         self._bits = bits
 
-    def squeeze(self, message: bytes | bytearray) -> bytes:
+    def compress(self, message: bytes | bytearray) -> bytes:
         """Return the payload of a message, to send with RSV1 set; it may be longer than the message."""
         fresh = zlib.compressobj(wbits=-self._bits)
         return (fresh.compress(message) + fresh.flush(zlib.Z_SYNC_FLUSH)).removesuffix(TAIL)

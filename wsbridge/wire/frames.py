@@ -19,7 +19,7 @@ from typing import NamedTuple
 from wsbridge.closecodes import INVALID_DATA, NO_CODE, PROTOCOL_ERROR, REASON_LIMIT, TOO_BIG, may_be_sent
 from wsbridge.errors import ClientError
 from wsbridge.flow import Batch, End, Kind
-from wsbridge.wire.deflate import Deflate, Squeezer, most_squeezed
+from wsbridge.wire.deflate import Deflate, SharedDeflate, max_compressed_bytes
 
 FIN, RSV1, MASKED = 0x80, 0x40, 0x80
 CONTROL = 0x08
@@ -117,15 +117,15 @@ def encode(batch: Batch, deflate: Deflate | None = None) -> bytes:
     return b"".join(parts)
 
 
-def squeeze(batch: Batch, squeezer: Squeezer) -> bytes:
+def compress(batch: Batch, deflate: SharedDeflate) -> bytes:
     """Return the frames of a batch for any number of clients: a message is compressed if that makes it shorter."""
     kind, messages = batch
     heads = _HEADS[kind]
     parts: list[bytes | bytearray] = []
     for message in messages:
-        squeezed = squeezer.squeeze(message)
-        if len(squeezed) < len(message):
-            parts += (head(FIN | RSV1 | kind, len(squeezed)), squeezed)
+        compressed = deflate.compress(message)
+        if len(compressed) < len(message):
+            parts += (head(FIN | RSV1 | kind, len(compressed)), compressed)
         else:
             parts += (heads[len(message)], message)
     return b"".join(parts)
@@ -164,6 +164,7 @@ class FrameReader:
     """
 
     __slots__ = (
+        "_compressed",
         "_deflate",
         "_done",
         "_head",
@@ -177,7 +178,6 @@ class FrameReader:
         "_opcode",
         "_partial",
         "_short",
-        "_squeezed",
         "_text",
         "has_more",
     )
@@ -198,7 +198,7 @@ class FrameReader:
         """Checks the text of the current message."""
         self._partial: bytearray | None = None
         self._opcode = Opcode.CONTINUATION
-        self._squeezed = False
+        self._compressed = False
         self._inflated = 0
         self._done = False
         self.has_more = False
@@ -342,8 +342,8 @@ class FrameReader:
                 raise ClientError(PROTOCOL_ERROR, "frame length is not minimally encoded")
         if not first & CONTROL:
             held = len(self._partial) if self._partial is not None else 0
-            squeezed = first & RSV1 or (held and self._squeezed)
-            limit = most_squeezed(self._limit) if squeezed else self._limit
+            compressed = first & RSV1 or (held and self._compressed)
+            limit = max_compressed_bytes(self._limit) if compressed else self._limit
             if length >> 63 or (limit and held + length > limit):
                 raise ClientError(TOO_BIG, f"message longer than {self._limit or 2**63 - 1} bytes")
         return length, start
@@ -381,8 +381,8 @@ class FrameReader:
             case opcode:
                 if self._partial is None:
                     self._opcode, self._partial = Opcode(opcode), bytearray()
-                    self._squeezed = bool(first & RSV1)
-                    self._text = _Text() if opcode == Opcode.TEXT and not self._squeezed else None
+                    self._compressed = bool(first & RSV1)
+                    self._text = _Text() if opcode == Opcode.TEXT and not self._compressed else None
                 if self._text is not None:
                     self._text.check(payload, is_last=bool(first & FIN))
                 if self._partial:
@@ -395,7 +395,7 @@ class FrameReader:
     def _complete(self, events: list[Event]) -> None:
         assert self._partial is not None
         message, self._partial = self._partial, None
-        if self._squeezed:
+        if self._compressed:
             assert self._deflate is not None
             message = bytearray(self._deflate.decompress(message, self._limit))
             self._inflated += len(message)

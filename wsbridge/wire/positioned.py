@@ -3,7 +3,7 @@
 The encoding depends on nothing but the channel, so that the same bytes serve every subscriber. A position is the channel's mark
 and a number, as in `k3x9-17`; the position sent with a message is the place after it.
 
-    Plain       one frame per message, as from any server; losses are not reported
+    PlainWire       one frame per message, as from any server; losses are not reported
     Positioned  the subprotocol wsbridge.v1: the same frame, with the position and a newline before the payload. Separate text
                 frames report everything else. They begin with `!`, which no position does:
                     !at POSITION            where a client that has just joined begins: it can resume even before the first message
@@ -20,7 +20,7 @@ from typing import Protocol
 
 from wsbridge.flow import Batch, Kind
 from wsbridge.wire import frames
-from wsbridge.wire.deflate import Squeezer
+from wsbridge.wire.deflate import SharedDeflate
 
 SUBPROTOCOL = "wsbridge.v1"
 
@@ -57,10 +57,10 @@ HERE = {True: "here", False: "away"}
 
 def _framing(bits: int) -> Callable[[Batch], bytes]:
     """Return a function that makes frames, compressed for a window of `bits` bits; 0 means no compression."""
-    return partial(frames.squeeze, squeezer=Squeezer(bits)) if bits else frames.encode
+    return partial(frames.compress, deflate=SharedDeflate(bits)) if bits else frames.encode
 
 
-class Plain:
+class PlainWire:
     """The wire of a client that requests no positions. `bits` is the window size if the client negotiated compression, else 0."""
 
     def __init__(self, bits: int = 0) -> None:
@@ -84,7 +84,7 @@ class Plain:
 
 
 class Positioned:
-    """The wire of a client that wants to resume; `bits` as in Plain. With `times`, it reports when each body was published."""
+    """The wire of a client that wants to resume; `bits` as in PlainWire. With `times`, it reports when each body was published."""
 
     def __init__(self, bits: int = 0, *, times: bool = False) -> None:
         self.name = f"{SUBPROTOCOL} {bits}{' times' if times else ''}"
