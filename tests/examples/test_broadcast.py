@@ -337,7 +337,7 @@ async def test_the_chat_keeps_what_cannot_be_sent(browser: Chromium) -> None:
         page = await browser.open(f"http://127.0.0.1:{server.port}/chat.html")
         await page.wait_for("channel.state === 'open'")
         await write(page, "Hi")
-        await page.wait_for("document.querySelector('#state').innerText === 'This channel takes no messages'")
+        await page.wait_for("document.querySelector('#state').innerText === 'This channel accepts no messages'")
         assert await page.evaluate("document.querySelector('form button').disabled")
         await page.load(f"http://127.0.0.1:{server.port}/chat.html")
         await page.wait_for("channel.state === 'open'")

@@ -145,11 +145,11 @@ def test_redirect_without_end(served: Server) -> None:
 )
 def test_no_answer(served: Server, script: str) -> None:
     """A script that prints nothing, or no headers, is answered with 500, and the log says why; what it printed is not shown."""
-    before = served.log.count("no answer")
+    before = served.log.count("sent no valid response")
     response = served.get(say(script))
     if script != "echo Status: 200":
         assert response.status == 500
-        wait_until(lambda: served.log.count("no answer") > before, "the reason in the log")
+        wait_until(lambda: served.log.count("sent no valid response") > before, "the reason in the log")
     assert b"no header" not in response.body
 
 

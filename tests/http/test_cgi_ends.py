@@ -18,7 +18,7 @@ from tests.support.server import Server, is_alive, tell, wait_for_exit, wait_unt
 from tests.support.site import Serve, write_script
 from tests.support.tool import command, recorded
 from wsbridge.http.cgi import CgiScripts
-from wsbridge.rules.paths import Found
+from wsbridge.rules.paths import PathType
 
 HOST = [("Host", "h")]
 PLAIN = 'printf "Content-Type: text/plain\\n\\n"'
@@ -535,16 +535,16 @@ def test_link_that_changes_after_the_walk(tmp_path: Path) -> None:
     inside.mkdir()
     link = inside / "link"
     link.symlink_to(write_script(inside / "script", OK))
-    parts: Any = dict.fromkeys(("limiter", "registry", "launcher", "metrics", "patience", "drain_seconds", "body_seconds"))
+    parts: Any = dict.fromkeys(("limiter", "registry", "launcher", "metrics", "timeout", "drain_seconds", "body_seconds"))
     cgi = CgiScripts(str(inside), dotfiles=False, software="", passed={}, max_body_bytes=0, **parts)
     found = cgi.find("/link/info")
     assert found is not None
     assert (found.file, found.script.name, found.script.info) == (str(inside / "script"), "/link", "/info")
 
-    def look(walked: str) -> Found:
+    def look(walked: str) -> PathType:
         link.unlink()
         link.symlink_to(outside)
-        return Found.FILE
+        return PathType.FILE
 
     cgi._look = look
     assert cgi.find("/link") is None

@@ -23,7 +23,7 @@ from tests.support.client import Response, Stream, open_stream, request_bytes
 from tests.support.proc import descriptors, pause, turns, until
 from tests.support.server import Server, wait_until
 from tests.support.site import BIG, FILES, SECRET, Serve, Site
-from wsbridge.http.patience import Patience
+from wsbridge.http.responsetimeout import ResponseTimeout
 from wsbridge.http.static import LISTED, Opened, OpenFile, StaticFiles
 from wsbridge.http.withheld import Withheld
 from wsbridge.metrics import Metrics
@@ -146,7 +146,7 @@ def test_listing_shows_no_program(served: Server) -> None:
 
 
 def static_files(root: Path) -> StaticFiles:
-    return StaticFiles(str(root), withheld=Withheld(), patience=Patience(0, Metrics()))
+    return StaticFiles(str(root), withheld=Withheld(), timeout=ResponseTimeout(0, Metrics()))
 
 
 async def test_long_listing(tmp_path: Path) -> None:
@@ -506,7 +506,7 @@ def test_an_answer_that_is_never_sent(tmp_path: Path) -> None:
     """A file whose answer fails before its first byte is closed."""
     (tmp_path / "file").write_bytes(b"x")
     opened = Opened(str(tmp_path / "file"))
-    page, fd = OpenFile(opened, "file", patience=Patience(0, Metrics()), fields={}), opened.fd
+    page, fd = OpenFile(opened, "file", timeout=ResponseTimeout(0, Metrics()), fields={}), opened.fd
     assert os.path.samefile(f"/proc/self/fd/{fd}", tmp_path / "file")
     del opened, page
     assert not os.path.exists(f"/proc/self/fd/{fd}")

@@ -22,8 +22,8 @@ from aiohttp import HttpVersion11, web
 from wsbridge.errors import ProgramError, Refused
 from wsbridge.framing import chunks
 from wsbridge.http.buffering import BufferSpace
-from wsbridge.http.patience import Patience
 from wsbridge.http.requestbody import BodyLate, RequestBody
+from wsbridge.http.responsetimeout import ResponseTimeout
 from wsbridge.logs import LogFields, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.launch import Launcher
@@ -72,7 +72,7 @@ class CgiScripts:
         registry: Registry,
         launcher: Launcher,
         metrics: Metrics,
-        patience: Patience,
+        timeout: ResponseTimeout,
         drain_seconds: float,
         body_seconds: float,
         max_body_bytes: int,
@@ -85,7 +85,7 @@ class CgiScripts:
         self._registry = registry
         self._launcher = launcher
         self._metrics = metrics
-        self._patience = patience
+        self._timeout = timeout
         self._drain_seconds = drain_seconds
         self._body_seconds = body_seconds
         self._space = BufferSpace(max_body_bytes)
@@ -119,7 +119,7 @@ class CgiScripts:
             except BaseException:
                 self._limiter.release()
                 raise
-            exchange = _Exchange(raw, script, patience=self._patience, fields=fields)
+            exchange = _Exchange(raw, script, timeout=self._timeout, fields=fields)
             return await self._exchange(exchange, script, body if has_body else None, request, headers)
         except BodyLate:
             self._metrics.clients_timed_out += 1
@@ -209,10 +209,10 @@ class CgiScripts:
 class _Exchange:
     """The request and the response of one script; the server streams body and response at the same time."""
 
-    def __init__(self, raw: web.BaseRequest, script: RunningScript, *, patience: Patience, fields: LogFields) -> None:
+    def __init__(self, raw: web.BaseRequest, script: RunningScript, *, timeout: ResponseTimeout, fields: LogFields) -> None:
         self._raw = raw
         self._script = script
-        self._patience = patience
+        self._timeout = timeout
         self._fields = fields
         self._late = asyncio.timeout(None)
         """The timeout that ends the response when the body stops arriving."""
@@ -309,11 +309,11 @@ class _Exchange:
                 piece = piece[:left]
                 left -= len(piece)
             if piece:
-                with self._patience.watching(self._raw, self._fields):
+                with self._timeout.watching(self._raw, self._fields):
                     await response.write(piece)
         if left:
             raise Cut(f"{left} of the {head.length} bytes in its Content-Length are missing")
-        with self._patience.watching(self._raw, self._fields):
+        with self._timeout.watching(self._raw, self._fields):
             await response.write_eof()
 
     async def _read_head(self) -> Head:

@@ -29,7 +29,7 @@ from aiohttp.abc import AbstractStreamWriter
 from wsbridge.errors import Refused
 from wsbridge.http import listing
 from wsbridge.http.answers import protect
-from wsbridge.http.patience import Patience
+from wsbridge.http.responsetimeout import ResponseTimeout
 from wsbridge.http.withheld import Identity, Withheld, is_below
 from wsbridge.logs import LogFields, extra, logger
 from wsbridge.rules.request import Request
@@ -75,10 +75,10 @@ class StaticFiles:
     busy.
     """
 
-    def __init__(self, root: str, *, withheld: Withheld, patience: Patience) -> None:
+    def __init__(self, root: str, *, withheld: Withheld, timeout: ResponseTimeout) -> None:
         self._root = os.path.realpath(root)
         self._withheld = withheld
-        self._patience = patience
+        self._timeout = timeout
         self._listing_turn = asyncio.Semaphore(1)
 
     async def find(self, request: Request) -> web.StreamResponse | None:
@@ -114,7 +114,7 @@ class StaticFiles:
             return _moved("../" + _quoted(posixpath.basename(path[:-1])), request)
         if self._withheld.holds(opened.real, opened.status, self._withheld.identities()):
             return None
-        return OpenFile(opened, name, patience=self._patience, fields={"url": request.url})
+        return OpenFile(opened, name, timeout=self._timeout, fields={"url": request.url})
 
     def _listing(self, path: str, opened: Opened) -> web.Response:
         """List a directory: at most LISTED entries, and no withheld file."""
@@ -186,10 +186,10 @@ class Opened:
 class OpenFile(web.FileResponse):
     """The response for a file that is already open: its path refers to the descriptor, so that no other file can replace it."""
 
-    def __init__(self, opened: Opened, name: str, *, patience: Patience, fields: LogFields) -> None:
+    def __init__(self, opened: Opened, name: str, *, timeout: ResponseTimeout, fields: LogFields) -> None:
         self._opened = opened
         super().__init__(f"/proc/self/fd/{opened.fd}", headers={"Content-Type": _with_charset(_kind(name, opened.fd))})
-        self._patience = patience
+        self._timeout = timeout
         self._fields = fields
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
@@ -259,9 +259,9 @@ class OpenFile(web.FileResponse):
                 request.protocol.force_close()
                 return writer
             offset += len(piece)
-            with self._patience.watching(request, self._fields):
+            with self._timeout.watching(request, self._fields):
                 await self.write(piece)
-        with self._patience.watching(request, self._fields):
+        with self._timeout.watching(request, self._fields):
             await self.write_eof()
         return writer
 

@@ -10,16 +10,16 @@ from collections.abc import Callable
 
 from wsbridge.closecodes import ABNORMAL
 from wsbridge.flow import NULL_SOURCE, End, Sink, Source
-from wsbridge.logs import LogFields, extra, logger
+from wsbridge.logs import LogFields, logger
 from wsbridge.metrics import Metrics
 from wsbridge.net.transports import limit_unsent, taken_bytes, waiting_bytes
+from wsbridge.net.writetimeout import WriteTimeout
 from wsbridge.settings import ClientSettings
 
 CLOSE_WAIT = 2.0
 """Seconds for the client to receive the last bytes; then wsbridge aborts the connection."""
 COMMENT = b":\n\n"
 """A comment line, which browsers ignore: it keeps proxies from closing an idle stream."""
-
 log = logger("http")
 
 
@@ -33,10 +33,10 @@ class EventStream(asyncio.Protocol):
         "_metrics",
         "_ping",
         "_sink",
-        "_stuck_timer",
         "_timeout",
         "_timer",
         "_transport",
+        "_write_timeout",
         "_writing_paused",
         "received",
         "source",
@@ -61,7 +61,7 @@ class EventStream(asyncio.Protocol):
         self._writing_paused = False
         self._closed: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._stuck_timer: asyncio.TimerHandle | None = None
+        self._write_timeout: WriteTimeout | None = None
         self.source: Source = NULL_SOURCE
         self.received = 0
         # With a limit of 0, asyncio's TLS transport treats an empty buffer as full.
@@ -96,7 +96,7 @@ class EventStream(asyncio.Protocol):
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
-            self._watch_stuck(CLOSE_WAIT)
+            self._limit_writing(CLOSE_WAIT)
 
     def abort(self) -> None:
         if self._transport is not None:
@@ -123,9 +123,10 @@ class EventStream(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
-        for timer in (self._timer, self._stuck_timer):
-            if timer is not None:
-                timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._write_timeout is not None:
+            self._write_timeout.stop()
         if self._sink is not None:
             self._sink.end(End(ABNORMAL))
         self.source = NULL_SOURCE
@@ -135,13 +136,12 @@ class EventStream(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._writing_paused = True
         self.source.pause()
-        self._watch_stuck(self._timeout)
+        self._limit_writing(self._timeout)
 
     def resume_writing(self) -> None:
         self._writing_paused = False
-        if self._stuck_timer is not None and self._transport is not None and not self._transport.is_closing():
-            self._stuck_timer.cancel()
-            self._stuck_timer = None
+        if self._write_timeout is not None and self._transport is not None and not self._transport.is_closing():
+            self._write_timeout.stop()
         self.source.resume()
 
     def _comment(self) -> None:
@@ -150,23 +150,20 @@ class EventStream(asyncio.Protocol):
             self._transport.write(COMMENT)
         self._timer = self._loop.call_later(self._ping, self._comment)
 
-    def _watch_stuck(self, patience: float) -> None:
-        if self._stuck_timer is not None:
-            self._stuck_timer.cancel()
-        if patience > 0 and self._transport is not None:
-            self._stuck_timer = self._loop.call_later(patience, self._check_stuck, patience, taken_bytes(self._transport, 0))
+    def _limit_writing(self, seconds: float) -> None:
+        """Start the write timeout; most clients never need one."""
+        if self._write_timeout is None:
+            self._write_timeout = WriteTimeout(
+                accepted=self._accepted,
+                abort=self.abort,
+                waits=lambda: self._transport is not None and waiting_bytes(self._transport),
+                log=log,
+                metrics=self._metrics,
+                fields=self._fields,
+                loop=self._loop,
+            )
+        self._write_timeout.start(seconds)
 
-    def _check_stuck(self, patience: float, taken_before: int) -> None:
-        """Abort the connection if the client accepted no data since the last check.
-
-        The fanout adds no messages while data waits, so only the client changes the count.
-        """
-        if self._transport is None:
-            return
-        if taken_bytes(self._transport, 0) > taken_before:
-            self._watch_stuck(patience)
-            return
-        if waiting_bytes(self._transport):
-            self._metrics.clients_timed_out += 1
-            log.info("closing: the client accepted no data for %g s", patience, extra=extra(self._fields))
-        self.abort()
+    def _accepted(self) -> int | None:
+        # The fanout adds no messages while data waits, so only the client changes the number.
+        return taken_bytes(self._transport, 0) if self._transport is not None else None

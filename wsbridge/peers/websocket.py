@@ -25,6 +25,7 @@ from wsbridge.net.transports import (
     taken_bytes,
     waiting_bytes,
 )
+from wsbridge.net.writetimeout import WriteTimeout
 from wsbridge.rules.heartbeat import Beat, Heartbeat
 from wsbridge.settings import ClientSettings
 from wsbridge.wire import frames
@@ -75,11 +76,11 @@ class WebSocketPeer(asyncio.Protocol):
         "_probe_timer",
         "_reader",
         "_sink",
-        "_stuck_timer",
         "_taken_at_beat",
         "_timeout",
         "_transport",
         "_watched",
+        "_write_timeout",
         "_writing_paused",
         "_written",
         "deflate",
@@ -122,7 +123,7 @@ class WebSocketPeer(asyncio.Protocol):
         self._next_turn: asyncio.Handle | None = None
         self._paused_since = 0.0
         self._probe_timer: asyncio.TimerHandle | None = None
-        self._stuck_timer: asyncio.TimerHandle | None = None
+        self._write_timeout: WriteTimeout | None = None
         self._heartbeat_timer: asyncio.TimerHandle | None = None
         self._heartbeat: Heartbeat | None = None
         # With a limit of 0, asyncio's TLS transport treats an empty buffer as full.
@@ -199,15 +200,17 @@ class WebSocketPeer(asyncio.Protocol):
         self._go(End(ABNORMAL))
         # A TCP transport with nothing left to send closes at once; a TLS transport may wait for its peer.
         if self._transport is not None and (waiting_bytes(self._transport) or not self._transport.can_write_eof()):
-            self._watch_stuck(self._close_patience())
+            self._limit_writing(self._close_seconds())
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
         self._unwatch()
         self._transport = None
-        for timer in (self._heartbeat_timer, self._stuck_timer, self._probe_timer):
+        for timer in (self._heartbeat_timer, self._probe_timer):
             if timer is not None:
                 timer.cancel()
+        if self._write_timeout is not None:
+            self._write_timeout.stop()
         self._go(End(ABNORMAL, str(error or "")))
         # The program's remaining output has no receiver, so it must not wait for room.
         self.source.resume()
@@ -337,7 +340,7 @@ class WebSocketPeer(asyncio.Protocol):
             self._close_transport()
             return
         self._send_close(reason)
-        self._watch_stuck(self._close_patience())
+        self._limit_writing(self._close_seconds())
 
     def close(self) -> None:
         """Close without a close frame; the transport still sends written data, within the write timeout."""
@@ -363,12 +366,11 @@ class WebSocketPeer(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._writing_paused = True
         self.source.pause()
-        self._watch_stuck(self._timeout)
+        self._limit_writing(self._timeout)
 
     def resume_writing(self) -> None:
-        if self._stuck_timer is not None and not (self._close_sent or self._transport is None or self._transport.is_closing()):
-            self._stuck_timer.cancel()
-            self._stuck_timer = None
+        if self._write_timeout is not None and not (self._close_sent or self._transport is None or self._transport.is_closing()):
+            self._write_timeout.stop()
         self._writing_paused = False
         if self._owed_pong is not None:
             owed, self._owed_pong = self._owed_pong, None
@@ -387,11 +389,11 @@ class WebSocketPeer(asyncio.Protocol):
     def _close_transport(self) -> None:
         assert self._transport is not None
         if self._transport.is_closing():
-            if self._stuck_timer is None:
-                self._watch_stuck(self._close_patience())
+            if self._write_timeout is None or not self._write_timeout.is_running:
+                self._limit_writing(self._close_seconds())
             return
         self._unwatch()
-        patience = self._close_patience()
+        seconds = self._close_seconds()
         if not self._lingers:
             self._transport.close()
         elif self._transport.can_write_eof():
@@ -400,40 +402,39 @@ class WebSocketPeer(asyncio.Protocol):
             resume_reading(self._transport, self._loop)
         else:
             end_secure(self._transport, self._loop)
-        self._watch_stuck(patience)
+        self._limit_writing(seconds)
 
-    def _close_patience(self) -> float:
+    def _close_seconds(self) -> float:
         """Return the timeout of a closing connection: the write timeout while bytes wait to be sent, else CLOSE_WAIT."""
-        waiting = waiting_bytes(self._transport) if self._transport is not None else 0
-        return self._timeout or FOR_EVER if waiting else CLOSE_WAIT
+        return self._timeout or FOR_EVER if self._has_waiting() else CLOSE_WAIT
 
-    def _watch_stuck(self, patience: float) -> None:
-        if self._stuck_timer is not None:
-            self._stuck_timer.cancel()
-        if self._transport is not None and patience > 0:
-            self._stuck_timer = self._loop.call_later(patience, self._check_stuck, patience, self._taken())
+    def _limit_writing(self, seconds: float) -> None:
+        """Start the write timeout; most clients never need one."""
+        if self._write_timeout is None:
+            self._write_timeout = WriteTimeout(
+                accepted=self._accepted,
+                abort=self.abort,
+                waits=self._has_waiting,
+                again=lambda seconds: self._close_seconds() if self._close_sent else seconds,
+                log=log,
+                metrics=self._metrics,
+                fields=self._fields,
+                loop=self._loop,
+            )
+        self._write_timeout.start(seconds)
 
-    def _taken(self) -> int:
-        return taken_bytes(self._transport, self._written) if self._transport is not None else 0
+    def _accepted(self) -> int | None:
+        return taken_bytes(self._transport, self._written) if self._transport is not None else None
 
-    def _check_stuck(self, patience: float, taken_before: int) -> None:
-        """Abort the connection if the client accepted no data since the last check; otherwise start the timeout again."""
-        if self._transport is None:
-            return
-        if self._taken() > taken_before:
-            self._watch_stuck(self._close_patience() if self._close_sent else patience)
-            return
-        if waiting_bytes(self._transport):
-            self._metrics.clients_timed_out += 1
-            log.info("closing: the client accepted no data for %g s", patience, extra=extra(self._fields))
-        self.abort()
+    def _has_waiting(self) -> bool:
+        return self._transport is not None and waiting_bytes(self._transport) > 0
 
     # The heartbeat
 
     def _beat(self) -> None:
         assert self._heartbeat is not None
         assert self._transport is not None
-        taken = self._taken()
+        taken = taken_bytes(self._transport, self._written)
         if self._owed_at_beat and taken > self._taken_at_beat:
             # The client accepts the data that waits for it, and its pong to a ping may come only after all of that data.
             self._heartbeat.heard = self._loop.time()

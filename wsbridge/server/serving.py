@@ -18,8 +18,8 @@ from wsbridge.http.connection import Server
 from wsbridge.http.door import Door, EventsDoor, Resource
 from wsbridge.http.handshake import Handshake
 from wsbridge.http.page import Page
-from wsbridge.http.patience import Patience
 from wsbridge.http.redirect import redirect_server
+from wsbridge.http.responsetimeout import ResponseTimeout
 from wsbridge.http.static import StaticFiles
 from wsbridge.http.withheld import Withheld, files_of_command, holds_private_key, keys_in_url
 from wsbridge.logs import INFO, logger
@@ -173,7 +173,7 @@ class Serving(ABC):
             self._force.clear()
             self._registry.force()
         if len(self._registry):
-            log.error("%d sessions did not end and are left behind", len(self._registry))
+            log.error("%d sessions did not end", len(self._registry))
         # Connections that wait for a next request close at once; responses in progress have time to finish.
         factory.pre_shutdown()
         with contextlib.suppress(TimeoutError):
@@ -221,7 +221,7 @@ class Serving(ABC):
     ) -> App:
         settings = self._settings
         http, program = settings.http, settings.program
-        patience = Patience(settings.client.send_timeout, self._metrics)
+        timeout = ResponseTimeout(settings.client.send_timeout, self._metrics)
         cgi = None
         if http.cgi_directory:
             cgi = CgiScripts(
@@ -233,7 +233,7 @@ class Serving(ABC):
                 registry=self._registry,
                 launcher=launcher,
                 metrics=self._metrics,
-                patience=patience,
+                timeout=timeout,
                 drain_seconds=program.drain_ms / 1000,
                 body_seconds=http.timings.body_seconds,
                 max_body_bytes=http.max_body_bytes,
@@ -246,7 +246,7 @@ class Serving(ABC):
                 script_directory=program.directory,
                 dotfiles=http.dotfiles,
             )
-            static = StaticFiles(http.static_directory, withheld=withheld, patience=patience)
+            static = StaticFiles(http.static_directory, withheld=withheld, timeout=timeout)
         return App(
             settings=settings.gate,
             registry=self._registry,

@@ -137,7 +137,7 @@ class Bridge:
 
     def _drained(self) -> None:
         if not self.child.owes_output:
-            log.debug("stdout is still held open by a process of the group", extra=extra(self._fields))
+            log.debug("a process of the group still holds stdout open", extra=extra(self._fields))
             self.child.finish_output()
             self._begin(self._deliver_end, End(NORMAL))
         elif not self._begun:

@@ -126,7 +126,7 @@ class Page {
   refused() {
     document.querySelector('form').hidden = true;
     $('composer').hidden = false;
-    $('advice').textContent = 'This channel takes no messages: yours was not sent.';
+    $('advice').textContent = 'This channel accepts no messages: yours was not sent.';
     this.connect(this.channel.position);
   }
 

@@ -7,7 +7,7 @@
  * there, or says what is lost. Between two attempts it waits, longer each time (exponential backoff, full jitter), and tries
  * the next URL where one has brought nothing; it tries at once when the page is looked at again or the browser is online.
  *
- * Two ends are final: close(), and 1003 after something was sent, for a channel that takes no messages. No other is: of a
+ * Two ends are final: close(), and 1003 after something was sent, for a channel that accepts no messages. No other is: of a
  * refusal (403, 429, another subprotocol) a browser tells a page no more than of a server that is about to start.
  *
  * There is no watchdog, since browsers answer pings without a word to the page. A connection that dies in silence ends when

@@ -1,0 +1,143 @@
+"""The write timeout, on a clock that the test turns: it compares what the client has accepted, and ends the connection."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from wsbridge.metrics import Metrics
+from wsbridge.net.writetimeout import WriteTimeout
+
+
+class Timer:
+    """What `call_later` of the clock returns."""
+
+    def __init__(self, at: float, call: Callable[[], object]) -> None:
+        self.at, self.call, self.is_cancelled = at, call, False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+class Clock:
+    """The timers of an event loop, without the loop."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timers: list[Timer] = []
+
+    def call_later(self, seconds: float, call: Callable[..., object], *arguments: Any) -> Timer:
+        self.timers.append(Timer(self.now + seconds, lambda: call(*arguments)))
+        return self.timers[-1]
+
+    def turn_to(self, now: float) -> None:
+        """Run the timers up to a time, in their order."""
+        while due := [timer for timer in self.timers if timer.at <= now and not timer.is_cancelled]:
+            first = min(due, key=lambda timer: timer.at)
+            self.timers.remove(first)
+            self.now = first.at
+            first.call()
+        self.now = now
+
+
+class Connection:
+    """A connection with a write timeout: `accepted` is what its client has accepted, `aborted_at` the time of its end."""
+
+    def __init__(self, **options: Any) -> None:
+        self.clock = Clock()
+        self.accepted: int | None = 0
+        self.waits = True
+        self.aborted_at: float | None = None
+        self.metrics = Metrics()
+        loop: Any = self.clock
+        self.timeout = WriteTimeout(
+            accepted=lambda: self.accepted,
+            abort=self.abort,
+            waits=lambda: self.waits,
+            log=logging.getLogger("wsbridge.http"),
+            metrics=self.metrics,
+            fields={"id": "7"},
+            loop=loop,
+            **options,
+        )
+
+    def abort(self) -> None:
+        self.aborted_at = self.clock.now
+
+
+def test_client_that_accepts_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """A period without progress ends the connection, is counted, and is logged with its length."""
+    one = Connection()
+    with caplog.at_level(logging.INFO):
+        one.timeout.start(60)
+        one.clock.turn_to(59)
+        assert one.aborted_at is None
+        one.clock.turn_to(61)
+    assert (one.aborted_at, one.metrics.clients_timed_out) == (60, 1)
+    assert [record.getMessage() for record in caplog.records] == ["closing: the client accepted no data for 60 s"]
+
+
+def test_slow_client() -> None:
+    """A client that accepts one byte in each period keeps its connection; the first period without one ends it."""
+    one = Connection()
+    one.timeout.start(60)
+    for period in range(10):
+        one.accepted = period + 1
+        one.clock.turn_to(60 * (period + 1))
+    assert one.aborted_at is None
+    one.clock.turn_to(10_000)
+    assert one.aborted_at == 660
+
+
+def test_nothing_waits() -> None:
+    """A connection for which no data waits ends as well, but that is no timeout of the client."""
+    one = Connection()
+    one.waits = False
+    one.timeout.start(2)
+    one.clock.turn_to(3)
+    assert (one.aborted_at, one.metrics.clients_timed_out) == (2, 0)
+
+
+def test_connection_that_is_gone() -> None:
+    """A connection that ended by itself is not ended again, and no period begins on it."""
+    one = Connection()
+    one.timeout.start(2)
+    one.accepted = None
+    one.clock.turn_to(3)
+    one.timeout.start(2)
+    assert not one.timeout.is_running
+    one.clock.turn_to(9)
+    assert (one.aborted_at, one.metrics.clients_timed_out) == (None, 0)
+
+
+def test_stopped() -> None:
+    """A period that is stopped, or replaced by a new one, ends nothing."""
+    one = Connection()
+    one.timeout.start(10)
+    one.clock.turn_to(9)
+    one.timeout.start(10)
+    one.clock.turn_to(18)
+    assert one.timeout.is_running
+    one.timeout.stop()
+    one.clock.turn_to(99)
+    assert (one.aborted_at, one.timeout.is_running) == (None, False)
+
+
+def test_no_timeout() -> None:
+    """With 0 there is no timeout."""
+    one = Connection()
+    one.timeout.start(0)
+    assert not one.timeout.is_running
+
+
+def test_next_period() -> None:
+    """The owner says how long the next period is, for example when the connection has begun to close."""
+    one = Connection(again=lambda seconds: seconds / 2)
+    one.timeout.start(60)
+    one.accepted = 1
+    one.clock.turn_to(60)
+    one.clock.turn_to(1000)
+    assert one.aborted_at == 90
