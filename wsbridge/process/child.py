@@ -32,8 +32,6 @@ READ_SIZE = 120 * 1024
 supply fresh pages for each read, which doubles the cost of reading."""
 ERROR_READ_SIZE = 4 * 1024
 """Bytes of one read of stderr, each line of which is logged. Between two reads of a flood of short lines, the loop does other work."""
-DRAIN_POLL = 0.05
-"""Seconds between two checks of `owes_output`, for a caller that waits until it is False."""
 LAST_ERRORS = 16
 """Maximum reads of stderr at the end: the content of a pipe. A process that has left the group and continues to write cannot
 delay the end."""
@@ -235,9 +233,9 @@ class Child:
             items = decoder.feed(data) if data else decoder.eof()
         except ProgramError as error:
             # After a framing fault the remaining data has no meaning, and a decoder must not buffer it.
-            self._decoder = DEAF
+            self._decoder = NULL_DECODER
             if self._error_decoder is not None:
-                self._error_decoder = DEAF
+                self._error_decoder = NULL_DECODER
             self._push([*error.before, End(error.code, error.reason)])
         else:
             self._push(items)
@@ -425,7 +423,7 @@ class NullDecoder:
         return ()
 
 
-DEAF = NullDecoder()
+NULL_DECODER = NullDecoder()
 
 
 def _unread(fd: int) -> int:

@@ -24,8 +24,9 @@ from typing import Any, Protocol
 from wsbridge.closecodes import ABNORMAL, GOING_AWAY, INTERNAL_ERROR, NORMAL, TOO_BIG
 from wsbridge.flow import Batch, CallbackSink, End, Sink, Source
 from wsbridge.logs import ACCESS, LogFields, extra, logger
-from wsbridge.process.child import DRAIN_POLL, Child
+from wsbridge.process.child import Child
 from wsbridge.process.group import describe
+from wsbridge.sessions.drain import Drain
 from wsbridge.sessions.registry import Registry
 
 CANNOT_LAUNCH = End(INTERNAL_ERROR, "could not launch process")
@@ -83,7 +84,7 @@ class Bridge:
         self._how = End(ABNORMAL)
         """The first event: how the session ended."""
         self._discarded = 0
-        self._drain: asyncio.TimerHandle | None = None
+        self._drain: Drain | None = None
 
     def start(self) -> Sink:
         """Join the child to the client; return the sink for the client's messages."""
@@ -133,16 +134,12 @@ class Bridge:
 
     def _child_exited(self) -> None:
         if self.child.output_open and not self._begun:
-            self._drain = self._loop.call_later(self._drain_seconds, self._drained)
+            # The client receives all output from before the exit, however slow it is. Only later output is dropped.
+            self._drain = Drain(self.child, self._drain_seconds, self._drained, fields=self._fields, loop=self._loop)
 
     def _drained(self) -> None:
-        if not self.child.owes_output:
-            log.debug("a process of the group still holds stdout open", extra=extra(self._fields))
-            self.child.finish_output()
-            self._begin(self._deliver_end, End(NORMAL))
-        elif not self._begun:
-            # The client receives all output from before the exit, however slow it is. Only later output is dropped.
-            self._drain = self._loop.call_later(max(self._drain_seconds, DRAIN_POLL), self._drained)
+        self.child.finish_output()
+        self._begin(self._deliver_end, End(NORMAL))
 
     # Handling of the first event
 

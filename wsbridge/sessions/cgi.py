@@ -14,9 +14,10 @@ import asyncio
 
 from wsbridge.closecodes import GOING_AWAY, NORMAL
 from wsbridge.flow import Batch, End, Kind
-from wsbridge.logs import LogFields, extra, logger
-from wsbridge.process.child import DRAIN_POLL, Child
+from wsbridge.logs import LogFields, logger
+from wsbridge.process.child import Child
 from wsbridge.process.group import describe
+from wsbridge.sessions.drain import Drain
 from wsbridge.sessions.limiter import Limiter
 from wsbridge.sessions.registry import Registry
 
@@ -48,7 +49,7 @@ class RunningScript:
         self.crashed = False
         """Whether a signal that wsbridge did not send has ended the script."""
         self._drain_seconds = drain_seconds
-        self._drain: asyncio.TimerHandle | None = None
+        self._drain: Drain | None = None
         self._is_ending = False
         self._gone = asyncio.Event()
         self._changed = asyncio.Event()
@@ -113,15 +114,12 @@ class RunningScript:
         if self._is_closed:
             self._conclude(self._fault)
         elif not self._is_over:
-            self._drain = asyncio.get_running_loop().call_later(self._drain_seconds, self._drained)
+            self._drain = Drain(
+                self._child, self._drain_seconds, self._drained, fields=self._fields, loop=asyncio.get_running_loop()
+            )
 
     def _drained(self) -> None:
-        if not self._child.owes_output:
-            log.debug("a process of the group still holds stdout open", extra=extra(self._fields))
-            self._conclude(self._fault)
-        else:
-            # The reader is slow: output from before the exit is still unread.
-            self._drain = asyncio.get_running_loop().call_later(max(self._drain_seconds, DRAIN_POLL), self._drained)
+        self._conclude(self._fault)
 
     def _conclude(self, fault: str | None) -> None:
         """Let no output follow the buffered bytes, and terminate what is left of the group."""

@@ -16,9 +16,10 @@ from wsbridge.errors import ProgramError
 from wsbridge.flow import NULL_SOURCE, Batch, CallbackSink, End, Source
 from wsbridge.logs import ERROR, INFO, LogFields, extra, logger
 from wsbridge.metrics import Metrics
-from wsbridge.process.child import DRAIN_POLL, Child
+from wsbridge.process.child import Child
 from wsbridge.process.group import describe
 from wsbridge.rules.restarts import Restarts
+from wsbridge.sessions.drain import Drain
 
 CANNOT_LAUNCH = 126
 """The status of a program that cannot be started, as in a shell."""
@@ -75,6 +76,9 @@ class Supervisor:
         """The child, while it accepts input; otherwise None."""
         self._waiting: list[Batch] = []
         self._fault: End | None = None
+        self._drain: Drain | None = None
+        self._is_drained = False
+        """Whether no output of a child that has exited is passed on any more, although its stdout is open."""
         self._paused = False
         self._stopping = False
         self._news = asyncio.Event()
@@ -107,7 +111,7 @@ class Supervisor:
         if self._child is not None:
             self._child.resume()
 
-    # Lifetime cycle
+    # Life cycle
 
     async def run(self) -> None:
         """Keep the program running until `stop`, or until the restart policy allows no further start."""
@@ -164,6 +168,7 @@ class Supervisor:
             return CANNOT_LAUNCH
         self._child = self._taker = child
         self._fault = None
+        self._is_drained = False
         self.state = State.RUNNING
         self._news.clear()
         child.on_exit = self._exited
@@ -179,6 +184,9 @@ class Supervisor:
         try:
             await self._until_over(child)
         finally:
+            if self._drain is not None:
+                self._drain.cancel()
+                self._drain = None
             self._write_no_more()
             child.close_input(End(GOING_AWAY if self._stopping else NORMAL))
             await child.end(input_seconds=INPUT_SECONDS)
@@ -194,12 +202,9 @@ class Supervisor:
         """Return when a child has no more output, or when the supervisor must end it."""
         while not self._stopping and self._fault is None:
             if child.group.status is not None:
-                if not child.output_open:
+                if not child.output_open or self._is_drained:
                     return
-                # The supervisor passes on all output from before the exit, however long that takes. Other processes may hold stdout
-                # open for a while.
-                if not await self._told(max(self._drain_seconds, DRAIN_POLL)) and not child.owes_output:
-                    return
+                await self._told(None)
             elif not child.output_open and not self._reads:
                 # A program that exits closes its stdout a moment before.
                 if await self._told(EXIT_SECONDS):
@@ -222,6 +227,12 @@ class Supervisor:
 
     def _exited(self) -> None:
         self._write_no_more()
+        if self._child is not None and self._child.output_open:
+            self._drain = Drain(self._child, self._drain_seconds, self._drained, fields=self._fields, loop=self._loop)
+        self._news.set()
+
+    def _drained(self) -> None:
+        self._is_drained = True
         self._news.set()
 
     def _write_no_more(self) -> None:

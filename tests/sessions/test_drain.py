@@ -1,0 +1,59 @@
+"""The drain after an exit, on a clock that the test turns: what was printed before the exit is read, however long that takes."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from tests.support.clock import Clock
+from wsbridge.sessions.drain import POLL_SECONDS, Drain
+
+
+class Stdout:
+    """The stdout of a program that has exited."""
+
+    owes_output = False
+
+
+def drain(stdout: Stdout, clock: Clock, seconds: float) -> tuple[Drain, list[float]]:
+    """Begin a drain; the list gets the time at which it is over."""
+    ends: list[float] = []
+    loop: Any = clock
+    return Drain(stdout, seconds, lambda: ends.append(clock.now), fields={"id": "7"}, loop=loop), ends
+
+
+def test_nothing_is_left(caplog: pytest.LogCaptureFixture) -> None:
+    """Output may follow for as long as --drainms says; then it is over, and the log names the reason."""
+    clock = Clock()
+    with caplog.at_level(logging.DEBUG):
+        _, ends = drain(Stdout(), clock, 2)
+        clock.turn_to(1.9)
+        assert ends == []
+        clock.turn_to(99)
+    assert ends == [2]
+    assert [record.getMessage() for record in caplog.records] == ["a process of the group still holds stdout open"]
+
+
+@pytest.mark.parametrize(("seconds", "step"), [(0, POLL_SECONDS), (2, 2)])
+def test_slow_reader(seconds: float, step: float) -> None:
+    """Output from before the exit is never cut short: the drain goes on until it has been read."""
+    clock, stdout = Clock(), Stdout()
+    stdout.owes_output = True
+    _, ends = drain(stdout, clock, seconds)
+    clock.turn_to(seconds + 100 * step)
+    assert ends == []
+    stdout.owes_output = False
+    clock.turn_to(seconds + 102 * step)
+    assert ends == [pytest.approx(seconds + 101 * step)]
+
+
+def test_cancelled() -> None:
+    """A drain that is cancelled never ends anything, and may be cancelled again."""
+    clock = Clock()
+    draining, ends = drain(Stdout(), clock, 2)
+    draining.cancel()
+    clock.turn_to(99)
+    draining.cancel()
+    assert ends == []
