@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsbridge.rules.restarts import FIRST_PAUSE, LONGEST_PAUSE, SETTLED, Restart, Restarts
+from wsbridge.rules.backoff import SETTLED
+from wsbridge.rules.restarts import FIRST_PAUSE, LONGEST_PAUSE, Restart, Restarts
 
 STATUSES = (0, 1, 126, -2, -9)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import os
 from dataclasses import dataclass
 
@@ -22,8 +21,7 @@ from wsbridge.rules.origins import Rules
 from wsbridge.rules.paths import Look, find_script
 from wsbridge.rules.request import Request, has_body, has_token
 from wsbridge.sessions.registry import Registry
-
-GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+from wsbridge.wire.handshake import accept_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +139,6 @@ class Gate:
         """Return the first subprotocol in the client's list that the server supports; no match is no refusal (RFC 6455, 4.2.2)."""
         names = [name.strip() for name in (offered or "").split(",")]
         return next((name for name in names if name in self._subprotocols), None)
-
-
-def accept_value(key: str) -> str:
-    """Return the value of Sec-WebSocket-Accept, the proof that the server read the key (RFC 6455, section 4.2.2)."""
-    return base64.b64encode(hashlib.sha1(key.strip().encode() + GUID, usedforsecurity=False).digest()).decode()
 
 
 def is_upgrade(request: Request) -> bool:

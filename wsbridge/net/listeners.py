@@ -17,6 +17,7 @@ from wsbridge.logs import logger
 from wsbridge.metrics import Metrics
 from wsbridge.net.acceptor import Acceptor
 from wsbridge.net.certificates import make_context
+from wsbridge.net.keepalive import keep_alive
 from wsbridge.net.tls import TlsOpener
 from wsbridge.net.transports import Open, plain_transports, use_fast_transports
 from wsbridge.net.unixsocket import bind_unix, identity
@@ -24,10 +25,6 @@ from wsbridge.settings import ListenSettings
 
 BACKLOG = 1024
 """Connections that the kernel queues while the server is busy."""
-KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES = 15, 15, 9
-"""Seconds and probes until the kernel detects a peer that has vanished: about 150 s, as with Go's server."""
-
-
 log = logger("http")
 
 
@@ -194,7 +191,4 @@ def _tune(sock: socket.socket) -> None:
     """
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+    keep_alive(sock)

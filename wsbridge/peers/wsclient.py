@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import os
-import re
-import socket
 import ssl
 from collections.abc import Sequence
 from functools import cache, lru_cache
@@ -32,9 +29,12 @@ from wsbridge import __version__
 from wsbridge.closecodes import ABNORMAL, NO_CODE
 from wsbridge.errors import RemoteError, reason_of
 from wsbridge.flow import NULL_SOURCE, Batch, End, Sink, Source
+from wsbridge.net.keepalive import keep_alive
 from wsbridge.rules.heartbeat import Beat, Heartbeat
+from wsbridge.rules.urls import shown, without_user
 from wsbridge.wire import frames
 from wsbridge.wire.frames import FIN, MASKED, Event, FrameReader, Ping, Side, Violation
+from wsbridge.wire.handshake import accept_value
 
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
@@ -45,10 +45,6 @@ WRITE_BYTES = 1024 * 1024
 """Bytes that may wait to be sent before the source is paused."""
 HEAD_BYTES = 256
 """Bytes that may precede a message in its frame: its position."""
-KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES = 15, 15, 9
-"""Seconds and probes of TCP keepalive: it detects a vanished peer after about 150 s, even if nothing is sent."""
-GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-"""RFC 6455, section 1.3."""
 SHOWN = 200
 """Characters of a refusal's text that an error shows."""
 
@@ -79,7 +75,8 @@ class WebSocketClient(asyncio.Protocol):
         self._lost: asyncio.Future[None] = loop.create_future()
         self.source: Source = NULL_SOURCE
         transport.set_write_buffer_limits(high=WRITE_BYTES)
-        _keep_alive(transport.get_extra_info("socket"))
+        if (sock := transport.get_extra_info("socket")) is not None:
+            keep_alive(sock)
         self._heartbeat = Heartbeat(PING_SECONDS, loop.time()) if pings else None
         self._timer: asyncio.TimerHandle | None = None
         self._beat()
@@ -209,12 +206,12 @@ async def connect(
 
     With a `subprotocol`, the server must agree to it. `limit` is the maximum length of a message in bytes; 0 means no limit.
     """
-    key = base64.b64encode(os.urandom(16))
+    key = base64.b64encode(os.urandom(16)).decode()
     headers = {
         "Connection": "Upgrade",
         "Upgrade": "websocket",
         "Sec-WebSocket-Version": "13",
-        "Sec-WebSocket-Key": key.decode(),
+        "Sec-WebSocket-Key": key,
         "User-Agent": f"wsbridge/{__version__}",
     }
     if subprotocol:
@@ -225,7 +222,7 @@ async def connect(
                 response = await _get(session, _target(url, since), headers)
                 await _check(response, key, subprotocol, url)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            raise RemoteError(_explain(error, place(url))) from None
+            raise RemoteError(_explain(error, shown(url))) from None
         # Before the session closes, which needs a turn of the loop: data that arrives meanwhile must find its protocol.
         transport, early = _detach(response)
         remote = WebSocketClient(transport, sink, early=early, limit=limit, pings=pings, loop=loop)
@@ -236,13 +233,6 @@ async def connect(
             # aiohttp may have paused reading, if the server sent data before this protocol was in place.
             transport.resume_reading()
     return remote
-
-
-def place(url: str) -> str:
-    """Return the address of a server, without user, password and query."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path or '/'}"
 
 
 def encode(batch: Batch) -> bytes:
@@ -307,7 +297,7 @@ async def _get(session: aiohttp.ClientSession, url: str, headers: dict[str, str]
             return response
         response.close()
         url = redirected(url, location)
-    raise RemoteError(f"{place(url)} redirects again after {REDIRECTS} redirects")
+    raise RemoteError(f"{shown(url)} redirects again after {REDIRECTS} redirects")
 
 
 def redirected(url: str, location: str) -> str:
@@ -315,10 +305,10 @@ def redirected(url: str, location: str) -> str:
     target = urljoin(url, location)
     scheme = SCHEMES.get(urlsplit(target).scheme)
     if scheme is None:
-        raise RemoteError(f"{place(url)} redirects to {place(target)}, which is not a WebSocket URL")
+        raise RemoteError(f"{shown(url)} redirects to {shown(target)}, which is not a WebSocket URL")
     if urlsplit(url).scheme in SECURE and scheme not in SECURE:
         hint = "to connect without TLS, use that URL"
-        raise RemoteError(f"{place(url)} redirects to {place(target)}, which does not use TLS; {hint}")
+        raise RemoteError(f"{shown(url)} redirects to {shown(target)}, which does not use TLS; {hint}")
     return urlsplit(target)._replace(scheme=scheme).geturl()
 
 
@@ -336,19 +326,18 @@ def _detach(response: aiohttp.ClientResponse) -> tuple[asyncio.Transport, bytes]
     return transport, bytes(early.data)
 
 
-async def _check(response: aiohttp.ClientResponse, key: bytes, subprotocol: str, url: str) -> None:
+async def _check(response: aiohttp.ClientResponse, key: str, subprotocol: str, url: str) -> None:
     """Check that a response grants the upgrade. Raises RemoteError otherwise."""
     if response.status != 101:
         lines = (await response.content.read(SHOWN)).decode("utf-8", "replace").strip().split("\n")
         # The first lines of an HTML page carry no information. The first two lines of wsbridge's own errors give the status and
         # the reason.
         said = ": ".join(lines[:2]) if lines[0].startswith(str(response.status)) else f"{response.status} {response.reason}"
-        raise RemoteError(f"{place(url)} {_refusal(response.status, urlsplit(url).scheme)}: {said}")
-    accept = base64.b64encode(hashlib.sha1(key + GUID, usedforsecurity=False).digest()).decode()
-    if response.headers.get("Sec-WebSocket-Accept") != accept or response.headers.get("Upgrade", "").lower() != "websocket":
-        raise RemoteError(f"{place(url)} sent an invalid response to the WebSocket upgrade")
+        raise RemoteError(f"{shown(url)} {_refusal(response.status, urlsplit(url).scheme)}: {said}")
+    if response.headers.get("Sec-WebSocket-Accept") != accept_value(key) or response.headers.get("Upgrade", "").lower() != "websocket":
+        raise RemoteError(f"{shown(url)} sent an invalid response to the WebSocket upgrade")
     if subprotocol and response.headers.get("Sec-WebSocket-Protocol") != subprotocol:
-        raise RemoteError(f"{place(url)} does not support the subprotocol {subprotocol}; is it a `wsbridge broadcast`?")
+        raise RemoteError(f"{shown(url)} does not support the subprotocol {subprotocol}; is it a `wsbridge broadcast`?")
 
 
 def _refusal(status: int, scheme: str) -> str:
@@ -378,18 +367,4 @@ def _explain(error: BaseException, where: str) -> str:
         case aiohttp.ClientResponseError():
             # aiohttp's text contains the whole URL.
             return f"{where} cannot be used: {error.message or type(error).__name__}"
-    return f"{where} cannot be used: {_without_user(str(error)) or type(error).__name__}"
-
-
-def _without_user(text: str) -> str:
-    """Remove user and password from the URLs in a text: a redirect may lead to such a URL."""
-    return re.sub(r"(?<=://)\S*@", "…@", text)
-
-
-def _keep_alive(sock: Any) -> None:
-    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+    return f"{where} cannot be used: {without_user(str(error)) or type(error).__name__}"

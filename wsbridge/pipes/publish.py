@@ -79,14 +79,15 @@ def _unconfirmed(metrics: Metrics) -> str:
 
 
 async def _to_server(settings: PipeSettings) -> Ending:
-    from wsbridge.peers.wsclient import connect, place
+    from wsbridge.peers.wsclient import connect
+    from wsbridge.rules.urls import shown
 
     loop = asyncio.get_running_loop()
     over: asyncio.Future[How] = loop.create_future()
     left = _Listener(loop.create_future())
     remote = await connect(settings.url, left, limit=0, pings=False, loop=loop)
     remote.source = stdin = _make_input(settings, remote.write, over)
-    where = place(settings.url)
+    where = shown(settings.url)
     how: How | None = None
     try:
         stdin.start()

@@ -261,10 +261,11 @@ class Holding(Protocol):
 
 
 async def _from_server(settings: PipeSettings, printer: Printer, output: StdoutWriter) -> None:
-    from wsbridge.peers.wsclient import connect, place
+    from wsbridge.peers.wsclient import connect
+    from wsbridge.rules.urls import shown
 
     loop = asyncio.get_running_loop()
-    where = place(settings.url)
+    where = shown(settings.url)
     backoff = Backoff()
     position = settings.since
     is_first = True

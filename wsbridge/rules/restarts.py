@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from wsbridge.rules.backoff import Backoff
+
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
-SETTLED = 10.0
-"""Seconds after which a run counts as successful: the next pause is the first again."""
 
 
 class Restart(StrEnum):
@@ -23,7 +23,7 @@ class Restarts:
 
     def __init__(self, policy: Restart) -> None:
         self._policy = policy
-        self._pause = FIRST_PAUSE
+        self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
 
     def after(self, status: int, ran: float) -> float | None:
         """Return the pause before the restart in seconds, or None for no restart.
@@ -32,7 +32,5 @@ class Restarts:
         """
         if self._policy is Restart.NEVER or (self._policy is Restart.ON_FAILURE and status == 0):
             return None
-        if ran >= SETTLED:
-            self._pause = FIRST_PAUSE
-        pause, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE)
-        return pause
+        self._backoff.ran(ran)
+        return self._backoff.next()

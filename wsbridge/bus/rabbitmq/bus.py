@@ -26,7 +26,7 @@ from wsbridge.bus.bodies import COUNT, FIRST, PRODUCER, MalformedBody, OutgoingB
 from wsbridge.bus.encodings import BodyTooLong, EncodedBody, decode
 from wsbridge.bus.rabbitmq.addresses import Addresses, Turn
 from wsbridge.bus.rabbitmq.connection import PREFETCH, Delivery, Link, LinkLost, RefusedBody
-from wsbridge.bus.rabbitmq.errors import place
+from wsbridge.bus.rabbitmq.errors import PORTS
 from wsbridge.bus.rabbitmq.returns import Returns
 from wsbridge.bus.rabbitmq.stream import StreamReader
 from wsbridge.bus.rabbitmq.transport import within
@@ -36,6 +36,7 @@ from wsbridge.flow import NULL_SOURCE, Batch, Source
 from wsbridge.logs import INFO, RepeatFilter, logger
 from wsbridge.metrics import Metrics
 from wsbridge.rules.backoff import Backoff
+from wsbridge.rules.urls import shown
 from wsbridge.settings import BrokerSettings
 
 EAGER = 2
@@ -114,7 +115,7 @@ class RabbitBus:
 
     def __str__(self) -> str:
         """Return the address of the current link, or of the last link, without user and password."""
-        return place(self._link.url if self._link is not None else self._settings.urls[0])
+        return shown(self._link.url if self._link is not None else self._settings.urls[0], PORTS)
 
     # The Bus protocol
 

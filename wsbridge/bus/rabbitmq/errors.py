@@ -10,19 +10,14 @@ from urllib.parse import urlsplit
 from aio_pika import exceptions
 
 from wsbridge.errors import reason_of
+from wsbridge.rules.urls import shown
+
+PORTS = {"amqp": 5672, "amqps": 5671}
 
 REPR = re.compile(r"\w+\(\d+, '([^']*)'\)")
 """Matches the repr of an OSError."""
 DIFFERS = re.compile(r"inequivalent arg '(\S+)' for .* current is '(\S+)'")
 """Matches RabbitMQ's refusal (406) to redeclare an object with other properties: the property, and its current value."""
-
-
-def place(url: str) -> str:
-    """Return the address of a broker, without user and password."""
-    parts = urlsplit(url)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    port = parts.port or (5671 if parts.scheme == "amqps" else 5672)
-    return f"{parts.scheme}://{host}:{port}{parts.path or '/'}"
 
 
 def why_closed(error: BaseException | None) -> str:
@@ -62,7 +57,7 @@ def _how_it_differs(said: str) -> str:
 
 def explain(error: BaseException, url: str, exchange: str) -> str:
     """Return what is wrong with a broker, and the remedy. The text does not contain the password."""
-    where = place(url)
+    where = shown(url, PORTS)
     user = urlsplit(url).username or "guest"
     # aio-pika wraps the OSError of a failed connection attempt in its own error.
     cause = error.__cause__

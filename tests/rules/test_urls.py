@@ -1,0 +1,40 @@
+"""URLs as they are shown: the address, and no secret."""
+
+from __future__ import annotations
+
+import pytest
+
+from wsbridge.rules.urls import shown, without_user
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("ws://user:secret@host:8080/temps?since=7", "ws://host:8080/temps"),
+        ("wss://host", "wss://host/"),
+        ("ws://[::1]:80/", "ws://[::1]:80/"),
+        ("ws://a@b:c@host/", "ws://host/"),
+    ],
+)
+def test_shown(url: str, address: str) -> None:
+    """User, password and query are not shown; the path always is."""
+    assert shown(url) == address
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("amqp://guest:secret@rabbit/", "amqp://rabbit:5672/"),
+        ("amqps://rabbit:/vhost", "amqps://rabbit:5671/vhost"),
+        ("amqp://[2001:db8::1]", "amqp://[2001:db8::1]:5672/"),
+        ("amqp://rabbit:7/", "amqp://rabbit:7/"),
+    ],
+)
+def test_shown_with_a_port(url: str, address: str) -> None:
+    """With the ports of the schemes, the port is always shown."""
+    assert shown(url, {"amqp": 5672, "amqps": 5671}) == address
+
+
+def test_without_user() -> None:
+    """Texts of libraries lose the user and the password of each URL."""
+    assert without_user("not http://u:p@h/ but wss://x@y/z") == "not http://…@h/ but wss://…@y/z"

@@ -1,0 +1,21 @@
+"""URLs as texts for people: without user, password and query."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+
+def shown(url: str, ports: Mapping[str, int] | None = None) -> str:
+    """Return scheme, host, port and path of a URL. `ports` holds the port of each scheme, to show where the URL has none."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    if ports is not None and parts.port is None:
+        host = f"{host.removesuffix(':')}:{ports[parts.scheme]}"
+    return f"{parts.scheme}://{host}{parts.path or '/'}"
+
+
+def without_user(text: str) -> str:
+    """Remove user and password from the URLs in a text."""
+    return re.sub(r"(?<=://)\S*@", "…@", text)
