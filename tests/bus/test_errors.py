@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import aiormq.exceptions
 import pytest
 from aio_pika import exceptions
 
@@ -33,6 +34,12 @@ def test_another_user_elsewhere() -> None:
     assert (
         explain(REFUSED, "amqp://me:secret@rabbit/", "temps") == "the broker at amqp://rabbit:5672/ refuses the user me with this password"
     )
+
+
+def test_answer_that_is_late() -> None:
+    """The answer to a Channel.Close that comes too late is no answer: the broker's own error is about what aiormq sent then."""
+    closed = aiormq.exceptions.ConnectionChannelError("CHANNEL_ERROR - expected 'channel.open'")
+    assert explain(closed, "amqp://rabbit/", "temps") == "the broker at amqp://rabbit:5672/ does not answer"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,9 @@ from wsbridge.errors import reason_of
 from wsbridge.rules.urls import shown
 
 PORTS = {"amqp": 5672, "amqps": 5671}
+CLOSED_TWICE = "expected 'channel.open'"
+"""Part of RabbitMQ's error (504) for a frame on a channel that is closed. aiormq waits one heartbeat interval for the answer to a
+Channel.Close, and then sends a second one: the answer to the first was late, or was lost."""
 
 REPR = re.compile(r"\w+\(\d+, '([^']*)'\)")
 """Matches the repr of an OSError."""
@@ -81,6 +84,8 @@ def explain(error: BaseException, url: str, exchange: str) -> str:
             return f"the broker at {where} has no exchange {exchange}, and --passive does not declare it ({error})"
         case exceptions.ChannelClosed() if "ACCESS_REFUSED" in str(error):
             return f"the broker at {where} denies the user {user} access to exchange {exchange} ({error})"
+        case exceptions.ConnectionClosed() if CLOSED_TWICE in str(error):
+            return f"the broker at {where} does not answer"
         case exceptions.ConnectionClosed():
             return f"the broker at {where} closed the connection ({error}); check the virtual host"
         case TimeoutError():
