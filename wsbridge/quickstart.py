@@ -1,7 +1,7 @@
 """Imports aiohttp without the certificate stores of its client.
 
 At import, aiohttp loads the machine's certificates into two contexts: a tenth of the processor time of a start. The server does
-not use aiohttp's client, and remote.py makes its own context for TLS. Every module that imports aiohttp imports this file first.
+not use aiohttp's client, and wsclient.py makes its own context for TLS. Every module that imports aiohttp imports this file first.
 """
 
 from __future__ import annotations
