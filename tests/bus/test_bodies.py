@@ -26,7 +26,7 @@ from wsbridge.bus.bodies import (
     can_join,
     fingerprint,
     pack,
-    stream_mark,
+    stream_fingerprint,
     time_of,
     unpack,
 )
@@ -244,7 +244,7 @@ def test_fingerprint_of_before() -> None:
     assert fingerprint(b"a", {PRODUCER: "p", FIRST: 0, COUNT: 1}, "") == "ded05a447f"
 
 
-def test_stream_mark() -> None:
+def test_stream_fingerprint() -> None:
     """A stream has a mark of its own, which is none of a body."""
-    marks = {stream_mark("1"), stream_mark("2"), fingerprint(b"", {}, "1"), fingerprint(b"", {}, "")}
+    marks = {stream_fingerprint("1"), stream_fingerprint("2"), fingerprint(b"", {}, "1"), fingerprint(b"", {}, "")}
     assert len(marks) == 4

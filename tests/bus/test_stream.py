@@ -72,7 +72,7 @@ class Wire:
     def lose(self, why: str) -> None:
         self.is_lost = True
 
-    def taken(self, delivery: Delivery) -> None:
+    def handled(self, delivery: Delivery) -> None:
         pass
 
 

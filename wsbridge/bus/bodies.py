@@ -130,7 +130,7 @@ def fingerprint(data: bytes, headers: Mapping[str, object], stream: str) -> str:
     return digest.hexdigest()
 
 
-def stream_mark(stream: str) -> str:
+def stream_fingerprint(stream: str) -> str:
     """Return the fingerprint of a stream itself, for an offset without a body."""
     return hashlib.blake2b(stream.encode(), digest_size=FINGERPRINT_BYTES, salt=b"stream", usedforsecurity=False).hexdigest()
 

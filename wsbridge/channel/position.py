@@ -40,10 +40,20 @@ class Position:
         return offset_of(self.mark)
 
 
+def stream_mark(offset: int, fingerprint: str) -> str:
+    """Return the mark of a place in a stream, such as `1207.9f3ac01b`."""
+    return f"{offset}.{fingerprint}"
+
+
 def offset_of(mark: str) -> int | None:
     """Return the offset in a mark, `1207` for `1207.9f3ac01b`; None for a mark without one."""
     offset, dot, _ = mark.partition(".")
     return int(offset) if dot and offset.isdecimal() else None
+
+
+def have_one_fingerprint(mark: str, other: str) -> bool:
+    """Whether two marks of stream bodies are of the same body, whatever offsets it has."""
+    return mark.partition(".")[1:] == other.partition(".")[1:]
 
 
 def parse_position(text: str) -> Position | None:

@@ -20,7 +20,7 @@ from itertools import accumulate
 from operator import attrgetter
 from typing import NamedTuple
 
-from wsbridge.channel.position import BEGINNING, Position, offset_of
+from wsbridge.channel.position import BEGINNING, Position, have_one_fingerprint, offset_of
 from wsbridge.flow import Batch, Kind
 
 TRIM = 64
@@ -225,8 +225,7 @@ class Channel:
 
     def repeat(self, mark: str) -> None:
         """Record that an entry came again under this mark: a position with it resumes at the same place as one with the first mark."""
-        _, dot, fingerprint = mark.partition(".")
-        known = next((known for known in reversed(self._marks) if known.endswith(dot + fingerprint)), None)
+        known = next((known for known in reversed(self._marks) if have_one_fingerprint(known, mark)), None)
         if known is not None:
             self._marks[mark] = self._marks[known]
             self._newest_offset = max(self._newest_offset, offset_of(mark) or 0)

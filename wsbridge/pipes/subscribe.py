@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from wsbridge.bus.base import Body, Bus
 from wsbridge.bus.broker import rabbit_bus
-from wsbridge.channel.position import Position, parse_position
+from wsbridge.channel.position import Position, offset_of, parse_position
 from wsbridge.channel.ring import Channel, Join, Slow
 from wsbridge.closecodes import TOO_BIG
 from wsbridge.errors import RemoteError
@@ -154,16 +154,10 @@ def _make_bus(settings: PipeSettings, since: Position | None, metrics: Metrics) 
         producer=secrets.token_hex(10),
         history=0,
         max_message_bytes=settings.max_message_bytes,
-        begin=_offset(since.mark) if since is not None else None,
+        begin=since.offset or 0 if since is not None else None,
         metrics=metrics,
         loop=asyncio.get_running_loop(),
     )
-
-
-def _offset(mark: str) -> int:
-    """Return the offset in the stream that a mark names; 0 for a mark that never belonged to a stream."""
-    offset = mark.partition(".")[0]
-    return int(offset) if offset.isdecimal() and offset.isascii() else 0
 
 
 class Screen:
@@ -212,7 +206,7 @@ class Search:
         self._screen = screen
         self._fanout = fanout
         self._since = since
-        self._offset = _offset(since.mark)
+        self._offset = since.offset or 0
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def wait(self, heard: Callable[[], float]) -> None:
@@ -231,7 +225,7 @@ class Search:
 
     def receive(self, body: Body) -> None:
         self._relay.receive(body)
-        if not self._over.done() and body.mark is not None and _offset(body.mark) >= self._offset:
+        if not self._over.done() and body.mark is not None and (offset_of(body.mark) or 0) >= self._offset:
             self.join()
 
     def join(self) -> None:

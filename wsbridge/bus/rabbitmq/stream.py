@@ -18,10 +18,11 @@ from functools import partial
 from typing import Literal
 
 from wsbridge.bus.backlog import Backlog
-from wsbridge.bus.bodies import fingerprint, is_ours, stream_mark
+from wsbridge.bus.bodies import fingerprint, is_ours, stream_fingerprint
 from wsbridge.bus.rabbitmq.connection import Delivery, Link, LinkLost
 from wsbridge.bus.rabbitmq.tail import Place, Relation, Tail
 from wsbridge.bus.spool import WINDOW
+from wsbridge.channel.position import stream_mark
 
 HISTORY_SECONDS = 10.0
 """Longest silence, in seconds, of a stream that still has to deliver a body that it holds: even on a slow link, bytes arrive."""
@@ -266,5 +267,5 @@ class StreamReader:
             return
         self._begins = offset
         # A later epoch has no mark: in the stream before it, the same mark named another place.
-        self._renew(None if self._has_begun else f"{offset}.{stream_mark(self._salt)}")
+        self._renew(None if self._has_begun else stream_mark(offset, stream_fingerprint(self._salt)))
         self._has_begun = True

@@ -14,6 +14,8 @@ import asyncio
 from dataclasses import dataclass
 from enum import Enum
 
+from wsbridge.channel.position import stream_mark
+
 STEP = 2
 """Maximum step from one body to the next, with the beginning of a segment between them."""
 
@@ -26,7 +28,7 @@ class Place:
     fingerprint: str
 
     def __str__(self) -> str:
-        return f"{self.offset}.{self.fingerprint}"
+        return stream_mark(self.offset, self.fingerprint)
 
 
 class Relation(Enum):
