@@ -6,8 +6,18 @@
     ├── ListenError           an address, a socket or a certificate fails          exit 3
     ├── BusError              the broker is unreachable, or refuses                exit 4
     ├── RemoteError           the server of `--url` is unreachable, or refuses     exit 4
+    ├── LinkLost              the connection to the broker is lost                 the bus opens another
+    ├── BodyError             a body from the broker cannot be decoded             the body is dropped
+    │   ├── MalformedBody     it does not match its content type
+    │   └── EncodedBody       its encoding is unknown, or its data is damaged
+    │       └── BodyTooLong   it decompresses to more than the limit
+    ├── RefusedBody           the broker refuses a body                            the body is dropped
     ├── Refused               the server answers a request with an error           HTTP status
     │   └── ForeignHost       the request names a host that is not the server's    HTTP 403
+    ├── Busy                  no slot is free for a WebSocket                      close 1013
+    ├── BodyTimeout           the body of a request does not arrive                HTTP 408
+    ├── InvalidResponse       the output of a CGI script is not a CGI response     HTTP 500
+    ├── TruncatedOutput       the output of a CGI script ended too early           HTTP 500, or cut off
     ├── ClientError           the client violates the protocol                     close 1002, 1007, 1009
     └── ProgramError          the program does not start, or violates its framing  close 1009, 1011
         └── MessageTooLong    a message of the program exceeds the limit           close 1009
@@ -78,6 +88,30 @@ class RemoteError(WsbridgeError):
     exit_status: ClassVar[int] = 4
 
 
+class LinkLost(WsbridgeError):
+    """The connection to the broker is lost, or no longer usable. It never leaves the bus."""
+
+
+class RefusedBody(WsbridgeError):
+    """The broker refuses a body, or does not deliver it to every queue; the connection stays usable."""
+
+
+class BodyError(WsbridgeError):
+    """A body that the broker delivers cannot be decoded; the text gives the reason."""
+
+
+class MalformedBody(BodyError):
+    """The body does not match its content type."""
+
+
+class EncodedBody(BodyError):
+    """The encoding of the body is unknown, or its data is damaged."""
+
+
+class BodyTooLong(EncodedBody):
+    """The body decompresses to more than the limit."""
+
+
 class Refused(WsbridgeError):
     """The server answers a request with `status` before it starts anything for that request.
 
@@ -102,6 +136,30 @@ class ForeignHost(Refused):
             f"this server does not accept the host {shown!r}; if that is a name of this server,"
             " start wsbridge with --host and that name; behind a reverse proxy, add --trust-proxy",
         )
+
+
+class Busy(WsbridgeError):
+    """No slot is free, and the server reports that to the client by a close code.
+
+    `accept` and `subprotocol` are the values that the handshake needs.
+    """
+
+    def __init__(self, accept: str, subprotocol: str | None, why: str) -> None:
+        super().__init__(why)
+        self.accept = accept
+        self.subprotocol = subprotocol
+
+
+class BodyTimeout(WsbridgeError):
+    """No part of a request's body has arrived for too long."""
+
+
+class InvalidResponse(WsbridgeError):
+    """The output of a script is not a CGI response."""
+
+
+class TruncatedOutput(WsbridgeError):
+    """The output of a script ended before it was complete."""
 
 
 class ClientError(WsbridgeError):

@@ -21,7 +21,6 @@ from wsbridge.bus.bodies import (
     SINGLE,
     TEXTS,
     TIME,
-    MalformedBody,
     OutgoingBody,
     can_join,
     fingerprint,
@@ -30,6 +29,7 @@ from wsbridge.bus.bodies import (
     time_of,
     unpack,
 )
+from wsbridge.errors import MalformedBody
 from wsbridge.flow import Batch, Kind
 
 FRAME_BYTES = 128 * 1024 - 8

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsbridge.bus.encodings import AMQP_1, LARGEST, MEMBERS, PIECE, BodyTooLong, EncodedBody, decode
+from wsbridge.bus.encodings import AMQP_1, LARGEST, MEMBERS, PIECE, decode
+from wsbridge.errors import BodyTooLong, EncodedBody
 
 LIMIT = 1000
 TEXT = "21.5 °C\n".encode() * 10

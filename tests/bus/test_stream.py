@@ -9,8 +9,9 @@ from typing import Any, cast
 import pytest
 
 from wsbridge.bus.backlog import Backlog
-from wsbridge.bus.rabbitmq.connection import Delivery, Link, LinkLost
+from wsbridge.bus.rabbitmq.connection import Delivery, Link
 from wsbridge.bus.rabbitmq.stream import NOTES, StreamReader
+from wsbridge.errors import LinkLost
 
 
 class Stream(dict[int, bytes]):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from wsbridge.rules.cgi import HEAD_LIMIT, BadAnswer, Head, parse_head, split_head
+from wsbridge.errors import InvalidResponse
+from wsbridge.rules.cgi import HEAD_LIMIT, Head, parse_head, split_head
 
 TEXT = ("Content-Type", "text/plain")
 
@@ -37,7 +38,7 @@ def test_split(printed: bytes, head: bytes, body: bytes) -> None:
 @pytest.mark.parametrize("printed", [b"\nbody", b"\r\nbody", b"\n\n", b"\n"])
 def test_no_headers(printed: bytes) -> None:
     """An answer that begins with an empty line has no headers, and is none."""
-    with pytest.raises(BadAnswer):
+    with pytest.raises(InvalidResponse):
         split_head(printed)
 
 
@@ -46,7 +47,7 @@ def test_head_limit() -> None:
     assert HEAD_LIMIT == 64 * 1024
     assert split_head(b"x" * HEAD_LIMIT) is None
     for printed in (b"x" * (HEAD_LIMIT + 100), b"X: " + b"x" * (HEAD_LIMIT + 100) + b"\n\nbody"):
-        with pytest.raises(BadAnswer):
+        with pytest.raises(InvalidResponse):
             split_head(printed)
 
 
@@ -174,7 +175,7 @@ def test_reports_are_short() -> None:
 def test_line_that_is_no_header_without_an_end() -> None:
     """Where no empty line ends the headers, a line that is no header is the page that went lost: no answer."""
     head = b"Content-Type: text/plain\n<h1>page</h1>"
-    with pytest.raises(BadAnswer, match="empty line"):
+    with pytest.raises(InvalidResponse, match="empty line"):
         parse_head(head, is_ended=False)
     assert parse_head(b"Content-Type: text/plain", is_ended=False).headers == (TEXT,)
 
@@ -209,5 +210,5 @@ def test_status(value: str, status: int, reason: str) -> None:
 )
 def test_no_answer(head: bytes) -> None:
     """What holds no header at all, or a status that is none, is refused."""
-    with pytest.raises(BadAnswer):
+    with pytest.raises(InvalidResponse):
         parse_head(head)

@@ -6,7 +6,8 @@
     application/vnd.wsbridge.text     text messages, some with an LF in them: each follows its length, 4 bytes big-endian
     application/vnd.wsbridge.binary   binary messages in that form
 
-Headers from wsbridge: `wsbridge-producer` is the id of the producer. `wsbridge-first` is the number of the first message among
+Headers from wsbridge.errors import MalformedBody
+from wsbridge: `wsbridge-producer` is the id of the producer. `wsbridge-first` is the number of the first message among
 those of its producer. `wsbridge-count` is the number of messages in the body. `wsbridge-time` is the time of sending, in
 milliseconds since 1970.
 
@@ -24,6 +25,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from wsbridge.bus.base import Body
+from wsbridge.errors import MalformedBody
 from wsbridge.flow import Batch, Kind, valid_text
 
 LINES, SINGLE = "text/plain", "application/octet-stream"
@@ -48,10 +50,6 @@ class OutgoingBody(NamedTuple):
 
     def headers(self, producer: str) -> dict[str, str | int]:
         return {PRODUCER: producer, FIRST: self.first, COUNT: self.messages}
-
-
-class MalformedBody(Exception):
-    """Raised for a body that does not match its content type."""
 
 
 def pack(batch: Batch, first: int) -> list[OutgoingBody]:

@@ -14,6 +14,8 @@ import re
 import zlib
 from collections.abc import Iterator
 
+from wsbridge.errors import BodyTooLong, EncodedBody
+
 AMQP_1 = "amqp-1.0"
 """The property type of a body that consists of sections."""
 LARGEST = 128 * 1024 * 1024
@@ -41,14 +43,6 @@ READ = (0xA0, 0xB0, 0xA1, 0xB1, 0xA3, 0xB3)
 FIXED = {0x4: 0, 0x5: 1, 0x6: 2, 0x7: 4, 0x8: 8, 0x9: 16}
 COUNTED = {0xA: 1, 0xB: 4, 0xC: 1, 0xD: 4, 0xE: 1, 0xF: 4}
 """Bytes of a value (FIXED), or of its length field (COUNTED), by the upper half of its constructor."""
-
-
-class EncodedBody(Exception):
-    """Raised for a body that cannot be decoded; the text gives the reason."""
-
-
-class BodyTooLong(EncodedBody):
-    """Raised for a body that decompresses to more than the limit."""
 
 
 def decode(data: bytes, encoding: str | None, kind: str | None, limit: int) -> bytes:

@@ -11,11 +11,11 @@ from typing import Any
 from aiohttp import HttpVersion, web
 from aiohttp.http import RawRequestMessage
 
-from wsbridge.errors import ForeignHost, Refused
+from wsbridge.errors import Busy, ForeignHost, Refused
 from wsbridge.http.answers import dress, protect
 from wsbridge.http.cgi import CgiScripts
 from wsbridge.http.door import EVENTS_METHODS, Door, EventsDoor, Resource
-from wsbridge.http.gate import Busy, is_upgrade
+from wsbridge.http.gate import is_upgrade
 from wsbridge.http.greeting import Upgradable
 from wsbridge.http.handshake import DETACHED
 from wsbridge.http.page import Page, icon

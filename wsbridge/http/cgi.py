@@ -19,20 +19,20 @@ from pathlib import Path
 
 from aiohttp import HttpVersion11, web
 
-from wsbridge.errors import ProgramError, Refused
+from wsbridge.errors import BodyTimeout, InvalidResponse, ProgramError, Refused, TruncatedOutput
 from wsbridge.framing import chunks
 from wsbridge.http.buffering import BufferSpace
-from wsbridge.http.requestbody import BodyLate, RequestBody
+from wsbridge.http.requestbody import RequestBody
 from wsbridge.http.responsetimeout import ResponseTimeout
 from wsbridge.logs import LogFields, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.launch import Launcher
 from wsbridge.process.spawn import is_executable
-from wsbridge.rules.cgi import BadAnswer, Head, is_chunked, parse_head, redirected, split_head, with_length
+from wsbridge.rules.cgi import Head, is_chunked, parse_head, redirected, split_head, with_length
 from wsbridge.rules.environ import Script, cgi_environment
 from wsbridge.rules.paths import find_script, looker
 from wsbridge.rules.request import Request
-from wsbridge.sessions.cgi import Cut, RunningScript
+from wsbridge.sessions.cgi import RunningScript
 from wsbridge.sessions.limiter import Limiter
 from wsbridge.sessions.registry import Registry
 
@@ -121,7 +121,7 @@ class CgiScripts:
                 raise
             exchange = _Exchange(raw, script, timeout=self._timeout, fields=fields)
             return await self._exchange(exchange, script, body if has_body else None, request, headers)
-        except BodyLate:
+        except BodyTimeout:
             self._metrics.clients_timed_out += 1
             log.info("refused (408): no part of the request body arrived for %g s", self._body_seconds, extra=extra(fields))
             raise Refused(408, f"no part of the request body arrived for {self._body_seconds:g} s") from None
@@ -131,7 +131,7 @@ class CgiScripts:
     async def _receive(self, request: Request, body: RequestBody) -> tuple[Request, bool]:
         """Receive the part of the body that must precede the script's start; return the request to run and whether it has a body.
 
-        The server buffers a chunked body completely; of any other body it awaits the first bytes. Raises Refused and BodyLate.
+        The server buffers a chunked body completely; of any other body it awaits the first bytes. Raises Refused and BodyTimeout.
         """
         try:
             if is_chunked(request):
@@ -231,7 +231,7 @@ class _Exchange:
         except (OSError, web.RequestPayloadError) as error:
             # The client has disconnected; aiohttp cancels the task that answers it.
             log.debug("the request body is incomplete: %s", error, extra=extra(self._fields))
-        except BodyLate:
+        except BodyTimeout:
             self._end_late()
         finally:
             self._script.close_input()
@@ -248,7 +248,7 @@ class _Exchange:
         await self._script.wait_for_room()
 
     def _end_late(self) -> None:
-        """Make `answer` end with BodyLate, unless it has ended."""
+        """Make `answer` end with BodyTimeout, unless it has ended."""
         with suppress(RuntimeError):
             self._late.reschedule(0)
 
@@ -257,14 +257,14 @@ class _Exchange:
     async def answer(self, request: Request, headers: tuple[tuple[str, str], ...]) -> web.StreamResponse | Request:
         """Stream the response, or return the request of a local redirect.
 
-        Raises Refused, and BodyLate if the body stops arriving before the response begins.
+        Raises Refused, and BodyTimeout if the body stops arriving before the response begins.
         """
         try:
             async with self._late:
                 return await self._answer(request, headers)
         except TimeoutError:
             if self._response is None:
-                raise BodyLate from None
+                raise BodyTimeout from None
             log.info("CGI response truncated: the request body stopped arriving", extra=extra(self._fields))
             self._raw.protocol.force_close()
             return self._response
@@ -274,10 +274,10 @@ class _Exchange:
             head = await self._read_head()
             if head.redirect is not None:
                 return redirected(request, head.redirect)
-        except BadAnswer as error:
+        except InvalidResponse as error:
             log.error("CGI script sent no valid response: %s", error, extra=extra(self._fields))
             raise Refused(500, "the script sent no valid response") from None
-        except Cut as cut:
+        except TruncatedOutput as cut:
             if not self._script.crashed:
                 raise Refused(503, "the server is shutting down") from None
             log.error("CGI script sent no valid response: %s", cut, extra=extra(self._fields))
@@ -293,7 +293,7 @@ class _Exchange:
         self._response = response
         try:
             await self._send(response, head)
-        except Cut as cut:
+        except TruncatedOutput as cut:
             log.error("CGI response truncated: %s", cut, extra=extra(self._fields))
             self._raw.protocol.force_close()
         except ConnectionError:
@@ -301,7 +301,7 @@ class _Exchange:
         return response
 
     async def _send(self, response: web.StreamResponse, head: Head) -> None:
-        """Send the response, and read the script's output to its end even where no more of it may be sent. Raises Cut."""
+        """Send the response, and read the script's output to its end even where no more of it may be sent. Raises TruncatedOutput."""
         await response.prepare(self._raw)
         left = 0 if self._raw.method == "HEAD" or head.status in BODILESS else head.length
         while piece := await self._script.read():
@@ -312,7 +312,7 @@ class _Exchange:
                 with self._timeout.watching(self._raw, self._fields):
                     await response.write(piece)
         if left:
-            raise Cut(f"{left} of the {head.length} bytes in its Content-Length are missing")
+            raise TruncatedOutput(f"{left} of the {head.length} bytes in its Content-Length are missing")
         with self._timeout.watching(self._raw, self._fields):
             await response.write_eof()
 
@@ -325,7 +325,7 @@ class _Exchange:
                 self._script.unread(rest)
                 return self._report(parse_head(head))
         if not data:
-            raise BadAnswer("it printed no output")
+            raise InvalidResponse("it printed no output")
         return parse_head(data.rstrip(b"\r\n"), is_ended=False)
 
     def _report(self, head: Head) -> Head:

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from aiohttp import web
 
-from wsbridge.http.gate import Admission, Busy, Located
+from wsbridge.errors import Busy
+from wsbridge.http.gate import Admission, Located
 from wsbridge.http.greeting import Upgradable
 from wsbridge.logs import LogFields
 from wsbridge.rules.request import Request

@@ -13,7 +13,7 @@ import binascii
 import os
 from dataclasses import dataclass
 
-from wsbridge.errors import Refused
+from wsbridge.errors import Busy, Refused
 from wsbridge.process.spawn import is_executable, why_not_executable
 from wsbridge.rules.environ import Script
 from wsbridge.rules.methods import check_method
@@ -47,15 +47,6 @@ class Located:
 
 
 NOWHERE = Located((), Script("", ""))
-
-
-class Busy(Exception):
-    """There is no free slot, and the server reports this to the client by a close code."""
-
-    def __init__(self, accept: str, subprotocol: str | None, why: str) -> None:
-        super().__init__(why)
-        self.accept = accept
-        self.subprotocol = subprotocol
 
 
 class Gate:

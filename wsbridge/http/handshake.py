@@ -11,9 +11,9 @@ import asyncio
 from aiohttp import web
 
 from wsbridge.closecodes import TRY_LATER
+from wsbridge.errors import Busy
 from wsbridge.flow import End
 from wsbridge.http.connection import MASK
-from wsbridge.http.gate import Busy
 from wsbridge.http.greeting import Upgradable
 from wsbridge.logs import LogFields
 from wsbridge.metrics import Metrics

@@ -14,13 +14,9 @@ from collections.abc import Callable
 
 from aiohttp import HttpVersion11, web
 
-from wsbridge.errors import Refused
+from wsbridge.errors import BodyTimeout, Refused
 from wsbridge.http.buffering import BodyBuffer, BufferSpace
 from wsbridge.rules.request import has_token
-
-
-class BodyLate(Exception):
-    """No part of the body has arrived for too long."""
 
 
 class RequestBody:
@@ -35,12 +31,12 @@ class RequestBody:
         self._filling: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
-        """Wait for the first bytes. Raises BodyLate, and aiohttp's exceptions for a malformed body."""
+        """Wait for the first bytes. Raises BodyTimeout, and aiohttp's exceptions for a malformed body."""
         self._ask()
         self._first = await self._receive()
 
     async def collect(self) -> int:
-        """Buffer the whole body; return its length. Raises Refused (413, 503), BodyLate, and aiohttp's exceptions."""
+        """Buffer the whole body; return its length. Raises Refused (413, 503), BodyTimeout, and aiohttp's exceptions."""
         self._ask()
         buffer = self._buffer = BodyBuffer(self._space)
         while data := await self._receive():
@@ -88,7 +84,7 @@ class RequestBody:
                     # There is no space: the client waits until the script has read the buffered bytes.
                     await buffer.wait_drained()
                     buffer.put_in_memory(data)
-        except BodyLate:
+        except BodyTimeout:
             late()
             raise
         finally:
@@ -99,7 +95,7 @@ class RequestBody:
             async with asyncio.timeout(self._seconds or None):
                 return await self._raw.content.readany()
         except TimeoutError:
-            raise BodyLate from None
+            raise BodyTimeout from None
 
     def _ask(self) -> None:
         """Request the body from a client that waits for 100 Continue before it sends the body (RFC 9110, section 10.1.1)."""

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 
-from wsbridge.errors import Refused
+from wsbridge.errors import InvalidResponse, Refused
 from wsbridge.rules.paths import clean
 from wsbridge.rules.request import Request, read_target
 
@@ -36,10 +36,6 @@ OF_A_BODY = ("content-", "transfer-encoding", "trailer", "expect")
 """Prefixes of the headers that only a request with a body has."""
 
 
-class BadAnswer(Exception):
-    """The output of the script is not a CGI response."""
-
-
 @dataclass(frozen=True, slots=True)
 class Head:
     """Status, reason and headers of the response; `redirect` is the path of a local redirect (section 6.2.2)."""
@@ -58,25 +54,25 @@ class Head:
 
 
 def split_head(data: bytes) -> tuple[bytes, bytes] | None:
-    """Split at the first empty line, ended with LF or CR LF; None if there is none yet. Raises BadAnswer past the limit."""
+    """Split at the first empty line, ended with LF or CR LF; None if there is none yet. Raises InvalidResponse past the limit."""
     ends = [(position, len(mark)) for mark in (b"\n\n", b"\n\r\n") if (position := data.find(mark)) >= 0]
     if data.startswith((b"\n", b"\r\n")):
-        raise BadAnswer("no headers")
+        raise InvalidResponse("no headers")
     position, length = min(ends, default=(len(data), 0))
     if position > HEAD_LIMIT:
-        raise BadAnswer(f"no empty line after {HEAD_LIMIT} bytes of headers")
+        raise InvalidResponse(f"no empty line after {HEAD_LIMIT} bytes of headers")
     return (data[:position], data[position + length :]) if ends else None
 
 
 def parse_head(head: bytes, *, is_ended: bool = True) -> Head:
     """Parse the headers, and skip every line that is not a header.
 
-    Raises BadAnswer if there is no header that a CGI response needs, and for an invalid Status. `is_ended` tells whether an empty
-    line followed the head. If none followed, a skipped line raises BadAnswer as well: the output may be the page itself.
+    Raises InvalidResponse if there is no header that a CGI response needs, and for an invalid Status. `is_ended` tells whether an empty
+    line followed the head. If none followed, a skipped line raises InvalidResponse as well: the output may be the page itself.
     """
     fields, skipped = _fields(head)
     if skipped and not is_ended:
-        raise BadAnswer(f"the headers do not end with an empty line; {skipped[0]}")
+        raise InvalidResponse(f"the headers do not end with an empty line; {skipped[0]}")
     lengths = {value for name, value in fields if name.lower() == "content-length"}
     status, reason, location = 200, None, None
     headers: list[tuple[str, str]] = []
@@ -98,7 +94,7 @@ def parse_head(head: bytes, *, is_ended: bool = True) -> Head:
         headers.append(("Location", _valid(location)))
         status = 302 if status == 200 else status
     elif not headers and status == 200:
-        raise BadAnswer("; ".join(("no Content-Type, Location or Status", *skipped[:1])))
+        raise InvalidResponse("; ".join(("no Content-Type, Location or Status", *skipped[:1])))
     return Head(status, reason, tuple(headers), skipped=tuple(skipped))
 
 
@@ -141,14 +137,14 @@ def is_chunked(request: Request) -> bool:
 
 
 def redirected(request: Request, target: str) -> Request:
-    """Return the request to serve after a local redirect of a script to a path (section 6.2.2). Raises BadAnswer.
+    """Return the request to serve after a local redirect of a script to a path (section 6.2.2). Raises InvalidResponse.
 
     It is a GET without the headers about a body, because the script received the body.
     """
     try:
         found = read_target(target)
     except Refused as refused:
-        raise BadAnswer(f"Location: {refused.detail}") from None
+        raise InvalidResponse(f"Location: {refused.detail}") from None
     headers = tuple(pair for pair in request.headers if not pair[0].lower().startswith(OF_A_BODY))
     return replace(request, method="GET", path=clean(found.path), query=found.query, uri=found.uri, headers=headers)
 
@@ -156,7 +152,7 @@ def redirected(request: Request, target: str) -> Request:
 def _status(value: str) -> tuple[int, str | None]:
     found = STATUS.fullmatch(value)
     if found is None:
-        raise BadAnswer(f"Status: {value[:SHOWN]!r} is not a status between 200 and 599")
+        raise InvalidResponse(f"Status: {value[:SHOWN]!r} is not a status between 200 and 599")
     code, reason = int(found[1]), found[2].strip()
     if not reason:
         try:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 
 from wsbridge.closecodes import GOING_AWAY, NORMAL
+from wsbridge.errors import TruncatedOutput
 from wsbridge.flow import Batch, End, Kind
 from wsbridge.logs import LogFields, logger
 from wsbridge.process.child import Child
@@ -26,10 +27,6 @@ HIGH_WATER = 256 * 1024
 ENDED = "the server ended the script"
 
 log = logger("http")
-
-
-class Cut(Exception):
-    """The script's output ended before it was complete."""
 
 
 class RunningScript:
@@ -63,11 +60,11 @@ class RunningScript:
     # Output
 
     async def read(self) -> bytes:
-        """Wait for output and return it; return no bytes at the end. Raises Cut if the output is incomplete."""
+        """Wait for output and return it; return no bytes at the end. Raises TruncatedOutput if the output is incomplete."""
         while not self._waiting:
             if self._is_over:
                 if self._fault is not None:
-                    raise Cut(self._fault)
+                    raise TruncatedOutput(self._fault)
                 return b""
             self._changed.clear()
             await self._changed.wait()

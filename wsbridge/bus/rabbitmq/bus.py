@@ -22,16 +22,16 @@ from typing import Literal
 
 from wsbridge.bus.backlog import Backlog
 from wsbridge.bus.base import Body, Receiver
-from wsbridge.bus.bodies import COUNT, FIRST, PRODUCER, MalformedBody, OutgoingBody, unpack
-from wsbridge.bus.encodings import BodyTooLong, EncodedBody, decode
+from wsbridge.bus.bodies import COUNT, FIRST, PRODUCER, OutgoingBody, unpack
+from wsbridge.bus.encodings import decode
 from wsbridge.bus.rabbitmq.addresses import Addresses, Turn
-from wsbridge.bus.rabbitmq.connection import PREFETCH, Delivery, Link, LinkLost, RefusedBody
+from wsbridge.bus.rabbitmq.connection import PREFETCH, Delivery, Link
 from wsbridge.bus.rabbitmq.errors import PORTS
 from wsbridge.bus.rabbitmq.returns import Returns
 from wsbridge.bus.rabbitmq.stream import StreamReader
 from wsbridge.bus.rabbitmq.transport import within
 from wsbridge.bus.spool import WINDOW, Spool
-from wsbridge.errors import BusError
+from wsbridge.errors import BodyTooLong, BusError, EncodedBody, LinkLost, MalformedBody, RefusedBody
 from wsbridge.flow import NULL_SOURCE, Batch, Source
 from wsbridge.logs import INFO, RepeatFilter, logger
 from wsbridge.metrics import Metrics

@@ -29,7 +29,7 @@ from wsbridge.bus.rabbitmq.confirms import Confirms
 from wsbridge.bus.rabbitmq.errors import explain, why_closed
 from wsbridge.bus.rabbitmq.topology import Topology, is_not_yet
 from wsbridge.bus.rabbitmq.transport import Transport, within
-from wsbridge.errors import BusError
+from wsbridge.errors import BusError, LinkLost, RefusedBody
 from wsbridge.settings import BrokerSettings
 
 HEARTBEAT = 10
@@ -66,14 +66,6 @@ for noisy in ("aio_pika", "aiormq"):
     # wsbridge logs these events itself, once.
     logging.getLogger(noisy).addHandler(logging.NullHandler())
     logging.getLogger(noisy).propagate = False
-
-
-class LinkLost(Exception):
-    """Raised when the link is lost or no longer usable."""
-
-
-class RefusedBody(Exception):
-    """Raised when the broker refuses a body, or does not deliver it to every queue; the link stays usable."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,11 @@ from typing import Literal
 
 from wsbridge.bus.backlog import Backlog
 from wsbridge.bus.bodies import fingerprint, is_ours, stream_fingerprint
-from wsbridge.bus.rabbitmq.connection import Delivery, Link, LinkLost
+from wsbridge.bus.rabbitmq.connection import Delivery, Link
 from wsbridge.bus.rabbitmq.tail import Place, Relation, Tail
 from wsbridge.bus.spool import WINDOW
 from wsbridge.channel.position import stream_mark
+from wsbridge.errors import LinkLost
 
 HISTORY_SECONDS = 10.0
 """Longest silence, in seconds, of a stream that still has to deliver a body that it holds: even on a slow link, bytes arrive."""
