@@ -95,7 +95,7 @@ def deliveries(server: Server, clients: int, rate: int, scale: Scale) -> Measure
 
 
 def latency_p99(server: Server, clients: int, rate: int, scale: Scale) -> Measure:
-    """Microseconds from the stamp in a message to its delivery, which 99 of 100 deliveries do not exceed."""
+    """Microseconds from the stamp in a message to its arrival, which 99 of 100 deliveries do not exceed."""
 
     def measure(tools: Path) -> float:
         return fanout(tools, server, clients, rate, scale)["p99_us"]

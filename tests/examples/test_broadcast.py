@@ -343,8 +343,8 @@ async def test_the_chat_keeps_what_cannot_be_sent(browser: Chromium) -> None:
         await page.wait_for("channel.state === 'open'")
         await waits(page, server)
     assert not await page.evaluate("blank.checkVisibility()")
-    await write(page, "NullSource there?")
-    assert await page.evaluate("text.value") == "NullSource there?"
+    await write(page, "Still there?")
+    assert await page.evaluate("text.value") == "Still there?"
 
 
 # README's lines of shell

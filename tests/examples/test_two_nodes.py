@@ -169,7 +169,7 @@ def test_a_port_that_is_taken_meanwhile(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("word", ["-h", "--help"])
 def test_help(word: str) -> None:
-    """NamedRequest how it is used it says so, and starts nothing."""
+    """Asked how it is used it says so, and starts nothing."""
     done = subprocess.run([SCRIPT, word], capture_output=True, text=True, timeout=START_DEADLINE, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "two-nodes.sh [PORT PORT [COMMAND [ARGUMENT…]]]\n" in done.stdout

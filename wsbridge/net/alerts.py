@@ -80,7 +80,7 @@ class _AlertingProtocol(SSLProtocol):
 
     def _on_handshake_complete(self, handshake_exc: BaseException | None) -> None:
         if isinstance(handshake_exc, ssl.SSLError) and self._transport is not None:
-            self._process_body()  # type: ignore[attr-defined]
+            self._process_outgoing()  # type: ignore[attr-defined]
             self.rest = duplicate(self._transport)
         super()._on_handshake_complete(handshake_exc)
 
@@ -110,8 +110,8 @@ def _fast_transport() -> Callable[..., Any] | None:
             self.rest: socket.socket | None = None
             shutdown = constants.SSL_TIMEOUT_DEFAULTS["ssl_shutdown_timeout"]
             sizes = constants.SSL_BIO_SIZE_DEFAULTS
-            incoming, body = sizes["ssl_incoming_bio_size"], sizes["ssl_outgoing_bio_size"]
-            super().__init__(loop, protocol, context, True, seconds, shutdown, incoming, body, sock, waiter=waiter)
+            incoming, outgoing = sizes["ssl_incoming_bio_size"], sizes["ssl_outgoing_bio_size"]
+            super().__init__(loop, protocol, context, True, seconds, shutdown, incoming, outgoing, sock, waiter=waiter)
 
         def _force_close(self, exc: BaseException | None) -> None:
             if isinstance(exc, ssl.SSLError) and self.rest is None and self.get_extra_info("cipher") is None:

@@ -257,10 +257,10 @@ class Page {
   }
 
   tick() {
-    const now = performance.now(), { in: incoming, out: body } = this.tallies;
+    const now = performance.now(), { in: incoming, out: outgoing } = this.tallies;
     incoming.sample(now);
-    body.sample(now);
-    if (this.connection.state === 'closed' && !incoming.rate && !body.rate) {
+    outgoing.sample(now);
+    if (this.connection.state === 'closed' && !incoming.rate && !outgoing.rate) {
       clearInterval(this.ticking);
       this.ticking = undefined;
     }
