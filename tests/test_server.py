@@ -459,4 +459,3 @@ def test_legacy_locale(tmp_path: Path) -> None:
             with server.connect("/%c3%a9") as client:
                 assert client.receive_text() == "/é"
                 client.wait_for_end()
-

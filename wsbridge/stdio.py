@@ -34,9 +34,7 @@ class StdinReader:
     violates the framing, and an OSError if it cannot be read.
     """
 
-    def __init__(
-        self, fd: int, decoder: Decoder, *, write: Callable[[Batch], None], over: Over, loop: asyncio.AbstractEventLoop
-    ) -> None:
+    def __init__(self, fd: int, decoder: Decoder, *, write: Callable[[Batch], None], over: Over, loop: asyncio.AbstractEventLoop) -> None:
         self._fd = fd
         self._decoder = decoder
         self._write = write

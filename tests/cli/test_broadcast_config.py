@@ -149,7 +149,10 @@ WRONG = [
     (["--exchange=e", f"--broker={URL}", "--confirm-timeout=-1", "./prog"], ["--confirm-timeout", "-1"]),
     (["--exchange=e", "--confirm-timeout=5", "./prog"], ["--confirm-timeout", "--broker"]),
     (["--exchange=e", f"--broker={URL}", "--replay", "--replay-bytes=0", "./prog"], ["--replay-bytes", "0"]),
-    *((["--exchange=e", f"--broker={url}", "./prog"], ["--broker", "amqp://"]) for url in ("x", "http://me:secret@h/", "amqp:///", "amqp://h:x/")),
+    *(
+        (["--exchange=e", f"--broker={url}", "./prog"], ["--broker", "amqp://"])
+        for url in ("x", "http://me:secret@h/", "amqp:///", "amqp://h:x/")
+    ),
     *(
         (["--exchange=e", f"--broker={URL},{second}", "./prog"], ["--broker", *needles])
         for second, needles in (

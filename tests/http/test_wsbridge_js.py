@@ -524,6 +524,7 @@ async def test_online_after_good_service(broadcast: Broadcast, open_page: Any) -
 
 async def test_callback_that_throws(broadcast: Broadcast, open_page: Any) -> None:
     """A page that fails in onstate is told of the broker all the same; an option that is undefined is none."""
+
     async def speak(request: web.Request) -> web.WebSocketResponse:
         stream = web.WebSocketResponse(protocols=["wsbridge.v1"])
         await stream.prepare(request)

@@ -22,7 +22,7 @@ LINE = b"x" * 63 + b"\n"
 FRAMED = {
     "lines": (b"one\ntwo\r\n\nthree", [b"one", b"two", b"", b"three"]),
     "nul": (b"one\0two\nthree\0", [b"one", b"two\nthree"]),
-    "prefixed": (b"\0\0\0\3\1one" b"\0\0\0\2\2\xff\0" b"\0\0\0\0\1", [b"one", b"\xff\0", b""]),
+    "prefixed": (b"\0\0\0\3\1one\0\0\0\2\2\xff\0\0\0\0\0\1", [b"one", b"\xff\0", b""]),
     "json": (b'{"type":"message","text":"one"}\n{"type":"message","base64":"/wA="}\n', [b"one", b"\xff\0"]),
     "chunks": (b"\xff\0\n", [b"\xff\0\n"]),
 }

@@ -283,6 +283,7 @@ def test_after_the_client_has_left(script: str) -> None:
 @contextmanager
 def connected_at_last(server: Server) -> Iterator[Client]:
     """Connect as soon as there is a slot."""
+
     def maybe() -> Client | None:
         try:
             return server.connect()

@@ -139,7 +139,6 @@ class Clone:
         return [line for line in self.notes if part in line]
 
 
-
 class Gate:
     """A place at which a pip that is told of it (GATE) says that it is there, and waits until it is let through."""
 

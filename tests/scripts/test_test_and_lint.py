@@ -89,9 +89,14 @@ def test_help_of_soak() -> None:
 
 
 def test_lint(clone: Clone) -> None:
-    """`scripts/lint` checks the style of everything and the types of the package, strictly."""
+    """`scripts/lint` checks style, formatting and spelling of everything and the types of the package, strictly."""
     assert clone.run("scripts/lint").returncode == 0
-    assert clone.notes[-2:] == ["python -m ruff check .", "python -m mypy --strict wsbridge"]
+    assert clone.notes[-4:] == [
+        "python -m ruff check .",
+        "python -m ruff format --check --quiet .",
+        "python -m mypy --strict wsbridge",
+        "python -m codespell_lib .",
+    ]
 
 
 @pytest.mark.parametrize("fails", ["test", "lint"])

@@ -47,9 +47,7 @@ def broadcast() -> Iterator[Broadcast]:
 
 
 @pytest.fixture(scope="session", params=[(name, door) for name in TRANSPORTS for door in DOORS], ids="-".join)
-def talk_of_all(
-    request: pytest.FixtureRequest, certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
+def talk_of_all(request: pytest.FixtureRequest, certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A channel on which browsers talk, behind each kind of door and on both kinds of transports."""
     name, door = request.param
     if name == "aiofastnet":

@@ -185,9 +185,7 @@ def _one_source(flags: SimpleNamespace) -> SimpleNamespace:
         raise ConfigurationError("--url and --broker cannot be used together; give one of them")
     for flag in of_the_broker:
         if flag in said:
-            raise ConfigurationError(
-                f"--{flag} cannot be used with --url: the server configures its channel itself; remove --{flag}"
-            )
+            raise ConfigurationError(f"--{flag} cannot be used with --url: the server configures its channel itself; remove --{flag}")
     return SimpleNamespace(**{**vars(flags), **dict.fromkeys(of_the_broker, ""), "broker": ()})
 
 
@@ -441,9 +439,7 @@ def _check_url(flag: str, url: str, schemes: tuple[str, ...], what: str) -> None
     # If a password contains a slash, the rest of it would count as the path, which messages show.
     _, *behind_host = re.split("[/?#]", url.partition("://")[2], maxsplit=1)
     if "@" in "".join(behind_host):
-        raise ConfigurationError(
-            f"--{flag} has an @ after its host; in user, password and path, write @ as %40, / as %2F, : as %3A"
-        )
+        raise ConfigurationError(f"--{flag} has an @ after its host; in user, password and path, write @ as %40, / as %2F, : as %3A")
     if not is_one:
         raise ConfigurationError(f"--{flag} is {what}")
 
@@ -452,9 +448,7 @@ def _check_broker_query(flag: str, url: str) -> None:
     """Check the query of a broker's URL. Raises ConfigurationError for an unknown parameter or an unusable file."""
     for name, value in parse_qsl(urlsplit(url).query, keep_blank_values=True):
         if name not in BROKER_PARAMETERS:
-            raise ConfigurationError(
-                f"--{flag}: unknown parameter {name!r} in its URL, which accepts {', '.join(BROKER_PARAMETERS)}"
-            )
+            raise ConfigurationError(f"--{flag}: unknown parameter {name!r} in its URL, which accepts {', '.join(BROKER_PARAMETERS)}")
         if name == "heartbeat" and not (value.isascii() and value.isdecimal()):
             raise ConfigurationError(f"--{flag}: heartbeat in its URL is not a number of seconds")
         if name != "heartbeat" and not os.path.isfile(value):

@@ -100,13 +100,9 @@ def _hint_for_binding(error: ListenError, flag: str) -> str:
             choices += ["--port=0 for any free port"] if flag == "port" else []
             return f"; another program listens on this port; choose {', or '.join(choices) or 'another port'}"
         case errno.EADDRNOTAVAIL:
-            return (
-                "; this machine has no such address (`ip address` lists its addresses); remove --address to listen on all of them"
-            )
+            return "; this machine has no such address (`ip address` lists its addresses); remove --address to listen on all of them"
         case errno.EACCES:
-            return (
-                f"; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE; choose another port, such as --{flag}=8080"
-            )
+            return f"; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE; choose another port, such as --{flag}=8080"
     return ""
 
 

@@ -1,12 +1,12 @@
 """The `wsbridge` command: selects the subcommand, runs it, and reports its end to the shell.
 
-    exit status   0 normal end, or --help, --version, --license
-                  1 wsbridge cannot do what the command line asks for
-                  2 the command line cannot be parsed
-                  3 the server cannot listen
-                  4 the broker, or the server at --url, is unreachable or refuses
-                  70 an internal error, with its traceback on stderr
-                  with --once, the status of the program; 128 + N if signal N ended it
+exit status   0 normal end, or --help, --version, --license
+              1 wsbridge cannot do what the command line asks for
+              2 the command line cannot be parsed
+              3 the server cannot listen
+              4 the broker, or the server at --url, is unreachable or refuses
+              70 an internal error, with its traceback on stderr
+              with --once, the status of the program; 128 + N if signal N ended it
 """
 
 from __future__ import annotations
@@ -116,6 +116,7 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
     from wsbridge.logoutput import LogHandler
     from wsbridge.net.busypoll import make_loop
     from wsbridge.process.inherited import take_defaults
+
     if shape is BROADCAST:
         from wsbridge.server.broadcasting import Broadcasting as Shape
     else:

@@ -128,8 +128,7 @@ class Acceptor:
         self._metrics.accept_pauses += 1
         self._is_told = self._shortages.say(
             "descriptors",
-            f"the server accepts no connections until file descriptors are free: {reason};"
-            " raise the limit of open files (ulimit -Hn)",
+            f"the server accepts no connections until file descriptors are free: {reason}; raise the limit of open files (ulimit -Hn)",
             {},
             self._loop.time(),
         )

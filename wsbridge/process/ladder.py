@@ -24,6 +24,4 @@ LAST_WAIT = 1.0
 
 def make_ladder(close_ms: int) -> tuple[Step, ...]:
     """Return the steps after the close of stdin: INT at 100, TERM at 350, KILL at 850 ms, each grace period `close_ms` longer."""
-    return tuple(
-        Step((grace_ms + close_ms) / 1000, signal) for grace_ms, signal in ((100, SIGINT), (250, SIGTERM), (500, SIGKILL))
-    )
+    return tuple(Step((grace_ms + close_ms) / 1000, signal) for grace_ms, signal in ((100, SIGINT), (250, SIGTERM), (500, SIGKILL)))

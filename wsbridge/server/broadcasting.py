@@ -1,9 +1,9 @@
 """The broadcast server: one program, any number of browsers, on any number of nodes.
 
-    producer          program ──> bus ──> relay ──> fanout ──> browsers
-    through           bus ──> program ──> fanout ──> browsers
-    no program        bus ──> relay ──> fanout ──> browsers
-    --input           browsers ──> fan-in ──> the program's stdin, or the bus
+producer          program ──> bus ──> relay ──> fanout ──> browsers
+through           bus ──> program ──> fanout ──> browsers
+no program        bus ──> relay ──> fanout ──> browsers
+--input           browsers ──> fan-in ──> the program's stdin, or the bus
 """
 
 from __future__ import annotations

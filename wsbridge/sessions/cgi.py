@@ -111,9 +111,7 @@ class RunningScript:
         if self._is_closed:
             self._conclude(self._fault)
         elif not self._is_over:
-            self._drain = Drain(
-                self._child, self._drain_seconds, self._drained, fields=self._fields, loop=asyncio.get_running_loop()
-            )
+            self._drain = Drain(self._child, self._drain_seconds, self._drained, fields=self._fields, loop=asyncio.get_running_loop())
 
     def _drained(self) -> None:
         self._conclude(self._fault)
