@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.bus.node import Exchange, Node, SlowLink, Taker, nothing_left, until
+from tests.bus.node import PATIENCE, Exchange, Node, SlowLink, Taker, nothing_left, until
 from tests.support.amqp import AmqpLink, amqp_link
 from tests.support.deadline import scaled
 from tests.support.rabbit import Broker, bro_publish
@@ -55,7 +55,9 @@ async def publish_until(node: Node, done: Callable[[], object], what: str) -> No
         node.publish()
         return bool(done())
 
-    await until(is_done, what)
+    # A link that is lost for want of one answer lasts LONGEST timeouts while messages arrive, and a test loses up to three links.
+    # The timeouts of the test are those of the load at its beginning, whatever the load is later.
+    await until(is_done, what, PATIENCE + 4 * links.LONGEST * quick()["timeout"])
 
 
 async def test_swallowed_confirms(exchange: Exchange, link: AmqpLink) -> None:
