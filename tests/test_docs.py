@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from wsbridge import closecodes
-from wsbridge.cli.options import BROADCAST, COMMANDS, OPTIONS, PUBLISH, SUBSCRIBE, Option
+from wsbridge.cli.options import BRIDGE, BROADCAST, COMMANDS, OPTIONS, PUBLISH, SUBSCRIBE, Command, Option
 from wsbridge.cli.units import Size, show_size
 from wsbridge.framing import FRAMINGS
 from wsbridge.logs import LEVELS
@@ -92,6 +94,23 @@ def test_defaults_of_flags_are_documented(name: str, option: Option) -> None:
     row = next(line for line in page(name).splitlines() if f"`--{option.name}=" in line)
     assert isinstance(option.default, int)
     assert row.split("|")[-2].strip() == (show_size(option.default) if option.kind is Size else str(option.default))
+
+
+def test_generated_parts_are_fresh() -> None:
+    """The tables of flags and the man pages are what scripts/docs makes of the declarations."""
+    run = subprocess.run([sys.executable, ROOT / "scripts/docs.py", "--check"], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
+def test_man_page(command: Command) -> None:
+    """The man page of a command has each of its flags, and nothing of Markdown."""
+    name = "wsbridge" if command is BRIDGE else f"wsbridge-{command.name}"
+    text = (ROOT / f"docs/man/{name}.1").read_text()
+    flags = {flag.replace("\\-", "-") for flag in re.findall(r"^\\fB(\\-\\-[\w\\-]+)\\fR", text, re.MULTILINE)}
+    assert flags == {f"--{option.name}" for option in command.options}
+    assert "`" not in text
+    assert "](" not in text
 
 
 def test_variables_are_documented() -> None:

@@ -68,7 +68,7 @@ def test_sudo_that_fails(clone: Clone) -> None:
     assert run.stderr.splitlines()[-1] == "apt-get update && apt-get install -y --no-install-recommends gawk"
 
 
-@pytest.mark.parametrize("name", ["test", "lint", "bench", "soak", "install-service", "wsbridge"])
+@pytest.mark.parametrize("name", ["test", "lint", "docs", "bench", "soak", "install-service", "wsbridge"])
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help(clone: Clone, name: str, flag: str) -> None:
     """`--help` answers at once, in a clone in which nothing was run yet, and installs nothing."""

@@ -1,0 +1,148 @@
+"""Write what is generated in the documentation: the tables of flags, and the man pages.
+
+Both come from `wsbridge/cli/options.py`. A table stands between two comments of a page: `<!-- flags: COMMAND WHICH -->`, where
+WHICH is the title of a group or the names of flags, and `<!-- end of flags -->`. The man pages are in docs/man.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from wsbridge import __version__  # noqa: E402
+from wsbridge.cli.options import BRIDGE, COMMANDS, Command, Option  # noqa: E402
+from wsbridge.cli.units import Size, show_size  # noqa: E402
+
+TABLE = re.compile(r"(<!-- flags: (\w+) ([^>]+?) -->\n).*?(<!-- end of flags -->\n)", re.DOTALL)
+LINK = re.compile(r"\[([^]]+)\]\([^)]+\)")
+STATUS = re.compile(r"^\| (\w+) \| (.+) \|$", re.MULTILINE)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Write the files, or with --check only name those that are stale."""
+    parser = argparse.ArgumentParser(prog="scripts/docs", description="Write the flag tables of docs/ and the man pages in docs/man.")
+    parser.add_argument("--check", action="store_true", help="write nothing, name the stale files, and exit with 1 if there are any")
+    arguments = parser.parse_args(words)
+    stale = [path for path, text in generated() if not path.exists() or path.read_text() != text]
+    for path, text in generated():
+        if path in stale and not arguments.check:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+    if arguments.check and stale:
+        print("stale, run scripts/docs:", *(path.relative_to(ROOT) for path in stale), file=sys.stderr)
+    return int(arguments.check and bool(stale))
+
+
+def generated() -> Iterator[tuple[Path, str]]:
+    """Yield each file with generated content, and its whole text."""
+    for path in sorted((ROOT / "docs").glob("*.md")):
+        text = path.read_text()
+        if TABLE.search(text):
+            yield path, TABLE.sub(lambda found: f"{found[1]}{table(COMMANDS[found[2]], found[3])}{found[4]}", text)
+    for command in COMMANDS.values():
+        yield ROOT / "docs/man" / f"{page_name(command)}.1", man_page(command)
+
+
+def table(command: Command, which: str) -> str:
+    """Return the Markdown table of a group of flags, or of the flags that `which` names."""
+    rows = [
+        f"| `{cell(option.shown)}` | {cell(option.description or option.help)} | {cell(default(option))} |"
+        for option in chosen(command, which)
+    ]
+    return "\n".join(["| flag | what it does | default |", "|---|---|---|", *rows, ""]).replace(" |  |", " | |")
+
+
+def chosen(command: Command, which: str) -> tuple[Option, ...]:
+    """Return a group by its title, or flags by their names."""
+    if which in command.groups:
+        return command.groups[which]
+    options = {option.name: option for option in command.options}
+    return tuple(options[name] for name in which.split())
+
+
+def cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def default(option: Option) -> str:
+    """Return the default of a flag in Markdown; empty if there is none."""
+    if option.default_shown is not None:
+        return option.default_shown
+    if option.kind is bool:
+        return "off"
+    if option.default in (None, ""):
+        return ""
+    if option.kind is Size and isinstance(option.default, int):
+        return show_size(option.default)
+    if option.kind is float:
+        return f"{option.default:g}"
+    return f"`{option.default}`" if option.kind is str else str(option.default)
+
+
+def page_name(command: Command) -> str:
+    return "wsbridge" if command is BRIDGE else f"wsbridge-{command.name}"
+
+
+def man_page(command: Command) -> str:
+    """Return the man page of a command (man(7))."""
+    name = page_name(command)
+    lines = [
+        f'.TH {name.upper()} 1 "" "wsbridge {__version__}" "User Commands"',
+        ".SH NAME",
+        f"{roff(name)} \\- {roff(command.summary.rstrip('.'))}",
+        ".SH SYNOPSIS",
+    ]
+    for usage in command.usages:
+        lines += [f".B wsbridge\n{roff(usage)}", ".br"]
+    lines += [".SH DESCRIPTION", roff(command.summary)]
+    for title, options in command.groups.items():
+        lines += [f".SS {roff(title)}"]
+        for option in options:
+            lines += [".TP", flag_of(option), sentence_of(option)]
+    lines += [
+        ".SH ENVIRONMENT",
+        roff(
+            f"Each flag is also an environment variable, such as {command.options[0].variable}. "
+            "The variable of a repeatable flag holds one value on each line. The command line overrides variables."
+        ),
+        ".SH EXIT STATUS",
+    ]
+    for status, meaning in STATUS.findall((ROOT / "docs/flags.md").read_text().partition("## Exit status")[2]):
+        lines += [".TP", f".B {status}", roff(plain(meaning)) + "."]
+    lines.append(".SH EXAMPLES")
+    for words, what in command.examples:
+        lines += [".TP", f".B wsbridge {roff(words)}", roff(what[:1].upper() + what[1:]) + "." if what else ""]
+    others = [f".BR {roff(page_name(other))} (1)" for other in COMMANDS.values() if other is not command]
+    lines += [".SH SEE ALSO", " ,\n".join(others)]
+    return "\n".join(filter(None, lines)) + "\n"
+
+
+def flag_of(option: Option) -> str:
+    flag = f"\\fB{roff('--' + option.name)}\\fR"
+    return flag if option.kind is bool else f"{flag}=\\fI{roff(option.metavar)}\\fR"
+
+
+def sentence_of(option: Option) -> str:
+    shown = "" if option.kind is bool else plain(default(option))
+    return roff(plain(option.description or option.help) + "." + (f" Default: {shown}." if shown else ""))
+
+
+def plain(text: str) -> str:
+    """Return Markdown as plain text."""
+    return LINK.sub(r"\1", text).replace("`", "")
+
+
+def roff(text: str) -> str:
+    """Return text with what is special in roff escaped."""
+    escaped = text.replace("\\", "\\e").replace("-", "\\-")
+    return "\\&" + escaped if escaped.startswith((".", "'")) else escaped
+
+
+if __name__ == "__main__":
+    sys.exit(main())
