@@ -25,6 +25,7 @@ from wsbridge.logs import LogFields
 from wsbridge.process.descendants import Descendants
 from wsbridge.process.group import Group
 from wsbridge.process.ladder import LAST_WAIT, Step
+from wsbridge.process.pipewriter import PipeWriter
 from wsbridge.process.spawn import Started, Stdio
 
 READ_SIZE = 120 * 1024
@@ -58,19 +59,17 @@ class Child:
         "_encoder",
         "_error_decoder",
         "_errors",
+        "_input",
         "_is_killed",
         "_ladder",
         "_loop",
         "_owed",
         "_owed_errors",
-        "_pending",
         "_reading",
         "_sink",
         "_starting",
         "_stderr",
-        "_stdin",
         "_stdout",
-        "_taken",
         "_unsure",
         "discarded",
         "group",
@@ -93,7 +92,8 @@ class Child:
     ) -> None:
         self.group = Group(descendants=descendants, fields=fields, loop=loop)
         self.group.on_exit = self._leader_exited
-        self._stdin, self._stdout, self._stderr = stdio.stdin, stdio.stdout, stdio.stderr
+        self._stdout, self._stderr = stdio.stdout, stdio.stderr
+        self._input = PipeWriter(stdio.stdin, drained=self._input_drained, lost=self._input_lost, loop=loop)
         self._starting: asyncio.Future[Started] | None = None
         self._is_killed = False
         self._decoder = decoder
@@ -102,9 +102,6 @@ class Child:
         self._error_decoder = error_decoder
         self._ladder = ladder
         self._loop = loop
-        self._pending = bytearray()
-        self._taken = 0
-        """Bytes written to stdin from pending data."""
         self._unsure = 0
         """Messages that have not been written to stdin in full."""
         self._closing_input = False
@@ -131,7 +128,7 @@ class Child:
     @property
     def is_full(self) -> bool:
         """Whether data waits for its stdin, and so its source is paused."""
-        return bool(self._pending)
+        return bool(self._input.pending)
 
     def start(self, sink: Sink) -> None:
         """Push the program's output into `sink`, and its end when all output has been read."""
@@ -270,75 +267,42 @@ class Child:
 
     def send(self, data: bytes) -> None:
         """Write bytes that are already framed."""
-        if data and self._stdin >= 0 and not self._closing_input:
+        if data and self._input.is_open and not self._closing_input:
             self._send(data)
 
     def write(self, batch: Batch) -> None:
-        if self._stdin < 0 or self._closing_input:
+        if not self._input.is_open or self._closing_input:
             self.discarded += len(batch.messages)
-        else:
-            self._unsure += len(batch.messages)
-            self._send(self._encoder.encode(batch))
-            if not self._pending:
-                self._unsure = 0
+            return
+        self._unsure += len(batch.messages)
+        self._send(self._encoder.encode(batch))
 
     def close_input(self, reason: End) -> None:
         """Close stdin when all written data has been flushed. First send the program the reason, if its framing can express one."""
-        if self._stdin < 0 or self._closing_input:
+        if not self._input.is_open or self._closing_input:
             return
         if closing := self._encoder.closing(reason):
             self._send(closing)
         self._closing_input = True
-        if not self._pending:
-            self._close_stdin()
+        if not self._input.pending:
+            self._input.close()
 
     def _send(self, data: bytes) -> None:
-        if self._pending:
-            self._pending += data
-            self.source.pause()
-            return
-        try:
-            written = os.write(self._stdin, data)
-        except BlockingIOError:
-            written = 0
-        except OSError:
-            self._lose_stdin()
-            return
-        if written < len(data):
-            self._pending += memoryview(data)[written:]
-            self.source.pause()
-            self._loop.add_writer(self._stdin, self._flush)
-
-    def _flush(self) -> None:
-        try:
-            taken = os.write(self._stdin, self._pending)
-            self._taken += taken
-            del self._pending[:taken]
-        except BlockingIOError:
-            return
-        except OSError:
-            self._lose_stdin()
-            self.source.resume()
-            return
-        if not self._pending:
+        if self._input.write(data):
             self._unsure = 0
-            self._loop.remove_writer(self._stdin)
-            if self._closing_input:
-                self._close_stdin()
-            self.source.resume()
+        else:
+            self.source.pause()
 
-    def _lose_stdin(self) -> None:
-        """Discard the data that the program has not read, and all later data: it has closed its stdin."""
+    def _input_drained(self) -> None:
+        self._unsure = 0
+        if self._closing_input:
+            self._input.close()
+        self.source.resume()
+
+    def _input_lost(self) -> None:
+        """Count the messages that the program has not read, because it has closed its stdin."""
         self.discarded += self._unsure
         self._unsure = 0
-        self._pending.clear()
-        self._close_stdin()
-
-    def _close_stdin(self) -> None:
-        if self._stdin >= 0:
-            self._loop.remove_writer(self._stdin)
-            os.close(self._stdin)
-            self._stdin = -1
 
     # Termination
 
@@ -376,10 +340,10 @@ class Child:
         this wait, which lasts at most `seconds`.
         """
         until = self._loop.time() + seconds
-        while self._stdin >= 0 and self.group.status is None and self._loop.time() < until:
-            taken = self._taken
+        while self._input.is_open and self.group.status is None and self._loop.time() < until:
+            flushed = self._input.flushed
             await self.group.gone_within(grace)
-            if self._stdin >= 0 and self._taken == taken:
+            if self._input.is_open and self._input.flushed == flushed:
                 return True
         return False
 
@@ -398,7 +362,9 @@ class Child:
 
     def _let_go(self) -> None:
         self.group.let_go()
-        self._lose_stdin()
+        self.discarded += self._unsure
+        self._unsure = 0
+        self._input.close()
         # The exit may be reported before the last output has been read.
         while self._owed > 0 and self._read_stdout():
             pass

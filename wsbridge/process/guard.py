@@ -18,6 +18,7 @@ from wsbridge.logs import logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.inherited import DEFAULTED
 from wsbridge.process.ladder import Step
+from wsbridge.process.pipewriter import PipeWriter
 
 SHELL = "/bin/sh"
 SCRIPT = str(Path(__file__).with_name("guard.sh"))
@@ -72,9 +73,9 @@ class Guard:
         """Lines for the guard. A beginning is sent in the next turn of the loop; an end is sent with it, or a little later. Each
         write wakes the guard."""
         self._is_urgent = False
-        self._backlog = bytearray()
         self._timer: asyncio.TimerHandle | None = None
-        self._pipe = self._pidfd = -1
+        self._pipe: PipeWriter | None = None
+        self._pidfd = -1
         self.pid = 0
         self._start()
 
@@ -136,7 +137,7 @@ class Guard:
         finally:
             os.close(read)
         os.set_blocking(pipe, False)
-        self._pipe = pipe
+        self._pipe = PipeWriter(pipe, drained=_nothing, lost=_nothing, loop=self._loop)
         self._loop.add_reader(self._pidfd, self._died)
 
     def _tell_news(self) -> None:
@@ -146,32 +147,11 @@ class Guard:
             self._tell(news)
 
     def _tell(self, words: bytes) -> None:
-        if self._pipe < 0:
+        pipe = self._pipe
+        if pipe is None or not pipe.is_open:
             return
-        if self._backlog:
-            self._backlog += words
-            if len(self._backlog) > BACKLOG_LIMIT:
-                os.kill(self.pid, signal.SIGKILL)
-            return
-        try:
-            written = os.write(self._pipe, words)
-        except BlockingIOError:
-            written = 0
-        except BrokenPipeError:
-            return
-        if written < len(words):
-            self._backlog += words[written:]
-            self._loop.add_writer(self._pipe, self._flush)
-
-    def _flush(self) -> None:
-        try:
-            del self._backlog[: os.write(self._pipe, self._backlog)]
-        except BlockingIOError:
-            return
-        except BrokenPipeError:
-            self._backlog.clear()
-        if not self._backlog:
-            self._loop.remove_writer(self._pipe)
+        if not pipe.write(words) and len(pipe.pending) > BACKLOG_LIMIT:
+            os.kill(self.pid, signal.SIGKILL)
 
     def _died(self) -> None:
         self._stop()
@@ -180,15 +160,17 @@ class Guard:
         self._timer = self._loop.call_later(RESTART_PAUSE, self._start)
 
     def _stop(self) -> None:
-        if self._pipe < 0:
+        if self._pipe is None:
             return
         self._loop.remove_reader(self._pidfd)
-        self._loop.remove_writer(self._pipe)
-        os.close(self._pipe)
+        self._pipe.close()
         os.close(self._pidfd)
-        self._pipe = self._pidfd = -1
-        self._backlog.clear()
+        self._pipe, self._pidfd = None, -1
         if not self._groups:
             # The guard has nothing to do, and may be stopped, so that it would not exit by itself.
             os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0 if not self._groups else os.WNOHANG)
+
+
+def _nothing() -> None:
+    """Do nothing: the guard's pidfd reports its end, and the server does not wait for room in its pipe."""
