@@ -10,16 +10,15 @@ ladder (process/ladder.py) ends the program.
     the program asks to close       a close frame with its code and reason at once, then the ladder
     the server shuts down           a close frame with 1001 at once, then the ladder
 
-The first of these events decides how the session ends; a later event does not change that decision.
+The first of these events decides how the session ends; a later event does not change that decision. NEXT is the table of states.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from functools import partial
+from enum import Enum
 from signal import SIGKILL
-from typing import Any, Protocol
+from typing import Protocol
 
 from wsbridge.closecodes import ABNORMAL, GOING_AWAY, INTERNAL_ERROR, NORMAL, TOO_BIG
 from wsbridge.flow import Batch, CallbackSink, End, Sink, Source
@@ -35,6 +34,53 @@ FAULTS = (TOO_BIG, INTERNAL_ERROR)
 """Close codes that a broken framing causes, or that a program requests itself: the log reports them as errors."""
 
 log = logger("session")
+
+
+class State(Enum):
+    """What a session does."""
+
+    RUNNING = "running"
+    DRAINING = "draining"
+    """The program has exited, and other processes of its group hold its stdout open."""
+    LEAVING = "leaving"
+    """The client has disconnected: the ladder ends the program, and its output is dropped."""
+    DELIVERING = "delivering"
+    """The client has all output, and gets the close frame when the program has exited."""
+    CLOSING = "closing"
+    """The client has the close frame, and the ladder ends the program."""
+    ENDED = "ended"
+
+
+class Event(Enum):
+    """What ends a session, or changes how it may end."""
+
+    CLIENT_LEFT = "client left"
+    PROGRAM_EXITED = "program exited"
+    """Its stdout is still open."""
+    OUTPUT_ENDED = "output ended"
+    """All output has been read, or there will be none."""
+    MUST_CLOSE = "must close"
+    """The program breaks its framing or asks to close, or the server shuts down."""
+
+
+NEXT: dict[State, dict[Event, State]] = {
+    State.RUNNING: {
+        Event.CLIENT_LEFT: State.LEAVING,
+        Event.PROGRAM_EXITED: State.DRAINING,
+        Event.OUTPUT_ENDED: State.DELIVERING,
+        Event.MUST_CLOSE: State.CLOSING,
+    },
+    State.DRAINING: {
+        Event.CLIENT_LEFT: State.LEAVING,
+        Event.OUTPUT_ENDED: State.DELIVERING,
+        Event.MUST_CLOSE: State.CLOSING,
+    },
+    State.LEAVING: {},
+    State.DELIVERING: {},
+    State.CLOSING: {},
+    State.ENDED: {},
+}
+"""The state after each event. An event that a state does not name changes nothing: the end of the session is decided."""
 
 
 class BridgeClient(Sink, Source, Protocol):
@@ -62,7 +108,7 @@ class BridgeClient(Sink, Source, Protocol):
 class Bridge:
     """One session; `start` joins its two sides, and the registry lists it until nothing of it is left."""
 
-    __slots__ = ("_begun", "_client", "_discarded", "_drain", "_drain_seconds", "_fields", "_how", "_loop", "_registry", "child")
+    __slots__ = ("_client", "_discarded", "_drain", "_drain_seconds", "_fields", "_how", "_loop", "_registry", "_state", "child")
 
     def __init__(
         self,
@@ -80,7 +126,7 @@ class Bridge:
         self._fields = fields
         self._drain_seconds = drain_seconds
         self._loop = loop
-        self._begun = False
+        self._state = State.RUNNING
         self._how = End(ABNORMAL)
         """The first event: how the session ended."""
         self._discarded = 0
@@ -99,11 +145,11 @@ class Bridge:
     def hung_up(self) -> None:
         """Begin the ladder after the client has disconnected; stdin closes after the messages that are still unread."""
         self._discard_output()
-        self._begin(self._leave, End(ABNORMAL))
+        self._take(Event.CLIENT_LEFT, End(ABNORMAL))
 
     def shut_down(self) -> None:
         """Close the client with 1001 and end the program, because the server shuts down."""
-        self._begin(partial(self._close_first, SHUTTING_DOWN), SHUTTING_DOWN)
+        self._take(Event.MUST_CLOSE, SHUTTING_DOWN)
 
     def force(self) -> None:
         """End the session now: kill the program and abort the connection."""
@@ -115,47 +161,61 @@ class Bridge:
 
     def failed(self) -> None:
         """Close the client, because the program could not be started."""
-        self._begin(self._deliver_end, CANNOT_LAUNCH)
+        self._take(Event.OUTPUT_ENDED, CANNOT_LAUNCH)
 
     def _client_left(self, reason: End) -> None:
         self._discard_output()
         self.child.close_input(reason)
-        self._begin(self._leave, reason)
+        self._take(Event.CLIENT_LEFT, reason)
 
     def _output_ended(self, reason: End) -> None:
         if reason.code == NORMAL and not reason.reason and not self.child.output_open:
-            self._begin(self._deliver_end, reason)
+            self._take(Event.OUTPUT_ENDED, reason)
             return
         if reason.code == TOO_BIG:
             self._registry.metrics.messages_too_long += 1
-        if reason.code in FAULTS and not self._begun:
+        if self._take(Event.MUST_CLOSE, reason) and reason.code in FAULTS:
             log.error("%s", reason.reason, extra=extra(self._fields))
-        self._begin(partial(self._close_first, reason), reason)
 
     def _child_exited(self) -> None:
-        if self.child.output_open and not self._begun:
-            # The client receives all output from before the exit, however slow it is. Only later output is dropped.
-            self._drain = Drain(self.child, self._drain_seconds, self._drained, fields=self._fields, loop=self._loop)
+        if self._state is State.DELIVERING:
+            self._tell_end()
+        elif self.child.output_open:
+            self._take(Event.PROGRAM_EXITED, End(NORMAL))
 
     def _drained(self) -> None:
         self.child.finish_output()
-        self._begin(self._deliver_end, End(NORMAL))
+        self._take(Event.OUTPUT_ENDED, End(NORMAL))
 
-    # Handling of the first event
+    # Handling of the events
 
-    def _begin(self, how: Callable[[], Coroutine[Any, Any, None]], reason: End) -> None:
-        if self._begun:
-            return
-        self._begun = True
+    def _take(self, event: Event, reason: End) -> bool:
+        """Go to the state after an event; return whether there is one. `reason` is how the session ends, if this event decides it."""
+        state = NEXT[self._state].get(event)
+        if state is None:
+            return False
+        self._state = state
+        if state is State.DRAINING:
+            # The client receives all output from before the exit, however slow it is. Only later output is dropped.
+            self._drain = Drain(self.child, self._drain_seconds, self._drained, fields=self._fields, loop=self._loop)
+            return True
         self._how = reason
         if self._drain is not None:
             self._drain.cancel()
-        self._registry.run(self._finish(how), f"end of session {self._fields.get('id', '')}")
+        self._registry.run(self._finish(state, reason), f"end of session {self._fields.get('id', '')}")
+        return True
 
-    async def _finish(self, how: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _finish(self, state: State, reason: End) -> None:
         try:
-            await how()
+            match state:
+                case State.LEAVING:
+                    await self._leave()
+                case State.DELIVERING:
+                    await self._deliver_end()
+                case _:
+                    await self._close_first(reason)
         finally:
+            self._state = State.ENDED
             self._account()
             self.child.group.when_gone(self._registry.limiter.release)
             await self._client.wait_closed()
@@ -167,15 +227,17 @@ class Bridge:
 
     async def _deliver_end(self) -> None:
         self.child.close_input(End(NORMAL))
-        if self.child.group.status is None:
-            self.child.on_exit = self._tell_end
-        else:
+        if self.child.group.status is not None:
             self._tell_end()
         await self.child.end()
-        if self.child.group.status is None:
-            self._tell_end()
+        # The ladder has ended the program, even if its status is not known.
+        self._tell_end()
 
     def _tell_end(self) -> None:
+        """Send the client the close frame, with the exit status if that is no success; further calls do nothing."""
+        if self._state is not State.DELIVERING:
+            return
+        self._state = State.CLOSING
         group = self.child.group
         if group.has_failed:
             self._how = CANNOT_LAUNCH

@@ -1,0 +1,38 @@
+"""The states of a bridge's session, as a table: the first event that ends the session decides how."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wsbridge.sessions.bridge import NEXT, Event, State
+
+ENDINGS = {Event.CLIENT_LEFT: State.LEAVING, Event.OUTPUT_ENDED: State.DELIVERING, Event.MUST_CLOSE: State.CLOSING}
+
+
+def after(events: list[Event]) -> State:
+    """Return the state after these events."""
+    return reduce(lambda state, event: NEXT[state].get(event, state), events, State.RUNNING)
+
+
+def test_every_state_has_a_row() -> None:
+    """No state is without a row, and every state but the last is reached from the first."""
+    assert set(NEXT) == set(State)
+    assert {after([]), *(state for row in NEXT.values() for state in row.values())} == set(State) - {State.ENDED}
+
+
+@given(st.lists(st.sampled_from(Event)))
+def test_first_ending_decides(events: list[Event]) -> None:
+    """Whatever else happens, the first event that can end the session decides its state; an exit alone lets output drain."""
+    endings = [ENDINGS[event] for event in events if event in ENDINGS]
+    exited = State.DRAINING if events else State.RUNNING
+    assert after(events) == (endings[0] if endings else exited)
+
+
+@pytest.mark.parametrize("state", [State.LEAVING, State.DELIVERING, State.CLOSING, State.ENDED])
+def test_decided(state: State) -> None:
+    """A session whose end is decided goes to no other state by an event."""
+    assert NEXT[state] == {}
