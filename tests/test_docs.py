@@ -16,7 +16,7 @@ from wsbridge.cli.units import Size, show_size
 from wsbridge.framing import FRAMINGS
 from wsbridge.logs import LEVELS
 from wsbridge.metrics import Metrics
-from wsbridge.process.ladder import make_ladder
+from wsbridge.process.termination import make_ladder
 from wsbridge.rules.environ import EMPTY
 
 ROOT = Path(__file__).parent.parent

@@ -19,7 +19,7 @@ FLOORS = (
     {"closecodes", "errors", "flow", "logs", "metrics"},
     {"channel", "framing", "rules", "wire"},
     {"quickstart", "settings"},
-    {"bus", "files", "logoutput", "process", "stdio"},
+    {"bus", "files", "logwriter", "process", "stdio"},
     {"net"},
     {"peers"},
     {"sessions"},

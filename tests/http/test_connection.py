@@ -25,12 +25,12 @@ from tests.support.deadline import scaled
 from tests.support.proc import no_callback_fails, nothing_left, send_what_is_taken, turns, until
 from wsbridge.http import connection as module
 from wsbridge.http.connection import FOR_EVER, MASK, Connection, Server
-from wsbridge.http.greeting import Upgradable
 from wsbridge.http.handshake import Detached
+from wsbridge.http.newconnection import Upgradable
 from wsbridge.net.transports import use_fast_transports
 from wsbridge.settings import HttpTimings
+from wsbridge.wire.acceptkey import accept_value
 from wsbridge.wire.frames import unmask
-from wsbridge.wire.handshake import accept_value
 
 HERE = "used in wsbridge/http/connection.py and gone from aiohttp " + aiohttp.__version__
 

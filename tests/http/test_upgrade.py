@@ -18,14 +18,14 @@ from tests.support.proc import nothing_left, same_limits, until
 from tests.support.server import Server, children, free_port, wait_until
 from tests.support.site import Serve, assert_sound
 from wsbridge.endpoints.bridge import BridgeEndpoint
-from wsbridge.http.gate import Admission
+from wsbridge.http.admission import Admission
 from wsbridge.metrics import Metrics
 from wsbridge.process.descendants import Descendants
 from wsbridge.process.guard import NoGuard
-from wsbridge.process.ladder import make_ladder
 from wsbridge.process.launch import Launcher
 from wsbridge.process.spawn import Spawner
 from wsbridge.process.spawnserver import SpawnServer
+from wsbridge.process.termination import make_ladder
 from wsbridge.rules.environ import Script
 from wsbridge.sessions.registry import Registry
 from wsbridge.settings import ProgramSettings

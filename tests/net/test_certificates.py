@@ -11,7 +11,7 @@ import pytest
 from tests.support.server import START_DEADLINE, WSBRIDGE, environment, run
 from tests.support.site import Certificates
 from wsbridge.errors import ListenError
-from wsbridge.http.withheld import holds_private_key
+from wsbridge.http.hiddenfiles import holds_private_key
 from wsbridge.net import certificates as certificates_module
 from wsbridge.net.certificates import make_context, why_unusable
 from wsbridge.settings import TlsSettings

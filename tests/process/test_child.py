@@ -16,7 +16,7 @@ from wsbridge.errors import MessageTooLong
 from wsbridge.flow import End, Kind, Memory
 from wsbridge.framing import make_framing
 from wsbridge.process.group import describe
-from wsbridge.process.ladder import Step
+from wsbridge.process.termination import Step
 
 BIG = 1_000_000
 """Bytes: more than a pipe holds."""

@@ -23,7 +23,7 @@ from wsbridge.metrics import Metrics
 from wsbridge.process import descendants
 from wsbridge.process.descendants import Descendants
 from wsbridge.process.guard import NoGuard
-from wsbridge.process.ladder import make_ladder
+from wsbridge.process.termination import make_ladder
 
 GROUPS = {
     "timeout": "timeout 900 sh -c 'echo $PPID $$; exec sleep 800'; true",

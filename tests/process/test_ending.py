@@ -18,7 +18,7 @@ from wsbridge.closecodes import NORMAL
 from wsbridge.flow import End
 from wsbridge.process.child import ERROR_READ_SIZE
 from wsbridge.process.group import Group
-from wsbridge.process.ladder import Step, make_ladder
+from wsbridge.process.termination import Step, make_ladder
 
 LADDER = make_ladder(0)
 STEPS = {"INT": 0.1, "TERM": 0.35, "KILL": 0.85}

@@ -17,7 +17,7 @@ from tests.support.server import Server, children, command_line, is_alive, morta
 from tests.support.tool import command, recorded
 from wsbridge.metrics import Metrics
 from wsbridge.process.guard import Guard
-from wsbridge.process.ladder import make_ladder
+from wsbridge.process.termination import make_ladder
 
 STUBBORN = "trap '' HUP INT TERM; sleep 1000 & echo $$ $!; wait; sleep 1000"
 

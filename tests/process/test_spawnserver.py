@@ -28,11 +28,11 @@ from wsbridge.process import spawnserver
 from wsbridge.process.child import Child
 from wsbridge.process.descendants import Descendants
 from wsbridge.process.guard import NoGuard
-from wsbridge.process.ladder import make_ladder
 from wsbridge.process.launch import Launcher
 from wsbridge.process.spawn import UNKNOWN_STATUS, Spawner, Started, Watch, open_stdio
 from wsbridge.process.spawnserver import STARTING, SpawnServer
 from wsbridge.process.terminal import PLAIN
+from wsbridge.process.termination import make_ladder
 from wsbridge.settings import TerminalSize
 
 PATH = {"PATH": os.environ["PATH"]}

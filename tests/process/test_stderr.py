@@ -8,8 +8,8 @@ import pytest
 
 from tests.support.proc import PATIENT, Starter, until
 from tests.support.tool import command
-from wsbridge.process.ladder import Step
 from wsbridge.process.stderr import PIECE, Lines
+from wsbridge.process.termination import Step
 
 SAID = b"one\n\ntwo\r\n \x1b[1m three\r\r\nnot \xff utf-8, \xc3\xa9 is\nlast"
 LINES = ["one", "", "two", " \x1b[1m three\r", "not \\xff utf-8, é is", "last"]

@@ -14,8 +14,8 @@ from tests.support.proc import SHORT, ClientTwin, Running, Starter, adopting, no
 from wsbridge.flow import Batch, End, Kind, Sink
 from wsbridge.logs import ACCESS
 from wsbridge.metrics import Metrics
-from wsbridge.process.ladder import Step
 from wsbridge.process.spawn import Spawner
+from wsbridge.process.termination import Step
 from wsbridge.sessions.bridge import Bridge
 from wsbridge.sessions.registry import Registry
 

@@ -15,7 +15,7 @@ from tests.support.proc import GENTLE, PATIENT, ClientTwin, turns, until
 from tests.support.server import is_alive, mortal, tell
 from tests.support.tool import command, recorded
 from wsbridge.flow import Batch, CallbackSink, End
-from wsbridge.process.ladder import Step
+from wsbridge.process.termination import Step
 from wsbridge.sessions.registry import Registry
 
 SHUTDOWN = 1001

@@ -19,8 +19,8 @@ from wsbridge.errors import ProgramError
 from wsbridge.flow import Batch, Kind, Memory
 from wsbridge.metrics import Metrics
 from wsbridge.process.child import Child
-from wsbridge.process.ladder import Step
 from wsbridge.process.spawn import Spawner
+from wsbridge.process.termination import Step
 from wsbridge.rules.restarts import Restart, Restarts
 from wsbridge.sessions.supervisor import Supervisor
 

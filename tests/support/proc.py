@@ -32,10 +32,10 @@ from wsbridge.metrics import Metrics
 from wsbridge.process.child import Child
 from wsbridge.process.descendants import Descendants
 from wsbridge.process.guard import NoGuard, Watch
-from wsbridge.process.ladder import Step
 from wsbridge.process.spawn import Spawner, open_stdio
 from wsbridge.process.stderr import Lines
 from wsbridge.process.terminal import PLAIN, terminal_environment
+from wsbridge.process.termination import Step
 from wsbridge.settings import TerminalSize
 
 SHORT = (Step(0.05, signal.SIGINT), Step(0.05, signal.SIGTERM), Step(0.05, signal.SIGKILL))

@@ -113,7 +113,7 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
     for fd in (0, 1, 2):
         _keep_open(fd)
     # Imported here, so that --help and errors in flags do not wait for the large libraries.
-    from wsbridge.logoutput import LogHandler
+    from wsbridge.logwriter import LogHandler
     from wsbridge.net.busypoll import make_loop
     from wsbridge.process.inherited import take_defaults
 

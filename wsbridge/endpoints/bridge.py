@@ -12,9 +12,9 @@ from functools import partial
 
 from wsbridge.framing import make_framing
 from wsbridge.framing.envelope import Decoder as Envelope
-from wsbridge.http.gate import Admission, Gate
-from wsbridge.http.greeting import Upgradable
+from wsbridge.http.admission import Admission, Gate
 from wsbridge.http.handshake import Handshake
+from wsbridge.http.newconnection import Upgradable
 from wsbridge.logs import ACCESS, LogFields, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.child import Child

@@ -13,11 +13,11 @@ from aiohttp import web
 from wsbridge.channel.position import Position, parse_position
 from wsbridge.channel.ring import Join
 from wsbridge.errors import Refused
+from wsbridge.http.admission import Admission, Gate
 from wsbridge.http.answers import SNIFF
-from wsbridge.http.door import EVENTS_METHODS
-from wsbridge.http.gate import Admission, Gate
-from wsbridge.http.greeting import Upgradable
+from wsbridge.http.endpoint import EVENTS_METHODS
 from wsbridge.http.handshake import DETACHED, Handshake
+from wsbridge.http.newconnection import Upgradable
 from wsbridge.http.status import check_reader
 from wsbridge.logs import ACCESS, LogFields, extra, logger
 from wsbridge.metrics import Metrics

@@ -12,12 +12,12 @@ from aiohttp import HttpVersion, web
 from aiohttp.http import RawRequestMessage
 
 from wsbridge.errors import Busy, ForeignHost, Refused
+from wsbridge.http.admission import is_upgrade
 from wsbridge.http.answers import dress, protect
 from wsbridge.http.cgi import CgiScripts
-from wsbridge.http.door import EVENTS_METHODS, Door, EventsDoor, Resource
-from wsbridge.http.gate import is_upgrade
-from wsbridge.http.greeting import Upgradable
+from wsbridge.http.endpoint import EVENTS_METHODS, Endpoint, EventsEndpoint, Resource
 from wsbridge.http.handshake import DETACHED
+from wsbridge.http.newconnection import Upgradable
 from wsbridge.http.page import Page, icon
 from wsbridge.http.static import StaticFiles, in_a_thread
 from wsbridge.logs import ACCESS, ERROR, TRACE, LogFields, RateLimit, extra, logger
@@ -42,7 +42,7 @@ session_log = logger("session")
 class App:
     """Answers requests.
 
-    `door` is None if the server has no WebSocket endpoint. `subject` is the key and value that name the program or channel in the
+    `endpoint` is None if the server has no WebSocket endpoint. `subject` is the key and value that name the program or channel in the
     log.
     """
 
@@ -52,8 +52,8 @@ class App:
         settings: GateSettings,
         registry: Registry,
         metrics: Metrics,
-        door: Door | None,
-        events: EventsDoor | None = None,
+        endpoint: Endpoint | None,
+        events: EventsEndpoint | None = None,
         resources: tuple[Resource, ...] = (),
         cgi: CgiScripts | None,
         static: StaticFiles | None,
@@ -66,7 +66,7 @@ class App:
         self._settings = settings
         self._registry = registry
         self._metrics = metrics
-        self._door = door
+        self._endpoint = endpoint
         self._events = events
         self._resources = resources
         self._cgi = cgi
@@ -88,7 +88,7 @@ class App:
         except Refused as refused:
             # The server cannot know where this request ends, so it closes the connection.
             return self._refuse(refused, raw.path_qs, upgrading=False, closes=True)
-        upgrading = self._door is not None and is_upgrade(request)
+        upgrading = self._endpoint is not None and is_upgrade(request)
         try:
             self._check_host(request)
             if request.method == "CONNECT" or raw.raw_path == "*":
@@ -109,15 +109,15 @@ class App:
 
         A request that needs a lookup or an error response first is left to `__call__`, which runs a few loop iterations later.
         """
-        door = self._door
-        if door is None or self._settings.reverse_lookup or door.asks_disk or not door.has_room:
+        endpoint = self._endpoint
+        if endpoint is None or self._settings.reverse_lookup or endpoint.asks_disk or not endpoint.has_room:
             return False
         try:
             request = self._read(message.method, message.path, message.version, message.headers, connection.transport)
             if not is_upgrade(request) or clean(request.path) != request.path or self._settings.hosts.refused(request.peer):
                 return False
             fields = self._fields(request)
-            door.begin(connection, request, door.admit(request), fields, request.peer.address)
+            endpoint.begin(connection, request, endpoint.admit(request), fields, request.peer.address)
         except (Refused, Busy):
             return False
         self._metrics.requests += 1
@@ -141,16 +141,16 @@ class App:
     # WebSocket
 
     async def _open(self, raw: web.BaseRequest, request: Request) -> web.StreamResponse:
-        door = self._door
-        assert door is not None
+        endpoint = self._endpoint
+        assert endpoint is not None
         connection: Any = raw.protocol
         fields = self._fields(request)
-        await door.room()
+        await endpoint.room()
         try:
-            admission = door.admit(request, await in_a_thread(door.locate, request) if door.asks_disk else None)
+            admission = endpoint.admit(request, await in_a_thread(endpoint.locate, request) if endpoint.asks_disk else None)
         except Busy as busy:
             session_log.error("%s", busy, extra=extra(fields))
-            door.turn_away(connection, request, busy, fields)
+            endpoint.turn_away(connection, request, busy, fields)
             return DETACHED
         except Refused as refused:
             self._log_refusal(refused, fields)
@@ -161,10 +161,10 @@ class App:
                 fields["remote"] = remote_host
             if connection.transport is None or connection.transport.is_closing():
                 raise Refused(400, "the client has disconnected")
-        door.begin(connection, request, admission, fields, remote_host)
+        endpoint.begin(connection, request, admission, fields, remote_host)
         return DETACHED
 
-    def _stream(self, events: EventsDoor, raw: web.BaseRequest, request: Request) -> web.StreamResponse:
+    def _stream(self, events: EventsEndpoint, raw: web.BaseRequest, request: Request) -> web.StreamResponse:
         fields = self._fields(request)
         try:
             return events.stream(raw, request, fields, self._headers_plain)

@@ -4,7 +4,7 @@ The server streams the body of a request to the script and the script's response
 requestbody.py says when the server buffers a body.
 
 The server finds a script by the same path walk as for `--dir`. The first component that is a file is the script, and the rest is
-PATH_INFO. The ladder (process/ladder.py) ends the script's process group when the response is complete, when the client has
+PATH_INFO. The ladder (process/termination.py) ends the script's process group when the response is complete, when the client has
 disconnected, and when the server shuts down. aiohttp cancels the task of a request whose client has disconnected. The server closes
 the connection of a truncated response, so that the client does not mistake it for a complete response.
 """

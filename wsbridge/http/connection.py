@@ -8,7 +8,7 @@ Only this file depends on the internals of aiohttp; tests/http/test_connection.p
 - The parser receives each head separately, so the response to a request does not depend on its TCP segments. The bytes that follow
   an upgrade request wait until the server has answered that request.
 - If an upgrade request comes while no other request is in progress, the connection offers it to `on_upgrade` at once, before any
-  task handles it. greeting.py offers the first request of a connection.
+  task handles it. newconnection.py offers the first request of a connection.
 - `hangups` detects a client that disconnects while the server does not read its connection.
 - `detach` hands the transport to another protocol. aiohttp's objects see a lost connection and are garbage-collected: a session
   needs no task, no parser and no request object.
@@ -29,12 +29,12 @@ from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooL
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler
 
-from wsbridge.http.greeting import HEAD_BYTES, HEAD_LIMITS, Greeting, OnUpgrade
+from wsbridge.http.newconnection import HEAD_BYTES, HEAD_LIMITS, NewConnection, OnUpgrade
 from wsbridge.net.hangup import Hangups
 from wsbridge.net.transports import socket_of
 from wsbridge.settings import HttpTimings
 from wsbridge.wire.frames import Mask
-from wsbridge.wire.requests import Part, RequestCutter
+from wsbridge.wire.requestcutter import Part, RequestCutter
 
 HELD_BYTES = 64 * 1024
 """The most bytes to hold after an upgrade request; beyond that, the server stops reading the connection."""
@@ -323,7 +323,7 @@ class Server(web.Server):
     ) -> None:
         self.error_page = error_page
         self.on_upgrade = on_upgrade or (lambda connection, message: False)
-        self._greetings: set[Greeting] = set()
+        self._silent: set[NewConnection] = set()
         self.hangups = hangups
         self.timings = timings
         super().__init__(
@@ -337,15 +337,15 @@ class Server(web.Server):
             tcp_keepalive=False,
         )
 
-    def __call__(self, sock: socket.socket | None = None) -> Greeting:  # type: ignore[override]
+    def __call__(self, sock: socket.socket | None = None) -> NewConnection:  # type: ignore[override]
         """Return the protocol of a connection.
 
         `sock` is given for a connection without TLS: the protocol reads the bytes that have already arrived on it.
         """
-        return Greeting(
+        return NewConnection(
             on_upgrade=self.on_upgrade,
             connection=self._connection,
-            silent=self._greetings,
+            silent=self._silent,
             seconds=min(self.timings.head_seconds, self.timings.keepalive_seconds or FOR_EVER),
             loop=self._loop,
             sock=sock,
@@ -362,8 +362,8 @@ class Server(web.Server):
         await super().shutdown(timeout)
 
     def _close_silent(self) -> None:
-        for greeting in self._greetings:
-            greeting.close()
+        for connection in self._silent:
+            connection.close()
 
     def _connection(self) -> Connection:
         return Connection(self, loop=self._loop, **self._kwargs)

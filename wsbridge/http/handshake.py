@@ -14,7 +14,7 @@ from wsbridge.closecodes import TRY_LATER
 from wsbridge.errors import Busy
 from wsbridge.flow import End
 from wsbridge.http.connection import MASK
-from wsbridge.http.greeting import Upgradable
+from wsbridge.http.newconnection import Upgradable
 from wsbridge.logs import LogFields
 from wsbridge.metrics import Metrics
 from wsbridge.net.hangup import Hangups

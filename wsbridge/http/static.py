@@ -29,8 +29,8 @@ from aiohttp.abc import AbstractStreamWriter
 from wsbridge.errors import Refused
 from wsbridge.http import listing
 from wsbridge.http.answers import protect
+from wsbridge.http.hiddenfiles import HiddenFiles, Identity, is_below
 from wsbridge.http.responsetimeout import ResponseTimeout
-from wsbridge.http.withheld import Identity, Withheld, is_below
 from wsbridge.logs import LogFields, extra, logger
 from wsbridge.rules.request import Request
 
@@ -75,9 +75,9 @@ class StaticFiles:
     busy.
     """
 
-    def __init__(self, root: str, *, withheld: Withheld, timeout: ResponseTimeout) -> None:
+    def __init__(self, root: str, *, hidden: HiddenFiles, timeout: ResponseTimeout) -> None:
         self._root = os.path.realpath(root)
-        self._withheld = withheld
+        self._hidden = hidden
         self._timeout = timeout
         self._listing_turn = asyncio.Semaphore(1)
 
@@ -96,7 +96,7 @@ class StaticFiles:
     def _find(self, request: Request) -> web.StreamResponse | Opened | None:
         """Return the response, the directory to list, or None."""
         path = name = request.path
-        if self._withheld.hides(path):
+        if self._hidden.hides(path):
             return None
         if path.endswith("/" + INDEX):
             return _moved("./", request)
@@ -112,30 +112,30 @@ class StaticFiles:
             opened, name = index, INDEX
         elif path.endswith("/"):
             return _moved("../" + _quoted(posixpath.basename(path[:-1])), request)
-        if self._withheld.holds(opened.real, opened.status, self._withheld.identities()):
+        if self._hidden.holds(opened.real, opened.status, self._hidden.identities()):
             return None
         return OpenFile(opened, name, timeout=self._timeout, fields={"url": request.url})
 
     def _listing(self, path: str, opened: Opened) -> web.Response:
-        """List a directory: at most LISTED entries, and no withheld file."""
+        """List a directory: at most LISTED entries, and no hidden file."""
         with os.scandir(opened.fd) as entries:
-            found = [entry for entry in entries if not self._withheld.hides(path + entry.name)]
-        identities = self._withheld.identities()
+            found = [entry for entry in entries if not self._hidden.hides(path + entry.name)]
+        identities = self._hidden.identities()
         listed: list[listing.Entry] = []
         for entry in heapq.nsmallest(LISTED, found, key=_sort_key):
-            if not self._leads_to_withheld(entry, opened.real, identities):
+            if not self._leads_to_hidden(entry, opened.real, identities):
                 listed += _listed(entry)
         page = listing.render(path, listed, left_out=max(0, len(found) - LISTED))
         response = web.Response(text=page, content_type="text/html")
         protect(response, listing.POLICY)
         return response
 
-    def _leads_to_withheld(self, entry: os.DirEntry[str], folder: str, identities: frozenset[Identity]) -> bool:
+    def _leads_to_hidden(self, entry: os.DirEntry[str], folder: str, identities: frozenset[Identity]) -> bool:
         path = os.path.join(folder, entry.name)
         try:
             if entry.is_dir(follow_symlinks=False):
                 return False
-            return self._withheld.holds(os.path.realpath(path) if entry.is_symlink() else path, entry.stat(), identities)
+            return self._hidden.holds(os.path.realpath(path) if entry.is_symlink() else path, entry.stat(), identities)
         except OSError:
             return False
 

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from wsbridge.errors import Refused
 from wsbridge.http.answers import protect
-from wsbridge.http.door import Headers, Status
+from wsbridge.http.endpoint import Headers, Status
 from wsbridge.rules.origins import Rules, page_origin, readable_by
 from wsbridge.rules.request import Request
 

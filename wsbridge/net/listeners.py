@@ -64,10 +64,10 @@ class PlainOpener:
 
     def open(self, sock: socket.socket, address: object) -> None:
         try:
-            greeting = self._factory(sock)
-            self._make(greeting, sock)
+            incoming = self._factory(sock)
+            self._make(incoming, sock)
             # After the calls that the transport has just scheduled: of connection_made, and of the beginning of its reading.
-            self._loop.call_soon(greeting.look)
+            self._loop.call_soon(incoming.look)
         except BaseException as error:
             sock.close()
             if not isinstance(error, OSError):

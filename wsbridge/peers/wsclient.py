@@ -33,8 +33,8 @@ from wsbridge.net.keepalive import keep_alive
 from wsbridge.rules.heartbeat import Beat, Heartbeat
 from wsbridge.rules.urls import shown, without_user
 from wsbridge.wire import frames
+from wsbridge.wire.acceptkey import accept_value
 from wsbridge.wire.frames import FIN, MASKED, Event, FrameReader, Ping, Side, Violation
-from wsbridge.wire.handshake import accept_value
 
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 2.0

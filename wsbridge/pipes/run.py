@@ -77,7 +77,7 @@ Work = Callable[[PipeSettings, Lifetime, Metrics], Coroutine[Any, Any, Ending]]
 
 def run_pipe(work: Work, settings: PipeSettings, *, level: int) -> int:
     """Run the work of a command; return the exit status. When `Lifetime` ends, the work is cancelled and closes its resources."""
-    from wsbridge.logoutput import LogHandler
+    from wsbridge.logwriter import LogHandler
     from wsbridge.net.busypoll import make_loop
 
     metrics = Metrics()

@@ -24,9 +24,9 @@ from wsbridge.framing import Decoder, Encoder
 from wsbridge.logs import LogFields
 from wsbridge.process.descendants import Descendants
 from wsbridge.process.group import Group
-from wsbridge.process.ladder import LAST_WAIT, Step
 from wsbridge.process.pipewriter import PipeWriter
 from wsbridge.process.spawn import Started, Stdio
+from wsbridge.process.termination import LAST_WAIT, Step
 
 READ_SIZE = 120 * 1024
 """Bytes of one read: a pipe holds 64 KiB unless its program has enlarged it. For a buffer of 128 KiB or more, the kernel would

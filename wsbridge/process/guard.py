@@ -17,8 +17,8 @@ from typing import Protocol
 from wsbridge.logs import logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.inherited import DEFAULTED
-from wsbridge.process.ladder import Step
 from wsbridge.process.pipewriter import PipeWriter
+from wsbridge.process.termination import Step
 
 SHELL = "/bin/sh"
 SCRIPT = str(Path(__file__).with_name("guard.sh"))

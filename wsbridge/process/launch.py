@@ -14,10 +14,10 @@ from wsbridge.framing import Decoder, Encoder
 from wsbridge.logs import LogFields
 from wsbridge.process.child import Child
 from wsbridge.process.descendants import Descendants
-from wsbridge.process.ladder import Step
 from wsbridge.process.spawn import NO_STDIO, Spawner, Started, Stdio, explain, open_stdio
 from wsbridge.process.spawnserver import SpawnServer
 from wsbridge.process.stderr import logged
+from wsbridge.process.termination import Step
 from wsbridge.settings import TerminalSize
 
 

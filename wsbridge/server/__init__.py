@@ -2,7 +2,7 @@
 
 `serving` contains the common parts; each shape of server has its own module.
 
-    listeners, aiohttp, transports   ->  App  ->  a door                 ->  sessions
+    listeners, aiohttp, transports   ->  App  ->  an endpoint            ->  sessions
                                               ->  CGI, static files, page
 
 A server is one process with one event loop. SIGTERM and SIGINT shut it down gracefully; a second signal forces the shutdown.

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 
 from wsbridge.endpoints.bridge import BridgeEndpoint
+from wsbridge.http.admission import Gate
 from wsbridge.http.app import App
-from wsbridge.http.gate import Gate
 from wsbridge.http.page import Page
 from wsbridge.metrics import Metrics
 from wsbridge.process.launch import Launcher
@@ -36,19 +36,19 @@ class Bridging(Serving):
 
     async def _open(self, launcher: Launcher) -> App:
         settings, program = self._settings, self._settings.program
-        door = self._door(launcher) if program.argv or program.directory else None
+        endpoint = self._endpoint(launcher) if program.argv or program.directory else None
         command = program.argv[0] if program.argv else ""
         facts = {"program": os.path.basename(command)}
         page = Page("console.html", "DEVCONSOLE", facts) if settings.http.page else None
-        introduction = Page("info.html", "INTRODUCTION", facts) if settings.http.introduces and door is not None else None
-        return self._app(launcher, door, page, ("command", command), introduction=introduction)
+        introduction = Page("info.html", "INTRODUCTION", facts) if settings.http.introduces and endpoint is not None else None
+        return self._app(launcher, endpoint, page, ("command", command), introduction=introduction)
 
-    def _door(self, launcher: Launcher) -> BridgeEndpoint:
+    def _endpoint(self, launcher: Launcher) -> BridgeEndpoint:
         gate, program = self._settings.gate, self._settings.program
         scripts = None
         if program.directory:
             scripts = os.path.realpath(program.directory), looker(program.directory, dotfiles=self._settings.http.dotfiles)
-        door = BridgeEndpoint(
+        endpoint = BridgeEndpoint(
             gate=Gate(
                 registry=self._registry,
                 origins=gate.origins,
@@ -67,10 +67,10 @@ class Bridging(Serving):
             loop=self._loop,
         )
         if self._settings.once:
-            door.on_begin = self._only_one
-            door.on_session = self._only_begun
+            endpoint.on_begin = self._only_one
+            endpoint.on_session = self._only_begun
             self._registry.on_end = self._ended
-        return door
+        return endpoint
 
     def _only_one(self) -> None:
         self._close_listeners()

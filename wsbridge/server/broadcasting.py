@@ -19,11 +19,11 @@ from wsbridge.bus.memory import MemoryBus
 from wsbridge.channel.ring import Channel
 from wsbridge.endpoints.channel import ChannelEndpoint
 from wsbridge.framing import make_framing
+from wsbridge.http.admission import Gate
 from wsbridge.http.app import App
-from wsbridge.http.door import Resource
-from wsbridge.http.gate import Gate
+from wsbridge.http.endpoint import Resource
+from wsbridge.http.javascript import Scripts
 from wsbridge.http.page import Page
-from wsbridge.http.scripts import Scripts
 from wsbridge.http.status import StatusPage
 from wsbridge.logs import LogFields
 from wsbridge.metrics import Metrics
@@ -106,7 +106,7 @@ class Broadcasting(Serving):
         await self._bus.open(receiver)
         relay.is_live = True
         gate = settings.gate
-        door = ChannelEndpoint(
+        endpoint = ChannelEndpoint(
             gate=Gate(
                 registry=self._registry,
                 origins=gate.origins,
@@ -130,7 +130,7 @@ class Broadcasting(Serving):
         resources: tuple[Resource, ...] = (Scripts(),)
         if settings.http.status:
             resources = (StatusPage(self._status, gate.origins), *resources)
-        return self._app(launcher, door, page, ("exchange", channel.exchange), events=door, resources=resources)
+        return self._app(launcher, endpoint, page, ("exchange", channel.exchange), events=endpoint, resources=resources)
 
     def _make_supervisor(self, launcher: Launcher) -> Supervisor:
         program, channel = self._settings.program, self._settings.channel

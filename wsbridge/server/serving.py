@@ -15,25 +15,25 @@ from typing import Any
 from wsbridge.http.app import App
 from wsbridge.http.cgi import CgiScripts
 from wsbridge.http.connection import Server
-from wsbridge.http.door import Door, EventsDoor, Resource
+from wsbridge.http.endpoint import Endpoint, EventsEndpoint, Resource
 from wsbridge.http.handshake import Handshake
+from wsbridge.http.hiddenfiles import HiddenFiles, files_of_command, holds_private_key, keys_in_url
 from wsbridge.http.page import Page
 from wsbridge.http.redirect import redirect_server
 from wsbridge.http.responsetimeout import ResponseTimeout
 from wsbridge.http.static import StaticFiles
-from wsbridge.http.withheld import Withheld, files_of_command, holds_private_key, keys_in_url
 from wsbridge.logs import INFO, logger
 from wsbridge.metrics import Metrics
 from wsbridge.net.acceptor import Acceptor
 from wsbridge.net.hangup import Hangups
+from wsbridge.net.hostinfo import machine
 from wsbridge.net.listeners import listening
-from wsbridge.net.machine import machine
 from wsbridge.process.descendants import Descendants
 from wsbridge.process.guard import Guard, NoGuard, Watch
-from wsbridge.process.ladder import LAST_WAIT, make_ladder
 from wsbridge.process.launch import Launcher
 from wsbridge.process.spawn import Spawner
 from wsbridge.process.spawnserver import SpawnServer
+from wsbridge.process.termination import LAST_WAIT, make_ladder
 from wsbridge.rules.origins import Rules
 from wsbridge.rules.reach import WILDCARDS, reachable
 from wsbridge.sessions.limiter import Limiter
@@ -212,10 +212,10 @@ class Serving(ABC):
     def _app(
         self,
         launcher: Launcher,
-        door: Door | None,
+        endpoint: Endpoint | None,
         page: Page | None,
         subject: tuple[str, str],
-        events: EventsDoor | None = None,
+        events: EventsEndpoint | None = None,
         resources: tuple[Resource, ...] = (),
         introduction: Page | None = None,
     ) -> App:
@@ -240,18 +240,18 @@ class Serving(ABC):
             )
         static = None
         if http.static_directory:
-            withheld = Withheld(
+            hidden = HiddenFiles(
                 (*files_of_command(program.argv), *self._secrets()),
                 cgi_directory=http.cgi_directory,
                 script_directory=program.directory,
                 dotfiles=http.dotfiles,
             )
-            static = StaticFiles(http.static_directory, withheld=withheld, timeout=timeout)
+            static = StaticFiles(http.static_directory, hidden=hidden, timeout=timeout)
         return App(
             settings=settings.gate,
             registry=self._registry,
             metrics=self._metrics,
-            door=door,
+            endpoint=endpoint,
             events=events,
             resources=resources,
             cgi=cgi,

@@ -1,7 +1,7 @@
 """A session of the bridge: one client and one child, joined in both directions.
 
 While both live, batches go directly from one to the other and bypass this object. It decides what happens when one side ends. The
-ladder (process/ladder.py) ends the program.
+ladder (process/termination.py) ends the program.
 
     the client disconnects          stdin closes, then the ladder; later output is read and dropped
     the program exits               the client receives all of its output, then a close frame with the exit status

@@ -4,7 +4,7 @@ RunningScript is the sink and the source of its child, and independent of HTTP. 
 has exited. It also ends when the script has exited and other processes of its group have held stdout open for the drain time. The
 output is complete unless a signal has ended the script.
 
-The ladder (process/ladder.py) begins when the output has ended, or with a call of `finish`. The caller calls it when it needs no
+The ladder (process/termination.py) begins when the output has ended, or with a call of `finish`. The caller calls it when it needs no
 more output, and the registry when the server shuts down.
 """
 

@@ -7,7 +7,7 @@ from importlib.resources import files
 from aiohttp import web
 
 from wsbridge.http.answers import protect
-from wsbridge.http.door import Headers
+from wsbridge.http.endpoint import Headers
 from wsbridge.rules.origins import readable_by
 from wsbridge.rules.request import Request
 

@@ -7,7 +7,7 @@ from signal import SIGINT, SIGKILL, SIGTERM
 
 import pytest
 
-from wsbridge.process.ladder import LAST_WAIT, make_ladder
+from wsbridge.process.termination import LAST_WAIT, make_ladder
 
 
 @pytest.mark.parametrize(

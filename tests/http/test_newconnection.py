@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.proc import until
-from wsbridge.http.greeting import Greeting, Upgradable
+from wsbridge.http.newconnection import NewConnection, Upgradable
 from wsbridge.net.transports import plain_transports
 
 UPGRADE = b"GET /a?b HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
@@ -44,10 +44,10 @@ class Desk:
         self.offered: list[Any] = []
         self.session = Heard()
         self.connection = Heard()
-        self.silent: set[Greeting] = set()
+        self.silent: set[NewConnection] = set()
 
-    def greeting(self, sock: socket.socket | None = None) -> Greeting:
-        return Greeting(
+    def greeting(self, sock: socket.socket | None = None) -> NewConnection:
+        return NewConnection(
             on_upgrade=self.offer,
             connection=lambda: self.connection,
             silent=self.silent,
@@ -86,7 +86,7 @@ async def connected(desk: Desk) -> AsyncIterator[socket.socket]:
     await until(lambda: greeting.transport is None or desk.session.is_lost or desk.connection.is_lost, "the end of the connection")
 
 
-def accept(desk: Desk, sock: socket.socket) -> Greeting:
+def accept(desk: Desk, sock: socket.socket) -> NewConnection:
     """Create a connection from a socket, as a listener without TLS does."""
     loop, greeting = asyncio.get_running_loop(), desk.greeting(sock)
     plain_transports(loop)(greeting, sock)
@@ -236,7 +236,7 @@ async def test_connection_that_ends_as_it_begins(ends: str) -> None:
     if ends == "write":
         ours.close()
     with ours:
-        greeting = Greeting(on_upgrade=end, connection=Heard, silent=desk.silent, seconds=3600, loop=loop, sock=theirs)
+        greeting = NewConnection(on_upgrade=end, connection=Heard, silent=desk.silent, seconds=3600, loop=loop, sock=theirs)
         plain_transports(loop)(greeting, theirs)
         loop.call_soon(greeting.look)
         await until(lambda: theirs.fileno() == -1 and desk.session.is_lost, "the end of the connection")

@@ -6,7 +6,7 @@ import json
 import subprocess
 from typing import Any
 
-from wsbridge.net.machine import INSIDE, machine
+from wsbridge.net.hostinfo import INSIDE, machine
 
 
 def test_addresses() -> None:

@@ -21,7 +21,7 @@ from wsbridge.rules.origins import Rules
 from wsbridge.rules.paths import Look, find_script
 from wsbridge.rules.request import Request, has_body, has_token
 from wsbridge.sessions.registry import Registry
-from wsbridge.wire.handshake import accept_value
+from wsbridge.wire.acceptkey import accept_value
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ import pytest
 from tests.support.proc import no_callback_fails, turns, until
 from tests.support.server import Server, memory_peak, tell, wait_until
 from tests.support.tool import command
-from wsbridge.logoutput import BUFFER_BYTES, LogHandler
+from wsbridge.logwriter import BUFFER_BYTES, LogHandler
 from wsbridge.metrics import Metrics
 from wsbridge.process.stderr import PIECE
 
@@ -245,7 +245,7 @@ def test_log_whose_reader_has_gone() -> None:
 
 FULL_DISK = """
 import logging, resource, signal, sys
-from wsbridge.logoutput import LogHandler
+from wsbridge.logwriter import LogHandler
 from wsbridge.metrics import Metrics
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""What a door does: it turns a request into a session. The HTTP code finds the door; each kind of endpoint brings its own."""
+"""What the HTTP code needs of an endpoint, which turns requests into sessions. Each kind of endpoint has its file in endpoints/."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Protocol
 from aiohttp import web
 
 from wsbridge.errors import Busy
-from wsbridge.http.gate import Admission, Located
-from wsbridge.http.greeting import Upgradable
+from wsbridge.http.admission import Admission, Located
+from wsbridge.http.newconnection import Upgradable
 from wsbridge.logs import LogFields
 from wsbridge.rules.request import Request
 
@@ -20,7 +20,7 @@ EVENTS_METHODS = ("GET", "OPTIONS")
 """The methods of an event stream: it has no length and no end that a response to HEAD could report."""
 
 
-class Door(Protocol):
+class Endpoint(Protocol):
     """Admits WebSocket requests and begins their sessions."""
 
     @property
@@ -47,7 +47,7 @@ class Door(Protocol):
         """Send the 101 and close with 1013, so that a browser can see the reason."""
 
 
-class EventsDoor(Protocol):
+class EventsEndpoint(Protocol):
     """Admits requests for an event stream and begins their sessions."""
 
     def is_events(self, request: Request) -> bool:

@@ -49,7 +49,7 @@ OnUpgrade = Callable[[Upgradable, RawRequestMessage], bool]
 """Receives an upgrade request; returns whether it has taken the connection over."""
 
 
-class Greeting(Incoming):
+class NewConnection(Incoming):
     """A connection until its first bytes arrive: they make it a session, or a connection of aiohttp."""
 
     __slots__ = ("_connection", "_early", "_loop", "_on_upgrade", "_seconds", "_silent", "_sock", "_timer", "transport")
@@ -59,7 +59,7 @@ class Greeting(Incoming):
         *,
         on_upgrade: OnUpgrade,
         connection: Callable[[], asyncio.Protocol],
-        silent: set[Greeting],
+        silent: set[NewConnection],
         seconds: float,
         loop: asyncio.AbstractEventLoop,
         sock: socket.socket | None = None,

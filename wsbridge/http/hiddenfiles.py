@@ -23,10 +23,10 @@ KEY_BYTES = 256 * 1024
 """Bytes of a PEM file in which the server searches for a private key."""
 
 
-class Withheld:
+class HiddenFiles:
     """Decides which files the server does not serve.
 
-    `files` are withheld by name: the files of COMMAND, and keys. Of `cgi_directory`, no file is served. Of `script_directory`, no
+    `files` are hidden by name: the files of COMMAND, and keys. Of `cgi_directory`, no file is served. Of `script_directory`, no
     executable file is served: pages may lie beside the scripts that they connect to. With `dotfiles`, the server serves names that
     begin with a dot like all other names.
     """
@@ -46,7 +46,7 @@ class Withheld:
         self._dotfiles = dotfiles
 
     def identities(self) -> frozenset[Identity]:
-        """Return the current identities of the withheld files: a renewed key is a new file under the old name. Reads the disk."""
+        """Return the current identities of the hidden files: a renewed key is a new file under the old name. Reads the disk."""
         found = set()
         for name in self._files:
             with suppress(OSError, ValueError):
@@ -55,7 +55,7 @@ class Withheld:
         return frozenset(found)
 
     def holds(self, real: str, status: os.stat_result, identities: frozenset[Identity]) -> bool:
-        """Whether the file at a real path is withheld."""
+        """Whether the file at a real path is hidden."""
         is_named = real in self._paths or (status.st_dev, status.st_ino) in identities
         if is_named and not stat.S_ISDIR(status.st_mode):
             return True

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsbridge.wire.requests import Part, RequestCutter
+from wsbridge.wire.requestcutter import Part, RequestCutter
 
 FIRST = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 SECOND = b"\r\n\r\nPOST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n"
