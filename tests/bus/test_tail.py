@@ -27,8 +27,8 @@ def test_first(offset: int) -> None:
 def test_in_order() -> None:
     """The next is news, also behind one offset that is left out, where a segment of the stream begins."""
     tail = tail_at(3)
-    assert tail.classify(Place(4, "bb")) is Relation.NEWS
-    assert tail.classify(Place(6, "cc")) is Relation.NEWS
+    assert tail.classify(Place(4, "bb")) is Relation.NEXT
+    assert tail.classify(Place(6, "cc")) is Relation.NEXT
     assert tail.last == Place(6, "cc")
 
 
@@ -37,9 +37,9 @@ def test_gap() -> None:
     tail = tail_at(3)
     assert tail.classify(Place(9, "bb")) is Relation.DOUBT
     assert tail.last == Place(3, "aa"), "nothing is known yet"
-    assert tail.classify(Place(9, "bb"), oldest=3) is Relation.NEWS
+    assert tail.classify(Place(9, "bb"), oldest=3) is Relation.NEXT
     assert tail.classify(Place(19, "cc"), oldest=10) is Relation.GAP
-    assert tail.classify(Place(20, "dd")) is Relation.NEWS
+    assert tail.classify(Place(20, "dd")) is Relation.NEXT
     assert tail.last == Place(20, "dd")
 
 
@@ -47,7 +47,7 @@ def test_doubt_reaches_nothing() -> None:
     """A body that is in doubt was not had."""
     tail = tail_at(3)
     tail.classify(Place(9, "bb"))
-    assert tail.classify(Place(9, "bb"), oldest=0) is Relation.NEWS
+    assert tail.classify(Place(9, "bb"), oldest=0) is Relation.NEXT
 
 
 @pytest.mark.parametrize("offset", [2, 4, 5])
@@ -63,7 +63,7 @@ def test_last_comes_again() -> None:
     tail = tail_at(5)
     tail.expect_last()
     assert tail.classify(Place(5, "aa")) is Relation.KNOWN
-    assert tail.classify(Place(6, "bb")) is Relation.NEWS
+    assert tail.classify(Place(6, "bb")) is Relation.NEXT
 
 
 def test_another_in_its_place() -> None:
@@ -89,7 +89,7 @@ def test_last_has_gone() -> None:
     tail = tail_at(5)
     tail.expect_last()
     assert tail.classify(Place(8, "bb")) is Relation.GAP
-    assert tail.classify(Place(9, "cc")) is Relation.NEWS
+    assert tail.classify(Place(9, "cc")) is Relation.NEXT
 
 
 def test_nothing_was_had() -> None:

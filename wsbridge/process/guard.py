@@ -69,7 +69,7 @@ class Guard:
         self._metrics = metrics
         self._loop = loop
         self._groups: set[int] = set()
-        self._news = b""
+        self._unsent = b""
         """Lines for the guard. A beginning is sent in the next turn of the loop; an end is sent with it, or a little later. Each
         write wakes the guard."""
         self._is_urgent = False
@@ -81,23 +81,23 @@ class Guard:
 
     def begun(self, group: int) -> None:
         self._groups.add(group)
-        self._news += b"+ %d\n" % group
+        self._unsent += b"+ %d\n" % group
         if not self._is_urgent:
             self._is_urgent = True
-            self._loop.call_soon(self._tell_news)
+            self._loop.call_soon(self._send_unsent)
 
     def ended(self, group: int) -> None:
         if group in self._groups:
             self._groups.remove(group)
-            if not self._news:
-                self._loop.call_later(LATE_SECONDS, self._tell_news)
-            self._news += b"- %d\n" % group
+            if not self._unsent:
+                self._loop.call_later(LATE_SECONDS, self._send_unsent)
+            self._unsent += b"- %d\n" % group
 
     def close(self) -> None:
         """End the guard; it first ends the programs that are still alive."""
         if self._timer is not None:
             self._timer.cancel()
-        self._tell_news()
+        self._send_unsent()
         self._stop()
 
     def _start(self) -> None:
@@ -110,7 +110,7 @@ class Guard:
         # A guard that wakes must never preempt the server.
         with contextlib.suppress(OSError):
             os.sched_setscheduler(self.pid, os.SCHED_BATCH, os.sched_param(0))
-        self._news = b""
+        self._unsent = b""
         if self._groups:
             self._tell(b"".join(b"+ %d\n" % group for group in self._groups))
 
@@ -140,11 +140,11 @@ class Guard:
         self._pipe = PipeWriter(pipe, drained=_nothing, lost=_nothing, loop=self._loop)
         self._loop.add_reader(self._pidfd, self._died)
 
-    def _tell_news(self) -> None:
-        news, self._news = self._news, b""
+    def _send_unsent(self) -> None:
+        unsent, self._unsent = self._unsent, b""
         self._is_urgent = False
-        if news:
-            self._tell(news)
+        if unsent:
+            self._tell(unsent)
 
     def _tell(self, words: bytes) -> None:
         pipe = self._pipe

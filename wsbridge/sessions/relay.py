@@ -11,7 +11,7 @@ from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.supervisor import Supervisor
 
 
-class News:
+class DuplicateFilter:
     """Separates new bodies of a bus from repeats; it drops and counts repeats, and counts missing messages."""
 
     def __init__(self, metrics: Metrics) -> None:
@@ -46,10 +46,10 @@ class Relay:
         self.is_live = False
         """Whether arriving bodies are new, so that a body without a time was published now. A bus first brings its history."""
         self._new_epoch = new_epoch
-        self._news = News(metrics)
+        self._filter = DuplicateFilter(metrics)
 
     def receive(self, body: Body) -> None:
-        missing = self._news.missing(body)
+        missing = self._filter.missing(body)
         if missing is None:
             if body.mark is not None:
                 self._fanout.channel.repeat(body.mark)
@@ -80,10 +80,10 @@ class Through:
     def __init__(self, program: Supervisor, fanout: Fanout, *, metrics: Metrics) -> None:
         self._program = program
         self._fanout = fanout
-        self._news = News(metrics)
+        self._filter = DuplicateFilter(metrics)
 
     def receive(self, body: Body) -> None:
-        if self._news.missing(body) is not None and not body.is_lost:
+        if self._filter.missing(body) is not None and not body.is_lost:
             self._program.write(body.batch)
 
     def renewed(self, mark: str | None = None) -> None:

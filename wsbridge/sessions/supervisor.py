@@ -81,7 +81,7 @@ class Supervisor:
         """Whether no output of a child that has exited is passed on any more, although its stdout is open."""
         self._paused = False
         self._stopping = False
-        self._news = asyncio.Event()
+        self._woken = asyncio.Event()
         self.state = State.RUNNING
         self.last_exit: str | None = None
         """How the program last ended, as text; None before its first end."""
@@ -130,10 +130,10 @@ class Supervisor:
             self._metrics.program_restarts += 1
             log.log(level, "%s; restarting the program in %g s", self.last_exit, pause, extra=extra(self._fields))
             self.state = State.WAITING
-            self._news.clear()
+            self._woken.clear()
             try:
                 async with asyncio.timeout(pause):
-                    await self._news.wait()
+                    await self._woken.wait()
             except TimeoutError:
                 pass
         self.state = State.ENDED
@@ -145,7 +145,7 @@ class Supervisor:
     def stop(self) -> None:
         """End the program by the ladder; `run` returns when the program has ended."""
         self._stopping = True
-        self._news.set()
+        self._woken.set()
 
     def kill(self) -> None:
         """Kill the program at once."""
@@ -170,7 +170,7 @@ class Supervisor:
         self._fault = None
         self._is_drained = False
         self.state = State.RUNNING
-        self._news.clear()
+        self._woken.clear()
         child.on_exit = self._exited
         child.source = self.source
         child.start(CallbackSink(self._hand_on, self._output_ended))
@@ -204,36 +204,36 @@ class Supervisor:
             if child.group.status is not None:
                 if not child.output_open or self._is_drained:
                     return
-                await self._told(None)
+                await self._woken_within(None)
             elif not child.output_open and not self._reads:
                 # A program that exits closes its stdout a moment before.
-                if await self._told(EXIT_SECONDS):
+                if await self._woken_within(EXIT_SECONDS):
                     continue
                 log.error("the program closed its stdout; ending the program", extra=extra(self._fields))
                 self._fault = CLOSED_STDOUT
                 return
             else:
-                await self._told(None)
+                await self._woken_within(None)
 
-    async def _told(self, seconds: float | None) -> bool:
+    async def _woken_within(self, seconds: float | None) -> bool:
         """Wait for an event; return whether it came in time."""
         try:
             async with asyncio.timeout(seconds):
-                await self._news.wait()
+                await self._woken.wait()
         except TimeoutError:
             return False
-        self._news.clear()
+        self._woken.clear()
         return True
 
     def _exited(self) -> None:
         self._write_no_more()
         if self._child is not None and self._child.output_open:
             self._drain = Drain(self._child, self._drain_seconds, self._drained, fields=self._fields, loop=self._loop)
-        self._news.set()
+        self._woken.set()
 
     def _drained(self) -> None:
         self._is_drained = True
-        self._news.set()
+        self._woken.set()
 
     def _write_no_more(self) -> None:
         """Stop writing to this child and pause the writer; batches that arrive all the same wait for the next child."""
@@ -245,7 +245,7 @@ class Supervisor:
     def _output_ended(self, reason: End) -> None:
         child = self._child
         if reason.code == NORMAL and not reason.reason and child is not None and not child.output_open:
-            self._news.set()
+            self._woken.set()
             return
         if self._stopping:
             # The supervisor is ending the program, so an incomplete output is no fault.
@@ -256,4 +256,4 @@ class Supervisor:
         log.log(level, "ending the program: %s", f"{reason.code} {reason.reason}".rstrip(), extra=extra(self._fields))
         self._fault = reason
         self._write_no_more()
-        self._news.set()
+        self._woken.set()

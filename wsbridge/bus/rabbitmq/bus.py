@@ -82,7 +82,7 @@ class RabbitBus:
         self._metrics = metrics
         self._loop = loop
         self._spool = Spool(settings.spool_bytes)
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         """Set when the spool gets a batch, or the broker confirms a body."""
         self._sent = asyncio.Event()
         """Set when a body leaves the spool, or bodies in flight are dropped."""
@@ -153,7 +153,7 @@ class RabbitBus:
             self._metrics.bus_unconfirmed += len(batch.messages)
             return
         self._spool.put(batch)
-        self._news.set()
+        self._changed.set()
         if not self._spool.is_full:
             return
         if self._settings.spool_drops:
@@ -317,8 +317,8 @@ class RabbitBus:
                 if not spool.under_way:
                     self._heard = self._loop.time()
                 group.create_task(self._send(link, spool.take()), name="bus: publish")
-            self._news.clear()
-            await self._news.wait()
+            self._changed.clear()
+            await self._changed.wait()
 
     async def _send(self, link: Link, body: OutgoingBody) -> None:
         try:
@@ -332,7 +332,7 @@ class RabbitBus:
                 self._returns.confirmed(body, self._loop.time())
         self._heard = self._loop.time()
         self._spool.confirm(body)
-        self._news.set()
+        self._changed.set()
         self._sent.set()
         self._let_source_go()
 
@@ -390,7 +390,7 @@ class RabbitBus:
                 self._metrics.bus_unconfirmed += lost
                 log.error("messages in flight to the broker at %s that may be lost: %d", self, lost)
         self._let_source_go()
-        self._news.set()
+        self._changed.set()
         # If the spool is empty now, no other event wakes `_all_done`.
         self._sent.set()
 

@@ -251,7 +251,7 @@ class StreamReader:
                 """The current epoch begins with this body: the offsets before it hold no bodies."""
             case Relation.FIRST | Relation.GAP:
                 self._begin(delivery.offset)
-            case Relation.NEWS:
+            case Relation.NEXT:
                 pass
         self._begins = None
         self._last_is_ours = is_ours(delivery.headers)

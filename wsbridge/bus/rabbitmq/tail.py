@@ -36,7 +36,7 @@ class Relation(Enum):
 
     FIRST = "first"
     """The first body of a stream that was not known."""
-    NEWS = "news"
+    NEXT = "next"
     """The body after the last body."""
     GAP = "gap"
     """A later body: as far as is known, the stream has dropped the bodies between."""
@@ -95,7 +95,7 @@ class Tail:
         if place.offset <= last.offset:
             return Relation.KNOWN
         if place.offset <= last.offset + STEP:
-            return Relation.NEWS
+            return Relation.NEXT
         if oldest is None:
             return Relation.DOUBT
-        return Relation.NEWS if oldest <= last.offset else Relation.GAP
+        return Relation.NEXT if oldest <= last.offset else Relation.GAP
