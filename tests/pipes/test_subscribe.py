@@ -15,7 +15,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipes.conftest import BROADCAST, Start, address, finish, serve, stranger, viewers, wait_for_queue, wait_for_viewers
+from tests.pipes.conftest import (
+    BROADCAST,
+    Start,
+    address,
+    finish,
+    serve,
+    stranger,
+    viewers,
+    wait_for_queue,
+    wait_for_viewers,
+    wait_until_confirmed,
+)
 from tests.pipes.test_publish import ENDED, FRAMED
 from tests.support.client import DEADLINE
 from tests.support.deadline import scaled
@@ -403,8 +414,16 @@ def test_signal_while_a_link_is_given_up(end: str, start: Start, broker: Broker,
     """A broker from which nothing comes does not keep it from ending, though it is just being let go."""
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         words = (end, f"--exchange={exchange}", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
+        published, _ = broker.confirms()
         process = start(*words, python=("-c", IMPATIENT))
-        wait_until(lambda: exchange in broker.exchanges(), "the exchange", DEADLINE * 3)
+        # A broker that is silent before the link is open is another matter: it is an error.
+        if end == "publish":
+            process.say(b"x\n")
+            wait_until_confirmed(broker, proxy, published)
+        else:
+            wait_for_queue(broker, exchange)
+            assert finish("publish", *broker_words(broker, exchange), data=b"x\n").returncode == 0
+            assert process.lines(1) == ["x"]
         proxy.swallow()
         process.wait_for_error("given up")
         process.send_signal(signal.SIGTERM)
