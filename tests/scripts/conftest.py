@@ -37,6 +37,7 @@ case "$*" in
         [ -z "${PIP_FAILS:-}" ]
         ;;
     "scripts/test.py "*) echo "1 passed" ;;
+    "-m coverage run "*) [ -z "${COVERAGE:-}" ] ;;
     *"bench.py --help") echo "usage: scripts/bench" ;;
 esac
 """

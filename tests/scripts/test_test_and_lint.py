@@ -23,6 +23,18 @@ def test_arguments(clone: Clone) -> None:
     assert clone.notes[-1] == "python scripts/test.py -n 4 --dist loadfile -k two words"
 
 
+def test_coverage(clone: Clone) -> None:
+    """With --cov the same tests run under coverage, which reports at the end; the exit status is that of the tests."""
+    run = clone.run("scripts/test", "--cov", "-k", "two words", COVERAGE="fails")
+    assert run.returncode == 1
+    assert len(clone.noted("--editable .[cov]")) == 1
+    assert clone.notes[-3:] == [
+        "python -m coverage run scripts/test.py -n 4 --dist loadfile -k two words",
+        "python -m coverage combine --quiet",
+        "python -m coverage report --skip-empty --sort=cover",
+    ]
+
+
 def test_missing_packages(clone: Clone) -> None:
     """Of the Debian packages that the tests need, those that are missing are named and installed."""
     clone.add_debian()
