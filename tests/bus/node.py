@@ -24,7 +24,7 @@ from wsbridge.channel.position import Position, parse_position
 from wsbridge.channel.ring import Channel, Join, Slow
 from wsbridge.flow import Batch, End, Kind
 from wsbridge.metrics import Metrics
-from wsbridge.server.broadcasting import new_mark
+from wsbridge.server.broadcast import new_mark
 from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.relay import Relay
 from wsbridge.settings import BrokerSettings

@@ -24,7 +24,7 @@ from tests.support.client import DEADLINE, Client, connect, encode_frame, open_s
 from tests.support.deadline import scaled
 from tests.support.proc import no_callback_fails, nothing_left, send_what_is_taken, turns, until
 from wsbridge.http import connection as module
-from wsbridge.http.connection import FOR_EVER, MASK, Connection, Server
+from wsbridge.http.connection import FOR_EVER, MASK, Connection, HttpServer
 from wsbridge.http.handshake import Detached
 from wsbridge.http.newconnection import Upgradable
 from wsbridge.net.transports import use_fast_transports
@@ -60,8 +60,8 @@ async def loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         yield running
 
 
-def make_server(handler: Callable[[web.BaseRequest], Any], loop: asyncio.AbstractEventLoop, **options: Any) -> Server:
-    return Server(handler, error_page=error_page, loop=loop, **options)
+def make_server(handler: Callable[[web.BaseRequest], Any], loop: asyncio.AbstractEventLoop, **options: Any) -> HttpServer:
+    return HttpServer(handler, error_page=error_page, loop=loop, **options)
 
 
 def error_page(status: int, detail: str) -> web.Response:
@@ -69,7 +69,7 @@ def error_page(status: int, detail: str) -> web.Response:
 
 
 @pytest.fixture(params=["by a task", "at once"])
-async def taking(request: pytest.FixtureRequest, loop: asyncio.AbstractEventLoop) -> tuple[Taking, Server]:
+async def taking(request: pytest.FixtureRequest, loop: asyncio.AbstractEventLoop) -> tuple[Taking, HttpServer]:
     """A server that gives its connections away, and who gets them: from the handler's task, or as their request is read."""
     handler = Taking()
     options = {"on_upgrade": handler.at_once} if request.param == "at once" else {}
@@ -81,7 +81,7 @@ async def ok(_: web.BaseRequest) -> web.Response:
 
 
 @asynccontextmanager
-async def serving(server: Server, loop: asyncio.AbstractEventLoop) -> AsyncIterator[int]:
+async def serving(server: HttpServer, loop: asyncio.AbstractEventLoop) -> AsyncIterator[int]:
     """Listen on a free port; everything of it is gone at the end."""
     listener = await loop.create_server(server, "127.0.0.1", 0)
     try:
@@ -338,7 +338,7 @@ def alive() -> list[str]:
     )
 
 
-async def test_taken_connection_costs_nothing_of_aiohttps(loop: asyncio.AbstractEventLoop, taking: tuple[Taking, Server]) -> None:
+async def test_taken_connection_costs_nothing_of_aiohttps(loop: asyncio.AbstractEventLoop, taking: tuple[Taking, HttpServer]) -> None:
     """A connection that is taken over leaves no task and nothing of aiohttp's: no connection, parser or request."""
     before_tasks, before = asyncio.all_tasks(), alive()
     handler, server = taking
@@ -362,7 +362,7 @@ EARLY = {"none": b"", "a byte": b"\x81", "a frame": encode_frame(b"early"), "man
 
 
 @pytest.mark.parametrize("early", EARLY.values(), ids=EARLY.keys())
-async def test_early_bytes_arrive(loop: asyncio.AbstractEventLoop, taking: tuple[Taking, Server], early: bytes) -> None:
+async def test_early_bytes_arrive(loop: asyncio.AbstractEventLoop, taking: tuple[Taking, HttpServer], early: bytes) -> None:
     """What comes with the request, in its own segment, arrives at whoever takes the connection over, and nothing twice."""
     handler, server = taking
     async with serving(server, loop) as port:

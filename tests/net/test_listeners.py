@@ -16,7 +16,7 @@ from tests.support.proc import nothing_left, until
 from tests.support.server import Server
 from tests.support.site import Certificates
 from wsbridge.errors import ListenError
-from wsbridge.http.connection import Server as Factory
+from wsbridge.http.connection import HttpServer as Factory
 from wsbridge.metrics import Metrics
 from wsbridge.net import tls
 from wsbridge.net.acceptor import Acceptor

@@ -118,9 +118,9 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
     from wsbridge.process.inherited import take_defaults
 
     if shape is BROADCAST:
-        from wsbridge.server.broadcasting import Broadcasting as Shape
+        from wsbridge.server.broadcast import BroadcastServer as Shape
     else:
-        from wsbridge.server.bridging import Bridging as Shape  # type: ignore[assignment]
+        from wsbridge.server.bridge import BridgeServer as Shape  # type: ignore[assignment]
 
     take_defaults()
     metrics = Metrics()

@@ -74,7 +74,7 @@ class Connection(RequestHandler):
         "_watched",
     )
 
-    def __init__(self, manager: Server, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
+    def __init__(self, manager: HttpServer, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
         super().__init__(manager, loop=loop, **options)
         self._error_page = manager.error_page
         self._on_upgrade = manager.on_upgrade
@@ -308,7 +308,7 @@ class NamedRequest(web.BaseRequest):
             response.headers["Server"] = "wsbridge"
 
 
-class Server(web.Server):
+class HttpServer(web.Server):
     """aiohttp's low-level server, with wsbridge's connections."""
 
     def __init__(

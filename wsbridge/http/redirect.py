@@ -8,7 +8,7 @@ from aiohttp import web
 
 from wsbridge.errors import Refused
 from wsbridge.http.answers import dress, protect
-from wsbridge.http.connection import Server
+from wsbridge.http.connection import HttpServer
 from wsbridge.rules.methods import KNOWN, check_method
 from wsbridge.rules.request import check_host, read_target
 from wsbridge.settings import HttpTimings
@@ -52,7 +52,7 @@ class Redirect:
 
 def redirect_server(
     scheme: str, port: int, *, headers: tuple[tuple[str, str], ...], timings: HttpTimings, loop: asyncio.AbstractEventLoop
-) -> Server:
+) -> HttpServer:
     """Return a server that redirects to a scheme and port."""
     redirect = Redirect(scheme=scheme, port=port, headers=headers)
-    return Server(redirect, error_page=redirect.error_page, timings=timings, loop=loop)
+    return HttpServer(redirect, error_page=redirect.error_page, timings=timings, loop=loop)

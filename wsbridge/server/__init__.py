@@ -1,6 +1,6 @@
 """The servers: each builds its parts, connects them, and shuts them down.
 
-`serving` contains the common parts; each shape of server has its own module.
+`base` contains the common parts; each shape of server has its own module.
 
     listeners, aiohttp, transports   ->  App  ->  an endpoint            ->  sessions
                                               ->  CGI, static files, page

@@ -14,7 +14,7 @@ from typing import Any
 
 from wsbridge.http.app import App
 from wsbridge.http.cgi import CgiScripts
-from wsbridge.http.connection import Server
+from wsbridge.http.connection import HttpServer
 from wsbridge.http.endpoint import Endpoint, EventsEndpoint, Resource
 from wsbridge.http.handshake import Handshake
 from wsbridge.http.hiddenfiles import HiddenFiles, files_of_command, holds_private_key, keys_in_url
@@ -51,7 +51,7 @@ log = logger("server")
 http_log = logger("http")
 
 
-class Serving(ABC):
+class Server(ABC):
     """A server, from its first listener to the end of its last child; create it inside the event loop that runs it."""
 
     def __init__(self, settings: ServerSettings, metrics: Metrics) -> None:
@@ -110,7 +110,7 @@ class Serving(ABC):
                 app = await self._open_unless_stopped(launcher)
                 if app is None:
                     return self.status
-                factory = Server(
+                factory = HttpServer(
                     app,
                     error_page=app.error_page,
                     on_upgrade=app.upgrade,
@@ -160,7 +160,7 @@ class Serving(ABC):
             opening.cancel()
             stopping.cancel()
 
-    async def _end(self, factory: Server) -> None:
+    async def _end(self, factory: HttpServer) -> None:
         patience = sum(step.grace for step in self._ladder) + LAST_WAIT + LINGER
         for wait in (patience, LAST_WAIT + LINGER):
             forcing = self._loop.create_task(self._force.wait(), name="force")

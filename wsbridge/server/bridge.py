@@ -13,7 +13,7 @@ from wsbridge.metrics import Metrics
 from wsbridge.process.launch import Launcher
 from wsbridge.process.terminal import terminal_environment
 from wsbridge.rules.paths import looker
-from wsbridge.server.serving import Serving
+from wsbridge.server.base import Server
 from wsbridge.sessions.bridge import Bridge
 from wsbridge.sessions.registry import Live
 from wsbridge.settings import ServerSettings
@@ -22,7 +22,7 @@ CANNOT_LAUNCH = 126
 """The exit status of `--once` when its program cannot be started, as in a shell."""
 
 
-class Bridging(Serving):
+class BridgeServer(Server):
     """Serves until a signal; with `once`, until its only session has ended."""
 
     def __init__(self, settings: ServerSettings, metrics: Metrics) -> None:

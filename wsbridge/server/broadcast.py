@@ -31,7 +31,7 @@ from wsbridge.process.child import Child
 from wsbridge.process.launch import Launcher
 from wsbridge.process.terminal import terminal_environment
 from wsbridge.rules.restarts import Restarts
-from wsbridge.server.serving import Serving
+from wsbridge.server.base import Server
 from wsbridge.sessions.fanin import FanIn
 from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.relay import Relay, Through
@@ -50,7 +50,7 @@ def new_mark() -> str:
     return f"{int.from_bytes(secrets.token_bytes(10)):020x}"
 
 
-class Broadcasting(Serving):
+class BroadcastServer(Server):
     """Serves one channel until a signal."""
 
     def __init__(self, settings: ServerSettings, metrics: Metrics) -> None:
