@@ -1,0 +1,138 @@
+"""The bus of a single process, with a receiver and a source that record their calls; the contract suite covers the rest."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from tests.bus.node import Taker
+from wsbridge.bus.base import Body
+from wsbridge.bus.memory import MemoryBus
+from wsbridge.flow import Batch, Kind, Memory
+
+
+def lines(*messages: bytes) -> Batch:
+    return Batch(Kind.TEXT, messages)
+
+
+async def test_open() -> None:
+    """The bus reports to its receiver once that it is connected, and delivers nothing."""
+    taker = Taker()
+    await MemoryBus("p").open(taker)
+    assert taker == Taker(connects=[True])
+
+
+async def test_publish() -> None:
+    """The bus delivers each batch before `publish` returns, unchanged, with its producer and the number of its first message."""
+    bus, taker = MemoryBus("p"), Taker()
+    await bus.open(taker)
+    text, binary = lines(b"a", b"b"), Batch(Kind.BINARY, [b"", b"\0", bytearray(b"c")])
+    bus.publish(text)
+    assert taker.bodies == [Body(text, "p", 0)]
+    bus.publish(binary)
+    bus.publish(text)
+    assert taker.bodies == [Body(text, "p", 0), Body(binary, "p", 2), Body(text, "p", 5)]
+    assert taker.bodies[1].batch is binary
+
+
+async def test_body() -> None:
+    """A body of the bus has no mark and no time, and is neither lost nor past: the bus keeps nothing."""
+    bus, taker = MemoryBus("p"), Taker()
+    await bus.open(taker)
+    bus.publish(lines(b"a"))
+    (body,) = taker.bodies
+    assert (body.mark, body.at, body.is_lost, body.is_past) == (None, None, False, False)
+
+
+async def test_many_batches() -> None:
+    """The bus neither loses nor repeats a message, and never begins a new epoch."""
+    bus, taker = MemoryBus("p"), Taker()
+    await bus.open(taker)
+    for number in range(1000):
+        bus.publish(lines(*[b"%d" % number] * (number % 3 + 1)))
+    assert [message for _, message in taker.messages] == [b"%d" % number for number in range(1000) for _ in range(number % 3 + 1)]
+    assert (taker.renewals, taker.losses, taker.next) == ([], 0, {"p": taker.count})
+
+
+async def test_receiver_that_publishes() -> None:
+    """A batch that the receiver publishes while it accepts another batch has the next numbers."""
+    bus = MemoryBus("p")
+
+    class Echo(Taker):
+        def receive(self, body: Body) -> None:
+            super().receive(body)
+            if self.count < 4:
+                bus.publish(lines(b"echo"))
+
+    taker = Echo()
+    await bus.open(taker)
+    bus.publish(lines(b"a", b"b"))
+    assert [(body.first, *body.batch.messages) for body in taker.bodies] == [(0, b"a", b"b"), (2, b"echo"), (3, b"echo")]
+
+
+async def test_publish_without_a_receiver() -> None:
+    """Before `open` and after `close` the bus accepts a batch and counts it, but keeps nothing for a later receiver."""
+    bus, one, other = MemoryBus("p"), Taker(), Taker()
+    bus.publish(lines(b"early", b"early"))
+    await bus.open(one)
+    bus.publish(lines(b"a"))
+    await bus.close(0)
+    bus.publish(lines(b"late"))
+    await bus.open(other)
+    bus.publish(lines(b"b"))
+    assert one.bodies == [Body(lines(b"a"), "p", 2)]
+    assert other.bodies == [Body(lines(b"b"), "p", 4)]
+
+
+@pytest.mark.parametrize("patience", [0, math.inf])
+async def test_close(patience: float) -> None:
+    """`close` returns at once, whatever the patience, also while the bus is paused; a second `close` does nothing."""
+    bus, taker = MemoryBus("p"), Taker()
+    await bus.close(patience)
+    await bus.open(taker)
+    bus.pause()
+    await bus.close(patience)
+    await bus.close(patience)
+    assert taker == Taker(connects=[True])
+
+
+def test_backpressure() -> None:
+    """A full receiver pauses the publisher, and resumes it, any number of times."""
+    bus, source = MemoryBus("p"), Memory()
+    bus.source = source
+    bus.pause()
+    bus.pause()
+    assert source.paused
+    bus.resume()
+    bus.resume()
+    assert not source.paused
+
+
+async def test_publish_while_paused() -> None:
+    """A batch that is already under way when the publisher is paused is delivered at once."""
+    bus, taker = MemoryBus("p"), Taker()
+    bus.source = source = Memory()
+    await bus.open(taker)
+    bus.pause()
+    bus.publish(lines(b"a"))
+    assert (source.paused, taker.count) == (True, 1)
+
+
+def test_new_source() -> None:
+    """The bus pauses the source that it has now, not an earlier one; without a source it does nothing."""
+    bus, earlier, later = MemoryBus("p"), Memory(), Memory()
+    bus.pause()
+    bus.resume()
+    bus.source = earlier
+    bus.source = later
+    bus.pause()
+    assert (earlier.paused, later.paused) == (False, True)
+
+
+async def test_alarm() -> None:
+    """No broker blocks the publisher: the bus never has an alarm, also while it is paused."""
+    bus = MemoryBus("p")
+    await bus.open(Taker())
+    bus.pause()
+    assert bus.alarm == ""
