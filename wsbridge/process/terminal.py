@@ -45,4 +45,5 @@ def open_terminal(size: TerminalSize) -> tuple[int, int]:
 
 def terminal_environment(size: TerminalSize | None) -> Mapping[str, str]:
     """Return the variables that belong to a terminal; none for a size that the user has set, and none without a terminal."""
-    return PLAIN_ENVIRONMENT if size == PLAIN else {}
+    # By identity: a user may set the same size.
+    return PLAIN_ENVIRONMENT if size is PLAIN else {}
