@@ -11,7 +11,7 @@ class Backlog:
     """A queue of calls to a receiver. It has no bound: its users must limit what they add during backpressure."""
 
     def __init__(self) -> None:
-        self._held = False
+        self._held = self._is_releasing = False
         self._kept: deque[Callable[[], None]] = deque()
         self._is_empty = asyncio.Event()
         self._is_empty.set()
@@ -21,23 +21,33 @@ class Backlog:
 
     def do(self, work: Callable[[], None]) -> None:
         """Call `work` now, or after all the work that waits."""
-        if self._held or self._kept:
-            self._kept.append(work)
-            self._is_empty.clear()
-        else:
+        if not self._held and not self._kept:
             work()
+            return
+        self._kept.append(work)
+        self._is_empty.clear()
+        if not self._held and not self._is_releasing:
+            # A call has raised an exception, and the rest has waited since.
+            self.release()
 
     def hold(self) -> None:
         """Queue all work from now on."""
         self._held = True
 
     def release(self) -> None:
-        """Do the waiting work, until a call from it applies backpressure again with `hold`."""
+        """Do the waiting work, until a call from it applies backpressure again with `hold`.
+
+        An exception of a call leaves the rest waiting, up to the next `do` or `release`.
+        """
         self._held = False
-        while self._kept and not self._held:
-            self._kept.popleft()()
-        if not self._kept:
-            self._is_empty.set()
+        self._is_releasing = True
+        try:
+            while self._kept and not self._held:
+                self._kept.popleft()()
+        finally:
+            self._is_releasing = False
+            if not self._kept:
+                self._is_empty.set()
 
     async def wait_empty(self) -> None:
         """Wait until the queue is empty."""
