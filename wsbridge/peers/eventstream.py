@@ -97,12 +97,16 @@ class EventStream(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
             self._limit_writing(CLOSE_WAIT)
+            if self._timer is not None:
+                # A comment may fill the transport, and the write timeout would replace CLOSE_WAIT.
+                self._timer.cancel()
 
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
 
     async def wait_closed(self) -> None:
+        """Wait until the connection is closed; at most one task may wait."""
         if self._transport is not None:
             self._closed = self._loop.create_future()
             await self._closed

@@ -2,7 +2,7 @@
 
 RunningScript is the sink and the source of its child, and independent of HTTP. The output ends when stdout is closed and the script
 has exited. It also ends when the script has exited and other processes of its group have held stdout open for the drain time. The
-output is complete unless a signal has ended the script.
+output is complete unless a signal has ended the script before its stdout was closed.
 
 The ladder (process/termination.py) begins when the output has ended, or with a call of `finish`. The caller calls it when it needs no
 more output, and the registry when the server shuts down.
@@ -161,7 +161,7 @@ class RunningScript:
             self._registry.run(self._end(), f"end of CGI script {self._fields['cgiscript']}")
 
     async def wait_gone(self) -> None:
-        """Wait until the ladder has ended the script and its slot is free; once the ladder has begun, it bounds this wait."""
+        """Wait until the ladder is over; once it has begun, it bounds this wait. Processes that survive KILL still hold the slot."""
         await self._gone.wait()
 
     def shut_down(self) -> None:
