@@ -188,7 +188,7 @@ def test_stderr_line_of_any_length(size: int) -> None:
     with Server(*command("stderr", size)) as server:
         with server.connect() as client:
             assert client.receive_text() == "done"
-        server.wait_for_log(r"\| DISCONNECT")
+        # The line of the session's end may be among those that a slow reader loses; the stop waits for that end.
         server.stop()
     logged = [line.rpartition(" | ")[2] for line in server.log.splitlines() if "| stderr " in line]
     assert size - lost(server.log) * PIECE <= sum(line.count("Q") for line in logged) <= size
