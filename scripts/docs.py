@@ -1,4 +1,4 @@
-"""Write what is generated in the documentation: the tables of flags, and the man pages.
+"""Write the generated parts of the documentation: the tables of flags, and the man pages.
 
 Both come from `wsbridge/cli/options.py`. A table stands between two comments of a page: `<!-- flags: COMMAND WHICH -->`, where
 WHICH is the title of a group or the names of flags, and `<!-- end of flags -->`. The man pages are in docs/man.
@@ -12,12 +12,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from wsbridge import __version__
+from wsbridge.cli.options import BRIDGE, COMMANDS, Command, Option
+from wsbridge.cli.units import Size, show_size
 
-from wsbridge import __version__  # noqa: E402
-from wsbridge.cli.options import BRIDGE, COMMANDS, Command, Option  # noqa: E402
-from wsbridge.cli.units import Size, show_size  # noqa: E402
+ROOT = Path(__file__).resolve().parents[1]
 
 TABLE = re.compile(r"(<!-- flags: (\w+) ([^>]+?) -->\n).*?(<!-- end of flags -->\n)", re.DOTALL)
 LINK = re.compile(r"\[([^]]+)\]\([^)]+\)")

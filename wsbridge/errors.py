@@ -17,7 +17,7 @@
     ├── Busy                  no slot is free for a WebSocket                      close 1013
     ├── BodyTimeout           the body of a request does not arrive                HTTP 408
     ├── InvalidResponse       the output of a CGI script is not a CGI response     HTTP 500
-    ├── TruncatedOutput       the output of a CGI script ended too early           HTTP 500, or cut off
+    ├── TruncatedOutput       the output of a CGI script ended too early           HTTP 500, or truncated
     ├── ClientError           the client violates the protocol                     close 1002, 1007, 1009
     └── ProgramError          the program does not start, or violates its framing  close 1009, 1011
         └── MessageTooLong    a message of the program exceeds the limit           close 1009

@@ -71,7 +71,7 @@ def server(disk: Path) -> Iterator[Server]:
 
 
 def test_script_on_a_disk_that_hangs(server: Server, disk: Path) -> None:
-    """While a lookup for a script of --dir hangs, sessions continue and others begin; the script starts after the lookup."""
+    """While a lookup for a script of --dir hangs, sessions continue and new sessions begin; the script starts after the lookup."""
     with ThreadPoolExecutor(1) as pool, server.connect("/quick") as before:
         asking = pool.submit(server.connect, "/slow")
         wait_until((disk / "asked").exists, "the question to the disk")

@@ -146,7 +146,7 @@ def test_unreadable(certificates: Certificates, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
-def test_unreadable_by_another_user(certificates: Certificates, tmp_path: Path) -> None:
+def test_uncors_headers_another_user(certificates: Certificates, tmp_path: Path) -> None:
     """A file that the server's user may not read is told with that user's name."""
     path = tmp_path / "key"
     path.write_bytes(b"x")

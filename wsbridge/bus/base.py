@@ -1,4 +1,4 @@
-"""The bus carries the messages of a channel between producers and fanouts.
+"""The bus carries the messages of a channel between its producers and its subscribers.
 
 This file is its contract; one test suite checks every bus against it.
 
@@ -15,7 +15,7 @@ What can be lost, and what cannot:
                messages that the broker or the link loses. A later body of the same producer shows how many. After a time
                without the broker the number is unknown; then the bus calls `renewed` before it delivers anything else
     at least once (a broker with replay)
-               nothing that the broker has confirmed. A body may arrive again, but only after its first delivery. Each body has
+               nothing that the broker has confirmed. A body may arrive again, but only after its first arrival. Each body has
                a mark that is the same in every process; with it a subscriber can resume in another process
 
 While the broker is unreachable, published messages wait in a spool. When the spool is full, the bus pauses its `source`. If it is

@@ -6,8 +6,7 @@
     application/vnd.wsbridge.text     text messages, some with an LF in them: each follows its length, 4 bytes big-endian
     application/vnd.wsbridge.binary   binary messages in that form
 
-Headers from wsbridge.errors import MalformedBody
-from wsbridge: `wsbridge-producer` is the id of the producer. `wsbridge-first` is the number of the first message among
+Headers from wsbridge: `wsbridge-producer` is the id of the producer. `wsbridge-first` is the number of the first message among
 those of its producer. `wsbridge-count` is the number of messages in the body. `wsbridge-time` is the time of sending, in
 milliseconds since 1970.
 

@@ -23,7 +23,7 @@ from wsbridge.logs import ACCESS, LogFields, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.peers.eventstream import EventStream
 from wsbridge.rules.methods import check_method
-from wsbridge.rules.origins import Rules, readable_by
+from wsbridge.rules.origins import Rules, cors_headers
 from wsbridge.rules.request import Request
 from wsbridge.sessions.fanin import FanIn
 from wsbridge.sessions.fanout import Fanout
@@ -128,7 +128,7 @@ class ChannelEndpoint:
             *headers,
         ]
         # A page that the rules allow to open a WebSocket may read this as well.
-        lines += readable_by(origin, headers).items()
+        lines += cors_headers(origin, headers).items()
         head = "".join(f"{name}: {value}\r\n" for name, value in [*lines, ("Connection", "close")])
         transport = connection.transport
         if transport is None or transport.is_closing():
@@ -149,7 +149,7 @@ class ChannelEndpoint:
             return None
         wait_ms = random.randint(*FULL_MS)
         text = f"retry: {wait_ms}\n: {self._gate.full}\n\n"
-        own = {"Cache-Control": "no-store", **readable_by(request.header("origin"), headers)}
+        own = {"Cache-Control": "no-store", **cors_headers(request.header("origin"), headers)}
         response = web.Response(text=text, content_type=EVENTS_TYPE, charset="utf-8", headers=own)
         response.headers[SNIFF] = "nosniff"
         response.force_close()

@@ -285,10 +285,10 @@ class App:
         return response
 
     def _read(
-        self, method: str, target: str, version: HttpVersion, names: Mapping[str, str], transport: asyncio.BaseTransport | None
+        self, method: str, target: str, version: HttpVersion, sent: Mapping[str, str], transport: asyncio.BaseTransport | None
     ) -> Request:
         """Convert the data of an aiohttp request into a Request. Raises Refused (400)."""
-        headers = tuple((str(name), value) for name, value in names.items())
+        headers = tuple((str(name), value) for name, value in sent.items())
         values = by_name(headers)
         protocol = f"HTTP/{version.major}.{version.minor}"
         check_framing(protocol, headers, values)

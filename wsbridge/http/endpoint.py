@@ -11,9 +11,8 @@ from wsbridge.errors import Busy
 from wsbridge.http.admission import Admission, Located
 from wsbridge.http.newconnection import Upgradable
 from wsbridge.logs import LogFields
-from wsbridge.rules.request import Request
+from wsbridge.rules.request import Headers, Request
 
-Headers = tuple[tuple[str, str], ...]
 Status = Callable[[], Mapping[str, object]]
 """Returns the state of a channel, as JSON can hold it."""
 EVENTS_METHODS = ("GET", "OPTIONS")

@@ -7,9 +7,8 @@ from importlib.resources import files
 from aiohttp import web
 
 from wsbridge.http.answers import protect
-from wsbridge.http.endpoint import Headers
-from wsbridge.rules.origins import readable_by
-from wsbridge.rules.request import Request
+from wsbridge.rules.origins import cors_headers
+from wsbridge.rules.request import Headers, Request
 
 SCRIPTS = ("wsbridge.js", "wsbridge.mjs")
 
@@ -26,7 +25,7 @@ class Scripts:
         body = self._scripts.get(request.path)
         if body is None:
             return None
-        own = {"Cache-Control": "no-cache", **readable_by("*", headers)}
+        own = {"Cache-Control": "no-cache", **cors_headers("*", headers)}
         response = web.Response(body=body, content_type="text/javascript", charset="utf-8", headers=own)
         protect(response)
         return response

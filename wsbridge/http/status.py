@@ -8,9 +8,9 @@ from aiohttp import web
 
 from wsbridge.errors import Refused
 from wsbridge.http.answers import protect
-from wsbridge.http.endpoint import Headers, Status
-from wsbridge.rules.origins import Rules, page_origin, readable_by
-from wsbridge.rules.request import Request
+from wsbridge.http.endpoint import Status
+from wsbridge.rules.origins import Rules, cors_headers, page_origin
+from wsbridge.rules.request import Headers, Request
 
 STATUS_PATH = "/status"
 
@@ -30,7 +30,7 @@ class StatusPage:
         if request.path != STATUS_PATH:
             return None
         check_reader(request, self._origins)
-        own = {"Cache-Control": "no-store", **readable_by(request.header("origin"), headers)}
+        own = {"Cache-Control": "no-store", **cors_headers(request.header("origin"), headers)}
         body = json.dumps(self._status()).encode()
         response = web.Response(body=body, content_type="application/json", charset="utf-8", headers=own)
         protect(response)

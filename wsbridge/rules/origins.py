@@ -171,7 +171,7 @@ def page_origin(request: Request) -> str | None:
     return f"{request.peer.url_scheme}://{request.peer.host}" if site == "same-origin" else None
 
 
-def readable_by(origin: str | None, headers: tuple[tuple[str, str], ...]) -> dict[str, str]:
+def cors_headers(origin: str | None, headers: tuple[tuple[str, str], ...]) -> dict[str, str]:
     """Return the headers that let the pages of an origin read a response, unless `headers` already decide that.
 
     A browser accepts only one such header. An origin is ASCII (RFC 6454, section 6.2); a header with other bytes names no origin.

@@ -31,7 +31,7 @@ from wsbridge.bus.rabbitmq.returns import Returns
 from wsbridge.bus.rabbitmq.stream import StreamReader
 from wsbridge.bus.rabbitmq.transport import within
 from wsbridge.bus.spool import WINDOW, Spool
-from wsbridge.errors import BodyTooLong, BusError, EncodedBody, LinkLost, MalformedBody, RefusedBody
+from wsbridge.errors import BodyError, BodyTooLong, BusError, EncodedBody, LinkLost, MalformedBody, RefusedBody
 from wsbridge.flow import NULL_SOURCE, Batch, Source
 from wsbridge.logs import INFO, RepeatFilter, logger
 from wsbridge.metrics import Metrics
@@ -442,12 +442,12 @@ class RabbitBus:
 
     def _learn(self, link: Link, delivery: Delivery) -> None:
         assert self._receiver is not None
-        with suppress(MalformedBody, EncodedBody):
+        with suppress(BodyError):
             self._receiver.receive(self._unpacked(delivery)._replace(is_past=True))
         link.handled(delivery)
 
     def _unpacked(self, delivery: Delivery) -> Body:
-        """Return the decoded body of an AMQP message. Raises MalformedBody and EncodedBody."""
+        """Return the decoded body of an AMQP message. Raises BodyError."""
         data = decode(delivery.data, delivery.encoding, delivery.kind, self._limit)
         return unpack(data, delivery.content_type, delivery.headers)
 
@@ -456,7 +456,7 @@ class RabbitBus:
             self._dropped.clear()
         self._dropped.setdefault(sentence, RepeatFilter(log)).error(sentence, self._loop.time())
 
-    def _count_dropped(self, error: MalformedBody | EncodedBody) -> None:
+    def _count_dropped(self, error: BodyError) -> None:
         match error:
             case BodyTooLong():
                 self._metrics.bus_too_long += 1
@@ -469,7 +469,7 @@ class RabbitBus:
         assert self._receiver is not None
         try:
             body = self._unpacked(delivery)
-        except (MalformedBody, EncodedBody) as error:
+        except BodyError as error:
             self._count_dropped(error)
             self._log_dropped(f"dropped a body: {error}")
             self._receiver.lost(1)
