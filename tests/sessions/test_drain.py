@@ -28,11 +28,13 @@ def test_nothing_is_left(caplog: pytest.LogCaptureFixture) -> None:
     """Output may follow for as long as --drainms says; then it is over, and the log names the reason."""
     clock = Clock()
     with caplog.at_level(logging.DEBUG):
-        _, ends = drain(Stdout(), clock, 2)
+        draining, ends = drain(Stdout(), clock, 2)
         clock.turn_to(1.9)
         assert ends == []
+        assert not draining.is_over
         clock.turn_to(99)
     assert ends == [2]
+    assert draining.is_over
     assert [record.getMessage() for record in caplog.records] == ["a process of the group still holds stdout open"]
 
 

@@ -22,6 +22,8 @@ from wsbridge.process.child import Child
 from wsbridge.process.spawn import Spawner
 from wsbridge.process.termination import Step
 from wsbridge.rules.restarts import Restart, Restarts
+from wsbridge.sessions import supervisor as supervisors
+from wsbridge.sessions.drain import Drain
 from wsbridge.sessions.supervisor import Supervisor
 
 AT_ONCE = (Step(0.05, signal.SIGKILL),)
@@ -262,6 +264,23 @@ async def test_message_too_long(keep: Keep, caplog: pytest.LogCaptureFixture) ->
     assert (await kept.lines(2))[:2] == ["before", "before"]
     assert kept.metrics.messages_too_long >= 1
     assert "1009" in caplog.text
+
+
+async def test_fault_begins_no_drain(keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that the supervisor ends for a fault begins no drain, which would end that of the next run."""
+    begun: list[object] = []
+
+    class Recorded(Drain):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            begun.append(self)
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(supervisors, "Drain", Recorded)
+    # The leader ends at the first signal, and another process still holds stdout open then.
+    script = "(trap '' INT TERM; exec sleep 1000) & echo no record; exec sleep 1000"
+    kept = keep("sh", "-c", script, framing="json", restart=Restart.NEVER, drain_seconds=1000)
+    await kept.over()
+    assert begun == []
 
 
 async def test_flood_without_an_end(keep: Keep) -> None:

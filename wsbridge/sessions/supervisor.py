@@ -76,9 +76,6 @@ class Supervisor:
         """The child, while it accepts input; otherwise None."""
         self._waiting: list[Batch] = []
         self._fault: End | None = None
-        self._drain: Drain | None = None
-        self._is_drained = False
-        """Whether no output of a child that has exited is passed on any more, although its stdout is open."""
         self._paused = False
         self._stopping = False
         self._woken = asyncio.Event()
@@ -168,7 +165,6 @@ class Supervisor:
             return CANNOT_LAUNCH
         self._child = self._taker = child
         self._fault = None
-        self._is_drained = False
         self.state = State.RUNNING
         self._woken.clear()
         child.on_exit = self._exited
@@ -184,9 +180,6 @@ class Supervisor:
         try:
             await self._until_over(child)
         finally:
-            if self._drain is not None:
-                self._drain.cancel()
-                self._drain = None
             self._write_no_more()
             child.close_input(End(GOING_AWAY if self._stopping else NORMAL))
             await child.end(input_seconds=INPUT_SECONDS)
@@ -200,20 +193,27 @@ class Supervisor:
 
     async def _until_over(self, child: Child) -> None:
         """Return when a child has no more output, or when the supervisor must end it."""
-        while not self._stopping and self._fault is None:
-            if child.group.status is not None:
-                if not child.output_open or self._is_drained:
+        drain: Drain | None = None
+        try:
+            while not self._stopping and self._fault is None:
+                if child.group.status is not None:
+                    if not child.output_open or (drain is not None and drain.is_over):
+                        return
+                    if drain is None:
+                        drain = Drain(child, self._drain_seconds, self._woken.set, fields=self._fields, loop=self._loop)
+                    await self._woken_within(None)
+                elif not child.output_open and not self._reads:
+                    # A program that exits closes its stdout a moment before.
+                    if await self._woken_within(EXIT_SECONDS):
+                        continue
+                    log.error("the program closed its stdout; ending the program", extra=extra(self._fields))
+                    self._fault = CLOSED_STDOUT
                     return
-                await self._woken_within(None)
-            elif not child.output_open and not self._reads:
-                # A program that exits closes its stdout a moment before.
-                if await self._woken_within(EXIT_SECONDS):
-                    continue
-                log.error("the program closed its stdout; ending the program", extra=extra(self._fields))
-                self._fault = CLOSED_STDOUT
-                return
-            else:
-                await self._woken_within(None)
+                else:
+                    await self._woken_within(None)
+        finally:
+            if drain is not None:
+                drain.cancel()
 
     async def _woken_within(self, seconds: float | None) -> bool:
         """Wait for an event; return whether it came in time."""
@@ -227,12 +227,6 @@ class Supervisor:
 
     def _exited(self) -> None:
         self._write_no_more()
-        if self._child is not None and self._child.output_open:
-            self._drain = Drain(self._child, self._drain_seconds, self._drained, fields=self._fields, loop=self._loop)
-        self._woken.set()
-
-    def _drained(self) -> None:
-        self._is_drained = True
         self._woken.set()
 
     def _write_no_more(self) -> None:
