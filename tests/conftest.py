@@ -44,7 +44,7 @@ LONGEST = (
     "server/test_broadcast.py",
     "bus/test_topology.py",
     "nodes/test_nodes.py",
-    "test_server.py",
+    "server/test_server.py",
 )
 """The files that take longest, longest first. One of them begun last keeps one worker busy when the others have finished."""
 

@@ -17,6 +17,7 @@ NUMBERS = {
     "INVALID_DATA": 1007,
     "TOO_BIG": 1009,
     "INTERNAL_ERROR": 1011,
+    "SERVICE_RESTART": 1012,
     "TRY_LATER": 1013,
 }
 """RFC 6455, section 7.4.1, and IANA's registry for 1013."""

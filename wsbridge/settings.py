@@ -54,17 +54,14 @@ class ClientSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class GateSettings:
-    """Which requests the server admits, and the variables and headers that it adds."""
+class AccessSettings:
+    """Which requests an endpoint admits, and the variables and headers that it adds."""
 
     origins: Rules = field(default_factory=Rules)
     hosts: Hosts = field(default_factory=Hosts)
     max_sessions: int = 1024
     busy_close: bool = False
     subprotocols: tuple[str, ...] = ()
-    trusted: Trusted = field(default_factory=Trusted)
-    reverse_lookup: bool = False
-    software: str = "wsbridge"
     passed: dict[str, str] = field(default_factory=dict)
     headers: tuple[tuple[str, str], ...] = ()
     """Headers of every response."""
@@ -80,8 +77,6 @@ class HttpTimings:
     """From the first byte of a request's head to its last."""
     keepalive_seconds: float = 75.0
     """Between two requests on one connection (0: no limit), as in nginx."""
-    body_seconds: float = 60.0
-    """Between two reads of a request's body (0: no limit), as in nginx."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +91,8 @@ class HttpSettings:
     """Maximum number of CGI scripts at once, 0 for no limit; None: they count as sessions."""
     max_body_bytes: int = 64 * 1024 * 1024
     """Bytes of one body that the server buffers for a CGI script, 0 for no limit. All bodies together may occupy four times as much."""
-    timings: HttpTimings = field(default_factory=HttpTimings)
+    body_seconds: float = 60.0
+    """Between two reads of a request's body (0: no limit), as in nginx."""
     page: str = ""
     """The name of wsbridge's own page in the log; empty without such a page."""
     introduces: bool = True
@@ -188,16 +184,35 @@ class ListenSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointSettings:
+    """An endpoint: its place in the site, its kind, and the settings of its parts."""
+
+    kind: str = "bridge"
+    path: str = "/"
+    hosts: tuple[str, ...] = ()
+    """The hosts whose requests it serves; none stands for every host."""
+    program: ProgramSettings = field(default_factory=ProgramSettings)
+    client: ClientSettings = field(default_factory=ClientSettings)
+    access: AccessSettings = field(default_factory=AccessSettings)
+    http: HttpSettings = field(default_factory=HttpSettings)
+    channel: ChannelSettings = field(default_factory=ChannelSettings)
+    broker: BrokerSettings | None = None
+    target: str = "/"
+    """The path of the endpoint that a console connects to."""
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSettings:
     """All settings of a server, for the code that builds its parts."""
 
-    program: ProgramSettings = field(default_factory=ProgramSettings)
-    client: ClientSettings = field(default_factory=ClientSettings)
-    gate: GateSettings = field(default_factory=GateSettings)
-    http: HttpSettings = field(default_factory=HttpSettings)
+    endpoints: tuple[EndpointSettings, ...] = ()
     listen: ListenSettings = field(default_factory=ListenSettings)
-    channel: ChannelSettings = field(default_factory=ChannelSettings)
-    broker: BrokerSettings | None = None
+    trusted: Trusted = field(default_factory=Trusted)
+    reverse_lookup: bool = False
+    software: str = "wsbridge"
+    timings: HttpTimings = field(default_factory=HttpTimings)
+    max_sessions: int = 0
+    """Maximum number of sessions, subscribers and CGI scripts of all endpoints together; 0 for no limit."""
     guard: bool = True
     once: bool = False
 

@@ -22,9 +22,9 @@ from wsbridge.bus.memory import MemoryBus
 from wsbridge.bus.rabbitmq.bus import RabbitBus
 from wsbridge.channel.position import Position, parse_position
 from wsbridge.channel.ring import Channel, Join, Slow
+from wsbridge.endpoints.livechannel import new_mark
 from wsbridge.flow import Batch, End, Kind
 from wsbridge.metrics import Metrics
-from wsbridge.server.broadcast import new_mark
 from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.relay import Relay
 from wsbridge.settings import BrokerSettings

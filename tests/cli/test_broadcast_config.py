@@ -37,10 +37,10 @@ def settings(*words: str, environ: Mapping[str, str] | None = None) -> ServerSet
 
 def test_defaults(here: Path) -> None:
     """What a broadcast of COMMAND alone comes to: no broker, nothing from browsers, and a page."""
-    made = settings("--exchange=temps", "./prog")
+    (made,) = settings("--exchange=temps", "./prog").endpoints
     assert made.channel == ChannelSettings(exchange="temps", role=Role.PRODUCER)
     assert made.broker is None
-    assert made.gate.max_sessions == 0
+    assert made.access.max_sessions == 0
     assert (made.client.send_buffer_bytes, made.client.unsent_bytes) == (0, UNSENT_BYTES)
     assert (made.http.page, made.http.max_scripts) == ("Live channel", 1024)
 
@@ -58,7 +58,7 @@ def test_defaults(here: Path) -> None:
         (["--queue=9"], "channel.queue_bytes", 9),
         (["--slow=close"], "channel.slow", Slow.CLOSE),
         (["--restart=never"], "channel.restart", Restart.NEVER),
-        (["--maxclients=10"], "gate.max_sessions", 10),
+        (["--maxclients=10"], "access.max_sessions", 10),
         (["--staticdir=files"], "http.page_everywhere", False),
         (["--devconsole"], "http.page_everywhere", True),
         (["--maxforks=3"], "http.max_scripts", 3),
@@ -76,7 +76,7 @@ def test_defaults(here: Path) -> None:
 )
 def test_each_flag(here: Path, words: list[str], path: str, value: object) -> None:
     """Each flag comes to the setting that it names."""
-    assert reduce(getattr, path.split("."), settings("--exchange=temps", *words, "./prog")) == value
+    assert reduce(getattr, path.split("."), settings("--exchange=temps", *words, "./prog").endpoints[0]) == value
 
 
 @pytest.mark.parametrize(
@@ -91,34 +91,36 @@ def test_each_flag(here: Path, words: list[str], path: str, value: object) -> No
 def test_addresses_of_a_broker(here: Path, words: list[str]) -> None:
     """Several addresses are separated by commas, or the flag is repeated; each counts once, in the order of the command line."""
     expected = BrokerSettings(("amqp://a/", "amqps://u:p%2Cw@b/v"))
-    assert settings("--exchange=temps", *words, "./prog").broker == expected
+    assert settings("--exchange=temps", *words, "./prog").endpoints[0].broker == expected
     variables = {"WSBRIDGE_BROKER": "\n".join(word.removeprefix("--broker=") for word in words if word != "--broker")}
-    assert settings("--exchange=temps", "./prog", environ=variables).broker == expected
-    assert settings("--exchange=temps", "--broker=", "./prog", environ=variables).broker is None
+    assert settings("--exchange=temps", "./prog", environ=variables).endpoints[0].broker == expected
+    assert settings("--exchange=temps", "--broker=", "./prog", environ=variables).endpoints[0].broker is None
 
 
 @pytest.mark.parametrize("url", ["amqp://me:pass,word@h/", "amqp://h/v,w", "amqp://me:,@h/"])
 def test_a_comma_that_separates_nothing(here: Path, url: str) -> None:
     """A comma with no address behind it belongs to the password or to the virtual host."""
-    assert settings("--exchange=temps", f"--broker={url}", "./prog").broker == BrokerSettings((url,))
+    assert settings("--exchange=temps", f"--broker={url}", "./prog").endpoints[0].broker == BrokerSettings((url,))
 
 
 def test_gateway(here: Path) -> None:
     """Without COMMAND it hands on what others publish, at the broker or from browsers."""
     for words in ([f"--broker={URL}"], ["--input=exchange"]):
-        assert settings("--exchange=temps", *words).channel.role is Role.NONE
+        assert settings("--exchange=temps", *words).endpoints[0].channel.role is Role.NONE
         # For its CGI scripts; and to say that something is not wanted is never in vain.
-        assert settings("--exchange=temps", *words, "--cgidir=files", "--drainms=5", "--pty=false").program.drain_ms == 5
-    assert settings("--exchange=temps", f"--broker={URL}", "--durable=false", "--passive").broker == BrokerSettings((URL,), passive=True)
+        assert settings("--exchange=temps", *words, "--cgidir=files", "--drainms=5", "--pty=false").endpoints[0].program.drain_ms == 5
+    assert settings("--exchange=temps", f"--broker={URL}", "--durable=false", "--passive").endpoints[0].broker == BrokerSettings(
+        (URL,), passive=True
+    )
 
 
 def test_variables(here: Path) -> None:
     """Every flag is a variable too: so the broker's password need not stand on the command line."""
-    made = settings("./prog", environ={"WSBRIDGE_EXCHANGE": "temps", "WSBRIDGE_BROKER": URL, "WSBRIDGE_REPLAY": "true"})
+    (made,) = settings("./prog", environ={"WSBRIDGE_EXCHANGE": "temps", "WSBRIDGE_BROKER": URL, "WSBRIDGE_REPLAY": "true"}).endpoints
     assert made.channel.exchange == "temps"
     assert made.broker == BrokerSettings((URL,), replay=True)
     # In a file of settings for many, one that means nothing here does no harm.
-    made = settings("./prog", environ={"WSBRIDGE_EXCHANGE": "temps", "WSBRIDGE_SPOOL": "5", "WSBRIDGE_REPLAY_BYTES": "6"})
+    (made,) = settings("./prog", environ={"WSBRIDGE_EXCHANGE": "temps", "WSBRIDGE_SPOOL": "5", "WSBRIDGE_REPLAY_BYTES": "6"}).endpoints
     assert made.broker is None
 
 

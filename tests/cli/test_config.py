@@ -18,8 +18,9 @@ from wsbridge.rules.forwarded import parse_trusted
 from wsbridge.rules.hosts import Hosts, own_names
 from wsbridge.rules.origins import Rules, parse_allowed
 from wsbridge.settings import (
+    AccessSettings,
     ClientSettings,
-    GateSettings,
+    EndpointSettings,
     HttpSettings,
     ListenSettings,
     ProgramSettings,
@@ -49,34 +50,44 @@ def settings(here: Path, *words: str, name: str = "wsbridge", environ: Mapping[s
     return make_settings(parse(words, {}), {"PATH": f"{here}/bin", **(environ or {})}, name=name)
 
 
+def found_in(made: ServerSettings, path: str) -> object:
+    """Return a value of the only endpoint, or of the server."""
+    (endpoint,) = made.endpoints
+    return reduce(getattr, path.split("."), endpoint if hasattr(endpoint, path.split(".")[0]) else made)
+
+
 def test_defaults(here: Path) -> None:
     """What a command line of COMMAND alone comes to."""
     assert settings(here, "prog", "-x", "a b") == ServerSettings(
-        program=ProgramSettings(
-            argv=(f"{here}/bin/prog", "-x", "a b"),
-            directory=None,
-            framing="lines",
-            max_message_bytes=16 * 1024 * 1024,
-            close_ms=0,
-            pty=None,
-            pass_stderr=False,
+        endpoints=(
+            EndpointSettings(
+                program=ProgramSettings(
+                    argv=(f"{here}/bin/prog", "-x", "a b"),
+                    directory=None,
+                    framing="lines",
+                    max_message_bytes=16 * 1024 * 1024,
+                    close_ms=0,
+                    pty=None,
+                    pass_stderr=False,
+                ),
+                client=ClientSettings(max_frame_bytes=1024 * 1024, ping_ms=25_000, send_timeout=60.0, compress=False),
+                access=AccessSettings(
+                    origins=Rules(same=False, allowed=None),
+                    hosts=Hosts(own=OWN_NAMES),
+                    max_sessions=1024,
+                    busy_close=False,
+                    subprotocols=(),
+                    passed={"PATH": f"{here}/bin"},
+                    headers=(),
+                    headers_ws=(),
+                    headers_http=(),
+                ),
+                http=HttpSettings(static_directory=None, cgi_directory=None, page=""),
+            ),
         ),
-        client=ClientSettings(max_frame_bytes=1024 * 1024, ping_ms=25_000, send_timeout=60.0, compress=False),
-        gate=GateSettings(
-            origins=Rules(same=False, allowed=None),
-            hosts=Hosts(own=OWN_NAMES),
-            max_sessions=1024,
-            busy_close=False,
-            subprotocols=(),
-            trusted=parse_trusted(""),
-            reverse_lookup=False,
-            software=f"wsbridge/{__version__}",
-            passed={"PATH": f"{here}/bin"},
-            headers=(),
-            headers_ws=(),
-            headers_http=(),
-        ),
-        http=HttpSettings(static_directory=None, cgi_directory=None, page=""),
+        trusted=parse_trusted(""),
+        reverse_lookup=False,
+        software=f"wsbridge/{__version__}",
         listen=ListenSettings(hosts=("",), port=80, unix_path=None, tls=None, redirect_port=None),
         guard=True,
         once=False,
@@ -105,29 +116,33 @@ def test_defaults(here: Path) -> None:
         (["--send-timeout=0"], "client.send_timeout", 0.0),
         (["--send-timeout=1.5"], "client.send_timeout", 1.5),
         (["--compress"], "client.compress", True),
-        (["--maxforks=3"], "gate.max_sessions", 3),
-        (["--busy=close"], "gate.busy_close", True),
-        (["--busy=429"], "gate.busy_close", False),
-        (["--subprotocol=a, b", "--subprotocol=c,"], "gate.subprotocols", ("a", "b", "c")),
-        (["--reverselookup"], "gate.reverse_lookup", True),
-        (["--trust-proxy=10.0.0.0/8,unix"], "gate.trusted", parse_trusted("10.0.0.0/8,unix")),
-        (["--sameorigin"], "gate.origins", Rules(same=True)),
-        (["--sameorigin"], "gate.hosts", Hosts(own=OWN_NAMES, is_strict=True)),
-        (["--host=A.example, b.example", "--host=*.c.example"], "gate.hosts", Hosts(("a.example", "b.example", "*.c.example"), OWN_NAMES)),
-        (["--origin=a.com, https://b.com:81"], "gate.origins", Rules(allowed=parse_allowed("a.com,https://b.com:81"))),
-        (["--origin=,"], "gate.origins", Rules(allowed=())),
-        (["--origin="], "gate.origins", Rules()),
-        (["--header=x-some-name: a: b "], "gate.headers", (("X-Some-Name", "a: b"),)),
-        (["--header=X-API:1", "--header=X-API: 2"], "gate.headers", (("X-Api", "1"), ("X-Api", "2"))),
-        (["--header=Tab: a\tb"], "gate.headers", (("Tab", "a\tb"),)),
+        (["--maxforks=3"], "access.max_sessions", 3),
+        (["--busy=close"], "access.busy_close", True),
+        (["--busy=429"], "access.busy_close", False),
+        (["--subprotocol=a, b", "--subprotocol=c,"], "access.subprotocols", ("a", "b", "c")),
+        (["--reverselookup"], "reverse_lookup", True),
+        (["--trust-proxy=10.0.0.0/8,unix"], "trusted", parse_trusted("10.0.0.0/8,unix")),
+        (["--sameorigin"], "access.origins", Rules(same=True)),
+        (["--sameorigin"], "access.hosts", Hosts(own=OWN_NAMES, is_strict=True)),
+        (
+            ["--host=A.example", "--host=*.b.example"],
+            "access.hosts",
+            Hosts(("a.example", "*.b.example"), OWN_NAMES),
+        ),
+        (["--origin=a.com, https://b.com:81"], "access.origins", Rules(allowed=parse_allowed("a.com,https://b.com:81"))),
+        (["--origin=,"], "access.origins", Rules(allowed=())),
+        (["--origin="], "access.origins", Rules()),
+        (["--header=x-some-name: a: b "], "access.headers", (("X-Some-Name", "a: b"),)),
+        (["--header=X-API:1", "--header=X-API: 2"], "access.headers", (("X-Api", "1"), ("X-Api", "2"))),
+        (["--header=Tab: a\tb"], "access.headers", (("Tab", "a\tb"),)),
         (["--maxbody=0"], "http.max_body_bytes", 0),
-        (["--keepalive-timeout=5"], "http.timings.keepalive_seconds", 5.0),
-        (["--body-timeout=0"], "http.timings.body_seconds", 0.0),
-        (["--header=Empty"], "gate.headers", (("Empty", ""),)),
-        (["--header-ws=A: 1"], "gate.headers_ws", (("A", "1"),)),
-        (["--header-http=A: 1"], "gate.headers_http", (("A", "1"),)),
-        (["--passenv=HOME,NOWHERE"], "gate.passed", {"HOME": "/home/me"}),
-        (["--passenv="], "gate.passed", {}),
+        (["--keepalive-timeout=5"], "timings.keepalive_seconds", 5.0),
+        (["--body-timeout=0"], "http.body_seconds", 0.0),
+        (["--header=Empty"], "access.headers", (("Empty", ""),)),
+        (["--header-ws=A: 1"], "access.headers_ws", (("A", "1"),)),
+        (["--header-http=A: 1"], "access.headers_http", (("A", "1"),)),
+        (["--passenv=HOME,NOWHERE"], "access.passed", {"HOME": "/home/me"}),
+        (["--passenv="], "access.passed", {}),
         (["--devconsole"], "http.page", "Developer console"),
         (["--port=8080"], "listen.port", 8080),
         (["--port=0"], "listen.port", 0),
@@ -151,12 +166,12 @@ def test_defaults(here: Path) -> None:
 def test_each_flag(here: Path, words: list[str], path: str, value: object) -> None:
     """Each flag comes to the setting that it names."""
     made = settings(here, *words, "prog", environ={"HOME": "/home/me"})
-    assert reduce(getattr, path.split("."), made) == value
+    assert found_in(made, path) == value
 
 
 def test_called_as_websocketd(here: Path) -> None:
     """Called as websocketd, SERVER_SOFTWARE says so."""
-    assert settings(here, "prog", name="websocketd").gate.software == f"websocketd/{__version__}"
+    assert settings(here, "prog", name="websocketd").software == f"websocketd/{__version__}"
 
 
 @pytest.mark.parametrize(
@@ -172,9 +187,10 @@ def test_called_as_websocketd(here: Path) -> None:
 def test_directories(here: Path, words: list[str], served: tuple[str | None, ...]) -> None:
     """Directories are made absolute; a server of files or CGI alone is allowed; the console goes with all of them."""
     made = settings(here, *words)
-    found = (made.program.directory, made.http.static_directory, made.http.cgi_directory)
+    (endpoint,) = made.endpoints
+    found = (endpoint.program.directory, endpoint.http.static_directory, endpoint.http.cgi_directory)
     assert found == tuple(path and path.format(here=here) for path in served)
-    assert made.program.argv == ()
+    assert endpoint.program.argv == ()
 
 
 @pytest.mark.parametrize(
@@ -188,7 +204,7 @@ def test_directories(here: Path, words: list[str], served: tuple[str | None, ...
 )
 def test_command_is_resolved(here: Path, word: str, resolved: str) -> None:
     """COMMAND is looked for in PATH; a word with a slash is kept as it was typed."""
-    assert settings(here, word, "x").program.argv == (resolved.format(here=here), "x")
+    assert settings(here, word, "x").endpoints[0].program.argv == (resolved.format(here=here), "x")
 
 
 @pytest.mark.parametrize("path", [".", "", "relative", "nowhere:relative"])

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.server import Server
 from tests.support.site import Certificates, Serve, assert_sound
-from wsbridge.http.hiddenfiles import HiddenFiles, files_of_command, keys_in_url
+from wsbridge.http.hiddenfiles import HiddenFiles, PrivateFiles, files_of_command, keys_in_url
 
 KEY = b"-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n"
 
@@ -37,24 +37,25 @@ KEY = b"-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n"
 )
 def test_dotfile(path: str, is_hidden: bool) -> None:
     """A path with a component that begins with a dot is hidden, but for /.well-known/; with `dotfiles` none is."""
-    assert HiddenFiles().hides(path) == is_hidden
-    assert not HiddenFiles(dotfiles=True).hides(path)
+    assert HiddenFiles(PrivateFiles()).hides(path) == is_hidden
+    assert not HiddenFiles(PrivateFiles(), dotfiles=True).hides(path)
 
 
 def test_file_that_is_renewed(tmp_path: Path) -> None:
     """A file is hidden under its name and under every link to what the name stands for now."""
     name, link, old = tmp_path / "key", tmp_path / "link", tmp_path / "old"
     name.write_bytes(KEY)
-    hidden = HiddenFiles([str(name)])
+    hidden = PrivateFiles()
+    hidden.hide([str(name)])
     os.link(name, old)
     (tmp_path / "new").write_bytes(KEY)
     os.replace(tmp_path / "new", name)
     os.link(name, link)
     for path in (name, link):
-        assert hidden.holds(str(path), path.stat(), hidden.identities())
+        assert hidden.hold(str(path), path.stat(), hidden.identities())
     other = tmp_path / "other"
     other.write_bytes(b"x")
-    assert not hidden.holds(str(other), other.stat(), hidden.identities())
+    assert not hidden.hold(str(other), other.stat(), hidden.identities())
 
 
 def links(server: Server, path: str = "/") -> list[str]:
@@ -176,6 +177,7 @@ def test_files_that_a_command_names(public: Path, monkeypatch: pytest.MonkeyPatc
     """A file is named by a word, in a shell's command, or behind a `=`; a directory that is named is served all the same."""
     monkeypatch.chdir(public)
     (public / "secret.ini").touch()
-    hidden = HiddenFiles(files_of_command(words))
+    hidden = PrivateFiles()
+    hidden.hide(files_of_command(words))
     for path, expected in ((public / "secret.ini", is_hidden), (public, False)):
-        assert hidden.holds(str(path.resolve()), path.stat(), hidden.identities()) is expected
+        assert hidden.hold(str(path.resolve()), path.stat(), hidden.identities()) is expected

@@ -23,7 +23,7 @@ from tests.support.client import Response, Stream, open_stream, request_bytes
 from tests.support.proc import descriptors, pause, turns, until
 from tests.support.server import Server, wait_until
 from tests.support.site import BIG, FILES, SECRET, Serve, Site
-from wsbridge.http.hiddenfiles import HiddenFiles
+from wsbridge.http.hiddenfiles import HiddenFiles, PrivateFiles
 from wsbridge.http.responsetimeout import ResponseTimeout
 from wsbridge.http.static import LISTED, Opened, OpenFile, StaticFiles
 from wsbridge.metrics import Metrics
@@ -146,7 +146,7 @@ def test_listing_shows_no_program(served: Server) -> None:
 
 
 def static_files(root: Path) -> StaticFiles:
-    return StaticFiles(str(root), hidden=HiddenFiles(), timeout=ResponseTimeout(0, Metrics()))
+    return StaticFiles(str(root), hidden=HiddenFiles(PrivateFiles()), timeout=ResponseTimeout(0, Metrics()))
 
 
 async def test_long_listing(tmp_path: Path) -> None:

@@ -138,3 +138,19 @@ def test_any_order(steps: list[str | int]) -> None:
     assert len(taken.messages) == said
     fan_in.resume()
     assert not any(client.paused for client in clients)
+
+
+def test_another_destination() -> None:
+    """After a change, messages go to the new destination, clients that waited for the old one go on, and no destination drops."""
+    old, new, client = Memory(), Memory(), Speaker()
+    fan_in = FanIn(old.write)
+    assert fan_in.is_open
+    fan_in.pause()
+    say(fan_in, client, b"a")
+    assert client.paused
+    fan_in.direct(new.write)
+    say(fan_in, client, b"b")
+    assert (old.messages, new.messages, client.paused) == ([b"a"], [b"b"], False)
+    fan_in.direct(None)
+    say(fan_in, client, b"c")
+    assert (new.messages, fan_in.is_open) == ([b"b"], False)

@@ -18,3 +18,26 @@ def test_slot_of_a_session_that_does_not_begin() -> None:
     with limiter.returned_on_error():
         pass
     assert not limiter.acquire()
+
+
+def test_chain() -> None:
+    """A slot of an endpoint is a slot of the server too; a refusal reserves nothing in either."""
+    server = Limiter(2)
+    first, second = Limiter(1, beyond=server), Limiter(0, beyond=server)
+    assert [first.acquire(), first.acquire(), second.acquire(), second.acquire()] == [True, False, True, False]
+    assert not second.is_free
+    first.release()
+    assert [second.is_free, second.acquire(), first.acquire(), first.is_free] == [True, True, False, False]
+    second.release()
+    assert first.acquire()
+
+
+def test_limit_that_changes() -> None:
+    """A lower limit takes no slot away; it counts the slots in use."""
+    limiter = Limiter(2)
+    assert [limiter.acquire(), limiter.acquire()] == [True, True]
+    limiter.limit = 1
+    limiter.release()
+    assert not limiter.acquire()
+    limiter.limit = 0
+    assert limiter.acquire()

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from tests.support.proc import turns
+from wsbridge.flow import End
 from wsbridge.metrics import Metrics
 from wsbridge.sessions.registry import Registry
 
@@ -19,7 +20,7 @@ class Live:
         self._stubborn = stubborn
         self.told: list[str] = []
 
-    def shut_down(self) -> None:
+    def shut_down(self, reason: End) -> None:
         self.told.append("shut down")
         if not self._stubborn:
             self._registry.run(self._end(), "end of a session")

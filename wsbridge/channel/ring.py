@@ -182,15 +182,19 @@ class Channel:
         message_bytes: int = MESSAGE_BYTES,
         body_bytes: int = BODY_BYTES,
     ) -> None:
-        self.queue_bytes = queue_bytes
-        self._history = history
-        self._history_bytes = history_bytes
-        self._slow = slow
+        self.bound(queue_bytes=queue_bytes, history=history, history_bytes=history_bytes, slow=slow)
         self._message_bytes = message_bytes
         self._body_bytes = body_bytes
         self._is_kept = False
         """Whether the bus keeps the entries, so that each entry has a mark of its own."""
         self._begin_epoch(epoch)
+
+    def bound(self, *, queue_bytes: int, history: int, history_bytes: int, slow: Slow) -> None:
+        """Set the bounds. Lower bounds apply to the messages that are there when the next message is published."""
+        self.queue_bytes = queue_bytes
+        self._history = history
+        self._history_bytes = history_bytes
+        self._slow = slow
 
     def _begin_epoch(self, epoch: str) -> None:
         self.epoch = epoch

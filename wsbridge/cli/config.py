@@ -30,10 +30,11 @@ from wsbridge.rules.hosts import Hosts, own_names, parse_hosts
 from wsbridge.rules.origins import Rules, parse_allowed
 from wsbridge.rules.restarts import Restart
 from wsbridge.settings import (
+    AccessSettings,
     BrokerSettings,
     ChannelSettings,
     ClientSettings,
-    GateSettings,
+    EndpointSettings,
     HttpSettings,
     HttpTimings,
     Input,
@@ -91,20 +92,23 @@ def _broadcast(flags: SimpleNamespace, environ: Mapping[str, str], name: str) ->
     of_the_bridge = {option.attribute: option.default for option in BRIDGE.options}
     merged = {**of_the_bridge, **vars(flags), "sendbuffer": 0}
     settings = _server(SimpleNamespace(**merged), environ, name)
-    return replace(
-        settings,
+    (bridge,) = settings.endpoints
+    broadcast = replace(
+        bridge,
+        kind="broadcast",
         channel=channel,
         broker=broker_settings(flags, spool=_not_negative("spool", flags.spool), spool_full=flags.spool_full),
-        client=replace(settings.client, unsent_bytes=UNSENT_BYTES),
-        gate=replace(settings.gate, max_sessions=_not_negative("maxclients", flags.maxclients)),
+        client=replace(bridge.client, unsent_bytes=UNSENT_BYTES),
+        access=replace(bridge.access, max_sessions=_not_negative("maxclients", flags.maxclients)),
         http=replace(
-            settings.http,
+            bridge.http,
             max_scripts=flags.maxforks,
             page="" if flags.no_page else "Live channel",
             page_everywhere=flags.devconsole,
             status=not flags.no_status,
         ),
     )
+    return replace(settings, endpoints=(broadcast,))
 
 
 def _channel(flags: SimpleNamespace) -> ChannelSettings:
@@ -251,7 +255,8 @@ def _server(flags: SimpleNamespace, environ: Mapping[str, str], name: str) -> Se
     _one_of("log-format", flags.log_format, LOG_FORMATS)
     if flags.no_page and flags.devconsole:
         raise ConfigurationError("--devconsole serves a page, and --no-page turns all pages off; use only one of them")
-    return ServerSettings(
+    endpoint = EndpointSettings(
+        kind="bridge" if flags.command or flags.dir else "files" if flags.staticdir else "cgi",
         program=_program(flags, environ),
         client=ClientSettings(
             max_frame_bytes=max(0, flags.maxframesize),
@@ -260,19 +265,23 @@ def _server(flags: SimpleNamespace, environ: Mapping[str, str], name: str) -> Se
             send_buffer_bytes=_not_negative("sendbuffer", flags.sendbuffer),
             compress=flags.compress,
         ),
-        gate=_gate(flags, environ, name),
+        access=_access(flags, environ),
         http=HttpSettings(
             static_directory=_directory("staticdir", flags.staticdir),
             dotfiles=flags.dotfiles,
             cgi_directory=_directory("cgidir", flags.cgidir),
             max_body_bytes=_not_negative("maxbody", flags.maxbody),
-            timings=HttpTimings(
-                keepalive_seconds=_not_negative("keepalive-timeout", flags.keepalive_timeout),
-                body_seconds=_not_negative("body-timeout", flags.body_timeout),
-            ),
+            body_seconds=_not_negative("body-timeout", flags.body_timeout),
             page="Developer console" if flags.devconsole else "",
             introduces=not flags.no_page and name != "websocketd",
         ),
+    )
+    return ServerSettings(
+        endpoints=(endpoint,),
+        trusted=parse_trusted(flags.trust_proxy),
+        reverse_lookup=flags.reverselookup,
+        software=f"{name}/{__version__}",
+        timings=HttpTimings(keepalive_seconds=_not_negative("keepalive-timeout", flags.keepalive_timeout)),
         listen=replace(_listen(flags), names_urls=name != "websocketd"),
         guard=not flags.no_guard,
         once=flags.once,
@@ -320,21 +329,18 @@ def _terminal_size(flags: SimpleNamespace) -> TerminalSize | None:
     return TerminalSize(int(found[1]), int(found[2]))
 
 
-def _gate(flags: SimpleNamespace, environ: Mapping[str, str], name: str) -> GateSettings:
+def _access(flags: SimpleNamespace, environ: Mapping[str, str]) -> AccessSettings:
     _one_of("busy", flags.busy, ("429", "close"))
     subprotocols = tuple(part.strip() for value in flags.subprotocol for part in value.split(",") if part.strip())
     for subprotocol in subprotocols:
         if not TOKEN.match(subprotocol):
             raise ConfigurationError(f"--subprotocol: {subprotocol!r} is not a valid token for a header")
-    return GateSettings(
+    return AccessSettings(
         origins=Rules(flags.sameorigin, parse_allowed(flags.origin) if flags.origin else None),
         hosts=Hosts(parse_hosts(flags.host), own_names(socket.gethostname(), _hosts_file()), is_strict=flags.sameorigin),
         max_sessions=flags.maxforks,
         busy_close=flags.busy == "close",
         subprotocols=subprotocols,
-        trusted=parse_trusted(flags.trust_proxy),
-        reverse_lookup=flags.reverselookup,
-        software=f"{name}/{__version__}",
         passed=passed_on(flags.passenv.split(","), environ),
         headers=tuple(_header("header", value) for value in flags.header),
         headers_ws=tuple(_header("header-ws", value) for value in flags.header_ws),

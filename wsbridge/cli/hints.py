@@ -81,7 +81,8 @@ def hint_for_listening(error: ListenError, settings: ServerSettings) -> str:
     """Return the remedy for an address that cannot be bound."""
     listen = settings.listen
     redirects = error.port == listen.redirect_port and error.port != listen.port
-    return _hint_for_binding(error, "redirport" if redirects else "port") + _hint_for_flags_of_command(settings.program.argv)
+    command = settings.endpoints[0].program.argv if settings.endpoints else ()
+    return _hint_for_binding(error, "redirport" if redirects else "port") + _hint_for_flags_of_command(command)
 
 
 def _hint_for_flags_of_command(command: Sequence[str]) -> str:

@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from wsbridge import __version__
 from wsbridge.cli.config import make_pipe_settings, make_settings
 from wsbridge.cli.hints import hint_for_listening
-from wsbridge.cli.options import BRIDGE, BROADCAST, COMMANDS, PREFIX, PUBLISH, SUBSCRIBE, Command
+from wsbridge.cli.options import BRIDGE, COMMANDS, PREFIX, PUBLISH, SUBSCRIBE, Command
 from wsbridge.cli.parse import full_help, help_width, parse, short_help, unknown_variables, without_passwords
 from wsbridge.errors import BusError, ConfigurationError, ListenError, UsageError
 from wsbridge.logs import ERROR, FATAL, INFO, LEVELS, JsonFormatter, LineFormatter, escape, logger, send_to
@@ -116,21 +116,18 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
     from wsbridge.logwriter import LogHandler
     from wsbridge.net.busypoll import make_loop
     from wsbridge.process.inherited import take_defaults
-
-    if shape is BROADCAST:
-        from wsbridge.server.broadcast import BroadcastServer as Shape
-    else:
-        from wsbridge.server.bridge import BridgeServer as Shape  # type: ignore[assignment]
+    from wsbridge.server.server import Server
 
     take_defaults()
     metrics = Metrics()
     output = LogHandler(1, JsonFormatter() if json else LineFormatter(), metrics)
     send_to(output, level)
     log = logger("server")
+    allowed = [entry for endpoint in settings.endpoints for entry in endpoint.access.origins.allowed or ()]
     if settings.listen.tls:
-        for entry in schemeless(settings.gate.origins.allowed or ()):
+        for entry in schemeless(allowed):
             log.error("--origin=%s without a scheme admits pages that were not loaded over TLS; write https://%s", entry, entry)
-    if admits_null(settings.gate.origins.allowed or ()):
+    if admits_null(allowed):
         log.log(INFO, "--origin: file:// and null also admit sandboxed frames of any site: browsers give them the same origin, null")
     for variable in unknown_variables(environ):
         log.error("ignoring the environment variable %s: it belongs to no flag", variable)
@@ -142,7 +139,7 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
         gc.enable()
         gc.freeze()
         gc.set_threshold(10_000)
-        return await Shape(settings, metrics).run()
+        return await Server(settings, metrics).run()
 
     try:
         with asyncio.Runner(loop_factory=make_loop) as runner:

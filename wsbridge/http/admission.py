@@ -94,7 +94,7 @@ class Gate:
     def locate(self, request: Request) -> Located:
         """Return the program and script that a request selects; with `--dir`, this reads the disk."""
         if self._scripts is None:
-            return Located(self._argv, Script("/", request.path))
+            return Located(self._argv, Script(request.mount or "/", request.path))
         root, look = self._scripts
         target = find_script(request.path, look)
         if target is None:
@@ -103,7 +103,8 @@ class Gate:
         real = os.path.realpath(os.path.join(root, target.file))
         if not real.startswith(root.rstrip("/") + "/"):
             return NOWHERE
-        return Located((real,), target.script, "" if is_executable(real) else why_not_executable(real).partition(";")[0])
+        script = Script(request.mount + target.script.name, target.script.info)
+        return Located((real,), script, "" if is_executable(real) else why_not_executable(real).partition(";")[0])
 
     def _handshake(self, request: Request) -> tuple[str, str | None]:
         check_method(request.method, ("GET",))

@@ -1,72 +1,72 @@
-"""Dispatch of requests, in this order: WebSocket or event stream, CGI script, static file, a page of wsbridge, 404."""
+"""The requests of one endpoint, in this order: WebSocket or event stream, CGI script, static file, a page of wsbridge, 404."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from aiohttp import HttpVersion, web
-from aiohttp.http import RawRequestMessage
+from aiohttp import web
 
-from wsbridge.errors import Busy, ForeignHost, Refused
+from wsbridge.errors import Busy, Refused
 from wsbridge.http.admission import is_upgrade
 from wsbridge.http.answers import dress, protect
 from wsbridge.http.cgi import CgiScripts
-from wsbridge.http.endpoint import EVENTS_METHODS, Endpoint, EventsEndpoint, Resource
+from wsbridge.http.endpoint import EVENTS_METHODS, EventStreams, Resource, SessionFactory
 from wsbridge.http.handshake import DETACHED
 from wsbridge.http.newconnection import Upgradable
 from wsbridge.http.page import Page, icon
 from wsbridge.http.static import StaticFiles, in_a_thread
-from wsbridge.logs import ACCESS, ERROR, TRACE, LogFields, RateLimit, extra, logger
+from wsbridge.logs import ACCESS, ERROR, TRACE, LogFields, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.net.reverselookup import Names
-from wsbridge.rules.forwarded import UNIX_PEER, seen_through
+from wsbridge.rules.forwarded import UNIX_PEER
 from wsbridge.rules.methods import KNOWN, READ, check_method
-from wsbridge.rules.paths import clean
-from wsbridge.rules.request import Peer, Request, by_name, check_framing, check_host, encode_path, read_target
+from wsbridge.rules.request import Headers, Peer, Request, encode_path
 from wsbridge.sessions.registry import Registry
-from wsbridge.settings import GateSettings
 
 ICON_PATH = "/favicon.ico"
 """The path at which browsers look for an icon when a page names none."""
-REDIRECTS_INSIDE = 3
-"""How many local redirects of CGI scripts the server follows for one request."""
 
 http_log = logger("http")
 session_log = logger("session")
 
 
 class App:
-    """Answers requests.
+    """Answers the requests of one endpoint, whose paths count from its mount.
 
-    `endpoint` is None if the server has no WebSocket endpoint. `subject` is the key and value that name the program or channel in the
-    log.
+    `sessions` is None if the endpoint has no WebSocket. `subject` is the key and value that name the program or channel in the log.
+    With `is_strict`, the Host header must name this server on every address, not only on a loopback address. `names` looks up the
+    clients' names; None: the log and the programs get their addresses.
     """
 
     def __init__(
         self,
         *,
-        settings: GateSettings,
+        is_strict: bool,
+        headers: Headers,
+        headers_http: Headers,
         registry: Registry,
         metrics: Metrics,
-        endpoint: Endpoint | None,
-        events: EventsEndpoint | None = None,
+        names: Names | None = None,
+        sessions: SessionFactory | None = None,
+        events: EventStreams | None = None,
         resources: tuple[Resource, ...] = (),
-        cgi: CgiScripts | None,
-        static: StaticFiles | None,
-        page: Page | None,
+        cgi: CgiScripts | None = None,
+        static: StaticFiles | None = None,
+        page: Page | None = None,
         page_everywhere: bool = True,
         introduction: Page | None = None,
         has_icon: bool = False,
-        subject: tuple[str, str],
+        subject: tuple[str, str] = ("command", ""),
     ) -> None:
-        self._settings = settings
+        self.is_strict = is_strict
+        self._headers = headers
+        self._headers_plain = headers + headers_http
         self._registry = registry
         self._metrics = metrics
-        self._endpoint = endpoint
+        self._names = names
+        self._sessions = sessions
         self._events = events
         self._resources = resources
         self._cgi = cgi
@@ -76,95 +76,98 @@ class App:
         self._introduction = introduction
         self._has_icon = has_icon
         self._subject, self._name = subject
-        self._names = Names(metrics)
-        self._headers_plain = settings.headers + settings.headers_http
-        self._foreign_hosts = RateLimit(session_log, ACCESS)
 
-    async def __call__(self, raw: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request from aiohttp."""
-        self._metrics.requests += 1
+    async def __call__(self, raw: web.BaseRequest, request: Request) -> web.StreamResponse | Request:
+        """Answer one request from aiohttp, or return the request of a CGI script's local redirect."""
+        upgrading = self.upgrades(request)
         try:
-            request = self._read(raw.method, raw.raw_path, raw.version, raw.headers, raw.transport)
-        except Refused as refused:
-            # The server cannot know where this request ends, so it closes the connection.
-            return self._refuse(refused, raw.path_qs, upgrading=False, closes=True)
-        upgrading = self._endpoint is not None and is_upgrade(request)
-        try:
-            self._check_host(request)
-            if request.method == "CONNECT" or raw.raw_path == "*":
-                return self._answer_for_all(request)
-            if (cleaned := clean(request.path)) != request.path:
-                return self._redirect(cleaned, request)
             if upgrading:
                 return await self._open(raw, request)
             if self._events is not None and request.method != "OPTIONS" and self._events.is_events(request):
                 return self._stream(self._events, raw, request)
+            if not request.path:
+                # Relative links, as in a page, count from the directory of the mount.
+                return self.redirect(redirect_to(encode_path(request.mount.replace("%", "%25") + "/"), request))
             return await self._serve(raw, request)
         except Refused as refused:
             # The bytes that follow may be the rest of a body, or frames.
-            return self._refuse(refused, request.url, upgrading=upgrading, closes=upgrading or refused.status in (408, 413))
+            return self.refuse(refused, request.url, is_upgrade=upgrading, closes=upgrading or refused.status in (408, 413))
 
-    def upgrade(self, connection: Upgradable, message: RawRequestMessage) -> bool:
-        """Begin a session at once if nothing prevents it; return whether it has begun.
-
-        A request that needs a lookup or an error response first is left to `__call__`, which runs a few loop iterations later.
-        """
-        endpoint = self._endpoint
-        if endpoint is None or self._settings.reverse_lookup or endpoint.asks_disk or not endpoint.has_room:
+    def upgrade(self, connection: Upgradable, request: Request) -> bool:
+        """Begin a session at once if nothing prevents it; return whether it has begun."""
+        sessions = self._sessions
+        if sessions is None or self._names is not None or sessions.asks_disk or not sessions.has_room:
+            return False
+        if not is_upgrade(request):
             return False
         try:
-            request = self._read(message.method, message.path, message.version, message.headers, connection.transport)
-            if not is_upgrade(request) or clean(request.path) != request.path or self._settings.hosts.refused(request.peer):
-                return False
             fields = self._fields(request)
-            endpoint.begin(connection, request, endpoint.admit(request), fields, request.peer.address)
+            sessions.begin(connection, request, sessions.admit(request), fields, request.peer.address)
         except (Refused, Busy):
             return False
-        self._metrics.requests += 1
         return True
 
-    def error_page(self, status: int, detail: str) -> web.Response:
-        """Return the error page for a request that aiohttp could not parse or that failed."""
-        self._metrics.refused[status] += 1
-        return self._page(status, detail, self._settings.headers)
+    def upgrades(self, request: Request) -> bool:
+        """Whether a request asks for a WebSocket, and the endpoint has one."""
+        return self._sessions is not None and is_upgrade(request)
 
-    def _check_host(self, request: Request) -> None:
-        """Raise Refused (403) for a host that is not the server's; after a 421, browsers may repeat the request."""
-        host = self._settings.hosts.refused(request.peer)
-        if host is None:
-            return
-        refused = ForeignHost(host)
-        fields = {"url": request.url, "remote": request.peer.address}
-        self._foreign_hosts.say("foreign host", f"refused (403): {refused}", fields, time.monotonic())
-        raise refused
+    def answer_for_all(self, request: Request) -> web.Response:
+        """Answer a request without a resource: CONNECT, which is for proxies, and `OPTIONS *` (RFC 9110, section 9.3.7)."""
+        try:
+            if request.method != "OPTIONS":
+                check_method(request.method)
+                raise Refused(400, "the request target * is valid only with OPTIONS")
+        except Refused as refused:
+            return self.refuse(refused, request.url, is_upgrade=False, closes=False)
+        response = _options(tuple(sorted(KNOWN - {"CONNECT"})) if self._cgi is not None else READ)
+        dress(response, self._headers_plain)
+        return response
+
+    def redirect(self, location: str) -> web.Response:
+        """Return a permanent redirect."""
+        return self._error(301, "", (*self._headers, ("Location", location)))
+
+    def error_page(self, status: int, detail: str) -> web.Response:
+        """Return the error page for a request that could not be parsed or that failed."""
+        self._metrics.refused[status] += 1
+        return self._error(status, detail, self._headers)
+
+    def refuse(self, refused: Refused, url: str, *, is_upgrade: bool, closes: bool) -> web.Response:
+        """Return the response to a refused request, and count it. With `closes`, the connection closes after it."""
+        self._metrics.refused[refused.status] += 1
+        headers = self._headers if is_upgrade else self._headers_plain
+        response = self._error(refused.status, refused.detail, (*headers, *refused.headers.items()), body=refused.body)
+        if closes:
+            response.force_close()
+        return response
 
     # WebSocket
 
     async def _open(self, raw: web.BaseRequest, request: Request) -> web.StreamResponse:
-        endpoint = self._endpoint
-        assert endpoint is not None
+        sessions = self._sessions
+        assert sessions is not None
         connection: Any = raw.protocol
         fields = self._fields(request)
-        await endpoint.room()
+        await sessions.room()
         try:
-            admission = endpoint.admit(request, await in_a_thread(endpoint.locate, request) if endpoint.asks_disk else None)
+            admission = sessions.admit(request, await in_a_thread(sessions.locate, request) if sessions.asks_disk else None)
         except Busy as busy:
             session_log.error("%s", busy, extra=extra(fields))
-            endpoint.turn_away(connection, request, busy, fields)
+            sessions.turn_away(connection, request, busy, fields)
             return DETACHED
         except Refused as refused:
             self._log_refusal(refused, fields)
             raise
         with self._registry.limiter.returned_on_error():
             remote_host = await self._remote_host(request.peer)
-            if self._settings.reverse_lookup:
+            if self._names is not None:
                 fields["remote"] = remote_host
             if connection.transport is None or connection.transport.is_closing():
                 raise Refused(400, "the client has disconnected")
-        endpoint.begin(connection, request, admission, fields, remote_host)
+        sessions.begin(connection, request, admission, fields, remote_host)
         return DETACHED
 
-    def _stream(self, events: EventsEndpoint, raw: web.BaseRequest, request: Request) -> web.StreamResponse:
+    def _stream(self, events: EventStreams, raw: web.BaseRequest, request: Request) -> web.StreamResponse:
         fields = self._fields(request)
         try:
             return events.stream(raw, request, fields, self._headers_plain)
@@ -185,7 +188,7 @@ class App:
         }
 
     async def _remote_host(self, peer: Peer) -> str:
-        if not self._settings.reverse_lookup or peer.address == UNIX_PEER:
+        if self._names is None or peer.address == UNIX_PEER:
             return peer.address
         return await self._names.name(peer.address)
 
@@ -199,19 +202,12 @@ class App:
 
     # Plain HTTP
 
-    async def _serve(self, raw: web.BaseRequest, request: Request) -> web.StreamResponse:
+    async def _serve(self, raw: web.BaseRequest, request: Request) -> web.StreamResponse | Request:
         fields = {"url": request.url}
-        for _ in range(REDIRECTS_INSIDE + 1):
-            if self._cgi is None or (script := await in_a_thread(self._cgi.find, request.path)) is None:
-                break
+        if self._cgi is not None and (script := await in_a_thread(self._cgi.find, request.path)) is not None:
             http_log.log(ACCESS, "CGI", extra=extra({**fields, "cgiscript": script.file}))
             # The script itself decides what each method means.
-            answer = await self._cgi.run(raw, request, script, self._headers_plain)
-            if isinstance(answer, web.StreamResponse):
-                return answer
-            request = answer
-        else:
-            raise Refused(500, "too many local redirects by CGI scripts")
+            return await self._cgi.run(raw, request, script, self._headers_plain)
         # An open page requests the channel's status every two seconds, so the server logs that request at TRACE.
         methods, category, found = await self._find(request)
         http_log.log(TRACE if category in ("CHANNEL", "ICON") else ACCESS, category, extra=extra(fields))
@@ -245,32 +241,13 @@ class App:
             return READ, self._introduction.name, self._introduction.page()
         return READ, "NOT FOUND", None
 
-    def _answer_for_all(self, request: Request) -> web.StreamResponse:
-        """Answer a request without a resource: CONNECT, which is for proxies, and `OPTIONS *` (RFC 9110, section 9.3.7)."""
-        if request.method != "OPTIONS":
-            check_method(request.method)
-            raise Refused(400, "the request target * is valid only with OPTIONS")
-        return self._dressed(_options(tuple(sorted(KNOWN - {"CONNECT"})) if self._cgi is not None else READ))
-
     async def _has_index(self) -> bool:
         return self._static is not None and await self._static.has_index()
 
-    def _redirect(self, cleaned: str, request: Request) -> web.Response:
-        location = encode_path(cleaned.replace("%", "%25")) + ("?" + request.query if request.query else "")
-        return self._page(301, "", (*self._settings.headers, ("Location", location)))
-
     # Responses
 
-    def _refuse(self, refused: Refused, url: str, *, upgrading: bool, closes: bool) -> web.Response:
-        self._metrics.refused[refused.status] += 1
-        headers = self._settings.headers if upgrading else self._headers_plain
-        response = self._page(refused.status, refused.detail, (*headers, *refused.headers.items()), body=refused.body)
-        if closes:
-            response.force_close()
-        return response
-
     @staticmethod
-    def _page(status: int, detail: str, headers: tuple[tuple[str, str], ...], *, body: str | None = None) -> web.Response:
+    def _error(status: int, detail: str, headers: Headers, *, body: str | None = None) -> web.Response:
         if body is None:
             body = f"{status} {HTTPStatus(status).phrase}\n" + (f"{detail}\n" if detail else "")
         # A detail may contain the name of a file, which need not be UTF-8.
@@ -284,19 +261,10 @@ class App:
         dress(response, self._headers_plain)
         return response
 
-    def _read(
-        self, method: str, target: str, version: HttpVersion, sent: Mapping[str, str], transport: asyncio.BaseTransport | None
-    ) -> Request:
-        """Convert the data of an aiohttp request into a Request. Raises Refused (400)."""
-        headers = tuple((str(name), value) for name, value in sent.items())
-        values = by_name(headers)
-        protocol = f"HTTP/{version.major}.{version.minor}"
-        check_framing(protocol, headers, values)
-        found = read_target(target)
-        peer = _peer(transport, found.authority or values.get("host", ""))
-        check_host(peer.host)
-        peer = seen_through(peer, headers, self._settings.trusted)
-        return Request(method, found.path, found.query, found.uri, protocol, headers, peer, values)
+
+def redirect_to(path: str, request: Request) -> str:
+    """Return the target of a redirect to a path, with the query of the request."""
+    return path + ("?" + request.query if request.query else "")
 
 
 def _is_browser(request: Request) -> bool:
@@ -306,19 +274,3 @@ def _is_browser(request: Request) -> bool:
 
 def _options(methods: tuple[str, ...]) -> web.Response:
     return web.Response(status=204, headers={"Allow": ", ".join(methods)})
-
-
-def _peer(transport: asyncio.BaseTransport | None, host: str) -> Peer:
-    name = transport.get_extra_info("peername") if transport is not None else None
-    is_tls = transport is not None and transport.get_extra_info("sslcontext") is not None
-    if isinstance(name, tuple):
-        own = transport.get_extra_info("sockname") if transport is not None else None
-        own_address = _plain(own[0]) if isinstance(own, tuple) else ""
-        is_loopback = own_address.startswith("127.") or own_address == "::1"
-        return Peer(_plain(name[0]), str(name[1]), host, is_tls, is_loopback=is_loopback)
-    return Peer(UNIX_PEER, "", host, is_tls)
-
-
-def _plain(address: str) -> str:
-    """Return an IPv4-mapped IPv6 address, as a dual-stack socket reports it, in its IPv4 form."""
-    return address.removeprefix("::ffff:")

@@ -177,7 +177,7 @@ class CgiScripts:
     async def _start(self, request: Request, found: CgiScript, fields: LogFields) -> RunningScript:
         environment = cgi_environment(
             request,
-            found.script,
+            Script(request.mount + found.script.name, found.script.info),
             filename=found.file,
             root=self._root,
             remote_host=request.peer.address,

@@ -1,4 +1,4 @@
-"""What the HTTP code needs of an endpoint, which turns requests into sessions. Each kind of endpoint has its file in endpoints/."""
+"""The parts of an endpoint that the HTTP code calls. Each kind of endpoint builds them in its file of endpoints/."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVENTS_METHODS = ("GET", "OPTIONS")
 """The methods of an event stream: it has no length and no end that a response to HEAD could report."""
 
 
-class Endpoint(Protocol):
+class SessionFactory(Protocol):
     """Admits WebSocket requests and begins their sessions."""
 
     @property
@@ -46,7 +46,7 @@ class Endpoint(Protocol):
         """Send the 101 and close with 1013, so that a browser can see the reason."""
 
 
-class EventsEndpoint(Protocol):
+class EventStreams(Protocol):
     """Admits requests for an event stream and begins their sessions."""
 
     def is_events(self, request: Request) -> bool:

@@ -23,46 +23,58 @@ KEY_BYTES = 256 * 1024
 """Bytes of a PEM file in which the server searches for a private key."""
 
 
-class HiddenFiles:
-    """Decides which files the server does not serve.
+class PrivateFiles:
+    """The programs and secrets of all endpoints of a server: an endpoint that serves files serves none of them.
 
-    `files` are hidden by name: the files of COMMAND, and keys. Of `cgi_directory`, no file is served. Of `script_directory`, no
-    executable file is served: pages may lie beside the scripts that they connect to. With `dotfiles`, the server serves names that
-    begin with a dot like all other names.
+    `hide` adds files by name: the files of a COMMAND, and keys. Of a CGI directory, no file is served. Of a script directory, no
+    executable file is served: pages may lie beside the scripts that they connect to. Nothing becomes public again while the server
+    runs.
     """
 
-    def __init__(
-        self,
-        files: Iterable[str] = (),
-        *,
-        cgi_directory: str | None = None,
-        script_directory: str | None = None,
-        dotfiles: bool = False,
-    ) -> None:
-        self._files = tuple(os.path.abspath(name) for name in dict.fromkeys(files) if name)
-        self._paths = frozenset(map(os.path.realpath, self._files))
-        self._cgi = os.path.realpath(cgi_directory) if cgi_directory else None
-        self._scripts = os.path.realpath(script_directory) if script_directory else None
-        self._dotfiles = dotfiles
+    def __init__(self) -> None:
+        self._files: dict[str, None] = {}
+        self._paths: set[str] = set()
+        self._cgi: set[str] = set()
+        self._scripts: set[str] = set()
+
+    def hide(self, files: Iterable[str] = (), *, cgi_directory: str | None = None, script_directory: str | None = None) -> None:
+        """Add files and directories."""
+        for name in files:
+            if name and (path := os.path.abspath(name)) not in self._files:
+                self._files[path] = None
+                self._paths.add(os.path.realpath(path))
+        if cgi_directory:
+            self._cgi.add(os.path.realpath(cgi_directory))
+        if script_directory:
+            self._scripts.add(os.path.realpath(script_directory))
 
     def identities(self) -> frozenset[Identity]:
         """Return the current identities of the hidden files: a renewed key is a new file under the old name. Reads the disk."""
         found = set()
-        for name in self._files:
+        for name in tuple(self._files):
             with suppress(OSError, ValueError):
                 status = os.stat(name)
                 found.add((status.st_dev, status.st_ino))
         return frozenset(found)
 
-    def holds(self, real: str, status: os.stat_result, identities: frozenset[Identity]) -> bool:
+    def hold(self, real: str, status: os.stat_result, identities: frozenset[Identity]) -> bool:
         """Whether the file at a real path is hidden."""
         is_named = real in self._paths or (status.st_dev, status.st_ino) in identities
         if is_named and not stat.S_ISDIR(status.st_mode):
             return True
-        if self._cgi is not None and is_below(real, self._cgi):
+        if any(is_below(real, directory) for directory in tuple(self._cgi)):
             return True
         executable = status.st_mode & (stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
-        return bool(executable) and self._scripts is not None and is_below(real, self._scripts)
+        return bool(executable) and any(is_below(real, directory) for directory in tuple(self._scripts))
+
+
+class HiddenFiles:
+    """Decides which files an endpoint does not serve: private files, and names that begin with a dot unless `dotfiles` is set."""
+
+    def __init__(self, private: PrivateFiles, *, dotfiles: bool = False) -> None:
+        self._dotfiles = dotfiles
+        self.identities = private.identities
+        self.holds = private.hold
 
     def hides(self, path: str) -> bool:
         """Whether a component of a URL's path is a dotfile that must not be served; `/.well-known/` is always served."""

@@ -28,7 +28,7 @@ class Launcher:
         self,
         spawner: Spawner,
         descendants: Descendants,
-        ladder: Sequence[Step],
+        ladder: Sequence[Step] = (),
         *,
         loop: asyncio.AbstractEventLoop,
         server: SpawnServer | None = None,
@@ -38,6 +38,10 @@ class Launcher:
         self._descendants = descendants
         self._ladder = ladder
         self._loop = loop
+
+    def with_ladder(self, ladder: Sequence[Step]) -> Launcher:
+        """Return a launcher that differs in its ladder alone."""
+        return Launcher(self._spawner, self._descendants, ladder, loop=self._loop, server=self._server)
 
     def launch(
         self,

@@ -139,14 +139,15 @@ def is_chunked(request: Request) -> bool:
 def redirected(request: Request, target: str) -> Request:
     """Return the request to serve after a local redirect of a script to a path (section 6.2.2). Raises InvalidResponse.
 
-    It is a GET without the headers about a body, because the script received the body.
+    It is a GET without the headers about a body, because the script received the body. The path counts from the root of the site,
+    so the request has no mount.
     """
     try:
         found = read_target(target)
     except Refused as refused:
         raise InvalidResponse(f"Location: {refused.detail}") from None
     headers = tuple(pair for pair in request.headers if not pair[0].lower().startswith(OF_A_BODY))
-    return replace(request, method="GET", path=clean(found.path), query=found.query, uri=found.uri, headers=headers)
+    return Request("GET", clean(found.path), found.query, found.uri, request.protocol, headers, request.peer)
 
 
 def _status(value: str) -> tuple[int, str | None]:

@@ -34,6 +34,8 @@ class Hosts:
     """From `--host`: names, `*.name` for all names below a name, `*` for any name."""
     own: frozenset[str] = frozenset()
     """The names of this machine."""
+    served: tuple[str, ...] = ()
+    """The names of endpoints, and `*.name`. Unlike `given`, they pass wherever the server checks, and make it check nowhere else."""
     is_strict: bool = False
     """Whether to check connections to all addresses (`--sameorigin`), not only to a loopback address."""
 
@@ -50,13 +52,15 @@ class Hosts:
         return next((host for host in (peer.proxied_host, peer.host) if host and not self._is_ours(host)), None)
 
     def _is_ours(self, host: str) -> bool:
-        name = PORT.sub("", host).lower()
+        name = name_of(host)
         if is_address(name):
             return True
-        name = name.removesuffix(".")
         if name == LOCALHOST or name.endswith("." + LOCALHOST) or name in self.own or name in self.given:
             return True
-        return any(entry.startswith("*.") and name.endswith(entry[1:]) and not name.startswith(".") for entry in self.given)
+        if name in self.served:
+            return True
+        patterns = (*self.given, *self.served)
+        return any(entry.startswith("*.") and name.endswith(entry[1:]) and not name.startswith(".") for entry in patterns)
 
 
 def parse_hosts(values: Iterable[str]) -> tuple[str, ...]:
@@ -91,6 +95,11 @@ def own_names(hostname: str, hosts_file: str) -> frozenset[str]:
         if not names.isdisjoint(listed):
             names.update(name for name in listed if NAME.match(name) and "*" not in name)
     return frozenset(names)
+
+
+def name_of(host: str) -> str:
+    """Return the name in a Host header: in lower case, without port and without a dot at its end."""
+    return PORT.sub("", host).lower().removesuffix(".")
 
 
 def is_address(name: str) -> bool:

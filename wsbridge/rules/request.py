@@ -41,14 +41,16 @@ class Request:
 
     method: str
     path: str
-    """Percent-decoded."""
+    """Percent-decoded, without the mount: empty for a request to the mount itself."""
     query: str
     """As sent, not decoded."""
     uri: str
-    """Path and query as sent, with percent-encoding for characters that a URL must not contain."""
+    """The whole path and the query as sent, with percent-encoding for characters that a URL must not contain."""
     protocol: str
     headers: Headers
     peer: Peer
+    mount: str = ""
+    """The path of the endpoint that serves the request; empty for `/`."""
     _values: dict[str, str] = field(repr=False, compare=False, default_factory=dict)
     """The result of `by_name` for the headers, from a caller that has it already."""
 
@@ -59,6 +61,13 @@ class Request:
     def header(self, name: str) -> str | None:
         """Return the value of a header, its name in lower case; several values are joined with `, `. None if it was not sent."""
         return self._values.get(name)
+
+    def below(self, mount: str) -> Request:
+        """Return the request as the endpoint at `mount` sees it. The path of the request begins with that mount."""
+        if not mount:
+            return self
+        path = self.path[len(mount) :]
+        return Request(self.method, path, self.query, self.uri, self.protocol, self.headers, self.peer, mount, self._values)
 
     @property
     def url(self) -> str:

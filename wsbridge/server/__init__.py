@@ -1,9 +1,7 @@
-"""The servers: each builds its parts, connects them, and shuts them down.
+"""A server: it owns listeners, a site and endpoints, opens them in order, and shuts them down.
 
-`base` contains the common parts; each shape of server has its own module.
-
-    listeners, aiohttp, transports   ->  App  ->  an endpoint            ->  sessions
-                                              ->  CGI, static files, page
+    listeners  ->  HTTP connections  ->  site  ->  an endpoint's App  ->  sessions, event streams
+                                                                      ->  CGI, static files, pages
 
 A server is one process with one event loop. SIGTERM and SIGINT shut it down gracefully; a second signal forces the shutdown.
 """

@@ -20,16 +20,15 @@ from enum import Enum
 from signal import SIGKILL
 from typing import Protocol
 
-from wsbridge.closecodes import ABNORMAL, GOING_AWAY, INTERNAL_ERROR, NORMAL, TOO_BIG
+from wsbridge.closecodes import ABNORMAL, INTERNAL_ERROR, NORMAL, TOO_BIG
 from wsbridge.flow import Batch, CallbackSink, End, Sink, Source
 from wsbridge.logs import ACCESS, LogFields, extra, logger
 from wsbridge.process.child import Child
 from wsbridge.process.group import describe
 from wsbridge.sessions.drain import Drain
-from wsbridge.sessions.registry import Registry
+from wsbridge.sessions.registry import SHUTTING_DOWN, Registry
 
 CANNOT_LAUNCH = End(INTERNAL_ERROR, "could not launch process")
-SHUTTING_DOWN = End(GOING_AWAY, "server is shutting down")
 FAULTS = (TOO_BIG, INTERNAL_ERROR)
 """Close codes that a broken framing causes, or that a program requests itself: the log reports them as errors."""
 
@@ -147,9 +146,9 @@ class Bridge:
         self._discard_output()
         self._take(Event.CLIENT_LEFT, End(ABNORMAL))
 
-    def shut_down(self) -> None:
-        """Close the client with 1001 and end the program, because the server shuts down."""
-        self._take(Event.MUST_CLOSE, SHUTTING_DOWN)
+    def shut_down(self, reason: End = SHUTTING_DOWN) -> None:
+        """Close the client and end the program, because the server shuts down or the endpoint ends."""
+        self._take(Event.MUST_CLOSE, reason)
 
     def force(self) -> None:
         """End the session now: kill the program and abort the connection."""

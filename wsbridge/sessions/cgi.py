@@ -20,7 +20,7 @@ from wsbridge.process.child import Child
 from wsbridge.process.group import describe
 from wsbridge.sessions.drain import Drain
 from wsbridge.sessions.limiter import Limiter
-from wsbridge.sessions.registry import Registry
+from wsbridge.sessions.registry import SHUTTING_DOWN, Registry
 
 HIGH_WATER = 256 * 1024
 """Bytes of unread output at which RunningScript pauses the child."""
@@ -164,7 +164,7 @@ class RunningScript:
         """Wait until the ladder is over; once it has begun, it bounds this wait. Processes that survive KILL still hold the slot."""
         await self._gone.wait()
 
-    def shut_down(self) -> None:
+    def shut_down(self, reason: End = SHUTTING_DOWN) -> None:
         """Begin the ladder; the caller can still read what the script prints meanwhile."""
         self.finish()
 

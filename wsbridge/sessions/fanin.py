@@ -22,13 +22,22 @@ class FanIn:
     The fan-in pauses and resumes `beside`, another source, along with the clients.
     """
 
-    def __init__(self, write: Callable[[Batch], None], *, beside: Source = NULL_SOURCE) -> None:
-        self._write = write
+    def __init__(self, write: Callable[[Batch], None] | None = None, *, beside: Source = NULL_SOURCE) -> None:
+        self._write = write or _drop
         self._beside = beside
+        self.is_open = write is not None
+        """Whether the destination accepts messages of clients at all."""
         self._is_full = False
         self._beyond = 0
         """Bytes that clients have sent since the destination became full."""
         self._held: set[Source] = set()
+
+    def direct(self, write: Callable[[Batch], None] | None, *, beside: Source = NULL_SOURCE) -> None:
+        """Pass the messages to another destination from now on, or to none. It is not full until it calls `pause`."""
+        self.is_open = write is not None
+        self._write = write or _drop
+        self._beside = beside
+        self.resume()
 
     def join(self, client: Source) -> None:
         """Add a client; pause it at once if clients have sent too much since the destination became full."""
@@ -64,3 +73,7 @@ class FanIn:
         held, self._held = self._held, set()
         for client in held:
             client.resume()
+
+
+def _drop(batch: Batch) -> None:
+    """Drop the messages: there is no destination."""

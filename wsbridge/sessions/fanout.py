@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from wsbridge.channel.position import Position
-from wsbridge.channel.ring import Channel, Cursor, Join, Loss, Slice
+from wsbridge.channel.ring import Channel, Cursor, Join, Loss, Slice, Slow
 from wsbridge.closecodes import TRY_LATER
 from wsbridge.flow import Batch, End
 from wsbridge.metrics import Metrics
@@ -58,8 +58,9 @@ class Fanout:
         self._front = channel.join(Join.NONE)
         """The cursor that all subscribers in step share."""
         self._pending = 0
-        self._flush_bytes = min(FLUSH_BYTES, channel.queue_bytes)
+        self._flush_bytes = 0
         """The flush threshold: at most `queue_bytes`, so that a subscriber in step does not count as lagging."""
+        self._set_threshold()
         self._in_step: dict[Wire, dict[Subscriber, Callable[[bytes], object]]] = {}
         self._behind: dict[Subscriber, Cursor] = {}
         self.is_connected = True
@@ -94,6 +95,15 @@ class Fanout:
         self._pending += self.channel.append(batch, mark, at).size + 1
         if self._ahead:
             self._join_reached()
+
+    def bound(self, *, queue_bytes: int, history: int, history_bytes: int, slow: Slow) -> None:
+        """Set the bounds of the channel. A subscriber that lags further than the new ones is treated at the next message."""
+        self.flush()
+        self.channel.bound(queue_bytes=queue_bytes, history=history, history_bytes=history_bytes, slow=slow)
+        self._set_threshold()
+
+    def _set_threshold(self) -> None:
+        self._flush_bytes = min(FLUSH_BYTES, self.channel.queue_bytes)
 
     def lose(self, messages: int) -> None:
         """Record messages that were lost on their way here; every subscriber receives a notice in their place."""

@@ -1,4 +1,4 @@
-"""The limit on concurrent sessions and processes, as a number of slots."""
+"""The limits on concurrent sessions and processes, as chains of slots: those of an endpoint, then those of the whole server."""
 
 from __future__ import annotations
 
@@ -10,30 +10,37 @@ class Limiter:
     """A number of slots; `limit` 0 means no limit.
 
     A slot stands for a process that runs, or a browser that is connected. The server reserves it before it creates anything for the
-    session, and gives it back when nothing of the session is left.
+    session, and gives it back when nothing of the session is left. A slot of this limiter needs a slot of `beyond` as well.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._free = limit if limit > 0 else None
+    def __init__(self, limit: int, *, beyond: Limiter | None = None) -> None:
+        self.limit = limit
+        """May change at any time. A lower limit ends no session."""
+        self._used = 0
         self._barred = False
+        self._beyond = beyond
 
     def acquire(self) -> bool:
         """Reserve a slot; return whether a slot was free."""
-        if not self.is_free:
+        if not self._has_own or (self._beyond is not None and not self._beyond.acquire()):
             return False
-        if self._free is not None:
-            self._free -= 1
+        self._used += 1
         return True
 
     @property
     def is_free(self) -> bool:
         """Whether there is a free slot."""
-        return not self._barred and (self._free is None or self._free > 0)
+        return self._has_own and (self._beyond is None or self._beyond.is_free)
+
+    @property
+    def _has_own(self) -> bool:
+        return not self._barred and (self.limit <= 0 or self._used < self.limit)
 
     def release(self) -> None:
         """Give a slot back."""
-        if self._free is not None:
-            self._free += 1
+        self._used -= 1
+        if self._beyond is not None:
+            self._beyond.release()
 
     @contextmanager
     def returned_on_error(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""The sessions of this process: their maximum number, their ids, and their shutdown."""
+"""The sessions of an endpoint: their maximum number, their ids, and their shutdown."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
+from wsbridge.closecodes import GOING_AWAY, SERVICE_RESTART
+from wsbridge.flow import End
 from wsbridge.logs import logger
 from wsbridge.metrics import Metrics
 from wsbridge.sessions.limiter import Limiter
+
+SHUTTING_DOWN = End(GOING_AWAY, "server is shutting down")
+RECONFIGURED = End(SERVICE_RESTART, "the configuration has changed; reconnect")
+"""The reason for the sessions of an endpoint that was changed or removed while the server runs."""
 
 log = logger("session")
 
@@ -16,38 +22,47 @@ log = logger("session")
 class Live(Protocol):
     """A session that the registry can end."""
 
-    def shut_down(self) -> None:
-        """End gracefully, as fast as the ladder allows."""
+    def shut_down(self, reason: End) -> None:
+        """End gracefully, as fast as the ladder allows; a WebSocket closes with this reason."""
 
     def force(self) -> None:
         """End now."""
 
 
-class Registry:
-    """The slots, ids and tasks of one server; `drain` ends all sessions."""
+class Ids:
+    """The ids of the connections of one server."""
 
-    def __init__(self, *, max_sessions: int, metrics: Metrics) -> None:
-        self.limiter = Limiter(max_sessions)
-        self._last_id = 0
+    def __init__(self) -> None:
+        self._last = 0
+
+    def new(self, now_ns: int) -> str:
+        """Return an id that no other connection has: the time in nanoseconds, as in websocketd, increased if that id is in use."""
+        self._last = max(self._last + 1, now_ns)
+        return str(self._last)
+
+
+class Registry:
+    """The slots and tasks of one endpoint; `drain` ends all sessions."""
+
+    def __init__(self, *, max_sessions: int, metrics: Metrics, beyond: Limiter | None = None, ids: Ids | None = None) -> None:
+        """`beyond` and `ids` belong to the whole server: each session needs a slot of `beyond` too."""
+        self.limiter = Limiter(max_sessions, beyond=beyond)
+        self.new_id = (ids or Ids()).new
         self._live: set[Live] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self.metrics = metrics
-        self.closing = False
+        self.closing: End | None = None
+        """Why the sessions end, once `drain` has been called."""
         self.on_end: Callable[[Live], None] = lambda _: None
         """Called with each session that has ended."""
-
-    def new_id(self, now_ns: int) -> str:
-        """Return an id that no other connection has: the time in nanoseconds, as in websocketd, increased if that id is in use."""
-        self._last_id = max(self._last_id + 1, now_ns)
-        return str(self._last_id)
 
     def add(self, live: Live) -> None:
         self._live.add(live)
         self._idle.clear()
-        if self.closing:
-            live.shut_down()
+        if self.closing is not None:
+            live.shut_down(self.closing)
 
     def remove(self, live: Live) -> None:
         """Remove a session of which nothing is left."""
@@ -70,11 +85,11 @@ class Registry:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("%s failed", task.get_name(), exc_info=error)
 
-    async def drain(self) -> None:
-        """Shut down every session, and wait until none is left."""
-        self.closing = True
+    async def drain(self, reason: End = SHUTTING_DOWN) -> None:
+        """Shut down every session for this reason, and wait until none is left."""
+        self.closing = reason
         for live in list(self._live):
-            live.shut_down()
+            live.shut_down(reason)
         await self._idle.wait()
         if self._tasks:
             await asyncio.wait(self._tasks)

@@ -77,14 +77,15 @@ class Relay:
 class Through:
     """Receives the bodies of a bus for a program; the program's output goes into the fanout without passing here."""
 
-    def __init__(self, program: Supervisor, fanout: Fanout, *, metrics: Metrics) -> None:
-        self._program = program
+    def __init__(self, fanout: Fanout, *, metrics: Metrics) -> None:
+        self.program: Supervisor
+        """The program of the moment; set it before the bus is opened."""
         self._fanout = fanout
         self._filter = DuplicateFilter(metrics)
 
     def receive(self, body: Body) -> None:
         if self._filter.missing(body) is not None and not body.is_lost:
-            self._program.write(body.batch)
+            self.program.write(body.batch)
 
     def renewed(self, mark: str | None = None) -> None:
         """Do nothing: this channel has its own positions, so only the counters show messages that were lost before the program."""

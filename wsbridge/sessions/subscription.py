@@ -11,15 +11,14 @@ from typing import Protocol
 
 from wsbridge.channel.position import Position
 from wsbridge.channel.ring import Join
-from wsbridge.closecodes import ABNORMAL, GOING_AWAY, UNSUPPORTED_DATA
+from wsbridge.closecodes import ABNORMAL, UNSUPPORTED_DATA
 from wsbridge.flow import Batch, CallbackSink, End, Sink, Source
 from wsbridge.logs import ACCESS, LogFields, extra, logger
 from wsbridge.sessions.fanin import FanIn
 from wsbridge.sessions.fanout import Fanout
-from wsbridge.sessions.registry import Registry
+from wsbridge.sessions.registry import SHUTTING_DOWN, Registry
 from wsbridge.wire.positioned import Wire
 
-SHUTTING_DOWN = End(GOING_AWAY, "server is shutting down")
 SPOKE = End(UNSUPPORTED_DATA, "this channel accepts no messages (--input)")
 
 log = logger("session")
@@ -103,10 +102,10 @@ class Subscription:
 
     # Called by the registry
 
-    def shut_down(self) -> None:
+    def shut_down(self, reason: End = SHUTTING_DOWN) -> None:
         """Close the client after it has received everything that the channel has published."""
         if not self._is_over:
-            self._fanout.dismiss(self, SHUTTING_DOWN)
+            self._fanout.dismiss(self, reason)
 
     def force(self) -> None:
         self.end(SHUTTING_DOWN)
@@ -121,14 +120,15 @@ class Subscription:
 
     def _hear(self, batch: Batch) -> None:
         if self._is_over:
-            if self._fan_in is not None:
+            if self._fan_in is not None and self._fan_in.is_open:
                 self._registry.metrics.discarded_in += len(batch.messages)
             return
-        if self._fan_in is None:
+        fan_in = self._fan_in
+        if fan_in is None or not fan_in.is_open:
             self.end(SPOKE)
         else:
             self._registry.metrics.messages_in += len(batch.messages)
-            self._fan_in.write(self._client, batch)
+            fan_in.write(self._client, batch)
 
     def _left(self, reason: End) -> None:
         self._client.close()

@@ -80,6 +80,8 @@ class Supervisor:
         self._stopping = False
         self._woken = asyncio.Event()
         self.state = State.RUNNING
+        self.restarted = 0
+        """How often the program was restarted."""
         self.last_exit: str | None = None
         """How the program last ended, as text; None before its first end."""
         self.source: Source = NULL_SOURCE
@@ -124,6 +126,7 @@ class Supervisor:
             if pause is None:
                 log.log(level, "%s; not restarting the program", self.last_exit, extra=extra(self._fields))
                 break
+            self.restarted += 1
             self._metrics.program_restarts += 1
             log.log(level, "%s; restarting the program in %g s", self.last_exit, pause, extra=extra(self._fields))
             self.state = State.WAITING

@@ -203,8 +203,9 @@ class Page {
     this.composer = new Composer(data => this.send(data));
     this.listen();
     const secure = location.protocol === 'https:' ? 'wss' : 'ws';
-    $('url').value = location.host ? `${secure}://${location.host}${location.pathname}${location.search}` : 'ws://localhost:8080/';
-    const { program } = document.documentElement.dataset;
+    const { program, target } = document.documentElement.dataset;
+    const path = target ? new URL(target, location.href).pathname : `${location.pathname}${location.search}`;
+    $('url').value = location.host ? `${secure}://${location.host}${path}` : 'ws://localhost:8080/';
     document.title = `${program || location.pathname.split('/').filter(Boolean).at(-1) || 'wsbridge'} on ${location.host} · console`;
     this.stand();
   }

@@ -23,8 +23,8 @@ from tests.support.proc import TRANSPORTS, descriptors, no_callback_fails, nothi
 from tests.support.server import LISTEN, Server, is_alive, mortal, run, wait_for_exit, wait_until
 from tests.support.tool import command, recorded
 from wsbridge.metrics import Metrics
-from wsbridge.server.bridge import BridgeServer
-from wsbridge.settings import ListenSettings, ProgramSettings, ServerSettings
+from wsbridge.server.server import Server as Process
+from wsbridge.settings import EndpointSettings, ListenSettings, ProgramSettings, ServerSettings
 
 UPGRADE = [
     ("Host", "h"),
@@ -398,7 +398,7 @@ async def test_no_task_and_no_object_is_left(fast: str, monkeypatch: pytest.Monk
     program, listen = ProgramSettings(argv=("/bin/cat",)), ListenSettings(hosts=("127.0.0.1",), port=0)
     metrics, had = Metrics(), descriptors()
     with same_limits(), no_callback_fails():
-        bridging = BridgeServer(ServerSettings(program=program, listen=listen, guard=False), metrics)
+        bridging = Process(ServerSettings((EndpointSettings(program=program),), listen=listen, guard=False), metrics)
         serving = asyncio.create_task(bridging.run())
         try:
             await until(lambda: "Starting WebSocket server" in caplog.text, "the announcement")

@@ -46,7 +46,7 @@ TIMES = "times"
 log = logger("session")
 
 
-class ChannelEndpoint:
+class Subscriptions:
     """Begins subscriptions; `fan_in` receives the clients' messages, if the channel accepts any."""
 
     def __init__(

@@ -1,0 +1,83 @@
+"""A kind of endpoint in one file: it sends each message of a client back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from wsbridge.endpoints.base import Endpoint, Parts, Services
+from wsbridge.flow import CallbackSink, End
+from wsbridge.http.admission import Admission
+from wsbridge.http.newconnection import Upgradable
+from wsbridge.logs import LogFields
+from wsbridge.peers.websocket import WebSocketPeer
+from wsbridge.rules.request import Request
+from wsbridge.sessions.registry import SHUTTING_DOWN
+from wsbridge.settings import EndpointSettings
+
+
+class Echo:
+    """A session: the client is its own upstream."""
+
+    def __init__(self, client: WebSocketPeer, parts: Parts) -> None:
+        self._client = client
+        self._registry = parts.registry
+        self._registry.add(self)
+
+    def shut_down(self, reason: End = SHUTTING_DOWN) -> None:
+        self._client.end(reason)
+        self.ended(reason)
+
+    def force(self) -> None:
+        self._client.abort()
+
+    def ended(self, reason: End) -> None:
+        self._client.close()
+        self._registry.limiter.release()
+        self._registry.remove(self)
+
+
+class EchoSessions:
+    """Begins the sessions."""
+
+    has_room, asks_disk = True, False
+
+    def __init__(self, parts: Parts) -> None:
+        gate, self._handshake = parts.gate(), parts.handshake()
+        self._parts = parts
+        self.admit, self.locate, self.turn_away = gate.admit, gate.locate, self._handshake.turn_away
+
+    async def room(self) -> None:
+        """Return at once."""
+
+    def begin(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
+        with self._parts.registry.limiter.returned_on_error():
+            client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, fields)
+            early = connection.detach(client)
+        echo = Echo(client, self._parts)
+        client.join(CallbackSink(client.write, echo.ended), lambda: echo.ended(SHUTTING_DOWN))
+        client.hear(early)
+
+
+class EchoEndpoint:
+    """Serves the sessions."""
+
+    def __init__(self, settings: EndpointSettings, services: Services) -> None:
+        self.settings = settings
+        self._parts = Parts(settings, services)
+        self.registry = self._parts.registry
+
+    async def open(self) -> None:
+        self.app = self._parts.app(sessions=EchoSessions(self._parts))
+
+    def begin(self) -> None:
+        """Do nothing."""
+
+    def succeed(self, settings: EndpointSettings) -> Endpoint | None:
+        """Return None."""
+
+    async def finish(self, force: asyncio.Event) -> None:
+        """Do nothing."""
+
+    def served(self) -> Iterator[str]:
+        yield f"Echoing messages at         : {self.settings.path}"

@@ -1,0 +1,72 @@
+"""The kinds of endpoint: a new kind is one file and one registration."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.endpoints.echo import EchoEndpoint
+from tests.support.client import connect, request
+from tests.support.proc import until
+from wsbridge.endpoints.kinds import KINDS, make_endpoint
+from wsbridge.metrics import Metrics
+from wsbridge.server.server import Server
+from wsbridge.settings import EndpointSettings, HttpSettings, ListenSettings, ProgramSettings, ServerSettings
+
+
+@asynccontextmanager
+async def serving(*endpoints: EndpointSettings, caplog: pytest.LogCaptureFixture) -> AsyncIterator[int]:
+    """Serve endpoints from this process; yield the port."""
+    caplog.set_level(logging.INFO, "wsbridge")
+    server = Server(ServerSettings(endpoints, listen=ListenSettings(hosts=("127.0.0.1",), port=0), guard=False), Metrics())
+    running = asyncio.create_task(server.run())
+    try:
+        await until(lambda: "Starting WebSocket server" in caplog.text, "the announcement")
+        found = re.search(r"ws://127\.0\.0\.1:(\d+)/", caplog.text)
+        assert found
+        yield int(found[1])
+    finally:
+        server.stop()
+        assert await running == 0
+
+
+async def test_new_kind(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A registered kind serves clients beside the kinds of wsbridge, and each endpoint sees the requests below its path."""
+    monkeypatch.setitem(KINDS, "echo", lambda: EchoEndpoint)
+    cat = ProgramSettings(argv=("/bin/sh", "-c", 'echo "$SCRIPT_NAME $PATH_INFO"; exec cat'))
+    echo = EndpointSettings(kind="echo", path="/echo")
+    async with serving(echo, EndpointSettings(path="/cat", program=cat), caplog=caplog) as port:
+        assert "Echoing messages at         : /echo" in caplog.text
+        await asyncio.to_thread(talk, port)
+
+
+def talk(port: int) -> None:
+    """Connect to both endpoints, and to a path that has none."""
+    with connect("/echo/any?thing", port=port) as client:
+        client.send_text("back")
+        assert client.receive_text() == "back"
+    for path, names in {"/cat": "/cat ", "/cat/": "/cat /", "/cat/x/y": "/cat /x/y"}.items():
+        with connect(path, port=port) as client:
+            assert client.receive_text() == names
+    assert request("GET", "/other", port=port).status == 404
+    assert request("GET", "/catalogue", port=port).status == 404
+
+
+async def test_console_names_its_target(caplog: pytest.LogCaptureFixture) -> None:
+    """A console connects to the endpoint of its target, by a relative address."""
+    console = EndpointSettings(kind="console", path="/tools/console", target="/count", http=HttpSettings(introduces=False))
+    async with serving(console, caplog=caplog) as port:
+        answers = await asyncio.to_thread(lambda: [request("GET", path, port=port) for path in ("/tools/console", "/tools/console/")])
+    assert (answers[0].status, answers[0].value("Location")) == (301, "/tools/console/")
+    assert b'data-target="../../count"' in answers[1].body
+
+
+def test_unknown_kind() -> None:
+    """There is no endpoint of a kind that is not registered."""
+    with pytest.raises(KeyError):
+        make_endpoint(EndpointSettings(kind="none"), None)  # type: ignore[arg-type]
