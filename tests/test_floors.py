@@ -23,6 +23,7 @@ FLOORS = (
     {"net"},
     {"peers"},
     {"sessions"},
+    {"config"},
     {"http", "pipes"},
     {"endpoints"},
     {"server"},
