@@ -30,6 +30,7 @@ from wsbridge.metrics import Metrics
 from wsbridge.process.child import Child
 from wsbridge.process.launch import Launcher
 from wsbridge.process.terminal import terminal_environment
+from wsbridge.rules.environ import inherited_environment
 from wsbridge.rules.restarts import Restarts
 from wsbridge.server.base import Server
 from wsbridge.sessions.fanin import FanIn
@@ -136,10 +137,8 @@ class BroadcastServer(Server):
         program, channel = self._settings.program, self._settings.channel
         make_decoder, encoder = make_framing(program.framing, limit=program.max_message_bytes)
         fields: LogFields = {"exchange": channel.exchange, "command": program.argv[0]}
-        # The program inherits the server's environment, except wsbridge's settings: they may contain a password.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("WSBRIDGE_")}
         # The variables of the server's own terminal do not apply to the terminal of the program.
-        environment |= terminal_environment(program.pty)
+        environment = {**inherited_environment(os.environ), **terminal_environment(program.pty)}
 
         def say(line: str) -> None:
             self._last_error = line[:ERROR_CHARACTERS]
