@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, closing, contextmanager
 from functools import partial
 from typing import Any
 
@@ -25,9 +26,10 @@ from wsbridge.http.static import StaticFiles
 from wsbridge.logs import INFO, logger
 from wsbridge.metrics import Metrics
 from wsbridge.net.acceptor import Acceptor
+from wsbridge.net.activation import inherited_sockets
 from wsbridge.net.hangup import Hangups
 from wsbridge.net.hostinfo import machine
-from wsbridge.net.listeners import listening
+from wsbridge.net.listeners import Listeners
 from wsbridge.process.descendants import Descendants
 from wsbridge.process.guard import Guard, NoGuard, Watch
 from wsbridge.process.launch import Launcher
@@ -119,17 +121,17 @@ class Server(ABC):
                     loop=loop,
                 )
                 acceptor = self._acceptor(server)
-                redirect = partial(
-                    redirect_server, headers=self._settings.listen.redirect_headers, timings=self._settings.http.timings, loop=loop
-                )
-                listeners = listening(self._settings.listen, factory, acceptor, self._metrics, loop, redirect=redirect)
-                async with listeners as (close, addresses):
-                    self._close_listeners = close
-                    for line in self._announcement(addresses):
+                redirect = partial(redirect_server, timings=self._settings.http.timings, loop=loop)
+                inherited = inherited_sockets(os.environ, os.getpid()) if self._settings.listen.inherited is not None else {}
+                opener = Listeners(factory, acceptor, self._metrics, loop, redirect=redirect, inherited=inherited)
+                with closing(opener) as listeners:
+                    self._close_listeners = listeners.close
+                    listener = await listeners.open(self._settings.listen)
+                    for line in self._announcement(listener.addresses):
                         log.log(INFO, "%s", line)
                     await self._begin()
                     await self._stop.wait()
-                    close()
+                    listeners.close()
                     await self._finish()
                     await self._end(factory)
         return self.status
@@ -297,21 +299,21 @@ class Server(ABC):
             yield f"Serving static content from : {http.static_directory}"
         secure = "s" if listen.tls else ""
         for address in addresses:
-            if address.startswith("/"):
+            if is_unix := address.startswith(("/", "@")):
                 yield f"Starting WebSocket server   : unix socket at {address}"
             else:
                 yield f"Starting WebSocket server   : ws{secure}://{address}/"
-            if http.page and not address.startswith("/"):
+            if http.page and not is_unix:
                 # With static files, the root belongs to the files; the page is at every path without a file.
                 where = f"http{secure}://{address}/{'console' if http.static_directory and http.page_everywhere else ''}"
                 yield f"{http.page:<28}: {where}"
-            if listen.names_urls and not address.startswith("/"):
+            if listen.names_urls and not is_unix:
                 host, _, port = address.rpartition(":")
                 scheme = f"http{secure}" if http.page or http.introduces else f"ws{secure}"
                 host = host if host in listen.hosts else ""
                 for where, url in reachable(scheme, host, int(port), machine()):
                     yield f"{where:<28}: {url}"
-            if listen.redirect_port is not None and not address.startswith("/"):
+            if listen.redirect_port is not None and not is_unix:
                 yield f"Starting redirect server    : http://{address.rpartition(':')[0]}:{listen.redirect_port}/"
 
 
