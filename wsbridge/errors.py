@@ -3,6 +3,10 @@
     WsbridgeError
     ├── UsageError            the command line cannot be parsed                    exit 2
     ├── ConfigurationError    the command line asks for something impossible       exit 1
+    ├── UnusableFile          a configuration file or a secret cannot be read       exit 1
+    ├── InvalidFile           a configuration file is not TOML in UTF-8             exit 1
+    ├── TooDeep               a TOML document has too many levels                   InvalidFile
+    ├── Malformed             a TOML document is malformed                          InvalidFile
     ├── ListenError           an address, a socket or a certificate fails          exit 3
     ├── BusError              the broker is unreachable, or refuses                exit 4
     ├── RemoteError           the server of `--url` is unreachable, or refuses     exit 4
@@ -61,6 +65,36 @@ class ConfigurationError(WsbridgeError):
     """The command line can be parsed, but wsbridge cannot do what its flags request together."""
 
     exit_status: ClassVar[int] = 1
+
+
+class UnusableFile(WsbridgeError):
+    """A file cannot be read. The text follows the name of the file: `a.toml: no such file; create the file, or correct the name`."""
+
+
+class InvalidFile(WsbridgeError):
+    """The content of a file is not TOML in UTF-8. `line` is 0 if the error concerns the whole file."""
+
+    def __init__(self, line: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.line = line
+        self.sentence = sentence
+
+
+class TooDeep(WsbridgeError):
+    """A key, an array or a table at `line` has more than the allowed number of levels."""
+
+    def __init__(self, line: int) -> None:
+        super().__init__(f"more than the allowed number of levels in line {line}")
+        self.line = line
+
+
+class Malformed(WsbridgeError):
+    """The text is not TOML. `opening` is a bracket, or three quotes, that `line` opens and no line closes; else empty."""
+
+    def __init__(self, line: int, opening: str = "") -> None:
+        super().__init__(f"{opening} is not closed in line {line}" if opening else f"line {line} is not TOML")
+        self.line = line
+        self.opening = opening
 
 
 class ListenError(WsbridgeError):

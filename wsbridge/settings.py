@@ -157,7 +157,7 @@ class BrokerSettings:
 
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
-    """TLS files in PEM form; the server reads them once, at the start."""
+    """TLS files in PEM form; a listener reads them when it opens, and when it renews its certificate."""
 
     certificate: str
     key: str
@@ -176,6 +176,9 @@ class ListenSettings:
     unix_owner: int = -1
     """The numeric ids of user and group; -1 keeps those of the server."""
     unix_group: int = -1
+    inherited: str | None = None
+    """The name of listening sockets from the service manager, empty for all of them. The listener then uses only these sockets:
+    `hosts`, `port`, `unix_path` and `redirect_port` have no effect."""
     tls: TlsSettings | None = None
     redirect_port: int | None = None
     redirect_headers: tuple[tuple[str, str], ...] = ()

@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.config.documents import Document, documents
-from wsbridge.config.places import MAX_LEVELS, Malformed, Path, TooDeep, find_places, nearest
+from wsbridge.config.places import MAX_LEVELS, Path, find_places, nearest
+from wsbridge.errors import Malformed, TooDeep
 
 MIB = 1024 * 1024
 

@@ -106,6 +106,88 @@ async def test_no_room_for_long() -> None:
         close(clients)
 
 
+async def test_stop_of_one() -> None:
+    """A socket that is stopped is closed, and accepts no more; the rest accept on, and what it has accepted stays."""
+    accepted = Accepted()
+    acceptor = Acceptor(Metrics(), loop=asyncio.get_running_loop())
+    with nothing_left(), listeners(acceptor, accepted) as (address,):
+        sock = socket.create_server(("127.0.0.1", 0))
+        stopped = sock.getsockname()
+        acceptor.listen(sock, accepted.open)
+        clients = dial(stopped, 1)
+        await until(lambda: len(accepted.socks) == 1, "the connection")
+        acceptor.stop(sock)
+        acceptor.stop(sock)
+        with pytest.raises(ConnectionRefusedError):
+            dial(stopped, 1)
+        clients += dial(address, 1)
+        await until(lambda: len(accepted.socks) == 2, "the other connection")
+        accepted.socks[0].send(b"x")
+        assert clients[0].recv(1) == b"x"
+        close(clients)
+
+
+async def test_stop_without_room() -> None:
+    """A socket that is stopped while accepting pauses does not come back with the end of the pause."""
+    accepted, room = Accepted(), [False]
+    acceptor = Acceptor(Metrics(), loop=asyncio.get_running_loop(), has_room=lambda: room[0], pace=PATIENT)
+    with nothing_left(), listeners(acceptor, accepted, 2) as (address, _):
+        sock = socket.create_server(("127.0.0.1", 0))
+        acceptor.listen(sock, accepted.open)
+        clients = dial(sock.getsockname(), 1) + dial(address, 1)
+        await turns()
+        acceptor.stop(sock)
+        room[0] = True
+        acceptor.room()
+        await until(lambda: len(accepted.socks) == 1, "the connection")
+        await turns()
+        assert accepted.socks[0].getpeername() == clients[1].getsockname()
+        close(clients)
+
+
+async def test_stop_in_the_middle_of_a_turn(caplog: pytest.LogCaptureFixture) -> None:
+    """What takes a connection may stop its listener: the rest of the turn accepts nothing, and nothing fails."""
+    caplog.set_level("DEBUG", "wsbridge")
+    accepted = Accepted()
+    acceptor = Acceptor(Metrics(), loop=asyncio.get_running_loop())
+    with nothing_left(), listeners(acceptor, accepted, 0):
+        sock = socket.create_server(("127.0.0.1", 0))
+        clients = dial(sock.getsockname(), 3)
+
+        def open_and_stop(connection: socket.socket, address: object) -> None:
+            accepted.open(connection, address)
+            acceptor.stop(sock)
+
+        acceptor.listen(sock, open_and_stop)
+        await until(lambda: accepted.socks, "the first connection")
+        await turns()
+        assert (len(accepted.socks), caplog.records) == (1, [])
+        close(clients)
+
+
+async def test_another_function() -> None:
+    """A socket that is given again has another function from the next connection on, also where accepting pauses; nothing is lost."""
+    first, second, room = Accepted(), Accepted(), [2]
+    taken = lambda: len(first.socks) + len(second.socks)  # noqa: E731
+    acceptor = Acceptor(Metrics(), loop=asyncio.get_running_loop(), has_room=lambda: taken() < room[0], pace=PATIENT)
+    with nothing_left(), listeners(acceptor, first, 0):
+        sock = socket.create_server(("127.0.0.1", 0), backlog=100)
+        acceptor.listen(sock, first.open)
+        clients = dial(sock.getsockname(), 8)
+        await until(lambda: len(first.socks) == 2, "the first connections")
+        acceptor.listen(sock, second.open)
+        room[0] = 5
+        acceptor.room()
+        await until(lambda: len(second.socks) == 3, "the next connections")
+        room[0] = 100
+        acceptor.listen(sock, first.open)
+        acceptor.room()
+        await until(lambda: taken() == 8, "the rest")
+        assert (len(first.socks), len(second.socks)) == (5, 3)
+        second.close()
+        close(clients)
+
+
 @pytest.fixture
 def few() -> Iterator[int]:
     """A limit of descriptors that leaves room for a few beside those that are open."""

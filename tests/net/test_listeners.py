@@ -1,80 +1,537 @@
-"""Listeners: a name of several addresses, and TLS where descriptors or patience run out."""
+"""Listeners: they open, close, renew and change one by one; connections that are established keep what they have."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import shutil
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
-from aiohttp import web
 
 from tests.support.client import open_stream
-from tests.support.proc import nothing_left, until
-from tests.support.server import Server
+from tests.support.deadline import DEADLINE, scaled
+from tests.support.proc import no_callback_fails, nothing_left, until
+from tests.support.server import Server, free_port
 from tests.support.site import Certificates
 from wsbridge.errors import ListenError
-from wsbridge.http.connection import HttpServer as Factory
 from wsbridge.metrics import Metrics
 from wsbridge.net import tls
-from wsbridge.net.acceptor import Acceptor
-from wsbridge.net.listeners import Listeners, listening
+from wsbridge.net.acceptor import Acceptor, Pace
+from wsbridge.net.listeners import Factory, Incoming, Listener, Listeners
 from wsbridge.net.transports import use_fast_transports
-from wsbridge.settings import ListenSettings
+from wsbridge.settings import ListenSettings, TlsSettings
+
+LOCAL = ListenSettings(hosts=("127.0.0.1",), port=0)
 
 
-def listen_on(host: str, loop: asyncio.AbstractEventLoop) -> AbstractAsyncContextManager[Listeners]:
-    """Listen on a free port of a host."""
-    metrics = Metrics()
-    return listening(ListenSettings(hosts=(host,), port=0), factory(loop), Acceptor(metrics, loop=loop), metrics, loop)
+class Echo(Incoming):
+    """Says its greeting, and sends back what it receives."""
+
+    def __init__(self, house: House, greeting: str = "") -> None:
+        self._house = house
+        self._greeting = greeting
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        transport.write(self._greeting.encode())
+        self._house.connected.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._house.closes_at_data:
+            self._house.listeners.close()
+        self._transport.write(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._house.connected.discard(self)
 
 
-def test_name_of_several_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With `--port=0` every address of a name gets the same port, and those that the machine lacks are left out."""
-    found = [
-        (family, socket.SOCK_STREAM, 0, "", (address, 0))
-        for family, address in (
-            (socket.AF_INET, "127.0.0.1"),
-            (socket.AF_INET, "192.0.2.1"),
-            (socket.AF_INET, "127.0.0.2"),
-            (socket.AF_INET, "127.0.0.1"),
+class House:
+    """Listeners whose connections echo. While `has_room` is false, clients wait in the kernel's queue."""
+
+    def __init__(self, *, inherited: dict[str, list[socket.socket]] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        self.has_room = True
+        self.closes_at_data = False
+        self.connected: set[Echo] = set()
+        self.acceptor = Acceptor(Metrics(), loop=loop, has_room=lambda: self.has_room, pace=Pace(room_seconds=3600))
+        self.listeners = Listeners(
+            lambda sock=None: Echo(self), self.acceptor, Metrics(), loop, redirect=self.redirect, inherited=inherited
         )
-    ]
+        self.clients = ExitStack()
 
-    async def main() -> None:
+    def redirect(self, scheme: str, port: int, *, headers: tuple[tuple[str, str], ...]) -> Factory:
+        """Make a redirect server that says where it redirects to."""
+        return lambda sock=None: Echo(self, f"{scheme} {port} {headers}")
+
+    async def open(self, settings: ListenSettings = LOCAL) -> Listener:
+        return await self.listeners.open(settings)
+
+    def dial(self, listener: Listener, context: ssl.SSLContext | None = None) -> Talk:
+        """Connect to the first address of a listener; with a context, the handshake has yet to begin."""
+        return self.dial_address(listener.addresses[0], context)
+
+    def dial_address(self, address: str, context: ssl.SSLContext | None = None) -> Talk:
+        if address.startswith("/"):
+            sock = socket.socket(socket.AF_UNIX)
+            sock.connect(address)
+        else:
+            host, _, port = address.rpartition(":")
+            sock = socket.create_connection((host, int(port)), scaled(DEADLINE))
+        sock.setblocking(False)
+        return Talk(self.clients.enter_context(sock), context)
+
+
+class Talk:
+    """A client, over TLS if it has a context; it can stop in the middle of its handshake."""
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
+        self.sock = sock
+        self._loop = asyncio.get_running_loop()
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context and context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
+
+    async def begin(self) -> None:
+        """Send the client's first flight of the handshake and receive the server's, without an answer to it."""
+        assert self._tls is not None
+        with pytest.raises(ssl.SSLWantReadError):
+            self._tls.do_handshake()
+        await self._send()
+        await self._receive()
+
+    async def finish(self, early: bytes = b"") -> str:
+        """Complete the handshake, and send data at once after it; return the common name of the server's certificate."""
+        assert self._tls is not None
+        while True:
+            try:
+                self._tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                await self._send()
+                await self._receive()
+        if early:
+            self._tls.write(early)
+        await self._send()
+        certificate = self._tls.getpeercert()
+        assert certificate is not None
+        return dict(pair[0] for pair in certificate["subject"])["commonName"]
+
+    async def echo(self, words: bytes = b"hello") -> bytes:
+        """Send words and return the answer."""
+        if self._tls is None:
+            await self._loop.sock_sendall(self.sock, words)
+        else:
+            self._tls.write(words)
+            await self._send()
+        return await self.read()
+
+    async def read(self) -> bytes:
+        """Return the next data; no byte at the end of the connection."""
+        if self._tls is None:
+            return await self._loop.sock_recv(self.sock, 1 << 16)
+        while True:
+            try:
+                return self._tls.read()
+            except ssl.SSLWantReadError:
+                await self._receive()
+
+    async def is_ended(self) -> bool:
+        """Wait for the end of the connection, without a look at what comes before."""
+        try:
+            while await self._loop.sock_recv(self.sock, 1 << 16):
+                pass
+        except ConnectionResetError:
+            pass
+        return True
+
+    async def _send(self) -> None:
+        await self._loop.sock_sendall(self.sock, self._outgoing.read())
+
+    async def _receive(self) -> None:
+        data = await self._loop.sock_recv(self.sock, 1 << 16)
+        assert data, "the server closed the connection"
+        self._incoming.write(data)
+
+
+@asynccontextmanager
+async def a_house(*, inherited: dict[str, list[socket.socket]] | None = None) -> AsyncIterator[House]:
+    """A house, of which nothing is left after the block."""
+    with no_callback_fails(), nothing_left():
+        house = House(inherited=inherited)
+        try:
+            async with asyncio.timeout(scaled(4 * DEADLINE)):
+                yield house
+        finally:
+            house.listeners.close()
+            house.clients.close()
+            mine = asyncio.current_task()
+            await until(lambda: not house.connected and asyncio.all_tasks() == {mine}, "the end of every connection")
+
+
+@pytest.fixture
+def on_both_transports(transports: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in transports.items():
+        monkeypatch.setenv(name, value)
+
+
+# TLS files
+
+
+@pytest.fixture
+def files(certificates: Certificates, tmp_path: Path) -> TlsSettings:
+    """A server's certificate and key, in files of this test alone."""
+    settings = TlsSettings(f"{tmp_path}/certificate.pem", f"{tmp_path}/key.pem")
+    put(certificates, "server", settings)
+    return settings
+
+
+def put(certificates: Certificates, name: str, settings: TlsSettings) -> None:
+    shutil.copy(certificates.folder / f"{name}.pem", settings.certificate)
+    shutil.copy(certificates.folder / f"{name}.key", settings.key)
+
+
+@pytest.fixture
+def trusting(certificates: Certificates) -> ssl.SSLContext:
+    """What a client connects with that accepts every certificate of the CA, whatever name is in it."""
+    context = certificates.context()
+    context.check_hostname = False
+    return context
+
+
+def spoil(certificates: Certificates, files: TlsSettings, how: str) -> None:
+    match how:
+        case "wrong":
+            shutil.copy(certificates.folder / "stranger.key", files.key)
+        case "damaged":
+            Path(files.certificate).write_text("-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n")
+        case "missing":
+            os.unlink(files.certificate)
+
+
+SPOILT = {"wrong": "it does not match", "damaged": "damaged certificate", "missing": "no such file or directory"}
+
+
+@pytest.mark.usefixtures("on_both_transports")
+async def test_renewal(certificates: Certificates, files: TlsSettings, trusting: ssl.SSLContext) -> None:
+    """A renewed certificate counts for handshakes that begin from then on; those under way and established connections keep theirs."""
+    async with a_house() as house:
+        listener = await house.open(replace(LOCAL, tls=files))
+        established, under_way, silent = (house.dial(listener, trusting) for _ in range(3))
+        assert await established.finish() == "localhost"
+        await under_way.begin()
+        put(certificates, "client", files)
+        listener.renew()
+        assert await established.echo() == b"hello"
+        assert await under_way.finish() == "localhost"
+        assert await under_way.echo() == b"hello"
+        assert await silent.finish() == "client"
+        late = house.dial(listener, trusting)
+        assert await late.finish() == "client"
+        assert await late.echo() == b"hello"
+
+
+@pytest.mark.usefixtures("on_both_transports")
+@pytest.mark.parametrize("how", SPOILT)
+async def test_renewal_that_fails(certificates: Certificates, files: TlsSettings, trusting: ssl.SSLContext, how: str) -> None:
+    """Files that cannot be used are told, and the certificate in use stays, for every connection; a later renewal is free to succeed."""
+    async with a_house() as house:
+        listener = await house.open(replace(LOCAL, tls=files))
+        established, under_way = (house.dial(listener, trusting) for _ in range(2))
+        await established.finish()
+        await under_way.begin()
+        spoil(certificates, files, how)
+        with pytest.raises(ListenError, match=SPOILT[how]):
+            listener.renew()
+        assert await established.echo() == b"hello"
+        assert await under_way.finish() == "localhost"
+        assert await house.dial(listener, trusting).finish() == "localhost"
+        put(certificates, "client", files)
+        listener.renew()
+        assert await house.dial(listener, trusting).finish() == "client"
+
+
+async def test_renewal_without_tls() -> None:
+    """There is nothing to renew without TLS."""
+    async with a_house() as house:
+        listener = await house.open()
+        listener.renew()
+        assert await house.dial(listener).echo() == b"hello"
+
+
+async def test_new_ca_of_clients(certificates: Certificates, files: TlsSettings, tmp_path: Path) -> None:
+    """A renewal reads the CA of the clients, too: a client that another CA signed is served, or no longer served."""
+    ca = tmp_path / "ca.pem"
+    shutil.copy(certificates.folder / "ca.pem", ca)
+    async with a_house() as house:
+        listener = await house.open(replace(LOCAL, tls=replace(files, client_ca=str(ca))))
+        first = house.dial(listener, certificates.context("client"))
+        await first.finish()
+        assert await first.echo() == b"hello"
+        shutil.copy(certificates.folder / "stranger.pem", ca)
+        listener.renew()
+        second = house.dial(listener, certificates.context("client"))
+        await second.finish()
+        with pytest.raises(ssl.SSLError):
+            await second.echo()
+        assert await first.echo() == b"hello"
+
+
+# Closing
+
+
+@pytest.mark.usefixtures("on_both_transports")
+async def test_close_of_one(files: TlsSettings, trusting: ssl.SSLContext, tmp_path: Path) -> None:
+    """One of three listeners closes: its handshakes end and its connections stay; the others accept as before."""
+    path = tmp_path / "s"
+    async with a_house() as house:
+        plain = await house.open()
+        secure = await house.open(replace(LOCAL, tls=files))
+        unix = await house.open(ListenSettings(port=None, unix_path=str(path)))
+        established, under_way, silent = (house.dial(secure, trusting) for _ in range(3))
+        await established.finish()
+        await under_way.begin()
+        await until(lambda: len(asyncio.all_tasks()) == 3, "the handshakes under way")
+        secure.close()
+        secure.close()
+        assert await under_way.is_ended()
+        assert await silent.is_ended()
+        with pytest.raises(ConnectionRefusedError):
+            house.dial(secure)
+        assert await established.echo() == b"hello"
+        for listener in (plain, unix):
+            assert await house.dial(listener).echo() == b"hello"
+        unix.close()
+        assert not path.exists()
+        assert await house.dial(plain).echo() == b"hello"
+        assert (await house.open(replace(LOCAL, port=int(secure.addresses[0].rpartition(":")[2])))).addresses == secure.addresses
+
+
+@pytest.mark.usefixtures("on_both_transports")
+async def test_close_in_the_turn_of_a_handshake(files: TlsSettings, trusting: ssl.SSLContext) -> None:
+    """Data in the same segment as the end of its handshake may close the listener (`--once`): the connection is established by then."""
+    async with a_house() as house:
+        listener = await house.open(replace(LOCAL, tls=files))
+        client = house.dial(listener, trusting)
+        await client.begin()
+        house.closes_at_data = True
+        await client.finish(early=b"only one")
+        assert await client.read() == b"only one"
+        assert await client.echo() == b"hello"
+        with pytest.raises(ConnectionRefusedError):
+            house.dial(listener)
+
+
+async def test_path_of_a_successor(tmp_path: Path) -> None:
+    """A listener that closes removes its Unix path, unless another socket has it by then."""
+    path = tmp_path / "s"
+    async with a_house() as house:
+        listener = await house.open(ListenSettings(port=None, unix_path=str(path)))
+        path.unlink()
+        with socket.socket(socket.AF_UNIX) as successor:
+            successor.bind(str(path))
+            listener.close()
+            assert path.exists()
+
+
+async def test_close_during_an_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the server closes while a name is looked up nothing is opened."""
+    async with a_house() as house:
+        loop = asyncio.get_running_loop()
+        asked, answer = asyncio.Event(), loop.create_future()
+
         async def getaddrinfo(*_: object, **__: object) -> object:
-            return found
+            asked.set()
+            return await answer
 
-        loop = asyncio.get_running_loop()
         monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo, raising=False)
-        async with listen_on("name", loop) as (_, (address,)):
-            port = int(address.removeprefix("name:"))
-            for host in ("127.0.0.1", "127.0.0.2"):
-                socket.create_connection((host, port), 5).close()
-        found[:] = found[1:2]
-        with pytest.raises(ListenError, match=r"cannot listen on name:0: cannot assign"):
-            async with listen_on("name", loop):
-                pass
-
-    with nothing_left():
-        asyncio.run(main())
+        opening = asyncio.create_task(house.open(replace(LOCAL, hosts=("name",))))
+        await asked.wait()
+        house.listeners.close()
+        answer.set_result([(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 0))])
+        with pytest.raises(ListenError, match=r"cannot listen on name:\d+: the server is shutting down"):
+            await opening
 
 
-@pytest.mark.parametrize("host", ["[]", "[", "]", "::1", "[::1", "a:b", "[[::1]]", "x" * 300, "a..b", "é..b"])
-def test_address_that_is_none(host: str) -> None:
-    """An address that is none is told in one line, and nothing listens."""
+# The same address
 
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        reason = "(write an IPv6 address in brackets|the host name is not valid|.*known)"
-        with pytest.raises(ListenError, match=rf"cannot listen on .*:0: {reason}"):
-            async with listen_on(host, loop):
-                pass
 
-    with nothing_left():
-        asyncio.run(main())
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+async def test_address_in_use(kind: str, tmp_path: Path) -> None:
+    """Two listeners cannot have the same address: the second fails, and the first goes on."""
+    async with a_house() as house:
+        first = await house.open(LOCAL if kind == "tcp" else ListenSettings(port=None, unix_path=f"{tmp_path}/s"))
+        port = int(first.addresses[0].rpartition(":")[2]) if kind == "tcp" else None
+        with pytest.raises(ListenError, match="address already in use") as raised:
+            await house.open(replace(first.settings, port=port))
+        assert (raised.value.errno, raised.value.port) == ((errno.EADDRINUSE, port) if kind == "tcp" else (0, 0))
+        assert await house.dial(first).echo() == b"hello"
+
+
+# Changes
+
+
+@pytest.mark.usefixtures("on_both_transports")
+async def test_change_of_tls(certificates: Certificates, files: TlsSettings, trusting: ssl.SSLContext) -> None:
+    """TLS begins, gets other files, and ends. Clients in the queue get what is new, and no established connection notices."""
+    async with a_house() as house:
+        listener = await house.open()
+        plain = house.dial(listener)
+        assert await plain.echo() == b"hello"
+
+        house.has_room = False
+        waiting = [house.dial(listener, trusting) for _ in range(10)]
+        listener.change(replace(LOCAL, tls=files))
+        house.has_room = True
+        house.acceptor.room()
+        assert [await client.finish() for client in waiting] == ["localhost"] * 10
+        under_way = house.dial(listener, trusting)
+        await under_way.begin()
+
+        others = TlsSettings(f"{certificates.folder}/client.pem", f"{certificates.folder}/client.key")
+        listener.change(replace(LOCAL, tls=others))
+        assert listener.settings.tls == others
+        late = house.dial(listener, trusting)
+        assert await late.finish() == "client"
+
+        listener.change(LOCAL)
+        assert await house.dial(listener).echo() == b"hello"
+        assert await under_way.finish() == "localhost"
+        for client in (plain, *waiting, under_way, late):
+            assert await client.echo() == b"hello"
+
+        # Handshakes that began before the end of TLS are aborted, too.
+        listener.change(replace(LOCAL, tls=files))
+        last = house.dial(listener, trusting)
+        await last.begin()
+        listener.change(LOCAL)
+        listener.close()
+        assert await last.is_ended()
+
+
+async def test_redirect_of_a_changed_listener(files: TlsSettings) -> None:
+    """A redirect leads to the scheme of the moment, with the headers of the moment."""
+    async with a_house() as house:
+        port = free_port()
+        listener = await house.open(replace(LOCAL, redirect_port=port))
+        main = listener.addresses[0].rpartition(":")[2]
+        assert await house.dial_address(f"127.0.0.1:{port}").read() == f"http {main} ()".encode()
+        listener.change(replace(listener.settings, tls=files, redirect_headers=(("A", "b"),)))
+        assert await house.dial_address(f"127.0.0.1:{port}").read() == f"https {main} (('A', 'b'),)".encode()
+
+
+async def test_change_of_rights(tmp_path: Path) -> None:
+    """The mode of a Unix socket changes in its place; a client in the queue is served."""
+    path = tmp_path / "s"
+    settings = ListenSettings(port=None, unix_path=str(path))
+    async with a_house() as house:
+        listener = await house.open(settings)
+        house.has_room = False
+        waiting = house.dial(listener)
+        inode = path.stat().st_ino
+        listener.change(replace(settings, unix_mode=0o666))
+        assert (path.stat().st_mode & 0o777, path.stat().st_ino) == (0o666, inode)
+        house.has_room = True
+        house.acceptor.room()
+        assert await waiting.echo() == b"hello"
+
+
+@pytest.mark.parametrize("how", [*SPOILT, "rights"])
+async def test_change_that_fails(
+    certificates: Certificates, files: TlsSettings, trusting: ssl.SSLContext, tmp_path: Path, how: str
+) -> None:
+    """A change that cannot be made whole changes nothing: neither the certificate nor the rights."""
+    path = tmp_path / "s"
+    settings = replace(LOCAL, unix_path=str(path), tls=files)
+    async with a_house() as house:
+        listener = await house.open(settings)
+        if how == "rights":
+            put(certificates, "client", files)
+            path.unlink()
+            path.write_text("")
+            reason = "another file replaced the socket"
+        else:
+            spoil(certificates, files, how)
+            reason = SPOILT[how]
+        before = path.stat()
+        with pytest.raises(ListenError, match=reason):
+            listener.change(replace(settings, unix_mode=0o666))
+        assert (listener.settings, path.stat().st_mode) == (settings, before.st_mode)
+        assert await house.dial(listener, trusting).finish() == "localhost"
+
+
+async def test_change_of_the_address(tmp_path: Path) -> None:
+    """A listener keeps its addresses; other ones need another listener. A closed listener does not change."""
+    async with a_house() as house:
+        listener = await house.open()
+        for other in (
+            replace(LOCAL, hosts=("127.0.0.2",)),
+            replace(LOCAL, port=1),
+            replace(LOCAL, unix_path=f"{tmp_path}/s"),
+            replace(LOCAL, redirect_port=1),
+            replace(LOCAL, inherited=""),
+        ):
+            with pytest.raises(ListenError, match=r"cannot change the addresses of the listener at 127\.0\.0\.1:\d+; close it"):
+                listener.change(other)
+        assert listener.settings == LOCAL
+        listener.close()
+        with pytest.raises(ListenError, match="it is closed"):
+            listener.change(LOCAL)
+
+
+# Inherited sockets
+
+
+async def test_inherited(tmp_path: Path, files: TlsSettings, trusting: ssl.SSLContext) -> None:
+    """A listener accepts on the sockets of a name, and changes as any other; it leaves a path that it has not made."""
+    path = tmp_path / "s"
+    first, second = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
+    unix = socket.socket(socket.AF_UNIX)
+    unix.bind(str(path))
+    unix.listen()
+    addresses = [f"127.0.0.1:{sock.getsockname()[1]}" for sock in (first, second)]
+    async with a_house(inherited={"web": [first, unix], "admin": [second]}) as house:
+        settings = ListenSettings(inherited="web")
+        early = house.dial_address(addresses[0], trusting)
+        listener = await house.open(replace(settings, tls=files))
+        assert listener.addresses == [addresses[0], str(path)]
+        assert await early.finish() == "localhost"
+        listener.change(settings)
+        for address in listener.addresses:
+            assert await house.dial_address(address).echo() == b"hello"
+        with pytest.raises(ListenError, match=r"the inherited sockets web: no such socket is left \(left: admin\)"):
+            await house.open(settings)
+        rest = await house.open(ListenSettings(inherited=""))
+        assert rest.addresses == addresses[1:]
+        with pytest.raises(ListenError, match="this process has none left"):
+            await house.open(ListenSettings(inherited=""))
+        listener.close()
+        assert path.exists()
+        with pytest.raises(ConnectionRefusedError):
+            house.dial_address(addresses[0])
+        assert await house.dial(rest).echo() == b"hello"
+
+
+async def test_inherited_that_stay_unused(files: TlsSettings) -> None:
+    """An open that fails leaves the inherited sockets for the next one; the end closes those that no listener uses."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        async with a_house(inherited={"web": [sock.dup()]}) as house:
+            os.unlink(files.key)
+            with pytest.raises(ListenError, match="cannot read --sslkey"):
+                await house.open(ListenSettings(inherited="web", tls=files))
+            listener = await house.open(ListenSettings(inherited="web"))
+            assert await house.dial(listener).echo() == b"hello"
+        async with a_house(inherited={"web": [sock.dup()]}):
+            pass
+
+
+# Under pressure
 
 
 def test_tls_without_descriptors(certificates: Certificates) -> None:
@@ -132,8 +589,3 @@ async def ended(reader: asyncio.StreamReader) -> bool:
         return await reader.read() == b""
     except ConnectionResetError:
         return True
-
-
-def factory(loop: asyncio.AbstractEventLoop) -> Factory:
-    """Connections that answer nothing: here it is only looked at who listens."""
-    return Factory(lambda _: None, error_page=lambda status, detail: web.Response(status=status), loop=loop)

@@ -8,6 +8,7 @@ import pwd
 import socket
 import stat
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from tests.support.server import START_DEADLINE, run
 from tests.support.site import Serve
 from wsbridge.errors import ListenError
-from wsbridge.net.unixsocket import bind_unix
+from wsbridge.net.unixsocket import UNCHANGED, bind_unix
 
 NOBODY = 65534
 IS_ROOT = os.geteuid() == 0
@@ -118,10 +119,68 @@ def test_no_moment_of_wider_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(os, "chmod", watching)
     before = os.umask(0)
     try:
-        bind_unix(str(path), mode=0o600).close()
+        sock, _ = bind_unix(str(path), mode=0o600)
+        sock.close()
     finally:
         os.umask(before)
     assert (seen, rights(path)[0]) == ([0], 0o600)
+
+
+@needs_root
+def test_change_of_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rights change without a moment in which a user may connect that may neither before nor after; -1 is what the file began with."""
+    path = tmp_path / "s"
+    tmp_path.chmod(0o2755)
+    os.chown(tmp_path, -1, NOBODY)
+    sock, file = bind_unix(str(path), mode=0o660, group=0)
+    seen: list[tuple[int, int, int]] = []
+
+    def watching(call: Callable[..., None], *words: object) -> None:
+        call(*words)
+        seen.append(rights(path))
+
+    for name in ("chmod", "chown"):
+        monkeypatch.setattr(os, name, partial(watching, getattr(os, name)))
+    file.give(mode=0o606, owner=NOBODY, group=UNCHANGED)
+    assert seen == [(0o600, 0, 0), (0o600, NOBODY, NOBODY), (0o606, NOBODY, NOBODY)]
+    file.give(mode=0o666, owner=UNCHANGED, group=UNCHANGED)
+    assert rights(path) == (0o666, 0, NOBODY)
+    sock.close()
+
+
+@needs_root
+def test_change_that_is_not_permitted(tmp_path: Path) -> None:
+    """Where the owner and group may not be given the mode stays, too."""
+    tmp_path.chmod(0o777)
+    path = tmp_path / "s"
+    let_in(tmp_path)
+
+    def work() -> None:
+        _, file = bind_unix(str(path), mode=0o660)
+        file.give(mode=0o600, owner=UNCHANGED, group=0)
+
+    said = as_nobody(work)
+    assert said
+    assert "cannot set the owner and group" in said
+    assert rights(path) == (0o660, NOBODY, NOBODY)
+
+
+def test_change_after_a_replacement(tmp_path: Path) -> None:
+    """A file that has taken the socket's place keeps its rights, and is not removed."""
+    path = tmp_path / "s"
+    sock, file = bind_unix(str(path), mode=0o600)
+    path.rename(tmp_path / "moved")
+    path.write_text("")
+    path.chmod(0o644)
+    with pytest.raises(ListenError, match="another file replaced the socket"):
+        file.give(mode=0o666, owner=UNCHANGED, group=UNCHANGED)
+    file.remove()
+    assert rights(path)[0] == 0o644
+    path.unlink()
+    with pytest.raises(ListenError, match=r"cannot set the mode of .*: no such file or directory"):
+        file.give(mode=0o666, owner=UNCHANGED, group=UNCHANGED)
+    file.remove()
+    sock.close()
 
 
 def test_link_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

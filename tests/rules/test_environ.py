@@ -6,7 +6,7 @@ import pytest
 
 from tests.rules.requests import PEER, make_request
 from wsbridge.errors import Refused
-from wsbridge.rules.environ import Script, cgi_environment, passed_on, session_environment, split_host
+from wsbridge.rules.environ import Script, cgi_environment, inherited_environment, passed_on, session_environment, split_host
 from wsbridge.rules.request import Peer, Request
 
 WHOLE_PATH = Script("/", "/")
@@ -172,6 +172,14 @@ def test_passed_on(names: str, passed: dict[str, str]) -> None:
         "SECRET": "x",
     }
     assert passed_on(names.split(","), ours) == passed
+
+
+def test_socket_activation_is_the_servers() -> None:
+    """No child learns which sockets the server has inherited; other names that begin alike are free."""
+    others = {"LISTEN_ADDRESS": "here", "HOME": "/home/me"}
+    ours = others | {"LISTEN_PID": "7", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "web", "LISTEN_PIDFDID": "9"}
+    assert passed_on(ours, ours) == others
+    assert inherited_environment(ours | {"WSBRIDGE_BROKER": "amqp://u:secret@h/"}) == others
 
 
 @pytest.mark.parametrize(

@@ -96,15 +96,17 @@ def test_long_message(broadcast: Broadcast, fifo: Path, size: int) -> None:
 
 
 def test_environment(broadcast: Broadcast, fifo: Path) -> None:
-    """The program's environment is the server's own: it serves no single client."""
-    server = broadcast(*told(fifo, "env"), env={"OF_OUR_OWN": "yes"})
+    """The program's environment is the server's own, without what is for the server alone: it serves no single client."""
+    ours = {"OF_OUR_OWN": "yes", "WSBRIDGE_MAXLINE": "1000", "LISTEN_PID": "1", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "web"}
+    server = broadcast(*told(fifo, "env; echo end"), env=ours)
     with server.connect() as plain:
         wait_for_viewers(server, 1)
         tell(fifo, "go")
         found = []
-        while not (found and found[-1].startswith("OF_OUR_OWN")):
+        while not (found and found[-1] == "end"):
             found.append(plain.receive_text())
-        assert not any(line.startswith(("QUERY_STRING", "GATEWAY_INTERFACE")) for line in found)
+        assert "OF_OUR_OWN=yes" in found
+        assert not any(line.startswith(("QUERY_STRING", "GATEWAY_INTERFACE", "WSBRIDGE_", "LISTEN_")) for line in found)
 
 
 def test_stdin_is_open_and_silent(broadcast: Broadcast, tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ from functools import partial
 from wsbridge.config.faults import Fault, Place, show_name, show_type
 from wsbridge.config.includes import expand, is_pattern
 from wsbridge.config.merging import ConfigFile, Merged, Table
-from wsbridge.config.parsing import InvalidFile, parse
+from wsbridge.config.parsing import parse
 from wsbridge.config.places import Path
-from wsbridge.config.regularfile import UnusableFile, read_regular
-from wsbridge.errors import reason_of
+from wsbridge.config.regularfile import read_regular
+from wsbridge.errors import InvalidFile, UnusableFile, reason_of
 
 MAX_BYTES = 1024 * 1024
 """A longer file is probably a mistake, such as the name of a log. 1 MiB holds thousands of endpoints, and takes seconds to parse."""

@@ -6,19 +6,11 @@ import codecs
 import tomllib
 from typing import Any
 
-from wsbridge.config.places import MAX_LEVELS, Malformed, Path, TooDeep, find_places
+from wsbridge.config.places import MAX_LEVELS, Path, find_places
 from wsbridge.config.syntax import explain
+from wsbridge.errors import InvalidFile, Malformed, TooDeep
 
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-
-
-class InvalidFile(ValueError):
-    """The content of a file is not TOML in UTF-8. `line` is 0 if the error concerns the whole file."""
-
-    def __init__(self, line: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.line = line
-        self.sentence = sentence
 
 
 def parse(content: bytes) -> tuple[dict[str, Any], dict[Path, int]]:

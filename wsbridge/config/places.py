@@ -17,6 +17,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from wsbridge.errors import Malformed, TooDeep
+
 Path = tuple[str | int, ...]
 
 MAX_LEVELS = 64
@@ -40,23 +42,6 @@ EQUALS = re.compile("=[ \t]*+")
 ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|x([0-9A-Fa-f]{2})|(.))")
 ESCAPED = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", "e": "\x1b"}
 CLOSING = {"[": "]", "{": "}", '"""': '"""', "'''": "'''"}
-
-
-class TooDeep(ValueError):
-    """A key, an array or a table at `line` has more than MAX_LEVELS levels."""
-
-    def __init__(self, line: int) -> None:
-        super().__init__(f"more than {MAX_LEVELS} levels in line {line}")
-        self.line = line
-
-
-class Malformed(ValueError):
-    """The text is not TOML. `opening` is a bracket, or three quotes, that `line` opens and no line closes; else empty."""
-
-    def __init__(self, line: int, opening: str = "") -> None:
-        super().__init__(f"{opening} is not closed in line {line}" if opening else f"line {line} is not TOML")
-        self.line = line
-        self.opening = opening
 
 
 def find_places(text: str) -> dict[Path, int]:

@@ -6,14 +6,10 @@ import errno
 import os
 import stat
 
-from wsbridge.errors import reason_of
+from wsbridge.errors import UnusableFile, reason_of
 from wsbridge.files import open_at_once
 
 KINDS = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
-
-
-class UnusableFile(ValueError):
-    """A file cannot be read. The text follows the name of the file: `a.toml: no such file; create the file, or correct the name`."""
 
 
 def read_regular(path: str, *, limit: int) -> bytes:

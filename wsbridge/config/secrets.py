@@ -15,7 +15,8 @@ import stat
 from collections.abc import Mapping
 
 from wsbridge.config.faults import show_name, show_path, show_type
-from wsbridge.config.regularfile import UnusableFile, read_regular
+from wsbridge.config.regularfile import read_regular
+from wsbridge.errors import UnusableFile
 
 MAX_BYTES = 64 * 1024
 """A secret is a password, a URL or a key in PEM form; a longer file is probably the wrong one."""

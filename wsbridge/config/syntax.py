@@ -12,7 +12,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from wsbridge.config.faults import show_path
-from wsbridge.config.places import Malformed, Path, Scanner, TooDeep, find_places, nearest
+from wsbridge.config.places import Path, Scanner, find_places, nearest
+from wsbridge.errors import Malformed, TooDeep
 
 POSITION = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 DUPLICATE = re.compile("Cannot (?:declare|overwrite|mutate|redefine) ")

@@ -23,6 +23,7 @@ from wsbridge.http.status import StatusPage
 from wsbridge.logs import LogFields
 from wsbridge.process.child import Child
 from wsbridge.process.terminal import terminal_environment
+from wsbridge.rules.environ import inherited_environment
 from wsbridge.rules.restarts import Restarts
 from wsbridge.sessions.registry import Registry
 from wsbridge.sessions.supervisor import Supervisor
@@ -89,10 +90,8 @@ class BroadcastEndpoint:
         program, channel = self.settings.program, self.settings.channel
         make_decoder, encoder = make_framing(program.framing, limit=program.max_message_bytes)
         fields: LogFields = {"exchange": channel.exchange, "command": program.argv[0]}
-        # The program inherits the server's environment, except wsbridge's settings: they may contain a password.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("WSBRIDGE_")}
         # The variables of the server's own terminal do not apply to the terminal of the program.
-        environment |= terminal_environment(program.pty)
+        environment = {**inherited_environment(os.environ), **terminal_environment(program.pty)}
 
         def say(line: str) -> None:
             self._last_error = line[:ERROR_CHARACTERS]

@@ -72,11 +72,20 @@ class Acceptor:
         """How many times the acceptor has checked for free descriptors."""
 
     def listen(self, sock: socket.socket, open: Open) -> None:
-        """Accept connections on another socket and pass them to `open`."""
+        """Accept connections on another socket and pass them to `open`.
+
+        For a socket that is already listening, `open` replaces the earlier function from the next accepted connection on.
+        """
         sock.setblocking(False)
         self._listening[sock] = open
         if not self._is_paused:
             self._loop.add_reader(sock, self._accept, sock, open)
+
+    def stop(self, sock: socket.socket) -> None:
+        """Stop accepting on one socket and close it; accepted connections stay open."""
+        if self._listening.pop(sock, None) is not None and not self._is_paused:
+            self._loop.remove_reader(sock)
+        sock.close()
 
     def close(self) -> None:
         """Stop accepting and close the listening sockets; accepted connections stay open."""
@@ -94,7 +103,7 @@ class Acceptor:
 
     def _accept(self, listening: socket.socket, open: Open) -> None:
         for _ in range(self._pace.a_turn):
-            if self._is_paused:
+            if self._is_paused or listening not in self._listening:
                 return
             if not self._has_room():
                 if not self._regardless:

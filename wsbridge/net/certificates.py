@@ -1,4 +1,4 @@
-"""The server's certificate and key, and the CA of its clients: read once at startup, with errors that name the remedy.
+"""The server's certificate and key, and the CA of its clients: read at startup and at each renewal, with errors that name the remedy.
 
 OpenSSL's errors name neither the file nor the remedy, and OpenSSL prompts for a pass phrase on the terminal. So this module checks
 each file before OpenSSL reads it.

@@ -1,30 +1,28 @@
-"""TCP and Unix listeners of the server, with and without TLS."""
+"""The listeners of a server, with and without TLS. They open, close and change one by one while the server runs.
+
+A change keeps the listening sockets, so no connection in their accept queues is lost. Established connections never change: each
+keeps the TLS context of its handshake.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
-import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from wsbridge.errors import ListenError
 from wsbridge.logs import logger
 from wsbridge.metrics import Metrics
 from wsbridge.net.acceptor import Acceptor
+from wsbridge.net.binding import Bound, bind
 from wsbridge.net.certificates import make_context
-from wsbridge.net.keepalive import keep_alive
 from wsbridge.net.tls import TlsOpener
-from wsbridge.net.transports import Open, plain_transports, use_fast_transports
-from wsbridge.net.unixsocket import bind_unix, identity
-from wsbridge.settings import ListenSettings
+from wsbridge.net.transports import Connect, Open, plain_transports, use_fast_transports
+from wsbridge.settings import ListenSettings, TlsSettings
 
-BACKLOG = 1024
-"""Connections that the kernel queues while the server is busy."""
 log = logger("http")
 
 
@@ -40,18 +38,13 @@ class Incoming(asyncio.Protocol):
 Factory = Callable[..., Incoming]
 """Makes the protocol of a connection. Its optional argument is the socket of a connection without TLS, whose protocol then waits for
 `look`."""
-RedirectFactory = Callable[[str, int], Factory]
-"""Returns the factory of a redirect server, for the scheme and the port that it redirects to."""
 
 
-class Opener(Protocol):
-    """Makes connections from the sockets that a listener has accepted."""
+class RedirectFactory(Protocol):
+    """Makes redirect servers."""
 
-    def open(self, sock: socket.socket, address: object) -> None:
-        """Begin a connection, which owns the socket from then on."""
-
-    def close(self) -> None:
-        """Abort the connections that are not established yet."""
+    def __call__(self, scheme: str, port: int, *, headers: tuple[tuple[str, str], ...]) -> Factory:
+        """Return the factory of a server that redirects to a scheme and a port, with these headers in every response."""
 
 
 class PlainOpener:
@@ -74,121 +67,154 @@ class PlainOpener:
                 raise
             log.debug("cannot begin a connection: %s", error)
 
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of the server that all its listeners use."""
+
+    factory: Factory
+    acceptor: Acceptor
+    metrics: Metrics
+    loop: asyncio.AbstractEventLoop
+    redirect: RedirectFactory | None
+    connect: Connect
+    plain: Open
+
+
+class Listener:
+    """All sockets of one ListenSettings. `Listeners.open` makes it, and it accepts connections until `close`."""
+
+    def __init__(
+        self,
+        settings: ListenSettings,
+        context: ssl.SSLContext | None,
+        bound: Bound,
+        parts: Parts,
+        on_close: Callable[[Listener], None],
+    ) -> None:
+        self.settings = settings
+        self.addresses = bound.addresses
+        """The actual addresses: host and port, or the path of a Unix socket. An abstract Unix address begins with `@`."""
+        self._bound = bound
+        self._parts = parts
+        self._on_close = on_close
+        self._is_closed = False
+        self._plain = PlainOpener(parts.factory, make=parts.plain, loop=parts.loop)
+        self._tls: TlsOpener | None = None
+        """It stays after a change to settings without TLS, until its handshakes in progress have ended."""
+        self._use(settings, context)
+
+    def renew(self) -> None:
+        """Read the certificate files again and use them for new handshakes; without TLS, do nothing.
+
+        Raises ListenError if the files are not usable. The listener then keeps its present certificate.
+        """
+        if self.settings.tls is not None:
+            self._secure(make_context(self.settings.tls))
+
+    def change(self, settings: ListenSettings) -> None:
+        """Use other settings with the same addresses from the next accepted connection on; read all certificate files again.
+
+        Raises ListenError, and changes nothing, if the certificate files or the rights of the Unix socket are not usable, or if
+        the addresses differ.
+        """
+        if self._is_closed:
+            raise ListenError(f"cannot change the listener at {', '.join(self.addresses)}: it is closed")
+        if _place(settings) != _place(self.settings):
+            raise ListenError(f"cannot change the addresses of the listener at {', '.join(self.addresses)}; close it and open another")
+        context = _context(settings.tls)
+        if self._bound.file is not None and _rights(settings) != _rights(self.settings):
+            self._bound.file.give(mode=settings.unix_mode, owner=settings.unix_owner, group=settings.unix_group)
+        self._use(settings, context)
+
     def close(self) -> None:
-        """Do nothing: a connection without TLS is established at once."""
+        """Stop accepting, close the sockets and abort the handshakes in progress; established connections stay open.
+
+        Unlink the path of the Unix socket now, and only if it is still this listener's socket. A successor may have bound the path,
+        or may bind it while this server ends its sessions.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._bound.file is not None:
+            self._bound.file.remove()
+        for sock in self._bound.sockets:
+            self._parts.acceptor.stop(sock)
+        if self._tls is not None:
+            self._tls.close()
+        self._on_close(self)
+
+    def _use(self, settings: ListenSettings, context: ssl.SSLContext | None) -> None:
+        open = self._plain.open if context is None else self._secure(context).open
+        for sock in self._bound.main:
+            self._parts.acceptor.listen(sock, open)
+        for sock, port in self._bound.redirects:
+            assert self._parts.redirect is not None
+            server = self._parts.redirect("https" if context else "http", port, headers=settings.redirect_headers)
+            self._parts.acceptor.listen(sock, PlainOpener(server, make=self._parts.plain, loop=self._parts.loop).open)
+        self.settings = settings
+
+    def _secure(self, context: ssl.SSLContext) -> TlsOpener:
+        """Use a context for new handshakes."""
+        parts = self._parts
+        if self._tls is None:
+            self._tls = TlsOpener(parts.factory, context, connect=parts.connect, metrics=parts.metrics, loop=parts.loop)
+        self._tls.context = context
+        return self._tls
 
 
-Listeners = tuple[Callable[[], None], list[str]]
-"""A function that closes every listener, and the addresses of the listeners."""
+class Listeners:
+    """Opens the listeners of a server, which share its factory and its acceptor, and closes them at the end."""
+
+    def __init__(
+        self,
+        factory: Factory,
+        acceptor: Acceptor,
+        metrics: Metrics,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        redirect: RedirectFactory | None = None,
+        inherited: Mapping[str, list[socket.socket]] | None = None,
+    ) -> None:
+        """`redirect` is needed for settings with a redirect port. `inherited` contains sockets by name, which belong to this object
+        from then on.
+        """
+        connect, plain = use_fast_transports(loop), plain_transports(loop)
+        self._parts = Parts(factory, acceptor, metrics, loop, redirect, connect, plain)
+        self._inherited = dict(inherited or {})
+        self._open: set[Listener] = set()
+        self._is_closed = False
+
+    async def open(self, settings: ListenSettings) -> Listener:
+        """Open all sockets of the settings, or none; they accept connections when all are open. Raises ListenError."""
+        context = _context(settings.tls)
+        bound = await bind(settings, self._parts.loop, inherited=self._inherited)
+        if self._is_closed:
+            bound.close()
+            raise ListenError(f"cannot listen on {', '.join(bound.addresses)}: the server is shutting down")
+        listener = Listener(settings, context, bound, self._parts, self._open.discard)
+        self._open.add(listener)
+        return listener
+
+    def close(self) -> None:
+        """Close every listener, and the inherited sockets that no listener uses. From then on, `open` raises ListenError."""
+        self._is_closed = True
+        for listener in tuple(self._open):
+            listener.close()
+        self._parts.acceptor.close()
+        while self._inherited:
+            for sock in self._inherited.popitem()[1]:
+                sock.close()
 
 
-@asynccontextmanager
-async def listening(
-    settings: ListenSettings,
-    factory: Factory,
-    acceptor: Acceptor,
-    metrics: Metrics,
-    loop: asyncio.AbstractEventLoop,
-    *,
-    redirect: RedirectFactory | None = None,
-) -> AsyncIterator[Listeners]:
-    """Open every listener, or none; yield a function that closes them, and their actual addresses. Raises ListenError.
-
-    `redirect` is needed if the settings have a redirect port.
-    """
-    connect, plain = use_fast_transports(loop), plain_transports(loop)
-    context = make_context(settings.tls) if settings.tls else None
-    openers: list[Opener] = []
-    addresses: list[str] = []
-    unix_path = settings.unix_path
-    bound: tuple[int, int] | None = None
-
-    def listen(sock: socket.socket, make: Factory, context: ssl.SSLContext | None) -> None:
-        _tune(sock)
-        sock.listen(BACKLOG)
-        opener: Opener
-        if context is not None:
-            opener = TlsOpener(make, context, connect=connect, metrics=metrics, loop=loop)
-        else:
-            opener = PlainOpener(make, make=plain, loop=loop)
-        openers.append(opener)
-        acceptor.listen(sock, opener.open)
-
-    def close() -> None:
-        acceptor.close()
-        for opener in openers:
-            opener.close()
-        # Unlink the path now, and only if it is still this server's socket. A successor may have bound the path while this server
-        # ends its sessions.
-        if unix_path is not None and bound is not None and identity(unix_path) == bound:
-            os.unlink(unix_path)
-
-    try:
-        for host in settings.hosts if settings.port is not None else ():
-            port = settings.port or 0
-            for sock in await _bind(loop, host, port):
-                listen(sock, factory, context)
-                port = sock.getsockname()[1]
-            addresses.append(f"{host or socket.gethostname()}:{port}")
-            if settings.redirect_port is not None:
-                assert redirect is not None
-                server = redirect("https" if context else "http", port)
-                for sock in await _bind(loop, host, settings.redirect_port):
-                    listen(sock, server, None)
-        if unix_path is not None:
-            sock = bind_unix(unix_path, mode=settings.unix_mode, owner=settings.unix_owner, group=settings.unix_group)
-            bound = identity(unix_path)
-            listen(sock, factory, context)
-            addresses.append(os.path.abspath(unix_path))  # noqa: ASYNC240 (it does not read the disk)
-        yield close, addresses
-    finally:
-        close()
+def _context(tls: TlsSettings | None) -> ssl.SSLContext | None:
+    return make_context(tls) if tls is not None else None
 
 
-async def _bind(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[socket.socket]:
-    """Return a socket for each address of a host, all on one port. Raises ListenError.
-
-    The server skips addresses that the machine does not have, unless the machine has none of them.
-    """
-    where = f"cannot listen on {host}:{port}"
-    if re.search(r"[][:]", host) and not re.fullmatch(r"\[[^][]+\]", host):
-        raise ListenError(f"{where}: write an IPv6 address in brackets, such as [::1]")
-    if not 0 <= port <= 65535:
-        raise ListenError(f"{where}: use a port from 0 to 65535")
-    socks: list[socket.socket] = []
-    missing: OSError | None = None
-    try:
-        if not host and socket.has_dualstack_ipv6():
-            return [socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)]
-        found = await loop.getaddrinfo(host.strip("[]") or "0.0.0.0", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, _, _, _, address in dict.fromkeys(found):
-            try:
-                socks.append(socket.create_server((address[0], port, *address[2:]), family=family, backlog=BACKLOG))
-            except OSError as error:
-                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                    raise
-                missing = error
-            else:
-                port = socks[0].getsockname()[1]
-        if missing is not None and not socks:
-            raise missing
-    except (OSError, UnicodeError) as error:
-        for sock in socks:
-            sock.close()
-        if isinstance(error, UnicodeError):
-            raise ListenError(f"{where}: the host name is not valid") from None
-        is_name = isinstance(error, socket.gaierror)  # its error numbers are not the system's
-        reason, number = (str(error.strerror), 0) if is_name else (os.strerror(error.errno or 0), error.errno or 0)
-        # Scripts look for the text "address already in use".
-        raise ListenError(f"{where}: {reason[:1].lower()}{reason[1:]}", errno=number, host=host, port=port) from None
-    return socks
+def _place(settings: ListenSettings) -> tuple[object, ...]:
+    """Return the settings that determine the addresses."""
+    return settings.hosts, settings.port, settings.unix_path, settings.inherited, settings.redirect_port
 
 
-def _tune(sock: socket.socket) -> None:
-    """Make the kernel send without delay and detect a peer that has vanished.
-
-    Accepted sockets inherit the options of their listening socket.
-    """
-    if sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    keep_alive(sock)
+def _rights(settings: ListenSettings) -> tuple[int, int, int]:
+    return settings.unix_mode, settings.unix_owner, settings.unix_group

@@ -60,7 +60,8 @@ class TlsOpener:
         self._metrics = metrics
         self._log = RateLimit(log, ACCESS)
         self._factory = factory
-        self._context = context
+        self.context = context
+        """The context of handshakes that begin from now on."""
         self._connect = connect
         self._loop = loop
         self._tasks: set[asyncio.Task[None]] = set()
@@ -74,7 +75,8 @@ class TlsOpener:
     def close(self) -> None:
         """Abort the handshakes in progress."""
         for task in self._tasks:
-            task.cancel()
+            # The task of a connection that was established in this iteration of the loop has yet to run; it must not be cancelled.
+            self._loop.call_soon(task.cancel)
 
     async def _open(self, sock: socket.socket, address: object) -> None:
         """Check the first byte and make the TLS connection, whose transport owns the socket from then on."""
@@ -82,7 +84,7 @@ class TlsOpener:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
                 first = await self._first_byte(sock)
                 if first == HANDSHAKE:
-                    await self._connect(self._factory, sock, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_SECONDS)
+                    await self._connect(self._factory, sock, ssl=self.context, ssl_handshake_timeout=HANDSHAKE_SECONDS)
                     return
             if first:
                 self._answer(sock, address)

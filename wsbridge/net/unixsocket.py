@@ -9,15 +9,88 @@ from __future__ import annotations
 import os
 import socket
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 from wsbridge.errors import ListenError, reason_of
 
 UNCHANGED = -1
-"""The value that leaves an owner or a group unchanged, as for chown(2)."""
+"""The value that stands for the owner or the group that the socket got when it was bound."""
 
 
-def bind_unix(path: str, *, mode: int, owner: int = UNCHANGED, group: int = UNCHANGED) -> socket.socket:
-    """Return a socket that is bound to a path, with its owner, group and mode; it does not listen yet. Raises ListenError."""
+@dataclass(frozen=True, slots=True)
+class SocketFile:
+    """The file of a bound Unix socket, as long as the path names this very socket: another server may replace it."""
+
+    path: str
+    identity: tuple[int, int]
+    """The device and the inode."""
+    owner: int
+    """The user and the group that the file got when the socket was bound."""
+    group: int
+
+    def remove(self) -> None:
+        """Unlink the path if it still names this socket. Call this before the socket closes: the kernel may then reuse its inode.
+
+        A file that cannot be removed stays; the next server at this path removes it.
+        """
+        with suppress(OSError):
+            if _identity(os.lstat(self.path)) == self.identity:
+                os.unlink(self.path)
+
+    def give(self, *, mode: int, owner: int, group: int) -> None:
+        """Set mode, owner and group, or change nothing and raise ListenError.
+
+        At no moment can a user connect that may connect neither before nor after. This function does not follow links: a user with
+        write permission in the directory can replace the socket by a link.
+        """
+        wanted = (self.owner if owner == UNCHANGED else owner, self.group if group == UNCHANGED else group)
+        try:
+            with self._opened() as (itself, found):
+                before = stat.S_IMODE(found.st_mode)
+                try:
+                    if before & ~mode:
+                        os.chmod(itself, before & mode)
+                    if wanted != (found.st_uid, found.st_gid):
+                        self._chown(itself, *wanted)
+                    os.chmod(itself, mode)
+                except BaseException:
+                    with suppress(OSError):
+                        os.chown(itself, found.st_uid, found.st_gid)
+                    with suppress(OSError):
+                        os.chmod(itself, before)
+                    raise
+        except OSError as error:
+            raise ListenError(f"cannot set the mode of {self.path}: {reason_of(error).lower()}") from None
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Open the socket itself; yield a path that names it whatever happens in its directory, and its status."""
+        handle = os.open(self.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            found = os.fstat(handle)
+            if not stat.S_ISSOCK(found.st_mode) or _identity(found) != self.identity:
+                raise ListenError(f"cannot listen on {self.path}: another file replaced the socket")
+            yield f"/proc/self/fd/{handle}", found
+        finally:
+            os.close(handle)
+
+    def _chown(self, itself: str, owner: int, group: int) -> None:
+        try:
+            os.chown(itself, owner, group)
+        except OSError as error:
+            raise ListenError(
+                f"cannot set the owner and group of {self.path} (--unixsocket-owner, --unixsocket-group):"
+                f" {reason_of(error).lower()}; run the server as root, or set only a group of which its user is a member"
+            ) from None
+
+
+def bind_unix(path: str, *, mode: int, owner: int = UNCHANGED, group: int = UNCHANGED) -> tuple[socket.socket, SocketFile]:
+    """Bind a socket to a path; return it and its file, which has this mode, owner and group. It does not listen yet.
+
+    Raises ListenError.
+    """
     _clear(path)
     sock = socket.socket(socket.AF_UNIX)
     bound = False
@@ -26,7 +99,9 @@ def bind_unix(path: str, *, mode: int, owner: int = UNCHANGED, group: int = UNCH
         os.fchmod(sock.fileno(), 0)
         sock.bind(path)
         bound = True
-        _give_rights(path, mode, owner, group)
+        born = os.lstat(path)
+        file = SocketFile(path, _identity(born), born.st_uid, born.st_gid)
+        file.give(mode=mode, owner=owner, group=group)
     except BaseException as error:
         sock.close()
         if bound:
@@ -34,39 +109,11 @@ def bind_unix(path: str, *, mode: int, owner: int = UNCHANGED, group: int = UNCH
         if isinstance(error, OSError):
             raise ListenError(f"cannot listen on {path}: {reason_of(error).lower()}") from None
         raise
-    return sock
+    return sock, file
 
 
-def identity(path: str) -> tuple[int, int] | None:
-    """Return the device and the inode of a path, or None if it does not exist."""
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return None
+def _identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
-
-
-def _give_rights(path: str, mode: int, owner: int, group: int) -> None:
-    """Set the owner and group, then the mode, of the socket itself.
-
-    A user with write permission in the directory can replace the socket by a link, so this function does not follow links.
-    """
-    handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISSOCK(os.fstat(handle).st_mode):
-            raise ListenError(f"cannot listen on {path}: another file replaced the socket")
-        itself = f"/proc/self/fd/{handle}"
-        if (owner, group) != (UNCHANGED, UNCHANGED):
-            try:
-                os.chown(itself, owner, group)
-            except OSError as error:
-                raise ListenError(
-                    f"cannot set the owner and group of {path} (--unixsocket-owner, --unixsocket-group):"
-                    f" {reason_of(error).lower()}; run the server as root, or set only a group of which its user is a member"
-                ) from None
-        os.chmod(itself, mode)
-    finally:
-        os.close(handle)
 
 
 def _clear(path: str) -> None:

@@ -1,7 +1,8 @@
 """The environment of a child: the variables of CGI (RFC 3875, section 4.1) as websocketd sets them.
 
-A child gets only these variables. Two kinds of headers are excluded on purpose. A `Proxy:` header would become HTTP_PROXY, which
-libraries obey (httpoxy). A header with an underscore in its name would pass for a header with a hyphen that a proxy in front set.
+The child of a session, or of a CGI script, gets only these variables. Two kinds of headers are excluded on purpose. A `Proxy:` header
+would become HTTP_PROXY, which libraries obey (httpoxy). A header with an underscore in its name would pass for a header with a hyphen
+that a proxy in front set.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ COOKIE_JOINT = "; "
 """The separator between several Cookie headers (RFC 9113, section 8.2.3): a comma may be part of a cookie."""
 UNSENT = frozenset({"host", "proxy"})
 
+SETTINGS = "WSBRIDGE_"
+"""The prefix of wsbridge's own settings: they may contain a password."""
+OF_ACTIVATION = frozenset({"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"})
+"""Variables of the service manager about the server's own descriptors, which no child has (sd_listen_fds(3))."""
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -33,9 +39,18 @@ class Script:
 
 
 def passed_on(names: Iterable[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the server's own variables that its children get. HTTPS is never among them: it is a statement about a request."""
-    passed = {name: _clean(environ.get(name, "")) for name in map(str.strip, names) if name and name != "HTTPS"}
+    """Return the server's own variables that its children get.
+
+    HTTPS is never among them: it is a statement about a request. Neither are the variables of socket activation.
+    """
+    excluded = {"", "HTTPS", *OF_ACTIVATION}
+    passed = {name: _clean(environ.get(name, "")) for name in map(str.strip, names) if name not in excluded}
     return {name: value for name, value in passed.items() if value}
+
+
+def inherited_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a channel's program: that of the server, without its settings and its socket activation."""
+    return {name: value for name, value in environ.items() if not name.startswith(SETTINGS) and name not in OF_ACTIVATION}
 
 
 def session_environment(

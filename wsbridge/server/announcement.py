@@ -15,7 +15,7 @@ OPEN = "Every machine that reaches this port and every web page in its browsers 
 def announcement(settings: ServerSettings, addresses: Iterable[str]) -> Iterator[str]:
     """Yield the lines for the open listeners. `addresses` are their actual addresses."""
     for address in addresses:
-        if address.startswith("/"):
+        if address.startswith(("/", "@")):
             yield f"Starting WebSocket server   : unix socket at {address}"
         else:
             yield from _of_address(settings, address)
@@ -43,6 +43,6 @@ def _of_address(settings: ServerSettings, address: str) -> Iterator[str]:
 
 def is_open(listen: ListenSettings, endpoints: Iterable[EndpointSettings]) -> bool:
     """Whether an endpoint accepts clients from every address, without a certificate, for pages of any origin."""
-    everywhere = listen.port is not None and any(host in WILDCARDS for host in listen.hosts)
+    everywhere = listen.port is not None and listen.inherited is None and any(host in WILDCARDS for host in listen.hosts)
     is_certified = listen.tls is not None and listen.tls.client_ca is not None
     return everywhere and not is_certified and any(endpoint.access.origins == Rules() for endpoint in endpoints)

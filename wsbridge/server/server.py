@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -23,8 +24,9 @@ from wsbridge.http.site import Site
 from wsbridge.logs import INFO, logger
 from wsbridge.metrics import Metrics
 from wsbridge.net.acceptor import Acceptor
+from wsbridge.net.activation import inherited_sockets
 from wsbridge.net.hangup import Hangups
-from wsbridge.net.listeners import listening
+from wsbridge.net.listeners import Listeners
 from wsbridge.net.reverselookup import Names
 from wsbridge.process.descendants import Descendants
 from wsbridge.process.guard import Guard, NoGuard, Watch
@@ -82,16 +84,17 @@ class Server:
                 factory = HttpServer(
                     site, error_page=site.error_page, on_upgrade=site.upgrade, hangups=self._hangups, timings=timings, loop=loop
                 )
-                redirect = partial(redirect_server, headers=self._settings.listen.redirect_headers, timings=timings, loop=loop)
-                acceptor = self._acceptor(spawn_server)
-                listeners = listening(self._settings.listen, factory, acceptor, self._metrics, loop, redirect=redirect)
-                async with listeners as (close, addresses):
-                    self._close_listeners = close
-                    self._announce(addresses)
+                redirect = partial(redirect_server, timings=timings, loop=loop)
+                inherited = inherited_sockets(os.environ, os.getpid()) if self._settings.listen.inherited is not None else {}
+                opener = Listeners(factory, self._acceptor(spawn_server), self._metrics, loop, redirect=redirect, inherited=inherited)
+                with closing(opener) as listeners:
+                    self._close_listeners = listeners.close
+                    listener = await listeners.open(self._settings.listen)
+                    self._announce(listener.addresses)
                     for endpoint in self._endpoints:
                         endpoint.begin()
                     await self._stop.wait()
-                    close()
+                    listeners.close()
                     await self._finish()
                     await self._end(factory)
         return self._status

@@ -1,0 +1,186 @@
+"""Socket activation: sockets that a process gets at its start, from systemd's own tool and by hand."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.client import connect
+from tests.support.deadline import DEADLINE, scaled
+from tests.support.server import ROOT, free_port, listens, wait_until
+from tests.support.tool import command
+
+ACTIVATE = """
+import fcntl, os, sys
+fds = [fcntl.fcntl(int(word), fcntl.F_DUPFD_CLOEXEC, 100) for word in sys.argv[1].split(",") if word]
+for word in sys.argv[1].split(","):
+    if word:
+        os.close(int(word))
+for number, fd in enumerate(fds, 3):
+    os.dup2(fd, number)
+variables = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(fds)), **dict(word.split("=") for word in sys.argv[2].split())}
+os.execve(sys.argv[3], sys.argv[3:], {**os.environ, **variables})
+"""
+"""Starts a program as systemd does, with descriptors from 3 up. Its arguments: descriptors, variables, and the command line."""
+
+REPORT = """
+import os
+from wsbridge.errors import ListenError
+from wsbridge.net.activation import inherited_sockets
+
+try:
+    found = inherited_sockets(os.environ, os.getpid())
+except ListenError as error:
+    print(error)
+else:
+    print({name: [(sock.fileno(), sock.family.name, sock.get_inheritable()) for sock in socks] for name, socks in found.items()})
+"""
+
+SERVE = f"""
+import asyncio, os, sys
+from wsbridge.metrics import Metrics
+from wsbridge.rules.environ import passed_on
+from wsbridge.server.server import Server
+from wsbridge.settings import AccessSettings, EndpointSettings, ListenSettings, ProgramSettings, ServerSettings
+
+async def main():
+    endpoint = EndpointSettings(
+        program=ProgramSettings(argv=("/bin/sh", "-c", 'env | grep -c LISTEN_; exec "$@"', "sh", *{command("descriptors")!r})),
+        access=AccessSettings(passed=passed_on(["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"], os.environ)),
+    )
+    settings = ServerSettings(
+        (endpoint,),
+        listen=ListenSettings(inherited="web"),
+        guard=False,
+    )
+    return await Server(settings, Metrics()).run()
+
+sys.exit(asyncio.run(main()))
+"""
+"""A server of inherited sockets. Its program prints how many variables of socket activation it has, then its descriptors."""
+
+Words = Sequence[str]
+
+
+def activated(socks: Sequence[int], variables: str, *code: str) -> Words:
+    """The command line of a Python program that inherits sockets by hand."""
+    return (sys.executable, "-S", "-E", "-c", ACTIVATE, ",".join(map(str, socks)), variables, sys.executable, "-c", *code)
+
+
+def reported(*fds: int, variables: str = "") -> str:
+    """Return what a process finds that inherits descriptors."""
+    words = activated(fds, variables, REPORT)
+    environment = {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        words, pass_fds=fds, env=environment, capture_output=True, text=True, check=True, timeout=scaled(DEADLINE)
+    ).stdout.strip()
+
+
+@pytest.fixture
+def sockets(tmp_path: Path) -> Callable[..., socket.socket]:
+    """Makes sockets, which are closed at the end of the test."""
+    with ExitStack() as stack:
+
+        def make(kind: int = socket.SOCK_STREAM, family: int = socket.AF_INET, *, listening: bool = True) -> socket.socket:
+            sock = stack.enter_context(socket.socket(family, kind))
+            sock.bind(f"{tmp_path}/s" if family == socket.AF_UNIX else ("127.0.0.1", 0))
+            if listening:
+                sock.listen()
+            return sock
+
+        yield make  # type: ignore[misc]
+
+
+def test_names(sockets: Callable[..., socket.socket]) -> None:
+    """Sockets come by their names, in order, and are closed on exec; without names all are `unknown`."""
+    fds = [sock.fileno() for sock in (sockets(), sockets(family=socket.AF_UNIX), sockets())]
+    by_name = "{'web': [(3, 'AF_INET', False), (5, 'AF_INET', False)], 'a.socket': [(4, 'AF_UNIX', False)]}"
+    assert reported(*fds, variables="LISTEN_FDNAMES=web:a.socket:web") == by_name
+    assert reported(*fds[:2]) == "{'unknown': [(3, 'AF_INET', False), (4, 'AF_UNIX', False)]}"
+
+
+@pytest.mark.parametrize("variables", ["LISTEN_PID=1", "LISTEN_PID=", "LISTEN_FDS=0", "LISTEN_FDS=0 LISTEN_FDNAMES="])
+def test_sockets_of_others(sockets: Callable[..., socket.socket], variables: str) -> None:
+    """Variables that are for another process, and those that tell of no socket, count for nothing."""
+    assert reported(sockets().fileno(), variables=variables) == "{}"
+
+
+@pytest.mark.parametrize(
+    ("variables", "complaint"),
+    [
+        ("LISTEN_FDS=two", "LISTEN_FDS=two is not a number of descriptors"),
+        ("LISTEN_FDS=-1", "LISTEN_FDS=-1 is not a number of descriptors"),
+        ("LISTEN_FDNAMES=a:b", "LISTEN_FDNAMES has 2 names for 1 descriptors"),
+        ("LISTEN_FDS=2", "cannot use the inherited descriptor 4 (unknown): bad file descriptor"),
+    ],
+)
+def test_variables_that_are_wrong(sockets: Callable[..., socket.socket], variables: str, complaint: str) -> None:
+    """Variables that cannot be are told in a sentence."""
+    assert complaint in reported(sockets().fileno(), variables=variables)
+
+
+@pytest.mark.parametrize(
+    ("kind", "complaint"),
+    [
+        ("file", "socket operation on non-socket"),
+        ("datagram", "it is not a TCP or Unix stream socket"),
+        ("packets", "it is not a TCP or Unix stream socket"),
+        ("bound", "it does not listen"),
+        ("connection", "it does not listen"),
+    ],
+)
+def test_descriptor_that_does_not_listen(sockets: Callable[..., socket.socket], kind: str, complaint: str) -> None:
+    """A descriptor on which nothing can be accepted is told by its number and its name, with what the socket unit needs."""
+    good = sockets()
+    with ExitStack() as stack:
+        match kind:
+            case "file":
+                fd = stack.enter_context(open(os.devnull)).fileno()
+            case "datagram":
+                fd = sockets(socket.SOCK_DGRAM, listening=False).fileno()
+            case "packets":
+                fd = sockets(socket.SOCK_SEQPACKET, socket.AF_UNIX).fileno()
+            case "bound":
+                fd = sockets(listening=False).fileno()
+            case "connection":
+                fd = stack.enter_context(socket.create_connection(good.getsockname())).fileno()
+        said = reported(good.fileno(), fd, variables="LISTEN_FDNAMES=good:bad")
+    assert said == f"cannot use the inherited descriptor 4 (bad): {complaint}; the socket unit needs ListenStream= and Accept=no"
+
+
+@pytest.mark.parametrize("how", ["by hand", "systemd-socket-activate"])
+def test_server_of_inherited_sockets(how: str) -> None:
+    """A server accepts on a socket that it has inherited, the clients that waited among them; its programs inherit nothing of it."""
+    port, fds = free_port(), []
+    with ExitStack() as stack:
+        if how == "by hand":
+            sock = socket.create_server(("127.0.0.1", port))
+            fds = [sock.fileno()]
+            words = activated(fds, "LISTEN_FDNAMES=web", SERVE)
+        else:
+            if (tool := shutil.which(how)) is None:
+                pytest.skip(f"there is no {how}")
+            words = (tool, f"--listen=127.0.0.1:{port}", "--fdname=web", f"--setenv=PYTHONPATH={ROOT}", sys.executable, "-c", SERVE)
+        process = subprocess.Popen(words, pass_fds=fds, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE)
+        stack.enter_context(process)
+        stack.callback(process.kill)
+        if fds:
+            sock.close()
+        wait_until(lambda: listens(process.pid, port), "the listening socket")
+        for _ in range(2):
+            with connect(port=port) as client:
+                count, *descriptors = client.receive_lines()
+                assert (count, [line.split()[0] for line in descriptors]) == ("0", ["0", "1", "2"])
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(scaled(DEADLINE)) == 0
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))

@@ -1,0 +1,106 @@
+"""Binding: the sockets of every address, on one port; all of them or none."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.support.proc import nothing_left
+from wsbridge.errors import ListenError
+from wsbridge.net.binding import Bound, bind
+from wsbridge.settings import ListenSettings
+
+
+async def bind_here(**settings: object) -> Bound:
+    return await bind(ListenSettings(**{"hosts": ("127.0.0.1",), "port": 0, **settings}), asyncio.get_running_loop(), inherited={})  # type: ignore[arg-type]
+
+
+async def test_name_of_several_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `--port=0` every address of a name gets the same port, and those that the machine lacks are left out."""
+    found = [
+        (family, socket.SOCK_STREAM, 0, "", (address, 0))
+        for family, address in (
+            (socket.AF_INET, "127.0.0.1"),
+            (socket.AF_INET, "192.0.2.1"),
+            (socket.AF_INET, "127.0.0.2"),
+            (socket.AF_INET, "127.0.0.1"),
+        )
+    ]
+
+    async def getaddrinfo(*_: object, **__: object) -> object:
+        return found
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo, raising=False)
+    with nothing_left():
+        bound = await bind_here(hosts=("name",))
+        port = int(bound.addresses[0].removeprefix("name:"))
+        for host in ("127.0.0.1", "127.0.0.2"):
+            socket.create_connection((host, port), 5).close()
+        bound.close()
+        found[:] = found[1:2]
+        with pytest.raises(ListenError, match=r"cannot listen on name:0: cannot assign"):
+            await bind_here(hosts=("name",))
+
+
+@pytest.mark.parametrize("host", ["[]", "[", "]", "::1", "[::1", "a:b", "[[::1]]", "x" * 300, "a..b", "é..b"])
+async def test_address_that_is_none(host: str) -> None:
+    """An address that is none is told in one line, and nothing listens."""
+    reason = "(write an IPv6 address in brackets|the host name is not valid|.*known)"
+    with nothing_left(), pytest.raises(ListenError, match=rf"cannot listen on .*:0: {reason}"):
+        await bind_here(hosts=(host,))
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+async def test_port_that_is_none(port: int) -> None:
+    """A port that there is not is told with those that there are."""
+    with pytest.raises(ListenError, match=f"cannot listen on 127.0.0.1:{port}: use a port from 0 to 65535"):
+        await bind_here(port=port)
+
+
+@pytest.mark.parametrize("failing", [{"hosts": ("127.0.0.1", "192.0.2.1")}, {"redirect_port": 65536}, {"unix_path": "/no/such/folder/s"}])
+async def test_all_or_none(failing: dict[str, object]) -> None:
+    """Where one address of several cannot be bound none is."""
+    with nothing_left(), pytest.raises(ListenError, match="cannot listen on "):
+        await bind_here(**failing)
+
+
+async def test_every_address(tmp_path: Path) -> None:
+    """Every socket listens from the start, and each has its address in the list, but for the redirect port."""
+    path = tmp_path / "s"
+    with nothing_left():
+        bound = await bind_here(hosts=("127.0.0.1", "127.0.0.2"), unix_path=str(path), redirect_port=0)
+        ports = [sock.getsockname()[1] for sock in bound.main[:2]]
+        assert bound.addresses == [f"127.0.0.1:{ports[0]}", f"127.0.0.2:{ports[1]}", str(path)]
+        assert [port for _, port in bound.redirects] == ports
+        for sock in bound.sockets:
+            with socket.socket(sock.family) as client:
+                client.connect(sock.getsockname())
+        bound.close()
+        assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("family", "bound_to", "shown"),
+    [
+        (socket.AF_INET, ("127.0.0.1", 0), "127.0.0.1:{port}"),
+        (socket.AF_INET, ("", 0), f"{socket.gethostname()}:{{port}}"),
+        (socket.AF_INET6, ("::1", 0), "[::1]:{port}"),
+        (socket.AF_UNIX, "\0wsbridge-test-{pid}", "@wsbridge-test-{pid}"),
+    ],
+    ids=["ipv4", "everywhere", "ipv6", "abstract"],
+)
+async def test_addresses_of_inherited_sockets(family: socket.AddressFamily, bound_to: tuple[str, int] | str, shown: str) -> None:
+    """The address of an inherited socket is shown as that of any other; one in the abstract namespace begins with @."""
+    if family is socket.AF_INET6 and not socket.has_dualstack_ipv6():
+        pytest.skip("there is no IPv6")
+    sock = socket.socket(family)
+    sock.bind(bound_to.format(pid=os.getpid()) if isinstance(bound_to, str) else bound_to)
+    sock.listen()
+    where = {"pid": os.getpid(), "port": sock.getsockname()[1] if family is not socket.AF_UNIX else ""}
+    bound = await bind(ListenSettings(inherited=""), asyncio.get_running_loop(), inherited={"unknown": [sock]})
+    assert bound.addresses == [shown.format(**where)]
+    bound.close()
