@@ -12,6 +12,7 @@ REASONS = {
     "bus/rabbitmq/bus.py": "tested against a real RabbitMQ: tests/bus/test_contract.py, tests/bus/test_bad_days.py",
     "bus/rabbitmq/connection.py": "tested against a real RabbitMQ: tests/bus/test_waits.py, tests/bus/test_bad_days.py",
     "bus/rabbitmq/transport.py": "tests/bus/test_within.py; the rest against a real RabbitMQ: tests/bus/test_bad_days.py",
+    "cli/commands.py": "tables, which these read: tests/cli/test_help.py, tests/test_docs.py",
     "cli/options.py": "tables, which these read: tests/cli/test_parse.py, tests/test_docs.py",
     "endpoints/bridge.py": "tested with real clients and programs: tests/http/test_upgrade.py, tests/parity/test_lifecycle.py",
     "endpoints/channel.py": "tested with real clients: tests/server/test_clients.py, tests/server/test_events.py",
@@ -28,7 +29,9 @@ REASONS = {
     "process/spawnd.py": "the other side of the spawn server: tests/process/test_spawnserver.py",
     "server/bridge.py": "tests/test_server.py",
     "server/base.py": "tests/test_server.py",
-    "settings.py": "values, which these make: tests/cli/test_config.py, tests/cli/test_broadcast_config.py",
+    "settings/client.py": "declarations, which these read: tests/settings/test_declare.py, tests/cli/test_config.py",
+    "settings/pipe.py": "values, which this makes: tests/cli/test_pipeconfig.py",
+    "settings/server.py": "values, which these make: tests/cli/test_config.py, tests/cli/test_broadcast_config.py",
     "stdio.py": "tested as a process: tests/pipes/test_publish.py, tests/pipes/test_subscribe.py",
     "wire/frames.py": "its two directions: tests/wire/test_reader.py, tests/wire/test_encode.py",
 }

@@ -28,7 +28,7 @@ from wsbridge.settings import ListenSettings
 def listen_on(host: str, loop: asyncio.AbstractEventLoop) -> AbstractAsyncContextManager[Listeners]:
     """Listen on a free port of a host."""
     metrics = Metrics()
-    return listening(ListenSettings(hosts=(host,), port=0), factory(loop), Acceptor(metrics, loop=loop), metrics, loop)
+    return listening([ListenSettings(address=f"{host}:0")], factory(loop), Acceptor(metrics, loop=loop), metrics, loop)
 
 
 def test_name_of_several_addresses(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -23,12 +24,12 @@ from wsbridge.http.static import StaticFiles, in_a_thread
 from wsbridge.logs import ACCESS, ERROR, TRACE, LogFields, RateLimit, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.net.reverselookup import Names
-from wsbridge.rules.forwarded import UNIX_PEER, seen_through
+from wsbridge.rules.forwarded import UNIX_PEER, Trusted, seen_through
+from wsbridge.rules.hosts import Hosts
 from wsbridge.rules.methods import KNOWN, READ, check_method
 from wsbridge.rules.paths import clean
 from wsbridge.rules.request import Peer, Request, by_name, check_framing, check_host, encode_path, read_target
 from wsbridge.sessions.registry import Registry
-from wsbridge.settings import GateSettings
 
 ICON_PATH = "/favicon.ico"
 """The path at which browsers look for an icon when a page names none."""
@@ -37,6 +38,19 @@ REDIRECTS_INSIDE = 3
 
 http_log = logger("http")
 session_log = logger("session")
+
+
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """Which requests the server reads and answers, and the headers of its responses."""
+
+    hosts: Hosts
+    trusted: Trusted
+    reverse_lookup: bool
+    headers: tuple[tuple[str, str], ...]
+    """Headers of every response."""
+    headers_http: tuple[tuple[str, str], ...]
+    """Headers of every response that is no upgrade; they begin with `headers`."""
 
 
 class App:
@@ -49,7 +63,7 @@ class App:
     def __init__(
         self,
         *,
-        settings: GateSettings,
+        settings: Reception,
         registry: Registry,
         metrics: Metrics,
         endpoint: Endpoint | None,
@@ -77,7 +91,7 @@ class App:
         self._has_icon = has_icon
         self._subject, self._name = subject
         self._names = Names(metrics)
-        self._headers_plain = settings.headers + settings.headers_http
+        self._headers_plain = settings.headers_http
         self._foreign_hosts = RateLimit(session_log, ACCESS)
 
     async def __call__(self, raw: web.BaseRequest) -> web.StreamResponse:

@@ -8,7 +8,7 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -20,8 +20,8 @@ from wsbridge.net.certificates import make_context
 from wsbridge.net.keepalive import keep_alive
 from wsbridge.net.tls import TlsOpener
 from wsbridge.net.transports import Open, plain_transports, use_fast_transports
-from wsbridge.net.unixsocket import bind_unix, identity
-from wsbridge.settings import ListenSettings
+from wsbridge.net.unixsocket import bind_unix, group_number, identity, user_number
+from wsbridge.settings import ListenSettings, TlsSettings
 
 BACKLOG = 1024
 """Connections that the kernel queues while the server is busy."""
@@ -84,7 +84,7 @@ Listeners = tuple[Callable[[], None], list[str]]
 
 @asynccontextmanager
 async def listening(
-    settings: ListenSettings,
+    settings: Sequence[ListenSettings],
     factory: Factory,
     acceptor: Acceptor,
     metrics: Metrics,
@@ -97,11 +97,10 @@ async def listening(
     `redirect` is needed if the settings have a redirect port.
     """
     connect, plain = use_fast_transports(loop), plain_transports(loop)
-    context = make_context(settings.tls) if settings.tls else None
+    contexts: dict[TlsSettings, ssl.SSLContext] = {tls: make_context(tls) for item in settings if (tls := item.tls) is not None}
     openers: list[Opener] = []
     addresses: list[str] = []
-    unix_path = settings.unix_path
-    bound: tuple[int, int] | None = None
+    bound: dict[str, tuple[int, int] | None] = {}
 
     def listen(sock: socket.socket, make: Factory, context: ssl.SSLContext | None) -> None:
         _tune(sock)
@@ -120,26 +119,29 @@ async def listening(
             opener.close()
         # Unlink the path now, and only if it is still this server's socket. A successor may have bound the path while this server
         # ends its sessions.
-        if unix_path is not None and bound is not None and identity(unix_path) == bound:
-            os.unlink(unix_path)
+        for path, own in bound.items():
+            if own is not None and identity(path) == own:
+                os.unlink(path)
 
     try:
-        for host in settings.hosts if settings.port is not None else ():
-            port = settings.port or 0
+        for item in settings:
+            context = contexts[item.tls] if item.tls is not None else None
+            if (path := item.unix_path) is not None:
+                sock = bind_unix(path, mode=item.unix_mode, owner=user_number(item.owner), group=group_number(item.group))
+                bound[path] = identity(path)
+                listen(sock, factory, context)
+                addresses.append(os.path.abspath(path))  # noqa: ASYNC240 (it does not read the disk)
+                continue
+            host, port = item.host, item.port
             for sock in await _bind(loop, host, port):
                 listen(sock, factory, context)
                 port = sock.getsockname()[1]
             addresses.append(f"{host or socket.gethostname()}:{port}")
-            if settings.redirect_port is not None:
+            if item.redirect_port:
                 assert redirect is not None
                 server = redirect("https" if context else "http", port)
-                for sock in await _bind(loop, host, settings.redirect_port):
+                for sock in await _bind(loop, host, item.redirect_port):
                     listen(sock, server, None)
-        if unix_path is not None:
-            sock = bind_unix(unix_path, mode=settings.unix_mode, owner=settings.unix_owner, group=settings.unix_group)
-            bound = identity(unix_path)
-            listen(sock, factory, context)
-            addresses.append(os.path.abspath(unix_path))  # noqa: ASYNC240 (it does not read the disk)
         yield close, addresses
     finally:
         close()

@@ -6,14 +6,19 @@ other users cannot connect at any moment.
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import socket
 import stat
+from collections.abc import Callable
 
 from wsbridge.errors import ListenError, reason_of
 
 UNCHANGED = -1
 """The value that leaves an owner or a group unchanged, as for chown(2)."""
+LAST_ID = 2**32 - 2
+"""The highest number of a user or group: for chown(2), the next number means no change."""
 
 
 def bind_unix(path: str, *, mode: int, owner: int = UNCHANGED, group: int = UNCHANGED) -> socket.socket:
@@ -37,6 +42,16 @@ def bind_unix(path: str, *, mode: int, owner: int = UNCHANGED, group: int = UNCH
     return sock
 
 
+def user_number(name: str) -> int:
+    """Return the number of a user given by name or number; `UNCHANGED` for an empty name. Raises LookupError."""
+    return _number(name, lambda name: pwd.getpwnam(name).pw_uid)
+
+
+def group_number(name: str) -> int:
+    """Return the number of a group given by name or number; `UNCHANGED` for an empty name. Raises LookupError."""
+    return _number(name, lambda name: grp.getgrnam(name).gr_gid)
+
+
 def identity(path: str) -> tuple[int, int] | None:
     """Return the device and the inode of a path, or None if it does not exist."""
     try:
@@ -44,6 +59,12 @@ def identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _number(name: str, find: Callable[[str], int]) -> int:
+    if not name:
+        return UNCHANGED
+    return int(name) if name.isascii() and name.isdecimal() and int(name) <= LAST_ID else find(name)
 
 
 def _give_rights(path: str, mode: int, owner: int, group: int) -> None:

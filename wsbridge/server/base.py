@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from typing import Any
 
-from wsbridge.http.app import App
+from wsbridge.http.app import App, Reception
 from wsbridge.http.cgi import CgiScripts
 from wsbridge.http.connection import HttpServer
 from wsbridge.http.endpoint import Endpoint, EventsEndpoint, Resource
@@ -26,7 +27,7 @@ from wsbridge.logs import INFO, logger
 from wsbridge.metrics import Metrics
 from wsbridge.net.acceptor import Acceptor
 from wsbridge.net.hangup import Hangups
-from wsbridge.net.hostinfo import machine
+from wsbridge.net.hostinfo import host_names, machine
 from wsbridge.net.listeners import listening
 from wsbridge.process.descendants import Descendants
 from wsbridge.process.guard import Guard, NoGuard, Watch
@@ -34,11 +35,22 @@ from wsbridge.process.launch import Launcher
 from wsbridge.process.spawn import Spawner
 from wsbridge.process.spawnserver import SpawnServer
 from wsbridge.process.termination import LAST_WAIT, make_ladder
+from wsbridge.rules.environ import passed_on
+from wsbridge.rules.hosts import Hosts
 from wsbridge.rules.origins import Rules
 from wsbridge.rules.reach import WILDCARDS, reachable
 from wsbridge.sessions.limiter import Limiter
 from wsbridge.sessions.registry import Registry
-from wsbridge.settings import ListenSettings, ServerSettings
+from wsbridge.settings import (
+    BridgeSettings,
+    BroadcastSettings,
+    CgiSettings,
+    FilesSettings,
+    HttpTimings,
+    ListenSettings,
+    ServerSettings,
+)
+from wsbridge.settings.access import parse_headers
 
 THREADS = 32
 """The most threads that read the disk. A slow disk soon blocks all threads of the loop's own number, six on two processors."""
@@ -56,16 +68,39 @@ class Server(ABC):
 
     def __init__(self, settings: ServerSettings, metrics: Metrics) -> None:
         self._settings = settings
+        served = settings.endpoints[0]
+        assert isinstance(served, BridgeSettings | BroadcastSettings | FilesSettings | CgiSettings)
+        self._served_endpoint = served
+        self._timings = HttpTimings(
+            keepalive_seconds=settings.server.keepalive_timeout,
+            body_seconds=served.http.body_timeout,
+        )
+        self._passed = passed_on(served.program.pass_environment, os.environ)
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._force = asyncio.Event()
-        self._registry = Registry(max_sessions=settings.gate.max_sessions, metrics=metrics)
-        self._ladder = make_ladder(settings.program.close_ms)
+        self._registry = Registry(max_sessions=self._max_sessions, metrics=metrics)
+        self._ladder = make_ladder(round(served.program.close_delay * 1000))
         self._hangups = Hangups(self._loop)
         self._close_listeners: Callable[[], None] = lambda: None
         self.status = 0
         """The exit status, once the server has ended."""
+
+    @property
+    def _max_sessions(self) -> int:
+        """The limit of sessions; 0 for no limit."""
+        return self._served_endpoint.access.max_programs
+
+    @property
+    def _page_name(self) -> str:
+        """The name of wsbridge's own page in the log; empty without such a page."""
+        return "Developer console" if self._served_endpoint.http.console else ""
+
+    @property
+    def _page_everywhere(self) -> bool:
+        """Whether that page is served at every path without other content, not only at a root without an index."""
+        return True
 
     @abstractmethod
     async def _open(self, launcher: Launcher) -> App:
@@ -115,14 +150,13 @@ class Server(ABC):
                     error_page=app.error_page,
                     on_upgrade=app.upgrade,
                     hangups=self._hangups,
-                    timings=self._settings.http.timings,
+                    timings=self._timings,
                     loop=loop,
                 )
                 acceptor = self._acceptor(server)
-                redirect = partial(
-                    redirect_server, headers=self._settings.listen.redirect_headers, timings=self._settings.http.timings, loop=loop
-                )
-                listeners = listening(self._settings.listen, factory, acceptor, self._metrics, loop, redirect=redirect)
+                headers = self._served_endpoint.access.http_headers
+                redirect = partial(redirect_server, headers=headers, timings=self._timings, loop=loop)
+                listeners = listening(self._settings.listeners, factory, acceptor, self._metrics, loop, redirect=redirect)
                 async with listeners as (close, addresses):
                     self._close_listeners = close
                     for line in self._announcement(addresses):
@@ -137,7 +171,7 @@ class Server(ABC):
     @property
     def _starts_programs(self) -> bool:
         """Whether a request can start a program."""
-        return self._settings.http.cgi_directory is not None
+        return bool(self._served_endpoint.http.cgi)
 
     def stop(self) -> None:
         """Shut down gracefully; a second call forces the shutdown."""
@@ -192,18 +226,17 @@ class Server(ABC):
         return acceptor
 
     def _watch(self) -> Watch:
-        settings = self._settings
-        runs_programs = settings.program.argv or settings.program.directory or settings.http.cgi_directory
-        if not settings.guard or not runs_programs:
+        program, http = self._served_endpoint.program, self._served_endpoint.http
+        runs_programs = program.command or program.scripts or http.cgi
+        if not self._settings.server.guard or not runs_programs:
             return NoGuard()
         return Guard(self._ladder, self._metrics, loop=self._loop)
 
     def _handshake(self, *, is_shared: bool = False) -> Handshake:
-        gate = self._settings.gate
         return Handshake(
             is_shared=is_shared,
-            client=self._settings.client,
-            headers=gate.headers + gate.headers_ws,
+            client=self._served_endpoint.client,
+            headers=self._served_endpoint.access.websocket_headers,
             hangups=self._hangups,
             metrics=self._metrics,
             loop=self._loop,
@@ -219,36 +252,42 @@ class Server(ABC):
         resources: tuple[Resource, ...] = (),
         introduction: Page | None = None,
     ) -> App:
-        settings = self._settings
-        http, program = settings.http, settings.program
-        timeout = ResponseTimeout(settings.client.send_timeout, self._metrics)
+        settings, served = self._settings, self._served_endpoint
+        http, program, access = served.http, served.program, served.access
+        timeout = ResponseTimeout(served.client.write_timeout, self._metrics)
         cgi = None
-        if http.cgi_directory:
+        if http.cgi:
             cgi = CgiScripts(
-                http.cgi_directory,
+                http.cgi,
                 dotfiles=http.dotfiles,
-                software=settings.gate.software,
-                passed=settings.gate.passed,
-                limiter=self._registry.limiter if http.max_scripts is None else Limiter(http.max_scripts),
+                software=settings.software,
+                passed=self._passed,
+                limiter=Limiter(access.max_programs) if isinstance(served, BroadcastSettings) else self._registry.limiter,
                 registry=self._registry,
                 launcher=launcher,
                 metrics=self._metrics,
                 timeout=timeout,
-                drain_seconds=program.drain_ms / 1000,
-                body_seconds=http.timings.body_seconds,
-                max_body_bytes=http.max_body_bytes,
+                drain_seconds=program.drain,
+                body_seconds=http.body_timeout,
+                max_body_bytes=http.max_body,
             )
         static = None
-        if http.static_directory:
+        if http.files:
             hidden = HiddenFiles(
-                (*files_of_command(program.argv), *self._secrets()),
-                cgi_directory=http.cgi_directory,
-                script_directory=program.directory,
+                (*files_of_command(program.command), *self._secrets()),
+                cgi_directory=http.cgi or None,
+                script_directory=program.scripts or None,
                 dotfiles=http.dotfiles,
             )
-            static = StaticFiles(http.static_directory, hidden=hidden, timeout=timeout)
+            static = StaticFiles(http.files, hidden=hidden, timeout=timeout)
         return App(
-            settings=settings.gate,
+            settings=Reception(
+                hosts=Hosts(settings.server.host_names, host_names(), is_strict=access.same_origin),
+                trusted=settings.server.trusted,
+                reverse_lookup=settings.server.reverse_lookup,
+                headers=parse_headers(access.headers),
+                headers_http=access.http_headers,
+            ),
             registry=self._registry,
             metrics=self._metrics,
             endpoint=endpoint,
@@ -257,19 +296,20 @@ class Server(ABC):
             cgi=cgi,
             static=static,
             page=page,
-            page_everywhere=http.page_everywhere,
+            page_everywhere=self._page_everywhere,
             introduction=introduction,
-            has_icon=http.introduces,
+            has_icon=http.page,
             subject=subject,
         )
 
     def _secrets(self) -> Iterator[str]:
         """Yield the files with private keys that the settings name."""
-        if (tls := self._settings.listen.tls) is not None:
-            yield tls.key
-            yield from filter(holds_private_key, filter(None, (tls.certificate, tls.client_ca)))
-        if (broker := self._settings.broker) is not None:
-            for url in broker.urls:
+        for listen in self._settings.listeners:
+            if (tls := listen.tls) is not None:
+                yield tls.key
+                yield from filter(holds_private_key, filter(None, (tls.certificate, tls.client_ca)))
+        for broker in self._settings.brokers.values():
+            for url in broker.url:
                 yield from keys_in_url(url)
 
     @contextmanager
@@ -285,40 +325,40 @@ class Server(ABC):
 
     def _announcement(self, addresses: list[str]) -> Iterator[str]:
         yield from self._lines_of_the_start(addresses)
-        if self._settings.listen.names_urls and is_open(self._settings.listen, self._settings.gate.origins):
+        settings, rules = self._settings, self._served_endpoint.access.rules
+        if settings.names_urls and any(is_open(listen, rules) for listen in settings.listeners):
             yield OPEN
 
     def _lines_of_the_start(self, addresses: list[str]) -> Iterator[str]:
-        http, listen = self._settings.http, self._settings.listen
+        http, listeners, page_name = self._served_endpoint.http, self._settings.listeners, self._page_name
         yield from self._served()
-        if http.cgi_directory:
-            yield f"Serving CGI scripts from    : {http.cgi_directory}"
-        if http.static_directory:
-            yield f"Serving static content from : {http.static_directory}"
-        secure = "s" if listen.tls else ""
-        for address in addresses:
+        if http.cgi:
+            yield f"Serving CGI scripts from    : {http.cgi}"
+        if http.files:
+            yield f"Serving static content from : {http.files}"
+        for address, listen in zip(addresses, listeners, strict=True):
+            secure = "s" if listen.tls else ""
             if address.startswith("/"):
                 yield f"Starting WebSocket server   : unix socket at {address}"
             else:
                 yield f"Starting WebSocket server   : ws{secure}://{address}/"
-            if http.page and not address.startswith("/"):
+            if page_name and not address.startswith("/"):
                 # With static files, the root belongs to the files; the page is at every path without a file.
-                where = f"http{secure}://{address}/{'console' if http.static_directory and http.page_everywhere else ''}"
-                yield f"{http.page:<28}: {where}"
-            if listen.names_urls and not address.startswith("/"):
+                where = f"http{secure}://{address}/{'console' if http.files and self._page_everywhere else ''}"
+                yield f"{page_name:<28}: {where}"
+            if self._settings.names_urls and not address.startswith("/"):
                 host, _, port = address.rpartition(":")
-                scheme = f"http{secure}" if http.page or http.introduces else f"ws{secure}"
-                host = host if host in listen.hosts else ""
+                scheme = f"http{secure}" if page_name or http.page else f"ws{secure}"
+                host = host if host == listen.host else ""
                 for where, url in reachable(scheme, host, int(port), machine()):
                     yield f"{where:<28}: {url}"
-            if listen.redirect_port is not None and not address.startswith("/"):
+            if listen.redirect_port and not address.startswith("/"):
                 yield f"Starting redirect server    : http://{address.rpartition(':')[0]}:{listen.redirect_port}/"
 
 
 def is_open(listen: ListenSettings, origins: Rules) -> bool:
     """Whether a server accepts clients from every address, without a certificate, for pages of any origin."""
-    everywhere = listen.port is not None and any(host in WILDCARDS for host in listen.hosts)
-    return everywhere and origins == Rules() and (listen.tls is None or listen.tls.client_ca is None)
+    return listen.is_tcp and listen.host in WILDCARDS and origins == Rules() and (listen.tls is None or listen.tls.client_ca is None)
 
 
 def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from wsbridge.rules.paths import looker
 from wsbridge.server.base import Server
 from wsbridge.sessions.bridge import Bridge
 from wsbridge.sessions.registry import Live
-from wsbridge.settings import ServerSettings
+from wsbridge.settings import Busy, ServerSettings
 
 CANNOT_LAUNCH = 126
 """The exit status of `--once` when its program cannot be started, as in a shell."""
@@ -31,36 +31,36 @@ class BridgeServer(Server):
 
     @property
     def _starts_programs(self) -> bool:
-        program = self._settings.program
-        return bool(program.argv or program.directory) or super()._starts_programs
+        program = self._served_endpoint.program
+        return bool(program.command or program.scripts) or super()._starts_programs
 
     async def _open(self, launcher: Launcher) -> App:
-        settings, program = self._settings, self._settings.program
-        endpoint = self._endpoint(launcher) if program.argv or program.directory else None
-        command = program.argv[0] if program.argv else ""
+        http, program = self._served_endpoint.http, self._served_endpoint.program
+        endpoint = self._endpoint(launcher) if program.command or program.scripts else None
+        command = program.command[0] if program.command else ""
         facts = {"program": os.path.basename(command)}
-        page = Page("console.html", "DEVCONSOLE", facts) if settings.http.page else None
-        introduction = Page("info.html", "INTRODUCTION", facts) if settings.http.introduces and endpoint is not None else None
+        page = Page("console.html", "DEVCONSOLE", facts) if http.console else None
+        introduction = Page("info.html", "INTRODUCTION", facts) if http.page and endpoint is not None else None
         return self._app(launcher, endpoint, page, ("command", command), introduction=introduction)
 
     def _endpoint(self, launcher: Launcher) -> BridgeEndpoint:
-        gate, program = self._settings.gate, self._settings.program
+        access, program = self._served_endpoint.access, self._served_endpoint.program
         scripts = None
-        if program.directory:
-            scripts = os.path.realpath(program.directory), looker(program.directory, dotfiles=self._settings.http.dotfiles)
+        if program.scripts:
+            scripts = os.path.realpath(program.scripts), looker(program.scripts, dotfiles=self._served_endpoint.http.dotfiles)
         endpoint = BridgeEndpoint(
             gate=Gate(
                 registry=self._registry,
-                origins=gate.origins,
-                subprotocols=gate.subprotocols,
-                argv=program.argv,
+                origins=access.rules,
+                subprotocols=access.subprotocols,
+                argv=program.command,
                 scripts=scripts,
-                busy_close=gate.busy_close,
+                busy_close=access.busy is Busy.CLOSE,
             ),
             handshake=self._handshake(),
             program=program,
-            software=gate.software,
-            passed={**terminal_environment(program.pty), **gate.passed},
+            software=self._settings.software,
+            passed={**terminal_environment(program.terminal), **self._passed},
             registry=self._registry,
             launcher=launcher,
             metrics=self._metrics,
@@ -89,8 +89,8 @@ class BridgeServer(Server):
             self.stop()
 
     def _served(self) -> Iterator[str]:
-        program = self._settings.program
-        if program.argv:
-            yield f"Serving using application   : {' '.join(program.argv)}"
-        if program.directory:
-            yield f"Serving from directory      : {program.directory}"
+        program = self._served_endpoint.program
+        if program.command:
+            yield f"Serving using application   : {' '.join(program.command)}"
+        if program.scripts:
+            yield f"Serving from directory      : {program.scripts}"

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 
 from wsbridge.bus.base import Bus, now
 from wsbridge.bus.broker import rabbit_bus
+from wsbridge.bus.exchange import exchange_settings
 from wsbridge.bus.memory import MemoryBus
 from wsbridge.channel.ring import Channel
 from wsbridge.endpoints.channel import ChannelEndpoint
@@ -36,7 +37,7 @@ from wsbridge.sessions.fanin import FanIn
 from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.relay import Relay, Through
 from wsbridge.sessions.supervisor import Supervisor
-from wsbridge.settings import Input, Role, ServerSettings
+from wsbridge.settings import BroadcastSettings, Busy, Input, Role, ServerSettings
 from wsbridge.wire.positioned import SUBPROTOCOL
 
 FLUSH_SECONDS = 5.0
@@ -54,14 +55,17 @@ class BroadcastServer(Server):
     """Serves one channel until a signal."""
 
     def __init__(self, settings: ServerSettings, metrics: Metrics) -> None:
+        served = settings.endpoints[0]
+        assert isinstance(served, BroadcastSettings)
+        self._broadcast = served
         super().__init__(settings, metrics)
-        channel = settings.channel
+        channel = served.channel
         self._fanout = Fanout(
             Channel(
                 new_mark(),
-                queue_bytes=channel.queue_bytes,
+                queue_bytes=channel.queue,
                 history=channel.history,
-                history_bytes=channel.history_bytes,
+                history_bytes=channel.history_size,
                 slow=channel.slow,
             ),
             metrics=metrics,
@@ -73,30 +77,41 @@ class BroadcastServer(Server):
         self._has_finished = False
         self._last_error: str | None = None
 
+    @property
+    def _max_sessions(self) -> int:
+        return self._broadcast.channel.max_clients
+
+    @property
+    def _page_name(self) -> str:
+        return "Live channel" if self._broadcast.http.page else ""
+
+    @property
+    def _page_everywhere(self) -> bool:
+        return self._broadcast.http.console
+
     def _make_bus(self) -> Bus:
-        broker = self._settings.broker
-        if broker is None:
+        channel = self._broadcast.channel
+        if not channel.broker:
             return MemoryBus(new_mark())
-        channel = self._settings.channel
         return rabbit_bus()(
-            broker,
+            exchange_settings(self._settings.brokers[channel.broker], channel),
             channel.exchange,
             producer=new_mark(),
             history=channel.history,
             # A program must not receive messages that it, or its predecessor, may already have received.
-            begin="next" if channel.role is Role.THROUGH else None,
-            max_message_bytes=self._settings.program.max_message_bytes,
+            begin="next" if self._broadcast.role is Role.THROUGH else None,
+            max_message_bytes=self._broadcast.program.max_program_message,
             metrics=self._metrics,
             loop=self._loop,
         )
 
     async def _open(self, launcher: Launcher) -> App:
-        settings, channel = self._settings, self._settings.channel
+        served, channel, access = self._broadcast, self._broadcast.channel, self._broadcast.access
         relay = Relay(self._fanout, new_epoch=new_mark, metrics=self._metrics)
         receiver: Relay | Through = relay
-        if channel.role is not Role.NONE:
+        if served.role is not Role.NONE:
             self._supervisor = supervisor = self._make_supervisor(launcher)
-            if channel.role is Role.THROUGH:
+            if served.role is Role.THROUGH:
                 receiver = Through(supervisor, self._fanout, metrics=self._metrics)
                 supervisor.source = self._bus
                 supervisor.hold()
@@ -105,20 +120,19 @@ class BroadcastServer(Server):
         fan_in = self._make_fan_in()
         await self._bus.open(receiver)
         relay.is_live = True
-        gate = settings.gate
         endpoint = ChannelEndpoint(
             gate=Gate(
                 registry=self._registry,
-                origins=gate.origins,
-                subprotocols=(SUBPROTOCOL, *gate.subprotocols),
+                origins=access.rules,
+                subprotocols=(SUBPROTOCOL, *access.subprotocols),
                 argv=(),
                 scripts=None,
-                busy_close=gate.busy_close,
+                busy_close=access.busy is Busy.CLOSE,
                 limit_flag="maxclients",
             ),
-            origins=gate.origins,
+            origins=access.rules,
             handshake=self._handshake(is_shared=True),
-            client=settings.client,
+            client=served.client,
             fanout=self._fanout,
             join=channel.join,
             fan_in=fan_in,
@@ -126,47 +140,48 @@ class BroadcastServer(Server):
             metrics=self._metrics,
             loop=self._loop,
         )
-        page = Page("channel.html", "PAGE", {"exchange": channel.exchange, "input": channel.input.value}) if settings.http.page else None
+        page = Page("channel.html", "PAGE", {"exchange": channel.exchange, "input": channel.input.value}) if served.http.page else None
         resources: tuple[Resource, ...] = (Scripts(),)
-        if settings.http.status:
-            resources = (StatusPage(self._status, gate.origins), *resources)
+        if served.http.status:
+            resources = (StatusPage(self._status, access.rules), *resources)
         return self._app(launcher, endpoint, page, ("exchange", channel.exchange), events=endpoint, resources=resources)
 
     def _make_supervisor(self, launcher: Launcher) -> Supervisor:
-        program, channel = self._settings.program, self._settings.channel
-        make_decoder, encoder = make_framing(program.framing, limit=program.max_message_bytes)
-        fields: LogFields = {"exchange": channel.exchange, "command": program.argv[0]}
+        program, channel = self._broadcast.program, self._broadcast.channel
+        make_decoder, encoder = make_framing(program.framing, limit=program.max_program_message)
+        fields: LogFields = {"exchange": channel.exchange, "command": program.command[0]}
         # The program inherits the server's environment, except wsbridge's settings: they may contain a password.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("WSBRIDGE_")}
         # The variables of the server's own terminal do not apply to the terminal of the program.
-        environment |= terminal_environment(program.pty)
+        terminal = program.terminal
+        environment |= terminal_environment(terminal)
 
         def say(line: str) -> None:
             self._last_error = line[:ERROR_CHARACTERS]
 
         # Strangers may read the status, so it contains the program's stderr only with `--devconsole`, for the user who tests the
         # program.
-        said = say if self._settings.http.page_everywhere else None
+        said = say if self._broadcast.http.console else None
 
         def launch() -> Child:
             return launcher.launch(
-                program.argv, environment, decoder=make_decoder(), encoder=encoder, fields={**fields}, pty=program.pty, last_error=said
+                program.command, environment, decoder=make_decoder(), encoder=encoder, fields={**fields}, pty=terminal, last_error=said
             )
 
-        is_through = channel.role is Role.THROUGH
+        is_through = self._broadcast.role is Role.THROUGH
         return Supervisor(
             launch,
             (lambda batch: self._fanout.publish(batch, at=now())) if is_through else self._bus.publish,
             reads=is_through or channel.input is Input.PROGRAM,
             restarts=Restarts(channel.restart),
-            drain_seconds=program.drain_ms / 1000,
+            drain_seconds=program.drain,
             fields=fields,
             metrics=self._metrics,
             loop=self._loop,
         )
 
     def _make_fan_in(self) -> FanIn | None:
-        match self._settings.channel.input:
+        match self._broadcast.channel.input:
             case Input.PROGRAM:
                 assert self._supervisor is not None
                 self._supervisor.source = fan_in = FanIn(self._supervisor.write)
@@ -209,32 +224,32 @@ class BroadcastServer(Server):
 
     def _status(self) -> Mapping[str, object]:
         alarm = self._bus.alarm
-        broker = None if self._settings.broker is None else "away" if not self._fanout.is_connected else "blocked" if alarm else "here"
+        broker = None if not self._broadcast.channel.broker else "away" if not self._fanout.is_connected else "blocked" if alarm else "here"
         mark, number = self._fanout.channel.place(self._fanout.channel.end)
         return {
-            "exchange": self._settings.channel.exchange,
+            "exchange": self._broadcast.channel.exchange,
             "viewers": len(self._fanout),
             "position": f"{mark}{number}",
             "messages": self._fanout.channel.end,
             "broker": broker,
             "broker_alarm": alarm or None,
             "broker_address": None if broker in (None, "away") else str(self._bus),
-            "input": self._settings.channel.input.value,
+            "input": self._broadcast.channel.input.value,
             "program": self._supervisor and self._supervisor.state.value,
             "program_exit": self._supervisor and self._supervisor.last_exit,
             "program_restarts": self._metrics.program_restarts,
-            **({"program_stderr": self._last_error} if self._settings.http.page_everywhere else {}),
+            **({"program_stderr": self._last_error} if self._broadcast.http.console else {}),
             "counts": dict(self._metrics.counts()),
         }
 
     def _served(self) -> Iterator[str]:
-        program, channel = self._settings.program, self._settings.channel
-        if program.argv:
-            yield f"{self._role_line}: {' '.join(program.argv)}"
+        program, channel = self._broadcast.program, self._broadcast.channel
+        if program.command:
+            yield f"{self._role_line}: {' '.join(program.command)}"
         yield f"Broadcasting exchange       : {channel.exchange}"
-        if self._settings.broker is not None:
+        if channel.broker:
             yield f"Broker                      : {self._bus}"
 
     @property
     def _role_line(self) -> str:
-        return "Passing through application " if self._settings.channel.role is Role.THROUGH else "Publishing application      "
+        return "Passing through application " if self._broadcast.role is Role.THROUGH else "Publishing application      "
