@@ -23,6 +23,7 @@ FLOORS = (
     {"net"},
     {"peers", "resolve"},
     {"sessions"},
+    {"config"},
     {"http", "pipes"},
     {"endpoints"},
     {"server"},

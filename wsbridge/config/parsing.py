@@ -1,0 +1,54 @@
+"""Turns the bytes of one file into its tables and the lines of their paths, or says in which line it is not TOML."""
+
+from __future__ import annotations
+
+import codecs
+import tomllib
+from typing import Any
+
+from wsbridge.config.places import MAX_LEVELS, Malformed, Path, TooDeep, find_places
+from wsbridge.config.syntax import explain
+
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+class InvalidFile(ValueError):
+    """The content of a file is not TOML in UTF-8. `line` is 0 if the error concerns the whole file."""
+
+    def __init__(self, line: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.line = line
+        self.sentence = sentence
+
+
+def parse(content: bytes) -> tuple[dict[str, Any], dict[Path, int]]:
+    """Return the tables of a file, and the line of each path in them. A BOM is allowed; an empty file has no tables.
+
+    Raises InvalidFile.
+    """
+    text = _decode(content)
+    try:
+        places = find_places(text)
+    except TooDeep as error:
+        raise InvalidFile(error.line, f"more than {MAX_LEVELS} levels of keys, arrays or tables; write fewer levels") from None
+    except Malformed:
+        # tomllib refuses it as well, and knows the column.
+        places = {}
+    try:
+        return tomllib.loads(text), places
+    except RecursionError:
+        raise InvalidFile(0, "arrays or tables have too many levels; write fewer levels") from None
+    except ValueError as error:
+        raise InvalidFile(*explain(text, error)) from None
+
+
+def _decode(content: bytes) -> str:
+    try:
+        return content.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        if content.startswith(UTF_16):
+            raise InvalidFile(0, "the file is UTF-16; save it as UTF-8") from None
+        lines = content[: error.start].split(b"\n")
+        column = len(lines[-1].decode()) + 1
+        byte = content[error.start]
+        raise InvalidFile(len(lines), f"not UTF-8 at column {column} (byte 0x{byte:02X}); save the file as UTF-8") from None

@@ -1,0 +1,164 @@
+"""Explains why a text is not TOML: the line, and a sentence that says what is wrong there and how to write it.
+
+`tomllib` finds the error. A table of common slips translates its message, by the text before and behind the position. A sentence
+never repeats a value: an unquoted password would appear in a log.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from contextlib import suppress
+from typing import NamedTuple
+
+from wsbridge.config.faults import show_path
+from wsbridge.config.places import Malformed, Path, Scanner, TooDeep, find_places, nearest
+
+POSITION = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
+DUPLICATE = re.compile("Cannot (?:declare|overwrite|mutate|redefine) ")
+KEY = re.compile(r"""\s*+([\w."'-]{1,60}+)\s*+[=:]""")
+LONG_NUMBER = re.compile("[0-9][0-9_]{4000}")
+UNCLOSED = {
+    "[": "write ] behind the last item",
+    "{": "write } behind the last key",
+    '"""': 'write """ at the end of the string',
+    "'''": "write ''' at the end of the string",
+}
+
+
+class Slip(NamedTuple):
+    """A slip is recognized by three patterns: of tomllib's message, and of the line before and from the position.
+
+    In the sentence, {key} stands for the key of the line.
+    """
+
+    message: str
+    before: str
+    rest: str
+    sentence: str
+
+
+SLIPS = (
+    Slip("Invalid value", "", r"(#|$)", "the value is missing; write {key} = and a value"),
+    Slip("Invalid value", "", "[“”„‘’«»`]", "this character is not a quotation mark of TOML; write \" or ' around a string"),
+    Slip("Invalid value", "", "(?i:true|false)\\b", "write true and false in lower case"),
+    Slip("Invalid value", "", r"(?i:yes|no|on|off)\s*([],}#]|$)", "the value is not a truth value of TOML; write true or false"),
+    Slip("Invalid value", "", r"(?i:null|none|nil)\s*([],}#]|$)", "TOML has no null; remove the key"),
+    Slip("Invalid value", "", "[=>]", "write a single = between the key and its value"),
+    Slip("Invalid value", "", r"[+-]?\.[0-9]", "a number begins with a digit; write 0.5, not .5"),
+    Slip("Invalid value", "", r"[,\]})]", "a value is missing before this character; write the value, or remove the character"),
+    Slip("Invalid value", "", "", 'the value is not a number, true or false; write a string in quotes: {key} = "…"'),
+    Slip("Invalid date", "", "", "no such date or time exists; correct it, or write a string in quotes"),
+    Slip("Expected newline", r"^\s*\[.*\]\s*$", "", "write each key of a table on a line of its own, below the header of the table"),
+    Slip(
+        "Expected newline", "", "[,;]", "a key and its value end with the line; remove this character, and write the next key on a new line"
+    ),
+    Slip("Expected newline", "", "//", "a comment begins with #; write # instead of //"),
+    Slip("Expected newline", "", "\r", "a carriage return alone does not end a line; save the file with LF or CR LF at the line ends"),
+    Slip(
+        "Expected newline",
+        r"[=,[]\s*[+-]?0$",
+        "[0-9]",
+        "a number has no leading zero; write 0o660 for an octal number, or a string in quotes",
+    ),
+    Slip("Expected newline", r"""["']\s*$""", "", 'the string ends before this column; write \\" for a quotation mark in a string'),
+    Slip("Expected newline", r"[\w.+-]$", r"\S", 'the value is more than a number or a truth value; write a string in quotes: {key} = "…"'),
+    Slip("Expected newline", "", "", "write one key and its value on each line"),
+    Slip("Expected '=' after", "", ":", "write = instead of : between the key and its value"),
+    Slip("Expected '=' after", "", r"(#|$)", "the key has no value; write = and a value behind it"),
+    Slip("Expected '=' after", "", "[^\"'=]+=", "a key with characters other than A-Z, a-z, 0-9, _ and - needs quotes; write it in quotes"),
+    Slip("Expected '=' after", "", "", "write = between the key and its value"),
+    Slip("Invalid statement", "", "//|;|--|%|/\\*", "a comment begins with #; write # instead"),
+    Slip("Invalid statement", "^$", r"\{", "the file looks like JSON; write TOML: one key = value on each line"),
+    Slip("Invalid statement", "", "=", "the key is missing; write a key before ="),
+    Slip("Invalid statement", "", "[]})]", "no line above opens this bracket; remove it"),
+    Slip("Invalid statement", "", "", "a line begins with a key, with a [table] or with #; correct the line"),
+    Slip("Invalid initial", r"[,{]\s*$", r"(#|$)", "an inline table ends in its line; write it on one line, or as a [table]"),
+    Slip("Invalid initial", r",\s*$", r"\}", "an inline table has no comma behind its last key; remove the comma"),
+    Slip("Invalid initial", r"\[\s*$", r"\]", "the name of the table is missing; write it between the brackets"),
+    Slip("Invalid initial", r"\.\s*$", "", "a part of the key is missing; write it behind the dot, or remove the dot"),
+    Slip("Invalid initial", "", "", "a key with characters other than A-Z, a-z, 0-9, _ and - needs quotes; write it in quotes"),
+    Slip("Expected '\\]\\]'", "", "", "the header of an array of tables is not closed; write ]] behind its name"),
+    Slip("Expected '\\]'", "", r"[^]]+\]", "a name with characters other than A-Z, a-z, 0-9, _ and - needs quotes; write it in quotes"),
+    Slip("Expected '\\]'", "", "", "the header of a table is not closed; write ] behind its name"),
+    Slip("Unclosed array", r"[\w.+-]$", r"[\w.:%/+-]", "the value is more than a number or a truth value; write a string in quotes"),
+    Slip("Unclosed array", "", "", "a comma between two items is missing, or ] behind the last"),
+    Slip("Unclosed inline", "", r"(#|$)", "an inline table ends in its line; write it on one line, or as a [table]"),
+    Slip("Unclosed inline", r"[\w.+-]$", r"[\w.:%/+-]", "the value is more than a number or a truth value; write a string in quotes"),
+    Slip("Unclosed inline", "", "", "a comma between two keys is missing, or }} behind the last"),
+    Slip("(Illegal|Found invalid) character '\\\\n'", "", "", "the string is not closed in its line; write a quotation mark at its end"),
+    Slip('(Unterminated|Expected "\'")', "", "", "the string is not closed in its line; write a quotation mark at its end"),
+    Slip("Unescaped", "", "", "a backslash begins an escape such as \\n; write \\\\ for a backslash, or the string between ' and '"),
+    Slip("Invalid hex|Escaped character", "", "", "the escape is not a character; write \\u and four hexadecimal digits, or \\U and eight"),
+    Slip("Duplicate inline", "", "", "the inline table has a key twice; remove one of the two"),
+)
+
+
+def explain(text: str, error: ValueError) -> tuple[int, str]:
+    """Return the line, from 1, and the sentence for a text without a BOM that `tomllib` refused with an error; line 0 if it is unknown."""
+    text = text.replace("\r\n", "\n")
+    found = POSITION.fullmatch(str(error))
+    if not found:
+        return _number(text)
+    message, *position = found.groups()
+    lines = text.split("\n")
+    line, column = map(int, position) if position[0] else (len(lines), len(lines[-1]) + 1)
+    if unclosed := _unclosed(text, line, is_at_end=not position[0]):
+        return unclosed
+    if DUPLICATE.match(message):
+        return _duplicate("\n".join([*lines[: line - 1], lines[line - 1][: column - 1]]))
+    key = KEY.match(lines[line - 1])
+    sentence = _slip(message, lines[line - 1][: column - 1], lines[line - 1][column - 1 :]).format(key=key[1] if key else "key")
+    return line, f"invalid TOML at column {column}: {sentence}"
+
+
+def _slip(message: str, before: str, rest: str) -> str:
+    """Return the sentence for a message of tomllib, by the line before and from the position."""
+    if rest and not rest[0].isprintable() and rest[0] not in "\t\r":
+        return f"U+{ord(rest[0]):04X} ({unicodedata.name(rest[0], 'a control character')}) is not allowed here; remove this character"
+    for slip in SLIPS:
+        if re.match(slip.message, message) and re.search(slip.before, before) and re.match(slip.rest, rest):
+            return slip.sentence
+    return f"{message[:1].lower()}{message[1:]}; correct the line".replace("{", "{{").replace("}", "}}")
+
+
+def _number(text: str) -> tuple[int, str]:
+    """Return the line and the sentence for a number of too many digits: tomllib passes the error of `int` on, without a position."""
+    found = LONG_NUMBER.search(text)
+    return text.count("\n", 0, found.start()) + 1 if found else 0, "a number is too long; write fewer than 4000 digits"
+
+
+def _unclosed(text: str, line: int, *, is_at_end: bool) -> tuple[int, str] | None:
+    """Return the line and the sentence for a bracket, or three quotes, that is open at the error in `line`; None if none is."""
+    try:
+        find_places(text)
+    except TooDeep:
+        return None
+    except Malformed as found:
+        if found.opening and (is_at_end or found.line < line):
+            return found.line, f"invalid TOML: the {found.opening} in this line is not closed; {UNCLOSED[found.opening]}"
+    return None
+
+
+def _duplicate(text: str) -> tuple[int, str]:
+    """Return the line and the sentence for a text whose last statement, perhaps cut off, defines what is already defined."""
+    scanner = Scanner(text)
+    path: Path = ()
+    defined: Path = ()
+    line = earlier = 0
+    with suppress(Malformed):
+        for found, number in scanner.statements():
+            # The path of an array's entry ends in its index.
+            path, line = found if isinstance(found[-1], str) else found[:-1], number
+            defined = nearest(scanner.places, path)
+            earlier = scanner.places.get(defined, 0)
+    name = show_path(path)
+    if defined != path:
+        return (
+            line,
+            f"line {earlier} already defines {show_path(defined)}, and this line cannot extend it; define {name} there, or rename it",
+        )
+    if text.split("\n")[line - 1].lstrip().startswith("["):
+        remedy = f"write all its keys into one table, or write [[{name}]] above each entry of an array"
+        return line, f"line {earlier} already defines {name}; {remedy}"
+    return line, f"line {earlier} already sets {name}; remove one of the two"
