@@ -1,7 +1,8 @@
 """Write the generated parts of the documentation: the tables of flags, and the man pages.
 
-Both come from `wsbridge/cli/options.py`. A table stands between two comments of a page: `<!-- flags: COMMAND WHICH -->`, where
-WHICH is the title of a group or the names of flags, and `<!-- end of flags -->`. The man pages are in docs/man.
+Both come from `wsbridge/cli/options.py` and from the declarations in `wsbridge/settings`. A table stands between two comments of
+a page: `<!-- flags: COMMAND WHICH -->`, where WHICH is the title of a group or the names of flags, and `<!-- end of flags -->`. The
+man pages are in docs/man.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from wsbridge import __version__
-from wsbridge.cli.options import BRIDGE, COMMANDS, Command, Option
-from wsbridge.cli.units import Size, show_size
+from wsbridge.cli.commands import BRIDGE, COMMANDS, Command
+from wsbridge.cli.option import Option
+from wsbridge.rules.units import show_size
+from wsbridge.settings.declare import Kind
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -73,15 +76,15 @@ def default(option: Option) -> str:
     """Return the default of a flag in Markdown; empty if there is none."""
     if option.default_shown is not None:
         return option.default_shown
-    if option.kind is bool:
+    if option.is_boolean:
         return "off"
     if option.default in (None, ""):
         return ""
-    if option.kind is Size and isinstance(option.default, int):
+    if option.kind is Kind.SIZE:
         return show_size(option.default)
-    if option.kind is float:
+    if option.kind is Kind.SECONDS:
         return f"{option.default:g}"
-    return f"`{option.default}`" if option.kind is str else str(option.default)
+    return str(option.default) if option.kind is Kind.INTEGER else f"`{option.default}`"
 
 
 def page_name(command: Command) -> str:
@@ -124,11 +127,11 @@ def man_page(command: Command) -> str:
 
 def flag_of(option: Option) -> str:
     flag = f"\\fB{roff('--' + option.name)}\\fR"
-    return flag if option.kind is bool else f"{flag}=\\fI{roff(option.metavar)}\\fR"
+    return flag if option.is_boolean else f"{flag}=\\fI{roff(option.metavar)}\\fR"
 
 
 def sentence_of(option: Option) -> str:
-    shown = "" if option.kind is bool else plain(default(option))
+    shown = "" if option.is_boolean else plain(default(option))
     return roff(plain(option.description or option.help) + "." + (f" Default: {shown}." if shown else ""))
 
 

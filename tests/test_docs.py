@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 
 from wsbridge import closecodes
-from wsbridge.cli.options import BRIDGE, BROADCAST, COMMANDS, OPTIONS, PUBLISH, SUBSCRIBE, Command, Option
-from wsbridge.cli.units import Size, show_size
+from wsbridge.cli.commands import BRIDGE, BROADCAST, COMMANDS, OPTIONS, PUBLISH, SUBSCRIBE, Command
+from wsbridge.cli.option import Option
 from wsbridge.framing import FRAMINGS
 from wsbridge.logs import LEVELS
 from wsbridge.metrics import Metrics
 from wsbridge.process.termination import make_ladder
 from wsbridge.rules.environ import EMPTY
+from wsbridge.rules.units import show_size
+from wsbridge.settings.declare import Kind
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -85,15 +87,14 @@ def test_every_command_is_documented(name: str) -> None:
 
 
 FLAGS = [("flags", option) for option in OPTIONS] + [("broadcast", option) for option in OF_BROADCAST]
-NUMBERS = [(name, option) for name, option in FLAGS if option.default and issubclass(option.kind, int) and option.kind is not bool]
+NUMBERS = [(name, option) for name, option in FLAGS if option.default and option.kind in (Kind.INTEGER, Kind.SIZE, Kind.SECONDS)]
 
 
 @pytest.mark.parametrize(("name", "option"), NUMBERS, ids=[option.name for _, option in NUMBERS])
 def test_defaults_of_flags_are_documented(name: str, option: Option) -> None:
     """The default of a number is the one that the page gives."""
     row = next(line for line in page(name).splitlines() if f"`--{option.name}=" in line)
-    assert isinstance(option.default, int)
-    assert row.split("|")[-2].strip() == (show_size(option.default) if option.kind is Size else str(option.default))
+    assert row.split("|")[-2].strip() == (show_size(option.default) if option.kind is Kind.SIZE else f"{option.default:g}")
 
 
 def test_generated_parts_are_fresh() -> None:

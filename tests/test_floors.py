@@ -21,7 +21,7 @@ FLOORS = (
     {"quickstart", "settings"},
     {"bus", "files", "logwriter", "process", "stdio"},
     {"net"},
-    {"peers"},
+    {"peers", "resolve"},
     {"sessions"},
     {"config"},
     {"http", "pipes"},
@@ -42,7 +42,7 @@ FENCES = {
     "aiohttp": {"endpoints", "http", "peers.wsclient", "quickstart"},
     "aiofastnet": {"net"},
     "click": {"cli"},
-    "msgspec": {"framing"},
+    "msgspec": {"cli", "framing", "resolve", "settings"},
 }
 """The parts and modules in which each library from outside may be imported."""
 

@@ -84,9 +84,13 @@ def send_to(handler: logging.Handler, level: int) -> None:
     logging._srcfile = None
     for name in ("wsbridge", "asyncio", "aiohttp"):
         logging.getLogger(name).addHandler(handler)
-    ours = logging.getLogger("wsbridge")
-    ours.setLevel(level)
-    ours.propagate = False
+    set_level(level)
+    logging.getLogger("wsbridge").propagate = False
+
+
+def set_level(level: int) -> None:
+    """Set the lowest level of wsbridge's records that are logged."""
+    logging.getLogger("wsbridge").setLevel(level)
 
 
 class RepeatFilter:

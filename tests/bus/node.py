@@ -18,6 +18,7 @@ from tests.support.deadline import Deadline
 from tests.support.proc import descriptors
 from tests.wire.peer import read_frames
 from wsbridge.bus.base import Body, Bus
+from wsbridge.bus.exchange import ExchangeSettings
 from wsbridge.bus.memory import MemoryBus
 from wsbridge.bus.rabbitmq.bus import RabbitBus
 from wsbridge.channel.position import Position, parse_position
@@ -27,7 +28,6 @@ from wsbridge.flow import Batch, End, Kind
 from wsbridge.metrics import Metrics
 from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.relay import Relay
-from wsbridge.settings import BrokerSettings
 from wsbridge.wire.positioned import Positioned
 
 PATIENCE = 30.0
@@ -242,7 +242,7 @@ class Exchange:
     name: str
     url: str = ""
     options: dict[str, Any] = field(default_factory=dict)
-    """Of BrokerSettings."""
+    """Of ExchangeSettings."""
 
     @property
     def replays(self) -> bool:
@@ -265,7 +265,7 @@ class Exchange:
         if not any(given["urls"]):
             return MemoryBus(new_mark())
         return RabbitBus(
-            BrokerSettings(**given),
+            ExchangeSettings(**given),
             self.name,
             producer=new_mark(),
             history=history,

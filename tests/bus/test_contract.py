@@ -26,6 +26,7 @@ from tests.support.rabbit import Broker, Proxy
 from tests.support.server import free_port
 from wsbridge.bus.base import Body, Bus
 from wsbridge.bus.bodies import LINES, OutgoingBody
+from wsbridge.bus.exchange import ExchangeSettings
 from wsbridge.bus.rabbitmq import connection as links
 from wsbridge.bus.rabbitmq import stream
 from wsbridge.bus.rabbitmq.bus import RabbitBus
@@ -33,7 +34,6 @@ from wsbridge.bus.rabbitmq.connection import PREFETCH
 from wsbridge.errors import BusError
 from wsbridge.flow import Batch, Kind, Memory
 from wsbridge.metrics import Metrics
-from wsbridge.settings import BrokerSettings
 
 KINDS = ["memory", "rabbitmq", "replay"]
 PASSWORD = "s3cr3t-w0rd"
@@ -394,7 +394,7 @@ async def test_all_begin_at_once(request: pytest.FixtureRequest) -> None:
     rounds = 60
 
     async def begin(exchange: Exchange, start: float, use: Callable[[links.Link], Awaitable[None]]) -> None:
-        link = links.Link(BrokerSettings((exchange.url,), **exchange.options), exchange.name, exchange.url)
+        link = links.Link(ExchangeSettings((exchange.url,), **exchange.options), exchange.name, exchange.url)
         await asyncio.sleep(start)
         try:
             await link.open()
@@ -421,7 +421,7 @@ async def test_closing_is_cut_off(brokered: Exchange, broker: Broker, monkeypatc
     monkeypatch.setattr(links, "CLOSE_SECONDS", 0.2)
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         url = f"amqp://127.0.0.1:{proxy.port}/"
-        link = links.Link(BrokerSettings((url,), **brokered.options), brokered.name, url)
+        link = links.Link(ExchangeSettings((url,), **brokered.options), brokered.name, url)
         await link.open()
         connection = link._connection
         await asyncio.to_thread(proxy.swallow)

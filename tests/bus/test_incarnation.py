@@ -13,12 +13,12 @@ from aiormq.abc import AbstractChannel
 from tests.bus.node import Exchange, Node, Viewer, nothing_left, until
 from tests.support.amqp import amqp_link
 from tests.support.rabbit import Broker, bro_publish
+from wsbridge.bus.exchange import ExchangeSettings
 from wsbridge.bus.rabbitmq import stream as streams
 from wsbridge.bus.rabbitmq import topology
 from wsbridge.bus.rabbitmq.connection import Link
 from wsbridge.channel.ring import Join
 from wsbridge.rules import backoff
-from wsbridge.settings import BrokerSettings
 
 SAME = "21.5"
 
@@ -184,7 +184,7 @@ async def test_our_own_in_a_stream_without_identity(exchange: Exchange) -> None:
 async def test_identity(exchange: Exchange) -> None:
     """All links find the same identity, and none of them makes a stream again under the one of before."""
 
-    settings = BrokerSettings((exchange.url,), replay=True)
+    settings = ExchangeSettings((exchange.url,), replay=True)
 
     async def identity() -> str:
         link = Link(settings, exchange.name, exchange.url)

@@ -7,15 +7,23 @@ from functools import reduce
 from pathlib import Path
 
 import pytest
-from pamqp import commands
 
 from wsbridge.channel.ring import Join, Slow
-from wsbridge.cli.config import UNSENT_BYTES, check_exchange, make_settings
-from wsbridge.cli.options import BRIDGE, BROADCAST, COMMANDS
-from wsbridge.cli.parse import full_help, parse, short_help
+from wsbridge.cli.commands import BROADCAST
+from wsbridge.cli.config import make_settings
+from wsbridge.cli.parse import parse
 from wsbridge.errors import ConfigurationError, UsageError
 from wsbridge.rules.restarts import Restart
-from wsbridge.settings import BrokerSettings, ChannelSettings, Input, Role, ServerSettings
+from wsbridge.settings import (
+    BroadcastSettings,
+    BrokerSettings,
+    ChannelSettings,
+    Input,
+    ProgramSettings,
+    Role,
+    ServerSettings,
+    SpoolFull,
+)
 
 URL = "amqp://me:secret@rabbit/vhost"
 
@@ -35,48 +43,58 @@ def settings(*words: str, environ: Mapping[str, str] | None = None) -> ServerSet
     return make_settings(parse(words, environ or {}, BROADCAST), {"PATH": "/nowhere"}, name="wsbridge", shape=BROADCAST)
 
 
+def broadcast(made: ServerSettings) -> BroadcastSettings:
+    """The only endpoint."""
+    (endpoint,) = made.endpoints
+    assert isinstance(endpoint, BroadcastSettings)
+    return endpoint
+
+
 def test_defaults(here: Path) -> None:
     """What a broadcast of COMMAND alone comes to: no broker, nothing from browsers, and a page."""
-    (made,) = settings("--exchange=temps", "./prog").endpoints
-    assert made.channel == ChannelSettings(exchange="temps", role=Role.PRODUCER)
-    assert made.broker is None
-    assert made.access.max_sessions == 0
-    assert (made.client.send_buffer_bytes, made.client.unsent_bytes) == (0, UNSENT_BYTES)
-    assert (made.http.page, made.http.max_scripts) == ("Live channel", 1024)
+    made = settings("--exchange=temps", "./prog")
+    assert made.endpoints == (BroadcastSettings(channel=ChannelSettings(exchange="temps"), program=ProgramSettings(command=("./prog",))),)
+    assert made.brokers == {}
+    assert broadcast(made).role is Role.PRODUCER
+    assert broadcast(made).client.send_buffer == 0
 
 
 @pytest.mark.parametrize(
     ("words", "path", "value"),
     [
-        (["--through", "--input=exchange"], "channel.role", Role.THROUGH),
-        (["--through", f"--broker={URL}"], "channel.role", Role.THROUGH),
+        (["--through", "--input=exchange"], "role", Role.THROUGH),
+        (["--through", f"--broker={URL}"], "role", Role.THROUGH),
         (["--input=program"], "channel.input", Input.PROGRAM),
         (["--input=exchange"], "channel.input", Input.EXCHANGE),
         (["--history=7"], "channel.history", 7),
-        (["--history-bytes=8"], "channel.history_bytes", 8),
+        (["--history-bytes=8"], "channel.history_size", 8),
         (["--join=last"], "channel.join", Join.LAST),
-        (["--queue=9"], "channel.queue_bytes", 9),
+        (["--queue=9"], "channel.queue", 9),
         (["--slow=close"], "channel.slow", Slow.CLOSE),
         (["--restart=never"], "channel.restart", Restart.NEVER),
-        (["--maxclients=10"], "access.max_sessions", 10),
-        (["--staticdir=files"], "http.page_everywhere", False),
-        (["--devconsole"], "http.page_everywhere", True),
-        (["--maxforks=3"], "http.max_scripts", 3),
-        ([f"--broker={URL}"], "broker", BrokerSettings((URL,))),
-        ([f"--broker={URL}", "--replay", "--replay-bytes=5"], "broker", BrokerSettings((URL,), replay=True, replay_bytes=5)),
-        ([f"--broker={URL}", "--durable"], "broker.durable", True),
-        ([f"--broker={URL}", "--passive"], "broker.passive", True),
-        ([f"--broker={URL}", "--spool=11"], "broker.spool_bytes", 11),
-        ([f"--broker={URL}", "--broker-timeout=1.5"], "broker.timeout", 1.5),
-        ([f"--broker={URL}", "--confirm-timeout=0"], "broker.confirm_timeout", 0),
-        ([f"--broker={URL}", "--spool-full=drop-oldest"], "broker.spool_drops", True),
-        (["--broker=amqps://[::1]:5671/"], "broker.urls", ("amqps://[::1]:5671/",)),
-        (["--broker=amqps://h/?heartbeat=5&cafile=ca.pem"], "broker.urls", ("amqps://h/?heartbeat=5&cafile=ca.pem",)),
+        (["--maxclients=10"], "channel.max_clients", 10),
+        (["--devconsole"], "http.console", True),
+        (["--no-status"], "http.status", False),
+        (["--maxforks=3"], "access.max_programs", 3),
+        ([f"--broker={URL}"], "channel.broker", "main"),
+        ([f"--broker={URL}", "--replay"], "channel.replay", True),
+        ([f"--broker={URL}", "--replay", "--replay-bytes=5"], "channel.replay_size", 5),
+        ([f"--broker={URL}", "--durable"], "channel.durable", True),
+        ([f"--broker={URL}", "--passive"], "channel.passive", True),
+        ([f"--broker={URL}", "--spool=11"], "channel.spool", 11),
+        ([f"--broker={URL}", "--broker-timeout=1.5"], "main.timeout", 1.5),
+        ([f"--broker={URL}", "--confirm-timeout=0"], "main.confirm_timeout", 0),
+        ([f"--broker={URL}", "--spool-full=drop-oldest"], "channel.spool_full", SpoolFull.DROP_OLDEST),
+        (["--broker=amqps://[::1]:5671/"], "main.url", ("amqps://[::1]:5671/",)),
+        (["--broker=amqps://h/?heartbeat=5&cafile=ca.pem"], "main.url", ("amqps://h/?heartbeat=5&cafile=ca.pem",)),
     ],
 )
 def test_each_flag(here: Path, words: list[str], path: str, value: object) -> None:
     """Each flag comes to the setting that it names."""
-    assert reduce(getattr, path.split("."), settings("--exchange=temps", *words, "./prog").endpoints[0]) == value
+    made = settings("--exchange=temps", *words, "./prog")
+    first, *rest = path.split(".")
+    start = made.brokers["main"] if first == "main" else getattr(broadcast(made), first)
+    assert reduce(getattr, rest, start) == value
 
 
 @pytest.mark.parametrize(
@@ -90,38 +108,37 @@ def test_each_flag(here: Path, words: list[str], path: str, value: object) -> No
 )
 def test_addresses_of_a_broker(here: Path, words: list[str]) -> None:
     """Several addresses are separated by commas, or the flag is repeated; each counts once, in the order of the command line."""
-    expected = BrokerSettings(("amqp://a/", "amqps://u:p%2Cw@b/v"))
-    assert settings("--exchange=temps", *words, "./prog").endpoints[0].broker == expected
+    expected = {"main": BrokerSettings(url=("amqp://a/", "amqps://u:p%2Cw@b/v"))}
+    assert settings("--exchange=temps", *words, "./prog").brokers == expected
     variables = {"WSBRIDGE_BROKER": "\n".join(word.removeprefix("--broker=") for word in words if word != "--broker")}
-    assert settings("--exchange=temps", "./prog", environ=variables).endpoints[0].broker == expected
-    assert settings("--exchange=temps", "--broker=", "./prog", environ=variables).endpoints[0].broker is None
+    assert settings("--exchange=temps", "./prog", environ=variables).brokers == expected
+    assert settings("--exchange=temps", "--broker=", "./prog", environ=variables).brokers == {}
 
 
 @pytest.mark.parametrize("url", ["amqp://me:pass,word@h/", "amqp://h/v,w", "amqp://me:,@h/"])
 def test_a_comma_that_separates_nothing(here: Path, url: str) -> None:
     """A comma with no address behind it belongs to the password or to the virtual host."""
-    assert settings("--exchange=temps", f"--broker={url}", "./prog").endpoints[0].broker == BrokerSettings((url,))
+    assert settings("--exchange=temps", f"--broker={url}", "./prog").brokers == {"main": BrokerSettings(url=(url,))}
 
 
 def test_gateway(here: Path) -> None:
     """Without COMMAND it hands on what others publish, at the broker or from browsers."""
     for words in ([f"--broker={URL}"], ["--input=exchange"]):
-        assert settings("--exchange=temps", *words).endpoints[0].channel.role is Role.NONE
+        assert broadcast(settings("--exchange=temps", *words)).role is Role.NONE
         # For its CGI scripts; and to say that something is not wanted is never in vain.
-        assert settings("--exchange=temps", *words, "--cgidir=files", "--drainms=5", "--pty=false").endpoints[0].program.drain_ms == 5
-    assert settings("--exchange=temps", f"--broker={URL}", "--durable=false", "--passive").endpoints[0].broker == BrokerSettings(
-        (URL,), passive=True
-    )
+        assert broadcast(settings("--exchange=temps", *words, "--cgidir=files", "--drainms=5", "--pty=false")).program.drain == 0.005
+    channel = broadcast(settings("--exchange=temps", f"--broker={URL}", "--durable=false", "--passive")).channel
+    assert (channel.durable, channel.passive) == (False, True)
 
 
 def test_variables(here: Path) -> None:
     """Every flag is a variable too: so the broker's password need not stand on the command line."""
-    (made,) = settings("./prog", environ={"WSBRIDGE_EXCHANGE": "temps", "WSBRIDGE_BROKER": URL, "WSBRIDGE_REPLAY": "true"}).endpoints
-    assert made.channel.exchange == "temps"
-    assert made.broker == BrokerSettings((URL,), replay=True)
+    made = settings("./prog", environ={"WSBRIDGE_EXCHANGE": "temps", "WSBRIDGE_BROKER": URL, "WSBRIDGE_REPLAY": "true"})
+    assert broadcast(made).channel == ChannelSettings(exchange="temps", broker="main", replay=True)
+    assert made.brokers == {"main": BrokerSettings(url=(URL,))}
     # In a file of settings for many, one that means nothing here does no harm.
-    (made,) = settings("./prog", environ={"WSBRIDGE_EXCHANGE": "temps", "WSBRIDGE_SPOOL": "5", "WSBRIDGE_REPLAY_BYTES": "6"}).endpoints
-    assert made.broker is None
+    made = settings("./prog", environ={"WSBRIDGE_EXCHANGE": "temps", "WSBRIDGE_SPOOL": "5", "WSBRIDGE_REPLAY_BYTES": "6"})
+    assert made.brokers == {}
 
 
 WRONG = [
@@ -216,27 +233,3 @@ def test_flags_of_the_bridge_alone(word: str) -> None:
     """What has no meaning for a broadcast is no flag of it."""
     with pytest.raises(UsageError, match="not defined"):
         parse([word], {}, BROADCAST)
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help(name: str) -> None:
-    """The help of each command names each of its flags, and the other commands, in lines that a terminal shows whole."""
-    text = full_help("wsbridge", COMMANDS[name], width=110)
-    assert [option.name for option in COMMANDS[name].options if f"--{option.name}" not in text and f"-{option.name} " not in text] == []
-    assert all(f"wsbridge {other} " in text for other in COMMANDS if other not in (name, BRIDGE.name))
-    assert max(map(len, text.splitlines())) <= 120
-    assert "--help" in short_help("wsbridge", COMMANDS[name])
-
-
-@pytest.mark.parametrize("name", ["x" * 127, "x" * 128, "x" * 250, "a-Z y_.:@#,/+9", *"é!$%&*()=\n\t\"'~;<>?[]{}|\\^`\u0660", "x\n"])
-def test_names_at_a_broker(name: str) -> None:
-    """At a broker a name is good if the library takes it, for the exchange and for its stream; without one AMQP's own bounds hold."""
-    try:
-        commands.Exchange.Declare(exchange=name).validate()
-        commands.Queue.Declare(queue=f"wsbridge.{name}").validate()
-    except ValueError:
-        with pytest.raises(ConfigurationError, match="--exchange is not a valid name for a broker"):
-            check_exchange(name, at_broker=True)
-    else:
-        check_exchange(name, at_broker=True)
-    check_exchange(name, at_broker=False)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,23 +13,19 @@ from wsbridge import __version__
 from wsbridge.cli.config import make_settings
 from wsbridge.cli.parse import parse
 from wsbridge.errors import ConfigurationError, UsageError
-from wsbridge.process.terminal import PLAIN
 from wsbridge.rules.forwarded import parse_trusted
-from wsbridge.rules.hosts import Hosts, own_names
 from wsbridge.rules.origins import Rules, parse_allowed
 from wsbridge.settings import (
-    AccessSettings,
-    ClientSettings,
-    EndpointSettings,
-    HttpSettings,
+    PLAIN,
+    BridgeSettings,
+    Busy,
+    CgiSettings,
+    FilesSettings,
     ListenSettings,
     ProgramSettings,
     ServerSettings,
     TerminalSize,
-    TlsSettings,
 )
-
-OWN_NAMES = own_names(socket.gethostname(), Path("/etc/hosts").read_text())
 
 
 @pytest.fixture
@@ -50,48 +46,11 @@ def settings(here: Path, *words: str, name: str = "wsbridge", environ: Mapping[s
     return make_settings(parse(words, {}), {"PATH": f"{here}/bin", **(environ or {})}, name=name)
 
 
-def found_in(made: ServerSettings, path: str) -> object:
-    """Return a value of the only endpoint, or of the server."""
-    (endpoint,) = made.endpoints
-    return reduce(getattr, path.split("."), endpoint if hasattr(endpoint, path.split(".")[0]) else made)
-
-
 def test_defaults(here: Path) -> None:
     """What a command line of COMMAND alone comes to."""
-    assert settings(here, "prog", "-x", "a b") == ServerSettings(
-        endpoints=(
-            EndpointSettings(
-                program=ProgramSettings(
-                    argv=(f"{here}/bin/prog", "-x", "a b"),
-                    directory=None,
-                    framing="lines",
-                    max_message_bytes=16 * 1024 * 1024,
-                    close_ms=0,
-                    pty=None,
-                    pass_stderr=False,
-                ),
-                client=ClientSettings(max_frame_bytes=1024 * 1024, ping_ms=25_000, send_timeout=60.0, compress=False),
-                access=AccessSettings(
-                    origins=Rules(same=False, allowed=None),
-                    hosts=Hosts(own=OWN_NAMES),
-                    max_sessions=1024,
-                    busy_close=False,
-                    subprotocols=(),
-                    passed={"PATH": f"{here}/bin"},
-                    headers=(),
-                    headers_ws=(),
-                    headers_http=(),
-                ),
-                http=HttpSettings(static_directory=None, cgi_directory=None, page=""),
-            ),
-        ),
-        trusted=parse_trusted(""),
-        reverse_lookup=False,
-        software=f"wsbridge/{__version__}",
-        listen=ListenSettings(hosts=("",), port=80, unix_path=None, tls=None, redirect_port=None),
-        guard=True,
-        once=False,
-    )
+    program = ProgramSettings(command=(f"{here}/bin/prog", "-x", "a b"))
+    listeners = (ListenSettings(address=":80"),)
+    assert settings(here, "prog", "-x", "a b") == ServerSettings(endpoints=(BridgeSettings(program=program),), listeners=listeners)
 
 
 @pytest.mark.parametrize(
@@ -103,94 +62,112 @@ def test_defaults(here: Path) -> None:
         (["--framing=nul"], "program.framing", "nul"),
         (["--framing=prefixed"], "program.framing", "prefixed"),
         (["--passstderr"], "program.pass_stderr", True),
-        (["--pty"], "program.pty", PLAIN),
-        (["--pty", "--pty-size=132x43"], "program.pty", TerminalSize(132, 43)),
-        (["--pty", "--pty-size=0x0"], "program.pty", TerminalSize(0, 0)),
-        (["--pty", "--pty-size=65535x65535"], "program.pty", TerminalSize(65535, 65535)),
-        (["--maxline=0"], "program.max_message_bytes", 0),
-        (["--closems=0x10"], "program.close_ms", 16),
-        (["--maxframesize=0"], "client.max_frame_bytes", 0),
-        (["--maxframesize=-1"], "client.max_frame_bytes", 0),
-        (["--pingms=0"], "client.ping_ms", 0),
-        (["--pingms=500"], "client.ping_ms", 500),
-        (["--send-timeout=0"], "client.send_timeout", 0.0),
-        (["--send-timeout=1.5"], "client.send_timeout", 1.5),
+        (["--pty"], "program.terminal", PLAIN),
+        (["--pty", "--pty-size=132x43"], "program.terminal", TerminalSize(132, 43)),
+        (["--pty", "--pty-size=0x0"], "program.terminal", TerminalSize(0, 0)),
+        (["--pty", "--pty-size=65535x65535"], "program.terminal", TerminalSize(65535, 65535)),
+        (["--maxline=0"], "program.max_program_message", 0),
+        (["--closems=0x10"], "program.close_delay", 0.016),
+        (["--maxframesize=0"], "client.max_client_message", 0),
+        (["--maxframesize=-1"], "client.max_client_message", 0),
+        (["--pingms=0"], "client.ping", 0),
+        (["--pingms=500"], "client.ping", 0.5),
+        (["--send-timeout=0"], "client.write_timeout", 0.0),
+        (["--send-timeout=1.5"], "client.write_timeout", 1.5),
         (["--compress"], "client.compress", True),
-        (["--maxforks=3"], "access.max_sessions", 3),
-        (["--busy=close"], "access.busy_close", True),
-        (["--busy=429"], "access.busy_close", False),
+        (["--maxforks=3"], "access.max_programs", 3),
+        (["--busy=close"], "access.busy", Busy.CLOSE),
+        (["--busy=429"], "access.busy", Busy.STATUS),
         (["--subprotocol=a, b", "--subprotocol=c,"], "access.subprotocols", ("a", "b", "c")),
-        (["--reverselookup"], "reverse_lookup", True),
-        (["--trust-proxy=10.0.0.0/8,unix"], "trusted", parse_trusted("10.0.0.0/8,unix")),
-        (["--sameorigin"], "access.origins", Rules(same=True)),
-        (["--sameorigin"], "access.hosts", Hosts(own=OWN_NAMES, is_strict=True)),
-        (
-            ["--host=A.example", "--host=*.b.example"],
-            "access.hosts",
-            Hosts(("a.example", "*.b.example"), OWN_NAMES),
-        ),
-        (["--origin=a.com, https://b.com:81"], "access.origins", Rules(allowed=parse_allowed("a.com,https://b.com:81"))),
-        (["--origin=,"], "access.origins", Rules(allowed=())),
-        (["--origin="], "access.origins", Rules()),
-        (["--header=x-some-name: a: b "], "access.headers", (("X-Some-Name", "a: b"),)),
-        (["--header=X-API:1", "--header=X-API: 2"], "access.headers", (("X-Api", "1"), ("X-Api", "2"))),
-        (["--header=Tab: a\tb"], "access.headers", (("Tab", "a\tb"),)),
-        (["--maxbody=0"], "http.max_body_bytes", 0),
-        (["--keepalive-timeout=5"], "timings.keepalive_seconds", 5.0),
-        (["--body-timeout=0"], "http.body_seconds", 0.0),
-        (["--header=Empty"], "access.headers", (("Empty", ""),)),
-        (["--header-ws=A: 1"], "access.headers_ws", (("A", "1"),)),
-        (["--header-http=A: 1"], "access.headers_http", (("A", "1"),)),
-        (["--passenv=HOME,NOWHERE"], "access.passed", {"HOME": "/home/me"}),
-        (["--passenv="], "access.passed", {}),
-        (["--devconsole"], "http.page", "Developer console"),
-        (["--port=8080"], "listen.port", 8080),
-        (["--port=0"], "listen.port", 0),
-        (["--address=127.0.0.1", "--address=[::1]"], "listen.hosts", ("127.0.0.1", "[::1]")),
-        (["--unixsocket=s"], "listen.port", None),
-        (["--unixsocket=s", "--port=0"], "listen.port", 0),
-        (["--unixsocket=s", "--port=8080"], "listen.port", 8080),
-        (["--unixsocket=s", "--address=127.0.0.1"], "listen.port", 80),
-        (["--unixsocket=s", "--redirport=8081"], "listen.port", 80),
-        (["--unixsocket=a", "--unixsocket=s"], "listen.unix_path", "s"),
-        (["--redirport=8081"], "listen.redirect_port", 8081),
-        (["--redirport=0"], "listen.redirect_port", None),
-        (["--ssl", "--sslcert=c", "--sslkey=k"], "listen.tls", TlsSettings("c", "k", None)),
-        (["--ssl", "--sslcert=c", "--sslkey=k", "--sslca=a"], "listen.tls", TlsSettings("c", "k", "a")),
-        (["--ssl", "--sslcert=c", "--sslkey=k"], "listen.port", 443),
-        (["--ssl", "--sslcert=c", "--sslkey=k", "--port=8443"], "listen.port", 8443),
-        (["--no-guard"], "guard", False),
+        (["--reverselookup"], "server.reverse_lookup", True),
+        (["--trust-proxy=10.0.0.0/8,unix"], "server.trusted", parse_trusted("10.0.0.0/8,unix")),
+        (["--sameorigin"], "access.rules", Rules(same=True)),
+        (["--host=A.example, b.example", "--host=*.c.example"], "server.host_names", ("a.example", "b.example", "*.c.example")),
+        (["--origin=a.com, https://b.com:81"], "access.rules", Rules(allowed=parse_allowed("a.com,https://b.com:81"))),
+        (["--origin=,"], "access.rules", Rules(allowed=())),
+        (["--origin="], "access.rules", Rules()),
+        (["--header=x-some-name: a: b "], "access.http_headers", (("X-Some-Name", "a: b"),)),
+        (["--header=X-API:1", "--header=X-API: 2"], "access.websocket_headers", (("X-Api", "1"), ("X-Api", "2"))),
+        (["--header=Tab: a\tb"], "access.http_headers", (("Tab", "a\tb"),)),
+        (["--maxbody=0"], "http.max_body", 0),
+        (["--keepalive-timeout=5"], "server.keepalive_timeout", 5.0),
+        (["--body-timeout=0"], "http.body_timeout", 0.0),
+        (["--header=Empty"], "access.http_headers", (("Empty", ""),)),
+        (["--header-ws=A: 1"], "access.websocket_headers", (("A", "1"),)),
+        (["--header-http=A: 1"], "access.http_headers", (("A", "1"),)),
+        (["--passenv= HOME,NOWHERE,"], "program.pass_environment", ("HOME", "NOWHERE")),
+        (["--passenv="], "program.pass_environment", ()),
+        (["--devconsole"], "http.console", True),
+        (["--no-guard"], "server.guard", False),
+        (["--no-page"], "http.page", False),
+        (["--loglevel=debug"], "server.log_level", "debug"),
+        (["--log-format=json"], "server.log_format", "json"),
         (["--once"], "once", True),
     ],
 )
 def test_each_flag(here: Path, words: list[str], path: str, value: object) -> None:
     """Each flag comes to the setting that it names."""
-    made = settings(here, *words, "prog", environ={"HOME": "/home/me"})
-    assert found_in(made, path) == value
+    made = settings(here, *words, "prog")
+    of_server = path.startswith(("server.", "once"))
+    assert reduce(getattr, path.split("."), made if of_server else made.endpoints[0]) == value
+
+
+TLS = {"certificate": "c", "key": "k"}
+
+
+@pytest.mark.parametrize(
+    ("words", "listeners"),
+    [
+        (["--port=8080"], [{"address": ":8080"}]),
+        (["--port=0"], [{"address": ":0"}]),
+        (["--address=127.0.0.1", "--address=[::1]"], [{"address": "127.0.0.1:80"}, {"address": "[::1]:80"}]),
+        (["--unixsocket=s"], [{"address": "unix:s"}]),
+        (["--unixsocket=s", "--port=0"], [{"address": ":0"}, {"address": "unix:s"}]),
+        (["--unixsocket=s", "--address=127.0.0.1"], [{"address": "127.0.0.1:80"}, {"address": "unix:s"}]),
+        (["--unixsocket=s", "--redirport=8081"], [{"address": ":80", "redirect_port": 8081}, {"address": "unix:s"}]),
+        (["--unixsocket=a", "--unixsocket=s", "--unixsocket-mode=640"], [{"address": "unix:s", "mode": "640"}]),
+        (["--unixsocket=s", "--unixsocket-owner=0", "--unixsocket-group=0"], [{"address": "unix:s", "owner": "0", "group": "0"}]),
+        (["--redirport=8081"], [{"address": ":80", "redirect_port": 8081}]),
+        (["--redirport=0"], [{"address": ":80"}]),
+        (["--ssl", "--sslcert=c", "--sslkey=k"], [{"address": ":443", **TLS}]),
+        (["--ssl", "--sslcert=c", "--sslkey=k", "--sslca=a"], [{"address": ":443", "client_ca": "a", **TLS}]),
+        (
+            ["--ssl", "--sslcert=c", "--sslkey=k", "--port=8443", "--unixsocket=s"],
+            [{"address": ":8443", **TLS}, {"address": "unix:s", **TLS}],
+        ),
+    ],
+)
+def test_listeners(here: Path, words: list[str], listeners: list[dict[str, Any]]) -> None:
+    """The flags of listening come to a listener for each address."""
+    assert settings(here, *words, "prog").listeners == tuple(ListenSettings(**values) for values in listeners)
 
 
 def test_called_as_websocketd(here: Path) -> None:
-    """Called as websocketd, SERVER_SOFTWARE says so."""
-    assert settings(here, "prog", name="websocketd").software == f"websocketd/{__version__}"
+    """Called as websocketd, SERVER_SOFTWARE says so, no page introduces the server, and the log lists no more URLs."""
+    made = settings(here, "prog", name="websocketd")
+    (endpoint,) = made.endpoints
+    assert isinstance(endpoint, BridgeSettings)
+    assert (made.software, made.names_urls, endpoint.http.page) == (f"websocketd/{__version__}", False, False)
 
 
 @pytest.mark.parametrize(
     ("words", "served"),
     [
-        (["--dir=scripts"], ("{here}/scripts", None, None)),
-        (["--dir=scripts/../scripts/"], ("{here}/scripts", None, None)),
-        (["--staticdir=scripts"], (None, "{here}/scripts", None)),
-        (["--cgidir=scripts"], (None, None, "{here}/scripts")),
+        (["--dir=scripts"], ("{here}/scripts", "", "")),
+        (["--dir=scripts/../scripts/"], ("{here}/scripts", "", "")),
+        (["--staticdir=scripts"], ("", "{here}/scripts", "")),
+        (["--cgidir=scripts"], ("", "", "{here}/scripts")),
         (["--dir=scripts", "--staticdir=bin", "--cgidir=.", "--devconsole"], ("{here}/scripts", "{here}/bin", "{here}")),
     ],
 )
-def test_directories(here: Path, words: list[str], served: tuple[str | None, ...]) -> None:
+def test_directories(here: Path, words: list[str], served: tuple[str, ...]) -> None:
     """Directories are made absolute; a server of files or CGI alone is allowed; the console goes with all of them."""
-    made = settings(here, *words)
-    (endpoint,) = made.endpoints
-    found = (endpoint.program.directory, endpoint.http.static_directory, endpoint.http.cgi_directory)
-    assert found == tuple(path and path.format(here=here) for path in served)
-    assert endpoint.program.argv == ()
+    (endpoint,) = settings(here, *words).endpoints
+    assert isinstance(endpoint, BridgeSettings | FilesSettings | CgiSettings)
+    found = (endpoint.program.scripts, endpoint.http.files, endpoint.http.cgi)
+    assert found == tuple(path.format(here=here) for path in served)
+    assert endpoint.kind == ("bridge" if served[0] else "files" if served[1] else "cgi")
+    assert endpoint.program.command == ()
 
 
 @pytest.mark.parametrize(
@@ -204,7 +181,9 @@ def test_directories(here: Path, words: list[str], served: tuple[str | None, ...
 )
 def test_command_is_resolved(here: Path, word: str, resolved: str) -> None:
     """COMMAND is looked for in PATH; a word with a slash is kept as it was typed."""
-    assert settings(here, word, "x").endpoints[0].program.argv == (resolved.format(here=here), "x")
+    (endpoint,) = settings(here, word, "x").endpoints
+    assert isinstance(endpoint, BridgeSettings)
+    assert endpoint.program.command == (resolved.format(here=here), "x")
 
 
 @pytest.mark.parametrize("path", [".", "", "relative", "nowhere:relative"])

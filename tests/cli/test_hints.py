@@ -15,7 +15,7 @@ from tests.support.server import environment
 from wsbridge.cli.hints import free_port_near, hint_for_address, hint_for_command, hint_for_listening
 from wsbridge.cli.main import run
 from wsbridge.errors import ListenError
-from wsbridge.settings import EndpointSettings, ListenSettings, ProgramSettings, ServerSettings
+from wsbridge.settings import BridgeSettings, ListenSettings, ProgramSettings, ServerSettings
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_reasons(number: int, words: str) -> None:
 
 def test_port_of_redirects() -> None:
     """If the port of --redirport is unavailable, the hint names --redirport."""
-    settings = ServerSettings(listen=ListenSettings(port=8443, redirect_port=80))
+    settings = ServerSettings(listeners=(ListenSettings(address=":8443", redirect_port=80),))
     for number, words in ((errno.EACCES, "such as --redirport=8080"), (errno.EADDRINUSE, "choose another port, such as --redirport=")):
         hint = hint_for_listening(ListenError("cannot", errno=number, host="", port=80), settings)
         assert words in hint
@@ -148,7 +148,7 @@ def test_port_of_redirects() -> None:
 )
 def test_flag_behind_command(words: tuple[str, ...], flag: str) -> None:
     """If a flag of the server follows COMMAND, the hint says that it belongs to COMMAND."""
-    settings = ServerSettings((EndpointSettings(program=ProgramSettings(argv=("./count.sh", *words))),))
+    settings = ServerSettings(endpoints=(BridgeSettings(program=ProgramSettings(command=("./count.sh", *words))),))
     hint = hint_for_listening(ListenError("cannot", errno=errno.EACCES, host="", port=80), settings)
     assert hint.endswith(f"; {flag} comes after COMMAND, so it is an argument of ./count.sh; write flags of the server before COMMAND")
 
@@ -156,7 +156,7 @@ def test_flag_behind_command(words: tuple[str, ...], flag: str) -> None:
 @pytest.mark.parametrize("words", [(), ("--portable",), ("x--port",)])
 def test_no_flag_behind_command(words: tuple[str, ...]) -> None:
     """Other arguments of COMMAND cause no hint."""
-    settings = ServerSettings((EndpointSettings(program=ProgramSettings(argv=("./count.sh", *words))),))
+    settings = ServerSettings(endpoints=(BridgeSettings(program=ProgramSettings(command=("./count.sh", *words))),))
     assert "after COMMAND" not in hint_for_listening(ListenError("cannot", errno=errno.EACCES, host="", port=80), settings)
 
 

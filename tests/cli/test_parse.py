@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
 
-from tests.support.deadline import scaled
-from tests.support.server import environment
+from wsbridge.cli.commands import BROADCAST, OPTIONS
 from wsbridge.cli.main import run
-from wsbridge.cli.options import BROADCAST, COMMANDS, OPTIONS, Command, Option
-from wsbridge.cli.parse import full_help, help_width, parse, short_help, unknown_variables, without_passwords
-from wsbridge.cli.units import Milliseconds, Size, UnsignedMilliseconds
+from wsbridge.cli.option import Option
+from wsbridge.cli.parse import parse, unknown_variables, without_passwords
 from wsbridge.errors import UsageError
+from wsbridge.settings.declare import Kind, Unit
 
 WEBSOCKETD_TAKES_A_VALUE = (
     *("port", "address", "unixsocket", "sslcert", "sslkey", "sslca", "redirport"),
@@ -25,21 +20,15 @@ WEBSOCKETD_TAKES_A_VALUE = (
 )
 WEBSOCKETD_BOOLEANS = ("ssl", "binary", "passstderr", "devconsole", "sameorigin", "reverselookup", "version", "license")
 REPEATABLE = {"address", "host", "header", "header-ws", "header-http", "subprotocol"}
-SAMPLES = {
-    bool: ("true", True),
-    int: ("0x10", 16),
-    Size: ("16k", 16384),
-    Milliseconds: ("2s", 2000),
-    UnsignedMilliseconds: ("010", 8),
-    float: ("2.5", 2.5),
-    str: ("some value", "some value"),
-}
+SAMPLES = {Kind.BOOLEAN: ("true", True), Kind.INTEGER: ("0x10", 16), Kind.SIZE: ("16k", 16384)}
+SAMPLES_OF_TIMES = {Unit.MILLISECONDS: ("2s", 2000), Unit.UNSIGNED_MILLISECONDS: ("010", 8), Unit.SECONDS: ("2.5", 2.5)}
+TEXT = ("some value", "some value")
 
 
 def sample(option: Option) -> tuple[str, object]:
     """A value of an option's kind, as text and as it is read."""
-    text, value = SAMPLES[option.kind]
-    return text, (value,) if option.repeatable else value
+    text, value = SAMPLES_OF_TIMES[option.unit] if option.kind is Kind.SECONDS else SAMPLES.get(option.kind, TEXT)
+    return text, (value,) if option.is_repeatable else value
 
 
 def changed(flags: SimpleNamespace) -> dict[str, object]:
@@ -66,7 +55,7 @@ def test_booleans_of_websocketd(name: str) -> None:
 
 def test_repeatable_flags() -> None:
     """These flags accumulate."""
-    assert {option.name for option in OPTIONS if option.repeatable} == REPEATABLE
+    assert {option.name for option in OPTIONS if option.is_repeatable} == REPEATABLE
     flags = parse(["--header=A: 1", "--header", "B: 2", "--address=[::1]", "--address=localhost", "cat"], {})
     assert changed(flags) == {"header": ("A: 1", "B: 2"), "address": ("[::1]", "localhost"), "command": ("cat",)}
 
@@ -182,58 +171,6 @@ def test_unknown_variables() -> None:
     """A variable that looks like ours and is not is named, so that a slip of the pen is seen."""
     environ = dict.fromkeys(["WSBRIDGE_PORTS", "WSBRIDGE_PORT", "PORT", "WSBRIDGE_BINRY"], "1")
     assert unknown_variables(environ) == ["WSBRIDGE_BINRY", "WSBRIDGE_PORTS"]
-
-
-def test_help() -> None:
-    """Help names every flag under a heading, has examples, and calls itself what it was called as."""
-    for name in ("wsbridge", "websocketd"):
-        text = full_help(name, width=110)
-        assert [option.name for option in OPTIONS if f"  --{option.name}" not in text] == []
-        assert f"{name} --port 8080" in text
-        assert "WSBRIDGE_" in text
-        assert f"{name} --help" in short_help(name)
-    assert "websocketd" not in full_help("wsbridge", width=110)
-
-
-@pytest.mark.parametrize("width", [60, 80, 110])
-@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_width_of_help(command: Command, width: int) -> None:
-    """No line of help is longer than the terminal is wide, examples too; an example that is wrapped can be pasted into a shell."""
-    text = full_help("wsbridge", command, width=width)
-    assert [line for line in text.splitlines() if len(line) > width] == []
-    joined = text.replace(" \\\n      ", " ")
-    assert [words for words, _ in command.examples if f"  wsbridge {words}" not in joined] == []
-    assert [what for _, what in command.examples if what not in " ".join(text.replace("#", "").split())] == []
-
-
-WIDTHS = [("60", 60), ("100", 100), ("300", 110), ("1", 40), ("0", 80), ("", 80), ("x", 80), ("-5", 80)]
-
-
-@pytest.mark.parametrize(("columns", "width"), WIDTHS)
-def test_columns(columns: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """COLUMNS decides, within bounds; without it and without a terminal help is 80 wide."""
-    monkeypatch.setattr("os.get_terminal_size", lambda fd: (_ for _ in ()).throw(OSError(25, "no terminal")))
-    assert help_width({"COLUMNS": columns}) == width
-
-
-def test_terminal_behind_a_pipe() -> None:
-    """Where stdout is a pipe to a pager, the terminal of stderr or stdin decides."""
-    ours, theirs = os.openpty()
-    script = f"stty cols 72 && {sys.executable} -m wsbridge --help | cat"
-    streams = {"stdin": theirs, "stdout": subprocess.PIPE, "stderr": theirs}
-    with subprocess.Popen(["sh", "-c", script], env=environment({"COLUMNS": None}), **streams) as shell:
-        text = shell.communicate(timeout=scaled(60))[0].decode()
-    os.close(ours)
-    os.close(theirs)
-    assert 60 < max(map(len, text.splitlines())) <= 72
-
-
-def test_sizes_in_help() -> None:
-    """Help shows sizes with their unit, as they can be written."""
-    text = " ".join(full_help("wsbridge", BROADCAST, width=110).split())
-    for default in ("16 MiB", "1 MiB", "64 MiB", "256 MiB"):
-        assert re.search(rf"[(;] ?default {default}\)", text)
-    assert "16777216" not in text
 
 
 def test_flag_of_another_command() -> None:

@@ -1,9 +1,8 @@
 """A kind of endpoint in one file: it sends each message of a client back."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterator
+from typing import Annotated
 
 from wsbridge.endpoints.base import Endpoint, Parts, Services
 from wsbridge.flow import CallbackSink, End
@@ -13,7 +12,19 @@ from wsbridge.logs import LogFields
 from wsbridge.peers.websocket import WebSocketPeer
 from wsbridge.rules.request import Request
 from wsbridge.sessions.registry import SHUTTING_DOWN
-from wsbridge.settings import EndpointSettings
+from wsbridge.settings import AccessSettings, ClientSettings, EndpointSettings, HttpSettings, ProgramSettings
+from wsbridge.settings.endpoint import Within
+
+
+class EchoSettings(EndpointSettings, frozen=True, kw_only=True):
+    """Each message goes back to its client."""
+
+    kind = "echo"
+
+    access: AccessSettings = AccessSettings()
+    client: ClientSettings = ClientSettings()
+    program: Annotated[ProgramSettings, Within(only=("drain",))] = ProgramSettings()
+    http: Annotated[HttpSettings, Within(only=("page",))] = HttpSettings()
 
 
 class Echo:
@@ -62,7 +73,7 @@ class EchoSessions:
 class EchoEndpoint:
     """Serves the sessions."""
 
-    def __init__(self, settings: EndpointSettings, services: Services) -> None:
+    def __init__(self, settings: EchoSettings, services: Services) -> None:
         self.settings = settings
         self._parts = Parts(settings, services)
         self.registry = self._parts.registry
@@ -73,7 +84,7 @@ class EchoEndpoint:
     def begin(self) -> None:
         """Do nothing."""
 
-    def succeed(self, settings: EndpointSettings) -> Endpoint | None:
+    def succeed(self, settings: EndpointSettings, services: Services) -> Endpoint | None:
         """Return None."""
 
     async def finish(self, force: asyncio.Event) -> None:

@@ -10,20 +10,31 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.endpoints.echo import EchoEndpoint
+from tests.endpoints.echo import EchoEndpoint, EchoSettings
 from tests.support.client import connect, request
 from tests.support.proc import until
-from wsbridge.endpoints.kinds import KINDS, make_endpoint
+from wsbridge import settings
+from wsbridge.endpoints import kinds
+from wsbridge.endpoints.kinds import make_endpoint, register
 from wsbridge.metrics import Metrics
 from wsbridge.server.server import Server
-from wsbridge.settings import EndpointSettings, HttpSettings, ListenSettings, ProgramSettings, ServerSettings
+from wsbridge.settings import (
+    BridgeSettings,
+    ConsoleSettings,
+    EndpointSettings,
+    ListenSettings,
+    ProcessSettings,
+    ProgramSettings,
+    ServerSettings,
+)
 
 
 @asynccontextmanager
 async def serving(*endpoints: EndpointSettings, caplog: pytest.LogCaptureFixture) -> AsyncIterator[int]:
     """Serve endpoints from this process; yield the port."""
     caplog.set_level(logging.INFO, "wsbridge")
-    server = Server(ServerSettings(endpoints, listen=ListenSettings(hosts=("127.0.0.1",), port=0), guard=False), Metrics())
+    listeners = (ListenSettings(address="127.0.0.1:0"),)
+    server = Server(ServerSettings(server=ProcessSettings(guard=False), endpoints=endpoints, listeners=listeners), Metrics())
     running = asyncio.create_task(server.run())
     try:
         await until(lambda: "Starting WebSocket server" in caplog.text, "the announcement")
@@ -37,10 +48,11 @@ async def serving(*endpoints: EndpointSettings, caplog: pytest.LogCaptureFixture
 
 async def test_new_kind(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A registered kind serves clients beside the kinds of wsbridge, and each endpoint sees the requests below its path."""
-    monkeypatch.setitem(KINDS, "echo", lambda: EchoEndpoint)
-    cat = ProgramSettings(argv=("/bin/sh", "-c", 'echo "$SCRIPT_NAME $PATH_INFO"; exec cat'))
-    echo = EndpointSettings(kind="echo", path="/echo")
-    async with serving(echo, EndpointSettings(path="/cat", program=cat), caplog=caplog) as port:
+    monkeypatch.setattr(kinds, "KINDS", dict(kinds.KINDS))
+    monkeypatch.setattr(settings.endpoint, "KINDS", dict(settings.endpoint.KINDS))
+    register(EchoSettings, lambda: EchoEndpoint)
+    cat = ProgramSettings(command=("/bin/sh", "-c", 'echo "$SCRIPT_NAME $PATH_INFO"; exec cat'))
+    async with serving(EchoSettings(path="/echo"), BridgeSettings(path="/cat", program=cat), caplog=caplog) as port:
         assert "Echoing messages at         : /echo" in caplog.text
         await asyncio.to_thread(talk, port)
 
@@ -59,7 +71,7 @@ def talk(port: int) -> None:
 
 async def test_console_names_its_target(caplog: pytest.LogCaptureFixture) -> None:
     """A console connects to the endpoint of its target, by a relative address."""
-    console = EndpointSettings(kind="console", path="/tools/console", target="/count", http=HttpSettings(introduces=False))
+    console = ConsoleSettings(path="/tools/console", target="/count")
     async with serving(console, caplog=caplog) as port:
         answers = await asyncio.to_thread(lambda: [request("GET", path, port=port) for path in ("/tools/console", "/tools/console/")])
     assert (answers[0].status, answers[0].value("Location")) == (301, "/tools/console/")
@@ -69,4 +81,4 @@ async def test_console_names_its_target(caplog: pytest.LogCaptureFixture) -> Non
 def test_unknown_kind() -> None:
     """There is no endpoint of a kind that is not registered."""
     with pytest.raises(KeyError):
-        make_endpoint(EndpointSettings(kind="none"), None)  # type: ignore[arg-type]
+        make_endpoint(EndpointSettings(), None)  # type: ignore[arg-type]

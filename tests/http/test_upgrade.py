@@ -367,7 +367,7 @@ async def test_program_that_was_started_for_nothing() -> None:
         upgrader = BridgeSessions(
             gate=Mock(),
             handshake=Mock(accept=Mock(side_effect=ConnectionResetError)),
-            program=ProgramSettings(argv=("/bin/sh",)),
+            program=ProgramSettings(command=("/bin/sh",)),
             software="wsbridge",
             passed={},
             registry=registry,

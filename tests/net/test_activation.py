@@ -48,19 +48,18 @@ else:
 SERVE = f"""
 import asyncio, os, sys
 from wsbridge.metrics import Metrics
-from wsbridge.rules.environ import passed_on
 from wsbridge.server.server import Server
-from wsbridge.settings import AccessSettings, EndpointSettings, ListenSettings, ProgramSettings, ServerSettings
+from wsbridge.settings import BridgeSettings, ListenSettings, ProcessSettings, ProgramSettings, ServerSettings
 
 async def main():
-    endpoint = EndpointSettings(
-        program=ProgramSettings(argv=("/bin/sh", "-c", 'env | grep -c LISTEN_; exec "$@"', "sh", *{command("descriptors")!r})),
-        access=AccessSettings(passed=passed_on(["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"], os.environ)),
+    program = ProgramSettings(
+        command=("/bin/sh", "-c", 'env | grep -c LISTEN_; exec "$@"', "sh", *{command("descriptors")!r}),
+        pass_environment=("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"),
     )
     settings = ServerSettings(
-        (endpoint,),
-        listen=ListenSettings(inherited="web"),
-        guard=False,
+        server=ProcessSettings(guard=False),
+        endpoints=(BridgeSettings(program=program),),
+        listeners=(ListenSettings(address="systemd:web"),),
     )
     return await Server(settings, Metrics()).run()
 

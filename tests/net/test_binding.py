@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.proc import nothing_left
+from tests.support.server import free_port
 from wsbridge.errors import ListenError
 from wsbridge.net.binding import Bound, bind
 from wsbridge.settings import ListenSettings
 
 
-async def bind_here(**settings: object) -> Bound:
-    return await bind(ListenSettings(**{"hosts": ("127.0.0.1",), "port": 0, **settings}), asyncio.get_running_loop(), inherited={})  # type: ignore[arg-type]
+async def bind_here(address: str = "127.0.0.1:0", *, redirect_port: int = 0) -> Bound:
+    return await bind(ListenSettings(address=address, redirect_port=redirect_port), asyncio.get_running_loop(), inherited={})
 
 
 async def test_name_of_several_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,14 +37,14 @@ async def test_name_of_several_addresses(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo, raising=False)
     with nothing_left():
-        bound = await bind_here(hosts=("name",))
+        bound = await bind_here("name:0")
         port = int(bound.addresses[0].removeprefix("name:"))
         for host in ("127.0.0.1", "127.0.0.2"):
             socket.create_connection((host, port), 5).close()
         bound.close()
         found[:] = found[1:2]
         with pytest.raises(ListenError, match=r"cannot listen on name:0: cannot assign"):
-            await bind_here(hosts=("name",))
+            await bind_here("name:0")
 
 
 @pytest.mark.parametrize("host", ["[]", "[", "]", "::1", "[::1", "a:b", "[[::1]]", "x" * 300, "a..b", "é..b"])
@@ -51,35 +52,36 @@ async def test_address_that_is_none(host: str) -> None:
     """An address that is none is told in one line, and nothing listens."""
     reason = "(write an IPv6 address in brackets|the host name is not valid|.*known)"
     with nothing_left(), pytest.raises(ListenError, match=rf"cannot listen on .*:0: {reason}"):
-        await bind_here(hosts=(host,))
+        await bind_here(f"{host}:0")
 
 
 @pytest.mark.parametrize("port", [-1, 65536])
 async def test_port_that_is_none(port: int) -> None:
     """A port that there is not is told with those that there are."""
     with pytest.raises(ListenError, match=f"cannot listen on 127.0.0.1:{port}: use a port from 0 to 65535"):
-        await bind_here(port=port)
+        await bind_here(f"127.0.0.1:{port}")
 
 
-@pytest.mark.parametrize("failing", [{"hosts": ("127.0.0.1", "192.0.2.1")}, {"redirect_port": 65536}, {"unix_path": "/no/such/folder/s"}])
-async def test_all_or_none(failing: dict[str, object]) -> None:
+@pytest.mark.parametrize(("address", "redirect_port"), [("127.0.0.1:0", 65536), ("192.0.2.1:0", 0), ("unix:/no/such/folder/s", 0)])
+async def test_all_or_none(address: str, redirect_port: int) -> None:
     """Where one address of several cannot be bound none is."""
     with nothing_left(), pytest.raises(ListenError, match="cannot listen on "):
-        await bind_here(**failing)
+        await bind_here(address, redirect_port=redirect_port)
 
 
-async def test_every_address(tmp_path: Path) -> None:
-    """Every socket listens from the start, and each has its address in the list, but for the redirect port."""
+async def test_every_socket_listens(tmp_path: Path) -> None:
+    """Every socket listens from the start; the redirect port is not among the addresses."""
     path = tmp_path / "s"
     with nothing_left():
-        bound = await bind_here(hosts=("127.0.0.1", "127.0.0.2"), unix_path=str(path), redirect_port=0)
-        ports = [sock.getsockname()[1] for sock in bound.main[:2]]
-        assert bound.addresses == [f"127.0.0.1:{ports[0]}", f"127.0.0.2:{ports[1]}", str(path)]
-        assert [port for _, port in bound.redirects] == ports
-        for sock in bound.sockets:
+        tcp, unix = await bind_here(redirect_port=free_port()), await bind_here(f"unix:{path}")
+        port = tcp.main[0].getsockname()[1]
+        assert (tcp.addresses, unix.addresses) == ([f"127.0.0.1:{port}"], [str(path)])
+        assert [port for _, port in tcp.redirects] == [port]
+        for sock in (*tcp.sockets, *unix.sockets):
             with socket.socket(sock.family) as client:
                 client.connect(sock.getsockname())
-        bound.close()
+        tcp.close()
+        unix.close()
         assert not path.exists()
 
 
@@ -101,6 +103,6 @@ async def test_addresses_of_inherited_sockets(family: socket.AddressFamily, boun
     sock.bind(bound_to.format(pid=os.getpid()) if isinstance(bound_to, str) else bound_to)
     sock.listen()
     where = {"pid": os.getpid(), "port": sock.getsockname()[1] if family is not socket.AF_UNIX else ""}
-    bound = await bind(ListenSettings(inherited=""), asyncio.get_running_loop(), inherited={"unknown": [sock]})
+    bound = await bind(ListenSettings(address="systemd:"), asyncio.get_running_loop(), inherited={"unknown": [sock]})
     assert bound.addresses == [shown.format(**where)]
     bound.close()

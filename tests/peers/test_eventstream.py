@@ -76,7 +76,7 @@ class Transport:
 class Stream:
     """An event stream that has joined a sink; `ends` is what the sink has received, `source` the fanout's side."""
 
-    def __init__(self, *, sock: socket.socket | None = None, joins: bool = True, **settings: Any) -> None:
+    def __init__(self, *, sock: socket.socket | None = None, joins: bool = True, unsent_bytes: int = 0, **settings: Any) -> None:
         self.clock = Timers()
         self.transport = Transport(self.clock)
         self.transport.sock = sock
@@ -84,9 +84,14 @@ class Stream:
         self.source = Memory()
         self.ends: list[End] = []
         transport, loop = self.transport, self.clock
-        values: dict[str, Any] = {"ping_ms": 0, "send_timeout": 60.0, "send_buffer_bytes": 100, **settings}
+        values: dict[str, Any] = {"ping": 0, "write_timeout": 60.0, "send_buffer": 100, **settings}
         self.client = EventStream(
-            self.any(transport), settings=ClientSettings(**values), metrics=self.metrics, fields={"id": "7"}, loop=self.any(loop)
+            self.any(transport),
+            settings=ClientSettings(**values),
+            unsent_bytes=unsent_bytes,
+            metrics=self.metrics,
+            fields={"id": "7"},
+            loop=self.any(loop),
         )
         self.transport.protocol = self.client
         if joins:
@@ -120,7 +125,7 @@ def test_take() -> None:
 @pytest.mark.parametrize(("setting", "high"), [(0, 1), (1, 1), (4096, 4096)])
 def test_buffer_limit(setting: int, high: int) -> None:
     """The transport buffers as many bytes as the setting allows, and at least one, since TLS treats a limit of 0 as full."""
-    assert Stream(send_buffer_bytes=setting).transport.high == high
+    assert Stream(send_buffer=setting).transport.high == high
 
 
 @pytest.mark.parametrize(("unsent", "is_limited"), [(0, False), (16384, True)])
@@ -147,7 +152,7 @@ def test_input() -> None:
 
 def test_comments() -> None:
     """The server sends one comment in each interval, whether events flow or not."""
-    one = Stream(ping_ms=25_000)
+    one = Stream(ping=25)
     one.clock.turn_to(24.9)
     assert one.sent == []
     one.clock.turn_to(30)
@@ -165,14 +170,14 @@ def test_comment_is_no_event() -> None:
 
 def test_no_comments() -> None:
     """With an interval of 0, the server sends no comments."""
-    one = Stream(ping_ms=0)
+    one = Stream(ping=0)
     one.clock.turn_to(1e6)
     assert (one.sent, one.clock.timers) == ([], [])
 
 
 def test_no_comments_while_full() -> None:
     """The server sends no comment while the transport is full, and continues at the interval when there is room again."""
-    one = Stream(ping_ms=1000, send_timeout=0)
+    one = Stream(ping=1, write_timeout=0)
     one.client.take(b"x" * 101)
     one.clock.turn_to(3.5)
     assert one.sent == [b"x" * 101]
@@ -183,7 +188,7 @@ def test_no_comments_while_full() -> None:
 
 def test_no_comments_after_the_end() -> None:
     """The server sends no comment after the connection is lost, and leaves no timer."""
-    one = Stream(ping_ms=1000)
+    one = Stream(ping=1)
     one.client.take(b"x" * 101)
     one.client.connection_lost(None)
     one.clock.turn_to(1e4)
@@ -272,7 +277,7 @@ def test_room_stops_the_timeout() -> None:
 
 def test_no_write_timeout() -> None:
     """With a write timeout of 0, the server waits for a client that accepts nothing."""
-    one = Stream(send_timeout=0)
+    one = Stream(write_timeout=0)
     one.client.take(b"x" * 101)
     one.clock.turn_to(1e6)
     assert (one.transport.aborted_at, one.metrics.clients_timed_out) == (None, 0)
@@ -316,7 +321,7 @@ def test_close_timeout(waiting: int) -> None:
 @pytest.mark.parametrize("send_timeout", [0, 60.0])
 def test_close_of_a_full_client(send_timeout: float) -> None:
     """The close replaces the write timeout, or its absence, by CLOSE_WAIT."""
-    one = Stream(send_timeout=send_timeout)
+    one = Stream(write_timeout=send_timeout)
     one.client.take(b"x" * 101)
     one.clock.turn_to(10)
     one.client.close()
@@ -338,7 +343,7 @@ def test_room_while_closing() -> None:
 @pytest.mark.parametrize("send_timeout", [0, 60.0])
 def test_comment_while_closing(send_timeout: float) -> None:
     """A comment on a closing connection does not lengthen the close timeout, even if the comment makes the transport full."""
-    one = Stream(ping_ms=1000, send_timeout=send_timeout)
+    one = Stream(ping=1, write_timeout=send_timeout)
     one.client.take(b"x" * 99)
     one.client.close()
     one.clock.turn_to(100)
@@ -383,7 +388,7 @@ def test_sink_that_closes() -> None:
 
 def test_lost_before_the_join() -> None:
     """A connection may be lost before a sink has joined."""
-    one = Stream(joins=False, ping_ms=1000)
+    one = Stream(joins=False, ping=1)
     one.client.connection_lost(None)
     one.clock.turn_to(100)
     assert (one.ends, one.sent) == ([], [])

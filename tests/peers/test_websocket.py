@@ -60,7 +60,7 @@ async def test_end_after_a_violation(
             asyncio.open_connection(sock=theirs, **secure),
         )
         hangups, session = Hangups(loop), Session()
-        settings = ClientSettings(ping_ms=0)
+        settings = ClientSettings(ping=0)
         client = WebSocketPeer(
             transport, settings=settings, mask=MASK, deflate=None, hangups=hangups, metrics=Metrics(), fields={}, loop=loop
         )
@@ -86,7 +86,7 @@ async def test_heard_before_it_is_joined() -> None:
     ours, theirs = socket.socketpair()
     with theirs:
         transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, ours)
-        settings, hangups = ClientSettings(ping_ms=1_000_000), Hangups(loop)
+        settings, hangups = ClientSettings(ping=1000), Hangups(loop)
         client = WebSocketPeer(
             transport, settings=settings, mask=MASK, deflate=None, hangups=hangups, metrics=Metrics(), fields={}, loop=loop
         )

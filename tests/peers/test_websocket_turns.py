@@ -118,7 +118,7 @@ class Talk:
         self.ended: End | None = None
         self.client = WebSocketPeer(
             cast("Any", self.transport),
-            settings=ClientSettings(ping_ms=0),
+            settings=ClientSettings(ping=0),
             mask=unmask,
             deflate=Deflate(Parameters()) if compress else None,
             hangups=cast("Any", None),

@@ -75,7 +75,7 @@ async def test_other_groups_end_too(start: Starter, script: str) -> None:
 async def test_other_groups_get_the_signals_of_the_ladder(start: Starter, tmp_path: Path) -> None:
     """A process in a group of its own gets INT before TERM, and ends by the first that it does not ignore."""
     record = tmp_path / "record"
-    running = start("bash", "-c", 'set -m; "$@" & wait', "bash", *command("witness", record, "TERM", "stdin"), ladder=make_ladder(300))
+    running = start("bash", "-c", 'set -m; "$@" & wait', "bash", *command("witness", record, "TERM", "stdin"), ladder=make_ladder(0.3))
     pid = int(await running.line())
     with mortal(pid):
         await running.end()
@@ -155,7 +155,7 @@ async def test_fork_storm_ends(start: Starter) -> None:
         "    os.setpgid(0, 0)",
     )
     # On a busy machine, more processes begin between two lists, so each step of the ladder lasts longer.
-    running = start(*storm, ladder=make_ladder(round(1000 * (scaled(1.0) - 1))))
+    running = start(*storm, ladder=make_ladder(scaled(1.0) - 1))
     await running.line()
     session = running.child.group.pid
     await running.end()

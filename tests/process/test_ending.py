@@ -60,7 +60,7 @@ async def test_order_and_patience(start: Starter, tmp_path: Path, until_event: s
 
 async def test_each_grace_is_lengthened(start: Starter, tmp_path: Path) -> None:
     """--closems is added to each step of the ladder."""
-    running = start(*command("witness", tmp_path / "record"), ladder=make_ladder(150))
+    running = start(*command("witness", tmp_path / "record"), ladder=make_ladder(0.15))
     await running.line()
     begun = await ended(running)
     gone = time.monotonic()

@@ -230,7 +230,7 @@ def test_missing_command_is_explained(tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match=words):
             find_program(f"{tmp_path}/{word}", "")
     for word in ("no-such-command", "", "-"):
-        with pytest.raises(ConfigurationError, match=f"unable to locate specified COMMAND '{word}' in OS path"):
+        with pytest.raises(ConfigurationError, match=f"unable to locate specified <command> '{word}' in OS path"):
             find_program(word, "/bin:/usr/bin")
 
 

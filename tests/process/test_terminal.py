@@ -15,10 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.deadline import DEADLINE, scaled
-from wsbridge.cli.config import make_settings
-from wsbridge.cli.parse import parse
 from wsbridge.process.terminal import PLAIN, open_terminal, terminal_environment
-from wsbridge.settings import TerminalSize
+from wsbridge.settings import ProgramSettings, TerminalSize
 
 ROOT = Path(__file__).parents[2]
 EVERY_BYTE = bytes(range(256))
@@ -142,14 +140,10 @@ def test_no_variables(size: TerminalSize | None) -> None:
 
 @pytest.mark.parametrize("size", ["2x0", "80x24", "0x0"])
 def test_no_variables_with_a_size_of_the_user(size: str) -> None:
-    """`--pty-size` sets no variable, whatever the size."""
-    program = make_settings(
-        parse(["--pty", f"--pty-size={size}", "--port=0", "cat"], {}), {"PATH": os.environ["PATH"]}, name="wsbridge"
-    ).program
-    assert terminal_environment(program.pty) == {}
+    """A size that the user sets brings no variable, whatever the size."""
+    assert terminal_environment(ProgramSettings(pty=True, pty_size=size).terminal) == {}
 
 
 def test_variables_without_a_size_of_the_user() -> None:
-    """Without `--pty-size` the program gets the variables of a terminal."""
-    program = make_settings(parse(["--pty", "--port=0", "cat"], {}), {"PATH": os.environ["PATH"]}, name="wsbridge").program
-    assert terminal_environment(program.pty)["TERM"] == "dumb"
+    """Without a size, the program gets the variables of a terminal."""
+    assert terminal_environment(ProgramSettings(pty=True).terminal)["TERM"] == "dumb"

@@ -16,7 +16,7 @@ from wsbridge.process.termination import LAST_WAIT, make_ladder
 )
 def test_steps(close_ms: int, int_ms: float, term_ms: float, kill_ms: float) -> None:
     """After stdin was closed: INT at 100+N ms, TERM at 350+2N, KILL at 850+3N, where N is `--closems`."""
-    ladder = make_ladder(close_ms)
+    ladder = make_ladder(close_ms / 1000)
     times = [round(total * 1000) for total in accumulate(step.grace for step in ladder)]
     assert list(zip(times, (step.signal for step in ladder), strict=True)) == [(int_ms, SIGINT), (term_ms, SIGTERM), (kill_ms, SIGKILL)]
 

@@ -24,7 +24,7 @@ from tests.support.server import LISTEN, Server, is_alive, mortal, run, wait_for
 from tests.support.tool import command, recorded
 from wsbridge.metrics import Metrics
 from wsbridge.server.server import Server as Process
-from wsbridge.settings import EndpointSettings, ListenSettings, ProgramSettings, ServerSettings
+from wsbridge.settings import BridgeSettings, ListenSettings, ProcessSettings, ProgramSettings, ServerSettings
 
 UPGRADE = [
     ("Host", "h"),
@@ -395,10 +395,14 @@ async def test_no_task_and_no_object_is_left(fast: str, monkeypatch: pytest.Monk
     """After many sessions no task is left, no descriptor, no child and no object that belonged to one."""
     monkeypatch.setenv("WSBRIDGE_FASTNET", fast)
     caplog.set_level(logging.INFO, "wsbridge")
-    program, listen = ProgramSettings(argv=("/bin/cat",)), ListenSettings(hosts=("127.0.0.1",), port=0)
+    settings = ServerSettings(
+        server=ProcessSettings(guard=False),
+        endpoints=(BridgeSettings(program=ProgramSettings(command=("/bin/cat",))),),
+        listeners=(ListenSettings(address="127.0.0.1:0"),),
+    )
     metrics, had = Metrics(), descriptors()
     with same_limits(), no_callback_fails():
-        bridging = Process(ServerSettings((EndpointSettings(program=program),), listen=listen, guard=False), metrics)
+        bridging = Process(settings, metrics)
         serving = asyncio.create_task(bridging.run())
         try:
             await until(lambda: "Starting WebSocket server" in caplog.text, "the announcement")

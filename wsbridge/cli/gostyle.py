@@ -6,7 +6,6 @@ that is not a flag is COMMAND, and all later words belong to the command.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -14,10 +13,6 @@ from difflib import get_close_matches
 from wsbridge.errors import UsageError
 
 HELP = ("h", "help")
-LARGEST = 2**63 - 1
-TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
-FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
-INTEGER = re.compile(r"[+-]?(0[xX]_?[0-9a-fA-F](_?[0-9a-fA-F])*|0[bB]_?[01](_?[01])*|0[oO](_?[0-7])+|0(_?[0-7])*|[1-9](_?[0-9])*)\Z")
 
 
 def to_click(words: Sequence[str], takes_value: Mapping[str, bool], elsewhere: Mapping[str, str] = {}) -> list[str]:
@@ -51,40 +46,3 @@ def to_click(words: Sequence[str], takes_value: Mapping[str, bool], elsewhere: M
             value = rest.pop(0)
         flags.append(f"--{name}={value if equals or takes_value[name] else 'true'}")
     return [*flags, "--", *rest]
-
-
-def parse_bool(text: str) -> bool:
-    """Parse a boolean as Go does. Raises ValueError."""
-    if text in TRUE:
-        return True
-    if text in FALSE:
-        return False
-    raise ValueError("write true or false")
-
-
-def parse_int(text: str) -> int:
-    """Parse an integer as in Go source: `0x1F90`, `1_000`, and a leading 0 for octal. Raises ValueError."""
-    if not INTEGER.match(text):
-        raise ValueError("write a whole number; a leading 0 means octal" if text.startswith("0") else "write a whole number")
-    digits = text.lstrip("+-")
-    if re.match(r"0_?[0-7]", digits):
-        text = text.replace("0", "0o", 1)
-    number = int(text, 0)
-    if not -LARGEST - 1 <= number <= LARGEST:
-        raise ValueError("value out of range")
-    return number
-
-
-def parse_float(text: str) -> float:
-    """Parse a time as a finite number. Raises ValueError."""
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("write a number")
-    return number
-
-
-def parse_unsigned(text: str) -> int:
-    """Parse an integer without a sign. Raises ValueError."""
-    if text[:1] in ("+", "-"):
-        raise ValueError("write a whole number without a sign")
-    return parse_int(text)

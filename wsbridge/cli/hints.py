@@ -8,13 +8,13 @@ import re
 import shlex
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from difflib import get_close_matches
 
 from wsbridge.errors import ListenError
 from wsbridge.process.spawn import is_executable
-from wsbridge.settings import ServerSettings
+from wsbridge.settings import BridgeSettings, BroadcastSettings, EndpointSettings, ServerSettings
 
 SHELL_CHARACTERS = re.compile(r"[|&;<>$`*?]")
 PORTS_TO_TRY = 100
@@ -79,10 +79,15 @@ def hint_for_address(address: str) -> str:
 
 def hint_for_listening(error: ListenError, settings: ServerSettings) -> str:
     """Return the remedy for an address that cannot be bound."""
-    listen = settings.listen
-    redirects = error.port == listen.redirect_port and error.port != listen.port
-    command = settings.endpoints[0].program.argv if settings.endpoints else ()
+    listeners = [listen for listen in settings.listeners if listen.is_tcp]
+    redirects = error.port in {listen.redirect_port for listen in listeners} - {listen.port for listen in listeners}
+    command = next((word for endpoint in settings.endpoints for word in _commands(endpoint)), ())
     return _hint_for_binding(error, "redirport" if redirects else "port") + _hint_for_flags_of_command(command)
+
+
+def _commands(endpoint: EndpointSettings) -> Iterator[tuple[str, ...]]:
+    if isinstance(endpoint, BridgeSettings | BroadcastSettings):
+        yield endpoint.program.command
 
 
 def _hint_for_flags_of_command(command: Sequence[str]) -> str:

@@ -23,16 +23,19 @@ import traceback
 from collections.abc import Mapping, Sequence
 
 from wsbridge import __version__
-from wsbridge.cli.config import make_pipe_settings, make_settings
+from wsbridge.cli.commands import BRIDGE, COMMANDS, PUBLISH, SUBSCRIBE, Command
+from wsbridge.cli.config import make_settings
+from wsbridge.cli.help import full_help, help_width, short_help
 from wsbridge.cli.hints import hint_for_listening
-from wsbridge.cli.options import BRIDGE, COMMANDS, PREFIX, PUBLISH, SUBSCRIBE, Command
-from wsbridge.cli.parse import full_help, help_width, parse, short_help, unknown_variables, without_passwords
+from wsbridge.cli.option import PREFIX
+from wsbridge.cli.parse import parse, unknown_variables, without_passwords
+from wsbridge.cli.pipeconfig import make_pipe_settings
 from wsbridge.errors import BusError, ConfigurationError, ListenError, UsageError
 from wsbridge.logs import ERROR, FATAL, INFO, LEVELS, JsonFormatter, LineFormatter, escape, logger, send_to
 from wsbridge.metrics import Metrics
 from wsbridge.pipes.run import die_of, run_pipe
 from wsbridge.rules.origins import admits_null, schemeless
-from wsbridge.settings import PipeSettings, ServerSettings
+from wsbridge.settings import AccessSettings, PipeSettings, ServerSettings
 
 FAULT = 70
 """EX_SOFTWARE of sysexits.h. Python's own status would be 1, after which the systemd units do not restart wsbridge."""
@@ -100,7 +103,7 @@ def _run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
         hint = _subcommand_meant(flags.command, str(error)) if shape is BRIDGE and name == "wsbridge" else ""
         complaint = f"{error}{_variable_of(str(error), shape, flags.said, environ)}{hint}"
         return _complain(name, shape, without_passwords(complaint, ours), error.exit_status)
-    return serve(settings, shape, level=LEVELS[flags.loglevel], json=flags.log_format == "json", environ=environ)
+    return serve(settings, shape, environ=environ)
 
 
 def _asked_by_help(words: Sequence[str]) -> list[str]:
@@ -108,7 +111,7 @@ def _asked_by_help(words: Sequence[str]) -> list[str]:
     return [*(word for word in words[:1] if word in COMMANDS), "--help"]
 
 
-def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, environ: Mapping[str, str]) -> int:
+def serve(settings: ServerSettings, shape: Command, *, environ: Mapping[str, str]) -> int:
     """Run a server until it ends; return the exit status."""
     for fd in (0, 1, 2):
         _keep_open(fd)
@@ -120,15 +123,11 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
 
     take_defaults()
     metrics = Metrics()
-    output = LogHandler(1, JsonFormatter() if json else LineFormatter(), metrics)
+    level = LEVELS[settings.server.log_level]
+    output = LogHandler(1, JsonFormatter() if settings.server.log_format == "json" else LineFormatter(), metrics)
     send_to(output, level)
     log = logger("server")
-    allowed = [entry for endpoint in settings.endpoints for entry in endpoint.access.origins.allowed or ()]
-    if settings.listen.tls:
-        for entry in schemeless(allowed):
-            log.error("--origin=%s without a scheme admits pages that were not loaded over TLS; write https://%s", entry, entry)
-    if admits_null(allowed):
-        log.log(INFO, "--origin: file:// and null also admit sandboxed frames of any site: browsers give them the same origin, null")
+    _warn_of_origins(settings)
     for variable in unknown_variables(environ):
         log.error("ignoring the environment variable %s: it belongs to no flag", variable)
 
@@ -159,6 +158,18 @@ def serve(settings: ServerSettings, shape: Command, *, level: int, json: bool, e
     finally:
         output.attach(None)
         output.finish()
+
+
+def _warn_of_origins(settings: ServerSettings) -> None:
+    """Log what the allowed origins admit besides the pages that a user may have in mind."""
+    log = logger("server")
+    parts = (getattr(endpoint, "access", None) for endpoint in settings.endpoints)
+    allowed = [origin for access in parts if isinstance(access, AccessSettings) for origin in access.rules.allowed or ()]
+    if any(listen.tls for listen in settings.listeners):
+        for entry in schemeless(allowed):
+            log.error("--origin=%s without a scheme admits pages that were not loaded over TLS; write https://%s", entry, entry)
+    if admits_null(allowed):
+        log.log(INFO, "--origin: file:// and null also admit sandboxed frames of any site: browsers give them the same origin, null")
 
 
 def _run_pipe(settings: PipeSettings, shape: Command, *, level: int, unknown: Sequence[str]) -> int:

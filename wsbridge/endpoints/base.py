@@ -25,10 +25,12 @@ from wsbridge.net.hangup import Hangups
 from wsbridge.net.reverselookup import Names
 from wsbridge.process.launch import Launcher
 from wsbridge.process.termination import make_ladder
+from wsbridge.rules.environ import passed_on
 from wsbridge.rules.paths import Look, looker
 from wsbridge.sessions.limiter import Limiter
 from wsbridge.sessions.registry import Ids, Registry
-from wsbridge.settings import EndpointSettings
+from wsbridge.settings import AccessSettings, BrokerSettings, Busy, ClientSettings, EndpointSettings, HttpSettings, ProgramSettings
+from wsbridge.settings.access import parse_headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,9 @@ class Services:
     names: Names | None
     """Looks up the names of clients; None without a reverse lookup."""
     private: PrivateFiles
+    environ: Mapping[str, str]
+    """The variables of the server."""
+    brokers: Mapping[str, BrokerSettings]
     software: str
     loop: asyncio.AbstractEventLoop
 
@@ -51,8 +56,13 @@ class Services:
 class Endpoint(Protocol):
     """One thing that is served at a path."""
 
-    settings: EndpointSettings
-    registry: Registry
+    @property
+    def settings(self) -> EndpointSettings:
+        """Its settings."""
+
+    @property
+    def registry(self) -> Registry:
+        """Its sessions."""
 
     @property
     def app(self) -> App:
@@ -64,7 +74,7 @@ class Endpoint(Protocol):
     def begin(self) -> None:
         """Begin the work that needs no request; from now on, clients can connect."""
 
-    def succeed(self, settings: EndpointSettings) -> Endpoint | None:
+    def succeed(self, settings: EndpointSettings, services: Services) -> Endpoint | None:
         """Return an endpoint with other settings that takes over what this one serves, its sessions included; None if none can.
 
         When the successor begins, it ends this endpoint.
@@ -77,27 +87,52 @@ class Endpoint(Protocol):
         """Yield the lines of the start log that say what the endpoint serves."""
 
 
+class ServedSettings(Protocol):
+    """The parts of the settings from which `Parts` builds."""
+
+    @property
+    def program(self) -> ProgramSettings: ...
+    @property
+    def client(self) -> ClientSettings: ...
+    @property
+    def access(self) -> AccessSettings: ...
+    @property
+    def http(self) -> HttpSettings: ...
+
+
 class Parts:
     """Builds the parts of one endpoint from its settings. The files and CGI scripts of the settings belong to every kind."""
 
-    def __init__(self, settings: EndpointSettings, services: Services, *, registry: Registry | None = None) -> None:
-        """`registry` is that of an endpoint whose sessions this one takes over."""
+    def __init__(
+        self,
+        settings: ServedSettings,
+        services: Services,
+        *,
+        max_sessions: int | None = None,
+        registry: Registry | None = None,
+    ) -> None:
+        """`max_sessions` limits the sessions if `max_programs` does not. `registry` is that of an endpoint whose sessions this one takes
+        over.
+        """
         self._settings = settings
         self._services = services
-        self.registry = (
-            registry
-            if registry is not None
-            else Registry(max_sessions=settings.access.max_sessions, metrics=services.metrics, beyond=services.limiter, ids=services.ids)
+        limit = settings.access.max_programs if max_sessions is None else max_sessions
+        new = Registry(max_sessions=limit, metrics=services.metrics, beyond=services.limiter, ids=services.ids)
+        self.registry = new if registry is None else registry
+        self._scripts_limiter = (
+            self.registry.limiter if max_sessions is None else Limiter(settings.access.max_programs, beyond=services.limiter)
         )
-        self.launcher = services.launcher.with_ladder(make_ladder(settings.program.close_ms))
+        self.launcher = services.launcher.with_ladder(make_ladder(settings.program.close_delay))
+        self.passed = passed_on(settings.program.pass_environment, services.environ)
+        """The variables of the server that the programs get."""
 
     def served(self) -> Iterator[str]:
         """Yield the lines of the start log for files and CGI scripts."""
         http = self._settings.http
-        if http.cgi_directory:
-            yield f"Serving CGI scripts from    : {http.cgi_directory}"
-        if http.static_directory:
-            yield f"Serving static content from : {http.static_directory}"
+        if http.cgi:
+            yield f"Serving CGI scripts from    : {http.cgi}"
+        if http.files:
+            yield f"Serving static content from : {http.files}"
 
     def gate(
         self,
@@ -109,16 +144,16 @@ class Parts:
         access = self._settings.access
         return Gate(
             registry=self.registry,
-            origins=access.origins,
+            origins=access.rules,
             subprotocols=(*subprotocols, *access.subprotocols),
             argv=argv,
             scripts=self._scripts(),
-            busy_close=access.busy_close,
+            busy_close=access.busy is Busy.CLOSE,
             limit_flag=limit_flag,
         )
 
     def _scripts(self) -> tuple[str, Look] | None:
-        directory = self._settings.program.directory
+        directory = self._settings.program.scripts
         if not directory:
             return None
         return os.path.realpath(directory), looker(directory, dotfiles=self._settings.http.dotfiles)
@@ -128,7 +163,7 @@ class Parts:
         return Handshake(
             is_shared=is_shared,
             client=self._settings.client,
-            headers=access.headers + access.headers_ws,
+            headers=access.websocket_headers,
             hangups=services.hangups,
             metrics=services.metrics,
             loop=services.loop,
@@ -137,22 +172,21 @@ class Parts:
     def app(self, **parts: Any) -> App:
         """Return the App, with the files and CGI scripts of the settings beside the given parts."""
         access, http, services = self._settings.access, self._settings.http, self._services
-        timeout = ResponseTimeout(self._settings.client.send_timeout, services.metrics)
+        timeout = ResponseTimeout(self._settings.client.write_timeout, services.metrics)
         static = None
-        if http.static_directory:
+        if http.files:
             hidden = HiddenFiles(services.private, dotfiles=http.dotfiles)
-            static = StaticFiles(http.static_directory, hidden=hidden, timeout=timeout)
+            static = StaticFiles(http.files, hidden=hidden, timeout=timeout)
         return App(
-            is_strict=access.hosts.is_strict,
-            headers=access.headers,
-            headers_http=access.headers_http,
+            is_strict=access.same_origin,
+            headers=parse_headers(access.headers),
+            headers_http=access.http_headers,
             registry=self.registry,
             metrics=services.metrics,
             names=services.names,
-            cgi=self._cgi(http.cgi_directory, timeout) if http.cgi_directory else None,
+            cgi=self._cgi(http.cgi, timeout) if http.cgi else None,
             static=static,
-            page_everywhere=http.page_everywhere,
-            has_icon=http.introduces,
+            has_icon=http.page,
             **parts,
         )
 
@@ -162,15 +196,15 @@ class Parts:
             directory,
             dotfiles=http.dotfiles,
             software=services.software,
-            passed=self._settings.access.passed,
-            limiter=self.registry.limiter if http.max_scripts is None else Limiter(http.max_scripts, beyond=services.limiter),
+            passed=self.passed,
+            limiter=self._scripts_limiter,
             registry=self.registry,
             launcher=self.launcher,
             metrics=services.metrics,
             timeout=timeout,
-            drain_seconds=self._settings.program.drain_ms / 1000,
-            body_seconds=http.body_seconds,
-            max_body_bytes=http.max_body_bytes,
+            drain_seconds=self._settings.program.drain,
+            body_seconds=http.body_timeout,
+            max_body_bytes=http.max_body,
         )
 
 

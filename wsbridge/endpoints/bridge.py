@@ -9,23 +9,23 @@ from collections.abc import Iterator
 from wsbridge.endpoints.base import Endpoint, Parts, Services, pages
 from wsbridge.endpoints.bridgesessions import BridgeSessions
 from wsbridge.process.terminal import terminal_environment
-from wsbridge.settings import EndpointSettings
+from wsbridge.settings import BridgeSettings, EndpointSettings
 
 
 class BridgeEndpoint:
     """Serves a program, or every program of a directory; `sessions` begins their sessions."""
 
-    def __init__(self, settings: EndpointSettings, services: Services) -> None:
+    def __init__(self, settings: BridgeSettings, services: Services) -> None:
         self.settings = settings
         self._parts = parts = Parts(settings, services)
         self.registry = parts.registry
         program = settings.program
         self.sessions = BridgeSessions(
-            gate=parts.gate(argv=program.argv),
+            gate=parts.gate(argv=program.command),
             handshake=parts.handshake(),
             program=program,
             software=services.software,
-            passed={**terminal_environment(program.pty), **settings.access.passed},
+            passed={**terminal_environment(program.terminal), **parts.passed},
             registry=self.registry,
             launcher=parts.launcher,
             metrics=services.metrics,
@@ -35,7 +35,7 @@ class BridgeEndpoint:
     def begin(self) -> None:
         """Do nothing: all work begins with a request."""
 
-    def succeed(self, settings: EndpointSettings) -> Endpoint | None:
+    def succeed(self, settings: EndpointSettings, services: Services) -> Endpoint | None:
         """Return None: the sessions end with the endpoint."""
 
     async def finish(self, force: asyncio.Event) -> None:
@@ -43,19 +43,19 @@ class BridgeEndpoint:
 
     async def open(self) -> None:
         http, program = self.settings.http, self.settings.program
-        command = program.argv[0] if program.argv else ""
+        command = program.command[0] if program.command else ""
         facts = {"program": os.path.basename(command)}
         self.app = self._parts.app(
             sessions=self.sessions,
-            page=pages("console.html", "DEVCONSOLE", facts, wanted=bool(http.page)),
-            introduction=pages("info.html", "INTRODUCTION", facts, wanted=http.introduces),
+            page=pages("console.html", "DEVCONSOLE", facts, wanted=http.console),
+            introduction=pages("info.html", "INTRODUCTION", facts, wanted=http.page),
             subject=("command", command),
         )
 
     def served(self) -> Iterator[str]:
         program = self.settings.program
-        if program.argv:
-            yield f"Serving using application   : {' '.join(program.argv)}"
-        if program.directory:
-            yield f"Serving from directory      : {program.directory}"
+        if program.command:
+            yield f"Serving using application   : {' '.join(program.command)}"
+        if program.scripts:
+            yield f"Serving from directory      : {program.scripts}"
         yield from self._parts.served()

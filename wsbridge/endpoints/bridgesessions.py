@@ -51,13 +51,14 @@ class BridgeSessions:
         self.turn_away = handshake.turn_away
         self._handshake = handshake
         self._program = program
+        self._terminal = program.terminal
         self._software = software
         self._passed = passed
         self._registry = registry
         self._launcher = launcher
         self._metrics = metrics
         self._loop = loop
-        self._make_decoder, self._encoder = make_framing(program.framing, limit=program.max_message_bytes)
+        self._make_decoder, self._encoder = make_framing(program.framing, limit=program.max_program_message)
         self.on_begin: Callable[[], None] = lambda: None
         """Called when the server has answered a client with 101."""
         self.on_session: Callable[[Bridge | None], None] = lambda _: None
@@ -92,9 +93,7 @@ class BridgeSessions:
                 child.abandon()
                 raise
         self.on_begin()
-        session = Bridge(
-            client, child, registry=self._registry, fields=fields, drain_seconds=self._program.drain_ms / 1000, loop=self._loop
-        )
+        session = Bridge(client, child, registry=self._registry, fields=fields, drain_seconds=self._program.drain, loop=self._loop)
         client.join(session.start(), session.hung_up)
         child.send(self._encoder.opening(partial(_details, request, fields, admission.subprotocol)))
         starting.add_done_callback(partial(self._started, session, fields))
@@ -116,10 +115,10 @@ class BridgeSessions:
         program = self._program
         decoder, error_decoder = self._make_decoder(), None
         if program.pass_stderr:
-            decoder = Envelope("stdout", limit=program.max_message_bytes)
-            error_decoder = Envelope("stderr", limit=program.max_message_bytes)
+            decoder = Envelope("stdout", limit=program.max_program_message)
+            error_decoder = Envelope("stderr", limit=program.max_program_message)
         return self._launcher.start(
-            argv, environment, decoder=decoder, encoder=self._encoder, fields=fields, error_decoder=error_decoder, pty=program.pty
+            argv, environment, decoder=decoder, encoder=self._encoder, fields=fields, error_decoder=error_decoder, pty=self._terminal
         )
 
 

@@ -27,7 +27,7 @@ from wsbridge.rules.environ import inherited_environment
 from wsbridge.rules.restarts import Restarts
 from wsbridge.sessions.registry import Registry
 from wsbridge.sessions.supervisor import Supervisor
-from wsbridge.settings import EndpointSettings, Input, Role
+from wsbridge.settings import BroadcastSettings, EndpointSettings, Input, Role
 from wsbridge.wire.positioned import SUBPROTOCOL
 
 FLUSH_SECONDS = 5.0
@@ -39,23 +39,29 @@ ERROR_CHARACTERS = 500
 class BroadcastEndpoint:
     """Serves one channel. It takes over the channel of `previous`, an endpoint with other settings of the same channel."""
 
-    def __init__(self, settings: EndpointSettings, services: Services, previous: BroadcastEndpoint | None = None) -> None:
+    def __init__(self, settings: BroadcastSettings, services: Services, previous: BroadcastEndpoint | None = None) -> None:
         self.settings = settings
         self._services = services
-        self._parts = Parts(settings, services, registry=previous.registry if previous is not None else None)
+        self._parts = Parts(
+            settings,
+            services,
+            max_sessions=settings.channel.max_clients,
+            registry=previous.registry if previous is not None else None,
+        )
         self.registry: Registry = self._parts.registry
         self._previous = previous
         self._channel: LiveChannel = previous._channel if previous is not None else LiveChannel(settings, services, self.registry)
-        self._supervisor = self._make_supervisor() if settings.channel.role is not Role.NONE else None
+        self._supervisor = self._make_supervisor() if settings.role is not Role.NONE else None
         self._keeping: asyncio.Task[None] | None = None
         self._has_finished = False
         self._is_superseded = False
         self._last_error: str | None = None
 
-    def succeed(self, settings: EndpointSettings) -> BroadcastEndpoint | None:
+    def succeed(self, settings: EndpointSettings, services: Services) -> BroadcastEndpoint | None:
         """Return an endpoint that takes over the channel, or None if these settings describe another channel."""
-        is_same = settings.kind == self.settings.kind and identity(settings) == self._channel.identity
-        return BroadcastEndpoint(settings, self._services, self) if is_same else None
+        if isinstance(settings, BroadcastSettings) and identity(settings, services.brokers) == self._channel.identity:
+            return BroadcastEndpoint(settings, services, self)
+        return None
 
     async def open(self) -> None:
         settings, channel = self.settings, self._channel
@@ -64,7 +70,7 @@ class BroadcastEndpoint:
             await channel.open()
         subscriptions = Subscriptions(
             gate=self._parts.gate(subprotocols=(SUBPROTOCOL,), limit_flag="maxclients"),
-            origins=settings.access.origins,
+            origins=settings.access.rules,
             handshake=self._parts.handshake(is_shared=True),
             client=settings.client,
             fanout=channel.fanout,
@@ -77,41 +83,49 @@ class BroadcastEndpoint:
         facts = {"exchange": settings.channel.exchange, "input": settings.channel.input.value}
         resources: tuple[Resource, ...] = (Scripts(),)
         if settings.http.status:
-            resources = (StatusPage(self._status, settings.access.origins), *resources)
+            resources = (StatusPage(self._status, settings.access.rules), *resources)
         self.app = self._parts.app(
             sessions=subscriptions,
             events=subscriptions,
             resources=resources,
-            page=pages("channel.html", "PAGE", facts, wanted=bool(settings.http.page)),
+            page_everywhere=settings.http.console,
+            page=pages("channel.html", "PAGE", facts, wanted=settings.http.page),
             subject=("exchange", settings.channel.exchange),
         )
 
     def _make_supervisor(self) -> Supervisor:
         program, channel = self.settings.program, self.settings.channel
-        make_decoder, encoder = make_framing(program.framing, limit=program.max_message_bytes)
-        fields: LogFields = {"exchange": channel.exchange, "command": program.argv[0]}
+        make_decoder, encoder = make_framing(program.framing, limit=program.max_program_message)
+        fields: LogFields = {"exchange": channel.exchange, "command": program.command[0]}
         # The variables of the server's own terminal do not apply to the terminal of the program.
-        environment = {**inherited_environment(os.environ), **terminal_environment(program.pty)}
+        terminal = program.terminal
+        environment = {**inherited_environment(os.environ), **terminal_environment(terminal)}
 
         def say(line: str) -> None:
             self._last_error = line[:ERROR_CHARACTERS]
 
         # Strangers may read the status, so it contains the program's stderr only with `--devconsole`, for the user who tests the
         # program.
-        said = say if self.settings.http.page_everywhere else None
+        said = say if self.settings.http.console else None
 
         def launch() -> Child:
             return self._parts.launcher.launch(
-                program.argv, environment, decoder=make_decoder(), encoder=encoder, fields={**fields}, pty=program.pty, last_error=said
+                program.command,
+                environment,
+                decoder=make_decoder(),
+                encoder=encoder,
+                fields={**fields},
+                pty=terminal,
+                last_error=said,
             )
 
-        is_through = channel.role is Role.THROUGH
+        is_through = self.settings.role is Role.THROUGH
         return Supervisor(
             launch,
             (lambda batch: self._channel.fanout.publish(batch, at=now())) if is_through else self._channel.bus.publish,
             reads=is_through or channel.input is Input.PROGRAM,
             restarts=Restarts(channel.restart),
-            drain_seconds=program.drain_ms / 1000,
+            drain_seconds=program.drain,
             fields=fields,
             metrics=self._services.metrics,
             loop=self._services.loop,
@@ -162,7 +176,7 @@ class BroadcastEndpoint:
 
     def _status(self) -> Mapping[str, object]:
         alarm, fanout = self._channel.bus.alarm, self._channel.fanout
-        broker = None if self.settings.broker is None else "away" if not fanout.is_connected else "blocked" if alarm else "here"
+        broker = None if not self.settings.channel.broker else "away" if not fanout.is_connected else "blocked" if alarm else "here"
         mark, number = fanout.channel.place(fanout.channel.end)
         return {
             "exchange": self.settings.channel.exchange,
@@ -176,22 +190,22 @@ class BroadcastEndpoint:
             "program": self._supervisor and self._supervisor.state.value,
             "program_exit": self._supervisor and self._supervisor.last_exit,
             "program_restarts": self._supervisor.restarted if self._supervisor is not None else 0,
-            **({"program_stderr": self._last_error} if self.settings.http.page_everywhere else {}),
+            **({"program_stderr": self._last_error} if self.settings.http.console else {}),
             "counts": dict(self._services.metrics.counts()),
         }
 
     def served(self) -> Iterator[str]:
         program, channel = self.settings.program, self.settings.channel
-        if program.argv:
-            yield f"{self._role_line}: {' '.join(program.argv)}"
+        if program.command:
+            yield f"{self._role_line}: {' '.join(program.command)}"
         yield f"Broadcasting exchange       : {channel.exchange}"
-        if self.settings.broker is not None:
+        if self.settings.channel.broker:
             yield f"Broker                      : {self._channel.bus}"
         yield from self._parts.served()
 
     @property
     def _role_line(self) -> str:
-        return "Passing through application " if self.settings.channel.role is Role.THROUGH else "Publishing application      "
+        return "Passing through application " if self.settings.role is Role.THROUGH else "Publishing application      "
 
 
 async def _done_before(force: asyncio.Event, task: asyncio.Task[None]) -> bool:

@@ -7,27 +7,28 @@ import posixpath
 from collections.abc import Iterator
 
 from wsbridge.endpoints.base import Endpoint, Parts, Services, pages
-from wsbridge.settings import EndpointSettings
+from wsbridge.settings import ConsoleSettings, EndpointSettings, FilesSettings, HttpSettings
 
 
 class ConsoleEndpoint:
     """Serves the console. The address in its page begins as that of the endpoint at `target`."""
 
-    def __init__(self, settings: EndpointSettings, services: Services) -> None:
+    def __init__(self, settings: ConsoleSettings, services: Services) -> None:
         self.settings = settings
-        self._parts = Parts(settings, services)
+        # It has the parts of an endpoint that serves files, without files.
+        self._parts = Parts(FilesSettings(http=HttpSettings(), access=settings.access), services)
         self.registry = self._parts.registry
 
     async def open(self) -> None:
         # A relative address is right below any prefix of a proxy as well. The page is at the path of the endpoint, with a slash.
-        target = posixpath.relpath(self.settings.target, self.settings.path)
+        target = posixpath.relpath(self.settings.target or self.settings.path, self.settings.path)
         facts = {"program": self.settings.target.strip("/"), "target": target}
         self.app = self._parts.app(page=pages("console.html", "DEVCONSOLE", facts, wanted=True))
 
     def begin(self) -> None:
         """Do nothing: all work begins with a request."""
 
-    def succeed(self, settings: EndpointSettings) -> Endpoint | None:
+    def succeed(self, settings: EndpointSettings, services: Services) -> Endpoint | None:
         """Return None: the sessions end with the endpoint."""
 
     async def finish(self, force: asyncio.Event) -> None:

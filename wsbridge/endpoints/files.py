@@ -6,25 +6,25 @@ import asyncio
 from collections.abc import Iterator
 
 from wsbridge.endpoints.base import Endpoint, Parts, Services, pages
-from wsbridge.settings import EndpointSettings
+from wsbridge.settings import CgiSettings, EndpointSettings, FilesSettings
 
 
 class FilesEndpoint:
     """Serves files and CGI scripts, without a WebSocket."""
 
-    def __init__(self, settings: EndpointSettings, services: Services) -> None:
+    def __init__(self, settings: FilesSettings | CgiSettings, services: Services) -> None:
         self.settings = settings
         self._parts = Parts(settings, services)
         self.registry = self._parts.registry
 
     async def open(self) -> None:
-        console = pages("console.html", "DEVCONSOLE", {"program": ""}, wanted=bool(self.settings.http.page))
+        console = pages("console.html", "DEVCONSOLE", {"program": ""}, wanted=self.settings.http.console)
         self.app = self._parts.app(page=console)
 
     def begin(self) -> None:
         """Do nothing: all work begins with a request."""
 
-    def succeed(self, settings: EndpointSettings) -> Endpoint | None:
+    def succeed(self, settings: EndpointSettings, services: Services) -> Endpoint | None:
         """Return None: the sessions end with the endpoint."""
 
     async def finish(self, force: asyncio.Event) -> None:

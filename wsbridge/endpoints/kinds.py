@@ -1,14 +1,23 @@
-"""The kinds of endpoint, by name. A server imports only the kinds that it serves."""
+"""The kinds of endpoint, by the type of their settings. A server imports only the kinds that it serves."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from wsbridge.endpoints.base import Endpoint, Services
-from wsbridge.settings import EndpointSettings
+from wsbridge.settings import (
+    BridgeSettings,
+    BroadcastSettings,
+    CgiSettings,
+    ConsoleSettings,
+    EndpointSettings,
+    FilesSettings,
+    register_kind,
+)
 
-Make = Callable[[EndpointSettings, Services], Endpoint]
-"""Makes an endpoint of a kind."""
+Make = Callable[[Any, Services], Endpoint]
+"""Makes an endpoint of a kind from its settings."""
 
 
 def _bridge() -> Make:
@@ -35,9 +44,24 @@ def _console() -> Make:
     return ConsoleEndpoint
 
 
-KINDS: dict[str, Callable[[], Make]] = {"bridge": _bridge, "broadcast": _broadcast, "files": _files, "cgi": _files, "console": _console}
+KINDS: dict[type[EndpointSettings], Callable[[], Make]] = {
+    BridgeSettings: _bridge,
+    BroadcastSettings: _broadcast,
+    FilesSettings: _files,
+    CgiSettings: _files,
+    ConsoleSettings: _console,
+}
+
+
+def register(struct: type[EndpointSettings], load: Callable[[], Make]) -> None:
+    """Add a kind of endpoint: its settings, and a function that returns its class. Its name is `struct.kind`.
+
+    Raises ValueError if two of its settings have one name.
+    """
+    register_kind(struct)
+    KINDS[struct] = load
 
 
 def make_endpoint(settings: EndpointSettings, services: Services) -> Endpoint:
     """Return a new endpoint of a registered kind. Raises KeyError for any other kind."""
-    return KINDS[settings.kind]()(settings, services)
+    return KINDS[type(settings)]()(settings, services)

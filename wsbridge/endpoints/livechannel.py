@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from wsbridge.bus.base import Bus
 from wsbridge.bus.broker import rabbit_bus
+from wsbridge.bus.exchange import ExchangeSettings, exchange_settings
 from wsbridge.bus.memory import MemoryBus
 from wsbridge.channel.ring import Channel
 from wsbridge.endpoints.base import Services
@@ -16,7 +18,7 @@ from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.registry import Registry
 from wsbridge.sessions.relay import Relay, Through
 from wsbridge.sessions.supervisor import Supervisor
-from wsbridge.settings import BrokerSettings, EndpointSettings, Input, Role
+from wsbridge.settings import BroadcastSettings, BrokerSettings, Input, Role
 
 
 def new_mark() -> str:
@@ -28,7 +30,7 @@ class Identity(NamedTuple):
     """The settings that make a channel: with others, it is another channel."""
 
     exchange: str
-    broker: BrokerSettings | None
+    at_broker: ExchangeSettings | None
     is_through: bool
     """Whether a program stands between the bus and the ring."""
 
@@ -36,23 +38,23 @@ class Identity(NamedTuple):
 class LiveChannel:
     """One channel; `open` begins to deliver what the bus carries into the ring, or with `through` to the program."""
 
-    def __init__(self, settings: EndpointSettings, services: Services, registry: Registry) -> None:
+    def __init__(self, settings: BroadcastSettings, services: Services, registry: Registry) -> None:
         channel, metrics = settings.channel, services.metrics
-        self.identity = identity(settings)
+        self.identity = identity(settings, services.brokers)
         self.registry = registry
         self.fanout = Fanout(
             Channel(
                 new_mark(),
-                queue_bytes=channel.queue_bytes,
+                queue_bytes=channel.queue,
                 history=channel.history,
-                history_bytes=channel.history_bytes,
+                history_bytes=channel.history_size,
                 slow=channel.slow,
             ),
             metrics=metrics,
             loop=services.loop,
         )
         self.bus = self._make_bus(settings, services)
-        self.through = Through(self.fanout, metrics=metrics) if channel.role is Role.THROUGH else None
+        self.through = Through(self.fanout, metrics=metrics) if settings.role is Role.THROUGH else None
         self._relay = Relay(self.fanout, new_epoch=new_mark, metrics=metrics)
         self.fan_in = FanIn()
 
@@ -61,11 +63,11 @@ class LiveChannel:
         await self.bus.open(self.through or self._relay)
         self._relay.is_live = True
 
-    def change(self, settings: EndpointSettings) -> None:
+    def change(self, settings: BroadcastSettings) -> None:
         """Apply other settings of the same channel. Messages and subscribers stay."""
         channel = settings.channel
-        self.fanout.bound(queue_bytes=channel.queue_bytes, history=channel.history, history_bytes=channel.history_bytes, slow=channel.slow)
-        self.registry.limiter.limit = settings.access.max_sessions
+        self.fanout.bound(queue_bytes=channel.queue, history=channel.history, history_bytes=channel.history_size, slow=channel.slow)
+        self.registry.limiter.limit = settings.channel.max_clients
 
     def connect(self, supervisor: Supervisor | None, input: Input) -> None:
         """Join the bus, the program if there is one, and the messages of the clients. A later call replaces these connections."""
@@ -88,23 +90,29 @@ class LiveChannel:
         self.bus.source = publisher
 
     @staticmethod
-    def _make_bus(settings: EndpointSettings, services: Services) -> Bus:
-        broker, channel = settings.broker, settings.channel
-        if broker is None:
+    def _make_bus(settings: BroadcastSettings, services: Services) -> Bus:
+        channel, exchange = settings.channel, exchange_of(settings, services.brokers)
+        if exchange is None:
             return MemoryBus(new_mark())
         return rabbit_bus()(
-            broker,
+            exchange,
             channel.exchange,
             producer=new_mark(),
             history=channel.history,
             # A program must not receive messages that it, or its predecessor, may already have received.
-            begin="next" if channel.role is Role.THROUGH else None,
-            max_message_bytes=settings.program.max_message_bytes,
+            begin="next" if settings.role is Role.THROUGH else None,
+            max_message_bytes=settings.program.max_program_message,
             metrics=services.metrics,
             loop=services.loop,
         )
 
 
-def identity(settings: EndpointSettings) -> Identity:
+def identity(settings: BroadcastSettings, brokers: Mapping[str, BrokerSettings]) -> Identity:
     """Return the identity of the channel that these settings describe."""
-    return Identity(settings.channel.exchange, settings.broker, settings.channel.role is Role.THROUGH)
+    return Identity(settings.channel.exchange, exchange_of(settings, brokers), settings.role is Role.THROUGH)
+
+
+def exchange_of(settings: BroadcastSettings, brokers: Mapping[str, BrokerSettings]) -> ExchangeSettings | None:
+    """Return the settings of the channel's exchange; None for a channel without a broker."""
+    name = settings.channel.broker
+    return exchange_settings(brokers[name], settings.channel) if name else None

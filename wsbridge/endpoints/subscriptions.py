@@ -16,7 +16,7 @@ from wsbridge.errors import Refused
 from wsbridge.http.admission import Admission, Gate
 from wsbridge.http.answers import SNIFF
 from wsbridge.http.endpoint import EVENTS_METHODS
-from wsbridge.http.handshake import DETACHED, Handshake
+from wsbridge.http.handshake import DETACHED, UNSENT_BYTES, Handshake
 from wsbridge.http.newconnection import Upgradable
 from wsbridge.http.status import check_reader
 from wsbridge.logs import ACCESS, LogFields, extra, logger
@@ -133,7 +133,9 @@ class Subscriptions:
         transport = connection.transport
         if transport is None or transport.is_closing():
             raise Refused(400, "the client has disconnected")
-        client = EventStream(transport, settings=self._client, metrics=self._metrics, fields=fields, loop=self._loop)
+        client = EventStream(
+            transport, settings=self._client, unsent_bytes=UNSENT_BYTES, metrics=self._metrics, fields=fields, loop=self._loop
+        )
         connection.detach(client)
         # Without a random delay, all clients of a lost server would reconnect at once; a browser waits as long as `retry` says.
         retry_ms = random.randint(*RETRY_MS)

@@ -36,7 +36,8 @@ class App:
     """Answers the requests of one endpoint, whose paths count from its mount.
 
     `sessions` is None if the endpoint has no WebSocket. `subject` is the key and value that name the program or channel in the log.
-    With `is_strict`, the Host header must name this server on every address, not only on a loopback address. `names` looks up the
+    `headers` are the headers of an upgrade and of errors before it, and `headers_http` those of every other response. With
+    `is_strict`, the Host header must name this server on every address, not only on a loopback address. `names` looks up the
     clients' names; None: the log and the programs get their addresses.
     """
 
@@ -62,7 +63,8 @@ class App:
     ) -> None:
         self.is_strict = is_strict
         self._headers = headers
-        self._headers_plain = headers + headers_http
+        self.headers_plain = headers_http
+        """The headers of every response that is no upgrade."""
         self._registry = registry
         self._metrics = metrics
         self._names = names
@@ -120,7 +122,7 @@ class App:
         except Refused as refused:
             return self.refuse(refused, request.url, is_upgrade=False, closes=False)
         response = _options(tuple(sorted(KNOWN - {"CONNECT"})) if self._cgi is not None else READ)
-        dress(response, self._headers_plain)
+        dress(response, self.headers_plain)
         return response
 
     def redirect(self, location: str) -> web.Response:
@@ -135,7 +137,7 @@ class App:
     def refuse(self, refused: Refused, url: str, *, is_upgrade: bool, closes: bool) -> web.Response:
         """Return the response to a refused request, and count it. With `closes`, the connection closes after it."""
         self._metrics.refused[refused.status] += 1
-        headers = self._headers if is_upgrade else self._headers_plain
+        headers = self._headers if is_upgrade else self.headers_plain
         response = self._error(refused.status, refused.detail, (*headers, *refused.headers.items()), body=refused.body)
         if closes:
             response.force_close()
@@ -170,10 +172,10 @@ class App:
     def _stream(self, events: EventStreams, raw: web.BaseRequest, request: Request) -> web.StreamResponse:
         fields = self._fields(request)
         try:
-            return events.stream(raw, request, fields, self._headers_plain)
+            return events.stream(raw, request, fields, self.headers_plain)
         except Refused as refused:
             self._log_refusal(refused, fields)
-            if refused.status == 503 and (answer := events.come_back(request, self._headers_plain)) is not None:
+            if refused.status == 503 and (answer := events.come_back(request, self.headers_plain)) is not None:
                 self._metrics.refused[503] += 1
                 return self._dressed(answer)
             raise
@@ -207,7 +209,7 @@ class App:
         if self._cgi is not None and (script := await in_a_thread(self._cgi.find, request.path)) is not None:
             http_log.log(ACCESS, "CGI", extra=extra({**fields, "cgiscript": script.file}))
             # The script itself decides what each method means.
-            return await self._cgi.run(raw, request, script, self._headers_plain)
+            return await self._cgi.run(raw, request, script, self.headers_plain)
         # An open page requests the channel's status every two seconds, so the server logs that request at TRACE.
         methods, category, found = await self._find(request)
         http_log.log(TRACE if category in ("CHANNEL", "ICON") else ACCESS, category, extra=extra(fields))
@@ -231,7 +233,7 @@ class App:
         if self._events is not None and self._events.is_events(request):
             return EVENTS_METHODS, "CHANNEL", web.Response()
         for resource in self._resources:
-            if (found := resource.find(request, self._headers_plain)) is not None:
+            if (found := resource.find(request, self.headers_plain)) is not None:
                 return READ, "CHANNEL", found
         if self._has_icon and request.path == ICON_PATH:
             return READ, "ICON", icon()
@@ -258,7 +260,7 @@ class App:
         return response
 
     def _dressed(self, response: web.StreamResponse) -> web.StreamResponse:
-        dress(response, self._headers_plain)
+        dress(response, self.headers_plain)
         return response
 
 

@@ -24,6 +24,9 @@ from wsbridge.settings import ClientSettings
 from wsbridge.wire.deflate import Deflate, Parameters, negotiate
 
 BUSY = End(TRY_LATER, "no slot is free; try again later")
+UNSENT_BYTES = 64 * 1024
+"""Bytes that may wait in the kernel for one subscriber, on TCP. Data in the channel can still be dropped, and is stored once for
+all subscribers."""
 SWITCHING = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
 
 
@@ -73,6 +76,7 @@ class Handshake:
         return WebSocketPeer(
             transport,
             settings=self._client,
+            unsent_bytes=UNSENT_BYTES if self._is_shared else 0,
             mask=MASK,
             deflate=Deflate(agreed) if agreed else None,
             hangups=self._hangups,

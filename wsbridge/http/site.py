@@ -22,7 +22,7 @@ from wsbridge.metrics import Metrics
 from wsbridge.rules.forwarded import UNIX_PEER, Trusted, seen_through
 from wsbridge.rules.hosts import Hosts, name_of
 from wsbridge.rules.paths import clean
-from wsbridge.rules.request import Peer, Request, by_name, check_framing, check_host, encode_path, read_target
+from wsbridge.rules.request import Headers, Peer, Request, by_name, check_framing, check_host, encode_path, read_target
 from wsbridge.rules.routes import Routes
 
 REDIRECTS_INSIDE = 3
@@ -88,6 +88,11 @@ class Site:
             return False
         self._metrics.requests += 1
         return True
+
+    @property
+    def headers(self) -> Headers:
+        """The headers of responses that belong to no path, such as those of the redirect port."""
+        return self._root.headers_plain
 
     def error_page(self, status: int, detail: str) -> web.Response:
         """Return the error page for a request that aiohttp could not parse or that failed."""

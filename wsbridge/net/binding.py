@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from wsbridge.errors import ListenError
 from wsbridge.net.keepalive import keep_alive
-from wsbridge.net.unixsocket import SocketFile, bind_unix
+from wsbridge.net.unixsocket import SocketFile, bind_unix, group_number, user_number
 from wsbridge.settings import ListenSettings
 
 BACKLOG = 1024
@@ -54,28 +54,29 @@ async def bind(settings: ListenSettings, loop: asyncio.AbstractEventLoop, *, inh
             bound.main = _tuned(_take(settings.inherited, inherited))
             bound.addresses = list(dict.fromkeys(map(_address, bound.main)))
         else:
-            await _bind_hosts(settings, bound, loop)
             _bind_path(settings, bound)
+            if settings.is_tcp:
+                await _bind_host(settings, bound, loop)
     except BaseException:
         bound.close()
         raise
     return bound
 
 
-async def _bind_hosts(settings: ListenSettings, bound: Bound, loop: asyncio.AbstractEventLoop) -> None:
-    for host in settings.hosts if settings.port is not None else ():
-        socks = await bind_host(host, settings.port or 0, loop)
-        bound.main += _tuned(socks)
-        port = socks[0].getsockname()[1]
-        bound.addresses.append(f"{host or socket.gethostname()}:{port}")
-        if settings.redirect_port is not None:
-            bound.redirects += [(sock, port) for sock in _tuned(await bind_host(host, settings.redirect_port, loop))]
+async def _bind_host(settings: ListenSettings, bound: Bound, loop: asyncio.AbstractEventLoop) -> None:
+    host = settings.host
+    socks = await bind_host(host, settings.port, loop)
+    bound.main += _tuned(socks)
+    port = socks[0].getsockname()[1]
+    bound.addresses.append(f"{host or socket.gethostname()}:{port}")
+    if settings.redirect_port:
+        bound.redirects += [(sock, port) for sock in _tuned(await bind_host(host, settings.redirect_port, loop))]
 
 
 def _bind_path(settings: ListenSettings, bound: Bound) -> None:
     path = settings.unix_path
     if path is not None:
-        sock, bound.file = bind_unix(path, mode=settings.unix_mode, owner=settings.unix_owner, group=settings.unix_group)
+        sock, bound.file = bind_unix(path, mode=settings.unix_mode, owner=user_number(settings.owner), group=group_number(settings.group))
         bound.main.append(sock)
         bound.addresses.append(os.path.abspath(path))
         sock.listen(BACKLOG)

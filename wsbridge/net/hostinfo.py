@@ -13,6 +13,7 @@ import socket
 import struct
 from collections.abc import Iterator
 
+from wsbridge.rules.hosts import own_names
 from wsbridge.rules.reach import Machine
 
 SIOCGIFFLAGS, SIOCGIFADDR = 0x8913, 0x8915
@@ -28,6 +29,9 @@ IF_INET6 = "/proc/net/if_inet6"
 GLOBAL_SCOPE = 0x00
 UNUSABLE = 0x01 | 0x20 | 0x40
 """IFA_F_TEMPORARY, _DEPRECATED and _TENTATIVE: an address that will soon change, or that is not usable yet."""
+HOSTS_FILE = "/etc/hosts"
+HOSTS_FILE_CHARACTERS = 64 * 1024
+"""Megabytes of entries that block advertisements may follow the names of this machine."""
 AVAHI_SOCKET = "/run/avahi-daemon/socket"
 
 
@@ -36,6 +40,16 @@ def machine() -> Machine:
     names = [name for _, name in socket.if_nameindex() if not name.startswith(INSIDE)]
     mdns_name = f"{socket.gethostname().partition('.')[0]}.local" if os.path.exists(AVAHI_SOCKET) else ""
     return Machine((*_ipv4(names), *_ipv6(names)), mdns_name)
+
+
+def host_names() -> frozenset[str]:
+    """Return the names of this machine that it resolves by itself."""
+    try:
+        with open(HOSTS_FILE, encoding="utf-8", errors="replace") as file:
+            text = file.read(HOSTS_FILE_CHARACTERS)
+    except OSError:
+        text = ""
+    return own_names(socket.gethostname(), text)
 
 
 def _ipv4(names: list[str]) -> Iterator[str]:

@@ -11,7 +11,6 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from wsbridge.errors import ListenError
 from wsbridge.logs import logger
@@ -21,6 +20,7 @@ from wsbridge.net.binding import Bound, bind
 from wsbridge.net.certificates import make_context
 from wsbridge.net.tls import TlsOpener
 from wsbridge.net.transports import Connect, Open, plain_transports, use_fast_transports
+from wsbridge.net.unixsocket import group_number, user_number
 from wsbridge.settings import ListenSettings, TlsSettings
 
 log = logger("http")
@@ -40,11 +40,8 @@ Factory = Callable[..., Incoming]
 `look`."""
 
 
-class RedirectFactory(Protocol):
-    """Makes redirect servers."""
-
-    def __call__(self, scheme: str, port: int, *, headers: tuple[tuple[str, str], ...]) -> Factory:
-        """Return the factory of a server that redirects to a scheme and a port, with these headers in every response."""
+RedirectFactory = Callable[[str, int], Factory]
+"""Returns the factory of a redirect server, for the scheme and the port that it redirects to."""
 
 
 class PlainOpener:
@@ -124,7 +121,8 @@ class Listener:
             raise ListenError(f"cannot change the addresses of the listener at {', '.join(self.addresses)}; close it and open another")
         context = _context(settings.tls)
         if self._bound.file is not None and _rights(settings) != _rights(self.settings):
-            self._bound.file.give(mode=settings.unix_mode, owner=settings.unix_owner, group=settings.unix_group)
+            mode, owner, group = _rights(settings)
+            self._bound.file.give(mode=mode, owner=owner, group=group)
         self._use(settings, context)
 
     def close(self) -> None:
@@ -150,7 +148,7 @@ class Listener:
             self._parts.acceptor.listen(sock, open)
         for sock, port in self._bound.redirects:
             assert self._parts.redirect is not None
-            server = self._parts.redirect("https" if context else "http", port, headers=settings.redirect_headers)
+            server = self._parts.redirect("https" if context else "http", port)
             self._parts.acceptor.listen(sock, PlainOpener(server, make=self._parts.plain, loop=self._parts.loop).open)
         self.settings = settings
 
@@ -213,8 +211,8 @@ def _context(tls: TlsSettings | None) -> ssl.SSLContext | None:
 
 def _place(settings: ListenSettings) -> tuple[object, ...]:
     """Return the settings that determine the addresses."""
-    return settings.hosts, settings.port, settings.unix_path, settings.inherited, settings.redirect_port
+    return settings.address, settings.redirect_port
 
 
 def _rights(settings: ListenSettings) -> tuple[int, int, int]:
-    return settings.unix_mode, settings.unix_owner, settings.unix_group
+    return settings.unix_mode, user_number(settings.owner), group_number(settings.group)

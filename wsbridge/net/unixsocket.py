@@ -6,10 +6,12 @@ other users cannot connect at any moment.
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -17,6 +19,8 @@ from wsbridge.errors import ListenError, reason_of
 
 UNCHANGED = -1
 """The value that stands for the owner or the group that the socket got when it was bound."""
+LAST_ID = 2**32 - 2
+"""The highest number of a user or group: for chown(2), the next number means no change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,22 @@ def bind_unix(path: str, *, mode: int, owner: int = UNCHANGED, group: int = UNCH
 
 def _identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
+
+
+def user_number(name: str) -> int:
+    """Return the number of a user given by name or number; `UNCHANGED` for an empty name. Raises LookupError."""
+    return _number(name, lambda name: pwd.getpwnam(name).pw_uid)
+
+
+def group_number(name: str) -> int:
+    """Return the number of a group given by name or number; `UNCHANGED` for an empty name. Raises LookupError."""
+    return _number(name, lambda name: grp.getgrnam(name).gr_gid)
+
+
+def _number(name: str, find: Callable[[str], int]) -> int:
+    if not name:
+        return UNCHANGED
+    return int(name) if name.isascii() and name.isdecimal() and int(name) <= LAST_ID else find(name)
 
 
 def _clear(path: str) -> None:

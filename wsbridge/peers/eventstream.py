@@ -47,13 +47,14 @@ class EventStream(asyncio.Protocol):
         transport: asyncio.Transport,
         *,
         settings: ClientSettings,
+        unsent_bytes: int = 0,
         metrics: Metrics,
         fields: LogFields,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._transport: asyncio.Transport | None = transport
-        self._timeout = settings.send_timeout
-        self._ping = settings.ping_ms / 1000
+        self._timeout = settings.write_timeout
+        self._ping = settings.ping
         self._metrics = metrics
         self._fields = fields
         self._loop = loop
@@ -65,9 +66,9 @@ class EventStream(asyncio.Protocol):
         self.source: Source = NULL_SOURCE
         self.received = 0
         # With a limit of 0, asyncio's TLS transport treats an empty buffer as full.
-        transport.set_write_buffer_limits(high=max(1, settings.send_buffer_bytes))
-        if settings.unsent_bytes:
-            limit_unsent(transport, settings.unsent_bytes)
+        transport.set_write_buffer_limits(high=max(1, settings.send_buffer))
+        if unsent_bytes:
+            limit_unsent(transport, unsent_bytes)
         if self._ping > 0:
             self._timer = loop.call_later(self._ping, self._comment)
 

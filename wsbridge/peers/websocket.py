@@ -94,6 +94,7 @@ class WebSocketPeer(asyncio.Protocol):
         transport: asyncio.Transport,
         *,
         settings: ClientSettings,
+        unsent_bytes: int = 0,
         mask: frames.Mask,
         deflate: Deflate | None,
         hangups: Hangups,
@@ -102,9 +103,9 @@ class WebSocketPeer(asyncio.Protocol):
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._transport: asyncio.Transport | None = transport
-        self._reader = FrameReader(limit=settings.max_frame_bytes, mask=mask, deflate=deflate)
+        self._reader = FrameReader(limit=settings.max_client_message, mask=mask, deflate=deflate)
         self.deflate = deflate
-        self._timeout = settings.send_timeout
+        self._timeout = settings.write_timeout
         self._hangups = hangups
         self._metrics = metrics
         self._fields = fields
@@ -127,11 +128,11 @@ class WebSocketPeer(asyncio.Protocol):
         self._heartbeat_timer: asyncio.TimerHandle | None = None
         self._heartbeat: Heartbeat | None = None
         # With a limit of 0, asyncio's TLS transport treats an empty buffer as full.
-        transport.set_write_buffer_limits(high=max(1, settings.send_buffer_bytes))
-        if settings.unsent_bytes:
-            limit_unsent(transport, settings.unsent_bytes)
-        if settings.ping_ms > 0:
-            interval, now = settings.ping_ms / 1000, loop.time()
+        transport.set_write_buffer_limits(high=max(1, settings.send_buffer))
+        if unsent_bytes:
+            limit_unsent(transport, unsent_bytes)
+        if settings.ping > 0:
+            interval, now = settings.ping, loop.time()
             self._heartbeat = Heartbeat(interval, now)
             self._heartbeat_timer = loop.call_at(now + interval, self._beat)
 

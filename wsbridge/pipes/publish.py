@@ -13,6 +13,7 @@ from functools import partial
 
 from wsbridge.bus.base import Body
 from wsbridge.bus.broker import rabbit_bus
+from wsbridge.bus.exchange import exchange_settings
 from wsbridge.closecodes import NO_CODE, NORMAL, UNSUPPORTED_DATA
 from wsbridge.errors import BusError, ProgramError, RemoteError
 from wsbridge.flow import Batch, End
@@ -38,7 +39,7 @@ async def publish(settings: PipeSettings, life: Lifetime, metrics: Metrics) -> E
 
 
 def _make_input(settings: PipeSettings, write: Callable[[Batch], None], over: asyncio.Future[How]) -> StdinReader:
-    make_decoder, _ = make_framing(settings.framing, limit=settings.max_message_bytes)
+    make_decoder, _ = make_framing(settings.framing, limit=settings.max_message)
     return StdinReader(0, make_decoder(), write=write, over=partial(settle, over), loop=asyncio.get_running_loop())
 
 
@@ -46,11 +47,11 @@ async def _to_broker(settings: PipeSettings, metrics: Metrics) -> Ending:
     loop = asyncio.get_running_loop()
     assert settings.broker is not None
     bus = rabbit_bus()(
-        settings.broker,
-        settings.exchange,
+        exchange_settings(settings.broker, settings.channel),
+        settings.channel.exchange,
         producer=secrets.token_hex(10),
         history=0,
-        max_message_bytes=settings.max_message_bytes,
+        max_message_bytes=settings.max_message,
         consumes=False,
         metrics=metrics,
         loop=loop,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from wsbridge.bus.base import Body, Bus
 from wsbridge.bus.broker import rabbit_bus
+from wsbridge.bus.exchange import exchange_settings
 from wsbridge.channel.position import Position, offset_of, parse_position
 from wsbridge.channel.ring import Channel, Join, Slow
 from wsbridge.closecodes import TOO_BIG
@@ -48,7 +49,7 @@ log = logger("subscribe")
 
 async def subscribe(settings: PipeSettings, life: Lifetime, metrics: Metrics) -> Ending:
     """Print a channel until a signal, or until `-n` messages are printed. Raises BusError and RemoteError."""
-    _, encoder = make_framing(settings.framing, limit=settings.max_message_bytes)
+    _, encoder = make_framing(settings.framing, limit=settings.max_message)
     output = StdoutWriter(1, failed=life.output_failed, loop=asyncio.get_running_loop())
     printer = Printer(encoder, count=settings.count, show_position=settings.show_position, enough=lambda: life.end(Ending()))
     try:
@@ -149,11 +150,11 @@ async def _from_broker(settings: PipeSettings, printer: Printer, output: StdoutW
 def _make_bus(settings: PipeSettings, since: Position | None, metrics: Metrics) -> RabbitBus:
     assert settings.broker is not None
     return rabbit_bus()(
-        settings.broker,
-        settings.exchange,
+        exchange_settings(settings.broker, settings.channel),
+        settings.channel.exchange,
         producer=secrets.token_hex(10),
         history=0,
-        max_message_bytes=settings.max_message_bytes,
+        max_message_bytes=settings.max_message,
         begin=since.offset or 0 if since is not None else None,
         metrics=metrics,
         loop=asyncio.get_running_loop(),
@@ -273,7 +274,7 @@ async def _from_server(settings: PipeSettings, printer: Printer, output: StdoutW
                 reader,
                 subprotocol=SUBPROTOCOL,
                 since=position,
-                limit=settings.max_message_bytes,
+                limit=settings.max_message,
                 pings=True,
                 loop=loop,
             )
@@ -297,7 +298,7 @@ async def _from_server(settings: PipeSettings, printer: Printer, output: StdoutW
             if why.code == TOO_BIG:
                 # The server would send it again. Messages before it must still be printed.
                 await output.drain()
-                limit = settings.max_message_bytes
+                limit = settings.max_message
                 raise RemoteError(f"{where} sent a message over the limit of {limit} bytes; raise the limit with --maxline")
             said = f"{why.code} {why.reason}".rstrip()
             log.error("disconnected from %s (%s); reconnecting", where, said)

@@ -173,19 +173,20 @@ def reap(pid: int) -> int:
 def find_program(word: str, path: str) -> str:
     """Return the path of a command; search `path` for it unless it contains a slash. Raises ConfigurationError.
 
-    A word with a slash is returned as typed. A match in a relative directory of `path` is refused, as in Go.
+    A word with a slash is returned as typed. A match in a relative directory of `path` is refused, as in Go. The sentence of the
+    error mentions the settings <command> and <scripts>.
     """
     if "/" in word:
         if is_executable(word):
             return word
-        raise ConfigurationError(f"unable to locate specified COMMAND '{word}': {why_not_executable(word)}")
+        raise ConfigurationError(f"unable to locate specified <command> '{word}': {why_not_executable(word)}")
     for directory in path.split(os.pathsep) if word else ():
         candidate = os.path.join(directory or ".", word)
         if is_executable(candidate):
             if not os.path.isabs(candidate):
-                raise ConfigurationError(f"COMMAND '{word}' was found in '{directory or '.'}' of PATH; write './{word}' to run it")
+                raise ConfigurationError(f"<command> '{word}' was found in '{directory or '.'}' of PATH; write './{word}' to run it")
             return candidate
-    raise ConfigurationError(f"unable to locate specified COMMAND '{word}' in OS path")
+    raise ConfigurationError(f"unable to locate specified <command> '{word}' in OS path")
 
 
 def is_executable(path: str) -> bool:
@@ -201,7 +202,7 @@ def why_not_executable(path: str) -> str:
     if not os.path.exists(path):
         return "no such file"
     if os.path.isdir(path):
-        return "it is a directory; use --dir to serve the scripts in it"
+        return "it is a directory; use <scripts> to serve the scripts in it"
     return f"it is not executable; try: chmod +x {path}"
 
 

@@ -14,10 +14,8 @@ import termios
 import tty
 from collections.abc import Mapping
 
-from wsbridge.settings import TerminalSize
+from wsbridge.settings import PLAIN, TerminalSize
 
-PLAIN = TerminalSize(2, 0)
-"""The size that stands for no size. GNU and busybox `ls` print one column at a width of 2; without rows, procps ignores the columns."""
 PLAIN_ENVIRONMENT: Mapping[str, str] = {
     # `ps`, systemd's tools, git and Python read this first; busybox accepts no larger number.
     "COLUMNS": "29999",

@@ -22,6 +22,6 @@ LAST_WAIT = 1.0
 """Seconds to wait for the end after KILL. A process that needs longer hangs in the kernel, and is reported."""
 
 
-def make_ladder(close_ms: int) -> tuple[Step, ...]:
-    """Return the steps after the close of stdin: INT at 100, TERM at 350, KILL at 850 ms, each grace period `close_ms` longer."""
-    return tuple(Step((grace_ms + close_ms) / 1000, signal) for grace_ms, signal in ((100, SIGINT), (250, SIGTERM), (500, SIGKILL)))
+def make_ladder(delay: float) -> tuple[Step, ...]:
+    """Return the steps after the close of stdin: INT at 0.1, TERM at 0.35, KILL at 0.85 s, each grace period `delay` seconds longer."""
+    return tuple(Step(grace + delay, signal) for grace, signal in ((0.1, SIGINT), (0.25, SIGTERM), (0.5, SIGKILL)))

@@ -10,7 +10,6 @@ import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from wsbridge.errors import ConfigurationError
 from wsbridge.rules.request import HOST, Headers, Peer
 
 UNIX_PEER = "unix-socket"
@@ -40,12 +39,12 @@ SCOPE = re.compile(r"[A-Za-z0-9._~-]+")
 
 
 def parse_trusted(value: str) -> Trusted:
-    """Parse `--trust-proxy`: networks as CIDR or single addresses, and `unix`, separated by commas. Raises ConfigurationError."""
+    """Parse the trusted proxies: networks as CIDR or single addresses, and `unix`, separated by commas. Raises ValueError."""
     entries = [entry for entry in map(str.strip, value.split(",")) if entry]
     try:
         networks = tuple(ip_network(entry, strict=False) for entry in entries if entry != "unix")
     except ValueError as error:
-        raise ConfigurationError(f"--trust-proxy: {error}; write networks such as 10.0.0.0/8, or unix") from None
+        raise ValueError(f"{error}; write networks such as 10.0.0.0/8, or unix") from None
     return Trusted(networks, "unix" in entries)
 
 

@@ -15,7 +15,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from wsbridge.errors import ConfigurationError
 from wsbridge.rules.request import Peer
 
 NAME = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\Z")
@@ -64,7 +63,7 @@ class Hosts:
 
 
 def parse_hosts(values: Iterable[str]) -> tuple[str, ...]:
-    """Parse `--host`: names, `*.name` or `*`, separated by commas. Raises ConfigurationError for an invalid name."""
+    """Parse host names: `*.name` or `*`, separated by commas. Raises ValueError for an invalid name; the sentence may mention <address>."""
     return tuple(_parse(entry) for value in values for entry in map(str.strip, value.split(",")) if entry)
 
 
@@ -73,13 +72,11 @@ def _parse(entry: str) -> str:
     if name == ANY:
         return name
     if name == LOCALHOST or is_address(entry):
-        raise ConfigurationError(f"--host={entry} is always accepted; to listen on that address only, write --address={entry}")
+        raise ValueError(f"{entry} is always accepted; to listen on that address only, write <address>={entry}")
     if not name.isascii():
-        raise ConfigurationError(f"--host={entry}: write the name as browsers send it, in its ASCII form (xn--…)")
+        raise ValueError(f"{entry}: write the name as browsers send it, in its ASCII form (xn--…)")
     if not NAME.match(name):
-        raise ConfigurationError(
-            f"--host={entry} is not a host name; write it without scheme, port and path: a.example.com or *.example.com"
-        )
+        raise ValueError(f"{entry} is not a host name; write it without scheme, port and path: a.example.com or *.example.com")
     return name
 
 

@@ -1,4 +1,4 @@
-"""Which pages may connect: the check of the Origin header against `--origin` and `--sameorigin`.
+"""Which pages may connect: the check of the Origin header against the allowed origins.
 
 A browser sends the origin of the page that opens the WebSocket, and the page cannot change it. Other clients can send any origin.
 The rules therefore protect users from foreign pages, not the server from clients.
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import urlsplit
 
-from wsbridge.errors import ConfigurationError
 from wsbridge.rules.cache import remembered
 from wsbridge.rules.environ import split_host
 from wsbridge.rules.request import Peer, Request
@@ -84,10 +83,10 @@ def _parse(header: str) -> Origin:
 
 
 def parse_allowed(value: str) -> tuple[Origin, ...] | None:
-    """Parse `--origin`: `[scheme://]host[:port]`, separated by commas; None stands for any origin. An empty entry matches nothing.
+    """Parse a list of origins: `[scheme://]host[:port]`, separated by commas; None stands for any origin. An empty entry matches nothing.
 
     The host may be `*.name`, which is every name below a name, or `*`, which is every host. `file://` stands for pages opened from a file
-    and for clients without Origin; `null` stands for such pages alone. Raises ConfigurationError for an entry that can never match.
+    and for clients without Origin; `null` stands for such pages alone. Raises ValueError for an entry that can never match.
     """
     entries = [entry for entry in map(str.strip, value.split(",")) if entry]
     if "*" in entries:
@@ -109,8 +108,8 @@ def _parse_entry(entry: str) -> Origin:
     return Origin(scheme or "", _canonical(host), str(int(port)) if port else "")
 
 
-def _never(entry: str, reason: str) -> ConfigurationError:
-    return ConfigurationError(f"--origin: {entry!r} cannot match any origin: {reason}; write [scheme://]host[:port]")
+def _never(entry: str, reason: str) -> ValueError:
+    return ValueError(f"{entry!r} cannot match any origin: {reason}; write [scheme://]host[:port]")
 
 
 def _wrong_scheme(scheme: str | None) -> str:

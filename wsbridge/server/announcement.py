@@ -1,48 +1,73 @@
-"""The lines of the start log: what the server serves, and at which addresses."""
+"""The lines of the start log: at which addresses the server listens, and how to reach what it serves."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from wsbridge.net.hostinfo import machine
 from wsbridge.rules.origins import Rules
 from wsbridge.rules.reach import WILDCARDS, reachable
-from wsbridge.settings import EndpointSettings, ListenSettings, ServerSettings
+from wsbridge.settings import BroadcastSettings, ConsoleSettings, EndpointSettings, HttpSettings, ListenSettings, ServerSettings
 
 OPEN = "Every machine that reaches this port and every web page in its browsers may connect; see --address, --sameorigin and --origin"
 
 
-def announcement(settings: ServerSettings, addresses: Iterable[str]) -> Iterator[str]:
-    """Yield the lines for the open listeners. `addresses` are their actual addresses."""
-    for address in addresses:
-        if address.startswith(("/", "@")):
-            yield f"Starting WebSocket server   : unix socket at {address}"
-        else:
-            yield from _of_address(settings, address)
-    if settings.listen.names_urls and is_open(settings.listen, settings.endpoints):
+def announcement(settings: ServerSettings, listening: Sequence[tuple[ListenSettings, Sequence[str]]]) -> Iterator[str]:
+    """Yield the lines for the open listeners, each with its actual addresses."""
+    for listen, addresses in listening:
+        for address in addresses:
+            if address.startswith(("/", "@")):
+                yield f"Starting WebSocket server   : unix socket at {address}"
+            else:
+                yield from _of_address(settings, listen, address)
+    if settings.names_urls and any(is_open(listen, settings.endpoints) for listen, _ in listening):
         yield OPEN
 
 
-def _of_address(settings: ServerSettings, address: str) -> Iterator[str]:
-    listen, endpoints = settings.listen, settings.endpoints
+def _of_address(settings: ServerSettings, listen: ListenSettings, address: str) -> Iterator[str]:
     secure = "s" if listen.tls else ""
     host, _, port = address.rpartition(":")
     yield f"Starting WebSocket server   : ws{secure}://{address}/"
-    for endpoint in endpoints:
-        if http_page := endpoint.http.page:
-            # With static files, the root belongs to the files; the page is at every path without a file.
-            within = "console" if endpoint.http.static_directory and endpoint.http.page_everywhere else ""
-            yield f"{http_page:<28}: http{secure}://{address}{endpoint.path.rstrip('/')}/{within}"
-    if listen.names_urls:
-        scheme = f"http{secure}" if any(endpoint.http.page or endpoint.http.introduces for endpoint in endpoints) else f"ws{secure}"
-        for where, url in reachable(scheme, host if host in listen.hosts else "", int(port), machine()):
+    for endpoint in settings.endpoints:
+        if page := _page_of(endpoint):
+            name, within = page
+            yield f"{name:<28}: http{secure}://{address}{endpoint.path.rstrip('/')}/{within}"
+    if settings.names_urls:
+        scheme = f"http{secure}" if any(map(_has_page, settings.endpoints)) else f"ws{secure}"
+        for where, url in reachable(scheme, host if host == listen.host else "", int(port), machine()):
             yield f"{where:<28}: {url}"
-    if listen.redirect_port is not None:
+    if listen.redirect_port:
         yield f"Starting redirect server    : http://{host}:{listen.redirect_port}/"
 
 
-def is_open(listen: ListenSettings, endpoints: Iterable[EndpointSettings]) -> bool:
+def _page_of(endpoint: EndpointSettings) -> tuple[str, str] | None:
+    """Return the name of an endpoint's page and its path below the endpoint; None without such a page."""
+    http = _http_of(endpoint)
+    # With files, the root belongs to the files; the page is at every path without a file.
+    within = "console" if http.files and http.console else ""
+    if isinstance(endpoint, ConsoleSettings):
+        return "Developer console", ""
+    if isinstance(endpoint, BroadcastSettings):
+        return ("Live channel", within) if http.page else None
+    return ("Developer console", within) if http.console else None
+
+
+def _has_page(endpoint: EndpointSettings) -> bool:
+    return _http_of(endpoint).page or _page_of(endpoint) is not None
+
+
+def _http_of(endpoint: EndpointSettings) -> HttpSettings:
+    http = getattr(endpoint, "http", None)
+    return http if isinstance(http, HttpSettings) else HttpSettings()
+
+
+def is_open(listen: ListenSettings, endpoints: Sequence[EndpointSettings]) -> bool:
     """Whether an endpoint accepts clients from every address, without a certificate, for pages of any origin."""
-    everywhere = listen.port is not None and listen.inherited is None and any(host in WILDCARDS for host in listen.hosts)
+    everywhere = listen.is_tcp and listen.host in WILDCARDS
     is_certified = listen.tls is not None and listen.tls.client_ca is not None
-    return everywhere and not is_certified and any(endpoint.access.origins == Rules() for endpoint in endpoints)
+    return everywhere and not is_certified and any(_rules_of(endpoint) == Rules() for endpoint in endpoints)
+
+
+def _rules_of(endpoint: EndpointSettings) -> Rules | None:
+    access = getattr(endpoint, "access", None)
+    return None if access is None else access.rules

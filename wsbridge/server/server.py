@@ -1,4 +1,4 @@
-"""The server: it builds its parts, connects them, and shuts them down in the reverse order."""
+"""The server: it builds its parts, connects them, changes them while it runs, and shuts them down in the reverse order."""
 
 from __future__ import annotations
 
@@ -10,38 +10,32 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, closing, contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-from wsbridge.endpoints.base import Endpoint, Services
+from wsbridge.endpoints.base import Services
 from wsbridge.endpoints.bridge import BridgeEndpoint
-from wsbridge.endpoints.kinds import make_endpoint
 from wsbridge.http.app import App
 from wsbridge.http.connection import HttpServer
-from wsbridge.http.hiddenfiles import PrivateFiles, files_of_command, holds_private_key, keys_in_url
 from wsbridge.http.redirect import redirect_server
 from wsbridge.http.site import Site
-from wsbridge.logs import INFO, logger
+from wsbridge.logs import INFO, LEVELS, extra, logger, set_level
 from wsbridge.metrics import Metrics
 from wsbridge.net.acceptor import Acceptor
 from wsbridge.net.activation import inherited_sockets
-from wsbridge.net.hangup import Hangups
-from wsbridge.net.listeners import Listeners
-from wsbridge.net.reverselookup import Names
-from wsbridge.process.descendants import Descendants
-from wsbridge.process.guard import Guard, NoGuard, Watch
-from wsbridge.process.launch import Launcher
-from wsbridge.process.spawn import Spawner
+from wsbridge.net.hostinfo import host_names
+from wsbridge.net.listeners import Factory, Listeners
 from wsbridge.process.spawnserver import SpawnServer
-from wsbridge.process.termination import make_ladder
-from wsbridge.rules.hosts import Hosts
+from wsbridge.rules.hosts import Hosts, parse_hosts
 from wsbridge.rules.routes import Routes
 from wsbridge.server.announcement import announcement
+from wsbridge.server.changes import Changes, changes_of, needs_restart
+from wsbridge.server.deployment import Deployment, Opened
 from wsbridge.server.once import Once
-from wsbridge.sessions.ending import LINGER, end_sessions
-from wsbridge.sessions.limiter import Limiter
-from wsbridge.sessions.registry import SHUTTING_DOWN, Ids, Registry
-from wsbridge.settings import EndpointSettings, ServerSettings
+from wsbridge.server.openlisteners import OpenListeners
+from wsbridge.server.services import hide_private, open_services
+from wsbridge.sessions.ending import LINGER
+from wsbridge.sessions.registry import Registry
+from wsbridge.settings import HttpTimings, ServerSettings
 
 THREADS = 32
 """The most threads that read the disk. A slow disk soon blocks all threads of the loop's own number, six on two processors."""
@@ -51,51 +45,54 @@ http_log = logger("http")
 
 
 class Server:
-    """A server, from its first listener to the end of its last child; create it inside the event loop that runs it."""
+    """A server, from its first listener to the end of its last child; create it inside the event loop that runs it.
 
-    def __init__(self, settings: ServerSettings, metrics: Metrics) -> None:
+    With `may_change`, `change` may be called while it runs.
+    """
+
+    def __init__(self, settings: ServerSettings, metrics: Metrics, *, may_change: bool = False) -> None:
         self._settings = settings
         self._metrics = metrics
+        self._may_change = may_change
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._force = asyncio.Event()
-        self._limiter = Limiter(settings.max_sessions)
-        self._hangups = Hangups(self._loop)
         self._routes: Routes[App] = Routes()
-        self._endpoints: list[Endpoint] = []
-        self._close_listeners: Callable[[], None] = lambda: None
+        self._deployment = Deployment(self._routes, force=self._force)
         self._once: Once | None = None
+        self._services: Services
+        self._site: Site
+        self._listeners: OpenListeners
+        self.is_ready = asyncio.Event()
+        """Set once clients can connect."""
 
     async def run(self) -> int:
         """Serve until a signal or `stop`; return the exit status. Raises ListenError, and the errors of the endpoints."""
-        loop = self._loop
+        loop, settings, metrics = self._loop, self._settings, self._metrics
         loop.set_exception_handler(report)
         loop.set_default_executor(ThreadPoolExecutor(THREADS, "disk"))
         async with AsyncExitStack() as stack:
-            services, spawn_server = self._services(stack)
+            self._services, spawn_server = open_services(settings, metrics, stack, may_change=self._may_change, loop=loop)
+            hide_private(self._services.private, settings)
             with self._signals():
-                stack.push_async_callback(self._finish)
-                if not await self._open_unless_stopped(services):
+                stack.push_async_callback(self._deployment.finish)
+                opened = await self._open_unless_stopped()
+                if opened is None:
                     return self._status
-                site = Site(
-                    self._routes, nowhere=self._nowhere(), hosts=self._hosts(), trusted=self._settings.trusted, metrics=self._metrics
-                )
-                timings = self._settings.timings
-                factory = HttpServer(
-                    site, error_page=site.error_page, on_upgrade=site.upgrade, hangups=self._hangups, timings=timings, loop=loop
-                )
-                redirect = partial(redirect_server, timings=timings, loop=loop)
-                inherited = inherited_sockets(os.environ, os.getpid()) if self._settings.listen.inherited is not None else {}
-                opener = Listeners(factory, self._acceptor(spawn_server), self._metrics, loop, redirect=redirect, inherited=inherited)
+                trusted = settings.server.trusted
+                self._site = Site(self._routes, nowhere=self._nowhere(), hosts=self._hosts(), trusted=trusted, metrics=metrics)
+                factory, acceptor = self._factory(), self._acceptor(spawn_server)
+                inherited = inherited_sockets(os.environ, os.getpid())
+                opener = Listeners(factory, acceptor, metrics, loop, redirect=self._redirect, inherited=inherited)
                 with closing(opener) as listeners:
-                    self._close_listeners = listeners.close
-                    listener = await listeners.open(self._settings.listen)
-                    self._announce(listener.addresses)
-                    for endpoint in self._endpoints:
-                        endpoint.begin()
+                    self._listeners = OpenListeners(listeners)
+                    await self._listeners.open(settings.listeners)
+                    self._announce()
+                    self._deployment.begin(opened)
+                    self.is_ready.set()
                     await self._stop.wait()
                     listeners.close()
-                    await self._finish()
+                    await self._deployment.finish()
                     await self._end(factory)
         return self._status
 
@@ -105,63 +102,74 @@ class Server:
             self._force.set()
         self._stop.set()
 
+    async def change(self, settings: ServerSettings) -> Changes:
+        """Change to other settings while the server runs; return what has changed. Raises WsbridgeError, and changes nothing.
+
+        A session of an endpoint that stays as it is notices nothing. The caller waits for one change before it begins another.
+        """
+        services = replace(self._services, brokers=settings.brokers)
+        hide_private(services.private, settings)
+        plan = self._deployment.plan(settings)
+        opened = await self._deployment.prepare(plan, services)
+        try:
+            listeners = await self._listeners.change(settings.listeners)
+        except BaseException:
+            await self._deployment.discard(opened)
+            raise
+        before, self._settings, self._services = self._settings, settings, services
+        self._deployment.commit(plan, opened)
+        self._deployment.begin(opened)
+        self._site.configure(hosts=self._hosts(), trusted=settings.server.trusted)
+        services.limiter.limit = settings.server.max_sessions
+        set_level(LEVELS[settings.server.log_level])
+        return changes_of(plan, listeners, restart=needs_restart(before.server, settings.server))
+
     @property
     def _status(self) -> int:
         return self._once.status if self._once is not None else 0
 
     # Opening
 
-    def _services(self, stack: AsyncExitStack) -> tuple[Services, SpawnServer | None]:
-        """Return what the endpoints need of the server, and the spawn server; `stack` gets what releases them."""
-        settings, metrics, loop = self._settings, self._metrics, self._loop
-        spawner = Spawner()
-        watch = self._watch()
-        stack.callback(watch.close)
-        stack.callback(self._hangups.close)
-        server: SpawnServer | None = None
-        descendants = Descendants(
-            watch, metrics, loop=loop, spared=lambda pid: pid == watch.pid or (server is not None and pid == server.pid)
-        )
-        stack.callback(descendants.close)
-        if any(map(starts_programs, settings.endpoints)):
-            server = SpawnServer(spawner, metrics, loop=loop)
-            # This runs while this process is still a subreaper: it becomes the parent of the programs that the spawn server is
-            # starting.
-            stack.callback(server.close)
-        services = Services(
-            launcher=Launcher(spawner, descendants, loop=loop, server=server),
-            metrics=metrics,
-            hangups=self._hangups,
-            limiter=self._limiter,
-            ids=Ids(),
-            names=Names(metrics) if settings.reverse_lookup else None,
-            private=self._private(),
-            software=settings.software,
-            loop=loop,
-        )
-        return services, server
+    async def _open_unless_stopped(self) -> Opened | None:
+        """Open the endpoints; return None at a signal: the answer of a broker may come late."""
+        opening = self._loop.create_task(self._open(), name="open")
+        stopping = self._loop.create_task(self._stop.wait(), name="stop")
+        try:
+            await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if opening.done():
+                return opening.result()
+            opening.cancel()
+            await asyncio.wait((opening,))
+            return None
+        finally:
+            opening.cancel()
+            stopping.cancel()
 
-    def _watch(self) -> Watch:
-        programs = [endpoint for endpoint in self._settings.endpoints if endpoint.program.argv or starts_programs(endpoint)]
-        if not self._settings.guard or not programs:
-            return NoGuard()
-        # The guard ends the programs of all endpoints by the ladder of the most patient one.
-        return Guard(make_ladder(max(endpoint.program.close_ms for endpoint in programs)), self._metrics, loop=self._loop)
+    async def _open(self) -> Opened:
+        plan = self._deployment.plan(self._settings)
+        opened = await self._deployment.prepare(plan, self._services)
+        self._deployment.commit(plan, opened)
+        if self._settings.once:
+            only = next(endpoint for endpoint in opened.endpoints.values() if isinstance(endpoint, BridgeEndpoint))
+            self._once = Once(only, close=lambda: self._listeners.close(), stop=self.stop)
+        return opened
 
-    def _private(self) -> PrivateFiles:
-        """Return the programs and secrets that no endpoint serves as files."""
-        private = PrivateFiles()
-        for endpoint in self._settings.endpoints:
-            private.hide(
-                files_of_command(endpoint.program.argv),
-                cgi_directory=endpoint.http.cgi_directory,
-                script_directory=endpoint.program.directory,
-            )
-            for url in endpoint.broker.urls if endpoint.broker is not None else ():
-                private.hide(keys_in_url(url))
-        if (tls := self._settings.listen.tls) is not None:
-            private.hide((tls.key, *filter(holds_private_key, filter(None, (tls.certificate, tls.client_ca)))))
-        return private
+    def _factory(self) -> HttpServer:
+        return HttpServer(
+            self._site,
+            error_page=self._site.error_page,
+            on_upgrade=self._site.upgrade,
+            hangups=self._services.hangups,
+            timings=self._timings,
+            loop=self._loop,
+        )
+
+    def _redirect(self, scheme: str, port: int) -> Factory:
+        return redirect_server(scheme, port, headers=self._site.headers, timings=self._timings, loop=self._loop)
+
+    @property
+    def _timings(self) -> HttpTimings:
+        return HttpTimings(keepalive_seconds=self._settings.server.keepalive_timeout)
 
     def _nowhere(self) -> App:
         """Return the App for requests without an endpoint; it answers them with 404."""
@@ -170,9 +178,8 @@ class Server:
 
     def _hosts(self) -> Hosts:
         """Return the names that the server answers to."""
-        endpoints = self._settings.endpoints
-        hosts = next((endpoint.access.hosts for endpoint in endpoints), Hosts())
-        return replace(hosts, served=tuple(host for endpoint in endpoints for host in endpoint.hosts))
+        served = parse_hosts(host for endpoint in self._settings.endpoints for host in endpoint.hosts)
+        return Hosts(self._settings.server.host_names, host_names(), served)
 
     def _acceptor(self, server: SpawnServer | None) -> Acceptor:
         if server is None:
@@ -181,51 +188,19 @@ class Server:
         server.on_room = acceptor.room
         return acceptor
 
-    async def _open_unless_stopped(self, services: Services) -> bool:
-        """Open the endpoints; return False at a signal: the answer of a broker may come late."""
-        opening = self._loop.create_task(self._open(services), name="open")
-        stopping = self._loop.create_task(self._stop.wait(), name="stop")
-        try:
-            await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
-            if opening.done():
-                opening.result()
-                return True
-            opening.cancel()
-            await asyncio.wait((opening,))
-            return False
-        finally:
-            opening.cancel()
-            stopping.cancel()
-
-    async def _open(self, services: Services) -> None:
-        """Open all endpoints at the same time, and put them into the site. Raises the first error, in the order of the settings."""
-        self._endpoints = [make_endpoint(settings, services) for settings in self._settings.endpoints]
-        for result in await asyncio.gather(*(endpoint.open() for endpoint in self._endpoints), return_exceptions=True):
-            if isinstance(result, BaseException):
-                raise result
-        for endpoint in self._endpoints:
-            self._routes.put(endpoint.settings.hosts, endpoint.settings.path, endpoint.app)
-        if self._settings.once:
-            only = next(endpoint for endpoint in self._endpoints if isinstance(endpoint, BridgeEndpoint))
-            self._once = Once(only, close=lambda: self._close_listeners(), stop=self.stop)
-
-    def _announce(self, addresses: list[str]) -> None:
-        for endpoint in self._endpoints:
+    def _announce(self) -> None:
+        for endpoint in self._deployment.endpoints:
+            place = endpoint.settings.path
             for line in endpoint.served():
-                log.log(INFO, "%s", line)
-        for line in announcement(self._settings, addresses):
+                log.log(INFO, "%s", line, extra=extra({"endpoint": place} if place != "/" else {}))
+        for line in announcement(self._settings, self._listeners.addresses):
             log.log(INFO, "%s", line)
 
     # Shutdown
 
-    async def _finish(self) -> None:
-        """End the work of the endpoints, before their sessions end. The server calls this again at its exit."""
-        await asyncio.gather(*(endpoint.finish(self._force) for endpoint in self._endpoints))
-
     async def _end(self, factory: HttpServer) -> None:
-        """End all sessions: gracefully, then by force after the time of the ladder or at a second signal."""
-        patience = max(patience_of(endpoint) for endpoint in self._settings.endpoints)
-        await end_sessions([endpoint.registry for endpoint in self._endpoints], SHUTTING_DOWN, patience=patience, force=self._force)
+        """End all sessions, then the connections."""
+        await self._deployment.end_sessions()
         # Connections that wait for a next request close at once; responses in progress have time to finish.
         factory.pre_shutdown()
         with contextlib.suppress(TimeoutError):
@@ -234,26 +209,14 @@ class Server:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        numbers = (signal.SIGTERM, signal.SIGINT)
-        for number in numbers:
-            self._loop.add_signal_handler(number, self.stop)
+        handlers: dict[int, Callable[[], None]] = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop}
+        for number, handler in handlers.items():
+            self._loop.add_signal_handler(number, handler)
         try:
             yield
         finally:
-            for number in numbers:
+            for number in handlers:
                 self._loop.remove_signal_handler(number)
-
-
-def patience_of(endpoint: EndpointSettings) -> float:
-    """Return the time of the ladder of an endpoint's programs, in seconds."""
-    return sum(step.grace for step in make_ladder(endpoint.program.close_ms))
-
-
-def starts_programs(endpoint: EndpointSettings) -> bool:
-    """Whether a request to an endpoint can start a program."""
-    program = endpoint.program
-    is_bridge = endpoint.kind != "broadcast" and bool(program.argv or program.directory)
-    return is_bridge or endpoint.http.cgi_directory is not None
 
 
 def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

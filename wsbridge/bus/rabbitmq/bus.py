@@ -24,6 +24,7 @@ from wsbridge.bus.backlog import Backlog
 from wsbridge.bus.base import Body, Receiver
 from wsbridge.bus.bodies import COUNT, FIRST, PRODUCER, OutgoingBody, unpack
 from wsbridge.bus.encodings import decode
+from wsbridge.bus.exchange import ExchangeSettings
 from wsbridge.bus.rabbitmq.addresses import Addresses, Turn
 from wsbridge.bus.rabbitmq.connection import PREFETCH, Delivery, Link
 from wsbridge.bus.rabbitmq.errors import PORTS
@@ -37,7 +38,6 @@ from wsbridge.logs import INFO, RepeatFilter, logger
 from wsbridge.metrics import Metrics
 from wsbridge.rules.backoff import Backoff
 from wsbridge.rules.urls import shown
-from wsbridge.settings import BrokerSettings
 
 EAGER = 2
 """Bodies in flight below which a small body is sent at once. A single body is never delayed, and many small bodies become few."""
@@ -63,7 +63,7 @@ class RabbitBus:
 
     def __init__(
         self,
-        settings: BrokerSettings,
+        settings: ExchangeSettings,
         exchange: str,
         *,
         producer: str,

@@ -23,6 +23,7 @@ from aio_pika.connection import make_url
 
 from wsbridge.bus import base
 from wsbridge.bus.bodies import TIME, OutgoingBody, time_of
+from wsbridge.bus.exchange import ExchangeSettings
 from wsbridge.bus.rabbitmq import decode, topology
 from wsbridge.bus.rabbitmq.alarm import Alarm
 from wsbridge.bus.rabbitmq.confirms import Confirms
@@ -30,7 +31,6 @@ from wsbridge.bus.rabbitmq.errors import explain, why_closed
 from wsbridge.bus.rabbitmq.topology import Topology, is_not_yet
 from wsbridge.bus.rabbitmq.transport import Transport, within
 from wsbridge.errors import BusError, LinkLost, RefusedBody
-from wsbridge.settings import BrokerSettings
 
 HEARTBEAT = 10
 """Heartbeat interval in seconds. A link that is silent for slightly more than three intervals is lost."""
@@ -89,7 +89,7 @@ class Delivery:
 class Link:
     """A connection to `url`, with one channel to publish on and one to consume on."""
 
-    def __init__(self, settings: BrokerSettings, exchange: str, url: str) -> None:
+    def __init__(self, settings: ExchangeSettings, exchange: str, url: str) -> None:
         self.url = url
         self._settings = settings
         self._exchange = exchange

@@ -9,8 +9,8 @@ from typing import Any
 
 from aio_pika import exceptions
 
+from wsbridge.bus.exchange import ExchangeSettings
 from wsbridge.logs import INFO, logger
-from wsbridge.settings import BrokerSettings
 
 SEGMENT_BYTES = 16 * 1024 * 1024
 """Bytes of a segment; a stream drops its oldest segment as a whole. RabbitMQ's default of 500 MB would be the whole stream."""
@@ -51,7 +51,7 @@ def is_not_yet(error: Exception) -> bool:
 class Topology:
     """The exchange and the stream of one channel; `stream` is the name of the stream."""
 
-    def __init__(self, settings: BrokerSettings, exchange: str) -> None:
+    def __init__(self, settings: ExchangeSettings, exchange: str) -> None:
         self._settings = settings
         self._exchange = exchange
         self.stream = f"wsbridge.{exchange}"

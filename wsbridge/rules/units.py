@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 
-from wsbridge.cli.gostyle import INTEGER, LARGEST, parse_float, parse_int, parse_unsigned
+from wsbridge.rules.numbers import INTEGER, LARGEST, parse_float, parse_int, parse_unsigned
 
 SIZES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 """Factors by the first letter of the unit. With B alone after it (kB, MB) the powers are of 1000, with iB of 1024."""
@@ -23,18 +23,6 @@ TIME = re.compile(rf"({NUMBER}) ?({'|'.join(sorted(TIMES_MS, key=len, reverse=Tr
 WRITE_A_SIZE = "write a number of bytes, or a size such as 64k or 16MiB"
 WRITE_MS = "write a whole number of milliseconds, or a time such as 500ms, 25s or 1m"
 WRITE_SECONDS = "write a number of seconds, or a time such as 500ms, 25s or 1m"
-
-
-class Size(int):
-    """Marks a flag whose value is a size in bytes."""
-
-
-class Milliseconds(int):
-    """Marks a flag whose value is a time in milliseconds."""
-
-
-class UnsignedMilliseconds(Milliseconds):
-    """Marks a flag whose value is a time in milliseconds without a sign."""
 
 
 def parse_size(text: str) -> int:

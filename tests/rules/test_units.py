@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsbridge.cli.options import COMMANDS
+from wsbridge.cli.commands import COMMANDS, Command
 from wsbridge.cli.parse import parse
-from wsbridge.cli.units import Milliseconds, Size, parse_milliseconds, parse_seconds, parse_size, parse_unsigned_milliseconds, show_size
 from wsbridge.errors import UsageError
+from wsbridge.rules.units import parse_milliseconds, parse_seconds, parse_size, parse_unsigned_milliseconds, show_size
+from wsbridge.settings.declare import Kind
 
 
 @pytest.mark.parametrize(
@@ -127,14 +128,14 @@ def test_show(size: int, text: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_every_size_and_time_takes_units(command: object) -> None:
+def test_every_size_and_time_takes_units(command: Command) -> None:
     """Each flag for BYTES, MS or SECONDS takes a unit, on the command line and as a variable."""
-    kinds = {"BYTES": (Size, "16k", 16384), "MS": (Milliseconds, "25s", 25_000), "SECONDS": (float, "1m", 60.0)}
-    for option in command.options:  # type: ignore[attr-defined]
+    kinds = {"BYTES": (Kind.SIZE, "16k", 16384), "MS": (Kind.SECONDS, "25s", 25_000), "SECONDS": (Kind.SECONDS, "1m", 60.0)}
+    for option in command.options:
         if option.metavar in kinds:
             kind, text, value = kinds[option.metavar]
-            assert issubclass(option.kind, kind), f"--{option.name}"
-            for flags in (parse([f"--{option.name}={text}"], {}, command), parse([], {option.variable: text}, command)):  # type: ignore[arg-type]
+            assert option.kind is kind, f"--{option.name}"
+            for flags in (parse([f"--{option.name}={text}"], {}, command), parse([], {option.variable: text}, command)):
                 assert getattr(flags, option.attribute) == value
 
 

@@ -1,0 +1,77 @@
+"""The texts of `--help`: they name everything, and fit the terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.deadline import scaled
+from tests.support.server import environment
+from wsbridge.cli.commands import BRIDGE, BROADCAST, COMMANDS, OPTIONS, Command
+from wsbridge.cli.help import full_help, help_width, short_help
+
+
+def test_help() -> None:
+    """Help names every flag under a heading, has examples, and calls itself what it was called as."""
+    for name in ("wsbridge", "websocketd"):
+        text = full_help(name, width=110)
+        assert [option.name for option in OPTIONS if f"  --{option.name}" not in text] == []
+        assert f"{name} --port 8080" in text
+        assert "WSBRIDGE_" in text
+        assert f"{name} --help" in short_help(name)
+    assert "websocketd" not in full_help("wsbridge", width=110)
+
+
+@pytest.mark.parametrize("width", [60, 80, 110])
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_width_of_help(command: Command, width: int) -> None:
+    """No line of help is longer than the terminal is wide, examples too; an example that is wrapped can be pasted into a shell."""
+    text = full_help("wsbridge", command, width=width)
+    assert [line for line in text.splitlines() if len(line) > width] == []
+    joined = text.replace(" \\\n      ", " ")
+    assert [words for words, _ in command.examples if f"  wsbridge {words}" not in joined] == []
+    assert [what for _, what in command.examples if what not in " ".join(text.replace("#", "").split())] == []
+
+
+WIDTHS = [("60", 60), ("100", 100), ("300", 110), ("1", 40), ("0", 80), ("", 80), ("x", 80), ("-5", 80)]
+
+
+@pytest.mark.parametrize(("columns", "width"), WIDTHS)
+def test_columns(columns: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """COLUMNS decides, within bounds; without it and without a terminal help is 80 wide."""
+    monkeypatch.setattr("os.get_terminal_size", lambda fd: (_ for _ in ()).throw(OSError(25, "no terminal")))
+    assert help_width({"COLUMNS": columns}) == width
+
+
+def test_terminal_behind_a_pipe() -> None:
+    """Where stdout is a pipe to a pager, the terminal of stderr or stdin decides."""
+    ours, theirs = os.openpty()
+    script = f"stty cols 72 && {sys.executable} -m wsbridge --help | cat"
+    streams = {"stdin": theirs, "stdout": subprocess.PIPE, "stderr": theirs}
+    with subprocess.Popen(["sh", "-c", script], env=environment({"COLUMNS": None}), **streams) as shell:
+        text = shell.communicate(timeout=scaled(60))[0].decode()
+    os.close(ours)
+    os.close(theirs)
+    assert 60 < max(map(len, text.splitlines())) <= 72
+
+
+def test_sizes_in_help() -> None:
+    """Help shows sizes with their unit, as they can be written."""
+    text = " ".join(full_help("wsbridge", BROADCAST, width=110).split())
+    for default in ("16 MiB", "1 MiB", "64 MiB", "256 MiB"):
+        assert re.search(rf"[(;] ?default {default}\)", text)
+    assert "16777216" not in text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_each_command(name: str) -> None:
+    """The help of each command names each of its flags, and the other commands, in lines that a terminal shows whole."""
+    text = full_help("wsbridge", COMMANDS[name], width=110)
+    assert [option.name for option in COMMANDS[name].options if f"--{option.name}" not in text and f"-{option.name} " not in text] == []
+    assert all(f"wsbridge {other} " in text for other in COMMANDS if other not in (name, BRIDGE.name))
+    assert max(map(len, text.splitlines())) <= 120
+    assert "--help" in short_help("wsbridge", COMMANDS[name])

@@ -1,0 +1,50 @@
+"""The addresses of a broker: several in one text, and what is wrong with one, without its password."""
+
+from __future__ import annotations
+
+import pytest
+
+from wsbridge.settings.broker import BrokerSettings, check_url, split_addresses
+from wsbridge.settings.declare import check_fault, field_of
+
+
+@pytest.mark.parametrize(
+    ("texts", "urls"),
+    [
+        ((), ()),
+        (("",), ()),
+        ((" amqp://a/ , amqps://b/ ,",), ("amqp://a/", "amqps://b/")),
+        (("amqp://a/", "amqp://a/,amqp://b/"), ("amqp://a/", "amqp://b/")),
+        (("amqp://u:p,w@a/v,w",), ("amqp://u:p,w@a/v,w",)),
+    ],
+)
+def test_split(texts: tuple[str, ...], urls: tuple[str, ...]) -> None:
+    """A comma before a scheme separates addresses; each counts once."""
+    assert split_addresses(texts) == urls
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://me:secret@h/", "not a broker URL"),
+        ("amqp://me:secret@a,b/", "comma in its host"),
+        ("amqp://me:sec/ret@h/", "write @ as %40"),
+        ("amqp://me:secret@h/?x=1", "unknown parameter 'x'"),
+        ("amqp://me:secret@h/?heartbeat=soon", "heartbeat in its URL is not a number"),
+    ],
+)
+def test_wrong_address(url: str, words: str) -> None:
+    """What is wrong is told with the number of the address, and without its password."""
+    (fault,) = check_fault(field_of(BrokerSettings, "url"), ("amqp://a/", url))
+    assert fault.sentence.startswith("<url> (address 2 of 2)")
+    assert words in fault.sentence
+    assert "secret" not in fault.sentence
+    (fault,) = check_fault(field_of(BrokerSettings, "url"), (url,))
+    assert fault.sentence.startswith(("<url> ", "<url>: "))
+
+
+def test_other_schemes() -> None:
+    """The same check serves other URLs."""
+    check_url("--url", "ws://h/", ("ws", "wss"), "")
+    with pytest.raises(ValueError, match="--url is none"):
+        check_url("--url", "amqp://h/", ("ws", "wss"), "none")

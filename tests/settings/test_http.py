@@ -1,0 +1,12 @@
+"""The settings of HTTP beside the WebSocket: what does not fit together."""
+
+from __future__ import annotations
+
+from wsbridge.settings.http import HttpSettings
+
+
+def test_console_without_pages() -> None:
+    """The console is a page."""
+    assert [*HttpSettings(console=True).faults(), *HttpSettings(page=False).faults()] == []
+    (fault,) = HttpSettings(console=True, page=False).faults()
+    assert fault.path == ("console",)

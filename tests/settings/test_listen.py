@@ -1,0 +1,70 @@
+"""The settings of a listener: each form of its address, and what does not fit together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from wsbridge.settings.declare import check_fault, field_of
+from wsbridge.settings.listen import ListenSettings, TlsSettings
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "port"),
+    [(":80", "", 80), ("0.0.0.0:8080", "0.0.0.0", 8080), ("[::1]:0", "[::1]", 0), ("pi.local:65535", "pi.local", 65535)],
+)
+def test_tcp(address: str, host: str, port: int) -> None:
+    """An address of TCP is a host, which may be empty, and a port."""
+    listen = ListenSettings(address=address)
+    assert (listen.is_tcp, listen.host, listen.port) == (True, host, port)
+    assert [*check_fault(field_of(ListenSettings, "address"), address)] == []
+
+
+def test_other_addresses() -> None:
+    """A Unix socket has a path; a socket of systemd may have a name."""
+    unix, named, only = (ListenSettings(address=address) for address in ("unix:/run/x:1", "systemd:web", "systemd:"))
+    assert (unix.is_tcp, unix.unix_path, unix.inherited) == (False, "/run/x:1", None)
+    assert [(listen.is_tcp, listen.unix_path, listen.inherited) for listen in (named, only)] == [(False, None, "web"), (False, None, "")]
+
+
+@pytest.mark.parametrize("address", ["", "80", "localhost", "::1:80", "[::1]", ":65536", ":x", "a/b:80", "unix:", "http://a:80", ":-1"])
+def test_no_address(address: str) -> None:
+    """Anything else is a fault, with the forms that there are."""
+    (fault,) = check_fault(field_of(ListenSettings, "address"), address)
+    assert "HOST:PORT" in fault.sentence
+
+
+@pytest.mark.parametrize(
+    ("given", "mode"),
+    [({}, 0o600), ({"group": "x"}, 0o660), ({"mode": "640"}, 0o640), ({"mode": "0o777"}, 0o777), ({"mode": "0600"}, 0o600)],
+)
+def test_mode(given: dict[str, Any], mode: int) -> None:
+    """The mode is octal; without one, a given group may connect."""
+    assert ListenSettings(address="unix:x", **given).unix_mode == mode
+    assert [*check_fault(field_of(ListenSettings, "mode"), given.get("mode", ""))] == []
+
+
+def test_tls() -> None:
+    """A certificate turns TLS on."""
+    assert ListenSettings(address=":1").tls is None
+    assert ListenSettings(address=":1", certificate="c", key="k").tls == TlsSettings("c", "k", None)
+    assert ListenSettings(address=":1", certificate="c", key="k", client_ca="a").tls == TlsSettings("c", "k", "a")
+
+
+@pytest.mark.parametrize(
+    ("values", "path"),
+    [
+        ({"address": ":80", "mode": "600"}, "mode"),
+        ({"address": ":80", "owner": "root"}, "owner"),
+        ({"address": "systemd:", "group": "root"}, "group"),
+        ({"address": "unix:x", "redirect_port": 80}, "redirect_port"),
+        ({"address": ":80", "redirect_port": 65536}, "redirect_port"),
+        ({"address": ":80", "certificate": "c"}, "certificate"),
+        ({"address": ":80", "key": "k"}, "key"),
+        ({"address": ":80", "client_ca": "a"}, "client_ca"),
+    ],
+)
+def test_faults(values: dict[str, Any], path: str) -> None:
+    """A setting that belongs to another kind of address, and half of a pair, are faults."""
+    assert [fault.path for fault in ListenSettings(**values).faults()] == [(path,)]

@@ -1,0 +1,66 @@
+"""The commands: the words that select them, their usage, their flags and their examples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wsbridge.cli.option import Option
+from wsbridge.cli.options import BRIDGE_GROUPS, BROADCAST_GROUPS, PUBLISH_GROUPS, SUBSCRIBE_GROUPS, Groups
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One shape: what its words are, in the help and on the command line."""
+
+    name: str
+    summary: str
+    usages: tuple[str, ...]
+    groups: Groups
+    examples: tuple[tuple[str, str], ...]
+    """Each a command line after the name of ours, and what it does."""
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        return tuple(option for group in self.groups.values() for option in group)
+
+
+BRIDGE = Command(
+    "bridge",
+    "Put any program that reads stdin and writes stdout on the web: each WebSocket connection gets its own process.",
+    ("[FLAGS] COMMAND [ARGUMENTS]", "[FLAGS] --dir=DIR"),
+    BRIDGE_GROUPS,
+    (
+        ("--port 8080 ./count.sh", "a script"),
+        ("--port 8080 --devconsole bc -q", "a program, and a page to try it out"),
+        ("--port 8080 --dir scripts --staticdir public", ""),
+        ("--port 8443 --ssl --sslcert c.pem --sslkey k.pem --sameorigin ./chat.py", ""),
+    ),
+)
+BROADCAST = Command(
+    "broadcast",
+    "Send the output of one program to any number of browsers, on any number of nodes.",
+    ("broadcast --exchange=NAME [FLAGS] COMMAND [ARGUMENTS]", "broadcast --exchange=NAME [FLAGS]"),
+    BROADCAST_GROUPS,
+    (
+        ("broadcast --port 8080 --exchange temps ./sensor.py", "one node, nothing to install"),
+        ("broadcast --port 8080 --exchange temps --broker amqp://rabbit/ ./sensor.py", "more nodes: without COMMAND"),
+        ("broadcast --port 8080 --exchange talk --input exchange --join history", "a chat"),
+    ),
+)
+PUBLISH = Command(
+    "publish",
+    "Publish the messages on stdin to a channel.",
+    ("publish --exchange=NAME --broker=URL [FLAGS]", "publish --url=ws://HOST:PORT/ [FLAGS]"),
+    PUBLISH_GROUPS,
+    (("publish --exchange temps --broker amqp://rabbit/", ""), ("publish --url ws://localhost:8080/", "to one that takes --input")),
+)
+SUBSCRIBE = Command(
+    "subscribe",
+    "Print the messages of a channel.",
+    ("subscribe --exchange=NAME --broker=URL [FLAGS]", "subscribe --url=ws://HOST:PORT/ [FLAGS]"),
+    SUBSCRIBE_GROUPS,
+    (("subscribe --exchange temps --broker amqp://rabbit/", ""), ("subscribe --url ws://localhost:8080/ -n 1", "the next message")),
+)
+COMMANDS = {command.name: command for command in (BRIDGE, BROADCAST, PUBLISH, SUBSCRIBE)}
+"""The words that choose a shape when they are the very first; without one it is the bridge."""
+OPTIONS = BRIDGE.options

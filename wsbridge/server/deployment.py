@@ -1,0 +1,142 @@
+"""The endpoints of a server while it runs: they open, get their place in the site, are replaced, and end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from wsbridge.endpoints.base import Endpoint, Services
+from wsbridge.endpoints.kinds import make_endpoint
+from wsbridge.http.app import App
+from wsbridge.process.termination import make_ladder
+from wsbridge.rules.routes import Routes
+from wsbridge.server.plan import Plan, make_plan
+from wsbridge.sessions.ending import end_sessions
+from wsbridge.sessions.registry import RECONFIGURED, SHUTTING_DOWN
+from wsbridge.settings import BrokerSettings, EndpointSettings, ProgramSettings, ServerSettings
+
+
+class Served(NamedTuple):
+    """The settings that determine an endpoint: with equal ones, it need not change."""
+
+    settings: EndpointSettings
+    broker: BrokerSettings | None
+
+    @property
+    def place(self) -> tuple[tuple[str, ...], str]:
+        """The place in the site, at which there is one endpoint at most."""
+        return self.settings.hosts, self.settings.path
+
+
+def served_by(settings: ServerSettings) -> tuple[Served, ...]:
+    """Return the endpoints of these settings."""
+    return tuple(Served(endpoint, _broker_of(endpoint, settings.brokers)) for endpoint in settings.endpoints)
+
+
+def _broker_of(endpoint: EndpointSettings, brokers: Mapping[str, BrokerSettings]) -> BrokerSettings | None:
+    channel = getattr(endpoint, "channel", None)
+    return brokers.get(channel.broker) if channel is not None else None
+
+
+class Opened(NamedTuple):
+    """Endpoints that are open, but not in place yet."""
+
+    endpoints: dict[Served, Endpoint]
+    successors: frozenset[Served]
+    """Those that take over what the endpoints before them serve."""
+
+
+class Deployment:
+    """The open endpoints. `routes` leads to their Apps."""
+
+    def __init__(self, routes: Routes[App], *, force: asyncio.Event) -> None:
+        """`force` asks to end everything at once."""
+        self._routes = routes
+        self._force = force
+        self._running: dict[Served, Endpoint] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        return tuple(self._running.values())
+
+    def plan(self, settings: ServerSettings) -> Plan[Served]:
+        """Return the steps to these settings."""
+        return make_plan(tuple(self._running), served_by(settings), lambda served: served.place)
+
+    async def prepare(self, plan: Plan[Served], services: Services) -> Opened:
+        """Open the endpoints that a plan adds or changes; `commit` then puts them in place.
+
+        Raises the first error in the order of the plan; then nothing is left of the others.
+        """
+        successors = {
+            new: endpoint for old, new in plan.changed if (endpoint := self._running[old].succeed(new.settings, services)) is not None
+        }
+        wanted = (*plan.added, *(new for _, new in plan.changed))
+        endpoints = {served: successors.get(served) or make_endpoint(served.settings, services) for served in wanted}
+        opened = Opened(endpoints, frozenset(successors))
+        try:
+            results = await asyncio.gather(*(endpoint.open() for endpoint in endpoints.values()), return_exceptions=True)
+            if error := next((result for result in results if isinstance(result, BaseException)), None):
+                raise error
+        except BaseException:
+            await self.discard(opened)
+            raise
+        return opened
+
+    async def discard(self, opened: Opened) -> None:
+        """Release endpoints that will not be put in place."""
+        at_once = asyncio.Event()
+        at_once.set()
+        await asyncio.gather(*(endpoint.finish(at_once) for endpoint in opened.endpoints.values()), return_exceptions=True)
+
+    def commit(self, plan: Plan[Served], opened: Opened) -> None:
+        """Put the opened endpoints in place, and let the replaced and removed ones end their sessions. `begin` follows."""
+        for old, new in plan.changed:
+            endpoint = self._running.pop(old)
+            if new not in opened.successors:
+                self._retire(endpoint)
+        for served in plan.removed:
+            self._routes.remove(served.settings.hosts, served.settings.path)
+            self._retire(self._running.pop(served))
+        for served, endpoint in opened.endpoints.items():
+            self._routes.put(served.settings.hosts, served.settings.path, endpoint.app)
+            self._running[served] = endpoint
+
+    @staticmethod
+    def begin(opened: Opened) -> None:
+        """Begin the work of endpoints that are in place."""
+        for endpoint in opened.endpoints.values():
+            endpoint.begin()
+
+    def _retire(self, endpoint: Endpoint) -> None:
+        task = asyncio.get_running_loop().create_task(self._end(endpoint), name=f"end of the endpoint at {endpoint.settings.path}")
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    async def _end(self, endpoint: Endpoint) -> None:
+        await endpoint.finish(self._force)
+        await end_sessions([endpoint.registry], RECONFIGURED, patience=patience_of(endpoint.settings), force=self._force)
+
+    async def finish(self) -> None:
+        """End the work of all endpoints, before their sessions end. A further call does nothing."""
+        await asyncio.gather(*(endpoint.finish(self._force) for endpoint in self._running.values()))
+
+    async def end_sessions(self) -> None:
+        """End all sessions, those of replaced and removed endpoints too."""
+        patience = max((patience_of(endpoint.settings) for endpoint in self.endpoints), default=0.0)
+        await end_sessions([endpoint.registry for endpoint in self.endpoints], SHUTTING_DOWN, patience=patience, force=self._force)
+        if self._retiring:
+            await asyncio.wait(self._retiring)
+
+
+def patience_of(settings: EndpointSettings) -> float:
+    """Return the time of the ladder of an endpoint's programs, in seconds."""
+    return sum(step.grace for step in make_ladder(program_of(settings).close_delay))
+
+
+def program_of(settings: EndpointSettings) -> ProgramSettings:
+    """Return the program of an endpoint; that of an endpoint without programs has no command."""
+    program = getattr(settings, "program", None)
+    return program if isinstance(program, ProgramSettings) else ProgramSettings()
