@@ -107,14 +107,15 @@ def man_page(command: Command) -> str:
         lines += [f".SS {roff(title)}"]
         for option in options:
             lines += [".TP", flag_of(option), sentence_of(option)]
-    lines += [
-        ".SH ENVIRONMENT",
-        roff(
-            f"Each flag is also an environment variable, such as {command.options[0].variable}. "
-            "The variable of a repeatable flag holds one value on each line. The command line overrides variables."
-        ),
-        ".SH EXIT STATUS",
-    ]
+    if command.options:
+        lines += [
+            ".SH ENVIRONMENT",
+            roff(
+                f"Each flag is also an environment variable, such as {command.options[0].variable}. "
+                "The variable of a repeatable flag holds one value on each line. The command line overrides variables."
+            ),
+        ]
+    lines.append(".SH EXIT STATUS")
     for status, meaning in STATUS.findall((ROOT / "docs/flags.md").read_text().partition("## Exit status")[2]):
         lines += [".TP", f".B {status}", roff(plain(meaning)) + "."]
     lines.append(".SH EXAMPLES")

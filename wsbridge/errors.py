@@ -3,6 +3,7 @@
     WsbridgeError
     ├── UsageError            the command line cannot be parsed                    exit 2
     ├── ConfigurationError    the command line asks for something impossible       exit 1
+    ├── InvalidConfiguration  a configuration file has faults                       exit 1
     ├── UnusableFile          a configuration file or a secret cannot be read       exit 1
     ├── InvalidFile           a configuration file is not TOML in UTF-8             exit 1
     ├── TooDeep               a TOML document has too many levels                   InvalidFile
@@ -95,6 +96,18 @@ class Malformed(WsbridgeError):
         super().__init__(f"{opening} is not closed in line {line}" if opening else f"line {line} is not TOML")
         self.line = line
         self.opening = opening
+
+
+class InvalidConfiguration(WsbridgeError):
+    """A configuration file has faults: each is one line that names the place and the remedy."""
+
+    exit_status: ClassVar[int] = 1
+
+    def __init__(self, file: str, faults: Sequence[str], files: Sequence[str]) -> None:
+        """`files` are all files that were read, and the folders in which more files may appear."""
+        super().__init__(f"{file} has {len(faults)} faults")
+        self.faults = faults
+        self.files = files
 
 
 class ListenError(WsbridgeError):

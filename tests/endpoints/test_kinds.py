@@ -50,7 +50,7 @@ async def test_new_kind(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptu
     """A registered kind serves clients beside the kinds of wsbridge, and each endpoint sees the requests below its path."""
     monkeypatch.setattr(kinds, "KINDS", dict(kinds.KINDS))
     monkeypatch.setattr(settings.endpoint, "KINDS", dict(settings.endpoint.KINDS))
-    register(EchoSettings, lambda: EchoEndpoint)
+    register("echo", EchoSettings, lambda: EchoEndpoint)
     cat = ProgramSettings(command=("/bin/sh", "-c", 'echo "$SCRIPT_NAME $PATH_INFO"; exec cat'))
     async with serving(EchoSettings(path="/echo"), BridgeSettings(path="/cat", program=cat), caplog=caplog) as port:
         assert "Echoing messages at         : /echo" in caplog.text

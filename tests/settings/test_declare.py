@@ -17,7 +17,7 @@ from wsbridge.settings.program import ProgramSettings
 
 PARTS = (
     *(ListenSettings, ProcessSettings, BrokerSettings, *KINDS.values()),
-    *{part for kind in KINDS.values() for _, part, _ in parts_of(kind)},
+    *dict.fromkeys(part for kind in KINDS.values() for _, part, _ in parts_of(kind)),
 )
 EVERY = [field for part in PARTS for field in fields_of(part)]
 NAMES = {field.name for field in EVERY}
@@ -81,7 +81,6 @@ class Bounded(Part, frozen=True, kw_only=True):
     """Bounds of each kind."""
 
     low: Annotated[int, Setting("x", minimum=0)] = 0
-    clamped: Annotated[int, Setting("x", minimum=0, is_clamped=True)] = 0
     positive: Annotated[int, Setting("x", is_positive=True)] = 1
 
 
@@ -90,7 +89,6 @@ class Bounded(Part, frozen=True, kw_only=True):
     [
         ("low", 0, None),
         ("low", -1, "<low>=-1 must not be negative"),
-        ("clamped", -1, None),
         ("positive", 1, None),
         ("positive", 0, "<positive>=0 must be more than 0"),
     ],

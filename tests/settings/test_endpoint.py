@@ -51,7 +51,7 @@ def test_two_settings_of_one_name() -> None:
         drain: Annotated[str, Setting("x")] = ""
 
     with pytest.raises(ValueError, match="Doubled has two settings of the name drain"):
-        register_kind(Doubled)
+        register_kind("doubled", Doubled)
     assert "doubled" not in KINDS
 
 

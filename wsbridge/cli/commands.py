@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wsbridge.cli.option import Option
-from wsbridge.cli.options import BRIDGE_GROUPS, BROADCAST_GROUPS, PUBLISH_GROUPS, SUBSCRIBE_GROUPS, Groups
+from wsbridge.cli.options import BRIDGE_GROUPS, BROADCAST_GROUPS, PUBLISH_GROUPS, SUBSCRIBE_GROUPS, WATCH, Groups
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One shape: what its words are, in the help and on the command line."""
+    """One command: what its words are, in the help and on the command line. Some have no flags of their own."""
 
     name: str
     summary: str
@@ -61,6 +61,46 @@ SUBSCRIBE = Command(
     SUBSCRIBE_GROUPS,
     (("subscribe --exchange temps --broker amqp://rabbit/", ""), ("subscribe --url ws://localhost:8080/ -n 1", "the next message")),
 )
-COMMANDS = {command.name: command for command in (BRIDGE, BROADCAST, PUBLISH, SUBSCRIBE)}
-"""The words that choose a shape when they are the very first; without one it is the bridge."""
+SERVE = Command(
+    "serve",
+    "Serve the endpoints of a configuration file. On SIGHUP, read the file again and change what differs.",
+    ("serve [FLAGS] FILE",),
+    {"Changes": (WATCH,)},
+    (
+        ("serve wsbridge.toml", ""),
+        ("serve --watch wsbridge.toml", "apply each change of the file"),
+    ),
+)
+CHECK = Command(
+    "check",
+    "Check a configuration file, and print every mistake in it.",
+    ("check FILE",),
+    {},
+    (("check wsbridge.toml", ""),),
+)
+CONFIG = Command(
+    "config",
+    "Print the configuration file that equals a command line of wsbridge or of wsbridge broadcast.",
+    ("config [FLAGS] COMMAND [ARGUMENTS]", "config broadcast --exchange=NAME [FLAGS] [COMMAND [ARGUMENTS]]"),
+    {},
+    (("config --port 8080 --pty ./count.sh > wsbridge.toml", ""),),
+)
+SCHEMA = Command(
+    "schema",
+    "Print the JSON schema of a configuration file, with which editors check and complete it.",
+    ("schema",),
+    {},
+    (("schema > wsbridge.schema.json", ""),),
+)
+COMPLETION = Command(
+    "completion",
+    "Print the script with which a shell completes commands, flags and values.",
+    ("completion bash|zsh|fish",),
+    {},
+    (("completion bash > ~/.local/share/bash-completion/completions/wsbridge", "for bash"),),
+)
+COMPLETION_VARIABLE = "_WSBRIDGE_COMPLETE"
+"""The variable with which the script of a shell asks for completions, such as `bash_complete`."""
+COMMANDS = {command.name: command for command in (BRIDGE, BROADCAST, SERVE, PUBLISH, SUBSCRIBE, CHECK, CONFIG, SCHEMA, COMPLETION)}
+"""The words that choose a command when they are the very first; without one it is the bridge."""
 OPTIONS = BRIDGE.options

@@ -36,7 +36,7 @@ from wsbridge.settings.listen import UNIX
 
 MAIN = "main"
 """The name of the broker of `--broker`."""
-OF_COMMAND = ("restart", "pty", "pty-size", "framing", "binary")
+OF_COMMAND = (*(option.name for option in BROADCAST.options if option.field and option.field.name in BroadcastSettings.needs), "binary")
 """The flags of broadcast that have no effect without COMMAND."""
 
 

@@ -29,8 +29,9 @@ def full_help(name: str, shape: Command = BRIDGE, *, width: int) -> str:
     for title, options in shape.groups.items():
         with formatter.section(title):
             formatter.write_dl([(option.shown, _described(option)) for option in options], col_max=min(24, width // 3))
-    formatter.write_paragraph()
-    formatter.write_text(_spelling(shape))
+    if shape.options:
+        formatter.write_paragraph()
+        formatter.write_text(_spelling(shape))
     formatter.write_paragraph()
     others = [other for other in COMMANDS.values() if other is not shape] if name != "websocketd" else []
     if others:

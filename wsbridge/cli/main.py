@@ -20,22 +20,41 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import TYPE_CHECKING
 
 from wsbridge import __version__
-from wsbridge.cli.commands import BRIDGE, COMMANDS, PUBLISH, SUBSCRIBE, Command
+from wsbridge.cli.commands import (
+    BRIDGE,
+    BROADCAST,
+    CHECK,
+    COMMANDS,
+    COMPLETION,
+    COMPLETION_VARIABLE,
+    CONFIG,
+    PUBLISH,
+    SCHEMA,
+    SERVE,
+    SUBSCRIBE,
+    Command,
+)
 from wsbridge.cli.config import make_settings
+from wsbridge.cli.filecommands import check_file, print_config, print_schema
 from wsbridge.cli.help import full_help, help_width, short_help
 from wsbridge.cli.hints import hint_for_listening
 from wsbridge.cli.option import PREFIX
 from wsbridge.cli.parse import parse, unknown_variables, without_passwords
 from wsbridge.cli.pipeconfig import make_pipe_settings
-from wsbridge.errors import BusError, ConfigurationError, ListenError, UsageError
+from wsbridge.errors import BusError, ConfigurationError, InvalidConfiguration, ListenError, UsageError
 from wsbridge.logs import ERROR, FATAL, INFO, LEVELS, JsonFormatter, LineFormatter, escape, logger, send_to
 from wsbridge.metrics import Metrics
 from wsbridge.pipes.run import die_of, run_pipe
 from wsbridge.rules.origins import admits_null, schemeless
 from wsbridge.settings import AccessSettings, PipeSettings, ServerSettings
+
+if TYPE_CHECKING:
+    from wsbridge.server.server import Server
 
 FAULT = 70
 """EX_SOFTWARE of sysexits.h. Python's own status would be 1, after which the systemd units do not restart wsbridge."""
@@ -58,10 +77,14 @@ OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR
 """
 
 
+TOOLS = (CHECK.name, SCHEMA.name, COMPLETION.name)
+"""The commands that have no flags and run no server."""
+
+
 def run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run a command line; return the exit status. `program` is the name under which wsbridge was called."""
     try:
-        status = _run(program, words, environ)
+        status = _complete(environ) if COMPLETION_VARIABLE in environ else _run(program, words, environ)
         if sys.stdout is not None:
             # Flush here: if Python flushed at its exit, a closed pipe would cause a traceback.
             sys.stdout.flush()
@@ -80,12 +103,20 @@ def _run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
         words = _asked_by_help(words[1:])
     if name == "wsbridge" and words and words[0] in COMMANDS:
         shape, words = COMMANDS[words[0]], words[1:]
+    # The words after `config` are a command line of a server.
+    asked, is_config = shape, shape is CONFIG
+    if is_config:
+        shape, words = (COMMANDS[words[0]], words[1:]) if words and words[0] in (BRIDGE.name, BROADCAST.name) else (BRIDGE, words)
     ours = [*words, *(value for name, value in environ.items() if name.startswith(PREFIX))]
     try:
         flags = parse(words, environ, shape)
         if flags.help:
-            print(full_help(name, shape, width=help_width(environ)), file=sys.stderr if name == "websocketd" else sys.stdout)
+            print(full_help(name, asked, width=help_width(environ)), file=sys.stderr if name == "websocketd" else sys.stdout)
             return 0
+        if shape.name in TOOLS:
+            return _run_tool(shape, flags.command, environ)
+        if shape is SERVE:
+            return _serve_file(flags.command, environ, watches=flags.watch)
         if flags.version:
             print(_version(name))
             return 0
@@ -95,15 +126,54 @@ def _run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
         if shape in (PUBLISH, SUBSCRIBE):
             return _run_pipe(make_pipe_settings(flags, shape), shape, level=LEVELS[flags.loglevel], unknown=unknown_variables(environ))
         settings = make_settings(flags, environ, name=name, shape=shape)
+        if is_config:
+            return print_config(settings)
     except UsageError as error:
-        return _complain(name, shape, without_passwords(str(error), ours), error.exit_status)
+        return _complain(name, asked, without_passwords(str(error), ours), error.exit_status)
     except ConfigurationError as error:
         if not words and shape is BRIDGE:
             print("Command line arguments are missing.")
         hint = _subcommand_meant(flags.command, str(error)) if shape is BRIDGE and name == "wsbridge" else ""
         complaint = f"{error}{_variable_of(str(error), shape, flags.said, environ)}{hint}"
-        return _complain(name, shape, without_passwords(complaint, ours), error.exit_status)
-    return serve(settings, shape, environ=environ)
+        return _complain(name, asked, without_passwords(complaint, ours), error.exit_status)
+    return serve(settings, environ=environ)
+
+
+def _complete(environ: Mapping[str, str]) -> int:
+    """Print the completions that a shell asks for; return the exit status."""
+    from wsbridge.cli.completion import print_completions
+
+    return print_completions(environ)
+
+
+def _run_tool(shape: Command, words: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run a command without flags; return the exit status. Raises UsageError."""
+    if shape is CHECK:
+        return check_file(words, environ)
+    if shape is SCHEMA:
+        return print_schema(words)
+    from wsbridge.cli.completion import print_script
+
+    return print_script(words)
+
+
+def _serve_file(words: Sequence[str], environ: Mapping[str, str], *, watches: bool) -> int:
+    """Serve the endpoints of a configuration file until a signal; return the exit status. Raises UsageError."""
+    from wsbridge.cli.servefile import file_of, load
+
+    file = file_of(words)
+    try:
+        configuration = load(file, environ)
+    except InvalidConfiguration as error:
+        for fault in error.faults:
+            print(escape(fault), file=sys.stderr)
+        return error.exit_status
+    from wsbridge.server.reload import Reloader
+
+    def reloads(server: Server) -> AbstractAsyncContextManager[None]:
+        return Reloader(server, lambda: load(file, environ), name=file, files=configuration.files, watches=watches).reloading()
+
+    return serve(configuration.settings, environ=environ, reloads=reloads)
 
 
 def _asked_by_help(words: Sequence[str]) -> list[str]:
@@ -111,8 +181,10 @@ def _asked_by_help(words: Sequence[str]) -> list[str]:
     return [*(word for word in words[:1] if word in COMMANDS), "--help"]
 
 
-def serve(settings: ServerSettings, shape: Command, *, environ: Mapping[str, str]) -> int:
-    """Run a server until it ends; return the exit status."""
+def serve(
+    settings: ServerSettings, *, environ: Mapping[str, str], reloads: Callable[[Server], AbstractAsyncContextManager[None]] | None = None
+) -> int:
+    """Run a server until it ends; return the exit status. `reloads` returns what changes the settings of the server meanwhile."""
     for fd in (0, 1, 2):
         _keep_open(fd)
     # Imported here, so that --help and errors in flags do not wait for the large libraries.
@@ -138,7 +210,9 @@ def serve(settings: ServerSettings, shape: Command, *, environ: Mapping[str, str
         gc.enable()
         gc.freeze()
         gc.set_threshold(10_000)
-        return await Server(settings, metrics).run()
+        server = Server(settings, metrics, may_change=reloads is not None)
+        async with reloads(server) if reloads is not None else nullcontext():
+            return await server.run()
 
     try:
         with asyncio.Runner(loop_factory=make_loop) as runner:

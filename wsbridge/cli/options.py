@@ -30,6 +30,11 @@ def _with_texts(options: tuple[Option, ...], texts: Texts) -> tuple[Option, ...]
     return tuple(msgspec.structs.replace(option, **texts.get(option.name, {})) for option in options)
 
 
+WATCH = Option(
+    name="watch",
+    help="Also read the file again when it or a file that it includes changes",
+    description="Read the configuration again when it changes, without a signal. wsbridge looks at its files once a second",
+)
 PORT = Option(
     name="port",
     kind=Kind.INTEGER,

@@ -38,7 +38,8 @@ def check_values(options: Iterable[Option], flags: SimpleNamespace) -> None:
             continue
         if field.kind is Kind.CHOICE:
             check_choice(option.name, value, field.choices)
-        raise_first(bound_fault(field, value, str(value)))
+        if not field.setting.is_clamped:
+            raise_first(bound_fault(field, value, str(value)))
         raise_first(check_fault(field, value_of(field, value)))
 
 

@@ -53,12 +53,12 @@ KINDS: dict[type[EndpointSettings], Callable[[], Make]] = {
 }
 
 
-def register(struct: type[EndpointSettings], load: Callable[[], Make]) -> None:
-    """Add a kind of endpoint: its settings, and a function that returns its class. Its name is `struct.kind`.
+def register(name: str, struct: type[EndpointSettings], load: Callable[[], Make]) -> None:
+    """Add a kind of endpoint: its name, its settings, and a function that returns its class.
 
     Raises ValueError if two of its settings have one name.
     """
-    register_kind(struct)
+    register_kind(name, struct)
     KINDS[struct] = load
 
 

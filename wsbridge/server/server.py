@@ -60,6 +60,7 @@ class Server:
         self._routes: Routes[App] = Routes()
         self._deployment = Deployment(self._routes, force=self._force)
         self._once: Once | None = None
+        self._changing: asyncio.Task[Changes] | None = None
         self._services: Services
         self._site: Site
         self._listeners: OpenListeners
@@ -92,6 +93,7 @@ class Server:
                     self.is_ready.set()
                     await self._stop.wait()
                     listeners.close()
+                    await self._end_change()
                     await self._deployment.finish()
                     await self._end(factory)
         return self._status
@@ -105,8 +107,13 @@ class Server:
     async def change(self, settings: ServerSettings) -> Changes:
         """Change to other settings while the server runs; return what has changed. Raises WsbridgeError, and changes nothing.
 
-        A session of an endpoint that stays as it is notices nothing. The caller waits for one change before it begins another.
+        A session of an endpoint that stays as it is notices nothing. The caller waits for one change before it begins another. A
+        shutdown cancels a change.
         """
+        self._changing = self._loop.create_task(self._change(settings), name="change of the settings")
+        return await self._changing
+
+    async def _change(self, settings: ServerSettings) -> Changes:
         services = replace(self._services, brokers=settings.brokers)
         hide_private(services.private, settings)
         plan = self._deployment.plan(settings)
@@ -123,6 +130,11 @@ class Server:
         services.limiter.limit = settings.server.max_sessions
         set_level(LEVELS[settings.server.log_level])
         return changes_of(plan, listeners, restart=needs_restart(before.server, settings.server))
+
+    async def _end_change(self) -> None:
+        if self._changing is not None and not self._changing.done():
+            self._changing.cancel()
+            await asyncio.wait((self._changing,))
 
     @property
     def _status(self) -> int:
@@ -191,8 +203,9 @@ class Server:
     def _announce(self) -> None:
         for endpoint in self._deployment.endpoints:
             place = endpoint.settings.path
+            fields = extra({"endpoint": place}) if place != "/" else None
             for line in endpoint.served():
-                log.log(INFO, "%s", line, extra=extra({"endpoint": place} if place != "/" else {}))
+                log.log(INFO, "%s", line, extra=fields)
         for line in announcement(self._settings, self._listeners.addresses):
             log.log(INFO, "%s", line)
 

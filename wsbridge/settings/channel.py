@@ -50,6 +50,10 @@ class ChannelSettings(Part, frozen=True, kw_only=True):
                 "Name the channel, and the exchange at the broker. With a broker, NAME has at most 127 characters: "
                 "letters (A-Z, a-z), digits, space and `-_.:@#,/+`"
             ),
+            (
+                "Name the channel, and the exchange at the broker. With a broker, a name has at most 127 characters: "
+                "letters (A-Z, a-z), digits, space and `-_.:@#,/+`"
+            ),
             flag="exchange",
             metavar="NAME",
         ),
@@ -91,6 +95,7 @@ class ChannelSettings(Part, frozen=True, kw_only=True):
         Setting(
             "Keep this many messages for clients that join or reconnect",
             "Keep at most N messages for clients that join or reconnect",
+            "Keep at most this many messages for clients that join or reconnect",
             flag="history",
             minimum=0,
         ),

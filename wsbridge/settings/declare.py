@@ -163,7 +163,7 @@ def bound_fault(field: Field, value: Any, shown: str) -> Iterator[Fault]:
     setting = field.setting
     if setting.is_positive and value <= 0:
         yield Fault((field.name,), f"<{field.name}>={shown} must be more than 0")
-    elif setting.minimum is not None and value < setting.minimum and not setting.is_clamped:
+    elif setting.minimum is not None and value < setting.minimum:
         yield Fault((field.name,), f"<{field.name}>={shown} must not be negative")
 
 

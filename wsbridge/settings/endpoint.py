@@ -3,12 +3,15 @@
 `register_kind` adds a kind. `Within` restricts a part to the settings that a kind has.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from inspect import get_annotations
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import msgspec
 
+from wsbridge.rules.hosts import NAME, is_address
 from wsbridge.settings.access import AccessSettings
 from wsbridge.settings.channel import ChannelSettings, Input, Role
 from wsbridge.settings.client import ClientSettings
@@ -40,10 +43,19 @@ def _check_path(path: str) -> None:
         raise ValueError(f"<path>={path} has an empty part, . or .. in it; remove that part")
 
 
+def _check_hosts(hosts: tuple[str, ...]) -> None:
+    for host in hosts:
+        if not (NAME.match(host.lower()) or is_address(host)):
+            raise ValueError(f"<hosts>={host} is not a host name; write it without scheme, port and path: a.example.com or *.example.com")
+
+
 class EndpointSettings(Part, frozen=True, kw_only=True):
     """What every kind of endpoint has."""
 
     kind: ClassVar[str] = ""
+    """Its name in a configuration file."""
+    needs: ClassVar[Mapping[str, str]] = {}
+    """Settings that have no effect without a setting of another part, each with the name of that setting."""
 
     path: Annotated[
         str,
@@ -53,7 +65,11 @@ class EndpointSettings(Part, frozen=True, kw_only=True):
     ] = "/"
     hosts: Annotated[
         tuple[str, ...],
-        Setting("Serve the endpoint for these hosts only", "Serve the endpoint only for requests to these host names, or `*.example.com`"),
+        Setting(
+            "Serve the endpoint for these hosts only",
+            "Serve the endpoint only for requests to these host names, or `*.example.com`",
+            check=_check_hosts,
+        ),
     ] = ()
 
 
@@ -87,6 +103,7 @@ class BroadcastSettings(EndpointSettings, frozen=True, kw_only=True):
     """One program, any number of clients, on any number of nodes."""
 
     kind = "broadcast"
+    needs = MappingProxyType(dict.fromkeys(("restart", "pty", "pty_size", "framing"), "command"))
 
     channel: ChannelSettings
     program: Annotated[ProgramSettings, Within(without=("scripts", "pass_stderr"))] = ProgramSettings()
@@ -151,12 +168,14 @@ KINDS: dict[str, type[EndpointSettings]] = {}
 """The kinds of endpoint by their names in a configuration file."""
 
 
-def register_kind(struct: type[EndpointSettings]) -> None:
-    """Add a kind of endpoint under the name `struct.kind`. Raises ValueError if two of its settings have one name."""
+def register_kind(name: str, struct: type[EndpointSettings]) -> None:
+    """Add a kind of endpoint, whose name is `struct.kind` as well. Raises ValueError if two of its settings have one name."""
+    if struct.kind != name:
+        raise ValueError(f"{struct.__name__} is of the kind {struct.kind!r}, not {name!r}")
     names = [entry.field.name for entry in settings_of(struct)]
     if doubled := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"{struct.__name__} has two settings of the name {', '.join(sorted(doubled))}")
-    KINDS[struct.kind] = struct
+    KINDS[name] = struct
 
 
 def parts_of(struct: type[Part]) -> Iterator[tuple[str, type[Part], Within]]:
@@ -176,6 +195,7 @@ def faults_of(endpoint: EndpointSettings) -> Iterator[Fault]:
     yield from endpoint.faults()
 
 
+@cache
 def settings_of(struct: type[EndpointSettings]) -> tuple[PartField, ...]:
     """Return the settings of a kind of endpoint: its own, then those of its parts."""
     own = [PartField("", field, field.is_required) for field in fields_of(struct)]
@@ -191,4 +211,4 @@ def settings_of(struct: type[EndpointSettings]) -> tuple[PartField, ...]:
 
 
 for _kind in (BridgeSettings, BroadcastSettings, FilesSettings, CgiSettings, ConsoleSettings):
-    register_kind(_kind)
+    register_kind(_kind.kind, _kind)

@@ -14,6 +14,7 @@ class HttpSettings(Part, frozen=True, kw_only=True):
         Setting(
             "Serve the files below this directory",
             "Serve the files in DIR",
+            "Serve the files in this folder",
             flag="staticdir",
             metavar="DIR",
             place="folder",
@@ -32,6 +33,7 @@ class HttpSettings(Part, frozen=True, kw_only=True):
         Setting(
             "Run the CGI scripts below this directory",
             "Run the CGI scripts in DIR",
+            "Run the CGI scripts in this folder",
             flag="cgidir",
             metavar="DIR",
             place="folder",

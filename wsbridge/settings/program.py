@@ -53,6 +53,7 @@ class ProgramSettings(Part, frozen=True, kw_only=True):
         Setting(
             "Serve each script below this directory at its path, instead of <command>",
             "Serve every script below DIR, by path, instead of <command>",
+            "Serve every script below this folder, by path, instead of `<command>`",
             flag="dir",
             metavar="DIR",
             place="folder",
@@ -132,6 +133,7 @@ class ProgramSettings(Part, frozen=True, kw_only=True):
         Setting(
             "Add this time to each step that ends a program (close stdin, INT, TERM, KILL), in milliseconds",
             "Add this time to each step of [the ladder](sessions.md#the-ladder)",
+            "Add this time to each step that ends a program: close stdin, INT, TERM, KILL",
             flag="closems",
             unit=Unit.UNSIGNED_MILLISECONDS,
             minimum=0,

@@ -1,0 +1,27 @@
+"""`wsbridge serve FILE`: from a configuration file to a server that reads it again on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from wsbridge.config.convert import convert
+from wsbridge.config.document import read_document
+from wsbridge.errors import InvalidConfiguration, UsageError
+from wsbridge.server.reload import Configuration
+from wsbridge.settings import ServerSettings
+
+
+def file_of(words: Sequence[str]) -> str:
+    """Return the name of the configuration file on a command line. Raises UsageError."""
+    if len(words) != 1:
+        raise UsageError("serve needs one FILE" if not words else f"serve accepts one FILE; remove {words[1]!r}")
+    return words[0]
+
+
+def load(file: str, environ: Mapping[str, str]) -> Configuration:
+    """Read a configuration file. Raises InvalidConfiguration with every fault."""
+    document = read_document(file)
+    settings = convert(document, environ=environ)
+    if isinstance(settings, ServerSettings):
+        return Configuration(settings, document.files)
+    raise InvalidConfiguration(file, tuple(map(str, settings)), document.files)

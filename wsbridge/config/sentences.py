@@ -1,0 +1,70 @@
+"""Sentences about settings as a configuration file writes them: keys instead of flags."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from functools import cache
+
+from wsbridge.settings.broker import BrokerSettings
+from wsbridge.settings.declare import MENTION, Field, fields_of, mention
+from wsbridge.settings.endpoint import KINDS, settings_of
+from wsbridge.settings.listen import ListenSettings
+from wsbridge.settings.process import ProcessSettings
+
+FLAG = re.compile(r"--([a-z]+(?:-[a-z]+)*)")
+SUBJECT = re.compile(r"<([a-z_]+)>(?:=|: | (?=needs |is |has |cannot be used with ))")
+"""The beginning of a sentence that names the setting at fault. The path before the sentence names it already."""
+
+
+def in_keys(sentence: str, name: str) -> str:
+    """Return the sentence of a fault of the setting `name`, as it follows the path of that setting."""
+    subject = SUBJECT.match(sentence)
+    if subject and subject[1] == name:
+        sentence = sentence[subject.end() :]
+    return mention(sentence, _key)
+
+
+def without_flags(sentence: str) -> str:
+    """Return a sentence of the server, in which each flag of a setting is written as a mention of the setting."""
+    return FLAG.sub(lambda found: f"<{_names()[found[1]]}>" if found[1] in _names() else found[0], sentence)
+
+
+def mentioned(sentence: str) -> list[str]:
+    """Return the names of the settings that a sentence mentions, in order."""
+    return MENTION.findall(sentence)
+
+
+def unknown(key: str, known: Iterable[str]) -> str:
+    """Return the sentence for an unknown key: the nearest known one, or the one that has the same meaning as a flag."""
+    known = list(known)
+    meant = _names().get(key.replace("_", "-"))
+    near = [meant] if meant in known else get_close_matches(key, known, 1)
+    return f"unknown key; did you mean {near[0]}?" if near else "unknown key; remove it"
+
+
+def either(choices: Iterable[str]) -> str:
+    """Return a list of strings for a sentence, as TOML writes them: `"a", "b" or "c"`."""
+    *most, last = (f'"{choice}"' for choice in choices)
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def every_field() -> list[Field]:
+    """Return the settings of all tables."""
+    parts = (ProcessSettings, ListenSettings, BrokerSettings)
+    return [
+        *(entry.field for kind in KINDS.values() for entry in settings_of(kind)),
+        *(field for part in parts for field in fields_of(part)),
+    ]
+
+
+def _key(name: str) -> str:
+    """Return how a file writes a setting; one that a flag can only turn off is mentioned because it is off."""
+    return f"{name} = false" if any(field.name == name and field.setting.is_inverted for field in every_field()) else name
+
+
+@cache
+def _names() -> dict[str, str]:
+    """Return the name of each setting by its flag."""
+    return {field.setting.flag: field.name for field in every_field() if field.setting.flag}

@@ -1,0 +1,149 @@
+"""One value of a configuration file as the value of a setting, or the sentence that says what is wrong with it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from wsbridge.config.faults import show_type
+from wsbridge.config.sentences import either, in_keys
+from wsbridge.rules.units import parse_seconds, parse_size
+from wsbridge.settings.declare import Field, Kind, bound_fault, check_fault
+from wsbridge.settings.listen import UNIX
+
+T = TypeVar("T")
+
+LONGEST_SHOWN = 40
+"""Characters of a value that a sentence shows."""
+COMMAND = "command"
+EXPECTED = {
+    Kind.BOOLEAN: "true or false",
+    Kind.INTEGER: "an integer",
+    Kind.SIZE: 'a size, such as 65536 or "16MiB"',
+    Kind.SECONDS: 'a time in seconds, such as 25 or "500ms"',
+    Kind.TEXT: "a string",
+    Kind.TEXTS: "an array of strings",
+}
+
+
+class WrongValue(ValueError):
+    """A value is not one of its setting. `faults` are sentences, each with the path from the setting to the item at fault."""
+
+    def __init__(self, *faults: tuple[tuple[int, ...], str]) -> None:
+        super().__init__("; ".join(sentence for _, sentence in faults))
+        self.faults = faults
+
+
+def wrong(sentence: str) -> WrongValue:
+    """Return the error for a value as a whole."""
+    return WrongValue(((), sentence))
+
+
+def each(read: Callable[[Any], T], items: Iterable[Any]) -> tuple[T, ...]:
+    """Return the items of an array as `read` reads them. Raises WrongValue for all items at fault."""
+    values, faults = [], []
+    for index, item in enumerate(items):
+        try:
+            values.append(read(item))
+        except WrongValue as error:
+            faults += [((index, *path), sentence) for path, sentence in error.faults]
+    if faults:
+        raise WrongValue(*faults)
+    return tuple(values)
+
+
+def read_value(field: Field, value: Any, *, folder: str) -> Any:
+    """Return the value of a setting; relative names of files are relative to `folder`. Raises WrongValue."""
+    read = _read(field, value)
+    for fault in (*bound_fault(field, read, show(value)), *check_fault(field, read)) if value is not None else ():
+        raise wrong(in_keys(fault.sentence, field.name))
+    return located(field, read, folder)
+
+
+def located(field: Field, value: Any, folder: str) -> Any:
+    """Return a value in which relative names of files are relative to `folder`."""
+    if field.setting.place:
+        return os.path.join(folder, value) if value else value
+    if field.name == COMMAND and value and "/" in value[0]:
+        return (os.path.join(folder, value[0].removeprefix("./")), *value[1:])
+    if isinstance(value, str) and value.startswith(UNIX) and field.name == "address":
+        return UNIX + os.path.join(folder, value.removeprefix(UNIX))
+    return value
+
+
+def show(value: object) -> str:
+    """Return a value as an error shows it: short, on one line, and without the items of a container."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return str(value)
+    if not isinstance(value, str):
+        return show_type(value)
+    shown = value if len(value) <= LONGEST_SHOWN else f"{value[:LONGEST_SHOWN]}…"
+    return f'"{shown}"' if shown.isprintable() and '"' not in shown else ascii(shown)
+
+
+def _read(field: Field, value: Any) -> Any:
+    match field.kind:
+        case Kind.BOOLEAN if isinstance(value, bool):
+            return value
+        case Kind.INTEGER if _is_integer(value):
+            return value
+        case Kind.SIZE if _is_integer(value) or isinstance(value, str):
+            return _measured(parse_size, value) if isinstance(value, str) else value
+        case Kind.SECONDS if _is_number(value) or isinstance(value, str):
+            return _measured(parse_seconds, value) if isinstance(value, str) else float(value)
+        case Kind.TEXT if isinstance(value, str):
+            return _text(value)
+        case Kind.TEXTS if field.name == COMMAND:
+            return _command(value)
+        case Kind.TEXTS if isinstance(value, list):
+            return each(_item, value)
+        case Kind.CHOICE:
+            if value in field.choices:
+                return field.type(value)
+            raise wrong(f"expected {either(field.choices)}, got {show(value)}")
+    raise wrong(f"expected {EXPECTED[field.kind]}, got {show(value)}")
+
+
+def _command(value: Any) -> tuple[str, ...]:
+    """Return a command: an array of words, or a program without arguments."""
+    if isinstance(value, str):
+        if len(words := value.split()) > 1:
+            raise wrong(f"expected a program or an array, got {show(value)}; write an array: [{', '.join(map(show, words))}]")
+        value = [value]
+    if not isinstance(value, list):
+        raise wrong(f"expected an array of strings, got {show(value)}")
+    command = each(_item, value)
+    if not command or not command[0].strip():
+        raise wrong("expected a program and its arguments, got an empty command")
+    return command
+
+
+def _item(item: Any) -> str:
+    if not isinstance(item, str):
+        raise wrong(f"expected a string, got {show(item)}")
+    return _text(item)
+
+
+def _text(value: str) -> str:
+    if "\0" in value:
+        raise wrong("the string contains the character U+0000; remove it")
+    return value
+
+
+def _measured(parse: Callable[[str], float], value: str) -> Any:
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise wrong(f"{show(value)}: {error}") from None
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return _is_integer(value) or (isinstance(value, float) and math.isfinite(value))
