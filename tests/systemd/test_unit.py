@@ -10,8 +10,8 @@ import pytest
 
 from tests.support.deadline import scaled
 from tests.support.server import Bridge, Server
-from wsbridge.cli.main import FAULT
 from wsbridge.cli.commands import BROADCAST
+from wsbridge.cli.main import FAULT
 from wsbridge.cli.parse import unknown_variables
 from wsbridge.errors import ConfigurationError, UsageError
 
