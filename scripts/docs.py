@@ -1,8 +1,8 @@
-"""Write the generated parts of the documentation: the tables of flags, and the man pages.
+"""Write the generated parts of the documentation: the tables of flags and of keys, and the man pages.
 
 Both come from `wsbridge/cli/options.py` and from the declarations in `wsbridge/settings`. A table stands between two comments of
-a page: `<!-- flags: COMMAND WHICH -->`, where WHICH is the title of a group or the names of flags, and `<!-- end of flags -->`. The
-man pages are in docs/man.
+a page: `<!-- flags: COMMAND WHICH -->`, where WHICH is the title of a group or the names of flags, and `<!-- end of flags -->`. In
+the same way, `<!-- keys: TABLE -->` begins the keys of a configuration file. The man pages are in docs/man.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ from pathlib import Path
 from wsbridge import __version__
 from wsbridge.cli.commands import BRIDGE, COMMANDS, Command
 from wsbridge.cli.option import Option
+from wsbridge.config.sentences import in_keys
 from wsbridge.rules.units import show_size
-from wsbridge.settings.declare import Kind
+from wsbridge.settings import BrokerSettings, EndpointSettings, ListenSettings, ProcessSettings
+from wsbridge.settings.declare import Field, Kind, fields_of
+from wsbridge.settings.endpoint import KINDS, settings_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
 TABLE = re.compile(r"(<!-- flags: (\w+) ([^>]+?) -->\n).*?(<!-- end of flags -->\n)", re.DOTALL)
+KEYS = re.compile(r"(<!-- keys: (\w+) -->\n).*?(<!-- end of keys -->\n)", re.DOTALL)
 LINK = re.compile(r"\[([^]]+)\]\([^)]+\)")
 STATUS = re.compile(r"^\| (\w+) \| (.+) \|$", re.MULTILINE)
 
@@ -45,8 +49,10 @@ def generated() -> Iterator[tuple[Path, str]]:
     """Yield each file with generated content, and its whole text."""
     for path in sorted((ROOT / "docs").glob("*.md")):
         text = path.read_text()
-        if TABLE.search(text):
-            yield path, TABLE.sub(lambda found: f"{found[1]}{table(COMMANDS[found[2]], found[3])}{found[4]}", text)
+        made = TABLE.sub(lambda found: f"{found[1]}{table(COMMANDS[found[2]], found[3])}{found[4]}", text)
+        made = KEYS.sub(lambda found: f"{found[1]}{key_table(found[2])}{found[3]}", made)
+        if TABLE.search(text) or KEYS.search(text):
+            yield path, made
     for command in COMMANDS.values():
         yield ROOT / "docs/man" / f"{page_name(command)}.1", man_page(command)
 
@@ -85,6 +91,58 @@ def default(option: Option) -> str:
     if option.kind is Kind.SECONDS:
         return f"{option.default:g}"
     return str(option.default) if option.kind is Kind.INTEGER else f"`{option.default}`"
+
+
+def key_table(which: str) -> str:
+    """Return the Markdown table of the keys of a table, or of a part of the endpoints."""
+    tables = {"server": ProcessSettings, "listen": ListenSettings, "broker": BrokerSettings, "endpoint": EndpointSettings}
+    if which in tables:
+        rows = [(field, "") for field in fields_of(tables[which])]
+        return key_rows("| key | what it does | default |", rows)
+    # The settings of a part, or those that a kind has alone.
+    kinds: dict[str, list[str]] = {}
+    fields: dict[str, Field] = {}
+    general = {field.name for field in fields_of(EndpointSettings)}
+    for kind, struct in KINDS.items():
+        for part, field, _ in settings_of(struct):
+            if field.name not in general and which == (part or kind):
+                fields[field.name] = field
+                kinds.setdefault(field.name, []).append(f"`{kind}`")
+    return key_rows("| key | kinds | what it does | default |", [(fields[name], ", ".join(kinds[name])) for name in fields])
+
+
+def key_rows(header: str, rows: Sequence[tuple[Field, str]]) -> str:
+    lines = [
+        f"| `{field.name}` | {f'{kinds} | ' if kinds else ''}{cell(description_of(field))} | {cell(key_default(field))} |"
+        for field, kinds in rows
+    ]
+    return "\n".join([header, "|---" * (header.count("|") - 1) + "|", *lines, ""]).replace(" |  |", " | |")
+
+
+def description_of(field: Field) -> str:
+    setting = field.setting
+    # A link within a page is one of the page on broadcast.
+    return in_keys(setting.of_key or setting.description or setting.help, field.name).replace("](#", "](broadcast.md#")
+
+
+def key_default(field: Field) -> str:
+    """Return the default of a key in Markdown; empty if there is none."""
+    if field.is_required:
+        return "must be given"
+    if field.setting.default_shown is not None and field.kind not in (Kind.SECONDS, Kind.INTEGER):
+        return in_keys(field.setting.default_shown, field.name)
+    match field.kind:
+        case Kind.BOOLEAN:
+            return f"`{str(field.default).lower()}`"
+        case Kind.SIZE:
+            return show_size(field.default)
+        case Kind.SECONDS:
+            return f"{field.default:g} s" if field.default else "0"
+        case Kind.INTEGER:
+            return str(field.default)
+        case Kind.TEXTS:
+            return ", ".join(f"`{item}`" for item in field.default)
+    return f"`{field.default}`" if field.default else ""
 
 
 def page_name(command: Command) -> str:

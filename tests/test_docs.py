@@ -19,7 +19,9 @@ from wsbridge.metrics import Metrics
 from wsbridge.process.termination import make_ladder
 from wsbridge.rules.environ import EMPTY
 from wsbridge.rules.units import show_size
-from wsbridge.settings.declare import Kind
+from wsbridge.settings import BrokerSettings, ListenSettings, ProcessSettings
+from wsbridge.settings.declare import Kind, fields_of
+from wsbridge.settings.endpoint import KINDS, settings_of
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -112,6 +114,26 @@ def test_man_page(command: Command) -> None:
     assert flags == {f"--{option.name}" for option in command.options}
     assert "`" not in text
     assert "](" not in text
+
+
+KEYS = sorted(
+    {
+        *(entry.field.name for kind in KINDS.values() for entry in settings_of(kind)),
+        *(field.name for part in (ProcessSettings, ListenSettings, BrokerSettings) for field in fields_of(part)),
+    }
+)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_key_is_documented(key: str) -> None:
+    """Each key of a configuration file stands in its page."""
+    assert f"| `{key}` |" in page("configuration")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_documented(kind: str) -> None:
+    """Each kind of endpoint stands in its page."""
+    assert f"| `{kind}` |" in page("configuration")
 
 
 def test_variables_are_documented() -> None:

@@ -42,7 +42,7 @@ FENCES = {
     "aiohttp": {"endpoints", "http", "peers.wsclient", "quickstart"},
     "aiofastnet": {"net"},
     "click": {"cli"},
-    "msgspec": {"cli", "framing", "resolve", "settings"},
+    "msgspec": {"cli", "config", "framing", "resolve", "settings"},
 }
 """The parts and modules in which each library from outside may be imported."""
 

@@ -28,8 +28,11 @@ def read_defaults(reader: Reader, value: Any) -> Defaults:
     common = {key: item for key, item in table.items() if not (key in KINDS and isinstance(item, dict))}
     everywhere = {entry.field.name for struct in KINDS.values() for entry in settings_of(struct)} - {*NO_DEFAULTS}
     for key in common.keys() - everywhere:
-        sentence = f"each endpoint has its own {key}; remove it" if key in NO_DEFAULTS else unknown(key, [*everywhere, *KINDS])
-        reader.fault((DEFAULTS, key), sentence)
+        if key in KINDS:
+            reader.table((DEFAULTS, key), common[key], f"[{DEFAULTS}.{key}]")
+        else:
+            known = (*everywhere, *KINDS)
+            reader.fault((DEFAULTS, key), f"each endpoint has its own {key}; remove it" if key in NO_DEFAULTS else unknown(key, known))
     values: dict[str, dict[str, Any]] = {}
     for kind, struct in KINDS.items():
         fields = [entry.field for entry in settings_of(struct) if entry.field.name not in NO_DEFAULTS]

@@ -72,10 +72,10 @@ class Reader:
         return read
 
     def missing(self, path: Path, required: Iterable[Field], read: Values) -> list[Field]:
-        """Return the required settings that have no value, and record those that are not given at all."""
-        missing = [setting for setting in required if setting.name not in read.values]
+        """Return the required settings that have no value, and record those that are not given or empty."""
+        missing = [setting for setting in required if read.values.get(setting.name, "") == ""]
         for name in (setting.name for setting in missing if setting.name not in read.wrong):
-            self.fault((*path, name), f"missing: add {name}")
+            self.fault((*path, name), f"empty; write a value, or remove {path[0]}" if name in read.values else f"missing: add {name}")
         return missing
 
     def _read_into(self, read: Values, path: Path, field: Field, value: Any) -> None:

@@ -1,0 +1,153 @@
+"""The commands around a configuration file: check, config and schema."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.support.deadline import START_DEADLINE, scaled
+from tests.support.server import environment
+from wsbridge.cli.commands import BROADCAST
+from wsbridge.cli.config import make_settings
+from wsbridge.cli.main import run
+from wsbridge.cli.parse import parse
+from wsbridge.config.convert import convert
+from wsbridge.config.document import read_document
+from wsbridge.config.write import absolute
+
+VALID = '[[endpoint]]\nkind = "bridge"\npath = "/count"\ncommand = "./count.sh"\n'
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder with a program."""
+    (tmp_path / "count.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "count.sh").chmod(0o755)
+    (tmp_path / "public").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str, variables: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+    status = run("wsbridge", words, {"PATH": "/bin", **(variables or {})})
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_valid_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A valid file is told with what it has."""
+    (here / "a.toml").write_text(VALID)
+    assert said(capsys, "check", "a.toml") == (0, "a.toml: 1 endpoint, 1 listener: valid\n", "")
+    (here / "a.toml").write_text(VALID + VALID.replace('"/count"', '"/b"') + "[[listen]]\naddress = ':1'\n[[listen]]\naddress = ':2'\n")
+    assert said(capsys, "check", "a.toml")[1] == "a.toml: 2 endpoints, 2 listeners: valid\n"
+
+
+def test_invalid_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each mistake is one line on stderr, with the file as it was named; the exit status is 1."""
+    (here / "a.toml").write_text(VALID + "max_programs = 'ten'\nfoo\t= 1\n[servers]\n")
+    assert said(capsys, "check", "./a.toml") == (
+        1,
+        "",
+        './a.toml:5: endpoint[1].max_programs: expected an integer, got "ten"\n'
+        "./a.toml:6: endpoint[1].foo: unknown key; remove it\n"
+        "./a.toml:7: servers: unknown key; did you mean server?\n",
+    )
+    status, out, err = said(capsys, "check", "none.toml")
+    assert (status, out, err.count("\n"), err.startswith("none.toml: ")) == (1, "", 1, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["check"], "wsbridge: check needs one FILE"),
+        (["check", "a", "b"], "wsbridge: check accepts one FILE; remove 'b'"),
+        (["check", "--port=80", "a"], "wsbridge: flag provided but not defined: -port; it is a flag of bridge"),
+        (["schema", "x"], "wsbridge: schema accepts no arguments; remove 'x'"),
+        (["completion"], "wsbridge: completion needs the name of a shell: bash, zsh or fish"),
+        (["completion", "tcsh"], "wsbridge: completion needs the name of a shell: bash, zsh or fish"),
+    ],
+)
+def test_wrong_usage(words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Wrong usage gets one line and the usage of the command; the exit status is 2."""
+    status, out, err = said(capsys, *words)
+    assert (status, out, err.splitlines()[0]) == (2, "", complaint)
+    assert f"Usage: wsbridge {words[0]}" in err
+    assert f"Try 'wsbridge {words[0]} --help'" in err
+
+
+COMMAND_LINES: list[list[str]] = [
+    ["./count.sh", "--port=5", "a b"],
+    ["--port=8080", "--pty", "--binary", "--maxline=64k", "--pingms=500", "--origin=a.com", "--header=A: b", "--no-page", "./count.sh"],
+    ["--dir=public", "--staticdir=public", "--cgidir=public", "--devconsole", "--closems=1500", "--no-guard", "--loglevel=debug"],
+    ["--staticdir=public", "--dotfiles", "--maxforks=-1"],
+    ["--cgidir=public", "--maxbody=0"],
+    ["--address=127.0.0.1", "--address=[::1]", "--port=0", "--unixsocket=s", "--unixsocket-mode=660", "--redirport=8081", "./count.sh"],
+    ["broadcast", "--exchange=x", "--join=last", "--queue=5", "--slow=close", "--maxclients=3", "--no-status", "./count.sh"],
+    ["broadcast", "--exchange=x", "--broker=amqp://u:secret@h/,amqp://i/", "--replay", "--replay-bytes=5M", "--spool-full=drop-oldest"],
+    ["broadcast", "--exchange=x", "--broker=amqp://h/", "--through", "--restart=never", "--pty", "--pty-size=80x24", "./count.sh"],
+    ["bridge", "--trust-proxy=10.0.0.0/8,unix", "--host=a.b,*.c.d", "--subprotocol=a,b", "--passenv=", "--origin=,", "./count.sh"],
+]
+
+
+@pytest.mark.parametrize("words", COMMAND_LINES, ids=lambda words: " ".join(words)[:50])
+def test_file_equals_command_line(words: Sequence[str], here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file of a command line is read as the settings of that command line, and shows no password."""
+    status, out, err = said(capsys, "config", *words)
+    assert (status, err) == (0, "")
+    assert "secret" not in out
+    (here / "elsewhere").mkdir()
+    (here / "elsewhere/a.toml").write_text(out)
+    environ = {"PATH": "/bin", "WSBRIDGE_BROKER": "amqp://u:secret@h/,amqp://i/"}
+    shape = BROADCAST if words[0] == "broadcast" else None
+    flags = parse(words[1:], {}, shape) if shape else parse([word for word in words if word != "bridge"], {})
+    made = make_settings(flags, environ, name="wsbridge", **({"shape": shape} if shape else {}))
+    assert convert(read_document("elsewhere/a.toml"), environ=environ) == absolute(made, str(here))
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "needle"),
+    [
+        (["--once", "./count.sh"], 1, "--once belongs to the command line"),
+        (["--nope"], 2, "flag provided but not defined: -nope"),
+        (["--maxline=-1", "./count.sh"], 1, "--maxline=-1 must not be negative"),
+        (["broadcast", "./count.sh"], 1, "--exchange is missing"),
+        (["publish"], 1, "COMMAND 'publish'"),
+        ([], 1, "nothing to serve"),
+    ],
+)
+def test_command_line_that_cannot_be(words: list[str], status: int, needle: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A command line that no server accepts has no file."""
+    found = said(capsys, "config", *words)
+    assert (found[0], needle in found[2]) == (status, True)
+    assert "[[endpoint]]" not in found[1]
+
+
+def test_variables(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Variables count as flags."""
+    assert 'address = ":8081"' in said(capsys, "config", "./count.sh", variables={"WSBRIDGE_PORT": "8081"})[1]
+
+
+def test_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    """The schema is JSON."""
+    status, out, _ = said(capsys, "schema")
+    assert (status, json.loads(out)["$schema"]) == (0, "https://json-schema.org/draft/2020-12/schema")
+
+
+@pytest.mark.parametrize("name", ["check", "config", "schema", "completion"])
+def test_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each command has its help, also behind `help`."""
+    for words in ([name, "--help"], ["help", name]):
+        status, out, err = said(capsys, *words)
+        assert (status, f"wsbridge {name}" in out, err) == (0, True, "")
+
+
+def test_import() -> None:
+    """A server with flags, and its help, load no module for configuration files."""
+    code = "import sys, wsbridge.cli.main; sys.exit(any(name.startswith(('wsbridge.config', 'tomllib')) for name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], env=environment({}), timeout=scaled(START_DEADLINE), check=False)
+    assert done.returncode == 0

@@ -1,0 +1,155 @@
+"""A configuration file as settings: the whole of it, and every fault."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.config.files import Folder
+from wsbridge.settings import (
+    BridgeSettings,
+    BroadcastSettings,
+    BrokerSettings,
+    ChannelSettings,
+    ListenSettings,
+    ProcessSettings,
+    ProgramSettings,
+    ServerSettings,
+)
+
+EXAMPLE = """
+[server]
+log_level = "info"
+
+[[listen]]
+address = "0.0.0.0:8080"
+
+[[endpoint]]
+path = "/count"
+kind = "bridge"
+command = ["./count.sh", "5"]
+
+[[endpoint]]
+path = "/temps"
+kind = "broadcast"
+exchange = "temps"
+command = ["sh"]
+broker = "main"
+
+[broker.main]
+url = { env = "RABBIT_URL" }
+"""
+
+
+def test_example(folder: Folder) -> None:
+    """A file has listeners, endpoints and brokers; a program is relative to the file, or in PATH."""
+    environ = {"PATH": "/bin", "RABBIT_URL": "amqp://u:secret@a/,amqp://b/"}
+    assert folder.settings(EXAMPLE, environ) == ServerSettings(
+        server=ProcessSettings(log_level="info"),
+        listeners=(ListenSettings(address="0.0.0.0:8080"),),
+        endpoints=(
+            BridgeSettings(path="/count", program=ProgramSettings(command=(f"{folder.path}/count.sh", "5"))),
+            BroadcastSettings(
+                path="/temps",
+                channel=ChannelSettings(exchange="temps", broker="main"),
+                program=ProgramSettings(command=("/bin/sh",)),
+            ),
+        ),
+        brokers={"main": BrokerSettings(url=("amqp://u:secret@a/", "amqp://b/"))},
+    )
+
+
+def test_default_listener(folder: Folder) -> None:
+    """Without a listener, the server listens on port 8080 of every address."""
+    assert folder.settings('[[endpoint]]\nkind = "files"\nfiles = "public"').listeners == (ListenSettings(address=":8080"),)
+
+
+def test_folder_of_each_file(folder: Folder) -> None:
+    """A name in an included file is relative to that file."""
+    (folder.path / "conf.d").mkdir()
+    (folder.path / "conf.d/a.toml").write_text('[[endpoint]]\nkind = "bridge"\ncommand = "../count.sh"\nfiles = "../public"\n')
+    (endpoint,) = folder.settings('include = "conf.d/*.toml"').endpoints
+    assert isinstance(endpoint, BridgeSettings)
+    assert endpoint.program.command == (f"{folder.path}/conf.d/../count.sh",)
+    assert endpoint.http.files == f"{folder.path}/public"
+    (folder.path / "conf.d/a.toml").write_text('[[endpoint]]\nkind = "bridge"\ncommand = "./count.sh"\n')
+    (fault,) = folder.faults('include = "conf.d/*.toml"')
+    assert "conf.d/a.toml:3: endpoint[1].command: unable to locate specified command" in fault
+
+
+EVERYTHING_WRONG = """
+[server]
+hots = ["a"]
+guard = "yes"
+max_sessions = -1
+[[listen]]
+address = "8080"
+[[endpoint]]
+kind = "bridge"
+command = "./count.sh"
+max_programs = "ten"
+[[endpoint]]
+kind = "brodcast"
+[broker.main]
+url = { env = "RABBIT_URL" }
+timeout = 0
+[brokers]
+"""
+
+
+def test_every_fault(folder: Folder) -> None:
+    """Each mistake is told, with its line, its place and a remedy; in the order of the lines."""
+    assert folder.faults(EVERYTHING_WRONG) == [
+        "3: server.hots: unknown key; did you mean hosts?",
+        '4: server.guard: expected true or false, got "yes"',
+        "5: server.max_sessions: -1 must not be negative",
+        "7: listen[1].address: 8080 is not an address; write HOST:PORT, :PORT, [IPV6]:PORT, unix:PATH or systemd:NAME",
+        '11: endpoint[1].max_programs: expected an integer, got "ten"',
+        '13: endpoint[2].kind: unknown kind "brodcast"; did you mean "broadcast"?',
+        "15: broker.main.url: the environment variable RABBIT_URL is not set; set it",
+        "16: broker.main.timeout: 0 must be more than 0",
+        "17: brokers: unknown key; did you mean broker?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", " nothing to serve: add a table [[endpoint]]"),
+        ("server = 1", "1: server: expected a table, got an integer; write [server]"),
+        ("[[server]]", "1: server: expected a table, got an array; write [server]"),
+        ("[listen]", "1: listen: expected an array of tables, got a table; write [[listen]]"),
+        ("listen = [1]", "1: listen: expected an array of tables, got an array; write [[listen]]"),
+        ("[endpoint]", "1: endpoint: expected an array of tables, got a table; write [[endpoint]]"),
+        ("broker = 'x'", "1: broker: expected a table, got a string; write [broker.NAME]"),
+        ("broker.main = 'x'", "1: broker.main: expected a table, got a string; write [broker.NAME]"),
+        ("defaults = 1", "1: defaults: expected a table, got an integer; write [defaults]"),
+        ("[broker.main]", "1: broker.main.url: missing: add url"),
+        ("[[listen]]", "1: listen[1].address: missing: add address"),
+        ("x = [", "1: "),
+    ],
+)
+def test_wrong_tables(folder: Folder, text: str, fault: str) -> None:
+    """A table of the wrong kind, or without what it needs, is told with the header to write."""
+    assert [line for line in folder.faults(text) if line.startswith(fault)] != []
+
+
+def test_no_secret_is_shown(folder: Folder) -> None:
+    """A fault of an address does not show its password."""
+    text = '[broker.a]\nurl = ["amqp://h/", "http://me:secret@h/"]\n[broker.b]\nurl = { env = "U" }\n[broker.c]\nurl = 5'
+    faults = folder.faults(text, {"U": "amqp://me:sec/secret@h/"})
+    assert [fault.partition(": ")[2].partition(": ")[0] for fault in faults if "broker" in fault] == [
+        f"broker.{name}.url" for name in "abc"
+    ]
+    assert "secret" not in "".join(faults)
+    assert "(address 2 of 2)" in faults[1]
+
+
+def test_missing_file(folder: Folder) -> None:
+    """A file that cannot be read is one fault."""
+    (fault,) = folder.faults(f'include = "{folder.path}/none.toml"\n[[endpoint]]\nkind = "files"\nfiles = "public"\n')
+    assert "none.toml" in fault
+
+
+def test_many_faults(folder: Folder) -> None:
+    """Thousands of mistakes are told as well."""
+    assert len(folder.faults("[server]\n" + "".join(f"key{number} = 1\n" for number in range(2000)))) == 2001
