@@ -88,7 +88,7 @@ kind = "bridge"
 command = "./count.sh"
 max_programs = "ten"
 [[endpoint]]
-kind = "brodcast"
+kind = "broadcats"
 [broker.main]
 url = { env = "RABBIT_URL" }
 timeout = 0
@@ -104,7 +104,7 @@ def test_every_fault(folder: Folder) -> None:
         "5: server.max_sessions: -1 must not be negative",
         "7: listen[1].address: 8080 is not an address; write HOST:PORT, :PORT, [IPV6]:PORT, unix:PATH or systemd:NAME",
         '11: endpoint[1].max_programs: expected an integer, got "ten"',
-        '13: endpoint[2].kind: unknown kind "brodcast"; did you mean "broadcast"?',
+        '13: endpoint[2].kind: unknown kind "broadcats"; did you mean "broadcast"?',
         "15: broker.main.url: the environment variable RABBIT_URL is not set; set it",
         "16: broker.main.timeout: 0 must be more than 0",
         "17: brokers: unknown key; did you mean broker?",

@@ -66,7 +66,7 @@ BROADCAST = '[[endpoint]]\nkind = "broadcast"\nexchange = "x"\nbroker = "%s"\n'
 
 @pytest.mark.parametrize(
     ("name", "remedy"),
-    [("mian", '; did you mean "main"?'), ("other", "; add a table [broker.other]"), ("a b", '; add a table [broker."a b"]')],
+    [("mayn", '; did you mean "main"?'), ("other", "; add a table [broker.other]"), ("a b", '; add a table [broker."a b"]')],
 )
 def test_brokers(folder: Folder, name: str, remedy: str) -> None:
     """A broker that no table describes is told with the nearest name; one that no endpoint uses is fine."""

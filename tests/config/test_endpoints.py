@@ -65,7 +65,7 @@ def test_defaults(folder: Folder) -> None:
         ("pong = 1", "2: defaults.pong: unknown key; did you mean ping?"),
         ("[defaults.bridge]\nexchange = 'x'", "3: defaults.bridge.exchange: unknown key; remove it"),
         ("[defaults.bridge]\nping = 'x'", '3: defaults.bridge.ping: "x": write a number of seconds, or a time such as 500ms, 25s or 1m'),
-        ("[defaults.brigde]", "2: defaults.brigde: unknown key; did you mean bridge?"),
+        ("[defaults.bridgee]", "2: defaults.bridgee: unknown key; did you mean bridge?"),
         ("bridge = 1", "2: defaults.bridge: expected a table, got an integer; write [defaults.bridge]"),
         ("cgi = 'nowhere'", "2: defaults.cgi: nowhere is not a directory"),
         ("[defaults.bridge]\ncgi = 'nowhere'", "3: defaults.bridge.cgi: nowhere is not a directory"),
@@ -101,7 +101,7 @@ def test_wrong_defaults(folder: Folder, text: str, fault: str) -> None:
             ["5: endpoint[1].replay: needs broker", "6: endpoint[1].spool: needs broker"],
         ),
         (f"{BROADCAST}", ["3: endpoint[1].exchange: the channel has no source of messages: specify command, broker or input=exchange"]),
-        (f"{BROADCAST}input = 'exchagne'", ['4: endpoint[1].input: expected "none", "program" or "exchange", got "exchagne"']),
+        (f"{BROADCAST}input = 'exchangee'", ['4: endpoint[1].input: expected "none", "program" or "exchange", got "exchangee"']),
         (f"{BROADCAST}through = true\ncommand = 5", ["5: endpoint[1].command: expected an array of strings, got 5"]),
         (f"{BRIDGE}command = 1", ["4: "]),
         (

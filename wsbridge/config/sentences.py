@@ -40,7 +40,7 @@ def unknown(key: str, known: Iterable[str]) -> str:
     """Return the sentence for an unknown key: the nearest known one, or the one that has the same meaning as a flag."""
     known = list(known)
     meant = _names().get(key.replace("_", "-"))
-    near = [meant] if meant in known else get_close_matches(key, known, 1)
+    near = [meant] if meant in known else get_close_matches(key, known, 1) if known else []
     return f"unknown key; did you mean {near[0]}?" if near else "unknown key; remove it"
 
 
