@@ -13,6 +13,7 @@ REASONS = {
     "bus/rabbitmq/connection.py": "tested against a real RabbitMQ: tests/bus/test_waits.py, tests/bus/test_bad_days.py",
     "bus/rabbitmq/transport.py": "tests/bus/test_within.py; the rest against a real RabbitMQ: tests/bus/test_bad_days.py",
     "cli/commands.py": "tables, which these read: tests/cli/test_help.py, tests/test_docs.py",
+    "cli/servefile.py": "tested with real servers: tests/server/test_reload.py",
     "cli/options.py": "tables, which these read: tests/cli/test_parse.py, tests/test_docs.py",
     "endpoints/base.py": "the parts of every kind, tested with real requests: tests/http/test_methods.py, tests/http/test_static.py",
     "endpoints/bridge.py": "tested with real clients and programs: tests/http/test_upgrade.py, tests/parity/test_lifecycle.py",

@@ -4,6 +4,7 @@
     ├── UsageError            the command line cannot be parsed                    exit 2
     ├── ConfigurationError    the command line asks for something impossible       exit 1
     ├── InvalidConfiguration  a configuration file has faults                       exit 1
+    ├── WrongValue            a value of a configuration file has the wrong type    one of its faults
     ├── UnusableFile          a configuration file or a secret cannot be read       exit 1
     ├── InvalidFile           a configuration file is not TOML in UTF-8             exit 1
     ├── TooDeep               a TOML document has too many levels                   InvalidFile
@@ -108,6 +109,14 @@ class InvalidConfiguration(WsbridgeError):
         super().__init__(f"{file} has {len(faults)} faults")
         self.faults = faults
         self.files = files
+
+
+class WrongValue(WsbridgeError):
+    """A value is not one of its setting. `faults` are sentences, each with the path from the setting to the item at fault."""
+
+    def __init__(self, *faults: tuple[tuple[int, ...], str]) -> None:
+        super().__init__("; ".join(sentence for _, sentence in faults))
+        self.faults = faults
 
 
 class ListenError(WsbridgeError):

@@ -57,13 +57,14 @@ def _example(command: str, what: str, width: int) -> list[str]:
 
 def _spelling(shape: Command) -> str:
     """Return how to write flags, with flags of this command as examples."""
-    long = next(option for option in shape.options if "-" in option.name)
+    long = [option.variable for option in shape.options if "-" in option.name][:1]
+    variables = dict.fromkeys([shape.options[0].variable, *long])
     takes_command = any("COMMAND" in usage for usage in shape.usages)
     is_repeatable = any(option.is_repeatable for option in shape.options)
     return (
         ("Flags end at COMMAND: the words after it are the command's own. " if takes_command else "")
         + "-flag, --flag, --flag=value and --flag value are equivalent; a boolean flag accepts a value only after =. "
-        + f"Each flag is also an environment variable: {shape.options[0].variable}, {long.variable}, ..."
+        + f"Each flag is also an environment variable: {', '.join(variables)}{', ...' if len(shape.options) > len(variables) else ''}"
         + ("; the variable of a repeatable flag holds one value a line." if is_repeatable else "")
     )
 

@@ -12,7 +12,8 @@ from wsbridge.config.faults import Fault, show_type
 from wsbridge.config.places import Path
 from wsbridge.config.secrets import resolve as resolve_secret
 from wsbridge.config.sentences import in_keys, unknown
-from wsbridge.config.values import WrongValue, each, read_value, wrong
+from wsbridge.config.values import each, read_value, wrong
+from wsbridge.errors import WrongValue
 from wsbridge.settings.broker import split_addresses
 from wsbridge.settings.declare import Fault as SettingFault
 from wsbridge.settings.declare import Field, check_fault

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from wsbridge.config.faults import show_type
 from wsbridge.config.sentences import either, in_keys
+from wsbridge.errors import WrongValue
 from wsbridge.rules.units import parse_seconds, parse_size
 from wsbridge.settings.declare import Field, Kind, bound_fault, check_fault
 from wsbridge.settings.listen import UNIX
@@ -26,14 +27,6 @@ EXPECTED = {
     Kind.TEXT: "a string",
     Kind.TEXTS: "an array of strings",
 }
-
-
-class WrongValue(ValueError):
-    """A value is not one of its setting. `faults` are sentences, each with the path from the setting to the item at fault."""
-
-    def __init__(self, *faults: tuple[tuple[int, ...], str]) -> None:
-        super().__init__("; ".join(sentence for _, sentence in faults))
-        self.faults = faults
 
 
 def wrong(sentence: str) -> WrongValue:
