@@ -25,7 +25,7 @@ from wsbridge.net.activation import inherited_sockets
 from wsbridge.net.hostinfo import host_names
 from wsbridge.net.listeners import Factory, Listeners
 from wsbridge.process.spawnserver import SpawnServer
-from wsbridge.rules.hosts import Hosts, parse_hosts
+from wsbridge.rules.hosts import Hosts
 from wsbridge.rules.routes import Routes
 from wsbridge.server.announcement import announcement
 from wsbridge.server.changes import Changes, changes_of, needs_restart
@@ -190,8 +190,8 @@ class Server:
 
     def _hosts(self) -> Hosts:
         """Return the names that the server answers to."""
-        served = parse_hosts(host for endpoint in self._settings.endpoints for host in endpoint.hosts)
-        return Hosts(self._settings.server.host_names, host_names(), served)
+        served = {host for endpoint in self._settings.endpoints for host in endpoint.host_names}
+        return Hosts(self._settings.server.host_names, host_names(), frozenset(served))
 
     def _acceptor(self, server: SpawnServer | None) -> Acceptor:
         if server is None:
