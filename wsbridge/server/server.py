@@ -202,7 +202,7 @@ class Server:
 
     def _announce(self) -> None:
         for endpoint in self._deployment.endpoints:
-            place = endpoint.settings.path
+            place = endpoint.settings.place
             fields = extra({"endpoint": place}) if place != "/" else None
             for line in endpoint.served():
                 log.log(INFO, "%s", line, extra=fields)

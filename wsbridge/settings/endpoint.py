@@ -77,6 +77,11 @@ class EndpointSettings(Part, frozen=True, kw_only=True):
         """The hosts in the form in which they are compared, each once and in order."""
         return tuple(sorted({normal_name(host) for host in self.hosts}))
 
+    @property
+    def place(self) -> str:
+        """The hosts and the path, for the log: `a.example,b.example/count`."""
+        return f"{','.join(self.host_names)}{self.path}"
+
 
 class PartField(NamedTuple):
     """A setting of an endpoint."""
