@@ -112,7 +112,7 @@ class StaticFiles:
             opened, name = index, INDEX
         elif path.endswith("/"):
             return _moved("../" + _quoted(posixpath.basename(path[:-1])), request)
-        if self._hidden.holds(opened.real, opened.status, self._hidden.identities()):
+        if self._hidden.holds(opened.real, opened.status, self._hidden.identities(has_hard_links=opened.status.st_nlink > 1)):
             return None
         return OpenFile(opened, name, timeout=self._timeout, fields={"url": request.url})
 

@@ -66,10 +66,10 @@ def hide_private(private: PrivateFiles, settings: ServerSettings) -> None:
     for endpoint in settings.endpoints:
         program, http = program_of(endpoint), http_of(endpoint)
         private.hide(files_of_command(program.command), cgi_directory=http.cgi or None, script_directory=program.scripts or None)
-    private.hide(key for broker in settings.brokers.values() for url in broker.url for key in keys_in_url(url))
+    private.hide(secrets=[key for broker in settings.brokers.values() for url in broker.url for key in keys_in_url(url)])
     for listen in settings.listeners:
         if (tls := listen.tls) is not None:
-            private.hide((tls.key, *filter(holds_private_key, filter(None, (tls.certificate, tls.client_ca)))))
+            private.hide(secrets=(tls.key, *filter(holds_private_key, filter(None, (tls.certificate, tls.client_ca)))))
 
 
 def starts_programs(endpoint: EndpointSettings) -> bool:
