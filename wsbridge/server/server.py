@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, closing, contextmanager
 from dataclasses import replace
@@ -32,7 +32,7 @@ from wsbridge.server.changes import Changes, changes_of, needs_restart
 from wsbridge.server.deployment import Deployment, Opened
 from wsbridge.server.once import Once
 from wsbridge.server.openlisteners import OpenListeners
-from wsbridge.server.services import hide_private, open_services
+from wsbridge.server.services import open_services, private_files
 from wsbridge.sessions.ending import LINGER
 from wsbridge.sessions.registry import Registry
 from wsbridge.settings import HttpTimings, ServerSettings
@@ -50,8 +50,10 @@ class Server:
     With `may_change`, `change` may be called while it runs.
     """
 
-    def __init__(self, settings: ServerSettings, metrics: Metrics, *, may_change: bool = False) -> None:
+    def __init__(self, settings: ServerSettings, metrics: Metrics, *, may_change: bool = False, private: Sequence[str] = ()) -> None:
+        """`private` are files that no endpoint serves, besides programs and keys."""
         self._settings = settings
+        self._private = private
         self._metrics = metrics
         self._may_change = may_change
         self._loop = asyncio.get_running_loop()
@@ -74,7 +76,7 @@ class Server:
         loop.set_default_executor(ThreadPoolExecutor(THREADS, "disk"))
         async with AsyncExitStack() as stack:
             self._services, spawn_server = open_services(settings, metrics, stack, may_change=self._may_change, loop=loop)
-            hide_private(self._services.private, settings)
+            self._services.private.add(private_files(settings, self._private))
             with self._signals():
                 stack.push_async_callback(self._deployment.finish)
                 opened = await self._open_unless_stopped()
@@ -104,18 +106,18 @@ class Server:
             self._force.set()
         self._stop.set()
 
-    async def change(self, settings: ServerSettings) -> Changes:
+    async def change(self, settings: ServerSettings, *, private: Sequence[str] = ()) -> Changes:
         """Change to other settings while the server runs; return what has changed. Raises WsbridgeError, and changes nothing.
 
         A session of an endpoint that stays as it is notices nothing. The caller waits for one change before it begins another. A
         shutdown cancels a change.
         """
-        self._changing = self._loop.create_task(self._change(settings), name="change of the settings")
+        self._changing = self._loop.create_task(self._change(settings, private), name="change of the settings")
         return await self._changing
 
-    async def _change(self, settings: ServerSettings) -> Changes:
+    async def _change(self, settings: ServerSettings, private: Sequence[str]) -> Changes:
         services = replace(self._services, brokers=settings.brokers)
-        hide_private(services.private, settings)
+        hidden = await asyncio.to_thread(private_files, settings, private)
         plan = self._deployment.plan(settings)
         opened = await self._deployment.prepare(plan, services)
         try:
@@ -124,6 +126,7 @@ class Server:
             await self._deployment.discard(opened)
             raise
         before, self._settings, self._services = self._settings, settings, services
+        services.private.add(hidden)
         self._deployment.commit(plan, opened)
         self._deployment.begin(opened)
         self._site.configure(hosts=self._hosts(), trusted=settings.server.trusted)
