@@ -108,7 +108,8 @@ def key_table(which: str) -> str:
             if field.name not in general and which == (part or kind):
                 fields[field.name] = field
                 kinds.setdefault(field.name, []).append(f"`{kind}`")
-    return key_rows("| key | kinds | what it does | default |", [(fields[name], ", ".join(kinds[name])) for name in fields])
+    shown = {name: ", ".join(kinds[name]) if len(kinds[name]) < len(KINDS) else "all" for name in fields}
+    return key_rows("| key | kinds | what it does | default |", [(fields[name], shown[name]) for name in fields])
 
 
 def key_rows(header: str, rows: Sequence[tuple[Field, str]]) -> str:
@@ -128,7 +129,7 @@ def description_of(field: Field) -> str:
 def key_default(field: Field) -> str:
     """Return the default of a key in Markdown; empty if there is none."""
     if field.is_required:
-        return "must be given"
+        return "required"
     if field.setting.default_shown is not None and field.kind not in (Kind.SECONDS, Kind.INTEGER):
         return in_keys(field.setting.default_shown, field.name)
     match field.kind:

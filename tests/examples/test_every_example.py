@@ -17,10 +17,12 @@ from tests.support.server import ROOT, WSBRIDGE, Server
 
 EXAMPLES = ROOT / "examples"
 README = EXAMPLES / "README.md"
-FILES = sorted(path for path in EXAMPLES.rglob("*") if path.is_file() and path != README)
+FILES = sorted(path for path in EXAMPLES.rglob("*") if path.is_file() and path != README and path.suffix != ".pem")
+"""All files; those of a trial with TLS are the user's own."""
 PROGRAMS = [path for path in FILES if path.suffix in {".sh", ".py", ".pl"} or (path.suffix == ".js" and path.name != "plugin.js")]
 SHELL = [path for path in FILES if path.suffix == ".sh"]
 PAGES = [path for path in FILES if path.suffix in {".html", ".css"} or path.name == "plugin.js"]
+SERVED = re.findall(r"^wsbridge serve (?:--watch )?(\S+)$", README.read_text(), re.MULTILINE)
 COMMANDS = re.findall(r"^wsbridge (?:broadcast )?--port 808[01] .*$", README.read_text(), re.MULTILINE)
 TOUR = re.findall(
     r"(?:^|\$ |`)(wsbridge (?:broadcast )?--port 808[01] [^`\n]*)",
@@ -97,6 +99,11 @@ def test_the_command_serves(command: str, request: pytest.FixtureRequest) -> Non
         assert server.get("/").status in {200, 404}
 
 
+def test_every_configuration_is_served() -> None:
+    """examples/README.md has the command that serves each configuration file; test_serve.py serves them."""
+    assert sorted(SERVED) == sorted(f"examples/{name(path)}" for path in FILES if path.suffix == ".toml" and path.parent.name != "conf.d")
+
+
 def test_every_file_is_of_a_known_kind() -> None:
     """Nothing lies in examples/ that no test here looks at."""
-    assert {path.suffix for path in FILES} <= {".sh", ".py", ".pl", ".js", ".c", ".html", ".css", ".md"}
+    assert {path.suffix for path in FILES} <= {".sh", ".py", ".pl", ".js", ".c", ".html", ".css", ".md", ".toml", ".conf"}

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import msgspec
+
+from wsbridge.metrics import Metrics
 from wsbridge.server.changes import changes_of, needs_restart
 from wsbridge.server.deployment import Served
 from wsbridge.server.plan import Plan
-from wsbridge.settings import ConsoleSettings, ListenSettings, ProcessSettings
+from wsbridge.server.server import Server
+from wsbridge.settings import ConsoleSettings, ListenSettings, ProcessSettings, ServerSettings
 
 
 def at(path: str, *hosts: str) -> Served:
     return Served(ConsoleSettings(path=path, hosts=hosts), None)
 
 
+LOCAL = ListenSettings(address="127.0.0.1:0")
 NONE: Plan[ListenSettings] = Plan((), (), (), ())
 
 
@@ -33,3 +40,17 @@ def test_restart() -> None:
     before, after = ProcessSettings(), ProcessSettings(guard=False, log_level="none", log_format="json", keepalive_timeout=1)
     assert needs_restart(before, before) == ()
     assert needs_restart(before, after) == ("guard", "keepalive_timeout", "log_format")
+
+
+async def test_restart_stays_necessary() -> None:
+    """A server names a setting that needs a restart at each change, until the setting is again the one that it began with."""
+    began = ServerSettings(server=ProcessSettings(guard=False, log_level="none"), endpoints=(ConsoleSettings(),), listeners=(LOCAL,))
+    other = msgspec.structs.replace(began, server=ProcessSettings(guard=False, log_level="none", keepalive_timeout=1))
+    server = Server(began, Metrics(), may_change=True)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(server.run())
+        await server.is_ready.wait()
+        try:
+            assert [(await server.change(settings)).restart for settings in (other, other, began)] == [("keepalive_timeout",)] * 2 + [()]
+        finally:
+            server.stop()

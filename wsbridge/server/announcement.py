@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Sequence
 
 from wsbridge.net.hostinfo import machine
@@ -34,10 +35,18 @@ def _of_address(settings: ServerSettings, listen: ListenSettings, address: str) 
             yield f"{name:<28}: http{secure}://{address}{endpoint.path.rstrip('/')}/{within}"
     if settings.names_urls:
         scheme = f"http{secure}" if any(map(_has_page, settings.endpoints)) else f"ws{secure}"
-        for where, url in reachable(scheme, host if host == listen.host else "", int(port), machine()):
+        for where, url in reachable(scheme, _bound_host(listen, host), int(port), machine()):
             yield f"{where:<28}: {url}"
     if listen.redirect_port:
         yield f"Starting redirect server    : http://{host}:{listen.redirect_port}/"
+
+
+def _bound_host(listen: ListenSettings, host: str) -> str:
+    """Return the host that a listener is bound to; empty for every address. `host` is that of its actual address."""
+    if listen.is_tcp:
+        return listen.host
+    # The address of an inherited socket shows the name of the machine if the socket is bound to every address.
+    return "" if host == socket.gethostname() else host
 
 
 def _page_of(endpoint: EndpointSettings) -> tuple[str, str] | None:

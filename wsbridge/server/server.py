@@ -53,6 +53,7 @@ class Server:
     def __init__(self, settings: ServerSettings, metrics: Metrics, *, may_change: bool = False, private: Sequence[str] = ()) -> None:
         """`private` are files that no endpoint serves, besides programs and keys."""
         self._settings = settings
+        self._at_start = settings.server
         self._private = private
         self._metrics = metrics
         self._may_change = may_change
@@ -125,14 +126,14 @@ class Server:
         except BaseException:
             await self._deployment.discard(opened)
             raise
-        before, self._settings, self._services = self._settings, settings, services
+        self._settings, self._services = settings, services
         services.private.add(hidden)
         self._deployment.commit(plan, opened)
         self._deployment.begin(opened)
         self._site.configure(hosts=self._hosts(), trusted=settings.server.trusted)
         services.limiter.limit = settings.server.max_sessions
         set_level(LEVELS[settings.server.log_level])
-        return changes_of(plan, listeners, restart=needs_restart(before.server, settings.server))
+        return changes_of(plan, listeners, restart=needs_restart(self._at_start, settings.server))
 
     async def _end_change(self) -> None:
         if self._changing is not None and not self._changing.done():

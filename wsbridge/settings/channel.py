@@ -66,6 +66,10 @@ class ChannelSettings(Part, frozen=True, kw_only=True):
                 "Make <command> the consumer of the exchange; see [a program that consumes the "
                 "exchange](#a-program-that-consumes-the-exchange)"
             ),
+            (
+                "Make the program the consumer of the exchange; see [a program that consumes the "
+                "exchange](#a-program-that-consumes-the-exchange)"
+            ),
             flag="through",
         ),
     ] = False
@@ -77,6 +81,10 @@ class ChannelSettings(Part, frozen=True, kw_only=True):
                 "Select where messages from clients go: `none` (close the client with 1003), `program` (to <command>'s "
                 "stdin), `exchange` (publish them)"
             ),
+            (
+                "Select where messages from clients go: `none` (close the client with 1003), `program` (to the program's stdin), "
+                "`exchange` (publish them)"
+            ),
             flag="input",
             metavar="WHERE",
         ),
@@ -86,6 +94,7 @@ class ChannelSettings(Part, frozen=True, kw_only=True):
         Setting(
             "Restart <command> after it exits: always, on-failure or never",
             "Select when the supervisor restarts <command> after <command> has ended: `always`, `on-failure`, `never`",
+            "Select when the supervisor restarts the program after it has ended: `always`, `on-failure`, `never`",
             flag="restart",
             metavar="WHEN",
         ),

@@ -1,0 +1,33 @@
+"""The lines of the start log for each listener."""
+
+from __future__ import annotations
+
+import socket
+
+from wsbridge.server.announcement import announcement
+from wsbridge.settings import BridgeSettings, ListenSettings, ProgramSettings, ServerSettings
+
+SETTINGS = ServerSettings(endpoints=(BridgeSettings(program=ProgramSettings(command=("/bin/cat",))),))
+
+
+def announced(address: str, actual: str) -> list[str]:
+    """Return the lines for one listener."""
+    return list(announcement(SETTINGS, [(ListenSettings(address=address), [actual])]))
+
+
+def test_inherited_socket_with_one_address() -> None:
+    """An inherited socket that is bound to one address is not announced at the other addresses of the machine."""
+    assert announced("systemd:web", "127.0.0.1:8080") == ["Starting WebSocket server   : ws://127.0.0.1:8080/"]
+
+
+def test_inherited_socket_for_every_address() -> None:
+    """An inherited socket that is bound to every address is announced like a listener of the server's own."""
+    first, local, *_ = announced("systemd:web", f"{socket.gethostname()}:8080")
+    assert first == f"Starting WebSocket server   : ws://{socket.gethostname()}:8080/"
+    assert local == "From this machine           : http://localhost:8080/"
+    assert announced(":8080", f"{socket.gethostname()}:8080")[1] == local
+
+
+def test_one_address() -> None:
+    """A listener at one address is announced there only."""
+    assert announced("127.0.0.1:0", "127.0.0.1:8080") == ["Starting WebSocket server   : ws://127.0.0.1:8080/"]
