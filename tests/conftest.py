@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import chromium
+from tests.support.configured import configured  # noqa: F401 (a fixture of several folders)
 from tests.support.rabbit import Broker
 from tests.support.site import (  # noqa: F401 (fixtures of several folders)
     certificates,

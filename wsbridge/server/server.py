@@ -14,6 +14,7 @@ from typing import Any
 
 from wsbridge.endpoints.base import Services
 from wsbridge.endpoints.bridge import BridgeEndpoint
+from wsbridge.errors import ConfigurationError
 from wsbridge.http.app import App
 from wsbridge.http.connection import HttpServer
 from wsbridge.http.redirect import redirect_server
@@ -28,7 +29,7 @@ from wsbridge.process.spawnserver import SpawnServer
 from wsbridge.rules.hosts import Hosts
 from wsbridge.rules.routes import Routes
 from wsbridge.server.announcement import announcement
-from wsbridge.server.changes import Changes, changes_of, needs_restart
+from wsbridge.server.changes import Changes, changes_of
 from wsbridge.server.deployment import Deployment, Opened
 from wsbridge.server.once import Once
 from wsbridge.server.openlisteners import OpenListeners
@@ -111,8 +112,10 @@ class Server:
         """Change to other settings while the server runs; return what has changed. Raises WsbridgeError, and changes nothing.
 
         A session of an endpoint that stays as it is notices nothing. The caller waits for one change before it begins another. A
-        shutdown cancels a change.
+        shutdown cancels a change, and no change begins after it.
         """
+        if self._stop.is_set():
+            raise ConfigurationError("the server is shutting down")
         self._changing = self._loop.create_task(self._change(settings, private), name="change of the settings")
         return await self._changing
 
@@ -126,14 +129,14 @@ class Server:
         except BaseException:
             await self._deployment.discard(opened)
             raise
-        self._settings, self._services = settings, services
+        before, self._settings, self._services = self._settings, settings, services
         services.private.add(hidden)
         self._deployment.commit(plan, opened)
         self._deployment.begin(opened)
         self._site.configure(hosts=self._hosts(), trusted=settings.server.trusted)
         services.limiter.limit = settings.server.max_sessions
         set_level(LEVELS[settings.server.log_level])
-        return changes_of(plan, listeners, restart=needs_restart(self._at_start, settings.server))
+        return changes_of(before, settings, endpoints=plan, listeners=listeners, at_start=self._at_start)
 
     async def _end_change(self) -> None:
         if self._changing is not None and not self._changing.done():
