@@ -105,7 +105,7 @@ class InvalidConfiguration(WsbridgeError):
     exit_status: ClassVar[int] = 1
 
     def __init__(self, file: str, faults: Sequence[str], files: Sequence[str]) -> None:
-        """`files` are all files that were read, and the folders in which more files may appear."""
+        """`files` are all files that were read or that the values name, and the folders in which more files may appear."""
         super().__init__(f"{file} has {len(faults)} faults")
         self.faults = faults
         self.files = files

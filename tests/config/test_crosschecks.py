@@ -53,7 +53,7 @@ def test_endpoints_at_one_path(folder: Folder) -> None:
     found = folder.faults(FILES * 2 + FILES + "path = '/a'\nhosts = ['a.x', 'b.x']\n" + FILES + "path = '/a'\nhosts = ['B.x']\n")
     assert found == [
         '4: endpoint[2].path: [[endpoint]] at wsbridge.toml:1 has the path "/" already; choose another path',
-        '15: endpoint[4].path: [[endpoint]] at wsbridge.toml:7 has the path "/a" of B.x already; choose another path',
+        '15: endpoint[4].path: [[endpoint]] at wsbridge.toml:7 has the path "/a" of b.x already; choose another path',
     ]
     assert len(folder.settings(FILES + FILES + "hosts = ['a.x']\n" + FILES + "hosts = ['b.x']\n").endpoints) == 3
     assert folder.faults(FILES + FILES + "path = 'x'") == [

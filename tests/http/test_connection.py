@@ -24,7 +24,7 @@ from tests.support.client import DEADLINE, Client, connect, encode_frame, open_s
 from tests.support.deadline import scaled
 from tests.support.proc import no_callback_fails, nothing_left, send_what_is_taken, turns, until
 from wsbridge.http import connection as module
-from wsbridge.http.connection import FOR_EVER, MASK, Connection, HttpServer
+from wsbridge.http.connection import FOR_EVER, MASK, PRIVATE, Connection, HttpServer, missing_names
 from wsbridge.http.handshake import Detached
 from wsbridge.http.newconnection import Upgradable
 from wsbridge.net.transports import use_fast_transports
@@ -98,6 +98,14 @@ async def test_name_of_aiohttps_connection(name: str) -> None:
     """Every private name of aiohttp's that our connection uses exists."""
     server = make_server(ok, asyncio.get_running_loop())
     assert hasattr(RequestHandler(server, loop=asyncio.get_running_loop()), name), f"RequestHandler.{name} is {HERE}"
+
+
+def test_missing_names_are_found_at_the_start() -> None:
+    """The server compares the names with the installed aiohttp before it serves, and the list holds every name that it uses."""
+    replaced = {name for name in vars(Connection).keys() & set(dir(RequestHandler)) if name.startswith("_") and not name.startswith("__")}
+    assert {name for name in names_used() if name.startswith("_")} | replaced - set(Connection.__slots__) == set(PRIVATE)
+    assert missing_names(RequestHandler) == []
+    assert missing_names(object) == list(PRIVATE)
 
 
 def test_names_are_found() -> None:

@@ -58,6 +58,32 @@ def test_file_that_is_renewed(tmp_path: Path) -> None:
     assert not hidden.hold(str(other), other.stat(), hidden.identities())
 
 
+def test_few_identities(tmp_path: Path) -> None:
+    """A file with one name needs only the identities of links and secrets, whose target may change; the path finds the others."""
+    for name in ("program", "target", "key"):
+        (tmp_path / name).write_bytes(KEY)
+    (tmp_path / "link").symlink_to("target")
+    hidden = PrivateFiles()
+    hidden.hide([str(tmp_path / "program"), str(tmp_path / "link"), ""], secrets=[str(tmp_path / "key")])
+    assert len(hidden.identities()) == 3
+    few = hidden.identities(has_hard_links=False)
+    assert few == {(status.st_dev, status.st_ino) for status in ((tmp_path / name).stat() for name in ("target", "key"))}
+    assert hidden.hold(str(tmp_path / "program"), (tmp_path / "program").stat(), few)
+
+
+def test_add(tmp_path: Path) -> None:
+    """The hidden files of two objects are hidden together."""
+    file = tmp_path / "file"
+    file.write_bytes(b"x")
+    hidden, more = PrivateFiles(), PrivateFiles()
+    more.hide([str(file)], cgi_directory=str(tmp_path / "cgi"), script_directory=str(tmp_path / "scripts"))
+    hidden.add(more)
+    assert hidden.hold(str(file), file.stat(), hidden.identities())
+    assert hidden.hold(str(tmp_path / "cgi/x"), file.stat(), frozenset())
+    file.chmod(0o755)
+    assert hidden.hold(str(tmp_path / "scripts/x"), file.stat(), frozenset())
+
+
 def links(server: Server, path: str = "/") -> list[str]:
     """What a listing links to."""
     return re.findall(r'<a[^>]* href="\./([^"]*)"', server.get(path).body.decode())

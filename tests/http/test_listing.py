@@ -42,6 +42,14 @@ def test_parent(path: str, has_parent: bool) -> None:
     assert ('href="../"' in render(path, [])) is has_parent
 
 
+def test_mount() -> None:
+    """Below a mount, the page shows the whole path, and no link leads out of the endpoint."""
+    root, below = render("/", [], mount="/files"), render("/a/", [], mount="/files")
+    assert "<title>Files in /files/</title>" in root
+    assert "<title>Files in /files/a/</title>" in below
+    assert ['href="../"' in page for page in (root, below)] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("name", "href", "shown"),
     [

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsbridge.rules.forwarded import parse_trusted, seen_through
-from wsbridge.rules.hosts import Hosts, is_address, own_names, parse_hosts
+from wsbridge.rules.hosts import Hosts, is_address, name_of, normal_name, own_names, parse_hosts
 from wsbridge.rules.request import Peer
 
 OWN = own_names("pi", "127.0.0.1 localhost\n127.0.1.1\tpi.example.com pi  # ours\n0.0.0.0 ads.example\n")
@@ -191,3 +191,19 @@ def test_is_address(name: str) -> None:
         assert not is_address(name)
     else:
         assert is_address(name)
+
+
+@pytest.mark.parametrize(
+    ("given", "header"),
+    [
+        ("A.example", "a.EXAMPLE:80"),
+        ("*.A.example", "*.a.example"),
+        ("localhost", "localhost:1"),
+        ("192.0.2.7", "192.0.2.7:80"),
+        ("::1", "[::1]:80"),
+        ("[2001:DB8:0::1]", "[2001:db8::1]"),
+    ],
+)
+def test_normal_name(given: str, header: str) -> None:
+    """A host that a user gives equals the name in the header of a browser."""
+    assert normal_name(given) == name_of(header)

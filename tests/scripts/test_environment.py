@@ -146,7 +146,7 @@ def test_download(clone: Clone) -> None:
     said = clone.run("scripts/wsbridge", MODULES="").stderr.splitlines()
     assert "Need to get 312 MB of archives." in said
     assert said.index("Need to get 312 MB of archives.") < said.index("Setting up python3-venv")
-    assert "wsbridge: installing the Python packages of .[broker] into .venv (5 MB to download, unless pip has cached them)" in said
+    assert "wsbridge: installing the Python packages of . into .venv (5 MB to download, unless pip has cached them)" in said
     assert [line for line in clone.noted("-m pip install ") if "--quiet" in line] == []
 
 

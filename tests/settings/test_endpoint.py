@@ -100,3 +100,8 @@ def test_role() -> None:
     endpoints = (BroadcastSettings(channel=channel), BroadcastSettings(channel=channel, program=program))
     assert [endpoint.role for endpoint in endpoints] == [Role.NONE, Role.PRODUCER]
     assert BroadcastSettings(channel=through, program=program).role is Role.THROUGH
+
+
+def test_host_names() -> None:
+    """The hosts of an endpoint have one form, whatever their case and order."""
+    assert EndpointSettings(hosts=("B.example", "a.example", "b.example", "::1")).host_names == ("[::1]", "a.example", "b.example")

@@ -12,15 +12,11 @@ if TYPE_CHECKING:
     from wsbridge.bus.rabbitmq.bus import RabbitBus
 
 
-LIBRARIES = ("aio-pika>=10.2,<11", "pamqp>=4,<5")
-"""The packages that the extra `broker` of pyproject.toml installs."""
-
-
 def rabbit_bus() -> type[RabbitBus]:
     """Import and return the class RabbitBus; the import is slow. Raises ConfigurationError."""
     try:
         from wsbridge.bus.rabbitmq.bus import RabbitBus
     except ImportError as error:
-        install = f"{shlex.quote(sys.executable)} -m pip install {shlex.join(LIBRARIES)}"
-        raise ConfigurationError(f"--broker needs aio-pika, which is not installed ({error.name}); run: {install}") from None
+        install = f"{shlex.quote(sys.executable)} -m pip install aio-pika"
+        raise ConfigurationError(f"a broker needs aio-pika, which is not installed ({error.name}); run: {install}") from None
     return RabbitBus

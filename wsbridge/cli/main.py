@@ -173,7 +173,7 @@ def _serve_file(words: Sequence[str], environ: Mapping[str, str], *, watches: bo
     def reloads(server: Server) -> AbstractAsyncContextManager[None]:
         return Reloader(server, lambda: load(file, environ), name=file, files=configuration.files, watches=watches).reloading()
 
-    return serve(configuration.settings, environ=environ, reloads=reloads)
+    return serve(configuration.settings, environ=environ, reloads=reloads, private=configuration.private)
 
 
 def _asked_by_help(words: Sequence[str]) -> list[str]:
@@ -182,9 +182,16 @@ def _asked_by_help(words: Sequence[str]) -> list[str]:
 
 
 def serve(
-    settings: ServerSettings, *, environ: Mapping[str, str], reloads: Callable[[Server], AbstractAsyncContextManager[None]] | None = None
+    settings: ServerSettings,
+    *,
+    environ: Mapping[str, str],
+    reloads: Callable[[Server], AbstractAsyncContextManager[None]] | None = None,
+    private: Sequence[str] = (),
 ) -> int:
-    """Run a server until it ends; return the exit status. `reloads` returns what changes the settings of the server meanwhile."""
+    """Run a server until it ends; return the exit status.
+
+    `reloads` returns what changes the settings of the server meanwhile. `private` are files that no endpoint serves.
+    """
     for fd in (0, 1, 2):
         _keep_open(fd)
     # Imported here, so that --help and errors in flags do not wait for the large libraries.
@@ -210,7 +217,7 @@ def serve(
         gc.enable()
         gc.freeze()
         gc.set_threshold(10_000)
-        server = Server(settings, metrics, may_change=reloads is not None)
+        server = Server(settings, metrics, may_change=reloads is not None, private=private)
         async with reloads(server) if reloads is not None else nullcontext():
             return await server.run()
 

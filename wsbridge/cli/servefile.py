@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from wsbridge.config.convert import convert
 from wsbridge.config.document import read_document
+from wsbridge.config.namedfiles import secret_files, tls_files
 from wsbridge.errors import InvalidConfiguration, UsageError
 from wsbridge.server.reload import Configuration
 from wsbridge.settings import ServerSettings
@@ -21,7 +22,9 @@ def file_of(words: Sequence[str]) -> str:
 def load(file: str, environ: Mapping[str, str]) -> Configuration:
     """Read a configuration file. Raises InvalidConfiguration with every fault."""
     document = read_document(file)
+    private = (*document.files, *secret_files(document))
+    files = (*private, *tls_files(document))
     settings = convert(document, environ=environ)
     if isinstance(settings, ServerSettings):
-        return Configuration(settings, document.files)
-    raise InvalidConfiguration(file, tuple(map(str, settings)), document.files)
+        return Configuration(settings, files, private)
+    raise InvalidConfiguration(file, tuple(map(str, settings)), files)

@@ -36,14 +36,14 @@ def check_endpoints(reader: Reader, endpoints: Mapping[Path, EndpointSettings], 
     taken: dict[tuple[str, str], Path] = {}
     paths = {endpoint.path for endpoint in endpoints.values()}
     for path, endpoint in endpoints.items():
-        for host in endpoint.hosts or ("",):
-            place = (endpoint.path, host.lower())
+        for host in endpoint.host_names or ("",):
+            place = (endpoint.path, host)
             if place in taken:
                 there = f'the path "{endpoint.path}"' + (f" of {host}" if host else "")
                 reader.fault((*path, "path"), f"{_where(reader, taken[place])} has {there} already; choose another path")
                 break
-        for host in endpoint.hosts or ("",):
-            taken.setdefault((endpoint.path, host.lower()), path)
+        for host in endpoint.host_names or ("",):
+            taken.setdefault((endpoint.path, host), path)
         if isinstance(endpoint, BroadcastSettings) and endpoint.channel.broker:
             _check_name(reader, (*path, "broker"), endpoint.channel.broker, brokers if isinstance(brokers, dict) else {})
         if isinstance(endpoint, ConsoleSettings) and endpoint.target and endpoint.target not in paths:

@@ -18,10 +18,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shlex
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import aiohttp
 from aiohttp import web
 from aiohttp._websocket.helpers import websocket_mask
 from aiohttp.http import SERVER_SOFTWARE, RawRequestMessage
@@ -29,6 +32,7 @@ from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooL
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler
 
+from wsbridge.errors import ConfigurationError
 from wsbridge.http.newconnection import HEAD_BYTES, HEAD_LIMITS, NewConnection, OnUpgrade
 from wsbridge.net.hangup import Hangups
 from wsbridge.net.transports import socket_of
@@ -41,6 +45,24 @@ HELD_BYTES = 64 * 1024
 FOR_EVER = 365 * 86400.0
 """Seconds that an idle connection stays open with `keepalive_seconds` 0. aiohttp would close it at once."""
 DEFAULT_TIMINGS = HttpTimings()
+
+PRIVATE = (
+    "_buffer_paused",
+    "_close",
+    "_force_close",
+    "_loop",
+    "_messages",
+    "_pause_reading_for_buffer",
+    "_pause_transport_reading",
+    "_paused",
+    "_reading_paused",
+    "_request_count",
+    "_resume_reading_if_drained",
+    "_resume_transport_reading",
+    "_task_handler",
+    "_waiter",
+)
+"""The private names of aiohttp's RequestHandler that `Connection` uses; tests/http/test_connection.py compares the list with the code."""
 
 METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
 """The first character of a method (RFC 9110, section 9.1): the parser reads no further into a method that it does not know."""
@@ -300,6 +322,11 @@ class Connection(RequestHandler):
         self.force_close()
 
 
+def missing_names(handler: type) -> list[str]:
+    """Return the names of PRIVATE that a class of aiohttp lacks."""
+    return [name for name in PRIVATE if not hasattr(handler, name)]
+
+
 class NamedRequest(web.BaseRequest):
     """A request whose response names wsbridge in its Server header, instead of libraries and their versions."""
 
@@ -326,6 +353,12 @@ class HttpServer(web.Server):
         self._silent: set[NewConnection] = set()
         self.hangups = hangups
         self.timings = timings
+        if missing := missing_names(RequestHandler):
+            # Found here, at the start, and not in a session.
+            raise ConfigurationError(
+                f"wsbridge cannot run with aiohttp {aiohttp.__version__}, which lacks {', '.join(missing)};"
+                f" run: {shlex.quote(sys.executable)} -m pip install 'aiohttp>=3.14,<3.15'"
+            )
         super().__init__(
             handler,
             handler_cancellation=True,

@@ -26,32 +26,63 @@ KEY_BYTES = 256 * 1024
 class PrivateFiles:
     """The programs and secrets of all endpoints of a server: an endpoint that serves files serves none of them.
 
-    `hide` adds files by name: the files of a COMMAND, and keys. Of a CGI directory, no file is served. Of a script directory, no
+    `hide` adds files by name: the files of a COMMAND, and secrets. Of a CGI directory, no file is served. Of a script directory, no
     executable file is served: pages may lie beside the scripts that they connect to. Nothing becomes public again while the server
     runs.
     """
 
     def __init__(self) -> None:
         self._files: dict[str, None] = {}
+        self._renewable: dict[str, None] = {}
+        """The names that may come to mean a file at another path: symbolic links, and secrets, which are renewed."""
         self._paths: set[str] = set()
         self._cgi: set[str] = set()
         self._scripts: set[str] = set()
 
-    def hide(self, files: Iterable[str] = (), *, cgi_directory: str | None = None, script_directory: str | None = None) -> None:
+    def hide(
+        self,
+        files: Iterable[str] = (),
+        *,
+        secrets: Iterable[str] = (),
+        cgi_directory: str | None = None,
+        script_directory: str | None = None,
+    ) -> None:
         """Add files and directories."""
         for name in files:
-            if name and (path := os.path.abspath(name)) not in self._files:
-                self._files[path] = None
-                self._paths.add(os.path.realpath(path))
+            self._hide(name, is_secret=False)
+        for name in secrets:
+            self._hide(name, is_secret=True)
         if cgi_directory:
             self._cgi.add(os.path.realpath(cgi_directory))
         if script_directory:
             self._scripts.add(os.path.realpath(script_directory))
 
-    def identities(self) -> frozenset[Identity]:
-        """Return the current identities of the hidden files: a renewed key is a new file under the old name. Reads the disk."""
+    def _hide(self, name: str, *, is_secret: bool) -> None:
+        if not name:
+            return
+        path = os.path.abspath(name)
+        if path not in self._files:
+            self._files[path] = None
+            self._paths.add(os.path.realpath(path))
+        if is_secret or os.path.realpath(path) != path:
+            self._renewable[path] = None
+
+    def add(self, other: PrivateFiles) -> None:
+        """Add the files and directories of another object."""
+        self._files |= other._files
+        self._renewable |= other._renewable
+        self._paths |= other._paths
+        self._cgi |= other._cgi
+        self._scripts |= other._scripts
+
+    def identities(self, *, has_hard_links: bool = True) -> frozenset[Identity]:
+        """Return the current identities of the hidden files: a renewed key is a new file under the old name. Reads the disk.
+
+        Only a file with several hard links can be a hidden file at another path that is not renewable. For any other file, a few
+        identities are enough: those of all programs of 200 endpoints would take 2 ms.
+        """
         found = set()
-        for name in tuple(self._files):
+        for name in tuple(self._files if has_hard_links else self._renewable):
             with suppress(OSError, ValueError):
                 status = os.stat(name)
                 found.add((status.st_dev, status.st_ino))

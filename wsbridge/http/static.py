@@ -87,7 +87,7 @@ class StaticFiles:
         if not isinstance(found, Opened):
             return found
         async with self._listing_turn:
-            return await in_a_thread(self._listing, request.path, found)
+            return await in_a_thread(self._listing, request, found)
 
     async def has_index(self) -> bool:
         """Whether the root directory has an index page."""
@@ -112,20 +112,20 @@ class StaticFiles:
             opened, name = index, INDEX
         elif path.endswith("/"):
             return _moved("../" + _quoted(posixpath.basename(path[:-1])), request)
-        if self._hidden.holds(opened.real, opened.status, self._hidden.identities()):
+        if self._hidden.holds(opened.real, opened.status, self._hidden.identities(has_hard_links=opened.status.st_nlink > 1)):
             return None
         return OpenFile(opened, name, timeout=self._timeout, fields={"url": request.url})
 
-    def _listing(self, path: str, opened: Opened) -> web.Response:
+    def _listing(self, request: Request, opened: Opened) -> web.Response:
         """List a directory: at most LISTED entries, and no hidden file."""
         with os.scandir(opened.fd) as entries:
-            found = [entry for entry in entries if not self._hidden.hides(path + entry.name)]
+            found = [entry for entry in entries if not self._hidden.hides(request.path + entry.name)]
         identities = self._hidden.identities()
         listed: list[listing.Entry] = []
         for entry in heapq.nsmallest(LISTED, found, key=_sort_key):
             if not self._leads_to_hidden(entry, opened.real, identities):
                 listed += _listed(entry)
-        page = listing.render(path, listed, left_out=max(0, len(found) - LISTED))
+        page = listing.render(request.path, listed, mount=request.mount, left_out=max(0, len(found) - LISTED))
         response = web.Response(text=page, content_type="text/html")
         protect(response, listing.POLICY)
         return response

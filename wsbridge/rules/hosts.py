@@ -33,7 +33,7 @@ class Hosts:
     """From `--host`: names, `*.name` for all names below a name, `*` for any name."""
     own: frozenset[str] = frozenset()
     """The names of this machine."""
-    served: tuple[str, ...] = ()
+    served: frozenset[str] = frozenset()
     """The names of endpoints, and `*.name`. Unlike `given`, they pass wherever the server checks, and make it check nowhere else."""
     is_strict: bool = False
     """Whether to check connections to all addresses (`--sameorigin`), not only to a loopback address."""
@@ -97,6 +97,13 @@ def own_names(hostname: str, hosts_file: str) -> frozenset[str]:
 def name_of(host: str) -> str:
     """Return the name in a Host header: in lower case, without port and without a dot at its end."""
     return PORT.sub("", host).lower().removesuffix(".")
+
+
+def normal_name(host: str) -> str:
+    """Return a host that a user gives in the form of `name_of`, an IPv6 address in brackets."""
+    if ":" not in host:
+        return name_of(host)
+    return f"[{ip_address(host.strip('[]'))}]"
 
 
 def is_address(name: str) -> bool:

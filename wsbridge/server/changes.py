@@ -49,8 +49,7 @@ def needs_restart(before: ProcessSettings, after: ProcessSettings) -> tuple[str,
 
 
 def _place(served: Served) -> str:
-    hosts, path = served.place
-    return f"{','.join(hosts)}{path}"
+    return served.settings.place
 
 
 def _addresses(listeners: Iterable[ListenSettings]) -> Iterator[str]:

@@ -26,7 +26,7 @@ class Served(NamedTuple):
     @property
     def place(self) -> tuple[tuple[str, ...], str]:
         """The place in the site, at which there is one endpoint at most."""
-        return self.settings.hosts, self.settings.path
+        return self.settings.host_names, self.settings.path
 
 
 def served_by(settings: ServerSettings) -> tuple[Served, ...]:
@@ -98,10 +98,10 @@ class Deployment:
             if new not in opened.successors:
                 self._retire(endpoint)
         for served in plan.removed:
-            self._routes.remove(served.settings.hosts, served.settings.path)
+            self._routes.remove(*served.place)
             self._retire(self._running.pop(served))
         for served, endpoint in opened.endpoints.items():
-            self._routes.put(served.settings.hosts, served.settings.path, endpoint.app)
+            self._routes.put(*served.place, endpoint.app)
             self._running[served] = endpoint
 
     @staticmethod

@@ -26,6 +26,8 @@ class Configuration(NamedTuple):
     settings: ServerSettings
     files: Sequence[str]
     """The files and folders to watch."""
+    private: Sequence[str]
+    """The files that no endpoint serves: those of the configuration, and its secrets."""
 
 
 Load = Callable[[], Configuration]
@@ -85,7 +87,7 @@ class Reloader:
         try:
             configuration = await asyncio.to_thread(self._load)
             self._seen = {path: self._seen.get(path) or _look_at(path) for path in configuration.files}
-            changes = await self._server.change(configuration.settings)
+            changes = await self._server.change(configuration.settings, private=configuration.private)
         except InvalidConfiguration as error:
             self._seen |= {path: _look_at(path) for path in error.files if path not in self._seen}
             for fault in error.faults:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, closing, contextmanager
 from dataclasses import replace
@@ -25,14 +25,14 @@ from wsbridge.net.activation import inherited_sockets
 from wsbridge.net.hostinfo import host_names
 from wsbridge.net.listeners import Factory, Listeners
 from wsbridge.process.spawnserver import SpawnServer
-from wsbridge.rules.hosts import Hosts, parse_hosts
+from wsbridge.rules.hosts import Hosts
 from wsbridge.rules.routes import Routes
 from wsbridge.server.announcement import announcement
 from wsbridge.server.changes import Changes, changes_of, needs_restart
 from wsbridge.server.deployment import Deployment, Opened
 from wsbridge.server.once import Once
 from wsbridge.server.openlisteners import OpenListeners
-from wsbridge.server.services import hide_private, open_services
+from wsbridge.server.services import open_services, private_files
 from wsbridge.sessions.ending import LINGER
 from wsbridge.sessions.registry import Registry
 from wsbridge.settings import HttpTimings, ServerSettings
@@ -50,9 +50,11 @@ class Server:
     With `may_change`, `change` may be called while it runs.
     """
 
-    def __init__(self, settings: ServerSettings, metrics: Metrics, *, may_change: bool = False) -> None:
+    def __init__(self, settings: ServerSettings, metrics: Metrics, *, may_change: bool = False, private: Sequence[str] = ()) -> None:
+        """`private` are files that no endpoint serves, besides programs and keys."""
         self._settings = settings
         self._at_start = settings.server
+        self._private = private
         self._metrics = metrics
         self._may_change = may_change
         self._loop = asyncio.get_running_loop()
@@ -75,7 +77,7 @@ class Server:
         loop.set_default_executor(ThreadPoolExecutor(THREADS, "disk"))
         async with AsyncExitStack() as stack:
             self._services, spawn_server = open_services(settings, metrics, stack, may_change=self._may_change, loop=loop)
-            hide_private(self._services.private, settings)
+            self._services.private.add(private_files(settings, self._private))
             with self._signals():
                 stack.push_async_callback(self._deployment.finish)
                 opened = await self._open_unless_stopped()
@@ -105,18 +107,18 @@ class Server:
             self._force.set()
         self._stop.set()
 
-    async def change(self, settings: ServerSettings) -> Changes:
+    async def change(self, settings: ServerSettings, *, private: Sequence[str] = ()) -> Changes:
         """Change to other settings while the server runs; return what has changed. Raises WsbridgeError, and changes nothing.
 
         A session of an endpoint that stays as it is notices nothing. The caller waits for one change before it begins another. A
         shutdown cancels a change.
         """
-        self._changing = self._loop.create_task(self._change(settings), name="change of the settings")
+        self._changing = self._loop.create_task(self._change(settings, private), name="change of the settings")
         return await self._changing
 
-    async def _change(self, settings: ServerSettings) -> Changes:
+    async def _change(self, settings: ServerSettings, private: Sequence[str]) -> Changes:
         services = replace(self._services, brokers=settings.brokers)
-        hide_private(services.private, settings)
+        hidden = await asyncio.to_thread(private_files, settings, private)
         plan = self._deployment.plan(settings)
         opened = await self._deployment.prepare(plan, services)
         try:
@@ -125,6 +127,7 @@ class Server:
             await self._deployment.discard(opened)
             raise
         self._settings, self._services = settings, services
+        services.private.add(hidden)
         self._deployment.commit(plan, opened)
         self._deployment.begin(opened)
         self._site.configure(hosts=self._hosts(), trusted=settings.server.trusted)
@@ -191,8 +194,8 @@ class Server:
 
     def _hosts(self) -> Hosts:
         """Return the names that the server answers to."""
-        served = parse_hosts(host for endpoint in self._settings.endpoints for host in endpoint.hosts)
-        return Hosts(self._settings.server.host_names, host_names(), served)
+        served = {host for endpoint in self._settings.endpoints for host in endpoint.host_names}
+        return Hosts(self._settings.server.host_names, host_names(), frozenset(served))
 
     def _acceptor(self, server: SpawnServer | None) -> Acceptor:
         if server is None:
@@ -203,7 +206,7 @@ class Server:
 
     def _announce(self) -> None:
         for endpoint in self._deployment.endpoints:
-            place = endpoint.settings.path
+            place = endpoint.settings.place
             fields = extra({"endpoint": place}) if place != "/" else None
             for line in endpoint.served():
                 log.log(INFO, "%s", line, extra=fields)

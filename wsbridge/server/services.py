@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 
 from wsbridge.endpoints.base import Services
@@ -61,15 +62,18 @@ def open_services(
     return services, server
 
 
-def hide_private(private: PrivateFiles, settings: ServerSettings) -> None:
-    """Hide the programs and secrets that no endpoint serves as files. Reads the disk."""
+def private_files(settings: ServerSettings, more: Iterable[str]) -> PrivateFiles:
+    """Return the files that no endpoint serves: programs, keys, and `more`. Reads the disk."""
+    private = PrivateFiles()
+    private.hide(secrets=more)
     for endpoint in settings.endpoints:
         program, http = program_of(endpoint), http_of(endpoint)
         private.hide(files_of_command(program.command), cgi_directory=http.cgi or None, script_directory=program.scripts or None)
-    private.hide(key for broker in settings.brokers.values() for url in broker.url for key in keys_in_url(url))
+    private.hide(secrets=[key for broker in settings.brokers.values() for url in broker.url for key in keys_in_url(url)])
     for listen in settings.listeners:
         if (tls := listen.tls) is not None:
-            private.hide((tls.key, *filter(holds_private_key, filter(None, (tls.certificate, tls.client_ca)))))
+            private.hide(secrets=(tls.key, *filter(holds_private_key, filter(None, (tls.certificate, tls.client_ca)))))
+    return private
 
 
 def starts_programs(endpoint: EndpointSettings) -> bool:

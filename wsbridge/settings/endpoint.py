@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 
 import msgspec
 
-from wsbridge.rules.hosts import NAME, is_address
+from wsbridge.rules.hosts import NAME, is_address, normal_name
 from wsbridge.settings.access import AccessSettings
 from wsbridge.settings.channel import ChannelSettings, Input, Role
 from wsbridge.settings.client import ClientSettings
@@ -71,6 +71,16 @@ class EndpointSettings(Part, frozen=True, kw_only=True):
             check=_check_hosts,
         ),
     ] = ()
+
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """The hosts in the form in which they are compared, each once and in order."""
+        return tuple(sorted({normal_name(host) for host in self.hosts}))
+
+    @property
+    def place(self) -> str:
+        """The hosts and the path, for the log: `a.example,b.example/count`."""
+        return f"{','.join(self.host_names)}{self.path}"
 
 
 class PartField(NamedTuple):
