@@ -176,7 +176,13 @@ def test_nginx(examples: Path, tmp_path: Path) -> None:
 
 
 PAGE = ROOT / "docs/configuration.md"
-BLOCKS = re.findall(r"^```toml\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+BLOCKS = [
+    block
+    for page in (PAGE, ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    for block in re.findall(r"^```toml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    if "[[rule]]" not in block
+]
+"""The examples of configuration files in the documentation; a file of Taplo is none."""
 OF_THE_MACHINE = r"no such file|is not a directory|cannot read|is not set|there is no group|nothing to serve"
 """Words of the faults of an example whose files, secrets or other tables are not there."""
 
@@ -198,9 +204,9 @@ def test_page(tmp_path: Path) -> None:
         assert line in PAGE.read_text()
 
 
-@pytest.mark.parametrize("block", [block for block in BLOCKS if "[[rule]]" not in block])
-def test_examples_of_the_page(block: str, tmp_path: Path) -> None:
-    """wsbridge knows each key and accepts each value of the examples in docs/configuration.md."""
+@pytest.mark.parametrize("block", dict.fromkeys(BLOCKS))
+def test_examples_of_pages(block: str, tmp_path: Path) -> None:
+    """wsbridge knows each key and accepts each value of the examples in the documentation."""
     file = tmp_path / "wsbridge.toml"
     file.write_text(block)
     done = subprocess.run([*SERVE.command[:-1], "check", str(file)], env=environment({}), capture_output=True, text=True)
