@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLE = re.compile(r"(<!-- flags: (\w+) ([^>]+?) -->\n).*?(<!-- end of flags -->\n)", re.DOTALL)
 KEYS = re.compile(r"(<!-- keys: (\w+) -->\n).*?(<!-- end of keys -->\n)", re.DOTALL)
 LINK = re.compile(r"\[([^]]+)\]\([^)]+\)")
-STATUS = re.compile(r"^\| (\w+) \| (.+) \|$", re.MULTILINE)
+STATUS = re.compile(r"^\| ([0-9N]+) \| (.+) \|$", re.MULTILINE)
 
 
 def main(words: Sequence[str] | None = None) -> int:
