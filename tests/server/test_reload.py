@@ -444,9 +444,12 @@ def test_reload_during_a_shutdown(configured: Configure, tmp_path: Path) -> None
     assert not started.exists()
 
 
-def test_hang_up_at_the_start(tmp_path: Path, silent: int) -> None:
-    """A signal before the server is ready does not end it; it leads to a reload once the server is ready."""
-    server = Configured(tmp_path / "wsbridge.toml", listener(), CAT)
+def test_hang_up_at_the_start(tmp_path: Path) -> None:
+    """A signal before the server is ready does not end it, while it still reads its file; it leads to a reload once the server is ready."""
+    # 100 files take a while.
+    for number in range(98):
+        (tmp_path / f"{number}.inc").write_text(bridge(f"/{number}", "exec cat"))
+    server = Configured(tmp_path / "wsbridge.toml", 'include = "*.inc"', listener(), CAT)
     server._spawn()
     try:
         wait_until(lambda: catches(server.pid, signal.SIGHUP), "the handler of the signal")

@@ -164,6 +164,9 @@ def _serve_file(words: Sequence[str], environ: Mapping[str, str], *, watches: bo
     from wsbridge.cli.servefile import file_of, load
 
     file = file_of(words)
+    hangups: list[int] = []
+    # From here on, no signal for a reload may end the process.
+    signal.signal(signal.SIGHUP, lambda number, _: hangups.append(number))
     try:
         configuration = load(file, environ)
     except InvalidConfiguration as error:
@@ -173,7 +176,14 @@ def _serve_file(words: Sequence[str], environ: Mapping[str, str], *, watches: bo
     from wsbridge.server.reload import Reloader
 
     def reloads(server: Server) -> AbstractAsyncContextManager[None]:
-        return Reloader(server, lambda: load(file, environ), name=file, files=configuration.files, watches=watches).reloading()
+        return Reloader(
+            server,
+            lambda: load(file, environ),
+            name=file,
+            files=configuration.files,
+            watches=watches,
+            hung_up=lambda: bool(hangups),
+        ).reloading()
 
     return serve(configuration.settings, environ=environ, reloads=reloads, private=configuration.private)
 

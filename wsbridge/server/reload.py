@@ -39,12 +39,18 @@ Load = Callable[[], Configuration]
 class Reloader:
     """Changes a server to what `load` returns. An invalid configuration changes nothing, and the next valid one is taken."""
 
-    def __init__(self, server: Server, load: Load, *, name: str, files: Sequence[str], watches: bool) -> None:
-        """`name` is the name of the configuration in the log. `files` are those that have been read already."""
+    def __init__(
+        self, server: Server, load: Load, *, name: str, files: Sequence[str], watches: bool, hung_up: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`name` is the name of the configuration in the log. `files` are those that have been read already.
+
+        `hung_up` returns whether a signal has come before `reloading`.
+        """
         self._server = server
         self._load = load
         self._name = name
         self._watches = watches
+        self._hung_up = hung_up
         self._wanted = asyncio.Event()
         self._watch = Watch(files)
 
@@ -53,6 +59,8 @@ class Reloader:
         """Reload on demand while the block runs. A signal that arrives before the server is ready leads to a reload then."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._wanted.set)
+        if self._hung_up():
+            self._wanted.set()
         task = loop.create_task(self._run(), name="reload")
         try:
             yield
@@ -60,6 +68,8 @@ class Reloader:
             task.cancel()
             await asyncio.wait((task,))
             loop.remove_signal_handler(signal.SIGHUP)
+            # The process has only its log to write; the signal must not end it before.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     async def _run(self) -> None:
         await self._server.is_ready.wait()
