@@ -9,6 +9,7 @@ import msgspec
 from wsbridge.metrics import Metrics
 from wsbridge.server.changes import Changes, changes_of
 from wsbridge.server.deployment import Served
+from wsbridge.server.openlisteners import ListenerChanges
 from wsbridge.server.plan import Plan
 from wsbridge.server.server import Server
 from wsbridge.settings import BrokerSettings, ConsoleSettings, ListenSettings, ProcessSettings, ServerSettings
@@ -26,18 +27,20 @@ EMPTY = ServerSettings()
 def changes(
     endpoints: Plan[Served] = Plan((at("/"),), (), (), ()),  # noqa: B008 (a frozen value)
     listeners: Plan[ListenSettings] = NONE,
+    renewed: tuple[ListenSettings, ...] = (),
     before: ServerSettings = EMPTY,
     after: ServerSettings = EMPTY,
 ) -> Changes:
-    return changes_of(before, after, endpoints=endpoints, listeners=listeners, at_start=before.server)
+    return changes_of(before, after, endpoints=endpoints, listeners=ListenerChanges(listeners, renewed), at_start=before.server)
 
 
 def test_places() -> None:
     """Endpoints are named by their hosts and paths, listeners by their addresses; what stays is not named."""
     endpoints = Plan((at("/kept"),), ((at("/a"), at("/a")),), (at("/b", "x.example", "y.example"), at("/c")), (at("/d"),))
     listeners = Plan((), (), (ListenSettings(address=":80"),), (ListenSettings(address="unix:/s"),))
-    said = str(changes(endpoints, listeners))
-    assert said == "added x.example,y.example/b, /c, listener :80; changed /a; removed /d, listener unix:/s"
+    said = str(changes(endpoints, listeners, (LOCAL,)))
+    changed = "changed /a, certificate of listener 127.0.0.1:0"
+    assert said == f"added x.example,y.example/b, /c, listener :80; {changed}; removed /d, listener unix:/s"
 
 
 def test_nothing() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from wsbridge.server.deployment import Served
+from wsbridge.server.openlisteners import ListenerChanges
 from wsbridge.server.plan import Plan, make_plan
 from wsbridge.settings import ListenSettings, ProcessSettings, ServerSettings
 from wsbridge.settings.declare import fields_of
@@ -39,22 +40,24 @@ def changes_of(
     after: ServerSettings,
     *,
     endpoints: Plan[Served],
-    listeners: Plan[ListenSettings],
+    listeners: ListenerChanges,
     at_start: ProcessSettings,
 ) -> Changes:
     """Return the changes between settings, with the steps that lead to them. The server began with the process settings `at_start`."""
+    of_listeners, renewed = listeners
     brokers = make_plan([*before.brokers.items()], [*after.brokers.items()], lambda broker: broker[0])
     names = [field.name for field in fields_of(ProcessSettings)]
     live = [name for name in _different(names, before.server, after.server) if name not in AT_THE_START]
     return Changes(
-        added=(*map(_place, endpoints.added), *_addresses(listeners.added), *(f"broker {name}" for name, _ in brokers.added)),
+        added=(*map(_place, endpoints.added), *_addresses(of_listeners.added), *(f"broker {name}" for name, _ in brokers.added)),
         changed=(
             *(_place(new) for _, new in endpoints.changed),
-            *_addresses(new for _, new in listeners.changed),
+            *_addresses(new for _, new in of_listeners.changed),
+            *(f"certificate of {address}" for address in _addresses(renewed)),
             *(f"broker {name}" for _, (name, _) in brokers.changed),
             *(f"server.{name}" for name in live),
         ),
-        removed=(*map(_place, endpoints.removed), *_addresses(listeners.removed), *(f"broker {name}" for name, _ in brokers.removed)),
+        removed=(*map(_place, endpoints.removed), *_addresses(of_listeners.removed), *(f"broker {name}" for name, _ in brokers.removed)),
         restart=tuple(_different(AT_THE_START, at_start, after.server)),
     )
 
