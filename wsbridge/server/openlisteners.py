@@ -125,8 +125,10 @@ class OpenListeners:
                 done.append((old, self._open[old]))
         except BaseException:
             for old, listener in done:
-                with suppress(ListenError):
+                try:
                     listener.change(old.settings)
+                except ListenError as error:
+                    log.error("the listener %s keeps its new settings: %s; the next reload tries again", old.settings.address, error)
             raise
 
 
