@@ -10,6 +10,7 @@
     ├── TooDeep               a TOML document has too many levels                   InvalidFile
     ├── Malformed             a TOML document is malformed                          InvalidFile
     ├── ListenError           an address, a socket or a certificate fails          exit 3
+    ├── ShuttingDown          the server shuts down, so its settings stay          the change is dropped
     ├── BusError              the broker is unreachable, or refuses                exit 4
     ├── RemoteError           the server of `--url` is unreachable, or refuses     exit 4
     ├── LinkLost              the connection to the broker is lost                 the bus opens another
@@ -132,6 +133,10 @@ class ListenError(WsbridgeError):
         self.errno = errno
         self.host = host
         self.port = port
+
+
+class ShuttingDown(WsbridgeError):
+    """The server shuts down, so its settings do not change any more."""
 
 
 class BusError(WsbridgeError):
