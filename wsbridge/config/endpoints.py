@@ -11,7 +11,7 @@ from wsbridge.config.reading import Reader, Values
 from wsbridge.config.sentences import either, mentioned, unknown
 from wsbridge.config.values import show
 from wsbridge.resolve import resolve_endpoint
-from wsbridge.settings.declare import Fault, Kind
+from wsbridge.settings.declare import Fault, Field, Kind
 from wsbridge.settings.endpoint import KINDS, EndpointSettings, PartField, faults_of, parts_of, settings_of
 
 DEFAULTS = "defaults"
@@ -38,15 +38,21 @@ def read_defaults(reader: Reader, value: Any) -> Defaults:
         fields = [entry.field for entry in settings_of(struct) if entry.field.name not in NO_DEFAULTS]
         shared = reader.read((DEFAULTS,), common, fields, more=common)
         own = table.get(kind)
-        special = reader.read((DEFAULTS, kind), own, fields) if isinstance(own, dict) else Values()
+        special = _read_defaults_of_kind(reader, struct, own, fields) if isinstance(own, dict) else Values()
         values[kind] = {**shared.values, **special.values}
     return values
+
+
+def _read_defaults_of_kind(reader: Reader, struct: type[EndpointSettings], table: Mapping[str, Any], fields: list[Field]) -> Values:
+    path = (DEFAULTS, struct.kind)
+    return reader.read(path, table, fields, more=_of_other_kinds(reader, path, table, struct))
 
 
 def read_endpoint(reader: Reader, path: Path, table: Mapping[str, Any], defaults: Defaults) -> EndpointSettings | None:
     """Return an endpoint whose program and folders are those of this machine; None if it cannot be made. Records every fault."""
     struct = _kind(reader, path, table)
     if struct is None:
+        reader.read(path, table, _of_all_kinds(), more=("kind",))
         return None
     entries = settings_of(struct)
     read = reader.read(path, table, [entry.field for entry in entries], more=("kind", *_of_other_kinds(reader, path, table, struct)))
@@ -82,6 +88,11 @@ def _kind(reader: Reader, path: Path, table: Mapping[str, Any]) -> type[Endpoint
         sentence = f"expected {either(KINDS)}, got {show(kind)}"
     reader.fault((*path, "kind"), sentence)
     return None
+
+
+def _of_all_kinds() -> list[Field]:
+    """Return the settings of all kinds, each once."""
+    return [*{entry.field.name: entry.field for struct in KINDS.values() for entry in settings_of(struct)}.values()]
 
 
 def _of_other_kinds(reader: Reader, path: Path, table: Mapping[str, Any], struct: type[EndpointSettings]) -> list[str]:
