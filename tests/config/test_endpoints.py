@@ -72,6 +72,14 @@ def test_defaults(folder: Folder) -> None:
         ("[defaults.bridgee]", "2: defaults.bridgee: unknown key; did you mean bridge?"),
         ("bridge = 1", "2: defaults.bridge: expected a table, got an integer; write [defaults.bridge]"),
         ("cgi = 'nowhere'", "2: defaults.cgi: nowhere is not a directory"),
+        (
+            "console = true\npage = false",
+            "2: defaults.console: console serves a page, and page = false turns all pages off; use only one of them",
+        ),
+        (
+            "pass_stderr = true\n[defaults.bridge]\nframing = 'nul'",
+            "2: defaults.pass_stderr: cannot be used with framing=nul: its JSON records are lines of text (wsbridge.toml:4 sets framing)",
+        ),
         ("[defaults.bridge]\ncgi = 'nowhere'", "3: defaults.bridge.cgi: nowhere is not a directory"),
     ],
 )
@@ -102,6 +110,10 @@ def test_wrong_defaults(folder: Folder, text: str, fault: str) -> None:
             ],
         ),
         ('[[endpoint]]\nkind = "bridge"', ["1: endpoint[1].command: missing: add command, or scripts for a folder of scripts"]),
+        (
+            f"{BRIDGE}[defaults]\nscripts = 'public'",
+            ["3: endpoint[1].command: command and scripts cannot be used together; use only one of them (wsbridge.toml:5 sets scripts)"],
+        ),
         (f"{BRIDGE}scripts = 'public'", ["3: endpoint[1].command: command and scripts cannot be used together; use only one of them"]),
         ('[[endpoint]]\nkind = "files"', ["1: endpoint[1].files: missing: add files"]),
         ('[[endpoint]]\nkind = "cgi"\ncgi = ""', ["3: endpoint[1].cgi: empty; write a value"]),

@@ -69,11 +69,20 @@ def read_endpoint(reader: Reader, path: Path, table: Mapping[str, Any], defaults
     unsure = read.wrong | {field.name for field in missing}
     for fault in (*_needless(endpoint, entries, read.values), *faults_of(endpoint)):
         if not {*mentioned(fault.sentence), *fault.path} & unsure:
-            reader.setting_fault(path, fault)
+            endpoint_fault(reader, path, struct.kind, fault)
     resolved, faults = resolve_endpoint(endpoint, path=reader.path)
     for fault in faults:
-        reader.setting_fault(_home(reader, path, table, struct, str(fault.path[-1])), fault)
+        endpoint_fault(reader, path, struct.kind, fault)
     return resolved
+
+
+def endpoint_fault(reader: Reader, path: Path, kind: str, fault: Fault) -> None:
+    """Record the fault of a setting of an endpoint in the table that sets it; the sentence names the defaults that it depends on."""
+    name = str(fault.path[-1])
+    home = _home(reader, path, kind, name)
+    others = {other: _home(reader, path, kind, other) for other in mentioned(fault.sentence) if other != name}
+    places = [f"{reader.document.place((*table, other))} sets {other}" for other, table in others.items() if table not in (path, home)]
+    reader.setting_fault(home, fault._replace(sentence=fault.sentence + (f" ({', '.join(places)})" if places else "")))
 
 
 def _kind(reader: Reader, path: Path, table: Mapping[str, Any]) -> type[EndpointSettings] | None:
@@ -125,9 +134,14 @@ def _needless(endpoint: EndpointSettings, entries: tuple[PartField, ...], given:
                 yield Fault((name,), f"<{name}> needs <{need}>")
 
 
-def _home(reader: Reader, path: Path, table: Mapping[str, Any], struct: type[EndpointSettings], name: str) -> Path:
-    """Return the path of the table that has the value of a setting."""
-    if name in table:
-        return path
-    defaults = reader.document.tables[DEFAULTS]
-    return (DEFAULTS, struct.kind) if name in defaults.get(struct.kind, ()) else (DEFAULTS,)
+def _home(reader: Reader, path: Path, kind: str, name: str) -> Path:
+    """Return the path of the table that sets a setting of an endpoint: its own table also if none does."""
+    tables: tuple[Path, ...] = (path, (DEFAULTS, kind), (DEFAULTS,))
+    return next((table for table in tables if name in _table_at(reader.document.tables, table)), path)
+
+
+def _table_at(tables: Any, path: Path) -> Mapping[str, Any]:
+    """Return the table at a path; an empty one if there is none."""
+    for key in path:
+        tables = tables[key] if isinstance(key, int) else tables.get(key, {}) if isinstance(tables, dict) else {}
+    return tables if isinstance(tables, dict) else {}
