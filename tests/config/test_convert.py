@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import pytest
 
 from tests.config.files import Folder
@@ -15,6 +17,8 @@ from wsbridge.settings import (
     ProgramSettings,
     ServerSettings,
 )
+from wsbridge.settings.declare import Field, Kind, Part, fields_of
+from wsbridge.settings.endpoint import KINDS, settings_of
 
 EXAMPLE = """
 [server]
@@ -118,12 +122,17 @@ def test_every_fault(folder: Folder) -> None:
         ("server = 1", "1: server: expected a table, got an integer; write [server]"),
         ("[[server]]", "1: server: expected a table, got an array; write [server]"),
         ("[listen]", "1: listen: expected an array of tables, got a table; write [[listen]]"),
-        ("listen = [1]", "1: listen: expected an array of tables, got an array; write [[listen]]"),
+        ("listen = [1]", "1: listen[1]: expected a table, got an integer; write [[listen]]"),
+        ("[listen]\naddress = 5", "2: listen.address: expected a string, got 5"),
+        ("[endpoint]\nkind = 'bridge'\nping = 'x'", '3: endpoint.ping: "x": write a number of seconds'),
         ("[endpoint]", "1: endpoint: expected an array of tables, got a table; write [[endpoint]]"),
         ("broker = 'x'", "1: broker: expected a table, got a string; write [broker.NAME]"),
         ("broker.main = 'x'", "1: broker.main: expected a table, got a string; write [broker.NAME]"),
         ("defaults = 1", "1: defaults: expected a table, got an integer; write [defaults]"),
         ("[broker.main]", "1: broker.main.url: missing: add url"),
+        ("[broker]\nurl = 'amqp://h/'\ntimeout = 5", "1: broker: a broker has a name; write [broker.main]"),
+        ("[broker]\nurl = { env = 'U' }", "1: broker: a broker has a name; write [broker.main]"),
+        ("[broker.url]\nurl = 5", '2: broker.url.url: expected "'),
         ("[[listen]]", "1: listen[1].address: missing: add address"),
         ("x = [", "1: "),
     ],
@@ -133,15 +142,65 @@ def test_wrong_tables(folder: Folder, text: str, fault: str) -> None:
     assert [line for line in folder.faults(text) if line.startswith(fault)] != []
 
 
+NO_VALUE = {
+    Kind.BOOLEAN: ("0", '"true"', "1.5", "2020-01-01", "[]", "{}"),
+    Kind.INTEGER: ("true", '"1"', "1.5", "nan", "12:00:00", "[]", "{}", "-1", "9223372036854775808", f"0x{'f' * 5000}"),
+    Kind.SIZE: ("true", '"1.5x"', '"-1"', "1.5", "inf", "2020-01-01", "[]", "{}", "-1", "9223372036854775808", '"8388608TiB"'),
+    Kind.SECONDS: ("true", '"1.5x"', '"-1"', '" 5"', "nan", "inf", "1e999", "2020-01-01", "[]", "{}", "-1", f"1{'0' * 400}"),
+    Kind.TEXT: ("true", "1", "1.5", "2020-01-01", "[]", "{}", '"\\u0000"'),
+    Kind.TEXTS: ("true", "1", "1.5", "2020-01-01", "{}", "[true]", "[[]]", '["\\u0000"]', '[""]'),
+    Kind.CHOICE: ("true", "1", "1.5", "2020-01-01", "[]", "{}", '"\\u0000"', '"other"'),
+}
+"""Values in TOML that no setting of a kind can have."""
+NEEDED = {
+    "bridge": {"command": '"./count.sh"'},
+    "broadcast": {"exchange": '"x"', "command": '"./count.sh"'},
+    "files": {"files": '"public"'},
+    "cgi": {"cgi": '"public"'},
+}
+
+
+def assert_wrong(folder: Folder, header: str, place: str, needed: Mapping[str, str], fields: Iterable[Field]) -> None:
+    """Each wrong value of each key is one fault, at its line and its path."""
+    for field in fields:
+        others = "".join(f"{key} = {value}\n" for key, value in needed.items() if key != field.name)
+        for value in NO_VALUE[field.kind]:
+            head = f"{header}\n{others}"
+            (fault,) = folder.faults(f"{head}{field.name} = {value}\n")
+            is_item = value.startswith("[") and value != "[]" and field.kind is Kind.TEXTS and value != '[""]'
+            path = f"{place}.{field.name}{'[1]' if is_item else ''}"
+            assert fault.startswith(f"{head.count(chr(10)) + 1}: {path}"), (value, fault)
+            assert len(fault) < 200
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_wrong_types_of_an_endpoint(folder: Folder, kind: str) -> None:
+    """Each key of each kind of endpoint refuses all that is no value of it."""
+    fields = [entry.field for entry in settings_of(KINDS[kind])]
+    assert_wrong(folder, f"[[endpoint]]\nkind = '{kind}'", "endpoint[1]", NEEDED.get(kind, {}), fields)
+
+
+@pytest.mark.parametrize(
+    ("table", "part", "needed"),
+    [
+        ("[server]", ProcessSettings, {}),
+        ("[[listen]]", ListenSettings, {"address": '":80"'}),
+        ("[broker.main]", BrokerSettings, {"url": '"amqp://h/"'}),
+    ],
+)
+def test_wrong_types(folder: Folder, table: str, part: type[Part], needed: dict[str, str]) -> None:
+    """Each key of each other table does as well."""
+    place = table.strip("[]") + ("[1]" if table == "[[listen]]" else "")
+    assert_wrong(folder, f"endpoint = [{{ kind = 'files', files = 'public' }}]\n{table}", place, needed, fields_of(part))
+
+
 def test_no_secret_is_shown(folder: Folder) -> None:
     """A fault of an address does not show its password."""
     text = '[broker.a]\nurl = ["amqp://h/", "http://me:secret@h/"]\n[broker.b]\nurl = { env = "U" }\n[broker.c]\nurl = 5'
     faults = folder.faults(text, {"U": "amqp://me:sec/secret@h/"})
-    assert [fault.partition(": ")[2].partition(": ")[0] for fault in faults if "broker" in fault] == [
-        f"broker.{name}.url" for name in "abc"
-    ]
+    assert [fault.split(": ")[1] for fault in faults if "broker" in fault] == ["broker.a.url[2]", "broker.b.url", "broker.c.url"]
     assert "secret" not in "".join(faults)
-    assert "(address 2 of 2)" in faults[1]
+    assert faults[1] == "2: broker.a.url[2]: not a broker URL; write amqp://user:password@host:port/vhost, or amqps://"
 
 
 def test_missing_file(folder: Folder) -> None:

@@ -24,7 +24,10 @@ FILES = '[[endpoint]]\nkind = "files"\nfiles = "public"\n'
         ("[[listen]]\naddress = ':80'\nkey = 'c.pem'\n", ["3: listen[1].key: needs certificate"]),
         (
             "[[listen]]\naddress = ':80'\ncertificate = 'c.pem'\nkey = 'k.pem'\n",
-            ["3: listen[1].certificate: cannot read certificate=c.pem: no such file or directory"],
+            [
+                "3: listen[1].certificate: cannot read certificate=c.pem: no such file or directory; create the file, or correct the name",
+                "4: listen[1].key: cannot read key=k.pem: no such file or directory; create the file, or correct the name",
+            ],
         ),
     ],
 )
@@ -73,6 +76,10 @@ def test_brokers(folder: Folder, name: str, remedy: str) -> None:
     (fault,) = folder.faults("[broker.main]\nurl = 'amqp://a/'\n" + BROADCAST % name)
     assert fault.startswith("6: endpoint[1].broker: there is no [broker.")
     assert fault.endswith(remedy)
+    (fault,) = folder.faults(
+        "[broker.main]\nurl = 'amqp://a/'\n[defaults.broadcast]\nbroker = 'other'\n" + BROADCAST.partition("broker")[0]
+    )
+    assert fault == "4: defaults.broadcast.broker: there is no [broker.other]; add a table [broker.other]"
     folder.settings("[broker.main]\nurl = 'amqp://a/'\n[broker.other]\nurl = 'amqp://b/'\n" + BROADCAST % "main")
 
 
@@ -88,3 +95,6 @@ def test_console(folder: Folder) -> None:
     folder.settings(FILES + "path = '/files'\n" + console % "/files")
     (fault,) = folder.faults(FILES + "path = '/files'\n" + console % "/file")
     assert fault == '8: endpoint[2].target: no endpoint has the path "/file"; did you mean "/files"?'
+    assert folder.faults(FILES + '[defaults]\ntarget = "nowhere"\n' + console.replace("target", "#")) == [
+        '5: defaults.target: no endpoint has the path "nowhere"; write the path of an endpoint'
+    ]

@@ -63,11 +63,23 @@ def test_defaults(folder: Folder) -> None:
         ("path = '/x'", "2: defaults.path: each endpoint has its own path; remove it"),
         ("kind = 'x'", "2: defaults.kind: each endpoint has its own kind; remove it"),
         ("pong = 1", "2: defaults.pong: unknown key; did you mean ping?"),
-        ("[defaults.bridge]\nexchange = 'x'", "3: defaults.bridge.exchange: unknown key; remove it"),
+        (
+            "[defaults.bridge]\nexchange = 'x'",
+            '3: defaults.bridge.exchange: an endpoint of kind "bridge" has no such key; kind "broadcast" has it',
+        ),
+        ("max_sessions = 1", "2: defaults.max_sessions: unknown key here; max_sessions is a key of [server]; move it there"),
         ("[defaults.bridge]\nping = 'x'", '3: defaults.bridge.ping: "x": write a number of seconds, or a time such as 500ms, 25s or 1m'),
         ("[defaults.bridgee]", "2: defaults.bridgee: unknown key; did you mean bridge?"),
         ("bridge = 1", "2: defaults.bridge: expected a table, got an integer; write [defaults.bridge]"),
         ("cgi = 'nowhere'", "2: defaults.cgi: nowhere is not a directory"),
+        (
+            "console = true\npage = false",
+            "2: defaults.console: console serves a page, and page = false turns all pages off; use only one of them",
+        ),
+        (
+            "pass_stderr = true\n[defaults.bridge]\nframing = 'nul'",
+            "2: defaults.pass_stderr: cannot be used with framing=nul: its JSON records are lines of text (wsbridge.toml:4 sets framing)",
+        ),
         ("[defaults.bridge]\ncgi = 'nowhere'", "3: defaults.bridge.cgi: nowhere is not a directory"),
     ],
 )
@@ -80,6 +92,15 @@ def test_wrong_defaults(folder: Folder, text: str, fault: str) -> None:
     ("text", "faults"),
     [
         ("[[endpoint]]", ['1: endpoint[1].kind: missing: add kind = "bridge", "broadcast", "files", "cgi" or "console"']),
+        (
+            "[[endpoint]]\nkind = 'files\"'\nfiles = 5\nexchange = ''\nxyz = 1\nhosts = ['a', 1]",
+            [
+                """2: endpoint[1].kind: unknown kind 'files"'; did you mean "files"?""",
+                "3: endpoint[1].files: expected a string, got 5",
+                "5: endpoint[1].xyz: unknown key; remove it",
+                "6: endpoint[1].hosts[2]: expected a string, got 1",
+            ],
+        ),
         ("[[endpoint]]\nkind = 1", ['2: endpoint[1].kind: expected "bridge", "broadcast", "files", "cgi" or "console", got 1']),
         (
             f"{BRIDGE}exchange = 'x'\nfoo = 1",
@@ -88,10 +109,14 @@ def test_wrong_defaults(folder: Folder, text: str, fault: str) -> None:
                 "5: endpoint[1].foo: unknown key; remove it",
             ],
         ),
-        ('[[endpoint]]\nkind = "bridge"', ["1: endpoint[1].command: is missing: add command, or scripts for a folder of scripts"]),
+        ('[[endpoint]]\nkind = "bridge"', ["1: endpoint[1].command: missing: add command, or scripts for a folder of scripts"]),
+        (
+            f"{BRIDGE}[defaults]\nscripts = 'public'",
+            ["3: endpoint[1].command: command and scripts cannot be used together; use only one of them (wsbridge.toml:5 sets scripts)"],
+        ),
         (f"{BRIDGE}scripts = 'public'", ["3: endpoint[1].command: command and scripts cannot be used together; use only one of them"]),
         ('[[endpoint]]\nkind = "files"', ["1: endpoint[1].files: missing: add files"]),
-        ('[[endpoint]]\nkind = "cgi"\ncgi = ""', ["3: endpoint[1].cgi: empty; write a value, or remove endpoint"]),
+        ('[[endpoint]]\nkind = "cgi"\ncgi = ""', ["3: endpoint[1].cgi: empty; write a value"]),
         ('[[endpoint]]\nkind = "broadcast"\ncommand = "./count.sh"', ["1: endpoint[1].exchange: missing: add exchange"]),
         (f"{BRIDGE}pty_size = '80x24'", ["4: endpoint[1].pty_size: needs pty"]),
         (f"{BRIDGE}pass_stderr = true\nframing = 'nul'", ["4: endpoint[1].pass_stderr: cannot be used with framing=nul: "]),

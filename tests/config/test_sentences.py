@@ -17,6 +17,8 @@ from wsbridge.config.sentences import either, in_keys, mentioned, unknown
         ("<console> serves a page, and <page> turns it off", "console", "console serves a page, and page = false turns it off"),
         ("<input>=program needs <command>", "through", "input=program needs command"),
         ("no <command>", "command", "no command"),
+        ("<command> is missing: add <scripts>", "command", "missing: add scripts"),
+        ("<url> is not a URL", "url", "not a URL"),
     ],
 )
 def test_keys(sentence: str, name: str, shown: str) -> None:
@@ -35,12 +37,28 @@ def test_mentioned() -> None:
         ("max_program", "unknown key; did you mean max_programs?"),
         ("maxforks", "unknown key; did you mean max_programs?"),
         ("send_timeout", "unknown key; did you mean write_timeout?"),
+        ("MAX-Programs", "unknown key; did you mean max_programs?"),
+        ("max_sessions", "unknown key here; max_sessions is a key of [server]; move it there"),
+        ("hosts", "unknown key here; hosts is a key of [server] and of [[endpoint]]; move it there"),
+        ("url", "unknown key here; url is a key of [broker.NAME]; move it there"),
+        ("broker", "unknown key here; broker is a key of [[endpoint]]; move it there"),
+        ("kind", "unknown key here; kind is a key of [[endpoint]]; move it there"),
+        ("sslcert", "unknown key; did you mean certificate? certificate is a key of [[listen]]"),
+        ("port", 'unknown key; write the port into address of [[listen]]: address = ":8080"'),
+        ("include", "unknown key; write include at the top of the file, above the first table"),
         ("xyzzy", "unknown key; remove it"),
     ],
 )
 def test_unknown(key: str, sentence: str) -> None:
-    """An unknown key names the nearest known one, or the one that the flag of this name sets."""
+    """An unknown key is told with the one that was probably meant, or with the table that has it."""
     assert unknown(key, ["max_programs", "write_timeout", "path"]) == sentence
+
+
+def test_no_guess() -> None:
+    """A file with very many unknown keys is told without the slow search for the nearest ones."""
+    known = ["max_programs", "url"]
+    assert unknown("max_program", known, guesses=False) == "unknown key; remove it"
+    assert unknown("maxforks", known, guesses=False) == "unknown key; did you mean max_programs?"
 
 
 def test_either() -> None:

@@ -12,6 +12,7 @@ from wsbridge.settings import (
     AccessSettings,
     ChannelSettings,
     ClientSettings,
+    EndpointSettings,
     HttpSettings,
     ListenSettings,
     ProcessSettings,
@@ -69,9 +70,6 @@ WRONG = [
     (ChannelSettings, "slow", "never", 'expected "drop-oldest", "latest" or "close", got "never"'),
     (AccessSettings, "busy", 429, 'expected "429" or "close", got 429'),
     (AccessSettings, "origins", "a.com", 'expected an array of strings, got "a.com"'),
-    (AccessSettings, "headers", ["a b: c"], "'a b: c' is not a header; write 'Name: value'"),
-    (AccessSettings, "headers", ["Sec-WebSocket-Extensions: x"], "use compress instead"),
-    (ProcessSettings, "hosts", ["localhost"], "localhost is always accepted; to listen on that address only, write address=localhost"),
     (ProgramSettings, "pty_size", "80", "80 is not a size; write columns and rows, such as 132x43"),
     (ProgramSettings, "command", "./a 5", 'got "./a 5"; write an array: ["./a", "5"]'),
     (ProgramSettings, "command", [], "got an empty command"),
@@ -89,15 +87,45 @@ def test_wrong_value(part: type[Part], name: str, given: Any, sentence: str) -> 
     assert (path, sentence in found) == ((), True)
 
 
-def test_each_item() -> None:
+ITEMS = [
+    (
+        AccessSettings,
+        "subprotocols",
+        ["a", 1, "b", True, "\0", "b c", " "],
+        [
+            ((1,), "expected a string, got 1"),
+            ((3,), "expected a string, got t"),
+            ((4,), "the string contains the "),
+            ((5,), "'b c' is not a valid tok"),
+            ((6,), "the string is empty; wri"),
+        ],
+    ),
+    (AccessSettings, "headers", ["a b: c", "A: b"], [((0,), "'a b: c' is not a header")]),
+    (AccessSettings, "headers_http", ["A: b", "Sec-WebSocket-Extensions: x"], [((1,), "the handshake negotiates")]),
+    (AccessSettings, "origins", ["a.com", "ws://a", "a b"], [((1,), "'ws://a' cannot match an"), ((2,), "'a b' cannot match any o")]),
+    (ProcessSettings, "hosts", ["a", "localhost", "a:1"], [((1,), "localhost is always acce"), ((2,), "a:1 is not a host name; ")]),
+    (ProcessSettings, "trust_proxy", ["unix", "x"], [((1,), "'x' does not appear to b")]),
+    (ProgramSettings, "pass_environment", ["PATH", ""], [((1,), "the string is empty; wri")]),
+    (
+        EndpointSettings,
+        "hosts",
+        ["a.com.", "*.b", "a:1", "é.com"],
+        [((2,), "a:1 is not a host name; "), ((3,), "é.com: write the name as")],
+    ),
+    (ProgramSettings, "command", ["a", 1, "", []], [((1,), "expected a string, got 1"), ((3,), "expected a string, got a")]),
+]
+
+
+@pytest.mark.parametrize(("part", "name", "given", "faults"), ITEMS)
+def test_each_item(part: type[Part], name: str, given: list[Any], faults: list[tuple[tuple[int, ...], str]]) -> None:
     """Every item at fault is told, with its index."""
     with pytest.raises(WrongValue) as caught:
-        read_value(field_of(AccessSettings, "subprotocols"), ["a", 1, "b", True, "\0"], folder="/")
-    assert [(path, sentence[:24]) for path, sentence in caught.value.faults] == [
-        ((1,), "expected a string, got 1"),
-        ((3,), "expected a string, got t"),
-        ((4,), "the string contains the "),
-    ]
+        read_value(field_of(part, name), given, folder="/")
+    assert [(path, sentence[:24]) for path, sentence in caught.value.faults] == faults
+
+
+def test_each() -> None:
+    """All items are read before the first fault is raised."""
 
     def refuse(item: object) -> object:
         raise wrong("no")

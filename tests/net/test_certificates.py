@@ -13,7 +13,7 @@ from tests.support.site import Certificates
 from wsbridge.errors import ListenError
 from wsbridge.http.hiddenfiles import holds_private_key
 from wsbridge.net import certificates as certificates_module
-from wsbridge.net.certificates import make_context, why_unusable
+from wsbridge.net.certificates import faults, make_context, why_unusable
 from wsbridge.settings import TlsSettings
 
 NAMES = ("certificate", "key", "client_ca")
@@ -119,6 +119,32 @@ def test_swapped(certificates: Certificates) -> None:
     for files in ({"certificate": folder / "server.key"}, {"key": folder / "server.pem"}):
         with pytest.raises(ListenError, match=r"are certificate and key swapped\?"):
             make_context(settings(certificates, **files))
+
+
+def test_every_fault(certificates: Certificates, unusable: Path) -> None:
+    """Each file at fault is told, not only the first; certificate and key are compared only if both can be used."""
+    found = [str(error) for error in faults(settings(certificates, certificate="/no", key=unusable / "text", client_ca="/none"))]
+    assert found == [
+        "cannot read certificate=/no: no such file or directory; create the file, or correct the name",
+        f"cannot use key={unusable}/text: it is not PEM: no line begins with -----BEGIN PRIVATE KEY-----",
+        "cannot read client_ca=/none: no such file or directory; create the file, or correct the name",
+    ]
+    found = [str(error) for error in faults(settings(certificates, key=certificates.folder / "client.key", client_ca="/none"))]
+    assert [error.partition("=")[0] for error in found] == ["cannot read client_ca", "cannot use key"]
+    assert [*faults(settings(certificates))] == []
+
+
+def test_other_type(certificates: Certificates, tmp_path: Path) -> None:
+    """A key of another type than that of the certificate does not match it, and is not damaged."""
+    openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024", "-out", tmp_path / "rsa.key")
+    with pytest.raises(ListenError, match="does not match certificate"):
+        make_context(settings(certificates, key=tmp_path / "rsa.key"))
+
+
+def test_damage(certificates: Certificates, unusable: Path) -> None:
+    """The reason of OpenSSL does not name the source of Python."""
+    with pytest.raises(ListenError, match=r"a damaged certificate \([a-z ]+\); copy it again"):
+        make_context(settings(certificates, certificate=unusable / "damaged-certificate"))
 
 
 def test_wrong_pair(certificates: Certificates) -> None:

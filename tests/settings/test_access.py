@@ -28,7 +28,7 @@ def test_headers() -> None:
 def test_wrong_header(name: str, text: str) -> None:
     """A header that cannot be sent is a fault of the setting that holds it."""
     (fault,) = check_fault(field_of(AccessSettings, name), (text,))
-    assert fault.path == (name,)
+    assert fault.path == (name, 0)
     assert fault.sentence.startswith(f"<{name}>")
 
 

@@ -20,6 +20,7 @@ from wsbridge.config.endpoints import DEFAULTS, Defaults, read_defaults, read_en
 from wsbridge.config.faults import Fault
 from wsbridge.config.places import Path
 from wsbridge.config.reading import Reader
+from wsbridge.config.secrets import is_reference
 from wsbridge.config.sentences import unknown
 from wsbridge.resolve import broker_faults
 from wsbridge.settings import BrokerSettings, EndpointSettings, ListenSettings, ProcessSettings, ServerSettings
@@ -80,9 +81,14 @@ def _listeners(reader: Reader, value: Any) -> dict[Path, ListenSettings]:
 def _brokers(reader: Reader, value: Any) -> dict[str, BrokerSettings]:
     brokers = {}
     fields = fields_of(BrokerSettings)
-    for name, entry in reader.table(("broker",), value, "[broker.NAME]").items():
+    tables = reader.table(("broker",), value, "[broker.NAME]")
+    if unnamed := _unnamed(tables):
+        reader.fault(("broker",), "a broker has a name; write [broker.main]")
+    for name in [name for name in tables if name not in unnamed]:
         path: Path = ("broker", name)
-        table = reader.table(path, entry, "[broker.NAME]")
+        table = reader.maybe_table(path, tables[name], "[broker.NAME]")
+        if table is None:
+            continue
         read = reader.read(path, table, fields)
         if reader.missing(path, [field for field in fields if field.is_required], read):
             continue
@@ -90,6 +96,12 @@ def _brokers(reader: Reader, value: Any) -> dict[str, BrokerSettings]:
         for fault in broker_faults(brokers[name]):
             reader.setting_fault(path, fault)
     return brokers
+
+
+def _unnamed(tables: Mapping[str, Any]) -> set[str]:
+    """Return the keys of a broker in the place of names of brokers."""
+    names = {field.name for field in fields_of(BrokerSettings)} & tables.keys()
+    return {name for name in names if is_reference(tables[name]) or not isinstance(tables[name], dict)}
 
 
 def _endpoints(reader: Reader, value: Any, defaults: Defaults) -> dict[Path, EndpointSettings]:

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from wsbridge.config.endpoints import endpoint_fault
 from wsbridge.config.faults import show_path
 from wsbridge.config.places import Path
 from wsbridge.config.reading import Reader
 from wsbridge.config.sentences import mentioned
 from wsbridge.config.values import show
-from wsbridge.errors import ListenError
 from wsbridge.resolve import listener_faults
 from wsbridge.settings import BroadcastSettings, ConsoleSettings, EndpointSettings, ListenSettings
 from wsbridge.settings.declare import Fault
@@ -24,7 +24,7 @@ def check_listeners(reader: Reader, listeners: Mapping[Path, ListenSettings]) ->
         for fault in (*listen.faults(), *listener_faults(listen)):
             reader.setting_fault(path, fault)
         if listen.certificate and listen.key:
-            _check_certificate(reader, path, listen)
+            _check_certificates(reader, path, listen)
         for key, name in _addresses(listen):
             if name in taken:
                 reader.fault((*path, key), f"{name} is already the address of {_where(reader, taken[name])}; choose another one")
@@ -45,20 +45,23 @@ def check_endpoints(reader: Reader, endpoints: Mapping[Path, EndpointSettings], 
         for host in endpoint.host_names or ("",):
             taken.setdefault((endpoint.path, host), path)
         if isinstance(endpoint, BroadcastSettings) and endpoint.channel.broker:
-            _check_name(reader, (*path, "broker"), endpoint.channel.broker, brokers if isinstance(brokers, dict) else {})
+            complaint = _unknown_broker(endpoint.channel.broker, brokers if isinstance(brokers, dict) else {})
+            if complaint:
+                endpoint_fault(reader, path, endpoint.kind, Fault(("broker",), complaint))
         if isinstance(endpoint, ConsoleSettings) and endpoint.target and endpoint.target not in paths:
-            reader.fault((*path, "target"), f"no endpoint has the path {show(endpoint.target)}{_near(endpoint.target, paths)}")
+            complaint = (
+                f"no endpoint has the path {show(endpoint.target)}{_near(endpoint.target, paths) or '; write the path of an endpoint'}"
+            )
+            endpoint_fault(reader, path, endpoint.kind, Fault(("target",), complaint))
 
 
-def _check_certificate(reader: Reader, path: Path, listen: ListenSettings) -> None:
+def _check_certificates(reader: Reader, path: Path, listen: ListenSettings) -> None:
     """Record why a certificate, its key or the CA of clients cannot be used."""
     # Imported here: only TLS needs it.
-    from wsbridge.net.certificates import make_context
+    from wsbridge.net.certificates import faults
 
     assert listen.tls is not None
-    try:
-        make_context(listen.tls)
-    except ListenError as error:
+    for error in faults(listen.tls):
         sentence = error.sentence
         reader.setting_fault(path, Fault((mentioned(sentence)[0],), sentence))
 
@@ -73,10 +76,12 @@ def _addresses(listen: ListenSettings) -> Iterator[tuple[str, str]]:
         yield "redirect_port", f"{listen.host.lower()}:{listen.redirect_port}"
 
 
-def _check_name(reader: Reader, path: Path, name: str, brokers: Mapping[str, Any]) -> None:
-    if name not in brokers:
-        table = f"[{show_path(('broker', name))}]"
-        reader.fault(path, f"there is no {table}{_near(name, brokers) or f'; add a table {table}'}")
+def _unknown_broker(name: str, brokers: Mapping[str, Any]) -> str:
+    """Return the sentence for the name of a broker that no table describes; empty if one does."""
+    if name in brokers:
+        return ""
+    table = f"[{show_path(('broker', name))}]"
+    return f"there is no {table}{_near(name, brokers) or f'; add a table {table}'}"
 
 
 def _near(name: str, names: Iterable[str]) -> str:

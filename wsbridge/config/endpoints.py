@@ -11,7 +11,7 @@ from wsbridge.config.reading import Reader, Values
 from wsbridge.config.sentences import either, mentioned, unknown
 from wsbridge.config.values import show
 from wsbridge.resolve import resolve_endpoint
-from wsbridge.settings.declare import Fault, Kind
+from wsbridge.settings.declare import Fault, Field, Kind
 from wsbridge.settings.endpoint import KINDS, EndpointSettings, PartField, faults_of, parts_of, settings_of
 
 DEFAULTS = "defaults"
@@ -38,15 +38,21 @@ def read_defaults(reader: Reader, value: Any) -> Defaults:
         fields = [entry.field for entry in settings_of(struct) if entry.field.name not in NO_DEFAULTS]
         shared = reader.read((DEFAULTS,), common, fields, more=common)
         own = table.get(kind)
-        special = reader.read((DEFAULTS, kind), own, fields) if isinstance(own, dict) else Values()
+        special = _read_defaults_of_kind(reader, struct, own, fields) if isinstance(own, dict) else Values()
         values[kind] = {**shared.values, **special.values}
     return values
+
+
+def _read_defaults_of_kind(reader: Reader, struct: type[EndpointSettings], table: Mapping[str, Any], fields: list[Field]) -> Values:
+    path = (DEFAULTS, struct.kind)
+    return reader.read(path, table, fields, more=_of_other_kinds(reader, path, table, struct))
 
 
 def read_endpoint(reader: Reader, path: Path, table: Mapping[str, Any], defaults: Defaults) -> EndpointSettings | None:
     """Return an endpoint whose program and folders are those of this machine; None if it cannot be made. Records every fault."""
     struct = _kind(reader, path, table)
     if struct is None:
+        reader.read(path, table, _of_all_kinds(), more=("kind",))
         return None
     entries = settings_of(struct)
     read = reader.read(path, table, [entry.field for entry in entries], more=("kind", *_of_other_kinds(reader, path, table, struct)))
@@ -63,11 +69,20 @@ def read_endpoint(reader: Reader, path: Path, table: Mapping[str, Any], defaults
     unsure = read.wrong | {field.name for field in missing}
     for fault in (*_needless(endpoint, entries, read.values), *faults_of(endpoint)):
         if not {*mentioned(fault.sentence), *fault.path} & unsure:
-            reader.setting_fault(path, fault)
+            endpoint_fault(reader, path, struct.kind, fault)
     resolved, faults = resolve_endpoint(endpoint, path=reader.path)
     for fault in faults:
-        reader.setting_fault(_home(reader, path, table, struct, str(fault.path[-1])), fault)
+        endpoint_fault(reader, path, struct.kind, fault)
     return resolved
+
+
+def endpoint_fault(reader: Reader, path: Path, kind: str, fault: Fault) -> None:
+    """Record the fault of a setting of an endpoint in the table that sets it; the sentence names the defaults that it depends on."""
+    name = str(fault.path[-1])
+    home = _home(reader, path, kind, name)
+    others = {other: _home(reader, path, kind, other) for other in mentioned(fault.sentence) if other != name}
+    places = [f"{reader.document.place((*table, other))} sets {other}" for other, table in others.items() if table not in (path, home)]
+    reader.setting_fault(home, fault._replace(sentence=fault.sentence + (f" ({', '.join(places)})" if places else "")))
 
 
 def _kind(reader: Reader, path: Path, table: Mapping[str, Any]) -> type[EndpointSettings] | None:
@@ -82,6 +97,11 @@ def _kind(reader: Reader, path: Path, table: Mapping[str, Any]) -> type[Endpoint
         sentence = f"expected {either(KINDS)}, got {show(kind)}"
     reader.fault((*path, "kind"), sentence)
     return None
+
+
+def _of_all_kinds() -> list[Field]:
+    """Return the settings of all kinds, each once."""
+    return [*{entry.field.name: entry.field for struct in KINDS.values() for entry in settings_of(struct)}.values()]
 
 
 def _of_other_kinds(reader: Reader, path: Path, table: Mapping[str, Any], struct: type[EndpointSettings]) -> list[str]:
@@ -114,9 +134,14 @@ def _needless(endpoint: EndpointSettings, entries: tuple[PartField, ...], given:
                 yield Fault((name,), f"<{name}> needs <{need}>")
 
 
-def _home(reader: Reader, path: Path, table: Mapping[str, Any], struct: type[EndpointSettings], name: str) -> Path:
-    """Return the path of the table that has the value of a setting."""
-    if name in table:
-        return path
-    defaults = reader.document.tables[DEFAULTS]
-    return (DEFAULTS, struct.kind) if name in defaults.get(struct.kind, ()) else (DEFAULTS,)
+def _home(reader: Reader, path: Path, kind: str, name: str) -> Path:
+    """Return the path of the table that sets a setting of an endpoint: its own table also if none does."""
+    tables: tuple[Path, ...] = (path, (DEFAULTS, kind), (DEFAULTS,))
+    return next((table for table in tables if name in _table_at(reader.document.tables, table)), path)
+
+
+def _table_at(tables: Any, path: Path) -> Mapping[str, Any]:
+    """Return the table at a path; an empty one if there is none."""
+    for key in path:
+        tables = tables[key] if isinstance(key, int) else tables.get(key, {}) if isinstance(tables, dict) else {}
+    return tables if isinstance(tables, dict) else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from wsbridge.config.document import Document
 from wsbridge.config.faults import Fault, show_type
@@ -52,17 +52,25 @@ class Reader:
 
     def table(self, path: Path, value: Any, example: str) -> dict[str, Any]:
         """Return a value if it is a table; else record a fault and return an empty table."""
+        return self.maybe_table(path, value, example) or {}
+
+    def maybe_table(self, path: Path, value: Any, example: str) -> dict[str, Any] | None:
+        """Return a value if it is a table; else record a fault."""
         if isinstance(value, dict):
             return value
         self.fault(path, f"expected a table, got {show_type(value)}; write {example}")
-        return {}
+        return None
 
     def tables(self, path: Path, value: Any, example: str) -> list[tuple[Path, dict[str, Any]]]:
-        """Return the entries of an array of tables, with their paths."""
-        if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-            self.fault(path, f"expected an array of tables, got {show_type(value)}; write {example}")
-            return []
-        return [((*path, index), entry) for index, entry in enumerate(value)]
+        """Return the entries of an array of tables, with their paths; record a fault for all that is no table."""
+        if isinstance(value, list):
+            places: list[Path] = [(*path, index) for index in range(len(value))]
+            entries = [(place, self.maybe_table(place, entry, example)) for place, entry in zip(places, value, strict=True)]
+            return [(place, entry) for place, entry in entries if entry is not None]
+        self.fault(path, f"expected an array of tables, got {show_type(value)}; write {example}")
+        # A single table with keys was probably meant as an entry, so its keys are checked as well.
+        is_entry = isinstance(value, dict) and not all(isinstance(item, dict) for item in value.values())
+        return [(path, value)] if is_entry else []
 
     def read(self, path: Path, table: Mapping[str, Any], fields: Iterable[Field], *, more: Iterable[str] = ()) -> Values:
         """Return the values of a table with these settings; `more` are other keys that the table may have."""
@@ -72,14 +80,14 @@ class Reader:
             if key in known:
                 self._read_into(read, path, known[key], value)
             elif key not in more:
-                self.fault((*path, key), unknown(key, [*known, *more] if len(self.faults) < HINTS else ()))
+                self.fault((*path, key), unknown(key, [*known, *more], guesses=len(self.faults) < HINTS))
         return read
 
     def missing(self, path: Path, required: Iterable[Field], read: Values) -> list[Field]:
         """Return the required settings that have no value, and record those that are not given or empty."""
         missing = [setting for setting in required if read.values.get(setting.name, "") == ""]
         for name in (setting.name for setting in missing if setting.name not in read.wrong):
-            self.fault((*path, name), f"empty; write a value, or remove {path[0]}" if name in read.values else f"missing: add {name}")
+            self.fault((*path, name), "empty; write a value" if name in read.values else f"missing: add {name}")
         return missing
 
     def _read_into(self, read: Values, path: Path, field: Field, value: Any) -> None:
@@ -98,15 +106,18 @@ class Reader:
         """Return strings that may be kept elsewhere: one, or an array of them. A single one may hold several, with commas."""
         folder = self.document.folder(path)
 
-        def secret(item: Any) -> str:
+        def addresses(item: Any) -> tuple[str, ...]:
             try:
-                return resolve_secret(item, environ=self.environ, folder=folder)
+                urls = split_addresses((resolve_secret(item, environ=self.environ, folder=folder),))
             except ValueError as error:
                 raise wrong(str(error)) from None
+            for fault in check_fault(field, urls):
+                raise wrong(in_keys(fault.sentence, field.name))
+            return urls or _no_address()
 
-        urls = split_addresses(each(secret, value) if isinstance(value, list) else (secret(value),))
-        if not urls:
-            raise wrong("expected at least one address, got none")
-        for fault in check_fault(field, urls):
-            raise wrong(in_keys(fault.sentence, field.name))
-        return urls
+        items = each(addresses, value) if isinstance(value, list) else (addresses(value),)
+        return tuple(dict.fromkeys(url for urls in items for url in urls)) or _no_address()
+
+
+def _no_address() -> NoReturn:
+    raise wrong("expected an address, got none")

@@ -31,7 +31,10 @@ SIZE: Schema = {
 }
 SECONDS: Schema = {
     "description": 'A number of seconds, or a time such as "500ms", "25s" or "1m30s".',
-    "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": rf"^({NUMBER} ?{UNIT_OF_TIME} ?)+$|^{NUMBER}$"}],
+    "anyOf": [
+        {"type": "number", "minimum": 0},
+        {"type": "string", "pattern": rf"^({NUMBER} ?{UNIT_OF_TIME} ?)+$|^{NUMBER}([eE][+-]?[0-9]+)?$"},
+    ],
 }
 SECRET: Schema = {
     "description": "A string, or where it is kept: in an environment variable or in a file.",

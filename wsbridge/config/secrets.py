@@ -42,6 +42,11 @@ def resolve(value: object, *, environ: Mapping[str, str], folder: str) -> str:
     raise ValueError(_why_not(value))
 
 
+def is_reference(value: object) -> bool:
+    """Whether a value says where a string is kept, whether rightly or not."""
+    return isinstance(value, dict) and bool(value) and value.keys() <= {"env", "file"}
+
+
 def secret_file(value: object, folder: str) -> str | None:
     """Return the path of the file that a value names, for `is_exposed` or to watch it; None if it names no file."""
     match value:

@@ -14,8 +14,17 @@ from wsbridge.settings.endpoint import KINDS, settings_of
 from wsbridge.settings.listen import ListenSettings
 from wsbridge.settings.process import ProcessSettings
 
-SUBJECT = re.compile(r"<([a-z_]+)>(?:=|: | (?=needs |is |has |cannot be used with ))")
+SUBJECT = re.compile(r"<([a-z_]+)>(?:=|: | is | (?=needs |has |cannot be used with ))")
 """The beginning of a sentence that names the setting at fault. The path before the sentence names it already."""
+
+ELSEWHERE = {
+    "include": "write include at the top of the file, above the first table",
+    "port": 'write the port into address of [[listen]]: address = ":8080"',
+    "unixsocket": 'write the path into address of [[listen]]: address = "unix:PATH"',
+    "ssl": "certificate and key of [[listen]] turn on TLS",
+    "binary": 'write framing = "chunks" into [[endpoint]]',
+}
+"""What to do about some keys that a table does not have."""
 
 
 def in_keys(sentence: str, name: str) -> str:
@@ -31,11 +40,22 @@ def mentioned(sentence: str) -> list[str]:
     return MENTION.findall(sentence)
 
 
-def unknown(key: str, known: Iterable[str]) -> str:
-    """Return the sentence for an unknown key: the nearest known one, or the one that has the same meaning as a flag."""
+def unknown(key: str, known: Iterable[str], *, guesses: bool = True) -> str:
+    """Return the sentence for a key that a table does not know: what the user probably meant, and where it belongs.
+
+    The key may be spelt as a flag. Without `guesses`, the sentence does not name the nearest known key: the search takes 0.2 ms.
+    """
     known = list(known)
-    meant = _names().get(key.replace("_", "-"))
-    near = [meant] if meant in known else get_close_matches(key, known, 1) if known else []
+    plain = key.lower().replace("-", "_")
+    meant = plain if plain in _homes() else _names().get(plain.replace("_", "-"), plain)
+    if meant in known:
+        return f"unknown key; did you mean {meant}?"
+    if hint := ELSEWHERE.get(plain):
+        return f"unknown key; {hint}"
+    if tables := _homes().get(meant):
+        belongs = f"{meant} is a key of {' and of '.join(tables)}"
+        return f"unknown key here; {belongs}; move it there" if meant == key else f"unknown key; did you mean {meant}? {belongs}"
+    near = get_close_matches(key, known, 1) if guesses else []
     return f"unknown key; did you mean {near[0]}?" if near else "unknown key; remove it"
 
 
@@ -57,6 +77,15 @@ def every_field() -> list[Field]:
 def _key(name: str) -> str:
     """Return how a file writes a setting; one that a flag can only turn off is mentioned because it is off."""
     return f"{name} = false" if any(field.name == name and field.setting.is_inverted for field in every_field()) else name
+
+
+@cache
+def _homes() -> dict[str, list[str]]:
+    """Return the tables that know a key."""
+    parts = {"[server]": ProcessSettings, "[[listen]]": ListenSettings, "[broker.NAME]": BrokerSettings}
+    tables = {table: {field.name for field in fields_of(part)} for table, part in parts.items()}
+    tables["[[endpoint]]"] = {"kind", *(entry.field.name for kind in KINDS.values() for entry in settings_of(kind))}
+    return {key: [table for table, keys in tables.items() if key in keys] for key in set().union(*tables.values())}
 
 
 @cache

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, TypeVar
 
 from wsbridge.config.faults import show_type
 from wsbridge.config.sentences import either, in_keys
 from wsbridge.errors import WrongValue
+from wsbridge.rules.numbers import LARGEST, OUT_OF_RANGE
 from wsbridge.rules.units import parse_seconds, parse_size
-from wsbridge.settings.declare import Field, Kind, bound_fault, check_fault
+from wsbridge.settings.declare import Field, Kind, bound_fault, check_fault, item_fault
 from wsbridge.settings.listen import UNIX
 
 T = TypeVar("T")
@@ -50,7 +52,7 @@ def each(read: Callable[[Any], T], items: Iterable[Any]) -> tuple[T, ...]:
 def read_value(field: Field, value: Any, *, folder: str) -> Any:
     """Return the value of a setting; relative names of files are relative to `folder`. Raises WrongValue."""
     read = _read(field, value)
-    for fault in (*bound_fault(field, read, show(value)), *check_fault(field, read)) if value is not None else ():
+    for fault in (*bound_fault(field, read, show(value)), *check_fault(field, read)):
         raise wrong(in_keys(fault.sentence, field.name))
     return located(field, read, folder)
 
@@ -70,6 +72,9 @@ def show(value: object) -> str:
     """Return a value as an error shows it: short, on one line, and without the items of a container."""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, int) and not _is_integer(value):
+        # Python refuses to write an integer of more than 4300 digits.
+        return "an integer of more than 64 bits"
     if isinstance(value, int | float):
         return str(value)
     if not isinstance(value, str):
@@ -93,7 +98,7 @@ def _read(field: Field, value: Any) -> Any:
         case Kind.TEXTS if field.name == COMMAND:
             return _command(value)
         case Kind.TEXTS if isinstance(value, list):
-            return each(_item, value)
+            return each(partial(_item, field), value)
         case Kind.CHOICE:
             if value in field.choices:
                 return field.type(value)
@@ -109,13 +114,22 @@ def _command(value: Any) -> tuple[str, ...]:
         value = [value]
     if not isinstance(value, list):
         raise wrong(f"expected an array of strings, got {show(value)}")
-    command = each(_item, value)
+    command = each(_string, value)
     if not command or not command[0].strip():
         raise wrong("expected a program and its arguments, got an empty command")
     return command
 
 
-def _item(item: Any) -> str:
+def _item(field: Field, item: Any) -> str:
+    text = _string(item)
+    if not text.strip():
+        raise wrong("the string is empty; write a value, or remove it")
+    for fault in item_fault(field, text):
+        raise wrong(in_keys(fault.sentence, field.name))
+    return text
+
+
+def _string(item: Any) -> str:
     if not isinstance(item, str):
         raise wrong(f"expected a string, got {show(item)}")
     return _text(item)
@@ -131,11 +145,13 @@ def _measured(parse: Callable[[str], float], value: str) -> Any:
     try:
         return parse(value)
     except ValueError as error:
-        raise wrong(f"{show(value)}: {error}") from None
+        remedy = f"write at most {LARGEST}" if str(error) == OUT_OF_RANGE else str(error)
+        raise wrong(f"{show(value)}: {remedy}") from None
 
 
 def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    """Whether a value is an integer of TOML, which has 64 bits; `tomllib` reads longer ones as well."""
+    return isinstance(value, int) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
 
 
 def _is_number(value: object) -> bool:

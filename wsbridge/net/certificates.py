@@ -12,6 +12,7 @@ import re
 import ssl
 import stat
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 
 from wsbridge.errors import ListenError, reason_of
@@ -26,6 +27,8 @@ FILE_BYTES = 16 * 1024 * 1024
 """More than the size of any certificate bundle."""
 CERTIFICATE, KEY, CA = "<certificate>", "<key>", "<client_ca>"
 SWAPPED = "; are <certificate> and <key> swapped?"
+WHERE = re.compile(r"^\[\w+\] | \(_ssl\.c:\d+\)$")
+"""The part of OpenSSL and the line of Python's source at which an error was found."""
 SEQUENCE = re.compile(rb"0(\x80|[\x00-\x7f]|\x81.|\x82..|\x83...)[\x02\x30]", re.DOTALL)
 """The beginning of a certificate or key in DER: a sequence whose first element is a sequence or an integer."""
 PKCS12 = re.compile(rb"0(\x80|[\x00-\x7f]|\x81.|\x82..|\x83...)\x02\x01\x03", re.DOTALL)
@@ -40,25 +43,42 @@ def make_context(settings: TlsSettings) -> ssl.SSLContext:
     Raises ListenError, which names the flag, the file and the remedy. The server logs an expired certificate and uses it all the
     same: the machine's clock may be wrong at startup, and some clients do not check the date.
     """
-    certificate, key, client_ca = settings.certificate, settings.key, settings.client_ca
-    _check(CERTIFICATE, certificate)
-    _check(KEY, key)
+    for error in faults(settings):
+        raise error
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    _try_certificates(CERTIFICATE, certificate)
-    try:
-        context.load_cert_chain(certificate, key, password=_refuse_to_prompt)
-    except (OSError, ValueError) as error:
-        raise ListenError(_why_no_pair(certificate, key, error)) from None
-    _warn_of_dates(CERTIFICATE, certificate, time.time())
-    if client_ca is not None:
-        _check(CA, client_ca)
-        _try_certificates(CA, client_ca)
+    _load_pair(context, settings)
+    _warn_of_dates(CERTIFICATE, settings.certificate, time.time())
+    if settings.client_ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(client_ca)
-        _warn_of_dates(CA, client_ca, time.time())
+        context.load_verify_locations(settings.client_ca)
+        _warn_of_dates(CA, settings.client_ca, time.time())
     return context
+
+
+def faults(settings: TlsSettings) -> Iterator[ListenError]:
+    """Yield the errors of `make_context` for each file, and for certificate and key together if both can be used."""
+    is_pair = True
+    for flag, path in ((CERTIFICATE, settings.certificate), (KEY, settings.key), (CA, settings.client_ca)):
+        try:
+            if path is not None:
+                _check(flag, path)
+        except ListenError as error:
+            is_pair = is_pair and flag == CA
+            yield error
+    if is_pair:
+        try:
+            _load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), settings)
+        except ListenError as error:
+            yield error
+
+
+def _load_pair(context: ssl.SSLContext, settings: TlsSettings) -> None:
+    try:
+        context.load_cert_chain(settings.certificate, settings.key, password=_refuse_to_prompt)
+    except (OSError, ValueError) as error:
+        raise ListenError(_why_no_pair(settings.certificate, settings.key, error)) from None
 
 
 def _check(flag: str, path: str) -> None:
@@ -69,10 +89,16 @@ def _check(flag: str, path: str) -> None:
                 raise ListenError(f"cannot use {flag}={path}: it is not a regular file")
             content = file.read(FILE_BYTES)
     except OSError as error:
-        hint = f"; the server runs as {_user()}: give this user read permission" if isinstance(error, PermissionError) else ""
+        hint = ""
+        if isinstance(error, PermissionError):
+            hint = f"; the server runs as {_user()}: give this user read permission"
+        elif isinstance(error, FileNotFoundError):
+            hint = "; create the file, or correct the name"
         raise ListenError(f"cannot read {flag}={path}: {reason_of(error).lower()}{hint}") from None
     if complaint := why_unusable(path, content, is_key=flag == KEY, swapped="" if flag == CA else SWAPPED):
         raise ListenError(f"cannot use {flag}={path}: {complaint}")
+    if flag != KEY:
+        _try_certificates(flag, path)
 
 
 def why_unusable(path: str, content: bytes, *, is_key: bool, swapped: str) -> str:
@@ -125,7 +151,7 @@ def _try_certificates(flag: str, path: str) -> None:
 
 def _why_no_pair(certificate: str, key: str, error: Exception) -> str:
     reason = getattr(error, "reason", None)
-    if reason == "KEY_VALUES_MISMATCH":
+    if reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"):
         remedy = "use the key with which the certificate was requested"
         return f"cannot use {KEY}={key}: it does not match {CERTIFICATE}={certificate}; {remedy}"
     if isinstance(error, ssl.SSLError) and reason and any(word in reason for word in ("TOO_SMALL", "TOO_WEAK", "MD_")):
@@ -156,7 +182,7 @@ def _warn_of_dates(flag: str, path: str, now: float) -> None:
 
 def _reason(error: Exception) -> str:
     reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
-    return str(reason).lower().replace("_", " ")
+    return WHERE.sub("", str(reason)).lower().replace("_", " ")
 
 
 def _user() -> str:

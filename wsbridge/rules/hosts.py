@@ -73,11 +73,16 @@ def _parse(entry: str) -> str:
         return name
     if name == LOCALHOST or is_address(entry):
         raise ValueError(f"{entry} is always accepted; to listen on that address only, write <address>={entry}")
-    if not name.isascii():
-        raise ValueError(f"{entry}: write the name as browsers send it, in its ASCII form (xn--…)")
-    if not NAME.match(name):
-        raise ValueError(f"{entry} is not a host name; write it without scheme, port and path: a.example.com or *.example.com")
+    check_name(entry)
     return name
+
+
+def check_name(host: str) -> None:
+    """Check a name, or `*.name`, that a user gives. Raises ValueError."""
+    if not host.isascii():
+        raise ValueError(f"{host}: write the name as browsers send it, in its ASCII form (xn--…)")
+    if not NAME.match(host.lower().removesuffix(".")):
+        raise ValueError(f"{host} is not a host name; write it without scheme, port and path: a.example.com or *.example.com")
 
 
 def own_names(hostname: str, hosts_file: str) -> frozenset[str]:

@@ -6,6 +6,7 @@ import math
 import re
 
 LARGEST = 2**63 - 1
+OUT_OF_RANGE = "value out of range"
 TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 INTEGER = re.compile(r"[+-]?(0[xX]_?[0-9a-fA-F](_?[0-9a-fA-F])*|0[bB]_?[01](_?[01])*|0[oO](_?[0-7])+|0(_?[0-7])*|[1-9](_?[0-9])*)\Z")
@@ -29,14 +30,15 @@ def parse_int(text: str) -> int:
         text = text.replace("0", "0o", 1)
     number = int(text, 0)
     if not -LARGEST - 1 <= number <= LARGEST:
-        raise ValueError("value out of range")
+        raise ValueError(OUT_OF_RANGE)
     return number
 
 
 def parse_float(text: str) -> float:
     """Parse a time as a finite number. Raises ValueError."""
     number = float(text)
-    if not math.isfinite(number):
+    # Python also accepts digits of other scripts, and blanks around a number.
+    if not math.isfinite(number) or not text.isascii() or text != text.strip():
         raise ValueError("write a number")
     return number
 

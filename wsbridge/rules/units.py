@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 
-from wsbridge.rules.numbers import INTEGER, LARGEST, parse_float, parse_int, parse_unsigned
+from wsbridge.rules.numbers import INTEGER, LARGEST, OUT_OF_RANGE, parse_float, parse_int, parse_unsigned
 
 SIZES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 """Factors by the first letter of the unit. With B alone after it (kB, MB) the powers are of 1000, with iB of 1024."""
@@ -78,7 +78,7 @@ def _time_ms(text: str, advice: str) -> float:
 
 def _whole(number: float, advice: str) -> int:
     if number > LARGEST:
-        raise ValueError("value out of range")
+        raise ValueError(OUT_OF_RANGE)
     if not math.isclose(number, round(number), abs_tol=1e-6):
         raise ValueError(advice)
     return round(number)

@@ -45,25 +45,23 @@ def parse_headers(texts: Iterable[str]) -> Headers:
     return tuple(map(parse_header, texts))
 
 
-def _check_headers(setting: str) -> Callable[[tuple[str, ...]], None]:
-    def check(texts: tuple[str, ...]) -> None:
-        for text in texts:
-            parse_header(text, setting)
+def _check_header(setting: str) -> Callable[[str], None]:
+    def check(text: str) -> None:
+        parse_header(text, setting)
 
     return check
 
 
-def _check_origins(origins: tuple[str, ...] | None) -> None:
+def _check_origin(origin: str) -> None:
     try:
-        parse_allowed(",".join(origins or ()))
+        parse_allowed(origin)
     except ValueError as error:
         raise ValueError(f"<origins>: {error}") from None
 
 
-def _check_subprotocols(subprotocols: tuple[str, ...]) -> None:
-    for subprotocol in subprotocols:
-        if not TOKEN.match(subprotocol):
-            raise ValueError(f"<subprotocols>: {subprotocol!r} is not a valid token for a header")
+def _check_subprotocol(subprotocol: str) -> None:
+    if not TOKEN.match(subprotocol):
+        raise ValueError(f"<subprotocols>: {subprotocol!r} is not a valid token for a header")
 
 
 class AccessSettings(Part, frozen=True, kw_only=True):
@@ -93,7 +91,7 @@ class AccessSettings(Part, frozen=True, kw_only=True):
             metavar="LIST",
             has_commas=True,
             default_shown="any",
-            check=_check_origins,
+            check_item=_check_origin,
         ),
     ] = None
     """None: pages of any origin."""
@@ -132,7 +130,7 @@ class AccessSettings(Part, frozen=True, kw_only=True):
             metavar="NAMES",
             is_repeatable=True,
             has_commas=True,
-            check=_check_subprotocols,
+            check_item=_check_subprotocol,
         ),
     ] = ()
     headers: Annotated[
@@ -150,7 +148,7 @@ class AccessSettings(Part, frozen=True, kw_only=True):
             flag="header",
             metavar="HEADER",
             is_repeatable=True,
-            check=_check_headers("headers"),
+            check_item=_check_header("headers"),
         ),
     ] = ()
     headers_websocket: Annotated[
@@ -162,7 +160,7 @@ class AccessSettings(Part, frozen=True, kw_only=True):
             flag="header-ws",
             metavar="HEADER",
             is_repeatable=True,
-            check=_check_headers("headers_websocket"),
+            check_item=_check_header("headers_websocket"),
         ),
     ] = ()
     headers_http: Annotated[
@@ -174,7 +172,7 @@ class AccessSettings(Part, frozen=True, kw_only=True):
             flag="header-http",
             metavar="HEADER",
             is_repeatable=True,
-            check=_check_headers("headers_http"),
+            check_item=_check_header("headers_http"),
         ),
     ] = ()
 

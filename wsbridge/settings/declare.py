@@ -88,6 +88,8 @@ class Setting(msgspec.Struct, frozen=True):
     """The possible values, if the type is no enum."""
     check: Callable[[Any], None] | None = None
     """Raises ValueError for an invalid value, with a sentence that mentions the setting."""
+    check_item: Callable[[str], None] | None = None
+    """The same for one item of an array, so that each invalid item is a fault of its own."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,12 +163,24 @@ def bound_fault(field: Field, value: Any, shown: str) -> Iterator[Fault]:
 
 
 def check_fault(field: Field, value: Any) -> Iterator[Fault]:
-    """Yield the fault that the field's own check finds in a value."""
+    """Yield the faults that the field's own checks find in a value; the path of an item's fault ends in its index."""
+    yield from _complaint(field.setting.check, value, field.name)
+    if field.setting.check_item is not None:
+        for index, item in enumerate(value or ()):
+            yield from _complaint(field.setting.check_item, item, field.name, index)
+
+
+def item_fault(field: Field, item: str) -> Iterator[Fault]:
+    """Yield the fault that the field's own check finds in one item of an array."""
+    yield from _complaint(field.setting.check_item, item, field.name)
+
+
+def _complaint(check: Callable[[Any], None] | None, value: Any, *path: str | int) -> Iterator[Fault]:
     try:
-        if field.setting.check is not None:
-            field.setting.check(value)
+        if check is not None:
+            check(value)
     except ValueError as error:
-        yield Fault((field.name,), str(error))
+        yield Fault(path, str(error))
 
 
 def _field(name: str, annotation: Any, default: Any) -> Field:

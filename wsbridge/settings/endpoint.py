@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 
 import msgspec
 
-from wsbridge.rules.hosts import NAME, is_address, normal_name
+from wsbridge.rules.hosts import check_name, is_address, normal_name
 from wsbridge.settings.access import AccessSettings
 from wsbridge.settings.channel import ChannelSettings, Input, Role
 from wsbridge.settings.client import ClientSettings
@@ -43,10 +43,12 @@ def _check_path(path: str) -> None:
         raise ValueError(f"<path>={path} has an empty part, . or .. in it; remove that part")
 
 
-def _check_hosts(hosts: tuple[str, ...]) -> None:
-    for host in hosts:
-        if not (NAME.match(host.lower()) or is_address(host)):
-            raise ValueError(f"<hosts>={host} is not a host name; write it without scheme, port and path: a.example.com or *.example.com")
+def _check_host(host: str) -> None:
+    try:
+        if not is_address(host):
+            check_name(host)
+    except ValueError as error:
+        raise ValueError(f"<hosts>={error}") from None
 
 
 class EndpointSettings(Part, frozen=True, kw_only=True):
@@ -68,7 +70,7 @@ class EndpointSettings(Part, frozen=True, kw_only=True):
         Setting(
             "Serve the endpoint for these hosts only",
             "Serve the endpoint only for requests to these host names, or `*.example.com`",
-            check=_check_hosts,
+            check_item=_check_host,
         ),
     ] = ()
 

@@ -10,16 +10,16 @@ from wsbridge.settings.declare import Part, Seconds, Setting
 LOG_FORMATS = ("text", "json")
 
 
-def _check_hosts(hosts: tuple[str, ...]) -> None:
+def _check_host(host: str) -> None:
     try:
-        parse_hosts(hosts)
+        parse_hosts((host,))
     except ValueError as error:
         raise ValueError(f"<hosts>={error}") from None
 
 
-def _check_proxies(entries: tuple[str, ...]) -> None:
+def _check_proxy(entry: str) -> None:
     try:
-        parse_trusted(",".join(entries))
+        parse_trusted(entry)
     except ValueError as error:
         raise ValueError(f"<trust_proxy>: {error}") from None
 
@@ -38,7 +38,7 @@ class ProcessSettings(Part, frozen=True, kw_only=True):
             is_repeatable=True,
             has_commas=True,
             default_shown="the machine's own",
-            check=_check_hosts,
+            check_item=_check_host,
         ),
     ] = ()
     trust_proxy: Annotated[
@@ -59,7 +59,7 @@ class ProcessSettings(Part, frozen=True, kw_only=True):
             metavar="CIDR,…|unix",
             has_commas=True,
             default_shown="none",
-            check=_check_proxies,
+            check_item=_check_proxy,
         ),
     ] = ()
     reverse_lookup: Annotated[
