@@ -10,6 +10,7 @@
     ├── TooDeep               a TOML document has too many levels                   InvalidFile
     ├── Malformed             a TOML document is malformed                          InvalidFile
     ├── ListenError           an address, a socket or a certificate fails          exit 3
+    ├── ShuttingDown          the server shuts down, so its settings stay          the change is dropped
     ├── BusError              the broker is unreachable, or refuses                exit 4
     ├── RemoteError           the server of `--url` is unreachable, or refuses     exit 4
     ├── LinkLost              the connection to the broker is lost                 the bus opens another
@@ -38,6 +39,7 @@ import os
 from typing import TYPE_CHECKING, ClassVar
 
 from wsbridge.closecodes import INTERNAL_ERROR, TOO_BIG
+from wsbridge.mentions import written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,11 +127,16 @@ class ListenError(WsbridgeError):
     exit_status: ClassVar[int] = 3
 
     def __init__(self, sentence: str, *, errno: int = 0, host: str = "", port: int = 0) -> None:
-        """`errno` is the system's error for binding a host and a port; 0 stands for any other reason."""
-        super().__init__(sentence)
+        """`errno` is the system's error for binding a host and a port; 0 stands for any other reason. `sentence` may mention settings."""
+        super().__init__(written(sentence))
+        self.sentence = sentence
         self.errno = errno
         self.host = host
         self.port = port
+
+
+class ShuttingDown(WsbridgeError):
+    """The server shuts down, so its settings do not change any more."""
 
 
 class BusError(WsbridgeError):
@@ -190,7 +197,7 @@ class ForeignHost(Refused):
         super().__init__(
             403,
             f"this server does not accept the host {shown!r}; if that is a name of this server,"
-            " start wsbridge with --host and that name; behind a reverse proxy, add --trust-proxy",
+            + written(" set <hosts> to it; behind a reverse proxy, set <trust_proxy>"),
         )
 
 

@@ -237,6 +237,22 @@ async def test_spool_blocks(brokered: Exchange) -> None:
         assert [int(message) for _, message in taker.messages] == list(range(published))
 
 
+async def test_new_source_of_a_full_bus(channel: Exchange) -> None:
+    """A bus that has no room pauses a new source at once, and resumes it when there is room."""
+    async with channel.open(Taker(), **({"spool_bytes": 4096} if channel.url else {})) as bus:
+        bus.source = earlier = Memory()
+        if channel.url:
+            bus.publish(Batch(Kind.TEXT, [b"x" * 1000] * 10))
+        else:
+            bus.pause()
+        assert earlier.paused
+        bus.source = later = Memory()
+        assert later.paused
+        if not channel.url:
+            bus.resume()
+        await until(lambda: not later.paused, "the source to be resumed")
+
+
 async def test_spool_drops(brokered: Exchange) -> None:
     """With `spool_drops` a full spool drops its oldest instead: that is counted, and everyone is told how many in their place."""
     async with brokered.nodes("a", "b", spool_bytes=8192, spool_drops=True) as (a, b):

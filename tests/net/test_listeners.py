@@ -551,7 +551,7 @@ async def test_inherited_that_stay_unused(files: TlsSettings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         async with a_house(inherited={"web": [sock.dup()]}) as house:
             os.unlink(files.key)
-            with pytest.raises(ListenError, match="cannot read --sslkey"):
+            with pytest.raises(ListenError, match="cannot read key"):
                 await house.open(replace(ListenSettings(address="systemd:web"), tls=files))
             listener = await house.open(ListenSettings(address="systemd:web"))
             assert await house.dial(listener).echo() == b"hello"

@@ -544,7 +544,7 @@ def test_watched_files(configured: Configure, certificates: Certificates, tmp_pa
         (tmp_path / "server.key").write_bytes((certificates.folder / "client.key").read_bytes())
         assert server.verdict(5).startswith("not reloaded")
         (tmp_path / "server.key").write_bytes((certificates.folder / "server.key").read_bytes())
-        assert server.verdict(6) == f"reloaded {server.file}: {NOTHING}"
+        assert server.verdict(6) == f"reloaded {server.file}: changed certificate of listener unix:{tmp_path}/socket"
         server.write(*tables, listener(f"127.0.0.1:{free_port()}", certificate="new.pem", key="new.key"))
         assert server.verdict(7).startswith("not reloaded")
         for name in ("pem", "key"):

@@ -72,7 +72,7 @@ def town(town_of_all: Configured) -> Iterator[Configured]:
         ("/count", "/count||/count"),
         ("/count/", "/count|/|/count/"),
         ("/count/x/y?q=1", "/count|/x/y|/count/x/y?q=1"),
-        ("/count/mor", "/count|/mor|/count/mor"),
+        ("/count/moreover", "/count|/moreover|/count/moreover"),
         ("/scripts/hello", "/scripts/hello||/scripts/hello"),
         ("/scripts/hello/x?q", "/scripts/hello|/x|/scripts/hello/x?q"),
         ("/scripts/sub/deep/x", "/scripts/sub/deep|/x|/scripts/sub/deep/x"),

@@ -76,7 +76,8 @@ class Bus(Source, Protocol):
     """The bus of one channel: the sink for what this process publishes, and the source of what its receiver gets."""
 
     source: Source
-    """The publisher in this process; the bus pauses it when there is no room for more."""
+    """The publisher in this process; the bus pauses it when there is no room for more. So it pauses a new publisher at once if it has
+    no room."""
 
     @property
     def alarm(self) -> str:

@@ -13,8 +13,19 @@ class MemoryBus:
         self._producer = producer
         self._published = 0
         self._receiver: Receiver | None = None
-        self.source: Source = NULL_SOURCE
+        self._source: Source = NULL_SOURCE
+        self._is_paused = False
         self.alarm = ""
+
+    @property
+    def source(self) -> Source:
+        return self._source
+
+    @source.setter
+    def source(self, source: Source) -> None:
+        self._source = source
+        if self._is_paused:
+            source.pause()
 
     async def open(self, receiver: Receiver) -> None:
         self._receiver = receiver
@@ -27,10 +38,12 @@ class MemoryBus:
             self._receiver.receive(Body(batch, self._producer, first))
 
     def pause(self) -> None:
-        self.source.pause()
+        self._is_paused = True
+        self._source.pause()
 
     def resume(self) -> None:
-        self.source.resume()
+        self._is_paused = False
+        self._source.resume()
 
     async def close(self, patience: float) -> None:
         self._receiver = None

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from wsbridge.endpoints.base import Endpoint, Services
-from wsbridge.endpoints.kinds import make_endpoint
+from wsbridge.endpoints.kinds import Make, make_endpoint
 from wsbridge.http.app import App
+from wsbridge.logs import logger
 from wsbridge.process.termination import make_ladder
 from wsbridge.rules.routes import Routes
 from wsbridge.server.plan import Plan, make_plan
 from wsbridge.sessions.ending import end_sessions
 from wsbridge.sessions.registry import RECONFIGURED, SHUTTING_DOWN
 from wsbridge.settings import BrokerSettings, EndpointSettings, ProgramSettings, ServerSettings
+
+log = logger("server")
 
 
 class Served(NamedTuple):
@@ -50,10 +53,11 @@ class Opened(NamedTuple):
 class Deployment:
     """The open endpoints. `routes` leads to their Apps."""
 
-    def __init__(self, routes: Routes[App], *, force: asyncio.Event) -> None:
-        """`force` asks to end everything at once."""
+    def __init__(self, routes: Routes[App], *, force: asyncio.Event, make: Make = make_endpoint) -> None:
+        """`force` asks to end everything at once. `make` makes an endpoint from its settings."""
         self._routes = routes
         self._force = force
+        self._make = make
         self._running: dict[Served, Endpoint] = {}
         self._retiring: set[asyncio.Task[None]] = set()
 
@@ -74,7 +78,7 @@ class Deployment:
             new: endpoint for old, new in plan.changed if (endpoint := self._running[old].succeed(new.settings, services)) is not None
         }
         wanted = (*plan.added, *(new for _, new in plan.changed))
-        endpoints = {served: successors.get(served) or make_endpoint(served.settings, services) for served in wanted}
+        endpoints = {served: successors.get(served) or self._make(served.settings, services) for served in wanted}
         opened = Opened(endpoints, frozenset(successors))
         try:
             results = await asyncio.gather(*(endpoint.open() for endpoint in endpoints.values()), return_exceptions=True)
@@ -89,7 +93,7 @@ class Deployment:
         """Release endpoints that will not be put in place."""
         at_once = asyncio.Event()
         at_once.set()
-        await asyncio.gather(*(endpoint.finish(at_once) for endpoint in opened.endpoints.values()), return_exceptions=True)
+        await self._finish(opened.endpoints.values(), at_once)
 
     def commit(self, plan: Plan[Served], opened: Opened) -> None:
         """Put the opened endpoints in place, and let the replaced and removed ones end their sessions. `begin` follows."""
@@ -116,12 +120,21 @@ class Deployment:
         task.add_done_callback(self._retiring.discard)
 
     async def _end(self, endpoint: Endpoint) -> None:
-        await endpoint.finish(self._force)
+        await self._finish((endpoint,), self._force)
         await end_sessions([endpoint.registry], RECONFIGURED, patience=patience_of(endpoint.settings), force=self._force)
 
     async def finish(self) -> None:
         """End the work of all endpoints, before their sessions end. A further call does nothing."""
-        await asyncio.gather(*(endpoint.finish(self._force) for endpoint in self._running.values()))
+        await self._finish(self._running.values(), self._force)
+
+    @staticmethod
+    async def _finish(endpoints: Iterable[Endpoint], force: asyncio.Event) -> None:
+        """End the work of endpoints; log an internal error, so that the ends of the others and of all sessions follow."""
+        ending = tuple(endpoints)
+        results = await asyncio.gather(*(endpoint.finish(force) for endpoint in ending), return_exceptions=True)
+        for endpoint, fault in zip(ending, results, strict=True):
+            if isinstance(fault, Exception):
+                log.error("internal error at the end of the endpoint at %s: %r", endpoint.settings.place, fault, exc_info=fault)
 
     async def end_sessions(self) -> None:
         """End all sessions, those of replaced and removed endpoints too."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from typing import NamedTuple
 
 from wsbridge.errors import ListenError
@@ -125,8 +124,10 @@ class OpenListeners:
                 done.append((old, self._open[old]))
         except BaseException:
             for old, listener in done:
-                with suppress(ListenError):
+                try:
                     listener.change(old.settings)
+                except ListenError as error:
+                    log.error("the listener %s keeps its new settings: %s; the next reload tries again", old.settings.address, error)
             raise
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
-from wsbridge.errors import InvalidConfiguration, WsbridgeError
+from wsbridge.errors import InvalidConfiguration, ShuttingDown, WsbridgeError
 from wsbridge.logs import INFO, logger
 from wsbridge.server.server import Server
 from wsbridge.server.watch import Found, Watch
@@ -104,6 +104,8 @@ class Reloader:
             for fault in error.faults:
                 log.error("%s", fault)
             log.error("not reloaded: %s is invalid; the server continues with its present configuration", self._name)
+        except ShuttingDown:
+            log.log(INFO, "not reloaded: the server is shutting down")
         except WsbridgeError as error:
             log.error("not reloaded: %s; the server continues with its present configuration", error)
         else:

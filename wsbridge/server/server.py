@@ -14,7 +14,7 @@ from typing import Any
 
 from wsbridge.endpoints.base import Services
 from wsbridge.endpoints.bridge import BridgeEndpoint
-from wsbridge.errors import ConfigurationError
+from wsbridge.errors import ShuttingDown
 from wsbridge.http.app import App
 from wsbridge.http.connection import HttpServer
 from wsbridge.http.redirect import redirect_server
@@ -36,7 +36,7 @@ from wsbridge.server.openlisteners import OpenListeners
 from wsbridge.server.services import open_services, private_files
 from wsbridge.sessions.ending import LINGER
 from wsbridge.sessions.registry import Registry
-from wsbridge.settings import HttpTimings, ServerSettings
+from wsbridge.settings import HttpTimings, ListenSettings, ServerSettings
 
 THREADS = 32
 """The most threads that read the disk. A slow disk soon blocks all threads of the loop's own number, six on two processors."""
@@ -108,14 +108,19 @@ class Server:
             self._force.set()
         self._stop.set()
 
+    @property
+    def addresses(self) -> Sequence[tuple[ListenSettings, Sequence[str]]]:
+        """The settings and the actual addresses of each listener, once clients can connect."""
+        return self._listeners.addresses
+
     async def change(self, settings: ServerSettings, *, private: Sequence[str] = ()) -> Changes:
         """Change to other settings while the server runs; return what has changed. Raises WsbridgeError, and changes nothing.
 
         A session of an endpoint that stays as it is notices nothing. The caller waits for one change before it begins another. A
-        shutdown cancels a change, and no change begins after it.
+        shutdown cancels a change that is in progress; after that, a change raises ShuttingDown.
         """
         if self._stop.is_set():
-            raise ConfigurationError("the server is shutting down")
+            raise ShuttingDown
         self._changing = self._loop.create_task(self._change(settings, private), name="change of the settings")
         return await self._changing
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 
 from wsbridge.flow import End
@@ -20,22 +19,19 @@ log = logger("server")
 async def end_sessions(registries: Sequence[Registry], reason: End, *, patience: float, force: asyncio.Event) -> None:
     """End all sessions of some endpoints, for this reason.
 
-    After `patience` seconds, the time of the ladder, or when `force` is set, the sessions end by force. Sessions that do not end even
+    After `patience` seconds, the time of the ladder, or once `force` is set, the sessions end by force. Sessions that do not end even
     then are logged.
     """
-    loop = asyncio.get_running_loop()
-    for wait in (patience + LAST_WAIT + LINGER, LAST_WAIT + LINGER):
-        forcing = loop.create_task(force.wait(), name="force")
-        draining = asyncio.gather(*(registry.drain(reason) for registry in registries))
-        await asyncio.wait((forcing, draining), timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+    draining = asyncio.gather(*(registry.drain(reason) for registry in registries))
+    forcing = asyncio.get_running_loop().create_task(force.wait(), name="force")
+    try:
+        await asyncio.wait((forcing, draining), timeout=patience + LAST_WAIT + LINGER, return_when=asyncio.FIRST_COMPLETED)
+        if not draining.done():
+            for registry in registries:
+                registry.force()
+            await asyncio.wait((draining,), timeout=LAST_WAIT + LINGER)
+    finally:
         forcing.cancel()
-        if draining.done():
-            break
         draining.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await draining
-        force.clear()
-        for registry in registries:
-            registry.force()
     if left := sum(map(len, registries)):
         log.error("%d sessions did not end", left)

@@ -95,7 +95,7 @@ class RabbitBus:
         self._complains = 0.0
         """The earliest time of the next log line about refused bodies."""
         self._holds_source = False
-        self.source: Source = NULL_SOURCE
+        self._source: Source = NULL_SOURCE
         self._receiver: Receiver | None = None
         self._told = False
         """The connection state that the receiver last got, or will get from the backlog."""
@@ -118,6 +118,16 @@ class RabbitBus:
         return shown(self._link.url if self._link is not None else self._settings.urls[0], PORTS)
 
     # The Bus protocol
+
+    @property
+    def source(self) -> Source:
+        return self._source
+
+    @source.setter
+    def source(self, source: Source) -> None:
+        self._source = source
+        if self._holds_source:
+            source.pause()
 
     async def open(self, receiver: Receiver) -> None:
         self._receiver = receiver
@@ -163,7 +173,7 @@ class RabbitBus:
                 self._sent.set()
         elif not self._holds_source:
             self._holds_source = True
-            self.source.pause()
+            self._source.pause()
 
     def heard(self) -> float:
         """Return when the last bytes arrived over the link, by the loop's clock; 0 before the first. Heartbeats do not count."""
@@ -364,7 +374,7 @@ class RabbitBus:
     def _let_source_go(self) -> None:
         if self._holds_source and self._spool.has_room:
             self._holds_source = False
-            self.source.resume()
+            self._source.resume()
 
     def _refused(self, messages: int) -> None:
         """Count refused messages, and log them at intervals: the broker may refuse thousands."""

@@ -1,0 +1,68 @@
+"""A server inside the test's loop, whose settings change while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.support.client import connect
+from wsbridge.errors import ShuttingDown
+from wsbridge.metrics import Metrics
+from wsbridge.server.server import Server
+from wsbridge.settings import BridgeSettings, EndpointSettings, ListenSettings, ProcessSettings, ProgramSettings, ServerSettings
+
+PATIENT = 1000.0
+"""Seconds that a program may take to end: more than a test lasts."""
+
+
+def settings(*endpoints: EndpointSettings, **options: str) -> ServerSettings:
+    process = ProcessSettings(guard=False)
+    return ServerSettings(server=process, endpoints=endpoints, listeners=(ListenSettings(address="127.0.0.1:0", **options),))
+
+
+def bridge(path: str, script: str = "exec cat") -> BridgeSettings:
+    return BridgeSettings(path=path, program=ProgramSettings(command=("/bin/sh", "-c", script), close_delay=PATIENT))
+
+
+class Running:
+    """A server that runs."""
+
+    def __init__(self, *endpoints: EndpointSettings) -> None:
+        self.server = Server(settings(*endpoints), Metrics(), may_change=True)
+        self.task = asyncio.create_task(self.server.run())
+
+    @property
+    def port(self) -> int:
+        ((_, (address,)),) = self.server.addresses
+        return int(address.rpartition(":")[2])
+
+    async def end(self) -> None:
+        """End by force."""
+        self.server.stop()
+        self.server.stop()
+        assert await self.task == 0
+
+
+@pytest.fixture
+async def running(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Running]:
+    """A server with a program that ignores every signal."""
+    # The level that a change sets ends with the test.
+    caplog.set_level(logging.CRITICAL, "wsbridge")
+    running = Running(bridge("/a", "trap '' INT TERM; echo ready; while :; do read line </dev/zero; done"))
+    await running.server.is_ready.wait()
+    yield running
+    await running.end()
+
+
+async def test_change_during_the_shutdown(running: Running) -> None:
+    """A change that comes after the shutdown has begun is refused: an endpoint that opened now would outlive the server."""
+    with await asyncio.to_thread(connect, "/a", port=running.port) as client:
+        await asyncio.to_thread(client.receive_text)
+        running.server.stop()
+        assert (await asyncio.to_thread(client.receive_close)).code == 1001
+        with pytest.raises(ShuttingDown):
+            await running.server.change(settings(bridge("/b")))
+        assert not running.task.done()
