@@ -21,7 +21,6 @@ REASONS = {
     "endpoints/broadcast.py": "tested with real clients: tests/server/test_broadcast.py, tests/server/test_events.py",
     "endpoints/console.py": "tested in a browser: tests/http/test_console_page.py",
     "endpoints/files.py": "tested with real requests: tests/http/test_static.py, tests/http/test_cgi.py",
-    "endpoints/livechannel.py": "tested with real clients: tests/server/test_broadcast.py, tests/server/test_positions.py",
     "endpoints/subscriptions.py": "tested with real clients: tests/server/test_clients.py, tests/server/test_events.py",
     "http/app.py": "tested with real requests: tests/http/test_methods.py, tests/http/test_hosts.py, tests/http/test_doors.py",
     "http/endpoint.py": "protocols; their uses are in tests/http/test_upgrade.py",
