@@ -159,6 +159,8 @@ def _run_tool(shape: Command, words: Sequence[str], environ: Mapping[str, str]) 
 
 def _serve_file(words: Sequence[str], environ: Mapping[str, str], *, watches: bool) -> int:
     """Serve the endpoints of a configuration file until a signal; return the exit status. Raises UsageError."""
+    # A reload that is requested before the file has been read needs no answer, but the signal would end the process.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from wsbridge.cli.servefile import file_of, load
 
     file = file_of(words)

@@ -58,6 +58,8 @@ class Reloader:
             task.cancel()
             await asyncio.wait((task,))
             loop.remove_signal_handler(signal.SIGHUP)
+            # A reload that is requested too late must not end the process by the signal.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     async def _run(self) -> None:
         await self._server.is_ready.wait()
