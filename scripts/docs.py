@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from wsbridge import __version__
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLE = re.compile(r"(<!-- flags: (\w+) ([^>]+?) -->\n).*?(<!-- end of flags -->\n)", re.DOTALL)
 KEYS = re.compile(r"(<!-- keys: (\w+) -->\n).*?(<!-- end of keys -->\n)", re.DOTALL)
 LINK = re.compile(r"\[([^]]+)\]\([^)]+\)")
-STATUS = re.compile(r"^\| (\w+) \| (.+) \|$", re.MULTILINE)
+STATUS = re.compile(r"^\| ([0-9N]+) \| (.+) \|$", re.MULTILINE)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -97,8 +97,7 @@ def key_table(which: str) -> str:
     """Return the Markdown table of the keys of a table, or of a part of the endpoints."""
     tables = {"server": ProcessSettings, "listen": ListenSettings, "broker": BrokerSettings, "endpoint": EndpointSettings}
     if which in tables:
-        rows = [(field, "") for field in fields_of(tables[which])]
-        return key_rows("| key | what it does | default |", rows)
+        return key_rows(dict.fromkeys(fields_of(tables[which]), ""))
     # The settings of a part, or those that a kind has alone.
     kinds: dict[str, list[str]] = {}
     fields: dict[str, Field] = {}
@@ -108,16 +107,25 @@ def key_table(which: str) -> str:
             if field.name not in general and which == (part or kind):
                 fields[field.name] = field
                 kinds.setdefault(field.name, []).append(f"`{kind}`")
-    shown = {name: ", ".join(kinds[name]) if len(kinds[name]) < len(KINDS) else "all" for name in fields}
-    return key_rows("| key | kinds | what it does | default |", [(fields[name], shown[name]) for name in fields])
+    shown = {fields[name]: ", ".join(kinds[name]) for name in fields}
+    # If all keys are those of the same kinds, the text above the table names the kinds.
+    return key_rows(shown if len({*shown.values()}) > 1 else dict.fromkeys(shown, ""))
 
 
-def key_rows(header: str, rows: Sequence[tuple[Field, str]]) -> str:
-    lines = [
-        f"| `{field.name}` | {f'{kinds} | ' if kinds else ''}{cell(description_of(field))} | {cell(key_default(field))} |"
-        for field, kinds in rows
+def key_rows(kinds: Mapping[Field, str]) -> str:
+    """Return a table of keys, with the kinds of endpoint to which each belongs."""
+    header = ["key", "flag", *(["kinds"] if any(kinds.values()) else []), "what it does", "default"]
+    rows = [
+        [f"`{field.name}`", flag_cell(field), *([kinds[field]] if kinds[field] else []), description_of(field), key_default(field)]
+        for field in kinds
     ]
-    return "\n".join([header, "|---" * (header.count("|") - 1) + "|", *lines, ""]).replace(" |  |", " | |")
+    lines = [f"| {' | '.join(map(cell, row))} |" for row in (header, *rows)]
+    lines.insert(1, "|---" * len(header) + "|")
+    return "\n".join([*lines, ""]).replace(" |  |", " | |")
+
+
+def flag_cell(field: Field) -> str:
+    return f"`--{field.setting.flag}`" if field.setting.flag else ""
 
 
 def description_of(field: Field) -> str:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import chromium
+from tests.support.configured import configured  # noqa: F401 (a fixture of several folders)
 from tests.support.rabbit import Broker
 from tests.support.site import (  # noqa: F401 (fixtures of several folders)
     certificates,
@@ -24,6 +25,7 @@ from tests.support.site import (  # noqa: F401 (fixtures of several folders)
     site,
     transports,
 )
+from wsbridge import mentions
 
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) == signal.SIG_IGN:
@@ -78,3 +80,9 @@ def end_of_chromium() -> Iterator[None]:
     """The browser process that tests share is started by the first one that needs it, and ends with the last test."""
     yield
     chromium.end_process()
+
+
+@pytest.fixture(autouse=True)
+def _texts_contain_keys() -> None:
+    """A test that runs a command line in this process does not decide how texts of other tests name settings."""
+    mentions.use(str)

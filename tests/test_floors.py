@@ -16,7 +16,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "wsbridge"
 
 FLOORS = (
-    {"closecodes", "errors", "flow", "logs", "metrics"},
+    {"closecodes", "errors", "flow", "logs", "mentions", "metrics"},
     {"channel", "framing", "rules", "wire"},
     {"quickstart", "settings"},
     {"bus", "files", "logwriter", "process", "stdio"},

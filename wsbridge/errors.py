@@ -39,6 +39,7 @@ import os
 from typing import TYPE_CHECKING, ClassVar
 
 from wsbridge.closecodes import INTERNAL_ERROR, TOO_BIG
+from wsbridge.mentions import written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,8 +127,9 @@ class ListenError(WsbridgeError):
     exit_status: ClassVar[int] = 3
 
     def __init__(self, sentence: str, *, errno: int = 0, host: str = "", port: int = 0) -> None:
-        """`errno` is the system's error for binding a host and a port; 0 stands for any other reason."""
-        super().__init__(sentence)
+        """`errno` is the system's error for binding a host and a port; 0 stands for any other reason. `sentence` may mention settings."""
+        super().__init__(written(sentence))
+        self.sentence = sentence
         self.errno = errno
         self.host = host
         self.port = port
@@ -195,7 +197,7 @@ class ForeignHost(Refused):
         super().__init__(
             403,
             f"this server does not accept the host {shown!r}; if that is a name of this server,"
-            " start wsbridge with --host and that name; behind a reverse proxy, add --trust-proxy",
+            + written(" set <hosts> to it; behind a reverse proxy, set <trust_proxy>"),
         )
 
 

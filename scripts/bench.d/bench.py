@@ -4,7 +4,7 @@ A single figure depends on the machine more than on the program, and the load of
 both, one after the other. The result is the median of wsbridge's figure divided by the figure of its peer. If the rounds differ
 much, measure again. A peer that is not installed has no figures; a row that makes no sense without its peer is omitted.
 
-bridge.py and broadcast.py define the rows. client.c generates the load, and program.c is the program that the servers run.
+bridge.py, site_rows.py and broadcast.py define the rows. client.c generates the load, and program.c is the program that the servers run.
 Each run compiles both, and floor.c, which is a peer.
 """
 
@@ -22,6 +22,7 @@ from pathlib import Path
 import bridge
 import broadcast
 import rabbit
+import site_rows
 from row import HEAD, Result, Row, measured, shown
 
 HERE = Path(__file__).resolve().parent
@@ -62,7 +63,7 @@ def chosen(rows: list[Row], beginnings: list[str] | None) -> list[Row]:
 def main() -> None:
     """Measure the rows that are asked for; print the table, or JSON."""
     broker = rabbit.Broker()
-    names = ", ".join(row.name for row in [*bridge.ROWS, *broadcast.rows(broadcast.FULL, broker)])
+    names = ", ".join(row.name for row in [*bridge.ROWS, *site_rows.ROWS, *broadcast.rows(broadcast.FULL, broker)])
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="measure each row this many times (default 5)")
     only = f"measure only the rows that begin with ROW (repeatable): {names}"
@@ -73,7 +74,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
-    rows = chosen([*bridge.ROWS, *broadcast.rows(broadcast.BRIEF if options.brief else broadcast.FULL, broker)], options.only)
+    sizes = broadcast.BRIEF if options.brief else broadcast.FULL
+    rows = chosen([*bridge.ROWS, *site_rows.ROWS, *broadcast.rows(sizes, broker)], options.only)
     if not rows:
         parser.error(f"no row matches --only; the rows are: {names}")
     for why in dict.fromkeys(row.missing for row in rows if row.missing):

@@ -6,8 +6,9 @@ import pytest
 
 from wsbridge.cli.commands import COMMANDS
 from wsbridge.cli.option import flags, in_flags
+from wsbridge.mentions import MENTION
 from wsbridge.settings import AccessSettings, ClientSettings, HttpSettings, ProgramSettings
-from wsbridge.settings.declare import MENTION, Kind
+from wsbridge.settings.declare import Kind
 
 EVERY = {option.name: option for command in COMMANDS.values() for option in command.options}
 

@@ -16,8 +16,8 @@ from tests.config.jsonschema import errors
 from tests.config.test_write import everything, values
 from wsbridge.config.schema import NUMBER, SECONDS, SIZE, schema
 from wsbridge.config.write import write
+from wsbridge.mentions import MENTION
 from wsbridge.rules.units import parse_seconds, parse_size
-from wsbridge.settings.declare import MENTION
 from wsbridge.settings.endpoint import KINDS
 
 SCHEMA = json.loads(json.dumps(schema()))

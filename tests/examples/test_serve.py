@@ -19,7 +19,7 @@ import pytest
 from tests.examples.machine import Machine
 from tests.support.chromium import Chromium
 from tests.support.client import connect, request
-from tests.support.server import ROOT, Bridge, Server, free_port, listens, wait_until
+from tests.support.server import ROOT, Bridge, Server, environment, free_port, listens, wait_until
 
 SERVE = Bridge("wsbridge", (sys.executable, "-m", "wsbridge", "serve"), takes_port_zero=True)
 FILES = sorted(
@@ -118,7 +118,7 @@ def test_tls(examples: Path) -> None:
             assert "Ada" in client.receive_text()
             subprocess.run(make_certificate, check=True, capture_output=True)
             server.send_signal(signal.SIGHUP)
-            server.wait_for_log(r"reloaded .*: no endpoint and no listener has changed")
+            server.wait_for_log(r"reloaded .*: nothing has changed")
             client.send_text("Grace")
             assert "Grace" in client.receive_text()
         with pytest.raises(ssl.SSLCertVerificationError):
@@ -173,3 +173,41 @@ def test_nginx(examples: Path, tmp_path: Path) -> None:
             assert client.receive_text() == "1"
         server.wait_for_log("url:'http://site.example/count' .*remote:'127.0.0.1'.* CONNECT")
         assert request("GET", "/elsewhere", port=port).status == 404
+
+
+PAGE = ROOT / "docs/configuration.md"
+BLOCKS = [
+    block
+    for page in (PAGE, ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    for block in re.findall(r"^```toml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    if "[[rule]]" not in block
+]
+"""The examples of configuration files in the documentation; a file of Taplo is none."""
+OF_THE_MACHINE = r"no such file|is not a directory|cannot read|is not set|there is no group|nothing to serve"
+"""Words of the faults of an example whose files, secrets or other tables are not there."""
+
+
+def test_page(tmp_path: Path) -> None:
+    """The first file of docs/configuration.md is served as the page says, and a change of it leads to the line of the log."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    file = tmp_path / "wsbridge.toml"
+    file.write_text(BLOCKS[0])
+    done = subprocess.run([*SERVE.command[:-1], "check", file.name], cwd=tmp_path, env=environment({}), capture_output=True, text=True)
+    assert f"prints `{done.stdout.strip()}`" in PAGE.read_text()
+    edited(file, address="127.0.0.1:0")
+    with Server("--watch", file.name, bridge=SERVE, listen=(), cwd=tmp_path) as server:
+        assert b'data-target="../count"' in server.get("/console/").body
+        with server.connect("/temps") as client:
+            assert client.receive_text().startswith('{"time":')
+        file.write_text(file.read_text().replace('"10"', '"100"'))
+        line = server.wait_for_log(r"\| INFO   \| server     \|  \| reloaded .*$")[0]
+        assert line in PAGE.read_text()
+
+
+@pytest.mark.parametrize("block", dict.fromkeys(BLOCKS))
+def test_examples_of_pages(block: str, tmp_path: Path) -> None:
+    """wsbridge knows each key and accepts each value of the examples in the documentation."""
+    file = tmp_path / "wsbridge.toml"
+    file.write_text(block)
+    done = subprocess.run([*SERVE.command[:-1], "check", str(file)], env=environment({}), capture_output=True, text=True)
+    assert [line for line in done.stderr.splitlines() if not re.search(OF_THE_MACHINE, line)] == []

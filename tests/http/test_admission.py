@@ -119,7 +119,7 @@ def test_subprotocol(offered: str | None, chosen: str | None) -> None:
 # Refusals, and their order
 
 NO_SLOT, NO_SCRIPT, METHOD, OLD, BODY, WRONG_VERSION, ORIGIN, WRONG_KEY, NOT_EXECUTABLE = REFUSALS = (
-    (429, "no slot is free (--maxforks)", {}, "429 Too Many Requests\n"),
+    (429, "no slot is free (max_programs)", {}, "429 Too Many Requests\n"),
     (404, "no such script", {}, "404 Not Found\n"),
     (405, "the method POST is not allowed here", {"Allow": "GET"}, None),
     (
@@ -266,11 +266,11 @@ def test_slot_after_an_error() -> None:
 # No free slot
 
 
-def test_flag_of_the_limit() -> None:
-    """The refusal names the flag that limits the slots."""
-    gate, limiter = make_gate(limit_flag="maxclients")
+def test_setting_of_the_limit() -> None:
+    """The refusal names the setting that limits the slots."""
+    gate, limiter = make_gate(limit="max_clients")
     limiter.acquire()
-    assert refusal(gate, upgrade()).detail == gate.full == "no slot is free (--maxclients)"
+    assert refusal(gate, upgrade()).detail == gate.full == "no slot is free (max_clients)"
 
 
 @pytest.mark.parametrize("busy_close", [False, True])
@@ -286,7 +286,7 @@ def test_busy() -> None:
     """With --busy=close, the gate raises Busy with the handshake's values for a correct request without a free slot."""
     gate, limiter = make_gate(busy_close=True, subprotocols=("a",))
     gate.admit(upgrade())
-    with pytest.raises(Busy, match="no slot is free \\(--maxforks\\)") as busy:
+    with pytest.raises(Busy, match="no slot is free \\(max_programs\\)") as busy:
         gate.admit(upgrade(Sec_WebSocket_Protocol="b, a"))
     assert (busy.value.accept, busy.value.subprotocol) == (ACCEPT, "a")
     assert free_slots(limiter) == 0

@@ -459,7 +459,7 @@ async def test_without_status(channel: Open, flags: tuple[str, ...]) -> None:
 async def proxy(port: int, folder: Path) -> AsyncIterator[str]:
     """Serve what lies at a port below a prefix, which is taken away, with nginx, as docs/proxy.md has it; yield the URL."""
     own = free_port()
-    location, mapping = re.findall(r"^```nginx\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    location, mapping, *_ = re.findall(r"^```nginx\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     location = location.replace("127.0.0.1:8080", f"127.0.0.1:{port}")
     paths = mapping + " ".join(f"{name}_temp_path {folder};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     server = f"server {{ listen 127.0.0.1:{own}; {location} }}"

@@ -16,7 +16,7 @@ from wsbridge.net import certificates as certificates_module
 from wsbridge.net.certificates import make_context, why_unusable
 from wsbridge.settings import TlsSettings
 
-FLAGS = {"certificate": "--sslcert", "key": "--sslkey", "client_ca": "--sslca"}
+NAMES = ("certificate", "key", "client_ca")
 
 
 def openssl(*words: str | Path) -> None:
@@ -90,11 +90,11 @@ def unusable(certificates: Certificates, tmp_path_factory: pytest.TempPathFactor
     ],
 )
 def test_unusable_file(certificates: Certificates, unusable: Path, name: str, file: str, remedy: str) -> None:
-    """Every file that cannot be used is named with its flag, and what to do."""
+    """Every file that cannot be used is named with its setting, and what to do."""
     key = {"key": unusable / "weak.key"} if file == "weak.pem" else {}
     with pytest.raises(ListenError) as caught:
         make_context(settings(certificates, **{name: unusable / file, **key}))
-    assert f"{FLAGS[name]}={unusable / file}" in str(caught.value)
+    assert f"{name}={unusable / file}" in str(caught.value)
     assert remedy in str(caught.value)
 
 
@@ -105,10 +105,10 @@ def test_no_regular_file(certificates: Certificates) -> None:
 
 
 @pytest.mark.timeout(30)
-@pytest.mark.parametrize("name", FLAGS)
+@pytest.mark.parametrize("name", NAMES)
 def test_fifo(certificates: Certificates, unusable: Path, name: str) -> None:
     """A named pipe is refused at once, without waiting for a writer."""
-    with pytest.raises(ListenError, match=f"cannot use {FLAGS[name]}={unusable}/fifo: it is not a regular file"):
+    with pytest.raises(ListenError, match=f"cannot use {name}={unusable}/fifo: it is not a regular file"):
         make_context(settings(certificates, **{name: unusable / "fifo"}))
     assert not holds_private_key(str(unusable / "fifo"))
 
@@ -117,7 +117,7 @@ def test_swapped(certificates: Certificates) -> None:
     """A certificate in the place of the key, and the other way round, is told as such."""
     folder = certificates.folder
     for files in ({"certificate": folder / "server.key"}, {"key": folder / "server.pem"}):
-        with pytest.raises(ListenError, match=r"are --sslcert and --sslkey swapped\?"):
+        with pytest.raises(ListenError, match=r"are certificate and key swapped\?"):
             make_context(settings(certificates, **files))
 
 
@@ -126,7 +126,7 @@ def test_wrong_pair(certificates: Certificates) -> None:
     with pytest.raises(ListenError) as caught:
         make_context(settings(certificates, key=certificates.folder / "client.key"))
     folder = certificates.folder
-    assert f"--sslkey={folder}/client.key: it does not match --sslcert={folder}/server.pem" in str(caught.value)
+    assert f"key={folder}/client.key: it does not match certificate={folder}/server.pem" in str(caught.value)
 
 
 def test_both_in_one_file(certificates: Certificates, tmp_path: Path) -> None:

@@ -192,6 +192,12 @@ def on_both_transports(transports: dict[str, str], monkeypatch: pytest.MonkeyPat
 # TLS files
 
 
+def renew(listener: Listener) -> None:
+    """Use the certificate files as they are now."""
+    if (renewal := listener.renewal()) is not None:
+        listener.renew(renewal)
+
+
 @pytest.fixture
 def files(certificates: Certificates, tmp_path: Path) -> TlsSettings:
     """A server's certificate and key, in files of this test alone."""
@@ -235,7 +241,7 @@ async def test_renewal(certificates: Certificates, files: TlsSettings, trusting:
         assert await established.finish() == "localhost"
         await under_way.begin()
         put(certificates, "client", files)
-        listener.renew()
+        renew(listener)
         assert await established.echo() == b"hello"
         assert await under_way.finish() == "localhost"
         assert await under_way.echo() == b"hello"
@@ -256,20 +262,33 @@ async def test_renewal_that_fails(certificates: Certificates, files: TlsSettings
         await under_way.begin()
         spoil(certificates, files, how)
         with pytest.raises(ListenError, match=SPOILT[how]):
-            listener.renew()
+            renew(listener)
         assert await established.echo() == b"hello"
         assert await under_way.finish() == "localhost"
         assert await house.dial(listener, trusting).finish() == "localhost"
         put(certificates, "client", files)
-        listener.renew()
+        renew(listener)
         assert await house.dial(listener, trusting).finish() == "client"
+
+
+async def test_renewal_of_the_same_files(certificates: Certificates, files: TlsSettings) -> None:
+    """Files that have not changed are not read again."""
+    async with a_house() as house:
+        listener = await house.open(replace(LOCAL, tls=files))
+        assert listener.renewal() is None
+        put(certificates, "client", files)
+        renew(listener)
+        assert listener.renewal() is None
+        put(certificates, "server", files)
+        listener.change(replace(LOCAL, tls=files))
+        assert listener.renewal() is None
 
 
 async def test_renewal_without_tls() -> None:
     """There is nothing to renew without TLS."""
     async with a_house() as house:
         listener = await house.open()
-        listener.renew()
+        renew(listener)
         assert await house.dial(listener).echo() == b"hello"
 
 
@@ -283,7 +302,7 @@ async def test_new_ca_of_clients(certificates: Certificates, files: TlsSettings,
         await first.finish()
         assert await first.echo() == b"hello"
         shutil.copy(certificates.folder / "stranger.pem", ca)
-        listener.renew()
+        renew(listener)
         second = house.dial(listener, certificates.context("client"))
         await second.finish()
         with pytest.raises(ssl.SSLError):
@@ -532,7 +551,7 @@ async def test_inherited_that_stay_unused(files: TlsSettings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         async with a_house(inherited={"web": [sock.dup()]}) as house:
             os.unlink(files.key)
-            with pytest.raises(ListenError, match="cannot read --sslkey"):
+            with pytest.raises(ListenError, match="cannot read key"):
                 await house.open(replace(ListenSettings(address="systemd:web"), tls=files))
             listener = await house.open(ListenSettings(address="systemd:web"))
             assert await house.dial(listener).echo() == b"hello"

@@ -53,6 +53,31 @@ def test_gateway(clone: Clone, destination: Path) -> None:
     assert settings.read_text() == "mine"
 
 
+def test_serve(clone: Clone, destination: Path) -> None:
+    """With --serve it is the unit of a configuration file, and a copy of the file, which every user can read."""
+    (clone.root.parent / "mine.toml").write_text("# mine\n")
+    run = clone.run("scripts/install-service", "--serve", "mine.toml", DESTDIR=str(destination))
+    assert run.returncode == 0, run.stderr
+    unit, settings = destination / "etc/systemd/system/wsbridge.service", destination / "etc/wsbridge/wsbridge.toml"
+    assert "\nExecStart=/opt/wsbridge/bin/wsbridge serve /etc/wsbridge/wsbridge.toml\n" in unit.read_text()
+    assert (settings.read_text(), settings.stat().st_mode & 0o777) == ("# mine\n", 0o644)
+    (clone.root.parent / "mine.toml").write_text("# other\n")
+    for words in (["--serve", "mine.toml"], ["--serve"]):
+        run = clone.run("scripts/install-service", *words, DESTDIR=str(destination))
+        assert (run.returncode, "exists; it is not changed" in run.stderr) == (0, True)
+    assert settings.read_text() == "# mine\n"
+
+
+def test_dry_run_of_serve(clone: Clone) -> None:
+    """A dry run of a configuration file names the unit, the file and the service."""
+    (clone.root.parent / "mine.toml").write_text("")
+    run = clone.run("scripts/install-service", "--dry-run", "--start", "--serve", "mine.toml")
+    assert clone.notes == []
+    assert f"+ cp {clone.root}/systemd/wsbridge.service /etc/systemd/system/wsbridge.service\n" in run.stderr
+    assert "+ /etc/wsbridge/wsbridge.toml, a copy of mine.toml; the names of files in it are relative to /etc/wsbridge\n" in run.stderr
+    assert run.stderr.endswith("+ systemctl enable wsbridge\n+ systemctl restart wsbridge\n")
+
+
 def set_in(settings: Path) -> str:
     """What a file of settings sets, without comments."""
     return "".join(line + "\n" for line in settings.read_text().splitlines() if line and not line.startswith("#"))
@@ -163,6 +188,10 @@ def test_without_sudo(clone: Clone) -> None:
         (["clock", "--", "no-such-program"], f"{NOT_IN_PATH} 'no-such-program'; write its absolute path"),
         (["clock", "--", ""], f"{NOT_IN_PATH} ''"),
         (["clock", "--", "./a program"], "whose path needs quotes"),
+        (["--serve"], "wsbridge.toml does not exist; add a FILE"),
+        (["--serve", "no-such.toml"], "no-such.toml is not a file"),
+        (["--serve", "x.toml", "--", "date"], "--serve accepts no COMMAND"),
+        (["--serve", "--broadcast", "x"], "--serve and --broadcast exclude each other"),
     ],
 )
 def test_wrong(clone: Clone, destination: Path, words: list[str], message: str) -> None:

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple, Self
 import pytest
 
 from tests.support.client import Client, Headers, Opcode, Response, Stream, open_stream, replaced, request_bytes
-from tests.support.configured import Configured
 from tests.support.proc import TRANSPORTS
 from tests.support.server import Bridge, Server, wait_until
 from tests.support.site import Certificates, assert_sound, certificates, transports
@@ -243,21 +242,3 @@ def fifo(tmp_path: Path) -> Path:
     path = tmp_path / "fifo"
     os.mkfifo(path)
     return path
-
-
-Configure = Callable[..., Configured]
-
-
-@pytest.fixture
-def configured(tmp_path: Path) -> Iterator[Configure]:
-    """Starts a server of a configuration file for one test: `configured(listener(), bridge("/cat", "exec cat"))`."""
-    servers: list[Configured] = []
-    with ExitStack() as stack:
-
-        def start(*tables: str, name: str = "wsbridge.toml", **options: Any) -> Configured:
-            servers.append(Configured(tmp_path / name, *tables, **options))
-            return stack.enter_context(servers[-1])
-
-        yield start
-    for server in servers:
-        assert_sound(server)

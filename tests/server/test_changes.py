@@ -7,11 +7,12 @@ import asyncio
 import msgspec
 
 from wsbridge.metrics import Metrics
-from wsbridge.server.changes import changes_of, needs_restart
+from wsbridge.server.changes import Changes, changes_of
 from wsbridge.server.deployment import Served
+from wsbridge.server.openlisteners import ListenerChanges
 from wsbridge.server.plan import Plan
 from wsbridge.server.server import Server
-from wsbridge.settings import ConsoleSettings, ListenSettings, ProcessSettings, ServerSettings
+from wsbridge.settings import BrokerSettings, ConsoleSettings, ListenSettings, ProcessSettings, ServerSettings
 
 
 def at(path: str, *hosts: str) -> Served:
@@ -20,26 +21,48 @@ def at(path: str, *hosts: str) -> Served:
 
 LOCAL = ListenSettings(address="127.0.0.1:0")
 NONE: Plan[ListenSettings] = Plan((), (), (), ())
+EMPTY = ServerSettings()
+
+
+def changes(
+    endpoints: Plan[Served] = Plan((at("/"),), (), (), ()),  # noqa: B008 (a frozen value)
+    listeners: Plan[ListenSettings] = NONE,
+    renewed: tuple[ListenSettings, ...] = (),
+    before: ServerSettings = EMPTY,
+    after: ServerSettings = EMPTY,
+) -> Changes:
+    return changes_of(before, after, endpoints=endpoints, listeners=ListenerChanges(listeners, renewed), at_start=before.server)
 
 
 def test_places() -> None:
     """Endpoints are named by their hosts and paths, listeners by their addresses; what stays is not named."""
     endpoints = Plan((at("/kept"),), ((at("/a"), at("/a")),), (at("/b", "x.example", "y.example"), at("/c")), (at("/d"),))
     listeners = Plan((), (), (ListenSettings(address=":80"),), (ListenSettings(address="unix:/s"),))
-    changes = changes_of(endpoints, listeners, restart=())
-    assert str(changes) == "added x.example,y.example/b, /c, listener :80; changed /a; removed /d, listener unix:/s"
+    said = str(changes(endpoints, listeners, (LOCAL,)))
+    changed = "changed /a, certificate of listener 127.0.0.1:0"
+    assert said == f"added x.example,y.example/b, /c, listener :80; {changed}; removed /d, listener unix:/s"
 
 
 def test_nothing() -> None:
     """If nothing has changed, the log says so."""
-    assert str(changes_of(Plan((at("/"),), (), (), ()), NONE, restart=())) == "no endpoint and no listener has changed"
+    assert str(changes()) == "nothing has changed"
 
 
-def test_restart() -> None:
-    """Some settings of the process need a restart."""
-    before, after = ProcessSettings(), ProcessSettings(guard=False, log_level="none", log_format="json", keepalive_timeout=1)
-    assert needs_restart(before, before) == ()
-    assert needs_restart(before, after) == ("guard", "keepalive_timeout", "log_format")
+def test_brokers() -> None:
+    """Brokers are named, whether or not a channel uses them."""
+    before = {name: BrokerSettings(url=("amqp://a",)) for name in ("kept", "other", "gone")}
+    after = before | {"other": BrokerSettings(url=("amqp://b",)), "new": BrokerSettings(url=("amqp://b",))}
+    del after["gone"]
+    said = str(changes(before=ServerSettings(brokers=before), after=ServerSettings(brokers=after)))
+    assert said == "added broker new; changed broker other; removed broker gone"
+
+
+def test_settings_of_the_process() -> None:
+    """A setting of the process is changed, or needs a restart."""
+    after = ServerSettings(server=ProcessSettings(guard=False, log_level="none", max_sessions=1, log_format="json", keepalive_timeout=1))
+    found = changes(after=after)
+    assert str(found) == "changed server.max_sessions, server.log_level"
+    assert found.restart == ("guard", "keepalive_timeout", "log_format")
 
 
 async def test_restart_stays_necessary() -> None:

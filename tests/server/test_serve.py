@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.conftest import V1, Configure, Viewer, listen
+from tests.server.conftest import V1, Viewer, listen
 from tests.support.client import Close, open_stream, request_bytes
-from tests.support.configured import Configured, bridge, channel, endpoint, listener, table
+from tests.support.configured import Configure, Configured, bridge, channel, endpoint, listener, table
 from tests.support.server import free_port, is_alive, mortal, run, wait_until
 from tests.support.site import TEXT, Certificates, assert_sound, write_script
 from tests.support.tool import command
@@ -72,7 +72,7 @@ def town(town_of_all: Configured) -> Iterator[Configured]:
         ("/count", "/count||/count"),
         ("/count/", "/count|/|/count/"),
         ("/count/x/y?q=1", "/count|/x/y|/count/x/y?q=1"),
-        ("/count/mor", "/count|/mor|/count/mor"),
+        ("/count/moreover", "/count|/moreover|/count/moreover"),
         ("/scripts/hello", "/scripts/hello||/scripts/hello"),
         ("/scripts/hello/x?q", "/scripts/hello|/x|/scripts/hello/x?q"),
         ("/scripts/sub/deep/x", "/scripts/sub/deep|/x|/scripts/sub/deep/x"),

@@ -8,8 +8,9 @@ from typing import Annotated
 import msgspec
 import pytest
 
+from wsbridge.mentions import MENTION, mention
 from wsbridge.settings.broker import BrokerSettings
-from wsbridge.settings.declare import MENTION, Fault, Field, Kind, Part, Setting, bound_fault, check_fault, field_of, fields_of, mention
+from wsbridge.settings.declare import Fault, Field, Kind, Part, Setting, bound_fault, check_fault, field_of, fields_of
 from wsbridge.settings.endpoint import KINDS, parts_of
 from wsbridge.settings.listen import ListenSettings
 from wsbridge.settings.process import ProcessSettings

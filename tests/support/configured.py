@@ -7,11 +7,15 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.server import Bridge, Server, wait_until
+from tests.support.site import assert_sound
 
 SERVE = Bridge("wsbridge", (sys.executable, "-m", "wsbridge", "serve"), takes_port_zero=True)
 VERDICT = re.compile(r"\| ((?:not )?reloaded.*)$", re.MULTILINE)
@@ -57,6 +61,24 @@ class Configured(Server):
     def verdicts(self) -> list[str]:
         """The words of the log about each reload."""
         return VERDICT.findall(self.log)
+
+
+Configure = Callable[..., Configured]
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> Iterator[Configure]:
+    """Starts a server of a configuration file for one test: `configured(listener(), bridge("/cat", "exec cat"))`."""
+    servers: list[Configured] = []
+    with ExitStack() as stack:
+
+        def start(*tables: str, name: str = "wsbridge.toml", **options: Any) -> Configured:
+            servers.append(Configured(tmp_path / name, *tables, **options))
+            return stack.enter_context(servers[-1])
+
+        yield start
+    for server in servers:
+        assert_sound(server)
 
 
 def table(header: str, **keys: Value) -> str:

@@ -21,12 +21,12 @@ EXPOSURE = 25
 """The most that `systemd-analyze security` may find, of 100; a unit without hardening has 96."""
 
 
-@pytest.fixture(params=["wsbridge@.service", "wsbridge-broadcast@.service"])
+@pytest.fixture(params=["wsbridge@.service", "wsbridge-broadcast@.service", "wsbridge.service"])
 def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A unit with a program that is there on every machine, since systemd-analyze looks for it."""
     path = tmp_path / request.param
     text = (SYSTEMD / request.param).read_text()
-    path.write_text(text.replace("ExecStart=/opt/wsbridge/bin/wsbridge ", "ExecStart=/bin/true "))
+    path.write_text(text.replace("=/opt/wsbridge/bin/wsbridge ", "=/bin/true "))
     assert path.read_text() != text
     return path
 
@@ -81,6 +81,37 @@ def test_the_units_are_one() -> None:
         "ExecStart=/opt/wsbridge/bin/wsbridge -- $COMMAND": "ExecStart=/opt/wsbridge/bin/wsbridge broadcast -- $COMMAND",
     }
     assert broadcast == [changes.get(line) or line.replace("wsbridge/%i", "wsbridge-broadcast/%i") for line in plain]
+
+
+def test_unit_of_a_configuration_file() -> None:
+    """The unit of a configuration file has the hardening of the others, and checks the file before it reloads."""
+    plain, configured = (
+        [line for line in (SYSTEMD / name).read_text().splitlines() if line and not line.startswith("#")]
+        for name in ("wsbridge@.service", "wsbridge.service")
+    )
+    file = "/etc/wsbridge/wsbridge.toml"
+    assert [line.replace("/%i", "") for line in plain if line not in configured] == [
+        "Description=wsbridge: %i",
+        "After=network-online.target",
+        "EnvironmentFile=/etc/wsbridge.env",
+        "ExecStart=/opt/wsbridge/bin/wsbridge -- $COMMAND",
+        "StateDirectory=wsbridge",
+        "RuntimeDirectory=wsbridge",
+        "WorkingDirectory=%S/wsbridge",
+    ]
+    assert [line for line in configured if line.startswith("Exec")] == [
+        f"ExecStart=/opt/wsbridge/bin/wsbridge serve {file}",
+        f"ExecReload=/opt/wsbridge/bin/wsbridge check {file}",
+        "ExecReload=/bin/kill -HUP $MAINPID",
+    ]
+
+
+def test_verify_socket(tmp_path: Path) -> None:
+    """The socket unit is clean under `systemd-analyze verify`, beside its service."""
+    for name in ("wsbridge.service", "wsbridge.socket"):
+        (tmp_path / name).write_text((SYSTEMD / name).read_text().replace("=/opt/wsbridge/bin/wsbridge ", "=/bin/true "))
+    run = analyze("verify", "--man=no", tmp_path / "wsbridge.socket")
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("file", ["example.env", "broadcast.env"])

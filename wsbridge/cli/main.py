@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from wsbridge import __version__
+from wsbridge import __version__, mentions
 from wsbridge.cli.commands import (
     BRIDGE,
     BROADCAST,
@@ -43,7 +43,7 @@ from wsbridge.cli.config import make_settings
 from wsbridge.cli.filecommands import check_file, print_config, print_schema
 from wsbridge.cli.help import full_help, help_width, short_help
 from wsbridge.cli.hints import hint_for_listening
-from wsbridge.cli.option import PREFIX
+from wsbridge.cli.option import PREFIX, written
 from wsbridge.cli.parse import parse, unknown_variables, without_passwords
 from wsbridge.cli.pipeconfig import make_pipe_settings
 from wsbridge.errors import BusError, ConfigurationError, InvalidConfiguration, ListenError, UsageError
@@ -103,6 +103,8 @@ def _run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
         words = _asked_by_help(words[1:])
     if name == "wsbridge" and words and words[0] in COMMANDS:
         shape, words = COMMANDS[words[0]], words[1:]
+    if shape not in (SERVE, CHECK):
+        mentions.use(written)
     # The words after `config` are a command line of a server.
     asked, is_config = shape, shape is CONFIG
     if is_config:
@@ -164,6 +166,9 @@ def _serve_file(words: Sequence[str], environ: Mapping[str, str], *, watches: bo
     from wsbridge.cli.servefile import file_of, load
 
     file = file_of(words)
+    hangups: list[int] = []
+    # From here on, no signal for a reload may end the process.
+    signal.signal(signal.SIGHUP, lambda number, _: hangups.append(number))
     try:
         configuration = load(file, environ)
     except InvalidConfiguration as error:
@@ -173,7 +178,14 @@ def _serve_file(words: Sequence[str], environ: Mapping[str, str], *, watches: bo
     from wsbridge.server.reload import Reloader
 
     def reloads(server: Server) -> AbstractAsyncContextManager[None]:
-        return Reloader(server, lambda: load(file, environ), name=file, files=configuration.files, watches=watches).reloading()
+        return Reloader(
+            server,
+            lambda: load(file, environ),
+            name=file,
+            files=configuration.files,
+            watches=watches,
+            hung_up=lambda: bool(hangups),
+        ).reloading()
 
     return serve(configuration.settings, environ=environ, reloads=reloads, private=configuration.private)
 

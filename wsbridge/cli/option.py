@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
+from wsbridge.mentions import mention
 from wsbridge.rules.numbers import parse_bool, parse_int
 from wsbridge.rules.units import parse_milliseconds, parse_seconds, parse_size, parse_unsigned_milliseconds
 from wsbridge.settings.broker import BrokerSettings
-from wsbridge.settings.declare import Field, Kind, Part, Unit, field_of, fields_of, mention
+from wsbridge.settings.declare import Field, Kind, Part, Unit, field_of, fields_of
 from wsbridge.settings.endpoint import KINDS, parts_of
 from wsbridge.settings.listen import ListenSettings
 from wsbridge.settings.process import ProcessSettings

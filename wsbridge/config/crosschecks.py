@@ -9,7 +9,7 @@ from typing import Any
 from wsbridge.config.faults import show_path
 from wsbridge.config.places import Path
 from wsbridge.config.reading import Reader
-from wsbridge.config.sentences import mentioned, without_flags
+from wsbridge.config.sentences import mentioned
 from wsbridge.config.values import show
 from wsbridge.errors import ListenError
 from wsbridge.resolve import listener_faults
@@ -59,7 +59,7 @@ def _check_certificate(reader: Reader, path: Path, listen: ListenSettings) -> No
     try:
         make_context(listen.tls)
     except ListenError as error:
-        sentence = without_flags(str(error))
+        sentence = error.sentence
         reader.setting_fault(path, Fault((mentioned(sentence)[0],), sentence))
 
 

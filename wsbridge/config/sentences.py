@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import cache
 
+from wsbridge.mentions import MENTION, mention
 from wsbridge.settings.broker import BrokerSettings
-from wsbridge.settings.declare import MENTION, Field, fields_of, mention
+from wsbridge.settings.declare import Field, fields_of
 from wsbridge.settings.endpoint import KINDS, settings_of
 from wsbridge.settings.listen import ListenSettings
 from wsbridge.settings.process import ProcessSettings
 
-FLAG = re.compile(r"--([a-z]+(?:-[a-z]+)*)")
 SUBJECT = re.compile(r"<([a-z_]+)>(?:=|: | (?=needs |is |has |cannot be used with ))")
 """The beginning of a sentence that names the setting at fault. The path before the sentence names it already."""
 
@@ -24,11 +24,6 @@ def in_keys(sentence: str, name: str) -> str:
     if subject and subject[1] == name:
         sentence = sentence[subject.end() :]
     return mention(sentence, _key)
-
-
-def without_flags(sentence: str) -> str:
-    """Return a sentence of the server, in which each flag of a setting is written as a mention of the setting."""
-    return FLAG.sub(lambda found: f"<{_names()[found[1]]}>" if found[1] in _names() else found[0], sentence)
 
 
 def mentioned(sentence: str) -> list[str]:

@@ -139,7 +139,7 @@ class Parts:
         *,
         argv: tuple[str, ...] = (),
         subprotocols: tuple[str, ...] = (),
-        limit_flag: str = "maxforks",
+        limit: str = "max_programs",
     ) -> Gate:
         access = self._settings.access
         return Gate(
@@ -149,7 +149,7 @@ class Parts:
             argv=argv,
             scripts=self._scripts(),
             busy_close=access.busy is Busy.CLOSE,
-            limit_flag=limit_flag,
+            limit=limit,
         )
 
     def _scripts(self) -> tuple[str, Look] | None:

@@ -69,7 +69,7 @@ class BroadcastEndpoint:
             channel.connect(self._supervisor, settings.channel.input)
             await channel.open()
         subscriptions = Subscriptions(
-            gate=self._parts.gate(subprotocols=(SUBPROTOCOL,), limit_flag="maxclients"),
+            gate=self._parts.gate(subprotocols=(SUBPROTOCOL,), limit="max_clients"),
             origins=settings.access.rules,
             handshake=self._parts.handshake(is_shared=True),
             client=settings.client,

@@ -14,6 +14,7 @@ import os
 from dataclasses import dataclass
 
 from wsbridge.errors import Busy, Refused
+from wsbridge.mentions import written
 from wsbridge.process.spawn import is_executable, why_not_executable
 from wsbridge.rules.environ import Script
 from wsbridge.rules.methods import check_method
@@ -61,7 +62,7 @@ class Gate:
         argv: tuple[str, ...],
         scripts: tuple[str, Look] | None,
         busy_close: bool,
-        limit_flag: str = "maxforks",
+        limit: str = "max_programs",
     ) -> None:
         self._registry = registry
         self._origins = origins
@@ -70,7 +71,7 @@ class Gate:
         self._scripts = scripts
         self._busy_close = busy_close
         self.asks_disk = scripts is not None
-        self.full = f"no slot is free (--{limit_flag})"
+        self.full = written(f"no slot is free (<{limit}>)")
         """The reason for a refusal without a free slot, for the log and for the client."""
 
     def admit(self, request: Request, located: Located | None = None) -> Admission:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from wsbridge.errors import Refused
+from wsbridge.mentions import written
 
 MEMORY_BYTES = 64 * 1024
 """The most bytes of one body in memory: a form fits, and a thousand bodies use 64 MiB."""
@@ -69,7 +70,7 @@ class BodyBuffer:
         """
         limit = self._space.max_body_bytes
         if limit and self._in_memory + self._written + len(data) > limit:
-            raise Refused(413, f"the body is longer than {limit} bytes (--maxbody)")
+            raise Refused(413, written(f"the body is longer than {limit} bytes (<max_body>)"))
         if not self._written and self._in_memory + len(data) <= MEMORY_BYTES:
             self.put_in_memory(data)
             return

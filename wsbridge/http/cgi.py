@@ -25,6 +25,7 @@ from wsbridge.http.buffering import BufferSpace
 from wsbridge.http.requestbody import RequestBody
 from wsbridge.http.responsetimeout import ResponseTimeout
 from wsbridge.logs import LogFields, extra, logger
+from wsbridge.mentions import written
 from wsbridge.metrics import Metrics
 from wsbridge.process.launch import Launcher
 from wsbridge.process.spawn import is_executable
@@ -171,8 +172,9 @@ class CgiScripts:
             await asyncio.wait((feeding,))
 
     def _full(self, fields: LogFields) -> Refused:
-        log.error("no slot is free (--maxforks)", extra=extra(fields))
-        return Refused(429, "no slot is free (--maxforks)", body="429 Too Many Requests\n")
+        reason = written("no slot is free (<max_programs>)")
+        log.error("%s", reason, extra=extra(fields))
+        return Refused(429, reason, body="429 Too Many Requests\n")
 
     async def _start(self, request: Request, found: CgiScript, fields: LogFields) -> RunningScript:
         environment = cgi_environment(

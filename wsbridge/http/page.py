@@ -19,6 +19,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from wsbridge.http.answers import protect
+from wsbridge.mentions import written
 
 POLICY = (
     "default-src 'none'; style-src {styles}; script-src {scripts}; connect-src *; img-src data:; "
@@ -29,6 +30,7 @@ POLICY = (
 PART = re.compile(r' *<include src="([\w.]+)"/>\n')
 STYLE = re.compile(r'<link rel="stylesheet" href="([\w.]+)">')
 SCRIPT = re.compile(r'<script src="([\w.]+)"></script>')
+SETTING = re.compile(r"<setting name=\"([a-z_]+)\"/>")
 ICON = "icon.svg"
 ROOT = '<html lang="en"'
 
@@ -40,7 +42,9 @@ class Page:
     """
 
     def __init__(self, file: str, name: str, facts: Mapping[str, str]) -> None:
-        html = PART.sub(lambda found: asset(found[1]), asset(file)).replace(f'href="{ICON}"', f'href="{icon_url()}"')
+        # A page names settings as every other text does.
+        html = SETTING.sub(lambda found: escape(written(f"<{found[1]}>")), asset(file))
+        html = PART.sub(lambda found: asset(found[1]), html).replace(f'href="{ICON}"', f'href="{icon_url()}"')
         styles = [asset(style) for style in STYLE.findall(html)]
         scripts = [asset(script) for script in SCRIPT.findall(html)]
         html = STYLE.sub(lambda found: f"<style>{asset(found[1])}</style>", html)

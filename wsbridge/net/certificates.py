@@ -17,14 +17,15 @@ from contextlib import suppress
 from wsbridge.errors import ListenError, reason_of
 from wsbridge.files import open_at_once
 from wsbridge.logs import logger
+from wsbridge.mentions import written
 from wsbridge.settings import TlsSettings
 
 LABEL = re.compile(rb"^-----BEGIN ([A-Z0-9 ]+)-----", re.MULTILINE)
 ENCRYPTED = re.compile(rb"^-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: *4, *ENCRYPTED", re.MULTILINE)
 FILE_BYTES = 16 * 1024 * 1024
 """More than the size of any certificate bundle."""
-CERTIFICATE, KEY, CA = "--sslcert", "--sslkey", "--sslca"
-SWAPPED = "; are --sslcert and --sslkey swapped?"
+CERTIFICATE, KEY, CA = "<certificate>", "<key>", "<client_ca>"
+SWAPPED = "; are <certificate> and <key> swapped?"
 SEQUENCE = re.compile(rb"0(\x80|[\x00-\x7f]|\x81.|\x82..|\x83...)[\x02\x30]", re.DOTALL)
 """The beginning of a certificate or key in DER: a sequence whose first element is a sequence or an integer."""
 PKCS12 = re.compile(rb"0(\x80|[\x00-\x7f]|\x81.|\x82..|\x83...)\x02\x01\x03", re.DOTALL)
@@ -150,7 +151,7 @@ def _warn_of_dates(flag: str, path: str, now: float) -> None:
     elif "notBefore" in details and ssl.cert_time_to_seconds(details["notBefore"]) > now:
         complaint = f"is not valid before {details['notBefore']}"
     if complaint:
-        log.error("%s=%s %s: clients reject it; renew the certificate, or set the clock", flag, path, complaint)
+        log.error("%s=%s %s: clients reject it; renew the certificate, or set the clock", written(flag), path, complaint)
 
 
 def _reason(error: Exception) -> str:

@@ -7,10 +7,12 @@ keeps the TLS context of its handshake.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from wsbridge.errors import ListenError
 from wsbridge.logs import logger
@@ -78,6 +80,14 @@ class Parts:
     plain: Open
 
 
+class Renewal(NamedTuple):
+    """The content of certificate files that have changed."""
+
+    context: ssl.SSLContext
+    stamp: tuple[object, ...]
+    """What changes with the files."""
+
+
 class Listener:
     """All sockets of one ListenSettings. `Listeners.open` makes it, and it accepts connections until `close`."""
 
@@ -85,6 +95,7 @@ class Listener:
         self,
         settings: ListenSettings,
         context: ssl.SSLContext | None,
+        stamp: tuple[object, ...],
         bound: Bound,
         parts: Parts,
         on_close: Callable[[Listener], None],
@@ -93,6 +104,7 @@ class Listener:
         self.addresses = bound.addresses
         """The actual addresses: host and port, or the path of a Unix socket. An abstract Unix address begins with `@`."""
         self._bound = bound
+        self._stamp = stamp
         self._parts = parts
         self._on_close = on_close
         self._is_closed = False
@@ -101,13 +113,20 @@ class Listener:
         """It stays after a change to settings without TLS, until its handshakes in progress have ended."""
         self._use(settings, context)
 
-    def renew(self) -> None:
-        """Read the certificate files again and use them for new handshakes; without TLS, do nothing.
+    def renewal(self) -> Renewal | None:
+        """Read the certificate files again, and return what `renew` needs; None without TLS, or if the files are the same.
 
-        Raises ListenError if the files are not usable. The listener then keeps its present certificate.
+        Raises ListenError if the files are not usable. The listener keeps its present certificate until `renew`.
         """
-        if self.settings.tls is not None:
-            self._secure(make_context(self.settings.tls))
+        tls = self.settings.tls
+        if tls is None or (stamp := _stamp(tls)) == self._stamp:
+            return None
+        return Renewal(make_context(tls), stamp)
+
+    def renew(self, renewal: Renewal) -> None:
+        """Use the certificate of a renewal for new handshakes."""
+        self._secure(renewal.context)
+        self._stamp = renewal.stamp
 
     def change(self, settings: ListenSettings) -> None:
         """Use other settings with the same addresses from the next accepted connection on; read all certificate files again.
@@ -119,11 +138,12 @@ class Listener:
             raise ListenError(f"cannot change the listener at {', '.join(self.addresses)}: it is closed")
         if _place(settings) != _place(self.settings):
             raise ListenError(f"cannot change the addresses of the listener at {', '.join(self.addresses)}; close it and open another")
-        context = _context(settings.tls)
+        stamp, context = _stamp(settings.tls), _context(settings.tls)
         if self._bound.file is not None and _rights(settings) != _rights(self.settings):
             mode, owner, group = _rights(settings)
             self._bound.file.give(mode=mode, owner=owner, group=group)
         self._use(settings, context)
+        self._stamp = stamp
 
     def close(self) -> None:
         """Stop accepting, close the sockets and abort the handshakes in progress; established connections stay open.
@@ -185,12 +205,12 @@ class Listeners:
 
     async def open(self, settings: ListenSettings) -> Listener:
         """Open all sockets of the settings, or none; they accept connections when all are open. Raises ListenError."""
-        context = _context(settings.tls)
+        stamp, context = _stamp(settings.tls), _context(settings.tls)
         bound = await bind(settings, self._parts.loop, inherited=self._inherited)
         if self._is_closed:
             bound.close()
             raise ListenError(f"cannot listen on {', '.join(bound.addresses)}: the server is shutting down")
-        listener = Listener(settings, context, bound, self._parts, self._open.discard)
+        listener = Listener(settings, context, stamp, bound, self._parts, self._open.discard)
         self._open.add(listener)
         return listener
 
@@ -207,6 +227,21 @@ class Listeners:
 
 def _context(tls: TlsSettings | None) -> ssl.SSLContext | None:
     return make_context(tls) if tls is not None else None
+
+
+def _stamp(tls: TlsSettings | None) -> tuple[object, ...]:
+    """Return what changes with the files of a certificate. Take it before they are read."""
+    if tls is None:
+        return ()
+    return tuple(_stamp_of_file(name) for name in (tls.certificate, tls.key, tls.client_ca) if name)
+
+
+def _stamp_of_file(name: str) -> tuple[int, ...]:
+    try:
+        found = os.stat(name)
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _place(settings: ListenSettings) -> tuple[object, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from wsbridge.errors import reason_of
 from wsbridge.logs import ACCESS, RateLimit, logger
+from wsbridge.mentions import written
 from wsbridge.metrics import Metrics
 from wsbridge.net.transports import Connect
 from wsbridge.rules.forwarded import UNIX_PEER
@@ -30,7 +31,7 @@ DRAIN_BYTES = 64 * 1024
 """The most bytes to read of such a request, so that a reset does not destroy the response."""
 
 REASONS = {
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client sent no certificate, which --sslca requires",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client sent no certificate, which <client_ca> requires",
     "UNSUPPORTED_PROTOCOL": "the client does not offer TLS 1.2 or newer",
     "NO_SHARED_CIPHER": "the client offers no cipher suite that the server supports",
     "WRONG_VERSION_NUMBER": "the client sent data that is not TLS",
@@ -125,7 +126,7 @@ def reason_of_failure(error: OSError | TimeoutError) -> str:
         reason = error.reason or ""
         if "_ALERT_" in reason and reason.endswith(DISTRUST):
             return f"the client does not trust the server's certificate ({_in_words(reason)})"
-        return REASONS.get(reason, _in_words(reason) or str(error))
+        return written(REASONS.get(reason, _in_words(reason) or str(error)))
     if isinstance(error, ConnectionResetError | BrokenPipeError):
         return "the client closed the connection"
     if isinstance(error, TimeoutError | ConnectionAbortedError):

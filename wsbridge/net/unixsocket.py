@@ -85,7 +85,7 @@ class SocketFile:
             os.chown(itself, owner, group)
         except OSError as error:
             raise ListenError(
-                f"cannot set the owner and group of {self.path} (--unixsocket-owner, --unixsocket-group):"
+                f"cannot set the owner and group of {self.path} (<owner>, <group>):"
                 f" {reason_of(error).lower()}; run the server as root, or set only a group of which its user is a member"
             ) from None
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator, Sequence
 
+from wsbridge.mentions import written
 from wsbridge.net.hostinfo import machine
 from wsbridge.rules.origins import Rules
 from wsbridge.rules.reach import WILDCARDS, reachable
 from wsbridge.settings import BroadcastSettings, ConsoleSettings, EndpointSettings, HttpSettings, ListenSettings, ServerSettings
 
-OPEN = "Every machine that reaches this port and every web page in its browsers may connect; see --address, --sameorigin and --origin"
+OPEN = "Every machine that reaches this port and every web page in its browsers may connect; see <address>, <same_origin> and <origins>"
 
 
 def announcement(settings: ServerSettings, listening: Sequence[tuple[ListenSettings, Sequence[str]]]) -> Iterator[str]:
@@ -22,7 +23,7 @@ def announcement(settings: ServerSettings, listening: Sequence[tuple[ListenSetti
             else:
                 yield from _of_address(settings, listen, address)
     if settings.names_urls and any(is_open(listen, settings.endpoints) for listen, _ in listening):
-        yield OPEN
+        yield written(OPEN)
 
 
 def _of_address(settings: ServerSettings, listen: ListenSettings, address: str) -> Iterator[str]:

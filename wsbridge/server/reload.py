@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -12,10 +11,13 @@ from typing import NamedTuple
 from wsbridge.errors import InvalidConfiguration, ShuttingDown, WsbridgeError
 from wsbridge.logs import INFO, logger
 from wsbridge.server.server import Server
+from wsbridge.server.watch import Found, Watch
 from wsbridge.settings import ServerSettings
 
 WATCH_SECONDS = 1.0
 """Seconds between two looks at the files. A look costs one call of the kernel for each file."""
+SETTLE_SECONDS = 0.25
+"""Seconds after which a change of the files counts as complete."""
 
 log = logger("server")
 
@@ -37,20 +39,28 @@ Load = Callable[[], Configuration]
 class Reloader:
     """Changes a server to what `load` returns. An invalid configuration changes nothing, and the next valid one is taken."""
 
-    def __init__(self, server: Server, load: Load, *, name: str, files: Sequence[str], watches: bool) -> None:
-        """`name` is the name of the configuration in the log. `files` are those that have been read already."""
+    def __init__(
+        self, server: Server, load: Load, *, name: str, files: Sequence[str], watches: bool, hung_up: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`name` is the name of the configuration in the log. `files` are those that have been read already.
+
+        `hung_up` returns whether a signal has come before `reloading`.
+        """
         self._server = server
         self._load = load
         self._name = name
         self._watches = watches
+        self._hung_up = hung_up
         self._wanted = asyncio.Event()
-        self._seen = {path: _look_at(path) for path in files}
+        self._watch = Watch(files)
 
     @asynccontextmanager
     async def reloading(self) -> AsyncIterator[None]:
         """Reload on demand while the block runs. A signal that arrives before the server is ready leads to a reload then."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._wanted.set)
+        if self._hung_up():
+            self._wanted.set()
         task = loop.create_task(self._run(), name="reload")
         try:
             yield
@@ -58,7 +68,7 @@ class Reloader:
             task.cancel()
             await asyncio.wait((task,))
             loop.remove_signal_handler(signal.SIGHUP)
-            # A reload that is requested too late must not end the process by the signal.
+            # The process has only its log to write; the signal must not end it before.
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     async def _run(self) -> None:
@@ -72,26 +82,25 @@ class Reloader:
 
     async def _wait(self) -> None:
         """Wait for a signal or for a change of a file."""
-        while not self._wanted.is_set():
+        found = Found.NOTHING
+        while not self._wanted.is_set() and found is not Found.CHANGED:
+            pause = SETTLE_SECONDS if found is Found.CHANGING else WATCH_SECONDS
             with suppress(TimeoutError):
-                async with asyncio.timeout(WATCH_SECONDS if self._watches else None):
+                async with asyncio.timeout(pause if self._watches else None):
                     await self._wanted.wait()
-            if self._watches and await asyncio.to_thread(self._has_changed):
-                break
+            if self._watches:
+                found = await asyncio.to_thread(self._watch.look)
         self._wanted.clear()
 
-    def _has_changed(self) -> bool:
-        return any(_look_at(path) != seen for path, seen in self._seen.items())
-
     async def _reload(self) -> None:
-        # Look at the files before they are read: a change while they are read leads to another reload.
-        self._seen = await asyncio.to_thread(lambda: {path: _look_at(path) for path in self._seen})
+        await asyncio.to_thread(self._watch.take)
         try:
             configuration = await asyncio.to_thread(self._load)
-            self._seen = {path: self._seen.get(path) or _look_at(path) for path in configuration.files}
+            await asyncio.to_thread(self._watch.follow, configuration.files)
             changes = await self._server.change(configuration.settings, private=configuration.private)
         except InvalidConfiguration as error:
-            self._seen |= {path: _look_at(path) for path in error.files if path not in self._seen}
+            # The files of the present configuration stay watched: they are used.
+            await asyncio.to_thread(self._watch.follow, error.files, all_of_before=True)
             for fault in error.faults:
                 log.error("%s", fault)
             log.error("not reloaded: %s is invalid; the server continues with its present configuration", self._name)
@@ -103,12 +112,3 @@ class Reloader:
             log.log(INFO, "reloaded %s: %s", self._name, changes)
             if changes.restart:
                 log.error("restart the server to apply the changes of [server]: %s", ", ".join(changes.restart))
-
-
-def _look_at(path: str) -> tuple[int, int, int] | None:
-    """Return what changes with a file: its inode, its size, and its time of modification; None if it is missing."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns

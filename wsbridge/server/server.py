@@ -29,7 +29,7 @@ from wsbridge.process.spawnserver import SpawnServer
 from wsbridge.rules.hosts import Hosts
 from wsbridge.rules.routes import Routes
 from wsbridge.server.announcement import announcement
-from wsbridge.server.changes import Changes, changes_of, needs_restart
+from wsbridge.server.changes import Changes, changes_of
 from wsbridge.server.deployment import Deployment, Opened
 from wsbridge.server.once import Once
 from wsbridge.server.openlisteners import OpenListeners
@@ -135,14 +135,14 @@ class Server:
         except BaseException:
             await self._deployment.discard(opened)
             raise
-        self._settings, self._services = settings, services
+        before, self._settings, self._services = self._settings, settings, services
         services.private.add(hidden)
         self._deployment.commit(plan, opened)
         self._deployment.begin(opened)
         self._site.configure(hosts=self._hosts(), trusted=settings.server.trusted)
         services.limiter.limit = settings.server.max_sessions
         set_level(LEVELS[settings.server.log_level])
-        return changes_of(plan, listeners, restart=needs_restart(self._at_start, settings.server))
+        return changes_of(before, settings, endpoints=plan, listeners=listeners, at_start=self._at_start)
 
     async def _end_change(self) -> None:
         if self._changing is not None and not self._changing.done():

@@ -14,12 +14,13 @@ from wsbridge.channel.ring import Join
 from wsbridge.closecodes import ABNORMAL, UNSUPPORTED_DATA
 from wsbridge.flow import Batch, CallbackSink, End, Sink, Source
 from wsbridge.logs import ACCESS, LogFields, extra, logger
+from wsbridge.mentions import written
 from wsbridge.sessions.fanin import FanIn
 from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.registry import SHUTTING_DOWN, Registry
 from wsbridge.wire.positioned import Wire
 
-SPOKE = End(UNSUPPORTED_DATA, "this channel accepts no messages (--input)")
+SPOKE = "this channel accepts no messages (<input>)"
 
 log = logger("session")
 
@@ -125,7 +126,7 @@ class Subscription:
             return
         fan_in = self._fan_in
         if fan_in is None or not fan_in.is_open:
-            self.end(SPOKE)
+            self.end(End(UNSUPPORTED_DATA, written(SPOKE)))
         else:
             self._registry.metrics.messages_in += len(batch.messages)
             fan_in.write(self._client, batch)

@@ -13,7 +13,6 @@ of each start.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from enum import Enum, StrEnum
 from functools import cache
@@ -24,7 +23,6 @@ import msgspec
 
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * KIBIBYTE
-MENTION = re.compile(r"<([a-z_]+)>")
 
 
 class Kind(Enum):
@@ -151,11 +149,6 @@ def fields_of(part: type[Part]) -> tuple[Field, ...]:
 def field_of(part: type[Part], name: str) -> Field:
     """Return one setting of a part."""
     return next(field for field in fields_of(part) if field.name == name)
-
-
-def mention(sentence: str, written: Callable[[str], str]) -> str:
-    """Return a sentence in which `written` gives the form of each mentioned setting."""
-    return MENTION.sub(lambda found: written(found[1]), sentence) if "<" in sentence else sentence
 
 
 def bound_fault(field: Field, value: Any, shown: str) -> Iterator[Fault]:

@@ -1,0 +1,62 @@
+"""Looks at files, and finds out when they have changed. A change counts once it is complete: two looks in a row find the same.
+
+An editor may write a file in parts, or move it away for a moment. The server would take a part of a file for a change.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import NamedTuple
+
+
+class Stamp(NamedTuple):
+    """What changes with a file."""
+
+    inode: int
+    size: int
+    modified_ns: int
+
+
+class Found(Enum):
+    """What a look has found."""
+
+    NOTHING = "nothing"
+    CHANGING = "changing"
+    """A change that may go on."""
+    CHANGED = "changed"
+
+
+def stamp_of(path: str) -> Stamp | None:
+    """Return the stamp of a file; None if it is missing."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return Stamp(found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+class Watch:
+    """The watched files. Each method reads the disk."""
+
+    def __init__(self, files: Iterable[str], *, stamp: Callable[[str], Stamp | None] = stamp_of) -> None:
+        self._stamp = stamp
+        self._known = self._found = {path: stamp(path) for path in files}
+        """What is known of the files, and what the last look has found."""
+
+    def look(self) -> Found:
+        """Compare the files with what is known of them."""
+        before, self._found = self._found, {path: self._stamp(path) for path in self._known}
+        if self._found == self._known:
+            return Found.NOTHING
+        return Found.CHANGED if self._found == before else Found.CHANGING
+
+    def take(self) -> None:
+        """Record that the files are as they are now. Call this before they are read: a change while they are read then counts."""
+        self._known = self._found = {path: self._stamp(path) for path in self._known}
+
+    def follow(self, files: Iterable[str], *, all_of_before: bool = False) -> None:
+        """Watch these files from now on, and with `all_of_before` those of before as well."""
+        paths = dict.fromkeys([*(self._known if all_of_before else ()), *files])
+        self._known = self._found = {path: self._known[path] if path in self._known else self._stamp(path) for path in paths}
