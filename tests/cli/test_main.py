@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import subprocess
 import sys
@@ -214,13 +213,3 @@ def test_without_the_library_for_a_broker(words: list[str]) -> None:
     code = "import sys; sys.modules['aio_pika'] = None; from wsbridge.__main__ import main; main()"
     status, out, err = start(sys.executable, "-c", code, words[0], "--exchange=x", "--broker=amqp://127.0.0.1:1/", *words[1:])
     assert (status, f"run: {sys.executable} -m pip install aio-pika" in out + err) == (1, True)
-
-
-def test_hangup_while_a_file_is_read(tmp_path: Path) -> None:
-    """A request to reload does not end a server that has not read its configuration yet."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    try:
-        assert run("wsbridge", ["serve", str(tmp_path / "none.toml")], {}) == 1
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
