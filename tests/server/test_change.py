@@ -5,14 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 
 import pytest
 
 from tests.support.client import connect
+from wsbridge.endpoints.broadcast import BroadcastEndpoint
 from wsbridge.errors import ShuttingDown
 from wsbridge.metrics import Metrics
 from wsbridge.server.server import Server
-from wsbridge.settings import BridgeSettings, EndpointSettings, ListenSettings, ProcessSettings, ProgramSettings, ServerSettings
+from wsbridge.settings import (
+    BridgeSettings,
+    BroadcastSettings,
+    ChannelSettings,
+    EndpointSettings,
+    Input,
+    ListenSettings,
+    ProcessSettings,
+    ProgramSettings,
+    ServerSettings,
+)
 
 PATIENT = 1000.0
 """Seconds that a program may take to end: more than a test lasts."""
@@ -25,6 +37,10 @@ def settings(*endpoints: EndpointSettings, **options: str) -> ServerSettings:
 
 def bridge(path: str, script: str = "exec cat") -> BridgeSettings:
     return BridgeSettings(path=path, program=ProgramSettings(command=("/bin/sh", "-c", script), close_delay=PATIENT))
+
+
+def channel(path: str, history: int) -> BroadcastSettings:
+    return BroadcastSettings(path=path, channel=ChannelSettings(exchange="x", input=Input.EXCHANGE, history=history))
 
 
 class Running:
@@ -55,6 +71,18 @@ async def running(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Running]:
     await running.server.is_ready.wait()
     yield running
     await running.end()
+
+
+async def test_subscribers_of_before_and_after(running: Running) -> None:
+    """Subscribers of one kind share their encoded messages, whatever the settings were when they came: many changes use no memory."""
+    with ExitStack() as stack:
+        for history in (10, 20, 30):
+            await running.server.change(settings(bridge("/a"), channel("/c", history)))
+            connected = await asyncio.to_thread(connect, "/c", port=running.port)
+            stack.enter_context(connected)
+        endpoint = running.server._deployment.endpoints[-1]
+        assert isinstance(endpoint, BroadcastEndpoint)
+        assert [len(group) for group in endpoint._channel.fanout._in_step.values()] == [3]
 
 
 async def test_change_during_the_shutdown(running: Running) -> None:

@@ -161,12 +161,12 @@ def _run_tool(shape: Command, words: Sequence[str], environ: Mapping[str, str]) 
 
 def _serve_file(words: Sequence[str], environ: Mapping[str, str], *, watches: bool) -> int:
     """Serve the endpoints of a configuration file until a signal; return the exit status. Raises UsageError."""
+    hangups: list[int] = []
+    # From here on, no signal for a reload may end the process. The imports take a moment, too.
+    signal.signal(signal.SIGHUP, lambda number, _: hangups.append(number))
     from wsbridge.cli.servefile import file_of, load
 
     file = file_of(words)
-    hangups: list[int] = []
-    # From here on, no signal for a reload may end the process.
-    signal.signal(signal.SIGHUP, lambda number, _: hangups.append(number))
     try:
         configuration = load(file, environ)
     except InvalidConfiguration as error:

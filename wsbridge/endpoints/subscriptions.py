@@ -40,6 +40,7 @@ RETRY_MS = (500, 3000)
 3 s."""
 FULL_MS = (2000, 8000)
 """The same range for a client that finds no free slot."""
+EVENTS = Events()
 TIMES = "times"
 """The query parameter that requests the publication times of messages."""
 
@@ -77,8 +78,6 @@ class Subscriptions:
         self._registry = registry
         self._metrics = metrics
         self._loop = loop
-        self._wire = cache(_make_wire)
-        self._events = Events()
 
     @property
     def has_room(self) -> bool:
@@ -93,7 +92,7 @@ class Subscriptions:
             begin = self._place(_query(request, "since"))
             client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, fields)
             bits = client.deflate.parameters.server_bits if client.deflate else 0
-            wire = self._wire(admission.subprotocol == SUBPROTOCOL, bits, _query(request, TIMES) is not None)
+            wire = _wire(admission.subprotocol == SUBPROTOCOL, bits, _query(request, TIMES) is not None)
             early = connection.detach(client)
             session = Subscription(client, self._fanout, wire, fan_in=self._fan_in, registry=self._registry, fields=fields)
         self._begun(fields)
@@ -140,7 +139,7 @@ class Subscriptions:
         # Without a random delay, all clients of a lost server would reconnect at once; a browser waits as long as `retry` says.
         retry_ms = random.randint(*RETRY_MS)
         client.take(f"HTTP/1.1 200 OK\r\n{head}\r\nretry: {retry_ms}\n\n".encode("utf-8", "surrogateescape"))
-        return client, Subscription(client, self._fanout, self._events, fan_in=None, registry=self._registry, fields=fields)
+        return client, Subscription(client, self._fanout, EVENTS, fan_in=None, registry=self._registry, fields=fields)
 
     def come_back(self, request: Request, headers: tuple[tuple[str, str], ...]) -> web.Response | None:
         """Return a response after which an EventSource without a slot retries; an error status would make it stop for good.
@@ -176,8 +175,9 @@ class Subscriptions:
         return parse_position(since) if since else self._join
 
 
-def _make_wire(is_positioned: bool, bits: int, times: bool) -> Wire:
-    """Return a wire; subscribers with the same wire share encoded messages, so each kind should exist only once."""
+@cache
+def _wire(is_positioned: bool, bits: int, times: bool) -> Wire:
+    """Return the wire of a kind. Each kind exists only once, since subscribers with the same wire share encoded messages."""
     return Positioned(bits, times=times) if is_positioned else PlainWire(bits)
 
 

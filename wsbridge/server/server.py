@@ -76,10 +76,11 @@ class Server:
         loop, settings, metrics = self._loop, self._settings, self._metrics
         loop.set_exception_handler(report)
         loop.set_default_executor(ThreadPoolExecutor(THREADS, "disk"))
-        async with AsyncExitStack() as stack:
-            self._services, spawn_server = open_services(settings, metrics, stack, may_change=self._may_change, loop=loop)
-            self._services.private.add(private_files(settings, self._private))
-            with self._signals():
+        # A second signal must not interrupt the cleanup, either.
+        with self._signals():
+            async with AsyncExitStack() as stack:
+                self._services, spawn_server = open_services(settings, metrics, stack, may_change=self._may_change, loop=loop)
+                self._services.private.add(private_files(settings, self._private))
                 stack.push_async_callback(self._deployment.finish)
                 opened = await self._open_unless_stopped()
                 if opened is None:
