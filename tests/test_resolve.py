@@ -52,10 +52,10 @@ def test_faults(here: Path) -> None:
     _, faults = resolve(settings, path=f"{here}/bin")
     assert [(fault.path, fault.sentence) for fault in faults] == [
         (("endpoint", 0, "command"), "unable to locate specified <command> 'none' in OS path"),
-        (("endpoint", 0, "files"), "<files>=nowhere is not a directory"),
-        (("endpoint", 0, "cgi"), "<cgi>=bin/prog is not a directory"),
-        (("listen", 0, "owner"), "<owner>=nosuchuser: this machine has no such user"),
-        (("listen", 0, "group"), "<group>=nosuchgroup: this machine has no such group"),
+        (("endpoint", 0, "files"), "<files>=nowhere is not a directory; create it, or correct the name"),
+        (("endpoint", 0, "cgi"), "<cgi>=bin/prog is not a directory; name the directory instead of a file in it"),
+        (("listen", 0, "owner"), "<owner>=nosuchuser: this machine has no such user; create it, or correct the name"),
+        (("listen", 0, "group"), "<group>=nosuchgroup: this machine has no such group; create it, or correct the name"),
         (("broker", "b", "url"), "<url> (address 2 of 2): the cafile in its URL is not a file: none.pem"),
         (
             ("broker", "b", "url"),

@@ -55,7 +55,7 @@ def listener_faults(listen: ListenSettings) -> Iterator[Fault]:
         try:
             find(given)
         except LookupError:
-            yield Fault((name,), f"<{name}>={given}: this machine has no such {kind}")
+            yield Fault((name,), f"<{name}>={given}: this machine has no such {kind}; create it, or correct the name")
 
 
 def broker_faults(broker: BrokerSettings) -> Iterator[Fault]:
@@ -79,7 +79,8 @@ def _resolve_part(part: Part, path: str, faults: list[Fault]) -> Part:
             if os.path.isdir(value):
                 changes[field.name] = os.path.abspath(value)
             else:
-                faults.append(Fault((field.name,), f"<{field.name}>={value} is not a directory"))
+                remedy = "name the directory instead of a file in it" if os.path.exists(value) else "create it, or correct the name"
+                faults.append(Fault((field.name,), f"<{field.name}>={value} is not a directory; {remedy}"))
         elif field.name == "command" and value:
             try:
                 changes[field.name] = (find_program(value[0], path), *value[1:])

@@ -71,7 +71,7 @@ def test_defaults(folder: Folder) -> None:
         ("[defaults.bridge]\nping = 'x'", '3: defaults.bridge.ping: "x": write a number of seconds, or a time such as 500ms, 25s or 1m'),
         ("[defaults.bridgee]", "2: defaults.bridgee: unknown key; did you mean bridge?"),
         ("bridge = 1", "2: defaults.bridge: expected a table, got an integer; write [defaults.bridge]"),
-        ("cgi = 'nowhere'", "2: defaults.cgi: nowhere is not a directory"),
+        ("cgi = 'nowhere'", "2: defaults.cgi: nowhere is not a directory; create it, or correct the name"),
         (
             "console = true\npage = false",
             "2: defaults.console: console serves a page, and page = false turns all pages off; use only one of them",
@@ -80,7 +80,7 @@ def test_defaults(folder: Folder) -> None:
             "pass_stderr = true\n[defaults.bridge]\nframing = 'nul'",
             "2: defaults.pass_stderr: cannot be used with framing=nul: its JSON records are lines of text (wsbridge.toml:4 sets framing)",
         ),
-        ("[defaults.bridge]\ncgi = 'nowhere'", "3: defaults.bridge.cgi: nowhere is not a directory"),
+        ("[defaults.bridge]\ncgi = 'nowhere'", "3: defaults.bridge.cgi: nowhere is not a directory; create it, or correct the name"),
     ],
 )
 def test_wrong_defaults(folder: Folder, text: str, fault: str) -> None:

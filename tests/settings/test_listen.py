@@ -28,7 +28,28 @@ def test_other_addresses() -> None:
     assert [(listen.is_tcp, listen.unix_path, listen.inherited) for listen in (named, only)] == [(False, None, "web"), (False, None, "")]
 
 
-@pytest.mark.parametrize("address", ["", "80", "localhost", "::1:80", "[::1]", ":65536", ":x", "a/b:80", "unix:", "http://a:80", ":-1"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "80",
+        "localhost",
+        "::1:80",
+        "[::1]",
+        ":65536",
+        ":x",
+        "a/b:80",
+        "unix:",
+        "http://a:80",
+        ":-1",
+        "[::g]:80",
+        "999.1.1.1:80",
+        "a b:80",
+        " a:80",
+        "a\n:80",
+        "unix: ",
+    ],
+)
 def test_no_address(address: str) -> None:
     """Anything else is a fault, with the forms that there are."""
     (fault,) = check_fault(field_of(ListenSettings, "address"), address)
@@ -43,6 +64,13 @@ def test_mode(given: dict[str, Any], mode: int) -> None:
     """The mode is octal; without one, a given group may connect."""
     assert ListenSettings(address="unix:x", **given).unix_mode == mode
     assert [*check_fault(field_of(ListenSettings, "mode"), given.get("mode", ""))] == []
+
+
+def test_long_path() -> None:
+    """The path of a Unix socket has at most 107 bytes."""
+    (fault,) = ListenSettings(address="unix:/" + "é" * 53 + "x").faults()
+    assert fault == (("address",), "<address>: the path of the Unix socket has 108 bytes; write at most 107")
+    assert [*ListenSettings(address="unix:/" + "é" * 53).faults()] == []
 
 
 def test_tls() -> None:

@@ -9,11 +9,10 @@ import shlex
 import shutil
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
-from difflib import get_close_matches
+from contextlib import closing
 
 from wsbridge.errors import ListenError
-from wsbridge.process.spawn import is_executable
+from wsbridge.process.spawn import is_executable, near_program
 from wsbridge.settings import BridgeSettings, BroadcastSettings, EndpointSettings, ServerSettings
 
 SHELL_CHARACTERS = re.compile(r"[|&;<>$`*?]")
@@ -55,13 +54,8 @@ def _hint_for_line(line: str, more: Sequence[str], path: str) -> str:
 
 def _hint_for_near(path: str) -> str:
     """Return a hint that names the most similar executable in the same folder."""
-    folder, name = os.path.split(path)
-    with suppress(OSError):
-        if not os.path.lexists(path):
-            names = [other for other in os.listdir(folder or ".") if is_executable(os.path.join(folder, other))]
-            for near in get_close_matches(name, names, 1, cutoff=0.8):
-                return f"; did you mean {os.path.join(folder, near)}?"
-    return ""
+    near = near_program(path)
+    return f"; did you mean {near}?" if near else ""
 
 
 def hint_for_address(address: str) -> str:

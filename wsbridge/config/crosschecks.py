@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -13,22 +15,30 @@ from wsbridge.config.reading import Reader
 from wsbridge.config.sentences import mentioned
 from wsbridge.config.values import show
 from wsbridge.resolve import listener_faults
+from wsbridge.rules.overlap import Occupied
 from wsbridge.settings import BroadcastSettings, ConsoleSettings, EndpointSettings, ListenSettings
 from wsbridge.settings.declare import Fault
 
 
 def check_listeners(reader: Reader, listeners: Mapping[Path, ListenSettings]) -> None:
     """Record what prevents a listener from opening: its settings, its certificate, or another listener at its address."""
-    taken: dict[str, Path] = {}
+    occupied: Occupied[tuple[Path, str]] = Occupied()
+    files: dict[str, Path] = {}
     for path, listen in listeners.items():
         for fault in (*listen.faults(), *listener_faults(listen)):
             reader.setting_fault(path, fault)
         if listen.certificate and listen.key:
             _check_certificates(reader, path, listen)
-        for key, name in _addresses(listen):
-            if name in taken:
-                reader.fault((*path, key), f"{name} is already the address of {_where(reader, taken[name])}; choose another one")
-            taken.setdefault(name, path)
+        for key, host, port in _ports(listen):
+            if other := occupied.take(host, port, (path, f"{host}:{port}")):
+                reader.fault((*path, key), _excluded(reader, f"{host}:{port}", *other))
+        if not listen.is_tcp:
+            name = listen.address if listen.unix_path is None else _real(listen.unix_path)
+            if listen.unix_path is not None and _is_no_socket(listen.unix_path):
+                reader.fault((*path, "address"), f"{listen.unix_path} exists and is not a socket; choose another path")
+            if name in files:
+                reader.fault((*path, "address"), _excluded(reader, listen.address, files[name], listen.address))
+            files.setdefault(name, path)
 
 
 def check_endpoints(reader: Reader, endpoints: Mapping[Path, EndpointSettings], brokers: object) -> None:
@@ -66,14 +76,30 @@ def _check_certificates(reader: Reader, path: Path, listen: ListenSettings) -> N
         reader.setting_fault(path, Fault((mentioned(sentence)[0],), sentence))
 
 
-def _addresses(listen: ListenSettings) -> Iterator[tuple[str, str]]:
-    """Yield the addresses that a listener occupies, each with the key that sets it. Port 0 selects a free port."""
-    if not listen.is_tcp:
-        yield "address", listen.address
-    elif listen.port:
-        yield "address", f"{listen.host.lower()}:{listen.port}"
-    if listen.is_tcp and listen.redirect_port:
-        yield "redirect_port", f"{listen.host.lower()}:{listen.redirect_port}"
+def _ports(listen: ListenSettings) -> Iterator[tuple[str, str, int]]:
+    """Yield the hosts and ports that a listener occupies, each with the key that sets it. Port 0 selects a free port."""
+    ports = (("address", listen.port), ("redirect_port", listen.redirect_port)) if listen.is_tcp else ()
+    return ((key, listen.host, port) for key, port in ports if port)
+
+
+def _excluded(reader: Reader, name: str, other: Path, other_name: str) -> str:
+    """Return the sentence for an address that the address of another listener excludes."""
+    if name.lower() == other_name.lower():
+        return f"{name} is already the address of {_where(reader, other)}; choose another one"
+    return f"{name} cannot be used beside {other_name} of {_where(reader, other)}; choose another port, or remove one of the two"
+
+
+def _is_no_socket(path: str) -> bool:
+    """Whether a path names a file that no socket may replace."""
+    try:
+        return not stat.S_ISSOCK(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _real(path: str) -> str:
+    """Return the path of a Unix socket without links in its folder, so that two names of one file are equal."""
+    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
 
 
 def _unknown_broker(name: str, brokers: Mapping[str, Any]) -> str:

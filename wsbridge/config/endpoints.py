@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from wsbridge.config.commands import hint_for_command
 from wsbridge.config.places import Path
 from wsbridge.config.reading import Reader, Values
 from wsbridge.config.sentences import either, mentioned, unknown
-from wsbridge.config.values import show
+from wsbridge.config.values import COMMAND, show
 from wsbridge.resolve import resolve_endpoint
 from wsbridge.settings.declare import Fault, Field, Kind
 from wsbridge.settings.endpoint import KINDS, EndpointSettings, PartField, faults_of, parts_of, settings_of
@@ -72,8 +73,16 @@ def read_endpoint(reader: Reader, path: Path, table: Mapping[str, Any], defaults
             endpoint_fault(reader, path, struct.kind, fault)
     resolved, faults = resolve_endpoint(endpoint, path=reader.path)
     for fault in faults:
-        endpoint_fault(reader, path, struct.kind, fault)
+        hint = _hint(reader, path, struct.kind) if fault.path == (COMMAND,) else ""
+        endpoint_fault(reader, path, struct.kind, fault._replace(sentence=fault.sentence + hint))
     return resolved
+
+
+def _hint(reader: Reader, path: Path, kind: str) -> str:
+    """Return the remedy for a command that names no program."""
+    home = _home(reader, path, kind, COMMAND)
+    written = _table_at(reader.document.tables, home)[COMMAND]
+    return hint_for_command([written] if isinstance(written, str) else written, reader.document.folder(home))
 
 
 def endpoint_fault(reader: Reader, path: Path, kind: str, fault: Fault) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
+from wsbridge.config.commands import for_line
 from wsbridge.config.faults import show_type
 from wsbridge.config.sentences import either, in_keys
 from wsbridge.errors import WrongValue
@@ -21,6 +23,7 @@ T = TypeVar("T")
 LONGEST_SHOWN = 40
 """Characters of a value that a sentence shows."""
 COMMAND = "command"
+HERE = re.compile(r"^(\./+)+")
 EXPECTED = {
     Kind.BOOLEAN: "true or false",
     Kind.INTEGER: "an integer",
@@ -62,7 +65,7 @@ def located(field: Field, value: Any, folder: str) -> Any:
     if field.setting.place:
         return os.path.join(folder, value) if value else value
     if field.name == COMMAND and value and "/" in value[0]:
-        return (os.path.join(folder, value[0].removeprefix("./")), *value[1:])
+        return (os.path.join(folder, HERE.sub("", value[0])), *value[1:])
     if isinstance(value, str) and value.startswith(UNIX) and field.name == "address":
         return UNIX + os.path.join(folder, value.removeprefix(UNIX))
     return value
@@ -103,14 +106,15 @@ def _read(field: Field, value: Any) -> Any:
             if value in field.choices:
                 return field.type(value)
             raise wrong(f"expected {either(field.choices)}, got {show(value)}")
-    raise wrong(f"expected {EXPECTED[field.kind]}, got {show(value)}")
+    remedy = f"; write [{show(value)}]" if field.kind is Kind.TEXTS and isinstance(value, str) else ""
+    raise wrong(f"expected {EXPECTED[field.kind]}, got {show(value)}{remedy}")
 
 
 def _command(value: Any) -> tuple[str, ...]:
     """Return a command: an array of words, or a program without arguments."""
     if isinstance(value, str):
-        if len(words := value.split()) > 1:
-            raise wrong(f"expected a program or an array, got {show(value)}; write an array: [{', '.join(map(show, words))}]")
+        if len(value.split()) > 1:
+            raise wrong(f"expected a program or an array, got {show(value)}; {for_line(value)}")
         value = [value]
     if not isinstance(value, list):
         raise wrong(f"expected an array of strings, got {show(value)}")

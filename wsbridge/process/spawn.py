@@ -17,6 +17,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 
 from wsbridge.errors import ConfigurationError, ProgramError
@@ -204,6 +205,16 @@ def why_not_executable(path: str) -> str:
     if os.path.isdir(path):
         return "it is a directory; use <scripts> to serve the scripts in it"
     return f"it is not executable; try: chmod +x {path}"
+
+
+def near_program(path: str) -> str:
+    """Return the executable with the most similar name in the same folder; empty if the file exists, or if no name is similar."""
+    folder, name = os.path.split(path)
+    with suppress(OSError, ValueError):
+        if not os.path.lexists(path):
+            names = [other for other in os.listdir(folder or ".") if is_executable(os.path.join(folder, other))]
+            return next((os.path.join(folder, near) for near in get_close_matches(name, names, 1, cutoff=0.8)), "")
+    return ""
 
 
 def _keep_to_ourselves() -> None:

@@ -2,24 +2,38 @@
 
 import re
 from collections.abc import Iterator
+from ipaddress import ip_address
 from typing import Annotated
 
 from wsbridge.settings.declare import Fault, Part, Setting
 
 UNIX = "unix:"
 SYSTEMD = "systemd:"
-ADDRESS = re.compile(r"(?P<host>\[[^][]+\]|[^][:/]*):(?P<port>[0-9]{1,5})")
+ADDRESS = re.compile(r"(\[(?P<ip>[^][]+)\]|(?P<name>[^][:/\s]*)):(?P<port>[0-9]{1,5})")
+FOUR_NUMBERS = re.compile(r"[0-9]+(\.[0-9]+){3}")
+"""A name of this form is an IPv4 address, or none."""
+LONGEST_PATH = 107
+"""Bytes of the path of a Unix socket (unix(7)); a NUL follows."""
 OCTAL = re.compile(r"(0o?)?[0-7]{3}\Z")
 LARGEST_PORT = 65535
 WRITE_AN_ADDRESS = "write HOST:PORT, :PORT, [IPV6]:PORT, unix:PATH or systemd:NAME"
 
 
 def _check_address(address: str) -> None:
-    if address.startswith(SYSTEMD) or (address.startswith(UNIX) and address != UNIX):
+    if address.startswith(SYSTEMD) or (address.startswith(UNIX) and address.removeprefix(UNIX).strip()):
         return
     found = ADDRESS.fullmatch(address)
-    if found is None or int(found["port"]) > LARGEST_PORT:
+    if found is None or not address.isprintable() or not _is_host(found["ip"], found["name"]) or int(found["port"]) > LARGEST_PORT:
         raise ValueError(f"<address>={address} is not an address; {WRITE_AN_ADDRESS}")
+
+
+def _is_host(ip: str | None, name: str | None) -> bool:
+    """Whether a host can exist: an IP address in brackets, or a name."""
+    address = ip or (name if name and FOUR_NUMBERS.fullmatch(name) else None)
+    try:
+        return address is None or bool(ip_address(address))
+    except ValueError:
+        return False
 
 
 def _check_mode(text: str) -> None:
@@ -157,6 +171,8 @@ class ListenSettings(Part, frozen=True, kw_only=True):
         return TlsSettings(self.certificate, self.key, self.client_ca or None) if self.certificate else None
 
     def faults(self) -> Iterator[Fault]:
+        if self.unix_path is not None and (size := len(self.unix_path.encode(errors="surrogateescape"))) > LONGEST_PATH:
+            yield Fault(("address",), f"<address>: the path of the Unix socket has {size} bytes; write at most {LONGEST_PATH}")
         if self.unix_path is None:
             for name in ("mode", "owner", "group"):
                 if getattr(self, name):
