@@ -230,6 +230,29 @@ async def test_silent_attempt(shaken: Broker) -> None:
         assert len(connections) == 0
 
 
+@pytest.mark.parametrize("replay", KINDS)
+async def test_cancelled_opening(shaken: Broker, replay: bool) -> None:
+    """A bus that is cancelled while it opens, at whatever moment, leaves no channel behind and does not disturb the others."""
+    connections = Connections()
+    async with nodes(shaken.url, 2, connections) as every:
+        await all_get_what_they_publish(every)
+        connection = connection_of(every[0][0])
+        for turns in (1, 2, 3, 5, 8, 12, 20, 40, 80):
+            bus = Exchange(f"shared-{secrets.token_hex(4)}", shaken.url, {"replay": replay}).bus(connections=connections)
+            opening = asyncio.create_task(bus.open(Taker()))
+            for _ in range(turns):
+                await asyncio.sleep(0.001)
+            opening.cancel()
+            with suppress(asyncio.CancelledError):
+                await opening
+            await bus.close(0)
+        await until_number(shaken, OPEN_CHANNELS, 4)
+        await until(lambda: len(connection._channels) == 4, "the answers to all closes")
+        await all_get_what_they_publish(every)
+        undisturbed(*every)
+        assert connection_of(every[0][0]) is connection
+
+
 # A fault of one channel
 
 
@@ -417,6 +440,28 @@ async def test_lost_confirm(shaken: Broker, link: AmqpLink) -> None:
             assert connection_of(later) is connection_of(node)
 
 
+async def test_opening_without_an_answer(shaken: Broker, link: AmqpLink) -> None:
+    """A link whose opening gets no answer is an error for it alone; after the second time it tries a connection of its own."""
+    connections = Connections()
+    async with nodes(link.url, 2, connections) as every:
+        await all_get_what_they_publish(every)
+        first = connection_of(every[0][0])
+        last = max(first._channels)
+        link.drops = lambda frame: frame.method == "exchange.declare-ok" and frame.channel > last and link.accepted == 1
+        bus: Any = Exchange(f"shared-{secrets.token_hex(4)}", link.url, timeouts()).bus(connections=connections)
+        async with publishing(*every):
+            for _ in range(2):
+                with pytest.raises(BusError, match="does not answer"):
+                    await bus.open(Taker())
+                assert len(connections) == 1
+            await bus.open(Taker())
+        assert bus._link._connection is not first
+        assert len(connections) == 2
+        await bus.close(1)
+        undisturbed(*every)
+        await until(lambda: len(first._channels) == 4, "the answers to all closes")
+
+
 async def test_silent_connection(shaken: Broker, link: AmqpLink) -> None:
     """If nothing more comes over a connection, the first link whose confirm is late ends it for all, and all share the next."""
     connections = Connections()
@@ -494,9 +539,7 @@ async def test_connection_error_of_one_link(shaken: Broker) -> None:
     connections, links = Connections(), [Tool(), Tool()]
     connection, _ = (connections.join(link, shaken.url) for link in links)
     await connection.opened()
-    channels = [connection.channel(link) for link in links]
-    for channel in channels:
-        await channel.open()
+    channels = [await connection.channel(link) for link in links]
     with pytest.raises(exceptions.ConnectionClosed, match=r"second 'channel\.open'"):
         await channels[0].request(commands.Channel.Open())
     assert [link.is_suspect for link in links] == [True, False]

@@ -182,16 +182,13 @@ class Link:
 
     async def _open(self) -> None:
         connection = await self._connect()
-        publishing = connection.channel(self, failed=self.lose)
-        consuming = connection.channel(self, failed=self.lose)
-        self._channels = [publishing, consuming]
-        await publishing.open(confirms=True)
-        await consuming.open()
+        for confirms in (True, False):
+            self._channels.append(await connection.channel(self, confirms=confirms, failed=self.lose))
         await self._topology.check_type(self._temporary)
-        await self._topology.declare(publishing)
+        await self._topology.declare(self._publishing)
         if self._settings.replay:
             await self._identify()
-        await self._topology.bind(publishing, None)
+        await self._topology.bind(self._publishing, None)
         await self._topology.wait_made(self._temporary)
 
     async def _connect(self) -> Connection:
@@ -355,8 +352,7 @@ class Link:
 
         async def begin() -> None:
             assert self._connection is not None
-            channels.append(self._connection.channel(self))
-            await channels[0].open()
+            channels.append(await self._connection.channel(self))
             prefetch = 1 if isinstance(where, str) else PREFETCH
             await channels[0].consume(self._topology.stream, take, prefetch=prefetch, arguments={"x-stream-offset": where})
 
@@ -548,10 +544,10 @@ class Link:
         if self._connections.leave(self, connection):
             await connection.close(seconds, at_once=not seconds)
             return
-        if queue is not None and channels:
-            # The broker deletes the queue with its consumer. But a queue that has had no consumer yet lasts as long as the connection.
-            next((channel for channel in channels if channel.is_open), channels[0]).delete_queue(queue)
         for channel in channels:
+            if queue is not None:
+                # The broker deletes the queue with its consumer, but a queue without one lasts as long as the connection.
+                channel.delete_queue(queue)
             channel.leave()
         await within(seconds, _all_closed(channels))
 

@@ -112,9 +112,12 @@ class Connection:
         since = asyncio.get_running_loop().time() - max(seconds, QUIET_SECONDS)
         if not self._opening.done() or is_again:
             self._accepts = False
-        elif not any(channel.heard_at > since for channel in self._channels.values() if channel.owner is not link):
+        elif self.alarm.over_at() <= since and not self._is_heard(since, besides=link):
             self._transport.abort()
             self._end(AMQPConnectionError("the broker is silent"), "the broker is silent on all channels of the connection")
+
+    def _is_heard(self, since: float, *, besides: User) -> bool:
+        return any(channel.heard_at > since for channel in self._channels.values() if channel.owner is not besides)
 
     # Channels
 
@@ -124,18 +127,23 @@ class Connection:
         if self._error is not None:
             raise self._error
 
-    def channel(self, link: object, *, failed: Callable[[str], None] | None = None) -> Channel:
-        """Return a new channel, which is not open yet. Raises NoChannelLeft."""
+    async def channel(self, link: object, *, confirms: bool = False, failed: Callable[[str], None] | None = None) -> Channel:
+        """Open a channel. Raises NoChannelLeft."""
         if self._error is not None:
             raise self._error
-        return Channel(self, self._free_number(), owner=link, failed=failed)
+        channel = Channel(self, self._free_number(), owner=link, failed=failed)
+        try:
+            await channel.open(confirms=confirms)
+        except BaseException:
+            channel.leave()
+            raise
+        return channel
 
     @asynccontextmanager
     async def temporary(self, link: object) -> AsyncIterator[Channel]:
         """Open a channel for the duration of a block."""
-        channel = self.channel(link)
+        channel = await self.channel(link)
         try:
-            await channel.open()
             yield channel
             await channel.close()
         finally:
