@@ -30,7 +30,7 @@ from wsbridge.bus.rabbitmq.confirms import Confirms
 from wsbridge.bus.rabbitmq.errors import TROUBLE, explain
 from wsbridge.bus.rabbitmq.shared import Connection, Connections
 from wsbridge.bus.rabbitmq.topology import Topology, is_not_yet
-from wsbridge.bus.rabbitmq.transport import within
+from wsbridge.bus.rabbitmq.transport import retrieve, within
 from wsbridge.errors import BusError, LinkLost, RefusedBody
 from wsbridge.settings import BrokerSettings
 
@@ -432,7 +432,6 @@ class Link:
     async def _delivered(self, channel: Channel, seconds: float, work: Coroutine[Any, Any, object], *, longest: float) -> bool:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        task = loop.create_task(work, name="bus: delivered")
 
         def last() -> float:
             return max(began, self.alarm.over_at()) + longest * seconds
@@ -440,19 +439,33 @@ class Link:
         def until() -> float:
             return min(max(began, channel.delivered_at, self.alarm.over_at()) + seconds, last())
 
-        try:
-            while not await within(until() - loop.time(), asyncio.wait((task,)), until=until):
+        async def listen() -> None:
+            while True:
+                left = until() - loop.time()
+                if left > 0:
+                    await asyncio.sleep(left)
+                    continue
                 if loop.time() >= last():
                     raise LinkLost(f"the broker does not deliver all for {longest * seconds:g} s, although other data arrives")
-                # Deliveries of other channels may delay those of this channel, for as long as their data is in flight.
+                # Data of other channels may delay deliveries of this channel, for as long as it is in flight.
                 before = channel.delivered_at
                 await self._guarded(channel.drain())
                 if channel.delivered_at == before:
-                    return False
-            task.result()
+                    return
+
+        working, listening = tasks = [loop.create_task(each, name="bus: delivered") for each in (work, listen())]
+        for task in tasks:
+            task.add_done_callback(retrieve)
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                listening.result()
+                return False
+            working.result()
             return True
         finally:
-            task.cancel()
+            for task in tasks:
+                task.cancel()
 
     async def _guarded(self, work: Coroutine[Any, Any, object]) -> None:
         """Wait for the answer to a request. The broker sends it behind all data that is in flight on the connection.

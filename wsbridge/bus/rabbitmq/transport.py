@@ -128,7 +128,7 @@ async def within(seconds: float, work: Coroutine[Any, Any, object], *, until: Ca
     began = loop.time()
     task = loop.create_task(work, name="bus: within")
     # aio-pika may end a cancelled call with an error of its own, and nothing awaits that error.
-    task.add_done_callback(_retrieve)
+    task.add_done_callback(retrieve)
     left = seconds
     try:
         while not task.done() and left >= 0:
@@ -145,7 +145,7 @@ async def within(seconds: float, work: Coroutine[Any, Any, object], *, until: Ca
     return has_come
 
 
-def _retrieve(task: asyncio.Task[Any]) -> None:
+def retrieve(task: asyncio.Task[Any]) -> None:
     """Mark a task's error as seen: asyncio logs an error that nothing has retrieved."""
     if not task.cancelled():
         task.exception()
