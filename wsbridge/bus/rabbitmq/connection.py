@@ -25,7 +25,7 @@ from wsbridge.bus import base
 from wsbridge.bus.bodies import TIME, OutgoingBody, time_of
 from wsbridge.bus.rabbitmq import decode, topology
 from wsbridge.bus.rabbitmq.alarm import Alarm
-from wsbridge.bus.rabbitmq.channel import Channel, Properties
+from wsbridge.bus.rabbitmq.amqpchannel import AmqpChannel, Properties
 from wsbridge.bus.rabbitmq.confirms import Confirms
 from wsbridge.bus.rabbitmq.errors import TROUBLE, explain
 from wsbridge.bus.rabbitmq.shared import Connection, Connections
@@ -122,7 +122,7 @@ class Link:
         """Whether the link was lost because the stream lacks bodies that the broker has confirmed."""
         self._missing: Exception | None = None
         """The error about an object that was missing at the last check, and may exist soon."""
-        self._channels: list[Channel] = []
+        self._channels: list[AmqpChannel] = []
         """The channel to publish on and the channel to consume on; empty before the opening and after the close."""
         self._consumer: str | None = None
         self._queue: str | None = None
@@ -201,14 +201,14 @@ class Link:
             await self._leave(CLOSE_SECONDS)
 
     @property
-    def _publishing(self) -> Channel:
+    def _publishing(self) -> AmqpChannel:
         return self._channels[0]
 
     @property
-    def _consuming(self) -> Channel:
+    def _consuming(self) -> AmqpChannel:
         return self._channels[1]
 
-    def _temporary(self) -> AbstractAsyncContextManager[Channel]:
+    def _temporary(self) -> AbstractAsyncContextManager[AmqpChannel]:
         """Return a channel for the duration of a block. The broker closes it for a refusal, and the link lives on."""
         assert self._connection is not None
         return self._connection.temporary(self)
@@ -340,7 +340,7 @@ class Link:
         """
         found: list[int] = []
         is_over = asyncio.Event()
-        channels: list[Channel] = []
+        channels: list[AmqpChannel] = []
 
         def take(tag: int, properties: Properties, data: bytes) -> None:
             if not is_over.is_set():
@@ -429,7 +429,7 @@ class Link:
         """
         return await self._delivered(self._consuming, seconds, work, longest=longest)
 
-    async def _delivered(self, channel: Channel, seconds: float, work: Coroutine[Any, Any, object], *, longest: float) -> bool:
+    async def _delivered(self, channel: AmqpChannel, seconds: float, work: Coroutine[Any, Any, object], *, longest: float) -> bool:
         loop = asyncio.get_running_loop()
         began = loop.time()
 
@@ -565,7 +565,7 @@ class Link:
         await within(seconds, _all_closed(channels))
 
 
-async def _all_closed(channels: list[Channel]) -> None:
+async def _all_closed(channels: list[AmqpChannel]) -> None:
     """Wait until the broker has closed the channels. Until then they ignore what it sends, even if nothing waits any more."""
     for channel in channels:
         await channel.close()

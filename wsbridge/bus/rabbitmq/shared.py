@@ -1,17 +1,19 @@
-"""The AMQP connections of a process, which links share: one for each broker URL, however many channels the process has.
+"""The AMQP connections of a process, which its links share: one connection to each URL, however many links there are.
 
-The first link to a URL opens the connection, and the last closes it. Links that come meanwhile wait for the same attempt, and get
-the same error if it fails.
+The first link to a URL opens the connection, and the last link closes it. A link that comes during the opening waits for the same
+attempt, and gets the same error if it fails.
 
-A fault of the connection ends all its links. A link that fails alone opens its channels again on the connection:
+The end of a connection ends all its links. The end of a link leaves the connection to the others. The next link of the same bus
+joins it again, with these exceptions:
 
-    no answer in time    If no other link hears from the broker either, the connection is lost. Otherwise, only the link's channels
-                         are. If the next link of the same bus gets no answer on this connection either, the connection accepts no
-                         further links: that bus gets a new connection, and the other links keep theirs
-    connection error     The broker closes the connection for an error of one request, such as INTERNAL_ERROR, and does not say of
-                         which link. Each link that waited for an answer opens its next connection alone
-    alarm                The connection accepts no further links until the alarm ends, because the broker does not read from it
-    channel_max          The connection accepts no further links when it has no room for their channels
+    no answer in time    If no other link hears from the broker, the connection is lost. Otherwise, only the link is lost. If the next
+                         link of the same bus gets no answer on this connection, it accepts no further links: the bus gets another
+                         connection, and the other links keep theirs
+    connection error     The broker closes the connection for an error of one request, for example INTERNAL_ERROR. It does not name
+                         the AMQP channel. Each link that waited for an answer is a suspect, and the next link of its bus opens a
+                         connection alone
+    alarm                The connection accepts no further links until the alarm ends, because the broker reads nothing from it
+    channel_max          The connection accepts no further links when it has no room for their AMQP channels
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from aio_pika.connection import make_url
 from aio_pika.exceptions import AMQPConnectionError
 
 from wsbridge.bus.rabbitmq.alarm import Alarm
-from wsbridge.bus.rabbitmq.channel import Channel
+from wsbridge.bus.rabbitmq.amqpchannel import AmqpChannel
 from wsbridge.bus.rabbitmq.errors import TROUBLE, NoChannelLeft, is_refusal, why_closed
 from wsbridge.bus.rabbitmq.transport import CANCEL_SECONDS, Transport, within
 
@@ -35,6 +37,8 @@ HEARTBEAT = 10
 """Heartbeat interval in seconds. A connection that is silent for slightly more than three intervals is lost."""
 CHANNELS_A_LINK = 4
 """Channels for which a link needs room: one to publish on, one to consume on, and two for checks that run at the same time."""
+FRAME_BYTES = 128 * 1024
+"""Bytes of a frame if the broker sets no limit."""
 MOST_CHANNELS = 65535
 """Channels of a connection if the broker sets no limit: the largest number of a channel (AMQP 0-9-1, 4.2.3)."""
 QUIET_SECONDS = 5.0
@@ -65,7 +69,7 @@ class Connection:
         self._links: dict[User, None] = {}
         self._accepts = is_shared
         self._error: Exception | None = None
-        self._channels: dict[int, Channel] = {}
+        self._channels: dict[int, AmqpChannel] = {}
         """aiormq's own table: it passes each frame to the channel with its number, and removes a channel that the broker has closed."""
         self._last_number = 0
         self._channel_max = MOST_CHANNELS
@@ -105,9 +109,9 @@ class Connection:
         return self._error is None and any(other is not link for other in self._links)
 
     def doubt(self, link: User, seconds: float, *, is_again: bool) -> None:
-        """Judge the connection after a link has waited `seconds` for the broker in vain.
+        """Judge the connection: a link has waited for an answer of the broker for `seconds`. The time of an alarm does not count.
 
-        `is_again`: the last link of the same bus has waited in vain on this connection, too.
+        `is_again` says whether the last link of the same bus has got no answer on this connection, either.
         """
         since = asyncio.get_running_loop().time() - max(seconds, QUIET_SECONDS)
         if not self._opening.done() or is_again:
@@ -127,11 +131,11 @@ class Connection:
         if self._error is not None:
             raise self._error
 
-    async def channel(self, link: object, *, confirms: bool = False, failed: Callable[[str], None] | None = None) -> Channel:
+    async def channel(self, link: object, *, confirms: bool = False, failed: Callable[[str], None] | None = None) -> AmqpChannel:
         """Open a channel. Raises NoChannelLeft."""
         if self._error is not None:
             raise self._error
-        channel = Channel(self, self._free_number(), owner=link, failed=failed)
+        channel = AmqpChannel(self, self._free_number(), owner=link, failed=failed)
         try:
             await channel.open(confirms=confirms)
         except BaseException:
@@ -140,7 +144,7 @@ class Connection:
         return channel
 
     @asynccontextmanager
-    async def temporary(self, link: object) -> AsyncIterator[Channel]:
+    async def temporary(self, link: object) -> AsyncIterator[AmqpChannel]:
         """Open a channel for the duration of a block."""
         channel = await self.channel(link)
         try:
@@ -159,7 +163,7 @@ class Connection:
 
     # The carrier of the channels
 
-    def route(self, channel: Channel) -> None:
+    def route(self, channel: AmqpChannel) -> None:
         self._channels[channel.number] = channel
 
     def write(self, data: bytes) -> None:
@@ -200,7 +204,7 @@ class Connection:
         connection.kwargs["transport_factory"] = self._transport
         await connection.connect()
         amqp = connection.transport.connection
-        self.frame_bytes = amqp.connection_tune.frame_max
+        self.frame_bytes = amqp.connection_tune.frame_max or FRAME_BYTES
         self._channels = amqp.channels
         self._channel_max = amqp.connection_tune.channel_max or MOST_CHANNELS
         self.alarm.watch(amqp)

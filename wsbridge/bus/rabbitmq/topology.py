@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 
 from aio_pika import exceptions
 
-from wsbridge.bus.rabbitmq.channel import Channel
+from wsbridge.bus.rabbitmq.amqpchannel import AmqpChannel
 from wsbridge.logs import INFO, logger
 from wsbridge.settings import BrokerSettings
 
@@ -42,7 +42,7 @@ IMPOSSIBLE = {"alternate-exchange": 0}
 never creates an exchange."""
 OTHER_TYPE = re.compile(r"inequivalent arg 'type' for .* current is '(\S+)'")
 
-Temporary = Callable[[], AbstractAsyncContextManager[Channel]]
+Temporary = Callable[[], AbstractAsyncContextManager[AmqpChannel]]
 """Opens a channel for the duration of a block: the broker closes a channel with each refusal."""
 
 log = logger("bus")
@@ -85,7 +85,7 @@ class Topology:
                 self._exchange,
             )
 
-    async def declare(self, channel: Channel) -> None:
+    async def declare(self, channel: AmqpChannel) -> None:
         """Declare the exchange; an existing exchange stays unchanged."""
         passive = self._settings.passive
         durable = self._settings.durable and not passive
@@ -110,7 +110,7 @@ class Topology:
             return f"{there:x}" if there >> IDENTITY_BITS else ""
         return f"{number:x}"
 
-    async def bind(self, channel: Channel, queue: str | None) -> None:
+    async def bind(self, channel: AmqpChannel, queue: str | None) -> None:
         """Bind the stream; without replay, bind the queue of a consumer, if there is one. Raises if the stream or queue does not
         exist."""
         bound = self.stream if self._settings.replay else queue

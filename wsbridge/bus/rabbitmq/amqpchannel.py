@@ -1,14 +1,15 @@
-"""One AMQP channel of a connection that other channels share: requests, publishes with confirms, and one consumer.
+"""An AMQP channel on a connection that other AMQP channels share: requests, publishes with confirms, and one consumer.
 
-aiormq has channels of its own, and they suit a connection that ends with its first fault. On a shared connection, they pass a
-fault on to all channels, because the broker closes the connection for a frame on a closed channel (504). aiormq
+The channels of aiormq suit a connection that ends with its first fault. On a shared connection, a fault of one of them ends all,
+because the broker closes the connection for a frame on a closed channel (504). aiormq
 
-    sends publishes behind its answer to Channel.Close, and omits that answer while its write queue is full
-    sends Channel.Close a second time when a request is cancelled, or when the answer is late
+    sends publishes behind its answer to Channel.Close; in a test, each of ten such faults ended the connection
+    omits that answer while its write queue is full
+    sends Channel.Close a second time when the answer to the first is late
     stops reading the connection when ten frames wait for a channel that has ended
 
-This channel uses only the connection of aiormq, which passes each frame to `frames.put` of its channel. It handles the frame at
-once, and writes to the transport at once. So nothing waits between a frame and its effect, and a cancelled request leaves only an
+This class uses only the connection of aiormq, which passes each frame to `frames.put` of its channel. It handles the frame at
+once, and writes to the transport at once. So no frame is sent after its channel has ended, and a cancelled request leaves only an
 answer to ignore.
 """
 
@@ -50,7 +51,7 @@ class Carrier(Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes. At the end of the connection they are dropped, and `connection_lost` of each channel follows."""
 
-    def route(self, channel: Channel) -> None:
+    def route(self, channel: AmqpChannel) -> None:
         """Pass the frames of the channel's number to it, until a Channel.Close or Channel.CloseOk has come."""
 
     async def turn(self) -> None:
@@ -63,8 +64,8 @@ class State(Enum):
     CLOSED = "closed"
 
 
-class Channel:
-    """A channel. `failed` gets the reason, once, if the broker ends the channel or its consumer.
+class AmqpChannel:
+    """A channel with a `number`. `failed` gets the reason, once, if the broker ends the channel or its consumer.
 
     At the end of the channel or of its connection, all requests and publishes that wait get the error, and further calls raise it.
     """
@@ -91,7 +92,7 @@ class Channel:
         carrier.route(self)
 
     @property
-    def frames(self) -> Channel:
+    def frames(self) -> AmqpChannel:
         """What aiormq takes for the queue of this channel."""
         return self
 

@@ -11,7 +11,7 @@ from pamqp import commands, frame
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
-from wsbridge.bus.rabbitmq.channel import Channel, Properties
+from wsbridge.bus.rabbitmq.amqpchannel import AmqpChannel, Properties
 
 FRAME_BYTES = 64
 
@@ -21,14 +21,14 @@ class Wire:
 
     def __init__(self) -> None:
         self.frame_bytes = FRAME_BYTES
-        self.channels: dict[int, Channel] = {}
+        self.channels: dict[int, AmqpChannel] = {}
         self.turns = 0
         self._data = b""
 
     def write(self, data: bytes) -> None:
         self._data += data
 
-    def route(self, channel: Channel) -> None:
+    def route(self, channel: AmqpChannel) -> None:
         self.channels[channel.number] = channel
 
     async def turn(self) -> None:
@@ -56,7 +56,7 @@ class Broker:
         self.wire = Wire()
         self.failures: list[str] = []
         self.taken: list[tuple[int, bytes]] = []
-        self.channel = Channel(self.wire, 7, failed=self.failures.append)
+        self.channel = AmqpChannel(self.wire, 7, failed=self.failures.append)
 
     def take(self, tag: int, properties: Properties, data: bytes) -> None:
         self.taken.append((tag, data))
@@ -271,7 +271,7 @@ async def test_both_close_at_once(broker: Broker) -> None:
 async def test_end_of_the_connection(broker: Broker) -> None:
     """At the end of the connection all that waits gets its error, a close has nothing to wait for, and nothing is told twice."""
     outcome = broker.publishes(1)
-    closing = Channel(broker.wire, 8)
+    closing = AmqpChannel(broker.wire, 8)
     closing.leave()
     lost = exceptions.AMQPConnectionError("lost")
     for channel in (broker.channel, closing):
