@@ -10,6 +10,7 @@ from wsbridge.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from wsbridge.bus.rabbitmq.bus import RabbitBus
+    from wsbridge.bus.rabbitmq.shared import Connections
 
 
 def rabbit_bus() -> type[RabbitBus]:
@@ -20,3 +21,11 @@ def rabbit_bus() -> type[RabbitBus]:
         install = f"{shlex.quote(sys.executable)} -m pip install aio-pika"
         raise ConfigurationError(f"a broker needs aio-pika, which is not installed ({error.name}); run: {install}") from None
     return RabbitBus
+
+
+def rabbit_connections() -> Connections:
+    """Return the connections for all buses of an event loop. Raises ConfigurationError."""
+    rabbit_bus()
+    from wsbridge.bus.rabbitmq.shared import Connections
+
+    return Connections()

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from wsbridge.http.admission import Gate
 from wsbridge.http.app import App
@@ -32,6 +32,9 @@ from wsbridge.sessions.registry import Ids, Registry
 from wsbridge.settings import AccessSettings, BrokerSettings, Busy, ClientSettings, EndpointSettings, HttpSettings, ProgramSettings
 from wsbridge.settings.access import parse_headers
 
+if TYPE_CHECKING:
+    from wsbridge.bus.rabbitmq.shared import Connections
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
@@ -49,6 +52,8 @@ class Services:
     environ: Mapping[str, str]
     """The variables of the server."""
     brokers: Mapping[str, BrokerSettings]
+    connections: Callable[[], Connections]
+    """Returns the connections to brokers, which all channels share."""
     software: str
     loop: asyncio.AbstractEventLoop
 

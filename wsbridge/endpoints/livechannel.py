@@ -102,6 +102,7 @@ class LiveChannel:
             # A program must not receive messages that it, or its predecessor, may already have received.
             begin="next" if settings.role is Role.THROUGH else None,
             max_message_bytes=settings.program.max_program_message,
+            connections=services.connections(),
             metrics=services.metrics,
             loop=services.loop,
         )

@@ -6,7 +6,9 @@ import asyncio
 import os
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from functools import cache
 
+from wsbridge.bus.broker import rabbit_connections
 from wsbridge.endpoints.base import Services
 from wsbridge.http.hiddenfiles import PrivateFiles, files_of_command, holds_private_key, keys_in_url
 from wsbridge.metrics import Metrics
@@ -56,6 +58,7 @@ def open_services(
         private=PrivateFiles(),
         environ=os.environ,
         brokers=settings.brokers,
+        connections=cache(rabbit_connections),
         software=settings.software,
         loop=loop,
     )
