@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import posixpath
 from collections.abc import Iterator
+from urllib.parse import quote
 
 from wsbridge.endpoints.base import Endpoint, Parts, Services, pages
 from wsbridge.settings import ConsoleSettings, EndpointSettings, FilesSettings, HttpSettings
@@ -21,7 +22,7 @@ class ConsoleEndpoint:
 
     async def open(self) -> None:
         # A relative address is right below any prefix of a proxy as well. The page is at the path of the endpoint, with a slash.
-        target = posixpath.relpath(self.settings.target or self.settings.path, self.settings.path)
+        target = quote(posixpath.relpath(self.settings.target or self.settings.path, self.settings.path))
         facts = {"program": self.settings.target.strip("/"), "target": target}
         self.app = self._parts.app(page=pages("console.html", "DEVCONSOLE", facts, wanted=True))
 

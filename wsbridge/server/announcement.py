@@ -9,6 +9,7 @@ from wsbridge.mentions import written
 from wsbridge.net.hostinfo import machine
 from wsbridge.rules.origins import Rules
 from wsbridge.rules.reach import WILDCARDS, reachable
+from wsbridge.rules.request import quote_path
 from wsbridge.settings import BroadcastSettings, ConsoleSettings, EndpointSettings, HttpSettings, ListenSettings, ServerSettings
 
 OPEN = "Every machine that reaches this port and every web page in its browsers may connect; see <address>, <same_origin> and <origins>"
@@ -31,9 +32,9 @@ def _of_address(settings: ServerSettings, listen: ListenSettings, address: str) 
     host, _, port = address.rpartition(":")
     yield f"Starting WebSocket server   : ws{secure}://{address}/"
     for endpoint in settings.endpoints:
-        if page := _page_of(endpoint):
+        if (page := _page_of(endpoint)) and (place := _place_of(endpoint, address)):
             name, within = page
-            yield f"{name:<28}: http{secure}://{address}{endpoint.path.rstrip('/')}/{within}"
+            yield f"{name:<28}: http{secure}://{place}{quote_path(endpoint.path.rstrip('/'))}/{within}"
     if settings.names_urls:
         scheme = f"http{secure}" if any(map(_has_page, settings.endpoints)) else f"ws{secure}"
         for where, url in reachable(scheme, _bound_host(listen, host), int(port), machine()):
@@ -48,6 +49,13 @@ def _bound_host(listen: ListenSettings, host: str) -> str:
         return listen.host
     # The address of an inherited socket shows the name of the machine if the socket is bound to every address.
     return "" if host == socket.gethostname() else host
+
+
+def _place_of(endpoint: EndpointSettings, address: str) -> str:
+    """Return the host and the port in the URL of an endpoint; empty if the endpoint has patterns for its hosts only."""
+    _, _, port = address.rpartition(":")
+    names = [f"{name}:{port}" for name in endpoint.host_names if not name.startswith("*")]
+    return names[0] if names else "" if endpoint.hosts else address
 
 
 def _page_of(endpoint: EndpointSettings) -> tuple[str, str] | None:
