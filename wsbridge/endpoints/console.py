@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 from wsbridge.endpoints.base import Endpoint, Parts, Services, pages
-from wsbridge.settings import ConsoleSettings, EndpointSettings, FilesSettings, HttpSettings
+from wsbridge.settings import ConsoleSettings, EndpointSettings
 
 
 class ConsoleEndpoint:
@@ -16,8 +16,7 @@ class ConsoleEndpoint:
 
     def __init__(self, settings: ConsoleSettings, services: Services) -> None:
         self.settings = settings
-        # It has the parts of an endpoint that serves files, without files.
-        self._parts = Parts(FilesSettings(http=HttpSettings(), access=settings.access), services)
+        self._parts = Parts(settings, services)
         self.registry = self._parts.registry
 
     async def open(self) -> None:

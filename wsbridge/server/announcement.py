@@ -10,7 +10,7 @@ from wsbridge.net.hostinfo import machine
 from wsbridge.rules.origins import Rules
 from wsbridge.rules.reach import WILDCARDS, reachable
 from wsbridge.rules.request import quote_path
-from wsbridge.settings import BroadcastSettings, ConsoleSettings, EndpointSettings, HttpSettings, ListenSettings, ServerSettings
+from wsbridge.settings import BroadcastSettings, ConsoleSettings, EndpointSettings, ListenSettings, ServerSettings
 
 OPEN = "Every machine that reaches this port and every web page in its browsers may connect; see <address>, <same_origin> and <origins>"
 
@@ -60,7 +60,7 @@ def _place_of(endpoint: EndpointSettings, address: str) -> str:
 
 def _page_of(endpoint: EndpointSettings) -> tuple[str, str] | None:
     """Return the name of an endpoint's page and its path below the endpoint; None without such a page."""
-    http = _http_of(endpoint)
+    http = endpoint.http
     # With files, the root belongs to the files; the page is at every path without a file.
     within = "console" if http.files and http.console else ""
     if isinstance(endpoint, ConsoleSettings):
@@ -71,21 +71,11 @@ def _page_of(endpoint: EndpointSettings) -> tuple[str, str] | None:
 
 
 def _has_page(endpoint: EndpointSettings) -> bool:
-    return _http_of(endpoint).page or _page_of(endpoint) is not None
-
-
-def _http_of(endpoint: EndpointSettings) -> HttpSettings:
-    http = getattr(endpoint, "http", None)
-    return http if isinstance(http, HttpSettings) else HttpSettings()
+    return endpoint.http.page or _page_of(endpoint) is not None
 
 
 def is_open(listen: ListenSettings, endpoints: Sequence[EndpointSettings]) -> bool:
     """Whether an endpoint accepts clients from every address, without a certificate, for pages of any origin."""
     everywhere = listen.is_tcp and listen.host in WILDCARDS
     is_certified = listen.tls is not None and listen.tls.client_ca is not None
-    return everywhere and not is_certified and any(_rules_of(endpoint) == Rules() for endpoint in endpoints)
-
-
-def _rules_of(endpoint: EndpointSettings) -> Rules | None:
-    access = getattr(endpoint, "access", None)
-    return None if access is None else access.rules
+    return everywhere and not is_certified and any(endpoint.access.rules == Rules() for endpoint in endpoints)
