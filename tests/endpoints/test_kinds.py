@@ -70,12 +70,14 @@ def talk(port: int) -> None:
 
 
 async def test_console_names_its_target(caplog: pytest.LogCaptureFixture) -> None:
-    """A console connects to the endpoint of its target, by a relative address."""
-    console = ConsoleSettings(path="/tools/console", target="/count")
-    async with serving(console, caplog=caplog) as port:
-        answers = await asyncio.to_thread(lambda: [request("GET", path, port=port) for path in ("/tools/console", "/tools/console/")])
+    """A console connects to the endpoint of its target, by a relative address, in which every character stands for itself."""
+    consoles = ConsoleSettings(path="/tools/console", target="/count"), ConsoleSettings(target="/a:b/100% \u00fc")
+    async with serving(*consoles, caplog=caplog) as port:
+        paths = ("/tools/console", "/tools/console/", "/")
+        answers = await asyncio.to_thread(lambda: [request("GET", path, port=port) for path in paths])
     assert (answers[0].status, answers[0].value("Location")) == (301, "/tools/console/")
     assert b'data-target="../../count"' in answers[1].body
+    assert b'data-target="a%3Ab/100%25%20%C3%BC"' in answers[2].body
 
 
 def test_unknown_kind() -> None:

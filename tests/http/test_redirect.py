@@ -37,7 +37,7 @@ async def ask(
 ) -> web.Response:
     """Return the response to one request."""
     raw: Any = Raw(target, method, {} if host == NONE else {"Host": host})
-    response = await Redirect(scheme=scheme, port=port, headers=headers)(raw)
+    response = await Redirect(scheme=scheme, port=port, headers=lambda: headers)(raw)
     assert isinstance(response, web.Response)
     return response
 
@@ -166,18 +166,20 @@ async def test_policy_of_the_user() -> None:
 
 def test_error_page() -> None:
     """The text of an error names the status and the reason."""
-    response = Redirect(scheme="https", port=443, headers=(("X-A", "1"),)).error_page(431, "the head is too long")
+    response = Redirect(scheme="https", port=443, headers=lambda: (("X-A", "1"),)).error_page(431, "the head is too long")
     assert (response.status, response.text) == (431, "431 the head is too long\n")
     assert response.content_type == "text/plain"
     assert (response.headers["X-A"], response.headers[SNIFF], response.headers[POLICY]) == ("1", "nosniff", NOTHING)
 
 
 async def test_server() -> None:
-    """The server of the port has the given time limits, and its own errors carry the user's headers."""
-    timings = HttpTimings(head_seconds=3)
-    server = redirect_server("https", 8443, headers=(("X-A", "1"),), timings=timings, loop=asyncio.get_running_loop())
+    """The server of the port has the given time limits, and its own errors carry the user's headers, as they are at the time."""
+    timings, headers = HttpTimings(head_seconds=3), (("X-A", "1"),)
+    server = redirect_server("https", 8443, headers=lambda: headers, timings=timings, loop=asyncio.get_running_loop())
     assert server.timings is timings
     assert server.error_page(408, "too late").headers["X-A"] == "1"
     raw: Any = Raw("/a", headers={"Host": "example.org"})
     response = await server.request_handler(raw)
     assert response.headers["Location"] == "https://example.org:8443/a"
+    headers = (("X-A", "2"),)
+    assert server.error_page(408, "too late").headers["X-A"] == "2"

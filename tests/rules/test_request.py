@@ -6,7 +6,7 @@ import pytest
 
 from tests.rules.requests import make_request
 from wsbridge.errors import Refused
-from wsbridge.rules.request import Peer, RequestTarget, encode_path, has_token, read_target
+from wsbridge.rules.request import Peer, RequestTarget, encode_path, has_token, quote_path, read_target
 
 
 @pytest.mark.parametrize(
@@ -79,6 +79,16 @@ def test_nul_in_the_query() -> None:
 def test_encode_path() -> None:
     """What is encoded stays as it is, lower case too."""
     assert encode_path("/a%2fb%2F c") == "/a%2fb%2F%20c"
+
+
+@pytest.mark.parametrize(
+    ("path", "quoted"),
+    [("/a b/ü?#", "/a%20b/%C3%BC%3F%23"), ("/100%/%41", "/100%25/%2541"), ("/\udcff", "/%FF"), ("/a:b@c;d=e", "/a:b@c;d=e")],
+)
+def test_quote_path(path: str, quoted: str) -> None:
+    """Every character that a URL cannot hold as it is, `%` among them, is encoded once, so that decoding returns the path."""
+    assert quote_path(path) == quoted
+    assert read_target(quoted).path == path
 
 
 def test_headers() -> None:

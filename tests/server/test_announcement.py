@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 from wsbridge.server.announcement import announcement
-from wsbridge.settings import BridgeSettings, ListenSettings, ProgramSettings, ServerSettings
+from wsbridge.settings import BridgeSettings, ConsoleSettings, ListenSettings, ProgramSettings, ServerSettings
 
 SETTINGS = ServerSettings(endpoints=(BridgeSettings(program=ProgramSettings(command=("/bin/cat",))),))
 
@@ -31,3 +31,20 @@ def test_inherited_socket_for_every_address() -> None:
 def test_one_address() -> None:
     """A listener at one address is announced there only."""
     assert announced("127.0.0.1:0", "127.0.0.1:8080") == ["Starting WebSocket server   : ws://127.0.0.1:8080/"]
+
+
+def pages(*consoles: ConsoleSettings) -> list[str]:
+    """Return the URLs of the pages of these endpoints."""
+    lines = announcement(ServerSettings(endpoints=consoles), [(ListenSettings(address="127.0.0.1:80"), ["127.0.0.1:80"])])
+    return [line.partition(" : ")[2] for line in lines if line.startswith("Developer console")]
+
+
+def test_page_at_any_path() -> None:
+    """The URL of a page can be copied: its path is percent-encoded."""
+    assert pages(ConsoleSettings(path="/mein ordner/100%?")) == ["http://127.0.0.1:80/mein%20ordner/100%25%3F/"]
+
+
+def test_page_for_some_hosts() -> None:
+    """The URL of a page that the server has for some hosts only names one of them; a pattern names none."""
+    assert pages(ConsoleSettings(hosts=("*.example", "B.example", "c.example"))) == ["http://b.example:80/"]
+    assert pages(ConsoleSettings(hosts=("*.example",))) == []

@@ -105,3 +105,12 @@ def test_role() -> None:
 def test_host_names() -> None:
     """The hosts of an endpoint have one form, whatever their case and order."""
     assert EndpointSettings(hosts=("B.example", "a.example", "b.example", "::1")).host_names == ("[::1]", "a.example", "b.example")
+
+
+def test_parts_of_every_kind() -> None:
+    """A kind without a part has its defaults, under which it does nothing; settings have a part of that name if the kind has it."""
+    none = EndpointSettings()
+    assert (none.program.command, none.http.files, none.access.same_origin, none.client.ping, none.broker_name) == ((), "", False, 25.0, "")
+    program, channel = ProgramSettings(command=CAT), ChannelSettings(exchange="x", broker="main")
+    endpoints: tuple[EndpointSettings, ...] = (BridgeSettings(program=program), BroadcastSettings(program=program, channel=channel))
+    assert [(endpoint.program.command, endpoint.broker_name) for endpoint in endpoints] == [(CAT, ""), (CAT, "main")]

@@ -117,7 +117,7 @@ def _resolved(settings: ServerSettings, flags: SimpleNamespace, path: str) -> Se
 def _without_introduction(settings: ServerSettings) -> ServerSettings:
     """Return the settings without the page that introduces a server, which websocketd does not have."""
     (endpoint,) = settings.endpoints
-    http = msgspec.structs.replace(endpoint.http, page=False)  # type: ignore[attr-defined]
+    http = msgspec.structs.replace(endpoint.http, page=False)
     return msgspec.structs.replace(settings, endpoints=(msgspec.structs.replace(endpoint, http=http),))
 
 

@@ -51,7 +51,7 @@ from wsbridge.logs import ERROR, FATAL, INFO, LEVELS, JsonFormatter, LineFormatt
 from wsbridge.metrics import Metrics
 from wsbridge.pipes.run import die_of, run_pipe
 from wsbridge.rules.origins import admits_null, schemeless
-from wsbridge.settings import AccessSettings, PipeSettings, ServerSettings
+from wsbridge.settings import PipeSettings, ServerSettings
 
 if TYPE_CHECKING:
     from wsbridge.server.server import Server
@@ -256,8 +256,7 @@ def serve(
 def _warn_of_origins(settings: ServerSettings) -> None:
     """Log what the allowed origins admit besides the pages that a user may have in mind."""
     log = logger("server")
-    parts = (getattr(endpoint, "access", None) for endpoint in settings.endpoints)
-    allowed = [origin for access in parts if isinstance(access, AccessSettings) for origin in access.rules.allowed or ()]
+    allowed = [origin for endpoint in settings.endpoints for origin in endpoint.access.rules.allowed or ()]
     if any(listen.tls for listen in settings.listeners):
         for entry in schemeless(allowed):
             log.error("--origin=%s without a scheme admits pages that were not loaded over TLS; write https://%s", entry, entry)

@@ -29,7 +29,7 @@ from wsbridge.rules.environ import passed_on
 from wsbridge.rules.paths import Look, looker
 from wsbridge.sessions.limiter import Limiter
 from wsbridge.sessions.registry import Ids, Registry
-from wsbridge.settings import AccessSettings, BrokerSettings, Busy, ClientSettings, EndpointSettings, HttpSettings, ProgramSettings
+from wsbridge.settings import BrokerSettings, Busy, EndpointSettings
 from wsbridge.settings.access import parse_headers
 
 if TYPE_CHECKING:
@@ -92,25 +92,12 @@ class Endpoint(Protocol):
         """Yield the lines of the start log that say what the endpoint serves."""
 
 
-class ServedSettings(Protocol):
-    """The parts of the settings from which `Parts` builds."""
-
-    @property
-    def program(self) -> ProgramSettings: ...
-    @property
-    def client(self) -> ClientSettings: ...
-    @property
-    def access(self) -> AccessSettings: ...
-    @property
-    def http(self) -> HttpSettings: ...
-
-
 class Parts:
     """Builds the parts of one endpoint from its settings. The files and CGI scripts of the settings belong to every kind."""
 
     def __init__(
         self,
-        settings: ServedSettings,
+        settings: EndpointSettings,
         services: Services,
         *,
         max_sessions: int | None = None,

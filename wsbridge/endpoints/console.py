@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import posixpath
 from collections.abc import Iterator
+from urllib.parse import quote
 
 from wsbridge.endpoints.base import Endpoint, Parts, Services, pages
-from wsbridge.settings import ConsoleSettings, EndpointSettings, FilesSettings, HttpSettings
+from wsbridge.settings import ConsoleSettings, EndpointSettings
 
 
 class ConsoleEndpoint:
@@ -15,13 +16,12 @@ class ConsoleEndpoint:
 
     def __init__(self, settings: ConsoleSettings, services: Services) -> None:
         self.settings = settings
-        # It has the parts of an endpoint that serves files, without files.
-        self._parts = Parts(FilesSettings(http=HttpSettings(), access=settings.access), services)
+        self._parts = Parts(settings, services)
         self.registry = self._parts.registry
 
     async def open(self) -> None:
         # A relative address is right below any prefix of a proxy as well. The page is at the path of the endpoint, with a slash.
-        target = posixpath.relpath(self.settings.target or self.settings.path, self.settings.path)
+        target = quote(posixpath.relpath(self.settings.target or self.settings.path, self.settings.path))
         facts = {"program": self.settings.target.strip("/"), "target": target}
         self.app = self._parts.app(page=pages("console.html", "DEVCONSOLE", facts, wanted=True))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -10,14 +11,15 @@ from wsbridge.errors import Refused
 from wsbridge.http.answers import dress, protect
 from wsbridge.http.connection import HttpServer
 from wsbridge.rules.methods import KNOWN, check_method
-from wsbridge.rules.request import check_host, read_target
+from wsbridge.rules.request import Headers, check_host, read_target
 from wsbridge.settings import HttpTimings
 
 
 class Redirect:
     """Redirects every request with 301 to the same path and query on the main port."""
 
-    def __init__(self, *, scheme: str, port: int, headers: tuple[tuple[str, str], ...]) -> None:
+    def __init__(self, *, scheme: str, port: int, headers: Callable[[], Headers]) -> None:
+        """`headers` returns the user's headers, which may change."""
         self._scheme = scheme
         self._port = port
         self._headers = headers
@@ -46,12 +48,12 @@ class Redirect:
 
     def _dressed(self, response: web.Response) -> web.Response:
         protect(response)
-        dress(response, self._headers)
+        dress(response, self._headers())
         return response
 
 
 def redirect_server(
-    scheme: str, port: int, *, headers: tuple[tuple[str, str], ...], timings: HttpTimings, loop: asyncio.AbstractEventLoop
+    scheme: str, port: int, *, headers: Callable[[], Headers], timings: HttpTimings, loop: asyncio.AbstractEventLoop
 ) -> HttpServer:
     """Return a server that redirects to a scheme and port."""
     redirect = Redirect(scheme=scheme, port=port, headers=headers)

@@ -22,7 +22,7 @@ from wsbridge.metrics import Metrics
 from wsbridge.rules.forwarded import UNIX_PEER, Trusted, seen_through
 from wsbridge.rules.hosts import Hosts, name_of
 from wsbridge.rules.paths import clean
-from wsbridge.rules.request import Headers, Peer, Request, by_name, check_framing, check_host, encode_path, read_target
+from wsbridge.rules.request import Headers, Peer, Request, by_name, check_framing, check_host, quote_path, read_target
 from wsbridge.rules.routes import Routes
 
 REDIRECTS_INSIDE = 3
@@ -61,7 +61,7 @@ class Site:
         if request.method == "CONNECT" or raw.raw_path == "*":
             return self._root.answer_for_all(request)
         if (cleaned := clean(request.path)) != request.path:
-            return app.redirect(redirect_to(encode_path(cleaned.replace("%", "%25")), request))
+            return app.redirect(redirect_to(quote_path(cleaned), request))
         for _ in range(REDIRECTS_INSIDE + 1):
             answer = await app(raw, request.below(mount))
             if not isinstance(answer, Request):

@@ -144,6 +144,11 @@ def encode_path(path: str) -> str:
     return quote(path.encode("utf-8", "surrogateescape"), safe="/%:@!$&'()*+,;=~-._[]")
 
 
+def quote_path(path: str) -> str:
+    """Return a percent-decoded path as a URL contains it."""
+    return encode_path(path.replace("%", "%25"))
+
+
 def has_token(values: Iterable[str], token: str) -> bool:
     """Return whether one of several comma-separated header values contains a token, in any case."""
     return any(value.lower() == token or any(part.strip().lower() == token for part in value.split(",")) for value in values)

@@ -9,7 +9,8 @@ from wsbridge.mentions import written
 from wsbridge.net.hostinfo import machine
 from wsbridge.rules.origins import Rules
 from wsbridge.rules.reach import WILDCARDS, reachable
-from wsbridge.settings import BroadcastSettings, ConsoleSettings, EndpointSettings, HttpSettings, ListenSettings, ServerSettings
+from wsbridge.rules.request import quote_path
+from wsbridge.settings import BroadcastSettings, ConsoleSettings, EndpointSettings, ListenSettings, ServerSettings
 
 OPEN = "Every machine that reaches this port and every web page in its browsers may connect; see <address>, <same_origin> and <origins>"
 
@@ -31,9 +32,9 @@ def _of_address(settings: ServerSettings, listen: ListenSettings, address: str) 
     host, _, port = address.rpartition(":")
     yield f"Starting WebSocket server   : ws{secure}://{address}/"
     for endpoint in settings.endpoints:
-        if page := _page_of(endpoint):
+        if (page := _page_of(endpoint)) and (place := _place_of(endpoint, address)):
             name, within = page
-            yield f"{name:<28}: http{secure}://{address}{endpoint.path.rstrip('/')}/{within}"
+            yield f"{name:<28}: http{secure}://{place}{quote_path(endpoint.path.rstrip('/'))}/{within}"
     if settings.names_urls:
         scheme = f"http{secure}" if any(map(_has_page, settings.endpoints)) else f"ws{secure}"
         for where, url in reachable(scheme, _bound_host(listen, host), int(port), machine()):
@@ -50,9 +51,16 @@ def _bound_host(listen: ListenSettings, host: str) -> str:
     return "" if host == socket.gethostname() else host
 
 
+def _place_of(endpoint: EndpointSettings, address: str) -> str:
+    """Return the host and the port in the URL of an endpoint; empty if the endpoint has patterns for its hosts only."""
+    _, _, port = address.rpartition(":")
+    names = [f"{name}:{port}" for name in endpoint.host_names if not name.startswith("*")]
+    return names[0] if names else "" if endpoint.hosts else address
+
+
 def _page_of(endpoint: EndpointSettings) -> tuple[str, str] | None:
     """Return the name of an endpoint's page and its path below the endpoint; None without such a page."""
-    http = _http_of(endpoint)
+    http = endpoint.http
     # With files, the root belongs to the files; the page is at every path without a file.
     within = "console" if http.files and http.console else ""
     if isinstance(endpoint, ConsoleSettings):
@@ -63,21 +71,11 @@ def _page_of(endpoint: EndpointSettings) -> tuple[str, str] | None:
 
 
 def _has_page(endpoint: EndpointSettings) -> bool:
-    return _http_of(endpoint).page or _page_of(endpoint) is not None
-
-
-def _http_of(endpoint: EndpointSettings) -> HttpSettings:
-    http = getattr(endpoint, "http", None)
-    return http if isinstance(http, HttpSettings) else HttpSettings()
+    return endpoint.http.page or _page_of(endpoint) is not None
 
 
 def is_open(listen: ListenSettings, endpoints: Sequence[EndpointSettings]) -> bool:
     """Whether an endpoint accepts clients from every address, without a certificate, for pages of any origin."""
     everywhere = listen.is_tcp and listen.host in WILDCARDS
     is_certified = listen.tls is not None and listen.tls.client_ca is not None
-    return everywhere and not is_certified and any(_rules_of(endpoint) == Rules() for endpoint in endpoints)
-
-
-def _rules_of(endpoint: EndpointSettings) -> Rules | None:
-    access = getattr(endpoint, "access", None)
-    return None if access is None else access.rules
+    return everywhere and not is_certified and any(endpoint.access.rules == Rules() for endpoint in endpoints)

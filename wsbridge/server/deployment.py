@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from wsbridge.endpoints.base import Endpoint, Services
@@ -15,7 +15,7 @@ from wsbridge.rules.routes import Routes
 from wsbridge.server.plan import Plan, make_plan
 from wsbridge.sessions.ending import end_sessions
 from wsbridge.sessions.registry import RECONFIGURED, SHUTTING_DOWN
-from wsbridge.settings import BrokerSettings, EndpointSettings, ProgramSettings, ServerSettings
+from wsbridge.settings import BrokerSettings, EndpointSettings, ServerSettings
 
 log = logger("server")
 
@@ -34,12 +34,7 @@ class Served(NamedTuple):
 
 def served_by(settings: ServerSettings) -> tuple[Served, ...]:
     """Return the endpoints of these settings."""
-    return tuple(Served(endpoint, _broker_of(endpoint, settings.brokers)) for endpoint in settings.endpoints)
-
-
-def _broker_of(endpoint: EndpointSettings, brokers: Mapping[str, BrokerSettings]) -> BrokerSettings | None:
-    channel = getattr(endpoint, "channel", None)
-    return brokers.get(channel.broker) if channel is not None else None
+    return tuple(Served(endpoint, settings.brokers.get(endpoint.broker_name)) for endpoint in settings.endpoints)
 
 
 class Opened(NamedTuple):
@@ -146,10 +141,4 @@ class Deployment:
 
 def patience_of(settings: EndpointSettings) -> float:
     """Return the time of the ladder of an endpoint's programs, in seconds."""
-    return sum(step.grace for step in make_ladder(program_of(settings).close_delay))
-
-
-def program_of(settings: EndpointSettings) -> ProgramSettings:
-    """Return the program of an endpoint; that of an endpoint without programs has no command."""
-    program = getattr(settings, "program", None)
-    return program if isinstance(program, ProgramSettings) else ProgramSettings()
+    return sum(step.grace for step in make_ladder(settings.program.close_delay))

@@ -190,7 +190,7 @@ class Server:
         )
 
     def _redirect(self, scheme: str, port: int) -> Factory:
-        return redirect_server(scheme, port, headers=self._site.headers, timings=self._timings, loop=self._loop)
+        return redirect_server(scheme, port, headers=lambda: self._site.headers, timings=self._timings, loop=self._loop)
 
     @property
     def _timings(self) -> HttpTimings:

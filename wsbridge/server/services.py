@@ -20,10 +20,9 @@ from wsbridge.process.launch import Launcher
 from wsbridge.process.spawn import Spawner
 from wsbridge.process.spawnserver import SpawnServer
 from wsbridge.process.termination import make_ladder
-from wsbridge.server.deployment import program_of
 from wsbridge.sessions.limiter import Limiter
 from wsbridge.sessions.registry import Ids
-from wsbridge.settings import BroadcastSettings, EndpointSettings, HttpSettings, ServerSettings
+from wsbridge.settings import BroadcastSettings, EndpointSettings, ServerSettings
 
 
 def open_services(
@@ -38,7 +37,7 @@ def open_services(
     watch: Watch = NoGuard()
     if settings.server.guard and (programs or may_change):
         # The guard ends the programs of all endpoints by the ladder of the most patient one.
-        watch = Guard(make_ladder(max((program_of(endpoint).close_delay for endpoint in programs), default=0.0)), metrics, loop=loop)
+        watch = Guard(make_ladder(max((endpoint.program.close_delay for endpoint in programs), default=0.0)), metrics, loop=loop)
     stack.callback(watch.close)
     stack.callback(hangups.close)
     server: SpawnServer | None = None
@@ -70,7 +69,7 @@ def private_files(settings: ServerSettings, more: Iterable[str]) -> PrivateFiles
     private = PrivateFiles()
     private.hide(secrets=more)
     for endpoint in settings.endpoints:
-        program, http = program_of(endpoint), http_of(endpoint)
+        program, http = endpoint.program, endpoint.http
         private.hide(files_of_command(program.command), cgi_directory=http.cgi or None, script_directory=program.scripts or None)
     private.hide(secrets=[key for broker in settings.brokers.values() for url in broker.url for key in keys_in_url(url)])
     for listen in settings.listeners:
@@ -81,17 +80,11 @@ def private_files(settings: ServerSettings, more: Iterable[str]) -> PrivateFiles
 
 def starts_programs(endpoint: EndpointSettings) -> bool:
     """Whether a request to an endpoint can start a program."""
-    program = program_of(endpoint)
+    program = endpoint.program
     is_bridge = not isinstance(endpoint, BroadcastSettings) and bool(program.command or program.scripts)
-    return is_bridge or bool(http_of(endpoint).cgi)
+    return is_bridge or bool(endpoint.http.cgi)
 
 
 def runs_programs(endpoint: EndpointSettings) -> bool:
     """Whether an endpoint can have a program."""
-    return bool(program_of(endpoint).command) or starts_programs(endpoint)
-
-
-def http_of(endpoint: EndpointSettings) -> HttpSettings:
-    """Return the files and scripts of an endpoint; those of an endpoint without any are empty."""
-    http = getattr(endpoint, "http", None)
-    return http if isinstance(http, HttpSettings) else HttpSettings()
+    return bool(endpoint.program.command) or starts_programs(endpoint)

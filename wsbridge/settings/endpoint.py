@@ -74,6 +74,33 @@ class EndpointSettings(Part, frozen=True, kw_only=True):
         ),
     ] = ()
 
+    # The server reads these parts of every kind. A kind that has settings for a part declares the part as a field.
+
+    @property
+    def program(self) -> ProgramSettings:
+        """The program; without a field, it has no command."""
+        return ProgramSettings()
+
+    @property
+    def client(self) -> ClientSettings:
+        """The limits of clients."""
+        return ClientSettings()
+
+    @property
+    def access(self) -> AccessSettings:
+        """Which requests it admits, and the headers of its responses."""
+        return AccessSettings()
+
+    @property
+    def http(self) -> HttpSettings:
+        """Its files, scripts and pages; without a field, it has no folder."""
+        return HttpSettings()
+
+    @property
+    def broker_name(self) -> str:
+        """The name of the broker that it uses; empty for none."""
+        return ""
+
     @property
     def host_names(self) -> tuple[str, ...]:
         """The hosts in the form in which they are compared, each once and in order."""
@@ -122,6 +149,10 @@ class BroadcastSettings(EndpointSettings, frozen=True, kw_only=True):
     client: Annotated[ClientSettings, Within(fixed={"send_buffer": 0})] = ClientSettings(send_buffer=0)
     access: AccessSettings = AccessSettings()
     http: HttpSettings = HttpSettings()
+
+    @property
+    def broker_name(self) -> str:
+        return self.channel.broker
 
     @property
     def role(self) -> Role:
