@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NoReturn
 
 from wsbridge.config.document import Document
@@ -14,6 +15,7 @@ from wsbridge.config.secrets import resolve as resolve_secret
 from wsbridge.config.sentences import in_keys, unknown
 from wsbridge.config.values import each, read_value, wrong
 from wsbridge.errors import WrongValue
+from wsbridge.rules.urls import hidden
 from wsbridge.settings.broker import split_addresses
 from wsbridge.settings.declare import Fault as SettingFault
 from wsbridge.settings.declare import Field, check_fault
@@ -42,8 +44,17 @@ class Reader:
         """A set that keeps its order: the same fault counts once."""
 
     def fault(self, path: Path, sentence: str) -> None:
-        """Record a fault."""
+        """Record a fault. Its sentence may quote values: the users and passwords of URLs in them are hidden."""
+        if ":/" in sentence:
+            for value, shown in self._urls.items():
+                sentence = sentence.replace(value, shown)
         self.faults[self.document.fault(path, sentence)] = None
+
+    @cached_property
+    def _urls(self) -> dict[str, str]:
+        """The strings of the document that hold a user of a URL, as they are and as a text quotes them, with what to show instead."""
+        found = {value: hidden(value) for value in _strings(self.document.tables) if "@" in value}
+        return {form(value): shown for value, shown in found.items() if shown != value for form in (str, _quoted)}
 
     def setting_fault(self, path: Path, fault: SettingFault) -> None:
         """Record the fault of a setting in the table at `path`."""
@@ -117,6 +128,21 @@ class Reader:
 
         items = each(addresses, value) if isinstance(value, list) else (addresses(value),)
         return tuple(dict.fromkeys(url for urls in items for url in urls)) or _no_address()
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Yield the strings in a value, and the keys of its tables."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value:
+            yield from _strings(item)
+        for item in value.values() if isinstance(value, dict) else ():
+            yield from _strings(item)
+
+
+def _quoted(text: str) -> str:
+    return repr(text)[1:-1]
 
 
 def _no_address() -> NoReturn:
