@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 from wsbridge.server.announcement import announcement
-from wsbridge.settings import BridgeSettings, ListenSettings, ProgramSettings, ServerSettings
+from wsbridge.settings import BridgeSettings, ConsoleSettings, ListenSettings, ProgramSettings, ServerSettings
 
 SETTINGS = ServerSettings(endpoints=(BridgeSettings(program=ProgramSettings(command=("/bin/cat",))),))
 
@@ -31,3 +31,10 @@ def test_inherited_socket_for_every_address() -> None:
 def test_one_address() -> None:
     """A listener at one address is announced there only."""
     assert announced("127.0.0.1:0", "127.0.0.1:8080") == ["Starting WebSocket server   : ws://127.0.0.1:8080/"]
+
+
+def test_page_at_an_odd_path() -> None:
+    """The URL of a page can be opened as it is, whatever characters the path of the endpoint has."""
+    settings = ServerSettings(endpoints=(ConsoleSettings(path="/a b/é%"),))
+    lines = announcement(settings, [(ListenSettings(address="127.0.0.1:80"), ["127.0.0.1:80"])])
+    assert "Developer console           : http://127.0.0.1:80/a%20b/%C3%A9%25/" in lines

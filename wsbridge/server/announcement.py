@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from wsbridge.net.hostinfo import machine
 from wsbridge.rules.origins import Rules
 from wsbridge.rules.reach import WILDCARDS, reachable
+from wsbridge.rules.request import encode_path
 from wsbridge.settings import BroadcastSettings, ConsoleSettings, EndpointSettings, HttpSettings, ListenSettings, ServerSettings
 
 OPEN = "Every machine that reaches this port and every web page in its browsers may connect; see --address, --sameorigin and --origin"
@@ -32,7 +33,7 @@ def _of_address(settings: ServerSettings, listen: ListenSettings, address: str) 
     for endpoint in settings.endpoints:
         if page := _page_of(endpoint):
             name, within = page
-            yield f"{name:<28}: http{secure}://{address}{endpoint.path.rstrip('/')}/{within}"
+            yield f"{name:<28}: http{secure}://{address}{encode_path(endpoint.path.rstrip('/').replace('%', '%25'))}/{within}"
     if settings.names_urls:
         scheme = f"http{secure}" if any(map(_has_page, settings.endpoints)) else f"ws{secure}"
         for where, url in reachable(scheme, _bound_host(listen, host), int(port), machine()):
