@@ -236,6 +236,14 @@ def test_no_password_is_shown(folder: Folder, text: str) -> None:
     assert [fault for fault in faults if PASSWORD[-9:] in fault or PASSWORD[:9] in fault] == []
 
 
+def test_many_passwords(folder: Folder) -> None:
+    """A file with very many addresses in wrong places shows none of their passwords."""
+    bridges = "".join(f"[[endpoint]]\npath = '/{n}'\nkind = 'bridge'\ncommand = 'amqp://me:secret{n}@h/'\n" for n in range(300))
+    faults = folder.faults(bridges)
+    assert len(faults) == 300
+    assert [fault for fault in faults if "secret" in fault] == []
+
+
 def test_missing_file(folder: Folder) -> None:
     """A file that cannot be read is one fault."""
     (fault,) = folder.faults(f'include = "{folder.path}/none.toml"\n[[endpoint]]\nkind = "files"\nfiles = "public"\n')

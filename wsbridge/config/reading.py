@@ -23,6 +23,9 @@ from wsbridge.settings.declare import Field, check_fault
 HINTS = 100
 """Faults up to which an unknown key names the nearest known one: the search for it takes 0.2 ms."""
 
+URLS = 100
+"""URLs with a user up to which a sentence loses exactly these users. With more, it loses all from the first URL to the last `@`."""
+
 
 @dataclass(slots=True)
 class Values:
@@ -46,9 +49,15 @@ class Reader:
     def fault(self, path: Path, sentence: str) -> None:
         """Record a fault. Its sentence may quote values: the users and passwords of URLs in them are hidden."""
         if ":/" in sentence:
-            for value, shown in self._urls.items():
-                sentence = sentence.replace(value, shown)
+            sentence = self._hidden(sentence)
         self.faults[self.document.fault(path, sentence)] = None
+
+    def _hidden(self, sentence: str) -> str:
+        if len(self._urls) > URLS:
+            return hidden(sentence)
+        for value, shown in self._urls.items():
+            sentence = sentence.replace(value, shown)
+        return sentence
 
     @cached_property
     def _urls(self) -> dict[str, str]:

@@ -200,8 +200,13 @@ def register_kind(name: str, struct: type[EndpointSettings]) -> None:
     KINDS[name] = struct
 
 
-def parts_of(struct: type[Part]) -> Iterator[tuple[str, type[Part], Within]]:
-    """Yield the parts of an endpoint: name, struct, and which settings of it there are."""
+@cache
+def parts_of(struct: type[Part]) -> tuple[tuple[str, type[Part], Within], ...]:
+    """Return the parts of an endpoint: name, struct, and which settings of it there are."""
+    return tuple(_parts(struct))
+
+
+def _parts(struct: type[Part]) -> Iterator[tuple[str, type[Part], Within]]:
     for owner in reversed(struct.__mro__):
         for name, annotation in get_annotations(owner, eval_str=True).items():
             base = getattr(annotation, "__origin__", annotation)
