@@ -203,6 +203,47 @@ def test_no_secret_is_shown(folder: Folder) -> None:
     assert faults[1] == "2: broker.a.url[2]: not a broker URL; write amqp://user:password@host:port/vhost, or amqps://"
 
 
+PASSWORD = "s/e@c ret" + "x" * 50
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[[endpoint]]\nkind = 'URL'",
+        "[[endpoint]]\nkind = 'broadcast'\nexchange = 'x'\nbroker = 'URL'",
+        "[[endpoint]]\nkind = 'broadcast'\nexchange = 'x'\npath = 'URL'",
+        "[[endpoint]]\nkind = 'bridge'\ncommand = 'URL'\nfiles = 'URL'",
+        "[[endpoint]]\nkind = 'bridge'\ncommand = ['./URL']\nheaders = ['URL']\norigins = ['URL']",
+        "[[endpoint]]\nkind = 'console'\ntarget = 'URL'",
+        "[[listen]]\naddress = 'URL'",
+        "[[listen]]\naddress = ':1'\ncertificate = 'URL'\nkey = 'URL'",
+        "[[listen]]\naddress = 'unix:x'\nowner = 'URL'",
+        "[server]\nlog_level = 'URL'\nhosts = ['URL']\nmax_sessions = 'URL'\nkeepalive_timeout = 'URL'",
+        "[defaults]\nbroker = 'URL'\nping = 'URL'",
+        "[broker.main]\nurl = { file = 'URL' }",
+        "[broker.main]\nurl = { env = 'URL' }",
+        "[broker.main]\nurl = { 'URL' = 1 }",
+        "[broker.main]\n'URL' = 1",
+        "include = 'URL'",
+        "include = 'URL/*/x'",
+        "'URL' = 1",
+    ],
+)
+def test_no_password_is_shown(folder: Folder, text: str) -> None:
+    """Nor does a fault of any other value, in which a user has written an address by mistake."""
+    faults = folder.faults(text.replace("URL", f"amqp://me:{PASSWORD}@host/"))
+    assert faults != []
+    assert [fault for fault in faults if PASSWORD[-9:] in fault or PASSWORD[:9] in fault] == []
+
+
+def test_many_passwords(folder: Folder) -> None:
+    """A file with very many addresses in wrong places shows none of their passwords."""
+    bridges = "".join(f"[[endpoint]]\npath = '/{n}'\nkind = 'bridge'\ncommand = 'amqp://me:secret{n}@h/'\n" for n in range(300))
+    faults = folder.faults(bridges)
+    assert len(faults) == 300
+    assert [fault for fault in faults if "secret" in fault] == []
+
+
 def test_missing_file(folder: Folder) -> None:
     """A file that cannot be read is one fault."""
     (fault,) = folder.faults(f'include = "{folder.path}/none.toml"\n[[endpoint]]\nkind = "files"\nfiles = "public"\n')

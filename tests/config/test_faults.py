@@ -64,6 +64,8 @@ def test_odd_names() -> None:
     assert show_name("conf.d/é b.toml") == "conf.d/é b.toml"
     assert show_name("a\x1b[2J") == "'a\\x1b[2J'"
     assert show_name("\udcff.toml") == "'\\udcff.toml'"
+    assert show_name("") == "''"
+    assert show_name("amqp://me:secret@host/") == "amqp://…@host/"
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ FANS = 500
 PATIENT = """
 import os, sys
 from wsbridge.cli.main import run
-from wsbridge.server import broadcast as broadcasting
+from wsbridge.endpoints import broadcast as broadcasting
 
 broadcasting.FLUSH_SECONDS = 3600.0
 sys.exit(run("wsbridge", sys.argv[1:], os.environ))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wsbridge.rules.urls import shown, without_user
+from wsbridge.rules.urls import hidden, shown, without_user
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,10 @@ def test_shown_with_a_port(url: str, address: str) -> None:
 def test_without_user() -> None:
     """Texts of libraries lose the user and the password of each URL."""
     assert without_user("not http://u:p@h/ but wss://x@y/z") == "not http://…@h/ but wss://…@y/z"
+
+
+def test_hidden() -> None:
+    """A value of a user loses the user and the password of a URL, whatever the password contains."""
+    assert hidden("amqp://me:a b@c/d@h/v") == "amqp://…@h/v"
+    assert hidden("/etc/amqp:/me:x@h") == "/etc/amqp:/…@h"
+    assert [hidden(value) for value in ("a@b", "http://h/x", "", "git@h:/x")] == ["a@b", "http://h/x", "", "git@h:/x"]

@@ -27,6 +27,8 @@ def test_split(texts: tuple[str, ...], urls: tuple[str, ...]) -> None:
     ("url", "words"),
     [
         ("http://me:secret@h/", "not a broker URL"),
+        ("amqp://me:secret@h /", "not a broker URL"),
+        ("amqp://me:secret@h\n/", "not a broker URL"),
         ("amqp://me:secret@a,b/", "comma in its host"),
         ("amqp://me:sec/ret@h/", "write @ as %40"),
         ("amqp://me:secret@h/?x=1", "unknown parameter 'x'"),

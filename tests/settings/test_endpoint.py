@@ -55,10 +55,11 @@ def test_two_settings_of_one_name() -> None:
     assert "doubled" not in KINDS
 
 
-@pytest.mark.parametrize("path", ["", "count", "/count/", "//", "/a//b", "/a/../b", "/."])
+@pytest.mark.parametrize("path", ["", "count", "/count/", "//", "/a//b", "/a/../b", "/.", "/a?b", "/a#b", "/a%20b", "/a\n", "/\u202e"])
 def test_path(path: str) -> None:
     """A path is clean, and begins with a slash; only the root ends with one."""
-    assert [*check_fault(field_of(EndpointSettings, "path"), "/a/b.c"), *check_fault(field_of(EndpointSettings, "path"), "/")] == []
+    field = field_of(EndpointSettings, "path")
+    assert [fault for right in ("/a/b.c", "/", "/a b", "/100%", "/é") for fault in check_fault(field, right)] == []
     assert [fault.path for fault in check_fault(field_of(EndpointSettings, "path"), path)] == [("path",)]
 
 

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Sequence
 
 from wsbridge.process.spawn import is_executable, near_program
+from wsbridge.rules.urls import hidden
 
 SHELL_CHARACTERS = re.compile(r"[|&;<>$`*?]")
 
@@ -32,6 +33,7 @@ def hint_for_command(command: Sequence[str], folder: str) -> str:
 
 def for_line(line: str) -> str:
     """Return what to write instead of a command line in one string."""
+    line = hidden(line)
     try:
         words = shlex.split(line)
     except ValueError:

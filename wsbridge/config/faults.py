@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from wsbridge.config.places import Path
+from wsbridge.rules.urls import hidden
 
 BARE_KEY = re.compile("[A-Za-z0-9_-]+")
 LONGEST_KEY = 60
@@ -57,8 +58,9 @@ def show_path(path: Path) -> str:
 
 
 def show_name(file: str) -> str:
-    """Return the name of a file for a line of text: a name with unprintable characters is in quotes, with escapes."""
-    return file if file.isprintable() else repr(file)
+    """Return the name of a file for a line of text: an empty one, and one with unprintable characters, is in quotes."""
+    file = hidden(file)
+    return file if file and file.isprintable() else repr(file)
 
 
 def show_type(value: object) -> str:
@@ -67,6 +69,7 @@ def show_type(value: object) -> str:
 
 
 def _show_key(key: str) -> str:
+    key = hidden(key)
     if len(key) > LONGEST_KEY:
         key = f"{key[:LONGEST_KEY]}…"
     return key if BARE_KEY.fullmatch(key) else f'"{"".join(map(_show_character, key))}"'

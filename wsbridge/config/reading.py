@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NoReturn
 
 from wsbridge.config.document import Document
@@ -14,12 +15,16 @@ from wsbridge.config.secrets import resolve as resolve_secret
 from wsbridge.config.sentences import in_keys, unknown
 from wsbridge.config.values import each, read_value, wrong
 from wsbridge.errors import WrongValue
+from wsbridge.rules.urls import hidden
 from wsbridge.settings.broker import split_addresses
 from wsbridge.settings.declare import Fault as SettingFault
 from wsbridge.settings.declare import Field, check_fault
 
 HINTS = 100
 """Faults up to which an unknown key names the nearest known one: the search for it takes 0.2 ms."""
+
+URLS = 100
+"""URLs with a user up to which a sentence loses exactly these users. With more, it loses all from the first URL to the last `@`."""
 
 
 @dataclass(slots=True)
@@ -42,8 +47,23 @@ class Reader:
         """A set that keeps its order: the same fault counts once."""
 
     def fault(self, path: Path, sentence: str) -> None:
-        """Record a fault."""
+        """Record a fault. Its sentence may quote values: the users and passwords of URLs in them are hidden."""
+        if ":/" in sentence:
+            sentence = self._hidden(sentence)
         self.faults[self.document.fault(path, sentence)] = None
+
+    def _hidden(self, sentence: str) -> str:
+        if len(self._urls) > URLS:
+            return hidden(sentence)
+        for value, shown in self._urls.items():
+            sentence = sentence.replace(value, shown)
+        return sentence
+
+    @cached_property
+    def _urls(self) -> dict[str, str]:
+        """The strings of the document that hold a user of a URL, as they are and as a text quotes them, with what to show instead."""
+        found = {value: hidden(value) for value in _strings(self.document.tables) if "@" in value}
+        return {form(value): shown for value, shown in found.items() if shown != value for form in (str, _quoted)}
 
     def setting_fault(self, path: Path, fault: SettingFault) -> None:
         """Record the fault of a setting in the table at `path`."""
@@ -117,6 +137,21 @@ class Reader:
 
         items = each(addresses, value) if isinstance(value, list) else (addresses(value),)
         return tuple(dict.fromkeys(url for urls in items for url in urls)) or _no_address()
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Yield the strings in a value, and the keys of its tables."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value:
+            yield from _strings(item)
+        for item in value.values() if isinstance(value, dict) else ():
+            yield from _strings(item)
+
+
+def _quoted(text: str) -> str:
+    return repr(text)[1:-1]
 
 
 def _no_address() -> NoReturn:

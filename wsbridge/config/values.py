@@ -15,6 +15,7 @@ from wsbridge.config.sentences import either, in_keys
 from wsbridge.errors import WrongValue
 from wsbridge.rules.numbers import LARGEST, OUT_OF_RANGE
 from wsbridge.rules.units import parse_seconds, parse_size
+from wsbridge.rules.urls import hidden
 from wsbridge.settings.declare import Field, Kind, bound_fault, check_fault, item_fault
 from wsbridge.settings.listen import UNIX
 
@@ -82,6 +83,7 @@ def show(value: object) -> str:
         return str(value)
     if not isinstance(value, str):
         return show_type(value)
+    value = hidden(value)
     shown = value if len(value) <= LONGEST_SHOWN else f"{value[:LONGEST_SHOWN]}…"
     return f'"{shown}"' if shown.isprintable() and '"' not in shown else ascii(shown)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from wsbridge.endpoints.base import Endpoint, Parts, Services, pages
 from wsbridge.endpoints.bridgesessions import BridgeSessions
 from wsbridge.process.terminal import terminal_environment
+from wsbridge.rules.urls import hidden
 from wsbridge.settings import BridgeSettings, EndpointSettings
 
 
@@ -55,7 +56,7 @@ class BridgeEndpoint:
     def served(self) -> Iterator[str]:
         program = self.settings.program
         if program.command:
-            yield f"Serving using application   : {' '.join(program.command)}"
+            yield f"Serving using application   : {' '.join(map(hidden, program.command))}"
         if program.scripts:
             yield f"Serving from directory      : {program.scripts}"
         yield from self._parts.served()

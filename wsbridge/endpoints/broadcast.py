@@ -25,6 +25,7 @@ from wsbridge.process.child import Child
 from wsbridge.process.terminal import terminal_environment
 from wsbridge.rules.environ import inherited_environment
 from wsbridge.rules.restarts import Restarts
+from wsbridge.rules.urls import hidden
 from wsbridge.sessions.registry import Registry
 from wsbridge.sessions.supervisor import Supervisor
 from wsbridge.settings import BroadcastSettings, EndpointSettings, Input, Role
@@ -197,7 +198,7 @@ class BroadcastEndpoint:
     def served(self) -> Iterator[str]:
         program, channel = self.settings.program, self.settings.channel
         if program.command:
-            yield f"{self._role_line}: {' '.join(program.command)}"
+            yield f"{self._role_line}: {' '.join(map(hidden, program.command))}"
         yield f"Broadcasting exchange       : {channel.exchange}"
         if self.settings.channel.broker:
             yield f"Broker                      : {self._channel.bus}"

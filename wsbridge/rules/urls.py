@@ -6,6 +6,9 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+USER = re.compile(r"(:/+).*@", re.DOTALL)
+"""A slash alone may be left of the two where a path was cleaned."""
+
 
 def shown(url: str, ports: Mapping[str, int] | None = None) -> str:
     """Return scheme, host, port and path of a URL. `ports` holds the port of each scheme, to show where the URL has none."""
@@ -14,6 +17,11 @@ def shown(url: str, ports: Mapping[str, int] | None = None) -> str:
     if ports is not None and parts.port is None:
         host = f"{host.removesuffix(':')}:{ports[parts.scheme]}"
     return f"{parts.scheme}://{host}{parts.path or '/'}"
+
+
+def hidden(value: str) -> str:
+    """Return one value of a user, in which user and password of a URL are hidden; a password may contain any character, also `@`."""
+    return USER.sub(r"\1…@", value)
 
 
 def without_user(text: str) -> str:

@@ -24,6 +24,8 @@ def check_url(subject: str, url: str, schemes: tuple[str, ...], what: str) -> No
     try:
         parts = urlsplit(url)
         is_one = parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        # urlsplit ignores tabs and newlines.
+        is_one = is_one and url.isprintable() and " " not in (parts.hostname or "")
     except ValueError:
         is_one = False
     if is_one and "," in (parts.hostname or ""):

@@ -3,11 +3,13 @@
 `register_kind` adds a kind. `Within` restricts a part to the settings that a kind has.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from inspect import get_annotations
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, NamedTuple
+from urllib.parse import unquote
 
 import msgspec
 
@@ -18,6 +20,8 @@ from wsbridge.settings.client import ClientSettings
 from wsbridge.settings.declare import Fault, Field, Part, Setting, fields_of
 from wsbridge.settings.http import HttpSettings
 from wsbridge.settings.program import ProgramSettings
+
+ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
 
 
 class Within(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +45,12 @@ def _check_path(path: str) -> None:
         raise ValueError(f"<path>={path} ends with a slash; write {path.rstrip('/') or '/'}")
     if any(part in ("", ".", "..") for part in path.split("/")[1:]) and path != "/":
         raise ValueError(f"<path>={path} has an empty part, . or .. in it; remove that part")
+    if "?" in path or "#" in path:
+        raise ValueError(f"<path>={path} has a query or a fragment; write the path alone")
+    if ESCAPE.search(path):
+        raise ValueError(f"<path>={path} has a percent escape; write the character itself: {unquote(path)}")
+    if not path.isprintable():
+        raise ValueError(f"<path>={path} has a control character in it; remove it")
 
 
 def _check_host(host: str) -> None:
@@ -221,8 +231,13 @@ def register_kind(name: str, struct: type[EndpointSettings]) -> None:
     KINDS[name] = struct
 
 
-def parts_of(struct: type[Part]) -> Iterator[tuple[str, type[Part], Within]]:
-    """Yield the parts of an endpoint: name, struct, and which settings of it there are."""
+@cache
+def parts_of(struct: type[Part]) -> tuple[tuple[str, type[Part], Within], ...]:
+    """Return the parts of an endpoint: name, struct, and which settings of it there are."""
+    return tuple(_parts(struct))
+
+
+def _parts(struct: type[Part]) -> Iterator[tuple[str, type[Part], Within]]:
     for owner in reversed(struct.__mro__):
         for name, annotation in get_annotations(owner, eval_str=True).items():
             base = getattr(annotation, "__origin__", annotation)
