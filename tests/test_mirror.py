@@ -19,6 +19,7 @@ REASONS = {
     "endpoints/bridge.py": "tested with real clients and programs: tests/http/test_upgrade.py, tests/parity/test_lifecycle.py",
     "endpoints/bridgesessions.py": "tested with real clients and programs: tests/http/test_upgrade.py, tests/parity/test_lifecycle.py",
     "endpoints/broadcast.py": "tested with real clients: tests/server/test_broadcast.py, tests/server/test_events.py",
+    "endpoints/channelprogram.py": "tested with real servers that reload: tests/endpoints/test_livechannel.py",
     "endpoints/console.py": "tested in a browser: tests/http/test_console_page.py",
     "endpoints/files.py": "tested with real requests: tests/http/test_static.py, tests/http/test_cgi.py",
     "endpoints/subscriptions.py": "tested with real clients: tests/server/test_clients.py, tests/server/test_events.py",

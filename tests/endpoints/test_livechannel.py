@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,8 +15,9 @@ from typing import Any
 import pytest
 
 from tests.server.conftest import V1, Viewer, listen
-from tests.support.client import Client, Close, Frame, Opcode
+from tests.support.client import Client, Close, Frame, Opcode, encode_frame
 from tests.support.configured import Configure, Configured, channel, listener, table
+from tests.support.proc import resident, send_what_is_taken
 from tests.support.rabbit import Broker
 from tests.support.server import is_alive, listens, mortal, wait_until
 
@@ -28,10 +30,10 @@ class Programs:
     def __init__(self, folder: Path) -> None:
         self.lock = folder / "lock"
 
-    def named(self, name: str, work: str = "cat; echo end", **keys: Any) -> str:
+    def named(self, name: str, work: str = "cat; echo end", *, exchange: str = "c", **keys: Any) -> str:
         """Return the table of the channel with a program, which prints its input and its end unless it has other work."""
         alone = f"exec 9>{self.lock}; flock -n 9 || echo two; echo begin {name}; {work}"
-        return channel("/c", "c", alone, **{"input": "program", "join": "history", **keys})
+        return channel("/c", exchange, alone, **{"input": "program", "join": "history", **keys})
 
 
 STUBBORN = "trap '' INT TERM; cat; while :; do read line </dev/zero; done"
@@ -153,11 +155,13 @@ def test_position_of_before(configured: Configure, programs: Programs) -> None:
 
 
 class Talker:
-    """A client that sends numbers, one after the other, while other things happen; `end` returns how many."""
+    """A client that sends numbers, one after the other, while other things happen; `end` sends `over` and returns how many they were.
 
-    def __init__(self, client: Client, prefix: str = "") -> None:
+    It reads nothing, so its connection ends with a reset: what it has sent must have arrived before.
+    """
+
+    def __init__(self, client: Client) -> None:
         self._client = client
-        self._prefix = prefix
         self._is_over = threading.Event()
         self._count = 0
         self._thread = threading.Thread(target=self._talk)
@@ -165,30 +169,34 @@ class Talker:
 
     def _talk(self) -> None:
         while not self._is_over.wait(0.001):
-            self._client.send_text(f"{self._prefix}{self._count}")
+            self._client.send_text(str(self._count))
             self._count += 1
 
-    def end(self) -> int:
+    def stop(self) -> None:
         self._is_over.set()
         self._thread.join()
+
+    def end(self) -> int:
+        self.stop()
+        self._client.send_text("over")
         return self._count
 
 
 @contextmanager
-def talking(server: Configured, prefix: str = "") -> Iterator[Talker]:
+def talking(server: Configured) -> Iterator[Talker]:
     with server.connect("/c") as client:
-        talker = Talker(client, prefix)
+        talker = Talker(client)
         try:
             yield talker
         finally:
-            talker.end()
+            talker.stop()
 
 
-def numbers_of(viewer: Viewer, last: str) -> tuple[list[int], list[str]]:
-    """Return the numbers up to `last`, which is none, and what else came."""
+def until_over(viewer: Viewer) -> tuple[list[int], list[str]]:
+    """Return the numbers that a talker has sent, and what else came."""
     numbers: list[int] = []
     others: list[str] = []
-    while (said := text(viewer)) != last:
+    while (said := text(viewer)) != "over":
         if said.isdecimal():
             numbers.append(int(said))
         else:
@@ -206,8 +214,7 @@ def test_input_is_kept(configured: Configure, programs: Programs, work: str) -> 
                 server.reload(listener(), programs.named(str(number), work))
             wait_until(lambda: status(server)["program"] == "running" and begun(server, 3), "the last program")
             count = talker.end()
-        viewer.client.send_text("over")
-        numbers, others = numbers_of(viewer, "over")
+            numbers, others = until_over(viewer)
         assert numbers == list(range(count))
         # The programs between need not have begun.
         assert (others[0], others[-1]) == ("begin 0", "begin 3")
@@ -231,8 +238,7 @@ def test_publishing_is_kept(configured: Configure, programs: Programs) -> None:
             server.reload(listener(), channel("/c", "c", join="history"))
             wait_until(lambda: status(server)["program"] is None, "the end of the program")
             count = talker.end()
-        viewer.client.send_text("over")
-        numbers, others = numbers_of(viewer, "over")
+            numbers, others = until_over(viewer)
         assert numbers == list(range(count))
         assert others == ["begin 0", "end", "begin 1", "end", "begin 2", "end"]
 
@@ -247,10 +253,9 @@ def test_program_between_is_fed(configured: Configure, programs: Programs) -> No
                 server.reload(listener(), tables[number])
             wait_until(lambda: begun(server, 2), "the last program")
             count = talker.end()
-        viewer.client.send_text("over")
-        passed, others = [], []
-        while not (said := text(viewer)).endswith(":over"):
-            (passed if ":" in said else others).append(said)
+            passed, others = [], []
+            while not (said := text(viewer)).endswith(":over"):
+                (passed if ":" in said else others).append(said)
         assert others == ["begin 0", "begin 1", "begin 2"]
         assert [int(line.partition(":")[2]) for line in passed] == list(range(count))
         assert [line[0] for line in passed] == sorted(line[0] for line in passed)
@@ -259,27 +264,25 @@ def test_program_between_is_fed(configured: Configure, programs: Programs) -> No
 
 def test_waiting_input_is_bounded(configured: Configure, programs: Programs) -> None:
     """While the old program ends, the server stops reading from clients: it does not keep what a flood of them says."""
-    server = configured(listener(), programs.named("a", "trap '' INT TERM; while :; do read line </dev/zero; done", close_delay="60s"))
+    deaf = "trap '' INT TERM; while :; do read line </dev/zero; done"
+    server = configured(listener(), programs.named("a", deaf, close_delay="60s"))
     with server.connect("/c") as client, server.connect("/c") as viewer:
-        viewer.receive_text()
-        pid = server.children()[0]
+        assert viewer.receive_text() == "begin a"
         with mortal(*server.children()):
             server.reload(listener(), programs.named("b"))
-            from tests.support.proc import resident, send_what_is_taken
-
             before = resident(server.pid)
-            data = bytes(1000) and b""
-            from tests.support.client import encode_frame
-
-            data = encode_frame(b"x" * 1000) * 60_000
-            taken = send_what_is_taken(client.stream.sock, data, quiet=1.0)
-            assert taken < len(data) // 2
+            flood = encode_frame(b"x" * 1000) * 60_000
+            assert send_what_is_taken(client.stream.sock, flood) < len(flood) // 2
             assert resident(server.pid) < before + 30_000_000
-            assert pid
-            server.send_signal(signal.SIGTERM)
-            wait_until(lambda: not listens(server.pid, server.port), "the begin of the shutdown")
-            server.send_signal(signal.SIGTERM)
-            assert server.wait() == 0
+            end_by_force(server)
+
+
+def end_by_force(server: Configured) -> None:
+    """Shut the server down with two signals."""
+    server.send_signal(signal.SIGTERM)
+    wait_until(lambda: not listens(server.pid, server.port), "the begin of the shutdown")
+    server.send_signal(signal.SIGTERM)
+    assert server.wait() == 0
 
 
 # Where messages of clients go
@@ -375,17 +378,12 @@ def test_forced_shutdown_while_the_old_program_ends(configured: Configure, progr
             server.reload(listener(), programs.named("b"))
             server.reload(listener(), programs.named("c"))
             assert is_alive(pid)
-            server.send_signal(signal.SIGTERM)
-            wait_until(lambda: not listens(server.pid, server.port), "the begin of the shutdown")
-            server.send_signal(signal.SIGTERM)
-            assert server.wait() == 0
+            end_by_force(server)
             assert not is_alive(pid)
 
 
 def test_failed_change_leaves_the_channel(configured: Configure, programs: Programs) -> None:
     """A change that fails in another part leaves the channel and its program as they are."""
-    import socket
-
     with served(configured, programs.named("a")) as (server, viewer), socket.create_server(("127.0.0.1", 0)) as taken:
         assert text(viewer) == "begin a"
         port = taken.getsockname()[1]
@@ -431,10 +429,9 @@ def test_channel_at_a_broker(configured: Configure, programs: Programs, broker: 
             wait_until(lambda: status(server)["messages"] > 100, "messages")
             server.reload(listener(), main, at_broker("c"))
             count = talker.end()
-        viewer.client.send_text("over")
-        numbers, others = numbers_of(viewer, "over")
+            numbers, others = until_over(viewer)
         assert numbers == list(range(count))
-        assert [line for line in others if line != "end"] == ["begin a", "begin b", "begin c"]
+        assert [line for line in others if line != "end"] == ["begin b", "begin c"]
         assert viewer.losses == []
         other = table("[broker.other]", url=broker.url, timeout=5)
         verdict = server.reload(listener(), other, at_broker("d", "other"))

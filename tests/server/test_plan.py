@@ -17,6 +17,25 @@ def test_each_step() -> None:
     )
 
 
+def test_kin() -> None:
+    """A thing of some kin may move. At the same place it is preferred, and a thing without kin changes into whatever is at its place."""
+
+    def kin(text: str) -> str | None:
+        return text[1] if text[1].isupper() else None
+
+    def plan(old: list[str], new: list[str]) -> Plan[str]:
+        return make_plan(old, new, first, kin)
+
+    assert plan(["aX", "b1"], ["b1", "cX"]) == Plan(kept=("b1",), changed=(("aX", "cX"),), added=(), removed=())
+    assert plan(["aX"], ["a1", "cX"]) == Plan(kept=(), changed=(("aX", "cX"),), added=("a1",), removed=())
+    assert plan(["aX", "b1"], ["a1", "bX"]) == Plan(kept=(), changed=(("aX", "bX"),), added=("a1",), removed=("b1",))
+    assert plan(["aX", "bY"], ["aY", "bX"]) == Plan(kept=(), changed=(("bY", "aY"), ("aX", "bX")), added=(), removed=())
+    assert plan(["aX", "bX"], ["bX", "cX"]) == Plan(kept=("bX",), changed=(("aX", "cX"),), added=(), removed=())
+    assert plan(["aX", "bX"], ["cX"]) == Plan(kept=(), changed=(("aX", "cX"),), added=(), removed=("bX",))
+    assert plan(["aX"], ["aY"]) == Plan(kept=(), changed=(("aX", "aY"),), added=(), removed=())
+    assert plan(["a1"], ["b1"]) == Plan(kept=(), changed=(), added=("b1",), removed=("a1",))
+
+
 def test_another_order_is_no_change() -> None:
     """The order of the settings has no meaning."""
     assert make_plan(["a1", "b1"], ["b1", "a1"], first).is_empty

@@ -107,6 +107,18 @@ def test_beside() -> None:
     assert not beside.paused
 
 
+def test_another_source_beside() -> None:
+    """A source that comes while the destination is full is paused at once."""
+    first, second, third = Memory(), Memory(), Memory()
+    fan_in = FanIn(Memory().write, beside=first)
+    fan_in.accompany(second)
+    fan_in.pause()
+    fan_in.accompany(third)
+    assert [source.paused for source in (first, second, third)] == [False, True, True]
+    fan_in.resume()
+    assert not third.paused
+
+
 def test_full_at_the_first_word() -> None:
     """A client whose very message fills it is held up at once."""
     fan_in = FanIn(lambda batch: fan_in.pause())
@@ -141,7 +153,7 @@ def test_any_order(steps: list[str | int]) -> None:
 
 
 def test_another_destination() -> None:
-    """After a change, messages go to the new destination, clients that waited for the old one go on, and no destination drops."""
+    """After a change, messages go to the new destination, clients wait until it has room, and no destination drops."""
     old, new, client = Memory(), Memory(), Speaker()
     fan_in = FanIn(old.write)
     assert fan_in.is_open
@@ -149,6 +161,8 @@ def test_another_destination() -> None:
     say(fan_in, client, b"a")
     assert client.paused
     fan_in.direct(new.write)
+    assert client.paused
+    fan_in.resume()
     say(fan_in, client, b"b")
     assert (old.messages, new.messages, client.paused) == ([b"a"], [b"b"], False)
     fan_in.direct(None)

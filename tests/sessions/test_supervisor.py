@@ -402,6 +402,31 @@ async def test_first_words_of_all(keep: Keep) -> None:
     assert await kept.lines(3) == ["one", "two", "three"]
 
 
+async def test_successor(keep: Keep) -> None:
+    """Another program takes over the source and what waits: it gets the messages first, and the old one pauses the source no more."""
+    old, new = keep("cat", reads=True), keep("cat", reads=True)
+    old.say(b"a")
+    waiting = old.supervisor.leave(old.writer)
+    new.writer.resume()
+    new.supervisor.join(new.writer, waiting)
+    assert new.writer.paused
+    new.say(b"b")
+    assert await new.lines(2) == ["a", "b"]
+    assert not new.writer.paused
+    old.writer.resume()
+    await old.stop()
+    assert not old.writer.paused
+    assert old.output.messages == []
+
+
+async def test_successor_with_another_source(keep: Keep) -> None:
+    """A program whose successor reads something else keeps what waits for it, and hands on nothing."""
+    old = keep("cat", reads=True)
+    old.say(b"a")
+    assert old.supervisor.leave(Memory()) == []
+    assert await old.lines(1) == ["a"]
+
+
 async def test_nobody_waits_for_one_that_is_given_up(keep: Keep) -> None:
     """When it is not started again nobody is held up any more: what is written is discarded, and counted."""
     kept = keep("true", reads=True, restart=Restart.NEVER)

@@ -12,6 +12,7 @@ from wsbridge.bus.exchange import ExchangeSettings, exchange_settings
 from wsbridge.bus.memory import MemoryBus
 from wsbridge.channel.ring import Channel
 from wsbridge.endpoints.base import Services
+from wsbridge.endpoints.subscriptions import Wires
 from wsbridge.flow import NULL_SOURCE, Source
 from wsbridge.sessions.fanin import FanIn
 from wsbridge.sessions.fanout import Fanout
@@ -57,6 +58,9 @@ class LiveChannel:
         self.through = Through(self.fanout, metrics=metrics) if settings.role is Role.THROUGH else None
         self._relay = Relay(self.fanout, new_epoch=new_mark, metrics=metrics)
         self.fan_in = FanIn()
+        self.wires = Wires()
+        self._input = Input.NONE
+        self._publisher: Source = NULL_SOURCE
 
     async def open(self) -> None:
         """Open the bus. Raises BusError."""
@@ -69,25 +73,46 @@ class LiveChannel:
         self.fanout.bound(queue_bytes=channel.queue, history=channel.history, history_bytes=channel.history_size, slow=channel.slow)
         self.registry.limiter.limit = settings.channel.max_clients
 
-    def connect(self, supervisor: Supervisor | None, input: Input) -> None:
-        """Join the bus, the program if there is one, and the messages of the clients. A later call replaces these connections."""
-        program: Source = supervisor or NULL_SOURCE
-        if supervisor is not None and self.through is not None:
-            self.through.program = supervisor
-            supervisor.source = self.bus
-            supervisor.hold()
-        # With `through`, the program publishes into the ring, and a full bus must not pause it.
-        publisher = NULL_SOURCE if self.through is not None else program
+    def route(self, program: Supervisor | None, input: Input, *, before: Supervisor | None = None) -> None:
+        """Send the messages of clients, and those of the bus that a program reads, to their new destination from now on.
+
+        `before` is the program before this one, perhaps the same. A new program need not run yet: it gets what has waited for the old
+        one, and until it runs, the server does not read more from clients.
+        """
+        is_other = program is not before
+        source: Source = NULL_SOURCE
         match input:
-            case Input.PROGRAM if supervisor is not None:
-                self.fan_in.direct(supervisor.write)
-                supervisor.source = self.fan_in
+            case Input.PROGRAM if program is not None:
+                source = self.fan_in
+                self.fan_in.accompany(NULL_SOURCE)
+                self.fan_in.direct(program.write)
             case Input.EXCHANGE:
-                self.fan_in.direct(self.bus.publish, beside=publisher)
-                publisher = self.fan_in
+                self.fan_in.direct(self.bus.publish)
             case _:
                 self.fan_in.direct(None)
-        self.bus.source = publisher
+        if self.through is not None and program is not None:
+            source = self.bus
+            self.through.program = program
+        waiting = before.leave(source) if before is not None and is_other else []
+        if input is not Input.PROGRAM and input is not self._input:
+            self.fan_in.resume()
+        self._input = input
+        self._connect_bus()
+        if program is not None and is_other:
+            program.join(source, waiting)
+
+    def lead(self, program: Supervisor | None) -> None:
+        """Let a full bus pause this program from now on: its output goes to the bus."""
+        # With `through`, the program publishes into the ring, and a full bus must not pause it.
+        self._publisher = NULL_SOURCE if program is None or self.through is not None else program
+        self._connect_bus()
+
+    def _connect_bus(self) -> None:
+        if self._input is Input.EXCHANGE:
+            self.fan_in.accompany(self._publisher)
+            self.bus.source = self.fan_in
+        else:
+            self.bus.source = self._publisher
 
     @staticmethod
     def _make_bus(settings: BroadcastSettings, services: Services) -> Bus:

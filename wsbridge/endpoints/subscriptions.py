@@ -47,6 +47,14 @@ TIMES = "times"
 log = logger("session")
 
 
+class Wires:
+    """The wires of a channel: subscribers with the same one share encoded messages, so each kind exists only once."""
+
+    def __init__(self) -> None:
+        self.events = Events()
+        self.websocket = cache(_make_wire)
+
+
 class Subscriptions:
     """Begins subscriptions; `fan_in` receives the clients' messages, if the channel accepts any."""
 
@@ -60,6 +68,7 @@ class Subscriptions:
         fanout: Fanout,
         join: Join,
         fan_in: FanIn | None,
+        wires: Wires,
         registry: Registry,
         metrics: Metrics,
         loop: asyncio.AbstractEventLoop,
@@ -78,6 +87,7 @@ class Subscriptions:
         self._registry = registry
         self._metrics = metrics
         self._loop = loop
+        self._wires = wires
 
     @property
     def has_room(self) -> bool:
@@ -92,7 +102,7 @@ class Subscriptions:
             begin = self._place(_query(request, "since"))
             client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, fields)
             bits = client.deflate.parameters.server_bits if client.deflate else 0
-            wire = _wire(admission.subprotocol == SUBPROTOCOL, bits, _query(request, TIMES) is not None)
+            wire = self._wires.websocket(admission.subprotocol == SUBPROTOCOL, bits, _query(request, TIMES) is not None)
             early = connection.detach(client)
             session = Subscription(client, self._fanout, wire, fan_in=self._fan_in, registry=self._registry, fields=fields)
         self._begun(fields)
@@ -139,7 +149,7 @@ class Subscriptions:
         # Without a random delay, all clients of a lost server would reconnect at once; a browser waits as long as `retry` says.
         retry_ms = random.randint(*RETRY_MS)
         client.take(f"HTTP/1.1 200 OK\r\n{head}\r\nretry: {retry_ms}\n\n".encode("utf-8", "surrogateescape"))
-        return client, Subscription(client, self._fanout, EVENTS, fan_in=None, registry=self._registry, fields=fields)
+        return client, Subscription(client, self._fanout, self._wires.events, fan_in=None, registry=self._registry, fields=fields)
 
     def come_back(self, request: Request, headers: tuple[tuple[str, str], ...]) -> web.Response | None:
         """Return a response after which an EventSource without a slot retries; an error status would make it stop for good.
@@ -175,9 +185,8 @@ class Subscriptions:
         return parse_position(since) if since else self._join
 
 
-@cache
-def _wire(is_positioned: bool, bits: int, times: bool) -> Wire:
-    """Return the wire of a kind. Each kind exists only once, since subscribers with the same wire share encoded messages."""
+def _make_wire(is_positioned: bool, bits: int, times: bool) -> Wire:
+    """Return a new wire for WebSockets."""
     return Positioned(bits, times=times) if is_positioned else PlainWire(bits)
 
 

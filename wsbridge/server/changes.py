@@ -51,7 +51,7 @@ def changes_of(
     return Changes(
         added=(*map(_place, endpoints.added), *_addresses(of_listeners.added), *(f"broker {name}" for name, _ in brokers.added)),
         changed=(
-            *(_place(new) for _, new in endpoints.changed),
+            *(_place(new) + (f" (was {_place(old)})" if old.place != new.place else "") for old, new in endpoints.changed),
             *_addresses(new for _, new in of_listeners.changed),
             *(f"certificate of {address}" for address in _addresses(renewed)),
             *(f"broker {name}" for _, (name, _) in brokers.changed),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import NamedTuple
 
 from wsbridge.endpoints.base import Endpoint, Services
@@ -15,7 +15,7 @@ from wsbridge.rules.routes import Routes
 from wsbridge.server.plan import Plan, make_plan
 from wsbridge.sessions.ending import end_sessions
 from wsbridge.sessions.registry import RECONFIGURED, SHUTTING_DOWN
-from wsbridge.settings import BrokerSettings, EndpointSettings, ServerSettings
+from wsbridge.settings import BroadcastSettings, BrokerSettings, EndpointSettings, ServerSettings
 
 log = logger("server")
 
@@ -30,6 +30,13 @@ class Served(NamedTuple):
     def place(self) -> tuple[tuple[str, ...], str]:
         """The place in the site, at which there is one endpoint at most."""
         return self.settings.host_names, self.settings.path
+
+    @property
+    def kin(self) -> Hashable:
+        """What stays the same if the endpoint moves to another place; None if nothing does: a channel keeps its viewers."""
+        if isinstance(self.settings, BroadcastSettings):
+            return self.settings.channel.exchange, self.broker
+        return None
 
 
 def served_by(settings: ServerSettings) -> tuple[Served, ...]:
@@ -62,7 +69,7 @@ class Deployment:
 
     def plan(self, settings: ServerSettings) -> Plan[Served]:
         """Return the steps to these settings."""
-        return make_plan(tuple(self._running), served_by(settings), lambda served: served.place)
+        return make_plan(tuple(self._running), served_by(settings), lambda served: served.place, lambda served: served.kin)
 
     async def prepare(self, plan: Plan[Served], services: Services) -> Opened:
         """Open the endpoints that a plan adds or changes; `commit` then puts them in place.
@@ -94,6 +101,8 @@ class Deployment:
         """Put the opened endpoints in place, and let the replaced and removed ones end their sessions. `begin` follows."""
         for old, new in plan.changed:
             endpoint = self._running.pop(old)
+            if old.place != new.place:
+                self._routes.remove(*old.place)
             if new not in opened.successors:
                 self._retire(endpoint)
         for served in plan.removed:

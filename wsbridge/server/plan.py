@@ -15,7 +15,7 @@ class Plan(Generic[T]):
 
     kept: tuple[T, ...]
     changed: tuple[tuple[T, T], ...]
-    """Old and new settings of things that stay at their place."""
+    """Old and new settings of things that stay at their place, or that are of one kin."""
     added: tuple[T, ...]
     removed: tuple[T, ...]
 
@@ -25,13 +25,33 @@ class Plan(Generic[T]):
         return not (self.changed or self.added or self.removed)
 
 
-def make_plan(old: Sequence[T], new: Sequence[T], place: Callable[[T], Hashable]) -> Plan[T]:
-    """Return the steps. `place` returns the place of a thing: at one place, there is one thing at most."""
-    before, after = {place(item): item for item in old}, {place(item): item for item in new}
-    both = [(before[key], after[key]) for key in after if key in before]
+def no_kin(_: object) -> Hashable:
+    """Return the kin of things that are only what their places say."""
+    return None
+
+
+def make_plan(old: Sequence[T], new: Sequence[T], place: Callable[[T], Hashable], kin: Callable[[T], Hashable] = no_kin) -> Plan[T]:
+    """Return the steps. `place` returns the place of a thing: at one place, there is one thing at most.
+
+    A thing changes into another one of the same kin, at the same place if there is one; else into the one at its place.
+    """
+    left, after = {place(item): item for item in old}, {place(item): item for item in new}
+    before: dict[Hashable, T] = {}
+    """The old thing of each new place."""
+    for key in after:
+        if key in left and kin(left[key]) == kin(after[key]):
+            before[key] = left.pop(key)
+    by_kin = {kin(item): key for key, item in reversed(left.items()) if kin(item) is not None}
+    for key, item in after.items():
+        if key not in before and (elsewhere := by_kin.pop(kin(item), None)) is not None:
+            before[key] = left.pop(elsewhere)
+    for key in after:
+        if key not in before and key in left:
+            before[key] = left.pop(key)
+    both = [(before[key], item) for key, item in after.items() if key in before]
     return Plan(
         kept=tuple(item for was, item in both if was == item),
         changed=tuple((was, item) for was, item in both if was != item),
         added=tuple(item for key, item in after.items() if key not in before),
-        removed=tuple(item for key, item in before.items() if key not in after),
+        removed=tuple(left.values()),
     )

@@ -32,12 +32,16 @@ class FanIn:
         """Bytes that clients have sent since the destination became full."""
         self._held: set[Source] = set()
 
-    def direct(self, write: Callable[[Batch], None] | None, *, beside: Source = NULL_SOURCE) -> None:
-        """Pass the messages to another destination from now on, or to none. It is not full until it calls `pause`."""
+    def direct(self, write: Callable[[Batch], None] | None) -> None:
+        """Pass the messages to another destination from now on, or to none. It is as full as the one before until it says more."""
         self.is_open = write is not None
         self._write = write or _drop
+
+    def accompany(self, beside: Source) -> None:
+        """Pause and resume another source along with the clients from now on."""
         self._beside = beside
-        self.resume()
+        if self._is_full:
+            beside.pause()
 
     def join(self, client: Source) -> None:
         """Add a client; pause it at once if clients have sent too much since the destination became full."""

@@ -8,7 +8,7 @@ same wait for the next child.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 
 from wsbridge.closecodes import GOING_AWAY, INTERNAL_ERROR, NORMAL, TOO_BIG
@@ -97,6 +97,26 @@ class Supervisor:
             self._metrics.discarded_in += len(batch.messages)
         else:
             self._waiting.append(batch)
+
+    def join(self, source: Source, waiting: Iterable[Batch]) -> None:
+        """Accept input from a source, after messages that have waited for another program. The source pauses until there is a child."""
+        self.source = source
+        self.hold()
+        for batch in waiting:
+            self.write(batch)
+
+    def leave(self, source: Source) -> list[Batch]:
+        """Accept no more input, since another program has taken over `source`; return the messages that no child has taken.
+
+        If the other program does not read from this one's source, the messages stay, and are discarded at the end.
+        """
+        left, self.source = self.source, NULL_SOURCE
+        if self._taker is not None:
+            self._taker.source = NULL_SOURCE
+        if left is not source or left is NULL_SOURCE:
+            return []
+        waiting, self._waiting = self._waiting, []
+        return waiting
 
     # Output
 

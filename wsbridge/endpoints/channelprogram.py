@@ -1,0 +1,113 @@
+"""The program of a channel: it begins once the program before it has ended, and passes its output to the bus or to the subscribers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from wsbridge.bus.base import now
+from wsbridge.endpoints.base import Services
+from wsbridge.endpoints.livechannel import LiveChannel
+from wsbridge.framing import make_framing
+from wsbridge.logs import LogFields
+from wsbridge.process.child import Child
+from wsbridge.process.launch import Launcher
+from wsbridge.process.terminal import terminal_environment
+from wsbridge.rules.environ import inherited_environment
+from wsbridge.rules.restarts import Restarts
+from wsbridge.sessions.supervisor import Supervisor
+from wsbridge.settings import BroadcastSettings, Input, Role
+
+ERROR_CHARACTERS = 500
+"""The most characters of the program's last stderr line in the status."""
+
+
+def determinants(settings: BroadcastSettings) -> tuple[object, ...]:
+    """Return the settings that determine the program: with equal ones, it need not change."""
+    channel = settings.channel
+    reads_clients = channel.input is Input.PROGRAM
+    return settings.program, settings.role, channel.exchange, channel.restart, reads_clients, settings.http.console
+
+
+class ChannelProgram:
+    """One program, or none; then `begin` only ends the program before it."""
+
+    def __init__(self, settings: BroadcastSettings, channel: LiveChannel, launcher: Launcher, services: Services) -> None:
+        self.determinants = determinants(settings)
+        self._channel = channel
+        self._loop = services.loop
+        self._task: asyncio.Task[None] | None = None
+        self._forced = asyncio.Event()
+        self.last_error: str | None = None
+        """The last line of its stderr, with the console only: strangers may read the status, and the console is for the user who
+        tests the program."""
+        self.supervisor = self._supervise(settings, launcher, services) if settings.role is not Role.NONE else None
+
+    def begin(self, before: ChannelProgram | None) -> None:
+        """Begin when `before` has ended, which this method requests."""
+        if before is not None and before.supervisor is not None:
+            before.supervisor.stop()
+        if before is not None or self.supervisor is not None:
+            self._task = self._loop.create_task(self._run(before), name="the channel's program")
+
+    async def _run(self, before: ChannelProgram | None) -> None:
+        # Two programs never run for one channel at the same time.
+        if before is not None:
+            await before.finish(self._forced)
+        self._channel.lead(self.supervisor)
+        if self.supervisor is not None:
+            await self.supervisor.run()
+
+    async def finish(self, force: asyncio.Event) -> None:
+        """End the program and deliver its remaining output; `force` asks to kill it, and a program before it that still ends."""
+        if self._task is None:
+            return
+        if self.supervisor is not None:
+            self.supervisor.stop()
+        if not await done_before(force, self._task):
+            self._forced.set()
+            if self.supervisor is not None:
+                self.supervisor.kill()
+            await self._task
+
+    def _supervise(self, settings: BroadcastSettings, launcher: Launcher, services: Services) -> Supervisor:
+        program, channel = settings.program, settings.channel
+        make_decoder, encoder = make_framing(program.framing, limit=program.max_program_message)
+        fields: LogFields = {"exchange": channel.exchange, "command": program.command[0]}
+        # The variables of the server's own terminal do not apply to the terminal of the program.
+        terminal = program.terminal
+        environment = {**inherited_environment(os.environ), **terminal_environment(terminal)}
+
+        def say(line: str) -> None:
+            self.last_error = line[:ERROR_CHARACTERS]
+
+        def launch() -> Child:
+            return launcher.launch(
+                program.command,
+                environment,
+                decoder=make_decoder(),
+                encoder=encoder,
+                fields={**fields},
+                pty=terminal,
+                last_error=say if settings.http.console else None,
+            )
+
+        is_through = settings.role is Role.THROUGH
+        return Supervisor(
+            launch,
+            (lambda batch: self._channel.fanout.publish(batch, at=now())) if is_through else self._channel.bus.publish,
+            reads=is_through or channel.input is Input.PROGRAM,
+            restarts=Restarts(channel.restart),
+            drain_seconds=program.drain,
+            fields=fields,
+            metrics=services.metrics,
+            loop=services.loop,
+        )
+
+
+async def done_before(force: asyncio.Event, task: asyncio.Task[None]) -> bool:
+    """Wait for a task or for `force`; return whether the task is done."""
+    forcing = asyncio.get_running_loop().create_task(force.wait(), name="force")
+    await asyncio.wait((task, forcing), return_when=asyncio.FIRST_COMPLETED)
+    forcing.cancel()
+    return task.done()
