@@ -41,7 +41,7 @@ def pages(*consoles: ConsoleSettings) -> list[str]:
 
 def test_page_at_any_path() -> None:
     """The URL of a page can be copied: its path is percent-encoded."""
-    assert pages(ConsoleSettings(path="/mein ordner/100%?")) == ["http://127.0.0.1:80/mein%20ordner/100%25%3F/"]
+    assert pages(ConsoleSettings(path="/my folder/100%?")) == ["http://127.0.0.1:80/my%20folder/100%25%3F/"]
 
 
 def test_page_for_some_hosts() -> None:
