@@ -34,7 +34,6 @@ REASONS = {
     "process/group.py": "tested with real processes: tests/process/test_ending.py, tests/process/test_descendants.py",
     "process/launch.py": "tested with real processes: tests/process/test_spawnserver.py",
     "process/spawnd.py": "the other side of the spawn server: tests/process/test_spawnserver.py",
-    "http/site.py": "tested with real requests: tests/http/test_hosts.py, tests/http/test_doors.py",
     "server/services.py": "tested with real programs: tests/server/test_server.py, tests/process/test_guard.py",
     "server/once.py": "tested with real programs: tests/server/test_server.py",
     "sessions/ending.py": "tested with real servers: tests/server/test_server.py",

@@ -6,10 +6,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
-from tests.support.client import connect
+from tests.support.client import connect, request
+from tests.support.proc import until
+from tests.support.site import write_script
 from wsbridge.endpoints.broadcast import BroadcastEndpoint
 from wsbridge.errors import ShuttingDown
 from wsbridge.metrics import Metrics
@@ -17,8 +20,10 @@ from wsbridge.server.server import Server
 from wsbridge.settings import (
     BridgeSettings,
     BroadcastSettings,
+    CgiSettings,
     ChannelSettings,
     EndpointSettings,
+    HttpSettings,
     Input,
     ListenSettings,
     ProcessSettings,
@@ -83,6 +88,19 @@ async def test_subscribers_of_before_and_after(running: Running) -> None:
         endpoint = running.server._deployment.endpoints[-1]
         assert isinstance(endpoint, BroadcastEndpoint)
         assert [len(group) for group in endpoint._channel.fanout._in_step.values()] == [3]
+
+
+async def test_script_of_a_changed_endpoint(running: Running, tmp_path: Path) -> None:
+    """A CGI script that has sent nothing when its endpoint changes gets 503, with the reason."""
+    write_script(tmp_path / "cgi", f"echo >{tmp_path / 'runs'}; exec sleep 1000")
+    for body in (100, 200):
+        endpoint = CgiSettings(path="/cgi", http=HttpSettings(cgi=str(tmp_path), max_body=body))
+        await running.server.change(settings(endpoint))
+        if body == 100:
+            asking = asyncio.create_task(asyncio.to_thread(request, "GET", "/cgi/cgi", port=running.port))
+            await until((tmp_path / "runs").exists, "the script")
+    answer = await asking
+    assert (answer.status, answer.body.splitlines()[1]) == (503, b"the server ended the script: the configuration has changed; reconnect")
 
 
 async def test_change_during_the_shutdown(running: Running) -> None:

@@ -68,6 +68,8 @@ class Site:
                 return answer
             request = answer
             app, mount = self._find(request)
+            if (foreign := self._foreign(request, app)) is not None:
+                return app.refuse(foreign, request.url, is_upgrade=False, closes=False)
         return app.refuse(Refused(500, "too many local redirects by CGI scripts"), request.url, is_upgrade=False, closes=False)
 
     def upgrade(self, connection: Upgradable, message: RawRequestMessage) -> bool:

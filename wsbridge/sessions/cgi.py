@@ -45,6 +45,8 @@ class RunningScript:
         """Why the output is incomplete; None if it is complete."""
         self.crashed = False
         """Whether a signal that wsbridge did not send has ended the script."""
+        self.why = ENDED
+        """Why the server ended the script, as a sentence for the client."""
         self._drain_seconds = drain_seconds
         self._drain: Drain | None = None
         self._is_ending = False
@@ -166,6 +168,7 @@ class RunningScript:
 
     def shut_down(self, reason: End = SHUTTING_DOWN) -> None:
         """Begin the ladder; the caller can still read what the script prints meanwhile."""
+        self.why = f"{ENDED}: {reason.reason}"
         self.finish()
 
     def force(self) -> None:
