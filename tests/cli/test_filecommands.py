@@ -9,16 +9,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.support.deadline import START_DEADLINE, scaled
 from tests.support.server import environment
-from wsbridge.cli.commands import BROADCAST
+from tests.support.site import Certificates
+from wsbridge.cli.commands import BRIDGE, BROADCAST, Command
 from wsbridge.cli.config import make_settings
 from wsbridge.cli.main import run
+from wsbridge.cli.option import Option
 from wsbridge.cli.parse import parse
 from wsbridge.config.convert import convert
 from wsbridge.config.document import read_document
-from wsbridge.config.write import absolute
+from wsbridge.config.write import absolute, secrets_of, write
+from wsbridge.errors import ConfigurationError, UsageError
+from wsbridge.settings import ServerSettings
+from wsbridge.settings.declare import Kind
 
 VALID = '[[endpoint]]\nkind = "bridge"\npath = "/count"\ncommand = "./count.sh"\n'
 
@@ -67,6 +74,9 @@ def test_invalid_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["check"], "wsbridge: check needs one FILE"),
         (["check", "a", "b"], "wsbridge: check accepts one FILE; remove 'b'"),
         (["check", "--port=80", "a"], "wsbridge: flag provided but not defined: -port; it is a flag of bridge"),
+        (["serve"], "wsbridge: serve needs one FILE"),
+        (["serve", "a", "b"], "wsbridge: serve accepts one FILE; remove 'b'"),
+        (["serve", "a", "--watch"], "wsbridge: flags precede FILE; write serve --watch a"),
         (["schema", "x"], "wsbridge: schema accepts no arguments; remove 'x'"),
         (["completion"], "wsbridge: completion needs the name of a shell: bash, zsh or fish"),
         (["completion", "tcsh"], "wsbridge: completion needs the name of a shell: bash, zsh or fish"),
@@ -109,14 +119,88 @@ def test_file_equals_command_line(words: Sequence[str], here: Path, capsys: pyte
     assert convert(read_document("elsewhere/a.toml"), environ=environ) == absolute(made, str(here))
 
 
+TEXTS = {
+    "address": ("127.0.0.1", "[::1]", "localhost"),
+    "broker": ("amqp://u:secret@h/", "amqp://h/,amqps://i/v?heartbeat=5"),
+    "cgidir": ("public",),
+    "dir": ("public",),
+    "exchange": ("x", "a b"),
+    "header": ("A: b", "A:", "X-Y: é"),
+    "header-http": ("C: d\te",),
+    "header-ws": ("E: f,g",),
+    "host": ("a.com", "*.b.com, C", "*"),
+    "origin": ("a.com, https://b.com:8", "*", "", "null"),
+    "passenv": ("A,B", ""),
+    "pty-size": ("80x24",),
+    "staticdir": (".", "./public/"),
+    "subprotocol": ("a", "b, c", "x,,y"),
+    "trust-proxy": ("10.0.0.0/8, unix", "::1"),
+    "unixsocket": ("s", "./t", "/tmp/u", "a b"),
+    "unixsocket-group": ("0", "root"),
+    "unixsocket-mode": ("660", "0600", "0o777"),
+    "unixsocket-owner": ("root",),
+}
+NUMBERS = st.integers(-2, 2**63 - 1).map(str) | st.sampled_from(["1k", "16MiB", "1.5k", "0x10", "010", "1_000"])
+TIMES = st.floats(0, 1e9).map(str) | st.integers(0, 10**7).map(str) | st.sampled_from(["25s", "500ms", "1m30s", "0.1s", "1.0005s", "1e3"])
+OTHERS = {"version", "license", "once", "watch", "sslcert", "sslkey", "sslca", "ssl"}
+
+
+def values_of(option: Option) -> st.SearchStrategy[str]:
+    if option.kind is Kind.BOOLEAN:
+        return st.sampled_from(["true", "false"])
+    if option.kind is Kind.SECONDS:
+        return TIMES
+    if option.kind in (Kind.SIZE, Kind.INTEGER):
+        return NUMBERS if "port" not in option.name else st.integers(0, 65535).map(str)
+    choices = option.field.choices if option.field is not None else ()
+    return st.sampled_from(choices or TEXTS[option.name])
+
+
+@st.composite
+def command_lines(draw: st.DrawFn) -> tuple[Command, list[str], dict[str, str]]:
+    """Draw a command line and variables; not all can be served."""
+    shape = draw(st.sampled_from([BRIDGE, BROADCAST]))
+    words, variables = [], {}
+    for option in draw(st.lists(st.sampled_from([option for option in shape.options if option.name not in OTHERS]), max_size=8)):
+        value = draw(values_of(option))
+        if draw(st.booleans()):
+            words.append(f"--{option.name}={value}")
+        else:
+            variables[option.variable] = value
+    words += ["--exchange=x"] if shape is BROADCAST else []
+    arguments = st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=9), max_size=2)
+    return shape, [*words, "--", "./count.sh", *draw(arguments)] if draw(st.booleans()) else words, variables
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(command_lines())
+def test_any_command_line(here: Path, line: tuple[Command, list[str], dict[str, str]]) -> None:
+    """The file of any command line that can be served is valid, and has the same effect."""
+    shape, words, variables = line
+    try:
+        made = make_settings(parse(words, variables, shape), {"PATH": "/bin"}, name="wsbridge", shape=shape)
+    except (ConfigurationError, UsageError):
+        return
+    text = write(absolute(made, str(here)))
+    (here / "a.toml").write_text(text)
+    back = convert(read_document("a.toml"), environ={"PATH": "/bin", **secrets_of(made)})
+    assert isinstance(back, ServerSettings), back
+    assert write(back) == text
+
+
 @pytest.mark.parametrize(
     ("words", "status", "needle"),
     [
+        (["--port=65536", "./count.sh"], 1, "cannot listen on :65536: use a port from 0 to 65535"),
+        (["--port=80", "--redirport=-1", "./count.sh"], 1, "cannot listen on :-1: use a port"),
+        (["--address=::1", "./count.sh"], 1, "write an IPv6 address in brackets"),
+        (["--address=[::g]", "./count.sh"], 1, "--address=[::g]:80 is not an address"),
+        (["serve", "a.toml"], 2, "config accepts a command line of wsbridge or of wsbridge broadcast, not of wsbridge serve"),
         (["--once", "./count.sh"], 1, "--once belongs to the command line"),
         (["--nope"], 2, "flag provided but not defined: -nope"),
         (["--maxline=-1", "./count.sh"], 1, "--maxline=-1 must not be negative"),
         (["broadcast", "./count.sh"], 1, "--exchange is missing"),
-        (["publish"], 1, "COMMAND 'publish'"),
+        (["publish"], 2, "not of wsbridge publish"),
         ([], 1, "nothing to serve"),
     ],
 )
@@ -124,7 +208,24 @@ def test_command_line_that_cannot_be(words: list[str], status: int, needle: str,
     """A command line that no server accepts has no file."""
     found = said(capsys, "config", *words)
     assert (found[0], needle in found[2]) == (status, True)
-    assert "[[endpoint]]" not in found[1]
+    assert found[1] == ""
+
+
+def test_files_of_a_broker(here: Path, certificates: Certificates, capsys: pytest.CaptureFixture[str]) -> None:
+    """The names of files in the address of a broker become absolute, as other names do."""
+    (here / "ca.pem").write_bytes((certificates.folder / "ca.pem").read_bytes())
+    out = said(capsys, "config", "broadcast", "--exchange=x", "--broker=amqps://h/v?heartbeat=5&cafile=ca.pem")[1]
+    assert f'url = "amqps://h/v?heartbeat=5&cafile={here}/ca.pem"\n' in out
+
+
+def test_variables_without_effect(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A variable that has no effect on this server is not in its file."""
+    variables = {"WSBRIDGE_PTY_SIZE": "80x24", "WSBRIDGE_SPOOL": "-1", "WSBRIDGE_REPLAY_BYTES": "0"}
+    out = said(capsys, "config", "broadcast", "--exchange=x", "./count.sh", variables=variables)[1]
+    assert (
+        out
+        == f'[[listen]]\naddress = ":80"\n\n[[endpoint]]\npath = "/"\nkind = "broadcast"\nexchange = "x"\ncommand = ["{here}/count.sh"]\n'
+    )
 
 
 def test_variables(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,6 +37,15 @@ def test_width_of_help(command: Command, width: int) -> None:
     assert [what for _, what in command.examples if what not in " ".join(text.replace("#", "").split())] == []
 
 
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize("name", ["wsbridge", "websocketd"])
+def test_blank_lines(name: str, command: Command) -> None:
+    """One blank line separates the parts of a help."""
+    text = full_help(name, command, width=80)
+    assert "\n\n\n" not in text
+    assert "\n\nExamples:\n" in text
+
+
 WIDTHS = [("60", 60), ("100", 100), ("300", 110), ("1", 40), ("0", 80), ("", 80), ("x", 80), ("-5", 80)]
 
 

@@ -102,7 +102,7 @@ def test_defaults_are_not_written(folder: Folder) -> None:
 
 def test_text() -> None:
     """Sizes and times have their units, a long array has an item a line."""
-    channel = ChannelSettings(exchange="x", queue=65536, history_size=1000, spool=3 * 1024**2)
+    channel = ChannelSettings(exchange="x", queue=65536, history_size=1000, broker="main", spool=3 * 1024**2)
     program = ProgramSettings(command=("/bin/" + "a" * 60, "b" * 60), drain=1.5, close_delay=90.0)
     text = write(ServerSettings(endpoints=(BroadcastSettings(channel=channel, program=program),)))
     tables = tomllib.loads(text)["endpoint"][0]
@@ -112,12 +112,21 @@ def test_text() -> None:
         "exchange": "x",
         "history_size": 1000,
         "queue": "64KiB",
+        "broker": "main",
         "spool": "3MiB",
         "command": list(program.command),
         "close_delay": "90s",
         "drain": "1500ms",
     }
     assert f'command = [\n    "{program.command[0]}",\n    "{program.command[1]}",\n]' in text
+
+
+def test_no_effect() -> None:
+    """A setting that has no effect without another one is not written: the file would be invalid."""
+    channel = ChannelSettings(exchange="x", spool=5, replay_size=5)
+    program = ProgramSettings(pty_size="80x24", framing="nul")
+    (table,) = tomllib.loads(write(ServerSettings(endpoints=(BroadcastSettings(channel=channel, program=program),))))["endpoint"]
+    assert table == {"path": "/", "kind": "broadcast", "exchange": "x"}
 
 
 @pytest.mark.parametrize(
@@ -138,7 +147,7 @@ def test_secrets(folder: Folder, urls: tuple[str, ...], variables: dict[str, str
     text = write(made)
     assert secrets_of(made) == variables
     assert ":secret@" not in text
-    assert [name for name in variables if f"set the variable {name} to it" not in text] == []
+    assert [name for name in variables if f"set the variable {name} to the address" not in text] == []
     assert read_back(folder, made) == made
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from wsbridge.settings.broker import BrokerSettings, check_url, split_addresses
+from wsbridge.settings.broker import BrokerSettings, check_url, split_addresses, with_files
 from wsbridge.settings.declare import check_fault, field_of
 
 
@@ -43,6 +45,21 @@ def test_wrong_address(url: str, words: str) -> None:
     assert "secret" not in fault.sentence
     (fault,) = check_fault(field_of(BrokerSettings, "url"), (url,))
     assert fault.sentence.startswith(("<url> ", "<url>: "))
+
+
+@pytest.mark.parametrize(
+    ("url", "located"),
+    [
+        ("amqps://u:p@h/v?cafile=a b.pem&heartbeat=5&keyfile=/k", "amqps://u:p@h/v?cafile=/etc/a%20b.pem&heartbeat=5&keyfile=/k"),
+        ("amqps://h/v?cafile=/a:b%20c", "amqps://h/v?cafile=/a:b%20c"),
+        ("amqp://h/?heartbeat=5", "amqp://h/?heartbeat=5"),
+        ("amqps://h/?cafile=", "amqps://h/?cafile="),
+        ("amqp://h", "amqp://h"),
+    ],
+)
+def test_files(url: str, located: str) -> None:
+    """A relative name of a file gets a folder; a URL without one keeps its form."""
+    assert with_files(url, lambda name: os.path.join("/etc", name)) == located
 
 
 def test_other_schemes() -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import click
 from click.shell_completion import CompletionItem, ShellComplete, get_completion_class
 
-from wsbridge.cli.commands import BRIDGE, BROADCAST, CHECK, COMMANDS, COMPLETION, COMPLETION_VARIABLE, CONFIG, Command
+from wsbridge.cli.commands import BRIDGE, BROADCAST, CHECK, COMMANDS, COMPLETION, COMPLETION_VARIABLE, CONFIG, SERVE, Command
 from wsbridge.cli.option import Option
 from wsbridge.errors import UsageError
 from wsbridge.settings.declare import Kind
@@ -75,6 +75,9 @@ class _Line(NamedTuple):
 
     @classmethod
     def of(cls, words: Sequence[str], incomplete: str) -> _Line:
+        if incomplete == "=":
+            # bash takes "=" as a word; the value begins after it.
+            words, incomplete = [*words, incomplete], ""
         rest = [*_joined(words)]
         names: list[str] = []
         if rest and rest[0] in COMMANDS:
@@ -87,14 +90,11 @@ class _Line(NamedTuple):
         while rest and rest[0].startswith("-") and rest[0] not in ("-", "--"):
             name, equals, value = rest.pop(0).lstrip("-").partition("=")
             flag = options.get(name)
-            if flag is not None and (flag.is_boolean or value):
+            if flag is not None and (value or (flag.is_boolean and not equals)):
                 flag = None
             elif flag is not None and rest and not equals:
                 rest.pop(0)
                 flag = None
-        if incomplete == "=":
-            # bash takes "=" as a word; the value begins after it.
-            incomplete = ""
         name, equals, value = incomplete.lstrip("-").partition("=")
         if flag is None and incomplete.startswith("-") and equals and not rest:
             return cls(shape, tuple(names), False, False, options.get(name), incomplete.removesuffix(value), value)
@@ -133,7 +133,7 @@ def _words(line: _Line, incomplete: str) -> Iterator[CompletionItem]:
     elif line.is_bare and line.names == (CONFIG.name,):
         commands = (BRIDGE, BROADCAST)
     shape = COMMANDS[line.names[-1]] if line.names else BRIDGE
-    if shape in (CHECK, CONFIG, BRIDGE, BROADCAST):
+    if shape in (SERVE, CHECK, CONFIG, BRIDGE, BROADCAST):
         # The shell offers files if no other completion fits.
         yield FILES
     if shape is COMPLETION:

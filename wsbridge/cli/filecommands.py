@@ -10,9 +10,12 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
+from wsbridge.cli.values import raise_first
 from wsbridge.errors import ConfigurationError, UsageError
 from wsbridge.logs import escape
-from wsbridge.settings import ServerSettings
+from wsbridge.settings import ListenSettings, ServerSettings
+from wsbridge.settings.declare import check_fault, field_of
+from wsbridge.settings.listen import place_fault
 
 
 def check_file(words: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -38,8 +41,18 @@ def print_config(settings: ServerSettings) -> int:
         raise ConfigurationError("--once belongs to the command line: no key of a configuration file stands for it; remove it")
     from wsbridge.config.write import absolute, write
 
+    _check_listeners(settings)
     print(write(absolute(settings, os.getcwd())), end="")
     return 0
+
+
+def _check_listeners(settings: ServerSettings) -> None:
+    """Raise ConfigurationError for an address at which the server could not listen: a configuration file refuses it as well."""
+    for listen in settings.listeners:
+        for host, port in ((listen.host, listen.port), (listen.host, listen.redirect_port)) if listen.is_tcp else ():
+            if complaint := place_fault(host, port):
+                raise ConfigurationError(f"cannot listen on {host}:{port}: {complaint}")
+        raise_first((*check_fault(field_of(ListenSettings, "address"), listen.address), *listen.faults()))
 
 
 def print_schema(words: Sequence[str]) -> int:

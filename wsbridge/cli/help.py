@@ -32,12 +32,11 @@ def full_help(name: str, shape: Command = BRIDGE, *, width: int) -> str:
     if shape.options:
         formatter.write_paragraph()
         formatter.write_text(_spelling(shape))
-    formatter.write_paragraph()
     others = [other for other in COMMANDS.values() if other is not shape] if name != "websocketd" else []
     if others:
         with formatter.section("Other commands"):
             formatter.write_dl([(f"{name} {other.name} --help", other.summary) for other in others], col_max=min(30, width // 2))
-        formatter.write_paragraph()
+    formatter.write_paragraph()
     lines = [line for words, what in shape.examples for line in _example(f"{name} {words}", what, width)]
     return formatter.getvalue() + "\n".join(["Examples:", *lines, ""])
 
@@ -73,7 +72,7 @@ def short_help(name: str, shape: Command = BRIDGE) -> str:
     """Return the usage text that accompanies an error."""
     usages = "\n   or: ".join(f"{name} {usage}" for usage in shape.usages)
     word = "" if shape is BRIDGE else f"{shape.name} "
-    return f"Usage: {usages}\nTry '{name} {word}--help' for all flags.\n"
+    return f"Usage: {usages}\nTry '{name} {word}--help' for {'all flags' if shape.options else 'more'}.\n"
 
 
 def _described(option: Option) -> str:

@@ -108,6 +108,13 @@ def _run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
     # The words after `config` are a command line of a server.
     asked, is_config = shape, shape is CONFIG
     if is_config:
+        if words and words[0] in COMMANDS and words[0] not in (BRIDGE.name, BROADCAST.name):
+            return _complain(
+                name,
+                asked,
+                f"config accepts a command line of wsbridge or of wsbridge broadcast, not of wsbridge {words[0]}",
+                UsageError.exit_status,
+            )
         shape, words = (COMMANDS[words[0]], words[1:]) if words and words[0] in (BRIDGE.name, BROADCAST.name) else (BRIDGE, words)
     ours = [*words, *(value for name, value in environ.items() if name.startswith(PREFIX))]
     try:
@@ -133,7 +140,7 @@ def _run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
     except UsageError as error:
         return _complain(name, asked, without_passwords(str(error), ours), error.exit_status)
     except ConfigurationError as error:
-        if not words and shape is BRIDGE:
+        if not words and asked is BRIDGE:
             print("Command line arguments are missing.")
         hint = _subcommand_meant(flags.command, str(error)) if shape is BRIDGE and name == "wsbridge" else ""
         complaint = f"{error}{_variable_of(str(error), shape, flags.said, environ)}{hint}"

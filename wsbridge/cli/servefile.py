@@ -14,9 +14,11 @@ from wsbridge.settings import ServerSettings
 
 def file_of(words: Sequence[str]) -> str:
     """Return the name of the configuration file on a command line. Raises UsageError."""
-    if len(words) != 1:
-        raise UsageError("serve needs one FILE" if not words else f"serve accepts one FILE; remove {words[1]!r}")
-    return words[0]
+    if len(words) == 1:
+        return words[0]
+    if words and words[1].startswith("-"):
+        raise UsageError(f"flags precede FILE; write serve {words[1]} {words[0]}")
+    raise UsageError("serve needs one FILE" if not words else f"serve accepts one FILE; remove {words[1]!r}")
 
 
 def load(file: str, environ: Mapping[str, str]) -> Configuration:

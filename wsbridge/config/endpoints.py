@@ -13,7 +13,7 @@ from wsbridge.config.sentences import either, mentioned, unknown
 from wsbridge.config.values import COMMAND, show
 from wsbridge.resolve import resolve_endpoint
 from wsbridge.settings.declare import Fault, Field, Kind
-from wsbridge.settings.endpoint import KINDS, EndpointSettings, PartField, faults_of, parts_of, settings_of
+from wsbridge.settings.endpoint import KINDS, EndpointSettings, PartField, faults_of, needless, parts_of, settings_of
 
 DEFAULTS = "defaults"
 Defaults = Mapping[str, Mapping[str, Any]]
@@ -68,7 +68,7 @@ def read_endpoint(reader: Reader, path: Path, table: Mapping[str, Any], defaults
         values["path"] = str(table["path"])
     endpoint = _make(struct, entries, values)
     unsure = read.wrong | {field.name for field in missing}
-    for fault in (*_needless(endpoint, entries, read.values), *faults_of(endpoint)):
+    for fault in (*_needless(endpoint, read.values), *faults_of(endpoint)):
         if not {*mentioned(fault.sentence), *fault.path} & unsure:
             endpoint_fault(reader, path, struct.kind, fault)
     resolved, faults = resolve_endpoint(endpoint, path=reader.path)
@@ -133,14 +133,11 @@ def _make(struct: type[EndpointSettings], entries: tuple[PartField, ...], values
     return struct(**{key: value for key, value in values.items() if key in own}, **parts)
 
 
-def _needless(endpoint: EndpointSettings, entries: tuple[PartField, ...], given: Mapping[str, Any]) -> Iterator[Fault]:
+def _needless(endpoint: EndpointSettings, given: Mapping[str, Any]) -> Iterator[Fault]:
     """Yield the settings of the endpoint's own table that have no effect without another setting."""
-    parts = {entry.field.name: getattr(endpoint, entry.part) if entry.part else endpoint for entry in entries}
-    for entry in entries:
-        name = entry.field.name
-        for need in filter(None, (entry.field.setting.needs, endpoint.needs.get(name, ""))):
-            if given.get(name, False) is not False and not getattr(parts[need], need):
-                yield Fault((name,), f"<{name}> needs <{need}>")
+    for field, need in needless(endpoint):
+        if given.get(field.name, False) is not False:
+            yield Fault((field.name,), f"<{field.name}> needs <{need}>")
 
 
 def _home(reader: Reader, path: Path, kind: str, name: str) -> Path:

@@ -13,7 +13,7 @@ from wsbridge.config.faults import Fault, show_type
 from wsbridge.config.places import Path
 from wsbridge.config.secrets import resolve as resolve_secret
 from wsbridge.config.sentences import in_keys, unknown
-from wsbridge.config.values import each, read_value, wrong
+from wsbridge.config.values import each, located, read_value, wrong
 from wsbridge.errors import WrongValue
 from wsbridge.rules.urls import hidden
 from wsbridge.settings.broker import split_addresses
@@ -128,12 +128,12 @@ class Reader:
 
         def addresses(item: Any) -> tuple[str, ...]:
             try:
-                urls = split_addresses((resolve_secret(item, environ=self.environ, folder=folder),))
+                urls = split_addresses((resolve_secret(item, environ=self.environ, folder=folder),)) or _no_address()
             except ValueError as error:
                 raise wrong(str(error)) from None
             for fault in check_fault(field, urls):
                 raise wrong(in_keys(fault.sentence, field.name))
-            return urls or _no_address()
+            return tuple(located(field, urls, folder))
 
         items = each(addresses, value) if isinstance(value, list) else (addresses(value),)
         return tuple(dict.fromkeys(url for urls in items for url in urls)) or _no_address()

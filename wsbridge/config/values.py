@@ -16,6 +16,7 @@ from wsbridge.errors import WrongValue
 from wsbridge.rules.numbers import LARGEST, OUT_OF_RANGE
 from wsbridge.rules.units import parse_seconds, parse_size
 from wsbridge.rules.urls import hidden
+from wsbridge.settings.broker import with_files
 from wsbridge.settings.declare import Field, Kind, bound_fault, check_fault, item_fault
 from wsbridge.settings.listen import UNIX
 
@@ -63,6 +64,8 @@ def read_value(field: Field, value: Any, *, folder: str) -> Any:
 
 def located(field: Field, value: Any, folder: str) -> Any:
     """Return a value in which relative names of files are relative to `folder`."""
+    if field.setting.is_secret:
+        return tuple(with_files(url, lambda name: os.path.join(folder, name)) for url in value)
     if field.setting.place:
         return os.path.join(folder, value) if value else value
     if field.name == COMMAND and value and "/" in value[0]:

@@ -19,7 +19,7 @@ from wsbridge.errors import ConfigurationError
 from wsbridge.rules.units import show_size
 from wsbridge.settings import BrokerSettings, EndpointSettings, ListenSettings, ServerSettings
 from wsbridge.settings.declare import Field, Kind, Part, fields_of
-from wsbridge.settings.endpoint import parts_of, settings_of
+from wsbridge.settings.endpoint import needless, parts_of, settings_of
 
 P = TypeVar("P", bound=Part)
 
@@ -34,7 +34,7 @@ MILLISECONDS = 1000
 
 
 def write(settings: ServerSettings) -> str:
-    """Return the text of the file. Raises ConfigurationError for a value that TOML cannot hold."""
+    """Return the text of the file, without settings that have no effect. Raises ConfigurationError for a value that TOML cannot hold."""
     tables = [*_server(settings), *_listeners(settings.listeners), *_brokers(settings.brokers), *map(_endpoint, settings.endpoints)]
     return "\n\n".join(tables) + "\n"
 
@@ -45,6 +45,7 @@ def absolute(settings: ServerSettings, folder: str) -> ServerSettings:
         settings,
         listeners=tuple(_absolute_part(listen, folder) for listen in settings.listeners),
         endpoints=tuple(_absolute_endpoint(endpoint, folder) for endpoint in settings.endpoints),
+        brokers={name: _absolute_part(broker, folder) for name, broker in settings.brokers.items()},
     )
 
 
@@ -80,7 +81,7 @@ def _brokers(brokers: Mapping[str, BrokerSettings]) -> Iterator[str]:
         if _has_password(broker):
             variable = _variable(name)
             lines[:0] = [
-                f"# It has a password, which this file does not show: set the variable {variable} to it.",
+                f"# The address has a password, which this file does not show: set the variable {variable} to the address.",
                 f"url = {{ env = {_quoted(variable)} }}",
             ]
         else:
@@ -90,9 +91,11 @@ def _brokers(brokers: Mapping[str, BrokerSettings]) -> Iterator[str]:
 
 def _endpoint(endpoint: EndpointSettings) -> str:
     lines = [f"path = {_quoted(endpoint.path)}", f"kind = {_quoted(endpoint.kind)}"]
+    # A variable of the environment may set what has no effect here; a configuration file may not.
+    left_out = {"path", *(field.name for field, _ in needless(endpoint))}
     for entry in settings_of(type(endpoint)):
         part = getattr(endpoint, entry.part) if entry.part else endpoint
-        if entry.field.name != "path":
+        if entry.field.name not in left_out:
             lines += _lines(part, (entry.field,))
     return _table("[[endpoint]]", lines)
 

@@ -40,7 +40,6 @@ RETRY_MS = (500, 3000)
 3 s."""
 FULL_MS = (2000, 8000)
 """The same range for a client that finds no free slot."""
-EVENTS = Events()
 TIMES = "times"
 """The query parameter that requests the publication times of messages."""
 

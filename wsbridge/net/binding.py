@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import re
 import socket
 from dataclasses import dataclass, field
 
@@ -17,6 +16,7 @@ from wsbridge.errors import ListenError
 from wsbridge.net.keepalive import keep_alive
 from wsbridge.net.unixsocket import SocketFile, bind_unix, group_number, user_number
 from wsbridge.settings import ListenSettings
+from wsbridge.settings.listen import place_fault
 
 BACKLOG = 1024
 """Connections that the kernel queues while the server is busy."""
@@ -115,10 +115,8 @@ async def bind_host(host: str, port: int, loop: asyncio.AbstractEventLoop) -> li
     The server skips addresses that the machine does not have, unless the machine has none of them.
     """
     where = f"cannot listen on {host}:{port}"
-    if re.search(r"[][:]", host) and not re.fullmatch(r"\[[^][]+\]", host):
-        raise ListenError(f"{where}: write an IPv6 address in brackets, such as [::1]")
-    if not 0 <= port <= 65535:
-        raise ListenError(f"{where}: use a port from 0 to 65535")
+    if complaint := place_fault(host, port):
+        raise ListenError(f"{where}: {complaint}")
     socks: list[socket.socket] = []
     missing: OSError | None = None
     try:

@@ -1,14 +1,16 @@
 """The RabbitMQ broker that carries channels between nodes."""
 
 import re
+from collections.abc import Callable
 from typing import Annotated
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from wsbridge.settings.declare import Part, Seconds, Setting
 
 BETWEEN_ADDRESSES = re.compile(r"\s*,\s*(?=[a-z]+://|,|$)", re.IGNORECASE)
 """Matches between two addresses. A comma elsewhere belongs to a user, a password or a virtual host."""
-BROKER_PARAMETERS = ("heartbeat", "cafile", "certfile", "keyfile")
+FILES = ("cafile", "certfile", "keyfile")
+BROKER_PARAMETERS = ("heartbeat", *FILES)
 """Parameters that the query of a broker's URL may have."""
 BROKER_SCHEMES = ("amqp", "amqps")
 WRITE_A_BROKER_URL = "not a broker URL; write amqp://user:password@host:port/vhost, or amqps://"
@@ -36,6 +38,15 @@ def check_url(subject: str, url: str, schemes: tuple[str, ...], what: str) -> No
         raise ValueError(f"{subject} has an @ after its host; in user, password and path, write @ as %40, / as %2F, : as %3A")
     if not is_one:
         raise ValueError(f"{subject} is {what}")
+
+
+def with_files(url: str, locate: Callable[[str], str]) -> str:
+    """Return a URL in which `locate` has replaced the names of files."""
+    parts = urlsplit(url)
+    given = parse_qsl(parts.query, keep_blank_values=True)
+    query = [(name, locate(value) if name in FILES and value else value) for name, value in given]
+    # Encoding may change the form of a query, so leave one that stays the same.
+    return url if query == given else urlunsplit(parts._replace(query=urlencode(query, safe="/", quote_via=quote)))
 
 
 def name_of_address(number: int, count: int) -> str:

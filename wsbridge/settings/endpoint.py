@@ -253,6 +253,16 @@ def faults_of(endpoint: EndpointSettings) -> Iterator[Fault]:
     yield from endpoint.faults()
 
 
+def needless(endpoint: EndpointSettings) -> Iterator[tuple[Field, str]]:
+    """Yield the settings that have no effect because another setting is off or empty, each with the name of that one."""
+    entries = settings_of(type(endpoint))
+    parts = {entry.field.name: getattr(endpoint, entry.part) if entry.part else endpoint for entry in entries}
+    for entry in entries:
+        for need in filter(None, (entry.field.setting.needs, endpoint.needs.get(entry.field.name, ""))):
+            if not getattr(parts[need], need):
+                yield entry.field, need
+
+
 @cache
 def settings_of(struct: type[EndpointSettings]) -> tuple[PartField, ...]:
     """Return the settings of a kind of endpoint: its own, then those of its parts."""

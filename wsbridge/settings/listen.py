@@ -36,6 +36,13 @@ def _is_host(ip: str | None, name: str | None) -> bool:
         return False
 
 
+def place_fault(host: str, port: int) -> str:
+    """Return why no socket can have a host and a port; empty if one can."""
+    if re.search(r"[][:]", host) and not re.fullmatch(r"\[[^][]+\]", host):
+        return "write an IPv6 address in brackets, such as [::1]"
+    return "" if 0 <= port <= LARGEST_PORT else f"use a port from 0 to {LARGEST_PORT}"
+
+
 def _check_mode(text: str) -> None:
     if text and not OCTAL.match(text):
         raise ValueError(f"<mode>={text}: write three octal digits, such as 660")
