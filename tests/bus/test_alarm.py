@@ -50,3 +50,28 @@ async def test_without_a_reason() -> None:
     alarm.watch(connection)
     await getattr(connection, HANDLERS[0])(SimpleNamespace(reason=""))
     assert alarm.reason
+
+
+async def test_followers() -> None:
+    """Each link that uses a connection learns of its alarm, also a link that comes during the alarm; after it has left, it does not."""
+
+    async def handle(frame: object) -> None:
+        """Nothing to do."""
+
+    connection = SimpleNamespace(**dict.fromkeys(HANDLERS, handle))
+    leader, links = Alarm(), [Alarm(), Alarm()]
+    leader.watch(connection)
+    begin, end = (getattr(connection, name) for name in HANDLERS)
+    links[0].follow(leader)
+    assert links[0].over_at() == 0.0
+    await begin(SimpleNamespace(reason="low on disk"))
+    links[1].follow(leader)
+    for link in links:
+        assert await link.changed() == "low on disk"
+    links[0].unfollow(leader)
+    assert await links[0].changed() == ""
+    assert [link.reason for link in links] == ["", "low on disk"]
+    await end("unblocked")
+    assert await links[1].changed() == ""
+    await begin(SimpleNamespace(reason="low on memory"))
+    assert [link.reason for link in links] == ["", "low on memory"]

@@ -1,7 +1,8 @@
 """The alarm in which a broker blocks publishers: it is low on memory or disk space and sends connection.blocked.
 
 During an alarm the broker reads nothing from a connection that has published. Confirms, acknowledgements and answers all wait
-until connection.unblocked. An alarm has no deadline; the heartbeat detects a broker that dies during it.
+until connection.unblocked, of every link that uses the connection. An alarm has no deadline; the heartbeat detects a broker that
+dies during it.
 
 aiormq handles both frames itself and offers no callback. So `watch` replaces its two handlers, by their private names.
 """
@@ -16,13 +17,14 @@ HANDLERS = ("_Connection__handle_connection_blocked", "_Connection__handle_conne
 
 
 class Alarm:
-    """Whether the broker blocks one connection, and why."""
+    """Whether the broker blocks one connection, and why: of the connection itself, or of a link, which follows its connection."""
 
     def __init__(self) -> None:
         self.reason = ""
         """The broker's reason in its own words while it blocks publishers, such as `low on memory`; empty while it does not."""
         self._over_at = 0.0
         self._changed = asyncio.Event()
+        self._followers: set[Alarm] = set()
 
     def watch(self, connection: Any) -> None:
         """Observe the alarms of an open aiormq connection."""
@@ -39,6 +41,16 @@ class Alarm:
         for name, handler in zip(HANDLERS, (begin, end), strict=True):
             setattr(connection, name, handler)
 
+    def follow(self, other: Alarm) -> None:
+        """Adopt the state of another alarm, and each change of it."""
+        other._followers.add(self)
+        self._set(other.reason)
+
+    def unfollow(self, other: Alarm) -> None:
+        """Ignore later changes of another alarm. A current alarm ends."""
+        other._followers.discard(self)
+        self._set("")
+
     def over_at(self) -> float:
         """Return the time until which the broker has blocked publishers, by the loop's clock.
 
@@ -53,8 +65,11 @@ class Alarm:
         return self.reason
 
     def _set(self, reason: str) -> None:
+        if reason == self.reason:
+            return
+        self.reason = reason
         if not reason:
             self._over_at = asyncio.get_running_loop().time()
-        if reason != self.reason:
-            self.reason = reason
-            self._changed.set()
+        self._changed.set()
+        for follower in self._followers:
+            follower._set(reason)
