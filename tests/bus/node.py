@@ -20,6 +20,7 @@ from tests.wire.peer import read_frames
 from wsbridge.bus.base import Body, Bus
 from wsbridge.bus.memory import MemoryBus
 from wsbridge.bus.rabbitmq.bus import RabbitBus
+from wsbridge.bus.rabbitmq.shared import Connections
 from wsbridge.channel.position import Position, parse_position
 from wsbridge.channel.ring import Channel, Join, Slow
 from wsbridge.flow import Batch, End, Kind
@@ -256,6 +257,7 @@ class Exchange:
         max_message_bytes: int = 1 << 24,
         begin: Any = None,
         consumes: bool = True,
+        connections: Connections | None = None,
         **options: Any,
     ) -> Bus:
         """Make a bus; it is not open yet."""
@@ -272,6 +274,7 @@ class Exchange:
             max_message_bytes=max_message_bytes,
             begin=begin,
             consumes=consumes,
+            connections=connections,
             metrics=metrics if metrics is not None else Metrics(),
             loop=asyncio.get_running_loop(),
         )

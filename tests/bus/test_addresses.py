@@ -38,3 +38,11 @@ def test_round_after_a_loss() -> None:
     assert order(addresses) == "abc"
     addresses.lost("a")
     assert order(addresses) == "bca"
+
+
+def test_round_after_a_fault_of_the_link_alone() -> None:
+    """If the connection still serves other links, the next round begins with the same address."""
+    addresses = Addresses(("a", "b", "c"))
+    addresses.round()
+    addresses.lost("b", is_good=True)
+    assert order(addresses) == "bca"

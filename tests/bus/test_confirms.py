@@ -55,12 +55,26 @@ def test_out_of_order() -> None:
 
 
 def test_slow_link() -> None:
-    """While the broker takes bytes, however slowly, nothing is overdue."""
-    confirms = sent(1)
-    for now in range(100):
-        confirms.progressed(float(now))
+    """While the broker accepts bytes of a publish, however slowly, it is not overdue."""
+    confirms = Confirms(10.0)
+    confirms.sent(1, 0.0, end=1000)
+    for now in range(1, 101):
+        confirms.accepted(10 * now, float(now))
         assert not confirms.is_overdue(now + 9.0)
-    assert confirms.is_overdue(99.0 + 10)
+    assert confirms.is_overdue(100.0 + 10)
+
+
+def test_bytes_of_other_links() -> None:
+    """Bytes that the broker accepts behind the end of a publish do not extend its timeout."""
+    confirms = Confirms(10.0)
+    confirms.sent(1, 0.0, end=1000)
+    confirms.sent(2, 0.0, end=5000)
+    confirms.accepted(1000, 1.0)
+    for now in range(2, 6):
+        confirms.accepted(1000 * now, float(now))
+    assert confirms.is_overdue(11.0)
+    confirms.settled(1, 10.9)
+    assert not confirms.is_overdue(20.8)
 
 
 def test_alarm() -> None:

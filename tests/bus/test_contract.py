@@ -613,6 +613,26 @@ async def test_tls(tls_broker: Broker, certificates: Path, replay: bool) -> None
             await taker.has(101)
 
 
+@pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "TLS"])
+async def test_accepted_bytes(request: pytest.FixtureRequest, broker: Broker, is_tls: bool, certificates: Path) -> None:
+    """What the broker's machine accepts is counted like what is sent: a publish ends where the bytes of it end, over TLS nearly."""
+    url = broker.url
+    if is_tls:
+        tls_broker: Broker = request.getfixturevalue("tls_broker")
+        url = f"{tls_broker.tls_url}?cafile={certificates}/ca.pem"
+    link = links.Link(BrokerSettings((url,)), f"contract-{secrets.token_hex(4)}", url)
+    await link.open()
+    connection = link._connection
+    assert connection is not None
+    for size in (10, 1_000_000, 100):
+        before = connection.written
+        await link.publish(OutgoingBody(LINES, b"x" * size, first=size, messages=1), "someone")
+        await until(lambda: connection.written - connection.accepted() <= 0 or is_tls, "the acknowledgement of all bytes")
+        assert abs(connection.written - connection.accepted()) <= (1000 if is_tls else 0)
+        assert size < connection.written - before < size * 1.01 + 500
+    await link.close()
+
+
 @contextmanager
 def silent(certificates: Path) -> Iterator[tuple[int, Event]]:
     """Somebody at a port who speaks TLS, and after the first bytes says nothing and reads nothing; the event is that they came."""

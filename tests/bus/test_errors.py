@@ -6,7 +6,7 @@ import aiormq.exceptions
 import pytest
 from aio_pika import exceptions
 
-from wsbridge.bus.rabbitmq.errors import explain, is_loopback
+from wsbridge.bus.rabbitmq.errors import NoChannelLeft, explain, is_loopback, is_refusal
 
 REFUSED = exceptions.ProbableAuthenticationError("ACCESS_REFUSED - Login was refused")
 
@@ -36,10 +36,28 @@ def test_another_user_elsewhere() -> None:
     )
 
 
-def test_answer_that_is_late() -> None:
-    """The answer to a Channel.Close that comes too late is no answer: the broker's own error is about what aiormq sent then."""
-    closed = aiormq.exceptions.ConnectionChannelError("CHANNEL_ERROR - expected 'channel.open'")
-    assert explain(closed, "amqp://rabbit/", "temps") == "the broker at amqp://rabbit:5672/ does not answer"
+def test_no_channel_left() -> None:
+    """A broker that permits no more channels is named, with the setting."""
+    said = explain(NoChannelLeft(3), "amqp://rabbit/", "temps")
+    assert said == (
+        "the broker at amqp://rabbit:5672/ cannot be used for exchange temps: its connection has 3 channels, "
+        "and the broker permits no more (channel_max); raise channel_max in its configuration"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "is_it"),
+    [
+        (aiormq.exceptions.ConnectionInternalError("INTERNAL_ERROR"), True),
+        (exceptions.ConnectionClosed(530, "NOT_ALLOWED"), True),
+        (exceptions.ConnectionClosed(320, "CONNECTION_FORCED - a test"), False),
+        (exceptions.AMQPConnectionError("Server connection reset"), False),
+    ],
+    ids=repr,
+)
+def test_refusal(error: Exception, is_it: bool) -> None:
+    """The broker closes a connection for the error of a request; an operator, a restart or a lost socket is no such error."""
+    assert is_refusal(error) is is_it
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from wsbridge.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from wsbridge.bus.rabbitmq.bus import RabbitBus
+    from wsbridge.bus.rabbitmq.shared import Connections
 
 
 LIBRARIES = ("aio-pika>=10.2,<11", "pamqp>=4,<5")
@@ -24,3 +25,11 @@ def rabbit_bus() -> type[RabbitBus]:
         install = f"{shlex.quote(sys.executable)} -m pip install {shlex.join(LIBRARIES)}"
         raise ConfigurationError(f"--broker needs aio-pika, which is not installed ({error.name}); run: {install}") from None
     return RabbitBus
+
+
+def rabbit_connections() -> Connections:
+    """Return the connections for all buses of an event loop. Raises ConfigurationError."""
+    rabbit_bus()
+    from wsbridge.bus.rabbitmq.shared import Connections
+
+    return Connections()

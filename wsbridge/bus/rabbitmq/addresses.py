@@ -17,7 +17,8 @@ class Addresses:
     """Decides which address to try next. A round tries each address once.
 
     The first round begins with the first address. After a lost link, the next round begins with the address after that link's
-    address. So a node that accepts connections but cannot serve the channel does not block the other nodes.
+    address. So a node that accepts connections but cannot serve the channel does not block the other nodes. If only the link was
+    lost, and its connection still serves others, the next round begins with the same address.
     """
 
     def __init__(self, urls: tuple[str, ...]) -> None:
@@ -30,6 +31,6 @@ class Addresses:
         self._first = (self._first + 1) % len(self.urls)
         return [*(Turn(url, True) for url in order[:-1]), Turn(order[-1], False)]
 
-    def lost(self, url: str) -> None:
-        """Record that the link to an address was lost; the next round begins with the address after it."""
-        self._first = (self.urls.index(url) + 1) % len(self.urls)
+    def lost(self, url: str, *, is_good: bool = False) -> None:
+        """Record the loss of a link: the next round begins with its address if that is good, otherwise with the next address."""
+        self._first = (self.urls.index(url) + (not is_good)) % len(self.urls)

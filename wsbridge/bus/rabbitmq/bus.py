@@ -1,11 +1,14 @@
-"""The bus over RabbitMQ: a fanout exchange, and for each process one connection and one queue, or one consumer of its stream.
+"""The bus over RabbitMQ: a fanout exchange, and for each process one queue, or one consumer of its stream.
+
+The buses of a process share one connection to each broker (shared.py). A fault of one bus does not disturb the others, unless
+their connection is lost.
 
 Published messages wait in a spool until the broker has confirmed them. Without replay, delivery is at most once: bodies in flight
 at the loss of a link are counted as unconfirmed. With replay the bus publishes them again, and a receiver recognises a repeat by
 its number.
 
     link       opened, used until it is lost, then opened again with growing pauses, for ever; each time to the next of the
-               broker's addresses
+               broker's addresses, or to the same address if its connection still serves other buses
     feeding    from the spool to the broker, with at most WINDOW bodies in flight
     consuming  from the broker to the receiver. During backpressure from the receiver, bodies wait in the backlog and are not
                acknowledged, so the broker sends no more than its prefetch
@@ -25,9 +28,10 @@ from wsbridge.bus.base import Body, Receiver
 from wsbridge.bus.bodies import COUNT, FIRST, PRODUCER, OutgoingBody, unpack
 from wsbridge.bus.encodings import decode
 from wsbridge.bus.rabbitmq.addresses import Addresses, Turn
-from wsbridge.bus.rabbitmq.connection import PREFETCH, Delivery, Link
+from wsbridge.bus.rabbitmq.connection import PREFETCH, Delivery, Link, Past
 from wsbridge.bus.rabbitmq.errors import PORTS
 from wsbridge.bus.rabbitmq.returns import Returns
+from wsbridge.bus.rabbitmq.shared import Connections
 from wsbridge.bus.rabbitmq.stream import StreamReader
 from wsbridge.bus.rabbitmq.transport import within
 from wsbridge.bus.spool import WINDOW, Spool
@@ -35,7 +39,7 @@ from wsbridge.errors import BodyError, BodyTooLong, BusError, EncodedBody, LinkL
 from wsbridge.flow import NULL_SOURCE, Batch, Source
 from wsbridge.logs import INFO, RepeatFilter, logger
 from wsbridge.metrics import Metrics
-from wsbridge.rules.backoff import Backoff
+from wsbridge.rules.backoff import SETTLED, Backoff
 from wsbridge.rules.urls import shown
 from wsbridge.settings import BrokerSettings
 
@@ -58,7 +62,7 @@ class RabbitBus:
 
     With `consumes` False it publishes, and does not consume. With replay it begins with the last `history` bodies. With `begin`
     it begins at that offset of the stream, or with the `next` body. In that case `open` does not wait until all existing bodies
-    have arrived.
+    have arrived. Buses with the same `connections` share them; without, the bus has its own.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class RabbitBus:
         max_message_bytes: int,
         consumes: bool = True,
         begin: int | Literal["next"] | None = None,
+        connections: Connections | None = None,
         metrics: Metrics,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -107,6 +112,8 @@ class RabbitBus:
             )
         self._dropped: dict[str, RepeatFilter] = {}
         """A rate-limited log for each reason to drop bodies: an external publisher may send thousands, for several reasons in turn."""
+        self._connections = Connections(f"wsbridge {exchange}") if connections is None else connections
+        self._past = Past()
         self._addresses = Addresses(settings.urls)
         self._returns = Returns()
         self._link: Link | None = None
@@ -134,7 +141,7 @@ class RabbitBus:
 
     async def _connect(self, turn: Turn) -> Link:
         """Open a link to one address. Raises BusError."""
-        link = Link(self._settings, self._exchange, turn.url)
+        link = Link(self._settings, self._exchange, turn.url, self._connections, self._past)
         await link.open(others_wait=turn.others_wait)
         return link
 
@@ -166,7 +173,7 @@ class RabbitBus:
             self.source.pause()
 
     def heard(self) -> float:
-        """Return when the last bytes arrived over the link, by the loop's clock; 0 before the first. Heartbeats do not count."""
+        """Return when the last bytes arrived over the connection, by the loop's clock; 0 before the first. Heartbeats do not count."""
         return self._link.heard() if self._link is not None else 0.0
 
     @property
@@ -212,6 +219,9 @@ class RabbitBus:
             self._link = link
             # Run in a separate task: after a TaskGroup has failed, Python 3.11.2 continues to count its task as cancelled.
             why = await self._loop.create_task(self._use(link, ready), name="bus: use")
+            ran = self._loop.time() - began
+            # The address is good, unless the channel has failed at once: a node may accept connections and not serve the channel.
+            is_good = link.has_lasting_connection and ran >= SETTLED
             await link.close()
             if self._is_closing:
                 # The loss of a link at the same moment may have hidden the cancellation by `close`.
@@ -220,10 +230,10 @@ class RabbitBus:
                 ready.set_exception(BusError(f"the broker at {self} cannot be used: {why}"))
                 return
             log.error("disconnected from the broker at %s: %s; reconnecting", self, why)
-            self._addresses.lost(link.url)
+            self._addresses.lost(link.url, is_good=is_good)
             self._tell(False)
             self._salvage(link)
-            backoff.ran(self._loop.time() - began)
+            backoff.ran(ran)
             link = await self._connect_again(backoff)
 
     async def _connect_again(self, backoff: Backoff) -> Link:

@@ -1,9 +1,11 @@
-"""One connection to RabbitMQ, from its opening to its loss. Only the files of this folder use aio-pika or pamqp.
+"""One link to RabbitMQ, from its opening to its loss: two channels of a connection that it shares with other links.
 
-aio-pika connects; this file then uses the aiormq channels beneath aio-pika's own. aio-pika's robust channels declare an exclusive
-queue again, under a name that the broker has not released yet. They wait for ever with messages published in the meantime, and
-cost one more task for each message. Any fault loses the whole link: a closed channel, a cancelled consumer, a late frame. The
-link's owner then opens a new link, so that there is one recovery path for every fault.
+aio-pika connects, and aiormq keeps the connection alive; the channels are wsbridge's own (channel.py says why). Nothing here uses
+the robust connections of aio-pika: they declare an exclusive queue again, under a name that the broker has not released yet, and
+wait for ever with messages published in the meantime.
+
+Any fault loses the link: a closed channel, a cancelled consumer, a late answer, the loss of its connection. The owner of the link
+then opens a new link, so that there is one recovery path for every fault. shared.py decides whether the connection is lost, too.
 """
 
 from __future__ import annotations
@@ -12,29 +14,28 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import parse_qsl, urlencode, urlsplit
 
-import aio_pika
 from aio_pika import exceptions
-from aio_pika.connection import make_url
+from pamqp import commands
 
 from wsbridge.bus import base
 from wsbridge.bus.bodies import TIME, OutgoingBody, time_of
 from wsbridge.bus.rabbitmq import decode, topology
 from wsbridge.bus.rabbitmq.alarm import Alarm
+from wsbridge.bus.rabbitmq.amqpchannel import AmqpChannel, Properties
 from wsbridge.bus.rabbitmq.confirms import Confirms
-from wsbridge.bus.rabbitmq.errors import explain, why_closed
+from wsbridge.bus.rabbitmq.errors import TROUBLE, explain
+from wsbridge.bus.rabbitmq.shared import Connection, Connections
 from wsbridge.bus.rabbitmq.topology import Topology, is_not_yet
-from wsbridge.bus.rabbitmq.transport import Transport, within
+from wsbridge.bus.rabbitmq.transport import retrieve, within
 from wsbridge.errors import BusError, LinkLost, RefusedBody
 from wsbridge.settings import BrokerSettings
 
-HEARTBEAT = 10
-"""Heartbeat interval in seconds. A link that is silent for slightly more than three intervals is lost."""
 CLOSE_SECONDS = 2.0
+"""Seconds for the broker's answer to a close."""
 BOUND_SECONDS = 2.0
 """Seconds between two checks of the channel's objects at the broker. If a binding is removed, other publishers' messages are lost
 for up to this long."""
@@ -57,8 +58,8 @@ ACK_SECONDS = 0.5
 TOO_LONG = re.compile(r"message size (\d+) is larger than")
 """Matches RabbitMQ's error for a body over its max_message_size. Only the size in it identifies the body."""
 
-TROUBLE = (*exceptions.CONNECTION_EXCEPTIONS, TimeoutError, EOFError)
-"""Exceptions that aio-pika raises when a link fails."""
+TRANSIENT = 1
+"""The delivery mode of a message that need not survive a restart of the broker (AMQP 0-9-1, delivery-mode)."""
 
 decode.install()
 
@@ -86,18 +87,33 @@ class Delivery:
     """When it was sent, in milliseconds since 1970; None if it carries no time."""
 
 
-class Link:
-    """A connection to `url`, with one channel to publish on and one to consume on."""
+@dataclass(slots=True)
+class Past:
+    """What the last link of a bus has met; the next link decides by it which connection it uses."""
 
-    def __init__(self, settings: BrokerSettings, exchange: str, url: str) -> None:
+    silent_on: Connection | None = None
+    """The connection on which it got no answer in time."""
+    is_suspect: bool = False
+    """Whether one of its requests may be the reason why the broker closed its connection."""
+
+
+class Link:
+    """A channel to publish on and one to consume on, over a connection to `url` of `connections`."""
+
+    def __init__(
+        self, settings: BrokerSettings, exchange: str, url: str, connections: Connections | None = None, past: Past | None = None
+    ) -> None:
         self.url = url
         self._settings = settings
         self._exchange = exchange
+        self._connections = Connections() if connections is None else connections
+        self._past = Past() if past is None else past
         self._topology = Topology(settings, exchange)
-        self._connection: Any = None
-        self._transport = Transport()
+        self._connection: Connection | None = None
         self.alarm = Alarm()
         self._confirms = Confirms(settings.confirm_timeout)
+        self._accepted = 0
+        """How many bytes of the connection the broker had accepted at the last look."""
         self._went_on_at = 0.0
         """When the broker was last seen to accept published bytes."""
         self.is_overdue = False
@@ -106,8 +122,8 @@ class Link:
         """Whether the link was lost because the stream lacks bodies that the broker has confirmed."""
         self._missing: Exception | None = None
         """The error about an object that was missing at the last check, and may exist soon."""
-        self._publishing: Any = None
-        self._consuming: Any = None
+        self._channels: list[AmqpChannel] = []
+        """The channel to publish on and the channel to consume on; empty before the opening and after the close."""
         self._consumer: str | None = None
         self._queue: str | None = None
         self._identity = ""
@@ -115,6 +131,8 @@ class Link:
         self._reads_stream = False
         self._why = ""
         self._lost = asyncio.Event()
+        self._silent_on: Connection | None = None
+        self._is_suspect = False
         self._closing: asyncio.Task[None] | None = None
         self._came = self._tag = self._acknowledged = 0
         """Delivery tags of the last messages that arrived, that were handled, and that were acknowledged. The broker counts tags
@@ -132,19 +150,19 @@ class Link:
         try:
             seconds = self._settings.timeout / 2 if others_wait else self._settings.timeout
             if not await within(seconds, self._open_when_started()):
+                if self._missing is None:
+                    self._doubt(seconds)
                 raise self._missing or TimeoutError
-        except BaseException as error:
-            if isinstance(error, TimeoutError | asyncio.CancelledError):
-                # Abort the connection: a regular close would wait for the broker's answer.
-                self._transport.abort()
-            await self.close()
-            if isinstance(error, TROUBLE) or not _is_cancelled():
-                raise BusError(explain(error, self.url, self._exchange)) from None
+        except Exception as error:
+            await self.close(at_once=isinstance(error, TimeoutError))
+            raise BusError(explain(error, self.url, self._exchange)) from None
+        except BaseException:
+            await self.close(at_once=True)
             raise
 
     async def _open_when_started(self) -> None:
         while not await self._opened():
-            await self.close()
+            await self._leave(CLOSE_SECONDS)
             await asyncio.sleep(topology.LOOK_SECONDS)
             self._lost.clear()
 
@@ -163,30 +181,40 @@ class Link:
         return True
 
     async def _open(self) -> None:
-        url = with_heartbeat(self.url)
-        connection: Any = aio_pika.Connection(make_url(url), client_properties={"connection_name": f"wsbridge {self._exchange}"})
-        self._connection = connection
-        # aio-pika has no argument for a transport factory, but passes unknown arguments on to aiormq.
-        self._transport = connection.kwargs["transport_factory"] = Transport()
-        await connection.connect()
-
-        def closed(closing: asyncio.Future[Any]) -> None:
-            error = None if closing.cancelled() else closing.exception()
-            self._ended(connection, why_closed(error))
-
-        connection.transport.connection.closing.add_done_callback(closed)
-        self.alarm.watch(connection.transport.connection)
-        self._publishing = await self._channel(connection, publisher_confirms=True, on_return_raises=True)
-        self._consuming = await self._channel(connection, publisher_confirms=False)
-        await self._topology.check_type(connection)
+        connection = await self._connect()
+        for confirms in (True, False):
+            self._channels.append(await connection.channel(self, confirms=confirms, failed=self.lose))
+        await self._topology.check_type(self._temporary)
         await self._topology.declare(self._publishing)
         if self._settings.replay:
             await self._identify()
         await self._topology.bind(self._publishing, None)
-        await self._topology.wait_made(connection)
+        await self._topology.wait_made(self._temporary)
+
+    async def _connect(self) -> Connection:
+        is_suspect = self._past.is_suspect or self._is_suspect
+        while True:
+            connection = self._connection = self._connections.join(self, self.url, alone=is_suspect)
+            await connection.opened()
+            if connection.has_seat(self):
+                return connection
+            await self._leave(CLOSE_SECONDS)
+
+    @property
+    def _publishing(self) -> AmqpChannel:
+        return self._channels[0]
+
+    @property
+    def _consuming(self) -> AmqpChannel:
+        return self._channels[1]
+
+    def _temporary(self) -> AbstractAsyncContextManager[AmqpChannel]:
+        """Return a channel for the duration of a block. The broker closes it for a refusal, and the link lives on."""
+        assert self._connection is not None
+        return self._connection.temporary(self)
 
     async def _identify(self) -> None:
-        self._identity = await self._topology.identify_stream(self._connection)
+        self._identity = await self._topology.identify_stream(self._temporary)
         self._identified_at = asyncio.get_running_loop().time()
 
     async def identity(self) -> str:
@@ -209,26 +237,8 @@ class Link:
         await self._topology.declare(self._publishing)
         await self._topology.bind(self._publishing, self._queue)
         # RabbitMQ 3.10 does not cancel the consumers of a deleted replica: they just receive nothing more.
-        if self._reads_stream and not await self._topology.is_made(self._connection):
+        if self._reads_stream and not await self._topology.is_made(self._temporary):
             raise LinkLost("this node of the broker no longer has a replica of the stream")
-
-    async def _channel(self, connection: Any, **options: Any) -> Any:
-        channel = await (await connection.channel(**options)).get_underlay_channel()
-
-        def closed(closing: asyncio.Future[Any]) -> None:
-            error = None if closing.cancelled() else closing.exception()
-            if too_long := TOO_LONG.search(str(error)):
-                self.refused_bytes = int(too_long[1])
-            self._ended(connection, f"the broker closed the channel: {error}" if error else "the channel was closed")
-
-        channel.closing.add_done_callback(closed)
-        channel.on_consumer_cancel_callbacks.add(lambda frame: self._ended(connection, "the broker cancelled the consumer"))
-        return channel
-
-    def _ended(self, connection: Any, why: str) -> None:
-        # Ignore the end of an earlier connection: the link already uses another connection.
-        if connection is self._connection:
-            self.lose(why)
 
     # Publishing
 
@@ -237,34 +247,27 @@ class Link:
 
         Raises LinkLost if it is unknown whether the broker has the body.
         """
-        message = aio_pika.Message(
-            body.data,
-            headers={**body.headers(producer), TIME: base.now()},
+        properties = Properties(
             content_type=body.content_type,
+            headers={**body.headers(producer), TIME: base.now()},
+            delivery_mode=TRANSIENT,
+            priority=0,
             message_id=f"{producer}-{body.first}",
-            delivery_mode=aio_pika.DeliveryMode.NOT_PERSISTENT,
         )
+        assert self._connection is not None
         loop = asyncio.get_running_loop()
-        self._confirms.sent(body.first, loop.time())
         try:
-            await self._publishing.basic_publish(
-                body.data,
-                exchange=self._exchange,
-                properties=message.properties,
-                mandatory=self._settings.replay,
-                wait=False,
-            )
-        except exceptions.PublishError as error:
-            # No queue is bound to the exchange: the exchange was deleted and declared again. The next link binds the stream again.
-            raise LinkLost(f"publishing failed: {error}") from None
-        except exceptions.DeliveryError:
-            raise RefusedBody from None
+            outcome = self._publishing.publish(self._exchange, body.data, properties, mandatory=self._settings.replay)
+            self._confirms.sent(body.first, loop.time(), self._connection.written)
+            match await outcome:
+                case commands.Basic.Nack():
+                    raise RefusedBody
+                case commands.Basic.Return() as returned:
+                    # No queue is bound to the exchange: the exchange was deleted and declared again. The next link binds the
+                    # stream again.
+                    raise LinkLost(f"publishing failed: {returned.reply_text}")
         except TROUBLE as error:
             raise LinkLost(f"publishing failed: {error}") from None
-        except asyncio.CancelledError:
-            if _is_cancelled():
-                raise
-            raise LinkLost("the connection closed during a publish") from None
         finally:
             self._confirms.settled(body.first, loop.time())
 
@@ -274,14 +277,17 @@ class Link:
         timeout = self._settings.confirm_timeout
         while True:
             await asyncio.sleep(min(LOOK_SECONDS, timeout / 4) or LOOK_SECONDS)
+            assert self._connection is not None
             now = loop.time()
+            before, self._accepted = self._accepted, self._connection.accepted()
+            self._confirms.accepted(self._accepted, now)
             if self.alarm.reason:
                 self._confirms.restart(now)
-            elif self._transport.goes_on():
+            elif before < self._accepted < self._connection.written:
                 self._went_on_at = now
-                self._confirms.progressed(now)
             if self._confirms.is_overdue(now):
                 self.is_overdue = True
+                self._doubt(timeout)
                 raise LinkLost(f"the broker did not confirm a publish within {timeout:g} s")
 
     # Consuming
@@ -292,8 +298,8 @@ class Link:
 
         async def consume() -> None:
             channel = self._consuming
-            declared = await channel.queue_declare("", exclusive=True, auto_delete=True, arguments=arguments)
-            self._queue = declared.queue
+            # The broker chooses a name that it never uses again, so this queue cannot be mistaken for the queue of an earlier link.
+            self._queue = await channel.declare_queue("", exclusive=True, auto_delete=True, arguments=arguments)
             await self._topology.bind(channel, self._queue)
             await self._consume(self._queue, take, {})
 
@@ -334,31 +340,36 @@ class Link:
         """
         found: list[int] = []
         is_over = asyncio.Event()
-        channels: list[Any] = []
+        channels: list[AmqpChannel] = []
 
-        async def take(message: Any) -> None:
+        def take(tag: int, properties: Properties, data: bytes) -> None:
             if not is_over.is_set():
-                found.append(message.header.properties.headers["x-stream-offset"])
+                found.append(_offset(properties.headers or {}) or 0)
                 if is_last(found[-1]):
                     is_over.set()
                 elif len(found) % ACK_EVERY == 0:
-                    await message.channel.basic_ack(message.delivery_tag, multiple=True, wait=False)
+                    channels[0].acknowledge(tag)
 
         async def begin() -> None:
-            channels.append(await (await self._connection.channel(publisher_confirms=False)).get_underlay_channel())
-            await channels[0].basic_qos(prefetch_count=1 if isinstance(where, str) else PREFETCH)
-            await channels[0].basic_consume(self._topology.stream, take, arguments={"x-stream-offset": where})
+            assert self._connection is not None
+            channels.append(await self._connection.channel(self))
+            prefetch = 1 if isinstance(where, str) else PREFETCH
+            await channels[0].consume(self._topology.stream, take, prefetch=prefetch, arguments={"x-stream-offset": where})
 
-        await self._guarded(begin())
-        await self.patiently(seconds, is_over.wait(), longest=longest)
-        await self._guarded(channels[0].close())
+        try:
+            await self._guarded(begin())
+            await self._delivered(channels[0], seconds, is_over.wait(), longest=longest)
+            await self._guarded(channels[0].close())
+        finally:
+            for channel in channels:
+                channel.leave()
         return found
 
     async def stop_consuming(self) -> None:
         """Stop consuming; messages in flight may still arrive. Raises LinkLost."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await self._guarded(self._consuming.basic_cancel(consumer))
+            await self._guarded(self._consuming.cancel(consumer))
 
     def handled(self, delivery: Delivery) -> None:
         """Record that every message up to a delivery was handled; `keep_acknowledging` acknowledges it soon."""
@@ -379,48 +390,46 @@ class Link:
             self._ack_is_due.clear()
             if self._tag > self._acknowledged:
                 self._acknowledged = self._tag
-                # Do not wait: during an alarm, a broker that blocks publishers does not read acknowledgements either.
-                await self._guarded(self._consuming.basic_ack(self._tag, multiple=True, wait=False))
+                # This never waits: during an alarm, a broker that blocks publishers does not read acknowledgements either.
+                self._consuming.acknowledge(self._tag)
 
     async def _consume(self, queue: str, take: Callable[[Delivery], None], arguments: Mapping[str, object]) -> None:
-        await self._consuming.basic_qos(prefetch_count=PREFETCH)
-
-        async def taken(message: Any) -> None:
-            if message.delivery_tag != self._came + 1:
-                self.lose(f"{message.delivery_tag - self._came - 1} deliveries of the broker were lost in transit")
+        def taken(tag: int, properties: Properties, data: bytes) -> None:
+            if tag != self._came + 1:
+                self.lose(f"{tag - self._came - 1} deliveries of the broker were lost in transit")
             if self.is_lost:
                 # Without the lost messages, later messages would look complete. The stream delivers them again, or the receiver
                 # begins a new epoch.
                 return
-            self._came = message.delivery_tag
-            properties = message.header.properties
+            self._came = tag
             headers = properties.headers or {}
-            offset = headers.get("x-stream-offset")
             take(
                 Delivery(
-                    message.body,
+                    data,
                     properties.content_type,
                     properties.content_encoding,
                     properties.message_type,
                     headers,
-                    message.delivery_tag,
-                    offset if isinstance(offset, int) else None,
+                    tag,
+                    _offset(headers),
                     time_of(headers, properties.timestamp),
                 )
             )
 
-        confirmed = await self._consuming.basic_consume(queue, taken, arguments=dict(arguments))
-        self._consumer = confirmed.consumer_tag
+        self._consumer = await self._consuming.consume(queue, taken, prefetch=PREFETCH, arguments=arguments)
 
     def heard(self) -> float:
-        """Return when the last bytes arrived, by the loop's clock; 0 before the first. Heartbeats do not count."""
-        return self._transport.heard()
+        """Return when the last bytes arrived over the connection, by the loop's clock; 0 before the first. Heartbeats do not count."""
+        return self._connection.heard() if self._connection is not None else 0.0
 
-    async def patiently(self, seconds: float, work: Coroutine[Any, Any, object], *, longest: float = LONGEST) -> bool:
-        """Wait for `work` until nothing has arrived over the link for `seconds`; return whether the work finished.
+    async def patiently(self, seconds: float, work: Coroutine[Any, Any, object], *, longest: float) -> bool:
+        """Wait for `work` until the broker has delivered nothing for `seconds`; return whether the work finished.
 
-        The time of an alarm does not count. Raises LinkLost if other bytes keep arriving and the work takes `longest` times `seconds`.
+        The time of an alarm does not count. Raises LinkLost if deliveries keep arriving and the work takes `longest` times `seconds`.
         """
+        return await self._delivered(self._consuming, seconds, work, longest=longest)
+
+    async def _delivered(self, channel: AmqpChannel, seconds: float, work: Coroutine[Any, Any, object], *, longest: float) -> bool:
         loop = asyncio.get_running_loop()
         began = loop.time()
 
@@ -428,33 +437,80 @@ class Link:
             return max(began, self.alarm.over_at()) + longest * seconds
 
         def until() -> float:
-            # A request waits behind published data on the same connection, so progress with that data extends the wait.
-            return min(max(began, self._transport.heard(), self._went_on_at, self.alarm.over_at()) + seconds, last())
+            return min(max(began, channel.delivered_at, self.alarm.over_at()) + seconds, last())
 
-        has_come = await within(seconds, work, until=until)
-        if not has_come and loop.time() >= last():
-            raise LinkLost(f"the broker does not answer for {longest * seconds:g} s, although other data arrives")
-        return has_come
+        async def listen() -> None:
+            while True:
+                left = until() - loop.time()
+                if left > 0:
+                    await asyncio.sleep(left)
+                    continue
+                if loop.time() >= last():
+                    raise LinkLost(f"the broker does not deliver all for {longest * seconds:g} s, although other data arrives")
+                # Data of other channels may delay deliveries of this channel, for as long as it is in flight.
+                before = channel.delivered_at
+                await self._guarded(channel.drain())
+                if channel.delivered_at == before:
+                    return
+
+        working, listening = tasks = [loop.create_task(each, name="bus: delivered") for each in (work, listen())]
+        for task in tasks:
+            task.add_done_callback(retrieve)
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                listening.result()
+                return False
+            working.result()
+            return True
+        finally:
+            for task in tasks:
+                task.cancel()
 
     async def _guarded(self, work: Coroutine[Any, Any, object]) -> None:
+        """Wait for the answer to a request. The broker sends it behind all data that is in flight on the connection.
+
+        The time of an alarm does not count. Raises LinkLost if no bytes arrive for the timeout of the settings. If other bytes keep
+        arriving, it raises LinkLost after LONGEST timeouts.
+        """
+        loop = asyncio.get_running_loop()
+        began, seconds = loop.time(), self._settings.timeout
+
+        def last() -> float:
+            return max(began, self.alarm.over_at()) + LONGEST * seconds
+
+        def until() -> float:
+            # The request itself waits behind published data on the same connection, so progress with that data extends the wait.
+            return min(max(began, self.heard(), self._went_on_at, self.alarm.over_at()) + seconds, last())
+
         try:
-            # The broker answers this request after all data that is in flight.
-            if not await self.patiently(self._settings.timeout, work):
-                raise LinkLost(f"the broker does not answer for {self._settings.timeout:g} s")
+            if not await within(seconds, work, until=until):
+                is_silent = loop.time() < last()
+                self._doubt(seconds if is_silent else LONGEST * seconds)
+                why = f"for {seconds:g} s" if is_silent else f"for {LONGEST * seconds:g} s, although other data arrives"
+                raise LinkLost(f"the broker does not answer {why}")
         except TROUBLE as error:
             raise LinkLost(str(error) or type(error).__name__) from None
-        except asyncio.CancelledError:
-            if _is_cancelled():
-                raise
-            raise LinkLost("the connection was closed") from None
+
+    def _doubt(self, seconds: float) -> None:
+        """Record that the broker gave no answer in time. The connection may be lost, too."""
+        if self._connection is not None and self._silent_on is None:
+            self._silent_on = self._connection
+            self._connection.doubt(self, seconds, is_again=self._past.silent_on is self._connection)
 
     # Loss and close
 
     def lose(self, why: str) -> None:
         """Mark the link as lost; `why` is the reason."""
         if not self._lost.is_set():
+            if too_long := TOO_LONG.search(why):
+                self.refused_bytes = int(too_long[1])
             self._why = why
             self._lost.set()
+
+    def connection_lost(self, why: str, *, is_suspect: bool) -> None:
+        self._is_suspect |= is_suspect
+        self.lose(why)
 
     @property
     def is_lost(self) -> bool:
@@ -465,42 +521,57 @@ class Link:
         await self._lost.wait()
         raise LinkLost(self._why)
 
-    async def close(self) -> None:
-        """Close the link, in bounded time. A cancellation during the close is raised after it."""
+    @property
+    def has_lasting_connection(self) -> bool:
+        """Whether its connection works and has other links, so that it stays when this link closes."""
+        return self._connection is not None and self._connection.is_shared_with_others(self)
+
+    async def close(self, *, at_once: bool = False) -> None:
+        """Close the link, in bounded time. A cancellation during the close is raised after it.
+
+        With `at_once` it does not wait for the broker's answer.
+        """
         if self._ack_timer is not None:
             self._ack_timer.cancel()
-        connection, self._connection = self._connection, None
-        if connection is not None:
+        if self._closing is None:
+            self._past.silent_on, self._past.is_suspect = self._silent_on, self._is_suspect
             # Close in a separate task: a cancelled close of aio-pika waits for ever for the answer of a silent broker.
-            self._closing = asyncio.get_running_loop().create_task(self._close(connection), name="bus: close")
+            self._closing = asyncio.get_running_loop().create_task(self._leave(0 if at_once else CLOSE_SECONDS), name="bus: close")
         cancelled: asyncio.CancelledError | None = None
-        while self._closing is not None and not self._closing.done():
+        while not self._closing.done():
             try:
                 await asyncio.wait((self._closing,))
             except asyncio.CancelledError as error:
                 cancelled = error
         if cancelled is not None:
             raise cancelled
-        if self._closing is not None:
-            self._closing.result()
+        self._closing.result()
 
-    async def _close(self, connection: Any) -> None:
-        with suppress(*TROUBLE):
-            await within(CLOSE_SECONDS, connection.close())
-        self._transport.abort()
-        # This call has nothing left to wait for. But without it, a connection whose close was cut short counts as open. The
-        # garbage collector would then close it, in any thread.
-        await connection.close()
+    async def _leave(self, seconds: float) -> None:
+        """Close the channels, or the connection if no other link uses it; wait at most `seconds` for the broker."""
+        connection, self._connection = self._connection, None
+        channels, self._channels = self._channels, []
+        queue, self._queue = self._queue, None
+        if connection is None:
+            return
+        if self._connections.leave(self, connection):
+            await connection.close(seconds, at_once=not seconds)
+            return
+        for channel in channels:
+            if queue is not None:
+                # The broker deletes the queue with its consumer, but a queue without one lasts as long as the connection.
+                channel.delete_queue(queue)
+            channel.leave()
+        await within(seconds, _all_closed(channels))
 
 
-def _is_cancelled() -> bool:
-    """Whether this task was cancelled: aio-pika also raises its own CancelledError when a connection ends during a call."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+async def _all_closed(channels: list[AmqpChannel]) -> None:
+    """Wait until the broker has closed the channels. Until then they ignore what it sends, even if nothing waits any more."""
+    for channel in channels:
+        await channel.close()
 
 
-def with_heartbeat(url: str) -> str:
-    """Return the URL with wsbridge's heartbeat interval, unless it sets its own."""
-    parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query))
-    return parts._replace(query=urlencode({"heartbeat": HEARTBEAT, **query})).geturl()
+def _offset(headers: Mapping[str, Any]) -> int | None:
+    """Return the offset in its stream of a message, None for a message from a queue."""
+    offset = headers.get("x-stream-offset")
+    return offset if isinstance(offset, int) else None

@@ -13,14 +13,27 @@ from wsbridge.errors import reason_of
 from wsbridge.rules.urls import shown
 
 PORTS = {"amqp": 5672, "amqps": 5671}
-CLOSED_TWICE = "expected 'channel.open'"
-"""Part of RabbitMQ's error (504) for a frame on a channel that is closed. aiormq waits one heartbeat interval for the answer to a
-Channel.Close, and then sends a second one: the answer to the first was late, or was lost."""
+FORCED = 320
+"""The reply code of a connection that an operator closes, or that closes because the broker stops: no request is its cause."""
+TROUBLE = (*exceptions.CONNECTION_EXCEPTIONS, TimeoutError, EOFError)
+"""Exceptions that aio-pika raises when a connection or a channel fails."""
 
 REPR = re.compile(r"\w+\(\d+, '([^']*)'\)")
 """Matches the repr of an OSError."""
 DIFFERS = re.compile(r"inequivalent arg '(\S+)' for .* current is '(\S+)'")
 """Matches RabbitMQ's refusal (406) to redeclare an object with other properties: the property, and its current value."""
+
+
+class NoChannelLeft(exceptions.AMQPError):
+    """A connection has as many channels as the broker permits."""
+
+    def __init__(self, channel_max: int) -> None:
+        super().__init__(f"its connection has {channel_max} channels, and the broker permits no more (channel_max)")
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether the broker has closed a connection because of an error of a request."""
+    return isinstance(error, exceptions.ConnectionClosed) and FORCED not in error.args
 
 
 def why_closed(error: BaseException | None) -> str:
@@ -84,8 +97,8 @@ def explain(error: BaseException, url: str, exchange: str) -> str:
             return f"the broker at {where} has no exchange {exchange}, and --passive does not declare it ({error})"
         case exceptions.ChannelClosed() if "ACCESS_REFUSED" in str(error):
             return f"the broker at {where} denies the user {user} access to exchange {exchange} ({error})"
-        case exceptions.ConnectionClosed() if CLOSED_TWICE in str(error):
-            return f"the broker at {where} does not answer"
+        case NoChannelLeft():
+            return f"the broker at {where} cannot be used for exchange {exchange}: {error}; raise channel_max in its configuration"
         case exceptions.ConnectionClosed():
             return f"the broker at {where} closed the connection ({error}); check the virtual host"
         case TimeoutError():

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from typing import Any
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 from aio_pika import exceptions
 
+from wsbridge.bus.rabbitmq.amqpchannel import AmqpChannel
 from wsbridge.logs import INFO, logger
 from wsbridge.settings import BrokerSettings
 
@@ -40,6 +42,9 @@ IMPOSSIBLE = {"alternate-exchange": 0}
 never creates an exchange."""
 OTHER_TYPE = re.compile(r"inequivalent arg 'type' for .* current is '(\S+)'")
 
+Temporary = Callable[[], AbstractAsyncContextManager[AmqpChannel]]
+"""Opens a channel for the duration of a block: the broker closes a channel with each refusal."""
+
 log = logger("bus")
 
 
@@ -56,18 +61,17 @@ class Topology:
         self._exchange = exchange
         self.stream = f"wsbridge.{exchange}"
 
-    async def check_type(self, connection: Any) -> None:
+    async def check_type(self, temporary: Temporary) -> None:
         """Check that an existing exchange, used with `passive`, delivers every message. Raises the broker's error for another type.
 
         A passive declaration does not report the type. An invalid declaration does: the broker's refusal (406) contains it. The
-        declaration needs a separate channel, which the broker then closes, and the permission to configure the exchange.
+        declaration needs the permission to configure the exchange.
         """
         if not self._settings.passive:
             return
-        channel = await (await connection.channel(publisher_confirms=False)).get_underlay_channel()
         try:
-            await channel.exchange_declare(self._exchange, exchange_type="fanout", arguments=dict(IMPOSSIBLE))
-            await channel.close()
+            async with temporary() as channel:
+                await channel.declare_exchange(self._exchange, arguments=IMPOSSIBLE)
         except exceptions.ChannelPreconditionFailed as error:
             other = OTHER_TYPE.search(str(error))
             if other is not None and other[1] not in BRINGS_ALL:
@@ -81,13 +85,13 @@ class Topology:
                 self._exchange,
             )
 
-    async def declare(self, channel: Any) -> None:
+    async def declare(self, channel: AmqpChannel) -> None:
         """Declare the exchange; an existing exchange stays unchanged."""
         passive = self._settings.passive
         durable = self._settings.durable and not passive
-        await channel.exchange_declare(self._exchange, exchange_type="fanout", durable=durable, passive=passive)
+        await channel.declare_exchange(self._exchange, durable=durable, passive=passive)
 
-    async def identify_stream(self, connection: Any) -> str:
+    async def identify_stream(self, temporary: Temporary) -> str:
         """Declare the stream, and return its identity; empty for a stream that other software declared.
 
         A stream that is deleted and declared again counts from 0 like the first, and may hold the same bodies. AMQP 0-9-1 has no
@@ -95,27 +99,25 @@ class Topology:
         another number, and the refusal contains its own.
         """
         number = 1 << IDENTITY_BITS | secrets.randbits(IDENTITY_BITS)
-        # Use a separate channel: the broker closes it when it refuses.
-        channel = await (await connection.channel(publisher_confirms=False)).get_underlay_channel()
         try:
-            await channel.queue_declare(self.stream, durable=True, arguments=self._arguments(number))
+            async with temporary() as channel:
+                await channel.declare_queue(self.stream, durable=True, arguments=self._arguments(number))
         except exceptions.ChannelPreconditionFailed as error:
             refusal = IS_ANOTHER.search(str(error))
             if refusal is None:
                 raise
             there = int(refusal[1] or 0)
             return f"{there:x}" if there >> IDENTITY_BITS else ""
-        await channel.close()
         return f"{number:x}"
 
-    async def bind(self, channel: Any, queue: str | None) -> None:
+    async def bind(self, channel: AmqpChannel, queue: str | None) -> None:
         """Bind the stream; without replay, bind the queue of a consumer, if there is one. Raises if the stream or queue does not
         exist."""
         bound = self.stream if self._settings.replay else queue
         if bound is not None:
-            await channel.queue_declare(bound, passive=True)
+            await channel.declare_queue(bound, passive=True)
             for key in KEYS[:1] if self._settings.passive else KEYS:
-                await channel.queue_bind(bound, self._exchange, routing_key=key)
+                await channel.bind_queue(bound, self._exchange, key)
 
     def _arguments(self, number: int) -> dict[str, object]:
         return {
@@ -125,7 +127,7 @@ class Topology:
             IDENTITY: number,
         }
 
-    async def wait_made(self, connection: Any) -> None:
+    async def wait_made(self, temporary: Temporary) -> None:
         """Wait until the stream is usable: while another process creates it, its declaration succeeds, but its consumers fail.
 
         A node of a cluster may have no replica of the stream at all. Then its consumers fail, but publishers can use it. So this
@@ -134,21 +136,19 @@ class Topology:
         if not self._settings.replay:
             return
         for _ in range(LOOKS):
-            if await self.is_made(connection):
+            if await self.is_made(temporary):
                 return
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def is_made(self, connection: Any) -> bool:
+    async def is_made(self, temporary: Temporary) -> bool:
         """Return whether the stream can be read.
 
         The result is also True if the user may not read the stream: that user may still publish.
         """
-        # Use a separate channel: the broker closes it when it refuses.
-        channel = await (await connection.channel(publisher_confirms=False)).get_underlay_channel()
         try:
-            await channel.basic_qos(prefetch_count=1)
-            await channel.basic_consume(self.stream, _ignore, arguments={"x-stream-offset": "next"})
-            await channel.close()
+            async with temporary() as channel:
+                # Ignore messages that arrive during the check; the reader gets them again.
+                await channel.consume(self.stream, _ignore, prefetch=1, arguments={"x-stream-offset": "next"})
         except exceptions.ChannelPreconditionFailed:
             return False
         except exceptions.ChannelClosed:
@@ -156,5 +156,5 @@ class Topology:
         return True
 
 
-async def _ignore(_: object) -> None:
-    """Ignore messages that arrive during the check; the reader gets them again."""
+def _ignore(*delivery: object) -> None:
+    """Take nothing."""

@@ -1,7 +1,10 @@
-"""The TCP or TLS connection beneath aiormq: it shows when bytes arrive, and can be aborted.
+"""The TCP or TLS connection beneath aiormq: it shows when bytes arrive and how many the broker accepts, and can be aborted.
 
 aiormq notices whole frames only, and one frame takes seconds over a slow link. When aiormq closes a TLS connection, it waits half
 a minute for the broker to close it too. A cancellation does not end that wait.
+
+Many links write to one connection, so each has to know whether the broker accepts the bytes that it waits for. `written` and
+`accepted` are positions in the stream of all bytes.
 """
 
 from __future__ import annotations
@@ -18,8 +21,8 @@ from aio_pika.exceptions import AMQPConnectionError
 HEARTBEAT_FRAME = b"\x08\0\0\0\0\0\0\xce"
 ACKED_AT = 120
 """The offset of the 64-bit field tcpi_bytes_acked in Linux's struct tcp_info (linux/tcp.h, since 4.1)."""
-IDLE_BYTES = 1024
-"""Bytes sent between two checks besides published messages: heartbeats and acknowledgements, also under TLS."""
+RECORD_DATA_BYTES, RECORD_BYTES = 16 * 1024, 29
+"""Maximum data of a TLS record, and the most that a record adds to it (TLS 1.2 with AES-GCM; TLS 1.3 adds 22)."""
 CANCEL_SECONDS = 1.0
 """Seconds for cancelled work to release its resources."""
 
@@ -30,31 +33,46 @@ class Transport:
     def __init__(self) -> None:
         self._connection: asyncio.Transport | None = None
         self._heard = 0.0
-        self._taken = 0
+        self.written = 0
+        """How many bytes were sent so far; with TLS at least as many as the records have."""
+        self._handshake = 0
+        self._is_tls = False
 
     async def create(self, url: Any, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect, as aiormq's own factories do."""
         loop = asyncio.get_running_loop()
         provider = kwargs.pop("ssl_context_provider")
-        context = await provider.get_context() if url.scheme == "amqps" else None
+        self._is_tls = url.scheme == "amqps"
+        context = await provider.get_context() if self._is_tls else None
         reader = asyncio.StreamReader(loop=loop)
         protocol = _Protocol(reader, self._hear)
         try:
             self._connection, _ = await loop.create_connection(lambda: protocol, url.host, url.port, ssl=context, **kwargs)
         except OSError as error:
             raise AMQPConnectionError(*error.args) from error
-        return reader, asyncio.StreamWriter(self._connection, protocol, reader, loop)
+        self._handshake = self._acknowledged()
+        return reader, _Writer(self._connection, protocol, reader, loop, count=self._count)
 
     def heard(self) -> float:
         """Return when the last bytes arrived, by the loop's clock; 0 before the first. Heartbeats do not count."""
         return self._heard
 
-    def goes_on(self) -> bool:
-        """Return whether the broker's machine has acknowledged published bytes since the last call."""
-        before, self._taken = self._taken, self._taken_bytes()
-        return self._taken - before > IDLE_BYTES
+    def write(self, data: bytes) -> None:
+        """Send bytes, behind all earlier bytes. At the end of the connection this drops them."""
+        if self._connection is not None and not self._connection.is_closing():
+            self._count(len(data))
+            self._connection.write(data)
 
-    def _taken_bytes(self) -> int:
+    def accepted(self) -> int:
+        """Return the position up to which the broker's machine has acknowledged the bytes; 0 if that is not known."""
+        return max(self._acknowledged() - self._handshake, 0)
+
+    def _count(self, size: int) -> None:
+        self.written += size
+        if self._is_tls:
+            self.written += RECORD_BYTES * (size // RECORD_DATA_BYTES + 1)
+
+    def _acknowledged(self) -> int:
         """Return how many bytes the peer's TCP has acknowledged; 0 if that is not known."""
         with suppress(OSError, AttributeError):
             sock = self._connection.get_extra_info("socket") if self._connection is not None else None
@@ -88,6 +106,18 @@ class _Protocol(asyncio.StreamReaderProtocol):
         super().data_received(data)
 
 
+class _Writer(asyncio.StreamWriter):
+    """The writer of aiormq, which sends heartbeats and the frames of the connection itself."""
+
+    def __init__(self, *arguments: Any, count: Callable[[int], None]) -> None:
+        super().__init__(*arguments)
+        self._count = count
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._count(len(data))
+        super().write(data)
+
+
 async def within(seconds: float, work: Coroutine[Any, Any, object], *, until: Callable[[], float] | None = None) -> bool:
     """Wait at most `seconds` for `work`, or with `until` up to the time that it returns; return whether the work finished.
 
@@ -98,7 +128,7 @@ async def within(seconds: float, work: Coroutine[Any, Any, object], *, until: Ca
     began = loop.time()
     task = loop.create_task(work, name="bus: within")
     # aio-pika may end a cancelled call with an error of its own, and nothing awaits that error.
-    task.add_done_callback(_retrieve)
+    task.add_done_callback(retrieve)
     left = seconds
     try:
         while not task.done() and left >= 0:
@@ -115,7 +145,7 @@ async def within(seconds: float, work: Coroutine[Any, Any, object], *, until: Ca
     return has_come
 
 
-def _retrieve(task: asyncio.Task[Any]) -> None:
+def retrieve(task: asyncio.Task[Any]) -> None:
     """Mark a task's error as seen: asyncio logs an error that nothing has retrieved."""
     if not task.cancelled():
         task.exception()

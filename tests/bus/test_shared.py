@@ -1,0 +1,676 @@
+"""Many buses of one process over one connection to a real broker: what they share, and what a fault of one does to the others."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+from aio_pika import exceptions
+from pamqp import commands
+
+from tests.bus.node import Exchange, Node, Taker, Viewer, nothing_left, until
+from tests.support.amqp import AmqpLink, amqp_link
+from tests.support.deadline import scaled
+from tests.support.rabbit import Broker, Proxy
+from tests.support.server import free_port
+from wsbridge.bus.broker import rabbit_connections
+from wsbridge.bus.rabbitmq.alarm import Alarm
+from wsbridge.bus.rabbitmq.connection import PREFETCH, Link
+from wsbridge.bus.rabbitmq.shared import CHANNELS_A_LINK, Connection, Connections, with_heartbeat
+from wsbridge.channel.ring import Join
+from wsbridge.errors import BusError
+from wsbridge.flow import Batch, Kind
+from wsbridge.rules import backoff
+from wsbridge.settings import BrokerSettings
+
+KINDS = [False, True]
+OPEN_CHANNELS = "length(rabbit_channel:list())"
+OPEN_CONNECTIONS = "length(rabbit_networking:connections())"
+
+
+@pytest.fixture(scope="module")
+def shaken() -> Iterator[Broker]:
+    """A broker that the tests here may do with what they like, if they leave it running and well."""
+    with Broker(consumer_timeout_ms=1_800_000) as broker:
+        yield broker
+
+
+@pytest.fixture(autouse=True)
+async def clean(shaken: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Nothing is left behind, at the broker neither; and nothing waits for long before it reconnects."""
+    monkeypatch.setattr(backoff, "LONGEST", 0.5)
+    async with nothing_left():
+        yield
+    await until_number(shaken, OPEN_CONNECTIONS, 0)
+
+
+async def until_number(broker: Broker, expression: str, number: int) -> None:
+    """Wait until an Erlang expression has this value at the broker."""
+    found = -1
+
+    def is_it() -> bool:
+        return found == number
+
+    for _ in range(100):
+        found = int(await asyncio.to_thread(broker.eval, expression))
+        with suppress(AssertionError):
+            await until(is_it, "another look", 0.2)
+            return
+    raise AssertionError(f"{expression}: {found}, not {number}")
+
+
+@asynccontextmanager
+async def nodes(
+    url: str, count: int, connections: Connections, *, replays: bool | None = None, **options: Any
+) -> AsyncIterator[list[tuple[Node, Viewer]]]:
+    """So many nodes, each of a channel of its own and each with a viewer; every second one with replay, unless told."""
+    async with AsyncExitStack() as stack:
+
+        async def open_one(number: int) -> tuple[Node, Viewer]:
+            replay = number % 2 == 1 if replays is None else replays
+            exchange = Exchange(f"shared-{secrets.token_hex(4)}", url, {"replay": replay, **options})
+            node = await stack.enter_async_context(exchange.node(f"n{number}", connections=connections))
+            return node, node.view(Join.HISTORY)
+
+        yield [await open_one(number) for number in range(count)]
+
+
+async def all_get_what_they_publish(every: list[tuple[Node, Viewer]], *, times: int = 3) -> None:
+    for _ in range(times):
+        for node, _ in every:
+            node.publish()
+        for node, viewer in every:
+            await viewer.has_all(node.name, node.published)
+
+
+def undisturbed(*every: tuple[Node, Viewer]) -> None:
+    """These nodes have kept their links, and their viewers have everything."""
+    for node, viewer in every:
+        assert node.metrics.broker_reconnects == 0, f"{node.name} has lost its link"
+        assert (viewer.seen[node.name], viewer.total_lost, viewer.renewals, viewer.words) == (node.published, 0, 0, []), node.name
+
+
+async def has_last(node: Node, viewer: Viewer) -> None:
+    await until(lambda: viewer.last.get(node.name) == node.published - 1, lambda: f"the last message of {node.name}: {viewer}")
+
+
+@asynccontextmanager
+async def publishing(*every: tuple[Node, Viewer]) -> AsyncIterator[None]:
+    """Publish on all of them all the while."""
+
+    async def publish() -> None:
+        while True:
+            for node, _ in every:
+                node.publish()
+            await asyncio.sleep(0.005)
+
+    task = asyncio.create_task(publish())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+    for node, viewer in every:
+        await until(
+            lambda node=node, viewer=viewer: viewer.last.get(node.name) == node.published - 1, lambda node=node: f"all of {node.name}"
+        )
+
+
+def link_of(node: Node) -> Link:
+    link = node.bus._link  # type: ignore[attr-defined]
+    assert isinstance(link, Link)
+    return link
+
+
+def connection_of(node: Node) -> Connection:
+    connection = link_of(node)._connection
+    assert connection is not None
+    return connection
+
+
+async def is_back(node: Node, times: int = 1) -> None:
+    await until(lambda: node.metrics.broker_reconnects >= times and node.fanout.is_connected, f"{node.name} to be back")
+
+
+# What is shared
+
+
+async def test_twenty_buses(shaken: Broker) -> None:
+    """Twenty buses use one connection, with two channels each; the last close closes it."""
+    connections = rabbit_connections()
+    async with nodes(shaken.url, 20, connections) as every:
+        assert len(connections) == 1
+        await until_number(shaken, OPEN_CONNECTIONS, 1)
+        await all_get_what_they_publish(every)
+        await until_number(shaken, OPEN_CHANNELS, 40)
+        undisturbed(*every)
+    assert len(connections) == 0
+    await until_number(shaken, OPEN_CONNECTIONS, 0)
+
+
+async def test_opened_at_once(shaken: Broker) -> None:
+    """Buses that open at the same time share one attempt."""
+    connections = Connections()
+    with Proxy(("127.0.0.1", shaken.port)) as proxy:
+        url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/"
+        buses = [Exchange(f"shared-{secrets.token_hex(4)}", url).bus(connections=connections) for _ in range(10)]
+        await asyncio.gather(*(bus.open(Taker()) for bus in buses))
+        assert (proxy.accepted, len(connections)) == (1, 1)
+        for number, bus in enumerate(buses, 1):
+            await bus.close(1)
+            assert len(connections) == (number < 10)
+        await until(lambda: not proxy.links, "the end of the connection")
+
+
+async def test_different_users(shaken: Broker) -> None:
+    """Links to different users, virtual hosts or settings of the connection do not share."""
+    await asyncio.to_thread(shaken.add_user, "other", "secret", ".*", ".*", ".*")
+    await asyncio.to_thread(shaken.ctl, "add_vhost", "other")
+    await asyncio.to_thread(shaken.ctl, "set_permissions", "--vhost", "other", "guest", ".*", ".*", ".*")
+    address = f"127.0.0.1:{shaken.port}/"
+    urls = [shaken.url, f"amqp://other:secret@{address}", f"amqp://guest:guest@{address}other", f"{shaken.url}?heartbeat=5"]
+    connections = Connections()
+    async with AsyncExitStack() as stack:
+        for url in (*urls, *urls):
+            await stack.enter_async_context(Exchange(f"shared-{secrets.token_hex(4)}", url).open(Taker(), connections=connections))
+        assert len(connections) == len(urls)
+        await until_number(shaken, OPEN_CONNECTIONS, len(urls))
+    await asyncio.to_thread(shaken.delete_user, "other")
+    await asyncio.to_thread(shaken.ctl, "delete_vhost", "other")
+
+
+async def test_failed_attempt() -> None:
+    """An attempt that fails does so for all that wait for it, with the same error; the next attempt is new."""
+    connections = Connections()
+    url = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
+    for _ in range(2):
+        buses = [Exchange(f"shared-{number}", url).bus(connections=connections) for number in range(5)]
+        errors = await asyncio.gather(*(bus.open(Taker()) for bus in buses), return_exceptions=True)
+        assert all(isinstance(error, BusError) for error in errors)
+        assert len(set(map(str, errors))) == 1
+        assert "cannot be reached" in str(errors[0])
+        assert len(connections) == 0
+
+
+async def test_cancelled_attempt(shaken: Broker) -> None:
+    """A bus that stops waiting for an attempt does not end it for the others."""
+    connections = Connections()
+    buses = [Exchange(f"shared-{secrets.token_hex(4)}", shaken.url).bus(connections=connections) for _ in range(2)]
+    opening = [asyncio.create_task(bus.open(Taker())) for bus in buses]
+    await until(lambda: len(connections) == 1, "the attempt")
+    opening[0].cancel()
+    await opening[1]
+    assert opening[0].cancelled()
+    assert len(connections) == 1
+    for bus in buses:
+        await bus.close(0)
+    assert len(connections) == 0
+
+
+async def test_silent_attempt(shaken: Broker) -> None:
+    """After one link has waited for an attempt in vain, no other joins it: the next attempt is new, and each keeps its own deadline."""
+    connections, timeout = Connections(), scaled(1.0)
+    with Proxy(("127.0.0.1", shaken.port)) as proxy:
+        url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/"
+        await asyncio.to_thread(proxy.swallow)
+        patient, hasty = (Exchange("shared", url, {"timeout": seconds}).bus(connections=connections) for seconds in (600, timeout))
+        waiting = asyncio.create_task(patient.open(Taker()))
+        with pytest.raises(BusError, match="does not answer"):
+            await hasty.open(Taker())
+        assert not waiting.done()
+        await asyncio.to_thread(proxy.flow)
+        async with Exchange(f"shared-{secrets.token_hex(4)}", url).open(Taker(), connections=connections):
+            assert (proxy.accepted, len(connections)) == (2, 2)
+        waiting.cancel()
+        await asyncio.wait((waiting,))
+        await patient.close(0)
+        assert len(connections) == 0
+
+
+@pytest.mark.parametrize("replay", KINDS)
+async def test_cancelled_opening(shaken: Broker, replay: bool) -> None:
+    """A bus that is cancelled while it opens, at whatever moment, leaves no channel behind and does not disturb the others."""
+    connections = Connections()
+    async with nodes(shaken.url, 2, connections) as every:
+        await all_get_what_they_publish(every)
+        connection = connection_of(every[0][0])
+        for turns in (1, 2, 3, 5, 8, 12, 20, 40, 80):
+            bus = Exchange(f"shared-{secrets.token_hex(4)}", shaken.url, {"replay": replay}).bus(connections=connections)
+            opening = asyncio.create_task(bus.open(Taker()))
+            for _ in range(turns):
+                await asyncio.sleep(0.001)
+            opening.cancel()
+            with suppress(asyncio.CancelledError):
+                await opening
+            await bus.close(0)
+        await until_number(shaken, OPEN_CHANNELS, 4)
+        await until(lambda: len(connection._channels) == 4, "the answers to all closes")
+        await all_get_what_they_publish(every)
+        undisturbed(*every)
+        assert connection_of(every[0][0]) is connection
+
+
+# A fault of one channel
+
+
+async def delete_queue(broker: Broker, node: Node) -> None:
+    queue = link_of(node)._queue or f"wsbridge.{link_of(node)._exchange}"
+    await asyncio.to_thread(broker.delete_queue, queue)
+
+
+async def exceed_size(broker: Broker, node: Node) -> None:
+    node.published += 1
+    node.bus.publish(Batch(Kind.TEXT, [f"{node.name} {node.published - 1} {'x' * 2_000_000}".encode()]))
+
+
+async def late_acknowledgement(broker: Broker, node: Node) -> None:
+    node.bus.pause()
+    node.publish()
+    await until(lambda: node.metrics.broker_reconnects, "the broker to close the channel")
+    node.bus.resume()
+
+
+async def delete_exchange(broker: Broker, node: Node) -> None:
+    resource = f'rabbit_misc:r(<<"/">>, exchange, <<"{link_of(node)._exchange}">>)'
+    await asyncio.to_thread(broker.eval, f'rabbit_exchange:delete({resource}, false, <<"guest">>)')
+    node.publish()
+
+
+FAULTS = [delete_queue, exceed_size, late_acknowledgement, delete_exchange]
+SET_SIZE = "Size = {}, persistent_term:put(max_message_size, Size), application:set_env(rabbit, max_message_size, Size)"
+SET_TIMEOUT = "application:set_env(rabbit, consumer_timeout, {})"
+
+
+@pytest.mark.parametrize("replay", KINDS)
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_fault_of_one_channel(shaken: Broker, fault: Callable[[Broker, Node], Any], replay: bool) -> None:
+    """A fault of one link's channel costs that link alone: it opens new channels on the same connection, and the others go on."""
+    await asyncio.to_thread(shaken.eval, f"{SET_SIZE.format(1_000_000)}, {SET_TIMEOUT.format(1000)}")
+    connections = Connections()
+    try:
+        async with nodes(shaken.url, 5, connections, replays=replay) as every:
+            (node, viewer), *others = every
+            await all_get_what_they_publish(every)
+            connection = connection_of(node)
+            async with publishing(*others):
+                await fault(shaken, node)
+                if fault is delete_exchange and not replay:
+                    # The next check declares the exchange and binds the queue again: the link lives on.
+                    await until(lambda: viewer.last.get(node.name) == node.published - 1 or node.publish(), "the binding")
+                else:
+                    await is_back(node)
+            node.publish()
+            await has_last(node, viewer)
+            undisturbed(*others)
+            assert connection_of(node) is connection
+            assert len(connections) == 1
+            await until_number(shaken, OPEN_CHANNELS, 10)
+            if not replay:
+                assert len(await asyncio.to_thread(shaken.queues)) >= 5
+                assert len([name for name in await asyncio.to_thread(shaken.queues) if name.startswith("amq.gen")]) == 5
+    finally:
+        await asyncio.to_thread(shaken.eval, f"{SET_SIZE.format(134_217_728)}, {SET_TIMEOUT.format(1_800_000)}")
+
+
+async def test_channel_that_closes_while_much_is_sent(shaken: Broker) -> None:
+    """A channel that the broker closes in the middle of many publishes, of all links, ends no connection: nothing follows its answer."""
+    await asyncio.to_thread(shaken.eval, SET_SIZE.format(300_000))
+    connections = Connections()
+    try:
+        async with nodes(shaken.url, 4, connections, replays=True) as every:
+            connection = connection_of(every[0][0])
+            node, viewer = every[0]
+            async with publishing(*every):
+                for times in range(1, 6):
+                    for _ in range(20):
+                        node.publish(1, "\n")
+                    node.bus.publish(Batch(Kind.TEXT, [f"{node.name} {node.published} {'x' * 400_000}".encode()]))
+                    node.published += 1
+                    for _ in range(200):
+                        node.publish(1, " \n" + "x" * 1000)
+                    await is_back(node, times)
+            undisturbed(*every[1:])
+            assert connection_of(node) is connection
+            assert viewer.total_lost == viewer.missing == 5
+            await until_number(shaken, OPEN_CHANNELS, 8)
+    finally:
+        await asyncio.to_thread(shaken.eval, SET_SIZE.format(134_217_728))
+
+
+async def test_nothing_adds_up(shaken: Broker) -> None:
+    """However often a link opens its channels again, the broker and this process keep two of it, and one queue."""
+    connections = Connections()
+    async with nodes(shaken.url, 2, connections, replays=False) as ((node, viewer), other):
+        queues = set()
+        for times in range(1, 31):
+            queues.add(link_of(node)._queue)
+            link_of(node).lose("a test")
+            await is_back(node, times)
+        assert len(queues) == 30
+        await all_get_what_they_publish([(node, viewer), other])
+        await until_number(shaken, OPEN_CHANNELS, 4)
+        assert len(connection_of(node)._channels) == 4
+        amqp: Any = connection_of(node)._connection.transport.connection
+        assert len(amqp._closing._callbacks) < 10
+        assert set(await asyncio.to_thread(shaken.queues)) & queues == set()
+        undisturbed(other)
+
+
+@pytest.fixture
+async def link(shaken: Broker) -> AsyncIterator[AmqpLink]:
+    async with amqp_link(shaken.port) as link:
+        yield link
+
+
+async def test_queue_without_a_consumer(shaken: Broker, link: AmqpLink) -> None:
+    """A link that is lost between the declaration of its queue and its consumer leaves no queue behind."""
+    connections = Connections()
+    async with nodes(link.url, 2, connections, replays=False) as ((node, viewer), other):
+        link.drops = lambda frame: frame.method == "basic.qos-ok" and not link.dropped["basic.qos-ok"]
+        link_of(node).lose("a test")
+        await until(lambda: link.dropped["basic.qos-ok"], "the answer to be lost")
+        link_of(node).lose("a test")
+        await is_back(node)
+        await all_get_what_they_publish([(node, viewer), other])
+        assert len([name for name in await asyncio.to_thread(shaken.queues) if name.startswith("amq.gen")]) == 2
+        assert link.accepted == 1
+
+
+async def test_paused_receiver(shaken: Broker) -> None:
+    """A receiver that applies backpressure does not delay the others, however much the broker holds for it."""
+    connections = Connections()
+    async with nodes(shaken.url, 4, connections) as every:
+        (plain, _), (replay, _), *others = every
+        for node in (plain, replay):
+            node.bus.pause()
+        for _ in range(3 * PREFETCH):
+            for node in (plain, replay):
+                node.publish(1, " \n" + "x" * 5000)
+        await all_get_what_they_publish(others, times=10)
+        undisturbed(*others)
+        for node, viewer in every[:2]:
+            assert viewer.seen[node.name] == 0
+            assert len(node.bus._backlog) >= PREFETCH  # type: ignore[attr-defined]
+            node.bus.resume()
+            await viewer.has_all(node.name, node.published)
+        undisturbed(*every)
+
+
+# No answer in time
+
+
+def timeouts() -> dict[str, float]:
+    return {"timeout": scaled(2.0), "confirm_timeout": scaled(1.0)}
+
+
+def channel_of(node: Node) -> int:
+    return link_of(node)._publishing.number
+
+
+async def test_lost_confirm(shaken: Broker, link: AmqpLink) -> None:
+    """A confirm is lost while the others hear from the broker: that link opens new channels, and after the second time a new connection.
+
+    The other links keep their connection.
+    """
+    connections = Connections()
+    async with nodes(link.url, 4, connections, replays=True, **timeouts()) as every:
+        (node, viewer), *others = every
+        await all_get_what_they_publish(every)
+        first = connection_of(node)
+        link.drops = lambda frame: (
+            frame.method == "basic.ack" and frame.channel == channel_of(node) and connection_of(node) is first
+            if link_of(node)._channels
+            else False
+        )
+        async with publishing(*others):
+            node.publish()
+            await is_back(node)
+            assert connection_of(node) is first
+            await is_back(node, 2)
+        assert connection_of(node) is not first
+        assert {connection_of(other) for other, _ in others} == {first}
+        undisturbed(*others)
+        await all_get_what_they_publish(every)
+        assert (viewer.seen[node.name], viewer.total_lost, node.metrics.publish_timeouts) == (node.published, 0, 2)
+        assert (link.accepted, len(connections)) == (2, 2)
+        async with nodes(link.url, 1, connections) as ((later, _),):
+            assert connection_of(later) is connection_of(node)
+
+
+async def test_opening_without_an_answer(shaken: Broker, link: AmqpLink) -> None:
+    """A link whose opening gets no answer is an error for it alone; after the second time it tries a connection of its own."""
+    connections = Connections()
+    async with nodes(link.url, 2, connections) as every:
+        await all_get_what_they_publish(every)
+        first = connection_of(every[0][0])
+        last = max(first._channels)
+        link.drops = lambda frame: frame.method == "exchange.declare-ok" and frame.channel > last and link.accepted == 1
+        bus: Any = Exchange(f"shared-{secrets.token_hex(4)}", link.url, timeouts()).bus(connections=connections)
+        async with publishing(*every):
+            for _ in range(2):
+                with pytest.raises(BusError, match="does not answer"):
+                    await bus.open(Taker())
+                assert len(connections) == 1
+            await bus.open(Taker())
+        assert bus._link._connection is not first
+        assert len(connections) == 2
+        await bus.close(1)
+        undisturbed(*every)
+        await until(lambda: len(first._channels) == 4, "the answers to all closes")
+
+
+async def test_silent_connection(shaken: Broker, link: AmqpLink) -> None:
+    """If nothing more comes over a connection, the first link whose confirm is late ends it for all, and all share the next."""
+    connections = Connections()
+    async with nodes(link.url, 4, connections, replays=True, **timeouts()) as every:
+        await all_get_what_they_publish(every)
+        first = connection_of(every[0][0])
+        link.drops = lambda frame: link.accepted == 1
+        every[0][0].publish()
+        for node, _ in every:
+            await is_back(node)
+        assert len({connection_of(node) for node, _ in every}) == len(connections) == 1
+        assert connection_of(every[0][0]) is not first
+        assert sum(node.metrics.publish_timeouts for node, _ in every) <= 1
+        await all_get_what_they_publish(every)
+        for node, viewer in every:
+            assert (viewer.seen[node.name], viewer.total_lost, viewer.renewals) == (node.published, 0, 0)
+
+
+# A fault of the connection
+
+
+async def close_by_operator(broker: Broker, proxy: Proxy) -> None:
+    await asyncio.to_thread(broker.close_connections)
+
+
+async def cut(broker: Broker, proxy: Proxy) -> None:
+    await asyncio.to_thread(proxy.cut)
+
+
+async def swallow(broker: Broker, proxy: Proxy) -> None:
+    await asyncio.to_thread(proxy.swallow)
+    await until(lambda: not proxy.links, "the late heartbeat")
+    await asyncio.to_thread(proxy.flow)
+
+
+async def restart(broker: Broker, proxy: Proxy) -> None:
+    await asyncio.to_thread(broker.kill)
+    await asyncio.to_thread(broker.start)
+
+
+@pytest.mark.parametrize("fault", [close_by_operator, cut, swallow, restart])
+async def test_connection_is_lost(shaken: Broker, fault: Callable[[Broker, Proxy], Any]) -> None:
+    """A connection that ends takes all its links with it: each comes back by itself, over one new connection, and replay loses nothing."""
+    connections = Connections()
+    with Proxy(("127.0.0.1", shaken.port)) as proxy:
+        url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/?heartbeat=1"
+        async with nodes(url, 10, connections, replays=True) as every:
+            await all_get_what_they_publish(every)
+            assert proxy.accepted == 1
+            async with publishing(*every):
+                await fault(shaken, proxy)
+                for node, _ in every:
+                    await is_back(node)
+            for node, viewer in every:
+                assert (viewer.seen[node.name], viewer.total_lost, viewer.renewals) == (node.published, 0, 0)
+                assert viewer.words == ["away", "here"]
+            if fault is not restart:
+                assert len({connection_of(node) for node, _ in every}) == len(connections) == 1
+
+
+class Tool:
+    """A user of a connection that does nothing."""
+
+    def __init__(self) -> None:
+        self.alarm = Alarm()
+        self.why = ""
+        self.is_suspect: bool | None = None
+
+    def connection_lost(self, why: str, *, is_suspect: bool) -> None:
+        self.why, self.is_suspect = why, is_suspect
+
+
+async def test_connection_error_of_one_link(shaken: Broker) -> None:
+    """The broker closes the connection for an error of one link: of all links, only those that waited for an answer are suspects."""
+    connections, links = Connections(), [Tool(), Tool()]
+    connection, _ = (connections.join(link, shaken.url) for link in links)
+    await connection.opened()
+    channels = [await connection.channel(link) for link in links]
+    with pytest.raises(exceptions.ConnectionClosed, match=r"second 'channel\.open'"):
+        await channels[0].request(commands.Channel.Open())
+    assert [link.is_suspect for link in links] == [True, False]
+    for link in links:
+        assert "second 'channel.open'" in link.why
+    assert [connections.leave(link, connection) for link in links] == [False, True]
+    await connection.close(1)
+
+
+async def test_suspect_opens_alone(shaken: Broker) -> None:
+    """A link that may have caused such an error opens its next connection alone, so that it cannot end the others again and again."""
+    connections = Connections()
+    async with nodes(shaken.url, 3, connections, replays=True) as every:
+        (node, _), *others = every
+        await all_get_what_they_publish(every)
+        for times in (1, 2):
+            with suppress(exceptions.ConnectionClosed):
+                await link_of(node)._publishing.request(commands.Channel.Open())
+            await is_back(node, times)
+            for other, _ in others:
+                await is_back(other)
+        assert [other.metrics.broker_reconnects for other, _ in others] == [1, 1]
+        await all_get_what_they_publish(every)
+        for other, viewer in every:
+            assert (viewer.seen[other.name], viewer.total_lost, viewer.renewals) == (other.published, 0, 0)
+        async with nodes(shaken.url, 1, connections) as ((later, _),):
+            assert connection_of(later) is not connection_of(node)
+            link_of(node).lose("a test")
+            await is_back(node, 3)
+            assert connection_of(later) is connection_of(node)
+
+
+# An alarm
+
+
+async def test_alarm_reaches_each_link(shaken: Broker) -> None:
+    """An alarm concerns each link of the connection, also a link that publishes nothing; a link that comes in it has a further one."""
+    connections = Connections()
+    async with nodes(shaken.url, 3, connections) as every:
+        await all_get_what_they_publish(every)
+        await asyncio.to_thread(shaken.alarm, True)
+        try:
+            every[0][0].publish()
+            for node, _ in every:
+                await until(lambda node=node: "memory" in node.bus.alarm, "word of the alarm")
+            async with nodes(shaken.url, 2, connections, replays=False) as ((later, _), (last, _)):
+                assert connection_of(later) is connection_of(last) is not connection_of(every[0][0])
+                assert later.bus.alarm == ""
+        finally:
+            await asyncio.to_thread(shaken.alarm, False)
+        for node, _ in every:
+            await until(lambda node=node: not node.bus.alarm, "the end of the alarm")
+        await all_get_what_they_publish(every)
+        undisturbed(*every)
+        assert [node.metrics.broker_alarms for node, _ in every] == [1, 1, 1]
+
+
+async def test_close_in_an_alarm(shaken: Broker) -> None:
+    """A link that closes in an alarm does so in bounded time; its channels are gone after the alarm, and the others go on."""
+    connections = Connections()
+    async with nodes(shaken.url, 1, connections) as every:
+        async with nodes(shaken.url, 1, connections, replays=False) as other:
+            await all_get_what_they_publish([*every, *other])
+            await asyncio.to_thread(shaken.alarm, True)
+            every[0][0].publish()
+            await until(lambda: other[0][0].bus.alarm, "word of the alarm")
+        await asyncio.to_thread(shaken.alarm, False)
+        await until_number(shaken, OPEN_CHANNELS, 2)
+        assert len(connection_of(every[0][0])._channels) == 2
+        await all_get_what_they_publish(every)
+        undisturbed(*every)
+
+
+# The number of channels
+
+
+async def test_channel_max(shaken: Broker) -> None:
+    """A connection that has no room for another link gets none: a further connection opens."""
+    await asyncio.to_thread(shaken.eval, f"application:set_env(rabbit, channel_max, {2 * CHANNELS_A_LINK + 1})")
+    try:
+        connections = Connections()
+        async with nodes(shaken.url, 5, connections) as every:
+            assert len(connections) == 3
+            await all_get_what_they_publish(every)
+        buses = [Exchange(f"shared-{secrets.token_hex(4)}", shaken.url).bus(connections=connections) for _ in range(5)]
+        await asyncio.gather(*(bus.open(Taker()) for bus in buses))
+        assert len(connections) == 3
+        for bus in buses:
+            await bus.close(1)
+        assert len(connections) == 0
+    finally:
+        await asyncio.to_thread(shaken.eval, "application:set_env(rabbit, channel_max, 2047)")
+
+
+async def test_too_few_channels(shaken: Broker) -> None:
+    """A broker that permits fewer channels than one link needs is an error that names the setting."""
+    await asyncio.to_thread(shaken.eval, "application:set_env(rabbit, channel_max, 1)")
+    try:
+        with pytest.raises(BusError, match="its connection has 1 channels, and the broker permits no more \\(channel_max\\)"):
+            await Exchange("shared", shaken.url).bus(connections=Connections()).open(Taker())
+    finally:
+        await asyncio.to_thread(shaken.eval, "application:set_env(rabbit, channel_max, 2047)")
+
+
+async def test_numbers_are_used_in_turn(shaken: Broker) -> None:
+    """A number is not used again at once: a late frame cannot reach a new channel."""
+    connections, tool = Connections(), Tool()
+    connection = connections.join(tool, shaken.url)
+    await connection.opened()
+    numbers = []
+    for _ in range(3):
+        async with connection.temporary(tool) as channel:
+            numbers.append(channel.number)
+    assert numbers == [1, 2, 3]
+    assert connections.leave(tool, connection)
+    await connection.close(1)
+    assert connection.is_closed
+
+
+async def test_link_without_shared_connections(shaken: Broker) -> None:
+    """A link without shared connections has its own."""
+    links = [Link(BrokerSettings((shaken.url,)), "shared", shaken.url) for _ in range(2)]
+    for link in links:
+        await link.open()
+    await until_number(shaken, OPEN_CONNECTIONS, 2)
+    for link in links:
+        await link.close()
+
+
+def test_with_heartbeat() -> None:
+    """A URL may set its own heartbeat interval."""
+    assert with_heartbeat("amqp://u:p@host/v") == "amqp://u:p@host/v?heartbeat=10"
+    assert with_heartbeat("amqp://host/?heartbeat=3&name=x") == "amqp://host/?heartbeat=3&name=x"
