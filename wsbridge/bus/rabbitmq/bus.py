@@ -8,7 +8,7 @@ at the loss of a link are counted as unconfirmed. With replay the bus publishes 
 its number.
 
     link       opened, used until it is lost, then opened again with growing pauses, for ever; each time to the next of the
-               broker's addresses
+               broker's addresses, or to the same address if its connection still serves other buses
     feeding    from the spool to the broker, with at most WINDOW bodies in flight
     consuming  from the broker to the receiver. During backpressure from the receiver, bodies wait in the backlog and are not
                acknowledged, so the broker sends no more than its prefetch

@@ -6,14 +6,14 @@ attempt, and gets the same error if it fails.
 The end of a connection ends all its links. The end of a link leaves the connection to the others. The next link of the same bus
 joins it again, with these exceptions:
 
-    no answer in time    If no other link hears from the broker, the connection is lost. Otherwise, only the link is lost. If the next
-                         link of the same bus gets no answer on this connection, it accepts no further links: the bus gets another
-                         connection, and the other links keep theirs
-    connection error     The broker closes the connection for an error of one request, for example INTERNAL_ERROR. It does not name
-                         the AMQP channel. Each link that waited for an answer is a suspect, and the next link of its bus opens a
-                         connection alone
-    alarm                The connection accepts no further links until the alarm ends, because the broker reads nothing from it
-    channel_max          The connection accepts no further links when it has no room for their AMQP channels
+    no answer in time    If no other link hears from the broker, the connection is lost. Otherwise, only the link is lost. If the
+                         next link of the same bus gets no answer on this connection, the connection accepts no further links: the
+                         bus gets another connection, and the other links keep theirs
+    connection error     The broker closes the connection for an error of one request, for example INTERNAL_ERROR. It does not
+                         name the AMQP channel. Each link that waited for an answer is a suspect, and the next link of its bus
+                         opens a connection alone
+    alarm                The connection accepts no further links until the alarm ends: the broker reads nothing from it
+    channel_max          The connection accepts no further links while it has no room for their AMQP channels
 """
 
 from __future__ import annotations
@@ -114,11 +114,11 @@ class Connection:
         `is_again` says whether the last link of the same bus has got no answer on this connection, either.
         """
         since = asyncio.get_running_loop().time() - max(seconds, QUIET_SECONDS)
-        if not self._opening.done() or is_again:
-            self._accepts = False
-        elif self.alarm.over_at() <= since and not self._is_heard(since, besides=link):
+        if self._opening.done() and self.alarm.over_at() <= since and not self._is_heard(since, besides=link):
             self._transport.abort()
             self._end(AMQPConnectionError("the broker is silent"), "the broker is silent on all channels of the connection")
+        elif not self._opening.done() or is_again:
+            self._accepts = False
 
     def _is_heard(self, since: float, *, besides: User) -> bool:
         return any(channel.heard_at > since for channel in self._channels.values() if channel.owner is not besides)
