@@ -118,7 +118,7 @@ def test_tls(examples: Path) -> None:
             assert "Ada" in client.receive_text()
             subprocess.run(make_certificate, check=True, capture_output=True)
             server.send_signal(signal.SIGHUP)
-            server.wait_for_log(r"reloaded .*: nothing has changed")
+            server.wait_for_log(r"reloaded .*: changed certificate of listener")
             client.send_text("Grace")
             assert "Grace" in client.receive_text()
         with pytest.raises(ssl.SSLCertVerificationError):
