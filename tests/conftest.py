@@ -5,6 +5,7 @@ From wherever they are run: a background job of a shell ignores some signals, an
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests.support.site import (  # noqa: F401 (fixtures of several folders)
     transports,
 )
 from wsbridge import mentions
+from wsbridge.logs import set_level
 
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) == signal.SIG_IGN:
@@ -84,6 +86,7 @@ def end_of_chromium() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _texts_contain_keys() -> None:
-    """A test that runs a command line in this process does not decide how texts of other tests name settings."""
+def _as_at_the_start() -> None:
+    """A test that runs a command line or a server in this process decides neither the level of the log nor the texts of other tests."""
     mentions.use(str)
+    set_level(logging.NOTSET)

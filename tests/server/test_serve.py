@@ -376,7 +376,7 @@ def test_every_fault_is_printed(tmp_path: Path) -> None:
         r":\d+: endpoint\[3\]\.path: .*has the path \"/a\" already",
         r":\d+: endpoint\[3\]\.files: .*nowhere is not a directory",
         r":\d+: endpoint\[4\]\.broker: there is no \[broker\.main\]",
-        r":\d+: endpoint\[4\]\.hosts: a b is not a host name",
+        r":\d+: endpoint\[4\]\.hosts\[1\]: a b is not a host name",
     )
     assert [want for want in expected if not any(re.search(want, line) for line in lines)] == [], ran.stderr
     assert all(line.startswith(f"{file}:") for line in lines)
