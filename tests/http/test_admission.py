@@ -268,9 +268,9 @@ def test_slot_after_an_error() -> None:
 
 def test_setting_of_the_limit() -> None:
     """The refusal names the setting that limits the slots."""
-    gate, limiter = make_gate(limit="max_clients")
+    gate, limiter = make_gate()
     limiter.acquire()
-    assert refusal(gate, upgrade()).detail == gate.full == "no slot is free (max_clients)"
+    assert refusal(gate, upgrade()).detail == limiter.full == "no slot is free (max_programs)"
 
 
 @pytest.mark.parametrize("busy_close", [False, True])

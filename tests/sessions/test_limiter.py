@@ -41,3 +41,13 @@ def test_limit_that_changes() -> None:
     assert not limiter.acquire()
     limiter.limit = 0
     assert limiter.acquire()
+
+
+def test_reason_names_the_setting() -> None:
+    """The reason for a refusal names the setting of the limit that is reached: that of the endpoint, or that of the server."""
+    server = Limiter(1, setting="max_sessions")
+    first, second = Limiter(1, setting="max_clients", beyond=server), Limiter(0, beyond=server)
+    assert first.acquire()
+    assert (first.full, second.full) == ("no slot is free (max_clients)", "no slot is free (max_sessions)")
+    second.bar()
+    assert second.full == "no slot is free (max_programs)"

@@ -78,6 +78,8 @@ class Bus(Source, Protocol):
     source: Source
     """The publisher in this process; the bus pauses it when there is no room for more. So it pauses a new publisher at once if it has
     no room."""
+    max_message_bytes: int
+    """The longest message that it delivers from a broker; 0 stands for no limit. It may change at any time."""
 
     @property
     def alarm(self) -> str:

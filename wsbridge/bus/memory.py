@@ -16,6 +16,8 @@ class MemoryBus:
         self._source: Source = NULL_SOURCE
         self._is_paused = False
         self.alarm = ""
+        self.max_message_bytes = 0
+        """Without effect: the framing of the program and the limit of the clients bound the messages of this process."""
 
     @property
     def source(self) -> Source:

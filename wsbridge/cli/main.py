@@ -263,12 +263,13 @@ def serve(
 def _warn_of_origins(settings: ServerSettings) -> None:
     """Log what the allowed origins admit besides the pages that a user may have in mind."""
     log = logger("server")
+    name = mentions.written("<origins>")
     allowed = [origin for endpoint in settings.endpoints for origin in endpoint.access.rules.allowed or ()]
     if any(listen.tls for listen in settings.listeners):
         for entry in schemeless(allowed):
-            log.error("--origin=%s without a scheme admits pages that were not loaded over TLS; write https://%s", entry, entry)
+            log.error("%s=%s without a scheme admits pages that were not loaded over TLS; write https://%s", name, entry, entry)
     if admits_null(allowed):
-        log.log(INFO, "--origin: file:// and null also admit sandboxed frames of any site: browsers give them the same origin, null")
+        log.log(INFO, "%s: file:// and null also admit sandboxed frames of any site: browsers give them the same origin, null", name)
 
 
 def _run_pipe(settings: PipeSettings, shape: Command, *, level: int, unknown: Sequence[str]) -> int:

@@ -100,20 +100,18 @@ class Parts:
         settings: EndpointSettings,
         services: Services,
         *,
-        max_sessions: int | None = None,
+        max_clients: int | None = None,
         registry: Registry | None = None,
     ) -> None:
-        """`max_sessions` limits the sessions if `max_programs` does not. `registry` is that of an endpoint whose sessions this one takes
-        over.
+        """`max_clients` limits the sessions if `max_programs` limits only CGI scripts. `registry` is that of an endpoint whose sessions
+        this one takes over.
         """
         self._settings = settings
         self._services = services
-        limit = settings.access.max_programs if max_sessions is None else max_sessions
-        new = Registry(max_sessions=limit, metrics=services.metrics, beyond=services.limiter, ids=services.ids)
-        self.registry = new if registry is None else registry
-        self._scripts_limiter = (
-            self.registry.limiter if max_sessions is None else Limiter(settings.access.max_programs, beyond=services.limiter)
-        )
+        slots = (settings.access.max_programs, "max_programs") if max_clients is None else (max_clients, "max_clients")
+        self.registry = registry if registry is not None else _registry(*slots, services)
+        scripts = Limiter(settings.access.max_programs, beyond=services.limiter)
+        self._scripts_limiter = self.registry.limiter if max_clients is None else scripts
         self.launcher = services.launcher.with_ladder(make_ladder(settings.program.close_delay))
         self.passed = passed_on(settings.program.pass_environment, services.environ)
         """The variables of the server that the programs get."""
@@ -131,7 +129,6 @@ class Parts:
         *,
         argv: tuple[str, ...] = (),
         subprotocols: tuple[str, ...] = (),
-        limit: str = "max_programs",
     ) -> Gate:
         access = self._settings.access
         return Gate(
@@ -141,7 +138,6 @@ class Parts:
             argv=argv,
             scripts=self._scripts(),
             busy_close=access.busy is Busy.CLOSE,
-            limit=limit,
         )
 
     def _scripts(self) -> tuple[str, Look] | None:
@@ -198,6 +194,10 @@ class Parts:
             body_seconds=http.body_timeout,
             max_body_bytes=http.max_body,
         )
+
+
+def _registry(max_sessions: int, setting: str, services: Services) -> Registry:
+    return Registry(max_sessions=max_sessions, setting=setting, metrics=services.metrics, beyond=services.limiter, ids=services.ids)
 
 
 def pages(file: str, name: str, facts: Mapping[str, str], *, wanted: bool) -> Page | None:

@@ -36,7 +36,7 @@ class BroadcastEndpoint:
         self._parts = Parts(
             settings,
             services,
-            max_sessions=settings.channel.max_clients,
+            max_clients=settings.channel.max_clients,
             registry=previous.registry if previous is not None else None,
         )
         self.registry: Registry = self._parts.registry
@@ -60,7 +60,7 @@ class BroadcastEndpoint:
             channel.route(self._program.supervisor, settings.channel.input)
             await channel.open()
         subscriptions = Subscriptions(
-            gate=self._parts.gate(subprotocols=(SUBPROTOCOL,), limit="max_clients"),
+            gate=self._parts.gate(subprotocols=(SUBPROTOCOL,)),
             origins=settings.access.rules,
             handshake=self._parts.handshake(is_shared=True),
             client=settings.client,

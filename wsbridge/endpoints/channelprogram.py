@@ -9,7 +9,7 @@ from wsbridge.bus.base import now
 from wsbridge.endpoints.base import Services
 from wsbridge.endpoints.livechannel import LiveChannel
 from wsbridge.framing import make_framing
-from wsbridge.logs import LogFields
+from wsbridge.logs import LogFields, logger
 from wsbridge.process.child import Child
 from wsbridge.process.launch import Launcher
 from wsbridge.process.terminal import terminal_environment
@@ -17,6 +17,8 @@ from wsbridge.rules.environ import inherited_environment
 from wsbridge.rules.restarts import Restarts
 from wsbridge.sessions.supervisor import Supervisor
 from wsbridge.settings import BroadcastSettings, Input, Role
+
+log = logger("program")
 
 ERROR_CHARACTERS = 500
 """The most characters of the program's last stderr line in the status."""
@@ -49,6 +51,7 @@ class ChannelProgram:
             before.supervisor.stop()
         if before is not None or self.supervisor is not None:
             self._task = self._loop.create_task(self._run(before), name="the channel's program")
+            self._task.add_done_callback(_report)
 
     async def _run(self, before: ChannelProgram | None) -> None:
         # Two programs never run for one channel at the same time.
@@ -103,6 +106,12 @@ class ChannelProgram:
             metrics=services.metrics,
             loop=services.loop,
         )
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """Log an internal error at once: nothing waits for the task before the shutdown."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("%s failed", task.get_name(), exc_info=error)
 
 
 async def done_before(force: asyncio.Event, task: asyncio.Task[None]) -> bool:

@@ -71,7 +71,8 @@ class LiveChannel:
         """Apply other settings of the same channel. Messages and subscribers stay."""
         channel = settings.channel
         self.fanout.bound(queue_bytes=channel.queue, history=channel.history, history_bytes=channel.history_size, slow=channel.slow)
-        self.registry.limiter.limit = settings.channel.max_clients
+        self.registry.limiter.limit = channel.max_clients
+        self.bus.max_message_bytes = settings.program.max_program_message
 
     def route(self, program: Supervisor | None, input: Input, *, before: Supervisor | None = None) -> None:
         """Send the messages of clients, and those of the bus that a program reads, to their new destination from now on.

@@ -158,7 +158,7 @@ class Subscriptions:
         if EVENTS_TYPE not in _accepted(request):
             return None
         wait_ms = random.randint(*FULL_MS)
-        text = f"retry: {wait_ms}\n: {self._gate.full}\n\n"
+        text = f"retry: {wait_ms}\n: {self._registry.limiter.full}\n\n"
         own = {"Cache-Control": "no-store", **cors_headers(request.header("origin"), headers)}
         response = web.Response(text=text, content_type=EVENTS_TYPE, charset="utf-8", headers=own)
         response.headers[SNIFF] = "nosniff"
@@ -170,7 +170,7 @@ class Subscriptions:
         check_method(request.method, EVENTS_METHODS)
         check_reader(request, self._origins)
         if not self._registry.limiter.acquire():
-            raise Refused(503, self._gate.full, headers={"Retry-After": "5"})
+            raise Refused(503, self._registry.limiter.full, headers={"Retry-After": "5"})
 
     def _begun(self, fields: LogFields) -> None:
         self._metrics.sessions += 1

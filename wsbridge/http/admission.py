@@ -14,7 +14,6 @@ import os
 from dataclasses import dataclass
 
 from wsbridge.errors import Busy, Refused
-from wsbridge.mentions import written
 from wsbridge.process.spawn import is_executable, why_not_executable
 from wsbridge.rules.environ import Script
 from wsbridge.rules.methods import check_method
@@ -62,7 +61,6 @@ class Gate:
         argv: tuple[str, ...],
         scripts: tuple[str, Look] | None,
         busy_close: bool,
-        limit: str = "max_programs",
     ) -> None:
         self._registry = registry
         self._origins = origins
@@ -71,8 +69,6 @@ class Gate:
         self._scripts = scripts
         self._busy_close = busy_close
         self.asks_disk = scripts is not None
-        self.full = written(f"no slot is free (<{limit}>)")
-        """The reason for a refusal without a free slot, for the log and for the client."""
 
     def admit(self, request: Request, located: Located | None = None) -> Admission:
         """Return what to serve for a request, with its slot reserved. Raises Refused and Busy.
@@ -81,8 +77,8 @@ class Gate:
         """
         if not self._registry.limiter.acquire():
             if self._busy_close:
-                raise Busy(*self._handshake(request), self.full)
-            raise Refused(429, self.full, body="429 Too Many Requests\n")
+                raise Busy(*self._handshake(request), self._registry.limiter.full)
+            raise Refused(429, self._registry.limiter.full, body="429 Too Many Requests\n")
         with self._registry.limiter.returned_on_error():
             located = located or self.locate(request)
             if self._scripts is not None and not located.argv:

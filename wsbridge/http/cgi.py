@@ -25,7 +25,6 @@ from wsbridge.http.buffering import BufferSpace
 from wsbridge.http.requestbody import RequestBody
 from wsbridge.http.responsetimeout import ResponseTimeout
 from wsbridge.logs import LogFields, extra, logger
-from wsbridge.mentions import written
 from wsbridge.metrics import Metrics
 from wsbridge.process.launch import Launcher
 from wsbridge.process.spawn import is_executable
@@ -172,7 +171,7 @@ class CgiScripts:
             await asyncio.wait((feeding,))
 
     def _full(self, fields: LogFields) -> Refused:
-        reason = written("no slot is free (<max_programs>)")
+        reason = self._limiter.full
         log.error("%s", reason, extra=extra(fields))
         return Refused(429, reason, body="429 Too Many Requests\n")
 

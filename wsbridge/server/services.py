@@ -51,7 +51,7 @@ def open_services(
         launcher=Launcher(spawner, descendants, loop=loop, server=server),
         metrics=metrics,
         hangups=hangups,
-        limiter=Limiter(settings.server.max_sessions),
+        limiter=Limiter(settings.server.max_sessions, setting="max_sessions"),
         ids=Ids(),
         names=Names(metrics) if settings.server.reverse_lookup else None,
         private=PrivateFiles(),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from wsbridge.mentions import written
+
 
 class Limiter:
     """A number of slots; `limit` 0 means no limit.
@@ -13,7 +15,9 @@ class Limiter:
     session, and gives it back when nothing of the session is left. A slot of this limiter needs a slot of `beyond` as well.
     """
 
-    def __init__(self, limit: int, *, beyond: Limiter | None = None) -> None:
+    def __init__(self, limit: int, *, setting: str = "max_programs", beyond: Limiter | None = None) -> None:
+        """`setting` is the name of the setting that holds the limit."""
+        self._setting = setting
         self.limit = limit
         """May change at any time. A lower limit ends no session."""
         self._used = 0
@@ -31,6 +35,13 @@ class Limiter:
     def is_free(self) -> bool:
         """Whether there is a free slot."""
         return self._has_own and (self._beyond is None or self._beyond.is_free)
+
+    @property
+    def full(self) -> str:
+        """The reason for a refusal without a free slot, for the log and for the client: it names the setting of the limit."""
+        if self._has_own and self._beyond is not None:
+            return self._beyond.full
+        return written(f"no slot is free (<{self._setting}>)")
 
     @property
     def _has_own(self) -> bool:

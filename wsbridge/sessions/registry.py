@@ -44,9 +44,19 @@ class Ids:
 class Registry:
     """The slots and tasks of one endpoint; `drain` ends all sessions."""
 
-    def __init__(self, *, max_sessions: int, metrics: Metrics, beyond: Limiter | None = None, ids: Ids | None = None) -> None:
-        """`beyond` and `ids` belong to the whole server: each session needs a slot of `beyond` too."""
-        self.limiter = Limiter(max_sessions, beyond=beyond)
+    def __init__(
+        self,
+        *,
+        max_sessions: int,
+        metrics: Metrics,
+        setting: str = "max_programs",
+        beyond: Limiter | None = None,
+        ids: Ids | None = None,
+    ) -> None:
+        """`setting` is the name of the setting that holds `max_sessions`.
+
+        `beyond` and `ids` belong to the whole server: each session needs a slot of `beyond` too."""
+        self.limiter = Limiter(max_sessions, setting=setting, beyond=beyond)
         self.new_id = (ids or Ids()).new
         self._live: set[Live] = set()
         self._tasks: set[asyncio.Task[None]] = set()

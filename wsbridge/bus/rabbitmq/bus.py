@@ -39,6 +39,7 @@ from wsbridge.bus.spool import WINDOW, Spool
 from wsbridge.errors import BodyError, BodyTooLong, BusError, EncodedBody, LinkLost, MalformedBody, RefusedBody
 from wsbridge.flow import NULL_SOURCE, Batch, Source
 from wsbridge.logs import INFO, RepeatFilter, logger
+from wsbridge.mentions import written
 from wsbridge.metrics import Metrics
 from wsbridge.rules.backoff import SETTLED, Backoff
 from wsbridge.rules.urls import shown
@@ -83,7 +84,8 @@ class RabbitBus:
         self._exchange = exchange
         self._producer = producer
         self._consumes = consumes
-        self._limit = max_message_bytes
+        self.max_message_bytes = max_message_bytes
+        """May change at any time."""
         self._metrics = metrics
         self._loop = loop
         self._spool = Spool(settings.spool_bytes)
@@ -468,7 +470,7 @@ class RabbitBus:
 
     def _unpacked(self, delivery: Delivery) -> Body:
         """Return the decoded body of an AMQP message. Raises BodyError."""
-        data = decode(delivery.data, delivery.encoding, delivery.kind, self._limit)
+        data = decode(delivery.data, delivery.encoding, delivery.kind, self.max_message_bytes)
         return unpack(data, delivery.content_type, delivery.headers)
 
     def _log_dropped(self, sentence: str) -> None:
@@ -494,10 +496,11 @@ class RabbitBus:
             self._log_dropped(f"dropped a body: {error}")
             self._receiver.lost(1)
             return
-        if self._limit and len(delivery.data) > self._limit and max(map(len, body.batch.messages)) > self._limit:
+        limit = self.max_message_bytes
+        if limit and len(delivery.data) > limit and max(map(len, body.batch.messages)) > limit:
             self._metrics.bus_too_long += 1
             size = len(delivery.data)
-            log.error("dropped a body of %d bytes: it holds a message longer than %d bytes (--maxline)", size, self._limit)
+            log.error(written("dropped a body of %d bytes: it holds a message longer than %d bytes (<max_program_message>)"), size, limit)
             # Deliver its numbers: it may be the first body of its producer here, or arrive again.
             body = body._replace(is_lost=True)
         self._receiver.receive(body._replace(mark=mark, at=delivery.at))

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from aio_pika import exceptions
 
 from wsbridge.errors import reason_of
+from wsbridge.mentions import written
 from wsbridge.rules.urls import shown
 
 PORTS = {"amqp": 5672, "amqps": 5671}
@@ -65,10 +66,10 @@ def _how_it_differs(said: str) -> str:
             remedy = "bind a fanout to it, for all routing keys, and use that fanout"
             return f"its type is {current}, but a channel needs a fanout; {remedy}"
         case ("durable", "true"):
-            return "it is durable; add --durable, or --passive if another application declares it"
+            return written("it is durable; add <durable>, or <passive> if another application declares it")
         case ("durable", _):
-            return "it is not durable; remove --durable"
-    return "it exists with other properties; add --passive to use it unchanged"
+            return written("it is not durable; remove <durable>")
+    return written("it exists with other properties; add <passive> to use it unchanged")
 
 
 def explain(error: BaseException, url: str, exchange: str) -> str:
@@ -85,7 +86,7 @@ def explain(error: BaseException, url: str, exchange: str) -> str:
             hint = "check that it exists, and that the user has permissions for it"
             return f"the broker at {where} denies the user {user} access to this virtual host; {hint}"
         case exceptions.ChannelPreconditionFailed() if "x-max-length-bytes" in str(error) and "current is none" not in str(error):
-            return f"the broker at {where} has the stream of {exchange} with a different value of --replay-bytes ({error})"
+            return f"the broker at {where} has the stream of {exchange} with a different value of {written('<replay_size>')} ({error})"
         case exceptions.ChannelPreconditionFailed() if "for queue" in str(error):
             return f"the broker at {where} has a queue wsbridge.{exchange} that is not a stream of wsbridge ({error})"
         case exceptions.ChannelPreconditionFailed():
@@ -94,7 +95,7 @@ def explain(error: BaseException, url: str, exchange: str) -> str:
             hint = "the node that stores it is down; if that node has lost it permanently, delete the stream"
             return f"the broker at {where} cannot reach the stream of exchange {exchange}: {hint} ({error})"
         case exceptions.ChannelNotFoundEntity():
-            return f"the broker at {where} has no exchange {exchange}, and --passive does not declare it ({error})"
+            return f"the broker at {where} has no exchange {exchange}, and {written('<passive>')} does not declare it ({error})"
         case exceptions.ChannelClosed() if "ACCESS_REFUSED" in str(error):
             return f"the broker at {where} denies the user {user} access to exchange {exchange} ({error})"
         case NoChannelLeft():
