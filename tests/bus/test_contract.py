@@ -500,9 +500,7 @@ async def test_unknown_virtual_host(brokered: Exchange, broker: Broker) -> None:
     assert "virtual host" in message
 
 
-@pytest.mark.parametrize(
-    ("is_durable", "hint"), [(True, "is durable; add durable, or passive"), (False, "is not durable; remove durable")]
-)
+@pytest.mark.parametrize(("is_durable", "hint"), [(True, "is durable; add durable, or passive"), (False, "is not durable; remove durable")])
 async def test_other_durability(brokered: Exchange, is_durable: bool, hint: str) -> None:
     """An exchange that is durable where ours would not be, or the other way round, is refused with the way out (406)."""
     async with brokered.open(Taker(), durable=is_durable):
