@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 
 from wsbridge.bus.base import now
 from wsbridge.endpoints.base import Services
@@ -79,7 +78,7 @@ class ChannelProgram:
         fields: LogFields = {"exchange": channel.exchange, "command": program.command[0]}
         # The variables of the server's own terminal do not apply to the terminal of the program.
         terminal = program.terminal
-        environment = {**inherited_environment(os.environ), **terminal_environment(terminal)}
+        environment = {**inherited_environment(services.environ), **terminal_environment(terminal)}
 
         def say(line: str) -> None:
             self.last_error = line[:ERROR_CHARACTERS]

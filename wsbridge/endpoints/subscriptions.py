@@ -76,7 +76,6 @@ class Subscriptions:
         self.locate = gate.locate
         self.asks_disk = gate.asks_disk
         self.turn_away = handshake.turn_away
-        self._gate = gate
         self._origins = origins
         self._handshake = handshake
         self._client = client
