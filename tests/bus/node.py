@@ -363,13 +363,13 @@ class SlowLink:
         self.cut()
 
 
-async def heard_of_all(nodes: Sequence[Node], viewers: Sequence[Viewer], patience: float = PATIENCE) -> None:
+async def heard_of_all(nodes: Sequence[Node], viewers: Sequence[Viewer]) -> None:
     """Wait until each viewer has the last message of each node: one more is published until it has, for without replay any may be lost."""
 
     def have_all() -> bool:
         return all(viewer.last.get(node.name) == node.published - 1 for viewer in viewers for node in nodes)
 
-    deadline = Deadline(patience)
+    deadline = Deadline(PATIENCE)
     while not deadline.has_passed():
         for node in nodes:
             node.publish()

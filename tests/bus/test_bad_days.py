@@ -388,7 +388,7 @@ async def test_busy_node_whose_binding_is_removed(shaken: Broker, monkeypatch: p
         for name in await bound_to(shaken, one.exchange.name):
             binding = f'{{binding, {exchange}, <<>>, rabbit_misc:r(<<"/">>, queue, <<"{name}">>), []}}'
             await asyncio.to_thread(shaken.eval, f'rabbit_binding:remove({binding}, <<"guest">>)')
-        await heard_of_all([one.producer], [one.viewer], patience=6)
+        await heard_of_all([one.producer], [one.viewer])
 
 
 async def test_stream_that_is_lost_for_good(private_broker: Callable[..., Broker]) -> None:
@@ -537,7 +537,7 @@ async def test_exchange_is_deleted(shaken: Broker, replay: bool, monkeypatch: py
     async with stage(shaken, replay=replay) as one:
         resource = f'rabbit_misc:r(<<"/">>, exchange, <<"{one.exchange.name}">>)'
         await asyncio.to_thread(shaken.eval, f'rabbit_exchange:delete({resource}, false, <<"guest">>)')
-        await heard_of_all([one.producer], [one.viewer], patience=6)
+        await heard_of_all([one.producer], [one.viewer])
 
 
 async def test_stream_is_deleted(shaken: Broker) -> None:

@@ -93,11 +93,12 @@ def test_help(clone: Clone, name: str, flag: str) -> None:
     assert sorted(clone.root.rglob("*")) == before
 
 
-def test_help_of_soak() -> None:
+@pytest.mark.parametrize("name", ["soak", "reload-soak"])
+def test_help_of_soak(name: str) -> None:
     """The help of `scripts/soak`, which needs nothing installed, names every flag of the program behind it."""
-    flags = re.findall(r'add_argument\("(--\w+)"(?!.*SUPPRESS)', (ROOT / "scripts/soak.py").read_text())
+    flags = re.findall(r'add_argument\("(--\w+)"(?!.*SUPPRESS)', (ROOT / f"scripts/{name.replace('-', '_')}.py").read_text())
     assert flags
-    assert [flag for flag in flags if f"  {flag} " not in (ROOT / "scripts/soak").read_text()] == []
+    assert [flag for flag in flags if f"  {flag} " not in (ROOT / "scripts" / name).read_text()] == []
 
 
 def test_lint(clone: Clone) -> None:
