@@ -26,7 +26,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Self
 
-from tests.support.deadline import DEADLINE, scaled
+from tests.support.deadline import DEADLINE, scaled, slowdown
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """RFC 6455, section 1.3."""
@@ -206,7 +206,7 @@ class Stream:
             return
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)
-        if not poll.poll(left(deadline) * 1000):
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
             so_far = bytes(self._buffer[:200])
             raise DeadlinePassed(f"waited in vain for {wanted}; {len(self._buffer)} bytes have come: {so_far!r}")
 
@@ -218,8 +218,8 @@ class Stream:
 
 
 def left(deadline: float) -> float:
-    """The seconds that are left until a deadline."""
-    return max(0.0, deadline - time.monotonic())
+    """Return the time until a deadline, in seconds of a quiet machine, which `Stream.deadline` converts back."""
+    return max(0.0, deadline - time.monotonic()) / slowdown()
 
 
 def open_stream(
