@@ -351,7 +351,7 @@ async def test_link_is_silent(shaken: Broker) -> None:
             for one in every:
                 await asyncio.to_thread(one.to_node.flow)
                 await asyncio.to_thread(one.to_producer.flow)
-                # An attempt that was swallowed would else last until its own deadline.
+                # Otherwise, a blocked attempt would last until its own deadline.
                 await asyncio.to_thread(one.to_node.cut)
                 await asyncio.to_thread(one.to_producer.cut)
             for one in every:

@@ -134,7 +134,7 @@ async def test_made_again_without_a_node(exchange: Exchange, is_by_hand: tuple[b
         assert viewer.is_told, f"an unreported loss: {viewer}"
 
 
-async def test_the_same_stream(exchange: Exchange) -> None:
+async def test_same_stream(exchange: Exchange) -> None:
     """A position in a stream is valid on every node of the stream, at any time, even among identical messages."""
     viewer, early = Counter(), Counter()
     async with exchange.node("a") as a:

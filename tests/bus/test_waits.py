@@ -178,7 +178,7 @@ async def test_deliveries_that_stop(exchange: Exchange, link: AmqpLink, monkeypa
 
 
 @pytest.mark.parametrize("begins", ["something", "nothing"])
-async def test_stream_in_which_nothing_happens(exchange: Exchange, link: AmqpLink, monkeypatch: pytest.MonkeyPatch, begins: str) -> None:
+async def test_idle_stream(exchange: Exchange, link: AmqpLink, monkeypatch: pytest.MonkeyPatch, begins: str) -> None:
     """If a stream holds nothing more, the node keeps its link, however often it checks."""
     if not exchange.replays:
         return
@@ -246,7 +246,7 @@ async def test_alarm_outlasts_every_timeout(private_broker: Callable[..., Broker
     assert len([line for line in said if "no longer blocks publishers" in line]) == 2
 
 
-async def test_answer_behind_a_long_body(exchange: Exchange, broker: Broker) -> None:
+async def test_answer_after_a_long_body(exchange: Exchange, broker: Broker) -> None:
     """The answer to a request can follow a long body over a slow link: the bus waits for it while the broker accepts bytes."""
     async with SlowLink(("127.0.0.1", broker.port), 1 << 30, up=150_000) as slow:
         url = f"amqp://guest:guest@127.0.0.1:{slow.port}/"

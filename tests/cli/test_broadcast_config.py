@@ -125,7 +125,7 @@ def test_gateway(here: Path) -> None:
     """Without COMMAND, broadcast passes on messages from the broker or from browsers."""
     for words in ([f"--broker={URL}"], ["--input=exchange"]):
         assert broadcast(settings("--exchange=temps", *words)).role is Role.NONE
-        # An environment for CGI scripts has an effect, and switching a feature off is always permitted.
+        # --drainms applies to the CGI scripts, and switching a feature off is always permitted.
         assert broadcast(settings("--exchange=temps", *words, "--cgidir=files", "--drainms=5", "--pty=false")).program.drain == 0.005
     channel = broadcast(settings("--exchange=temps", f"--broker={URL}", "--durable=false", "--passive")).channel
     assert (channel.durable, channel.passive) == (False, True)
@@ -229,7 +229,7 @@ def test_conflicts(here: Path, words: list[str], needles: list[str]) -> None:
 
 
 @pytest.mark.parametrize("word", ["--dir=files", "--once", "--passstderr", "--sendbuffer=1"])
-def test_flags_of_the_bridge_alone(word: str) -> None:
+def test_flags_only_of_the_bridge(word: str) -> None:
     """broadcast does not have flags that have no meaning for it."""
     with pytest.raises(UsageError, match="not defined"):
         parse([word], {}, BROADCAST)

@@ -40,7 +40,7 @@ def test_width_of_help(command: Command, width: int) -> None:
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 @pytest.mark.parametrize("name", ["wsbridge", "websocketd"])
 def test_blank_lines(name: str, command: Command) -> None:
-    """One blank line separates the parts of a help."""
+    """One blank line separates the sections of the help."""
     text = full_help(name, command, width=80)
     assert "\n\n\n" not in text
     assert "\n\nExamples:\n" in text

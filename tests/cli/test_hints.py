@@ -117,7 +117,7 @@ def test_port_in_use() -> None:
     assert "which is free now, or --port=0 for any free port" in log
 
 
-def test_address_that_the_machine_lacks() -> None:
+def test_address_of_another_machine() -> None:
     """The error for an address of no interface says how to list the existing addresses (192.0.2.1 is TEST-NET, RFC 5737)."""
     status, log = serve("--address=192.0.2.1", "--port=0")
     assert (status, "this machine has no such address (`ip address` lists its addresses)" in log) == (3, True)

@@ -129,7 +129,7 @@ def test_same_word_as_command(program: str, words: list[str], environ: dict[str,
     assert "COMMAND 'bridge'" in capsys.readouterr().err
 
 
-def test_as_a_module() -> None:
+def test_run_as_a_module() -> None:
     """`python -m wsbridge` is the same command."""
     status, out, err = wsbridge("--version")
     assert (status, out.split()[0], err) == (0, "wsbridge", "")
@@ -157,7 +157,7 @@ def test_link_named_websocketd(tmp_path: Path) -> None:
     assert (status, err.startswith("websocketd: ")) == (2, True)
 
 
-def test_port_taken() -> None:
+def test_port_in_use() -> None:
     """If the port is in use, wsbridge says so on stdout, exits with 3, and announces no server."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -197,7 +197,7 @@ def test_mistyped_subcommand(word: str, hint: str, environ: dict[str, str], caps
 
 
 @pytest.mark.parametrize("end", ["publish", "subscribe"])
-def test_variable_of_no_flag(end: str) -> None:
+def test_unknown_variable(end: str) -> None:
     """publish and subscribe also report an unknown WSBRIDGE_ variable, unless they should print nothing."""
     command = [sys.executable, "-m", "wsbridge", end, "--url=ws://127.0.0.1:1/"]
     for flags, told in ([], True), (["--loglevel=none"], False):

@@ -98,8 +98,8 @@ def test_every_flag_is_a_variable(option: Option) -> None:
     assert vars(by_flag)[option.name.replace("-", "_")] == value
 
 
-def test_one_value_a_line() -> None:
-    """The variable of a repeatable flag holds one value a line."""
+def test_one_value_on_each_line() -> None:
+    """The variable of a repeatable flag has one value on each line."""
     assert changed(parse([], {"WSBRIDGE_HEADER": "A: 1, 2\nB: 3\n", "WSBRIDGE_ADDRESS": "127.0.0.1"})) == {
         "header": ("A: 1, 2", "B: 3"),
         "address": ("127.0.0.1",),

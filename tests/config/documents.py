@@ -217,7 +217,7 @@ class Writer:
         self.places.setdefault(path, self._line)
 
     def _is_flat(self, table: dict[str, Any]) -> bool:
-        """Whether dotted keys can write a table: it has a key, and no header below it."""
+        """Return whether dotted keys can write a table: it has a key, and no header below it."""
         return bool(table) and all(
             self._is_flat(value) if isinstance(value, dict) else not isinstance(value, Entries) for value in table.values()
         )

@@ -158,7 +158,7 @@ def test_circle_through_a_link(write: Write) -> None:
     assert faults(read_document("main.toml")) == ["main.toml:1: include: main.toml includes itself; remove this include"]
 
 
-def test_shared_file_is_no_circle(write: Write) -> None:
+def test_shared_file_is_not_a_circle(write: Write) -> None:
     """Two files may include the same third file."""
     write(main="include = ['a.toml', 'b.toml']", a="include = 'c.toml'", b="include = 'c.toml'", c="x = 1")
     document = read_document("main.toml")

@@ -38,7 +38,7 @@ def test_secrets(folder: Folder) -> None:
 
 
 def test_missing(folder: Folder) -> None:
-    """A setting with an invalid value has no value, but is not reported as missing."""
+    """A setting with an invalid value is missing too, but only the invalid value is reported."""
     found = reader(folder, "[broker.a]\n")
     required = [field for field in fields_of(BrokerSettings) if field.is_required]
     assert [field.name for field in found.missing(("broker", "a"), required, Values())] == ["url"]

@@ -168,7 +168,7 @@ def test_absolute(folder: Folder) -> None:
     assert absolute(found, "/other") == found
 
 
-def test_what_toml_cannot_hold(tmp_path: Path) -> None:
+def test_name_that_toml_cannot_hold(tmp_path: Path) -> None:
     """The writer rejects a name that is not UTF-8."""
     program = ProgramSettings(command=("/bin/\udcff",))
     with pytest.raises(ConfigurationError, match="is not UTF-8"):

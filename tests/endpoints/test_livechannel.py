@@ -396,7 +396,7 @@ def test_failed_change_leaves_the_channel(configured: Configure, programs: Progr
         assert [text(viewer), text(viewer)] == ["end", "begin b"]
 
 
-def test_nothing_is_left_of_changes(configured: Configure, programs: Programs) -> None:
+def test_changes_leave_nothing_behind(configured: Configure, programs: Programs) -> None:
     """Many changes leave no descriptor and no process behind."""
     with served(configured, programs.named("0")) as (server, viewer):
         assert text(viewer) == "begin 0"

@@ -46,7 +46,7 @@ def test_readme_names_it(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_a_test_runs_it(path: Path) -> None:
-    """Every example is run by a test beside this one."""
+    """A test in this folder runs every example."""
     tests = "".join(test.read_text() for test in Path(__file__).parent.glob("test_*.py") if test != Path(__file__))
     assert (f"/{path.parent.name}/" if path.name == "index.html" and path.parent.name != "plugins" else path.name) in tests
 

@@ -274,7 +274,7 @@ def test_setting_of_the_limit() -> None:
 
 
 @pytest.mark.parametrize("busy_close", [False, True])
-def test_no_slots_at_the_end(busy_close: bool) -> None:
+def test_no_slots_at_shutdown(busy_close: bool) -> None:
     """A server that admits no further sessions refuses them like a server without a free slot."""
     gate, limiter = make_gate(busy_close=busy_close)
     limiter.bar()
@@ -347,7 +347,7 @@ def test_locate(folder: Path, path: str, file: str, script: Script) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/sub", "/sub/", "/other", "/out", "/ticks", "/tick\0", "/../scripts2/outside"])
-def test_locate_nothing(folder: Path, path: str) -> None:
+def test_missing_scripts(folder: Path, path: str) -> None:
     """A directory, a missing file and a link out of the directory are not scripts, and their requests receive 404."""
     gate = scripts_gate(folder)
     assert gate.locate(upgrade(path=path)) == NOWHERE

@@ -101,7 +101,7 @@ def test_status_and_headers(served: Server) -> None:
 
 
 @pytest.mark.parametrize("end", ["\\n\\n", "\\r\\n\\r\\n", "\\n\\r\\n", "\\r\\n\\n"])
-def test_end_of_the_head(served: Server, end: str) -> None:
+def test_end_of_the_headers(served: Server, end: str) -> None:
     """An empty line, LF or CR LF, ends the header section; the rest is the body, byte by byte."""
     response = served.get(printing(f"Content-Type: text/x{end}\\r\\n\\nbody\\n"))
     assert (response.status, response.body) == (200, b"\r\n\nbody\n")
@@ -143,7 +143,7 @@ def test_endless_local_redirect(served: Server) -> None:
     "script",
     ["true", "exit 3", "echo no header", "echo; echo body", "echo Status: 200", "printf 'Status: 9999\\n\\n'", "printf 'A B: c\\n\\n'"],
 )
-def test_no_answer(served: Server, script: str) -> None:
+def test_no_response(served: Server, script: str) -> None:
     """A script without output or without headers results in 500; the log gives the reason, and the client does not see the output."""
     before = served.log.count("sent no valid response")
     response = served.get(say(script))
@@ -203,7 +203,7 @@ def again(stream: Stream) -> bool:
     return read_response(stream).body == b"small\n"
 
 
-def test_failure_after_the_answer(served: Server) -> None:
+def test_failure_after_the_response(served: Server) -> None:
     """The response of a script is complete, whatever its exit status is."""
     assert served.get(say("printf 'Content-Type: a/b\\n\\n'; seq 10000; exit 3")).body.split()[-1] == b"10000"
 
@@ -231,7 +231,7 @@ def test_large_answer(served: Server) -> None:
     assert whole.count(b"\0") == 50_000_000
 
 
-def test_body_goes_both_ways(served: Server) -> None:
+def test_body_in_both_directions(served: Server) -> None:
     """Body and response flow at the same time: a script that answers while it reads never blocks."""
     body = os.urandom(1 << 20) * 8
     assert exchange(served, "POST", "/echo", body).body == body
@@ -290,7 +290,7 @@ def test_stderr_is_logged(served: Server) -> None:
     served.wait_for_log(r"\| ERROR  \| stderr .*\| another$")
 
 
-# Ends
+# The end of a script
 
 
 GOINGS = [

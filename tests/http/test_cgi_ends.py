@@ -97,7 +97,7 @@ def test_client_that_reads_nothing(scripts: Scripts, tmp_path: Path) -> None:
         assert_serves(server)
 
 
-def test_client_that_is_slow(scripts: Scripts, tmp_path: Path) -> None:
+def test_slow_client(scripts: Scripts, tmp_path: Path) -> None:
     """A client that reads slowly stays connected, however much data remains."""
     flood = f"{PLAIN}; echo $$ > $F/pid; exec yes"
     server = scripts("--send-timeout=1", maxforks=0, flood=flood, tick=f"sleep 0.1; {OK}")
@@ -152,7 +152,7 @@ def test_shutdown_lets_a_script_finish(scripts: Scripts, tmp_path: Path) -> None
         "Location: /%%00\\n\\n",
     ],
 )
-def test_no_answer(scripts: Scripts, printed: str) -> None:
+def test_invalid_response(scripts: Scripts, printed: str) -> None:
     """A script without a valid header section results in 500, and the connection stays usable."""
     server = scripts(bad=f"printf '{printed}'", ok=OK)
     with open_stream(port=server.port) as stream:

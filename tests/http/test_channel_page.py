@@ -152,7 +152,7 @@ async def test_shows_the_channel(channel: Open) -> None:
 
 
 async def test_shows_messages(channel: Open) -> None:
-    """Each message is a row with its time, the newest in sight."""
+    """Each message is a row with its time, and the newest row is visible."""
     async with channel("--input=program", *shell(COUNTS_AS_TOLD.replace("seq", "seq -f 'line %g'"))) as page:
         await page.joined()
         await page.send("100")
@@ -429,7 +429,7 @@ async def test_blank_page(channel: Open) -> None:
 
 
 async def test_before_the_status_is_known(channel: Open) -> None:
-    """Before the page knows the status, it has no input field and claims nothing; if the channel accepts no messages, that remains."""
+    """Before the page knows the status, it has no input field and claims nothing; for a channel without input, the field stays absent."""
     async with channel(*prints()) as page:
         await page.page.before_scripts("globalThis.fetch = () => new Promise(answer => { globalThis.answer = answer })")
         await page.page.load(f"http://127.0.0.1:{page.server.port}/")

@@ -129,7 +129,7 @@ def test_mask_is_in_place() -> None:
         del ours[size:], theirs[size:]
         unmask(b"\x01\x82\x03\xff", ours)
         MASK(b"\x01\x82\x03\xff", theirs)
-        assert theirs == ours, f"aiohttp._websocket.helpers.websocket_mask masks {size} bytes otherwise"
+        assert theirs == ours, f"aiohttp._websocket.helpers.websocket_mask masks {size} bytes differently"
 
 
 def test_errors_of_aiohttps_parser() -> None:
@@ -158,7 +158,7 @@ async def test_counters_of_a_connection(loop: asyncio.AbstractEventLoop) -> None
     server = make_server(handler, loop)
     async with serving(server, loop) as port:
         assert await asyncio.to_thread(ask, port) == [b"ok"] * 3
-    assert [count for count, _, _ in seen] in ([1, 2, 3], [1, 3, 3]), f"_request_count is counted otherwise: {HERE}"
+    assert [count for count, _, _ in seen] in ([1, 2, 3], [1, 3, 3]), f"_request_count is counted differently: {HERE}"
     assert all(current for _, current, _ in seen), f"_current_request is not the request: {HERE}"
 
 

@@ -95,7 +95,7 @@ def test_cgi(door: Server) -> None:
     assert (response.status, response.body == body) == (200, True)
 
 
-def test_console_and_nothing(door: Server) -> None:
+def test_console_and_missing_path(door: Server) -> None:
     """A missing path results in 404, and the connection stays usable."""
     with open_stream(port=door.port, **door.where) as stream:
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""The page of a directory, as a value."""
+"""The page of a directory, as a pure function."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ def test_mount() -> None:
         ("\u05e9\u05dc\u05d5\u05dd", "./%D7%A9%D7%9C%D7%95%D7%9D", "\u05e9\u05dc\u05d5\u05dd"),
     ],
 )
-def test_strange_names(name: str, href: str, shown: str) -> None:
+def test_unusual_names(name: str, href: str, shown: str) -> None:
     """A name appears as plain text, and its link is correct; control characters that would hide its end appear as U+FFFD."""
     assert links(render("/", [file(name)])) == [(href, shown)]
 
 
 @pytest.mark.parametrize("path", ["/<b>/", "/\udcff/", "/{0}/", "/%/"])
-def test_strange_paths(path: str) -> None:
+def test_unusual_paths(path: str) -> None:
     """The path in the title and in the heading is plain text too."""
     page = render(path, [])
     assert "<b>" not in page

@@ -86,7 +86,7 @@ def test_options_of_the_server(server: Server) -> None:
     assert server.request("GET", "*").status == 400
 
 
-def test_nothing_there(server: Server, tmp_path: Path) -> None:
+def test_missing_path(server: Server, tmp_path: Path) -> None:
     """At a missing path, a known method receives 404 and an unknown method 501."""
     with Server(f"--staticdir={tmp_path}") as bare:
         assert [bare.request(method, "/none").status for method in ("GET", "DELETE", "OPTIONS")] == [404] * 3
@@ -130,7 +130,7 @@ def starts(server: Server) -> int:
 
 
 @pytest.mark.parametrize("value", ["h2c, websocket", "websocket, h2c", "WebSocket", "foo/1, websocket"])
-def test_upgrade_among_others(server: Server, value: str) -> None:
+def test_upgrade_among_other_protocols(server: Server, value: str) -> None:
     """A client that offers WebSocket among other protocols gets it, and the server processes frames sent with the request."""
     with open_stream(port=server.port) as stream:
         stream.send(request_bytes("GET", "/", [*UPGRADE, ("Upgrade", value)], encode_frame(b"early")))

@@ -14,7 +14,7 @@ from wsbridge.http.redirect import Redirect, redirect_server
 from wsbridge.settings import HttpTimings
 
 NONE = "-"
-"""Stands for a request without a Host header."""
+"""Represents a request without a Host header."""
 
 
 @dataclass
@@ -75,7 +75,7 @@ async def test_path_and_query(target: str) -> None:
 
 
 @pytest.mark.parametrize(("target", "path"), [('/a"b<c>', "/a%22b%3Cc%3E"), ("/ü", "/%C3%BC"), ("/\udcff", "/%FF"), ("/a\\b", "/a%5Cb")])
-async def test_path_that_is_no_url(target: str, path: str) -> None:
+async def test_path_with_invalid_characters(target: str, path: str) -> None:
     """The server encodes the characters of a path that a URL must not contain."""
     assert await location(target) == f"https://example.org:8443{path}"
 

@@ -211,7 +211,7 @@ async def test_client_that_leaves_during_a_lookup(tmp_path: Path) -> None:
     await until(lambda: descriptors() == before, "the file to be closed")
 
 
-def test_listing_of_a_strange_name(served: Server, site: Site) -> None:
+def test_listing_of_an_unusual_name(served: Server, site: Site) -> None:
     """A listing contains a name that looks like a scheme or a query, or is not text, with a correct link."""
     folder = site.public / "strange"
     folder.mkdir(exist_ok=True)
@@ -261,7 +261,7 @@ def test_head(served: Server) -> None:
 
 
 @pytest.mark.parametrize("asked", ["-0", "-00"])
-def test_range_of_no_bytes(served: Server, asked: str) -> None:
+def test_range_without_bytes(served: Server, asked: str) -> None:
     """The last 0 bytes are not a satisfiable range (RFC 9110, section 14.1.2)."""
     response = served.get("/small.txt", headers=[("Range", f"bytes={asked}")])
     assert (response.status, response.value("Content-Range")) == (416, "bytes */6")
@@ -358,7 +358,7 @@ def test_client_that_reads_nothing(large: Server) -> None:
     assert "clients_timed_out=1" in large.log
 
 
-def test_client_that_is_slow(large: Server) -> None:
+def test_slow_client(large: Server) -> None:
     """A client that reads a file slowly stays connected, however much data remains."""
     with begun(large) as stream:
         for _ in range(25):

@@ -124,7 +124,7 @@ def test_client_that_leaves_before_the_program_runs(serve: Serve, tmp_path: Path
         client.drop()
 
 
-def test_program_that_cannot_start_after_the_101(serve: Serve, tmp_path: Path) -> None:
+def test_program_that_cannot_start(serve: Serve, tmp_path: Path) -> None:
     """If a program cannot start, its session closes with 1011, whatever the client has sent."""
     script = tmp_path / "script"
     script.write_text("#!/no/such/interpreter\n")
@@ -138,7 +138,7 @@ def test_program_that_cannot_start_after_the_101(serve: Serve, tmp_path: Path) -
     server.wait_for_log("Could not launch process .*interpreter")
 
 
-def test_crowd_on_open_connections(serve: Serve) -> None:
+def test_simultaneous_upgrades(serve: Serve) -> None:
     """The server serves simultaneous upgrades on many open connections in turn."""
     server = serve("sh", "-c", "echo hello; exec cat")
     with ExitStack() as stack:
@@ -296,7 +296,7 @@ def test_trusted_addresses(serve: Serve, trusted: str, address: str) -> None:
 
 @pytest.mark.parametrize(("trusted", "address"), [("unix", "203.0.113.7"), ("127.0.0.1", "unix-socket")])
 def test_proxy_on_the_unix_socket(serve: Serve, tmp_path: Path, trusted: str, address: str) -> None:
-    """`unix` trusts every client of the Unix socket, which no address can do."""
+    """`unix` trusts every client of the Unix socket, and an address trusts none of them."""
     path = str(tmp_path / "s")
     server = serve(f"--trust-proxy={trusted}", "env", listen=(f"--unixsocket={path}",), unix=path)
     found = environment(server, headers=REPORTED)

@@ -178,7 +178,7 @@ def test_session_continues_after_a_final_block() -> None:
     assert decode(reader, final + final + plain) == Outcome([(Kind.TEXT, b"Hello")] * 3)
 
 
-def test_blocks_after_a_final_one() -> None:
+def test_blocks_after_a_final_block() -> None:
     """A message may contain blocks after a block with BFINAL, aligned to a byte (section 7.2.1): the decoder reads all of them."""
     final, plain = b"\xf3\x48\xcd\xc9\xc9\x07\x00", b"\xf2\x48\xcd\xc9\xc9\x07\x00"
     assert decode(reader, compressed(final + final + b"\x00")) == Outcome([(Kind.TEXT, b"HelloHello")])

@@ -104,5 +104,5 @@ def test_state_of_the_broker(is_here: bool, data: bytes) -> None:
 
 @pytest.mark.parametrize("at", [None, 0, 1_795_227_069_430])
 def test_no_times(at: int | None) -> None:
-    """An event stream does not report when messages were published."""
+    """An event stream does not contain the times of publication."""
     assert Events().published(at) == b""
