@@ -1,4 +1,4 @@
-"""The site: which endpoint serves a request, which path it sees, and what a path at the border of two endpoints leads to."""
+"""The site: the endpoint for each request, the path that the endpoint sees, and redirects at the border of two endpoints."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from wsbridge.sessions.registry import Registry
 
 @dataclass
 class Raw:
-    """As much of aiohttp's request as the site reads; it came to an address of the network."""
+    """The parts of aiohttp's request that the site reads; the address is not loopback."""
 
     raw_path: str
     host: str
@@ -39,7 +39,7 @@ class Raw:
 
 
 class Endpoint(App):
-    """An endpoint that answers with its name and the path that it sees, or with a CGI script's local redirect to `target`."""
+    """An endpoint that answers with its name and the path that it sees, or with a local redirect of a CGI script to `target`."""
 
     def __init__(self, name: str, *, is_strict: bool = False, target: str = "") -> None:
         self.metrics = Metrics()
@@ -60,7 +60,7 @@ class Endpoint(App):
 
 
 class Town:
-    """A site of endpoints by path."""
+    """A site with endpoints by path."""
 
     def __init__(self, **endpoints: Endpoint) -> None:
         self.routes: Routes[App] = Routes()
@@ -107,7 +107,7 @@ def town() -> Town:
     ],
 )
 async def test_endpoint_of_a_path(town: Town, path: str, said: str) -> None:
-    """An endpoint serves its path and the paths below it, by their decoded characters, and sees the rest of the path."""
+    """An endpoint serves its path and the paths below it, in decoded form, and sees the rest of the path."""
     assert await town.said(path) == said
 
 
@@ -133,19 +133,19 @@ async def test_endpoint_of_a_path(town: Town, path: str, said: str) -> None:
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS"])
 async def test_redirect(town: Town, method: str, path: str, location: str) -> None:
-    """A path that is not clean leads to the clean path, never to another host; that of an endpoint leads to its directory."""
+    """A path redirects to its normalized form, and never to another host; the path of an endpoint redirects to its slash."""
     answer = await town.ask(path, method=method)
     assert (answer.status, answer.headers["Location"]) == (301, location)
 
 
 @pytest.mark.parametrize(("path", "name"), [("/count/x", "count"), ("/count", "count"), ("/count//", "count"), ("/x", "nowhere")])
 async def test_headers(town: Town, path: str, name: str) -> None:
-    """Redirects and errors have the headers of the endpoint that the path leads to."""
+    """Redirects and errors have the headers of the endpoint at their path."""
     assert (await town.ask(path)).headers["X-Name"] == name
 
 
 async def test_routes_change(town: Town) -> None:
-    """A request reaches the endpoint that has its path when the request comes."""
+    """A request reaches the endpoint that has its path when the request arrives."""
     town.routes.put((), "/count/more", Endpoint("more"))
     assert await town.said("/count/more/x") == "more '/count/more' '/x'"
     town.routes.remove((), "/count/more")
@@ -155,7 +155,7 @@ async def test_routes_change(town: Town) -> None:
 
 
 async def test_hosts_change(town: Town) -> None:
-    """The site refuses foreign hosts by the names of the moment."""
+    """The site refuses foreign hosts according to its current names."""
     assert (await town.ask("/count/", host="a.example")).status == 404
     town.site.configure(hosts=Hosts(given=("b.example",)), trusted=Trusted())
     assert (await town.ask("/count/", host="a.example")).status == 403
@@ -163,7 +163,7 @@ async def test_hosts_change(town: Town) -> None:
 
 
 async def test_local_redirect_to_a_strict_endpoint() -> None:
-    """A local redirect leads to no endpoint that refuses the host of the request: the page may have rebound its name."""
+    """A local redirect reaches no endpoint that refuses the host of the request, since the page may have rebound its name."""
     town = Town(moved=Endpoint("moved", target="/strict/x"), strict=Endpoint("strict", is_strict=True))
     assert (await town.ask("/strict/x", host="evil.example")).status == 403
     assert (await town.ask("/moved/", host="evil.example")).status == 403
@@ -171,14 +171,14 @@ async def test_local_redirect_to_a_strict_endpoint() -> None:
 
 
 async def test_local_redirects_end() -> None:
-    """A chain of local redirects ends with an error of the endpoint that it has reached."""
+    """A long chain of local redirects ends with an error of its last endpoint."""
     town = Town(a=Endpoint("a", target="/b/"), b=Endpoint("b", target="/a/"))
     answer = await town.ask("/a/")
     assert (answer.status, answer.headers["X-Name"]) == (500, "a")
 
 
 async def test_requests_for_the_server(town: Town) -> None:
-    """A request for the server as a whole belongs to the endpoint at the root, if there is one."""
+    """A request for the whole server belongs to the endpoint at the root, if there is one."""
     assert (await town.ask("*", method="OPTIONS")).headers["X-Name"] == "nowhere"
     town.routes.put((), "/", Endpoint("root"))
     assert (await town.ask("*", method="OPTIONS")).headers["X-Name"] == "root"
