@@ -129,7 +129,7 @@ class BroadcastEndpoint:
             "broker_alarm": alarm or None,
             "broker_address": None if broker in (None, "away") else str(self._channel.bus),
             "input": self.settings.channel.input.value,
-            "program": supervisor and supervisor.state.value,
+            "program": supervisor and supervisor.shown_state,
             "program_exit": supervisor and supervisor.last_exit,
             "program_restarts": supervisor.restarted if supervisor is not None else 0,
             **({"program_stderr": self._program.last_error} if self.settings.http.console else {}),
