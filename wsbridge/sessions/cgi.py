@@ -104,8 +104,7 @@ class RunningScript:
         self._room = asyncio.Event()
         self._room.set()
         child.source = self
-        child.on_exit = self._exited
-        child.start(self)
+        child.start(self, self._exited)
         registry.add(self)
 
     # Output

@@ -269,9 +269,8 @@ class Supervisor:
         self._child = self._taker = child
         self._fault = None
         self._take(Event.LAUNCHED)
-        child.on_exit = self._exited
         child.source = self.source
-        child.start(CallbackSink(self._hand_on, self._output_ended))
+        child.start(CallbackSink(self._hand_on, self._output_ended), self._exited)
         if self._paused:
             child.pause()
         waiting, self._waiting = self._waiting, []
