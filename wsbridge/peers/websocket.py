@@ -296,7 +296,7 @@ class WebSocketPeer(asyncio.Protocol):
                 self._send_close(End(event.code))
                 self._leave(event)
                 if answers_ours:
-                    self._close_transport()
+                    self.close()
 
     def _leave(self, reason: End) -> None:
         if not self._left:
