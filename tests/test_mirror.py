@@ -31,7 +31,6 @@ REASONS = {
     "http/responsetimeout.py": "tests/net/test_writetimeout.py; with real clients: tests/http/test_static.py",
     "net/alerts.py": "tested with real TLS: tests/net/test_tls.py",
     "pipes/run.py": "tested as a process: tests/pipes/test_publish.py, tests/pipes/test_subscribe.py",
-    "process/group.py": "tested with real processes: tests/process/test_ending.py, tests/process/test_descendants.py",
     "process/launch.py": "tested with real processes: tests/process/test_spawnserver.py",
     "process/spawnd.py": "the other side of the spawn server: tests/process/test_spawnserver.py",
     "server/services.py": "tested with real programs: tests/server/test_server.py, tests/process/test_guard.py",

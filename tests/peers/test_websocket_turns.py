@@ -230,6 +230,17 @@ def test_client_that_goes_behind_a_flood() -> None:
     assert (talk.messages, talk.ended) == (3 * TURN, End(1006))
 
 
+def test_answer_behind_a_flood_of_a_client_that_is_lost() -> None:
+    """The answer to the server's close frame counts although the connection was lost before it is read."""
+    talk = Talk()
+    talk.client.data_received(frame(b"x") * 3 * TURN + close(1000))
+    talk.client.end(End(1001))
+    talk.client.connection_lost(None)
+    while talk.loop.turn():
+        pass
+    assert (talk.messages, talk.ended) == (3 * TURN, End(1000))
+
+
 def test_few_pings() -> None:
     """Each of a few pings that come together is answered, in order, in one write."""
     talk = Talk()

@@ -256,9 +256,9 @@ async def test_opening_and_closing_records(start: Starter, tmp_path: Path) -> No
 )
 async def test_status_is_known(start: Starter, script: str, status: int, words: str) -> None:
     """The exit status is known when the program has gone, minus N after signal N, and has words for the close frame."""
-    running = start("sh", "-c", script)
+    running = start.make("sh", "-c", script)
     exits: list[int | None] = []
-    running.child.on_exit = lambda: exits.append(running.child.group.status)
+    running.child.start(running.output, lambda: exits.append(running.child.group.status))
     assert await running.child.group.wait_exit() == status
     assert exits == [status]
     assert describe(status) == words

@@ -54,15 +54,15 @@ class Child(Memory):
         super().__init__()
         self.group = Group()
         self.source: Source = NULL_SOURCE
-        self.on_exit: Callable[[], None] = lambda: None
         self.owes_output = False
         self.closes: list[End] = []
         self.ladders = self.kills = 0
         self._step = asyncio.Event()
         self._fault: Exception | None = None
 
-    def start(self, sink: Sink) -> None:
+    def start(self, sink: Sink, exited: Callable[[], None]) -> None:
         self.sink = sink
+        self.exited = exited
 
     def close_input(self, reason: End) -> None:
         self.closes.append(reason)
@@ -87,7 +87,7 @@ class Child(Memory):
 
     def exits(self, status: int) -> None:
         self.group.status = status
-        self.on_exit()
+        self.exited()
 
     def receives(self, number: Signals) -> None:
         """The ladder has reached its signals."""

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from wsbridge.channel.position import Position, parse_position
 from wsbridge.channel.ring import Channel, Join, Slow
@@ -125,6 +125,12 @@ class Model(RuleBasedStateMachine):
         self.queue = queue
         self.wire = Told()
         self.epochs = 0
+        self.joined: set[One] = set()
+
+    @invariant()
+    def each_has_one_state(self) -> None:
+        """Each subscriber that was neither closed nor has left is in step, behind or ahead, and in one of these states only."""
+        assert len(self.fanout) == sum(one.ended is None for one in self.joined)
 
     @rule(messages=st.lists(st.binary(max_size=9), min_size=1, max_size=4))
     def publish(self, messages: list[bytes]) -> None:
@@ -145,14 +151,16 @@ class Model(RuleBasedStateMachine):
     @rule(target=ones, how=st.sampled_from(Join), room=st.integers(1, 4))
     def join(self, how: Join, room: int) -> One:
         one = One(self.fanout, self.wire, room)
+        self.joined.add(one)
         self.fanout.join(one, self.fanout.channel.join(how))
         return one
 
     @rule(target=ones, one=consumes(ones), room=st.integers(1, 4))
     def come_back(self, one: One, room: int) -> One:
         """Somebody goes, and comes back with the position of its last message."""
-        self.fanout.leave(one)
+        self.leave(one)
         again = One(self.fanout, self.wire, room)
+        self.joined.add(again)
         again.taken = one.taken
         position = one.position()
         if position:
@@ -203,7 +211,11 @@ class Model(RuleBasedStateMachine):
         self.turns.turn()
         assert one.position() == Position(self.fanout.channel.epoch, self.fanout.channel.end)
         self.check(one)
+        self.leave(one)
+
+    def leave(self, one: One) -> None:
         self.fanout.leave(one)
+        self.joined.discard(one)
 
 
 Model.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
