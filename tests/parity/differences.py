@@ -1,7 +1,7 @@
-"""Where Debian's websocketd 0.4.1 does otherwise, one by one: these tests run against wsbridge alone.
+"""The cases in which Debian's websocketd 0.4.1 behaves differently: their tests run against wsbridge alone.
 
-A test that both must pass takes `bridge`; one that is named here runs with wsbridge alone, whichever fixture it takes.
-Each row was seen by running the test against 0.4.1.
+A test that both servers must pass takes `bridge`. A test in this list runs with wsbridge alone, whichever fixture it takes. Each row
+describes a run of the test against 0.4.1.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ class Difference:
     case: int
     test: str
     websocketd: str
-    """What 0.4.1 does."""
+    """The behaviour of websocketd 0.4.1."""
     reason: str
-    """Why we do otherwise."""
+    """The reason for the behaviour of wsbridge."""
 
 
 UNRELEASED = "its main branch does it, no release does"
