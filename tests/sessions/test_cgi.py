@@ -1,4 +1,4 @@
-"""A running CGI script with a fake child, whose output, exit and processes are in the hands of the test."""
+"""A running CGI script with a fake child; the test controls its output, its exit and its processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from wsbridge.sessions.limiter import Limiter
 from wsbridge.sessions.registry import Registry
 
 LONG = 1000.0
-"""Seconds of a drain that no test lives through."""
+"""Seconds of a drain, more than a test lasts."""
 EOF = End(1000)
 Result = TypeVar("Result")
 
@@ -76,7 +76,7 @@ class Child(Memory):
         if self._fault is not None:
             raise self._fault
 
-    # In the hands of the test
+    # Methods for the test
 
     def prints(self, *pieces: bytes) -> None:
         self.push(Batch(Kind.BINARY, list(pieces)))
