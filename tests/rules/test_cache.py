@@ -13,7 +13,7 @@ def test_cached_answers() -> None:
 
     @remembered
     def length(text: str) -> int:
-        """Count the calls."""
+        """Count."""
         asked.append(text)
         if not text:
             raise ValueError("nothing to count")
