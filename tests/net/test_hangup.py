@@ -35,7 +35,7 @@ def deaf(door: Server) -> Iterator[tuple[Client, int]]:
 
 def stuff(client: Client) -> None:
     """Send data until the server accepts no more."""
-    assert send_what_is_taken(client.stream.sock, TOO_MUCH, quiet=0.1) < len(TOO_MUCH), "nothing held up the client"
+    assert send_what_is_taken(client.stream.sock, TOO_MUCH, quiet=0.1) < len(TOO_MUCH), "the server still reads from the client"
 
 
 def test_disconnect_is_noticed(door: Server) -> None:

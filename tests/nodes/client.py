@@ -112,8 +112,8 @@ class Fan:
             self.first = number
         else:
             missing = number - self.last - 1
-            assert missing >= 0, f"{number} came again: {self}"
-            assert missing <= self._may_miss, f"a gap in silence before {number}: {self}"
+            assert missing >= 0, f"{number} is repeated: {self}"
+            assert missing <= self._may_miss, f"a gap without a notice before {number}: {self}"
         self._may_miss = 0
         self.last = number
         self.count += 1

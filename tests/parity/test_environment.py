@@ -166,7 +166,7 @@ def test_links_cannot_leave_the_directory(wsbridge: Starter, tmp_path: Path) -> 
 
 
 @pytest.mark.case(61)
-def test_headers_cannot_pass_for_others(wsbridge: Starter) -> None:
+def test_headers_cannot_imitate_others(wsbridge: Starter) -> None:
     """A Proxy header is not exported as HTTP_PROXY. A header with an underscore is not exported like the header with a dash."""
     server = wsbridge("env")
     found = environ(server, headers=[("Proxy", "http://evil"), ("X-A", "good"), ("X_A", "evil"), ("X_B", "evil")])

@@ -106,7 +106,7 @@ def test_variable_has_a_limit(wsbridge: Starter) -> None:
 
 
 @pytest.mark.case(77)
-def test_slow_program_does_not_cut_its_client(wsbridge: Starter, tmp_path: Path) -> None:
+def test_slow_program_keeps_its_client(wsbridge: Starter, tmp_path: Path) -> None:
     """The server keeps a client that answers pings while its program reads slowly: the deadline pauses meanwhile."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
@@ -295,7 +295,7 @@ def noting(bridge: Starter, directory: Path, *flags: str) -> Server:
 
 
 @pytest.mark.case(87)
-def test_half_sent_request_is_cut(wsbridge: Starter, tmp_path: Path) -> None:
+def test_incomplete_request_times_out(wsbridge: Starter, tmp_path: Path) -> None:
     """The server disconnects a client that sends no complete request header for 10 s. It keeps an idle keep-alive connection."""
     (tmp_path / "a.txt").write_text("a")
     server = wsbridge(f"--staticdir={tmp_path}")
@@ -393,7 +393,7 @@ def test_protocol_error_ends_the_session(bridge: Starter, tmp_path: Path) -> Non
 
 
 @pytest.mark.case(90)
-def test_protocol_error_climbs_the_ladder(bridge: Starter, tmp_path: Path) -> None:
+def test_ladder_after_a_protocol_error(bridge: Starter, tmp_path: Path) -> None:
     """After a protocol error, the ladder of signals ends a program that ignores EOF on stdin."""
     record = tmp_path / "record"
     with bridge(*command("witness", record, "TERM")).connect() as client:
@@ -404,7 +404,7 @@ def test_protocol_error_climbs_the_ladder(bridge: Starter, tmp_path: Path) -> No
 
 
 @pytest.mark.case(90)
-def test_long_message_climbs_the_ladder(wsbridge: Starter, tmp_path: Path) -> None:
+def test_ladder_after_a_long_message(wsbridge: Starter, tmp_path: Path) -> None:
     """For a message over --maxframesize, the server closes with 1009, and for invalid UTF-8 with 1007. The ladder ends the program."""
     record = tmp_path / "record"
     server = wsbridge("--maxframesize=10", *command("witness", record, "TERM"))

@@ -61,7 +61,7 @@ def granted(server: Server) -> Client:
 
 
 @pytest.mark.case(38)
-def test_maxforks_is_asked_first(bridge: Starter, scripts: Path) -> None:
+def test_maxforks_is_checked_first(bridge: Starter, scripts: Path) -> None:
     """The answer 429 precedes 404 and 403."""
     server = bridge("--maxforks=1", f"--dir={scripts}", "--origin=good.com")
     with server.connect("/cat", origin="http://good.com") as client:
@@ -256,7 +256,7 @@ def test_responsive_client_is_kept(wsbridge: Starter) -> None:
 
 
 @pytest.mark.case(49)
-def test_a_command_is_at_every_path(bridge: Starter) -> None:
+def test_command_serves_every_path(bridge: Starter) -> None:
     """With a COMMAND, the server upgrades every path to it."""
     server = bridge("cat")
     for path in ("/", "/any/path", "/with%20space", "/x?query=1", "/folder/"):
@@ -349,7 +349,7 @@ def test_exit_status_of_wrong_usage(bridge: Starter, words: Sequence[str], statu
 
 
 @pytest.mark.case(52)
-def test_exit_status_of_a_taken_port(bridge: Starter) -> None:
+def test_exit_status_of_a_port_in_use(bridge: Starter) -> None:
     """For a port in use, the server exits with 3, and logs the words that scripts search for."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -358,7 +358,7 @@ def test_exit_status_of_a_taken_port(bridge: Starter) -> None:
 
 
 @pytest.mark.case(53)
-def test_flags_after_the_command_are_its_own(bridge: Starter) -> None:
+def test_flags_after_the_command_belong_to_it(bridge: Starter) -> None:
     """Parsing stops at COMMAND: words after it that look like flags belong to the command."""
     with bridge("printf", r"%s\n", "--devconsole", "--port=1", "-x", "--").connect() as client:
         assert client.receive_lines() == ["--devconsole", "--port=1", "-x", "--"]
@@ -384,7 +384,7 @@ def test_spellings_of_a_boolean(bridge: Starter) -> None:
 
 
 @pytest.mark.case(55)
-def test_unix_socket_is_taken_over_from_the_dead(wsbridge: Starter, tmp_path: Path) -> None:
+def test_stale_unix_socket_is_replaced(wsbridge: Starter, tmp_path: Path) -> None:
     """The server leaves a live Unix socket alone (exit status 3), replaces a stale one, and never removes a regular file (3)."""
     path = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX) as stale:

@@ -142,7 +142,7 @@ def test_grandchild_cannot_hold_the_session(wsbridge: Starter) -> None:
 
 
 @pytest.mark.case(25)
-def test_program_that_never_reads_is_heard(wsbridge: Starter) -> None:
+def test_output_of_a_program_that_never_reads(wsbridge: Starter) -> None:
     """A program that never reads blocks its client's messages, but not its own output. The server still notices the client's disconnect."""
     server = wsbridge("sh", "-c", 'echo $$; exec "$@"', "sh", *command("ticks"))
     with server.connect() as client:
@@ -228,7 +228,7 @@ def test_not_executable_is_refused(wsbridge: Starter, tmp_path: Path) -> None:
 
 
 @pytest.mark.case(30)
-def test_directory_is_the_servers(bridge: Starter, tmp_path: Path) -> None:
+def test_working_directory_is_the_servers(bridge: Starter, tmp_path: Path) -> None:
     """A program runs in the server's working directory, also a script of --dir."""
     scripts, elsewhere = tmp_path / "scripts", tmp_path / "elsewhere"
     scripts.mkdir()
@@ -242,7 +242,7 @@ def test_directory_is_the_servers(bridge: Starter, tmp_path: Path) -> None:
 
 @pytest.mark.case(31)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_end_of_the_bridge_is_the_ladder(wsbridge: Starter, tmp_path: Path, number: signal.Signals) -> None:
+def test_shutdown_runs_the_ladder(wsbridge: Starter, tmp_path: Path, number: signal.Signals) -> None:
     """On TERM or INT, the server closes sessions with 1001, ends their programs by the ladder, and exits with 0."""
     record = tmp_path / "record"
     server = wsbridge(*command("witness", record, "TERM"))
@@ -268,7 +268,7 @@ def test_killed_bridge_leaves_no_process(wsbridge: Starter) -> None:
 
 
 @pytest.mark.case(32)
-def test_slow_client_blocks_its_own_program_alone(bridge: Starter) -> None:
+def test_slow_client_blocks_only_its_own_program(bridge: Starter) -> None:
     """A client that does not read blocks its program. It neither fills the server's memory nor blocks another client, and loses no
     message."""
     server = bridge("sh", "-c", '[ "$PATH_INFO" = /echo ] && exec cat; exec "$@"', "sh", *command("flood"))
@@ -285,7 +285,7 @@ def test_slow_client_blocks_its_own_program_alone(bridge: Starter) -> None:
 
 
 @pytest.mark.case(33)
-def test_client_that_takes_nothing_is_cut(wsbridge: Starter) -> None:
+def test_client_that_reads_nothing_is_disconnected(wsbridge: Starter) -> None:
     """The server disconnects a client that accepts no data for --send-timeout seconds, and ends its program."""
     server = wsbridge("--send-timeout=1", "sh", "-c", 'echo $$; exec "$@"', "sh", *command("flood"))
     with server.connect(receive_buffer=1 << 16) as client:

@@ -60,7 +60,7 @@ def test_part_of_a_file(bridge: Starter, www: Path) -> None:
 
 
 @pytest.mark.case(63)
-def test_last_bytes_none(wsbridge: Starter, www: Path) -> None:
+def test_range_of_no_bytes(wsbridge: Starter, www: Path) -> None:
     """The server answers a range of the last 0 bytes with 416."""
     assert wsbridge(f"--staticdir={www}").get("/a.txt", headers=[("Range", "bytes=-0")]).status == 416
 
@@ -83,7 +83,7 @@ def test_upgrade_to_something_else(bridge: Starter, www: Path) -> None:
 
 @pytest.mark.case(63)
 @pytest.mark.parametrize("hosts", [[("Host", "h"), ("Host", "i")], [("Host", "a b")]], ids=["two", "malformed"])
-def test_host_in_doubt(bridge: Starter, www: Path, hosts: list[tuple[str, str]]) -> None:
+def test_ambiguous_host(bridge: Starter, www: Path, hosts: list[tuple[str, str]]) -> None:
     """The server answers two Host headers, or a malformed one, with 400."""
     with open_stream(port=bridge(f"--staticdir={www}").port) as stream:
         stream.send(request_bytes("GET", "/a.txt", hosts))
@@ -124,7 +124,7 @@ def test_console_is_everywhere(bridge: Starter) -> None:
 
 
 @pytest.mark.case(64)
-def test_console_is_read_alone(wsbridge: Starter) -> None:
+def test_console_is_read_only(wsbridge: Starter) -> None:
     """The console answers a method other than GET and HEAD with 405."""
     server = wsbridge("--devconsole", "cat")
     for method in ("POST", "PUT", "DELETE"):

@@ -26,7 +26,7 @@ def test_message_reaches_stdin_as_a_line(bridge: Starter) -> None:
 
 
 @pytest.mark.case(4)
-def test_line_ending_is_taken_off(bridge: Starter) -> None:
+def test_line_ending_is_removed(bridge: Starter) -> None:
     """The server removes one LF or CR LF from a line, and no more; an empty line is an empty message."""
     with bridge("printf", r"x\r\nx\r\r\n\n\r\na\rb\nend\n").connect() as client:
         assert client.receive_lines() == ["x", "x\r", "", "", "a\rb", "end"]
@@ -99,7 +99,7 @@ def test_endless_line_ends_the_session(wsbridge: Starter) -> None:
 
 
 @pytest.mark.case(10)
-def test_line_without_listener_is_bounded(wsbridge: Starter) -> None:
+def test_output_without_a_client_is_bounded(wsbridge: Starter) -> None:
     """Output that a program prints after its client has disconnected does not fill the memory, also without a newline."""
     server = wsbridge("--closems=200", "sh", "-c", "echo ready; trap '' INT TERM; read line; exec \"$@\"", "sh", *command("endless"))
     with server.connect() as client:

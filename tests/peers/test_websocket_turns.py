@@ -178,7 +178,7 @@ def test_few_messages_take_one_turn() -> None:
     assert [len(batch.messages) for batch in talk.heard] == [500]
 
 
-def test_long_messages_that_come_together_are_one_batch() -> None:
+def test_long_messages_from_one_read_are_one_batch() -> None:
     """Messages of any length from one read are one batch: the server writes to the program once."""
     talk = Talk()
     talk.client.data_received((frame(b"x" * 126) + frame(b"y") + frame(b"z" * 70_000)) * 3)

@@ -32,7 +32,7 @@ async def ended(running: Running) -> float:
     return begun
 
 
-async def test_polite_program_gets_no_signal(start: Starter, tmp_path: Path) -> None:
+async def test_program_that_exits_at_eof_gets_no_signal(start: Starter, tmp_path: Path) -> None:
     """EOF on stdin is enough for a program that exits at EOF: it gets no signal."""
     running = start(*command("witness", tmp_path / "record", "eof"), ladder=PATIENT)
     await running.line()

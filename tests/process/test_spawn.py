@@ -77,7 +77,7 @@ async def test_environment_is_exactly_the_given_one(start: Starter) -> None:
     assert sorted(running.output.messages) == ["A=é".encode(), b"B=two words"]
 
 
-async def test_first_word_is_the_resolved_path(start: Starter) -> None:
+async def test_argv0_is_the_resolved_path(start: Starter) -> None:
     """A program's argv[0] is the path where it was found. Its arguments are unchanged, also empty ones."""
     running = start("sh", "-c", r'tr "\0" "|" </proc/$$/cmdline; exit $?', "", " a  b ", "")
     assert await running.line() == f'{which("sh")}|-c|tr "\\0" "|" </proc/$$/cmdline; exit $?|| a  b ||'

@@ -178,7 +178,7 @@ def test_directory_may_be_a_link_itself(root: Path) -> None:
     assert [look("a.sh"), look("in-absolute"), look("out-file")] == [PathType.FILE, PathType.FILE, PathType.NOTHING]
 
 
-def test_disk_is_asked_each_time(root: Path) -> None:
+def test_disk_is_read_for_each_request(root: Path) -> None:
     """The lookup reads the disk for each request, so scripts may be added or removed without a restart."""
     look = looker(str(root))
     (root / "new.sh").write_text("")

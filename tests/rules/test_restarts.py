@@ -52,6 +52,6 @@ def test_any_life(lives: list[tuple[int, float]], policy: Restart) -> None:
         before = pause
 
 
-def test_words() -> None:
+def test_flag_values() -> None:
     """These are the values of --restart."""
     assert [policy.value for policy in Restart] == ["always", "on-failure", "never"]

@@ -128,7 +128,7 @@ def test_show(size: int, text: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_every_size_and_time_takes_units(command: Command) -> None:
+def test_every_size_and_time_accepts_units(command: Command) -> None:
     """Each flag for BYTES, MS or SECONDS accepts a unit, on the command line and as a variable."""
     kinds = {"BYTES": (Kind.SIZE, "16k", 16384), "MS": (Kind.SECONDS, "25s", 25_000), "SECONDS": (Kind.SECONDS, "1m", 60.0)}
     for option in command.options:

@@ -113,8 +113,7 @@ async def test_output_is_complete_with_any_drain_time(session: Opener, drain_sec
 
 
 async def test_output_in_the_pipe_is_complete(session: Opener) -> None:
-    """Output that is in the pipe at the exit is delivered completely to a slow client, although the drain time is over and a child
-    holds stdout."""
+    """A slow client gets all output that is in the pipe at the exit, although the drain time is over and a child holds stdout."""
     one = session("sh", "-c", "seq 12000; sleep 1000 &", drain_seconds=0)
     child = one.running.child
     child.pause()

@@ -274,7 +274,7 @@ async def test_exit_alone(scripts: Scripts) -> None:
 @pytest.mark.parametrize("exits_first", [True, False])
 @pytest.mark.parametrize(("status", "reason"), [(-SIGSEGV, "signal SEGV"), (-SIGKILL, "signal KILL")])
 async def test_crash(scripts: Scripts, exits_first: bool, status: int, reason: str) -> None:
-    """The output of a script that a signal from elsewhere ended is truncated; what it printed is read before that."""
+    """The output of a script that a signal from elsewhere ended is truncated; its earlier output is read first."""
     script, child = scripts()
     child.prints(b"a")
     for step in (lambda: child.exits(status), child.closes_stdout)[:: 1 if exits_first else -1]:
@@ -501,7 +501,7 @@ async def test_slot(scripts: Scripts) -> None:
     assert scripts.limiter.is_free
 
 
-async def test_processes_that_are_gone_first(scripts: Scripts) -> None:
+async def test_processes_that_exit_first(scripts: Scripts) -> None:
     """Processes that are gone before the ladder is over free the slot when it is over."""
     script, child = scripts()
     script.finish()

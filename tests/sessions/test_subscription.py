@@ -220,8 +220,7 @@ async def test_messages_of_clients_are_counted(place: Place) -> None:
 
 @pytest.mark.parametrize("position", [None, Position("e", 0), Position("of-before", 3)], ids=["none", "known", "unknown"])
 async def test_join_while_the_broker_is_disconnected(place: Place, position: Position | None) -> None:
-    """A client that joins while the broker is disconnected gets a notice of that, whatever its position, so that it does not mistake
-    this for silence."""
+    """A client that joins while the broker is disconnected gets a notice of it, whatever its position, so that silence is not ambiguous."""
     place.fanout.say(False)
     client = Twin()
     place.subscribe(client, wire=POSITIONED, begin=position or Join.NONE)

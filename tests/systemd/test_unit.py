@@ -41,7 +41,7 @@ def test_verify(unit: Path) -> None:
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
-def test_verify_sees_mistakes(unit: Path) -> None:
+def test_verify_reports_mistakes(unit: Path) -> None:
     """`systemd-analyze verify` reports an unknown setting, so the test above can fail."""
     unit.write_text(unit.read_text().replace("PrivateTmp=", "PrivateTemp="))
     assert "PrivateTemp" in analyze("verify", "--man=no", unit).stderr
