@@ -1,6 +1,6 @@
-"""A server that reloads a hundred times, while sessions and viewers of unchanged endpoints count each message.
+"""Reload a server a hundred times, while sessions and viewers of unchanged endpoints count each message.
 
-The last nine tenths of the changes must leave no child, no descriptor and no memory behind.
+The last nine tenths of the changes must leak no child, no descriptor and no memory.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from tests.support.configured import Configured, bridge, channel, listener
 
 LATE_SECONDS = 1.0
 WARM_UP = 0.1
-"""The part of the changes before the first look at the server's resources."""
+"""The part of the changes before the first measurement of the server's resources."""
 INVALID_EVERY = 10
 TICKS = 'n=0; while :; do n=$((n + 1)); echo "$n $(date +%s.%N)"; sleep 0.1; done'
 
 
 class Traffic:
-    """The clients, and what is wrong with their messages."""
+    """The clients, and the faults in their messages."""
 
     def __init__(self, sessions: Sequence[Client], viewers: Sequence[Client]) -> None:
         self._sessions = sessions
@@ -40,7 +40,7 @@ class Traffic:
         self.faults: list[str] = []
 
     def round(self) -> None:
-        """Echo a message on each session, and read what the channel has published until now."""
+        """Echo a message on each session, and read the channel's messages up to now."""
         self._rounds += 1
         sent = []
         for session in self._sessions:
@@ -70,14 +70,14 @@ class Traffic:
 
 
 def tables(number: int) -> tuple[str, ...]:
-    """Return the configuration of a change: a bridge and a channel differ, and another bridge comes and goes."""
+    """Return the configuration of a change: a bridge and a channel differ, and another bridge is added or removed."""
     kept = (listener(), bridge("/kept", "exec cat"), channel("/ticks", "ticks", TICKS))
     changed = (bridge("/changed", f"echo {number}; exec cat"), channel("/changing", "changing", f"while sleep 1; do echo {number}; done"))
     return (*kept, *changed, *([bridge("/some", "exec cat")] if number % 2 else []))
 
 
 def change(server: Configured, number: int, traffic: Traffic) -> None:
-    """Reload once, while messages flow; check the verdict of the log."""
+    """Reload once, while messages flow; check the result in the log."""
     is_invalid = number % INVALID_EVERY == 0
     done = len(server.verdicts)
     server.write(*tables(number), *(["[[endpoint]]\nkind = 3"] if is_invalid else []))
@@ -90,7 +90,7 @@ def change(server: Configured, number: int, traffic: Traffic) -> None:
 
 
 def soak(sessions: int, viewers: int, changes: int, folder: Path) -> bool:
-    """Run the changes; return whether nothing is wrong."""
+    """Run the changes; return whether no fault was found."""
     with Configured(folder / "wsbridge.toml", *tables(1), env=ALLOCATOR) as server, ExitStack() as stack:
         traffic = Traffic(
             [stack.enter_context(server.connect("/kept")) for _ in range(sessions)],

@@ -1,4 +1,4 @@
-"""Each module has a test file of its name in the mirror place, or a reason why another file tests it."""
+"""Each module has a test file of its name in the mirrored folder, or a reason that names another test file."""
 
 from __future__ import annotations
 
@@ -45,25 +45,25 @@ REASONS = {
 
 
 def modules() -> list[str]:
-    """Return the modules of the package that hold code, by their paths in it."""
+    """Return the paths of the package's modules that contain code."""
     package = ROOT / "wsbridge"
     return sorted(str(path.relative_to(package)) for path in package.rglob("*.py") if path.name != "__init__.py")
 
 
 def is_mirrored(module: str) -> bool:
-    """Whether a test file has the module's name, in the folder of its part."""
+    """Return whether a test file has the module's name, in the folder of its part."""
     path = Path(module)
     return (ROOT / "tests" / Path(*path.parts[:-1][:1]) / f"test_{path.name}").exists()
 
 
 def test_every_module_has_its_tests() -> None:
-    """A module without a test file of its own has a reason, and a module with one needs none."""
+    """A module without its own test file has a reason, and a module with a test file needs none."""
     assert [module for module in modules() if not is_mirrored(module) and module not in REASONS] == []
     assert [module for module in REASONS if module not in modules() or is_mirrored(module)] == []
 
 
 def test_reasons_name_tests() -> None:
-    """A reason names the test files, and they are there."""
+    """Each reason names existing test files."""
     for reason in REASONS.values():
         named = [word.strip(",;:") for word in reason.split() if word.startswith("tests/")]
         assert named
