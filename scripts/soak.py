@@ -177,12 +177,12 @@ def settle(server: Server, start: Look) -> None:
         wait_until(lambda: server.descriptors() <= start.descriptors, "the end of every connection", SETTLE_SECONDS)
 
 
-def compare(before: Look, after: Look) -> bool:
+def compare(before: Look, after: Look, tolerances: Look = TOLERANCES) -> bool:
     """Print the table; return whether no value has grown."""
     print(f"{'':16}{'before':>12}{'after':>12}{'tolerated':>12}")
     good = True
     for name in Look.__dataclass_fields__:
-        was, now, tolerated = (getattr(one, name) for one in (before, after, TOLERANCES))
+        was, now, tolerated = (getattr(one, name) for one in (before, after, tolerances))
         is_good = now <= was + tolerated
         good &= is_good
         print(f"{name:16}{was:12,}{now:12,}{f'+{tolerated:,}':>12}{'' if is_good else '   <- leaked'}")

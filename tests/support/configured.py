@@ -30,8 +30,8 @@ class Configured(Server):
     `flags` precede the name of the file, such as `--watch`.
     """
 
-    def __init__(self, file: Path, *tables: str, flags: Sequence[str] = (), **options: Any) -> None:
-        super().__init__(*flags, str(file), bridge=SERVE, listen=(), **options)
+    def __init__(self, file: Path, *tables: str, flags: Sequence[str] = (), bridge: Bridge = SERVE, **options: Any) -> None:
+        super().__init__(*flags, str(file), bridge=bridge, listen=(), **options)
         self.file = file
         self.write(*tables)
 
