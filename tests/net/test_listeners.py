@@ -397,7 +397,8 @@ async def test_address_in_use(kind: str, tmp_path: Path) -> None:
         port = int(first.addresses[0].rpartition(":")[2]) if kind == "tcp" else None
         with pytest.raises(ListenError, match="address already in use") as raised:
             await house.open(replace(first.settings, address=f"127.0.0.1:{port}" if port else first.settings.address))
-        assert (raised.value.errno, raised.value.port) == ((errno.EADDRINUSE, port) if kind == "tcp" else (0, 0))
+        path = first.settings.unix_path or ""
+        assert (raised.value.errno, raised.value.port, raised.value.path) == (errno.EADDRINUSE, port or 0, path)
         assert await house.dial(first).echo() == b"hello"
 
 

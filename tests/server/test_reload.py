@@ -345,8 +345,13 @@ def test_port_in_use(configured: Configure, tmp_path: Path) -> None:
             endpoint("bridge", "/reads", command=["cat", str(tmp_path / "public/page.txt")]),
         )
         verdict = server.reload(*tables)
-        assert verdict == (
-            f"not reloaded: cannot listen on 127.0.0.1:{port}: address already in use; the server continues with its present configuration"
+        line = server.file.read_text().splitlines().index(f'address = "127.0.0.1:{port}"') + 1
+        assert re.fullmatch(
+            rf"not reloaded: cannot listen on 127\.0\.0\.1:{port}: address already in use; another program listens on this port;"
+            rf" in {re.escape(str(server.file))}:{line}, choose another port, such as listen\[4\]\.address=\"127\.0\.0\.1:\d+\","
+            r' which is free now, or listen\[4\]\.address="127\.0\.0\.1:0" for any free port;'
+            r" the server continues with its present configuration",
+            verdict,
         )
         for closed in ({"port": free}, {"unix": socket_path}):
             with pytest.raises((ConnectionRefusedError, FileNotFoundError)):

@@ -145,7 +145,7 @@ def _run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
         hint = _subcommand_meant(flags.command, str(error)) if shape is BRIDGE and name == "wsbridge" else ""
         complaint = f"{error}{_variable_of(str(error), shape, flags.said, environ)}{hint}"
         return _complain(name, asked, without_passwords(complaint, ours), error.exit_status)
-    return serve(settings, environ=environ)
+    return serve(settings, environ=environ, hint=lambda error: hint_for_listening(error, settings))
 
 
 def _complete(environ: Mapping[str, str]) -> int:
@@ -192,7 +192,7 @@ def _serve_file(words: Sequence[str], environ: Mapping[str, str], *, watches: bo
             hung_up=lambda: bool(hangups),
         ).reloading()
 
-    return serve(configuration.settings, environ=environ, reloads=reloads, private=configuration.private)
+    return serve(configuration.settings, environ=environ, hint=configuration.hint, reloads=reloads, private=configuration.private)
 
 
 def _asked_by_help(words: Sequence[str]) -> list[str]:
@@ -204,12 +204,14 @@ def serve(
     settings: ServerSettings,
     *,
     environ: Mapping[str, str],
+    hint: Callable[[ListenError], str],
     reloads: Callable[[Server], AbstractAsyncContextManager[None]] | None = None,
     private: Sequence[str] = (),
 ) -> int:
     """Run a server until it ends; return the exit status.
 
-    `reloads` returns what changes the settings of the server meanwhile. `private` are files that no endpoint serves.
+    `hint` returns the remedy for an address that cannot be bound. `reloads` returns what changes the settings of the server
+    meanwhile. `private` are files that no endpoint serves.
     """
     for fd in (0, 1, 2):
         _keep_open(fd)
@@ -249,7 +251,7 @@ def serve(
         return status
     except (ListenError, BusError, ConfigurationError) as error:
         output.attach(None)
-        sentence = f"{error}{hint_for_listening(error, settings)}" if isinstance(error, ListenError) else str(error)
+        sentence = f"{error}{hint(error)}" if isinstance(error, ListenError) else str(error)
         if level <= FATAL:
             log.log(FATAL, "Can't start server: %s", sentence)
         else:
