@@ -148,6 +148,11 @@ class BusError(WsbridgeError):
 
     exit_status: ClassVar[int] = 4
 
+    def __init__(self, sentence: str, *, exchange: str = "") -> None:
+        """`exchange` is the name of the exchange if only its channel cannot use the broker."""
+        super().__init__(sentence)
+        self.exchange = exchange
+
 
 class RemoteError(WsbridgeError):
     """A server is unreachable or refuses a request. The text contains no password."""

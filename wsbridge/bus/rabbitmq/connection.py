@@ -29,6 +29,7 @@ from wsbridge.bus.rabbitmq.alarm import Alarm
 from wsbridge.bus.rabbitmq.amqpchannel import AmqpChannel, Properties
 from wsbridge.bus.rabbitmq.confirms import Confirms
 from wsbridge.bus.rabbitmq.errors import TROUBLE, explain
+from wsbridge.bus.rabbitmq.report import Reported
 from wsbridge.bus.rabbitmq.shared import Connection, Connections
 from wsbridge.bus.rabbitmq.topology import Topology, is_not_yet
 from wsbridge.bus.rabbitmq.transport import retrieve, within
@@ -131,6 +132,8 @@ class Link:
         self._reads_stream = False
         self._why = ""
         self._lost = asyncio.Event()
+        self.is_connection_lost = False
+        """Whether its connection is lost, and so all links of it."""
         self._silent_on: Connection | None = None
         self._is_suspect = False
         self._closing: asyncio.Task[None] | None = None
@@ -154,8 +157,9 @@ class Link:
                     self._doubt(seconds)
                 raise self._missing or TimeoutError
         except Exception as error:
+            exchange = self._exchange if self._channels and not self.is_connection_lost else ""
             await self.close(at_once=isinstance(error, TimeoutError))
-            raise BusError(explain(error, self.url, self._exchange)) from None
+            raise BusError(explain(error, self.url, self._exchange), exchange=exchange) from None
         except BaseException:
             await self.close(at_once=True)
             raise
@@ -510,7 +514,14 @@ class Link:
 
     def connection_lost(self, why: str, *, is_suspect: bool) -> None:
         self._is_suspect |= is_suspect
+        self.is_connection_lost = True
         self.lose(why)
+
+    @property
+    def reported(self) -> Reported:
+        """The events of its connection that the log has shown; use it between the opening and the close."""
+        assert self._connection is not None
+        return self._connection.reported
 
     @property
     def is_lost(self) -> bool:
