@@ -138,8 +138,8 @@ class Starter:
 
     # It hands on what its Descendants tell to the watch that it has by then
 
-    def begun(self, group: int) -> None:
-        self.watch.begun(group)
+    def begun(self, group: int, ladder: Sequence[Step]) -> None:
+        self.watch.begun(group, ladder)
 
     def ended(self, group: int) -> None:
         self.watch.ended(group)

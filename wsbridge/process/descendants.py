@@ -25,6 +25,7 @@ from wsbridge.logs import INFO, logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.guard import Watch
 from wsbridge.process.procfs import Children, by_session, children_of, read_stat, user_of
+from wsbridge.process.termination import Step
 
 SET_CHILD_SUBREAPER = 36
 """The number of the prctl(2) operation PR_SET_CHILD_SUBREAPER."""
@@ -92,10 +93,10 @@ class Descendants:
         self._timer: asyncio.TimerHandle | None = None
         _set_subreaper(True)
 
-    def add(self, leader: int) -> None:
-        """Record that a program has begun."""
+    def add(self, leader: int, ladder: Sequence[Step]) -> None:
+        """Record that a program has begun. `ladder` ends it if this process is killed."""
         self._leaders.add(b"%d" % leader)
-        self._watch.begun(leader)
+        self._watch.begun(leader, ladder)
         if self._timer is None:
             self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
