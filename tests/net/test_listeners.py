@@ -576,18 +576,17 @@ def test_tls_without_descriptors(certificates: Certificates) -> None:
             assert client.receive_text() == "served again"
 
 
-def test_handshake_has_its_time(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_handshake_has_its_time(certificates: Certificates) -> None:
     """A client that says nothing, or half a handshake, is let go; so are those that are under way when the listener closes."""
-    monkeypatch.setattr(tls, "HANDSHAKE_SECONDS", 0.05)
 
     async def main() -> None:
-        async with tls_listener(certificates) as port:
+        async with tls_listener(certificates, handshake_timeout=0.05) as port:
             for words in (b"", b"\x16\x03\x01"):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(words)
                 assert await ended(reader)
                 writer.close()
-            monkeypatch.setattr(tls, "HANDSHAKE_SECONDS", 3600)
+        async with tls_listener(certificates, handshake_timeout=3600) as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             await until(lambda: len(asyncio.all_tasks()) > 1, "the connection is accepted")
         assert await ended(reader)
@@ -598,12 +597,14 @@ def test_handshake_has_its_time(certificates: Certificates, monkeypatch: pytest.
 
 
 @asynccontextmanager
-async def tls_listener(certificates: Certificates) -> AsyncIterator[int]:
+async def tls_listener(certificates: Certificates, *, handshake_timeout: float) -> AsyncIterator[int]:
     loop = asyncio.get_running_loop()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(f"{certificates.folder}/server.pem", f"{certificates.folder}/server.key")
     sock = socket.create_server(("127.0.0.1", 0))
-    opener = tls.TlsOpener(asyncio.Protocol, context, connect=use_fast_transports(loop), metrics=Metrics(), loop=loop)
+    opener = tls.TlsOpener(
+        asyncio.Protocol, context, connect=use_fast_transports(loop), metrics=Metrics(), timeout=handshake_timeout, loop=loop
+    )
     acceptor = Acceptor(Metrics(), loop=loop)
     acceptor.listen(sock, opener.open)
     try:
