@@ -22,6 +22,7 @@ from wsbridge.bus.exchange import ExchangeSettings
 from wsbridge.bus.memory import MemoryBus
 from wsbridge.bus.rabbitmq.bus import RabbitBus
 from wsbridge.bus.rabbitmq.shared import Connections
+from wsbridge.bus.rabbitmq.tuning import Tuning
 from wsbridge.channel.position import Position, parse_position
 from wsbridge.channel.ring import Channel, Join, Slow
 from wsbridge.endpoints.livechannel import new_mark
@@ -236,6 +237,10 @@ class Node:
         await until(lambda: self.bus._spool.is_empty, "the broker's confirmation")  # type: ignore[attr-defined]
 
 
+QUICK = Tuning(longest_pause=0.5)
+"""No node waits for long before it reconnects."""
+
+
 @dataclass
 class Exchange:
     """A channel's name at a broker, and what its nodes are told; without a URL it is one process's own."""
@@ -244,6 +249,7 @@ class Exchange:
     url: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     """Of ExchangeSettings."""
+    tuning: Tuning = QUICK
 
     @property
     def replays(self) -> bool:
@@ -258,6 +264,7 @@ class Exchange:
         begin: Any = None,
         consumes: bool = True,
         connections: Connections | None = None,
+        tuning: Tuning | None = None,
         **options: Any,
     ) -> Bus:
         """Make a bus; it is not open yet."""
@@ -275,6 +282,7 @@ class Exchange:
             begin=begin,
             consumes=consumes,
             connections=connections,
+            tuning=tuning or self.tuning,
             metrics=metrics if metrics is not None else Metrics(),
             loop=asyncio.get_running_loop(),
         )

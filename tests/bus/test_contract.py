@@ -28,9 +28,9 @@ from wsbridge.bus.base import Body, Bus
 from wsbridge.bus.bodies import LINES, OutgoingBody
 from wsbridge.bus.exchange import ExchangeSettings
 from wsbridge.bus.rabbitmq import connection as links
-from wsbridge.bus.rabbitmq import stream
 from wsbridge.bus.rabbitmq.bus import RabbitBus
 from wsbridge.bus.rabbitmq.connection import PREFETCH
+from wsbridge.bus.rabbitmq.tuning import Tuning
 from wsbridge.errors import BusError
 from wsbridge.flow import Batch, Kind, Memory
 from wsbridge.metrics import Metrics
@@ -38,12 +38,13 @@ from wsbridge.metrics import Metrics
 KINDS = ["memory", "rabbitmq", "replay"]
 PASSWORD = "s3cr3t-w0rd"
 ONE = OutgoingBody(LINES, b"one", first=0, messages=1)
+TUNING = Tuning(probe_timeout=0.2)
+"""A stream that holds nothing is soon taken for empty."""
 
 
 @pytest.fixture(autouse=True)
-async def clean(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+async def clean(broker: Broker) -> AsyncIterator[None]:
     """No test of the contract leaves anything behind; and a stream that holds nothing is soon taken for empty."""
-    monkeypatch.setattr(stream, "PROBE_SECONDS", 0.2)
     async with nothing_left():
         yield
 
@@ -64,7 +65,7 @@ def make(request: pytest.FixtureRequest, kind: str) -> Exchange:
     if kind == "memory":
         return Exchange("contract")
     broker: Broker = request.getfixturevalue("broker")
-    return Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": kind == "replay"})
+    return Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": kind == "replay"}, TUNING)
 
 
 @asynccontextmanager
@@ -386,7 +387,7 @@ async def test_open_is_cancelled(brokered: Exchange, broker: Broker) -> None:
 
 async def test_enough_has_come_before_it_is_open(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
     """One who gives a bus up at the first message of a history is not told that the broker is here again."""
-    exchange = Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": True})
+    exchange = Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": True}, TUNING)
     async with exchange.open(Taker()) as bus:
         bus.publish(Batch(Kind.TEXT, [b"enough"]))
 
@@ -432,12 +433,11 @@ async def test_all_begin_at_once(request: pytest.FixtureRequest) -> None:
         )
 
 
-async def test_closing_is_cut_off(brokered: Exchange, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_closing_is_cut_off(brokered: Exchange, broker: Broker) -> None:
     """A link that cannot close in time is none that is still open: nothing is left for whatever collects the garbage."""
-    monkeypatch.setattr(links, "CLOSE_SECONDS", 0.2)
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         url = f"amqp://127.0.0.1:{proxy.port}/"
-        link = links.Link(ExchangeSettings((url,), **brokered.options), brokered.name, url)
+        link = links.Link(ExchangeSettings((url,), **brokered.options), brokered.name, url, tuning=Tuning(close_timeout=0.2))
         await link.open()
         connection = link._connection
         await asyncio.to_thread(proxy.swallow)
@@ -528,7 +528,7 @@ async def test_otherwise_different(brokered: Exchange, broker: Broker) -> None:
 
 async def test_no_stream_of_ours(broker: Broker) -> None:
     """Where a queue has the name of the stream, that is said (406)."""
-    exchange = Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": True})
+    exchange = Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": True}, TUNING)
     async with channel_of_a_stranger(broker) as channel:
         await channel.queue_declare(f"wsbridge.{exchange.name}", exclusive=False, durable=True)
     assert f"has a queue wsbridge.{exchange.name} that is not a stream of wsbridge" in await refusal(exchange)
@@ -553,7 +553,7 @@ async def test_not_there(brokered: Exchange) -> None:
 
 async def test_other_replay_bytes(broker: Broker) -> None:
     """A stream that was made to keep another amount is refused, and what is said is what is wrong (406)."""
-    exchange = Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": True})
+    exchange = Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": True}, TUNING)
     async with exchange.open(Taker()):
         pass
     message = await refusal(exchange, replay_bytes=1 << 20)
@@ -620,7 +620,7 @@ def tls_broker(certificates: Path) -> Iterator[Broker]:
 async def test_tls(tls_broker: Broker, certificates: Path, replay: bool) -> None:
     """Over TLS all is as without; the query of the URL names the CA, and the client's certificate if there is to be one."""
     query = f"?cafile={certificates}/ca.pem&certfile={certificates}/client.pem&keyfile={certificates}/client.key"
-    exchange = Exchange(f"contract-{secrets.token_hex(4)}", tls_broker.tls_url + query, {"replay": replay})
+    exchange = Exchange(f"contract-{secrets.token_hex(4)}", tls_broker.tls_url + query, {"replay": replay}, TUNING)
     async with two(exchange) as (bus, one, _, other):
         bus.publish(Batch(Kind.TEXT, [b"over TLS"] * 100 + [b"x" * 300_000]))
         for taker in (one, other):

@@ -26,7 +26,6 @@ from wsbridge.bus.rabbitmq.shared import CHANNELS_A_LINK, Connection, Connection
 from wsbridge.channel.ring import Join
 from wsbridge.errors import BusError
 from wsbridge.flow import Batch, Kind
-from wsbridge.rules import backoff
 
 KINDS = [False, True]
 OPEN_CHANNELS = "length(rabbit_channel:list())"
@@ -41,9 +40,8 @@ def shaken() -> Iterator[Broker]:
 
 
 @pytest.fixture(autouse=True)
-async def clean(shaken: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+async def clean(shaken: Broker) -> AsyncIterator[None]:
     """Nothing is left behind, at the broker neither; and nothing waits for long before it reconnects."""
-    monkeypatch.setattr(backoff, "LONGEST", 0.5)
     async with nothing_left():
         yield
     await until_number(shaken, OPEN_CONNECTIONS, 0)

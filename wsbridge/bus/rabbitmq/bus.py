@@ -36,6 +36,7 @@ from wsbridge.bus.rabbitmq.returns import Returns
 from wsbridge.bus.rabbitmq.shared import Connections
 from wsbridge.bus.rabbitmq.stream import StreamReader
 from wsbridge.bus.rabbitmq.transport import within
+from wsbridge.bus.rabbitmq.tuning import TUNING, Tuning
 from wsbridge.bus.spool import WINDOW, Spool
 from wsbridge.errors import BodyError, BodyTooLong, BusError, EncodedBody, LinkLost, MalformedBody, RefusedBody
 from wsbridge.flow import NULL_SOURCE, Batch, Source
@@ -49,10 +50,6 @@ EAGER = 2
 """Bodies in flight below which a small body is sent at once. A single body is never delayed, and many small bodies become few."""
 ANSWERED_SECONDS = 0.1
 """Seconds. A broker that answered within this time does not block publishers, or has only just begun to."""
-RETURN_SECONDS = 2.0
-"""Seconds within which the stream delivers a confirmed body back, unless this node lags. Two checks determine whether it lags."""
-STALLED_SECONDS = 5.0
-"""Seconds without an answer about published bodies after which the bus logs it."""
 
 
 class RabbitBus:
@@ -74,10 +71,12 @@ class RabbitBus:
         consumes: bool = True,
         begin: int | Literal["next"] | None = None,
         connections: Connections | None = None,
+        tuning: Tuning = TUNING,
         metrics: Metrics,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._settings = settings
+        self._tuning = tuning
         self._exchange = exchange
         self._producer = producer
         self._consumes = consumes
@@ -107,7 +106,14 @@ class RabbitBus:
         self._reader: StreamReader | None = None
         if settings.replay:
             self._reader = StreamReader(
-                self._backlog, history=history, begin=begin, take=self._handle, learn=self._learn, renew=self._renew, saw=self._saw
+                self._backlog,
+                history=history,
+                begin=begin,
+                take=self._handle,
+                learn=self._learn,
+                renew=self._renew,
+                saw=self._saw,
+                tuning=tuning,
             )
         self._connections = Connections(f"wsbridge {exchange}") if connections is None else connections
         self._report = Report(exchange, self._connections.failures)
@@ -152,7 +158,7 @@ class RabbitBus:
 
     async def _connect(self, turn: Turn) -> Link:
         """Open a link to one address. Raises BusError."""
-        link = Link(self._settings, self._exchange, turn.url, self._connections, self._past)
+        link = Link(self._settings, self._exchange, turn.url, self._connections, self._past, tuning=self._tuning)
         await link.open(others_wait=turn.others_wait)
         return link
 
@@ -224,7 +230,7 @@ class RabbitBus:
 
     async def _run(self, link: Link, ready: asyncio.Future[None]) -> None:
         """Use one link after another. `ready` is done when the first link is in use, or fails with BusError."""
-        backoff = Backoff()
+        backoff = Backoff(longest=self._tuning.longest_pause)
         while True:
             began = self._loop.time()
             self._link = link
@@ -356,8 +362,8 @@ class RabbitBus:
         """Log when the broker stops confirming publishes without an alarm, and when it resumes."""
         while True:
             silent = self._loop.time() - self._heard if self._spool.under_way else 0.0
-            if silent < STALLED_SECONDS or self.alarm:
-                await asyncio.sleep(max(STALLED_SECONDS - silent, 0) or STALLED_SECONDS)
+            if silent < self._tuning.confirm_silence or self.alarm:
+                await asyncio.sleep(max(self._tuning.confirm_silence - silent, 0) or self._tuning.confirm_silence)
                 continue
             self._log.error("the broker at %s confirms no messages: %d bytes wait in the spool", self, self._spool.bytes)
             self._sent.clear()
@@ -384,7 +390,7 @@ class RabbitBus:
         """Count refused messages, and log them at intervals: the broker may refuse thousands."""
         self._metrics.bus_unconfirmed += messages
         if self._loop.time() >= self._complains:
-            self._complains = self._loop.time() + STALLED_SECONDS
+            self._complains = self._loop.time() + self._tuning.confirm_silence
             total = self._metrics.bus_unconfirmed
             self._log.error("the broker at %s refuses messages: %d messages are unconfirmed so far", self, total)
 
@@ -438,8 +444,8 @@ class RabbitBus:
         """Raise LinkLost when the stream lacks a body that the broker has confirmed. The next link publishes the body again."""
         doubts = 0
         while True:
-            await asyncio.sleep(RETURN_SECONDS)
-            since = self._loop.time() - RETURN_SECONDS
+            await asyncio.sleep(self._tuning.return_timeout)
+            since = self._loop.time() - self._tuning.return_timeout
             if self.alarm or not self._returns.is_missing(since) or not await reader.has_all(link):
                 doubts = 0
                 continue
