@@ -25,6 +25,7 @@ from wsbridge.logs import (
     LineFormatter,
     RateLimit,
     RepeatFilter,
+    RepeatFilters,
     extra,
     logger,
 )
@@ -239,6 +240,21 @@ def test_repeated_failure(caplog: pytest.LogCaptureFixture) -> None:
     for now, sentence in [(0, "a"), (1, "a"), (59, "a"), (60, "a"), (61, "b"), (62, "a"), (63, "a"), (300, "a")]:
         seldom.error(sentence, now)
     assert caplog.messages == ["a", "a", "b", "a", "a"]
+
+
+def test_several_errors_in_turn(caplog: pytest.LogCaptureFixture) -> None:
+    """Errors that occur in turn are each logged once a minute; after `clear`, and with too many of them, at once."""
+    filters = RepeatFilters(logger("test"))
+    for now, sentence in [(0, "a"), (1, "b"), (2, "a"), (3, "b"), (60, "a")]:
+        filters.error(sentence, now)
+    filters.clear()
+    filters.error("a", 61)
+    assert caplog.messages == ["a", "b", "a", "a"]
+    caplog.clear()
+    errors = [str(number) for number in range(RepeatFilters.LIMIT + 1)]
+    for sentence in (*errors[1:], *errors[1:], errors[0], errors[1]):
+        filters.error(sentence, 62)
+    assert caplog.messages[-2:] == ["0", "1"]
 
 
 def test_rate_limit(caplog: pytest.LogCaptureFixture) -> None:

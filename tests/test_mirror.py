@@ -12,6 +12,7 @@ REASONS = {
     "bus/rabbitmq/bus.py": "tested against a real RabbitMQ: tests/bus/test_contract.py, tests/bus/test_bad_days.py",
     "bus/rabbitmq/connection.py": "tested against a real RabbitMQ: tests/bus/test_waits.py, tests/bus/test_bad_days.py",
     "bus/rabbitmq/transport.py": "tests/bus/test_within.py; the rest against a real RabbitMQ: tests/bus/test_bad_days.py",
+    "bus/rabbitmq/tuning.py": "values, which these read: tests/bus/test_bad_days.py, tests/bus/test_waits.py",
     "cli/commands.py": "tables, which these read: tests/cli/test_help.py, tests/test_docs.py",
     "cli/servefile.py": "tested with real servers: tests/server/test_reload.py",
     "cli/options.py": "tables, which these read: tests/cli/test_parse.py, tests/test_docs.py",

@@ -126,13 +126,17 @@ class ListenError(WsbridgeError):
 
     exit_status: ClassVar[int] = 3
 
-    def __init__(self, sentence: str, *, errno: int = 0, host: str = "", port: int = 0) -> None:
-        """`errno` is the system's error for binding a host and a port; 0 stands for any other reason. `sentence` may mention settings."""
+    def __init__(self, sentence: str, *, errno: int = 0, host: str = "", port: int = 0, path: str = "") -> None:
+        """`errno` is the system's error for binding a host and a port, or the path of a Unix socket; 0 stands for any other reason.
+
+        `sentence` may mention settings.
+        """
         super().__init__(written(sentence))
         self.sentence = sentence
         self.errno = errno
         self.host = host
         self.port = port
+        self.path = path
 
 
 class ShuttingDown(WsbridgeError):
@@ -143,6 +147,11 @@ class BusError(WsbridgeError):
     """The broker is unreachable or refuses a request. The text contains no password."""
 
     exit_status: ClassVar[int] = 4
+
+    def __init__(self, sentence: str, *, exchange: str = "") -> None:
+        """`exchange` is the name of the exchange if only its channel cannot use the broker."""
+        super().__init__(sentence)
+        self.exchange = exchange
 
 
 class RemoteError(WsbridgeError):

@@ -96,7 +96,7 @@ def set_level(level: int) -> None:
 class RepeatFilter:
     """Logs an error at once, and the same error again only after a minute: repeated attempts fail in the same way."""
 
-    def __init__(self, log: logging.Logger) -> None:
+    def __init__(self, log: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> None:
         self._log = log
         self._said = ""
         self._again = 0.0
@@ -106,6 +106,29 @@ class RepeatFilter:
         if sentence != self._said or now >= self._again:
             self._said, self._again = sentence, now + REPEAT_SECONDS
             self._log.error("%s", sentence)
+
+
+class RepeatFilters:
+    """A RepeatFilter for each of several errors that occur in turn.
+
+    When there are more than `LIMIT` errors, each may be logged again at once.
+    """
+
+    LIMIT = 16
+
+    def __init__(self, log: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> None:
+        self._log = log
+        self._filters: dict[str, RepeatFilter] = {}
+
+    def error(self, sentence: str, now: float) -> None:
+        """Log a sentence. `now` is in seconds of a monotonic clock."""
+        if sentence not in self._filters and len(self._filters) >= self.LIMIT:
+            self._filters.clear()
+        self._filters.setdefault(sentence, RepeatFilter(self._log)).error(sentence, now)
+
+    def clear(self) -> None:
+        """Log each error at once when it occurs again."""
+        self._filters.clear()
 
 
 class RateLimit:

@@ -61,7 +61,7 @@ class Metrics:
     """Messages from this process that the spool dropped for lack of room."""
     broker_reconnects: int = 0
     broker_alarms: int = 0
-    """Times that the broker reported that it blocks publishers, because memory or disk space is low."""
+    """Times that the broker reported, because memory or disk space is low, that it blocks publishers: counted for each channel."""
     publish_timeouts: int = 0
     """Connections to the broker that wsbridge closed because the broker did not confirm a publish in time."""
     lookups_skipped: int = 0

@@ -22,6 +22,7 @@ from wsbridge.bus.exchange import ExchangeSettings
 from wsbridge.bus.memory import MemoryBus
 from wsbridge.bus.rabbitmq.bus import RabbitBus
 from wsbridge.bus.rabbitmq.shared import Connections
+from wsbridge.bus.rabbitmq.tuning import Tuning
 from wsbridge.channel.position import Position, parse_position
 from wsbridge.channel.ring import Channel, Join, Slow
 from wsbridge.endpoints.livechannel import new_mark
@@ -236,6 +237,10 @@ class Node:
         await until(lambda: self.bus._spool.is_empty, "the confirms of the broker")  # type: ignore[attr-defined]
 
 
+QUICK = Tuning(longest_pause=0.5)
+"""No node waits for long before it reconnects."""
+
+
 @dataclass
 class Exchange:
     """The name of a channel at a broker, and the options of its nodes. Without a URL, the channel exists only in this process."""
@@ -244,6 +249,7 @@ class Exchange:
     url: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     """Options of ExchangeSettings."""
+    tuning: Tuning = QUICK
 
     @property
     def replays(self) -> bool:
@@ -258,6 +264,7 @@ class Exchange:
         begin: Any = None,
         consumes: bool = True,
         connections: Connections | None = None,
+        tuning: Tuning | None = None,
         **options: Any,
     ) -> Bus:
         """Make a bus; the caller opens it."""
@@ -275,6 +282,7 @@ class Exchange:
             begin=begin,
             consumes=consumes,
             connections=connections,
+            tuning=tuning or self.tuning,
             metrics=metrics if metrics is not None else Metrics(),
             loop=asyncio.get_running_loop(),
         )

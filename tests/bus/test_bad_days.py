@@ -23,16 +23,14 @@ from pamqp import commands
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
-from tests.bus.node import Exchange, Node, SlowLink, Taker, Viewer, heard_of_all, nothing_left, until
+from tests.bus.node import QUICK, Exchange, Node, SlowLink, Taker, Viewer, heard_of_all, nothing_left, until
 from tests.support.rabbit import Broker, Proxy
-from wsbridge.bus.rabbitmq import bus as rabbitmq
 from wsbridge.bus.rabbitmq import connection as links
-from wsbridge.bus.rabbitmq import stream, topology
+from wsbridge.bus.rabbitmq.tuning import SEGMENT_BYTES, Tuning
 from wsbridge.channel.ring import Join
 from wsbridge.errors import BusError
 from wsbridge.flow import Batch, Kind, Memory
 from wsbridge.metrics import Metrics
-from wsbridge.rules import backoff
 
 NEVER_MS = 1_800_000
 
@@ -45,9 +43,8 @@ def shaken() -> Iterator[Broker]:
 
 
 @pytest.fixture(autouse=True)
-async def clean(shaken: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+async def clean(shaken: Broker) -> AsyncIterator[None]:
     """Check that each test cleans up, and keep the pauses between reconnects short."""
-    monkeypatch.setattr(backoff, "LONGEST", 0.5)
     async with nothing_left():
         yield
 
@@ -95,9 +92,11 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(broker: Broker, *, query: str = "", producer: dict[str, Any] | None = None, **options: Any) -> AsyncIterator[Stage]:
+async def stage(
+    broker: Broker, *, query: str = "", producer: dict[str, Any] | None = None, tuning: Tuning = QUICK, **options: Any
+) -> AsyncIterator[Stage]:
     async with AsyncExitStack() as stack:
-        exchange = Exchange(f"day-{secrets.token_hex(4)}", broker.url + query, options)
+        exchange = Exchange(f"day-{secrets.token_hex(4)}", broker.url + query, options, tuning)
         proxies = [stack.enter_context(Proxy(("127.0.0.1", broker.port))) for _ in range(2)]
         urls = [f"amqp://guest:guest@127.0.0.1:{proxy.port}/{query}" for proxy in proxies]
         one = await stack.enter_async_context(exchange.node("p", url=urls[0], **producer or {}))
@@ -362,11 +361,11 @@ async def test_link_is_silent(shaken: Broker) -> None:
         assert every[0].viewer.renewals > 0
 
 
-async def test_slow_link(shaken: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_slow_link(shaken: Broker) -> None:
     """A node waits for a long history and a long body over a slow link, while bytes arrive, and loses nothing."""
-    monkeypatch.setattr(stream, "HISTORY_SECONDS", 1.0)
-    monkeypatch.setattr(stream, "PROBE_SECONDS", 0.5)
-    exchange = Exchange(f"day-{secrets.token_hex(4)}", shaken.url, {"replay": True, "timeout": 1.5})
+    exchange = Exchange(
+        f"day-{secrets.token_hex(4)}", shaken.url, {"replay": True, "timeout": 1.5}, replace(QUICK, history_timeout=1.0, probe_timeout=0.5)
+    )
     async with exchange.node("p") as p, SlowLink(("127.0.0.1", shaken.port), 150_000) as slow:
         for _ in range(4):
             p.publish(1, " \n" + "x" * 150_000)
@@ -382,10 +381,9 @@ async def test_slow_link(shaken: Broker, monkeypatch: pytest.MonkeyPatch) -> Non
             assert (viewer.seen["p"], viewer.total_lost, viewer.renewals) == (5, 0, 0)
 
 
-async def test_busy_node_whose_binding_is_removed(shaken: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_busy_node_whose_binding_is_removed(shaken: Broker) -> None:
     """A node restores a binding that an administrator removed, even if it always has unconfirmed messages."""
-    monkeypatch.setattr(links, "BOUND_SECONDS", 0.2)
-    async with stage(shaken) as one, publishing_all_the_while(one.node):
+    async with stage(shaken, tuning=replace(QUICK, check_interval=0.2)) as one, publishing_all_the_while(one.node):
         exchange = f'rabbit_misc:r(<<"/">>, exchange, <<"{one.exchange.name}">>)'
         for name in await bound_to(shaken, one.exchange.name):
             binding = f'{{binding, {exchange}, <<>>, rabbit_misc:r(<<"/">>, queue, <<"{name}">>), []}}'
@@ -399,7 +397,7 @@ async def test_stream_without_a_leader(private_broker: Callable[..., Broker]) ->
     exchange = Exchange("lost", broker.url, {"replay": True, "timeout": 2.0})
     connection = await aiormq.connect(broker.url)
     channel = await connection.channel()
-    arguments = {"x-queue-type": "stream", "x-max-length-bytes": 256 << 20, "x-stream-max-segment-size-bytes": topology.SEGMENT_BYTES}
+    arguments = {"x-queue-type": "stream", "x-max-length-bytes": 256 << 20, "x-stream-max-segment-size-bytes": SEGMENT_BYTES}
     await channel.queue_declare("wsbridge.lost", durable=True, arguments=arguments)
     await asyncio.to_thread(broker.kill, at_once=True)
     await until(lambda: connection.is_closed, "the end of the link")
@@ -464,10 +462,9 @@ class Silent:
         await asyncio.Event().wait()
 
 
-async def test_confirm_timeout_begins_with_a_publish(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+async def test_confirm_timeout_begins_with_a_publish(caplog: pytest.LogCaptureFixture) -> None:
     """The timeout of a confirm begins with the publish, not with the last frame of the broker."""
-    monkeypatch.setattr(rabbitmq, "STALLED_SECONDS", 0.01)
-    bus: Any = Exchange("silent", "amqp://nowhere/").bus()
+    bus: Any = Exchange("silent", "amqp://nowhere/", tuning=Tuning(confirm_silence=0.01)).bus()
     clock, link = Clock(), Silent()
     bus._loop = clock
     async with asyncio.TaskGroup() as group:
@@ -533,10 +530,9 @@ async def test_queue_is_deleted(shaken: Broker) -> None:
 
 
 @pytest.mark.parametrize("replay", [False, True])
-async def test_exchange_is_deleted(shaken: Broker, replay: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_exchange_is_deleted(shaken: Broker, replay: bool) -> None:
     """A publishing node declares a deleted exchange again, and all nodes receive the later messages."""
-    monkeypatch.setattr(links, "BOUND_SECONDS", 0.5)
-    async with stage(shaken, replay=replay) as one:
+    async with stage(shaken, replay=replay, tuning=replace(QUICK, check_interval=0.5)) as one:
         resource = f'rabbit_misc:r(<<"/">>, exchange, <<"{one.exchange.name}">>)'
         await asyncio.to_thread(shaken.eval, f'rabbit_exchange:delete({resource}, false, <<"guest">>)')
         await heard_of_all([one.producer], [one.viewer])
@@ -599,10 +595,9 @@ async def test_replaced_stream_and_an_early_position(shaken: Broker) -> None:
         assert viewer.seen["p"] == 10 or viewer.renewals + viewer.total_lost > 0, f"an unreported loss: {viewer}"
 
 
-async def test_stream_is_truncated(shaken: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stream_is_truncated(shaken: Broker) -> None:
     """A node reports messages that a stream dropped during its absence as a loss, and delivers the rest."""
-    monkeypatch.setattr(topology, "SEGMENT_BYTES", 20_000)
-    async with stage(shaken, replay=True, replay_bytes=100_000) as one:
+    async with stage(shaken, replay=True, replay_bytes=100_000, tuning=replace(QUICK, segment_bytes=20_000)) as one:
         await one.away(proxy=one.to_node)
         await until(lambda: one.viewer.words == ["away"], "the report that the broker is unreachable")
         for _ in range(100):

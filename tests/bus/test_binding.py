@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import aiormq
 import pytest
@@ -11,22 +12,22 @@ from aiormq.abc import AbstractChannel
 
 from tests.bus.node import Exchange, nothing_left, until
 from tests.support.rabbit import Broker, bro_publish
-from wsbridge.bus.rabbitmq import bus as rabbitmq
 from wsbridge.bus.rabbitmq import connection as links
 from wsbridge.bus.rabbitmq.topology import KEYS
-from wsbridge.rules import backoff
+from wsbridge.bus.rabbitmq.tuning import Tuning
+
+TUNING = Tuning(longest_pause=0.2)
 
 
 @pytest.fixture(autouse=True)
-async def clean(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    monkeypatch.setattr(backoff, "LONGEST", 0.2)
+async def clean(broker: Broker) -> AsyncIterator[None]:
     async with nothing_left():
         yield
 
 
 @pytest.fixture
 def exchange(broker: Broker) -> Exchange:
-    return Exchange(f"binding-{secrets.token_hex(4)}", broker.url, {"replay": True})
+    return Exchange(f"binding-{secrets.token_hex(4)}", broker.url, {"replay": True}, TUNING)
 
 
 @pytest.fixture
@@ -48,9 +49,9 @@ async def unbind(channel: AbstractChannel, exchange: Exchange, *keys: str) -> No
         await channel.queue_unbind(f"wsbridge.{exchange.name}", exchange.name, routing_key=key)
 
 
-async def test_one_binding_is_removed(exchange: Exchange, other: AbstractChannel, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_binding_is_removed(exchange: Exchange, other: AbstractChannel) -> None:
     """The stream has two bindings: while one of them remains, no message is lost, not even of an external publisher."""
-    monkeypatch.setattr(links, "BOUND_SECONDS", 3600.0)
+    exchange.tuning = replace(TUNING, check_interval=3600.0)
     async with exchange.node("p") as p:
         viewer = p.view()
         for number, key in enumerate(KEYS):
@@ -64,10 +65,9 @@ async def test_one_binding_is_removed(exchange: Exchange, other: AbstractChannel
         assert (viewer.total_lost, viewer.renewals) == (0, 0)
 
 
-async def test_no_binding_is_left(exchange: Exchange, other: AbstractChannel, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_binding_is_left(exchange: Exchange, other: AbstractChannel) -> None:
     """A node publishes messages again that reached no stream, although the broker confirmed them."""
-    monkeypatch.setattr(links, "BOUND_SECONDS", 3600.0)
-    monkeypatch.setattr(rabbitmq, "RETURN_SECONDS", 0.3)
+    exchange.tuning = replace(TUNING, check_interval=3600.0, return_timeout=0.3)
     async with exchange.nodes("p", "v") as (p, v):
         viewers = [p.view(), v.view()]
         p.publish()
@@ -85,7 +85,7 @@ async def test_no_binding_is_left(exchange: Exchange, other: AbstractChannel, mo
 
 async def test_paused_node_loses_nothing(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
     """A paused node does not count unread messages as lost."""
-    monkeypatch.setattr(rabbitmq, "RETURN_SECONDS", 0.2)
+    exchange.tuning = replace(TUNING, return_timeout=0.2)
     async with exchange.node("p") as p:
         viewer = p.view()
         p.bus.pause()
@@ -107,9 +107,9 @@ async def test_paused_node_loses_nothing(exchange: Exchange, monkeypatch: pytest
         assert (viewer.seen["p"], p.metrics.broker_reconnects, p.metrics.bus_repeats) == (400, 0, 0)
 
 
-async def test_bindings_are_restored(exchange: Exchange, other: AbstractChannel, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_bindings_are_restored(exchange: Exchange, other: AbstractChannel) -> None:
     """A node that only receives restores the bindings soon; after that, messages of external publishers arrive."""
-    monkeypatch.setattr(links, "BOUND_SECONDS", 0.1)
+    exchange.tuning = replace(TUNING, check_interval=0.1)
     async with exchange.node("v") as v:
         viewer = v.view()
         await unbind(other, exchange, *KEYS)

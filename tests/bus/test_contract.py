@@ -28,9 +28,9 @@ from wsbridge.bus.base import Body, Bus
 from wsbridge.bus.bodies import LINES, OutgoingBody
 from wsbridge.bus.exchange import ExchangeSettings
 from wsbridge.bus.rabbitmq import connection as links
-from wsbridge.bus.rabbitmq import stream
 from wsbridge.bus.rabbitmq.bus import RabbitBus
 from wsbridge.bus.rabbitmq.connection import PREFETCH
+from wsbridge.bus.rabbitmq.tuning import Tuning
 from wsbridge.errors import BusError
 from wsbridge.flow import Batch, Kind, Memory
 from wsbridge.metrics import Metrics
@@ -38,12 +38,13 @@ from wsbridge.metrics import Metrics
 KINDS = ["memory", "rabbitmq", "replay"]
 PASSWORD = "s3cr3t-w0rd"
 ONE = OutgoingBody(LINES, b"one", first=0, messages=1)
+TUNING = Tuning(probe_timeout=0.2)
+"""A stream that holds nothing is soon taken for empty."""
 
 
 @pytest.fixture(autouse=True)
-async def clean(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+async def clean(broker: Broker) -> AsyncIterator[None]:
     """Check that each test cleans up, and recognize an empty stream quickly."""
-    monkeypatch.setattr(stream, "PROBE_SECONDS", 0.2)
     async with nothing_left():
         yield
 
@@ -64,7 +65,7 @@ def make(request: pytest.FixtureRequest, kind: str) -> Exchange:
     if kind == "memory":
         return Exchange("contract")
     broker: Broker = request.getfixturevalue("broker")
-    return Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": kind == "replay"})
+    return Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": kind == "replay"}, TUNING)
 
 
 @asynccontextmanager
@@ -386,7 +387,7 @@ async def test_open_is_cancelled(brokered: Exchange, broker: Broker) -> None:
 
 async def test_cancelled_by_its_first_message(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
     """If a receiver cancels `open` at the first message of a history, the log reports no reconnect."""
-    exchange = Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": True})
+    exchange = Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": True}, TUNING)
     async with exchange.open(Taker()) as bus:
         bus.publish(Batch(Kind.TEXT, [b"enough"]))
 
@@ -432,12 +433,11 @@ async def test_all_begin_at_once(request: pytest.FixtureRequest) -> None:
         )
 
 
-async def test_close_times_out(brokered: Exchange, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_close_times_out(brokered: Exchange, broker: Broker) -> None:
     """A link that cannot close in time aborts its connection, and leaves nothing to the garbage collector."""
-    monkeypatch.setattr(links, "CLOSE_SECONDS", 0.2)
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         url = f"amqp://127.0.0.1:{proxy.port}/"
-        link = links.Link(ExchangeSettings((url,), **brokered.options), brokered.name, url)
+        link = links.Link(ExchangeSettings((url,), **brokered.options), brokered.name, url, tuning=Tuning(close_timeout=0.2))
         await link.open()
         connection = link._connection
         await asyncio.to_thread(proxy.swallow)
@@ -528,7 +528,7 @@ async def test_other_difference(brokered: Exchange, broker: Broker) -> None:
 
 async def test_stream_name_is_in_use(broker: Broker) -> None:
     """If another queue has the name of the stream, the error says so (406)."""
-    exchange = Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": True})
+    exchange = Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": True}, TUNING)
     async with channel_of_a_stranger(broker) as channel:
         await channel.queue_declare(f"wsbridge.{exchange.name}", exclusive=False, durable=True)
     assert f"has a queue wsbridge.{exchange.name} that is not a stream of wsbridge" in await refusal(exchange)
@@ -553,7 +553,7 @@ async def test_missing_exchange(brokered: Exchange) -> None:
 
 async def test_other_replay_bytes(broker: Broker) -> None:
     """A stream declared with another size is refused; the error names the setting (406)."""
-    exchange = Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": True})
+    exchange = Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": True}, TUNING)
     async with exchange.open(Taker()):
         pass
     message = await refusal(exchange, replay_bytes=1 << 20)
@@ -620,7 +620,7 @@ def tls_broker(certificates: Path) -> Iterator[Broker]:
 async def test_tls(tls_broker: Broker, certificates: Path, replay: bool) -> None:
     """TLS changes nothing else; the query of the URL names the CA file and the optional client certificate."""
     query = f"?cafile={certificates}/ca.pem&certfile={certificates}/client.pem&keyfile={certificates}/client.key"
-    exchange = Exchange(f"contract-{secrets.token_hex(4)}", tls_broker.tls_url + query, {"replay": replay})
+    exchange = Exchange(f"contract-{secrets.token_hex(4)}", tls_broker.tls_url + query, {"replay": replay}, TUNING)
     async with two(exchange) as (bus, one, _, other):
         bus.publish(Batch(Kind.TEXT, [b"over TLS"] * 100 + [b"x" * 300_000]))
         for taker in (one, other):

@@ -9,28 +9,26 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import aiormq
 import pytest
 
 from tests.bus.conftest import PrivateBroker
-from tests.bus.node import Exchange, Node, Taker, heard_of_all, nothing_left, until
+from tests.bus.node import QUICK, Exchange, Node, Taker, heard_of_all, nothing_left, until
 from tests.support.rabbit import Broker, Proxy
 from tests.support.server import free_port
-from wsbridge.bus.rabbitmq import connection as link
 from wsbridge.errors import BusError
 from wsbridge.flow import Batch, Kind
-from wsbridge.rules import backoff
 
 PASSWORD = "not-to-be-seen"
 ONE = Batch(Kind.TEXT, [b"one"])
 
 
 @pytest.fixture(autouse=True)
-async def clean(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+async def clean(broker: Broker) -> AsyncIterator[None]:
     """Check that each test cleans up, and keep the pauses between rounds short."""
-    monkeypatch.setattr(backoff, "LONGEST", 0.5)
     async with nothing_left():
         yield
 
@@ -219,18 +217,15 @@ def cluster() -> Iterator[tuple[Broker, Broker]]:
         yield one, other
 
 
-async def test_node_without_a_replica(
-    cluster: tuple[Broker, Broker], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_node_without_a_replica(cluster: tuple[Broker, Broker], caplog: pytest.LogCaptureFixture) -> None:
     """The bus leaves a cluster node without a replica of the stream for one with a replica, at the start and later.
 
     RabbitMQ 4 reports a missing replica; for 3.10, the bus has to ask.
     """
-    monkeypatch.setattr(link, "BOUND_SECONDS", 1.0)
     one, other = cluster
     name = f"over-{secrets.token_hex(4)}"
     at_one, at_other = f"amqp://127.0.0.1:{one.port}/", f"amqp://127.0.0.1:{other.port}/"
-    exchange = Exchange(name, options={"urls": (one.url, other.url), "replay": True})
+    exchange = Exchange(name, options={"urls": (one.url, other.url), "replay": True}, tuning=replace(QUICK, check_interval=1.0))
     async with exchange.node("p", urls=(one.url,)) as p:
         p.publish()
         await p.published_all()

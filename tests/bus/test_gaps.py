@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -12,10 +13,10 @@ from tests.bus.node import Exchange, nothing_left, until
 from tests.support.amqp import amqp_link
 from tests.support.rabbit import Broker
 from tests.support.streams import StreamClient
-from wsbridge.bus.rabbitmq import stream as streams
-from wsbridge.bus.rabbitmq import topology
+from wsbridge.bus.rabbitmq.tuning import Tuning
 from wsbridge.channel.ring import Join
-from wsbridge.rules import backoff
+
+TUNING = Tuning(longest_pause=0.2, probe_timeout=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -26,16 +27,14 @@ def stream_broker() -> Iterator[Broker]:
 
 
 @pytest.fixture(autouse=True)
-async def clean(stream_broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    monkeypatch.setattr(streams, "PROBE_SECONDS", 0.5)
-    monkeypatch.setattr(backoff, "LONGEST", 0.2)
+async def clean(stream_broker: Broker) -> AsyncIterator[None]:
     async with nothing_left():
         yield
 
 
 @pytest.fixture
 def exchange(stream_broker: Broker) -> Exchange:
-    return Exchange(f"gaps-{secrets.token_hex(4)}", stream_broker.url, {"replay": True})
+    return Exchange(f"gaps-{secrets.token_hex(4)}", stream_broker.url, {"replay": True}, TUNING)
 
 
 async def store(broker: Broker, exchange: Exchange, count: int) -> None:
@@ -101,9 +100,9 @@ async def test_only_stored_offsets(exchange: Exchange, stream_broker: Broker) ->
                 assert (viewer.renewals, viewer.total_lost) == (0, 0)
 
 
-async def test_loss_among_gaps(exchange: Exchange, stream_broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_loss_among_gaps(exchange: Exchange, stream_broker: Broker) -> None:
     """If a stream drops messages that a slow node has not read, the node reports the gap as a loss."""
-    monkeypatch.setattr(topology, "SEGMENT_BYTES", 20_000)
+    exchange.tuning = replace(TUNING, segment_bytes=20_000)
     async with exchange.node("p", replay_bytes=100_000) as p, exchange.node("v", replay_bytes=100_000) as v:
         viewer = v.view()
         v.bus.pause()

@@ -17,27 +17,24 @@ from tests.bus.node import Exchange, Node, Viewer, nothing_left, until
 from tests.support.amqp import amqp_link
 from tests.support.rabbit import Broker, bro_publish
 from wsbridge.bus.exchange import ExchangeSettings
-from wsbridge.bus.rabbitmq import stream as streams
-from wsbridge.bus.rabbitmq import topology
 from wsbridge.bus.rabbitmq.connection import Link
+from wsbridge.bus.rabbitmq.tuning import Tuning
 from wsbridge.channel.ring import Join
-from wsbridge.rules import backoff
 
 SAME = "21.5"
+TUNING = Tuning(longest_pause=0.2, probe_timeout=0.5)
 
 
 @pytest.fixture(autouse=True)
-async def clean(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+async def clean(broker: Broker) -> AsyncIterator[None]:
     """Check that each test cleans up; recognize an empty stream quickly, and keep the pauses between reconnects short."""
-    monkeypatch.setattr(streams, "PROBE_SECONDS", 0.5)
-    monkeypatch.setattr(backoff, "LONGEST", 0.2)
     async with nothing_left():
         yield
 
 
 @pytest.fixture
 def exchange(broker: Broker) -> Exchange:
-    return Exchange(f"again-{secrets.token_hex(4)}", broker.url, {"replay": True})
+    return Exchange(f"again-{secrets.token_hex(4)}", broker.url, {"replay": True}, TUNING)
 
 
 class Counter(Viewer):
@@ -80,7 +77,7 @@ async def make_by_hand(exchange: Exchange) -> None:
     """Declare and bind the stream as another program may, without an identity."""
     async with by_hand(exchange) as channel:
         await channel.exchange_declare(exchange.name, exchange_type="fanout")
-        arguments = {"x-queue-type": "stream", "x-max-length-bytes": 256 << 20, "x-stream-max-segment-size-bytes": topology.SEGMENT_BYTES}
+        arguments = {"x-queue-type": "stream", "x-max-length-bytes": 256 << 20, "x-stream-max-segment-size-bytes": TUNING.segment_bytes}
         await channel.queue_declare(f"wsbridge.{exchange.name}", durable=True, arguments=arguments)
         await channel.queue_bind(f"wsbridge.{exchange.name}", exchange.name)
 

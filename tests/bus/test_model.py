@@ -16,15 +16,13 @@ import pytest
 from tests.bus.node import EVERYTHING, Exchange, Node, Viewer, heard_of_all, nothing_left, until
 from tests.support.rabbit import Broker, Proxy
 from wsbridge.channel.ring import Join, Slow
-from wsbridge.rules import backoff
 
 STEPS = 300
 
 
 @pytest.fixture(autouse=True)
-async def clean(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+async def clean(broker: Broker) -> AsyncIterator[None]:
     """Check that each test cleans up, and keep the pauses between reconnects short."""
-    monkeypatch.setattr(backoff, "LONGEST", 0.5)
     async with nothing_left():
         yield
 

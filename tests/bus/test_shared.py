@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -25,7 +26,6 @@ from wsbridge.bus.rabbitmq.shared import CHANNELS_A_LINK, Connection, Connection
 from wsbridge.channel.ring import Join
 from wsbridge.errors import BusError
 from wsbridge.flow import Batch, Kind
-from wsbridge.rules import backoff
 
 KINDS = [False, True]
 OPEN_CHANNELS = "length(rabbit_channel:list())"
@@ -40,9 +40,8 @@ def shaken() -> Iterator[Broker]:
 
 
 @pytest.fixture(autouse=True)
-async def clean(shaken: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+async def clean(shaken: Broker) -> AsyncIterator[None]:
     """Check that each test cleans up, also at the broker, and keep the pauses between reconnects short."""
-    monkeypatch.setattr(backoff, "LONGEST", 0.5)
     async with nothing_left():
         yield
     await until_number(shaken, OPEN_CONNECTIONS, 0)
@@ -204,6 +203,7 @@ async def test_cancelled_attempt(shaken: Broker) -> None:
     await until(lambda: len(connections) == 1, "the attempt")
     opening[0].cancel()
     await opening[1]
+    await asyncio.wait((opening[0],))
     assert opening[0].cancelled()
     assert len(connections) == 1
     for bus in buses:
@@ -571,6 +571,51 @@ async def test_suspect_opens_alone(shaken: Broker) -> None:
             link_of(node).lose("a test")
             await is_back(node, 3)
             assert connection_of(later) is connection_of(node)
+
+
+# The log
+
+
+async def test_log_of_a_lost_connection(shaken: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    """The log shows the loss of a connection once, and the reconnection once, and not once for each channel."""
+    caplog.set_level(logging.INFO, "wsbridge")
+    connections = Connections()
+    async with nodes(shaken.url, 10, connections, replays=True) as every:
+        await asyncio.to_thread(shaken.close_connections)
+        for node, _ in every:
+            await is_back(node)
+        records = [record for record in caplog.records if record.name == "wsbridge.bus"]
+        said = [(getattr(record, "fields", {}), record.getMessage().partition(":")[0]) for record in records]
+    assert said == [({}, "disconnected from the broker at amqp"), ({}, "reconnected to the broker at amqp")]
+
+
+async def test_log_of_an_unreachable_broker(shaken: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    """The log shows once that the broker is unreachable."""
+    caplog.set_level(logging.INFO, "wsbridge")
+    connections = Connections()
+    with Proxy(("127.0.0.1", shaken.port)) as proxy:
+        async with nodes(f"amqp://guest:guest@127.0.0.1:{proxy.port}/", 5, connections, replays=True) as every:
+            await asyncio.to_thread(proxy.refuse)
+            await asyncio.to_thread(proxy.cut)
+            await until(lambda: "cannot be reached" in caplog.text, "the first failed attempt")
+            await asyncio.to_thread(proxy.accept)
+            for node, _ in every:
+                await is_back(node)
+    assert [caplog.text.count(words) for words in ("disconnected from", "cannot be reached", "reconnected to")] == [1, 1, 1]
+
+
+async def test_log_of_a_lost_link(shaken: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    """The log names the exchange of a channel that alone has lost its link."""
+    caplog.set_level(logging.INFO, "wsbridge")
+    connections = Connections()
+    async with nodes(shaken.url, 3, connections, replays=True) as every:
+        node = every[1][0]
+        exchange = link_of(node)._exchange
+        await delete_queue(shaken, node)
+        await is_back(node)
+        records = [record for record in caplog.records if record.name == "wsbridge.bus"]
+        said = [(getattr(record, "fields", {}).get("exchange"), record.getMessage().partition(" ")[0]) for record in records]
+    assert (said[0], said[-1]) == ((exchange, "disconnected"), (exchange, "reconnected"))
 
 
 # Alarms

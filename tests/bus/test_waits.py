@@ -7,6 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,11 +17,10 @@ from tests.support.amqp import AmqpLink, amqp_link
 from tests.support.deadline import scaled
 from tests.support.rabbit import Broker, bro_publish
 from wsbridge.bus.rabbitmq import connection as links
-from wsbridge.bus.rabbitmq import stream as streams
 from wsbridge.bus.rabbitmq.connection import Link
+from wsbridge.bus.rabbitmq.tuning import Tuning
 from wsbridge.channel.ring import Join
 from wsbridge.errors import BusError
-from wsbridge.rules import backoff
 
 
 def quick() -> dict[str, float]:
@@ -28,11 +28,13 @@ def quick() -> dict[str, float]:
     return {"timeout": scaled(2.0), "confirm_timeout": scaled(1.0)}
 
 
+TUNING = Tuning(longest_pause=0.2, check_interval=0.2)
+"""Nothing waits for long before it comes back, and the exchange is looked at all the while."""
+
+
 @pytest.fixture(autouse=True)
-async def clean(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+async def clean(broker: Broker) -> AsyncIterator[None]:
     """Check that each test cleans up; keep the pauses between reconnects short, and check the exchange often."""
-    monkeypatch.setattr(backoff, "LONGEST", 0.2)
-    monkeypatch.setattr(links, "BOUND_SECONDS", 0.2)
     async with nothing_left():
         yield
 
@@ -45,7 +47,7 @@ async def link(broker: Broker) -> AsyncIterator[AmqpLink]:
 
 @pytest.fixture(params=["rabbitmq", "replay"])
 def exchange(request: pytest.FixtureRequest, broker: Broker) -> Exchange:
-    return Exchange(f"waits-{secrets.token_hex(4)}", broker.url, {"replay": request.param == "replay"})
+    return Exchange(f"waits-{secrets.token_hex(4)}", broker.url, {"replay": request.param == "replay"}, TUNING)
 
 
 async def publish_until(node: Node, done: Callable[[], object], what: str) -> None:
@@ -156,11 +158,11 @@ async def test_lost_deliveries(exchange: Exchange, link: AmqpLink) -> None:
             assert viewer.renewals == 1
 
 
-async def test_deliveries_that_stop(exchange: Exchange, link: AmqpLink, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_deliveries_that_stop(exchange: Exchange, link: AmqpLink) -> None:
     """If a stream holds more but delivers nothing, a node that only reads continues over another link."""
     if not exchange.replays:
         return
-    monkeypatch.setattr(streams, "STALL_SECONDS", 0.2)
+    exchange.tuning = replace(TUNING, stall_interval=0.2)
     channels: list[int] = []
     async with exchange.node("p") as p, exchange.node("v", url=link.url) as v:
         viewer = v.view()
@@ -182,7 +184,7 @@ async def test_idle_stream(exchange: Exchange, link: AmqpLink, monkeypatch: pyte
     """If a stream holds nothing more, the node keeps its link, however often it checks."""
     if not exchange.replays:
         return
-    monkeypatch.setattr(streams, "STALL_SECONDS", 0.02)
+    exchange.tuning = replace(TUNING, stall_interval=0.02)
     looks: list[object] = []
     find = Link.find
 
@@ -221,7 +223,7 @@ async def test_alarm_outlasts_every_timeout(private_broker: Callable[..., Broker
     broker = await asyncio.to_thread(private_broker)
     for replay in (False, True):
         timeouts = quick()
-        exchange = Exchange(f"alarm-{replay}", broker.url, {"replay": replay, **timeouts})
+        exchange = Exchange(f"alarm-{replay}", broker.url, {"replay": replay, **timeouts}, TUNING)
         async with exchange.node("p") as p:
             viewer = p.view(Join.HISTORY)
             p.publish()

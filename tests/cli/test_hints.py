@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import socket
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import pytest
 
 from tests.support.deadline import START_DEADLINE, scaled
 from tests.support.server import environment
-from wsbridge.cli.hints import free_port_near, hint_for_address, hint_for_command, hint_for_listening
+from wsbridge.cli.hints import free_port_near, hint_for_address, hint_for_command, hint_for_listening, hint_in_file
 from wsbridge.cli.main import run
+from wsbridge.cli.servefile import load
 from wsbridge.errors import ListenError
 from wsbridge.settings import BridgeSettings, ListenSettings, ProgramSettings, ServerSettings
 
@@ -93,9 +95,14 @@ def test_address(address: str, complaint: str, here: Path, capsys: pytest.Captur
 
 
 def serve(*words: str) -> tuple[int, str]:
+    """Run a server with flags that cannot start; return its status and its log."""
+    return start(*words, "cat")
+
+
+def start(*words: str) -> tuple[int, str]:
     """Run a server that fails to start; return its status and its log."""
     done = subprocess.run(
-        [sys.executable, "-m", "wsbridge", *words, "cat"],
+        [sys.executable, "-m", "wsbridge", *words],
         env=environment({}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -141,6 +148,93 @@ def test_port_of_redirects() -> None:
         assert words in hint
         assert "--port" not in hint
     assert "--port=" in hint_for_listening(ListenError("cannot", errno=errno.EACCES, host="", port=443), settings)
+
+
+PLACES = {"address": "site.toml:2", "redirect_port": "site.toml:3"}
+LISTENERS = (
+    ListenSettings(address="unix:/run/x/socket"),
+    ListenSettings(address="127.0.0.1:8443", redirect_port=80),
+    ListenSettings(address="[::1]:0"),
+)
+IN_FILE = [
+    (
+        ListenError("", errno=errno.EADDRINUSE, host="127.0.0.1", port=8443),
+        r'; another program listens on this port; in site\.toml:2, choose another port, such as listen\[2\]\.address="127\.0\.0\.1:\d+",'
+        r' which is free now, or listen\[2\]\.address="127\.0\.0\.1:0" for any free port',
+    ),
+    (
+        ListenError("", errno=errno.EACCES, host="127.0.0.1", port=80),
+        r"; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE; in site\.toml:3, choose another port,"
+        r" such as listen\[2\]\.redirect_port=8080",
+    ),
+    (
+        ListenError("", errno=errno.EADDRINUSE, host="127.0.0.1", port=80),
+        r"; another program listens on this port; in site\.toml:3, choose another port, such as listen\[2\]\.redirect_port=\d+,"
+        r" which is free now",
+    ),
+    (
+        ListenError("", errno=errno.EADDRNOTAVAIL, host="127.0.0.1", port=8443),
+        r"; this machine has no such address \(`ip address` lists its addresses\); in site\.toml:2,"
+        r' write listen\[2\]\.address=":8443" to listen on all of them',
+    ),
+    (
+        ListenError("", errno=errno.EADDRNOTAVAIL, host="[::1]", port=41000),
+        r'; this machine .*; in site\.toml:2, write listen\[3\]\.address=":0" to listen on all of them',
+    ),
+    (
+        ListenError("", errno=errno.EADDRINUSE, path="/run/x/socket"),
+        r'; stop that server, or in site\.toml:2, choose another path: listen\[1\]\.address="unix:PATH"',
+    ),
+    (ListenError("", errno=errno.EADDRINUSE, host="192.0.2.1", port=1), ""),
+    (ListenError("", errno=errno.ENOBUFS, host="127.0.0.1", port=8443), ""),
+]
+
+
+@pytest.mark.parametrize(("error", "hint"), IN_FILE)
+def test_in_a_file(error: ListenError, hint: str) -> None:
+    """With a configuration file, the remedy names the key of the listener and its line, and no flag."""
+    command = ("./count.sh", "--port=8080")
+    settings = ServerSettings(listeners=LISTENERS, endpoints=(BridgeSettings(program=ProgramSettings(command=command)),))
+    found = hint_in_file(error, settings, lambda number, key: (PLACES[key], f"listen[{number + 1}].{key}"))
+    assert re.fullmatch(hint, found)
+    assert "--" not in found
+
+
+UNIX_REASONS = [
+    (errno.EADDRINUSE, "; stop that server, or choose another path: --unixsocket=PATH"),
+    (errno.EEXIST, "; choose another path: --unixsocket=PATH"),
+    (errno.ENOENT, "; create the directory /run/x, or choose another path: --unixsocket=PATH"),
+    (errno.EACCES, "; give this user write permission for /run/x, or choose another path: --unixsocket=PATH"),
+]
+
+
+@pytest.mark.parametrize(("number", "hint"), UNIX_REASONS)
+def test_unix_socket(number: int, hint: str) -> None:
+    """If a Unix socket cannot be bound, the hint names --unixsocket."""
+    settings = ServerSettings(listeners=LISTENERS)
+    assert hint_for_listening(ListenError("cannot", errno=number, path="/run/x/socket"), settings) == hint
+
+
+ENDPOINT = '[[endpoint]]\nkind = "bridge"\ncommand = ["cat", "--port=1"]\n'
+
+
+def test_start_from_a_file(here: Path) -> None:
+    """A server from a file names the key, the file and the line of the address in use."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        taken_address = f"127.0.0.1:{taken.getsockname()[1]}"
+        (here / "site.toml").write_text(f'include = "more.toml"\n{ENDPOINT}[[listen]]\naddress = "127.0.0.1:0"\n')
+        (here / "more.toml").write_text(f'[[listen]]\naddress = "{taken_address}"\n')
+        status, log = start("serve", "site.toml")
+    assert status == 3
+    assert re.search(r'; in more\.toml:2, choose another port, such as listen\[1\]\.address="127\.0\.0\.1:\d+", which is free now', log)
+    assert "--" not in log
+
+
+def test_default_listener_of_a_file(here: Path) -> None:
+    """For a file without [[listen]], the remedy is to add this table."""
+    (here / "site.toml").write_text(ENDPOINT)
+    hint = load("site.toml", {"PATH": "/bin:/usr/bin"}).hint(ListenError("", errno=errno.EACCES, host="", port=8080))
+    assert hint.endswith('; in a table [[listen]] of site.toml, choose another port, such as listen[1].address=":8080"')
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ def test_nginx(examples: Path, tmp_path: Path) -> None:
     with Server(str(folder / "wsbridge.toml"), bridge=SERVE, listen=(), unix=socket) as server, nginx(folder, port):
         assert request("GET", "/count/", port=port).status == 200
         moved = request("GET", "/temps", port=port, headers=[("Host", f"site.example:{port}")])
-        assert (moved.status, moved.value("Location")) == (301, "/temps/")
+        assert (moved.status, moved.value("Location")) == (301, "./temps/")
         with connect("/temps", port=port, origin=f"http://127.0.0.1:{port}") as client:
             assert client.receive_text().startswith('{"time":')
         with connect("/count", port=port, origin="http://site.example", headers=[("Host", "site.example")]) as client:

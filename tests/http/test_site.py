@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import HttpVersion11, web
 
+from tests.support.references import resolve
 from wsbridge.http.app import App
 from wsbridge.http.site import Site
 from wsbridge.metrics import Metrics
@@ -133,9 +134,26 @@ async def test_endpoint_of_a_path(town: Town, path: str, said: str) -> None:
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS"])
 async def test_redirect(town: Town, method: str, path: str, location: str) -> None:
-    """A path redirects to its normalized form, and never to another host; the path of an endpoint redirects to its slash."""
+    """A path redirects to its normalized form, and never to another host; the path of an endpoint redirects to its slash.
+
+    The Location is relative, so it is right below the prefix of a reverse proxy as well.
+    """
     answer = await town.ask(path, method=method)
-    assert (answer.status, answer.headers["Location"]) == (301, location)
+    assert (answer.status, resolve(path, answer.headers["Location"])) == (301, location)
+
+
+async def test_redirect_of_a_mount_in_a_mount(town: Town) -> None:
+    """The path of an endpoint below another one leads to its directory, and not to that of the other one."""
+    town.routes.put((), "/count/more", Endpoint("more"))
+    answer = await town.ask("/count/more?q")
+    assert (answer.headers["X-Name"], answer.headers["Location"]) == ("more", "./more/?q")
+
+
+async def test_redirect_after_a_local_redirect() -> None:
+    """If the local redirect of a CGI script leads to the path of an endpoint, the client finds its directory."""
+    town = Town(moved=Endpoint("moved", target="/count"), count=Endpoint("count"))
+    answer = await town.ask("/moved/x")
+    assert (answer.status, resolve("/moved/x", answer.headers["Location"])) == (301, "/count/")
 
 
 @pytest.mark.parametrize(("path", "name"), [("/count/x", "count"), ("/count", "count"), ("/count//", "count"), ("/x", "nowhere")])

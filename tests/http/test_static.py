@@ -21,6 +21,7 @@ from aiohttp import web
 from tests.rules.requests import make_request
 from tests.support.client import Response, Stream, open_stream, request_bytes
 from tests.support.proc import descriptors, pause, turns, until
+from tests.support.references import resolve
 from tests.support.server import Server, wait_until
 from tests.support.site import BIG, FILES, SECRET, Serve, Site
 from wsbridge.http.hiddenfiles import HiddenFiles, PrivateFiles
@@ -431,8 +432,7 @@ def followed(server: Server, method: str, target: str) -> Response:
         location = response.value("Location")
         if response.status != 301 or location is None:
             break
-        here = target.partition("?")[0].rpartition("/")[0]
-        target = location if location.startswith("/") else f"{here}/{location}"
+        target = resolve(target, location)
         response = server.request(method, target)
     return response
 

@@ -397,7 +397,8 @@ async def test_address_in_use(kind: str, tmp_path: Path) -> None:
         port = int(first.addresses[0].rpartition(":")[2]) if kind == "tcp" else None
         with pytest.raises(ListenError, match="address already in use") as raised:
             await house.open(replace(first.settings, address=f"127.0.0.1:{port}" if port else first.settings.address))
-        assert (raised.value.errno, raised.value.port) == ((errno.EADDRINUSE, port) if kind == "tcp" else (0, 0))
+        path = first.settings.unix_path or ""
+        assert (raised.value.errno, raised.value.port, raised.value.path) == (errno.EADDRINUSE, port or 0, path)
         assert await house.dial(first).echo() == b"hello"
 
 
@@ -573,18 +574,17 @@ def test_tls_without_descriptors(certificates: Certificates) -> None:
             assert client.receive_text() == "served again"
 
 
-def test_handshake_timeout(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_handshake_timeout(certificates: Certificates) -> None:
     """The server disconnects a client that sends nothing or half a handshake. A listener that closes also ends its handshakes."""
-    monkeypatch.setattr(tls, "HANDSHAKE_SECONDS", 0.05)
 
     async def main() -> None:
-        async with tls_listener(certificates) as port:
+        async with tls_listener(certificates, handshake_timeout=0.05) as port:
             for words in (b"", b"\x16\x03\x01"):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(words)
                 assert await ended(reader)
                 writer.close()
-            monkeypatch.setattr(tls, "HANDSHAKE_SECONDS", 3600)
+        async with tls_listener(certificates, handshake_timeout=3600) as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             await until(lambda: len(asyncio.all_tasks()) > 1, "the connection is accepted")
         assert await ended(reader)
@@ -595,12 +595,14 @@ def test_handshake_timeout(certificates: Certificates, monkeypatch: pytest.Monke
 
 
 @asynccontextmanager
-async def tls_listener(certificates: Certificates) -> AsyncIterator[int]:
+async def tls_listener(certificates: Certificates, *, handshake_timeout: float) -> AsyncIterator[int]:
     loop = asyncio.get_running_loop()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(f"{certificates.folder}/server.pem", f"{certificates.folder}/server.key")
     sock = socket.create_server(("127.0.0.1", 0))
-    opener = tls.TlsOpener(asyncio.Protocol, context, connect=use_fast_transports(loop), metrics=Metrics(), loop=loop)
+    opener = tls.TlsOpener(
+        asyncio.Protocol, context, connect=use_fast_transports(loop), metrics=Metrics(), timeout=handshake_timeout, loop=loop
+    )
     acceptor = Acceptor(Metrics(), loop=loop)
     acceptor.listen(sock, opener.open)
     try:

@@ -18,7 +18,6 @@ from wsbridge.metrics import Metrics
 from wsbridge.net import transports
 from wsbridge.net.hangup import Hangups
 from wsbridge.net.transports import use_fast_transports
-from wsbridge.peers import websocket as client_module
 from wsbridge.peers.websocket import WebSocketPeer
 from wsbridge.settings import ClientSettings
 
@@ -47,7 +46,6 @@ async def test_end_after_a_violation(
     """After a protocol violation, the client gets the close frame and the end at once, even while it still sends. No timer delays them."""
     for name, value in TRANSPORTS[kind].items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(client_module, "CLOSE_WAIT", 3600.0)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates.folder / "server.pem", certificates.folder / "server.key")
     loop = asyncio.get_running_loop()
@@ -62,7 +60,15 @@ async def test_end_after_a_violation(
         hangups, session = Hangups(loop), Session()
         settings = ClientSettings(ping=0)
         client = WebSocketPeer(
-            transport, settings=settings, mask=MASK, deflate=None, hangups=hangups, metrics=Metrics(), fields={}, loop=loop
+            transport,
+            settings=settings,
+            close_wait=3600.0,
+            mask=MASK,
+            deflate=None,
+            hangups=hangups,
+            metrics=Metrics(),
+            fields={},
+            loop=loop,
         )
         session.client = client
         transport.set_protocol(client)

@@ -601,9 +601,8 @@ def test_seconds_left(heard: float, now: float, left: float) -> None:
 
 
 @pytest.mark.parametrize("is_empty", [False, True])
-async def test_search(is_empty: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_search(is_empty: bool) -> None:
     """The search continues while data arrives, except in an empty stream. Then `subscribe` prints the messages."""
-    monkeypatch.setattr("wsbridge.pipes.subscribe.FOUND_SECONDS", 0.05)
     loop, metrics = asyncio.get_running_loop(), Metrics()
     channel = Channel("0.00", queue_bytes=1000, history=0, history_bytes=0, slow=Slow.DROP_OLDEST)
     fanout = Fanout(channel, metrics=metrics, loop=loop)
@@ -612,7 +611,7 @@ async def test_search(is_empty: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     _, encoder = make_framing("lines", limit=0)
     printer = Printer(encoder, count=0, show_position=False, enough=lambda: None)
     screen = Screen(printer, output, fanout, MemoryBus("0"))
-    search = Search(Relay(fanout, new_epoch=lambda: "1", metrics=metrics), screen, fanout, Position("7.9f3ac01b", 1))
+    search = Search(Relay(fanout, new_epoch=lambda: "1", metrics=metrics), screen, fanout, Position("7.9f3ac01b", 1), silence=0.05)
     if not is_empty:
         channel.append(Batch(Kind.TEXT, [b"there"]))
     shown: list[int] = []

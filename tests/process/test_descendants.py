@@ -21,7 +21,7 @@ from tests.support.server import Server, children, command_line, is_alive, morta
 from tests.support.tool import command, recorded
 from wsbridge.metrics import Metrics
 from wsbridge.process import descendants
-from wsbridge.process.descendants import Descendants
+from wsbridge.process.descendants import Ages, Descendants
 from wsbridge.process.guard import NoGuard
 from wsbridge.process.termination import make_ladder
 
@@ -108,8 +108,7 @@ async def test_no_signal_to_a_reused_process_id(start: Starter, monkeypatch: pyt
     with mortal(heir):
         await group.wait_exit()
         monkeypatch.setattr(descendants, "by_session", lambda: {group.pid: [group.pid, os.getpid()]})
-        for name in ("FRESH_SECONDS", "SIGNAL_SHARE", "LOOK_SHARE"):
-            monkeypatch.setattr(descendants, name, 0)
+        start.descendants.ages = Ages(least=0, signal_share=0, look_share=0)
         group.members = set()
         assert start.descendants.processes(group) == {}
         # The list has this process, which is the parent of the remaining process.
@@ -235,7 +234,7 @@ async def test_one_list_serves_all_programs(start: Starter, monkeypatch: pytest.
     for program in programs:
         await program.line()
     # Long enough for a hundred checks of each program.
-    monkeypatch.setattr(descendants, "FRESH_SECONDS", 0.5)
+    start.descendants.ages = Ages(least=0.5)
     await asyncio.gather(*(program.end() for program in programs))
     assert 0 < reads < 30
 

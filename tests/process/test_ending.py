@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -230,7 +231,7 @@ class Told:
     def __init__(self) -> None:
         self.words: list[tuple[str, int, list[int]]] = []
 
-    def begun(self, group: int) -> None:
+    def begun(self, group: int, ladder: Sequence[Step]) -> None:
         self.words.append(("begun", group, []))
 
     def ended(self, group: int) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from signal import Signals
 from typing import Any
 
 import pytest
 
 from wsbridge.process.group import IDLE_POLL, LEFT_POLL, Group
+from wsbridge.process.termination import Step
 
 
 class Processes:
@@ -21,7 +22,7 @@ class Processes:
         self.polls: list[float] = []
         self.look: Callable[[], None] = lambda: None
 
-    def add(self, pid: int) -> None:
+    def add(self, pid: int, ladder: Sequence[Step]) -> None:
         self.pid = pid
 
     def remove(self, pid: int) -> None:
@@ -56,7 +57,7 @@ class Program:
         def watch(done: Callable[[int], None]) -> None:
             self.exits = done
 
-        self.group.begin(7, watch)
+        self.group.begin(7, watch, ())
 
     def vanishes(self) -> None:
         """The last process exits, and a check sees it."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.client import Client
-from tests.support.proc import Starter, descriptors, group_members, no_callback_fails, nothing_left, status_line, turns, until
+from tests.support.proc import SHORT, Starter, descriptors, group_members, no_callback_fails, nothing_left, status_line, turns, until
 from tests.support.server import Server, children, command_line, is_alive, mortal, state, wait_for_exit, wait_until
 from tests.support.tool import command, recorded
 from wsbridge.metrics import Metrics
@@ -158,13 +158,13 @@ async def watched() -> AsyncIterator[Metrics]:
 
 async def test_stopped_guard_is_replaced(watched: Metrics) -> None:
     """The data that a stopped guard does not read is bounded: beyond the bound, the guard is replaced and a metric counts it."""
-    guard = Guard(make_ladder(0), watched, loop=asyncio.get_running_loop())
+    guard = Guard(watched, loop=asyncio.get_running_loop())
     try:
         first = guard.pid
         os.kill(first, signal.SIGSTOP)
         await until(lambda: state(first) == "T", "the guard to be stopped")
         for number in range(120_000):
-            guard.begun(10_000_000 + number)
+            guard.begun(10_000_000 + number, SHORT)
             guard.ended(10_000_000 + number)
             if number % 1000 == 0:
                 await turns(2)
@@ -176,8 +176,8 @@ async def test_stopped_guard_is_replaced(watched: Metrics) -> None:
 
 async def test_guard_ends_with_its_pipe(watched: Metrics, start: Starter) -> None:
     """When its pipe closes, the guard ends the remaining groups, then exits."""
-    guard = start.watch = Guard(make_ladder(0), watched, loop=asyncio.get_running_loop())
-    running = start("sh", "-c", "trap '' INT; echo ready; sleep 1000 & wait; wait")
+    guard = start.watch = Guard(watched, loop=asyncio.get_running_loop())
+    running = start("sh", "-c", "trap '' INT; echo ready; sleep 1000 & wait; wait", ladder=make_ladder(0))
     await running.line()
     guard.close()
     assert await running.child.group.wait_exit() == -signal.SIGTERM
@@ -185,13 +185,33 @@ async def test_guard_ends_with_its_pipe(watched: Metrics, start: Starter) -> Non
     assert watched.guard_restarts == 0
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_each_program_has_its_own_ladder(watched: Metrics, start: Starter, replaced: bool) -> None:
+    """The guard ends each program by the ladder with which it began, also after the guard was replaced."""
+    guard = start.watch = Guard(watched, loop=asyncio.get_running_loop())
+    ladders = [make_ladder(delay) for delay in (600, 0, 600, 0)]
+    running = [start("sh", "-c", "trap '' INT; echo ready; read x", ladder=ladder) for ladder in ladders]
+    for program in running:
+        await program.line()
+    if replaced:
+        first = guard.pid
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: guard.pid != first, "the second guard")
+    guard.close()
+    for program in (running[1], running[3]):
+        assert await program.child.group.wait_exit() == -signal.SIGTERM
+    assert [is_alive(program.child.group.pid) for program in running] == [True, False, True, False]
+    os.killpg(guard.pid, signal.SIGKILL)
+    await asyncio.to_thread(os.waitpid, guard.pid, 0)
+
+
 async def test_ended_groups_are_forgotten(watched: Metrics, start: Starter) -> None:
     """The guard forgets a group that has ended, because its ID may belong to another group later."""
-    guard = Guard(make_ladder(0), watched, loop=asyncio.get_running_loop())
+    guard = Guard(watched, loop=asyncio.get_running_loop())
     start.spared.add(guard.pid)
     stranger = start("cat")
     for group in (stranger.child.group.pid, stranger.child.group.pid + 1):
-        guard.begun(group)
+        guard.begun(group, SHORT)
     await turns()
     for group in (stranger.child.group.pid + 1, stranger.child.group.pid):
         guard.ended(group)

@@ -53,11 +53,9 @@ def test_sessions() -> None:
 
 
 @pytest.mark.parametrize("is_listed", [True, False], ids=["listed", "searched"])
-def test_children(is_listed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_children(is_listed: bool) -> None:
     """The children of this process are found, including zombies, also if the kernel has no list of children."""
-    if not is_listed:
-        monkeypatch.setattr("wsbridge.process.procfs.LISTING", "/proc/self/no/such/{}")
-    listing = Children()
+    listing = Children() if is_listed else Children("/proc/self/no/such/{}")
     before = listing.read()
     processes = [subprocess.Popen([which("true")]), subprocess.Popen([which("cat")], stdin=subprocess.PIPE)]
     try:

@@ -24,7 +24,6 @@ from wsbridge.errors import ProgramError
 from wsbridge.flow import Batch, End, Kind, Memory
 from wsbridge.framing import chunks
 from wsbridge.metrics import Metrics
-from wsbridge.process import spawnserver
 from wsbridge.process.child import Child
 from wsbridge.process.descendants import Descendants
 from wsbridge.process.guard import NoGuard
@@ -39,14 +38,17 @@ PATH = {"PATH": os.environ["PATH"]}
 
 
 @contextmanager
-def serving(metrics: Metrics | None = None, *, soft: int | None = None, launch_seconds: float = 60.0) -> Iterator[SpawnServer]:
+def serving(
+    metrics: Metrics | None = None, *, soft: int | None = None, launch_seconds: float = 60.0, restart_pause: float = 1.0
+) -> Iterator[SpawnServer]:
     """A spawn server of a process that was started with this soft limit of descriptors."""
     with same_limits(), nothing_left(), no_callback_fails():
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         if soft is not None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         spawner = Spawner()
-        server = SpawnServer(spawner, metrics or Metrics(), loop=asyncio.get_running_loop(), launch_seconds=launch_seconds)
+        loop = asyncio.get_running_loop()
+        server = SpawnServer(spawner, metrics or Metrics(), loop=loop, launch_seconds=launch_seconds, restart_pause=restart_pause)
         try:
             yield server
         finally:
@@ -382,10 +384,9 @@ async def test_spawn_server_cannot_start(monkeypatch: pytest.MonkeyPatch, caplog
     def fails(*_: object) -> int:
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(spawnserver, "RESTART_PAUSE", 0.01)
     with monkeypatch.context() as patch:
         patch.setattr(Spawner, "helper", fails)
-        with serving() as server:
+        with serving(restart_pause=0.01) as server:
             for _ in range(3):
                 assert server.has_room
                 assert await run(server, "echo", "direct") == b"direct\n"

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.rules.requests import make_request
+from tests.support.references import resolve
 from wsbridge.errors import Refused
+from wsbridge.rules.cgi import redirected
+from wsbridge.rules.paths import clean
 from wsbridge.rules.request import Peer, RequestTarget, encode_path, has_token, quote_path, read_target
 
 
@@ -89,6 +94,52 @@ def test_quote_path(path: str, quoted: str) -> None:
     """Each character that is invalid in a URL, including `%`, is encoded once, so that decoding returns the path."""
     assert quote_path(path) == quoted
     assert read_target(quoted).path == path
+
+
+@pytest.mark.parametrize(
+    ("sent", "path", "location"),
+    [
+        ("/count", "/count/", "./count/"),
+        ("/tools/console?q=//x", "/tools/console/", "./console/?q=//x"),
+        ("/page/index.html", "/page/", "./"),
+        ("/index.html", "/", "./"),
+        ("/small.txt/", "/small.txt", "../small.txt"),
+        ("/tools%2Fconsole", "/tools/console/", "./tools/console/"),
+        ("//evil.example/count", "/evil.example/count", "../../evil.example/count"),
+        ("//evil.example", "/evil.example", "../evil.example"),
+        ("/%2Fevil.example/", "/evil.example/", "../evil.example/"),
+        ("/%5Cevil.example//", "/\\evil.example/", "../"),
+        ("/a/../b", "/b", "./b"),
+        ("/../../b", "/b", "./b"),
+        ("/http:%2F%2Fevil.example", "/http:/evil.example", "./http:/evil.example"),
+    ],
+)
+def test_location(sent: str, path: str, location: str) -> None:
+    """A redirect is a relative reference, and names neither a host nor a path from the root."""
+    target = read_target(sent)
+    request = make_request(path=target.path, query=target.query, uri=target.uri)
+    assert request.location(path) == location
+    assert resolve(sent, location).partition("?")[0] == quote_path(path)
+
+
+COMPONENTS = st.sampled_from(["", "a", "b.c", ".", "a%2Fb", "%2F", "%2e", "%5Cevil", "evil.example", "x:y", "%3F", "%C3%BC"])
+
+
+@given(st.lists(COMPONENTS, min_size=1, max_size=6), st.sampled_from(["", "?q=/../x"]), st.sampled_from(["", "/ws", "/ws/x"]))
+def test_every_location(components: list[str], query: str, prefix: str) -> None:
+    """A redirect leads from any path to the clean path, also if a reverse proxy has removed a prefix."""
+    sent = "/" + "/".join(components) + query
+    target = read_target(sent)
+    request = make_request(path=target.path, query=target.query, uri=target.uri)
+    path = clean(target.path)
+    assert resolve(prefix + sent, request.location(path)) == prefix + quote_path(path) + query
+
+
+def test_location_after_a_local_redirect() -> None:
+    """A redirect counts from the path that the client has sent, and not from that of a local redirect."""
+    request = redirected(make_request(path="/cgi/x", uri="/cgi/x?y"), "/files/sub?z")
+    assert request.location("/files/sub/") == "../files/sub/?z"
+    assert redirected(request, "/cgi").below("/cgi").location("/cgi/") == "./"
 
 
 def test_headers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -14,7 +15,7 @@ import pytest
 from tests.server.conftest import listen
 from tests.support.client import Client, Close, Closed, Stream, open_stream, read_response, request_bytes
 from tests.support.configured import Configure, Configured, bridge, channel, endpoint, listener, table
-from tests.support.server import free_port, is_alive, listens, mortal, wait_for_exit, wait_until
+from tests.support.server import command_line, free_port, is_alive, listens, mortal, wait_for_exit, wait_until
 from tests.support.site import BIG, TEXT, Certificates, write_script
 from tests.support.tool import command, recorded
 
@@ -67,6 +68,29 @@ def last_said(server: Configured, path: str) -> str:
 
 
 # Endpoints
+
+
+def test_ladder_of_the_guard(configured: Configure, tmp_path: Path) -> None:
+    """If the server is killed after a reload, the guard ends each program by the `close_delay` with which it began."""
+    program = [*command("witness")]
+    at_start = endpoint("bridge", "/start", command=[*program, tmp_path / "start", "TERM"])
+    later = endpoint("bridge", "/later", command=[*program, tmp_path / "later", "INT"], close_delay="600s")
+    server = configured(listener(), at_start)
+    with server.connect("/start") as client:
+        quick = int(client.receive_text())
+        server.reload(listener(), at_start, later)
+        with server.connect("/later") as other:
+            slow = int(other.receive_text())
+            (guard,) = [child for child in server.children() if "wsbridge-guard" in command_line(child)]
+            with mortal(quick, slow, *server.children()):
+                server.send_signal(signal.SIGKILL)
+                server.wait()
+                wait_for_exit(quick)
+                wait_until(lambda: recorded(tmp_path / "later"), "the end of the stdin")
+                assert is_alive(slow)
+                assert [event for event, _ in recorded(tmp_path / "later")] == ["eof"]
+                os.killpg(guard, signal.SIGKILL)
+    assert [event for event, _ in recorded(tmp_path / "start")] == ["eof", "INT", "TERM"]
 
 
 def test_endpoints(configured: Configure, tmp_path: Path) -> None:
@@ -346,8 +370,13 @@ def test_port_in_use(configured: Configure, tmp_path: Path) -> None:
             endpoint("bridge", "/reads", command=["cat", str(tmp_path / "public/page.txt")]),
         )
         verdict = server.reload(*tables)
-        assert verdict == (
-            f"not reloaded: cannot listen on 127.0.0.1:{port}: address already in use; the server continues with its present configuration"
+        line = server.file.read_text().splitlines().index(f'address = "127.0.0.1:{port}"') + 1
+        assert re.fullmatch(
+            rf"not reloaded: cannot listen on 127\.0\.0\.1:{port}: address already in use; another program listens on this port;"
+            rf" in {re.escape(str(server.file))}:{line}, choose another port, such as listen\[4\]\.address=\"127\.0\.0\.1:\d+\","
+            r' which is free now, or listen\[4\]\.address="127\.0\.0\.1:0" for any free port;'
+            r" the server continues with its present configuration",
+            verdict,
         )
         for closed in ({"port": free}, {"unix": socket_path}):
             with pytest.raises((ConnectionRefusedError, FileNotFoundError)):

@@ -137,8 +137,8 @@ class Starter:
 
     # It forwards the calls of its Descendants to the current watch
 
-    def begun(self, group: int) -> None:
-        self.watch.begun(group)
+    def begun(self, group: int, ladder: Sequence[Step]) -> None:
+        self.watch.begun(group, ladder)
 
     def ended(self, group: int) -> None:
         self.watch.ended(group)

@@ -8,8 +8,9 @@ import re
 import shlex
 import shutil
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from typing import NamedTuple
 
 from wsbridge.errors import ListenError
 from wsbridge.process.spawn import is_executable, near_program
@@ -17,6 +18,8 @@ from wsbridge.settings import BridgeSettings, BroadcastSettings, EndpointSetting
 
 SHELL_CHARACTERS = re.compile(r"[|&;<>$`*?]")
 PORTS_TO_TRY = 100
+ADDRESS, REDIRECT_PORT = "address", "redirect_port"
+"""The names of the settings of a listener that can name an address in use."""
 
 
 def hint_for_command(argv: Sequence[str], path: str) -> str:
@@ -71,12 +74,67 @@ def hint_for_address(address: str) -> str:
     return f"--address={address} {what}; write {' '.join(right)}"
 
 
+class Remedy(NamedTuple):
+    """How a hint writes other addresses to listen on."""
+
+    place: str
+    """Where they are set, as the beginning of a clause; empty for flags."""
+    port: Callable[[int], str]
+    """Returns how to select another port."""
+    any_port: str
+    """How to select any free port; empty if that is not possible."""
+    every_address: str
+    """How to listen on every address of the machine."""
+    path: str
+    """How to select another path of a Unix socket."""
+
+
 def hint_for_listening(error: ListenError, settings: ServerSettings) -> str:
-    """Return the remedy for an address that cannot be bound."""
-    listeners = [listen for listen in settings.listeners if listen.is_tcp]
-    redirects = error.port in {listen.redirect_port for listen in listeners} - {listen.port for listen in listeners}
+    """Return the remedy for an address that flags name and that cannot be bound."""
+    found = _listener_of(error, settings)
+    flag = "redirport" if found is not None and found[1] == REDIRECT_PORT else "port"
+    remedy = Remedy(
+        place="",
+        port=lambda port: f"--{flag}={port}",
+        any_port="--port=0" if flag == "port" else "",
+        every_address="remove --address",
+        path="--unixsocket=PATH",
+    )
     command = next((word for endpoint in settings.endpoints for word in _commands(endpoint)), ())
-    return _hint_for_binding(error, "redirport" if redirects else "port") + _hint_for_flags_of_command(command)
+    return _hint_for_binding(error, remedy) + _hint_for_flags_of_command(command)
+
+
+def hint_in_file(error: ListenError, settings: ServerSettings, find: Callable[[int, str], tuple[str, str]]) -> str:
+    """Return the remedy for an address that a configuration file names and that cannot be bound.
+
+    `find` returns the place and the name of a key of a listener: `("wsbridge.toml:2", "listen[1].address")` for `(0, "address")`.
+    """
+    found = _listener_of(error, settings)
+    if found is None:
+        return ""
+    number, key = found
+    place, name = find(number, key)
+    listen = settings.listeners[number]
+    remedy = Remedy(
+        place=f"in {place}, ",
+        port=lambda port: f"{name}={port}" if key == REDIRECT_PORT else f'{name}="{listen.host}:{port}"',
+        any_port=f'{name}="{listen.host}:0"' if key == ADDRESS else "",
+        every_address=f'write {name}=":{listen.port}"' if listen.is_tcp else "",
+        path=f'{name}="unix:PATH"',
+    )
+    return _hint_for_binding(error, remedy)
+
+
+def _listener_of(error: ListenError, settings: ServerSettings) -> tuple[int, str] | None:
+    """Return the number, from 0, of the listener that could not be opened, and the name of the setting at fault; None if unknown."""
+    if error.path:
+        return next(((number, ADDRESS) for number, listen in enumerate(settings.listeners) if listen.unix_path == error.path), None)
+    listeners = [(number, listen) for number, listen in enumerate(settings.listeners) if listen.is_tcp and listen.host == error.host]
+    candidates = [(number, ADDRESS) for number, listen in listeners if listen.port == error.port]
+    candidates += [(number, REDIRECT_PORT) for number, listen in listeners if error.port and listen.redirect_port == error.port]
+    # A free port that the kernel selected for one address of the host may be in use at another address of it.
+    candidates += [(number, ADDRESS) for number, listen in listeners if listen.port == 0]
+    return next(iter(candidates), None)
 
 
 def _commands(endpoint: EndpointSettings) -> Iterator[tuple[str, ...]]:
@@ -92,18 +150,32 @@ def _hint_for_flags_of_command(command: Sequence[str]) -> str:
     return f"; {found} comes after COMMAND, so it is an argument of {command[0]}; write flags of the server before COMMAND"
 
 
-def _hint_for_binding(error: ListenError, flag: str) -> str:
+def _hint_for_binding(error: ListenError, remedy: Remedy) -> str:
+    if error.path:
+        return _hint_for_path(error, remedy)
     match error.errno:
         case errno.EADDRINUSE:
             free = free_port_near(error.host, error.port)
-            choices = [f"another port, such as --{flag}={free}, which is free now"] if free else []
-            choices += ["--port=0 for any free port"] if flag == "port" else []
-            return f"; another program listens on this port; choose {', or '.join(choices) or 'another port'}"
+            choices = [f"another port, such as {remedy.port(free)}, which is free now"] if free else []
+            choices += [f"{remedy.any_port} for any free port"] if remedy.any_port else []
+            return f"; another program listens on this port; {remedy.place}choose {', or '.join(choices) or 'another port'}"
         case errno.EADDRNOTAVAIL:
-            return "; this machine has no such address (`ip address` lists its addresses); remove --address to listen on all of them"
+            remove = f"{remedy.place}{remedy.every_address} to listen on all of them"
+            return f"; this machine has no such address (`ip address` lists its addresses); {remove}"
         case errno.EACCES:
-            return f"; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE; choose another port, such as --{flag}=8080"
+            other = f"{remedy.place}choose another port, such as {remedy.port(8080)}"
+            return f"; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE; {other}"
     return ""
+
+
+def _hint_for_path(error: ListenError, remedy: Remedy) -> str:
+    folder = os.path.dirname(error.path) or "."
+    reasons = {
+        errno.EADDRINUSE: "stop that server, or ",
+        errno.ENOENT: f"create the directory {folder}, or ",
+        errno.EACCES: f"give this user write permission for {folder}, or ",
+    }
+    return f"; {reasons.get(error.errno, '')}{remedy.place}choose another path: {remedy.path}"
 
 
 def free_port_near(host: str, port: int) -> int:

@@ -145,7 +145,7 @@ def _run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
         hint = _subcommand_meant(flags.command, str(error)) if shape is BRIDGE and name == "wsbridge" else ""
         complaint = f"{error}{_variable_of(str(error), shape, flags.said, environ)}{hint}"
         return _complain(name, asked, without_passwords(complaint, ours), error.exit_status)
-    return serve(settings, environ=environ)
+    return serve(settings, environ=environ, hint=lambda error: hint_for_listening(error, settings))
 
 
 def _complete(environ: Mapping[str, str]) -> int:
@@ -192,7 +192,7 @@ def _serve_file(words: Sequence[str], environ: Mapping[str, str], *, watches: bo
             hung_up=lambda: bool(hangups),
         ).reloading()
 
-    return serve(configuration.settings, environ=environ, reloads=reloads, private=configuration.private)
+    return serve(configuration.settings, environ=environ, hint=configuration.hint, reloads=reloads, private=configuration.private)
 
 
 def _asked_by_help(words: Sequence[str]) -> list[str]:
@@ -204,12 +204,14 @@ def serve(
     settings: ServerSettings,
     *,
     environ: Mapping[str, str],
+    hint: Callable[[ListenError], str],
     reloads: Callable[[Server], AbstractAsyncContextManager[None]] | None = None,
     private: Sequence[str] = (),
 ) -> int:
     """Run a server until it ends; return the exit status.
 
-    `reloads` returns what changes the settings of the server meanwhile. `private` are files that no endpoint serves.
+    `hint` returns the remedy for an address that cannot be bound. `reloads` returns what changes the settings of the server
+    meanwhile. `private` are files that no endpoint serves.
     """
     for fd in (0, 1, 2):
         _keep_open(fd)
@@ -224,18 +226,11 @@ def serve(
     level = LEVELS[settings.server.log_level]
     output = LogHandler(1, JsonFormatter() if settings.server.log_format == "json" else LineFormatter(), metrics)
     send_to(output, level)
-    log = logger("server")
-    _warn_of_origins(settings)
-    for variable in unknown_variables(environ):
-        log.error("ignoring the environment variable %s: it belongs to no flag", variable)
+    _warn(settings, environ)
 
     async def main() -> int:
         output.attach(asyncio.get_running_loop())
-        # The objects loaded so far stay alive, so later collections need not scan them. A session makes some hundred objects, and
-        # hardly any in a cycle. A collection after each 700 objects would cost a tenth of a session.
-        gc.enable()
-        gc.freeze()
-        gc.set_threshold(10_000)
+        _set_garbage_collection()
         server = Server(settings, metrics, may_change=reloads is not None, private=private)
         async with reloads(server) if reloads is not None else nullcontext():
             return await server.run()
@@ -245,19 +240,38 @@ def serve(
             status = runner.run(main())
         # From here on the log waits for a slow reader.
         output.attach(None)
-        log.log(INFO, "%s", f"Server stopped. {metrics.nonzero()}".rstrip())
+        logger("server").log(INFO, "%s", f"Server stopped. {metrics.nonzero()}".rstrip())
         return status
     except (ListenError, BusError, ConfigurationError) as error:
         output.attach(None)
-        sentence = f"{error}{hint_for_listening(error, settings)}" if isinstance(error, ListenError) else str(error)
-        if level <= FATAL:
-            log.log(FATAL, "Can't start server: %s", sentence)
-        else:
-            print(f"Can't start server: {escape(sentence)}", file=sys.stderr)
+        _report(f"{error}{hint(error)}" if isinstance(error, ListenError) else str(error), level)
         return error.exit_status
     finally:
         output.attach(None)
         output.finish()
+
+
+def _report(sentence: str, level: int) -> None:
+    """Say why the server cannot start: on stderr, if the log shows not even fatal errors."""
+    if level <= FATAL:
+        logger("server").log(FATAL, "Can't start server: %s", sentence)
+    else:
+        print(f"Can't start server: {escape(sentence)}", file=sys.stderr)
+
+
+def _set_garbage_collection() -> None:
+    # The objects loaded so far stay alive, so later collections need not scan them. A session makes some hundred objects, and
+    # hardly any in a cycle. A collection after each 700 objects would cost a tenth of a session.
+    gc.enable()
+    gc.freeze()
+    gc.set_threshold(10_000)
+
+
+def _warn(settings: ServerSettings, environ: Mapping[str, str]) -> None:
+    """Log the doubtful settings and variables with which the server starts."""
+    _warn_of_origins(settings)
+    for variable in unknown_variables(environ):
+        logger("server").error("ignoring the environment variable %s: it belongs to no flag", variable)
 
 
 def _warn_of_origins(settings: ServerSettings) -> None:

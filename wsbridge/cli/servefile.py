@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
+from wsbridge.cli.hints import hint_in_file
 from wsbridge.config.convert import convert
-from wsbridge.config.document import read_document
+from wsbridge.config.document import Document, read_document
 from wsbridge.config.namedfiles import secret_files, tls_files
 from wsbridge.errors import InvalidConfiguration, UsageError
 from wsbridge.server.reload import Configuration
@@ -28,5 +30,13 @@ def load(file: str, environ: Mapping[str, str]) -> Configuration:
     files = (*private, *tls_files(document))
     settings = convert(document, environ=environ)
     if isinstance(settings, ServerSettings):
-        return Configuration(settings, files, private)
+        return Configuration(settings, files, private, lambda error: hint_in_file(error, settings, partial(_find_key, document)))
     raise InvalidConfiguration(file, tuple(map(str, settings)), files)
+
+
+def _find_key(document: Document, number: int, key: str) -> tuple[str, str]:
+    """Return the place of a key of a listener, counted from 0, and the name of the key there."""
+    fault = document.fault(("listen", number, key), "")
+    # Without any table [[listen]], the server listens at its default address.
+    table = "" if document.tables.get("listen") else "a table [[listen]] of "
+    return f"{table}{fault.place}", fault.path

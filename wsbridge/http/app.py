@@ -22,7 +22,7 @@ from wsbridge.metrics import Metrics
 from wsbridge.net.reverselookup import Names
 from wsbridge.rules.forwarded import UNIX_PEER
 from wsbridge.rules.methods import KNOWN, READ, check_method
-from wsbridge.rules.request import Headers, Peer, Request, quote_path
+from wsbridge.rules.request import Headers, Peer, Request
 from wsbridge.sessions.registry import Registry
 
 ICON_PATH = "/favicon.ico"
@@ -89,7 +89,7 @@ class App:
                 return self._stream(self._events, raw, request)
             if not request.path:
                 # Relative links, as in a page, count from the directory of the mount.
-                return self.redirect(redirect_to(quote_path(request.mount + "/"), request))
+                return self.redirect(request.location(request.mount + "/"))
             return await self._serve(raw, request)
         except Refused as refused:
             # The bytes that follow may be the rest of a body, or frames.
@@ -262,11 +262,6 @@ class App:
     def _dressed(self, response: web.StreamResponse) -> web.StreamResponse:
         dress(response, self.headers_plain)
         return response
-
-
-def redirect_to(path: str, request: Request) -> str:
-    """Return the target of a redirect to a path, with the query of the request."""
-    return path + ("?" + request.query if request.query else "")
 
 
 def _is_browser(request: Request) -> bool:

@@ -15,14 +15,14 @@ from aiohttp import HttpVersion, web
 from aiohttp.http import RawRequestMessage
 
 from wsbridge.errors import ForeignHost, Refused
-from wsbridge.http.app import App, redirect_to
+from wsbridge.http.app import App
 from wsbridge.http.newconnection import Upgradable
 from wsbridge.logs import ACCESS, RateLimit, logger
 from wsbridge.metrics import Metrics
 from wsbridge.rules.forwarded import UNIX_PEER, Trusted, seen_through
 from wsbridge.rules.hosts import Hosts, name_of
 from wsbridge.rules.paths import clean
-from wsbridge.rules.request import Headers, Peer, Request, by_name, check_framing, check_host, quote_path, read_target
+from wsbridge.rules.request import Headers, Peer, Request, by_name, check_framing, check_host, read_target
 from wsbridge.rules.routes import Routes
 
 REDIRECTS_INSIDE = 3
@@ -61,7 +61,7 @@ class Site:
         if request.method == "CONNECT" or raw.raw_path == "*":
             return self._root.answer_for_all(request)
         if (cleaned := clean(request.path)) != request.path:
-            return app.redirect(redirect_to(quote_path(cleaned), request))
+            return app.redirect(request.location(cleaned))
         for _ in range(REDIRECTS_INSIDE + 1):
             answer = await app(raw, request.below(mount))
             if not isinstance(answer, Request):
@@ -131,7 +131,7 @@ class Site:
         peer = _peer(transport, found.authority or values.get("host", ""))
         check_host(peer.host)
         peer = seen_through(peer, headers, self._trusted)
-        return Request(method, found.path, found.query, found.uri, protocol, headers, peer, "", values)
+        return Request(method, found.path, found.query, found.uri, protocol, headers, peer, "", "", values)
 
 
 def _peer(transport: asyncio.BaseTransport | None, host: str) -> Peer:

@@ -21,7 +21,6 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from email.utils import format_datetime
 from typing import IO, Any, TypeVar
-from urllib.parse import quote
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -99,19 +98,19 @@ class StaticFiles:
         if self._hidden.hides(path):
             return None
         if path.endswith("/" + INDEX):
-            return _moved("./", request)
+            return _moved(path.removesuffix(INDEX), request)
         opened = self._open(path)
         if opened is None:
             return None
         if opened.is_directory:
             if not path.endswith("/"):
-                return _moved(f"./{_quoted(posixpath.basename(path))}/", request)
+                return _moved(path + "/", request)
             index = self._open(path + INDEX)
             if index is None:
                 return opened
             opened, name = index, INDEX
         elif path.endswith("/"):
-            return _moved("../" + _quoted(posixpath.basename(path[:-1])), request)
+            return _moved(path[:-1], request)
         if self._hidden.holds(opened.real, opened.status, self._hidden.identities(has_hard_links=opened.status.st_nlink > 1)):
             return None
         return OpenFile(opened, name, timeout=self._timeout, fields={"url": request.url})
@@ -305,14 +304,10 @@ def _latin(value: str) -> str:
     return value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
-def _moved(location: str, request: Request) -> web.Response:
-    response = web.Response(status=301, headers={"Location": location + ("?" + request.query if request.query else "")})
+def _moved(path: str, request: Request) -> web.Response:
+    response = web.Response(status=301, headers={"Location": request.location(request.mount + path)})
     protect(response)
     return response
-
-
-def _quoted(name: str) -> str:
-    return quote(name, errors="surrogateescape")
 
 
 def _listed(entry: os.DirEntry[str]) -> list[listing.Entry]:

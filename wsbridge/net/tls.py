@@ -56,8 +56,10 @@ class TlsOpener:
         *,
         connect: Connect,
         metrics: Metrics,
+        timeout: float = HANDSHAKE_SECONDS,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
+        self._timeout = timeout
         self._metrics = metrics
         self._log = RateLimit(log, ACCESS)
         self._factory = factory
@@ -82,15 +84,15 @@ class TlsOpener:
     async def _open(self, sock: socket.socket, address: object) -> None:
         """Check the first byte and make the TLS connection, whose transport owns the socket from then on."""
         try:
-            async with asyncio.timeout(HANDSHAKE_SECONDS):
+            async with asyncio.timeout(self._timeout):
                 first = await self._first_byte(sock)
                 if first == HANDSHAKE:
-                    await self._connect(self._factory, sock, ssl=self.context, ssl_handshake_timeout=HANDSHAKE_SECONDS)
+                    await self._connect(self._factory, sock, ssl=self.context, ssl_handshake_timeout=self._timeout)
                     return
             if first:
                 self._answer(sock, address)
         except (OSError, TimeoutError) as error:
-            self._failed(address, reason_of_failure(error))
+            self._failed(address, reason_of_failure(error, timeout=self._timeout))
         except BaseException:
             sock.close()
             raise
@@ -118,8 +120,8 @@ class TlsOpener:
         return sock.recv(1, socket.MSG_PEEK)
 
 
-def reason_of_failure(error: OSError | TimeoutError) -> str:
-    """Return why a handshake failed, as text for the log."""
+def reason_of_failure(error: OSError | TimeoutError, *, timeout: float = HANDSHAKE_SECONDS) -> str:
+    """Return why a handshake failed, as text for the log. `timeout` is the time that it had."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the server rejected the client's certificate: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
@@ -130,7 +132,7 @@ def reason_of_failure(error: OSError | TimeoutError) -> str:
     if isinstance(error, ConnectionResetError | BrokenPipeError):
         return "the client closed the connection"
     if isinstance(error, TimeoutError | ConnectionAbortedError):
-        return f"it took longer than {HANDSHAKE_SECONDS:g} s"
+        return f"it took longer than {timeout:g} s"
     return reason_of(error)
 
 

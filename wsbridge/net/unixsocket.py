@@ -6,6 +6,7 @@ other users cannot connect at any moment.
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import pwd
@@ -111,9 +112,13 @@ def bind_unix(path: str, *, mode: int, owner: int = UNCHANGED, group: int = UNCH
         if bound:
             os.unlink(path)
         if isinstance(error, OSError):
-            raise ListenError(f"cannot listen on {path}: {reason_of(error).lower()}") from None
+            raise _cannot_bind(path, error) from None
         raise
     return sock, file
+
+
+def _cannot_bind(path: str, error: OSError) -> ListenError:
+    return ListenError(f"cannot listen on {path}: {reason_of(error).lower()}", errno=error.errno or 0, path=path)
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:
@@ -143,10 +148,10 @@ def _clear(path: str) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise ListenError(f"cannot listen on {path}: {reason_of(error).lower()}") from None
+        raise _cannot_bind(path, error) from None
     if not stat.S_ISSOCK(mode):
-        complaint = "the existing file is not a socket, and the server does not remove it; use another path"
-        raise ListenError(f"cannot listen on {path}: {complaint}")
+        complaint = "the existing file is not a socket, and the server does not remove it"
+        raise ListenError(f"cannot listen on {path}: {complaint}", errno=errno.EEXIST, path=path)
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1)
         try:
@@ -156,4 +161,4 @@ def _clear(path: str) -> None:
         except OSError as error:
             raise ListenError(f"cannot listen on {path}: {reason_of(error).lower()}; is it in use by another user's server?") from None
         else:
-            raise ListenError(f"cannot listen on {path}: address already in use by another server")
+            raise ListenError(f"cannot listen on {path}: address already in use by another server", errno=errno.EADDRINUSE, path=path)

@@ -107,6 +107,7 @@ class WebSocketPeer(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_close_wait",
         "_closed",
         "_early",
         "_fields",
@@ -145,6 +146,7 @@ class WebSocketPeer(asyncio.Protocol):
         *,
         settings: ClientSettings,
         unsent_bytes: int = 0,
+        close_wait: float = CLOSE_WAIT,
         mask: frames.Mask,
         deflate: Deflate | None,
         hangups: Hangups,
@@ -156,6 +158,7 @@ class WebSocketPeer(asyncio.Protocol):
         self._reader = FrameReader(limit=settings.max_client_message, mask=mask, deflate=deflate)
         self.deflate = deflate
         self._timeout = settings.write_timeout
+        self._close_wait = close_wait
         self._hangups = hangups
         self._metrics = metrics
         self._fields = fields
@@ -461,8 +464,8 @@ class WebSocketPeer(asyncio.Protocol):
         self._limit_writing(seconds)
 
     def _close_seconds(self) -> float:
-        """Return the timeout of a closing connection: the write timeout while bytes wait to be sent, else CLOSE_WAIT."""
-        return self._timeout or FOR_EVER if self._has_waiting() else CLOSE_WAIT
+        """Return the timeout of a closing connection: the write timeout while bytes wait to be sent, else `close_wait`."""
+        return self._timeout or FOR_EVER if self._has_waiting() else self._close_wait
 
     def _limit_writing(self, seconds: float) -> None:
         """Start the write timeout; most clients never need one."""

@@ -199,7 +199,8 @@ class Screen:
 class Search:
     """The receiver of a bus until the position of `--since` appears; from there on the fanout serves stdout."""
 
-    def __init__(self, relay: Relay, screen: Screen, fanout: Fanout, since: Position) -> None:
+    def __init__(self, relay: Relay, screen: Screen, fanout: Fanout, since: Position, *, silence: float = FOUND_SECONDS) -> None:
+        """`silence` is the time without any bytes after which the position counts as lost."""
         self.renewed = relay.renewed
         self.lost = relay.lost
         self.connected = relay.connected
@@ -207,6 +208,7 @@ class Search:
         self._screen = screen
         self._fanout = fanout
         self._since = since
+        self._silence = silence
         self._offset = since.offset or 0
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -218,10 +220,10 @@ class Search:
         loop = asyncio.get_running_loop()
         began = loop.time()
         # An empty stream delivers nothing to wait for.
-        left = seconds_left(began, heard(), began) if self._fanout.channel.end else 0
+        left = seconds_left(began, heard(), began, silence=self._silence) if self._fanout.channel.end else 0
         while left > 0 and not self._over.done():
             await asyncio.wait((self._over,), timeout=left)
-            left = seconds_left(began, heard(), loop.time())
+            left = seconds_left(began, heard(), loop.time(), silence=self._silence)
         self.join()
 
     def receive(self, body: Body) -> None:
@@ -236,12 +238,12 @@ class Search:
             self._fanout.join(self._screen, self._fanout.channel.resume(self._since))
 
 
-def seconds_left(began: float, heard: float, now: float) -> float:
+def seconds_left(began: float, heard: float, now: float, *, silence: float = FOUND_SECONDS) -> float:
     """Return how many seconds the search still has; 0 or less if it is over.
 
     It began at `began`, and the last bytes arrived at `heard`.
     """
-    return min(max(began, heard) + FOUND_SECONDS, began + SEARCH_SECONDS) - now
+    return min(max(began, heard) + silence, began + SEARCH_SECONDS) - now
 
 
 # From a server

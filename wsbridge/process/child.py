@@ -141,7 +141,7 @@ class Child:
 
     def begin(self, started: Started) -> None:
         """Record that the program runs."""
-        self.group.begin(started.pid, started.watch)
+        self.group.begin(started.pid, started.watch, self._ladder)
         if self._is_killed:
             self.group.signal(signal.SIGKILL)
         self._maybe_read()

@@ -19,12 +19,13 @@ import math
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from time import perf_counter
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from wsbridge.logs import INFO, logger
 from wsbridge.metrics import Metrics
 from wsbridge.process.guard import Watch
 from wsbridge.process.procfs import Children, by_session, children_of, read_stat, user_of
+from wsbridge.process.termination import Step
 
 SET_CHILD_SUBREAPER = 36
 """The number of the prctl(2) operation PR_SET_CHILD_SUBREAPER."""
@@ -32,15 +33,24 @@ SWEEP_SECONDS = 1.0
 """Seconds between two searches for orphans while programs run. An orphan that exits stays a zombie for at most this long."""
 SETTLE_SECONDS = 0.9
 """Seconds for which an orphan must have a session of its own before it counts as a daemon."""
-FRESH_SECONDS = 0.01
-"""The least age, in seconds, at which the list of all sessions is read again."""
-SIGNAL_SHARE, LOOK_SHARE = 4, 20
-"""The maximum age of the list, as a multiple of the time that its reading took. Reading uses a fifth of the processor at most
-while signals are sent, and a twentieth while the end of sessions is awaited."""
 MOST_FOLLOWED = 256
 """The most processes whose children are looked up before the next list: 8 ms, in which the event loop serves no session."""
 
 log = logger("process")
+
+
+class Ages(NamedTuple):
+    """The ages at which the list of all sessions is read again."""
+
+    least: float = 0.01
+    """The least age, in seconds."""
+    signal_share: int = 4
+    """The age while signals are sent, as a multiple of the time that the reading of the list took: a fifth of the processor at most."""
+    look_share: int = 20
+    """The age while the end of sessions is awaited: a twentieth of the processor at most."""
+
+
+AGES = Ages()
 
 
 class Member(Protocol):
@@ -70,10 +80,13 @@ class Descendants:
         *,
         loop: asyncio.AbstractEventLoop,
         spared: Callable[[int], bool] = lambda pid: False,
+        ages: Ages = AGES,
     ) -> None:
         """`spared` returns whether a child of this process has another owner, which reaps it. The spawn server's process is such
         a child."""
         self._watch = watch
+        self.ages = ages
+        """May change at any time."""
         self.metrics = metrics
         self._loop = loop
         self._spared = spared
@@ -92,10 +105,10 @@ class Descendants:
         self._timer: asyncio.TimerHandle | None = None
         _set_subreaper(True)
 
-    def add(self, leader: int) -> None:
-        """Record that a program has begun."""
+    def add(self, leader: int, ladder: Sequence[Step]) -> None:
+        """Record that a program has begun. `ladder` ends it if this process is killed."""
         self._leaders.add(b"%d" % leader)
-        self._watch.begun(leader)
+        self._watch.begun(leader, ladder)
         if self._timer is None:
             self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
@@ -123,7 +136,7 @@ class Descendants:
         if self._is_certain and not self._orphans:
             program.members = set()
             return False
-        listed = {*self._listed(program.pid, LOOK_SHARE)}
+        listed = {*self._listed(program.pid, self.ages.look_share)}
         if self._read_at <= program.exited_at:
             return True
         if program.pid in listed:
@@ -144,7 +157,7 @@ class Descendants:
                 # Its parent has reaped it, the report has not arrived yet, and another process already has the number.
                 return found
             found[program.pid] = program.pid
-        listed = self._listed(program.pid, SIGNAL_SHARE)
+        listed = self._listed(program.pid, self.ages.signal_share)
         if program.status is not None and program.pid in listed:
             # The list is older than the exit of the leader, or an unrelated process has the number.
             listed = self._listed(program.pid, 0)
@@ -179,7 +192,7 @@ class Descendants:
     def _listed(self, session: int, share: int) -> Sequence[int]:
         """Return the processes of a session, from a list that may be some milliseconds old."""
         now = perf_counter()
-        if now - self._read_at >= max(FRESH_SECONDS, share * self._cost) or self._read_at < 0:
+        if now - self._read_at >= max(self.ages.least, share * self._cost) or self._read_at < 0:
             self._sessions = by_session()
             self._read_at = perf_counter()
             self._cost = self._read_at - now

@@ -11,7 +11,7 @@ import asyncio
 import math
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from signal import Signals
 from time import perf_counter
@@ -20,6 +20,7 @@ from wsbridge.logs import LogFields, extra, logger
 from wsbridge.process.descendants import Descendants
 from wsbridge.process.procfs import read_stat, user_of
 from wsbridge.process.spawn import Watch
+from wsbridge.process.termination import Step
 
 POLL = 0.01
 """Poll interval in seconds for a terminating program whose leader has exited; the kernel does not report the exit of the other
@@ -102,12 +103,12 @@ class Group:
         """Whether no process is left, or there never was one."""
         return self._state is State.GONE or self._state is State.FAILED
 
-    def begin(self, pid: int, watch: Watch) -> None:
-        """Record that the program runs."""
+    def begin(self, pid: int, watch: Watch, ladder: Sequence[Step]) -> None:
+        """Record that the program runs. `ladder` ends it if this process is killed."""
         self._state = State.RUNNING
         self.pid = pid
         self.fields["pid"] = str(pid)
-        self._descendants.add(pid)
+        self._descendants.add(pid, ladder)
         watch(self._reaped)
         self._wake_all()
 

@@ -39,7 +39,7 @@ class Watch(Protocol):
     def pid(self) -> int:
         """The pid of the guard process; 0 if there is none."""
 
-    def begun(self, group: int) -> None: ...
+    def begun(self, group: int, ladder: Sequence[Step]) -> None: ...
 
     def ended(self, group: int) -> None: ...
 
@@ -51,7 +51,7 @@ class NoGuard:
 
     pid = 0
 
-    def begun(self, group: int) -> None:
+    def begun(self, group: int, ladder: Sequence[Step]) -> None:
         """Do nothing: there is no guard."""
 
     def ended(self, group: int) -> None:
@@ -62,13 +62,15 @@ class NoGuard:
 
 
 class Guard:
-    """The guard process and the server's end of its pipe."""
+    """The guard process and the server's end of its pipe. It ends each program by the ladder with which the program began."""
 
-    def __init__(self, ladder: Sequence[Step], metrics: Metrics, *, loop: asyncio.AbstractEventLoop) -> None:
-        self._ladder = [word for step in ladder for word in (f"{step.grace:g}", step.signal.name.removeprefix("SIG"))]
+    def __init__(self, metrics: Metrics, *, loop: asyncio.AbstractEventLoop) -> None:
         self._metrics = metrics
         self._loop = loop
-        self._groups: set[int] = set()
+        self._groups: dict[int, int] = {}
+        """The number of the ladder of each session."""
+        self._ladders: dict[tuple[Step, ...], int] = {}
+        """The numbers of all ladders so far. There are few: a change of `close_delay` adds one."""
         self._unsent = b""
         """Lines for the guard. A beginning is sent in the next turn of the loop; an end is sent with it, or a little later. Each
         write wakes the guard."""
@@ -79,16 +81,21 @@ class Guard:
         self.pid = 0
         self._start()
 
-    def begun(self, group: int) -> None:
-        self._groups.add(group)
-        self._unsent += b"+ %d\n" % group
+    def begun(self, group: int, ladder: Sequence[Step]) -> None:
+        ladder = tuple(ladder)
+        number = self._ladders.get(ladder)
+        if number is None:
+            number = self._ladders[ladder] = len(self._ladders)
+            self._unsent += _definition(number, ladder)
+        self._groups[group] = number
+        self._unsent += b"+ %d %d\n" % (group, number)
         if not self._is_urgent:
             self._is_urgent = True
             self._loop.call_soon(self._send_unsent)
 
     def ended(self, group: int) -> None:
         if group in self._groups:
-            self._groups.remove(group)
+            del self._groups[group]
             if not self._unsent:
                 self._loop.call_later(LATE_SECONDS, self._send_unsent)
             self._unsent += b"- %d\n" % group
@@ -112,14 +119,15 @@ class Guard:
             os.sched_setscheduler(self.pid, os.SCHED_BATCH, os.sched_param(0))
         self._unsent = b""
         if self._groups:
-            self._tell(b"".join(b"+ %d\n" % group for group in self._groups))
+            definitions = [_definition(number, ladder) for ladder, number in self._ladders.items()]
+            self._tell(b"".join([*definitions, *(b"+ %d %d\n" % group for group in self._groups.items())]))
 
     def _spawn(self) -> None:
         read, pipe = os.pipe2(os.O_CLOEXEC)
         try:
             self.pid = os.posix_spawn(
                 SHELL,
-                ["wsbridge-guard", SCRIPT, *self._ladder],
+                ["wsbridge-guard", SCRIPT],
                 {"PATH": "/usr/bin:/bin"},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, read, 0),
@@ -170,6 +178,12 @@ class Guard:
             # The guard has nothing to do, and may be stopped, so that it would not exit by itself.
             os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0 if not self._groups else os.WNOHANG)
+
+
+def _definition(number: int, ladder: Sequence[Step]) -> bytes:
+    """Return the line that tells the guard a ladder."""
+    steps = " ".join(f"{step.grace:g} {step.signal.name.removeprefix('SIG')}" for step in ladder)
+    return b"= %d %s\n" % (number, steps.encode())
 
 
 def _nothing() -> None:

@@ -81,10 +81,11 @@ class Children:
     If the kernel lists children (CONFIG_PROC_CHILDREN), they are those of the main thread alone: that thread inherits orphans.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, listing: str = LISTING) -> None:
+        """`listing` is the name of the kernel's list, with a place for the pid."""
         self._pid = os.getpid()
         try:
-            self._fd = os.open(LISTING.format(self._pid), os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = os.open(listing.format(self._pid), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             self._fd = -1
 

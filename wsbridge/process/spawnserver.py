@@ -80,12 +80,19 @@ class SpawnServer:
     """Starts programs in another process, which reaps them."""
 
     def __init__(
-        self, direct: Spawner, metrics: Metrics, *, loop: asyncio.AbstractEventLoop, launch_seconds: float = LAUNCH_SECONDS
+        self,
+        direct: Spawner,
+        metrics: Metrics,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        launch_seconds: float = LAUNCH_SECONDS,
+        restart_pause: float = RESTART_PAUSE,
     ) -> None:
         self._direct = direct
         self._metrics = metrics
         self._loop = loop
         self._launch_seconds = launch_seconds
+        self._restart_pause = restart_pause
         self._socket: socket.socket | None = None
         self._pidfd = -1
         self._last_id = 0
@@ -173,7 +180,7 @@ class SpawnServer:
             if not self._is_direct:
                 log.error("cannot start the spawn server: %s; until it starts, the server starts programs directly", error)
             self._is_direct = True
-            self._restart_timer = self._loop.call_later(RESTART_PAUSE, self._open)
+            self._restart_timer = self._loop.call_later(self._restart_pause, self._open)
         else:
             self._is_direct = False
         self._make_room()
@@ -202,10 +209,10 @@ class SpawnServer:
     def _died(self) -> None:
         if self._socket is None:
             return
-        log.error("the spawn server (pid %d) has died; the server replaces it in %g s", self.pid, RESTART_PAUSE)
+        log.error("the spawn server (pid %d) has died; the server replaces it in %g s", self.pid, self._restart_pause)
         self._metrics.spawn_server_restarts += 1
         self._shut()
-        self._restart_timer = self._loop.call_later(RESTART_PAUSE, self._open)
+        self._restart_timer = self._loop.call_later(self._restart_pause, self._open)
 
     def _shut(self) -> None:
         """End the process. Unfinished starts fail.

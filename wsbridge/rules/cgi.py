@@ -147,7 +147,8 @@ def redirected(request: Request, target: str) -> Request:
     except Refused as refused:
         raise InvalidResponse(f"Location: {refused.detail}") from None
     headers = tuple(pair for pair in request.headers if not pair[0].lower().startswith(OF_A_BODY))
-    return Request("GET", clean(found.path), found.query, found.uri, request.protocol, headers, request.peer)
+    first_uri = request.first_uri or request.uri
+    return Request("GET", clean(found.path), found.query, found.uri, request.protocol, headers, request.peer, "", first_uri)
 
 
 def _status(value: str) -> tuple[int, str | None]:

@@ -51,6 +51,8 @@ class Request:
     peer: Peer
     mount: str = ""
     """The path of the endpoint that serves the request; empty for `/`."""
+    first_uri: str = ""
+    """The `uri` that the client sent, if a local redirect has led to another one; else empty."""
     _values: dict[str, str] = field(repr=False, compare=False, default_factory=dict)
     """The result of `by_name` for the headers, from a caller that has it already."""
 
@@ -67,7 +69,20 @@ class Request:
         if not mount:
             return self
         path = self.path[len(mount) :]
-        return Request(self.method, path, self.query, self.uri, self.protocol, self.headers, self.peer, mount, self._values)
+        return Request(self.method, path, self.query, self.uri, self.protocol, self.headers, self.peer, mount, self.first_uri, self._values)
+
+    def location(self, path: str) -> str:
+        """Return the Location of a redirect to a clean path, not encoded, from the root of the site; it keeps the query.
+
+        It is a relative reference (RFC 9110, section 10.2.2), so it stays below the prefix that a reverse proxy has removed. It
+        begins with a dot, so it names no other host.
+        """
+        here, there = _folders(self.first_uri or self.uri), quote_path(path).split("/")[1:]
+        same = 0
+        while same < min(len(here), len(there) - 1) and here[same] == there[same]:
+            same += 1
+        up = "../" * (len(here) - same) or "./"
+        return up + "/".join(there[same:]) + ("?" + self.query if self.query else "")
 
     @property
     def url(self) -> str:
@@ -104,6 +119,17 @@ def read_target(target: str) -> RequestTarget:
     if "\0" in path:
         raise Refused(400, "the path contains a NUL")
     return RequestTarget(path, query, encode_path(raw_path) + mark + query, authority or None)
+
+
+def _folders(uri: str) -> list[str]:
+    """Return the components of a path before its last slash, as a client counts them: an empty one is one, `.` is none."""
+    folders: list[str] = []
+    for component in uri.partition("?")[0].split("/")[1:-1]:
+        if component == "..":
+            del folders[-1:]
+        elif component != ".":
+            folders.append(component)
+    return folders
 
 
 def check_host(host: str) -> None:

@@ -101,7 +101,7 @@ class OpenListeners:
 
     def _occupies(self, key: Numbered, error: ListenError) -> bool:
         """Whether an error means that a listener occupies a port. One that is inherited would be lost, as no other can be inherited."""
-        if error.errno != errno.EADDRINUSE or not key.settings.is_tcp:
+        if error.errno != errno.EADDRINUSE or error.path or not key.settings.is_tcp:
             return False
         ports = {int(address.rpartition(":")[2]) for address in self._open[key].addresses}
         return error.port in ports | {key.settings.redirect_port}

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
-from wsbridge.errors import InvalidConfiguration, ShuttingDown, WsbridgeError
+from wsbridge.errors import InvalidConfiguration, ListenError, ShuttingDown, WsbridgeError
 from wsbridge.logs import INFO, logger
+from wsbridge.server.changes import Changes
 from wsbridge.server.server import Server
 from wsbridge.server.watch import Found, Watch
 from wsbridge.settings import ServerSettings
@@ -30,6 +31,8 @@ class Configuration(NamedTuple):
     """The files and folders to watch."""
     private: Sequence[str]
     """The files that no endpoint serves: those of the configuration, and its secrets."""
+    hint: Callable[[ListenError], str]
+    """Returns the remedy for an address that cannot be bound, or an empty string. It may look for a free port."""
 
 
 Load = Callable[[], Configuration]
@@ -97,7 +100,7 @@ class Reloader:
         try:
             configuration = await asyncio.to_thread(self._load)
             await asyncio.to_thread(self._watch.follow, configuration.files)
-            changes = await self._server.change(configuration.settings, private=configuration.private)
+            changes = await self._change(configuration)
         except InvalidConfiguration as error:
             # The files of the present configuration stay watched: they are used.
             await asyncio.to_thread(self._watch.follow, error.files, all_of_before=True)
@@ -112,3 +115,10 @@ class Reloader:
             log.log(INFO, "reloaded %s: %s", self._name, changes)
             if changes.restart:
                 log.error("restart the server to apply the changes of [server]: %s", ", ".join(changes.restart))
+
+    async def _change(self, configuration: Configuration) -> Changes:
+        """Change the server. The error for an address that cannot be bound contains the remedy."""
+        try:
+            return await self._server.change(configuration.settings, private=configuration.private)
+        except ListenError as error:
+            raise ListenError(f"{error}{await asyncio.to_thread(configuration.hint, error)}") from error

@@ -19,7 +19,6 @@ from wsbridge.process.guard import Guard, NoGuard, Watch
 from wsbridge.process.launch import Launcher
 from wsbridge.process.spawn import Spawner
 from wsbridge.process.spawnserver import SpawnServer
-from wsbridge.process.termination import make_ladder
 from wsbridge.sessions.limiter import Limiter
 from wsbridge.sessions.registry import Ids
 from wsbridge.settings import BroadcastSettings, EndpointSettings, ServerSettings
@@ -36,8 +35,7 @@ def open_services(
     spawner, hangups = Spawner(), Hangups(loop)
     watch: Watch = NoGuard()
     if settings.server.guard and (programs or may_change):
-        # The guard ends the programs of all endpoints by the ladder of the most patient one.
-        watch = Guard(make_ladder(max((endpoint.program.close_delay for endpoint in programs), default=0.0)), metrics, loop=loop)
+        watch = Guard(metrics, loop=loop)
     stack.callback(watch.close)
     stack.callback(hangups.close)
     server: SpawnServer | None = None

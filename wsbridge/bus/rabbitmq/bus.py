@@ -31,14 +31,16 @@ from wsbridge.bus.exchange import ExchangeSettings
 from wsbridge.bus.rabbitmq.addresses import Addresses, Turn
 from wsbridge.bus.rabbitmq.connection import PREFETCH, Delivery, Link, Past
 from wsbridge.bus.rabbitmq.errors import PORTS
+from wsbridge.bus.rabbitmq.report import Report, all_of
 from wsbridge.bus.rabbitmq.returns import Returns
 from wsbridge.bus.rabbitmq.shared import Connections
 from wsbridge.bus.rabbitmq.stream import StreamReader
 from wsbridge.bus.rabbitmq.transport import within
+from wsbridge.bus.rabbitmq.tuning import TUNING, Tuning
 from wsbridge.bus.spool import WINDOW, Spool
 from wsbridge.errors import BodyError, BodyTooLong, BusError, EncodedBody, LinkLost, MalformedBody, RefusedBody
 from wsbridge.flow import NULL_SOURCE, Batch, Source
-from wsbridge.logs import INFO, RepeatFilter, logger
+from wsbridge.logs import INFO, RepeatFilters
 from wsbridge.mentions import written
 from wsbridge.metrics import Metrics
 from wsbridge.rules.backoff import SETTLED, Backoff
@@ -48,14 +50,6 @@ EAGER = 2
 """Bodies in flight below which a small body is sent at once. A single body is never delayed, and many small bodies become few."""
 ANSWERED_SECONDS = 0.1
 """Seconds. A broker that answered within this time does not block publishers, or has only just begun to."""
-RETURN_SECONDS = 2.0
-"""Seconds within which the stream delivers a confirmed body back, unless this node lags. Two checks determine whether it lags."""
-STALLED_SECONDS = 5.0
-"""Seconds without an answer about published bodies after which the bus logs it."""
-REASONS = 16
-"""Maximum reasons for dropped bodies that have their own rate-limited log line; when there are more, all limits start again."""
-
-log = logger("bus")
 
 
 class RabbitBus:
@@ -77,10 +71,12 @@ class RabbitBus:
         consumes: bool = True,
         begin: int | Literal["next"] | None = None,
         connections: Connections | None = None,
+        tuning: Tuning = TUNING,
         metrics: Metrics,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._settings = settings
+        self._tuning = tuning
         self._exchange = exchange
         self._producer = producer
         self._consumes = consumes
@@ -110,11 +106,20 @@ class RabbitBus:
         self._reader: StreamReader | None = None
         if settings.replay:
             self._reader = StreamReader(
-                self._backlog, history=history, begin=begin, take=self._handle, learn=self._learn, renew=self._renew, saw=self._saw
+                self._backlog,
+                history=history,
+                begin=begin,
+                take=self._handle,
+                learn=self._learn,
+                renew=self._renew,
+                saw=self._saw,
+                tuning=tuning,
             )
-        self._dropped: dict[str, RepeatFilter] = {}
-        """A rate-limited log for each reason to drop bodies: an external publisher may send thousands, for several reasons in turn."""
         self._connections = Connections(f"wsbridge {exchange}") if connections is None else connections
+        self._report = Report(exchange, self._connections.failures)
+        self._log = self._report.log
+        self._dropped = RepeatFilters(self._log)
+        """Reasons to drop bodies: an external publisher may send thousands, for several reasons in turn."""
         self._past = Past()
         self._addresses = Addresses(settings.urls)
         self._returns = Returns()
@@ -140,20 +145,20 @@ class RabbitBus:
 
     async def open(self, receiver: Receiver) -> None:
         self._receiver = receiver
-        failures: dict[str, str] = {}
+        failures: dict[str, BusError] = {}
         for turn in self._addresses.round():
             try:
                 await self._begin(await self._connect(turn))
             except BusError as error:
-                failures[turn.url] = str(error)
+                failures[turn.url] = error
             else:
-                self._failed(failures, RepeatFilter(log))
+                self._failed(failures)
                 return
-        raise BusError(self._all_of(failures))
+        raise BusError(all_of(failures, self._settings.urls))
 
     async def _connect(self, turn: Turn) -> Link:
         """Open a link to one address. Raises BusError."""
-        link = Link(self._settings, self._exchange, turn.url, self._connections, self._past)
+        link = Link(self._settings, self._exchange, turn.url, self._connections, self._past, tuning=self._tuning)
         await link.open(others_wait=turn.others_wait)
         return link
 
@@ -225,7 +230,7 @@ class RabbitBus:
 
     async def _run(self, link: Link, ready: asyncio.Future[None]) -> None:
         """Use one link after another. `ready` is done when the first link is in use, or fails with BusError."""
-        backoff = Backoff()
+        backoff = Backoff(longest=self._tuning.longest_pause)
         while True:
             began = self._loop.time()
             self._link = link
@@ -234,14 +239,15 @@ class RabbitBus:
             ran = self._loop.time() - began
             # The address is good, unless the channel has failed at once: a node may accept connections and not serve the channel.
             is_good = link.has_lasting_connection and ran >= SETTLED
+            lost = link.reported if link.is_connection_lost else None
             await link.close()
             if self._is_closing:
                 # The loss of a link at the same moment may have hidden the cancellation by `close`.
                 return
             if not ready.done():
-                ready.set_exception(BusError(f"the broker at {self} cannot be used: {why}"))
+                ready.set_exception(BusError(f"the broker at {self} cannot be used: {why}", exchange=self._exchange))
                 return
-            log.error("disconnected from the broker at %s: %s; reconnecting", self, why)
+            self._report.disconnected(str(self), why, lost=lost)
             self._addresses.lost(link.url, is_good=is_good)
             self._tell(False)
             self._salvage(link)
@@ -250,32 +256,26 @@ class RabbitBus:
 
     async def _connect_again(self, backoff: Backoff) -> Link:
         """Return the next link: try all addresses in rounds, with a pause before each round."""
-        said = RepeatFilter(log)
         while True:
             await asyncio.sleep(backoff.next(random.random()))
-            failures: dict[str, str] = {}
+            failures: dict[str, BusError] = {}
             link = await self._first_that_opens(failures)
-            self._failed(failures, said)
+            self._failed(failures)
             if link is not None:
                 return link
 
-    async def _first_that_opens(self, failures: dict[str, str]) -> Link | None:
+    async def _first_that_opens(self, failures: dict[str, BusError]) -> Link | None:
         """Return a link to the first reachable address of a round, or None. `failures` gets the error of each address that failed."""
         for turn in self._addresses.round():
             try:
                 return await self._connect(turn)
             except BusError as error:
-                failures[turn.url] = str(error)
+                failures[turn.url] = error
         return None
 
-    def _failed(self, failures: Mapping[str, str], said: RepeatFilter) -> None:
+    def _failed(self, failures: Mapping[str, BusError]) -> None:
         """Log the addresses that failed, if any."""
-        if failures:
-            said.error(self._all_of(failures), self._loop.time())
-
-    def _all_of(self, failures: Mapping[str, str]) -> str:
-        # Use the order of the settings: a round may begin with any address, but the repeated text must stay the same.
-        return "; ".join(failures[url] for url in self._settings.urls if url in failures)
+        self._report.failed(failures, self._settings.urls, self._loop.time())
 
     async def _use(self, link: Link, ready: asyncio.Future[None]) -> str:
         """Consume and feed until the link is lost; return the reason.
@@ -301,7 +301,7 @@ class RabbitBus:
                     await self._attach(link, is_first=is_first)
                 if not is_first:
                     self._metrics.broker_reconnects += 1
-                    log.log(INFO, "reconnected to the broker at %s", self)
+                    self._report.reconnected(str(self), link.reported)
                 elif not ready.done():
                     # If `ready` is done, the caller has cancelled `open`: the messages so far were enough.
                     ready.set_result(None)
@@ -316,7 +316,7 @@ class RabbitBus:
         except* LinkLost as lost:
             why = str(lost.exceptions[0])
         except* Exception as faults:
-            log.error("internal error in the bus", exc_info=faults)
+            self._log.error("internal error in the bus", exc_info=faults)
         return why
 
     def _tell(self, is_connected: bool) -> None:
@@ -362,22 +362,20 @@ class RabbitBus:
         """Log when the broker stops confirming publishes without an alarm, and when it resumes."""
         while True:
             silent = self._loop.time() - self._heard if self._spool.under_way else 0.0
-            if silent < STALLED_SECONDS or self.alarm:
-                await asyncio.sleep(max(STALLED_SECONDS - silent, 0) or STALLED_SECONDS)
+            if silent < self._tuning.confirm_silence or self.alarm:
+                await asyncio.sleep(max(self._tuning.confirm_silence - silent, 0) or self._tuning.confirm_silence)
                 continue
-            log.error("the broker at %s confirms no messages: %d bytes wait in the spool", self, self._spool.bytes)
+            self._log.error("the broker at %s confirms no messages: %d bytes wait in the spool", self, self._spool.bytes)
             self._sent.clear()
             await self._sent.wait()
-            log.log(INFO, "the broker at %s confirms messages again", self)
+            self._log.log(INFO, "the broker at %s confirms messages again", self)
 
     async def _watch_alarm(self, link: Link) -> None:
         """Log and count the alarms in which the broker blocks publishers."""
         while True:
             if reason := await link.alarm.changed():
                 self._metrics.broker_alarms += 1
-                log.error("the broker at %s blocks publishers (%s): %d bytes wait in the spool", self, reason, self._spool.bytes)
-            else:
-                log.log(INFO, "the broker at %s no longer blocks publishers", self)
+            self._report.alarm(str(self), reason, link.reported)
 
     def _is_answered(self) -> bool:
         """Whether the broker can answer a request now: no body is in flight, or it has just answered about a body in flight."""
@@ -392,9 +390,9 @@ class RabbitBus:
         """Count refused messages, and log them at intervals: the broker may refuse thousands."""
         self._metrics.bus_unconfirmed += messages
         if self._loop.time() >= self._complains:
-            self._complains = self._loop.time() + STALLED_SECONDS
+            self._complains = self._loop.time() + self._tuning.confirm_silence
             total = self._metrics.bus_unconfirmed
-            log.error("the broker at %s refuses messages: %d messages are unconfirmed so far", self, total)
+            self._log.error("the broker at %s refuses messages: %d messages are unconfirmed so far", self, total)
 
     def _salvage(self, link: Link) -> None:
         """Queue again, or count, the bodies that were in flight when the link was lost."""
@@ -410,7 +408,7 @@ class RabbitBus:
             self._came_back.set()
             if lost:
                 self._metrics.bus_unconfirmed += lost
-                log.error("messages in flight to the broker at %s that may be lost: %d", self, lost)
+                self._log.error("messages in flight to the broker at %s that may be lost: %d", self, lost)
         self._let_source_go()
         self._changed.set()
         # If the spool is empty now, no other event wakes `_all_done`.
@@ -446,8 +444,8 @@ class RabbitBus:
         """Raise LinkLost when the stream lacks a body that the broker has confirmed. The next link publishes the body again."""
         doubts = 0
         while True:
-            await asyncio.sleep(RETURN_SECONDS)
-            since = self._loop.time() - RETURN_SECONDS
+            await asyncio.sleep(self._tuning.return_timeout)
+            since = self._loop.time() - self._tuning.return_timeout
             if self.alarm or not self._returns.is_missing(since) or not await reader.has_all(link):
                 doubts = 0
                 continue
@@ -473,11 +471,6 @@ class RabbitBus:
         data = decode(delivery.data, delivery.encoding, delivery.kind, self.max_message_bytes)
         return unpack(data, delivery.content_type, delivery.headers)
 
-    def _log_dropped(self, sentence: str) -> None:
-        if len(self._dropped) >= REASONS:
-            self._dropped.clear()
-        self._dropped.setdefault(sentence, RepeatFilter(log)).error(sentence, self._loop.time())
-
     def _count_dropped(self, error: BodyError) -> None:
         match error:
             case BodyTooLong():
@@ -493,14 +486,15 @@ class RabbitBus:
             body = self._unpacked(delivery)
         except BodyError as error:
             self._count_dropped(error)
-            self._log_dropped(f"dropped a body: {error}")
+            self._dropped.error(f"dropped a body: {error}", self._loop.time())
             self._receiver.lost(1)
             return
         limit = self.max_message_bytes
         if limit and len(delivery.data) > limit and max(map(len, body.batch.messages)) > limit:
             self._metrics.bus_too_long += 1
             size = len(delivery.data)
-            log.error(written("dropped a body of %d bytes: it holds a message longer than %d bytes (<max_program_message>)"), size, limit)
+            sentence = written("dropped a body of %d bytes: it holds a message longer than %d bytes (<max_program_message>)")
+            self._log.error(sentence, size, limit)
             # Deliver its numbers: it may be the first body of its producer here, or arrive again.
             body = body._replace(is_lost=True)
         self._receiver.receive(body._replace(mark=mark, at=delivery.at))

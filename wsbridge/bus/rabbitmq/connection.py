@@ -29,16 +29,13 @@ from wsbridge.bus.rabbitmq.alarm import Alarm
 from wsbridge.bus.rabbitmq.amqpchannel import AmqpChannel, Properties
 from wsbridge.bus.rabbitmq.confirms import Confirms
 from wsbridge.bus.rabbitmq.errors import TROUBLE, explain
+from wsbridge.bus.rabbitmq.report import Reported
 from wsbridge.bus.rabbitmq.shared import Connection, Connections
 from wsbridge.bus.rabbitmq.topology import Topology, is_not_yet
 from wsbridge.bus.rabbitmq.transport import retrieve, within
+from wsbridge.bus.rabbitmq.tuning import TUNING, Tuning
 from wsbridge.errors import BusError, LinkLost, RefusedBody
 
-CLOSE_SECONDS = 2.0
-"""Seconds for the broker's answer to a close."""
-BOUND_SECONDS = 2.0
-"""Seconds between two checks of the channel's objects at the broker. If a binding is removed, other publishers' messages are lost
-for up to this long."""
 LONGEST = 6
 """How many timeouts an answer may take while other bytes arrive: on a slow link, earlier data delays it. After that, it counts as
 lost."""
@@ -101,14 +98,22 @@ class Link:
     """A channel to publish on and one to consume on, over a connection to `url` of `connections`."""
 
     def __init__(
-        self, settings: ExchangeSettings, exchange: str, url: str, connections: Connections | None = None, past: Past | None = None
+        self,
+        settings: ExchangeSettings,
+        exchange: str,
+        url: str,
+        connections: Connections | None = None,
+        past: Past | None = None,
+        *,
+        tuning: Tuning = TUNING,
     ) -> None:
+        self._tuning = tuning
         self.url = url
         self._settings = settings
         self._exchange = exchange
         self._connections = Connections() if connections is None else connections
         self._past = Past() if past is None else past
-        self._topology = Topology(settings, exchange)
+        self._topology = Topology(settings, exchange, segment_bytes=tuning.segment_bytes)
         self._connection: Connection | None = None
         self.alarm = Alarm()
         self._confirms = Confirms(settings.confirm_timeout)
@@ -131,6 +136,8 @@ class Link:
         self._reads_stream = False
         self._why = ""
         self._lost = asyncio.Event()
+        self.is_connection_lost = False
+        """Whether its connection is lost, and so all links of it."""
         self._silent_on: Connection | None = None
         self._is_suspect = False
         self._closing: asyncio.Task[None] | None = None
@@ -154,15 +161,16 @@ class Link:
                     self._doubt(seconds)
                 raise self._missing or TimeoutError
         except Exception as error:
+            exchange = self._exchange if self._channels and not self.is_connection_lost else ""
             await self.close(at_once=isinstance(error, TimeoutError))
-            raise BusError(explain(error, self.url, self._exchange)) from None
+            raise BusError(explain(error, self.url, self._exchange), exchange=exchange) from None
         except BaseException:
             await self.close(at_once=True)
             raise
 
     async def _open_when_started(self) -> None:
         while not await self._opened():
-            await self._leave(CLOSE_SECONDS)
+            await self._leave(self._tuning.close_timeout)
             await asyncio.sleep(topology.LOOK_SECONDS)
             self._lost.clear()
 
@@ -198,7 +206,7 @@ class Link:
             await connection.opened()
             if connection.has_seat(self):
                 return connection
-            await self._leave(CLOSE_SECONDS)
+            await self._leave(self._tuning.close_timeout)
 
     @property
     def _publishing(self) -> AmqpChannel:
@@ -229,7 +237,7 @@ class Link:
         It skips the check while `is_answered` returns False: a broker that blocks publishers answers nothing. Raises LinkLost.
         """
         while True:
-            await asyncio.sleep(BOUND_SECONDS)
+            await asyncio.sleep(self._tuning.check_interval)
             if is_answered():
                 await self._guarded(self._look())
 
@@ -510,7 +518,14 @@ class Link:
 
     def connection_lost(self, why: str, *, is_suspect: bool) -> None:
         self._is_suspect |= is_suspect
+        self.is_connection_lost = True
         self.lose(why)
+
+    @property
+    def reported(self) -> Reported:
+        """The events of its connection that the log has shown; use it between the opening and the close."""
+        assert self._connection is not None
+        return self._connection.reported
 
     @property
     def is_lost(self) -> bool:
@@ -536,7 +551,9 @@ class Link:
         if self._closing is None:
             self._past.silent_on, self._past.is_suspect = self._silent_on, self._is_suspect
             # Close in a separate task: a cancelled close of aio-pika waits for ever for the answer of a silent broker.
-            self._closing = asyncio.get_running_loop().create_task(self._leave(0 if at_once else CLOSE_SECONDS), name="bus: close")
+            self._closing = asyncio.get_running_loop().create_task(
+                self._leave(0 if at_once else self._tuning.close_timeout), name="bus: close"
+            )
         cancelled: asyncio.CancelledError | None = None
         while not self._closing.done():
             try:

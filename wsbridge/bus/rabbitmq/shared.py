@@ -31,7 +31,9 @@ from aio_pika.exceptions import AMQPConnectionError
 from wsbridge.bus.rabbitmq.alarm import Alarm
 from wsbridge.bus.rabbitmq.amqpchannel import AmqpChannel
 from wsbridge.bus.rabbitmq.errors import TROUBLE, NoChannelLeft, is_refusal, why_closed
+from wsbridge.bus.rabbitmq.report import Reported
 from wsbridge.bus.rabbitmq.transport import CANCEL_SECONDS, Transport, within
+from wsbridge.logs import RepeatFilters, logger
 
 HEARTBEAT = 10
 """Heartbeat interval in seconds. A connection that is silent for slightly more than three intervals is lost."""
@@ -69,6 +71,7 @@ class Connection:
         self._links: dict[User, None] = {}
         self._accepts = is_shared
         self._error: Exception | None = None
+        self.reported = Reported()
         self._channels: dict[int, AmqpChannel] = {}
         """aiormq's own table: it passes each frame to the channel with its number, and removes a channel that the broker has closed."""
         self._last_number = 0
@@ -252,6 +255,8 @@ class Connections:
     def __init__(self, name: str = "wsbridge") -> None:
         self._name = name
         self._connections: list[Connection] = []
+        self.failures = RepeatFilters(logger("bus"))
+        """The errors that the log has shown of attempts to connect."""
 
     def __len__(self) -> int:
         return len(self._connections)

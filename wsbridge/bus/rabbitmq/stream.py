@@ -21,24 +21,16 @@ from wsbridge.bus.backlog import Backlog
 from wsbridge.bus.bodies import fingerprint, is_ours, stream_fingerprint
 from wsbridge.bus.rabbitmq.connection import Delivery, Link
 from wsbridge.bus.rabbitmq.tail import Place, Relation, Tail
+from wsbridge.bus.rabbitmq.tuning import TUNING, Tuning
 from wsbridge.bus.spool import WINDOW
 from wsbridge.channel.position import stream_mark
 from wsbridge.errors import LinkLost
 
-HISTORY_SECONDS = 10.0
-"""Longest silence, in seconds, of a stream that still has to deliver a body that it holds: even on a slow link, bytes arrive."""
 LONGEST = 60
-"""A history may take this many times HISTORY_SECONDS while its bytes arrive."""
+"""A history may take this many times `history_timeout` while its bytes arrive."""
 NOTES = 256
 """Maximum offsets before the first body of a stream that count as RabbitMQ's own records. With more, the stream has dropped
 bodies, and was not empty: its first answer came too late."""
-PROBE_SECONDS = 1.0
-"""Seconds within which the first bytes of an existing body arrive. A stream that sends nothing in this time has no body there."""
-
-STALL_SECONDS = 10.0
-"""Seconds between two checks of a stream that delivers nothing. After the second check, the reader uses another link if the
-stream holds more. One test run saw a consumer that received nothing more after RabbitMQ 3.10 had dropped the segment that it
-read. Its cause is not known."""
 
 
 class StreamReader:
@@ -64,7 +56,9 @@ class StreamReader:
         learn: Callable[[Link, Delivery], None],
         renew: Callable[[str | None], None],
         saw: Callable[[Delivery], None],
+        tuning: Tuning = TUNING,
     ) -> None:
+        self._tuning = tuning
         self._backlog = backlog
         self._history = max(history, 1)
         self._first = begin
@@ -111,7 +105,7 @@ class StreamReader:
             self._is_in_doubt.clear()
             # The answer does not apply to bodies that arrive during the request.
             known = len(self._held)
-            oldest = await link.find("first", HISTORY_SECONDS)
+            oldest = await link.find("first", self._tuning.history_timeout)
             held, self._held = self._held, []
             for number, delivery in enumerate(held):
                 if self._held:
@@ -123,7 +117,7 @@ class StreamReader:
         """Raise LinkLost when the link delivers nothing more although the stream holds more."""
         deliveries = doubts = 0
         while True:
-            await asyncio.sleep(STALL_SECONDS)
+            await asyncio.sleep(self._tuning.stall_interval)
             is_waiting = deliveries == self._deliveries and not self._backlog and self._tail.last is not None
             if not is_waiting or await self.has_all(link) or deliveries != self._deliveries:
                 deliveries, doubts = self._deliveries, 0
@@ -135,7 +129,7 @@ class StreamReader:
 
     async def has_all(self, link: Link) -> bool:
         """Return whether every body that the stream holds has arrived. Raises LinkLost."""
-        newest = await link.find("last", PROBE_SECONDS)
+        newest = await link.find("last", self._tuning.probe_timeout)
         last = self._tail.last
         return not self._held and (newest is None or (last is not None and last.offset >= newest))
 
@@ -152,7 +146,7 @@ class StreamReader:
         if self._first == "next":
             await self._consume(link, "next")
             return
-        newest = await link.find("last", PROBE_SECONDS)
+        newest = await link.find("last", self._tuning.probe_timeout)
         if newest is None:
             self._begin(0)
             await self._consume(link, "first")
@@ -161,7 +155,7 @@ class StreamReader:
         self._wanted, start = await self._beginning(link, newest)
         await self._consume(link, start)
         delivery = self._arrived.wait() if self._first is not None else self._tail.reach(newest)
-        if not await link.patiently(HISTORY_SECONDS, delivery, longest=LONGEST):
+        if not await link.patiently(self._tuning.history_timeout, delivery, longest=LONGEST):
             raise LinkLost("the stream does not deliver all bodies that it holds")
 
     async def _beginning(self, link: Link, newest: int) -> tuple[int, int]:
@@ -180,7 +174,7 @@ class StreamReader:
         span = count
         while True:
             start = max(0, end - span + 1)
-            offsets = await link.offsets(start, end, HISTORY_SECONDS, longest=LONGEST) if end >= 0 else []
+            offsets = await link.offsets(start, end, self._tuning.history_timeout, longest=LONGEST) if end >= 0 else []
             if len(offsets) >= count or not start:
                 return offsets[-count:]
             span *= 2
@@ -197,14 +191,14 @@ class StreamReader:
             return True
         self._tail.expect_last()
         await self._consume(link, last.offset)
-        if await link.patiently(PROBE_SECONDS, self._arrived.wait(), longest=LONGEST):
+        if await link.patiently(self._tuning.probe_timeout, self._arrived.wait(), longest=LONGEST):
             return True
         # At an offset past the end, RabbitMQ delivers no body and reports no error. The stream is then a different, shorter
         # stream, unless it is only slow.
         await link.stop_consuming()
-        newest = await link.find("last", PROBE_SECONDS)
+        newest = await link.find("last", self._tuning.probe_timeout)
         # The body found is the first of the last chunk; the last body that arrived here may come later in that chunk.
-        if newest is not None and (newest >= last.offset or await link.has(last.offset, newest, HISTORY_SECONDS)):
+        if newest is not None and (newest >= last.offset or await link.has(last.offset, newest, self._tuning.history_timeout)):
             raise LinkLost("the stream does not deliver all bodies that it holds")
         self._tail.forget()
         return False

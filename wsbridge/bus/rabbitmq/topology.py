@@ -12,10 +12,9 @@ from aio_pika import exceptions
 
 from wsbridge.bus.exchange import ExchangeSettings
 from wsbridge.bus.rabbitmq.amqpchannel import AmqpChannel
+from wsbridge.bus.rabbitmq.tuning import SEGMENT_BYTES
 from wsbridge.logs import INFO, logger
 
-SEGMENT_BYTES = 16 * 1024 * 1024
-"""Bytes of a segment; a stream drops its oldest segment as a whole. RabbitMQ's default of 500 MB would be the whole stream."""
 LOOK_SECONDS = 0.2
 """Seconds between two checks for a missing object. A starting broker needs some tenths of a second until it has its queues again."""
 LOOKS = 10
@@ -56,8 +55,9 @@ def is_not_yet(error: Exception) -> bool:
 class Topology:
     """The exchange and the stream of one channel; `stream` is the name of the stream."""
 
-    def __init__(self, settings: ExchangeSettings, exchange: str) -> None:
+    def __init__(self, settings: ExchangeSettings, exchange: str, *, segment_bytes: int = SEGMENT_BYTES) -> None:
         self._settings = settings
+        self._segment_bytes = segment_bytes
         self._exchange = exchange
         self.stream = f"wsbridge.{exchange}"
 
@@ -123,7 +123,7 @@ class Topology:
         return {
             "x-queue-type": "stream",
             "x-max-length-bytes": self._settings.replay_bytes,
-            "x-stream-max-segment-size-bytes": SEGMENT_BYTES,
+            "x-stream-max-segment-size-bytes": self._segment_bytes,
             IDENTITY: number,
         }
 

@@ -1,0 +1,110 @@
+"""What the log says about the broker: values in, lines out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from wsbridge.bus.rabbitmq.report import Report, Reported, all_of
+from wsbridge.errors import BusError
+from wsbridge.logs import RepeatFilters, logger
+
+AT = "amqp://rabbit:5672/"
+URLS = ("amqp://rabbit/", "amqp://hare/")
+LOST = f"disconnected from the broker at {AT}: gone; reconnecting"
+BACK = f"reconnected to the broker at {AT}"
+
+Lines = Callable[[], list[tuple[str, str]]]
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Lines:
+    """Returns the lines since the last call, each with the exchange that it names."""
+    caplog.set_level(logging.INFO, "wsbridge")
+
+    def take() -> list[tuple[str, str]]:
+        taken = [(getattr(record, "fields", {}).get("exchange", ""), record.getMessage()) for record in caplog.records]
+        caplog.clear()
+        return taken
+
+    return take
+
+
+def reports(number: int) -> list[Report]:
+    """Return the reports of some channels over the same connections."""
+    failures = RepeatFilters(logger("bus"))
+    return [Report(f"channel{index}", failures) for index in range(number)]
+
+
+def test_connection(lines: Lines) -> None:
+    """The loss of a connection, the failed attempts and the reconnection are one line each, however many channels it carried."""
+    many = reports(200)
+    for connection, again in ((Reported(), Reported()), (Reported(), Reported())):
+        for report in many:
+            report.disconnected(AT, "gone", lost=connection)
+        assert lines() == [("", LOST)]
+        for seconds in (0.0, 1.0, 2.0):
+            for report in many:
+                report.failed({URLS[1]: BusError("hare away"), URLS[0]: BusError("rabbit away")}, URLS, seconds)
+        assert lines() == [("", "rabbit away; hare away")]
+        for report in many:
+            report.reconnected(AT, again)
+        assert lines() == [("", BACK)]
+
+
+def test_link(lines: Lines) -> None:
+    """The loss of one link, and what happens until the bus has another, name the exchange."""
+    one, other = reports(2)
+    connection = Reported()
+    one.disconnected(AT, "gone", lost=None)
+    one.failed({URLS[0]: BusError("no exchange", exchange="channel0")}, URLS, 0.0)
+    one.failed({URLS[0]: BusError("no exchange", exchange="channel0")}, URLS, 1.0)
+    one.reconnected(AT, connection)
+    assert lines() == [("channel0", LOST), ("channel0", "no exchange"), ("channel0", BACK)]
+    other.disconnected(AT, "gone", lost=Reported())
+    other.reconnected(AT, connection)
+    assert lines() == [("", LOST), ("", BACK)]
+
+
+def test_one_channel_stays_away(lines: Lines) -> None:
+    """If one channel cannot be used after a lost connection, its error and its own reconnection name the exchange."""
+    one, other = reports(2)
+    lost, again = Reported(), Reported()
+    for report in (one, other):
+        report.disconnected(AT, "gone", lost=lost)
+    one.failed({URLS[0]: BusError("no exchange", exchange="channel0")}, URLS, 0.0)
+    other.reconnected(AT, again)
+    one.reconnected(AT, again)
+    assert lines() == [("", LOST), ("channel0", "no exchange"), ("", BACK), ("channel0", BACK)]
+
+
+def test_named_one_comes_first(lines: Lines) -> None:
+    """The reconnection of a channel that the log has named does not hide that of the others."""
+    one, other = reports(2)
+    again = Reported()
+    one.disconnected(AT, "gone", lost=None)
+    other.disconnected(AT, "gone", lost=Reported())
+    one.reconnected(AT, again)
+    other.reconnected(AT, again)
+    assert lines()[2:] == [("channel0", BACK), ("", BACK)]
+
+
+def test_alarm(lines: Lines) -> None:
+    """The beginning and the end of each alarm of a connection are one line."""
+    connection = Reported()
+    for _ in range(2):
+        for reason in ("low on memory", ""):
+            for report in reports(3):
+                report.alarm(AT, reason, connection)
+    begin = f"the broker at {AT} blocks publishers (low on memory): their messages wait in the spool"
+    assert lines() == [("", begin), ("", f"the broker at {AT} no longer blocks publishers")] * 2
+
+
+def test_no_failure(lines: Lines) -> None:
+    """A round without a failure says nothing, and the order of the errors is that of the settings."""
+    (report,) = reports(1)
+    report.failed({}, URLS, 0.0)
+    assert lines() == []
+    assert all_of({URLS[1]: BusError("b"), URLS[0]: BusError("a")}, URLS) == "a; b"
