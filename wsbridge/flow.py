@@ -90,12 +90,12 @@ class Memory:
     """
 
     sink: Sink | None = None
-    taken: list[Batch] = field(default_factory=list)
+    batches: list[Batch] = field(default_factory=list)
     ended: End | None = None
     paused: bool = False
 
     def write(self, batch: Batch) -> None:
-        self.taken.append(batch)
+        self.batches.append(batch)
 
     def end(self, reason: End) -> None:
         self.ended = reason
@@ -114,7 +114,7 @@ class Memory:
     @property
     def messages(self) -> list[bytes]:
         """All messages received so far, across batches."""
-        return [bytes(message) for batch in self.taken for message in batch.messages]
+        return [bytes(message) for batch in self.batches for message in batch.messages]
 
 
 def batches(messages: Iterable[tuple[Kind, bytes]]) -> list[Batch]:

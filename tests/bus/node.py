@@ -126,11 +126,11 @@ class Viewer:
     # What a fanout asks of a subscriber
 
     def send(self, data: bytes) -> None:
-        if not self.take(data):
+        if not self.deliver(data):
             assert self.fanout is not None
             self.fanout.full(self)
 
-    def take(self, data: bytes) -> bool:
+    def deliver(self, data: bytes) -> bool:
         self.room -= 1
         for _, payload in read_frames(data):
             head, _, message = payload.partition(b"\n")

@@ -86,7 +86,7 @@ class Reader:
             Backlog(),
             history=history,
             begin=None,
-            take=lambda link, delivery, mark: self.told.append(delivery.offset),
+            on_body=lambda link, delivery, mark: self.told.append(delivery.offset),
             learn=lambda link, delivery: None,
             renew=lambda mark: self.told.append("epoch"),
             saw=lambda delivery: None,

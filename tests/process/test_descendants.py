@@ -206,7 +206,7 @@ async def test_other_programs_end_beside_a_daemon(start: Starter) -> None:
         await running.end()
         for script in ("true", "timeout 900 sleep 800 & echo", "exit 3"):
             other = start("bash", "-c", script)
-            await until(lambda other=other: other.output.taken or other.output.ended, "the program to have begun")
+            await until(lambda other=other: other.output.batches or other.output.ended, "the program to have begun")
             await other.end()
             assert start.descendants.survivors(other.child.group) == []
 

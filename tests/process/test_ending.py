@@ -246,7 +246,7 @@ async def test_guard_is_told(start: Starter, script: str) -> None:
     start.watch = told = Told()
     running = start("sh", "-c", script)
     group = running.child.group.pid
-    await until(lambda: running.output.taken or running.output.ended, "the program to have begun")
+    await until(lambda: running.output.batches or running.output.ended, "the program to have begun")
     await ended(running)
     first, *rest = told.words
     assert first == ("begun", group, [])

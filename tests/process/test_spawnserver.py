@@ -424,7 +424,7 @@ async def test_what_is_said_before_it_runs(server: SpawnServer) -> None:
         ending = asyncio.ensure_future(child.end())
         assert not starting.done()
         taken = []
-        starting.add_done_callback(lambda _: taken.append(len(output.taken)))
+        starting.add_done_callback(lambda _: taken.append(len(output.batches)))
         await ending
         assert output.messages == [b"one"]
         assert taken == [0]

@@ -19,7 +19,7 @@ def test_change_is_complete() -> None:
     assert watch.look() is CHANGING
     files["a"] = Stamp(1, 5, 3)
     assert [watch.look() for _ in range(3)] == [CHANGING, CHANGED, CHANGED]
-    watch.take()
+    watch.record()
     assert watch.look() is NOTHING
     del files["a"]
     files["b"] = Stamp(2, 1, 1)
@@ -40,11 +40,11 @@ def test_other_files() -> None:
     """Other files may be watched from some moment on. A change of a file that stays counts, whenever it came."""
     files: dict[str, Stamp] = {"a": Stamp(1, 1, 1), "b": Stamp(2, 1, 1)}
     watch = Watch(["a"], stamp=files.get)
-    watch.take()
+    watch.record()
     files["a"] = Stamp(1, 1, 2)
     watch.follow(["b", "c"], all_of_before=True)
     assert [watch.look() for _ in range(2)] == [CHANGING, CHANGED]
-    watch.take()
+    watch.record()
     watch.follow(["b"])
     files["a"] = Stamp(1, 1, 3)
     assert watch.look() is NOTHING

@@ -441,7 +441,7 @@ async def test_input(scripts: Scripts) -> None:
     script, child = scripts()
     script.tell(b"a")
     script.tell(b"b\0")
-    assert child.taken == [Batch(Kind.BINARY, [b"a"]), Batch(Kind.BINARY, [b"b\0"])]
+    assert child.batches == [Batch(Kind.BINARY, [b"a"]), Batch(Kind.BINARY, [b"b\0"])]
     assert child.closes == []
     script.close_input()
     assert child.closes == [End(1000)]

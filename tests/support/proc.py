@@ -104,7 +104,7 @@ class Running:
 
     async def line(self) -> str:
         """Return the first line, once it has come."""
-        await until(lambda: self.output.taken, "the first line")
+        await until(lambda: self.output.batches, "the first line")
         return self.output.messages[0].decode()
 
     async def ended(self) -> End:

@@ -321,12 +321,12 @@ class Channel:
         last message may pass the limit. A loss comes as soon as it is known, before the messages after it.
         """
         self._catch_up(cursor)
-        taken: list[Loss | Slice] = []
+        items: list[Loss | Slice] = []
         if cursor.missed != 0:
-            taken.append(Loss(cursor.missed, cursor.next))
+            items.append(Loss(cursor.missed, cursor.next))
             cursor.missed = 0
         if cursor.next == self.end:
-            return taken
+            return items
         index = bisect_right(self._firsts, cursor.next, lo=self._dead) - 1
         while limit > 0 and cursor.next < self.end:
             entry = self._entries[index]
@@ -334,13 +334,13 @@ class Channel:
             whole = entry.start + entry.size - here <= limit or (cursor.next == entry.first and self._is_short(entry))
             end = entry.end if whole else max(entry.first_after(here + limit), cursor.next + 1)
             if entry.gap:
-                taken.append(Loss(end - cursor.next, end))
+                items.append(Loss(end - cursor.next, end))
             else:
-                taken.append(Slice(entry, cursor.next, end))
+                items.append(Slice(entry, cursor.next, end))
             limit -= entry.bytes_before(end) - here
             cursor.next = end
             index += 1
-        return taken
+        return items
 
     @staticmethod
     def _is_short(entry: Entry) -> bool:

@@ -216,10 +216,10 @@ def serve(
     # Imported here, so that --help and errors in flags do not wait for the large libraries.
     from wsbridge.logwriter import LogHandler
     from wsbridge.net.busypoll import make_loop
-    from wsbridge.process.inherited import take_defaults
+    from wsbridge.process.inherited import reset_signals
     from wsbridge.server.server import Server
 
-    take_defaults()
+    reset_signals()
     metrics = Metrics()
     level = LEVELS[settings.server.log_level]
     output = LogHandler(1, JsonFormatter() if settings.server.log_format == "json" else LineFormatter(), metrics)
@@ -274,9 +274,9 @@ def _warn_of_origins(settings: ServerSettings) -> None:
 
 def _run_pipe(settings: PipeSettings, shape: Command, *, level: int, unknown: Sequence[str]) -> int:
     """Run `publish` or `subscribe` until it ends; return the exit status."""
-    from wsbridge.process.inherited import take_defaults
+    from wsbridge.process.inherited import reset_signals
 
-    take_defaults()
+    reset_signals()
     # Until the loop installs its handlers, a signal ends the process without output.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

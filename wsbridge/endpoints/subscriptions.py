@@ -146,7 +146,7 @@ class Subscriptions:
         connection.detach(client)
         # Without a random delay, all clients of a lost server would reconnect at once; a browser waits as long as `retry` says.
         retry_ms = random.randint(*RETRY_MS)
-        client.take(f"HTTP/1.1 200 OK\r\n{head}\r\nretry: {retry_ms}\n\n".encode("utf-8", "surrogateescape"))
+        client.deliver(f"HTTP/1.1 200 OK\r\n{head}\r\nretry: {retry_ms}\n\n".encode("utf-8", "surrogateescape"))
         return client, Subscription(client, self._fanout, self._wires.events, fan_in=None, registry=self._registry, fields=fields)
 
     def come_back(self, request: Request, headers: tuple[tuple[str, str], ...]) -> web.Response | None:

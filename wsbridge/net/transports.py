@@ -120,7 +120,7 @@ def outstanding_bytes(transport: asyncio.Transport) -> int:
     return waiting_bytes(transport) + int.from_bytes(held, sys.byteorder)
 
 
-def taken_bytes(transport: asyncio.Transport, written: int) -> int:
+def acknowledged_bytes(transport: asyncio.Transport, written: int) -> int:
     """Return how many bytes the peer has acknowledged so far; only the growth of this value is meaningful.
 
     `written` is how many bytes the caller has written. TCP counts all acknowledged bytes, those of other writers included. For

@@ -16,13 +16,13 @@ from wsbridge.logs import LogFields, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.net.hangup import Hangups
 from wsbridge.net.transports import (
+    acknowledged_bytes,
     end_output,
     end_secure,
     limit_unsent,
     outstanding_bytes,
     resume_reading,
     socket_of,
-    taken_bytes,
     waiting_bytes,
 )
 from wsbridge.net.writetimeout import WriteTimeout
@@ -55,6 +55,7 @@ class WebSocketPeer(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_acknowledged_at_beat",
         "_close_sent",
         "_closed",
         "_early",
@@ -76,7 +77,6 @@ class WebSocketPeer(asyncio.Protocol):
         "_probe_timer",
         "_reader",
         "_sink",
-        "_taken_at_beat",
         "_timeout",
         "_transport",
         "_watched",
@@ -116,7 +116,7 @@ class WebSocketPeer(asyncio.Protocol):
         self.received = self.sent = 0
         self._paused = self._writing_paused = self._close_sent = self._left = self._lingers = False
         self._watched = -1
-        self._written = self._taken_at_beat = self._owed_at_beat = 0
+        self._written = self._acknowledged_at_beat = self._owed_at_beat = 0
         self._owed_pong: bytes | None = None
         self._early = b""
         self._gone: End | None = None
@@ -164,7 +164,7 @@ class WebSocketPeer(asyncio.Protocol):
                 pings.append(event.payload)
             else:
                 self._answer(pings)
-                self._take(event)
+                self._handle(event)
         self._answer(pings)
         if self._reader.has_more:
             # A few bytes can contain many messages, or inflate to many. The rest waits until the loop has served other clients, and
@@ -279,7 +279,7 @@ class WebSocketPeer(asyncio.Protocol):
             self._send(b"".join(map(frames.pong, pings[-PONGS:])))
         pings.clear()
 
-    def _take(self, event: Event) -> None:
+    def _handle(self, event: Event) -> None:
         match event:
             case Violation(code, reason):
                 log.debug("closing with code %d: %s", code, reason, extra=extra(self._fields))
@@ -328,7 +328,7 @@ class WebSocketPeer(asyncio.Protocol):
         assert self._transport is not None
         return self._transport.write
 
-    def take(self, data: bytes) -> bool:
+    def deliver(self, data: bytes) -> bool:
         """Send encoded frames; return whether there is room for more."""
         self._send(data)
         return not self._writing_paused
@@ -425,7 +425,7 @@ class WebSocketPeer(asyncio.Protocol):
         self._write_timeout.start(seconds)
 
     def _accepted(self) -> int | None:
-        return taken_bytes(self._transport, self._written) if self._transport is not None else None
+        return acknowledged_bytes(self._transport, self._written) if self._transport is not None else None
 
     def _has_waiting(self) -> bool:
         return self._transport is not None and waiting_bytes(self._transport) > 0
@@ -435,11 +435,11 @@ class WebSocketPeer(asyncio.Protocol):
     def _beat(self) -> None:
         assert self._heartbeat is not None
         assert self._transport is not None
-        taken = taken_bytes(self._transport, self._written)
-        if self._owed_at_beat and taken > self._taken_at_beat:
+        acknowledged = acknowledged_bytes(self._transport, self._written)
+        if self._owed_at_beat and acknowledged > self._acknowledged_at_beat:
             # The client accepts the data that waits for it, and its pong to a ping may come only after all of that data.
             self._heartbeat.heard = self._loop.time()
-        self._taken_at_beat, self._owed_at_beat = taken, outstanding_bytes(self._transport)
+        self._acknowledged_at_beat, self._owed_at_beat = acknowledged, outstanding_bytes(self._transport)
         due, again = self._heartbeat.beat(self._loop.time())
         if due is Beat.GONE:
             self._metrics.clients_timed_out += 1

@@ -81,16 +81,16 @@ class WebSocketClient(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._beat()
         if early:
-            loop.call_soon(self._take_early)
+            loop.call_soon(self._feed_early)
 
     # From the server
 
     def data_received(self, data: bytes) -> None:
-        # The transport may read the socket before the loop calls `_take_early`.
-        self._take_early()
+        # The transport may read the socket before the loop calls `_feed_early`.
+        self._feed_early()
         self._feed(data)
 
-    def _take_early(self) -> None:
+    def _feed_early(self) -> None:
         early, self._early = self._early, b""
         if early:
             self._feed(early)
@@ -98,12 +98,12 @@ class WebSocketClient(asyncio.Protocol):
     def _feed(self, data: bytes) -> None:
         if self._heartbeat is not None:
             self._heartbeat.heard = self._loop.time()
-        self._take(self._reader.feed(data))
+        self._handle(self._reader.feed(data))
         while self._reader.has_more:
-            self._take(self._reader.feed(b""))
+            self._handle(self._reader.feed(b""))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._take_early()
+        self._feed_early()
         if self._timer is not None:
             self._timer.cancel()
         self._end(End(ABNORMAL, str(exc or "")))
@@ -156,7 +156,7 @@ class WebSocketClient(asyncio.Protocol):
 
     # Inside
 
-    def _take(self, events: Sequence[Event]) -> None:
+    def _handle(self, events: Sequence[Event]) -> None:
         ping: bytes | None = None
         for event in events:
             if self._has_ended:

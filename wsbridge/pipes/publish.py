@@ -100,7 +100,7 @@ async def _to_server(settings: PipeSettings) -> Ending:
     except asyncio.CancelledError:
         stdin.stop()
         unsent = await remote.close()
-        if not _has_taken_all(left.reason, how):
+        if not _has_received_all(left.reason, how):
             more = f"{unsent} bytes were not sent, and " if unsent else ""
             log.error("%s did not acknowledge all messages: %sthe last messages may be lost", where, more)
         raise
@@ -109,13 +109,13 @@ async def _to_server(settings: PipeSettings) -> Ending:
         await remote.close()
     if why.code == UNSUPPORTED_DATA:
         raise RemoteError(f"the channel at {where} accepts no messages; start it with --input")
-    if how is None or not _has_taken_all(why, how):
+    if how is None or not _has_received_all(why, how):
         said = f"{why.code} {why.reason}".rstrip()
         raise RemoteError(f"disconnected from {where} ({said}); the last messages may be lost")
     return Ending() if isinstance(how, End) else input_ending(how)
 
 
-def _has_taken_all(reason: End | None, how: How | None) -> bool:
+def _has_received_all(reason: End | None, how: How | None) -> bool:
     """Return whether the server closed as if it had read the close frame of this process, and thus all messages before it."""
     return reason is not None and reason.code in (NORMAL, NO_CODE, how.code if isinstance(how, End) else NORMAL)
 

@@ -53,7 +53,7 @@ class Lifetime:
         else:
             self.end(Ending(1, f"cannot write to stdout: {error.strerror or error}"))
 
-    def take_signal(self, number: int) -> None:
+    def handle_signal(self, number: int) -> None:
         if self.ending is not None:
             die_of(number)
         self.end(Ending(signal=number))
@@ -106,7 +106,7 @@ async def _live(work: Work, settings: PipeSettings, metrics: Metrics) -> Ending:
     for number in (signal.SIGINT, signal.SIGTERM):
         # A shell without job control starts background jobs with SIGINT ignored. The command keeps ignoring it.
         if signal.getsignal(number) is not signal.SIG_IGN:
-            loop.add_signal_handler(number, life.take_signal, number)
+            loop.add_signal_handler(number, life.handle_signal, number)
     working = loop.create_task(work(settings, life, metrics), name="work")
     waiting = loop.create_task(life.wait(), name="life")
     await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)

@@ -177,7 +177,7 @@ class Screen:
             self._bus.pause()
             self._fanout.full(self)
 
-    def take(self, data: bytes) -> bool:
+    def deliver(self, data: bytes) -> bool:
         has_room = self._output.write(data)
         if not has_room:
             self._bus.pause()

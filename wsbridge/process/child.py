@@ -323,7 +323,7 @@ class Child:
             if not await group.begun():
                 return
             first, *_ = self._ladder
-            has_waited = await self._input_taken(first.grace, input_seconds)
+            has_waited = await self._wait_input(first.grace, input_seconds)
             for step in self._ladder:
                 if await group.gone_within(0 if has_waited and step is first else step.grace):
                     return
@@ -333,7 +333,7 @@ class Child:
         finally:
             self._let_go()
 
-    async def _input_taken(self, grace: float, seconds: float) -> bool:
+    async def _wait_input(self, grace: float, seconds: float) -> bool:
         """Wait while the program still reads the data left for its stdin, so that the client's last messages are not lost.
 
         Return whether the program read nothing for a whole grace period. The grace period of a closed stdin begins only after

@@ -14,7 +14,7 @@ DEFAULTED = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 exception: a program has its own session, without a terminal whose hangup would send it HUP."""
 
 
-def take_defaults() -> None:
+def reset_signals() -> None:
     """Reset SIGCHLD to its default, and clear the signal mask. Call this in the main thread, before it starts other threads."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

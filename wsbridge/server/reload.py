@@ -37,7 +37,7 @@ Load = Callable[[], Configuration]
 
 
 class Reloader:
-    """Changes a server to what `load` returns. An invalid configuration changes nothing, and the next valid one is taken."""
+    """Changes a server to what `load` returns. An invalid configuration changes nothing; the next valid configuration applies."""
 
     def __init__(
         self, server: Server, load: Load, *, name: str, files: Sequence[str], watches: bool, hung_up: Callable[[], bool] = lambda: False
@@ -93,7 +93,7 @@ class Reloader:
         self._wanted.clear()
 
     async def _reload(self) -> None:
-        await asyncio.to_thread(self._watch.take)
+        await asyncio.to_thread(self._watch.record)
         try:
             configuration = await asyncio.to_thread(self._load)
             await asyncio.to_thread(self._watch.follow, configuration.files)

@@ -1,6 +1,6 @@
 """Looks at files, and finds out when they have changed. A change counts once it is complete: two looks in a row find the same.
 
-An editor may write a file in parts, or move it away for a moment. The server would take a part of a file for a change.
+An editor may write a file in parts, or move it away for a moment. The server must not read a part of a file.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Watch:
             return Found.NOTHING
         return Found.CHANGED if self._found == before else Found.CHANGING
 
-    def take(self) -> None:
-        """Record that the files are as they are now. Call this before they are read: a change while they are read then counts."""
+    def record(self) -> None:
+        """Record the present state of the files. Call this before reading them: a change during the reading then counts."""
         self._known = self._found = {path: self._stamp(path) for path in self._known}
 
     def follow(self, files: Iterable[str], *, all_of_before: bool = False) -> None:

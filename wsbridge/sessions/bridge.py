@@ -144,11 +144,11 @@ class Bridge:
     def hung_up(self) -> None:
         """Begin the ladder after the client has disconnected; stdin closes after the messages that are still unread."""
         self._discard_output()
-        self._take(Event.CLIENT_LEFT, End(ABNORMAL))
+        self._handle(Event.CLIENT_LEFT, End(ABNORMAL))
 
     def shut_down(self, reason: End = SHUTTING_DOWN) -> None:
         """Close the client and end the program, because the server shuts down or the endpoint ends."""
-        self._take(Event.MUST_CLOSE, reason)
+        self._handle(Event.MUST_CLOSE, reason)
 
     def force(self) -> None:
         """End the session now: kill the program and abort the connection."""
@@ -160,35 +160,35 @@ class Bridge:
 
     def failed(self) -> None:
         """Close the client, because the program could not be started."""
-        self._take(Event.OUTPUT_ENDED, CANNOT_LAUNCH)
+        self._handle(Event.OUTPUT_ENDED, CANNOT_LAUNCH)
 
     def _client_left(self, reason: End) -> None:
         self._discard_output()
         self.child.close_input(reason)
-        self._take(Event.CLIENT_LEFT, reason)
+        self._handle(Event.CLIENT_LEFT, reason)
 
     def _output_ended(self, reason: End) -> None:
         if reason.code == NORMAL and not reason.reason and not self.child.output_open:
-            self._take(Event.OUTPUT_ENDED, reason)
+            self._handle(Event.OUTPUT_ENDED, reason)
             return
         if reason.code == TOO_BIG:
             self._registry.metrics.messages_too_long += 1
-        if self._take(Event.MUST_CLOSE, reason) and reason.code in FAULTS:
+        if self._handle(Event.MUST_CLOSE, reason) and reason.code in FAULTS:
             log.error("%s", reason.reason, extra=extra(self._fields))
 
     def _child_exited(self) -> None:
         if self._state is State.DELIVERING:
             self._tell_end()
         elif self.child.output_open:
-            self._take(Event.PROGRAM_EXITED, End(NORMAL))
+            self._handle(Event.PROGRAM_EXITED, End(NORMAL))
 
     def _drained(self) -> None:
         self.child.finish_output()
-        self._take(Event.OUTPUT_ENDED, End(NORMAL))
+        self._handle(Event.OUTPUT_ENDED, End(NORMAL))
 
     # Handling of the events
 
-    def _take(self, event: Event, reason: End) -> bool:
+    def _handle(self, event: Event, reason: End) -> bool:
         """Go to the state after an event; return whether there is one. `reason` is how the session ends, if this event decides it."""
         state = NEXT[self._state].get(event)
         if state is None:

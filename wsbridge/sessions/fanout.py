@@ -41,7 +41,7 @@ class Subscriber(Protocol):
     """Sends the bytes for all subscribers in step. The fanout calls it in each loop iteration that brings messages, so it must be
     cheap."""
 
-    def take(self, data: bytes) -> bool:
+    def deliver(self, data: bytes) -> bool:
         """Send bytes for this subscriber alone, to catch up; return whether there is room for more."""
 
     def end(self, reason: End) -> None:
@@ -137,7 +137,7 @@ class Fanout:
         for subscriber in self._everyone():
             if word := subscriber.wire.broker(is_connected):
                 # A full subscriber receives these few bytes too: it must not mistake an outage for a silent channel.
-                subscriber.take(word)
+                subscriber.deliver(word)
         if is_connected:
             self._watch_ahead()
 
@@ -171,7 +171,7 @@ class Fanout:
         if not self.is_connected:
             greeting += subscriber.wire.broker(False)
         # The transport may be full without data of the fanout, from an earlier response.
-        if subscriber.take(greeting):
+        if subscriber.deliver(greeting):
             self.ready(subscriber)
         if subscriber in self._behind:
             self._watch_behind()
@@ -187,7 +187,7 @@ class Fanout:
             return
         self._ahead[subscriber] = (position, self._loop.time() + AHEAD_SECONDS)
         if not self.is_connected and (word := subscriber.wire.broker(False)):
-            subscriber.take(word)
+            subscriber.deliver(word)
         self._watch_ahead()
 
     def _join_reached(self) -> None:
@@ -254,7 +254,7 @@ class Fanout:
                 self._metrics.messages_lost += lost
                 self._lost[subscriber] = self._lost.get(subscriber, 0) + lost
             data = self._encode(subscriber.wire, items)
-            if data and not subscriber.take(data):
+            if data and not subscriber.deliver(data):
                 return
         if subscriber not in self._behind:
             return

@@ -24,7 +24,7 @@ class DuplicateFilter:
         lost = count if body.is_lost else 0
         if not body.producer:
             return None if body.is_past else lost
-        missing = self._dedup.take(body.producer, body.first, count)
+        missing = self._dedup.check(body.producer, body.first, count)
         if body.is_past:
             return None
         if isinstance(missing, Verdict):

@@ -236,10 +236,10 @@ class FrameReader:
                 left -= count + SLOW_FRAME
                 if available - position < 2:
                     break
-                taken = self._read_one(data, position, events)
-                if not taken or self._done:
+                consumed = self._read_one(data, position, events)
+                if not consumed or self._done:
                     break
-                position += taken
+                position += consumed
         except ClientError as error:
             self._done = True
             events.append(Violation(error.code, error.reason))
@@ -291,7 +291,7 @@ class FrameReader:
         if first in _WHOLE:
             _deliver(_WHOLE[first], [payload], events)
         else:
-            self._take(first, payload, events)
+            self._process(first, payload, events)
         return end - position
 
     def _begin_long(self, data: bytes, position: int, start: int, length: int, events: list[Event]) -> int:
@@ -320,7 +320,7 @@ class FrameReader:
                 self._text = None
                 _deliver(_WHOLE[long.first], [long.payload], events, is_checked=True)
             else:
-                self._take(long.first, long.payload, events)
+                self._process(long.first, long.payload, events)
         return position + len(piece)
 
     def _measure(self, data: bytes, position: int) -> tuple[int, int]:
@@ -367,7 +367,7 @@ class FrameReader:
         elif self._partial is not None:
             raise ClientError(PROTOCOL_ERROR, "new message before the end of the last message")
 
-    def _take(self, first: int, payload: bytearray, events: list[Event]) -> None:
+    def _process(self, first: int, payload: bytearray, events: list[Event]) -> None:
         """Process a frame that is not a whole plain message: a control frame, a fragment or a compressed frame."""
         match first & 0x0F:
             case Opcode.PING:

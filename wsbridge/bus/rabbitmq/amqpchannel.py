@@ -29,7 +29,7 @@ from pamqp.constants import REPLY_SUCCESS
 from wsbridge.logs import logger
 
 Properties = commands.Basic.Properties
-Take = Callable[[int, Properties, bytes], None]
+OnDelivery = Callable[[int, Properties, bytes], None]
 """Gets each delivery: its tag, its properties and its body."""
 Outcome = commands.Basic.Ack | commands.Basic.Nack | commands.Basic.Return
 """What the broker did with a published body: it has the body, it refuses the body, or no queue is bound."""
@@ -87,7 +87,7 @@ class AmqpChannel:
         self._published = 0
         self._unconfirmed: dict[int, tuple[str | None, asyncio.Future[Outcome]]] = {}
         """The message id of each publish without a confirm, in the order of the tags."""
-        self._take: Take | None = None
+        self._on_delivery: OnDelivery | None = None
         self._content: _Content | None = None
         carrier.route(self)
 
@@ -160,10 +160,10 @@ class AmqpChannel:
         if self.is_open:
             self._carrier.write(self._marshalled(commands.Queue.Delete(queue=name, nowait=True)))
 
-    async def consume(self, queue: str, take: Take, *, prefetch: int, arguments: Mapping[str, Any] | None = None) -> str:
-        """Consume from a queue; return the tag of the consumer. `take` may get deliveries before this returns."""
+    async def consume(self, queue: str, on_delivery: OnDelivery, *, prefetch: int, arguments: Mapping[str, Any] | None = None) -> str:
+        """Consume from a queue; return the tag of the consumer. `on_delivery` may get deliveries before this returns."""
         await self.request(commands.Basic.Qos(prefetch_count=prefetch))
-        self._take = take
+        self._on_delivery = on_delivery
         consuming = await self.request(commands.Basic.Consume(queue=queue, arguments=_table(arguments)))
         return str(consuming.consumer_tag)
 
@@ -225,7 +225,7 @@ class AmqpChannel:
         waiting = [answer for _, answer in self._requests] + [outcome for _, outcome in self._unconfirmed.values()]
         self._requests.clear()
         self._unconfirmed.clear()
-        self._take = self._content = None
+        self._on_delivery = self._content = None
         for future in waiting:
             if not future.done():
                 future.set_exception(error)
@@ -295,9 +295,9 @@ class AmqpChannel:
         match content.method:
             case commands.Basic.Return():
                 self._returned(content.method, content.properties)
-            case commands.Basic.Deliver() if self._take is not None:
+            case commands.Basic.Deliver() if self._on_delivery is not None:
                 try:
-                    self._take(content.method.delivery_tag or 0, content.properties, content.data)
+                    self._on_delivery(content.method.delivery_tag or 0, content.properties, content.data)
                 except Exception:
                     # aiormq would end the connection.
                     log.exception("internal error in a consumer")

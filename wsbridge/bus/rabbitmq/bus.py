@@ -110,7 +110,7 @@ class RabbitBus:
         self._reader: StreamReader | None = None
         if settings.replay:
             self._reader = StreamReader(
-                self._backlog, history=history, begin=begin, take=self._handle, learn=self._learn, renew=self._renew, saw=self._saw
+                self._backlog, history=history, begin=begin, on_body=self._handle, learn=self._learn, renew=self._renew, saw=self._saw
             )
         self._dropped: dict[str, RepeatFilter] = {}
         """A rate-limited log for each reason to drop bodies: an external publisher may send thousands, for several reasons in turn."""
@@ -338,7 +338,7 @@ class RabbitBus:
             while spool and spool.under_way < (WINDOW if spool.has_whole else EAGER):
                 if not spool.under_way:
                     self._heard = self._loop.time()
-                group.create_task(self._send(link, spool.take()), name="bus: publish")
+                group.create_task(self._send(link, spool.pop()), name="bus: publish")
             self._changed.clear()
             await self._changed.wait()
 
@@ -402,7 +402,7 @@ class RabbitBus:
         if link.refused_bytes is not None:
             self._refused(self._spool.drop_under_way(link.refused_bytes))
         if self._settings.replay:
-            self._spool.put_back(self._returns.take() if link.lacks_ours else ())
+            self._spool.put_back(self._returns.pop_all() if link.lacks_ours else ())
         else:
             lost = self._spool.give_up()
             # Confirmed messages that have not come back do not arrive over another link.

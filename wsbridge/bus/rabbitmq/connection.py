@@ -292,8 +292,8 @@ class Link:
 
     # Consuming
 
-    async def consume_queue(self, take: Callable[[Delivery], None]) -> None:
-        """Consume from a queue of this process. The queue is bound when this returns; `take` gets each message. Raises LinkLost."""
+    async def consume_queue(self, on_delivery: Callable[[Delivery], None]) -> None:
+        """Pass each message of a queue of this process to `on_delivery`. The queue is bound when this returns. Raises LinkLost."""
         arguments = {"x-max-length-bytes": NODE_QUEUE_BYTES}
 
         async def consume() -> None:
@@ -301,13 +301,13 @@ class Link:
             # The broker chooses a name that it never uses again, so this queue cannot be mistaken for the queue of an earlier link.
             self._queue = await channel.declare_queue("", exclusive=True, auto_delete=True, arguments=arguments)
             await self._topology.bind(channel, self._queue)
-            await self._consume(self._queue, take, {})
+            await self._consume(self._queue, on_delivery, {})
 
         await self._guarded(consume())
 
-    async def consume_stream(self, take: Callable[[Delivery], None], offset: int | str) -> None:
+    async def consume_stream(self, on_delivery: Callable[[Delivery], None], offset: int | str) -> None:
         """Consume from the stream, beginning at an offset, `first`, `last` or `next`. Raises LinkLost."""
-        await self._guarded(self._consume(self._topology.stream, take, {"x-stream-offset": offset}))
+        await self._guarded(self._consume(self._topology.stream, on_delivery, {"x-stream-offset": offset}))
         self._reads_stream = True
 
     async def find(self, where: Literal["first", "last"], seconds: float) -> int | None:
@@ -342,7 +342,7 @@ class Link:
         is_over = asyncio.Event()
         channels: list[AmqpChannel] = []
 
-        def take(tag: int, properties: Properties, data: bytes) -> None:
+        def collect(tag: int, properties: Properties, data: bytes) -> None:
             if not is_over.is_set():
                 found.append(_offset(properties.headers or {}) or 0)
                 if is_last(found[-1]):
@@ -354,7 +354,7 @@ class Link:
             assert self._connection is not None
             channels.append(await self._connection.channel(self))
             prefetch = 1 if isinstance(where, str) else PREFETCH
-            await channels[0].consume(self._topology.stream, take, prefetch=prefetch, arguments={"x-stream-offset": where})
+            await channels[0].consume(self._topology.stream, collect, prefetch=prefetch, arguments={"x-stream-offset": where})
 
         try:
             await self._guarded(begin())
@@ -393,8 +393,8 @@ class Link:
                 # This never waits: during an alarm, a broker that blocks publishers does not read acknowledgements either.
                 self._consuming.acknowledge(self._tag)
 
-    async def _consume(self, queue: str, take: Callable[[Delivery], None], arguments: Mapping[str, object]) -> None:
-        def taken(tag: int, properties: Properties, data: bytes) -> None:
+    async def _consume(self, queue: str, on_delivery: Callable[[Delivery], None], arguments: Mapping[str, object]) -> None:
+        def pass_on(tag: int, properties: Properties, data: bytes) -> None:
             if tag != self._came + 1:
                 self.lose(f"{tag - self._came - 1} deliveries of the broker were lost in transit")
             if self.is_lost:
@@ -403,7 +403,7 @@ class Link:
                 return
             self._came = tag
             headers = properties.headers or {}
-            take(
+            on_delivery(
                 Delivery(
                     data,
                     properties.content_type,
@@ -416,7 +416,7 @@ class Link:
                 )
             )
 
-        self._consumer = await self._consuming.consume(queue, taken, prefetch=PREFETCH, arguments=arguments)
+        self._consumer = await self._consuming.consume(queue, pass_on, prefetch=PREFETCH, arguments=arguments)
 
     def heard(self) -> float:
         """Return when the last bytes arrived over the connection, by the loop's clock; 0 before the first. Heartbeats do not count."""

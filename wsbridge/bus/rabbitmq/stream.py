@@ -42,7 +42,7 @@ read. Its cause is not known."""
 
 
 class StreamReader:
-    """Passes each new body of the stream to `take`, with its mark, when the backlog permits it.
+    """Passes each new body of the stream to `on_body`, with its mark, when the backlog permits it.
 
     It begins with the last `history` bodies. With `begin` it begins at that offset, or with the `next` body; then `attach` does
     not wait until all existing bodies have arrived.
@@ -60,7 +60,7 @@ class StreamReader:
         *,
         history: int,
         begin: int | Literal["next"] | None,
-        take: Callable[[Link, Delivery, str], None],
+        on_body: Callable[[Link, Delivery, str], None],
         learn: Callable[[Link, Delivery], None],
         renew: Callable[[str | None], None],
         saw: Callable[[Delivery], None],
@@ -68,7 +68,7 @@ class StreamReader:
         self._backlog = backlog
         self._history = max(history, 1)
         self._first = begin
-        self._take = take
+        self._on_body = on_body
         self._learn = learn
         self._renew = renew
         self._saw = saw
@@ -255,7 +255,7 @@ class StreamReader:
                 pass
         self._begins = None
         self._last_is_ours = is_ours(delivery.headers)
-        self._backlog.do(partial(self._take, link, delivery, str(place)))
+        self._backlog.do(partial(self._on_body, link, delivery, str(place)))
 
     def _fingerprint(self, delivery: Delivery) -> str:
         # No two streams hold the same body from wsbridge. They may hold the same body from an external publisher.
