@@ -155,7 +155,7 @@ async def test_drain(broker: Broker) -> None:
     assert not draining.done()
     await broker.sends(commands.Channel.FlowOk(True))
     await draining
-    assert before < broker.channel.delivered_at <= broker.channel.heard_at
+    assert before < broker.channel.delivered_at <= broker.channel.received_at
 
 
 async def test_error_of_a_consumer(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:

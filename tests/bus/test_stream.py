@@ -89,7 +89,7 @@ class Reader:
             on_body=lambda link, delivery, mark: self.told.append(delivery.offset),
             learn=lambda link, delivery: None,
             renew=lambda mark: self.told.append("epoch"),
-            saw=lambda delivery: None,
+            on_arrival=lambda delivery: None,
         )
 
     async def attach(self, wire: Wire) -> list[object]:

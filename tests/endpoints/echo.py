@@ -67,7 +67,7 @@ class EchoSessions:
             early = connection.detach(client)
         echo = Echo(client, self._parts)
         client.join(CallbackSink(client.write, echo.ended), lambda: echo.ended(SHUTTING_DOWN))
-        client.hear(early)
+        client.feed(early)
 
 
 class EchoEndpoint:

@@ -31,7 +31,7 @@ def life(*happenings: tuple[float, str], until: float, begin: float = 0.0) -> li
             when, what = waiting.pop(0)
             match what:
                 case "heard":
-                    heartbeat.heard = when
+                    heartbeat.received_at = when
                 case "rest":
                     heartbeat.rest()
                 case "wake":
@@ -95,7 +95,7 @@ def test_late_question() -> None:
     """A loop that was busy asks late: who was silent for two intervals by then is given up, who was not gets one ping."""
     assert Heartbeat(INTERVAL, 0).beat(7.0)[0] is Beat.GONE
     heard = Heartbeat(INTERVAL, 0)
-    heard.heard = 6.9
+    heard.received_at = 6.9
     assert heard.beat(7.0)[0] is Beat.PING
     assert heard.beat(7.01)[0] is Beat.WAIT
 

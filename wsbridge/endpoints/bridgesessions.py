@@ -97,7 +97,7 @@ class BridgeSessions:
         client.join(session.start(), session.hung_up)
         child.send(self._encoder.opening(partial(_details, request, fields, admission.subprotocol)))
         starting.add_done_callback(partial(self._started, session, fields))
-        client.hear(early)
+        client.feed(early)
 
     def _started(self, session: Bridge, fields: LogFields, starting: asyncio.Future[Started]) -> None:
         """Record that the program of a session runs, or that it could not be started."""

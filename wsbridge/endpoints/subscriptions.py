@@ -105,7 +105,7 @@ class Subscriptions:
             session = Subscription(client, self._fanout, wire, fan_in=self._fan_in, registry=self._registry, fields=fields)
         self._begun(fields)
         client.join(session.start(begin), session.hung_up)
-        client.hear(early)
+        client.feed(early)
 
     def is_events(self, request: Request) -> bool:
         """Whether a plain request asks for the channel as an event stream."""

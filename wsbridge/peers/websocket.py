@@ -145,7 +145,7 @@ class WebSocketPeer(asyncio.Protocol):
 
     # From the client
 
-    def hear(self, early: bytes) -> None:
+    def feed(self, early: bytes) -> None:
         """Process the bytes that arrived after the request, at once or when the client is no longer paused."""
         self._early = early
         if early:
@@ -153,7 +153,7 @@ class WebSocketPeer(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._heartbeat is not None:
-            self._heartbeat.heard = self._loop.time()
+            self._heartbeat.received_at = self._loop.time()
         pings: list[bytes] = []
         for event in self._reader.feed(data):
             if type(event) is Batch:
@@ -438,7 +438,7 @@ class WebSocketPeer(asyncio.Protocol):
         acknowledged = acknowledged_bytes(self._transport, self._written)
         if self._owed_at_beat and acknowledged > self._acknowledged_at_beat:
             # The client accepts the data that waits for it, and its pong to a ping may come only after all of that data.
-            self._heartbeat.heard = self._loop.time()
+            self._heartbeat.received_at = self._loop.time()
         self._acknowledged_at_beat, self._owed_at_beat = acknowledged, outstanding_bytes(self._transport)
         due, again = self._heartbeat.beat(self._loop.time())
         if due is Beat.GONE:

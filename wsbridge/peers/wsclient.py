@@ -97,7 +97,7 @@ class WebSocketClient(asyncio.Protocol):
 
     def _feed(self, data: bytes) -> None:
         if self._heartbeat is not None:
-            self._heartbeat.heard = self._loop.time()
+            self._heartbeat.received_at = self._loop.time()
         self._handle(self._reader.feed(data))
         while self._reader.has_more:
             self._handle(self._reader.feed(b""))

@@ -140,7 +140,7 @@ async def _from_broker(settings: PipeSettings, printer: Printer, output: StdoutW
         if search is None:
             fanout.join(screen, channel.join(Join.NONE))
         else:
-            await search.wait(bus.heard)
+            await search.wait(bus.received_at)
         await loop.create_future()
     finally:
         fanout.leave(screen)

@@ -73,7 +73,7 @@ class AmqpChannel:
     def __init__(self, carrier: Carrier, number: int, *, owner: object = None, failed: Callable[[str], None] | None = None) -> None:
         self.number = number
         self.owner = owner
-        self.heard_at = self.delivered_at = 0.0
+        self.received_at = self.delivered_at = 0.0
         """When the broker last sent a frame on this channel, and a frame of a delivery, by the loop's clock."""
         self._loop = asyncio.get_running_loop()
         self._carrier = carrier
@@ -239,7 +239,7 @@ class AmqpChannel:
 
     async def put(self, item: tuple[int, Any]) -> None:
         """Handle a frame; aiormq passes it with the number of its bytes."""
-        self.heard_at = self._loop.time()
+        self.received_at = self._loop.time()
         self._handle(item[1])
         await self._carrier.turn()
 
@@ -287,7 +287,7 @@ class AmqpChannel:
             future.set_result(answer)
 
     def _collect(self, part: header.ContentHeader | body.ContentBody) -> None:
-        self.delivered_at = self.heard_at
+        self.delivered_at = self.received_at
         content = self._content
         if content is None or not content.add(part):
             return

@@ -97,7 +97,7 @@ class RabbitBus:
         """The numbers after its last message that the broker has confirmed, and after its last message that has come back."""
         self._came_back = asyncio.Event()
         """Set when one of its messages has come back, or will not come back."""
-        self._heard = 0.0
+        self._answered_at = 0.0
         """When the broker last answered about bodies in flight, or when the first of them was sent."""
         self._complains = 0.0
         """The earliest time of the next log line about refused bodies."""
@@ -110,7 +110,13 @@ class RabbitBus:
         self._reader: StreamReader | None = None
         if settings.replay:
             self._reader = StreamReader(
-                self._backlog, history=history, begin=begin, on_body=self._handle, learn=self._learn, renew=self._renew, saw=self._saw
+                self._backlog,
+                history=history,
+                begin=begin,
+                on_body=self._handle,
+                learn=self._learn,
+                renew=self._renew,
+                on_arrival=self._on_arrival,
             )
         self._dropped: dict[str, RepeatFilter] = {}
         """A rate-limited log for each reason to drop bodies: an external publisher may send thousands, for several reasons in turn."""
@@ -184,9 +190,9 @@ class RabbitBus:
             self._holds_source = True
             self._source.pause()
 
-    def heard(self) -> float:
+    def received_at(self) -> float:
         """Return when the last bytes arrived over the connection, by the loop's clock; 0 before the first. Heartbeats do not count."""
-        return self._link.heard() if self._link is not None else 0.0
+        return self._link.received_at() if self._link is not None else 0.0
 
     @property
     def alarm(self) -> str:
@@ -337,7 +343,7 @@ class RabbitBus:
         while True:
             while spool and spool.under_way < (WINDOW if spool.has_whole else EAGER):
                 if not spool.under_way:
-                    self._heard = self._loop.time()
+                    self._answered_at = self._loop.time()
                 group.create_task(self._send(link, spool.pop()), name="bus: publish")
             self._changed.clear()
             await self._changed.wait()
@@ -352,7 +358,7 @@ class RabbitBus:
             self._confirmed = max(self._confirmed, body.first + body.messages)
             if self._reader is not None and self._consumes:
                 self._returns.confirmed(body, self._loop.time())
-        self._heard = self._loop.time()
+        self._answered_at = self._loop.time()
         self._spool.confirm(body)
         self._changed.set()
         self._sent.set()
@@ -361,7 +367,7 @@ class RabbitBus:
     async def _watch_feeding(self) -> None:
         """Log when the broker stops confirming publishes without an alarm, and when it resumes."""
         while True:
-            silent = self._loop.time() - self._heard if self._spool.under_way else 0.0
+            silent = self._loop.time() - self._answered_at if self._spool.under_way else 0.0
             if silent < STALLED_SECONDS or self.alarm:
                 await asyncio.sleep(max(STALLED_SECONDS - silent, 0) or STALLED_SECONDS)
                 continue
@@ -381,7 +387,7 @@ class RabbitBus:
 
     def _is_answered(self) -> bool:
         """Whether the broker can answer a request now: no body is in flight, or it has just answered about a body in flight."""
-        return not self.alarm and (not self._spool.under_way or self._loop.time() - self._heard < ANSWERED_SECONDS)
+        return not self.alarm and (not self._spool.under_way or self._loop.time() - self._answered_at < ANSWERED_SECONDS)
 
     def _let_source_go(self) -> None:
         if self._holds_source and self._spool.has_room:
@@ -436,7 +442,7 @@ class RabbitBus:
         assert self._receiver is not None
         self._backlog.do(partial(self._receiver.renewed, mark))
 
-    def _saw(self, delivery: Delivery) -> None:
+    def _on_arrival(self, delivery: Delivery) -> None:
         """Record that the stream has delivered a body of this bus, before the backlog can delay it."""
         first, count = delivery.headers.get(FIRST), delivery.headers.get(COUNT)
         if delivery.headers.get(PRODUCER) == self._producer and isinstance(first, int) and isinstance(count, int):

@@ -418,9 +418,9 @@ class Link:
 
         self._consumer = await self._consuming.consume(queue, pass_on, prefetch=PREFETCH, arguments=arguments)
 
-    def heard(self) -> float:
+    def received_at(self) -> float:
         """Return when the last bytes arrived over the connection, by the loop's clock; 0 before the first. Heartbeats do not count."""
-        return self._connection.heard() if self._connection is not None else 0.0
+        return self._connection.received_at() if self._connection is not None else 0.0
 
     async def patiently(self, seconds: float, work: Coroutine[Any, Any, object], *, longest: float) -> bool:
         """Wait for `work` until the broker has delivered nothing for `seconds`; return whether the work finished.
@@ -481,7 +481,7 @@ class Link:
 
         def until() -> float:
             # The request itself waits behind published data on the same connection, so progress with that data extends the wait.
-            return min(max(began, self.heard(), self._went_on_at, self.alarm.over_at()) + seconds, last())
+            return min(max(began, self.received_at(), self._went_on_at, self.alarm.over_at()) + seconds, last())
 
         try:
             if not await within(seconds, work, until=until):

@@ -6,8 +6,8 @@ attempt, and gets the same error if it fails.
 The end of a connection ends all its links. The end of a link leaves the connection to the others. The next link of the same bus
 joins it again, with these exceptions:
 
-    no answer in time    If no other link hears from the broker, the connection is lost. Otherwise, only the link is lost. If the
-                         next link of the same bus gets no answer on this connection, the connection accepts no further links: the
+    no answer in time    If no other link receives data, the connection is lost. Otherwise, only the link is lost. If the next
+                         link of the same bus gets no answer on this connection, the connection accepts no further links: the
                          bus gets another connection, and the other links keep theirs
     connection error     The broker closes the connection for an error of one request, for example INTERNAL_ERROR. It does not
                          name the AMQP channel. Each link that waited for an answer is a suspect, and the next link of its bus
@@ -42,13 +42,13 @@ FRAME_BYTES = 128 * 1024
 MOST_CHANNELS = 65535
 """Channels of a connection if the broker sets no limit: the largest number of a channel (AMQP 0-9-1, 4.2.3)."""
 QUIET_SECONDS = 5.0
-"""Seconds within which each link hears from a working broker: it checks its exchange every 2 s."""
+"""Seconds within which each link receives data from a working broker: it checks its exchange every 2 s."""
 FRAMES_A_TURN = 64
 """Frames after which other tasks run: up to 384 KiB of frames may have come with one turn of the loop."""
 
 
 class User(Protocol):
-    """A link, as its connection knows it."""
+    """What a connection uses of a link."""
 
     alarm: Alarm
 
@@ -114,14 +114,14 @@ class Connection:
         `is_again` says whether the last link of the same bus has got no answer on this connection, either.
         """
         since = asyncio.get_running_loop().time() - max(seconds, QUIET_SECONDS)
-        if self._opening.done() and self.alarm.over_at() <= since and not self._is_heard(since, besides=link):
+        if self._opening.done() and self.alarm.over_at() <= since and not self._has_received(since, besides=link):
             self._transport.abort()
             self._end(AMQPConnectionError("the broker is silent"), "the broker is silent on all channels of the connection")
         elif not self._opening.done() or is_again:
             self._accepts = False
 
-    def _is_heard(self, since: float, *, besides: User) -> bool:
-        return any(channel.heard_at > since for channel in self._channels.values() if channel.owner is not besides)
+    def _has_received(self, since: float, *, besides: User) -> bool:
+        return any(channel.received_at > since for channel in self._channels.values() if channel.owner is not besides)
 
     # Channels
 
@@ -190,9 +190,9 @@ class Connection:
         """Return how many of the sent bytes the broker's machine has accepted; 0 if that is not known."""
         return self._transport.accepted()
 
-    def heard(self) -> float:
+    def received_at(self) -> float:
         """Return when the last bytes arrived, by the loop's clock; 0 before the first. Heartbeats do not count."""
-        return self._transport.heard()
+        return self._transport.received_at()
 
     # Its beginning and its end
 

@@ -50,7 +50,7 @@ class StreamReader:
     The WINDOW bodies before the beginning go to `learn`. After a lost link a producer sends as many bodies again, and a repeat of
     an earlier body must not count as new.
 
-    `renew` gets each epoch: the first with its mark, later epochs with None. `saw` gets each body at once, whether or not the
+    `renew` gets each epoch: the first with its mark, later epochs with None. `on_arrival` gets each body at once, whether or not the
     backlog is on hold.
     """
 
@@ -63,7 +63,7 @@ class StreamReader:
         on_body: Callable[[Link, Delivery, str], None],
         learn: Callable[[Link, Delivery], None],
         renew: Callable[[str | None], None],
-        saw: Callable[[Delivery], None],
+        on_arrival: Callable[[Delivery], None],
     ) -> None:
         self._backlog = backlog
         self._history = max(history, 1)
@@ -71,7 +71,7 @@ class StreamReader:
         self._on_body = on_body
         self._learn = learn
         self._renew = renew
-        self._saw = saw
+        self._on_arrival = on_arrival
         self._tail = Tail()
         self._identity = self._salt = ""
         """The identity of the stream, and the salt of fingerprints. Without an identity, each link gets a random salt, since each
@@ -233,7 +233,7 @@ class StreamReader:
         `oldest` is the offset of the oldest body in the stream when this body had arrived, or None if that is not known.
         """
         assert delivery.offset is not None
-        self._saw(delivery)
+        self._on_arrival(delivery)
         place = Place(delivery.offset, self._fingerprint(delivery))
         match self._tail.classify(place, oldest):
             case Relation.KNOWN:

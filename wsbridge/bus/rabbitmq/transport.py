@@ -32,7 +32,7 @@ class Transport:
 
     def __init__(self) -> None:
         self._connection: asyncio.Transport | None = None
-        self._heard = 0.0
+        self._received_at = 0.0
         self.written = 0
         """How many bytes were sent so far; with TLS at least as many as the records have."""
         self._handshake = 0
@@ -45,7 +45,7 @@ class Transport:
         self._is_tls = url.scheme == "amqps"
         context = await provider.get_context() if self._is_tls else None
         reader = asyncio.StreamReader(loop=loop)
-        protocol = _Protocol(reader, self._hear)
+        protocol = _Protocol(reader, self._on_data)
         try:
             self._connection, _ = await loop.create_connection(lambda: protocol, url.host, url.port, ssl=context, **kwargs)
         except OSError as error:
@@ -53,9 +53,9 @@ class Transport:
         self._handshake = self._acknowledged()
         return reader, _Writer(self._connection, protocol, reader, loop, count=self._count)
 
-    def heard(self) -> float:
+    def received_at(self) -> float:
         """Return when the last bytes arrived, by the loop's clock; 0 before the first. Heartbeats do not count."""
-        return self._heard
+        return self._received_at
 
     def write(self, data: bytes) -> None:
         """Send bytes, behind all earlier bytes. At the end of the connection this drops them."""
@@ -90,19 +90,19 @@ class Transport:
             with suppress(AttributeError):
                 connection.abort()
 
-    def _hear(self, data: bytes) -> None:
+    def _on_data(self, data: bytes) -> None:
         # A heartbeat shows that the link is alive, not that data arrives.
         if data != HEARTBEAT_FRAME:
-            self._heard = asyncio.get_running_loop().time()
+            self._received_at = asyncio.get_running_loop().time()
 
 
 class _Protocol(asyncio.StreamReaderProtocol):
-    def __init__(self, reader: asyncio.StreamReader, hear: Callable[[bytes], None]) -> None:
+    def __init__(self, reader: asyncio.StreamReader, on_data: Callable[[bytes], None]) -> None:
         super().__init__(reader)
-        self._hear = hear
+        self._on_data = on_data
 
     def data_received(self, data: bytes) -> None:
-        self._hear(data)
+        self._on_data(data)
         super().data_received(data)
 
 
