@@ -121,14 +121,14 @@ class RateLimit:
     def __init__(self, log: logging.Logger, level: int) -> None:
         self._log = log
         self._level = level
-        self._began = -math.inf
+        self._window_start = -math.inf
         self._counts: Counter[str] = Counter()
         self._left_out: Counter[str] = Counter()
 
     def say(self, kind: str, sentence: str, fields: LogFields, now: float) -> bool:
         """Log a sentence of a kind, and return whether it was logged. `now` is in seconds of a monotonic clock."""
-        if now >= self._began + self.SECONDS:
-            self._began = now
+        if now >= self._window_start + self.SECONDS:
+            self._window_start = now
             self._left_out = Counter({known: count - self.LINES for known, count in self._counts.items() if count > self.LINES})
             self._counts.clear()
         self._counts[kind] += 1

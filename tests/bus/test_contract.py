@@ -312,7 +312,7 @@ async def test_close_waits_for_what_comes_back(brokered: Exchange) -> None:
     """A bus that closes brings its own receiver what it has published, too, and not only to others, if it is in time."""
     for patience, is_in_time in ((60, True), (1, False)):
         metrics, taker = Metrics(), Taker()
-        bus = brokered.bus(metrics, begin="next" if brokered.replays else None)
+        bus = brokered.bus(metrics, start="next" if brokered.replays else None)
         await bus.open(taker)
         bus.pause()
         bus.publish(Batch(Kind.TEXT, [b"one", b"two"]))

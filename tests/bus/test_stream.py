@@ -85,7 +85,7 @@ class Reader:
         self.reader = StreamReader(
             Backlog(),
             history=history,
-            begin=None,
+            start=None,
             on_body=lambda link, delivery, mark: self.told.append(delivery.offset),
             learn=lambda link, delivery: None,
             renew=lambda mark: self.told.append("epoch"),

@@ -61,7 +61,7 @@ class EchoSessions:
     async def room(self) -> None:
         """Return at once."""
 
-    def begin(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
+    def start(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
         with self._parts.registry.limiter.returned_on_error():
             client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, fields)
             early = connection.detach(client)
@@ -81,7 +81,7 @@ class EchoEndpoint:
     async def open(self) -> None:
         self.app = self._parts.app(sessions=EchoSessions(self._parts))
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Do nothing."""
 
     def succeed(self, settings: EndpointSettings, services: Services) -> Endpoint | None:

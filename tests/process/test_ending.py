@@ -230,10 +230,10 @@ class Told:
     def __init__(self) -> None:
         self.words: list[tuple[str, int, list[int]]] = []
 
-    def begun(self, group: int) -> None:
+    def add(self, group: int) -> None:
         self.words.append(("begun", group, []))
 
-    def ended(self, group: int) -> None:
+    def remove(self, group: int) -> None:
         self.words.append(("ended", group, group_members(group)))
 
     def close(self) -> None:

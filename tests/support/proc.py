@@ -138,11 +138,11 @@ class Starter:
 
     # It hands on what its Descendants tell to the watch that it has by then
 
-    def begun(self, group: int) -> None:
-        self.watch.begun(group)
+    def add(self, group: int) -> None:
+        self.watch.add(group)
 
-    def ended(self, group: int) -> None:
-        self.watch.ended(group)
+    def remove(self, group: int) -> None:
+        self.watch.remove(group)
 
     def __call__(self, *argv: object, **options: Any) -> Running:
         """Start a program; its output flows into the twin. Options are those of `make`."""
@@ -178,7 +178,7 @@ class Starter:
             fields={},
             loop=asyncio.get_running_loop(),
         )
-        child.begin(self.spawner.spawn((which(words[0]), *words[1:]), variables, stdio))
+        child.attach(self.spawner.spawn((which(words[0]), *words[1:]), variables, stdio))
         output = Memory(sink=CallbackSink(child.write, child.close_input))
         child.source = output
         running = Running(child, output, errors)

@@ -135,14 +135,14 @@ def _sections(data: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 def _value(data: bytes, at: int) -> tuple[int, bytes, int]:
     """Return a value's constructor and bytes, and the offset of its end. The constructor's upper half gives the width (part 1.2.2)."""
-    begin = at + 1
+    start = at + 1
     constructor = data[at] if at < len(data) else DESCRIBED
     kind = constructor >> 4
     if kind in COUNTED:
-        begin += COUNTED[kind]
-        end = begin + int.from_bytes(data[begin - COUNTED[kind] : begin])
+        start += COUNTED[kind]
+        end = start + int.from_bytes(data[start - COUNTED[kind] : start])
     else:
-        end = begin + FIXED.get(kind, 0)
+        end = start + FIXED.get(kind, 0)
     if end > len(data):
         raise EncodedBody("its type is amqp-1.0, but it is truncated within a value")
-    return constructor, data[begin:end], end
+    return constructor, data[start:end], end

@@ -1,7 +1,7 @@
 """What every kind of endpoint has in common, and the parts that several kinds build in the same way.
 
 An endpoint is made of its settings and the services of its server. It opens its parts, answers requests through its `app`, and ends.
-The server owns the order: open, put into the site, begin; then remove from the site, finish, drain the sessions.
+The server owns the order: open, put into the site, start; then remove from the site, finish, drain the sessions.
 """
 
 from __future__ import annotations
@@ -76,13 +76,13 @@ class Endpoint(Protocol):
     async def open(self) -> None:
         """Build all parts. Raises WsbridgeError; then `finish` releases what has been opened."""
 
-    def begin(self) -> None:
-        """Begin the work that needs no request; from now on, clients can connect."""
+    def start(self) -> None:
+        """Start the work that needs no request; from now on, clients can connect."""
 
     def succeed(self, settings: EndpointSettings, services: Services) -> Endpoint | None:
         """Return an endpoint with other settings that takes over what this one serves, its sessions included; None if none can.
 
-        When the successor begins, it ends this endpoint.
+        When the successor starts, it ends this endpoint.
         """
 
     async def finish(self, force: asyncio.Event) -> None:

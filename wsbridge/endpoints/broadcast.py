@@ -85,7 +85,7 @@ class BroadcastEndpoint:
             subject=("exchange", settings.channel.exchange),
         )
 
-    def begin(self) -> None:
+    def start(self) -> None:
         previous, self._previous = self._previous, None
         if previous is None:
             self._program.begin(None)

@@ -94,7 +94,7 @@ class Subscriptions:
     async def room(self) -> None:
         """Return at once: a subscriber needs no program."""
 
-    def begin(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
+    def start(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
         """Send the 101 and begin the subscription."""
         with self._registry.limiter.returned_on_error():
             begin = self._place(_query(request, "since"))
@@ -103,7 +103,7 @@ class Subscriptions:
             wire = self._wires.websocket(admission.subprotocol == SUBPROTOCOL, bits, _query(request, TIMES) is not None)
             early = connection.detach(client)
             session = Subscription(client, self._fanout, wire, fan_in=self._fan_in, registry=self._registry, fields=fields)
-        self._begun(fields)
+        self._log_start(fields)
         client.join(session.start(begin), session.hung_up)
         client.feed(early)
 
@@ -117,7 +117,7 @@ class Subscriptions:
         with self._registry.limiter.returned_on_error():
             client, session = self._accept_stream(raw, request, fields, headers)
             begin = self._place(request.header("last-event-id") or _query(request, "since"))
-        self._begun(fields)
+        self._log_start(fields)
         client.join(session.start(begin))
         return DETACHED
 
@@ -171,7 +171,7 @@ class Subscriptions:
         if not self._registry.limiter.acquire():
             raise Refused(503, self._registry.limiter.full, headers={"Retry-After": "5"})
 
-    def _begun(self, fields: LogFields) -> None:
+    def _log_start(self, fields: LogFields) -> None:
         self._metrics.sessions += 1
         log.log(ACCESS, "CONNECT", extra=extra(fields))
 

@@ -104,7 +104,7 @@ class App:
             return False
         try:
             fields = self._fields(request)
-            sessions.begin(connection, request, sessions.admit(request), fields, request.peer.address)
+            sessions.start(connection, request, sessions.admit(request), fields, request.peer.address)
         except (Refused, Busy):
             return False
         return True
@@ -166,7 +166,7 @@ class App:
                 fields["remote"] = remote_host
             if connection.transport is None or connection.transport.is_closing():
                 raise Refused(400, "the client has disconnected")
-        sessions.begin(connection, request, admission, fields, remote_host)
+        sessions.start(connection, request, admission, fields, remote_host)
         return DETACHED
 
     def _stream(self, events: EventStreams, raw: web.BaseRequest, request: Request) -> web.StreamResponse:

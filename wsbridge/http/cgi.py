@@ -138,7 +138,7 @@ class CgiScripts:
                 return with_length(request, await body.collect()), True
             has_body = int(request.header("content-length") or 0) > 0
             if has_body:
-                await body.begin()
+                await body.start()
             return request, has_body
         except web.RequestPayloadError as error:
             raise Refused(400, f"the server cannot read the request body: {error}") from None

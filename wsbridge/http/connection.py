@@ -80,10 +80,10 @@ class Connection(RequestHandler):
     __slots__ = (
         "_asks_upgrade",
         "_at",
-        "_began_with",
         "_chunks",
         "_cutter",
         "_error_page",
+        "_first_byte",
         "_hangups",
         "_head_bytes",
         "_head_seconds",
@@ -106,7 +106,7 @@ class Connection(RequestHandler):
         self._head_bytes = 0
         self._heads_seen = 0
         self._in_request_line = True
-        self._began_with = b""
+        self._first_byte = b""
         """The first byte of the head that is arriving."""
         self._is_broken = False
         self._cutter = RequestCutter()
@@ -185,8 +185,8 @@ class Connection(RequestHandler):
         is_idle = self._waiter is not None and not self._waiter.done()
         if is_idle and self._head_timer is None:
             self._await_head()
-        if self._head_bytes == 0 or not self._began_with:
-            self._began_with = piece.lstrip(b"\r\n")[:1]
+        if self._head_bytes == 0 or not self._first_byte:
+            self._first_byte = piece.lstrip(b"\r\n")[:1]
         if self._in_request_line:
             piece = self._escaped(piece)
         self._head_bytes += len(piece)
@@ -245,7 +245,7 @@ class Connection(RequestHandler):
             status, message = 431, f"a header field or the request line is longer than {HEAD_BYTES} bytes"
         elif isinstance(exc, HttpProcessingError) and "many headers" in (message or "").lower():
             status = 431
-        elif isinstance(exc, BadHttpMethod) and METHOD.match(self._began_with):
+        elif isinstance(exc, BadHttpMethod) and METHOD.match(self._first_byte):
             status, message = 501, "the method is not known"
         if status == 500:
             self.log_exception("Error handling request", exc_info=exc)

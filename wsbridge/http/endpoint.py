@@ -39,7 +39,7 @@ class SessionFactory(Protocol):
     def admit(self, request: Request, located: Located | None = None) -> Admission:
         """Return what to serve for a request, with its slot reserved. Raises Refused and Busy."""
 
-    def begin(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
+    def start(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
         """Send the 101 and begin the session, which owns the slot from then on. Raises Refused, with the slot given back."""
 
     def turn_away(self, connection: Upgradable, request: Request, busy: Busy, fields: LogFields) -> None:

@@ -97,7 +97,7 @@ class NewConnection(Incoming):
             # No byte has arrived, or the connection has ended, which the transport detects.
             data = b""
         if data:
-            self._begin(data)
+            self._dispatch(data)
         else:
             self._wait()
 
@@ -107,9 +107,9 @@ class NewConnection(Incoming):
 
     def data_received(self, data: bytes) -> None:
         self._has_spoken()
-        self._begin(data)
+        self._dispatch(data)
 
-    def _begin(self, data: bytes) -> None:
+    def _dispatch(self, data: bytes) -> None:
         message, self._early = self._read(data)
         if message is not None and self._on_upgrade(self, message):
             return

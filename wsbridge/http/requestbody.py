@@ -30,7 +30,7 @@ class RequestBody:
         self._buffer: BodyBuffer | None = None
         self._filling: asyncio.Task[None] | None = None
 
-    async def begin(self) -> None:
+    async def start(self) -> None:
         """Wait for the first bytes. Raises BodyTimeout, and aiohttp's exceptions for a malformed body."""
         self._ask()
         self._first = await self._receive()
@@ -45,7 +45,7 @@ class RequestBody:
         return buffer.size
 
     async def read(self) -> bytes:
-        """Return the next bytes, or no bytes at the end. Raises the same exceptions as `begin`."""
+        """Return the next bytes, or no bytes at the end. Raises the same exceptions as `start`."""
         if self._first:
             data, self._first = self._first, b""
             return data

@@ -45,11 +45,11 @@ class Names:
             if len(self._under_way) >= self._most:
                 self._metrics.lookups_skipped += 1
                 return address
-            lookup = self._begin(address)
+            lookup = self._start(address)
         done, _ = await asyncio.wait((lookup,), timeout=self._seconds)
         return lookup.result() if done else address
 
-    def _begin(self, address: str) -> asyncio.Future[str]:
+    def _start(self, address: str) -> asyncio.Future[str]:
         loop = asyncio.get_running_loop()
         lookup: asyncio.Future[str] = loop.create_future()
 

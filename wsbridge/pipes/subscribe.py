@@ -155,7 +155,7 @@ def _make_bus(settings: PipeSettings, since: Position | None, metrics: Metrics) 
         producer=secrets.token_hex(10),
         history=0,
         max_message_bytes=settings.max_message,
-        begin=since.offset or 0 if since is not None else None,
+        start=since.offset or 0 if since is not None else None,
         metrics=metrics,
         loop=asyncio.get_running_loop(),
     )

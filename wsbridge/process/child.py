@@ -41,8 +41,8 @@ delay the end."""
 class Child:
     """A child, from before its start until none of its processes is left.
 
-    Its pipes exist before it runs, so a session can join it and write to it at once. `begin` or `fail` reports the result of its
-    start. Its output is read only after `begin`: by then the guard, which ends the program if wsbridge is killed, knows about it.
+    Its pipes exist before it runs, so a session can join it and write to it at once. `attach` or `fail` reports the result of its
+    start. Its output is read only after `attach`: by then the guard, which ends the program if wsbridge is killed, knows about it.
 
     Call `start` once a session has joined it. `write` and `close_input` act on its stdin; `pause` and `resume` control the
     reading of its output. `end` terminates it by the ladder. After `end` no descriptor is left, and no process except those that
@@ -136,9 +136,9 @@ class Child:
         self.resume()
         self._maybe_read_stderr()
 
-    def begin(self, started: Started) -> None:
+    def attach(self, started: Started) -> None:
         """Record that the program runs."""
-        self.group.begin(started.pid, started.watch)
+        self.group.attach(started.pid, started.watch)
         if self._is_killed:
             self.group.signal(signal.SIGKILL)
         self._maybe_read()
@@ -149,7 +149,7 @@ class Child:
         self.group.fail()
 
     def follow(self, starting: asyncio.Future[Started]) -> None:
-        """Call `begin` when the future returns a program, or `fail` when it does not; `kill` cancels the future."""
+        """Call `attach` when the future returns a program, or `fail` when it does not; `kill` cancels the future."""
         self._starting = starting
         starting.add_done_callback(self._start_has_ended)
 
@@ -157,7 +157,7 @@ class Child:
         if starting.cancelled() or starting.exception() is not None:
             self.fail()
         else:
-            self.begin(starting.result())
+            self.attach(starting.result())
 
     def _maybe_read_stderr(self) -> None:
         """Read the stderr that is only logged, once its log lines can contain the pid."""
@@ -320,7 +320,7 @@ class Child:
         """
         group = self.group
         try:
-            if not await group.begun():
+            if not await group.wait_start():
                 return
             first, *_ = self._ladder
             has_waited = await self._wait_input(first.grace, input_seconds)

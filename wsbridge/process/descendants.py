@@ -93,16 +93,16 @@ class Descendants:
         _set_subreaper(True)
 
     def add(self, leader: int) -> None:
-        """Record that a program has begun."""
+        """Record that a program runs."""
         self._leaders.add(b"%d" % leader)
-        self._watch.begun(leader)
+        self._watch.add(leader)
         if self._timer is None:
             self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
     def remove(self, leader: int) -> None:
         """Record that no process of a program is left."""
         self._leaders.discard(b"%d" % leader)
-        self._watch.ended(leader)
+        self._watch.remove(leader)
 
     def close(self) -> None:
         """Stop searching; report the daemons that have not been reported yet."""

@@ -38,8 +38,8 @@ class Group:
 
     __slots__ = (
         "_descendants",
-        "_is_begun",
         "_is_gone",
+        "_is_start_known",
         "_loop",
         "_on_gone",
         "_poll",
@@ -58,13 +58,13 @@ class Group:
     )
 
     def __init__(self, *, descendants: Descendants, fields: LogFields, loop: asyncio.AbstractEventLoop) -> None:
-        """Before `begin` or `fail`, it is not known whether the program runs."""
+        """Before `attach` or `fail`, it is not known whether the program runs."""
         self._descendants = descendants
         self._loop = loop
         self._waiters: list[asyncio.Future[None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._poll = IDLE_POLL
-        self._is_begun = self._is_gone = False
+        self._is_start_known = self._is_gone = False
         self._on_gone: Callable[[], None] = _nothing
         self.pid = 0
         self.fields = fields
@@ -81,9 +81,9 @@ class Group:
         self.on_exit: Callable[[], None] = _nothing
         """Called when the leader has exited."""
 
-    def begin(self, pid: int, watch: Watch) -> None:
+    def attach(self, pid: int, watch: Watch) -> None:
         """Record that the program runs."""
-        self._is_begun = True
+        self._is_start_known = True
         self.pid = pid
         self.fields["pid"] = str(pid)
         self._descendants.add(pid)
@@ -92,19 +92,19 @@ class Group:
 
     def fail(self) -> None:
         """Record that the program could not be started, and so has no processes."""
-        self._is_begun = self._is_gone = self.has_failed = True
+        self._is_start_known = self._is_gone = self.has_failed = True
         self._wake_all()
         self._on_gone()
 
-    async def begun(self) -> bool:
+    async def wait_start(self) -> bool:
         """Wait until the program runs or its start has failed; return whether it runs."""
-        if not self._is_begun:
+        if not self._is_start_known:
             await self._wait(None)
-        return self._is_begun and not self.has_failed
+        return self._is_start_known and not self.has_failed
 
     def signal(self, number: Signals) -> None:
         """Send a signal to every process of the program."""
-        if self._is_gone or not self._is_begun:
+        if self._is_gone or not self._is_start_known:
             return
         self.signalled = number
         log.debug("Sending %s to the processes of session %d", number.name, self.pid, extra=extra(self.fields))

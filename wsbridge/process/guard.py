@@ -39,9 +39,9 @@ class Watch(Protocol):
     def pid(self) -> int:
         """The pid of the guard process; 0 if there is none."""
 
-    def begun(self, group: int) -> None: ...
+    def add(self, group: int) -> None: ...
 
-    def ended(self, group: int) -> None: ...
+    def remove(self, group: int) -> None: ...
 
     def close(self) -> None: ...
 
@@ -51,10 +51,10 @@ class NoGuard:
 
     pid = 0
 
-    def begun(self, group: int) -> None:
+    def add(self, group: int) -> None:
         """Do nothing: there is no guard."""
 
-    def ended(self, group: int) -> None:
+    def remove(self, group: int) -> None:
         """Do nothing: there is no guard."""
 
     def close(self) -> None:
@@ -79,14 +79,14 @@ class Guard:
         self.pid = 0
         self._start()
 
-    def begun(self, group: int) -> None:
+    def add(self, group: int) -> None:
         self._groups.add(group)
         self._unsent += b"+ %d\n" % group
         if not self._is_urgent:
             self._is_urgent = True
             self._loop.call_soon(self._send_unsent)
 
-    def ended(self, group: int) -> None:
+    def remove(self, group: int) -> None:
         if group in self._groups:
             self._groups.remove(group)
             if not self._unsent:

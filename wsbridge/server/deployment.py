@@ -98,7 +98,7 @@ class Deployment:
         await self._finish(opened.endpoints.values(), at_once)
 
     def commit(self, plan: Plan[Served], opened: Opened) -> None:
-        """Put the opened endpoints in place, and let the replaced and removed ones end their sessions. `begin` follows."""
+        """Put the opened endpoints in place, and let the replaced and removed ones end their sessions. `start` follows."""
         for old, new in plan.changed:
             endpoint = self._running.pop(old)
             if old.place != new.place:
@@ -113,10 +113,10 @@ class Deployment:
             self._running[served] = endpoint
 
     @staticmethod
-    def begin(opened: Opened) -> None:
+    def start(opened: Opened) -> None:
         """Begin the work of endpoints that are in place."""
         for endpoint in opened.endpoints.values():
-            endpoint.begin()
+            endpoint.start()
 
     def _retire(self, endpoint: Endpoint) -> None:
         task = asyncio.get_running_loop().create_task(self._end(endpoint), name=f"end of the endpoint at {endpoint.settings.path}")

@@ -22,11 +22,11 @@ class Once:
         self._only: Bridge | None = None
         self.status = 0
         """The exit status of the server."""
-        endpoint.sessions.on_begin = self._begun
+        endpoint.sessions.on_accept = self._accepted
         endpoint.sessions.on_session = self._started
         endpoint.registry.on_end = self._ended
 
-    def _begun(self) -> None:
+    def _accepted(self) -> None:
         self._close()
         self._endpoint.registry.limiter.bar()
 

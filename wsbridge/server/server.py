@@ -94,7 +94,7 @@ class Server:
                     self._listeners = OpenListeners(listeners)
                     await self._listeners.open(settings.listeners)
                     self._announce()
-                    self._deployment.begin(opened)
+                    self._deployment.start(opened)
                     self.is_ready.set()
                     await self._stop.wait()
                     listeners.close()
@@ -138,7 +138,7 @@ class Server:
         before, self._settings, self._services = self._settings, settings, services
         services.private.add(hidden)
         self._deployment.commit(plan, opened)
-        self._deployment.begin(opened)
+        self._deployment.start(opened)
         self._site.configure(hosts=self._hosts(), trusted=settings.server.trusted)
         services.limiter.limit = settings.server.max_sessions
         set_level(LEVELS[settings.server.log_level])

@@ -306,7 +306,7 @@ class Fanout:
                 continue
             entry = item.entry
             if not item.is_whole:
-                pieces += (wire.published(entry.at), wire.encode(item.batch, entry.mark, item.begin - entry.origin))
+                pieces += (wire.published(entry.at), wire.encode(item.batch, entry.mark, item.first - entry.origin))
             else:
                 if (data := entry.encoded.get(wire.name)) is None:
                     data = wire.published(entry.at) + wire.encode(entry.batch, entry.mark, entry.first - entry.origin)
@@ -320,7 +320,7 @@ def _count(items: Sequence[Loss | Slice]) -> tuple[int, int]:
     messages = lost = 0
     for item in items:
         if isinstance(item, Slice):
-            messages += item.end - item.begin
+            messages += item.end - item.first
         else:
             lost += item.messages or 0
     return messages, lost

@@ -280,7 +280,7 @@ class FrameReader:
         length, start = self._measure(data, position)
         end = start + length
         if start and end > len(data) and length > LONG_FRAME:
-            return self._begin_long(data, position, start, length, events)
+            return self._start_long(data, position, start, length, events)
         if not start or end > len(data):
             self._need = end - position
             return 0
@@ -294,7 +294,7 @@ class FrameReader:
             self._process(first, payload, events)
         return end - position
 
-    def _begin_long(self, data: bytes, position: int, start: int, length: int, events: list[Event]) -> int:
+    def _start_long(self, data: bytes, position: int, start: int, length: int, events: list[Event]) -> int:
         """Begin a frame that spans several reads; return how many of its bytes have arrived. Raises ClientError."""
         first = data[position]
         self._long = _Long(first, length, data[start - 4 : start] if self._is_masked else b"")

@@ -30,7 +30,7 @@ class Alarm:
         """Observe the alarms of an open aiormq connection."""
         blocked, unblocked = (getattr(connection, name) for name in HANDLERS)
 
-        async def begin(frame: Any) -> None:
+        async def start(frame: Any) -> None:
             await blocked(frame)
             self._set(frame.reason or "no reason given")
 
@@ -38,7 +38,7 @@ class Alarm:
             await unblocked(frame)
             self._set("")
 
-        for name, handler in zip(HANDLERS, (begin, end), strict=True):
+        for name, handler in zip(HANDLERS, (start, end), strict=True):
             setattr(connection, name, handler)
 
     def follow(self, other: Alarm) -> None:

@@ -61,7 +61,7 @@ log = logger("bus")
 class RabbitBus:
     """The bus of one channel. `producer` is an id that is used once, ever.
 
-    With `consumes` False it publishes, and does not consume. With replay it begins with the last `history` bodies. With `begin`
+    With `consumes` False it publishes, and does not consume. With replay it begins with the last `history` bodies. With `start`
     it begins at that offset of the stream, or with the `next` body. In that case `open` does not wait until all existing bodies
     have arrived. Buses with the same `connections` share them; without, the bus has its own.
     """
@@ -75,7 +75,7 @@ class RabbitBus:
         history: int,
         max_message_bytes: int,
         consumes: bool = True,
-        begin: int | Literal["next"] | None = None,
+        start: int | Literal["next"] | None = None,
         connections: Connections | None = None,
         metrics: Metrics,
         loop: asyncio.AbstractEventLoop,
@@ -112,7 +112,7 @@ class RabbitBus:
             self._reader = StreamReader(
                 self._backlog,
                 history=history,
-                begin=begin,
+                start=start,
                 on_body=self._handle,
                 learn=self._learn,
                 renew=self._renew,
@@ -149,7 +149,7 @@ class RabbitBus:
         failures: dict[str, str] = {}
         for turn in self._addresses.round():
             try:
-                await self._begin(await self._connect(turn))
+                await self._start(await self._connect(turn))
             except BusError as error:
                 failures[turn.url] = str(error)
             else:
@@ -163,7 +163,7 @@ class RabbitBus:
         await link.open(others_wait=turn.others_wait)
         return link
 
-    async def _begin(self, link: Link) -> None:
+    async def _start(self, link: Link) -> None:
         """Use the first link; return when the channel is ready. Raises BusError if the link could not be used."""
         ready: asyncio.Future[None] = self._loop.create_future()
         self._running = self._loop.create_task(self._run(link, ready), name="bus")
@@ -233,11 +233,11 @@ class RabbitBus:
         """Use one link after another. `ready` is done when the first link is in use, or fails with BusError."""
         backoff = Backoff()
         while True:
-            began = self._loop.time()
+            start = self._loop.time()
             self._link = link
             # Run in a separate task: after a TaskGroup has failed, Python 3.11.2 continues to count its task as cancelled.
             why = await self._loop.create_task(self._use(link, ready), name="bus: use")
-            ran = self._loop.time() - began
+            ran = self._loop.time() - start
             # The address is good, unless the channel has failed at once: a node may accept connections and not serve the channel.
             is_good = link.has_lasting_connection and ran >= SETTLED
             await link.close()

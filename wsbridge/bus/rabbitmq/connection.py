@@ -350,14 +350,14 @@ class Link:
                 elif len(found) % ACK_EVERY == 0:
                     channels[0].acknowledge(tag)
 
-        async def begin() -> None:
+        async def consume() -> None:
             assert self._connection is not None
             channels.append(await self._connection.channel(self))
             prefetch = 1 if isinstance(where, str) else PREFETCH
             await channels[0].consume(self._topology.stream, collect, prefetch=prefetch, arguments={"x-stream-offset": where})
 
         try:
-            await self._guarded(begin())
+            await self._guarded(consume())
             await self._delivered(channels[0], seconds, is_over.wait(), longest=longest)
             await self._guarded(channels[0].close())
         finally:
@@ -431,13 +431,13 @@ class Link:
 
     async def _delivered(self, channel: AmqpChannel, seconds: float, work: Coroutine[Any, Any, object], *, longest: float) -> bool:
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        start = loop.time()
 
         def last() -> float:
-            return max(began, self.alarm.over_at()) + longest * seconds
+            return max(start, self.alarm.over_at()) + longest * seconds
 
         def until() -> float:
-            return min(max(began, channel.delivered_at, self.alarm.over_at()) + seconds, last())
+            return min(max(start, channel.delivered_at, self.alarm.over_at()) + seconds, last())
 
         async def listen() -> None:
             while True:
@@ -474,14 +474,14 @@ class Link:
         arriving, it raises LinkLost after LONGEST timeouts.
         """
         loop = asyncio.get_running_loop()
-        began, seconds = loop.time(), self._settings.timeout
+        start, seconds = loop.time(), self._settings.timeout
 
         def last() -> float:
-            return max(began, self.alarm.over_at()) + LONGEST * seconds
+            return max(start, self.alarm.over_at()) + LONGEST * seconds
 
         def until() -> float:
             # The request itself waits behind published data on the same connection, so progress with that data extends the wait.
-            return min(max(began, self.received_at(), self._went_on_at, self.alarm.over_at()) + seconds, last())
+            return min(max(start, self.received_at(), self._went_on_at, self.alarm.over_at()) + seconds, last())
 
         try:
             if not await within(seconds, work, until=until):

@@ -44,7 +44,7 @@ read. Its cause is not known."""
 class StreamReader:
     """Passes each new body of the stream to `on_body`, with its mark, when the backlog permits it.
 
-    It begins with the last `history` bodies. With `begin` it begins at that offset, or with the `next` body; then `attach` does
+    It begins with the last `history` bodies. With `start` it begins at that offset, or with the `next` body; then `attach` does
     not wait until all existing bodies have arrived.
 
     The WINDOW bodies before the beginning go to `learn`. After a lost link a producer sends as many bodies again, and a repeat of
@@ -59,7 +59,7 @@ class StreamReader:
         backlog: Backlog,
         *,
         history: int,
-        begin: int | Literal["next"] | None,
+        start: int | Literal["next"] | None,
         on_body: Callable[[Link, Delivery, str], None],
         learn: Callable[[Link, Delivery], None],
         renew: Callable[[str | None], None],
@@ -67,7 +67,7 @@ class StreamReader:
     ) -> None:
         self._backlog = backlog
         self._history = max(history, 1)
-        self._first = begin
+        self._start = start
         self._on_body = on_body
         self._learn = learn
         self._renew = renew
@@ -80,8 +80,8 @@ class StreamReader:
         self._has_attached = False
         self._wanted = 0
         """The offset of the first wanted body, at the start."""
-        self._has_begun = False
-        self._begins: int | None = None
+        self._has_epoch = False
+        self._epoch_start: int | None = None
         """The offset at which the receiver's epoch begins, until a body of it has arrived."""
         self._arrived = asyncio.Event()
         """Set when a body has arrived since the last `attach`."""
@@ -101,7 +101,7 @@ class StreamReader:
             self._has_attached = True
             self._wanted = 0
         elif not await self._read_on(link):
-            self._begin(0)
+            self._start_epoch(0)
             await self._consume(link, "first")
 
     async def settle_gaps(self, link: Link) -> None:
@@ -146,28 +146,28 @@ class StreamReader:
         self._identity, self._salt = identity, identity or secrets.token_hex(8)
         if is_other or is_unsure:
             self._tail.forget()
-            self._begins = None
+            self._epoch_start = None
 
     async def _attach_first(self, link: Link) -> None:
-        if self._first == "next":
+        if self._start == "next":
             await self._consume(link, "next")
             return
         newest = await link.find("last", PROBE_SECONDS)
         if newest is None:
-            self._begin(0)
+            self._start_epoch(0)
             await self._consume(link, "first")
             return
         # At an offset past the end, RabbitMQ delivers no body and reports no error. The bodies show whether this is a different stream.
-        self._wanted, start = await self._beginning(link, newest)
+        self._wanted, start = await self._find_start(link, newest)
         await self._consume(link, start)
-        delivery = self._arrived.wait() if self._first is not None else self._tail.reach(newest)
+        delivery = self._arrived.wait() if self._start is not None else self._tail.reach(newest)
         if not await link.patiently(HISTORY_SECONDS, delivery, longest=LONGEST):
             raise LinkLost("the stream does not deliver all bodies that it holds")
 
-    async def _beginning(self, link: Link, newest: int) -> tuple[int, int]:
+    async def _find_start(self, link: Link, newest: int) -> tuple[int, int]:
         """Return the offset of the first wanted body, and the offset of the body that lies WINDOW bodies before it."""
-        if isinstance(self._first, int):
-            wanted = min(self._first, newest)
+        if isinstance(self._start, int):
+            wanted = min(self._start, newest)
             before = await self._last_offsets(link, wanted - 1, WINDOW)
             return wanted, min(before, default=wanted)
         if newest < self._history:
@@ -189,7 +189,7 @@ class StreamReader:
         """Continue after the last body; return False if the stream is a different stream, or empty."""
         last = self._tail.last
         if last is None:
-            if self._first != "next" or self._has_begun:
+            if self._start != "next" or self._has_epoch:
                 return False
             # No body has arrived yet that would show the place.
             self._renew(None)
@@ -247,13 +247,13 @@ class StreamReader:
                 self._held.append(delivery)
                 self._is_in_doubt.set()
                 return
-            case Relation.FIRST if self._begins is not None and delivery.offset - self._begins <= NOTES:
+            case Relation.FIRST if self._epoch_start is not None and delivery.offset - self._epoch_start <= NOTES:
                 """The current epoch begins with this body: the offsets before it hold no bodies."""
             case Relation.FIRST | Relation.GAP:
-                self._begin(delivery.offset)
+                self._start_epoch(delivery.offset)
             case Relation.NEXT:
                 pass
-        self._begins = None
+        self._epoch_start = None
         self._last_is_ours = is_ours(delivery.headers)
         self._backlog.do(partial(self._on_body, link, delivery, str(place)))
 
@@ -262,11 +262,11 @@ class StreamReader:
         salt = self._identity if is_ours(delivery.headers) else self._salt
         return fingerprint(delivery.data, delivery.headers, salt)
 
-    def _begin(self, offset: int) -> None:
+    def _start_epoch(self, offset: int) -> None:
         """Begin an epoch: the next body is at `offset`, and has no relation to earlier bodies."""
-        if self._begins == offset:
+        if self._epoch_start == offset:
             return
-        self._begins = offset
+        self._epoch_start = offset
         # A later epoch has no mark: in the stream before it, the same mark named another place.
-        self._renew(None if self._has_begun else stream_mark(offset, stream_fingerprint(self._salt)))
-        self._has_begun = True
+        self._renew(None if self._has_epoch else stream_mark(offset, stream_fingerprint(self._salt)))
+        self._has_epoch = True

@@ -125,7 +125,7 @@ async def within(seconds: float, work: Coroutine[Any, Any, object], *, until: Ca
     mistakes the timeout for another cancellation.
     """
     loop = asyncio.get_running_loop()
-    began = loop.time()
+    start = loop.time()
     task = loop.create_task(work, name="bus: within")
     # aio-pika may end a cancelled call with an error of its own, and nothing awaits that error.
     task.add_done_callback(retrieve)
@@ -133,7 +133,7 @@ async def within(seconds: float, work: Coroutine[Any, Any, object], *, until: Ca
     try:
         while not task.done() and left >= 0:
             await asyncio.wait((task,), timeout=left)
-            left = (began + seconds if until is None else until()) - loop.time()
+            left = (start + seconds if until is None else until()) - loop.time()
         has_come = task.done()
         if not has_come:
             task.cancel()
