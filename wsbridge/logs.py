@@ -98,13 +98,13 @@ class RepeatFilter:
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
-        self._said = ""
+        self._last = ""
         self._again = 0.0
 
     def error(self, sentence: str, now: float) -> None:
         """Log a sentence. `now` is in seconds of a monotonic clock."""
-        if sentence != self._said or now >= self._again:
-            self._said, self._again = sentence, now + REPEAT_SECONDS
+        if sentence != self._last or now >= self._again:
+            self._last, self._again = sentence, now + REPEAT_SECONDS
             self._log.error("%s", sentence)
 
 
@@ -125,7 +125,7 @@ class RateLimit:
         self._counts: Counter[str] = Counter()
         self._left_out: Counter[str] = Counter()
 
-    def say(self, kind: str, sentence: str, fields: LogFields, now: float) -> bool:
+    def log(self, kind: str, sentence: str, fields: LogFields, now: float) -> bool:
         """Log a sentence of a kind, and return whether it was logged. `now` is in seconds of a monotonic clock."""
         if now >= self._window_start + self.SECONDS:
             self._window_start = now

@@ -143,7 +143,7 @@ def _run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
         if not words and asked is BRIDGE:
             print("Command line arguments are missing.")
         hint = _subcommand_meant(flags.command, str(error)) if shape is BRIDGE and name == "wsbridge" else ""
-        complaint = f"{error}{_variable_of(str(error), shape, flags.said, environ)}{hint}"
+        complaint = f"{error}{_variable_of(str(error), shape, flags.given, environ)}{hint}"
         return _complain(name, asked, without_passwords(complaint, ours), error.exit_status)
     return serve(settings, environ=environ)
 
@@ -297,11 +297,11 @@ def _complain(name: str, shape: Command, complaint: str, status: int) -> int:
     return status
 
 
-def _variable_of(complaint: str, shape: Command, said: frozenset[str], environ: Mapping[str, str]) -> str:
+def _variable_of(complaint: str, shape: Command, given: frozenset[str], environ: Mapping[str, str]) -> str:
     """Return the name of the variable that set the flag at the beginning of a complaint; empty if no variable set it."""
     flag = re.match(r"--([a-z-]+)", complaint)
     for option in shape.options:
-        if flag and option.name == flag[1] and option.attribute not in said and environ.get(option.variable):
+        if flag and option.name == flag[1] and option.attribute not in given and environ.get(option.variable):
             return f" ({option.variable})"
     return ""
 

@@ -43,7 +43,7 @@ def resolve(value: object, *, environ: Mapping[str, str], folder: str) -> str:
 
 
 def is_reference(value: object) -> bool:
-    """Whether a value says where a string is kept, whether rightly or not."""
+    """Whether a value names the place of a string, correctly or not."""
     return isinstance(value, dict) and bool(value) and value.keys() <= {"env", "file"}
 
 

@@ -1,4 +1,4 @@
-"""Explains why a text is not TOML: the line, and a sentence that says what is wrong there and how to write it.
+"""Explains why a text is not TOML: the line, and a sentence that names the error and its correction.
 
 `tomllib` finds the error. A table of common slips translates its message, by the text before and behind the position. A sentence
 never repeats a value: an unquoted password would appear in a log.

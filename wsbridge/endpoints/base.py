@@ -89,7 +89,7 @@ class Endpoint(Protocol):
         """End the work, before the sessions end; `force` asks to do so at once. A further call does nothing."""
 
     def served(self) -> Iterator[str]:
-        """Yield the lines of the start log that say what the endpoint serves."""
+        """Yield the lines of the start log that name what the endpoint serves."""
 
 
 class Parts:

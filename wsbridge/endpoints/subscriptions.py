@@ -144,7 +144,7 @@ class Subscriptions:
             transport, settings=self._client, unsent_bytes=UNSENT_BYTES, metrics=self._metrics, fields=fields, loop=self._loop
         )
         connection.detach(client)
-        # Without a random delay, all clients of a lost server would reconnect at once; a browser waits as long as `retry` says.
+        # Without a random delay, all clients of a lost server would reconnect at once; a browser waits for the time in `retry`.
         retry_ms = random.randint(*RETRY_MS)
         client.deliver(f"HTTP/1.1 200 OK\r\n{head}\r\nretry: {retry_ms}\n\n".encode("utf-8", "surrogateescape"))
         return client, Subscription(client, self._fanout, self._wires.events, fan_in=None, registry=self._registry, fields=fields)

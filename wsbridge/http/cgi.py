@@ -1,7 +1,7 @@
 """CGI scripts (RFC 3875): `--cgidir`.
 
 The server streams the body of a request to the script and the script's response to the client, each with backpressure.
-requestbody.py says when the server buffers a body.
+requestbody.py decides when the server buffers a body.
 
 The server finds a script by the same path walk as for `--dir`. The first component that is a file is the script, and the rest is
 PATH_INFO. The ladder (process/termination.py) ends the script's process group when the response is complete, when the client has

@@ -116,7 +116,7 @@ class Site:
             return None
         refused = ForeignHost(host)
         fields = {"url": request.url, "remote": request.peer.address}
-        self._foreign_hosts.say("foreign host", f"refused (403): {refused}", fields, time.monotonic())
+        self._foreign_hosts.log("foreign host", f"refused (403): {refused}", fields, time.monotonic())
         return refused
 
     def _read(

@@ -63,7 +63,7 @@ class Acceptor:
         """The lowest reserved descriptor number. The kernel assigns the lowest free number, so an accepted socket shows how many
         are in use."""
         self._listening: dict[socket.socket, Open] = {}
-        self._is_paused = self._is_short = self._is_told = False
+        self._is_paused = self._is_short = self._is_logged = False
         self._timer: asyncio.TimerHandle | None = None
         self._regardless = 0
         """Connections that the acceptor still accepts without room."""
@@ -135,7 +135,7 @@ class Acceptor:
         self._pause()
         self._is_short = True
         self._metrics.accept_pauses += 1
-        self._is_told = self._shortages.say(
+        self._is_logged = self._shortages.log(
             "descriptors",
             f"the server accepts no connections until file descriptors are free: {reason}; raise the limit of open files (ulimit -Hn)",
             {},
@@ -147,7 +147,7 @@ class Acceptor:
         self.looks += 1
         if _lowest_free() < self._first_reserved:
             self._is_short = False
-            if self._is_told:
+            if self._is_logged:
                 log.log(INFO, "the server accepts connections again: file descriptors are free")
             self._resume()
         else:

@@ -332,8 +332,8 @@ async def _check(response: aiohttp.ClientResponse, key: str, subprotocol: str, u
         lines = (await response.content.read(SHOWN)).decode("utf-8", "replace").strip().split("\n")
         # The first lines of an HTML page carry no information. The first two lines of wsbridge's own errors give the status and
         # the reason.
-        said = ": ".join(lines[:2]) if lines[0].startswith(str(response.status)) else f"{response.status} {response.reason}"
-        raise RemoteError(f"{shown(url)} {_refusal(response.status, urlsplit(url).scheme)}: {said}")
+        answer = ": ".join(lines[:2]) if lines[0].startswith(str(response.status)) else f"{response.status} {response.reason}"
+        raise RemoteError(f"{shown(url)} {_refusal(response.status, urlsplit(url).scheme)}: {answer}")
     if response.headers.get("Sec-WebSocket-Accept") != accept_value(key) or response.headers.get("Upgrade", "").lower() != "websocket":
         raise RemoteError(f"{shown(url)} sent an invalid response to the WebSocket upgrade")
     if subprotocol and response.headers.get("Sec-WebSocket-Protocol") != subprotocol:

@@ -110,8 +110,8 @@ async def _to_server(settings: PipeSettings) -> Ending:
     if why.code == UNSUPPORTED_DATA:
         raise RemoteError(f"the channel at {where} accepts no messages; start it with --input")
     if how is None or not _has_received_all(why, how):
-        said = f"{why.code} {why.reason}".rstrip()
-        raise RemoteError(f"disconnected from {where} ({said}); the last messages may be lost")
+        close = f"{why.code} {why.reason}".rstrip()
+        raise RemoteError(f"disconnected from {where} ({close}); the last messages may be lost")
     return Ending() if isinstance(how, End) else input_ending(how)
 
 

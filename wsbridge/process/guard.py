@@ -112,7 +112,7 @@ class Guard:
             os.sched_setscheduler(self.pid, os.SCHED_BATCH, os.sched_param(0))
         self._unsent = b""
         if self._groups:
-            self._tell(b"".join(b"+ %d\n" % group for group in self._groups))
+            self._write(b"".join(b"+ %d\n" % group for group in self._groups))
 
     def _spawn(self) -> None:
         read, pipe = os.pipe2(os.O_CLOEXEC)
@@ -144,13 +144,13 @@ class Guard:
         unsent, self._unsent = self._unsent, b""
         self._is_urgent = False
         if unsent:
-            self._tell(unsent)
+            self._write(unsent)
 
-    def _tell(self, words: bytes) -> None:
+    def _write(self, lines: bytes) -> None:
         pipe = self._pipe
         if pipe is None or not pipe.is_open:
             return
-        if not pipe.write(words) and len(pipe.pending) > BACKLOG_LIMIT:
+        if not pipe.write(lines) and len(pipe.pending) > BACKLOG_LIMIT:
             os.kill(self.pid, signal.SIGKILL)
 
     def _died(self) -> None:

@@ -159,7 +159,7 @@ def page_origin(request: Request) -> str | None:
     """Return the origin of the page that sends a request.
 
     A browser sends no Origin to the page's own server, but other headers identify the page. Over TLS and to localhost,
-    Sec-Fetch-Site says that the origin is the same (Fetch Metadata). Elsewhere the Referer contains the page's URL, which a foreign
+    Sec-Fetch-Site states that the origin is the same (Fetch Metadata). Elsewhere the Referer contains the page's URL, which a foreign
     page can omit but not forge.
     """
     origin, site = request.header("origin"), request.header("sec-fetch-site")

@@ -26,18 +26,18 @@ class Plan(Generic[T]):
 
 
 def no_kin(_: object) -> Hashable:
-    """Return the kin of things that are only what their places say."""
+    """Return None: the place alone identifies such an item."""
     return None
 
 
 def make_plan(old: Sequence[T], new: Sequence[T], place: Callable[[T], Hashable], kin: Callable[[T], Hashable] = no_kin) -> Plan[T]:
-    """Return the steps. `place` returns the place of a thing: at one place, there is one thing at most.
+    """Return the steps. `place` returns the place of an item; a place holds at most one item.
 
-    A thing changes into another one of the same kin, at the same place if there is one; else into the one at its place.
+    An old item changes into a new item of the same kin, preferably at the same place; otherwise into the new item at its place.
     """
     left, after = {place(item): item for item in old}, {place(item): item for item in new}
     before: dict[Hashable, T] = {}
-    """The old thing of each new place."""
+    """The old item of each new place."""
     for key in after:
         if key in left and kin(left[key]) == kin(after[key]):
             before[key] = left.pop(key)

@@ -178,7 +178,7 @@ class Bridge:
 
     def _child_exited(self) -> None:
         if self._state is State.DELIVERING:
-            self._tell_end()
+            self._send_end()
         elif self.child.output_open:
             self._handle(Event.PROGRAM_EXITED, End(NORMAL))
 
@@ -227,12 +227,12 @@ class Bridge:
     async def _deliver_end(self) -> None:
         self.child.close_input(End(NORMAL))
         if self.child.group.status is not None:
-            self._tell_end()
+            self._send_end()
         await self.child.end()
         # The ladder has ended the program, even if its status is not known.
-        self._tell_end()
+        self._send_end()
 
-    def _tell_end(self) -> None:
+    def _send_end(self) -> None:
         """Send the client the close frame, with the exit status if that is no success; further calls do nothing."""
         if self._state is not State.DELIVERING:
             return

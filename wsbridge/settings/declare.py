@@ -52,14 +52,14 @@ Seconds = Annotated[float, Kind.SECONDS]
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """What a declaration says about a setting besides its name, type and default."""
+    """The texts and the bounds of a setting; its field holds the name, the type and the default."""
 
     help: str
     """What the setting does, for `--help`: one line, verb first."""
     description: str = ""
-    """What the documentation says, in Markdown; empty if that is the help."""
+    """The text of the documentation, in Markdown; empty if it is the help."""
     of_key: str = ""
-    """What the JSON schema says about the key; empty if that is the description."""
+    """The description of the key in the JSON schema; empty if it is the description."""
     flag: str = ""
     """The name of the flag, without hyphens; empty for a setting without a flag of its own."""
     metavar: str = ""

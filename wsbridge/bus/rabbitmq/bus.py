@@ -104,7 +104,7 @@ class RabbitBus:
         self._holds_source = False
         self._source: Source = NULL_SOURCE
         self._receiver: Receiver | None = None
-        self._told = False
+        self._reported = False
         """The connection state that the receiver last got, or will get from the backlog."""
         self._backlog = Backlog()
         self._reader: StreamReader | None = None
@@ -249,19 +249,19 @@ class RabbitBus:
                 return
             log.error("disconnected from the broker at %s: %s; reconnecting", self, why)
             self._addresses.lost(link.url, is_good=is_good)
-            self._tell(False)
+            self._report(False)
             self._salvage(link)
             backoff.ran(ran)
             link = await self._connect_again(backoff)
 
     async def _connect_again(self, backoff: Backoff) -> Link:
         """Return the next link: try all addresses in rounds, with a pause before each round."""
-        said = RepeatFilter(log)
+        errors = RepeatFilter(log)
         while True:
             await asyncio.sleep(backoff.next(random.random()))
             failures: dict[str, str] = {}
             link = await self._first_that_opens(failures)
-            self._failed(failures, said)
+            self._failed(failures, errors)
             if link is not None:
                 return link
 
@@ -274,10 +274,10 @@ class RabbitBus:
                 failures[turn.url] = str(error)
         return None
 
-    def _failed(self, failures: Mapping[str, str], said: RepeatFilter) -> None:
+    def _failed(self, failures: Mapping[str, str], errors: RepeatFilter) -> None:
         """Log the addresses that failed, if any."""
         if failures:
-            said.error(self._all_of(failures), self._loop.time())
+            errors.error(self._all_of(failures), self._loop.time())
 
     def _all_of(self, failures: Mapping[str, str]) -> str:
         # Use the order of the settings: a round may begin with any address, but the repeated text must stay the same.
@@ -318,18 +318,18 @@ class RabbitBus:
                     # Feeding has begun: publishing does not wait for the receiver.
                     await self._backlog.wait_empty()
                     await self._attach(link, is_first=is_first)
-                self._tell(True)
+                self._report(True)
         except* LinkLost as lost:
             why = str(lost.exceptions[0])
         except* Exception as faults:
             log.error("internal error in the bus", exc_info=faults)
         return why
 
-    def _tell(self, is_connected: bool) -> None:
+    def _report(self, is_connected: bool) -> None:
         """Report each change once: while the receiver applies backpressure, reconnects must not fill the backlog."""
         assert self._receiver is not None
-        if self._told is not is_connected:
-            self._told = is_connected
+        if self._reported is not is_connected:
+            self._reported = is_connected
             self._backlog.do(partial(self._receiver.connected, is_connected))
 
     # Feeding

@@ -1,8 +1,8 @@
 """One link to RabbitMQ, from its opening to its loss: two channels of a connection that it shares with other links.
 
-aio-pika connects, and aiormq keeps the connection alive; the channels are wsbridge's own (channel.py says why). Nothing here uses
-the robust connections of aio-pika: they declare an exclusive queue again, under a name that the broker has not released yet, and
-wait for ever with messages published in the meantime.
+aio-pika connects, and aiormq keeps the connection alive. The channels are those of wsbridge; amqpchannel.py gives the reason.
+Nothing here uses the robust connections of aio-pika. They declare an exclusive queue again under a name that the broker has not
+released yet, and wait for ever with messages published in the meantime.
 
 Any fault loses the link: a closed channel, a cancelled consumer, a late answer, the loss of its connection. The owner of the link
 then opens a new link, so that there is one recovery path for every fault. shared.py decides whether the connection is lost, too.

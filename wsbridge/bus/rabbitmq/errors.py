@@ -39,8 +39,8 @@ def is_refusal(error: BaseException) -> bool:
 
 def why_closed(error: BaseException | None) -> str:
     """Return why a connection was closed, as far as that is known."""
-    said = REPR.sub(r"\1", str(error or ""))
-    return f"the connection was closed: {said}" if said else "the connection was closed"
+    text = REPR.sub(r"\1", str(error or ""))
+    return f"the connection was closed: {text}" if text else "the connection was closed"
 
 
 def _why_not_guest(user: str, url: str) -> str:
@@ -58,9 +58,9 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _how_it_differs(said: str) -> str:
+def _how_it_differs(text: str) -> str:
     """Return the remedy for an exchange that differs from its declaration, derived from RabbitMQ's error text."""
-    found = DIFFERS.search(said)
+    found = DIFFERS.search(text)
     match found.groups() if found else None:
         case ("type", current):
             remedy = "bind a fanout to it, for all routing keys, and use that fanout"
