@@ -70,7 +70,7 @@ class CallbackSink:
 
 
 class NullSource:
-    """A source without data: the placeholder in a sink before it has a source, and after that source is gone."""
+    """A source without data: the placeholder in a sink before it has a source, and after that source has ended."""
 
     def pause(self) -> None:
         """Do nothing: no data flows."""

@@ -93,7 +93,7 @@ class LogHandler(logging.Handler):
         except BlockingIOError:
             return False
         except OSError:
-            # The reader is gone or the disk is full, so no output is left for a report.
+            # The reader has closed the pipe, or the disk is full, so no output is left for a report.
             self._metrics.log_lines_dropped += self._buffer.count(b"\n") - self._buffer.startswith(b"\n")
             self._buffer.clear()
             self._has_failed = True

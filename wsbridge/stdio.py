@@ -60,7 +60,7 @@ class StdinReader:
 
     def pause(self) -> None:
         self._is_paused = True
-        self._let_go()
+        self._release()
 
     def resume(self) -> None:
         if self._is_paused:
@@ -70,9 +70,9 @@ class StdinReader:
     def stop(self) -> None:
         """Stop reading, and call neither `write` nor `over` from now on."""
         self._is_over = True
-        self._let_go()
+        self._release()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         if self._is_watched:
             self._is_watched = False
             self._loop.remove_reader(self._fd)
@@ -120,7 +120,7 @@ class StdinReader:
 class StdoutWriter:
     """A descriptor to write. `failed` is called once, when nothing more can be written.
 
-    BrokenPipeError means that the reader is gone. On a pipe, it is also detected while there is nothing to write.
+    BrokenPipeError means that the reader has closed the pipe. On a pipe, it is also detected while there is nothing to write.
     """
 
     def __init__(self, fd: int, *, failed: Callable[[OSError], None], loop: asyncio.AbstractEventLoop) -> None:

@@ -88,11 +88,11 @@ async def test_the_end_waits_for_other_groups(start: Starter, fifo: str) -> None
     running = start("bash", "-c", 'set -m; (read word <"$0") >&2 & echo $!', fifo, ladder=PATIENT)
     heir = int(await running.line())
     gone: list[bool] = []
-    running.child.group.when_gone(lambda: gone.append(True))
+    running.child.group.call_when_empty(lambda: gone.append(True))
     with mortal(heir):
         await running.child.group.wait_exit()
         ending = asyncio.ensure_future(running.end())
-        assert not await running.child.group.gone_within(0.3)
+        assert not await running.child.group.wait_empty(0.3)
         assert (ending.done(), gone) == (False, [])
         await asyncio.to_thread(tell, fifo, "go")
         await ending
@@ -114,7 +114,7 @@ async def test_nothing_is_sent_to_a_number_that_was_given_back(start: Starter, m
         assert start.descendants.processes(group) == {}
         # This process is listed, and is the parent of the heir.
         group._send(signal.SIGKILL)
-        assert await group.gone_within(10)
+        assert await group.wait_empty(10)
         assert is_alive(heir)
 
 

@@ -147,7 +147,7 @@ async def test_stderr_without_end(start: Starter, monkeypatch: pytest.MonkeyPatc
     """At the end no more of stderr is read than a pipe holds, were it refilled as fast as it is read."""
     running = start("sh", "-c", "echo $$; read line")
     await running.line()
-    read, let_go, reads = os.read, Group.let_go, 0
+    read, release, reads = os.read, Group.release, 0
 
     def refilled(fd: int, size: int) -> bytes:
         nonlocal reads
@@ -160,10 +160,10 @@ async def test_stderr_without_end(start: Starter, monkeypatch: pytest.MonkeyPatc
     def last_reads(group: Group) -> None:
         nonlocal reads
         reads = 0
-        let_go(group)
+        release(group)
 
     monkeypatch.setattr("wsbridge.process.child.os.read", refilled)
-    monkeypatch.setattr(Group, "let_go", last_reads)
+    monkeypatch.setattr(Group, "release", last_reads)
     await ended(running)
     assert reads == 16
 

@@ -33,7 +33,7 @@ class Group:
         self.is_gone = False
         self._on_gone: Callable[[], None] | None = None
 
-    def when_gone(self, callback: Callable[[], None]) -> None:
+    def call_when_empty(self, callback: Callable[[], None]) -> None:
         if self.is_gone:
             callback()
         else:

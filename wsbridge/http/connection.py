@@ -282,7 +282,7 @@ class Connection(RequestHandler):
         sock = socket_of(self.transport) if self.transport is not None else None
         if self._hangups is not None and sock is not None and self._watched < 0:
             self._watched = sock.fileno()
-            self._hangups.watch(self._watched, self._has_gone)
+            self._hangups.watch(self._watched, self._hung_up)
 
     def _resume_transport_reading(self) -> None:
         self._unwatch()
@@ -290,10 +290,10 @@ class Connection(RequestHandler):
 
     def _unwatch(self) -> None:
         if self._hangups is not None and self._watched >= 0:
-            self._hangups.unwatch(self._watched, self._has_gone)
+            self._hangups.unwatch(self._watched, self._hung_up)
             self._watched = -1
 
-    def _has_gone(self) -> None:
+    def _hung_up(self) -> None:
         if self.transport is not None:
             self.transport.abort()
 

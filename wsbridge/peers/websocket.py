@@ -60,7 +60,6 @@ class WebSocketPeer(asyncio.Protocol):
         "_closed",
         "_early",
         "_fields",
-        "_gone",
         "_hangups",
         "_heartbeat",
         "_heartbeat_timer",
@@ -74,6 +73,7 @@ class WebSocketPeer(asyncio.Protocol):
         "_owed_pong",
         "_paused",
         "_paused_since",
+        "_pending_end",
         "_probe_timer",
         "_reader",
         "_sink",
@@ -119,7 +119,7 @@ class WebSocketPeer(asyncio.Protocol):
         self._written = self._acknowledged_at_beat = self._owed_at_beat = 0
         self._owed_pong: bytes | None = None
         self._early = b""
-        self._gone: End | None = None
+        self._pending_end: End | None = None
         self._closed: asyncio.Future[None] | None = None
         self._next_turn: asyncio.Handle | None = None
         self._paused_since = 0.0
@@ -186,8 +186,8 @@ class WebSocketPeer(asyncio.Protocol):
             self.data_received(early)
         if self._has_unread or self._paused:
             return
-        if self._gone is not None:
-            self._leave(self._gone)
+        if self._pending_end is not None:
+            self._leave(self._pending_end)
         elif self._transport is not None:
             resume_reading(self._transport, self._loop)
 
@@ -198,7 +198,7 @@ class WebSocketPeer(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Treat a half-close by the client as a disconnect: the transport closes."""
-        self._go(End(ABNORMAL))
+        self._disconnected(End(ABNORMAL))
         # A TCP transport with nothing left to send closes at once; a TLS transport may wait for its peer.
         if self._transport is not None and (waiting_bytes(self._transport) or not self._transport.can_write_eof()):
             self._limit_writing(self._close_seconds())
@@ -212,19 +212,19 @@ class WebSocketPeer(asyncio.Protocol):
                 timer.cancel()
         if self._write_timeout is not None:
             self._write_timeout.stop()
-        self._go(End(ABNORMAL, str(error or "")))
+        self._disconnected(End(ABNORMAL, str(error or "")))
         # The program's remaining output has no receiver, so it must not wait for room.
         self.source.resume()
         self.source = NULL_SOURCE
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
 
-    def _go(self, reason: End) -> None:
+    def _disconnected(self, reason: End) -> None:
         """Record that the client has disconnected; the sink still receives the messages that arrived before."""
         if not self._has_unread:
             self._leave(reason)
-        elif self._gone is None:
-            self._gone = reason
+        elif self._pending_end is None:
+            self._pending_end = reason
             self._on_hangup()
 
     def pause(self) -> None:
@@ -249,7 +249,7 @@ class WebSocketPeer(asyncio.Protocol):
         self._unwatch()
         if self._heartbeat is not None:
             self._heartbeat.wake(self._loop.time())
-        if self._has_unread or self._gone is not None:
+        if self._has_unread or self._pending_end is not None:
             self._read_on_soon()
         elif self._transport is not None:
             resume_reading(self._transport, self._loop)
@@ -441,7 +441,7 @@ class WebSocketPeer(asyncio.Protocol):
             self._heartbeat.received_at = self._loop.time()
         self._acknowledged_at_beat, self._owed_at_beat = acknowledged, outstanding_bytes(self._transport)
         due, again = self._heartbeat.beat(self._loop.time())
-        if due is Beat.GONE:
+        if due is Beat.TIMEOUT:
             self._metrics.clients_timed_out += 1
             log.info("closing: the client sent no data for two ping intervals", extra=extra(self._fields))
             self.abort()

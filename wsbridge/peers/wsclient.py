@@ -190,7 +190,7 @@ class WebSocketClient(asyncio.Protocol):
         if self._heartbeat is None:
             return
         due, again = self._heartbeat.beat(self._loop.time())
-        if due is Beat.GONE:
+        if due is Beat.TIMEOUT:
             self._end(End(ABNORMAL, "ping timeout"))
             self._transport.abort()
             return

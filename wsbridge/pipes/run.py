@@ -1,7 +1,7 @@
 """What `publish` and `subscribe` share: the event loop, signals, a log on stderr, and the exit status that a shell expects.
 
 The exit status reports the result. After a first signal, the command shuts down in good order and then dies of that same signal,
-as `cat` does. If the reader of its stdout is gone, it dies of SIGPIPE in the same way. A second signal ends it at once.
+as `cat` does. If the reader of its stdout has closed the pipe, it dies of SIGPIPE in the same way. A second signal ends it at once.
 """
 
 from __future__ import annotations

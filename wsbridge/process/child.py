@@ -2,7 +2,7 @@
 
 Each read of its stdout returns up to a full pipe of data, which is decoded to batches. Batches for its stdin are encoded and
 written at once; data that the pipe does not accept waits, and the source is paused. The spawn server, or a pidfd, reports the
-exit of the leader. Processes of the leader's session may outlive the leader. The child is gone only when none of them is left.
+exit of the leader. Processes of the leader's session may outlive the leader. The child ends only when none of them remains.
 """
 
 from __future__ import annotations
@@ -325,13 +325,13 @@ class Child:
             first, *_ = self._ladder
             has_waited = await self._wait_input(first.grace, input_seconds)
             for step in self._ladder:
-                if await group.gone_within(0 if has_waited and step is first else step.grace):
+                if await group.wait_empty(0 if has_waited and step is first else step.grace):
                     return
                 group.signal(step.signal)
-            if not await group.gone_within(LAST_WAIT):
+            if not await group.wait_empty(LAST_WAIT):
                 group.report_survivors()
         finally:
-            self._let_go()
+            self._release()
 
     async def _wait_input(self, grace: float, seconds: float) -> bool:
         """Wait while the program still reads the data left for its stdin, so that the client's last messages are not lost.
@@ -342,7 +342,7 @@ class Child:
         until = self._loop.time() + seconds
         while self._input.is_open and self.group.status is None and self._loop.time() < until:
             flushed = self._input.flushed
-            await self.group.gone_within(grace)
+            await self.group.wait_empty(grace)
             if self._input.is_open and self._input.flushed == flushed:
                 return True
         return False
@@ -358,10 +358,10 @@ class Child:
     def abandon(self) -> None:
         """Kill the program and close its pipes. Its processes are watched until the last of them has exited."""
         self.kill()
-        self._let_go()
+        self._release()
 
-    def _let_go(self) -> None:
-        self.group.let_go()
+    def _release(self) -> None:
+        self.group.release()
         self.discarded += self._unsure
         self._unsure = 0
         self._input.close()

@@ -38,10 +38,10 @@ class Group:
 
     __slots__ = (
         "_descendants",
-        "_is_gone",
+        "_is_empty",
         "_is_start_known",
         "_loop",
-        "_on_gone",
+        "_on_empty",
         "_poll",
         "_timer",
         "_waiters",
@@ -64,8 +64,8 @@ class Group:
         self._waiters: list[asyncio.Future[None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._poll = IDLE_POLL
-        self._is_start_known = self._is_gone = False
-        self._on_gone: Callable[[], None] = _nothing
+        self._is_start_known = self._is_empty = False
+        self._on_empty: Callable[[], None] = _nothing
         self.pid = 0
         self.fields = fields
         self.has_failed = False
@@ -92,9 +92,9 @@ class Group:
 
     def fail(self) -> None:
         """Record that the program could not be started, and so has no processes."""
-        self._is_start_known = self._is_gone = self.has_failed = True
+        self._is_start_known = self._is_empty = self.has_failed = True
         self._wake_all()
-        self._on_gone()
+        self._on_empty()
 
     async def wait_start(self) -> bool:
         """Wait until the program runs or its start has failed; return whether it runs."""
@@ -104,7 +104,7 @@ class Group:
 
     def signal(self, number: Signals) -> None:
         """Send a signal to every process of the program."""
-        if self._is_gone or not self._is_start_known:
+        if self._is_empty or not self._is_start_known:
             return
         self.signalled = number
         log.debug("Sending %s to the processes of session %d", number.name, self.pid, extra=extra(self.fields))
@@ -133,15 +133,15 @@ class Group:
         for waiter in self._waiters:
             _wake(waiter)
 
-    async def gone_within(self, seconds: float) -> bool:
-        """Wait at most `seconds` until no process is left; return whether none is left.
+    async def wait_empty(self, seconds: float) -> bool:
+        """Wait at most `seconds` until the group has no process; return whether it has none.
 
         After KILL, it sends KILL again to each process that is left.
         """
         deadline = self._loop.time() + seconds
         if self.status is None and await self.wait_exit(seconds) is None:
             return False
-        while not self._seen_gone():
+        while not self._check_empty():
             if self._loop.time() >= deadline:
                 return False
             if self.signalled == signal.SIGKILL:
@@ -149,12 +149,12 @@ class Group:
             await asyncio.sleep(POLL)
         return True
 
-    def when_gone(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once, as soon as no process is left; immediately if none is left now."""
-        if self._is_gone:
+    def call_when_empty(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once, as soon as the group has no process, or at once if it has none now."""
+        if self._is_empty:
             callback()
         else:
-            self._on_gone = callback
+            self._on_empty = callback
 
     def report_survivors(self) -> None:
         """Log and count the processes that KILL did not end."""
@@ -169,7 +169,7 @@ class Group:
         if len(survivors) > SHOWN_SURVIVORS:
             log.error("%d more processes remain", len(survivors) - SHOWN_SURVIVORS, extra=extra(self.fields))
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Wake all waiters, and stop calling `on_exit`. The processes that are left are watched until they have exited."""
         self.on_exit = _nothing
         self._poll = LEFT_POLL
@@ -184,16 +184,16 @@ class Group:
         self.on_exit()
 
     def _look(self) -> None:
-        self._timer = None if self._seen_gone() else self._loop.call_later(self._poll, self._look)
+        self._timer = None if self._check_empty() else self._loop.call_later(self._poll, self._look)
 
-    def _seen_gone(self) -> bool:
-        if not self._is_gone and not self._descendants.has_members(self):
-            self._is_gone = True
+    def _check_empty(self) -> bool:
+        if not self._is_empty and not self._descendants.has_members(self):
+            self._is_empty = True
             if self._timer is not None:
                 self._timer.cancel()
             self._descendants.remove(self.pid)
-            self._on_gone()
-        return self._is_gone
+            self._on_empty()
+        return self._is_empty
 
     def _send(self, number: Signals) -> None:
         processes = self._descendants.processes(self)

@@ -346,7 +346,7 @@ class SpawnServer:
                 turn.set_result(None)
                 woken += 1
         if woken and self._waiting:
-            # Check again after the woken callers have run. A caller whose client has gone does not start its program.
+            # Check again after the woken callers have run. A caller whose client has disconnected does not start its program.
             self._loop.call_soon(self._make_room)
         self.on_room()
 

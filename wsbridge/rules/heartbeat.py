@@ -11,7 +11,7 @@ from enum import Enum
 
 class Beat(Enum):
     PING = "ping"
-    GONE = "gone"
+    TIMEOUT = "timeout"
     WAIT = "wait"
 
 
@@ -40,7 +40,7 @@ class Heartbeat:
     def beat(self, now: float) -> tuple[Beat, float]:
         """Decide what is due now; return it, and when to call again."""
         if not self._resting and now >= self.received_at + 2 * self._interval:
-            return Beat.GONE, now
+            return Beat.TIMEOUT, now
         due = now >= self._next_ping
         if due:
             self._next_ping = now + self._interval

@@ -216,7 +216,7 @@ class Bridge:
         finally:
             self._state = State.ENDED
             self._account()
-            self.child.group.when_gone(self._registry.limiter.release)
+            self.child.group.call_when_empty(self._registry.limiter.release)
             await self._client.wait_closed()
             self._registry.remove(self)
 

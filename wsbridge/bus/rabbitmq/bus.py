@@ -362,7 +362,7 @@ class RabbitBus:
         self._spool.confirm(body)
         self._changed.set()
         self._sent.set()
-        self._let_source_go()
+        self._release_source()
 
     async def _watch_feeding(self) -> None:
         """Log when the broker stops confirming publishes without an alarm, and when it resumes."""
@@ -389,7 +389,7 @@ class RabbitBus:
         """Whether the broker can answer a request now: no body is in flight, or it has just answered about a body in flight."""
         return not self.alarm and (not self._spool.under_way or self._loop.time() - self._answered_at < ANSWERED_SECONDS)
 
-    def _let_source_go(self) -> None:
+    def _release_source(self) -> None:
         if self._holds_source and self._spool.has_room:
             self._holds_source = False
             self._source.resume()
@@ -417,7 +417,7 @@ class RabbitBus:
             if lost:
                 self._metrics.bus_unconfirmed += lost
                 log.error("messages in flight to the broker at %s that may be lost: %d", self, lost)
-        self._let_source_go()
+        self._release_source()
         self._changed.set()
         # If the spool is empty now, no other event wakes `_all_done`.
         self._sent.set()
