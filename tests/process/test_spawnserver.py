@@ -250,7 +250,7 @@ async def test_what_no_program_can_be_given(server: SpawnServer) -> None:
 def launching(server: SpawnServer) -> Iterator[Callable[..., tuple[Child, asyncio.Future[Started]]]]:
     """What starts programs as the server does."""
     loop = asyncio.get_running_loop()
-    descendants = Descendants(NoGuard(), Metrics(), loop=loop, spared=lambda pid: pid == server.pid)
+    descendants = Descendants(NoGuard(), Metrics(), loop=loop, is_excluded=lambda pid: pid == server.pid)
     launcher = Launcher(server._direct, descendants, make_ladder(0), loop=loop, server=server)
     yield partial(launcher.start, decoder=chunks.Decoder(), encoder=chunks.Encoder(), fields={})
     descendants.close()

@@ -55,7 +55,7 @@ class Child(Memory):
         self.group = Group()
         self.source: Source = NULL_SOURCE
         self.on_exit: Callable[[], None] = lambda: None
-        self.owes_output = False
+        self.has_unread_output = False
         self.closes: list[End] = []
         self.ladders = self.kills = 0
         self._step = asyncio.Event()
@@ -370,7 +370,7 @@ async def test_drain_after_a_crash(scripts: Scripts) -> None:
 async def test_drain_with_output_left(scripts: Scripts) -> None:
     """The drain does not end while output from before the exit is unread."""
     script, child = scripts(drain_seconds=0)
-    child.owes_output = True
+    child.has_unread_output = True
     child.exits(0)
     await turns()
     assert child.ladders == 0

@@ -134,7 +134,7 @@ class Starter:
         def spared(pid: int) -> bool:
             return pid in self.spared or pid == self.watch.pid
 
-        self.descendants = Descendants(self, self.metrics, loop=asyncio.get_running_loop(), spared=spared)
+        self.descendants = Descendants(self, self.metrics, loop=asyncio.get_running_loop(), is_excluded=spared)
 
     # It hands on what its Descendants tell to the watch that it has by then
 

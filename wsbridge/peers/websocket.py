@@ -69,11 +69,11 @@ class WebSocketPeer(asyncio.Protocol):
         "_metrics",
         "_next_turn",
         "_on_hangup",
-        "_owed_at_beat",
-        "_owed_pong",
+        "_outstanding_at_beat",
         "_paused",
         "_paused_since",
         "_pending_end",
+        "_pending_pong",
         "_probe_timer",
         "_reader",
         "_sink",
@@ -116,8 +116,8 @@ class WebSocketPeer(asyncio.Protocol):
         self.received = self.sent = 0
         self._paused = self._writing_paused = self._close_sent = self._left = self._lingers = False
         self._watched = -1
-        self._written = self._acknowledged_at_beat = self._owed_at_beat = 0
-        self._owed_pong: bytes | None = None
+        self._written = self._acknowledged_at_beat = self._outstanding_at_beat = 0
+        self._pending_pong: bytes | None = None
         self._early = b""
         self._pending_end: End | None = None
         self._closed: asyncio.Future[None] | None = None
@@ -274,7 +274,7 @@ class WebSocketPeer(asyncio.Protocol):
             return
         if self._writing_paused:
             # Only the last of several pings needs a pong (RFC 6455, section 5.5.3), so pings cannot fill the send buffer.
-            self._owed_pong = pings[-1]
+            self._pending_pong = pings[-1]
         else:
             self._send(b"".join(map(frames.pong, pings[-PONGS:])))
         pings.clear()
@@ -373,9 +373,9 @@ class WebSocketPeer(asyncio.Protocol):
         if self._write_timeout is not None and not (self._close_sent or self._transport is None or self._transport.is_closing()):
             self._write_timeout.stop()
         self._writing_paused = False
-        if self._owed_pong is not None:
-            owed, self._owed_pong = self._owed_pong, None
-            self._send(frames.pong(owed))
+        if self._pending_pong is not None:
+            payload, self._pending_pong = self._pending_pong, None
+            self._send(frames.pong(payload))
         self.source.resume()
 
     def _send(self, data: bytes) -> None:
@@ -436,10 +436,10 @@ class WebSocketPeer(asyncio.Protocol):
         assert self._heartbeat is not None
         assert self._transport is not None
         acknowledged = acknowledged_bytes(self._transport, self._written)
-        if self._owed_at_beat and acknowledged > self._acknowledged_at_beat:
+        if self._outstanding_at_beat and acknowledged > self._acknowledged_at_beat:
             # The client accepts the data that waits for it, and its pong to a ping may come only after all of that data.
             self._heartbeat.received_at = self._loop.time()
-        self._acknowledged_at_beat, self._owed_at_beat = acknowledged, outstanding_bytes(self._transport)
+        self._acknowledged_at_beat, self._outstanding_at_beat = acknowledged, outstanding_bytes(self._transport)
         due, again = self._heartbeat.beat(self._loop.time())
         if due is Beat.TIMEOUT:
             self._metrics.clients_timed_out += 1

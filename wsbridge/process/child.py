@@ -63,13 +63,13 @@ class Child:
         "_is_killed",
         "_ladder",
         "_loop",
-        "_owed",
-        "_owed_errors",
         "_reading",
         "_sink",
         "_starting",
         "_stderr",
         "_stdout",
+        "_unread_errors",
+        "_unread_output",
         "_unsure",
         "discarded",
         "group",
@@ -106,7 +106,7 @@ class Child:
         """Messages that have not been written to stdin in full."""
         self._closing_input = False
         self._reading = False
-        self._owed = self._owed_errors = 0
+        self._unread_output = self._unread_errors = 0
         """Bytes that were unread in stdout, and in stderr if that goes to the sink, when the leader exited."""
         self.source: Source = NULL_SOURCE
         self._sink: Sink | None = None
@@ -120,10 +120,10 @@ class Child:
         return self._stdout >= 0 or (self._error_decoder is not None and self._stderr >= 0)
 
     @property
-    def owes_output(self) -> bool:
+    def has_unread_output(self) -> bool:
         """Whether output from before the leader's exit is still unread, or the unread output is all that remains: stdout has no
         writer any more."""
-        return self._owed > 0 or self._owed_errors > 0 or _has_no_writer(self._stdout)
+        return self._unread_output > 0 or self._unread_errors > 0 or _has_no_writer(self._stdout)
 
     @property
     def is_full(self) -> bool:
@@ -203,7 +203,7 @@ class Child:
             return False
         except OSError:
             data = b""  # EIO: no process holds the other end of the terminal open any more
-        self._owed -= len(data)
+        self._unread_output -= len(data)
         self._decode(self._decoder, data)
         if not data:
             self._close_stdout()
@@ -217,7 +217,7 @@ class Child:
             return False
         self._errors(data)
         if self._error_decoder is not None:
-            self._owed_errors -= len(data)
+            self._unread_errors -= len(data)
             self._decode(self._error_decoder, data)
         if not data:
             self._close_stderr()
@@ -254,14 +254,14 @@ class Child:
             self._loop.remove_reader(self._stdout)
             os.close(self._stdout)
             self._stdout = -1
-            self._owed = 0
+            self._unread_output = 0
 
     def _close_stderr(self) -> None:
         if self._stderr >= 0:
             self._loop.remove_reader(self._stderr)
             os.close(self._stderr)
             self._stderr = -1
-            self._owed_errors = 0
+            self._unread_errors = 0
 
     # Input
 
@@ -307,9 +307,9 @@ class Child:
     # Termination
 
     def _leader_exited(self) -> None:
-        self._owed = _unread(self._stdout)
+        self._unread_output = _unread(self._stdout)
         if self._error_decoder is not None:
-            self._owed_errors = _unread(self._stderr)
+            self._unread_errors = _unread(self._stderr)
         self.on_exit()
 
     async def end(self, *, input_seconds: float = math.inf) -> None:
@@ -366,7 +366,7 @@ class Child:
         self._unsure = 0
         self._input.close()
         # The exit may be reported before the last output has been read.
-        while self._owed > 0 and self._read_stdout():
+        while self._unread_output > 0 and self._read_stdout():
             pass
         # The end of stdout may not have been read yet.
         self.finish_output()

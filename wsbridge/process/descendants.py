@@ -69,14 +69,14 @@ class Descendants:
         metrics: Metrics,
         *,
         loop: asyncio.AbstractEventLoop,
-        spared: Callable[[int], bool] = lambda pid: False,
+        is_excluded: Callable[[int], bool] = lambda pid: False,
     ) -> None:
-        """`spared` returns whether a child of this process has another owner, which reaps it. The spawn server's process is such
+        """`is_excluded` returns whether a child of this process has another owner, which reaps it. The spawn server's process is such
         a child."""
         self._watch = watch
         self.metrics = metrics
         self._loop = loop
-        self._spared = spared
+        self._is_excluded = is_excluded
         self._own_session = os.getsid(0)
         self._leaders: set[bytes] = set()
         self._orphans: set[int] = set()
@@ -140,7 +140,7 @@ class Descendants:
         """Return the live processes of a program, each with its process group. The leader is among them until it is reaped."""
         found: dict[int, int] = {}
         if program.status is None and (leader := read_stat(program.pid)):
-            if leader.parent != os.getpid() and not self._spared(leader.parent):
+            if leader.parent != os.getpid() and not self._is_excluded(leader.parent):
                 # Its parent has reaped it, the report has not arrived yet, and another process already has the number.
                 return found
             found[program.pid] = program.pid
@@ -198,7 +198,7 @@ class Descendants:
             return
         self._has_looked = True
         self._loop.call_soon(self._forget_look)
-        found = {pid for pid in map(int, self._children.read() - self._leaders) if not self._spared(pid)}
+        found = {pid for pid in map(int, self._children.read() - self._leaders) if not self._is_excluded(pid)}
         ended = {pid for pid in found if _reap(pid)}
         # This process inherits the children of an orphan that has exited, and the list may lack them.
         self._is_certain = not ended

@@ -11,7 +11,7 @@ class PipeWriter:
     """Owns the write end of a pipe, which is non-blocking.
 
     It calls `lost` when the reader has closed the pipe. It then closes the pipe and drops the pending data. It calls `drained` when
-    all pending data is written.
+    no data waits any more, because it is written or dropped.
     """
 
     __slots__ = ("_drained", "_fd", "_loop", "_lost", "flushed", "pending")

@@ -41,7 +41,9 @@ def open_services(
     stack.callback(watch.close)
     stack.callback(hangups.close)
     server: SpawnServer | None = None
-    descendants = Descendants(watch, metrics, loop=loop, spared=lambda pid: pid == watch.pid or (server is not None and pid == server.pid))
+    descendants = Descendants(
+        watch, metrics, loop=loop, is_excluded=lambda pid: pid == watch.pid or (server is not None and pid == server.pid)
+    )
     stack.callback(descendants.close)
     if may_change or any(map(starts_programs, programs)):
         server = SpawnServer(spawner, metrics, loop=loop)
