@@ -14,7 +14,7 @@ from wsbridge.http.admission import NOWHERE, Admission, Gate, Located, is_upgrad
 from wsbridge.metrics import Metrics
 from wsbridge.rules.environ import Script
 from wsbridge.rules.origins import Rules, parse_allowed
-from wsbridge.rules.paths import PathType, looker
+from wsbridge.rules.paths import PathType, make_lookup
 from wsbridge.rules.request import Request
 from wsbridge.sessions.limiter import Limiter
 from wsbridge.sessions.registry import Registry
@@ -328,7 +328,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def scripts_gate(folder: Path) -> Gate:
-    return make_gate(argv=(), scripts=(str(folder), looker(str(folder))))[0]
+    return make_gate(argv=(), scripts=(str(folder), make_lookup(str(folder))))[0]
 
 
 @pytest.mark.parametrize(
@@ -363,7 +363,7 @@ def test_link_that_changes(folder: Path) -> None:
 
 def test_locate_in_the_root_directory(folder: Path) -> None:
     """The directory of scripts may be the root directory."""
-    gate, _ = make_gate(argv=(), scripts=("/", looker("/")))
+    gate, _ = make_gate(argv=(), scripts=("/", make_lookup("/")))
     assert gate.locate(upgrade(path=f"{folder}/tick")).argv == (str(folder / "tick"),)
 
 

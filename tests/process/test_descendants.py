@@ -108,7 +108,7 @@ async def test_nothing_is_sent_to_a_number_that_was_given_back(start: Starter, m
     with mortal(heir):
         await group.wait_exit()
         monkeypatch.setattr(descendants, "by_session", lambda: {group.pid: [group.pid, os.getpid()]})
-        for name in ("FRESH_SECONDS", "SIGNAL_SHARE", "LOOK_SHARE"):
+        for name in ("FRESH_SECONDS", "SIGNAL_SHARE", "CHECK_SHARE"):
             monkeypatch.setattr(descendants, name, 0)
         group.members = set()
         assert start.descendants.processes(group) == {}
@@ -170,7 +170,7 @@ async def test_an_old_list_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(descendants, "by_session", lambda: listed)
     found = Descendants(NoGuard(), Metrics(), loop=asyncio.get_running_loop())
     try:
-        monkeypatch.setattr(found, "_look_for_orphans", lambda: None)
+        monkeypatch.setattr(found, "_find_orphans", lambda: None)
         program = SimpleNamespace(pid=7, status=0, members=set(), dead=set(), dead_at=-math.inf, exited_at=-math.inf)
         assert found.has_members(program)
         # A list that took long to read is reused for a while.

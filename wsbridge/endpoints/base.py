@@ -26,7 +26,7 @@ from wsbridge.net.reverselookup import Names
 from wsbridge.process.launch import Launcher
 from wsbridge.process.termination import make_ladder
 from wsbridge.rules.environ import passed_on
-from wsbridge.rules.paths import Look, looker
+from wsbridge.rules.paths import Lookup, make_lookup
 from wsbridge.sessions.limiter import Limiter
 from wsbridge.sessions.registry import Ids, Registry
 from wsbridge.settings import BrokerSettings, Busy, EndpointSettings
@@ -140,11 +140,11 @@ class Parts:
             busy_close=access.busy is Busy.CLOSE,
         )
 
-    def _scripts(self) -> tuple[str, Look] | None:
+    def _scripts(self) -> tuple[str, Lookup] | None:
         directory = self._settings.program.scripts
         if not directory:
             return None
-        return os.path.realpath(directory), looker(directory, dotfiles=self._settings.http.dotfiles)
+        return os.path.realpath(directory), make_lookup(directory, dotfiles=self._settings.http.dotfiles)
 
     def handshake(self, *, is_shared: bool = False) -> Handshake:
         access, services = self._settings.access, self._services

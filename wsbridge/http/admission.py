@@ -18,7 +18,7 @@ from wsbridge.process.spawn import is_executable, why_not_executable
 from wsbridge.rules.environ import Script
 from wsbridge.rules.methods import check_method
 from wsbridge.rules.origins import Rules
-from wsbridge.rules.paths import Look, find_script
+from wsbridge.rules.paths import Lookup, find_script
 from wsbridge.rules.request import Request, has_body, has_token
 from wsbridge.sessions.registry import Registry
 from wsbridge.wire.acceptkey import accept_value
@@ -59,7 +59,7 @@ class Gate:
         origins: Rules,
         subprotocols: tuple[str, ...],
         argv: tuple[str, ...],
-        scripts: tuple[str, Look] | None,
+        scripts: tuple[str, Lookup] | None,
         busy_close: bool,
     ) -> None:
         self._registry = registry
@@ -92,8 +92,8 @@ class Gate:
         """Return the program and script that a request selects; with `--dir`, this reads the disk."""
         if self._scripts is None:
             return Located(self._argv, Script(request.mount or "/", request.path))
-        root, look = self._scripts
-        target = find_script(request.path, look)
+        root, lookup = self._scripts
+        target = find_script(request.path, lookup)
         if target is None:
             return NOWHERE
         # The server runs exactly the path that it checks here, with its links resolved.

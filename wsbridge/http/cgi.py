@@ -30,7 +30,7 @@ from wsbridge.process.launch import Launcher
 from wsbridge.process.spawn import is_executable
 from wsbridge.rules.cgi import Head, is_chunked, parse_head, redirected, split_head, with_length
 from wsbridge.rules.environ import Script, cgi_environment
-from wsbridge.rules.paths import find_script, looker
+from wsbridge.rules.paths import find_script, make_lookup
 from wsbridge.rules.request import Request
 from wsbridge.sessions.cgi import RunningScript
 from wsbridge.sessions.limiter import Limiter
@@ -78,7 +78,7 @@ class CgiScripts:
         max_body_bytes: int,
     ) -> None:
         self._root = os.path.realpath(root)
-        self._look = looker(self._root, dotfiles=dotfiles)
+        self._lookup = make_lookup(self._root, dotfiles=dotfiles)
         self._software = software
         self._passed = passed
         self._limiter = limiter
@@ -92,7 +92,7 @@ class CgiScripts:
 
     def find(self, path: str) -> CgiScript | None:
         """Return the script that a path selects, or None. Reads the disk."""
-        target = find_script(path, self._look)
+        target = find_script(path, self._lookup)
         if target is None:
             return None
         # Links may have changed since the walk. The server runs exactly the path that it checks here, which contains no link any

@@ -170,12 +170,12 @@ class Connection(RequestHandler):
                 self.force_close()
             return False
         if self._cutter.part is Part.CHUNKS:
-            self._look_for_end_of_chunks()
+            self._check_end_of_chunks()
         if self._asks_upgrade and self._cutter.part is Part.HEAD:
             return False
         return not self._reading_paused and len(self._messages) < MAX_MSG_QUEUE_SIZE
 
-    def _look_for_end_of_chunks(self) -> None:
+    def _check_end_of_chunks(self) -> None:
         if self._chunks is None or self._chunks.is_eof():
             self._chunks = None
             self._cutter.end_chunks()
@@ -199,14 +199,14 @@ class Connection(RequestHandler):
             self._head_bytes = 0
             self._in_request_line = True
             self._head_has_come()
-            self._look_at(*self._messages[-1], may_upgrade=is_idle and len(self._messages) == 1)
+            self._inspect(*self._messages[-1], may_upgrade=is_idle and len(self._messages) == 1)
 
     def _escaped(self, data: bytes) -> bytes:
         line, newline, rest = data.partition(b"\n")
         self._in_request_line = not newline
         return data if line.isascii() else BEYOND_ASCII.sub(lambda found: b"%%%02X" % found[0][0], line) + newline + rest
 
-    def _look_at(self, message: object, content: StreamReader, *, may_upgrade: bool) -> None:
+    def _inspect(self, message: object, content: StreamReader, *, may_upgrade: bool) -> None:
         if not isinstance(message, RawRequestMessage):
             # aiohttp could not parse the request and will answer it with an error. The bytes that follow have no meaning.
             self._is_broken = True

@@ -4,9 +4,9 @@ Most connections of a bridge begin with such a request. For every other connecti
 server creates a `Connection` and gives it every byte, so all rules of `Connection` apply. A session then needs no task, and no object
 of aiohttp except the parsed head. The event loop spends 12 to 18 % less processor time on it (1,500 sessions, 16 at once).
 
-A client sends its request at once: the request has usually arrived when the server creates the transport. `look` reads it then, which
-saves a loop iteration: with one client after another, the first line arrives in 1.5x of websocketd's time instead of 1.9x (medians of
-three runs).
+A client sends its request at once: the request has usually arrived when the server creates the transport. `read_available` reads it
+then, which saves a loop iteration. With one client after another, the first line arrives in 1.5x of websocketd's time instead of
+1.9x (medians of three runs).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HEAD_LIMITS: dict[str, Any] = {"max_line_size": HEAD_BYTES, "max_field_size": HE
 """The limits of the parser."""
 
 READ_BYTES = 64 * 1024
-"""The most bytes that `look` reads from a socket."""
+"""The most bytes that `read_available` reads from a socket."""
 
 END = b"\r\n\r\n"
 ASKS = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
@@ -65,7 +65,7 @@ class NewConnection(Incoming):
         sock: socket.socket | None = None,
     ) -> None:
         """`silent` contains the connection until the client sends bytes, for at most `seconds`. With `sock`, the socket of a transport
-        without TLS, the connection waits for `look`.
+        without TLS, the connection waits for `read_available`.
         """
         self.transport: Any = None
         self._on_upgrade = on_upgrade
@@ -82,7 +82,7 @@ class NewConnection(Incoming):
         if self._sock is None:
             self._wait()
 
-    def look(self) -> None:
+    def read_available(self) -> None:
         """Read the bytes that have already arrived.
 
         Call it in the loop iteration in which the transport begins to read, but after that call. Otherwise aiofastnet 1.2 would

@@ -68,7 +68,7 @@ class Acceptor:
         self._regardless = 0
         """Connections that the acceptor still accepts without room."""
         self._shortages = RateLimit(log, ERROR)
-        self.looks = 0
+        self.checks = 0
         """How many times the acceptor has checked for free descriptors."""
 
     def listen(self, sock: socket.socket, open: Open) -> None:
@@ -141,17 +141,17 @@ class Acceptor:
             {},
             self._loop.time(),
         )
-        self._timer = self._loop.call_later(self._pace.short_seconds, self._look)
+        self._timer = self._loop.call_later(self._pace.short_seconds, self._check_shortage)
 
-    def _look(self) -> None:
-        self.looks += 1
+    def _check_shortage(self) -> None:
+        self.checks += 1
         if _lowest_free() < self._first_reserved:
             self._is_short = False
             if self._is_logged:
                 log.log(INFO, "the server accepts connections again: file descriptors are free")
             self._resume()
         else:
-            self._timer = self._loop.call_later(self._pace.short_seconds, self._look)
+            self._timer = self._loop.call_later(self._pace.short_seconds, self._check_shortage)
 
     def _pause(self) -> None:
         if not self._is_paused:

@@ -33,13 +33,13 @@ class Incoming(asyncio.Protocol):
 
     __slots__ = ()
 
-    def look(self) -> None:
+    def read_available(self) -> None:
         """Read the bytes that have already arrived; the listener calls this once the transport reads its socket."""
 
 
 Factory = Callable[..., Incoming]
 """Makes the protocol of a connection. Its optional argument is the socket of a connection without TLS, whose protocol then waits for
-`look`."""
+`read_available`."""
 
 
 RedirectFactory = Callable[[str, int], Factory]
@@ -59,7 +59,7 @@ class PlainOpener:
             incoming = self._factory(sock)
             self._make(incoming, sock)
             # After the calls that the transport has just scheduled: of connection_made, and of the beginning of its reading.
-            self._loop.call_soon(incoming.look)
+            self._loop.call_soon(incoming.read_available)
         except BaseException as error:
             sock.close()
             if not isinstance(error, OSError):

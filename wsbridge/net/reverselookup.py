@@ -57,7 +57,7 @@ class Names:
             del self._under_way[address]
             lookup.set_result(name)
 
-        def look() -> None:
+        def run() -> None:
             try:
                 name = self._resolve(address)
             except OSError:
@@ -67,5 +67,5 @@ class Names:
                 loop.call_soon_threadsafe(finish, name)
 
         self._under_way[address] = lookup
-        Thread(target=look, name="lookup", daemon=True).start()
+        Thread(target=run, name="lookup", daemon=True).start()
         return lookup

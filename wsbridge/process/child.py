@@ -404,9 +404,9 @@ def _has_no_writer(fd: int) -> bool:
     """
     if fd < 0:
         return False
-    look = select.poll()
-    look.register(fd, 0)
-    return bool(look.poll(0))
+    poll = select.poll()
+    poll.register(fd, 0)
+    return bool(poll.poll(0))
 
 
 def _nothing() -> None:

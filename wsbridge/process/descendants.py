@@ -34,7 +34,7 @@ SETTLE_SECONDS = 0.9
 """Seconds for which an orphan must have a session of its own before it counts as a daemon."""
 FRESH_SECONDS = 0.01
 """The least age, in seconds, at which the list of all sessions is read again."""
-SIGNAL_SHARE, LOOK_SHARE = 4, 20
+SIGNAL_SHARE, CHECK_SHARE = 4, 20
 """The maximum age of the list, as a multiple of the time that its reading took. Reading uses a fifth of the processor at most
 while signals are sent, and a twentieth while the end of sessions is awaited."""
 MOST_FOLLOWED = 256
@@ -85,7 +85,7 @@ class Descendants:
         self._children = Children()
         self._earlier = {*map(int, self._children.read())}
         """Children from before the exec of this process: no process of a program is among their descendants."""
-        self._is_certain = self._has_looked = False
+        self._is_certain = self._has_searched = False
         """Whether the set of orphans is complete, and whether orphans were already searched for in this turn of the loop."""
         self._sessions: dict[int, list[int]] = {}
         self._read_at, self._cost = -1.0, 0.0
@@ -119,11 +119,11 @@ class Descendants:
         """Whether any process may be alive of a program whose leader has exited. False is certain, and final."""
         if any(_is_in(pid, program.pid) for pid in program.members):
             return True
-        self._look_for_orphans()
+        self._find_orphans()
         if self._is_certain and not self._orphans:
             program.members = set()
             return False
-        listed = {*self._listed(program.pid, LOOK_SHARE)}
+        listed = {*self._listed(program.pid, CHECK_SHARE)}
         if self._read_at <= program.exited_at:
             return True
         if program.pid in listed:
@@ -188,16 +188,16 @@ class Descendants:
     # Orphans
 
     def _sweep(self) -> None:
-        self._look_for_orphans()
+        self._find_orphans()
         again = self._leaders or self._orphans
         self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep) if again else None
 
-    def _look_for_orphans(self) -> None:
+    def _find_orphans(self) -> None:
         """Search for orphans, once per turn of the loop: every exit that is handled in this turn happened before it."""
-        if self._has_looked:
+        if self._has_searched:
             return
-        self._has_looked = True
-        self._loop.call_soon(self._forget_look)
+        self._has_searched = True
+        self._loop.call_soon(self._allow_search)
         found = {pid for pid in map(int, self._children.read() - self._leaders) if not self._is_excluded(pid)}
         ended = {pid for pid in found if _reap(pid)}
         # This process inherits the children of an orphan that has exited, and the list may lack them.
@@ -208,8 +208,8 @@ class Descendants:
         for pid in self._orphans:
             self._maybe_report(pid)
 
-    def _forget_look(self) -> None:
-        self._has_looked = False
+    def _allow_search(self) -> None:
+        self._has_searched = False
 
     def _maybe_report(self, pid: int) -> None:
         """Report an orphan that stays in a session that is neither a program's nor this process's own."""

@@ -179,12 +179,12 @@ class Group:
         self.status = status
         self.exited_at = perf_counter()
         log.debug("Process exit: %s", describe(self.status), extra=extra(self.fields))
-        self._look()
+        self._poll_processes()
         self._wake_all()
         self.on_exit()
 
-    def _look(self) -> None:
-        self._timer = None if self._check_empty() else self._loop.call_later(self._poll, self._look)
+    def _poll_processes(self) -> None:
+        self._timer = None if self._check_empty() else self._loop.call_later(self._poll, self._poll_processes)
 
     def _check_empty(self) -> bool:
         if not self._is_empty and not self._descendants.has_members(self):

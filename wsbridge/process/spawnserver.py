@@ -150,7 +150,7 @@ class SpawnServer:
         self._starting[self._next_id()] = _Start(argv[0], started)
         if self._watchdog is None:
             self._due = {self._last_id}
-            self._watchdog = self._loop.call_later(self._launch_seconds, self._look)
+            self._watchdog = self._loop.call_later(self._launch_seconds, self._check_answers)
         self._send(REQUEST.pack(b"S", self._last_id, len(argv), len(environment), is_large) + (b"" if is_large else payload), fds)
         return started
 
@@ -255,7 +255,7 @@ class SpawnServer:
         else:
             watch(pid, pidfd, program.exited)
 
-    def _look(self) -> None:
+    def _check_answers(self) -> None:
         """Replace a spawn server that has not answered requests from before the last check."""
         self._watchdog = None
         if self._due & {*self._starting, self._ping}:
@@ -267,7 +267,7 @@ class SpawnServer:
             self._ping = self._next_id()
             self._send(REQUEST.pack(b"P", self._ping, 0, 0, 0), [])
             self._due = {*self._starting, self._ping}
-            self._watchdog = self._loop.call_later(self._launch_seconds, self._look)
+            self._watchdog = self._loop.call_later(self._launch_seconds, self._check_answers)
 
     # Messages
 

@@ -15,7 +15,7 @@ from wsbridge.server.watch import Found, Watch
 from wsbridge.settings import ServerSettings
 
 WATCH_SECONDS = 1.0
-"""Seconds between two looks at the files. A look costs one call of the kernel for each file."""
+"""Poll interval in seconds for the files. A check costs one call of the kernel for each file."""
 SETTLE_SECONDS = 0.25
 """Seconds after which a change of the files counts as complete."""
 
@@ -89,7 +89,7 @@ class Reloader:
                 async with asyncio.timeout(pause if self._watches else None):
                     await self._wanted.wait()
             if self._watches:
-                found = await asyncio.to_thread(self._watch.look)
+                found = await asyncio.to_thread(self._watch.check)
         self._wanted.clear()
 
     async def _reload(self) -> None:

@@ -1,4 +1,4 @@
-"""Looks at files, and finds out when they have changed. A change counts once it is complete: two looks in a row find the same.
+"""Checks files, and reports when they have changed. A change counts once it is complete: two checks in a row find the same.
 
 An editor may write a file in parts, or move it away for a moment. The server must not read a part of a file.
 """
@@ -20,7 +20,7 @@ class Stamp(NamedTuple):
 
 
 class Found(Enum):
-    """What a look has found."""
+    """The result of a check."""
 
     NOTHING = "nothing"
     CHANGING = "changing"
@@ -43,10 +43,10 @@ class Watch:
     def __init__(self, files: Iterable[str], *, stamp: Callable[[str], Stamp | None] = stamp_of) -> None:
         self._stamp = stamp
         self._known = self._found = {path: stamp(path) for path in files}
-        """What is known of the files, and what the last look has found."""
+        """The recorded state of the files, and their state at the last check."""
 
-    def look(self) -> Found:
-        """Compare the files with what is known of them."""
+    def check(self) -> Found:
+        """Compare the files with their recorded state."""
         before, self._found = self._found, {path: self._stamp(path) for path in self._known}
         if self._found == self._known:
             return Found.NOTHING

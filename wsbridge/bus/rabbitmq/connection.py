@@ -44,7 +44,7 @@ LONGEST = 6
 lost."""
 IDENTITY_SECONDS = 1.0
 """Seconds for which the identity of a stream stays valid: a consumer that starts within this time reads that stream."""
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 """Seconds between two checks for an overdue publish; a quarter of the confirm timeout if that is less."""
 PREFETCH = 200
 """Bodies that the broker sends ahead of acknowledgements."""
@@ -113,7 +113,7 @@ class Link:
         self.alarm = Alarm()
         self._confirms = Confirms(settings.confirm_timeout)
         self._accepted = 0
-        """How many bytes of the connection the broker had accepted at the last look."""
+        """How many bytes of the connection the broker had accepted at the last check."""
         self._went_on_at = 0.0
         """When the broker was last seen to accept published bytes."""
         self.is_overdue = False
@@ -163,7 +163,7 @@ class Link:
     async def _open_when_started(self) -> None:
         while not await self._opened():
             await self._leave(CLOSE_SECONDS)
-            await asyncio.sleep(topology.LOOK_SECONDS)
+            await asyncio.sleep(topology.CHECK_SECONDS)
             self._lost.clear()
 
     async def _opened(self) -> bool:
@@ -231,9 +231,9 @@ class Link:
         while True:
             await asyncio.sleep(BOUND_SECONDS)
             if is_answered():
-                await self._guarded(self._look())
+                await self._guarded(self._check_objects())
 
-    async def _look(self) -> None:
+    async def _check_objects(self) -> None:
         await self._topology.declare(self._publishing)
         await self._topology.bind(self._publishing, self._queue)
         # RabbitMQ 3.10 does not cancel the consumers of a deleted replica: they just receive nothing more.
@@ -276,7 +276,7 @@ class Link:
         loop = asyncio.get_running_loop()
         timeout = self._settings.confirm_timeout
         while True:
-            await asyncio.sleep(min(LOOK_SECONDS, timeout / 4) or LOOK_SECONDS)
+            await asyncio.sleep(min(CHECK_SECONDS, timeout / 4) or CHECK_SECONDS)
             assert self._connection is not None
             now = loop.time()
             before, self._accepted = self._accepted, self._connection.accepted()
