@@ -223,7 +223,7 @@ async def test_closed_by_the_broker(broker: Broker) -> None:
         broker.publishes(2)
     broker.channel.acknowledge(1)
     broker.channel.delete_queue("q")
-    broker.channel.leave()
+    broker.channel.close_nowait()
     await broker.channel.close()
     assert broker.wire.names() == ["Channel.CloseOk"]
     assert broker.failures == ["the broker closed the channel: PRECONDITION_FAILED - size"]
@@ -247,7 +247,7 @@ async def test_close(broker: Broker) -> None:
     await broker.consumes()
     closing = asyncio.create_task(broker.channel.close())
     await asyncio.sleep(0)
-    broker.channel.leave()
+    broker.channel.close_nowait()
     await broker.delivers(1, b"late")
     await broker.sends(commands.Basic.Cancel("c", True))
     assert not closing.done()
@@ -260,7 +260,7 @@ async def test_close(broker: Broker) -> None:
 
 async def test_both_close_at_once(broker: Broker) -> None:
     """Both sides close the channel at the same time: each answers, and the number is in use until both answers have come."""
-    broker.channel.leave()
+    broker.channel.close_nowait()
     await broker.sends(commands.Channel.Close(404, "NOT_FOUND", 0, 0))
     assert broker.wire.names() == ["Channel.Close", "Channel.CloseOk"]
     assert list(broker.wire.channels) == [7]
@@ -272,7 +272,7 @@ async def test_end_of_the_connection(broker: Broker) -> None:
     """At the end of the connection all that waits gets its error, a close has nothing to wait for, and nothing is told twice."""
     outcome = broker.publishes(1)
     closing = AmqpChannel(broker.wire, 8)
-    closing.leave()
+    closing.close_nowait()
     lost = exceptions.AMQPConnectionError("lost")
     for channel in (broker.channel, closing):
         channel.connection_lost(lost)

@@ -78,18 +78,18 @@ def _decompressed(data: bytes, name: str, limit: int) -> bytes:
 
 def _inflated(data: bytes, window: int, limit: int) -> bytes:
     """Return the decompressed data of all members. Raises zlib.error, and BodyTooLong before the data exceeds the limit."""
-    parts, left, at = [], limit, 0
+    parts, remaining, at = [], limit, 0
     for _ in range(MEMBERS):
         inflater = zlib.decompressobj(window)
         while not inflater.eof:
             piece = data[at : at + PIECE]
             if not piece:
                 raise zlib.error("it is truncated")
-            part = inflater.decompress(piece, left + 1)
-            if len(part) > left:
+            part = inflater.decompress(piece, remaining + 1)
+            if len(part) > remaining:
                 raise BodyTooLong(f"it decompresses to more than {limit} bytes")
             parts.append(part)
-            left -= len(part)
+            remaining -= len(part)
             at += len(piece) - len(inflater.unused_data)
         # Another gzip file, or zeros, may follow a gzip file.
         at = _behind_zeros(data, at) if window == GZIP else len(data)

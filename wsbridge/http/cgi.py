@@ -304,16 +304,16 @@ class _Exchange:
     async def _send(self, response: web.StreamResponse, head: Head) -> None:
         """Send the response, and read the script's output to its end even where no more of it may be sent. Raises TruncatedOutput."""
         await response.prepare(self._raw)
-        left = 0 if self._raw.method == "HEAD" or head.status in BODILESS else head.length
+        remaining = 0 if self._raw.method == "HEAD" or head.status in BODILESS else head.length
         while piece := await self._script.read():
-            if left is not None:
-                piece = piece[:left]
-                left -= len(piece)
+            if remaining is not None:
+                piece = piece[:remaining]
+                remaining -= len(piece)
             if piece:
                 with self._timeout.watching(self._raw, self._fields):
                     await response.write(piece)
-        if left:
-            raise TruncatedOutput(f"{left} of the {head.length} bytes in its Content-Length are missing")
+        if remaining:
+            raise TruncatedOutput(f"{remaining} of the {head.length} bytes in its Content-Length are missing")
         with self._timeout.watching(self._raw, self._fields):
             await response.write_eof()
 

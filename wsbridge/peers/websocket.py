@@ -61,9 +61,9 @@ class WebSocketPeer(asyncio.Protocol):
         "_early",
         "_fields",
         "_hangups",
+        "_has_ended",
         "_heartbeat",
         "_heartbeat_timer",
-        "_left",
         "_lingers",
         "_loop",
         "_metrics",
@@ -114,7 +114,7 @@ class WebSocketPeer(asyncio.Protocol):
         self._on_hangup: Callable[[], None] = self.close
         self.source: Source = NULL_SOURCE
         self.received = self.sent = 0
-        self._paused = self._writing_paused = self._close_sent = self._left = self._lingers = False
+        self._paused = self._writing_paused = self._close_sent = self._has_ended = self._lingers = False
         self._watched = -1
         self._written = self._acknowledged_at_beat = self._outstanding_at_beat = 0
         self._pending_pong: bytes | None = None
@@ -187,7 +187,7 @@ class WebSocketPeer(asyncio.Protocol):
         if self._has_unread or self._paused:
             return
         if self._pending_end is not None:
-            self._leave(self._pending_end)
+            self._end_sink(self._pending_end)
         elif self._transport is not None:
             resume_reading(self._transport, self._loop)
 
@@ -222,7 +222,7 @@ class WebSocketPeer(asyncio.Protocol):
     def _disconnected(self, reason: End) -> None:
         """Record that the client has disconnected; the sink still receives the messages that arrived before."""
         if not self._has_unread:
-            self._leave(reason)
+            self._end_sink(reason)
         elif self._pending_end is None:
             self._pending_end = reason
             self._on_hangup()
@@ -263,10 +263,10 @@ class WebSocketPeer(asyncio.Protocol):
         self._probe_timer = None
         if not self._paused or self._transport is None:
             return
-        left = self._paused_since + PROBE_SECONDS - self._loop.time()
-        if left <= 0 and not self._writing_paused:
+        remaining = self._paused_since + PROBE_SECONDS - self._loop.time()
+        if remaining <= 0 and not self._writing_paused:
             self._send(PONG)
-        self._probe_timer = self._loop.call_later(left if left > 0 else PROBE_SECONDS, self._probe)
+        self._probe_timer = self._loop.call_later(remaining if remaining > 0 else PROBE_SECONDS, self._probe)
 
     def _answer(self, pings: list[bytes]) -> None:
         """Answer pings with pongs, and clear the list."""
@@ -289,18 +289,18 @@ class WebSocketPeer(asyncio.Protocol):
                     self._metrics.protocol_errors += 1
                 self._send_close(End(code, reason))
                 self._lingers = True
-                self._leave(End(code, reason))
+                self._end_sink(End(code, reason))
             case End():
                 # The server echoes the close code at once, without the reason (RFC 6455, section 5.5.1).
                 answers_ours = self._close_sent
                 self._send_close(End(event.code))
-                self._leave(event)
+                self._end_sink(event)
                 if answers_ours:
                     self._close_transport()
 
-    def _leave(self, reason: End) -> None:
-        if not self._left:
-            self._left = True
+    def _end_sink(self, reason: End) -> None:
+        if not self._has_ended:
+            self._has_ended = True
             if self._sink is not None:
                 self._sink.end(reason)
 
@@ -337,7 +337,7 @@ class WebSocketPeer(asyncio.Protocol):
         """Send a close frame after all written data; close when the client has answered it or has timed out."""
         if self._transport is None:
             return
-        if self._left:
+        if self._has_ended:
             self._close_transport()
             return
         self._send_close(reason)

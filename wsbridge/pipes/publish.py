@@ -85,22 +85,22 @@ async def _to_server(settings: PipeSettings) -> Ending:
 
     loop = asyncio.get_running_loop()
     over: asyncio.Future[How] = loop.create_future()
-    left = _Listener(loop.create_future())
-    remote = await connect(settings.url, left, limit=0, pings=False, loop=loop)
+    listener = _Listener(loop.create_future())
+    remote = await connect(settings.url, listener, limit=0, pings=False, loop=loop)
     remote.source = stdin = _make_input(settings, remote.write, over)
     where = shown(settings.url)
     how: How | None = None
     try:
         stdin.start()
-        await asyncio.wait((over, left.why), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((over, listener.why), return_when=asyncio.FIRST_COMPLETED)
         if over.done():
             how = over.result()
             remote.end(how if isinstance(how, End) else End(NORMAL))
-        why = await left.why
+        why = await listener.why
     except asyncio.CancelledError:
         stdin.stop()
         unsent = await remote.close()
-        if not _has_received_all(left.reason, how):
+        if not _has_received_all(listener.reason, how):
             more = f"{unsent} bytes were not sent, and " if unsent else ""
             log.error("%s did not acknowledge all messages: %sthe last messages may be lost", where, more)
         raise

@@ -35,23 +35,23 @@ def make_plan(old: Sequence[T], new: Sequence[T], place: Callable[[T], Hashable]
 
     An old item changes into a new item of the same kin, preferably at the same place; otherwise into the new item at its place.
     """
-    left, after = {place(item): item for item in old}, {place(item): item for item in new}
+    remaining, after = {place(item): item for item in old}, {place(item): item for item in new}
     before: dict[Hashable, T] = {}
     """The old item of each new place."""
     for key in after:
-        if key in left and kin(left[key]) == kin(after[key]):
-            before[key] = left.pop(key)
-    by_kin = {kin(item): key for key, item in reversed(left.items()) if kin(item) is not None}
+        if key in remaining and kin(remaining[key]) == kin(after[key]):
+            before[key] = remaining.pop(key)
+    by_kin = {kin(item): key for key, item in reversed(remaining.items()) if kin(item) is not None}
     for key, item in after.items():
         if key not in before and (elsewhere := by_kin.pop(kin(item), None)) is not None:
-            before[key] = left.pop(elsewhere)
+            before[key] = remaining.pop(elsewhere)
     for key in after:
-        if key not in before and key in left:
-            before[key] = left.pop(key)
+        if key not in before and key in remaining:
+            before[key] = remaining.pop(key)
     both = [(before[key], item) for key, item in after.items() if key in before]
     return Plan(
         kept=tuple(item for was, item in both if was == item),
         changed=tuple((was, item) for was, item in both if was != item),
         added=tuple(item for key, item in after.items() if key not in before),
-        removed=tuple(left.values()),
+        removed=tuple(remaining.values()),
     )

@@ -41,7 +41,7 @@ class State(Enum):
     RUNNING = "running"
     DRAINING = "draining"
     """The program has exited, and other processes of its group hold its stdout open."""
-    LEAVING = "leaving"
+    DISCONNECTED = "disconnected"
     """The client has disconnected: the ladder ends the program, and its output is dropped."""
     DELIVERING = "delivering"
     """The client has all output, and gets the close frame when the program has exited."""
@@ -53,7 +53,7 @@ class State(Enum):
 class Event(Enum):
     """What ends a session, or changes how it may end."""
 
-    CLIENT_LEFT = "client left"
+    CLIENT_DISCONNECTED = "client disconnected"
     PROGRAM_EXITED = "program exited"
     """Its stdout is still open."""
     OUTPUT_ENDED = "output ended"
@@ -64,17 +64,17 @@ class Event(Enum):
 
 NEXT: dict[State, dict[Event, State]] = {
     State.RUNNING: {
-        Event.CLIENT_LEFT: State.LEAVING,
+        Event.CLIENT_DISCONNECTED: State.DISCONNECTED,
         Event.PROGRAM_EXITED: State.DRAINING,
         Event.OUTPUT_ENDED: State.DELIVERING,
         Event.MUST_CLOSE: State.CLOSING,
     },
     State.DRAINING: {
-        Event.CLIENT_LEFT: State.LEAVING,
+        Event.CLIENT_DISCONNECTED: State.DISCONNECTED,
         Event.OUTPUT_ENDED: State.DELIVERING,
         Event.MUST_CLOSE: State.CLOSING,
     },
-    State.LEAVING: {},
+    State.DISCONNECTED: {},
     State.DELIVERING: {},
     State.CLOSING: {},
     State.ENDED: {},
@@ -139,12 +139,12 @@ class Bridge:
         child.on_exit = self._child_exited
         self._registry.add(self)
         child.start(CallbackSink(client.write, self._output_ended))
-        return CallbackSink(child.write, self._client_left)
+        return CallbackSink(child.write, self._client_disconnected)
 
     def hung_up(self) -> None:
         """Begin the ladder after the client has disconnected; stdin closes after the messages that are still unread."""
         self._discard_output()
-        self._handle(Event.CLIENT_LEFT, End(ABNORMAL))
+        self._handle(Event.CLIENT_DISCONNECTED, End(ABNORMAL))
 
     def shut_down(self, reason: End = SHUTTING_DOWN) -> None:
         """Close the client and end the program, because the server shuts down or the endpoint ends."""
@@ -162,10 +162,10 @@ class Bridge:
         """Close the client, because the program could not be started."""
         self._handle(Event.OUTPUT_ENDED, CANNOT_LAUNCH)
 
-    def _client_left(self, reason: End) -> None:
+    def _client_disconnected(self, reason: End) -> None:
         self._discard_output()
         self.child.close_input(reason)
-        self._handle(Event.CLIENT_LEFT, reason)
+        self._handle(Event.CLIENT_DISCONNECTED, reason)
 
     def _output_ended(self, reason: End) -> None:
         if reason.code == NORMAL and not reason.reason and not self.child.output_open:
@@ -207,8 +207,8 @@ class Bridge:
     async def _finish(self, state: State, reason: End) -> None:
         try:
             match state:
-                case State.LEAVING:
-                    await self._leave()
+                case State.DISCONNECTED:
+                    await self._end_program()
                 case State.DELIVERING:
                     await self._deliver_end()
                 case _:
@@ -220,7 +220,7 @@ class Bridge:
             await self._client.wait_closed()
             self._registry.remove(self)
 
-    async def _leave(self) -> None:
+    async def _end_program(self) -> None:
         await self.child.end()
         self._client.close()
 

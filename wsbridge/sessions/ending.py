@@ -33,5 +33,5 @@ async def end_sessions(registries: Sequence[Registry], reason: End, *, patience:
     finally:
         forcing.cancel()
         draining.cancel()
-    if left := sum(map(len, registries)):
-        log.error("%d sessions did not end", left)
+    if remaining := sum(map(len, registries)):
+        log.error("%d sessions did not end", remaining)

@@ -224,16 +224,16 @@ class FrameReader:
         position, available = 0, len(data)
         self._inflated = 0
         self.has_more = False
-        left = TURN
+        budget = TURN
         try:
             if self._long is not None:
                 position = self._fill(data, 0, events)
             while position < available:
-                if left <= 0 or self._inflated > INFLATE_LIMIT:
+                if budget <= 0 or self._inflated > INFLATE_LIMIT:
                     self.has_more = True
                     break
-                position, count = self._read_short(data, position, left, events)
-                left -= count + SLOW_FRAME
+                position, count = self._read_short(data, position, budget, events)
+                budget -= count + SLOW_FRAME
                 if available - position < 2:
                     break
                 consumed = self._read_one(data, position, events)
@@ -306,15 +306,15 @@ class FrameReader:
         """Read the part of a long frame that has arrived; return the position after it. Raises ClientError."""
         long = self._long
         assert long is not None
-        piece = bytearray(data[position : position + long.left])
+        piece = bytearray(data[position : position + long.remaining])
         if long.mask:
             turned = len(long.payload) % 4
             self._mask(long.mask[turned:] + long.mask[:turned], piece)
         if long.first == FIN | Opcode.TEXT and self._text is not None:
-            self._text.check(piece, is_last=long.left == len(piece))
+            self._text.check(piece, is_last=long.remaining == len(piece))
         long.payload += piece
-        long.left -= len(piece)
-        if not long.left:
+        long.remaining -= len(piece)
+        if not long.remaining:
             self._long = None
             if long.first in _WHOLE:
                 self._text = None
@@ -406,10 +406,10 @@ class FrameReader:
 class _Long:
     """A frame that spans several reads: the part of its payload that has arrived, unmasked, and the number of bytes still missing."""
 
-    __slots__ = ("first", "left", "mask", "payload")
+    __slots__ = ("first", "mask", "payload", "remaining")
 
-    def __init__(self, first: int, left: int, mask: bytes) -> None:
-        self.first, self.left, self.mask, self.payload = first, left, mask, bytearray()
+    def __init__(self, first: int, remaining: int, mask: bytes) -> None:
+        self.first, self.remaining, self.mask, self.payload = first, remaining, mask, bytearray()
 
 
 class _Text:

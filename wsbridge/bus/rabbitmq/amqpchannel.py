@@ -198,20 +198,20 @@ class AmqpChannel:
 
     # The end
 
-    def leave(self) -> None:
+    def close_nowait(self) -> None:
         """Close the channel without waiting for the broker. Further calls do nothing."""
-        self._leave(exceptions.ChannelClosed("wsbridge has closed the channel"))
+        self._close(exceptions.ChannelClosed("wsbridge has closed the channel"))
 
     async def close(self) -> None:
         """Close the channel, and wait for the broker's answer. A caller may be cancelled; the channel then closes all the same."""
-        self.leave()
+        self.close_nowait()
         await self._over.wait()
 
     def connection_lost(self, error: Exception) -> None:
         """Record the end of the connection."""
         self._end(State.CLOSED, error)
 
-    def _leave(self, error: Exception) -> None:
+    def _close(self, error: Exception) -> None:
         if self.is_open:
             close = self._marshalled(commands.Channel.Close(REPLY_SUCCESS, "", 0, 0))
             self._end(State.CLOSING, error)
@@ -279,7 +279,7 @@ class AmqpChannel:
         method, future = self._requests[0]
         if answer.name not in method.valid_responses:
             why = f"the broker answers {method.name} with {answer.name}"
-            self._leave(exceptions.InvalidFrameError(why))
+            self._close(exceptions.InvalidFrameError(why))
             self._fail(why)
             return
         self._requests.popleft()
@@ -328,7 +328,7 @@ class _Content:
     def __init__(self, method: commands.Basic.Deliver | commands.Basic.Return) -> None:
         self.method = method
         self.properties = Properties()
-        self._left = 0
+        self._remaining = 0
         self._parts: list[bytes] = []
 
     @property
@@ -338,11 +338,11 @@ class _Content:
     def add(self, part: header.ContentHeader | body.ContentBody) -> bool:
         """Add the next frame; return whether it is the last."""
         if isinstance(part, header.ContentHeader):
-            self.properties, self._left = part.properties, part.body_size
+            self.properties, self._remaining = part.properties, part.body_size
         else:
             self._parts.append(part.value)
-            self._left -= len(part.value)
-        return self._left <= 0
+            self._remaining -= len(part.value)
+        return self._remaining <= 0
 
 
 def _table(arguments: Mapping[str, Any] | None) -> dict[str, Any]:

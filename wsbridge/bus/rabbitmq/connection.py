@@ -162,7 +162,7 @@ class Link:
 
     async def _open_when_started(self) -> None:
         while not await self._opened():
-            await self._leave(CLOSE_SECONDS)
+            await self._close(CLOSE_SECONDS)
             await asyncio.sleep(topology.CHECK_SECONDS)
             self._lost.clear()
 
@@ -198,7 +198,7 @@ class Link:
             await connection.opened()
             if connection.has_seat(self):
                 return connection
-            await self._leave(CLOSE_SECONDS)
+            await self._close(CLOSE_SECONDS)
 
     @property
     def _publishing(self) -> AmqpChannel:
@@ -362,7 +362,7 @@ class Link:
             await self._guarded(channels[0].close())
         finally:
             for channel in channels:
-                channel.leave()
+                channel.close_nowait()
         return found
 
     async def stop_consuming(self) -> None:
@@ -441,9 +441,9 @@ class Link:
 
         async def listen() -> None:
             while True:
-                left = until() - loop.time()
-                if left > 0:
-                    await asyncio.sleep(left)
+                remaining = until() - loop.time()
+                if remaining > 0:
+                    await asyncio.sleep(remaining)
                     continue
                 if loop.time() >= last():
                     raise LinkLost(f"the broker does not deliver all for {longest * seconds:g} s, although other data arrives")
@@ -536,7 +536,7 @@ class Link:
         if self._closing is None:
             self._past.silent_on, self._past.is_suspect = self._silent_on, self._is_suspect
             # Close in a separate task: a cancelled close of aio-pika waits for ever for the answer of a silent broker.
-            self._closing = asyncio.get_running_loop().create_task(self._leave(0 if at_once else CLOSE_SECONDS), name="bus: close")
+            self._closing = asyncio.get_running_loop().create_task(self._close(0 if at_once else CLOSE_SECONDS), name="bus: close")
         cancelled: asyncio.CancelledError | None = None
         while not self._closing.done():
             try:
@@ -547,7 +547,7 @@ class Link:
             raise cancelled
         self._closing.result()
 
-    async def _leave(self, seconds: float) -> None:
+    async def _close(self, seconds: float) -> None:
         """Close the channels, or the connection if no other link uses it; wait at most `seconds` for the broker."""
         connection, self._connection = self._connection, None
         channels, self._channels = self._channels, []
@@ -561,7 +561,7 @@ class Link:
             if queue is not None:
                 # The broker deletes the queue with its consumer, but a queue without one lasts as long as the connection.
                 channel.delete_queue(queue)
-            channel.leave()
+            channel.close_nowait()
         await within(seconds, _all_closed(channels))
 
 

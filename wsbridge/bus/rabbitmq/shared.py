@@ -139,7 +139,7 @@ class Connection:
         try:
             await channel.open(confirms=confirms)
         except BaseException:
-            channel.leave()
+            channel.close_nowait()
             raise
         return channel
 
@@ -151,7 +151,7 @@ class Connection:
             yield channel
             await channel.close()
         finally:
-            channel.leave()
+            channel.close_nowait()
 
     def _free_number(self) -> int:
         # Use the numbers in turn: a late frame of a closed channel must not arrive at a new one.

@@ -129,11 +129,11 @@ async def within(seconds: float, work: Coroutine[Any, Any, object], *, until: Ca
     task = loop.create_task(work, name="bus: within")
     # aio-pika may end a cancelled call with an error of its own, and nothing awaits that error.
     task.add_done_callback(retrieve)
-    left = seconds
+    remaining = seconds
     try:
-        while not task.done() and left >= 0:
-            await asyncio.wait((task,), timeout=left)
-            left = (start + seconds if until is None else until()) - loop.time()
+        while not task.done() and remaining >= 0:
+            await asyncio.wait((task,), timeout=remaining)
+            remaining = (start + seconds if until is None else until()) - loop.time()
         has_come = task.done()
         if not has_come:
             task.cancel()
