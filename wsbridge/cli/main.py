@@ -212,7 +212,7 @@ def serve(
     `reloads` returns what changes the settings of the server meanwhile. `private` are files that no endpoint serves.
     """
     for fd in (0, 1, 2):
-        _keep_open(fd)
+        _open_if_closed(fd)
     # Imported here, so that --help and errors in flags do not wait for the large libraries.
     from wsbridge.logwriter import LogHandler
     from wsbridge.net.busypoll import make_loop
@@ -281,7 +281,7 @@ def _run_pipe(settings: PipeSettings, shape: Command, *, level: int, unknown: Se
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     for fd in (0, 1, 2):
-        _keep_open(fd)
+        _open_if_closed(fd)
     if shape is PUBLISH:
         from wsbridge.pipes.publish import publish as work
     else:
@@ -325,7 +325,7 @@ def _version(name: str) -> str:
     return f"{name} {__version__} (Python {platform.python_version()} {sys.platform}-{platform.machine()}) {' '.join(parts)}"
 
 
-def _keep_open(fd: int) -> None:
+def _open_if_closed(fd: int) -> None:
     """Open /dev/null on a standard descriptor that is closed, so that no pipe of a program gets its number."""
     try:
         os.fstat(fd)

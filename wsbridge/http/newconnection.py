@@ -102,11 +102,11 @@ class NewConnection(Incoming):
             self._wait()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._has_spoken()
+        self._stop_waiting()
         self.transport = None
 
     def data_received(self, data: bytes) -> None:
-        self._has_spoken()
+        self._stop_waiting()
         self._dispatch(data)
 
     def _dispatch(self, data: bytes) -> None:
@@ -130,7 +130,7 @@ class NewConnection(Incoming):
         self._silent.add(self)
         self._timer = self._loop.call_later(self._seconds, self.close)
 
-    def _has_spoken(self) -> None:
+    def _stop_waiting(self) -> None:
         self._silent.discard(self)
         if self._timer is not None:
             self._timer.cancel()

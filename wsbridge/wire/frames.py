@@ -170,7 +170,6 @@ class FrameReader:
         "_head",
         "_inflated",
         "_is_masked",
-        "_kept",
         "_limit",
         "_long",
         "_mask",
@@ -179,6 +178,7 @@ class FrameReader:
         "_partial",
         "_short",
         "_text",
+        "_unparsed",
         "has_more",
     )
 
@@ -190,9 +190,9 @@ class FrameReader:
         self._head = 6 if side is Side.SERVER else 2
         """Bytes before the payload of a short frame."""
         self._deflate = deflate
-        self._kept = bytearray()
+        self._unparsed = bytearray()
         self._need = 0
-        """Bytes that `_kept` must hold before the next parse, so that a long frame is not copied at each read."""
+        """Bytes that `_unparsed` must hold before the next parse, so that a long frame is not copied at each read."""
         self._long: _Long | None = None
         self._text: _Text | None = None
         """Checks the text of the current message."""
@@ -213,12 +213,12 @@ class FrameReader:
         if self._done:
             self.has_more = False
             return ()
-        if self._kept:
-            self._kept += data
-            if len(self._kept) < self._need:
+        if self._unparsed:
+            self._unparsed += data
+            if len(self._unparsed) < self._need:
                 return ()
-            data = bytes(self._kept)
-            self._kept.clear()
+            data = bytes(self._unparsed)
+            self._unparsed.clear()
             self._need = 0
         events: list[Event] = []
         position, available = 0, len(data)
@@ -245,7 +245,7 @@ class FrameReader:
             events.append(Violation(error.code, error.reason))
             return events
         if position < available:
-            self._kept += data[position:]
+            self._unparsed += data[position:]
         return events
 
     def _read_short(self, data: bytes, position: int, most: int, events: list[Event]) -> tuple[int, int]:

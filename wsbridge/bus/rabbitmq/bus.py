@@ -293,8 +293,8 @@ class RabbitBus:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(link.wait_lost(), name="bus: link")
-                group.create_task(link.keep_acknowledging(), name="bus: acknowledge")
-                group.create_task(link.keep_confirmed(), name="bus: confirm")
+                group.create_task(link.acknowledge_deliveries(), name="bus: acknowledge")
+                group.create_task(link.watch_confirms(), name="bus: confirm")
                 group.create_task(self._watch_alarm(link), name="bus: alarm")
                 if self._reader is not None:
                     group.create_task(self._reader.settle_gaps(link), name="bus: gaps")
@@ -313,7 +313,7 @@ class RabbitBus:
                     ready.set_result(None)
                 group.create_task(self._feed(link, group), name="bus: feed")
                 group.create_task(self._watch_feeding(), name="bus: watch")
-                group.create_task(link.keep_bound(self._is_answered), name="bus: bound")
+                group.create_task(link.watch_objects(self._is_answered), name="bus: bound")
                 if is_held_up:
                     # Feeding has begun: publishing does not wait for the receiver.
                     await self._backlog.wait_empty()

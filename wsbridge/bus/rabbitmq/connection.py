@@ -114,7 +114,7 @@ class Link:
         self._confirms = Confirms(settings.confirm_timeout)
         self._accepted = 0
         """How many bytes of the connection the broker had accepted at the last check."""
-        self._went_on_at = 0.0
+        self._progress_at = 0.0
         """When the broker was last seen to accept published bytes."""
         self.is_overdue = False
         """Whether the link was lost because a publish was not confirmed in time."""
@@ -223,7 +223,7 @@ class Link:
             await self._guarded(self._identify())
         return self._identity
 
-    async def keep_bound(self, is_answered: Callable[[], bool]) -> None:
+    async def watch_objects(self, is_answered: Callable[[], bool]) -> None:
         """Check at intervals that all objects still exist: the broker does not notify a consumer whose exchange is deleted.
 
         It skips the check while `is_answered` returns False: a broker that blocks publishers answers nothing. Raises LinkLost.
@@ -271,7 +271,7 @@ class Link:
         finally:
             self._confirms.settled(body.first, loop.time())
 
-    async def keep_confirmed(self) -> None:
+    async def watch_confirms(self) -> None:
         """Check that the broker confirms each publish in time. During an alarm no timeout runs. Raises LinkLost."""
         loop = asyncio.get_running_loop()
         timeout = self._settings.confirm_timeout
@@ -284,7 +284,7 @@ class Link:
             if self.alarm.reason:
                 self._confirms.restart(now)
             elif before < self._accepted < self._connection.written:
-                self._went_on_at = now
+                self._progress_at = now
             if self._confirms.is_overdue(now):
                 self.is_overdue = True
                 self._doubt(timeout)
@@ -372,7 +372,7 @@ class Link:
             await self._guarded(self._consuming.cancel(consumer))
 
     def handled(self, delivery: Delivery) -> None:
-        """Record that every message up to a delivery was handled; `keep_acknowledging` acknowledges it soon."""
+        """Record that every message up to a delivery was handled; `acknowledge_deliveries` acknowledges it soon."""
         self._tag = delivery.tag
         if self._tag - self._acknowledged >= ACK_EVERY:
             self._ack_is_due.set()
@@ -383,7 +383,7 @@ class Link:
         self._ack_timer = None
         self._ack_is_due.set()
 
-    async def keep_acknowledging(self) -> None:
+    async def acknowledge_deliveries(self) -> None:
         """Acknowledge handled messages for as long as the link lasts. Raises LinkLost."""
         while True:
             await self._ack_is_due.wait()
@@ -481,7 +481,7 @@ class Link:
 
         def until() -> float:
             # The request itself waits behind published data on the same connection, so progress with that data extends the wait.
-            return min(max(start, self.received_at(), self._went_on_at, self.alarm.over_at()) + seconds, last())
+            return min(max(start, self.received_at(), self._progress_at, self.alarm.over_at()) + seconds, last())
 
         try:
             if not await within(seconds, work, until=until):
