@@ -61,7 +61,7 @@ class Wire:
     async def stop_consuming(self) -> None:
         pass
 
-    async def patiently(self, seconds: float, work: Coroutine[Any, Any, object], *, longest: float) -> bool:
+    async def wait_delivered(self, seconds: float, work: Coroutine[Any, Any, object], *, longest: float) -> bool:
         """Whether something has come is known at once: nothing comes later."""
         try:
             async with asyncio.timeout(0):

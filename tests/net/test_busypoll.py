@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from wsbridge.net import busypoll
-from wsbridge.net.busypoll import EagerSelector, make_loop
+from wsbridge.net.busypoll import BusyPollSelector, make_loop
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ class Looks:
 
 def test_awake_after_something_was_ready(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """It looks again and again for a moment after something was ready, then sleeps; after nothing it sleeps at once."""
-    with EagerSelector() as selector:
+    with BusyPollSelector() as selector:
         selector.register(pipe[0], selectors.EVENT_READ)
         looks = Looks(monkeypatch)
         assert selector.select(5) == []
@@ -58,7 +58,7 @@ def test_awake_after_something_was_ready(pipe: tuple[int, int], monkeypatch: pyt
 @pytest.mark.parametrize("timeout", [0, busypoll.AWAKE_SECONDS / 2])
 def test_what_is_due_is_not_kept_waiting(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch, timeout: float) -> None:
     """When the loop has something to do at once, or a timer is due, nobody stays awake for what may come."""
-    with EagerSelector() as selector:
+    with BusyPollSelector() as selector:
         selector.register(pipe[0], selectors.EVENT_READ)
         os.write(pipe[1], b"x")
         selector.select(0)

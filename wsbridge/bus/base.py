@@ -94,5 +94,5 @@ class Bus(Source, Protocol):
     def publish(self, batch: Batch) -> None:
         """Publish a batch; this never blocks and never refuses."""
 
-    async def close(self, patience: float) -> None:
-        """Release all resources. Send what was published, within at most `patience` seconds; count the rest as unconfirmed."""
+    async def close(self, seconds: float) -> None:
+        """Release all resources. Send what was published, within at most `seconds`; count the rest as unconfirmed."""

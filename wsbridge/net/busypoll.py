@@ -19,7 +19,7 @@ AWAKE_SECONDS = 50e-6
 Ready = list[tuple[selectors.SelectorKey, int]]
 
 
-class EagerSelector(selectors.EpollSelector):
+class BusyPollSelector(selectors.EpollSelector):
     """epoll with a short busy poll after each time that a descriptor was ready."""
 
     def __init__(self) -> None:
@@ -43,4 +43,4 @@ def make_loop() -> asyncio.AbstractEventLoop:
     On a single processor a busy poll would keep the awaited program or client from running.
     """
     alone = len(os.sched_getaffinity(0)) < 2
-    return asyncio.SelectorEventLoop(selectors.EpollSelector() if alone else EagerSelector())
+    return asyncio.SelectorEventLoop(selectors.EpollSelector() if alone else BusyPollSelector())

@@ -125,7 +125,7 @@ class Deployment:
 
     async def _end(self, endpoint: Endpoint) -> None:
         await self._finish((endpoint,), self._force)
-        await end_sessions([endpoint.registry], RECONFIGURED, patience=patience_of(endpoint.settings), force=self._force)
+        await end_sessions([endpoint.registry], RECONFIGURED, seconds=ladder_seconds(endpoint.settings), force=self._force)
 
     async def finish(self) -> None:
         """End the work of all endpoints, before their sessions end. A further call does nothing."""
@@ -142,12 +142,12 @@ class Deployment:
 
     async def end_sessions(self) -> None:
         """End all sessions, those of replaced and removed endpoints too."""
-        patience = max((patience_of(endpoint.settings) for endpoint in self.endpoints), default=0.0)
-        await end_sessions([endpoint.registry for endpoint in self.endpoints], SHUTTING_DOWN, patience=patience, force=self._force)
+        seconds = max((ladder_seconds(endpoint.settings) for endpoint in self.endpoints), default=0.0)
+        await end_sessions([endpoint.registry for endpoint in self.endpoints], SHUTTING_DOWN, seconds=seconds, force=self._force)
         if self._retiring:
             await asyncio.wait(self._retiring)
 
 
-def patience_of(settings: EndpointSettings) -> float:
+def ladder_seconds(settings: EndpointSettings) -> float:
     """Return the time of the ladder of an endpoint's programs, in seconds."""
     return sum(step.grace for step in make_ladder(settings.program.close_delay))

@@ -36,7 +36,7 @@ def open_services(
     spawner, hangups = Spawner(), Hangups(loop)
     watch: Watch = NoGuard()
     if settings.server.guard and (programs or may_change):
-        # The guard ends the programs of all endpoints by the ladder of the most patient one.
+        # The guard ends the programs of all endpoints by the longest of their ladders.
         watch = Guard(make_ladder(max((endpoint.program.close_delay for endpoint in programs), default=0.0)), metrics, loop=loop)
     stack.callback(watch.close)
     stack.callback(hangups.close)

@@ -44,10 +44,10 @@ from wsbridge.metrics import Metrics
 from wsbridge.rules.backoff import SETTLED, Backoff
 from wsbridge.rules.urls import shown
 
-EAGER = 2
+SMALL_BODIES = 2
 """Bodies in flight below which a small body is sent at once. A single body is never delayed, and many small bodies become few."""
 ANSWERED_SECONDS = 0.1
-"""Seconds. A broker that answered within this time does not block publishers, or has only just begun to."""
+"""Seconds. A broker that answered within this time does not block publishers, or has blocked them only since then."""
 RETURN_SECONDS = 2.0
 """Seconds within which the stream delivers a confirmed body back, unless this node lags. Two checks determine whether it lags."""
 STALLED_SECONDS = 5.0
@@ -204,10 +204,10 @@ class RabbitBus:
     def resume(self) -> None:
         self._backlog.release()
 
-    async def close(self, patience: float) -> None:
+    async def close(self, seconds: float) -> None:
         if self._running is None:
             return
-        await within(patience, self._all_done())
+        await within(seconds, self._all_done())
         self._is_closing = True
         self._running.cancel()
         await asyncio.wait((self._running,))
@@ -341,7 +341,7 @@ class RabbitBus:
         """
         spool = self._spool
         while True:
-            while spool and spool.under_way < (WINDOW if spool.has_whole else EAGER):
+            while spool and spool.under_way < (WINDOW if spool.has_whole else SMALL_BODIES):
                 if not spool.under_way:
                     self._answered_at = self._loop.time()
                 group.create_task(self._send(link, spool.pop()), name="bus: publish")

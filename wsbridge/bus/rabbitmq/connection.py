@@ -358,7 +358,7 @@ class Link:
 
         try:
             await self._guarded(consume())
-            await self._delivered(channels[0], seconds, is_over.wait(), longest=longest)
+            await self._wait_delivered(channels[0], seconds, is_over.wait(), longest=longest)
             await self._guarded(channels[0].close())
         finally:
             for channel in channels:
@@ -422,14 +422,14 @@ class Link:
         """Return when the last bytes arrived over the connection, by the loop's clock; 0 before the first. Heartbeats do not count."""
         return self._connection.received_at() if self._connection is not None else 0.0
 
-    async def patiently(self, seconds: float, work: Coroutine[Any, Any, object], *, longest: float) -> bool:
+    async def wait_delivered(self, seconds: float, work: Coroutine[Any, Any, object], *, longest: float) -> bool:
         """Wait for `work` until the broker has delivered nothing for `seconds`; return whether the work finished.
 
         The time of an alarm does not count. Raises LinkLost if deliveries keep arriving and the work takes `longest` times `seconds`.
         """
-        return await self._delivered(self._consuming, seconds, work, longest=longest)
+        return await self._wait_delivered(self._consuming, seconds, work, longest=longest)
 
-    async def _delivered(self, channel: AmqpChannel, seconds: float, work: Coroutine[Any, Any, object], *, longest: float) -> bool:
+    async def _wait_delivered(self, channel: AmqpChannel, seconds: float, work: Coroutine[Any, Any, object], *, longest: float) -> bool:
         loop = asyncio.get_running_loop()
         start = loop.time()
 

@@ -161,7 +161,7 @@ class StreamReader:
         self._wanted, start = await self._find_start(link, newest)
         await self._consume(link, start)
         delivery = self._arrived.wait() if self._start is not None else self._tail.reach(newest)
-        if not await link.patiently(HISTORY_SECONDS, delivery, longest=LONGEST):
+        if not await link.wait_delivered(HISTORY_SECONDS, delivery, longest=LONGEST):
             raise LinkLost("the stream does not deliver all bodies that it holds")
 
     async def _find_start(self, link: Link, newest: int) -> tuple[int, int]:
@@ -197,7 +197,7 @@ class StreamReader:
             return True
         self._tail.expect_last()
         await self._consume(link, last.offset)
-        if await link.patiently(PROBE_SECONDS, self._arrived.wait(), longest=LONGEST):
+        if await link.wait_delivered(PROBE_SECONDS, self._arrived.wait(), longest=LONGEST):
             return True
         # At an offset past the end, RabbitMQ delivers no body and reports no error. The stream is then a different, shorter
         # stream, unless it is only slow.
