@@ -4,7 +4,7 @@ An entry is one published batch. The ring holds the entries within a subscriber'
 that joins. A subscriber has no queue of its own, so a stalled subscriber costs nothing. The channel checks the lag of a
 subscriber when that subscriber reads again. Messages are counted from 0 in each epoch, and a cursor holds such a number.
 
-No message is lost or repeated silently. A cursor that skips messages owes its subscriber a `Loss`, which precedes the next message.
+No message is lost or repeated silently. A cursor that skips messages returns a `Loss` before the next message.
 
 A client holds a position: a mark and a number. The mark is usually that of the epoch. If the bus keeps the entries, a client may
 resume in any process, and the mark is that of the entry.
@@ -26,9 +26,9 @@ from wsbridge.flow import Batch, Kind
 TRIM = 64
 """Dropped entries that may remain at the head of the ring before it is compacted: moving the rest costs the same each time."""
 MESSAGE_BYTES = 32
-"""What a message counts besides its bytes. It is about the real cost: many tiny messages must not count as nothing."""
+"""The size of a message in the ring besides its bytes: about its real cost, so that many tiny messages count."""
 BODY_BYTES = 600
-"""What an entry counts besides its messages: its real cost (measured: 550, and 200 more for each wire)."""
+"""The size of an entry besides its messages: its real cost (measured: 550, and 200 more for each wire)."""
 WHOLE_BYTES = 128 * 1024
 """Bytes. A subscriber at the beginning of a shorter entry reads it whole, because that encoding already exists for other subscribers."""
 MARKS = 4096
@@ -36,7 +36,7 @@ MARKS = 4096
 
 
 class Slow(StrEnum):
-    """What to do with a subscriber that lags too far (`--slow`)."""
+    """The policy for a subscriber that lags too far (`--slow`)."""
 
     DROP_OLDEST = "drop-oldest"
     LATEST = "latest"
@@ -75,7 +75,7 @@ class Entry:
     origin: int = 0
     """The number of the message that its mark counts as 0."""
     each: int = 0
-    """What each message counts besides its bytes. `size` includes it, and also the cost of the entry itself, which counts after
+    """The size of each message besides its bytes. `size` includes it, and also the cost of the entry itself, which counts after
     the last message."""
     gap: int = 0
     """Numbers that it occupies besides those of its messages, for messages that were lost before they reached this channel."""

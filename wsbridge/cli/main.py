@@ -209,7 +209,7 @@ def serve(
 ) -> int:
     """Run a server until it ends; return the exit status.
 
-    `reloads` returns what changes the settings of the server meanwhile. `private` are files that no endpoint serves.
+    `reloads` returns the object that changes the settings of the server meanwhile. `private` are files that no endpoint serves.
     """
     for fd in (0, 1, 2):
         _open_if_closed(fd)
@@ -261,7 +261,7 @@ def serve(
 
 
 def _warn_of_origins(settings: ServerSettings) -> None:
-    """Log what the allowed origins admit besides the pages that a user may have in mind."""
+    """Warn about pages that the allowed origins admit, and that a user may not expect."""
     log = logger("server")
     name = mentions.written("<origins>")
     allowed = [origin for endpoint in settings.endpoints for origin in endpoint.access.rules.allowed or ()]

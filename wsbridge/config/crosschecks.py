@@ -1,4 +1,4 @@
-"""Checks between the tables of a configuration file: what occurs twice, and what refers to a table that is not there."""
+"""Checks between the tables of a configuration file: duplicates, and references to missing tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from wsbridge.settings.declare import Fault
 
 
 def check_listeners(reader: Reader, listeners: Mapping[Path, ListenSettings]) -> None:
-    """Record what prevents a listener from opening: its settings, its certificate, or another listener at its address."""
+    """Record the faults that prevent a listener from opening: its settings, its certificate, or another listener at its address."""
     occupied: Occupied[tuple[Path, str]] = Occupied()
     files: dict[str, Path] = {}
     for path, listen in listeners.items():

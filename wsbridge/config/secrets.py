@@ -23,7 +23,7 @@ MAX_BYTES = 64 * 1024
 FORMS = '"…", { env = "NAME" } or { file = "path" }'
 NEWLINE = re.compile(r"\r?\n\Z")
 UNDECODED = re.compile("[\ud800-\udfff]")
-"""What Python makes of bytes in the environment that are not UTF-8."""
+"""Matches the characters by which Python represents bytes of the environment that are not UTF-8."""
 VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
 

@@ -96,7 +96,7 @@ SLIPS = (
 
 
 def explain(text: str, error: ValueError) -> tuple[int, str]:
-    """Return the line, from 1, and the sentence for a text without a BOM that `tomllib` refused with an error; line 0 if it is unknown."""
+    """Return the line and the sentence for a text without a BOM that `tomllib` refused. Lines count from 1; 0 is an unknown line."""
     text = text.replace("\r\n", "\n")
     found = POSITION.fullmatch(str(error))
     if not found:

@@ -1,4 +1,4 @@
-"""What every kind of endpoint has in common, and the parts that several kinds build in the same way.
+"""The interface of every kind of endpoint, and the parts that several kinds build in the same way.
 
 An endpoint is made of its settings and the services of its server. It opens its parts, answers requests through its `app`, and ends.
 The server owns the order: open, put into the site, start; then remove from the site, finish, drain the sessions.
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What a server lends to its endpoints."""
+    """The objects of a server that its endpoints use."""
 
     launcher: Launcher
     metrics: Metrics
@@ -74,7 +74,7 @@ class Endpoint(Protocol):
         """Answers the requests, once the endpoint is open."""
 
     async def open(self) -> None:
-        """Build all parts. Raises WsbridgeError; then `finish` releases what has been opened."""
+        """Build all parts. Raises WsbridgeError; then `finish` releases the opened parts."""
 
     def start(self) -> None:
         """Start the work that needs no request; from now on, clients can connect."""
@@ -89,7 +89,7 @@ class Endpoint(Protocol):
         """End the work, before the sessions end; `force` asks to do so at once. A further call does nothing."""
 
     def served(self) -> Iterator[str]:
-        """Yield the lines of the start log that name what the endpoint serves."""
+        """Yield the lines of the start log that describe the endpoint."""
 
 
 class Parts:

@@ -71,7 +71,7 @@ class Gate:
         self.asks_disk = scripts is not None
 
     def admit(self, request: Request, located: Located | None = None) -> Admission:
-        """Return what to serve for a request, with its slot reserved. Raises Refused and Busy.
+        """Return the admission of a request, with its slot reserved. Raises Refused and Busy.
 
         `located` is the result of `locate`; without it, this method reads the disk itself.
         """

@@ -238,7 +238,7 @@ class _Exchange:
             self._script.close_input()
 
     async def _wait_for_room(self, body: RequestBody) -> None:
-        """Wait until the script has read what was written; if it reads nothing for STUCK_SECONDS, buffer the rest of the body."""
+        """Wait until the script has read the written bytes; if it reads nothing for STUCK_SECONDS, buffer the rest of the body."""
         if not body.is_buffered:
             try:
                 async with asyncio.timeout(STUCK_SECONDS):

@@ -37,7 +37,7 @@ class SessionFactory(Protocol):
         """Return the program and script that a request selects."""
 
     def admit(self, request: Request, located: Located | None = None) -> Admission:
-        """Return what to serve for a request, with its slot reserved. Raises Refused and Busy."""
+        """Return the admission of a request, with its slot reserved. Raises Refused and Busy."""
 
     def start(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
         """Send the 101 and begin the session, which owns the slot from then on. Raises Refused, with the slot given back."""

@@ -1,7 +1,7 @@
 """The beginning of a connection: an upgrade request that arrives first, and complete, reaches `on_upgrade` without aiohttp's connection.
 
 Most connections of a bridge begin with such a request. For every other connection, and for a request that `on_upgrade` declines, the
-server creates a `Connection` and gives it every byte, so all rules of `Connection` apply. A session then needs no task, and no object
+server creates a `Connection`. It gets every byte, so all rules of `Connection` apply. A session then needs no task, and no object
 of aiohttp except the parsed head. The event loop spends 12 to 18 % less processor time on it (1,500 sessions, 16 at once).
 
 A client sends its request at once: the request has usually arrived when the server creates the transport. `read_available` reads it

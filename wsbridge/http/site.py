@@ -102,7 +102,7 @@ class Site:
 
     @property
     def _root(self) -> App:
-        """The App that answers what has no path."""
+        """The App that answers requests without a path of an endpoint."""
         found = self._routes.find("", "/")
         return found[0] if found is not None else self._nowhere
 

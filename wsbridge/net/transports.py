@@ -1,4 +1,4 @@
-"""Transports: the fastest implementation that is installed, and functions for what transports do not report or do differently."""
+"""Transports: the fastest implementation that is installed, and functions for the gaps and differences of transports."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def end_output(transport: asyncio.Transport) -> None:
 
 
 def end_secure(transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> bool:
-    """End a TLS connection at once: send close_notify and FIN, and read what still arrives, as after `end_output` on TCP.
+    """End a TLS connection at once: send close_notify and FIN, and read the data that still arrives, as after `end_output` on TCP.
 
     TLS transports cannot half-close. asyncio's transport resets the connection at the next byte that arrives, and the reset
     overtakes the written data. Returns False, and does nothing, while written data still waits in the transport.

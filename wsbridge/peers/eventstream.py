@@ -121,7 +121,7 @@ class EventStream(asyncio.Protocol):
     # Called by the transport
 
     def data_received(self, data: bytes) -> None:
-        """Ignore everything that a client sends after its request."""
+        """Ignore all data after the request of the client."""
 
     def eof_received(self) -> bool:
         return False

@@ -398,7 +398,7 @@ class WebSocketPeer(asyncio.Protocol):
         if not self._lingers:
             self._transport.close()
         elif self._transport.can_write_eof():
-            # wsbridge reads what the client still sends, and ignores it: with unread data, the close frame would become a reset.
+            # wsbridge reads the client's further data, and ignores it: with unread data, the close frame would become a reset.
             end_output(self._transport)
             resume_reading(self._transport, self._loop)
         else:

@@ -131,7 +131,7 @@ class WebSocketClient(asyncio.Protocol):
             self._transport.write(encode(batch))
 
     def end(self, reason: End) -> None:
-        """Send a close frame after everything written before. The sink receives the server's answer, for which there is no timeout."""
+        """Send a close frame after all written data. The sink receives the server's answer, for which there is no timeout."""
         if not self._close_sent:
             self._control(frames.close(reason))
             self._close_sent = True

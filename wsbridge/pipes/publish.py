@@ -25,7 +25,7 @@ from wsbridge.settings import PipeSettings
 from wsbridge.stdio import StdinReader
 
 FLUSH_SECONDS = 5.0
-"""Time for the broker to confirm what was read, after a signal."""
+"""Seconds for the broker to confirm the messages that were read, after a signal."""
 FOR_EVER = 365 * 86400.0
 
 log = logger("publish")

@@ -1,7 +1,7 @@
-"""What `publish` and `subscribe` share: the event loop, signals, a log on stderr, and the exit status that a shell expects.
+"""The common parts of `publish` and `subscribe`: the event loop, signals, a log on stderr, and the exit status that a shell expects.
 
-The exit status reports the result. After a first signal, the command shuts down in good order and then dies of that same signal,
-as `cat` does. If the reader of its stdout has closed the pipe, it dies of SIGPIPE in the same way. A second signal ends it at once.
+The exit status reports the result. After a first signal, the command shuts down gracefully and then ends by that same signal,
+as `cat` does. If the reader of its stdout has closed the pipe, SIGPIPE ends it in the same way. A second signal ends it at once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HURRIED_SECONDS = 1.0
 
 
 class Ending(NamedTuple):
-    """How the command ends: the exit status, or the signal to die of, and a sentence for stderr."""
+    """How the command ends: the exit status, or the signal that ends the process, and a sentence for stderr."""
 
     status: int = 0
     words: str = ""

@@ -1,4 +1,4 @@
-"""Tracks the descendants of this process: those left by a program whose leader has exited, and those that have left their program.
+"""Tracks the processes of programs whose leader has exited, and the processes that have left their program.
 
 A program's processes are those with the session id of its leader, in any process group. Shells with job control, timeout(1) and
 many launchers create groups of their own. The kernel has no call that lists the processes of a session. So this file combines two
@@ -61,7 +61,7 @@ class Member(Protocol):
 
 
 class Descendants:
-    """Knows which processes of each program are alive. A server has one instance; `close` it when the last program has ended."""
+    """Finds the live processes of each program. A server has one instance; `close` it when the last program has ended."""
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ from wsbridge.process.termination import Step
 SHELL = "/bin/sh"
 SCRIPT = str(Path(__file__).with_name("guard.sh"))
 BACKLOG_LIMIT = 1024 * 1024
-"""Maximum bytes that wait for the guard. A guard that is so far behind has been stopped, and is replaced."""
+"""Maximum bytes that wait for the guard. The server replaces such a guard: it has probably been stopped."""
 LATE_SECONDS = 0.05
 """Seconds after which the guard receives the end of a session, if no session begins before that."""
 RESTART_PAUSE = 1.0
@@ -107,7 +107,7 @@ class Guard:
             log.error("cannot start the guard: %s; the server tries again", error)
             self._timer = self._loop.call_later(RESTART_PAUSE, self._start)
             return
-        # A guard that wakes must never preempt the server.
+        # The guard must never preempt the server when it runs.
         with contextlib.suppress(OSError):
             os.sched_setscheduler(self.pid, os.SCHED_BATCH, os.sched_param(0))
         self._unsent = b""

@@ -1,8 +1,8 @@
-"""What a process inherits from its parent, and the parts of it that a server must reset.
+"""The state that a process inherits from its parent, and that a server must reset in part.
 
 The disposition to ignore a signal, the signal mask, open descriptors, limits and children all survive exec. If a parent ignored
 SIGCHLD, the kernel would discard the exit status of every program. If a mask blocked TERM, no TERM would end the server. The
-spawner handles descriptors and their limit; everything else is passed on unchanged.
+spawner handles descriptors and their limit; all other state is passed on unchanged.
 """
 
 from __future__ import annotations

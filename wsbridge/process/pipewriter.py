@@ -1,4 +1,4 @@
-"""Writes to a pipe without waiting: what the pipe has no room for stays here until its reader has read."""
+"""Writes to a pipe without waiting: data that does not fit into the pipe waits here until the reader has read."""
 
 from __future__ import annotations
 

@@ -252,7 +252,7 @@ def explain_start(path: str) -> str:
 
 
 def explain(path: str, error: OSError | ValueError) -> str:
-    """Return why a program could not be started, and what may help."""
+    """Return why a program could not be started, and a remedy if one is known."""
     if isinstance(error, ValueError):
         return f"{explain_start(path)}: {error}"
     hint = {

@@ -1,6 +1,6 @@
 """The server's end of the spawn server: programs start in another process, while the event loop continues to serve.
 
-spawnd.py is the other end, and explains why. A spawn server that has died, or hangs, is replaced, and new programs wait for the
+spawnd.py is the other end, and explains why. The server replaces a spawn server that has exited or hangs, and new programs wait for the
 replacement. If they started directly, a program that hangs in its exec would stop the loop. If no spawn server can be started,
 `Spawner` starts the programs.
 """

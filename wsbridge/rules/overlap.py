@@ -57,5 +57,5 @@ class Occupied(Generic[T]):
     def _excluding(self, host: str, port: int) -> Iterator[T]:
         for family, name in bound_by(host):
             owners = self._owners.get((port, family), {})
-            # Every address of a family excludes any other, so the first one will do.
+            # Every address of a family excludes any other, so the first owner is enough.
             yield from islice(owners.values(), 1) if name == ANY else (owners[key] for key in (name, ANY) if key in owners)

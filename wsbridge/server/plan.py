@@ -1,4 +1,4 @@
-"""What a change of the settings means for a list of things that run, such as endpoints or listeners: a pure comparison."""
+"""The steps from old to new settings for a list of running items, such as endpoints or listeners: a pure comparison."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Plan(Generic[T]):
-    """The steps from old settings to new ones."""
+    """The steps from old settings to new settings."""
 
     kept: tuple[T, ...]
     changed: tuple[tuple[T, T], ...]
-    """Old and new settings of things that stay at their place, or that are of one kin."""
+    """Old and new settings of items that stay at their place, or that have the same kin."""
     added: tuple[T, ...]
     removed: tuple[T, ...]
 

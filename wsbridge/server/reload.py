@@ -1,4 +1,4 @@
-"""Reload: on SIGHUP, or when a file has changed, the server reads its configuration again and changes what differs."""
+"""Reload: on SIGHUP, or when a file has changed, the server reads its configuration again and applies the differences."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Configuration(NamedTuple):
     files: Sequence[str]
     """The files and folders to watch."""
     private: Sequence[str]
-    """The files that no endpoint serves: those of the configuration, and its secrets."""
+    """The files that no endpoint serves: the files of the configuration, and its secrets."""
 
 
 Load = Callable[[], Configuration]
@@ -37,12 +37,12 @@ Load = Callable[[], Configuration]
 
 
 class Reloader:
-    """Changes a server to what `load` returns. An invalid configuration changes nothing; the next valid configuration applies."""
+    """Changes a server to the settings that `load` returns. An invalid configuration changes nothing."""
 
     def __init__(
         self, server: Server, load: Load, *, name: str, files: Sequence[str], watches: bool, hung_up: Callable[[], bool] = lambda: False
     ) -> None:
-        """`name` is the name of the configuration in the log. `files` are those that have been read already.
+        """`name` is the name of the configuration in the log. `files` are the files that have been read already.
 
         `hung_up` returns whether a signal has come before `reloading`.
         """

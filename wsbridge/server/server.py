@@ -115,9 +115,9 @@ class Server:
         return self._listeners.addresses
 
     async def change(self, settings: ServerSettings, *, private: Sequence[str] = ()) -> Changes:
-        """Change to other settings while the server runs; return what has changed. Raises WsbridgeError, and changes nothing.
+        """Change to other settings while the server runs; return the differences. Raises WsbridgeError; then nothing has changed.
 
-        A session of an endpoint that stays as it is notices nothing. The caller waits for one change before it begins another. A
+        A change does not affect the sessions of an unchanged endpoint. The caller waits for one change before it begins another. A
         shutdown cancels a change that is in progress; after that, a change raises ShuttingDown.
         """
         if self._stop.is_set():

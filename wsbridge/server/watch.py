@@ -1,6 +1,6 @@
 """Checks files, and reports when they have changed. A change counts once it is complete: two checks in a row find the same.
 
-An editor may write a file in parts, or move it away for a moment. The server must not read a part of a file.
+An editor may write a file in parts, or rename it for a moment. The server must not read a part of a file.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class Stamp(NamedTuple):
-    """What changes with a file."""
+    """Facts that change with a file."""
 
     inode: int
     size: int
@@ -57,6 +57,6 @@ class Watch:
         self._known = self._found = {path: self._stamp(path) for path in self._known}
 
     def follow(self, files: Iterable[str], *, all_of_before: bool = False) -> None:
-        """Watch these files from now on, and with `all_of_before` those of before as well."""
+        """Watch these files from now on, and with `all_of_before` the earlier files as well."""
         paths = dict.fromkeys([*(self._known if all_of_before else ()), *files])
         self._known = self._found = {path: self._known[path] if path in self._known else self._stamp(path) for path in paths}

@@ -1,6 +1,6 @@
 """A session of the bridge: one client and one child, joined in both directions.
 
-While both live, batches go directly from one to the other and bypass this object. It decides what happens when one side ends. The
+While both run, batches go directly from one to the other and bypass this object. It acts when one side ends. The
 ladder (process/termination.py) ends the program.
 
     the client disconnects          stdin closes, then the ladder; later output is read and dropped
@@ -36,7 +36,7 @@ log = logger("session")
 
 
 class State(Enum):
-    """What a session does."""
+    """The phases of a session."""
 
     RUNNING = "running"
     DRAINING = "draining"
@@ -51,7 +51,7 @@ class State(Enum):
 
 
 class Event(Enum):
-    """What ends a session, or changes how it may end."""
+    """Events that end a session, or that change how it may end."""
 
     CLIENT_DISCONNECTED = "client disconnected"
     PROGRAM_EXITED = "program exited"

@@ -1,4 +1,4 @@
-"""What happens to stdout when a program has exited and other processes of its group still hold stdout open."""
+"""Reads stdout after the exit of a program, while other processes of its group still hold stdout open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The limits on concurrent sessions and processes, as chains of slots: those of an endpoint, then those of the whole server."""
+"""The limits on concurrent sessions and processes, as chains of slots: the slots of an endpoint, then the slots of the whole server."""
 
 from __future__ import annotations
 

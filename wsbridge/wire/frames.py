@@ -1,7 +1,7 @@
 """WebSocket frames (RFC 6455): encodes batches to bytes, and decodes bytes to batches.
 
 Server frames are never masked, so a batch becomes one buffer: frame headers from a table, unchanged payloads, one join. The
-reader reads frames strictly and without I/O, those of a client and those of a server: `FrameReader.feed` accepts bytes and
+reader reads frames strictly and without I/O, frames of a client or of a server: `FrameReader.feed` accepts bytes and
 returns events. It checks the length in a header before it keeps the payload. A protocol violation is an event too, so that
 everything before it is still delivered.
 
@@ -36,7 +36,7 @@ Mask = Callable[[bytes, bytearray], None]
 INFLATE_LIMIT = 256 * 1024
 """Bytes of decompressed messages after which `feed` pauses; the last message may pass this limit."""
 TURN = 1024
-"""What one `feed` reads before it pauses, counted in short plain messages: about a millisecond. One read of the socket may bring
+"""The work of one `feed` before it pauses, counted in short plain messages: about a millisecond. One read of the socket may bring
 forty times as many."""
 LONG_FRAME = 64 * 1024
 """Bytes. The payload of a longer frame is unmasked and checked as it arrives, so that its end costs no more than any other read."""
@@ -69,14 +69,14 @@ class Pong(NamedTuple):
 
 
 class Violation(NamedTuple):
-    """The peer violated the protocol, and the reader ignores everything after that. Answer with a close of this code and reason."""
+    """The peer violated the protocol, and the reader ignores all later bytes. Answer with a close of this code and reason."""
 
     code: int
     reason: str
 
 
 Event = Batch | Ping | Pong | End | Violation
-"""What the peer sends. An `End` is its close frame, with code 1005 if the frame had no code."""
+"""An event from the peer. An `End` is its close frame, with code 1005 if the frame had no code."""
 
 
 def head(first: int, length: int) -> bytes:
@@ -87,7 +87,7 @@ def head(first: int, length: int) -> bytes:
 
 
 class _Heads(dict[int, bytes]):
-    """Headers by payload length. Those of short frames are made once; the header of a long frame is made each time."""
+    """Headers by payload length. The headers of short frames are made once; the header of a long frame is made each time."""
 
     def __init__(self, first: int) -> None:
         super().__init__((length, head(first, length)) for length in range(126))
@@ -142,7 +142,7 @@ def pong(payload: bytes) -> bytes:
 
 
 def close(end: End) -> bytes:
-    """Return a close frame. Its reason is cut to what fits, between two characters; code 1005 makes the frame empty."""
+    """Return a close frame. A long reason is cut between two characters; code 1005 makes the frame empty."""
     if end.code == NO_CODE:
         return head(FIN | Opcode.CLOSE, 0)
     reason = end.reason.encode("utf-8", "replace")[:REASON_LIMIT].decode("utf-8", "ignore").encode()
@@ -157,7 +157,7 @@ def unmask(mask: bytes, payload: bytearray) -> None:
 
 
 class FrameReader:
-    """Reads the frames of a client or, with `side` CLIENT, those of a server.
+    """Reads the frames of a client or, with `side` CLIENT, the frames of a server.
 
     `limit` bounds a message in bytes, with all fragments and after decompression; 0 means no limit. Between two calls the reader
     keeps at most one unfinished frame and the fragments of one message; with `has_more` also the unread bytes.
@@ -206,7 +206,7 @@ class FrameReader:
         or none."""
 
     def feed(self, data: bytes) -> Sequence[Event]:
-        """Accept bytes in pieces of any size; return what they complete, in bounded portions (`has_more`).
+        """Accept bytes in pieces of any size; return the events that they complete, in bounded portions (`has_more`).
 
         After an End or a Violation, the reader reads nothing more.
         """

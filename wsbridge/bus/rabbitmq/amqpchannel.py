@@ -1,7 +1,7 @@
 """An AMQP channel on a connection that other AMQP channels share: requests, publishes with confirms, and one consumer.
 
-The channels of aiormq suit a connection that ends with its first fault. On a shared connection, a fault of one of them ends all,
-because the broker closes the connection for a frame on a closed channel (504). aiormq
+The channels of aiormq suit a connection that ends with its first fault. On a shared connection, such a fault ends all
+channels: the broker closes the connection for a frame on a closed channel (504). aiormq
 
     sends publishes behind its answer to Channel.Close; in a test, each of ten such faults ended the connection
     omits that answer while its write queue is full
@@ -32,12 +32,12 @@ Properties = commands.Basic.Properties
 OnDelivery = Callable[[int, Properties, bytes], None]
 """Gets each delivery: its tag, its properties and its body."""
 Outcome = commands.Basic.Ack | commands.Basic.Nack | commands.Basic.Return
-"""What the broker did with a published body: it has the body, it refuses the body, or no queue is bound."""
+"""The broker's answer to a published body: it has the body, it refuses the body, or no queue is bound."""
 
 FRAME_OVERHEAD = 8
 """Bytes of a frame besides its payload (AMQP 0-9-1, 4.2.3)."""
 ERRORS = {404: exceptions.ChannelNotFoundEntity, 406: exceptions.ChannelPreconditionFailed}
-"""Exceptions for the reply codes with which a broker closes a channel; all others are ChannelClosed."""
+"""Exceptions for the reply codes with which a broker closes a channel; every other code gives ChannelClosed."""
 
 log = logger("bus")
 
@@ -93,7 +93,7 @@ class AmqpChannel:
 
     @property
     def frames(self) -> AmqpChannel:
-        """What aiormq takes for the queue of this channel."""
+        """The object that aiormq uses as the queue of this channel."""
         return self
 
     @property
@@ -172,7 +172,7 @@ class AmqpChannel:
         await self.request(commands.Basic.Cancel(consumer_tag=consumer))
 
     async def drain(self) -> None:
-        """Wait until all that the broker has sent on this channel so far has arrived: its answer comes behind it."""
+        """Wait until all earlier frames of the broker on this channel have arrived: the broker sends its answer after them."""
         await self.request(commands.Channel.Flow(active=True))
 
     def acknowledge(self, tag: int) -> None:
@@ -323,7 +323,7 @@ class AmqpChannel:
 
 
 class _Content:
-    """A delivered or returned message: its method, and what has come of it."""
+    """A delivered or returned message: its method, and the frames received so far."""
 
     def __init__(self, method: commands.Basic.Deliver | commands.Basic.Return) -> None:
         self.method = method

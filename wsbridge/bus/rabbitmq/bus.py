@@ -1,14 +1,14 @@
 """The bus over RabbitMQ: a fanout exchange, and for each process one queue, or one consumer of its stream.
 
-The buses of a process share one connection to each broker (shared.py). A fault of one bus does not disturb the others, unless
+The buses of a process share one connection to each broker (shared.py). A fault of one bus does not disturb the other buses, unless
 their connection is lost.
 
 Published messages wait in a spool until the broker has confirmed them. Without replay, delivery is at most once: bodies in flight
 at the loss of a link are counted as unconfirmed. With replay the bus publishes them again, and a receiver recognises a repeat by
 its number.
 
-    link       opened, used until it is lost, then opened again with growing pauses, for ever; each time to the next of the
-               broker's addresses, or to the same address if its connection still serves other buses
+    link       opened, used until it is lost, then opened again with growing pauses, for ever. Each attempt uses the next of the
+               broker's addresses. If the connection still serves other buses, the first attempt uses the same address
     feeding    from the spool to the broker, with at most WINDOW bodies in flight
     consuming  from the broker to the receiver. During backpressure from the receiver, bodies wait in the backlog and are not
                acknowledged, so the broker sends no more than its prefetch
@@ -219,7 +219,7 @@ class RabbitBus:
             await self._link.close()
 
     async def _all_done(self) -> None:
-        """Wait until everything is sent and, if this bus consumes, has come back: the receiver here must get the last messages too."""
+        """Wait until all messages are sent and, if this bus consumes, delivered back: the receiver here must get the last messages too."""
         while not self._spool.is_empty:
             self._sent.clear()
             await self._sent.wait()

@@ -2,7 +2,7 @@
 
 aio-pika connects, and aiormq keeps the connection alive. The channels are those of wsbridge; amqpchannel.py gives the reason.
 Nothing here uses the robust connections of aio-pika. They declare an exclusive queue again under a name that the broker has not
-released yet, and wait for ever with messages published in the meantime.
+released yet, and they hold back messages for ever that are published in the meantime.
 
 Any fault loses the link: a closed channel, a cancelled consumer, a late answer, the loss of its connection. The owner of the link
 then opens a new link, so that there is one recovery path for every fault. shared.py decides whether the connection is lost, too.
@@ -89,7 +89,7 @@ class Delivery:
 
 @dataclass(slots=True)
 class Past:
-    """What the last link of a bus has met; the next link decides by it which connection it uses."""
+    """The faults of the last link of a bus, by which the next link selects its connection."""
 
     silent_on: Connection | None = None
     """The connection on which it got no answer in time."""
@@ -209,7 +209,7 @@ class Link:
         return self._channels[1]
 
     def _temporary(self) -> AbstractAsyncContextManager[AmqpChannel]:
-        """Return a channel for the duration of a block. The broker closes it for a refusal, and the link lives on."""
+        """Return a channel for the duration of a block. If the broker refuses a request, it closes this channel alone."""
         assert self._connection is not None
         return self._connection.temporary(self)
 
@@ -566,7 +566,7 @@ class Link:
 
 
 async def _all_closed(channels: list[AmqpChannel]) -> None:
-    """Wait until the broker has closed the channels. Until then they ignore what it sends, even if nothing waits any more."""
+    """Wait until the broker has closed the channels. Until then they ignore its frames, even if no caller waits any more."""
     for channel in channels:
         await channel.close()
 

@@ -73,7 +73,7 @@ def _how_it_differs(text: str) -> str:
 
 
 def explain(error: BaseException, url: str, exchange: str) -> str:
-    """Return what is wrong with a broker, and the remedy. The text does not contain the password."""
+    """Return the cause of an error of a broker, and the remedy. The text does not contain the password."""
     where = shown(url, PORTS)
     user = urlsplit(url).username or "guest"
     # aio-pika wraps the OSError of a failed connection attempt in its own error.

@@ -3,7 +3,7 @@
 The first link to a URL opens the connection, and the last link closes it. A link that comes during the opening waits for the same
 attempt, and gets the same error if it fails.
 
-The end of a connection ends all its links. The end of a link leaves the connection to the others. The next link of the same bus
+The end of a connection ends all its links. The end of a link does not end the connection. The next link of the same bus
 joins it again, with these exceptions:
 
     no answer in time    If no other link receives data, the connection is lost. Otherwise, only the link is lost. If the next
@@ -154,7 +154,7 @@ class Connection:
             channel.close_nowait()
 
     def _free_number(self) -> int:
-        # Use the numbers in turn: a late frame of a closed channel must not arrive at a new one.
+        # Use the numbers in turn: a late frame of a closed channel must not arrive at a new channel.
         for _ in range(self._channel_max):
             self._last_number = self._last_number % self._channel_max + 1
             if self._last_number not in self._channels:
@@ -174,11 +174,11 @@ class Connection:
         if not self._frames % FRAMES_A_TURN:
             await asyncio.sleep(0)
 
-    # What it shows
+    # State
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing of it is left."""
+        """Whether it is closed, or was never open."""
         return self._connection is None or bool(self._connection.is_closed)
 
     @property

@@ -1,6 +1,6 @@
 """The TCP or TLS connection beneath aiormq: it shows when bytes arrive and how many the broker accepts, and can be aborted.
 
-aiormq notices whole frames only, and one frame takes seconds over a slow link. When aiormq closes a TLS connection, it waits half
+aiormq reports whole frames only, and one frame takes seconds over a slow link. When aiormq closes a TLS connection, it waits half
 a minute for the broker to close it too. A cancellation does not end that wait.
 
 Many links write to one connection, so each has to know whether the broker accepts the bytes that it waits for. `written` and
