@@ -56,7 +56,7 @@ class EchoSessions:
     def __init__(self, parts: Parts) -> None:
         gate, self._handshake = parts.gate(), parts.handshake()
         self._parts = parts
-        self.admit, self.locate, self.turn_away = gate.admit, gate.locate, self._handshake.turn_away
+        self.admit, self.locate, self.reject = gate.admit, gate.locate, self._handshake.reject
 
     async def room(self) -> None:
         """Return at once."""

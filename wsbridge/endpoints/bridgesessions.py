@@ -48,7 +48,7 @@ class BridgeSessions:
         self.admit = gate.admit
         self.locate = gate.locate
         self.asks_disk = gate.asks_disk
-        self.turn_away = handshake.turn_away
+        self.reject = handshake.reject
         self._handshake = handshake
         self._program = program
         self._terminal = program.terminal

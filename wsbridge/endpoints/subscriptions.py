@@ -75,7 +75,7 @@ class Subscriptions:
         self.admit = gate.admit
         self.locate = gate.locate
         self.asks_disk = gate.asks_disk
-        self.turn_away = handshake.turn_away
+        self.reject = handshake.reject
         self._origins = origins
         self._handshake = handshake
         self._client = client
@@ -149,7 +149,7 @@ class Subscriptions:
         client.deliver(f"HTTP/1.1 200 OK\r\n{head}\r\nretry: {retry_ms}\n\n".encode("utf-8", "surrogateescape"))
         return client, Subscription(client, self._fanout, self._wires.events, fan_in=None, registry=self._registry, fields=fields)
 
-    def come_back(self, request: Request, headers: tuple[tuple[str, str], ...]) -> web.Response | None:
+    def retry_response(self, request: Request, headers: tuple[tuple[str, str], ...]) -> web.Response | None:
         """Return a response after which an EventSource without a slot retries; an error status would make it stop for good.
 
         Return None for any other client, to which the error status is more useful. `headers` are the headers that the caller adds.

@@ -350,7 +350,7 @@ class HttpServer(web.Server):
     ) -> None:
         self.error_page = error_page
         self.on_upgrade = on_upgrade or (lambda connection, message: False)
-        self._silent: set[NewConnection] = set()
+        self._idle: set[NewConnection] = set()
         self.hangups = hangups
         self.timings = timings
         if missing := missing_names(RequestHandler):
@@ -378,7 +378,7 @@ class HttpServer(web.Server):
         return NewConnection(
             on_upgrade=self.on_upgrade,
             connection=self._connection,
-            silent=self._silent,
+            idle=self._idle,
             seconds=min(self.timings.head_seconds, self.timings.keepalive_seconds or FOR_EVER),
             loop=self._loop,
             sock=sock,
@@ -386,16 +386,16 @@ class HttpServer(web.Server):
 
     def pre_shutdown(self) -> None:
         """Close idle connections; a connection with a response in progress closes after that response."""
-        self._close_silent()
+        self._close_idle()
         super().pre_shutdown()
 
     async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 (aiohttp's)
         """Close every connection; responses in progress may continue for `timeout` seconds."""
-        self._close_silent()
+        self._close_idle()
         await super().shutdown(timeout)
 
-    def _close_silent(self) -> None:
-        for connection in self._silent:
+    def _close_idle(self) -> None:
+        for connection in self._idle:
             connection.close()
 
     def _connection(self) -> Connection:

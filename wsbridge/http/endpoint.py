@@ -42,7 +42,7 @@ class SessionFactory(Protocol):
     def start(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
         """Send the 101 and begin the session, which owns the slot from then on. Raises Refused, with the slot given back."""
 
-    def turn_away(self, connection: Upgradable, request: Request, busy: Busy, fields: LogFields) -> None:
+    def reject(self, connection: Upgradable, request: Request, busy: Busy, fields: LogFields) -> None:
         """Send the 101 and close with 1013, so that a browser can see the reason."""
 
 
@@ -55,7 +55,7 @@ class EventStreams(Protocol):
     def stream(self, raw: web.BaseRequest, request: Request, fields: LogFields, headers: Headers) -> web.StreamResponse:
         """Answer with an event stream, which does not end by itself. Raises Refused."""
 
-    def come_back(self, request: Request, headers: Headers) -> web.Response | None:
+    def retry_response(self, request: Request, headers: Headers) -> web.Response | None:
         """Return a response after which an EventSource without a slot retries; None for any other client."""
 
 

@@ -52,25 +52,25 @@ OnUpgrade = Callable[[Upgradable, RawRequestMessage], bool]
 class NewConnection(Incoming):
     """A connection until its first bytes arrive: they make it a session, or a connection of aiohttp."""
 
-    __slots__ = ("_connection", "_early", "_loop", "_on_upgrade", "_seconds", "_silent", "_sock", "_timer", "transport")
+    __slots__ = ("_connection", "_early", "_idle", "_loop", "_on_upgrade", "_seconds", "_sock", "_timer", "transport")
 
     def __init__(
         self,
         *,
         on_upgrade: OnUpgrade,
         connection: Callable[[], asyncio.Protocol],
-        silent: set[NewConnection],
+        idle: set[NewConnection],
         seconds: float,
         loop: asyncio.AbstractEventLoop,
         sock: socket.socket | None = None,
     ) -> None:
-        """`silent` contains the connection until the client sends bytes, for at most `seconds`. With `sock`, the socket of a transport
+        """`idle` contains the connection until the client sends bytes, for at most `seconds`. With `sock`, the socket of a transport
         without TLS, the connection waits for `read_available`.
         """
         self.transport: Any = None
         self._on_upgrade = on_upgrade
         self._connection = connection
-        self._silent = silent
+        self._idle = idle
         self._seconds = seconds
         self._loop = loop
         self._sock = sock
@@ -127,11 +127,11 @@ class NewConnection(Incoming):
         self.transport.close()
 
     def _wait(self) -> None:
-        self._silent.add(self)
+        self._idle.add(self)
         self._timer = self._loop.call_later(self._seconds, self.close)
 
     def _stop_waiting(self) -> None:
-        self._silent.discard(self)
+        self._idle.discard(self)
         if self._timer is not None:
             self._timer.cancel()
 
