@@ -52,10 +52,10 @@ class Carrier(Protocol):
         """Send bytes. At the end of the connection they are dropped, and `connection_lost` of each channel follows."""
 
     def route(self, channel: AmqpChannel) -> None:
-        """Pass the frames of the channel's number to it, until a Channel.Close or Channel.CloseOk has come."""
+        """Pass the frames of the channel's number to it, until a Channel.Close or Channel.CloseOk has arrived."""
 
     async def turn(self) -> None:
-        """Let other tasks run, if many frames have come at once."""
+        """Let other tasks run, if many frames have arrived at once."""
 
 
 class State(Enum):
@@ -183,7 +183,10 @@ class AmqpChannel:
     # Publishing
 
     def publish(self, exchange: str, data: bytes, properties: Properties, *, mandatory: bool) -> asyncio.Future[Outcome]:
-        """Send a body at once; the result becomes known when the broker confirms it. With `mandatory` a body without a queue comes back."""
+        """Send a body at once; the result is known when the broker confirms it.
+
+        With `mandatory`, the broker returns a body for which no queue is bound.
+        """
         size = self._carrier.frame_bytes - FRAME_OVERHEAD
         frames = self._marshalled(
             commands.Basic.Publish(exchange=exchange, mandatory=mandatory),
@@ -243,24 +246,24 @@ class AmqpChannel:
         self._handle(item[1])
         await self._carrier.turn()
 
-    def _handle(self, came: Any) -> None:
-        match came:
+    def _handle(self, part: Any) -> None:
+        match part:
             case commands.Channel.Close():
-                self._closed(came)
+                self._closed(part)
             case commands.Channel.CloseOk():
                 self._end(State.CLOSED, exceptions.ChannelClosed("the channel is closed"))
             case _ if not self.is_open:
                 """The broker sent the frame before it read our Channel.Close."""
             case commands.Basic.Deliver() | commands.Basic.Return():
-                self._content = _Content(came)
+                self._content = _Content(part)
             case header.ContentHeader() | body.ContentBody():
-                self._collect(came)
+                self._collect(part)
             case commands.Basic.Ack() | commands.Basic.Nack():
-                self._confirm(came)
+                self._confirm(part)
             case commands.Basic.Cancel():
                 self._fail("the broker cancelled the consumer")
             case _:
-                self._answer(came)
+                self._answer(part)
 
     def _closed(self, close: commands.Channel.Close) -> None:
         self._carrier.write(frame.marshal(commands.Channel.CloseOk(), self.number))

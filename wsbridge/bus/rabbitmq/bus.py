@@ -94,12 +94,12 @@ class RabbitBus:
         self._sent = asyncio.Event()
         """Set when a body leaves the spool, or bodies in flight are dropped."""
         self._confirmed = self._returned = 0
-        """The numbers after its last message that the broker has confirmed, and after its last message that has come back."""
-        self._came_back = asyncio.Event()
-        """Set when one of its messages has come back, or will not come back."""
+        """The numbers after its last message that the broker has confirmed, and after its last message that was delivered back."""
+        self._delivered_back = asyncio.Event()
+        """Set when one of its messages was delivered back, or will not be."""
         self._answered_at = 0.0
         """When the broker last answered about bodies in flight, or when the first of them was sent."""
-        self._complains = 0.0
+        self._next_report = 0.0
         """The earliest time of the next log line about refused bodies."""
         self._holds_source = False
         self._source: Source = NULL_SOURCE
@@ -224,8 +224,8 @@ class RabbitBus:
             self._sent.clear()
             await self._sent.wait()
         while self._consumes and self._returned < self._confirmed:
-            self._came_back.clear()
-            await self._came_back.wait()
+            self._delivered_back.clear()
+            await self._delivered_back.wait()
 
     # The link
 
@@ -397,8 +397,8 @@ class RabbitBus:
     def _refused(self, messages: int) -> None:
         """Count refused messages, and log them at intervals: the broker may refuse thousands."""
         self._metrics.bus_unconfirmed += messages
-        if self._loop.time() >= self._complains:
-            self._complains = self._loop.time() + STALLED_SECONDS
+        if self._loop.time() >= self._next_report:
+            self._next_report = self._loop.time() + STALLED_SECONDS
             total = self._metrics.bus_unconfirmed
             log.error("the broker at %s refuses messages: %d messages are unconfirmed so far", self, total)
 
@@ -411,9 +411,9 @@ class RabbitBus:
             self._spool.put_back(self._returns.pop_all() if link.lacks_ours else ())
         else:
             lost = self._spool.give_up()
-            # Confirmed messages that have not come back do not arrive over another link.
+            # Confirmed messages that were not delivered back do not arrive over another link.
             self._confirmed = self._returned
-            self._came_back.set()
+            self._delivered_back.set()
             if lost:
                 self._metrics.bus_unconfirmed += lost
                 log.error("messages in flight to the broker at %s that may be lost: %d", self, lost)
@@ -512,4 +512,4 @@ class RabbitBus:
         self._receiver.receive(body._replace(mark=mark, at=delivery.at))
         if body.producer == self._producer:
             self._returned = max(self._returned, body.first + len(body.batch.messages))
-            self._came_back.set()
+            self._delivered_back.set()

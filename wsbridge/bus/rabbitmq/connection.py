@@ -28,7 +28,7 @@ from wsbridge.bus.rabbitmq import decode, topology
 from wsbridge.bus.rabbitmq.alarm import Alarm
 from wsbridge.bus.rabbitmq.amqpchannel import AmqpChannel, Properties
 from wsbridge.bus.rabbitmq.confirms import Confirms
-from wsbridge.bus.rabbitmq.errors import TROUBLE, explain
+from wsbridge.bus.rabbitmq.errors import LINK_ERRORS, explain
 from wsbridge.bus.rabbitmq.shared import Connection, Connections
 from wsbridge.bus.rabbitmq.topology import Topology, is_not_yet
 from wsbridge.bus.rabbitmq.transport import retrieve, within
@@ -91,7 +91,7 @@ class Delivery:
 class Past:
     """The faults of the last link of a bus, by which the next link selects its connection."""
 
-    silent_on: Connection | None = None
+    timed_out_on: Connection | None = None
     """The connection on which it got no answer in time."""
     is_suspect: bool = False
     """Whether one of its requests may be the reason why the broker closed its connection."""
@@ -131,10 +131,10 @@ class Link:
         self._reads_stream = False
         self._why = ""
         self._lost = asyncio.Event()
-        self._silent_on: Connection | None = None
+        self._timed_out_on: Connection | None = None
         self._is_suspect = False
         self._closing: asyncio.Task[None] | None = None
-        self._came = self._tag = self._acknowledged = 0
+        self._last_tag = self._tag = self._acknowledged = 0
         """Delivery tags of the last messages that arrived, that were handled, and that were acknowledged. The broker counts tags
         from 1, and skips none."""
         self._ack_is_due = asyncio.Event()
@@ -151,7 +151,7 @@ class Link:
             seconds = self._settings.timeout / 2 if others_wait else self._settings.timeout
             if not await within(seconds, self._open_when_started()):
                 if self._missing is None:
-                    self._doubt(seconds)
+                    self._report_timeout(seconds)
                 raise self._missing or TimeoutError
         except Exception as error:
             await self.close(at_once=isinstance(error, TimeoutError))
@@ -196,7 +196,7 @@ class Link:
         while True:
             connection = self._connection = self._connections.join(self, self.url, alone=is_suspect)
             await connection.opened()
-            if connection.has_seat(self):
+            if connection.has_capacity(self):
                 return connection
             await self._close(CLOSE_SECONDS)
 
@@ -266,7 +266,7 @@ class Link:
                     # No queue is bound to the exchange: the exchange was deleted and declared again. The next link binds the
                     # stream again.
                     raise LinkLost(f"publishing failed: {returned.reply_text}")
-        except TROUBLE as error:
+        except LINK_ERRORS as error:
             raise LinkLost(f"publishing failed: {error}") from None
         finally:
             self._confirms.settled(body.first, loop.time())
@@ -287,7 +287,7 @@ class Link:
                 self._progress_at = now
             if self._confirms.is_overdue(now):
                 self.is_overdue = True
-                self._doubt(timeout)
+                self._report_timeout(timeout)
                 raise LinkLost(f"the broker did not confirm a publish within {timeout:g} s")
 
     # Consuming
@@ -395,13 +395,13 @@ class Link:
 
     async def _consume(self, queue: str, on_delivery: Callable[[Delivery], None], arguments: Mapping[str, object]) -> None:
         def pass_on(tag: int, properties: Properties, data: bytes) -> None:
-            if tag != self._came + 1:
-                self.lose(f"{tag - self._came - 1} deliveries of the broker were lost in transit")
+            if tag != self._last_tag + 1:
+                self.lose(f"{tag - self._last_tag - 1} deliveries of the broker were lost in transit")
             if self.is_lost:
                 # Without the lost messages, later messages would look complete. The stream delivers them again, or the receiver
                 # begins a new epoch.
                 return
-            self._came = tag
+            self._last_tag = tag
             headers = properties.headers or {}
             on_delivery(
                 Delivery(
@@ -486,17 +486,17 @@ class Link:
         try:
             if not await within(seconds, work, until=until):
                 is_silent = loop.time() < last()
-                self._doubt(seconds if is_silent else LONGEST * seconds)
+                self._report_timeout(seconds if is_silent else LONGEST * seconds)
                 why = f"for {seconds:g} s" if is_silent else f"for {LONGEST * seconds:g} s, although other data arrives"
                 raise LinkLost(f"the broker does not answer {why}")
-        except TROUBLE as error:
+        except LINK_ERRORS as error:
             raise LinkLost(str(error) or type(error).__name__) from None
 
-    def _doubt(self, seconds: float) -> None:
-        """Record that the broker gave no answer in time. The connection may be lost, too."""
-        if self._connection is not None and self._silent_on is None:
-            self._silent_on = self._connection
-            self._connection.doubt(self, seconds, is_again=self._past.silent_on is self._connection)
+    def _report_timeout(self, seconds: float) -> None:
+        """Record that an answer of the broker is late. The connection may be lost, too."""
+        if self._connection is not None and self._timed_out_on is None:
+            self._timed_out_on = self._connection
+            self._connection.report_timeout(self, seconds, is_again=self._past.timed_out_on is self._connection)
 
     # Loss and close
 
@@ -534,7 +534,7 @@ class Link:
         if self._ack_timer is not None:
             self._ack_timer.cancel()
         if self._closing is None:
-            self._past.silent_on, self._past.is_suspect = self._silent_on, self._is_suspect
+            self._past.timed_out_on, self._past.is_suspect = self._timed_out_on, self._is_suspect
             # Close in a separate task: a cancelled close of aio-pika waits for ever for the answer of a silent broker.
             self._closing = asyncio.get_running_loop().create_task(self._close(0 if at_once else CLOSE_SECONDS), name="bus: close")
         cancelled: asyncio.CancelledError | None = None

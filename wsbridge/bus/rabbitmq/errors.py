@@ -16,7 +16,7 @@ from wsbridge.rules.urls import shown
 PORTS = {"amqp": 5672, "amqps": 5671}
 FORCED = 320
 """The reply code of a connection that an operator closes, or that closes because the broker stops: no request is its cause."""
-TROUBLE = (*exceptions.CONNECTION_EXCEPTIONS, TimeoutError, EOFError)
+LINK_ERRORS = (*exceptions.CONNECTION_EXCEPTIONS, TimeoutError, EOFError)
 """Exceptions that aio-pika raises when a connection or a channel fails."""
 
 REPR = re.compile(r"\w+\(\d+, '([^']*)'\)")

@@ -1,6 +1,6 @@
 """The AMQP connections of a process, which its links share: one connection to each URL, however many links there are.
 
-The first link to a URL opens the connection, and the last link closes it. A link that comes during the opening waits for the same
+The first link to a URL opens the connection, and the last link closes it. A link that joins during the opening waits for the same
 attempt, and gets the same error if it fails.
 
 The end of a connection ends all its links. The end of a link does not end the connection. The next link of the same bus
@@ -30,7 +30,7 @@ from aio_pika.exceptions import AMQPConnectionError
 
 from wsbridge.bus.rabbitmq.alarm import Alarm
 from wsbridge.bus.rabbitmq.amqpchannel import AmqpChannel
-from wsbridge.bus.rabbitmq.errors import TROUBLE, NoChannelLeft, is_refusal, why_closed
+from wsbridge.bus.rabbitmq.errors import LINK_ERRORS, NoChannelLeft, is_refusal, why_closed
 from wsbridge.bus.rabbitmq.transport import CANCEL_SECONDS, Transport, within
 
 HEARTBEAT = 10
@@ -44,7 +44,7 @@ MOST_CHANNELS = 65535
 QUIET_SECONDS = 5.0
 """Seconds within which each link receives data from a working broker: it checks its exchange every 2 s."""
 FRAMES_A_TURN = 64
-"""Frames after which other tasks run: up to 384 KiB of frames may have come with one turn of the loop."""
+"""Frames after which other tasks run: up to 384 KiB of frames may have arrived in one turn of the loop."""
 
 
 class User(Protocol):
@@ -100,7 +100,7 @@ class Connection:
         self._links.pop(link, None)
         return not self._links
 
-    def has_seat(self, link: User) -> bool:
+    def has_capacity(self, link: User) -> bool:
         """Whether a link that joined during the opening has room: `channel_max` was not known before."""
         return link in list(self._links)[: self._capacity]
 
@@ -108,7 +108,7 @@ class Connection:
         """Whether it works, and has other links."""
         return self._error is None and any(other is not link for other in self._links)
 
-    def doubt(self, link: User, seconds: float, *, is_again: bool) -> None:
+    def report_timeout(self, link: User, seconds: float, *, is_again: bool) -> None:
         """Judge the connection: a link has waited for an answer of the broker for `seconds`. The time of an alarm does not count.
 
         `is_again` says whether the last link of the same bus has got no answer on this connection, either.
@@ -238,7 +238,7 @@ class Connection:
             await asyncio.wait((self._opening,), timeout=CANCEL_SECONDS)
         if self._connection is None:
             return
-        with suppress(*TROUBLE):
+        with suppress(*LINK_ERRORS):
             await within(seconds, self._connection.close())
         self._transport.abort()
         # This call has nothing left to wait for. But without it, a connection whose close was cut short counts as open. The

@@ -134,15 +134,15 @@ async def within(seconds: float, work: Coroutine[Any, Any, object], *, until: Ca
         while not task.done() and remaining >= 0:
             await asyncio.wait((task,), timeout=remaining)
             remaining = (start + seconds if until is None else until()) - loop.time()
-        has_come = task.done()
-        if not has_come:
+        is_done = task.done()
+        if not is_done:
             task.cancel()
             await asyncio.wait((task,), timeout=CANCEL_SECONDS)
     finally:
         task.cancel()
-    if has_come:
+    if is_done:
         task.result()
-    return has_come
+    return is_done
 
 
 def retrieve(task: asyncio.Task[Any]) -> None:
