@@ -123,19 +123,19 @@ class RateLimit:
         self._level = level
         self._window_start = -math.inf
         self._counts: Counter[str] = Counter()
-        self._left_out: Counter[str] = Counter()
+        self._omitted: Counter[str] = Counter()
 
     def log(self, kind: str, sentence: str, fields: LogFields, now: float) -> bool:
         """Log a sentence of a kind, and return whether it was logged. `now` is in seconds of a monotonic clock."""
         if now >= self._window_start + self.SECONDS:
             self._window_start = now
-            self._left_out = Counter({known: count - self.LINES for known, count in self._counts.items() if count > self.LINES})
+            self._omitted = Counter({known: count - self.LINES for known, count in self._counts.items() if count > self.LINES})
             self._counts.clear()
         self._counts[kind] += 1
         if self._counts[kind] <= self.LINES:
             self._log.log(self._level, "%s", sentence, extra=extra(fields))
-            if left_out := self._left_out.pop(kind, 0):
-                self._log.log(self._level, "suppressed %d more lines of this kind: %s", left_out, kind)
+            if omitted := self._omitted.pop(kind, 0):
+                self._log.log(self._level, "suppressed %d more lines of this kind: %s", omitted, kind)
         return self._counts[kind] <= self.LINES
 
 

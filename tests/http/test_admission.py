@@ -277,7 +277,7 @@ def test_setting_of_the_limit() -> None:
 def test_no_slots_at_the_end(busy_close: bool) -> None:
     """A server that admits no further sessions refuses as a server without a free slot does."""
     gate, limiter = make_gate(busy_close=busy_close)
-    limiter.bar()
+    limiter.refuse_all()
     with pytest.raises(Busy if busy_close else Refused, match="no slot is free"):
         gate.admit(upgrade())
 

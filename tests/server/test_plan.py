@@ -18,13 +18,13 @@ def test_each_step() -> None:
 
 
 def test_kin() -> None:
-    """A thing of some kin may move. At the same place it is preferred, and a thing without kin changes into whatever is at its place."""
+    """An item with an identity may move, but its own place is preferred. An item without an identity changes into the item at its place."""
 
-    def kin(text: str) -> str | None:
+    def identity(text: str) -> str | None:
         return text[1] if text[1].isupper() else None
 
     def plan(old: list[str], new: list[str]) -> Plan[str]:
-        return make_plan(old, new, first, kin)
+        return make_plan(old, new, first, identity)
 
     assert plan(["aX", "b1"], ["b1", "cX"]) == Plan(kept=("b1",), changed=(("aX", "cX"),), added=(), removed=())
     assert plan(["aX"], ["a1", "cX"]) == Plan(kept=(), changed=(("aX", "cX"),), added=("a1",), removed=())

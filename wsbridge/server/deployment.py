@@ -32,7 +32,7 @@ class Served(NamedTuple):
         return self.settings.host_names, self.settings.path
 
     @property
-    def kin(self) -> Hashable:
+    def identity(self) -> Hashable:
         """The identity of the endpoint if it moves to another place: a channel keeps its viewers. None without such an identity."""
         if isinstance(self.settings, BroadcastSettings):
             return self.settings.channel.exchange, self.broker
@@ -69,7 +69,7 @@ class Deployment:
 
     def plan(self, settings: ServerSettings) -> Plan[Served]:
         """Return the steps to these settings."""
-        return make_plan(tuple(self._running), served_by(settings), lambda served: served.place, lambda served: served.kin)
+        return make_plan(tuple(self._running), served_by(settings), lambda served: served.place, lambda served: served.identity)
 
     async def prepare(self, plan: Plan[Served], services: Services) -> Opened:
         """Open the endpoints that a plan adds or changes; `commit` then puts them in place.

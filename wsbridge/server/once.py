@@ -28,7 +28,7 @@ class Once:
 
     def _accepted(self) -> None:
         self._close()
-        self._endpoint.registry.limiter.bar()
+        self._endpoint.registry.limiter.refuse_all()
 
     def _started(self, session: Bridge | None) -> None:
         self._only = session

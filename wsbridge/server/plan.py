@@ -15,7 +15,7 @@ class Plan(Generic[T]):
 
     kept: tuple[T, ...]
     changed: tuple[tuple[T, T], ...]
-    """Old and new settings of items that stay at their place, or that have the same kin."""
+    """Old and new settings of items that stay at their place, or that have the same identity."""
     added: tuple[T, ...]
     removed: tuple[T, ...]
 
@@ -25,25 +25,27 @@ class Plan(Generic[T]):
         return not (self.changed or self.added or self.removed)
 
 
-def no_kin(_: object) -> Hashable:
+def no_identity(_: object) -> Hashable:
     """Return None: the place alone identifies such an item."""
     return None
 
 
-def make_plan(old: Sequence[T], new: Sequence[T], place: Callable[[T], Hashable], kin: Callable[[T], Hashable] = no_kin) -> Plan[T]:
+def make_plan(
+    old: Sequence[T], new: Sequence[T], place: Callable[[T], Hashable], identity: Callable[[T], Hashable] = no_identity
+) -> Plan[T]:
     """Return the steps. `place` returns the place of an item; a place holds at most one item.
 
-    An old item changes into a new item of the same kin, preferably at the same place; otherwise into the new item at its place.
+    An old item changes into a new item of the same identity, preferably at the same place; otherwise into the new item at its place.
     """
     remaining, after = {place(item): item for item in old}, {place(item): item for item in new}
     before: dict[Hashable, T] = {}
     """The old item of each new place."""
     for key in after:
-        if key in remaining and kin(remaining[key]) == kin(after[key]):
+        if key in remaining and identity(remaining[key]) == identity(after[key]):
             before[key] = remaining.pop(key)
-    by_kin = {kin(item): key for key, item in reversed(remaining.items()) if kin(item) is not None}
+    by_identity = {identity(item): key for key, item in reversed(remaining.items()) if identity(item) is not None}
     for key, item in after.items():
-        if key not in before and (elsewhere := by_kin.pop(kin(item), None)) is not None:
+        if key not in before and (elsewhere := by_identity.pop(identity(item), None)) is not None:
             before[key] = remaining.pop(elsewhere)
     for key in after:
         if key not in before and key in remaining:

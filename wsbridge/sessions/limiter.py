@@ -21,7 +21,7 @@ class Limiter:
         self.limit = limit
         """May change at any time. A lower limit ends no session."""
         self._used = 0
-        self._barred = False
+        self._refuses_all = False
         self._beyond = beyond
 
     def acquire(self) -> bool:
@@ -45,7 +45,7 @@ class Limiter:
 
     @property
     def _has_own(self) -> bool:
-        return not self._barred and (self.limit <= 0 or self._used < self.limit)
+        return not self._refuses_all and (self.limit <= 0 or self._used < self.limit)
 
     def release(self) -> None:
         """Give a slot back."""
@@ -62,6 +62,6 @@ class Limiter:
             self.release()
             raise
 
-    def bar(self) -> None:
+    def refuse_all(self) -> None:
         """Refuse every further slot."""
-        self._barred = True
+        self._refuses_all = True
