@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.support.decoding import Item, Outcome, decode, held_bytes, run
 from tests.wire.peer import BINARY, CLOSE, CONTINUATION, MASK, PING, PONG, TEXT, close, frame, message
 from wsbridge.flow import Batch, Kind
-from wsbridge.wire.frames import LONG_FRAME, FrameReader, Side, Violation, unmask
+from wsbridge.wire.reader import LONG_FRAME, FrameReader, Side, Violation, unmask
 
 LIMIT = 1000
 

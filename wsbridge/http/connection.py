@@ -37,7 +37,7 @@ from wsbridge.http.newconnection import HEAD_BYTES, HEAD_LIMITS, NewConnection, 
 from wsbridge.net.hangup import Hangups
 from wsbridge.net.transports import socket_of
 from wsbridge.settings import HttpTimings
-from wsbridge.wire.frames import Mask
+from wsbridge.wire.reader import Mask
 from wsbridge.wire.requestcutter import Part, RequestCutter
 
 HELD_BYTES = 64 * 1024

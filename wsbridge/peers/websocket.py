@@ -30,7 +30,7 @@ from wsbridge.rules.heartbeat import Beat, Heartbeat
 from wsbridge.settings import ClientSettings
 from wsbridge.wire import frames
 from wsbridge.wire.deflate import Deflate
-from wsbridge.wire.frames import Event, FrameReader, Ping, Violation
+from wsbridge.wire.reader import Event, FrameReader, Mask, Ping, Violation
 
 CLOSE_WAIT = 2.0
 """Seconds for the client to answer the close frame and to receive the last bytes; then wsbridge aborts the connection."""
@@ -95,7 +95,7 @@ class WebSocketPeer(asyncio.Protocol):
         *,
         settings: ClientSettings,
         unsent_bytes: int = 0,
-        mask: frames.Mask,
+        mask: Mask,
         deflate: Deflate | None,
         hangups: Hangups,
         metrics: Metrics,

@@ -34,7 +34,8 @@ from wsbridge.rules.heartbeat import Beat, Heartbeat
 from wsbridge.rules.urls import shown, without_user
 from wsbridge.wire import frames
 from wsbridge.wire.acceptkey import accept_value
-from wsbridge.wire.frames import FIN, MASKED, Event, FrameReader, Ping, Side, Violation
+from wsbridge.wire.frames import FIN, MASKED
+from wsbridge.wire.reader import Event, FrameReader, Ping, Side, Violation
 
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
