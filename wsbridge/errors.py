@@ -29,7 +29,7 @@
     └── ProgramError          the program does not start, or violates its framing  close 1009, 1011
         └── MessageTooLong    a message of the program exceeds the limit           close 1009
 
-An error carries values and knows the answer to send: an exit status, an HTTP status or a close code. `str()` returns the
+An error carries values and the answer to send: an exit status, an HTTP status or a close code. `str()` returns the
 sentence: the event, its object, the remedy.
 """
 

@@ -1,7 +1,7 @@
 """How messages flow: a source pushes batches into a sink, and a full sink applies backpressure.
 
 A source calls its sink. A full sink calls `pause` on its source, and `resume` after it has drained. Nothing on this path is
-awaited or queued: the source hands on a whole batch, or it is paused.
+awaited or queued: the source passes a whole batch, or it is paused.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Source(Protocol):
     """Pushes batches into its sink. The sink may call both methods at any time and any number of times."""
 
     def pause(self) -> None:
-        """Push nothing more until `resume`, except batches that are already under way."""
+        """Push nothing more until `resume`, except batches that it has already read."""
 
     def resume(self) -> None:
         """Push batches again."""

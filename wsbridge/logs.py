@@ -4,7 +4,7 @@
 
 The levels are websocketd's: debug, trace, access, info, error, fatal. A logger `wsbridge.<category>` writes each category. Every
 line about a connection carries its fields, among them its id, as `extra=`. This module only formats: the installed handler decides
-where the lines go. A record may hold several lines (`lines`), which differ in nothing else.
+where the lines go. A record may hold several lines (`lines`), which have all other fields in common.
 """
 
 from __future__ import annotations

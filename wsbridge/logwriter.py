@@ -50,7 +50,7 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if len(self._buffer) >= BUFFER_BYTES // 2 and self._loop is not None:
-            # Drop the record before formatting it: a slow reader must cost nothing.
+            # Drop the record before formatting it: a slow reader must not cost processor time.
             self._metrics.log_lines_dropped += count_lines(record)
             return
         try:

@@ -50,7 +50,7 @@ class Body(NamedTuple):
     at: int | None = None
     """When it was published, in milliseconds since 1970; None if the bus does not know."""
     is_past: bool = False
-    """Whether it lies before the wanted start. The bus delivers it for its numbers alone, because it may arrive again after the start."""
+    """Whether it precedes the requested start. The bus delivers it only for its numbers, because it may arrive again after the start."""
 
 
 class Receiver(Protocol):
@@ -83,7 +83,7 @@ class Bus(Source, Protocol):
 
     @property
     def alarm(self) -> str:
-        """Why the broker currently blocks publishers, in its own words; empty while it does not."""
+        """The broker's text why it currently blocks publishers; empty while it does not."""
 
     async def open(self, receiver: Receiver) -> None:
         """Begin to deliver published messages. With replay, first deliver the requested part of the messages that the broker stores.

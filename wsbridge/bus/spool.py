@@ -12,7 +12,7 @@ from wsbridge.bus.bodies import BODY_BYTES, OutgoingBody, can_join, pack
 from wsbridge.flow import Batch
 
 WINDOW = 32
-"""Maximum bodies in flight to the broker: 4 MB, which is more than any link here could hold. Bodies of long messages are larger;
+"""Maximum bodies in flight to the broker: 4 MB, which is more than any link can have in flight. Bodies of long messages are larger;
 the limit of the spool bounds them."""
 OVERHEAD_BYTES = 256
 """Bytes that a body counts besides its data, so that many tiny bodies count against the limit too."""

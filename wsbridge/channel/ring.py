@@ -1,7 +1,7 @@
 """A channel: a ring buffer of entries, in which each subscriber is a cursor.
 
 An entry is one published batch. The ring holds the entries within a subscriber's permitted lag, and the history for a subscriber
-that joins. A subscriber has no queue of its own, so a stalled subscriber costs nothing. The channel checks the lag of a
+that joins. A subscriber has no queue of its own, so a stalled subscriber needs no memory. The channel checks the lag of a
 subscriber when that subscriber reads again. Messages are counted from 0 in each epoch, and a cursor holds such a number.
 
 No message is lost or repeated silently. A cursor that skips messages returns a `Loss` before the next message.
@@ -380,7 +380,7 @@ class Channel:
         return max(self.end - self._history, self._within(self.bytes - self._history_bytes))
 
     def _last(self) -> int:
-        """Return the number of the last kept message, after which losses may lie; `end` if there is none."""
+        """Return the number of the last kept message, after which losses may follow; `end` if there is none."""
         kept = range(len(self._entries) - 1, self._dead - 1, -1)
         newest = next((entry for index in kept if (entry := self._entries[index]).batch.messages), None)
         return newest.first + len(newest.batch.messages) - 1 if newest is not None else self.end

@@ -100,7 +100,7 @@ COMPLETION = Command(
     (("completion bash > ~/.local/share/bash-completion/completions/wsbridge", "for bash"),),
 )
 COMPLETION_VARIABLE = "_WSBRIDGE_COMPLETE"
-"""The variable with which the script of a shell asks for completions, such as `bash_complete`."""
+"""The variable with which the script of a shell requests completions, such as `bash_complete`."""
 COMMANDS = {command.name: command for command in (BRIDGE, BROADCAST, SERVE, PUBLISH, SUBSCRIBE, CHECK, CONFIG, SCHEMA, COMPLETION)}
 """The words that choose a command if they come first; without them, the command is the bridge."""
 OPTIONS = BRIDGE.options

@@ -149,7 +149,7 @@ def _run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _complete(environ: Mapping[str, str]) -> int:
-    """Print the completions that a shell asks for; return the exit status."""
+    """Print the completions that a shell requests; return the exit status."""
     from wsbridge.cli.completion import print_completions
 
     return print_completions(environ)
@@ -231,7 +231,7 @@ def serve(
 
     async def main() -> int:
         output.attach(asyncio.get_running_loop())
-        # The objects loaded so far stay alive, so later collections need not scan them. A session makes some hundred objects, and
+        # The objects loaded so far are permanent, so later collections need not scan them. A session makes some hundred objects, and
         # hardly any in a cycle. A collection after each 700 objects would cost a tenth of a session.
         gc.enable()
         gc.freeze()

@@ -108,7 +108,7 @@ class Subscriptions:
         client.feed(early)
 
     def is_events(self, request: Request) -> bool:
-        """Whether a plain request asks for the channel as an event stream."""
+        """Whether a plain request is for the channel as an event stream."""
         return request.path == EVENTS_PATH or EVENTS_TYPE in _accepted(request)
 
     def stream(self, raw: web.BaseRequest, request: Request, fields: LogFields, headers: tuple[tuple[str, str], ...]) -> web.StreamResponse:
@@ -150,7 +150,7 @@ class Subscriptions:
         return client, Subscription(client, self._fanout, self._wires.events, fan_in=None, registry=self._registry, fields=fields)
 
     def retry_response(self, request: Request, headers: tuple[tuple[str, str], ...]) -> web.Response | None:
-        """Return a response after which an EventSource without a slot retries; an error status would make it stop for good.
+        """Return a response after which an EventSource without a slot retries; after an error status it would never retry.
 
         Return None for any other client, to which the error status is more useful. `headers` are the headers that the caller adds.
         """
@@ -176,7 +176,7 @@ class Subscriptions:
         log.log(ACCESS, "CONNECT", extra=extra(fields))
 
     def _place(self, since: str | None) -> Join | Position | None:
-        """Return where a subscriber begins: after the position that it brings, or else at the channel's default.
+        """Return where a subscriber begins: after the position that it sends, or else at the channel's default.
 
         None stands for a text that was never a position.
         """

@@ -50,7 +50,7 @@ NOWHERE = Located((), Script("", ""))
 
 
 class Gate:
-    """Admits requests; each admitted request holds a slot, which its session gives back."""
+    """Admits requests; each admitted request holds a slot, which its session releases."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class Gate:
 
 
 def is_upgrade(request: Request) -> bool:
-    """Whether a request asks for a WebSocket; every other request is plain HTTP."""
+    """Whether a request is for a WebSocket; every other request is plain HTTP."""
     return has_token([request.header("upgrade") or ""], "websocket") and has_token([request.header("connection") or ""], "upgrade")
 
 

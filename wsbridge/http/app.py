@@ -110,7 +110,7 @@ class App:
         return True
 
     def upgrades(self, request: Request) -> bool:
-        """Whether a request asks for a WebSocket, and the endpoint has one."""
+        """Whether a request is for a WebSocket, and the endpoint has a WebSocket."""
         return self._sessions is not None and is_upgrade(request)
 
     def answer_for_all(self, request: Request) -> web.Response:
@@ -270,7 +270,7 @@ def redirect_to(path: str, request: Request) -> str:
 
 
 def _is_browser(request: Request) -> bool:
-    """Whether the client asks for an HTML page; other clients get 404 where nothing is served."""
+    """Whether the client accepts an HTML page; other clients get 404 at a path without content."""
     return request.method in ("GET", "HEAD") and "text/html" in (request.header("accept") or "").lower()
 
 

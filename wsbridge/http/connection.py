@@ -7,10 +7,10 @@ Only this file depends on the internals of aiohttp; tests/http/test_connection.p
 - The server percent-encodes a target that was typed in UTF-8 (`curl http://host/é`) before the strict parser sees it.
 - The parser receives each head separately, so the response to a request does not depend on its TCP segments. The bytes that follow
   an upgrade request wait until the server has answered that request.
-- If an upgrade request comes while no other request is in progress, the connection offers it to `on_upgrade` at once, before any
+- If an upgrade request arrives while no other request is in progress, the connection offers it to `on_upgrade` at once, before any
   task handles it. newconnection.py offers the first request of a connection.
 - `hangups` detects a client that disconnects while the server does not read its connection.
-- `detach` hands the transport to another protocol. aiohttp's objects see a lost connection and are garbage-collected: a session
+- `detach` passes the transport to another protocol. aiohttp's objects get `connection_lost` and are garbage-collected: a session
   needs no task, no parser and no request object.
 """
 
@@ -115,7 +115,7 @@ class Connection(RequestHandler):
         self._held, self._at = b"", 0
         """Received bytes, and how many of them went to the parser."""
         self._asks_upgrade = False
-        """Whether the last parsed request asks for an upgrade: the bytes after it wait for its response."""
+        """Whether the last parsed request is for an upgrade: the bytes after it wait for its response."""
         self._watched = -1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

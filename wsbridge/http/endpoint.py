@@ -40,7 +40,7 @@ class SessionFactory(Protocol):
         """Return the admission of a request, with its slot reserved. Raises Refused and Busy."""
 
     def start(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
-        """Send the 101 and begin the session, which owns the slot from then on. Raises Refused, with the slot given back."""
+        """Send the 101 and begin the session, which owns the slot from then on. Raises Refused; then the slot is free again."""
 
     def reject(self, connection: Upgradable, request: Request, busy: Busy, fields: LogFields) -> None:
         """Send the 101 and close with 1013, so that a browser can see the reason."""
@@ -50,7 +50,7 @@ class EventStreams(Protocol):
     """Admits requests for an event stream and begins their sessions."""
 
     def is_events(self, request: Request) -> bool:
-        """Whether a plain request asks for the event stream."""
+        """Whether a plain request is for the event stream."""
 
     def stream(self, raw: web.BaseRequest, request: Request, fields: LogFields, headers: Headers) -> web.StreamResponse:
         """Answer with an event stream, which does not end by itself. Raises Refused."""

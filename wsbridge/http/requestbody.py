@@ -1,7 +1,7 @@
 """The body of a request for a CGI script, streamed or buffered.
 
 - The server reads a body of known length as fast as the script reads it. If the script reads nothing for a while, the server
-  buffers the rest. The end of the connection comes behind the body, and would otherwise stay unnoticed.
+  buffers the rest. The end of the connection follows the body, and the server would otherwise not detect it.
 - The server buffers a chunked body completely before it starts the script, since RFC 3875 (section 4.1.2) requires its length.
 
 A body that does not arrive holds no slot: the script starts when the first bytes have arrived.

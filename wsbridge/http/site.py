@@ -32,7 +32,7 @@ log = logger("session")
 
 
 class Site:
-    """Answers requests. `routes` may change at any time; `nowhere` answers the requests for which there is no endpoint."""
+    """Answers requests. `routes` may change at any time; `nowhere` answers requests without an endpoint."""
 
     def __init__(self, routes: Routes[App], *, nowhere: App, hosts: Hosts, trusted: Trusted, metrics: Metrics) -> None:
         self._routes = routes

@@ -2,7 +2,7 @@
 
 The server checks a path against the rules, opens it, and only then asks the kernel where the open file is. So it serves exactly the
 file that it has proved to be inside the directory, whatever happens to the names meanwhile. aiohttp evaluates ranges and
-conditions. This module sends the bytes in pieces through aiohttp's writer. So it sees how much the client accepts, and whether the
+conditions. This module sends the bytes in pieces through aiohttp's writer. So it measures how much the client accepts, and whether the
 file was long enough.
 """
 

@@ -122,7 +122,7 @@ class Acceptor:
             if error.errno in NO_DESCRIPTOR:
                 self._run_short(os.strerror(error.errno or 0).lower())
             else:
-                # accept(2) also reports the errors of a queued connection; the next connection may be sound.
+                # accept(2) also reports the errors of a queued connection; the next connection may be valid.
                 log.debug("accept: %s", error)
             return
         sock.setblocking(False)

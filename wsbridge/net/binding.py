@@ -47,7 +47,7 @@ class Bound:
 
 
 async def bind(settings: ListenSettings, loop: asyncio.AbstractEventLoop, *, inherited: Inherited) -> Bound:
-    """Bind all sockets, or claim the inherited sockets that the settings name. Raises ListenError; then no socket is left open."""
+    """Bind all sockets, or claim the inherited sockets that the settings name. Raises ListenError; then it has closed all sockets."""
     bound = Bound()
     try:
         if settings.inherited is not None:

@@ -40,7 +40,7 @@ class BusyPollSelector(selectors.EpollSelector):
 def make_loop() -> asyncio.AbstractEventLoop:
     """Return an event loop, which busy-polls unless this process has a single processor.
 
-    On a single processor a busy poll would keep the awaited program or client from running.
+    On a single processor, a busy poll would delay the program or client for whose data it waits.
     """
     alone = len(os.sched_getaffinity(0)) < 2
     return asyncio.SelectorEventLoop(selectors.EpollSelector() if alone else BusyPollSelector())

@@ -1,6 +1,6 @@
 """An event stream (HTML, section 9.2): the protocol of its transport after the response head. Its client only receives.
 
-A browser's EventSource reconnects by itself when the connection ends, so closing the connection is all that an end needs.
+A browser's EventSource reconnects by itself when the connection ends, so an end only closes the connection.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Child:
     """A child, from before its start until none of its processes is left.
 
     Its pipes exist before it runs, so a session can join it and write to it at once. `attach` or `fail` reports the result of its
-    start. Its output is read only after `attach`: by then the guard, which ends the program if wsbridge is killed, knows about it.
+    start. Its output is read only after `attach`: by then the guard has its session ID, and ends the program if wsbridge is killed.
 
     Call `start` once a session has joined it. `write` and `close_input` act on its stdin; `pause` and `resume` control the
     reading of its output. `end` terminates it by the ladder. After `end` no descriptor is left, and no process except those that

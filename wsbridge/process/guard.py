@@ -1,7 +1,7 @@
 """The guard: a small process that outlives a server killed with KILL, and ends the programs that the server left.
 
 It is a shell that reads a pipe: it costs 0.1 MB of memory and a millisecond to start. The server writes to the pipe when each
-session begins and ends. If the guard itself dies, the server starts it again and sends it the sessions that are alive.
+session begins and ends. If the guard exits, the server starts it again and sends it the present sessions.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ class Server:
     # Opening
 
     async def _open_unless_stopped(self) -> Opened | None:
-        """Open the endpoints; return None at a signal: the answer of a broker may come late."""
+        """Open the endpoints; return None at a signal: the answer of a broker may be late."""
         opening = self._loop.create_task(self._open(), name="open")
         stopping = self._loop.create_task(self._stop.wait(), name="stop")
         try:

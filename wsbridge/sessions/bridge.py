@@ -105,7 +105,7 @@ class BridgeClient(Sink, Source, Protocol):
 
 
 class Bridge:
-    """One session; `start` joins its two sides, and the registry lists it until nothing of it is left."""
+    """One session; `start` joins its two sides, and the registry lists it until it has ended completely."""
 
     __slots__ = ("_client", "_discarded", "_drain", "_drain_seconds", "_fields", "_how", "_loop", "_registry", "_state", "child")
 

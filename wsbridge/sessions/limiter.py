@@ -12,7 +12,7 @@ class Limiter:
     """A number of slots; `limit` 0 means no limit.
 
     A slot stands for a process that runs, or a browser that is connected. The server reserves it before it creates anything for the
-    session, and gives it back when nothing of the session is left. A slot of this limiter needs a slot of `beyond` as well.
+    session, and releases it after the end of the session and its program. A slot of this limiter needs a slot of `beyond` as well.
     """
 
     def __init__(self, limit: int, *, setting: str = "max_programs", beyond: Limiter | None = None) -> None:
@@ -48,14 +48,14 @@ class Limiter:
         return not self._refuses_all and (self.limit <= 0 or self._used < self.limit)
 
     def release(self) -> None:
-        """Give a slot back."""
+        """Release a slot."""
         self._used -= 1
         if self._beyond is not None:
             self._beyond.release()
 
     @contextmanager
     def returned_on_error(self) -> Iterator[None]:
-        """Give the slot back if the block raises, cancellation included: the session that would own it does not begin."""
+        """Release the slot if the block raises, also by cancellation: the session that would own it does not start."""
         try:
             yield
         except BaseException:

@@ -44,7 +44,7 @@ read. Its cause is not known."""
 class StreamReader:
     """Passes each new body of the stream to `on_body`, with its mark, when the backlog permits it.
 
-    It begins with the last `history` bodies. With `start` it begins at that offset, or with the `next` body; then `attach` does
+    It begins with the last `history` bodies. With `start` it begins at that offset, or with the `next` body. Then `attach` does
     not wait until all existing bodies have arrived.
 
     The WINDOW bodies before the beginning go to `learn`. After a lost link a producer sends as many bodies again, and a repeat of
