@@ -47,7 +47,7 @@ def shaken() -> Iterator[Broker]:
 @pytest.fixture(autouse=True)
 async def clean(shaken: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """Nothing is left behind; and nobody waits for long before coming back."""
-    monkeypatch.setattr(backoff, "LONGEST", 0.5)
+    monkeypatch.setattr(backoff, "MAX_PAUSE", 0.5)
     async with nothing_left():
         yield
 

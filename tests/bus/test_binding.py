@@ -19,7 +19,7 @@ from wsbridge.rules import backoff
 
 @pytest.fixture(autouse=True)
 async def clean(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    monkeypatch.setattr(backoff, "LONGEST", 0.2)
+    monkeypatch.setattr(backoff, "MAX_PAUSE", 0.2)
     async with nothing_left():
         yield
 

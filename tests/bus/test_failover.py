@@ -30,7 +30,7 @@ ONE = Batch(Kind.TEXT, [b"one"])
 @pytest.fixture(autouse=True)
 async def clean(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """Nothing is left behind; and no round begins after a long pause."""
-    monkeypatch.setattr(backoff, "LONGEST", 0.5)
+    monkeypatch.setattr(backoff, "MAX_PAUSE", 0.5)
     async with nothing_left():
         yield
 

@@ -28,7 +28,7 @@ def stream_broker() -> Iterator[Broker]:
 @pytest.fixture(autouse=True)
 async def clean(stream_broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     monkeypatch.setattr(streams, "PROBE_SECONDS", 0.5)
-    monkeypatch.setattr(backoff, "LONGEST", 0.2)
+    monkeypatch.setattr(backoff, "MAX_PAUSE", 0.2)
     async with nothing_left():
         yield
 

@@ -27,7 +27,7 @@ SAME = "21.5"
 async def clean(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """Nothing is left behind; a stream that holds nothing is soon taken for empty, and nobody waits for long."""
     monkeypatch.setattr(streams, "PROBE_SECONDS", 0.5)
-    monkeypatch.setattr(backoff, "LONGEST", 0.2)
+    monkeypatch.setattr(backoff, "MAX_PAUSE", 0.2)
     async with nothing_left():
         yield
 

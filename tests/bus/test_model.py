@@ -24,7 +24,7 @@ STEPS = 300
 @pytest.fixture(autouse=True)
 async def clean(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """Nothing is left behind; and nobody waits for long before coming back."""
-    monkeypatch.setattr(backoff, "LONGEST", 0.5)
+    monkeypatch.setattr(backoff, "MAX_PAUSE", 0.5)
     async with nothing_left():
         yield
 

@@ -42,7 +42,7 @@ def shaken() -> Iterator[Broker]:
 @pytest.fixture(autouse=True)
 async def clean(shaken: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """Nothing is left behind, at the broker neither; and nothing waits for long before it reconnects."""
-    monkeypatch.setattr(backoff, "LONGEST", 0.5)
+    monkeypatch.setattr(backoff, "MAX_PAUSE", 0.5)
     async with nothing_left():
         yield
     await until_number(shaken, OPEN_CONNECTIONS, 0)

@@ -31,7 +31,7 @@ def quick() -> dict[str, float]:
 @pytest.fixture(autouse=True)
 async def clean(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """Nothing is left behind; nothing waits for long before it comes back, and the exchange is looked at all the while."""
-    monkeypatch.setattr(backoff, "LONGEST", 0.2)
+    monkeypatch.setattr(backoff, "MAX_PAUSE", 0.2)
     monkeypatch.setattr(links, "BOUND_SECONDS", 0.2)
     async with nothing_left():
         yield
@@ -55,9 +55,9 @@ async def publish_until(node: Node, done: Callable[[], object], what: str) -> No
         node.publish()
         return bool(done())
 
-    # A link that is lost for want of one answer lasts LONGEST timeouts while messages arrive, and a test loses up to three links.
+    # A link that is lost for want of one answer lasts MAX_TIMEOUTS timeouts while messages arrive, and a test loses up to three links.
     # The timeouts of the test are those of the load at its beginning, whatever the load is later.
-    await until(is_done, what, PATIENCE + 4 * links.LONGEST * quick()["timeout"])
+    await until(is_done, what, PATIENCE + 4 * links.MAX_TIMEOUTS * quick()["timeout"])
 
 
 async def test_swallowed_confirms(exchange: Exchange, link: AmqpLink) -> None:

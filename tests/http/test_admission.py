@@ -10,7 +10,7 @@ import pytest
 
 from tests.rules.requests import make_request
 from wsbridge.errors import Busy, Refused
-from wsbridge.http.admission import NOWHERE, Admission, Gate, Located, is_upgrade
+from wsbridge.http.admission import NOT_FOUND, Admission, Gate, Located, is_upgrade
 from wsbridge.metrics import Metrics
 from wsbridge.rules.environ import Script
 from wsbridge.rules.origins import Rules, parse_allowed
@@ -154,7 +154,7 @@ def try_with(faults: tuple[Refusal, ...], *, busy_close: bool = False) -> tuple[
         Origin="https://other.example" if ORIGIN in faults else OWN,
         Sec_WebSocket_Key="short" if WRONG_KEY in faults else KEY,
     )
-    refused = refusal(gate, request, NOWHERE if NO_SCRIPT in faults else UNUSABLE if NOT_EXECUTABLE in faults else FOUND)
+    refused = refusal(gate, request, NOT_FOUND if NO_SCRIPT in faults else UNUSABLE if NOT_EXECUTABLE in faults else FOUND)
     return refused, free_slots(limiter)
 
 
@@ -350,14 +350,14 @@ def test_locate(folder: Path, path: str, file: str, script: Script) -> None:
 def test_locate_nothing(folder: Path, path: str) -> None:
     """A directory, a missing file and a link out of the directory are no scripts, and their requests receive 404."""
     gate = scripts_gate(folder)
-    assert gate.locate(upgrade(path=path)) == NOWHERE
+    assert gate.locate(upgrade(path=path)) == NOT_FOUND
     assert refusal(gate, upgrade(path=path)).status == 404
 
 
 def test_link_that_changes(folder: Path) -> None:
     """A link that leads out of the directory when the server resolves it is no script, even if the walk found a file."""
     gate, _ = make_gate(argv=(), scripts=(str(folder), lambda walked: PathType.FILE))
-    assert gate.locate(upgrade(path="/out")) == NOWHERE
+    assert gate.locate(upgrade(path="/out")) == NOT_FOUND
     assert gate.locate(upgrade(path="/tick")).argv == (str(folder / "tick"),)
 
 

@@ -66,7 +66,7 @@ class Town:
         self.routes: Routes[App] = Routes()
         for path, endpoint in endpoints.items():
             self.routes.put((), "/" + path, endpoint)
-        self.site = Site(self.routes, nowhere=Endpoint("nowhere"), hosts=Hosts(), trusted=Trusted(), metrics=Metrics())
+        self.site = Site(self.routes, fallback=Endpoint("nowhere"), hosts=Hosts(), trusted=Trusted(), metrics=Metrics())
 
     async def ask(self, path: str, *, host: str = "192.0.2.1", method: str = "GET") -> web.Response:
         raw: Any = Raw(path, host, method)

@@ -55,7 +55,7 @@ def test_awake_after_something_was_ready(pipe: tuple[int, int], monkeypatch: pyt
         assert looks.timeouts == [None]
 
 
-@pytest.mark.parametrize("timeout", [0, busypoll.AWAKE_SECONDS / 2])
+@pytest.mark.parametrize("timeout", [0, busypoll.BUSY_POLL_SECONDS / 2])
 def test_what_is_due_is_not_kept_waiting(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch, timeout: float) -> None:
     """When the loop has something to do at once, or a timer is due, nobody stays awake for what may come."""
     with BusyPollSelector() as selector:

@@ -62,7 +62,7 @@ async def test_a_client_has_one_lookup(resolver: Resolver) -> None:
 async def test_most_lookups(resolver: Resolver) -> None:
     """Beyond the most lookups a client goes without a name, at once; it is counted, and there is room when one has ended."""
     metrics = Metrics()
-    names = Names(metrics, resolve=resolver, most=2, seconds=60)
+    names = Names(metrics, resolve=resolver, limit=2, seconds=60)
     waiting = [asyncio.create_task(names.name(f"192.0.2.{number}")) for number in (1, 2)]
     await until(lambda: len(resolver.asked) == 2, "two lookups")
     assert await names.name("192.0.2.3") == "192.0.2.3"
@@ -74,7 +74,7 @@ async def test_most_lookups(resolver: Resolver) -> None:
 
 async def test_client_that_leaves(resolver: Resolver) -> None:
     """One that leaves before its name has come leaves nothing behind when it comes."""
-    names = Names(Metrics(), resolve=resolver, most=1, seconds=60)
+    names = Names(Metrics(), resolve=resolver, limit=1, seconds=60)
     waiting = asyncio.create_task(names.name("192.0.2.1"))
     await until(lambda: resolver.asked, "the lookup")
     waiting.cancel()

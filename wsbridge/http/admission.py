@@ -46,7 +46,7 @@ class Located:
     """Why the script cannot be run; empty if it can."""
 
 
-NOWHERE = Located((), Script("", ""))
+NOT_FOUND = Located((), Script("", ""))
 
 
 class Gate:
@@ -95,11 +95,11 @@ class Gate:
         root, lookup = self._scripts
         target = find_script(request.path, lookup)
         if target is None:
-            return NOWHERE
+            return NOT_FOUND
         # The server runs exactly the path that it checks here, with its links resolved.
         real = os.path.realpath(os.path.join(root, target.file))
         if not real.startswith(root.rstrip("/") + "/"):
-            return NOWHERE
+            return NOT_FOUND
         script = Script(request.mount + target.script.name, target.script.info)
         return Located((real,), script, "" if is_executable(real) else why_not_executable(real).partition(";")[0])
 

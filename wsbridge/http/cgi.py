@@ -40,7 +40,7 @@ BODILESS = (204, 304)
 """Statuses of responses that have no body, whatever the script prints (RFC 9110, section 6.4.1)."""
 STUCK_SECONDS = 2.0
 """Seconds that a script may read nothing of its body before the server buffers the rest."""
-MOST_REPORTED = 10
+MAX_REPORTED = 10
 """How many skipped lines of one head the server logs one by one."""
 
 log = logger("http")
@@ -331,8 +331,8 @@ class _Exchange:
 
     def _report(self, head: Head) -> Head:
         """Log the skipped lines of a head."""
-        for what in head.skipped[:MOST_REPORTED]:
+        for what in head.skipped[:MAX_REPORTED]:
             log.error("skipped a header line of the CGI script: %s", what, extra=extra(self._fields))
-        if (more := len(head.skipped) - MOST_REPORTED) > 0:
+        if (more := len(head.skipped) - MAX_REPORTED) > 0:
             log.error("skipped %d more header lines of the CGI script", more, extra=extra(self._fields))
         return head

@@ -65,7 +65,7 @@ class Acceptor:
         self._listening: dict[socket.socket, Open] = {}
         self._is_paused = self._is_short = self._is_logged = False
         self._timer: asyncio.TimerHandle | None = None
-        self._regardless = 0
+        self._without_room = 0
         """Connections that the acceptor still accepts without room."""
         self._shortages = RateLimit(log, ERROR)
         self.checks = 0
@@ -106,11 +106,11 @@ class Acceptor:
             if self._is_paused or listening not in self._listening:
                 return
             if not self._has_room():
-                if not self._regardless:
+                if not self._without_room:
                     self._pause()
                     self._timer = self._loop.call_later(self._pace.room_seconds, self._go_on)
                     return
-                self._regardless -= 1
+                self._without_room -= 1
             self._accept_one(listening, open)
 
     def _accept_one(self, listening: socket.socket, open: Open) -> None:
@@ -161,7 +161,7 @@ class Acceptor:
 
     def _go_on(self) -> None:
         """Accept `a_turn` more connections although there is no room: work that hangs must not block other clients."""
-        self._regardless = self._pace.a_turn
+        self._without_room = self._pace.a_turn
         self._resume()
 
     def _resume(self) -> None:

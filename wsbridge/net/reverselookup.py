@@ -29,12 +29,12 @@ def resolve(address: str) -> str:
 
 
 class Names:
-    """Looks up names, at most `most` at a time."""
+    """Looks up names, at most `limit` at a time."""
 
-    def __init__(self, metrics: Metrics, *, resolve: Resolve = resolve, most: int = LOOKUPS, seconds: float = LOOKUP_SECONDS) -> None:
+    def __init__(self, metrics: Metrics, *, resolve: Resolve = resolve, limit: int = LOOKUPS, seconds: float = LOOKUP_SECONDS) -> None:
         self._metrics = metrics
         self._resolve = resolve
-        self._most = most
+        self._limit = limit
         self._seconds = seconds
         self._under_way: dict[str, asyncio.Future[str]] = {}
 
@@ -42,7 +42,7 @@ class Names:
         """Return the name of an address, or the address itself if the lookup finds no name in time."""
         lookup = self._under_way.get(address)
         if lookup is None:
-            if len(self._under_way) >= self._most:
+            if len(self._under_way) >= self._limit:
                 self._metrics.lookups_skipped += 1
                 return address
             lookup = self._start(address)

@@ -37,7 +37,7 @@ FRESH_SECONDS = 0.01
 SIGNAL_SHARE, CHECK_SHARE = 4, 20
 """The maximum age of the list, as a multiple of the time that its reading took. Reading uses a fifth of the processor at most
 while signals are sent, and a twentieth while the end of sessions is awaited."""
-MOST_FOLLOWED = 256
+MAX_STEPS = 256
 """The most processes whose children are looked up before the next list: 8 ms, in which the event loop serves no session."""
 
 log = logger("process")
@@ -159,11 +159,11 @@ class Descendants:
         """Yield the process groups of the processes in a session that these processes started, and of those that they started in turn.
 
         Each step takes 0.03 ms, and a fork takes longer. If the caller kills each group at once, it catches up with a program that forks
-        faster than the server can list all processes. The newest processes come first, and there are at most MOST_FOLLOWED steps.
+        faster than the server can list all processes. The newest processes come first, and there are at most MAX_STEPS steps.
         """
         known = set(processes)
         parents = sorted(known)
-        for _ in range(MOST_FOLLOWED):
+        for _ in range(MAX_STEPS):
             if not parents:
                 return
             for child in children_of(parents.pop()):

@@ -86,7 +86,7 @@ class Server:
                 if opened is None:
                     return self._status
                 trusted = settings.server.trusted
-                self._site = Site(self._routes, nowhere=self._nowhere(), hosts=self._hosts(), trusted=trusted, metrics=metrics)
+                self._site = Site(self._routes, fallback=self._fallback(), hosts=self._hosts(), trusted=trusted, metrics=metrics)
                 factory, acceptor = self._factory(), self._acceptor(spawn_server)
                 inherited = inherited_sockets(os.environ, os.getpid())
                 opener = Listeners(factory, acceptor, metrics, loop, redirect=self._redirect, inherited=inherited)
@@ -196,7 +196,7 @@ class Server:
     def _timings(self) -> HttpTimings:
         return HttpTimings(keepalive_seconds=self._settings.server.keepalive_timeout)
 
-    def _nowhere(self) -> App:
+    def _fallback(self) -> App:
         """Return the App for requests without an endpoint; it answers them with 404."""
         registry = Registry(max_sessions=1, metrics=self._metrics)
         return App(is_strict=False, headers=(), headers_http=(), registry=registry, metrics=self._metrics, has_icon=True)

@@ -39,7 +39,7 @@ CLOSE_SECONDS = 2.0
 BOUND_SECONDS = 2.0
 """Seconds between two checks of the channel's objects at the broker. If a binding is removed, other publishers' messages are lost
 for up to this long."""
-LONGEST = 6
+MAX_TIMEOUTS = 6
 """How many timeouts an answer may take while other bytes arrive: on a slow link, earlier data delays it. After that, it counts as
 lost."""
 IDENTITY_SECONDS = 1.0
@@ -318,12 +318,12 @@ class Link:
         offsets = await self._read(where, lambda offset: True, seconds)
         return offsets[0] if offsets else None
 
-    async def offsets(self, start: int, end: int, seconds: float, *, longest: float) -> list[int]:
+    async def offsets(self, start: int, end: int, seconds: float, *, max_periods: float) -> list[int]:
         """Return the offsets of all bodies of the stream from `start` up to `end`.
 
         The stream must hold a body at `end` or after it. Raises LinkLost.
         """
-        offsets = await self._read(start, lambda offset: offset >= end, seconds, longest=longest)
+        offsets = await self._read(start, lambda offset: offset >= end, seconds, max_periods=max_periods)
         if not offsets or offsets[-1] < end:
             raise LinkLost("the stream does not deliver all bodies that it holds")
         return [offset for offset in offsets if start <= offset <= end]
@@ -333,7 +333,9 @@ class Link:
         offsets = await self._read(start, lambda found: found >= offset, seconds)
         return offset in offsets
 
-    async def _read(self, where: int | str, is_last: Callable[[int], bool], seconds: float, *, longest: float = LONGEST) -> list[int]:
+    async def _read(
+        self, where: int | str, is_last: Callable[[int], bool], seconds: float, *, max_periods: float = MAX_TIMEOUTS
+    ) -> list[int]:
         """Read the stream over a separate channel; return the offsets of its bodies, up to the last. Raises LinkLost.
 
         `is_last` decides by its offset whether a body is the last. The result is shorter if no more bodies arrive.
@@ -358,7 +360,7 @@ class Link:
 
         try:
             await self._guarded(consume())
-            await self._wait_delivered(channels[0], seconds, is_over.wait(), longest=longest)
+            await self._wait_delivered(channels[0], seconds, is_over.wait(), max_periods=max_periods)
             await self._guarded(channels[0].close())
         finally:
             for channel in channels:
@@ -422,19 +424,19 @@ class Link:
         """Return when the last bytes arrived over the connection, by the loop's clock; 0 before the first. Heartbeats do not count."""
         return self._connection.received_at() if self._connection is not None else 0.0
 
-    async def wait_delivered(self, seconds: float, work: Coroutine[Any, Any, object], *, longest: float) -> bool:
+    async def wait_delivered(self, seconds: float, work: Coroutine[Any, Any, object], *, max_periods: float) -> bool:
         """Wait for `work` until the broker has delivered nothing for `seconds`; return whether the work finished.
 
-        The time of an alarm does not count. Raises LinkLost if deliveries keep arriving and the work takes `longest` times `seconds`.
+        The time of an alarm does not count. Raises LinkLost if deliveries keep arriving and the work takes `max_periods` times `seconds`.
         """
-        return await self._wait_delivered(self._consuming, seconds, work, longest=longest)
+        return await self._wait_delivered(self._consuming, seconds, work, max_periods=max_periods)
 
-    async def _wait_delivered(self, channel: AmqpChannel, seconds: float, work: Coroutine[Any, Any, object], *, longest: float) -> bool:
+    async def _wait_delivered(self, channel: AmqpChannel, seconds: float, work: Coroutine[Any, Any, object], *, max_periods: float) -> bool:
         loop = asyncio.get_running_loop()
         start = loop.time()
 
         def last() -> float:
-            return max(start, self.alarm.over_at()) + longest * seconds
+            return max(start, self.alarm.over_at()) + max_periods * seconds
 
         def until() -> float:
             return min(max(start, channel.delivered_at, self.alarm.over_at()) + seconds, last())
@@ -446,7 +448,7 @@ class Link:
                     await asyncio.sleep(remaining)
                     continue
                 if loop.time() >= last():
-                    raise LinkLost(f"the broker does not deliver all for {longest * seconds:g} s, although other data arrives")
+                    raise LinkLost(f"the broker does not deliver all for {max_periods * seconds:g} s, although other data arrives")
                 # Data of other channels may delay deliveries of this channel, for as long as it is in flight.
                 before = channel.delivered_at
                 await self._guarded(channel.drain())
@@ -471,13 +473,13 @@ class Link:
         """Wait for the answer to a request. The broker sends it behind all data that is in flight on the connection.
 
         The time of an alarm does not count. Raises LinkLost if no bytes arrive for the timeout of the settings. If other bytes keep
-        arriving, it raises LinkLost after LONGEST timeouts.
+        arriving, it raises LinkLost after MAX_TIMEOUTS timeouts.
         """
         loop = asyncio.get_running_loop()
         start, seconds = loop.time(), self._settings.timeout
 
         def last() -> float:
-            return max(start, self.alarm.over_at()) + LONGEST * seconds
+            return max(start, self.alarm.over_at()) + MAX_TIMEOUTS * seconds
 
         def until() -> float:
             # The request itself waits behind published data on the same connection, so progress with that data extends the wait.
@@ -486,8 +488,8 @@ class Link:
         try:
             if not await within(seconds, work, until=until):
                 is_silent = loop.time() < last()
-                self._report_timeout(seconds if is_silent else LONGEST * seconds)
-                why = f"for {seconds:g} s" if is_silent else f"for {LONGEST * seconds:g} s, although other data arrives"
+                self._report_timeout(seconds if is_silent else MAX_TIMEOUTS * seconds)
+                why = f"for {seconds:g} s" if is_silent else f"for {MAX_TIMEOUTS * seconds:g} s, although other data arrives"
                 raise LinkLost(f"the broker does not answer {why}")
         except LINK_ERRORS as error:
             raise LinkLost(str(error) or type(error).__name__) from None

@@ -39,7 +39,7 @@ CHANNELS_A_LINK = 4
 """Channels for which a link needs room: one to publish on, one to consume on, and two for checks that run at the same time."""
 FRAME_BYTES = 128 * 1024
 """Bytes of a frame if the broker sets no limit."""
-MOST_CHANNELS = 65535
+MAX_CHANNELS = 65535
 """Channels of a connection if the broker sets no limit: the largest number of a channel (AMQP 0-9-1, 4.2.3)."""
 QUIET_SECONDS = 5.0
 """Seconds within which each link receives data from a working broker: it checks its exchange every 2 s."""
@@ -72,7 +72,7 @@ class Connection:
         self._channels: dict[int, AmqpChannel] = {}
         """aiormq's own table: it passes each frame to the channel with its number, and removes a channel that the broker has closed."""
         self._last_number = 0
-        self._channel_max = MOST_CHANNELS
+        self._channel_max = MAX_CHANNELS
         self._frames = 0
         self._opening = asyncio.get_running_loop().create_task(self._open(), name="bus: connect")
         self._opening.add_done_callback(self._opened)
@@ -206,7 +206,7 @@ class Connection:
         amqp = connection.transport.connection
         self.frame_bytes = amqp.connection_tune.frame_max or FRAME_BYTES
         self._channels = amqp.channels
-        self._channel_max = amqp.connection_tune.channel_max or MOST_CHANNELS
+        self._channel_max = amqp.connection_tune.channel_max or MAX_CHANNELS
         self.alarm.watch(amqp)
         amqp.closing.add_done_callback(self._closed)
 

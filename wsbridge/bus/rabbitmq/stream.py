@@ -27,7 +27,7 @@ from wsbridge.errors import LinkLost
 
 HISTORY_SECONDS = 10.0
 """Longest silence, in seconds, of a stream that still has to deliver a body that it holds: even on a slow link, bytes arrive."""
-LONGEST = 60
+MAX_PERIODS = 60
 """A history may take this many times HISTORY_SECONDS while its bytes arrive."""
 NOTES = 256
 """Maximum offsets before the first body of a stream that count as RabbitMQ's own records. With more, the stream has dropped
@@ -161,7 +161,7 @@ class StreamReader:
         self._wanted, start = await self._find_start(link, newest)
         await self._consume(link, start)
         delivery = self._arrived.wait() if self._start is not None else self._tail.reach(newest)
-        if not await link.wait_delivered(HISTORY_SECONDS, delivery, longest=LONGEST):
+        if not await link.wait_delivered(HISTORY_SECONDS, delivery, max_periods=MAX_PERIODS):
             raise LinkLost("the stream does not deliver all bodies that it holds")
 
     async def _find_start(self, link: Link, newest: int) -> tuple[int, int]:
@@ -180,7 +180,7 @@ class StreamReader:
         span = count
         while True:
             start = max(0, end - span + 1)
-            offsets = await link.offsets(start, end, HISTORY_SECONDS, longest=LONGEST) if end >= 0 else []
+            offsets = await link.offsets(start, end, HISTORY_SECONDS, max_periods=MAX_PERIODS) if end >= 0 else []
             if len(offsets) >= count or not start:
                 return offsets[-count:]
             span *= 2
@@ -197,7 +197,7 @@ class StreamReader:
             return True
         self._tail.expect_last()
         await self._consume(link, last.offset)
-        if await link.wait_delivered(PROBE_SECONDS, self._arrived.wait(), longest=LONGEST):
+        if await link.wait_delivered(PROBE_SECONDS, self._arrived.wait(), max_periods=MAX_PERIODS):
             return True
         # At an offset past the end, RabbitMQ delivers no body and reports no error. The stream is then a different, shorter
         # stream, unless it is only slow.
