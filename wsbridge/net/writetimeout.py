@@ -11,7 +11,7 @@ from wsbridge.metrics import Metrics
 
 
 class WriteTimeout:
-    """Compares how much a client has accepted at the start and at the end of a period, and ends the connection if it is the same.
+    """Measures how much a client accepts in each period, and ends the connection if that is nothing.
 
     `accepted` returns how many bytes the client has accepted so far, or None after the end of the connection. `abort` ends the
     connection. `waits` returns whether data waits for the client: only then the end counts as a timeout, and is logged. `again`
