@@ -3,8 +3,8 @@
 #
 #     wsbridge --port 8080 --devconsole examples/chat.sh
 #
-# Every visitor has a process of their own, so what the program remembers is in plain variables: who is there, the number, the
-# guesses so far. No session store, no cookie; and what one visitor does cannot disturb another.
+# Each client has its own process, so plain variables hold its state: the name, the number and the count of guesses. The program
+# needs no session store and no cookie, and clients cannot affect each other.
 
 echo "Good day. What is your name?"
 IFS= read -r name || exit 0
@@ -22,15 +22,15 @@ while IFS= read -r guess; do
             echo "Good-bye, $name."
             exit 0
             ;;
-        # Only digits, and few of them, get as far as the arithmetic: bash would take more than numbers for one,
-        # and run the command in a "guess" like x[$(reboot)].
+        # Only a few digits reach the arithmetic, because bash accepts more than numbers there, and would run the command
+        # in a "guess" like x[$(reboot)].
         *[!0-9]* | '' | ????*)
             echo "A number from 1 to 100, please."
             continue
             ;;
     esac
     ((++guesses))
-    # 10# because a leading zero would make the number octal.
+    # 10#, because a leading zero would make the number octal.
     if ((10#$guess < secret)); then
         echo "Higher."
     elif ((10#$guess > secret)); then

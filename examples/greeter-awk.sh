@@ -3,9 +3,8 @@
 #
 #     wsbridge --port 8080 --devconsole examples/greeter-awk.sh
 #
-# What to know in awk: print into a pipe waits for a full buffer, so every answer needs fflush(). And mawk, which is Debian's
-# awk, waits for a full buffer of input as well, where no fflush() helps: it wants `-W interactive`, which other awks do not
-# know. This is why a shell starts it.
+# awk buffers its output if stdout is a pipe, so every answer needs fflush(). mawk, which is Debian's awk, also buffers its
+# input, and needs `-W interactive`. Other awks do not know this option, so a shell starts awk.
 
 case $(awk -W version 2>&1 </dev/null) in
     mawk*) set -- -W interactive ;;

@@ -3,8 +3,8 @@
  *     cc -O2 -o greeter greeter.c
  *     wsbridge --port 8080 --devconsole ./greeter
  *
- * What to know in C: stdout into a pipe waits for a full buffer, until setvbuf() makes it leave by the line. It has to be said
- * before the first output. (For a program that you cannot change, `stdbuf -oL program` or `wsbridge --pty` does the same.)
+ * C buffers stdout if it is a pipe; setvbuf() selects line buffering, and must come before the first output. (For a program
+ * that you cannot change, `stdbuf -oL program` or `wsbridge --pty` does the same.)
  */
 
 #define _POSIX_C_SOURCE 200809L

@@ -3,8 +3,8 @@
 //
 //     wsbridge --port 8080 --devconsole examples/greeter.js
 //
-// What to know in Node: on Linux, console.log() into a pipe is written at once, there is nothing to flush. But stdin comes in
-// pieces of any size, which are not lines: let readline cut them.
+// In Node on Linux, console.log() writes to a pipe at once, so no flush is necessary. stdin arrives in pieces of any size, so
+// readline splits it into lines.
 
 const readline = require("node:readline");
 

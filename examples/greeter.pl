@@ -3,7 +3,7 @@
 #
 #     wsbridge --port 8080 --devconsole examples/greeter.pl
 #
-# What to know in Perl: print into a pipe waits for a full buffer, until `$| = 1` says otherwise.
+# Perl buffers its output if stdout is a pipe; `$| = 1` disables this.
 
 use strict;
 use warnings;
@@ -12,5 +12,5 @@ $| = 1;
 
 while (my $name = <STDIN>) {
     chomp $name;
-    print "Hello, $name! You are number $..\n";    # $. is the number of the line just read
+    print "Hello, $name! You are number $..\n";    # $. is the number of the current line
 }

@@ -3,8 +3,8 @@
 
     wsbridge --port 8080 --devconsole examples/greeter.py
 
-What to know in Python: print() into a pipe waits until 8 KiB have come together, so every answer needs `flush=True`
-(or start the whole program with `python3 -u`).
+In Python, print() buffers 8 KiB if stdout is a pipe, so every answer needs `flush=True` (or start the program with
+`python3 -u`).
 """
 
 import sys

@@ -98,7 +98,7 @@ def key_table(which: str) -> str:
     tables = {"server": ProcessSettings, "listen": ListenSettings, "broker": BrokerSettings, "endpoint": EndpointSettings}
     if which in tables:
         return key_rows(dict.fromkeys(fields_of(tables[which]), ""))
-    # The settings of a part, or those that a kind has alone.
+    # The settings of a part, or the settings that only this kind has.
     kinds: dict[str, list[str]] = {}
     fields: dict[str, Field] = {}
     general = {field.name for field in fields_of(EndpointSettings)}
@@ -108,7 +108,7 @@ def key_table(which: str) -> str:
                 fields[field.name] = field
                 kinds.setdefault(field.name, []).append(f"`{kind}`")
     shown = {fields[name]: ", ".join(kinds[name]) for name in fields}
-    # If all keys are those of the same kinds, the text above the table names the kinds.
+    # If all keys belong to the same kinds, the text above the table names the kinds.
     return key_rows(shown if len({*shown.values()}) > 1 else dict.fromkeys(shown, ""))
 
 
@@ -130,7 +130,7 @@ def flag_cell(field: Field) -> str:
 
 def description_of(field: Field) -> str:
     setting = field.setting
-    # A link within a page is one of the page on broadcast.
+    # A link within a page means the page on broadcast.
     return in_keys(setting.of_key or setting.description or setting.help, field.name).replace("](#", "](broadcast.md#")
 
 
@@ -209,7 +209,7 @@ def plain(text: str) -> str:
 
 
 def roff(text: str) -> str:
-    """Return text with what is special in roff escaped."""
+    """Return text with the special characters of roff escaped."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-")
     return "\\&" + escaped if escaped.startswith((".", "'")) else escaped
 

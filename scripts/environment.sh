@@ -1,16 +1,16 @@
 # shellcheck shell=sh disable=SC2154,SC2016,SC2164
-# Sourced by the other scripts, with `root` set to this clone: its virtual environment, and Debian packages.
+# The virtual environment and Debian packages. The other scripts source this file, with `root` set to this clone.
 #
-#   need_packages [EXTRA]     .venv holds wsbridge, run from this clone, and the packages of its extra (`test`, `lint`)
-#   make_venv FOLDER          a virtual environment with pip, also where Debian's python3 has neither ensurepip nor pip
-#   install_debian PACKAGE…   Debian packages; none of their services is started
+#   need_packages [EXTRA]     install wsbridge, from this clone, and the packages of its extra (`test`, `lint`) into .venv
+#   make_venv FOLDER          create a virtual environment with pip, even if Debian's python3 has neither ensurepip nor pip
+#   install_debian PACKAGE…   install Debian packages without starting their services
 #   apt_command PACKAGE…      print the command with which an administrator installs them
-#   is_help WORD…             whether the command line asks for help, before anything is installed for it
+#   is_help WORD…             succeed if the command line asks for help, before any installation
 #
-# Set PYTHON to choose the Python that the virtual environment is made with. What is said here goes to stderr.
+# Set PYTHON to choose the Python of the virtual environment. The messages go to stderr.
 
 venv=$root/.venv
-# What .venv was made from. It reads "unfinished" while it is being made: what is found so afterwards was interrupted.
+# The sources of .venv. It contains "unfinished" during the installation, and afterwards only if this was interrupted.
 stamp=$venv/made-from
 
 say() {
@@ -22,14 +22,14 @@ fail() {
     exit 1
 }
 
-# Run a command as root, with sudo only where we are not.
+# Run a command as root, with sudo if necessary.
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
 need_packages() {
     if has_packages "$@"; then return; fi
-    # Two that start at once take turns: the lock is on the clone's own folder, and goes with the process that held it.
+    # Simultaneous starts take turns. The lock is on the clone's folder, and ends with the process that holds it.
     (
         flock 9
         if ! has_packages "$@"; then install_packages "$@"; fi
@@ -40,12 +40,12 @@ has_packages() {
     [ -x "$venv/bin/python" ] && grep -qxF "$(made_from "${1:-}")" "$stamp" 2>/dev/null
 }
 
-# The line of the stamp that says that an extra is there.
+# The line of the stamp for an extra.
 made_from() {
     echo "$(place) made from $(cat "$root/pyproject.toml" "$root/setup.py" | cksum) ${1:+with $1}"
 }
 
-# An environment serves one folder and one Python; moved, or with Debian's python3 upgraded beneath it, it is made anew.
+# An environment is valid for one folder and one Python. After a move, or an upgrade of Debian's python3, it is created again.
 place() {
     echo "$venv, $(readlink -f "$venv/bin/python")"
 }
@@ -68,12 +68,12 @@ install_packages() {
     printf '%s\n' "$(made_from)" "$(made_from "${1:-}")" "$still_true" >"$stamp"
 }
 
-# Measured on x86-64 with Python 3.11; other machines differ a little.
+# Measured on x86-64 with Python 3.11; the size differs a little on other machines.
 download_size() {
     case $1 in test) echo '8 MB' ;; lint) echo '32 MB' ;; *) echo '5 MB' ;; esac
 }
 
-# One that was finished for this place, or that somebody made by hand, is kept, and its packages are brought up to date.
+# A complete environment for this place, or one that the user created, is kept, and its packages are updated.
 can_be_updated() {
     if [ -e "$stamp" ]; then
         case $(cat "$stamp") in "$(place) "*) ;; *) return 1 ;; esac
@@ -99,7 +99,7 @@ $(apt_command python3-venv)"
     fi
 }
 
-# Print the first Python of 3.11 or newer that has a module.
+# Print the first Python, version 3.11 or newer, that has a module.
 find_python() {
     for candidate in ${PYTHON:-python3 /usr/bin/python3 python3.14 python3.13 python3.12 python3.11}; do
         if "$candidate" -c "import sys, $1; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; then
@@ -126,7 +126,8 @@ install_debian() {
     [ "$(id -u)" = 0 ] || command -v sudo >/dev/null || return 1
     say "wsbridge: installing Debian packages without starting their services: $*"
     [ "$(id -u)" = 0 ] || say "wsbridge: sudo may ask for your password"
-    # What starts a service asks policy-rc.d first, with systemd and without; 101 is its "no". Ours says so while we live.
+    # Packages ask policy-rc.d before they start a service, with and without systemd; 101 forbids it. This one forbids it while
+    # this script runs.
     as_root sh -eu -c '
         policy=/usr/sbin/policy-rc.d
         restore() { rm -f "$policy"; if [ -e "$policy.kept" ]; then mv "$policy.kept" "$policy"; fi; }
@@ -137,7 +138,7 @@ install_debian() {
         chmod 755 "$policy"
         export DEBIAN_FRONTEND=noninteractive LC_ALL=C
         apt-get -qq update
-        # apt itself knows how much it is: "Need to get … of archives", "After this operation, …".
+        # apt prints the size: "Need to get … of archives", "After this operation, …".
         apt-get -q --assume-no install --no-install-recommends "$@" | grep -E "^(Need to get|After this)" || true
         apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "$@"
     ' sh "$@" </dev/null >&2

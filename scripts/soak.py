@@ -1,10 +1,10 @@
-"""What is left of a server after ten thousand sessions, and a thousand whose clients vanished without a word.
+"""Check that a server leaks nothing in ten thousand sessions, and a thousand with clients that vanish without a close.
 
-The same load is run twice, three tenths of it and then the whole. After each, when every program has gone, the server's children, zombies,
-threads, descriptors and memory are looked at: whatever a session leaves behind is there ten thousand times. Prints a
-table; the exit status is 1 when anything is more than it was, memory by more than the tolerance.
+The load runs twice: three tenths of it, then all of it. After each part, when every program has exited, the script compares the
+server's children, zombies, threads, descriptors and memory: a leak of a session appears ten thousand times. It prints a table.
+The exit status is 1 if any value has grown, or the memory by more than the tolerance.
 
-Memory may grow a little for reasons that do not add up. Two hundred bytes a session would be more than is tolerated.
+The memory may grow a little for reasons that do not add up. 200 bytes per session would exceed the tolerance.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from tests.support.tool import command
 WORKERS = 4
 """Sessions of the cycles that are open at the same time."""
 CROWDS = 10
-"""So many times a crowd of clients vanishes together."""
+"""The number of groups of clients that vanish."""
 WARM_UP = 0.3
-"""The part of the load that comes before the first look: a crowd of each kind, so that every pool and buffer has its size."""
+"""The part of the load before the first measurement: a group of each kind, so that every pool and buffer has its size."""
 SETTLE_SECONDS = 60.0
-"""How long programs may take to end: the ladder has a second, and the machine may have other things to do."""
+"""Seconds that programs may take to exit: the ladder takes a second, and the machine may be busy."""
 TOLERANCE_BYTES = 2 * 1024 * 1024
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "32768", "MALLOC_TRIM_THRESHOLD_": "65536"}
-"""The server's own allocator gives back at once what is freed: otherwise its memory goes up and down by ten megabytes."""
+"""The server's allocator returns freed memory at once; otherwise, its memory varies by ten megabytes."""
 
 PROGRAM = """case $PATH_INFO in
     /print) seq 100 ;;
@@ -45,10 +45,10 @@ PROGRAM = """case $PATH_INFO in
 esac"""
 
 MUCH = encode_frame(b"x" * 1000) * 400
-"""More than a pipe and the bridge take for a program that does not read."""
+"""More than a pipe and the bridge accept for a program that does not read."""
 
 
-# Cycles: sessions that begin and end in each of the ways that there are
+# Cycles: sessions that begin, and end in each possible way
 
 
 def closes(port: int) -> None:
@@ -81,13 +81,13 @@ WAYS: tuple[Callable[[int], None], ...] = (closes, drops, resets, listens_to_the
 
 
 def cycle(port: int, count: int) -> None:
-    """Open and end so many sessions, one after the other."""
+    """Open and end `count` sessions in sequence."""
     for number in range(count):
         WAYS[number % len(WAYS)](port)
 
 
 def cycles(port: int, count: int) -> None:
-    """The same, from several threads at once."""
+    """Open and end sessions in several threads at once."""
     workers = [Thread(target=cycle, args=(port, len(range(index, count, WORKERS)))) for index in range(WORKERS)]
     for worker in workers:
         worker.start()
@@ -99,7 +99,7 @@ def cycles(port: int, count: int) -> None:
 
 
 def crowd(port: int, count: int) -> list[Client]:
-    """Open sessions with programs that wait, that print more than is taken, and that take less than is said."""
+    """Open sessions with programs that wait, that print more than the client reads, and that read less than the client sends."""
     clients = []
     for number in range(count):
         path = ("/", "/flood", "/deaf")[number % 3]
@@ -114,7 +114,7 @@ def crowd(port: int, count: int) -> list[Client]:
 
 
 def killed(port: int, count: int) -> None:
-    """Have a process hold the sessions, and kill it."""
+    """Let a process hold the sessions, and kill it."""
     holder = subprocess.Popen([sys.executable, __file__, f"--hold={port}", f"--vanishing={count}"], stdout=subprocess.PIPE)
     assert holder.stdout is not None
     with holder.stdout:
@@ -134,13 +134,13 @@ def dropped(port: int, count: int) -> None:
 
 
 def vanish(port: int, crowds: int, size: int) -> None:
-    """Crowds of clients go without a close frame: killed, with a reset, with the end of TCP alone."""
+    """Disconnect groups of clients without a close frame: by a kill, by a reset, and by the end of TCP alone."""
     for number in range(crowds):
         (killed, reset, dropped)[number % 3](port, size)
 
 
 def hold(port: int, count: int) -> None:
-    """Be the process that is killed."""
+    """Hold sessions until the process is killed."""
     with ExitStack() as held:
         for client in crowd(port, count):
             held.enter_context(client)
@@ -148,12 +148,12 @@ def hold(port: int, count: int) -> None:
         signal.pause()
 
 
-# The looks
+# The measurements
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a server has."""
+    """The resources of a server."""
 
     children: int
     zombies: int
@@ -171,18 +171,18 @@ def look(server: Server) -> Look:
 
 
 def settle(server: Server, start: Look) -> None:
-    """Wait until no program and no connection is left; if that never comes, the look shows it."""
+    """Wait until no program and no connection remains; otherwise, the measurement shows them."""
     with suppress(AssertionError):
         wait_until(lambda: len(server.children()) <= start.children, "the end of every program", SETTLE_SECONDS)
         wait_until(lambda: server.descriptors() <= start.descriptors, "the end of every connection", SETTLE_SECONDS)
 
 
-def compare(before: Look, after: Look) -> bool:
-    """Print the table; return whether nothing is more than it was."""
+def compare(before: Look, after: Look, tolerances: Look = TOLERANCES) -> bool:
+    """Print the table; return whether no value has grown."""
     print(f"{'':16}{'before':>12}{'after':>12}{'tolerated':>12}")
     good = True
     for name in Look.__dataclass_fields__:
-        was, now, tolerated = (getattr(one, name) for one in (before, after, TOLERANCES))
+        was, now, tolerated = (getattr(one, name) for one in (before, after, tolerances))
         is_good = now <= was + tolerated
         good &= is_good
         print(f"{name:16}{was:12,}{now:12,}{f'+{tolerated:,}':>12}{'' if is_good else '   <- leaked'}")
@@ -190,7 +190,7 @@ def compare(before: Look, after: Look) -> bool:
 
 
 def soak(cycle_count: int, vanishing: int, transports: str) -> bool:
-    """Run the load; return whether nothing is left of it."""
+    """Run the load; return whether it left nothing behind."""
     program = ("sh", "-c", PROGRAM, "sh", *command("ticks"))
     with Server("--loglevel=info", *program, env={**TRANSPORTS[transports], **ALLOCATOR}) as server:
         start = look(server)

@@ -1,11 +1,10 @@
-"""Run pytest so that the run ends with a verdict and a list of failures, whatever a test does.
+"""Run pytest so that the run ends with a report and a list of failures, whatever a test does.
 
-A test that hangs is failed by pytest-timeout, which shows where it hangs. Where no signal handler can run, as in C,
-faulthandler prints every thread's stack and ends the process. Where not even that can run, as in a stopped process, this
-watcher kills the process from outside. A run of several workers ends when one of them dies: what the others do then is
-finished, and the rest is not begun.
+pytest-timeout fails a test that hangs, and shows its position. If no signal handler can run, as in C, faulthandler prints every
+thread's stack and ends the process. If not even that can run, as in a stopped process, this watcher kills the process from outside. A
+run of several workers ends when a worker dies: the other workers finish their current tests, and begin no others.
 
-The exit status is pytest's own; it is 1 when this watcher had to end a process.
+The exit status is pytest's own, or 1 if this watcher had to end a process.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 LOOK_SECONDS = 0.2
-"""Pause between two looks at the records."""
+"""Pause between two checks of the records."""
 
 INTERRUPT_SECONDS = 20.0
-"""Time that pytest has, after SIGINT, to print its summary."""
+"""Time that pytest has to print its summary after SIGINT."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds in seconds. A test's own is 0 where a debugger may hold it."""
+    """Limits in seconds. The limit of a test is 0 if a debugger may hold it."""
 
     test: float
     session: float
@@ -42,7 +41,7 @@ class Limits:
 
     @property
     def kill(self) -> float:
-        """The age at which a test's process is killed: pytest-timeout and faulthandler come before."""
+        """The age at which a test's process is killed, after pytest-timeout and faulthandler."""
         return self.test + 2 * self.grace
 
     @property
@@ -53,7 +52,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a process of the run does, and since when."""
+    """The current test of a process of the run, and its start time."""
 
     pid: int
     phase: str
@@ -79,13 +78,13 @@ def parse(words: Sequence[str]) -> tuple[Limits, list[str]]:
         flags.timeout = 0.0
     limits = Limits(flags.timeout, flags.session_timeout, flags.grace)
     bounds = [f"--timeout={limits.test}", "-o", f"faulthandler_timeout={limits.test and limits.test + limits.grace}"]
-    # pytest-xdist gives the files of a worker that died to others, the finished ones too, and can wait for them for ever.
+    # pytest-xdist gives all files of a dead worker to other workers, even the finished ones, and may wait for them for ever.
     once = ["--max-worker-restart=0"]
     return limits, ["-p", "tests.support.recorder", *bounds, "-o", "faulthandler_exit_on_timeout=true", *once, *rest]
 
 
 class Watcher:
-    """Runs pytest, and ends what outlasts its limit."""
+    """Runs pytest, and ends each process that exceeds its limit."""
 
     def __init__(self, folder: Path, limits: Limits) -> None:
         self._folder = folder
@@ -93,14 +92,14 @@ class Watcher:
         self._verdicts: list[str] = []
         self._idle_until: dict[int, float] = {}
         self._interrupted: float | None = None
-        """When a signal was first handed on."""
+        """The time at which a signal was first forwarded."""
         self._changed = time.monotonic()
-        """When a test last began or ended, or a process was ended here."""
+        """The time at which a test last began or ended, or the watcher ended a process."""
 
     def run(self, arguments: Sequence[str]) -> int:
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = os.environ | {"RUN_RECORDS": str(self._folder), "PYTHONPATH": os.pathsep.join(paths)}
-        # A background job of a shell ignores SIGINT, and so would pytest, which is interrupted by it.
+        # A shell's background job ignores SIGINT, and so would pytest, which needs it for an interrupt.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         # Ctrl-C reaches pytest, which is in the same process group, and pytest prints its summary.
         with subprocess.Popen([sys.executable, "-m", "pytest", *arguments], env=environment) as pytest:
@@ -134,13 +133,13 @@ class Watcher:
             if now - started > self._limits.session:
                 self._stop(pytest, f"the run exceeded {self._limits.session:g} s")
             elif self._interrupted and now - self._interrupted > self._limits.grace:
-                # Python loses a signal that comes just before it blocks; and a test may catch what is raised.
+                # Python loses a signal that arrives just before it blocks, and a test may catch the exception.
                 self._stop(pytest, f"the run did not end within {self._limits.grace:g} s of the interrupt")
             elif self._limits.test and now - self._changed > self._limits.silence:
                 self._stop(pytest, f"no test began or ended for {self._limits.silence:g} s")
 
     def _records(self, pytest: int) -> list[Record]:
-        """Return the records of pytest and its workers, of those that live: a number may have come to mean another process."""
+        """Return the records of pytest and its live workers: a process ID may belong to another process by now."""
         found = []
         for pid in (pytest, *children(pytest)):
             with suppress(FileNotFoundError, ProcessLookupError):
@@ -150,7 +149,7 @@ class Watcher:
         return found
 
     def _end_if_overdue(self, record: Record, *, is_over: bool) -> None:
-        """End a process whose time is up. A worker without work is to exit when the whole run is over."""
+        """End a process that exceeds its limit. A worker without work should exit when the whole run has ended."""
         if record.phase == "idle" and not is_over:
             self._idle_until[record.pid] = time.monotonic()
         age = time.monotonic() - record.since
@@ -167,7 +166,7 @@ class Watcher:
         self._say(why)
         self._changed = time.monotonic()
         (self._folder / f"{pid}.json").unlink(missing_ok=True)
-        # What the test has started, too: without its parent it could not be found any more.
+        # Also kill the processes that the test has started: without their parent, they could not be found later.
         for victim in [*descendants(pid), pid]:
             with suppress(ProcessLookupError):
                 os.kill(victim, signal.SIGKILL)

@@ -1,6 +1,6 @@
-"""What all tests have in common: a real RabbitMQ, a real Chromium, the same signals, and the order of files.
+"""The common parts of all tests: a real RabbitMQ, a real Chromium, signal dispositions, and the order of files.
 
-From wherever they are run: a background job of a shell ignores some signals, and so would what it starts.
+A shell's background job ignores some signals, and its programs would inherit this, so the dispositions are set to their defaults.
 """
 
 from __future__ import annotations
@@ -51,21 +51,22 @@ LONGEST = (
     "nodes/test_nodes.py",
     "server/test_server.py",
 )
-"""The files that take longest, longest first. One of them begun last keeps one worker busy when the others have finished."""
+"""The files that take longest, longest first. If one of them began last, one worker would still be busy after the others have finished."""
 
-# How long it takes to make an example says how busy the machine is, nothing of what is tested.
+# The time of an example depends on the machine's load, not on the tested code.
 settings.register_profile("at any load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("at any load")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let pytest-xdist hand out files in the order of the collection; its own order is by the number of tests, whatever they take."""
+    """Let pytest-xdist distribute files in the order of the collection; its own order is by the number of tests, whatever their
+    duration."""
     config.option.loadscopereorder = False
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest, where several workers share the files."""
+    """Begin with the files that take longest, if several workers share the files."""
     if hasattr(config, "workerinput"):
         ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST)}
         items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
@@ -73,20 +74,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[Broker]:
-    """The broker that tests share: each uses names of its own, and leaves it running and well."""
+    """The broker that tests share: each test uses its own names, and leaves the broker running."""
     with Broker() as shared:
         yield shared
 
 
 @pytest.fixture(scope="session", autouse=True)
 def end_of_chromium() -> Iterator[None]:
-    """The browser process that tests share is started by the first one that needs it, and ends with the last test."""
+    """Tests share one browser process: the first test that needs it starts it, and it ends after the last test."""
     yield
     chromium.end_process()
 
 
 @pytest.fixture(autouse=True)
 def _as_at_the_start() -> None:
-    """A test that runs a command line or a server in this process decides neither the level of the log nor the texts of other tests."""
+    """Restore the log level and the form of texts, which a command line or a server in this process changes."""
     mentions.use(str)
     set_level(logging.NOTSET)

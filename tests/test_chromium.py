@@ -1,4 +1,4 @@
-"""The browser that tests share: no test sees what another one left in it, and none fails because an earlier one broke it."""
+"""The browser that tests share: each test gets a clean state, and a working browser after a crash."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LEFT = "document.cookie + localStorage.getItem('left')"
 
 
 async def test_profiles_share_nothing() -> None:
-    """Cookies and storage end with a `Chromium`, and one beside it does not see them; all of them are one process."""
+    """Cookies and storage end with a `Chromium`, and another `Chromium` does not see them. All of them share one process."""
     with Server("--devconsole", "cat") as server:
         url = f"http://127.0.0.1:{server.port}/"
         async with Chromium() as first, Chromium() as beside:
@@ -41,7 +41,7 @@ async def test_pages_end_with_their_browser() -> None:
 
 
 async def test_crash_in_a_test() -> None:
-    """The test in which the browser crashes is told so, and the next one has a new browser."""
+    """A test in which the browser crashes gets an error, and the next test has a new browser."""
     async with Chromium() as browser:
         page = await browser.open("about:blank")
         os.kill(pid := chromium.pid(), signal.SIGKILL)
@@ -53,7 +53,7 @@ async def test_crash_in_a_test() -> None:
 
 
 async def test_crash_between_tests() -> None:
-    """A browser that has crashed when no test used it is replaced as well."""
+    """A browser that has crashed between two tests is replaced as well."""
     async with Chromium():
         pid = chromium.pid()
     os.kill(pid, signal.SIGKILL)

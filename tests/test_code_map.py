@@ -1,4 +1,4 @@
-"""The documents for whoever changes the code name files and classes that are there."""
+"""The documents for developers name only existing files and classes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ ROOT = Path(__file__).parent.parent
 PAGES = ("CONTRIBUTING.md", "docs/architecture.md", "docs/glossary.md")
 NAMED_FILE = re.compile(r"`([\w./-]+\.(?:py|js|mjs|html|css|svg|sh))`")
 OF_USERS = {"script.sh", "sensor.py"}
-"""Files of examples, which are none of the repository."""
+"""Files of examples, which are not in the repository."""
 
 
 def tracked() -> list[str]:
-    """Return the files of the repository; where it is no checkout, the files that are there."""
+    """Return the files of the repository or, outside a checkout, the existing files."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode == 0:
         return listed.stdout.split()
@@ -28,20 +28,20 @@ FILES = tracked()
 
 
 def is_there(name: str) -> bool:
-    """Whether a file has this path, or ends with it."""
+    """Return whether a file has this path, or ends with it."""
     return any(file == name or file.endswith(f"/{name}") for file in FILES)
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_named_files_are_there(page: str) -> None:
-    """A page names no file that was moved away."""
+def test_named_files_exist(page: str) -> None:
+    """Every file that a page names exists."""
     named = set(NAMED_FILE.findall((ROOT / page).read_text())) - OF_USERS
     assert named
     assert sorted(name for name in named if "NAME" not in name and not is_there(name)) == []
 
 
-def test_classes_of_the_glossary_are_there() -> None:
-    """A row of the glossary that names a file names classes and functions of it."""
+def test_classes_of_the_glossary_exist() -> None:
+    """A row of the glossary that names a file names classes and functions of that file."""
     missing = []
     elsewhere = {word for file in FILES if file.startswith("wsbridge/") and file.endswith(".py") for word in names_in(ROOT / file)}
     for line in (ROOT / "docs/glossary.md").read_text().splitlines():
@@ -63,8 +63,8 @@ def names_in(path: Path) -> set[str]:
     return {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)}
 
 
-def test_comments_name_files_that_are_there() -> None:
-    """A comment or docstring of the package names no file that was moved away."""
+def test_comments_name_existing_files() -> None:
+    """Every file that a comment or docstring of the package names exists."""
     wrong = []
     for file in FILES:
         if not file.startswith("wsbridge/") or not file.endswith(".py"):

@@ -1,4 +1,4 @@
-"""How long tests wait (tests/support/deadline.py)."""
+"""The deadlines of tests (tests/support/deadline.py)."""
 
 import pytest
 
@@ -19,18 +19,18 @@ from tests.support.server import wait_until
     ],
 )
 def test_slowdown(loadavg: str, cores: int, expected: float) -> None:
-    """Deadlines grow with the threads that want a core, on the average of a minute or at this moment, up to a bound."""
+    """Deadlines grow with the number of runnable threads, on the average of a minute or at the moment, up to a bound."""
     assert slowdown_of(loadavg, cores) == expected
 
 
 def test_scaled() -> None:
-    """On this machine, whatever it does now, a deadline is at least what a quiet one needs."""
+    """On this machine, whatever its load, a deadline is at least that of an idle machine."""
     assert CORES >= 1
     assert 3.0 <= scaled(3.0) <= 3.0 * MOST
 
 
 def test_deadline() -> None:
-    """A deadline passes, and begins again when there was progress."""
+    """A deadline passes, and starts again after progress."""
     deadline = Deadline(0.0)
     assert deadline.has_passed()
     deadline.seconds = 60.0
@@ -40,13 +40,13 @@ def test_deadline() -> None:
 
 
 def test_wait_ends() -> None:
-    """Without progress a wait ends and says what it waited for."""
+    """Without progress, a wait ends with an error that names its condition."""
     with pytest.raises(AssertionError, match="in vain for Godot"):
         wait_until(lambda: False, "Godot", 0.01)
 
 
-def test_wait_goes_on_with_progress() -> None:
-    """Work that goes on may take far longer than the deadline."""
+def test_wait_continues_with_progress() -> None:
+    """A wait with progress may take far longer than the deadline."""
     steps = iter(range(200))
     done: list[int] = []
 

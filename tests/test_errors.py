@@ -1,4 +1,4 @@
-"""The exceptions of wsbridge: one tree, which its docstring draws."""
+"""The exceptions of wsbridge: one tree, as drawn in its docstring."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PACKAGE = Path(errors.__file__).parent
 
 
 def test_the_drawing_is_the_tree() -> None:
-    """The drawing has each exception, below the one that it inherits from."""
+    """The drawing has each exception below its base class."""
     drawn: dict[str, str] = {}
     above = ["WsbridgeError"]
     for line in (errors.__doc__ or "").splitlines():
@@ -29,8 +29,8 @@ def test_the_drawing_is_the_tree() -> None:
     assert drawn == there
 
 
-def test_no_exception_stands_elsewhere() -> None:
-    """No other file of the package has an exception of its own."""
+def test_no_exception_is_defined_elsewhere() -> None:
+    """No other module of the package defines an exception."""
     elsewhere = [
         f"{path.relative_to(PACKAGE)}: {node.name}"
         for path in PACKAGE.rglob("*.py")

@@ -1,4 +1,4 @@
-"""Files that a user names: a FIFO, which `open` would wait for, and every other type as `open` itself."""
+"""Files that a user names: opening a FIFO does not block, and other files open as with `open`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from wsbridge.files import open_at_once
 
 pytestmark = pytest.mark.timeout(60)
-"""Seconds after which a wait for the other end of a FIFO is a failure."""
+"""Seconds after which a wait for the other end of a FIFO counts as blocked."""
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def regular(tmp_path: Path) -> Path:
 
 
 def test_fifo_without_a_writer(fifo: Path) -> None:
-    """A FIFO without a writer opens at once, and its content is empty."""
+    """A FIFO without a writer opens at once, and is empty."""
     with open(fifo, "rb", opener=open_at_once) as file:
         assert file.read() == b""
 
@@ -91,7 +91,7 @@ def test_descriptor(regular: Path, flags: int) -> None:
 
 @pytest.mark.parametrize("name", ["missing", "missing/file", "dangling"])
 def test_missing_file(tmp_path: Path, name: str) -> None:
-    """A missing file is the error of `open`, with the path that the user named."""
+    """A missing file raises the error of `open`, with the path that the user named."""
     (tmp_path / "dangling").symlink_to("nowhere")
     path = str(tmp_path / name)
     with pytest.raises(FileNotFoundError) as caught, open(path, "rb", opener=open_at_once):
@@ -100,19 +100,19 @@ def test_missing_file(tmp_path: Path, name: str) -> None:
 
 
 def test_path_through_a_file(regular: Path) -> None:
-    """A path below a regular file is the error of `open`."""
+    """A path below a regular file raises the error of `open`."""
     with pytest.raises(NotADirectoryError), open(regular / "below", "rb", opener=open_at_once):
         pass
 
 
 def test_directory(tmp_path: Path) -> None:
-    """A directory is the error of `open`."""
+    """A directory raises the error of `open`."""
     with pytest.raises(IsADirectoryError), open(tmp_path, "rb", opener=open_at_once):
         pass
 
 
 def test_unix_socket(tmp_path: Path) -> None:
-    """A Unix socket is no file to open: the open fails at once."""
+    """Opening a Unix socket fails at once."""
     path = str(tmp_path / "socket")
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(path)

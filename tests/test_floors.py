@@ -1,6 +1,6 @@
-"""Imports run down: a module imports lower floors or its own package, and each outside library has one fenced place.
+"""Imports go down: a module imports lower floors or its own package, and each external library has a fixed place.
 
-The sources are read, not run, so that an import inside a function counts as well.
+The test parses the sources instead of running them, so that it sees imports inside functions.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ FLOORS = (
     {"cli"},
     {"__main__"},
 )
-"""From the ground up. `settings` stands between two floors, because it holds values of the rules; `__main__` is the door. `quickstart`
-stands below all that uses aiohttp."""
+"""From the lowest floor up. `settings` is between two floors, because it has values of the rules; `__main__` is the entry point.
+`quickstart` is below all modules that use aiohttp."""
 
 WORDS, CORES = FLOORS[0], FLOORS[1]
 LEVEL = {part: level for level, parts in enumerate(FLOORS) for part in parts}
@@ -44,16 +44,16 @@ FENCES = {
     "click": {"cli"},
     "msgspec": {"cli", "config", "framing", "resolve", "settings"},
 }
-"""The parts and modules in which each library from outside may be imported."""
+"""The parts and modules that may import each external library."""
 
 IMPURE = {"asyncio", "socket", "subprocess", "time", "random"}
-"""What the two lowest floors do without: now, ids and randomness are arguments."""
+"""Modules that the two lowest floors may not import: the time, ids and random numbers are arguments."""
 ALLOWED = {("logs", "time")}
-"""The log formats a time that it is given."""
+"""The log formats a time that it gets as an argument."""
 
 
 class Import(NamedTuple):
-    """An import statement of a module of ours: `name` is dotted and absolute."""
+    """An import statement in a module of the package: `name` is dotted and absolute."""
 
     module: str
     line: int
@@ -61,7 +61,7 @@ class Import(NamedTuple):
 
     @property
     def part(self) -> str:
-        """The part of the house that imports; empty for the package itself."""
+        """The part of the package that imports; empty for the package itself."""
         return part_of(self.module)
 
     def __str__(self) -> str:
@@ -71,12 +71,12 @@ class Import(NamedTuple):
 
 
 def part_of(name: str) -> str:
-    """Return the second of a dotted name's words: `framing` of `wsbridge.framing.chunks`."""
+    """Return the second component of a dotted name: `framing` of `wsbridge.framing.chunks`."""
     return [*name.split("."), ""][1]
 
 
 def imports_in(source: str, module: str, *, is_package: bool = False) -> Iterator[Import]:
-    """Yield the imports of a source, inside functions and conditions too, by statement or by `import_module("…")`."""
+    """Yield the imports of a source, also inside functions and conditions, by statement or by `import_module("…")`."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Import(names):
@@ -85,7 +85,7 @@ def imports_in(source: str, module: str, *, is_package: bool = False) -> Iterato
                 above = module.split(".")[: None if is_package and level == 1 else -level + is_package] if level else []
                 whole = ".".join([*above, *([base] if base else [])])
                 for alias in names:
-                    # `from wsbridge import framing` imports a module, `from wsbridge import __version__` none.
+                    # `from wsbridge import framing` imports a module, `from wsbridge import __version__` does not.
                     is_module = whole == "wsbridge" and alias.name in LEVEL
                     yield Import(module, node.lineno, f"{whole}.{alias.name}" if is_module else whole)
             case ast.Call(ast.Name("__import__" | "import_module") | ast.Attribute(attr="import_module"), [ast.Constant(name), *_]):
@@ -112,30 +112,30 @@ def shown(imports: list[Import]) -> str:
 
 
 def test_every_module_has_its_floor() -> None:
-    """There is no part of the package that stands on no floor, and no floor that holds what is not there."""
+    """Every part of the package has a floor, and every floor has existing parts."""
     there = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert there - {"__init__"} == set(LEVEL)
 
 
-def test_imports_run_down() -> None:
-    """A module imports lower floors or its own package; those on one floor do not see each other, but for the words."""
+def test_imports_go_down() -> None:
+    """A module imports lower floors or its own package. Parts on one floor do not import each other, except on the lowest floor."""
 
     def is_allowed(entry: Import) -> bool:
         to = part_of(entry.name)
         return to in ("", entry.part) or LEVEL[to] < LEVEL[entry.part] or {to, entry.part} <= WORDS
 
     wrong = [entry for entry in INNER if entry.part and not is_allowed(entry)]
-    assert not wrong, f"imports that do not run down:\n{shown(wrong)}"
+    assert not wrong, f"imports that do not go down:\n{shown(wrong)}"
 
 
 def test_package_itself_imports_nothing() -> None:
-    """Whoever imports a part of the package does not get the rest of it for nothing."""
+    """An import of one part of the package does not load the other parts."""
     wrong = [entry for entry in IMPORTS if not entry.part and entry.name != "__future__"]
     assert not wrong, f"the package itself imports:\n{shown(wrong)}"
 
 
-def test_fences() -> None:
-    """Each library from outside is imported in its place alone, and no other library is."""
+def test_external_libraries() -> None:
+    """Each external library is imported only in its place, and no other library is imported."""
 
     def is_allowed(entry: Import) -> bool:
         library = entry.name.split(".")[0]
@@ -143,12 +143,12 @@ def test_fences() -> None:
         return library in sys.stdlib_module_names or any(f"{entry.module}.".startswith(f"{place}.") for place in inside)
 
     wrong = [entry for entry in OUTER if not is_allowed(entry)]
-    assert not wrong, f"libraries outside of their fence:\n{shown(wrong)}"
-    assert {entry.name.split(".")[0] for entry in OUTER} >= FENCES.keys(), "a fence round nothing"
+    assert not wrong, f"libraries outside their place:\n{shown(wrong)}"
+    assert {entry.name.split(".")[0] for entry in OUTER} >= FENCES.keys(), "a place without an import"
 
 
 def test_cores_are_pure() -> None:
-    """The words and the cores have no loop, socket, process, clock or chance of their own."""
+    """The two lowest floors use no loop, socket, process, clock or random numbers of their own."""
     wrong = [
         entry
         for entry in OUTER
@@ -175,11 +175,11 @@ def test_cores_are_pure() -> None:
     ],
 )
 def test_every_form_of_import_is_seen(source: str, module: str, is_package: bool, names: list[str]) -> None:
-    """Whatever the form of an import, it counts."""
+    """The test sees every form of import."""
     assert [entry.name for entry in imports_in(source, module, is_package=is_package)] == names
 
 
 def test_message_names_file_and_line() -> None:
-    """What is found wrong says where it stands."""
+    """The message names the file and the line of a violation."""
     assert str(Import("wsbridge.rules.paths", 7, "socket")) == "wsbridge/rules/paths.py:7: imports socket"
     assert str(Import("wsbridge.framing", 7, "socket")) == "wsbridge/framing/__init__.py:7: imports socket"

@@ -1,4 +1,4 @@
-"""Batches, and what carries them in the tests of the floors above."""
+"""Batches, and the twins that carry them in the tests of higher floors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_kinds_are_opcodes() -> None:
     ],
 )
 def test_batches(messages: list[tuple[Kind, bytes]], made: list[Batch]) -> None:
-    """Each run of one kind is a batch, in order; a batch is never empty."""
+    """Each run of messages of one kind is a batch, in order; a batch is never empty."""
     assert batches(messages) == made
     assert batches(iter(messages)) == made
 
@@ -45,19 +45,19 @@ def test_batches(messages: list[tuple[Kind, bytes]], made: list[Batch]) -> None:
     ],
 )
 def test_valid_text(messages: list[bytes], valid: list[bytes]) -> None:
-    """What is UTF-8 stays as it is; other bytes become U+FFFD, each message by itself."""
+    """Valid UTF-8 stays unchanged; other bytes become U+FFFD, separately in each message."""
     assert list(valid_text(messages)) == valid
 
 
 @settings(deadline=None)
 @given(st.lists(st.binary(max_size=8) | st.text(max_size=4).map(str.encode), min_size=1))
 def test_valid_text_of_any_bytes(messages: list[bytes]) -> None:
-    """As many messages as there were, each of them UTF-8, and each that was so unchanged."""
+    """The number of messages stays the same. Each is valid UTF-8, and a message that was valid is unchanged."""
     assert [message.decode() for message in valid_text(messages)] == [message.decode("utf-8", "replace") for message in messages]
 
 
 def test_in_memory_twin() -> None:
-    """The twin keeps what it takes, remembers what its sink told it, and pushes into the sink that it is joined to."""
+    """The twin records its batches and the calls of its sink, and pushes into the sink that it is joined to."""
     source, sink = Memory(), Memory()
     source.sink = sink
     source.push(Batch(T, [b"a", bytearray(b"b")]))
@@ -71,8 +71,8 @@ def test_in_memory_twin() -> None:
     assert sink.ended == End(1000, "done")
 
 
-def test_joint() -> None:
-    """A joint hands on batches and the end, each to its own."""
+def test_callback_sink() -> None:
+    """The sink passes batches and the end to their callbacks."""
     taken: list[Batch] = []
     ends: list[End] = []
     joint = CallbackSink(taken.append, ends.append)
@@ -81,7 +81,7 @@ def test_joint() -> None:
     assert (taken, ends) == ([Batch(T, [b"a"])], [End(1001, "")])
 
 
-def test_source_of_nothing() -> None:
-    """What stands in for a source before there is one, and when it is gone, can be told anything."""
+def test_null_source() -> None:
+    """The null source, which replaces a missing source, accepts every call."""
     for method in (NULL_SOURCE.pause, NULL_SOURCE.resume, NULL_SOURCE.pause, NULL_SOURCE.pause):
         method()

@@ -74,7 +74,7 @@ def test_status_of_a_signal(number: signal.Signals) -> None:
 
 @pytest.mark.parametrize("changes", [{"PYTHONUTF8": "0"}, {"LC_ALL": "C"}, {"TZ": "Asia/Tokyo"}])
 def test_real_start(changes: dict[str, str]) -> None:
-    """A variable that is read when a process starts causes a real start."""
+    """A variable that Python reads at its start causes a real start."""
     assert isinstance(start(environment({})), Forked)
     assert not isinstance(start(environment(changes)), Forked)
 
@@ -85,7 +85,7 @@ def start(env: dict[str, str]) -> subprocess.Popen[bytes] | Forked:
     return process
 
 
-def test_is_what_it_is_to_be_from_the_start(tmp_path: Path) -> None:
+def test_session_is_set_before_the_pid_is_known(tmp_path: Path) -> None:
     """A process has its own streams, folder and session before its pid is known."""
     words = [*COMMAND, "--port=0", "cat"]
     with open(tmp_path / "log", "wb") as log:
@@ -98,7 +98,7 @@ def test_is_what_it_is_to_be_from_the_start(tmp_path: Path) -> None:
             assert found == (log.name, str(tmp_path), process.pid)
 
 
-def test_end_of_who_asked() -> None:
+def test_end_of_the_test_process() -> None:
     """When a test process is killed, its fork server ends, and so do the processes that it started."""
     code = "from tests.support.server import Server; server = Server('cat').start(); print(server.pid, flush=True); input()"
     words = [sys.executable, "-c", code]

@@ -1,4 +1,4 @@
-"""The form of the log: websocketd's lines, to the space, or JSON."""
+"""The format of the log: exactly websocketd's lines, or JSON."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WHEN = 1795227061.25
 
 @pytest.fixture
 def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Local time is UTC for a test."""
+    """Local time is UTC in a test."""
     monkeypatch.setenv("TZ", "UTC0")
     time.tzset()
     yield
@@ -46,7 +46,7 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def record(
     message: str, *values: object, level: int = INFO, category: str = "server", fields: dict[str, str] | None = None
 ) -> logging.LogRecord:
-    """A record as one of our loggers makes it, at a known time."""
+    """Return a record like those of the package's loggers, at a fixed time."""
     words = extra(fields) if fields is not None else None
     made = logger(category).makeRecord(f"wsbridge.{category}", level, "file.py", 1, message, values, None, extra=words)
     made.created = WHEN
@@ -89,12 +89,12 @@ def after_time(formatted: str) -> str:
 )
 @pytest.mark.usefixtures("utc")
 def test_line(made: logging.LogRecord, formatted: str) -> None:
-    """Time as in RFC 1123 with a numeric zone, level of six, category of ten, fields in their order, message: as websocketd prints them."""
+    """Lines equal websocketd's: an RFC 1123 time with a numeric zone, padded level and category, fields in order, and the message."""
     assert LineFormatter().format(made) == formatted
 
 
 def test_local_time(monkeypatch: pytest.MonkeyPatch, utc: None) -> None:
-    """The time of a line is local, and says its zone."""
+    """The time of a line is local, with its offset."""
     monkeypatch.setenv("TZ", "EST5")
     time.tzset()
     assert line("x").startswith("Fri, 20 Nov 2026 21:11:01 -0500 | ")
@@ -105,12 +105,12 @@ def test_local_time(monkeypatch: pytest.MonkeyPatch, utc: None) -> None:
     [(DEBUG, "DEBUG "), (TRACE, "TRACE "), (ACCESS, "ACCESS"), (INFO, "INFO  "), (ERROR, "ERROR "), (FATAL, "FATAL ")],
 )
 def test_level_names(level: int, name: str) -> None:
-    """websocketd's names, padded to six."""
+    """The levels have websocketd's names, padded to six columns."""
     assert after_time(line("x", level=level)).startswith(f"{name} | ")
 
 
 def test_level_order() -> None:
-    """debug < trace < access < info < error < fatal, and none silences everything."""
+    """The order is debug < trace < access < info < error < fatal; `none` disables the log."""
     assert list(LEVELS) == ["debug", "trace", "access", "info", "error", "fatal", "none"]
     assert sorted(LEVELS.values()) == list(LEVELS.values()) == [DEBUG, TRACE, ACCESS, INFO, ERROR, FATAL, NONE]
     assert len(set(LEVELS.values())) == 7
@@ -136,7 +136,7 @@ def test_level_order() -> None:
     ],
 )
 def test_control_characters_are_escaped(text: str, shown: str) -> None:
-    """Control characters in a message are escaped, those of C1 and bytes that are no text too; the rest is as it was printed."""
+    """Control characters in a message are escaped, including C1 and invalid UTF-8; the other characters are unchanged."""
     assert after_time(line(text, level=ERROR, category="stderr")) == f"ERROR  | stderr     |  | {shown}"
 
 
@@ -150,22 +150,22 @@ def test_control_characters_are_escaped(text: str, shown: str) -> None:
     ],
 )
 def test_values_are_escaped(value: str, shown: str) -> None:
-    """Quotes in the values of fields are escaped, and control characters too."""
+    """Quotes and control characters in the values of fields are escaped."""
     assert after_time(line("x", fields={"url": value})) == f"INFO   | server     | url:'{shown}' | x"
 
 
 @settings(deadline=None)
 @given(message=st.text(), value=st.text() | st.text(alphabet="'\\\n | a"))
 def test_one_line_each(message: str, value: str) -> None:
-    """Whatever is logged is one line that a terminal shows as it is and that can be written as UTF-8."""
+    """Every record is one line of valid UTF-8 without control characters."""
     formatted = line(message.replace("%", "%%"), fields={"url": value})
     assert formatted.splitlines() == [formatted]
     assert not any(ord(character) < 32 or 127 <= ord(character) < 160 for character in formatted)
     formatted.encode()
 
 
-def test_no_character_changes_the_direction() -> None:
-    """No character that orders the text around it anew, none that ends a line and none of a terminal's is left, in values and messages."""
+def test_no_control_character_remains() -> None:
+    """Values and messages have no bidirectional control, line separator or terminal control character."""
     orders = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI", "BN", "B"}
     every = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) in ("Cc", "Cf", "Zl", "Zp")]
     harmful = [character for character in every if unicodedata.bidirectional(character) in orders or character in "\u200e\u200f\u061c"]
@@ -213,7 +213,7 @@ def test_exception() -> None:
     ],
 )
 def test_json(made: logging.LogRecord, fields: dict[str, str]) -> None:
-    """One object a line: time in UTC, level, category, the connection's fields, message."""
+    """Each line is an object: time in UTC, level, category, the connection's fields, message."""
     formatted = JsonFormatter().format(made)
     assert (json.loads(formatted), formatted.splitlines()) == (fields, [formatted])
 
@@ -221,28 +221,28 @@ def test_json(made: logging.LogRecord, fields: dict[str, str]) -> None:
 @settings(deadline=None)
 @given(message=st.text(), value=st.text())
 def test_json_of_any_text(message: str, value: str) -> None:
-    """Whatever is logged comes back from its JSON."""
+    """Every record can be parsed from its JSON."""
     formatted = JsonFormatter().format(record("%s", message, fields={"url": value}))
     fields = json.loads(formatted.encode())
     assert (fields["message"], fields["url"], formatted.count("\n")) == (message, value, 0)
 
 
 def test_categories() -> None:
-    """Each category has its logger below the package's, so that one level sets all."""
+    """Each category has its logger below the package's logger, so that one level applies to all."""
     package = logging.getLogger("wsbridge")
     assert (logger("session").name, logger("session").parent) == ("wsbridge.session", package)
 
 
-def test_the_same_again(caplog: pytest.LogCaptureFixture) -> None:
-    """What fails the same way again is told again after a minute; what fails in another way at once."""
+def test_repeated_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """A repeated failure is logged again after a minute; a different failure is logged at once."""
     seldom = RepeatFilter(logger("test"))
     for now, sentence in [(0, "a"), (1, "a"), (59, "a"), (60, "a"), (61, "b"), (62, "a"), (63, "a"), (300, "a")]:
         seldom.error(sentence, now)
     assert caplog.messages == ["a", "a", "b", "a", "a"]
 
 
-def test_ration(caplog: pytest.LogCaptureFixture) -> None:
-    """Of each kind of line ten a minute are logged; the next minute says how many were left out."""
+def test_rate_limit(caplog: pytest.LogCaptureFixture) -> None:
+    """Ten lines of each kind are logged per minute; the next minute reports the number of suppressed lines."""
     ration = RateLimit(logging.getLogger("test"), ERROR)
     for number in range(25):
         ration.log("a", f"a {number}", {}, now=100.0)

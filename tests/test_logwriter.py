@@ -1,4 +1,4 @@
-"""Where the log goes: nobody waits for its reader, and what is lost is counted."""
+"""The log's destination: no part of the server waits for its reader, and lost lines are counted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MIB = 1 << 20
 
 @dataclass
 class Pipe:
-    """A log that goes into a pipe, and the reader's end of it."""
+    """A log that writes to a pipe, and the reader's end of the pipe."""
 
     output: LogHandler
     metrics: Metrics
@@ -41,14 +41,14 @@ class Pipe:
             self.output.emit(logging.LogRecord("wsbridge.server", logging.INFO, "", 0, "%s", (message,), None))
 
     def read(self) -> str:
-        """Return all that waits in the pipe."""
+        """Read all available data from the pipe."""
         read = b""
         while select.select([self.reader], [], [], 0)[0] and (data := os.read(self.reader, 1 << 16)):
             read += data
         return read.decode()
 
     def leave(self) -> None:
-        """The reader goes."""
+        """Close the reader's end."""
         os.close(self.reader)
         self.reader = -1
 
@@ -66,19 +66,19 @@ def pipe() -> Iterator[Pipe]:
 
 @pytest.fixture
 async def attached(pipe: Pipe) -> Pipe:
-    """The same, while a loop runs."""
+    """The same pipe, with the log attached to a running loop."""
     pipe.output.attach(asyncio.get_running_loop())
     return pipe
 
 
-def test_before_there_is_a_loop(pipe: Pipe) -> None:
-    """Before and after the loop a line is written at once."""
+def test_without_a_loop(pipe: Pipe) -> None:
+    """Before and after the loop, a line is written at once."""
     pipe.log("one", "two")
     assert pipe.read() == "one\ntwo\n"
 
 
 async def test_lines_in_order(attached: Pipe) -> None:
-    """Lines come whole and in order, those of one turn of the loop together."""
+    """Lines arrive whole and in order, and the lines of one loop iteration together."""
     lines = [f"line {number}" for number in range(2_000)]
     attached.log(*lines)
     read = ""
@@ -90,7 +90,7 @@ async def test_lines_in_order(attached: Pipe) -> None:
 
 
 def test_file(tmp_path: Path) -> None:
-    """A log may go to a file, and what cannot be encoded is escaped."""
+    """A log may go to a file, and text that cannot be encoded is escaped."""
     path = tmp_path / "log"
     with path.open("wb") as file:
         output = LogHandler(file.fileno(), logging.Formatter("%(message)s"), Metrics())
@@ -104,7 +104,8 @@ def test_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [100, 5_000, 300_000])
 async def test_reader_that_stalls(attached: Pipe, size: int) -> None:
-    """A reader that stalls holds up nobody: lines wait in bounded memory, the others are counted; when it reads again, lines flow again."""
+    """A reader that stalls blocks no other part: lines wait in bounded memory, and further lines are counted. When it reads again, the
+    log continues."""
     lines = [f"{number:06d}".ljust(size, "x") for number in range(6 * BUFFER_BYTES // size)]
     for start in range(0, len(lines), 10):
         attached.log(*lines[start : start + 10])
@@ -122,8 +123,8 @@ async def test_reader_that_stalls(attached: Pipe, size: int) -> None:
     assert attached.metrics.log_lines_dropped == dropped
 
 
-async def test_reader_that_goes(attached: Pipe) -> None:
-    """A reader that goes takes the log with it and nothing else; the lines that nobody gets are counted."""
+async def test_reader_that_exits(attached: Pipe) -> None:
+    """When the reader exits, only the log stops, and the lost lines are counted."""
     with no_callback_fails():
         attached.log("before")
         await turns()
@@ -134,8 +135,8 @@ async def test_reader_that_goes(attached: Pipe) -> None:
     assert attached.metrics.log_lines_dropped == 6
 
 
-async def test_reader_that_goes_while_lines_wait(attached: Pipe) -> None:
-    """So it is when lines wait for a reader that stalls and then goes."""
+async def test_reader_that_exits_while_lines_wait(attached: Pipe) -> None:
+    """The same applies if lines wait for a stalled reader that exits."""
     with no_callback_fails():
         attached.log(*["x" * 1000] * 500)
         await turns()
@@ -146,8 +147,8 @@ async def test_reader_that_goes_while_lines_wait(attached: Pipe) -> None:
     assert attached.metrics.log_lines_dropped <= 501
 
 
-def test_end_waits_for_the_reader_a_bounded_time(pipe: Pipe) -> None:
-    """At the end the reader is given a bounded time; one that reads gets everything."""
+def test_close_waits_for_the_reader_for_a_bounded_time(pipe: Pipe) -> None:
+    """At the close, the log waits for its reader for a bounded time; a reader that reads gets every line."""
     pipe.output.attach(asyncio.new_event_loop())
     loop = pipe.output._loop
     assert loop is not None
@@ -165,8 +166,8 @@ def test_end_waits_for_the_reader_a_bounded_time(pipe: Pipe) -> None:
         loop.close()
 
 
-def test_line_that_cannot_be_made(pipe: Pipe, capsys: pytest.CaptureFixture[str]) -> None:
-    """A line that cannot be formatted harms no other."""
+def test_line_that_cannot_be_formatted(pipe: Pipe, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line that cannot be formatted does not affect other lines."""
     pipe.output.emit(logging.LogRecord("wsbridge.server", logging.INFO, "", 0, "%d", ("no number",), None))
     pipe.log("next")
     assert pipe.read() == "next\n"
@@ -177,26 +178,26 @@ def test_line_that_cannot_be_made(pipe: Pipe, capsys: pytest.CaptureFixture[str]
 
 
 def lost(log: str) -> int:
-    """How many lines the server says that it has lost."""
+    """Return the number of lost lines that the server reports."""
     found = re.search(r"log_lines_dropped=(\d+)", log)
     return int(found[1]) if found else 0
 
 
 @pytest.mark.parametrize("size", [100_000, 800_000, 3_000_000])
 def test_stderr_line_of_any_length(size: int) -> None:
-    """A stderr line of any length is logged whole, in pieces; what of it a slow reader of the log loses is counted."""
+    """A stderr line of any length is logged completely, in pieces. Pieces that a slow reader of the log loses are counted."""
     with Server(*command("stderr", size)) as server:
         with server.connect() as client:
             assert client.receive_text() == "done"
-        # The line of the session's end may be among those that a slow reader loses; the stop waits for that end.
+        # A slow reader may lose the line of the session's end; the stop waits for that end.
         server.stop()
     logged = [line.rpartition(" | ")[2] for line in server.log.splitlines() if "| stderr " in line]
     assert size - lost(server.log) * PIECE <= sum(line.count("Q") for line in logged) <= size
     assert size > 1_000_000 or lost(server.log) == 0
 
 
-def test_stderr_that_is_no_text() -> None:
-    """Bytes that are no text are logged, escaped, in any number."""
+def test_stderr_that_is_not_text() -> None:
+    """Any number of bytes that are not valid text is logged in escaped form."""
     with Server("sh", "-c", r"head -c 150000 /dev/zero | tr '\0' '\377' >&2; echo done") as server:
         with server.connect() as client:
             assert client.receive_text() == "done"
@@ -205,11 +206,11 @@ def test_stderr_that_is_no_text() -> None:
 
 
 STALLING = 'exec 3>&1; mkfifo "$0.log"; (exec <"$0.log" >&3; sed -u 2q; read go <"$0"; exec cat) & exec "$@" >"$0.log" 3>&-'
-"""Runs a server whose log is read up to its second line, and then not before somebody writes into the named pipe."""
+"""Runs a server whose log is read up to its second line, and then only when the test writes to the named pipe."""
 
 
-def test_log_that_nobody_reads(tmp_path: Path) -> None:
-    """While the log's reader stalls sessions go on, programs that write much to stderr too, in bounded memory; lost lines are counted."""
+def test_log_with_a_stalled_reader(tmp_path: Path) -> None:
+    """While the log's reader stalls, sessions continue in bounded memory, also with much output on stderr. Lost lines are counted."""
     go = tmp_path / "go"
     os.mkfifo(go)
     script = "seq -f %0999g 8000 >&2; echo done; cat"
@@ -229,8 +230,8 @@ def test_log_that_nobody_reads(tmp_path: Path) -> None:
     assert 0 < len(logged) < 16_000
 
 
-def test_log_whose_reader_has_gone() -> None:
-    """When the log's reader has gone, sessions go on, programs that write to stderr too, and the server ends in good order."""
+def test_log_after_the_reader_exits() -> None:
+    """When the log's reader has exited, sessions continue, also with output on stderr, and the server shuts down normally."""
     with Server("sh", "-c", "seq 1000 >&2; echo done; cat") as server:
         server.lose_log()
         for _ in range(3):
@@ -266,8 +267,8 @@ print(metrics.log_lines_dropped, file=sys.stderr)
 """
 
 
-def test_disk_that_was_full(tmp_path: Path) -> None:
-    """A line of which a full disk took half ends there: the next one that is written is a line of its own. Each that is lost is counted."""
+def test_disk_that_is_full(tmp_path: Path) -> None:
+    """A line that a full disk truncated ends there, and the next line is separate. Each lost line is counted."""
     with (tmp_path / "log").open("wb") as log:
         ended = subprocess.run([sys.executable, "-c", FULL_DISK], stdout=log, stderr=subprocess.PIPE, check=True)
     assert (tmp_path / "log").read_text() == "first\nhalf\nthere is room again\nlast\n"

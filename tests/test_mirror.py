@@ -1,4 +1,4 @@
-"""Each module has a test file of its name in the mirror place, or a reason why another file tests it."""
+"""Each module has a test file of its name in the mirrored folder, or a reason that names another test file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ REASONS = {
     "http/responsetimeout.py": "tests/net/test_writetimeout.py; with real clients: tests/http/test_static.py",
     "net/alerts.py": "tested with real TLS: tests/net/test_tls.py",
     "pipes/run.py": "tested as a process: tests/pipes/test_publish.py, tests/pipes/test_subscribe.py",
-    "process/group.py": "tested with real processes: tests/process/test_ending.py, tests/process/test_descendants.py",
     "process/launch.py": "tested with real processes: tests/process/test_spawnserver.py",
     "process/spawnd.py": "the other side of the spawn server: tests/process/test_spawnserver.py",
     "server/services.py": "tested with real programs: tests/server/test_server.py, tests/process/test_guard.py",
@@ -45,25 +44,25 @@ REASONS = {
 
 
 def modules() -> list[str]:
-    """Return the modules of the package that hold code, by their paths in it."""
+    """Return the paths of the package's modules that contain code."""
     package = ROOT / "wsbridge"
     return sorted(str(path.relative_to(package)) for path in package.rglob("*.py") if path.name != "__init__.py")
 
 
 def is_mirrored(module: str) -> bool:
-    """Whether a test file has the module's name, in the folder of its part."""
+    """Return whether a test file has the module's name, in the folder of its part."""
     path = Path(module)
     return (ROOT / "tests" / Path(*path.parts[:-1][:1]) / f"test_{path.name}").exists()
 
 
 def test_every_module_has_its_tests() -> None:
-    """A module without a test file of its own has a reason, and a module with one needs none."""
+    """A module without its own test file has a reason, and a module with a test file needs none."""
     assert [module for module in modules() if not is_mirrored(module) and module not in REASONS] == []
     assert [module for module in REASONS if module not in modules() or is_mirrored(module)] == []
 
 
 def test_reasons_name_tests() -> None:
-    """A reason names the test files, and they are there."""
+    """Each reason names existing test files."""
     for reason in REASONS.values():
         named = [word.strip(",;:") for word in reason.split() if word.startswith("tests/")]
         assert named

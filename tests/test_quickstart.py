@@ -1,4 +1,4 @@
-"""aiohttp costs no certificate stores at the start, and a client that needs the machine's certificates gets them."""
+"""The start of the server loads no certificates for aiohttp, and a client with TLS still gets the machine's certificates."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ print([context.cert_store_stats()["x509_ca"] for context in contexts], "set_defa
 
 @pytest.mark.parametrize("module", ["wsbridge.http.app", "wsbridge.endpoints.subscriptions", "wsbridge.peers.wsclient"])
 def test_no_certificates_at_the_start(module: str) -> None:
-    """Neither context of aiohttp's holds a certificate, and Python's own way to load them is what it was."""
+    """Neither context of aiohttp has a certificate, and Python's own loader is unchanged."""
     done = subprocess.run([sys.executable, "-c", SAY.format(module=module)], capture_output=True, text=True, check=True)
     assert done.stdout == "[0, 0] False\n"
 
 
-def test_the_machines_certificates_are_loaded_for_tls_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client trusts what the machine trusts, and does not load it for plain text."""
+def test_system_certificates_are_loaded_only_for_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client with TLS trusts the machine's certificates, and a client without TLS does not load them."""
     from wsbridge.peers import wsclient as remote
 
     loaded = []

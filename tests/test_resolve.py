@@ -1,4 +1,4 @@
-"""Settings against this machine: programs, folders, users and the files of a broker."""
+"""The settings in relation to this machine: programs, folders, users and the files of a broker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from wsbridge.settings import (
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A current folder with a program in a folder."""
+    """A working directory with a program in a folder."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/prog").write_text("#!/bin/sh\n")
     (tmp_path / "bin/prog").chmod(0o755)
@@ -29,7 +29,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_resolved(here: Path) -> None:
-    """A program is looked for in PATH, and a folder is made absolute."""
+    """A program is searched in PATH, and the path of a folder becomes absolute."""
     endpoints = (BridgeSettings(program=ProgramSettings(command=("prog", "x"))), FilesSettings(http=HttpSettings(files="bin")))
     resolved, faults = resolve(ServerSettings(endpoints=endpoints), path=f"{here}/bin")
     assert faults == []
@@ -40,7 +40,7 @@ def test_resolved(here: Path) -> None:
 
 
 def test_faults(here: Path) -> None:
-    """Every fault is found, each with its path."""
+    """The check reports every fault with its path."""
     settings = ServerSettings(
         endpoints=(
             BridgeSettings(program=ProgramSettings(command=("none",)), http=HttpSettings(files="nowhere", cgi="bin/prog")),

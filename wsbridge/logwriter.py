@@ -11,7 +11,6 @@ import logging
 import os
 import select
 import stat
-from collections.abc import Callable
 
 from wsbridge.logs import count_lines
 from wsbridge.metrics import Metrics
@@ -38,7 +37,8 @@ class LogHandler(logging.Handler):
         self._is_file = stat.S_ISREG(os.fstat(fd).st_mode)
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
-        self._flushing: Callable[[], None] | None = None
+        self._is_watched = False
+        """Whether the loop reports when the reader has room."""
         self._is_in_line = False
         """Whether the last write ended within a line."""
         self._has_failed = False
@@ -80,11 +80,11 @@ class LogHandler(logging.Handler):
                 break
         if self._loop is None or self._is_file:
             return
-        if self._buffer and self._flushing is None:
-            self._flushing = self._flush
+        if self._buffer and not self._is_watched:
+            self._is_watched = True
             self._loop.add_writer(self._fd, self._flush)
-        elif not self._buffer and self._flushing is not None:
-            self._flushing = None
+        elif not self._buffer and self._is_watched:
+            self._is_watched = False
             self._loop.remove_writer(self._fd)
 
     def _write(self) -> bool:

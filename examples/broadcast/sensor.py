@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""A sensor: one reading a second, for everyone who watches. The processor's temperature, or the load where there is no such sensor.
+"""A sensor with one reading per second for all browsers: the processor's temperature or, without such a sensor, the load.
 
     wsbridge broadcast --port 8080 --exchange temps --join history --staticdir examples/broadcast examples/broadcast/sensor.py
-    (then open http://localhost:8080/plot.html, on as many screens as you like)
+    (then open http://localhost:8080/plot.html in any number of browsers)
 
-Arguments are the seconds between two readings, and the file of another sensor that holds thousandths of a degree, such as
+The arguments are the seconds between two readings, and the file of another sensor in thousandths of a degree, such as
 /sys/class/hwmon/hwmon0/temp1_input.
 
-The program is started once, with wsbridge, and not for each visitor: it runs whether anybody watches or not, and when it fails
-it is started again. What to know in Python: print() into a pipe waits until 8 KiB have come together, so `flush=True`.
+wsbridge starts the program once, not for each browser: it runs with or without browsers, and wsbridge restarts it when it
+fails. In Python, print() buffers 8 KiB if stdout is a pipe, so the program uses `flush=True`.
 """
 
 import glob
@@ -28,11 +28,11 @@ def reading():
             with open(sensor) as file:
                 return {"celsius": int(file.read()) / 1000}
         except (OSError, ValueError):
-            pass  # one that is there and cannot be read, as a modem's that is switched off: the next
+            pass  # a sensor that cannot be read, as of a modem that is switched off: try the next
     return {"load": os.getloadavg()[0]}
 
 
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # wsbridge ends it with INT: to go without a traceback
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # wsbridge ends the program with INT: exit without a traceback
 while True:
     print(json.dumps({"time": round(time.time(), 3), **reading()}), flush=True)
     time.sleep(period)

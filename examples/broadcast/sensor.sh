@@ -1,14 +1,14 @@
 #!/bin/bash
-# The sensor in bash: one reading a second, the processor's temperature or the load.
+# The sensor in bash, with one reading per second: the processor's temperature or the load.
 #
 #     wsbridge broadcast --port 8080 --exchange temps --join history --staticdir examples/broadcast examples/broadcast/sensor.sh
-#     (then open http://localhost:8080/plot.html, on as many screens as you like)
+#     (then open http://localhost:8080/plot.html in any number of browsers)
 #
-# Arguments are the seconds between two readings, and the file of another sensor that holds thousandths of a degree.
+# The arguments are the seconds between two readings, and the file of another sensor in thousandths of a degree.
 #
-# Each line goes to every browser. The time of a reading is in it, since a browser that joins later is given older lines too.
+# Each line goes to every browser. It contains the time of the reading, since a browser that joins later also gets older lines.
 
-export LC_ALL=C # decimal points, whatever language the system speaks
+export LC_ALL=C # decimal points in any locale
 period=${1:-1} sensor=${2:-/sys/class/thermal/thermal_zone0/temp}
 
 while :; do

@@ -1,23 +1,23 @@
 #!/bin/bash
-# Two nodes behind one RabbitMQ, on this machine: a program runs at the first, and the browsers of both see the same.
+# Two nodes behind one RabbitMQ on this machine: a program runs on the first node, and the browsers of both get its messages.
 #
 #     examples/broadcast/two-nodes.sh [PORT PORT [COMMAND [ARGUMENT…]]]
 #
-# It needs RabbitMQ's server (on Debian: apt-get install rabbitmq-server; its service need not run) and starts one of its own, on
-# free ports; or takes the broker that it is told: BROKER=amqp://user:password@host/. Ctrl-C ends all that was started here. What
-# it runs, the broker's address being in WSBRIDGE_BROKER, where `ps` does not show the password:
+# The script starts its own RabbitMQ on free ports (on Debian: apt-get install rabbitmq-server; its service need not run), or uses
+# the broker in BROKER=amqp://user:password@host/. Ctrl-C ends all processes of the script. The broker's address is in
+# WSBRIDGE_BROKER, so that `ps` does not show the password. The script runs these commands:
 #
 #     wsbridge broadcast --port 8080 --exchange two-nodes --replay … examples/broadcast/sensor.sh
 #     wsbridge broadcast --port 8081 --exchange two-nodes --replay …
 #
-# The second has no COMMAND: a gateway. As many as are wanted can be started so, on as many machines; a browser that loses one goes
-# on at another, behind the last message that it had.
+# The second node has no COMMAND, so it is a gateway. Any number of gateways can run, on any number of machines. A browser that
+# loses its node continues on another, after its last message.
 
 set -u
 here=$(dirname "$(readlink -f "$0")")
 case ${1:-} in
 -h | --help)
-    sed -n '2,/^$/s/^# \{0,1\}//p' "$0" # what stands above
+    sed -n '2,/^$/s/^# \{0,1\}//p' "$0" # the comment above
     exit
     ;;
 *[!0-9]*)
@@ -33,8 +33,8 @@ wsbridge=$(command -v wsbridge) || wsbridge=$here/../../scripts/wsbridge
 home=$(mktemp -d)
 nodes=() # their process ids
 
-# The nodes end in good order. What is left then is a broker of ours, with nothing in it that is worth a farewell: Erlang, while it
-# starts, takes no notice of another signal than KILL.
+# The nodes shut down first. Then KILL ends the script's own broker, which has no data to save: while Erlang starts, it ignores
+# other signals.
 finish() {
     trap '' INT TERM HUP
     for node in "${nodes[@]}"; do kill "$node"; done
@@ -52,13 +52,13 @@ fail() {
     exit 1
 }
 
-# start COMMAND…: starts it out of reach of Ctrl-C, which is for this script alone: it ends the nodes first, then the broker.
+# start COMMAND…: start COMMAND so that Ctrl-C does not reach it: this script ends the nodes first, then the broker.
 start() {
     setsid "$@" </dev/null &
     started=$!
 }
 
-# listens PID PORT: whether it is this process that listens there, and not somebody who came first.
+# listens PID PORT: succeed if this process listens on the port, and not another process.
 listens() {
     local socket
     while read -r socket; do
@@ -67,7 +67,7 @@ listens() {
     return 1
 }
 
-# wait_for PORT NAME: waits until what was started last listens there.
+# wait_for PORT NAME: wait until the process that was started last listens on the port.
 wait_for() {
     until listens "$started" "$1"; do
         kill -0 "$started" 2>/dev/null || fail "$2 has ended before it listened on port $1."
@@ -75,7 +75,7 @@ wait_for() {
     done
 }
 
-# free_port: prints one, below those that the kernel gives to outgoing connections, and none of the nodes'.
+# free_port: print a free port that is not a node's, below the kernel's range for outgoing connections.
 free_port() {
     local port
     while port=$((RANDOM % 20000 + 10000)); [[ " ${ports[*]} " == *" $port "* ]] || { : >"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null; do :; done
@@ -83,17 +83,17 @@ free_port() {
 }
 
 start_broker() {
-    local server=/usr/lib/rabbitmq/bin/rabbitmq-server port # Debian's in /usr/sbin will be started by root alone
+    local server=/usr/lib/rabbitmq/bin/rabbitmq-server port # only root can run Debian's script in /usr/sbin
     [[ -x $server ]] || server=$(command -v rabbitmq-server) || fail "There is no rabbitmq-server here; install it, or set BROKER."
     port=$(free_port)
     echo "[{rabbit, [{tcp_listeners, [{\"127.0.0.1\", $port}]}, {disk_free_limit, 1000000}]}]." >"$home/rabbit.config"
     echo "[]." >"$home/plugins"
-    # Its own names, ports and folders, and its own epmd, Erlang's directory of nodes: it meets no other RabbitMQ of this machine.
+    # Its own names, ports, folders and epmd, Erlang's directory of nodes, keep it apart from any other RabbitMQ on this machine.
     export ERL_EPMD_PORT ERL_EPMD_ADDRESS=127.0.0.1
     ERL_EPMD_PORT=$(free_port)
     start epmd -port "$ERL_EPMD_PORT" -address 127.0.0.1 >"$home/epmd" 2>&1
     wait_for "$ERL_EPMD_PORT" epmd
-    # RABBITMQ_ALLOW_INPUT lets RabbitMQ's script become the server, instead of waiting for it.
+    # With RABBITMQ_ALLOW_INPUT, RabbitMQ's script becomes the server instead of waiting for it.
     start env HOME="$home" RABBITMQ_ALLOW_INPUT=1 RABBITMQ_CONF_ENV_FILE=/dev/null RABBITMQ_CONFIG_FILE="$home/rabbit.config" \
         RABBITMQ_ENABLED_PLUGINS_FILE="$home/plugins" RABBITMQ_LOG_BASE="$home/log" RABBITMQ_MNESIA_BASE="$home/data" \
         RABBITMQ_NODENAME=rabbit@localhost RABBITMQ_DIST_PORT="$(free_port)" \

@@ -1,17 +1,17 @@
 #!/bin/bash
-# A CGI script, which a plain HTTP request runs: a form, and the greeting for the name in it. No WebSocket here.
+# A CGI script, which a plain HTTP request runs: a form, and a greeting for the name in it, without a WebSocket.
 #
 #     wsbridge --port 8080 --cgidir examples/cgi
 #     (then open http://localhost:8080/greeter.sh)
 #
-# What to know about CGI: headers first, then an empty line, then the body. `Status:` sets the status. The body of a POST is on
-# stdin and CONTENT_LENGTH bytes long. Whatever came from outside is escaped before it goes into HTML.
+# A CGI script prints headers, then an empty line, then the body. `Status:` sets the status. The body of a POST is on stdin, and
+# has CONTENT_LENGTH bytes. The script escapes all input in its HTML.
 
-# from_form TEXT: undo what a browser does to a form's value: + for a space, %41 for A.
+# from_form TEXT: decode a form's value, with + for a space and %41 for A.
 from_form() {
     local rest=${1//+/ } text='' character
     while [[ $rest =~ ^([^%]*)%([0-9A-Fa-f]{2})(.*)$ ]]; do
-        # shellcheck disable=SC2059  # two hexadecimal digits, as the pattern above has made sure
+        # shellcheck disable=SC2059  # the pattern above guarantees two hexadecimal digits
         printf -v character "\x${BASH_REMATCH[2]}"
         text+=${BASH_REMATCH[1]}$character
         rest=${BASH_REMATCH[3]}
@@ -19,7 +19,7 @@ from_form() {
     printf '%s' "$text$rest"
 }
 
-# to_html TEXT: the quotes round each replacement keep its & an &; bare, it would stand for what was matched.
+# to_html TEXT: escape TEXT. The replacements are quoted, because an unquoted & stands for the matched text.
 to_html() {
     local text=${1//&/"&amp;"}
     text=${text//</"&lt;"}

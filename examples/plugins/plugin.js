@@ -1,13 +1,13 @@
-/* What every plugin's page needs: a WebSocket to the script beside it, which comes back by itself, and its state in words.
+/* The common part of every plugin's page: a WebSocket to the script in its folder, which reconnects, and its state as text.
  *
  *     const script = plugin("cpu.sh", { sample(message) { … }, machine(message) { … } });
  *     script.send("now");
  *
- * The script prints JSON, one object a line; its "type" names the function that takes it. What the page sends is one line of
- * plain words, because that is what a bash script reads best. The state stands in the element with the id "state".
+ * The script prints JSON, one object per line; its "type" names the function that handles it. The page sends lines of plain
+ * words, which a bash script reads easily. The state is in the element with the id "state".
  *
- * A lost connection is tried again after half a second, then one, two, four … up to 30 s; at once when the network or the page
- * comes back into use, or when the button is pressed. A script that ended by itself (code 1000) is not started again.
+ * The page reconnects after half a second, then after one, two, four … up to 30 s. It reconnects at once when the network or the
+ * page becomes active again, or on the press of the button. It does not restart a script that ended by itself (code 1000).
  */
 "use strict";
 
@@ -80,7 +80,7 @@ function plugin(script, receive) {
 
   connect();
   return {
-    /* Send one line; false when there is nobody to send it to. */
+    /* Send one line; return false without a connection. */
     send(line) {
       if (socket.readyState !== WebSocket.OPEN) return false;
       socket.send(line);

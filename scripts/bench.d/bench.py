@@ -28,18 +28,18 @@ from row import HEAD, Result, Row, measured, shown
 HERE = Path(__file__).resolve().parent
 
 DESCRIPTORS = 5200
-"""What a process needs for the connections of the largest row."""
+"""The descriptors that a process needs for the connections of the largest row."""
 
 
 def compile_tools(folder: Path) -> None:
-    """Compile the C tools into a folder, or leave the program and say what is missing."""
+    """Compile the C tools into a folder, or exit with a message that names the missing program."""
     compiler = shutil.which("cc") or sys.exit("scripts/bench needs a C compiler. On Debian: apt-get install gcc libc6-dev")
     for source in HERE.glob("*.c"):
         subprocess.run([compiler, "-O2", "-o", folder / source.stem, source], check=True)
 
 
 def raise_descriptor_limit() -> None:
-    """Let the processes that we start have as many descriptors as they are allowed; say so if they may be too few."""
+    """Raise the descriptor limit of the started processes to the hard limit; print a warning if it may be too low."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard < DESCRIPTORS:
@@ -47,7 +47,7 @@ def raise_descriptor_limit() -> None:
 
 
 def print_table(results: Iterable[Result]) -> None:
-    """Print each result as it comes."""
+    """Print each result as it arrives."""
     if not shutil.which("websocketd"):
         print("websocketd is not installed, so its figures are missing (Debian: apt-get install websocketd).")
     print(HEAD)
@@ -56,12 +56,12 @@ def print_table(results: Iterable[Result]) -> None:
 
 
 def chosen(rows: list[Row], beginnings: list[str] | None) -> list[Row]:
-    """Return the rows that begin with one of these."""
+    """Return the rows whose names begin with one of these words."""
     return [row for row in rows if beginnings is None or row.name.startswith(tuple(beginnings))]
 
 
 def main() -> None:
-    """Measure the rows that are asked for; print the table, or JSON."""
+    """Measure the selected rows; print the table, or JSON."""
     broker = rabbit.Broker()
     names = ", ".join(row.name for row in [*bridge.ROWS, *site_rows.ROWS, *broadcast.rows(broadcast.FULL, broker)])
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -1,6 +1,6 @@
-"""The rows of the bridge: each connection has a program of its own. Their peer is Debian's websocketd, which takes the same flags.
+"""The rows of the bridge: each connection has its own program. Their peer is Debian's websocketd, which has the same flags.
 
-The row "start" has another peer: the import of aiohttp.web, which is what a start cannot do without.
+The row "start" has another peer: the import of aiohttp.web, which every start needs.
 """
 
 import shutil
@@ -18,7 +18,7 @@ from row import Row
 from serving import WSBRIDGE, family, holding, load, processor_ms, resident, serving
 
 SETTLE = 2.0
-"""Seconds after which a server's memory is read: Go hands its own back late."""
+"""Seconds after which a server's memory is measured: Go returns its memory late."""
 
 STORM = 300
 """Connections of a storm."""
@@ -29,14 +29,14 @@ REQUEST = (
 )
 
 IDLE_CLIENTS = 500
-"""Connections, and so programs, of the row on memory: enough for a figure by connection, bearable for a small machine."""
+"""Connections, and so programs, of the row on memory: enough for a figure per connection, and few enough for a small machine."""
 
 MeasureBridge = Callable[[Path, str], float]
 """Measures the bridge of a command, with the tools in a folder."""
 
 
 def stream(clients: int, lines: int) -> MeasureBridge:
-    """Messages a second that a program prints flat out, to each of some clients."""
+    """Messages per second that a program prints without a pause, to each of several clients."""
 
     def measure(tools: Path, command: str) -> float:
         with serving([command], tools / "program", "lines", str(lines)) as (_, port):
@@ -49,7 +49,7 @@ def stream(clients: int, lines: int) -> MeasureBridge:
 
 
 def echo(clients: int, window: int, figure: str = "rate") -> MeasureBridge:
-    """Messages a second through `cat`, or the median of a round trip in microseconds, with a number of them on their way."""
+    """Messages per second through `cat`, or the median of a round trip in microseconds, with a number of messages in transit."""
 
     def measure(tools: Path, command: str) -> float:
         with serving([command], "cat") as (_, port):
@@ -60,7 +60,7 @@ def echo(clients: int, window: int, figure: str = "rate") -> MeasureBridge:
 
 
 def connect(parallel: int, count: int, figure: str = "rate") -> MeasureBridge:
-    """Connections a second up to their program's first line, or the median of one in microseconds."""
+    """Connections per second up to their program's first line, or the median of one in microseconds."""
 
     def measure(tools: Path, command: str) -> float:
         with serving([command], tools / "program", "hello") as (_, port):
@@ -71,7 +71,7 @@ def connect(parallel: int, count: int, figure: str = "rate") -> MeasureBridge:
 
 
 def storm(figure: str) -> MeasureBridge:
-    """Connect many at once: how long that stalls a session that was there before, in ms, or the median of a first line in us."""
+    """Connect many clients at once: the stall of an existing session in ms, or the median time to a first line in us."""
 
     def measure(tools: Path, command: str) -> float:
         with serving([command], tools / "program", "hello") as (_, port), socket.create_connection(("127.0.0.1", port), 60) as session:
@@ -94,7 +94,7 @@ def storm(figure: str) -> MeasureBridge:
 
 
 def receive(session: socket.socket, wanted: bytes) -> None:
-    """Read until something has come."""
+    """Read until data has arrived."""
     data = b""
     while wanted not in data:
         piece = session.recv(65536)
@@ -104,7 +104,7 @@ def receive(session: socket.socket, wanted: bytes) -> None:
 
 
 def idle(tools: Path, command: str) -> float:
-    """Resident bytes that a connection adds to the bridge, its program not counted."""
+    """Resident bytes that a connection adds to the bridge, without its program."""
     with serving([command], tools / "program", "hello") as (server, port):
         before = resident(server.pid)
         with holding(tools, port, IDLE_CLIENTS):
@@ -113,13 +113,13 @@ def idle(tools: Path, command: str) -> float:
 
 
 def start(_tools: Path) -> float:
-    """Milliseconds of processor time that wsbridge and its helpers take until it listens."""
+    """Milliseconds of processor time that wsbridge and its helpers use until it listens."""
     with serving([WSBRIDGE], "cat") as (server, _port):
         return sum(processor_ms(pid) for pid in family(server.pid))
 
 
 def bare_import(_tools: Path) -> float:
-    """Milliseconds of processor time that Python takes to import aiohttp's server and no more."""
+    """Milliseconds of processor time that Python uses to import aiohttp's server."""
     before = getrusage(RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", "import aiohttp.web"], check=True)
     after = getrusage(RUSAGE_CHILDREN)

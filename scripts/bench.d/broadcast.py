@@ -1,14 +1,14 @@
-"""The rows of `wsbridge broadcast`: one program's messages to all who have subscribed, by itself and through RabbitMQ.
+"""The rows of `wsbridge broadcast`: one program's messages to all subscribers, directly and through RabbitMQ.
 
-    fanout        beside floor.c, a bare loop of send(): what it delivers is what one call for each message and subscriber
-                  can. With more messages than that wsbridge may deliver more: those that have come meanwhile go out in one call.
-    nchan         beside nginx with nchan, one process beside one process
-    subscribed    the memory of one that gets a message now and then
-    rabbitmq      the highest pace of a program at which a browser gets every line, in order and in time, and what the way
-                  through the broker adds to a message's latency
+    fanout        compared with floor.c, a bare loop with one send() per message and subscriber. At a higher pace, wsbridge
+                  may deliver more than floor.c, because it sends waiting messages in one call.
+    nchan         compared with nginx and nchan, one process each
+    subscribed    the memory of a subscriber that gets a message now and then
+    rabbitmq      the highest pace of a program at which a browser gets every line, in order and in time; and the latency
+                  that the path through the broker adds to a message
 
-Every message is sent at its time by an absolute clock, and has that time at its head, or its number. client.c, which takes them,
-is one thread, and says how busy it was: see `warn_if_busy`.
+Every message is sent at its time by an absolute clock, and begins with that time or with its number. client.c, which reads the
+messages, has one thread, and reports its load: see `warn_if_busy`.
 """
 
 import time
@@ -31,38 +31,38 @@ MESSAGE_BYTES = 100
 LINE_BYTES = 64
 
 QUEUE = f"--queue={64 * 1024 * 1024}"
-"""How far a browser may lag in the row on RabbitMQ's throughput. What is measured there is the path: a client that a busy machine
-does not run for a moment is to show as late, not as one that has lost messages."""
+"""The limit for a client in the row on RabbitMQ's throughput. The row measures the path: a client that a busy machine does not run for
+a moment should count as late, not as a client with lost messages."""
 
 LATE_US = 500_000
-"""How late the last line may be there. A path that is 3 % slower than the pace is later than that after 20 seconds."""
+"""The permitted delay of the last line. A path that is 3 % slower than the pace exceeds it after 20 seconds."""
 
 Running = tuple[Popen[bytes], int]
 Server = Callable[[Path, int], AbstractContextManager[Running]]
-"""Runs a server that sends so many stamped messages a second; yields its process and its port."""
+"""Runs a server that sends the given number of stamped messages per second; yields its process and its port."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much is measured."""
+    """The size of a measurement."""
 
     few: int
     many: int
-    """Subscribers."""
+    """The number of subscribers."""
     settle: float
-    """Seconds that a server is given when all have subscribed."""
+    """Seconds between the last subscription and the measurement."""
     window: float
-    """Seconds for which deliveries are counted then."""
+    """Seconds of the measurement."""
     paces: tuple[int, ...]
-    """Lines a second that are tried through RabbitMQ, rising."""
+    """The paces in lines per second that are tried through RabbitMQ, rising."""
     paced: float
-    """Seconds for which a pace is kept up."""
+    """Seconds for which a pace must be kept."""
 
 
 FULL = Scale(1000, 5000, 2, 4, (100_000, 250_000, 500_000, 750_000, 1_000_000, 1_500_000, 2_000_000), 20)
 
 BRIEF = Scale(20, 40, 0.1, 0.3, (2000,), 1.5)
-"""So little that it only shows that everything runs."""
+"""A short measurement, which only shows that everything works."""
 
 
 def wsbridge(tools: Path, rate: int, *, broker: str | None = None) -> AbstractContextManager[Running]:
@@ -80,12 +80,12 @@ def floor(tools: Path, rate: int) -> Iterator[Running]:
 
 
 def nginx(tools: Path, rate: int) -> AbstractContextManager[Running]:
-    """Run nginx with nchan, and what posts to it."""
+    """Run nginx with nchan, and the program that posts to it."""
     return nchan.nginx(tools, rate, MESSAGE_BYTES)
 
 
 def deliveries(server: Server, clients: int, rate: int, scale: Scale) -> Measure:
-    """Messages a second that all clients together get, when all have subscribed."""
+    """Messages per second that all clients receive together, when all have subscribed."""
 
     def measure(tools: Path) -> float:
         report = fanout(tools, server, clients, rate, scale)
@@ -95,7 +95,7 @@ def deliveries(server: Server, clients: int, rate: int, scale: Scale) -> Measure
 
 
 def latency_p99(server: Server, clients: int, rate: int, scale: Scale) -> Measure:
-    """Microseconds from the stamp in a message to its arrival, which 99 of 100 deliveries do not exceed."""
+    """The 99th percentile of the microseconds from a message's stamp to its arrival."""
 
     def measure(tools: Path) -> float:
         return fanout(tools, server, clients, rate, scale)["p99_us"]
@@ -104,7 +104,7 @@ def latency_p99(server: Server, clients: int, rate: int, scale: Scale) -> Measur
 
 
 def fanout(tools: Path, server: Server, clients: int, rate: int, scale: Scale) -> dict[str, float]:
-    """Return what the load generator reports of that many subscribers."""
+    """Return the load generator's report about this number of subscribers."""
     with server(tools, rate) as (_, port):
         report = load(tools, port, "fanout", clients, scale.window, scale.settle)
     warn_if_busy(report, f"fanout {clients}x{rate}")
@@ -115,7 +115,7 @@ def subscribed(server: Server, clients: int, scale: Scale) -> Measure:
     """Resident bytes that a subscriber adds to a server and its processes."""
 
     def measure(tools: Path) -> float:
-        # With one that has got a message, whatever the server starts has been started: a fork counts as much as its parent at first.
+        # With one subscriber that has received a message, all processes of the server run: a fork first counts as much as its parent.
         with server(tools, 10) as (process, port), holding(tools, port, 1):
             before = sum(map(resident, family(process.pid)))
             with holding(tools, port, clients):
@@ -126,7 +126,7 @@ def subscribed(server: Server, clients: int, scale: Scale) -> Measure:
 
 
 def through_rabbitmq(broker: rabbit.Broker, scale: Scale) -> Measure:
-    """The highest pace, in lines a second, at which one browser gets every line in time; 0 where even the lowest is too much."""
+    """The highest pace, in lines per second, at which one browser gets every line in time; 0 if even the lowest pace is too high."""
 
     def measure(tools: Path) -> float:
         first_too_fast = bisect_left(scale.paces, True, key=lambda pace: is_too_fast(tools, broker.url, pace, scale.paced))
@@ -136,7 +136,7 @@ def through_rabbitmq(broker: rabbit.Broker, scale: Scale) -> Measure:
 
 
 def is_too_fast(tools: Path, url: str, pace: int, seconds: float) -> bool:
-    """Whether a program that is to keep up a pace is held up, or its last line comes too late, or any not at all."""
+    """Return whether backpressure delays a program at this pace, or its last line arrives too late, or a line is missing."""
     program = (tools / "program", "numbered", str(pace), str(seconds), str(LINE_BYTES))
     with serving((*BROADCAST, QUEUE, f"--broker={url}"), *program) as (_, port):
         report = load(tools, port, "verify", 1, seconds + 2 * LATE_US / 1e6)
@@ -145,7 +145,7 @@ def is_too_fast(tools: Path, url: str, pace: int, seconds: float) -> bool:
 
 
 def added_by_rabbitmq(broker: rabbit.Broker, scale: Scale) -> Measure:
-    """Milliseconds that the way through the broker adds to the median latency of 100 messages a second."""
+    """Milliseconds that the path through the broker adds to the median latency of 100 messages per second."""
 
     def measure(tools: Path) -> float:
         through = fanout(tools, partial(wsbridge, broker=broker.url), 1, 100, scale)["median_us"]
@@ -156,7 +156,7 @@ def added_by_rabbitmq(broker: rabbit.Broker, scale: Scale) -> Measure:
 
 
 def rows(scale: Scale, broker: rabbit.Broker) -> list[Row]:
-    """Return the rows, at a scale. Their names are those of the full one."""
+    """Return the rows at a scale. Their names are those of the full scale."""
 
     def beside_floor(name: str, unit: str, better: str, measure: Callable[..., Measure], clients: int, rate: int) -> Row:
         ours, theirs = (measure(server, clients, rate, scale) for server in (wsbridge, floor))

@@ -1,21 +1,22 @@
-// A load generator for WebSocket servers on 127.0.0.1: what the rows of `scripts/bench` need, and no more.
+// A load generator for WebSocket servers on 127.0.0.1, with the modes that the rows of `scripts/bench` need.
 //
 //   client PORT stream CLIENTS                  read on each connection until the server ends it
-//   client PORT echo CLIENTS SECONDS WINDOW     keep WINDOW messages on their way on each connection to a program that echoes
-//   client PORT connect CLIENTS COUNT           connect, wait for the first message, leave: COUNT times, CLIENTS at once
+//   client PORT echo CLIENTS SECONDS WINDOW     keep WINDOW messages in transit on each connection to a program that echoes
+//   client PORT connect CLIENTS COUNT           connect, wait for the first message, disconnect: COUNT times, CLIENTS at once
 //   client PORT hold CLIENTS                    open the connections, wait for a message on each, report, stay until stdin ends
-//   client PORT fanout CLIENTS SECONDS SETTLE   subscribe; when all have, and SETTLE seconds have passed, take stamped messages
-//   client PORT verify CLIENTS SECONDS          subscribe, and take numbered messages up to the END, but no longer than that
+//   client PORT fanout CLIENTS SECONDS SETTLE   subscribe; SETTLE seconds after the last subscription, receive stamped messages
+//   client PORT verify CLIENTS SECONDS          subscribe, and receive numbered messages up to the END, at most for SECONDS
 //
-// Prints one JSON object: messages, seconds, and the median and the 99th percentile of the latencies in microseconds: of a
-// round trip in `echo`, from the stamp in a message to its arrival in `fanout`, from connect() to the first message elsewhere.
-// `busy` is the part of the time for which this process ran or waited for a processor: near 1 it was the generator that was
-// measured, or whoever else keeps the machine busy, not the server.
-// `verify` ends at the first message that is not the one after the last. `whole` is how many connections got all from the
-// first that they saw up to the END, `late_us` how long after the last message was due the slowest of them had it.
+// It prints one JSON object: messages, seconds, and the median and the 99th percentile of the latencies in microseconds. A latency
+// is a round trip in `echo`, the time from a message's stamp to its arrival in `fanout`, and the time from connect() to the first
+// message in the other modes.
+// `busy` is the part of the time in which this process ran or waited for a processor. Near 1, the result describes the generator
+// or other load on the machine, not the server.
+// `verify` ends at the first message that is out of sequence. `whole` is the number of connections that received every message
+// from their first up to the END. `late_us` is the delay of the last message at the slowest of them.
 //
-// One thread. Payloads are looked at in the last two modes only; pings are not answered, for no run lasts as long as a server
-// would wait. Exits 1 with a message when the server refuses or breaks a connection.
+// It has one thread. Only the last two modes parse payloads. It answers no pings, since no run lasts as long as a server's timeout.
+// It exits with 1 and a message if the server refuses or breaks a connection.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <err.h>
@@ -33,26 +34,26 @@
 enum {
   SIZE = 64,               // bytes of a message that `echo` sends
   FRAME = 2 + 4 + SIZE,    // head, mask and payload
-  MAX_WINDOW = 128,        // 128 frames fit into any socket's buffer, so that a send never has to wait
-  MAX_OPENING = 64,        // handshakes under way at once: fewer than the shortest accept queue, so that connect() never has to wait
-  DEADLINE_S = 120,        // a run that has not ended by then is stuck
-  TEXT = END_SIZE,         // bytes of a payload that are looked at
-  BUCKET_NS = 100,         // a latency is counted to so much
-  BUCKETS = 20000000,      // … and from two seconds on as two seconds
+  MAX_WINDOW = 128,        // 128 frames fit into any socket's buffer, so that a send never waits
+  MAX_OPENING = 64,        // simultaneous handshakes: fewer than the shortest accept queue, so that connect() never waits
+  DEADLINE_S = 120,        // a longer run is stuck
+  TEXT = END_SIZE,         // bytes of a payload that are parsed
+  BUCKET_NS = 100,         // the resolution of a latency
+  BUCKETS = 20000000,      // … two seconds in total: a longer latency counts as two seconds
 };
 
 struct connection {
   int fd;
-  bool upgraded, greeted, closing;    // the 101 has come; the first message has come; the server's close frame has come
-  bool broken;                        // a message came that was not the one after the last
-  char head[4096];                    // the response's head, and after it each frame's head
+  bool upgraded, greeted, closing;    // the 101, the first message, the server's close frame has arrived
+  bool broken;                        // a message out of sequence has arrived
+  char head[4096];                    // the response's header, then each frame's header
   size_t head_size;
-  uint64_t payload_left;              // of the frame whose head is complete
-  char text[TEXT];                    // how the payload begins
+  uint64_t payload_left;              // of the frame whose header is complete
+  char text[TEXT];                    // the beginning of the payload
   size_t text_size;
   uint64_t next;                      // the number of the next message
-  uint64_t begun;                     // when connect() was called
-  uint64_t sent[MAX_WINDOW];          // when the messages on their way were sent, a ring
+  uint64_t begun;                     // the time of connect()
+  uint64_t sent[MAX_WINDOW];          // the send times of the messages in transit, a ring
   unsigned next_sent, next_echo;
 };
 
@@ -62,7 +63,7 @@ static int events;
 static unsigned window;
 static unsigned begun, opening, ended, greeted;
 static bool measuring;
-static uint64_t messages, arrived;    // how many; when, by the wall clock, those came that are looked at now
+static uint64_t messages, arrived;    // their number; the wall-clock time at which the current messages arrived
 static unsigned whole;
 static bool broken;
 static uint64_t late;
@@ -80,7 +81,7 @@ static void note_latency(uint64_t from, uint64_t to) {
   latency_count++;
 }
 
-// Return what a part of the latencies does not exceed.
+// Return a percentile of the latencies.
 static double quantile_us(double part) {
   uint64_t left = (uint64_t)(part * (double)latency_count);
   size_t bucket = 0;
@@ -89,7 +90,7 @@ static double quantile_us(double part) {
   return (double)bucket * BUCKET_NS / 1e3;
 }
 
-// Return the seconds for which this process has run, or could have run.
+// Return the seconds in which this process has run, or waited for a processor.
 static double busy_seconds(void) {
   unsigned long long ran = 0, waited = 0;
   FILE *file = fopen("/proc/self/schedstat", "r");
@@ -109,7 +110,7 @@ static void begin(struct connection *c) {
   if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&server, sizeof server)) err(1, "connect");
   setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
   fcntl(c->fd, F_SETFL, O_NONBLOCK);
-  // Told but once of what has come, a wait does not look again at those that were served. Ends it may miss: in `fanout` none may.
+  // Edge-triggered, so that a wait does not check served connections again. This may miss an end; in `fanout`, no connection may end.
   struct epoll_event readable = {.events = mode == FANOUT ? EPOLLIN | EPOLLET : EPOLLIN, .data.ptr = c};
   if (epoll_ctl(events, EPOLL_CTL_ADD, c->fd, &readable)) err(1, "epoll_ctl");
   send_all(c, request, sizeof request - 1);
@@ -123,7 +124,7 @@ static void end(struct connection *c) {
   ended++;
 }
 
-// Send some messages, in one piece. The mask is of zeros: it has to be there, and costs nothing.
+// Send some messages in one call. The mask, which is required, is zero, so that masking costs nothing.
 static void send_messages(struct connection *c, unsigned count) {
   static char frames[MAX_WINDOW * FRAME];
   if (!frames[0])
@@ -138,7 +139,7 @@ static void send_messages(struct connection *c, unsigned count) {
   send_all(c, frames, count * FRAME);
 }
 
-// Take the response's head; return how many of the bytes belong to it.
+// Read the response's header; return the number of its bytes.
 static size_t take_response(struct connection *c, const char *data, size_t size) {
   size_t before = c->head_size, room = sizeof c->head - before;
   memcpy(c->head + before, data, size < room ? size : room);
@@ -154,7 +155,7 @@ static size_t take_response(struct connection *c, const char *data, size_t size)
   return taken;
 }
 
-// Look at how a message begins.
+// Parse the beginning of a message.
 static void on_text(struct connection *c) {
   if (c->text_size < DIGITS) errx(1, "a message of %zu bytes contains neither a number nor a timestamp", c->text_size);
   if (mode == FANOUT) {
@@ -184,7 +185,7 @@ static uint64_t payload_length(const unsigned char *head) {
   return value;
 }
 
-// Take frames; return how many messages they complete.
+// Read frames; return the number of messages that they complete.
 static unsigned take_frames(struct connection *c, const char *data, size_t size) {
   unsigned char *head = (unsigned char *)c->head;
   unsigned complete = 0;
@@ -240,7 +241,7 @@ static void on_readable(struct connection *c) {
     size_t taken = c->upgraded ? 0 : take_response(c, buffer, (size_t)size);
     unsigned complete = take_frames(c, buffer + taken, (size_t)size - taken);
     if (complete) on_messages(c, complete);
-    if (!c->closing && mode == FANOUT && size == sizeof buffer) on_readable(c);  // there may be more, and it is not told again
+    if (!c->closing && mode == FANOUT && size == sizeof buffer) on_readable(c);  // more data may be available, without another event
     if (!c->closing) return;
   }
   if (mode != STREAM || !c->upgraded) errx(1, "the server closed a connection");
@@ -293,7 +294,7 @@ int main(int argc, char **argv) {
     if (measuring || begun < clients || opening) continue;
     if (!settled) settled = now_ns() + settling;
     if (now_ns() < settled) continue;
-    measuring = true;  // what a timed mode measures begins here
+    measuring = true;  // the measurement of a timed mode begins here
     start = now_ns();
     stop = start + duration;
     before = busy_seconds();

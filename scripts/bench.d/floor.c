@@ -1,10 +1,10 @@
-// The floor under any server that sends each message by itself: one thread, and one send() for each subscriber and message.
+// The lower bound of any server that sends each message separately: one thread, and one send() per subscriber and message.
 //
-//   floor PORT RATE SIZE     send RATE messages a second of SIZE bytes to everyone who has asked for a WebSocket on 127.0.0.1
+//   floor PORT RATE SIZE     send RATE messages per second of SIZE bytes to every WebSocket client on 127.0.0.1
 //
-// It has no queues: its sockets block, and whoever does not read holds up all. Nor does it look at what it is asked, and the answer
-// fits one key alone, client.c's. A message has the time at its head at which the first send() of it begins: how far the
-// floor is behind its own pace is not held against it.
+// It has no queues: its sockets block, so a client that does not read delays all others. It does not parse requests, and its answer
+// is valid only for client.c's key. A message begins with the time of its first send(), so that the delay of the program behind
+// its own pace does not count.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <err.h>
@@ -21,10 +21,10 @@
 
 enum {
   MOST = 65536,    // descriptors
-  READY = 64,      // events taken at once
+  READY = 64,      // events per call
 };
 
-static int subscribers[MOST], places[MOST];    // all of them, and for each descriptor where it stands there, counted from 1
+static int subscribers[MOST], places[MOST];    // all descriptors, and the place of each in that list, counted from 1
 static int count;
 static int events;
 
@@ -68,7 +68,7 @@ static void leave(int fd) {
   close(fd);
 }
 
-// Whatever comes first asks to subscribe.
+// The first data of a connection is its request.
 static void on_readable(int fd) {
   static const char response[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                                  "Sec-WebSocket-Accept: BACScCJPNqyz+UBoqMH89VmURoA=\r\n\r\n";

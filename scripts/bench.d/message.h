@@ -1,18 +1,18 @@
-// What program.c and floor.c put at the head of a message and client.c reads there: a number of DIGITS decimal digits, either
-// the message's own or the time at which it was sent, in nanoseconds of the wall clock. Padding makes it as long as it is to be.
+// The beginning of a message, which program.c and floor.c write and client.c reads: a number of DIGITS decimal digits. It is the
+// number of the message, or the time of its sending in nanoseconds of the wall clock. Padding fills the message to its size.
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <time.h>
 
 enum {
-  DIGITS = 20,                 // as many as a uint64_t has at most
-  LONGEST = 125,               // bytes of a message here at most: a frame's head is then two bytes
+  DIGITS = 20,                 // the most that a uint64_t has
+  LONGEST = 125,               // the most bytes of a message, so that a frame's header has two bytes
   SECOND = 1000000000,         // in nanoseconds
-  PATIENCE = SECOND / 10,      // what a sender is behind its pace by more than this, it does not make up for
+  PATIENCE = SECOND / 10,      // a sender catches up with its pace by at most this much
 };
 
-// The message after the last numbered one: this word, when that one was due, and how many there were.
+// The message after the last numbered message: this word, the due time of the last message, and the count.
 static const char END[] = "end ";
 enum { END_WORD = sizeof END - 1, END_SIZE = END_WORD + 2 * DIGITS };
 

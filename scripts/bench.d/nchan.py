@@ -1,7 +1,7 @@
-"""nginx with nchan, a broadcaster in C: a message that is posted to /publish goes to everyone who has a WebSocket at /.
+"""nginx with nchan, a broadcaster in C: it sends a message that is posted to /publish to every WebSocket at /.
 
-It has one worker, not one for each core: one process beside one process, for wsbridge is one too. Its ring of messages holds
-as many as wsbridge's history; nothing is logged.
+It has one worker instead of one per core, because wsbridge is also one process. Its ring of messages has the size of wsbridge's
+history; it logs nothing.
 """
 
 import shutil

@@ -1,12 +1,12 @@
-// What the servers of `scripts/bench` run, or are fed by: as cheap as can be, so that the server is what is measured.
+// The program that the servers of `scripts/bench` run. It is cheap, so that the result describes the server.
 //
-//   program lines COUNT                    print COUNT lines of 64 characters as fast as stdout takes them
+//   program lines COUNT                    print COUNT lines of 64 characters as fast as stdout accepts them
 //   program hello                          print one line, then echo stdin up to its end
-//   program stamped RATE SIZE              print RATE lines a second, each when it is due, with its time at its head
+//   program stamped RATE SIZE              print RATE lines per second, each when it is due, beginning with its time
 //   program post PORT RATE SIZE            the same, each as a POST to /publish on 127.0.0.1, on a few connections in turn
-//   program numbered RATE SECONDS SIZE     print RATE lines a second, numbered from 0, then one that says when the last was due
+//   program numbered RATE SECONDS SIZE     print RATE lines per second, numbered from 0, then the due time of the last
 //
-// SIZE is of the line without its end. The pace is that of an absolute clock: what a wait was too long, the next is shorter.
+// SIZE excludes the newline. The pace follows an absolute clock: after a wait that was too long, the next wait is shorter.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <err.h>
@@ -20,8 +20,8 @@
 #include "message.h"
 
 enum {
-  TICK = SECOND / 1000,    // `numbered` prints what a tick brings at once, as any program does whose stdout is a pipe
-  BLOCK = 1000,            // lines of one write()
+  TICK = SECOND / 1000,    // `numbered` prints the lines of a tick at once, like any program whose stdout is a pipe
+  BLOCK = 1000,            // lines per write()
   POSTERS = 4,             // connections of `post`
 };
 
@@ -30,7 +30,7 @@ static void sleep_until(uint64_t when) {
   while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL)) {}
 }
 
-// Return whether all was taken; if not, whoever read has gone.
+// Return whether all data was accepted; otherwise, the reader has exited.
 static bool write_all(int fd, const char *data, size_t size) {
   while (size) {
     ssize_t written = write(fd, data, size);
@@ -56,7 +56,7 @@ static int hello(void) {
   return 0;
 }
 
-// Wait until something is due; return when it was, or, too far behind, now.
+// Wait until a line is due; return its due time or, if it is too late, the current time.
 static uint64_t wait_until(uint64_t due) {
   sleep_until(due);
   uint64_t now = clock_ns(CLOCK_MONOTONIC);
@@ -79,7 +79,7 @@ static int connect_to(int port) {
   return fd;
 }
 
-// A connection has its answer before it is used again: of requests that lie ready on one, nginx serves all before anything else.
+// A connection receives its answer before its next request, because nginx serves all waiting requests of one connection first.
 static int post(int port, double rate, const char *line, size_t size) {
   char request[256 + LONGEST], answer[4096];
   size_t head = (size_t)sprintf(request, "POST /publish HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %zu\r\n\r\n", size);
@@ -122,7 +122,7 @@ int main(int argc, char **argv) {
   if (argc == 3 && !strcmp(what, "lines")) return lines(atol(argv[2]));
   if (argc == 2 && !strcmp(what, "hello")) return hello();
 
-  // The others have SIZE as the last word.
+  // The other modes have SIZE as their last word.
   size_t size = argc > 3 ? (size_t)atol(argv[argc - 1]) : 0;
   if (size < END_SIZE || size > LONGEST)
     errx(2, "usage: program lines|hello|stamped|post|numbered … (see the source); SIZE is %d to %d", END_SIZE, LONGEST);

@@ -1,6 +1,6 @@
-"""A RabbitMQ node to measure with: Debian's rabbitmq-server with ports, folder and epmd of its own, as whoever measures.
+"""A RabbitMQ node for measurements: Debian's rabbitmq-server with its own ports, folder and epmd, as the current user.
 
-It shares nothing with a service on the same machine. Whatever becomes of us, it ends with us: the kernel kills it then.
+It shares nothing with a service on the same machine. It ends with this process in any case, because the kernel then kills it.
 """
 
 import os
@@ -18,18 +18,18 @@ from typing import Self
 from serving import free_port
 
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
-"""RabbitMQ's own script. Debian's, in /usr/sbin, does the same as the user rabbitmq, or refuses."""
+"""RabbitMQ's own script. Debian's script in /usr/sbin switches to the user rabbitmq, or fails."""
 
 MISSING = "" if SERVER.exists() else "RabbitMQ is not installed (Debian: apt-get install rabbitmq-server)."
 
 START_DEADLINE = 60.0
-"""Seconds. On two idle cores a start takes four."""
+"""Seconds. On two idle cores, a start takes four."""
 
 MORTAL = ("setpriv", "--pdeathsig", "KILL")
 
 
 class Broker:
-    """The node of a run, a context manager; it starts when somebody first asks for its URL."""
+    """The node of a run, a context manager; it starts when its URL is first needed."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -64,7 +64,7 @@ def node() -> Iterator[str]:
 
 
 def settings(folder: Path, port: int, epmd_port: int) -> dict[str, str]:
-    """Return the environment of a node that lives in a folder; what it does not name is RabbitMQ's default."""
+    """Return the environment of a node in a folder; for all other settings, RabbitMQ's defaults apply."""
     cookie = folder / ".erlang.cookie"
     cookie.write_text(os.urandom(10).hex())
     cookie.chmod(0o400)
@@ -91,7 +91,7 @@ def settings(folder: Path, port: int, epmd_port: int) -> dict[str, str]:
 
 @contextmanager
 def running(words: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program whose output goes to its folder, and kill it at the end: nothing that it has is to be kept."""
+    """Run a program whose output goes to its folder, and kill it at the end, since none of its data is needed later."""
     with (Path(environment["HOME"]) / "output").open("ab") as output:
         streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
         with subprocess.Popen([*MORTAL, *words], env=environment, cwd=environment["HOME"], **streams) as process:
@@ -102,7 +102,7 @@ def running(words: list[str], environment: dict[str, str]) -> Iterator[subproces
 
 
 def answers(port: int) -> bool:
-    """Whether a server greets who says that he speaks AMQP: its first frame is a method's."""
+    """Return whether a server answers the AMQP protocol header: its first frame is a method's."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), 5) as client:
         client.sendall(b"AMQP\0\0\x09\x01")
         return client.recv(1) == b"\1"

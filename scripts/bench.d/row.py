@@ -1,4 +1,4 @@
-"""A line of the table: what is measured of wsbridge and of its peer, how the rounds are made one figure, and how it is shown."""
+"""A row of the table: its measurement of wsbridge and of its peer, the figure from the rounds, and its text."""
 
 import statistics
 from collections.abc import Callable
@@ -11,7 +11,7 @@ Measure = Callable[[Path], float]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What is measured, in which unit, whether more or less of it is better, and beside whom."""
+    """A measurement, its unit, whether more or less is better, and the peer."""
 
     name: str
     unit: str
@@ -20,12 +20,12 @@ class Row:
     peer: Measure | None = None
     peer_name: str = ""
     missing: str = ""
-    """Why there is no figure on this machine, as a sentence; empty where there is one."""
+    """The reason why this machine yields no figure, as a sentence; empty if it yields one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a row came to: medians over the rounds, and the ratio of each round. No peer, no ratio."""
+    """The result of a row: medians over the rounds, and the ratio of each round. Without a peer, there is no ratio."""
 
     name: str
     unit: str
@@ -39,7 +39,7 @@ class Result:
 
 
 def measured(row: Row, tools: Path, rounds: int) -> Result:
-    """Measure a row some times, wsbridge and its peer in turn."""
+    """Measure a row several times, wsbridge and its peer in turn."""
     pairs = [(row.ours(tools), row.peer(tools) if row.peer else None) for _ in range(rounds)]
     figures = [round(ours, 3) for ours, _ in pairs]
     theirs = [figure for _, figure in pairs if figure is not None]
@@ -61,7 +61,7 @@ HEAD = f"{'':<30} {'wsbridge':>12}  {'peer':>12}  {'':<14} {'ratio':>7}  rounds"
 
 
 def shown(result: Result) -> str:
-    """Return a result as a line of the table. The rounds are ratios, or where there is no peer, figures."""
+    """Return a result as a row of the table. The rounds are ratios or, without a peer, figures."""
     if result.ratio is None or result.peer_figure is None:
         peer, ratio, rounds = "", "", result.figures
     else:
@@ -72,5 +72,5 @@ def shown(result: Result) -> str:
 
 
 def number(figure: float) -> str:
-    """Return a figure with as many digits as say something."""
+    """Return a figure with its significant digits."""
     return f"{figure:,.0f}" if abs(figure) >= 100 else f"{figure:.2f}"

@@ -1,4 +1,4 @@
-"""The servers that are measured and the load on them: started on a free port of 127.0.0.1, ended, and looked at from outside."""
+"""The measured servers and their load: starting on a free port of 127.0.0.1, ending, and measuring from outside."""
 
 import json
 import os
@@ -16,17 +16,17 @@ LISTEN_DEADLINE = 20.0
 """Seconds within which a server must accept connections."""
 
 END_DEADLINE = 20.0
-"""Seconds that a server may take to end before it is killed: wsbridge first delivers what it has, for five at most."""
+"""Seconds that a server may take to exit before it is killed: wsbridge first delivers its data, for at most five seconds."""
 
 BUSY = 0.9
-"""Part of the time for which the load generator may have work to do: above it the figure may be its own, or tell more of a busy
-machine, and that is said. A generator that is late takes several messages at once, and so catches up."""
+"""The part of the time for which the load generator may be busy. Above it, the figure may describe the generator or a busy machine, and
+a warning says so. A late generator reads several messages at once, and so catches up."""
 
 Words = Sequence[str | Path]
 
 
 def load(tools: Path, port: int, *arguments: object) -> dict[str, float]:
-    """Run the load generator to its end; return what it reports, or leave the program when it fails."""
+    """Run the load generator to its end; return its report, or exit if it fails."""
     words = [str(argument) for argument in arguments]
     run = subprocess.run([tools / "client", str(port), *words], stdout=subprocess.PIPE)
     if run.returncode:
@@ -35,14 +35,14 @@ def load(tools: Path, port: int, *arguments: object) -> dict[str, float]:
 
 
 def warn_if_busy(report: dict[str, float], what: str) -> None:
-    """Say so when the load generator, which is one thread, may be what was measured."""
+    """Print a warning if the load generator, which has one thread, may have limited the result."""
     if report["busy"] > BUSY:
         state = f"was busy, or waited for a processor, for {report['busy']:.0%} of the time"
         print(f"{what}: the load generator {state}", file=sys.stderr)
 
 
 def free_port() -> int:
-    """Return a TCP port that nobody uses now: websocketd cannot choose one itself."""
+    """Return a TCP port that is free now: websocketd cannot choose a port itself."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -50,7 +50,7 @@ def free_port() -> int:
 
 @contextmanager
 def listening(words: Words, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server; yield its process from the moment when it accepts connections."""
+    """Run a server; yield its process as soon as it accepts connections."""
     with subprocess.Popen(words, stdin=subprocess.DEVNULL) as server:
         try:
             wait_until_listening(server, port)
@@ -73,7 +73,7 @@ def serving(command: Words, *program: str | Path) -> Iterator[tuple[subprocess.P
 
 
 def wait_until_listening(server: subprocess.Popen[bytes], port: int) -> None:
-    """Return when a connection to the port succeeds; leave the program when the server ends or takes too long."""
+    """Return when a connection to the port succeeds; exit if the server exits or takes too long."""
     deadline = time.monotonic() + LISTEN_DEADLINE
     while True:
         try:
@@ -87,7 +87,7 @@ def wait_until_listening(server: subprocess.Popen[bytes], port: int) -> None:
 
 @contextmanager
 def holding(tools: Path, port: int, clients: int) -> Iterator[None]:
-    """Hold connections on each of which a message has come."""
+    """Hold connections, each of which has received a message."""
     words = [tools / "client", str(port), "hold", str(clients)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
         if not client.stdout or not client.stdout.readline():
@@ -96,7 +96,7 @@ def holding(tools: Path, port: int, clients: int) -> Iterator[None]:
 
 
 def resident(pid: int) -> int:
-    """Return the bytes of memory that a process has resident."""
+    """Return the resident bytes of a process."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGESIZE")
 
@@ -110,5 +110,5 @@ def family(pid: int) -> Iterator[int]:
 
 
 def processor_ms(pid: int) -> float:
-    """Return the milliseconds that a process's threads have run so far, by the scheduler's own clock."""
+    """Return the milliseconds that a process's threads have run, by the scheduler's own clock."""
     return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e6

@@ -1,4 +1,4 @@
-"""The row of the site: the time of a lookup among 200 endpoints, beside the same lookup in a site of one endpoint."""
+"""The row of the site: the time of a lookup among 200 endpoints, compared with a site of one endpoint."""
 
 import time
 from functools import partial

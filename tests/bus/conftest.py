@@ -1,4 +1,4 @@
-"""A real RabbitMQ for tests that stop, kill or misuse it."""
+"""A real RabbitMQ for tests that stop, kill or misconfigure it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ PrivateBroker = Callable[..., Broker]
 
 @pytest.fixture
 def private_broker() -> Iterator[PrivateBroker]:
-    """Starts a broker for one test, which may do with it what it likes: `private_broker(consumer_timeout_ms=2000)`."""
+    """Starts a broker for one test, which may stop or change it freely: `private_broker(consumer_timeout_ms=2000)`."""
     with ExitStack() as stack:
         yield lambda **options: stack.enter_context(Broker(**options))

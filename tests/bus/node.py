@@ -1,7 +1,7 @@
-"""Nodes of a channel inside the tests' own process: a real bus, relay and fanout each, and viewers that hold them to their word.
+"""Nodes of a channel inside the test process: each has a real bus, relay and fanout, and viewers that check the contract.
 
-Whoever publishes numbers its messages, `NAME NUMBER` and perhaps more, so that a viewer can see for itself what is missing and
-what comes twice: nothing ever does without word of it.
+Each publisher numbers its messages: `NAME NUMBER`, optionally with more text. So a viewer detects every missing and every repeated message,
+and fails if no notice of a loss explains it.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ from wsbridge.sessions.relay import Relay
 from wsbridge.wire.positioned import Positioned
 
 PATIENCE = 30.0
-"""Seconds that a test waits for what a broker does: a start of it takes long on a machine that has other work."""
+"""Timeout in seconds for an action of the broker: a broker starts slowly on a loaded machine."""
 
 EVERYTHING = 1 << 30
-"""Bytes and messages that no test reaches: nothing is let go of."""
+"""A number of bytes or messages that no test reaches, so that nothing is dropped."""
 
 WIRE = Positioned()
 
 
 async def until(condition: Callable[[], Any], what: str | Callable[[], str], patience: float = PATIENCE) -> Any:
-    """Let the loop run until the condition holds; return its value."""
+    """Run the loop until the condition holds; return its value."""
     deadline = Deadline(patience)
     while not (value := condition()):
-        assert not deadline.has_passed(), f"waited {patience} s in vain for {what if isinstance(what, str) else what()}"
+        assert not deadline.has_passed(), f"no success within {patience} s: {what if isinstance(what, str) else what()}"
         await asyncio.sleep(0.005)
     return value
 
 
 @dataclass
 class Taker:
-    """A receiver that keeps what it is brought, and sees to the contract: each producer's messages in order, none left out."""
+    """A receiver that records its calls and checks the contract: the messages of each producer arrive in order and without gaps."""
 
     bodies: list[Body] = field(default_factory=list)
     renewals: list[str | None] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Taker:
             return
         if body.producer:
             expected = self.next.get(body.producer, body.first)
-            assert body.first == expected, f"message {body.first} of a producer came where {expected} should"
+            assert body.first == expected, f"message {body.first} of a producer arrived instead of {expected}"
             self.next[body.producer] = body.first + len(body.batch.messages)
         if body.is_lost:
             self.losses += len(body.batch.messages)
@@ -84,17 +84,17 @@ class Taker:
 
     @property
     def messages(self) -> list[tuple[Kind, bytes]]:
-        """All messages, in the order in which they came."""
+        """All messages, in the order of their arrival."""
         return [(body.batch.kind, bytes(message)) for body in self.bodies for message in body.batch.messages]
 
     async def has(self, count: int) -> None:
-        """Wait until so many messages have come."""
-        await until(lambda: self.count >= count, lambda: f"{count} messages; {self.count} came")
-        assert self.count == count, f"{self.count} messages came where {count} were published"
+        """Wait until exactly `count` messages have arrived."""
+        await until(lambda: self.count >= count, lambda: f"{count} messages; {self.count} arrived")
+        assert self.count == count, f"{self.count} messages arrived, but {count} were published"
 
 
 class Viewer:
-    """A client of wsbridge.v1: it checks that nothing is missing or comes twice in silence, and knows its position."""
+    """A client of wsbridge.v1 that checks for unreported gaps and repeats, and knows its position."""
 
     def __init__(self) -> None:
         self.fanout: Fanout | None = None
@@ -103,27 +103,27 @@ class Viewer:
         self.position: Position | None = None
         self.ended: End | None = None
         self.seen: dict[str, int] = defaultdict(int)
-        """How many messages of each producer have come."""
+        """The number of received messages of each producer."""
         self.last: dict[str, int] = {}
-        """The number of the last message of each."""
+        """The number of the last message of each producer."""
         self.lost = 0
-        """Messages of which it was told that they are lost to it, since it was told that nobody knows."""
+        """The number of messages that the server reported as lost, since its last notice of an unknown loss."""
         self.missing = 0
-        """Messages that it has seen to be missing, since then."""
+        """The number of missing messages that the viewer detected, since the same notice."""
         self.total_lost = 0
         self.renewals = 0
-        """How often it was told that nobody knows."""
+        """The number of notices of an unknown loss."""
         self.restarts = 0
-        """How often it was told so of the position that it brought: then all that there is comes, had or not."""
+        """The number of such notices that rejected the viewer's own position. The server then sends every message that it has."""
         self.words: list[str] = []
         self._related: set[str] = set()
-        """Producers of which all is accounted for since the last message."""
+        """The producers of which every message since the last one is accounted for."""
         self._has_come = False
 
     def __str__(self) -> str:
         return f"a viewer that has {dict(self.seen)}, lacks {self.missing} of {self.lost} lost, at {self.position}; ? {self.renewals} times"
 
-    # What a fanout asks of a subscriber
+    # The interface of a subscriber, for the fanout
 
     def send(self, data: bytes) -> None:
         if not self.deliver(data):
@@ -166,24 +166,24 @@ class Viewer:
             case ["!broker", word]:
                 self.words.append(word)
             case _:
-                raise AssertionError(f"no such record: {words}")
+                raise AssertionError(f"unknown record: {words}")
 
     def _message(self, message: str) -> None:
         name, number = message.split(" ")[0], int(message.split(" ")[1])
         last = self.last.get(name)
         if last is not None:
-            assert number > last, f"{name} {number} came after {name} {last}"
+            assert number > last, f"{name} {number} arrived after {name} {last}"
             if name in self._related:
                 self.missing += number - last - 1
-                assert self.missing <= self.lost, f"a gap in silence before {name} {number}, after {name} {last}: {self}"
+                assert self.missing <= self.lost, f"an unreported gap before {name} {number}, after {name} {last}: {self}"
         self.last[name] = number
         self._related.add(name)
         self.seen[name] += 1
 
-    # What a test does with it
+    # Methods for tests
 
     def join(self, fanout: Fanout, join: Join = Join.NONE) -> Viewer:
-        """Come to a node: with the position of before, or without one."""
+        """Join a node, with the current position if there is one."""
         assert self.fanout is None
         self.fanout, self._has_come = fanout, self.position is not None
         if self.position is not None:
@@ -198,23 +198,23 @@ class Viewer:
             self.fanout = None
 
     def stall(self, room: int = 1) -> None:
-        """Take only so many pieces from now on, at least one."""
+        """Accept only `room` more pieces, but at least one."""
         self.room = min(self.room, max(room, 1))
 
     def go_on(self) -> None:
-        """Have room for everything again."""
+        """Accept any number of pieces again."""
         was_full, self.room = self.room <= 0, EVERYTHING
         if was_full and self.fanout is not None:
             self.fanout.ready(self)
 
     async def has_all(self, name: str, count: int) -> None:
-        """Wait until the last of so many messages of a producer has come."""
+        """Wait until message `count - 1` of a producer, its last one, has arrived."""
         await until(lambda: self.last.get(name) == count - 1, lambda: f"{name} {count - 1}: {self}")
 
 
 @dataclass
 class Node:
-    """A process of the channel, but in this one: `publish` numbers its messages after `name`."""
+    """A node of the channel in the test process: `publish` numbers its messages and puts `name` in front."""
 
     name: str
     bus: Bus
@@ -223,7 +223,7 @@ class Node:
     published: int = 0
 
     def publish(self, count: int = 1, padding: str = "") -> None:
-        """Publish so many messages as one batch."""
+        """Publish `count` messages as one batch."""
         first, self.published = self.published, self.published + count
         self.bus.publish(Batch(Kind.TEXT, [f"{self.name} {number}{padding}".encode() for number in range(first, first + count)]))
 
@@ -231,19 +231,19 @@ class Node:
         return Viewer().join(self.fanout, join)
 
     async def published_all(self) -> None:
-        """Wait until the broker has confirmed everything."""
+        """Wait until the broker has confirmed all messages."""
         assert isinstance(self.bus, RabbitBus)
-        await until(lambda: self.bus._spool.is_empty, "the broker's confirmation")  # type: ignore[attr-defined]
+        await until(lambda: self.bus._spool.is_empty, "the confirms of the broker")  # type: ignore[attr-defined]
 
 
 @dataclass
 class Exchange:
-    """A channel's name at a broker, and what its nodes are told; without a URL it is one process's own."""
+    """The name of a channel at a broker, and the options of its nodes. Without a URL, the channel exists only in this process."""
 
     name: str
     url: str = ""
     options: dict[str, Any] = field(default_factory=dict)
-    """Of ExchangeSettings."""
+    """Options of ExchangeSettings."""
 
     @property
     def replays(self) -> bool:
@@ -260,7 +260,7 @@ class Exchange:
         connections: Connections | None = None,
         **options: Any,
     ) -> Bus:
-        """Make a bus; it is not open yet."""
+        """Make a bus; the caller opens it."""
         given = {"urls": (self.url,), **self.options, **options}
         if url := given.pop("url", ""):
             given["urls"] = (url,)
@@ -281,7 +281,7 @@ class Exchange:
 
     @asynccontextmanager
     async def open(self, receiver: Any, *, patience: float = 10.0, **options: Any) -> AsyncIterator[Bus]:
-        """Open a bus for a receiver of the test's own."""
+        """Open a bus for a receiver that the test provides."""
         bus = self.bus(**options)
         try:
             await bus.open(receiver)
@@ -320,7 +320,7 @@ class Exchange:
 
 
 class SlowLink:
-    """A TCP link to a target over which so many bytes a second come back, and with `up` so many go there."""
+    """A TCP proxy that passes `rate` bytes a second from the target and, if `up` is set, `up` bytes a second to the target."""
 
     def __init__(self, target: tuple[str, int], rate: int, *, up: int = 0) -> None:
         self._target = target
@@ -333,7 +333,7 @@ class SlowLink:
         return int(self._server.sockets[0].getsockname()[1])
 
     def cut(self) -> None:
-        """End all connections; new ones are as before."""
+        """End all connections; new connections work as before."""
         while self._writers:
             self._writers.pop().transport.abort()
 
@@ -342,7 +342,7 @@ class SlowLink:
         self._writers += (writer, their_writer)
         up = 1 / self._up if self._up else 0
         if up:
-            # What the kernel takes at once would pass for taken by the broker.
+            # Otherwise the kernel's buffer accepts bytes at once, as if the broker had accepted them.
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
         await asyncio.gather(self._carry(reader, their_writer, pause=up), self._carry(their_reader, writer, pause=1 / self._rate))
 
@@ -364,7 +364,10 @@ class SlowLink:
 
 
 async def heard_of_all(nodes: Sequence[Node], viewers: Sequence[Viewer]) -> None:
-    """Wait until each viewer has the last message of each node: one more is published until it has, for without replay any may be lost."""
+    """Publish a message on each node until each viewer has the last message of each node.
+
+    Without replay, any message may be lost; so the function publishes again in each round.
+    """
 
     def have_all() -> bool:
         return all(viewer.last.get(node.name) == node.published - 1 for viewer in viewers for node in nodes)
@@ -374,24 +377,24 @@ async def heard_of_all(nodes: Sequence[Node], viewers: Sequence[Viewer]) -> None
         for node in nodes:
             node.publish()
         with suppress(AssertionError):
-            await until(have_all, "the last words", 2)
+            await until(have_all, "the last messages", 2)
             return
-    raise AssertionError(f"the last words of {[(node.name, node.published) for node in nodes]}: {[str(viewer) for viewer in viewers]}")
+    raise AssertionError(f"the last messages of {[(node.name, node.published) for node in nodes]}: {[str(viewer) for viewer in viewers]}")
 
 
 @asynccontextmanager
 async def nothing_left() -> AsyncIterator[None]:
-    """See to it that the block leaves no task and no descriptor, and that no callback fails."""
+    """Check that the block leaves no task and no descriptor, and that no callback fails."""
     loop = asyncio.get_running_loop()
     failures: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, failure: failures.append(failure))
     before, had = asyncio.all_tasks(), descriptors()
     yield
-    # A fixture's end runs in another task than its beginning.
+    # The end of a fixture runs in another task than its beginning.
     before |= {task for task in (asyncio.current_task(),) if task is not None}
     await until(lambda: not asyncio.all_tasks() - before, lambda: f"the end of {asyncio.all_tasks() - before}", 10)
     left = {number: name for number, name in descriptors().items() if number not in had}
-    assert left == {}, f"descriptors are left open: {left}"
+    assert left == {}, f"open descriptors: {left}"
     assert failures == [], failures
 
 

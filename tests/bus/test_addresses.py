@@ -1,4 +1,4 @@
-"""In which order a process tries the addresses of its broker: values in, values out."""
+"""The order in which a process tries the addresses of its broker, as a pure function."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def order(addresses: Addresses) -> str:
 
 
 def test_one_address() -> None:
-    """No other address waits for the only one, in any round and after each loss."""
+    """With a single address, no attempt has other addresses after it, in any round and after each loss."""
     addresses = Addresses(("a",))
     for _ in range(3):
         assert addresses.round() == [Turn("a", others_wait=False)]
@@ -18,18 +18,18 @@ def test_one_address() -> None:
 
 
 def test_first_round() -> None:
-    """The first round goes from the first address to the last; others wait for all but that one."""
+    """The first round goes from the first address to the last; all attempts but the last have other addresses after them."""
     assert Addresses(("a", "b", "c")).round() == [Turn("a", True), Turn("b", True), Turn("c", False)]
 
 
 def test_rounds_that_fail() -> None:
-    """Each round tries every address once and begins one address later, so that each is the last one before long."""
+    """Each round tries every address once and begins one address later, so that each address is soon the last of a round."""
     addresses = Addresses(("a", "b", "c"))
     assert [order(addresses) for _ in range(4)] == ["abc", "bca", "cab", "abc"]
 
 
 def test_round_after_a_loss() -> None:
-    """After the loss of a link the next round begins with the address behind it, and ends with its own."""
+    """After the loss of a link, the next round begins with the next address and ends with the lost one."""
     addresses = Addresses(("a", "b", "c"))
     addresses.round()
     addresses.lost("b")

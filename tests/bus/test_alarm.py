@@ -1,4 +1,4 @@
-"""What becomes known of an alarm of the broker."""
+"""How a process learns of an alarm of the broker."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from wsbridge.bus.rabbitmq.alarm import HANDLERS, Alarm
 
 @pytest.mark.parametrize("name", HANDLERS)
 def test_private_names(name: str) -> None:
-    """aiormq has the handlers that are replaced."""
+    """aiormq has the methods that wsbridge replaces."""
     assert callable(getattr(Connection, name))
 
 
 async def test_begins_and_ends() -> None:
-    """An alarm is known with its reason from its frame to that of its end, and aiormq hears of both."""
+    """An alarm, with its reason, lasts from its frame to the frame that ends it; aiormq receives both frames."""
     heard: list[object] = []
 
     async def handle(frame: object) -> None:
@@ -40,10 +40,10 @@ async def test_begins_and_ends() -> None:
 
 
 async def test_without_a_reason() -> None:
-    """An alarm whose reason is empty is one all the same."""
+    """An alarm with an empty reason is still an alarm."""
 
     async def handle(frame: object) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     connection = SimpleNamespace(**dict.fromkeys(HANDLERS, handle))
     alarm = Alarm()
@@ -53,10 +53,10 @@ async def test_without_a_reason() -> None:
 
 
 async def test_followers() -> None:
-    """Each link that uses a connection learns of its alarm, also a link that comes during the alarm; after it has left, it does not."""
+    """Each link of a connection learns of its alarm, even a link that joins during the alarm. A link that has left does not."""
 
     async def handle(frame: object) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     connection = SimpleNamespace(**dict.fromkeys(HANDLERS, handle))
     leader, links = Alarm(), [Alarm(), Alarm()]

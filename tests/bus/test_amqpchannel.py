@@ -1,4 +1,4 @@
-"""A channel of a shared connection: frames in, frames out, without a broker."""
+"""An AMQP channel of a shared connection: frames in, frames out, without a broker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FRAME_BYTES = 64
 
 
 class Wire:
-    """A connection that keeps what is sent."""
+    """A connection that records the frames sent."""
 
     def __init__(self) -> None:
         self.frame_bytes = FRAME_BYTES
@@ -35,7 +35,7 @@ class Wire:
         self.turns += 1
 
     def sent(self) -> list[Any]:
-        """Return the frames that were sent since the last call."""
+        """Return the frames sent since the last call."""
         found, data = [], self._data
         while data:
             size, _, value = frame.unmarshal(data)
@@ -50,7 +50,7 @@ class Wire:
 
 
 class Broker:
-    """The other side: an open channel 7, what it takes, and why it fails."""
+    """The broker's side: an open channel 7, which records deliveries and errors."""
 
     def __init__(self) -> None:
         self.wire = Wire()
@@ -62,7 +62,7 @@ class Broker:
         self.taken.append((tag, data))
 
     async def sends(self, *values: Any) -> None:
-        """Pass frames to the channel, as aiormq does: it removes a closed channel from its table before."""
+        """Pass frames to the channel as aiormq does: it first removes a closed channel from its table."""
         for value in values:
             channel = self.wire.channels.get(7)
             if isinstance(value, commands.Channel.Close | commands.Channel.CloseOk):
@@ -93,7 +93,7 @@ async def broker() -> Broker:
 
 
 async def test_requests_are_answered_in_order(broker: Broker) -> None:
-    """Requests that are sent at once get their answers in the order of the requests."""
+    """Requests sent at once get their answers in the order of the requests."""
     declare, bind = asyncio.create_task(broker.channel.declare_queue("")), asyncio.create_task(broker.channel.bind_queue("q", "x", ""))
     await asyncio.sleep(0)
     assert broker.wire.names() == ["Queue.Declare", "Queue.Bind"]
@@ -120,7 +120,7 @@ async def test_cancelled_request(broker: Broker) -> None:
 
 
 async def test_wrong_answer(broker: Broker) -> None:
-    """An answer to another request ends the channel: an answer was lost on the way."""
+    """An answer to a different request ends the channel: it shows that an earlier answer was lost."""
     declare = asyncio.create_task(broker.channel.declare_queue(""))
     await asyncio.sleep(0)
     await broker.sends(commands.Queue.BindOk())
@@ -131,7 +131,7 @@ async def test_wrong_answer(broker: Broker) -> None:
 
 
 async def test_deliveries(broker: Broker) -> None:
-    """A delivery arrives as a whole, in however many frames, and without a body as well."""
+    """The channel delivers a complete body, however many frames carry it, and an empty body too."""
     await broker.consumes()
     await broker.delivers(1, b"one")
     await broker.delivers(2)
@@ -144,7 +144,7 @@ async def test_deliveries(broker: Broker) -> None:
 
 
 async def test_drain(broker: Broker) -> None:
-    """The answer to a drain comes behind all deliveries that the broker has sent before."""
+    """The answer to a drain arrives after all deliveries that the broker sent before it."""
     await broker.consumes()
     before = broker.channel.delivered_at
     draining = asyncio.create_task(broker.channel.drain())
@@ -159,7 +159,7 @@ async def test_drain(broker: Broker) -> None:
 
 
 async def test_error_of_a_consumer(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
-    """An error in the consumer does not reach the connection; the next delivery arrives."""
+    """An exception in the consumer does not reach the connection; the next delivery arrives."""
     await broker.consumes()
     taken = broker.taken
     broker.taken = None  # type: ignore[assignment]
@@ -171,7 +171,7 @@ async def test_error_of_a_consumer(broker: Broker, caplog: pytest.LogCaptureFixt
 
 
 async def test_consumer_is_cancelled(broker: Broker) -> None:
-    """The broker cancels a consumer whose queue is deleted: that is told once."""
+    """When the broker cancels a consumer because its queue was deleted, the channel reports it once."""
     await broker.consumes()
     for _ in range(2):
         await broker.sends(commands.Basic.Cancel("c", True))
@@ -179,7 +179,7 @@ async def test_consumer_is_cancelled(broker: Broker) -> None:
 
 
 async def test_publish(broker: Broker) -> None:
-    """A body leaves at once, in frames that the broker accepts, and is done when the broker confirms it."""
+    """The channel sends a body at once, in frames that the broker accepts; the publish ends when the broker confirms it."""
     outcome = broker.publishes(1, b"x" * 100)
     method, head, *bodies = broker.wire.sent()
     assert (method.name, head.body_size, head.properties.message_id) == ("Basic.Publish", 100, "1")
@@ -194,14 +194,14 @@ async def test_publish(broker: Broker) -> None:
 
 
 async def test_confirm_of_several(broker: Broker) -> None:
-    """One confirm may stand for all publishes up to its tag."""
+    """A confirm with `multiple` confirms all publishes up to its tag."""
     outcomes = [broker.publishes(number) for number in range(4)]
     await broker.sends(commands.Basic.Ack(3, multiple=True))
     assert [outcome.done() for outcome in outcomes] == [True, True, True, False]
 
 
 async def test_returned(broker: Broker) -> None:
-    """A mandatory body without a queue comes back, and then its confirm: the first of both counts."""
+    """The broker returns a mandatory body without a queue and then confirms it: the return decides the result."""
     outcomes = [broker.publishes(number, mandatory=True) for number in range(2)]
     head = ContentHeader(body_size=1, properties=Properties(message_id="1"))
     await broker.sends(commands.Basic.Return(312, "NO_ROUTE", "x", ""), head, ContentBody(b"x"), commands.Basic.Ack(2, multiple=True))
@@ -210,7 +210,7 @@ async def test_returned(broker: Broker) -> None:
 
 
 async def test_closed_by_the_broker(broker: Broker) -> None:
-    """The broker closes the channel: it gets one answer and nothing behind it, and all that waits gets the error."""
+    """When the broker closes the channel, it gets one answer and nothing after it, and everything that waits gets the error."""
     declare = asyncio.create_task(broker.channel.declare_queue("q"))
     await asyncio.sleep(0)
     outcome = broker.publishes(1)
@@ -235,7 +235,7 @@ async def test_closed_by_the_broker(broker: Broker) -> None:
     [(403, exceptions.ChannelClosed), (404, exceptions.ChannelNotFoundEntity), (406, exceptions.ChannelPreconditionFailed)],
 )
 async def test_errors(broker: Broker, code: int, kind: type[Exception]) -> None:
-    """The reply code decides the exception."""
+    """The reply code determines the exception."""
     await broker.sends(commands.Channel.Close(code, "why", 0, 0))
     with pytest.raises(kind, match=r"^why$") as raised:
         await broker.channel.open()
@@ -243,7 +243,7 @@ async def test_errors(broker: Broker, code: int, kind: type[Exception]) -> None:
 
 
 async def test_close(broker: Broker) -> None:
-    """A channel is closed once, and what still comes for it is ignored; its number is in use until the broker answers."""
+    """The channel closes once and ignores later frames; its number stays in use until the broker answers."""
     await broker.consumes()
     closing = asyncio.create_task(broker.channel.close())
     await asyncio.sleep(0)
@@ -259,7 +259,7 @@ async def test_close(broker: Broker) -> None:
 
 
 async def test_both_close_at_once(broker: Broker) -> None:
-    """Both sides close the channel at the same time: each answers, and the number is in use until both answers have come."""
+    """If both sides close the channel at the same time, each answers. The number stays in use until both answers have arrived."""
     broker.channel.close_nowait()
     await broker.sends(commands.Channel.Close(404, "NOT_FOUND", 0, 0))
     assert broker.wire.names() == ["Channel.Close", "Channel.CloseOk"]
@@ -269,7 +269,7 @@ async def test_both_close_at_once(broker: Broker) -> None:
 
 
 async def test_end_of_the_connection(broker: Broker) -> None:
-    """At the end of the connection all that waits gets its error, a close has nothing to wait for, and nothing is told twice."""
+    """When the connection ends, everything that waits gets its error once, and a close returns at once."""
     outcome = broker.publishes(1)
     closing = AmqpChannel(broker.wire, 8)
     closing.close_nowait()

@@ -1,4 +1,4 @@
-"""The backlog of a receiver: calls made at once, queued under backpressure, and made in order after it."""
+"""The backlog of a receiver: it makes calls at once, queues them under backpressure, and then makes them in order."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Calls:
             self.backlog.do(partial(self.made.append, name))
 
     def do_and(self, name: str, then: Callable[[], None]) -> None:
-        """Add a call that is noted, and then does something more."""
+        """Add a call that records its name and then calls `then`."""
 
         def call() -> None:
             self.made.append(name)
@@ -126,7 +126,7 @@ def test_call_that_adds_a_call() -> None:
 
 
 def test_call_that_holds_and_releases() -> None:
-    """A queued call that applies backpressure and ends it does not change the order, and nothing is made twice."""
+    """A queued call that applies and ends backpressure does not change the order, and the backlog makes no call twice."""
     calls = Calls()
     calls.backlog.hold()
     calls.do_and("a", lambda: (calls.backlog.hold(), calls.do("d"), calls.backlog.release()))

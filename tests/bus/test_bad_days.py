@@ -1,6 +1,6 @@
-"""What can happen to a broker and to the way there, with a real one. What is lost is told, and with replay nothing is that was confirmed.
+"""Failures of a real broker and of the network to it. Viewers receive a notice of each loss; with replay, no confirmed message is lost.
 
-The tests of a day have a channel without replay and one with it side by side, and stop the broker once for both.
+Tests that stop the broker test a channel without replay and a channel with replay side by side, so that one stop serves both.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ NEVER_MS = 1_800_000
 
 @pytest.fixture(scope="module")
 def shaken() -> Iterator[Broker]:
-    """A broker that the tests here may do with what they like, if they leave it running and well."""
+    """A broker that the tests of this file may stop or change, if they leave it running and in its original state."""
     with Broker(consumer_timeout_ms=NEVER_MS) as broker:
         yield broker
 
 
 @pytest.fixture(autouse=True)
 async def clean(shaken: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """Nothing is left behind; and nobody waits for long before coming back."""
+    """Check that each test cleans up, and keep the pauses between reconnects short."""
     monkeypatch.setattr(backoff, "MAX_PAUSE", 0.5)
     async with nothing_left():
         yield
@@ -54,7 +54,7 @@ async def clean(shaken: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 @dataclass
 class Stage:
-    """One channel: a node that publishes and one that has a viewer, each over a link of its own that can be broken."""
+    """A channel with two nodes, a publisher and a node with a viewer, each over a link that the test can break."""
 
     exchange: Exchange
     producer: Node
@@ -73,15 +73,15 @@ class Stage:
         return f"wsbridge.{self.exchange.name}"
 
     async def another(self, name: str, **options: Any) -> Node:
-        """One more node, over no proxy."""
+        """Add a node that connects without a proxy."""
         return await self.stack.enter_async_context(self.exchange.node(name, **options))
 
     async def has_all(self) -> None:
-        """The viewer has the producer's last word."""
+        """Wait until the viewer has the producer's last message."""
         await heard_of_all([self.producer], [self.viewer])
 
     def lost_nothing(self) -> None:
-        """The viewer has everything once, and was told of no loss."""
+        """Check that the viewer received each message once, and no notice of a loss."""
         viewer = self.viewer
         assert (viewer.total_lost, viewer.renewals) == (0, 0)
         assert viewer.seen["p"] == self.producer.published
@@ -89,7 +89,7 @@ class Stage:
             assert (node.metrics.bus_lost, node.metrics.bus_renewals, node.metrics.bus_unconfirmed) == (0, 0, 0)
 
     async def away(self, *, proxy: Proxy) -> None:
-        """Cut a link, and let nobody come back over it."""
+        """Cut a link, and refuse new connections over it."""
         await asyncio.to_thread(proxy.refuse)
         await asyncio.to_thread(proxy.cut)
 
@@ -101,7 +101,7 @@ async def stage(broker: Broker, *, query: str = "", producer: dict[str, Any] | N
         proxies = [stack.enter_context(Proxy(("127.0.0.1", broker.port))) for _ in range(2)]
         urls = [f"amqp://guest:guest@127.0.0.1:{proxy.port}/{query}" for proxy in proxies]
         one = await stack.enter_async_context(exchange.node("p", url=urls[0], **producer or {}))
-        # A stream that holds nothing is waited for by each node, for a second.
+        # A node waits a second for an empty stream.
         one.bus.publish(Batch(Kind.TEXT, [b"first 0"]))
         await one.published_all()
         other = await stack.enter_async_context(exchange.node("v", url=urls[1]))
@@ -113,14 +113,14 @@ async def stage(broker: Broker, *, query: str = "", producer: dict[str, Any] | N
 
 @asynccontextmanager
 async def stages(broker: Broker, **options: Any) -> AsyncIterator[tuple[Stage, Stage]]:
-    """A channel without replay and one with it."""
+    """A channel without replay and a channel with replay."""
     async with stage(broker, **options) as plain, stage(broker, replay=True, **options) as replay:
         yield plain, replay
 
 
 @asynccontextmanager
 async def publishing(*stages: Stage, padding: str = "") -> AsyncIterator[None]:
-    """Publish all the while."""
+    """Publish continuously on the given stages."""
 
     async def publish() -> None:
         while True:
@@ -143,7 +143,7 @@ async def publishing(*stages: Stage, padding: str = "") -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def publishing_all_the_while(node: Node) -> AsyncIterator[None]:
-    """Have a node publish so much that something is on its way always."""
+    """Let a node publish so much that some messages are always unconfirmed."""
     source = Memory()
     node.bus.source = source
 
@@ -161,9 +161,9 @@ async def publishing_all_the_while(node: Node) -> AsyncIterator[None]:
 
 
 async def has_come(one: Stage, count: int) -> None:
-    """Wait until so many more messages have come."""
+    """Wait until `count` more messages have arrived."""
     goal = one.viewer.seen["p"] + count
-    await until(lambda: one.viewer.seen["p"] >= goal, lambda: f"{count} messages more: {one.viewer}, of {one.producer.published}")
+    await until(lambda: one.viewer.seen["p"] >= goal, lambda: f"{count} more messages: {one.viewer}, of {one.producer.published}")
 
 
 # The broker
@@ -171,19 +171,19 @@ async def has_come(one: Stage, count: int) -> None:
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
 async def test_broker_restarts(shaken: Broker, how: str) -> None:
-    """A broker is ended in mid-stream and started: everyone comes back to it, and viewers see it go and come.
+    """When a broker stops and starts again in the middle of a stream, all nodes reconnect and viewers receive both reports.
 
-    With replay nothing is lost or repeated. Without, viewers are told that nobody knows what was.
+    With replay, the channel neither loses nor repeats a message. Without replay, viewers receive notice of an unknown loss.
     """
     async with stages(shaken) as (plain, replay), stage(shaken, replay=True, durable=True) as durable:
         every = (plain, replay, durable)
         async with publishing(*every):
             await asyncio.to_thread(shaken.stop if how == "stop" else shaken.kill)
             for one in every:
-                await until(lambda one=one: one.viewer.words == ["away"], "word that the broker is away")
+                await until(lambda one=one: one.viewer.words == ["away"], "the report that the broker is unreachable")
             await asyncio.to_thread(shaken.start)
             for one in every:
-                await until(lambda one=one: one.viewer.words[-1] == "here", "word that it is here again")
+                await until(lambda one=one: one.viewer.words[-1] == "here", "the report that the broker is connected again")
         for one in every:
             await one.has_all()
         for one in (replay, durable):
@@ -193,12 +193,12 @@ async def test_broker_restarts(shaken: Broker, how: str) -> None:
 
 
 async def test_connections_closed(shaken: Broker) -> None:
-    """An administrator who closes all connections is like a broker that was away for a moment."""
+    """When an administrator closes all connections, wsbridge treats that as a short outage of the broker."""
     async with stages(shaken) as every:
         async with publishing(*every):
             await asyncio.to_thread(shaken.close_connections)
             for one in every:
-                await until(lambda one=one: one.viewer.words[-1:] == ["here"], "word that the broker is here again")
+                await until(lambda one=one: one.viewer.words[-1:] == ["here"], "the report that the broker is connected again")
         for one in every:
             await one.has_all()
         every[1].lost_nothing()
@@ -206,7 +206,7 @@ async def test_connections_closed(shaken: Broker) -> None:
 
 
 async def test_alarm(shaken: Broker) -> None:
-    """In a memory alarm whoever publishes is held up by the bound of the spool, and goes on after it; nothing is lost."""
+    """In a memory alarm, a full spool pauses the publisher; after the alarm, it continues and nothing is lost."""
     async with stages(shaken, producer={"spool_bytes": 20_000}) as every:
         sources = [Memory(), Memory()]
         for one, source in zip(every, sources, strict=True):
@@ -217,13 +217,13 @@ async def test_alarm(shaken: Broker) -> None:
                 while not source.paused:
                     one.producer.publish(1, " " + "x" * 100)
                     await asyncio.sleep(0)
-                # Two that publish, each on a connection that is blocked from now on.
+                # The connections of both publishers are blocked from here on.
                 one.node.publish(10)
                 assert one.producer.published < 2000
         finally:
             await asyncio.to_thread(shaken.alarm, False)
         for one, source in zip(every, sources, strict=True):
-            await until(lambda source=source: not source.paused, "the program to go on")
+            await until(lambda source=source: not source.paused, "the resume of the source")
             one.producer.publish()
             await one.viewer.has_all("p", one.producer.published)
             await one.viewer.has_all("v", 10)
@@ -231,8 +231,8 @@ async def test_alarm(shaken: Broker) -> None:
             assert one.viewer.words == []
 
 
-async def test_alarm_while_much_comes(shaken: Broker) -> None:
-    """A node that publishes is sent nothing more in an alarm once its acknowledgements do not arrive; after it all comes."""
+async def test_publisher_that_receives_in_an_alarm(shaken: Broker) -> None:
+    """In an alarm, the broker does not read a publisher's acknowledgements and stops its deliveries; afterwards all messages arrive."""
     async with stages(shaken) as every:
         await asyncio.to_thread(shaken.alarm, True)
         try:
@@ -249,9 +249,10 @@ async def test_alarm_while_much_comes(shaken: Broker) -> None:
 
 
 async def test_late_acknowledgement(shaken: Broker) -> None:
-    """A node whose receiver holds it up for too long loses its channel (consumer_timeout), comes back, and loses its link again.
+    """A node whose receiver pauses it beyond consumer_timeout loses its AMQP channel, reconnects, and loses its link again.
 
-    It does not gather more and more meanwhile. Afterwards, with replay everything comes once; without, or it is told.
+    Its backlog does not grow meanwhile. Afterwards, every message arrives once with replay; without replay, viewers receive notice of the
+    loss.
     """
     await asyncio.to_thread(shaken.eval, "application:set_env(rabbit, consumer_timeout, 1000)")
     try:
@@ -264,10 +265,10 @@ async def test_late_acknowledgement(shaken: Broker) -> None:
                 await one.producer.published_all()
             for one in every:
                 for times in range(2, 6):
-                    await until(lambda one=one, times=times: one.to_node.accepted >= times, "the node to come back")
-                    await until(lambda one=one: len(one.node.bus._backlog) >= links.PREFETCH, "what is sent ahead")
+                    await until(lambda one=one, times=times: one.to_node.accepted >= times, "the reconnect of the node")
+                    await until(lambda one=one: len(one.node.bus._backlog) >= links.PREFETCH, "the prefetched deliveries")
                     await asyncio.to_thread(one.to_node.cut)
-                assert len(one.node.bus._backlog) <= 2 * links.PREFETCH + 100, "what is held back has grown"
+                assert len(one.node.bus._backlog) <= 2 * links.PREFETCH + 100, "the backlog has grown"
             for one in every:
                 one.node.bus.resume()
                 await one.has_all()
@@ -277,8 +278,8 @@ async def test_late_acknowledgement(shaken: Broker) -> None:
         await asyncio.to_thread(shaken.eval, f"application:set_env(rabbit, consumer_timeout, {NEVER_MS})")
 
 
-async def test_held_up_node_publishes(shaken: Broker) -> None:
-    """A node whose receiver holds it up publishes as before, also when its link was lost; and links that come and go do not add up."""
+async def test_paused_node_publishes(shaken: Broker) -> None:
+    """A paused node publishes as before, even after the loss of its link; its backlog does not grow with each reconnect."""
     async with stages(shaken) as every:
         for one in every:
             other = one.producer.view()
@@ -288,18 +289,18 @@ async def test_held_up_node_publishes(shaken: Broker) -> None:
             for _ in range(1000):
                 one.producer.publish(1, "\n")
             await one.producer.published_all()
-            await until(lambda one=one: len(one.node.bus._backlog) >= links.PREFETCH, "what is sent ahead")
+            await until(lambda one=one: len(one.node.bus._backlog) >= links.PREFETCH, "the prefetched deliveries")
             kept = set()
             for times in range(1, 4):
                 await asyncio.to_thread(one.to_node.cut)
-                await until(lambda one=one, times=times: one.node.metrics.broker_reconnects == times, "the node to come back")
+                await until(lambda one=one, times=times: one.node.metrics.broker_reconnects == times, "the reconnect of the node")
                 one.node.publish()
                 await other.has_all("v", 1 + times)
                 kept.add(len(one.node.bus._backlog))
             assert len(kept) == 1
             one.node.bus.resume()
             await one.has_all()
-            await until(lambda one=one: one.viewer.words == ["away", "here"], "word that it is here again")
+            await until(lambda one=one: one.viewer.words == ["away", "here"], "the report that the broker is connected again")
         every[1].lost_nothing()
         assert every[0].viewer.renewals > 0
 
@@ -309,9 +310,10 @@ async def test_held_up_node_publishes(shaken: Broker) -> None:
 
 @pytest.mark.parametrize("whose", ["node", "producer"])
 async def test_link_is_cut(shaken: Broker, whose: str) -> None:
-    """A link is cut in mid-stream, three times. With replay nothing is lost or repeated.
+    """A link breaks three times in the middle of a stream: with replay, nothing is lost or repeated.
 
-    Without, the viewers of a node that was cut off are told that nobody knows; those of others are told exactly what its producer lost.
+    Without replay, viewers of the disconnected node receive notice of an unknown loss. Viewers of other nodes receive the exact number of
+    its lost messages.
     """
     async with stages(shaken) as every:
         for _ in range(3):
@@ -320,7 +322,7 @@ async def test_link_is_cut(shaken: Broker, whose: str) -> None:
                     await asyncio.to_thread((one.to_node if whose == "node" else one.to_producer).cut)
         for one in every:
             cut = one.node if whose == "node" else one.producer
-            await until(lambda cut=cut: cut.metrics.broker_reconnects >= 3 and cut.fanout.is_connected, "three times back")
+            await until(lambda cut=cut: cut.metrics.broker_reconnects >= 3 and cut.fanout.is_connected, "three reconnects")
             await one.has_all()
         plain, replay = every
         replay.lost_nothing()
@@ -334,8 +336,8 @@ async def test_link_is_cut(shaken: Broker, whose: str) -> None:
             assert plain.viewer.seen["p"] + plain.viewer.lost == plain.producer.published
 
 
-async def test_link_is_swallowed(shaken: Broker) -> None:
-    """A link over which nothing comes any more, in either direction, is noticed by its heartbeat; then it is as if it were cut."""
+async def test_link_is_silent(shaken: Broker) -> None:
+    """A link that carries nothing in either direction fails its heartbeat; then the node treats it as closed."""
     async with stages(shaken, query="?heartbeat=1") as every:
         async with publishing(*every):
             for one in every:
@@ -343,17 +345,17 @@ async def test_link_is_swallowed(shaken: Broker) -> None:
                 await asyncio.to_thread(one.to_producer.swallow)
             began = time.monotonic()
             for one in every:
-                await until(lambda one=one: one.viewer.words == ["away"], "word that the broker is away")
-                await until(lambda one=one: not one.producer.fanout.is_connected, "the producer to notice as well")
+                await until(lambda one=one: one.viewer.words == ["away"], "the report that the broker is unreachable")
+                await until(lambda one=one: not one.producer.fanout.is_connected, "the producer to lose its link")
             assert time.monotonic() - began < 20
             for one in every:
                 await asyncio.to_thread(one.to_node.flow)
                 await asyncio.to_thread(one.to_producer.flow)
-                # An attempt that was swallowed would else last until its own deadline.
+                # Otherwise, a blocked attempt would last until its own deadline.
                 await asyncio.to_thread(one.to_node.cut)
                 await asyncio.to_thread(one.to_producer.cut)
             for one in every:
-                await until(lambda one=one: one.viewer.words[-1] == "here", "word that it is here again")
+                await until(lambda one=one: one.viewer.words[-1] == "here", "the report that the broker is connected again")
         for one in every:
             await one.has_all()
         every[1].lost_nothing()
@@ -361,7 +363,7 @@ async def test_link_is_swallowed(shaken: Broker) -> None:
 
 
 async def test_slow_link(shaken: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long a history takes, and a body, over a link that is slow: while bytes come they are waited for, and nothing is lost."""
+    """A node waits for a long history and a long body over a slow link, while bytes arrive, and loses nothing."""
     monkeypatch.setattr(stream, "HISTORY_SECONDS", 1.0)
     monkeypatch.setattr(stream, "PROBE_SECONDS", 0.5)
     exchange = Exchange(f"day-{secrets.token_hex(4)}", shaken.url, {"replay": True, "timeout": 1.5})
@@ -373,7 +375,7 @@ async def test_slow_link(shaken: Broker, monkeypatch: pytest.MonkeyPatch) -> Non
             viewer = v.view(Join.HISTORY)
             await viewer.has_all("p", 4)
             slow.cut()
-            await until(lambda: viewer.words == ["away", "here"], "word that the broker is here again")
+            await until(lambda: viewer.words == ["away", "here"], "the report that the broker is connected again")
             assert v.metrics.broker_reconnects == 1
             p.publish()
             await viewer.has_all("p", 5)
@@ -381,7 +383,7 @@ async def test_slow_link(shaken: Broker, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def test_busy_node_whose_binding_is_removed(shaken: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A binding that is taken away by hand is made again, on a node that always has something on its way as well."""
+    """A node restores a binding that an administrator removed, even if it always has unconfirmed messages."""
     monkeypatch.setattr(links, "BOUND_SECONDS", 0.2)
     async with stage(shaken) as one, publishing_all_the_while(one.node):
         exchange = f'rabbit_misc:r(<<"/">>, exchange, <<"{one.exchange.name}">>)'
@@ -391,8 +393,8 @@ async def test_busy_node_whose_binding_is_removed(shaken: Broker, monkeypatch: p
         await heard_of_all([one.producer], [one.viewer])
 
 
-async def test_stream_that_is_lost_for_good(private_broker: Callable[..., Broker]) -> None:
-    """A stream whose home is gone is said to be that, not that the broker does not answer."""
+async def test_stream_without_a_leader(private_broker: Callable[..., Broker]) -> None:
+    """If the node that stores a stream is lost, the error names the stream; it does not report a broker without an answer."""
     broker = await asyncio.to_thread(private_broker)
     exchange = Exchange("lost", broker.url, {"replay": True, "timeout": 2.0})
     connection = await aiormq.connect(broker.url)
@@ -408,7 +410,7 @@ async def test_stream_that_is_lost_for_good(private_broker: Callable[..., Broker
 
 
 async def test_next_after_a_break(shaken: Broker) -> None:
-    """Who wants only what comes next gets only that, also if the link was lost before anything came."""
+    """A receiver that begins with the next message gets no earlier message, even if the link fails before the first one."""
     exchange = Exchange(f"day-{secrets.token_hex(4)}", shaken.url, {"replay": True})
     taker, other = Taker(), Taker()
     with Proxy(("127.0.0.1", shaken.port)) as proxy:
@@ -417,20 +419,20 @@ async def test_next_after_a_break(shaken: Broker) -> None:
             await other.has(5)
             async with exchange.open(taker, start="next", url=f"amqp://guest:guest@127.0.0.1:{proxy.port}/"):
                 await asyncio.to_thread(proxy.cut)
-                await until(lambda: taker.connects == [True, False, True], "word that the broker is here again")
+                await until(lambda: taker.connects == [True, False, True], "the report that the broker is connected again")
                 publisher.publish(Batch(Kind.TEXT, [b"next"]))
                 await other.has(6)
-                await until(lambda: (Kind.TEXT, b"next") in taker.messages, "what came next")
+                await until(lambda: (Kind.TEXT, b"next") in taker.messages, "the next message")
                 assert taker.messages == [(Kind.TEXT, b"next")]
 
 
 async def test_node_is_behind(shaken: Broker) -> None:
-    """A viewer that comes with a position of messages that this node has still to get, its link being away, gets what follows it, once."""
+    """A viewer may bring a position ahead of its node, whose link is down. It receives the messages after that position, once."""
     async with stage(shaken, replay=True) as one:
         one.producer.publish(10)
         await one.viewer.has_all("p", 11)
         await one.away(proxy=one.to_node)
-        await until(lambda: one.viewer.words == ["away"], "word that the broker is away")
+        await until(lambda: one.viewer.words == ["away"], "the report that the broker is unreachable")
         ahead = one.producer.view()
         one.producer.publish(10)
         await ahead.has_all("p", 21)
@@ -444,7 +446,7 @@ async def test_node_is_behind(shaken: Broker) -> None:
 
 
 class Clock:
-    """A loop whose time is set by hand, and which counts how often it was asked for it."""
+    """A loop whose time the test sets, and which counts the reads of its time."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -456,14 +458,14 @@ class Clock:
 
 
 class Silent:
-    """A link whose broker says nothing of what it is sent."""
+    """A link whose broker never confirms a message."""
 
     async def publish(self, packed: object, producer: str) -> None:
         await asyncio.Event().wait()
 
 
-async def test_silence_begins_with_its_cause(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """A broker that had nothing to say for long is not silent as soon as something is on its way to it, but when its time is over."""
+async def test_confirm_timeout_begins_with_a_publish(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """The timeout of a confirm begins with the publish, not with the last frame of the broker."""
     monkeypatch.setattr(rabbitmq, "STALLED_SECONDS", 0.01)
     bus: Any = Exchange("silent", "amqp://nowhere/").bus()
     clock, link = Clock(), Silent()
@@ -472,9 +474,9 @@ async def test_silence_begins_with_its_cause(monkeypatch: pytest.MonkeyPatch, ca
         working = [group.create_task(bus._feed(link, group)), group.create_task(bus._watch_feeding())]
         clock.now += 100
         bus.publish(Batch(Kind.TEXT, [b"x"]))
-        await until(lambda: bus._spool.under_way, "the body to be on its way")
+        await until(lambda: bus._spool.under_way, "the body to be sent")
         seen = clock.asked
-        await until(lambda: clock.asked >= seen + 5, "five looks at it")
+        await until(lambda: clock.asked >= seen + 5, "five checks")
         assert caplog.text == ""
         clock.now += 1
         await until(lambda: "confirms no messages" in caplog.text, "the log line that the broker confirms no messages")
@@ -487,11 +489,11 @@ async def test_silence_begins_with_its_cause(monkeypatch: pytest.MonkeyPatch, ca
 
 
 async def test_loss_is_logged(shaken: Broker, caplog: pytest.LogCaptureFixture) -> None:
-    """What was on its way when the link was lost, and is not sent again, is said how much it was."""
+    """The log gives the number of unconfirmed messages that a lost link may have lost and that the bus does not send again."""
     async with stage(shaken) as one:
         await asyncio.to_thread(one.to_producer.swallow)
         one.producer.publish(3)
-        await until(lambda: one.producer.bus._spool.under_way, "the body to be on its way")  # type: ignore[attr-defined]
+        await until(lambda: one.producer.bus._spool.under_way, "the body to be sent")  # type: ignore[attr-defined]
         await asyncio.to_thread(one.to_producer.flow)
         await asyncio.to_thread(one.to_producer.cut)
         await one.has_all()
@@ -502,14 +504,14 @@ async def test_loss_is_logged(shaken: Broker, caplog: pytest.LogCaptureFixture) 
 
 
 async def test_idle_channel(shaken: Broker) -> None:
-    """A channel on which nothing was published yet loses its link: with replay there is nothing to tell, and nothing is lost."""
+    """A lost link of a channel without messages causes no notice with replay, and nothing is lost."""
     exchange = Exchange(f"day-{secrets.token_hex(4)}", shaken.url, {"replay": True})
     with Proxy(("127.0.0.1", shaken.port)) as proxy:
         async with exchange.node("p") as p, exchange.node("v", url=f"amqp://guest:guest@127.0.0.1:{proxy.port}/") as v:
             viewer = v.view()
             await asyncio.to_thread(proxy.refuse)
             await asyncio.to_thread(proxy.cut)
-            await until(lambda: viewer.words == ["away"], "word that the broker is away")
+            await until(lambda: viewer.words == ["away"], "the report that the broker is unreachable")
             p.publish(10)
             await p.published_all()
             await asyncio.to_thread(proxy.accept)
@@ -521,18 +523,18 @@ async def test_idle_channel(shaken: Broker) -> None:
 
 
 async def test_queue_is_deleted(shaken: Broker) -> None:
-    """A node's queue that is deleted by hand is made again at once, and its viewers are told that nobody knows."""
+    """A node declares its queue again at once after an administrator deletes it; its viewers receive notice of an unknown loss."""
     async with stage(shaken) as one:
         async with publishing(one):
             for queue in await bound_to(shaken, one.exchange.name):
                 await asyncio.to_thread(shaken.delete_queue, queue)
-            await until(lambda: one.viewer.renewals > 0, "word of the loss")
+            await until(lambda: one.viewer.renewals > 0, "the notice of the loss")
         await one.has_all()
 
 
 @pytest.mark.parametrize("replay", [False, True])
 async def test_exchange_is_deleted(shaken: Broker, replay: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An exchange that is deleted by hand is made again by whoever publishes next, and everyone hears of what is published from then on."""
+    """A publishing node declares a deleted exchange again, and all nodes receive the later messages."""
     monkeypatch.setattr(links, "BOUND_SECONDS", 0.5)
     async with stage(shaken, replay=replay) as one:
         resource = f'rabbit_misc:r(<<"/">>, exchange, <<"{one.exchange.name}">>)'
@@ -541,11 +543,11 @@ async def test_exchange_is_deleted(shaken: Broker, replay: bool, monkeypatch: py
 
 
 async def test_stream_is_deleted(shaken: Broker) -> None:
-    """A stream that is deleted in mid-stream is made again; viewers are told that nobody knows, and then all comes that the new one has."""
+    """A node declares a deleted stream again; viewers receive notice of an unknown loss, and then all messages of the new stream."""
     async with stage(shaken, replay=True) as one:
         async with publishing(one):
             await asyncio.to_thread(shaken.delete_queue, one.stream)
-            await until(lambda: one.viewer.renewals > 0, "word of the loss")
+            await until(lambda: one.viewer.renewals > 0, "the notice of the loss")
         await one.has_all()
         late = await one.another("l")
         viewer = Viewer()
@@ -557,31 +559,31 @@ async def test_stream_is_deleted(shaken: Broker) -> None:
 
 
 @pytest.mark.parametrize("bodies", [0, 2, 31, 120])
-async def test_stream_is_another(shaken: Broker, bodies: int) -> None:
-    """While a node is away, the stream is deleted and made again, to be shorter or longer than where the node was.
+async def test_replaced_stream(shaken: Broker, bodies: int) -> None:
+    """A stream is deleted and declared again, with fewer or more messages, while a node is disconnected.
 
-    When it is back, its viewers are told that nobody knows, and all that the new stream holds comes, once.
+    When the node reconnects, its viewers receive notice of an unknown loss, and each message of the new stream once.
     """
     async with stage(shaken, replay=True) as one:
         for _ in range(29):
             one.producer.publish(1, "\n")
         await one.viewer.has_all("p", 30)
         await one.away(proxy=one.to_node)
-        await until(lambda: one.viewer.words == ["away"], "word that the broker is away")
+        await until(lambda: one.viewer.words == ["away"], "the report that the broker is unreachable")
         await asyncio.to_thread(shaken.delete_queue, one.stream)
-        await until(lambda: one.producer.metrics.broker_reconnects == 1 and one.producer.fanout.is_connected, "the stream to be made again")
+        await until(lambda: one.producer.metrics.broker_reconnects == 1 and one.producer.fanout.is_connected, "the new stream")
         for _ in range(bodies):
             one.producer.publish(1, "\n")
         await one.producer.published_all()
         await asyncio.to_thread(one.to_node.accept)
-        await until(lambda: one.viewer.renewals > 0 and one.viewer.words[-1] == "here", "word of the loss")
+        await until(lambda: one.viewer.renewals > 0 and one.viewer.words[-1] == "here", "the notice of the loss")
         one.producer.publish(1, "\n")
         await one.viewer.has_all("p", 31 + bodies)
         assert one.viewer.seen["p"] == 31 + bodies
 
 
-async def test_stream_is_another_for_one_away(shaken: Broker) -> None:
-    """A position that was given before the first message of a stream is not taken for one of the stream that was made after it."""
+async def test_replaced_stream_and_an_early_position(shaken: Broker) -> None:
+    """A position before the first message of a stream is not valid in the stream that replaces it."""
     exchange = Exchange(f"day-{secrets.token_hex(4)}", shaken.url, {"replay": True})
     async with exchange.node("p") as p:
         viewer = p.view()
@@ -590,50 +592,50 @@ async def test_stream_is_another_for_one_away(shaken: Broker) -> None:
         p.publish(5)
         await p.published_all()
         await asyncio.to_thread(shaken.delete_queue, f"wsbridge.{exchange.name}")
-        await until(lambda: p.metrics.broker_reconnects == 1 and p.fanout.is_connected, "the stream to be made again")
+        await until(lambda: p.metrics.broker_reconnects == 1 and p.fanout.is_connected, "the new stream")
         p.publish(5)
         viewer.join(p.fanout)
         await viewer.has_all("p", 10)
-        assert viewer.seen["p"] == 10 or viewer.renewals + viewer.total_lost > 0, f"a loss in silence: {viewer}"
+        assert viewer.seen["p"] == 10 or viewer.renewals + viewer.total_lost > 0, f"an unreported loss: {viewer}"
 
 
 async def test_stream_is_truncated(shaken: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a stream has let go of while a node was away is told as a loss, and the rest comes."""
+    """A node reports messages that a stream dropped during its absence as a loss, and delivers the rest."""
     monkeypatch.setattr(topology, "SEGMENT_BYTES", 20_000)
     async with stage(shaken, replay=True, replay_bytes=100_000) as one:
         await one.away(proxy=one.to_node)
-        await until(lambda: one.viewer.words == ["away"], "word that the broker is away")
+        await until(lambda: one.viewer.words == ["away"], "the report that the broker is unreachable")
         for _ in range(100):
             one.producer.publish(1, " \n" + "x" * 5000)
             await asyncio.sleep(0)
         await one.producer.published_all()
-        # What is let go of is let go of when the stream begins its next segment.
-        await until(lambda: first_offset(shaken, one.stream) > 1, "the stream to let go of something")
+        # A stream drops messages when it begins its next segment.
+        await until(lambda: first_offset(shaken, one.stream) > 1, "the stream to drop messages")
         await asyncio.to_thread(one.to_node.accept)
-        # RabbitMQ may have let go of all: a body, or several that came at once, may be more than the stream is to keep.
-        await until(lambda: one.viewer.renewals > 0, "word of the loss")
+        # RabbitMQ may have dropped every message: a body, or a chunk of several, may be larger than the limit of the stream.
+        await until(lambda: one.viewer.renewals > 0, "the notice of the loss")
         await one.has_all()
         assert one.node.metrics.bus_renewals > 0
         assert 1 < one.viewer.seen["p"] < one.producer.published
 
 
 def first_offset(broker: Broker, stream: str) -> int:
-    """The oldest offset that a stream keeps."""
+    """Return the oldest offset that a stream keeps."""
     writer = f'{{osiris_writer, rabbit_misc:r(<<"/">>, queue, <<"{stream}">>)}}'
     expression = f"maps:get(first_offset, maps:get({writer}, osiris_counters:overview()))"
     return int(broker.eval(expression))
 
 
 async def bound_to(broker: Broker, exchange: str) -> list[str]:
-    """The queues that are bound to an exchange."""
+    """Return the queues that are bound to an exchange."""
     return [queue for source, queue in await asyncio.to_thread(broker.bindings) if source == exchange]
 
 
-# Strange bodies
+# Bodies of external publishers
 
 
 async def publish_raw(url: str, exchange: str, bodies: Sequence[tuple[bytes, commands.Basic.Properties]]) -> None:
-    """Publish bodies as a stranger does, with any properties."""
+    """Publish bodies with any properties, as an external publisher does."""
     connection = await aiormq.connect(url)
     try:
         channel = await connection.channel(publisher_confirms=False)
@@ -658,8 +660,8 @@ STRANGE = {
 
 
 @pytest.mark.parametrize("replay", [False, True])
-async def test_bodies_of_strangers(shaken: Broker, replay: bool) -> None:
-    """Whatever a stranger publishes is lines, one text or one binary message; unknown headers mean nothing."""
+async def test_bodies_of_external_publishers(shaken: Broker, replay: bool) -> None:
+    """A body of an external publisher becomes lines, one text message or one binary message; unknown headers have no effect."""
     exchange = Exchange(f"day-{secrets.token_hex(4)}", shaken.url, {"replay": replay})
     taker, metrics = Taker(), Metrics()
     async with exchange.open(taker, metrics=metrics) as bus:
@@ -689,7 +691,7 @@ async def test_bodies_of_strangers(shaken: Broker, replay: bool) -> None:
 
 @pytest.mark.parametrize("replay", [False, True])
 async def test_malformed_bodies(shaken: Broker, replay: bool) -> None:
-    """Of a body that is not what it says one message is told as lost; what comes after it comes as ever, also on a later node."""
+    """A malformed body counts as one lost message, on a later node too; the next messages arrive."""
     exchange = Exchange(f"day-{secrets.token_hex(4)}", shaken.url, {"replay": replay})
     taker, metrics = Taker(), Metrics()
     malformed = [
@@ -712,7 +714,7 @@ async def test_malformed_bodies(shaken: Broker, replay: bool) -> None:
 
 @pytest.mark.parametrize("replay", [False, True])
 async def test_long_bodies(shaken: Broker, replay: bool) -> None:
-    """A message over --maxline is dropped, counted and told; the ones around it arrive. An AMQP body of 20 MiB is one like any other."""
+    """The channel drops, counts and reports a message over --maxline, and delivers the others; an AMQP body may have 20 MiB."""
     long = b"x" * (20 << 20)
     async with stage(shaken, replay=replay) as one:
         taker = Taker()
@@ -729,8 +731,8 @@ async def test_long_bodies(shaken: Broker, replay: bool) -> None:
             assert one.viewer.renewals == 0
 
 
-async def test_repeat_of_what_lies_before(shaken: Broker) -> None:
-    """A repeat is known for one also by a node whose history begins behind its first time: no viewer gets it again there."""
+async def test_repeat_from_before_the_history(shaken: Broker) -> None:
+    """A node whose history begins after the first copy of a message still recognizes the repeat: no viewer receives it again."""
     exchange = Exchange(f"day-{secrets.token_hex(4)}", shaken.url, {"replay": True})
     bodies = [
         (f"{name} 0".encode(), Properties(content_type="text/plain", headers={**OURS, "wsbridge-producer": name}))
@@ -753,13 +755,13 @@ async def test_repeat_of_what_lies_before(shaken: Broker) -> None:
 
 
 @pytest.mark.parametrize("replay", [False, True])
-async def test_too_long_at_first(shaken: Broker, replay: bool) -> None:
-    """A message over --maxline is told also where it is the first that is heard of its producer, and once."""
+async def test_first_message_is_too_long(shaken: Broker, replay: bool) -> None:
+    """A node reports a message over --maxline once, even if it is the first message of its producer."""
     exchange = Exchange(f"day-{secrets.token_hex(4)}", shaken.url, {"replay": replay})
     async with exchange.node("v", max_message_bytes=1000) as v, exchange.node("p") as p:
         viewer = v.view()
         p.publish(1, "x" * 2000)
-        await until(lambda: viewer.total_lost == 1, "word of the loss")
+        await until(lambda: viewer.total_lost == 1, "the notice of the loss")
         p.publish()
         await viewer.has_all("p", 2)
         assert (viewer.seen["p"], viewer.total_lost, viewer.renewals) == (1, 1, 0)
@@ -767,8 +769,8 @@ async def test_too_long_at_first(shaken: Broker, replay: bool) -> None:
 
 
 @pytest.mark.parametrize("replay", [False, True])
-async def test_refused_by_one(shaken: Broker, replay: bool) -> None:
-    """A stranger's queue that is full and refuses is no reason to stop: everyone else gets each body once, and the count tells."""
+async def test_rejected_by_another_queue(shaken: Broker, replay: bool) -> None:
+    """A full queue of another program rejects bodies: wsbridge counts them, publishes on, and all other receivers get each body once."""
     async with stage(shaken, replay=replay) as one:
         connection = await aiormq.connect(shaken.url)
         try:
@@ -789,8 +791,8 @@ async def test_refused_by_one(shaken: Broker, replay: bool) -> None:
 
 
 async def test_too_long_for_the_broker(shaken: Broker) -> None:
-    """A body over the broker's max_message_size is dropped and counted; with replay the ones around it arrive, and it is told."""
-    # RabbitMQ 4 reads the setting once, at its start, and keeps it there.
+    """The bus drops and counts a body over the broker's max_message_size. With replay it reports the loss and delivers the other bodies."""
+    # RabbitMQ 4 reads the setting once, at its start, and stores it there.
     set_size = "Size = {}, persistent_term:put(max_message_size, Size), application:set_env(rabbit, max_message_size, Size)"
     await asyncio.to_thread(shaken.eval, set_size.format(1_000_000))
     try:
@@ -800,7 +802,7 @@ async def test_too_long_for_the_broker(shaken: Broker) -> None:
                 one.producer.publish(10, "\n")
                 one.producer.publish(1, " " + "x" * 2_000_000)
                 assert source.paused
-                await until(lambda source=source: not source.paused, "the program to go on")
+                await until(lambda source=source: not source.paused, "the resume of the source")
                 for _ in range(10):
                     one.producer.publish(1, "\n")
                 await one.has_all()
@@ -813,7 +815,7 @@ async def test_too_long_for_the_broker(shaken: Broker) -> None:
 
 
 def nested(depth: int) -> bytes:
-    """A field table in a table, and so on."""
+    """Return field tables nested `depth` levels deep."""
     table = b"\0\0\0\0"
     for _ in range(depth):
         table = struct.pack(">I", len(table) + 3) + b"\x01aF" + table
@@ -829,12 +831,12 @@ POISON: list[tuple[bytes, int, bytes]] = [
     (b"", HEADERS, nested(4000)),
     (b"", TIMESTAMP, b"\xff" * 8),
 ]
-"""A routing key, the flag of a property, and its bytes: what AMQP does not forbid, and no reader need like."""
+"""A routing key, the flag of a property, and its bytes: AMQP permits them, but many readers fail on them."""
 
 
 @pytest.mark.parametrize("replay", [False, True])
 async def test_poison(shaken: Broker, replay: bool) -> None:
-    """A stranger's strings that are no UTF-8, endless times and deepest tables do not stop the channel, nor lose a message of it."""
+    """Invalid UTF-8, out-of-range times and deeply nested tables of an external publisher neither stop the channel nor lose a message."""
     exchange = Exchange(f"day-{secrets.token_hex(4)}", shaken.url, {"replay": replay})
     taker, metrics = Taker(), Metrics()
     async with exchange.open(taker, metrics=metrics) as bus:
@@ -857,10 +859,10 @@ async def test_poison(shaken: Broker, replay: bool) -> None:
 
 
 def short(value: bytes) -> bytes:
-    """A short string of AMQP."""
+    """Return a short string of AMQP."""
     return bytes([len(value)]) + value
 
 
 def frame(kind: int, channel: int, payload: bytes) -> bytes:
-    """A frame of AMQP."""
+    """Return a frame of AMQP."""
     return struct.pack(">BHI", kind, channel, len(payload)) + payload + b"\xce"

@@ -1,4 +1,4 @@
-"""A binding that is removed by hand, while another queue is bound to the exchange and the broker confirms all the same."""
+"""A binding that an administrator removes while the broker confirms messages, because another queue is bound to the exchange."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def exchange(broker: Broker) -> Exchange:
 
 @pytest.fixture
 async def other(exchange: Exchange) -> AsyncIterator[AbstractChannel]:
-    """Somebody whose queue is bound to the exchange, and who does things by hand."""
+    """The AMQP channel of another program, whose queue is bound to the exchange; tests change bindings over it."""
     connection = await aiormq.connect(exchange.url)
     try:
         channel = await connection.channel()
@@ -49,7 +49,7 @@ async def unbind(channel: AbstractChannel, exchange: Exchange, *keys: str) -> No
 
 
 async def test_one_binding_is_removed(exchange: Exchange, other: AbstractChannel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There are two bindings: while one of them is left nothing is lost, of strangers neither."""
+    """The stream has two bindings: while one of them remains, no message is lost, not even of an external publisher."""
     monkeypatch.setattr(links, "BOUND_SECONDS", 3600.0)
     async with exchange.node("p") as p:
         viewer = p.view()
@@ -60,12 +60,12 @@ async def test_one_binding_is_removed(exchange: Exchange, other: AbstractChannel
             await viewer.has_all("p", p.published)
             await viewer.has_all("x", number + 1)
             async with exchange.node("other"):
-                """A node that comes makes both again."""
+                """A node that starts declares both bindings again."""
         assert (viewer.total_lost, viewer.renewals) == (0, 0)
 
 
 async def test_no_binding_is_left(exchange: Exchange, other: AbstractChannel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a node has published while nothing leads to the stream is published again, though the broker has confirmed it."""
+    """A node publishes messages again that reached no stream, although the broker confirmed them."""
     monkeypatch.setattr(links, "BOUND_SECONDS", 3600.0)
     monkeypatch.setattr(rabbitmq, "RETURN_SECONDS", 0.3)
     async with exchange.nodes("p", "v") as (p, v):
@@ -83,8 +83,8 @@ async def test_no_binding_is_left(exchange: Exchange, other: AbstractChannel, mo
         assert p.metrics.broker_reconnects == 1
 
 
-async def test_a_slow_node_is_not_bereft(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node that is held up does not take what it has not read for lost."""
+async def test_paused_node_loses_nothing(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A paused node does not count unread messages as lost."""
     monkeypatch.setattr(rabbitmq, "RETURN_SECONDS", 0.2)
     async with exchange.node("p") as p:
         viewer = p.view()
@@ -101,14 +101,14 @@ async def test_a_slow_node_is_not_bereft(exchange: Exchange, monkeypatch: pytest
             return bool(await has_all(link))
 
         monkeypatch.setattr(p.bus._reader, "has_all", count)  # type: ignore[attr-defined]
-        await until(lambda: asked >= 4, "four looks")
+        await until(lambda: asked >= 4, "four checks")
         p.bus.resume()
         await viewer.has_all("p", 400)
         assert (viewer.seen["p"], p.metrics.broker_reconnects, p.metrics.bus_repeats) == (400, 0, 0)
 
 
-async def test_bindings_are_made_again(exchange: Exchange, other: AbstractChannel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node that publishes nothing makes them again soon: after that a stranger's messages come."""
+async def test_bindings_are_restored(exchange: Exchange, other: AbstractChannel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that only receives restores the bindings soon; after that, messages of external publishers arrive."""
     monkeypatch.setattr(links, "BOUND_SECONDS", 0.1)
     async with exchange.node("v") as v:
         viewer = v.view()

@@ -1,4 +1,4 @@
-"""Messages in bodies: whatever was packed comes out again, and whatever a stranger sends is messages or an error."""
+"""Messages in bodies: unpacking a packed batch returns the same messages, and a body of an external publisher is messages or an error."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from wsbridge.errors import MalformedBody
 from wsbridge.flow import Batch, Kind
 
 FRAME_BYTES = 128 * 1024 - 8
-"""The payload of one frame of RabbitMQ's, as it comes installed (AMQP 0-9-1, section 4.2.3: 7 bytes of head, 1 of end)."""
+"""The payload of one frame with RabbitMQ's default settings (AMQP 0-9-1, section 4.2.3: a header of 7 bytes, an end of 1)."""
 
 texts = st.text(st.sampled_from("a\n\r\0é"), max_size=6) | st.text(max_size=6)
 KINDS = {Kind.TEXT: texts.map(str.encode), Kind.BINARY: st.binary(max_size=6)}
@@ -48,7 +48,7 @@ def unpacked(packed: OutgoingBody) -> Body:
 
 
 def arrived(packed_bodies: list[OutgoingBody], kind: Kind) -> list[bytes]:
-    """Return the messages of the packed_bodies, having seen that they follow each other and are what they say."""
+    """Return the messages of `packed_bodies`, after a check of their order, numbers and kinds."""
     bodies = [unpacked(packed) for packed in packed_bodies]
     for packed, body in zip(packed_bodies, bodies, strict=True):
         assert (body.producer, body.first, len(body.batch.messages)) == ("p", packed.first, packed.messages)
@@ -59,11 +59,11 @@ def arrived(packed_bodies: list[OutgoingBody], kind: Kind) -> list[bytes]:
 
 @given(batch=batches, first=st.integers(0, 2**62))
 def test_round_trip(batch: Batch, first: int) -> None:
-    """Whatever batch is published comes out as it was: its kind, its messages, their boundaries and their numbers."""
+    """Unpacking a packed batch restores its kind, its messages, their boundaries and their numbers."""
     packed_bodies = pack(batch, first)
     assert packed_bodies[0].first == first
     assert arrived(packed_bodies, batch.kind) == batch.messages
-    assert len(packed_bodies) == 1, "what fits into one body is one"
+    assert len(packed_bodies) == 1, "a small batch is one body"
 
 
 @settings(deadline=None)
@@ -74,7 +74,7 @@ def test_round_trip(batch: Batch, first: int) -> None:
     times=st.integers(1, 400),
 )
 def test_big_batches(kind: Kind, lengths: list[int], newlines: bool, times: int) -> None:
-    """A big batch is several bodies, none longer than one frame of the broker unless a single message is."""
+    """A big batch becomes several bodies; none is longer than one frame of the broker, unless it is a single message."""
     messages = [(b"\n" if newlines else b"x") * length for length in lengths] + [b"tiny"] * times
     packed_bodies = pack(Batch(kind, messages), 7)
     assert arrived(packed_bodies, kind) == messages
@@ -84,17 +84,17 @@ def test_big_batches(kind: Kind, lengths: list[int], newlines: bool, times: int)
 @pytest.mark.parametrize("messages", [[b"\n"] * 50_000, [b""] * 100_000], ids=["newlines", "nothing"])
 @pytest.mark.parametrize("kind", Kind)
 def test_many_tiny_messages_fit_into_a_frame(kind: Kind, messages: list[bytes]) -> None:
-    """The lengths before the messages count as well: also a body of many tiny ones fits into one frame of the broker."""
+    """The length prefixes of messages count too: a body of many tiny messages fits into one frame of the broker."""
     packed_bodies = pack(Batch(kind, messages), 0)
     assert arrived(packed_bodies, kind) == messages
     assert max(len(packed.data) for packed in packed_bodies) <= FRAME_BYTES
 
 
 def test_few_bodies() -> None:
-    """A thousand lines that were read at once are one body, not a thousand: what costs is the body."""
+    """A thousand lines that a program printed at once become one body: the cost is per body."""
     (packed,) = pack(Batch(Kind.TEXT, [b"line"] * 1000), 0)
     assert (packed.content_type, packed.messages) == ("text/plain", 1000)
-    assert packed.data == b"\n".join([b"line"] * 1000), "what anybody's consumer prints as lines"
+    assert packed.data == b"\n".join([b"line"] * 1000), "any consumer can print the body as lines"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_few_bodies() -> None:
     ],
 )
 def test_content_types(batch: Batch, content_type: str) -> None:
-    """Lines are plain text, a single binary message is itself, and only what neither can say has a form of ours."""
+    """Lines are plain text and a single binary message has no envelope; only other batches use a content type of wsbridge."""
     (packed,) = pack(batch, 0)
     assert packed.content_type == content_type
 
@@ -117,7 +117,7 @@ def test_content_types(batch: Batch, content_type: str) -> None:
 @settings(deadline=None)
 @given(one=batches, other=batches)
 def test_joining(one: Batch, other: Batch) -> None:
-    """Two packed_bodies that may go as one say the same when they do."""
+    """Joining two bodies does not change their messages."""
     before, after = pack(one, 0)[0], pack(other, len(one.messages))[0]
     if can_join(before, after):
         whole = OutgoingBody(before.content_type, before.data + b"\n" + after.data, before.first, before.messages + after.messages)
@@ -146,8 +146,8 @@ def test_joining(one: Batch, other: Batch) -> None:
         ("application/vnd.wsbridge.binary", b"\0\0\0\1\xff", Batch(Kind.BINARY, [b"\xff"])),
     ],
 )
-def test_strangers(content_type: str | None, data: bytes, expected: Batch) -> None:
-    """A body of whoever publishes past wsbridge is lines, one text or one binary message, by its content type."""
+def test_external_publishers(content_type: str | None, data: bytes, expected: Batch) -> None:
+    """A body of an external publisher becomes lines, one text message or one binary message, by its content type."""
     body = unpack(data, content_type, {})
     assert (body.batch.kind, list(body.batch.messages)) == (expected.kind, expected.messages)
     assert body == Body(body.batch)
@@ -168,8 +168,8 @@ def test_strangers(content_type: str | None, data: bytes, expected: Batch) -> No
         {"x-anything": "p"},
     ],
 )
-def test_whoever_is_not_all_of_ours_is_a_stranger(given_headers: Mapping[str, object]) -> None:
-    """Headers that are not all three of ours, and as ours are, say nothing."""
+def test_invalid_headers(given_headers: Mapping[str, object]) -> None:
+    """A body without three valid headers of wsbridge is a body of an external publisher."""
     assert unpack(b"a\nb\n", "text/plain", given_headers) == Body(Batch(Kind.TEXT, [b"a", b"b"]))
 
 
@@ -177,7 +177,7 @@ def test_whoever_is_not_all_of_ours_is_a_stranger(given_headers: Mapping[str, ob
 @pytest.mark.parametrize("data", [b"", b"\0\0\0", b"\0\0\0\2a", b"\0\0\0\1a\0", b"\xff\xff\xff\xffa"])
 @pytest.mark.parametrize("given_headers", [{}, {PRODUCER: "p", FIRST: 0, COUNT: 1}], ids=["a stranger's", "ours"])
 def test_malformed(content_type: str, data: bytes, given_headers: Mapping[str, object]) -> None:
-    """A body that ends within a message or its length is an error, whoever sent it."""
+    """A body that ends within a message or within a length is an error, whatever its publisher is."""
     with pytest.raises(MalformedBody):
         unpack(data, content_type, given_headers)
 
@@ -187,7 +187,7 @@ def test_malformed(content_type: str, data: bytes, given_headers: Mapping[str, o
     [(LINES, b"a\nb"), (TEXTS, b"\0\0\0\1a"), (BINARIES, b"\0\0\0\1a"), (SINGLE, b"a\nb\nc")],
 )
 def test_wrong_count(content_type: str, data: bytes) -> None:
-    """A body of ours that does not hold as many messages as it says is an error: its numbers would be wrong."""
+    """A body of wsbridge with another number of messages than its header says is an error: its numbers would be wrong."""
     with pytest.raises(MalformedBody, match=COUNT):
         unpack(data, content_type, {PRODUCER: "p", FIRST: 0, COUNT: 3})
 
@@ -198,7 +198,7 @@ def test_wrong_count(content_type: str, data: bytes) -> None:
     given_headers=headers,
 )
 def test_any_body(data: bytes, content_type: str | None, given_headers: Mapping[str, object]) -> None:
-    """Any bytes are messages, at least one, and text among them is valid; or the body is malformed. Nothing else can happen."""
+    """Any bytes are either at least one message, with valid text, or a malformed body."""
     try:
         body = unpack(data, content_type, given_headers)
     except MalformedBody:
@@ -225,12 +225,12 @@ def test_any_body(data: bytes, content_type: str | None, given_headers: Mapping[
     ],
 )
 def test_time_of_a_body(headers: dict[str, object], timestamp: datetime | None, at: int | None) -> None:
-    """A body's time is that of our header, else that of the AMQP property; what no clock shows is none."""
+    """The time of a body is that of wsbridge's header, else that of the AMQP property, if it is in range."""
     assert time_of(headers, timestamp) == at
 
 
 def test_fingerprint() -> None:
-    """A fingerprint is of the bytes, of the origin and of the stream, and can be part of a mark."""
+    """A fingerprint depends on the bytes, the producer and the stream, and is valid as part of a mark."""
     ours = {PRODUCER: "p", FIRST: 0, COUNT: 1}
     bodies = ((b"a", {}), (b"b", {}), (b"a", ours), (b"a", ours | {FIRST: 1}), (b"a", ours | {PRODUCER: "q"}))
     prints = [fingerprint(*body, stream) for body in bodies for stream in ("", "1", "2")]
@@ -239,12 +239,12 @@ def test_fingerprint() -> None:
     assert all(len(one) == 10 and set(one) <= set("0123456789abcdef") for one in prints)
 
 
-def test_fingerprint_of_before() -> None:
-    """In a stream without an identity a body has the fingerprint that it had in version 0.2: positions of then are good there."""
+def test_fingerprint_of_version_0_2() -> None:
+    """In a stream without an identity, a body has the fingerprint of version 0.2: positions of that version stay valid."""
     assert fingerprint(b"a", {PRODUCER: "p", FIRST: 0, COUNT: 1}, "") == "ded05a447f"
 
 
 def test_stream_fingerprint() -> None:
-    """A stream has a mark of its own, which is none of a body."""
+    """The mark of a stream differs from the marks of all bodies."""
     marks = {stream_fingerprint("1"), stream_fingerprint("2"), fingerprint(b"", {}, "1"), fingerprint(b"", {}, "")}
     assert len(marks) == 4

@@ -1,4 +1,4 @@
-"""WebsocketdBro's own programs on one exchange with wsbridge, in both directions, over the wire as they write and read it."""
+"""Messages in both directions between the programs of WebsocketdBro and wsbridge, over one exchange and with the real wire format."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def broadcast(broker: Broker, exchange: str, *words: str) -> Server:
 
 
 def printed(bodies: list[bytes]) -> list[str]:
-    """What its consumer prints: each body with a line feed behind it."""
+    """Return the output of bro's consumer: each body with a line feed after it."""
     return b"".join(body + b"\n" for body in bodies).decode().split("\n")[:-1]
 
 
 @pytest.mark.parametrize("flags", [(), ("--replay",)], ids=["plain", "replay"])
 async def test_program_to_bro(broker: Broker, flags: tuple[str, ...]) -> None:
-    """What a program prints is what bro's consumer prints: exactly its lines, in order."""
+    """bro's consumer prints exactly the lines that a program prints, in order."""
     exchange, bound = name(), asyncio.Event()
-    # One body for each line: the program waits for its viewer before the next.
+    # Each line is a body of its own: the program waits for its viewer before it prints the next one.
     consuming = asyncio.create_task(bro_consume(broker.url, exchange, len(LINES), bound=bound))
     await bound.wait()
     server = broadcast(broker, exchange, "--input=program", *flags, "cat")
@@ -50,7 +50,7 @@ async def test_program_to_bro(broker: Broker, flags: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("flags", [(), ("--replay",)], ids=["plain", "replay"])
 async def test_burst_to_bro(broker: Broker, flags: tuple[str, ...]) -> None:
-    """Lines that are printed at once travel as one message, which bro's consumer prints as the lines that they are."""
+    """Lines that a program prints at once travel as one AMQP message, and bro's consumer prints them as separate lines."""
     exchange, bound = name(), asyncio.Event()
     consuming = asyncio.create_task(bro_consume(broker.url, exchange, 1, bound=bound))
     await bound.wait()
@@ -65,7 +65,7 @@ async def test_burst_to_bro(broker: Broker, flags: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("flags", [(), ("--replay",)], ids=["plain", "replay"])
 async def test_bro_to_browsers(broker: Broker, flags: tuple[str, ...]) -> None:
-    """What bro's publisher sends arrives at browsers line by line, however many lines it sent at once."""
+    """Browsers receive what bro's publisher sends line by line, however many lines it sends at once."""
     exchange = name()
     server = broadcast(broker, exchange, *flags)
     await asyncio.to_thread(server.start)
@@ -83,8 +83,8 @@ async def test_bro_to_browsers(broker: Broker, flags: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("flags", [(), ("--replay",)], ids=["plain", "replay"])
-async def test_exchange_of_others(broker: Broker, flags: tuple[str, ...]) -> None:
-    """A durable exchange of others is taken as it is with --passive, and without it refused with status 4 and the way out."""
+async def test_existing_exchange(broker: Broker, flags: tuple[str, ...]) -> None:
+    """With --passive, wsbridge uses an existing durable exchange; without it, wsbridge exits with status 4 and a hint."""
     exchange = name()
     await asyncio.to_thread(declare_durable, broker, exchange)
     refused = broadcast(broker, exchange, *flags)

@@ -1,4 +1,4 @@
-"""The broker of the other tests: it shares nothing, its data outlives it, and it leaves nothing behind."""
+"""The broker for tests: it shares no state, its data survives a kill, and it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def channel_to(broker: Broker) -> AsyncIterator[AbstractChannel]:
 
 
 async def test_two_brokers_run_at_once(broker: Broker, private_broker: PrivateBroker) -> None:
-    """A queue of one broker is unknown to another on the same machine, as rabbitmqctl sees it too."""
+    """A queue of one broker is unknown to another broker on the same machine, also according to rabbitmqctl."""
     other = private_broker()
     async with channel_to(other) as channel:
         await channel.queue_declare("only there", durable=True)
@@ -40,8 +40,8 @@ async def test_two_brokers_run_at_once(broker: Broker, private_broker: PrivateBr
         assert "only there" not in broker.queues()
 
 
-async def test_what_was_confirmed_outlives_a_kill(private_broker: PrivateBroker) -> None:
-    """After KILL and another start, at the same address, a stream holds each message that was confirmed."""
+async def test_confirmed_messages_survive_a_kill(private_broker: PrivateBroker) -> None:
+    """After a KILL and a new start at the same address, a stream holds each confirmed message."""
     broker = private_broker()
     async with channel_to(broker) as channel:
         await channel.queue_declare("stream", durable=True, arguments=STREAM)
@@ -51,12 +51,12 @@ async def test_what_was_confirmed_outlives_a_kill(private_broker: PrivateBroker)
     broker.kill()
     broker.start()
     assert broker.url == address
-    wait_until(lambda: broker.queues() == ["stream"], "the stream, which is found anew after a start")
+    wait_until(lambda: broker.queues() == ["stream"], "the stream after a start of the broker")
     assert await first_of_stream(broker, 10) == [b"%d" % number for number in range(10)]
 
 
 async def first_of_stream(broker: Broker, count: int) -> list[bytes]:
-    """The first messages of the stream, once it is back: a moment after a start it may not be."""
+    """Return the first messages of the stream. Wait for it: shortly after a start, it may not be available."""
     bodies: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def keep(message: DeliveredMessage) -> None:
@@ -73,7 +73,7 @@ async def first_of_stream(broker: Broker, count: int) -> list[bytes]:
 
 @pytest.mark.parametrize("end", ["close", "fail"])
 def test_nothing_is_left(end: str) -> None:
-    """A broker that is closed, or whose test fails, leaves no process, no descriptor and no file."""
+    """A broker leaves no process, no descriptor and no file when it closes or when its test fails."""
     with nothing_left():
         before = set(children(os.getpid()))
         try:
@@ -91,7 +91,7 @@ def test_nothing_is_left(end: str) -> None:
         assert not home.exists()
 
 
-def test_ports_are_not_given_twice() -> None:
-    """A broker takes four ports before it listens on any of them: none is given again before all others were."""
+def test_ports_are_unique() -> None:
+    """A broker reserves four different ports before it listens on any of them."""
     ports = [free_port() for _ in range(500)]
     assert len(set(ports)) == 500

@@ -1,4 +1,4 @@
-"""When a publish is overdue: values in, values out."""
+"""When a publish is overdue, as a pure function."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ def sent(*numbers: int, at: float = 0.0, timeout: float = 10.0) -> Confirms:
 
 
 def test_nothing_sent() -> None:
-    """Nothing that was sent is never overdue."""
+    """Without an unconfirmed publish, nothing is overdue."""
     assert not sent().is_overdue(1e9)
 
 
-def test_its_time() -> None:
-    """A publish is overdue when its time is over, and not before."""
+def test_timeout() -> None:
+    """A publish is overdue when its timeout has passed, and not before."""
     confirms = sent(1, at=5.0)
     assert not confirms.is_overdue(14.9)
     assert confirms.is_overdue(15.0)
 
 
 def test_confirmed() -> None:
-    """What is confirmed is not overdue, and gives those behind it their time anew."""
+    """A confirmed publish is not overdue, and its confirm restarts the timeout of the later ones."""
     confirms = sent(1, 2)
     confirms.settled(1, 9.0)
     assert not confirms.is_overdue(18.9)
@@ -34,8 +34,8 @@ def test_confirmed() -> None:
     assert not confirms.is_overdue(1e9)
 
 
-def test_passed_over() -> None:
-    """One publish that the broker leaves out is overdue though others are confirmed all the while."""
+def test_skipped() -> None:
+    """A publish that the broker skips becomes overdue, even if the broker continually confirms others."""
     confirms = sent(1, 2)
     confirms.settled(2, 1.0)
     for number in range(3, 20):
@@ -45,7 +45,7 @@ def test_passed_over() -> None:
 
 
 def test_out_of_order() -> None:
-    """A confirm that comes late, behind others, is in time."""
+    """A confirm that arrives after those of later publishes is still in time."""
     confirms = sent(1, 2, 3)
     confirms.settled(3, 1.0)
     confirms.settled(1, 9.0)
@@ -65,7 +65,7 @@ def test_slow_link() -> None:
 
 
 def test_bytes_of_other_links() -> None:
-    """Bytes that the broker accepts behind the end of a publish do not extend its timeout."""
+    """Bytes that the broker accepts after the end of a publish do not extend its timeout."""
     confirms = Confirms(10.0)
     confirms.sent(1, 0.0, end=1000)
     confirms.sent(2, 0.0, end=5000)
@@ -78,7 +78,7 @@ def test_bytes_of_other_links() -> None:
 
 
 def test_alarm() -> None:
-    """The time in which the broker blocks publishers does not count, of those that were passed over neither."""
+    """The timeout does not include the time in which the broker blocks publishers, not even for skipped publishes."""
     confirms = sent(1, 2)
     confirms.settled(2, 1.0)
     confirms.restart(100.0)
@@ -86,6 +86,6 @@ def test_alarm() -> None:
     assert confirms.is_overdue(110.0)
 
 
-def test_never() -> None:
-    """With a timeout of 0 nothing is ever overdue."""
+def test_no_timeout() -> None:
+    """With a timeout of 0, no publish is ever overdue."""
     assert not sent(1, timeout=0.0).is_overdue(1e9)

@@ -1,4 +1,4 @@
-"""The contract of the bus, held to by each: in memory, over RabbitMQ, and over RabbitMQ with replay, with the same assertions."""
+"""The contract that every bus fulfills: the same assertions for memory, for RabbitMQ and for RabbitMQ with replay."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ONE = OutgoingBody(LINES, b"one", first=0, messages=1)
 
 @pytest.fixture(autouse=True)
 async def clean(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """No test of the contract leaves anything behind; and a stream that holds nothing is soon taken for empty."""
+    """Check that each test cleans up, and recognize an empty stream quickly."""
     monkeypatch.setattr(stream, "PROBE_SECONDS", 0.2)
     async with nothing_left():
         yield
@@ -50,13 +50,13 @@ async def clean(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 @pytest.fixture(params=KINDS)
 def channel(request: pytest.FixtureRequest) -> Exchange:
-    """An exchange of its own on each bus."""
+    """An unused exchange on each bus."""
     return make(request, request.param)
 
 
 @pytest.fixture(params=KINDS[1:])
 def brokered(request: pytest.FixtureRequest) -> Exchange:
-    """An exchange of its own, where there is a broker."""
+    """An unused exchange on each bus with a broker."""
     return make(request, request.param)
 
 
@@ -69,7 +69,7 @@ def make(request: pytest.FixtureRequest, kind: str) -> Exchange:
 
 @asynccontextmanager
 async def two(channel: Exchange, **options: object) -> AsyncIterator[tuple[Bus, Taker, Bus, Taker]]:
-    """Two nodes of a channel; in memory there is but one, and it is both."""
+    """Open two nodes of a channel; in memory, one node takes both parts."""
     one, other = Taker(), Taker()
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(channel.open(one, **options))
@@ -79,11 +79,11 @@ async def two(channel: Exchange, **options: object) -> AsyncIterator[tuple[Bus, 
             yield bus, one, await stack.enter_async_context(channel.open(other, **options)), other
 
 
-# What is published arrives
+# Delivery
 
 
 async def test_connected(channel: Exchange) -> None:
-    """A bus that is open says that its broker is there."""
+    """A bus reports the broker as connected when it has opened."""
     async with two(channel) as (_, one, _, other):
         assert one.connects == other.connects == [True]
 
@@ -112,7 +112,7 @@ BATCHES = [
 
 @pytest.mark.parametrize("wait", [True, False], ids=["one-by-one", "at-once"])
 async def test_every_kind(channel: Exchange, wait: bool) -> None:
-    """What is published arrives once at every node, the publisher's own too, in order, byte for byte and of its kind."""
+    """Every node, the publisher's own included, receives each message once, in order, byte for byte and with its kind."""
     expected: list[tuple[Kind, bytes]] = []
     async with two(channel) as (bus, one, _, other):
         for batch in BATCHES:
@@ -127,7 +127,7 @@ async def test_every_kind(channel: Exchange, wait: bool) -> None:
 
 
 async def test_alternating_kinds(channel: Exchange) -> None:
-    """Messages of alternating kinds keep their order and their kind, whether they are published at once or one by one."""
+    """Messages of alternating kinds keep their order and their kind, published at once or one by one."""
     published = []
     async with two(channel) as (bus, one, _, other):
         for number in range(200):
@@ -142,7 +142,7 @@ async def test_alternating_kinds(channel: Exchange) -> None:
 
 
 async def test_order(channel: Exchange) -> None:
-    """Several producers on several nodes: each one's messages arrive everywhere in the order in which it published them."""
+    """Every node receives the messages of each producer in the order of their publication."""
     dice = random.Random(1)
     names = ("a", "b", "c")
     async with channel_nodes(channel, names) as nodes:
@@ -160,7 +160,7 @@ async def test_order(channel: Exchange) -> None:
 
 @asynccontextmanager
 async def channel_nodes(channel: Exchange, names: tuple[str, ...]) -> AsyncIterator[list[Node]]:
-    """A node for each name; in memory there is but one, with all of the producers."""
+    """Open a node for each name; in memory, one node serves all producers."""
     if channel.url:
         async with channel.nodes(*names) as nodes:
             yield nodes
@@ -169,11 +169,11 @@ async def channel_nodes(channel: Exchange, names: tuple[str, ...]) -> AsyncItera
             yield [Node(name, node.bus, node.fanout, node.metrics) for name in names]
 
 
-# Whoever is full holds it up
+# Backpressure
 
 
 async def test_pause(channel: Exchange) -> None:
-    """A bus that is paused brings nothing, holds back no more than a bound, and loses nothing: all comes when it is resumed."""
+    """A paused bus delivers nothing, holds a bounded number of messages and loses none; it delivers all of them after `resume`."""
     async with two(channel) as (bus, taker, publisher, other):
         publisher.source = source = Memory()
         bus.pause()
@@ -185,7 +185,7 @@ async def test_pause(channel: Exchange) -> None:
         if channel.url:
             assert isinstance(bus, RabbitBus)
             await other.has(1000)
-            # A stream is sent by the chunk.
+            # RabbitMQ sends a stream in chunks.
             assert len(bus._backlog) <= 2 * PREFETCH
         else:
             assert source.paused
@@ -200,12 +200,12 @@ async def test_pause(channel: Exchange) -> None:
 
 
 async def test_pause_again(brokered: Exchange) -> None:
-    """A receiver that pauses its bus with each message gets one each time that it resumes it."""
+    """A receiver that pauses its bus with each message gets one message for each `resume`."""
     async with two(brokered) as (bus, taker, publisher, _):
         receive, allowed = taker.receive, 0
 
         def receive_one(body: object) -> None:
-            assert taker.count < allowed, "it was paused"
+            assert taker.count < allowed, "the bus was paused"
             receive(body)  # type: ignore[arg-type]
             bus.pause()
 
@@ -221,7 +221,7 @@ async def test_pause_again(brokered: Exchange) -> None:
 
 
 async def test_spool_blocks(brokered: Exchange) -> None:
-    """With a spool that is full whoever publishes is paused, and resumed when half of it is confirmed; nothing is lost."""
+    """A full spool pauses the publisher, and resumes it when half of the spool is confirmed; nothing is lost."""
     async with two(brokered, spool_bytes=4096) as (bus, taker, _, other):
         source = Memory()
         bus.source = source
@@ -231,14 +231,14 @@ async def test_spool_blocks(brokered: Exchange) -> None:
             published += 100
             if source.paused:
                 pauses += 1
-                await until(lambda: not source.paused, "the source to be resumed")
+                await until(lambda: not source.paused, "the resume of the source")
         await taker.has(published)
         await other.has(published)
         assert [int(message) for _, message in taker.messages] == list(range(published))
 
 
 async def test_new_source_of_a_full_bus(channel: Exchange) -> None:
-    """A bus that has no room pauses a new source at once, and resumes it when there is room."""
+    """A bus without room pauses a new source at once, and resumes it when there is room."""
     async with channel.open(Taker(), **({"spool_bytes": 4096} if channel.url else {})) as bus:
         bus.source = earlier = Memory()
         if channel.url:
@@ -250,11 +250,11 @@ async def test_new_source_of_a_full_bus(channel: Exchange) -> None:
         assert later.paused
         if not channel.url:
             bus.resume()
-        await until(lambda: not later.paused, "the source to be resumed")
+        await until(lambda: not later.paused, "the resume of the source")
 
 
 async def test_spool_drops(brokered: Exchange) -> None:
-    """With `spool_drops` a full spool drops its oldest instead: that is counted, and everyone is told how many in their place."""
+    """With `spool_drops`, a full spool drops and counts its oldest messages, and each viewer receives their number at the gap."""
     async with brokered.nodes("a", "b", spool_bytes=8192, spool_drops=True) as (a, b):
         source = Memory()
         a.bus.source = source
@@ -271,11 +271,11 @@ async def test_spool_drops(brokered: Exchange) -> None:
         assert not source.paused
 
 
-# The end
+# Closing
 
 
-async def test_close_sends_what_it_can(channel: Exchange) -> None:
-    """What was published just before the end is sent, if that takes no longer than `patience`."""
+async def test_close_sends_the_last_messages(channel: Exchange) -> None:
+    """The bus sends messages published just before its end, if that takes at most `patience`."""
     taker, metrics = Taker(), Metrics()
     async with AsyncExitStack() as stack:
         if channel.url:
@@ -290,7 +290,7 @@ async def test_close_sends_what_it_can(channel: Exchange) -> None:
 
 
 async def test_close_at_once(brokered: Exchange) -> None:
-    """Without patience it is closed at once, and what the broker has not confirmed is counted."""
+    """With a patience of 0, the bus closes at once and counts unconfirmed messages."""
     metrics = Metrics()
     async with two(brokered) as (_, taker, _, _):
         bus = brokered.bus(metrics)
@@ -302,14 +302,14 @@ async def test_close_at_once(brokered: Exchange) -> None:
         assert time.monotonic() - began < 10
         assert metrics.bus_unconfirmed + taker.count >= 1000
         await bus.close(0)
-        # Who is told late that it is over may still publish.
+        # A publisher may learn of the end late, and publish after it.
         before = metrics.bus_unconfirmed
         bus.publish(Batch(Kind.TEXT, [b"too", b"late"]))
         assert metrics.bus_unconfirmed == before + 2
 
 
-async def test_close_waits_for_what_comes_back(brokered: Exchange) -> None:
-    """A bus that closes brings its own receiver what it has published, too, and not only to others, if it is in time."""
+async def test_close_waits_for_own_messages(brokered: Exchange) -> None:
+    """A closing bus delivers its own messages to its own receiver too, if they arrive in time."""
     for patience, is_in_time in ((60, True), (1, False)):
         metrics, taker = Metrics(), Taker()
         bus = brokered.bus(metrics, start="next" if brokered.replays else None)
@@ -329,7 +329,7 @@ async def test_close_waits_for_what_comes_back(brokered: Exchange) -> None:
 
 @pytest.mark.parametrize("how", ["cut", "swallow", "refuse"])
 async def test_close_without_a_broker(brokered: Exchange, broker: Broker, how: str) -> None:
-    """A bus whose broker is away closes in bounded time, wherever it is on its way back to it, and counts what it could not send."""
+    """A bus without its broker closes in bounded time, in every phase of a reconnect, and counts unsent messages."""
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         for wait in (0, 0.3):
             metrics, taker = Metrics(), Taker()
@@ -342,7 +342,7 @@ async def test_close_without_a_broker(brokered: Exchange, broker: Broker, how: s
                     await asyncio.to_thread(proxy.refuse)
                 await asyncio.to_thread(proxy.cut)
                 if wait:
-                    await until(lambda taker=taker: taker.connects[-1] is False, "word that the broker is away")
+                    await until(lambda taker=taker: taker.connects[-1] is False, "the report that the broker is unreachable")
             bus.publish(Batch(Kind.TEXT, [b"one", b"two"]))
             began = time.monotonic()
             await bus.close(wait)
@@ -353,8 +353,8 @@ async def test_close_without_a_broker(brokered: Exchange, broker: Broker, how: s
             await asyncio.to_thread(proxy.accept)
 
 
-async def test_close_while_the_last_is_lost(broker: Broker) -> None:
-    """A bus that waits for its last bodies is closed when these are lost with the link: nobody will confirm them any more."""
+async def test_close_while_the_link_fails(broker: Broker) -> None:
+    """A closing bus that waits for its last confirms stops waiting when the link fails, because no confirm can arrive."""
     exchange = Exchange(f"contract-{secrets.token_hex(4)}", broker.url)
     metrics, taker = Metrics(), Taker()
     with Proxy(("127.0.0.1", broker.port)) as proxy:
@@ -363,7 +363,7 @@ async def test_close_while_the_last_is_lost(broker: Broker) -> None:
         await asyncio.to_thread(proxy.swallow)
         bus.publish(Batch(Kind.TEXT, [b"one", b"two"]))
         closing = asyncio.create_task(bus.close(3600))
-        await until(lambda: bus._spool.under_way, "the body to be on its way")  # type: ignore[attr-defined]
+        await until(lambda: bus._spool.under_way, "the body to be sent")  # type: ignore[attr-defined]
         await asyncio.to_thread(proxy.flow)
         await asyncio.to_thread(proxy.cut)
         async with asyncio.timeout(scaled(PATIENCE)):
@@ -372,7 +372,7 @@ async def test_close_while_the_last_is_lost(broker: Broker) -> None:
 
 
 async def test_open_is_cancelled(brokered: Exchange, broker: Broker) -> None:
-    """A bus that is given up while it opens leaves nothing behind, at whatever moment."""
+    """A bus whose `open` is cancelled, at any moment, leaves nothing behind."""
     for turns in (1, 5, 10, 20, 40, 80):
         bus = brokered.bus()
         opening = asyncio.create_task(bus.open(Taker()))
@@ -384,8 +384,8 @@ async def test_open_is_cancelled(brokered: Exchange, broker: Broker) -> None:
         await bus.close(0)
 
 
-async def test_enough_has_come_before_it_is_open(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
-    """One who gives a bus up at the first message of a history is not told that the broker is here again."""
+async def test_cancelled_by_its_first_message(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    """If a receiver cancels `open` at the first message of a history, the log reports no reconnect."""
     exchange = Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": True})
     async with exchange.open(Taker()) as bus:
         bus.publish(Batch(Kind.TEXT, [b"enough"]))
@@ -406,7 +406,7 @@ async def test_enough_has_come_before_it_is_open(broker: Broker, caplog: pytest.
 
 
 async def test_all_begin_at_once(request: pytest.FixtureRequest) -> None:
-    """A stream that another node is just making is waited for: RabbitMQ fails whoever uses it before it is made."""
+    """A node waits for a stream that another node is declaring, because RabbitMQ fails operations on it until it exists."""
     rounds = 60
 
     async def begin(exchange: Exchange, start: float, use: Callable[[links.Link], Awaitable[None]]) -> None:
@@ -424,7 +424,7 @@ async def test_all_begin_at_once(request: pytest.FixtureRequest) -> None:
     async def consume(link: links.Link) -> None:
         await link.consume_stream(lambda delivery: None, "first")
 
-    # Who comes when another is at it is a matter of milliseconds, and of chance.
+    # Milliseconds and chance decide whether two nodes meet, so repeat the test.
     for _ in range(rounds):
         exchange = make(request, "replay")
         await asyncio.gather(
@@ -432,8 +432,8 @@ async def test_all_begin_at_once(request: pytest.FixtureRequest) -> None:
         )
 
 
-async def test_closing_is_cut_off(brokered: Exchange, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A link that cannot close in time is none that is still open: nothing is left for whatever collects the garbage."""
+async def test_close_times_out(brokered: Exchange, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link that cannot close in time aborts its connection, and leaves nothing to the garbage collector."""
     monkeypatch.setattr(links, "CLOSE_SECONDS", 0.2)
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         url = f"amqp://127.0.0.1:{proxy.port}/"
@@ -445,11 +445,11 @@ async def test_closing_is_cut_off(brokered: Exchange, broker: Broker, monkeypatc
         assert connection.is_closed
 
 
-# What waiting will not cure
+# Errors that waiting does not cure
 
 
 async def refusal(exchange: Exchange, **options: object) -> str:
-    """Open a bus that must not open; return what the error says. The password is in none of it."""
+    """Open a bus that must fail; return its error. Check that the error does not show a password."""
     bus = exchange.bus(**options)  # type: ignore[arg-type]
     with pytest.raises(BusError) as raised:
         await bus.open(Taker())
@@ -460,8 +460,8 @@ async def refusal(exchange: Exchange, **options: object) -> str:
     return message
 
 
-async def test_nobody_there(brokered: Exchange) -> None:
-    """Where nobody listens the error says where that is, and asks for RabbitMQ."""
+async def test_nothing_listens(brokered: Exchange) -> None:
+    """If nothing listens at the address, the error names it and asks whether RabbitMQ runs there."""
     port = free_port()
     message = await refusal(brokered, url=f"amqp://user:{PASSWORD}@127.0.0.1:{port}/")
     assert message.startswith(f"the broker at amqp://127.0.0.1:{port}/ cannot be reached: ")
@@ -469,13 +469,13 @@ async def test_nobody_there(brokered: Exchange) -> None:
 
 
 async def test_unknown_host(brokered: Exchange) -> None:
-    """A host without an address is said to be unreachable."""
+    """The error says that a host without an address cannot be reached."""
     message = await refusal(brokered, url=f"amqp://user:{PASSWORD}@nowhere.invalid/")
     assert "the broker at amqp://nowhere.invalid:5672/ cannot be reached" in message
 
 
-async def test_something_else_there(brokered: Exchange) -> None:
-    """Who speaks no AMQP is said to be no broker."""
+async def test_server_without_amqp(brokered: Exchange) -> None:
+    """If the server at the address does not speak AMQP, the error names the address."""
 
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
@@ -488,13 +488,13 @@ async def test_something_else_there(brokered: Exchange) -> None:
 
 
 async def test_wrong_password(brokered: Exchange, broker: Broker) -> None:
-    """A wrong password is called that, and not shown."""
+    """The error names a wrong password as the cause, and does not show it."""
     message = await refusal(brokered, url=f"amqp://guest:{PASSWORD}@127.0.0.1:{broker.port}/")
     assert message == f"the broker at amqp://127.0.0.1:{broker.port}/ refuses the user guest with this password"
 
 
 async def test_unknown_virtual_host(brokered: Exchange, broker: Broker) -> None:
-    """An unknown virtual host is named."""
+    """The error names an unknown virtual host."""
     message = await refusal(brokered, url=f"amqp://guest:guest@127.0.0.1:{broker.port}/nowhere")
     assert f"the broker at amqp://127.0.0.1:{broker.port}/nowhere" in message
     assert "virtual host" in message
@@ -502,7 +502,7 @@ async def test_unknown_virtual_host(brokered: Exchange, broker: Broker) -> None:
 
 @pytest.mark.parametrize(("is_durable", "hint"), [(True, "is durable; add durable, or passive"), (False, "is not durable; remove durable")])
 async def test_other_durability(brokered: Exchange, is_durable: bool, hint: str) -> None:
-    """An exchange that is durable where ours would not be, or the other way round, is refused with the way out (406)."""
+    """An exchange with the other durability is refused (406); the error says which setting to change."""
     async with brokered.open(Taker(), durable=is_durable):
         pass
     message = await refusal(brokered, durable=not is_durable)
@@ -511,23 +511,23 @@ async def test_other_durability(brokered: Exchange, is_durable: bool, hint: str)
         pass
 
 
-async def test_of_another_type(brokered: Exchange, broker: Broker) -> None:
-    """An exchange that is no fanout is refused, and it is said what it is (406)."""
+async def test_other_exchange_type(brokered: Exchange, broker: Broker) -> None:
+    """An exchange that is not a fanout is refused (406); the error names its type."""
     async with channel_of_a_stranger(broker) as channel:
         await channel.exchange_declare(brokered.name, exchange_type="direct")
     message = await refusal(brokered)
     assert f"refuses exchange {brokered.name}: its type is direct, but a channel needs a fanout" in message
 
 
-async def test_otherwise_different(brokered: Exchange, broker: Broker) -> None:
-    """An exchange that differs in anything else can be taken as it is (406)."""
+async def test_other_difference(brokered: Exchange, broker: Broker) -> None:
+    """For an exchange with any other difference, the error suggests passive (406)."""
     async with channel_of_a_stranger(broker) as channel:
         await channel.exchange_declare(brokered.name, exchange_type="fanout", auto_delete=True)
         assert "add passive to use it unchanged" in await refusal(brokered)
 
 
-async def test_no_stream_of_ours(broker: Broker) -> None:
-    """Where a queue has the name of the stream, that is said (406)."""
+async def test_stream_name_is_in_use(broker: Broker) -> None:
+    """If another queue has the name of the stream, the error says so (406)."""
     exchange = Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": True})
     async with channel_of_a_stranger(broker) as channel:
         await channel.queue_declare(f"wsbridge.{exchange.name}", exclusive=False, durable=True)
@@ -544,15 +544,15 @@ async def channel_of_a_stranger(broker: Broker) -> AsyncIterator[aiormq.abc.Abst
         await connection.close()
 
 
-async def test_not_there(brokered: Exchange) -> None:
-    """With `passive` an exchange that is not there is an error at once (404)."""
+async def test_missing_exchange(brokered: Exchange) -> None:
+    """With `passive`, a missing exchange is an error at once (404)."""
     message = await refusal(brokered, passive=True)
     assert f"no exchange {brokered.name}" in message
     assert "passive" in message
 
 
 async def test_other_replay_bytes(broker: Broker) -> None:
-    """A stream that was made to keep another amount is refused, and what is said is what is wrong (406)."""
+    """A stream declared with another size is refused; the error names the setting (406)."""
     exchange = Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": True})
     async with exchange.open(Taker()):
         pass
@@ -562,7 +562,7 @@ async def test_other_replay_bytes(broker: Broker) -> None:
 
 @asynccontextmanager
 async def user_with(broker: Broker, *rights: str) -> AsyncIterator[str]:
-    """A user of the broker who may configure, write and read what these patterns say, or nothing; the URL has its name."""
+    """Make a user of the broker with these patterns for configure, write and read, or without permissions; yield its URL."""
     user = f"user-{secrets.token_hex(4)}"
     await asyncio.to_thread(broker.add_user, user, PASSWORD, *rights)
     try:
@@ -573,7 +573,7 @@ async def user_with(broker: Broker, *rights: str) -> AsyncIterator[str]:
 
 @pytest.mark.parametrize("rights", [(), ("^$", ".*", ".*"), ("^wsbridge.*", "^$", ".*")], ids=["none", "no-declare", "no-publish"])
 async def test_no_permission(brokered: Exchange, broker: Broker, rights: tuple[str, ...]) -> None:
-    """A user who may not is told so (403)."""
+    """If the user lacks a permission, the error names the user (403)."""
     async with user_with(broker, *rights) as url:
         message = await refusal(brokered, url=url)
         assert str(urlsplit(url).username) in message
@@ -581,14 +581,14 @@ async def test_no_permission(brokered: Exchange, broker: Broker, rights: tuple[s
 
 
 async def test_publisher_that_may_not_read(request: pytest.FixtureRequest, broker: Broker) -> None:
-    """Who may read the exchange, to bind to it, and not the stream, can publish with replay all the same."""
+    """A publisher with replay needs the permission to read the exchange, in order to bind to it, but not the stream."""
     exchange = make(request, "replay")
     async with exchange.node() as node, user_with(broker, ".*", ".*", f"^{exchange.name}$") as url:
         bus = exchange.bus(url=url, consumes=False)
         await bus.open(Taker())
         bus.publish(Batch(Kind.TEXT, (b"one",)))
         await bus.close(10)
-        await until(lambda: node.fanout.channel.end == 1, "what was published")
+        await until(lambda: node.fanout.channel.end == 1, "the published messages")
 
 
 # TLS
@@ -596,7 +596,7 @@ async def test_publisher_that_may_not_read(request: pytest.FixtureRequest, broke
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CA's certificate, one of a server at 127.0.0.1 and one of a client."""
+    """Certificates of a CA, of a server at 127.0.0.1 and of a client."""
     folder = tmp_path_factory.mktemp("certificates")
     signed = ("-CA", "ca.pem", "-CAkey", "ca.key")
     for name, options in (
@@ -618,7 +618,7 @@ def tls_broker(certificates: Path) -> Iterator[Broker]:
 
 @pytest.mark.parametrize("replay", [False, True])
 async def test_tls(tls_broker: Broker, certificates: Path, replay: bool) -> None:
-    """Over TLS all is as without; the query of the URL names the CA, and the client's certificate if there is to be one."""
+    """TLS changes nothing else; the query of the URL names the CA file and the optional client certificate."""
     query = f"?cafile={certificates}/ca.pem&certfile={certificates}/client.pem&keyfile={certificates}/client.key"
     exchange = Exchange(f"contract-{secrets.token_hex(4)}", tls_broker.tls_url + query, {"replay": replay})
     async with two(exchange) as (bus, one, _, other):
@@ -629,7 +629,7 @@ async def test_tls(tls_broker: Broker, certificates: Path, replay: bool) -> None
 
 @pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "TLS"])
 async def test_accepted_bytes(request: pytest.FixtureRequest, broker: Broker, is_tls: bool, certificates: Path) -> None:
-    """What the broker's machine accepts is counted like what is sent: a publish ends where the bytes of it end, over TLS nearly."""
+    """The connection counts the bytes that the broker's machine accepts, over TLS approximately: a publish ends with its last byte."""
     url = broker.url
     if is_tls:
         tls_broker: Broker = request.getfixturevalue("tls_broker")
@@ -649,7 +649,7 @@ async def test_accepted_bytes(request: pytest.FixtureRequest, broker: Broker, is
 
 @contextmanager
 def silent(certificates: Path) -> Iterator[tuple[int, Event]]:
-    """Somebody at a port who speaks TLS, and after the first bytes says nothing and reads nothing; the event is that they came."""
+    """A TLS server that sends and reads nothing after the first bytes; it sets the event when they arrive."""
     asked = Event()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
@@ -674,7 +674,7 @@ def silent(certificates: Path) -> Iterator[tuple[int, Event]]:
 
 @pytest.mark.parametrize("how", ["waits", "is cancelled"])
 async def test_silent_over_tls(certificates: Path, how: str) -> None:
-    """A broker that says nothing over TLS is given up in time, also when whoever waits for it is cancelled: TLS ends without its word."""
+    """A broker that sends nothing over TLS costs at most the timeout, and cancelling works too, without a TLS close_notify."""
     with silent(certificates) as (port, asked):
         timeout = 1.0 if how == "waits" else 60.0
         exchange = Exchange("silent", f"amqps://127.0.0.1:{port}/?cafile={certificates}/ca.pem", {"timeout": timeout})
@@ -693,7 +693,7 @@ async def test_silent_over_tls(certificates: Path, how: str) -> None:
 
 
 async def test_tls_errors(tls_broker: Broker, certificates: Path) -> None:
-    """A certificate that cannot be trusted, a file that is not there and a port without TLS are said to be that."""
+    """The errors name an untrusted certificate, a missing file, and a port without TLS or with TLS only."""
     exchange = Exchange(f"contract-{secrets.token_hex(4)}")
     guest = f"amqps://guest:{PASSWORD}@127.0.0.1"
     message = await refusal(exchange, url=f"{guest}:{tls_broker.tls_port}/")

@@ -1,4 +1,4 @@
-"""The properties of AMQP messages: what pamqp can read is read as by it, and what it cannot is no error."""
+"""The properties of AMQP messages: `decode` agrees with pamqp on all that pamqp can read, and reads the rest without an error."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FIELDS = st.recursive(SCALARS, lambda field: st.lists(field, max_size=3) | st.di
 
 @given(st.dictionaries(NAMES, FIELDS, max_size=5), st.binary(max_size=9))
 def test_tables(fields: dict[str, Any], rest: bytes) -> None:
-    """A table is what pamqp makes of it, whatever comes after it; at most so deep."""
+    """`decode` reads a table as pamqp does, up to a maximum depth, and ignores the bytes after it."""
     encoded = encode.field_table(fields)
     read = decode.table(encoded + rest)
     if depth(fields) <= decode.DEPTH:
@@ -42,13 +42,13 @@ def test_tables(fields: dict[str, Any], rest: bytes) -> None:
 
 
 def depth(field: Any) -> int:
-    """How many tables and lists lie in the outermost one, the one in the other."""
+    """Return the number of nesting levels of tables and lists within a field."""
     inner = field.values() if isinstance(field, dict) else field if isinstance(field, list) else ()
     return max((depth(one) + isinstance(one, dict | list) for one in inner), default=0)
 
 
 def test_depth() -> None:
-    """What lies too deep is not there; what comes after it is."""
+    """The decoder drops levels that are too deep, and keeps the fields beside them."""
     deepest: Any = {"at": 0}
     for level in range(1, decode.DEPTH + 3):
         deepest = {"inner": deepest, "at": level}
@@ -69,5 +69,5 @@ def test_short_strings(value: bytes, text: str) -> None:
 
 
 @pytest.mark.parametrize("seconds", [2**63, 2**64 - 1, 253_402_300_800_000])
-def test_times_beyond_counting(seconds: int) -> None:
+def test_times_out_of_range(seconds: int) -> None:
     assert decode.timestamp(struct.pack(">Q", seconds)) == (8, None)

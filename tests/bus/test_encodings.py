@@ -1,4 +1,4 @@
-"""What other programs wrap around a body: values in, values out. A body comes back as it was, or an error says why it does not."""
+"""The encodings of bodies from other programs: `decode` restores the content, or its error says why it cannot."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def raw_deflate(data: bytes) -> bytes:
     ],
 )
 def test_content_encoding(encoding: str | None, data: bytes) -> None:
-    """gzip and deflate are decoded, however they are written; what is no compression changes nothing."""
+    """The decoder accepts gzip and deflate in every spelling, and ignores a name that is not a compression."""
     assert decode(data, encoding, None, LIMIT) == TEXT
 
 
 @pytest.mark.parametrize("name", ["br", "zstd", "compress", "snappy", "utf-8, BR"])
 def test_unknown_compression(name: str) -> None:
-    """A compression that is not decoded is named, with what to do."""
+    """The error names a compression that wsbridge does not decode, and suggests gzip or deflate."""
     with pytest.raises(EncodedBody, match=r"content-encoding is (br|zstd|compress|snappy), .*publish it as gzip or deflate"):
         decode(TEXT, name, None, LIMIT)
 
@@ -62,7 +62,7 @@ def test_unknown_compression(name: str) -> None:
 @pytest.mark.parametrize("name", ["gzip", "deflate", "zlib"])
 @pytest.mark.parametrize("cut", [0, 1, 5, 12, -1])
 def test_damaged(name: str, cut: int) -> None:
-    """What is not compressed as it says, or is cut off, is no body."""
+    """A body that does not match its content-encoding, or is truncated, is an error."""
     whole = zipped(TEXT) if name == "gzip" else zlib.compress(TEXT)
     for data in (whole[:cut], TEXT):
         with pytest.raises(EncodedBody, match=f"content-encoding is {name}, but its content is not valid {name}"):
@@ -71,7 +71,7 @@ def test_damaged(name: str, cut: int) -> None:
 
 @pytest.mark.parametrize("pack", [zipped, zlib.compress, raw_deflate], ids=["gzip", "zlib", "raw"])
 def test_bomb(pack: object) -> None:
-    """What decompresses to more than the limit is refused, in several members too; what comes just to it is not."""
+    """A body that expands to more than the limit is an error, with one member or several; exactly the limit is not."""
     assert callable(pack)
     name = "gzip" if pack is zipped else "deflate"
     assert decode(pack(b"x" * LIMIT), name, None, LIMIT) == b"x" * LIMIT
@@ -81,7 +81,7 @@ def test_bomb(pack: object) -> None:
 
 
 def test_many_members() -> None:
-    """A body may have many members, but not any number: each empty one costs work and comes to nothing."""
+    """The number of members in a body is limited, because even an empty member costs work."""
     assert decode(zipped(b"x") * MEMBERS, "gzip", None, 2 * MEMBERS) == b"x" * MEMBERS
     assert decode(zipped(b"") * (MEMBERS - 1) + zipped(TEXT) + b"\0" * 200_000, "gzip", None, LIMIT) == TEXT
     for data, encoding in ((zipped(b"") * 200_000, "gzip"), (zipped(zipped(b"") * 200_000), "gzip, gzip")):
@@ -90,7 +90,7 @@ def test_many_members() -> None:
 
 
 def test_many_layers() -> None:
-    """Nor may a body be compressed any number of times."""
+    """The number of compressions of a body is limited too."""
     data = zipped(zipped(zipped(TEXT)))
     with pytest.raises(EncodedBody, match="its content-encoding is gzip,gzip,gzip, but wsbridge decodes at most 2 compressions"):
         decode(data, "gzip,gzip,gzip", None, LIMIT)
@@ -99,7 +99,7 @@ def test_many_layers() -> None:
 
 @pytest.mark.parametrize("size", [PIECE - 1, PIECE, PIECE + 1, 3 * PIECE])
 def test_pieces(size: int) -> None:
-    """A body of several pieces, whose members begin anywhere in them, comes back whole; cut off it does not."""
+    """A body of several pieces decodes completely, wherever its members begin; a truncated body is an error."""
     text = random.Random(size).randbytes(size)
     for data in (zipped(text), zipped(TEXT) + zipped(text) + b"\0" * PIECE + zipped(TEXT)):
         assert decode(data, "gzip", None, 0) in (text, TEXT + text + TEXT)
@@ -108,7 +108,7 @@ def test_pieces(size: int) -> None:
 
 
 def test_bomb_without_a_limit() -> None:
-    """Where messages have no bound, what a body decompresses to has one."""
+    """If messages have no limit, a decompressed body still has one."""
     deflater = zlib.compressobj()
     block = b"\0" * (1 << 20)
     data = b"".join(deflater.compress(block) for _ in range(LARGEST >> 20)) + deflater.compress(b"\0") + deflater.flush()
@@ -130,14 +130,14 @@ def string(text: bytes, constructor: int = 0xA1) -> bytes:
 @pytest.mark.parametrize("constructor", [0xA0, 0xB0, 0xA1, 0xB1, 0xA3, 0xB3])
 @pytest.mark.parametrize("long", [False, True])
 def test_values_of_amqp_1(constructor: int, long: bool) -> None:
-    """A value that is a string, a symbol or binary is its bytes, in each of its forms; data sections are joined."""
+    """A value of type string, symbol or binary becomes its bytes, in each encoding; data sections are joined."""
     assert decode(section(0x77, string(TEXT, constructor), long=long), None, AMQP_1, LIMIT) == TEXT
     halves = [section(0x75, string(half, 0xA0), long=long) for half in (TEXT[:7], TEXT[7:])]
     assert decode(b"".join(halves), None, AMQP_1, LIMIT) == TEXT
 
 
 def test_sections_beside_the_body() -> None:
-    """Sections of the head and the foot are passed over, whatever is in them; and it may be compressed as a whole."""
+    """The decoder skips the header and footer sections, whatever they contain; compression may apply to the whole body."""
     head = section(0x70, b"\xc0\x04\x02\x41\x50\x04") + section(0x72, b"\xc1\x01\0") + section(0x73, b"\x45")
     whole = head + section(0x77, string(b"body")) + section(0x78, b"\xd1\0\0\0\x04\0\0\0\0")
     assert decode(whole, None, AMQP_1, LIMIT) == b"body"
@@ -164,15 +164,15 @@ def test_sections_beside_the_body() -> None:
     ],
     ids=repr,
 )
-def test_no_body_of_amqp_1(data: bytes) -> None:
-    """Values of other types, and what is no AMQP 1.0 at all, are errors."""
+def test_invalid_amqp_1(data: bytes) -> None:
+    """Values of other types, and bytes that are not AMQP 1.0, are errors."""
     with pytest.raises(EncodedBody, match=r"AMQP 1\.0|amqp-1\.0"):
         decode(data, None, AMQP_1, LIMIT)
 
 
 @given(st.binary(max_size=60), st.sampled_from([None, "gzip", "deflate"]), st.sampled_from([None, AMQP_1]))
 def test_anything(data: bytes, encoding: str | None, kind: str | None) -> None:
-    """Whatever the bytes are, they are decoded or refused."""
+    """The decoder decodes or rejects any bytes."""
     try:
         assert len(decode(data, encoding, kind, LIMIT)) <= LIMIT
     except EncodedBody:

@@ -1,4 +1,4 @@
-"""What is wrong with a broker, in words: what it is, where, and what to do."""
+"""Errors of a broker: what happened, where, and what to do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REFUSED = exceptions.ProbableAuthenticationError("ACCESS_REFUSED - Login was ref
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "[::1]"])
 def test_guest_on_the_same_machine(host: str) -> None:
-    """On the broker's own machine guest may connect: it is the password that is wrong."""
+    """On the broker's own machine, guest may connect, so the error names the password."""
     said = explain(REFUSED, f"amqp://guest:secret@{host}/", "temps")
     assert said == f"the broker at amqp://{host}:5672/ refuses the user guest with this password"
 
@@ -22,7 +22,7 @@ def test_guest_on_the_same_machine(host: str) -> None:
     "url", ["amqp://guest:secret@rabbit/", "amqp://rabbit/", "amqps://guest:secret@192.168.2.9/", "amqp://[2001:db8::1]/"]
 )
 def test_guest_elsewhere(url: str) -> None:
-    """From another machine RabbitMQ refuses its user guest whatever the password is: that is said, and what to do."""
+    """From another machine, RabbitMQ rejects its user guest with any password: the error says so, and what to do."""
     said = explain(REFUSED, url, "temps")
     assert "accepts guest only from its own machine" in said
     assert "rabbitmqctl add_user" in said
@@ -30,14 +30,14 @@ def test_guest_elsewhere(url: str) -> None:
 
 
 def test_another_user_elsewhere() -> None:
-    """What is said of guest is said of no other user."""
+    """The advice for guest does not appear for another user."""
     assert (
         explain(REFUSED, "amqp://me:secret@rabbit/", "temps") == "the broker at amqp://rabbit:5672/ refuses the user me with this password"
     )
 
 
 def test_no_channel_left() -> None:
-    """A broker that permits no more channels is named, with the setting."""
+    """The error for a broker without free channels names the broker and the setting."""
     said = explain(NoChannelLeft(3), "amqp://rabbit/", "temps")
     assert said == (
         "the broker at amqp://rabbit:5672/ cannot be used for exchange temps: its connection has 3 channels, "
@@ -56,7 +56,7 @@ def test_no_channel_left() -> None:
     ids=repr,
 )
 def test_refusal(error: Exception, is_it: bool) -> None:
-    """The broker closes a connection for the error of a request; an operator, a restart or a lost socket is no such error."""
+    """Only the error of a request counts as a refusal, not a close by an operator, a restart or a lost socket."""
     assert is_refusal(error) is is_it
 
 
@@ -64,5 +64,5 @@ def test_refusal(error: Exception, is_it: bool) -> None:
     ("host", "is_it"), [("localhost", True), ("127.0.0.1", True), ("::1", True), ("rabbit", False), ("10.0.0.1", False), ("", False)]
 )
 def test_loopback(host: str, is_it: bool) -> None:
-    """A host is this machine by its name or its number; a name that is looked up may be any machine."""
+    """A name or an address of the loopback interface is this machine; a name that needs DNS may be any machine."""
     assert is_loopback(host) is is_it

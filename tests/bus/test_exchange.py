@@ -1,4 +1,4 @@
-"""The settings of an exchange: from those of a broker and of a channel."""
+"""The settings of an exchange, built from the settings of a broker and of a channel."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from wsbridge.settings import BrokerSettings, ChannelSettings, SpoolFull
 
 
 def test_defaults() -> None:
-    """The defaults are those that the settings declare."""
+    """The defaults are those of the declared settings."""
     assert exchange_settings(BrokerSettings(url=("amqp://a/",)), ChannelSettings(exchange="x")) == ExchangeSettings(("amqp://a/",))
 
 
 def test_each_setting() -> None:
-    """Each setting of the two parts has its place."""
+    """Each setting of a broker and of a channel sets its own field."""
     channel = ChannelSettings(
         exchange="x", replay=True, replay_size=5, durable=True, passive=True, spool=6, spool_full=SpoolFull.DROP_OLDEST
     )

@@ -1,4 +1,4 @@
-"""Several addresses of one broker: whatever is wrong with one of them, the channel goes on over another, and the log says why."""
+"""Several addresses of one broker: if one fails in any way, the channel uses another, and the log gives the reason."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ONE = Batch(Kind.TEXT, [b"one"])
 
 @pytest.fixture(autouse=True)
 async def clean(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """Nothing is left behind; and no round begins after a long pause."""
+    """Check that each test cleans up, and keep the pauses between rounds short."""
     monkeypatch.setattr(backoff, "MAX_PAUSE", 0.5)
     async with nothing_left():
         yield
@@ -41,16 +41,16 @@ def exchange(request: pytest.FixtureRequest, broker: Broker) -> Exchange:
 
 
 def reasons(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was logged as errors."""
+    """Return the logged errors."""
     return [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR and record.name.startswith("wsbridge")]
 
 
-# An address that is of no use from the start
+# An address that never works
 
 
 @asynccontextmanager
 async def listening(answer: bytes | None, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """Somebody at a port who accepts connections, answers these bytes and closes; or never says anything, and never closes."""
+    """A server that accepts connections, sends `answer` and closes; without an answer, it sends nothing and never closes."""
     stack = ExitStack()
 
     async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -66,7 +66,7 @@ async def listening(answer: bytes | None, context: ssl.SSLContext | None = None)
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with a certificate of 127.0.0.1, signed by itself, and its key."""
+    """A file with a self-signed certificate of 127.0.0.1 and its key."""
     file = tmp_path_factory.mktemp("certificate") / "both.pem"
     words = ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
     subject = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1")
@@ -77,7 +77,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @asynccontextmanager
 async def dead_address(kind: str, broker: Broker, exchange: str, certificate: Path) -> AsyncIterator[str]:
-    """An address at which the channel cannot be had."""
+    """An address that cannot serve the channel, for the reason in `kind`."""
     async with AsyncExitStack() as stack:
         match kind:
             case "refuses":
@@ -132,7 +132,7 @@ DEAD = {
 
 @pytest.mark.parametrize("kind", DEAD)
 async def test_dead_first_address(broker: Broker, kind: str, certificate: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Where the first address is of no use the second one is tried, before long; the log says why, without the password."""
+    """If the first address does not work, the bus soon tries the second; the log gives the reason without the password."""
     name = f"over-{secrets.token_hex(4)}"
     async with dead_address(kind, broker, name, certificate) as dead:
         exchange, taker = Exchange(name, options={"urls": (dead, broker.url)}), Taker()
@@ -147,7 +147,7 @@ async def test_dead_first_address(broker: Broker, kind: str, certificate: Path, 
 
 
 async def test_all_addresses_are_dead(broker: Broker) -> None:
-    """Where no address is of use the start fails, and the error names each of them in its order, with its own reason."""
+    """If no address works, the start fails; the error names each address in order, with its own reason."""
     port = free_port()
     dead = (f"amqp://u:{PASSWORD}@127.0.0.1:{port}/", f"amqp://guest:{PASSWORD}@127.0.0.1:{broker.port}/")
     bus = Exchange("over", options={"urls": dead}).bus()
@@ -159,7 +159,7 @@ async def test_all_addresses_are_dead(broker: Broker) -> None:
     assert other == f"at amqp://127.0.0.1:{broker.port}/ refuses the user guest with this password"
 
 
-# An address that is lost
+# An address that fails later
 
 
 async def is_at(node: Node, proxy: Proxy) -> None:
@@ -169,9 +169,9 @@ async def is_at(node: Node, proxy: Proxy) -> None:
 
 @pytest.mark.parametrize("how", ["refuses", "is silent"])
 async def test_address_is_lost(exchange: Exchange, broker: Broker, how: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A node whose address is lost goes on at the next one, and from the last at the first; with replay nothing is lost.
+    """A node whose address fails moves to the next address, and from the last to the first; with replay, nothing is lost.
 
-    It stays where it is as long as that works, and names the address in use.
+    It keeps an address that works, and the log names the address in use.
     """
     caplog.set_level(logging.INFO, logger="wsbridge")
     with Proxy(("127.0.0.1", broker.port)) as a, Proxy(("127.0.0.1", broker.port)) as b:
@@ -196,7 +196,7 @@ async def test_address_is_lost(exchange: Exchange, broker: Broker, how: str, cap
 
 
 async def test_two_brokers(broker: Broker, private_broker: PrivateBroker) -> None:
-    """When a broker ends, its nodes meet again at the other one, and are told that nobody knows what was lost."""
+    """When a broker stops, all nodes move to the other broker, and viewers receive notice of an unknown loss."""
     other = await asyncio.to_thread(private_broker)
     exchange = Exchange(f"over-{secrets.token_hex(4)}", options={"urls": (other.url, broker.url)})
     async with exchange.nodes("p", "v") as (p, v):
@@ -204,17 +204,17 @@ async def test_two_brokers(broker: Broker, private_broker: PrivateBroker) -> Non
         await heard_of_all([p], [viewer])
         await asyncio.to_thread(other.kill, at_once=True)
         for node in (p, v):
-            await until(lambda node=node: node.fanout.is_connected and str(node.bus).endswith(f":{broker.port}/"), "the node at the other")
+            await until(lambda node=node: node.fanout.is_connected and str(node.bus).endswith(f":{broker.port}/"), "the move")
         await heard_of_all([p], [viewer])
         assert viewer.renewals > 0
 
 
-# A node of a cluster
+# The nodes of a RabbitMQ cluster
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[tuple[Broker, Broker]]:
-    """Two nodes of a cluster."""
+    """Two nodes of a RabbitMQ cluster."""
     with Broker() as one, Broker(peer=one) as other:
         yield one, other
 
@@ -222,9 +222,9 @@ def cluster() -> Iterator[tuple[Broker, Broker]]:
 async def test_node_without_a_replica(
     cluster: tuple[Broker, Broker], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A node of a cluster that has no replica of the stream is left for one that has, at the start and when it has lost it.
+    """The bus leaves a cluster node without a replica of the stream for one with a replica, at the start and later.
 
-    RabbitMQ 4 says so; 3.10 does not, and is asked.
+    RabbitMQ 4 reports a missing replica; for 3.10, the bus has to ask.
     """
     monkeypatch.setattr(link, "BOUND_SECONDS", 1.0)
     one, other = cluster
@@ -252,11 +252,11 @@ async def test_node_without_a_replica(
         (said,) = reasons(caplog)
         assert said.startswith(f"the broker at {at_other} cannot be used: ")
         assert "replica" in said
-        # Who only publishes needs none.
+        # A publisher without a receiver needs no replica.
         bus = exchange.bus(urls=(other.url, one.url), consumes=False)
         await bus.open(Taker())
         assert str(bus) == at_other
         before = p.fanout.channel.end
         bus.publish(ONE)
         await bus.close(10)
-        await until(lambda: p.fanout.channel.end == before + 1, "what was published there")
+        await until(lambda: p.fanout.channel.end == before + 1, "the published message")

@@ -1,4 +1,4 @@
-"""Offsets that are left out in a stream: native clients that store how far they have read cause them, and nothing is lost by them."""
+"""Skipped offsets in a stream: native clients cause them when they store their read position, and they are not a loss."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from wsbridge.rules import backoff
 
 @pytest.fixture(scope="module")
 def stream_broker() -> Iterator[Broker]:
-    """A broker that speaks the stream protocol as well."""
+    """A broker that also accepts the stream protocol."""
     with Broker(streams=True) as broker:
         yield broker
 
@@ -39,7 +39,7 @@ def exchange(stream_broker: Broker) -> Exchange:
 
 
 async def store(broker: Broker, exchange: Exchange, count: int) -> None:
-    """Store so many offsets one after the other, as a client may with each message that it has read."""
+    """Store `count` offsets one by one, as a client may do after each message."""
 
     def store_all() -> None:
         with StreamClient(broker.stream_port) as client:
@@ -49,7 +49,7 @@ async def store(broker: Broker, exchange: Exchange, count: int) -> None:
 
 
 async def test_offsets_are_stored(exchange: Exchange, stream_broker: Broker) -> None:
-    """Native clients store offsets between messages: nothing is said to be lost, by nodes that listen, come later or come back."""
+    """If native clients store offsets between messages, no node reports a loss: not a running, a new or a reconnected node."""
     async with amqp_link(stream_broker.port) as link, exchange.node("p", url=link.url) as p:
         viewer, stays = p.view(), p.view()
         for number in range(1, 6):
@@ -60,7 +60,7 @@ async def test_offsets_are_stored(exchange: Exchange, stream_broker: Broker) -> 
         p.publish()
         await stays.has_all("p", 6)
         link.cut()
-        await until(lambda: p.metrics.broker_reconnects == 1 and p.fanout.is_connected, "the way back")
+        await until(lambda: p.metrics.broker_reconnects == 1 and p.fanout.is_connected, "the reconnect")
         await store(stream_broker, exchange, 5)
         p.publish()
         await stays.has_all("p", 7)
@@ -75,7 +75,7 @@ async def test_offsets_are_stored(exchange: Exchange, stream_broker: Broker) -> 
 
 
 async def test_history_among_stored_offsets(exchange: Exchange, stream_broker: Broker) -> None:
-    """A history is counted in messages, not in offsets, and what lies before it is known as well."""
+    """A history counts messages, not offsets, and a node also recognizes repeats from before it."""
     async with exchange.node("p") as p:
         viewer = p.view()
         for number in range(30):
@@ -90,7 +90,7 @@ async def test_history_among_stored_offsets(exchange: Exchange, stream_broker: B
 
 
 async def test_only_stored_offsets(exchange: Exchange, stream_broker: Broker) -> None:
-    """A stream that holds nothing but stored offsets is empty, and its first message comes."""
+    """A stream with only stored offsets is empty; its first message arrives."""
     async with exchange.node("p") as p:
         await store(stream_broker, exchange, 10)
         async with exchange.node("v") as v:
@@ -101,8 +101,8 @@ async def test_only_stored_offsets(exchange: Exchange, stream_broker: Broker) ->
                 assert (viewer.renewals, viewer.total_lost) == (0, 0)
 
 
-async def test_a_loss_among_gaps(exchange: Exchange, stream_broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node that is so slow that the stream lets go of what it has not read tells so: that gap is a loss."""
+async def test_loss_among_gaps(exchange: Exchange, stream_broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a stream drops messages that a slow node has not read, the node reports the gap as a loss."""
     monkeypatch.setattr(topology, "SEGMENT_BYTES", 20_000)
     async with exchange.node("p", replay_bytes=100_000) as p, exchange.node("v", replay_bytes=100_000) as v:
         viewer = v.view()

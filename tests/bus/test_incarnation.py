@@ -1,4 +1,7 @@
-"""A stream that is deleted and made again is another one, though it hold the same at the same offsets: no position of before is good."""
+"""A stream that is deleted and declared again is a new stream, even with the same bodies at the same offsets.
+
+Positions in the old stream are not valid in the new one.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ SAME = "21.5"
 
 @pytest.fixture(autouse=True)
 async def clean(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """Nothing is left behind; a stream that holds nothing is soon taken for empty, and nobody waits for long."""
+    """Check that each test cleans up; recognize an empty stream quickly, and keep the pauses between reconnects short."""
     monkeypatch.setattr(streams, "PROBE_SECONDS", 0.5)
     monkeypatch.setattr(backoff, "MAX_PAUSE", 0.2)
     async with nothing_left():
@@ -38,7 +41,7 @@ def exchange(broker: Broker) -> Exchange:
 
 
 class Counter(Viewer):
-    """A viewer of messages that are all the same."""
+    """A viewer of messages with identical text."""
 
     def _message(self, message: str) -> None:
         self.seen[message] += 1
@@ -49,18 +52,18 @@ class Counter(Viewer):
 
 
 async def same(exchange: Exchange, count: int) -> None:
-    """Publish the same as strangers do, so many times."""
+    """Publish the same message `count` times, as an external publisher does."""
     for _ in range(count):
         await bro_publish(exchange.url, exchange.name, SAME)
 
 
 async def has(node: Node, count: int) -> None:
-    await until(lambda: node.fanout.channel.end == count, lambda: f"{count} messages; {node.fanout.channel.end} came")
+    await until(lambda: node.fanout.channel.end == count, lambda: f"{count} messages; {node.fanout.channel.end} arrived")
 
 
 @asynccontextmanager
 async def by_hand(exchange: Exchange) -> AsyncIterator[AbstractChannel]:
-    """A channel of somebody who does something by hand."""
+    """An AMQP channel for changes outside of wsbridge."""
     connection = await aiormq.connect(exchange.url)
     try:
         yield await connection.channel()
@@ -74,7 +77,7 @@ async def delete(exchange: Exchange) -> None:
 
 
 async def make_by_hand(exchange: Exchange) -> None:
-    """Declare and bind the stream as anybody may, without an identity."""
+    """Declare and bind the stream as another program may, without an identity."""
     async with by_hand(exchange) as channel:
         await channel.exchange_declare(exchange.name, exchange_type="fanout")
         arguments = {"x-queue-type": "stream", "x-max-length-bytes": 256 << 20, "x-stream-max-segment-size-bytes": topology.SEGMENT_BYTES}
@@ -84,28 +87,31 @@ async def make_by_hand(exchange: Exchange) -> None:
 
 @pytest.mark.parametrize("after", [7, 10, 17])
 async def test_made_again_by_a_node(exchange: Exchange, after: int) -> None:
-    """A node makes its stream again; who comes back to it, or to another, with a position of before is told of a loss, and gets all."""
+    """A node declares its stream again.
+
+    Viewers that return with an old position, to any node, receive notice of a loss and all messages.
+    """
     async with exchange.node("a") as a:
         viewers = [Counter().join(a.fanout), Counter().join(a.fanout)]
         await same(exchange, 10)
         for viewer in viewers:
-            await until(lambda viewer=viewer: viewer.seen[SAME] == 10, "what was published")
+            await until(lambda viewer=viewer: viewer.seen[SAME] == 10, "the published messages")
             viewer.leave()
         await delete(exchange)
-        await until(lambda: a.metrics.bus_renewals == 1 and a.fanout.is_connected, "the stream to be made again")
+        await until(lambda: a.metrics.bus_renewals == 1 and a.fanout.is_connected, "the new stream")
         await same(exchange, after)
         await has(a, after)
         async with exchange.node("b") as b:
             await has(b, after)
             for viewer, node in zip(viewers, (a, b), strict=True):
                 viewer.join(node.fanout)
-                await until(lambda viewer=viewer: viewer.is_told, "word of the loss")
+                await until(lambda viewer=viewer: viewer.is_told, "the notice of the loss")
                 assert viewer.seen[SAME] == 10 + after
 
 
 @pytest.mark.parametrize("is_by_hand", [(False, False), (False, True), (True, False), (True, True)])
-async def test_made_again_while_nobody_is_there(exchange: Exchange, is_by_hand: tuple[bool, bool]) -> None:
-    """The stream is made again while no node runs, by a node or by hand: the next node takes no position of before for one of its own."""
+async def test_made_again_without_a_node(exchange: Exchange, is_by_hand: tuple[bool, bool]) -> None:
+    """If the stream is declared again while no node runs, the next node rejects old positions."""
     viewers = [Counter(), Counter()]
     for is_again, made_by_hand in enumerate(is_by_hand):
         if is_again:
@@ -114,7 +120,7 @@ async def test_made_again_while_nobody_is_there(exchange: Exchange, is_by_hand: 
             await make_by_hand(exchange)
         async with exchange.node("a") as a:
             if not is_again:
-                # One has a position of before the first message, the other one behind it.
+                # One viewer has a position before the first message, the other viewer a position after it.
                 viewers[0].join(a.fanout).leave()
                 viewers[1].join(a.fanout)
             await same(exchange, 17 if is_again else 10)
@@ -122,20 +128,20 @@ async def test_made_again_while_nobody_is_there(exchange: Exchange, is_by_hand: 
             if is_again:
                 for viewer in viewers:
                     viewer.join(a.fanout)
-            await until(lambda is_again=is_again: viewers[1].is_told if is_again else viewers[1].seen[SAME] == 10, "what was published")
+            await until(lambda is_again=is_again: viewers[1].is_told if is_again else viewers[1].seen[SAME] == 10, "the published messages")
             viewers[1].leave()
     for viewer in viewers:
-        assert viewer.is_told, f"a loss in silence: {viewer}"
+        assert viewer.is_told, f"an unreported loss: {viewer}"
 
 
-async def test_the_same_stream(exchange: Exchange) -> None:
-    """Positions of one and the same stream are good on every node and at every time, also among messages that are all the same."""
+async def test_same_stream(exchange: Exchange) -> None:
+    """A position in a stream is valid on every node of the stream, at any time, even among identical messages."""
     viewer, early = Counter(), Counter()
     async with exchange.node("a") as a:
         early.join(a.fanout).leave()
         viewer.join(a.fanout)
         await same(exchange, 5)
-        await until(lambda: viewer.seen[SAME] == 5, "what was published")
+        await until(lambda: viewer.seen[SAME] == 5, "the published messages")
         viewer.leave()
         async with exchange.node("b") as b:
             await same(exchange, 5)
@@ -154,20 +160,20 @@ async def test_the_same_stream(exchange: Exchange) -> None:
 
 
 async def test_same_stream_after_a_break(exchange: Exchange, broker: Broker) -> None:
-    """A node that loses its link reads on in the same stream, also where the last message was a stranger's."""
+    """A node that reconnects continues in the same stream, even if the last message came from an external publisher."""
     async with amqp_link(broker.port) as link, exchange.node("a", url=link.url) as a:
         viewer = Counter().join(a.fanout)
         await same(exchange, 5)
-        await until(lambda: viewer.seen[SAME] == 5, "what was published")
+        await until(lambda: viewer.seen[SAME] == 5, "the published messages")
         link.cut()
-        await until(lambda: a.metrics.broker_reconnects == 1 and a.fanout.is_connected, "the way back")
+        await until(lambda: a.metrics.broker_reconnects == 1 and a.fanout.is_connected, "the reconnect")
         await same(exchange, 5)
-        await until(lambda: viewer.seen[SAME] == 10, "what was published")
+        await until(lambda: viewer.seen[SAME] == 10, "the published messages")
         assert not viewer.is_told
 
 
-async def test_our_own_in_a_stream_without_identity(exchange: Exchange) -> None:
-    """In a stream that something else has declared, our own messages are known by their numbers: their positions are good everywhere."""
+async def test_own_messages_in_a_stream_without_identity(exchange: Exchange) -> None:
+    """In a stream without an identity, the numbers of wsbridge's own messages identify them: their positions are valid on every node."""
     await make_by_hand(exchange)
     async with exchange.nodes("a", "b") as (a, b):
         viewer = a.view(Join.HISTORY)
@@ -182,7 +188,7 @@ async def test_our_own_in_a_stream_without_identity(exchange: Exchange) -> None:
 
 
 async def test_identity(exchange: Exchange) -> None:
-    """All links find the same identity, and none of them makes a stream again under the one of before."""
+    """All links find the same identity, and a stream that is declared again has a new one."""
 
     settings = ExchangeSettings((exchange.url,), replay=True)
 
@@ -204,16 +210,16 @@ async def test_identity(exchange: Exchange) -> None:
 
 
 async def test_made_again_while_idle(exchange: Exchange, broker: Broker) -> None:
-    """A stream is made again before a node has had anything of it: a position of before is told of a loss there, too."""
+    """If a stream is declared again before a node has read from it, an old position still results in notice of a loss."""
     async with amqp_link(broker.port) as link, exchange.node("a", url=link.url) as a:
         viewer = Counter().join(a.fanout)
         link.refuses = True
         link.cut()
-        await until(lambda: not a.fanout.is_connected, "word that the broker is away")
+        await until(lambda: not a.fanout.is_connected, "the report that the broker is unreachable")
         await same(exchange, 3)
         await delete(exchange)
         link.refuses = False
-        await until(lambda: a.fanout.is_connected, "the way back")
+        await until(lambda: a.fanout.is_connected, "the reconnect")
         await same(exchange, 3)
-        await until(lambda: viewer.seen[SAME] == 3, "what was published")
+        await until(lambda: viewer.seen[SAME] == 3, "the published messages")
         assert viewer.is_told

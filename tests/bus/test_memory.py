@@ -1,4 +1,4 @@
-"""The bus of a single process, with a receiver and a source that record their calls; the contract suite covers the rest."""
+"""Tests of the memory bus beyond the contract, with a receiver and a source that record their calls."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_backpressure() -> None:
 
 
 async def test_publish_while_paused() -> None:
-    """A batch that is already under way when the publisher is paused is delivered at once."""
+    """The bus delivers a batch at once, even if it arrives after the pause of the publisher."""
     bus, taker = MemoryBus("p"), Taker()
     bus.source = source = Memory()
     await bus.open(taker)

@@ -1,6 +1,6 @@
-"""A channel in everyday life: producers on several nodes, viewers that stall, leave and come back, links that are cut at random.
+"""Random operation of a channel: nodes publish, viewers stall, leave and return, and links break.
 
-Whatever happens, no viewer has a gap or a repeat in silence: each Viewer sees to that with every message.
+The channel never hides a gap or a repeat from a viewer: each Viewer checks that with every message.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ STEPS = 300
 
 @pytest.fixture(autouse=True)
 async def clean(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """Nothing is left behind; and nobody waits for long before coming back."""
+    """Check that each test cleans up, and keep the pauses between reconnects short."""
     monkeypatch.setattr(backoff, "MAX_PAUSE", 0.5)
     async with nothing_left():
         yield
 
 
 class Day:
-    """What may happen on a day, by dice."""
+    """Random events on the channel."""
 
     def __init__(self, dice: random.Random, nodes: list[Node], proxies: list[Proxy]) -> None:
         self.dice = dice
         self.nodes = nodes
         self.proxies = proxies
         self.viewers: list[Viewer] = [node.view() for node in nodes]
-        """The first of them were there before the first message."""
+        """The first viewers joined before the first message."""
         self.cuts = 0
 
     async def step(self) -> None:
@@ -60,7 +60,7 @@ class Day:
                 self.cuts += 1
                 dice.choice(self.proxies).cut()
             case _:
-                # Room for the broker, not a wait: what has come by then is left to chance as well.
+                # This gives the broker time and waits for no event: chance also decides what arrives meanwhile.
                 await asyncio.sleep(dice.choice((0, 0, 0.002, 0.02)))
 
     def comes(self, viewer: Viewer) -> None:
@@ -69,7 +69,7 @@ class Day:
             viewer.join(self.dice.choice(self.nodes).fanout)
 
     async def ends(self) -> None:
-        """Everyone comes and takes, the links hold, and each producer has a last word."""
+        """Let all viewers return and read, keep the links up, and publish a last message of each producer."""
         for viewer in self.viewers:
             self.comes(viewer)
             viewer.go_on()
@@ -83,10 +83,11 @@ class Day:
 @pytest.mark.parametrize("queue_bytes", [EVERYTHING, 3000], ids=["patient", "strict"])
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("kind", ["memory", "rabbitmq", "replay"])
-async def test_a_day(kind: str, seed: int, queue_bytes: int, broker: Broker) -> None:
-    """No viewer has a gap or a repeat in silence, and with replay each has in the end every message once, or was told.
+async def test_random_operation(kind: str, seed: int, queue_bytes: int, broker: Broker) -> None:
+    """No viewer has an unreported gap or repeat.
 
-    Where nothing is lost by being slow (`patient`) and no node was behind, that is every message.
+    With replay, each viewer receives every message once, or notice of a loss. With unlimited queues (`patient`), a viewer that was there
+    from the start receives every message.
     """
     dice = random.Random(seed)
     async with AsyncExitStack() as stack:

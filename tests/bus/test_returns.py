@@ -1,4 +1,4 @@
-"""What was confirmed and has not come back: values in, values out."""
+"""Confirmed bodies that have not returned from the broker, as a pure function."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def packed(first: int, messages: int = 1, data: bytes = b"x") -> OutgoingBody:
     return OutgoingBody(LINES, data, first, messages)
 
 
-def test_comes_back() -> None:
-    """What comes back is not missing, whether it is confirmed before that or after."""
+def test_returned_body() -> None:
+    """A returned body is not missing, whether its confirm arrives before or after it."""
     returns = Returns()
     returns.confirmed(packed(0), 1.0)
     returns.returned(2)
@@ -21,8 +21,8 @@ def test_comes_back() -> None:
     assert returns.pop_all() == []
 
 
-def test_does_not() -> None:
-    """What does not is missing when its time is over, and is taken in order, once."""
+def test_missing_body() -> None:
+    """A body that does not return in time is missing; `take` returns the missing bodies once, in order."""
     returns = Returns()
     returns.confirmed(packed(0, 2), 1.0)
     returns.confirmed(packed(2), 2.0)
@@ -34,7 +34,7 @@ def test_does_not() -> None:
 
 
 def test_bound() -> None:
-    """No more is kept than the bound says; the oldest goes first."""
+    """The memory for unreturned bodies is limited; the oldest bodies drop out first."""
     returns = Returns(limit=2 * size_of(packed(0, data=b"12345")))
     for first in range(4):
         returns.confirmed(packed(first, data=b"12345"), 1.0)
@@ -42,7 +42,7 @@ def test_bound() -> None:
 
 
 def test_bound_of_empty_bodies() -> None:
-    """A body without a byte takes room, too."""
+    """An empty body also counts towards the limit."""
     returns = Returns(limit=1000)
     for first in range(1000):
         returns.confirmed(packed(first, data=b""), 1.0)

@@ -1,4 +1,4 @@
-"""Many buses of one process over one connection to a real broker: what they share, and what a fault of one does to the others."""
+"""Many buses of one process over one connection to a real broker: what they share, and how a fault of one bus affects the others."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ OPEN_CONNECTIONS = "length(rabbit_networking:connections())"
 
 @pytest.fixture(scope="module")
 def shaken() -> Iterator[Broker]:
-    """A broker that the tests here may do with what they like, if they leave it running and well."""
+    """A broker that the tests of this file may stop or change, if they leave it running and in its original state."""
     with Broker(consumer_timeout_ms=1_800_000) as broker:
         yield broker
 
 
 @pytest.fixture(autouse=True)
 async def clean(shaken: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """Nothing is left behind, at the broker neither; and nothing waits for long before it reconnects."""
+    """Check that each test cleans up, also at the broker, and keep the pauses between reconnects short."""
     monkeypatch.setattr(backoff, "MAX_PAUSE", 0.5)
     async with nothing_left():
         yield
@@ -58,7 +58,7 @@ async def until_number(broker: Broker, expression: str, number: int) -> None:
     for _ in range(100):
         found = int(await asyncio.to_thread(broker.eval, expression))
         with suppress(AssertionError):
-            await until(is_it, "another look", 0.2)
+            await until(is_it, "another check", 0.2)
             return
     raise AssertionError(f"{expression}: {found}, not {number}")
 
@@ -67,7 +67,7 @@ async def until_number(broker: Broker, expression: str, number: int) -> None:
 async def nodes(
     url: str, count: int, connections: Connections, *, replays: bool | None = None, **options: Any
 ) -> AsyncIterator[list[tuple[Node, Viewer]]]:
-    """So many nodes, each of a channel of its own and each with a viewer; every second one with replay, unless told."""
+    """Open `count` nodes, each on its own channel and with a viewer; every second node has replay, unless `replay` is given."""
     async with AsyncExitStack() as stack:
 
         async def open_one(number: int) -> tuple[Node, Viewer]:
@@ -88,7 +88,7 @@ async def all_get_what_they_publish(every: list[tuple[Node, Viewer]], *, times: 
 
 
 def undisturbed(*every: tuple[Node, Viewer]) -> None:
-    """These nodes have kept their links, and their viewers have everything."""
+    """Check that these nodes have kept their links, and that their viewers have received everything."""
     for node, viewer in every:
         assert node.metrics.broker_reconnects == 0, f"{node.name} has lost its link"
         assert (viewer.seen[node.name], viewer.total_lost, viewer.renewals, viewer.words) == (node.published, 0, 0, []), node.name
@@ -100,7 +100,7 @@ async def has_last(node: Node, viewer: Viewer) -> None:
 
 @asynccontextmanager
 async def publishing(*every: tuple[Node, Viewer]) -> AsyncIterator[None]:
-    """Publish on all of them all the while."""
+    """Publish continuously on all nodes."""
 
     async def publish() -> None:
         while True:
@@ -133,10 +133,10 @@ def connection_of(node: Node) -> Connection:
 
 
 async def is_back(node: Node, times: int = 1) -> None:
-    await until(lambda: node.metrics.broker_reconnects >= times and node.fanout.is_connected, f"{node.name} to be back")
+    await until(lambda: node.metrics.broker_reconnects >= times and node.fanout.is_connected, f"the reconnect of {node.name}")
 
 
-# What is shared
+# Sharing
 
 
 async def test_twenty_buses(shaken: Broker) -> None:
@@ -167,7 +167,7 @@ async def test_opened_at_once(shaken: Broker) -> None:
 
 
 async def test_different_users(shaken: Broker) -> None:
-    """Links to different users, virtual hosts or settings of the connection do not share."""
+    """Links with different users, virtual hosts or connection settings do not share a connection."""
     await asyncio.to_thread(shaken.add_user, "other", "secret", ".*", ".*", ".*")
     await asyncio.to_thread(shaken.ctl, "add_vhost", "other")
     await asyncio.to_thread(shaken.ctl, "set_permissions", "--vhost", "other", "guest", ".*", ".*", ".*")
@@ -184,7 +184,7 @@ async def test_different_users(shaken: Broker) -> None:
 
 
 async def test_failed_attempt() -> None:
-    """An attempt that fails does so for all that wait for it, with the same error; the next attempt is new."""
+    """A failed attempt fails for all links that wait for it, with the same error; the next attempt is new."""
     connections = Connections()
     url = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
     for _ in range(2):
@@ -197,7 +197,7 @@ async def test_failed_attempt() -> None:
 
 
 async def test_cancelled_attempt(shaken: Broker) -> None:
-    """A bus that stops waiting for an attempt does not end it for the others."""
+    """A bus that stops waiting for an attempt does not end it for the other buses."""
     connections = Connections()
     buses = [Exchange(f"shared-{secrets.token_hex(4)}", shaken.url).bus(connections=connections) for _ in range(2)]
     opening = [asyncio.create_task(bus.open(Taker())) for bus in buses]
@@ -212,7 +212,7 @@ async def test_cancelled_attempt(shaken: Broker) -> None:
 
 
 async def test_silent_attempt(shaken: Broker) -> None:
-    """After one link has waited for an attempt in vain, no other joins it: the next attempt is new, and each keeps its own deadline."""
+    """After an attempt has timed out for one link, no link joins it: the next attempt is new, and each link keeps its own deadline."""
     connections, timeout = Connections(), scaled(1.0)
     with Proxy(("127.0.0.1", shaken.port)) as proxy:
         url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/"
@@ -233,7 +233,7 @@ async def test_silent_attempt(shaken: Broker) -> None:
 
 @pytest.mark.parametrize("replay", KINDS)
 async def test_cancelled_opening(shaken: Broker, replay: bool) -> None:
-    """A bus that is cancelled while it opens, at whatever moment, leaves no channel behind and does not disturb the others."""
+    """A bus that is cancelled while it opens, at any moment, leaves no channel behind and does not disturb the other buses."""
     connections = Connections()
     async with nodes(shaken.url, 2, connections) as every:
         await all_get_what_they_publish(every)
@@ -254,7 +254,7 @@ async def test_cancelled_opening(shaken: Broker, replay: bool) -> None:
         assert connection_of(every[0][0]) is connection
 
 
-# A fault of one channel
+# A fault of one AMQP channel
 
 
 async def delete_queue(broker: Broker, node: Node) -> None:
@@ -288,7 +288,7 @@ SET_TIMEOUT = "application:set_env(rabbit, consumer_timeout, {})"
 @pytest.mark.parametrize("replay", KINDS)
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_fault_of_one_channel(shaken: Broker, fault: Callable[[Broker, Node], Any], replay: bool) -> None:
-    """A fault of one link's channel costs that link alone: it opens new channels on the same connection, and the others go on."""
+    """A fault of a link's channel affects only that link: it opens new channels on the same connection."""
     await asyncio.to_thread(shaken.eval, f"{SET_SIZE.format(1_000_000)}, {SET_TIMEOUT.format(1000)}")
     connections = Connections()
     try:
@@ -299,7 +299,7 @@ async def test_fault_of_one_channel(shaken: Broker, fault: Callable[[Broker, Nod
             async with publishing(*others):
                 await fault(shaken, node)
                 if fault is delete_exchange and not replay:
-                    # The next check declares the exchange and binds the queue again: the link lives on.
+                    # The next check declares the exchange and binds the queue again: the link continues.
                     await until(lambda: viewer.last.get(node.name) == node.published - 1 or node.publish(), "the binding")
                 else:
                     await is_back(node)
@@ -317,7 +317,7 @@ async def test_fault_of_one_channel(shaken: Broker, fault: Callable[[Broker, Nod
 
 
 async def test_channel_that_closes_while_much_is_sent(shaken: Broker) -> None:
-    """A channel that the broker closes in the middle of many publishes, of all links, ends no connection: nothing follows its answer."""
+    """If the broker closes a channel among many publishes of all links, the connection survives: no frame follows the answer."""
     await asyncio.to_thread(shaken.eval, SET_SIZE.format(300_000))
     connections = Connections()
     try:
@@ -341,8 +341,8 @@ async def test_channel_that_closes_while_much_is_sent(shaken: Broker) -> None:
         await asyncio.to_thread(shaken.eval, SET_SIZE.format(134_217_728))
 
 
-async def test_nothing_adds_up(shaken: Broker) -> None:
-    """However often a link opens its channels again, the broker and this process keep two of it, and one queue."""
+async def test_channels_do_not_accumulate(shaken: Broker) -> None:
+    """However often a link opens its channels again, the broker and this process keep only two of its channels, and one queue."""
     connections = Connections()
     async with nodes(shaken.url, 2, connections, replays=False) as ((node, viewer), other):
         queues = set()
@@ -367,12 +367,12 @@ async def link(shaken: Broker) -> AsyncIterator[AmqpLink]:
 
 
 async def test_queue_without_a_consumer(shaken: Broker, link: AmqpLink) -> None:
-    """A link that is lost between the declaration of its queue and its consumer leaves no queue behind."""
+    """A link that fails between the declaration of its queue and its consumer leaves no queue behind."""
     connections = Connections()
     async with nodes(link.url, 2, connections, replays=False) as ((node, viewer), other):
         link.drops = lambda frame: frame.method == "basic.qos-ok" and not link.dropped["basic.qos-ok"]
         link_of(node).lose("a test")
-        await until(lambda: link.dropped["basic.qos-ok"], "the answer to be lost")
+        await until(lambda: link.dropped["basic.qos-ok"], "the loss of the answer")
         link_of(node).lose("a test")
         await is_back(node)
         await all_get_what_they_publish([(node, viewer), other])
@@ -381,7 +381,7 @@ async def test_queue_without_a_consumer(shaken: Broker, link: AmqpLink) -> None:
 
 
 async def test_paused_receiver(shaken: Broker) -> None:
-    """A receiver that applies backpressure does not delay the others, however much the broker holds for it."""
+    """A receiver that applies backpressure does not delay the others, however many messages the broker holds for it."""
     connections = Connections()
     async with nodes(shaken.url, 4, connections) as every:
         (plain, _), (replay, _), *others = every
@@ -400,7 +400,7 @@ async def test_paused_receiver(shaken: Broker) -> None:
         undisturbed(*every)
 
 
-# No answer in time
+# Missing answers
 
 
 def timeouts() -> dict[str, float]:
@@ -412,7 +412,7 @@ def channel_of(node: Node) -> int:
 
 
 async def test_lost_confirm(shaken: Broker, link: AmqpLink) -> None:
-    """A confirm is lost while the others hear from the broker: that link opens new channels, and after the second time a new connection.
+    """If a link misses a confirm that other links still receive, it opens new channels, and the second time a new connection.
 
     The other links keep their connection.
     """
@@ -442,7 +442,7 @@ async def test_lost_confirm(shaken: Broker, link: AmqpLink) -> None:
 
 
 async def test_opening_without_an_answer(shaken: Broker, link: AmqpLink) -> None:
-    """A link whose opening gets no answer is an error for it alone; after the second time it tries a connection of its own."""
+    """A missing answer while a link opens is an error for that link alone; after the second time, it tries its own connection."""
     connections = Connections()
     async with nodes(link.url, 2, connections) as every:
         await all_get_what_they_publish(every)
@@ -464,7 +464,7 @@ async def test_opening_without_an_answer(shaken: Broker, link: AmqpLink) -> None
 
 
 async def test_silent_connection(shaken: Broker, link: AmqpLink) -> None:
-    """If nothing more comes over a connection, the first link whose confirm is late ends it for all, and all share the next."""
+    """If a connection goes silent, the first link with a late confirm ends it, and all links share the next connection."""
     connections = Connections()
     async with nodes(link.url, 4, connections, replays=True, **timeouts()) as every:
         await all_get_what_they_publish(every)
@@ -505,7 +505,7 @@ async def restart(broker: Broker, proxy: Proxy) -> None:
 
 @pytest.mark.parametrize("fault", [close_by_operator, cut, swallow, restart])
 async def test_connection_is_lost(shaken: Broker, fault: Callable[[Broker, Proxy], Any]) -> None:
-    """A connection that ends takes all its links with it: each comes back by itself, over one new connection, and replay loses nothing."""
+    """When a connection ends, each of its links reconnects, over one new connection, and replay loses nothing."""
     connections = Connections()
     with Proxy(("127.0.0.1", shaken.port)) as proxy:
         url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/?heartbeat=1"
@@ -536,7 +536,7 @@ class Tool:
 
 
 async def test_connection_error_of_one_link(shaken: Broker) -> None:
-    """The broker closes the connection for an error of one link: of all links, only those that waited for an answer are suspects."""
+    """If the broker closes the connection for an error of one link, only links that waited for an answer are suspects."""
     connections, links = Connections(), [Tool(), Tool()]
     connection, _ = (connections.join(link, shaken.url) for link in links)
     await connection.opened()
@@ -551,7 +551,7 @@ async def test_connection_error_of_one_link(shaken: Broker) -> None:
 
 
 async def test_suspect_opens_alone(shaken: Broker) -> None:
-    """A link that may have caused such an error opens its next connection alone, so that it cannot end the others again and again."""
+    """A suspect link opens its next connection alone, so that it cannot end the connection of the others repeatedly."""
     connections = Connections()
     async with nodes(shaken.url, 3, connections, replays=True) as every:
         (node, _), *others = every
@@ -573,11 +573,11 @@ async def test_suspect_opens_alone(shaken: Broker) -> None:
             assert connection_of(later) is connection_of(node)
 
 
-# An alarm
+# Alarms
 
 
 async def test_alarm_reaches_each_link(shaken: Broker) -> None:
-    """An alarm concerns each link of the connection, also a link that publishes nothing; a link that comes in it has a further one."""
+    """Each link of the connection learns of an alarm, even a link that publishes nothing; a new link has to open another connection."""
     connections = Connections()
     async with nodes(shaken.url, 3, connections) as every:
         await all_get_what_they_publish(every)
@@ -585,7 +585,7 @@ async def test_alarm_reaches_each_link(shaken: Broker) -> None:
         try:
             every[0][0].publish()
             for node, _ in every:
-                await until(lambda node=node: "memory" in node.bus.alarm, "word of the alarm")
+                await until(lambda node=node: "memory" in node.bus.alarm, "the report of the alarm")
             async with nodes(shaken.url, 2, connections, replays=False) as ((later, _), (last, _)):
                 assert connection_of(later) is connection_of(last) is not connection_of(every[0][0])
                 assert later.bus.alarm == ""
@@ -599,14 +599,14 @@ async def test_alarm_reaches_each_link(shaken: Broker) -> None:
 
 
 async def test_close_in_an_alarm(shaken: Broker) -> None:
-    """A link that closes in an alarm does so in bounded time; its channels are gone after the alarm, and the others go on."""
+    """A link that closes during an alarm takes bounded time; the broker closes its channels after the alarm, and the others continue."""
     connections = Connections()
     async with nodes(shaken.url, 1, connections) as every:
         async with nodes(shaken.url, 1, connections, replays=False) as other:
             await all_get_what_they_publish([*every, *other])
             await asyncio.to_thread(shaken.alarm, True)
             every[0][0].publish()
-            await until(lambda: other[0][0].bus.alarm, "word of the alarm")
+            await until(lambda: other[0][0].bus.alarm, "the report of the alarm")
         await asyncio.to_thread(shaken.alarm, False)
         await until_number(shaken, OPEN_CHANNELS, 2)
         assert len(connection_of(every[0][0])._channels) == 2
@@ -614,11 +614,11 @@ async def test_close_in_an_alarm(shaken: Broker) -> None:
         undisturbed(*every)
 
 
-# The number of channels
+# The number of AMQP channels
 
 
 async def test_channel_max(shaken: Broker) -> None:
-    """A connection that has no room for another link gets none: a further connection opens."""
+    """If a connection has no room for another link, the process opens another connection."""
     await asyncio.to_thread(shaken.eval, f"application:set_env(rabbit, channel_max, {2 * CHANNELS_A_LINK + 1})")
     try:
         connections = Connections()
@@ -636,7 +636,7 @@ async def test_channel_max(shaken: Broker) -> None:
 
 
 async def test_too_few_channels(shaken: Broker) -> None:
-    """A broker that permits fewer channels than one link needs is an error that names the setting."""
+    """The error for a broker that permits fewer channels than one link needs names the setting."""
     await asyncio.to_thread(shaken.eval, "application:set_env(rabbit, channel_max, 1)")
     try:
         with pytest.raises(BusError, match="its connection has 1 channels, and the broker permits no more \\(channel_max\\)"):
@@ -646,7 +646,7 @@ async def test_too_few_channels(shaken: Broker) -> None:
 
 
 async def test_numbers_are_used_in_turn(shaken: Broker) -> None:
-    """A number is not used again at once: a late frame cannot reach a new channel."""
+    """A channel number is not used again at once: a late frame cannot reach a new channel."""
     connections, tool = Connections(), Tool()
     connection = connections.join(tool, shaken.url)
     await connection.opened()
@@ -661,7 +661,7 @@ async def test_numbers_are_used_in_turn(shaken: Broker) -> None:
 
 
 async def test_link_without_shared_connections(shaken: Broker) -> None:
-    """A link without shared connections has its own."""
+    """A link without shared connections has its own connection."""
     links = [Link(ExchangeSettings((shaken.url,)), "shared", shaken.url) for _ in range(2)]
     for link in links:
         await link.open()

@@ -1,4 +1,4 @@
-"""The spool beside a model of it: a list of messages, and who has them."""
+"""The spool compared with a model: a list of messages, and the state of each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ batches = st.sampled_from(Kind).flatmap(lambda kind: messages[kind].map(lambda f
 
 
 class Model(RuleBasedStateMachine):
-    """Put, take, confirm, lose the link and go on, in any order: each message leaves once and in order, or is counted."""
+    """In any order of put, take, confirm, link loss and reconnect, each message leaves once and in order, or is counted as lost."""
 
     @initialize(limit=st.sampled_from([0, 400, 1_000, 100_000]))
     def begin(self, limit: int) -> None:
@@ -29,11 +29,11 @@ class Model(RuleBasedStateMachine):
         self.published: list[tuple[Kind, bytes]] = []
         self.under_way: list[OutgoingBody] = []
         self.sent_before: dict[int, OutgoingBody] = {}
-        """Parcels that were on their way and put back, by the number of their first message."""
+        """Bodies that were sent and put back, by the number of their first message."""
         self.next = 0
-        """The number of the message that should leave next, of those that have not been on their way before."""
+        """The number of the next message that has not been sent before."""
         self.settled: set[int] = set()
-        """Messages that have arrived, or of which it was said that they are lost."""
+        """Messages that were confirmed, or counted as lost."""
 
     @rule(batch=batches)
     def put(self, batch: Batch) -> None:
@@ -54,9 +54,9 @@ class Model(RuleBasedStateMachine):
     def take(self) -> None:
         packed = self.spool.pop()
         if (again := self.sent_before.pop(packed.first, None)) is not None:
-            assert packed == again, "what was put back leaves as it was"
+            assert packed == again, "the spool changed a body that was put back"
         else:
-            assert not self.sent_before or min(self.sent_before) > packed.first, "what was put back leaves first"
+            assert not self.sent_before or min(self.sent_before) > packed.first, "a new body left before a body that was put back"
             assert packed.first == self.next
             self.next += packed.messages
         assert packed.messages == 1 or len(packed.data) <= BODY_BYTES
@@ -112,7 +112,7 @@ class Model(RuleBasedStateMachine):
 
     def settle(self, packed: OutgoingBody) -> None:
         numbers = set(range(packed.first, packed.first + packed.messages))
-        assert not numbers & self.settled, "it has left twice"
+        assert not numbers & self.settled, "a message left twice"
         self.settled |= numbers
 
     @invariant()
@@ -128,7 +128,7 @@ class Model(RuleBasedStateMachine):
         assert self.spool.has_room == (self.spool.bytes <= self.limit // 2)
 
     def teardown(self) -> None:
-        """In the end all that was put has left or was counted, and nothing is reckoned any more."""
+        """Finally, every message has left or is counted, and the spool holds no bytes."""
         if not hasattr(self, "spool"):
             return
         while self.spool:
@@ -150,8 +150,8 @@ def put_lines(spool: Spool, *lines: bytes) -> None:
         spool.put(Batch(Kind.TEXT, [line]))
 
 
-def test_lines_that_wait_together_leave_together() -> None:
-    """The longer the broker takes the fewer and larger bodies there are."""
+def test_waiting_lines_are_joined() -> None:
+    """The longer the broker takes, the fewer and larger the bodies are."""
     spool = Spool(1 << 20)
     put_lines(spool, *[b"%d" % number for number in range(1_000)])
     packed = spool.pop()
@@ -160,8 +160,8 @@ def test_lines_that_wait_together_leave_together() -> None:
     assert spool.bytes == len(packed.data) + OVERHEAD_BYTES
 
 
-def test_what_is_put_back_is_not_joined() -> None:
-    """A body that may have arrived is sent again alone: with other lines it could not be told for a repeat."""
+def test_body_that_is_put_back_is_not_joined() -> None:
+    """The spool sends a body again unchanged: joined with other lines, it could not be recognized as a repeat."""
     spool = Spool(1 << 20)
     put_lines(spool, b"one")
     first = spool.pop()
@@ -172,7 +172,7 @@ def test_what_is_put_back_is_not_joined() -> None:
 
 
 def test_late_confirmation() -> None:
-    """A confirmation for what was put back since is none: it is sent again, and known for a repeat at the other end."""
+    """The spool ignores a confirm for a body that it has put back; it sends the body again, and receivers recognize the repeat."""
     spool = Spool(1 << 20)
     put_lines(spool, b"one")
     packed = spool.pop()
@@ -181,8 +181,8 @@ def test_late_confirmation() -> None:
     assert spool.pop() == packed
 
 
-def test_many_tiny_ones_are_not_nothing() -> None:
-    """Also what has no bytes fills a spool."""
+def test_empty_messages_fill_the_spool() -> None:
+    """Messages without bytes fill a spool too."""
     spool = Spool(10 * OVERHEAD_BYTES)
     for _ in range(10):
         assert not spool.is_full
@@ -193,7 +193,7 @@ def test_many_tiny_ones_are_not_nothing() -> None:
 
 @pytest.mark.parametrize("size", [BODY_BYTES * 3, 1 << 20])
 def test_message_longer_than_the_spool(size: int) -> None:
-    """A single message is taken however long it is, and leaves alone."""
+    """The spool accepts a single message of any length, and sends it in a body of its own."""
     spool = Spool(1000)
     put_lines(spool, b"before", b"x" * size, b"after")
     assert spool.is_full

@@ -1,4 +1,4 @@
-"""Bodies that other programs have published at a real broker, as a channel takes them: decoded, or dropped, counted and told of."""
+"""Bodies of external publishers at a real broker: a channel decodes them, or drops, counts and reports them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LIMIT = 10_000
 
 @pytest.fixture(autouse=True)
 async def clean(broker: Broker) -> AsyncIterator[None]:
-    """Nothing is left behind."""
+    """Check that each test cleans up."""
     async with nothing_left():
         yield
 
@@ -44,9 +44,9 @@ async def stranger(broker: Broker) -> AsyncIterator[AbstractChannel]:
 
 
 async def test_content_encodings(exchange: Exchange, broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
-    """What is compressed is decoded; what cannot be is dropped, counted and told as lost, and the log says why, once.
+    """A channel decodes compressed bodies; it drops, counts and reports the others, and logs each reason once.
 
-    A body that decompresses to more than `--maxline` is one that is too long.
+    A body that decompresses to more than `--maxline` is too long.
     """
     taker, metrics = Taker(), Metrics()
     async with stranger(broker) as channel, exchange.open(taker, metrics=metrics, max_message_bytes=LIMIT):
@@ -76,10 +76,10 @@ async def test_content_encodings(exchange: Exchange, broker: Broker, caplog: pyt
 
 
 async def test_amqp_1(exchange: Exchange, broker: Broker) -> None:
-    """Text and bytes of a client of AMQP 1.0 arrive as they were sent; its lists and numbers are dropped and counted."""
+    """Text and bytes from an AMQP 1.0 client arrive unchanged; the channel drops and counts its lists and numbers."""
     is_old = (await asyncio.to_thread(broker.ctl, "version")).startswith("3.")
     if is_old:
-        # A plugin until RabbitMQ 4.
+        # AMQP 1.0 is a plugin before RabbitMQ 4.
         await asyncio.to_thread(broker.ctl, "enable", "rabbitmq_amqp1_0", script="rabbitmq-plugins")
     address = f"/exchange{'' if is_old else 's'}/{exchange.name}"
     taker, metrics = Taker(), Metrics()

@@ -1,4 +1,4 @@
-"""Reading a stream over one link after the other, where links and streams are values: what is news, and what is told of the rest."""
+"""A reader of a stream over one link after the other, with links and streams as values: which bodies are new, and which epochs begin."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def stream(offsets: range, identity: str = "one") -> Stream:
 
 
 class Wire:
-    """A link to a stream, of which `brings` says how many bodies come over it."""
+    """A link to a stream that delivers `brings` bodies."""
 
     def __init__(self, stream: Stream, *, brings: int | None = None, chunk: int = 1, finds: bool = True) -> None:
         self.stream = stream
@@ -62,7 +62,7 @@ class Wire:
         pass
 
     async def wait_delivered(self, seconds: float, work: Coroutine[Any, Any, object], *, max_periods: float) -> bool:
-        """Whether something has come is known at once: nothing comes later."""
+        """Return whether `work` ends at once: nothing arrives later."""
         try:
             async with asyncio.timeout(0):
                 await work
@@ -78,7 +78,7 @@ class Wire:
 
 
 class Reader:
-    """A reader, and what it tells: bodies, and epochs."""
+    """A reader, and the bodies and epochs that it reports."""
 
     def __init__(self, history: int = 1000) -> None:
         self.told: list[object] = []
@@ -93,14 +93,14 @@ class Reader:
         )
 
     async def attach(self, wire: Wire) -> list[object]:
-        """Attach to a link, and return what is told of it."""
+        """Attach to a link, and return the reports."""
         self.told.clear()
         await self.reader.attach(cast(Link, wire))
         return self.told
 
 
 def test_read_on() -> None:
-    """Of the same stream, over another link, only what is behind the last body is news."""
+    """Over another link to the same stream, only bodies after the last body are new."""
 
     async def play() -> None:
         reader = Reader()
@@ -111,7 +111,7 @@ def test_read_on() -> None:
 
 
 def test_other_stream_after_half_a_history() -> None:
-    """When the first link is lost within the history, what the next one brings of another stream is all news."""
+    """If the first link fails within the history, and the next link finds another stream, all bodies are new."""
 
     async def play() -> None:
         reader = Reader()
@@ -123,7 +123,7 @@ def test_other_stream_after_half_a_history() -> None:
 
 
 def test_same_stream_after_half_a_history() -> None:
-    """When it is the same stream, only the rest is news."""
+    """If the next link finds the same stream, only the remaining bodies are new."""
 
     async def play() -> None:
         reader = Reader()
@@ -136,7 +136,7 @@ def test_same_stream_after_half_a_history() -> None:
 
 @pytest.mark.parametrize(("first", "epochs"), [(0, 1), (NOTES, 1), (NOTES + 1, 2), (5000, 2)])
 def test_stream_that_is_slow_to_begin(first: int, epochs: int) -> None:
-    """Nothing is found in time. What comes then is the first body of the stream, or it shows that there had been more before."""
+    """If a stream delivers nothing in time, its first body later shows whether there were bodies before it."""
 
     async def play() -> None:
         reader = Reader()
@@ -147,7 +147,7 @@ def test_stream_that_is_slow_to_begin(first: int, epochs: int) -> None:
 
 
 def test_stream_that_is_slow_after_a_break() -> None:
-    """The last body does not come in time, and the newest chunk begins before it: the stream is the same, and is asked again."""
+    """If the last body is late, but the newest chunk begins before it, the stream is the same: the reader requests the body again."""
 
     async def play() -> None:
         reader = Reader()
@@ -160,7 +160,7 @@ def test_stream_that_is_slow_after_a_break() -> None:
 
 
 def test_shorter_stream_after_a_break() -> None:
-    """A stream that is shorter than what was had of it is another one."""
+    """A stream with fewer bodies than the reader has received is another stream."""
 
     async def play() -> None:
         reader = Reader()

@@ -1,4 +1,4 @@
-"""What is asked of a real broker about an exchange that belongs to others, and which rights of its user that takes."""
+"""Questions to a real broker about an existing exchange, and the permissions that they need."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ ONE = Batch(Kind.TEXT, [b"one"])
 
 @pytest.fixture(autouse=True)
 async def clean(broker: Broker) -> AsyncIterator[None]:
-    """Nothing is left behind."""
+    """Check that each test cleans up."""
     async with nothing_left():
         yield
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "replay"])
 def passive(request: pytest.FixtureRequest, broker: Broker) -> Exchange:
-    """A channel whose exchange belongs to others."""
+    """A channel that uses an existing exchange."""
     return Exchange(f"topology-{secrets.token_hex(4)}", broker.url, {"replay": request.param, "passive": True})
 
 
@@ -46,7 +46,7 @@ async def stranger(broker: Broker) -> AsyncIterator[aiormq.abc.AbstractChannel]:
 
 
 async def refusal(exchange: Exchange, **options: object) -> str:
-    """Open a bus that must not open; return what the error says."""
+    """Open a bus that must fail; return its error."""
     bus = exchange.bus(**options)  # type: ignore[arg-type]
     with pytest.raises(BusError) as raised:
         await bus.open(Taker())
@@ -57,7 +57,7 @@ async def refusal(exchange: Exchange, **options: object) -> str:
 
 @asynccontextmanager
 async def user_with(broker: Broker, configure: str, write: str, read: str) -> AsyncIterator[str]:
-    """A user who may configure, write and read what these patterns say; the URL has its name."""
+    """Make a user of the broker with these patterns for configure, write and read; yield its URL."""
     user = f"user-{secrets.token_hex(4)}"
     await asyncio.to_thread(broker.add_user, user, PASSWORD, configure, write, read)
     try:
@@ -66,13 +66,13 @@ async def user_with(broker: Broker, configure: str, write: str, read: str) -> As
         await asyncio.to_thread(broker.delete_user, user)
 
 
-# The type of an exchange that is taken as it is
+# The type of an existing exchange
 
 
 @pytest.mark.parametrize("kind", ["topic", "direct", "headers"])
 @pytest.mark.parametrize("consumes", [True, False], ids=["takes", "publishes only"])
 async def test_exchange_that_routes_by_key(passive: Exchange, broker: Broker, kind: str, consumes: bool) -> None:
-    """An exchange that brings a message only to some queues is refused with its type; nothing is bound to it."""
+    """The bus rejects an exchange that routes by key, names its type and binds nothing to it."""
     async with stranger(broker) as channel:
         await channel.exchange_declare(passive.name, exchange_type=kind, durable=True)
     message = await refusal(passive, consumes=consumes)
@@ -92,7 +92,7 @@ async def test_exchange_that_routes_by_key(passive: Exchange, broker: Broker, ki
     ids=str,
 )
 async def test_fanout_of_any_kind(passive: Exchange, broker: Broker, made: Mapping[str, object]) -> None:
-    """A fanout is taken as it is, whatever else it is."""
+    """The bus uses an existing fanout, whatever its other properties are."""
     async with stranger(broker) as channel:
         await channel.exchange_declare(passive.name, exchange_type="fanout", **made)  # type: ignore[arg-type]
         taker = Taker()
@@ -101,14 +101,14 @@ async def test_fanout_of_any_kind(passive: Exchange, broker: Broker, made: Mappi
             await taker.has(1)
 
 
-async def test_question_makes_no_exchange(passive: Exchange, broker: Broker) -> None:
-    """To ask for the type of an exchange that is not there does not make it."""
+async def test_question_declares_no_exchange(passive: Exchange, broker: Broker) -> None:
+    """A question about the type of a missing exchange does not declare it."""
     assert f"no exchange {passive.name}" in await refusal(passive)
     assert passive.name not in await asyncio.to_thread(broker.exchanges)
 
 
-async def test_type_that_cannot_be_asked_for(passive: Exchange, broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
-    """A user who may not configure the exchange uses it as it is, and the log says what is not known."""
+async def test_type_that_cannot_be_checked(passive: Exchange, broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    """A user without the permission to configure the exchange uses it unchecked, and the log names the assumption."""
     caplog.set_level(logging.INFO)
     stream = f"^wsbridge\\.{passive.name}$"
     async with stranger(broker) as channel, user_with(broker, f"{stream}|^amq\\.gen", ".*", ".*") as url:
@@ -126,7 +126,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "broker.md"
 
 
 def permissions() -> list[tuple[str, list[list[str]]]]:
-    """The rows of the table in docs/broker.md: the mode, and the names that it configures, writes and reads."""
+    """Return the rows of the table in docs/broker.md: the mode, and the names to configure, write and read."""
     section = PAGE.read_text().partition("## Permissions\n")[2]
     lines = section.partition("| configure | write | read |\n|---|---|---|---|\n")[2]
     rows = [row.strip("|").split("|") for row in takewhile(lambda line: line.startswith("|"), lines.splitlines())]
@@ -134,12 +134,12 @@ def permissions() -> list[tuple[str, list[list[str]]]]:
 
 
 def pattern(names: Sequence[str], name: str) -> str:
-    """Return the regular expression of RabbitMQ for names of the table."""
+    """Return RabbitMQ's regular expression for names of the table."""
     return "^(" + "|".join(re.escape(one.replace("NAME", name)).replace("…", ".*") for one in names) + ")$"
 
 
 async def add_users(broker: Broker, users: Mapping[str, Sequence[str]]) -> None:
-    """Make many users at once, each with its three patterns."""
+    """Make several users at once, each with its three patterns."""
     rows = [(user, *patterns) for user, patterns in users.items()]
     terms = ",".join("{" + ",".join(map(binary, row)) + "}" for row in rows)
     add = f'rabbit_auth_backend_internal:add_user(U, <<"{PASSWORD}">>, <<"test">>)'
@@ -154,7 +154,7 @@ async def remove_users(broker: Broker, users: Iterable[str]) -> None:
 
 @pytest.mark.parametrize("number", range(6))
 async def test_permissions(broker: Broker, number: int, caplog: pytest.LogCaptureFixture) -> None:
-    """A user needs exactly the permissions that docs/broker.md lists: with them the channel works, and with one name less it does not."""
+    """A user needs exactly the permissions in docs/broker.md: with them the channel works, without any of them it fails."""
     modes = permissions()
     assert len(modes) == 6
     mode, names = modes[number]
@@ -187,14 +187,14 @@ async def test_permissions(broker: Broker, number: int, caplog: pytest.LogCaptur
 
 
 async def denial(exchange: Exchange, url: str, caplog: pytest.LogCaptureFixture, *, consumes: bool, publishes: bool) -> str:
-    """Use a channel as a user who lacks a permission; return what is said of it, at the start or at the first message."""
+    """Use a channel as a user without one permission; return the error, at the start or at the first message."""
     bus, taker = exchange.bus(url=url, consumes=consumes), Taker()
     caplog.clear()
     try:
         await bus.open(taker)
-        assert publishes, "it opens"
+        assert publishes, "the channel opened"
         bus.publish(ONE)
-        await until(lambda: False in taker.connects, "the refusal of what is published")
+        await until(lambda: False in taker.connects, "the rejection of a published message")
         return caplog.text
     except BusError as error:
         return str(error)

@@ -1,4 +1,4 @@
-"""No wait for a broker is without an end: what it does not confirm or answer in time costs the link, and the next one goes on."""
+"""Every wait for a broker has an end: a missing confirm or answer ends the link, and the bus continues over the next one."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from wsbridge.rules import backoff
 
 
 def quick() -> dict[str, float]:
-    """Return short timeouts, in which a broker on a machine of this load can still answer."""
+    """Return short timeouts that a broker can still meet at the current load of the machine."""
     return {"timeout": scaled(2.0), "confirm_timeout": scaled(1.0)}
 
 
 @pytest.fixture(autouse=True)
 async def clean(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """Nothing is left behind; nothing waits for long before it comes back, and the exchange is looked at all the while."""
+    """Check that each test cleans up; keep the pauses between reconnects short, and check the exchange often."""
     monkeypatch.setattr(backoff, "MAX_PAUSE", 0.2)
     monkeypatch.setattr(links, "BOUND_SECONDS", 0.2)
     async with nothing_left():
@@ -49,27 +49,27 @@ def exchange(request: pytest.FixtureRequest, broker: Broker) -> Exchange:
 
 
 async def publish_until(node: Node, done: Callable[[], object], what: str) -> None:
-    """Publish all the while until a condition holds."""
+    """Publish continuously until a condition holds."""
 
     def is_done() -> bool:
         node.publish()
         return bool(done())
 
-    # A link that is lost for want of one answer lasts MAX_TIMEOUTS timeouts while messages arrive, and a test loses up to three links.
-    # The timeouts of the test are those of the load at its beginning, whatever the load is later.
+    # While messages arrive, a link with one missing answer lasts MAX_TIMEOUTS timeouts, and a test loses up to three links. The
+    # timeouts of the test depend on the load at its beginning; the load may grow later.
     await until(is_done, what, PATIENCE + 4 * links.MAX_TIMEOUTS * quick()["timeout"])
 
 
-async def test_swallowed_confirms(exchange: Exchange, link: AmqpLink) -> None:
-    """What the broker said for a while is lost on its way: the link is made anew, and nobody waits for the lost confirms for ever."""
+async def test_lost_confirms(exchange: Exchange, link: AmqpLink) -> None:
+    """If confirms are lost on their way, the bus opens a new link and does not wait for them any longer."""
     async with exchange.node("v") as v, exchange.node("p", url=link.url, **quick()) as p:
         viewer = v.view()
         p.publish()
         await viewer.has_all("p", 1)
         link.drops = lambda frame: True
         p.publish(10)
-        await until(lambda: p.bus._spool.under_way, "the body to be on its way")  # type: ignore[attr-defined]
-        await until(lambda: link.dropped["basic.ack"], "the confirm to be lost")
+        await until(lambda: p.bus._spool.under_way, "the body to be sent")  # type: ignore[attr-defined]
+        await until(lambda: link.dropped["basic.ack"], "the loss of the confirm")
         link.drops = lambda frame: False
         await until(lambda: p.metrics.broker_reconnects == 1 and p.fanout.is_connected, "the next link")
         p.publish()
@@ -79,19 +79,19 @@ async def test_swallowed_confirms(exchange: Exchange, link: AmqpLink) -> None:
 
 
 async def test_one_confirm_of_many(exchange: Exchange, link: AmqpLink) -> None:
-    """One confirm is lost, and others come all the while: the link is made anew for that one."""
+    """A single missing confirm costs the link, even while other confirms arrive."""
     async with exchange.node("p", url=link.url, timeout=scaled(2.0), confirm_timeout=1.0) as p:
         p.publish()
         await p.published_all()
         link.drops = lambda frame: frame.method == "basic.ack" and not link.dropped["basic.ack"]
-        await publish_until(p, lambda: p.metrics.publish_timeouts, "the end of its time")
+        await publish_until(p, lambda: p.metrics.publish_timeouts, "the end of its timeout")
         await until(lambda: p.fanout.is_connected, "the next link")
         await p.published_all()
 
 
 @pytest.mark.parametrize("method", ["exchange.declare-ok", "queue.bind-ok"])
-async def test_no_answer_to_a_look(exchange: Exchange, broker: Broker, link: AmqpLink, method: str) -> None:
-    """An answer is lost while messages come all the while: they are no answer."""
+async def test_no_answer_to_a_check(exchange: Exchange, broker: Broker, link: AmqpLink, method: str) -> None:
+    """A missing answer to a check costs the link, even while messages arrive: they are not the answer."""
     async with exchange.node("p") as p, exchange.node("v", url=link.url, timeout=scaled(1.0)) as v:
         link.drops = lambda frame: frame.method == method and link.accepted == 1
         await publish_until(p, lambda: v.metrics.broker_reconnects, "the next link")
@@ -108,7 +108,7 @@ WITH_REPLAY = ["channel.close-ok"]
 
 @pytest.mark.parametrize("method", [*STEPS, *WITH_REPLAY])
 async def test_no_answer_at_the_start(exchange: Exchange, link: AmqpLink, method: str) -> None:
-    """A broker that does not answer a step at the start is an error in bounded time."""
+    """If the broker leaves a step at the start unanswered, the start fails in bounded time."""
     if method in WITH_REPLAY and not exchange.replays:
         return
     link.drops = lambda frame: frame.method == method
@@ -118,8 +118,8 @@ async def test_no_answer_at_the_start(exchange: Exchange, link: AmqpLink, method
 
 
 @pytest.mark.parametrize("method", [*STEPS, *WITH_REPLAY])
-async def test_no_answer_on_the_way_back(exchange: Exchange, link: AmqpLink, method: str) -> None:
-    """A broker that does not answer a step after a break is tried again, and everyone gets what is published."""
+async def test_no_answer_during_a_reconnect(exchange: Exchange, link: AmqpLink, method: str) -> None:
+    """If the broker leaves a step of a reconnect unanswered, the bus tries again, and all nodes receive the messages."""
     if method in WITH_REPLAY and not exchange.replays:
         return
     async with exchange.node("p") as p, exchange.node("v", url=link.url, **quick()) as v:
@@ -129,14 +129,14 @@ async def test_no_answer_on_the_way_back(exchange: Exchange, link: AmqpLink, met
         tries = link.accepted
         link.drops = lambda frame: frame.method == method and link.accepted < tries + 3
         link.cut()
-        await publish_until(p, lambda: v.metrics.broker_reconnects and v.fanout.is_connected and link.accepted >= tries + 1, "the way back")
+        await publish_until(p, lambda: v.metrics.broker_reconnects and v.fanout.is_connected and link.accepted >= tries + 1, "the link")
         await viewer.has_all("p", p.published)
         if exchange.replays:
             assert (viewer.seen["p"], viewer.total_lost, viewer.renewals) == (p.published, 0, 0)
 
 
-async def test_swallowed_deliveries(exchange: Exchange, link: AmqpLink) -> None:
-    """Messages of a stranger are lost between the broker and a node: the next one shows it, though nobody has numbered them."""
+async def test_lost_deliveries(exchange: Exchange, link: AmqpLink) -> None:
+    """If messages of an external publisher are lost between broker and node, the next message shows it, although they have no numbers."""
     async with exchange.node("v", url=link.url) as v, exchange.node("p") as p:
         viewer = v.view()
         p.publish()
@@ -145,7 +145,7 @@ async def test_swallowed_deliveries(exchange: Exchange, link: AmqpLink) -> None:
             link.drops = lambda frame, text=text: frame.method == "basic.deliver" and text == b"x 1"  # type: ignore[misc]
             await bro_publish(exchange.url, exchange.name, text.decode())
             if text == b"x 1":
-                await until(lambda: link.dropped["basic.deliver"], "the delivery to be lost")
+                await until(lambda: link.dropped["basic.deliver"], "the loss of the delivery")
             elif text == b"x 0":
                 await viewer.has_all("x", 1)
         await until(lambda: v.metrics.broker_reconnects == 1 and v.fanout.is_connected, "the next link")
@@ -178,7 +178,7 @@ async def test_deliveries_that_stop(exchange: Exchange, link: AmqpLink, monkeypa
 
 
 @pytest.mark.parametrize("begins", ["something", "nothing"])
-async def test_stream_in_which_nothing_happens(exchange: Exchange, link: AmqpLink, monkeypatch: pytest.MonkeyPatch, begins: str) -> None:
+async def test_idle_stream(exchange: Exchange, link: AmqpLink, monkeypatch: pytest.MonkeyPatch, begins: str) -> None:
     """If a stream holds nothing more, the node keeps its link, however often it checks."""
     if not exchange.replays:
         return
@@ -196,7 +196,7 @@ async def test_stream_in_which_nothing_happens(exchange: Exchange, link: AmqpLin
         if begins == "something":
             p.publish()
             await viewer.has_all("p", 1)
-            await until(lambda: len(looks) > 8, "some looks")
+            await until(lambda: len(looks) > 8, "some checks")
         else:
             await until(lambda: v.fanout.is_connected, "the stream")
         p.publish()
@@ -205,7 +205,7 @@ async def test_stream_in_which_nothing_happens(exchange: Exchange, link: AmqpLin
 
 
 async def test_slow_upload(exchange: Exchange, broker: Broker) -> None:
-    """A body that takes longer than its deadline over a slow link is not overdue while the broker takes its bytes."""
+    """A body that takes longer than its timeout over a slow link is not overdue while the broker accepts its bytes."""
     async with exchange.node("v") as v, SlowLink(("127.0.0.1", broker.port), 1 << 30, up=100_000) as slow:
         viewer = v.view()
         async with exchange.node("p", url=f"amqp://guest:guest@127.0.0.1:{slow.port}/", confirm_timeout=1.5) as p:
@@ -215,8 +215,8 @@ async def test_slow_upload(exchange: Exchange, broker: Broker) -> None:
             assert (p.metrics.broker_reconnects, p.metrics.publish_timeouts) == (0, 0)
 
 
-async def test_alarm_outlasts_every_deadline(private_broker: Callable[..., Broker], caplog: pytest.LogCaptureFixture) -> None:
-    """An alarm of the broker has no deadline: it is said to be one and counted, and publishing goes on over the same link after it."""
+async def test_alarm_outlasts_every_timeout(private_broker: Callable[..., Broker], caplog: pytest.LogCaptureFixture) -> None:
+    """An alarm of the broker has no timeout: the bus logs and counts it, and then publishes again over the same link."""
     caplog.set_level(logging.INFO)
     broker = await asyncio.to_thread(private_broker)
     for replay in (False, True):
@@ -229,11 +229,11 @@ async def test_alarm_outlasts_every_deadline(private_broker: Callable[..., Broke
             assert p.bus.alarm == ""
             await asyncio.to_thread(broker.alarm, True)
             try:
-                # One alone is still taken, and has the broker say that it takes no more.
-                await publish_until(p, lambda: p.bus.alarm, "word of the alarm")
+                # The broker still accepts one message, and only then reports that the connection is blocked.
+                await publish_until(p, lambda: p.bus.alarm, "the report of the alarm")
                 assert "memory" in p.bus.alarm
                 over = time.monotonic() + 4 * timeouts["timeout"] + 1
-                await publish_until(p, lambda over=over: time.monotonic() > over, "every deadline to pass")
+                await publish_until(p, lambda over=over: time.monotonic() > over, "every timeout to pass")
                 assert p.bus.alarm
             finally:
                 await asyncio.to_thread(broker.alarm, False)
@@ -246,13 +246,13 @@ async def test_alarm_outlasts_every_deadline(private_broker: Callable[..., Broke
     assert len([line for line in said if "no longer blocks publishers" in line]) == 2
 
 
-async def test_answer_behind_a_long_body(exchange: Exchange, broker: Broker) -> None:
-    """What is asked while a long body goes out over a slow link is answered behind that: while the broker takes it, it is waited for."""
+async def test_answer_after_a_long_body(exchange: Exchange, broker: Broker) -> None:
+    """The answer to a request can follow a long body over a slow link: the bus waits for it while the broker accepts bytes."""
     async with SlowLink(("127.0.0.1", broker.port), 1 << 30, up=150_000) as slow:
         url = f"amqp://guest:guest@127.0.0.1:{slow.port}/"
         async with exchange.node("p", url=url, timeout=scaled(2.0), confirm_timeout=30.0) as p:
             viewer = p.view()
-            # Both before the next look, which has to wait for the second of them.
+            # Publish both before the next check, which has to wait for the second body.
             p.publish(1, " " + "x" * 100_000)
             p.publish(1, " " + "x" * 800_000)
             await viewer.has_all("p", 2)

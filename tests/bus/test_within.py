@@ -1,4 +1,4 @@
-"""bus/rabbitmq/transport.py: work with a limit of time, which ends in a way of its own when it is cancelled."""
+"""bus/rabbitmq/transport.py: work with a time limit, whose cancellation can raise another error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wsbridge.bus.rabbitmq.transport import within
 
 
 async def stubborn() -> None:
-    """Turn a cancellation into another error, as aio-pika does with a call on a channel that has closed."""
+    """Turn a cancellation into another error, as aio-pika does for a call on a closed channel."""
     try:
         await asyncio.Event().wait()
     except asyncio.CancelledError:
@@ -20,7 +20,7 @@ async def stubborn() -> None:
 
 
 async def collected() -> None:
-    """Let the cancelled work end and be collected: asyncio logs an error that nothing retrieved when it collects the task."""
+    """Let the cancelled work end and collect it: asyncio logs an unretrieved error when it collects the task."""
     current = asyncio.current_task()
     if left := {task for task in asyncio.all_tasks() if task is not current}:
         await asyncio.wait(left)
@@ -42,7 +42,7 @@ async def test_error_of_cancelled_work() -> None:
 
 
 async def test_error_of_late_work() -> None:
-    """Nothing logs the error of work that was cancelled because its time was over."""
+    """Nothing logs the error of work that was cancelled at its time limit."""
     with no_callback_fails():
         assert not await within(0, stubborn())
         await collected()

@@ -1,4 +1,4 @@
-"""Repeats and gaps: hypothesis plays a bus that repeats and drops, and the messages that are told as news are each told once."""
+"""Repeats and gaps: hypothesis simulates a bus that repeats and drops bodies, and each new message counts exactly once."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ SIZES = st.lists(st.integers(1, 5), min_size=1, max_size=20)
 
 
 @given(sizes=SIZES, data=st.data())
-def test_what_a_bus_may_do(sizes: list[int], data: st.DataObject) -> None:
-    """However a bus drops bodies, and repeats what came since any point in order, news and gaps together are all messages once."""
+def test_any_drops_and_repeats(sizes: list[int], data: st.DataObject) -> None:
+    """For any drops, and repeats from any earlier point, new messages and gaps together cover every message exactly once."""
     bodies = [(sum(sizes[:index]), size) for index, size in enumerate(sizes)]
     arriving: list[tuple[int, int]] = []
     for index, body in enumerate(bodies):
@@ -33,8 +33,8 @@ def test_what_a_bus_may_do(sizes: list[int], data: st.DataObject) -> None:
             told = first + count
 
 
-def test_producers_are_their_own() -> None:
-    """One producer's numbers say nothing of another's."""
+def test_producers_are_independent() -> None:
+    """Each producer has its own numbers."""
     dedup = Dedup()
     assert dedup.check("a", 5, 2) == 0
     assert dedup.check("b", 0, 1) == 0
@@ -44,7 +44,7 @@ def test_producers_are_their_own() -> None:
 
 
 def test_producers_are_forgotten() -> None:
-    """The producer that was not heard for longest is forgotten, and taken for a new one."""
+    """The least recently active producer is forgotten, and counts as new when it returns."""
     dedup = Dedup(limit=2)
     for producer in ("a", "b", "a", "c"):
         dedup.check(producer, len(producer), 1)

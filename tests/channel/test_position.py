@@ -25,7 +25,7 @@ from wsbridge.channel.position import BEGINNING, Position, have_one_fingerprint,
     ],
 )
 def test_text(text: str, position: Position | None) -> None:
-    """A position is its mark and its number, and nothing else is one; what is written is read again."""
+    """A position consists of its mark and its number, no other text is a position, and parsing restores a written position."""
     assert parse_position(text) == position
     assert position is None or str(position) == text
 
@@ -35,13 +35,13 @@ def test_text(text: str, position: Position | None) -> None:
     [("1207.9f3ac01b", 1207), ("0.5be04f71", 0), ("0", None), ("12345678901234567890", None), ("k3x9", None), ("x.5be04f71", None)],
 )
 def test_offset(mark: str, offset: int | None) -> None:
-    """A mark of a stream begins with an offset; a mark of a process has none, even if it happens to be decimal."""
+    """A mark of a stream begins with an offset; a mark of a process has no offset, even if it is decimal."""
     assert offset_of(mark) == offset
     assert Position(mark, 1).offset == offset
 
 
 def test_stream_mark() -> None:
-    """The mark of a body names its offset; two marks are of the same body if their fingerprints are the same."""
+    """The mark of a body contains its offset; two marks name the same body if their fingerprints are equal."""
     mark = stream_mark(1207, "9f3ac01b")
     assert (mark, offset_of(mark)) == ("1207.9f3ac01b", 1207)
     assert have_one_fingerprint(mark, stream_mark(9, "9f3ac01b"))

@@ -1,4 +1,4 @@
-"""The channel beside a model of it that keeps every message there ever was, and reckons all from the start each time."""
+"""The channel compared with a model that keeps every message and computes every result from the start."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ MESSAGES = st.lists(st.binary(max_size=6), min_size=1, max_size=5)
 
 @dataclass
 class Subscriber:
-    """A cursor, and what the model knows of it."""
+    """A cursor, and the model's state of it."""
 
     cursor: Cursor
     next: int
     joined_at: int
-    """Bytes that had been published when it joined."""
+    """Bytes published before it joined."""
     owed: int | None = 0
-    """Messages that were lost and of which it has not been told; None for an unknown number."""
+    """Lost messages that it has not been notified of; None for an unknown number."""
 
 
 class Model(RuleBasedStateMachine):
-    """Publish, join, resume, take and begin anew in any order: what each subscriber gets is what the model says."""
+    """For any order of publish, join, resume, take and renew, each subscriber receives what the model predicts."""
 
     subscribers = Bundle("subscribers")
 
@@ -58,13 +58,13 @@ class Model(RuleBasedStateMachine):
 
     def anew(self) -> None:
         self.published: list[bytes | None] = []
-        """None stands for a message that was lost before it came here."""
+        """None stands for a message that was lost before it reached the channel."""
         self.bodies: list[tuple[int, int]] = []
 
-    # What the model knows
+    # Results of the model
 
     def bytes_before(self, number: int) -> int:
-        """Bytes of messages, what each counts besides, and what whole bodies do; what was lost before it came here counts nothing."""
+        """Return the bytes before a message: payloads, the cost of each message, and the cost of each body. Lost messages cost nothing."""
         bodies = sum(self.body for first, end in self.bodies if end <= number and self.published[first] is not None)
         return bodies + sum(len(message) + self.each for message in self.published[:number] if message is not None)
 
@@ -78,7 +78,7 @@ class Model(RuleBasedStateMachine):
         return self.bytes_before(self.bodies[-1][0]) if self.bodies else 0
 
     def oldest(self) -> int:
-        """The first message of the first body that somebody may still need."""
+        """Return the first message of the first body that a subscriber may still need."""
         now = self.bytes_before(self.end)
         for first, end in self.bodies:
             here = self.bytes_before(end)
@@ -87,14 +87,14 @@ class Model(RuleBasedStateMachine):
         return self.end
 
     def within(self, first_byte: int) -> int:
-        """The first kept message that begins at a byte or after it."""
+        """Return the first kept message that begins at `first_byte` or later."""
         return next((n for n in range(self.oldest(), self.end) if self.bytes_before(n) >= first_byte), self.end)
 
     def lags(self, one: Subscriber) -> bool:
         return one.next < self.end and self.newest - max(self.bytes_before(one.next), one.joined_at) > self.queue
 
     def piece(self, number: int, limit: int) -> int:
-        """Where a piece ends that begins at a message: bodies that fit, or are short and begun, and of the last what fills the limit."""
+        """Return the end of a piece that begins at a message: whole bodies within the limit, short bodies, and a part of the last body."""
         while limit > 0 and number < self.end:
             ((first, end),) = [(first, end) for first, end in self.bodies if first <= number < end]
             here = self.bytes_before(number)
@@ -109,7 +109,7 @@ class Model(RuleBasedStateMachine):
             one.owed = None if one.owed is None else one.owed + number - one.next
             one.next = number
 
-    # What happens
+    # Operations
 
     @rule(messages=MESSAGES)
     def publish(self, messages: list[bytes]) -> None:
@@ -215,8 +215,8 @@ def shown(items: list[Loss | Slice]) -> list[object]:
     return [list(item.messages) if isinstance(item, Slice) else item for item in items]
 
 
-def test_one_who_takes_nothing() -> None:
-    """A subscriber that takes nothing for a long time is told how much it has missed, and goes on with what it may lag."""
+def test_stalled_subscriber() -> None:
+    """A stalled subscriber receives the number of messages it missed, and continues with the last messages within its limit."""
     channel = make(queue=3)
     cursor = channel.join(Join.NONE)
     for number in range(1000):
@@ -226,7 +226,7 @@ def test_one_who_takes_nothing() -> None:
 
 
 def test_latest() -> None:
-    """With `latest` one that lags gets nothing of what was, and is told so at once."""
+    """With `latest`, a lagging subscriber receives no old message, and immediate notice of the loss."""
     channel = make(Slow.LATEST, queue=3)
     cursor = channel.join(Join.NONE)
     for _ in range(5):
@@ -236,8 +236,8 @@ def test_latest() -> None:
     assert shown(channel.read(cursor, 100)) == [[b"b"]]
 
 
-def test_whole_entries_are_handed_on_as_they_are() -> None:
-    """What one in step with its channel gets is the entry itself: what it was encoded to serves all."""
+def test_whole_entries_are_shared() -> None:
+    """A subscriber in step with its channel receives the entry itself, so that all subscribers share its encodings."""
     channel = make()
     cursors = [channel.join(Join.NONE) for _ in range(3)]
     entry = channel.append(batch(b"a", b"b"))
@@ -248,8 +248,8 @@ def test_whole_entries_are_handed_on_as_they_are() -> None:
         assert item.entry is entry
 
 
-def test_message_longer_than_one_may_lag() -> None:
-    """A message that is longer than one may lag is delivered to whoever keeps up."""
+def test_message_longer_than_the_lag() -> None:
+    """A message longer than the allowed lag reaches each subscriber that keeps up."""
     for slow in Slow:
         channel = make(slow, queue=3)
         cursor = channel.join(Join.NONE)
@@ -260,7 +260,7 @@ def test_message_longer_than_one_may_lag() -> None:
 
 
 def test_close_comes_before_a_loss() -> None:
-    """With `close` one that keeps within its bound loses nothing, and one that does not is known before it has lost anything."""
+    """With `close`, a subscriber within its limit loses nothing; a slower one is detected before it has lost anything."""
     channel = make(Slow.CLOSE, queue=3)
     cursor = channel.join(Join.NONE)
     for _ in range(4):
@@ -270,8 +270,8 @@ def test_close_comes_before_a_loss() -> None:
     assert channel.is_too_slow(cursor)
 
 
-def test_what_nobody_may_need_is_let_go() -> None:
-    """The ring holds what one may lag and the history, and not a body more, however much was published."""
+def test_unneeded_messages_are_dropped() -> None:
+    """The ring holds the allowed lag and the history, and no further body, however much is published."""
     channel = make(queue=10, history=3)
     for number in range(10_000):
         channel.append(batch(b"%05d" % number))
@@ -282,7 +282,7 @@ def test_what_nobody_may_need_is_let_go() -> None:
 
 
 def test_empty_messages_count() -> None:
-    """The ring is bounded for messages without a byte as well."""
+    """The limit of the ring covers empty messages too."""
     channel = Channel("e", queue_bytes=1000, history=3, history_bytes=1000, slow=Slow.DROP_OLDEST)
     for _ in range(10_000):
         channel.append(batch(b"", b""))
@@ -294,12 +294,12 @@ NONE = ("", "e", "e-", "-1", "e-1x", "E-1", "e-1-", "e--1", "é-1", "e-\u0661", 
 
 @pytest.mark.parametrize("text", NONE)
 def test_no_position(text: str) -> None:
-    """What was never a position is none."""
+    """Text that is not a position is rejected."""
     assert parse_position(text) is None
 
 
 def test_losses_without_messages() -> None:
-    """Losses that nothing comes between are one, however many: they take no more room, and are told as one."""
+    """Consecutive losses merge into one entry and one notice, so that they take no more memory."""
     channel = make(history=10)
     channel.append(batch(b"a"))
     cursor = channel.join(Join.NONE)
@@ -312,7 +312,7 @@ def test_losses_without_messages() -> None:
 
 
 def test_repeat_is_not_ahead() -> None:
-    """A position under the mark of a repeat is of what is known here, though its offset is a later one."""
+    """A position with the mark of a repeat refers to the first copy, although the offset of the repeat is later."""
     channel = make(history=10)
     channel.renew("7.00", [])
     channel.append(batch(b"a", b"b"), "7.aa")
@@ -324,7 +324,7 @@ def test_repeat_is_not_ahead() -> None:
 
 
 def test_beginning_of_a_stream() -> None:
-    """An epoch of a stream that begins at its first body is that of a position before that, and of `0-0`; none of another stream."""
+    """In a stream that begins at its first body, an earlier position and `0-0` are valid, but no position of another stream."""
     channel = make(history=10)
     channel.renew("0.ab", [])
     for text, is_ahead in (("0.ab-0", False), ("0-0", False), ("0.cd-0", True)):
@@ -337,14 +337,14 @@ def test_beginning_of_a_stream() -> None:
 
 
 def test_later_beginning() -> None:
-    """Where the history begins behind the beginning of the stream, `0-0` lies before what is kept."""
+    """If the history begins after the beginning of the stream, `0-0` lies before the kept messages."""
     channel = make(history=10)
     channel.renew("7.ab", [])
     assert shown(channel.read(channel.resume(parse_position("0-0")), 100)) == [Loss(None, 0)]
 
 
 def test_bodies_count() -> None:
-    """Messages that come one by one do not pass for nothing: a body costs what many of them do."""
+    """The cost of a body counts, so that single messages reach the limit too."""
     channel = Channel("e", queue_bytes=100 * (BODY_BYTES + MESSAGE_BYTES + 1), history=0, history_bytes=0, slow=Slow.DROP_OLDEST)
     for _ in range(1_000):
         channel.append(batch(b"x"))

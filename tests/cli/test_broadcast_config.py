@@ -1,4 +1,4 @@
-"""From the flags of broadcast to settings: what each comes to, what they may not be together, and that no password is told."""
+"""From the flags of broadcast to settings: the value of each flag, conflicts between flags, and the secrecy of passwords."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def settings(*words: str, environ: Mapping[str, str] | None = None) -> ServerSet
 
 
 def broadcast(made: ServerSettings) -> BroadcastSettings:
-    """The only endpoint."""
+    """Return the only endpoint."""
     (endpoint,) = made.endpoints
     assert isinstance(endpoint, BroadcastSettings)
     return endpoint
 
 
 def test_defaults(here: Path) -> None:
-    """What a broadcast of COMMAND alone comes to: no broker, nothing from browsers, and a page."""
+    """The settings of a broadcast of COMMAND without flags: no broker, no messages from browsers, and a page."""
     made = settings("--exchange=temps", "./prog")
     assert made.endpoints == (BroadcastSettings(channel=ChannelSettings(exchange="temps"), program=ProgramSettings(command=("./prog",))),)
     assert made.brokers == {}
@@ -90,7 +90,7 @@ def test_defaults(here: Path) -> None:
     ],
 )
 def test_each_flag(here: Path, words: list[str], path: str, value: object) -> None:
-    """Each flag comes to the setting that it names."""
+    """Each flag sets the setting that it names."""
     made = settings("--exchange=temps", *words, "./prog")
     first, *rest = path.split(".")
     start = made.brokers["main"] if first == "main" else getattr(broadcast(made), first)
@@ -107,7 +107,7 @@ def test_each_flag(here: Path, words: list[str], path: str, value: object) -> No
     ],
 )
 def test_addresses_of_a_broker(here: Path, words: list[str]) -> None:
-    """Several addresses are separated by commas, or the flag is repeated; each counts once, in the order of the command line."""
+    """Commas or repeated flags separate addresses; each address counts once, in the order of the command line."""
     expected = {"main": BrokerSettings(url=("amqp://a/", "amqps://u:p%2Cw@b/v"))}
     assert settings("--exchange=temps", *words, "./prog").brokers == expected
     variables = {"WSBRIDGE_BROKER": "\n".join(word.removeprefix("--broker=") for word in words if word != "--broker")}
@@ -116,27 +116,27 @@ def test_addresses_of_a_broker(here: Path, words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("url", ["amqp://me:pass,word@h/", "amqp://h/v,w", "amqp://me:,@h/"])
-def test_a_comma_that_separates_nothing(here: Path, url: str) -> None:
-    """A comma with no address behind it belongs to the password or to the virtual host."""
+def test_comma_that_is_no_separator(here: Path, url: str) -> None:
+    """A comma without an address after it belongs to the password or to the virtual host."""
     assert settings("--exchange=temps", f"--broker={url}", "./prog").brokers == {"main": BrokerSettings(url=(url,))}
 
 
 def test_gateway(here: Path) -> None:
-    """Without COMMAND it hands on what others publish, at the broker or from browsers."""
+    """Without COMMAND, broadcast passes on messages from the broker or from browsers."""
     for words in ([f"--broker={URL}"], ["--input=exchange"]):
         assert broadcast(settings("--exchange=temps", *words)).role is Role.NONE
-        # For its CGI scripts; and to say that something is not wanted is never in vain.
+        # --drainms applies to the CGI scripts, and switching a feature off is always permitted.
         assert broadcast(settings("--exchange=temps", *words, "--cgidir=files", "--drainms=5", "--pty=false")).program.drain == 0.005
     channel = broadcast(settings("--exchange=temps", f"--broker={URL}", "--durable=false", "--passive")).channel
     assert (channel.durable, channel.passive) == (False, True)
 
 
 def test_variables(here: Path) -> None:
-    """Every flag is a variable too: so the broker's password need not stand on the command line."""
+    """Every flag is also a variable, so that the broker's password need not be on the command line."""
     made = settings("./prog", environ={"WSBRIDGE_EXCHANGE": "temps", "WSBRIDGE_BROKER": URL, "WSBRIDGE_REPLAY": "true"})
     assert broadcast(made).channel == ChannelSettings(exchange="temps", broker="main", replay=True)
     assert made.brokers == {"main": BrokerSettings(url=(URL,))}
-    # In a file of settings for many, one that means nothing here does no harm.
+    # In a file of variables for several commands, a variable without effect causes no error.
     made = settings("./prog", environ={"WSBRIDGE_EXCHANGE": "temps", "WSBRIDGE_SPOOL": "5", "WSBRIDGE_REPLAY_BYTES": "6"})
     assert made.brokers == {}
 
@@ -218,8 +218,8 @@ def test_unusable_file_of_the_broker(here: Path, name: str, content: str, words:
 
 
 @pytest.mark.parametrize(("words", "needles"), WRONG, ids=[ascii(" ".join(words))[:60] for words, _ in WRONG])
-def test_what_cannot_be_done(here: Path, words: list[str], needles: list[str]) -> None:
-    """The message names each flag that has to do with it, is one line, and tells no password."""
+def test_conflicts(here: Path, words: list[str], needles: list[str]) -> None:
+    """The message names each conflicting flag, is one line, and does not show a password."""
     with pytest.raises(ConfigurationError) as caught:
         settings(*words)
     message = str(caught.value)
@@ -229,7 +229,7 @@ def test_what_cannot_be_done(here: Path, words: list[str], needles: list[str]) -
 
 
 @pytest.mark.parametrize("word", ["--dir=files", "--once", "--passstderr", "--sendbuffer=1"])
-def test_flags_of_the_bridge_alone(word: str) -> None:
-    """What has no meaning for a broadcast is no flag of it."""
+def test_flags_only_of_the_bridge(word: str) -> None:
+    """broadcast does not have flags that have no meaning for it."""
     with pytest.raises(UsageError, match="not defined"):
         parse([word], {}, BROADCAST)

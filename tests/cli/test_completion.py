@@ -1,4 +1,4 @@
-"""Completion in a shell: what is proposed for a command line, and a real bash that asks for it."""
+"""Completion in a shell: the proposals for a command line, and a real bash that requests them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wsbridge.cli.main import run
 
 
 def values(*words: str) -> list[str]:
-    """Return the proposals for the last word; a type in parentheses stands for files or folders."""
+    """Return the proposals for the last word; a type in parentheses means files or folders."""
     return [item.value if item.type == "plain" else f"({item.type})" for item in completions(words[:-1], words[-1])]
 
 
@@ -71,7 +71,7 @@ def values(*words: str) -> list[str]:
     ],
 )
 def test_proposals(words: list[str], proposals: list[str]) -> None:
-    """Commands, flags and values are proposed where they may stand; files where a program or a file may."""
+    """The proposals are the commands, flags and values that are valid there, and files where a program or a file is valid."""
     assert values(*words) == proposals
 
 
@@ -86,13 +86,13 @@ def test_every_flag(name: str) -> None:
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_scripts(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The script of each shell asks wsbridge."""
+    """The script of each shell runs wsbridge."""
     assert run("wsbridge", ["completion", shell], {}) == 0
     assert f"_WSBRIDGE_COMPLETE={shell}_complete" in capsys.readouterr().out
 
 
 def test_unknown_shell(capsys: pytest.CaptureFixture[str]) -> None:
-    """A shell that is none gets nothing."""
+    """For an unknown shell, there is no script."""
     assert run("wsbridge", [], {"_WSBRIDGE_COMPLETE": "tcsh_complete"}) == 1
     assert capsys.readouterr().out == ""
 
@@ -113,7 +113,7 @@ ask wsbridge --pty --no-
 
 
 ASKING = scaled(START_DEADLINE) * 5
-"""Seconds: each question starts Python."""
+"""Timeout in seconds: each completion starts Python."""
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")

@@ -1,4 +1,4 @@
-"""From flags to settings: the defaults as they were decided, and what cannot be asked for together."""
+"""From flags to settings: the defaults, and conflicts between flags."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from wsbridge.settings import (
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A current directory with a program, a file that is none, directories, and one of them in PATH."""
+    """A current directory with a program, a file that is not executable, directories, and one of them in PATH."""
     for name in ("bin", "scripts", "relative"):
         (tmp_path / name).mkdir()
     for program in ("bin/prog", "scripts/prog", "relative/only-here"):
@@ -47,7 +47,7 @@ def settings(here: Path, *words: str, name: str = "wsbridge", environ: Mapping[s
 
 
 def test_defaults(here: Path) -> None:
-    """What a command line of COMMAND alone comes to."""
+    """The settings of a command line with COMMAND alone."""
     program = ProgramSettings(command=(f"{here}/bin/prog", "-x", "a b"))
     listeners = (ListenSettings(address=":80"),)
     assert settings(here, "prog", "-x", "a b") == ServerSettings(endpoints=(BridgeSettings(program=program),), listeners=listeners)
@@ -106,7 +106,7 @@ def test_defaults(here: Path) -> None:
     ],
 )
 def test_each_flag(here: Path, words: list[str], path: str, value: object) -> None:
-    """Each flag comes to the setting that it names."""
+    """Each flag sets the setting that it names."""
     made = settings(here, *words, "prog")
     of_server = path.startswith(("server.", "once"))
     assert reduce(getattr, path.split("."), made if of_server else made.endpoints[0]) == value
@@ -138,12 +138,12 @@ TLS = {"certificate": "c", "key": "k"}
     ],
 )
 def test_listeners(here: Path, words: list[str], listeners: list[dict[str, Any]]) -> None:
-    """The flags of listening come to a listener for each address."""
+    """The flags for listening result in one listener for each address."""
     assert settings(here, *words, "prog").listeners == tuple(ListenSettings(**values) for values in listeners)
 
 
 def test_called_as_websocketd(here: Path) -> None:
-    """Called as websocketd, SERVER_SOFTWARE says so, no page introduces the server, and the log lists no more URLs."""
+    """Called as websocketd, wsbridge uses its SERVER_SOFTWARE, serves no introduction page, and logs no further URLs."""
     made = settings(here, "prog", name="websocketd")
     (endpoint,) = made.endpoints
     assert isinstance(endpoint, BridgeSettings)
@@ -161,7 +161,7 @@ def test_called_as_websocketd(here: Path) -> None:
     ],
 )
 def test_directories(here: Path, words: list[str], served: tuple[str, ...]) -> None:
-    """Directories are made absolute; a server of files or CGI alone is allowed; the console goes with all of them."""
+    """Directories become absolute; a server may serve only files or only CGI; the console works with all of them."""
     (endpoint,) = settings(here, *words).endpoints
     assert isinstance(endpoint, BridgeSettings | FilesSettings | CgiSettings)
     found = (endpoint.program.scripts, endpoint.http.files, endpoint.http.cgi)
@@ -180,7 +180,7 @@ def test_directories(here: Path, words: list[str], served: tuple[str, ...]) -> N
     ],
 )
 def test_command_is_resolved(here: Path, word: str, resolved: str) -> None:
-    """COMMAND is looked for in PATH; a word with a slash is kept as it was typed."""
+    """wsbridge searches PATH for COMMAND; a word with a slash stays unchanged."""
     (endpoint,) = settings(here, word, "x").endpoints
     assert isinstance(endpoint, BridgeSettings)
     assert endpoint.program.command == (resolved.format(here=here), "x")
@@ -188,7 +188,7 @@ def test_command_is_resolved(here: Path, word: str, resolved: str) -> None:
 
 @pytest.mark.parametrize("path", [".", "", "relative", "nowhere:relative"])
 def test_command_through_a_relative_path(here: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hit through a relative part of PATH is refused: what it names depends on where one stands."""
+    """A match through a relative part of PATH is rejected: its meaning depends on the current directory."""
     if path in (".", ""):
         monkeypatch.chdir(here / "relative")
     with pytest.raises(ConfigurationError, match="only-here"):
@@ -260,8 +260,8 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("words", "needles"), WRONG, ids=[ascii(" ".join(words)) for words, _ in WRONG])
-def test_what_cannot_be_done(here: Path, words: list[str], needles: list[str]) -> None:
-    """The message names each flag that has to do with it and what to do; it is one line; the exit status is 1."""
+def test_conflicting_flags(here: Path, words: list[str], needles: list[str]) -> None:
+    """The message names each conflicting flag and the remedy, in one line; the exit status is 1."""
     with pytest.raises(ConfigurationError) as caught:
         settings(here, *words)
     message = str(caught.value)
@@ -271,7 +271,7 @@ def test_what_cannot_be_done(here: Path, words: list[str], needles: list[str]) -
 
 
 @pytest.mark.parametrize("text", ["nan", "-nan", "NaN"])
-def test_a_time_is_a_number(here: Path, text: str) -> None:
-    """A timeout that is no number is refused."""
+def test_time_is_a_number(here: Path, text: str) -> None:
+    """A timeout that is not a number is rejected."""
     with pytest.raises((ConfigurationError, UsageError), match="send-timeout"):
         settings(here, f"--send-timeout={text}", "prog")

@@ -1,4 +1,4 @@
-"""The commands around a configuration file: check, config and schema."""
+"""The commands for a configuration file: check, config and schema."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def said(capsys: pytest.CaptureFixture[str], *words: str, variables: Mapping[str
 
 
 def test_valid_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A valid file is told with what it has."""
+    """For a valid file, check prints a summary of its content."""
     (here / "a.toml").write_text(VALID)
     assert said(capsys, "check", "a.toml") == (0, "a.toml: 1 endpoint, 1 listener: valid\n", "")
     (here / "a.toml").write_text(VALID + VALID.replace('"/count"', '"/b"') + "[[listen]]\naddress = ':1'\n[[listen]]\naddress = ':2'\n")
@@ -55,7 +55,7 @@ def test_valid_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_invalid_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each mistake is one line on stderr, with the file as it was named; the exit status is 1."""
+    """check prints one line for each mistake on stderr, with the file as the user named it; the exit status is 1."""
     (here / "a.toml").write_text(VALID + "max_programs = 'ten'\nfoo\t= 1\n[servers]\n")
     assert said(capsys, "check", "./a.toml") == (
         1,
@@ -83,7 +83,7 @@ def test_invalid_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_wrong_usage(words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Wrong usage gets one line and the usage of the command; the exit status is 2."""
+    """Wrong usage prints one line and the usage of the command; the exit status is 2."""
     status, out, err = said(capsys, *words)
     assert (status, out, err.splitlines()[0]) == (2, "", complaint)
     assert f"Usage: wsbridge {words[0]}" in err
@@ -106,7 +106,7 @@ COMMAND_LINES: list[list[str]] = [
 
 @pytest.mark.parametrize("words", COMMAND_LINES, ids=lambda words: " ".join(words)[:50])
 def test_file_equals_command_line(words: Sequence[str], here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The file of a command line is read as the settings of that command line, and shows no password."""
+    """The file that config prints has the same settings as the command line, and shows no password."""
     status, out, err = said(capsys, "config", *words)
     assert (status, err) == (0, "")
     assert "secret" not in out
@@ -158,7 +158,7 @@ def values_of(option: Option) -> st.SearchStrategy[str]:
 
 @st.composite
 def command_lines(draw: st.DrawFn) -> tuple[Command, list[str], dict[str, str]]:
-    """Draw a command line and variables; not all can be served."""
+    """Draw a command line and variables; some of them cannot be served."""
     shape = draw(st.sampled_from([BRIDGE, BROADCAST]))
     words, variables = [], {}
     for option in draw(st.lists(st.sampled_from([option for option in shape.options if option.name not in OTHERS]), max_size=8)):
@@ -175,7 +175,7 @@ def command_lines(draw: st.DrawFn) -> tuple[Command, list[str], dict[str, str]]:
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(command_lines())
 def test_any_command_line(here: Path, line: tuple[Command, list[str], dict[str, str]]) -> None:
-    """The file of any command line that can be served is valid, and has the same effect."""
+    """For any command line that can be served, the printed file is valid and has the same effect."""
     shape, words, variables = line
     try:
         made = make_settings(parse(words, variables, shape), {"PATH": "/bin"}, name="wsbridge", shape=shape)
@@ -204,22 +204,22 @@ def test_any_command_line(here: Path, line: tuple[Command, list[str], dict[str, 
         ([], 1, "nothing to serve"),
     ],
 )
-def test_command_line_that_cannot_be(words: list[str], status: int, needle: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A command line that no server accepts has no file."""
+def test_command_line_without_a_server(words: list[str], status: int, needle: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A command line that no server accepts cannot be printed as a file."""
     found = said(capsys, "config", *words)
     assert (found[0], needle in found[2]) == (status, True)
     assert found[1] == ""
 
 
 def test_files_of_a_broker(here: Path, certificates: Certificates, capsys: pytest.CaptureFixture[str]) -> None:
-    """The names of files in the address of a broker become absolute, as other names do."""
+    """The file names in the address of a broker become absolute, like other file names."""
     (here / "ca.pem").write_bytes((certificates.folder / "ca.pem").read_bytes())
     out = said(capsys, "config", "broadcast", "--exchange=x", "--broker=amqps://h/v?heartbeat=5&cafile=ca.pem")[1]
     assert f'url = "amqps://h/v?heartbeat=5&cafile={here}/ca.pem"\n' in out
 
 
 def test_variables_without_effect(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A variable that has no effect on this server is not in its file."""
+    """The file leaves out a variable that has no effect on the server."""
     variables = {"WSBRIDGE_PTY_SIZE": "80x24", "WSBRIDGE_SPOOL": "-1", "WSBRIDGE_REPLAY_BYTES": "0"}
     out = said(capsys, "config", "broadcast", "--exchange=x", "./count.sh", variables=variables)[1]
     assert (
@@ -229,7 +229,7 @@ def test_variables_without_effect(here: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_variables(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Variables count as flags."""
+    """Variables have the effect of flags."""
     assert 'address = ":8081"' in said(capsys, "config", "./count.sh", variables={"WSBRIDGE_PORT": "8081"})[1]
 
 
@@ -241,14 +241,14 @@ def test_schema(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", ["check", "config", "schema", "completion"])
 def test_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each command has its help, also behind `help`."""
+    """Each command has its help, also with `help` before the command."""
     for words in ([name, "--help"], ["help", name]):
         status, out, err = said(capsys, *words)
         assert (status, f"wsbridge {name}" in out, err) == (0, True, "")
 
 
 def test_import() -> None:
-    """A server with flags, and its help, load no module for configuration files."""
+    """Neither a server with flags nor its help loads a module for configuration files."""
     code = "import sys, wsbridge.cli.main; sys.exit(any(name.startswith(('wsbridge.config', 'tomllib')) for name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], env=environment({}), timeout=scaled(START_DEADLINE), check=False)
     assert done.returncode == 0

@@ -1,4 +1,4 @@
-"""Go's spelling of flags (Go's package flag)."""
+"""Go's syntax for flags (Go's package flag)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wsbridge.cli.gostyle import to_click
 from wsbridge.errors import UsageError
 
 FLAGS = {"port": True, "dir": True, "header": True, "header-ws": True, "binary": False, "devconsole": False, "version": False}
-"""The flags of these tests; those that are True take a value."""
+"""The flags of these tests; True means that the flag takes a value."""
 
 
 @pytest.mark.parametrize(
@@ -48,13 +48,16 @@ FLAGS = {"port": True, "dir": True, "header": True, "header-ws": True, "binary":
     ],
 )
 def test_spellings(words: list[str], clicked: list[str]) -> None:
-    """One hyphen or two, a value after `=` or as the next word, a boolean's only after `=`; the first other word is COMMAND."""
+    """A flag has one or two hyphens; a value follows after `=` or as a word, a boolean's only after `=`.
+
+    The first other word is COMMAND.
+    """
     assert to_click(words, FLAGS) == clicked
 
 
 @pytest.mark.parametrize("words", [["-h"], ["--h"], ["-help"], ["--help"], ["--port=80", "-h", "cat"], ["--binary", "--help"]])
 def test_help(words: list[str]) -> None:
-    """Help is asked for by -h and --help, before COMMAND."""
+    """-h and --help before COMMAND request the help."""
     assert to_click(words, FLAGS) == ["--help"]
 
 
@@ -76,7 +79,7 @@ def test_help(words: list[str]) -> None:
     ],
 )
 def test_errors(words: list[str], message: str) -> None:
-    """What cannot be read is said in Go's words; a flag is never guessed from its beginning, nor are short ones joined."""
+    """Errors use Go's wording; the parser does not guess abbreviated flags, and does not split joined short flags."""
     with pytest.raises(UsageError) as caught:
         to_click(words, FLAGS)
     assert str(caught.value) == message
@@ -87,8 +90,8 @@ words_of_any_kind = st.sampled_from(["--port", "--port=1", "-binary", "--binary=
 
 @settings(deadline=None)
 @given(st.lists(words_of_any_kind | st.text(max_size=4)))
-def test_command_is_left_alone(words: list[str]) -> None:
-    """Whatever comes before it, COMMAND and what follows are the last words, unchanged; nothing but UsageError is raised."""
+def test_command_is_unchanged(words: list[str]) -> None:
+    """COMMAND and its arguments stay unchanged after any flags; the parser raises nothing but UsageError."""
     try:
         clicked = to_click(words, FLAGS)
     except UsageError:

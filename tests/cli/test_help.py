@@ -1,4 +1,4 @@
-"""The texts of `--help`: they name everything, and fit the terminal."""
+"""The texts of `--help`: they are complete, and fit the terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wsbridge.cli.help import full_help, help_width, short_help
 
 
 def test_help() -> None:
-    """Help names every flag under a heading, has examples, and calls itself what it was called as."""
+    """The help lists every flag under a heading, has examples, and uses the name of the command."""
     for name in ("wsbridge", "websocketd"):
         text = full_help(name, width=110)
         assert [option.name for option in OPTIONS if f"  --{option.name}" not in text] == []
@@ -29,7 +29,7 @@ def test_help() -> None:
 @pytest.mark.parametrize("width", [60, 80, 110])
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_width_of_help(command: Command, width: int) -> None:
-    """No line of help is longer than the terminal is wide, examples too; an example that is wrapped can be pasted into a shell."""
+    """No line of the help is longer than the terminal is wide, and a wrapped example can be pasted into a shell."""
     text = full_help("wsbridge", command, width=width)
     assert [line for line in text.splitlines() if len(line) > width] == []
     joined = text.replace(" \\\n      ", " ")
@@ -40,7 +40,7 @@ def test_width_of_help(command: Command, width: int) -> None:
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 @pytest.mark.parametrize("name", ["wsbridge", "websocketd"])
 def test_blank_lines(name: str, command: Command) -> None:
-    """One blank line separates the parts of a help."""
+    """One blank line separates the sections of the help."""
     text = full_help(name, command, width=80)
     assert "\n\n\n" not in text
     assert "\n\nExamples:\n" in text
@@ -51,13 +51,13 @@ WIDTHS = [("60", 60), ("100", 100), ("300", 110), ("1", 40), ("0", 80), ("", 80)
 
 @pytest.mark.parametrize(("columns", "width"), WIDTHS)
 def test_columns(columns: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """COLUMNS decides, within bounds; without it and without a terminal help is 80 wide."""
+    """COLUMNS sets the width, within bounds; without it and without a terminal, the help is 80 columns wide."""
     monkeypatch.setattr("os.get_terminal_size", lambda fd: (_ for _ in ()).throw(OSError(25, "no terminal")))
     assert help_width({"COLUMNS": columns}) == width
 
 
-def test_terminal_behind_a_pipe() -> None:
-    """Where stdout is a pipe to a pager, the terminal of stderr or stdin decides."""
+def test_terminal_of_a_pager() -> None:
+    """If stdout is a pipe to a pager, the terminal of stderr or stdin sets the width."""
     ours, theirs = os.openpty()
     script = f"stty cols 72 && {sys.executable} -m wsbridge --help | cat"
     streams = {"stdin": theirs, "stdout": subprocess.PIPE, "stderr": theirs}
@@ -69,7 +69,7 @@ def test_terminal_behind_a_pipe() -> None:
 
 
 def test_sizes_in_help() -> None:
-    """Help shows sizes with their unit, as they can be written."""
+    """The help shows sizes with their unit, in a form that a user can enter."""
     text = " ".join(full_help("wsbridge", BROADCAST, width=110).split())
     for default in ("16 MiB", "1 MiB", "64 MiB", "256 MiB"):
         assert re.search(rf"[(;] ?default {default}\)", text)
@@ -78,7 +78,7 @@ def test_sizes_in_help() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_each_command(name: str) -> None:
-    """The help of each command names each of its flags, and the other commands, in lines that a terminal shows whole."""
+    """The help of each command lists each of its flags and the other commands, in lines that fit a terminal."""
     text = full_help("wsbridge", COMMANDS[name], width=110)
     assert [option.name for option in COMMANDS[name].options if f"--{option.name}" not in text and f"-{option.name} " not in text] == []
     assert all(f"wsbridge {other} " in text for other in COMMANDS if other not in (name, BRIDGE.name))

@@ -1,4 +1,4 @@
-"""Common mistakes of the first hour, and what the error says to do."""
+"""Common mistakes of new users, and the remedies in the errors."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("argv", "hint"), MISTAKES)
 def test_command(argv: list[str], hint: str, here: Path) -> None:
-    """A COMMAND that is not found gets the spelling that works, where there is one."""
+    """For a COMMAND that is not found, the error suggests the working spelling, if there is one."""
     assert hint_for_command(argv, f"{here}/bin") == hint
 
 
 @pytest.mark.parametrize(("argv", "hint"), [mistake for mistake in MISTAKES if mistake[1]])
-def test_command_is_said(argv: list[str], hint: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The hint stands in the first line, with status 1."""
+def test_hint_is_in_the_first_line(argv: list[str], hint: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The hint is in the first line; the exit status is 1."""
     assert run("wsbridge", argv, {"PATH": f"{here}/bin"}) == 1
     first = capsys.readouterr().err.splitlines()[0]
     assert "COMMAND" in first
@@ -85,7 +85,7 @@ def test_command_is_said(argv: list[str], hint: str, here: Path, capsys: pytest.
     ],
 )
 def test_address(address: str, complaint: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An address with a port or a scheme is refused before anything is opened."""
+    """An address with a port or a scheme is rejected before the server opens anything."""
     assert hint_for_address(address) == complaint
     if complaint:
         assert run("wsbridge", [f"--address={address}", "prog"], {"PATH": f"{here}/bin"}) == 1
@@ -93,7 +93,7 @@ def test_address(address: str, complaint: str, here: Path, capsys: pytest.Captur
 
 
 def serve(*words: str) -> tuple[int, str]:
-    """Run a server that cannot start; return its status and its log."""
+    """Run a server that fails to start; return its status and its log."""
     done = subprocess.run(
         [sys.executable, "-m", "wsbridge", *words, "cat"],
         env=environment({}),
@@ -107,7 +107,7 @@ def serve(*words: str) -> tuple[int, str]:
 
 
 def test_port_in_use() -> None:
-    """A port that another program has is refused with one that is free."""
+    """The error for a port in use suggests a free port."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         status, log = serve("--address=127.0.0.1", f"--port={port}")
@@ -117,8 +117,8 @@ def test_port_in_use() -> None:
     assert "which is free now, or --port=0 for any free port" in log
 
 
-def test_address_that_the_machine_lacks() -> None:
-    """An address of no interface is refused with the way to see those that there are (192.0.2.1 is TEST-NET, RFC 5737)."""
+def test_address_of_another_machine() -> None:
+    """The error for an address of no interface says how to list the existing addresses (192.0.2.1 is TEST-NET, RFC 5737)."""
     status, log = serve("--address=192.0.2.1", "--port=0")
     assert (status, "this machine has no such address (`ip address` lists its addresses)" in log) == (3, True)
 
@@ -128,7 +128,7 @@ REASONS = [(errno.EACCES, "ports below 1024 need root"), (errno.EADDRNOTAVAIL, "
 
 @pytest.mark.parametrize(("number", "words"), REASONS)
 def test_reasons(number: int, words: str) -> None:
-    """Each reason of the system for which there is a remedy has one."""
+    """Each system error with a known remedy has a hint."""
     hint = hint_for_listening(ListenError("cannot", errno=number, host="", port=80), ServerSettings())
     assert (words in hint, bool(hint)) == (True, bool(words))
 
@@ -146,22 +146,22 @@ def test_port_of_redirects() -> None:
 @pytest.mark.parametrize(
     ("words", "flag"), [(("--port", "8080"), "--port"), (("-port=8080",), "-port=8080"), (("a", "--address=::1"), "--address=::1")]
 )
-def test_flag_behind_command(words: tuple[str, ...], flag: str) -> None:
-    """If a flag of the server follows COMMAND, the hint says that it belongs to COMMAND."""
+def test_flag_after_command(words: tuple[str, ...], flag: str) -> None:
+    """If a flag of wsbridge follows COMMAND, the hint says that it belongs to COMMAND."""
     settings = ServerSettings(endpoints=(BridgeSettings(program=ProgramSettings(command=("./count.sh", *words))),))
     hint = hint_for_listening(ListenError("cannot", errno=errno.EACCES, host="", port=80), settings)
     assert hint.endswith(f"; {flag} comes after COMMAND, so it is an argument of ./count.sh; write flags of the server before COMMAND")
 
 
 @pytest.mark.parametrize("words", [(), ("--portable",), ("x--port",)])
-def test_no_flag_behind_command(words: tuple[str, ...]) -> None:
+def test_no_flag_after_command(words: tuple[str, ...]) -> None:
     """Other arguments of COMMAND cause no hint."""
     settings = ServerSettings(endpoints=(BridgeSettings(program=ProgramSettings(command=("./count.sh", *words))),))
     assert "after COMMAND" not in hint_for_listening(ListenError("cannot", errno=errno.EACCES, host="", port=80), settings)
 
 
 def test_free_port() -> None:
-    """For a port that needs root, one is proposed that does not; at the end of the range there may be none."""
+    """For a privileged port, the hint suggests an unprivileged one, unless the range has no free port."""
     assert free_port_near("127.0.0.1", 80) >= 1024
     assert free_port_near("127.0.0.1", 65535) == 0
     assert free_port_near("192.0.2.1", 8080) == 0
@@ -169,14 +169,14 @@ def test_free_port() -> None:
 
 @pytest.mark.parametrize(("words", "needle"), [(["help"], "--dir"), (["help", "broadcast"], "--spool"), (["help", "xyz"], "--dir")])
 def test_help_as_a_word(words: list[str], needle: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """`wsbridge help` is `--help`, of a shape too."""
+    """`wsbridge help` prints the same as `--help`, and `wsbridge help broadcast` the help of that command."""
     assert run("wsbridge", words, {}) == 0
     said = capsys.readouterr()
     assert (needle in said.out, said.err) == (True, "")
 
 
 def test_program_called_help(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """After a flag or `--`, and called as websocketd, `help` is COMMAND."""
+    """After a flag or `--`, or when wsbridge is called as websocketd, `help` is COMMAND."""
     for program, words in (("wsbridge", ["--", "help"]), ("wsbridge", ["--port=0", "help"]), ("websocketd", ["help"])):
         assert run(program, words, {"PATH": f"{here}/bin"}) == 1
         assert "COMMAND 'help'" in capsys.readouterr().err
@@ -195,6 +195,6 @@ def test_program_called_help(here: Path, capsys: pytest.CaptureFixture[str]) -> 
 )
 @pytest.mark.parametrize("shape", ["broadcast", "publish", "subscribe"])
 def test_exchange(shape: str, name: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A name that the broker would refuse is refused before the broker is asked, with what is wrong in it."""
+    """A name that the broker would reject is rejected before the connection; the error names the invalid part."""
     assert run("wsbridge", [shape, f"--exchange={name}", "--broker=amqp://127.0.0.1:1/"], {}) == 1
     assert reason in capsys.readouterr().err

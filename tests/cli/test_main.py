@@ -1,4 +1,4 @@
-"""The command itself: exit statuses, and on which stream what is said."""
+"""The command itself: exit statuses, and the stream of each output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wsbridge.cli.main import run
 
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
-    """Variables under which no program is found but `prog`."""
+    """An environment in which PATH finds only `prog`."""
     (tmp_path / "prog").write_text("#!/bin/sh\n")
     (tmp_path / "prog").chmod(0o755)
     return {"PATH": str(tmp_path)}
@@ -44,7 +44,7 @@ def wsbridge(*words: str) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize("words", [["--version"], ["-version"], ["--port=80", "--version", "no-such-program"]])
 def test_version(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """`--version` prints name and version on stdout, whatever else was asked for, and exits with 0."""
+    """`--version` prints name and version on stdout, with any other flags, and exits with 0."""
     assert run("/usr/bin/wsbridge", words, {}) == 0
     said = capsys.readouterr()
     assert (said.out.split()[:2], said.out.count("\n"), said.err) == (["wsbridge", __version__], 1, "")
@@ -58,7 +58,7 @@ def test_license(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("word", ["-h", "--help"])
 def test_help(word: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """`--help` exits with 0; as websocketd, it is on stderr."""
+    """`--help` exits with 0; called as websocketd, wsbridge prints the help on stderr."""
     assert run("wsbridge", ["--port=80", word, "cat"], {}) == 0
     said = capsys.readouterr()
     assert "--maxframesize" in said.out + said.err
@@ -80,7 +80,7 @@ def test_help(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_complaints(words: list[str], status: int, needle: str, environ: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Wrong usage gets one clear line and a short help, on stderr, with the right exit status."""
+    """Wrong usage prints one clear line and a short help on stderr, with the right exit status."""
     assert run("wsbridge", words, environ) == status
     said = capsys.readouterr()
     first, empty, *help_lines = said.err.splitlines()
@@ -89,15 +89,15 @@ def test_complaints(words: list[str], status: int, needle: str, environ: dict[st
 
 
 def test_no_arguments(capsys: pytest.CaptureFixture[str]) -> None:
-    """No arguments at all: that they are missing is said on stdout, and how it is done; exit status 1."""
+    """Without arguments, wsbridge says so on stdout, prints the usage, and exits with 1."""
     assert run("wsbridge", [], {}) == 1
     said = capsys.readouterr()
     assert said.out == "Command line arguments are missing.\n"
     assert "COMMAND" in said.err
 
 
-def test_variable_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
-    """What a variable sets wrongly is told with its name, and nobody is told that he gave no arguments."""
+def test_invalid_variable(capsys: pytest.CaptureFixture[str]) -> None:
+    """The error for an invalid variable names the variable, and does not report missing arguments."""
     assert run("wsbridge", ["broadcast"], {"WSBRIDGE_EXCHANGE": "x", "WSBRIDGE_INPUT": "true"}) == 1
     said = capsys.readouterr()
     assert said.out == ""
@@ -107,7 +107,7 @@ def test_variable_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
-    """A word that names a shape is one when it is the very first on the command line."""
+    """A word is a subcommand only if it is the very first word of the command line."""
     assert run("wsbridge", ["bridge", "--version"], {}) == 0
     assert capsys.readouterr().out.startswith("wsbridge ")
 
@@ -124,12 +124,12 @@ def test_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_same_word_as_command(program: str, words: list[str], environ: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    """After any flag, after `--`, or when called as websocketd, the first word is COMMAND."""
+    """After any flag, after `--`, or called as websocketd, wsbridge takes the first word as COMMAND."""
     assert run(program, words, environ) == 1
     assert "COMMAND 'bridge'" in capsys.readouterr().err
 
 
-def test_as_a_module() -> None:
+def test_run_as_a_module() -> None:
     """`python -m wsbridge` is the same command."""
     status, out, err = wsbridge("--version")
     assert (status, out.split()[0], err) == (0, "wsbridge", "")
@@ -138,14 +138,14 @@ def test_as_a_module() -> None:
 
 
 def test_fault(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A fault of ours is told with its traceback, and is no exit status of the user's: a service that ends so is started again."""
+    """An internal error prints its traceback; its exit status is not that of a user error, so that a service manager restarts wsbridge."""
     monkeypatch.setattr("wsbridge.cli.main.parse", lambda *words: 1 / 0)
     assert run("wsbridge", ["cat"], {}) == 70
     assert capsys.readouterr().err.endswith("ZeroDivisionError: division by zero\n")
 
 
 def test_link_named_websocketd(tmp_path: Path) -> None:
-    """Called through a symbolic link of that name it speaks as websocketd."""
+    """Called through a symbolic link of that name, wsbridge behaves as websocketd."""
     command, link = tmp_path / "wsbridge", tmp_path / "websocketd"
     command.write_text(f"#!{sys.executable}\nfrom wsbridge.__main__ import main\nmain()\n")
     command.chmod(0o755)
@@ -157,8 +157,8 @@ def test_link_named_websocketd(tmp_path: Path) -> None:
     assert (status, err.startswith("websocketd: ")) == (2, True)
 
 
-def test_port_taken() -> None:
-    """Who cannot listen says so on stdout and exits with 3; nothing announces a server."""
+def test_port_in_use() -> None:
+    """If the port is in use, wsbridge says so on stdout, exits with 3, and announces no server."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         status, out, _ = wsbridge("--address=127.0.0.1", f"--port={port}", "cat")
@@ -177,7 +177,7 @@ def test_port_taken() -> None:
     ids=["port too high", "IPv6 without brackets", "one of several fails", "no certificate", "no directory"],
 )
 def test_cannot_listen(words: list[str]) -> None:
-    """A port beyond 65535, an address that is none of ours, a certificate that cannot be read: each ends all, with 3."""
+    """A port beyond 65535, an address of another machine or an unreadable certificate ends the start with status 3."""
     status, out, _ = wsbridge(*words, "cat")
     assert (status, "Can't start server: " in out, "Starting WebSocket server" in out) == (3, True, False)
 
@@ -186,7 +186,7 @@ def test_cannot_listen(words: list[str]) -> None:
     ("word", "hint"), [("broadcats", "did you mean the subcommand broadcast?"), ("subscribe.sh", "the subcommand subscribe?"), ("prgo", "")]
 )
 def test_mistyped_subcommand(word: str, hint: str, environ: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    """A program that is not there, and has nearly the name of a subcommand, may have been meant for that."""
+    """If a program is not found and its name resembles a subcommand, the error suggests the subcommand."""
     assert run("wsbridge", [word, "--exchange", "x"], environ) == 1
     first = capsys.readouterr().err.splitlines()[0]
     assert f"COMMAND '{word}'" in first
@@ -197,8 +197,8 @@ def test_mistyped_subcommand(word: str, hint: str, environ: dict[str, str], caps
 
 
 @pytest.mark.parametrize("end", ["publish", "subscribe"])
-def test_variable_of_no_flag(end: str) -> None:
-    """A variable that looks like ours and is not is told by the ends of a pipe as well, but where nothing is to be said."""
+def test_unknown_variable(end: str) -> None:
+    """publish and subscribe also report an unknown WSBRIDGE_ variable, unless they should print nothing."""
     command = [sys.executable, "-m", "wsbridge", end, "--url=ws://127.0.0.1:1/"]
     for flags, told in ([], True), (["--loglevel=none"], False):
         status, _, err = start(*command, *flags, variables={"WSBRIDGE_EXCHNGE": "x", "WSBRIDGE_PORT": "1"})
@@ -209,7 +209,7 @@ def test_variable_of_no_flag(end: str) -> None:
 
 @pytest.mark.parametrize("words", [["broadcast", "--port=0", "cat"], ["publish"], ["subscribe"]], ids=lambda words: words[0])
 def test_without_the_library_for_a_broker(words: list[str]) -> None:
-    """Without aio-pika a broker is what cannot be: status 1, after which no service is started again, and what to install."""
+    """Without aio-pika, a broker is a configuration error: status 1, which prevents restarts, and the package to install."""
     code = "import sys; sys.modules['aio_pika'] = None; from wsbridge.__main__ import main; main()"
     status, out, err = start(sys.executable, "-c", code, words[0], "--exchange=x", "--broker=amqp://127.0.0.1:1/", *words[1:])
     assert (status, f"run: {sys.executable} -m pip install aio-pika" in out + err) == (1, True)

@@ -14,7 +14,7 @@ EVERY = {option.name: option for command in COMMANDS.values() for option in comm
 
 
 def test_derived() -> None:
-    """Name, default, metavar and unit follow from the declaration; a default is in the unit of the flag."""
+    """Name, default, metavar and unit follow from the declaration; the default uses the unit of the flag."""
     ping, drain, origins, page = (
         *flags(ClientSettings, "ping"),
         *flags(ProgramSettings, "drain"),
@@ -28,13 +28,13 @@ def test_derived() -> None:
 
 
 def test_mentions() -> None:
-    """A mentioned setting is written as its flag; those without a flag of their own as the nearest flag."""
+    """A mentioned setting becomes its flag; a setting without a flag becomes the nearest flag."""
     sentence = "<max_programs> <page> <command> <broker> <url> <timeout> <address> <scripts>"
     assert in_flags(sentence) == "--maxforks --no-page COMMAND --broker --broker --broker-timeout --address --dir"
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_every_mention_is_written(name: str) -> None:
-    """No text of a flag is left with a mention in it."""
+def test_every_mention_is_resolved(name: str) -> None:
+    """No text of a flag contains an unresolved mention."""
     option = EVERY[name]
     assert not MENTION.search(option.help + option.description + (option.default_shown or ""))

@@ -1,4 +1,4 @@
-"""The command line and its variables: each flag's value, and what is left for COMMAND."""
+"""The command line and its variables: the value of each flag, and the words of COMMAND."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ TEXT = ("some value", "some value")
 
 
 def sample(option: Option) -> tuple[str, object]:
-    """A value of an option's kind, as text and as it is read."""
+    """Return a value of an option's kind, as text and parsed."""
     text, value = SAMPLES_OF_TIMES[option.unit] if option.kind is Kind.SECONDS else SAMPLES.get(option.kind, TEXT)
     return text, (value,) if option.is_repeatable else value
 
 
 def changed(flags: SimpleNamespace) -> dict[str, object]:
-    """The values that are not those of the empty command line."""
+    """Return the values that differ from those of the empty command line."""
     empty = vars(parse([], {}))
     return {name: value for name, value in vars(flags).items() if value != empty[name] and name != "given"}
 
 
 @pytest.mark.parametrize("name", WEBSOCKETD_TAKES_A_VALUE)
 def test_flags_of_websocketd_with_a_value(name: str) -> None:
-    """Every flag of websocketd, of both versions, takes its value after `=` and as the next word."""
+    """Every flag of websocketd, in both versions, takes its value after `=` or as the next word."""
     flags = [vars(parse(words, {})) for words in ([f"-{name}=0"], [f"--{name}", "0"])]
     assert flags[0] == flags[1]
     assert flags[0][name.replace("-", "_")] in (0, "0", ("0",))
@@ -47,7 +47,7 @@ def test_flags_of_websocketd_with_a_value(name: str) -> None:
 
 @pytest.mark.parametrize("name", WEBSOCKETD_BOOLEANS)
 def test_booleans_of_websocketd(name: str) -> None:
-    """Every boolean of websocketd is false unless it is given, and takes a value only after `=`."""
+    """Every boolean flag of websocketd is false by default, and takes a value only after `=`."""
     values = [parse(words, {}) for words in ([], [f"-{name}"], [f"--{name}=0"], [f"--{name}", "false"])]
     assert [getattr(flags, name) for flags in values] == [False, True, False, True]
     assert values[-1].command == ("false",)
@@ -61,7 +61,7 @@ def test_repeatable_flags() -> None:
 
 
 def test_last_wins() -> None:
-    """Of any other flag that is repeated the last one counts."""
+    """The last value of any other repeated flag counts."""
     words = ["--port=1", "--binary", "--port=2", "--binary=false", "--origin=a", "--origin=b"]
     assert changed(parse(words, {})) == {"port": 2, "origin": "b"}
 
@@ -83,13 +83,13 @@ def test_last_wins() -> None:
     ],
 )
 def test_command(words: list[str], command: tuple[str, ...]) -> None:
-    """Parsing stops at COMMAND; what follows is the command's, word for word."""
+    """Parsing stops at COMMAND; its arguments stay unchanged."""
     assert changed(parse(["--devconsole", *words], {})) == {"devconsole": True} | ({"command": command} if command else {})
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 def test_every_flag_is_a_variable(option: Option) -> None:
-    """WSBRIDGE_ and the flag's name in capitals, hyphens as underscores, does what the flag does."""
+    """Each flag has a variable with the same effect: WSBRIDGE_ and its name in capitals, with underscores for hyphens."""
     text, value = sample(option)
     variable = "WSBRIDGE_" + option.name.upper().replace("-", "_")
     by_variable, by_flag = parse([], {variable: text}), parse([f"--{option.name}={text}"], {})
@@ -98,8 +98,8 @@ def test_every_flag_is_a_variable(option: Option) -> None:
     assert vars(by_flag)[option.name.replace("-", "_")] == value
 
 
-def test_one_value_a_line() -> None:
-    """The variable of a repeatable flag holds one value a line."""
+def test_one_value_on_each_line() -> None:
+    """The variable of a repeatable flag has one value on each line."""
     assert changed(parse([], {"WSBRIDGE_HEADER": "A: 1, 2\nB: 3\n", "WSBRIDGE_ADDRESS": "127.0.0.1"})) == {
         "header": ("A: 1, 2", "B: 3"),
         "address": ("127.0.0.1",),
@@ -120,7 +120,7 @@ def test_one_value_a_line() -> None:
     ],
 )
 def test_command_line_wins(words: list[str], environ: dict[str, str], values: dict[str, object]) -> None:
-    """The command line wins over the variable; an empty variable is none; no other variable counts."""
+    """The command line overrides a variable; an empty variable is ignored, and so is any other variable."""
     assert changed(parse(words, environ)) == values
 
 
@@ -141,8 +141,8 @@ def test_command_line_wins(words: list[str], environ: dict[str, str], values: di
         (["--port", "--binary"], ["-port", "--binary"]),
     ],
 )
-def test_values_that_cannot_be_read(words: list[str], needles: list[str]) -> None:
-    """The message names the flag and what stood there; the exit status is 2."""
+def test_invalid_values_of_flags(words: list[str], needles: list[str]) -> None:
+    """The message names the flag and its value; the exit status is 2."""
     with pytest.raises(UsageError) as caught:
         parse(words, {})
     assert [needle for needle in needles if needle not in str(caught.value)] == []
@@ -153,8 +153,8 @@ def test_values_that_cannot_be_read(words: list[str], needles: list[str]) -> Non
     ("variable", "value"),
     [("WSBRIDGE_PORT", "08080"), ("WSBRIDGE_BINARY", "yes"), ("WSBRIDGE_SEND_TIMEOUT", "soon"), ("WSBRIDGE_CLOSEMS", "-1")],
 )
-def test_variables_that_cannot_be_read(variable: str, value: str) -> None:
-    """The message names the variable, not a flag that was never written."""
+def test_invalid_values_of_variables(variable: str, value: str) -> None:
+    """The message names the variable, not a flag that the user did not write."""
     with pytest.raises(UsageError) as caught:
         parse(["cat"], {variable: value})
     assert variable in str(caught.value)
@@ -162,19 +162,19 @@ def test_variables_that_cannot_be_read(variable: str, value: str) -> None:
     assert "flag" not in str(caught.value)
 
 
-def test_help_beside_a_wrong_variable() -> None:
-    """Help can be had whatever the variables say."""
+def test_help_beside_an_invalid_variable() -> None:
+    """The help is available even if a variable is invalid."""
     assert parse(["--help"], {"WSBRIDGE_PORT": "x"}).help is True
 
 
 def test_unknown_variables() -> None:
-    """A variable that looks like ours and is not is named, so that a slip of the pen is seen."""
+    """An unknown variable with the prefix WSBRIDGE_ is reported, since it is probably a typing error."""
     environ = dict.fromkeys(["WSBRIDGE_PORTS", "WSBRIDGE_PORT", "PORT", "WSBRIDGE_BINRY"], "1")
     assert unknown_variables(environ) == ["WSBRIDGE_BINRY", "WSBRIDGE_PORTS"]
 
 
 def test_flag_of_another_command() -> None:
-    """Who gives a flag to the wrong command is told whose it is."""
+    """A flag of another command is an error that names that command."""
     with pytest.raises(UsageError, match="-dir; it is a flag of bridge"):
         parse(["--dir=x"], {}, BROADCAST)
     with pytest.raises(UsageError, match="-exchange; it is a flag of broadcast"):
@@ -196,7 +196,7 @@ def test_flag_of_another_command() -> None:
     ],
 )
 def test_passwords_are_not_shown(sentence: str, words: list[str], shown: str) -> None:
-    """What is said of words does not show the user and the password in one of them; a URL without them is shown whole."""
+    """Errors hide the user and the password in a word, and show a URL without them in full."""
     assert without_passwords(sentence, words) == shown
 
 
@@ -213,8 +213,8 @@ def test_passwords_are_not_shown(sentence: str, words: list[str], shown: str) ->
         (["-amqp://u:secret@h/"], {}, "not defined: -amqp://…"),
     ],
 )
-def test_a_url_in_the_wrong_place(words: list[str], variables: dict[str, str], shown: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Wherever a URL stands by mistake, the complaint does not show its password."""
+def test_misplaced_url(words: list[str], variables: dict[str, str], shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The error for a misplaced URL does not show its password."""
     assert run("wsbridge", words, {"PATH": "/bin", **variables}) in (1, 2)
     said = capsys.readouterr().err
     assert shown in said

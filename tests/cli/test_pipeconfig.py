@@ -19,7 +19,7 @@ def settings(shape: Command, *words: str, variables: dict[str, str] | None = Non
 
 
 def test_broker() -> None:
-    """With a broker, the channel is an exchange there."""
+    """With a broker, the channel is an exchange of it."""
     made = settings(PUBLISH, *BROKER, "--replay", "--framing=nul", "--maxline=5", "--confirm-timeout=7")
     assert made == PipeSettings(
         channel=ChannelSettings(exchange="e", replay=True, spool=SPOOL_BYTES),
@@ -31,13 +31,13 @@ def test_broker() -> None:
 
 
 def test_server() -> None:
-    """With a URL, the server knows its channel."""
+    """With a URL, the server determines the channel."""
     made = settings(SUBSCRIBE, "--url=ws://h/", "-n", "3", "--since=0-0", "--show-position")
     assert (made.url, made.broker, made.count, made.since, made.show_position) == ("ws://h/", None, 3, "0-0", True)
 
 
 def test_more_explicit_source() -> None:
-    """A flag wins over a variable for the other source."""
+    """A flag overrides a variable for the other source."""
     assert settings(PUBLISH, "--url=ws://h/", variables={"WSBRIDGE_BROKER": URL}).broker is None
     assert settings(PUBLISH, *BROKER, variables={"WSBRIDGE_URL": "ws://h/"}).url == ""
 
@@ -61,8 +61,8 @@ def test_more_explicit_source() -> None:
         (SUBSCRIBE, ["--url=ws://h/", "-n", "-1"], ["--n=-1 must not be negative"]),
     ],
 )
-def test_what_cannot_be_done(shape: Command, words: list[str], needles: list[str]) -> None:
-    """The message names each flag that has to do with it, and tells no password."""
+def test_conflicting_sources(shape: Command, words: list[str], needles: list[str]) -> None:
+    """The message names each conflicting flag, and does not show a password."""
     if not needles:
         settings(shape, *words)
         return

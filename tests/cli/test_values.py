@@ -37,7 +37,7 @@ URL = "--broker=amqp://a/"
     ],
 )
 def test_value(part: type[Part], name: str, given: Any, value: object) -> None:
-    """A value in the unit and the form of the flag becomes a value of the setting."""
+    """A value with the unit and the syntax of the flag becomes a value of the setting."""
     assert value_of(field_of(part, name), given) == value
 
 
@@ -60,20 +60,20 @@ def checked(*words: str, variables: dict[str, str] | None = None) -> SimpleNames
     ],
 )
 def test_needs(words: list[str], need: str) -> None:
-    """A flag that has no effect without another one is refused; the nearest flag that is missing is named."""
+    """A flag without effect is rejected; the error names the nearest flag that is missing."""
     with pytest.raises(ConfigurationError, match=f"^{need}$"):
         checked(*words)
 
 
 def test_variables_without_effect() -> None:
-    """A variable that has no effect here is neither refused nor checked, unless it turns something on."""
+    """A variable without effect is neither rejected nor checked, unless it switches something on."""
     checked(variables={"WSBRIDGE_SPOOL": "-5", "WSBRIDGE_PTY_SIZE": "x"})
     with pytest.raises(ConfigurationError, match="--replay needs --broker"):
         checked(variables={"WSBRIDGE_REPLAY": "true"})
 
 
 def test_first_fault() -> None:
-    """The value is shown as it was given, in the unit of the flag."""
+    """The error shows the value as the user wrote it, in the unit of the flag."""
     with pytest.raises(ConfigurationError, match=r"^--pingms=-1 must not be negative$"):
         checked("--pingms=-1")
     with pytest.raises(ConfigurationError, match=r"^--slow=x: write drop-oldest, latest or close$"):

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of configuration files."""
+"""Fixtures for the tests of configuration files."""
 
 from __future__ import annotations
 

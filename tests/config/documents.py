@@ -50,7 +50,7 @@ pieces = st.lists(st.sampled_from(['"', "#", "]", "\n", "é", "'", "[x]\n", '\\"
 
 
 def basic(value: str) -> str:
-    """Return a basic string; every other character that need not be is escaped."""
+    """Return a basic string with every other optional escape."""
     return "".join(
         character
         if character.isalnum() and index % 2
@@ -85,7 +85,7 @@ tables = st.recursive(
 
 
 class Writer:
-    """Writes a document, and notes the line of each path when it gets there."""
+    """Writes a document, and records the line of each path."""
 
     def __init__(self, draw: st.DrawFn) -> None:
         self._draw = draw
@@ -101,7 +101,7 @@ class Writer:
         self._body(table, (), ())
 
     def _body(self, table: dict[str, Any], path: Path, header: tuple[str, ...]) -> None:
-        """Write the keys of the table that is open, then the tables in it."""
+        """Write the keys of the current table, then its subtables."""
         below = {}
         for key, value in table.items():
             is_dotted = isinstance(value, dict) and self._is_flat(value) and self._one_of(False, True)
@@ -121,7 +121,7 @@ class Writer:
                 self._table(value, (*path, key), (*header, key))
 
     def _table(self, table: dict[str, Any], path: Path, header: tuple[str, ...]) -> None:
-        """Write a table by its header: before or after the tables in it, or, if it has nothing else, without one."""
+        """Write a table with its header, before or after its subtables; an implicit table needs no header."""
         inner = {key: value for key, value in table.items() if isinstance(value, dict | Entries)}
         if inner and self._one_of(False, True):
             self._below(inner, path, header)
@@ -148,7 +148,7 @@ class Writer:
         self._end()
 
     def _setting(self, key: tuple[str, ...], value: Any, table: Path) -> None:
-        """Write a key and its value; a table in the value continues the key with a dot."""
+        """Write a key and its value; for a table, dotted keys can continue the key."""
         if isinstance(value, dict):
             for inner, item in value.items():
                 self._setting((*key, inner), item, table)
@@ -198,11 +198,11 @@ class Writer:
         return self._one_of(*forms)
 
     def _gap(self) -> None:
-        """Write what may stand between the items of an array."""
+        """Write optional text between the items of an array."""
         self._write(self._one_of("", "", " ", "\n", "\t\n\n", ' # ] " """ \n'))
 
     def _noise(self) -> None:
-        """Write what may stand between two statements."""
+        """Write optional text between two statements."""
         self._write(self._one_of("", "", "\n", " \t\n", "# a = [ ''' \n", "  "))
 
     def _end(self) -> None:
@@ -217,7 +217,7 @@ class Writer:
         self.places.setdefault(path, self._line)
 
     def _is_flat(self, table: dict[str, Any]) -> bool:
-        """Whether dotted keys can write a table: it has a key, and no header below it."""
+        """Return whether dotted keys can write a table: it has a key, and no header below it."""
         return bool(table) and all(
             self._is_flat(value) if isinstance(value, dict) else not isinstance(value, Entries) for value in table.values()
         )

@@ -1,4 +1,4 @@
-"""Configuration files in a folder of their own, with programs and folders to name in them."""
+"""Configuration files in their own folder, with programs and folders for their values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A validator of JSON schemas: of the keywords that the schema of configuration files uses."""
+"""A validator for the keywords of JSON Schema that the schema of configuration files uses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ANNOTATIONS = {"$schema", "title", "description", "default", "$defs"}
 
 
 def errors(value: Any, schema: Schema, root: Schema) -> list[str]:
-    """Return what is wrong with a value; an unknown keyword is an error of the schema."""
+    """Return the errors of a value; an unknown keyword is an error of the schema."""
     return [error for keyword, argument in schema.items() for error in _keyword(keyword, argument, value, schema, root)]
 
 

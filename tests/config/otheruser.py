@@ -1,4 +1,4 @@
-"""A user without rights, for files that cannot be read: root reads everything."""
+"""A user without privileges, for tests of unreadable files: root can read every file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOBODY = 65534
 
 @contextmanager
 def unprivileged(folder: Path) -> Iterator[None]:
-    """Continue as a user without rights, to whom the way to a folder is open; a test that does not run as root stays its user."""
+    """Continue as a user without privileges that can reach a folder; a test that does not run as root keeps its user."""
     if os.geteuid() != 0:
         yield
         return

@@ -1,4 +1,4 @@
-"""A value of each setting that is not its default, and strategies for settings of servers."""
+"""A value of each setting other than its default, and strategies for the settings of servers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from wsbridge.settings.endpoint import KINDS, PartField, faults_of, parts_of, se
 
 
 def samples(folder: Path, program: Path) -> dict[str, Any]:
-    """Return a value of each setting of a server, by its name; they fit together as far as they can."""
+    """Return a value of each setting of a server, by name; the values conflict as little as possible."""
     return {
         # The process.
         "hosts": ("a.example", "*.b.example"),
@@ -104,7 +104,7 @@ def samples(folder: Path, program: Path) -> dict[str, Any]:
 
 
 def endpoint_of(kind: str, values: dict[str, Any]) -> EndpointSettings:
-    """Return an endpoint of a kind with those of the values that it has."""
+    """Return an endpoint of a kind, with the settings that the kind has."""
     entries = settings_of(KINDS[kind])
 
     def of(part: str) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def pick(draw: st.DrawFn, entries: tuple[PartField, ...], values: dict[str, Any]
 
 
 def value_of(draw: st.DrawFn, entry: PartField, sample: Any) -> Any:
-    """Draw a value of a setting: of a number any within its bounds, of another kind the sample."""
+    """Draw a value of a setting: any number within its bounds, or the sample of another type."""
     least = 1 if entry.field.setting.is_positive else 0
     match entry.field.kind:
         case Kind.INTEGER | Kind.SIZE:
@@ -137,7 +137,7 @@ def value_of(draw: st.DrawFn, entry: PartField, sample: Any) -> Any:
 
 @st.composite
 def endpoints(draw: st.DrawFn, values: dict[str, Any], path: str) -> EndpointSettings:
-    """Draw an endpoint whose settings fit together."""
+    """Draw an endpoint with settings that do not conflict."""
     kind = draw(st.sampled_from(("bridge", "broadcast", "files", "cgi", "console")))
     chosen = {**pick(draw, settings_of(KINDS[kind]), values), "path": path, "target": ""}
     chosen.pop("hosts", None)

@@ -1,4 +1,4 @@
-"""Remedies for commands of a configuration file that name no program."""
+"""Remedies for commands of a configuration file that are not found."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from wsbridge.config.commands import for_line, hint_for_command
     ],
 )
 def test_hint(folder: Folder, command: list[str], hint: str) -> None:
-    """A command that is not found gets what the file has to say, where that can be known."""
+    """The error for a command that is not found shows the correct entry, if wsbridge can derive it."""
     assert hint_for_command(command, str(folder.path)) == hint.replace("%s", str(folder.path))
 
 
@@ -41,5 +41,5 @@ def test_hint(folder: Folder, command: list[str], hint: str) -> None:
     ],
 )
 def test_line(line: str, array: str) -> None:
-    """A command line in one string is written as an array, or as an argument of a shell."""
+    """The error for a command line in one string shows it as an array, or as an argument of a shell."""
     assert for_line(line) == f"write an array: {array}"

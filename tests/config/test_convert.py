@@ -1,4 +1,4 @@
-"""A configuration file as settings: the whole of it, and every fault."""
+"""The conversion of a configuration file to settings, with every fault."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ url = { env = "RABBIT_URL" }
 
 
 def test_example(folder: Folder) -> None:
-    """A file has listeners, endpoints and brokers; a program is relative to the file, or in PATH."""
+    """A file has listeners, endpoints and brokers; the name of a program is relative to the file, or found in PATH."""
     environ = {"PATH": "/bin", "RABBIT_URL": "amqp://u:secret@a/,amqp://b/"}
     assert folder.settings(EXAMPLE, environ) == ServerSettings(
         server=ProcessSettings(log_level="info"),
@@ -101,7 +101,7 @@ timeout = 0
 
 
 def test_every_fault(folder: Folder) -> None:
-    """Each mistake is told, with its line, its place and a remedy; in the order of the lines."""
+    """Each fault has its line, its path and a remedy, in the order of the lines."""
     assert folder.faults(EVERYTHING_WRONG) == [
         "3: server.hots: unknown key; did you mean hosts?",
         '4: server.guard: expected true or false, got "yes"',
@@ -138,7 +138,7 @@ def test_every_fault(folder: Folder) -> None:
     ],
 )
 def test_wrong_tables(folder: Folder, text: str, fault: str) -> None:
-    """A table of the wrong kind, or without what it needs, is told with the header to write."""
+    """The fault of a table with the wrong type, or without a required key, shows the right header."""
     assert [line for line in folder.faults(text) if line.startswith(fault)] != []
 
 
@@ -151,7 +151,7 @@ NO_VALUE = {
     Kind.TEXTS: ("true", "1", "1.5", "2020-01-01", "{}", "[true]", "[[]]", '["\\u0000"]', '[""]'),
     Kind.CHOICE: ("true", "1", "1.5", "2020-01-01", "[]", "{}", '"\\u0000"', '"other"'),
 }
-"""Values in TOML that no setting of a kind can have."""
+"""TOML values that are not valid for any setting of a type."""
 NEEDED = {
     "bridge": {"command": '"./count.sh"'},
     "broadcast": {"exchange": '"x"', "command": '"./count.sh"'},
@@ -161,7 +161,7 @@ NEEDED = {
 
 
 def assert_wrong(folder: Folder, header: str, place: str, needed: Mapping[str, str], fields: Iterable[Field]) -> None:
-    """Each wrong value of each key is one fault, at its line and its path."""
+    """Check that each wrong value of each key is one fault, with its line and its path."""
     for field in fields:
         others = "".join(f"{key} = {value}\n" for key, value in needed.items() if key != field.name)
         for value in NO_VALUE[field.kind]:
@@ -175,7 +175,7 @@ def assert_wrong(folder: Folder, header: str, place: str, needed: Mapping[str, s
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_wrong_types_of_an_endpoint(folder: Folder, kind: str) -> None:
-    """Each key of each kind of endpoint refuses all that is no value of it."""
+    """Each key of each kind of endpoint rejects values of other types."""
     fields = [entry.field for entry in settings_of(KINDS[kind])]
     assert_wrong(folder, f"[[endpoint]]\nkind = '{kind}'", "endpoint[1]", NEEDED.get(kind, {}), fields)
 
@@ -189,7 +189,7 @@ def test_wrong_types_of_an_endpoint(folder: Folder, kind: str) -> None:
     ],
 )
 def test_wrong_types(folder: Folder, table: str, part: type[Part], needed: dict[str, str]) -> None:
-    """Each key of each other table does as well."""
+    """Each key of each other table also rejects values of other types."""
     place = table.strip("[]") + ("[1]" if table == "[[listen]]" else "")
     assert_wrong(folder, f"endpoint = [{{ kind = 'files', files = 'public' }}]\n{table}", place, needed, fields_of(part))
 
@@ -230,14 +230,14 @@ PASSWORD = "s/e@c ret" + "x" * 50
     ],
 )
 def test_no_password_is_shown(folder: Folder, text: str) -> None:
-    """Nor does a fault of any other value, in which a user has written an address by mistake."""
+    """A fault of any other value does not show a password either, if a user wrote an address there by mistake."""
     faults = folder.faults(text.replace("URL", f"amqp://me:{PASSWORD}@host/"))
     assert faults != []
     assert [fault for fault in faults if PASSWORD[-9:] in fault or PASSWORD[:9] in fault] == []
 
 
 def test_many_passwords(folder: Folder) -> None:
-    """A file with very many addresses in wrong places shows none of their passwords."""
+    """A file with very many misplaced addresses shows none of their passwords."""
     bridges = "".join(f"[[endpoint]]\npath = '/{n}'\nkind = 'bridge'\ncommand = 'amqp://me:secret{n}@h/'\n" for n in range(300))
     faults = folder.faults(bridges)
     assert len(faults) == 300
@@ -245,11 +245,11 @@ def test_many_passwords(folder: Folder) -> None:
 
 
 def test_missing_file(folder: Folder) -> None:
-    """A file that cannot be read is one fault."""
+    """An unreadable file is one fault."""
     (fault,) = folder.faults(f'include = "{folder.path}/none.toml"\n[[endpoint]]\nkind = "files"\nfiles = "public"\n')
     assert "none.toml" in fault
 
 
 def test_many_faults(folder: Folder) -> None:
-    """Thousands of mistakes are told as well."""
+    """All of thousands of faults are reported."""
     assert len(folder.faults("[server]\n" + "".join(f"key{number} = 1\n" for number in range(2000)))) == 2001

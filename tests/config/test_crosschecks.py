@@ -45,18 +45,18 @@ FILES = '[[endpoint]]\nkind = "files"\nfiles = "public"\n'
     ],
 )
 def test_listeners(folder: Folder, text: str, faults: list[str]) -> None:
-    """Each listener can open: no other one has its address, and its certificate can be used."""
+    """Each listener can open: its address is unique, and its certificate is usable."""
     found = folder.faults(text + FILES)
     assert [fault for fault, beginning in zip(found, faults, strict=True) if not fault.startswith(beginning)] == []
 
 
 def test_free_ports(folder: Folder) -> None:
-    """Any number of listeners may ask for a free port."""
+    """Any number of listeners may request a free port."""
     assert len(folder.settings("[[listen]]\naddress = ':0'\n" * 2 + FILES).listeners) == 2
 
 
 def test_certificate(folder: Folder, certificates: Certificates) -> None:
-    """A key that does not belong to the certificate is told before the server starts."""
+    """A key that does not match the certificate is a fault before the server starts."""
     text = f"[[listen]]\naddress = ':443'\ncertificate = '{certificates.folder}/server.pem'\nkey = '{certificates.folder}/%s'\n"
     assert folder.settings(text % "server.key" + FILES).listeners[0].tls is not None
     (fault,) = folder.faults(text % "client.key" + FILES)
@@ -85,7 +85,7 @@ BROADCAST = '[[endpoint]]\nkind = "broadcast"\nexchange = "x"\nbroker = "%s"\n'
     [("mayn", '; did you mean "main"?'), ("other", "; add a table [broker.other]"), ("a b", '; add a table [broker."a b"]')],
 )
 def test_brokers(folder: Folder, name: str, remedy: str) -> None:
-    """A broker that no table describes is told with the nearest name; one that no endpoint uses is fine."""
+    """The fault for an undefined broker names the nearest defined one; a broker without endpoints is valid."""
     (fault,) = folder.faults("[broker.main]\nurl = 'amqp://a/'\n" + BROADCAST % name)
     assert fault.startswith("6: endpoint[1].broker: there is no [broker.")
     assert fault.endswith(remedy)
@@ -97,13 +97,13 @@ def test_brokers(folder: Folder, name: str, remedy: str) -> None:
 
 
 def test_files_of_a_broker(folder: Folder) -> None:
-    """A file that the address of a broker names has to be there."""
+    """A file named in the address of a broker must exist."""
     (fault,) = folder.faults("[broker.main]\nurl = 'amqps://a/?cafile=none.pem'\n" + FILES)
     assert fault == "2: broker.main.url: the cafile in its URL is not a file: none.pem"
 
 
 def test_console(folder: Folder) -> None:
-    """A console is for an endpoint that is there."""
+    """A console needs an existing endpoint."""
     console = '[[endpoint]]\nkind = "console"\npath = "/console"\ntarget = "%s"\n'
     folder.settings(FILES + "path = '/files'\n" + console % "/files")
     (fault,) = folder.faults(FILES + "path = '/files'\n" + console % "/file")

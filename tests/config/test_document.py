@@ -1,4 +1,4 @@
-"""A configuration file with its includes: what is read, where each value stands, and every error in one line."""
+"""A configuration file with its includes: the merged tables, the place of each value, and every error in one line."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from wsbridge.config.document import MAX_BYTES, MAX_FILES, Document, read_docume
 from wsbridge.config.faults import Place
 
 pytestmark = pytest.mark.timeout(120)
-"""Seconds after which a wait for the other end of a FIFO is a failure."""
+"""Timeout in seconds for opening the other end of a FIFO."""
 
 Write = Callable[..., None]
 
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Writes files in the working directory, by their names."""
+    """Write files in the working directory, by name."""
     monkeypatch.chdir(tmp_path)
 
     def write(**files: str | bytes) -> None:
@@ -40,7 +40,7 @@ def faults(document: Document) -> list[str]:
 
 
 def test_one_file(write: Write, tmp_path: Path) -> None:
-    """A file gives its tables, the place of each path, and its folder."""
+    """A document contains the tables of its file, the place of each path, and the folder of the file."""
     write(main='server.port = 80\n[[endpoint]]\n[[endpoint]]\nmax_programs = "ten"\n')
     document = read_document("main.toml")
     assert document.tables == {"server": {"port": 80}, "endpoint": [{}, {"max_programs": "ten"}]}
@@ -56,7 +56,7 @@ def test_one_file(write: Write, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "\ufeff", "\r\n# nothing\r\n"])
 def test_empty_file(write: Write, content: str) -> None:
-    """An empty file is an empty configuration."""
+    """An empty file is an empty document."""
     write(main=content)
     document = read_document("main.toml")
     assert (document.tables, document.faults) == ({}, ())
@@ -72,7 +72,7 @@ path = "/main"
 
 
 def test_includes(write: Write, tmp_path: Path) -> None:
-    """A file comes first, then the files of each pattern, sorted; places and folders are those of the file of a value."""
+    """A file precedes the sorted files of each pattern; the place and folder of a value are those of its own file."""
     write(
         main=MAIN,
         conf__b='[[endpoint]]\npath = "/b"\n',
@@ -100,7 +100,7 @@ def test_includes(write: Write, tmp_path: Path) -> None:
 
 
 def test_names_as_given(write: Write, tmp_path: Path) -> None:
-    """A relative name stays relative, an absolute one absolute, for the included files as well."""
+    """Relative names stay relative and absolute names absolute, for included files too."""
     write(main="include = ['conf.d/*.toml', 'missing.toml']", **{"conf.d__a": "include = '../b.toml'\na"}, b="b")
     write(**{"conf.d__c": "include = '../b.toml'"})
     for name, prefix in (("main.toml", ""), ("./main.toml", "./"), (str(tmp_path / "main.toml"), f"{tmp_path}/")):
@@ -109,7 +109,7 @@ def test_names_as_given(write: Write, tmp_path: Path) -> None:
 
 
 def test_pattern_without_a_match(write: Write, tmp_path: Path) -> None:
-    """A pattern may match nothing, and its folder is watched, even if it is missing; a plain name must exist."""
+    """A pattern may match nothing, and its folder is watched even if it is missing; a plain name must exist."""
     write(main="include = ['conf.d/*.toml', '*.conf']")
     document = read_document("main.toml")
     assert (document.tables, document.faults) == ({}, ())
@@ -121,7 +121,7 @@ def test_pattern_without_a_match(write: Write, tmp_path: Path) -> None:
 
 
 def test_file_of_several_patterns(write: Write) -> None:
-    """A file that several includes name is read once, under all its names."""
+    """A file that several includes name is read once, and keeps all its names."""
     write(main="include = ['conf.d/*.toml', 'conf.d/a.toml', './conf.d/b.toml']", **{"conf.d__a": "[[e]]\nx = 1"})
     os.symlink("a.toml", "conf.d/b.toml")
     document = read_document("main.toml")
@@ -129,7 +129,7 @@ def test_file_of_several_patterns(write: Write) -> None:
 
 
 def test_file_includes_itself(write: Write) -> None:
-    """A pattern or a name that leads to its own file is an error; what else it matches is read."""
+    """A pattern or a name that includes its own file is an error; the other matches are read."""
     write(main="include = '*.toml'\na = 1", other="b = 1")
     document = read_document("main.toml")
     assert document.tables == {"a": 1, "b": 1}
@@ -141,7 +141,7 @@ def test_file_includes_itself(write: Write) -> None:
 
 
 def test_circle(write: Write) -> None:
-    """Files that include each other are an error that shows the circle, without the files that lead to it."""
+    """Files that include each other cause an error that shows the circle, without the files that lead to it."""
     write(main="include = 'a.toml'\n[[e]]\nx = 0", a="include = 'b/c.toml'\n[[e]]\nx = 1", b__c="[[e]]\nx = 2")
     assert faults(read_document("main.toml")) == []
     write(b__c="\ninclude = ['../a.toml']\n[[e]]\nx = 2")
@@ -152,21 +152,21 @@ def test_circle(write: Write) -> None:
 
 
 def test_circle_through_a_link(write: Write) -> None:
-    """A link does not hide a circle."""
+    """A symbolic link does not hide a circle."""
     write(main="include = 'link.toml'")
     os.symlink("main.toml", "link.toml")
     assert faults(read_document("main.toml")) == ["main.toml:1: include: main.toml includes itself; remove this include"]
 
 
-def test_shared_file_is_no_circle(write: Write) -> None:
-    """Two files may include the same third one."""
+def test_shared_file_is_not_a_circle(write: Write) -> None:
+    """Two files may include the same third file."""
     write(main="include = ['a.toml', 'b.toml']", a="include = 'c.toml'", b="include = 'c.toml'", c="x = 1")
     document = read_document("main.toml")
     assert (document.tables, document.faults) == ({"x": 1}, ())
 
 
 def test_every_file_includes_all(write: Write) -> None:
-    """Files that all include all of their folder have one error each, and end."""
+    """If each file of a folder includes the whole folder, each file has one error, and loading ends."""
     write(main="include = 'd/*.toml'", **{f"d__{index}": f"include = '*.toml'\nx{index} = 1" for index in range(20)})
     document = read_document("main.toml")
     assert len(document.tables) == 20
@@ -174,7 +174,7 @@ def test_every_file_includes_all(write: Write) -> None:
 
 
 def test_too_many_files(write: Write) -> None:
-    """The limit of files is one error, at the include that passes it."""
+    """More files than the limit cause one error, at the include that exceeds it."""
     write(main="\ninclude = 'd/*.toml'", **{f"d__{index:03}": f"x{index} = 1" for index in range(MAX_FILES - 1)})
     assert faults(read_document("main.toml")) == []
     write(d__998="", d__999="")
@@ -184,7 +184,7 @@ def test_too_many_files(write: Write) -> None:
 
 
 def test_long_chain(write: Write) -> None:
-    """A chain of includes is as long as the limit of files allows."""
+    """A chain of includes may be as long as the limit of files."""
     write(main="include = 'x0.toml'", **{f"x{index}": f"include = 'x{index + 1}.toml'\nk{index} = 1" for index in range(MAX_FILES)})
     document = read_document("main.toml")
     assert len(document.tables) == MAX_FILES - 1
@@ -219,7 +219,7 @@ def test_impossible_patterns(write: Write) -> None:
 
 
 def test_closed_folder(write: Write, tmp_path: Path) -> None:
-    """A folder that cannot be listed is an error, not a pattern without a match."""
+    """A folder that cannot be listed is an error, not a pattern without matches."""
     write(main="include = 'd/*.toml'", d__a="")
     (tmp_path / "d").chmod(0)
     try:
@@ -234,7 +234,7 @@ def test_closed_folder(write: Write, tmp_path: Path) -> None:
 
 
 def test_same_key_in_two_files(write: Write) -> None:
-    """A key that two files set is an error that names both places."""
+    """A key in two files is an error that names both places."""
     write(main="include = 'a.toml'\n\n[server]\nport = 80", a="server.port = 81\nserver.name = 'x'")
     document = read_document("main.toml")
     assert document.tables == {"server": {"port": 80, "name": "x"}}
@@ -242,7 +242,7 @@ def test_same_key_in_two_files(write: Write) -> None:
 
 
 def test_every_error_is_collected(write: Write) -> None:
-    """Each file has its errors, and none hides those of another."""
+    """The errors of all files are reported; none hides those of another file."""
     write(
         main="include = ['a.toml', 'b.toml', 'c.toml', 'missing.toml', 'd.toml']\nx = 1",
         a="x = 2",
@@ -262,7 +262,7 @@ def test_every_error_is_collected(write: Write) -> None:
 
 
 def test_unusable_file(write: Write, tmp_path: Path) -> None:
-    """A first file that cannot be read is one error, and is watched; a path leads to the file all the same."""
+    """An unreadable first file is one error, and is watched; its paths still have their place."""
     write(long="#" * (MAX_BYTES + 1), limit="#" * MAX_BYTES, invalid="x")
     os.mkfifo("fifo")
     expected = {
@@ -293,7 +293,7 @@ def test_unreadable_file(write: Write, tmp_path: Path) -> None:
 
 
 def test_odd_name(write: Write) -> None:
-    """The name of a file that is not UTF-8 is shown with escapes."""
+    """A file name that is not UTF-8 appears with escapes."""
     write(main="include = '*.conf'")
     with open(b"\xff.conf", "wb") as file:
         file.write(b"x")
@@ -301,7 +301,7 @@ def test_odd_name(write: Write) -> None:
 
 
 def test_removed_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A relative name in a directory that no longer exists is a missing file."""
+    """A relative name in a deleted working directory is a missing file."""
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
@@ -311,7 +311,7 @@ def test_removed_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_many_tables(write: Write) -> None:
-    """100,000 tables take seconds of processor time at most, and each has its place."""
+    """100,000 tables take at most seconds of CPU time, and each has its place."""
     write(main="include = 'a.toml'\n" + "[[e]]\n" * 50_000, a="[[e]]\n" * 50_000)
     began = time.process_time()
     document = read_document("main.toml")

@@ -1,4 +1,4 @@
-"""The endpoints of a configuration file: kinds, defaults, and what does not fit together."""
+"""The endpoints of a configuration file: kinds, defaults and conflicts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BROADCAST = '[[endpoint]]\nkind = "broadcast"\nexchange = "x"\n'
 
 
 class EchoSettings(EndpointSettings, frozen=True, kw_only=True):
-    """Sends each message back."""
+    """Settings of an endpoint that returns each message."""
 
     kind = "echo"
 
@@ -27,7 +27,7 @@ class EchoSettings(EndpointSettings, frozen=True, kw_only=True):
 
 @pytest.fixture
 def echo() -> Iterator[None]:
-    """A kind of endpoint that only the tests have."""
+    """Register a kind of endpoint for the tests."""
     register_kind("echo", EchoSettings)
     yield
     del KINDS["echo"]
@@ -42,7 +42,7 @@ def test_new_kind(folder: Folder, echo: None) -> None:
 
 
 def test_defaults(folder: Folder) -> None:
-    """A key of the endpoint wins over the default of its kind, and that over the default of all kinds."""
+    """A key of the endpoint overrides the default of its kind, which overrides the default of all kinds."""
     text = (
         '[defaults]\nping = 1\nwrite_timeout = 1\ndrain = 1\nexchange = "x"\n[defaults.bridge]\nwrite_timeout = 2\n'
         f"drain = 2\n[defaults.files]\ndotfiles = true\nfiles = 'public'\n{BRIDGE}path = '/a'\ndrain = 3\n"
@@ -84,7 +84,7 @@ def test_defaults(folder: Folder) -> None:
     ],
 )
 def test_wrong_defaults(folder: Folder, text: str, fault: str) -> None:
-    """A fault of a default is told once, where it stands."""
+    """The fault of a default is reported once, at its own place."""
     assert folder.faults(f"[defaults]\n{text}\n{BRIDGE}{BRIDGE}path = '/b'") == [fault]
 
 
@@ -144,13 +144,13 @@ def test_wrong_defaults(folder: Folder, text: str, fault: str) -> None:
     ],
 )
 def test_faults(folder: Folder, text: str, faults: list[str]) -> None:
-    """What is wrong with one setting does not hide what is wrong with another, nor cause a fault of a third."""
+    """A fault of one setting does not hide the fault of another, and does not cause one of a third."""
     found = folder.faults(text)
     assert [fault for fault, beginning in zip(found, faults, strict=True) if not fault.startswith(beginning)] == []
 
 
 def test_cgi(folder: Folder) -> None:
-    """An endpoint of CGI scripts alone."""
+    """An endpoint may serve CGI scripts alone."""
     (endpoint,) = folder.settings('[[endpoint]]\nkind = "cgi"\ncgi = "public"').endpoints
     assert isinstance(endpoint, CgiSettings)
     assert endpoint.http.cgi == f"{folder.path}/public"

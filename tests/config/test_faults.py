@@ -1,4 +1,4 @@
-"""The text of an error in a configuration: one line with a place, a path and a sentence."""
+"""The text of a fault in a configuration: one line with a place, a path and a sentence."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ def test_paths(path: Path, text: str) -> None:
 
 @given(key=st.text(st.characters(exclude_categories=["Cs"]), max_size=LONGEST_KEY))
 def test_shown_key_is_toml(key: str) -> None:
-    """A user can copy a key from an error into the file: it is one printable line."""
+    """A user can copy a key from a fault into the file: it is one printable line."""
     shown = show_path((key,))
     assert shown.isprintable()
     assert tomllib.loads(f"{shown} = 1") == {key: 1}
 
 
 def test_long_key() -> None:
-    """A long key does not fill the terminal."""
+    """A long key is shortened."""
     assert len(show_path(("k" * 1_000_000,))) < LONGEST_KEY + 10
 
 
 def test_odd_names() -> None:
-    """The name of a file is as the user gave it, unless it would break the line or the terminal."""
+    """The fault shows a file name as the user gave it, unless the name would break the line or the terminal."""
     assert show_name("conf.d/é b.toml") == "conf.d/é b.toml"
     assert show_name("a\x1b[2J") == "'a\\x1b[2J'"
     assert show_name("\udcff.toml") == "'\\udcff.toml'"
@@ -81,5 +81,5 @@ def test_odd_names() -> None:
     ],
 )
 def test_types(value: object, name: str) -> None:
-    """The types have TOML's names."""
+    """Types have their TOML names."""
     assert show_type(value) == name

@@ -1,4 +1,4 @@
-"""Patterns of includes: what they match, in which order, and which folders to watch for later matches."""
+"""Patterns of includes: their matches, the order, and the folders to watch for later matches."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> str:
     ],
 )
 def test_patterns(folder: str, pattern: str, names: list[str], folders: list[str]) -> None:
-    """Matches are sorted; a pattern may match nothing; a hidden file needs its dot; a plain name matches itself."""
+    """Matches are sorted; a pattern may match nothing; it must spell out the dot of a hidden file; a plain name matches itself."""
     expansion = expand(pattern, folder)
     assert list(expansion.names) == [f"{folder}/{name}" for name in names]
     assert sorted(expansion.folders) == [f"{folder}/{name}" if name else folder for name in folders]
@@ -63,7 +63,7 @@ def test_patterns(folder: str, pattern: str, names: list[str], folders: list[str
 
 
 def test_names_stay_relative(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names are as relative as the folder of the including file; an empty folder is the working directory."""
+    """Matches are as relative as the folder of the including file; an empty folder is the working directory."""
     monkeypatch.chdir(folder)
     assert expand("[0-9]*.toml", "").names == ("10.toml", "9.toml")
     assert expand("[0-9]*.toml", "").folders == ("",)
@@ -71,13 +71,13 @@ def test_names_stay_relative(folder: str, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_dangling_link(folder: str) -> None:
-    """A link that leads nowhere is a match: reading it reports the error."""
+    """A dangling link is a match: reading it reports the error."""
     (Path(folder) / "dangling.toml").symlink_to("nowhere")
     assert f"{folder}/dangling.toml" in expand("*.toml", folder).names
 
 
 def test_closed_folder(folder: str) -> None:
-    """A folder that exists and cannot be listed is an error, not an empty match."""
+    """A folder that exists but cannot be listed is an error, not an empty match."""
     closed = Path(folder) / "sites"
     closed.chmod(0)
     try:
@@ -92,7 +92,7 @@ def test_closed_folder(folder: str) -> None:
     ("pattern", "sentence"), [("a\0*", "U\\+0000"), ("conf.d/**/*.toml", "write one pattern for each level"), ("**", "not supported")]
 )
 def test_refused_patterns(folder: str, pattern: str, sentence: str) -> None:
-    """A pattern that would match something else than in a shell is an error."""
+    """A pattern with another meaning than in a shell is an error."""
     with pytest.raises(ValueError, match=sentence):
         expand(pattern, folder)
 

@@ -1,4 +1,4 @@
-"""The tables of several files as one: what is concatenated, what is merged, and what is a conflict."""
+"""The merged tables of several files: concatenation, merging and conflicts."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def test_merge(texts: list[str], tables: dict[str, Any]) -> None:
     ],
 )
 def test_conflicts(texts: list[str], tables: dict[str, Any], faults: list[str]) -> None:
-    """A key that two files set is an error that names both places; the first value stays, and the rest is merged."""
+    """A key in two files is an error that names both places; the first value stays, and the other keys are merged."""
     result = merged(*texts)
     assert (result.tables, list(map(str, result.faults))) == (tables, faults)
 
 
 def test_files_of_paths() -> None:
-    """Each path in the merged tables leads to the file and the line that it came from."""
+    """Each path in the merged tables maps to its file and its line."""
     result = merged("[s]\na = 1\n[[e]]\nx = 1\n[[e]]", "[[e]]\n[e.t]\nx = 1\n[s]\nb = 2\nc.d = 1", "e = [{x = 1},\n{}]\n")
 
     def place(*path: str | int) -> Place:
@@ -90,7 +90,7 @@ def test_files_of_paths() -> None:
 
 
 def test_index_in_its_file() -> None:
-    """An error counts the entries as the file does that it names."""
+    """A fault counts entries within the file that it names."""
     result = merged("[[e]]\n[[e]]", "[[e]]\nx = 1")
     file, local = result.find(("e", 2, "x"))
     assert str(file.fault(local, "wrong")) == "b:2: e[1].x: wrong"

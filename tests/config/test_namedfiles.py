@@ -17,7 +17,7 @@ def document(folder: Path, text: str, more: str = "") -> Document:
 
 
 def test_secret_files(tmp_path: Path) -> None:
-    """A secret may be in a file, alone or in an array; its name is relative to the file that names it."""
+    """A secret may be in a file, also within an array; its name is relative to the file that names it."""
     text = '[broker.a]\nurl = { file = "a" }\n[broker.b]\nurl = ["amqp://b", { env = "B" }, { file = "/b" }]\n'
     found = document(tmp_path, text, '[broker.c]\nurl = { file = "c" }\n')
     assert secret_files(found) == (f"{tmp_path}/a", "/b", f"{tmp_path}/conf.d/c")
@@ -31,7 +31,7 @@ def test_tls_files(tmp_path: Path) -> None:
 
 
 def test_invalid_values(tmp_path: Path) -> None:
-    """What is no name of a file is none of them, whatever else is wrong with the document."""
+    """Values that are not file names are ignored, whatever other faults the document has."""
     found = document(tmp_path, 'broker = 1\nlisten = ["x"]\n')
     assert (secret_files(found), tls_files(found)) == ((), ())
     found = document(tmp_path / "conf.d", '[broker]\na = 1\nb = { url = { file = 1 } }\n[[listen]]\ncertificate = ""\nkey = 1\n')

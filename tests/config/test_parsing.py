@@ -1,4 +1,4 @@
-"""The bytes of a file: UTF-8 and TOML, with the line of each error."""
+"""Parsing the bytes of a file: UTF-8 and TOML, with the line of each error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def why(content: bytes) -> tuple[int, str]:
 
 
 def test_tables_and_places() -> None:
-    """A BOM and both kinds of line ends are allowed; an empty file has no tables."""
+    """A BOM and both kinds of line endings are valid; an empty file has no tables."""
     assert parse(b"") == parse(b"\xef\xbb\xbf") == parse(b"\n# comment\n") == ({}, {})
     assert parse(b"\xef\xbb\xbf\r\na = 1\r\n") == ({"a": 1}, {("a",): 2})
 
@@ -54,7 +54,7 @@ def test_odd_bytes() -> None:
 
 @pytest.mark.parametrize("value", ["[" * 100_000, "{a=" * 100_000, "[" * 100_000 + "]" * 100_000])
 def test_deep_nesting(value: str) -> None:
-    """Nesting is an error with its line before it is a RecursionError of tomllib."""
+    """Deep nesting is an error with its line, before tomllib raises RecursionError."""
     assert why(f"a = 1\nb = {value}".encode()) == (2, "more than 64 levels of keys, arrays or tables; write fewer levels")
 
 
@@ -64,7 +64,7 @@ def test_key_with_many_dots() -> None:
 
 
 def test_nesting_on_a_deep_stack() -> None:
-    """A caller that has used up the stack gets an error as well."""
+    """A caller with a nearly exhausted stack gets an error too."""
 
     def below(frames: int) -> tuple[int, str]:
         return below(frames - 1) if frames else why(b"a = " + b"[" * 60 + b"]" * 60)
@@ -76,13 +76,13 @@ def test_nesting_on_a_deep_stack() -> None:
 
 
 def test_long_number() -> None:
-    """Python refuses to convert a number of more than 4300 digits; the error has its line all the same."""
+    """Python does not convert a number of more than 4300 digits; the error still has its line."""
     assert why(b"a = 1\nb = " + b"9" * 5000) == (2, "a number is too long; write fewer than 4000 digits")
 
 
 @given(content=st.binary() | st.text(alphabet="a=[]{}\"'\\#\n\r .,1").map(str.encode))
 def test_any_bytes(content: bytes) -> None:
-    """For any bytes there are tables or an error of one line, and never another exception."""
+    """Any bytes result in tables or in an error of one line, and never in another exception."""
     found = [(0, "")]
     try:
         parse(content)

@@ -1,4 +1,4 @@
-"""The lines of a TOML document: those of every path that tomllib finds, and no others."""
+"""The lines of a TOML document: exactly the paths that tomllib finds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MIB = 1024 * 1024
 
 
 def paths_of(value: Any, path: Path = ()) -> Iterator[Path]:
-    """Yield the path of each value in the tables of tomllib."""
+    """Yield the path of each value in the tables that tomllib returns."""
     if path:
         yield path
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -29,7 +29,7 @@ def paths_of(value: Any, path: Path = ()) -> Iterator[Path]:
 
 @given(document=documents())
 def test_any_document(document: Document) -> None:
-    """The scanner finds the paths that tomllib finds, in every form, each in the line in which it was written."""
+    """The scanner finds the paths that tomllib finds, in every syntax, each in its line."""
     assert set(document.places) == set(paths_of(tomllib.loads(document.text.removeprefix("\ufeff"))))
     assert find_places(document.text) == document.places
 
@@ -70,7 +70,7 @@ last = true
 
 
 def test_example() -> None:
-    """Each form of a key and of a table has its line."""
+    """Each syntax of a key and of a table has its line."""
     assert find_places(EXAMPLE) == {
         ("name",): 2,
         ("server",): 3,
@@ -119,7 +119,7 @@ def test_example() -> None:
         ("[a.b.c]\n\n[a]\n[a.b]", {("a",): 3, ("a", "b"): 4, ("a", "b", "c"): 1}),
         ("[[a.b]]\n[[a.b]]\n[a.b.c]", {("a",): 1, ("a", "b"): 1, ("a", "b", 0): 1, ("a", "b", 1): 2, ("a", "b", 1, "c"): 3}),
         ("[[a]]\n[[a.b]]\n[[a]]\n[a.b]", {("a",): 1, ("a", 0): 1, ("a", 0, "b"): 2, ("a", 0, "b", 0): 2, ("a", 1): 3, ("a", 1, "b"): 4}),
-        # TOML 1.1, which later versions of tomllib read.
+        # TOML 1.1, which later versions of tomllib support
         ('a = {\n  b = "\\e\\x41", # comment\n  "\\x42" = 1,\n}\nc = 2', {("a",): 1, ("a", "b"): 2, ("a", "B"): 3, ("c",): 5}),
     ],
 )  # fmt: skip
@@ -128,7 +128,7 @@ def test_places(text: str, places: dict[Path, int]) -> None:
 
 
 def test_nearest_path() -> None:
-    """A value without a place of its own has that of the nearest path around it."""
+    """A value without its own place has the place of the nearest enclosing path."""
     places = find_places("[[a]]\nb = 1")
     assert nearest(places, ("a", 0, "b")) == ("a", 0, "b")
     assert nearest(places, ("a", 0, "missing", "too")) == ("a", 0)
@@ -149,14 +149,14 @@ def test_nearest_path() -> None:
     ids=["arrays", "inline tables", "key", "header", "header of an array", "one level too many"],
 )
 def test_too_many_levels(text: str, line: int) -> None:
-    """Nesting that tomllib could not bear is an error with its line, after linear time and without recursion."""
+    """Nesting too deep for tomllib is an error with its line, in linear time and without recursion."""
     with pytest.raises(TooDeep) as caught:
         find_places(text)
     assert caught.value.line == line
 
 
 def test_as_many_levels_as_allowed() -> None:
-    """tomllib reads whatever has no more than the allowed levels."""
+    """tomllib reads everything within the allowed number of levels."""
     levels = MAX_LEVELS - 1
     text = "a = " + "[" * levels + "1" + "]" * levels
     assert set(find_places(text)) == set(paths_of(tomllib.loads(text)))
@@ -182,7 +182,7 @@ def test_as_many_levels_as_allowed() -> None:
     ],
 )
 def test_malformed(text: str, line: int, opening: str) -> None:
-    """The scanner names the bracket, or the quotes, that a text does not close."""
+    """The scanner names an unclosed bracket or quote."""
     with pytest.raises(Malformed) as caught:
         find_places(text)
     assert (caught.value.line, caught.value.opening) == (line, opening)
@@ -197,7 +197,7 @@ broken = st.lists(
 @given(text=broken.map("".join) | st.text())
 @example(text="a = '''''")
 def test_any_text(text: str) -> None:
-    """For any text the scanner ends, and what tomllib reads it reads as well."""
+    """For any text, the scanner ends, and it reads everything that tomllib reads."""
     try:
         tables = tomllib.loads(text.removeprefix("\ufeff"))
     except ValueError:
@@ -229,7 +229,7 @@ def test_any_text(text: str) -> None:
     ids=lambda text: repr(text[:12]),
 )
 def test_linear_time(text: str) -> None:
-    """A document of 1 MiB takes seconds of processor time at most, whatever it holds."""
+    """A document of 1 MiB takes at most seconds of CPU time, whatever it contains."""
     began = time.process_time()
     try:
         find_places(text)

@@ -1,4 +1,4 @@
-"""Tables as values of settings: what could be read, what could not, and what is missing."""
+"""Reading settings from tables: valid, invalid and missing values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def reader(folder: Folder, text: str, **environ: str) -> Reader:
 
 
 def test_read(folder: Folder) -> None:
-    """The values that are right are read, whatever the others are."""
+    """Valid values are read, even beside invalid values."""
     found = reader(folder, "[server]\nguard = false\nmax_sessions = 'x'\nother = 1\nnothing = 2")
     table = found.document.tables["server"]
     read = found.read(("server",), table, fields_of(ProcessSettings), more=("other",))
@@ -26,7 +26,7 @@ def test_read(folder: Folder) -> None:
 
 
 def test_secrets(folder: Folder) -> None:
-    """An address may be kept in a variable or in a file, also in an array; each item at fault is told."""
+    """An address may come from a variable or a file, also within an array; each invalid item is reported."""
     (folder.path / "secret").write_text("amqp://b/\n")
     text = "[broker.a]\nurl = [{ env = 'A' }, { file = 'secret' }, 'amqp://c/']\n[broker.b]\nurl = [1, { env = 'B' }]\n[broker.c]\nurl = []"
     found = reader(folder, text, A="amqp://a/")
@@ -38,7 +38,7 @@ def test_secrets(folder: Folder) -> None:
 
 
 def test_missing(folder: Folder) -> None:
-    """A setting whose value is wrong is missing too, but is told only once."""
+    """A setting with an invalid value is missing too, but only the invalid value is reported."""
     found = reader(folder, "[broker.a]\n")
     required = [field for field in fields_of(BrokerSettings) if field.is_required]
     assert [field.name for field in found.missing(("broker", "a"), required, Values())] == ["url"]

@@ -1,4 +1,4 @@
-"""Files that a configuration names: regular ones up to a limit, and a sentence for each other kind, at once."""
+"""Files that a configuration names: regular files up to a limit, and an immediate error for each other type."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.config.otheruser import unprivileged
 from wsbridge.config.regularfile import UnusableFile, read_regular
 
 pytestmark = pytest.mark.timeout(60)
-"""Seconds after which a wait for the other end of a FIFO is a failure."""
+"""Timeout in seconds for opening the other end of a FIFO."""
 
 
 def why(path: Path | str) -> str:
@@ -22,7 +22,7 @@ def why(path: Path | str) -> str:
 
 
 def test_content(tmp_path: Path) -> None:
-    """A file of up to the limit is read, also through a link."""
+    """A file within the limit is read, also through a link."""
     path = tmp_path / "file"
     for content in (b"", b"\0\xff", b"x" * 1024):
         path.write_bytes(content)
@@ -40,12 +40,12 @@ def test_longer_than_the_limit(tmp_path: Path, limit: int, shown: str) -> None:
 
 
 def test_endless_file() -> None:
-    """A device that never ends is no regular file."""
+    """An endless device is not a regular file."""
     assert why("/dev/zero") == "a device, not a regular file; name a regular file"
 
 
 def test_kinds(tmp_path: Path) -> None:
-    """A directory, a FIFO and a socket are named as such."""
+    """The error names a directory, a FIFO and a socket as such."""
     os.mkfifo(tmp_path / "fifo")
     assert why(tmp_path) == "a directory, not a regular file; name a regular file"
     assert why(tmp_path / "fifo") == "a FIFO, not a regular file; name a regular file"
@@ -61,7 +61,7 @@ def test_missing(tmp_path: Path) -> None:
 
 
 def test_permission(tmp_path: Path) -> None:
-    """A file without read permission, and a file in a closed folder, have the same remedy."""
+    """A file without read permission and a file in an inaccessible folder have the same remedy."""
     path = tmp_path / "folder" / "file"
     path.parent.mkdir()
     path.touch()
@@ -76,7 +76,7 @@ def test_permission(tmp_path: Path) -> None:
 
 
 def test_impossible_names(tmp_path: Path) -> None:
-    """A name that no file can have is an error like a missing file."""
+    """An impossible file name is an error like a missing file."""
     assert why("a\0b") == "no file can have this name; correct the name"
     assert why("\ud800") == "no file can have this name; correct the name"
     assert why("x" * 1000) == "file name too long; correct the name, or the file"

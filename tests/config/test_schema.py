@@ -1,4 +1,4 @@
-"""The JSON schema of configuration files: a valid file fits it, and the mistakes that it can know do not."""
+"""The JSON schema of configuration files: it accepts valid files, and rejects the mistakes that a schema can detect."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ command = "./count.sh"
 
 
 def test_more_forms() -> None:
-    """The other forms of a value are valid too."""
+    """The alternative forms of a value are valid too."""
     assert wrong(MORE) == []
 
 
@@ -77,7 +77,7 @@ def test_more_forms() -> None:
     ],
 )
 def test_mistakes(text: str) -> None:
-    """What has a wrong name or type, or is missing, is not valid."""
+    """Wrong names, wrong types and missing keys are invalid."""
     assert wrong(text) != []
 
 
@@ -89,7 +89,7 @@ def described(part: Any) -> list[str]:
 
 
 def test_descriptions() -> None:
-    """Descriptions mention keys, no flags, and have no links."""
+    """Descriptions mention keys, not flags, and contain no links."""
     texts = described(SCHEMA)
     assert len(texts) > 100
     assert [text for text in texts if MENTION.search(text) or re.search(r"(^|\W)--[a-z]", text) or "](" in text] == []
@@ -103,7 +103,7 @@ def fits(part: Any, text: str) -> bool:
 
 @given(st.from_regex(rf"{NUMBER} ?[kKmMgG]?[iI]?[bBxX]?", fullmatch=True))
 def test_sizes(text: str) -> None:
-    """A size fits if wsbridge reads it, except for numbers in Go's notation."""
+    """The schema accepts a size if wsbridge reads it, except for numbers in Go's notation."""
     try:
         parse_size(text)
     except ValueError:
@@ -113,7 +113,7 @@ def test_sizes(text: str) -> None:
 
 @given(st.from_regex(r"([0-9]{1,3}(\.[0-9])? ?(ms|s|min|m|h|d|x|sec) ?){1,3}", fullmatch=True))
 def test_times(text: str) -> None:
-    """A time fits if wsbridge reads it."""
+    """The schema accepts a time if wsbridge reads it."""
     try:
         parse_seconds(text)
     except ValueError:

@@ -18,7 +18,7 @@ SECRET = "correct horse"
 
 
 def why(value: object, *, folder: str = "/nowhere", **environ: str) -> str:
-    """Return the sentence for a value; neither it nor the traceback contains the secret."""
+    """Return the error for a value; neither it nor the traceback contains the secret."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011 (the sentence is what counts)
         resolve(value, environ=environ, folder=folder)
     assert SECRET not in "".join(traceback.format_exception(caught.value))
@@ -32,12 +32,12 @@ def test_plain_string() -> None:
 
 
 def test_variable() -> None:
-    """A variable gives its value, without any change."""
+    """A variable provides its value unchanged."""
     assert resolve({"env": "NAME_2"}, environ={"NAME_2": f" {SECRET}\n"}, folder="") == f" {SECRET}\n"
 
 
-def test_variable_that_gives_nothing() -> None:
-    """A variable that is missing, empty or not UTF-8 is an error that names it."""
+def test_unusable_variable() -> None:
+    """A variable that is missing, empty or not UTF-8 is an error with its name."""
     assert why({"env": "NAME"}) == "the environment variable NAME is not set; set it"
     assert why({"env": "NAME"}, NAME="") == "the environment variable NAME is empty; set it to the value"
     assert why({"env": "NAME"}, NAME=f"{SECRET}\udcff") == "the environment variable NAME is not UTF-8; set it in UTF-8"
@@ -45,7 +45,7 @@ def test_variable_that_gives_nothing() -> None:
 
 @pytest.mark.parametrize("name", ["", "$NAME", "A-B", "1A", "A=B", SECRET, "é", "A\n"])
 def test_impossible_variable(name: str) -> None:
-    """What cannot be a variable is not repeated: it may be the secret itself."""
+    """The error does not repeat an impossible name of a variable: it may be the secret itself."""
     assert why({"env": name}) == "env is not the name of an environment variable; write letters, digits and _"
 
 
@@ -64,14 +64,14 @@ def test_impossible_variable(name: str) -> None:
     ],
 )  # fmt: skip
 def test_file(tmp_path: Path, content: bytes, secret: str) -> None:
-    """A file gives its content without a BOM and without one newline at the end; its path is relative to the folder."""
+    """A file provides its content without a BOM and without one final newline; its path is relative to the folder."""
     (tmp_path / "secret").write_bytes(content)
     assert resolve({"file": "secret"}, environ={}, folder=str(tmp_path)) == secret
     assert resolve({"file": str(tmp_path / "secret")}, environ={}, folder="/nowhere") == secret
 
 
-def test_file_that_gives_nothing(tmp_path: Path) -> None:
-    """A file that is missing, no file, empty, not UTF-8 or too long is an error that names it as the user did."""
+def test_unusable_secret_file(tmp_path: Path) -> None:
+    """A file that is missing, not regular, empty, not UTF-8 or too long is an error with its name as the user wrote it."""
     folder = str(tmp_path)
     (tmp_path / "empty").write_bytes(b"\n")
     (tmp_path / "latin").write_bytes(SECRET.encode() + b"\xe9")
@@ -115,13 +115,13 @@ FORMS = '"…", { env = "NAME" } or { file = "path" }'
     ],
 )
 def test_wrong_form(value: object, sentence: str) -> None:
-    """Any other value is an error that names its type and its keys, and never itself."""
+    """The error for any other value names its type and its keys, but not the value."""
     assert why(value) == sentence
 
 
 @given(content=st.binary(max_size=20), tail=st.sampled_from([b"", b"\n", b"\r\n", b"\xff", b" " * MAX_BYTES]))
 def test_no_error_contains_the_content(tmp_path_factory: pytest.TempPathFactory, content: bytes, tail: bytes) -> None:
-    """Whatever a file contains, an error about it does not."""
+    """An error about a file never contains its content."""
     path = tmp_path_factory.getbasetemp() / "any-secret"
     path.write_bytes(SECRET.encode() + content + tail)
     shown = ""
@@ -133,7 +133,7 @@ def test_no_error_contains_the_content(tmp_path_factory: pytest.TempPathFactory,
 
 
 def test_exposed_file(tmp_path: Path) -> None:
-    """A file that any user can read is exposed; one for its owner and its group is not, nor one that is missing."""
+    """A file that any user can read is exposed; a file for its owner and group, or a missing file, is not."""
     path = tmp_path / "secret"
     path.touch()
     for mode, exposed in ((0o600, False), (0o640, False), (0o660, False), (0o644, True), (0o604, True), (0o601, False)):
@@ -146,7 +146,7 @@ def test_exposed_file(tmp_path: Path) -> None:
 
 
 def test_file_of_a_value() -> None:
-    """The file that a value names can be checked and watched."""
+    """A file named by a value can be checked and watched."""
     assert secret_file({"file": "a"}, "/etc") == "/etc/a"
     assert secret_file({"file": "/a"}, "/etc") == "/a"
     for value in ("a", {"env": "A"}, {"file": ""}, {"file": 1}, {"file": "a", "env": "A"}, 1):

@@ -1,4 +1,4 @@
-"""Sentences about settings, with keys instead of flags."""
+"""Sentences about settings, with keys in place of flags."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from wsbridge.config.sentences import either, in_keys, mentioned, unknown
     ],
 )
 def test_keys(sentence: str, name: str, shown: str) -> None:
-    """A sentence follows the path of its setting, so it does not repeat the name at its beginning."""
+    """A sentence follows the path of its setting, so it does not begin with the name."""
     assert in_keys(sentence, name) == shown
 
 
 def test_mentioned() -> None:
-    """The settings of a sentence, in their order."""
+    """The settings that a sentence mentions, in order."""
     assert mentioned("cannot use <key>=/k: it does not match <certificate>=/c") == ["key", "certificate"]
 
 
@@ -50,17 +50,17 @@ def test_mentioned() -> None:
     ],
 )
 def test_unknown(key: str, sentence: str) -> None:
-    """An unknown key is told with the one that was probably meant, or with the table that has it."""
+    """The fault for an unknown key suggests the most similar key, or the table that has the key."""
     assert unknown(key, ["max_programs", "write_timeout", "path"]) == sentence
 
 
 def test_no_guess() -> None:
-    """A file with very many unknown keys is told without the slow search for the nearest ones."""
+    """A file with very many unknown keys is reported without the slow search for similar keys."""
     known = ["max_programs", "url"]
     assert unknown("max_program", known, guesses=False) == "unknown key; remove it"
     assert unknown("maxforks", known, guesses=False) == "unknown key; did you mean max_programs?"
 
 
 def test_either() -> None:
-    """A list of choices is written as TOML writes strings."""
+    """A list of choices uses TOML's strings."""
     assert (either(["a"]), either(["a", "b"]), either("abc")) == ('"a"', '"a" or "b"', '"a", "b" or "c"')

@@ -1,4 +1,4 @@
-"""Texts that are not TOML: the line, and how to write it."""
+"""Texts that are not TOML: the line, and the correct syntax."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wsbridge.config.syntax import MISTAKES, explain
 
 
 def maybe_why(text: str) -> tuple[int, str] | None:
-    """Return why a text is not TOML; None if it is."""
+    """Return the reason why a text is not TOML; None if it is TOML."""
     try:
         tomllib.loads(text)
     except ValueError as error:
@@ -94,7 +94,7 @@ NEEDS_QUOTES = "A-Z, a-z, 0-9, _ and - needs quotes; write it in quotes"
 )
 @pytest.mark.parametrize("before", ["", "\n# comment\n[other]\r\nx = [\n 1]\n"])
 def test_common_slips(text: str, column: int, sentence: str, before: str) -> None:
-    """The most common slips have a line, a column and a remedy, wherever they are."""
+    """The most common mistakes have a line, a column and a remedy, at any position."""
     line, found = why(before + text)
     if before and "JSON" in sentence:
         return
@@ -113,7 +113,7 @@ def test_common_slips(text: str, column: int, sentence: str, before: str) -> Non
     ],
 )
 def test_inline_tables_of_toml_1_1(text: str, sentence: str) -> None:
-    """A version of tomllib before TOML 1.1 needs an inline table on one line."""
+    """A version of tomllib without TOML 1.1 needs an inline table on one line."""
     if (found := maybe_why(text)) is not None:
         assert sentence in found[1]
 
@@ -129,12 +129,12 @@ def test_inline_tables_of_toml_1_1(text: str, sentence: str) -> None:
     ],
 )
 def test_open_brackets(text: str, line: int, sentence: str) -> None:
-    """An open bracket is reported in its own line, not in the line in which tomllib notices it."""
+    """An unclosed bracket is reported in its own line, not in the line where tomllib detects it."""
     assert why(text) == (line, f"invalid TOML: {sentence}")
 
 
 def test_closed_brackets_around_an_error() -> None:
-    """A bracket that another line closes has no part in an error between them."""
+    """A bracket that a later line closes does not affect an error between them."""
     assert why('hosts = [\n  {tags = ["x", "y" }\n]')[0] == 2
     assert why("hosts = [\n  a,\n]") == (2, f'invalid TOML at column 3: the value is not a number, true or false; {QUOTES}: key = "…"')
 
@@ -166,7 +166,7 @@ def test_closed_brackets_around_an_error() -> None:
     ],
 )
 def test_duplicates(text: str, line: int, sentence: str) -> None:
-    """A key or a table that is there twice is reported with both lines."""
+    """A duplicate key or table is reported with both lines."""
     assert why(text) == (line, sentence)
 
 
@@ -188,7 +188,7 @@ def test_values_stay_secret(text: str) -> None:
 
 
 def test_unknown_message() -> None:
-    """A message that another version of tomllib may have is passed on."""
+    """An unknown message of another tomllib version is passed on."""
     assert explain("a\nb", ValueError("Strange {thing} (at line 2, column 1)")) == (
         2,
         "invalid TOML at column 1: strange {thing}; correct the line",
@@ -196,7 +196,7 @@ def test_unknown_message() -> None:
 
 
 def test_every_slip_is_reachable() -> None:
-    """No entry of the table hides a later one with the same message: only the last of a message has no conditions."""
+    """No table entry hides a later entry with the same message: only the last entry of a message has no conditions."""
     for slip, after in pairwise(MISTAKES):
         assert slip.before or slip.rest or slip.message != after.message
 
@@ -207,7 +207,7 @@ def test_every_slip_is_reachable() -> None:
 @example(text="[" + "] " * 50_000)
 @example(text="a = 1\n" * 1000 + "a = 2")
 def test_any_text(text: str) -> None:
-    """For any text that tomllib refuses there is one line of text, and the line is in the file."""
+    """For any text that tomllib rejects, there is one line of text, with a line number in the file."""
     if (found := maybe_why(text)) is not None:
         line, sentence = found
         assert 0 < line <= text.count("\n") + 1

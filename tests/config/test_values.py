@@ -1,4 +1,4 @@
-"""One value of a configuration file: each kind, and what is wrong with it."""
+"""One value of a configuration file: each type, and its faults."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ CASES = [
 
 @pytest.mark.parametrize(("part", "name", "given", "value"), CASES)
 def test_value(part: type[Part], name: str, given: Any, value: object) -> None:
-    """A value becomes that of its setting; a name of a file is relative to the folder of the configuration file."""
+    """A value becomes that of its setting; a file name is relative to the folder of the configuration file."""
     assert read_value(field_of(part, name), given, folder="/etc") == value
 
 
@@ -82,7 +82,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("part", "name", "given", "sentence"), WRONG)
 def test_wrong_value(part: type[Part], name: str, given: Any, sentence: str) -> None:
-    """What is wrong with a value is one sentence, which follows the path of the setting."""
+    """The fault of a value is one sentence, which follows the path of the setting."""
     with pytest.raises(WrongValue) as caught:
         read_value(field_of(part, name), given, folder="/etc")
     ((path, found),) = caught.value.faults
@@ -120,7 +120,7 @@ ITEMS = [
 
 @pytest.mark.parametrize(("part", "name", "given", "faults"), ITEMS)
 def test_each_item(part: type[Part], name: str, given: list[Any], faults: list[tuple[tuple[int, ...], str]]) -> None:
-    """Every item at fault is told, with its index."""
+    """Every invalid item is reported with its index."""
     with pytest.raises(WrongValue) as caught:
         read_value(field_of(part, name), given, folder="/")
     assert [(path, sentence[:24]) for path, sentence in caught.value.faults] == faults
@@ -151,11 +151,11 @@ def test_each() -> None:
     ],
 )
 def test_show(value: object, shown: str) -> None:
-    """A value is shown short and on one line, a container by its kind."""
+    """A value is shown on one short line, a container by its type."""
     assert show(value) == shown
 
 
 def test_located() -> None:
-    """Only what names a file is relative to a folder."""
+    """Only file names are relative to a folder."""
     assert located(field_of(ChannelSettings, "exchange"), "a/b", "/etc") == "a/b"
     assert located(field_of(ListenSettings, "owner"), "unix:x", "/etc") == "unix:x"

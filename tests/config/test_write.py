@@ -1,4 +1,4 @@
-"""Settings as a configuration file: what is written is read as the same settings."""
+"""Settings as a configuration file: reading a written file restores the settings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read_back(folder: Folder, made: ServerSettings) -> ServerSettings:
 
 
 def everything(given: dict[str, Any]) -> ServerSettings:
-    """Return a server with every kind of endpoint and every setting, except for those that exclude each other."""
+    """Return a server with every kind of endpoint and every setting, except conflicting ones."""
     lines = {**given, "framing": "lines", "page": True, "durable": False, "through": False}
     other = {**given, "pass_stderr": False, "console": False, "passive": False, "scripts": "", "broker": "other"}
     scripts = {**lines, "command": ()}
@@ -64,7 +64,7 @@ def everything(given: dict[str, Any]) -> ServerSettings:
 
 
 def test_samples(folder: Folder) -> None:
-    """There is a sample of every setting, and it is not the default."""
+    """Every setting has a sample that differs from the default."""
     given = values(folder)
     fields = [entry.field for kind in KINDS.values() for entry in settings_of(kind)]
     fields += [field for part in (ProcessSettings, ListenSettings, BrokerSettings) for field in fields_of(part)]
@@ -74,7 +74,7 @@ def test_samples(folder: Folder) -> None:
 
 
 def test_everything(folder: Folder) -> None:
-    """A file with every kind of endpoint and every setting is read as the settings that it was written from."""
+    """Reading a file with every kind of endpoint and every setting restores the settings."""
     made = everything({**values(folder), "target": "/files0"})
     text = write(made)
     assert read_back(folder, made) == made
@@ -86,13 +86,13 @@ def test_everything(folder: Folder) -> None:
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_server(folder: Folder, data: st.DataObject) -> None:
-    """What is written is read as the same settings, whatever they are."""
+    """Reading a written file restores any settings."""
     made = data.draw(servers(values(folder)))
     assert read_back(folder, made) == made
 
 
 def test_defaults_are_not_written(folder: Folder) -> None:
-    """Only what differs from its default is written."""
+    """The file contains only settings that differ from their defaults."""
     made = ServerSettings(
         endpoints=(FilesSettings(http=HttpSettings(files=f"{folder.path}/public")),), listeners=(ListenSettings(address=":8080"),)
     )
@@ -101,7 +101,7 @@ def test_defaults_are_not_written(folder: Folder) -> None:
 
 
 def test_text() -> None:
-    """Sizes and times have their units, a long array has an item a line."""
+    """Sizes and times have units, and a long array has one item on each line."""
     channel = ChannelSettings(exchange="x", queue=65536, history_size=1000, broker="main", spool=3 * 1024**2)
     program = ProgramSettings(command=("/bin/" + "a" * 60, "b" * 60), drain=1.5, close_delay=90.0)
     text = write(ServerSettings(endpoints=(BroadcastSettings(channel=channel, program=program),)))
@@ -122,7 +122,7 @@ def test_text() -> None:
 
 
 def test_no_effect() -> None:
-    """A setting that has no effect without another one is not written: the file would be invalid."""
+    """A setting without effect is not written: the file would be invalid."""
     channel = ChannelSettings(exchange="x", spool=5, replay_size=5)
     program = ProgramSettings(pty_size="80x24", framing="nul")
     (table,) = tomllib.loads(write(ServerSettings(endpoints=(BroadcastSettings(channel=channel, program=program),))))["endpoint"]
@@ -138,7 +138,7 @@ def test_no_effect() -> None:
     ],
 )
 def test_secrets(folder: Folder, urls: tuple[str, ...], variables: dict[str, str]) -> None:
-    """An address with a password is a variable, which the file names."""
+    """The file names a variable in place of an address with a password."""
     made = ServerSettings(
         brokers={"a.b": BrokerSettings(url=urls)},
         endpoints=(FilesSettings(http=HttpSettings(files=f"{folder.path}/public")),),
@@ -152,7 +152,7 @@ def test_secrets(folder: Folder, urls: tuple[str, ...], variables: dict[str, str
 
 
 def test_absolute(folder: Folder) -> None:
-    """Names of files become absolute, so that the file means the same in any folder; the rest stays."""
+    """File names become absolute, so that the file works in any folder; the other values stay."""
     made = ServerSettings(
         endpoints=(BridgeSettings(program=ProgramSettings(command=("./count.sh", "./x")), http=HttpSettings(files="public")),),
         listeners=(ListenSettings(address="unix:s"), ListenSettings(address=":1", certificate="c.pem", key="/k.pem")),
@@ -168,8 +168,8 @@ def test_absolute(folder: Folder) -> None:
     assert absolute(found, "/other") == found
 
 
-def test_what_toml_cannot_hold(tmp_path: Path) -> None:
-    """A name that is not UTF-8 cannot be written."""
+def test_name_that_toml_cannot_hold(tmp_path: Path) -> None:
+    """The writer rejects a name that is not UTF-8."""
     program = ProgramSettings(command=("/bin/\udcff",))
     with pytest.raises(ConfigurationError, match="is not UTF-8"):
         write(msgspec.structs.replace(ServerSettings(), endpoints=(BridgeSettings(program=program),)))

@@ -1,4 +1,4 @@
-"""A kind of endpoint in one file: it sends each message of a client back."""
+"""A kind of endpoint in one file: it returns each message to its client."""
 
 import asyncio
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from wsbridge.settings.endpoint import Within
 
 
 class EchoSettings(EndpointSettings, frozen=True, kw_only=True):
-    """Each message goes back to its client."""
+    """Settings of an endpoint that returns each message to its client."""
 
     kind = "echo"
 
@@ -28,7 +28,7 @@ class EchoSettings(EndpointSettings, frozen=True, kw_only=True):
 
 
 class Echo:
-    """A session: the client is its own upstream."""
+    """A session in which the client is its own upstream."""
 
     def __init__(self, client: WebSocketPeer, parts: Parts) -> None:
         self._client = client
@@ -49,7 +49,7 @@ class Echo:
 
 
 class EchoSessions:
-    """Begins the sessions."""
+    """The session factory of the endpoint."""
 
     has_room, asks_disk = True, False
 
@@ -71,7 +71,7 @@ class EchoSessions:
 
 
 class EchoEndpoint:
-    """Serves the sessions."""
+    """The endpoint."""
 
     def __init__(self, settings: EchoSettings, services: Services) -> None:
         self.settings = settings

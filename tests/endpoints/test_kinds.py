@@ -31,7 +31,7 @@ from wsbridge.settings import (
 
 @asynccontextmanager
 async def serving(*endpoints: EndpointSettings, caplog: pytest.LogCaptureFixture) -> AsyncIterator[int]:
-    """Serve endpoints from this process; yield the port."""
+    """Serve endpoints in this process; yield the port."""
     caplog.set_level(logging.INFO, "wsbridge")
     listeners = (ListenSettings(address="127.0.0.1:0"),)
     server = Server(ServerSettings(server=ProcessSettings(guard=False), endpoints=endpoints, listeners=listeners), Metrics())
@@ -58,7 +58,7 @@ async def test_new_kind(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptu
 
 
 def talk(port: int) -> None:
-    """Connect to both endpoints, and to a path that has none."""
+    """Connect to both endpoints, and to a path without an endpoint."""
     with connect("/echo/any?thing", port=port) as client:
         client.send_text("back")
         assert client.receive_text() == "back"
@@ -70,7 +70,7 @@ def talk(port: int) -> None:
 
 
 async def test_console_names_its_target(caplog: pytest.LogCaptureFixture) -> None:
-    """A console connects to the endpoint of its target, by a relative address, in which every character stands for itself."""
+    """A console connects to its target by a relative address, in which every character is escaped as needed."""
     consoles = ConsoleSettings(path="/tools/console", target="/count"), ConsoleSettings(target="/a:b/100% \u00fc")
     async with serving(*consoles, caplog=caplog) as port:
         paths = ("/tools/console", "/tools/console/", "/")
@@ -81,6 +81,6 @@ async def test_console_names_its_target(caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_unknown_kind() -> None:
-    """There is no endpoint of a kind that is not registered."""
+    """An endpoint of an unregistered kind is an error."""
     with pytest.raises(KeyError):
         make_endpoint(EndpointSettings(), None)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A reload changes the settings of a channel: it keeps its viewers and its history, loses no message, and never runs two programs."""
+"""A reload changes the settings of a channel: its viewers and its history stay, no message is lost, and two programs never overlap."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ RESTARTED = Close(1012, "the configuration has changed; reconnect")
 
 
 class Programs:
-    """The programs of one channel. Each says `two` if another one runs, and else its name; then it does its work."""
+    """The programs of one channel. Each prints `two` if another program runs, and otherwise its name; then it does its work."""
 
     def __init__(self, folder: Path) -> None:
         self.lock = folder / "lock"
 
     def named(self, name: str, work: str = "cat; echo end", *, exchange: str = "c", **keys: Any) -> str:
-        """Return the table of the channel with a program, which prints its input and its end unless it has other work."""
+        """Return the table of the channel with a program, which prints its input and its end unless `work` replaces that."""
         alone = f"exec 9>{self.lock}; flock -n 9 || echo two; echo begin {name}; {work}"
         return channel("/c", exchange, alone, **{"input": "program", "join": "history", **keys})
 
 
 STUBBORN = "trap '' INT TERM; cat; while :; do read line </dev/zero; done"
-"""Work that ends only by KILL, and prints its input until then."""
+"""Work that only KILL ends, and that prints its input until then."""
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def text(viewer: Viewer) -> str:
 
 @contextmanager
 def served(configured: Configure, *tables: str, **options: Any) -> Iterator[tuple[Configured, Viewer]]:
-    """Serve a channel with a viewer that sees everything in order, from the first message on, and stays until the end."""
+    """Serve a channel with a viewer that receives every message in order, from the first to the end."""
     server = configured(listener(), *tables, **options)
     with view(server) as viewer:
         yield server, viewer
@@ -78,12 +78,12 @@ CHANGES: dict[str, dict[str, Any]] = {
     "pages": {"page": False, "status": False},
     "write_timeout": {"write_timeout": 5, "compress": True},
 }
-"""Changes that do not concern the program."""
+"""Changes that do not affect the program"""
 
 
 @pytest.mark.parametrize("keys", CHANGES.values(), ids=CHANGES.keys())
-def test_program_goes_on(configured: Configure, programs: Programs, keys: dict[str, Any]) -> None:
-    """A change that does not concern the program leaves it alone, and its viewers, whatever they look on with."""
+def test_program_stays(configured: Configure, programs: Programs, keys: dict[str, Any]) -> None:
+    """A change that does not affect the program neither restarts it nor disconnects its viewers, with any kind of client."""
     with served(configured, programs.named("a")) as (server, viewer), ExitStack() as stack:
         plain, events = stack.enter_context(server.connect("/c")), stack.enter_context(listen(server, "/c/events"))
         assert [text(viewer), plain.receive_text(), *events.data()] == ["begin a"] * 3
@@ -104,7 +104,7 @@ PROGRAMS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("keys", PROGRAMS.values(), ids=PROGRAMS.keys())
 def test_program_changes(configured: Configure, programs: Programs, keys: dict[str, Any]) -> None:
-    """A changed program begins when the old one has ended and all of its output has been sent. The history stays."""
+    """A changed program starts after the old program has ended and all of its output has been sent; the history stays."""
     with served(configured, programs.named("a")) as (server, viewer), ExitStack() as stack:
         plain, events = stack.enter_context(server.connect("/c")), stack.enter_context(listen(server, "/c/events"))
         before = ["begin a", "end", "begin b"]
@@ -121,8 +121,8 @@ def test_program_changes(configured: Configure, programs: Programs, keys: dict[s
         assert status(server)["program"] == "running"
 
 
-def test_new_settings_count(configured: Configure, programs: Programs) -> None:
-    """The new settings count for clients that come from then on: the limit, the origins, the pings, and what they get first."""
+def test_new_settings_apply(configured: Configure, programs: Programs) -> None:
+    """New settings apply to later clients: the limit, the origins, the pings and the initial messages."""
     with served(configured, programs.named("a")) as (server, viewer), ExitStack() as stack:
         viewer.client.send_text("one")
         assert [text(viewer), text(viewer)] == ["begin a", "one"]
@@ -140,8 +140,8 @@ def test_new_settings_count(configured: Configure, programs: Programs) -> None:
         assert [text(one) for one in (viewer, last)] == ["three"] * 2
 
 
-def test_position_of_before(configured: Configure, programs: Programs) -> None:
-    """A client that was away during a reload resumes where it left."""
+def test_resume_after_a_reload(configured: Configure, programs: Programs) -> None:
+    """A client that is disconnected during a reload resumes at its position."""
     with served(configured, programs.named("a")) as (server, viewer):
         assert text(viewer) == "begin a"
         position = viewer.position
@@ -151,13 +151,13 @@ def test_position_of_before(configured: Configure, programs: Programs) -> None:
             assert [text(back), text(back)] == ["end", "begin b"]
 
 
-# No message is lost
+# Lossless changes
 
 
 class Talker:
-    """A client that sends numbers, one after the other, while other things happen; `end` sends `over` and returns how many they were.
+    """A client that sends consecutive numbers in the background; `end` sends `over` and returns their count.
 
-    It reads nothing, so its connection ends with a reset: what it has sent must have arrived before.
+    It reads nothing, so its connection ends with a reset: the server must have received everything before.
     """
 
     def __init__(self, client: Client) -> None:
@@ -193,7 +193,7 @@ def talking(server: Configured) -> Iterator[Talker]:
 
 
 def until_over(viewer: Viewer) -> tuple[list[int], list[str]]:
-    """Return the numbers that a talker has sent, and what else came."""
+    """Return the numbers that a talker has sent, and all other messages."""
     numbers: list[int] = []
     others: list[str] = []
     while (said := text(viewer)) != "over":
@@ -205,8 +205,8 @@ def until_over(viewer: Viewer) -> tuple[list[int], list[str]]:
 
 
 @pytest.mark.parametrize("work", ["exec cat", STUBBORN], ids=["polite", "stubborn"])
-def test_input_is_kept(configured: Configure, programs: Programs, work: str) -> None:
-    """What clients say while the program changes reaches the old program or the new one, each message once and in order."""
+def test_input_is_not_lost(configured: Configure, programs: Programs, work: str) -> None:
+    """While the program changes, each message of a client reaches either the old or the new program, once and in order."""
     with served(configured, programs.named("0", work)) as (server, viewer):
         with talking(server) as talker:
             wait_until(lambda: status(server)["messages"] > 20, "the first messages")
@@ -216,20 +216,20 @@ def test_input_is_kept(configured: Configure, programs: Programs, work: str) -> 
             count = talker.end()
             numbers, others = until_over(viewer)
         assert numbers == list(range(count))
-        # The programs between need not have begun.
+        # The programs in between may never have started.
         assert (others[0], others[-1]) == ("begin 0", "begin 3")
         assert others == sorted(others)
 
 
 def begun(server: Configured, number: int) -> bool:
-    """Whether a program with this number has begun: the whole history says so."""
+    """Return whether a program with this number has started, according to the whole history."""
     with view(server) as viewer:
         end = status(server)["messages"]
         return any(text(viewer) == f"begin {number}" for _ in range(min(end, 1000)))
 
 
-def test_publishing_is_kept(configured: Configure, programs: Programs) -> None:
-    """With --input=exchange, clients publish all the while; a program beside them changes, comes and goes."""
+def test_publishing_continues(configured: Configure, programs: Programs) -> None:
+    """With --input=exchange, clients publish continuously while their channel gets, changes and loses a program."""
     with served(configured, channel("/c", "c", join="history")) as (server, viewer):
         with talking(server) as talker:
             for number in range(3):
@@ -243,8 +243,8 @@ def test_publishing_is_kept(configured: Configure, programs: Programs) -> None:
         assert others == ["begin 0", "end", "begin 1", "end", "begin 2", "end"]
 
 
-def test_program_between_is_fed(configured: Configure, programs: Programs) -> None:
-    """A program that stands between the exchange and the viewers changes: each message passes through the old one or the new one."""
+def test_filter_changes(configured: Configure, programs: Programs) -> None:
+    """With --through, each message passes through either the old or the new program, while the program changes."""
     tables = [programs.named(str(number), f"exec sed -u s/^/{number}:/", input="exchange", through=True) for number in range(3)]
     with served(configured, tables[0]) as (server, viewer):
         with talking(server) as talker:
@@ -263,7 +263,7 @@ def test_program_between_is_fed(configured: Configure, programs: Programs) -> No
 
 
 def test_waiting_input_is_bounded(configured: Configure, programs: Programs) -> None:
-    """While the old program ends, the server stops reading from clients: it does not keep what a flood of them says."""
+    """While the old program ends, the server stops reading from clients, so that a flood of messages takes no memory."""
     deaf = "trap '' INT TERM; while :; do read line </dev/zero; done"
     server = configured(listener(), programs.named("a", deaf, close_delay="60s"))
     with server.connect("/c") as client, server.connect("/c") as viewer:
@@ -285,11 +285,11 @@ def end_by_force(server: Configured) -> None:
     assert server.wait() == 0
 
 
-# Where messages of clients go
+# The target of client messages
 
 
 def test_input_changes(configured: Configure, programs: Programs) -> None:
-    """The messages of clients that are there already go where the new settings say."""
+    """The messages of connected clients go to the target of the new settings."""
     silent = programs.named("a", "cat >/dev/null; echo end", input="none")
     with served(configured, silent) as (server, viewer):
         assert text(viewer) == "begin a"
@@ -318,7 +318,7 @@ OTHERS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("keys", OTHERS.values(), ids=OTHERS.keys())
 def test_another_channel(configured: Configure, programs: Programs, keys: dict[str, Any]) -> None:
-    """With another exchange it is another channel: its viewers get 1012, after all that the old one has published."""
+    """A channel with another exchange is another channel: its viewers get close code 1012 after all messages of the old channel."""
     server = configured(listener(), programs.named("a"))
     with server.connect("/c") as plain, view(server) as viewer, listen(server, "/c/events") as events:
         assert [text(viewer), *events.data()] == ["begin a"] * 2
@@ -337,7 +337,7 @@ def test_another_channel(configured: Configure, programs: Programs, keys: dict[s
 
 @pytest.mark.parametrize("moved", [{"path": "/d"}, {"hosts": ["localhost", "127.0.0.1"]}], ids=["path", "hosts"])
 def test_channel_moves(configured: Configure, programs: Programs, moved: dict[str, Any]) -> None:
-    """A channel with the same exchange at another place is the same channel."""
+    """A channel with the same exchange at another path is the same channel."""
     old = programs.named("a")
     new = old.replace('path = "/c"', 'path = "/d"') if "path" in moved else programs.named("a", **moved)
     with served(configured, old) as (server, viewer):
@@ -351,11 +351,11 @@ def test_channel_moves(configured: Configure, programs: Programs, moved: dict[st
             assert server.refusal("/c").status == 404
 
 
-# During a change
+# Overlapping changes
 
 
 def test_changes_while_the_old_program_ends(configured: Configure, programs: Programs) -> None:
-    """Further changes may come while the old program still ends: only the last program begins, and never two run at once."""
+    """If further changes arrive while the old program ends, only the last program starts, and two programs never overlap."""
     old = programs.named("0", STUBBORN, close_delay="200ms")
     with served(configured, old) as (server, viewer):
         assert text(viewer) == "begin 0"
@@ -369,7 +369,7 @@ def test_changes_while_the_old_program_ends(configured: Configure, programs: Pro
 
 
 def test_forced_shutdown_while_the_old_program_ends(configured: Configure, programs: Programs) -> None:
-    """A second signal of the shutdown kills the old program, whatever the patience of its ladder."""
+    """A second shutdown signal kills the old program, whatever the timeouts of its ladder."""
     server = configured(listener(), programs.named("a", f"echo $$; {STUBBORN}", close_delay="60s"))
     with server.connect("/c") as client:
         client.receive_text()
@@ -383,7 +383,7 @@ def test_forced_shutdown_while_the_old_program_ends(configured: Configure, progr
 
 
 def test_failed_change_leaves_the_channel(configured: Configure, programs: Programs) -> None:
-    """A change that fails in another part leaves the channel and its program as they are."""
+    """A change that fails elsewhere leaves the channel and its program unchanged."""
     with served(configured, programs.named("a")) as (server, viewer), socket.create_server(("127.0.0.1", 0)) as taken:
         assert text(viewer) == "begin a"
         port = taken.getsockname()[1]
@@ -396,7 +396,7 @@ def test_failed_change_leaves_the_channel(configured: Configure, programs: Progr
         assert [text(viewer), text(viewer)] == ["end", "begin b"]
 
 
-def test_nothing_is_left_of_changes(configured: Configure, programs: Programs) -> None:
+def test_changes_leave_nothing_behind(configured: Configure, programs: Programs) -> None:
     """Many changes leave no descriptor and no process behind."""
     with served(configured, programs.named("0")) as (server, viewer):
         assert text(viewer) == "begin 0"
@@ -414,7 +414,7 @@ def test_nothing_is_left_of_changes(configured: Configure, programs: Programs) -
 
 
 def test_channel_at_a_broker(configured: Configure, programs: Programs, broker: Broker) -> None:
-    """A channel at a broker keeps its viewers as well; with another broker it is another channel."""
+    """A channel at a broker keeps its viewers too; with another broker, it is another channel."""
     main = table("[broker.main]", url={"env": "RABBIT_URL"})
     exchange = f"reload-{os.getpid()}"
 

@@ -1,4 +1,4 @@
-"""A browser and a made-up machine for the examples' tests."""
+"""Fixtures for the tests of the examples: a browser and a simulated machine."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ def machine(tmp_path: Path) -> Machine:
 
 @pytest.fixture
 def plugins(machine: Machine) -> Iterator[Server]:
-    """The plugins, served on the made-up machine, which the test still furnishes before it connects."""
+    """The plugins, served on the simulated machine; the test sets up the machine before it connects."""
     with machine.serve() as server:
         yield server

@@ -1,7 +1,7 @@
-"""A made-up machine for the plugins: a directory with the kernel's files, logs, and a systemctl and journalctl of its own.
+"""A simulated machine for the plugins: a directory with kernel files and logs, and its own systemctl and journalctl.
 
-The plugins' scripts look below PLUGIN_ROOT for files, and along PATH for commands. Nothing here touches the real machine.
-`machine.serve()` is a server of the plugins that passes both on.
+The scripts of the plugins read files below PLUGIN_ROOT and find commands in PATH. They do not access the real machine. `machine.serve()`
+makes a server of the plugins with both variables.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ esac
 
 
 class Machine:
-    """One made-up machine in a directory of the test's; at first it has processors, and lacks all else."""
+    """A simulated machine in a directory of the test; it initially has processors and nothing else."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -67,12 +67,12 @@ class Machine:
         self.busy(0, 0)
 
     def serve(self, **options: Any) -> Server:
-        """Return a server of the plugins on this machine, to be entered; options are those of Server()."""
+        """Return a server of the plugins on this machine, as a context manager; options are those of Server()."""
         env = {"PLUGIN_ROOT": str(self.root), "PATH": f"{self.root}/bin:{os.environ['PATH']}"}
         return Server("--passenv=PATH,PLUGIN_ROOT", f"--dir={PLUGINS}", f"--staticdir={PLUGINS}", env=env, **options)
 
     def write(self, path: str, text: str) -> Path:
-        """Write a file of this machine, whole or not at all: its readers never see half of it."""
+        """Write a file of the machine atomically, so that a reader never sees a part of it."""
         file = self.root / path
         file.parent.mkdir(parents=True, exist_ok=True)
         new = file.with_name(file.name + ".new")
@@ -85,11 +85,11 @@ class Machine:
             file.write(text)
 
     def command(self, name: str, script: str) -> None:
-        """Put a command in front of the system's own."""
+        """Install a command that takes precedence over that of the system."""
         self.write(f"bin/{name}", script).chmod(0o755)
 
     def busy(self, *cores: int, of: int = 100) -> None:
-        """Let each processor have been busy for so many ticks out of `of` since the machine started."""
+        """Set the busy ticks of each processor, out of `of` ticks since the start of the machine."""
         rows = [f"cpu{number} {core} 0 0 {of - core} 0 0 0 0 0 0" for number, core in enumerate(cores)]
         all_busy, all_idle = sum(cores), len(cores) * of - sum(cores)
         self.write("proc/stat", "\n".join([f"cpu  {all_busy} 0 0 {all_idle} 0 0 0 0 0 0", *rows, "intr 1", ""]))
@@ -113,18 +113,18 @@ class Machine:
             self.write(f"services/{name.replace('_', '-')}.service", state + "\n")
 
     def user(self, name: str, number: int) -> None:
-        """Let the scripts believe that they run as this user."""
+        """Set the user as whom the scripts appear to run."""
         self.command("id", f"#!/bin/sh\ncase $1 in -u) echo {number} ;; *) echo {name} ;; esac\n")
 
     def polkit(self) -> None:
         self.write("usr/share/dbus-1/system-services/org.freedesktop.PolicyKit1.service", "")
 
     def forbid(self) -> None:
-        """Let systemd refuse all orders."""
+        """Let systemd refuse all commands."""
         self.write("forbidden", "")
 
     @property
     def orders(self) -> list[str]:
-        """What systemctl was told to do, line by line."""
+        """Return the commands that systemctl received, one on each line."""
         file = self.root / "orders"
         return file.read_text().splitlines() if file.exists() else []

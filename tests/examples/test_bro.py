@@ -1,4 +1,4 @@
-"""broadcast/bro.md: its commands run, and what it says of old and new on one exchange is so. The broker is a real RabbitMQ."""
+"""broadcast/bro.md: its commands work, and its statements about old and new programs on one exchange hold, with a real RabbitMQ."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SERVERS = re.findall(r"^wsbridge broadcast (.*)$", PAGE, re.MULTILINE)
 PUBLISHERS = re.findall(r"^(?:.*\| )?wsbridge publish .*$", PAGE, re.MULTILINE)
 BROKER = "amqp://localhost/"
 FIRST_LINES = ("procs", " r  b")
-"""What the first two lines of vmstat begin with."""
+"""The beginnings of the first two lines of vmstat."""
 
 exchanges = (f"mplayer-{number}" for number in itertools.count())
 
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> list[str]:
-    """The files of a certificate of localhost and of its key."""
+    """A certificate of localhost and its key, as files."""
     files = [str(tmp_path / name) for name in ("server.crt", "server.key")]
     words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
     words += f" -addext subjectAltName=DNS:localhost -out {files[0]} -keyout {files[1]}"
@@ -42,7 +42,7 @@ def certificate(tmp_path: Path) -> list[str]:
 
 
 def server_of(command: str, exchange: str, broker: Broker, certificate: list[str]) -> Server:
-    """The server that a command of the page starts; port, names and files are of this test."""
+    """Return the server that a command of the page starts, with the port, names and files of the test."""
     words = shlex.split(command)
     assert words[words.index("--port") + 1] == "7777"
     words[words.index("--port") + 1] = "0"
@@ -56,7 +56,7 @@ def server_of(command: str, exchange: str, broker: Broker, certificate: list[str
 
 
 def shell_of(line: str, exchange: str, broker: Broker) -> subprocess.Popen[str]:
-    """A line of shell of the page, run with `wsbridge` on the PATH, in a process group of its own."""
+    """Run a shell command of the page in its own process group, with `wsbridge` in PATH."""
     return subprocess.Popen(
         ["bash", "-c", line.replace("mplayer", exchange).replace(BROKER, broker.url)],
         env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
@@ -68,15 +68,15 @@ def shell_of(line: str, exchange: str, broker: Broker) -> subprocess.Popen[str]:
 
 
 def publish(line: str, exchange: str, broker: Broker, text: str) -> None:
-    """Run a line of shell of the page on this text."""
+    """Run a shell command of the page with this text as its input."""
     with shell_of(line, exchange, broker) as shell:
         _, errors = shell.communicate(text, scaled(DEADLINE))
     assert (shell.returncode, errors) == (0, "")
 
 
 @pytest.mark.parametrize("command", SERVERS)
-def test_the_servers_run(command: str, broker: Broker, certificate: list[str]) -> None:
-    """Each command of a server runs, answers a page's WebSocket and its plain request, and brings what its program prints."""
+def test_servers(command: str, broker: Broker, certificate: list[str]) -> None:
+    """Each command for a server works: the server serves a WebSocket and a page, and sends the output of its program."""
     with server_of(command, next(exchanges), broker, certificate) as server:
         assert server.get("/").status == 200
         with server.connect() as client:
@@ -88,13 +88,13 @@ def test_the_servers_run(command: str, broker: Broker, certificate: list[str]) -
 
 
 @pytest.mark.parametrize("line", PUBLISHERS)
-async def test_the_publishers_run(line: str, broker: Broker) -> None:
-    """Each line of shell that publishes does so, and an old consumer prints what comes."""
+async def test_publishers(line: str, broker: Broker) -> None:
+    """Each shell command for publishing works, and an old consumer prints the messages."""
     exchange, bound = next(exchanges), asyncio.Event()
     consumer = asyncio.create_task(bro_consume(broker.url, exchange, 1, bound=bound))
     await bound.wait()
     if "vmstat" in line:
-        # It prints a line a second for ever.
+        # The command prints a line every second, without end.
         with shell_of(line, exchange, broker) as shell:
             try:
                 assert (await consumer)[0].decode().startswith(FIRST_LINES)
@@ -106,7 +106,7 @@ async def test_the_publishers_run(line: str, broker: Broker) -> None:
 
 
 async def test_old_and_new_share_an_exchange(broker: Broker) -> None:
-    """On one exchange old publishers reach new browsers, and new publishers old consumers and new browsers; lines stay as they are."""
+    """On one exchange, old publishers reach new browsers, and new publishers reach old consumers and new browsers; lines stay unchanged."""
     exchange, bound = next(exchanges), asyncio.Event()
     consumer = asyncio.create_task(bro_consume(broker.url, exchange, 3, bound=bound))
     await bound.wait()
@@ -123,8 +123,8 @@ async def test_old_and_new_share_an_exchange(broker: Broker) -> None:
     assert await consumer == [b"Title: *", b"one\ntwo", b"a  b *"]
 
 
-async def test_replay_goes_unnoticed(broker: Broker) -> None:
-    """With --replay the exchange is the same one: an old publisher and an old consumer go on using it."""
+async def test_replay_keeps_the_exchange(broker: Broker) -> None:
+    """With --replay, the exchange stays the same: an old publisher and an old consumer continue to use it."""
     exchange, bound = next(exchanges), asyncio.Event()
     consumer = asyncio.create_task(bro_consume(broker.url, exchange, 1, bound=bound))
     await bound.wait()
@@ -137,7 +137,7 @@ async def test_replay_goes_unnoticed(broker: Broker) -> None:
 
 
 def test_durable_is_refused(broker: Broker) -> None:
-    """On an exchange that bro has declared, --durable ends the start with RabbitMQ's own words."""
+    """On an exchange that bro has declared, --durable fails at the start with the error of RabbitMQ."""
     exchange = next(exchanges)
     asyncio.run(bro_publish(broker.url, exchange, "first"))
     with pytest.raises(AssertionError, match="PRECONDITION_FAILED"):

@@ -1,4 +1,4 @@
-"""The examples with one program and many browsers: sensor.py, sensor.sh, plot.html, chat.html, and the lines of shell in README."""
+"""The examples with one program and many browsers: sensor.py, sensor.sh, plot.html, chat.html, and the shell commands in README."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FOREVER = "while :; do sleep 1000; done"
 
 
 def command_with(part: str) -> list[str]:
-    """The words of the one command in README with this in it, behind its port."""
+    """Return the words of the only command in README that contains a text, with the port of the test."""
     (found,) = [line for line in re.findall(r"^wsbridge broadcast --port 8080 (.*)$", README, re.MULTILINE) if part in line]
     return shlex.split(found)
 
@@ -41,8 +41,8 @@ def reading(client: Client) -> Any:
 
 
 @pytest.mark.parametrize("sensor", SENSORS)
-def test_a_sensor_is_read_once_for_all(sensor: str, tmp_path: Path) -> None:
-    """Two browsers get the same readings of one program: the time, and thousandths of a degree as degrees."""
+def test_one_sensor_for_all_browsers(sensor: str, tmp_path: Path) -> None:
+    """Two browsers receive the same readings from one program: the time, and thousandths of a degree as degrees."""
     (tmp_path / "temp").write_text("48312\n")
     with (
         Server("--exchange=temps", str(FOLDER / sensor), "0.02", str(tmp_path / "temp"), bridge=BROADCAST) as server,
@@ -64,8 +64,8 @@ def test_a_sensor_is_read_once_for_all(sensor: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sensor", SENSORS)
 @pytest.mark.parametrize("content", [None, "", "much\n"])
-def test_without_a_sensor_it_is_the_load(sensor: str, content: str | None, tmp_path: Path) -> None:
-    """Where the sensor is not there, or says no number, the load average is read."""
+def test_load_average_without_a_sensor(sensor: str, content: str | None, tmp_path: Path) -> None:
+    """Without a sensor, or with an invalid reading, the program reports the load average."""
     if content is not None:
         (tmp_path / "temp").write_text(content)
     words = ("--exchange=temps", str(FOLDER / sensor), "0.02", str(tmp_path / "temp"))
@@ -74,8 +74,8 @@ def test_without_a_sensor_it_is_the_load(sensor: str, content: str | None, tmp_p
 
 
 @pytest.mark.parametrize("sensor", SENSORS)
-def test_a_sensor_goes_quietly(sensor: str) -> None:
-    """When wsbridge ends, the sensor ends by INT, without a word on stderr."""
+def test_sensor_ends_without_output(sensor: str) -> None:
+    """When wsbridge ends, INT ends the sensor without output on stderr."""
     with Server("--exchange=temps", "--join=history", str(FOLDER / sensor), bridge=BROADCAST) as server:
         with server.connect() as client:
             reading(client)
@@ -84,8 +84,8 @@ def test_a_sensor_goes_quietly(sensor: str) -> None:
 
 
 @pytest.mark.parametrize("sensor", SENSORS)
-def test_the_source_is_not_served(sensor: str) -> None:
-    """As README starts it, the page is served beside the program, and the program's source is not."""
+def test_source_is_not_served(sensor: str) -> None:
+    """The command in README serves the page with the program, but not the source of the program."""
     words = command_with(f"--join history --staticdir examples/broadcast examples/broadcast/{sensor}")
     with Server(*words, bridge=BROADCAST, cwd=ROOT) as server:
         assert server.get("/plot.html").status == 200
@@ -98,13 +98,13 @@ def test_the_source_is_not_served(sensor: str) -> None:
 
 
 def plotted(port: int = 0) -> Server:
-    """A server of plot.html, whose channel brings what is sent to it."""
+    """Yield a server of plot.html, and a function that publishes on its channel."""
     flags = ("--exchange=temps", "--join=history", "--input=exchange", f"--staticdir={FOLDER}")
     return Server(*flags, bridge=BROADCAST, listen=("--address=127.0.0.1", f"--port={port}"))
 
 
 async def plot(browser: Chromium, server: Server, *lines: object) -> Page:
-    """Open plot.html, and have it shown what these lines say."""
+    """Open plot.html and let it show these lines."""
     with server.connect() as client:
         for line in lines:
             client.send_text(json.dumps(line))
@@ -115,8 +115,8 @@ async def plot(browser: Chromium, server: Server, *lines: object) -> Page:
     return page
 
 
-async def test_the_page_plots(browser: Chromium) -> None:
-    """plot.html shows the last reading, the lowest and the highest, the name and the unit, and draws one line."""
+async def test_page_plots(browser: Chromium) -> None:
+    """plot.html shows the last, the lowest and the highest reading, the name and the unit, and draws one line."""
     with plotted() as server:
         readings = [{"time": 1000 + number, "celsius": 40 + number} for number in range(5)]
         page = await plot(browser, server, *readings, "no number", {"time": 1004, "none": "x"})
@@ -138,8 +138,8 @@ async def test_the_page_plots(browser: Chromium) -> None:
         assert page.errors == []
 
 
-async def test_the_page_shows_two_minutes(browser: Chromium) -> None:
-    """What is older than two minutes leaves the plot; another figure begins a new one."""
+async def test_page_shows_two_minutes(browser: Chromium) -> None:
+    """Readings older than two minutes leave the plot; another number of values starts a new plot."""
     with plotted() as server:
         page = await plot(browser, server, {"time": 1000, "load": 1}, {"time": 1001, "load": 2}, {"time": 1121, "load": 3})
         await page.wait_for("points.length === 2 && document.querySelector('#lowest').textContent === '2.00'")
@@ -149,8 +149,8 @@ async def test_the_page_shows_two_minutes(browser: Chromium) -> None:
         assert page.errors == []
 
 
-async def test_the_page_shows_what_was_lost(browser: Chromium) -> None:
-    """A loss is counted, and is a gap in the line; when nobody knows how many were lost, it says so, and connects again by itself."""
+async def test_page_shows_losses(browser: Chromium) -> None:
+    """The page counts lost messages and draws a gap; it reports an unknown loss, and reconnects automatically."""
     with plotted(free_port()) as server:
         page = await plot(browser, server, {"time": 1000, "celsius": 40})
         await page.wait_for("points.length === 1")
@@ -166,8 +166,8 @@ async def test_the_page_shows_what_was_lost(browser: Chromium) -> None:
             assert await page.evaluate("document.querySelector('#state').innerText") == "Live"
 
 
-async def test_the_page_greys_what_is_of_before(browser: Chromium) -> None:
-    """While the broker is away the number and the line are grey: they are of before."""
+async def test_page_greys_old_readings(browser: Chromium) -> None:
+    """While the broker is unreachable, the number and the line are grey, because they are old."""
     opacity = "getComputedStyle(document.querySelector('#figure')).opacity"
     with plotted() as server:
         page = await plot(browser, server, {"time": 1000, "celsius": 40})
@@ -180,7 +180,7 @@ async def test_the_page_greys_what_is_of_before(browser: Chromium) -> None:
 
 
 async def waits(page: Page, server: Server) -> None:
-    """Stop the server, and see the page count down to its next attempt."""
+    """Stop the server, and wait until the page counts down to its next attempt."""
     await page.evaluate("void (Math.random = () => .999)")
     server.stop()
     for seconds in (3, 2):
@@ -189,8 +189,8 @@ async def waits(page: Page, server: Server) -> None:
         )
 
 
-async def test_the_page_says_that_nothing_can_be_read(browser: Chromium) -> None:
-    """Where no line is a reading plot.html is not just empty: it says why."""
+async def test_page_without_readings(browser: Chromium) -> None:
+    """If no line is a reading, plot.html explains why it shows none."""
     with plotted() as server:
         page = await plot(browser, server, "no number")
         await page.wait_for("document.querySelector('#skipped').textContent.startsWith('1 line was no reading')")
@@ -199,8 +199,8 @@ async def test_the_page_says_that_nothing_can_be_read(browser: Chromium) -> None
         assert await page.evaluate("document.querySelector('#lost dd').textContent") == "some"
 
 
-async def test_the_pages_lie_below_a_prefix(browser: Chromium) -> None:
-    """What the pages load and connect to is beside them, not at the root: a proxy may put them below a prefix."""
+async def test_pages_below_a_prefix(browser: Chromium) -> None:
+    """The pages load and connect by relative addresses, so that a proxy may serve them below a prefix."""
     with plotted() as server:
         for name in ("plot.html", "chat.html"):
             page = await browser.open(f"http://127.0.0.1:{server.port}/{name}")
@@ -211,8 +211,8 @@ async def test_the_pages_lie_below_a_prefix(browser: Chromium) -> None:
             assert 'Channel("/"' not in (FOLDER / name).read_text()
 
 
-async def test_the_page_fills_its_window(browser: Chromium) -> None:
-    """plot.html leaves no strip below its card, and the small figures stand on the line of the large one."""
+async def test_page_fills_its_window(browser: Chromium) -> None:
+    """The card of plot.html fills its window, and the small figures share the baseline of the large one."""
     with plotted() as server:
         page = await plot(browser, server, 17)
         for width, height in ((1280, 800), (390, 844)):
@@ -221,8 +221,8 @@ async def test_the_page_fills_its_window(browser: Chromium) -> None:
             assert await page.evaluate(f"{below} === parseFloat(getComputedStyle(document.body).paddingBottom)")
 
 
-async def test_a_reading_is_read_off(browser: Chromium) -> None:
-    """The pointer over the plot shows the reading there, and its time."""
+async def test_reading_at_the_pointer(browser: Chromium) -> None:
+    """The pointer over the plot shows the reading at its position, and the time."""
     with plotted() as server:
         page = await plot(browser, server, {"time": 1000, "celsius": 40}, {"time": 1119, "celsius": 41})
         await page.wait_for("document.querySelector('#figure').textContent === '41.0 °C'")
@@ -232,8 +232,8 @@ async def test_a_reading_is_read_off(browser: Chromium) -> None:
         assert await page.evaluate("document.querySelector('#when').textContent === clock(1000)")
 
 
-async def test_the_pages_fit_in_either_scheme(browser: Chromium) -> None:
-    """plot.html and chat.html fit a telephone, and have other colours in the dark."""
+async def test_pages_fit_in_either_scheme(browser: Chromium) -> None:
+    """plot.html and chat.html fit a phone, and have other colours in the dark scheme."""
     with plotted() as server:
         for name in ("plot.html", "chat.html"):
             page = await browser.open(f"http://127.0.0.1:{server.port}/{name}")
@@ -254,13 +254,13 @@ async def write(page: Page, text: str) -> None:
 
 
 async def lines(page: Page, count: int) -> list[str]:
-    """The messages that a page shows, as soon as there are so many: class and text of each."""
+    """Wait for `count` messages on a page; return the class and text of each."""
     await page.wait_for(f"log.childElementCount === {count}")
     return await page.evaluate("[...log.children].map(line => (line.className + ' ' + line.lastChild.textContent).trim())")
 
 
-async def test_the_chat(browser: Chromium) -> None:
-    """chat.html shows everyone the same, as text; who comes later gets what was said; a line without a name is a line."""
+async def test_chat(browser: Chromium) -> None:
+    """chat.html shows all users the same, as text; a later user receives the history; a line without a name is valid."""
     with Server(*command_with("--exchange talk"), bridge=BROADCAST, cwd=ROOT) as server:
         url = f"http://127.0.0.1:{server.port}/chat.html"
         ada = await browser.open(url)
@@ -290,8 +290,8 @@ async def test_the_chat(browser: Chromium) -> None:
         assert ada.errors == zoe.errors == []
 
 
-async def test_the_chat_knows_its_own(browser: Chromium) -> None:
-    """What was written here is one's own, without a name too; a namesake in another window is another person."""
+async def test_chat_marks_own_messages(browser: Chromium) -> None:
+    """A window marks its own messages, even without a name; the same name in another window is another user."""
     with Server(*command_with("--exchange talk"), bridge=BROADCAST, cwd=ROOT) as server:
         url = f"http://127.0.0.1:{server.port}/chat.html"
         one, other = await browser.open(url), await browser.open(url)
@@ -312,8 +312,8 @@ async def test_the_chat_knows_its_own(browser: Chromium) -> None:
         assert (await lines(one, 4))[-1] == "lost 1 message is lost here"
 
 
-async def test_the_chat_on_a_telephone(browser: Chromium) -> None:
-    """On a telephone the message has the width of the screen, but for the button; with many messages nothing moves sideways."""
+async def test_chat_on_a_phone(browser: Chromium) -> None:
+    """On a phone, the message field and the button fill the width of the screen, and no number of messages causes horizontal scrolling."""
     with plotted() as server:
         page = await browser.open(f"http://127.0.0.1:{server.port}/chat.html")
         await page.viewport(320, 640, mobile=True)
@@ -331,8 +331,8 @@ async def test_the_chat_on_a_telephone(browser: Chromium) -> None:
         assert await page.evaluate(place) == before
 
 
-async def test_the_chat_keeps_what_cannot_be_sent(browser: Chromium) -> None:
-    """Without a connection chat.html says so, and keeps what was typed; where nobody may write it says that."""
+async def test_chat_keeps_unsent_messages(browser: Chromium) -> None:
+    """Without a connection, chat.html says so and keeps the typed text; it also says if the channel accepts no messages."""
     with Server("--exchange=talk", f"--staticdir={FOLDER}", "sh", "-c", FOREVER, bridge=BROADCAST) as server:
         page = await browser.open(f"http://127.0.0.1:{server.port}/chat.html")
         await page.wait_for("channel.state === 'open'")
@@ -347,11 +347,11 @@ async def test_the_chat_keeps_what_cannot_be_sent(browser: Chromium) -> None:
     assert await page.evaluate("text.value") == "Still there?"
 
 
-# README's lines of shell
+# The shell commands of README
 
 
-def test_a_log_is_followed_over_its_rotation(tmp_path: Path) -> None:
-    """The command that follows a log brings the lines that there are, those that come, and those of the next file of that name."""
+def test_log_is_followed_over_its_rotation(tmp_path: Path) -> None:
+    """The command that follows a log sends its last lines, new lines, and the lines of the next file after a rotation."""
     log = tmp_path / "syslog"
     log.write_text("".join(f"line {number}\n" for number in range(1, 121)))
     words = [word.replace("/var/log/syslog", str(log)) for word in command_with("--exchange log")]
@@ -368,8 +368,8 @@ def test_a_log_is_followed_over_its_rotation(tmp_path: Path) -> None:
             assert [late.receive_text() for _ in range(100)][-1] == "the first of the next"
 
 
-def test_a_log_is_filtered(tmp_path: Path) -> None:
-    """The command with grep brings the lines with an error, each as it comes."""
+def test_log_is_filtered(tmp_path: Path) -> None:
+    """The command with grep sends the lines with an error as soon as they arrive."""
     log = tmp_path / "syslog"
     log.write_text("An error of before\n")
     words = [word.replace("/var/log/syslog", str(log)) for word in command_with("--exchange errors")]
@@ -381,8 +381,8 @@ def test_a_log_is_filtered(tmp_path: Path) -> None:
             assert client.receive_text() == f"ERROR {number}"
 
 
-def test_a_shell_watches_and_speaks() -> None:
-    """The commands of README that watch a channel and speak in it do so, as they are printed."""
+def test_shell_subscribes_and_publishes() -> None:
+    """The commands of README that read a channel and publish on it work as printed."""
     (block,) = [block for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) if "subscribe" in block]
     watch, speak, curl = block.splitlines()
     with plotted() as server:
@@ -401,7 +401,7 @@ def test_a_shell_watches_and_speaks() -> None:
 
 
 def shell(line: str, port: int) -> str:
-    """Run a line of README's, with `wsbridge` on the PATH, against this port; return what it prints."""
+    """Run a command of README with this port and `wsbridge` in PATH; return its output."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", line.replace("8080", str(port))],

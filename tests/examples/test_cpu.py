@@ -1,4 +1,4 @@
-"""The plugin cpu: cpu.sh over a WebSocket, and its page in a browser, on a made-up machine."""
+"""The plugin cpu: cpu.sh over a WebSocket, and its page in a browser, on a simulated machine."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ IS_PAINTED = """(canvas => {
     for (let at = 0; at < data.length; at += 4) if (data[at + 3] === 255 && wanted.every((part, n) => data[at + n] === part)) return true;
     return false;
 })(document.querySelector(%r))"""
-"""Whether a canvas has a pixel of the colour that a style sheet's variable holds."""
+"""A JavaScript expression: whether a canvas has a pixel of the colour in a variable of the style sheet."""
 
 
-def test_it_says_what_the_machine_is(machine: Machine, plugins: Server) -> None:
-    """The first message names the host, the model and the sensors, and lacks nothing."""
+def test_description_of_the_machine(machine: Machine, plugins: Server) -> None:
+    """The first message names the host, the model and the sensors, and reports nothing missing."""
     machine.write("proc/device-tree/model", "Raspberry Pi 4 Model B\0")
     machine.sensor(0, "cpu-thermal", 48312)
     machine.sensor(1, 'odd "name"\\\t', -5250)
@@ -35,8 +35,8 @@ def test_it_says_what_the_machine_is(machine: Machine, plugins: Server) -> None:
         assert sample(client)["celsius"] == [48.3, -5.2]
 
 
-def test_it_measures_between_two_samples(machine: Machine, plugins: Server) -> None:
-    """Busy is the share of the ticks since the sample before: of all processors, then of each."""
+def test_load_between_two_samples(machine: Machine, plugins: Server) -> None:
+    """The load is the share of busy ticks since the previous sample: of all processors, then of each."""
     machine.busy(1000, 3000, of=5000)
     with plugins.connect("/cpu/cpu.sh") as client:
         receive(client)
@@ -47,8 +47,8 @@ def test_it_measures_between_two_samples(machine: Machine, plugins: Server) -> N
         assert busy == [62.5, 25.0, 100.0]
 
 
-def test_an_idle_count_that_shrinks_is_no_more_than_busy(machine: Machine, plugins: Server) -> None:
-    """The kernel may correct its count of idle ticks; no share is below 0 or above 100 for it."""
+def test_decreasing_idle_count(machine: Machine, plugins: Server) -> None:
+    """The kernel may reduce its count of idle ticks; the share still stays between 0 and 100."""
     with plugins.connect("/cpu/cpu.sh") as client:
         receive(client)
         sample(client)
@@ -58,8 +58,8 @@ def test_an_idle_count_that_shrinks_is_no_more_than_busy(machine: Machine, plugi
         assert all(0 <= share <= 100 for share in busy)
 
 
-def test_any_line_asks_for_a_sample(plugins: Server) -> None:
-    """Twenty lines bring twenty samples without waiting twenty seconds for them."""
+def test_any_line_requests_a_sample(plugins: Server) -> None:
+    """Each line requests a sample: twenty lines return twenty samples without a wait of twenty seconds."""
     with plugins.connect("/cpu/cpu.sh") as client:
         receive(client)
         for _ in range(20):
@@ -67,8 +67,8 @@ def test_any_line_asks_for_a_sample(plugins: Server) -> None:
         assert [sample(client)["load"] for _ in range(20)] == [[0.52, 0.41, 0.3]] * 20
 
 
-def test_it_says_what_it_lacks(machine: Machine, plugins: Server) -> None:
-    """Without sensors and without the kernel's figures it says so, and goes on."""
+def test_missing_sources(machine: Machine, plugins: Server) -> None:
+    """Without sensors and without the kernel's files, the script reports what is missing and continues."""
     (machine.root / "proc/stat").unlink()
     (machine.root / "proc/loadavg").unlink()
     with plugins.connect("/cpu/cpu.sh") as client:
@@ -81,8 +81,8 @@ def test_it_says_what_it_lacks(machine: Machine, plugins: Server) -> None:
         assert sample(client) == {"type": "sample", "busy": [], "celsius": []}
 
 
-def test_a_sensor_that_cannot_be_read_is_null(machine: Machine, plugins: Server) -> None:
-    """A sensor that fails for a while does not take the others with it."""
+def test_unreadable_sensor_is_null(machine: Machine, plugins: Server) -> None:
+    """A sensor that temporarily fails does not affect the other sensors."""
     machine.sensor(0, "cpu-thermal", 48000)
     machine.sensor(1, "modem", "")
     with plugins.connect("/cpu/cpu.sh") as client:
@@ -95,8 +95,8 @@ def test_a_sensor_that_cannot_be_read_is_null(machine: Machine, plugins: Server)
         assert celsius in ([None, None], [None, 40.0])
 
 
-def test_it_runs_on_the_real_machine() -> None:
-    """On the machine that it runs on it finds processors, and what it does not find it names."""
+def test_real_machine() -> None:
+    """On the real machine, the script finds processors, and names everything that it does not find."""
     with Server(f"--dir={PLUGINS}") as server, server.connect("/cpu/cpu.sh") as client:
         first = receive(client)
         measured = sample(client)
@@ -105,8 +105,8 @@ def test_it_runs_on_the_real_machine() -> None:
     assert len(measured["load"]) == 3
 
 
-async def test_the_page_shows_and_plots(machine: Machine, plugins: Server, browser: Chromium) -> None:
-    """The page shows the figures in words, draws both plots, and reads a point off them with the arrow keys."""
+async def test_page_shows_and_plots(machine: Machine, plugins: Server, browser: Chromium) -> None:
+    """The page shows the figures as text, draws both plots, and shows a point of them for the arrow keys."""
     machine.sensor(0, "cpu-thermal", 48312)
     page = await browser.open(f"http://127.0.0.1:{plugins.port}/cpu/")
     await page.wait_for("state.textContent.includes('Connected')")
@@ -125,8 +125,8 @@ async def test_the_page_shows_and_plots(machine: Machine, plugins: Server, brows
     assert page.errors == []
 
 
-async def test_the_page_says_what_is_lacking(machine: Machine, plugins: Server, browser: Chromium) -> None:
-    """The page has words in place of a plot for which there is no sensor."""
+async def test_page_names_missing_sources(machine: Machine, plugins: Server, browser: Chromium) -> None:
+    """The page shows a text in place of a plot without a sensor."""
     page = await browser.open(f"http://127.0.0.1:{plugins.port}/cpu/")
     lack = await page.wait_for("document.querySelector('.lack').textContent")
     assert lack == f"No temperature sensor found at {machine.root}/sys/class/thermal."
@@ -134,8 +134,8 @@ async def test_the_page_says_what_is_lacking(machine: Machine, plugins: Server, 
     assert await page.evaluate("document.querySelector('#busy-plot').checkVisibility()")
 
 
-async def test_the_plot_is_drawn_in_either_scheme(machine: Machine, plugins: Server, browser: Chromium) -> None:
-    """When the system turns from light to dark, the plot is drawn anew in the other colour."""
+async def test_plot_follows_the_scheme(machine: Machine, plugins: Server, browser: Chromium) -> None:
+    """When the system changes from light to dark, the page redraws the plot in the other colour."""
     machine.sensor(0, "cpu-thermal", 48312)
     page = await browser.open(f"http://127.0.0.1:{plugins.port}/cpu/")
     colors = set()
@@ -152,7 +152,7 @@ def receive(client: Client) -> Any:
 
 
 def sample(client: Client) -> Any:
-    """The next message, which must be a sample."""
+    """Return the next message, which must be a sample."""
     message = receive(client)
     assert message["type"] == "sample"
     return message

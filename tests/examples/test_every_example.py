@@ -1,4 +1,4 @@
-"""What holds for every file in examples/: it is described, tested, runs as it is described, and is clean."""
+"""Properties of every file in examples/: README describes it, a test runs it, its commands work, and the linters accept it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.server import ROOT, WSBRIDGE, Server
 EXAMPLES = ROOT / "examples"
 README = EXAMPLES / "README.md"
 FILES = sorted(path for path in EXAMPLES.rglob("*") if path.is_file() and path != README and path.suffix != ".pem")
-"""All files; those of a trial with TLS are the user's own."""
+"""All files, except those of a trial with TLS, which belong to the user."""
 PROGRAMS = [path for path in FILES if path.suffix in {".sh", ".py", ".pl"} or (path.suffix == ".js" and path.name != "plugin.js")]
 SHELL = [path for path in FILES if path.suffix == ".sh"]
 PAGES = [path for path in FILES if path.suffix in {".html", ".css"} or path.name == "plugin.js"]
@@ -31,7 +31,7 @@ TOUR = re.findall(
 )
 """The commands of the tour in README.md, in order."""
 BROKERS = ("amqp://localhost/", "amqp://user:password@rabbit/")
-"""What stands in the commands for a broker that is there."""
+"""The placeholders in the commands for an existing broker."""
 
 
 def name(path: Path) -> str:
@@ -46,14 +46,14 @@ def test_readme_names_it(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_a_test_runs_it(path: Path) -> None:
-    """Every example is run by a test beside this one."""
+    """A test in this folder runs every example."""
     tests = "".join(test.read_text() for test in Path(__file__).parent.glob("test_*.py") if test != Path(__file__))
     assert (f"/{path.parent.name}/" if path.name == "index.html" and path.parent.name != "plugins" else path.name) in tests
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=name)
-def test_it_can_be_run(path: Path) -> None:
-    """A program is executable, says what runs it, and how to serve it."""
+def test_program_can_run(path: Path) -> None:
+    """A program is executable, names its interpreter, and says how to serve it."""
     assert os.access(path, os.X_OK)
     text = path.read_text()
     assert text.startswith(("#!/bin/bash\n", "#!/bin/sh\n", "#!/usr/bin/env "))
@@ -70,19 +70,19 @@ def test_its_shell_is_clean(path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_shellcheck_finds_nothing() -> None:
-    """shellcheck has nothing to say about any script."""
+    """shellcheck finds no fault in any script."""
     checked = subprocess.run(["shellcheck", *map(str, SHELL)], capture_output=True, text=True, check=False)
     assert checked.stdout == ""
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name)
-def test_it_loads_nothing_from_elsewhere(path: Path) -> None:
-    """A page needs no other server than the one that it came from."""
+def test_page_loads_nothing_from_elsewhere(path: Path) -> None:
+    """A page loads nothing from another server."""
     assert not re.search(r"""(src|href)="?\s*(https?:)?//|url\((?!#)|@import|\bimport\b.*from""", path.read_text())
 
 
 def test_tour() -> None:
-    """The tour has a command for each thing that it shows."""
+    """The tour has a command for each feature that it shows."""
     assert len(TOUR) >= 7
     assert {"count.sh", "greeter.sh", "sensor.py"} <= {word.rpartition("/")[2] for command in TOUR for word in command.split()}
 
@@ -100,10 +100,10 @@ def test_the_command_serves(command: str, request: pytest.FixtureRequest) -> Non
 
 
 def test_every_configuration_is_served() -> None:
-    """examples/README.md has the command that serves each configuration file; test_serve.py serves them."""
+    """examples/README.md has the command that serves each configuration file; test_serve.py runs them."""
     assert sorted(SERVED) == sorted(f"examples/{name(path)}" for path in FILES if path.suffix == ".toml" and path.parent.name != "conf.d")
 
 
 def test_every_file_is_of_a_known_kind() -> None:
-    """Nothing lies in examples/ that no test here looks at."""
+    """examples/ contains no file that the tests ignore."""
     assert {path.suffix for path in FILES} <= {".sh", ".py", ".pl", ".js", ".c", ".html", ".css", ".md", ".toml", ".conf"}

@@ -1,4 +1,4 @@
-"""The plugin logs: logs.sh over a WebSocket, and its page in a browser, on a made-up machine."""
+"""The plugin logs: logs.sh over a WebSocket, and its page in a browser, on a simulated machine."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ ODD_NAMES = (
 )  # fmt: skip
 
 
-def test_it_lists_what_may_be_followed(machine: Machine, plugins: Server) -> None:
-    """The first message names every log of the script's list, and why one cannot be followed here."""
+def test_list_of_logs(machine: Machine, plugins: Server) -> None:
+    """The first message names every log in the script's list, with the reason for each log that is unavailable."""
     machine.log(LOG, "first")
     machine.journal("started")
     (machine.root / "var/log/syslog").mkdir()
@@ -34,8 +34,8 @@ def test_it_lists_what_may_be_followed(machine: Machine, plugins: Server) -> Non
     assert lacks["auth"] == f"there is no {machine.root}/var/log/auth.log"
 
 
-def test_it_says_that_the_journal_is_lacking(machine: Machine, plugins: Server) -> None:
-    """A journal that is empty, or not for this user to read, is no log to follow."""
+def test_unavailable_journal(machine: Machine, plugins: Server) -> None:
+    """A journal that is empty or unreadable for this user is unavailable."""
     machine.journal()
     (machine.root / "journal").unlink()
     with plugins.connect("/logs/logs.sh") as client:
@@ -44,8 +44,8 @@ def test_it_says_that_the_journal_is_lacking(machine: Machine, plugins: Server) 
     assert journal["lack"].startswith("there is no journal")
 
 
-def test_it_follows(machine: Machine, plugins: Server) -> None:
-    """What is in the log comes first, then each line as it is written."""
+def test_follow_a_log(machine: Machine, plugins: Server) -> None:
+    """The script sends the content of the log, then each new line."""
     machine.log(LOG, "first", "second")
     with following(plugins, "follow packages") as client:
         assert lines(client, 2) == ["first", "second"]
@@ -53,8 +53,8 @@ def test_it_follows(machine: Machine, plugins: Server) -> None:
         assert lines(client, 1) == ["third"]
 
 
-def test_it_follows_the_journal(machine: Machine, plugins: Server) -> None:
-    """The journal is followed like a file."""
+def test_follow_the_journal(machine: Machine, plugins: Server) -> None:
+    """The script follows the journal like a file."""
     machine.journal("booted")
     with following(plugins, "follow journal") as client:
         assert lines(client, 1) == ["booted"]
@@ -62,8 +62,8 @@ def test_it_follows_the_journal(machine: Machine, plugins: Server) -> None:
         assert lines(client, 1) == ["logged in"]
 
 
-def test_it_follows_a_log_that_is_rotated(machine: Machine, plugins: Server) -> None:
-    """When a new file takes the log's name, its lines follow."""
+def test_follow_a_rotated_log(machine: Machine, plugins: Server) -> None:
+    """When a new file takes the name of the log, the script sends its lines."""
     machine.log(LOG, "old")
     with following(plugins, "follow packages") as client:
         assert lines(client, 1) == ["old"]
@@ -71,8 +71,8 @@ def test_it_follows_a_log_that_is_rotated(machine: Machine, plugins: Server) -> 
         assert lines(client, 1) == ["new"]
 
 
-def test_the_filter_is_applied_to_the_past_and_to_the_future(machine: Machine, plugins: Server) -> None:
-    """Only lines that hold the text come, in large letters or small ones, of any alphabet."""
+def test_filter_applies_to_old_and_new_lines(machine: Machine, plugins: Server) -> None:
+    """The script sends only lines that contain the text, without regard to case, in any alphabet."""
     machine.log(LOG, "install chromium", "remove nano", "KÖLN Chromium")
     with following(plugins, "follow packages CHROM") as client:
         assert lines(client, 2) == ["install chromium", "KÖLN Chromium"]
@@ -83,8 +83,8 @@ def test_the_filter_is_applied_to_the_past_and_to_the_future(machine: Machine, p
         assert lines(client, 1) == ["KÖLN Chromium"]
 
 
-def test_a_filter_is_only_text(machine: Machine, tmp_path: Path) -> None:
-    """A filter that looks like an option, a pattern or a command is looked for as it stands."""
+def test_filter_is_plain_text(machine: Machine, tmp_path: Path) -> None:
+    """A filter that looks like an option, a pattern or a command is plain text."""
     machine.log(LOG, "has nothing", *(f"has {odd} in it" for odd in ODD_FILTERS))
     with machine.serve(cwd=tmp_path) as server, following(server, "follow packages nothing") as client:
         for odd in ODD_FILTERS:
@@ -94,8 +94,8 @@ def test_a_filter_is_only_text(machine: Machine, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["machine"]
 
 
-def test_a_filter_may_begin_with_anything(machine: Machine, plugins: Server) -> None:
-    """The whole of a filter is looked for, from its first character, be it a dash or a space, to its last."""
+def test_filter_may_begin_with_any_character(machine: Machine, plugins: Server) -> None:
+    """The whole filter counts, from the first to the last character, even a dash or a space."""
     machine.log(LOG, *ODD_FILTERS)
     with following(plugins, "follow packages nothing") as client:
         for odd in ODD_FILTERS:
@@ -104,8 +104,8 @@ def test_a_filter_may_begin_with_anything(machine: Machine, plugins: Server) -> 
             assert lines(client, 1)[0].count(odd) == 1
 
 
-def test_only_what_is_listed_is_followed(machine: Machine, tmp_path: Path) -> None:
-    """Whatever else the browser says instead of a name in the list is refused, and nothing is started for it."""
+def test_other_names_are_rejected(machine: Machine, tmp_path: Path) -> None:
+    """The script rejects every name that is not in its list, and starts no process for it."""
     machine.log(LOG, "first")
     with machine.serve(cwd=tmp_path) as server, server.connect("/logs/logs.sh") as client:
         receive(client)
@@ -117,16 +117,16 @@ def test_only_what_is_listed_is_followed(machine: Machine, tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["machine"]
 
 
-def test_a_stranger_word_is_refused(plugins: Server) -> None:
-    """What is no order to follow is refused."""
+def test_unknown_command_is_rejected(plugins: Server) -> None:
+    """The script rejects a line that is not a valid command."""
     with plugins.connect("/logs/logs.sh") as client:
         receive(client)
         client.send_text("eval reboot")
         assert receive(client)["type"] == "refused"
 
 
-def test_lines_of_all_kinds_are_json(machine: Machine, plugins: Server) -> None:
-    """Quotes, backslashes, tabs, control characters, zero bytes and broken UTF-8 in a log leave the messages JSON."""
+def test_any_line_becomes_json(machine: Machine, plugins: Server) -> None:
+    """Quotes, backslashes, tabs, control characters, NUL bytes and invalid UTF-8 in a log result in valid JSON."""
     odd = 'say "hi" \\n \\ \t \x1b[31mred\x1b[0m \x00 <script> ö \udcff & done'
     machine.log(LOG, odd)
     with following(plugins, "follow packages") as client:
@@ -135,21 +135,21 @@ def test_lines_of_all_kinds_are_json(machine: Machine, plugins: Server) -> None:
     assert text.endswith("<script> ö \ufffd & done")
 
 
-def test_a_long_line_is_cut(machine: Machine, plugins: Server) -> None:
-    """A line of any length is shown up to the script's limit, and says that it was cut."""
+def test_long_line_is_truncated(machine: Machine, plugins: Server) -> None:
+    """A long line is truncated at the script's limit and marked as truncated."""
     machine.log(LOG, "ö" * 100_000)
     with following(plugins, "follow packages") as client:
         assert lines(client, 1) == ["ö" * 1500 + " …"]
 
 
 def programs(server: Server) -> list[int]:
-    """What a server runs, its own guard and spawn server aside."""
+    """Return the processes of a server, without its guard and spawn server."""
     own = {*server.spawn_servers(), *(pid for pid in descendants(server.pid) if "guard" in command_line(pid))}
     return [pid for pid in descendants(server.pid) if pid not in own]
 
 
-def test_nothing_of_it_outlives_the_visit(machine: Machine, plugins: Server) -> None:
-    """When the browser goes, the script and all that it has started to follow are ended."""
+def test_no_process_outlives_the_session(machine: Machine, plugins: Server) -> None:
+    """When the browser disconnects, the script and all its followers end."""
     machine.log(LOG, "first")
     with following(plugins, "follow packages first") as client:
         lines(client, 1)
@@ -162,19 +162,19 @@ def test_nothing_of_it_outlives_the_visit(machine: Machine, plugins: Server) -> 
         wait_for_exit(pid)
 
 
-def test_a_new_filter_ends_the_old_follower(machine: Machine, plugins: Server) -> None:
-    """However often the filter changes, one follower runs."""
+def test_new_filter_ends_the_old_follower(machine: Machine, plugins: Server) -> None:
+    """However often the filter changes, only one follower runs."""
     machine.log(LOG, "first")
     with following(plugins, "follow packages first") as client:
         for number in range(10):
             client.send_text(f"follow packages {number}")
             begin(client)
-        # The new follower may not have become `tail` yet when it is announced.
+        # The script may announce the new follower before that process has become `tail`.
         wait_until(lambda: len([pid for pid in descendants(plugins.pid) if command_line(pid).startswith("tail ")]) == 1, "one tail")
 
 
-async def test_the_page_filters(machine: Machine, plugins: Server, browser: Chromium) -> None:
-    """The page shows the log, sends what is typed into the box, and marks it in the lines, which are text and never HTML."""
+async def test_page_filters(machine: Machine, plugins: Server, browser: Chromium) -> None:
+    """The page shows the log as plain text, sends the text of the filter, and marks its matches."""
     attack = "<img src=x onerror=\"document.title='pwned'\">"
     machine.log(LOG, "install vim", f"install chromium {attack}")
     page = await browser.open(f"http://127.0.0.1:{plugins.port}/logs/")
@@ -195,8 +195,8 @@ async def test_the_page_filters(machine: Machine, plugins: Server, browser: Chro
     assert page.errors == []
 
 
-async def test_the_page_keeps_a_bounded_tail(machine: Machine, plugins: Server, browser: Chromium) -> None:
-    """However many lines come, the page keeps a thousand, counts all, and stays where the reader has scrolled to."""
+async def test_page_keeps_a_bounded_tail(machine: Machine, plugins: Server, browser: Chromium) -> None:
+    """The page keeps a thousand lines, counts all of them, and stays where the user has scrolled."""
     machine.log(LOG, "first")
     page = await browser.open(f"http://127.0.0.1:{plugins.port}/logs/")
     await page.wait_for("document.querySelectorAll('#lines li').length === 1")
@@ -214,8 +214,8 @@ async def test_the_page_keeps_a_bounded_tail(machine: Machine, plugins: Server, 
     await page.wait_for("isAtEnd && !document.querySelector('#newer').checkVisibility()")
 
 
-async def test_the_page_says_that_there_is_no_log(machine: Machine, plugins: Server, browser: Chromium) -> None:
-    """Where nothing can be followed, the page says so, and why for each log."""
+async def test_page_without_logs(machine: Machine, plugins: Server, browser: Chromium) -> None:
+    """If no log is available, the page says so, with the reason for each log."""
     machine.journal()
     (machine.root / "journal").unlink()
     page = await browser.open(f"http://127.0.0.1:{plugins.port}/logs/")
@@ -226,7 +226,7 @@ async def test_the_page_says_that_there_is_no_log(machine: Machine, plugins: Ser
 
 
 def following(server: Server, order: str) -> Client:
-    """Connect, and let the script follow what is ordered."""
+    """Connect, and let the script follow a log."""
     client = server.connect("/logs/logs.sh")
     assert receive(client)["type"] == "logs"
     client.send_text(order)
@@ -235,14 +235,14 @@ def following(server: Server, order: str) -> Client:
 
 
 def begin(client: Client) -> Any:
-    """Pass over what still comes of the log before; return the message that begins the next."""
+    """Skip the messages about the previous log; return the message that begins the next log."""
     while (message := receive(client))["type"] in {"line", "ended"}:
         pass
     return message
 
 
 def lines(client: Client, count: int) -> list[str]:
-    """The next messages, which must be lines."""
+    """Return the next messages, which must be lines."""
     messages = [receive(client) for _ in range(count)]
     assert {message["type"] for message in messages} <= {"line"}, messages
     return [message["text"] for message in messages]

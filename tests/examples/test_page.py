@@ -10,11 +10,11 @@ from tests.support.server import ROOT, Server
 EXAMPLES = ROOT / "examples"
 
 
-async def test_the_page_speaks_with_the_program(browser: Chromium) -> None:
-    """page.html connects to the program beside it, sends what is typed, and shows the answer as text."""
+async def test_page_and_program(browser: Chromium) -> None:
+    """page.html connects to its program, sends the typed text, and shows the answer as text."""
     with Server(f"--staticdir={EXAMPLES}", str(EXAMPLES / "greeter.sh")) as server:
         page = await browser.open(f"http://127.0.0.1:{server.port}/page.html")
-        # A browser gives what has autofocus the focus in its own time, and a key before that goes nowhere.
+        # A browser sets the autofocus late, and a key pressed before that has no effect.
         await page.wait_for("state.textContent === 'Connected.' && document.activeElement.name === 'message'")
         for name in ("Ada", "<b>Zoë</b>"):
             await page.type(f"{name}\n")
@@ -29,8 +29,8 @@ async def test_the_page_speaks_with_the_program(browser: Chromium) -> None:
         assert page.errors == []
 
 
-async def test_the_page_says_how_the_program_ended(browser: Chromium) -> None:
-    """page.html tells a program that has ended from one that failed."""
+async def test_page_shows_the_end_of_the_program(browser: Chromium) -> None:
+    """page.html distinguishes the regular end of a program from a failure."""
     for program, words in (("exit 0", "The program has ended."), ("exit 3", "Disconnected: 1011 exit 3")):
         with Server(f"--staticdir={EXAMPLES}", "/bin/sh", "-c", program) as server:
             page = await browser.open(f"http://127.0.0.1:{server.port}/page.html")
@@ -38,8 +38,8 @@ async def test_the_page_says_how_the_program_ended(browser: Chromium) -> None:
             assert await page.evaluate("state.textContent") == words
 
 
-def test_the_cgi_script_asks_and_greets() -> None:
-    """cgi/greeter.sh answers GET with a form, and POST with a greeting in which nothing of the visitor's is HTML."""
+def test_cgi_script_greets() -> None:
+    """cgi/greeter.sh answers GET with a form, and POST with a greeting in which the visitor's text is escaped."""
     with Server(f"--cgidir={EXAMPLES / 'cgi'}") as server:
         asked = server.get("/greeter.sh")
         assert asked.status == 200
@@ -53,7 +53,7 @@ def test_the_cgi_script_asks_and_greets() -> None:
 
 
 @pytest.mark.parametrize(("method", "body", "status"), [("PUT", b"name=Ada", 405), ("POST", b"name=" + b"x" * 10_000, 413)])
-def test_the_cgi_script_sets_a_status(method: str, body: bytes, status: int) -> None:
-    """cgi/greeter.sh refuses with a status what it does not take."""
+def test_cgi_script_sets_a_status(method: str, body: bytes, status: int) -> None:
+    """cgi/greeter.sh rejects invalid requests with a status."""
     with Server(f"--cgidir={EXAMPLES / 'cgi'}") as server:
         assert server.request(method, "/greeter.sh", body=body).status == status

@@ -1,4 +1,4 @@
-"""What all plugins share: the page that links them, plugin.js, which comes back by itself, and plugin.css."""
+"""The shared parts of the plugins: the page with their links, plugin.js, which reconnects, and plugin.css."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ IS_FILLED = {
     "logs": "lines.childElementCount > 0",
     "services": "document.querySelector('#services').childElementCount > 0",
 }
-"""When a plugin's page shows what it has to show, as an expression in the page."""
+"""A JavaScript expression for each plugin: whether its page is complete."""
 
 KEEP_STATES = """states = [], new MutationObserver(() => states.push(state.textContent))
     .observe(state, {childList: true, subtree: true, characterData: true})"""
-"""Keep all that the state says from now on: a state may be over before a test can look at it."""
+"""JavaScript that records every text of the state, since a state may end before a test reads it."""
 
 FOLDERS = sorted(path.parent.name for path in PLUGINS.glob("*/index.html"))
 
 
-async def test_the_index_leads_to_every_plugin(plugins: Server, browser: Chromium) -> None:
+async def test_index_links_every_plugin(plugins: Server, browser: Chromium) -> None:
     """index.html links every folder that has a page, and each link leads to it."""
     page = await browser.open(f"http://127.0.0.1:{plugins.port}/")
     links = await page.evaluate("[...document.querySelectorAll('main a')].map(link => link.getAttribute('href'))")
@@ -39,7 +39,7 @@ async def test_the_index_leads_to_every_plugin(plugins: Server, browser: Chromiu
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_a_script_runs_beside_its_page(folder: str, plugins: Server) -> None:
+def test_script_and_page_paths(folder: str, plugins: Server) -> None:
     """The page is at /FOLDER/, and the script of its WebSocket at /FOLDER/FOLDER.sh."""
     page = plugins.get(f"/{folder}/")
     assert page.status == 200
@@ -49,8 +49,8 @@ def test_a_script_runs_beside_its_page(folder: str, plugins: Server) -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-async def test_a_page_fits_a_telephone(folder: str, machine: Machine, plugins: Server, browser: Chromium) -> None:
-    """No page is wider than a telephone, in light or dark, and the two differ."""
+async def test_page_fits_a_phone(folder: str, machine: Machine, plugins: Server, browser: Chromium) -> None:
+    """No page is wider than a phone, in light or dark, and the two schemes differ."""
     machine.systemd(cron="active running " + "Regular jobs " * 20)
     machine.log("var/log/dpkg.log", "x" * 1000)
     machine.sensor(0, "cpu-thermal", 48312)
@@ -64,8 +64,8 @@ async def test_a_page_fits_a_telephone(folder: str, machine: Machine, plugins: S
     assert len(backgrounds) == 2
 
 
-async def test_a_script_that_fails_is_started_again(plugins: Server, browser: Chromium) -> None:
-    """When the script dies, the page says how, and after a while connects to a new one by itself."""
+async def test_page_reconnects_after_a_failure(plugins: Server, browser: Chromium) -> None:
+    """When the script fails, the page shows its status, and reconnects after a pause."""
     page = await browser.open(f"http://127.0.0.1:{plugins.port}/cpu/")
     await page.wait_for("document.body.dataset.state === 'open' && busyPlot.points.length")
     first = script_of(plugins)
@@ -77,8 +77,8 @@ async def test_a_script_that_fails_is_started_again(plugins: Server, browser: Ch
     assert script_of(plugins) != first
 
 
-async def test_a_server_that_comes_back_is_found(machine: Machine, browser: Chromium) -> None:
-    """While the server is away the page waits, and says so; its button, or time, connects it again."""
+async def test_page_reconnects_to_the_server(machine: Machine, browser: Chromium) -> None:
+    """While the server is unreachable, the page shows that it waits; it reconnects after a time or at the press of its button."""
     listen = ("--address=127.0.0.1", f"--port={free_port()}")
     with machine.serve(listen=listen) as server:
         page = await browser.open(f"http://127.0.0.1:{server.port}/cpu/")
@@ -93,6 +93,6 @@ async def test_a_server_that_comes_back_is_found(machine: Machine, browser: Chro
 
 
 def script_of(server: Server) -> int:
-    """The pid of the only cpu.sh that runs."""
+    """Return the pid of the only cpu.sh that runs."""
     (pid,) = [pid for pid in descendants(server.pid) if command_line(pid).endswith("cpu.sh")]
     return pid

@@ -1,4 +1,4 @@
-"""The examples that are a program on a WebSocket: count.sh, the greeters, chat.sh and environment.sh."""
+"""The examples of a program on a WebSocket: count.sh, the greeters, chat.sh and environment.sh."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ NAMES = ("Ada", "Zoë", "", "  two  spaces ", r"back\slash", "-n", "%s", "$(rebo
 
 
 @pytest.mark.parametrize("greeter", GREETERS)
-def test_a_greeter_answers_each_line_at_once(greeter: str, tmp_path: Path) -> None:
-    """Every language's greeter greets each name before the next one is sent, and takes it as it is."""
+def test_greeter_answers_each_line_at_once(greeter: str, tmp_path: Path) -> None:
+    """The greeter in each language answers each name before it receives the next, with the name unchanged."""
     with Server(runnable(greeter, tmp_path)) as server, server.connect() as client:
         for number, name in enumerate(NAMES, start=1):
             client.send_text(name)
@@ -27,7 +27,7 @@ def test_a_greeter_answers_each_line_at_once(greeter: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("awk", ["gawk", "mawk"])
-def test_the_awk_greeter_runs_with_either_awk(awk: str, tmp_path: Path) -> None:
+def test_awk_greeter_runs_with_either_awk(awk: str, tmp_path: Path) -> None:
     """greeter-awk.sh answers at once whether `awk` is gawk or mawk."""
     program = shutil.which(awk)
     assert program, f"{awk} is not installed"
@@ -39,7 +39,7 @@ def test_the_awk_greeter_runs_with_either_awk(awk: str, tmp_path: Path) -> None:
 
 
 def test_count_prints_one_to_ten() -> None:
-    """count.sh sends 1 to 10, a message each, and its end closes the connection with 1000."""
+    """count.sh sends 1 to 10, each as a message, and closes the connection with 1000."""
     with Server(str(EXAMPLES / "count.sh"), "10", "0") as server, server.connect() as client:
         messages, close = client.receive_until_close()
     assert [message.data.decode() for message in messages] == [str(number) for number in range(1, 11)]
@@ -47,13 +47,13 @@ def test_count_prints_one_to_ten() -> None:
 
 
 def test_count_takes_a_limit_and_an_interval() -> None:
-    """count.sh counts as far as its first argument says."""
+    """count.sh counts up to its first argument."""
     with Server(str(EXAMPLES / "count.sh"), "3", "0.01") as server, server.connect() as client:
         assert client.receive_lines() == ["1", "2", "3"]
 
 
-def test_chat_is_a_game_that_remembers() -> None:
-    """chat.sh remembers the visitor's name, its number and the count of guesses, and finds halving in seven."""
+def test_chat_remembers() -> None:
+    """chat.sh remembers the visitor's name, the number and the count of guesses; binary search needs seven guesses."""
     with Server(str(EXAMPLES / "chat.sh")) as server, server.connect() as client:
         assert client.receive_text() == "Good day. What is your name?"
         client.send_text("Ada")
@@ -70,8 +70,8 @@ def test_chat_is_a_game_that_remembers() -> None:
 
 
 @pytest.mark.parametrize("guess", ["", "ten", "-1", "1.5", "0x10", "1000", "x[$(touch pwned)]", "a[`touch pwned`]", "1+1"])
-def test_chat_takes_only_numbers(guess: str, tmp_path: Path) -> None:
-    """chat.sh lets nothing but digits come near bash's arithmetic, which could run a command."""
+def test_chat_accepts_only_numbers(guess: str, tmp_path: Path) -> None:
+    """chat.sh passes only digits to the arithmetic of bash, which could otherwise run a command."""
     with Server(str(EXAMPLES / "chat.sh"), cwd=tmp_path) as server, server.connect() as client:
         client.send_text("Ada")
         for _ in range(2):
@@ -82,7 +82,7 @@ def test_chat_takes_only_numbers(guess: str, tmp_path: Path) -> None:
 
 
 def test_chat_reads_leading_zeros_as_decimals() -> None:
-    """chat.sh understands 08, which is no octal number."""
+    """chat.sh accepts 08, which is not a valid octal number."""
     with Server(str(EXAMPLES / "chat.sh")) as server, server.connect() as client:
         client.send_text("Ada")
         for _ in range(2):
@@ -91,8 +91,8 @@ def test_chat_reads_leading_zeros_as_decimals() -> None:
         assert client.receive_text().startswith(("Higher", "Lower", "Yes"))
 
 
-def test_two_chats_do_not_know_each_other() -> None:
-    """Each visitor of chat.sh has a process, and so a name, of their own."""
+def test_two_chats_are_independent() -> None:
+    """Each visitor of chat.sh has a separate process, and so a separate name."""
     with Server(str(EXAMPLES / "chat.sh")) as server, server.connect() as ada, server.connect() as zoe:
         ada.send_text("Ada")
         zoe.send_text("Zoë")
@@ -101,8 +101,8 @@ def test_two_chats_do_not_know_each_other() -> None:
             assert client.receive_text().startswith(f"{name}, I am thinking")
 
 
-def test_environment_shows_the_parameters_of_the_url() -> None:
-    """environment.sh decodes each parameter of QUERY_STRING, and shows what is malformed as it is."""
+def test_environment_shows_the_query() -> None:
+    """environment.sh decodes each parameter of QUERY_STRING, and shows invalid parameters unchanged."""
     with Server(str(EXAMPLES / "environment.sh")) as server:
         query = "name=Ada+Lovelace&city=K%C3%B6ln&empty=&bare&%zz=%5Cn&sum=1%2B1%3D2&cost=100%25"
         with server.connect(f"/some/path?{query}") as client:
@@ -121,8 +121,8 @@ def test_environment_shows_the_parameters_of_the_url() -> None:
     assert "GATEWAY_INTERFACE=CGI/1.1" in lines
 
 
-def test_environment_shows_only_what_was_passed() -> None:
-    """environment.sh sees of the server's own environment what --passenv names, and nothing else."""
+def test_environment_shows_only_passed_variables() -> None:
+    """From the environment of the server, environment.sh receives only the variables in --passenv."""
     env = {"SHOWN": "yes", "HIDDEN": "no"}
     with Server("--passenv=SHOWN,PATH", str(EXAMPLES / "environment.sh"), env=env) as server, server.connect() as client:
         lines = client.receive_lines()
@@ -131,7 +131,7 @@ def test_environment_shows_only_what_was_passed() -> None:
 
 
 def runnable(greeter: str, folder: Path) -> str:
-    """The command that runs a greeter; the C one is compiled as its head says."""
+    """Return the command that runs a greeter; compile the C greeter with the command in its header."""
     if greeter != "greeter.c":
         return str(EXAMPLES / greeter)
     build = "cc -O2 -o greeter greeter.c"
@@ -142,7 +142,7 @@ def runnable(greeter: str, folder: Path) -> str:
 
 
 def halve(client) -> tuple[int, int]:
-    """Guess the number by halving; return it, and the guesses that the program says it took."""
+    """Find the number by binary search; return it, and the number of guesses that the program reports."""
     low, high = 1, 100
     for guesses in itertools.count(1):
         guess = (low + high) // 2

@@ -1,4 +1,4 @@
-"""The configuration files: each is valid as it stands, and serves what its head says."""
+"""The configuration files: each is valid without changes, and serves what its header describes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FILES = sorted(
 
 @pytest.fixture
 def examples(tmp_path: Path) -> Path:
-    """A copy of the examples, for other ports and certificates."""
+    """A copy of the examples, with other ports and certificates."""
     return Path(shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("*.pem")))
 
 
@@ -51,7 +51,7 @@ def serving(file: Path, *flags: str, **options: object) -> Iterator[Server]:
 
 
 def head(file: Path) -> list[str]:
-    """Return the commands in the comment at the head of a file."""
+    """Return the commands in the comment at the start of a file."""
     text = re.sub(r" \\\n# +", " ", file.read_text())
     lines = [line.removeprefix("#     ") for line in text.splitlines() if line.startswith("#     ")]
     return [line.partition("   ")[0] for line in lines if not line.startswith("(")]
@@ -59,21 +59,21 @@ def head(file: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", [name for name in FILES if "conf.d" not in name])
 def test_command(name: str) -> None:
-    """The head of a file has the command that serves it from the top of the repository."""
+    """The comment at the start of a file has the command that serves it from the repository."""
     command = next(command for command in head(ROOT / "examples/serve" / name) if command.startswith("wsbridge"))
     assert shlex.split(command)[-1] == f"examples/serve/{name}"
 
 
 @pytest.mark.parametrize("name", ["panel.toml", "channels.toml", "site/wsbridge.toml", "nginx/wsbridge.toml"])
 def test_valid(name: str) -> None:
-    """The file is valid as it stands."""
+    """The file is valid without changes."""
     words = [sys.executable, "-m", "wsbridge", "check", f"examples/serve/{name}"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 async def test_panel(examples: Path, machine: Machine, browser: Chromium) -> None:
-    """panel.toml serves the pages of the plugins, and each page reaches the script beside it."""
+    """panel.toml serves the pages of the plugins, and each page reaches its script."""
     machine.systemd(cron="active running Regular jobs")
     with serving(examples / "serve/panel.toml") as server:
         page = await browser.open(f"http://127.0.0.1:{server.port}/cpu/")
@@ -104,7 +104,7 @@ def test_channels(examples: Path) -> None:
 
 
 def test_tls(examples: Path) -> None:
-    """tls.toml serves TLS with the certificate of the command in its head, redirects plain HTTP, and renews on SIGHUP."""
+    """tls.toml serves TLS with the certificate from the command in its header, redirects plain HTTP, and reloads it on SIGHUP."""
     file, redirects = examples / "serve/tls.toml", free_port()
     make_certificate = shlex.split(head(file)[0].replace("examples/", f"{examples}/"))
     subprocess.run(make_certificate, check=True, capture_output=True)
@@ -126,7 +126,7 @@ def test_tls(examples: Path) -> None:
 
 
 def test_site(examples: Path) -> None:
-    """site/ serves an endpoint for each file in conf.d; with --watch, a new file is enough for another endpoint."""
+    """site/ serves an endpoint for each file in conf.d; with --watch, a new file adds an endpoint."""
     folder = examples / "serve/site"
     with serving(folder / "wsbridge.toml", "--watch") as server, server.connect("/greeter") as client:
         for file in ("count.toml", "greeter.toml"):
@@ -144,7 +144,7 @@ def nginx(folder: Path, port: int) -> Iterator[None]:
     """Run nginx with the nginx.conf of a folder."""
     words = ["nginx", "-e", "stderr", "-p", str(folder), "-c", "nginx.conf"]
     if os.geteuid() == 0:
-        # The processes of nginx would run as another user, which cannot open the socket.
+        # The processes of nginx would run as another user, which may not open the socket.
         words += ["-g", "user root;"]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
@@ -156,7 +156,7 @@ def nginx(folder: Path, port: int) -> Iterator[None]:
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 def test_nginx(examples: Path, tmp_path: Path) -> None:
-    """nginx/ serves the endpoints behind nginx, below the paths of the public site, to pages of that site only."""
+    """nginx/ serves the endpoints behind nginx, below the paths of the public site, and only to pages of that site."""
     folder, port = examples / "serve/nginx", free_port()
     for name in ("wsbridge.toml", "nginx.conf"):
         text = (folder / name).read_text().replace("/tmp/", f"{tmp_path}/").replace("127.0.0.1:8080", f"127.0.0.1:{port}")
@@ -182,13 +182,13 @@ BLOCKS = [
     for block in re.findall(r"^```toml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
     if "[[rule]]" not in block
 ]
-"""The examples of configuration files in the documentation; a file of Taplo is none."""
+"""The examples of configuration files in the documentation, without the file for Taplo."""
 OF_THE_MACHINE = r"no such file|is not a directory|cannot read|is not set|there is no group|nothing to serve"
-"""Words of the faults of an example whose files, secrets or other tables are not there."""
+"""Parts of the faults that remain in an example because its files, secrets or other tables do not exist."""
 
 
 def test_page(tmp_path: Path) -> None:
-    """The first file of docs/configuration.md is served as the page says, and a change of it leads to the line of the log."""
+    """The first file in docs/configuration.md works as the page says, and a change of it causes the documented log line."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     file = tmp_path / "wsbridge.toml"
     file.write_text(BLOCKS[0])
@@ -206,7 +206,7 @@ def test_page(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("block", dict.fromkeys(BLOCKS))
 def test_examples_of_pages(block: str, tmp_path: Path) -> None:
-    """wsbridge knows each key and accepts each value of the examples in the documentation."""
+    """wsbridge accepts each key and value of the examples in the documentation."""
     file = tmp_path / "wsbridge.toml"
     file.write_text(block)
     done = subprocess.run([*SERVE.command[:-1], "check", str(file)], env=environment({}), capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""The plugin services: services.sh over a WebSocket, and its page in a browser, on a made-up machine."""
+"""The plugin services: services.sh over a WebSocket, and its page in a browser, on a simulated machine."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ ODD_ORDERS = (
 )
 
 
-def test_it_shows_the_services_of_its_list(machine: Machine, plugins: Server) -> None:
-    """The state of each service in the list comes first, with what the page may do with it, and why not more."""
+def test_list_of_services(machine: Machine, plugins: Server) -> None:
+    """The first message has the state of each service in the list, the permitted actions, and the reason for each refusal."""
     machine.systemd(cron=CRON, ssh='active running "Secure" \\ shell', cups="failed failed Printing")
     with plugins.connect("/services/services.sh") as client:
         assert receive(client)["type"] == "rights"
@@ -55,8 +55,8 @@ def test_it_shows_the_services_of_its_list(machine: Machine, plugins: Server) ->
     assert services["bluetooth.service"]["load"] == "not-found"
 
 
-def test_it_starts_and_stops(machine: Machine, plugins: Server) -> None:
-    """A listed order is given to systemd in the list's words, and its result and the new state come back."""
+def test_start_and_stop(machine: Machine, plugins: Server) -> None:
+    """The script passes a valid command to systemd with the name from the list, and returns its result and the new state."""
     machine.systemd(cron=CRON)
     with plugins.connect("/services/services.sh") as client:
         states(client)
@@ -67,8 +67,8 @@ def test_it_starts_and_stops(machine: Machine, plugins: Server) -> None:
     assert machine.orders == ["--no-ask-password stop -- cron.service", "--no-ask-password start -- cron.service"]
 
 
-def test_what_is_not_listed_is_refused(machine: Machine, tmp_path: Path) -> None:
-    """Whatever the browser says beyond the list is refused, and never comes near a command."""
+def test_other_services_are_rejected(machine: Machine, tmp_path: Path) -> None:
+    """The script rejects every name that is not in its list, and never uses it in a command."""
     machine.systemd(cron=CRON, ssh="active running Secure Shell")
     with machine.serve(cwd=tmp_path) as server, server.connect("/services/services.sh") as client:
         states(client)
@@ -79,8 +79,8 @@ def test_what_is_not_listed_is_refused(machine: Machine, tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["machine"]
 
 
-def test_a_change_from_elsewhere_is_shown(machine: Machine, plugins: Server) -> None:
-    """A service that changes its state by itself is shown anew; as long as none does, nothing is sent."""
+def test_external_change(machine: Machine, plugins: Server) -> None:
+    """The script reports a change of a service's state, and sends nothing without a change."""
     machine.systemd(cron=CRON)
     with plugins.connect("/services/services.sh") as client:
         assert states(client)["cron.service"] == "active"
@@ -88,8 +88,8 @@ def test_a_change_from_elsewhere_is_shown(machine: Machine, plugins: Server) -> 
         assert states(client)["cron.service"] == "failed"
 
 
-def test_systemd_may_refuse(machine: Machine, plugins: Server) -> None:
-    """When systemd does not obey, its own words come back."""
+def test_refusal_of_systemd(machine: Machine, plugins: Server) -> None:
+    """If systemd refuses a command, the script returns the error of systemd."""
     machine.systemd(cron=CRON)
     machine.forbid()
     with plugins.connect("/services/services.sh") as client:
@@ -100,8 +100,8 @@ def test_systemd_may_refuse(machine: Machine, plugins: Server) -> None:
     assert result["text"] == "Failed to stop cron.service: Interactive authentication required."
 
 
-def test_it_says_whose_rights_it_has(machine: Machine, plugins: Server) -> None:
-    """It says whether it runs as root, whether polkit can give it permission, and that without either it may only look."""
+def test_permissions_of_the_script(machine: Machine, plugins: Server) -> None:
+    """The script reports whether it runs as root, whether polkit may grant permissions, and whether it may change anything."""
     machine.systemd(cron=CRON)
     machine.user("root", 0)
     assert rights(plugins) == ("", "The script runs as root: systemd does what the list allows.")
@@ -115,16 +115,16 @@ def test_it_says_whose_rights_it_has(machine: Machine, plugins: Server) -> None:
     assert "asks polkit, which may refuse" in words
 
 
-def test_without_systemd_it_says_so_and_ends(plugins: Server) -> None:
-    """Where systemd does not run, the script says so; its end is an orderly one."""
+def test_without_systemd(plugins: Server) -> None:
+    """Without systemd, the script says so and exits normally."""
     with plugins.connect("/services/services.sh") as client:
         message = receive(client)
         assert message["lack"] == "systemd"
         assert client.receive_close() == Close(1000)
 
 
-def test_a_systemd_that_does_not_answer_is_shown(machine: Machine, plugins: Server) -> None:
-    """What systemctl says instead of the services is shown."""
+def test_systemd_without_an_answer(machine: Machine, plugins: Server) -> None:
+    """If systemctl does not list the services, the script returns the error of systemctl."""
     machine.systemd()
     machine.command("systemctl", "#!/bin/sh\necho 'Failed to connect to bus: \"gone\"' >&2\nexit 1\n")
     with plugins.connect("/services/services.sh") as client:
@@ -132,8 +132,8 @@ def test_a_systemd_that_does_not_answer_is_shown(machine: Machine, plugins: Serv
         assert receive(client) == {"type": "services", "services": [], "lack": 'Failed to connect to bus: "gone"'}
 
 
-async def test_the_buttons_start_and_stop(machine: Machine, plugins: Server, browser: Chromium) -> None:
-    """Stop asks once more on the same button, then stops; Start starts at once; both say what came of it."""
+async def test_buttons_start_and_stop(machine: Machine, plugins: Server, browser: Chromium) -> None:
+    """Stop asks for a confirmation on the same button, Start starts at once, and both show the result."""
     machine.systemd(cron=CRON)
     machine.user("root", 0)
     page = await open_page(plugins, browser)
@@ -149,12 +149,12 @@ async def test_the_buttons_start_and_stop(machine: Machine, plugins: Server, bro
     assert page.errors == []
 
 
-async def test_the_keyboard_is_enough(machine: Machine, plugins: Server, browser: Chromium) -> None:
-    """A service is stopped and started again by keys alone, and the focus stays where it was."""
+async def test_keyboard(machine: Machine, plugins: Server, browser: Chromium) -> None:
+    """The keyboard alone can stop and start a service, and the focus stays in its place."""
     machine.systemd(cron=CRON)
     machine.user("root", 0)
     page = await open_page(plugins, browser)
-    for _ in range(3):  # the link back, then the first service's two buttons
+    for _ in range(3):  # the link back, then the two buttons of the first service
         await page.press("Tab")
     assert await page.evaluate("document.activeElement.getAttribute('aria-label')") == "Stop cron.service"
     await page.press("Enter")
@@ -166,8 +166,8 @@ async def test_the_keyboard_is_enough(machine: Machine, plugins: Server, browser
     await page.wait_for(f"{inside('cron', '.now')} === 'Running'")
 
 
-async def test_the_buttons_say_what_they_may_not_do(machine: Machine, plugins: Server, browser: Chromium) -> None:
-    """A closed button does nothing when it is pressed, and words beside it say why."""
+async def test_disabled_button(machine: Machine, plugins: Server, browser: Chromium) -> None:
+    """A disabled button has no effect, and a text beside it gives the reason."""
     machine.systemd(cron=CRON, ssh="active running Secure Shell", systemd_journald="active running Journal")
     machine.user("root", 0)
     page = await open_page(plugins, browser)
@@ -178,7 +178,7 @@ async def test_the_buttons_say_what_they_may_not_do(machine: Machine, plugins: S
     for _ in range(2):
         await page.click(button("ssh", "stop"))
     assert await text(page, "ssh", ".stop") == "Stop"
-    # A refusal, if it had been sent, would have come back before what follows.
+    # The answer to a rejected command would arrive before the next messages.
     await page.click(button("cron", "stop"))
     await page.click(button("cron", "stop"))
     await page.wait_for(f"{inside('cron', '.came')} === 'Stopped.'")
@@ -186,8 +186,8 @@ async def test_the_buttons_say_what_they_may_not_do(machine: Machine, plugins: S
     assert machine.orders == ["--no-ask-password stop -- cron.service"]
 
 
-async def test_the_page_shows_a_refusal(machine: Machine, plugins: Server, browser: Chromium) -> None:
-    """Where systemd refuses, its words stand under the service, which is shown as it still is."""
+async def test_page_shows_a_refusal(machine: Machine, plugins: Server, browser: Chromium) -> None:
+    """If systemd refuses a command, its error appears under the service, whose state stays the same."""
     machine.systemd(cron=CRON)
     machine.user("pi", 1000)
     machine.polkit()
@@ -201,8 +201,8 @@ async def test_the_page_shows_a_refusal(machine: Machine, plugins: Server, brows
     assert await text(page, "cron", ".now") == "Running"
 
 
-async def test_the_page_may_only_look(machine: Machine, plugins: Server, browser: Chromium) -> None:
-    """Without root and without polkit all buttons are closed, and the page says why."""
+async def test_read_only_page(machine: Machine, plugins: Server, browser: Chromium) -> None:
+    """Without root and polkit, all buttons are disabled, and the page gives the reason."""
     machine.systemd(cron=CRON)
     machine.user("pi", 1000)
     page = await open_page(plugins, browser)
@@ -210,8 +210,8 @@ async def test_the_page_may_only_look(machine: Machine, plugins: Server, browser
     assert await page.evaluate("document.querySelectorAll('button[aria-disabled=false]').length") == 0
 
 
-async def test_the_page_says_that_there_is_no_systemd(plugins: Server, browser: Chromium) -> None:
-    """Without systemd the page says so, and does not start the script again by itself."""
+async def test_page_without_systemd(plugins: Server, browser: Chromium) -> None:
+    """Without systemd, the page says so, and does not reconnect."""
     page = await browser.open(f"http://127.0.0.1:{plugins.port}/services/")
     await page.wait_for("document.body.dataset.state === 'ended'")
     assert "systemd does not run on this machine" in await page.evaluate("document.querySelector('#rights').textContent")
@@ -219,12 +219,12 @@ async def test_the_page_says_that_there_is_no_systemd(plugins: Server, browser: 
 
 
 def button(service: str, kind: str) -> str:
-    """The selector of a service's button."""
+    """Return the selector of a service's button."""
     return f'[data-unit="{service}.service"] .{kind}'
 
 
 def inside(service: str, selector: str) -> str:
-    """The expression for a text in a service's card."""
+    """Return the JavaScript expression for a text in a service's card."""
     return f"document.querySelector('[data-unit=\"{service}.service\"] {selector}').textContent"
 
 
@@ -245,7 +245,7 @@ def rights(server: Server) -> tuple[str, str]:
 
 
 def states(client: Client) -> dict[str, str]:
-    """The next message but for the first of a connection: the state of each service."""
+    """Return the state of each service from the next message, except the first message of a connection."""
     message = receive(client)
     if message["type"] == "rights":
         message = receive(client)

@@ -1,4 +1,4 @@
-"""broadcast/two-nodes.sh: it starts all that it says, both nodes bring the same, and nothing is left of it."""
+"""broadcast/two-nodes.sh: it starts everything that it announces, both nodes send the same messages, and it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ exchanges = (f"two-nodes-{number}" for number in itertools.count())
 
 
 class TwoNodes:
-    """A running script, and what it has said."""
+    """A running script, and its output."""
 
     def __init__(self, process: subprocess.Popen[str], ports: tuple[int, int], said: str) -> None:
         self.process = process
@@ -36,16 +36,16 @@ class TwoNodes:
         self.said = said
 
     def lines(self, port: int, count: int) -> list[int]:
-        """The next messages of a node, beginning with those that it keeps."""
+        """Return the next messages of a node, beginning with its history."""
         with connect(port=port) as client:
             return [int(client.receive_text()) for _ in range(count)]
 
 
 @contextmanager
 def two_nodes(folder: Path, *, until: str = "Ctrl-C", ends_by_itself: bool = False, **variables: str) -> Iterator[TwoNodes]:
-    """Run the script with a program that counts, until it says that it is ready; end it with Ctrl-C's signal, and look for what is left.
+    """Run the script with a counting program until it is ready; end it with SIGINT, and check that it leaves nothing behind.
 
-    When a stranger takes one of its ports before it does, it is tried with others.
+    If another process takes one of its ports first, try again with other ports.
     """
     (folder / "tmp").mkdir()
     variables["TMPDIR"] = str(folder / "tmp")
@@ -73,7 +73,7 @@ def two_nodes(folder: Path, *, until: str = "Ctrl-C", ends_by_itself: bool = Fal
 
 
 def start(*words: str, path: str = str(Path(sys.executable).parent), **variables: str) -> subprocess.Popen[str]:
-    """Start the script, with the wsbridge that is found in a folder."""
+    """Start the script with the wsbridge in a folder."""
     return subprocess.Popen(
         [SCRIPT, *words],
         env=environment({"PATH": f"{path}:{os.environ['PATH']}", "BROKER": None, **variables}),
@@ -86,7 +86,7 @@ def start(*words: str, path: str = str(Path(sys.executable).parent), **variables
 
 
 def read_until(process: subprocess.Popen[str], words: str) -> str:
-    """What the script says until a line begins with these words, or until it ends."""
+    """Return the output of the script up to a line with this beginning, or up to its end."""
     assert process.stdout is not None
     said = ""
     for line in process.stdout:
@@ -96,8 +96,8 @@ def read_until(process: subprocess.Popen[str], words: str) -> str:
     return said
 
 
-def test_all_of_it(tmp_path: Path) -> None:
-    """two-nodes.sh brings up a RabbitMQ of its own, a node with the program and one without, and ends them all."""
+def test_whole_script(tmp_path: Path) -> None:
+    """two-nodes.sh starts its own RabbitMQ, a node with the program and a node without, and ends all of them."""
     with two_nodes(tmp_path) as nodes:
         for port in nodes.ports:
             lines = nodes.lines(port, 20)
@@ -108,8 +108,8 @@ def test_all_of_it(tmp_path: Path) -> None:
         assert len(programs) == 4
 
 
-async def test_a_page_goes_on_at_the_other_node(tmp_path: Path, broker: Broker, browser: Chromium) -> None:
-    """With a broker that is there, the page that the script names outlives its node, and misses no reading."""
+async def test_page_moves_to_the_other_node(tmp_path: Path, broker: Broker, browser: Chromium) -> None:
+    """With an existing broker, the page that the script names survives its node, and misses no reading."""
     with two_nodes(tmp_path, BROKER=broker.url, EXCHANGE=next(exchanges)) as nodes:
         assert len(children(nodes.process.pid)) == 2
         page = await browser.open(re.findall("http://.*", nodes.said)[1])
@@ -126,8 +126,8 @@ async def test_a_page_goes_on_at_the_other_node(tmp_path: Path, broker: Broker, 
         assert await page.evaluate("document.querySelector('#lost dd').textContent") == "0"
 
 
-def test_the_end_of_the_first_node_is_the_end(tmp_path: Path, broker: Broker) -> None:
-    """When the node with the program ends, the script ends too, and the other node with it."""
+def test_end_of_the_first_node_ends_the_script(tmp_path: Path, broker: Broker) -> None:
+    """When the node with the program ends, the script and the other node end too."""
     with two_nodes(tmp_path, ends_by_itself=True, BROKER=broker.url, EXCHANGE=next(exchanges)) as nodes:
         first, second = children(nodes.process.pid)
         os.kill(first, signal.SIGTERM)
@@ -135,21 +135,21 @@ def test_the_end_of_the_first_node_is_the_end(tmp_path: Path, broker: Broker) ->
 
 
 def test_ctrl_c_while_it_starts(tmp_path: Path) -> None:
-    """While RabbitMQ starts Ctrl-C is the end at once, and nothing is left of it either."""
+    """Ctrl-C ends the script at once while RabbitMQ starts, and leaves nothing behind."""
     with two_nodes(tmp_path, until="RabbitMQ is starting") as nodes:
         assert len(children(nodes.process.pid)) >= 2
 
 
-def test_a_port_that_is_taken(broker: Broker) -> None:
-    """A port that somebody listens on is named before anything is started."""
+def test_port_in_use(broker: Broker) -> None:
+    """The script names a port that is in use before it starts anything."""
     words = [SCRIPT, str(free_port()), str(broker.port)]
     done = subprocess.run(words, env=environment({"BROKER": None}), capture_output=True, text=True, timeout=START_DEADLINE, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith(f"Port {broker.port} is taken; name two others: ")
 
 
-def test_a_port_that_is_taken_meanwhile(tmp_path: Path) -> None:
-    """A stranger who listens on a node's port is not taken for the node: when that has ended the script says so, and ends too."""
+def test_port_taken_during_the_start(tmp_path: Path) -> None:
+    """The script does not take another process on a node's port for the node; when the node fails, it says so and ends."""
     gate, wsbridge = tmp_path / "gate", tmp_path / "wsbridge"
     os.mkfifo(gate)
     wsbridge.write_text(f"#!/bin/sh\necho waiting\nread -r line <{gate}\nrm {gate}\necho no port\nexit 3\n")
@@ -169,15 +169,15 @@ def test_a_port_that_is_taken_meanwhile(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("word", ["-h", "--help"])
 def test_help(word: str) -> None:
-    """Asked how it is used it says so, and starts nothing."""
+    """With --help, the script prints its usage and starts nothing."""
     done = subprocess.run([SCRIPT, word], capture_output=True, text=True, timeout=START_DEADLINE, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "two-nodes.sh [PORT PORT [COMMAND [ARGUMENT…]]]\n" in done.stdout
     assert "#" not in done.stdout
 
 
-def test_what_is_no_port() -> None:
-    """A word that is no port is not taken for one."""
+def test_invalid_port() -> None:
+    """The script rejects a word that is not a port."""
     done = subprocess.run([SCRIPT, "--port"], capture_output=True, text=True, timeout=START_DEADLINE, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("--port is no port; ")

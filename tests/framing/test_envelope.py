@@ -1,4 +1,4 @@
-"""Two streams in one, in the bytes of Go's JSON encoder: what `--passstderr` sends."""
+"""The envelopes of `--passstderr`: two streams in one, with the bytes of Go's JSON encoder."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def stderr() -> Decoder:
     ],
 )
 def test_bytes_of_an_envelope(line: bytes, data: str) -> None:
-    """Keys in this order, no spaces, `<`, `>`, `&` and U+2028/9 escaped, other non-ASCII as it is."""
+    """The keys are in this order, without spaces; `<`, `>`, `&` and U+2028/9 are escaped, other non-ASCII characters are not."""
     sent = '{"stream":"stdout","data":"' + data + '"}'
     assert json.loads(sent) == {"stream": "stdout", "data": line.decode()}
     assert decode(stdout, line + b"\n", tail=b"more\n") == Outcome([(Kind.TEXT, sent.encode())])
 
 
-def test_stderr_names_itself() -> None:
-    """Each line says which stream it was printed on."""
+def test_envelope_names_the_stream() -> None:
+    """Each envelope names the stream of its line."""
     assert decode(stderr, b"oops\r\n") == Outcome([(Kind.TEXT, b'{"stream":"stderr","data":"oops"}')])
 
 
@@ -60,6 +60,6 @@ def test_last_line_without_its_end() -> None:
 
 
 def test_limit() -> None:
-    """The limit is of the line; a longer one is an error, after the lines before it."""
+    """The limit applies to the line; a longer line is an error after the lines before it."""
     assert len(decode(stdout, b"x" * 20 + b"\n").delivered) == 1
     assert decode(stdout, b"a\n" + b"x" * 21 + b"\n") == Outcome([(Kind.TEXT, b'{"stream":"stdout","data":"a"}')], MessageTooLong)

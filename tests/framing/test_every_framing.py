@@ -1,4 +1,4 @@
-"""What every framing keeps to, whatever bytes come: the same in every cut, bounded, valid text, and nothing lost on the way back."""
+"""The properties of every framing for any bytes: the same result in every cut, bounded memory, valid text, and lossless round trips."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wsbridge.framing.envelope import Decoder as Envelope
 LIMIT = 40
 READ = 64
 OVERHEAD = 8
-"""Bytes of a head or a CR that may be held besides the message."""
+"""Bytes of a header or a CR that a decoder may hold in addition to the message."""
 
 DECODERS: dict[str, Any] = {name: make_framing(name, limit=LIMIT)[0] for name in FRAMINGS} | {
     "envelope": lambda: Envelope("stderr", limit=LIMIT)
@@ -32,7 +32,7 @@ ALLOWED_ERRORS = {
     "envelope": {None, MessageTooLong},
 }
 
-# Bytes in which something happens, more often than chance brings them.
+# Bytes with a meaning, more often than in random data.
 pieces = st.sampled_from(
     [
         *(b"\n", b"\r\n", b"\r", b"\0", b"\xc3\xa9", b"\xc3", b"x" * 39),
@@ -47,7 +47,7 @@ streams = st.lists(pieces | st.binary(max_size=20), max_size=12).map(b"".join)
 @settings(deadline=None)
 @given(stream=streams)
 def test_any_bytes_in_any_cut(name: str, stream: bytes) -> None:
-    """However a stream is cut it says the same; only the program's own faults are errors; text is valid UTF-8."""
+    """The result does not depend on the cuts of the stream; only faults of the program are errors; text is valid UTF-8."""
     outcome = decode(DECODERS[name], stream, boundaries=name != "chunks")
     assert outcome.error in ALLOWED_ERRORS[name]
     for item in outcome.delivered:
@@ -59,7 +59,7 @@ def test_any_bytes_in_any_cut(name: str, stream: bytes) -> None:
 @settings(deadline=None)
 @given(stream=streams, tail=streams)
 def test_any_tail(name: str, stream: bytes, tail: bytes) -> None:
-    """What was complete stays what it was, whatever follows in the same read."""
+    """Bytes after a complete message in the same read do not change the message."""
     if name != "chunks":
         decode(DECODERS[name], stream, tail=tail, ends=False)
 
@@ -68,7 +68,7 @@ def test_any_tail(name: str, stream: bytes, tail: bytes) -> None:
 @settings(deadline=None)
 @given(stream=st.lists(st.binary(min_size=1, max_size=READ) | st.sampled_from([b"x" * READ, b"\0\0\0\x28\1"]), max_size=20))
 def test_memory_is_bounded(name: str, stream: list[bytes]) -> None:
-    """What a decoder keeps never exceeds the limit and one read, after an error neither."""
+    """A decoder never holds more than the limit and one read, not even after an error."""
     decoder = DECODERS[name]()
     base = held_bytes(decoder)
     for read in stream:
@@ -82,7 +82,7 @@ def test_memory_is_bounded(name: str, stream: list[bytes]) -> None:
 
 @pytest.mark.parametrize("name", ["lines", "nul", "json", "envelope"])
 def test_endless_message_is_an_error(name: str) -> None:
-    """A program that writes for ever without an end of message is stopped within one read of the limit."""
+    """A program that never ends its message is stopped within one read of the limit."""
     assert run(DECODERS[name], [b"x"] * (LIMIT + 2), ends=False).error is MessageTooLong
 
 
@@ -99,7 +99,7 @@ KINDS = {
 @settings(deadline=None)
 @given(data=st.data())
 def test_round_trip(name: str, data: st.DataObject) -> None:
-    """What is written to a program that prints what it reads comes back: messages, their boundaries and their kinds."""
+    """A program that prints what it reads returns the messages with their boundaries and kinds."""
     messages = data.draw(st.lists(KINDS[name], max_size=8))
     make, encoder = make_framing(name, limit=0)
     written = b"".join(encoder.encode(Batch(kind, [message])) for kind, message in messages)
@@ -111,7 +111,7 @@ def test_round_trip(name: str, data: st.DataObject) -> None:
 @settings(deadline=None)
 @given(messages=st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=8))
 def test_round_trip_of_chunks(messages: list[bytes]) -> None:
-    """Without a framing the bytes come back, and the boundaries do not."""
+    """With `chunks`, such a program returns the bytes, without the boundaries."""
     make, encoder = make_framing("chunks", limit=0)
     written = encoder.encode(Batch(Kind.BINARY, messages))
     assert run(make, [written]).delivered == joined([(Kind.BINARY, message) for message in messages])
@@ -120,7 +120,7 @@ def test_round_trip_of_chunks(messages: list[bytes]) -> None:
 @settings(deadline=None)
 @given(lines=st.lists(st.text(max_size=8).filter(lambda text: "\n" not in text and not text.endswith("\r")), max_size=8))
 def test_envelopes_hold_their_lines(lines: list[str]) -> None:
-    """Whatever a line holds, its envelope is JSON of one line that holds it."""
+    """For any line, its envelope is one line of JSON that contains it."""
     printed = "".join(f"{line}\n" for line in lines).encode()
     envelopes = decode(lambda: Envelope("stdout", limit=0), printed).delivered
     assert [json.loads(envelope) for _, envelope in envelopes] == [{"stream": "stdout", "data": line} for line in lines]
@@ -128,14 +128,14 @@ def test_envelopes_hold_their_lines(lines: list[str]) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in FRAMINGS if name != "json"])
-def test_only_records_tell_of_the_session(name: str) -> None:
-    """Beginning and end of a session are no bytes, in every framing but json, and the request's details are not asked for."""
+def test_only_json_reports_the_session(name: str) -> None:
+    """In every framing but json, the beginning and end of a session are no bytes, and the details of the request are not read."""
     _, encoder = make_framing(name, limit=0)
     assert (encoder.opening(lambda: pytest.fail("asked")), encoder.closing(End(1000))) == (b"", b"")
 
 
 def test_names() -> None:
-    """These framings there are, and no other; each session has a decoder of its own."""
+    """These are all framings; each session has its own decoder."""
     assert FRAMINGS == ("lines", "chunks", "nul", "prefixed", "json")
     make, _ = make_framing("lines", limit=1)
     assert make() is not make()

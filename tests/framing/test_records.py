@@ -1,4 +1,4 @@
-"""JSON objects, one a line, both ways."""
+"""The framing `json`: one JSON object on each line, in both directions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ records, _ = make_framing("json", limit=LIMIT)
     ],
 )
 def test_messages(printed: bytes, messages: list[tuple[Kind, bytes]]) -> None:
-    """`text` is a text message, `base64` a binary one; empty lines are passed over; the last line needs no newline."""
+    """`text` is a text message, `base64` a binary one; empty lines are skipped; the last line needs no newline."""
     assert decode(records, printed) == Outcome(messages)
 
 
@@ -65,13 +65,13 @@ def test_text_that_is_not_utf8(printed: bytes, text: str) -> None:
     ],
 )
 def test_close(record: bytes, close: tuple[str, int, str]) -> None:
-    """A close record asks to close the session with its code and reason, after the messages before it."""
+    """A close record closes the session with its code and reason, after the messages before it."""
     assert decode(records, A + record) == Outcome([(Kind.TEXT, b"a"), close])
 
 
 @pytest.mark.parametrize("after", [A, b"no record\n", b'{"type":"close","code":4000}\n', b"x" * (LIMIT + 50), b"x" * (LIMIT + 50) + b"\n"])
-def test_nothing_is_read_after_a_close(after: bytes) -> None:
-    """What follows a close record is not looked at."""
+def test_bytes_after_a_close(after: bytes) -> None:
+    """Bytes after a close record are ignored."""
     assert decode(records, A + b'{"type":"close","code":1000}\n' + after, tail=A) == Outcome([(Kind.TEXT, b"a"), ("close", 1000, "")])
 
 
@@ -107,8 +107,8 @@ def test_nothing_is_read_after_a_close(after: bytes) -> None:
         b'{"type":"close","code":1000,"reason":7}',
     ],
 )
-def test_no_record(line: bytes) -> None:
-    """Anything that is not such an object is the program's fault: what was before it is delivered, and nothing after it."""
+def test_invalid_record(line: bytes) -> None:
+    """Any other line is an error of the program: earlier messages are delivered, and later ones are not."""
     assert decode(records, A + line + b"\n" + A, tail=A) == Outcome([(Kind.TEXT, b"a")], ProgramError)
 
 
@@ -120,26 +120,26 @@ def test_close_codes_that_may_not_be_sent(code: int) -> None:
 
 @pytest.mark.parametrize("reason", ["x" * 124, "é" * 62])
 def test_reason_too_long(reason: str) -> None:
-    """A reason of more than 123 bytes does not fit a close frame."""
+    """A reason of more than 123 bytes does not fit into a close frame."""
     record = json.dumps({"type": "close", "code": 1000, "reason": reason}, ensure_ascii=False).encode()
     assert decode(records, record + b"\n") == Outcome([], ProgramError)
 
 
 @pytest.mark.parametrize("escape", [rb"\ud800", rb"\udfff", rb"\udc00\ud800", rb"a\ud83d!"])
 def test_half_of_a_surrogate_pair(escape: bytes) -> None:
-    """Text with half a surrogate pair cannot be UTF-8: it is refused or replaced by U+FFFD, and never sent as anything else."""
+    """Text with half of a surrogate pair is rejected or replaced by U+FFFD: it cannot be UTF-8."""
     outcome = decode(records, A + b'{"type":"message","text":"%s"}\n' % escape)
     replaced = json.loads(b'"%s"' % escape).encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
     assert outcome in (Outcome([(Kind.TEXT, b"a")], ProgramError), Outcome([(Kind.TEXT, b"a"), (Kind.TEXT, replaced)]))
 
 
 def test_error_names_the_line() -> None:
-    """The log line says which line of the output was no record; empty lines count."""
+    """The log line gives the number of the invalid line; empty lines count."""
     assert "line 4 " in decode(records, A + b"\n" + A + b"oops\n").words
 
 
 def test_limit() -> None:
-    """A line of exactly the limit passes, one byte more does not, and what was before it is delivered."""
+    """A line of exactly the limit is valid, one byte more is an error, and earlier messages are delivered."""
     text = b"x" * (LIMIT - len(b'{"type":"message","text":""}'))
     line = b'{"type":"message","text":"%s"}\n'
     assert decode(records, line % text) == Outcome([(Kind.TEXT, text)])
@@ -147,7 +147,7 @@ def test_limit() -> None:
 
 
 def test_first_fault_counts() -> None:
-    """A line that is no record, before one that is too long, is what the session ends with."""
+    """An invalid record before a line that is too long determines the error of the session."""
     assert decode(records, A + b"oops\n" + b"x" * (LIMIT + 9)) == Outcome([(Kind.TEXT, b"a")], ProgramError)
 
 
@@ -161,7 +161,7 @@ def test_first_fault_counts() -> None:
     ],
 )
 def test_to_the_program(batch: Batch, written: list[dict[str, str]]) -> None:
-    """Each message is one object on one line, and nothing but what it says."""
+    """Each message is one object on one line, without further keys."""
     _, encoder = make_framing("json", limit=0)
     lines = encoder.encode(batch).split(b"\n")
     assert lines.pop() == b""
@@ -169,7 +169,7 @@ def test_to_the_program(batch: Batch, written: list[dict[str, str]]) -> None:
 
 
 def test_close_to_the_program() -> None:
-    """The program is told how the client left, code 1005 and 1006 too."""
+    """The program receives the close code of the client, including 1005 and 1006."""
     _, encoder = make_framing("json", limit=0)
     ends = [End(1000, "bye"), End(1005), End(1006), End(4000, 'é"\n')]
     lines = b"".join(map(encoder.closing, ends)).split(b"\n")
@@ -178,7 +178,7 @@ def test_close_to_the_program() -> None:
 
 
 class Name(str):
-    """A string as a library may make its own, for the names of headers."""
+    """A string subclass, as a library may use for the names of headers."""
 
 
 @pytest.mark.parametrize(
@@ -186,14 +186,14 @@ class Name(str):
     [{}, {"url": "http://h/", "headers": [["X-A", "1"]], "subprotocol": None}, {"path": "/é\n"}, {"headers": [[Name("X-A"), Name("1")]]}],
 )
 def test_opening_to_the_program(details: dict[str, object]) -> None:
-    """The first line tells the program of the request, whatever kind of string it came in."""
+    """The first line describes the request to the program, for any class of strings."""
     _, encoder = make_framing("json", limit=0)
     line = encoder.opening(lambda: details)
     assert (json.loads(line), line.count(b"\n"), line[-1:]) == ({"type": "open", **details}, 1, b"\n")
 
 
-def test_opening_with_bytes_that_are_no_text() -> None:
-    """Whatever bytes the client's request held, the opening is a line of JSON in UTF-8."""
+def test_opening_with_invalid_text() -> None:
+    """For any bytes in the client's request, the opening is a line of JSON in UTF-8."""
     _, encoder = make_framing("json", limit=0)
     line = encoder.opening(lambda: {"url": b"http://h/?q=\xff".decode("utf-8", "surrogateescape")})
     assert json.loads(line.decode("utf-8"))["type"] == "open"

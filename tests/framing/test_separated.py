@@ -1,4 +1,4 @@
-"""Lines and NUL-separated messages: where a message ends, and what is left when the stream does."""
+"""Lines and NUL-separated messages: the end of a message, and the rest at the end of the stream."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def texts(*messages: bytes) -> list[tuple[Kind, bytes]]:
     ],
 )
 def test_lines(printed: bytes, messages: list[bytes]) -> None:
-    """A message ends with LF; one CR before it goes with it, any other stays; an empty line is an empty message."""
+    """A message ends with LF; one CR before it is dropped, any other stays; an empty line is an empty message."""
     assert decode(lines, printed, tail=b"more\n") == Outcome(texts(*messages))
 
 
@@ -55,7 +55,7 @@ def test_lines(printed: bytes, messages: list[bytes]) -> None:
     ],
 )
 def test_nul(printed: bytes, messages: list[bytes]) -> None:
-    """A message ends with NUL, and nothing else is taken off it: a file's name may hold LF and CR."""
+    """A message ends with NUL and is otherwise unchanged: a file name may contain LF and CR."""
     assert decode(nul, printed, tail=b"more\0") == Outcome(texts(*messages))
 
 
@@ -79,8 +79,8 @@ def test_nothing_before_the_separator() -> None:
     assert [list(decoder.feed(piece)) for piece in (b"wai", b"ting", b"\n")] == [[], [], [Batch(Kind.TEXT, [b"waiting"])]]
 
 
-def test_what_arrives_together_is_one_batch() -> None:
-    """Messages that one read brings are one batch, in order."""
+def test_messages_of_one_read_are_one_batch() -> None:
+    """Messages in one read form one batch, in order."""
     decoder = lines()
     decoder.feed(b"a")
     assert decoder.feed(b"b\nc\n\nd") == [Batch(Kind.TEXT, [b"ab", b"c", b""])]
@@ -100,18 +100,18 @@ def test_what_arrives_together_is_one_batch() -> None:
     ids=["latin-1", "no lead byte", "cut short", "surrogate", "overlong", "past U+10FFFF", "at the end"],
 )
 def test_text_that_is_not_utf8(printed: bytes, message: str) -> None:
-    """Bytes that are not UTF-8 go to a text client replaced (U+FFFD)."""
+    """Bytes that are not UTF-8 reach a text client as U+FFFD."""
     assert decode(lines, printed) == Outcome(texts(message.encode()))
 
 
 def test_only_the_damaged_message_is_replaced() -> None:
-    """A character cut in two by the separator is not put together again, and its neighbours stay as they are."""
+    """A character that the separator cuts in two stays invalid, and the neighbouring messages are unchanged."""
     assert decode(lines, "é\n".encode() + b"\xc3\n\xa9\n" + "€\n".encode()) == Outcome(texts(*map(str.encode, ("é", "�", "�", "€"))))
 
 
 @pytest.mark.parametrize("make", [lines, nul])
 def test_limit_passes(make: Make) -> None:
-    """A message of exactly the limit passes, with its separator and without."""
+    """A message of exactly the limit is valid, with and without its separator."""
     separator = b"\n" if make is lines else b"\0"
     message = b"x" * 10
     assert decode(make, separator.join([message, b"", message])) == Outcome(texts(message, b"", message))
@@ -132,23 +132,23 @@ def test_limit_passes(make: Make) -> None:
     ids=["one", "between others", "far beyond", "at the end", "a CR counts", "nul", "nul, at the end", "nul has no CR"],
 )
 def test_message_past_the_limit(make: Make, printed: bytes, before: list[bytes]) -> None:
-    """A message of one byte more than the limit is an error, not a truncation; what was complete before it is delivered."""
+    """A message of one byte more than the limit is an error, not a truncation; earlier messages are delivered."""
     assert decode(make, printed) == Outcome(texts(*before), MessageTooLong)
 
 
 def test_cr_before_lf_does_not_count() -> None:
-    """The CR that goes with the LF is not a part of the message that the limit measures."""
+    """The CR before the LF does not count towards the limit."""
     assert decode(lines, b"x" * 10 + b"\r\n" + b"y" * 10 + b"\r\n") == Outcome(texts(b"x" * 10, b"y" * 10))
 
 
 def test_limit_is_of_bytes() -> None:
-    """The limit is of bytes as the program printed them, not of characters, nor of what U+FFFD makes of them."""
+    """The limit counts the bytes of the program, not characters, and not the bytes of U+FFFD."""
     assert decode(lines, "€€€€\n".encode()).error is MessageTooLong
     assert decode(lines, b"\xff" * 10 + b"\n") == Outcome(texts("�".encode() * 10))
 
 
 def test_no_limit() -> None:
-    """A limit of 0 is none: a line of a mebibyte arrives whole."""
+    """A limit of 0 means no limit: a line of a mebibyte arrives whole."""
     make, _ = make_framing("lines", limit=0)
     decoder = make()
     line = b"x" * (1 << 20)
@@ -156,7 +156,7 @@ def test_no_limit() -> None:
     assert [list(decoder.feed(piece)) for piece in (*pieces, b"\n")] == [[]] * len(pieces) + [[Batch(Kind.TEXT, [line])]]
 
 
-def test_error_says_the_limit() -> None:
+def test_error_names_the_limit() -> None:
     """The error names the limit, and closes with 1009."""
     with pytest.raises(MessageTooLong, match="longer than 10 bytes") as caught:
         lines().feed(b"x" * 20)
@@ -177,6 +177,6 @@ def test_error_says_the_limit() -> None:
     ],
 )
 def test_to_the_program(framing: str, batch: Batch, written: bytes) -> None:
-    """A text message is written with its separator, whatever it holds; a binary one as it is, with nothing appended."""
+    """A text message is written with its separator, a binary message unchanged and without one."""
     _, encoder = make_framing(framing, limit=0)
     assert encoder.encode(batch) == written

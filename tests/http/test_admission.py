@@ -21,7 +21,7 @@ from wsbridge.sessions.registry import Registry
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
-"""The key of RFC 6455, section 1.3, and its proof."""
+"""The key of RFC 6455, section 1.3, and its accept value."""
 HEADERS = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": KEY}
 OWN = "http://example.org:8080"
 VERSION = {"Sec-WebSocket-Version": "13"}
@@ -49,7 +49,7 @@ def make_gate(*, slots: int = 1, **options: Any) -> tuple[Gate, Limiter]:
 
 
 def upgrade(*, method: str = "GET", path: str = "/", protocol: str = "HTTP/1.1", **headers: str | None) -> Request:
-    """Return a correct request for a WebSocket, with what a test changes of it; None removes a header."""
+    """Return a valid request for a WebSocket with the changes of the test; None removes a header."""
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     lines = tuple((name, value) for name, value in {**HEADERS, **given}.items() if value is not None)
     return make_request(*lines, method=method, path=path, protocol=protocol)
@@ -65,7 +65,7 @@ def refusal(gate: Gate, request: Request, located: Located | None = None) -> Ref
 
 
 def test_admission() -> None:
-    """The gate returns the program, the script and the proof for a correct request, and reserves one slot for it."""
+    """For a valid request, the gate returns the program, the script and the accept value, and reserves one slot."""
     gate, limiter = make_gate(slots=2)
     assert gate.admit(upgrade(path="/a/b")) == Admission(CAT, Script("/", "/a/b"), ACCEPT, None)
     assert free_slots(limiter) == 1
@@ -91,7 +91,7 @@ def test_located() -> None:
     ],
 )
 def test_correct_requests(changes: dict[str, str | None]) -> None:
-    """A request without a body, with version 13 in its list and with blanks around its key is correct."""
+    """A request without a body, with version 13 in its list and with spaces around its key is valid."""
     assert make_gate()[0].admit(upgrade(**changes)).accept == ACCEPT
 
 
@@ -111,7 +111,7 @@ def test_correct_requests(changes: dict[str, str | None]) -> None:
     ],
 )
 def test_subprotocol(offered: str | None, chosen: str | None) -> None:
-    """The gate chooses the first subprotocol in the client's list that the server supports, and refuses no client for its list."""
+    """The gate selects the first subprotocol in the client's list that the server supports, and refuses no client for its list."""
     gate, _ = make_gate(subprotocols=("a", "b"))
     assert gate.admit(upgrade(Sec_WebSocket_Protocol=offered)).subprotocol == chosen
 
@@ -136,13 +136,13 @@ NO_SLOT, NO_SCRIPT, METHOD, OLD, BODY, WRONG_VERSION, ORIGIN, WRONG_KEY, NOT_EXE
 )
 """Status, detail, headers and body of each refusal, in the order of the checks."""
 PAIRS = [pair for pair in combinations(REFUSALS, 2) if pair != (NO_SCRIPT, NOT_EXECUTABLE)]
-"""A script that does not exist cannot be one that is not executable."""
+"""These faults exclude each other: a missing script is not a file without execute permission."""
 
 Refusal = tuple[int, str, dict[str, str], str | None]
 
 
 def try_with(faults: tuple[Refusal, ...], *, busy_close: bool = False) -> tuple[Refused, int]:
-    """Send a request with some faults; return the refusal, and the free slots after it of those that were free before."""
+    """Send a request with some faults; return the refusal, and the number of free slots after it."""
     gate, limiter = make_gate(argv=(), scripts=("/srv/scripts", no_disk), origins=Rules(same=True), busy_close=busy_close)
     if NO_SLOT in faults:
         limiter.acquire()
@@ -160,7 +160,7 @@ def try_with(faults: tuple[Refusal, ...], *, busy_close: bool = False) -> tuple[
 
 @pytest.mark.parametrize("fault", REFUSALS, ids=lambda fault: fault[1])
 def test_refusals(fault: Refusal) -> None:
-    """The gate refuses a request with one fault, by the status, the headers and the body of this fault, and gives its slot back."""
+    """The gate refuses a request with one fault with the status, the headers and the body of the fault, and releases its slot."""
     refused, free = try_with((fault,))
     assert (refused.status, refused.detail, refused.headers, refused.body) == fault
     assert free == (0 if fault is NO_SLOT else 1)
@@ -168,7 +168,7 @@ def test_refusals(fault: Refusal) -> None:
 
 @pytest.mark.parametrize("faults", PAIRS, ids=lambda faults: f"{faults[0][1]}, {faults[1][1]}")
 def test_order(faults: tuple[Refusal, Refusal]) -> None:
-    """The gate refuses a request with two faults for the fault that comes first in the order of its checks."""
+    """The gate refuses a request with two faults for the fault of the earlier check."""
     refused, free = try_with(faults)
     assert refused.detail == faults[0][1]
     assert free == (0 if NO_SLOT in faults else 1)
@@ -191,7 +191,7 @@ def test_other_methods(method: str) -> None:
 
 @pytest.mark.parametrize("body", [{"Content_Length": "1"}, {"Content_Length": "x"}, {"Transfer_Encoding": "chunked"}])
 def test_body(body: dict[str, str | None]) -> None:
-    """The gate refuses a request whose head announces a body in any way."""
+    """The gate refuses a request whose header section announces a body in any way."""
     assert refusal(make_gate()[0], upgrade(**body)).detail == BODY[1]
 
 
@@ -244,7 +244,7 @@ def test_origins() -> None:
 
 
 def test_slot_after_refusals() -> None:
-    """Refused requests use up no slot, however many there are."""
+    """Refused requests consume no slot, however many there are."""
     gate, limiter = make_gate(slots=2)
     for _ in range(10):
         refusal(gate, upgrade(Sec_WebSocket_Key=None))
@@ -252,7 +252,7 @@ def test_slot_after_refusals() -> None:
 
 
 def test_slot_after_an_error() -> None:
-    """The gate gives the slot back if the disk fails."""
+    """The gate releases the slot if the disk fails."""
 
     def broken(walked: str) -> PathType:
         raise OSError(walked)
@@ -274,8 +274,8 @@ def test_setting_of_the_limit() -> None:
 
 
 @pytest.mark.parametrize("busy_close", [False, True])
-def test_no_slots_at_the_end(busy_close: bool) -> None:
-    """A server that admits no further sessions refuses as a server without a free slot does."""
+def test_no_slots_at_shutdown(busy_close: bool) -> None:
+    """A server that admits no further sessions refuses them like a server without a free slot."""
     gate, limiter = make_gate(busy_close=busy_close)
     limiter.refuse_all()
     with pytest.raises(Busy if busy_close else Refused, match="no slot is free"):
@@ -283,7 +283,7 @@ def test_no_slots_at_the_end(busy_close: bool) -> None:
 
 
 def test_busy() -> None:
-    """With --busy=close, the gate raises Busy with the handshake's values for a correct request without a free slot."""
+    """With --busy=close, the gate raises Busy with the values of the handshake for a valid request without a free slot."""
     gate, limiter = make_gate(busy_close=True, subprotocols=("a",))
     gate.admit(upgrade())
     with pytest.raises(Busy, match="no slot is free \\(max_programs\\)") as busy:
@@ -295,7 +295,7 @@ def test_busy() -> None:
 
 
 def test_busy_with_a_free_slot() -> None:
-    """With --busy=close, the gate admits and refuses as ever while a slot is free."""
+    """With --busy=close, the gate admits and refuses as usual while a slot is free."""
     gate, limiter = make_gate(busy_close=True)
     assert refusal(gate, upgrade(Sec_WebSocket_Key=None)).status == 400
     assert gate.admit(upgrade()).accept == ACCEPT
@@ -304,7 +304,7 @@ def test_busy_with_a_free_slot() -> None:
 
 @pytest.mark.parametrize("fault", [METHOD, OLD, BODY, WRONG_VERSION, ORIGIN, WRONG_KEY], ids=lambda fault: fault[1])
 def test_wrong_request_while_busy(fault: Refusal) -> None:
-    """With --busy=close, the gate refuses a request without a slot for its own fault, since it cannot be upgraded."""
+    """With --busy=close, the gate refuses an invalid request for its own fault, since it cannot be upgraded."""
     refused, free = try_with((NO_SLOT, fault), busy_close=True)
     assert (refused.status, refused.detail, refused.headers, refused.body) == fault
     assert free == 0
@@ -315,7 +315,7 @@ def test_wrong_request_while_busy(fault: Refusal) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder of scripts, and a program beside it whose path begins with the same text."""
+    """A folder of scripts, and a program outside it whose path begins with the same text."""
     root = tmp_path / "scripts"
     (root / "sub").mkdir(parents=True)
     (tmp_path / "scripts2").mkdir()
@@ -342,20 +342,20 @@ def scripts_gate(folder: Path) -> Gate:
     ],
 )
 def test_locate(folder: Path, path: str, file: str, script: Script) -> None:
-    """The path selects the program by its real path, with its links resolved, and the script by the path of the request."""
+    """The path selects the program by its real path, with links resolved, and the script by the path of the request."""
     assert scripts_gate(folder).locate(upgrade(path=path)) == Located((str(folder / file),), script)
 
 
 @pytest.mark.parametrize("path", ["/", "/sub", "/sub/", "/other", "/out", "/ticks", "/tick\0", "/../scripts2/outside"])
-def test_locate_nothing(folder: Path, path: str) -> None:
-    """A directory, a missing file and a link out of the directory are no scripts, and their requests receive 404."""
+def test_missing_scripts(folder: Path, path: str) -> None:
+    """A directory, a missing file and a link out of the directory are not scripts, and their requests receive 404."""
     gate = scripts_gate(folder)
     assert gate.locate(upgrade(path=path)) == NOT_FOUND
     assert refusal(gate, upgrade(path=path)).status == 404
 
 
 def test_link_that_changes(folder: Path) -> None:
-    """A link that leads out of the directory when the server resolves it is no script, even if the walk found a file."""
+    """A link that points out of the directory at the time of its resolution is not a script, even if the walk found a file."""
     gate, _ = make_gate(argv=(), scripts=(str(folder), lambda walked: PathType.FILE))
     assert gate.locate(upgrade(path="/out")) == NOT_FOUND
     assert gate.locate(upgrade(path="/tick")).argv == (str(folder / "tick"),)
@@ -368,7 +368,7 @@ def test_locate_in_the_root_directory(folder: Path) -> None:
 
 
 def test_not_executable(folder: Path) -> None:
-    """The refusal of a script that is not executable names the script, but no path of the server's disk."""
+    """The refusal of a script without execute permission names the script, but no path on the server's disk."""
     gate = scripts_gate(folder)
     located = gate.locate(upgrade(path="/plain/a"))
     assert located == Located((str(folder / "plain"),), Script("/plain", "/a"), "it is not executable")

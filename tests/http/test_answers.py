@@ -1,4 +1,4 @@
-"""The headers that protect what wsbridge generates."""
+"""The security headers of generated responses."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("path", "status"), [("/console", 200), ("/list/", 200), ("/list", 301), ("/list//sub/", 301), ("/page/index.html", 301), ("/%00", 400)]
 )
-def test_what_a_bridge_generates(serve: Serve, folder: Path, path: str, status: int) -> None:
-    """The console, listings, redirects and errors cannot be framed, are taken for what they say to be, and run no foreign script."""
+def test_responses_of_a_bridge(serve: Serve, folder: Path, path: str, status: int) -> None:
+    """The console, listings, redirects and errors forbid frames, content sniffing and external scripts."""
     server = serve("--devconsole", f"--staticdir={folder}", "cat")
     assert server.get(path).status == status
     assert_protected(headers_of(server, path))
 
 
-def test_what_is_not_found(serve: Serve) -> None:
-    """So is a 404, and the refusal of an upgrade."""
+def test_refusals(serve: Serve) -> None:
+    """A 404 and the refusal of an upgrade have the same headers."""
     server = serve("--sameorigin", "cat")
     assert_protected(headers_of(server, "/nothing"))
     upgrade = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "13"), ("Origin", "http://evil.example")]
@@ -55,14 +55,14 @@ def test_what_is_not_found(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/status", "/wsbridge.js", "/wsbridge.mjs", "/nothing"])
-def test_what_a_channel_generates(path: str) -> None:
-    """The channel's page, its status and its scripts are protected as well."""
+def test_responses_of_a_channel(path: str) -> None:
+    """The page, the status and the scripts of a channel have security headers too."""
     with Server("--exchange=temps", "cat", bridge=BROADCAST, listen=("--address=127.0.0.1", "--port=0")) as server:
         assert_protected(headers_of(server, path))
 
 
 def test_redirects_to_tls(serve: Serve) -> None:
-    """The answers of --redirport are protected."""
+    """The responses of --redirport have security headers."""
     port = free_port()
     server = serve(f"--redirport={port}", "cat")
     server.port = port
@@ -70,21 +70,21 @@ def test_redirects_to_tls(serve: Serve) -> None:
     assert_protected(headers_of(server, "/a"))
 
 
-def test_files_are_the_users(serve: Serve, folder: Path) -> None:
-    """A file of --staticdir has no policy of ours: what its page may load is for its author to say."""
+def test_files_have_no_policy(serve: Serve, folder: Path) -> None:
+    """A file in --staticdir has no policy of the server: its author decides what the page may load."""
     server = serve(f"--staticdir={folder}", "cat")
     assert not {"content-security-policy", "x-content-type-options"} & set(headers_of(server, "/page/"))
 
 
-def test_a_header_of_the_users_replaces_ours(serve: Serve) -> None:
-    """--header with one of these names replaces ours, so that a page may be framed where its owner wants it."""
+def test_header_of_the_user_replaces_ours(serve: Serve) -> None:
+    """--header replaces a security header of the same name, so that the user can permit frames."""
     server = serve("--devconsole", "--header=Content-Security-Policy: frame-ancestors https://mine.example", "cat")
     values = [value for name, value in server.get("/").headers if name.lower() == "content-security-policy"]
     assert values == ["frame-ancestors https://mine.example"]
 
 
 def test_dress_adds_all_of_a_name() -> None:
-    """Headers of the user's that repeat are all sent, and replace ours of that name once."""
+    """Repeated headers of the user are all sent, and replace the security header once."""
     response = web.Response()
     protect(response)
     add_headers(response, (("content-security-policy", "a"), ("Content-Security-Policy", "b"), ("X-One", "1")))

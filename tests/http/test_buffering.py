@@ -1,4 +1,4 @@
-"""Bytes of request bodies that wait for their script."""
+"""Bytes of request bodies in a buffer for their script."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def descriptors() -> int:
 
 @pytest.mark.parametrize("sizes", [(), (1,), (MEMORY_BYTES,), (MEMORY_BYTES + 1,), (10, MEMORY_BYTES, 3), (50_000,) * 40])
 async def test_in_and_out(sizes: tuple[int, ...]) -> None:
-    """What was put comes out, in order and whole, from memory and from the file."""
+    """The buffer returns all bytes in order, from memory and from the file."""
     pieces, before = [os.urandom(size) for size in sizes], descriptors()
     buffer = BodyBuffer(BufferSpace(0))
     for piece in pieces:
@@ -46,7 +46,7 @@ async def test_in_and_out(sizes: tuple[int, ...]) -> None:
 
 
 async def test_both_at_once() -> None:
-    """One task may put while another gets; the file is used from its beginning again when all was taken out."""
+    """A writer and a reader may work at the same time; an empty buffer reuses its file from the beginning."""
     space = BufferSpace(1_000_000)
     buffer = BodyBuffer(space)
     pieces = [os.urandom(30_000) for _ in range(300)]
@@ -65,11 +65,11 @@ async def test_both_at_once() -> None:
         group.create_task(fill())
     assert got.result() == b"".join(pieces)
     buffer.close()
-    assert space.reserve(4_000_000), "space was not given back"
+    assert space.reserve(4_000_000), "the buffer did not release its space"
 
 
 async def test_bound_of_one_body() -> None:
-    """A body over the bound is refused with 413; what was put before is still there."""
+    """A body over the limit is refused with 413; the earlier bytes stay available."""
     buffer = BodyBuffer(BufferSpace(100_000))
     await buffer.put(b"x" * 100_000)
     with pytest.raises(Refused) as refused:
@@ -81,7 +81,7 @@ async def test_bound_of_one_body() -> None:
 
 
 async def test_bound_of_all_bodies() -> None:
-    """All bodies share the space of four; one more is refused with 503, until the space is given back."""
+    """All bodies share the space of four; another body is refused with 503 until a body releases space."""
     space = BufferSpace(100_000)
     buffers = [BodyBuffer(space) for _ in range(5)]
     for buffer in buffers[:4]:
@@ -98,7 +98,7 @@ async def test_bound_of_all_bodies() -> None:
 
 
 async def test_close_while_the_disk_works() -> None:
-    """A buffer that is closed while another thread has its descriptor closes it when that thread is done."""
+    """If a buffer closes while another thread uses its descriptor, that thread closes the descriptor afterwards."""
     before = descriptors()
     buffer = BodyBuffer(BufferSpace(0))
     writing = asyncio.get_running_loop().create_task(buffer.put(b"x" * 20_000_000))

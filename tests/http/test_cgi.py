@@ -1,4 +1,4 @@
-"""CGI scripts of --cgidir (RFC 3875): what they are told, and what becomes of their answers."""
+"""CGI scripts in --cgidir (RFC 3875): their environment and input, and the handling of their output."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def variables(response: Response) -> dict[str, str]:
     return dict(line.split("=", 1) for line in response.body.decode().splitlines() if "=" in line)
 
 
-# What a script is told
+# The environment and input of a script
 
 
 def test_variables(served: Server, site: Site) -> None:
-    """A script is told of its request in the variables of RFC 3875."""
+    """The variables of RFC 3875 describe the request to the script."""
     headers = [("Host", "example.com:81"), ("Content-Type", "text/x"), ("X-Thing", "1"), ("X-Thing", "2"), ("User-Agent", "test")]
     found = variables(served.request("POST", "/env?x=1+y&%20", headers=headers, body=b"12345"))
     expected = {
@@ -65,14 +65,14 @@ def test_variables(served: Server, site: Site) -> None:
     ],
 )
 def test_path_info(served: Server, site: Site, path: str, name: str, info: str) -> None:
-    """What follows the script in the path is PATH_INFO, decoded, and PATH_TRANSLATED where that would lie."""
+    """The path after the script is PATH_INFO, decoded; PATH_TRANSLATED maps it to a file."""
     found = variables(served.get(path))
     assert (found["SCRIPT_NAME"], found["PATH_INFO"]) == (name, info)
     assert found["PATH_TRANSLATED"] == f"{site.public}/cgi{info}"
 
 
 def test_headers_that_a_script_does_not_get(served: Server) -> None:
-    """A script gets neither HTTP_PROXY nor what passes for another header; credentials are its own to check; cookies are joined by `; `."""
+    """A script receives neither HTTP_PROXY nor ambiguous header names; it receives credentials, and cookies joined by `; `."""
     headers = [("Proxy", "evil"), ("X_Real", "evil"), ("Authorization", "Basic eDp5"), ("Cookie", "a=1"), ("Cookie", "b=2")]
     found = variables(served.get("/env", headers=headers))
     assert [name for name in found if name in ("HTTP_PROXY", "HTTP_X_REAL")] == []
@@ -81,16 +81,16 @@ def test_headers_that_a_script_does_not_get(served: Server) -> None:
 
 
 def test_directory_and_stdin(served: Server, site: Site) -> None:
-    """A script runs in its own directory, with an empty stdin where there is no body."""
+    """A script runs in its own directory, with an empty stdin if the request has no body."""
     script = "echo Content-Type: text/plain; echo; pwd -P; wc -c"
     assert served.get(say(script)).body.decode().split() == [str((site.public / "cgi").resolve()), "0"]
 
 
-# What it answers
+# The response of a script
 
 
 def test_status_and_headers(served: Server) -> None:
-    """A script sets the status and any header, one of them also several times; what is the server's business is left to it."""
+    """A script sets the status and any header, also repeatedly; connection headers are the server's."""
     lines = ("Status: 418 Short and stout", "Content-Type: text/x", "Set-Cookie: a=1", "Set-Cookie: b=2", "Connection: upgrade", "X-Empty:")
     response = served.get(printing("\\n".join([*lines, "", "body"])))
     assert (response.status, response.reason, response.body) == (418, "Short and stout", b"body")
@@ -101,22 +101,22 @@ def test_status_and_headers(served: Server) -> None:
 
 
 @pytest.mark.parametrize("end", ["\\n\\n", "\\r\\n\\r\\n", "\\n\\r\\n", "\\r\\n\\n"])
-def test_end_of_the_head(served: Server, end: str) -> None:
-    """The head ends with an empty line, of LF or CR LF; what follows is the body, byte by byte."""
+def test_end_of_the_headers(served: Server, end: str) -> None:
+    """An empty line, LF or CR LF, ends the header section; the rest is the body, byte by byte."""
     response = served.get(printing(f"Content-Type: text/x{end}\\r\\n\\nbody\\n"))
     assert (response.status, response.body) == (200, b"\r\n\nbody\n")
 
 
-def test_redirect_of_the_client(served: Server) -> None:
-    """A Location with a scheme sends the client there, with 302 or the script's own status."""
+def test_client_redirect(served: Server) -> None:
+    """A Location with a scheme redirects the client, with 302 or the script's own status."""
     response = served.get(printing("Location: http://example.com/x?y\\n\\n"))
     assert (response.status, response.value("Location")) == (302, "http://example.com/x?y")
     response = served.get(printing("Status: 303 Over there\\nLocation: http://example.com/\\n\\n"))
     assert (response.status, response.value("Location")) == (303, "http://example.com/")
 
 
-def test_redirect_inside(served: Server) -> None:
-    """A Location that is a path alone is answered in its place: by a file, by another script, by nothing."""
+def test_local_redirect(served: Server) -> None:
+    """The server serves the target of a local redirect instead: a file, another script, or a 404."""
     assert served.get(printing("Location: /small.txt\\n\\n")).body == b"small\n"
     found = variables(served.request("POST", printing("Location: /env/info?query\\n\\n"), body=b"body"))
     assert (found["REQUEST_METHOD"], found["PATH_INFO"], found["QUERY_STRING"]) == ("GET", "/info", "query")
@@ -125,16 +125,16 @@ def test_redirect_inside(served: Server) -> None:
 
 
 @pytest.mark.parametrize("target", ["/../outside/secret", "/%2e%2e/outside/secret", "/out", "/scripts/echo", "/cgi/env"])
-def test_redirect_inside_leads_nowhere_else(served: Server, target: str) -> None:
-    """Such a path leads to nothing that could not be asked for."""
+def test_local_redirect_is_confined(served: Server, target: str) -> None:
+    """A local redirect reaches nothing that a client could not request."""
     response = served.get(printing(f"Location: {target.replace('%', '%%')}\\n\\n"))
     assert b"outside of what" not in response.body
     assert b"#!" not in response.body
     assert response.status in (301, 404)
 
 
-def test_redirect_without_end(served: Server) -> None:
-    """A script that leads to itself for ever is answered with 500."""
+def test_endless_local_redirect(served: Server) -> None:
+    """An endless local redirect results in 500."""
     redirect = "printf 'Location: %s\\n\\n' \"$REQUEST_URI\""
     assert served.get(say(redirect)).status == 500
 
@@ -143,8 +143,8 @@ def test_redirect_without_end(served: Server) -> None:
     "script",
     ["true", "exit 3", "echo no header", "echo; echo body", "echo Status: 200", "printf 'Status: 9999\\n\\n'", "printf 'A B: c\\n\\n'"],
 )
-def test_no_answer(served: Server, script: str) -> None:
-    """A script that prints nothing, or no headers, is answered with 500, and the log says why; what it printed is not shown."""
+def test_no_response(served: Server, script: str) -> None:
+    """A script without output or without headers results in 500; the log gives the reason, and the client does not see the output."""
     before = served.log.count("sent no valid response")
     response = served.get(say(script))
     if script != "echo Status: 200":
@@ -154,7 +154,7 @@ def test_no_answer(served: Server, script: str) -> None:
 
 
 def test_script_that_cannot_be_started(serve: Serve, tmp_path: Path) -> None:
-    """A script that is not executable, or has no interpreter, is answered with 500, its source not shown."""
+    """A script without execute permission or without an interpreter results in 500, and its source is not sent."""
     write_script(tmp_path / "plain", "echo no", mode=0o644)
     (tmp_path / "broken").write_text("#!/no/such/interpreter\n")
     (tmp_path / "broken").chmod(0o755)
@@ -170,8 +170,8 @@ def test_script_that_cannot_be_started(serve: Serve, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
-def test_answers_without_a_body(served: Server, status: str) -> None:
-    """What can have no body gets none, and the connection can be used again."""
+def test_responses_without_a_body(served: Server, status: str) -> None:
+    """A response that must not have a body has none, and the connection stays usable."""
     with open_stream(port=served.port) as stream:
         stream.send(request_bytes("GET", printing(f"Status: {status}\\nX-Y: z\\n\\nbody"), [("Host", "h")]))
         assert read_response(stream).status == int(status[:3])
@@ -179,7 +179,7 @@ def test_answers_without_a_body(served: Server, status: str) -> None:
 
 
 def test_head(served: Server) -> None:
-    """HEAD gets the headers and no body; the script knows the method."""
+    """HEAD returns the headers without a body; the script receives the method."""
     with open_stream(port=served.port) as stream:
         stream.send(request_bytes("HEAD", say('printf "X-Method: $REQUEST_METHOD\\n\\n"; seq 1000'), [("Host", "h")]))
         response = read_response(stream, method="HEAD")
@@ -188,7 +188,7 @@ def test_head(served: Server) -> None:
 
 
 def test_length_of_the_script(served: Server) -> None:
-    """A script that gives the length of its answer is believed; one that does not is sent in chunks."""
+    """The server uses the Content-Length of a script; without one, it sends chunks."""
     response = served.get(printing("Content-Type: text/x\\nContent-Length: 4\\n\\nbody"))
     assert (response.value("Content-Length"), response.body) == ("4", b"body")
     with open_stream(port=served.port) as stream:
@@ -198,21 +198,21 @@ def test_length_of_the_script(served: Server) -> None:
 
 
 def again(stream: Stream) -> bool:
-    """Whether the connection serves another request."""
+    """Return whether the connection serves another request."""
     stream.send(request_bytes("GET", "/small.txt", [("Host", "h")]))
     return read_response(stream).body == b"small\n"
 
 
-def test_failure_after_the_answer(served: Server) -> None:
-    """What a script has answered is delivered whole whatever its exit status."""
+def test_failure_after_the_response(served: Server) -> None:
+    """The response of a script is complete, whatever its exit status is."""
     assert served.get(say("printf 'Content-Type: a/b\\n\\n'; seq 10000; exit 3")).body.split()[-1] == b"10000"
 
 
-# Streams
+# Streaming
 
 
 def test_large_upload(served: Server) -> None:
-    """A large body is streamed to its script, and not kept."""
+    """The server streams a large body to its script without storing it."""
     body = b"x" * (30 * MIB)
     before = resident(served.pid)
     response = exchange(served, "POST", "/count", body)
@@ -221,7 +221,7 @@ def test_large_upload(served: Server) -> None:
 
 
 def test_large_answer(served: Server) -> None:
-    """A large answer is streamed from its script, and not kept: a client that does not read holds up the script."""
+    """The server streams a large response without storing it: a client that does not read applies backpressure to the script."""
     path = say("printf 'Content-Type: a/b\\n\\n'; head -c 50000000 /dev/zero")
     with open_stream(port=served.port, receive_buffer=1 << 16) as stream:
         stream.send(request_bytes("GET", path, [("Host", "h"), ("Connection", "close")]))
@@ -231,8 +231,8 @@ def test_large_answer(served: Server) -> None:
     assert whole.count(b"\0") == 50_000_000
 
 
-def test_body_goes_both_ways(served: Server) -> None:
-    """Body and answer flow at the same time: a script that answers while it reads is held up in neither direction."""
+def test_body_in_both_directions(served: Server) -> None:
+    """Body and response flow at the same time: a script that answers while it reads never blocks."""
     body = os.urandom(1 << 20) * 8
     assert exchange(served, "POST", "/echo", body).body == body
 
@@ -244,8 +244,8 @@ def fifo(tmp_path: Path) -> Path:
     return path
 
 
-def test_answer_comes_as_it_is_printed(served: Server, fifo: Path) -> None:
-    """What a script prints is seen before it ends: the head, and each piece."""
+def test_response_is_streamed(served: Server, fifo: Path) -> None:
+    """The client receives the output before the script ends: the header section, and each piece."""
     script = f"printf 'Content-Type: a/b\\n\\none\\n'; read word <{fifo}; echo $word"
     with open_stream(port=served.port) as stream:
         stream.send(request_bytes("GET", say(script), [("Host", "h")]))
@@ -256,8 +256,8 @@ def test_answer_comes_as_it_is_printed(served: Server, fifo: Path) -> None:
         assert again(stream)
 
 
-def test_body_comes_as_it_is_sent(served: Server) -> None:
-    """A script reads what has come of a body before the rest of it is sent."""
+def test_body_is_streamed(served: Server) -> None:
+    """A script can read the first part of a body before the client sends the rest."""
     script = "read line; printf 'Content-Type: a/b\\n\\nheard %s\\n' $line; cat"
     with open_stream(port=served.port) as stream:
         stream.send(request_bytes("POST", say(script), [("Host", "h"), ("Content-Length", "8"), ("Connection", "close")], b"one\n"))
@@ -267,13 +267,13 @@ def test_body_comes_as_it_is_sent(served: Server) -> None:
 
 
 def test_script_that_reads_nothing(served: Server) -> None:
-    """A script that answers without reading its body is not waited for."""
+    """The server does not wait for a script to read its body."""
     body = b"x" * (8 * MIB)
     assert exchange(served, "POST", printing("Content-Type: a/b\\n\\nenough"), body).body == b"enough"
 
 
-def test_client_that_asks_first(served: Server) -> None:
-    """A client that asks before it sends its body is told to go on (RFC 9110, section 10.1.1)."""
+def test_client_that_expects_100_continue(served: Server) -> None:
+    """A client that expects 100 Continue receives it before it sends its body (RFC 9110, section 10.1.1)."""
     headers = [("Host", "h"), ("Content-Length", "4"), ("Expect", "100-continue"), ("Connection", "close")]
     with open_stream(port=served.port) as stream:
         stream.send(request_bytes("POST", "/count", headers))
@@ -283,14 +283,14 @@ def test_client_that_asks_first(served: Server) -> None:
 
 
 def test_stderr_is_logged(served: Server) -> None:
-    """What a script says on stderr is logged line by line, and never sent."""
+    """The server logs stderr of a script line by line, and never sends it."""
     response = served.get(say("echo a complaint >&2; printf 'Content-Type: a/b\\n\\nbody'; echo another >&2"))
     assert response.body == b"body"
     served.wait_for_log(r"\| ERROR  \| stderr .*\| a complaint$")
     served.wait_for_log(r"\| ERROR  \| stderr .*\| another$")
 
 
-# Ends
+# The end of a script
 
 
 GOINGS = [
@@ -303,8 +303,8 @@ GOINGS = [
 
 
 @pytest.mark.parametrize(("when", "way"), GOINGS)
-def test_client_that_goes(served: Server, tmp_path: Path, when: str, way: str) -> None:
-    """A script whose client goes is ended by the ladder, and all that it has started."""
+def test_client_that_disconnects(served: Server, tmp_path: Path, when: str, way: str) -> None:
+    """When a client disconnects, the ladder ends its script with all child processes."""
     note = tmp_path / "pids"
     pids = f"sleep 1000 & echo $$ $! >{note}.new; mv {note}.new {note}; "
     head = "printf 'Content-Type: a/b\\n\\nbegun'; "
@@ -327,8 +327,8 @@ def test_client_that_goes(served: Server, tmp_path: Path, when: str, way: str) -
                 wait_for_exit(pid)
 
 
-def test_end_of_the_answer_ends_the_group(served: Server, tmp_path: Path) -> None:
-    """When the answer is complete, what the script has left in its group is ended."""
+def test_end_of_the_response_ends_the_group(served: Server, tmp_path: Path) -> None:
+    """When the response is complete, the server ends the rest of the script's process group."""
     script = f"sleep 1000 >&2 & echo $! >{tmp_path}/pid; printf 'Content-Type: a/b\\n\\nbody'"
     assert served.get(say(script)).body == b"body"
     pid = int((tmp_path / "pid").read_text())
@@ -336,8 +336,8 @@ def test_end_of_the_answer_ends_the_group(served: Server, tmp_path: Path) -> Non
         wait_for_exit(pid)
 
 
-def test_closed_stdout_ends_the_answer(served: Server, tmp_path: Path) -> None:
-    """A script that closes its stdout has answered; it does not hold up its client."""
+def test_closed_stdout_ends_the_response(served: Server, tmp_path: Path) -> None:
+    """A script that closes its stdout has finished its response; its client does not wait."""
     script = f"printf 'Content-Type: a/b\\n\\nbody'; exec >&-; echo $$ >{tmp_path}/pid; sleep 1000"
     assert served.get(say(script)).body == b"body"
     wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "the script's note")
@@ -347,7 +347,7 @@ def test_closed_stdout_ends_the_answer(served: Server, tmp_path: Path) -> None:
 
 
 def test_slots_are_shared(serve: Serve, site: Site, fifo: Path) -> None:
-    """Scripts and sessions share --maxforks: one too many is answered with 429, and the slot is free when the script has gone."""
+    """Scripts and sessions share --maxforks: one too many receives 429, and the slot is free after the script has ended."""
     server = serve("--maxforks=1", *site.flags)
     with server.connect("/echo") as client:
         assert server.get("/env").status == 429
@@ -365,7 +365,7 @@ def test_slots_are_shared(serve: Serve, site: Site, fifo: Path) -> None:
 
 
 def test_many_at_once(served: Server) -> None:
-    """Many scripts at once leave no child and no descriptor behind."""
+    """Many scripts at the same time leave no child process and no descriptor behind."""
     wait_until(lambda: len(served.children()) == 1, "the end of earlier scripts")
     before = served.descriptors()
     answers: list[bytes] = []

@@ -1,4 +1,4 @@
-"""How the run of a CGI script ends: with its answer, with its client, with the server, or with an answer that is none."""
+"""The end of a CGI script: by a complete response, a disconnected client, a shutdown, or an invalid response."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Scripts = Callable[..., Server]
 
 @pytest.fixture
 def scripts(serve: Serve, tmp_path: Path) -> Scripts:
-    """Serves scripts that are given by name, one program at a time; `$F` is a folder for what they leave behind."""
+    """Serves scripts by name, one at a time; `$F` is a folder for their files."""
 
     def start(*flags: str, maxforks: int = 1, **texts: str) -> Server:
         (tmp_path / "cgi").mkdir()
@@ -40,19 +40,19 @@ def scripts(serve: Serve, tmp_path: Path) -> Scripts:
 
 
 def left(path: Path) -> str:
-    """What a script has left in a file, as soon as it is a whole line."""
+    """Return what a script has written to a file, as soon as it is a complete line."""
     wait_until(lambda: path.exists() and path.read_text().endswith("\n"), f"{path.name} to be written")
     return path.read_text().strip()
 
 
 def assert_serves(server: Server) -> None:
-    """The slot is free, as soon as the last script is gone."""
+    """Check that the server serves a script as soon as the slot of the previous script is free."""
     wait_until(lambda: server.get("/ok").status == 200, "the slot to be free")
 
 
 OK = f"{PLAIN}; echo ok"
 
-# The client goes
+# The client disconnects
 
 BUSY = {
     "body": (f"echo $$ > $F/pid; exec {' '.join(command('witness', '/dev/null', 'eof'))}", b"only a part"),
@@ -61,16 +61,16 @@ BUSY = {
     "flood": (f"{PLAIN}; echo $$ > $F/pid; exec yes", b""),
     "deaf": ("echo $$ > $F/pid; exec sleep 1000", b"x" * 1_900_000),
 }
-"""What a script may be doing when its client goes, and what has come of its body of 2 MB by then.
+"""The activity of a script when its client disconnects, and the part of its body of 2 MB that has been sent.
 
-The last is more than is read ahead for it at first: the end of its connection waits in the client's kernel, behind the body.
+The last body is larger than the read-ahead: the end of its connection waits in the client's kernel, behind the body.
 """
 WAYS = [(busy, way) for busy in BUSY for way in ("close", "reset")]
 
 
 @pytest.mark.parametrize(("busy", "way"), WAYS)
-def test_client_that_goes(scripts: Scripts, tmp_path: Path, busy: str, way: str) -> None:
-    """A script whose client has gone goes down the ladder, whatever it was doing, and its slot is free again."""
+def test_client_that_disconnects(scripts: Scripts, tmp_path: Path, busy: str, way: str) -> None:
+    """When a client disconnects, the ladder ends its script in any activity, and its slot becomes free."""
     text, body = BUSY[busy]
     server = scripts(busy=text, ok=OK)
     stream = open_stream(port=server.port, receive_buffer=4096)
@@ -87,8 +87,8 @@ def test_client_that_goes(scripts: Scripts, tmp_path: Path, busy: str, way: str)
     assert server.errors == ""
 
 
-def test_client_that_takes_nothing(scripts: Scripts, tmp_path: Path) -> None:
-    """A client that takes nothing of an answer for --send-timeout is cut off, and its script ends."""
+def test_client_that_reads_nothing(scripts: Scripts, tmp_path: Path) -> None:
+    """A client that accepts no data for --send-timeout is disconnected, and its script ends."""
     server = scripts("--send-timeout=0.3", flood=f"{PLAIN}; echo $$ > $F/pid; exec yes", ok=OK)
     with open_stream(port=server.port, receive_buffer=4096) as stream:
         stream.send(request_bytes("GET", "/flood", HOST))
@@ -97,8 +97,8 @@ def test_client_that_takes_nothing(scripts: Scripts, tmp_path: Path) -> None:
         assert_serves(server)
 
 
-def test_client_that_is_slow(scripts: Scripts, tmp_path: Path) -> None:
-    """A client that takes a little now and then is not cut off, however much more there is."""
+def test_slow_client(scripts: Scripts, tmp_path: Path) -> None:
+    """A client that reads slowly stays connected, however much data remains."""
     flood = f"{PLAIN}; echo $$ > $F/pid; exec yes"
     server = scripts("--send-timeout=1", maxforks=0, flood=flood, tick=f"sleep 0.1; {OK}")
     with open_stream(port=server.port, receive_buffer=4096) as stream:
@@ -109,11 +109,11 @@ def test_client_that_is_slow(scripts: Scripts, tmp_path: Path) -> None:
         assert is_alive(int(left(tmp_path / "pid")))
 
 
-# The server ends
+# The server shuts down
 
 
-def test_shutdown_leads_down_the_ladder(scripts: Scripts, tmp_path: Path) -> None:
-    """At the end of the server a script goes down the whole ladder, and the server ends with it."""
+def test_shutdown_uses_the_ladder(scripts: Scripts, tmp_path: Path) -> None:
+    """At shutdown, a script goes down the whole ladder, and the server ends with it."""
     (tmp_path / "record").touch()
     tool = " ".join(command("witness", tmp_path / "record", "TERM"))
     server = scripts(stubborn=f"{PLAIN}; exec {tool}", ok=OK)
@@ -123,12 +123,12 @@ def test_shutdown_leads_down_the_ladder(scripts: Scripts, tmp_path: Path) -> Non
         wait_until(lambda: recorded(tmp_path / "record"), "the script to see the end of its stdin")
         server.stop()
         assert [event for event, _ in recorded(tmp_path / "record")] == ["eof", "INT", "TERM"]
-        assert not stream.read_to_end().endswith(b"0\r\n\r\n"), "an answer that was cut off passes for a whole one"
+        assert not stream.read_to_end().endswith(b"0\r\n\r\n"), "a truncated response looks complete"
     assert not re.search("did not end|left behind", server.log)
 
 
-def test_shutdown_lets_a_polite_script_finish(scripts: Scripts, tmp_path: Path) -> None:
-    """What a script prints when its stdin closes still reaches the client, at the end of the server too."""
+def test_shutdown_lets_a_script_finish(scripts: Scripts, tmp_path: Path) -> None:
+    """At shutdown, output that a script prints after the end of its stdin still reaches the client."""
     server = scripts(polite=f"{PLAIN}; echo ready > $F/ready; cat; echo bye", ok=OK)
     with open_stream(port=server.port) as stream:
         stream.send(request_bytes("POST", "/polite", [*HOST, ("Content-Length", "10")], b"half,"))
@@ -138,7 +138,7 @@ def test_shutdown_lets_a_polite_script_finish(scripts: Scripts, tmp_path: Path) 
         assert stream.read_to_end().endswith(b"bye\n\r\n0\r\n\r\n")
 
 
-# An answer that is none
+# An invalid response
 
 
 @pytest.mark.parametrize(
@@ -152,8 +152,8 @@ def test_shutdown_lets_a_polite_script_finish(scripts: Scripts, tmp_path: Path) 
         "Location: /%%00\\n\\n",
     ],
 )
-def test_no_answer(scripts: Scripts, printed: str) -> None:
-    """What would not make a sound head of HTTP is answered with 500 on a connection that lives on."""
+def test_invalid_response(scripts: Scripts, printed: str) -> None:
+    """A script without a valid header section results in 500, and the connection stays usable."""
     server = scripts(bad=f"printf '{printed}'", ok=OK)
     with open_stream(port=server.port) as stream:
         stream.send(request_bytes("GET", "/bad", HOST))
@@ -176,8 +176,8 @@ def test_no_answer(scripts: Scripts, printed: str) -> None:
         "  indented: yes",
     ],
 )
-def test_line_that_is_no_header(scripts: Scripts, line: str) -> None:
-    """A line of the head that is no sound header is logged and skipped, and the page is served, on a connection that lives on."""
+def test_invalid_header_line(scripts: Scripts, line: str) -> None:
+    """The server logs and skips an invalid header line, serves the page, and keeps the connection."""
     server = scripts(maxforks=0, odd=f"printf '{line}\\nContent-Type: text/plain\\nX-A: 1\\n\\nhi'")
     with open_stream(port=server.port) as stream:
         for _ in range(2):
@@ -188,8 +188,8 @@ def test_line_that_is_no_header(scripts: Scripts, line: str) -> None:
     server.wait_for_log(r"\| ERROR .*cgiscript:.*skipped a header line of the CGI script: ")
 
 
-def test_many_lines_that_are_no_headers(scripts: Scripts) -> None:
-    """Of many such lines the first ten are logged, and how many more there were."""
+def test_many_invalid_header_lines(scripts: Scripts) -> None:
+    """Of many invalid lines, the log has the first ten and the number of the others."""
     server = scripts(odd="seq 500; printf 'Content-Type: text/plain\\n\\nhi'")
     assert server.get("/odd").body == b"hi"
     server.wait_for_log("skipped 490 more header lines of the CGI script$")
@@ -197,7 +197,7 @@ def test_many_lines_that_are_no_headers(scripts: Scripts) -> None:
 
 
 def test_pythons_cgitb(scripts: Scripts, tmp_path: Path) -> None:
-    """The page that Python's cgitb prints about an exception, before any header, is served."""
+    """The server accepts the page that Python's cgitb prints for an exception before any header."""
     server = scripts()
     script = tmp_path / "cgi" / "trace"
     page = '<!--: spam\\nContent-Type: text/html\\n\\n<body bgcolor="#f0f0f8"> -->\\n<p>ZeroDivisionError'
@@ -216,8 +216,8 @@ def test_header_that_is_not_utf8(scripts: Scripts) -> None:
     assert (response.value("X") or "").encode("latin-1") == "caf�".encode()
 
 
-def test_answer_shorter_than_declared(scripts: Scripts) -> None:
-    """A script that prints less than its Content-Length ends the connection: nothing else may be read as its body."""
+def test_response_shorter_than_declared(scripts: Scripts) -> None:
+    """A response shorter than its Content-Length ends the connection, so that no other bytes count as its body."""
     server = scripts(short="printf 'Content-Type: text/plain\\nContent-Length: 100\\n\\nabc'", ok=OK)
     with open_stream(port=server.port) as stream:
         stream.send(2 * request_bytes("GET", "/short", HOST))
@@ -226,8 +226,8 @@ def test_answer_shorter_than_declared(scripts: Scripts) -> None:
     assert_serves(server)
 
 
-def test_answer_longer_than_declared(scripts: Scripts) -> None:
-    """Of a script that prints more than its Content-Length just so much is its answer; the connection lives on."""
+def test_response_longer_than_declared(scripts: Scripts) -> None:
+    """A response longer than its Content-Length is truncated, and the connection stays usable."""
     long = "printf 'Content-Type: text/plain\\nContent-Length: 3\\n\\nabc'; head -c 600000 /dev/zero; echo done > $F/done"
     server = scripts(maxforks=2, long=long, ok=OK)
     with open_stream(port=server.port) as stream:
@@ -237,8 +237,8 @@ def test_answer_longer_than_declared(scripts: Scripts) -> None:
 
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
-def test_answer_without_a_body(scripts: Scripts, tmp_path: Path, method: str, status: int) -> None:
-    """Where the answer has no body, what the script prints is dropped, and the script may end by itself."""
+def test_response_without_a_body(scripts: Scripts, tmp_path: Path, method: str, status: int) -> None:
+    """If the response has no body, the server drops the output, and the script may end by itself."""
     text = f"printf 'Status: {status}\\nContent-Type: text/plain\\n\\n'; head -c 2000000 /dev/zero; sleep 0.3; echo done > $F/done"
     server = scripts(maxforks=2, long=text, ok=OK)
     with open_stream(port=server.port) as stream:
@@ -251,7 +251,7 @@ def test_answer_without_a_body(scripts: Scripts, tmp_path: Path, method: str, st
 
 @pytest.mark.parametrize("length", ["", "Content-Length: 3\\n"], ids=["unknown", "declared"])
 def test_length_for_an_old_client(scripts: Scripts, length: str) -> None:
-    """An answer of unknown length to a client of HTTP/1.0, which knows no chunks, ends with its connection; any other leaves it."""
+    """A response of unknown length to an HTTP/1.0 client, which has no chunks, closes the connection; any other response keeps it."""
     server = scripts(maxforks=0, old=f"printf 'Content-Type: text/plain\\n{length}\\nabc'")
     with open_stream(port=server.port) as stream:
         stream.send(request_bytes("GET", "/old", [*HOST, ("Connection", "keep-alive")], version="HTTP/1.0"))
@@ -262,12 +262,12 @@ def test_length_for_an_old_client(scripts: Scripts, length: str) -> None:
             assert read_response(stream).body == b"abc"
 
 
-# What happens to the script before its answer is over
+# Events before the end of the response
 
 
 @pytest.mark.parametrize("name", ["SEGV", "KILL", "TERM"])
-def test_crash_in_the_middle(scripts: Scripts, name: str) -> None:
-    """The answer of a script that a signal ends is cut off: nobody may take it for a whole one."""
+def test_crash_during_the_response(scripts: Scripts, name: str) -> None:
+    """If a signal ends a script, its response is visibly truncated."""
     server = scripts(crash=f"{PLAIN}; printf half; kill -{name} $$", ok=OK)
     with open_stream(port=server.port) as stream:
         stream.send(request_bytes("GET", "/crash", HOST))
@@ -278,8 +278,8 @@ def test_crash_in_the_middle(scripts: Scripts, name: str) -> None:
     assert_serves(server)
 
 
-def test_crash_before_the_answer(scripts: Scripts) -> None:
-    """A script that a signal ends before it has answered is answered with 500."""
+def test_crash_before_the_response(scripts: Scripts) -> None:
+    """If a signal ends a script before its response, the client receives 500."""
     server = scripts(crash="kill -KILL $$", ok=OK)
     assert server.get("/crash").status == 500
     assert_serves(server)
@@ -287,7 +287,7 @@ def test_crash_before_the_answer(scripts: Scripts) -> None:
 
 @pytest.mark.parametrize(("printed", "status"), [(f"{PLAIN}; echo hello", 200), (":", 500)], ids=["an answer", "nothing"])
 def test_stdout_held_open(scripts: Scripts, tmp_path: Path, printed: str, status: int) -> None:
-    """When a script has exited and another of its group holds its stdout, the answer ends after --drainms, and so does that process."""
+    """If another process keeps stdout of an exited script open, the response and that process end after --drainms."""
     server = scripts("--drainms=50", left=f"{printed}; sleep 1000 & echo $! > $F/pid", ok=OK)
     response = server.get("/left")
     assert response.status == status
@@ -296,8 +296,8 @@ def test_stdout_held_open(scripts: Scripts, tmp_path: Path, printed: str, status
     assert_serves(server)
 
 
-def test_stdout_held_open_by_one_that_prints(scripts: Scripts, tmp_path: Path) -> None:
-    """So it does when that process prints without end: its words are not the script's."""
+def test_stdout_held_open_by_a_printing_process(scripts: Scripts, tmp_path: Path) -> None:
+    """The same holds if that process prints continuously: its output is not part of the response."""
     server = scripts("--drainms=50", left=f"{PLAIN}; while :; do echo more; sleep 0.01; done & echo $! > $F/pid", ok=OK)
     assert server.get("/left").status == 200
     wait_for_exit(int(left(tmp_path / "pid")))
@@ -305,22 +305,22 @@ def test_stdout_held_open_by_one_that_prints(scripts: Scripts, tmp_path: Path) -
 
 
 def test_no_drain_loses_nothing(scripts: Scripts) -> None:
-    """What a script has printed before it exited is delivered whole without any --drainms, to a client that is slow as well."""
+    """The client receives all output before the script's exit, even without --drainms and even if it reads slowly."""
     server = scripts("--drainms=0", large=f"{PLAIN}; head -c 10000000 /dev/zero")
     with open_stream(port=server.port, receive_buffer=4096) as stream:
         stream.send(request_bytes("GET", "/large", HOST))
         assert read_response(stream).body.count(b"\0") == 10_000_000
 
 
-# The request that is served instead
+# Local redirects
 
 
 SHOW = f"{PLAIN}; env; echo BODY=$(cat)"
 
 
 @pytest.mark.parametrize("target", ["/show/x?q=1", "/./none/../show//x?q=1"])
-def test_redirect_inside(scripts: Scripts, target: str) -> None:
-    """A path that a script hands on to is cleaned, and served as a GET without the body and without what spoke of it."""
+def test_local_redirect_is_a_get(scripts: Scripts, target: str) -> None:
+    """The target of a local redirect is normalized, and served as GET without the body and without its headers."""
     server = scripts(maxforks=0, to=f"cat > $F/body; printf 'Location: {target}\\n\\n'", show=SHOW)
     headers = [("Content-Type", "text/plain"), ("Content-Language", "en"), ("X-Kept", "yes")]
     response = server.request("POST", "/to", headers=headers, body=b"hello")
@@ -331,8 +331,8 @@ def test_redirect_inside(scripts: Scripts, target: str) -> None:
 
 
 @pytest.mark.parametrize("lives", ["exec sleep 1000", "trap '' INT TERM; while :; do sleep 0.01; done"], ids=["polite", "stubborn"])
-def test_redirect_inside_takes_turns(scripts: Scripts, lives: str) -> None:
-    """A script that hands on to another is gone, and its slot free, before that one begins."""
+def test_local_redirects_run_in_turn(scripts: Scripts, lives: str) -> None:
+    """The script after a local redirect starts when the first script has ended and its slot is free."""
     first = f"echo $$ > $F/pid; printf 'Location: /second\\n\\n'; {lives}"
     server = scripts(first=first, second=f"{PLAIN}; kill -0 $(cat $F/pid) 2>&1 || echo gone")
     response = server.get("/first")
@@ -340,8 +340,8 @@ def test_redirect_inside_takes_turns(scripts: Scripts, lives: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["/ok", "/page"])
-def test_redirect_inside_so_often(scripts: Scripts, tmp_path: Path, target: str) -> None:
-    """A request is handed on three times and no more, to a script or a file."""
+def test_local_redirects_are_limited(scripts: Scripts, tmp_path: Path, target: str) -> None:
+    """A request follows at most three local redirects, to scripts or files."""
     (tmp_path / "page").write_text("ok\n")
     targets = {"one": "/two", "two": "/three", "three": "/four", "four": target}
     texts = {name: f"printf 'Location: {path}\\n\\n'" for name, path in targets.items()}
@@ -355,8 +355,8 @@ def test_redirect_inside_so_often(scripts: Scripts, tmp_path: Path, target: str)
 
 
 @pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/1.0"])
-def test_client_that_waits_to_be_asked(scripts: Scripts, version: str) -> None:
-    """A client that expects it is told 100 Continue before its body is read; HTTP/1.0 does not know of it."""
+def test_client_that_expects_100_before_its_body(scripts: Scripts, version: str) -> None:
+    """A client that expects 100 Continue receives it before its body is read; HTTP/1.0 does not have it."""
     server = scripts(show=SHOW)
     with open_stream(port=server.port) as stream:
         stream.send(request_bytes("POST", "/show", [*HOST, ("Content-Length", "5"), ("Expect", "100-Continue")], version=version))
@@ -368,7 +368,7 @@ def test_client_that_waits_to_be_asked(scripts: Scripts, version: str) -> None:
 
 
 def chunks(*parts: bytes, trailer: bytes = b"") -> bytes:
-    """Parts of a body, each a chunk, and the end."""
+    """Return the parts of a body as chunks, with the end."""
     return b"".join(b"%x;ext=1\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n" + trailer + b"\r\n"
 
 
@@ -378,7 +378,7 @@ COUNT = f'{PLAIN}; env | grep -E "^(HTTP_T|CONTENT_)"; cat | md5sum'
 
 @pytest.mark.parametrize("sizes", [(), (1,), (65536,), (3, 70_000, 1), (100_000,) * 30], ids=["empty", "byte", "memory", "both", "file"])
 def test_chunked_body(scripts: Scripts, sizes: tuple[int, ...]) -> None:
-    """A chunked body is read before its script is started, which is told its length (RFC 3875, section 4.1.2) and gets it whole."""
+    """The server reads a whole chunked body before it starts the script with the length (RFC 3875, section 4.1.2)."""
     server = scripts(count=COUNT)
     parts = [os.urandom(size) for size in sizes]
     with open_stream(port=server.port) as stream:
@@ -391,7 +391,7 @@ def test_chunked_body(scripts: Scripts, sizes: tuple[int, ...]) -> None:
 
 
 def test_chunked_body_that_is_too_long(scripts: Scripts) -> None:
-    """A chunked body over --maxbody is answered with 413, starts nothing, and ends its connection; one of that length is not."""
+    """A chunked body over --maxbody receives 413, starts no script and ends its connection; one of exactly that length is served."""
     server = scripts("--maxbody=200000", count=COUNT, ok=OK)
     for size, status in ((200_000, 200), (200_001, 413), (1_000, 200)):
         with open_stream(port=server.port) as stream:
@@ -405,7 +405,7 @@ def test_chunked_body_that_is_too_long(scripts: Scripts) -> None:
 
 
 def test_small_bound_of_a_chunked_body(scripts: Scripts) -> None:
-    """--maxbody holds for bodies that fit into memory as well, and with 0 for none."""
+    """--maxbody also limits bodies that fit into memory; 0 means no limit."""
     server = scripts("--maxbody=10", count=COUNT)
     with open_stream(port=server.port) as stream:
         stream.send(request_bytes("POST", "/count", [*HOST, CHUNKED], chunks(b"x" * 11)))
@@ -415,7 +415,7 @@ def test_small_bound_of_a_chunked_body(scripts: Scripts) -> None:
 
 @pytest.mark.parametrize("coding", ["gzip, chunked", "chunked, gzip", "identity"])
 def test_other_transfer_codings(scripts: Scripts, coding: str) -> None:
-    """A transfer coding that is not known is refused (RFC 9112, section 6.1), and so is one that does not say where the body ends."""
+    """An unknown transfer coding is refused (RFC 9112, section 6.1), and so is a coding that does not mark the end of the body."""
     server = scripts(count=COUNT, ok=OK)
     response = server.request("POST", "/count", headers=[("Transfer-Encoding", coding)], body=chunks(b"x"))
     assert response.status in (400, 501)
@@ -423,7 +423,7 @@ def test_other_transfer_codings(scripts: Scripts, coding: str) -> None:
 
 
 def test_chunks_of_an_old_client(scripts: Scripts) -> None:
-    """HTTP/1.0 has no chunks: such a request is refused, and its connection ended (RFC 9112, section 6.1)."""
+    """HTTP/1.0 has no chunks: the server refuses such a request, and closes its connection (RFC 9112, section 6.1)."""
     server = scripts(count=COUNT)
     with open_stream(port=server.port) as stream:
         headers = [*HOST, CHUNKED, ("Connection", "keep-alive")]
@@ -432,8 +432,8 @@ def test_chunks_of_an_old_client(scripts: Scripts) -> None:
         stream.wait_for_end()
 
 
-def test_broken_chunks(scripts: Scripts) -> None:
-    """Chunks that are none are answered with 400, and start nothing."""
+def test_invalid_chunks(scripts: Scripts) -> None:
+    """Invalid chunks receive 400, and start no script."""
     server = scripts(count=f"touch $F/started; {COUNT}", ok=OK)
     with open_stream(port=server.port) as stream:
         stream.send(request_bytes("POST", "/count", [*HOST, CHUNKED], b"3\r\nabc\r\nnonsense\r\n"))
@@ -441,7 +441,7 @@ def test_broken_chunks(scripts: Scripts) -> None:
     assert_serves(server)
 
 
-# A body that does not come
+# A body that does not arrive
 
 
 WAITING = {
@@ -454,8 +454,8 @@ WAITING = {
 
 
 @pytest.mark.parametrize("waiting", WAITING)
-def test_body_that_does_not_come(scripts: Scripts, tmp_path: Path, waiting: str) -> None:
-    """A client that sends nothing of its body for --body-timeout is answered with 408; its script, if it runs, ends."""
+def test_body_timeout(scripts: Scripts, tmp_path: Path, waiting: str) -> None:
+    """If nothing of a body arrives for --body-timeout, the client receives 408; a running script ends."""
     server = scripts("--body-timeout=0.3", busy=f"echo $$ > $F/pid; {PLAIN} > /dev/null; cat > /dev/null; exec sleep 1000", ok=OK)
     headers, body = WAITING[waiting]
     with open_stream(port=server.port) as stream:
@@ -476,8 +476,8 @@ def test_body_that_does_not_come(scripts: Scripts, tmp_path: Path, waiting: str)
 
 
 @pytest.mark.parametrize("waiting", [name for name in WAITING if name != "a part"])
-def test_body_that_does_not_come_holds_no_slot(scripts: Scripts, waiting: str) -> None:
-    """While nothing has come of a body, and before a chunked one is whole, no slot is held."""
+def test_waiting_body_holds_no_slot(scripts: Scripts, waiting: str) -> None:
+    """A request holds no slot before the first bytes of its body, or before the end of a chunked body."""
     server = scripts("--body-timeout=0", count=COUNT, ok=OK)
     headers, body = WAITING[waiting]
     with open_stream(port=server.port) as first, open_stream(port=server.port) as second:
@@ -486,8 +486,8 @@ def test_body_that_does_not_come_holds_no_slot(scripts: Scripts, waiting: str) -
         assert server.get("/ok").status == 200
 
 
-def test_late_body_in_an_answer(scripts: Scripts) -> None:
-    """Where the answer has begun, it is cut off."""
+def test_body_timeout_during_the_response(scripts: Scripts) -> None:
+    """If the response has begun, a body timeout truncates it."""
     server = scripts("--body-timeout=0.3", busy=f"{PLAIN}; echo begun; cat; exec sleep 1000", ok=OK)
     with open_stream(port=server.port) as stream:
         stream.send(request_bytes("POST", "/busy", [*HOST, ("Content-Length", "10")], b"part\n"))
@@ -496,8 +496,8 @@ def test_late_body_in_an_answer(scripts: Scripts) -> None:
     assert_serves(server)
 
 
-def test_body_is_not_late_while_its_script_takes_nothing(scripts: Scripts, tmp_path: Path) -> None:
-    """A client has all the time that its script does not read."""
+def test_body_timeout_excludes_backpressure(scripts: Scripts, tmp_path: Path) -> None:
+    """The body timeout does not include the time in which the script reads nothing."""
     os.mkfifo(tmp_path / "go")
     server = scripts("--body-timeout=0.5", maxforks=2, slow=f"read word < $F/go; {PLAIN}; wc -c", ok=OK)
     with open_stream(port=server.port) as stream:
@@ -509,8 +509,8 @@ def test_body_is_not_late_while_its_script_takes_nothing(scripts: Scripts, tmp_p
         assert read_response(stream, timeout=30).body == b"3000000\n"
 
 
-def test_client_that_pipelines_and_goes(scripts: Scripts, tmp_path: Path) -> None:
-    """A client that has sent many requests behind the one that is answered is seen to go."""
+def test_client_that_pipelines_and_disconnects(scripts: Scripts, tmp_path: Path) -> None:
+    """The server detects the disconnect of a client that has pipelined many requests."""
     server = scripts(busy="echo $$ > $F/pid; exec sleep 1000", ok=OK)
     with open_stream(port=server.port) as stream:
         stream.send(request_bytes("GET", "/busy", HOST) + request_bytes("GET", "/ok", HOST) * 2000)
@@ -530,7 +530,7 @@ def test_script_that_ignores_its_body(scripts: Scripts) -> None:
 
 
 def test_link_that_changes_after_the_walk(tmp_path: Path) -> None:
-    """A script is proved to be inside the directory where it really is, also when a link changes while it is looked for."""
+    """The check that a script is inside the directory uses its real path, even if a link changes during the lookup."""
     inside, outside = tmp_path / "cgi", write_script(tmp_path / "outside", OK)
     inside.mkdir()
     link = inside / "link"

@@ -1,4 +1,4 @@
-"""The page of a channel in a real browser, against a running broadcast: what a person sees, and what he need not do."""
+"""The page of a channel in a real browser, with a running broadcast: everything that a user sees and does."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "proxy.md"
 KEPT = 5000
 FLOOD_TIMEOUT = 90
-"""Seconds: a browser takes some twenty-five thousand messages a second on two slow cores, and what it cannot take is lost to it."""
+"""Timeout in seconds: a browser handles some 25,000 messages a second on two slow cores, and loses the others."""
 KINDS = {
     "text": "entry => entry.way === 'in'",
     "note": "entry => entry.way === 'note' && entry.tone !== 'lost'",
@@ -39,7 +39,7 @@ COUNTS_AS_TOLD = "while read -r count; do seq 1 $count; done"
 
 
 class Channel:
-    """The page, in a test's words."""
+    """The page, with methods for tests."""
 
     def __init__(self, page: Page, server: Server) -> None:
         self.page = page
@@ -49,7 +49,7 @@ class Channel:
         await self.page.wait_for(f"document.querySelector('#state').dataset.state === '{state}'")
 
     async def joined(self) -> None:
-        """Until the page is told how the channel stands: what is published from then on is live to it."""
+        """Wait until the page knows the position of the channel: later messages are live."""
         await self.until("open")
         await self.page.wait_for("parseInt(document.querySelector('#viewers').textContent)")
 
@@ -69,7 +69,7 @@ class Channel:
         return int(await self.page.evaluate(f"document.querySelector('#{name}').dataset.count"))
 
     async def rows(self, kind: str = "text") -> list[str]:
-        """What the log shows of a kind, also above and below what is in sight: messages, notes, or losses; oldest first."""
+        """Return the rows of a kind in the log, also outside the viewport: messages, notes or losses; oldest first."""
         await self.page.evaluate("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
         return await self.page.evaluate(f"page.view.log.list.filter({KINDS[kind]}).map(entry => entry.data)")
 
@@ -94,7 +94,7 @@ def broadcast(*words: str, port: int = 0) -> Server:
 
 @pytest.fixture
 def channel(browser: Chromium) -> Open:
-    """Serve a channel, and open its page. It must not have complained by the end, but of a server that was not there."""
+    """Serve a channel, and open its page. The page must not report errors, except for an unreachable server."""
 
     @asynccontextmanager
     async def opened(*words: str, port: int = 0) -> AsyncIterator[Channel]:
@@ -117,8 +117,8 @@ def prints(*lines: str) -> tuple[str, ...]:
     return shell(f"printf '%s\\n' {shlex.join(lines)}; exec sleep 1000")
 
 
-async def test_event_source_of_its_own(channel: Open) -> None:
-    """With --sameorigin a page has the channel as an event stream, too, over plain HTTP and by a name that is not localhost."""
+async def test_own_event_source(channel: Open) -> None:
+    """With --sameorigin, a page can also read the channel as an event stream, over plain HTTP and under another name than localhost."""
     async with channel("--sameorigin", *prints("one")) as page:
         await page.page.load(f"http://raspberrypi:{page.server.port}/")
         await page.counted(1)
@@ -127,11 +127,11 @@ async def test_event_source_of_its_own(channel: Open) -> None:
         await page.page.wait_for("globalThis.came === 'one'")
 
 
-# How it stands
+# The state
 
 
-async def test_says_what_it_is(channel: Open) -> None:
-    """The page names the exchange, who watches, how many messages came, and the position; nothing is said twice."""
+async def test_shows_the_channel(channel: Open) -> None:
+    """The page shows the exchange, the number of clients and messages, and the position, each once."""
     async with channel(*prints("one", "two")) as page:
         await page.counted(2)
         await page.until("open")
@@ -152,7 +152,7 @@ async def test_says_what_it_is(channel: Open) -> None:
 
 
 async def test_shows_messages(channel: Open) -> None:
-    """Each message is a row with its time, the newest in sight."""
+    """Each message is a row with its time, and the newest row is visible."""
     async with channel("--input=program", *shell(COUNTS_AS_TOLD.replace("seq", "seq -f 'line %g'"))) as page:
         await page.joined()
         await page.send("100")
@@ -170,8 +170,8 @@ async def test_shows_messages(channel: Open) -> None:
 TIMES = "page.view.tail.entries().filter(entry => entry.way === 'in').map(entry => entry.at)"
 
 
-async def test_what_came_with_the_join_has_its_time(channel: Open) -> None:
-    """What was published before the page came has the time at which it was published, the same in each page that is opened later."""
+async def test_history_has_times(channel: Open) -> None:
+    """A message published before the page joined has its time of publication, the same on each later page."""
     async with channel("--input=exchange", "--history=3") as page:
         await page.joined()
         for text in ("before", "too"):
@@ -190,10 +190,10 @@ async def test_what_came_with_the_join_has_its_time(channel: Open) -> None:
         assert await page.page.evaluate(shown)
 
 
-async def test_a_time_that_nobody_knows(channel: Open) -> None:
-    """A message whose time the server does not know says that it is from earlier, also in what is downloaded, and is plotted."""
+async def test_unknown_time(channel: Open) -> None:
+    """A message of unknown time is marked as earlier, also in a download, and appears in the plot."""
     async with channel(*prints("1")) as page:
-        # The program's own message comes first.
+        # The first message is from the program.
         await page.counted(1)
         await page.page.evaluate("for (const number of ['1', '2', '3']) page.received(number, 'x-' + number, null)")
         await page.page.wait_for("document.querySelector('#plot').checkVisibility()")
@@ -202,7 +202,7 @@ async def test_a_time_that_nobody_knows(channel: Open) -> None:
 
 
 async def test_join_of_a_stream(channel: Open, broker: Broker) -> None:
-    """With a stream at a broker, too, the page has a time for each message, and shows the offset to which it has come."""
+    """With a stream at a broker, the page also shows a time for each message, and its current offset."""
     counts = shell("i=0; while read -r _; do echo $((i += 1)); done")
     exchange = f"page-{secrets.token_hex(4)}"
     async with channel(f"--exchange={exchange}", f"--broker={broker.url}", "--replay", "--input=program", *counts) as page:
@@ -222,7 +222,7 @@ async def test_join_of_a_stream(channel: Open, broker: Broker) -> None:
 
 
 async def test_hostile_text_is_only_text(channel: Open) -> None:
-    """Markup is shown as it is, control characters as pictures, and what looks like a control record is a message."""
+    """The page shows markup as text and control characters as symbols, and a text like a control record as a message."""
     async with channel(*shell("printf '<img src=x onerror=alert(1)> \\033[31m\\n!lost x 3\\n\\n'; exec sleep 1000")) as page:
         await page.counted(3)
         await page.page.wait_for(f"{IN_SIGHT} === 3")
@@ -232,7 +232,7 @@ async def test_hostile_text_is_only_text(channel: Open) -> None:
 
 
 async def test_binary_is_shown_as_hex(channel: Open) -> None:
-    """Binary is shown as hex, a long message cut, and so is a long text."""
+    """The page shows binary messages as hex, and truncates long messages and texts."""
     short, long, text = r"\000\000\000\003\002\n\000\377", r"\000\000\003\350\002", r"\000\000\116\040\001"
     script = f"printf '{short}{long}'; head -c 1000 /dev/zero; printf '{text}'; printf %020000d 0"
     async with channel("--framing=prefixed", *shell(f"{script}; exec sleep 1000")) as page:
@@ -246,11 +246,11 @@ async def test_binary_is_shown_as_hex(channel: Open) -> None:
         assert re.fullmatch(r"Show \d\d,\d{3} more characters", more[1])
 
 
-# Coming back
+# Reconnecting
 
 
 async def test_server_restarted(channel: Open) -> None:
-    """When the server is restarted before one's eyes the page comes back by itself, and says that something was lost."""
+    """When the server restarts, the page reconnects automatically, and reports that messages were lost."""
     port = free_port()
     async with channel(*prints("before"), port=port) as page:
         await page.counted(1)
@@ -268,8 +268,8 @@ async def test_server_restarted(channel: Open) -> None:
             await page.until_text("#viewers", "1")
 
 
-async def test_waiting_can_be_cut_short(channel: Open) -> None:
-    """While it waits it counts down, and a button tries at once."""
+async def test_button_reconnects_at_once(channel: Open) -> None:
+    """While the page waits, it shows a countdown, and a button reconnects at once."""
     port = free_port()
     async with channel(*prints("x"), port=port) as page:
         await page.counted(1)
@@ -290,17 +290,17 @@ async def test_waiting_can_be_cut_short(channel: Open) -> None:
 
 
 async def test_losses_are_counted(channel: Open) -> None:
-    """Of messages that this page alone has lost it says how many."""
+    """The page shows the number of messages that it has missed."""
     flags = ("--input=program", "--history=10", "--queue=1")
     async with channel(*flags, *shell(COUNTS_AS_TOLD)) as page:
         await page.until("open")
         beginning = await page.page.wait_for("document.querySelector('#position').title")
         with page.server.connect() as other:
-            # What is kept in the end is less than the page shows at a time: the row of the loss is among it.
+            # The page keeps fewer messages than it can show, so the row of the loss is visible.
             for number in (100, 5, 5):
                 other.send_text(str(number))
                 assert [other.receive_text() for _ in range(number)][-1] == str(number)
-        # As if its connection had been cut at the beginning, and was there again only now.
+        # This simulates a connection that broke at the beginning and reconnects now.
         since = f"Object.assign(new URL(url), {{ search: '?since={beginning}' }})"
         await page.page.before_scripts(
             f"globalThis.WebSocket = class extends WebSocket {{ constructor(url, protocols) {{ super({since}, protocols) }} }}"
@@ -313,8 +313,8 @@ async def test_losses_are_counted(channel: Open) -> None:
         assert await page.text("#lost") == f"{lost.split()[0]} lost"
 
 
-async def test_position_that_comes_late(channel: Open) -> None:
-    """Where a channel stands is shown also when that comes after the page was drawn, and nothing after it."""
+async def test_late_position(channel: Open) -> None:
+    """The page shows a position that arrives after its first rendering, without a further message."""
     late = "set onmessage(take) { super.onmessage = event => setTimeout(take, 500, event) }"
     async with channel("cat") as page:
         await page.page.before_scripts(f"globalThis.WebSocket = class extends WebSocket {{ {late} }}")
@@ -326,8 +326,8 @@ async def test_position_that_comes_late(channel: Open) -> None:
     ("position", "shown", "cut"),
     [("4f1c9a0b-17", "4f1c9a0b-17", "4f1c9a0b"), ("120742.9f3ac01b-1", "120742.9f3ac01b-1", "9f3ac01b"), ("k3-5", "k3-5", "k3")],
 )
-async def test_position_is_cut_where_it_does_not_move(channel: Open, position: str, shown: str, cut: str) -> None:
-    """Of a position what only names something is cut; what counts, a stream's offset too, is there in full."""
+async def test_position_is_shortened(channel: Open, position: str, shown: str, cut: str) -> None:
+    """The page shortens only the name in a position; the numbers, and the offset of a stream, appear in full."""
     async with channel("cat") as page:
         await page.page.wait_for("document.querySelector('#position').title")
         found = f"""(() => {{
@@ -342,7 +342,7 @@ SAYS = """globalThis.fetch = (real => async (...asked) => {
     const answer = await real(...asked), status = await answer.json();
     return new Response(JSON.stringify({ ...status, ...%s }), { headers: { 'Content-Type': 'application/json' } });
 })(fetch)"""
-"""Before the page's own scripts: /status as it is, and more. The page asks for nothing else with fetch."""
+"""JavaScript that runs before the scripts of the page: it adds to /status. The page uses fetch for nothing else."""
 
 
 @pytest.mark.parametrize(
@@ -356,8 +356,8 @@ SAYS = """globalThis.fetch = (real => async (...asked) => {
         (None, None, None, None),
     ],
 )
-async def test_program_that_has_ended(channel: Open, program: str | None, exit: str | None, words: str | None, tone: str | None) -> None:
-    """That the program has ended is seen beside the state, and how; of one that runs nothing is said."""
+async def test_ended_program(channel: Open, program: str | None, exit: str | None, words: str | None, tone: str | None) -> None:
+    """The page shows beside the state how the program has ended, and nothing while it runs."""
     async with channel(*prints("one")) as page:
         await page.page.before_scripts(SAYS % json.dumps({"program": program, "program_exit": exit}))
         await page.page.load(f"http://127.0.0.1:{page.server.port}/")
@@ -371,7 +371,7 @@ async def test_program_that_has_ended(channel: Open, program: str | None, exit: 
 
 @pytest.mark.parametrize(("others", "label"), [({"broker": "here"}, "Live"), ({"input": "exchange"}, "Live"), ({}, "Connected")])
 async def test_live_without_a_program(channel: Open, others: dict[str, str], label: str) -> None:
-    """Where the program has ended the channel is live as long as others may publish."""
+    """After the end of the program, the channel is live as long as it accepts other messages."""
     async with channel(*prints("one")) as page:
         await page.page.before_scripts(SAYS % json.dumps({"program": "ended", "program_exit": "exit 0", **others}))
         await page.page.load(f"http://127.0.0.1:{page.server.port}/")
@@ -380,7 +380,7 @@ async def test_live_without_a_program(channel: Open, others: dict[str, str], lab
 
 
 async def test_broker_away(channel: Open) -> None:
-    """While the broker is away that is the state, and it is not called live."""
+    """While the broker is unreachable, the page shows that in place of live."""
     async with channel(*prints("one")) as page:
         await page.until("open")
         socket = "class extends WebSocket { constructor(...words) { super(...words); globalThis.socket = this } }"
@@ -397,7 +397,7 @@ async def test_broker_away(channel: Open) -> None:
 
 
 async def test_broker_address(channel: Open) -> None:
-    """The page names the address of the broker that is in use, once for each change."""
+    """The page shows the address of the broker in use, once for each change."""
     async with channel(*prints("one")) as page:
         await page.page.before_scripts(SAYS % json.dumps({"broker": "here", "broker_address": "amqp://b:5672/"}))
         await page.page.load(f"http://127.0.0.1:{page.server.port}/")
@@ -409,7 +409,7 @@ async def test_broker_address(channel: Open) -> None:
 
 
 async def test_broker_blocked(channel: Open) -> None:
-    """While the broker blocks publishers that is the state, and it is not called live."""
+    """While the broker blocks publishers, the page shows that in place of live."""
     async with channel(*prints("one")) as page:
         await page.page.before_scripts(SAYS % json.dumps({"broker": "blocked", "broker_alarm": "low on memory"}))
         await page.page.load(f"http://127.0.0.1:{page.server.port}/")
@@ -417,7 +417,7 @@ async def test_broker_blocked(channel: Open) -> None:
 
 
 async def test_blank_page(channel: Open) -> None:
-    """Nothing has come: that is said while connected; after some seconds also what a program may need whose output does not come."""
+    """Without messages, the page says so while it is connected; after some seconds, it explains why output may be missing."""
     blank = "document.querySelector('#blank').innerText"
     async with channel(*shell("exec sleep 1000")) as page:
         await page.page.before_scripts(SAYS % json.dumps({"program": "running", "program_exit": None}))
@@ -429,7 +429,7 @@ async def test_blank_page(channel: Open) -> None:
 
 
 async def test_before_the_status_is_known(channel: Open) -> None:
-    """As long as nothing is known of the channel there is no field to write in, and nothing is claimed; where none is taken it stays so."""
+    """Before the page knows the status, it has no input field and claims nothing; for a channel without input, the field stays absent."""
     async with channel(*prints()) as page:
         await page.page.before_scripts("globalThis.fetch = () => new Promise(answer => { globalThis.answer = answer })")
         await page.page.load(f"http://127.0.0.1:{page.server.port}/")
@@ -441,23 +441,23 @@ async def test_before_the_status_is_known(channel: Open) -> None:
 
 @pytest.mark.parametrize("flags", [("--no-status",), ("--no-status", "--devconsole")])
 async def test_without_status(channel: Open, flags: tuple[str, ...]) -> None:
-    """Where --no-status is given the page shows the channel all the same, and leaves out what only the status tells."""
+    """With --no-status, the page shows the channel without the details of the status."""
     async with channel(*flags, *prints("one", "two")) as page:
         await page.counted(2)
         await page.until("open")
         assert await page.text("#exchange") == "temps"
         assert await page.text("#state") == "Live"
         assert not await page.shown("#figures div:has(#viewers)")
-        # The browser notes an answer 404 in its console.
+        # The browser logs the 404 in its console.
         page.page.errors[:] = [error for error in page.page.errors if "404" not in error]
 
 
-# Where it lies
+# The address of the page
 
 
 @asynccontextmanager
 async def proxy(port: int, folder: Path) -> AsyncIterator[str]:
-    """Serve what lies at a port below a prefix, which is taken away, with nginx, as docs/proxy.md has it; yield the URL."""
+    """Serve a port below a prefix with nginx, as in docs/proxy.md, which removes the prefix; yield the URL."""
     own = free_port()
     location, mapping, *_ = re.findall(r"^```nginx\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     location = location.replace("127.0.0.1:8080", f"127.0.0.1:{port}")
@@ -476,19 +476,19 @@ async def proxy(port: int, folder: Path) -> AsyncIterator[str]:
 
 
 async def test_below_a_prefix(channel: Open, tmp_path: Path) -> None:
-    """Behind a proxy that takes a prefix away the page has everything: script, channel and status."""
+    """Behind a proxy that removes a prefix, the page finds its script, channel and status."""
     async with channel("--sameorigin", "--trust-proxy=127.0.0.1", *prints("one")) as page, proxy(page.server.port, tmp_path) as url:
         await page.page.load(url)
         await page.counted(1)
         await page.joined()
         assert await page.page.evaluate("performance.getEntriesByType('resource').every(({ name }) => name.startsWith(location.href))")
-        # The proxy ends first, as the server would; so the page is led away from it.
+        # The proxy ends before the server does, so navigate away from the page.
         await page.page.load(f"http://127.0.0.1:{page.server.port}/")
 
 
 @pytest.mark.parametrize("path", ["/console", "/a/b", "/a/b/c/"])
-async def test_wherever_nothing_else_is(channel: Open, path: str) -> None:
-    """With --devconsole the page answers at every path, and finds its channel above itself."""
+async def test_page_at_any_path(channel: Open, path: str) -> None:
+    """With --devconsole, the page answers at every path, and finds its channel at a path above it."""
     async with channel("--devconsole", *prints("one")) as page:
         await page.page.load(f"http://127.0.0.1:{page.server.port}{path}")
         await page.counted(1)
@@ -499,7 +499,7 @@ async def test_wherever_nothing_else_is(channel: Open, path: str) -> None:
 
 
 async def test_pause_and_resume(channel: Open) -> None:
-    """Pause holds log and plot, and counts what comes meanwhile; Resume shows it. Escape does the same."""
+    """Pause freezes log and plot and counts new messages; Resume shows them. Escape does the same."""
     async with channel("--input=exchange") as page:
         await page.until("open")
         await page.send("before")
@@ -521,8 +521,8 @@ async def test_pause_and_resume(channel: Open) -> None:
         assert await page.rows() == ["later"]
 
 
-async def test_scrolling_back_holds(channel: Open) -> None:
-    """A log that is scrolled back stays where it is, with all that is kept; at the end it follows again."""
+async def test_scrolling_back_keeps_the_place(channel: Open) -> None:
+    """A log that is scrolled back keeps its place and its messages; at the end, it follows again."""
     async with channel("--input=program", "--history=5000", *shell(COUNTS_AS_TOLD)) as page:
         await page.until("open")
         await page.send("3000")
@@ -541,7 +541,7 @@ async def test_scrolling_back_holds(channel: Open) -> None:
 
 
 async def test_filter_and_download(channel: Open, browser: Chromium) -> None:
-    """The filter shows what matches, and a download holds that with the times."""
+    """The filter shows the matching messages, and a download contains them with their times."""
     async with channel(*prints("apple 1", "pear 2", "apple 3")) as page:
         await page.counted(3)
         await page.page.press("/")
@@ -556,7 +556,7 @@ async def test_filter_and_download(channel: Open, browser: Chromium) -> None:
 
 
 async def test_survives_a_flood(channel: Open) -> None:
-    """Lines as fast as a program can print them: the page stays awake, draws little, and tells kept, lost and all apart."""
+    """With lines at the highest speed of a program, the page stays responsive and counts kept, lost and all messages."""
     async with channel("--input=program", *shell(COUNTS_AS_TOLD)) as page:
         await page.until("open")
         await page.send("500000")
@@ -584,7 +584,7 @@ async def test_survives_a_flood(channel: Open) -> None:
     ],
 )
 async def test_plots_numbers(channel: Open, lines: list[str], series: list[str]) -> None:
-    """Messages that are numbers, several numbers, or JSON with numbers in it make a plot with a series for each."""
+    """Messages that are numbers, several numbers or JSON with numbers produce a plot with one series for each."""
     async with channel(*prints(*lines)) as page:
         await page.page.wait_for("document.querySelector('#plot').dataset.count === '3'")
         names = "[...document.querySelectorAll('#legend button')].map(button => button.childNodes[1].data)"
@@ -593,8 +593,8 @@ async def test_plots_numbers(channel: Open, lines: list[str], series: list[str])
         assert await page.page.evaluate(drawn) > 2
 
 
-async def test_plot_can_be_read(channel: Open) -> None:
-    """The legend shows the last values, and those under the pointer; a series can be switched off."""
+async def test_legend_of_the_plot(channel: Open) -> None:
+    """The legend shows the last values, and the values at the pointer; a series can be switched off."""
     async with channel(*prints("1 10", "2 20", "3 30")) as page:
         await page.page.wait_for("document.querySelector('canvas').ariaLabel === 'Plot of column 1, now 3; column 2, now 30'")
         left = "document.querySelector('canvas').dispatchEvent(new PointerEvent('pointermove', { clientX: 60 }))"
@@ -608,8 +608,8 @@ async def test_plot_can_be_read(channel: Open) -> None:
 
 
 @pytest.mark.parametrize("size", [(1366, 650), (390, 844), (844, 390), (320, 400)])
-async def test_plots_what_never_changes(channel: Open, size: tuple[int, int]) -> None:
-    """In a low window, too, a constant is drawn: on a scale of its own, with more than one figure at it."""
+async def test_plots_a_constant(channel: Open, size: tuple[int, int]) -> None:
+    """Even in a low window, the plot shows a constant on its own scale with more than one figure."""
     async with channel(*prints(*["40.5"] * 5)) as page:
         await page.page.viewport(*size)
         await page.page.wait_for("document.querySelector('canvas').ariaLabel === 'Plot of value, now 40.5'")
@@ -620,7 +620,7 @@ async def test_plots_what_never_changes(channel: Open, size: tuple[int, int]) ->
     ("low", "high"), [(36.45, 44.55), (0, 1), (-1, 1), (19810932, 19810933), (5e-324, 1e-320), (-1e300, 1e300), (1e17, 1.1e17), (0.1, 0.3)]
 )
 async def test_every_scale_has_figures(channel: Open, low: float, high: float) -> None:
-    """However low the plot is, there is a row, each is in the range, and has a label."""
+    """However low the plot is, each scale has several labelled figures within its range."""
     async with channel("cat") as page:
         scales = await page.page.evaluate(f"""[2, 3, 5, 7].map(most => {{
             const rows = ticks({low}, {high}, most), step = rows.step;
@@ -635,7 +635,7 @@ async def test_every_scale_has_figures(channel: Open, low: float, high: float) -
 
 
 async def test_plot_that_fails(channel: Open) -> None:
-    """A plot that cannot be drawn is not shown; all else goes on."""
+    """If the plot fails, the page hides it, and everything else continues."""
     async with channel("--input=exchange") as page:
         await page.until("open")
         await page.page.evaluate("void (Plot.prototype.paint = () => { throw 'no ink' }, console.error = () => {})")
@@ -661,7 +661,7 @@ async def test_plot_that_fails(channel: Open) -> None:
     ],
 )
 async def test_series_have_scales(channel: Open, columns: list[list[float]], groups: list[list[int]]) -> None:
-    """Series share a scale as long as the movement of each can be seen in it; a pressure does not flatten a temperature."""
+    """Series share a scale while the variation of each stays visible: a pressure does not flatten a temperature."""
     async with channel("cat") as page:
         lines = f"{json.dumps(columns)}.map(([low, high], order) => ({{ series: {{ order }}, low, high }}))"
         scales = f"scalesOf({lines}).map(({{ members }}) => members.map(({{ series }}) => series.order))"
@@ -669,7 +669,7 @@ async def test_series_have_scales(channel: Open, columns: list[list[float]], gro
 
 
 async def test_one_scale_for_all(channel: Open) -> None:
-    """Where there are several scales one can be chosen for all."""
+    """If there are several scales, the user can select one scale for all series."""
     async with channel(*prints("43.1 1012", "43.9 1014", "43.5 1013")) as page:
         await page.page.wait_for("document.querySelector('#plot-scale').checkVisibility()")
         drawn = "document.querySelector('canvas').toDataURL()"
@@ -680,7 +680,7 @@ async def test_one_scale_for_all(channel: Open) -> None:
 
 
 async def test_no_empty_plot(channel: Open) -> None:
-    """Where every series is switched off there is no canvas, and the legend says why; a time alone makes no plot."""
+    """If every series is switched off, there is no canvas, and the legend gives the reason; a time alone produces no plot."""
     async with channel(*prints("1", "2", "3")) as page:
         await page.page.wait_for("document.querySelector('canvas').checkVisibility()")
         await page.page.click("#legend button")
@@ -693,8 +693,8 @@ async def test_no_empty_plot(channel: Open) -> None:
         assert not await page.shown("#plot")
 
 
-async def test_controls_of_the_plot_on_a_telephone(channel: Open) -> None:
-    """On a telephone the choices of the plot and the button that hides it are in sight, however many series there are."""
+async def test_controls_of_the_plot_on_a_phone(channel: Open) -> None:
+    """On a phone, the controls of the plot and the button that hides it are visible, for any number of series."""
     async with channel(*prints(*[json.dumps({f"series {n}": n * i for n in range(12)}) for i in range(5)])) as page:
         await page.page.viewport(390, 800, mobile=True)
         await page.page.wait_for("document.querySelector('#plot').checkVisibility()")
@@ -705,7 +705,7 @@ async def test_controls_of_the_plot_on_a_telephone(channel: Open) -> None:
 
 
 async def test_program_restarts_and_stderr(channel: Open) -> None:
-    """The page counts restarts; with --devconsole it shows the last line of stderr, bounded, and strangers are not shown it."""
+    """The page counts restarts; with --devconsole it shows the last line of stderr, shortened, and other clients do not receive it."""
     script = shell("echo one; echo first >&2; printf 'it \\033[31mfailed %0600d' 0 >&2; exit 3")
     async with channel("--devconsole", *script) as page:
         await page.page.wait_for("document.querySelector('#restarts').checkVisibility()")
@@ -718,18 +718,18 @@ async def test_program_restarts_and_stderr(channel: Open) -> None:
 
 
 async def test_prose_is_not_plotted(channel: Open) -> None:
-    """Messages without numbers make no plot."""
+    """Messages without numbers produce no plot."""
     async with channel(*shell('for i in $(seq 1 50); do echo line $i; echo \'{"a": "b"}\'; done; exec sleep 1000')) as page:
         await page.counted(100)
         await page.until_text("#kept", "100 messages")
         assert not await page.shown("#plot")
 
 
-# Sending
+# Sending messages
 
 
 async def test_sends(channel: Open) -> None:
-    """Where the channel takes messages, what is sent from the page goes to all."""
+    """If the channel accepts messages, a message sent from the page reaches all clients."""
     async with channel("--input=exchange") as page:
         await page.until("open")
         with page.server.connect() as other:
@@ -740,14 +740,14 @@ async def test_sends(channel: Open) -> None:
         assert await page.page.evaluate("document.querySelector('#message').value") == ""
 
 
-async def test_channel_that_takes_no_messages(channel: Open) -> None:
-    """Where browsers' messages go nowhere, there is nothing to send one with."""
+async def test_channel_that_accepts_no_messages(channel: Open) -> None:
+    """If the channel accepts no messages from browsers, the page has no input field."""
     async with channel(*prints("hello")) as page:
         await page.page.wait_for("!document.querySelector('form').checkVisibility()")
 
 
 async def test_sending_without_a_connection(channel: Open) -> None:
-    """What is sent without a connection is kept in its field, and this is said."""
+    """A message sent without a connection stays in its field, and the page says so."""
     async with channel("--input=exchange") as page:
         await page.until("open")
         page.server.stop()
@@ -757,11 +757,11 @@ async def test_sending_without_a_connection(channel: Open) -> None:
         assert await page.page.evaluate("document.querySelector('#message').value") == "early"
 
 
-# Everyone
+# Accessibility
 
 
-async def test_everything_has_a_name(channel: Open) -> None:
-    """Each control has a name for who does not see it, and each id exists once."""
+async def test_every_control_has_a_name(channel: Open) -> None:
+    """Each control has an accessible name, and each id is unique."""
     async with channel("--input=exchange", *prints("1 2", "3 4", "5 6")) as page:
         await page.page.wait_for("document.querySelector('#plot').checkVisibility()")
         tree = await page.page.call("Accessibility.getFullAXTree")
@@ -773,8 +773,8 @@ async def test_everything_has_a_name(channel: Open) -> None:
         assert sorted(ids) == sorted(set(ids))
 
 
-async def test_keyboard_alone(channel: Open) -> None:
-    """Every control is reached by Tab, in the order in which it is seen."""
+async def test_tab_order(channel: Open) -> None:
+    """Tab reaches every control, in the visual order."""
     async with channel("--input=exchange", *prints("1", "2", "3")) as page:
         await page.page.wait_for("document.querySelector('#plot').checkVisibility()")
         reached = []
@@ -786,8 +786,8 @@ async def test_keyboard_alone(channel: Open) -> None:
 
 
 @pytest.mark.parametrize("width", [320, 390, 768])
-async def test_fits_a_telephone(channel: Open, width: int) -> None:
-    """At 320 pixels and more nothing scrolls sideways, and what is touched is at least 36 pixels high."""
+async def test_fits_a_phone(channel: Open, width: int) -> None:
+    """At widths from 320 pixels, the page does not scroll sideways, and each touch target is at least 36 pixels high."""
     lines = [json.dumps({"a_long_name": {"user": i, "system": i * i}, "another": 7, "text": "x" * 100}) for i in range(50)]
     async with channel(*prints(*lines)) as page:
         await page.page.viewport(width, 700, mobile=True, scale=2)
@@ -802,7 +802,7 @@ async def test_fits_a_telephone(channel: Open, width: int) -> None:
 
 
 async def test_dark_and_light(channel: Open) -> None:
-    """The page is dark where dark is wanted."""
+    """The page is dark in the dark scheme."""
     async with channel(*prints("x")) as page:
         grounds = []
         for dark in (False, True):
@@ -812,7 +812,7 @@ async def test_dark_and_light(channel: Open) -> None:
 
 
 async def test_loads_nothing_from_elsewhere(channel: Open) -> None:
-    """The page asks for the status alone, and for nothing from anywhere else."""
+    """The page requests only its status, and nothing from another server."""
     async with channel(*prints("one")) as page:
         await page.until_text("#viewers", "1")
         source = page.server.get("/").body.decode()

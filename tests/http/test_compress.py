@@ -1,6 +1,6 @@
-"""`--compress`: permessage-deflate (RFC 7692) is agreed to, and a session with it is as correct as one without.
+"""`--compress`: the server negotiates permessage-deflate (RFC 7692), and sessions with it are as correct as without.
 
-The client's side is made of zlib alone, and is strict: it inflates with the window that was agreed on.
+The client uses zlib alone and is strict: it decompresses with the negotiated window.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NOISE = random.Random(3).randbytes(300_000)
 
 @dataclass(frozen=True, slots=True)
 class Agreed:
-    """What the server's answer says."""
+    """The negotiated parameters in the server's response."""
 
     parameters: dict[str, str]
 
@@ -51,7 +51,7 @@ class Agreed:
 
 
 class CompressedSession:
-    """A client whose messages are compressed both ways."""
+    """A client that compresses messages, and expects compressed messages."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -67,14 +67,14 @@ class CompressedSession:
         if "client_no_context_takeover" in self.agreed.parameters:
             self._deflate = self._compressor()
         compressed = self._deflate.compress(data) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
-        # After nothing new zlib flushes nothing: an empty stored block is what stands for it (section 7.2.3.6).
+        # Without new data, zlib flushes nothing: an empty stored block represents an empty message (section 7.2.3.6).
         return compressed.removesuffix(TAIL) or b"\x00"
 
     def send(self, data: bytes, kind: Opcode = Opcode.TEXT) -> None:
         self.client.send_frame(self.payload(data), kind, rsv=RSV1)
 
     def receive(self) -> tuple[int, bytes]:
-        """Return kind and contents of the next message, which must come compressed in one frame or several."""
+        """Return kind and content of the next message, which must be compressed, in one or more frames."""
         frame = self.client.receive_frame()
         while frame.opcode >= Opcode.CLOSE:
             assert frame.rsv == 0, f"a control frame is never compressed: {frame}"
@@ -96,7 +96,7 @@ class CompressedSession:
         return [self.receive()[1] for _ in range(count)]
 
     def close_code(self) -> int:
-        """Pass over what still comes; return the code of the close frame."""
+        """Skip the remaining messages; return the code of the close frame."""
         try:
             while True:
                 self.receive()
@@ -125,7 +125,7 @@ def compressed(server: Server, path: str = "/echo", offer: str = OFFERS[0]) -> I
 
 @pytest.mark.parametrize("offer", OFFERS)
 def test_offer_is_accepted(served: Server, offer: str) -> None:
-    """An offer is accepted with what it demands, and with nothing that it does not allow."""
+    """The server accepts an offer with its requirements, and with nothing that the offer does not permit."""
     demanded = {key: value for key, _, value in (part.strip().partition("=") for part in offer.split(";")[1:])}
     with compressed(served, offer=offer) as session:
         agreed = session.agreed.parameters
@@ -147,8 +147,8 @@ def test_offer_is_accepted(served: Server, offer: str) -> None:
         ("permessage-deflate; server_no_context_takeover=1, permessage-deflate; server_no_context_takeover",),
     ],
 )
-def test_offer_that_is_wrong_is_passed_over(served: Server, offers: Sequence[str]) -> None:
-    """An offer with what is unknown, wrong or repeated is declined, and the next one is looked at, in the same header or another."""
+def test_invalid_offer_is_skipped(served: Server, offers: Sequence[str]) -> None:
+    """The server declines an offer with unknown, invalid or repeated parameters, and checks the next, in the same header or another."""
     with served.connect("/echo", headers=offering(*offers)) as client:
         assert "server_no_context_takeover" in CompressedSession(client).agreed.parameters
 
@@ -156,16 +156,16 @@ def test_offer_that_is_wrong_is_passed_over(served: Server, offers: Sequence[str
 @pytest.mark.parametrize(
     "offer", ["", "permessage-deflate; unknown", "x-webkit-deflate-frame", "permessage-deflate; server_max_window_bits=8"]
 )
-def test_no_offer_that_can_be_met(served: Server, offer: str) -> None:
-    """Without an offer that can be met the session is opened without compression."""
+def test_no_acceptable_offer(served: Server, offer: str) -> None:
+    """Without an acceptable offer, the session opens without compression."""
     with served.connect("/echo", headers=offering(offer) if offer else ()) as client:
         assert client.response.value("Sec-WebSocket-Extensions") is None
         client.send_text("plain " * 100)
         assert client.receive_text() == "plain " * 100
 
 
-def test_handshake_is_all_that_there_is(served: Server) -> None:
-    """The answer to an offer stands on the 101 once."""
+def test_one_response_to_an_offer(served: Server) -> None:
+    """The response to an offer is in the 101 exactly once."""
     with served.connect("/echo", headers=offering("permessage-deflate"), subprotocols=["chat"]) as client:
         assert len(client.response.values("Sec-WebSocket-Extensions")) == 1
         assert client.subprotocol == "chat"
@@ -188,7 +188,7 @@ MESSAGES = [
 
 @pytest.mark.parametrize("offer", OFFERS)
 def test_echo(served: Server, offer: str) -> None:
-    """Messages come back as they went, whatever was agreed on: empty ones, repeated ones, long ones."""
+    """Messages return unchanged with any negotiated parameters: empty, repeated and long ones."""
     with compressed(served, offer=offer) as session:
         for _ in range(3):
             for message in MESSAGES:
@@ -197,15 +197,15 @@ def test_echo(served: Server, offer: str) -> None:
 
 
 def test_many_at_once(served: Server) -> None:
-    """Many messages in one packet come back complete and in order."""
+    """Many messages in one packet return complete and in order."""
     with compressed(served) as session:
         frames = b"".join(encode_frame(session.payload(b"number %d" % number), rsv=RSV1) for number in range(3_000))
         with session.client.sending(frames):
             assert session.texts(3_000) == [b"number %d" % number for number in range(3_000)]
 
 
-def test_what_cannot_be_compressed(served: Server) -> None:
-    """Bytes that cannot be compressed come through all the same, in a binary message, whose kind is that of its frame."""
+def test_incompressible_data(served: Server) -> None:
+    """Incompressible bytes return unchanged, in a binary message according to the kind of the frame."""
     with compressed(served, say("exec wc -c")) as session:
         session.send(NOISE, Opcode.BINARY)
         session.client.send_close(1000)
@@ -216,8 +216,8 @@ def test_what_cannot_be_compressed(served: Server) -> None:
         assert session.receive() == (Opcode.TEXT, line)
 
 
-def test_compressing_pays(served: Server) -> None:
-    """What repeats itself goes over the wire in a fraction of its size, from message to message as well."""
+def test_compression_saves_bytes(served: Server) -> None:
+    """Repetitive data need a fraction of their size on the wire, also across messages."""
     text = random.Random(4).randbytes(500).hex().encode()
     with compressed(served) as session:
         sizes = []
@@ -229,7 +229,7 @@ def test_compressing_pays(served: Server) -> None:
 
 
 def test_largest_message(served: Server) -> None:
-    """A message of 1 MiB passes, which is what counts, not its size on the wire; a byte more closes with 1009."""
+    """A message of 1 MiB before compression is valid, whatever its size on the wire; one more byte closes with 1009."""
     with compressed(served) as session:
         session.send(b"x" * MIB)
         assert session.receive() == (Opcode.TEXT, b"x" * MIB)
@@ -238,7 +238,7 @@ def test_largest_message(served: Server) -> None:
 
 
 def test_bomb(served: Server) -> None:
-    """A message that would grow to hundreds of megabytes closes with 1009, and is never unpacked."""
+    """A message that would expand to hundreds of megabytes closes with 1009, and the server never decompresses it."""
     bomb = zlib.compressobj(9, wbits=-15)
     payload = b"".join(bomb.compress(bytes(MIB)) for _ in range(200)) + bomb.flush(zlib.Z_SYNC_FLUSH)
     assert len(payload) < MIB
@@ -250,7 +250,7 @@ def test_bomb(served: Server) -> None:
 
 
 def test_fragments(served: Server) -> None:
-    """A compressed message may come in fragments, cut anywhere, with control frames between; RSV1 is on the first alone."""
+    """A client may fragment a compressed message anywhere, with control frames in between; only the first frame has RSV1."""
     with compressed(served) as session:
         for size in (1, 2, 7, 1000):
             text = b"a message in fragments, " * 20
@@ -264,7 +264,7 @@ def test_fragments(served: Server) -> None:
             assert session.receive() == (Opcode.TEXT, text)
 
 
-def test_message_that_is_not_compressed(served: Server) -> None:
+def test_uncompressed_message(served: Server) -> None:
     """A client may send a message uncompressed at any time."""
     with compressed(served) as session:
         for number in range(3):
@@ -274,7 +274,7 @@ def test_message_that_is_not_compressed(served: Server) -> None:
 
 
 def test_final_block(served: Server) -> None:
-    """A message may end with a final block of deflate, and others may follow (RFC 7692, section 7.2.3.5)."""
+    """A message may end with a final block of deflate, and other blocks may follow (RFC 7692, section 7.2.3.5)."""
     with compressed(served, offer=OFFERS[5]) as session:
         for number in range(3):
             deflate = zlib.compressobj(wbits=-15)
@@ -295,15 +295,15 @@ def test_final_block(served: Server) -> None:
     ],
     ids=["damaged", "ping", "close", "continuation", "RSV2", "RSV3"],
 )
-def test_what_may_not_be_sent(served: Server, frames: list[bytes], code: int) -> None:
-    """Damaged compression closes with 1007, a reserved bit where none may be with 1002."""
+def test_protocol_violations(served: Server, frames: list[bytes], code: int) -> None:
+    """Invalid compressed data closes with 1007, and an invalid reserved bit with 1002."""
     with compressed(served) as session:
         session.client.send_raw(b"".join(frames))
         assert session.close_code() == code
 
 
 def test_text_that_is_not_utf8(served: Server) -> None:
-    """Compressed text that is not UTF-8 closes with 1007; what a program prints that is not is replaced."""
+    """Compressed text that is not UTF-8 closes with 1007; invalid output of a program is replaced."""
     with compressed(served) as session:
         session.send(b"\xff")
         assert session.close_code() == 1007
@@ -312,21 +312,21 @@ def test_text_that_is_not_utf8(served: Server) -> None:
 
 
 def test_empty_lines_of_a_program(served: Server) -> None:
-    """Empty lines in a row are empty messages, and the ones after them are whole."""
+    """Consecutive empty lines are empty messages, and the messages after them are complete."""
     with compressed(served, say(r"printf '\n\n\nx\n\n\ny\n'")) as session:
         assert session.texts(7) == [b"", b"", b"", b"x", b"", b"", b"y"]
         assert session.close_code() == 1000
 
 
 def test_output_of_a_program(served: Server) -> None:
-    """All output of a program that prints and exits at once is delivered, then its close code, which is not compressed."""
+    """A program prints and exits at once: all its output arrives, then the uncompressed close frame."""
     with compressed(served, say("seq 20000; exit 3")) as session:
         assert session.texts(20_000) == [b"%d" % number for number in range(1, 20_001)]
         assert session.close_code() == 1011
 
 
 def test_ping_and_close(served: Server) -> None:
-    """Pings are answered and closes echoed as they are, uncompressed."""
+    """The server answers pings and close frames uncompressed."""
     with compressed(served) as session:
         session.client.send_ping(b"hello")
         frame = session.client.receive_frame()
@@ -336,8 +336,8 @@ def test_ping_and_close(served: Server) -> None:
 
 
 @pytest.mark.parametrize("way", ["unwrap", "half-close", "drop"])
-def test_what_was_said_before_the_client_went(serve: Serve, certificates: Certificates, transports: dict[str, str], way: str) -> None:
-    """What a client has said before it goes reaches the program, also where it inflates to much more than is taken in a turn."""
+def test_messages_before_a_disconnect(serve: Serve, certificates: Certificates, transports: dict[str, str], way: str) -> None:
+    """Messages sent before a disconnect reach the program, even if they expand to far more than one read."""
     server = serve(*certificates.server_flags, "--compress", "wc", "-c", env=transports, tls=certificates.context())
     with server.connect(headers=offering(OFFERS[0])) as client:
         compressed = CompressedSession(client)
@@ -346,7 +346,7 @@ def test_what_was_said_before_the_client_went(serve: Serve, certificates: Certif
         client.send_raw(message + rest)
         match way:
             case "unwrap":
-                with suppress(ssl.SSLError):  # the program's word may come after our close_notify
+                with suppress(ssl.SSLError):  # the program may write after our close_notify
                     client.stream.sock.unwrap()  # type: ignore[attr-defined]
             case "half-close":
                 client.stream.end_sending()

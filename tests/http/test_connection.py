@@ -1,6 +1,6 @@
-"""aiohttp's connection and the way out of it: what wsbridge/http/connection.py relies on inside aiohttp.
+"""aiohttp's connection and the takeover of its socket: the parts of aiohttp on which wsbridge/http/connection.py relies.
 
-A test here that fails after an upgrade of aiohttp says what has changed; connection.py is the one file to be mended.
+A test that fails after an upgrade of aiohttp shows what has changed; only connection.py has to follow.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ HERE = "used in wsbridge/http/connection.py and gone from aiohttp " + aiohttp.__
 
 
 def names_used() -> list[str]:
-    """The attributes that Connection takes from aiohttp: those of `self` that it neither has itself nor sets."""
+    """Return the attributes that Connection uses from aiohttp: those of `self` that it neither defines nor sets."""
     tree = ast.parse(inspect.getsource(module))
     (body,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Connection"]
     used = {
@@ -70,7 +70,7 @@ def error_page(status: int, detail: str) -> web.Response:
 
 @pytest.fixture(params=["by a task", "at once"])
 async def taking(request: pytest.FixtureRequest, loop: asyncio.AbstractEventLoop) -> tuple[Taking, HttpServer]:
-    """A server that gives its connections away, and who gets them: from the handler's task, or as their request is read."""
+    """A server whose connections a Taker takes over, and the handler: from its task, or while the request is read."""
     handler = Taking()
     options = {"on_upgrade": handler.at_once} if request.param == "at once" else {}
     return handler, make_server(handler, loop, **options)
@@ -82,7 +82,7 @@ async def ok(_: web.BaseRequest) -> web.Response:
 
 @asynccontextmanager
 async def serving(server: HttpServer, loop: asyncio.AbstractEventLoop) -> AsyncIterator[int]:
-    """Listen on a free port; everything of it is gone at the end."""
+    """Listen on a free port; close everything at the end."""
     listener = await loop.create_server(server, "127.0.0.1", 0)
     try:
         yield listener.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
@@ -94,14 +94,14 @@ async def serving(server: HttpServer, loop: asyncio.AbstractEventLoop) -> AsyncI
 
 
 @pytest.mark.parametrize("name", names_used())
-async def test_name_of_aiohttps_connection(name: str) -> None:
-    """Every private name of aiohttp's that our connection uses exists."""
+async def test_private_name_of_aiohttp(name: str) -> None:
+    """Every private name of aiohttp that our connection uses exists."""
     server = make_server(ok, asyncio.get_running_loop())
     assert hasattr(RequestHandler(server, loop=asyncio.get_running_loop()), name), f"RequestHandler.{name} is {HERE}"
 
 
 def test_missing_names_are_found_at_the_start() -> None:
-    """The server compares the names with the installed aiohttp before it serves, and the list holds every name that it uses."""
+    """At its start, the server checks the installed aiohttp for every private name that it uses."""
     replaced = {name for name in vars(Connection).keys() & set(dir(RequestHandler)) if name.startswith("_") and not name.startswith("__")}
     assert {name for name in names_used() if name.startswith("_")} | replaced - set(Connection.__slots__) == set(PRIVATE)
     assert missing_names(RequestHandler) == []
@@ -109,12 +109,12 @@ def test_missing_names_are_found_at_the_start() -> None:
 
 
 def test_names_are_found() -> None:
-    """The test above looks at the names that are private to aiohttp."""
+    """The test above covers the private names of aiohttp."""
     assert {"_request_count", "_task_handler", "_waiter", "_resume_reading_if_drained", "transport"} <= set(names_used())
 
 
-async def test_names_of_aiohttps_server() -> None:
-    """The low-level server keeps its loop and the options of its connections under the names that we use."""
+async def test_private_names_of_aiohttps_server() -> None:
+    """aiohttp's server stores its loop and the options of its connections under the names that we use."""
     server = make_server(ok, asyncio.get_running_loop())
     for name in ("_loop", "_kwargs", "_make_request"):
         assert hasattr(server, name), f"web.Server.{name} is {HERE}"
@@ -123,22 +123,22 @@ async def test_names_of_aiohttps_server() -> None:
 
 
 def test_mask_is_in_place() -> None:
-    """aiohttp's compiled mask does in place what RFC 6455, section 5.3, says."""
+    """aiohttp's compiled mask works in place, according to RFC 6455, section 5.3."""
     for size in (0, 1, 3, 4, 5, 7, 8, 9, 64, 1000):
         ours, theirs = bytearray(range(256)) * 4, bytearray(range(256)) * 4
         del ours[size:], theirs[size:]
         unmask(b"\x01\x82\x03\xff", ours)
         MASK(b"\x01\x82\x03\xff", theirs)
-        assert theirs == ours, f"aiohttp._websocket.helpers.websocket_mask masks {size} bytes otherwise"
+        assert theirs == ours, f"aiohttp._websocket.helpers.websocket_mask masks {size} bytes differently"
 
 
 def test_errors_of_aiohttps_parser() -> None:
-    """A line that is too long is an error of its own, one of those that a parser raises."""
+    """A line that is too long has its own error, a subclass of the parser's error."""
     assert issubclass(LineTooLong, HttpProcessingError)
 
 
 async def test_counters_of_a_connection(loop: asyncio.AbstractEventLoop) -> None:
-    """A connection counts its requests as their heads come, and knows the one that it answers."""
+    """A connection counts its requests as their header sections arrive, and knows the request that it answers."""
     seen: list[tuple[int, bool, int]] = []
 
     async def handler(request: web.BaseRequest) -> web.Response:
@@ -158,12 +158,12 @@ async def test_counters_of_a_connection(loop: asyncio.AbstractEventLoop) -> None
     server = make_server(handler, loop)
     async with serving(server, loop) as port:
         assert await asyncio.to_thread(ask, port) == [b"ok"] * 3
-    assert [count for count, _, _ in seen] in ([1, 2, 3], [1, 3, 3]), f"_request_count is counted otherwise: {HERE}"
+    assert [count for count, _, _ in seen] in ([1, 2, 3], [1, 3, 3]), f"_request_count is counted differently: {HERE}"
     assert all(current for _, current, _ in seen), f"_current_request is not the request: {HERE}"
 
 
 def asking(upgrade: str, *, body: bytes = b"", chunked: bool = False) -> bytes:
-    """A request that asks for an upgrade, and another one behind it."""
+    """Return a request for an upgrade, and another request after it."""
     headers = [("Host", "h"), ("Upgrade", upgrade), ("Connection", "Upgrade")]
     if chunked:
         headers.append(("Transfer-Encoding", "chunked"))
@@ -184,8 +184,8 @@ PIPELINED = {
 
 
 @pytest.mark.parametrize("stream", PIPELINED.values(), ids=PIPELINED.keys())
-async def test_request_behind_an_upgrade_that_is_ignored(loop: asyncio.AbstractEventLoop, stream: bytes) -> None:
-    """A request behind one with an Upgrade that is ignored is answered, in whatever segments they come."""
+async def test_request_after_an_ignored_upgrade(loop: asyncio.AbstractEventLoop, stream: bytes) -> None:
+    """A request after an ignored Upgrade is answered, in whatever segments both arrive."""
 
     async def echo(request: web.BaseRequest) -> web.Response:
         return web.Response(text=f"{request.path} {(await request.read()).decode()}")
@@ -194,7 +194,7 @@ async def test_request_behind_an_upgrade_that_is_ignored(loop: asyncio.AbstractE
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for piece in pieces:
             writer.write(piece)
-            # The server reads it before the next is sent.
+            # The server reads each piece before the client sends the next.
             await turns(6)
         try:
             async with asyncio.timeout(scaled(DEADLINE)):
@@ -215,8 +215,8 @@ async def test_request_behind_an_upgrade_that_is_ignored(loop: asyncio.AbstractE
             assert await answers(port, *filter(None, (stream[:cut], stream[cut:]))) == expected, cut
 
 
-async def test_bytes_behind_an_upgrade_are_bounded(loop: asyncio.AbstractEventLoop) -> None:
-    """What follows a request for an upgrade while that is answered is read up to a bound, and not lost."""
+async def test_bytes_after_an_upgrade_are_bounded(loop: asyncio.AbstractEventLoop) -> None:
+    """While a request for an upgrade is answered, the server reads later bytes up to a limit, and loses none."""
     answer = asyncio.Event()
     handler = Taking()
 
@@ -235,11 +235,11 @@ async def test_bytes_behind_an_upgrade_are_bounded(loop: asyncio.AbstractEventLo
             (connection,) = server.connections
             assert len(connection._held) < 2_000_000
             answer.set()
-            await until(lambda: handler.taken and len(handler.taken[0].data) == sent - len(head), "what was sent")
+            await until(lambda: handler.taken and len(handler.taken[0].data) == sent - len(head), "the sent bytes")
 
 
 async def test_idle_connection_is_closed(loop: asyncio.AbstractEventLoop) -> None:
-    """A connection that waits for a next request is closed after the time for it, and one without a request after that for a head."""
+    """A connection closes after the keep-alive timeout between requests, and after the header timeout before the first."""
 
     def ends(port: int, requests: int) -> bool:
         with open_stream(port=port) as stream:
@@ -257,8 +257,8 @@ async def test_idle_connection_is_closed(loop: asyncio.AbstractEventLoop) -> Non
         assert await asyncio.to_thread(ends, port, 0)
 
 
-async def test_slow_answer_is_no_idle_connection(loop: asyncio.AbstractEventLoop) -> None:
-    """While a request is answered, its connection is not idle, however long that takes."""
+async def test_slow_response_is_not_idle(loop: asyncio.AbstractEventLoop) -> None:
+    """While a request is answered, its connection is not idle, whatever the duration."""
     answer = asyncio.Event()
 
     async def slow(request: web.BaseRequest) -> web.StreamResponse:
@@ -276,13 +276,13 @@ async def test_slow_answer_is_no_idle_connection(loop: asyncio.AbstractEventLoop
 
 
 class Taker(asyncio.Protocol):
-    """A protocol that keeps what it is given."""
+    """A protocol that records its data."""
 
     def __init__(self) -> None:
         self.data = bytearray()
         self.lost = False
         self.room: list[bool] = []
-        """Whether there is room to write, each time that it was told."""
+        """Whether there was room to write, at each notification."""
 
     def pause_writing(self) -> None:
         self.room.append(False)
@@ -298,7 +298,7 @@ class Taker(asyncio.Protocol):
 
 
 class Taking:
-    """A handler that answers an upgrade and gives the connection to a Taker."""
+    """A handler that answers an upgrade and passes the connection to a Taker."""
 
     def __init__(self) -> None:
         self.taken: list[Taker] = []
@@ -327,7 +327,7 @@ def upgraded(port: int, early: bytes = b"") -> Client:
 
 
 def alive() -> list[str]:
-    """The objects of aiohttp's that belong to one connection or request."""
+    """Return the objects of aiohttp that belong to one connection or request."""
     gc.collect()
     kinds = (
         "RequestHandler",
@@ -346,20 +346,20 @@ def alive() -> list[str]:
     )
 
 
-async def test_taken_connection_costs_nothing_of_aiohttps(loop: asyncio.AbstractEventLoop, taking: tuple[Taking, HttpServer]) -> None:
-    """A connection that is taken over leaves no task and nothing of aiohttp's: no connection, parser or request."""
+async def test_takeover_leaves_no_objects_of_aiohttp(loop: asyncio.AbstractEventLoop, taking: tuple[Taking, HttpServer]) -> None:
+    """After a takeover, no task, connection, parser or request of aiohttp remains."""
     before_tasks, before = asyncio.all_tasks(), alive()
     handler, server = taking
     async with serving(server, loop) as port:
         clients = [await asyncio.to_thread(upgraded, port) for _ in range(5)]
         try:
             await until(lambda: asyncio.all_tasks() == before_tasks, "the end of aiohttp's tasks")
-            await until(lambda: server.connections == [], "the server to forget them")
+            await until(lambda: server.connections == [], "the server to drop its connections")
             await until(lambda: alive() == before, f"the end of aiohttp's objects; there are {alive()} beside {before}")
             assert not any(transport.is_closing() for transport in handler.transports)
             for client in clients:
                 client.send_raw(b"still there")
-            await until(lambda: [bytes(taker.data) for taker in handler.taken] == [b"still there"] * 5, "what the clients send")
+            await until(lambda: [bytes(taker.data) for taker in handler.taken] == [b"still there"] * 5, "the bytes of the clients")
         finally:
             for client in clients:
                 client.drop()
@@ -371,19 +371,19 @@ EARLY = {"none": b"", "a byte": b"\x81", "a frame": encode_frame(b"early"), "man
 
 @pytest.mark.parametrize("early", EARLY.values(), ids=EARLY.keys())
 async def test_early_bytes_arrive(loop: asyncio.AbstractEventLoop, taking: tuple[Taking, HttpServer], early: bytes) -> None:
-    """What comes with the request, in its own segment, arrives at whoever takes the connection over, and nothing twice."""
+    """Bytes in the segment of the request reach the new protocol, exactly once."""
     handler, server = taking
     async with serving(server, loop) as port:
         client = await asyncio.to_thread(upgraded, port, early)
         await asyncio.to_thread(client.send_raw, b"later")
-        await until(lambda: len(handler.taken[0].data) >= len(early) + 5, "the early bytes and the later ones")
+        await until(lambda: len(handler.taken[0].data) >= len(early) + 5, "all bytes")
         assert bytes(handler.taken[0].data) == early + b"later"
         client.drop()
         await until(lambda: handler.taken[0].lost, "the end of the connection")
 
 
-async def test_client_that_goes_during_the_upgrade(loop: asyncio.AbstractEventLoop) -> None:
-    """A client that has gone before its connection is taken over is seen to have gone."""
+async def test_disconnect_during_the_upgrade(loop: asyncio.AbstractEventLoop) -> None:
+    """If a client disconnects before the takeover, the new protocol learns of it."""
     gone = asyncio.Event()
     handler = Taking()
 
@@ -424,8 +424,8 @@ async def test_requests_before_the_upgrade(loop: asyncio.AbstractEventLoop) -> N
         assert bytes(handler.taken[0].data) == b"early"
 
 
-async def test_upgrade_behind_answers_that_are_not_taken(loop: asyncio.AbstractEventLoop) -> None:
-    """Who takes over a connection on which answers still wait is told that there is no room, and later that there is."""
+async def test_upgrade_after_unsent_responses(loop: asyncio.AbstractEventLoop) -> None:
+    """If unsent responses fill the connection at its takeover, the new protocol is paused, and later resumed."""
     handler, filled = Taking(), asyncio.Event()
 
     async def fill(request: web.BaseRequest) -> web.StreamResponse:
@@ -441,7 +441,7 @@ async def test_upgrade_behind_answers_that_are_not_taken(loop: asyncio.AbstractE
     async with serving(make_server(fill, loop), loop) as port:
         with open_stream(port=port, receive_buffer=1 << 16) as stream:
             stream.send(head)
-            await until(lambda: handler.taken, "the taking over")
+            await until(lambda: handler.taken, "the takeover")
             taker = handler.taken[0]
             assert taker.room == [False]
             while taker.room == [False]:
@@ -449,8 +449,8 @@ async def test_upgrade_behind_answers_that_are_not_taken(loop: asyncio.AbstractE
             assert taker.room == [False, True]
 
 
-async def test_answers_are_ours(loop: asyncio.AbstractEventLoop) -> None:
-    """An answer names us, not our libraries and their versions."""
+async def test_server_header(loop: asyncio.AbstractEventLoop) -> None:
+    """The Server header names wsbridge, not its libraries and their versions."""
 
     def ask(port: int) -> str | None:
         with open_stream(port=port) as stream:
@@ -461,8 +461,8 @@ async def test_answers_are_ours(loop: asyncio.AbstractEventLoop) -> None:
         assert await asyncio.to_thread(ask, port) == "wsbridge"
 
 
-async def test_upgrade_behind_another_request(loop: asyncio.AbstractEventLoop) -> None:
-    """An upgrade that was sent behind a request waits for the answer to that one, and is then served by the handler."""
+async def test_upgrade_after_another_request(loop: asyncio.AbstractEventLoop) -> None:
+    """An upgrade sent after a request waits for the response to that request; then the handler serves it."""
     handler, answer = Taking(), asyncio.Event()
 
     async def both(request: web.BaseRequest) -> web.StreamResponse:
@@ -472,7 +472,7 @@ async def test_upgrade_behind_another_request(loop: asyncio.AbstractEventLoop) -
         return await ok(request)
 
     def refuse(connection: Upgradable, message: object) -> bool:
-        raise AssertionError("something else is under way")
+        raise AssertionError("another request is in progress")
 
     headers = [("Host", "h"), ("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")]
 
@@ -489,8 +489,8 @@ async def test_upgrade_behind_another_request(loop: asyncio.AbstractEventLoop) -
 
 
 @pytest.mark.parametrize("kind", ["field", "fields"])
-async def test_head_behind_another_request_is_bounded(loop: asyncio.AbstractEventLoop, kind: str) -> None:
-    """While a request is answered, what is sent behind it is held to the bound of a head all the same."""
+async def test_header_after_another_request_is_bounded(loop: asyncio.AbstractEventLoop, kind: str) -> None:
+    """While a request is answered, the limit of a header section also applies to the bytes after it."""
     answer = asyncio.Event()
 
     async def slow(request: web.BaseRequest) -> web.StreamResponse:
@@ -515,8 +515,8 @@ async def test_head_behind_another_request_is_bounded(loop: asyncio.AbstractEven
 
 
 @pytest.mark.parametrize("body", [b"", b"x" * 3_000_000], ids=["no body", "a body"])
-async def test_body_is_no_head(loop: asyncio.AbstractEventLoop, body: bytes) -> None:
-    """A body that comes while its request is answered counts for no head, and the next request follows it."""
+async def test_body_is_not_a_header(loop: asyncio.AbstractEventLoop, body: bytes) -> None:
+    """A body that arrives while its request is answered does not count as a header section, and the next request follows it."""
 
     async def count(request: web.BaseRequest) -> web.Response:
         return web.Response(text=str(sum([len(chunk) async for chunk in request.content.iter_any()])))
@@ -536,7 +536,7 @@ async def test_body_is_no_head(loop: asyncio.AbstractEventLoop, body: bytes) -> 
 
 @pytest.mark.parametrize("cut", [0, 1, 6, 7, 20])
 async def test_target_in_utf8(loop: asyncio.AbstractEventLoop, cut: int) -> None:
-    """A target that was typed in UTF-8 gets its percent signs, in whatever parts it comes, and the rest of the head none."""
+    """A UTF-8 target is percent-encoded, in whatever parts it arrives; the other headers stay unchanged."""
 
     async def echo(request: web.BaseRequest) -> web.Response:
         return web.Response(text=f"{request.raw_path} {request.headers['X-Name']}")

@@ -1,4 +1,4 @@
-"""The developer console in a real browser, against the running server: what a person sees, clicks and types."""
+"""The developer console in a real browser, with the running server: everything that a user sees, clicks and types."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 FLOOD = 300_000
 FLOOD_TIMEOUT = 400
-"""Seconds: a browser takes some twenty-five thousand messages a second on two slow cores."""
+"""Timeout in seconds: a browser handles some 25,000 messages a second on two slow cores."""
 
 ROWS = """[...document.querySelectorAll('#rows .row:not(.note)')].map(row => ({
     way: row.classList.contains('in') ? 'in' : 'out',
@@ -31,7 +31,7 @@ ROWS = """[...document.querySelectorAll('#rows .row:not(.note)')].map(row => ({
 
 
 class Console:
-    """The console, in a test's words."""
+    """The console, with methods for tests."""
 
     def __init__(self, page: Page, server: Server, browser: Chromium) -> None:
         self.page = page
@@ -70,7 +70,7 @@ class Console:
         return await self.page.evaluate("document.activeElement.id")
 
     async def rows(self) -> list[dict[str, Any]]:
-        """The messages in sight, oldest first."""
+        """Return the visible messages, oldest first."""
         await self.page.evaluate("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
         return await self.page.evaluate(ROWS)
 
@@ -89,7 +89,7 @@ async def browser() -> AsyncIterator[Chromium]:
 
 @pytest.fixture
 def console(browser: Chromium) -> Open:
-    """Serve a program with `--devconsole`, and open its console. It must not have complained by the end."""
+    """Serve a program with `--devconsole`, and open its console. The page must not report errors by the end."""
 
     @asynccontextmanager
     async def opened(*words: str, path: str = "/") -> AsyncIterator[Console]:
@@ -110,15 +110,15 @@ def shell(script: str) -> tuple[str, ...]:
 # Connecting
 
 
-async def test_knows_where_it_came_from(console: Open) -> None:
-    """The address is prefilled from the page's own: host, port, path and query."""
+async def test_initial_address(console: Open) -> None:
+    """The console fills in the address of its own page: host, port, path and query."""
     async with console("cat", path="/some/path?a=b&c") as page:
         assert await page.value("#url") == f"ws://127.0.0.1:{page.server.port}/some/path?a=b&c"
         assert await page.text("#state") == "Not connected"
 
 
 async def test_connects_sends_and_shows(console: Open) -> None:
-    """What is sent goes out as a line, and what the program answers is shown, with way, kind and size."""
+    """The console sends the input as a line, and shows the answer of the program with direction, kind and size."""
     async with console("cat") as page:
         await page.connect()
         await page.send("héllo")
@@ -130,7 +130,7 @@ async def test_connects_sends_and_shows(console: Open) -> None:
 
 
 async def test_disconnects(console: Open) -> None:
-    """Disconnect closes the session with 1000, and Connect begins another one with fresh totals."""
+    """Disconnect closes the session with 1000, and Connect opens a new one with new totals."""
     async with console("cat") as page:
         await page.connect()
         await page.send("one")
@@ -144,7 +144,7 @@ async def test_disconnects(console: Open) -> None:
 
 
 async def test_subprotocol(console: Open) -> None:
-    """The subprotocol that is asked for and agreed to is named in the log."""
+    """The log names the negotiated subprotocol."""
     async with console("--subprotocol=chat,other", "cat") as page:
         await page.page.click("#subprotocol")
         await page.page.type("other")
@@ -152,8 +152,8 @@ async def test_subprotocol(console: Open) -> None:
         await page.page.wait_for("document.querySelector('.note')?.textContent.endsWith('subprotocol other')")
 
 
-async def test_address_that_cannot_be(console: Open) -> None:
-    """An address that is none gets words, not an exception."""
+async def test_invalid_address(console: Open) -> None:
+    """For an invalid address, the console shows a message, and reports no exception."""
     async with console("cat") as page:
         await page.page.evaluate("document.querySelector('#url').value = 'ws://['")
         await page.page.click("#connect")
@@ -168,8 +168,8 @@ async def test_address_that_cannot_be(console: Open) -> None:
         ("kill -TERM $$", "1011, the program failed: signal TERM"),
     ],
 )
-async def test_close_in_words(console: Open, script: str, words: str) -> None:
-    """How the program ended is said in words."""
+async def test_close_description(console: Open, script: str, words: str) -> None:
+    """The console describes how the program ended."""
     async with console(*shell(script)) as page:
         await page.connect()
         await page.until("closed")
@@ -178,7 +178,7 @@ async def test_close_in_words(console: Open, script: str, words: str) -> None:
 
 
 async def test_close_for_too_long_a_message(console: Open) -> None:
-    """A message over the limit is answered with 1009, which is said in words."""
+    """A message over the limit results in 1009, which the console describes."""
     async with console("--maxframesize=10", "cat") as page:
         await page.connect()
         await page.send("longer than ten")
@@ -187,7 +187,7 @@ async def test_close_for_too_long_a_message(console: Open) -> None:
 
 
 async def test_close_for_shutdown(console: Open) -> None:
-    """A server that goes away says so."""
+    """The console reports that the server shuts down."""
     async with console("cat") as page:
         await page.connect()
         page.server.stop()
@@ -196,7 +196,7 @@ async def test_close_for_shutdown(console: Open) -> None:
 
 
 async def test_close_for_too_many(console: Open) -> None:
-    """With `--busy=close` the page knows that there are too many sessions."""
+    """With `--busy=close`, the console reports that there are too many sessions."""
     async with console("--maxforks=1", "--busy=close", "cat") as page:
         first = page.server.connect()
         await page.connect()
@@ -206,7 +206,7 @@ async def test_close_for_too_many(console: Open) -> None:
 
 
 async def test_refused_before_the_upgrade(console: Open) -> None:
-    """A refusal of the upgrade itself is all that a page can tell from 1006 before the open."""
+    """If the server refuses the upgrade, a page sees only 1006 without an open event, and the console says so."""
     async with console("--maxforks=1", "cat") as page:
         first = page.server.connect()
         await page.connect()
@@ -223,7 +223,7 @@ async def test_refused_before_the_upgrade(console: Open) -> None:
 
 
 async def test_stderr_is_marked(console: Open) -> None:
-    """With `--passstderr` lines are shown without their envelope, and those of stderr are marked."""
+    """With `--passstderr`, the console shows lines without their envelope, and marks those of stderr."""
     async with console("--passstderr", *shell("""echo '{"plain": "json"}'; sleep 0.1; echo trouble >&2; cat""")) as page:
         await page.connect()
         await page.counted("count-in", 2)
@@ -233,7 +233,7 @@ async def test_stderr_is_marked(console: Open) -> None:
 
 
 async def test_binary_is_shown_as_hex(console: Open) -> None:
-    """Binary is shown as offset, hex and ASCII: a preview, and the rest on demand."""
+    """The console shows a binary message as offset, hex and ASCII: a preview, and the rest on request."""
     async with console("--binary", *shell("printf 'A line.\\n\\000\\377'; cat")) as page:
         await page.connect()
         await page.counted("count-in", 1)
@@ -243,7 +243,7 @@ async def test_binary_is_shown_as_hex(console: Open) -> None:
 
 
 async def test_large_binary_opens_by_steps(console: Open) -> None:
-    """Of a large binary message as much is shown as was asked for."""
+    """The console shows a large binary message in steps, as requested."""
     async with console("--framing=prefixed", *shell("printf '\\000\\000\\047\\020\\002'; head -c 10000 /dev/zero; cat")) as page:
         await page.connect()
         await page.counted("count-in", 1)
@@ -257,7 +257,7 @@ async def test_large_binary_opens_by_steps(console: Open) -> None:
 
 
 async def test_long_text_opens(console: Open) -> None:
-    """Of a long text the beginning is shown, a click shows the rest, another click the beginning again."""
+    """The console shows the beginning of a long text; a click shows the rest, and another click the beginning again."""
     async with console(*shell("seq -s ' ' 1 2000; cat")) as page:
         await page.connect()
         await page.page.wait_for("document.querySelector('.text')")
@@ -269,7 +269,7 @@ async def test_long_text_opens(console: Open) -> None:
 
 
 async def test_json_opens_indented(console: Open) -> None:
-    """An opened JSON message is indented, and its numbers stay what they were, digit for digit."""
+    """The console indents an opened JSON message, and keeps the digits of its numbers."""
     async with console(*shell("""echo '{"id":12345678901234567890,"list":[1.50,{}]}'; cat""")) as page:
         await page.connect()
         await page.page.wait_for("document.querySelector('.text')")
@@ -279,7 +279,7 @@ async def test_json_opens_indented(console: Open) -> None:
 
 
 async def test_hostile_text_is_only_text(console: Open) -> None:
-    """Markup is shown as it is, control characters as pictures."""
+    """The console shows markup as text, and control characters as symbols."""
     async with console(*shell("printf '<img src=x onerror=alert(1)> \\033[31m\\n'; cat")) as page:
         await page.connect()
         await page.counted("count-in", 1)
@@ -287,7 +287,7 @@ async def test_hostile_text_is_only_text(console: Open) -> None:
 
 
 async def test_filter(console: Open) -> None:
-    """The filter takes text in either case or a /regex/, says how many match, and says what is wrong with a regex."""
+    """The filter accepts text without regard to case or a /regex/, shows the number of matches, and reports an invalid regex."""
     async with console(*shell("for i in $(seq 1 100); do echo Line $i; done; cat")) as page:
         await page.connect()
         await page.counted("count-in", 100)
@@ -306,7 +306,7 @@ async def test_filter(console: Open) -> None:
 
 
 async def test_pause_and_resume(console: Open) -> None:
-    """Pause holds what is shown and counts what arrives meanwhile; resume shows it."""
+    """Pause freezes the log and counts new messages; Resume shows them."""
     async with console("cat") as page:
         await page.connect()
         await page.send("before")
@@ -332,8 +332,8 @@ async def test_clear(console: Open) -> None:
         assert (await page.count("count-in"), await page.count("kept")) == (10, 0)
 
 
-async def test_scrolling_back_holds_the_log(console: Open) -> None:
-    """Who scrolls back stays where he reads; a button says how many are newer, and leads to the end."""
+async def test_scrolling_back_keeps_the_log(console: Open) -> None:
+    """A log that is scrolled back stays in place; a button shows the number of newer messages, and leads to the end."""
     async with console(*shell("seq 1 1000; read line; seq 1001 2000; cat")) as page:
         await page.connect()
         await page.counted("count-in", 1000)
@@ -350,7 +350,7 @@ async def test_scrolling_back_holds_the_log(console: Open) -> None:
 
 
 async def test_download(console: Open) -> None:
-    """The tail can be saved as text and as JSON lines; what the filter hides is left out."""
+    """The user can save the tail as text or as JSON lines, without the messages that the filter hides."""
     async with console("--binary", "cat") as page:
         await page.connect()
         await page.send("one")
@@ -381,8 +381,8 @@ async def test_download(console: Open) -> None:
 # Sending
 
 
-async def test_shift_enter_begins_a_line(console: Open) -> None:
-    """Enter sends, Shift+Enter begins a new line."""
+async def test_shift_enter_starts_a_line(console: Open) -> None:
+    """Enter sends the message, and Shift+Enter starts a new line."""
     async with console("cat") as page:
         await page.connect()
         await page.page.click("#message")
@@ -394,7 +394,7 @@ async def test_shift_enter_begins_a_line(console: Open) -> None:
 
 
 async def test_history(console: Open) -> None:
-    """Arrow up and down go through what was sent, back to the draft, and the history outlives the page."""
+    """The arrow keys select earlier messages and the draft, and the history survives a reload of the page."""
     async with console("cat") as page:
         await page.connect()
         await page.send("first")
@@ -412,7 +412,7 @@ async def test_history(console: Open) -> None:
 
 
 async def test_without_local_storage(console: Open) -> None:
-    """Where there is no localStorage, the history lasts as long as the page."""
+    """Without localStorage, the history lasts as long as the page."""
     async with console("cat") as page:
         await page.page.before_scripts("Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no') } })")
         await page.page.load(f"http://127.0.0.1:{page.server.port}/")
@@ -423,7 +423,7 @@ async def test_without_local_storage(console: Open) -> None:
 
 
 async def test_sends_hex(console: Open) -> None:
-    """Bytes can be written as hex; what is no hex is not sent, and said."""
+    """The console sends bytes in hex; it rejects invalid hex with a message."""
     async with console("--binary", "cat") as page:
         await page.connect()
         await page.page.click("label:has(#mode-hex)")
@@ -435,7 +435,7 @@ async def test_sends_hex(console: Open) -> None:
 
 
 async def test_sends_a_file(console: Open, tmp_path: Path) -> None:
-    """A chosen file is sent as one binary message when Send is pressed."""
+    """The console sends a selected file as one binary message when the user clicks Send."""
     file = tmp_path / "data.bin"
     file.write_bytes(bytes(range(256)) * 100)
     async with console(*shell("exec wc -c")) as page:
@@ -449,7 +449,7 @@ async def test_sends_a_file(console: Open, tmp_path: Path) -> None:
 
 
 async def test_sending_without_a_connection(console: Open) -> None:
-    """Enter without a connection says what to do, and keeps what was written."""
+    """Enter without a connection shows a hint, and keeps the input."""
     async with console("cat") as page:
         await page.send("early")
         assert await page.text("#advice") == "Not connected: connect first."
@@ -469,7 +469,7 @@ async def test_sending_without_a_connection(console: Open) -> None:
     ],
 )
 async def test_plots_numbers(console: Open, lines: list[str], series: list[str]) -> None:
-    """Lines that are numbers, several numbers, or JSON with numbers in it make a plot with a series for each."""
+    """Lines that are numbers, several numbers or JSON with numbers produce a plot with one series for each."""
     async with console(*shell(f"printf '%s\\n' {shlex.join(lines)}; cat")) as page:
         await page.connect()
         await page.page.wait_for("document.querySelector('#plot').checkVisibility()")
@@ -481,7 +481,7 @@ async def test_plots_numbers(console: Open, lines: list[str], series: list[str])
 
 
 async def test_prose_is_not_plotted(console: Open) -> None:
-    """Lines without numbers make no plot."""
+    """Lines without numbers produce no plot."""
     async with console(*shell('for i in $(seq 1 50); do echo line $i; echo \'{"a": "b"}\'; done; cat')) as page:
         await page.connect()
         await page.counted("count-in", 100)
@@ -490,7 +490,7 @@ async def test_prose_is_not_plotted(console: Open) -> None:
 
 
 async def test_plot_hides_and_toggles(console: Open) -> None:
-    """The plot can be hidden and brought back; each series can be switched off."""
+    """The user can hide and show the plot, and switch each series off."""
     async with console(*shell("for i in $(seq 1 9); do echo $i $((i * i)); done; cat")) as page:
         await page.connect()
         await page.page.wait_for("document.querySelector('#plot').checkVisibility()")
@@ -507,7 +507,7 @@ async def test_plot_hides_and_toggles(console: Open) -> None:
 
 
 async def test_survives_a_flood(console: Open) -> None:
-    """Of a flood of lines every one is counted; a click on Pause in the middle takes effect while counting goes on."""
+    """The console counts every line of a flood; Pause works during the flood while the count continues."""
     async with console("seq", "1", str(FLOOD)) as page:
         await page.connect()
         await page.counted("count-in", 50_000, timeout=FLOOD_TIMEOUT)
@@ -530,7 +530,7 @@ async def test_survives_a_flood(console: Open) -> None:
 
 
 async def test_rate(console: Open) -> None:
-    """Messages a second are shown for each way, and fall to nothing when nothing comes."""
+    """The console shows the messages per second in each direction; the rate falls to 0 without messages."""
     async with console(*shell("for i in $(seq 1 30); do echo $i; sleep 0.02; done; cat")) as page:
         await page.connect()
         await page.counted("rate-in", 1)
@@ -538,11 +538,11 @@ async def test_rate(console: Open) -> None:
         assert await page.count("rate-out") == 0
 
 
-# Everyone
+# Accessibility
 
 
 async def test_keyboard_alone(console: Open) -> None:
-    """Connect, send, pause, filter, open a message and disconnect without touching the mouse."""
+    """The keyboard alone can connect, send, pause, filter, open a message and disconnect."""
     async with console("cat") as page:
         await page.page.wait_for("document.activeElement.id === 'connect'")
         await page.page.press("Enter")
@@ -581,8 +581,8 @@ async def test_keyboard_alone(console: Open) -> None:
         assert await page.focused() == "connect"
 
 
-async def test_everything_has_a_name(console: Open) -> None:
-    """Each control has a name for who does not see it, and each id exists once."""
+async def test_every_control_has_a_name(console: Open) -> None:
+    """Each control has an accessible name, and each id is unique."""
     async with console("cat") as page:
         for mobile in (False, True):
             await page.page.viewport(320 if mobile else 1280, 700, mobile=mobile)
@@ -596,8 +596,8 @@ async def test_everything_has_a_name(console: Open) -> None:
 
 
 @pytest.mark.parametrize("width", [320, 375, 768])
-async def test_fits_a_telephone(console: Open, width: int) -> None:
-    """At 320 pixels and more nothing scrolls sideways, and what is touched is at least 40 pixels high."""
+async def test_fits_a_phone(console: Open, width: int) -> None:
+    """At widths from 320 pixels, the page does not scroll sideways, and each touch target is at least 40 pixels high."""
     lines = [json.dumps({"a_long_name": {"user": i, "system": i * i}, "another": 7}) for i in range(50)]
     async with console(*shell(f"printf '%s\\n' {shlex.join(lines)}; cat")) as page:
         await page.page.viewport(width, 700, mobile=True, scale=2)
@@ -614,7 +614,7 @@ async def test_fits_a_telephone(console: Open, width: int) -> None:
 
 
 async def test_dark_and_light(console: Open) -> None:
-    """The page is dark where dark is wanted, and its text stands out from the ground in both."""
+    """The page is dark in the dark scheme, and its text contrasts with the background in both schemes."""
     async with console("cat") as page:
         grounds = []
         for dark in (False, True):
@@ -628,7 +628,7 @@ async def test_dark_and_light(console: Open) -> None:
 
 
 async def test_loads_nothing_from_elsewhere(console: Open) -> None:
-    """The page is one file without an address of another one in it."""
+    """The page is one file without references to others."""
     async with console("cat") as page:
         source = page.server.get("/").body.decode()
         assert not any(word in source for word in ("https://", "@import", ": url(", "innerHTML", "src=", "style="))
@@ -639,7 +639,7 @@ FRAME = "document.body.innerHTML = '<iframe></iframe>'; const frame = document.q
 
 
 async def test_cannot_be_framed(console: Open, tmp_path: Path) -> None:
-    """A page that frames the console shows nothing of it, even one from the same origin; a click there reaches nothing."""
+    """A page that frames the console shows none of it, even from the same origin, and a click there has no effect."""
     (tmp_path / "index.html").write_text("<!doctype html><link rel=icon href='data:,'><title>a page of the same origin</title>")
     async with console(f"--staticdir={tmp_path}", "cat") as page:
         await page.page.evaluate(f"new Promise(loaded => {{ {FRAME % '/console'}; frame.onload = loaded }}).then(() => true)")
@@ -650,7 +650,7 @@ async def test_cannot_be_framed(console: Open, tmp_path: Path) -> None:
 
 
 def _luminance(colour: str) -> float:
-    """The relative luminance of `rgb(r, g, b)` (WCAG 2, section 1.4.3)."""
+    """Return the relative luminance of `rgb(r, g, b)` (WCAG 2, section 1.4.3)."""
     parts = [int(part) / 255 for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
     red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -1,4 +1,4 @@
-"""The same site through every door: TCP, a Unix socket, TLS and mutual TLS, with aiofastnet and without."""
+"""The same site over TCP, a Unix socket, TLS and mutual TLS, with and without aiofastnet."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.support.server import Server, state, wait_for_exit, wait_until
 from tests.support.site import BIG, Certificates, assert_sound
 
 
-def test_transports_are_the_ones_asked_for(door: Server, transports: dict[str, str]) -> None:
-    """aiofastnet's transports are used where they are installed, and not with WSBRIDGE_FASTNET=0."""
+def test_requested_transports(door: Server, transports: dict[str, str]) -> None:
+    """The server uses aiofastnet's transports if they are installed, except with WSBRIDGE_FASTNET=0."""
     assert ("aiofastnet" in Path(f"/proc/{door.pid}/maps").read_text()) == (not transports)
 
 
 def test_session(door: Server) -> None:
-    """Messages of any size go through a program and back, whole and in order."""
+    """Messages of any size reach a program and return, whole and in order."""
     sizes = [0, 1, 125, 126, 65_535, 65_536, 500_000]
     lines = ["x" * size for size in sizes] + [str(number) for number in range(2_000)]
     with door.connect("/echo") as client:
@@ -35,7 +35,7 @@ def test_session(door: Server) -> None:
 
 
 def test_frames_with_the_handshake(door: Server) -> None:
-    """Frames that come with the handshake are processed, and what follows them."""
+    """The server processes frames in the segment of the handshake, and later frames."""
     third = encode_frame(b"three")
     with door.connect("/echo", early=encode_frame(b"one") + encode_frame(b"two") + third[:5]) as client:
         assert [client.receive_text() for _ in range(2)] == ["one", "two"]
@@ -43,8 +43,8 @@ def test_frames_with_the_handshake(door: Server) -> None:
         assert client.receive_text() == "three"
 
 
-def test_frame_that_comes_byte_by_byte(door: Server) -> None:
-    """A frame may come in as many parts as it has bytes."""
+def test_frame_in_single_bytes(door: Server) -> None:
+    """A frame may arrive byte by byte."""
     with door.connect("/echo") as client:
         for byte in encode_frame(b"in parts"):
             client.send_raw(bytes([byte]))
@@ -52,8 +52,8 @@ def test_frame_that_comes_byte_by_byte(door: Server) -> None:
 
 
 @pytest.mark.parametrize("way", ["close", "drop", "reset", "half-close"])
-def test_client_that_goes(door: Server, way: str) -> None:
-    """However a client goes, its program ends."""
+def test_client_that_disconnects(door: Server, way: str) -> None:
+    """However a client disconnects, its program ends."""
     client = door.connect("/pid")
     pid = int(client.receive_text())
     match way:
@@ -73,7 +73,7 @@ def test_client_that_goes(door: Server, way: str) -> None:
 
 
 def test_static_file(door: Server) -> None:
-    """A large file arrives whole, and several on one connection."""
+    """A large file arrives whole, and so do several files on one connection."""
     with open_stream(port=door.port, **door.where) as stream:
         for path, content in (("/big.bin", BIG), ("/small.txt", b"small\n"), ("/big.bin", BIG)):
             stream.send(request_bytes("GET", path, [("Host", "h")]))
@@ -82,29 +82,29 @@ def test_static_file(door: Server) -> None:
 
 
 def test_part_of_a_static_file(door: Server) -> None:
-    """A part of a file is what was asked for."""
+    """A range request returns exactly the requested part."""
     response = door.get("/big.bin", headers=[("Range", "bytes=1000000-1999999")])
     assert (response.status, response.value("Content-Range")) == (206, f"bytes 1000000-1999999/{len(BIG)}")
     assert response.body == BIG[1_000_000:2_000_000]
 
 
 def test_cgi(door: Server) -> None:
-    """A body goes through a CGI script and back."""
+    """A body reaches a CGI script and returns."""
     body = random.Random(2).randbytes(500_000)
     response = exchange(door, "POST", "/echo", body)
     assert (response.status, response.body == body) == (200, True)
 
 
-def test_console_and_nothing(door: Server) -> None:
-    """What is not there is answered with 404, and the connection lives on."""
+def test_console_and_missing_path(door: Server) -> None:
+    """A missing path results in 404, and the connection stays usable."""
     with open_stream(port=door.port, **door.where) as stream:
         for _ in range(2):
             stream.send(request_bytes("GET", "/nothing/here", [("Host", "h")]))
             assert read_response(stream).status == 404
 
 
-def test_environment_of_the_door(door: Server) -> None:
-    """A program is told how its client came: its address, or that it was the Unix socket; HTTPS is `on` with TLS alone."""
+def test_environment_of_the_listener(door: Server) -> None:
+    """The environment of a program describes the connection: the address or `unix-socket`, and HTTPS `on` only with TLS."""
     with door.connect("/env", headers=[("Host", "example.com")]) as client:
         found = dict(line.split("=", 1) for line in client.receive_lines())
     is_unix, is_tls = "unix" in door.where, "tls" in door.where
@@ -114,7 +114,7 @@ def test_environment_of_the_door(door: Server) -> None:
     assert (found["SERVER_NAME"], found["SERVER_PORT"]) == ("example.com", "443" if is_tls else "80")
 
 
-# TLS alone
+# Only TLS
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def server_with_ca(transports: dict[str, str], certificates: Certificates) -> It
 
 @pytest.fixture
 def mutual(server_with_ca: Server) -> Iterator[Server]:
-    """A server that asks its clients for a certificate; its own methods show the right one."""
+    """A server that requires client certificates; its methods present a valid one."""
     yield server_with_ca
     assert_sound(server_with_ca)
 
@@ -140,18 +140,18 @@ def assert_echoes(server: Server) -> None:
 
 @pytest.mark.parametrize("client", [None, "stranger"])
 def test_client_without_its_certificate(mutual: Server, certificates: Certificates, client: str | None) -> None:
-    """With --sslca a client without a certificate of that CA does not get in, and starts nothing."""
+    """With --sslca, a client without a certificate of that CA is rejected, and starts no program."""
     before = mutual.log.count("| CONNECT")
     with pytest.raises((OSError, ConnectionEnded)):
         mutual.connect(tls=certificates.context(client))
     assert_echoes(mutual)
-    wait_until(lambda: mutual.log.count("| CONNECT") > before, "the line of the one that got in")
+    wait_until(lambda: mutual.log.count("| CONNECT") > before, "the log line of the admitted client")
     assert mutual.log.count("| CONNECT") == before + 1
 
 
 @pytest.mark.parametrize(("version", "is_spoken"), [("tls1", False), ("tls1_1", False), ("tls1_2", True), ("tls1_3", True)])
 def test_oldest_tls(mutual: Server, certificates: Certificates, version: str, is_spoken: bool) -> None:
-    """TLS 1.2 is the oldest that is spoken."""
+    """The server requires TLS 1.2 or later."""
     folder = certificates.folder
     words = ("openssl", "s_client", f"-{version}", "-cipher", "DEFAULT@SECLEVEL=0", "-connect", f"127.0.0.1:{mutual.port}")
     files = ("-CAfile", folder / "ca.pem", "-cert", folder / "client.pem", "-key", folder / "client.key")
@@ -160,7 +160,7 @@ def test_oldest_tls(mutual: Server, certificates: Certificates, version: str, is
 
 
 def test_plain_http_on_a_tls_port(mutual: Server) -> None:
-    """Plain HTTP on the port of TLS is told what to write instead, harms nobody, and needs no certificate to learn it."""
+    """A plain HTTP request on a TLS port receives the correct URL, needs no certificate, and does not affect other clients."""
     for method in ("GET", "POST"):
         with open_stream(port=mutual.port) as stream:
             stream.send(request_bytes(method, "/", [("Host", "h")]))
@@ -171,8 +171,8 @@ def test_plain_http_on_a_tls_port(mutual: Server) -> None:
     assert_echoes(mutual)
 
 
-def test_handshake_that_is_broken_off(mutual: Server) -> None:
-    """A client that breaks off the handshake of TLS, or speaks something else, harms nobody."""
+def test_aborted_tls_handshake(mutual: Server) -> None:
+    """A client that aborts the TLS handshake, or does not speak TLS, does not affect other clients."""
     for words in (b"", b"\x16\x03\x01", b"nonsense" * 100):
         with open_stream(port=mutual.port) as stream:
             stream.send(words)

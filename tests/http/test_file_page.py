@@ -1,4 +1,4 @@
-"""A page that was opened as a file: what a real browser says of where it is from."""
+"""A page opened as a file, in a real browser: the Origin header that it sends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.site import Serve
 
 @pytest.mark.parametrize(("origins", "expected"), [("file://", "message hello"), ("http://localhost", "closed 1006")])
 async def test_page_of_a_file(serve: Serve, tmp_path: Path, origins: str, expected: str) -> None:
-    """`--origin file://` lets in a page that was opened as a file, of which a browser says `Origin: null`; another list does not."""
+    """`--origin file://` admits a page opened as a file, for which a browser sends `Origin: null`; another list does not."""
     server = serve(f"--origin={origins}", "cat")
     page = tmp_path / "page.html"
     page.write_text(

@@ -1,4 +1,4 @@
-"""The framings, from one end to the other: what a message is to the client and to the program."""
+"""The framings from client to program and back."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def nul() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def records() -> Iterator[Server]:
-    """A program that repeats the records of messages, and tells the others on its stderr."""
+    """A program that returns the records of messages, and prints all other records on stderr."""
     program = r"""while IFS= read -r line; do
                       case $line in *'"type":"message"'*) printf '%s\n' "$line" ;; *) printf '%s\n' "$line" >&2 ;; esac
                   done"""
@@ -43,7 +43,7 @@ def records() -> Iterator[Server]:
 
 
 def test_prefixed_keeps_boundaries_and_kinds(prefixed: Server) -> None:
-    """With the framing prefixed, boundaries and kinds survive both ways."""
+    """With the framing prefixed, boundaries and kinds survive in both directions."""
     with prefixed.connect() as client:
         sent = [Message(Opcode.TEXT, text.encode()) for text in TEXTS] + [Message(Opcode.BINARY, data) for data in BINARIES]
         for message in (*sent, *reversed(sent)):
@@ -54,7 +54,7 @@ def test_prefixed_keeps_boundaries_and_kinds(prefixed: Server) -> None:
 
 
 def test_prefixed_bytes(serve: Serve) -> None:
-    """The length is of the payload alone, in 4 bytes, the kind the opcode in one byte."""
+    """The length covers only the payload, in 4 bytes; the kind is the opcode, in one byte."""
     server = serve("--framing=prefixed", "sh", "-c", r"""printf '\0\0\0\3\1abc\0\0\0\2\2\0\377'; head -c 8 | od -An -tx1 >&2""")
     with server.connect() as client:
         assert client.receive() == Message(Opcode.TEXT, b"abc")
@@ -64,7 +64,7 @@ def test_prefixed_bytes(serve: Serve) -> None:
 
 
 def test_prefixed_end_in_a_message(serve: Serve) -> None:
-    """A stream that ends within a message is a fault: a part of one is never delivered."""
+    """A stream that ends within a message is an error: the server never delivers a partial message."""
     server = serve("--framing=prefixed", "sh", "-c", r"""printf '\0\0\0\1\1a\0\0\0\5\1abc'""")
     with server.connect() as client:
         messages, close = client.receive_until_close()
@@ -73,7 +73,7 @@ def test_prefixed_end_in_a_message(serve: Serve) -> None:
 
 
 def test_nul_keeps_lines_together(nul: Server) -> None:
-    """With the framing nul a message ends with NUL: newlines are part of it, both ways."""
+    """With the framing nul, a message ends with NUL and may contain newlines, in both directions."""
     with nul.connect() as client:
         for text in TEXTS:
             client.send_text(text)
@@ -84,7 +84,7 @@ def test_nul_keeps_lines_together(nul: Server) -> None:
 
 
 def test_nul_of_a_program(serve: Serve, tmp_path: Path) -> None:
-    """What programs print for `xargs -0` is what they mean: one message for each name."""
+    """The output of programs for `xargs -0` becomes one message for each name."""
     for name in ("a b", "c\nd", "é"):
         (tmp_path / name).touch()
     server = serve("--framing=nul", "find", str(tmp_path), "-type", "f", "-print0")
@@ -93,7 +93,7 @@ def test_nul_of_a_program(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_records_of_messages(records: Server) -> None:
-    """With the framing json a message is a record: text as text, binary in base64, both ways."""
+    """With the framing json, a message is a record in both directions: text unchanged, binary in base64."""
     with records.connect() as client:
         for text in TEXTS:
             client.send_text(text)
@@ -104,13 +104,13 @@ def test_records_of_messages(records: Server) -> None:
 
 
 def told(server: Server, kind: str, path: str) -> dict[str, object]:
-    """The record of a kind that the program at this path was told."""
+    """Return the record of a kind that the program at this path received."""
     found = server.wait_for_log(rf"url:'[^']*{path}[^']*'.*\| (\{{\"type\":\"{kind}\".*)$")
     return dict(json.loads(found[1]))
 
 
 def test_opening_record(records: Server) -> None:
-    """The program is told of the request first: its id, address, headers and subprotocol, as the log and the variables have them."""
+    """The first record describes the request: its id, address, headers and subprotocol, as in the log and the variables."""
     with records.connect("/opening/a%20b?x=1", headers=[("Host", "example.com"), ("X-Two", "1"), ("X-Two", "2")]) as client:
         opening = told(records, "open", "/opening/")
         port = client.stream.sock.getsockname()[1]
@@ -132,7 +132,7 @@ def test_opening_record(records: Server) -> None:
     ],
 )
 def test_closing_record(records: Server, path: str, sent: tuple[int | None, str] | None, record: dict[str, object]) -> None:
-    """The program is told last that its client has left, and how: 1005 stands for no code, 1006 for no close at all."""
+    """The last record reports how the client left: 1005 stands for no code, 1006 for no close frame."""
     with records.connect(path) as client:
         told(records, "open", path)
         if sent is None:
@@ -144,7 +144,7 @@ def test_closing_record(records: Server, path: str, sent: tuple[int | None, str]
 
 
 def test_program_closes(serve: Serve) -> None:
-    """A close record ends the session with its code and reason; what the program prints after it is nobody's."""
+    """A close record ends the session with its code and reason; the server ignores later output."""
     script = r"""read opening; read line; echo '{"type":"message","text":"last"}'; echo '{"type":"close","code":4007,"reason":"süß"}'
                  echo '{"type":"message","text":"late"}'; echo $$ >&2; cat >&2"""
     server = serve("--framing=json", "sh", "-c", script)
@@ -159,8 +159,8 @@ def test_program_closes(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("record", ['{"type":"close","code":1006}', '{"type":"close","code":7}', "nonsense", '{"type":"message"}', "[]"])
-def test_wrong_record(serve: Serve, record: str) -> None:
-    """What is no record, or asks for what may not be sent, ends the session with 1011; the log says which line and why."""
+def test_invalid_record(serve: Serve, record: str) -> None:
+    """An invalid record, or one with an invalid close code, ends the session with 1011; the log gives the line and the reason."""
     server = serve("--framing=json", "sh", "-c", """echo '{"type":"message","text":"first"}'; echo "$1"; exec cat""", "sh", record)
     with server.connect() as client:
         messages, close = client.receive_until_close()
@@ -169,8 +169,8 @@ def test_wrong_record(serve: Serve, record: str) -> None:
     server.wait_for_log(r"\| ERROR .*line 2")
 
 
-def test_shutdown_is_told(serve: Serve, tmp_path: Path) -> None:
-    """A program with the framing json is told that the server shuts down."""
+def test_shutdown_record(serve: Serve, tmp_path: Path) -> None:
+    """A program with the framing json receives notice of a shutdown."""
     script = """read opening; echo '{"type":"message","text":"ready"}'; cat >"$0" """
     server = serve("--framing=json", "sh", "-c", script, str(tmp_path / "told"))
     with server.connect() as client:

@@ -1,4 +1,4 @@
-"""A real git against its own CGI program: what Smart HTTP asks of a server."""
+"""Smart HTTP with a real git and its own CGI program."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.deadline import scaled
 from tests.support.site import Serve, write_script
 
 DEADLINE = 120.0
-"""Seconds for one command of git: far above what a busy machine needs."""
+"""Timeout in seconds for one command of git, with a large margin for a busy machine."""
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def git(tmp_path: Path) -> Git:
 
 
 class Git:
-    """git with a home of its own."""
+    """git with its own home directory."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -39,7 +39,7 @@ class Git:
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 def test_clone_and_push(serve: Serve, git: Git, tmp_path: Path) -> None:
-    """git clones, and pushes 20 MiB, which it sends in chunks, through git http-backend."""
+    """git clones a repository, and pushes 20 MiB in chunks, through git http-backend."""
     git("init", "-q", "--bare", "served.git", cwd=tmp_path)
     git("config", "http.receivepack", "true", cwd=tmp_path / "served.git")
     (tmp_path / "cgi").mkdir()

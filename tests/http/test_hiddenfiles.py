@@ -1,4 +1,4 @@
-"""What is never served from --staticdir: secrets, programs and dotfiles, by whatever name or link."""
+"""Files that --staticdir never serves, under any name or link: secrets, programs and dotfiles."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ KEY = b"-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n"
     ],
 )
 def test_dotfile(path: str, is_hidden: bool) -> None:
-    """A path with a component that begins with a dot is hidden, but for /.well-known/; with `dotfiles` none is."""
+    """A path with a component that begins with a dot is hidden, except /.well-known/; with `dotfiles`, none is hidden."""
     assert HiddenFiles(PrivateFiles()).hides(path) == is_hidden
     assert not HiddenFiles(PrivateFiles(), dotfiles=True).hides(path)
 
 
-def test_file_that_is_renewed(tmp_path: Path) -> None:
-    """A file is hidden under its name and under every link to what the name stands for now."""
+def test_replaced_file(tmp_path: Path) -> None:
+    """A file is hidden under its name and under every link to the current file of that name."""
     name, link, old = tmp_path / "key", tmp_path / "link", tmp_path / "old"
     name.write_bytes(KEY)
     hidden = PrivateFiles()
@@ -59,7 +59,7 @@ def test_file_that_is_renewed(tmp_path: Path) -> None:
 
 
 def test_few_identities(tmp_path: Path) -> None:
-    """A file with one name needs only the identities of links and secrets, whose target may change; the path finds the others."""
+    """A file with one name needs only the identities of links and secrets, whose target may change; its path identifies the others."""
     for name in ("program", "target", "key"):
         (tmp_path / name).write_bytes(KEY)
     (tmp_path / "link").symlink_to("target")
@@ -72,7 +72,7 @@ def test_few_identities(tmp_path: Path) -> None:
 
 
 def test_add(tmp_path: Path) -> None:
-    """The hidden files of two objects are hidden together."""
+    """The sum of two objects hides the files of both."""
     file = tmp_path / "file"
     file.write_bytes(b"x")
     hidden, more = PrivateFiles(), PrivateFiles()
@@ -85,13 +85,13 @@ def test_add(tmp_path: Path) -> None:
 
 
 def links(server: Server, path: str = "/") -> list[str]:
-    """What a listing links to."""
+    """Return the links of a listing."""
     return re.findall(r'<a[^>]* href="\./([^"]*)"', server.get(path).body.decode())
 
 
 @pytest.fixture
 def public(tmp_path: Path) -> Path:
-    """A directory with a page and dotfiles in it."""
+    """A directory with a page and with dotfiles."""
     root = tmp_path / "public"
     for name in ("a.txt", ".env", ".git/config", "sub/.htpasswd", "sub/b.txt", ".well-known/security.txt", ".well-known/.hidden"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def public(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_dotfiles(serve: Serve, public: Path, method: str) -> None:
-    """Dotfiles are neither served nor listed, but for /.well-known/."""
+    """Dotfiles are neither served nor listed, except /.well-known/."""
     server = serve(f"--staticdir={public}")
     hidden = ("/.env", "/%2eenv", "/.git/config", "/.git/", "/.git", "/sub/.htpasswd", "/sub/%2ehtpasswd", "/.well-known/.hidden")
     assert {path: server.request(method, path).status for path in hidden} == dict.fromkeys(hidden, 404)
@@ -111,7 +111,7 @@ def test_dotfiles(serve: Serve, public: Path, method: str) -> None:
 
 
 def test_dotfiles_on_request(serve: Serve, public: Path) -> None:
-    """--dotfiles serves and lists them."""
+    """With --dotfiles, the server serves and lists them."""
     server = serve(f"--staticdir={public}", "--dotfiles")
     assert server.get("/.env").body == b".env"
     assert server.get("/.git/config").body == b".git/config"
@@ -137,7 +137,7 @@ def test_programs_in_dotfiles(serve: Serve, public: Path, flag: str) -> None:
 
 
 def link_to(secret: Path, folder: Path) -> list[str]:
-    """Put links to a file into a folder; return their names."""
+    """Create links to a file in a folder; return their names."""
     (folder / "symbolic").symlink_to(os.path.relpath(secret, folder))
     (folder / "two-steps").symlink_to("symbolic")
     os.link(secret, folder / "hard")
@@ -146,7 +146,7 @@ def link_to(secret: Path, folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("together", [False, True], ids=["two files", "one file"])
 def test_key_of_the_server(public: Path, certificates: Certificates, together: bool) -> None:
-    """The TLS key is not served, nor listed, by whatever link; a certificate is, unless the key is in the same file."""
+    """The TLS key is neither served nor listed, under any link; a certificate is, unless its file also contains the key."""
     key, certificate = public / "server.key", public / "server.pem"
     key.write_bytes((certificates.folder / "server.key").read_bytes())
     certificate.write_bytes((certificates.folder / "server.pem").read_bytes() + (key.read_bytes() if together else b""))
@@ -169,7 +169,7 @@ def test_key_of_the_server(public: Path, certificates: Certificates, together: b
 
 
 def test_key_for_the_broker() -> None:
-    """The files that a broker's URL names are among the secrets, in any order, of each of several URLs."""
+    """The files in each URL of a broker are secrets, in any order."""
     url = "amqps://user:pw@host/vhost?heartbeat=5&keyfile=/etc/client%20key.pem&cafile=/ca.pem&certfile=b.pem"
     assert keys_in_url(url) == ["/etc/client key.pem", "b.pem"]
     assert keys_in_url("amqps://host/?keyfile=/s/a,b.pem&certfile=/s/a+b.pem") == ["/s/a,b.pem", "/s/a b.pem"]
@@ -177,7 +177,7 @@ def test_key_for_the_broker() -> None:
 
 
 def test_program_by_a_hard_link(serve: Serve, public: Path) -> None:
-    """A file that COMMAND names is not served by a hard link either."""
+    """A file that COMMAND names is not served under a hard link either."""
     script = public / "script.py"
     script.write_text("#!/bin/sh\ncat\n")
     script.chmod(0o755)
@@ -200,7 +200,7 @@ def test_program_by_a_hard_link(serve: Serve, public: Path) -> None:
     ],
 )
 def test_files_that_a_command_names(public: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], is_hidden: bool) -> None:
-    """A file is named by a word, in a shell's command, or behind a `=`; a directory that is named is served all the same."""
+    """A command names a file as a word, within a shell command, or after `=`; a directory that it names is still served."""
     monkeypatch.chdir(public)
     (public / "secret.ini").touch()
     hidden = PrivateFiles()

@@ -1,4 +1,4 @@
-"""A server on loopback answers to its own names alone, whatever is asked for: a page whose name was rebound stays outside."""
+"""A server on loopback answers only to its own names, so that a page with a rebound name cannot reach it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.server import Server, run
 from tests.support.site import Certificates, Serve, Site, assert_sound
 
 OWN: dict[str, str | None] = {"WSBRIDGE_HOST": None}
-"""The environment of a server that checks its own names."""
+"""The environment of a server that checks its host names."""
 EVIL = [("Host", "evil.example")]
 
 
@@ -35,7 +35,7 @@ def checking(checking_server: Server) -> Iterator[Server]:
 
 @pytest.mark.parametrize("path", ["/small.txt", "/list/", "/cgi-program", "/env", "/console", "/none/", "//small.txt", "/echo"])
 def test_plain_requests(checking: Server, path: str) -> None:
-    """Files, listings, CGI, the console, redirections: a foreign host gets 403, and the answer says what to do."""
+    """For a foreign host, files, listings, CGI, the console and redirects answer 403, and the response gives the remedy."""
     for method in ("GET", "HEAD", "POST", "OPTIONS"):
         response = checking.request(method, path, headers=EVIL)
         assert response.status == 403
@@ -46,7 +46,7 @@ def test_plain_requests(checking: Server, path: str) -> None:
 
 
 def test_websocket(checking: Server) -> None:
-    """A WebSocket is refused before anything is started for it, whatever its Origin; its own names are let in."""
+    """A WebSocket with a foreign host is refused before any program starts, with any Origin; own names are admitted."""
     before = checking.log.count("| CONNECT")
     for origin in ("http://evil.example", None):
         with pytest.raises(Refused) as caught:
@@ -58,13 +58,13 @@ def test_websocket(checking: Server) -> None:
 
 
 def test_absolute_target(checking: Server) -> None:
-    """The host of an absolute target stands for the Host header (RFC 9112, section 3.2.2), and is checked in its place."""
+    """The host of an absolute target replaces the Host header (RFC 9112, section 3.2.2), and is checked in its place."""
     assert checking.get("http://evil.example/small.txt", headers=[("Host", "localhost")]).status == 403
     assert checking.get("http://localhost/small.txt", headers=EVIL).status == 200
 
 
 def test_log_and_counts(transports: dict[str, str]) -> None:
-    """Each refusal is counted; of many, ten a minute are logged, with host and address."""
+    """Each refusal is counted; the log has up to ten a minute, with host and address."""
     with Server("--devconsole", "cat", env={**transports, **OWN}) as server:
         for number in range(30):
             assert server.get("/", headers=[("Host", f"evil{number}.example")]).status == 403
@@ -76,7 +76,7 @@ def test_log_and_counts(transports: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/status", "/events", "/wsbridge.js", "/small.txt"])
 def test_broadcast(serve: Serve, site: Site, path: str) -> None:
-    """A channel's page, status, events, script and files are guarded alike."""
+    """The page, status, events, script and files of a channel have the same check."""
     server = serve("--exchange=e", "--input=exchange", f"--staticdir={site.public}", bridge=BROADCAST, env=OWN)
     assert server.get(path, headers=EVIL).status == 403
     with pytest.raises(Refused):
@@ -85,20 +85,20 @@ def test_broadcast(serve: Serve, site: Site, path: str) -> None:
 
 
 def test_tls(serve: Serve, certificates: Certificates, transports: dict[str, str]) -> None:
-    """Over TLS it is the same."""
+    """The check also applies over TLS."""
     server = serve("--devconsole", *certificates.server_flags, "cat", env={**transports, **OWN}, tls=certificates.context())
     assert server.get("/", headers=EVIL).status == 403
     assert server.get("/").status == 200
 
 
 def test_all_addresses(serve: Serve) -> None:
-    """A server on all addresses checks what comes to its loopback address, and with `--sameorigin` everything."""
+    """A server on all addresses checks requests to its loopback address, and with `--sameorigin` all requests."""
     server = serve("--devconsole", "cat", listen=("--port={port}",), env=OWN)
     assert server.get("/", headers=EVIL).status == 403
 
 
 def test_unix_socket(serve: Serve, tmp_path: Path) -> None:
-    """Only programs of this machine reach a Unix socket, so Host counts there with `--sameorigin` or `--host` alone."""
+    """Only local programs can reach a Unix socket, so it checks Host only with `--sameorigin` or `--host`."""
     path = str(tmp_path / "s")
     for flags, status in (((), 200), (("--sameorigin",), 403), (("--host=good.example",), 403)):
         server = serve("--devconsole", *flags, "cat", listen=(f"--unixsocket={path}",), unix=path, env=OWN)
@@ -109,7 +109,7 @@ def test_unix_socket(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_given_host(serve: Serve) -> None:
-    """`--host` may come several times; a page of such a name is let in by `--sameorigin`."""
+    """`--host` may be repeated; `--sameorigin` admits a page of such a name."""
     server = serve("--devconsole", "--sameorigin", "--host=good.example", "--host=*.lan", "cat", env=OWN)
     for host in ("good.example", "pi.lan:81"):
         server.connect(headers=[("Host", host)], origin=f"http://{host}").drop()
@@ -118,21 +118,21 @@ def test_given_host(serve: Serve) -> None:
         server.connect(headers=EVIL, origin="http://evil.example")
 
 
-def test_flag_that_is_no_name() -> None:
-    """`--host` is no address to listen on."""
+def test_flag_with_an_address() -> None:
+    """`--host` does not accept an address to listen on."""
     ended = run("--host=0.0.0.0", "--port=0", "cat", env=OWN)
     assert ended.returncode == 1
     assert "write --address=0.0.0.0" in ended.stderr
 
 
 async def test_page_of_a_rebound_name(tmp_path: Path) -> None:
-    """In a browser, a page whose foreign name leads to the server sees the refusal and nothing else."""
+    """In a browser, a page with a foreign name that resolves to the server receives only the refusal."""
     (tmp_path / "index.html").touch()
     with Server("--devconsole", "cat", env=OWN) as server, Server(f"--staticdir={tmp_path}") as files:
         async with Chromium() as browser:
             page = await browser.open(f"http://raspberrypi:{server.port}/")
             assert "does not accept the host 'raspberrypi:" in await page.evaluate("document.body.innerText")
-            # From a page without a policy of its own, which would stop the socket before the server does.
+            # The page has no policy of its own, which would stop the socket before the server does.
             page = await browser.open(f"http://127.0.0.1:{files.port}/")
             for host, opens in (("raspberrypi", False), ("127.0.0.1", True)):
                 opened = await page.evaluate(

@@ -1,4 +1,4 @@
-"""The scripts for pages as responses: which paths they have, what they contain, and their headers."""
+"""The scripts for pages as responses: their paths, contents and headers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOREIGN = ("Origin", "https://other.example")
 
 @pytest.mark.parametrize("name", ["wsbridge.js", "wsbridge.mjs"])
 def test_scripts(name: str) -> None:
-    """The server answers with the script of the package, as JavaScript in UTF-8."""
+    """The server returns the script of the package, as JavaScript in UTF-8."""
     response = Scripts().find(make_request(path=f"/{name}"), ())
     assert response is not None
     assert response.status == 200
@@ -43,7 +43,7 @@ def test_kinds() -> None:
     ["/", "", "/wsbridge", "/wsbridge.js/", "/WSBRIDGE.JS", "//wsbridge.js", "wsbridge.js", "/a/wsbridge.js", "/console.js", "/../x"],
 )
 def test_other_paths(path: str) -> None:
-    """Every other path belongs to another resource, other assets of the package included."""
+    """All other paths belong to other resources, including other assets of the package."""
     assert Scripts().find(make_request(path=path), ()) is None
 
 
@@ -80,7 +80,7 @@ def test_headers() -> None:
 
 
 def test_read_once() -> None:
-    """Each request has a response of its own, and all responses share one body, which the server has read once."""
+    """Each request has its own response, and all responses share one body, which the server reads once."""
     scripts = Scripts()
     first, second = (scripts.find(make_request(path="/wsbridge.js"), ()) for _ in range(2))
     assert first is not None

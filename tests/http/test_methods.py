@@ -1,4 +1,4 @@
-"""Methods, hosts and upgrades: what a request may ask, and of whom (RFC 9110, RFC 9112, RFC 6455)."""
+"""Methods, hosts and upgrades: valid and invalid requests (RFC 9110, RFC 9112, RFC 6455)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ALLOW = "GET, HEAD, OPTIONS"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A program, files, a CGI script and the console."""
+    """A server with a program, files, a CGI script and the console."""
     folder = tmp_path_factory.mktemp("methods")
     (folder / "files" / "sub").mkdir(parents=True)
     (folder / "cgi").mkdir()
@@ -35,8 +35,8 @@ PATHS = {"file": "/a.txt", "folder": "/sub/", "redirect": "/sub", "page": "/cons
 
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS.keys())
-def test_methods_of_what_can_be_read(server: Server, path: str) -> None:
-    """Files, folders and pages are read with GET and HEAD; OPTIONS says so, and so does 405 for another method."""
+def test_methods_of_files(server: Server, path: str) -> None:
+    """Files, folders and pages support GET and HEAD, as OPTIONS and the 405 for another method show."""
     expected = 301 if path == "/sub" else 200
     for method in ("GET", "HEAD"):
         assert server.request(method, path).status == expected
@@ -50,14 +50,14 @@ def test_methods_of_what_can_be_read(server: Server, path: str) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH", "TRACE", "PROPFIND", "MKCOL"])
 def test_methods_of_scripts(server: Server, method: str) -> None:
-    """What a method means is a script's to say."""
+    """A script handles every method itself."""
     answer = server.request(method, "/method")
     assert (answer.status, answer.value("X-Method")) == (200, method)
 
 
 @pytest.mark.parametrize("target", ["h:80", "h:443"])
 def test_connect(server: Server, target: str) -> None:
-    """CONNECT is for proxies: 405, and what follows it is not read as a request."""
+    """CONNECT is for proxies: the server answers 405, and reads no request after it."""
     with open_stream(port=server.port) as stream:
         stream.send(request_bytes("CONNECT", target, HOST) + request_bytes("GET", "/a.txt", HOST))
         answer = read_response(stream)
@@ -69,7 +69,7 @@ def test_connect(server: Server, target: str) -> None:
     ("method", "status"), [("FOO", 501), ("get", 501), ("GETT", 501), ("B\x01D", 501), ("\x16\x03", 400), ("(x)", 400)]
 )
 def test_unknown_methods(server: Server, method: str, status: int, cut: int) -> None:
-    """A method that nobody knows gets 501, and what is none 400, however it is cut; the connection is ended."""
+    """An unknown method receives 501, and an invalid method 400, in any cut; the connection closes."""
     data = request_bytes(method, "/a.txt", HOST)
     with open_stream(port=server.port) as stream:
         stream.send(data[:cut])
@@ -79,15 +79,15 @@ def test_unknown_methods(server: Server, method: str, status: int, cut: int) -> 
 
 
 def test_options_of_the_server(server: Server) -> None:
-    """`OPTIONS *` asks for what the server knows; no other method has that target."""
+    """`OPTIONS *` asks for the methods of the server; no other method has that target."""
     answer = server.request("OPTIONS", "*")
     assert answer.status == 204
     assert "POST" in (answer.value("Allow") or "")
     assert server.request("GET", "*").status == 400
 
 
-def test_nothing_there(server: Server, tmp_path: Path) -> None:
-    """Where nothing is, a known method gets 404 and an unknown one 501."""
+def test_missing_path(server: Server, tmp_path: Path) -> None:
+    """At a missing path, a known method receives 404 and an unknown method 501."""
     with Server(f"--staticdir={tmp_path}") as bare:
         assert [bare.request(method, "/none").status for method in ("GET", "DELETE", "OPTIONS")] == [404] * 3
         assert bare.request("PROPFIND", "/none").status == 501
@@ -100,8 +100,8 @@ def test_nothing_there(server: Server, tmp_path: Path) -> None:
     "host", ["a b", 'a"b', "a'b", "a<b>", "user@h", "h:port", "h/path", "h\\x", "[::1", "::1", "h:1:2", "h\tx", "h\xe9", "a,b c", "{h}"]
 )
 @pytest.mark.parametrize("upgrade", [False, True])
-def test_host_that_is_none(server: Server, host: str, upgrade: bool) -> None:
-    """A Host that can be none is refused with 400, before anything is started (RFC 9112, section 3.2)."""
+def test_invalid_host(server: Server, host: str, upgrade: bool) -> None:
+    """An invalid Host is refused with 400 before any program starts (RFC 9112, section 3.2)."""
     headers = [("Upgrade", "websocket"), *UPGRADE] if upgrade else []
     answer = server.get("/a.txt", headers=[*(pair for pair in headers if pair[0] != "Host"), ("Host", host)])
     assert answer.status == 400
@@ -111,12 +111,12 @@ def test_host_that_is_none(server: Server, host: str, upgrade: bool) -> None:
     "host", ["h", "h:80", "192.0.2.1:8080", "[::1]:80", "[fe80::1%25eth0]", "a_b.example", "xn--bcher-kva.example", ""]
 )
 def test_host(server: Server, host: str) -> None:
-    """Names and addresses with or without a port are Hosts, and so is an empty one."""
+    """A Host is a name or an address, with or without a port, or empty."""
     assert server.get("/a.txt", headers=[("Host", host)]).status == 200
 
 
 def test_hosts(server: Server) -> None:
-    """A request has one Host, also where it has an absolute target."""
+    """A request has exactly one Host, even with an absolute target."""
     assert server.get("/a.txt", headers=[("Host", "h"), ("Host", "h")]).status == 400
     assert server.get("http://a'b/a.txt").status == 400
 
@@ -130,8 +130,8 @@ def starts(server: Server) -> int:
 
 
 @pytest.mark.parametrize("value", ["h2c, websocket", "websocket, h2c", "WebSocket", "foo/1, websocket"])
-def test_upgrade_among_others(server: Server, value: str) -> None:
-    """A client that offers WebSocket among other protocols gets it, and frames that came with its request are processed."""
+def test_upgrade_among_other_protocols(server: Server, value: str) -> None:
+    """A client that offers WebSocket among other protocols gets it, and the server processes frames sent with the request."""
     with open_stream(port=server.port) as stream:
         stream.send(request_bytes("GET", "/", [*UPGRADE, ("Upgrade", value)], encode_frame(b"early")))
         assert read_response(stream).status == 101
@@ -139,12 +139,12 @@ def test_upgrade_among_others(server: Server, value: str) -> None:
 
 
 def test_other_upgrades(server: Server) -> None:
-    """An upgrade to something else is ignored (RFC 9110, section 7.8)."""
+    """The server ignores an upgrade to another protocol (RFC 9110, section 7.8)."""
     assert server.get("/a.txt", headers=[*UPGRADE, ("Upgrade", "h2c")]).body == b"file\n"
 
 
 def test_upgrade_of_an_old_client(server: Server) -> None:
-    """An upgrade needs HTTP/1.1 (RFC 6455, section 4.1): with HTTP/1.0 it is refused with 400, which says so."""
+    """An upgrade needs HTTP/1.1 (RFC 6455, section 4.1): for HTTP/1.0, the server answers 400 with that reason."""
     before = starts(server)
     answer = server.refusal("/", version="HTTP/1.0")
     assert answer.status == 400
@@ -162,7 +162,7 @@ BODIES: dict[str, tuple[Headers, bytes]] = {
 
 @pytest.mark.parametrize("body", BODIES)
 def test_upgrade_with_a_body(server: Server, body: str) -> None:
-    """A request for a WebSocket that has a body is refused with 400, however it is cut into segments, and its connection ended."""
+    """A WebSocket request with a body is refused with 400, in any segments, and its connection closes."""
     headers, content = BODIES[body]
     data = request_bytes("GET", "/", [("Upgrade", "websocket"), *UPGRADE, *headers], content + encode_frame(b"frame"))
     head = data.index(b"\r\n\r\n") + 4
@@ -179,16 +179,16 @@ def test_upgrade_with_a_body(server: Server, body: str) -> None:
 
 
 def test_upgrade_with_an_empty_body(server: Server) -> None:
-    """A Content-Length of 0 is no body."""
+    """A Content-Length of 0 means no body."""
     with server.connect("/", headers=[("Content-Length", "0")], early=encode_frame(b"x")) as client:
         assert client.receive_text() == "x"
 
 
-# The redirecting port
+# The redirecting listener
 
 
 def test_redirecting_port(tmp_path: Path) -> None:
-    """The port that redirects does so whatever the method, but for CONNECT, unknown methods, and a Host that is none."""
+    """The redirecting port redirects any method, except CONNECT, unknown methods and requests with an invalid Host."""
     with Server(f"--staticdir={tmp_path}", f"--redirport={(port := free_port())}") as server:
         for method in ("GET", "HEAD", "POST", "OPTIONS", "DELETE"):
             assert server.request(method, "/x", port=port).status == 301

@@ -1,4 +1,4 @@
-"""What comes first on a connection: a whole request for a WebSocket is offered at once, everything else goes to aiohttp's connection."""
+"""The first bytes of a connection: a complete WebSocket request is offered at once, all others go to aiohttp's connection."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UPGRADE = b"GET /a?b HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Up
 
 
 class Heard(asyncio.Protocol):
-    """Keeps what comes; stands for a session and for aiohttp's connection."""
+    """Records its data, in place of a session and of aiohttp's connection."""
 
     def __init__(self) -> None:
         self.data = b""
@@ -36,7 +36,7 @@ class Heard(asyncio.Protocol):
 
 
 class Desk:
-    """Takes what is offered, or refuses it, and notes both."""
+    """Accepts or refuses each offer, and records it."""
 
     def __init__(self, *, takes: bool = True, seconds: float = 3600) -> None:
         self.takes = takes
@@ -73,7 +73,7 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @asynccontextmanager
 async def connected(desk: Desk) -> AsyncIterator[socket.socket]:
-    """A client of a connection that has just been accepted."""
+    """Yield the client of a connection that was just accepted."""
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     loop = asyncio.get_running_loop()
@@ -96,7 +96,7 @@ def accept(desk: Desk, sock: socket.socket) -> NewConnection:
 
 @contextmanager
 def all_to_aiohttp(desk: Desk, stream: bytes) -> Iterator[None]:
-    """aiohttp's connection gets every byte, and nothing is offered."""
+    """Check that aiohttp's connection gets every byte, and the session none."""
     yield
     assert desk.connection.is_connected
     assert desk.connection.data == stream
@@ -106,13 +106,13 @@ def all_to_aiohttp(desk: Desk, stream: bytes) -> Iterator[None]:
 @pytest.mark.usefixtures("kind")
 @pytest.mark.parametrize("early", [b"", b"\x81\x80\x00\x00\x00\x00", b"\r\n\r\nGET"])
 async def test_whole_request_is_offered(early: bytes) -> None:
-    """What follows the head in the same segment is the session's, and so is all that comes later; aiohttp hears of nothing."""
+    """The session receives all bytes after the request, in the same segment and later; aiohttp receives none."""
     desk = Desk()
     async with connected(desk) as client:
         client.sendall(UPGRADE + early)
         await until(lambda: bool(desk.offered), "the offer")
         client.sendall(b"later")
-        await until(lambda: desk.session.data == early + b"later", "what came later")
+        await until(lambda: desk.session.data == early + b"later", "the later bytes")
         assert not desk.silent
     [message] = desk.offered
     assert (message.method, message.path, message.headers["Host"]) == ("GET", "/a?b", "h")
@@ -120,8 +120,8 @@ async def test_whole_request_is_offered(early: bytes) -> None:
 
 
 @pytest.mark.usefixtures("kind")
-async def test_request_that_nobody_takes() -> None:
-    """aiohttp's connection gets every byte of it, what came behind it among them."""
+async def test_request_that_is_refused() -> None:
+    """If the offer is refused, aiohttp's connection receives every byte, including those after the request."""
     desk = Desk(takes=False)
     async with connected(desk) as client:
         with all_to_aiohttp(desk, UPGRADE + b"early"):
@@ -148,8 +148,8 @@ OTHERS = {
 
 @pytest.mark.usefixtures("kind")
 @pytest.mark.parametrize("stream", OTHERS.values(), ids=OTHERS)
-async def test_everything_else_is_aiohttps(stream: bytes) -> None:
-    """A connection that begins otherwise is aiohttp's from its first byte."""
+async def test_other_requests_go_to_aiohttp(stream: bytes) -> None:
+    """With any other beginning, aiohttp's connection receives every byte from the first one on."""
     desk = Desk(takes=False)
     async with connected(desk) as client:
         with all_to_aiohttp(desk, stream):
@@ -161,8 +161,8 @@ async def test_everything_else_is_aiohttps(stream: bytes) -> None:
 @pytest.mark.usefixtures("kind")
 @pytest.mark.parametrize("takes", [True, False])
 @pytest.mark.parametrize("early", [b"", b"early"])
-async def test_request_that_is_there_already(early: bytes, takes: bool) -> None:
-    """Bytes that arrived before the transport reads come first, later bytes follow, and no byte is lost or repeated."""
+async def test_request_that_arrived_before(early: bytes, takes: bool) -> None:
+    """Bytes that arrived before the transport reads precede the later bytes, and no byte is lost or repeated."""
     desk = Desk(takes=takes)
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
@@ -172,14 +172,14 @@ async def test_request_that_is_there_already(early: bytes, takes: bool) -> None:
         await until(lambda: bool(desk.offered), "the offer")
         ours.sendall(b"later")
         heard, data = (desk.session, b"") if takes else (desk.connection, UPGRADE)
-        await until(lambda: heard.data == data + early + b"later", "what came later")
+        await until(lambda: heard.data == data + early + b"later", "the later bytes")
         assert not desk.silent
     await until(lambda: heard.is_lost, "the end of the connection")
 
 
 @pytest.mark.usefixtures("kind")
 @pytest.mark.parametrize("resets", [True, False])
-async def test_client_that_has_gone_already(resets: bool) -> None:
+async def test_client_that_has_disconnected(resets: bool) -> None:
     """If a client closes or resets its connection before the transport reads, the greeting ends and offers nothing."""
     desk = Desk()
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -195,18 +195,18 @@ async def test_client_that_has_gone_already(resets: bool) -> None:
 
 
 @pytest.mark.usefixtures("kind")
-async def test_client_that_says_nothing() -> None:
-    """It is closed when its time is over, and forgotten."""
+async def test_silent_client() -> None:
+    """A connection without any bytes closes at its timeout, and is forgotten."""
     desk = Desk(seconds=0.05)
     async with connected(desk) as client:
-        await until(lambda: not desk.silent, "the end of the silence")
+        await until(lambda: not desk.silent, "the timeout")
         assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
     assert not desk.connection.is_connected
 
 
 @pytest.mark.usefixtures("kind")
-async def test_client_that_goes_without_a_word() -> None:
-    """Nothing is kept of it."""
+async def test_client_that_disconnects_silently() -> None:
+    """A connection that a client closes without sending any bytes is forgotten."""
     desk = Desk()
     async with connected(desk) as client:
         client.close()
@@ -218,7 +218,7 @@ async def test_client_that_goes_without_a_word() -> None:
 @pytest.mark.usefixtures("kind")
 @pytest.mark.parametrize("ends", ["write", "close", "abort"])
 async def test_connection_that_ends_as_it_begins(ends: str) -> None:
-    """If a connection ends as it begins, the server still reads the next connection, whose socket has the same number."""
+    """If a connection ends as it begins, the server still reads the next connection with the same descriptor."""
     loop = asyncio.get_running_loop()
     desk = Desk()
 

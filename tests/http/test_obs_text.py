@@ -13,7 +13,7 @@ from tests.support.server import Server, wait_until
 from tests.support.site import Site, assert_sound, say
 
 VALUES = ("\x80", "\xff", "caf\xe9", "\xc3\xa9", "\xed\xa0\x80")
-"""Bytes, one a character: no UTF-8, the UTF-8 of a letter, and that of half a surrogate pair."""
+"""Bytes as characters: invalid UTF-8, a letter in UTF-8, and half of a surrogate pair."""
 BESIDE = ("X-Anything", "Cookie", "User-Agent", "Accept", "Accept-Encoding", "Accept-Language", "Referer", "Origin", "Sec-Fetch-Site")
 FORWARDED = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded")
 CONDITIONS = ("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
@@ -22,7 +22,7 @@ RANGES: tuple[Headers, ...] = ((), (("Range", "bytes=0-1"),), (("Range", "bytes=
 
 
 def requests() -> Iterator[tuple[str, Headers]]:
-    """The headers of each request; the name says which holds the bytes."""
+    """Yield the headers of each request, with the name of the header that contains the bytes."""
     for value in VALUES:
         for name in (*BESIDE, *FORWARDED, *CHANNEL):
             for beside in RANGES:
@@ -43,7 +43,7 @@ def ask(server: Server, stream: Stream, method: str, path: str, headers: Headers
 
 @pytest.fixture(scope="module")
 def trusting(site: Site) -> Iterator[Server]:
-    """The site's server, which believes what proxies report."""
+    """The server of the site, which trusts the reports of proxies."""
     with Server(*site.flags, "--trust-proxy=127.0.0.1") as server:
         yield server
     assert_sound(server)
@@ -52,7 +52,7 @@ def trusting(site: Site) -> Iterator[Server]:
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("path", ["/small.txt", "/list/", "/page/", "/page", "/nothing", "/scripts/echo"])
 def test_files(trusting: Server, method: str, path: str) -> None:
-    """A request with bytes above 0x7F is answered as without them, a condition that holds them is none that is met; nothing leaks."""
+    """Such bytes do not change a response; a condition that contains them never matches, and nothing leaks."""
     ask_once = [("Connection", "close")]
     with open_stream(port=trusting.port) as stream:
         plain = ask(trusting, stream, method, path, ask_once)
@@ -66,7 +66,7 @@ def test_files(trusting: Server, method: str, path: str) -> None:
 
 
 def test_condition(trusting: Server) -> None:
-    """An entity tag with such bytes is none of a file's: If-Match fails, If-None-Match and If-Range do not match."""
+    """An entity tag with such bytes matches no file: If-Match fails, and If-None-Match and If-Range do not match."""
     for condition, status in (("If-Match", 412), ("If-None-Match", 200), ("If-Range", 200)):
         response = trusting.get("/small.txt", headers=[("Range", "bytes=0-1"), (condition, '"\xff"')])
         assert response.status == (206 if condition == "If-None-Match" else status), condition
@@ -74,7 +74,7 @@ def test_condition(trusting: Server) -> None:
 
 @pytest.mark.parametrize("name", [*BESIDE, *FORWARDED, *CONDITIONS])
 def test_cgi(trusting: Server, name: str) -> None:
-    """A CGI script gets the bytes as they came."""
+    """A CGI script receives the bytes unchanged."""
     variable = "HTTP_" + name.upper().replace("-", "_")
     path = say(f'echo "Content-Type: text/plain"; echo; printf %s "${variable}"')
     response = trusting.get(path, headers=[(name, "caf\xe9")])
@@ -83,7 +83,7 @@ def test_cgi(trusting: Server, name: str) -> None:
 
 @pytest.mark.parametrize("name", [*BESIDE, *FORWARDED, *CONDITIONS, "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions"])
 def test_session(trusting: Server, name: str) -> None:
-    """A session's program gets the bytes as they came; an Origin that is no URI is refused with 403."""
+    """A session's program receives the bytes unchanged; an Origin that is not a URI is refused with 403."""
     variable = "HTTP_" + name.upper().replace("-", "_")
     path = say(f'printf %s "${variable}" | od -An -tx1')
     if name == "Origin":
@@ -95,7 +95,7 @@ def test_session(trusting: Server, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["Sec-WebSocket-Key", "Sec-WebSocket-Version", "Upgrade", "Connection", "Host"])
 def test_handshake(trusting: Server, name: str) -> None:
-    """A handshake with such bytes in what it needs is refused, or taken for a plain request; the Host is not interpreted."""
+    """A handshake with such bytes in a required header is refused, or is a plain request; the Host is not interpreted."""
     for value in VALUES:
         for _ in range(3):
             with open_stream(port=trusting.port) as stream:
@@ -108,14 +108,14 @@ def test_handshake(trusting: Server, name: str) -> None:
 
 @pytest.mark.parametrize("path", ["/status", "/wsbridge.js", "/"])
 def test_channel(path: str) -> None:
-    """The channel's page, its script and its status are answered whatever bytes a header holds; no slot and no descriptor leaks."""
+    """Such bytes do not change the responses with the page, the script and the status of a channel; no slot and no descriptor leaks."""
     with Server("--exchange=temps", "--input=exchange", "--maxclients=3", "--trust-proxy=127.0.0.1", bridge=BROADCAST) as server:
         with open_stream(port=server.port) as stream:
             plain = ask(server, stream, "GET", path, [("Connection", "close")])
         before = server.descriptors()
         with open_stream(port=server.port) as stream:
             seen = [(name, ask(server, stream, "GET", path, headers)) for name, headers in requests()]
-        # /status admits the origins that the channel admits, and none that is no URI.
+        # /status admits the origins that the channel admits, and no Origin that is not a URI.
         own = [pair for pair in seen if path != "/status" or pair[0] not in ("Origin", "Referer")]
         assert [pair for pair in own if pair[1] != plain] == []
         wait_until(lambda: server.descriptors() <= before, "the descriptors to be as many as before")
@@ -123,7 +123,7 @@ def test_channel(path: str) -> None:
 
 
 def test_event_stream() -> None:
-    """An event stream begins whatever bytes a header holds, but for an Origin that is no URI; no slot and no descriptor leaks."""
+    """An event stream starts with such bytes in any header, except for an Origin that is not a URI; no slot and no descriptor leaks."""
     with Server("--exchange=temps", "--input=exchange", "--maxclients=3", "--trust-proxy=127.0.0.1", bridge=BROADCAST) as server:
         before = server.descriptors()
         for name, headers in requests():
@@ -133,13 +133,13 @@ def test_event_stream() -> None:
                 stream.send(request_bytes("GET", "/events", replaced([("Host", "h")], headers)))
                 status = int(stream.read_until(b"\r\n\r\n").split()[1])
             assert status == 200 or (status == 403 and name in ("Origin", "Referer")), headers
-            wait_until(lambda: server.descriptors() <= before, "the event stream to be over")
+            wait_until(lambda: server.descriptors() <= before, "the end of the event stream")
     assert_sound(server)
 
 
 @pytest.mark.parametrize("name", ["Origin", "Referer", "Accept"])
 def test_full_channel(name: str) -> None:
-    """An event stream for which there is no slot is answered as ever."""
+    """The response to an event stream without a free slot is the same as without such bytes."""
     with Server("--exchange=temps", "--input=exchange", "--maxclients=1", bridge=BROADCAST) as server, server.connect():
         for value in VALUES:
             for text in (value, f"http://h{value}", f"text/event-stream, {value}"):
@@ -148,8 +148,8 @@ def test_full_channel(name: str) -> None:
     assert_sound(server)
 
 
-def test_a_name_that_is_no_text_is_moved(trusting: Server, site: Site) -> None:
-    """A directory whose name is no UTF-8 is moved to its slash, and listed there, with the bytes in percent signs."""
+def test_name_that_is_not_utf8_is_redirected(trusting: Server, site: Site) -> None:
+    """The server redirects a directory whose name is not UTF-8 to its slash, and lists it, with percent-encoded bytes."""
     os.makedirs(os.fsencode(site.public) + b"/caf\xe9", exist_ok=True)
     assert trusting.get("/caf%E9").value("Location") == "./caf%E9/"
     assert trusting.get("/caf%E9/").status == 200

@@ -1,4 +1,4 @@
-"""The port that redirects: where a request is sent, which requests it refuses, and the headers of both."""
+"""The redirecting port: the targets of redirects, the refused requests, and the headers of both."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from wsbridge.http.redirect import Redirect, redirect_server
 from wsbridge.settings import HttpTimings
 
 NONE = "-"
-"""Stands for a request without a Host header."""
+"""Represents a request without a Host header."""
 
 
 @dataclass
 class Raw:
-    """As much of aiohttp's request as a redirect reads."""
+    """The parts of aiohttp's request that a redirect reads."""
 
     raw_path: str = "/"
     method: str = "GET"
@@ -35,7 +35,7 @@ async def ask(
     port: int = 8443,
     headers: tuple[tuple[str, str], ...] = (),
 ) -> web.Response:
-    """Return the response to one request."""
+    """Return the response to a request."""
     raw: Any = Raw(target, method, {} if host == NONE else {"Host": host})
     response = await Redirect(scheme=scheme, port=port, headers=lambda: headers)(raw)
     assert isinstance(response, web.Response)
@@ -75,7 +75,7 @@ async def test_path_and_query(target: str) -> None:
 
 
 @pytest.mark.parametrize(("target", "path"), [('/a"b<c>', "/a%22b%3Cc%3E"), ("/ü", "/%C3%BC"), ("/\udcff", "/%FF"), ("/a\\b", "/a%5Cb")])
-async def test_path_that_is_no_url(target: str, path: str) -> None:
+async def test_path_with_invalid_characters(target: str, path: str) -> None:
     """The server encodes the characters of a path that a URL must not contain."""
     assert await location(target) == f"https://example.org:8443{path}"
 
@@ -129,14 +129,14 @@ async def test_no_host(host: str) -> None:
     "host", ["a b", "user@example.org", "example.org/x", "a\r\nSet-Cookie: x", "[::1", "::1", "a:b", "a?b", "a#b", "ü", "[::1]x", "a'b"]
 )
 async def test_bad_host(host: str) -> None:
-    """The server refuses a Host that is not a name or an address, so that no client can choose more than the host of the Location."""
+    """The server refuses a Host that is not a name or an address. So a client can choose only the host of the Location."""
     response = await ask(host=host)
     assert response.status == 400
     assert "Location" not in response.headers
 
 
 async def test_bad_host_in_the_target() -> None:
-    """The server checks the host of an absolute target as well."""
+    """The server also checks the host of an absolute target."""
     response = await ask("http://user@other.example/")
     assert response.status == 400
     assert "Location" not in response.headers
@@ -173,7 +173,7 @@ def test_error_page() -> None:
 
 
 async def test_server() -> None:
-    """The server of the port has the given time limits, and its own errors carry the user's headers, as they are at the time."""
+    """The server of the port has the given time limits, and its own errors have the current headers of the user."""
     timings, headers = HttpTimings(head_seconds=3), (("X-A", "1"),)
     server = redirect_server("https", 8443, headers=lambda: headers, timings=timings, loop=asyncio.get_running_loop())
     assert server.timings is timings

@@ -1,4 +1,4 @@
-"""A disk that does not answer delays only the requests that need it."""
+"""A disk that does not respond delays only the requests that need it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_script_on_a_disk_that_hangs(server: Server, disk: Path) -> None:
     """While a lookup for a script of --dir hangs, sessions continue and new sessions begin; the script starts after the lookup."""
     with ThreadPoolExecutor(1) as pool, server.connect("/quick") as before:
         asking = pool.submit(server.connect, "/slow")
-        wait_until((disk / "asked").exists, "the question to the disk")
+        wait_until((disk / "asked").exists, "the request to the disk")
         with server.connect("/quick") as meanwhile:
             for client in (before, meanwhile):
                 client.send_text("still here")

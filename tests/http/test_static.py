@@ -1,4 +1,4 @@
-"""Files of --staticdir: what is served, how, and what never is."""
+"""Files of --staticdir: the served files, their responses, and the hidden files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from wsbridge.metrics import Metrics
     ],
 )
 def test_file(served: Server, path: str, kind: str) -> None:
-    """A file is served with its length and its type; a directory by its index.html; a link that stays inside is followed."""
+    """A file has its length and its type; a directory is served as its index.html; a link within the directory is followed."""
     response = served.get(path)
     content = FILES[{"/page/": "page/index.html", "/inside": "small.txt"}.get(path, path[1:])]
     assert (response.status, response.body) == (200, content)
@@ -63,7 +63,7 @@ def test_file(served: Server, path: str, kind: str) -> None:
     ],
 )
 def test_compressed_file(served: Server, site: Site, name: str, kind: str) -> None:
-    """A compressed file is sent as what it is, for no client to unpack."""
+    """A compressed file has its own type and no Content-Encoding, so that no client decompresses it."""
     (site.public / name).write_bytes(b"\x1f\x8b")
     response = served.get(f"/{name}")
     assert (response.value("Content-Type"), response.value("Content-Encoding"), response.body) == (kind, None, b"\x1f\x8b")
@@ -88,15 +88,15 @@ TEXT, BYTES = "text/plain; charset=utf-8", "application/octet-stream"
     ],
 )
 def test_file_of_unknown_type(served: Server, site: Site, content: bytes, kind: str) -> None:
-    """A file whose name says nothing is text if it begins with 512 bytes of it, else bytes."""
+    """A file of unknown type is text if its first 512 bytes are text, and otherwise binary."""
     (site.public / "NAMELESS").write_bytes(content)
     response = served.get("/NAMELESS")
     assert (response.value("Content-Type"), response.body) == (kind, content)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("latest.html", "text/html; charset=utf-8"), ("latest", TEXT)])
-def test_type_of_a_link(served: Server, site: Site, name: str, kind: str) -> None:
-    """The type is that of the name that was asked for, not of the file that a link leads to."""
+def test_type_of_a_symbolic_link(served: Server, site: Site, name: str, kind: str) -> None:
+    """The type is that of the requested name, not of the target of a link."""
     (site.public / "data.css").write_bytes(b"p {}\n")
     (site.public / name).unlink(missing_ok=True)
     (site.public / name).symlink_to("data.css")
@@ -115,14 +115,14 @@ def test_type_of_a_link(served: Server, site: Site, name: str, kind: str) -> Non
     ],
 )
 def test_one_address_for_each_file(served: Server, path: str, location: str) -> None:
-    """A directory without its slash, a file with one and index.html by its name are moved, with 301 and the query kept."""
+    """A directory without its slash, a file with a slash and an explicit index.html redirect with 301 and keep the query."""
     response = served.get(path)
     assert response.status == 301
     assert unquote(urljoin(path, response.value("Location"))) == unquote(location)
 
 
 def test_listing(served: Server) -> None:
-    """A directory without index.html is listed: directories first, with a slash, then files by name, names escaped, dotfiles left out."""
+    """A directory without index.html is listed: directories with a slash, then files by name, escaped and without dotfiles."""
     response = served.get("/list/")
     assert response.status == 200
     page = response.body.decode()
@@ -135,7 +135,7 @@ def test_listing(served: Server) -> None:
 
 
 def test_listing_shows_no_program(served: Server) -> None:
-    """What is never served is not listed either: programs and links to them. An empty directory says that it is empty."""
+    """Hidden files, programs and links to them are not listed either; an empty listing says so."""
     page = served.get("/").body.decode()
     assert '"./small.txt"' in page
     assert '"./program"' not in page
@@ -150,7 +150,7 @@ def static_files(root: Path) -> StaticFiles:
 
 
 async def test_long_listing(tmp_path: Path) -> None:
-    """Of a directory with more than LISTED entries the first are listed, in order, and the page says how many are not."""
+    """A listing shows the first LISTED entries in order, and the number of the others."""
     for number in range(LISTED + 5):
         (tmp_path / f"{number:06}").touch()
     page = await static_files(tmp_path).find(make_request())
@@ -163,7 +163,7 @@ async def test_long_listing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/a.txt", "/nothing"])
 async def test_slow_disk(tmp_path: Path, path: str) -> None:
-    """While the disk does not answer the loop goes on, and the answer comes when the disk has."""
+    """While the disk does not respond, the event loop continues, and the response arrives after the disk's."""
     (tmp_path / "a.txt").write_bytes(b"a")
     loop, answer = asyncio.get_running_loop(), threading.Event()
     loop.set_default_executor(ThreadPoolExecutor(1))
@@ -177,7 +177,7 @@ async def test_slow_disk(tmp_path: Path, path: str) -> None:
 
 
 async def test_listings_take_turns(tmp_path: Path) -> None:
-    """One directory is listed at a time: a list that is made keeps the interpreter busy."""
+    """The server lists one directory at a time, because a listing occupies the interpreter."""
     files, busy, most = static_files(tmp_path), 0, 0
     make = files._listing
 
@@ -194,8 +194,8 @@ async def test_listings_take_turns(tmp_path: Path) -> None:
     assert most == 1
 
 
-async def test_client_that_leaves_a_slow_disk(tmp_path: Path) -> None:
-    """A file that is opened when its client has left is closed."""
+async def test_client_that_leaves_during_a_lookup(tmp_path: Path) -> None:
+    """A file that opens after its client has disconnected is closed."""
     (tmp_path / "a.txt").write_bytes(b"a")
     loop, answer = asyncio.get_running_loop(), threading.Event()
     executor = ThreadPoolExecutor(1)
@@ -211,8 +211,8 @@ async def test_client_that_leaves_a_slow_disk(tmp_path: Path) -> None:
     await until(lambda: descriptors() == before, "the file to be closed")
 
 
-def test_listing_of_a_strange_name(served: Server, site: Site) -> None:
-    """A name that looks like a scheme, a query or no text at all is listed, and its link leads to it."""
+def test_listing_of_an_unusual_name(served: Server, site: Site) -> None:
+    """A listing contains a name that looks like a scheme or a query, or is not text, with a correct link."""
     folder = site.public / "strange"
     folder.mkdir(exist_ok=True)
     names = [b"javascript:alert(1)", b"a?b#c", b"\xff\xfe.txt", b"%41", b'"><script>']
@@ -231,7 +231,7 @@ def test_listing_of_a_strange_name(served: Server, site: Site) -> None:
     [("0-0", 0, 1), ("0-4", 0, 5), ("5-", 5, len(BIG)), ("-5", len(BIG) - 5, len(BIG)), ("2999990-99999999", 2_999_990, len(BIG))],
 )
 def test_range(served: Server, asked: str, start: int, end: int) -> None:
-    """A range is answered with 206, what it is and where it lies."""
+    """A range receives 206, with its position and the bytes."""
     response = served.get("/big.bin", headers=[("Range", f"bytes={asked}")])
     assert (response.status, response.value("Content-Range")) == (206, f"bytes {start}-{end - 1}/{len(BIG)}")
     assert response.body == BIG[start:end]
@@ -239,21 +239,21 @@ def test_range(served: Server, asked: str, start: int, end: int) -> None:
 
 
 def test_range_outside(served: Server) -> None:
-    """A range outside the file is answered with 416 and the length that there is."""
+    """A range outside the file receives 416 with the length of the file."""
     response = served.get("/small.txt", headers=[("Range", "bytes=6-")])
     assert (response.status, response.value("Content-Range")) == (416, "bytes */6")
 
 
 @pytest.mark.parametrize("asked", ["lines=1-2", "bytes=0-0,2-3"])
 def test_range_of_another_kind(served: Server, asked: str) -> None:
-    """A range in another unit, which must be ignored, and one of several parts get the file or the parts (RFC 9110, section 14.2)."""
+    """The server ignores a range in another unit, and answers several ranges with the file or the parts (RFC 9110, section 14.2)."""
     response = served.get("/small.txt", headers=[("Range", asked)])
     assert response.status in (200, 206)
     assert response.status == 206 or response.body == b"small\n"
 
 
 def test_head(served: Server) -> None:
-    """HEAD gets the headers of GET, and nothing else."""
+    """HEAD returns the headers of GET without a body."""
     got = dict(served.get("/big.bin").headers)
     headed = served.request("HEAD", "/big.bin")
     assert (headed.status, headed.body) == (200, b"")
@@ -261,15 +261,15 @@ def test_head(served: Server) -> None:
 
 
 @pytest.mark.parametrize("asked", ["-0", "-00"])
-def test_range_of_no_bytes(served: Server, asked: str) -> None:
-    """The last 0 bytes are no range that can be sent (RFC 9110, section 14.1.2)."""
+def test_range_without_bytes(served: Server, asked: str) -> None:
+    """The last 0 bytes are not a satisfiable range (RFC 9110, section 14.1.2)."""
     response = served.get("/small.txt", headers=[("Range", f"bytes={asked}")])
     assert (response.status, response.value("Content-Range")) == (416, "bytes */6")
 
 
 @pytest.mark.parametrize("mtime_ns", [1_000_000_000 * 10**9, 1_000_000_000 * 10**9 + 1000, 1_000_000_000 * 10**9 + 999_999_999])
 def test_last_modified(serve: Serve, tmp_path: Path, mtime_ns: int) -> None:
-    """Last-Modified has no fraction of a second and lies never after the change; conditions with it hold, and with a second less do not."""
+    """Last-Modified is a whole second not after the change; a condition with it holds, and with a second less it does not."""
     (tmp_path / "a").write_text("hello\n")
     os.utime(tmp_path / "a", ns=(mtime_ns, mtime_ns))
     server = serve(f"--staticdir={tmp_path}")
@@ -285,7 +285,7 @@ def test_last_modified(serve: Serve, tmp_path: Path, mtime_ns: int) -> None:
 
 
 def test_condition(served: Server, site: Site) -> None:
-    """A file that was not modified since is answered with 304, and so is one whose tag is known; otherwise it is sent."""
+    """A file that is unmodified, or whose entity tag matches, receives 304; otherwise it is sent."""
     first = served.get("/small.txt")
     modified, tag = first.value("Last-Modified"), first.value("ETag")
     assert modified
@@ -305,7 +305,7 @@ def test_condition(served: Server, site: Site) -> None:
 
 
 def test_condition_of_a_range(served: Server) -> None:
-    """A range under the condition that the file is the same is sent while it is; else the whole file (RFC 9110, section 13.1.5)."""
+    """With If-Range, the range is sent while the file is unchanged, and otherwise the whole file (RFC 9110, section 13.1.5)."""
     first = served.get("/small.txt")
     modified, tag = first.value("Last-Modified"), first.value("ETag")
 
@@ -321,20 +321,20 @@ def test_condition_of_a_range(served: Server) -> None:
 
 @pytest.fixture
 def large(serve: Serve, transports: dict[str, str], tmp_path: Path) -> Server:
-    """Serves a file that no buffer holds, with a short patience."""
+    """Serves a file larger than all buffers, with a short timeout."""
     (tmp_path / "large").touch()
     os.truncate(tmp_path / "large", 50_000_000)
     return serve(f"--staticdir={tmp_path}", "--send-timeout=1", env=transports)
 
 
-def test_bytes_are_sent_by_us() -> None:
-    """aiohttp sends the bytes of a file by the method that is ours instead: if it has another one now, `OpenFile` must take that."""
+def test_file_is_sent_by_our_method() -> None:
+    """aiohttp sends files with the method that we override: if it uses another one, `OpenFile` has to override that."""
     assert "_sendfile" in vars(web.FileResponse)
     assert "_sendfile" in vars(OpenFile)
 
 
 def begun(server: Server) -> Stream:
-    """A download that has begun, by a client that takes little."""
+    """Start a download with a client that reads little."""
     stream = open_stream(port=server.port, receive_buffer=4096)
     stream.send(request_bytes("GET", "/large", [("Host", "h")]))
     assert b"\r\nContent-Length: 50000000\r\n" in stream.read_until(b"\r\n\r\n")
@@ -342,7 +342,7 @@ def begun(server: Server) -> Stream:
 
 
 def test_file_that_shrinks(large: Server, tmp_path: Path) -> None:
-    """When a file gets shorter than was promised while it is sent, the connection ends: nothing else may be read as the rest of it."""
+    """If a file shrinks during its transfer, the connection ends, so that no other bytes count as its content."""
     with begun(large) as stream:
         os.truncate(tmp_path / "large", 100_000)
         stream.send(request_bytes("GET", "/large", [("Host", "h")]))
@@ -350,16 +350,16 @@ def test_file_that_shrinks(large: Server, tmp_path: Path) -> None:
     large.wait_for_log("response truncated: the file became shorter")
 
 
-def test_client_that_takes_nothing(large: Server) -> None:
-    """A client that takes nothing of a file for --send-timeout is cut off, and counted."""
+def test_client_that_reads_nothing(large: Server) -> None:
+    """A client that accepts no data of a file for --send-timeout is disconnected and counted."""
     with begun(large):
         large.wait_for_log("closing: the client accepted no data for 1 s")
         large.stop()
     assert "clients_timed_out=1" in large.log
 
 
-def test_client_that_is_slow(large: Server) -> None:
-    """A client that takes a little of a file now and then is not cut off, however much more there is."""
+def test_slow_client(large: Server) -> None:
+    """A client that reads a file slowly stays connected, however much data remains."""
     with begun(large) as stream:
         for _ in range(25):
             stream.read_exactly(8192)
@@ -368,7 +368,7 @@ def test_client_that_is_slow(large: Server) -> None:
 
 
 def test_changed_file(served: Server, site: Site) -> None:
-    """A file that is changed while the server runs is served as it is now."""
+    """A changed file is served in its current state."""
     path = site.public / "changing"
     path.write_bytes(b"before")
     assert served.get("/changing").body == b"before"
@@ -378,7 +378,7 @@ def test_changed_file(served: Server, site: Site) -> None:
     assert served.get("/changing").status == 404
 
 
-# What is never served
+# Hidden files
 
 DOTS = (
     "/../outside/secret",
@@ -414,7 +414,7 @@ DOTS = (
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_nothing_outside(served: Server, site: Site, method: str) -> None:
-    """No spelling of a path and no symbolic link reaches anything outside the directory, also where a redirection is followed."""
+    """No spelling of a path and no symbolic link reaches a file outside the directory, not even through a redirect."""
     reached = {}
     for target in (*DOTS, f"/{site.root}/outside/secret", f"/%2f{site.root}/outside/secret"):
         response = followed(served, method, target)
@@ -425,7 +425,7 @@ def test_nothing_outside(served: Server, site: Site, method: str) -> None:
 
 
 def followed(server: Server, method: str, target: str) -> Response:
-    """Make a request, and go where it is sent."""
+    """Send a request, and follow its redirect."""
     response = server.request(method, target)
     for _ in range(3):
         location = response.value("Location")
@@ -452,7 +452,7 @@ def followed(server: Server, method: str, target: str) -> Response:
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
 def test_no_source_of_a_program(served: Server, path: str, method: str) -> None:
-    """The source of a program is never served, by whatever name: not a script of --dir, nor anything of --cgidir."""
+    """The source of a program is never served under any name: neither a script of --dir nor a file in --cgidir."""
     response = followed(served, method, path)
     assert b"#!" not in response.body
     assert b"the source" not in response.body
@@ -461,20 +461,20 @@ def test_no_source_of_a_program(served: Server, path: str, method: str) -> None:
     assert ranged.status != 206
 
 
-def test_page_beside_the_programs(served: Server) -> None:
-    """A page that lies beside the programs of --dir is served, and listed with them."""
+def test_page_among_the_programs(served: Server) -> None:
+    """A page beside the programs of --dir is served, and listed with them."""
     assert served.get("/scripts/page.html").body == FILES["scripts/page.html"]
 
 
 @pytest.mark.parametrize("path", ["/fifo", "/fifo/", "/nothing", "/small.txt/more", "/" + "x" * 5000, "/" + "x/" * 2000, "/%ff%fe"])
-def test_what_is_no_file(served: Server, path: str) -> None:
-    """What is neither a file nor a directory, or not there, is answered with 404, at once."""
+def test_special_files(served: Server, path: str) -> None:
+    """A missing path, or one that is neither a file nor a directory, receives 404 at once."""
     assert followed(served, "GET", path).status == 404
 
 
 @contextmanager
 def flipping(name: Path, *targets: str) -> Iterator[None]:
-    """Make a name mean one thing and another in turn, as fast as can be, until the block ends."""
+    """Alternate the meaning of a name as fast as possible, until the block ends."""
     over = threading.Event()
     spare = name.with_name(name.name + ".spare")
 
@@ -495,15 +495,15 @@ def flipping(name: Path, *targets: str) -> Iterator[None]:
 
 
 def test_nothing_outside_by_a_race(served: Server, site: Site) -> None:
-    """Whoever changes names while a file is looked for gets nothing that lies outside."""
+    """A change of names during a lookup never reaches a file outside the directory."""
     with flipping(site.public / "flip", "small.txt", "../outside/secret"), flipping(site.public / "flipdir", "list", "../outside"):
         seen = {served.get(path).body for _ in range(150) for path in ("/flip", "/flipdir/secret")}
     assert not any(SECRET in body for body in seen)
     assert b"small\n" in seen
 
 
-def test_an_answer_that_is_never_sent(tmp_path: Path) -> None:
-    """A file whose answer fails before its first byte is closed."""
+def test_response_that_is_never_sent(tmp_path: Path) -> None:
+    """If a response fails before its first byte, its file is closed."""
     (tmp_path / "file").write_bytes(b"x")
     opened = Opened(str(tmp_path / "file"))
     page, fd = OpenFile(opened, "file", timeout=ResponseTimeout(0, Metrics()), fields={}), opened.fd
@@ -513,7 +513,7 @@ def test_an_answer_that_is_never_sent(tmp_path: Path) -> None:
 
 
 def test_no_descriptor_is_left(served: Server) -> None:
-    """No descriptor is left open, whatever became of the request and of its client."""
+    """No request and no client leaves a descriptor open."""
     served.get("/small.txt")
     before = served.descriptors()
     modified = served.get("/small.txt").value("Last-Modified")

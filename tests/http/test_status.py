@@ -30,11 +30,11 @@ def status_request(*headers: tuple[str, str]) -> Request:
     return make_request(*headers, path="/status", uri="/status")
 
 
-# What it answers
+# The response
 
 
 def test_content() -> None:
-    """The server answers with the state of the channel as JSON."""
+    """The server returns the state of the channel as JSON."""
     state = {"exchange": "größe", "viewers": 3, "broker": None, "counts": {"messages_in": 1}}
     response = StatusPage(lambda: state, ANY).find(status_request(), ())
     assert response is not None
@@ -56,7 +56,7 @@ def test_state_at_the_request() -> None:
 @pytest.mark.parametrize("path", ["/", "", "/status/", "/Status", "/status.json", "//status", "/a/status", "/statuses"])
 @pytest.mark.parametrize("origin", [OWN, FOREIGN])
 def test_other_paths(path: str, origin: str) -> None:
-    """Every other path belongs to another resource, whose own rules decide which pages may read it."""
+    """All other paths belong to other resources, whose own rules decide which pages may read them."""
     status = Mock(return_value={})
     assert StatusPage(status, SAME).find(make_request(("Origin", origin), path=path), ()) is None
     status.assert_not_called()

@@ -1,4 +1,4 @@
-"""Around the upgrade: subprotocols, sessions that find no room, headers, and what a trusted proxy reports."""
+"""The upgrade: subprotocols, full servers, headers, and the reports of trusted proxies."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ UPGRADE = (
 
 
 def environment(server: Server, path: str = "/env", **options: object) -> dict[str, str]:
-    """What the program `env` is told."""
+    """Return the environment of the program `env`."""
     with server.connect(path, **options) as client:
         return dict(line.split("=", 1) for line in client.receive_lines())
 
@@ -57,7 +57,7 @@ def environment(server: Server, path: str = "/env", **options: object) -> dict[s
     ],
 )
 def test_subprotocol(served: Server, offered: list[str], chosen: str | None) -> None:
-    """The first of the client's subprotocols that is ours is agreed to; where there is none the connection opens without."""
+    """The server selects the first subprotocol of the client that it supports; without one, the connection opens without a subprotocol."""
     with served.connect("/echo", subprotocols=offered) as client:
         assert client.subprotocol == chosen
         client.send_text("hello")
@@ -65,18 +65,18 @@ def test_subprotocol(served: Server, offered: list[str], chosen: str | None) -> 
 
 
 def test_subprotocols_in_several_headers(served: Server) -> None:
-    """The client's list may come in several headers."""
+    """The client's list may be in several headers."""
     with served.connect("/echo", headers=[("Sec-WebSocket-Protocol", "other"), ("Sec-WebSocket-Protocol", "chat")]) as client:
         assert client.subprotocol == "chat"
 
 
 def test_program_knows_the_subprotocols(served: Server) -> None:
-    """The program sees what the client offered."""
+    """The program receives the subprotocols that the client offered."""
     assert environment(served, subprotocols=["chat", "x"])["HTTP_SEC_WEBSOCKET_PROTOCOL"] == "chat, x"
 
 
 def test_forced_subprotocol(serve: Serve) -> None:
-    """A subprotocol given by --header-ws is sent, once, whatever is offered."""
+    """A subprotocol in --header-ws is sent once, whatever the client offers."""
     server = serve("--subprotocol=chat", "--header-ws=Sec-WebSocket-Protocol: forced", "cat")
     for offered in ([], ["chat"]):
         with server.connect(subprotocols=offered) as client:
@@ -88,7 +88,7 @@ def test_forced_subprotocol(serve: Serve) -> None:
 
 @contextmanager
 def slow_start(server: Server) -> Iterator[None]:
-    """While this lasts no program starts."""
+    """Within this block, no program starts."""
     (spawner,) = server.spawn_servers()
     os.kill(spawner, signal.SIGSTOP)
     try:
@@ -97,8 +97,8 @@ def slow_start(server: Server) -> Iterator[None]:
         os.kill(spawner, signal.SIGCONT)
 
 
-def test_what_is_said_before_the_program_runs(serve: Serve) -> None:
-    """The 101 does not wait for the program, and what the client sends before it runs reaches it whole, however much it is."""
+def test_messages_before_the_program_runs(serve: Serve) -> None:
+    """The 101 does not wait for the program; all earlier messages of the client reach the program, in any amount."""
     server = serve("cat")
     lines = [f"{number:05} " + "x" * 1000 for number in range(1000)]
     with ExitStack() as stack, slow_start(server):
@@ -109,7 +109,7 @@ def test_what_is_said_before_the_program_runs(serve: Serve) -> None:
 
 
 def test_client_that_leaves_before_the_program_runs(serve: Serve, tmp_path: Path) -> None:
-    """A client may say something and leave before its program runs: the program gets it, and the end of its stdin."""
+    """A client may send a message and leave before its program runs: the program receives the message, and the end of its stdin."""
     for number, leave in enumerate((lambda client: client.send_close(1000), lambda client: client.drop(), lambda client: client.reset())):
         told = tmp_path / f"told-{number}"
         server = serve("--closems=60000", "sh", "-c", f"cat >{told}; mv {told} {told}.whole")
@@ -124,8 +124,8 @@ def test_client_that_leaves_before_the_program_runs(serve: Serve, tmp_path: Path
         client.drop()
 
 
-def test_program_that_cannot_start_after_the_101(serve: Serve, tmp_path: Path) -> None:
-    """A program that cannot be started closes its session with 1011, whatever the client has sent meanwhile."""
+def test_program_that_cannot_start(serve: Serve, tmp_path: Path) -> None:
+    """If a program cannot start, its session closes with 1011, whatever the client has sent."""
     script = tmp_path / "script"
     script.write_text("#!/no/such/interpreter\n")
     script.chmod(0o755)
@@ -138,8 +138,8 @@ def test_program_that_cannot_start_after_the_101(serve: Serve, tmp_path: Path) -
     server.wait_for_log("Could not launch process .*interpreter")
 
 
-def test_crowd_on_open_connections(serve: Serve) -> None:
-    """Connections that were opened before and ask for their upgrades at the same moment are all served, in turn."""
+def test_simultaneous_upgrades(serve: Serve) -> None:
+    """The server serves simultaneous upgrades on many open connections in turn."""
     server = serve("sh", "-c", "echo hello; exec cat")
     with ExitStack() as stack:
         with slow_start(server):
@@ -156,7 +156,7 @@ def test_crowd_on_open_connections(serve: Serve) -> None:
 
 
 def test_stop_before_the_program_runs(serve: Serve) -> None:
-    """A server that is stopped while a program starts ends its session in good order when it runs."""
+    """If the server stops while a program starts, the session closes properly when the program runs."""
     server = serve("cat")
     with slow_start(server):
         client = server.connect()
@@ -170,7 +170,7 @@ def test_stop_before_the_program_runs(serve: Serve) -> None:
 
 
 def test_busy_close(serve: Serve) -> None:
-    """With --busy=close what is over --maxforks is upgraded and closed with 1013, so that a page can see why; nothing is started."""
+    """With --busy=close, a client over --maxforks is upgraded and closed with 1013, which a page can read; no program starts."""
     server = serve("--maxforks=1", "--busy=close", "cat")
     with server.connect() as first:
         first.send_text("it runs")
@@ -192,8 +192,8 @@ def test_busy_close(serve: Serve) -> None:
     assert "refused_1013=3" in server.log
 
 
-def test_busy_does_not_open_the_door(serve: Serve) -> None:
-    """What would be refused for another reason is refused for it also where there is no room."""
+def test_invalid_request_to_a_full_server(serve: Serve) -> None:
+    """An invalid request to a full server is refused for its own fault."""
     server = serve("--maxforks=1", "--busy=close", "--origin=good.com", "cat")
     with server.connect(origin="http://good.com") as client:
         assert server.refusal(origin="http://bad.com").status == 403
@@ -201,8 +201,8 @@ def test_busy_does_not_open_the_door(serve: Serve) -> None:
         assert client.is_open()
 
 
-def test_busy_client_that_does_not_answer(serve: Serve) -> None:
-    """One that is turned away and does not answer the close is not waited for without end."""
+def test_busy_client_without_a_close_frame(serve: Serve) -> None:
+    """The server waits a bounded time for the close frame of a client over --maxforks."""
     server = serve("--maxforks=1", "--busy=close", "cat")
     with server.connect(), server.connect() as second:
         frame = second.receive_frame()
@@ -213,8 +213,8 @@ def test_busy_client_that_does_not_answer(serve: Serve) -> None:
 # --header…
 
 
-def test_headers_of_every_answer(serve: Serve, tmp_path: Path) -> None:
-    """--header is on every answer: files, listings, scripts, redirections, errors, the console and upgrades; --header-http not on those."""
+def test_headers_of_every_response(serve: Serve, tmp_path: Path) -> None:
+    """--header applies to every response, including files, scripts, redirects, errors and upgrades; --header-http not to upgrades."""
     (tmp_path / "cgi").mkdir()
     (tmp_path / "file").write_text("x")
     script = tmp_path / "cgi" / "script"
@@ -249,7 +249,7 @@ def behind_proxy() -> Iterator[Server]:
 
 
 def test_trusted_proxy(behind_proxy: Server) -> None:
-    """The address, scheme and host that a trusted proxy reports are the client's, for the program and in the log."""
+    """The program and the log have the address, scheme and host that a trusted proxy reports."""
     found = environment(behind_proxy, headers=[("Host", "backend:81"), *REPORTED])
     expected = {
         "REMOTE_ADDR": "203.0.113.7",
@@ -277,26 +277,26 @@ def test_trusted_proxy(behind_proxy: Server) -> None:
     ],
 )
 def test_chain_of_proxies(behind_proxy: Server, header: str, address: str) -> None:
-    """Of several addresses the last that is not a trusted proxy's counts: what stands before it, anyone may have written."""
+    """The last address that is not a trusted proxy counts, since any client can forge the addresses before it."""
     assert environment(behind_proxy, headers=[("X-Forwarded-For", header)])["REMOTE_ADDR"] == address
 
 
-def test_no_proxy_is_believed_by_default(served: Server) -> None:
-    """Without --trust-proxy nobody's report is believed."""
+def test_no_proxy_is_trusted_by_default(served: Server) -> None:
+    """Without --trust-proxy, the server ignores all reports."""
     found = environment(served, headers=[("Host", "backend:81"), *REPORTED])
     assert (found["REMOTE_ADDR"], found["SERVER_NAME"], found["SERVER_PORT"]) == ("127.0.0.1", "backend", "81")
     assert "HTTPS" not in found
 
 
 @pytest.mark.parametrize(("trusted", "address"), [("10.0.0.0/8", "127.0.0.1"), ("unix", "127.0.0.1"), ("127.0.0.1", "203.0.113.7")])
-def test_who_is_trusted(serve: Serve, trusted: str, address: str) -> None:
-    """A report from any other address is believed by no one."""
+def test_trusted_addresses(serve: Serve, trusted: str, address: str) -> None:
+    """The server ignores a report from any other address."""
     assert environment(serve(f"--trust-proxy={trusted}", "env"), headers=REPORTED)["REMOTE_ADDR"] == address
 
 
 @pytest.mark.parametrize(("trusted", "address"), [("unix", "203.0.113.7"), ("127.0.0.1", "unix-socket")])
 def test_proxy_on_the_unix_socket(serve: Serve, tmp_path: Path, trusted: str, address: str) -> None:
-    """`unix` trusts whoever reaches the Unix socket, and no address does."""
+    """`unix` trusts every client of the Unix socket, and an address trusts none of them."""
     path = str(tmp_path / "s")
     server = serve(f"--trust-proxy={trusted}", "env", listen=(f"--unixsocket={path}",), unix=path)
     found = environment(server, headers=REPORTED)
@@ -304,8 +304,8 @@ def test_proxy_on_the_unix_socket(serve: Serve, tmp_path: Path, trusted: str, ad
     assert ("HTTPS" in found) == (trusted == "unix")
 
 
-def test_scripts_behind_a_proxy(serve: Serve, tmp_path: Path) -> None:
-    """CGI scripts are told the same of the client."""
+def test_scripts_after_a_proxy(serve: Serve, tmp_path: Path) -> None:
+    """CGI scripts receive the same reports."""
     script = tmp_path / "env"
     script.write_text('#!/bin/sh\necho "Content-Type: text/plain"; echo; exec env\n')
     script.chmod(0o755)
@@ -316,7 +316,7 @@ def test_scripts_behind_a_proxy(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_sameorigin_and_a_path_that_looks_like_a_host(serve: Serve) -> None:
-    """What stands in the path or the query of a target is no host, whatever it looks like."""
+    """The path and the query of a target never count as a host."""
     server = serve("--sameorigin", "env")
     for path in ("/|?://evil.com/", "/^^?://evil.com/", "/?://evil.com/", "/?http://evil.com/"):
         assert server.refusal(path, origin="http://evil.com").status == 403
@@ -325,7 +325,7 @@ def test_sameorigin_and_a_path_that_looks_like_a_host(serve: Serve) -> None:
 
 
 def test_redirport_has_the_headers(serve: Serve) -> None:
-    """The answers of --redirport have the headers of every plain answer; without a host there is nowhere to send to."""
+    """Responses of --redirport have the headers of other plain responses; a request without a host receives 400."""
     port = free_port()
     server = serve("--header=X-A: 1", "--header-http=X-B: 2", "--header-ws=X-C: 3", f"--redirport={port}", "cat")
     answers = [server.request("GET", "/", port=port)]
@@ -337,8 +337,8 @@ def test_redirport_has_the_headers(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("flags", [("--maxforks=1", "--busy=close"), ("--dir",)], ids=["no slot", "no launch"])
-def test_what_came_with_the_handshake_of_one_turned_away(serve: Serve, tmp_path: Path, flags: tuple[str, ...]) -> None:
-    """A frame that began in the handshake's segment is understood by a session that ends at once: the close is answered."""
+def test_partial_frame_of_a_rejected_client(serve: Serve, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """If the handshake's segment contains a part of a frame, a session that ends at once still reads that frame and the close frame."""
     (tmp_path / "broken").write_text("#!/no/such/interpreter\n")
     (tmp_path / "broken").chmod(0o755)
     words = (f"--dir={tmp_path}",) if flags == ("--dir",) else (*flags, "cat")
@@ -356,8 +356,8 @@ def test_what_came_with_the_handshake_of_one_turned_away(serve: Serve, tmp_path:
     assert "protocol_errors" not in server.log
 
 
-async def test_program_that_was_started_for_nothing() -> None:
-    """A program that was started when its session fails to begin is ended and reaped, and its slot given back."""
+async def test_program_of_a_failed_session() -> None:
+    """If a session fails to begin, its program is ended and reaped, and its slot is released."""
     loop, metrics = asyncio.get_running_loop(), Metrics()
     registry = Registry(max_sessions=1, metrics=metrics)
     with same_limits(), nothing_left():
@@ -391,8 +391,8 @@ async def test_program_that_was_started_for_nothing() -> None:
     ("script", "close"),
     [("exit 0", "1000"), ("exit 3", "1011 exit 3"), ("kill -KILL $$", "1011 signal KILL"), ("cat", "1001"), ("exec sleep 1000", "1001")],
 )
-def test_log_says_how_a_session_ended(serve: Serve, script: str, close: str) -> None:
-    """The log says of each session how it ended, as the client was told it or told it."""
+def test_log_shows_the_end_of_a_session(serve: Serve, script: str, close: str) -> None:
+    """The log shows how each session ended, with the close code that was sent or received."""
     server = serve("sh", "-c", script)
     with server.connect() as client:
         if close == "1001":
@@ -400,8 +400,8 @@ def test_log_says_how_a_session_ended(serve: Serve, script: str, close: str) -> 
         server.wait_for_log(rf"close:'{close}' messages:.*\| DISCONNECT")
 
 
-def test_close_reaches_one_that_is_still_sending(door: Server) -> None:
-    """A message that is too long is closed with 1009, and a client sees it that has sent all of the message first."""
+def test_close_reaches_a_sending_client(door: Server) -> None:
+    """A message beyond the limit closes with 1009, and a client that sends the whole message first still receives the code."""
     for _ in range(5):
         with door.connect("/echo") as client:
             client.send_frame(b"x" * (4 << 20), Opcode.TEXT)

@@ -1,4 +1,4 @@
-"""The client for pages, wsbridge.js, in a real browser against running servers: what a page is given, and what it is spared."""
+"""The client for pages, wsbridge.js, in a real browser with running servers: its events, and its reconnects."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ for number in itertools.count(1):
     print(number, flush=True)
     time.sleep(0.001)
 """
-"""Prints the numbers from 1 on, some hundreds a second."""
+"""A program that prints the numbers from 1 on, some hundreds a second."""
 COUNTS_AS_TOLD = "while read -r count; do seq 1 $count; done"
 NEVER = 1e6
-"""Seconds: a delay that no test lives through."""
+"""A delay in seconds that no test reaches."""
 
 RECORD = """(() => {
     const told = { messages: [], positions: [], lost: [], states: [], ends: [], broker: [] };
@@ -60,7 +60,7 @@ Broadcast = Callable[..., Server]
 
 
 class Watcher:
-    """A page with a channel, `channel`, and all that it was told, `told`."""
+    """A page with a channel, `channel`, and a record of its callbacks, `told`."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -82,7 +82,7 @@ class Watcher:
 
 
 class Proxy:
-    """A TCP proxy whose connections can be cut, as a tunnel under a hill does it."""
+    """A TCP proxy whose connections the test can cut, like a lost mobile connection."""
 
     def __init__(self, port: int) -> None:
         self._to = port
@@ -126,7 +126,7 @@ async def browser() -> AsyncIterator[Chromium]:
 
 @pytest.fixture
 def broadcast(tmp_path: Path) -> Iterator[Broadcast]:
-    """Starts `wsbridge broadcast` with a page at / that has nothing but the script in it."""
+    """Starts `wsbridge broadcast` with a page at / that contains only the script."""
     (tmp_path / "index.html").write_text('<!doctype html><title>x</title><script src="/wsbridge.js"></script>')
     (tmp_path / "empty.html").write_text("<!doctype html><title>x</title>")
     servers = []
@@ -154,7 +154,7 @@ async def open_page(browser: Chromium) -> AsyncIterator[Callable[..., Any]]:
 
     yield open_it
     for page in opened:
-        # That an attempt failed is the browser's own complaint, and nobody can keep it from making it.
+        # The browser itself logs a failed connection, and a page cannot prevent that.
         assert [error for error in page.errors if not error.startswith("WebSocket connection to")] == []
         await page.close()
 
@@ -167,11 +167,11 @@ def prints(*lines: str) -> tuple[str, ...]:
     return shell(f"printf '%s\\n' {shlex.join(lines)}; exec sleep 1000")
 
 
-# How it is loaded
+# Loading
 
 
 async def test_plain_script_sets_a_global(broadcast: Broadcast, open_page: Any) -> None:
-    """As a plain script it makes one global, wsbridge, and no other."""
+    """As a plain script, it defines one global, wsbridge, and no other."""
     page = (await open_page(broadcast(*prints("x")), "/empty.html")).page
     await page.evaluate("void (globalThis.before = new Set(Object.getOwnPropertyNames(globalThis)).add('before'))")
     await page.evaluate("""new Promise((resolve, reject) => {
@@ -184,7 +184,7 @@ async def test_plain_script_sets_a_global(broadcast: Broadcast, open_page: Any) 
 
 @pytest.mark.parametrize("module", ["/wsbridge.mjs", "/wsbridge.js"])
 async def test_module(broadcast: Broadcast, open_page: Any, module: str) -> None:
-    """wsbridge.mjs exports Channel; imported for its effect alone, wsbridge.js is as good."""
+    """wsbridge.mjs exports Channel; wsbridge.js can be imported for its side effect."""
     page = (await open_page(broadcast("--join=history", *prints("from a module")), "/empty.html")).page
     await page.evaluate(f"""import('{module}').then(({{ Channel = wsbridge.Channel }}) => new Promise(done => {{
         globalThis.channel = new Channel('/', {{ onmessage: done }});
@@ -194,7 +194,7 @@ async def test_module(broadcast: Broadcast, open_page: Any, module: str) -> None
 
 
 async def test_callbacks_can_be_set_later(broadcast: Broadcast, open_page: Any) -> None:
-    """Nothing is told before the code that made the channel is done: what it sets on it comes in time."""
+    """No callback runs before the code that created the channel has finished: later assignments are in time."""
     page = (await open_page(broadcast("--join=history", *prints("first")))).page
     await page.evaluate("""(() => {
         globalThis.states = [];
@@ -208,7 +208,7 @@ async def test_callbacks_can_be_set_later(broadcast: Broadcast, open_page: Any) 
 
 @pytest.mark.parametrize(("urls", "url"), [("/a?b=c#d", "ws://{host}/a?b=c"), ("http://x/", "ws://x/"), (["wss://x:1"], "wss://x:1/")])
 async def test_urls(broadcast: Broadcast, open_page: Any, urls: Any, url: str) -> None:
-    """A URL may be relative to the page, and http stands for ws."""
+    """A URL may be relative to the page, and may use http in place of ws."""
     server = broadcast(*prints("x"))
     page = (await open_page(server)).page
     made = f"(() => {{ const made = new wsbridge.Channel({json.dumps(urls)}); made.close(); return made.url }})()"
@@ -216,18 +216,18 @@ async def test_urls(broadcast: Broadcast, open_page: Any, urls: Any, url: str) -
 
 
 @pytest.mark.parametrize("urls", ["mailto:x", "ws://[", []])
-async def test_what_is_no_url(broadcast: Broadcast, open_page: Any, urls: Any) -> None:
-    """What is no URL of a WebSocket is told where it is written, not to the console later."""
+async def test_invalid_url(broadcast: Broadcast, open_page: Any, urls: Any) -> None:
+    """The constructor rejects an invalid URL with an exception."""
     page = (await open_page(broadcast(*prints("x")))).page
     thrown = f"(() => {{ try {{ new wsbridge.Channel({json.dumps(urls)}) }} catch (error) {{ return error.name }} }})()"
     assert await page.evaluate(thrown) == "TypeError"
 
 
-# What it delivers
+# Messages
 
 
 async def test_text(broadcast: Broadcast, open_page: Any) -> None:
-    """Text comes as a string, whatever is in it, and with the position behind it."""
+    """A text message arrives as a string, with any content, and with the position after it."""
     texts = ["plain", "", "!lost x 7", "one\ntwo", "smörgås 🥪"]
     watcher = await open_page(broadcast("--join=history", "--framing=nul", *shell(f"printf '%s\\0' {shlex.join(texts)}; exec sleep 1000")))
     await watcher.watch()
@@ -239,7 +239,7 @@ async def test_text(broadcast: Broadcast, open_page: Any) -> None:
 
 
 async def test_binary(broadcast: Broadcast, open_page: Any) -> None:
-    """Binary comes as an ArrayBuffer of the message alone, with newlines and all."""
+    """A binary message arrives as an ArrayBuffer with only the message, including newlines."""
     script = r"printf '\000\000\000\004\002\n!\000\377\000\000\000\002\001hi\000\000\000\000\002'; exec sleep 1000"
     watcher = await open_page(broadcast("--join=history", "--framing=prefixed", *shell(script)))
     await watcher.watch()
@@ -249,7 +249,7 @@ async def test_binary(broadcast: Broadcast, open_page: Any) -> None:
 
 
 async def test_server_without_positions(broadcast: Broadcast, open_page: Any) -> None:
-    """Messages of a server that knows no wsbridge.v1 are delivered as they are, without a position."""
+    """Messages of a server without wsbridge.v1 arrive unchanged, without a position."""
     watcher = await open_page(broadcast(*prints("x")))
     with Server(*shell("echo '!at first'; exec cat")) as bridge:
         await watcher.watch(f"ws://127.0.0.1:{bridge.port}/", subprotocols=[])
@@ -260,8 +260,8 @@ async def test_server_without_positions(broadcast: Broadcast, open_page: Any) ->
     assert await watcher.told("positions") == [None, None]
 
 
-async def test_position_that_is_of_no_more_use(broadcast: Broadcast, open_page: Any) -> None:
-    """Where messages come without positions, the one to begin behind is told once: to come back with it would be to get them twice."""
+async def test_obsolete_position(broadcast: Broadcast, open_page: Any) -> None:
+    """If messages arrive without positions, the client sends its initial position only once; otherwise it would receive messages twice."""
     server = broadcast("--join=history", "--input=exchange")
     with server.connect(subprotocols=("wsbridge.v1",)) as client:
         client.send_text("before")
@@ -280,7 +280,7 @@ async def test_position_that_is_of_no_more_use(broadcast: Broadcast, open_page: 
 
 
 async def test_times(broadcast: Broadcast, open_page: Any) -> None:
-    """With `times` each message comes with the time at which it was published; without it with null."""
+    """With `times`, each message has its time of publication; without, the time is null."""
     server = broadcast("--input=exchange", "--join=history")
     page = (await open_page(server)).page
     await page.evaluate("void (globalThis.times = [])")
@@ -295,7 +295,7 @@ async def test_times(broadcast: Broadcast, open_page: Any) -> None:
 
 
 async def test_control_records(broadcast: Broadcast, open_page: Any) -> None:
-    """Of the broker the page is told when that changes, and a new connection takes it to be there; unknown records pass in silence."""
+    """The page learns of each change of the broker's state; a new connection assumes a reachable broker; unknown records are ignored."""
     connections = []
     has_gone = asyncio.Event()
 
@@ -322,13 +322,13 @@ async def test_control_records(broadcast: Broadcast, open_page: Any) -> None:
         assert await watcher.told("lost") == [7]
         assert await watcher.page.evaluate("channel.close(), channel.position") == "k-9"
         async with asyncio.timeout(scaled(DEADLINE)):
-            # A connection that ends while the server does is waited for, a minute long.
+            # The shutdown of the server waits up to a minute for its connections.
             await has_gone.wait()
     assert connections == ["mine", "k-1"]
 
 
 async def test_compression(broadcast: Broadcast, open_page: Any) -> None:
-    """A browser agrees to compression, and reads what was compressed once for all."""
+    """A browser negotiates compression, and reads shared compressed messages."""
     lines = ["short", *(json.dumps([number] * 200) for number in range(50)), "last"]
     watcher = await open_page(broadcast("--compress", "--join=history", *prints(*lines)))
     await watcher.watch()
@@ -338,11 +338,11 @@ async def test_compression(broadcast: Broadcast, open_page: Any) -> None:
     assert "permessage-deflate" in await watcher.page.evaluate(agreed.replace("'/'", "location.href.replace('http', 'ws')"))
 
 
-# Coming back
+# Reconnecting
 
 
 async def test_no_gap_and_no_repeat(broadcast: Broadcast, open_page: Any) -> None:
-    """Over connections that are cut again and again each message is delivered once, in order."""
+    """Over repeatedly cut connections, each message arrives once and in order."""
     server = broadcast(sys.executable, "-c", COUNTER)
     async with Proxy(server.port).running() as proxy:
         watcher = await open_page(server)
@@ -359,8 +359,8 @@ async def test_no_gap_and_no_repeat(broadcast: Broadcast, open_page: Any) -> Non
     assert await watcher.told("ends") == [1006] * 6 + [1000]
 
 
-async def test_comes_back_before_any_message(broadcast: Broadcast, open_page: Any) -> None:
-    """Who was there before the first message misses none of those that come while he is away."""
+async def test_reconnects_before_any_message(broadcast: Broadcast, open_page: Any) -> None:
+    """A page that connected before the first message receives all messages sent while it was disconnected."""
     server = broadcast("--input=program", *shell(COUNTS_AS_TOLD))
     watcher = await open_page(server)
     await watcher.watch()
@@ -375,7 +375,7 @@ async def test_comes_back_before_any_message(broadcast: Broadcast, open_page: An
 
 
 async def test_counted_loss(broadcast: Broadcast, open_page: Any) -> None:
-    """Who comes back too late for some messages is told how many they were, before those that are left."""
+    """A page that reconnects too late receives the number of lost messages before the remaining ones."""
     server = broadcast("--input=program", "--history=10", "--queue=1", *shell(COUNTS_AS_TOLD))
     watcher = await open_page(server)
     await watcher.watch()
@@ -396,7 +396,7 @@ async def test_counted_loss(broadcast: Broadcast, open_page: Any) -> None:
 
 
 async def test_uncounted_loss(broadcast: Broadcast, open_page: Any) -> None:
-    """After a restart of the server nobody knows what was lost: onlost says null, once, and the channel goes on."""
+    """After a restart of the server, the number of lost messages is unknown: onlost receives null, once, and the channel continues."""
     port = free_port()
     server = broadcast("--join=history", *prints("before"), port=port)
     watcher = await open_page(server)
@@ -412,7 +412,7 @@ async def test_uncounted_loss(broadcast: Broadcast, open_page: Any) -> None:
 
 
 async def test_next_url(broadcast: Broadcast, open_page: Any) -> None:
-    """Where one URL brings nothing the next is tried, and the first again after the last."""
+    """If a URL fails, the client tries the next one, and the first again after the last."""
     home = broadcast(*prints("home"))
     ports = [free_port(), home.port, free_port()]
     watcher = await open_page(home)
@@ -431,11 +431,11 @@ async def test_next_url(broadcast: Broadcast, open_page: Any) -> None:
     assert await watcher.told("lost") == [None, None, None]
 
 
-async def test_server_that_does_not_answer(broadcast: Broadcast, open_page: Any) -> None:
-    """A server that takes the connection and says nothing is left for the next after openTimeout seconds."""
+async def test_server_that_does_not_respond(broadcast: Broadcast, open_page: Any) -> None:
+    """If a server accepts the connection but does not respond, the client tries the next after openTimeout seconds."""
     server = broadcast("--join=history", *prints("here"))
     watcher = await open_page(server)
-    # It never accepts, so the kernel alone takes the connection.
+    # The test never accepts, so only the kernel establishes the connection.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         await watcher.watch([f"ws://127.0.0.1:{silent.getsockname()[1]}/", "/"], openTimeout=0.5)
         await watcher.until_messages(1)
@@ -444,7 +444,7 @@ async def test_server_that_does_not_answer(broadcast: Broadcast, open_page: Any)
 
 
 async def test_backs_off(broadcast: Broadcast, open_page: Any) -> None:
-    """Each wait may be twice as long as the one before, up to maxDelay; a connection that delivered something begins anew."""
+    """Each delay may double the previous one, up to maxDelay; a connection that delivered a message resets it."""
     server = broadcast(sys.executable, "-c", COUNTER)
     watcher = await open_page(server)
     await watcher.page.evaluate("void (Math.random = () => 0.999)")
@@ -468,8 +468,8 @@ async def test_backs_off(broadcast: Broadcast, open_page: Any) -> None:
 
 
 @pytest.mark.parametrize("event", ["window.dispatchEvent(new Event('online'))", "document.dispatchEvent(new Event('visibilitychange'))"])
-async def test_tries_at_once(broadcast: Broadcast, open_page: Any, event: str) -> None:
-    """When the browser is online again, or somebody looks at the page again, the wait is over."""
+async def test_reconnects_at_once(broadcast: Broadcast, open_page: Any, event: str) -> None:
+    """The client reconnects at once when the browser is online again, or when the page becomes visible."""
     port = free_port()
     home = broadcast(*prints("home"))
     watcher = await open_page(home)
@@ -481,8 +481,8 @@ async def test_tries_at_once(broadcast: Broadcast, open_page: Any, event: str) -
     await watcher.until_messages(1)
 
 
-async def test_online_replaces_what_may_be_dead(broadcast: Broadcast, open_page: Any) -> None:
-    """An open connection is replaced when the browser is online again, and nothing is missed or repeated by it."""
+async def test_online_replaces_an_open_connection(broadcast: Broadcast, open_page: Any) -> None:
+    """When the browser is online again, the client replaces an open connection, and no message is lost or repeated."""
     watcher = await open_page(broadcast(sys.executable, "-c", COUNTER))
     await watcher.watch()
     for _ in range(3):
@@ -496,8 +496,8 @@ async def test_online_replaces_what_may_be_dead(broadcast: Broadcast, open_page:
     assert await watcher.told("states") == ["connecting", "open"] * 4
 
 
-async def test_online_after_good_service(broadcast: Broadcast, open_page: Any) -> None:
-    """A connection that has brought something makes the next wait the shortest, also when it was replaced while it was open."""
+async def test_online_resets_the_delay(broadcast: Broadcast, open_page: Any) -> None:
+    """A connection that delivered a message resets the delay, even if it was replaced while it was open."""
     server = broadcast("--input=exchange", "--join=history")
     port = server.port
     watcher = await open_page(server)
@@ -523,7 +523,7 @@ async def test_online_after_good_service(broadcast: Broadcast, open_page: Any) -
 
 
 async def test_callback_that_throws(broadcast: Broadcast, open_page: Any) -> None:
-    """A page that fails in onstate is told of the broker all the same; an option that is undefined is none."""
+    """If onstate throws, the page still receives the state of the broker; an undefined option counts as missing."""
 
     async def speak(request: web.Request) -> web.WebSocketResponse:
         stream = web.WebSocketResponse(protocols=["wsbridge.v1"])
@@ -554,11 +554,11 @@ async def test_callback_that_throws(broadcast: Broadcast, open_page: Any) -> Non
         page.errors.clear()
 
 
-# Sending, and the end
+# Sending and closing
 
 
 async def test_sends(broadcast: Broadcast, open_page: Any) -> None:
-    """With `--input exchange` what one page sends comes to all, to itself as well; without a connection send() says false."""
+    """With `--input exchange`, a message of a page reaches all pages, including itself; without a connection, send() returns false."""
     server = broadcast("--input=exchange")
     one, other = await open_page(server), await open_page(server)
     for watcher in (one, other):
@@ -571,8 +571,8 @@ async def test_sends(broadcast: Broadcast, open_page: Any) -> None:
         assert await watcher.told("messages") == ["hello"]
 
 
-async def test_channel_that_takes_no_messages(broadcast: Broadcast, open_page: Any) -> None:
-    """1003 after something was sent is the end: to come back and send again would go on for ever."""
+async def test_channel_that_accepts_no_messages(broadcast: Broadcast, open_page: Any) -> None:
+    """After a message was sent, 1003 is final: a client that reconnects and sends again would repeat that forever."""
     watcher = await open_page(broadcast(*prints("x")))
     await watcher.watch()
     await watcher.until_state("open")
@@ -584,7 +584,7 @@ async def test_channel_that_takes_no_messages(broadcast: Broadcast, open_page: A
 
 
 async def test_close(broadcast: Broadcast, open_page: Any) -> None:
-    """close() ends it for good, whatever the state: nothing is delivered or tried after it."""
+    """close() is final in any state: the client delivers nothing and does not reconnect."""
     server = broadcast(sys.executable, "-c", COUNTER)
     watcher = await open_page(server)
     await watcher.watch()

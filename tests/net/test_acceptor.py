@@ -1,4 +1,4 @@
-"""Accepting: a few connections in a turn, none while there is no room, and a pause while descriptors are short."""
+"""The acceptor accepts a few connections per loop iteration, none while the server has no room, and pauses when descriptors are scarce."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PATIENT = Pace(room_seconds=3600, short_seconds=0.01)
 
 
 class Accepted:
-    """Takes the sockets that are accepted."""
+    """Collects the accepted sockets."""
 
     def __init__(self) -> None:
         self.socks: list[socket.socket] = []
@@ -35,7 +35,7 @@ class Accepted:
 
 @contextmanager
 def listeners(acceptor: Acceptor, accepted: Accepted, count: int = 1) -> Iterator[list[tuple[str, int]]]:
-    """Addresses on which the acceptor accepts."""
+    """Yield the addresses of listening sockets of the acceptor."""
     with no_callback_fails():
         socks = [socket.create_server(("127.0.0.1", 0), backlog=100) for _ in range(count)]
         for sock in socks:
@@ -56,8 +56,8 @@ def close(socks: list[socket.socket]) -> None:
         sock.close()
 
 
-async def test_a_few_in_a_turn() -> None:
-    """A storm of connections is accepted a few in each turn of the loop, in order."""
+async def test_accepts_a_few_connections_per_loop_iteration() -> None:
+    """The acceptor accepts a burst of connections in order, a few in each iteration of the loop."""
     accepted = Accepted()
     with nothing_left(), listeners(Acceptor(Metrics(), loop=asyncio.get_running_loop(), pace=Pace(a_turn=3)), accepted) as (address,):
         clients = dial(address, 20)
@@ -73,8 +73,8 @@ async def test_a_few_in_a_turn() -> None:
         close(clients)
 
 
-async def test_no_room() -> None:
-    """While there is no room nothing is accepted, on any listener; with room it goes on at once."""
+async def test_no_room_stops_accepting() -> None:
+    """While the server has no room, the acceptor accepts nothing on any listener. When room is free, it continues at once."""
     accepted, room = Accepted(), [0]
     acceptor = Acceptor(Metrics(), loop=asyncio.get_running_loop(), has_room=lambda: len(accepted.socks) < room[0], pace=PATIENT)
     with nothing_left(), listeners(acceptor, accepted, 2) as addresses:
@@ -95,8 +95,8 @@ async def test_no_room() -> None:
         close(clients)
 
 
-async def test_no_room_for_long() -> None:
-    """What takes its time to make room does not stop the rest for ever: after a while some are accepted all the same."""
+async def test_accepts_after_a_time_without_room() -> None:
+    """A long wait for room does not stop the acceptor for ever: after `room_seconds` it accepts a few connections anyway."""
     accepted = Accepted()
     pace = Pace(a_turn=2, room_seconds=0.001)
     acceptor = Acceptor(Metrics(), loop=asyncio.get_running_loop(), has_room=lambda: False, pace=pace)
@@ -106,8 +106,8 @@ async def test_no_room_for_long() -> None:
         close(clients)
 
 
-async def test_stop_of_one() -> None:
-    """A socket that is stopped is closed, and accepts no more; the rest accept on, and what it has accepted stays."""
+async def test_stop_closes_one_listener() -> None:
+    """`stop` closes the listening socket. The acceptor still accepts on the other sockets, and accepted connections stay open."""
     accepted = Accepted()
     acceptor = Acceptor(Metrics(), loop=asyncio.get_running_loop())
     with nothing_left(), listeners(acceptor, accepted) as (address,):
@@ -127,8 +127,8 @@ async def test_stop_of_one() -> None:
         close(clients)
 
 
-async def test_stop_without_room() -> None:
-    """A socket that is stopped while accepting pauses does not come back with the end of the pause."""
+async def test_stop_during_a_pause() -> None:
+    """A listening socket that is stopped during a pause stays stopped when the pause ends."""
     accepted, room = Accepted(), [False]
     acceptor = Acceptor(Metrics(), loop=asyncio.get_running_loop(), has_room=lambda: room[0], pace=PATIENT)
     with nothing_left(), listeners(acceptor, accepted, 2) as (address, _):
@@ -145,8 +145,9 @@ async def test_stop_without_room() -> None:
         close(clients)
 
 
-async def test_stop_in_the_middle_of_a_turn(caplog: pytest.LogCaptureFixture) -> None:
-    """What takes a connection may stop its listener: the rest of the turn accepts nothing, and nothing fails."""
+async def test_stop_from_the_connection_callback(caplog: pytest.LogCaptureFixture) -> None:
+    """The callback that receives a connection may stop its listener. The acceptor then accepts nothing more in this iteration, and
+    raises no error."""
     caplog.set_level("DEBUG", "wsbridge")
     accepted = Accepted()
     acceptor = Acceptor(Metrics(), loop=asyncio.get_running_loop())
@@ -165,8 +166,8 @@ async def test_stop_in_the_middle_of_a_turn(caplog: pytest.LogCaptureFixture) ->
         close(clients)
 
 
-async def test_another_function() -> None:
-    """A socket that is given again has another function from the next connection on, also where accepting pauses; nothing is lost."""
+async def test_callback_is_replaced() -> None:
+    """A second `listen` on a socket replaces its callback from the next connection on, also during a pause. No connection is lost."""
     first, second, room = Accepted(), Accepted(), [2]
     taken = lambda: len(first.socks) + len(second.socks)  # noqa: E731
     acceptor = Acceptor(Metrics(), loop=asyncio.get_running_loop(), has_room=lambda: taken() < room[0], pace=PATIENT)
@@ -190,15 +191,15 @@ async def test_another_function() -> None:
 
 @pytest.fixture
 def few() -> Iterator[int]:
-    """A limit of descriptors that leaves room for a few beside those that are open."""
+    """A descriptor limit that leaves room for a few descriptors beside the open ones."""
     with same_limits():
         limit = 160
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
         yield limit
 
 
-async def test_short_of_descriptors(few: int, caplog: pytest.LogCaptureFixture) -> None:
-    """Before the last descriptor is taken accepting pauses, with one line in the log, and goes on when there are descriptors again."""
+async def test_pause_when_descriptors_are_scarce(few: int, caplog: pytest.LogCaptureFixture) -> None:
+    """The acceptor pauses before it uses the last descriptor, and logs this once. It continues when descriptors are free."""
     caplog.set_level("INFO", "wsbridge")
     metrics, accepted = Metrics(), Accepted()
     acceptor = Acceptor(metrics, loop=asyncio.get_running_loop(), pace=PATIENT)
@@ -210,7 +211,7 @@ async def test_short_of_descriptors(few: int, caplog: pytest.LogCaptureFixture) 
         await until(lambda: metrics.accept_pauses == 1, "the pause")
         count = len(accepted.socks)
         assert count < 12
-        # The reserve is for others.
+        # The reserve of descriptors is free for the rest of the process.
         os.close(os.open(os.devnull, os.O_RDONLY))
         looks = acceptor.checks
         await until(lambda: acceptor.checks > looks + 2, "three more looks")
@@ -252,8 +253,8 @@ async def test_descriptors_that_come_and_go(few: int, caplog: pytest.LogCaptureF
     assert lines.count("the server accepts connections again") <= 10
 
 
-async def test_no_descriptor_at_all(few: int, caplog: pytest.LogCaptureFixture) -> None:
-    """Where others have taken every descriptor, accept(2) fails: that pauses, too, and no loop spins."""
+async def test_pause_without_any_free_descriptor(few: int, caplog: pytest.LogCaptureFixture) -> None:
+    """If the process has no free descriptor, accept(2) fails. The acceptor then pauses too, and the loop does not spin."""
     metrics, accepted = Metrics(), Accepted()
     acceptor = Acceptor(metrics, loop=asyncio.get_running_loop(), pace=PATIENT)
     filling: list[int] = []

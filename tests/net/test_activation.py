@@ -1,4 +1,4 @@
-"""Socket activation: sockets that a process gets at its start, from systemd's own tool and by hand."""
+"""Socket activation: a process inherits listening sockets, from systemd's own tool and from a test program."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ Words = Sequence[str]
 
 
 def activated(socks: Sequence[int], variables: str, *code: str) -> Words:
-    """The command line of a Python program that inherits sockets by hand."""
+    """Return the command line of a Python program that inherits these sockets."""
     return (sys.executable, "-S", "-E", "-c", ACTIVATE, ",".join(map(str, socks)), variables, sys.executable, "-c", *code)
 
 
 def reported(*fds: int, variables: str = "") -> str:
-    """Return what a process finds that inherits descriptors."""
+    """Return what a process with these descriptors prints about its inherited sockets."""
     words = activated(fds, variables, REPORT)
     environment = {"PYTHONPATH": str(ROOT)}
     return subprocess.run(
@@ -86,7 +86,7 @@ def reported(*fds: int, variables: str = "") -> str:
 
 @pytest.fixture
 def sockets(tmp_path: Path) -> Callable[..., socket.socket]:
-    """Makes sockets, which are closed at the end of the test."""
+    """Makes sockets; the fixture closes them at the end of the test."""
     with ExitStack() as stack:
 
         def make(kind: int = socket.SOCK_STREAM, family: int = socket.AF_INET, *, listening: bool = True) -> socket.socket:
@@ -99,8 +99,8 @@ def sockets(tmp_path: Path) -> Callable[..., socket.socket]:
         yield make  # type: ignore[misc]
 
 
-def test_names(sockets: Callable[..., socket.socket]) -> None:
-    """Sockets come by their names, in order, and are closed on exec; without names all are `unknown`."""
+def test_names_of_inherited_sockets(sockets: Callable[..., socket.socket]) -> None:
+    """Inherited sockets are grouped by name, in order, and are close-on-exec. Without LISTEN_FDNAMES, each is `unknown`."""
     fds = [sock.fileno() for sock in (sockets(), sockets(family=socket.AF_UNIX), sockets())]
     by_name = "{'web': [(3, 'AF_INET', False), (5, 'AF_INET', False)], 'a.socket': [(4, 'AF_UNIX', False)]}"
     assert reported(*fds, variables="LISTEN_FDNAMES=web:a.socket:web") == by_name
@@ -108,8 +108,8 @@ def test_names(sockets: Callable[..., socket.socket]) -> None:
 
 
 @pytest.mark.parametrize("variables", ["LISTEN_PID=1", "LISTEN_PID=", "LISTEN_FDS=0", "LISTEN_FDS=0 LISTEN_FDNAMES="])
-def test_sockets_of_others(sockets: Callable[..., socket.socket], variables: str) -> None:
-    """Variables that are for another process, and those that tell of no socket, count for nothing."""
+def test_variables_for_another_process_are_ignored(sockets: Callable[..., socket.socket], variables: str) -> None:
+    """The process ignores variables that are for another process, and those that announce no socket."""
     assert reported(sockets().fileno(), variables=variables) == "{}"
 
 
@@ -122,8 +122,8 @@ def test_sockets_of_others(sockets: Callable[..., socket.socket], variables: str
         ("LISTEN_FDS=2", "cannot use the inherited descriptor 4 (unknown): bad file descriptor"),
     ],
 )
-def test_variables_that_are_wrong(sockets: Callable[..., socket.socket], variables: str, complaint: str) -> None:
-    """Variables that cannot be are told in a sentence."""
+def test_invalid_variables(sockets: Callable[..., socket.socket], variables: str, complaint: str) -> None:
+    """An invalid variable is an error with one sentence that names it."""
     assert complaint in reported(sockets().fileno(), variables=variables)
 
 
@@ -138,7 +138,7 @@ def test_variables_that_are_wrong(sockets: Callable[..., socket.socket], variabl
     ],
 )
 def test_descriptor_that_does_not_listen(sockets: Callable[..., socket.socket], kind: str, complaint: str) -> None:
-    """A descriptor on which nothing can be accepted is told by its number and its name, with what the socket unit needs."""
+    """The error for a descriptor that cannot accept names its number and its name, and states the requirement for the socket unit."""
     good = sockets()
     with ExitStack() as stack:
         match kind:
@@ -158,7 +158,8 @@ def test_descriptor_that_does_not_listen(sockets: Callable[..., socket.socket], 
 
 @pytest.mark.parametrize("how", ["by hand", "systemd-socket-activate"])
 def test_server_of_inherited_sockets(how: str) -> None:
-    """A server accepts on a socket that it has inherited, the clients that waited among them; its programs inherit nothing of it."""
+    """A server accepts on an inherited socket, including clients that connected earlier. Its programs inherit neither sockets nor
+    variables."""
     port, fds = free_port(), []
     with ExitStack() as stack:
         if how == "by hand":

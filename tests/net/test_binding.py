@@ -1,4 +1,4 @@
-"""Binding: the sockets of every address, on one port; all of them or none."""
+"""Binding: the server binds the sockets of every address to the same port. If one bind fails, it keeps none."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ async def bind_here(address: str = "127.0.0.1:0", *, redirect_port: int = 0) -> 
     return await bind(ListenSettings(address=address, redirect_port=redirect_port), asyncio.get_running_loop(), inherited={})
 
 
-async def test_name_of_several_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With `--port=0` every address of a name gets the same port, and those that the machine lacks are left out."""
+async def test_name_with_several_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `--port=0`, every address of a name gets the same port. The server skips addresses that the machine lacks."""
     found = [
         (family, socket.SOCK_STREAM, 0, "", (address, 0))
         for family, address in (
@@ -48,29 +48,29 @@ async def test_name_of_several_addresses(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("host", ["[]", "[", "]", "::1", "[::1", "a:b", "[[::1]]", "x" * 300, "a..b", "é..b"])
-async def test_address_that_is_none(host: str) -> None:
-    """An address that is none is told in one line, and nothing listens."""
+async def test_invalid_address(host: str) -> None:
+    """An invalid address is an error of one line, and nothing listens."""
     reason = "(write an IPv6 address in brackets|the host name is not valid|.*known)"
     with nothing_left(), pytest.raises(ListenError, match=rf"cannot listen on .*:0: {reason}"):
         await bind_here(f"{host}:0")
 
 
 @pytest.mark.parametrize("port", [-1, 65536])
-async def test_port_that_is_none(port: int) -> None:
-    """A port that there is not is told with those that there are."""
+async def test_invalid_port(port: int) -> None:
+    """The error for an invalid port states the valid range."""
     with pytest.raises(ListenError, match=f"cannot listen on 127.0.0.1:{port}: use a port from 0 to 65535"):
         await bind_here(f"127.0.0.1:{port}")
 
 
 @pytest.mark.parametrize(("address", "redirect_port"), [("127.0.0.1:0", 65536), ("192.0.2.1:0", 0), ("unix:/no/such/folder/s", 0)])
-async def test_all_or_none(address: str, redirect_port: int) -> None:
-    """Where one address of several cannot be bound none is."""
+async def test_failed_bind_leaves_no_socket(address: str, redirect_port: int) -> None:
+    """If one of several addresses cannot be bound, none stays bound."""
     with nothing_left(), pytest.raises(ListenError, match="cannot listen on "):
         await bind_here(address, redirect_port=redirect_port)
 
 
 async def test_every_socket_listens(tmp_path: Path) -> None:
-    """Every socket listens from the start; the redirect port is not among the addresses."""
+    """Every socket listens from the start. The redirect port is not among the addresses."""
     path = tmp_path / "s"
     with nothing_left():
         tcp, unix = await bind_here(redirect_port=free_port()), await bind_here(f"unix:{path}")
@@ -96,7 +96,7 @@ async def test_every_socket_listens(tmp_path: Path) -> None:
     ids=["ipv4", "everywhere", "ipv6", "abstract"],
 )
 async def test_addresses_of_inherited_sockets(family: socket.AddressFamily, bound_to: tuple[str, int] | str, shown: str) -> None:
-    """The address of an inherited socket is shown as that of any other; one in the abstract namespace begins with @."""
+    """The address of an inherited socket is shown like any other. An address in the abstract namespace begins with @."""
     if family is socket.AF_INET6 and not socket.has_dualstack_ipv6():
         pytest.skip("there is no IPv6")
     sock = socket.socket(family)

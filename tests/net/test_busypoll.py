@@ -1,4 +1,4 @@
-"""The selector that looks a little longer: when it does, when it does not, and that a loop without work sleeps."""
+"""The busy-poll selector: when it polls, when it sleeps, and that an idle loop uses no processor time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 class Looks:
-    """What the selector asks epoll: the timeouts."""
+    """Records the timeouts that the selector passes to epoll."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.timeouts: list[float | None] = []
@@ -36,8 +36,8 @@ class Looks:
         monkeypatch.setattr(selectors.EpollSelector, "select", looked)
 
 
-def test_awake_after_something_was_ready(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """It looks again and again for a moment after something was ready, then sleeps; after nothing it sleeps at once."""
+def test_busy_poll_after_an_event(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an event, the selector polls without sleeping for a moment, then sleeps. Without an event, it sleeps at once."""
     with BusyPollSelector() as selector:
         selector.register(pipe[0], selectors.EVENT_READ)
         looks = Looks(monkeypatch)
@@ -56,8 +56,8 @@ def test_awake_after_something_was_ready(pipe: tuple[int, int], monkeypatch: pyt
 
 
 @pytest.mark.parametrize("timeout", [0, busypoll.BUSY_POLL_SECONDS / 2])
-def test_what_is_due_is_not_kept_waiting(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch, timeout: float) -> None:
-    """When the loop has something to do at once, or a timer is due, nobody stays awake for what may come."""
+def test_no_busy_poll_before_due_work(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch, timeout: float) -> None:
+    """If the loop has a ready callback or a timer that is due, the selector does not busy-poll."""
     with BusyPollSelector() as selector:
         selector.register(pipe[0], selectors.EVENT_READ)
         os.write(pipe[1], b"x")
@@ -67,8 +67,8 @@ def test_what_is_due_is_not_kept_waiting(pipe: tuple[int, int], monkeypatch: pyt
         assert looks.timeouts == [timeout]
 
 
-def test_loop_without_work_sleeps() -> None:
-    """A loop that waits costs no processor time to speak of."""
+def test_idle_loop_sleeps() -> None:
+    """An idle loop uses almost no processor time."""
     with asyncio.Runner(loop_factory=make_loop) as runner:
         runner.run(asyncio.sleep(0))
         before = time.process_time()
@@ -76,8 +76,8 @@ def test_loop_without_work_sleeps() -> None:
         assert time.process_time() - before < 0.1
 
 
-def test_single_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With one processor nobody is kept from running by our waiting."""
+def test_no_busy_poll_on_a_single_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one processor, the loop does not busy-poll, so the other processes can run."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     loop = make_loop()
     assert type(loop._selector) is selectors.EpollSelector  # type: ignore[attr-defined]

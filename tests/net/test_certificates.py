@@ -1,4 +1,4 @@
-"""Certificates and keys that cannot be used: the start ends with status 3 and a sentence that names file and remedy."""
+"""Unusable certificates and keys: the server exits with status 3 and a sentence that names the file and the remedy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def settings(certificates: Certificates, **files: Path | str) -> TlsSettings:
 
 @pytest.fixture(scope="session")
 def unusable(certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of files that cannot be used, each in its way."""
+    """A folder of unusable files, one for each fault."""
     folder = tmp_path_factory.mktemp("unusable")
     ours = certificates.folder
     openssl("pkey", "-in", ours / "server.key", "-aes256", "-passout", "pass:secret", "-out", folder / "encrypted")
@@ -90,7 +90,7 @@ def unusable(certificates: Certificates, tmp_path_factory: pytest.TempPathFactor
     ],
 )
 def test_unusable_file(certificates: Certificates, unusable: Path, name: str, file: str, remedy: str) -> None:
-    """Every file that cannot be used is named with its setting, and what to do."""
+    """The error for an unusable file names the file, its setting and the remedy."""
     key = {"key": unusable / "weak.key"} if file == "weak.pem" else {}
     with pytest.raises(ListenError) as caught:
         make_context(settings(certificates, **{name: unusable / file, **key}))
@@ -98,8 +98,8 @@ def test_unusable_file(certificates: Certificates, unusable: Path, name: str, fi
     assert remedy in str(caught.value)
 
 
-def test_no_regular_file(certificates: Certificates) -> None:
-    """A device is no certificate."""
+def test_device_file(certificates: Certificates) -> None:
+    """A device is not accepted as a certificate."""
     with pytest.raises(ListenError, match="it is not a regular file"):
         make_context(settings(certificates, certificate="/dev/null"))
 
@@ -107,14 +107,14 @@ def test_no_regular_file(certificates: Certificates) -> None:
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("name", NAMES)
 def test_fifo(certificates: Certificates, unusable: Path, name: str) -> None:
-    """A named pipe is refused at once, without waiting for a writer."""
+    """The server refuses a named pipe at once, without waiting for a writer."""
     with pytest.raises(ListenError, match=f"cannot use {name}={unusable}/fifo: it is not a regular file"):
         make_context(settings(certificates, **{name: unusable / "fifo"}))
     assert not holds_private_key(str(unusable / "fifo"))
 
 
-def test_swapped(certificates: Certificates) -> None:
-    """A certificate in the place of the key, and the other way round, is told as such."""
+def test_certificate_and_key_swapped(certificates: Certificates) -> None:
+    """If the certificate and the key are swapped, the error asks about this."""
     folder = certificates.folder
     for files in ({"certificate": folder / "server.key"}, {"key": folder / "server.pem"}):
         with pytest.raises(ListenError, match=r"are certificate and key swapped\?"):
@@ -122,7 +122,7 @@ def test_swapped(certificates: Certificates) -> None:
 
 
 def test_every_fault(certificates: Certificates, unusable: Path) -> None:
-    """Each file at fault is told, not only the first; certificate and key are compared only if both can be used."""
+    """The server reports every faulty file, not only the first. It compares certificate and key only if both are usable."""
     found = [str(error) for error in faults(settings(certificates, certificate="/no", key=unusable / "text", client_ca="/none"))]
     assert found == [
         "cannot read certificate=/no: no such file or directory; create the file, or correct the name",
@@ -134,21 +134,21 @@ def test_every_fault(certificates: Certificates, unusable: Path) -> None:
     assert [*faults(settings(certificates))] == []
 
 
-def test_other_type(certificates: Certificates, tmp_path: Path) -> None:
-    """A key of another type than that of the certificate does not match it, and is not damaged."""
+def test_key_of_another_type(certificates: Certificates, tmp_path: Path) -> None:
+    """A key of another type than the certificate's is reported as a mismatch, not as damage."""
     openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024", "-out", tmp_path / "rsa.key")
     with pytest.raises(ListenError, match="does not match certificate"):
         make_context(settings(certificates, key=tmp_path / "rsa.key"))
 
 
-def test_damage(certificates: Certificates, unusable: Path) -> None:
-    """The reason of OpenSSL does not name the source of Python."""
+def test_error_does_not_name_python_source(certificates: Certificates, unusable: Path) -> None:
+    """The error quotes OpenSSL's reason without the source location that Python adds."""
     with pytest.raises(ListenError, match=r"a damaged certificate \([a-z ]+\); copy it again"):
         make_context(settings(certificates, certificate=unusable / "damaged-certificate"))
 
 
-def test_wrong_pair(certificates: Certificates) -> None:
-    """A key of another certificate is told by both names."""
+def test_key_of_another_certificate(certificates: Certificates) -> None:
+    """The error for a key that belongs to another certificate names both files."""
     with pytest.raises(ListenError) as caught:
         make_context(settings(certificates, key=certificates.folder / "client.key"))
     folder = certificates.folder
@@ -156,7 +156,7 @@ def test_wrong_pair(certificates: Certificates) -> None:
 
 
 def test_both_in_one_file(certificates: Certificates, tmp_path: Path) -> None:
-    """Certificate and key may lie in one file, with text before them."""
+    """Certificate and key may be in one file, with text before them."""
     both = tmp_path / "both.pem"
     both.write_text("Bag Attributes\n" + "".join((certificates.folder / f"server.{kind}").read_text() for kind in ("key", "pem")))
     make_context(settings(certificates, certificate=both, key=both))
@@ -164,6 +164,7 @@ def test_both_in_one_file(certificates: Certificates, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
 def test_unreadable(certificates: Certificates, tmp_path: Path) -> None:
+    """The error for an unreadable file asks for read permission."""
     path = tmp_path / "key"
     path.write_bytes(b"x")
     path.chmod(0)
@@ -172,8 +173,8 @@ def test_unreadable(certificates: Certificates, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
-def test_uncors_headers_another_user(certificates: Certificates, tmp_path: Path) -> None:
-    """A file that the server's user may not read is told with that user's name."""
+def test_unreadable_for_another_user(certificates: Certificates, tmp_path: Path) -> None:
+    """The error for a file that the server's user may not read names that user."""
     path = tmp_path / "key"
     path.write_bytes(b"x")
     path.chmod(0)
@@ -195,8 +196,10 @@ def test_uncors_headers_another_user(certificates: Certificates, tmp_path: Path)
         (("20900101000000Z", "20910101000000Z"), "is not valid before"),
     ],
 )
-def test_dates(certificates: Certificates, tmp_path: Path, dates: tuple[str, str], complaint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A certificate out of its time is used, since the clock may be wrong, and logged as an error with what to do."""
+def test_certificate_outside_its_dates(
+    certificates: Certificates, tmp_path: Path, dates: tuple[str, str], complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server uses an expired or future certificate, since the clock may be wrong. It logs an error with the remedy."""
     said: list[str] = []
     monkeypatch.setattr(certificates_module.log, "error", lambda form, *values: said.append(form % values))
     monkeypatch.chdir(tmp_path)
@@ -217,12 +220,12 @@ def test_dates(certificates: Certificates, tmp_path: Path, dates: tuple[str, str
     "content", [b"0", b"0\x82\x01\x01\x30", b"\xff" * 100, b"-----BEGIN", b"-----BEGIN X-----", b"\0", b"x -----BEGIN CERTIFICATE-----"]
 )
 def test_any_content(content: bytes) -> None:
-    """Whatever a file holds, there is something to say of it."""
+    """For any content of an unusable file, the error gives a reason."""
     assert all(why_unusable("f", content, is_key=is_key, swapped="") for is_key in (False, True))
 
 
 def test_no_prompt(unusable: Path, certificates: Certificates) -> None:
-    """An encrypted key ends the start at once with status 3, also where there is a terminal to ask."""
+    """An encrypted key makes the server exit at once with status 3, even with a terminal for a prompt."""
     ours, theirs = os.openpty()
     words = ("--ssl", f"--sslcert={certificates.folder}/server.pem", f"--sslkey={unusable}/encrypted", "--port=0", "cat")
     command = [*WSBRIDGE.command, *words]
@@ -239,8 +242,8 @@ def test_no_prompt(unusable: Path, certificates: Certificates) -> None:
     assert b"is encrypted" in output
 
 
-def test_status(unusable: Path, certificates: Certificates) -> None:
-    """The sentence is the log's last line, and the status 3."""
+def test_exit_status(unusable: Path, certificates: Certificates) -> None:
+    """The error is the log's last line, and the exit status is 3."""
     words = ("--ssl", f"--sslcert={unusable}/text", f"--sslkey={certificates.folder}/server.key", "--port=0", "cat")
     ended = run(*words, timeout=START_DEADLINE)
     assert ended.returncode == 3

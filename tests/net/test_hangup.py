@@ -1,4 +1,4 @@
-"""A client that goes while its blocked program holds up reading: its end is seen although nobody reads."""
+"""A client that disconnects while its blocked program stops reading: the server notices the disconnect without reading from the socket."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tests.support.site import Serve
 from wsbridge.net.hangup import Hangups
 
 TOO_MUCH = encode_frame(b"x" * 1000) * 20_000
-"""More than the pipe, the bridge and the kernel take for a program that does not read."""
+"""More than the pipe, the bridge and the kernel accept for a program that does not read."""
 SOME = encode_frame(b"x" * 1000) * 150
-"""More than pipe and bridge take, but not the kernel."""
+"""More than the pipe and the bridge accept, but less than the kernel accepts."""
 WAYS = {"drop": Client.drop, "reset": Client.reset}
 
 
 @contextmanager
 def deaf(door: Server) -> Iterator[tuple[Client, int]]:
-    """A client whose program reads nothing, and the program's pid."""
+    """A client whose program does not read, and the program's pid."""
     with door.connect("/deaf") as client:
         pid = int(client.receive_text())
         with mortal(pid):
@@ -34,12 +34,12 @@ def deaf(door: Server) -> Iterator[tuple[Client, int]]:
 
 
 def stuff(client: Client) -> None:
-    """Say so much that nothing more is taken."""
-    assert send_what_is_taken(client.stream.sock, TOO_MUCH, quiet=0.1) < len(TOO_MUCH), "nothing held up the client"
+    """Send data until the server accepts no more."""
+    assert send_what_is_taken(client.stream.sock, TOO_MUCH, quiet=0.1) < len(TOO_MUCH), "the server still reads from the client"
 
 
-def test_client_that_goes_is_noticed(door: Server) -> None:
-    """A client that vanishes or resets while its program takes nothing is noticed, each of many, and the program ends."""
+def test_disconnect_is_noticed(door: Server) -> None:
+    """If a client disconnects or resets while its program does not read, the server notices it and ends the program."""
     for way in ("drop", "reset"):
         with deaf(door) as (client, pid):
             stuff(client)
@@ -48,7 +48,7 @@ def test_client_that_goes_is_noticed(door: Server) -> None:
 
 
 def test_half_close_is_noticed(door: Server) -> None:
-    """A client that closes its direction has gone, also where what it said before lies unread."""
+    """A client that half-closes the connection counts as disconnected, even while data from it is unread."""
     with deaf(door) as (client, pid):
         client.send_raw(SOME)
         waiting = [0, 0]
@@ -59,8 +59,8 @@ def test_half_close_is_noticed(door: Server) -> None:
         client.wait_for_end()
 
 
-def test_client_that_stays_is_kept(door: Server) -> None:
-    """A client that stays is not cut, and hears its program all the while."""
+def test_connected_client_is_kept(door: Server) -> None:
+    """The server keeps a client that stays connected, and the client receives the program's output all the time."""
     with deaf(door) as (client, pid):
         stuff(client)
         for _ in range(30):
@@ -68,21 +68,21 @@ def test_client_that_stays_is_kept(door: Server) -> None:
         assert is_alive(pid)
 
 
-def test_client_that_goes_unseen(serve: Serve, transports: dict[str, str]) -> None:
-    """One whose end lies behind what nobody reads is noticed by the next ping, also when its program says nothing."""
+def test_hidden_disconnect(serve: Serve, transports: dict[str, str]) -> None:
+    """If unread data hides a client's disconnect, the next ping detects it, even when the program sends nothing."""
     server = serve("--pingms=200", "sh", "-c", "echo $$; exec sleep 1000", env=transports)
     with server.connect() as client:
         pid = int(client.receive_text())
         with mortal(pid):
             stuff(client)
             while select.select([client.stream.sock], [], [], 0)[0]:
-                client.receive_frame()  # nothing is left unread here: the kernel has no cause for a reset
+                client.receive_frame()  # no data is left unread here: the kernel has no cause for a reset
             client.drop()
             wait_for_exit(pid)
 
 
-def test_client_that_goes_unseen_without_pings(serve: Serve, transports: dict[str, str]) -> None:
-    """It is noticed with --pingms=0 as well: a client that is held up is spoken to now and then."""
+def test_hidden_disconnect_without_pings(serve: Serve, transports: dict[str, str]) -> None:
+    """With --pingms=0 too, the server detects the disconnect: it probes a client whose program blocks it now and then."""
     server = serve("--pingms=0", "--maxforks=1", "sh", "-c", "echo $$; exec sleep 1000", env=transports)
     for _ in range(2):
         with server.connect() as client:
@@ -94,11 +94,11 @@ def test_client_that_goes_unseen_without_pings(serve: Serve, transports: dict[st
                 server.wait_for_log(r"\| DISCONNECT")
 
 
-# The watcher itself
+# The watcher on its own
 
 
 class Watched:
-    """A pair of connected sockets, and how often the watcher has told of the first one's end."""
+    """A pair of connected sockets, and the number of hangups that the watcher has reported for the first."""
 
     def __init__(self, kind: str) -> None:
         if kind == "unix":
@@ -131,8 +131,8 @@ async def hangups() -> Iterator[Hangups]:
     watcher.close()
 
 
-async def test_told_once(hangups: Hangups, watched: Watched) -> None:
-    """The end of a watched socket's peer is told once, also where unread data lies before it."""
+async def test_hangup_is_reported_once(hangups: Hangups, watched: Watched) -> None:
+    """The watcher reports a peer's hangup once, even if unread data precedes it."""
     watched.theirs.send(b"unread")
     hangups.watch(watched.ours.fileno(), watched.tell)
     await turns(50)
@@ -143,15 +143,15 @@ async def test_told_once(hangups: Hangups, watched: Watched) -> None:
     assert watched.told == 1
 
 
-async def test_end_before_the_watching(hangups: Hangups, watched: Watched) -> None:
-    """An end that came before is told as well."""
+async def test_hangup_before_the_watch(hangups: Hangups, watched: Watched) -> None:
+    """The watcher also reports a hangup that happened before the watch began."""
     watched.theirs.close()
     hangups.watch(watched.ours.fileno(), watched.tell)
     await until(lambda: watched.told, "the end to be told")
 
 
-async def test_not_told_when_unwatched(hangups: Hangups, watched: Watched) -> None:
-    """What is no longer watched is not told; to stop twice is to stop once."""
+async def test_no_report_after_unwatch(hangups: Hangups, watched: Watched) -> None:
+    """The watcher reports no hangup of a socket that it no longer watches. `watch` and `unwatch` are idempotent."""
     fd = watched.ours.fileno()
     for _ in range(2):
         hangups.watch(fd, watched.tell)
@@ -164,7 +164,7 @@ async def test_not_told_when_unwatched(hangups: Hangups, watched: Watched) -> No
 
 
 async def test_watched_again(hangups: Hangups, watched: Watched) -> None:
-    """A socket may be watched again after it was let go."""
+    """A socket may be watched again after `unwatch`."""
     fd = watched.ours.fileno()
     hangups.watch(fd, watched.tell)
     hangups.unwatch(fd, watched.tell)
@@ -173,8 +173,9 @@ async def test_watched_again(hangups: Hangups, watched: Watched) -> None:
     await until(lambda: watched.told == 1, "the end to be told")
 
 
-async def test_number_that_is_used_again(hangups: Hangups, watched: Watched) -> None:
-    """A socket with the number of one that was closed while it was watched is watched as any other, and not let go in its place."""
+async def test_reused_descriptor_number(hangups: Hangups, watched: Watched) -> None:
+    """If a new socket reuses the number of a watched socket, the watcher watches the new socket. `unwatch` of the old socket does not
+    affect it."""
     fd = watched.ours.fileno()
     hangups.watch(fd, watched.tell)
     other = Watched("unix")

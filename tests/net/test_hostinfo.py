@@ -1,4 +1,4 @@
-"""The addresses of this machine, beside what iproute2 says of them."""
+"""The addresses of this machine, compared with the output of iproute2."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wsbridge.net.hostinfo import INSIDE, machine
 
 
 def test_addresses() -> None:
-    """The addresses are those of interfaces with a link, neither loopback nor link-local, nor soon another one."""
+    """The result has the addresses of interfaces with a link, without loopback, link-local and temporary addresses."""
     found = json.loads(subprocess.run(["ip", "-j", "address"], check=True, capture_output=True, text=True).stdout)
     links = [link for link in found if "LOOPBACK" not in link["flags"] and not link["ifname"].startswith(INSIDE)]
     infos: list[dict[str, Any]] = [info for link in links for info in link["addr_info"]]

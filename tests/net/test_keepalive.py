@@ -1,4 +1,4 @@
-"""TCP keepalive on real sockets: what the kernel returns after the options are set."""
+"""TCP keepalive on real sockets: the options that the kernel returns afterwards."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def times(sock: socket.socket) -> list[int]:
 
 
 def test_tcp(listener: socket.socket) -> None:
-    """The kernel probes an idle TCP connection after 15 s, every 15 s, and gives it up after 9 probes."""
+    """The kernel probes an idle TCP connection after 15 s, then every 15 s, and closes it after 9 failed probes."""
     assert not is_on(listener)
     keep_alive(listener)
     assert (is_on(listener), times(listener)) == (True, [15, 15, 9])
@@ -84,7 +84,7 @@ def test_connected_socket(listener: socket.socket, stack: ExitStack) -> None:
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET])
 def test_unix_socket(stack: ExitStack, kind: socket.SocketKind) -> None:
-    """A Unix socket stays as it is: without keepalive, and without an error."""
+    """A Unix socket stays unchanged: without keepalive, and without an error."""
     for sock in socket.socketpair(socket.AF_UNIX, kind):
         stack.enter_context(sock)
         keep_alive(sock)
@@ -92,14 +92,14 @@ def test_unix_socket(stack: ExitStack, kind: socket.SocketKind) -> None:
 
 
 def test_udp_socket(stack: ExitStack) -> None:
-    """A UDP socket is not TCP, so it stays as it is: without keepalive, and without an error."""
+    """A UDP socket is not TCP, so it stays unchanged: without keepalive, and without an error."""
     sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     keep_alive(sock)
     assert not is_on(sock)
 
 
 def test_closed_socket(listener: socket.socket) -> None:
-    """A closed TCP socket is an error, not a socket that silently has no keepalive."""
+    """A closed TCP socket raises an error instead of silently staying without keepalive."""
     listener.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
         keep_alive(listener)

@@ -1,4 +1,4 @@
-"""Listeners: they open, close, renew and change one by one; connections that are established keep what they have."""
+"""Listeners open, close, renew and change independently; established connections keep their certificate and their endpoint."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LOCAL = ListenSettings(address="127.0.0.1:0")
 
 
 class Echo(Incoming):
-    """Says its greeting, and sends back what it receives."""
+    """Sends its greeting, then echoes the received data."""
 
     def __init__(self, house: House, greeting: str = "") -> None:
         self._house = house
@@ -62,7 +62,7 @@ class Echo(Incoming):
 
 
 class House:
-    """Listeners whose connections echo. While `has_room` is false, clients wait in the kernel's queue."""
+    """Listeners with connections that echo. While `has_room` is false, clients wait in the kernel's queue."""
 
     def __init__(self, *, inherited: dict[str, list[socket.socket]] | None = None) -> None:
         loop = asyncio.get_running_loop()
@@ -76,14 +76,14 @@ class House:
         self.clients = ExitStack()
 
     def redirect(self, scheme: str, port: int) -> Factory:
-        """Make a redirect server that says where it redirects to."""
+        """Make a redirect server that sends the scheme and the port of its target."""
         return lambda sock=None: Echo(self, f"{scheme} {port}")
 
     async def open(self, settings: ListenSettings = LOCAL) -> Listener:
         return await self.listeners.open(settings)
 
     def dial(self, listener: Listener, context: ssl.SSLContext | None = None) -> Talk:
-        """Connect to the first address of a listener; with a context, the handshake has yet to begin."""
+        """Connect to the first address of a listener; with a context, the client does not begin the handshake yet."""
         return self.dial_address(listener.addresses[0], context)
 
     def dial_address(self, address: str, context: ssl.SSLContext | None = None) -> Talk:
@@ -98,7 +98,7 @@ class House:
 
 
 class Talk:
-    """A client, over TLS if it has a context; it can stop in the middle of its handshake."""
+    """A client, over TLS if it has a context. It can stop in the middle of its handshake."""
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
         self.sock = sock
@@ -107,7 +107,7 @@ class Talk:
         self._tls = context and context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
 
     async def begin(self) -> None:
-        """Send the client's first flight of the handshake and receive the server's, without an answer to it."""
+        """Send the client's first flight of the handshake and receive the server's flight, without answering it."""
         assert self._tls is not None
         with pytest.raises(ssl.SSLWantReadError):
             self._tls.do_handshake()
@@ -115,7 +115,7 @@ class Talk:
         await self._receive()
 
     async def finish(self, early: bytes = b"") -> str:
-        """Complete the handshake, and send data at once after it; return the common name of the server's certificate."""
+        """Complete the handshake, and send data immediately after it; return the common name of the server's certificate."""
         assert self._tls is not None
         while True:
             try:
@@ -141,7 +141,7 @@ class Talk:
         return await self.read()
 
     async def read(self) -> bytes:
-        """Return the next data; no byte at the end of the connection."""
+        """Return the next data, or b"" at the end of the connection."""
         if self._tls is None:
             return await self._loop.sock_recv(self.sock, 1 << 16)
         while True:
@@ -151,7 +151,7 @@ class Talk:
                 await self._receive()
 
     async def is_ended(self) -> bool:
-        """Wait for the end of the connection, without a look at what comes before."""
+        """Wait for the end of the connection, and ignore the data before it."""
         try:
             while await self._loop.sock_recv(self.sock, 1 << 16):
                 pass
@@ -170,7 +170,7 @@ class Talk:
 
 @asynccontextmanager
 async def a_house(*, inherited: dict[str, list[socket.socket]] | None = None) -> AsyncIterator[House]:
-    """A house, of which nothing is left after the block."""
+    """Yield a house. After the block, no socket, task or connection of it remains."""
     with no_callback_fails(), nothing_left():
         house = House(inherited=inherited)
         try:
@@ -193,14 +193,14 @@ def on_both_transports(transports: dict[str, str], monkeypatch: pytest.MonkeyPat
 
 
 def renew(listener: Listener) -> None:
-    """Use the certificate files as they are now."""
+    """Load the certificate files as they are now."""
     if (renewal := listener.renewal()) is not None:
         listener.renew(renewal)
 
 
 @pytest.fixture
 def files(certificates: Certificates, tmp_path: Path) -> TlsSettings:
-    """A server's certificate and key, in files of this test alone."""
+    """A server's certificate and key, in files that belong to this test."""
     settings = TlsSettings(f"{tmp_path}/certificate.pem", f"{tmp_path}/key.pem")
     put(certificates, "server", settings)
     return settings
@@ -213,7 +213,7 @@ def put(certificates: Certificates, name: str, settings: TlsSettings) -> None:
 
 @pytest.fixture
 def trusting(certificates: Certificates) -> ssl.SSLContext:
-    """What a client connects with that accepts every certificate of the CA, whatever name is in it."""
+    """A client context that accepts every certificate of the CA, whatever name it has."""
     context = certificates.context()
     context.check_hostname = False
     return context
@@ -234,7 +234,7 @@ SPOILT = {"wrong": "it does not match", "damaged": "damaged certificate", "missi
 
 @pytest.mark.usefixtures("on_both_transports")
 async def test_renewal(certificates: Certificates, files: TlsSettings, trusting: ssl.SSLContext) -> None:
-    """A renewed certificate counts for handshakes that begin from then on; those under way and established connections keep theirs."""
+    """A renewed certificate applies to handshakes that begin later. Established connections and handshakes in progress keep the old one."""
     async with a_house() as house:
         listener = await house.open(replace(LOCAL, tls=files))
         established, under_way, silent = (house.dial(listener, trusting) for _ in range(3))
@@ -253,8 +253,8 @@ async def test_renewal(certificates: Certificates, files: TlsSettings, trusting:
 
 @pytest.mark.usefixtures("on_both_transports")
 @pytest.mark.parametrize("how", SPOILT)
-async def test_renewal_that_fails(certificates: Certificates, files: TlsSettings, trusting: ssl.SSLContext, how: str) -> None:
-    """Files that cannot be used are told, and the certificate in use stays, for every connection; a later renewal is free to succeed."""
+async def test_failed_renewal(certificates: Certificates, files: TlsSettings, trusting: ssl.SSLContext, how: str) -> None:
+    """Unusable files are an error, and every connection keeps the certificate in use. A later renewal can succeed."""
     async with a_house() as house:
         listener = await house.open(replace(LOCAL, tls=files))
         established, under_way = (house.dial(listener, trusting) for _ in range(2))
@@ -271,8 +271,8 @@ async def test_renewal_that_fails(certificates: Certificates, files: TlsSettings
         assert await house.dial(listener, trusting).finish() == "client"
 
 
-async def test_renewal_of_the_same_files(certificates: Certificates, files: TlsSettings) -> None:
-    """Files that have not changed are not read again."""
+async def test_renewal_of_unchanged_files(certificates: Certificates, files: TlsSettings) -> None:
+    """A renewal does not read unchanged files again."""
     async with a_house() as house:
         listener = await house.open(replace(LOCAL, tls=files))
         assert listener.renewal() is None
@@ -285,15 +285,15 @@ async def test_renewal_of_the_same_files(certificates: Certificates, files: TlsS
 
 
 async def test_renewal_without_tls() -> None:
-    """There is nothing to renew without TLS."""
+    """Without TLS, a renewal does nothing."""
     async with a_house() as house:
         listener = await house.open()
         renew(listener)
         assert await house.dial(listener).echo() == b"hello"
 
 
-async def test_new_ca_of_clients(certificates: Certificates, files: TlsSettings, tmp_path: Path) -> None:
-    """A renewal reads the CA of the clients, too: a client that another CA signed is served, or no longer served."""
+async def test_renewal_of_the_client_ca(certificates: Certificates, files: TlsSettings, tmp_path: Path) -> None:
+    """A renewal also reads the clients' CA: the server then accepts clients of the new CA, and refuses those of the old one."""
     ca = tmp_path / "ca.pem"
     shutil.copy(certificates.folder / "ca.pem", ca)
     async with a_house() as house:
@@ -314,8 +314,8 @@ async def test_new_ca_of_clients(certificates: Certificates, files: TlsSettings,
 
 
 @pytest.mark.usefixtures("on_both_transports")
-async def test_close_of_one(files: TlsSettings, trusting: ssl.SSLContext, tmp_path: Path) -> None:
-    """One of three listeners closes: its handshakes end and its connections stay; the others accept as before."""
+async def test_close_of_one_listener(files: TlsSettings, trusting: ssl.SSLContext, tmp_path: Path) -> None:
+    """If one of three listeners closes, its handshakes end and its connections stay. The other listeners still accept."""
     path = tmp_path / "s"
     async with a_house() as house:
         plain = await house.open()
@@ -341,8 +341,8 @@ async def test_close_of_one(files: TlsSettings, trusting: ssl.SSLContext, tmp_pa
 
 
 @pytest.mark.usefixtures("on_both_transports")
-async def test_close_in_the_turn_of_a_handshake(files: TlsSettings, trusting: ssl.SSLContext) -> None:
-    """Data in the same segment as the end of its handshake may close the listener (`--once`): the connection is established by then."""
+async def test_close_during_the_end_of_a_handshake(files: TlsSettings, trusting: ssl.SSLContext) -> None:
+    """Data in the last segment of a handshake may close the listener (`--once`). The connection is established by then, and stays."""
     async with a_house() as house:
         listener = await house.open(replace(LOCAL, tls=files))
         client = house.dial(listener, trusting)
@@ -355,8 +355,8 @@ async def test_close_in_the_turn_of_a_handshake(files: TlsSettings, trusting: ss
             house.dial(listener)
 
 
-async def test_path_of_a_successor(tmp_path: Path) -> None:
-    """A listener that closes removes its Unix path, unless another socket has it by then."""
+async def test_close_keeps_the_path_of_a_successor(tmp_path: Path) -> None:
+    """A listener that closes removes its Unix path, unless the path belongs to another socket by then."""
     path = tmp_path / "s"
     async with a_house() as house:
         listener = await house.open(ListenSettings(address=f"unix:{path}"))
@@ -368,7 +368,7 @@ async def test_path_of_a_successor(tmp_path: Path) -> None:
 
 
 async def test_close_during_an_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the server closes while a name is looked up nothing is opened."""
+    """If the server closes during a name lookup, it opens nothing."""
     async with a_house() as house:
         loop = asyncio.get_running_loop()
         asked, answer = asyncio.Event(), loop.create_future()
@@ -391,7 +391,7 @@ async def test_close_during_an_open(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 async def test_address_in_use(kind: str, tmp_path: Path) -> None:
-    """Two listeners cannot have the same address: the second fails, and the first goes on."""
+    """Two listeners cannot share an address: the second fails, and the first continues."""
     async with a_house() as house:
         first = await house.open(LOCAL if kind == "tcp" else ListenSettings(address=f"unix:{tmp_path}/s"))
         port = int(first.addresses[0].rpartition(":")[2]) if kind == "tcp" else None
@@ -406,7 +406,7 @@ async def test_address_in_use(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("on_both_transports")
 async def test_change_of_tls(certificates: Certificates, files: TlsSettings, trusting: ssl.SSLContext) -> None:
-    """TLS begins, gets other files, and ends. Clients in the queue get what is new, and no established connection notices."""
+    """A listener can add TLS, change its files and drop TLS. Queued clients get the new setting; established connections are unaffected."""
     async with a_house() as house:
         listener = await house.open()
         plain = house.dial(listener)
@@ -433,7 +433,7 @@ async def test_change_of_tls(certificates: Certificates, files: TlsSettings, tru
         for client in (plain, *waiting, under_way, late):
             assert await client.echo() == b"hello"
 
-        # Handshakes that began before the end of TLS are aborted, too.
+        # The end of TLS also aborts handshakes that are still in progress.
         listener.change(replace(LOCAL, tls=files))
         last = house.dial(listener, trusting)
         await last.begin()
@@ -443,7 +443,7 @@ async def test_change_of_tls(certificates: Certificates, files: TlsSettings, tru
 
 
 async def test_redirect_of_a_changed_listener(files: TlsSettings) -> None:
-    """A redirect leads to the scheme of the moment."""
+    """The redirect server redirects to the listener's current scheme."""
     async with a_house() as house:
         port = free_port()
         listener = await house.open(replace(LOCAL, redirect_port=port))
@@ -454,7 +454,7 @@ async def test_redirect_of_a_changed_listener(files: TlsSettings) -> None:
 
 
 async def test_change_of_rights(tmp_path: Path) -> None:
-    """The mode of a Unix socket changes in its place; a client in the queue is served."""
+    """The mode of a Unix socket changes in place, and the server accepts a client that is already in the queue."""
     path = tmp_path / "s"
     settings = ListenSettings(address=f"unix:{path}")
     async with a_house() as house:
@@ -470,10 +470,8 @@ async def test_change_of_rights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", [*SPOILT, "rights"])
-async def test_change_that_fails(
-    certificates: Certificates, files: TlsSettings, trusting: ssl.SSLContext, tmp_path: Path, how: str
-) -> None:
-    """A change that cannot be made whole changes nothing: neither the certificate nor the rights."""
+async def test_failed_change(certificates: Certificates, files: TlsSettings, trusting: ssl.SSLContext, tmp_path: Path, how: str) -> None:
+    """A change that fails in part changes nothing: neither the certificate nor the mode."""
     path = tmp_path / "s"
     settings = replace(ListenSettings(address=f"unix:{path}"), tls=files)
     async with a_house() as house:
@@ -495,7 +493,7 @@ async def test_change_that_fails(
 
 
 async def test_change_of_the_address(tmp_path: Path) -> None:
-    """A listener keeps its addresses; other ones need another listener. A closed listener does not change."""
+    """The addresses of a listener cannot change; other addresses need another listener. A closed listener cannot change."""
     async with a_house() as house:
         listener = await house.open()
         for other in (
@@ -517,7 +515,7 @@ async def test_change_of_the_address(tmp_path: Path) -> None:
 
 
 async def test_inherited(tmp_path: Path, files: TlsSettings, trusting: ssl.SSLContext) -> None:
-    """A listener accepts on the sockets of a name, and changes as any other; it leaves a path that it has not made."""
+    """A listener accepts on all inherited sockets of a name, and can change. It does not remove a path that it did not create."""
     path = tmp_path / "s"
     first, second = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
     unix = socket.socket(socket.AF_UNIX)
@@ -546,8 +544,8 @@ async def test_inherited(tmp_path: Path, files: TlsSettings, trusting: ssl.SSLCo
         assert await house.dial(rest).echo() == b"hello"
 
 
-async def test_inherited_that_stay_unused(files: TlsSettings) -> None:
-    """An open that fails leaves the inherited sockets for the next one; the end closes those that no listener uses."""
+async def test_unused_inherited_sockets(files: TlsSettings) -> None:
+    """If `open` fails, the inherited sockets stay available for the next call. At shutdown, the server closes the unused sockets."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         async with a_house(inherited={"web": [sock.dup()]}) as house:
             os.unlink(files.key)
@@ -563,7 +561,7 @@ async def test_inherited_that_stay_unused(files: TlsSettings) -> None:
 
 
 def test_tls_without_descriptors(certificates: Certificates) -> None:
-    """When descriptors run out, clients wait; when there are some again, they are served."""
+    """When descriptors run out, clients wait. When descriptors are free again, the server accepts the clients."""
     limited = ("sh", "-c", 'ulimit -n 40; exec "$@"', "sh")
     with Server(*certificates.server_flags, "--no-guard", "cat", prefix=limited, tls=certificates.context()) as server:
         with ExitStack() as stack:
@@ -575,8 +573,8 @@ def test_tls_without_descriptors(certificates: Certificates) -> None:
             assert client.receive_text() == "served again"
 
 
-def test_handshake_has_its_time(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that says nothing, or half a handshake, is let go; so are those that are under way when the listener closes."""
+def test_handshake_timeout(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server disconnects a client that sends nothing or half a handshake. A listener that closes also ends its handshakes."""
     monkeypatch.setattr(tls, "HANDSHAKE_SECONDS", 0.05)
 
     async def main() -> None:

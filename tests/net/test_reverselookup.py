@@ -1,4 +1,4 @@
-"""--reverselookup with a name server that is slow: a bounded number of lookups, for which nothing else waits."""
+"""--reverselookup with a slow name server: the number of lookups is bounded, and only their own clients wait for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wsbridge.net.reverselookup import Names
 
 
 class Resolver:
-    """A resolver that answers when it is told to."""
+    """A resolver that answers when the test sets `answer`."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -36,7 +36,7 @@ def resolver() -> Iterator[Resolver]:
 
 
 async def test_names(resolver: Resolver) -> None:
-    """A client has the name that its address has, or its address where there is none."""
+    """The client's name is the name of its address, or the address if it has no name."""
     resolver.answer.set()
     names = Names(Metrics(), resolve=resolver, seconds=60)
     assert await names.name("192.0.2.1") == "name-of-192.0.2.1"
@@ -44,13 +44,13 @@ async def test_names(resolver: Resolver) -> None:
 
 
 async def test_no_answer_in_time(resolver: Resolver) -> None:
-    """Without an answer in time the address is the name."""
+    """Without an answer in time, the client's name is its address."""
     names = Names(Metrics(), resolve=resolver, seconds=0.01)
     assert await names.name("192.0.2.1") == "192.0.2.1"
 
 
-async def test_a_client_has_one_lookup(resolver: Resolver) -> None:
-    """However often a client connects, its name is asked for once at a time, and all that wait for it get it."""
+async def test_one_lookup_per_address(resolver: Resolver) -> None:
+    """However often a client connects, one lookup of its address runs at a time, and all its connections share the answer."""
     names = Names(Metrics(), resolve=resolver, seconds=60)
     waiting = [asyncio.create_task(names.name("192.0.2.1")) for _ in range(10)]
     await until(lambda: resolver.asked, "the lookup")
@@ -59,8 +59,9 @@ async def test_a_client_has_one_lookup(resolver: Resolver) -> None:
     assert resolver.asked == ["192.0.2.1"]
 
 
-async def test_most_lookups(resolver: Resolver) -> None:
-    """Beyond the most lookups a client goes without a name, at once; it is counted, and there is room when one has ended."""
+async def test_limit_of_lookups(resolver: Resolver) -> None:
+    """Beyond the limit of lookups, a client gets no name, without a wait, and a metric counts it. When a lookup ends, the next may
+    begin."""
     metrics = Metrics()
     names = Names(metrics, resolve=resolver, limit=2, seconds=60)
     waiting = [asyncio.create_task(names.name(f"192.0.2.{number}")) for number in (1, 2)]
@@ -72,8 +73,8 @@ async def test_most_lookups(resolver: Resolver) -> None:
     assert await names.name("192.0.2.3") == "name-of-192.0.2.3"
 
 
-async def test_client_that_leaves(resolver: Resolver) -> None:
-    """One that leaves before its name has come leaves nothing behind when it comes."""
+async def test_client_that_leaves_during_the_lookup(resolver: Resolver) -> None:
+    """If a client disconnects before the answer arrives, the lookup leaves nothing behind."""
     names = Names(Metrics(), resolve=resolver, limit=1, seconds=60)
     waiting = asyncio.create_task(names.name("192.0.2.1"))
     await until(lambda: resolver.asked, "the lookup")

@@ -1,4 +1,4 @@
-"""TLS handshakes that fail: the client gets an alert, the log a line, the counts one more."""
+"""Failed TLS handshakes: the server sends an alert, logs a line and counts the failure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def mutual_server(transports: dict[str, str], certificates: Certificates) -> Ite
 
 @pytest.fixture
 def mutual(mutual_server: Server) -> Iterator[Server]:
-    """A server that asks its clients for a certificate, on both kinds of transports; it still serves after each test."""
+    """A server that requires client certificates, on each kind of transport. It still works after each test."""
     yield mutual_server
     with mutual_server.connect() as client:
         client.send_text("hello")
@@ -35,7 +35,7 @@ def mutual(mutual_server: Server) -> Iterator[Server]:
 
 
 def failure(server: Server, context: ssl.SSLContext, *, words: bytes = b"") -> str:
-    """Shake hands, say something in the same breath, and return the reason of the TLS error that this ends with."""
+    """Complete the handshake, send data immediately, and return the reason of the TLS error that follows."""
     with socket.create_connection(("127.0.0.1", server.port), scaled(DEADLINE)) as sock:
         try:
             with context.wrap_socket(sock, server_hostname="localhost") as stream:
@@ -59,20 +59,20 @@ def only(context: ssl.SSLContext, version: ssl.TLSVersion) -> ssl.SSLContext:
 def test_client_without_a_certificate(
     mutual: Server, certificates: Certificates, version: ssl.TLSVersion, alert: str, words: bytes
 ) -> None:
-    """Under `--sslca` a client without a certificate gets an alert that says so, also when it has already sent its request."""
+    """With `--sslca`, a client without a certificate gets an alert that says so, even if it has already sent its request."""
     assert alert in failure(mutual, only(certificates.context(), version), words=words if version is ssl.TLSVersion.TLSv1_3 else b"")
     reason = "the client sent no certificate, which --sslca requires"
     mutual.wait_for_log(rf"ACCESS \| http .*remote:'127\.0\.0\.1' \| TLS handshake failed: {reason}$")
 
 
-def test_client_with_a_strange_certificate(mutual: Server, certificates: Certificates) -> None:
-    """A certificate that the CA of `--sslca` did not sign is refused by an alert, and the log says what is wrong with it."""
+def test_client_with_an_untrusted_certificate(mutual: Server, certificates: Certificates) -> None:
+    """If the CA of `--sslca` did not sign the client's certificate, the server sends an alert and logs the reason."""
     assert "ALERT" in failure(mutual, certificates.context("stranger"))
     mutual.wait_for_log(r"TLS handshake failed: the server rejected the client's certificate: self.signed certificate$")
 
 
-def test_old_version(mutual: Server, certificates: Certificates) -> None:
-    """A client of TLS 1.1 gets the alert protocol_version."""
+def test_old_tls_version(mutual: Server, certificates: Certificates) -> None:
+    """A client that uses TLS 1.1 gets the alert protocol_version."""
     context = certificates.context("client")
     context.set_ciphers("DEFAULT@SECLEVEL=0")
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
@@ -82,7 +82,7 @@ def test_old_version(mutual: Server, certificates: Certificates) -> None:
 
 
 def test_client_that_does_not_trust_the_server(mutual: Server) -> None:
-    """A client that refuses the server's certificate is told of in the log, which is the first thing to look for then."""
+    """If a client refuses the server's certificate, the log says so, because the certificate is the likely cause."""
     with (
         pytest.raises(ssl.SSLCertVerificationError),
         socket.create_connection(("127.0.0.1", mutual.port), scaled(DEADLINE)) as sock,
@@ -92,16 +92,16 @@ def test_client_that_does_not_trust_the_server(mutual: Server) -> None:
     mutual.wait_for_log(r"TLS handshake failed: the client does not trust the server's certificate \(.*\)$")
 
 
-def test_ciphers_that_are_not_shared(mutual: Server, certificates: Certificates) -> None:
-    """A client whose ciphers the server has none of gets the alert handshake_failure."""
+def test_no_shared_cipher(mutual: Server, certificates: Certificates) -> None:
+    """A client that shares no cipher with the server gets the alert handshake_failure."""
     context = only(certificates.context("client"), ssl.TLSVersion.TLSv1_2)
     context.set_ciphers("AES128-SHA")
     assert "HANDSHAKE_FAILURE" in failure(mutual, context)
     mutual.wait_for_log(r"TLS handshake failed: the client offers no cipher suite that the server supports$")
 
 
-def test_application_protocol_of_others(mutual: Server, certificates: Certificates) -> None:
-    """A client that offers none of the server's application protocols is served without one (RFC 7301 leaves both open)."""
+def test_no_shared_application_protocol(mutual: Server, certificates: Certificates) -> None:
+    """If a client offers none of the server's application protocols, the server continues without ALPN (RFC 7301 allows this)."""
     context = certificates.context("client")
     context.set_alpn_protocols(["h2", "imap"])
     with mutual.connect(tls=context) as client:
@@ -110,7 +110,7 @@ def test_application_protocol_of_others(mutual: Server, certificates: Certificat
 
 
 def alert_after(server: Server, words: bytes) -> bytes:
-    """Say something to a server, and return all that it answers."""
+    """Send data to a server, and return its complete answer."""
     with socket.create_connection(("127.0.0.1", server.port), scaled(DEADLINE)) as sock:
         sock.sendall(words)
         answer = b""
@@ -123,15 +123,15 @@ def alert_after(server: Server, words: bytes) -> bytes:
     "words",
     [b"\x16\x03\x01\x00\x05nonsense" * 100, b"\x80\x2e\x01\x00\x02", b"\0" * 10, b"SSH-2.0-OpenSSH_9.2\r\n", b"\xff\xfb\x01"],
 )
-def test_no_tls_at_all(mutual: Server, words: bytes) -> None:
-    """What is neither TLS nor HTTP gets a fatal alert (a record of type 21, level 2), and is logged."""
+def test_neither_tls_nor_http(mutual: Server, words: bytes) -> None:
+    """For data that is neither TLS nor HTTP, the server sends a fatal alert (record type 21, level 2) and logs a line."""
     answer = alert_after(mutual, words)
     assert (answer[:1], answer[3:6], len(answer)) == (b"\x15", b"\0\x02\x02", 7)
     mutual.wait_for_log(r"TLS handshake failed: .*not TLS$")
 
 
 def test_plain_http(mutual: Server) -> None:
-    """Plain HTTP is answered in its own words, and logged."""
+    """The server answers plain HTTP with an HTTP response, and logs a line."""
     with open_stream(port=mutual.port) as stream:
         stream.send(request_bytes("GET", "/", [("Host", "h")]))
         response = read_response(stream)
@@ -140,8 +140,8 @@ def test_plain_http(mutual: Server) -> None:
     mutual.wait_for_log(r"TLS handshake failed: the client sent plain HTTP$")
 
 
-def test_client_that_breaks_off(mutual: Server) -> None:
-    """A client that leaves in the middle of the handshake is logged; one that never said a word is no failure."""
+def test_client_that_leaves_during_the_handshake(mutual: Server) -> None:
+    """The server logs a client that disconnects during the handshake. A client that sent nothing is not a failure."""
     with open_stream(port=mutual.port):
         pass
     with open_stream(port=mutual.port) as stream:
@@ -150,7 +150,7 @@ def test_client_that_breaks_off(mutual: Server) -> None:
 
 
 def test_flood_of_failures(transports: dict[str, str], certificates: Certificates) -> None:
-    """Of many failures each is counted, and a few a minute are logged."""
+    """The server counts every failed handshake, and logs a few per minute."""
     with Server(*certificates.server_flags, "cat", env=transports) as server:
         for _ in range(100):
             assert alert_after(server, b"\0").startswith(b"\x15")

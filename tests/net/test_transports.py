@@ -1,4 +1,4 @@
-"""What the transports do not do alike, or not as one needs it."""
+"""The differences between the kinds of transports that `wsbridge.net.transports` hides."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Told(asyncio.Protocol):
-    """Keeps whether it was told of the loss."""
+    """Records the loss of its connection."""
 
     lost = False
 
@@ -36,14 +36,14 @@ class Told(asyncio.Protocol):
 
 @pytest.fixture(params=TRANSPORTS)
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each kind of transports, in turn."""
+    """Each kind of transport, in turn."""
     for name, value in TRANSPORTS[request.param].items():
         monkeypatch.setenv(name, value)
     return str(request.param)
 
 
 def connected() -> tuple[socket.socket, socket.socket]:
-    """Two ends of a TCP connection, of which the second resets it when it is closed."""
+    """Return two ends of a TCP connection. The second end resets it at close."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         theirs = socket.create_connection(listener.getsockname())
         ours, _ = listener.accept()
@@ -53,7 +53,7 @@ def connected() -> tuple[socket.socket, socket.socket]:
 
 @pytest.mark.usefixtures("kind")
 async def test_end_of_output_after_a_reset() -> None:
-    """A reset that has come and was not read yet is no error for whoever ends the output: the loss is told in its turn."""
+    """If an unread reset is pending, `end_output` raises no error. The transport reports the loss in a later iteration."""
     with nothing_left(), no_callback_fails():
         ours, theirs = connected()
         transport, told = await use_fast_transports(asyncio.get_running_loop())(Told, ours)
@@ -73,8 +73,8 @@ ASKED: dict[str, Callable[[asyncio.Transport], object]] = {
 
 
 @pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
-async def test_asked_as_it_is_lost(ask: Callable[[asyncio.Transport], object], kind: str, certificates: Certificates) -> None:
-    """A transport over TLS can be asked in every turn, the one between its loss and the word of it, and after that, too."""
+async def test_questions_during_the_loss(ask: Callable[[asyncio.Transport], object], kind: str, certificates: Certificates) -> None:
+    """The functions accept a TLS transport in every loop iteration: before its loss, between the loss and `connection_lost`, and later."""
     loop = asyncio.get_running_loop()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates.folder / "server.pem", certificates.folder / "server.key")
@@ -93,6 +93,6 @@ async def test_asked_as_it_is_lost(ask: Callable[[asyncio.Transport], object], k
         ask(transport)
         assert seen[0]
         if kind == "asyncio":
-            # Else there was no such turn, and nothing was tested.
+            # Without such an iteration, the test would prove nothing.
             assert not seen[-1]
         await until(lambda: socket_of(transport) is None, "the end of the socket")

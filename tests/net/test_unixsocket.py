@@ -1,4 +1,4 @@
-"""The Unix socket's rights: nobody but its owner can connect, unless flags say otherwise, and there is no moment before that."""
+"""Permissions of the Unix socket: only its owner can connect, unless flags allow others. They are never wider, even for a moment."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def rights(path: Path) -> tuple[int, int, int]:
     ],
 )
 def test_mode(serve: Serve, tmp_path: Path, umask: int, flags: tuple[str, ...], mode: int) -> None:
-    """The default is 600, and 660 with `--unixsocket-group`; the umask has no part in it."""
+    """The default mode is 600, or 660 with `--unixsocket-group`. The umask has no effect."""
     path = tmp_path / "s"
     masked = ("sh", "-c", f'umask {umask:o}; exec "$@"', "sh")
     server = serve(*flags, "cat", listen=(f"--unixsocket={path}",), unix=str(path), prefix=masked)
@@ -53,7 +53,7 @@ def test_mode(serve: Serve, tmp_path: Path, umask: int, flags: tuple[str, ...], 
 
 @needs_root
 def test_owner_and_group(serve: Serve, tmp_path: Path) -> None:
-    """Owner and group are given by name or number; a user outside of both is kept out, one inside is let in."""
+    """Flags set the owner and the group by name or number. Only the owner and the group's users can connect."""
     path = tmp_path / "s"
     nobody = pwd.getpwuid(NOBODY)
     group = grp.getgrgid(nobody.pw_gid).gr_name
@@ -71,7 +71,7 @@ def test_owner_and_group(serve: Serve, tmp_path: Path) -> None:
 @needs_root
 @pytest.mark.parametrize(("flags", "gets_in"), [((), False), (("--unixsocket-mode=666",), True), (("--unixsocket-group=nogroup",), True)])
 def test_another_user(serve: Serve, tmp_path_factory: pytest.TempPathFactory, flags: tuple[str, ...], gets_in: bool) -> None:
-    """A proxy that runs as another user connects if the flags let it."""
+    """A proxy that runs as another user can connect if the flags allow it."""
     folder = Path(tmp_path_factory.mktemp("open"))
     let_in(folder)
     path = folder / "s"
@@ -80,14 +80,14 @@ def test_another_user(serve: Serve, tmp_path_factory: pytest.TempPathFactory, fl
 
 
 def let_in(folder: Path) -> None:
-    """Let every user reach what is in a folder of the tests."""
+    """Let every user reach the files in a folder of the tests."""
     for parent in (folder, *folder.parents):
         if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & 0o001:
             parent.chmod(parent.stat().st_mode | 0o055)
 
 
 def as_nobody(work: Callable[[], object]) -> str | None:
-    """Do something as the user nobody, in a process of its own; return the error that it ends with."""
+    """Call a function as the user nobody, in a child process; return the error message."""
     reading, writing = os.pipe()
     if (pid := os.fork()) == 0:
         try:
@@ -107,7 +107,7 @@ def as_nobody(work: Callable[[], object]) -> str | None:
 
 
 def test_no_moment_of_wider_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the call that makes the file on, no right is there that will not stay."""
+    """From its creation on, the socket's file never has a permission that the final mode lacks."""
     path = tmp_path / "s"
     seen: list[int] = []
     chmod = os.chmod
@@ -128,7 +128,8 @@ def test_no_moment_of_wider_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @needs_root
 def test_change_of_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rights change without a moment in which a user may connect that may neither before nor after; -1 is what the file began with."""
+    """During a change, no user can connect that may connect neither before nor after. The value -1 restores the file's first owner or
+    group."""
     path = tmp_path / "s"
     tmp_path.chmod(0o2755)
     os.chown(tmp_path, -1, NOBODY)
@@ -150,7 +151,7 @@ def test_change_of_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 @needs_root
 def test_change_that_is_not_permitted(tmp_path: Path) -> None:
-    """Where the owner and group may not be given the mode stays, too."""
+    """If the process may not set the owner and the group, the mode does not change either."""
     tmp_path.chmod(0o777)
     path = tmp_path / "s"
     let_in(tmp_path)
@@ -166,7 +167,7 @@ def test_change_that_is_not_permitted(tmp_path: Path) -> None:
 
 
 def test_change_after_a_replacement(tmp_path: Path) -> None:
-    """A file that has taken the socket's place keeps its rights, and is not removed."""
+    """If another file has replaced the socket, it keeps its permissions, and the server does not remove it."""
     path = tmp_path / "s"
     sock, file = bind_unix(str(path), mode=0o600)
     path.rename(tmp_path / "moved")
@@ -183,8 +184,8 @@ def test_change_after_a_replacement(tmp_path: Path) -> None:
     sock.close()
 
 
-def test_link_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a link is put into the socket's place before it has its rights, what the link leads to keeps its own."""
+def test_replacement_by_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a symbolic link replaces the socket before the server sets the mode, the link's target keeps its mode."""
     path, precious = tmp_path / "s", tmp_path / "precious"
     precious.write_text("")
     precious.chmod(0o600)
@@ -215,8 +216,8 @@ def test_link_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         (("--unixsocket-owner=99999999999",), "no such user"),
     ],
 )
-def test_values_that_cannot_be(tmp_path: Path, words: tuple[str, ...], remedy: str) -> None:
-    """A mode, user or group that cannot be ends the start with a sentence, and leaves no file."""
+def test_invalid_values(tmp_path: Path, words: tuple[str, ...], remedy: str) -> None:
+    """With an invalid mode, user or group, the server exits with an error, and leaves no file."""
     ended = run(f"--unixsocket={tmp_path}/s", *words, "cat", timeout=START_DEADLINE)
     assert ended.returncode == 1
     assert words[0] in ended.stderr
@@ -225,14 +226,14 @@ def test_values_that_cannot_be(tmp_path: Path, words: tuple[str, ...], remedy: s
 
 
 def test_rights_without_a_socket() -> None:
-    """The flags for its rights need the socket."""
+    """The flags for the socket's permissions require the socket's flag."""
     ended = run("--unixsocket-mode=660", "--port=0", "cat", timeout=START_DEADLINE)
     assert (ended.returncode, "--unixsocket-mode needs --unixsocket" in ended.stderr) == (1, True)
 
 
 @needs_root
-def test_group_that_cannot_be_given(tmp_path: Path) -> None:
-    """Who may not give the socket away learns what is needed, and no file stays."""
+def test_group_that_is_not_permitted(tmp_path: Path) -> None:
+    """If the user may not set the socket's group, the error states the requirement, and no file stays."""
     tmp_path.chmod(0o777)
     path = tmp_path / "s"
     let_in(tmp_path)
@@ -244,7 +245,7 @@ def test_group_that_cannot_be_given(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_address_in_use(serve: Serve, tmp_path: Path, kind: str) -> None:
-    """An address that another server has is told in the words by which scripts look for it, with status 3."""
+    """The error for an address in use has the words that scripts search for, and the exit status is 3."""
     path = str(tmp_path / "s")
     if kind == "unix":
         server = serve("cat", listen=(f"--unixsocket={path}",), unix=path)

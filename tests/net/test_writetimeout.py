@@ -1,4 +1,4 @@
-"""The write timeout, on a clock that the test turns: it compares what the client has accepted, and ends the connection."""
+"""The write timeout, on a clock that the test controls: it compares the accepted bytes, and closes the connection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wsbridge.net.writetimeout import WriteTimeout
 
 
 class Connection:
-    """A connection with a write timeout: `accepted` is what its client has accepted, `aborted_at` the time of its end."""
+    """A connection with a write timeout: `accepted` counts the bytes that the client accepted, `aborted_at` is the time of the abort."""
 
     def __init__(self, **options: Any) -> None:
         self.clock = Clock()
@@ -38,7 +38,7 @@ class Connection:
 
 
 def test_client_that_accepts_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """A period without progress ends the connection, is counted, and is logged with its length."""
+    """A period without progress closes the connection, increments the metric, and writes a log line with the period."""
     one = Connection()
     with caplog.at_level(logging.INFO):
         one.timeout.start(60)
@@ -61,8 +61,8 @@ def test_slow_client() -> None:
     assert one.aborted_at == 660
 
 
-def test_nothing_waits() -> None:
-    """A connection for which no data waits ends as well, but that is no timeout of the client."""
+def test_no_data_waits() -> None:
+    """A connection without waiting data is closed as well, but this does not count as a timeout of the client."""
     one = Connection()
     one.waits = False
     one.timeout.start(2)
@@ -70,8 +70,8 @@ def test_nothing_waits() -> None:
     assert (one.aborted_at, one.metrics.clients_timed_out) == (2, 0)
 
 
-def test_connection_that_is_gone() -> None:
-    """A connection that ended by itself is not ended again, and no period begins on it."""
+def test_closed_connection() -> None:
+    """The timeout does not abort a connection that is already closed, and begins no new period on it."""
     one = Connection()
     one.timeout.start(2)
     one.accepted = None
@@ -83,7 +83,7 @@ def test_connection_that_is_gone() -> None:
 
 
 def test_stopped() -> None:
-    """A period that is stopped, or replaced by a new one, ends nothing."""
+    """A period that is stopped, or replaced by a new period, closes nothing."""
     one = Connection()
     one.timeout.start(10)
     one.clock.turn_to(9)
@@ -96,14 +96,14 @@ def test_stopped() -> None:
 
 
 def test_no_timeout() -> None:
-    """With 0 there is no timeout."""
+    """With 0, no timeout applies."""
     one = Connection()
     one.timeout.start(0)
     assert not one.timeout.is_running
 
 
 def test_next_period() -> None:
-    """The owner says how long the next period is, for example when the connection has begun to close."""
+    """The owner sets the length of the next period, for example when the closing handshake has begun."""
     one = Connection(again=lambda seconds: seconds / 2)
     one.timeout.start(60)
     one.accepted = 1

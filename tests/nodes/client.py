@@ -1,7 +1,7 @@
-"""A lean client of wsbridge.v1 on asyncio's streams, hundreds of them in one process; each counts for itself.
+"""A lightweight client of wsbridge.v1 on asyncio's streams, of which one process runs hundreds.
 
-The messages of a producer begin with a number, one more each time. A client keeps its position, comes back with it to any node,
-and fails at once where a number is missing or comes twice and it was not told.
+Each producer numbers its messages consecutively. A client reconnects to any node with its last position. It fails at once if a number
+is repeated, or missing without a notice of lost messages.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PING, CLOSE = 9, 8
 
 
 class Fan:
-    """One client. `last` is the number of its last message, `count` how many have come."""
+    """One client. `last` is the number of its last message, `count` the number of messages."""
 
     def __init__(self) -> None:
         self.position: str | None = None
@@ -29,9 +29,9 @@ class Fan:
         self.renewals = 0
         self.words: list[str] = []
         self.arrived = asyncio.Event()
-        """A message has come; whoever waits clears it."""
+        """Set when a message arrives; the task that waits for it clears it."""
         self.pause = asyncio.Event()
-        """Nothing is read while it is not set."""
+        """While this event is cleared, the client does not read."""
         self.pause.set()
         self._writer: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -40,7 +40,7 @@ class Fan:
         return f"{self.count} messages from {self.first} to {self.last}, {self.lost} lost, ? {self.renewals} times, {self.words}"
 
     async def come(self, port: int, *, receive_buffer: int | None = None) -> None:
-        """Connect to a node, with the position if there is one, and read from then on."""
+        """Connect to a node, with the position if the client has one, and start reading."""
         await self.leave()
         sock = socket.socket()
         sock.setblocking(False)
@@ -60,7 +60,7 @@ class Fan:
         self._reading = asyncio.create_task(self._read(reader, self._writer), name="fan")
 
     async def leave(self) -> None:
-        """Go without a word; raises what went wrong while reading."""
+        """Disconnect without a close frame; raise the error of the reading task, if any."""
         reading, self._reading = self._reading, None
         if reading is None:
             return
@@ -75,7 +75,7 @@ class Fan:
             self._writer.transport.abort()
 
     async def ended(self) -> None:
-        """Wait until the node has ended the connection."""
+        """Wait until the node has closed the connection."""
         assert self._reading is not None
         async with asyncio.timeout(scaled(DEADLINE * 3)):
             await asyncio.wait((self._reading,))
@@ -112,8 +112,8 @@ class Fan:
             self.first = number
         else:
             missing = number - self.last - 1
-            assert missing >= 0, f"{number} came again: {self}"
-            assert missing <= self._may_miss, f"a gap in silence before {number}: {self}"
+            assert missing >= 0, f"{number} is repeated: {self}"
+            assert missing <= self._may_miss, f"a gap without a notice before {number}: {self}"
         self._may_miss = 0
         self.last = number
         self.count += 1

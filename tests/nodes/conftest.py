@@ -1,4 +1,4 @@
-"""Nodes that are whole processes."""
+"""Fixtures for tests of whole nodes, each a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several addresses of a broker, as whole processes use them: a node, and the two ends of a pipe."""
+"""Several broker addresses, as whole processes use them: a node, `publish` and `subscribe`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ def end(*words: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     return forkserver.run([*WSBRIDGE.command, *words], data=data, timeout=scaled(DEADLINE * 6), env=environment({}))
 
 
-def test_node_and_both_ends(broker: Broker) -> None:
-    """A node, publish and subscribe take the second address where the first is dead; /status and the log name it, without a password.
+def test_second_address_of_the_broker(broker: Broker) -> None:
+    """If the first address is dead, a node, `publish` and `subscribe` connect to the second. /status and the log name it without a
+    password.
 
-    When that is lost a node goes on at the first, which is there meanwhile.
+    When the second address fails, a node reconnects to the first, which is available by then.
     """
     exchange = f"addresses-{secrets.token_hex(4)}"
     with Proxy(("127.0.0.1", broker.port)) as first, Proxy(("127.0.0.1", broker.port)) as second:

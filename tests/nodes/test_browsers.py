@@ -1,4 +1,4 @@
-"""Real browsers that lose their node: they come back to it, or to another, and have every message once."""
+"""Real browsers that lose their node: they reconnect to this or another node, and receive every message exactly once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ for number in itertools.count(1):
     print(number, flush=True)
     time.sleep(0.01)
 """
-"""Prints the numbers from 1 on, some hundred a second."""
+"""Prints consecutive numbers from 1, about a hundred per second."""
 
 WATCH_EVENTS = """(() => {
     globalThis.told = { messages: [], lost: [] };
@@ -49,7 +49,7 @@ WATCH_CHANNEL = """(() => {
 
 
 class Nodes:
-    """Nodes of one channel with replay: one with the program, and gateways that come and go."""
+    """Nodes of one channel with replay: one node runs the program, and tests start and stop gateways."""
 
     def __init__(self, url: str, exchange: str, stack: ExitStack) -> None:
         self._flags = (f"--exchange={exchange}", f"--broker={url}", "--replay", "--history=100000", "--history-bytes=100000000")
@@ -73,24 +73,24 @@ async def browser() -> AsyncIterator[Chromium]:
 
 
 async def more(page: Page, count: int = 50) -> None:
-    """Wait until so many messages more have come."""
+    """Wait until `count` more messages have arrived."""
     now = await page.evaluate("told.messages.length")
     await page.wait_for(f"told.messages.length >= {now + count}", timeout=60)
 
 
 async def assert_whole(page: Page) -> None:
-    """Each message has come once and in order, and nothing was told to be lost."""
+    """Check that each message arrived once and in order, and that the page got no notice of lost messages."""
     told: dict[str, Any] = await page.evaluate("told")
     first = told["messages"][0]
     assert told["messages"] == list(range(first, first + len(told["messages"])))
     assert told["lost"] == []
 
 
-async def test_event_source_moves(nodes: Nodes, browser: Chromium, tmp_path: Path) -> None:
-    """A browser's own EventSource goes on without a gap or a repeat at another node, and after that one was restarted."""
+async def test_event_source_reconnects(nodes: Nodes, browser: Chromium, tmp_path: Path) -> None:
+    """A browser's EventSource continues at another node without a gap or a repeat, and also at a restarted node."""
     nodes.start(sys.executable, "-c", COUNTER)
     first, second = nodes.start(), nodes.start()
-    # The pages of wsbridge itself may reach no other server over HTTP: their Content-Security-Policy says so.
+    # The Content-Security-Policy of wsbridge's own pages forbids HTTP requests to other servers.
     (tmp_path / "index.html").touch()
     with Server(f"--staticdir={tmp_path}") as files, Proxy(("127.0.0.1", first.port)) as proxy:
         page = await browser.open(f"http://127.0.0.1:{files.port}/")
@@ -107,8 +107,9 @@ async def test_event_source_moves(nodes: Nodes, browser: Chromium, tmp_path: Pat
         await page.close()
 
 
-async def test_wsbridge_js_moves(nodes: Nodes, browser: Chromium) -> None:
-    """wsbridge.js goes on at the next of its URLs when a node has gone, and at the first when that one is back and the other goes."""
+async def test_wsbridge_js_reconnects(nodes: Nodes, browser: Chromium) -> None:
+    """When a node stops, wsbridge.js continues at the next of its URLs. It returns to the first when that node is back and the other
+    stops."""
     producing = nodes.start(sys.executable, "-c", COUNTER)
     first, second = nodes.start(port=free_port()), nodes.start(port=free_port())
     page = await browser.open(f"http://127.0.0.1:{producing.port}/")
@@ -127,8 +128,8 @@ async def test_wsbridge_js_moves(nodes: Nodes, browser: Chromium) -> None:
     await page.close()
 
 
-async def test_restarted_node_goes_on(nodes: Nodes, browser: Chromium) -> None:
-    """Over a restart of its only server a page misses nothing, where the broker keeps the channel."""
+async def test_restart_of_the_only_node(nodes: Nodes, browser: Chromium) -> None:
+    """With replay at the broker, a page misses no message during a restart of its only node."""
     producing = nodes.start(sys.executable, "-c", COUNTER)
     node = nodes.start(port=free_port())
     page = await browser.open(f"http://127.0.0.1:{producing.port}/")

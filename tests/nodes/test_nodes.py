@@ -1,4 +1,7 @@
-"""Whole nodes, each a process, and hundreds of browsers that move between them: not one message is missed or comes twice in silence."""
+"""Whole nodes, each a process, and hundreds of clients that move between them.
+
+No message is repeated, and none is lost without a notice.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ from wsbridge.endpoints import broadcast as broadcasting
 broadcasting.FLUSH_SECONDS = 3600.0
 sys.exit(run("wsbridge", sys.argv[1:], os.environ))
 """
-"""A wsbridge that gives its broker an hour for the last words."""
+"""A wsbridge that waits up to an hour for the broker's last confirmations."""
 
 COUNTING = """
 import os, sys, time
@@ -65,23 +68,23 @@ async def fans(count: int) -> AsyncIterator[list[Fan]]:
 
 
 async def all_come(crowd: Sequence[Fan], port: int) -> None:
-    """All come to a node, a few at once."""
+    """Connect all clients to a node, a few at a time."""
     for start in range(0, len(crowd), 50):
         await asyncio.gather(*(fan.come(port) for fan in crowd[start : start + 50]))
 
 
 async def all_have(crowd: Sequence[Fan], number: int) -> None:
-    """Wait until everyone has a message or a later one."""
+    """Wait until every client has received a given message or a later one."""
 
     def late() -> list[Fan]:
-        assert not any(fan.is_broken for fan in crowd), "one has failed, or its connection has ended"
+        assert not any(fan.is_broken for fan in crowd), "a client failed, or lost its connection"
         return [fan for fan in crowd if fan.last is None or fan.last < number]
 
     await until(lambda: not late(), lambda: f"message {number}: {len(late())} have not got so far, the first of them {late()[0]}")
 
 
 async def stopped(server: object, tmp_path: Path) -> int:
-    """Let the program stop; return how many lines it has printed."""
+    """Stop the program; return the number of lines that it printed."""
     (tmp_path / "stop").touch()
     found = await asyncio.to_thread(server.wait_for_log, r"printed (\d+)")  # type: ignore[attr-defined]
     return int(found[1])
@@ -98,7 +101,7 @@ def lost_nothing(crowd: Sequence[Fan]) -> None:
 
 @pytest.mark.parametrize("flags", [(), ("--replay",)], ids=["plain", "replay"])
 async def test_two_nodes(start: StartNode, tmp_path: Path, flags: tuple[str, ...]) -> None:
-    """A program on one node: browsers of every node get each line."""
+    """The clients of every node receive each line of a program that runs on one node."""
     other = await asyncio.to_thread(start, *flags)
     one = await asyncio.to_thread(start, "--input=program", *flags, *counting(tmp_path, burst=10, rate=2000))
     async with fans(20) as crowd:
@@ -111,9 +114,9 @@ async def test_two_nodes(start: StartNode, tmp_path: Path, flags: tuple[str, ...
 
 
 async def test_node_is_killed(start: StartNode, tmp_path: Path) -> None:
-    """A node is killed; its 500 clients go on at another one with their positions, and miss nothing, while the program runs on a third.
+    """When a node is killed, its 500 clients reconnect to another node with their positions, and miss nothing.
 
-    A node that is started later serves them as well.
+    Meanwhile the program runs on a third node. A node that starts later serves these clients as well.
     """
     a, b = await asyncio.to_thread(start, "--replay"), await asyncio.to_thread(start, "--replay")
     c = await asyncio.to_thread(start, "--replay", *counting(tmp_path, burst=2, rate=20))
@@ -132,7 +135,7 @@ async def test_node_is_killed(start: StartNode, tmp_path: Path) -> None:
 
 
 async def test_broker_restarts(start: StartNode, broker: Broker, tmp_path: Path) -> None:
-    """The broker is restarted under the nodes: with replay nobody misses anything, and everyone sees it go and come."""
+    """With replay, a restart of the broker loses no message. Every client gets a notice of the disconnect and of the reconnect."""
     a, b = await asyncio.to_thread(start, "--replay"), await asyncio.to_thread(start, "--replay")
     c = await asyncio.to_thread(start, "--replay", *counting(tmp_path, burst=5, rate=200))
     async with fans(60) as crowd:
@@ -141,7 +144,7 @@ async def test_broker_restarts(start: StartNode, broker: Broker, tmp_path: Path)
         await all_have(crowd, 10)
         await asyncio.to_thread(broker.stop)
         await until(lambda: all(fan.words == ["away"] for fan in crowd), "word that the broker is away")
-        # Whoever comes back meanwhile is told so, and goes on where he was.
+        # A client that reconnects meanwhile also gets the notice, and continues at its position.
         await all_come(crowd[:10], a.port)
         await asyncio.to_thread(broker.start)
         await until(lambda: all(fan.words[-1] == "here" for fan in crowd), "word that it is here again")
@@ -150,15 +153,15 @@ async def test_broker_restarts(start: StartNode, broker: Broker, tmp_path: Path)
         lost_nothing(crowd)
 
 
-async def test_position_of_the_future(start: StartNode, broker: Broker, tmp_path: Path) -> None:
-    """A position from a node that is ahead is good on one that is behind: what was had does not come again."""
+async def test_position_from_a_node_that_is_ahead(start: StartNode, broker: Broker, tmp_path: Path) -> None:
+    """A node accepts a position from a node that is ahead of it, and does not repeat the messages that the client already has."""
     a = await asyncio.to_thread(start, "--replay")
     b = await asyncio.to_thread(start, "--replay")
     c = await asyncio.to_thread(start, "--replay", *counting(tmp_path, burst=2, rate=500))
     async with fans(20) as crowd:
         await all_come(crowd, a.port)
         await all_have(crowd, 10)
-        # It stands still, as a busy process does for a moment: it has not read what the other has sent on already.
+        # The stopped node has not read messages that the other node has already sent, like a busy process.
         b.send_signal(signal.SIGSTOP)
         await all_have(crowd, max(fan.last or 0 for fan in crowd) + 50)
         for fan in crowd:
@@ -172,9 +175,10 @@ async def test_position_of_the_future(start: StartNode, broker: Broker, tmp_path
 
 
 @pytest.mark.parametrize("flags", [(), ("--replay",)], ids=["plain", "replay"])
-async def test_a_flood(start: StartNode, tmp_path: Path, flags: tuple[str, ...]) -> None:
-    """200,000 messages through the broker, while one browser reads nothing and one slowly: the others get all, and those two are told
-    exactly what they have lost.
+async def test_flood(start: StartNode, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """A flood of 200,000 messages passes through the broker, while one client does not read and one reads slowly.
+
+    The other clients receive all messages, and these two receive the exact count of the dropped messages.
     """
     total = 200_000
     other = await asyncio.to_thread(start, "--queue=16777216", *flags)
@@ -211,8 +215,8 @@ async def test_a_flood(start: StartNode, tmp_path: Path, flags: tuple[str, ...])
         assert deaf.lost > 0
 
 
-def test_hurry_while_the_broker_is_silent(broker: Broker) -> None:
-    """A second signal does not wait for a broker that takes nothing; what it has not taken is counted."""
+def test_second_signal_while_the_broker_is_silent(broker: Broker) -> None:
+    """After a second signal, the node does not wait for a broker that confirms nothing. It counts the unconfirmed messages."""
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         bridge = Bridge("wsbridge", (sys.executable, "-c", PATIENT, "broadcast"), takes_port_zero=True)
         url = {"WSBRIDGE_BROKER": f"amqp://guest:guest@127.0.0.1:{proxy.port}/"}
@@ -229,7 +233,7 @@ def test_hurry_while_the_broker_is_silent(broker: Broker) -> None:
 
 
 def test_status_in_an_alarm(start: StartNode, broker: Broker) -> None:
-    """While the broker blocks publishers /status says so, and why; after it the broker is here."""
+    """While the broker blocks publishers, /status reports this and the reason. After the alarm, /status reports the broker as here."""
     node = start("sh", "-c", "while :; do echo x; sleep 0.05; done")
 
     def status() -> tuple[str, str | None]:

@@ -1,8 +1,8 @@
-"""The parity suite: the numbered cases of what a drop-in for websocketd must do.
+"""The parity suite: the numbered requirements for a replacement of websocketd.
 
-A test that takes `bridge` runs against Debian's websocketd and against wsbridge, and the same assertions hold for both.
-A test that takes `wsbridge` runs against wsbridge alone: the case is of websocketd's unreleased version, or an
-improvement. What websocketd 0.4.1 does instead stands in differences.py, for every one of them.
+A test that takes `bridge` runs against Debian's websocketd and against wsbridge, with the same assertions. A test that takes `wsbridge`
+runs against wsbridge alone: its case covers websocketd's unreleased version, or an improvement. For each such test, differences.py
+states what websocketd 0.4.1 does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BRIDGES = {bridge.name: bridge for bridge in (WEBSOCKETD, WSBRIDGE)}
 
 
 class Starter:
-    """Starts servers of one kind, and ends them when the test is over: `bridge("--binary", "cat")` is a Server."""
+    """Starts servers of one kind, and ends them after the test: `bridge("--binary", "cat")` is a Server."""
 
     def __init__(self, bridge: Bridge, stack: ExitStack) -> None:
         self.name = bridge.name
@@ -34,11 +34,11 @@ class Starter:
         return self._stack.enter_context(server)
 
     def run(self, *words: object, **options: Any) -> Any:
-        """Run a command line that must end by itself."""
+        """Run a command line that exits by itself."""
         return run(*map(str, words), bridge=self._bridge, **options)
 
     def check(self) -> None:
-        """wsbridge never shows its user a traceback; websocketd does, where the connection of a client breaks."""
+        """Check that wsbridge prints no traceback. websocketd prints one if a client's connection breaks."""
         if self._bridge is WSBRIDGE:
             for server in self._servers:
                 own = [line for line in (server.log + server.errors).splitlines() if "| stderr     |" not in line]
@@ -50,14 +50,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run on both servers, but for the tests that differences.py names."""
+    """Run each test on both servers, except the tests in differences.py."""
     if "bridge" in metafunc.fixturenames:
         differs = any(entry.test == metafunc.function.__name__ for entry in DIFFERENCES)
         metafunc.parametrize("bridge", ["wsbridge"] if differs else list(BRIDGES), indirect=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say that not all was asked of websocketd, so that nothing is left out in silence."""
+    """Report that some tests did not run against websocketd, so that no test is left out silently."""
     terminalreporter.write_line(
         f"parity: {len(DIFFERENCES)} tests are for wsbridge alone; tests/parity/differences.py says what websocketd 0.4.1 does instead"
     )
@@ -65,7 +65,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def bridge(request: pytest.FixtureRequest) -> Iterator[Starter]:
-    """Starts websocketd and, in another run of the test, wsbridge."""
+    """Starts websocketd in one run of the test, and wsbridge in the other."""
     yield from started(BRIDGES[request.param])
 
 

@@ -1,4 +1,4 @@
-"""Binary mode: bytes are bytes, and a frame of the other type is delivered too (cases 12-16)."""
+"""Binary mode: the server passes bytes unchanged, and also accepts text frames (cases 12-16)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.tool import command
 
 
 def line(data: bytes) -> bytes:
-    """What the tool `reads` prints when a read() brought these bytes."""
+    """The line that the tool `reads` prints when a read() returned these bytes."""
     return data.hex().encode() + b"\n"
 
 
@@ -27,7 +27,7 @@ def test_bytes_are_echoed_exactly(bridge: Starter) -> None:
 
 @pytest.mark.case(13)
 def test_large_message_comes_back_whole(wsbridge: Starter) -> None:
-    """2 MiB in one message go through a program and back without a deadlock."""
+    """A message of 2 MiB passes through a program and back without a deadlock."""
     data = os.urandom(2 << 20)
     with wsbridge("--binary", "--maxframesize=0", "cat").connect() as client, client.sending(encode_frame(data, Opcode.BINARY)):
         assert client.receive_bytes(len(data)) == data
@@ -35,7 +35,7 @@ def test_large_message_comes_back_whole(wsbridge: Starter) -> None:
 
 @pytest.mark.case(14)
 def test_nothing_is_appended(bridge: Starter) -> None:
-    """In binary mode a message reaches stdin as it is."""
+    """In binary mode, a message reaches stdin unchanged."""
     with bridge("--binary", *command("reads")).connect() as client:
         for data in (b"abc", b"no newline", b"ends in one\n"):
             client.send_binary(data)
@@ -44,7 +44,7 @@ def test_nothing_is_appended(bridge: Starter) -> None:
 
 @pytest.mark.case(15)
 def test_text_frame_in_binary_mode(wsbridge: Starter) -> None:
-    """In binary mode a text message's bytes are delivered, without a newline."""
+    """In binary mode, the server passes a text message's bytes to the program without a newline."""
     with wsbridge("--binary", *command("reads")).connect() as client:
         client.send_text("abc")
         assert client.receive_bytes(7) == line(b"abc")
@@ -54,7 +54,7 @@ def test_text_frame_in_binary_mode(wsbridge: Starter) -> None:
 
 @pytest.mark.case(16)
 def test_binary_frame_in_text_mode(bridge: Starter) -> None:
-    """In text mode a binary message's bytes are delivered as they are, without a newline."""
+    """In text mode, the server passes a binary message's bytes to the program unchanged, without a newline."""
     with bridge(*command("reads")).connect() as client:
         client.send_binary(b"a\0b")
         assert client.receive_text() == "610062"

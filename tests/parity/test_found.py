@@ -1,4 +1,4 @@
-"""What was found by running websocketd: packets, limits, timers, descriptors and logs (cases 74-90)."""
+"""Cases from runs of websocketd: packets, limits, timers, descriptors and logs (cases 74-90)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MIB = 1 << 20
 
 @pytest.mark.case(74)
 def test_early_frames_are_processed(wsbridge: Starter) -> None:
-    """Frames that come in the handshake's own segment are processed, a part of a frame too."""
+    """The server processes frames in the handshake's segment, including a partial frame."""
     early = encode_frame(b"first") + encode_frame(b"second")
     server = wsbridge("cat")
     with server.connect(early=early) as client:
@@ -52,7 +52,7 @@ UPGRADE = [
 
 @pytest.mark.case(74)
 def test_upgrade_with_a_body(wsbridge: Starter) -> None:
-    """A request for a WebSocket with a body is refused."""
+    """The server refuses an upgrade request with a body."""
     with open_stream(port=wsbridge("cat").port) as stream:
         stream.send(request_bytes("GET", "/", [*UPGRADE, ("Content-Length", "3")], b"abc"))
         assert read_response(stream).status == 400
@@ -60,7 +60,7 @@ def test_upgrade_with_a_body(wsbridge: Starter) -> None:
 
 @pytest.mark.case(74)
 def test_upgrade_of_http_1_0(wsbridge: Starter) -> None:
-    """A request for a WebSocket needs HTTP/1.1."""
+    """An upgrade request needs HTTP/1.1."""
     with open_stream(port=wsbridge("cat").port) as stream:
         stream.send(request_bytes("GET", "/", UPGRADE, version="HTTP/1.0"))
         assert read_response(stream).status == 400
@@ -69,7 +69,7 @@ def test_upgrade_of_http_1_0(wsbridge: Starter) -> None:
 @pytest.mark.case(74)
 @pytest.mark.parametrize("method", ["POST", "HEAD", "PUT"])
 def test_upgrade_by_another_method(bridge: Starter, method: str) -> None:
-    """A request for a WebSocket is a GET."""
+    """An upgrade request needs the method GET."""
     with open_stream(port=bridge("cat").port) as stream:
         stream.send(request_bytes(method, "/", UPGRADE))
         assert read_response(stream, method=method).status == 405
@@ -77,7 +77,7 @@ def test_upgrade_by_another_method(bridge: Starter, method: str) -> None:
 
 @pytest.mark.case(75)
 def test_connection_in_two_lines(wsbridge: Starter) -> None:
-    """`Connection: keep-alive` and `Connection: Upgrade` as two header lines upgrade."""
+    """`Connection: keep-alive` and `Connection: Upgrade` in two header lines count as an upgrade."""
     with wsbridge("cat").connect(headers=[("Connection", "keep-alive"), ("Connection", "Upgrade")]) as client:
         assert client.is_open()
 
@@ -92,28 +92,28 @@ def test_large_header_reaches_the_program(bridge: Starter) -> None:
 
 @pytest.mark.case(76)
 def test_header_block_has_a_limit(bridge: Starter) -> None:
-    """A header block over 1 MiB is answered with 431."""
+    """The server answers a header block over 1 MiB with 431."""
     headers = [(f"X-{number}", "x" * 100 * KIB) for number in range(10)] + [("X-Last", "x" * 32 * KIB)]
     assert bridge("cat").refusal(headers=headers).status == 431
 
 
 @pytest.mark.case(76)
 def test_variable_has_a_limit(wsbridge: Starter) -> None:
-    """A header too long for the system to hand to a program, over 128 KiB, is answered with 431 before the upgrade."""
+    """The server answers a header over 128 KiB with 431 before the upgrade, because the kernel cannot pass it to a program."""
     server = wsbridge("cat")
     assert server.refusal(headers=[("Cookie", "c" * 200 * KIB)]).status == 431
     assert "CONNECT" not in server.log
 
 
 @pytest.mark.case(77)
-def test_slow_program_does_not_cut_its_client(wsbridge: Starter, tmp_path: Path) -> None:
-    """A client that answers pings is not cut because the program was slow to read: the deadline rests meanwhile."""
+def test_slow_program_keeps_its_client(wsbridge: Starter, tmp_path: Path) -> None:
+    """The server keeps a client that answers pings while its program reads slowly: the deadline pauses meanwhile."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     server = wsbridge("--binary", "--pingms=500", "sh", "-c", 'read word <"$0"; exec cat', fifo)
     data = b"x" * 64 * KIB
     with server.connect(answers_pings=False) as client, client.sending(encode_frame(data, Opcode.BINARY) * 64) as sender:
-        # Pongs would stand behind what is not read, as a browser's do: two deadlines pass without one.
+        # Pongs would queue behind unread data, as a browser's do, so two deadlines pass without a pong.
         with pytest.raises(DeadlinePassed):
             client.receive(timeout=2.2)
         tell(fifo, "go on")
@@ -126,7 +126,7 @@ def test_slow_program_does_not_cut_its_client(wsbridge: Starter, tmp_path: Path)
 
 @pytest.mark.case(78)
 def test_options_of_accepted_sockets(bridge: Starter) -> None:
-    """Accepted sockets do not delay, and are probed after 15 s without traffic, every 15 s, 9 times."""
+    """Accepted sockets have TCP_NODELAY, and keepalive after 15 s without traffic, every 15 s, 9 times."""
     flags = {"websocketd": [], "wsbridge": ["--pingms=0"]}[bridge.name]
     server = bridge(*flags, "cat")
     with server.connect() as client:
@@ -140,7 +140,7 @@ def test_options_of_accepted_sockets(bridge: Starter) -> None:
 
 @pytest.mark.case(79)
 def test_limit_of_descriptors(wsbridge: Starter) -> None:
-    """The bridge raises its soft limit of descriptors to the hard one; a program gets the original."""
+    """The server raises its soft descriptor limit to the hard limit; a program gets the original limit."""
     server = wsbridge("sh", "-c", "ulimit -Sn; ulimit -Hn", prefix=["sh", "-c", 'ulimit -Sn 300; exec "$@"', "sh"])
     soft, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
     assert soft == hard
@@ -150,7 +150,7 @@ def test_limit_of_descriptors(wsbridge: Starter) -> None:
 
 @pytest.mark.case(80)
 def test_close_is_echoed_at_once(bridge: Starter, tmp_path: Path) -> None:
-    """A close frame is echoed at once whatever the program does; TCP closes when the program is gone."""
+    """The server echoes a close frame at once, whatever the program does. It closes TCP when the program has exited."""
     with bridge("--closems=200", *command("witness", tmp_path / "record", "TERM")).connect() as client:
         pid = int(client.receive_text())
         client.send_close(1000)
@@ -162,7 +162,7 @@ def test_close_is_echoed_at_once(bridge: Starter, tmp_path: Path) -> None:
 
 @pytest.mark.case(80)
 def test_ordinary_end_is_no_error(wsbridge: Starter) -> None:
-    """A close, a drop, a reset and the program's own end leave no ERROR line in the log."""
+    """A close, a drop, a reset and the program's own exit cause no ERROR line in the log."""
     server = wsbridge("sh", "-c", "echo hello; read line && [ $line = more ] && exec cat")
     endings = [lambda client: client.send_close(), lambda client: client.drop(), lambda client: client.reset()]
     for number, end in enumerate(endings, 1):
@@ -176,7 +176,7 @@ def test_ordinary_end_is_no_error(wsbridge: Starter) -> None:
 
 @pytest.mark.case(81)
 def test_messages_before_a_close_reach_stdin(bridge: Starter, tmp_path: Path) -> None:
-    """All messages that were sent before a close frame reach stdin before its end."""
+    """All messages before a close frame reach stdin before its EOF."""
     path = tmp_path / "received"
     with bridge("--closems=5000", "sh", "-c", 'echo $$; exec tee "$0"', path).connect() as client:
         pid = int(client.receive_text())
@@ -189,7 +189,7 @@ def test_messages_before_a_close_reach_stdin(bridge: Starter, tmp_path: Path) ->
 
 @pytest.mark.case(82)
 def test_empty_origin_entry_matches_nothing(wsbridge: Starter) -> None:
-    """An empty entry of --origin lets nobody in; spaces round entries are dropped."""
+    """An empty entry of --origin matches no origin; the server drops spaces around entries."""
     server = wsbridge("--origin= a.com ,, b.com", "cat")
     for origin in (None, "null", "file://", "http://c.com"):
         assert server.refusal(origin=origin).status == 403
@@ -200,7 +200,7 @@ def test_empty_origin_entry_matches_nothing(wsbridge: Starter) -> None:
 
 @pytest.mark.case(83)
 def test_path_info_is_one_trimmed_line(bridge: Starter) -> None:
-    """PATH_INFO is trimmed, and newlines in it are spaces."""
+    """The server trims PATH_INFO, and replaces its newlines with spaces."""
     server = bridge("sh", "-c", 'printf "%s\n" "[$PATH_INFO]"')
     for path, path_info in (("/a%20", "/a"), ("/a%0Ab", "/a b"), ("/a%0D%0A", "/a")):
         with server.connect(path) as client:
@@ -209,7 +209,7 @@ def test_path_info_is_one_trimmed_line(bridge: Starter) -> None:
 
 @pytest.mark.case(83)
 def test_nul_in_the_path_is_refused(wsbridge: Starter) -> None:
-    """%00 in the path is answered with 400 before the upgrade."""
+    """The server answers %00 in the path with 400 before the upgrade."""
     server = wsbridge("cat")
     assert server.refusal("/a%00b").status == 400
     assert "CONNECT" not in server.log
@@ -217,7 +217,7 @@ def test_nul_in_the_path_is_refused(wsbridge: Starter) -> None:
 
 @pytest.mark.case(84)
 def test_own_name_is_the_resolved_path(bridge: Starter, tmp_path: Path) -> None:
-    """A program's $0 is the path where the command was found; a word with a slash is kept as it is typed."""
+    """A program's $0 is the path where the server found the command. A word with a slash is unchanged."""
     (tmp_path / "probe").symlink_to("/bin/cat")
     path = f"{tmp_path}:{os.environ['PATH']}"
     for word, name in (("probe", str(tmp_path / "probe")), ("./probe", "./probe")):
@@ -228,19 +228,19 @@ def test_own_name_is_the_resolved_path(bridge: Starter, tmp_path: Path) -> None:
 
 @pytest.mark.case(84)
 def test_program_starts_clean(bridge: Starter) -> None:
-    """A program has the descriptors 0, 1 and 2, all pipes, no signal blocked, and none ignored, SIGPIPE neither."""
+    """A program starts with the descriptors 0, 1 and 2, all pipes, and without blocked or ignored signals, including SIGPIPE."""
     with bridge(*command("descriptors")).connect() as client:
         assert [line.partition(":")[0] for line in client.receive_lines()] == ["0 pipe", "1 pipe", "2 pipe"]
     with bridge("grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status").connect() as client:
         masks = {name: int(mask, 16) for name, mask in (line.split(":\t") for line in client.receive_lines())}
-    # 32 and 33 are glibc's own, which its posix_spawn() leaves ignored.
+    # 32 and 33 belong to glibc, whose posix_spawn() leaves them ignored.
     standard_signals = (1 << 31) - 1
     assert (masks["SigBlk"], masks["SigIgn"] & standard_signals) == (0, 0)
 
 
 @pytest.mark.case(85)
 def test_log_lines_cannot_be_forged(wsbridge: Starter) -> None:
-    """Control characters in stderr lines are escaped in the log, and quotes in the values of its fields."""
+    """The log escapes control characters in stderr lines, and quotes in the values of its fields."""
     server = wsbridge("sh", "-c", r"printf 'a\033[31mred\rb\tc\n' >&2")
     with server.connect("/it's?a='") as client:
         client.receive_close()
@@ -258,7 +258,8 @@ GOOD_ORIGIN = ("Origin", "http://a.com")
 
 @pytest.mark.case(86)
 def test_order_of_refusals(bridge: Starter, tmp_path: Path) -> None:
-    """An upgrade is refused for the first of: script (404), method (405), version (400), origin (403), key (400); nothing is started."""
+    """The server checks an upgrade in the order script (404), method (405), version (400), origin (403), key (400). It starts no
+    program."""
     server = noting(bridge, tmp_path)
     requests = (
         (404, "POST", "/missing", [VERSION_12, BAD_ORIGIN, NO_KEY]),
@@ -274,7 +275,7 @@ def test_order_of_refusals(bridge: Starter, tmp_path: Path) -> None:
 
 @pytest.mark.case(86)
 def test_maxforks_is_refused_first(bridge: Starter, tmp_path: Path) -> None:
-    """429 comes before all other refusals, and starts nothing."""
+    """The answer 429 precedes all other refusals, and the server starts no program."""
     server = noting(bridge, tmp_path, "--maxforks=1")
     with server.connect("/note", headers=[GOOD_ORIGIN]) as client:
         assert client.receive_text() == "started"
@@ -284,7 +285,7 @@ def test_maxforks_is_refused_first(bridge: Starter, tmp_path: Path) -> None:
 
 
 def noting(bridge: Starter, directory: Path, *flags: str) -> Server:
-    """A server whose one script leaves a note for each time that it is started."""
+    """A server with one script, which records each start."""
     folder = directory / "scripts"
     folder.mkdir()
     script = folder / "note"
@@ -294,8 +295,8 @@ def noting(bridge: Starter, directory: Path, *flags: str) -> Server:
 
 
 @pytest.mark.case(87)
-def test_half_sent_request_is_cut(wsbridge: Starter, tmp_path: Path) -> None:
-    """A request header that is sent in half, or not at all, is cut after 10 s; an idle keep-alive connection is not."""
+def test_incomplete_request_times_out(wsbridge: Starter, tmp_path: Path) -> None:
+    """The server disconnects a client that sends no complete request header for 10 s. It keeps an idle keep-alive connection."""
     (tmp_path / "a.txt").write_text("a")
     server = wsbridge(f"--staticdir={tmp_path}")
     whole = request_bytes("GET", "/a.txt", [("Host", "localhost")])
@@ -314,7 +315,7 @@ def test_half_sent_request_is_cut(wsbridge: Starter, tmp_path: Path) -> None:
 @pytest.mark.case(88)
 @pytest.mark.parametrize("one", ["0x1", "0X0_1", "01", "0b1"])
 def test_integers_of_go(bridge: Starter, one: str) -> None:
-    """An integer is spelled as in Go's source."""
+    """The server accepts integers in the syntax of Go's source."""
     server = bridge(f"--maxforks={one}", "cat")
     with server.connect() as client:
         assert client.is_open()
@@ -324,7 +325,7 @@ def test_integers_of_go(bridge: Starter, one: str) -> None:
 @pytest.mark.case(88)
 @pytest.mark.parametrize("value", ["1", "T", "True"])
 def test_booleans_of_go(bridge: Starter, value: str) -> None:
-    """A boolean is spelled as in Go; underscores may part the digits of an integer."""
+    """The server accepts booleans in Go's syntax, and underscores between the digits of an integer."""
     with bridge(f"--binary={value}", "--maxforks=1_000", "--closems=0x0", "echo", "x").connect() as client:
         assert client.receive_bytes(2) == b"x\n"
 
@@ -344,13 +345,13 @@ def test_booleans_of_go(bridge: Starter, value: str) -> None:
     ],
 )
 def test_other_spellings_are_wrong(bridge: Starter, flag: str) -> None:
-    """What is no boolean or integer in Go's spelling exits with 2."""
+    """For a value that is no boolean or integer in Go's syntax, the server exits with status 2."""
     assert bridge.run(flag, "cat").returncode == 2
 
 
 @pytest.mark.case(89)
 def test_loss_of_the_logs_reader(wsbridge: Starter) -> None:
-    """The bridge survives the loss of its log's reader."""
+    """The server survives the loss of its log's reader."""
     server = wsbridge("cat")
     server.lose_log()
     with server.connect() as first:
@@ -379,7 +380,7 @@ WRONG_FRAMES = {
 
 @pytest.mark.case(90)
 def test_protocol_error_ends_the_session(bridge: Starter, tmp_path: Path) -> None:
-    """A frame that RFC 6455 forbids closes with 1002; the program sees the end of its stdin."""
+    """The server answers a frame that RFC 6455 forbids with close code 1002; the program reads EOF on stdin."""
     record = tmp_path / "record"
     server = bridge("--closems=5000", *command("witness", record, "eof"))
     for name, frames in WRONG_FRAMES.items():
@@ -392,8 +393,8 @@ def test_protocol_error_ends_the_session(bridge: Starter, tmp_path: Path) -> Non
 
 
 @pytest.mark.case(90)
-def test_protocol_error_climbs_the_ladder(bridge: Starter, tmp_path: Path) -> None:
-    """A program that ignores the end of its stdin is ended by the ladder after a protocol error."""
+def test_ladder_after_a_protocol_error(bridge: Starter, tmp_path: Path) -> None:
+    """After a protocol error, the ladder of signals ends a program that ignores EOF on stdin."""
     record = tmp_path / "record"
     with bridge(*command("witness", record, "TERM")).connect() as client:
         pid = int(client.receive_text())
@@ -403,8 +404,8 @@ def test_protocol_error_climbs_the_ladder(bridge: Starter, tmp_path: Path) -> No
 
 
 @pytest.mark.case(90)
-def test_long_message_climbs_the_ladder(wsbridge: Starter, tmp_path: Path) -> None:
-    """A message over --maxframesize closes with 1009 and ends the program by the ladder; text that is not UTF-8 with 1007."""
+def test_ladder_after_a_long_message(wsbridge: Starter, tmp_path: Path) -> None:
+    """For a message over --maxframesize, the server closes with 1009, and for invalid UTF-8 with 1007. The ladder ends the program."""
     record = tmp_path / "record"
     server = wsbridge("--maxframesize=10", *command("witness", record, "TERM"))
     with server.connect() as client:

@@ -21,7 +21,7 @@ EXTENSIONS = "permessage-deflate; client_max_window_bits"
 
 @pytest.mark.case(37)
 def test_maxforks_refuses_one_too_many(bridge: Starter) -> None:
-    """More sessions than --maxforks get 429 before the upgrade; the next succeeds when one has ended."""
+    """The server answers a session beyond --maxforks with 429 before the upgrade. It accepts a new client when a session has ended."""
     server = bridge("--maxforks=2", "cat")
     with server.connect() as first, server.connect():
         refused = server.refusal()
@@ -34,7 +34,7 @@ def test_maxforks_refuses_one_too_many(bridge: Starter) -> None:
 
 @pytest.mark.case(37)
 def test_stubborn_program_keeps_its_slot(bridge: Starter, tmp_path: Path) -> None:
-    """A slot is free when the process has been reaped, not when its client has gone."""
+    """A session's slot becomes free when its program has been reaped, not when its client has disconnected."""
     server = bridge("--maxforks=1", "--closems=200", *command("witness", tmp_path / "record", "TERM"))
     with server.connect() as client:
         pid = int(client.receive_text())
@@ -48,7 +48,7 @@ def test_stubborn_program_keeps_its_slot(bridge: Starter, tmp_path: Path) -> Non
 
 
 def granted(server: Server) -> Client:
-    """Ask again and again until there is a free slot: websocketd frees it a moment after all that can be seen of it."""
+    """Connect again and again until a slot is free: websocketd frees the slot a moment after all visible signs of the end."""
 
     def maybe_connect() -> Client | None:
         try:
@@ -61,8 +61,8 @@ def granted(server: Server) -> Client:
 
 
 @pytest.mark.case(38)
-def test_maxforks_is_asked_first(bridge: Starter, scripts: Path) -> None:
-    """429 wins over 404 and 403."""
+def test_maxforks_is_checked_first(bridge: Starter, scripts: Path) -> None:
+    """The answer 429 precedes 404 and 403."""
     server = bridge("--maxforks=1", f"--dir={scripts}", "--origin=good.com")
     with server.connect("/cat", origin="http://good.com") as client:
         assert server.refusal("/missing", origin="http://good.com").status == 429
@@ -72,7 +72,7 @@ def test_maxforks_is_asked_first(bridge: Starter, scripts: Path) -> None:
 
 @pytest.mark.case(39)
 def test_no_such_script(bridge: Starter, scripts: Path) -> None:
-    """An unknown script, a directory and / are answered with 404, for an upgrade and for a plain request."""
+    """The server answers an unknown script, a directory and / with 404, for an upgrade and for a plain request."""
     server = bridge(f"--dir={scripts}")
     paths = ["/missing", "/folder", "/folder/", "/folder/missing", "/"]
     assert {path: server.refusal(path).status for path in paths} == dict.fromkeys(paths, 404)
@@ -80,7 +80,7 @@ def test_no_such_script(bridge: Starter, scripts: Path) -> None:
 
 
 def accepted(server: Server, origin: str | None, **options: object) -> bool:
-    """Whether an upgrade with this Origin is granted; if not, it is refused with 403."""
+    """Return whether the server accepts an upgrade with this Origin; otherwise, the answer must be 403."""
     try:
         server.connect(origin=origin, **options).drop()
     except Refused as refused:
@@ -94,21 +94,21 @@ def accepted(server: Server, origin: str | None, **options: object) -> bool:
 @pytest.mark.case(40)
 @pytest.mark.parametrize("flag", ["--origin=a.com", "--sameorigin"])
 def test_foreign_origin_is_refused(bridge: Starter, flag: str) -> None:
-    """With --origin or --sameorigin an origin that is not listed, `null` and none at all are refused with 403."""
+    """With --origin or --sameorigin, the server answers an unlisted origin, `null` and a missing origin with 403."""
     server = bridge(flag, "cat")
     assert [origin for origin in ("http://b.com", "null", None) if accepted(server, origin)] == []
 
 
 @pytest.mark.case(40)
 def test_any_origin_passes_unrestricted(bridge: Starter) -> None:
-    """Without a restriction every origin passes, `null` and none too."""
+    """Without a restriction, the server accepts every origin, also `null` and a missing one."""
     server = bridge("cat")
     assert [origin for origin in ("http://b.com", "https://b.com:8443", "null", None) if not accepted(server, origin)] == []
 
 
 @pytest.mark.case(40)
 def test_same_origin_is_host_and_port(bridge: Starter) -> None:
-    """--sameorigin compares host and port with the Host header's."""
+    """--sameorigin compares the origin's host and port with those of the Host header."""
     server = bridge("--sameorigin", "cat")
     host = f"127.0.0.1:{server.port}"
     assert accepted(server, f"http://{host}")
@@ -135,7 +135,7 @@ def test_listed_origins(bridge: Starter, listed: str, good: list[str], bad: list
 
 @pytest.mark.case(42)
 def test_same_origin_behind_a_tls_proxy(wsbridge: Starter) -> None:
-    """--sameorigin takes scheme and host from a proxy that is trusted, and from no one else."""
+    """--sameorigin takes scheme and host from a trusted proxy only."""
     reported = [("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "example.com"), ("Host", "example.com")]
     trusting = wsbridge("--sameorigin", "--trust-proxy=127.0.0.1/32", "cat")
     assert accepted(trusting, "https://example.com", headers=reported)
@@ -146,7 +146,7 @@ def test_same_origin_behind_a_tls_proxy(wsbridge: Starter) -> None:
 
 @pytest.mark.case(43)
 def test_no_compression_by_default(bridge: Starter) -> None:
-    """permessage-deflate is not agreed to though the client offers it; no frame has a reserved bit."""
+    """The server does not accept permessage-deflate although the client offers it; no frame has a reserved bit."""
     with bridge("cat").connect(headers=[("Sec-WebSocket-Extensions", EXTENSIONS)]) as client:
         assert client.response.values("Sec-WebSocket-Extensions") == []
         client.send_text("plain")
@@ -155,7 +155,7 @@ def test_no_compression_by_default(bridge: Starter) -> None:
 
 @pytest.mark.case(43)
 def test_subprotocols(bridge: Starter) -> None:
-    """A client's list of subprotocols is ignored, and the connection opens; --header-ws can send one back."""
+    """The server ignores a client's list of subprotocols, and opens the connection; --header-ws can send a subprotocol."""
     with bridge("cat").connect(subprotocols=["chat", "superchat"]) as client:
         assert client.subprotocol is None
         assert client.is_open()
@@ -165,7 +165,7 @@ def test_subprotocols(bridge: Starter) -> None:
 
 @pytest.mark.case(44)
 def test_spellings_of_the_upgrade(bridge: Starter) -> None:
-    """The Upgrade header's case does not matter; Connection may hold other words too."""
+    """The Upgrade header is case-insensitive; the Connection header may have other tokens."""
     server = bridge("cat")
     for upgrade, connection in (("WebSocket", "Upgrade"), ("WEBSOCKET", "upgrade"), ("websocket", "keep-alive, Upgrade")):
         with server.connect(headers=[("Upgrade", upgrade), ("Connection", connection)]) as client:
@@ -174,7 +174,7 @@ def test_spellings_of_the_upgrade(bridge: Starter) -> None:
 
 @pytest.mark.case(45)
 def test_pings_and_fragments(bridge: Starter) -> None:
-    """A ping gets a pong with its payload, between fragments as well; fragments are put together."""
+    """The server answers a ping with a pong of the same payload, also between fragments, and joins fragments."""
     with bridge("cat").connect() as client:
         client.send_ping(b"hello")
         assert client.receive_frame() == Frame(Opcode.PONG, b"hello")
@@ -189,7 +189,7 @@ def test_pings_and_fragments(bridge: Starter) -> None:
 @pytest.mark.case(46)
 @pytest.mark.parametrize("fragments", [1, 4])
 def test_inbound_message_limit(wsbridge: Starter, fragments: int) -> None:
-    """A message of 1 MiB passes, one byte more closes with 1009, in fragments too."""
+    """The server accepts a message of 1 MiB. For one byte more, it closes with 1009, also for fragments."""
     part = b"x" * (MIB // fragments)
     with wsbridge("--binary", *command("reads")).connect() as client:
         client.send_fragments([part] * fragments, Opcode.BINARY)
@@ -200,7 +200,7 @@ def test_inbound_message_limit(wsbridge: Starter, fragments: int) -> None:
 
 @pytest.mark.case(46)
 def test_inbound_message_without_limit(wsbridge: Starter) -> None:
-    """--maxframesize=0 is without limit; another number is the limit."""
+    """--maxframesize=0 sets no limit; another number is the limit."""
     text = "x" * (5 * MIB)
     with wsbridge("--maxframesize=0", "cat").connect() as client:
         client.send_text(text)
@@ -214,7 +214,7 @@ def test_inbound_message_without_limit(wsbridge: Starter) -> None:
 
 @pytest.mark.case(47)
 def test_close_code_is_echoed(bridge: Starter) -> None:
-    """A client's close code comes back, none as none; one that may not be sent comes back as 1002."""
+    """The server echoes a client's close code, also an empty close. It answers an invalid code with 1002."""
     server = bridge("cat")
     for code in (1000, 1001, 1007, 3000, 4999):
         assert answer_to_close(server, close_payload(code, "bye")).code == code
@@ -232,7 +232,7 @@ def answer_to_close(server: Server, payload: bytes) -> Close:
 @pytest.mark.case(48)
 @pytest.mark.parametrize("reads", [True, False])
 def test_silent_client_is_dropped(wsbridge: Starter, reads: bool) -> None:
-    """--pingms=500: a client that answers no ping for 1 s is dropped, also one that has stopped reading."""
+    """With --pingms=500, the server drops a client that answers no ping for 1 s, also one that has stopped reading."""
     server = wsbridge("--pingms=500", "sh", "-c", "echo $$; exec cat" if reads else 'echo $$; exec "$@"', "sh", *command("flood"))
     start = time.monotonic()
     with server.connect(answers_pings=False, receive_buffer=1 << 16) as client:
@@ -245,7 +245,7 @@ def test_silent_client_is_dropped(wsbridge: Starter, reads: bool) -> None:
 
 @pytest.mark.case(48)
 def test_responsive_client_is_kept(wsbridge: Starter) -> None:
-    """A client that answers pings is never dropped."""
+    """The server never drops a client that answers pings."""
     with wsbridge("--pingms=500", "cat").connect() as client:
         for _ in range(4):
             ping = client.receive_frame()
@@ -256,8 +256,8 @@ def test_responsive_client_is_kept(wsbridge: Starter) -> None:
 
 
 @pytest.mark.case(49)
-def test_a_command_is_at_every_path(bridge: Starter) -> None:
-    """With a COMMAND every path upgrades to it."""
+def test_command_serves_every_path(bridge: Starter) -> None:
+    """With a COMMAND, the server upgrades every path to it."""
     server = bridge("cat")
     for path in ("/", "/any/path", "/with%20space", "/x?query=1", "/folder/"):
         with server.connect(path) as client:
@@ -274,14 +274,14 @@ def marks(response: Response) -> dict[str, list[str]]:
 
 @pytest.mark.case(50)
 def test_headers_of_the_upgrade(bridge: Starter) -> None:
-    """--header and --header-ws, each as often as one likes, are on the 101; --header-http is not."""
+    """The 101 response has all headers of --header and --header-ws, and none of --header-http."""
     with bridge(*HEADERS, "cat").connect() as client:
         assert marks(client.response) == {"X-Both": ["1", "2"], "X-Ws": ["a:b", "d"]}
 
 
 @pytest.mark.case(50)
 def test_headers_of_a_plain_answer(bridge: Starter, tmp_path: Path) -> None:
-    """--header-http is on plain answers only, --header-ws never."""
+    """Plain responses have the headers of --header-http, and none of --header-ws."""
     (tmp_path / "a.txt").write_text("a")
     server = bridge(*HEADERS[3:], f"--staticdir={tmp_path}", "cat")
     assert marks(server.get("/a.txt")) == {"X-Http": ["c"]}
@@ -290,7 +290,7 @@ def test_headers_of_a_plain_answer(bridge: Starter, tmp_path: Path) -> None:
 
 @pytest.mark.case(50)
 def test_header_is_on_every_answer(wsbridge: Starter, tmp_path: Path) -> None:
-    """--header is on plain answers too, and on refused upgrades."""
+    """Plain responses and refused upgrades also have the headers of --header."""
     (tmp_path / "a.txt").write_text("a")
     server = wsbridge(*HEADERS, "--origin=a.com", f"--staticdir={tmp_path}", "cat")
     assert marks(server.get("/a.txt")) == {"X-Both": ["1", "2"], "X-Http": ["c"]}
@@ -298,7 +298,7 @@ def test_header_is_on_every_answer(wsbridge: Starter, tmp_path: Path) -> None:
 
 
 def redirected(server: Server, port: int, path: str, host: str) -> str:
-    """Where the redirect server sends a request to."""
+    """Return the target of the redirect server's response."""
     response = server.request("GET", path, port=port, headers=[("Host", host)])
     assert response.status == 301
     location = response.value("Location")
@@ -319,7 +319,7 @@ def test_redirport_answers_301(bridge: Starter) -> None:
 
 @pytest.mark.case(51)
 def test_redirport_keeps_the_path(wsbridge: Starter) -> None:
-    """The redirection keeps path and query, and takes a Host without port or an IPv6 address."""
+    """The redirect keeps path and query, and accepts a Host without a port or an IPv6 address."""
     port = free_port()
     server = wsbridge(f"--redirport={port}", "cat")
     assert redirected(server, port, "/a/b?c=d", "example.com") == f"http://example.com:{server.port}/a/b?c=d"
@@ -344,13 +344,13 @@ def test_redirport_keeps_the_path(wsbridge: Starter) -> None:
     ],
 )
 def test_exit_status_of_wrong_usage(bridge: Starter, words: Sequence[str], status: int) -> None:
-    """What cannot be served exits with 1, what cannot be parsed with 2, where one cannot listen with 3."""
+    """The exit status is 1 for a configuration that cannot work, 2 for a parse error, 3 if the server cannot listen."""
     assert bridge.run(*words).returncode == status
 
 
 @pytest.mark.case(52)
-def test_exit_status_of_a_taken_port(bridge: Starter) -> None:
-    """A port in use exits with 3, and is told in words that scripts look for."""
+def test_exit_status_of_a_port_in_use(bridge: Starter) -> None:
+    """For a port in use, the server exits with 3, and logs the words that scripts search for."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ended = bridge.run("--address=127.0.0.1", f"--port={port}", "cat")
@@ -358,8 +358,8 @@ def test_exit_status_of_a_taken_port(bridge: Starter) -> None:
 
 
 @pytest.mark.case(53)
-def test_flags_after_the_command_are_its_own(bridge: Starter) -> None:
-    """Parsing stops at COMMAND: what looks like a flag behind it is the command's."""
+def test_flags_after_the_command_belong_to_it(bridge: Starter) -> None:
+    """Parsing stops at COMMAND: words after it that look like flags belong to the command."""
     with bridge("printf", r"%s\n", "--devconsole", "--port=1", "-x", "--").connect() as client:
         assert client.receive_lines() == ["--devconsole", "--port=1", "-x", "--"]
 
@@ -367,7 +367,7 @@ def test_flags_after_the_command_are_its_own(bridge: Starter) -> None:
 @pytest.mark.case(54)
 @pytest.mark.parametrize("listen", [["-port", "{port}"], ["--port={port}"], ["--port", "{port}"], ["-port={port}"]], ids=" ".join)
 def test_spellings_of_a_flag(bridge: Starter, listen: list[str]) -> None:
-    """A flag has one dash or two, its value stands behind = or is the next word."""
+    """A flag has one or two dashes; its value follows = or is the next word."""
     with bridge("cat", listen=["-address", "127.0.0.1", *listen, "--binary=false"]).connect() as client:
         client.send_text("x")
         assert client.receive_text() == "x"
@@ -375,7 +375,7 @@ def test_spellings_of_a_flag(bridge: Starter, listen: list[str]) -> None:
 
 @pytest.mark.case(54)
 def test_spellings_of_a_boolean(bridge: Starter) -> None:
-    """A boolean flag takes its value behind = only: the next word is the COMMAND."""
+    """A boolean flag takes its value after = only: the next word is the COMMAND."""
     with bridge("-binary=false", "cat").connect() as client:
         client.send_text("x")
         assert client.receive() == Message(Opcode.TEXT, b"x")
@@ -384,8 +384,8 @@ def test_spellings_of_a_boolean(bridge: Starter) -> None:
 
 
 @pytest.mark.case(55)
-def test_unix_socket_is_taken_over_from_the_dead(wsbridge: Starter, tmp_path: Path) -> None:
-    """A live Unix socket is left alone (exit status 3), a stale one replaced, a regular file never removed (3)."""
+def test_stale_unix_socket_is_replaced(wsbridge: Starter, tmp_path: Path) -> None:
+    """The server leaves a live Unix socket alone (exit status 3), replaces a stale one, and never removes a regular file (3)."""
     path = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))

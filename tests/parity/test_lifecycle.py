@@ -1,4 +1,4 @@
-"""A process's life: one for each connection, all of its output, and how it is made to end (cases 17-33)."""
+"""A program's life: one process per connection, all of its output, and its termination (cases 17-33)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.tool import command, recorded
 MIB = 1 << 20
 
 LADDER = {"INT": 0.1, "TERM": 0.35, "KILL": 0.85}
-"""Seconds from the client's going to each signal."""
+"""Seconds from the client's disconnect to each signal."""
 
 WAYS_TO_GO: dict[str, Callable[[Client], None]] = {"close frame": Client.send_close, "drop": Client.drop, "reset": Client.reset}
 
@@ -35,14 +35,14 @@ def test_a_process_for_each_connection(bridge: Starter) -> None:
 
 @pytest.mark.case(18)
 def test_program_may_speak_first(bridge: Starter) -> None:
-    """What a program prints before the client has sent anything is delivered."""
+    """The server delivers output that the program prints before the client has sent anything."""
     with bridge("sh", "-c", "echo hello; exec cat").connect() as client:
         assert client.receive_text() == "hello"
 
 
 @pytest.mark.case(19)
 def test_all_output_comes_before_the_end(bridge: Starter) -> None:
-    """All output of a program that prints and exits at once is delivered before the connection ends."""
+    """The server delivers all output of a program that prints and exits at once, before it closes the connection."""
     with bridge("seq", "10000").connect() as client:
         assert client.receive_lines() == [str(number) for number in range(1, 10001)]
 
@@ -58,12 +58,12 @@ def test_all_output_comes_before_the_end(bridge: Starter) -> None:
     ],
 )
 def test_close_code_tells_the_exit_status(wsbridge: Starter, script: str, close: Close) -> None:
-    """Exit status 0 closes with 1000, any other exit or a signal with 1011 and a short reason."""
+    """Exit status 0 closes with 1000. Any other exit status, and a signal, close with 1011 and a short reason."""
     with wsbridge("sh", "-c", script).connect() as client:
         assert client.receive_close().code == close.code
         assert client.close_frame is not None
         assert client.close_frame.reason.startswith(close.reason)
-        assert not client.wait_for_end(), "TCP ends in order, not with a reset"
+        assert not client.wait_for_end(), "TCP must end with FIN, not with a reset"
 
 
 @pytest.mark.case(21, 22)
@@ -71,7 +71,7 @@ def test_close_code_tells_the_exit_status(wsbridge: Starter, script: str, close:
     ("until", "closems", "events"), [("eof", 5000, ["eof"]), ("INT", 500, ["eof", "INT"]), ("TERM", 200, ["eof", "INT", "TERM"])]
 )
 def test_ladder_stops_where_the_program_ends(bridge: Starter, tmp_path: Path, until: str, closems: int, events: list[str]) -> None:
-    """Stdin is closed first; a program that ends gets no further signal."""
+    """The server closes stdin first; a program that then exits gets no signal."""
     record = tmp_path / "record"
     with bridge(f"--closems={closems}", *command("witness", record, until)).connect() as client:
         pid = int(client.receive_text())
@@ -83,13 +83,14 @@ def test_ladder_stops_where_the_program_ends(bridge: Starter, tmp_path: Path, un
 @pytest.mark.case(22)
 @pytest.mark.parametrize("way", WAYS_TO_GO)
 def test_ladder_of_a_stubborn_program(bridge: Starter, tmp_path: Path, way: str) -> None:
-    """A program that ignores EOF gets INT 100 ms after its client has gone, TERM 250 ms later, KILL 500 ms later, however it went."""
+    """A program that ignores EOF gets INT 100 ms after its client disconnects, TERM 250 ms later and KILL 500 ms later. The way of the
+    disconnect does not matter."""
     assert_ladder(bridge, tmp_path / "record", WAYS_TO_GO[way], [], LADDER)
 
 
 @pytest.mark.case(22)
 def test_closems_lengthens_each_step(bridge: Starter, tmp_path: Path) -> None:
-    """--closems is added to each step of the ladder."""
+    """--closems lengthens each step of the ladder by its value."""
     steps = {event: after + 0.1 * number for number, (event, after) in enumerate(LADDER.items(), 1)}
     assert_ladder(bridge, tmp_path / "record", Client.drop, ["--closems=100"], steps)
 
@@ -109,7 +110,7 @@ def assert_ladder(bridge: Starter, record: Path, go: Callable[[Client], None], f
 @pytest.mark.case(23)
 @pytest.mark.parametrize("stubborn", ["", "trap '' INT TERM;"], ids=["polite", "stubborn"])
 def test_grandchildren_are_ended_too(wsbridge: Starter, stubborn: str) -> None:
-    """What a program has started ends with it, also when it ignores signals that end the program itself."""
+    """The child processes of a program end with it, also if they ignore signals that end the program itself."""
     with wsbridge("sh", "-c", f"({stubborn} sleep 1000 & echo $!; wait)").connect() as client:
         grandchild = int(client.receive_text())
         with mortal(grandchild):
@@ -119,7 +120,7 @@ def test_grandchildren_are_ended_too(wsbridge: Starter, stubborn: str) -> None:
 
 @pytest.mark.case(23)
 def test_group_of_its_own_is_ended_too(wsbridge: Starter) -> None:
-    """A process group that a program created, as `timeout` does, ends with the program."""
+    """A process group that a program creates, as `timeout` does, ends with the program."""
     with wsbridge("timeout", "900", "sh", "-c", "echo $$; exec sleep 800").connect() as client:
         grandchild = int(client.receive_text())
         with mortal(grandchild):
@@ -129,7 +130,7 @@ def test_group_of_its_own_is_ended_too(wsbridge: Starter) -> None:
 
 @pytest.mark.case(24)
 def test_grandchild_cannot_hold_the_session(wsbridge: Starter) -> None:
-    """A grandchild that keeps stdout open after the program's exit does not hold the session for ever."""
+    """A grandchild that keeps stdout open after the program's exit does not keep the session open for ever."""
     server = wsbridge("--drainms=300", "sh", "-c", "sleep 1000 & echo $!")
     with server.connect() as client:
         grandchild = int(client.receive_text())
@@ -141,8 +142,8 @@ def test_grandchild_cannot_hold_the_session(wsbridge: Starter) -> None:
 
 
 @pytest.mark.case(25)
-def test_program_that_never_reads_is_heard(wsbridge: Starter) -> None:
-    """A program that never reads blocks its client's sending, but not its own output, and the client's going is noticed."""
+def test_output_of_a_program_that_never_reads(wsbridge: Starter) -> None:
+    """A program that never reads blocks its client's messages, but not its own output. The server still notices the client's disconnect."""
     server = wsbridge("sh", "-c", 'echo $$; exec "$@"', "sh", *command("ticks"))
     with server.connect() as client:
         pid = int(client.receive_text())
@@ -150,7 +151,7 @@ def test_program_that_never_reads_is_heard(wsbridge: Starter) -> None:
             unread = [0]
             while unread[-1] == 0 or unread[-50:] != [unread[-1]] * 50:
                 unread.append(int(client.receive_text()))
-            assert sender.is_alive(), "the client could send 32 MB that nobody read"
+            assert sender.is_alive(), "the client could send 32 MB that the program did not read"
         client.drop()
         wait_for_exit(pid)
     assert memory_peak(server.pid) < 160 * MIB
@@ -158,7 +159,7 @@ def test_program_that_never_reads_is_heard(wsbridge: Starter) -> None:
 
 @pytest.mark.case(26)
 def test_closed_stdin_keeps_the_session(bridge: Starter, tmp_path: Path) -> None:
-    """A program that has closed its stdin keeps its session; what the client sends is discarded."""
+    """A program that has closed its stdin keeps its session; the server discards messages from the client."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     with bridge("sh", "-c", 'exec <&-; echo deaf; read word <"$0"; echo "heard $word"', fifo).connect() as client:
@@ -172,7 +173,7 @@ def test_closed_stdin_keeps_the_session(bridge: Starter, tmp_path: Path) -> None
 
 @pytest.mark.case(27)
 def test_closed_stdout_ends_the_session(bridge: Starter, tmp_path: Path) -> None:
-    """A program that closes its stdout is ended by the ladder; TCP closes when it is gone."""
+    """The ladder ends a program that closes its stdout; the server closes TCP when the program has exited."""
     record = tmp_path / "record"
     with bridge(*command("witness", record, "TERM", "stdout")).connect() as client:
         pid = int(client.receive_text())
@@ -184,7 +185,7 @@ def test_closed_stdout_ends_the_session(bridge: Starter, tmp_path: Path) -> None
 
 @pytest.mark.case(28)
 def test_nothing_is_left_after_a_hundred_sessions(bridge: Starter) -> None:
-    """After 100 sessions there is no zombie, and no descriptor more than before."""
+    """After 100 sessions, the server has no zombie, and no more descriptors than before."""
     server = bridge("cat")
 
     def session() -> None:
@@ -204,7 +205,7 @@ def test_nothing_is_left_after_a_hundred_sessions(bridge: Starter) -> None:
 
 @pytest.mark.case(29)
 def test_launch_failure_ends_the_session_alone(bridge: Starter, tmp_path: Path) -> None:
-    """A program that cannot be started closes its socket and leaves a line in the log; the server lives on."""
+    """If a program cannot start, the server closes the connection, logs a line, and continues."""
     script(tmp_path / "broken", "#!/no/such/interpreter\n")
     script(tmp_path / "sound", "#!/bin/sh\necho fine\n")
     server = bridge(f"--dir={tmp_path}")
@@ -219,7 +220,7 @@ def test_launch_failure_ends_the_session_alone(bridge: Starter, tmp_path: Path) 
 
 @pytest.mark.case(29)
 def test_not_executable_is_refused(wsbridge: Starter, tmp_path: Path) -> None:
-    """A script that is not executable is refused with 500 before the upgrade, one that is not there with 404."""
+    """The server answers a script that is not executable with 500 before the upgrade, a missing script with 404."""
     (tmp_path / "plain").write_text("#!/bin/sh\necho no\n")
     server = wsbridge(f"--dir={tmp_path}")
     assert server.refusal("/plain").status == 500
@@ -227,8 +228,8 @@ def test_not_executable_is_refused(wsbridge: Starter, tmp_path: Path) -> None:
 
 
 @pytest.mark.case(30)
-def test_directory_is_the_servers(bridge: Starter, tmp_path: Path) -> None:
-    """A program runs in the server's directory, also a script of --dir."""
+def test_working_directory_is_the_servers(bridge: Starter, tmp_path: Path) -> None:
+    """A program runs in the server's working directory, also a script of --dir."""
     scripts, elsewhere = tmp_path / "scripts", tmp_path / "elsewhere"
     scripts.mkdir()
     elsewhere.mkdir()
@@ -241,8 +242,8 @@ def test_directory_is_the_servers(bridge: Starter, tmp_path: Path) -> None:
 
 @pytest.mark.case(31)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_end_of_the_bridge_is_the_ladder(wsbridge: Starter, tmp_path: Path, number: signal.Signals) -> None:
-    """TERM and INT close sessions with 1001, end their programs by the ladder, and the bridge exits with 0."""
+def test_shutdown_runs_the_ladder(wsbridge: Starter, tmp_path: Path, number: signal.Signals) -> None:
+    """On TERM or INT, the server closes sessions with 1001, ends their programs by the ladder, and exits with 0."""
     record = tmp_path / "record"
     server = wsbridge(*command("witness", record, "TERM"))
     with server.connect() as client:
@@ -256,7 +257,7 @@ def test_end_of_the_bridge_is_the_ladder(wsbridge: Starter, tmp_path: Path, numb
 
 @pytest.mark.case(31)
 def test_killed_bridge_leaves_no_process(wsbridge: Starter) -> None:
-    """When the bridge itself is killed with KILL, its programs and what they started end all the same."""
+    """If the server itself is killed with KILL, its programs and their child processes still end."""
     server = wsbridge("sh", "-c", "trap '' HUP INT TERM; sleep 1000 & echo $$ $!; wait; sleep 1000")
     with server.connect() as client:
         pids = [int(word) for word in client.receive_text().split()]
@@ -267,8 +268,9 @@ def test_killed_bridge_leaves_no_process(wsbridge: Starter) -> None:
 
 
 @pytest.mark.case(32)
-def test_slow_client_blocks_its_own_program_alone(bridge: Starter) -> None:
-    """A client that does not read blocks its program, not the memory of the server nor another client; nothing is lost."""
+def test_slow_client_blocks_only_its_own_program(bridge: Starter) -> None:
+    """A client that does not read blocks its program. It neither fills the server's memory nor blocks another client, and loses no
+    message."""
     server = bridge("sh", "-c", '[ "$PATH_INFO" = /echo ] && exec cat; exec "$@"', "sh", *command("flood"))
     with server.connect("/flood", receive_buffer=1 << 16) as slow:
         blocked = int(server.wait_for_log(r"blocked at (\d+)")[1])
@@ -283,8 +285,8 @@ def test_slow_client_blocks_its_own_program_alone(bridge: Starter) -> None:
 
 
 @pytest.mark.case(33)
-def test_client_that_takes_nothing_is_cut(wsbridge: Starter) -> None:
-    """A client that takes nothing for --send-timeout seconds is cut, and its program ends."""
+def test_client_that_reads_nothing_is_disconnected(wsbridge: Starter) -> None:
+    """The server disconnects a client that accepts no data for --send-timeout seconds, and ends its program."""
     server = wsbridge("--send-timeout=1", "sh", "-c", 'echo $$; exec "$@"', "sh", *command("flood"))
     with server.connect(receive_buffer=1 << 16) as client:
         pid = int(client.receive_text())

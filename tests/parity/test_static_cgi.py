@@ -25,7 +25,7 @@ def script(path: Path) -> Path:
 
 @pytest.fixture
 def www(tmp_path: Path) -> Path:
-    """A directory with /a.txt and /sub/index.html, beside a file that is not in it."""
+    """A directory with /a.txt and /sub/index.html, and a file outside it."""
     folder = tmp_path / "www"
     (folder / "sub").mkdir(parents=True)
     (folder / "a.txt").write_text("file a")
@@ -36,7 +36,7 @@ def www(tmp_path: Path) -> Path:
 
 @pytest.mark.case(63)
 def test_file_and_socket_share_a_path(bridge: Starter, www: Path) -> None:
-    """A plain request gets the file, an upgrade at the same path the program."""
+    """A plain request gets the file; an upgrade at the same path gets the program."""
     server = bridge(f"--staticdir={www}", "cat")
     assert (server.get("/a.txt").status, server.get("/a.txt").body) == (200, b"file a")
     assert server.get("/sub/").body == b"<p>the index"
@@ -48,7 +48,7 @@ def test_file_and_socket_share_a_path(bridge: Starter, www: Path) -> None:
 
 @pytest.mark.case(63)
 def test_part_of_a_file(bridge: Starter, www: Path) -> None:
-    """The server obeys ranges and conditions."""
+    """The server supports ranges and conditional requests."""
     server = bridge(f"--staticdir={www}")
     parts = {"bytes=0-0": (206, b"f"), "bytes=2-": (206, b"le a"), "bytes=-2": (206, b" a")}
     for asked, part in parts.items():
@@ -60,14 +60,14 @@ def test_part_of_a_file(bridge: Starter, www: Path) -> None:
 
 
 @pytest.mark.case(63)
-def test_last_bytes_none(wsbridge: Starter, www: Path) -> None:
-    """A range of the last 0 bytes is not satisfiable."""
+def test_range_of_no_bytes(wsbridge: Starter, www: Path) -> None:
+    """The server answers a range of the last 0 bytes with 416."""
     assert wsbridge(f"--staticdir={www}").get("/a.txt", headers=[("Range", "bytes=-0")]).status == 416
 
 
 @pytest.mark.case(63)
 def test_methods_of_a_file(wsbridge: Starter, www: Path) -> None:
-    """Other methods than GET, HEAD and OPTIONS on a file get 405 with Allow."""
+    """The server answers methods other than GET, HEAD and OPTIONS on a file with 405 and Allow."""
     server = wsbridge(f"--staticdir={www}")
     answers = [server.request(method, "/a.txt") for method in ("POST", "PUT", "DELETE", "TRACE")]
     assert [(answer.status, answer.value("allow")) for answer in answers] == [(405, "GET, HEAD, OPTIONS")] * 4
@@ -75,7 +75,7 @@ def test_methods_of_a_file(wsbridge: Starter, www: Path) -> None:
 
 @pytest.mark.case(63)
 def test_upgrade_to_something_else(bridge: Starter, www: Path) -> None:
-    """A request that asks for another protocol gets the file, as from a server that does not know that protocol."""
+    """For a request to upgrade to another protocol, the server sends the file, as a server that does not know the protocol does."""
     headers = [("Upgrade", "h2c"), ("Connection", "Upgrade, HTTP2-Settings"), ("HTTP2-Settings", "")]
     answer = bridge(f"--staticdir={www}", "cat").get("/a.txt", headers=headers)
     assert (answer.status, answer.body) == (200, b"file a")
@@ -83,8 +83,8 @@ def test_upgrade_to_something_else(bridge: Starter, www: Path) -> None:
 
 @pytest.mark.case(63)
 @pytest.mark.parametrize("hosts", [[("Host", "h"), ("Host", "i")], [("Host", "a b")]], ids=["two", "malformed"])
-def test_host_in_doubt(bridge: Starter, www: Path, hosts: list[tuple[str, str]]) -> None:
-    """A request with two Host headers, or a malformed one, gets 400."""
+def test_ambiguous_host(bridge: Starter, www: Path, hosts: list[tuple[str, str]]) -> None:
+    """The server answers two Host headers, or a malformed one, with 400."""
     with open_stream(port=bridge(f"--staticdir={www}").port) as stream:
         stream.send(request_bytes("GET", "/a.txt", hosts))
         assert read_response(stream).status == 400
@@ -102,7 +102,7 @@ def test_dots_cannot_leave_the_static_directory(bridge: Starter, www: Path) -> N
 
 @pytest.mark.case(63)
 def test_links_cannot_leave_the_static_directory(wsbridge: Starter, www: Path) -> None:
-    """A symbolic link that leads outside is answered with 404."""
+    """The server answers a symbolic link that leads outside with 404."""
     (www / "link.txt").symlink_to(www.parent / "secret.txt")
     (www / "folder").symlink_to(www.parent)
     server = wsbridge(f"--staticdir={www}")
@@ -111,7 +111,7 @@ def test_links_cannot_leave_the_static_directory(wsbridge: Starter, www: Path) -
 
 @pytest.mark.case(64)
 def test_console_is_everywhere(bridge: Starter) -> None:
-    """--devconsole answers on any path with a page of HTML; an upgrade still gets the program."""
+    """--devconsole answers any path with an HTML page; an upgrade still gets the program."""
     server = bridge("--devconsole", "cat")
     for path in ("/", "/any/path?x=1"):
         response = server.get(path)
@@ -124,8 +124,8 @@ def test_console_is_everywhere(bridge: Starter) -> None:
 
 
 @pytest.mark.case(64)
-def test_console_is_read_alone(wsbridge: Starter) -> None:
-    """The console is answered with 405 for a method that would change it."""
+def test_console_is_read_only(wsbridge: Starter) -> None:
+    """The console answers a method other than GET and HEAD with 405."""
     server = wsbridge("--devconsole", "cat")
     for method in ("POST", "PUT", "DELETE"):
         assert server.request(method, "/").status == 405
@@ -133,7 +133,7 @@ def test_console_is_read_alone(wsbridge: Starter) -> None:
 
 @pytest.mark.case(64)
 def test_console_does_not_repeat_the_path(wsbridge: Starter) -> None:
-    """What a request's path holds does not become part of the console's page."""
+    """The console's page does not include the path of the request."""
     server = wsbridge("--devconsole", "cat")
     for path in ('/"><script>alert(1)</script>', "/%22%3E%3Cscript%3Ealert(1)%3C/script%3E", "/';alert(1);'"):
         assert b"alert(1)" not in server.get(path).body, path
@@ -141,7 +141,7 @@ def test_console_does_not_repeat_the_path(wsbridge: Starter) -> None:
 
 @pytest.mark.case(65)
 def test_cgi_script_runs(bridge: Starter, tmp_path: Path) -> None:
-    """A plain request for a file in --cgidir runs it: it sets status and headers, and reads the body from stdin."""
+    """A plain request for a file in --cgidir runs the file. It sets status and headers, and reads the body from stdin."""
     script(tmp_path / "tea.cgi")
     server = bridge(f"--cgidir={tmp_path}")
     response = server.request("POST", "/tea.cgi", body=b"two lumps")
@@ -151,7 +151,7 @@ def test_cgi_script_runs(bridge: Starter, tmp_path: Path) -> None:
 
 @pytest.mark.case(65)
 def test_line_of_a_cgi_head_that_is_no_header(bridge: Starter, tmp_path: Path) -> None:
-    """A line of a script's head that is no header is skipped, and the rest is served."""
+    """The server skips a line of a script's header block that is not a header, and serves the rest."""
     script(tmp_path / "warns.cgi").write_text("#!/bin/sh\nprintf 'a warning\\nContent-Type: text/plain\\n<!--: spam\\n\\npage'\n")
     response = bridge(f"--cgidir={tmp_path}").get("/warns.cgi")
     assert (response.status, response.value("Content-Type"), response.body) == (200, "text/plain", b"page")
@@ -159,7 +159,7 @@ def test_line_of_a_cgi_head_that_is_no_header(bridge: Starter, tmp_path: Path) -
 
 @pytest.mark.case(65)
 def test_source_of_a_cgi_script_is_never_served(wsbridge: Starter, www: Path) -> None:
-    """With --cgidir inside --staticdir no path serves a script's source, executable or not."""
+    """With --cgidir inside --staticdir, no path serves a script's source, executable or not."""
     script(www / "cgi" / "tea.cgi")
     script(www / "cgi" / "plain.cgi").chmod(0o644)
     (www / "link").symlink_to("cgi/tea.cgi")
@@ -172,7 +172,7 @@ def test_source_of_a_cgi_script_is_never_served(wsbridge: Starter, www: Path) ->
 
 @pytest.mark.case(65)
 def test_source_of_a_session_script_is_never_served(wsbridge: Starter, www: Path) -> None:
-    """With --dir and --staticdir at the same place a script runs for an upgrade, and its source is not served."""
+    """With --dir and --staticdir at the same place, an upgrade runs a script, and the server never serves its source."""
     script(www / "tea.sh")
     server = wsbridge(f"--staticdir={www}", f"--dir={www}")
     assert b"# source" not in server.get("/tea.sh").body

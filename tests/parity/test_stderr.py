@@ -1,4 +1,4 @@
-"""What a program says on stderr: into the log, or to the client when it is asked for (cases 34-36)."""
+"""A program's stderr: the server logs it, or sends it to the client with --passstderr (cases 34-36)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.tool import command
 
 @pytest.mark.case(34)
 def test_stderr_is_logged(bridge: Starter) -> None:
-    """Stderr never reaches the client; each line of it is an ERROR line of category stderr in the log."""
+    """Stderr never reaches the client; the log has each line of it as an ERROR line of category stderr."""
     server = bridge("sh", "-c", "echo one >&2; echo two words >&2; echo out; exec cat")
     with server.connect() as client:
         assert client.receive_text() == "out"
@@ -23,7 +23,7 @@ def test_stderr_is_logged(bridge: Starter) -> None:
 @pytest.mark.case(35)
 @pytest.mark.parametrize("end", ["\n", ""], ids=["terminated", "unterminated"])
 def test_long_stderr_line_is_logged(wsbridge: Starter, end: str) -> None:
-    """A stderr line of 100 KB is logged and does not stall the program, nor is one lost that has no end."""
+    """The server logs a stderr line of 100 KB without stalling the program, and also a last line without a newline."""
     server = wsbridge(*command("stderr", 100_000, end))
     with server.connect() as client:
         assert client.receive_text() == "done"
@@ -33,7 +33,7 @@ def test_long_stderr_line_is_logged(wsbridge: Starter, end: str) -> None:
 
 @pytest.mark.case(36)
 def test_passstderr_wraps_both_streams(wsbridge: Starter) -> None:
-    """--passstderr sends each line as JSON in Go's spelling, with the stream's name; stderr is logged all the same."""
+    """--passstderr sends each line as JSON in Go's encoding, with the stream's name; the log still has the stderr lines."""
     server = wsbridge("--passstderr", "sh", "-c", r"""printf 'out <&> "ü"\t\\\n'; read line; printf 'err or\n' >&2; exec cat""")
     with server.connect() as client:
         assert client.receive_text() == r'{"stream":"stdout","data":"out \u003c\u0026\u003e \"ü\"\t\\"}'
@@ -44,7 +44,7 @@ def test_passstderr_wraps_both_streams(wsbridge: Starter) -> None:
 
 @pytest.mark.case(36)
 def test_passstderr_excludes_binary(wsbridge: Starter) -> None:
-    """--passstderr with --binary is wrong usage: exit status 1, and the message names both flags."""
+    """--passstderr with --binary is a usage error: exit status 1, and the message names both flags."""
     ended = wsbridge.run("--port=0", "--passstderr", "--binary", "cat")
     assert ended.returncode == 1
     assert "--passstderr" in ended.stderr

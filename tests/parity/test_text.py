@@ -18,7 +18,7 @@ def hexadecimal(text: str) -> str:
 
 @pytest.mark.case(1, 2, 3)
 def test_message_reaches_stdin_as_a_line(bridge: Starter) -> None:
-    """A text message reaches stdin at once, in one piece, with one newline after it; newlines in it pass through."""
+    """A text message reaches stdin at once, in one piece, followed by one newline. Newlines inside it are unchanged."""
     with bridge(*command("reads")).connect() as client:
         for text in ("abc", "a\nb", "", "ends in a newline\n", "nul \0, return \r", "ümläut ☃"):
             client.send_text(text)
@@ -26,15 +26,15 @@ def test_message_reaches_stdin_as_a_line(bridge: Starter) -> None:
 
 
 @pytest.mark.case(4)
-def test_line_ending_is_taken_off(bridge: Starter) -> None:
-    """One LF or CR LF is removed from a line, and no more; an empty line is an empty message."""
+def test_line_ending_is_removed(bridge: Starter) -> None:
+    """The server removes one LF or CR LF from a line, and no more; an empty line is an empty message."""
     with bridge("printf", r"x\r\nx\r\r\n\n\r\na\rb\nend\n").connect() as client:
         assert client.receive_lines() == ["x", "x\r", "", "", "a\rb", "end"]
 
 
 @pytest.mark.case(5)
 def test_white_space_survives(bridge: Starter) -> None:
-    """Spaces and tabs at the start and the end of a line survive both ways."""
+    """Spaces and tabs at the start and the end of a line are unchanged in both directions."""
     with bridge("cat").connect() as client:
         for text in ("  a b \t", "\t", " "):
             client.send_text(text)
@@ -43,14 +43,14 @@ def test_white_space_survives(bridge: Starter) -> None:
 
 @pytest.mark.case(6)
 def test_long_line_is_one_message(bridge: Starter) -> None:
-    """A line of 1 MiB is delivered as one message."""
+    """The server delivers a line of 1 MiB as one message."""
     with bridge(*command("line", MIB)).connect() as client:
         assert client.receive() == Message(Opcode.TEXT, b"x" * MIB)
 
 
 @pytest.mark.case(6)
 def test_long_message_is_echoed(bridge: Starter) -> None:
-    """A message of 500 KiB goes through a program and back."""
+    """A message of 500 KiB passes through a program and back."""
     text = "0123456789" * 51_200
     with bridge("cat").connect() as client:
         client.send_text(text)
@@ -59,7 +59,7 @@ def test_long_message_is_echoed(bridge: Starter) -> None:
 
 @pytest.mark.case(7)
 def test_unterminated_last_line_is_delivered(wsbridge: Starter) -> None:
-    """What a program prints last is delivered although no newline follows it, also when it prints nothing else."""
+    """The server delivers a last line without a newline, also if it is the program's only output."""
     with wsbridge("printf", r"a\nb").connect() as client:
         assert client.receive_lines() == ["a", "b"]
     with wsbridge("printf", "alone").connect() as client:
@@ -68,7 +68,7 @@ def test_unterminated_last_line_is_delivered(wsbridge: Starter) -> None:
 
 @pytest.mark.case(8)
 def test_invalid_utf8_is_replaced(wsbridge: Starter) -> None:
-    """Bytes that are not UTF-8 arrive as U+FFFD, and the session goes on."""
+    """The server replaces bytes that are not UTF-8 with U+FFFD, and the session continues."""
     with wsbridge("sh", "-c", r"printf 'a\377b\n\303\n'; exec cat").connect() as client:
         assert client.receive_text() == "a\ufffdb"
         assert client.receive_text() == "\ufffd"
@@ -78,7 +78,7 @@ def test_invalid_utf8_is_replaced(wsbridge: Starter) -> None:
 
 @pytest.mark.case(9)
 def test_line_waits_for_its_newline(bridge: Starter) -> None:
-    """Output without a newline is not sent until the newline appears."""
+    """The server does not send output without a newline until the newline appears."""
     server = bridge("sh", "-c", r"printf begun; echo written >&2; read line; printf ' and ended\n'; exec cat")
     with server.connect() as client:
         server.wait_for_log("written")
@@ -90,7 +90,7 @@ def test_line_waits_for_its_newline(bridge: Starter) -> None:
 
 @pytest.mark.case(10)
 def test_endless_line_ends_the_session(wsbridge: Starter) -> None:
-    """A line longer than the limit of 16 MiB ends the session with 1009; memory stays bounded, also while the program goes on."""
+    """A line over the limit of 16 MiB ends the session with 1009. Memory stays bounded, also while the program prints more."""
     server = wsbridge("--closems=200", "sh", "-c", "trap '' INT TERM; exec \"$@\"", "sh", *command("endless"))
     with server.connect() as client:
         assert client.receive_close().code == 1009
@@ -99,8 +99,8 @@ def test_endless_line_ends_the_session(wsbridge: Starter) -> None:
 
 
 @pytest.mark.case(10)
-def test_line_without_listener_is_bounded(wsbridge: Starter) -> None:
-    """What a program prints after its client has gone does not fill the memory, a line without an end neither."""
+def test_output_without_a_client_is_bounded(wsbridge: Starter) -> None:
+    """Output that a program prints after its client has disconnected does not fill the memory, also without a newline."""
     server = wsbridge("--closems=200", "sh", "-c", "echo ready; trap '' INT TERM; read line; exec \"$@\"", "sh", *command("endless"))
     with server.connect() as client:
         assert client.receive_text() == "ready"
@@ -111,7 +111,7 @@ def test_line_without_listener_is_bounded(wsbridge: Starter) -> None:
 
 @pytest.mark.case(10)
 def test_maxline_is_the_longest_line(wsbridge: Starter) -> None:
-    """With --maxline=1000 a line of 1000 bytes passes, a longer one closes with 1009."""
+    """With --maxline=1000, the server sends a line of 1000 bytes; a longer line closes with 1009."""
     server = wsbridge("--maxline=1000", "sh", "-c", "printf '%01000d\n%01001d\n' 0 0; exec cat")
     with server.connect() as client:
         messages, close = client.receive_until_close()
@@ -121,7 +121,7 @@ def test_maxline_is_the_longest_line(wsbridge: Starter) -> None:
 
 @pytest.mark.case(11)
 def test_burst_comes_back_in_order(bridge: Starter) -> None:
-    """200 messages sent back to back come back complete and in order."""
+    """200 messages that a client sends without a pause come back complete and in order."""
     texts = [f"message {number}" for number in range(200)]
     with bridge("cat").connect() as client:
         client.send_raw(b"".join(encode_frame(text.encode()) for text in texts))

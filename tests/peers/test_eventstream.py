@@ -1,4 +1,4 @@
-"""An event stream's protocol without a socket: a fake transport whose client accepts bytes on request, and a clock that the test turns."""
+"""An event stream's protocol without a socket: the test controls the clock, and a fake transport whose client accepts bytes on request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wsbridge.settings import ClientSettings
 
 
 class Timers(Clock):
-    """The timers of a fake loop, and the futures of the running one."""
+    """The timers of a fake loop, and the futures of the running loop."""
 
     def create_future(self) -> asyncio.Future[None]:
         return asyncio.get_running_loop().create_future()
@@ -58,7 +58,7 @@ class Transport:
             self.protocol.pause_writing()
 
     def accept(self, count: int) -> None:
-        """Let the client accept bytes; asyncio's low-water mark is a quarter of the high one."""
+        """Let the client accept bytes. asyncio's low-water mark is a quarter of the high-water mark."""
         self.buffered -= count
         if self.is_full and self.buffered <= self.high // 4:
             self.is_full = False
@@ -74,7 +74,7 @@ class Transport:
 
 
 class Stream:
-    """An event stream that has joined a sink; `ends` is what the sink has received, `source` the fanout's side."""
+    """An event stream that has joined a sink: `ends` is the list of ends that the sink received, `source` is the fan-out's side."""
 
     def __init__(self, *, sock: socket.socket | None = None, joins: bool = True, unsent_bytes: int = 0, **settings: Any) -> None:
         self.clock = Timers()
@@ -351,7 +351,7 @@ def test_comment_while_closing(send_timeout: float) -> None:
 
 
 def test_close_that_succeeds() -> None:
-    """The loss of the connection ends the close timeout: the server does not abort a connection that is gone."""
+    """The loss of the connection ends the close timeout: the server does not abort a closed connection."""
     one = Stream()
     one.client.close()
     one.client.connection_lost(None)

@@ -1,4 +1,4 @@
-"""A client that takes slowly, or nothing: it blocks its own program, in bounded memory, and nobody else."""
+"""A client that reads slowly, or not at all, blocks its own program, in bounded memory, and no other client."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.support.tool import command
 
 MIB = 1 << 20
 SMALL = 1 << 16
-"""A receive buffer by which a server feels soon that nothing is read."""
+"""A small receive buffer, so that the server soon notices a client that does not read."""
 
 
 def blocked(server: Server, pid: int) -> int:
-    """Wait until the program of the site's flood is blocked; return how many bytes it has written."""
+    """Wait until the `flood` program is blocked; return the number of bytes it has written."""
     return int(server.wait_for_log(rf"pid:'{pid}' \| blocked at (\d+)")[1])
 
 
@@ -29,8 +29,8 @@ def options(server: Server) -> dict[str, int]:
     return {} if "unix" in server.where else {"receive_buffer": SMALL}
 
 
-def test_slow_client_blocks_its_own_program_alone(door: Server) -> None:
-    """A client that does not read blocks its program, in bounded memory, and nobody else; when it reads, nothing is lost."""
+def test_slow_client_blocks_only_its_own_program(door: Server) -> None:
+    """A client that does not read blocks its program in bounded memory, and no other client. When it reads again, no message is lost."""
     with door.connect("/flood", **options(door)) as client:
         pid = int(client.receive_text())
         written = blocked(door, pid)
@@ -48,8 +48,8 @@ def test_slow_client_blocks_its_own_program_alone(door: Server) -> None:
         wait_for_exit(pid)
 
 
-def test_slow_client_is_heard(door: Server) -> None:
-    """A client that does not read is heard all the same: when it closes its program ends, and the close is answered."""
+def test_close_from_a_client_that_does_not_read(door: Server) -> None:
+    """The server still reads from a client that does not read. When the client closes, its program ends and the server echoes the close."""
     with door.connect("/flood", **options(door)) as client:
         pid = int(client.receive_text())
         blocked(door, pid)
@@ -59,7 +59,7 @@ def test_slow_client_is_heard(door: Server) -> None:
 
 
 def test_all_is_delivered_after_the_exit(door: Server) -> None:
-    """When a program has printed all and ended, a client that was slow to take it gets all of it, and then the end."""
+    """When a program exits after its last output, a slow client receives all of the output, then the close."""
     with door.connect(say("seq -f %0999g 6000; exit 3"), **options(door)) as client:
         pause(0.2)
         messages, close = client.receive_until_close()
@@ -68,8 +68,8 @@ def test_all_is_delivered_after_the_exit(door: Server) -> None:
 
 
 @pytest.mark.parametrize("opcode", [Opcode.PING, Opcode.TEXT], ids=["pings", "messages"])
-def test_client_that_only_talks(served: Server, opcode: Opcode) -> None:
-    """A client that never reads cannot make the server keep answers without bound, be they its program's or pongs."""
+def test_client_that_only_sends(served: Server, opcode: Opcode) -> None:
+    """A client that never reads cannot make the server buffer answers without bound: neither its program's output nor pongs."""
     frames = encode_frame(b"x" * 125, opcode) * 200_000
     with served.connect("/echo", receive_buffer=SMALL) as client:
         before = resident(served.pid)
@@ -78,7 +78,7 @@ def test_client_that_only_talks(served: Server, opcode: Opcode) -> None:
         client.reset()
 
 
-# --send-timeout: both kinds of transports side by side, since these take their time
+# --send-timeout: the tests run both kinds of transports at the same time, since they wait for a timeout
 
 TIMEOUT = 1.0
 
@@ -93,8 +93,8 @@ PROGRAMS = {"in the middle": command("flood"), "at the end": ("head", "-c", "200
 
 
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS.keys())
-def test_client_that_takes_nothing_is_cut(pair: Callable[..., list[Server]], program: Sequence[str]) -> None:
-    """--send-timeout ends a client that takes nothing for so long, also when its program has ended meanwhile; it is counted."""
+def test_client_that_reads_nothing_is_disconnected(pair: Callable[..., list[Server]], program: Sequence[str]) -> None:
+    """--send-timeout disconnects a client that accepts no data, also after its program has exited. A metric counts it."""
     servers = pair("--binary", "--sendbuffer=50000000", *program)
     with ExitStack() as clients:
         begun = time.monotonic()
@@ -109,8 +109,8 @@ def test_client_that_takes_nothing_is_cut(pair: Callable[..., list[Server]], pro
         assert "clients_timed_out=1" in server.log
 
 
-def test_client_that_half_closes_and_takes_nothing(pair: Callable[..., list[Server]]) -> None:
-    """--send-timeout ends one that has closed its direction and takes nothing of what was on its way, whatever --sendbuffer is."""
+def test_client_that_half_closes_and_reads_nothing(pair: Callable[..., list[Server]]) -> None:
+    """--send-timeout also disconnects a client that half-closes and accepts none of the pending data, whatever --sendbuffer is."""
     servers = pair("--binary", "--sendbuffer=50000000", "sh", "-c", "head -c 6000000 /dev/zero; echo done >&2; exec sleep 1000")
     with ExitStack() as clients:
         for server in servers:
@@ -121,13 +121,13 @@ def test_client_that_half_closes_and_takes_nothing(pair: Callable[..., list[Serv
             server.wait_for_log("closing: the client accepted no data")
 
 
-def test_client_that_takes_slowly_is_kept(pair: Callable[..., list[Server]]) -> None:
-    """--send-timeout does not end a client that takes, however slowly: only one that takes nothing."""
+def test_client_that_reads_slowly_is_kept(pair: Callable[..., list[Server]]) -> None:
+    """--send-timeout keeps a client that accepts data, however slowly."""
     servers = pair("--binary", *command("flood"))
     with ExitStack() as stack:
         clients = [stack.enter_context(server.connect(receive_buffer=SMALL)) for server in servers]
         begun = time.monotonic()
-        # Some 400 kB in a second, for four times as long as one may take nothing.
+        # About 400 kB per second, for four times the timeout.
         while time.monotonic() - begun < 4 * TIMEOUT:
             for client in clients:
                 assert client.stream.sock.recv(40_000)
@@ -136,12 +136,12 @@ def test_client_that_takes_slowly_is_kept(pair: Callable[..., list[Server]]) -> 
 
 
 def test_long_message_to_a_slow_client(pair: Callable[..., list[Server]]) -> None:
-    """A client that takes a long message slowly is not given up for pings to which it has not come yet."""
+    """The server keeps a client that reads a long message slowly, although the client has not reached the pings behind it."""
     servers = pair("--pingms=500", "--send-timeout=5", "sh", "-c", f"head -c {2 * MIB} /dev/zero | tr '\\0' x; echo; exec cat")
     with ExitStack() as stack:
         clients = [stack.enter_context(server.connect(receive_buffer=SMALL)) for server in servers]
         taken = 0
-        # For some four seconds, which is eight pings.
+        # This takes about four seconds, which is eight pings.
         while taken < 3 * MIB // 2:
             for client in clients:
                 assert client.stream.sock.recv(35_000, socket.MSG_WAITALL)
@@ -151,7 +151,7 @@ def test_long_message_to_a_slow_client(pair: Callable[..., list[Server]]) -> Non
 
 
 def test_no_send_timeout(serve: Serve) -> None:
-    """--send-timeout=0 is without limit: a client that takes nothing is kept, and its going is noticed."""
+    """With --send-timeout=0, the server keeps a client that accepts nothing, and still notices its disconnect."""
     server = serve("--send-timeout=0", "sh", "-c", 'echo $$; exec "$@"', "sh", *command("flood"))
     with server.connect(receive_buffer=SMALL) as client:
         pid = int(client.receive_text())

@@ -27,12 +27,12 @@ CLOSE_1002 = b"\x88"
 
 
 class Session:
-    """A sink that ends its client when the client ends, as a session does."""
+    """A sink that closes its client when the client ends, as a session does."""
 
     client: WebSocketPeer
 
     def write(self, batch: Batch) -> None:
-        """Take nothing."""
+        """Ignore the batch."""
 
     def end(self, reason: End) -> None:
         self.client.end(reason)
@@ -44,7 +44,7 @@ class Session:
 async def test_end_after_a_violation(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch, kind: str, is_tls: bool, more: bytes
 ) -> None:
-    """After a violation the client gets the close frame and the end at once, also while it still sends; nothing waits for a timer."""
+    """After a protocol violation, the client gets the close frame and the end at once, even while it still sends. No timer delays them."""
     for name, value in TRANSPORTS[kind].items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(client_module, "CLOSE_WAIT", 3600.0)
@@ -80,8 +80,8 @@ async def test_end_after_a_violation(
     assert answer[2:4] == (1002).to_bytes(2)
 
 
-async def test_heard_before_it_is_joined() -> None:
-    """A client that speaks while its program is still being started is heard: it is not given up for silence."""
+async def test_client_that_sends_before_the_join() -> None:
+    """Data from a client counts for its heartbeat while its program is still starting, so the server does not drop the client."""
     loop = asyncio.get_running_loop()
     ours, theirs = socket.socketpair()
     with theirs:

@@ -1,4 +1,4 @@
-"""A client's protocol without a socket: a transport that notes what it is asked, and a loop whose clock the test moves."""
+"""A client's protocol without a socket: a transport that records calls, and a loop whose clock the test controls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ A_PONG = 0x80 | PONG
 
 
 class Handle:
-    """What a loop returns for a callback."""
+    """The handle that a loop returns for a callback."""
 
     def __init__(self, function: Callable[..., object], arguments: tuple[object, ...]) -> None:
         self.function, self.arguments, self.is_cancelled = function, arguments, False
@@ -35,7 +35,7 @@ class Handle:
 
 
 class Loop:
-    """As much of an event loop as a client uses. A turn runs what was there when it began, as asyncio's does."""
+    """The part of an event loop that a client uses. A turn runs the callbacks that were ready when it began, as asyncio's does."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -59,14 +59,14 @@ class Loop:
         return self.call_at(self.now + delay, function, *arguments)
 
     def turn(self) -> bool:
-        """Run one turn; return whether there was anything to do."""
+        """Run one turn; return whether a callback was ready."""
         ready, self._ready = self._ready, []
         for handle in ready:
             handle()
         return bool(ready)
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass, and run what becomes due, each at its own time."""
+        """Let time pass, and run each timer at its own time."""
         end = self.now + seconds
         while self._timers and self._timers[0][0] <= end:
             self.now, _, handle = heapq.heappop(self._timers)
@@ -75,7 +75,7 @@ class Loop:
 
 
 class Transport:
-    """A transport that takes all, and notes it."""
+    """A transport that accepts and records all data."""
 
     def __init__(self) -> None:
         self.writes: list[bytes] = []
@@ -110,7 +110,7 @@ class Transport:
 
 
 class Talk:
-    """A client that is joined with a sink which keeps what it hears."""
+    """A client that has joined a sink; the sink records what it receives."""
 
     def __init__(self, *, compress: bool = False) -> None:
         self.loop, self.transport = Loop(), Transport()
@@ -148,12 +148,12 @@ FLOODS = {
     "empty compressed": (EMPTY_COMPRESSED, 1, SLOW_FRAME),
     "long": (frame(b"x" * 126), 1, SLOW_FRAME),
 }
-"""One piece of a flood, the messages in it, and what it costs at least."""
+"""One piece of a flood, its number of messages, and its minimum cost."""
 
 
 @pytest.mark.parametrize(("piece", "messages", "cost"), FLOODS.values(), ids=FLOODS)
 def test_flood_takes_turns(piece: bytes, messages: int, cost: int) -> None:
-    """What one read brings is read in bounded portions, a turn of the loop each, without reading more meanwhile; nothing is lost."""
+    """The client's data from one read is parsed in bounded portions, one per turn, while reading is paused. No message is lost."""
     talk = Talk(compress=True)
     pieces = 5 * TURN // cost
     talk.client.data_received(piece * pieces + frame(b"last"))
@@ -170,23 +170,23 @@ def test_flood_takes_turns(piece: bytes, messages: int, cost: int) -> None:
     assert not talk.loop.turn()
 
 
-def test_what_is_no_flood_takes_one_turn() -> None:
-    """Some hundreds of messages that come together are one batch, at once."""
+def test_few_messages_take_one_turn() -> None:
+    """A few hundred messages from one read are one batch, without a delay."""
     talk = Talk()
     talk.client.data_received(frame(b"x" * 64) * 500)
     assert talk.transport.is_reading
     assert [len(batch.messages) for batch in talk.heard] == [500]
 
 
-def test_long_messages_that_come_together_are_one_batch() -> None:
-    """Messages of any length that come together are one batch: the program is written to once."""
+def test_long_messages_from_one_read_are_one_batch() -> None:
+    """Messages of any length from one read are one batch: the server writes to the program once."""
     talk = Talk()
     talk.client.data_received((frame(b"x" * 126) + frame(b"y") + frame(b"z" * 70_000)) * 3)
     assert [(batch.kind, [len(message) for message in batch.messages]) for batch in talk.heard] == [(Kind.TEXT, [126, 1, 70_000] * 3)]
 
 
 def test_flood_waits_for_room() -> None:
-    """What is left of a flood waits while the sink is full, is read on once it has room, and never in more than one turn at a time."""
+    """The rest of a flood waits while the sink is full, and continues when the sink has room. It never uses two callbacks in one turn."""
     talk = Talk()
     talk.client.data_received(frame(b"x") * 5 * TURN)
     for _ in range(10):
@@ -211,7 +211,7 @@ def test_flood_waits_for_room() -> None:
 
 
 def test_flood_and_close() -> None:
-    """A close frame behind a flood is seen after all of it."""
+    """The server processes a close frame behind a flood after all messages of the flood."""
     talk = Talk()
     talk.client.data_received(frame(b"x") * 3 * TURN + close(1000))
     assert talk.ended is None
@@ -220,8 +220,8 @@ def test_flood_and_close() -> None:
     assert (talk.messages, talk.ended) == (3 * TURN, End(1000))
 
 
-def test_client_that_goes_behind_a_flood() -> None:
-    """All that a client said before its connection was lost is heard, and then that it has gone."""
+def test_connection_lost_behind_a_flood() -> None:
+    """The sink receives all messages that arrived before the connection was lost, then the end."""
     talk = Talk()
     talk.client.data_received(frame(b"x") * 3 * TURN)
     talk.client.connection_lost(None)
@@ -230,8 +230,19 @@ def test_client_that_goes_behind_a_flood() -> None:
     assert (talk.messages, talk.ended) == (3 * TURN, End(1006))
 
 
+def test_answer_behind_a_flood_of_a_client_that_is_lost() -> None:
+    """The answer to the server's close frame counts although the connection was lost before it is read."""
+    talk = Talk()
+    talk.client.data_received(frame(b"x") * 3 * TURN + close(1000))
+    talk.client.end(End(1001))
+    talk.client.connection_lost(None)
+    while talk.loop.turn():
+        pass
+    assert (talk.messages, talk.ended) == (3 * TURN, End(1000))
+
+
 def test_few_pings() -> None:
-    """Each of a few pings that come together is answered, in order, in one write."""
+    """The server answers each of a few pings from one read, in order, with one write."""
     talk = Talk()
     talk.client.data_received(b"".join(frame(b"%d" % number, PING) for number in range(10)))
     assert talk.transport.sent == [(A_PONG, b"%d" % number) for number in range(10)]
@@ -239,7 +250,7 @@ def test_few_pings() -> None:
 
 
 def test_many_pings() -> None:
-    """Of many pings that come together the last are answered."""
+    """Of many pings from one read, the server answers the last."""
     talk = Talk()
     talk.client.data_received(b"".join(frame(b"%d" % number, PING) for number in range(100)))
     assert talk.transport.sent == [(A_PONG, b"%d" % number) for number in range(100)[-PONGS:]]
@@ -247,14 +258,14 @@ def test_many_pings() -> None:
 
 
 def test_ping_before_a_close() -> None:
-    """A ping is answered before the close frame that came with it."""
+    """The server answers a ping before the close frame that follows it."""
     talk = Talk()
     talk.client.data_received(frame(b"a", PING) + close(1000))
     assert [first & 0x0F for first, _ in talk.transport.sent] == [PONG, 8]
 
 
-def test_pings_of_a_client_that_takes_nothing() -> None:
-    """While nothing more may be written the last ping is kept, and answered when there is room."""
+def test_pings_of_a_client_that_reads_nothing() -> None:
+    """While the transport is full, the server keeps the last ping, and answers it when there is room."""
     talk = Talk()
     talk.client.pause_writing()
     talk.client.data_received(frame(b"a", PING) + frame(b"b", PING))
@@ -266,8 +277,9 @@ def test_pings_of_a_client_that_takes_nothing() -> None:
 # The unsolicited pong
 
 
-def test_client_that_is_not_read_from_is_probed() -> None:
-    """A client that was not read from for PROBE_SECONDS gets a pong that it did not ask for, and one more after each of the next."""
+def test_probe_of_a_client_while_reading_is_paused() -> None:
+    """When reading from a client is paused for PROBE_SECONDS, the server sends an unsolicited pong. It repeats this in the same
+    interval."""
     talk = Talk()
     talk.client.pause()
     talk.loop.pass_time(PROBE_SECONDS - 0.1)
@@ -278,8 +290,8 @@ def test_client_that_is_not_read_from_is_probed() -> None:
     assert talk.transport.sent == [(A_PONG, b"")] * 3
 
 
-def test_client_that_is_read_from_is_not_probed() -> None:
-    """A client whose program is full for a moment, again and again, gets no pong that it did not ask for."""
+def test_no_probe_of_a_client_after_short_pauses() -> None:
+    """Repeated short pauses of reading cause no unsolicited pong."""
     talk = Talk()
     for _ in range(100):
         talk.client.pause()

@@ -1,4 +1,4 @@
-"""`wsbridge.peers.wsclient`: what comes, whenever it comes, is for the sink in the order in which it was sent."""
+"""`wsbridge.peers.wsclient`: the sink receives all messages in the order in which the server sent them, whenever they arrive."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wsbridge.wire import frames
 
 
 class Heard:
-    """A sink that keeps all."""
+    """A sink that records what it receives."""
 
     def __init__(self) -> None:
         self.messages: list[bytes] = []
@@ -34,8 +34,8 @@ def text(message: bytes) -> bytes:
 
 @pytest.mark.parametrize("cut", range(len(text(b"one") + text(b"two")) + 1))
 @pytest.mark.parametrize("then", ["data", "end", "turn"])
-async def test_what_came_with_the_upgrade_is_first(cut: int, then: str) -> None:
-    """What came with the upgrade comes before all that is read later, also before what is read, or the end, in the same turn."""
+async def test_data_with_the_upgrade_comes_first(cut: int, then: str) -> None:
+    """The sink receives the data of the upgrade's segment before all later data, and before the end, even in the same turn."""
     loop, heard = asyncio.get_running_loop(), Heard()
     ours, theirs = socket.socketpair()
     transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
@@ -71,8 +71,9 @@ async def test_what_came_with_the_upgrade_is_first(cut: int, then: str) -> None:
         (frame(b"x" * 2000, mask=None), 1009),
     ],
 )
-async def test_server_that_breaks_the_protocol(sent: bytes, code: int) -> None:
-    """A server that masks, sends text that is not UTF-8 or a length in more bytes than it needs is closed; what came before is heard."""
+async def test_server_that_violates_the_protocol(sent: bytes, code: int) -> None:
+    """The client closes on a masked frame, invalid UTF-8, a non-minimal length or a reserved bit. The sink receives the messages before
+    it."""
     loop, heard = asyncio.get_running_loop(), Heard()
     ours, theirs = socket.socketpair()
     transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
@@ -104,13 +105,13 @@ async def test_server_that_breaks_the_protocol(sent: bytes, code: int) -> None:
     ],
 )
 def test_redirect(url: str, location: str, target: str) -> None:
-    """A redirect is followed, relative or not, to the WebSocket at its target."""
+    """The client follows a redirect, relative or absolute, to the WebSocket at its target."""
     assert redirected(url, location) == target
 
 
 @pytest.mark.parametrize("location", ["http://h/a", "ws://h/a", "HTTP://h/a"])
 def test_redirect_from_tls_to_plain_text(location: str) -> None:
-    """A redirect from TLS to plain text is refused, and says where it leads, without a password."""
+    """The client refuses a redirect from TLS to plain text. The error names the target without a password."""
     with pytest.raises(RemoteError, match="does not use TLS"):
         redirected("wss://h/a", location)
     with pytest.raises(RemoteError) as refused:
@@ -119,14 +120,14 @@ def test_redirect_from_tls_to_plain_text(location: str) -> None:
 
 
 @pytest.mark.parametrize("location", ["ftp://h/a", "file:///etc/passwd", "javascript:alert(1)"])
-def test_redirect_to_no_server(location: str) -> None:
-    """A redirect to what is no WebSocket is refused."""
+def test_redirect_to_another_scheme(location: str) -> None:
+    """The client refuses a redirect to a URL that is not a WebSocket's."""
     with pytest.raises(RemoteError, match="not a WebSocket URL"):
         redirected("ws://h/a", location)
 
 
-async def test_redirects_without_end() -> None:
-    """A server that redirects for ever is given up, and so is one whose answer is no upgrade."""
+async def test_endless_redirects() -> None:
+    """The client gives up after too many redirects, and after an answer that is not an upgrade."""
     asked: list[bytes] = []
 
     async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""The two ends of a pipe as processes, between a real server and a real RabbitMQ."""
+"""`wsbridge publish` and `subscribe` as processes, between a real server and a real RabbitMQ."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BROADCAST = Bridge("wsbridge", (sys.executable, "-m", "wsbridge", "broadcast"), 
 
 
 class End:
-    """A running `wsbridge publish` or `subscribe`, a context manager that leaves nothing of it."""
+    """A running `wsbridge publish` or `subscribe`; a context manager that ends the process and closes its pipes."""
 
     def __init__(
         self, *words: str, stdin: Any = subprocess.PIPE, stdout: Any = subprocess.PIPE, python: Sequence[str] = MODULE, **options: Any
@@ -51,22 +51,22 @@ class End:
 
     @property
     def errors(self) -> str:
-        """All that it has said on stderr so far."""
+        """All of the process's stderr so far."""
         return self._errors.decode()
 
     def say(self, data: bytes) -> None:
-        """Write to its stdin all of it."""
+        """Write all data to the process's stdin."""
         stdin = self._pipe(self.process.stdin)
         while data:
             data = data[stdin.write(data) :]
 
     def wait_until_read(self) -> None:
-        """Wait until it has read all that was written to its stdin."""
+        """Wait until the process has read all data in its stdin."""
         stdin = self._pipe(self.process.stdin)
         wait_until(lambda: not any(fcntl.ioctl(stdin, termios.FIONREAD, bytes(4))), "an empty stdin")
 
     def wait_until_full(self) -> None:
-        """Wait until its stdout, a pipe, takes no more."""
+        """Wait until the process's stdout, a pipe, is full."""
         ours = os.open(f"/proc/{self.pid}/fd/1", os.O_WRONLY | os.O_NONBLOCK)
         try:
             wait_until(lambda: not select.select([], [ours], [], 0)[1], "a full stdout")
@@ -77,9 +77,9 @@ class End:
         self._pipe(self.process.stdin).close()
 
     def fill(self, line: bytes, limit: int) -> int:
-        """Write a line again and again until it takes no more for a moment; return how many bytes it took. `limit` is too many.
+        """Write a line again and again until the process reads nothing for 2 s; return the number of bytes that it accepted.
 
-        It has to read the first in any case: by that one knows that it has begun.
+        The process must accept fewer than `limit` bytes. Its reading of the first line shows that it is running.
         """
         self.say(line)
         self.wait_until_read()
@@ -88,12 +88,12 @@ class End:
         os.set_blocking(stdin.fileno(), False)
         while select.select([], [stdin], [], 2.0)[1]:
             taken += stdin.write(block) or 0
-            assert taken < limit, f"it has read {taken} bytes"
+            assert taken < limit, f"the process accepted {taken} bytes"
         os.set_blocking(stdin.fileno(), True)
         return taken
 
     def read(self, size: int) -> bytes:
-        """Read exactly so many bytes of its stdout, fewer only at its end."""
+        """Read exactly `size` bytes of the process's stdout, or fewer at its end."""
         data = bytearray()
         while len(data) < size and (got := self._read_some(size - len(data))):
             data += got
@@ -101,18 +101,18 @@ class End:
 
     def _read_some(self, size: int = 65536) -> bytes:
         stdout = self._pipe(self.process.stdout)
-        assert select.select([stdout], [], [], scaled(DEADLINE * 3))[0], f"nothing came: {self.errors}"
+        assert select.select([stdout], [], [], scaled(DEADLINE * 3))[0], f"no output: {self.errors}"
         return bytes(stdout.read(size))
 
     def read_until(self, end: bytes) -> bytes:
-        """Read until what was read ends so."""
+        """Read until the output ends with these bytes."""
         data = bytearray()
         while not data.endswith(end):
             data += self._read_some()
         return bytes(data)
 
     def lines(self, count: int) -> list[str]:
-        """Read so many lines of its stdout, and no byte more."""
+        """Read `count` lines of the process's stdout, and no byte more."""
         return [self._line() for _ in range(count)]
 
     def _line(self) -> str:
@@ -130,13 +130,13 @@ class End:
         self.process.send_signal(number)
 
     def wait(self, timeout: float = DEADLINE * 3) -> int:
-        """Wait for its end; return its exit status, or minus the signal that it died of."""
+        """Wait for the process to end; return its exit status, or the negative number of the signal that killed it."""
         status = self.process.wait(scaled(timeout))
         self._reader.join(scaled(DEADLINE))
         return status
 
     def wait_for_error(self, words: str) -> None:
-        """Wait until it has said something on stderr."""
+        """Wait until the process has printed these words on stderr."""
         wait_until(lambda: words in self.errors or self.process.poll() is not None, f"{words!r} on stderr", DEADLINE * 3)
         assert words in self.errors
 
@@ -166,20 +166,21 @@ Start = Callable[..., End]
 
 
 def serve(*words: str, **options: Any) -> Server:
-    """Return a broadcast that is still to be entered."""
+    """Return a broadcast server that is not started yet."""
     return Server("--exchange=talk", *words, bridge=BROADCAST, **options)
 
 
 def finish(
     *words: str, data: bytes = b"", timeout: float = DEADLINE * 3, env: Mapping[str, str | None] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run an end whose stdin is known to its end; return its status, stdout and stderr."""
+    """Run `publish` or `subscribe` with the whole stdin; return its status, stdout and stderr."""
     return forkserver.run([*WSBRIDGE.command, *words], data=data, timeout=scaled(timeout), env=environment(env or {}))
 
 
 @contextmanager
 def stranger(answer: bytes) -> Iterator[str]:
-    """Be a server that answers one request with these bytes, in which `{accept}` becomes what a WebSocket's client looks for; the URL."""
+    """Run a server that answers one request with these bytes; yield its URL. `{accept}` in them becomes the expected
+    Sec-WebSocket-Accept."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = Thread(target=_answer, args=(listener, answer))
         thread.start()
@@ -208,7 +209,7 @@ def address(server: Server) -> str:
 
 
 def viewers(server: Server) -> int:
-    """How many subscribers a broadcast has."""
+    """Return the number of subscribers of a broadcast."""
     return int(json.loads(server.get("/status").body)["viewers"])
 
 
@@ -217,7 +218,7 @@ def wait_for_viewers(server: Server, count: int) -> None:
 
 
 def wait_for_queue(broker: Broker, exchange: str) -> None:
-    """Wait until a queue is bound to an exchange: what is published from now on is kept for whoever made it."""
+    """Wait until a queue is bound to an exchange: from then on, the broker keeps published messages for the subscriber."""
     wait_until(lambda: exchange in dict(broker.bindings()), "the subscriber's queue", DEADLINE * 3)
 
 
@@ -233,12 +234,12 @@ def wait_until_confirmed(broker: Broker, proxy: Proxy, before: int) -> None:
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts an end: `start("publish", "--url=…")`."""
+    """Starts a process: `start("publish", "--url=…")`."""
     with ExitStack() as stack:
         yield lambda *words, **options: stack.enter_context(End(*words, **options))
 
 
 @pytest.fixture
 def exchange() -> str:
-    """The name of an exchange that nobody else uses."""
+    """The name of an exchange that no other test uses."""
     return f"cli.{secrets.token_hex(6)}"

@@ -1,4 +1,4 @@
-"""`wsbridge publish`: what stdin says goes to a channel, and its end is told as a shell expects it."""
+"""`wsbridge publish`: it publishes messages from stdin to a channel, and its exit status follows the shell's conventions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FRAMED = {
 
 @pytest.mark.parametrize("framing", FRAMED)
 def test_framings(framing: str) -> None:
-    """Messages lie on stdin in any framing; what follows the last separator is one too."""
+    """Messages on stdin may have any framing; data after the last separator is also a message."""
     data, messages = FRAMED[framing]
     with serve("--input=exchange", "--join=none") as server, server.connect() as client:
         done = finish("publish", f"--url={address(server)}", f"--framing={framing}", data=data)
@@ -38,8 +38,8 @@ def test_framings(framing: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
-def test_to_the_broker(start: Start, broker: Broker, exchange: str) -> None:
-    """With `--broker` it ends with 0 when the broker has confirmed everything; anybody's consumer gets the lines."""
+def test_publish_to_the_broker(start: Start, broker: Broker, exchange: str) -> None:
+    """With `--broker`, `publish` exits with 0 when the broker has confirmed every message. Any consumer receives the lines."""
     subscribe = start("subscribe", f"--exchange={exchange}", f"--broker={broker.url}", "-n", "100000")
     wait_for_queue(broker, exchange)
     data = b"".join(b"%d\n" % number for number in range(100_000))
@@ -49,8 +49,8 @@ def test_to_the_broker(start: Start, broker: Broker, exchange: str) -> None:
     assert subscribe.wait() == 0
 
 
-async def test_for_anybody(start: Start, broker: Broker, exchange: str) -> None:
-    """What it publishes is lines for a consumer that knows nothing of wsbridge."""
+async def test_published_lines_for_other_consumers(start: Start, broker: Broker, exchange: str) -> None:
+    """A consumer that does not know wsbridge receives lines."""
     publish = start("publish", f"--exchange={exchange}", f"--broker={broker.url}")
     bound = asyncio.Event()
     consuming = asyncio.create_task(bro_consume(broker.url, exchange, 1, bound=bound))
@@ -61,8 +61,8 @@ async def test_for_anybody(start: Start, broker: Broker, exchange: str) -> None:
     assert publish.wait() == 0
 
 
-def test_as_they_come(start: Start) -> None:
-    """A message is on its way as soon as it is complete, while stdin stays open, over one connection for all."""
+def test_message_is_sent_at_once(start: Start) -> None:
+    """`publish` sends a message as soon as it is complete, while stdin stays open, and uses one connection for all messages."""
     with serve("--input=exchange") as server, server.connect() as client:
         publish = start("publish", f"--url={address(server)}")
         wait_for_viewers(server, 2)
@@ -76,7 +76,7 @@ def test_as_they_come(start: Start) -> None:
 
 
 def test_close_record() -> None:
-    """With `--framing=json` a close record ends it, with its code; what follows is not sent."""
+    """With `--framing=json`, a close record ends `publish` with its code; `publish` sends nothing after it."""
     records = b'{"type":"message","text":"one"}\n{"type":"close","code":3001,"reason":"enough"}\n{"type":"message","text":"two"}\n'
     with serve("--input=exchange") as server, server.connect() as client:
         done = finish("publish", f"--url={address(server)}", "--framing=json", data=records)
@@ -85,8 +85,8 @@ def test_close_record() -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_into_a_program(tmp_path: Path) -> None:
-    """With `--url` all that was sent has left before the end: the program at the other end has every line."""
+def test_publish_to_a_program(tmp_path: Path) -> None:
+    """With `--url`, `publish` exits after all messages have left: the program at the other end receives every line."""
     data = b"".join(b"%d\n" % number for number in range(50_000))
     received = tmp_path / "received"
     with serve("--input=program", "--restart=never", "sh", "-c", f"exec cat >{received}") as server:
@@ -96,7 +96,7 @@ def test_into_a_program(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "null", "terminal", "pipe"])
-def test_whatever_stdin_is(kind: str, start: Start, tmp_path: Path) -> None:
+def test_kinds_of_stdin(kind: str, start: Start, tmp_path: Path) -> None:
     """Stdin may be a file, /dev/null, a terminal or a pipe."""
     lines, other, path = b"".join(b"%d\n" % number for number in range(1000)), None, tmp_path / "stdin"
     path.write_bytes(lines)
@@ -133,19 +133,19 @@ def test_stdin_that_cannot_be_read(start: Start, tmp_path: Path) -> None:
         assert (publish.wait(), publish.errors) == (1, "wsbridge: cannot read stdin: Bad file descriptor\n")
 
 
-# What does not fit
+# Invalid input
 
 
 def test_message_too_long() -> None:
-    """A message over `--maxline` ends it with 1; what came before it is published."""
+    """`publish` exits with 1 at a message over `--maxline`, after it has published the earlier messages."""
     with serve("--input=exchange") as server, server.connect() as client:
         done = finish("publish", f"--url={address(server)}", "--maxline=8", data=b"one\n123456789\nnever\n")
         assert client.receive_text() == "one"
     assert (done.returncode, b"longer than 8 bytes" in done.stderr) == (1, True)
 
 
-def test_not_in_the_framing(broker: Broker, exchange: str) -> None:
-    """What does not keep to the framing ends it with 1, and the line is named."""
+def test_framing_error(broker: Broker, exchange: str) -> None:
+    """`publish` exits with 1 at data that violates the framing, and the error names the line."""
     records = b'{"type":"message","text":"a"}\nnot\n'
     done = finish("publish", f"--exchange={exchange}", f"--broker={broker.url}", "--framing=json", data=records)
     assert done.returncode == 1
@@ -177,8 +177,8 @@ def test_not_in_the_framing(broker: Broker, exchange: str) -> None:
         (["--url=ws://h/", "-n", "1"], 2, "-n"),
     ],
 )
-def test_complaints(words: list[str], status: int, needle: str) -> None:
-    """What cannot be is told in one line and a short help, before anything is opened, and no password is in it."""
+def test_usage_errors(words: list[str], status: int, needle: str) -> None:
+    """For a usage error, `publish` prints one line and a short help before it connects, and prints no password."""
     done = finish("publish", *words)
     first, *_, last = done.stderr.decode().splitlines()
     assert (done.returncode, done.stdout, needle in first, "wsbridge publish --help" in last) == (status, b"", True, True)
@@ -186,8 +186,8 @@ def test_complaints(words: list[str], status: int, needle: str) -> None:
 
 
 @pytest.mark.parametrize("variables", [{}, {"WSBRIDGE_REPLAY": "1", "WSBRIDGE_EXCHANGE": "other"}])
-def test_url_beats_a_variable(variables: dict[str, str | None]) -> None:
-    """A broker that a variable names does not stand against a --url on the command line; nor does a URL against a --broker."""
+def test_flag_precedes_a_variable(variables: dict[str, str | None]) -> None:
+    """A --url on the command line overrides a variable that names a broker. A --broker overrides a URL in the same way."""
     with serve("--input=exchange") as server, server.connect() as client:
         done = finish("publish", f"--url={address(server)}", data=b"one\n", env={"WSBRIDGE_BROKER": "amqp://nowhere/", **variables})
         assert (done.returncode, done.stderr) == (0, b"")
@@ -198,11 +198,11 @@ def test_url_beats_a_variable(variables: dict[str, str | None]) -> None:
     assert (done.returncode, b"together" in done.stderr) == (1, True)
 
 
-# Who is not there, or refuses
+# Unreachable or refusing servers
 
 
-def test_nobody_there(exchange: str) -> None:
-    """Without a server, or a broker, that can be reached at the start it ends with 4, and no password is told."""
+def test_unreachable_at_the_start(exchange: str) -> None:
+    """If `publish` cannot reach the server or the broker at the start, it exits with 4, and prints no password."""
     port = free_port()
     done = finish("publish", f"--url=ws://user:secret@127.0.0.1:{port}/?secret")
     assert done.returncode == 4
@@ -211,15 +211,15 @@ def test_nobody_there(exchange: str) -> None:
     assert (done.returncode, b"cannot be reached" in done.stderr, b"secret" in done.stderr) == (4, True, False)
 
 
-def test_refused() -> None:
-    """A server that refuses the upgrade is named with what it said, exit status 4."""
+def test_refused_upgrade() -> None:
+    """If a server refuses the upgrade, `publish` exits with 4 and prints the server's response."""
     with serve("--input=exchange", "--maxclients=1") as server, server.connect():
         done = finish("publish", f"--url={address(server)}", data=b"one\n")
     assert (done.returncode, b"refuses the upgrade: 429" in done.stderr) == (4, True)
 
 
-def test_why_it_is_refused() -> None:
-    """What a server of ours says of why it refuses is told."""
+def test_reason_of_the_refusal() -> None:
+    """`publish` prints the reason that a wsbridge server gives for a refusal."""
     with serve("--input=exchange", "--sameorigin") as server:
         done = finish("publish", f"--url={address(server)}", data=b"one\n")
     assert (done.returncode, done.stderr.decode()) == (
@@ -228,8 +228,8 @@ def test_why_it_is_refused() -> None:
     )
 
 
-def test_the_other_scheme(certificates: Certificates) -> None:
-    """Whether a server speaks TLS is not to be guessed wrongly without a word of what it may be."""
+def test_wrong_scheme(certificates: Certificates) -> None:
+    """If the TLS handshake fails, the error suggests ws://; if a plain connection fails, `publish` exits with 4."""
     with serve("--input=exchange") as server:
         done = finish("publish", f"--url=wss://127.0.0.1:{server.port}/")
     assert (done.returncode, b"failed the TLS handshake: " in done.stderr, b"; use ws:// if the server" in done.stderr) == (4, True, True)
@@ -239,22 +239,22 @@ def test_the_other_scheme(certificates: Certificates) -> None:
 
 
 def test_no_websocket(tmp_path: Path) -> None:
-    """A server without a WebSocket there is told, exit status 4."""
+    """If the URL leads to no WebSocket, `publish` exits with 4 and prints the status."""
     with Server(f"--staticdir={tmp_path}") as server:
         done = finish("publish", f"--url={address(server)}none", data=b"one\n")
     assert (done.returncode, b"refuses the upgrade: 404" in done.stderr) == (4, True)
 
 
 def test_channel_without_input() -> None:
-    """A channel that takes no messages is told so that one knows what to do, exit status 4."""
+    """If the channel accepts no messages, `publish` exits with 4, and the error names the flag that the server needs."""
     with serve("sleep", "100") as server:
         done = finish("publish", f"--url={address(server)}", data=b"one\n")
     assert done.returncode == 4
     assert done.stderr.decode() == f"wsbridge: the channel at {address(server)} accepts no messages; start it with --input\n"
 
 
-def test_server_that_ends(start: Start) -> None:
-    """A server that ends the connection too soon is an error with exit status 4: nobody knows what it took."""
+def test_server_that_disconnects_early(start: Start) -> None:
+    """If the server disconnects before the end of stdin, `publish` exits with 4, since the server may not have processed all messages."""
     with serve("--input=exchange") as server:
         publish = start("publish", f"--url={address(server)}")
         publish.say(b"one\n")
@@ -268,8 +268,8 @@ def away(place: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("answer", [away(b"ftp://user:secret@h/"), away(b"http://user:secret@h:x/"), b"Nonsense\r\n\r\n"])
-def test_nonsense(answer: bytes, start: Start) -> None:
-    """A server that leads nowhere, or speaks no HTTP, is told without what is secret in its URL or in another, exit status 4."""
+def test_invalid_response(answer: bytes, start: Start) -> None:
+    """For an invalid redirect or a response that is not HTTP, `publish` exits with 4. The error has no secret of either URL."""
     with stranger(answer) as url:
         publish = start("publish", f"--url={url.replace('://', '://user:secret@')}?secret")
         assert publish.wait() == 4
@@ -297,8 +297,8 @@ ENDED = (
     ],
     ids=["page", "tls", "refused", "ended"],
 )
-def test_words_of_a_stranger(answer: bytes, said: str, start: Start) -> None:
-    """What a server says is told with its control characters escaped: it is no line of ours, and tells the terminal nothing."""
+def test_control_characters_in_a_response(answer: bytes, said: str, start: Start) -> None:
+    """`publish` escapes control characters in a server's text, so that it cannot forge a line or control the terminal."""
     with stranger(answer) as url:
         publish = start("publish", f"--url={url}")
         assert (publish.wait(), publish.errors) == (4, f"wsbridge: {said.format(url=url)}\n")
@@ -308,7 +308,7 @@ def test_words_of_a_stranger(answer: bytes, said: str, start: Start) -> None:
 
 
 def test_full_socket(start: Start) -> None:
-    """While the server takes nothing, stdin is not read: what is kept is bounded."""
+    """While the server reads nothing, `publish` does not read stdin, so its buffer is bounded."""
     with serve("--input=program", "--restart=never", "sh", "-c", "sleep 1000") as server:
         publish = start("publish", f"--url={address(server)}")
         publish.fill(LINE, 64 * MEGABYTE)
@@ -321,8 +321,8 @@ def test_full_socket(start: Start) -> None:
         assert (told[1], int(told[2]) > MEGABYTE // 2) == (address(server), True)
 
 
-def test_server_that_does_not_answer(start: Start) -> None:
-    """When a server does not answer the close frame after a signal, that what has left us may be lost is told."""
+def test_no_answer_to_the_close_frame(start: Start) -> None:
+    """If the server does not answer the close frame after a signal, `publish` reports that the last messages may be lost."""
     with serve("--input=exchange") as server, server.connect() as client, Proxy(("127.0.0.1", server.port)) as proxy:
         publish = start("publish", f"--url=ws://127.0.0.1:{proxy.port}/")
         publish.say(b"first\n")
@@ -336,7 +336,7 @@ def test_server_that_does_not_answer(start: Start) -> None:
 
 
 def test_full_spool(start: Start, broker: Broker, exchange: str) -> None:
-    """While the broker confirms nothing, stdin is not read: the spool is bounded."""
+    """While the broker confirms nothing, `publish` does not read stdin, so the spool is bounded."""
     before, _ = broker.confirms()
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         publish = start("publish", f"--exchange={exchange}", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
@@ -348,11 +348,11 @@ def test_full_spool(start: Start, broker: Broker, exchange: str) -> None:
         assert memory_peak(publish.pid) < 100 * MEGABYTE
 
 
-# The broker goes
+# Loss of the broker
 
 
-def test_broker_comes_back(start: Start, broker: Broker, exchange: str) -> None:
-    """With `--replay` a link that breaks costs nothing: at the end of stdin it waits until everything is confirmed."""
+def test_reconnect_to_the_broker(start: Start, broker: Broker, exchange: str) -> None:
+    """With `--replay`, a lost connection loses no message: at the end of stdin, `publish` waits for all confirms."""
     before, _ = broker.confirms()
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         words = (f"--exchange={exchange}", "--replay", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
@@ -373,7 +373,7 @@ def test_broker_comes_back(start: Start, broker: Broker, exchange: str) -> None:
 
 
 def test_unconfirmed(start: Start, broker: Broker, exchange: str) -> None:
-    """Without `--replay` what was on its way when the broker went may be lost: that is told, with exit status 4."""
+    """Without `--replay`, unconfirmed messages of a lost connection may be lost; `publish` reports this and exits with 4."""
     before, _ = broker.confirms()
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         publish = start("publish", f"--exchange={exchange}", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
@@ -392,7 +392,7 @@ def test_unconfirmed(start: Start, broker: Broker, exchange: str) -> None:
 
 
 def test_unconfirmed_at_a_signal(start: Start, broker: Broker, exchange: str) -> None:
-    """A signal gives the broker a few seconds; what it has not confirmed then is told."""
+    """After a signal, `publish` gives the broker a few seconds, then reports the unconfirmed messages."""
     before, _ = broker.confirms()
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         publish = start("publish", f"--exchange={exchange}", "--replay", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
@@ -408,7 +408,7 @@ def test_unconfirmed_at_a_signal(start: Start, broker: Broker, exchange: str) ->
 
 
 def test_second_signal(start: Start, broker: Broker, exchange: str) -> None:
-    """A second signal ends it at once."""
+    """A second signal ends `publish` at once."""
     before, _ = broker.confirms()
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         publish = start("publish", f"--exchange={exchange}", "--replay", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
@@ -419,7 +419,7 @@ def test_second_signal(start: Start, broker: Broker, exchange: str) -> None:
         publish.say(b"on its way\n")
         publish.wait_for_error("confirms no messages")
         publish.send_signal(signal.SIGTERM)
-        # One signal is delivered before another is taken note of, and equal ones are one.
+        # The first signal must be delivered before the second is sent, because the kernel merges equal signals.
         wait_until(lambda: not pending_signals(publish.pid), "the first signal's delivery")
         publish.send_signal(signal.SIGINT)
         assert publish.wait() == -signal.SIGINT
@@ -427,7 +427,7 @@ def test_second_signal(start: Start, broker: Broker, exchange: str) -> None:
 
 
 def pending_signals(pid: int) -> int:
-    """The signals that wait for a process, as the kernel tells them."""
+    """Return the mask of the signals that are pending for a process, from /proc."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.split("ShdPnd:")[1].split()[0], 16)
 
@@ -437,7 +437,7 @@ def pending_signals(pid: int) -> int:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_signals(number: signal.Signals, start: Start) -> None:
-    """It dies of the signal that ended it, after it has closed in good order; what it had read has been sent."""
+    """After a signal, `publish` sends the messages that it has read, closes the connection cleanly, and dies of that signal."""
     with serve("--input=exchange") as server, server.connect() as client:
         publish = start("publish", f"--url={address(server)}")
         publish.say(b"one\n")
@@ -449,7 +449,7 @@ def test_signals(number: signal.Signals, start: Start) -> None:
 
 
 def test_signal_with_a_broker(start: Start, broker: Broker, exchange: str) -> None:
-    """What was read before a signal is still published."""
+    """After a signal, `publish` still publishes the messages that it has read from the pipe."""
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         words = (f"--exchange={exchange}", "--replay", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
         publish = start("publish", *words)
@@ -457,7 +457,7 @@ def test_signal_with_a_broker(start: Start, broker: Broker, exchange: str) -> No
         done = finish("subscribe", *words, "--since=0-0", "-n=1")
         assert (done.returncode, done.stdout) == (0, b"one\n"), done.stderr
         publish.send_signal(signal.SIGINT)
-        # A broker on a busy machine may have been slow, and that is told; nothing else is.
+        # On a busy machine, a slow broker may cause log lines; no other output is permitted.
         slow = r"(wsbridge: the broker at \S+ takes (nothing: \d+ bytes wait for it|messages again)\n)*"
         assert (publish.wait(), re.sub(slow, "", publish.errors)) == (-signal.SIGINT, "")
 
@@ -476,7 +476,7 @@ def test_blocked_signal(start: Start) -> None:
 
 
 def test_ignored_signal(start: Start) -> None:
-    """A SIGINT that was ignored when it started stays ignored, as for any background job of a script."""
+    """A SIGINT that is ignored at the start stays ignored, as for a background job of a script."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with serve("--input=exchange") as server, server.connect() as client:

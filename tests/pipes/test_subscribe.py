@@ -1,4 +1,5 @@
-"""`wsbridge subscribe`: what a channel brings goes to stdout, its losses to stderr, and its end is told as a shell expects it."""
+"""`wsbridge subscribe`: it prints a channel's messages to stdout and lost messages to stderr. Its exit status follows the shell's
+conventions."""
 
 from __future__ import annotations
 
@@ -53,12 +54,12 @@ def broker_words(broker: Broker, exchange: str, *words: str) -> tuple[str, ...]:
     return (f"--exchange={exchange}", f"--broker={broker.url}", *words)
 
 
-# What is printed
+# Output
 
 
 @pytest.mark.parametrize("framing", FRAMED)
 def test_framings(framing: str, start: Start) -> None:
-    """Messages are printed in any framing, as it was published: what went in comes out."""
+    """`subscribe` prints messages in any framing, in the same form in which they were published."""
     data, messages = FRAMED[framing]
     printed = {"lines": b"one\ntwo\n\nthree\n"}.get(framing, data)
     with serve("--input=exchange") as server:
@@ -69,8 +70,8 @@ def test_framings(framing: str, start: Start) -> None:
         assert (subscribe.wait(), subscribe.errors) == (0, "")
 
 
-def test_as_they_come(start: Start) -> None:
-    """Each message is there as soon as it has come, also in a pipe."""
+def test_message_is_printed_at_once(start: Start) -> None:
+    """`subscribe` writes each message as soon as it arrives, also into a pipe."""
     with serve("--input=exchange") as server, server.connect() as client:
         subscribe = start("subscribe", f"--url={address(server)}")
         wait_for_viewers(server, 2)
@@ -80,7 +81,7 @@ def test_as_they_come(start: Start) -> None:
 
 
 def test_number_of_messages(start: Start) -> None:
-    """`-n N` ends it with 0 after N messages, and not one more is printed."""
+    """With `-n N`, `subscribe` exits with 0 after N messages, and prints no more."""
     with serve("--input=exchange") as server:
         subscribe = start("subscribe", f"--url={address(server)}", "-n", "3")
         wait_for_viewers(server, 1)
@@ -89,8 +90,8 @@ def test_number_of_messages(start: Start) -> None:
         wait_for_viewers(server, 0)
 
 
-async def test_from_a_stranger(start: Start, broker: Broker, exchange: str) -> None:
-    """Over the broker it prints what anybody publishes on the exchange, line by line."""
+async def test_other_publishers(start: Start, broker: Broker, exchange: str) -> None:
+    """With `--broker`, `subscribe` prints messages of any publisher on the exchange, line by line."""
     subscribe = start("subscribe", *broker_words(broker, exchange), "-n", "2")
     wait_for_queue(broker, exchange)
     await bro_publish(broker.url, exchange, "one\ntwo\n")
@@ -99,8 +100,8 @@ async def test_from_a_stranger(start: Start, broker: Broker, exchange: str) -> N
 
 
 @pytest.mark.parametrize("kind", ["file", "null", "terminal", "socket"])
-def test_whatever_stdout_is(kind: str, start: Start, tmp_path: Path) -> None:
-    """Stdout may be a file, to which it appends if it was opened so, /dev/null, a terminal or a socket."""
+def test_kinds_of_stdout(kind: str, start: Start, tmp_path: Path) -> None:
+    """Stdout may be a file, /dev/null, a terminal or a socket. `subscribe` appends to a file that was opened for appending."""
     path, ours = tmp_path / "stdout", -1
     path.write_bytes(b"before\n")
     match kind:
@@ -131,7 +132,7 @@ def test_whatever_stdout_is(kind: str, start: Start, tmp_path: Path) -> None:
 
 
 def test_stdout_that_cannot_be_written(start: Start) -> None:
-    """A stdout that cannot be written, a full disk, ends it with 1."""
+    """If stdout cannot be written, for example on a full disk, `subscribe` exits with 1."""
     full = os.open("/dev/full", os.O_WRONLY)
     with serve("--input=exchange") as server, server.connect() as client:
         subscribe = start("subscribe", f"--url={address(server)}", stdout=full)
@@ -144,8 +145,8 @@ def test_stdout_that_cannot_be_written(start: Start) -> None:
 # Positions
 
 
-def test_going_on_at_a_server(start: Start) -> None:
-    """`--show-position` prints each message's position before it, and `--since` goes on behind it."""
+def test_resume_at_a_server(start: Start) -> None:
+    """`--show-position` prints each message's position before it, and `--since` continues after that position."""
     with serve("--input=exchange", "--join=history") as server:
         assert finish("publish", f"--url={address(server)}", data=b"1\n2\n3\n4\n").returncode == 0
         shown = finish("subscribe", f"--url={address(server)}", "--show-position", "-n=2").stdout.decode().splitlines()
@@ -155,8 +156,8 @@ def test_going_on_at_a_server(start: Start) -> None:
         assert (done.returncode, done.stdout, done.stderr) == (0, b"3\n4\n", b"")
 
 
-def test_going_on_at_the_broker(broker: Broker, exchange: str) -> None:
-    """With `--replay` the broker has what came since a position, though it lies within what was published at once."""
+def test_resume_at_the_broker(broker: Broker, exchange: str) -> None:
+    """With `--replay`, `subscribe` resumes at the broker after a position, also inside a batch of messages."""
     words = broker_words(broker, exchange, "--replay")
     for data in (b"1\n2\n", b"3\n4\n5\n", b"6\n"):
         assert finish("publish", *words, data=data).returncode == 0
@@ -168,8 +169,8 @@ def test_going_on_at_the_broker(broker: Broker, exchange: str) -> None:
         assert (done.returncode, done.stdout.decode().split(), done.stderr) == (0, list("123456")[number:], b"")
 
 
-def test_positions_are_the_same_everywhere(broker: Broker, exchange: str) -> None:
-    """With `--replay` a position from the broker is good at any node, and the other way round."""
+def test_positions_are_interchangeable(broker: Broker, exchange: str) -> None:
+    """With `--replay`, a position from the broker is valid at any node, and a node's position at the broker."""
     words = broker_words(broker, exchange, "--replay")
     assert finish("publish", *words, data=b"1\n2\n3\n4\n").returncode == 0
     with Server(*words, "--join=history", bridge=BROADCAST) as server:
@@ -181,8 +182,8 @@ def test_positions_are_the_same_everywhere(broker: Broker, exchange: str) -> Non
 
 
 @pytest.mark.parametrize("since", ["0.0123456789-1", "7.0123456789-1", "elsewhere-3"])
-def test_place_that_is_gone(since: str, broker: Broker, exchange: str) -> None:
-    """A position that the stream does not hold is told as a loss, and everything that it still holds behind it comes."""
+def test_position_outside_the_stream(since: str, broker: Broker, exchange: str) -> None:
+    """If the stream does not hold the position, `subscribe` reports lost messages, and prints every later message that the stream holds."""
     words = broker_words(broker, exchange, "--replay")
     assert finish("publish", *words, data=b"1\n2\n").returncode == 0
     done = finish("subscribe", *words, f"--since={since}", "-n=2", timeout=60)
@@ -190,7 +191,7 @@ def test_place_that_is_gone(since: str, broker: Broker, exchange: str) -> None:
 
 
 def test_empty_stream(start: Start, broker: Broker, exchange: str) -> None:
-    """The position before the first message is good while there is none: the first one that comes is printed."""
+    """In an empty stream, the position before the first message is valid: `subscribe` prints the first message that arrives."""
     words = broker_words(broker, exchange, "--replay")
     subscribe = start("subscribe", *words, "--since=0-0", "-n=1")
     wait_until(lambda: f"wsbridge.{exchange}" in broker.queues(), "the stream")
@@ -198,21 +199,21 @@ def test_empty_stream(start: Start, broker: Broker, exchange: str) -> None:
     assert (subscribe.lines(1), subscribe.wait(), subscribe.errors) == (["first"], 0, "")
 
 
-def test_only_what_is_new(start: Start, broker: Broker, exchange: str) -> None:
-    """Without `--since` it begins with what is published next, with `--replay` too."""
+def test_new_messages_only(start: Start, broker: Broker, exchange: str) -> None:
+    """Without `--since`, `subscribe` begins with the next published message, with `--replay` too."""
     words = broker_words(broker, exchange, "--replay")
     assert finish("publish", *words, data=b"old\n").returncode == 0
     subscribe = start("subscribe", *words, "-n=1")
-    # Nobody can say from when on it listens: it is spoken to until it has heard.
+    # Nothing shows when the subscription begins, so the test publishes until `subscribe` has received a message.
     wait_until(lambda: finish("publish", *words, data=b"new\n").returncode == 0 and subscribe.process.poll() is not None, "its end", 60)
     assert (subscribe.read(100), subscribe.errors) == (b"new\n", "")
 
 
-# Losses
+# Lost messages
 
 
 def test_lost_count() -> None:
-    """What a server no longer keeps is counted on stderr; the rest is printed."""
+    """`subscribe` reports the count of messages that the server no longer keeps on stderr, and prints the rest."""
     with serve("--input=exchange", "--join=history", "--queue=0") as server:
         assert finish("publish", f"--url={address(server)}", data=b"1\n").returncode == 0
         since = finish("subscribe", f"--url={address(server)}", "--show-position", "-n=1").stdout.decode().split()[0]
@@ -239,8 +240,8 @@ def test_lost_count() -> None:
         ([b"!lost e-25 20", b"!later record"], "e-25", b""),
     ],
 )
-async def test_position_behind_a_batch(records: list[bytes], position: str, printed: bytes) -> None:
-    """It goes on behind the last record that came, be it a message or a loss: nothing is told twice."""
+async def test_position_after_a_batch(records: list[bytes], position: str, printed: bytes) -> None:
+    """`subscribe` resumes after the last record, a message or a loss, so that it reports nothing twice."""
     loop = asyncio.get_running_loop()
     ours, theirs = os.pipe()
     output = StdoutWriter(theirs, failed=lambda error: None, loop=loop)
@@ -254,8 +255,8 @@ async def test_position_behind_a_batch(records: list[bytes], position: str, prin
     os.close(ours)
 
 
-def test_connection_that_is_lost(start: Start) -> None:
-    """A connection that breaks is made again, and goes on behind the last message: nothing is lost and nothing comes twice."""
+def test_reconnect_to_a_server(start: Start) -> None:
+    """After a lost connection, `subscribe` reconnects and resumes after the last message: no message is lost or repeated."""
     with serve("--input=exchange") as server, Proxy(("127.0.0.1", server.port)) as proxy:
         subscribe = start("subscribe", f"--url=ws://127.0.0.1:{proxy.port}/", "-n=4")
         wait_for_viewers(server, 1)
@@ -275,8 +276,8 @@ def test_connection_that_is_lost(start: Start) -> None:
     assert "lost" not in subscribe.errors
 
 
-def test_before_the_first_message(start: Start) -> None:
-    """A connection that breaks before there was a message goes on where it began."""
+def test_reconnect_before_the_first_message(start: Start) -> None:
+    """If a connection breaks before the first message, `subscribe` resumes at the position where it began."""
     with serve("--input=exchange") as server, Proxy(("127.0.0.1", server.port)) as proxy:
         subscribe = start("subscribe", f"--url=ws://127.0.0.1:{proxy.port}/", "-n=1")
         wait_until(lambda: proxy.brought, "the server's answer")
@@ -290,8 +291,8 @@ def test_before_the_first_message(start: Start) -> None:
     assert "lost" not in subscribe.errors
 
 
-def test_server_that_starts_again(start: Start) -> None:
-    """A server that has begun anew is another channel: that messages were lost is told, nobody knows how many."""
+def test_server_restart(start: Start) -> None:
+    """A restarted server has a new channel, so `subscribe` reports that an unknown number of messages was lost."""
     port = free_port()
     listen = ("--address=127.0.0.1", f"--port={port}")
     with serve("--input=exchange", listen=listen) as server, server.connect() as client:
@@ -307,8 +308,8 @@ def test_server_that_starts_again(start: Start) -> None:
     assert "wsbridge: some messages were lost\n" in subscribe.errors
 
 
-def test_broker_that_goes(start: Start, broker: Broker, exchange: str) -> None:
-    """Over a broker that was gone it goes on by itself; that something may be lost is told, except with `--replay`."""
+def test_reconnect_to_the_broker(start: Start, broker: Broker, exchange: str) -> None:
+    """`subscribe` reconnects to the broker by itself. Without `--replay`, it reports that messages may be lost."""
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         url = f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/"
         lossy = start("subscribe", f"--exchange={exchange}", url, "-n=1")
@@ -332,12 +333,12 @@ def test_broker_that_goes(start: Start, broker: Broker, exchange: str) -> None:
         assert "lost\n" not in kept.errors
 
 
-# A slow reader
+# Slow readers
 
 
 @pytest.mark.parametrize("mode", [(), ("--replay", "--since=0-0")], ids=["queue", "stream"])
 def test_slow_reader_of_the_broker(mode: tuple[str, ...], start: Start, broker: Broker, exchange: str) -> None:
-    """A stdout that takes nothing holds up the bus: what is kept here is bounded, and what the broker keeps is not lost."""
+    """A stdout that is not read causes backpressure at the broker: `subscribe` buffers a bounded amount, and no message is lost."""
     words = broker_words(broker, exchange, *mode[:1])
     count = 40 * MEGABYTE // 64
     data = b"".join(b"%063d\n" % number for number in range(count))
@@ -350,7 +351,7 @@ def test_slow_reader_of_the_broker(mode: tuple[str, ...], start: Start, broker: 
 
 
 def test_slow_reader_of_a_server(start: Start) -> None:
-    """A stdout that takes nothing holds up the server, which drops; each message is printed or counted as lost."""
+    """A stdout that is not read causes backpressure at the server, which drops messages. `subscribe` prints or counts each message."""
     count = 40 * MEGABYTE // 64
     lines = f"read go; seq -f %063.0f 1 {count}; echo last; read end"
     with serve("--input=program", "--restart=never", "--send-timeout=0", "sh", "-c", lines) as server:
@@ -360,18 +361,18 @@ def test_slow_reader_of_a_server(start: Start) -> None:
         wait_until(lambda: b'"messages": %d' % (count + 1) in server.get("/status").body, "every message", DEADLINE)
         assert memory_peak(subscribe.pid) < 100 * MEGABYTE
         printed = subscribe.read_until(b"last\n").count(b"\n") - 1
-        # What is said on stderr is read by another thread.
+        # Another thread reads stderr.
         subscribe.wait_for_error(" lost\n")
         wait_until(lambda: printed + told_as_lost(subscribe.errors) >= count, "word of every loss")
         assert printed + told_as_lost(subscribe.errors) == count
 
 
-# Its end
+# The end
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_signals(number: signal.Signals, start: Start) -> None:
-    """It dies of the signal that ended it, after it has closed in good order."""
+    """After a signal, `subscribe` closes the connection cleanly, and dies of that signal."""
     with serve("--input=exchange") as server, server.connect() as client:
         subscribe = start("subscribe", f"--url={address(server)}")
         wait_for_viewers(server, 2)
@@ -383,7 +384,7 @@ def test_signals(number: signal.Signals, start: Start) -> None:
 
 
 def test_signal_with_a_broker(start: Start, broker: Broker, exchange: str) -> None:
-    """So it does with a broker, whose queue has gone then."""
+    """After a signal, `subscribe` also deletes its queue at the broker, and dies of that signal."""
     subscribe = start("subscribe", *broker_words(broker, exchange))
     wait_for_queue(broker, exchange)
     subscribe.send_signal(signal.SIGTERM)
@@ -406,17 +407,17 @@ async def told(given_up):
 link.Link.close = told
 sys.exit(run("wsbridge", sys.argv[1:], os.environ))
 """
-"""Gives up a broker that is silent after a second, and says so before it closes the link."""
+"""Drops a broker that is silent for a second, and prints this before it closes the connection."""
 
 
 @pytest.mark.parametrize("end", ["subscribe", "publish"])
-def test_signal_while_a_link_is_given_up(end: str, start: Start, broker: Broker, exchange: str) -> None:
-    """A broker from which nothing comes does not keep it from ending, though it is just being let go."""
+def test_signal_while_the_link_times_out(end: str, start: Start, broker: Broker, exchange: str) -> None:
+    """A signal ends the process, although the connection to a silent broker is just timing out."""
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         words = (end, f"--exchange={exchange}", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
         published, _ = broker.confirms()
         process = start(*words, python=("-c", IMPATIENT))
-        # A broker that is silent before the link is open is another matter: it is an error.
+        # The connection must be open first: a broker that is silent before is an error.
         if end == "publish":
             process.say(b"x\n")
             wait_until_confirmed(broker, proxy, published)
@@ -431,7 +432,7 @@ def test_signal_while_a_link_is_given_up(end: str, start: Start, broker: Broker,
 
 
 def test_signal_while_stdout_is_full(start: Start) -> None:
-    """A reader that takes nothing does not keep it from ending at a signal."""
+    """A signal ends `subscribe`, although the reader of its stdout reads nothing."""
     with serve("--restart=never", "sh", "-c", "while :; do seq 100000; done") as server:
         subscribe = start("subscribe", f"--url={address(server)}")
         subscribe.wait_until_full()
@@ -440,8 +441,8 @@ def test_signal_while_stdout_is_full(start: Start) -> None:
 
 
 @pytest.mark.parametrize("when", ["idle", "busy"])
-def test_reader_that_goes(when: str, start: Start) -> None:
-    """When whoever reads its stdout has gone, it dies of SIGPIPE without a word, also while there is nothing to print."""
+def test_reader_that_exits(when: str, start: Start) -> None:
+    """When the reader of its stdout has exited, `subscribe` dies of SIGPIPE without a message, also while it has nothing to print."""
     with serve("--input=exchange", "--join=history") as server:
         assert finish("publish", f"--url={address(server)}", data=b"1\n").returncode == 0
         subscribe = start("subscribe", f"--url={address(server)}")
@@ -455,8 +456,8 @@ def test_reader_that_goes(when: str, start: Start) -> None:
         wait_until(lambda: viewers(server) == 0, "its leaving")
 
 
-def test_reader_of_the_broker_that_goes(start: Start, broker: Broker, exchange: str) -> None:
-    """So it does with a broker."""
+def test_reader_that_exits_with_a_broker(start: Start, broker: Broker, exchange: str) -> None:
+    """With a broker too, `subscribe` dies of SIGPIPE when the reader of its stdout has exited."""
     subscribe = start("subscribe", *broker_words(broker, exchange))
     wait_for_queue(broker, exchange)
     subscribe.close_stdout()
@@ -464,8 +465,8 @@ def test_reader_of_the_broker_that_goes(start: Start, broker: Broker, exchange: 
 
 
 @pytest.mark.parametrize("words", [["--help"], ["subscribe", "--help"], ["--license"], ["--version"]])
-def test_help_whose_reader_goes(words: list[str]) -> None:
-    """`wsbridge --help | head -1` dies of SIGPIPE without a word."""
+def test_help_with_a_reader_that_exits(words: list[str]) -> None:
+    """`wsbridge --help | head -1` dies of SIGPIPE without a message."""
     ours, theirs = os.pipe()
     os.close(ours)
     done = subprocess.run(
@@ -480,7 +481,7 @@ def test_help_whose_reader_goes(words: list[str]) -> None:
     assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
 
 
-# Who is not there, or refuses
+# Unreachable or refusing servers
 
 
 @pytest.mark.parametrize(
@@ -497,15 +498,15 @@ def test_help_whose_reader_goes(words: list[str]) -> None:
         (["--url=ws://h/", "cat"], 1, "accepts no COMMAND"),
     ],
 )
-def test_complaints(words: list[str], status: int, needle: str) -> None:
-    """What cannot be is told in one line and a short help, before anything is opened."""
+def test_usage_errors(words: list[str], status: int, needle: str) -> None:
+    """For a usage error, `subscribe` prints one line and a short help before it connects."""
     done = finish("subscribe", *words)
     first, *_, last = done.stderr.decode().splitlines()
     assert (done.returncode, done.stdout, needle in first, "wsbridge subscribe --help" in last) == (status, b"", True, True)
 
 
-def test_nobody_there(exchange: str) -> None:
-    """Without a server, or a broker, that can be reached at the start it ends with 4."""
+def test_unreachable_at_the_start(exchange: str) -> None:
+    """If `subscribe` cannot reach the server or the broker at the start, it exits with 4."""
     port = free_port()
     done = finish("subscribe", f"--url=ws://user:secret@127.0.0.1:{port}/path?secret")
     assert done.returncode == 4
@@ -514,8 +515,8 @@ def test_nobody_there(exchange: str) -> None:
     assert (done.returncode, b"cannot be reached" in done.stderr, b"secret" in done.stderr) == (4, True, False)
 
 
-def test_words_of_a_stranger(start: Start) -> None:
-    """What a server says when it goes is told with its control characters escaped, in the log too."""
+def test_control_characters_in_a_close_reason(start: Start) -> None:
+    """`subscribe` escapes control characters in a server's close reason, in the log too."""
     head, close = ENDED.split(b"\r\n\r\n")
     with stranger(head + b"\r\nSec-WebSocket-Protocol: wsbridge.v1\r\n\r\n" + close) as url:
         subscribe = start("subscribe", f"--url={url}")
@@ -524,7 +525,7 @@ def test_words_of_a_stranger(start: Start) -> None:
 
 
 def test_no_channel() -> None:
-    """A WebSocket that is no channel is told, exit status 4."""
+    """If the WebSocket is not a channel, `subscribe` exits with 4 and an error."""
     with Server("cat") as server:
         done = finish("subscribe", f"--url={address(server)}")
     assert done.returncode == 4
@@ -533,13 +534,13 @@ def test_no_channel() -> None:
 
 
 def test_broker_that_refuses(broker: Broker, exchange: str) -> None:
-    """A broker that refuses says why, exit status 4."""
+    """If the broker refuses, `subscribe` exits with 4 and prints the broker's reason."""
     done = finish("subscribe", *broker_words(broker, exchange, "--passive"))
     assert (done.returncode, b"has no exchange" in done.stderr) == (4, True)
 
 
 def test_message_too_long(start: Start) -> None:
-    """A message over `--maxline` is not taken from a server, which would send it again: exit status 4."""
+    """`subscribe` exits with 4 at a message over `--maxline`, since a server would send it again."""
     with serve("--input=exchange") as server, server.connect() as client:
         subscribe = start("subscribe", f"--url={address(server)}", "--maxline=8")
         wait_for_viewers(server, 2)
@@ -548,8 +549,8 @@ def test_message_too_long(start: Start) -> None:
         server.wait_for_log("close:'1009.*DISCONNECT")
 
 
-def test_what_came_before_a_message_too_long(start: Start) -> None:
-    """Who takes stdout slowly still gets all that came before the message that ends it."""
+def test_messages_before_a_message_too_long(start: Start) -> None:
+    """A slow reader of stdout still receives all messages before the message that ends `subscribe`."""
     lines = b"".join(b"%099d\n" % number for number in range(200))
     program = "read -r go; all=$(seq -f %099.0f 0 199; head -c 20000 /dev/zero | tr '\\0' x); echo \"$all\"; exec sleep 1000"
     with serve("--input=program", "--restart=never", "sh", "-c", program) as server:
@@ -564,7 +565,7 @@ def test_what_came_before_a_message_too_long(start: Start) -> None:
 
 
 def test_over_tls(certificates: Certificates) -> None:
-    """`wss://` is TLS, and a certificate that nobody vouches for is refused."""
+    """`wss://` uses TLS, and `subscribe` refuses an untrusted certificate."""
     trusting = {"SSL_CERT_FILE": f"{certificates.folder}/ca.pem"}
     with serve("--input=exchange", "--join=history", *certificates.server_flags) as server:
         url = f"--url=wss://localhost:{server.port}/"
@@ -579,7 +580,7 @@ def told_as_lost(errors: str) -> int:
     return sum(map(int, re.findall(r"wsbridge: (\d+) messages? w", errors)))
 
 
-# When a search is over
+# The end of a search
 
 
 @pytest.mark.parametrize(
@@ -595,13 +596,13 @@ def told_as_lost(errors: str) -> int:
     ],
 )
 def test_seconds_left(heard: float, now: float, left: float) -> None:
-    """A place in a stream is searched for until nothing came for three seconds, and for half a minute at most."""
+    """The search for a position in a stream ends after three seconds without data, and after half a minute at the latest."""
     assert seconds_left(100, heard, now) == left
 
 
 @pytest.mark.parametrize("is_empty", [False, True])
 async def test_search(is_empty: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as something is heard a place is searched for, but not in an empty stream; then what there is is shown."""
+    """The search continues while data arrives, except in an empty stream. Then `subscribe` prints the messages."""
     monkeypatch.setattr("wsbridge.pipes.subscribe.FOUND_SECONDS", 0.05)
     loop, metrics = asyncio.get_running_loop(), Metrics()
     channel = Channel("0.00", queue_bytes=1000, history=0, history_bytes=0, slow=Slow.DROP_OLDEST)
@@ -629,8 +630,8 @@ async def test_search(is_empty: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     os.close(ours)
 
 
-def test_who_waits_no_more() -> None:
-    """What was waited for may come when nobody waits any more: it is not told twice, nor to who was told to stop."""
+def test_settle_ignores_a_finished_future() -> None:
+    """`settle` ignores a future that already has a result or is cancelled."""
     loop = asyncio.new_event_loop()
     first, second = loop.create_future(), loop.create_future()
     settle(first, 1)

@@ -1,4 +1,4 @@
-"""Real processes, started by the product's own parts inside the test's loop; each test leaves nothing behind."""
+"""Real programs, started by the product's own parts in the test's loop. Each test leaves no process behind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wsbridge.process.spawn import Spawner
 def spawner() -> Iterator[Spawner]:
     with same_limits():
         for fd in descriptors():
-            # What the tests themselves were started with is not what a program gets from its bridge.
+            # Environment variables of the test run are not in a program's environment.
             with suppress(OSError):
                 os.set_inheritable(fd, fd < 3)
         yield Spawner()
@@ -25,7 +25,7 @@ def spawner() -> Iterator[Spawner]:
 
 @pytest.fixture
 async def start(spawner: Spawner) -> AsyncIterator[Starter]:
-    """Starts programs; `start("cat")` is one that runs, with twins at its ends."""
+    """Starts programs; `start("cat")` returns a running program with twins as its sink and its source."""
     with nothing_left(), adopting(), no_callback_fails():
         starter = Starter(spawner)
         yield starter
@@ -34,7 +34,7 @@ async def start(spawner: Spawner) -> AsyncIterator[Starter]:
 
 @pytest.fixture
 def fifo(tmp_path: Path) -> str:
-    """A named pipe, by which a test tells a program to go on."""
+    """A named pipe, by which a test lets a program continue."""
     path = tmp_path / "fifo"
     os.mkfifo(path)
     return str(path)

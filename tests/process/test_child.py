@@ -1,4 +1,4 @@
-"""A child as a source and a sink, against real pipes: what it prints, what it is told, and each holding up the other."""
+"""A child as a source and a sink, on real pipes: its output, its input, and backpressure in both directions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from wsbridge.process.group import describe
 from wsbridge.process.termination import Step
 
 BIG = 1_000_000
-"""Bytes: more than a pipe holds."""
+"""Number of bytes, more than a pipe holds."""
 
 
 def numbered(count: int, size: int = 100) -> list[bytes]:
@@ -27,15 +27,15 @@ def numbered(count: int, size: int = 100) -> list[bytes]:
 
 
 async def test_output_is_pushed_in_batches(start: Starter) -> None:
-    """Lines come in order, many in a batch, and then one end, with 1000, when all of the output is read."""
+    """The child pushes lines in order and in batches. After all output it pushes one end, with 1000."""
     running = start("seq", 100_000)
     assert await running.ended() == End(1000)
     assert running.output.messages == [b"%d" % number for number in range(1, 100_001)]
     assert len(running.output.batches) < 1_000
 
 
-async def test_paused_output_blocks_its_program(start: Starter) -> None:
-    """While its sink is full a child is not read: the program blocks, and when it is resumed nothing is lost."""
+async def test_paused_output_blocks_the_program(start: Starter) -> None:
+    """While its sink is full, the child does not read stdout, and the program blocks. After `resume`, no output is lost."""
     running = start(*command("flood", "0.2"))
     running.child.pause()
     blocked = int((await until(lambda: running.errors, "the program to be blocked"))[0].rpartition(" ")[2])
@@ -49,7 +49,7 @@ async def test_paused_output_blocks_its_program(start: Starter) -> None:
 
 
 async def test_pause_and_resume_may_come_at_any_time(start: Starter) -> None:
-    """Pause and resume may be called at any time and any number of times, also when the output has ended."""
+    """`pause` and `resume` are valid at any time and in any number, also after the end of the output."""
     running = start("echo", "once")
     for _ in range(2):
         running.child.pause()
@@ -64,8 +64,8 @@ async def test_pause_and_resume_may_come_at_any_time(start: Starter) -> None:
     assert not running.child.output_open
 
 
-async def test_program_that_does_not_read_pauses_its_client(start: Starter, fifo: str) -> None:
-    """What a program does not take holds up its client; when it reads, all arrives in order and the client goes on."""
+async def test_program_that_does_not_read_pauses_the_client(start: Starter, fifo: str) -> None:
+    """A program that does not read pauses its client. When it reads again, all messages arrive in order and the client continues."""
     running = start("sh", "-c", 'read word <"$0"; cat', fifo)
     lines = numbered(BIG // 100)
     running.say(*lines)
@@ -79,7 +79,7 @@ async def test_program_that_does_not_read_pauses_its_client(start: Starter, fifo
 
 
 async def test_both_directions_at_once(start: Starter) -> None:
-    """A program that answers while it is told more is held up in neither direction by the other."""
+    """Backpressure in one direction does not block the other direction of a program that answers while it receives."""
     running = start("cat")
     lines = numbered(50_000)
     for first in range(0, len(lines), 1_000):
@@ -89,8 +89,8 @@ async def test_both_directions_at_once(start: Starter) -> None:
     assert running.output.messages == lines
 
 
-async def test_pause_does_not_hold_what_the_program_is_told(start: Starter) -> None:
-    """A client that takes nothing can still be heard: its messages reach the program's stdin."""
+async def test_paused_output_does_not_block_the_input(start: Starter) -> None:
+    """While a client accepts no output, its messages still reach the program's stdin."""
     running = start("sh", "-c", "echo answer; read line; echo heard $line >&2; cat")
     running.child.pause()
     running.say(b"a question")
@@ -99,8 +99,8 @@ async def test_pause_does_not_hold_what_the_program_is_told(start: Starter) -> N
     assert running.output.batches == []
 
 
-async def test_pending_input_comes_before_the_end(start: Starter) -> None:
-    """All that was said before the end reaches stdin before its end, also what the pipe did not take at once."""
+async def test_pending_input_precedes_the_eof(start: Starter) -> None:
+    """All messages before the end reach stdin before its EOF, also those that the pipe could not take at once."""
     running = start("wc", "-c")
     running.say(*numbered(BIG // 100, 99))
     assert running.output.paused
@@ -109,8 +109,8 @@ async def test_pending_input_comes_before_the_end(start: Starter) -> None:
     assert not running.output.paused
 
 
-async def test_slow_taker_has_its_time(start: Starter) -> None:
-    """A program that takes what is left for it ever so slowly goes down the ladder when its time for that is over."""
+async def test_slow_reader_has_a_time_limit(start: Starter) -> None:
+    """The ladder ends a program that reads its pending input too slowly for the time limit."""
     script = "import os, time\nwhile os.read(0, 4096): time.sleep(0.02)"
     running = start(*python(script), ladder=(Step(0.05, signal.SIGKILL),))
     running.say(b"x" * BIG * 10)
@@ -119,8 +119,8 @@ async def test_slow_taker_has_its_time(start: Starter) -> None:
     assert (running.child.group.status, running.child.discarded) == (-signal.SIGKILL, 1)
 
 
-async def test_nothing_comes_after_the_end(start: Starter, fifo: str) -> None:
-    """What is said after the end of stdin is discarded and counted; closing it twice closes it once."""
+async def test_input_after_the_end_is_discarded(start: Starter, fifo: str) -> None:
+    """The child discards and counts messages after the end of stdin. `close_input` is idempotent."""
     running = start("sh", "-c", 'read word <"$0"; wc -c', fifo)
     running.say(*numbered(BIG // 100, 99))
     running.child.close_input(End(1000))
@@ -132,7 +132,7 @@ async def test_nothing_comes_after_the_end(start: Starter, fifo: str) -> None:
 
 
 async def test_closed_stdin_discards_and_counts(start: Starter, fifo: str) -> None:
-    """A program that has closed its stdin goes on; what the client says is discarded, and counted."""
+    """A program that has closed its stdin continues; the child discards and counts the client's messages."""
     running = start("sh", "-c", 'exec <&-; echo deaf; read word <"$0"; echo "and $word"', fifo)
     assert await running.line() == "deaf"
     running.say(b"one")
@@ -145,8 +145,8 @@ async def test_closed_stdin_discards_and_counts(start: Starter, fifo: str) -> No
     assert running.output.messages == [b"deaf", b"and well"]
 
 
-async def test_stdin_closed_in_the_middle_frees_the_client(start: Starter, fifo: str) -> None:
-    """A program that closes its stdin while much is waiting for it does not hold up its client any longer."""
+async def test_stdin_closed_with_pending_data_resumes_the_client(start: Starter, fifo: str) -> None:
+    """A program that closes its stdin while data is pending resumes its client."""
     running = start("sh", "-c", 'read word <"$0"; exec <&-; echo deaf; read word <"$0"', fifo)
     running.say(*numbered(BIG // 100))
     assert running.output.paused
@@ -158,8 +158,8 @@ async def test_stdin_closed_in_the_middle_frees_the_client(start: Starter, fifo:
     assert running.child.discarded == before + 1
 
 
-async def test_end_of_the_program_frees_the_client(start: Starter) -> None:
-    """A program that ends while much is waiting for it does not hold up its client any longer."""
+async def test_exit_with_pending_data_resumes_the_client(start: Starter) -> None:
+    """A program that exits while data is pending resumes its client."""
     running = start("sh", "-c", "read line; echo $line; exit 3")
     running.say(b"enough", *numbered(BIG // 100))
     await running.ended()
@@ -167,23 +167,23 @@ async def test_end_of_the_program_frees_the_client(start: Starter) -> None:
     assert await running.child.group.wait_exit() == 3
 
 
-async def test_client_of_the_kinds(start: Starter) -> None:
-    """In text mode a binary message's bytes are written as they are, without a newline."""
+async def test_binary_message_in_text_mode(start: Starter) -> None:
+    """In text mode, the child writes a binary message's bytes unchanged, without a newline."""
     running = start("cat", framing="lines")
     running.say(b"by", b"tes", kind=Kind.BINARY)
     running.say(b" and text")
     assert await running.line() == "bytes and text"
 
 
-async def test_broken_framing_is_an_end(start: Starter) -> None:
-    """Output that does not keep to its framing ends the flow with the fault's close code, after all that came before it."""
+async def test_framing_error_ends_the_output(start: Starter) -> None:
+    """Output that violates its framing ends the flow with the error's close code, after all earlier messages."""
     running = start("sh", "-c", "echo short; echo; echo 0123456789; echo never; cat", limit=9)
     assert await running.ended() == End(1009, str(MessageTooLong(9)))
     assert running.output.messages == [b"short", b""]
 
 
 async def test_unfinished_message_is_not_kept(start: Starter) -> None:
-    """A message that passes the limit is not kept, however long the program goes on with it."""
+    """The child does not keep a message that exceeds the limit, however long the program continues it."""
     running = start(*command("endless"), limit=1_000_000)
     await running.ended()
     before = resident(os.getpid())
@@ -191,8 +191,8 @@ async def test_unfinished_message_is_not_kept(start: Starter) -> None:
     assert resident(os.getpid()) < before + 50_000_000
 
 
-async def test_both_streams_end_the_output(start: Starter, fifo: str) -> None:
-    """Where stderr goes to the client as well, the output ends when both streams have ended."""
+async def test_output_ends_after_both_streams(start: Starter, fifo: str) -> None:
+    """If stderr goes to the client as well, the output ends when both streams have ended."""
     running = start("sh", "-c", 'echo out; exec >&-; echo err >&2; read word <"$0"; echo late >&2', fifo, error_framing="lines")
     await until(lambda: running.output.messages == [b"out", b"err"], "a line of each")
     await turns()
@@ -204,8 +204,8 @@ async def test_both_streams_end_the_output(start: Starter, fifo: str) -> None:
     assert running.errors == ["err", "late"]
 
 
-async def test_paused_stderr_waits_as_well(start: Starter, fifo: str) -> None:
-    """Where stderr goes to the client as well, a client that takes nothing holds up both streams."""
+async def test_paused_output_also_pauses_stderr(start: Starter, fifo: str) -> None:
+    """If stderr goes to the client as well, a paused client pauses both streams."""
     running = start("sh", "-c", 'read word <"$0"; echo err >&2; echo out; echo told >"$0"', fifo, error_framing="lines")
     running.child.pause()
     await asyncio.to_thread(tell, fifo, "go")
@@ -224,7 +224,7 @@ def heard(fifo: str) -> str:
 
 
 async def test_redirected_output(start: Starter, fifo: str) -> None:
-    """A child can be given another sink; from then on the first gets nothing more, not even the end."""
+    """After `redirect`, the first sink of a child receives nothing more, not even the end."""
     running = start("sh", "-c", 'echo first; read word <"$0"; echo second', fifo)
     await running.line()
     other = Memory()
@@ -236,7 +236,7 @@ async def test_redirected_output(start: Starter, fifo: str) -> None:
 
 
 async def test_opening_and_closing_records(start: Starter, tmp_path: Path) -> None:
-    """With the framing json the program is told of the request first, and last that the client has left."""
+    """With the framing json, the program receives the request first, and a record of the client's end last."""
     told = tmp_path / "told"
     running = start("sh", "-c", 'cat >"$0"', told, framing="json")
     running.child.send(make_framing("json", limit=0)[1].opening(lambda: {"path": "/x"}))
@@ -254,18 +254,18 @@ async def test_opening_and_closing_records(start: Starter, tmp_path: Path) -> No
     ("script", "status", "words"),
     [("exit 0", 0, "exit 0"), ("exit 3", 3, "exit 3"), ("kill -TERM $$", -15, "signal TERM"), ("kill -KILL $$", -9, "signal KILL")],
 )
-async def test_status_is_known(start: Starter, script: str, status: int, words: str) -> None:
-    """The exit status is known when the program has gone, minus N after signal N, and has words for the close frame."""
-    running = start("sh", "-c", script)
+async def test_exit_status(start: Starter, script: str, status: int, words: str) -> None:
+    """The exit status is available after the program's exit: minus N after signal N. It also has a text for the close frame."""
+    running = start.make("sh", "-c", script)
     exits: list[int | None] = []
-    running.child.on_exit = lambda: exits.append(running.child.group.status)
+    running.child.start(running.output, lambda: exits.append(running.child.group.status))
     assert await running.child.group.wait_exit() == status
     assert exits == [status]
     assert describe(status) == words
 
 
 async def test_exit_may_be_awaited_by_several(start: Starter) -> None:
-    """The exit may be waited for by several, also by one that gives up waiting and one that comes too late."""
+    """Several callers may wait for the exit, including a cancelled one and one that calls after the exit."""
     running = start("cat")
     waiting = [asyncio.ensure_future(running.child.group.wait_exit()) for _ in range(3)]
     await turns()
@@ -277,7 +277,7 @@ async def test_exit_may_be_awaited_by_several(start: Starter) -> None:
 
 
 async def test_no_zombie(start: Starter) -> None:
-    """A program that has ended is reaped at once, whoever asks."""
+    """The child reaps a program at once when it exits, whether a caller waits or not."""
     running = start("true")
     await running.child.group.wait_exit()
     with pytest.raises(ProcessLookupError):

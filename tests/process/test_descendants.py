@@ -1,4 +1,4 @@
-"""The processes of a program are those of its session, in whichever process group; what has left the session is reported."""
+"""The processes of a program are those of its session, in any process group. A process that has left the session is reported."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ GROUPS = {
     "silent": "timeout 900 sh -c 'echo $PPID $$; exec sleep 800 >/dev/null 2>&1 </dev/null'; true",
     "nested": "timeout 900 timeout 900 sh -c 'echo $PPID $$; exec sleep 800'; true",
 }
-"""Programs with processes outside of the leader's process group; each prints the numbers of two of them."""
+"""Programs with processes outside the leader's process group; each prints the process IDs of two of them."""
 
 every_group = pytest.mark.parametrize("script", GROUPS.values(), ids=GROUPS.keys())
 
@@ -53,7 +53,7 @@ DAEMON = (
     "print(os.read(reader, 20).decode(), flush=True)",
     "sys.stdin.read()",
 )
-"""A program that starts a daemon in the classic way, prints its number and waits for the end of stdin."""
+"""A program that starts a daemon in the classic way, prints the daemon's process ID and waits for EOF on stdin."""
 
 
 async def numbers(start: Starter, *argv: str, **options: object) -> tuple[object, list[int]]:
@@ -63,7 +63,7 @@ async def numbers(start: Starter, *argv: str, **options: object) -> tuple[object
 
 @every_group
 async def test_other_groups_end_too(start: Starter, script: str) -> None:
-    """What a program has started in process groups of their own ends with it."""
+    """Processes that a program has started in their own process groups end with the program."""
     running = start("bash", "-c", script)
     pids = [int(word) for word in (await running.line()).split()]
     with mortal(*pids):
@@ -72,8 +72,8 @@ async def test_other_groups_end_too(start: Starter, script: str) -> None:
     assert start.metrics.left_behind == start.metrics.daemons_left == 0
 
 
-async def test_other_groups_get_the_signals_of_the_ladder(start: Starter, tmp_path: Path) -> None:
-    """A process in a group of its own gets INT before TERM, and ends by the first that it does not ignore."""
+async def test_other_groups_climb_the_ladder(start: Starter, tmp_path: Path) -> None:
+    """A process in its own group gets INT before TERM, and ends at the first signal that it does not ignore."""
     record = tmp_path / "record"
     running = start("bash", "-c", 'set -m; "$@" & wait', "bash", *command("witness", record, "TERM", "stdin"), ladder=make_ladder(0.3))
     pid = int(await running.line())
@@ -83,8 +83,8 @@ async def test_other_groups_get_the_signals_of_the_ladder(start: Starter, tmp_pa
     assert [event for event, _ in recorded(record)] == ["INT", "TERM"]
 
 
-async def test_the_end_waits_for_other_groups(start: Starter, fifo: str) -> None:
-    """A program is gone when the last process of its session is, in whichever group; without a signal, if that comes by itself."""
+async def test_end_waits_for_other_groups(start: Starter, fifo: str) -> None:
+    """A program has ended when the last process of its session has exited, in any group. If all exit on their own, no signal is sent."""
     running = start("bash", "-c", 'set -m; (read word <"$0") >&2 & echo $!', fifo, ladder=PATIENT)
     heir = int(await running.line())
     gone: list[bool] = []
@@ -100,8 +100,8 @@ async def test_the_end_waits_for_other_groups(start: Starter, fifo: str) -> None
     assert running.child.group.signalled is None
 
 
-async def test_nothing_is_sent_to_a_number_that_was_given_back(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When a leader was reaped and its number is in use all the same, it is a stranger's: the program is gone, nothing is sent."""
+async def test_no_signal_to_a_reused_process_id(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If another process reuses the ID of a reaped leader, the program counts as ended, and no signal is sent to that process."""
     running = start("bash", "-c", "set -m; sleep 800 >&2 & echo $!")
     heir = int(await running.line())
     group = running.child.group
@@ -112,14 +112,14 @@ async def test_nothing_is_sent_to_a_number_that_was_given_back(start: Starter, m
             monkeypatch.setattr(descendants, name, 0)
         group.members = set()
         assert start.descendants.processes(group) == {}
-        # This process is listed, and is the parent of the heir.
+        # The list has this process, which is the parent of the remaining process.
         group._send(signal.SIGKILL)
         assert await group.wait_empty(10)
         assert is_alive(heir)
 
 
-async def test_nothing_is_sent_to_a_number_whose_leader_was_reaped_just_now(start: Starter) -> None:
-    """Before the word of a leader's end has come, its number may be a stranger's already, or nobody's."""
+async def test_no_signal_to_a_leader_that_has_just_been_reaped(start: Starter) -> None:
+    """Between a leader's exit and its report, the leader's ID may be unused or belong to another process. Both have no processes."""
     running = start("sleep", "800")
     group = running.child.group
     assert start.descendants.processes(group) == {group.pid: group.pid}
@@ -132,8 +132,8 @@ async def test_nothing_is_sent_to_a_number_whose_leader_was_reaped_just_now(star
     assert group.status == -signal.SIGINT
 
 
-async def test_hurry_reaches_other_groups(start: Starter) -> None:
-    """KILL at once goes to every process group of the program."""
+async def test_kill_reaches_other_groups(start: Starter) -> None:
+    """`kill` sends KILL to every process group of the program at once."""
     running = start("bash", "-c", GROUPS["ignoring"], ladder=PATIENT)
     pids = [int(word) for word in (await running.line()).split()]
     with mortal(*pids):
@@ -142,19 +142,19 @@ async def test_hurry_reaches_other_groups(start: Starter) -> None:
         assert [pid for pid in pids if is_alive(pid)] == []
 
 
-async def test_fork_storm_ends(start: Starter) -> None:
-    """A program whose processes start others in new groups all the time is ended, too."""
+async def test_fork_storm_is_ended(start: Starter) -> None:
+    """The ladder also ends a program whose processes permanently start others in new groups."""
     storm = python(
         "import os, signal, time",
         "for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP: signal.signal(number, signal.SIG_IGN)",
         "print('ready', flush=True)",
-        "for _ in range(2400):",  # two minutes, if nobody ends it
+        "for _ in range(2400):",  # two minutes, if the test does not end it
         "    if os.fork():",
         "        time.sleep(0.05)",
         "        os._exit(0)",
         "    os.setpgid(0, 0)",
     )
-    # On a busy machine, more processes begin between two lists, so each step of the ladder lasts longer.
+    # On a busy machine, more processes start between two lists, so each step of the ladder takes longer.
     running = start(*storm, ladder=make_ladder(scaled(1.0) - 1))
     await running.line()
     session = running.child.group.pid
@@ -164,7 +164,7 @@ async def test_fork_storm_ends(start: Starter) -> None:
     assert start.metrics.left_behind == 0
 
 
-async def test_an_old_list_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_old_list_proves_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A listed process may start another process before it exits, so only a newer list proves that the program has ended."""
     listed = {7: [2**22 + 1]}
     monkeypatch.setattr(descendants, "by_session", lambda: listed)
@@ -182,8 +182,9 @@ async def test_an_old_list_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> No
         found.close()
 
 
-async def test_a_daemon_is_left_and_reported(start: Starter, caplog: pytest.LogCaptureFixture) -> None:
-    """A daemon, in a session of its own, is left; it is logged with its number and user, counted once, and reaped when it ends."""
+async def test_daemon_is_left_and_reported(start: Starter, caplog: pytest.LogCaptureFixture) -> None:
+    """The server leaves a daemon in its own session running. It logs the daemon's process ID and user, counts it once, and reaps it
+    later."""
     running = start(*python(*DAEMON), ladder=PATIENT)
     daemon = int(await running.line())
     with caplog.at_level("INFO", "wsbridge.process"), mortal(daemon):
@@ -199,7 +200,7 @@ async def test_a_daemon_is_left_and_reported(start: Starter, caplog: pytest.LogC
 
 
 async def test_other_programs_end_beside_a_daemon(start: Starter) -> None:
-    """Beside a daemon that goes on, the end of every other program is seen as ever."""
+    """While a daemon continues, the server still notices the end of every other program."""
     running = start(*python(*DAEMON))
     daemon = int(await running.line())
     with mortal(daemon):
@@ -211,16 +212,16 @@ async def test_other_programs_end_beside_a_daemon(start: Starter) -> None:
             assert start.descendants.survivors(other.child.group) == []
 
 
-async def test_orphans_of_a_program_that_lives_are_reaped(start: Starter) -> None:
-    """What a program leaves to us while it runs is reaped when it ends: no zombie stays."""
+async def test_orphans_of_a_running_program_are_reaped(start: Starter) -> None:
+    """A program's orphan that exits while the program runs is reaped at its exit, so no zombie stays."""
     running = start("sh", "-c", "for n in 1 2 3 4 5; do (true &); done; echo; read line")
     await running.line()
     await until(lambda: not zombies(os.getpid()), "the orphans to be reaped")
     await running.end()
 
 
-async def test_sessions_are_read_once_for_all(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many programs end together, the list of all processes is read a few times, not once for each of them."""
+async def test_one_list_serves_all_programs(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If many programs end at the same time, the server reads the list of all processes a few times, not once per program."""
     reads = 0
     by_session = descendants.by_session
 
@@ -233,14 +234,14 @@ async def test_sessions_are_read_once_for_all(start: Starter, monkeypatch: pytes
     programs = [start("bash", "-c", "timeout 900 sleep 800 & echo $!", ladder=SHORT) for _ in range(30)]
     for program in programs:
         await program.line()
-    # Long enough for each of them to look a hundred times.
+    # Long enough for a hundred checks of each program.
     monkeypatch.setattr(descendants, "FRESH_SECONDS", 0.5)
     await asyncio.gather(*(program.end() for program in programs))
     assert 0 < reads < 30
 
 
-async def test_a_polite_program_costs_no_list_of_all_processes(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that leaves nothing behind is known to be gone without a look at the other processes of the machine."""
+async def test_clean_exit_needs_no_list_of_processes(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server detects the end of a program without descendants without a list of the machine's processes."""
 
     def read() -> dict[int, list[int]]:
         raise AssertionError("all processes were listed")
@@ -264,8 +265,8 @@ def none_alive(pids: Sequence[int]) -> bool:
 
 
 @every_group
-def test_after_the_client_has_left(script: str) -> None:
-    """When the client leaves, every group of its program ends, and only then is the slot free."""
+def test_client_disconnects(script: str) -> None:
+    """When the client disconnects, every group of its program ends, and only then does the slot become free."""
     with Server("--maxforks=1", "bash", "-c", script) as server:
         with server.connect() as client:
             pids = pids_of(client)
@@ -282,7 +283,7 @@ def test_after_the_client_has_left(script: str) -> None:
 
 @contextmanager
 def connected_at_last(server: Server) -> Iterator[Client]:
-    """Connect as soon as there is a slot."""
+    """Connect as soon as a slot is free."""
 
     def maybe() -> Client | None:
         try:
@@ -294,8 +295,8 @@ def connected_at_last(server: Server) -> Iterator[Client]:
         yield client
 
 
-def test_slot_is_taken_while_anything_lives() -> None:
-    """A program that has exited holds its slot as long as a process of its session lives, and the ladder is still on its way."""
+def test_slot_is_taken_while_a_process_lives() -> None:
+    """After a program's exit, its slot stays taken while a process of its session lives, and the ladder continues."""
     script = "set -m; sleep 800 <&- >&- 2>&- & first=$!; sleep 800 <&- >&- 2>&- & echo $first $!"
     with Server("--maxforks=1", "--closems=300000", "bash", "-c", script) as server, server.connect() as client:
         pids = pids_of(client)
@@ -309,8 +310,8 @@ def test_slot_is_taken_while_anything_lives() -> None:
 
 
 @every_group
-def test_after_the_server_has_ended(script: str) -> None:
-    """When the server ends in good order, every group of its programs has ended before it."""
+def test_server_shuts_down(script: str) -> None:
+    """When the server shuts down, every group of its programs has ended before its exit."""
     with Server("bash", "-c", script) as server, server.connect() as client:
         pids = pids_of(client)
         with mortal(*pids):
@@ -320,7 +321,7 @@ def test_after_the_server_has_ended(script: str) -> None:
 
 
 @every_group
-def test_after_the_server_was_killed(script: str) -> None:
+def test_server_is_killed(script: str) -> None:
     """When the server is killed, the guard ends every group of its programs."""
     with Server("bash", "-c", script) as server, ExitStack() as clients:
         pids = [pid for _ in range(2) for pid in pids_of(clients.enter_context(server.connect()))]
@@ -333,7 +334,7 @@ def test_after_the_server_was_killed(script: str) -> None:
 
 @pytest.mark.parametrize("ends_first", [True, False], ids=["script ends", "client goes"])
 def test_cgi(tmp_path: Path, ends_first: bool) -> None:
-    """What a CGI script has started in groups of its own ends with its answer, and when its client goes."""
+    """Processes that a CGI script has started in their own groups end with its response, and when its client disconnects."""
     then = "exit" if ends_first else "wait"
     script = tmp_path / "script"
     script.write_text(
@@ -357,7 +358,7 @@ def test_cgi(tmp_path: Path, ends_first: bool) -> None:
 
 
 def asking(server: Server) -> Stream:
-    """Ask for the script's answer, and do not wait for its end."""
+    """Request the script's response, without waiting for its end."""
     stream = open_stream(port=server.port)
     stream.send(request_bytes("GET", "/script", [("Host", "h")], b""))
     return stream
@@ -369,22 +370,22 @@ def is_answered(server: Server) -> bool:
 
 
 def test_daemon_of_a_session() -> None:
-    """A daemon of a program outlives its session; the log says so at once, with its number and user, and so does the count at exit."""
+    """A program's daemon outlives its session. The log reports it at once with its process ID and user; the exit line counts it."""
     with Server(*python(*DAEMON)) as server:
         with server.connect() as client:
             daemon = int(client.receive_text())
         with mortal(daemon):
             server.wait_for_log(rf"INFO .*pid {daemon} \(sleep\) of user \S+ has left the session")
             assert is_alive(daemon)
-            # `stop` would end what the server has left.
+            # `stop` would kill the remaining processes.
             os.kill(server.pid, signal.SIGTERM)
             wait_for_exit(server.pid)
             server.wait_for_log("daemons_left=1")
             assert is_alive(daemon)
 
 
-def test_children_of_a_parent_that_became_the_server() -> None:
-    """Children that the server's own process had before its exec are not programs: they are neither ended nor reported."""
+def test_children_before_the_exec() -> None:
+    """Children that the server's process had before its exec are not programs: the server neither ends nor reports them."""
     with Server("cat", prefix=("bash", "-c", 'sleep 800 & setsid sleep 801 & exec "$@"', "bash")) as server:
         helpers = [pid for pid in children(server.pid) if "sleep" in command_line(pid)]
         assert len(helpers) == 2
@@ -403,7 +404,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a process of another 
 
 @pytest.fixture
 def as_root() -> Iterator[str]:
-    """A set-user-id program that runs another one as root, as sudo does; in a directory that every user can reach."""
+    """A set-user-id program that runs another program as root, like sudo, in a directory that every user can reach."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         program = Path(folder) / "as_root"
         program.write_bytes(Path(which("setpriv")).read_bytes())
@@ -413,14 +414,15 @@ def as_root() -> Iterator[str]:
 
 
 READS_ALL = "dac_read_search"
-"""A capability: Python and wsbridge may lie where only root can read, as in root's home directory."""
+"""A capability to read all files: Python and wsbridge may be readable for root only, as in root's home directory."""
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", f"--inh-caps=+{READS_ALL}", f"--ambient-caps=+{READS_ALL}")
 
 
 @needs_root
 @pytest.mark.parametrize("is_leader", [True, False], ids=["leader", "child"])
 def test_process_of_another_user(as_root: str, is_leader: bool) -> None:
-    """What KILL cannot end, since it is another user's, is logged with its user and counted; it keeps its slot until it ends."""
+    """The server logs a process of another user, which it cannot kill, with its user, and counts it. The process keeps its slot until
+    it exits."""
     script = f"{'exec ' if is_leader else ''}{as_root} sh -c 'trap \"\" INT TERM HUP; echo $$; while :; do sleep 800; done'"
     with Server("--maxforks=1", "sh", "-c", script, prefix=NOBODY, cwd="/") as server:
         with server.connect() as client:
@@ -429,7 +431,7 @@ def test_process_of_another_user(as_root: str, is_leader: bool) -> None:
             server.wait_for_log(rf"ERROR .*KILL did not end pid {pid} \(sh\) of user root: not permitted")
             assert is_alive(pid)
             assert server.refusal().status == 429
-            # The shell first, which would begin another sleep.
+            # Kill the shell first, because it would start another sleep.
             for number in (pid, *children(pid)):
                 with suppress(ProcessLookupError):
                     os.kill(number, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The ladder against real processes: its order, its patience, and whole groups of them."""
+"""The ladder with real processes: its order, its pauses, and whole groups."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ STEPS = {"INT": 0.1, "TERM": 0.35, "KILL": 0.85}
 
 
 async def ended(running: Running) -> float:
-    """Close stdin and lead the child down its ladder; return the time.monotonic() of the beginning."""
+    """Close stdin and run the child's ladder; return the time.monotonic() of the start."""
     begun = time.monotonic()
     await running.end()
     return begun
 
 
-async def test_polite_program_gets_no_signal(start: Starter, tmp_path: Path) -> None:
-    """Closing stdin is enough for a polite program: it gets no signal."""
+async def test_program_that_exits_at_eof_gets_no_signal(start: Starter, tmp_path: Path) -> None:
+    """EOF on stdin is enough for a program that exits at EOF: it gets no signal."""
     running = start(*command("witness", tmp_path / "record", "eof"), ladder=PATIENT)
     await running.line()
     await ended(running)
@@ -45,8 +45,8 @@ async def test_polite_program_gets_no_signal(start: Starter, tmp_path: Path) -> 
     ("until_event", "events"),
     [("INT", ["eof", "INT"]), ("TERM", ["eof", "INT", "TERM"]), ("KILL", ["eof", "INT", "TERM"])],
 )
-async def test_order_and_patience(start: Starter, tmp_path: Path, until_event: str, events: list[str]) -> None:
-    """A program that goes on gets INT 100 ms after the end of its stdin, TERM 250 ms later, KILL 500 ms later."""
+async def test_order_and_pauses(start: Starter, tmp_path: Path, until_event: str, events: list[str]) -> None:
+    """A program that continues gets INT 100 ms after EOF on stdin, TERM 250 ms later and KILL 500 ms later."""
     running = start(*command("witness", tmp_path / "record", until_event), ladder=LADDER)
     await running.line()
     begun = await ended(running)
@@ -58,8 +58,8 @@ async def test_order_and_patience(start: Starter, tmp_path: Path, until_event: s
     assert running.child.group.status == (-signal.SIGKILL if until_event == "KILL" else 0)
 
 
-async def test_each_grace_is_lengthened(start: Starter, tmp_path: Path) -> None:
-    """--closems is added to each step of the ladder."""
+async def test_closems_lengthens_each_pause(start: Starter, tmp_path: Path) -> None:
+    """--closems lengthens each step of the ladder by its value."""
     running = start(*command("witness", tmp_path / "record"), ladder=make_ladder(0.15))
     await running.line()
     begun = await ended(running)
@@ -79,7 +79,7 @@ GRANDCHILDREN = {
 
 @pytest.mark.parametrize("script", GRANDCHILDREN.values(), ids=GRANDCHILDREN.keys())
 async def test_whole_group_ends(start: Starter, script: str) -> None:
-    """What a program has started ends with it, also where the program itself has gone already."""
+    """The processes that a program has started end with it, also if the program itself has already exited."""
     running = start("sh", "-c", script)
     grandchild = int(await running.line())
     with mortal(grandchild):
@@ -88,8 +88,8 @@ async def test_whole_group_ends(start: Starter, script: str) -> None:
     assert group_members(running.child.group.pid) == []
 
 
-async def test_group_whose_leader_has_gone_gets_its_grace(start: Starter) -> None:
-    """The processes of a group whose leader has gone are given the same time as any others."""
+async def test_group_without_its_leader_gets_the_same_pauses(start: Starter) -> None:
+    """The processes of a group whose leader has exited get the same pauses."""
     running = start("sh", "-c", "trap '' INT; (sleep 1000) >&2 & echo $!", ladder=LADDER)
     grandchild = int(await running.line())
     with mortal(grandchild):
@@ -100,8 +100,8 @@ async def test_group_whose_leader_has_gone_gets_its_grace(start: Starter) -> Non
     assert running.child.group.status == 0
 
 
-async def test_group_that_ends_by_itself_is_not_waited_for_longer(start: Starter, fifo: str) -> None:
-    """The ladder ends as soon as the last process of the group has, without a signal."""
+async def test_ladder_stops_at_the_end_of_the_group(start: Starter, fifo: str) -> None:
+    """The ladder stops without a signal as soon as the last process of the group exits."""
     running = start("sh", "-c", '(read word <"$0") >&2 & echo $!', fifo, ladder=PATIENT)
     grandchild = int(await running.line())
     with mortal(grandchild):
@@ -115,7 +115,7 @@ async def test_group_that_ends_by_itself_is_not_waited_for_longer(start: Starter
 
 
 async def test_stopped_program_is_killed(start: Starter) -> None:
-    """A program that is stopped, and so takes no other signal, ends by KILL."""
+    """KILL ends a stopped program, which handles no other signal."""
     running = start("sh", "-c", "echo $$; kill -STOP $$; echo never")
     pid = int(await running.line())
     await until(lambda: state(pid) == "T", "the program to be stopped")
@@ -124,8 +124,8 @@ async def test_stopped_program_is_killed(start: Starter) -> None:
     assert running.output.messages == [b"%d" % pid]
 
 
-async def test_descendant_of_another_session_holds_nothing_up(start: Starter) -> None:
-    """What has left the program's session is not ours to end, and does not hold up the end though it holds the streams open."""
+async def test_process_in_another_session_does_not_delay_the_end(start: Starter) -> None:
+    """A process that has left the program's session is not ended, and does not delay the end although it holds the streams open."""
     running = start("setsid", "sh", "-c", "echo $$; exec sleep 1000", ladder=LADDER)
     stranger = int(await running.line())
     with mortal(stranger):
@@ -133,8 +133,8 @@ async def test_descendant_of_another_session_holds_nothing_up(start: Starter) ->
         assert is_alive(stranger) == (stranger != running.child.group.pid)
 
 
-async def test_flood_of_stderr_does_not_hold_up_the_end(start: Starter) -> None:
-    """What has left the program's session and floods stderr holds up neither the end of the session nor anybody else."""
+async def test_flood_of_stderr_does_not_delay_the_end(start: Starter) -> None:
+    """A process that has left the session and floods stderr delays neither the end of the session nor another client."""
     running = start("sh", "-c", "setsid yes >&2 & echo $!; read line")
     stranger = int(await running.line())
     with mortal(stranger, *group_members(stranger)):
@@ -143,8 +143,8 @@ async def test_flood_of_stderr_does_not_hold_up_the_end(start: Starter) -> None:
         await asyncio.to_thread(wait_for_exit, stranger)
 
 
-async def test_stderr_without_end(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the end no more of stderr is read than a pipe holds, were it refilled as fast as it is read."""
+async def test_stderr_is_bounded_at_the_end(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end, the child reads no more of stderr than a pipe holds, however fast a process refills it."""
     running = start("sh", "-c", "echo $$; read line")
     await running.line()
     read, release, reads = os.read, Group.release, 0
@@ -168,8 +168,8 @@ async def test_stderr_without_end(start: Starter, monkeypatch: pytest.MonkeyPatc
     assert reads == 16
 
 
-async def test_number_that_was_given_back(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is asked of a group, or sent to it, once it was seen empty: its number may be a stranger's by then."""
+async def test_no_call_after_the_end_of_the_group(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a group is empty, no system call uses its ID, which may belong to another process by then."""
     start.watch = told = Told()
     running = start("true")
     group = running.child.group
@@ -186,8 +186,8 @@ async def test_number_that_was_given_back(start: Starter, monkeypatch: pytest.Mo
     assert told.words == [("begun", group.pid, []), ("ended", group.pid, [])]
 
 
-async def test_heir_is_looked_for(start: Starter) -> None:
-    """Where a leader has exited and another of its group lives on, the group is looked at until it is empty."""
+async def test_remaining_process_is_watched(start: Starter) -> None:
+    """If a leader has exited and another process of its group lives, the group is checked until it is empty."""
     start.watch = told = Told()
     running = start("sh", "-c", "sleep 1000 & echo $!")
     heir = int(await running.line())
@@ -200,8 +200,8 @@ async def test_heir_is_looked_for(start: Starter) -> None:
     assert len(told.words) == 2
 
 
-async def test_force(start: Starter) -> None:
-    """A bridge that is told to force kills the group at once, whatever patience the ladder has."""
+async def test_kill(start: Starter) -> None:
+    """`kill` kills the group at once, whatever the pauses of the ladder."""
     running = start("sh", "-c", "trap '' INT TERM; sleep 1000 & echo $!; wait; sleep 1000", ladder=(Step(1000, signal.SIGINT),))
     grandchild = int(await running.line())
     with mortal(grandchild):
@@ -212,8 +212,8 @@ async def test_force(start: Starter) -> None:
     assert running.child.group.status == -signal.SIGKILL
 
 
-async def test_end_may_come_twice(start: Starter) -> None:
-    """The end may be asked for by several and more than once: it is the same end."""
+async def test_end_is_idempotent(start: Starter) -> None:
+    """Several callers may call `end`, also more than once: it is the same end."""
     running = start("sh", "-c", "trap '' INT; echo $$; sleep 1000 & wait; wait")
     await running.line()
     running.child.close_input(End(NORMAL))
@@ -223,7 +223,7 @@ async def test_end_may_come_twice(start: Starter) -> None:
 
 
 class Told:
-    """A Watch that keeps what it is told, and who is still in the group at an end."""
+    """A Watch that records its calls, and the processes that are in the group at an end."""
 
     pid = 0
 
@@ -237,12 +237,12 @@ class Told:
         self.words.append(("ended", group, group_members(group)))
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Do nothing."""
 
 
 @pytest.mark.parametrize("script", ["true", "echo; cat", "sleep 1000 >&2 & echo"], ids=["gone", "polite", "grandchild"])
-async def test_guard_is_told(start: Starter, script: str) -> None:
-    """The guard is told of each group's start, and of its end when nobody is left in it."""
+async def test_guard_is_notified(start: Starter, script: str) -> None:
+    """The guard is notified of each group's start, and of its end when the group is empty."""
     start.watch = told = Told()
     running = start("sh", "-c", script)
     group = running.child.group.pid
@@ -254,8 +254,8 @@ async def test_guard_is_told(start: Starter, script: str) -> None:
     assert [word for word in rest if word != ("ended", group, [])] == []
 
 
-async def test_nothing_is_held_after_the_end(start: Starter) -> None:
-    """After the end nothing is held open, not even the streams that somebody else still holds."""
+async def test_no_descriptor_stays_open(start: Starter) -> None:
+    """After the end, the child holds no descriptor, not even for streams that another process still holds."""
     before = descriptors()
     running = start("sh", "-c", "setsid sleep 1000 & echo $!")
     stranger = int(await running.line())

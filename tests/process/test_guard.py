@@ -1,4 +1,4 @@
-"""The guard: no child's process group outlives a bridge that was killed with KILL."""
+"""The guard: no program's process group outlives a server that is killed with KILL."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STUBBORN = "trap '' HUP INT TERM; sleep 1000 & echo $$ $!; wait; sleep 1000"
 
 
 def guards(pid: int) -> list[int]:
-    """The guards of a bridge."""
+    """Return the guards of a server."""
     return [child for child in children(pid) if "wsbridge-guard" in command_line(child)]
 
 
@@ -33,7 +33,7 @@ def guard_of(server: Server) -> int:
 
 @contextmanager
 def killed(server: Server, *pids: int) -> Iterator[None]:
-    """Kill the bridge with KILL; the block sees what becomes of its children, which do not outlive it."""
+    """Kill the server with KILL; the block checks its programs, which must not outlive it."""
     with mortal(*pids, *children(server.pid)):
         server.send_signal(signal.SIGKILL)
         server.wait()
@@ -44,8 +44,8 @@ def pids_of(client: Client) -> list[int]:
     return [int(word) for word in client.receive_text().split()]
 
 
-def test_killed_bridge_leads_its_children_down_the_ladder(tmp_path: Path) -> None:
-    """When the bridge is killed its children are led down the same ladder: a polite one gets no signal, another INT, then TERM."""
+def test_killed_server_ends_its_programs_by_the_ladder(tmp_path: Path) -> None:
+    """When the server is killed, the guard runs the same ladder: a program that exits at EOF gets no signal, others get INT, then TERM."""
     with Server("sh", "-c", 'exec "$@" "$QUERY_STRING"', "sh", *command("witness")) as server, ExitStack() as clients:
         pids = []
         for name in ("eof", "INT", "TERM"):
@@ -62,8 +62,8 @@ def test_killed_bridge_leads_its_children_down_the_ladder(tmp_path: Path) -> Non
     assert {tuple(happened) for happened in events.values()} == {("eof", "INT", "TERM")}
 
 
-def test_killed_bridge_leaves_no_group() -> None:
-    """When the bridge is killed, whole groups end: a polite program's, a stubborn one's, and one whose leader has gone."""
+def test_killed_server_leaves_no_group() -> None:
+    """When the server is killed, whole groups end: of a program that exits at EOF, of one that ignores signals, and without a leader."""
     scripts = {"/polite": "sleep 1000 & echo $$ $!; cat", "/stubborn": STUBBORN, "/alone": "sleep 1000 & echo $$ $!"}
     words = " ".join(f"{path}) exec sh -c '{script.replace(chr(39), chr(34))}' ;;" for path, script in scripts.items())
     with Server("--drainms=60000", "sh", "-c", f"case $PATH_INFO in {words} esac") as server, ExitStack() as clients:
@@ -76,8 +76,8 @@ def test_killed_bridge_leaves_no_group() -> None:
     assert [group_members(group[0]) for group in groups] == [[], [], []]
 
 
-def test_killed_guard_is_replaced_and_told_again() -> None:
-    """A guard that is killed is replaced, and the new one is told of the groups that live."""
+def test_killed_guard_is_replaced() -> None:
+    """A killed guard is replaced, and the new guard is notified of the existing groups."""
     with Server("sh", "-c", STUBBORN) as server, server.connect() as before, server.connect() as after:
         first = guard_of(server)
         pids = pids_of(before) + pids_of(after)
@@ -94,7 +94,7 @@ def test_killed_guard_is_replaced_and_told_again() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_signals_do_not_end_the_guard(served: Server, number: signal.Signals) -> None:
-    """The guard is in a session of its own, and a signal to its group does not end it: it outlives the bridge."""
+    """The guard is in its own session, and a signal to its group does not end it, so it outlives the server."""
     guard = guard_of(served)
     assert os.getsid(guard) == os.getpgid(guard) == guard
     os.killpg(guard, number)
@@ -111,8 +111,8 @@ def served() -> Iterator[Server]:
         yield server
 
 
-def test_guard_holds_nothing_but_its_pipe(served: Server) -> None:
-    """The guard holds a pipe from the bridge and nothing else of it, and costs no more than a shell."""
+def test_guard_holds_only_its_pipe(served: Server) -> None:
+    """The guard holds only a pipe from the server, and uses no more memory than a shell."""
     with served.connect():
         held = descriptors(guard_of(served))
     assert {name.partition(":")[0] for fd, name in held.items() if fd == 0} == {"pipe"}
@@ -121,7 +121,7 @@ def test_guard_holds_nothing_but_its_pipe(served: Server) -> None:
 
 
 def test_no_guard() -> None:
-    """With --no-guard there is no guard, and a program that takes no hint outlives a bridge that is killed."""
+    """With --no-guard, no guard runs, and a program that ignores EOF outlives a server that is killed."""
     with Server("--no-guard", "sh", "-c", STUBBORN) as server, server.connect() as client:
         pids = pids_of(client)
         assert guards(server.pid) == []
@@ -131,15 +131,15 @@ def test_no_guard() -> None:
             assert all(is_alive(pid) for pid in pids)
 
 
-def test_no_guard_where_no_program_is_run(tmp_path: Path) -> None:
-    """A server of files alone has no guard: there is nothing to guard."""
+def test_no_guard_without_programs(tmp_path: Path) -> None:
+    """A server of static files starts no guard."""
     with Server(f"--staticdir={tmp_path}") as server:
         assert server.get("/").status == 200
         assert server.children() == []
 
 
-def test_normal_end_leaves_nothing() -> None:
-    """A bridge that ends in good order leaves neither a program nor its guard."""
+def test_shutdown_leaves_no_process() -> None:
+    """A server that shuts down leaves neither a program nor its guard."""
     with Server("sh", "-c", STUBBORN) as server, server.connect() as client:
         pids, guard = pids_of(client), guard_of(server)
         with mortal(*pids, guard):
@@ -151,13 +151,13 @@ def test_normal_end_leaves_nothing() -> None:
 
 @pytest.fixture
 async def watched() -> AsyncIterator[Metrics]:
-    """The counts of a Guard in this process."""
+    """The metrics of a Guard in this process."""
     with nothing_left(), no_callback_fails():
         yield Metrics()
 
 
-async def test_guard_that_is_stopped_is_replaced(watched: Metrics) -> None:
-    """What a stopped guard has not taken is bounded: past the bound it is replaced, and that is counted."""
+async def test_stopped_guard_is_replaced(watched: Metrics) -> None:
+    """The data that a stopped guard does not read is bounded: beyond the bound, the guard is replaced and a metric counts it."""
     guard = Guard(make_ladder(0), watched, loop=asyncio.get_running_loop())
     try:
         first = guard.pid
@@ -175,7 +175,7 @@ async def test_guard_that_is_stopped_is_replaced(watched: Metrics) -> None:
 
 
 async def test_guard_ends_with_its_pipe(watched: Metrics, start: Starter) -> None:
-    """When the pipe closes the guard ends what is left, and then itself."""
+    """When its pipe closes, the guard ends the remaining groups, then exits."""
     guard = start.watch = Guard(make_ladder(0), watched, loop=asyncio.get_running_loop())
     running = start("sh", "-c", "trap '' INT; echo ready; sleep 1000 & wait; wait")
     await running.line()
@@ -186,7 +186,7 @@ async def test_guard_ends_with_its_pipe(watched: Metrics, start: Starter) -> Non
 
 
 async def test_ended_groups_are_forgotten(watched: Metrics, start: Starter) -> None:
-    """A group that has ended is none of the guard's business any more: its number may have come to mean another."""
+    """The guard forgets a group that has ended, because its ID may belong to another group later."""
     guard = Guard(make_ladder(0), watched, loop=asyncio.get_running_loop())
     start.spared.add(guard.pid)
     stranger = start("cat")

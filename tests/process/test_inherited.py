@@ -1,4 +1,4 @@
-"""What a server inherits from its parent, and what its programs get of it."""
+"""The state that a server inherits from its parent, and the part that its programs inherit."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PARENT = (
     "if 'blocked' in sys.argv[1]: signal.pthread_sigmask(signal.SIG_BLOCK, numbers)",
     "os.execvp(sys.argv[2], sys.argv[2:])",
 )
-"""A parent that has every signal ignored, or blocked, and becomes the server."""
+"""A parent that ignores or blocks every signal, then becomes the server."""
 
 OF_THE_C_LIBRARY = 1 << 32 - 1 | 1 << 33 - 1
-"""Signals that glibc keeps to itself; its posix_spawn sets them to be ignored."""
+"""Signals that belong to glibc; its posix_spawn ignores them."""
 
 every_parent = pytest.mark.parametrize("state", ["ignored", "blocked", "ignored and blocked"])
 
@@ -36,7 +36,7 @@ def guard_of(pid: int) -> int:
 
 
 def test_parent_that_ignores_sigchld() -> None:
-    """A parent that ignores SIGCHLD changes nothing: sessions begin and end as ever, and so does the server."""
+    """If the parent ignores SIGCHLD, sessions still begin and end normally, and so does the server."""
     with Server("sh", "-c", "echo ready; read line; exit 3", prefix=("bash", "-c", "trap '' CHLD; exec \"$@\"", "bash")) as server:
         for _ in range(5):
             with server.connect() as client:
@@ -52,7 +52,7 @@ def test_parent_that_ignores_sigchld() -> None:
 
 @every_parent
 def test_dispositions_of_a_program(state: str) -> None:
-    """Whatever its parent ignores or blocks, a program begins with every signal at its default and none blocked."""
+    """Whatever signals the parent ignores or blocks, a program starts with default dispositions and an empty mask."""
     with served_by(state, "grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status") as server, server.connect() as client:
         lines = dict(client.receive_text().split() for _ in range(2))
     assert {name: int(value, 16) & ~OF_THE_C_LIBRARY for name, value in lines.items()} == {"SigBlk:": 0, "SigIgn:": 0}
@@ -60,8 +60,8 @@ def test_dispositions_of_a_program(state: str) -> None:
 
 @every_parent
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_the_server_ends_by_a_signal(state: str, number: signal.Signals) -> None:
-    """Whatever its parent ignores or blocks, TERM and INT end the server and its programs in good order."""
+def test_server_shuts_down_on_a_signal(state: str, number: signal.Signals) -> None:
+    """Whatever signals the parent ignores or blocks, TERM and INT shut down the server and its programs."""
     with served_by(state, "sh", "-c", "echo ready; cat") as server, server.connect() as client:
         client.receive_text()
         server.send_signal(number)
@@ -71,8 +71,8 @@ def test_the_server_ends_by_a_signal(state: str, number: signal.Signals) -> None
 
 
 @every_parent
-def test_the_guard(state: str) -> None:
-    """Whatever the parent ignores or blocks, the guard ends the programs of a server that was killed."""
+def test_guard(state: str) -> None:
+    """Whatever signals the parent ignores or blocks, the guard ends the programs of a killed server."""
     with served_by(state, "sh", "-c", "trap '' HUP; echo $$; sleep 800") as server, server.connect() as client:
         pid = int(client.receive_text())
         assert int(status_line(guard_of(server.pid), "SigBlk"), 16) == 0
@@ -82,8 +82,8 @@ def test_the_guard(state: str) -> None:
             wait_for_exit(pid)
 
 
-def test_hup_that_the_parent_ignores_is_ignored_by_the_server() -> None:
-    """Under nohup the server goes on when its terminal ends."""
+def test_ignored_hup_stays_ignored() -> None:
+    """Under nohup, the server continues when its terminal closes."""
     with served_by("ignored", "cat") as server, server.connect() as client:
         assert int(status_line(server.pid, "SigIgn"), 16) >> signal.SIGHUP - 1 & 1
         server.send_signal(signal.SIGHUP)
@@ -91,8 +91,8 @@ def test_hup_that_the_parent_ignores_is_ignored_by_the_server() -> None:
         assert client.receive_text() == "still there?"
 
 
-def test_what_is_passed_on(tmp_path: Path) -> None:
-    """The umask, the limits, the niceness and the standing with the out-of-memory killer are passed on as they are."""
+def test_inherited_limits(tmp_path: Path) -> None:
+    """Programs inherit the umask, the resource limits, the niceness and the score for the out-of-memory killer unchanged."""
     shell = 'umask 027; ulimit -c 0; ulimit -Ss 4096; ulimit -Sn 300; echo 500 >/proc/self/oom_score_adj; exec nice -n 5 "$@"'
     niceness = str(min(os.nice(0) + 5, 19))
     script = "umask; ulimit -c; ulimit -Ss; ulimit -Sn; nice; cat /proc/self/oom_score_adj"
@@ -100,8 +100,8 @@ def test_what_is_passed_on(tmp_path: Path) -> None:
         assert [client.receive_text() for _ in range(6)] == ["0027", "0", "4096", "300", niceness, "500"]
 
 
-def test_descriptors_are_not_passed_on(tmp_path: Path) -> None:
-    """Descriptors that the server was started with, beyond 0, 1 and 2, reach no program."""
+def test_descriptors_are_not_inherited(tmp_path: Path) -> None:
+    """Programs do not inherit descriptors of the server beyond 0, 1 and 2."""
     (tmp_path / "secret").write_text("")
     shell = 'exec 3<"$0/secret" 4>&1 9<"$0"; exec "$@"'
     with Server("sh", "-c", "ls /proc/$$/fd; echo done", prefix=("bash", "-c", shell, str(tmp_path))) as server, server.connect() as client:
@@ -109,8 +109,8 @@ def test_descriptors_are_not_passed_on(tmp_path: Path) -> None:
         assert list(lines) == ["0", "1", "2"]
 
 
-def test_directory_that_was_removed(tmp_path: Path) -> None:
-    """A server whose directory was removed serves a program that is found by an absolute path."""
+def test_removed_directory(tmp_path: Path) -> None:
+    """A server whose working directory was removed still starts a program with an absolute path."""
     gone = tmp_path / "gone"
     gone.mkdir()
     shell = 'rmdir "$0"; exec "$@"'

@@ -1,4 +1,4 @@
-"""The writer of a pipe: data waits for room, and the end of the reader is reported once."""
+"""The writer of a pipe: data waits for room, and the writer reports the end of the reader once."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.support.proc import until
 from wsbridge.process.pipewriter import PipeWriter
 
 BIG = b"0123456789abcdef" * 65536
-"""More than a pipe holds."""
+"""More bytes than a pipe holds."""
 
 
 class Pipe:
-    """A pipe with its writer; `events` is what the writer has called."""
+    """A pipe with its writer; `events` lists the callbacks of the writer."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -31,7 +31,7 @@ class Pipe:
         )
 
     def read(self) -> bytes:
-        """Return what the pipe holds."""
+        """Return the contents of the pipe."""
         try:
             return os.read(self.read_end, len(BIG))
         except BlockingIOError:
@@ -52,7 +52,7 @@ async def pipe() -> AsyncIterator[Pipe]:
 
 
 async def test_room(pipe: Pipe) -> None:
-    """Data for which there is room is written at once, and calls nothing."""
+    """The writer writes data at once if the pipe has room, and calls no callback."""
     assert pipe.writer.write(b"one")
     assert pipe.writer.write(b"two")
     assert pipe.read() == b"onetwo"
@@ -60,7 +60,7 @@ async def test_room(pipe: Pipe) -> None:
 
 
 async def test_no_room(pipe: Pipe) -> None:
-    """Data without room waits, in order with what follows, and its end is reported when the reader has read."""
+    """Without room, the data waits in order with later data. The writer reports `drained` when the reader has read all of it."""
     assert not pipe.writer.write(BIG)
     assert not pipe.writer.write(b"end")
     assert pipe.events == []
@@ -77,15 +77,15 @@ async def test_no_room(pipe: Pipe) -> None:
     assert pipe.writer.write(b"more")
 
 
-async def test_reader_that_is_gone(pipe: Pipe) -> None:
-    """The end of the reader closes the pipe, whether data waited or not; only in the first case something is drained."""
+async def test_closed_reader(pipe: Pipe) -> None:
+    """The end of the reader closes the writer. Without waiting data, the writer reports only `lost`."""
     pipe.close_reader()
     assert pipe.writer.write(b"one")
     assert (pipe.events, pipe.writer.is_open) == (["lost"], False)
 
 
-async def test_reader_that_goes_while_data_waits(pipe: Pipe) -> None:
-    """The data that waited is dropped, and the source may go on."""
+async def test_closed_reader_while_data_waits(pipe: Pipe) -> None:
+    """The writer drops the waiting data, and the source may continue."""
     assert not pipe.writer.write(BIG)
     pipe.close_reader()
     await until(lambda: pipe.events == ["lost", "drained"], "the reports")
@@ -93,7 +93,7 @@ async def test_reader_that_goes_while_data_waits(pipe: Pipe) -> None:
 
 
 async def test_close(pipe: Pipe) -> None:
-    """A close drops what waits and calls nothing, and may come again."""
+    """`close` drops the waiting data and calls no callback. It is idempotent."""
     assert not pipe.writer.write(BIG)
     pipe.writer.close()
     pipe.writer.close()

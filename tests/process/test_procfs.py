@@ -1,4 +1,4 @@
-"""What /proc tells about processes."""
+"""Reading the state of processes from /proc."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ NO_PID = 2**31 - 1
 
 @pytest.mark.parametrize("name", ["sh", "two words", "a) S 1 2 3", "(((", ")", "line\nfeed", ""])
 def test_stat_with_any_name(name: str) -> None:
-    """The fields behind the name are found whatever the name holds."""
+    """The fields after the name are correct for any characters in the name."""
     data = f"12 ({name}) S 1 34 56 0 -1 4194304 100\n".encode()
     assert parse_stat(data) == Stat(name, "S", 1, 34, 56)
 
 
 @pytest.mark.parametrize(("state", "is_alive"), [("R", True), ("S", True), ("D", True), ("T", True), ("Z", False), ("X", False)])
-def test_a_zombie_is_not_alive(state: str, is_alive: bool) -> None:
-    """A process that has ended and was not reaped is not alive; one that is stopped or waits for a disk is."""
+def test_zombie_is_not_alive(state: str, is_alive: bool) -> None:
+    """A zombie is not alive; a process that is stopped or waits for a disk is alive."""
     assert Stat("sh", state, 1, 2, 3).is_alive == is_alive
 
 
 def test_own_stat() -> None:
-    """The stat of a process is what the kernel's calls tell about it."""
+    """The stat of a process agrees with the system calls."""
     stat = read_stat(os.getpid())
     assert stat is not None
     assert (stat.parent, stat.group, stat.session) == (os.getppid(), os.getpgid(0), os.getsid(0))
 
 
-def test_a_process_that_has_gone() -> None:
-    """A process that has gone has no stat and no user."""
+def test_exited_process() -> None:
+    """A process that has exited has no stat and no user."""
     assert read_stat(NO_PID) is None
     assert user_of(NO_PID) == "?"
 
 
 def test_sessions() -> None:
-    """Every process is listed in its session."""
+    """The list has every process under its session."""
     process = subprocess.Popen([which("cat")], stdin=subprocess.PIPE, start_new_session=True)
     try:
         sessions = by_session()
@@ -54,7 +54,7 @@ def test_sessions() -> None:
 
 @pytest.mark.parametrize("is_listed", [True, False], ids=["listed", "searched"])
 def test_children(is_listed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The children of this process are found, zombies included, also where the kernel does not list them."""
+    """The children of this process are found, including zombies, also if the kernel has no list of children."""
     if not is_listed:
         monkeypatch.setattr("wsbridge.process.procfs.LISTING", "/proc/self/no/such/{}")
     listing = Children()
@@ -83,7 +83,7 @@ for pid in children:
 """
 
 
-def test_more_children_than_one_read_brings() -> None:
-    """A listing that is longer than the kernel's buffer is read to its end."""
-    # In a process of its own, which is small: a fork of this one takes its time.
+def test_list_longer_than_one_read() -> None:
+    """A list that is longer than the kernel's buffer is read to its end."""
+    # A small process of its own, because forking this process takes long.
     subprocess.run([sys.executable, "-c", MANY], cwd=ROOT, check=True)

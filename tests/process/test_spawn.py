@@ -1,4 +1,4 @@
-"""Starting a program: what it is given, and what is said when it cannot be started."""
+"""Starting a program: its inherited state, and the error if it cannot start."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STAT = "read pid name state parent group session terminal rest </proc/$$/stat; e
 
 @pytest.mark.parametrize("pty", [False, True], ids=["pipe", "pty"])
 async def test_descriptors(start: Starter, pty: bool) -> None:
-    """A program has the descriptors 0, 1 and 2 alone."""
+    """A program has only the descriptors 0, 1 and 2."""
     others = [os.open(os.devnull, os.O_RDONLY) for _ in range(3)]
     try:
         running = start(*command("descriptors"), pty=pty)
@@ -39,13 +39,13 @@ async def test_descriptors(start: Starter, pty: bool) -> None:
 
 
 async def test_own_session_and_group(start: Starter) -> None:
-    """A program leads a session and a process group of its own."""
+    """A program leads its own session and its own process group."""
     running = start("sh", "-c", STAT)
     assert await running.line() == " ".join([str(running.child.group.pid)] * 3)
 
 
 async def test_no_signal_is_blocked(start: Starter) -> None:
-    """A program has an empty signal mask, and SIGPIPE and SIGXFSZ do what they do by default."""
+    """A program has an empty signal mask, and the default dispositions of SIGPIPE and SIGXFSZ."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:
         running = start("grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status")
@@ -57,8 +57,8 @@ async def test_no_signal_is_blocked(start: Starter) -> None:
     assert [number.name for number in (signal.SIGPIPE, signal.SIGXFSZ) if ignored >> number - 1 & 1] == []
 
 
-async def test_no_signal_of_ours_is_ignored(start: Starter) -> None:
-    """Whatever this process ignores, as a background job of a shell does or under nohup, a program ignores no signal."""
+async def test_no_signal_is_ignored(start: Starter) -> None:
+    """Whatever signals this process ignores, as a shell's background job or under nohup, a program ignores no signal."""
     numbers = sorted(DEFAULTED - {signal.SIGCHLD})
     before = [signal.signal(number, signal.SIG_IGN) or signal.SIG_DFL for number in numbers]
     try:
@@ -70,21 +70,21 @@ async def test_no_signal_of_ours_is_ignored(start: Starter) -> None:
     assert [number for number in numbers if mask >> number - 1 & 1] == []
 
 
-async def test_environment_is_what_is_given(start: Starter) -> None:
-    """A program gets the environment that it is given, and nothing of the bridge's own."""
+async def test_environment_is_exactly_the_given_one(start: Starter) -> None:
+    """A program gets exactly the given environment, and nothing of the server's own."""
     running = start("env", environment={"B": "two words", "A": "é"})
     await running.ended()
     assert sorted(running.output.messages) == ["A=é".encode(), b"B=two words"]
 
 
-async def test_first_word_is_the_resolved_path(start: Starter) -> None:
-    """A program's argv[0] is the path that it was found at; its arguments come unchanged, also empty ones."""
+async def test_argv0_is_the_resolved_path(start: Starter) -> None:
+    """A program's argv[0] is the path where it was found. Its arguments are unchanged, also empty ones."""
     running = start("sh", "-c", r'tr "\0" "|" </proc/$$/cmdline; exit $?', "", " a  b ", "")
     assert await running.line() == f'{which("sh")}|-c|tr "\\0" "|" </proc/$$/cmdline; exit $?|| a  b ||'
 
 
 async def test_directory(spawner: Spawner, tmp_path: Path) -> None:
-    """A program is started in the directory that is asked for; the bridge's own stays what it was."""
+    """A program starts in the given directory; the server's working directory does not change."""
     before = os.getcwd()
     stdio = open_stdio()
     spawned = spawner.spawn((which("pwd"), "-P"), {}, stdio, cwd=str(tmp_path))
@@ -100,7 +100,7 @@ async def test_directory(spawner: Spawner, tmp_path: Path) -> None:
 
 
 def fail(spawner: Spawner, argv: tuple[str, ...], environment: dict[str, str]) -> None:
-    """Start a program that cannot be started; raises ProgramError."""
+    """Start a program that cannot start; raises ProgramError."""
     stdio = open_stdio()
     try:
         spawner.spawn(argv, environment, stdio)
@@ -110,7 +110,7 @@ def fail(spawner: Spawner, argv: tuple[str, ...], environment: dict[str, str]) -
 
 @pytest.fixture
 def limited() -> Iterator[Spawner]:
-    """A Spawner of a bridge that was started with a soft limit of 512 descriptors."""
+    """A Spawner of a server that was started with a soft limit of 512 descriptors."""
     with same_limits():
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
@@ -120,7 +120,7 @@ def limited() -> Iterator[Spawner]:
 
 
 async def test_limit_of_descriptors(limited: Spawner) -> None:
-    """The soft limit of descriptors is raised to the hard one for the bridge; the program gets the original, and may raise it."""
+    """The server raises its soft descriptor limit to the hard limit. A program gets the original limit, and may raise it."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     starter = Starter(limited)
     running = starter("sh", "-c", "ulimit -Sn; ulimit -Hn")
@@ -145,10 +145,10 @@ def make_file(path: Path, text: str, mode: int = 0o755) -> str:
     ],
     ids=["no-shebang", "no-interpreter", "not-executable"],
 )
-def test_failure_is_told_in_words(spawner: Spawner, tmp_path: Path, text: str, mode: int, words: list[str]) -> None:
-    """A program that cannot be started is reported with its path and what may be the matter; nothing is left of the attempt."""
+def test_error_if_a_program_cannot_start(spawner: Spawner, tmp_path: Path, text: str, mode: int, words: list[str]) -> None:
+    """If a program cannot start, the error has its path and the likely cause, and no descriptor stays open."""
     if os.geteuid() == 0 and not mode & 0o111:
-        mode = 0  # root, too, may not execute what nobody may
+        mode = 0  # even root may not execute a file without execute permission
     path = make_file(tmp_path / "program", text, mode)
     before = descriptors()
     with pytest.raises(ProgramError) as caught:
@@ -159,8 +159,8 @@ def test_failure_is_told_in_words(spawner: Spawner, tmp_path: Path, text: str, m
 
 
 @pytest.mark.parametrize("what", ["argument", "environment"])
-def test_too_long_is_told_in_words(spawner: Spawner, what: str) -> None:
-    """Arguments and an environment longer than the system takes are reported as that."""
+def test_arguments_too_long(spawner: Spawner, what: str) -> None:
+    """Arguments and an environment beyond the kernel's limit are an error that says so."""
     long = "x" * 200_000
     argv, environment = (("/bin/true", long), {}) if what == "argument" else (("/bin/true",), {"LONG": long})
     with pytest.raises(ProgramError, match="longer than the system allows"):
@@ -169,7 +169,7 @@ def test_too_long_is_told_in_words(spawner: Spawner, what: str) -> None:
 
 @pytest.mark.parametrize("pty", [False, True], ids=["pipe", "pty"])
 async def test_no_descriptors_left(start: Starter, pty: bool) -> None:
-    """Where descriptors run out, at whichever of those that it needs, a program is not started and the reason is told."""
+    """If descriptors run out at any point of the start, the program does not start, and the error states the reason."""
     launcher = Launcher(start.spawner, start.descendants, SHORT, loop=asyncio.get_running_loop())
     decoder, encoder = chunks.Decoder(), chunks.Encoder()
     before = descriptors()
@@ -184,7 +184,7 @@ async def test_no_descriptors_left(start: Starter, pty: bool) -> None:
 
 @contextmanager
 def few_descriptors() -> Iterator[list[int]]:
-    """Take all descriptors that this process may have; closing one of those that are yielded leaves room for one."""
+    """Use up all descriptors of this process. Closing one of the yielded descriptors leaves room for one."""
     spare: list[int] = []
     with same_limits():
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -199,8 +199,8 @@ def few_descriptors() -> Iterator[list[int]]:
                 os.close(fd)
 
 
-def test_command_is_looked_for_once_in_path(tmp_path: Path) -> None:
-    """A COMMAND without a slash is the first executable file of that name in PATH; with a slash it is kept as typed."""
+def test_command_is_searched_in_path(tmp_path: Path) -> None:
+    """A COMMAND without a slash is the first executable file of that name in PATH. A COMMAND with a slash is unchanged."""
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
         folder.mkdir()
@@ -215,7 +215,7 @@ def test_command_is_looked_for_once_in_path(tmp_path: Path) -> None:
 
 
 def test_command_through_a_relative_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hit through `.` in PATH is refused, and the message says what to write instead."""
+    """The server refuses a COMMAND that it finds through `.` in PATH; the error suggests the correct form."""
     make_file(tmp_path / "tool", "#!/bin/sh\n")
     monkeypatch.chdir(tmp_path)
     for path in (".", ""):
@@ -224,7 +224,7 @@ def test_command_through_a_relative_path_is_refused(tmp_path: Path, monkeypatch:
 
 
 def test_missing_command_is_explained(tmp_path: Path) -> None:
-    """A COMMAND that is not there, a directory or not executable is refused, and the message says which."""
+    """The server refuses a COMMAND that is missing, a directory or not executable; the error states which."""
     make_file(tmp_path / "plain", "", 0o644)
     for word, words in (("none", "no such file"), (".", "directory"), ("plain", "chmod")):
         with pytest.raises(ConfigurationError, match=words):
@@ -234,8 +234,8 @@ def test_missing_command_is_explained(tmp_path: Path) -> None:
             find_program(word, "/bin:/usr/bin")
 
 
-def test_what_no_program_can_be_given(spawner: Spawner) -> None:
-    """A word or variable that the system has no form for is a failure like any other, and leaves no descriptor."""
+def test_invalid_words_and_variables(spawner: Spawner) -> None:
+    """An argument or variable that the kernel cannot represent is an error like any other, and leaves no descriptor."""
     with nothing_left():
         for argv, environment in ((("/bin/true", "a\0b"), {}), (("/bin/true",), {"A": "b\0"}), (("/bin/true",), {"A=": "b"})):
             with pytest.raises(ProgramError, match="Could not launch process /bin/true"):

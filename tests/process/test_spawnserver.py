@@ -1,4 +1,4 @@
-"""The spawn server: what a program gets from it, what is reported, and what happens when it dies or hangs."""
+"""The spawn server: a program's inherited state, the reports, and the recovery from a crash or a hang."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def server() -> AsyncIterator[SpawnServer]:
 
 @dataclass
 class Spawned:
-    """A program that runs, and our ends of its pipes."""
+    """A running program, and the server's ends of its pipes."""
 
     pid: int
     watch: Watch
@@ -74,7 +74,7 @@ class Spawned:
 def spawn(
     server: SpawnServer, argv: tuple[str, ...], environment: dict[str, str], *, pty: TerminalSize | None = None, cwd: str | None = None
 ) -> asyncio.Task[Spawned]:
-    """Start a program; where that fails its pipes are closed."""
+    """Start a program; if that fails, close its pipes."""
     stdio = open_stdio(pty)
     starting = server.spawn(argv, environment, stdio, cwd=cwd)
 
@@ -90,7 +90,7 @@ def spawn(
 
 
 async def ended(spawned: Spawned) -> tuple[int, bytes]:
-    """Wait for the end of a program; return its status, and what it printed."""
+    """Wait for the end of a program; return its status and its output."""
     os.close(spawned.stdin)
     os.set_blocking(spawned.stdout, True)
     printed = await asyncio.to_thread(_read, spawned.stdout)
@@ -111,7 +111,7 @@ async def exited(spawned: Spawned) -> int:
 
 
 async def run(server: SpawnServer, *argv: object, environment: dict[str, str] | None = None, cwd: str | None = None) -> bytes:
-    """Run a program to its end; return what it printed."""
+    """Run a program to its end; return its output."""
     words = tuple(map(str, argv))
     spawned = await spawn(server, (which(words[0]), *words[1:]), PATH if environment is None else environment, cwd=cwd)
     status, printed = await ended(spawned)
@@ -121,7 +121,7 @@ async def run(server: SpawnServer, *argv: object, environment: dict[str, str] | 
 
 @pytest.mark.parametrize("pty", [False, True], ids=["pipe", "pty"])
 async def test_descriptors(pty: bool) -> None:
-    """A program has the descriptors 0, 1 and 2 alone, however many start at once."""
+    """A program has only the descriptors 0, 1 and 2, however many programs start at once."""
     with serving() as server:
         programs = [await spawn(server, command("descriptors"), PATH, pty=PLAIN if pty else None) for _ in range(2)]
         programs += await asyncio.gather(*(spawn(server, command("descriptors"), PATH, pty=PLAIN if pty else None) for _ in range(8)))
@@ -140,7 +140,7 @@ async def test_descriptors(pty: bool) -> None:
 
 
 def _hung_up(terminal: int, lines: list[bytes]) -> bool:
-    """Read what is there; return whether a terminal has no other end any more."""
+    """Read all available data; return whether the terminal's other end is closed."""
     try:
         lines.append(os.read(terminal, 65536))
     except BlockingIOError:
@@ -150,8 +150,8 @@ def _hung_up(terminal: int, lines: list[bytes]) -> bool:
     return False
 
 
-async def test_what_a_program_gets(server: SpawnServer, tmp_path: Path) -> None:
-    """A program gets its words, its environment and its directory, a session of its own, and no ignored or blocked signal."""
+async def test_inherited_state(server: SpawnServer, tmp_path: Path) -> None:
+    """A program gets its arguments, environment and directory, its own session, and no ignored or blocked signal."""
     assert await run(server, "printf", "%s|", "a", "", " b c ", "é") == "a|| b c |é|".encode()
     assert sorted((await run(server, "env", environment={"B": "two words", "A": "é"})).splitlines()) == ["A=é".encode(), b"B=two words"]
     assert await run(server, "pwd", "-P", cwd=str(tmp_path)) == f"{os.path.realpath(tmp_path)}\n".encode()  # noqa: ASYNC240
@@ -166,21 +166,21 @@ async def test_what_a_program_gets(server: SpawnServer, tmp_path: Path) -> None:
 
 
 async def test_limit_of_descriptors() -> None:
-    """A program gets the soft limit of descriptors that the server was started with."""
+    """A program gets the soft descriptor limit that the server was started with."""
     with serving(soft=512) as server:
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         assert await run(server, "sh", "-c", "ulimit -Sn; ulimit -Hn") == f"512\n{hard}\n".encode()
 
 
 async def test_long_environment(server: SpawnServer) -> None:
-    """What a message has no room for reaches the program as well."""
+    """An environment that is too long for one message also reaches the program."""
     environment = {f"V{number}": chr(97 + number) * 100_000 for number in range(5)}
     printed = await run(server, "env", environment=environment)
     assert dict(line.split("=", 1) for line in printed.decode().splitlines()) == environment
 
 
 async def test_exit_status(server: SpawnServer) -> None:
-    """The status of a program is reported, minus N after signal N, and nothing is left of it, whoever watches it and when."""
+    """The spawn server reports the status of a program, minus N after signal N, and leaves nothing of it, whenever a caller waits."""
     for script, status in (("exit 0", 0), ("exit 7", 7), ("kill -TERM $$", -signal.SIGTERM)):
         spawned = await spawn(server, ("/bin/sh", "-c", script), PATH)
         if status == 7:
@@ -191,7 +191,7 @@ async def test_exit_status(server: SpawnServer) -> None:
 
 
 async def test_exits_among_failures(server: SpawnServer, tmp_path: Path) -> None:
-    """Each exit is told once, however many programs end at once, and while others cannot be started."""
+    """Each exit is reported once, however many programs end at once, and while other programs fail to start."""
     words = [("/bin/sh", "-c", f"exit {number % 200}") if number % 2 else (str(tmp_path / "missing"),) for number in range(300)]
     programs = await asyncio.gather(*(spawn(server, argv, PATH) for argv in words), return_exceptions=True)
     for number, spawned in enumerate(programs):
@@ -221,8 +221,8 @@ async def test_exits_among_failures(server: SpawnServer, tmp_path: Path) -> None
     ],
     ids=["no-shebang", "no-interpreter", "directory", "missing"],
 )
-async def test_failure_in_words(server: SpawnServer, tmp_path: Path, make: Callable[[Path], object], words: str) -> None:
-    """A program that cannot be started is reported with its path and the reason, and leaves nothing behind."""
+async def test_error_if_a_program_cannot_start(server: SpawnServer, tmp_path: Path, make: Callable[[Path], object], words: str) -> None:
+    """If a program cannot start, the error has its path and the reason, and nothing stays behind."""
     path = tmp_path / "program"
     make(path)
     if path.is_file():
@@ -232,8 +232,8 @@ async def test_failure_in_words(server: SpawnServer, tmp_path: Path, make: Calla
     assert server.pending == 0
 
 
-async def test_what_no_program_can_be_given(server: SpawnServer) -> None:
-    """Words and variables for which the system has no form, or no room, are failures like any other."""
+async def test_invalid_words_and_variables(server: SpawnServer) -> None:
+    """Arguments and variables that the kernel cannot represent, or that are too long, are errors like any other."""
     long = "x" * 200_000
     for argv, environment, words in (
         (("/bin/true", "a\0b"), {}, "null"),
@@ -248,7 +248,7 @@ async def test_what_no_program_can_be_given(server: SpawnServer) -> None:
 
 @contextmanager
 def launching(server: SpawnServer) -> Iterator[Callable[..., tuple[Child, asyncio.Future[Started]]]]:
-    """What starts programs as the server does."""
+    """Return a function that starts programs as the server does."""
     loop = asyncio.get_running_loop()
     descendants = Descendants(NoGuard(), Metrics(), loop=loop, is_excluded=lambda pid: pid == server.pid)
     launcher = Launcher(server._direct, descendants, make_ladder(0), loop=loop, server=server)
@@ -257,7 +257,7 @@ def launching(server: SpawnServer) -> Iterator[Callable[..., tuple[Child, asynci
 
 
 async def test_no_descriptors_left() -> None:
-    """Where there are no descriptors for a program's pipes, here or in the spawn server, nothing is started and the reason is reported."""
+    """If descriptors for a program's pipes run out, here or in the spawn server, no program starts, and the error states the reason."""
     with adopting(), serving() as server, launching(server) as start:
         await run(server, "true")
         before = descriptors()
@@ -296,8 +296,9 @@ async def test_cancelled_start(server: SpawnServer) -> None:
     await until(lambda: children(server.pid) == [], "the end of the program")
 
 
-async def test_spawn_server_that_dies() -> None:
-    """What it was starting fails, children live on and are reaped by their subreaper, and programs wait until it is back."""
+async def test_spawn_server_dies() -> None:
+    """When the spawn server dies, its pending starts fail and programs live on; the subreaper reaps them. New programs wait for the
+    next spawn server."""
     metrics = Metrics()
     with adopting(), serving(metrics) as server:
         lives = await spawn(server, ("/bin/cat",), PATH)
@@ -318,8 +319,8 @@ async def test_spawn_server_that_dies() -> None:
         assert await run(server, "echo", "again") == b"again\n"
 
 
-async def test_spawn_server_that_hangs() -> None:
-    """A spawn server that starts nothing for too long is replaced, and what it was starting fails."""
+async def test_spawn_server_hangs() -> None:
+    """A spawn server that completes no start for too long is replaced, and its pending starts fail."""
     metrics = Metrics()
     with adopting(), serving(metrics, launch_seconds=0.2) as server:
         os.kill(server.pid, signal.SIGSTOP)
@@ -328,8 +329,8 @@ async def test_spawn_server_that_hangs() -> None:
         assert metrics.spawn_server_restarts == 1
 
 
-async def test_who_waits_while_it_hangs() -> None:
-    """Whoever waits for room goes on with the next spawn server, not before: here, a program that hangs would stop the loop."""
+async def test_wait_for_room_while_it_hangs() -> None:
+    """A caller that waits for room continues when the next spawn server runs, not earlier: a direct start could block the loop."""
     with adopting(), serving(launch_seconds=0.2) as server:
         first = server.pid
         os.kill(first, signal.SIGSTOP)
@@ -337,23 +338,23 @@ async def test_who_waits_while_it_hangs() -> None:
         waiting = asyncio.ensure_future(server.room())
         assert all(isinstance(each, ProgramError) for each in await asyncio.gather(*starting, return_exceptions=True))
         assert not waiting.done()
-        # The next one may take longer to begin on a busy machine.
+        # On a busy machine, the next spawn server may start more slowly.
         server._launch_seconds = 60.0
         await waiting
         assert server.pid != first
         assert await run(server, "echo", "well") == b"well\n"
 
 
-async def test_spawn_server_that_reaps_nothing() -> None:
-    """One that answers no more is replaced also when only an exit status is waited for."""
+async def test_spawn_server_does_not_reap() -> None:
+    """A spawn server that does not answer is also replaced if callers only wait for an exit status."""
     with adopting(), serving(launch_seconds=scaled(0.5)) as server:
         spawned = await spawn(server, (which("true"),), PATH)
         os.kill(server.pid, signal.SIGSTOP)
         assert (await ended(spawned))[0] in (0, UNKNOWN_STATUS)
 
 
-async def test_started_when_it_dies() -> None:
-    """A program that runs, but of which the word has not been read when the spawn server dies, is no orphan."""
+async def test_program_starts_as_the_spawn_server_dies() -> None:
+    """A program that has started, but whose report was unread when the spawn server died, is not orphaned."""
     with adopting(), serving() as server:
         starting = spawn(server, ("/bin/cat",), PATH)
         assert server._socket is not None
@@ -362,8 +363,8 @@ async def test_started_when_it_dies() -> None:
         assert (await ended(await starting))[0] in (0, UNKNOWN_STATUS)
 
 
-async def test_started_when_we_end() -> None:
-    """A program that is being started when the server is closed is ended, and its start cancelled."""
+async def test_program_starts_as_the_server_closes() -> None:
+    """When the server closes, it ends programs that are starting, and cancels their starts."""
     had = set(children(os.getpid()))
     with adopting(), serving() as server:
         starting = [spawn(server, ("/bin/sleep", "1000"), PATH) for _ in range(STARTING)]
@@ -375,8 +376,8 @@ async def test_started_when_we_end() -> None:
         await until(lambda: not any(map(is_alive, {*children(os.getpid())} - had)), "the end of the programs")
 
 
-async def test_spawn_server_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """Programs are started directly until there is one; that is logged once."""
+async def test_spawn_server_cannot_start(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Programs start directly until a spawn server runs; the server logs this once."""
 
     def fails(*_: object) -> int:
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
@@ -396,8 +397,8 @@ async def test_spawn_server_that_cannot_be_started(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2])
-async def test_start_that_is_abandoned(server: SpawnServer, turns: int) -> None:
-    """A program that nobody wants any more is ended, also when it was started in the very turn in which nobody wanted it."""
+async def test_abandoned_start(server: SpawnServer, turns: int) -> None:
+    """An abandoned program is ended, even if it starts in the same loop iteration."""
     with adopting(), launching(server) as start:
         before = descriptors()
         child, starting = start(("/bin/sleep", "1000"), PATH)
@@ -413,8 +414,8 @@ async def test_start_that_is_abandoned(server: SpawnServer, turns: int) -> None:
         await until(lambda: child.group.has_failed or child.group.status == -signal.SIGKILL, "the word of its end")
 
 
-async def test_what_is_said_before_it_runs(server: SpawnServer) -> None:
-    """A program that is being started can be written to; what it prints is read once the guard has been told of it."""
+async def test_input_before_the_start(server: SpawnServer) -> None:
+    """A starting program accepts input. Its output is read after the guard was notified."""
     with adopting(), launching(server) as start:
         output = Memory()
         child, starting = start(("/bin/cat",), PATH)
@@ -431,8 +432,8 @@ async def test_what_is_said_before_it_runs(server: SpawnServer) -> None:
         assert child.group.status == 0
 
 
-async def test_many_at_once(server: SpawnServer) -> None:
-    """More requests than the socket holds are sent as it takes them, and each is answered."""
+async def test_many_requests_at_once(server: SpawnServer) -> None:
+    """If requests exceed the socket's buffer, they are sent as the socket accepts them, and each is answered."""
     starting = [spawn(server, ("/bin/echo", str(number)), {"FILL": "x" * 30_000}) for number in range(100)]
     assert server.pending == 100
     for number, start in enumerate(starting):
@@ -441,7 +442,7 @@ async def test_many_at_once(server: SpawnServer) -> None:
 
 
 async def test_room(server: SpawnServer) -> None:
-    """Beyond a few starts there is no room; those that wait go on in their order, and one that has given up holds nobody up."""
+    """Beyond a few starts there is no room. Waiting callers continue in order, and a cancelled caller does not block the others."""
     assert server.has_room
     starting = [spawn(server, ("/bin/true",), PATH) for _ in range(STARTING)]
     assert not server.has_room
@@ -463,8 +464,8 @@ async def test_room(server: SpawnServer) -> None:
     assert server.has_room
 
 
-async def test_signals_for_the_server_are_not_for_it(server: SpawnServer) -> None:
-    """HUP, INT, QUIT and TERM, which a terminal or a service manager may send to all, do not end it: it ends with the server."""
+async def test_spawn_server_ignores_signals(server: SpawnServer) -> None:
+    """The spawn server ignores HUP, INT, QUIT and TERM, which a terminal or a service manager may send to all. It exits with the server."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         os.kill(server.pid, number)
     assert await run(server, "echo", "well") == b"well\n"

@@ -1,4 +1,4 @@
-"""The lines of stderr, for the log: any length, whatever the program does."""
+"""The log lines of stderr: any length, whatever the program does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LINES = ["one", "", "two", " \x1b[1m three\r", "not \\xff utf-8, é is", "last"]
 
 
 def cut(*parts: bytes) -> list[str]:
-    """What is logged of these parts and the end."""
+    """Return the log lines of these parts and the end."""
     logged: list[str] = []
     lines = Lines(logged.extend)
     for part in (*parts, b""):
@@ -25,19 +25,19 @@ def cut(*parts: bytes) -> list[str]:
 
 
 def test_lines() -> None:
-    """Each line of stderr is logged by itself, without LF or CR LF; the last one also when it has no end."""
+    """Each line of stderr is logged separately, without LF or CR LF, and also a last line without a newline."""
     assert cut(SAID) == LINES
 
 
 def test_lines_in_parts() -> None:
-    """The lines are the same however the bytes come."""
+    """The lines are the same, however the bytes are split."""
     assert cut(*(SAID[index : index + 1] for index in range(len(SAID)))) == LINES
     for middle in range(len(SAID)):
         assert cut(*filter(None, (SAID[:middle], SAID[middle:]))) == LINES
 
 
-def test_nothing_said_nothing_logged() -> None:
-    """A program that says nothing on stderr leaves no line."""
+def test_no_output_no_log_line() -> None:
+    """A program that prints nothing on stderr causes no log line."""
     assert cut() == []
     assert cut(b"whole\n") == ["whole"]
 
@@ -45,7 +45,7 @@ def test_nothing_said_nothing_logged() -> None:
 @pytest.mark.parametrize("size", [PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 5])
 @pytest.mark.parametrize("read", [1000, 64 * 1024, 256 * 1024])
 def test_long_line_is_logged_in_pieces(size: int, read: int) -> None:
-    """A line of any length is logged whole, in as few pieces as bounded memory allows, and the next one by itself."""
+    """A line of any length is logged completely, in as few pieces as bounded memory allows. The next line is separate."""
     said = b"Q" * size + b"\nnext\n"
     *pieces, last = cut(*(said[start : start + read] for start in range(0, len(said), read)))
     assert "".join(pieces) == "Q" * size
@@ -54,7 +54,7 @@ def test_long_line_is_logged_in_pieces(size: int, read: int) -> None:
 
 
 async def test_long_line_of_a_program(start: Starter) -> None:
-    """A stderr line of megabytes is logged and does not stall its program."""
+    """A stderr line of megabytes is logged without stalling its program."""
     running = start(*command("stderr", 3_000_000))
     assert await running.line() == "done"
     await until(lambda: sum(map(len, running.errors)) == 3_000_000, "the whole line in the log")
@@ -62,14 +62,14 @@ async def test_long_line_of_a_program(start: Starter) -> None:
 
 
 async def test_stderr_does_not_wait_for_the_client(start: Starter) -> None:
-    """What a program says on stderr is logged at once, also while its client takes nothing."""
+    """Stderr is logged at once, also while the client accepts nothing."""
     running = start("sh", "-c", "echo out; echo err >&2; exec cat")
     running.child.pause()
     await until(lambda: running.errors == ["err"], "the line of stderr")
 
 
-async def test_last_words_are_logged(start: Starter) -> None:
-    """What a program said on stderr just before it ended is logged before the session is over."""
+async def test_stderr_before_the_exit_is_logged(start: Starter) -> None:
+    """The lines that a program prints on stderr just before its exit are logged before the session ends."""
     ladder = (Step(0.05, signal.SIGINT), *PATIENT[1:])
     running = start("sh", "-c", "trap 'seq 10000 >&2; exit' INT; echo begun; while :; do sleep 0.01; done", ladder=ladder)
     await running.line()

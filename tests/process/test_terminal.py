@@ -1,4 +1,4 @@
-"""The terminal of `--pty`, on a real one of the kernel: raw in both directions, its size, and the variables that go with it."""
+"""The terminal of `--pty`, on a real terminal of the kernel: raw in both directions, its size, and the variables for it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def terminal(size: TerminalSize = PLAIN) -> Iterator[tuple[int, int]]:
 
 
 def read(fd: int, count: int) -> bytes:
-    """Read so many bytes, and all that arrives with the last of them."""
+    """Read at least `count` bytes, and all that arrive with the last of them."""
     data = b""
     while len(data) < count:
         assert select.select([fd], [], [], scaled(DEADLINE))[0], f"only {data!r} has arrived"
@@ -50,7 +50,7 @@ def test_output_is_raw() -> None:
 
 
 def test_input_is_raw() -> None:
-    """Every byte that the server writes reaches the program unchanged, without the end of a line: none is a control character."""
+    """Every byte that the server writes reaches the program unchanged and without a newline, so none acts as a control character."""
     with terminal() as (ours, theirs):
         os.write(ours, EVERY_BYTE)
         assert read(theirs, 256) == EVERY_BYTE

@@ -1,4 +1,4 @@
-"""Requests as the rules see them, for the tests: one GET with what a test changes of it."""
+"""Requests for tests of the rules: a GET in which a test changes some values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pauses before trying again: longer each time, bounded, and spread by chance."""
+"""Pauses before a retry: each is longer, all are bounded, and chance spreads them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from wsbridge.rules.backoff import FIRST, MAX_PAUSE, SETTLED, Backoff
 
 
 def test_growing() -> None:
-    """Each pause is twice the one before, up to the longest."""
+    """Each pause is twice the previous pause, up to the longest."""
     backoff = Backoff()
     assert [backoff.next(1) for _ in range(9)] == [0.25, 0.5, 1, 2, 4, 8, 15, 15, 15]
 
 
 @pytest.mark.parametrize("chance", [0, 0.5, 1])
 def test_chance(chance: float) -> None:
-    """Chance puts a pause between half of it and all, so that a thousand who were cut off at once do not come back at once."""
+    """Chance chooses a pause between half of its length and all of it, so that many clients do not reconnect simultaneously."""
     assert Backoff().next(chance) == FIRST * (0.5 + chance / 2)
 
 
 def test_settled() -> None:
-    """What has worked for a while begins anew with the first pause; what has not goes on where it was."""
+    """After a long run, the next pause is the first again; after a short run, the pauses keep growing."""
     backoff = Backoff()
     for _ in range(9):
         backoff.next(1)
@@ -36,7 +36,7 @@ def test_settled() -> None:
 
 @given(steps=st.lists(st.tuples(st.floats(0, 1), st.none() | st.floats(0, 1e6)), max_size=30))
 def test_any_life(steps: list[tuple[float, float | None]]) -> None:
-    """No pause is ever shorter than half of the first or longer than the longest."""
+    """Every pause is at least half of the first and at most the longest."""
     backoff = Backoff()
     for chance, ran in steps:
         if ran is not None:

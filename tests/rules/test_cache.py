@@ -1,4 +1,4 @@
-"""Answers are remembered for short arguments, a bounded number of them, and failures never."""
+"""A cache of answers for short arguments: the number is bounded, and failures are not cached."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from wsbridge.rules.cache import ENTRIES, MAX_LENGTH, remembered
 
 
-def test_what_is_remembered() -> None:
-    """The same question is worked out once, unless it is long, or has failed, or was asked too long ago."""
+def test_cached_answers() -> None:
+    """The cache computes an answer once, unless the argument is long, the call has failed, or the answer has expired."""
     asked: list[str] = []
 
     @remembered

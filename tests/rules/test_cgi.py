@@ -1,4 +1,4 @@
-"""The answer of a CGI script (RFC 3875, section 6), taken apart."""
+"""Parsing the response of a CGI script (RFC 3875, section 6)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEXT = ("Content-Type", "text/plain")
     ],
 )
 def test_split(printed: bytes, head: bytes, body: bytes) -> None:
-    """The first empty line, ended with LF or CR LF, is the end of the headers, however the output is cut into reads."""
+    """The first empty line, terminated by LF or CR LF, ends the headers, however the reads split the output."""
     for count in range(len(printed)):
         parts = split_head(printed[:count])
         whole = len(printed) - len(body)
@@ -37,13 +37,13 @@ def test_split(printed: bytes, head: bytes, body: bytes) -> None:
 
 @pytest.mark.parametrize("printed", [b"\nbody", b"\r\nbody", b"\n\n", b"\n"])
 def test_no_headers(printed: bytes) -> None:
-    """An answer that begins with an empty line has no headers, and is none."""
+    """A response that begins with an empty line has no headers, and is invalid."""
     with pytest.raises(InvalidResponse):
         split_head(printed)
 
 
 def test_head_limit() -> None:
-    """A head that does not end is given up after 64 KiB, whether it comes in many reads or, with its end, in one."""
+    """The parser rejects a header block over 64 KiB, whether it comes in many reads or in one read with its end."""
     assert HEAD_LIMIT == 64 * 1024
     assert split_head(b"x" * HEAD_LIMIT) is None
     for printed in (b"x" * (HEAD_LIMIT + 100), b"X: " + b"x" * (HEAD_LIMIT + 100) + b"\n\nbody"):
@@ -66,7 +66,7 @@ def test_head_limit() -> None:
     ],
 )
 def test_document(head: bytes, parsed: Head) -> None:
-    """Status is obeyed and is no header of the answer; every other header goes out, repeated ones as often as they came."""
+    """The parser applies Status and removes it. It passes every other header, repeated headers as often as they came."""
     given = parse_head(head)
     if parsed.reason is None:
         assert given.reason in (None, "OK")
@@ -75,14 +75,14 @@ def test_document(head: bytes, parsed: Head) -> None:
 
 
 @pytest.mark.parametrize("name", ["Connection", "Keep-Alive", "Transfer-Encoding", "Upgrade", "TE", "Trailer", "Proxy-Connection"])
-def test_hop_by_hop(name: str) -> None:
-    """What belongs to the connection is the server's business, not the script's."""
+def test_hop_by_hop_headers(name: str) -> None:
+    """The parser drops hop-by-hop headers, which are the server's business."""
     assert parse_head(b"Content-Type: text/plain\n" + name.encode() + b": x").headers == (TEXT,)
 
 
 @pytest.mark.parametrize("location", ["/other", "/other/path?q=1"])
 def test_local_redirect(location: str) -> None:
-    """A path alone is served in the answer's place (6.2.2)."""
+    """The server itself serves a Location that is only a path (6.2.2)."""
     assert parse_head(f"Location: {location}".encode()).redirect == location
 
 
@@ -97,7 +97,7 @@ def test_local_redirect(location: str) -> None:
     ],
 )
 def test_client_redirect(head: bytes, status: int, headers: set[tuple[str, str]]) -> None:
-    """A URL is the client's to follow, with 302 unless the script says otherwise (6.2.3 and 6.2.4)."""
+    """The client follows a Location that is a URL, with 302 unless the script sets a status (6.2.3 and 6.2.4)."""
     parsed = parse_head(head)
     assert (parsed.status, set(parsed.headers), parsed.redirect) == (status, headers, None)
 
@@ -124,11 +124,11 @@ def test_client_redirect(head: bytes, status: int, headers: set[tuple[str, str]]
     ],
 )
 @pytest.mark.parametrize("first", [False, True])
-def test_line_that_is_no_header(line: bytes, first: bool) -> None:
-    """A line that is no sound header is skipped and reported, wherever it stands; the rest is the answer."""
+def test_malformed_line(line: bytes, first: bool) -> None:
+    """The parser skips and reports a malformed header line, wherever it stands; the rest is the response."""
     sound = b"Content-Type: text/plain\nX-A: 1"
     if line[:1] in b" \t":
-        # Behind a header it would go on with that.
+        # After a header, it would continue that header.
         sound = sound if first else b"Content-Type: text/plain\nX-A: 1\nno header"
     parsed = parse_head(line + b"\n" + sound if first else sound + b"\n" + line)
     if line.startswith(b"Deprecation"):
@@ -150,30 +150,30 @@ def test_line_that_is_no_header(line: bytes, first: bool) -> None:
     ],
 )
 def test_folded_header(head: bytes, headers: tuple[tuple[str, str], ...]) -> None:
-    """A line that begins with a space or a tab goes on with the header before it, and goes out on the same line."""
+    """A line that begins with a space or a tab continues the previous header, and the parser joins the two lines."""
     assert parse_head(head) == Head(200, None, headers)
 
 
 def test_status_and_location_may_be_folded() -> None:
-    """What the server obeys may be folded as well."""
+    """Status and Location may be folded as well."""
     assert parse_head(b"Status: 404\n Nowhere\nX: 1").reason == "Nowhere"
     assert parse_head(b"Location:\n /other").redirect == "/other"
 
 
 def test_repeated_length() -> None:
-    """The same length said twice goes out once; two different ones not at all."""
+    """A repeated Content-Length with the same value is sent once; two different values are both dropped."""
     assert parse_head(b"Content-Type: text/plain\nContent-Length: 2\ncontent-length: 2").headers == (TEXT, ("Content-Length", "2"))
     assert parse_head(b"Content-Type: text/plain\nContent-Length: 2\ncontent-length: 3").headers == (TEXT,)
 
 
-def test_reports_are_short() -> None:
-    """A report shows the beginning of a long line."""
+def test_short_reports() -> None:
+    """A report quotes only the beginning of a long line."""
     (what,) = parse_head(b"Content-Type: text/plain\n" + b"x" * 10_000).skipped
     assert len(what) < 120
 
 
-def test_line_that_is_no_header_without_an_end() -> None:
-    """Where no empty line ends the headers, a line that is no header is the page that went lost: no answer."""
+def test_malformed_line_without_an_end() -> None:
+    """If no empty line ends the headers, a malformed line is body text, and the response is invalid."""
     head = b"Content-Type: text/plain\n<h1>page</h1>"
     with pytest.raises(InvalidResponse, match="empty line"):
         parse_head(head, is_ended=False)
@@ -208,7 +208,7 @@ def test_status(value: str, status: int, reason: str) -> None:
         b"Content-Length: -1",
     ],
 )
-def test_no_answer(head: bytes) -> None:
-    """What holds no header at all, or a status that is none, is refused."""
+def test_invalid_response(head: bytes) -> None:
+    """A response without any header, or with an invalid status, is an error."""
     with pytest.raises(InvalidResponse):
         parse_head(head)

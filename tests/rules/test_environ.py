@@ -1,4 +1,4 @@
-"""The environment of a child: websocketd's variables, to the letter, and nothing else."""
+"""The environment of a child: exactly websocketd's variables, and no others."""
 
 from __future__ import annotations
 
@@ -44,16 +44,17 @@ BARE = {
     "REMOTE_IDENT": "",
     "REMOTE_USER": "",
 }
-"""What the barest request comes to."""
+"""The variables of a minimal request."""
 
 
 def test_bare_request() -> None:
-    """These variables there are, the five unsupported ones empty, no HTTP_HOST, nothing from the parent."""
+    """A minimal request gives these variables: the five unsupported ones empty, no HTTP_HOST, and none of the parent's."""
     assert environment(make_request(("Host", "example.org:8080"))) == BARE
 
 
 def test_whole_request() -> None:
-    """Path decoded, query raw, the script's part and the rest apart; every header; what is passed on; HTTPS with TLS."""
+    """The path is decoded, the query raw, and the script's part separate. All headers, passed variables and HTTPS (with TLS) are
+    present."""
     request = make_request(
         ("Host", "example.org"),
         ("User-Agent", "test"),
@@ -101,14 +102,14 @@ def test_whole_request() -> None:
     [("/a ", "/a"), ("/a\nb", "/a b"), ("/a\r\nb", "/a  b"), ("/a/b", "/a/b"), ("/é", "/é"), ("/\udcff", "/\udcff")],
 )
 def test_path_is_trimmed(path: str, info: str) -> None:
-    """CR and LF become spaces, and spaces round a value go; bytes that are not UTF-8 stay as they are."""
+    """CR and LF become spaces, and spaces around a value are removed; bytes that are not UTF-8 are unchanged."""
     variables = environment(make_request(path=path), Script("/", path))
     assert (variables["PATH_INFO"], variables["PATH_TRANSLATED"]) == (info, info)
 
 
 @pytest.mark.parametrize("character", ["\r", "\n", "\0"])
 def test_no_control_character_enters_a_value(character: str) -> None:
-    """CR, LF and NUL cannot enter a value, whatever it comes from."""
+    """CR, LF and NUL cannot enter a value, whatever its source."""
     dirty = f"a{character}b"
     request = make_request(("X-A", dirty), path=dirty, query=dirty, uri=dirty, peer=Peer("192.0.2.7", "1", dirty, False))
     variables = environment(request, Script(dirty, dirty), passed=passed_on(["P"], {"P": dirty}))
@@ -118,27 +119,27 @@ def test_no_control_character_enters_a_value(character: str) -> None:
 
 @pytest.mark.parametrize("name", ["Proxy", "proxy", "PROXY"])
 def test_proxy_header(name: str) -> None:
-    """`Proxy:` never becomes HTTP_PROXY, which libraries obey; the bridge's own HTTP_PROXY may be passed on."""
+    """A `Proxy:` header never becomes HTTP_PROXY, which libraries obey; the server's own HTTP_PROXY may be passed."""
     assert environment(make_request((name, "http://evil"))) == BARE
     assert environment(make_request((name, "http://evil")), passed={"HTTP_PROXY": "http://ours"}) == BARE | {"HTTP_PROXY": "http://ours"}
 
 
 @pytest.mark.parametrize("first", [True, False])
 def test_underscore_cannot_pass_for_a_hyphen(first: bool) -> None:
-    """A header with `_` in its name never stands for one with `-`, in whichever order they come, or alone."""
+    """A header with `_` in its name never replaces a header with `-`, whatever their order, and also not alone."""
     headers = [("X-Real-IP", "true"), ("X_Real_IP", "false")]
     assert environment(make_request(*(headers if first else headers[::-1]))) == BARE | {"HTTP_X_REAL_IP": "true"}
     assert environment(make_request(("X_Real-IP", "false"))) == BARE
 
 
-def test_who_wins() -> None:
-    """Request variables beat those passed on; SERVER_SOFTWARE alone can be set from outside; names passed on keep their case."""
+def test_precedence() -> None:
+    """Request variables override passed variables, except SERVER_SOFTWARE. Passed names keep their case."""
     passed = {"REMOTE_ADDR": "1", "REMOTE_USER": "root", "UNIQUE_ID": "0", "HTTP_X_A": "0", "SERVER_SOFTWARE": "mine", "path": "lower"}
     assert environment(make_request(("X-A", "1")), passed=passed) == BARE | {"HTTP_X_A": "1", "SERVER_SOFTWARE": "mine", "path": "lower"}
 
 
-def test_headers_cannot_take_the_place_of_variables() -> None:
-    """A header is told by its HTTP_, whatever its name."""
+def test_headers_cannot_replace_variables() -> None:
+    """A header's variable always begins with HTTP_, whatever the header's name."""
     assert environment(make_request(("Remote-Addr", "1"), ("Path", "/evil"), ("Https", "on"))) == BARE | {
         "HTTP_REMOTE_ADDR": "1",
         "HTTP_PATH": "/evil",
@@ -159,8 +160,8 @@ def test_headers_cannot_take_the_place_of_variables() -> None:
         ("PATH,PATH,UNSET", {"PATH": "/bin:/usr/bin"}),
     ],
 )
-def test_passed_on(names: str, passed: dict[str, str]) -> None:
-    """The names that are given and no others; values trimmed, empty ones skipped, HTTPS never; names are case-sensitive."""
+def test_passed_variables(names: str, passed: dict[str, str]) -> None:
+    """Exactly the named variables are passed: trimmed, without empty values, and never HTTPS. Names are case-sensitive."""
     ours = {
         "PATH": " /bin:/usr/bin\n",
         "path": "lower",
@@ -174,8 +175,8 @@ def test_passed_on(names: str, passed: dict[str, str]) -> None:
     assert passed_on(names.split(","), ours) == passed
 
 
-def test_socket_activation_is_the_servers() -> None:
-    """No child learns which sockets the server has inherited; other names that begin alike are free."""
+def test_variables_of_socket_activation_are_not_passed() -> None:
+    """No child gets the variables of socket activation; other names with the same beginning are permitted."""
     others = {"LISTEN_ADDRESS": "here", "HOME": "/home/me"}
     ours = others | {"LISTEN_PID": "7", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "web", "LISTEN_PIDFDID": "9"}
     assert passed_on(ours, ours) == others
@@ -202,12 +203,12 @@ def test_socket_activation_is_the_servers() -> None:
     ],
 )
 def test_split_host(host: str, is_tls: bool, name: str, port: str) -> None:
-    """Name and port of the Host header; a missing port is 80, or 443 with TLS; brackets go only with a port."""
+    """The Host header is split into name and port. The default port is 80, or 443 with TLS; brackets are removed only with a port."""
     assert split_host(host, is_tls=is_tls) == (name, port)
 
 
 def test_longest_variable() -> None:
-    """A variable of 128 KiB, name, `=` and NUL included, is the longest that Linux takes; one byte more is refused with 431."""
+    """Linux accepts a variable of up to 128 KiB, including name, `=` and NUL. One byte more gives 431."""
     longest = 128 * 1024 - 1 - len("HTTP_COOKIE=")
     assert environment(make_request(("Cookie", "c" * longest)))["HTTP_COOKIE"] == "c" * longest
     with pytest.raises(Refused, match="HTTP_COOKIE") as caught:
@@ -215,8 +216,8 @@ def test_longest_variable() -> None:
     assert caught.value.status == 431
 
 
-def test_limit_is_of_bytes() -> None:
-    """The limit is of the bytes that the system is given, and of what several headers of a name come to together."""
+def test_limit_counts_bytes() -> None:
+    """The limit counts encoded bytes, and the joined value of a repeated header."""
     with pytest.raises(Refused):
         environment(make_request(("X-A", "é" * (64 * 1024))))
     with pytest.raises(Refused):
@@ -226,7 +227,7 @@ def test_limit_is_of_bytes() -> None:
 
 
 def test_cgi_get() -> None:
-    """A CGI script's environment is that of RFC 3875: Host and cookies as sent, none of a session's own variables."""
+    """A CGI script has the environment of RFC 3875: Host and cookies as sent, and none of a session's own variables."""
     request = make_request(
         ("Host", "example.org:8080"),
         ("Cookie", "a=1"),
@@ -262,7 +263,7 @@ def test_cgi_get() -> None:
 
 
 def test_cgi_body() -> None:
-    """Type and length of a body stand without HTTP_ (RFC 3875, 4.1.2 and 4.1.3), and only when there are such headers."""
+    """CONTENT_TYPE and CONTENT_LENGTH have no HTTP_ prefix (RFC 3875, 4.1.2 and 4.1.3), and exist only with the headers."""
     request = make_request(("Content-Type", "text/plain"), ("Content-Length", "5"), method="POST")
     variables = cgi(request, Script("/a.cgi", ""))
     assert {name: value for name, value in variables.items() if "CONTENT" in name} == {"CONTENT_TYPE": "text/plain", "CONTENT_LENGTH": "5"}
@@ -271,24 +272,24 @@ def test_cgi_body() -> None:
 
 
 def test_cgi_path_info() -> None:
-    """PATH_INFO is what follows the script; PATH_TRANSLATED where that lies below the directory, only when there is any (4.1.6)."""
+    """PATH_INFO is the path after the script; PATH_TRANSLATED is its place in the directory, and exists only with PATH_INFO (4.1.6)."""
     variables = cgi(make_request(path="/a.cgi/x/y"), Script("/a.cgi", "/x/y"))
     assert (variables["SCRIPT_NAME"], variables["PATH_INFO"], variables["PATH_TRANSLATED"]) == ("/a.cgi", "/x/y", "/srv/cgi/x/y")
 
 
 def test_cgi_authorization() -> None:
-    """Credentials reach the script, as with websocketd: it is the one that may check them, we never do (4.1.18)."""
+    """A script gets the Authorization header, as with websocketd: the script may check it, wsbridge never does (4.1.18)."""
     assert cgi(make_request(("Authorization", "Basic Og==")), Script("/a.cgi", ""))["HTTP_AUTHORIZATION"] == "Basic Og=="
 
 
 def test_cgi_limit() -> None:
-    """A variable that is too long is refused with 431 for CGI too."""
+    """For a CGI script too, a variable that is too long gives 431."""
     with pytest.raises(Refused, match="QUERY_STRING") as caught:
         cgi(make_request(query="q" * (128 * 1024)), Script("/a.cgi", ""))
     assert caught.value.status == 431
 
 
 def test_host_without_a_header() -> None:
-    """A client of HTTP/1.0 may send no Host: the name is empty, the port the default."""
+    """An HTTP/1.0 client may send no Host: the name is empty, and the port the default."""
     variables = environment(make_request(protocol="HTTP/1.0", peer=Peer(PEER.address, PEER.port, "", False)))
     assert (variables["SERVER_NAME"], variables["SERVER_PORT"], variables["SERVER_PROTOCOL"]) == ("", "80", "HTTP/1.0")

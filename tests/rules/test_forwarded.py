@@ -1,4 +1,4 @@
-"""What a reverse proxy reports, believed of those that were named and of nobody else."""
+"""The report of a reverse proxy: wsbridge uses it only from trusted proxies."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def behind(address: str = PROXY.address, port: str = "", host: str = PROXY.host,
     ],
 )
 def test_reported(headers: list[tuple[str, str]], seen: Peer) -> None:
-    """Address, port, scheme and host are those that a trusted proxy reports; what it does not report stays."""
+    """Address, port, scheme and host come from a trusted proxy's report; values that it lacks stay."""
     assert seen_through(PROXY, tuple(headers), TRUSTED) == seen
 
 
@@ -76,7 +76,7 @@ def test_reported(headers: list[tuple[str, str]], seen: Peer) -> None:
     ],
 )
 def test_chain(chain: str, seen: str) -> None:
-    """Of a chain the last address counts that is not a trusted proxy's: what stands before it, a client may have written."""
+    """In a chain, the client is the last address that is not a trusted proxy's: a client may forge the addresses before it."""
     assert seen_through(PROXY, (("X-Forwarded-For", chain),), TRUSTED) == behind(seen)
     lines = tuple(("X-Forwarded-For", part) for part in chain.split(","))
     assert seen_through(PROXY, lines, TRUSTED) == behind(seen)
@@ -97,8 +97,8 @@ NO_ADDRESSES = (
 
 
 @pytest.mark.parametrize("chain", ["junk", *(f"{CLIENT}, {junk}" for junk in ("junk", "unknown", "1.2.3", "<script>")), *NO_ADDRESSES])
-def test_junk_in_a_chain(chain: str) -> None:
-    """Beyond what is no address, nothing is believed: the peer stays who it is."""
+def test_invalid_address_in_a_chain(chain: str) -> None:
+    """Before an invalid address, wsbridge trusts nothing: the peer's address stays."""
     seen = seen_through(PROXY, (("X-Forwarded-For", chain),), TRUSTED)
     assert (seen.address, seen.host, seen.is_tls) == (PROXY.address, PROXY.host, False)
 
@@ -111,8 +111,8 @@ def test_junk_in_a_chain(chain: str) -> None:
         (("Forwarded", "for=127.0.0.1;proto=https;host=evil"),),
     ],
 )
-def test_strangers(peer: Peer, headers: tuple[tuple[str, str], ...]) -> None:
-    """From anyone who was not named the headers count for nothing, with other proxies named and with none."""
+def test_untrusted_peers(peer: Peer, headers: tuple[tuple[str, str], ...]) -> None:
+    """wsbridge ignores the headers of an untrusted peer, whether other proxies are trusted or not."""
     assert seen_through(peer, headers, TRUSTED) == peer
     assert seen_through(peer, headers, Trusted()) == peer
 
@@ -130,20 +130,20 @@ def test_strangers(peer: Peer, headers: tuple[tuple[str, str], ...]) -> None:
         ],
     ],
 )
-def test_nearest_proxy_tells_scheme_and_host(headers: list[tuple[str, str]]) -> None:
-    """Of several schemes and hosts those of the nearest proxy count: the ones before it, a client may have written."""
+def test_nearest_proxy_sets_scheme_and_host(headers: list[tuple[str, str]]) -> None:
+    """Of several schemes and hosts, the nearest proxy's are used: a client may forge the earlier ones."""
     assert seen_through(PROXY, tuple(headers), TRUSTED) == behind(CLIENT, host="example.org", is_tls=True)
 
 
 def test_forwarded_is_not_read() -> None:
-    """The standard header of RFC 7239 counts for nothing: a proxy that does not know it passes on what a client made up."""
+    """wsbridge ignores the header of RFC 7239: a proxy that does not know it passes a forged one from a client."""
     forwarded = ("Forwarded", f"for={CLIENT};proto=https;host=evil")
     assert seen_through(PROXY, (forwarded,), TRUSTED) == PROXY
     assert seen_through(PROXY, (forwarded, ("X-Forwarded-For", "198.51.100.7")), TRUSTED) == behind("198.51.100.7")
 
 
 def test_unix() -> None:
-    """`unix` trusts whoever reaches the Unix socket, and nobody else."""
+    """`unix` trusts every peer on the Unix socket, and no other."""
     headers = (("X-Forwarded-For", CLIENT), ("X-Forwarded-Proto", "https"))
     assert seen_through(UNIX, headers, parse_trusted("unix")) == Peer(CLIENT, "", "backend", True)
     assert seen_through(PROXY, headers, parse_trusted("unix")) == PROXY
@@ -163,14 +163,14 @@ def test_unix() -> None:
     ],
 )
 def test_trusted(value: str, inside: list[str], outside: list[str]) -> None:
-    """Networks as CIDR, single addresses and `unix`, separated by commas; an IPv4 client on an IPv6 socket is the same client."""
+    """The list has CIDR networks, single addresses and `unix`, separated by commas. An IPv4 client on an IPv6 socket counts as IPv4."""
     trusted = parse_trusted(value)
     assert ([address for address in inside if address not in trusted], [address for address in outside if address in trusted]) == ([], [])
 
 
 @pytest.mark.parametrize("value", ["localhost", "10.0.0.0/33", "10.0.0", "UNIX", "10.0.0.1;10.0.0.2", "::1/129"])
-def test_networks_that_are_none(value: str) -> None:
-    """What is no network is the user's error: it names the entry and the form."""
+def test_invalid_networks(value: str) -> None:
+    """An invalid network is a usage error that names the entry and the correct form."""
     with pytest.raises(ValueError, match="write networks") as caught:
         parse_trusted(value)
     assert all(words in str(caught.value) for words in (value.split("/")[0], "10.0.0.0/8", "unix"))

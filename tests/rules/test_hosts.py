@@ -1,4 +1,4 @@
-"""Which names the server answers to, so that a page whose name was rebound to it stays outside."""
+"""The host names that the server accepts, as protection against DNS rebinding."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def remote(host: str) -> Peer:
     ],
 )
 def test_own_names(host: str) -> None:
-    """IP addresses, localhost and the names of this machine pass, in any case and with any port; so does a client without Host."""
+    """The server accepts IP addresses, localhost and the names of this machine, in any case and with any port, and a missing Host."""
     assert Hosts(own=OWN, is_strict=True).refused(local(host)) is None
 
 
@@ -78,12 +78,12 @@ def test_own_names(host: str) -> None:
     ],
 )
 def test_foreign_names(host: str) -> None:
-    """Any other name is refused."""
+    """The server refuses any other name."""
     assert Hosts(own=OWN).refused(local(host)) == host
 
 
-def test_where_it_is_asked() -> None:
-    """Host is checked on connections to a loopback address, and on all with `--sameorigin` or `--host`."""
+def test_connections_with_a_check() -> None:
+    """The server checks Host on connections to a loopback address. With `--sameorigin` or `--host`, it checks all connections."""
     assert Hosts(own=OWN).refused(remote("evil.example")) is None
     assert Hosts(own=OWN).refused(local("evil.example"))
     assert Hosts(own=OWN, is_strict=True).refused(remote("evil.example"))
@@ -108,28 +108,28 @@ def test_where_it_is_asked() -> None:
     ],
 )
 def test_given_names(given: str, host: str, passes: bool) -> None:
-    """A name of `--host` passes, `*.name` every name below it, `*` any."""
+    """`--host` accepts a name, every name below it with `*.name`, or any name with `*`."""
     assert (Hosts(parse_hosts([given])).refused(local(host)) is None) is passes
 
 
 def through(host: str, reported: str, given: str = "") -> str | None:
-    """What is refused of a request that a trusted proxy on this machine passes on."""
+    """Return the reason to refuse a request that a trusted proxy on this machine passes."""
     headers = (("Host", host), ("X-Forwarded-For", "203.0.113.7"), ("X-Forwarded-Host", reported))
     return Hosts(parse_hosts([given]), OWN, is_strict=True).refused(seen_through(local(host), headers, parse_trusted("127.0.0.1")))
 
 
 def test_trusted_proxy() -> None:
-    """A trusted proxy decides which names it serves; with `--host`, its own Host and the host that it reports must both pass."""
+    """A trusted proxy decides which names it serves. With `--host`, its own Host and the reported host must both match."""
     assert through("backend", "good.example") is None
     assert through("127.0.0.1:8080", "good.example", "good.example") is None
     assert through("127.0.0.1:8080", "evil.example", "good.example") == "evil.example"
-    # A page on the proxy's own machine can write X-Forwarded-Host, but not Host.
+    # A page on the proxy's own machine can set X-Forwarded-Host, but not Host.
     assert through("evil.example:8080", "good.example", "good.example") == "evil.example:8080"
     assert through("evil.example:8080", "127.0.0.1", "good.example") == "evil.example:8080"
 
 
-def test_proxy_that_is_not_trusted() -> None:
-    """What others report of a host counts for nothing."""
+def test_untrusted_proxy() -> None:
+    """The server ignores a host that an untrusted peer reports."""
     headers = (("Host", "evil.example"), ("X-Forwarded-Host", "localhost"))
     assert Hosts(own=OWN).refused(seen_through(local("evil.example"), headers, parse_trusted("10.0.0.0/8"))) == "evil.example"
 
@@ -152,8 +152,8 @@ def test_proxy_that_is_not_trusted() -> None:
         ("localhost", "<address>=localhost"),
     ],
 )
-def test_what_is_no_name(value: str, remedy: str) -> None:
-    """What is no host name, or is one that always passes, is the user's error, with what to write instead."""
+def test_invalid_names(value: str, remedy: str) -> None:
+    """An invalid host name, or a name that is always accepted, is a usage error that shows the correct form."""
     with pytest.raises(ValueError, match="write") as caught:
         parse_hosts(["good.example", value])
     assert all(words in str(caught.value) for words in (value, remedy))
@@ -171,7 +171,7 @@ def test_what_is_no_name(value: str, remedy: str) -> None:
     ],
 )
 def test_names_of_the_machine(hostname: str, file: str, names: set[str]) -> None:
-    """They are the host name, its short form, that with `.local`, and what else /etc/hosts calls it; no look-up is made."""
+    """The names are the host name, its short form, the short form with `.local`, and the aliases in /etc/hosts, without a lookup."""
     assert own_names(hostname, file) == names
 
 
@@ -184,7 +184,7 @@ def test_names_of_the_machine(hostname: str, file: str, names: set[str]) -> None
     )
 )
 def test_is_address(name: str) -> None:
-    """An address is what the standard library takes for one, brackets of IPv6 aside."""
+    """An address is valid if the standard library accepts it, apart from the brackets of IPv6."""
     try:
         ip_address(name[1:-1] if name.startswith("[") and name.endswith("]") and ":" in name else name)
     except ValueError:
@@ -205,5 +205,5 @@ def test_is_address(name: str) -> None:
     ],
 )
 def test_normal_name(given: str, header: str) -> None:
-    """A host that a user gives equals the name in the header of a browser."""
+    """A host from the command line equals the normalized name in a browser's header."""
     assert normal_name(given) == name_of(header)

@@ -1,4 +1,4 @@
-"""Which methods a resource takes."""
+"""The methods that a resource accepts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wsbridge.rules.methods import READ, check_method
 
 @pytest.mark.parametrize("method", READ)
 def test_allowed(method: str) -> None:
-    """What can be read is read with GET, HEAD and OPTIONS."""
+    """A readable resource accepts GET, HEAD and OPTIONS."""
     check_method(method)
 
 
@@ -19,7 +19,7 @@ def test_allowed(method: str) -> None:
     [("POST", 405), ("PUT", 405), ("DELETE", 405), ("TRACE", 405), ("CONNECT", 405), ("PATCH", 405), ("PROPFIND", 501), ("get", 501)],
 )
 def test_refused(method: str, status: int) -> None:
-    """A method that the resource does not take gets 405 with Allow, one that is not known 501; names are in capitals."""
+    """A method that the resource does not accept gives 405 with Allow; an unknown method gives 501. Names are case-sensitive."""
     with pytest.raises(Refused) as refused:
         check_method(method)
     assert refused.value.status == status

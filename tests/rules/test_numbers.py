@@ -1,4 +1,4 @@
-"""Go's spelling of integers and booleans (Go's package strconv)."""
+"""Go's syntax of integers and booleans (Go's package strconv)."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def test_false(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "yes", "no", "on", "y", "tRUE", "2", " true", "true ", "truetrue"])
-def test_no_boolean(text: str) -> None:
-    """Anything else is no boolean."""
+def test_invalid_boolean(text: str) -> None:
+    """Any other text is no boolean."""
     with pytest.raises(ValueError, match=SAYS_SOMETHING):
         parse_bool(text)
 
@@ -54,7 +54,7 @@ def test_no_boolean(text: str) -> None:
     ],
 )
 def test_integer(text: str, number: int) -> None:
-    """An integer as in Go source; a leading 0 is octal."""
+    """An integer has the syntax of Go source; a leading 0 means octal."""
     assert parse_int(text) == number
 
 
@@ -62,8 +62,8 @@ NO_INTEGERS = ["", " ", "x", "8080x", "08080", "09", "0x", "0b", "0o", "0b2", "_
 
 
 @pytest.mark.parametrize("text", [*NO_INTEGERS, " 1", "1 ", "1\n", "1.0", "1e3", "٣", "9223372036854775808", "-9223372036854775809"])
-def test_no_integer(text: str) -> None:
-    """Anything else is none, one beyond 64 bits neither; what is said is for people, not Python's own words."""
+def test_invalid_integer(text: str) -> None:
+    """Any other text, and a number beyond 64 bits, is an error with a readable reason instead of Python's message."""
     with pytest.raises(ValueError, match=SAYS_SOMETHING) as caught:
         parse_int(text)
     assert "literal" not in str(caught.value)
@@ -71,7 +71,7 @@ def test_no_integer(text: str) -> None:
 
 
 def test_unsigned() -> None:
-    """An unsigned integer is one without a sign, not even a plus."""
+    """An unsigned integer has no sign, not even a plus."""
     assert [parse_unsigned(text) for text in ("0", "0x10", "010", "1_000")] == [0, 16, 8, 1000]
     for text in ("-1", "+1", "-0", *NO_INTEGERS):
         with pytest.raises(ValueError, match=SAYS_SOMETHING):

@@ -1,4 +1,4 @@
-"""Which pages may connect: websocketd's rules, with an empty entry that matches nothing."""
+"""The pages that may connect: websocketd's rules, except that an empty entry matches nothing."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def may_pass(rules: Rules, origin: str | None, peer: Peer | None = None) -> bool
     "origin", [None, "", "null", "http://a.com", "https://a.com:8443", "file://", "chrome-extension://abc", "http://[::1]:80"]
 )
 def test_unrestricted(origin: str | None) -> None:
-    """Without a flag any origin passes, and none, an empty one and `null` too."""
+    """Without a flag, every origin passes, also a missing one, an empty one and `null`."""
     assert may_pass(ANY, origin)
 
 
 @pytest.mark.parametrize("origin", ["foo", "http://a b", "a.com", "http://a.com:port", "http://[::1", "http://a.com\x7f", " "])
 @pytest.mark.parametrize("rules", [ANY, Rules(same=True), Rules(allowed=parse_allowed("a.com"))], ids=["any", "same", "listed"])
-def test_no_uri(origin: str, rules: Rules) -> None:
-    """An Origin that is no URI is refused, restricted or not, and never raises."""
+def test_invalid_uri(origin: str, rules: Rules) -> None:
+    """An Origin that is no URI is refused, with or without restrictions, and never raises an exception."""
     assert not may_pass(rules, origin)
 
 
@@ -79,12 +79,12 @@ def test_no_uri(origin: str, rules: Rules) -> None:
     ],
 )
 def test_same_origin(origin: str | None, peer: Peer, passes: bool) -> None:
-    """Scheme, host and port must be the server's own (RFC 6454); a missing port is its scheme's default; no origin is none of ours."""
+    """Scheme, host and port must equal the server's (RFC 6454). A missing port is the scheme's default; a missing origin is refused."""
     assert may_pass(Rules(same=True), origin, peer) is passes
 
 
 def test_same_origin_behind_a_proxy() -> None:
-    """A trusted proxy that speaks TLS makes the peer one of TLS: the page on 443 is of the same origin."""
+    """Behind a trusted proxy with TLS, the connection counts as TLS: a page on port 443 has the same origin."""
     assert may_pass(Rules(same=True), "https://h.com", tls("h.com"))
     assert not may_pass(Rules(same=True), "https://h.com", plain("h.com"))
 
@@ -159,20 +159,20 @@ def test_same_origin_behind_a_proxy() -> None:
     ],
 )
 def test_listed(allowed: str, origin: str | None, passes: bool) -> None:
-    """An entry without a port matches any port, one without a scheme any scheme; `*.name` matches every name below a name."""
+    """An entry without a port matches any port, and without a scheme any scheme; `*.name` matches every name below a name."""
     assert may_pass(Rules(allowed=parse_allowed(allowed)), origin) is passes
 
 
 @pytest.mark.parametrize("origin", [None, "", "null", "file://"])
 @pytest.mark.parametrize("allowed", ["a.com", "a.com,", ",a.com", ",", " , ", "a.com,,b.com", "*.a.com", "https://*"])
 def test_clients_without_an_origin(allowed: str, origin: str | None) -> None:
-    """With a list, a client without Origin and one of `null` are refused; an empty entry lets nobody in."""
+    """With a list, a missing Origin and `null` are refused; an empty entry matches nothing."""
     assert not may_pass(Rules(allowed=parse_allowed(allowed)), origin)
 
 
 @pytest.mark.parametrize(("origin", "passes"), [(None, True), ("", True), ("file://", True), ("null", True), ("http://a.com", False)])
 def test_file_entry(origin: str | None, passes: bool) -> None:
-    """`file://` lets in clients without an Origin and pages opened from a file, which Chromium and Firefox give the origin `null`."""
+    """`file://` accepts a missing Origin and pages from files, for which Chromium and Firefox send `null`."""
     assert may_pass(Rules(allowed=parse_allowed("file://")), origin) is passes
 
 
@@ -181,12 +181,12 @@ def test_file_entry(origin: str | None, passes: bool) -> None:
     [("http://a.com", "a.com", True), ("http://a.com", "b.com", False), ("http://b.com", "b.com", False)],
 )
 def test_both_rules(origin: str, host: str, passes: bool) -> None:
-    """With both flags both must be kept."""
+    """With both flags, an origin must satisfy both."""
     assert may_pass(Rules(same=True, allowed=parse_allowed("a.com")), origin, plain(host)) is passes
 
 
-def test_what_is_said() -> None:
-    """The log says which rule it was, in websocketd's words."""
+def test_logged_reason() -> None:
+    """The log names the rule that refused the origin, in websocketd's words."""
     assert Rules(same=True).refusal("http://x.com", plain("h.com")) == "Same origin policy mismatch"
     assert Rules(allowed=parse_allowed("a.com")).refusal("http://x.com", plain("h.com")) == "Origin is not listed in allowed list"
 
@@ -238,17 +238,17 @@ def test_what_is_said() -> None:
     ],
 )
 def test_entries_that_cannot_match(value: str, remedy: str) -> None:
-    """An entry that could never match any origin is the user's error: it names the entry and what to write."""
+    """An entry that cannot match any origin is a usage error that names the entry and the correct form."""
     with pytest.raises(ValueError, match="cannot match any origin") as caught:
         parse_allowed(value)
     assert all(words in str(caught.value) for words in (repr(value.split(",")[0]), remedy, "[scheme://]host[:port]"))
 
 
 def test_schemeless() -> None:
-    """With TLS, the entries are named that let in pages which were not loaded over it."""
+    """With TLS, a warning names the entries that accept pages from plain HTTP."""
     assert schemeless(parse_allowed("https://a.com, b.com, http://c.com, d.com:81") or ()) == ["b.com", "d.com"]
 
 
 def test_sandboxed_frames() -> None:
-    """`file://` and `null` let in sandboxed frames of any site as well, of which the user is warned."""
+    """`file://` and `null` also accept sandboxed frames of any site, and a warning says so."""
     assert [admits_null(parse_allowed(value) or ()) for value in ("a.com,file://", "null", "a.com,*.b.com")] == [True, True, False]

@@ -1,4 +1,4 @@
-"""Which addresses exclude each other."""
+"""Addresses that exclude each other."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from wsbridge.rules.overlap import Occupied
     ],
 )
 def test_excluded(first: str, second: str) -> None:
-    """One of two such addresses cannot be bound; at another port, it can."""
+    """Of two such addresses, only one can be bound; at different ports, both can."""
     occupied = Occupied[int]()
     assert occupied.claim(first, 80, 1) is None
     assert occupied.claim(second, 81, 2) is None
@@ -50,14 +50,14 @@ def test_excluded(first: str, second: str) -> None:
         ("0.0.0.0", "a.example"),
     ],
 )
-def test_beside(first: str, second: str) -> None:
-    """Both of these can be bound, or only the resolver knows."""
+def test_compatible(first: str, second: str) -> None:
+    """Both of these can be bound, or only the resolver can tell."""
     occupied = Occupied[int]()
     assert [occupied.claim(host, 80, 1) for host in (first, second)] == [None, None]
 
 
 def test_many() -> None:
-    """A lookup does not go through all addresses of a port."""
+    """A lookup does not search all addresses of a port."""
     occupied = Occupied[int]()
     assert [occupied.claim(f"10.0.{number // 250}.{number % 250}", 80, number) for number in range(5000)] == [None] * 5000
     assert occupied.claim("10.0.3.7", 80, 0) == 757

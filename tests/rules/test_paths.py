@@ -1,4 +1,4 @@
-"""Where a URL's path leads below a directory, and that nothing outside it can be named."""
+"""The place of a URL's path below a directory; no path reaches a file outside it."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from wsbridge.rules.paths import PathType, ScriptPath, clean, find_script, make_
     ],
 )
 def test_clean(path: str, cleaned: str) -> None:
-    """`//`, `.` and `..` go as Go's ServeMux does it, and a slash at the end stays; `..` at the top is the top."""
+    """`//`, `.` and `..` are resolved as in Go's ServeMux. A trailing slash stays; `..` at the root is the root."""
     assert clean(path) == cleaned
 
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["a", "b", ".", "..", "", "...", "é", " "])).map("/".join) | st.text(alphabet="/.a"))
-def test_clean_leaves_nothing_to_climb(path: str) -> None:
-    """A clean path begins with one slash, has no `.` and `..` and no empty part but at its end, and is clean."""
+def test_clean_path(path: str) -> None:
+    """A clean path begins with one slash, has no `.`, no `..` and no empty part except at its end. Cleaning it again changes nothing."""
     cleaned = clean(path)
     beginning, *parts = cleaned.split("/")
     assert beginning == ""
@@ -82,7 +82,7 @@ def look(walked: str) -> PathType:
     ],
 )
 def test_script(path: str, file: str, name: str, info: str) -> None:
-    """The first part of the path that is a file is the script, the rest is PATH_INFO."""
+    """The first part of the path that is a file is the script; the rest is PATH_INFO."""
     assert find_script(path, look) == ScriptPath(file, Script(name, info))
 
 
@@ -90,14 +90,14 @@ def test_script(path: str, file: str, name: str, info: str) -> None:
     "path", ["/", "/sub", "/sub/", "/sub/sub", "/missing", "/missing/script.sh", "/sub/no.sh/x", "/script", "/SCRIPT.SH"]
 )
 def test_no_script(path: str) -> None:
-    """A directory at the end, a part that is not there, and `/` alone lead nowhere."""
+    """A directory at the end, a missing part, and `/` alone lead to no script."""
     assert find_script(path, look) is None
 
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["script.sh", "sub", "deep.sh", "x", ".", "..", "", "a/b"]), max_size=5).map("/".join))
-def test_walk_never_climbs(path: str) -> None:
-    """Whatever the path, once clean, the disk is only asked for names below the directory; nothing of the path is lost."""
+def test_lookup_never_leaves_the_directory(path: str) -> None:
+    """For any clean path, the lookup only asks for names below the directory, and loses no part of the path."""
     cleaned = clean(path)
     if (target := find_script(cleaned, look)) is not None:
         assert target.script.name + target.script.info == cleaned
@@ -106,7 +106,7 @@ def test_walk_never_climbs(path: str) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A directory with what may lie in one, beside a sibling whose name begins like its own."""
+    """A directory with all kinds of entries, next to a directory whose name has the same prefix."""
     root, outside = tmp_path / "root", tmp_path / "root-outside"
     for directory in (root / "sub", outside / "dir"):
         directory.mkdir(parents=True)
@@ -168,18 +168,18 @@ def root(tmp_path: Path) -> Path:
     ids=lambda value: value[:30].replace("\0", "NUL") if isinstance(value, str) else value.name,
 )
 def test_looker(root: Path, walked: str, found: PathType) -> None:
-    """Links are followed, but not out of the directory; what is neither file nor directory is not there; nothing is raised."""
+    """The lookup follows links inside the directory, ignores all that is neither file nor directory, and raises nothing."""
     assert make_lookup(str(root))(walked) is found
 
 
 def test_directory_may_be_a_link_itself(root: Path) -> None:
-    """The directory that is served may be a symbolic link; what leads out of it is still not found."""
+    """The served directory may be a symbolic link; a link that leads outside is still not found."""
     look = make_lookup(str(root.parent / "link-to-root"))
     assert [look("a.sh"), look("in-absolute"), look("out-file")] == [PathType.FILE, PathType.FILE, PathType.NOTHING]
 
 
-def test_disk_is_asked_each_time(root: Path) -> None:
-    """A script that comes or goes while the server runs is found or not, without a restart."""
+def test_disk_is_read_for_each_request(root: Path) -> None:
+    """The lookup reads the disk for each request, so scripts may be added or removed without a restart."""
     look = make_lookup(str(root))
     (root / "new.sh").write_text("")
     assert look("new.sh") is PathType.FILE
@@ -188,7 +188,7 @@ def test_disk_is_asked_each_time(root: Path) -> None:
 
 
 def test_dotfiles(root: Path) -> None:
-    """A path with a dotfile is not found without `dotfiles`, except below /.well-known."""
+    """Without `dotfiles`, a path with a dotfile is not found, except below /.well-known."""
     for name in (".git/hooks/update", "sub/.x.sh", ".well-known/a.sh"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("")
@@ -199,6 +199,6 @@ def test_dotfiles(root: Path) -> None:
 
 
 def test_name_that_is_not_utf8(root: Path) -> None:
-    """A file's name may be any bytes: held with surrogate escapes, it is found."""
+    """A file name may have any bytes; the lookup decodes them with surrogate escapes."""
     (root / os.fsdecode(b"\xff.sh")).write_text("")
     assert make_lookup(str(root))("\udcff.sh") is PathType.FILE

@@ -1,4 +1,4 @@
-"""Where clients reach a server, as values."""
+"""The URLs of a server, as values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HERE, NETWORK = "From this machine", "From the network"
 
 
 def test_every_address() -> None:
-    """A server on every address is reached by localhost here, and from the network by name and by each address."""
+    """The URLs of a server on every address are localhost, the machine's name and each address."""
     assert list(reachable("http", "", 8080, HOME)) == [
         (HERE, "http://localhost:8080/"),
         (NETWORK, "http://raspberrypi.local:8080/"),
@@ -31,16 +31,16 @@ def test_ipv4_alone() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "192.168.2.9", "raspberrypi"])
 def test_one_address(host: str) -> None:
-    """A server on one address has no other URL than the one that is said already."""
+    """A server on one address has no URLs besides the announced one."""
     assert list(reachable("http", host, 8080, HOME)) == []
 
 
 def test_a_machine_without_a_network() -> None:
-    """Without a network there is localhost."""
+    """Without a network, localhost is the only URL."""
     assert list(reachable("https", "[::]", 443, Machine())) == [(HERE, "https://localhost:443/")]
 
 
 def test_many_addresses() -> None:
-    """Of many addresses the first are named."""
+    """Of many addresses, the first have URLs."""
     many = Machine(tuple(f"10.0.0.{number}" for number in range(200)))
     assert len(list(reachable("http", "", 80, many))) == 1 + MOST

@@ -33,7 +33,7 @@ from wsbridge.rules.request import Peer, RequestTarget, encode_path, has_token, 
     ],
 )
 def test_origin_form(target: str, path: str, query: str, uri: str) -> None:
-    """The path is decoded once, the query is left raw; in the URI only what a URL may not hold gets a percent sign."""
+    """The path is decoded once, and the query stays raw. The URI encodes only characters that are invalid in a URL."""
     assert read_target(target) == RequestTarget(path, query, uri, None)
 
 
@@ -53,31 +53,31 @@ def test_origin_form(target: str, path: str, query: str, uri: str) -> None:
     ],
 )
 def test_absolute_form(target: str, path: str, query: str, uri: str, authority: str | None) -> None:
-    """A target with scheme and host loses both; the host stands for the Host header."""
+    """An absolute target loses scheme and host; the host replaces the Host header."""
     assert read_target(target) == RequestTarget(path, query, uri, authority)
 
 
 @pytest.mark.parametrize("target", ["/?://evil/", "/|?://evil/", "/^^^^?x=http://evil/", "//evil/?://evil/"])
 def test_no_query_is_a_host(target: str) -> None:
-    """Whatever the path and the query hold, a target that begins with a slash names no host."""
+    """Whatever the path and the query contain, a target that begins with a slash has no host."""
     assert read_target(target).authority is None
 
 
 @pytest.mark.parametrize("target", ["/%00", "/a%00b", "/a%00/b?x", "http://h/%00"])
 def test_nul(target: str) -> None:
-    """`%00` in the path is refused with 400."""
+    """`%00` in the path gives 400."""
     with pytest.raises(Refused) as caught:
         read_target(target)
     assert caught.value.status == 400
 
 
 def test_nul_in_the_query() -> None:
-    """The query is not decoded, so what it encodes does no harm."""
+    """The query is not decoded, so encoded NUL bytes in it do no harm."""
     assert read_target("/a?%00") == RequestTarget("/a", "%00", "/a?%00", None)
 
 
 def test_encode_path() -> None:
-    """What is encoded stays as it is, lower case too."""
+    """Encoded characters stay unchanged, also in lower case."""
     assert encode_path("/a%2fb%2F c") == "/a%2fb%2F%20c"
 
 
@@ -86,20 +86,20 @@ def test_encode_path() -> None:
     [("/a b/ü?#", "/a%20b/%C3%BC%3F%23"), ("/100%/%41", "/100%25/%2541"), ("/\udcff", "/%FF"), ("/a:b@c;d=e", "/a:b@c;d=e")],
 )
 def test_quote_path(path: str, quoted: str) -> None:
-    """Every character that a URL cannot hold as it is, `%` among them, is encoded once, so that decoding returns the path."""
+    """Each character that is invalid in a URL, including `%`, is encoded once, so that decoding returns the path."""
     assert quote_path(path) == quoted
     assert read_target(quoted).path == path
 
 
 def test_headers() -> None:
-    """A header's name is found in any case, several of a name are joined in order, one that was not sent is None."""
+    """Header names are case-insensitive. Repeated headers are joined in order; a missing header is None."""
     request = make_request(("X-A", "1"), ("x-a", "2"), ("Empty", ""))
     assert [request.header(name) for name in ("x-a", "empty", "x-b")] == ["1, 2", "", None]
 
 
 @pytest.mark.parametrize(("is_tls", "url"), [(False, "http://h:81/a?x"), (True, "https://h:81/a?x")])
 def test_url(is_tls: bool, url: str) -> None:
-    """The whole URL, as the log shows it."""
+    """The whole URL in the form of the log."""
     assert make_request(path="/a", query="x", uri="/a?x", peer=Peer("::1", "1", "h:81", is_tls)).url == url
 
 
@@ -119,5 +119,5 @@ def test_url(is_tls: bool, url: str) -> None:
     ],
 )
 def test_tokens(values: list[str], has: bool) -> None:
-    """A token stands alone between commas, in any case, in any of several lines."""
+    """A token stands between commas, in any case, in any of several lines."""
     assert has_token(values, "upgrade") is has

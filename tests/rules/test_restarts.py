@@ -1,4 +1,4 @@
-"""When a program is started again, as values: how it ended and how long it ran in, the pause out."""
+"""The restart policy of a program, as values: exit status and run time in, pause out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STATUSES = (0, 1, 126, -2, -9)
 
 @pytest.mark.parametrize("status", STATUSES)
 def test_policies(status: int) -> None:
-    """`always` starts again whatever happened, `on-failure` all but exit 0, `never` nothing."""
+    """`always` restarts after every exit, `on-failure` after all but exit 0, `never` after none."""
     first = {policy: Restarts(policy).after(status, 0) for policy in Restart}
     assert first == {
         Restart.ALWAYS: FIRST_PAUSE,
@@ -24,13 +24,13 @@ def test_policies(status: int) -> None:
 
 
 def test_growing_pauses() -> None:
-    """A program that keeps ending early is started again after pauses that double, up to half a minute."""
+    """Short runs cause restarts after pauses that double, up to half a minute."""
     restarts = Restarts(Restart.ALWAYS)
     assert [restarts.after(1, 0.1) for _ in range(9)] == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
 
 
 def test_settled() -> None:
-    """One that has run well has all its patience again."""
+    """After a long run, the pauses start from the first again."""
     restarts = Restarts(Restart.ALWAYS)
     for _ in range(9):
         restarts.after(1, SETTLED - 0.001)
@@ -40,7 +40,7 @@ def test_settled() -> None:
 
 @given(lives=st.lists(st.tuples(st.sampled_from(STATUSES), st.floats(0, 1e6)), max_size=30), policy=st.sampled_from(Restart))
 def test_any_life(lives: list[tuple[int, float]], policy: Restart) -> None:
-    """Whatever a program does, no pause is shorter than the first or longer than the longest, and each grows unless it ran well."""
+    """Every pause is between the first and the longest, and each grows unless the run was long."""
     restarts = Restarts(policy)
     before = 0.0
     for status, ran in lives:
@@ -52,6 +52,6 @@ def test_any_life(lives: list[tuple[int, float]], policy: Restart) -> None:
         before = pause
 
 
-def test_words() -> None:
-    """These are the words of --restart."""
+def test_flag_values() -> None:
+    """These are the values of --restart."""
     assert [policy.value for policy in Restart] == ["always", "on-failure", "never"]

@@ -1,4 +1,4 @@
-"""The table of a site: the host decides first, then the longest prefix of whole path components."""
+"""The routing table of a site: the host decides first, then the longest prefix of whole path components."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_host_decides_first(host: str, path: str, value: str) -> None:
 
 
 def test_no_route() -> None:
-    """Without an endpoint at `/`, other paths lead nowhere, and an empty table leads nowhere."""
+    """Without an endpoint at `/`, other paths lead nowhere; an empty table has no route."""
     assert routes(("", "/count")).find("h", "/other") is None
     assert routes(("a", "/")).find("b", "/") is None
     assert Routes[str]().find("h", "/") is None
@@ -94,8 +94,8 @@ names = st.lists(st.sampled_from("abc"), max_size=4).map(lambda parts: "/" + "/"
 
 
 @given(st.lists(names, min_size=1), names)
-def test_like_a_search_of_all(paths: list[str], path: str) -> None:
-    """The lookup finds what a search of all paths finds."""
+def test_equals_a_linear_search(paths: list[str], path: str) -> None:
+    """The lookup returns the same as a search of all paths."""
     matching = [known for known in paths if known == "/" or path == known or path.startswith(known + "/")]
     found = routes(*(("", known) for known in paths)).find("h", path)
     assert (found and found[0]) == (f" {max(matching, key=len)}" if matching else None)

@@ -40,7 +40,7 @@ from wsbridge.settings.declare import Kind
     ],
 )
 def test_size(text: str, size: int) -> None:
-    """A number is bytes, in Go's spelling; k, M, G and T are of 1024, with or without iB; kB, MB, GB and TB are of 1000."""
+    """A plain number is bytes, in Go's syntax. k, M, G and T are powers of 1024, also with iB; kB, MB, GB and TB are powers of 1000."""
     assert parse_size(text) == size
 
 
@@ -48,14 +48,14 @@ NO_SIZES = ["", " ", "M", "16X", "16MM", "16iB", "-16M", "+16M", "16M ", " 16M",
 
 
 @pytest.mark.parametrize("text", NO_SIZES)
-def test_no_size(text: str) -> None:
-    """Anything else is refused with the way to write it; a size is a whole number of bytes."""
+def test_invalid_size(text: str) -> None:
+    """Any other text is an error that shows the correct form; a size is a whole number of bytes."""
     with pytest.raises(ValueError, match="64k or 16MiB"):
         parse_size(text)
 
 
 def test_size_out_of_range() -> None:
-    """A size beyond 63 bits is refused."""
+    """A size beyond 63 bits is an error."""
     with pytest.raises(ValueError, match="out of range"):
         parse_size("99999999T")
 
@@ -80,19 +80,19 @@ def test_size_out_of_range() -> None:
     ],
 )
 def test_milliseconds(text: str, ms: int) -> None:
-    """A number is milliseconds; a time has units, several one after the other too."""
+    """A plain number is milliseconds; a time may have several units in sequence."""
     assert parse_milliseconds(text) == ms
 
 
 @pytest.mark.parametrize("text", ["", "s", "25x", "25sx", "-25s", "0.5ms", "1.5", "025s", "25s!", "1:30", "25s 3"])
-def test_no_milliseconds(text: str) -> None:
-    """Anything else is refused with the way to write it; half a millisecond is none."""
+def test_invalid_milliseconds(text: str) -> None:
+    """Any other text is an error that shows the correct form; fractions of a millisecond are invalid."""
     with pytest.raises(ValueError, match="500ms, 25s or 1m"):
         parse_milliseconds(text)
 
 
 def test_unsigned() -> None:
-    """A time without a sign takes units too, and no plus."""
+    """A time without a sign has units too, and no plus."""
     assert [parse_unsigned_milliseconds(text) for text in ("0", "100", "1s")] == [0, 100, 1000]
     for text in ("-1", "+1", "-1s"):
         with pytest.raises(ValueError, match="write"):
@@ -104,32 +104,32 @@ SECONDS = [("60", 60.0), ("2.5", 2.5), ("0", 0.0), ("-1", -1.0), ("1e1", 10.0), 
 
 @pytest.mark.parametrize(("text", "seconds"), SECONDS)
 def test_seconds(text: str, seconds: float) -> None:
-    """A number is seconds."""
+    """A plain number is seconds."""
     assert parse_seconds(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "nan", "inf", "s", "60 x", "1:30"])
-def test_no_seconds(text: str) -> None:
-    """Anything else is refused with the way to write it."""
+def test_invalid_seconds(text: str) -> None:
+    """Any other text is an error that shows the correct form."""
     with pytest.raises(ValueError, match="500ms, 25s or 1m"):
         parse_seconds(text)
 
 
 @given(st.integers(0, 2**62))
-def test_what_is_shown_can_be_read(size: int) -> None:
-    """A size as help shows it is one that a flag takes."""
+def test_shown_size_is_valid(size: int) -> None:
+    """A flag accepts a size in the form in which help shows it."""
     assert parse_size(show_size(size)) == size
 
 
 @pytest.mark.parametrize(("size", "text"), [(0, "0"), (1000, "1000"), (65536, "64 KiB"), (16 * 1024**2, "16 MiB"), (1024**3, "1 GiB")])
 def test_show(size: int, text: str) -> None:
-    """A whole number of a unit is shown with it."""
+    """A whole number of a unit is shown with that unit."""
     assert show_size(size) == text
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_every_size_and_time_takes_units(command: Command) -> None:
-    """Each flag for BYTES, MS or SECONDS takes a unit, on the command line and as a variable."""
+def test_every_size_and_time_accepts_units(command: Command) -> None:
+    """Each flag for BYTES, MS or SECONDS accepts a unit, on the command line and as a variable."""
     kinds = {"BYTES": (Kind.SIZE, "16k", 16384), "MS": (Kind.SECONDS, "25s", 25_000), "SECONDS": (Kind.SECONDS, "1m", 60.0)}
     for option in command.options:
         if option.metavar in kinds:
@@ -140,7 +140,7 @@ def test_every_size_and_time_takes_units(command: Command) -> None:
 
 
 def test_message() -> None:
-    """What cannot be read names the flag, or the variable, and the way to write it."""
+    """The error for an invalid value names the flag or the variable, and shows the correct form."""
     with pytest.raises(UsageError, match='invalid value "16Q" for flag -maxline: write a number of bytes, or a size such as 64k or 16MiB'):
         parse(["--maxline=16Q"], {})
     with pytest.raises(UsageError, match='invalid value "25x" for variable WSBRIDGE_PINGMS: write a whole number of milliseconds'):

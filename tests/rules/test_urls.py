@@ -1,4 +1,4 @@
-"""URLs as they are shown: the address, and no secret."""
+"""The public form of URLs: the address without secrets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wsbridge.rules.urls import hidden, shown, without_user
     ],
 )
 def test_shown(url: str, address: str) -> None:
-    """User, password and query are not shown; the path always is."""
+    """The form has the path, but no user, password or query."""
     assert shown(url) == address
 
 
@@ -31,17 +31,17 @@ def test_shown(url: str, address: str) -> None:
     ],
 )
 def test_shown_with_a_port(url: str, address: str) -> None:
-    """With the ports of the schemes, the port is always shown."""
+    """With the default ports of the schemes, the form always has a port."""
     assert shown(url, {"amqp": 5672, "amqps": 5671}) == address
 
 
 def test_without_user() -> None:
-    """Texts of libraries lose the user and the password of each URL."""
+    """The texts of libraries lose the user and the password of each URL."""
     assert without_user("not http://u:p@h/ but wss://x@y/z") == "not http://…@h/ but wss://…@y/z"
 
 
 def test_hidden() -> None:
-    """A value of a user loses the user and the password of a URL, whatever the password contains."""
+    """A user's value loses the user and the password of a URL, whatever the password contains."""
     assert hidden("amqp://me:a b@c/d@h/v") == "amqp://…@h/v"
     assert hidden("/etc/amqp:/me:x@h") == "/etc/amqp:/…@h"
     assert [hidden(value) for value in ("a@b", "http://h/x", "", "git@h:/x")] == ["a@b", "http://h/x", "", "git@h:/x"]

@@ -1,6 +1,6 @@
-"""A clone whose scripts meet a machine made for them: a few real tools, and a Python, pip, apt-get and sudo that only take notes.
+"""A clone whose scripts run on a fake machine: a few real tools, and recorders in place of Python, pip, apt-get and sudo.
 
-What the stand-ins were asked lies in `Clone.notes`, a line for each. Nothing here needs a network, or touches the system.
+`Clone.notes` has a line for each call of a recorder. No test here needs a network or changes the system.
 """
 
 import os
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 TOOLS = "awk basename bash cat chmod cksum cp dirname env flock grep ln mkdir mktemp mv printf readlink realpath rm sed sh"
 
-# The folder that holds a Python tells who it is: beside a "pip" it has pip. MODULES are what it has else.
+# A fake Python: beside a "pip" file it has pip, and MODULES lists its other modules.
 PYTHON = """#!/bin/sh
 echo "python $*" >>"$NOTES"
 here=${0%/*}
@@ -50,7 +50,7 @@ cp "${0%/*}/python3" "$folder/bin/python"
 : >"$folder/bin/pip"
 """
 
-# It runs what it is given, in a system of its own: /usr/sbin is beside it, and so is what python3-venv brings.
+# A fake sudo: it runs its command in a fake system, with its own /usr/sbin and the content of python3-venv.
 SUDO = """#!/bin/sh
 echo "sudo $1" >>"$NOTES"
 here=${0%/*}
@@ -76,7 +76,7 @@ case " $INSTALLED " in *" $4 "*) echo installed ;; *) exit 1 ;; esac
 
 
 class Clone:
-    """A copy of this repository's scripts, and the machine around it."""
+    """A copy of this repository's scripts, and the fake machine around it."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "clone"
@@ -106,12 +106,12 @@ class Clone:
         (self.bin / name).chmod(0o755)
 
     def add_debian(self) -> None:
-        """Make it a Debian whose user may use sudo."""
+        """Turn the machine into a Debian whose user may use sudo."""
         for name, source in (("sudo", SUDO), ("apt-get", APT_GET), ("dpkg-query", DPKG_QUERY)):
             self.add(name, source)
 
     def start(self, *words: str, **variables: str) -> subprocess.Popen[str]:
-        """Start a script, its output captured, in a process group of its own."""
+        """Start a script in its own process group, and capture its output."""
         return subprocess.Popen(
             [str(self.root / words[0]), *words[1:]],
             env=self.environment | variables,
@@ -124,7 +124,7 @@ class Clone:
         )
 
     def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run a script to its end; what was noted before is forgotten."""
+        """Run a script to its end, after clearing the notes."""
         self.notes_file.write_text("")
         with self.start(*words, **variables) as process:
             out, err = process.communicate(timeout=scaled(60))
@@ -132,48 +132,48 @@ class Clone:
 
     @property
     def notes(self) -> list[str]:
-        """What the stand-ins were asked."""
+        """Return the calls of the recorders."""
         return self.notes_file.read_text().splitlines()
 
     def noted(self, part: str) -> list[str]:
-        """The notes that contain a text."""
+        """Return the notes that contain a text."""
         return [line for line in self.notes if part in line]
 
 
 class Gate:
-    """A place at which a pip that is told of it (GATE) says that it is there, and waits until it is let through."""
+    """A point in the fake pip (GATE) at which it reports its arrival and waits for permission."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.files = {}
         for name in ("reached", "opened"):
             os.mkfifo(folder / name)
-            self.files[name] = os.open(folder / name, os.O_RDWR)  # both ways: neither side waits to open it
+            self.files[name] = os.open(folder / name, os.O_RDWR)  # read-write, so that neither side waits in open()
 
     def wait(self) -> None:
-        """Return when somebody is at the gate."""
+        """Return when a pip has arrived at the gate."""
         if not select.select([self.files["reached"]], [], [], 60)[0]:
             pytest.fail("nobody came to the gate")
 
     def open(self) -> None:
-        """Let one through."""
+        """Let one pip continue."""
         os.write(self.files["opened"], b"go\n")
 
     def close(self) -> None:
-        """Take the gate away."""
+        """Close the pipes of the gate."""
         for file in self.files.values():
             os.close(file)
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Clone:
-    """A clone on a machine with Python and nothing else, before anything was run in it."""
+    """A clone on a machine with nothing but Python, before the first run of a script."""
     return Clone(tmp_path)
 
 
 @pytest.fixture
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
-    """A gate with nobody at it."""
+    """A gate without a waiting pip."""
     gate = Gate(tmp_path_factory.mktemp("gate"))
     yield gate
     gate.close()

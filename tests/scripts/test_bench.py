@@ -35,12 +35,12 @@ def printed(tools: Path, *words: str) -> list[bytes]:
 
 
 def test_lines(tools: Path) -> None:
-    """The program of the streaming rows prints as many lines of 64 characters as it is told to."""
+    """The program of the streaming rows prints the requested number of lines, of 64 characters each."""
     assert [len(line) for line in printed(tools, "lines", "3")] == [64, 64, 64]
 
 
 def test_numbered(tools: Path) -> None:
-    """Numbered lines are all there, in order; after them comes when the last was due, and how many there were."""
+    """The numbered lines are complete and in order. The last line has the due time of the last message and the count."""
     *lines, end = printed(tools, "numbered", "50000", "0.5", "64")
     assert [int(line[:20]) for line in lines] == list(range(25_000))
     assert {len(line) for line in (*lines, end)} == {64}
@@ -49,20 +49,20 @@ def test_numbered(tools: Path) -> None:
 
 
 def test_pace(tools: Path) -> None:
-    """A program that prints numbered lines for half a second has printed the last when it is due, not much later."""
+    """A program that prints numbered lines for half a second prints the last when it is due, or shortly afterwards."""
     *_, end = printed(tools, "numbered", "50000", "0.5", "64")
     assert 0 <= time.time_ns() - int(end[4:24]) < 1e9
 
 
 def test_stamped(tools: Path) -> None:
-    """Stamped lines have the time at their head and are printed when they are due; what one is late, the next is not."""
+    """Each line begins with its time, and is printed when it is due; a delay of one line does not delay the next."""
     with subprocess.Popen([tools / "program", "stamped", "500", "100"], stdout=subprocess.PIPE) as program:
         assert program.stdout is not None
         stamps = [int(program.stdout.readline()[:20]) for _ in range(101)]
         program.kill()
     assert stamps == sorted(stamps)
     assert abs(time.time_ns() - stamps[-1]) < 1e9
-    # The first may have been late, by no more than what is made up for; a machine that is busy may hold up the others.
+    # The first line may be late, within the bound for catching up; a busy machine may delay the others.
     assert 1e8 < stamps[-1] - stamps[0] < 1e9
 
 
@@ -77,12 +77,12 @@ def floor(tools: Path, *words: str) -> Iterator[int]:
             server.kill()
 
 
-def test_floor(tools: Path) -> None:
-    """The bare loop sends every message to every subscriber, with its time at its head."""
+def test_bare_loop(tools: Path) -> None:
+    """The bare loop sends every message to every subscriber; each message begins with its time."""
     with floor(tools, "100", "100") as port:
         run = subprocess.run([tools / "client", str(port), "fanout", "10", "0.5", "0"], capture_output=True, check=True, timeout=scaled(60))
     report = json.loads(run.stdout)
-    # A hundred a second to each of ten; what is on its way when the time is up is not counted.
+    # 100 messages per second to each of 10 subscribers, without those in transit at the end.
     assert 200 < report["messages"] / report["seconds"] < 1500
     assert 0 < report["median_us"] <= report["p99_us"] < 1e6
 
@@ -90,7 +90,7 @@ def test_floor(tools: Path) -> None:
 @pytest.mark.parametrize("pipe", ["", ' | (lines=$(cat); echo "$lines")'], ids=["flowing", "at once"])
 @pytest.mark.parametrize(("edit", "whole"), [("", 1), ("5d", 0), ("5p", 0), ("100d", 0)])
 def test_verify(tools: Path, edit: str, whole: int, pipe: str) -> None:
-    """The load generator knows whether all numbered lines have come, each once, the last of them too; in one piece as well."""
+    """The load generator detects missing and repeated numbered lines, also at the end and in one piece."""
     program = f"'{tools / 'program'}' numbered 1000 0.1 64 | sed -u '{edit}'{pipe}; read -r _"
     with Server("sh", "-c", program) as server:
         words = [str(server.port), "verify", "1", "10"]
@@ -116,20 +116,20 @@ ROWS = {"fanout 1000x400", "fanout 5000x60, p99", "nchan", "subscribed", "rabbit
 
 
 def test_broadcast() -> None:
-    """The rows of broadcast are measured beside their peers, on a small scale too."""
+    """The rows of broadcast run with their competitors, also on a small scale."""
     run = bench("--brief", "--rounds", "1", "--json", *(word for row in sorted(ROWS) for word in ("--only", row)))
     assert run.returncode == 0, run.stderr
     rows = {row["name"]: row for row in json.loads(run.stdout)}
     assert len(rows) == len(ROWS), run.stderr
     for name, row in rows.items():
         if name == "rabbitmq adds, p50":
-            continue  # a difference, and of a moment: it may be anything
+            continue  # This is a short difference, which may have any value.
         assert row["wsbridge"] > 0, name
         assert (row["peer_figure"] is None) == name.startswith("rabbitmq"), name
 
 
 def test_missing() -> None:
-    """A row that makes no sense without what is not installed is left out, and it is said what is missing."""
+    """A row that needs a missing program is left out, and the report names the program."""
     code = "import sys, nchan, bench; nchan.MISSING = 'nginx is not installed.'; sys.argv[1:] = ['--only', 'nchan', '--json']; bench.main()"
     run = subprocess.run([sys.executable, "-c", code], cwd=BENCH, capture_output=True, text=True, timeout=scaled(60))
     assert (run.returncode, json.loads(run.stdout)) == (0, [])
@@ -137,7 +137,7 @@ def test_missing() -> None:
 
 
 def test_wrong_usage() -> None:
-    """A row that does not exist is refused with the names of those that do."""
+    """For an unknown row, the error names the valid rows."""
     run = bench("--only", "nonsense")
     assert run.returncode == 2
     assert "stream 1x64B, stream 10x64B, echo 1x1, p50" in run.stderr

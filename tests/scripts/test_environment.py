@@ -1,4 +1,4 @@
-"""The virtual environment that the scripts make for themselves: when, from what, and what becomes of one that was not finished."""
+"""The virtual environment of the scripts: its creation, its sources, and the recovery of an incomplete environment."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from tests.support.deadline import scaled
 
 
 def test_first_start(clone: Clone) -> None:
-    """The first start makes the virtual environment, and hands every argument on as it is."""
+    """The first start creates the virtual environment, and passes every argument unchanged."""
     run = clone.run("scripts/wsbridge", "--port", "8080", "two words", "")
     assert (run.returncode, run.stdout) == (0, "wsbridge got\n<--port>\n<8080>\n<two words>\n<>\n")
     assert "creating the virtual environment" in run.stderr
@@ -19,7 +19,7 @@ def test_first_start(clone: Clone) -> None:
 
 
 def test_second_start(clone: Clone) -> None:
-    """Where the environment is there, a start asks neither Python nor pip, and says nothing."""
+    """If the environment exists, a start calls neither Python nor pip, and prints nothing."""
     clone.run("scripts/wsbridge")
     run = clone.run("scripts/wsbridge", "x")
     assert (run.stdout, run.stderr, clone.notes) == ("wsbridge got\n<x>\n", "", [])
@@ -27,7 +27,7 @@ def test_second_start(clone: Clone) -> None:
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "setup.py"])
 def test_changed_dependencies(clone: Clone, name: str) -> None:
-    """When what names the dependencies has changed, they are installed again, into the same environment."""
+    """If a file that lists the dependencies has changed, the script installs them again into the same environment."""
     clone.run("scripts/wsbridge")
     with (clone.root / name).open("a") as file:
         file.write("# changed\n")
@@ -38,7 +38,7 @@ def test_changed_dependencies(clone: Clone, name: str) -> None:
 
 
 def test_extras_add_up(clone: Clone) -> None:
-    """What the tests need is installed beside what wsbridge needs, each once."""
+    """The packages for the tests are added to those of wsbridge, each once."""
     clone.run("scripts/wsbridge")
     clone.run("scripts/lint")
     assert len(clone.noted("--editable .[lint]")) == 1
@@ -48,8 +48,8 @@ def test_extras_add_up(clone: Clone) -> None:
     assert clone.notes == []
 
 
-def test_failed(clone: Clone) -> None:
-    """When pip fails, so does the script; the next start begins with a new environment."""
+def test_failed_installation(clone: Clone) -> None:
+    """When pip fails, the script fails; the next start begins with a new environment."""
     assert clone.run("scripts/wsbridge", PIP_FAILS="yes").returncode == 1
     leftover = clone.root / ".venv/leftover"
     leftover.touch()
@@ -57,8 +57,8 @@ def test_failed(clone: Clone) -> None:
     assert not leftover.exists()
 
 
-def test_killed(clone: Clone, gate: Gate) -> None:
-    """A set-up that was killed leaves nothing that is trusted, and no lock."""
+def test_killed_installation(clone: Clone, gate: Gate) -> None:
+    """A killed installation leaves no environment that counts as complete, and no lock."""
     with clone.start("scripts/wsbridge", GATE=str(gate.folder)) as process:
         gate.wait()
         os.killpg(process.pid, signal.SIGKILL)
@@ -69,7 +69,7 @@ def test_killed(clone: Clone, gate: Gate) -> None:
 
 
 def test_two_at_once(clone: Clone, gate: Gate) -> None:
-    """Two that start at once make one environment, and both use it."""
+    """Two simultaneous starts create one environment, and both use it."""
     with clone.start("scripts/wsbridge", "1", GATE=str(gate.folder)) as first:
         gate.wait()
         with clone.start("scripts/wsbridge", "2") as second:
@@ -79,8 +79,8 @@ def test_two_at_once(clone: Clone, gate: Gate) -> None:
     assert len(clone.noted("-m venv ")) == 1
 
 
-def test_moved(clone: Clone) -> None:
-    """In a clone that was moved the environment is made anew: the paths in it are the old ones."""
+def test_moved_clone(clone: Clone) -> None:
+    """In a clone that was moved, the script creates the environment again, because it contains the old paths."""
     clone.run("scripts/wsbridge")
     moved = clone.root.rename(clone.root.with_name("a new place"))
     clone.root = moved
@@ -88,8 +88,8 @@ def test_moved(clone: Clone) -> None:
     assert len(clone.noted("-m venv ")) == 1
 
 
-def test_other_python(clone: Clone) -> None:
-    """When the system's Python was replaced beneath it, the environment is made anew."""
+def test_replaced_python(clone: Clone) -> None:
+    """If the system's Python was replaced, the script creates the environment again."""
     clone.run("scripts/wsbridge")
     python = clone.root / ".venv/bin/python"
     shutil.move(python, clone.bin / "python3.99")
@@ -98,8 +98,8 @@ def test_other_python(clone: Clone) -> None:
     assert len(clone.noted("-m venv ")) == 1
 
 
-def test_made_by_hand(clone: Clone) -> None:
-    """An environment that somebody made by hand is kept, and gets what is missing."""
+def test_environment_of_the_user(clone: Clone) -> None:
+    """The script keeps an environment that the user created, and adds missing packages."""
     theirs = clone.root / ".venv/bin/theirs"
     theirs.parent.mkdir(parents=True)
     for name in ("theirs", "pip"):
@@ -111,7 +111,7 @@ def test_made_by_hand(clone: Clone) -> None:
 
 
 def test_called_by_a_link(clone: Clone) -> None:
-    """A symbolic link to the script works from anywhere; named websocketd, it calls wsbridge by that name."""
+    """A symbolic link to the script works from anywhere. With the name websocketd, it starts wsbridge under that name."""
     for name in ("elsewhere", "websocketd"):
         (clone.root.parent / name).symlink_to(clone.root / "scripts/wsbridge")
     assert clone.run("../elsewhere", "x").stdout == "wsbridge got\n<x>\n"
@@ -119,20 +119,20 @@ def test_called_by_a_link(clone: Clone) -> None:
 
 
 def test_pip_without_ensurepip(clone: Clone) -> None:
-    """Where Python has pip but no ensurepip, its pip installs pip into the environment."""
+    """If Python has pip but no ensurepip, the script uses that pip to install pip into the environment."""
     assert clone.run("scripts/wsbridge", MODULES="venv pip").stdout == "wsbridge got\n"
     assert len(clone.noted("-m venv --without-pip ")) == len(clone.noted("-m pip --python ")) == 1
 
 
 def test_virtualenv(clone: Clone) -> None:
-    """Where Python has neither, virtualenv will do."""
+    """If Python has neither, the script uses virtualenv."""
     clone.add("virtualenv", VIRTUALENV)
     assert clone.run("scripts/wsbridge", MODULES="").stdout == "wsbridge got\n"
     assert len(clone.noted("virtualenv --quiet ")) == 1
 
 
 def test_debian_without_ensurepip(clone: Clone) -> None:
-    """On a Debian with its bare python3 the script says that it installs python3-venv, does so, and goes on."""
+    """On a Debian with a bare python3, the script reports that it installs python3-venv, does so, and continues."""
     clone.add_debian()
     run = clone.run("scripts/wsbridge", MODULES="")
     assert run.stdout == "wsbridge got\n"
@@ -141,7 +141,7 @@ def test_debian_without_ensurepip(clone: Clone) -> None:
 
 
 def test_download(clone: Clone) -> None:
-    """Before anything is downloaded the script says how much it is; while it is downloaded, apt and pip show their progress."""
+    """Before a download, the script prints its size; during the download, apt and pip show their progress."""
     clone.add_debian()
     said = clone.run("scripts/wsbridge", MODULES="").stderr.splitlines()
     assert "Need to get 312 MB of archives." in said
@@ -151,7 +151,7 @@ def test_download(clone: Clone) -> None:
 
 
 def test_no_way_to_pip(clone: Clone) -> None:
-    """Where there is no way to pip, the script fails with one line: the command that helps."""
+    """If no way to pip exists, the script fails with one line that has the helpful command."""
     run = clone.run("scripts/wsbridge", MODULES="")
     assert (run.returncode, run.stdout) == (1, "")
     assert run.stderr.splitlines()[1:] == [
@@ -161,14 +161,14 @@ def test_no_way_to_pip(clone: Clone) -> None:
 
 
 def test_old_python(clone: Clone) -> None:
-    """Where every Python is older than 3.11, the script says so."""
+    """If every Python is older than 3.11, the script says so."""
     run = clone.run("scripts/wsbridge", TOO_OLD="yes")
     assert run.returncode == 1
     assert "wsbridge needs Python 3.11 or newer" in run.stderr
 
 
 def test_no_service_is_started(clone: Clone) -> None:
-    """While packages are installed nothing may start a service; afterwards the machine's own rule holds again."""
+    """While the script installs packages, no service may start; afterwards, the machine's own policy applies again."""
     clone.add_debian()
     policy = clone.bin / "sbin/policy-rc.d"
     policy.write_text("#!/bin/sh\nexit 0\n")
@@ -179,8 +179,8 @@ def test_no_service_is_started(clone: Clone) -> None:
     assert list(policy.parent.iterdir()) == [policy]
 
 
-def test_no_rule_is_left(clone: Clone) -> None:
-    """Where there was no rule about services before, there is none afterwards."""
+def test_no_policy_is_left(clone: Clone) -> None:
+    """If no policy about services existed before, none exists afterwards."""
     clone.add_debian()
     clone.run("scripts/wsbridge", MODULES="")
     assert len(clone.noted("(may start services: no)")) == 3

@@ -1,4 +1,4 @@
-"""`scripts/install-service`: what it puts where, what it leaves alone, and what it refuses. DESTDIR keeps it out of the system."""
+"""`scripts/install-service`: the files that it installs and keeps, and the errors. DESTDIR keeps it out of the system."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ def destination(tmp_path: Path) -> Path:
 
 
 def test_install(clone: Clone, destination: Path) -> None:
-    """wsbridge in an environment of its own, the unit, and settings that only root can read."""
+    """The script installs wsbridge in its own environment, the unit, and settings that only root can read."""
     run = clone.run("scripts/install-service", "clock", "--", "date", "+%s", "two words", "", DESTDIR=str(destination))
     assert run.returncode == 0, run.stderr
     assert (destination / "opt/wsbridge/bin/wsbridge").exists()
@@ -30,7 +30,7 @@ def test_install(clone: Clone, destination: Path) -> None:
 
 
 def test_broadcast(clone: Clone, destination: Path) -> None:
-    """With --broadcast it is the other unit, with settings of its own; the channel is called as the service."""
+    """With --broadcast, the script installs the other unit with its own settings; the channel has the name of the service."""
     run = clone.run("scripts/install-service", "--broadcast", "temps", "--", "vmstat", "-n", "1", DESTDIR=str(destination))
     assert run.returncode == 0, run.stderr
     unit = (destination / "etc/systemd/system/wsbridge-broadcast@.service").read_text()
@@ -42,7 +42,8 @@ def test_broadcast(clone: Clone, destination: Path) -> None:
 
 
 def test_gateway(clone: Clone, destination: Path) -> None:
-    """With --broadcast and no COMMAND it is a gateway, to the RabbitMQ of this machine until the settings name another."""
+    """With --broadcast and no COMMAND, the service is a gateway to the RabbitMQ of this machine, unless the settings name another
+    broker."""
     run = clone.run("scripts/install-service", "--broadcast", "clock", DESTDIR=str(destination))
     assert run.returncode == 0, run.stderr
     settings = destination / "etc/wsbridge-broadcast/clock.env"
@@ -54,7 +55,7 @@ def test_gateway(clone: Clone, destination: Path) -> None:
 
 
 def test_serve(clone: Clone, destination: Path) -> None:
-    """With --serve it is the unit of a configuration file, and a copy of the file, which every user can read."""
+    """With --serve, the script installs the unit of a configuration file, and a copy of the file that every user can read."""
     (clone.root.parent / "mine.toml").write_text("# mine\n")
     run = clone.run("scripts/install-service", "--serve", "mine.toml", DESTDIR=str(destination))
     assert run.returncode == 0, run.stderr
@@ -69,7 +70,7 @@ def test_serve(clone: Clone, destination: Path) -> None:
 
 
 def test_dry_run_of_serve(clone: Clone) -> None:
-    """A dry run of a configuration file names the unit, the file and the service."""
+    """A dry run with a configuration file prints the unit, the file and the service."""
     (clone.root.parent / "mine.toml").write_text("")
     run = clone.run("scripts/install-service", "--dry-run", "--start", "--serve", "mine.toml")
     assert clone.notes == []
@@ -79,12 +80,12 @@ def test_dry_run_of_serve(clone: Clone) -> None:
 
 
 def set_in(settings: Path) -> str:
-    """What a file of settings sets, without comments."""
+    """Return the variables of a settings file, without comments."""
     return "".join(line + "\n" for line in settings.read_text().splitlines() if line and not line.startswith("#"))
 
 
-def test_again(clone: Clone, destination: Path) -> None:
-    """Run again, it brings wsbridge and the unit up to date; the settings are their owner's."""
+def test_second_installation(clone: Clone, destination: Path) -> None:
+    """A second run updates wsbridge and the unit, and keeps the settings."""
     clone.run("scripts/install-service", "clock", "--", "date", DESTDIR=str(destination))
     unit, settings = destination / "etc/systemd/system/wsbridge@.service", destination / "etc/wsbridge/clock.env"
     unit.write_text("old")
@@ -97,8 +98,8 @@ def test_again(clone: Clone, destination: Path) -> None:
     assert unit.read_text() != "old"
 
 
-def test_unfinished(clone: Clone, destination: Path) -> None:
-    """An environment without pip was left by an installation that was interrupted: it is made anew."""
+def test_interrupted_installation(clone: Clone, destination: Path) -> None:
+    """An environment without pip is the rest of an interrupted installation, so the script creates it again."""
     python = destination / "opt/wsbridge/bin/python"
     python.parent.mkdir(parents=True)
     python.write_text("#!/bin/sh\nexit 1\n")
@@ -106,8 +107,8 @@ def test_unfinished(clone: Clone, destination: Path) -> None:
     assert len(clone.noted("-m venv ")) == 1
 
 
-def test_nothing_is_left_in_the_clone(clone: Clone, destination: Path) -> None:
-    """The build happens elsewhere: nothing in the clone becomes root's."""
+def test_clone_stays_clean(clone: Clone, destination: Path) -> None:
+    """The build runs elsewhere, so that root owns no file in the clone."""
     before = sorted(clone.root.rglob("*"))
     clone.run("scripts/install-service", "clock", "--", "date", DESTDIR=str(destination))
     assert sorted(clone.root.rglob("*")) == before
@@ -115,14 +116,14 @@ def test_nothing_is_left_in_the_clone(clone: Clone, destination: Path) -> None:
 
 
 def test_relative_command(clone: Clone, destination: Path) -> None:
-    """A program named by a relative path is found by its absolute one; a link stays a link."""
+    """The script makes a relative path of a program absolute, and keeps a symbolic link."""
     (clone.root.parent / "link.sh").symlink_to(clone.root / "scripts/wsbridge")
     clone.run("scripts/install-service", "links", "--", "./link.sh", DESTDIR=str(destination))
     assert f"COMMAND={clone.root.parent}/link.sh\n" in (destination / "etc/wsbridge/links.env").read_text()
 
 
 def test_dry_run(clone: Clone, destination: Path) -> None:
-    """A dry run prints every step and takes none."""
+    """A dry run prints every step and performs none."""
     for start in ([], ["--start"]):
         run = clone.run("scripts/install-service", "--dry-run", *start, "clock", "--", "date")
         assert run.returncode == 0
@@ -133,7 +134,7 @@ def test_dry_run(clone: Clone, destination: Path) -> None:
 
 
 def test_flags_on_either_side(clone: Clone) -> None:
-    """Flags stand before the NAME or behind it; what follows -- is COMMAND's."""
+    """Flags may precede or follow the NAME; words after -- belong to COMMAND."""
     runs = [
         clone.run("scripts/install-service", *words, "--", "date", "--start")
         for words in (["--dry-run", "--broadcast", "temps"], ["temps", "--broadcast", "--dry-run"], ["--broadcast", "temps", "--dry-run"])
@@ -144,7 +145,7 @@ def test_flags_on_either_side(clone: Clone) -> None:
 
 
 def test_dry_run_of_a_broadcast(clone: Clone) -> None:
-    """A dry run of a gateway names the unit, the file and the service."""
+    """A dry run of a gateway prints the unit, the file and the service."""
     run = clone.run("scripts/install-service", "--dry-run", "--start", "--broadcast", "clock")
     assert clone.notes == []
     assert f"+ cp {clone.root}/systemd/wsbridge-broadcast@.service /etc/systemd/system/wsbridge-broadcast@.service\n" in run.stderr
@@ -153,7 +154,7 @@ def test_dry_run_of_a_broadcast(clone: Clone) -> None:
 
 
 def test_sudo(clone: Clone) -> None:
-    """Who is not root is said to need sudo, before sudo asks."""
+    """Before sudo asks for a password, the script tells the user that it needs root."""
     clone.add("sudo", '#!/bin/sh\necho "sudo $*" >>"$NOTES"\n')
     for flags in ("--start", "--start --broadcast"):
         run = clone.run("scripts/install-service", *flags.split(), "clock", "--", "date", "two words")
@@ -162,7 +163,7 @@ def test_sudo(clone: Clone) -> None:
 
 
 def test_without_sudo(clone: Clone) -> None:
-    """Where there is no sudo the script says what it needs root for, and the command to run as root; nothing is done."""
+    """Without sudo, the script prints why it needs root and the command to run as root, and changes nothing."""
     run = clone.run("scripts/install-service", "clock", "--broadcast", "--", "date", "+%s")
     assert run.returncode == 1
     assert "needs root, and sudo is missing" in run.stderr
@@ -194,8 +195,8 @@ def test_without_sudo(clone: Clone) -> None:
         (["--serve", "--broadcast", "x"], "--serve and --broadcast exclude each other"),
     ],
 )
-def test_wrong(clone: Clone, destination: Path, words: list[str], message: str) -> None:
-    """What cannot be done is refused with one line, before anything is done."""
+def test_invalid_arguments(clone: Clone, destination: Path, words: list[str], message: str) -> None:
+    """For invalid arguments, the script prints one line before it changes anything."""
     (clone.root.parent / "a program").symlink_to(clone.root / "scripts/wsbridge")
     run = clone.run("scripts/install-service", *words, DESTDIR=str(destination))
     assert run.returncode == 1
@@ -205,7 +206,7 @@ def test_wrong(clone: Clone, destination: Path, words: list[str], message: str) 
 
 
 def test_help(clone: Clone) -> None:
-    """`--help` tells what it does, and does nothing."""
+    """`--help` prints the help, and changes nothing."""
     run = clone.run("scripts/install-service", "--help")
     assert run.returncode == 0
     assert run.stdout.startswith("scripts/install-service [--dry-run] [--start] [--broadcast] NAME")

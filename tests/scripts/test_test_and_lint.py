@@ -1,4 +1,4 @@
-"""What `scripts/test`, `scripts/lint` and `.ci/run` do around pytest, ruff and mypy."""
+"""`scripts/test`, `scripts/lint` and `.ci/run`: their work around pytest, ruff and mypy."""
 
 import re
 import subprocess
@@ -17,14 +17,14 @@ SCRIPTS = sorted(path for path in (ROOT / "scripts").iterdir() if path.is_file()
 
 
 def test_arguments(clone: Clone) -> None:
-    """The arguments of `scripts/test` are pytest's, and pytest has the last word."""
+    """`scripts/test` passes its arguments to pytest after its own, so they take precedence."""
     run = clone.run("scripts/test", "-k", "two words")
     assert (run.returncode, run.stdout) == (0, "1 passed\n")
     assert clone.notes[-1] == "python scripts/test.py -n 4 --dist loadfile -k two words"
 
 
 def test_coverage(clone: Clone) -> None:
-    """With --cov the same tests run under coverage, which reports at the end; the exit status is that of the tests."""
+    """With --cov, the tests run under coverage, which reports at the end; the exit status is pytest's."""
     run = clone.run("scripts/test", "--cov", "-k", "two words", COVERAGE="fails")
     assert run.returncode == 1
     assert len(clone.noted("--editable .[cov]")) == 1
@@ -36,7 +36,7 @@ def test_coverage(clone: Clone) -> None:
 
 
 def test_missing_packages(clone: Clone) -> None:
-    """Of the Debian packages that the tests need, those that are missing are named and installed."""
+    """The script names and installs the missing ones of the Debian packages that the tests need."""
     clone.add_debian()
     run = clone.run("scripts/test", INSTALLED=DEBIAN_PACKAGES.replace("curl ", "").replace("websocketd", ""))
     assert "installing Debian packages without starting their services: curl websocketd\n" in run.stderr
@@ -45,14 +45,14 @@ def test_missing_packages(clone: Clone) -> None:
 
 
 def test_nothing_missing(clone: Clone) -> None:
-    """Where all packages are there, apt is not asked."""
+    """If all packages are installed, the script does not call apt."""
     clone.add_debian()
     clone.run("scripts/test", INSTALLED=DEBIAN_PACKAGES)
     assert clone.noted("apt-get") == clone.noted("sudo") == []
 
 
 def test_node_from_elsewhere(clone: Clone) -> None:
-    """A Node that is not Debian's is as good."""
+    """A Node from another source than Debian also counts."""
     clone.add_debian()
     clone.add("node", "#!/bin/sh\n")
     clone.run("scripts/test", INSTALLED=DEBIAN_PACKAGES.replace("nodejs", ""))
@@ -60,7 +60,7 @@ def test_node_from_elsewhere(clone: Clone) -> None:
 
 
 def test_packages_without_sudo(clone: Clone) -> None:
-    """Who may not install is told the command that an administrator can run."""
+    """Without root or sudo, the script prints the command for an administrator."""
     clone.add_debian()
     (clone.bin / "sudo").unlink()
     run = clone.run("scripts/test", INSTALLED=DEBIAN_PACKAGES.replace("gawk ", ""))
@@ -72,7 +72,7 @@ def test_packages_without_sudo(clone: Clone) -> None:
 
 
 def test_sudo_that_fails(clone: Clone) -> None:
-    """Where sudo refuses, the command for an administrator is shown too."""
+    """If sudo refuses, the script also prints the command for an administrator."""
     clone.add_debian()
     clone.add("sudo", "#!/bin/sh\necho 'you are not in the sudoers file' >&2\nexit 1\n")
     run = clone.run("scripts/test", INSTALLED=DEBIAN_PACKAGES.replace("gawk ", ""))
@@ -83,7 +83,7 @@ def test_sudo_that_fails(clone: Clone) -> None:
 @pytest.mark.parametrize("name", ["test", "lint", "docs", "bench", "soak", "install-service", "wsbridge"])
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help(clone: Clone, name: str, flag: str) -> None:
-    """`--help` answers at once, in a clone in which nothing was run yet, and installs nothing."""
+    """`--help` works at once in a fresh clone, and installs nothing."""
     clone.add_debian()
     before = sorted(clone.root.rglob("*"))
     run = clone.run(f"scripts/{name}", flag, MODULES="argparse", INSTALLED="")
@@ -95,14 +95,14 @@ def test_help(clone: Clone, name: str, flag: str) -> None:
 
 @pytest.mark.parametrize("name", ["soak", "reload-soak"])
 def test_help_of_soak(name: str) -> None:
-    """The help of `scripts/soak`, which needs nothing installed, names every flag of the program behind it."""
+    """The help of `scripts/soak` works without installed packages, and names every flag of the program."""
     flags = re.findall(r'add_argument\("(--\w+)"(?!.*SUPPRESS)', (ROOT / f"scripts/{name.replace('-', '_')}.py").read_text())
     assert flags
     assert [flag for flag in flags if f"  {flag} " not in (ROOT / "scripts" / name).read_text()] == []
 
 
 def test_lint(clone: Clone) -> None:
-    """`scripts/lint` checks style, formatting and spelling of everything and the types of the package, strictly."""
+    """`scripts/lint` checks style, formatting and spelling of all files, and the types of the package with --strict."""
     assert clone.run("scripts/lint").returncode == 0
     assert clone.notes[-4:] == [
         "python -m ruff check .",
@@ -114,7 +114,7 @@ def test_lint(clone: Clone) -> None:
 
 @pytest.mark.parametrize("fails", ["test", "lint"])
 def test_ci(clone: Clone, fails: str) -> None:
-    """`.ci/run` fails when the tests fail, and when the lint does."""
+    """`.ci/run` fails if the tests or the lint fail."""
     for name in ("test", "lint"):
         (clone.root / "scripts" / name).write_text(f"#!/bin/sh\nexit {int(name == fails)}\n")
     assert clone.run(".ci/run").returncode == 1
@@ -123,8 +123,8 @@ def test_ci(clone: Clone, fails: str) -> None:
 
 
 @pytest.mark.parametrize("script", [*SCRIPTS, ROOT / ".ci/run"], ids=lambda path: path.name)
-def test_can_be_run(script: Path) -> None:
-    """Every script is executable by all; in those for a shell, shellcheck finds nothing to warn of."""
+def test_shell_scripts(script: Path) -> None:
+    """Every script is executable by all, and shellcheck reports nothing about shell scripts."""
     assert script.stat().st_mode & 0o777 == 0o755
     if script.read_text().startswith(("#!/bin/sh\n", "#!/bin/bash\n")):
         run = subprocess.run(["shellcheck", "-x", "--severity=warning", script], cwd=ROOT, capture_output=True, text=True)
@@ -132,14 +132,14 @@ def test_can_be_run(script: Path) -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_readme_names_it(script: Path) -> None:
-    """The documentation says what every script is for."""
+def test_scripts_are_documented(script: Path) -> None:
+    """The documentation describes every script."""
     pages = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs" / "service.md")
     assert any(f"scripts/{script.name}" in page.read_text() for page in pages)
 
 
 def test_help_of_the_tests_with_rabbitmq_4(clone: Clone) -> None:
-    """`scripts/test-rabbitmq4 --help` says what is downloaded, and where to, and does nothing."""
+    """`scripts/test-rabbitmq4 --help` names the download and its destination, and does nothing."""
     run = clone.run("scripts/test-rabbitmq4", "--help")
     assert run.returncode == 0
     assert "downloads about 80 MB" in run.stdout

@@ -1,4 +1,4 @@
-"""`scripts/test.py`: a run ends with a verdict that names the test, whatever a test does. Each case is a small suite of its own."""
+"""`scripts/test.py`: whatever a test does, a run ends with a report that names the test. Each case is a small suite."""
 
 import os
 import re
@@ -22,7 +22,7 @@ HANGS = {
     "setup": "@pytest.fixture\ndef slow(): time.sleep(3600)\ndef test_it(slow): pass",
     "teardown": "@pytest.fixture\ndef slow():\n    yield\n    time.sleep(3600)\ndef test_it(slow): pass",
 }
-"""What pytest-timeout can fail."""
+"""Faults that pytest-timeout can report."""
 
 DEATHS = {
     "native": "def test_it():\n    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})\n    ctypes.CDLL(None).sleep(3600)",
@@ -32,7 +32,7 @@ DEATHS = {
     "killed": "def test_it(): os.kill(os.getpid(), signal.SIGKILL)",
     "exits": "def test_it(): os._exit(0)",
 }
-"""What ends, or must end, the process that runs the test."""
+"""Faults that end the process that runs the test, or require its end."""
 
 SHORT = 3.0
 
@@ -50,7 +50,7 @@ class Suite:
         (self.folder / f"test_{name}.py").write_text(HEAD + source)
 
     def run(self, *words: str, grace: float = 20) -> subprocess.CompletedProcess[str]:
-        """Run the watcher. Where the grace must pass it is SHORT, which is still enough to start and to end a process."""
+        """Run the watcher. If the grace period must pass, it is SHORT, which is long enough to start and to end a process."""
         limits = [f"--timeout={scaled(1):g}", f"--grace={scaled(grace):g}"]
         command = [sys.executable, ROOT / "scripts/test.py", *limits, "-p", "no:cacheprovider", "-p", "no:hypothesispytest", *words]
         own = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "RUN_RECORDS"))}
@@ -63,18 +63,18 @@ def suite(tmp_path: Path) -> Suite:
 
 
 def outcomes(run: subprocess.CompletedProcess[str]) -> dict[str, int]:
-    """The counts of pytest's last line."""
+    """The counts in pytest's last line."""
     return {what: int(count) for count, what in re.findall(r"(\d+) (passed|failed|error)", run.stdout.splitlines()[-1])}
 
 
 def unsuccessful(run: subprocess.CompletedProcess[str]) -> set[str]:
-    """The tests of pytest's summary."""
+    """The tests in pytest's summary."""
     return set(re.findall(r"^(?:FAILED|ERROR) (\S+)", run.stdout, re.MULTILINE))
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_hangs(suite: Suite, workers: str) -> None:
-    """A test that hangs fails, with the place where it hangs; all others are run, in the same process."""
+def test_hanging_test(suite: Suite, workers: str) -> None:
+    """A test that hangs fails, and the report shows its position; all other tests run in the same process."""
     for name, source in HANGS.items():
         suite.add(name, source)
     suite.add("zzz", FINE)
@@ -88,7 +88,7 @@ def test_hangs(suite: Suite, workers: str) -> None:
 
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_hang_at_the_end_of_the_session(suite: Suite, workers: str) -> None:
-    """A fixture of the whole session that hangs when it is torn down is an error of the last test that ran."""
+    """A session fixture that hangs in its teardown is an error of the last test."""
     suite.add("a", "@pytest.fixture(scope='session')\ndef slow():\n    yield\n    time.sleep(3600)\ndef test_it(slow): pass")
     run = suite.run("-n", workers, "--dist", "loadfile")
     assert run.returncode == 1, run.stdout + run.stderr
@@ -97,7 +97,7 @@ def test_hang_at_the_end_of_the_session(suite: Suite, workers: str) -> None:
 
 @pytest.mark.parametrize("death", DEATHS)
 def test_death_of_a_worker(suite: Suite, death: str) -> None:
-    """When a test takes its worker with it, the run ends: that test has failed, and so have those that failed before."""
+    """If a test kills its worker, the run ends; this test and the earlier failed tests count as failures."""
     suite.add("a", "def test_1(): pass\ndef test_wrong(): assert False\n")
     suite.add("b", f"def test_1(): pass\n{DEATHS[death]}\ndef test_3(): pass\n")
     run = suite.run("-n", "2", "--dist", "loadfile", grace=SHORT)
@@ -108,7 +108,7 @@ def test_death_of_a_worker(suite: Suite, death: str) -> None:
 
 @pytest.mark.parametrize("death", ["deaf", "stopped", "killed"])
 def test_death_of_the_only_process(suite: Suite, death: str) -> None:
-    """Without workers the run is over then; the watcher names the test, and what has failed before."""
+    """Without workers, the run then ends; the watcher names the test, and the earlier failures."""
     suite.add("a", "def test_wrong(): assert False")
     suite.add("b", DEATHS[death])
     run = suite.run("-n", "0", grace=SHORT)
@@ -120,7 +120,7 @@ def test_death_of_the_only_process(suite: Suite, death: str) -> None:
 
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_hang_at_exit(suite: Suite, workers: str) -> None:
-    """A process that does not exit is killed; the watcher names its last test, and the run has failed."""
+    """The watcher kills a process that does not exit, and names its last test; the run fails."""
     suite.add("a", "def test_it(): threading.Thread(target=time.sleep, args=(3600,)).start()")
     suite.add("b", FINE)
     run = suite.run("-n", workers, "--dist", "loadfile", grace=SHORT)
@@ -131,15 +131,15 @@ def test_hang_at_exit(suite: Suite, workers: str) -> None:
 
 
 def test_hang_while_tests_are_collected(suite: Suite) -> None:
-    """A file that hangs when it is imported ends the run."""
+    """A file that hangs during its import ends the run."""
     suite.add("a", "time.sleep(3600)")
     run = suite.run("-n", "0", grace=SHORT)
     assert run.returncode != 0
     assert re.search(r"scripts/test: no test began or ended for \S+ s", run.stderr)
 
 
-def test_run_is_too_long(suite: Suite) -> None:
-    """The whole run has a bound, at which pytest prints its summary."""
+def test_long_run(suite: Suite) -> None:
+    """The run has a time limit, after which pytest prints its summary."""
     suite.add("a", "def test_wrong(): assert False\n@pytest.mark.parametrize('n', range(9999))\ndef test_it(n): time.sleep(0.1)\n")
     run = suite.run("-n", "0", f"--session-timeout={scaled(8):g}")
     assert run.returncode != 0
@@ -147,8 +147,8 @@ def test_run_is_too_long(suite: Suite) -> None:
     assert re.search(r"scripts/test: the run exceeded \S+ s", run.stderr)
 
 
-def test_all_is_well(suite: Suite) -> None:
-    """Where nothing hangs, the watcher says nothing and the status is pytest's."""
+def test_successful_run(suite: Suite) -> None:
+    """If no test hangs, the watcher prints nothing, and the exit status is pytest's."""
     suite.add("a", FINE)
     run = suite.run("-n", "2", "--dist", "loadfile")
     assert (run.returncode, run.stderr) == (0, "")
@@ -156,7 +156,7 @@ def test_all_is_well(suite: Suite) -> None:
 
 
 def test_arguments_that_pytest_refuses(suite: Suite) -> None:
-    """Pytest's own word about a wrong argument, and its status, are passed on."""
+    """The script passes on pytest's message about a wrong argument, and its exit status."""
     run = suite.run("--no-such-flag")
     assert run.returncode == 4
     assert "unrecognized arguments: --no-such-flag" in run.stderr
@@ -164,8 +164,8 @@ def test_arguments_that_pytest_refuses(suite: Suite) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt(suite: Suite, number: signal.Signals) -> None:
-    """A run that is interrupted prints pytest's summary."""
-    # In short steps: a signal that comes just before Python sleeps does not end the sleep.
+    """An interrupted run prints pytest's summary."""
+    # The test sleeps in short steps, because a signal just before a sleep does not interrupt it.
     steps = "    while True: time.sleep(0.01)"
     suite.add("a", f"def test_wrong(): assert False\ndef test_it():\n    os.kill(os.getppid(), {int(number)})\n{steps}")
     run = suite.run("-n", "0", "--timeout=600")
@@ -174,7 +174,7 @@ def test_interrupt(suite: Suite, number: signal.Signals) -> None:
 
 
 def test_interrupt_without_effect(suite: Suite) -> None:
-    """A run that goes on after an interrupt, and after another, is ended by force."""
+    """A run that continues after two interrupts is killed."""
     number = int(signal.SIGINT)
     deaf = f"    signal.signal({number}, signal.SIG_IGN)\n    os.kill(os.getppid(), {number})\n    while True: time.sleep(0.01)"
     suite.add("a", f"def test_wrong(): assert False\ndef test_it():\n{deaf}")

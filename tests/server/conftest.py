@@ -1,6 +1,6 @@
-"""Broadcasts as a user starts them, and those who look on: over wsbridge.v1 and over an event stream, as strictly as can be.
+"""Broadcasts as a user starts them, and strict subscribers: over wsbridge.v1 and over an event stream.
 
-Most tests need somebody who publishes when he is told to. That is `--input=exchange`: a WebSocket client is the publisher.
+Most tests need a publisher that the test controls. With `--input=exchange`, a WebSocket client is the publisher.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def broadcast() -> Iterator[Broadcast]:
 
 @pytest.fixture(scope="session", params=[(name, door) for name in TRANSPORTS for door in DOORS], ids="-".join)
 def talk_of_all(request: pytest.FixtureRequest, certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A channel on which browsers talk, behind each kind of door and on both kinds of transports."""
+    """A channel on which clients publish, behind each kind of listener and on both kinds of transports."""
     name, door = request.param
     if name == "aiofastnet":
         pytest.importorskip("aiofastnet")
@@ -68,21 +68,21 @@ def talk_of_all(request: pytest.FixtureRequest, certificates: Certificates, tmp_
 
 @pytest.fixture
 def talk(talk_of_all: Server) -> Iterator[Server]:
-    """A channel on which browsers talk: nobody is there when a test begins."""
+    """A channel on which clients publish, without subscribers at the start of a test."""
     wait_for_viewers(talk_of_all, 0)
     yield talk_of_all
     assert_sound(talk_of_all)
 
 
 class Record(NamedTuple):
-    """What came over wsbridge.v1: `message` with its data, `at`, `lost` with its count, `broker` with its word."""
+    """A record of wsbridge.v1: `message` with its data, `at`, `lost` with its count, or `broker` with its state."""
 
     what: str
     data: bytes = b""
 
 
 class Viewer:
-    """A client of wsbridge.v1. It sees to it that nothing is missed or repeated in silence, and adds up what was told as lost."""
+    """A client of wsbridge.v1. It fails on a missing or repeated message without a notice, and adds up the lost messages."""
 
     def __init__(self, client: Client, position: str | None = None) -> None:
         assert client.subprotocol == V1
@@ -92,14 +92,14 @@ class Viewer:
         self.losses: list[int | None] = []
 
     def next(self, timeout: float | None = None) -> Record:
-        """Return what comes next, whatever it is."""
+        """Return the next record of any kind."""
         message = self.client.receive(timeout)
         if message.data.startswith(b"!"):
             assert message.kind is Opcode.TEXT
             what, *words = message.data.decode()[1:].split(" ")
             match what, words:
                 case "at", [position]:
-                    assert self.position in (None, position), "it begins elsewhere than it left"
+                    assert self.position in (None, position), "the stream begins at another position than the client's last"
                     self.position = position
                 case "lost", [position, count]:
                     self._lose(position, None if count == "?" else int(count))
@@ -112,7 +112,7 @@ class Viewer:
         return Record("message", data)
 
     def message(self, timeout: float | None = None) -> bytes:
-        """Return the next message, passing over what else is said."""
+        """Return the next message, and skip other records."""
         while (record := self.next(timeout)).what != "message":
             pass
         return record.data
@@ -123,7 +123,7 @@ class Viewer:
     def _follow(self, position: str) -> None:
         if self.position is not None:
             mark, number = split(self.position)
-            assert split(position) == (mark, number + 1), f"a gap or a repeat in silence: {position} after {self.position}"
+            assert split(position) == (mark, number + 1), f"a gap or a repeat without a notice: {position} after {self.position}"
         self.position = position
 
     def _lose(self, position: str, count: int | None) -> None:
@@ -150,7 +150,8 @@ class Event(NamedTuple):
 
 
 class Listener:
-    """An event stream, read as HTML's section 9.2.6 says; what is missed or repeated in silence is an error."""
+    """A client of an event stream, which it parses as HTML's section 9.2.6 specifies. It fails on a missing or repeated message without
+    a notice."""
 
     def __init__(self, stream: Stream, head: Response) -> None:
         self.stream = stream
@@ -180,7 +181,7 @@ class Listener:
                 return Event(kind, "\n".join(data), self.position)
 
     def data(self, count: int = 1) -> list[str]:
-        """Return the data of so many messages."""
+        """Return the data of the next `count` messages."""
         events = [self.next() for _ in range(count)]
         assert all(event.kind == "message" for event in events), events
         return [event.data for event in events]
@@ -189,7 +190,7 @@ class Listener:
         if before and kind != "broker" and data != ["?"]:
             mark, number = split(before)
             step = int(data[0]) if kind == "lost" else 1
-            assert split(self.position) == (mark, number + step), f"a gap or a repeat in silence: {self.position} after {before}"
+            assert split(self.position) == (mark, number + step), f"a gap or a repeat without a notice: {self.position} after {before}"
 
     def __enter__(self) -> Self:
         return self
@@ -205,13 +206,13 @@ def split(position: str) -> tuple[str, int]:
 
 
 def view(server: Server, path: str = "/", *, since: str | None = None, **options: Any) -> Viewer:
-    """Join over wsbridge.v1, where a position is given behind it."""
+    """Join over wsbridge.v1, after a position if there is one."""
     path += f"?since={since}" if since is not None else ""
     return Viewer(server.connect(path, subprotocols=(V1,), **options), since)
 
 
 def listen(server: Server, path: str = "/events", *, headers: Headers = (), version: str = "HTTP/1.1", **options: Any) -> Listener:
-    """Join over an event stream; the answer must be 200."""
+    """Join over an event stream; the response must be 200."""
     stream = open_stream(**{"port": server.port, **server.where, **options})
     try:
         stream.send(request_bytes("GET", path, replaced([("Host", f"127.0.0.1:{server.port}")], headers), version=version))
@@ -227,18 +228,18 @@ def listen(server: Server, path: str = "/events", *, headers: Headers = (), vers
 
 
 def status(server: Server) -> dict[str, Any]:
-    """What /status tells."""
+    """Return the content of /status."""
     return json.loads(server.get("/status").body)
 
 
 def wait_for_viewers(server: Server, count: int) -> None:
-    """Wait until the server serves so many: who is answered is there."""
+    """Wait until the server has this number of subscribers; a client with a response is a subscriber."""
     wait_until(lambda: status(server)["viewers"] == count, f"{count} viewers")
 
 
 @pytest.fixture
 def fifo(tmp_path: Path) -> Path:
-    """A named pipe, by which a test tells a program to go on."""
+    """A named pipe, by which a test lets a program continue."""
     path = tmp_path / "fifo"
     os.mkfifo(path)
     return path

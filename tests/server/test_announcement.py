@@ -1,4 +1,4 @@
-"""The lines of the start log for each listener."""
+"""The lines that the server logs at its start for each listener."""
 
 from __future__ import annotations
 
@@ -45,6 +45,6 @@ def test_page_at_any_path() -> None:
 
 
 def test_page_for_some_hosts() -> None:
-    """The URL of a page that the server has for some hosts only names one of them; a pattern names none."""
+    """The announced URL of a page with host names has one of these names, and no pattern."""
     assert pages(ConsoleSettings(hosts=("*.example", "B.example", "c.example"))) == ["http://b.example:80/"]
     assert pages(ConsoleSettings(hosts=("*.example",))) == []

@@ -1,4 +1,4 @@
-"""A broadcast: one program, any number of browsers. What the program does, what browsers say, and how it all ends."""
+"""A broadcast: one program and any number of subscribers. The tests cover its output, its input, its restarts and its shutdown."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ def shell(script: str) -> tuple[str, str, str]:
 
 
 def told(fifo: Path, script: str) -> tuple[str, str, str]:
-    """A program that does its work when it is told to, and stays."""
+    """A program that starts its work when the test says so, then stays."""
     return shell(f"read go <{fifo}; {script}; exec sleep 1000")
 
 
-# From the program to everyone
+# From the program to all subscribers
 
 
-def test_viewers_or_not(broadcast: Broadcast, tmp_path: Path) -> None:
-    """The program runs from the start of the server, whether anybody looks on or not."""
+def test_program_runs_without_subscribers(broadcast: Broadcast, tmp_path: Path) -> None:
+    """The program runs from the start of the server, with or without subscribers."""
     started = tmp_path / "started"
     broadcast(*shell(f"echo early; echo >{started}; exec sleep 1000"))
     wait_until(started.exists, "the program")
 
 
 @pytest.mark.parametrize("name", TRANSPORTS)
-def test_everyone_gets_everything(broadcast: Broadcast, fifo: Path, name: str) -> None:
-    """Each message reaches every browser, in order, however it looks on."""
+def test_every_subscriber_gets_every_message(broadcast: Broadcast, fifo: Path, name: str) -> None:
+    """Each message reaches every subscriber, in order, over every protocol."""
     if name == "aiofastnet":
         pytest.importorskip("aiofastnet")
     server = broadcast(*told(fifo, "seq 3000"), env=TRANSPORTS[name])
@@ -71,7 +71,7 @@ def test_everyone_gets_everything(broadcast: Broadcast, fifo: Path, name: str) -
     ids=["lines", "nul", "prefixed", "json", "chunks", "binary"],
 )
 def test_framings(broadcast: Broadcast, fifo: Path, flags: list[str], printed: str, messages: list[bytes]) -> None:
-    """Every framing works, binary messages included; what is not UTF-8 is binary."""
+    """Every framing works, binary messages included; a message that is not UTF-8 is binary."""
     server = broadcast(*flags, *told(fifo, f"printf {shlex.quote(printed)}"))
     with server.connect() as plain, view(server) as viewer, listen(server) as listener:
         wait_for_viewers(server, 3)
@@ -85,7 +85,7 @@ def test_framings(broadcast: Broadcast, fifo: Path, flags: list[str], printed: s
 
 @pytest.mark.parametrize("size", [1 << 17, 3 * MIB])
 def test_long_message(broadcast: Broadcast, fifo: Path, size: int) -> None:
-    """A message of any length that --maxline lets pass reaches everyone, also one that is longer than what may be lagged."""
+    """A message of any length up to --maxline reaches every subscriber, also if it is longer than --queue."""
     server = broadcast("--queue=1000", *told(fifo, shlex.join(["head", "-c", str(size), "/dev/zero"]) + " | tr '\\0' x; echo; echo end"))
     with server.connect() as plain, view(server) as viewer:
         wait_for_viewers(server, 2)
@@ -96,7 +96,7 @@ def test_long_message(broadcast: Broadcast, fifo: Path, size: int) -> None:
 
 
 def test_environment(broadcast: Broadcast, fifo: Path) -> None:
-    """The program's environment is the server's own, without what is for the server alone: it serves no single client."""
+    """The program has the server's own environment without the server's own variables, and no variables of a client."""
     ours = {"OF_OUR_OWN": "yes", "WSBRIDGE_MAXLINE": "1000", "LISTEN_PID": "1", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "web"}
     server = broadcast(*told(fifo, "env; echo end"), env=ours)
     with server.connect() as plain:
@@ -110,7 +110,7 @@ def test_environment(broadcast: Broadcast, fifo: Path) -> None:
 
 
 def test_stdin_is_open_and_silent(broadcast: Broadcast, tmp_path: Path) -> None:
-    """The program's stdin is an open pipe in which nothing comes, until the server ends."""
+    """The program's stdin is an open pipe without data until the server shuts down."""
     record = tmp_path / "record"
     server = broadcast(*command("witness", record, "eof"))
     wait_until(record.exists, "the program")
@@ -123,14 +123,14 @@ def test_stdin_is_open_and_silent(broadcast: Broadcast, tmp_path: Path) -> None:
 
 
 def test_stderr(broadcast: Broadcast) -> None:
-    """What the program writes to stderr is logged, and goes to nobody."""
+    """The server logs the program's stderr, and sends it to no client."""
     server = broadcast(*shell("echo oops >&2; exec sleep 1000"))
     server.wait_for_log("oops")
     assert status(server)["messages"] == 0
 
 
 def test_terminal(broadcast: Broadcast, fifo: Path) -> None:
-    """With --pty a program whose stdout is held back by the block prints each line at once."""
+    """With --pty, a program that block-buffers its output on a pipe prints each line at once."""
     script = f"import sys; open({str(fifo)!r}).read(); print('now'); sys.stdin.read()"
     server = broadcast("--pty", sys.executable, "-S", "-c", script)
     with server.connect() as plain:
@@ -143,7 +143,7 @@ def test_terminal(broadcast: Broadcast, fifo: Path) -> None:
 
 
 def test_through(broadcast: Broadcast) -> None:
-    """With --through what arrives on the exchange goes to the program, and what it prints to the browsers; nothing else does."""
+    """With --through, the program's stdin gets the exchange's messages, and the subscribers get its output, and nothing else."""
     server = broadcast("--through", "--input=exchange", *shell('while read -r line; do echo "<$line>"; done'))
     with server.connect() as one, view(server) as other:
         wait_for_viewers(server, 2)
@@ -153,8 +153,9 @@ def test_through(broadcast: Broadcast) -> None:
         assert other.messages(2) == [b"<a>", b"<b>"]
 
 
-def test_chat(talk: Server) -> None:
-    """Without a program it is a gateway; with --input=exchange whatever a browser sends reaches everybody, itself too, as it was."""
+def test_gateway(talk: Server) -> None:
+    """Without a program, the server is a gateway. With --input=exchange, a client's message reaches every client unchanged, including
+    its sender."""
     with talk.connect() as one, talk.connect() as other, view(talk) as viewer:
         wait_for_viewers(talk, 3)
         one.send_text("two\nlines é")
@@ -163,15 +164,15 @@ def test_chat(talk: Server) -> None:
         one.send_text("")
         expected = [(Opcode.TEXT, "two\nlines é".encode()), (Opcode.BINARY, b"\xff\n\0"), (Opcode.TEXT, b"")]
         assert one.receive() == Message(*expected[0])
-        # What came after it may be in another order for the bus, but in the same for everyone.
+        # The bus may deliver the later messages in another order, but in the same order to all.
         rest = [one.receive() for _ in range(2)]
         assert sorted(rest, key=lambda message: message.data) == [Message(*expected[2]), Message(*expected[1])]
         assert [other.receive() for _ in range(2)] == rest
         assert viewer.messages(3) == [expected[0][1], *[message.data for message in rest]]
 
 
-def test_one_message_after_the_other(talk: Server) -> None:
-    """Each message is there when it was sent, not with the next one: nothing is held back on any kind of door."""
+def test_no_message_is_delayed(talk: Server) -> None:
+    """Each message arrives when it is sent, not with the next message, over every kind of listener."""
     with talk.connect() as one, view(talk) as viewer, listen(talk) as listener:
         wait_for_viewers(talk, 3)
         for number in range(20):
@@ -181,8 +182,8 @@ def test_one_message_after_the_other(talk: Server) -> None:
             assert listener.data() == [str(number)]
 
 
-def test_input_of_a_program_that_publishes(broadcast: Broadcast, fifo: Path) -> None:
-    """With --input=exchange the program is one who publishes, and browsers are others."""
+def test_input_beside_a_publishing_program(broadcast: Broadcast, fifo: Path) -> None:
+    """With --input=exchange, the program and the clients publish side by side."""
     server = broadcast("--input=exchange", *told(fifo, "echo program"))
     with server.connect() as one:
         one.send_text("browser")
@@ -192,7 +193,7 @@ def test_input_of_a_program_that_publishes(broadcast: Broadcast, fifo: Path) -> 
 
 
 def test_input_none(broadcast: Broadcast) -> None:
-    """Where nothing takes what browsers send, one that sends is closed with 1003, and told why; nobody else notices."""
+    """Without an input, the server closes a client that sends with 1003 and a reason. Other clients are not affected."""
     server = broadcast("sleep", 1000)
     with server.connect() as quiet, server.connect() as one, view(server) as other:
         one.send_text("")
@@ -206,7 +207,7 @@ def test_input_none(broadcast: Broadcast) -> None:
 
 
 def test_input_program(broadcast: Broadcast) -> None:
-    """With --input=program what browsers send goes to the program's stdin, in its framing."""
+    """With --input=program, the clients' messages go to the program's stdin, in its framing."""
     server = broadcast("--input=program", *shell('while read -r line; do echo "<$line>"; done'))
     with server.connect() as one, view(server) as other:
         wait_for_viewers(server, 2)
@@ -218,7 +219,7 @@ def test_input_program(broadcast: Broadcast) -> None:
 
 
 def test_input_to_a_program_that_does_not_read(broadcast: Broadcast) -> None:
-    """Browsers that send more than the program takes are held up, in bounded memory, and still get what it prints."""
+    """Clients that send more than the program reads are paused, in bounded memory, and still receive the program's output."""
     server = broadcast("--input=program", *command("ticks"))
     with server.connect() as one, server.connect() as other:
         before = resident(server.pid)
@@ -230,11 +231,11 @@ def test_input_to_a_program_that_does_not_read(broadcast: Broadcast) -> None:
             assert resident(server.pid) - before < 8 * MIB
 
 
-# Its end and its beginning again
+# Exit and restart
 
 
 def test_restart(broadcast: Broadcast, fifo: Path) -> None:
-    """A program that ends is started again while browsers stay, and the log says how it ended."""
+    """The server restarts a program that exits, keeps the clients, and logs the exit status."""
     server = broadcast(*shell(f"read go <{fifo}; echo $go; exit 3"))
     with view(server) as viewer:
         wait_for_viewers(server, 1)
@@ -252,7 +253,7 @@ def test_restart(broadcast: Broadcast, fifo: Path) -> None:
 
 @pytest.mark.parametrize(("policy", "code"), [("never", 3), ("never", 0), ("on-failure", 0)])
 def test_no_restart(broadcast: Broadcast, fifo: Path, policy: str, code: int) -> None:
-    """A program that is not started again has ended, and its channel has not: browsers stay, and may come."""
+    """If the program is not restarted, the channel stays: clients stay, and new clients may connect."""
     server = broadcast(f"--restart={policy}", "--join=history", *shell(f"read go <{fifo}; echo last; exit {code}"))
     with server.connect() as plain:
         wait_for_viewers(server, 1)
@@ -265,8 +266,8 @@ def test_no_restart(broadcast: Broadcast, fifo: Path, policy: str, code: int) ->
             assert late.receive_text() == "last"
 
 
-def test_program_that_cannot_be_started(broadcast: Broadcast, tmp_path: Path) -> None:
-    """A program that cannot be started any more is tried again, and the channel stays."""
+def test_program_that_cannot_start(broadcast: Broadcast, tmp_path: Path) -> None:
+    """If the program cannot start any more, the server retries, and the channel stays."""
     script = write_script(tmp_path / "script", "exec sleep 0.1")
     server = broadcast(script)
     with server.connect() as plain:
@@ -276,7 +277,7 @@ def test_program_that_cannot_be_started(broadcast: Broadcast, tmp_path: Path) ->
 
 
 def test_flood_without_newlines(broadcast: Broadcast) -> None:
-    """A program that prints for ever without a newline is ended at --maxline, and started again; nobody is closed for it."""
+    """A program that prints endlessly without a newline is ended at --maxline and restarted; no client is disconnected."""
     server = broadcast("--maxline=1000000", *command("endless"))
     with server.connect() as plain:
         server.wait_for_log("1009")
@@ -286,8 +287,8 @@ def test_flood_without_newlines(broadcast: Broadcast) -> None:
 
 
 def test_gigabyte(broadcast: Broadcast, fifo: Path) -> None:
-    """A program that prints a gigabyte has printed a gigabyte: memory does not grow, and who looks on is told what it lost."""
-    # The viewer reads nothing meanwhile, however long that takes.
+    """The output of a program that prints a gigabyte does not fill the memory; a subscriber gets the count of its lost messages."""
+    # The subscriber reads nothing meanwhile, however long that takes.
     server = broadcast("--send-timeout=0", *told(fifo, "yes $(printf %0999d 7) | head -n 1000000; echo end"))
     with view(server) as viewer:
         before = resident(server.pid)
@@ -302,7 +303,7 @@ def test_gigabyte(broadcast: Broadcast, fifo: Path) -> None:
 
 @pytest.mark.parametrize("line", ["", "x"], ids=["empty", "tiny"])
 def test_flood_of_tiny_lines(broadcast: Broadcast, line: str) -> None:
-    """Memory does not grow however short the lines are that a program floods with: also what has no bytes is let go of."""
+    """The memory does not grow, however short the lines of a flood are: the channel also drops empty messages."""
     server = broadcast("--queue=10000", "--history-bytes=10000", "yes", line)
     wait_until(lambda: status(server)["messages"] > 2_000_000, "the first millions", progress=lambda: status(server)["messages"])
     before = resident(server.pid)
@@ -311,7 +312,7 @@ def test_flood_of_tiny_lines(broadcast: Broadcast, line: str) -> None:
 
 
 def test_closed_stdout(broadcast: Broadcast, tmp_path: Path) -> None:
-    """A program that closes its stdout and lives on is ended and started again."""
+    """A program that closes its stdout and continues is ended and restarted."""
     record = tmp_path / "record"
     server = broadcast(*command("witness", record, "INT", "stdout"))
     server.wait_for_log("closed its stdout")
@@ -319,8 +320,8 @@ def test_closed_stdout(broadcast: Broadcast, tmp_path: Path) -> None:
     assert [event for event, _ in recorded(record)] == ["eof", "INT"]
 
 
-def test_closed_stdout_of_one_that_reads(broadcast: Broadcast, tmp_path: Path) -> None:
-    """With --input=program it may live on, for what it is told."""
+def test_closed_stdout_of_a_program_that_reads(broadcast: Broadcast, tmp_path: Path) -> None:
+    """With --input=program, a program without a stdout continues to read its input."""
     said = tmp_path / "said"
     server = broadcast("--input=program", *shell(f"exec >&-; while read -r line; do echo $line >>{said}; done"))
     with server.connect() as one:
@@ -330,7 +331,7 @@ def test_closed_stdout_of_one_that_reads(broadcast: Broadcast, tmp_path: Path) -
 
 
 def test_program_that_asks_to_close(broadcast: Broadcast, fifo: Path) -> None:
-    """A program that asks for the end in JSON ends its own run, not the channel: browsers stay."""
+    """A close record in JSON ends the run of its program, not the channel: the clients stay."""
     records = '{"type":"message","text":"a"}\\n{"type":"close","code":4000,"reason":"enough"}\\n'
     server = broadcast("--framing=json", *shell(f"read go <{fifo}; printf '{records}'; exec sleep 1000"))
     with server.connect() as plain:
@@ -343,7 +344,7 @@ def test_program_that_asks_to_close(broadcast: Broadcast, fifo: Path) -> None:
 
 
 def test_grandchild_that_holds_stdout(broadcast: Broadcast) -> None:
-    """A program that leaves somebody behind who holds its stdout is started again, and that one is ended."""
+    """A program whose grandchild holds its stdout is restarted, and the grandchild is ended."""
     server = broadcast("--drainms=100", "--join=last", *shell("sleep 1000 & echo $!"))
     with server.connect() as plain:
         grandchild = int(plain.receive_text())
@@ -351,12 +352,12 @@ def test_grandchild_that_holds_stdout(broadcast: Broadcast) -> None:
         assert int(plain.receive_text()) != grandchild
 
 
-# The end
+# Shutdown
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_end(broadcast: Broadcast, how: signal.Signals) -> None:
-    """At the end the program ends first; its last words reach everyone, who is then closed with 1001."""
+def test_shutdown(broadcast: Broadcast, how: signal.Signals) -> None:
+    """At the shutdown, the program ends first. Its last output reaches all clients, which are then closed with 1001."""
     server = broadcast("--join=last", *shell("echo ready; cat; echo bye"))
     with server.connect() as plain, view(server) as viewer, listen(server) as listener:
         assert plain.receive_text() == "ready"
@@ -373,8 +374,8 @@ def test_end(broadcast: Broadcast, how: signal.Signals) -> None:
         assert server.wait() == 0
 
 
-def test_end_before_the_broker_answers() -> None:
-    """TERM ends one that still waits for its broker, at once and with 0."""
+def test_shutdown_before_the_broker_answers() -> None:
+    """TERM ends a server that still waits for its broker, at once and with status 0."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(scaled(DEADLINE))
         where = f"--broker=amqp://127.0.0.1:{silent.getsockname()[1]}/"
@@ -392,8 +393,8 @@ def test_end_before_the_broker_answers() -> None:
 
 
 @pytest.mark.parametrize("name", TRANSPORTS)
-def test_many_last_words(broadcast: Broadcast, name: str) -> None:
-    """The last words are delivered before the close however many they are, to all who read them."""
+def test_much_output_at_the_shutdown(broadcast: Broadcast, name: str) -> None:
+    """The last output is delivered before the close, however long it is, to all clients that read."""
     if name == "aiofastnet":
         pytest.importorskip("aiofastnet")
     last_words = "seq -f %01000.0f 4000"
@@ -408,8 +409,8 @@ def test_many_last_words(broadcast: Broadcast, name: str) -> None:
         assert [client.receive_close().code for client in (plain, viewer.client)] == [1001, 1001]
 
 
-def test_who_takes_nothing_does_not_hold_up_the_end(broadcast: Broadcast) -> None:
-    """A client that takes nothing does not hold up the end for long."""
+def test_stuck_client_does_not_delay_the_shutdown(broadcast: Broadcast) -> None:
+    """A client that reads nothing delays the shutdown only shortly."""
     server = broadcast("--input=exchange")
     with server.connect(receive_buffer=4096), server.connect() as publisher:
         wait_for_viewers(server, 2)
@@ -420,8 +421,8 @@ def test_who_takes_nothing_does_not_hold_up_the_end(broadcast: Broadcast) -> Non
         assert server.wait() == 0
 
 
-def test_end_of_a_program_that_will_not(broadcast: Broadcast, tmp_path: Path) -> None:
-    """A program that does not end is made to, by INT, TERM and KILL."""
+def test_shutdown_of_a_program_that_ignores_eof(broadcast: Broadcast, tmp_path: Path) -> None:
+    """The ladder ends a program that ignores EOF, by INT, TERM and KILL."""
     record = tmp_path / "record"
     server = broadcast(*command("witness", record))
     wait_until(record.exists, "the program")
@@ -429,8 +430,8 @@ def test_end_of_a_program_that_will_not(broadcast: Broadcast, tmp_path: Path) ->
     assert [event for event, _ in recorded(record)] == ["eof", "INT", "TERM"]
 
 
-def test_force(broadcast: Broadcast, tmp_path: Path) -> None:
-    """A second signal ends it at once."""
+def test_second_signal(broadcast: Broadcast, tmp_path: Path) -> None:
+    """A second signal ends the server at once."""
     record = tmp_path / "record"
     server = broadcast("--closems=60000", *command("witness", record))
     wait_until(record.exists, "the program")
@@ -442,15 +443,15 @@ def test_force(broadcast: Broadcast, tmp_path: Path) -> None:
     assert not is_alive(program)
 
 
-def test_end_between_two_runs(broadcast: Broadcast) -> None:
-    """The end does not wait for the program's next run."""
+def test_shutdown_between_two_runs(broadcast: Broadcast) -> None:
+    """The shutdown does not wait for the next run of the program."""
     server = broadcast("false")
     server.wait_for_log("restarting the program in 2 s")
     assert server.stop() == 0
     assert server.log.count("restarting the program in ") == 3
 
 
-def test_killed(broadcast: Broadcast) -> None:
+def test_killed_server(broadcast: Broadcast) -> None:
     """A server that is killed leaves no program behind."""
     server = broadcast("--join=last", *shell("echo $$; exec sleep 1000"))
     with server.connect() as plain:
@@ -459,11 +460,11 @@ def test_killed(broadcast: Broadcast) -> None:
         wait_for_exit(program)
 
 
-# What is beside the channel
+# Other URLs than the channel's
 
 
 def test_times(broadcast: Broadcast) -> None:
-    """With ?times=1 a client of wsbridge.v1 is told for each batch when it was published, once, and the same whenever it asks."""
+    """With ?times=1, a client of wsbridge.v1 gets the publication time of each batch once, and the same time at each request."""
     server = broadcast("--input=exchange", "--join=history")
     before = time.time() * 1000
     with server.connect(subprotocols=(V1,)) as other:
@@ -481,7 +482,7 @@ def test_times(broadcast: Broadcast) -> None:
 
 
 def test_status(talk: Server) -> None:
-    """/status tells who looks on, where the channel is, and that there is no broker."""
+    """/status has the number of subscribers, the position of the channel, and no broker."""
     with view(talk) as viewer:
         assert viewer.next().what == "at"
         viewer.client.send_text("a")
@@ -494,8 +495,8 @@ def test_status(talk: Server) -> None:
         assert (told["program"], told["program_exit"]) == (None, None)
 
 
-def test_what_pages_ask_is_not_logged(broadcast: Broadcast) -> None:
-    """Each open page asks for /status every two seconds: that is no line in the log, unless one wants to see it."""
+def test_status_requests_of_pages_are_not_logged(broadcast: Broadcast) -> None:
+    """Each open page requests /status every two seconds; the log has these requests only at a lower level."""
     for level, count in (("access", 0), ("trace", 2)):
         server = broadcast("--input=exchange", f"--loglevel={level}")
         for path in ("/status", "/wsbridge.js"):
@@ -505,8 +506,8 @@ def test_what_pages_ask_is_not_logged(broadcast: Broadcast) -> None:
         assert server.log.count("| CHANNEL") == count
 
 
-def test_one_header_says_who_may_read(broadcast: Broadcast) -> None:
-    """A browser takes one Access-Control-Allow-Origin: the user's own stands in the place of ours."""
+def test_one_cors_header(broadcast: Broadcast) -> None:
+    """A browser accepts a single Access-Control-Allow-Origin, so the user's header replaces the server's."""
     server = broadcast("--input=exchange", "--header-http=Access-Control-Allow-Origin: https://a.example")
     for path in ("/status", "/wsbridge.js", "/wsbridge.mjs"):
         answer = server.get(path, headers=[("Origin", "https://a.example")])
@@ -514,7 +515,7 @@ def test_one_header_says_who_may_read(broadcast: Broadcast) -> None:
 
 
 def test_files_scripts_and_page(broadcast: Broadcast, tmp_path: Path) -> None:
-    """Files, CGI scripts and the page are on the same port, and the page only where nothing else is."""
+    """Files, CGI scripts and the page share the port; the page appears only where nothing else does."""
     public, scripts = tmp_path / "public", tmp_path / "cgi"
     public.mkdir()
     scripts.mkdir()
@@ -533,7 +534,7 @@ def test_files_scripts_and_page(broadcast: Broadcast, tmp_path: Path) -> None:
 
 
 def test_without_page_and_status(broadcast: Broadcast) -> None:
-    """--no-page and --no-status switch off the page and the status; the channel, its streams and its scripts stay."""
+    """--no-page and --no-status disable the page and the status; the channel, its streams and its scripts stay."""
     server = broadcast("--input=exchange", "--no-page", "--no-status")
     assert [server.get(path).status for path in ("/", "/status", "/favicon.ico")] == [404, 404, 404]
     assert [server.get(path).status for path in ("/wsbridge.js", "/wsbridge.mjs")] == [200, 200]
@@ -543,8 +544,8 @@ def test_without_page_and_status(broadcast: Broadcast) -> None:
         assert listener.data() == ["here"]
 
 
-def test_page_alone_is_switched_off(broadcast: Broadcast, tmp_path: Path) -> None:
-    """Without the page a directory has its listing at the root, and /status is still there."""
+def test_no_page(broadcast: Broadcast, tmp_path: Path) -> None:
+    """Without the page, a directory has its listing at the root, and /status still works."""
     (tmp_path / "mine.txt").write_text("mine")
     server = broadcast("--input=exchange", "--no-page", f"--staticdir={tmp_path}")
     assert b"mine.txt" in server.get("/").body
@@ -553,7 +554,7 @@ def test_page_alone_is_switched_off(broadcast: Broadcast, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("path", ["/status", "/wsbridge.js", "/wsbridge.mjs"])
 def test_other_methods(talk: Server, path: str) -> None:
-    """What there is beside the channel is asked for with GET, or with HEAD; OPTIONS says so."""
+    """The other URLs accept GET and HEAD; OPTIONS lists these methods."""
     assert talk.request("HEAD", path).status == 200
     answer = talk.request("DELETE", path)
     assert (answer.status, answer.value("Allow")) == (405, "GET, HEAD, OPTIONS")
@@ -562,7 +563,7 @@ def test_other_methods(talk: Server, path: str) -> None:
 
 
 def test_page(talk: Server) -> None:
-    """The page of the channel is at the root, asked for with GET, and at no other path."""
+    """The page of the channel is at the root, for GET, and at no other path."""
     assert b"<html" in talk.get("/").body.lower()
     assert talk.request("POST", "/").status == 405
     for path in ("/event", "/a/b"):
@@ -570,7 +571,7 @@ def test_page(talk: Server) -> None:
 
 
 def test_page_beside_files(broadcast: Broadcast, tmp_path: Path) -> None:
-    """The page has the root as long as the files have no index; with --devconsole it is also wherever there is nothing else."""
+    """The page is at the root unless the files have an index; with --devconsole, it is also at every unused path."""
     (tmp_path / "mine.html").write_text("<p>mine</p>\n")
     server, console = (broadcast(f"--staticdir={tmp_path}", *more, "--input=exchange") for more in ((), ("--devconsole",)))
     assert b"live channel" in server.get("/").body.lower()
@@ -582,8 +583,8 @@ def test_page_beside_files(broadcast: Broadcast, tmp_path: Path) -> None:
         assert one.get("/").body == b"<p>index</p>\n"
 
 
-def test_scripts_have_a_limit_of_their_own(broadcast: Broadcast, tmp_path: Path) -> None:
-    """--maxclients is of browsers and --maxforks of CGI scripts: neither takes the other's place."""
+def test_scripts_have_their_own_limit(broadcast: Broadcast, tmp_path: Path) -> None:
+    """--maxclients limits subscribers and --maxforks limits CGI scripts; neither affects the other."""
     write_script(tmp_path / "hello", 'echo "Content-Type: text/plain"; echo; echo hello')
     write_script(tmp_path / "long", 'echo "Content-Type: text/plain"; echo; echo hello; exec sleep 1000')
     server = broadcast(f"--cgidir={tmp_path}", "--maxclients=1", "--maxforks=1", "--input=exchange")
@@ -599,7 +600,7 @@ def test_scripts_have_a_limit_of_their_own(broadcast: Broadcast, tmp_path: Path)
 
 
 def test_headers(broadcast: Broadcast) -> None:
-    """--header and its two kin hold for upgrades, for event streams and for the rest."""
+    """--header, --header-ws and --header-http apply to upgrades, event streams and other responses."""
     server = broadcast("--header=X-All: 1", "--header-ws=X-Ws: 2", "--header-http=X-Http: 3", "--input=exchange")
     with server.connect() as plain, listen(server) as listener:
         found = [plain.response, listener.head, server.get("/status")]
@@ -608,7 +609,7 @@ def test_headers(broadcast: Broadcast) -> None:
 
 
 def test_log(broadcast: Broadcast) -> None:
-    """Who comes and goes is logged, with the exchange."""
+    """The log has each connect and disconnect, with the exchange."""
     server = broadcast("--input=exchange")
     with server.connect(), listen(server):
         server.wait_for_log(r"ACCESS \| session +\| .*exchange:'temps'.* \| CONNECT")
@@ -616,7 +617,7 @@ def test_log(broadcast: Broadcast) -> None:
 
 
 def test_mutual_tls(broadcast: Broadcast, certificates: Certificates) -> None:
-    """With --sslca only clients with a certificate come in."""
+    """With --sslca, only clients with a certificate can connect."""
     flags = (*certificates.server_flags, certificates.ca_flag)
     server = broadcast(*flags, "--join=last", *shell("echo x; exec sleep 1000"), tls=certificates.context("client"))
     with server.connect() as plain, listen(server) as listener:

@@ -1,4 +1,4 @@
-"""A server inside the test's loop, whose settings change while it runs."""
+"""A server in the test's loop, whose settings change while it runs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from wsbridge.settings import (
 )
 
 PATIENT = 1000.0
-"""Seconds that a program may take to end: more than a test lasts."""
+"""Seconds that a program may take to exit, more than a test lasts."""
 
 
 def settings(*endpoints: EndpointSettings, **options: str) -> ServerSettings:
@@ -49,7 +49,7 @@ def channel(path: str, history: int) -> BroadcastSettings:
 
 
 class Running:
-    """A server that runs."""
+    """A running server."""
 
     def __init__(self, *endpoints: EndpointSettings) -> None:
         self.server = Server(settings(*endpoints), Metrics(), may_change=True)
@@ -61,7 +61,7 @@ class Running:
         return int(address.rpartition(":")[2])
 
     async def end(self) -> None:
-        """End by force."""
+        """Force the shutdown."""
         self.server.stop()
         self.server.stop()
         assert await self.task == 0
@@ -70,7 +70,7 @@ class Running:
 @pytest.fixture
 async def running(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Running]:
     """A server with a program that ignores every signal."""
-    # The level that a change sets ends with the test.
+    # A changed log level is restored after the test.
     caplog.set_level(logging.CRITICAL, "wsbridge")
     running = Running(bridge("/a", "trap '' INT TERM; echo ready; while :; do read line </dev/zero; done"))
     await running.server.is_ready.wait()
@@ -78,8 +78,8 @@ async def running(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Running]:
     await running.end()
 
 
-async def test_subscribers_of_before_and_after(running: Running) -> None:
-    """Subscribers of one kind share their encoded messages, whatever the settings were when they came: many changes use no memory."""
+async def test_subscribers_share_encoders_across_changes(running: Running) -> None:
+    """Subscribers of one kind share their encoded messages across changes of the settings, so that many changes use no memory."""
     with ExitStack() as stack:
         for history in (10, 20, 30):
             await running.server.change(settings(bridge("/a"), channel("/c", history)))
@@ -91,7 +91,7 @@ async def test_subscribers_of_before_and_after(running: Running) -> None:
 
 
 async def test_script_of_a_changed_endpoint(running: Running, tmp_path: Path) -> None:
-    """A CGI script that has sent nothing when its endpoint changes gets 503, with the reason."""
+    """A CGI script without output when its endpoint changes gives 503 with the reason."""
     write_script(tmp_path / "cgi", f"echo >{tmp_path / 'runs'}; exec sleep 1000")
     for body in (100, 200):
         endpoint = CgiSettings(path="/cgi", http=HttpSettings(cgi=str(tmp_path), max_body=body))
@@ -104,7 +104,7 @@ async def test_script_of_a_changed_endpoint(running: Running, tmp_path: Path) ->
 
 
 async def test_change_during_the_shutdown(running: Running) -> None:
-    """A change that comes after the shutdown has begun is refused: an endpoint that opened now would outlive the server."""
+    """A change after the beginning of the shutdown is refused, because a new endpoint would outlive the server."""
     with await asyncio.to_thread(connect, "/a", port=running.port) as client:
         await asyncio.to_thread(client.receive_text)
         running.server.stop()

@@ -1,4 +1,4 @@
-"""A change of the settings in words."""
+"""The description of a change of the settings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def changes(
 
 
 def test_places() -> None:
-    """Endpoints are named by their hosts and paths, listeners by their addresses; what stays is not named."""
+    """Endpoints are named by their hosts and paths, listeners by their addresses; unchanged parts are not named."""
     endpoints = Plan((at("/kept"),), ((at("/a"), at("/a")),), (at("/b", "x.example", "y.example"), at("/c")), (at("/d"),))
     listeners = Plan((), (), (ListenSettings(address=":80"),), (ListenSettings(address="unix:/s"),))
     said = str(changes(endpoints, listeners, (LOCAL,)))
@@ -58,7 +58,7 @@ def test_brokers() -> None:
 
 
 def test_settings_of_the_process() -> None:
-    """A setting of the process is changed, or needs a restart."""
+    """A setting of the process changes at once, or needs a restart."""
     after = ServerSettings(server=ProcessSettings(guard=False, log_level="none", max_sessions=1, log_format="json", keepalive_timeout=1))
     found = changes(after=after)
     assert str(found) == "changed server.max_sessions, server.log_level"
@@ -66,7 +66,7 @@ def test_settings_of_the_process() -> None:
 
 
 async def test_restart_stays_necessary() -> None:
-    """A server names a setting that needs a restart at each change, until the setting is again the one that it began with."""
+    """The server names a setting that needs a restart at each change, until the setting has its first value again."""
     began = ServerSettings(server=ProcessSettings(guard=False, log_level="none"), endpoints=(ConsoleSettings(),), listeners=(LOCAL,))
     other = msgspec.structs.replace(began, server=ProcessSettings(guard=False, log_level="none", keepalive_timeout=1))
     server = Server(began, Metrics(), may_change=True)

@@ -1,4 +1,4 @@
-"""WebSocket clients of a channel: who may come in, what comes with the handshake, what breaks the rules, and who just goes."""
+"""WebSocket clients of a channel: access, data with the handshake, protocol violations, and sudden disconnects."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.server import Server, run, wait_until
     ],
 )
 def test_origins(broadcast: Broadcast, flags: list[str], origin: str | None, code: int) -> None:
-    """The rules for origins are the bridge's."""
+    """The channel uses the same rules for origins as the bridge."""
     server = broadcast("--input=exchange", *flags)
     named = origin.format(port=server.port) if origin else None
     admitted = [("Origin", "https://good.example" if "--origin=good.example" in flags else f"http://127.0.0.1:{server.port}")]
@@ -38,7 +38,7 @@ def test_origins(broadcast: Broadcast, flags: list[str], origin: str | None, cod
 
 @pytest.mark.parametrize("busy", ["429", "close"])
 def test_maxclients(broadcast: Broadcast, busy: str) -> None:
-    """--maxclients bounds browsers of all kinds together; who is one too many gets 429, or 1013 with --busy=close, and may come later."""
+    """--maxclients limits clients of all kinds together. An excess client gets 429, or 1013 with --busy=close, and may connect later."""
     server = broadcast("--input=exchange", "--maxclients=2", f"--busy={busy}")
     with server.connect() as one, listen(server):
         wait_for_viewers(server, 2)
@@ -48,7 +48,7 @@ def test_maxclients(broadcast: Broadcast, busy: str) -> None:
             server.wait_for_log("--maxclients")
         else:
             for subprotocols in ((), ("other", V1)):
-                # A browser that asked for a subprotocol and is given none breaks off, and sees no code.
+                # A browser that requested a subprotocol and gets none disconnects, and sees no code.
                 with server.connect(subprotocols=subprotocols) as late:
                     assert late.subprotocol == (V1 if subprotocols else None)
                     assert late.receive_close() == Close(1013, "no slot is free; try again later")
@@ -60,8 +60,8 @@ def test_maxclients(broadcast: Broadcast, busy: str) -> None:
             assert again.receive_text() == "here"
 
 
-def test_slots_are_given_back(broadcast: Broadcast) -> None:
-    """However clients go, their slots are free again, each once."""
+def test_slots_are_released(broadcast: Broadcast) -> None:
+    """However clients disconnect, each slot is released once."""
     server = broadcast("--input=none", "--maxclients=2", "sleep", 1000)
     for _ in range(5):
         with server.connect() as spoke, view(server) as vanished:
@@ -86,7 +86,7 @@ def test_any_number_of_clients(broadcast: Broadcast) -> None:
 
 
 def test_early_frames(talk: Server) -> None:
-    """What comes in one segment with the handshake is heard."""
+    """The server processes frames that arrive in the handshake's segment."""
     early = encode_frame(b"one") + encode_frame(b"two", Opcode.BINARY) + encode_frame(b"ping", Opcode.PING)
     with talk.connect(early=early) as client:
         assert client.receive_text() == "one"
@@ -96,8 +96,9 @@ def test_early_frames(talk: Server) -> None:
 
 
 @pytest.mark.parametrize("is_early", [False, True])
-def test_who_comes_while_nothing_is_taken(broadcast: Broadcast, is_early: bool) -> None:
-    """While the program takes nothing, who comes, speaks and goes again fills no more than a megabyte, however often he does it."""
+def test_input_of_short_connections_is_bounded(broadcast: Broadcast, is_early: bool) -> None:
+    """While the program reads nothing, clients that connect, send and disconnect fill at most about a megabyte, however often they do
+    so."""
     server = broadcast("--input=program", "sleep", 1000)
     message, taken = "x" * 100_000, 11
     with server.connect() as first:
@@ -114,8 +115,9 @@ def test_who_comes_while_nothing_is_taken(broadcast: Broadcast, is_early: bool) 
         assert status(server)["counts"]["messages_in"] == taken
 
 
-def test_who_only_listens_while_nothing_is_taken(broadcast: Broadcast) -> None:
-    """Who comes while the program takes nothing, and says nothing to it, is heard: his pings, and that he goes."""
+def test_silent_client_while_the_input_is_full(broadcast: Broadcast) -> None:
+    """While the program reads nothing, the server still reads from a client that sends no message, so it answers its pings and its
+    close."""
     server = broadcast("--input=program", "sleep", 1000)
     with server.connect() as speaker, server.connect() as before:
         speaker.send_text("x" * 200_000)
@@ -127,8 +129,8 @@ def test_who_only_listens_while_nothing_is_taken(broadcast: Broadcast) -> None:
                 assert client.receive_close() == Close(1000)
 
 
-def test_early_frames_where_nothing_is_taken(broadcast: Broadcast) -> None:
-    """Also who speaks with the handshake is closed with 1003 where nothing takes it."""
+def test_early_frames_without_an_input(broadcast: Broadcast) -> None:
+    """Without an input, the server also closes a client that sends messages with the handshake with 1003."""
     server = broadcast("sleep", 1000)
     with server.connect(early=encode_frame(b"x") * 100) as client:
         assert client.receive_close().code == 1003
@@ -150,10 +152,11 @@ def test_early_frames_where_nothing_is_taken(broadcast: Broadcast) -> None:
     ids=["unmasked", "reserved", "unknown", "no-beginning", "no-utf8", "long", "long-in-fragments", "long-ping"],
 )
 def test_bad_frames(talk: Server, frames: bytes, code: int) -> None:
-    """Who breaks the rules is closed with the code for it; what he said before counts, and nobody else notices."""
+    """The server closes a client that violates the protocol with the matching code. Its earlier messages count; other clients are not
+    affected."""
     with talk.connect() as bad, talk.connect() as good:
         wait_for_viewers(talk, 2)
-        # Whoever is closed while he sends may find the connection broken, over TLS as an error of its own kind.
+        # A client that is closed while it sends may see a broken connection, over TLS with an error of its own kind.
         with suppress(OSError):
             bad.send_raw(encode_frame(b"before") + frames + encode_frame(b"after"))
         assert good.receive_text() == "before"
@@ -167,7 +170,7 @@ def test_bad_frames(talk: Server, frames: bytes, code: int) -> None:
 
 
 def test_closing(talk: Server) -> None:
-    """A close is answered with its code, after what was sent before it."""
+    """The server echoes a close code, after the messages before it."""
     with talk.connect() as client, talk.connect() as other:
         wait_for_viewers(talk, 2)
         client.send_close(4000, "bye")
@@ -178,8 +181,8 @@ def test_closing(talk: Server) -> None:
 
 
 @pytest.mark.parametrize("how", ["drop", "reset", "half"])
-def test_leaving(talk: Server, how: str) -> None:
-    """Whoever goes without a word has gone: at once, and without a trace."""
+def test_sudden_disconnect(talk: Server, how: str) -> None:
+    """The server notices a client that disconnects without a close frame at once, and keeps nothing of it."""
     with talk.connect() as client, talk.connect() as other:
         wait_for_viewers(talk, 2)
         match how:
@@ -194,8 +197,8 @@ def test_leaving(talk: Server, how: str) -> None:
         assert other.receive_text() == "x"
 
 
-def test_leaving_in_the_middle(talk: Server) -> None:
-    """Clients that vanish while they are sent something leave nothing behind, and nobody else notices."""
+def test_disconnect_while_receiving(talk: Server) -> None:
+    """Clients that disconnect while they receive messages leave nothing behind. Other clients are not affected."""
     before = talk.descriptors()
     with talk.connect() as publisher:
         for number in range(30):
@@ -211,7 +214,7 @@ def test_leaving_in_the_middle(talk: Server) -> None:
 
 
 def test_heartbeat(broadcast: Broadcast) -> None:
-    """A client that answers no pings is given up; one that answers is not."""
+    """The server disconnects a client that answers no pings, and keeps a client that does."""
     server = broadcast("--input=exchange", "--pingms=500")
     with server.connect(answers_pings=False) as silent, server.connect() as alive:
         wait_for_viewers(server, 2)
@@ -223,20 +226,20 @@ def test_heartbeat(broadcast: Broadcast) -> None:
         assert silent.receive_close() == Close(1006)
 
 
-def test_held_up_speaker_that_goes(broadcast: Broadcast) -> None:
-    """A client that goes while its words wait for room is noticed all the same."""
+def test_paused_client_that_disconnects(broadcast: Broadcast) -> None:
+    """The server notices the disconnect of a client whose messages wait for room."""
     server = broadcast("--input=program", "sleep", 1000)
     with server.connect() as client:
         with client.sending(encode_frame(b"x" * 60_000) * 400) as thread:
             wait_until(lambda: status(server)["viewers"] == 1, "the client")
             thread.join(0.5)
-            assert thread.is_alive(), "it is not held up"
+            assert thread.is_alive(), "the client is not paused"
         client.drop()
         wait_for_viewers(server, 0)
 
 
-def test_upgrade_of_a_used_connection(talk: Server) -> None:
-    """A connection that was kept alive may become a WebSocket."""
+def test_upgrade_of_a_keep_alive_connection(talk: Server) -> None:
+    """A keep-alive connection may become a WebSocket."""
     with open_stream(port=talk.port, **talk.where) as stream:
         stream.send(request_bytes("GET", "/status", [("Host", "h")]))
         stream.read_until(b"}}")
@@ -273,8 +276,8 @@ def test_upgrade_of_a_used_connection(talk: Server) -> None:
         (["--exchange=x", "no-such-program-anywhere"], "no-such-program-anywhere"),
     ],
 )
-def test_what_cannot_be(words: list[str], message: str) -> None:
-    """What cannot be is refused at the start, with the flag and what to do."""
+def test_invalid_settings(words: list[str], message: str) -> None:
+    """The server refuses invalid settings at its start, and names the flag and the remedy."""
     done = run("broadcast", "--port=0", *words)
     assert done.returncode != 0
     assert message in done.stderr + done.stdout

@@ -1,4 +1,4 @@
-"""`--compress` in a channel: what is compressed once serves everyone who agreed to it, beside those who did not."""
+"""`--compress` in a channel: a message is compressed once for all clients with compression; other clients get it uncompressed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def bits(client: Client) -> int:
 
 
 def receive(client: Client) -> tuple[bool, bytes]:
-    """Return whether the next message came compressed, and it, read in the window agreed on, with nothing of those before."""
+    """Return whether the next message is compressed, and its data, decompressed in the agreed window without context."""
     frame = client.receive_frame()
     assert frame.rsv in (0, RSV1)
     if not frame.rsv:
@@ -39,7 +39,7 @@ def receive(client: Client) -> tuple[bool, bytes]:
 @pytest.mark.parametrize("offer", OFFERS)
 @pytest.mark.parametrize("subprotocols", [(), (V1,)], ids=["plain", "v1"])
 def test_compressed(broadcast: Broadcast, offer: str, subprotocols: tuple[str, ...]) -> None:
-    """Long messages come compressed, each by itself; what would not be shorter comes as it is, and so do the channel's records."""
+    """Each long message is compressed separately. Messages that would not get shorter and the channel's records stay uncompressed."""
     server = broadcast("--input=exchange", "--compress")
     offering = [("Sec-WebSocket-Extensions", offer)]
     with (
@@ -67,8 +67,8 @@ def test_compressed(broadcast: Broadcast, offer: str, subprotocols: tuple[str, .
         assert [plain.receive().data for _ in expected] == viewer.messages(4) == [data for _, data in expected]
 
 
-def test_what_clients_compress(broadcast: Broadcast) -> None:
-    """What a client compresses is published as it meant it."""
+def test_compressed_input(broadcast: Broadcast) -> None:
+    """The channel publishes the decompressed message of a client."""
     server = broadcast("--input=exchange", "--compress")
     with server.connect(headers=[("Sec-WebSocket-Extensions", OFFERS[0])]) as speaker, server.connect() as plain:
         deflate = zlib.compressobj(wbits=-15)
@@ -79,8 +79,8 @@ def test_what_clients_compress(broadcast: Broadcast) -> None:
         assert status(server)["messages"] == 2
 
 
-def test_not_without_the_flag(broadcast: Broadcast) -> None:
-    """Without --compress an offer is declined."""
+def test_no_compression_without_the_flag(broadcast: Broadcast) -> None:
+    """Without --compress, the server declines an offer."""
     server = broadcast("--input=exchange")
     with server.connect(headers=[("Sec-WebSocket-Extensions", OFFERS[0])]) as client:
         assert agreed(client) == ""

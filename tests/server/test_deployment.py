@@ -1,4 +1,4 @@
-"""The endpoints of a server: how they open, take over, end, and fail. The endpoints are twins that a test controls."""
+"""The endpoints of a server: opening, replacement, shutdown and failure. The endpoints are twins that the test controls."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from wsbridge.settings import BridgeSettings, EndpointSettings, ProgramSettings,
 SERVICES: Any = None
 """The twins need no services."""
 PATIENT = 1000.0
-"""Seconds that a program may take to end: more than a test lasts."""
+"""Seconds that a program may take to exit, more than a test lasts."""
 
 
 class Session:
-    """A session that ends when it is shut down, or a stubborn one that ends by force."""
+    """A session that ends at `shut_down`, or a stubborn session that ends only by force."""
 
     def __init__(self, registry: Registry, *, is_stubborn: bool = False) -> None:
         self._registry = registry
@@ -46,7 +46,7 @@ class Session:
 
 @dataclass(slots=True)
 class Twin:
-    """An endpoint whose `open` and `finish` do what the test says."""
+    """An endpoint whose `open` and `finish` do what the test defines."""
 
     settings: EndpointSettings
     opening: Callable[[], Any]
@@ -123,7 +123,7 @@ class Town:
         return self.made[-len(opened.endpoints) :] if opened.endpoints else []
 
     def at(self, path: str) -> Twin | None:
-        """Return the endpoint that a request reaches."""
+        """Return the endpoint that serves a request."""
         found = self.routes.find("", path)
         return found[0] if found is not None else None
 
@@ -201,7 +201,7 @@ async def test_failed_end_of_a_removed_endpoint(town: Town, caplog: pytest.LogCa
 
 
 async def test_failed_end_at_the_shutdown(town: Town, caplog: pytest.LogCaptureFixture) -> None:
-    """At the shutdown, each endpoint has the time that it needs to end its work, although another one fails at once."""
+    """At the shutdown, each endpoint has enough time to finish its work, although another endpoint fails at once."""
     end = asyncio.Event()
 
     async def slow(force: asyncio.Event) -> None:
@@ -218,7 +218,7 @@ async def test_failed_end_at_the_shutdown(town: Town, caplog: pytest.LogCaptureF
 
 
 async def test_force_holds_for_all(town: Town) -> None:
-    """A demand to end by force holds for every endpoint, those that end already included, and in each step of their ends."""
+    """A forced shutdown applies to every endpoint, also to those that are already ending, in each step."""
 
     async def forced(force: asyncio.Event) -> None:
         await force.wait()
@@ -237,7 +237,7 @@ async def test_force_holds_for_all(town: Town) -> None:
 
 
 async def test_reason_at_the_shutdown(town: Town) -> None:
-    """At the shutdown, a client learns that the server goes away."""
+    """At the shutdown, a client gets the reason that the server is going away."""
     (twin,) = await town.change(bridge("/a"))
     session = Session(twin.registry)
     await town.deployment.finish()

@@ -1,4 +1,4 @@
-"""The channel as an event stream: what a browser's EventSource reads, and curl."""
+"""The channel as an event stream, for a browser's EventSource and for curl."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def publish(publisher: Client, *texts: str) -> None:
 
 
 def test_messages(talk: Server) -> None:
-    """Each message is an event with its position as id; a binary one is in base64, an empty one is one all the same."""
+    """Each message is an event with its position as id. A binary message is in base64; an empty message is an event too."""
     with listen(talk) as listener, view(talk) as viewer:
         wait_for_viewers(talk, 2)
         viewer.next()
@@ -40,7 +40,7 @@ def test_messages(talk: Server) -> None:
 
 
 def test_lines_of_a_message(talk: Server) -> None:
-    """A message of several lines is one event; whatever ends its lines arrives as LF, and nothing in it can be a field of its own."""
+    """A message of several lines is one event. Its line ends arrive as LF, and its text cannot create a field."""
     with listen(talk) as listener, talk.connect() as publisher:
         wait_for_viewers(talk, 2)
         publish(publisher, "a\nb\r\nc\rd\n", "\n\n", "id: x\n\nevent: lost\ndata: 9", ": no comment", "\ufeffno mark")
@@ -48,7 +48,7 @@ def test_lines_of_a_message(talk: Server) -> None:
 
 
 def test_answer(talk: Server) -> None:
-    """The answer is one that nothing on the way keeps or holds back, and that ends with its connection."""
+    """The response has headers that prevent caching and buffering, and it ends with its connection."""
     with listen(talk) as listener:
         names = ("Content-Type", "Cache-Control", "X-Accel-Buffering", "Connection", "Content-Length", "Transfer-Encoding")
         values = [listener.head.value(name) for name in names]
@@ -65,8 +65,8 @@ def test_answer(talk: Server) -> None:
         ("/any/path", [("Accept", "text/html, Text/Event-Stream;q=0.9")]),
     ],
 )
-def test_asking(broadcast: Broadcast, version: str, path: str, headers: list[tuple[str, str]]) -> None:
-    """An event stream is what is asked for at /events, or with its type in Accept at any path."""
+def test_request(broadcast: Broadcast, version: str, path: str, headers: list[tuple[str, str]]) -> None:
+    """A request for /events, or for any path with the type in Accept, gets an event stream."""
     server = broadcast("--input=exchange")
     with listen(server, path, headers=headers, version=version) as listener, server.connect() as publisher:
         publish(publisher, "one")
@@ -74,13 +74,13 @@ def test_asking(broadcast: Broadcast, version: str, path: str, headers: list[tup
 
 
 @pytest.mark.parametrize("headers", [[], [("Accept", "*/*")], [("Accept", "text/html, application/xml;q=0.9")]])
-def test_not_asking(talk: Server, headers: list[tuple[str, str]]) -> None:
-    """Whoever does not ask for it gets the page."""
+def test_other_requests(talk: Server, headers: list[tuple[str, str]]) -> None:
+    """Any other request gets the page."""
     assert talk.get("/", headers=headers).value("Content-Type") == "text/html; charset=utf-8"
 
 
 def test_options(talk: Server) -> None:
-    """OPTIONS says that an event stream is asked for with GET."""
+    """OPTIONS lists GET for an event stream."""
     for headers in ([], SSE):
         answer = talk.request("OPTIONS", "/events", headers=headers)
         assert (answer.status, answer.value("Allow")) == (204, "GET, OPTIONS")
@@ -89,15 +89,16 @@ def test_options(talk: Server) -> None:
 @pytest.mark.parametrize("method", ["HEAD", "POST", "PUT"])
 @pytest.mark.parametrize("headers", [[], SSE])
 def test_other_methods(talk: Server, method: str, headers: list[tuple[str, str]]) -> None:
-    """An event stream is asked for with GET; any other method is answered 405 at once, and the server is none the worse."""
+    """The server answers any method but GET with 405 at once, and stays healthy."""
     answer = talk.request(method, "/events", headers=headers, body=b"x" if method in ("POST", "PUT") else b"")
     assert (answer.status, answer.value("Allow")) == (405, "GET, OPTIONS")
     assert status(talk)["viewers"] == 0
 
 
 @pytest.mark.parametrize("way", ["Last-Event-ID", "since", "both"])
-def test_resuming(talk: Server, way: str) -> None:
-    """Who comes back with the last id gets exactly what he missed; the header, which a browser sends by itself, is the newer word."""
+def test_resume(talk: Server, way: str) -> None:
+    """A client that reconnects with its last id gets exactly the messages that it missed. The header takes precedence, since a browser
+    updates it."""
     with talk.connect() as publisher:
         wait_for_viewers(talk, 1)
         with listen(talk) as listener:
@@ -112,15 +113,15 @@ def test_resuming(talk: Server, way: str) -> None:
             assert again.data(2) == ["three", "four"]
 
 
-def test_resuming_before_any_message(talk: Server) -> None:
-    """Also who has had no message yet has an id to come back with."""
+def test_resume_before_any_message(talk: Server) -> None:
+    """A client that has received no message yet also has an id to reconnect with."""
     with talk.connect() as publisher:
         with listen(talk) as listener, listen(talk) as other:
             wait_for_viewers(talk, 3)
             publish(publisher, "one")
             assert other.data() == ["one"]
             retry, block = (listener.stream.read_until(b"\n\n").decode() for _ in range(2))
-        # When to come back differs, so that those who lose a server do not all come back at once.
+        # The retry time varies, so that the clients of a server do not all reconnect at the same moment.
         assert re.fullmatch(r"retry: \d{3,4}\n\n", retry)
         assert block.startswith("id: ")
         with listen(talk, headers=[("Last-Event-ID", block[4:-2])]) as again:
@@ -128,7 +129,7 @@ def test_resuming_before_any_message(talk: Server) -> None:
 
 
 def test_lost(broadcast: Broadcast) -> None:
-    """What is lost to one who comes back is an event `lost` before the next message, with how many, or `?` where nobody knows."""
+    """Before the next message, a reconnecting client gets an event `lost` with the number of lost messages, or `?` if it is unknown."""
     server = broadcast("--input=exchange", "--history=2", "--queue=0")
     with server.connect() as publisher:
         publish(publisher, *"0123456")
@@ -141,8 +142,8 @@ def test_lost(broadcast: Broadcast) -> None:
             assert listener.data(2) == ["5", "6"]
 
 
-def test_joining(broadcast: Broadcast) -> None:
-    """--join holds for event streams, an empty Last-Event-ID is none."""
+def test_join(broadcast: Broadcast) -> None:
+    """--join applies to event streams; an empty Last-Event-ID is no position."""
     server = broadcast("--input=exchange", "--join=last")
     with server.connect() as publisher:
         publish(publisher, "one", "two")
@@ -152,7 +153,7 @@ def test_joining(broadcast: Broadcast) -> None:
 
 
 def test_comments(broadcast: Broadcast) -> None:
-    """A comment now and then keeps an idle stream alive, as often as --pingms says."""
+    """A comment at the interval of --pingms keeps an idle stream alive."""
     server = broadcast("--pingms=50", "sh", "-c", "while sleep 0.5; do echo one; done")
     with listen(server) as listener:
         listener.stream.read_until(b"\n\n:\n\n")
@@ -161,7 +162,7 @@ def test_comments(broadcast: Broadcast) -> None:
 
 
 def test_curl(broadcast: Broadcast, certificates: Certificates) -> None:
-    """`curl -N` shows each message as it comes, over TLS as well."""
+    """`curl -N` prints each message as it arrives, over TLS as well."""
     server = broadcast("--input=exchange", *certificates.server_flags, tls=certificates.context())
     url = f"https://localhost:{server.port}/events"
     words = ["curl", "-sSN", "--resolve", f"localhost:{server.port}:127.0.0.1", "--cacert", f"{certificates.folder}/ca.pem", url]
@@ -181,7 +182,7 @@ def test_curl(broadcast: Broadcast, certificates: Certificates) -> None:
     wait_for_viewers(server, 0)
 
 
-# Who may
+# Access
 
 
 SAME, CROSS = ("Sec-Fetch-Site", "same-origin"), ("Sec-Fetch-Site", "cross-site")
@@ -209,7 +210,7 @@ SAME, CROSS = ("Sec-Fetch-Site", "same-origin"), ("Sec-Fetch-Site", "cross-site"
     ],
 )
 def test_origins(broadcast: Broadcast, flags: list[str], headers: list[tuple[str, str]], code: int) -> None:
-    """The rules for origins hold for event streams and /status; to its own origin a browser names none, but says that it is the same."""
+    """The rules for origins apply to event streams and /status. For its own origin, a browser sends no Origin but a same-origin header."""
     server = broadcast("--input=exchange", *flags)
     if code == 200:
         with listen(server, headers=headers):
@@ -223,15 +224,15 @@ def test_origins(broadcast: Broadcast, flags: list[str], headers: list[tuple[str
 
 
 def test_same_origin_by_name(broadcast: Broadcast) -> None:
-    """The page's own origin is the same, with its port; another port is not."""
+    """The page's own origin includes its port; another port is another origin."""
     server = broadcast("--input=exchange", "--sameorigin")
     with listen(server, headers=[("Origin", f"http://127.0.0.1:{server.port}")]):
         pass
     assert server.get("/events", headers=[("Origin", "http://127.0.0.1:1")]).status == 403
 
 
-def test_pages_of_elsewhere_may_read(broadcast: Broadcast) -> None:
-    """A page whose origin may connect may read the stream, also when that is not the server's own; without an origin nothing is said."""
+def test_cors_for_permitted_origins(broadcast: Broadcast) -> None:
+    """A page with a permitted origin may read the stream, also across origins. Without an origin, the response has no CORS header."""
     server = broadcast("--input=exchange", "--origin=good.example")
     with listen(server, headers=[("Origin", "https://good.example")]) as listener:
         assert listener.head.value("Access-Control-Allow-Origin") == "https://good.example"
@@ -240,15 +241,15 @@ def test_pages_of_elsewhere_may_read(broadcast: Broadcast) -> None:
     assert answer.value("Access-Control-Allow-Origin") is None
 
 
-def test_header_of_ones_own(broadcast: Broadcast) -> None:
-    """Who says by --header who may read has said it."""
+def test_cors_header_of_the_user(broadcast: Broadcast) -> None:
+    """A CORS header from --header replaces the server's header."""
     server = broadcast("--input=exchange", "--header-http=Access-Control-Allow-Origin: *")
     with listen(server, headers=[("Origin", "https://a.example")]) as listener:
         assert listener.head.values("Access-Control-Allow-Origin") == ["*"]
 
 
 def test_no_slot(broadcast: Broadcast) -> None:
-    """An event stream for which there is no slot is told to come again, and the log says why; a slot that is free again is taken."""
+    """If no slot is free, the server asks an event stream's client to retry later, and logs the reason. A free slot is used again."""
     server = broadcast("--input=exchange", "--maxclients=1")
     with listen(server):
         answer = server.get("/events")
@@ -261,7 +262,7 @@ def test_no_slot(broadcast: Broadcast) -> None:
 
 
 def test_no_slot_for_a_browser(broadcast: Broadcast) -> None:
-    """A browser's EventSource would end for good at any status but 200: it is told to come back, and the connection ends."""
+    """A browser's EventSource stops at any status but 200, so the server sends 200 with a retry time and closes the connection."""
     server = broadcast("--input=exchange", "--maxclients=1")
     with listen(server):
         answer = server.get("/events", headers=[("Accept", "text/event-stream")])
@@ -270,12 +271,12 @@ def test_no_slot_for_a_browser(broadcast: Broadcast) -> None:
         assert answer.value("Content-Type") == "text/event-stream; charset=utf-8"
         assert status(server)["counts"]["refused_503"] == 1
         elsewhere = [("Accept", "text/event-stream"), ("Origin", "https://a.example")]
-        # Without it, a page of elsewhere could not read this, and its EventSource would end all the same.
+        # Without this header, a page of another origin could not read the response, and its EventSource would stop as well.
         assert server.get("/events", headers=elsewhere).values("Access-Control-Allow-Origin") == ["https://a.example"]
 
 
 def test_refusals_are_logged(broadcast: Broadcast) -> None:
-    """Whoever is turned away from an event stream is in the log, as from a WebSocket."""
+    """The log has each refused event stream, as it has each refused WebSocket."""
     server = broadcast("--input=exchange", "--sameorigin", "--maxclients=1")
     assert server.get("/events", headers=[CROSS]).status == 403
     with listen(server, headers=[SAME]):
@@ -284,8 +285,8 @@ def test_refusals_are_logged(broadcast: Broadcast) -> None:
     server.wait_for_log("Same origin", 2)
 
 
-def test_early_words_do_not_matter(talk: Server) -> None:
-    """What a client sends behind its request has no meaning, be it another: it is passed over."""
+def test_data_after_the_request_is_ignored(talk: Server) -> None:
+    """The server ignores data that a client sends after its request, even another request."""
     with open_stream(port=talk.port, **talk.where) as stream, talk.connect() as publisher:
         stream.send(request_bytes("GET", "/events", [("Host", "h")]) + request_bytes("GET", "/status", [("Host", "h")]))
         assert b" 200 OK" in stream.read_until(b"\r\n\r\n")
@@ -294,8 +295,8 @@ def test_early_words_do_not_matter(talk: Server) -> None:
         stream.read_until(b"data: one\n\n")
 
 
-def test_body(talk: Server) -> None:
-    """Nor does the body of a request."""
+def test_body_is_ignored(talk: Server) -> None:
+    """The server also ignores the body of a request."""
     with open_stream(port=talk.port, **talk.where) as stream, talk.connect() as publisher:
         stream.send(request_bytes("GET", "/events", [("Host", "h"), ("Content-Length", "1000000")], b"x" * 1000))
         assert b" 200 OK" in stream.read_until(b"\r\n\r\n")
@@ -305,7 +306,7 @@ def test_body(talk: Server) -> None:
 
 
 def test_second_request_of_a_connection(talk: Server) -> None:
-    """A connection that served something else before may become a stream."""
+    """A connection that has served other requests may become a stream."""
     with open_stream(port=talk.port, **talk.where) as stream, talk.connect() as publisher:
         stream.send(request_bytes("GET", "/status", [("Host", "h")]))
         assert read_response(stream).status == 200
@@ -316,8 +317,8 @@ def test_second_request_of_a_connection(talk: Server) -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "reset", "half"])
-def test_leaving(talk: Server, how: str) -> None:
-    """A client that goes, in whatever way, is noticed at once; one that closes its half has gone."""
+def test_disconnect(talk: Server, how: str) -> None:
+    """The server notices every kind of disconnect at once; a half-close counts as a disconnect."""
     with listen(talk) as listener, talk.connect() as other:
         wait_for_viewers(talk, 2)
         match how:
@@ -331,8 +332,8 @@ def test_leaving(talk: Server, how: str) -> None:
         publish(other, "one")
 
 
-def test_leaving_while_much_is_said(talk: Server) -> None:
-    """Clients that go in the middle of what they are sent leave nothing behind."""
+def test_disconnect_while_receiving(talk: Server) -> None:
+    """Clients that disconnect while they receive messages leave nothing behind."""
     before = talk.descriptors()
     with talk.connect() as publisher:
         wait_for_viewers(talk, 1)

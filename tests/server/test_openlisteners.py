@@ -32,14 +32,14 @@ def tcp(port: int, host: str = "127.0.0.1", **keys: Any) -> str:
 
 
 def echoes(client: Client) -> None:
-    """Show that a session goes on."""
+    """Check that a session continues."""
     client.send_text("hello")
     assert client.receive_text() == "hello"
 
 
 @contextmanager
 def session(server: Configured, **where: Any) -> Iterator[Client]:
-    """Open a session, and show at the end that it goes on."""
+    """Open a session, and check at the end that it still works."""
     with server.connect("/cat", **where) as client:
         echoes(client)
         yield client
@@ -103,7 +103,7 @@ def test_move(configured: Configure, tmp_path: Path) -> None:
 
 
 def test_redirect_port(configured: Configure) -> None:
-    """A port that redirects is added to a listener and removed from it; the main port goes on."""
+    """A redirect port is added to a listener and removed from it; the main port stays."""
     port, extra = free_port(), free_port()
     server = configured(tcp(port), CAT)
     with session(server, port=port):
@@ -114,7 +114,7 @@ def test_redirect_port(configured: Configure) -> None:
         with pytest.raises(ConnectionRefusedError):
             server.get("/x", port=extra)
         assert is_open(server, port=port)
-        # The port that has redirected becomes one that serves.
+        # The former redirect port becomes a serving port.
         server.reload(tcp(port, redirect_port=extra), CAT)
         server.reload(tcp(extra), CAT)
         assert [is_open(server, port=number) for number in (port, extra)] == [False, True]
@@ -130,7 +130,7 @@ def test_unix_mode(configured: Configure, tmp_path: Path) -> None:
         verdict = server.reload(listener(), listener(f"unix:{path}", mode="666"), CAT)
         assert verdict == f"reloaded {server.file}: changed listener unix:{path}"
         assert (stat.S_IMODE(path.stat().st_mode), path.stat().st_ino) == (0o666, inode)
-        # Another server has taken the path: nothing of it changes.
+        # Another server has taken the path: the change does not touch its socket.
         path.unlink()
         with socket.socket(socket.AF_UNIX) as other:
             other.bind(str(path))
@@ -164,8 +164,8 @@ def secure(port: int, **keys: Any) -> str:
     return tcp(port, certificate="server.pem", key="server.key", **keys)
 
 
-def test_certificate_is_renewed(configured: Configure, certificates: Certificates, issued: Path) -> None:
-    """A reload reads certificates again. A connection keeps the one that it began with."""
+def test_renewed_certificate(configured: Configure, certificates: Certificates, issued: Path) -> None:
+    """A reload reads certificates again. A connection keeps the certificate that it began with."""
     port, tls = free_port(), certificates.context()
     server = configured(secure(port), CAT, tls=tls)
     old = serial(tls, port)
@@ -209,7 +209,7 @@ def test_failed_change_renews_no_certificate(configured: Configure, certificates
 
 
 def test_tls_on_and_off(configured: Configure, certificates: Certificates, issued: Path) -> None:
-    """An address changes to TLS and back. A connection stays as it is, and new ones are as the listener is by then."""
+    """An address changes to TLS and back. Existing connections stay unchanged; new connections get the listener's current setting."""
     port, tls = free_port(), certificates.context()
     server = configured(tcp(port), CAT)
     with session(server, port=port):
@@ -223,11 +223,11 @@ def test_tls_on_and_off(configured: Configure, certificates: Certificates, issue
             assert is_open(server, port=port)
 
 
-# What fails
+# Failures
 
 
 def test_failed_move_keeps_the_old_address(configured: Configure) -> None:
-    """A listener that had to close for a new one opens again if a second new one cannot open."""
+    """A listener that closed for a replacement opens again if another new listener cannot open."""
     port = free_port()
     server = configured(tcp(port), CAT)
     with session(server, port=port), socket.create_server(("127.0.0.1", 0)) as taken:
@@ -252,7 +252,7 @@ def test_failed_change_keeps_inherited_sockets(configured: Configure) -> None:
 
 
 def test_unrelated_failure_closes_nothing(configured: Configure, tmp_path: Path) -> None:
-    """A new listener that cannot open for another reason than an old one leaves the old one open all the while."""
+    """If a new listener cannot open for an unrelated reason, the old listener stays open throughout."""
     port = free_port()
     server = configured(tcp(port), CAT)
     with session(server, port=port), open_stream(port=port) as stream:
@@ -270,7 +270,7 @@ def listening_inode(port: int) -> str:
 
 
 def test_free_ports(configured: Configure) -> None:
-    """Several listeners may ask for a free port, each of which has its own, and each of which closes when it is removed."""
+    """Several listeners may request a free port. Each gets its own, and closes when it is removed."""
     server = configured(listener(), listener(), CAT)
     wait_until(lambda: len(addresses(server)) == 2, "both addresses")
     ports = addresses(server)

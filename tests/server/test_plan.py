@@ -11,14 +11,14 @@ def first(text: str) -> str:
 
 
 def test_each_step() -> None:
-    """What is equal at its place is kept, what differs there is changed, and the rest is added or removed, in order."""
+    """An item that is equal at its place is kept, and an item that differs is changed. Others are added or removed, in order."""
     assert make_plan(["a1", "b1", "c1", "d1"], ["e1", "a1", "b2", "d1"], first) == Plan(
         kept=("a1", "d1"), changed=(("b1", "b2"),), added=("e1",), removed=("c1",)
     )
 
 
-def test_kin() -> None:
-    """An item with an identity may move, but its own place is preferred. An item without an identity changes into the item at its place."""
+def test_identity() -> None:
+    """An item of the same identity may move, but its place is preferred. An item without identity replaces any item at its place."""
 
     def identity(text: str) -> str | None:
         return text[1] if text[1].isupper() else None

@@ -1,4 +1,5 @@
-"""Who brings a position gets exactly what he missed, or is told plainly what is lost; who brings none begins where he is told to."""
+"""Positions: a client with a position gets exactly the messages that it missed, or a notice of the loss. Other clients begin where
+--join says."""
 
 from __future__ import annotations
 
@@ -13,21 +14,21 @@ from tests.support.server import Server
 
 
 def publish(publisher: Client, *texts: str) -> None:
-    """Have a browser publish, and wait until the channel has it."""
+    """Publish as a client, and wait until the channel has the messages."""
     for text in texts:
         publisher.send_text(text)
         assert publisher.receive_text() == text
 
 
 def left(viewer: Viewer) -> str:
-    """The position that a viewer leaves with."""
+    """Disconnect a client and return its position."""
     viewer.client.drop()
     assert viewer.position is not None
     return viewer.position
 
 
 def test_greeting(talk: Server) -> None:
-    """Who joins is told at once where he is, so that he can come back before there was any message."""
+    """A client gets its position as soon as it joins, so that it can reconnect before the first message."""
     with view(talk) as viewer, talk.connect() as publisher:
         assert viewer.next() == Record("at", (viewer.position or "").encode())
         here = left(viewer)
@@ -36,8 +37,8 @@ def test_greeting(talk: Server) -> None:
             assert [again.next() for _ in range(2)] == [Record("at", here.encode()), Record("message", b"one")]
 
 
-def test_coming_back(talk: Server) -> None:
-    """Who comes back gets exactly what he has missed, then what follows, and nothing is lost or repeated."""
+def test_resume(talk: Server) -> None:
+    """A client that reconnects gets exactly the messages that it missed, then the later messages, and nothing is lost or repeated."""
     with ExitStack() as stack:
         publisher = stack.enter_context(talk.connect())
         viewer = stack.enter_context(view(talk))
@@ -53,8 +54,8 @@ def test_coming_back(talk: Server) -> None:
         assert seen == [b"%d" % number for number in range(10)] + [b"7-0", b"7-1", b"7-2"]
 
 
-def test_coming_back_twice_with_the_same(talk: Server) -> None:
-    """A position is a place, not a ticket: it can be used again, and by somebody else."""
+def test_same_position_twice(talk: Server) -> None:
+    """A position may be used again, also by another client."""
     with view(talk) as viewer, talk.connect() as publisher:
         viewer.next()
         publish(publisher, "a", "b")
@@ -64,7 +65,7 @@ def test_coming_back_twice_with_the_same(talk: Server) -> None:
 
 
 def test_lost(broadcast: Broadcast) -> None:
-    """Who was away for too long is told how many messages are lost, before the next one."""
+    """A client that was away too long gets the number of lost messages before the next message."""
     server = broadcast("--input=exchange", "--history=5", "--queue=0")
     with server.connect() as publisher:
         viewer = view(server)
@@ -83,8 +84,8 @@ def test_lost(broadcast: Broadcast) -> None:
 @pytest.mark.parametrize(
     "since", ["00000000000000000000-0", "nonsense", "-", "x-999999999999999999", "x-9999999999999999999", "%00", "%ff-1", "a-1%0a", "é"]
 )
-def test_position_of_nowhere(broadcast: Broadcast, since: str) -> None:
-    """With a position that says nothing here one gets all that is kept, and is told before that nobody knows what is lost."""
+def test_unknown_position(broadcast: Broadcast, since: str) -> None:
+    """A client with an unknown position gets a notice of an unknown loss, then all messages that the channel keeps."""
     server = broadcast("--input=exchange")
     with server.connect() as publisher:
         publish(publisher, "one", "two")
@@ -95,7 +96,7 @@ def test_position_of_nowhere(broadcast: Broadcast, since: str) -> None:
 
 
 def test_position_of_another_run(broadcast: Broadcast) -> None:
-    """A server that was started anew does not take a position of the one before for one of its own, though both count from 0."""
+    """A restarted server does not accept a position of the previous run, although both count from 0."""
     servers = [broadcast("--input=exchange") for _ in range(2)]
     positions = []
     for server in servers:
@@ -112,15 +113,15 @@ def test_position_of_another_run(broadcast: Broadcast) -> None:
 
 
 def test_position_ahead(talk: Server) -> None:
-    """A position behind messages that are still to come says nothing."""
+    """A position after the end of the channel is unknown."""
     mark, number = split(status(talk)["position"])
     with Viewer(talk.connect(f"/?since={mark}-{number + 1}", subprotocols=("wsbridge.v1",))) as viewer:
         assert viewer.next() == Record("lost", b"?")
 
 
 @pytest.mark.parametrize(("how", "first"), [("history", ["1", "2", "3"]), ("last", ["3"]), ("none", [])])
-def test_joining(broadcast: Broadcast, how: str, first: list[str]) -> None:
-    """`--join` says what one is given first who brings no position; the plain client gets plain messages, and nothing else."""
+def test_join(broadcast: Broadcast, how: str, first: list[str]) -> None:
+    """`--join` selects the first messages for a client without a position. A plain client gets messages and no records."""
     server = broadcast("--input=exchange", f"--join={how}", "--history=3", "--queue=0")
     with server.connect() as publisher:
         publisher.send_text("0")
@@ -134,8 +135,8 @@ def test_joining(broadcast: Broadcast, how: str, first: list[str]) -> None:
             assert viewer.losses == []
 
 
-def test_joining_an_empty_channel(broadcast: Broadcast) -> None:
-    """Of a channel in which nothing was said yet there is no history and no last message, and that is no loss."""
+def test_join_of_an_empty_channel(broadcast: Broadcast) -> None:
+    """An empty channel has no history and no last message, and this is no loss."""
     for how in ("history", "last"):
         server = broadcast("--input=exchange", f"--join={how}")
         with view(server) as viewer, server.connect() as publisher:
@@ -145,7 +146,7 @@ def test_joining_an_empty_channel(broadcast: Broadcast) -> None:
 
 
 def test_plain_client_with_a_position(talk: Server) -> None:
-    """Also who wants plain messages may bring a position that he has from elsewhere."""
+    """A client without the subprotocol may also bring a position."""
     with view(talk) as viewer, talk.connect() as publisher:
         viewer.next()
         here = viewer.position
@@ -155,7 +156,7 @@ def test_plain_client_with_a_position(talk: Server) -> None:
 
 
 def test_subprotocols(broadcast: Broadcast) -> None:
-    """wsbridge.v1 is agreed to where a client offers it, and others where --subprotocol names them: the client's first."""
+    """The server accepts wsbridge.v1 if a client offers it, and the names of --subprotocol. It chooses the client's first."""
     server = broadcast("--input=exchange", "--subprotocol=chat")
     offers = [(), ("wsbridge.v1",), ("chat",), ("chat", "wsbridge.v1"), ("wsbridge.v1", "chat"), ("other",)]
     chosen = []
@@ -166,8 +167,8 @@ def test_subprotocols(broadcast: Broadcast) -> None:
 
 
 @pytest.mark.parametrize("name", TRANSPORTS)
-def test_coming_back_while_much_is_said(broadcast: Broadcast, name: str) -> None:
-    """Somebody who goes and comes all the time, while much is published, has everything once and in order."""
+def test_resume_during_a_flood(broadcast: Broadcast, name: str) -> None:
+    """A client that reconnects again and again during a flood receives every message once and in order."""
     if name == "aiofastnet":
         pytest.importorskip("aiofastnet")
     script = "i=0; while read -r go; do seq $((i * 1000 + 1)) $((i * 1000 + 1000)); i=$((i + 1)); done"

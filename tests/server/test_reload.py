@@ -1,4 +1,4 @@
-"""A reload changes what differs, while the rest serves on. An invalid configuration changes nothing."""
+"""A reload changes only the parts that differ. An invalid configuration changes nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOTHING = "nothing has changed"
 
 
 class Kept:
-    """A session of an unchanged endpoint: it must notice nothing."""
+    """A session of an unchanged endpoint, which a reload must not affect."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -32,7 +32,7 @@ class Kept:
         self.count = 0
 
     def check(self) -> None:
-        """Show that the session goes on with the same program."""
+        """Check that the session continues with the same program."""
         self.count += 1
         self.client.send_text(f"message {self.count}")
         assert self.client.receive_text() == f"message {self.count}"
@@ -70,7 +70,7 @@ def last_said(server: Configured, path: str) -> str:
 
 
 def test_endpoints(configured: Configure, tmp_path: Path) -> None:
-    """Endpoints are added, changed and removed. Sessions of changed and removed ones end with 1012 and by the ladder."""
+    """Endpoints are added, changed and removed. Sessions of changed and removed endpoints end with 1012 and by the ladder."""
     old = [endpoint("bridge", path, command=[*command("witness", tmp_path / path[1:], "TERM")]) for path in ("/changed", "/removed")]
     new = [bridge("/changed", "echo new"), bridge("/added", "echo added")]
     server = configured(listener(), CAT, *old)
@@ -90,7 +90,7 @@ def test_endpoints(configured: Configure, tmp_path: Path) -> None:
 
 
 def test_ladder_of_a_changed_endpoint(configured: Configure, tmp_path: Path) -> None:
-    """An old program has the time of its own endpoint's ladder, while the new one serves. A shutdown by force ends it."""
+    """A program ends by its own endpoint's ladder while the new program serves. A forced shutdown kills it."""
     slow = endpoint("bridge", "/slow", command=[*command("witness", tmp_path / "record", "USR1")], close_delay="60s")
     server = configured(listener(), slow)
     with server.connect("/slow") as client:
@@ -101,7 +101,7 @@ def test_ladder_of_a_changed_endpoint(configured: Configure, tmp_path: Path) -> 
             wait_until(lambda: (tmp_path / "record").exists() and recorded(tmp_path / "record"), "the end of stdin")
             assert said(server, "/slow") == "new"
             assert is_alive(pid)
-            # A second signal of the shutdown kills also what a reload has left.
+            # A second signal also kills the programs that a reload left running.
             server.send_signal(signal.SIGTERM)
             wait_until(lambda: not listens(server.pid, server.port), "the begin of the shutdown")
             server.send_signal(signal.SIGTERM)
@@ -152,7 +152,8 @@ def test_kinds(configured: Configure, tmp_path: Path) -> None:
 
 
 def test_requests_in_progress(configured: Configure, tmp_path: Path) -> None:
-    """A download goes on after its endpoint was removed. A CGI script ends by the ladder, and its client sees that the response is cut."""
+    """A download continues after its endpoint was removed. A CGI script ends by the ladder, and its client sees that the response is
+    cut."""
     for name in ("public", "cgi"):
         (tmp_path / name).mkdir()
     (tmp_path / "public/big.bin").write_bytes(BIG)
@@ -183,7 +184,7 @@ def test_requests_in_progress(configured: Configure, tmp_path: Path) -> None:
 
 
 def test_connection_in_progress(configured: Configure) -> None:
-    """The next request on a connection that stays open finds the endpoints of its time."""
+    """The next request on an open connection uses the current endpoints."""
     server = configured(listener(), CAT, channel("/a", "old"))
     with open_stream(port=server.port) as stream:
         assert b'"exchange": "old"' in get(stream, "/a/status")
@@ -194,7 +195,7 @@ def test_connection_in_progress(configured: Configure) -> None:
 
 
 def test_order_and_comments(configured: Configure) -> None:
-    """Tables in another order and with comments mean the same, and change nothing."""
+    """The order of tables and comments has no meaning, so a change of them changes nothing."""
     channels = [channel(f"/{name}", name) for name in ("a", "b")]
     server = configured(listener(), CAT, *channels)
     with kept(server), server.connect("/a") as client:
@@ -203,7 +204,7 @@ def test_order_and_comments(configured: Configure) -> None:
 
 
 def test_defaults_and_hosts(configured: Configure) -> None:
-    """A default changes the endpoints that use it, and no other; hosts are a part of the place of an endpoint."""
+    """A changed default affects only the endpoints that use it. Hosts are part of an endpoint's place."""
     of_a, of_b = bridge("/", "echo a; exec cat", hosts=["a.example"]), bridge("/", "echo b; exec cat", hosts=["b.example"])
     own = bridge("/own", "exec cat", ping=30)
     server = configured(listener(), CAT, of_a, own)
@@ -223,7 +224,7 @@ def test_defaults_and_hosts(configured: Configure) -> None:
 
 
 def test_settings_of_the_server(configured: Configure) -> None:
-    """Hosts, trusted proxies, the limit of sessions and the level of the log change at once, and no session ends."""
+    """Hosts, trusted proxies, the limit of sessions and the log level change at once, and no session ends."""
     own = bridge("/who", 'echo "$REMOTE_ADDR"')
     server = configured(table("[server]", log_level="info"), listener(), CAT, own)
     foreign, through = [("Host", "foreign.example")], [("X-Forwarded-For", "192.0.2.7")]
@@ -246,7 +247,7 @@ def test_settings_of_the_server(configured: Configure) -> None:
 
 
 def test_settings_that_need_a_restart(configured: Configure) -> None:
-    """Some settings of the server change only with a restart: each reload names those that differ from what the server uses."""
+    """Some settings need a restart: each reload names those that differ from the running server's."""
     server = configured(listener(), CAT)
     needs = "restart the server to apply the changes of [server]: "
     changed = table("[server]", keepalive_timeout=5, log_format="json", guard=False, reverse_lookup=True)
@@ -260,7 +261,7 @@ def test_settings_that_need_a_restart(configured: Configure) -> None:
         assert server.log.count(needs) == 2
 
 
-# What changes nothing
+# Failed reloads
 
 
 @pytest.fixture
@@ -293,7 +294,7 @@ FAULTS = {
 
 @pytest.mark.parametrize(("text", "complaint"), FAULTS.values(), ids=FAULTS.keys())
 def test_invalid_file(configured: Configure, text: str | bytes, complaint: str) -> None:
-    """A file with a fault changes nothing, and the log says what is wrong and where. The next valid file is taken."""
+    """An invalid file changes nothing, and the log names the fault and its place. The next valid file is loaded."""
     other = bridge("/other", "echo old; exec cat")
     server = configured(listener(), CAT, other)
     with kept(server), server.connect("/other") as client:
@@ -308,7 +309,7 @@ def test_invalid_file(configured: Configure, text: str | bytes, complaint: str) 
 
 
 def test_missing_file(configured: Configure) -> None:
-    """A file that is gone changes nothing; once it is there again, it is taken."""
+    """A missing file changes nothing; when it exists again, it is loaded."""
     server = configured(listener(), CAT)
     with kept(server):
         server.file.unlink()
@@ -325,7 +326,7 @@ def test_every_fault_is_logged(configured: Configure) -> None:
 
 
 def test_port_in_use(configured: Configure, tmp_path: Path) -> None:
-    """If a new listener cannot open, nothing changes: no endpoint, no other listener, no certificate, and no file is hidden."""
+    """If a new listener cannot open, nothing changes: no endpoint, no other listener, no certificate, and no hidden file."""
     (tmp_path / "public").mkdir()
     (tmp_path / "public/page.txt").write_text("page\n")
     files = endpoint("files", "/files", files="public")
@@ -363,7 +364,7 @@ def test_port_in_use(configured: Configure, tmp_path: Path) -> None:
 
 
 def test_unreachable_broker(configured: Configure) -> None:
-    """If a new channel cannot reach its broker, nothing changes. The error does not show the password."""
+    """If a new channel cannot reach its broker, nothing changes, and the error has no password."""
     new = bridge("/new", "echo new")
     url = f"amqp://user:hunter2@127.0.0.1:{free_port()}/"
     broken = (channel("/c", "c", broker="main"), table("[broker.main]", url={"env": "RABBIT_URL"}, timeout=2))
@@ -385,13 +386,13 @@ def test_unreachable_broker(configured: Configure) -> None:
 
 
 def waiting(port: int, timeout: str = "60s") -> tuple[str, str]:
-    """Return the tables of a channel whose broker never answers: a reload waits for it."""
+    """Return the settings of a channel whose broker never answers: a reload waits for it."""
     url = f"amqp://user:hunter2@127.0.0.1:{port}/"
     return (channel("/waiting", "waiting", broker="main"), table("[broker.main]", url=url, timeout=timeout))
 
 
 def test_second_reload(configured: Configure, silent: int) -> None:
-    """A signal that comes during a reload leads to another reload after it."""
+    """A signal during a reload causes another reload after it."""
     server = configured(listener(), CAT)
     with kept(server) as session:
         server.write(listener(), CAT, *waiting(silent, "1s"), bridge("/x", "echo first"))
@@ -406,7 +407,7 @@ def test_second_reload(configured: Configure, silent: int) -> None:
 
 
 def dialled(server: Configured, port: int) -> bool:
-    """Whether a process has a connection to a port of this machine."""
+    """Return whether a process has a connection to a port of this machine."""
     rows = [row.split() for row in Path(f"/proc/{server.pid}/net/tcp").read_text().splitlines()[1:]]
     return any(row[2].endswith(f":{port:04X}") and row[3] == "01" for row in rows)
 
@@ -426,7 +427,7 @@ def test_shutdown_during_a_reload(configured: Configure, silent: int) -> None:
 
 
 def test_reload_during_a_shutdown(configured: Configure, tmp_path: Path) -> None:
-    """During a shutdown, a signal changes nothing any more, and starts no program."""
+    """During a shutdown, a reload signal changes nothing and starts no program."""
     record, started = tmp_path / "record", tmp_path / "started"
     patient = endpoint("bridge", "/patient", command=[*command("witness", record, "USR1")], close_delay="60s")
     server = configured(listener(), patient)
@@ -445,8 +446,8 @@ def test_reload_during_a_shutdown(configured: Configure, tmp_path: Path) -> None
 
 
 def test_hang_up_at_the_start(tmp_path: Path) -> None:
-    """A signal before the server is ready does not end it, while it still reads its file; it leads to a reload once the server is ready."""
-    # 100 files take a while.
+    """A signal during the start does not end the server. It causes a reload once the server is ready."""
+    # Reading 100 files takes a while.
     for number in range(98):
         (tmp_path / f"{number}.inc").write_text(bridge(f"/{number}", "exec cat"))
     server = Configured(tmp_path / "wsbridge.toml", 'include = "*.inc"', listener(), CAT)
@@ -461,14 +462,14 @@ def test_hang_up_at_the_start(tmp_path: Path) -> None:
 
 
 def catches(pid: int, number: signal.Signals) -> bool:
-    """Whether a process has a handler for a signal."""
+    """Return whether a process has a handler for a signal."""
     found = re.search(r"^SigCgt:\s+(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     assert found
     return bool(int(found[1], 16) >> (number - 1) & 1)
 
 
 def test_shutdown_while_a_start_waits(tmp_path: Path, silent: int) -> None:
-    """A start that waits for a broker survives a hang-up, and a signal ends it."""
+    """SIGHUP does not end a server that waits for its broker at the start; SIGTERM does."""
     server = Configured(tmp_path / "wsbridge.toml", listener(), *waiting(silent))
     server._spawn()
     try:
@@ -482,7 +483,7 @@ def test_shutdown_while_a_start_waits(tmp_path: Path, silent: int) -> None:
 
 
 def test_many_signals(configured: Configure) -> None:
-    """Any number of signals, at any time, leads to reloads one after the other; the last content of the file is served."""
+    """Any number of signals at any time causes one reload after another; the server ends up with the last content of the file."""
     server = configured(listener(), CAT, bridge("/x", "echo 0"))
     with kept(server):
         for number in range(1, 31):
@@ -499,7 +500,7 @@ WATCH = ("--watch",)
 
 
 def test_watch(configured: Configure) -> None:
-    """With --watch, a change of the file needs no signal: a replaced file, one that is written in place, and one that was away."""
+    """With --watch, the server reloads without a signal: after a replacement, a write in place, and a temporary absence of the file."""
     server = configured(listener(), CAT, bridge("/x", "echo 0"), flags=WATCH)
     with kept(server):
         server.write(listener(), CAT, bridge("/x", "echo 1"))
@@ -515,7 +516,7 @@ def test_watch(configured: Configure) -> None:
 
 
 def test_watched_files(configured: Configure, certificates: Certificates, tmp_path: Path) -> None:
-    """Included files, the folders of patterns, secrets and certificates are watched as well, also those that an invalid file names."""
+    """--watch also covers included files, the folders of patterns, secrets and certificates, also those in an invalid file."""
     for name in ("server.pem", "server.key"):
         (tmp_path / name).write_bytes((certificates.folder / name).read_bytes())
     (tmp_path / "conf.d").mkdir()

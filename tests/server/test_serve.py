@@ -21,7 +21,7 @@ from tests.support.site import TEXT, Certificates, assert_sound, write_script
 from tests.support.tool import command
 
 NAMES = 'echo "$SCRIPT_NAME|$PATH_INFO|$REQUEST_URI"'
-"""Prints how a program sees the path of its request."""
+"""Prints the variables that describe the path of a request."""
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_program_sees_its_mount(town: Configured, path: str, names: str) -> None
 
 
 def test_cgi_script_sees_its_mount(town: Configured) -> None:
-    """The same is true for a CGI script."""
+    """A CGI script has the same values."""
     assert town.get("/cgi/names/x?q").body == b"/cgi/names|/x|/cgi/names/x?q\n"
     assert town.get("/cgi/none").status == 404
 
@@ -132,7 +132,7 @@ def test_hosts(town: Configured) -> None:
 
 
 def test_files(town: Configured) -> None:
-    """Files and the pages of directories are below the path of their endpoint, as is the link to the parent directory."""
+    """Files and directory pages are below the path of their endpoint, and so is the link to the parent directory."""
     assert town.get("/files/a.txt").body == b"public/a.txt\n"
     assert town.get("/files/page/").body == b"public/page/index.html\n"
     assert town.get("/files/sub").value("Location") == "./sub/"
@@ -174,7 +174,7 @@ def EVENTS(accept: list[tuple[str, str]]) -> list[tuple[str, list[tuple[str, str
 
 
 def test_pages(town: Configured) -> None:
-    """A console is at its own path, and names its target by a relative address; that of an endpoint is below the endpoint."""
+    """A console is at its own path, and refers to its target by a relative address. The console of an endpoint is below the endpoint."""
     assert b'data-target="../count"' in town.get("/console/").body
     assert b'data-program="sh"' in town.get("/count/").body
     assert town.get("/count/any/where").body == town.get("/count/").body
@@ -209,7 +209,7 @@ def test_local_redirects_end(town: Configured) -> None:
 
 
 def test_slots(configured: Configure, tmp_path: Path) -> None:
-    """A session needs a slot of its endpoint and one of the whole server; a CGI script and a subscriber do as well."""
+    """A session, a CGI script and a subscriber each need a slot of their endpoint and a slot of the server."""
     (tmp_path / "cgi").mkdir()
     write_script(tmp_path / "cgi/names", TEXT + NAMES)
     server = configured(
@@ -306,7 +306,7 @@ def test_listeners(configured: Configure, certificates: Certificates, tmp_path: 
 
 
 def test_default_listener(configured: Configure) -> None:
-    """Without a listener, a file describes a server on port 8080 of every address; that port may be in use here."""
+    """Without a listener, a file describes a server on port 8080 of every address; other processes may use that port during the test."""
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with_luck = taken.connect_ex(("127.0.0.1", 8080)) != 0
@@ -320,7 +320,7 @@ def test_default_listener(configured: Configure) -> None:
 
 
 def test_relative_names(configured: Configure, certificates: Certificates, tmp_path: Path) -> None:
-    """A relative name is relative to the file that contains it, wherever the server was started."""
+    """A relative name is relative to the file that contains it, whatever the working directory is."""
     for name in ("etc/conf.d/site", "etc/scripts", "etc/cgi"):
         (tmp_path / name).mkdir(parents=True)
     write_script(tmp_path / "etc/hello", "echo hello")
@@ -352,7 +352,7 @@ def test_relative_names(configured: Configure, certificates: Certificates, tmp_p
 
 
 def test_every_fault_is_printed(tmp_path: Path) -> None:
-    """A file with faults is not served: each fault is one line that names its place, and the exit status is 1."""
+    """The server does not start with faults in its file: each fault is one line that names its place, and the exit status is 1."""
     file = tmp_path / "wsbridge.toml"
     file.write_text(
         "\n\n".join(
@@ -391,7 +391,7 @@ def test_one_file(words: tuple[str, ...]) -> None:
 
 
 def test_port_in_use(tmp_path: Path) -> None:
-    """A port that another process uses is reported, and the exit status is 3; a listener that was open before is closed."""
+    """If another process uses a port, the server reports it, exits with 3, and closes the listeners that were open."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         file = tmp_path / "wsbridge.toml"
         tables = (listener("unix:socket"), listener(f"127.0.0.1:{taken.getsockname()[1]}"), bridge("/", "exec cat"))
@@ -434,7 +434,7 @@ def test_secrets(tmp_path: Path, kept_in: str) -> None:
     ],
 )
 def test_invalid_secrets(tmp_path: Path, source: dict[str, str], content: str | None, complaint: str) -> None:
-    """An error about a secret says where it comes from and what is wrong, and does not show it."""
+    """An error about a secret names its source and the fault, but not its value."""
     (tmp_path / "secret").write_text(content or "")
     file = tmp_path / "wsbridge.toml"
     file.write_text("\n\n".join([channel("/temps", "temps", broker="main"), table("[broker.main]", url=source)]))
@@ -444,11 +444,11 @@ def test_invalid_secrets(tmp_path: Path, source: dict[str, str], content: str | 
     assert "hunt" not in ran.stdout + ran.stderr
 
 
-# What is never served
+# Files that are never served
 
 
 def test_private_files(configured: Configure, certificates: Certificates, tmp_path: Path) -> None:
-    """No endpoint serves the programs, keys and secrets of another as files, nor the configuration; whatever else is there is served."""
+    """No endpoint serves another endpoint's programs, keys and secrets, or the configuration, as files. Other files there are served."""
     for name in ("bin", "scripts", "cgi", "conf.d"):
         (tmp_path / name).mkdir()
     for name in ("bin/count", "bin/publish", "scripts/hello", "cgi/names"):
@@ -481,7 +481,7 @@ def test_private_files(configured: Configure, certificates: Certificates, tmp_pa
     assert [name for name in (*private, *secret) if f'"./{name}"' in listing] == []
 
 
-# The log and the end
+# The log and the shutdown
 
 
 def test_log_names_each_endpoint(configured: Configure, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The server as a whole: how it begins, what it shows, what it serves once, and how it ends."""
+"""The server as a whole: its start, its announcement, --once and its shutdown."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ UPGRADE = [
     ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
 ]
 PATIENT = "--closems=60000"
-"""A ladder that nobody wants to wait for."""
+"""A ladder that is longer than a test lasts."""
 
 
 @pytest.fixture(params=TRANSPORTS)
 def transports(request: pytest.FixtureRequest) -> dict[str, str]:
-    """The environment in which a server uses aiofastnet's transports and, in another run of the test, the loop's own."""
+    """The environment for aiofastnet's transports in one run of the test, and for the loop's own in the other."""
     if request.param == "aiofastnet":
         pytest.importorskip("aiofastnet")
     return TRANSPORTS[request.param]
 
 
-# The beginning
+# The start
 
 
 def test_announcement(tmp_path: Path) -> None:
-    """What is announced are the real addresses, each of which accepts connections."""
+    """The server announces its real addresses, and each accepts connections."""
     listen = ("--address=127.0.0.1", "--address=localhost", "--port=0", f"--unixsocket={tmp_path}/s", "--redirport=0")
     with Server("--devconsole", "cat", listen=listen) as server:
         ports = re.findall(r"Starting WebSocket server   : ws://(?:127\.0\.0\.1|localhost):(\d+)/", server.log)
@@ -64,8 +64,8 @@ def test_announcement(tmp_path: Path) -> None:
         assert re.search(r"Developer console           : http://127\.0\.0\.1:\d+/$", server.log, re.MULTILINE)
 
 
-def test_one_failing_listener_ends_all(tmp_path: Path) -> None:
-    """Where one of several listeners fails none is opened: exit status 3, the address and the reason; nothing is left."""
+def test_one_failed_listener(tmp_path: Path) -> None:
+    """If one of several listeners fails, the server keeps none open, reports the address and the reason, and exits with 3."""
     ended = run(*(word.replace("{port}", "0") for word in LISTEN), f"--unixsocket={tmp_path}/none/s", "cat")
     assert ended.returncode == 3
     assert f"{tmp_path}/none/s" in ended.stdout + ended.stderr
@@ -75,8 +75,8 @@ def test_one_failing_listener_ends_all(tmp_path: Path) -> None:
     assert "192.0.2.1" in ended.stdout + ended.stderr
 
 
-def test_certificate_that_cannot_be_used(tmp_path: Path) -> None:
-    """A certificate that cannot be used is told by its name: exit status 3."""
+def test_unusable_certificate(tmp_path: Path) -> None:
+    """The server reports an unusable certificate by its name, and exits with 3."""
     wrong = tmp_path / "wrong.pem"
     wrong.write_text("no certificate\n")
     ended = run("--port=0", "--ssl", f"--sslcert={wrong}", f"--sslkey={wrong}", "cat")
@@ -85,15 +85,15 @@ def test_certificate_that_cannot_be_used(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_descriptors_of_others(tmp_path: Path) -> None:
-    """A program gets 0, 1 and 2 alone, also where the server was started with others open."""
+def test_inherited_descriptors(tmp_path: Path) -> None:
+    """A program gets only the descriptors 0, 1 and 2, also if the server was started with others."""
     prefix = ("sh", "-c", 'exec 7>"$0" 9</dev/null; exec "$@"', str(tmp_path / "file"))
     with Server(*command("descriptors"), prefix=prefix) as server, server.connect() as client:
         assert [line.split()[0] for line in client.receive_lines()] == ["0", "1", "2"]
 
 
 def test_pty() -> None:
-    """With --pty a filter that buffers by the block on a pipe answers each line as it comes, and its exit closes as ever."""
+    """With --pty, a filter that block-buffers its output on a pipe answers each line at once, and its exit closes the session."""
     with Server("--pty", "grep", "o") as server, server.connect() as client:
         for number in range(3):
             client.send_text(f"no {number}")
@@ -108,8 +108,8 @@ def test_pty() -> None:
 
 
 @pytest.mark.parametrize(("script", "status"), [("exit 0", 0), ("exit 3", 3), ("kill -TERM $$", 143), ("kill -KILL $$", 137)])
-def test_once_ends_with_the_programs_status(script: str, status: int) -> None:
-    """--once serves one session and exits with the status of its program, 128 + N after signal N."""
+def test_once_exits_with_the_programs_status(script: str, status: int) -> None:
+    """--once serves one session and exits with the status of its program, or 128 + N after signal N."""
     with Server("--once", "sh", "-c", f"echo last; {script}") as server:
         with server.connect() as client:
             messages, close = client.receive_until_close()
@@ -118,8 +118,8 @@ def test_once_ends_with_the_programs_status(script: str, status: int) -> None:
         assert server.wait() == status
 
 
-def test_once_when_the_client_leaves() -> None:
-    """--once ends as well when the client leaves."""
+def test_once_when_the_client_disconnects() -> None:
+    """With --once, the server also exits when the client disconnects."""
     with Server("--once", "cat") as server:
         with server.connect() as client:
             client.send_text("hello")
@@ -127,8 +127,8 @@ def test_once_when_the_client_leaves() -> None:
         assert server.wait() == 0
 
 
-def test_once_is_once() -> None:
-    """--once serves one session: while it runs no other begins, and what was refused before it does not count."""
+def test_once_serves_one_session() -> None:
+    """With --once, no other session begins during the session; earlier refused requests do not count."""
     with Server("--once", "--origin=good.com", "cat") as server:
         assert server.refusal(origin="http://bad.com").status == 403
         assert server.get("/").status == 404
@@ -143,8 +143,8 @@ def test_once_is_once() -> None:
 
 
 @pytest.mark.parametrize(("flags", "status"), [((), 429), (("--busy=close",), 1013)])
-def test_once_when_two_are_connected(flags: tuple[str, ...], status: int) -> None:
-    """Of two connections that were open before, one gets the session and the other learns that there is no more."""
+def test_once_with_two_connections(flags: tuple[str, ...], status: int) -> None:
+    """Of two open connections, one gets the session, and the other gets an error."""
     with Server("--once", *flags, "sh", "-c", "read code; exit $code") as server, open_stream(port=server.port) as other:
         with server.connect() as client:
             other.send(request_bytes("GET", "/", UPGRADE))
@@ -158,8 +158,8 @@ def test_once_when_two_are_connected(flags: tuple[str, ...], status: int) -> Non
         assert server.wait() == 5
 
 
-def test_once_with_a_program_that_cannot_be_started(tmp_path: Path) -> None:
-    """--once ends, and not with 0, when its program cannot be started."""
+def test_once_with_a_program_that_cannot_start(tmp_path: Path) -> None:
+    """With --once, the server exits with an error if its program cannot start."""
     broken = tmp_path / "broken"
     broken.write_text("#!/no/such/interpreter\n")
     broken.chmod(0o755)
@@ -169,11 +169,11 @@ def test_once_with_a_program_that_cannot_be_started(tmp_path: Path) -> None:
         assert server.wait() != 0
 
 
-# The end
+# Shutdown
 
 
-def test_shutdown_of_many(tmp_path: Path) -> None:
-    """When the server shuts down nobody new is accepted, every session closes with 1001 and ends by the ladder; exit status 0."""
+def test_shutdown_with_many_sessions(tmp_path: Path) -> None:
+    """At the shutdown, the server accepts no new client, closes every session with 1001 and ends it by the ladder. The exit status is 0."""
     words = ("sh", "-c", 'exec "$@" "$QUERY_STRING" TERM', "sh", *command("witness"))
     with Server("--closems=100", *words) as server, ExitStack() as stack:
         clients = [stack.enter_context(server.connect(f"/?{tmp_path / str(index)}")) for index in range(5)]
@@ -189,8 +189,8 @@ def test_shutdown_of_many(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_second_signal_forces(tmp_path: Path, second: signal.Signals) -> None:
-    """A second signal forces the end: what is left is killed, whatever the ladder's patience."""
+def test_second_signal_kills(tmp_path: Path, second: signal.Signals) -> None:
+    """A second signal kills all remaining programs, whatever the pauses of the ladder."""
     record = tmp_path / "record"
     with Server(PATIENT, *command("witness", record)) as server, server.connect() as client:
         pid = int(client.receive_text())
@@ -204,8 +204,8 @@ def test_second_signal_forces(tmp_path: Path, second: signal.Signals) -> None:
     assert [event for event, _ in recorded(record)] == ["eof"]
 
 
-def test_shutdown_of_a_client_that_talks(transports: dict[str, str]) -> None:
-    """A client that talks all the while is told 1001 as well."""
+def test_shutdown_with_a_client_that_sends(transports: dict[str, str]) -> None:
+    """A client that sends permanently also receives 1001."""
     with Server("cat", env=transports) as server, server.connect() as client, client.sending(encode_frame(b"x" * 1000) * 100_000):
         client.receive_text()
         server.send_signal(signal.SIGTERM)
@@ -214,8 +214,8 @@ def test_shutdown_of_a_client_that_talks(transports: dict[str, str]) -> None:
         assert server.wait() == 0
 
 
-def test_shutdown_of_a_client_that_is_slow(transports: dict[str, str]) -> None:
-    """A client that had taken nothing for a while gets what was sent to it before, and is told 1001."""
+def test_shutdown_with_a_slow_client(transports: dict[str, str]) -> None:
+    """A client that has not read for a while receives its pending messages, then 1001."""
     with Server(*command("flood"), env=transports) as server, server.connect(receive_buffer=1 << 16) as client:
         server.wait_for_log("blocked at")
         server.send_signal(signal.SIGTERM)
@@ -233,8 +233,8 @@ SCRIPTS = {
 
 
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS.keys())
-def test_shutdown_of_a_script(tmp_path: Path, script: str) -> None:
-    """A CGI script that runs on does not keep the server from its end: it is ended as well, exit status 0."""
+def test_shutdown_with_a_script(tmp_path: Path, script: str) -> None:
+    """A running CGI script does not delay the shutdown: it is ended too, and the exit status is 0."""
     cgi = tmp_path / "cgi"
     cgi.mkdir()
     path = cgi / "script"
@@ -251,7 +251,7 @@ def test_shutdown_of_a_script(tmp_path: Path, script: str) -> None:
 
 
 def test_shutdown_without_sessions(tmp_path: Path) -> None:
-    """A server with idle connections alone ends at once, and leaves its Unix socket to nobody."""
+    """A server with only idle connections exits at once, and removes its Unix socket."""
     path = f"{tmp_path}/s"
     with Server("cat", listen=(f"--unixsocket={path}",), unix=path) as server, open_stream(unix=path) as stream:
         stream.send(request_bytes("GET", "/", [("Host", "h")]))
@@ -261,8 +261,8 @@ def test_shutdown_without_sessions(tmp_path: Path) -> None:
         assert not Path(path).exists()
 
 
-def test_counts_are_shown_at_the_end(tmp_path: Path) -> None:
-    """What was served, refused and lost is counted, and shown when the server ends."""
+def test_metrics_at_the_exit(tmp_path: Path) -> None:
+    """The server counts served sessions, refusals and losses, and logs the counts at its exit."""
     with Server("--origin=good.com", "--maxline=10", "sh", "-c", "read line; echo $line") as server:
         for words in ("short", "far too long a line"):
             with server.connect(origin="http://good.com") as client:
@@ -283,7 +283,7 @@ def test_counts_are_shown_at_the_end(tmp_path: Path) -> None:
 
 
 def test_json_log() -> None:
-    """With --log-format json every line is an object: time, level, category, the fields of its connection, and what happened."""
+    """With --log-format json, every line is an object: time, level, category, the fields of its connection, and the event."""
     with Server("--log-format=json", "--loglevel=debug", "sh", "-c", "echo 'a \"complaint\"' >&2; cat", listen=LISTEN) as server:
         with server.connect("/path?q", headers=[("Host", "h.com")]) as client:
             client.send_close(1000)
@@ -301,7 +301,7 @@ def test_json_log() -> None:
 
 
 def test_text_log() -> None:
-    """Each line of the log has a time, a level, a category, fields and what happened; each line of a connection bears its id."""
+    """Each log line has a time, a level, a category, fields and an event; each line of a connection has its id."""
     with Server("--loglevel=debug", "sh", "-c", "echo complaint >&2; exit 3") as server:
         with server.connect(headers=[("Host", "h.com"), ("Origin", "http://o.com")]) as client:
             client.receive_close()
@@ -322,7 +322,7 @@ def test_text_log() -> None:
     [("debug", {"INFO", "ACCESS", "ERROR", "DEBUG"}), ("access", {"INFO", "ACCESS", "ERROR"}), ("info", {"INFO", "ERROR"})],
 )
 def test_levels(level: str, shown: set[str]) -> None:
-    """--loglevel shows what is of that level or worse."""
+    """--loglevel selects lines of this level or worse."""
     with Server(f"--loglevel={level}", "sh", "-c", "echo complaint >&2; exit 3") as server:
         with server.connect() as client:
             client.receive_close()
@@ -333,7 +333,7 @@ def test_levels(level: str, shown: set[str]) -> None:
 
 @pytest.mark.parametrize("level", ["error", "fatal", "none"])
 def test_quiet_levels(level: str, tmp_path: Path) -> None:
-    """At the level error the complaints of programs are all that is logged, above it nothing; programs are served all the same."""
+    """At the level error, the log has only programs' errors; at higher levels, it is empty. Sessions work normally."""
     path = f"{tmp_path}/s"
     server = Server(f"--loglevel={level}", "sh", "-c", "echo complaint >&2; echo done", listen=(f"--unixsocket={path}",), unix=path)
     with server:
@@ -343,15 +343,15 @@ def test_quiet_levels(level: str, tmp_path: Path) -> None:
     assert len(server.log.splitlines()) == (level == "error")
 
 
-# Nothing is left
+# No leftovers
 
 
 SUBREAPER = "import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 1); os.execvp(sys.argv[1], sys.argv[1:])"
-"""Makes what it runs the parent of its orphaned descendants, as the first process of a container is."""
+"""Makes its program the parent of its orphaned descendants, like the first process of a container."""
 
 
 def test_orphans_are_no_zombies() -> None:
-    """No zombie is left where the server is the one that inherits the processes that its programs leave behind."""
+    """No zombie remains if the server inherits the orphans of its programs."""
     prefix = (sys.executable, "-c", SUBREAPER)
     with Server("sh", "-c", "sleep 1000 >&2 & echo $!; (sleep 0.01 &) >&2", prefix=prefix) as server:
         for _ in range(3):
@@ -369,14 +369,14 @@ KINDS = ("Client", "Child", "Bridge", "Connection", "Request", "FrameReader", "H
 
 
 def ours_alive() -> dict[str, int]:
-    """How many objects there are of the kinds that make up a session."""
+    """Return the number of live objects of a session's types."""
     gc.collect()
     names = [type(thing).__name__ for thing in gc.get_objects() if str(type(thing).__module__).startswith("wsbridge.")]
     return {kind: names.count(kind) for kind in KINDS}
 
 
 def cycles(port: int, count: int) -> None:
-    """Open sessions and end them in every way that a client has."""
+    """Open sessions, and end them in every way that a client can."""
     ways: list[Callable[[Client], None]] = [Client.drop, Client.reset, lambda client: client.send_close(1000)]
     for number in range(count):
         client = connect(port=port)
@@ -392,7 +392,7 @@ def cycles(port: int, count: int) -> None:
 
 @pytest.mark.parametrize("fast", ["1", "0"], ids=["aiofastnet", "asyncio"])
 async def test_no_task_and_no_object_is_left(fast: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """After many sessions no task is left, no descriptor, no child and no object that belonged to one."""
+    """After many sessions, no task, descriptor, child or object of a session remains."""
     monkeypatch.setenv("WSBRIDGE_FASTNET", fast)
     caplog.set_level(logging.INFO, "wsbridge")
     settings = ServerSettings(
@@ -421,11 +421,11 @@ async def test_no_task_and_no_object_is_left(fast: str, monkeypatch: pytest.Monk
             bridging.stop()
             assert await serving == 0
             for fd in descriptors().keys() - had.keys():
-                os.close(fd)  # the Spawner's own, which a process takes with it
+                os.close(fd)  # the Spawner's own descriptor, which lasts as long as its process
 
 
 def test_nothing_is_left_of_simultaneous_sessions() -> None:
-    """Sessions that begin and end at the same time are kept apart, and leave nothing."""
+    """Simultaneous sessions do not affect each other, and leave nothing behind."""
     with Server("sh", "-c", "echo $$; exec cat") as server:
         with server.connect() as client:
             client.receive_text()
@@ -453,7 +453,7 @@ def test_nothing_is_left_of_simultaneous_sessions() -> None:
 
 
 def test_legacy_locale(tmp_path: Path) -> None:
-    """Where the locale is not UTF-8, paths and variables are all the same."""
+    """In a locale other than UTF-8, paths and variables are unchanged."""
     legacy = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     script = tmp_path / "é"
     script.write_text('#!/bin/sh\necho "$SCRIPT_NAME"\n')

@@ -1,4 +1,4 @@
-"""Who takes slowly, or nothing: he is told exactly what he has lost, costs the others nothing, and memory does not grow."""
+"""Slow and stuck subscribers: each gets the exact count of its lost messages, does not affect others, and uses bounded memory."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from tests.support.site import Certificates
 
 MIB = 1 << 20
 SMALL: dict[str, Any] = {"receive_buffer": 4096}
-"""By which a server feels soon that nothing is read."""
+"""A small receive buffer, so that the server soon notices a client that does not read."""
 
 Where = tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]
 
 PAYLOAD = b"x" * 10_000
 STEP = "while read -r go; do seq $i $((i + %d)); i=$((i + %d)); done"
-"""A program that prints so many numbers more each time that it is told to."""
+"""A program that prints the next numbers at each line of input."""
 
 
 def flood(publisher: Client, count: int) -> None:
-    """Publish messages of 10 kB, each when the one before has come back."""
+    """Publish messages of 10 kB, each after the previous message has come back."""
     for _ in range(count):
         publisher.send_binary(PAYLOAD)
         assert publisher.receive_binary() == PAYLOAD
 
 
 def took_all(viewer: Viewer, server: Server, begin: int) -> int:
-    """Take until there is nothing more to come; return how many messages came. All others were told as lost."""
+    """Read all messages; return their number, and check that all others were reported as lost."""
     end = status(server)["position"]
     count = 0
     while viewer.position != end:
@@ -48,7 +48,7 @@ def took_all(viewer: Viewer, server: Server, begin: int) -> int:
 
 @pytest.fixture(params=[(name, door) for name in TRANSPORTS for door in ("tcp", "unix", "tls")], ids="-".join)
 def where(request: pytest.FixtureRequest, certificates: Certificates, tmp_path: Path) -> Where:
-    """Flags and options of a server, and options of a client by which it takes little."""
+    """Flags and options of a server, and options of a client with small buffers."""
     name, door = request.param
     if name == "aiofastnet":
         pytest.importorskip("aiofastnet")
@@ -63,7 +63,7 @@ def where(request: pytest.FixtureRequest, certificates: Certificates, tmp_path: 
 
 
 def test_drop_oldest(broadcast: Broadcast, where: Where) -> None:
-    """One that lags further than --queue loses the oldest, is told how many, and has all the rest: what is kept is not lost."""
+    """A client that falls behind by more than --queue loses its oldest messages. It gets their number, and all other messages."""
     flags, options, small = where
     server = broadcast("--input=exchange", "--queue=100000", "--history=0", *flags, **options)
     with server.connect() as publisher, view(server, **small) as stuck:
@@ -77,7 +77,7 @@ def test_drop_oldest(broadcast: Broadcast, where: Where) -> None:
 
 
 def test_latest(broadcast: Broadcast) -> None:
-    """With --slow=latest one that lags too far has the latest from there on."""
+    """With --slow=latest, a client that falls too far behind continues with the latest message."""
     server = broadcast("--input=exchange", "--queue=100000", "--history=0", "--slow=latest")
     with server.connect() as publisher, view(server, **SMALL) as stuck:
         wait_for_viewers(server, 2)
@@ -89,7 +89,7 @@ def test_latest(broadcast: Broadcast) -> None:
 
 
 def test_close(broadcast: Broadcast) -> None:
-    """With --slow=close one that lags too far is closed with 1013, and can come back: what is kept was not lost to him."""
+    """With --slow=close, a client that falls too far behind is closed with 1013. It can reconnect and resume without a loss."""
     server = broadcast("--input=exchange", "--queue=100000", "--history=2000", "--history-bytes=100000000", "--slow=close")
     with server.connect() as publisher:
         stuck = view(server, **SMALL)
@@ -110,8 +110,8 @@ def test_close(broadcast: Broadcast) -> None:
             assert again.losses == []
 
 
-def test_slow_listener(broadcast: Broadcast) -> None:
-    """An event stream that lags too far is told in an event `lost`."""
+def test_slow_event_stream(broadcast: Broadcast) -> None:
+    """An event stream that falls too far behind gets an event `lost`."""
     server = broadcast("--input=exchange", "--queue=100000", "--history=0")
     with server.connect() as publisher, listen(server, **SMALL) as stuck:
         wait_for_viewers(server, 2)
@@ -125,8 +125,8 @@ def test_slow_listener(broadcast: Broadcast) -> None:
         assert sum(counts.values()) == 1_000
 
 
-def test_loss_of_one_who_is_closed(broadcast: Broadcast) -> None:
-    """What one has lost is told of him also when it is the server that ends it."""
+def test_loss_is_logged_at_the_shutdown(broadcast: Broadcast) -> None:
+    """The log has a client's lost messages also if the server closes the connection."""
     server = broadcast("--input=exchange", "--queue=100000", "--history=0")
     with server.connect() as publisher, view(server, **SMALL) as stuck:
         wait_for_viewers(server, 2)
@@ -137,8 +137,8 @@ def test_loss_of_one_who_is_closed(broadcast: Broadcast) -> None:
     assert f"messages:'{stuck.lost} lost' | DISCONNECT" in server.log
 
 
-def test_plain_client_that_is_slow(broadcast: Broadcast) -> None:
-    """A plain client has no words for a loss: it gets whole messages in order, and the latest of them."""
+def test_slow_plain_client(broadcast: Broadcast) -> None:
+    """A plain client gets no notice of a loss: it gets whole messages in order, up to the latest."""
     server = broadcast("--input=program", "--queue=10000", "sh", "-c", "i=1; " + STEP % (999, 1000))
     with view(server) as conductor, server.connect(**SMALL) as stuck:
         conductor.next()
@@ -155,7 +155,7 @@ def test_plain_client_that_is_slow(broadcast: Broadcast) -> None:
 @pytest.mark.parametrize("flag", ["--send-timeout=0.3", "--send-timeout=0"])
 @pytest.mark.parametrize("name", TRANSPORTS)
 def test_send_timeout(broadcast: Broadcast, flag: str, name: str) -> None:
-    """One that takes nothing at all is cut off after --send-timeout, and with 0 never; of whatever kind it is."""
+    """The server disconnects a client of any kind that accepts nothing for --send-timeout. With 0, it never does."""
     if name == "aiofastnet":
         pytest.importorskip("aiofastnet")
     server = broadcast("--input=exchange", flag, env=TRANSPORTS[name])
@@ -173,8 +173,8 @@ def test_send_timeout(broadcast: Broadcast, flag: str, name: str) -> None:
         assert publisher.is_open()
 
 
-def test_who_takes_slowly_is_not_cut_off(broadcast: Broadcast) -> None:
-    """One that takes little, but takes, is not cut off."""
+def test_slow_client_is_kept(broadcast: Broadcast) -> None:
+    """The server keeps a client that accepts data slowly."""
     server = broadcast("--input=exchange", "--send-timeout=1", "--queue=100000")
     with server.connect() as publisher, view(server, **SMALL) as slow:
         wait_for_viewers(server, 2)
@@ -185,12 +185,12 @@ def test_who_takes_slowly_is_not_cut_off(broadcast: Broadcast) -> None:
         assert status(server)["viewers"] == 2
 
 
-def test_whose_link_is_slower_than_the_channel(broadcast: Broadcast) -> None:
-    """While what waits for one grows, its answers to pings come later and later: it is not given up as long as it takes."""
+def test_client_with_a_slow_link(broadcast: Broadcast) -> None:
+    """While data for a client piles up, its pongs come later and later. The server keeps the client as long as it accepts data."""
     server = broadcast("--input=exchange", "--pingms=500")
     with server.connect() as publisher, view(server, **SMALL) as slow:
         wait_for_viewers(server, 2)
-        # For at least four pings, in which it takes less than half of what comes.
+        # This takes at least four pings, during which the client reads less than half of the data.
         for _ in range(110):
             publisher.send_binary(PAYLOAD[:2000])
             publisher.receive_binary()
@@ -200,7 +200,7 @@ def test_whose_link_is_slower_than_the_channel(broadcast: Broadcast) -> None:
 
 
 class Crowd:
-    """Plain clients that are read from a thread as fast as they bring something, and counted: each is to get the same bytes."""
+    """Plain clients that a thread reads as fast as possible; it counts their bytes. Each must get the same bytes."""
 
     def __init__(self, clients: list[Client]) -> None:
         self.counts = {client.stream.sock: 0 for client in clients}
@@ -211,7 +211,7 @@ class Crowd:
         self._thread.start()
 
     def wait_for(self, count: int) -> None:
-        """Wait until each has so many bytes."""
+        """Wait until each client has received this number of bytes."""
         with self._changed:
             assert self._changed.wait_for(lambda: self.least >= count, scaled(DEADLINE)), f"{self.least} of {count} bytes, for the slowest"
 
@@ -236,10 +236,10 @@ class Crowd:
 
 
 @pytest.mark.parametrize("name", TRANSPORTS)
-def test_a_crowd_and_two_who_are_slow(broadcast: Broadcast, name: str) -> None:
-    """Of 300 clients one reads nothing and one reads slowly while 200,000 messages are published.
+def test_many_clients_and_two_slow_clients(broadcast: Broadcast, name: str) -> None:
+    """Of 300 clients, one reads nothing and one reads slowly while the program publishes 200,000 messages.
 
-    The others get all of it; the slow ones are told exactly what they lost; memory does not grow.
+    The other clients get all messages. The slow clients get the exact count of their lost messages, and the memory does not grow.
     """
     if name == "aiofastnet":
         pytest.importorskip("aiofastnet")
@@ -257,7 +257,7 @@ def test_a_crowd_and_two_who_are_slow(broadcast: Broadcast, name: str) -> None:
         for step in range(1, 101):
             conductor.client.send_text("go")
             assert conductor.messages(2000)[-1] == b"%d" % (100_000 + step * 2000)
-            # Each message is 6 digits in a frame with a head of 2 bytes.
+            # Each message is 6 digits in a frame with a header of 2 bytes.
             crowd.wait_for(step * 2000 * 8)
             slowly += slow.next().what == "message"
         assert set(crowd.counts.values()) == {200_000 * 8}
@@ -274,8 +274,8 @@ def test_a_crowd_and_two_who_are_slow(broadcast: Broadcast, name: str) -> None:
         server.wait_for_log(f"messages:'{count} lost' \\| DISCONNECT")
 
 
-def test_stuck_clients_hold_nothing(broadcast: Broadcast) -> None:
-    """A hundred that take nothing cost no more memory than what the kernel holds for them."""
+def test_stuck_clients_use_no_memory(broadcast: Broadcast) -> None:
+    """100 clients that read nothing use only kernel memory."""
     server = broadcast("--input=exchange", "--queue=1000000")
     with ExitStack() as stack:
         publisher = stack.enter_context(server.connect())

@@ -1,4 +1,4 @@
-"""When files have changed."""
+"""The detection of changed files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NOTHING, CHANGING, CHANGED = Found.NOTHING, Found.CHANGING, Found.CHANGED
 
 
 def test_change_is_complete() -> None:
-    """A change counts when two looks in a row find the same; until it is taken, each further look finds it."""
+    """A change counts when two consecutive checks find the same state. Until it is accepted, each further check reports it."""
     files: dict[str, Stamp] = {"a": Stamp(1, 1, 1)}
     watch = Watch(["a", "b"], stamp=files.get)
     assert watch.check() is NOTHING
@@ -27,7 +27,7 @@ def test_change_is_complete() -> None:
 
 
 def test_change_that_is_undone() -> None:
-    """A file that was away for a moment, and is as it was, has not changed."""
+    """A file that was missing for a moment and is unchanged does not count as changed."""
     files: dict[str, Stamp] = {"a": Stamp(1, 1, 1)}
     watch = Watch(["a"], stamp=files.get)
     kept = files.pop("a")
@@ -37,7 +37,7 @@ def test_change_that_is_undone() -> None:
 
 
 def test_other_files() -> None:
-    """Other files may be watched from some moment on. A change of a file that stays counts, whenever it came."""
+    """The set of watched files may change. A change of a file that stays in the set counts, whenever it happened."""
     files: dict[str, Stamp] = {"a": Stamp(1, 1, 1), "b": Stamp(2, 1, 1)}
     watch = Watch(["a"], stamp=files.get)
     watch.record()

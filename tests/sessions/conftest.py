@@ -1,4 +1,4 @@
-"""Sessions of the product's own parts inside the test's loop: a real child, and the in-memory twin for its client."""
+"""Sessions of the product's own parts in the test's loop: a real child, and an in-memory twin as its client."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from wsbridge.sessions.registry import Registry
 
 @dataclass(slots=True)
 class Session:
-    """A session under way, its client in the hands of the test."""
+    """A running session, whose client the test controls."""
 
     client: ClientTwin
     running: Running
@@ -30,12 +30,12 @@ class Session:
     heard: Sink
 
     def says(self, *lines: bytes) -> None:
-        """The client says something."""
+        """Send messages as the client."""
         self.client.received += len(lines)
         self.heard.write(Batch(Kind.TEXT, list(lines)))
 
     def leaves(self, reason: End) -> None:
-        """The client leaves."""
+        """Disconnect the client."""
         self.heard.end(reason)
 
     async def line(self, number: int = 1) -> str:
@@ -44,7 +44,7 @@ class Session:
         return self.client.messages[number - 1].decode()
 
     async def ended(self) -> End:
-        """Wait until the client is told of the end; return what it is told."""
+        """Wait until the client gets the end of the session; return it."""
         return await until(lambda: self.client.ended, "the end at the client")
 
 
@@ -80,7 +80,7 @@ class Opener:
         return Session(client, running, bridge, bridge.start())
 
     async def over(self) -> None:
-        """Wait until nothing is left of any session."""
+        """Wait until no part of any session remains."""
         await until(lambda: len(self.registry) == 0, "the end of every session")
 
 
@@ -98,7 +98,7 @@ async def registry() -> Registry:
 
 @pytest.fixture
 async def session(spawner: Spawner, registry: Registry, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Opener]:
-    """Opens sessions; when the test is over nothing of them is left, and every slot is free again."""
+    """Opens sessions. After the test, nothing of them remains and every slot is free."""
     caplog.set_level(ACCESS, "wsbridge")
     with nothing_left(), adopting(), no_callback_fails():
         starter = Starter(spawner)
@@ -113,7 +113,7 @@ async def session(spawner: Spawner, registry: Registry, caplog: pytest.LogCaptur
 
 @pytest.fixture
 def fifo(tmp_path: Path) -> str:
-    """A named pipe, by which a test tells a program to go on."""
+    """A named pipe, by which a test lets a program continue."""
     path = tmp_path / "fifo"
     os.mkfifo(path)
     return str(path)

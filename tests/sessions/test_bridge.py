@@ -1,4 +1,4 @@
-"""One session: what happens when one of the two ends, and that whatever comes first decides."""
+"""One session: its end by the client, the program or the server, whichever comes first."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from wsbridge.sessions.registry import Registry
 
 SHUTDOWN = 1001
 NEVER = (Step(1000, signal.SIGINT),)
-"""A ladder whose first signal nobody lives to see."""
+"""A ladder whose first signal comes later than the end of the test."""
 
 
 async def test_both_directions(session: Opener) -> None:
-    """What the client says reaches the program's stdin, what the program prints reaches the client, in order."""
+    """The client's messages reach the program's stdin, and the program's output reaches the client, in order."""
     one = session("cat")
     lines = [b"%d" % number for number in range(1000)]
     for line in lines:
@@ -35,8 +35,8 @@ async def test_both_directions(session: Opener) -> None:
 
 
 @pytest.mark.parametrize("reason", [End(1000), End(1001, "bye"), End(1005), End(1006)], ids=lambda end: str(end.code))
-async def test_client_that_leaves(session: Opener, tmp_path: Path, reason: End) -> None:
-    """When the client leaves, however it does, stdin closes and the ladder begins; the connection is closed when the program is gone."""
+async def test_client_disconnects(session: Opener, tmp_path: Path, reason: End) -> None:
+    """When the client disconnects in any way, stdin closes and the ladder begins. The connection is closed when the program has exited."""
     one = session(*command("witness", tmp_path / "record", "INT"))
     await one.line()
     one.leaves(reason)
@@ -48,8 +48,8 @@ async def test_client_that_leaves(session: Opener, tmp_path: Path, reason: End) 
     assert one.client.ended is None
 
 
-async def test_output_after_the_client_has_left(session: Opener, caplog: pytest.LogCaptureFixture) -> None:
-    """What a program prints after its client has left is read, dropped and counted, so that it can end by itself."""
+async def test_output_after_the_disconnect(session: Opener, caplog: pytest.LogCaptureFixture) -> None:
+    """Output after the client's disconnect is read, dropped and counted, so that the program can exit by itself."""
     one = session("sh", "-c", "echo ready; cat; seq 100000", ladder=PATIENT)
     await one.line()
     one.leaves(End(1000))
@@ -60,8 +60,8 @@ async def test_output_after_the_client_has_left(session: Opener, caplog: pytest.
     assert "100000 out discarded" in disconnect(caplog)["messages"]
 
 
-async def test_slow_client_that_leaves(session: Opener, tmp_path: Path) -> None:
-    """A client that takes nothing and then leaves does not hold up the end of its program."""
+async def test_slow_client_disconnects(session: Opener, tmp_path: Path) -> None:
+    """A client that accepts nothing and then disconnects does not delay the end of its program."""
     one = session("sh", "-c", "echo ready; seq 100000; cat; echo done >$0", tmp_path / "done", ladder=PATIENT)
     await one.line()
     one.running.child.pause()
@@ -80,16 +80,16 @@ async def test_slow_client_that_leaves(session: Opener, tmp_path: Path) -> None:
         ("kill -KILL $$", End(1011, "signal KILL")),
     ],
 )
-async def test_program_that_ends(session: Opener, script: str, end: End) -> None:
-    """When the program ends all that it printed is delivered, then exit 0 closes with 1000, any other end with 1011 and what it was."""
+async def test_program_exits(session: Opener, script: str, end: End) -> None:
+    """When the program exits, all of its output is delivered. Then exit 0 closes with 1000, any other status with 1011 and a reason."""
     one = session("sh", "-c", f"seq 100000; {script}")
     assert await one.ended() == end
     assert one.client.messages == [b"%d" % number for number in range(1, 100_001)]
     await session.over()
 
 
-async def test_all_is_delivered_to_a_slow_client(session: Opener, caplog: pytest.LogCaptureFixture) -> None:
-    """All that a program printed before it exited is delivered to a client that was slow to take it, however long that lasts."""
+async def test_slow_client_gets_all_output(session: Opener, caplog: pytest.LogCaptureFixture) -> None:
+    """A slow client gets all output from before the exit, however long that takes."""
     one = session("seq", 10_000, drain_seconds=0.02)
     one.running.child.pause()
     await one.running.child.group.wait_exit()
@@ -103,8 +103,8 @@ async def test_all_is_delivered_to_a_slow_client(session: Opener, caplog: pytest
 
 @pytest.mark.parametrize("drain_seconds", [0.0, 0.1])
 @pytest.mark.parametrize(("pty", "count"), [(False, 5_000), (True, 20_000)], ids=["pipe", "pty"])
-async def test_output_is_complete_without_patience(session: Opener, drain_seconds: float, pty: bool, count: int) -> None:
-    """What a program itself printed is delivered whole whatever --drainms says: that is patience with others who hold its stdout."""
+async def test_output_is_complete_with_any_drain_time(session: Opener, drain_seconds: float, pty: bool, count: int) -> None:
+    """The program's own output is delivered completely, whatever --drainms is: the time limits only other processes that hold stdout."""
     for _ in range(10):
         one = session("seq", count, drain_seconds=drain_seconds, pty=pty)
         assert await one.ended() == End(1000)
@@ -112,8 +112,8 @@ async def test_output_is_complete_without_patience(session: Opener, drain_second
         await session.over()
 
 
-async def test_output_is_complete_when_the_client_is_slow(session: Opener) -> None:
-    """What lay in the pipe at the exit is delivered whole, a read at a time, while an heir holds the pipe and patience is over."""
+async def test_output_in_the_pipe_is_complete(session: Opener) -> None:
+    """A slow client gets all output that is in the pipe at the exit, although the drain time is over and a child holds stdout."""
     one = session("sh", "-c", "seq 12000; sleep 1000 &", drain_seconds=0)
     child = one.running.child
     child.pause()
@@ -122,7 +122,7 @@ async def test_output_is_complete_when_the_client_is_slow(session: Opener) -> No
     exited = time.monotonic()
     await until(lambda: time.monotonic() - exited > 0.3, "some looks at the output")
     assert one.client.ended is None
-    assert time.process_time() - begun < 0.25, "the looks are many"
+    assert time.process_time() - begun < 0.25, "the session checks the output too often"
     write = one.client.write
 
     def slow(batch: Batch) -> None:
@@ -137,20 +137,20 @@ async def test_output_is_complete_when_the_client_is_slow(session: Opener) -> No
 
 
 async def test_grandchild_that_holds_stdout(session: Opener) -> None:
-    """A grandchild that holds stdout open after the program's exit is waited for no longer than --drainms; then the group ends."""
+    """After the program's exit, the session waits at most --drainms for a grandchild that holds stdout open. Then the group ends."""
     begun = time.monotonic()
     one = session("sh", "-c", "sleep 1000 & echo $!", drain_seconds=0.5)
     grandchild = int(await one.line())
     with mortal(grandchild):
         assert await one.ended() == End(1000)
-        # To begin and to exit takes some hundredths.
+        # The start and the exit take some hundredths of a second.
         assert time.monotonic() - begun >= 0.5
         await session.over()
         assert not is_alive(grandchild)
 
 
-async def test_grandchild_that_goes_on_printing(session: Opener) -> None:
-    """What a grandchild prints while it is waited for is delivered; with its last word the session ends."""
+async def test_grandchild_that_prints_during_the_drain(session: Opener) -> None:
+    """Output of a grandchild during the drain is delivered. The session ends when the grandchild closes stdout."""
     one = session("sh", "-c", "(read line; echo heir) & echo parent; exit 3", drain_seconds=1000)
     await one.running.child.group.wait_exit()
     assert await one.line() == "parent"
@@ -170,10 +170,8 @@ async def test_grandchild_that_goes_on_printing(session: Opener) -> None:
     ],
     ids=["lines", "nul", "prefixed", "prefixed, kind", "json"],
 )
-async def test_broken_framing(
-    session: Opener, caplog: pytest.LogCaptureFixture, framing: str, printed: str, code: int, reason: str
-) -> None:
-    """Output that breaks its framing ends the session at once with the code of the fault, a line in the log, and then the ladder."""
+async def test_framing_error(session: Opener, caplog: pytest.LogCaptureFixture, framing: str, printed: str, code: int, reason: str) -> None:
+    """A framing error in the output ends the session at once with the error's code and a log line. Then the ladder begins."""
     limit = 9 if code == 1009 else 1000
     one = session("sh", "-c", f"printf '{printed}'; cat; exec sleep 1000", framing=framing, limit=limit, ladder=GENTLE)
     end = await one.ended()
@@ -186,8 +184,8 @@ async def test_broken_framing(
     assert session.registry.metrics.messages_too_long == (code == 1009)
 
 
-async def test_program_that_asks_to_close(session: Opener, tmp_path: Path) -> None:
-    """A close record closes with its code and reason at once; then stdin closes and the ladder begins."""
+async def test_close_record(session: Opener, tmp_path: Path) -> None:
+    """A close record closes at once with its code and reason; then stdin closes and the ladder begins."""
     record = '{"type":"message","text":"last"}\n{"type":"close","code":4007,"reason":"enough"}\n{"type":"message","text":"late"}'
     one = session("sh", "-c", 'echo "$1"; cat >"$0.told"; mv "$0.told" "$0"', tmp_path / "told", record, framing="json", ladder=PATIENT)
     assert await one.ended() == End(4007, "enough")
@@ -196,8 +194,8 @@ async def test_program_that_asks_to_close(session: Opener, tmp_path: Path) -> No
     assert (tmp_path / "told").read_text() == '{"type":"close","code":4007,"reason":"enough"}\n'
 
 
-async def test_program_that_asks_to_close_lives_on(session: Opener, fifo: str) -> None:
-    """A program that has asked to close may take its time: the client need not wait for it."""
+async def test_program_continues_after_its_close_record(session: Opener, fifo: str) -> None:
+    """A program that has sent a close record may continue for a while; the client need not wait for its exit."""
     one = session("sh", "-c", """echo '{"type":"close"}'; read word <"$0" """, fifo, framing="json", ladder=PATIENT)
     assert await one.ended() == End(1000)
     assert one.running.child.group.status is None
@@ -205,8 +203,8 @@ async def test_program_that_asks_to_close_lives_on(session: Opener, fifo: str) -
     await session.over()
 
 
-async def test_bridge_that_shuts_down(session: Opener, tmp_path: Path) -> None:
-    """When the bridge shuts down the client is told at once, with 1001; then stdin closes and the ladder begins."""
+async def test_shutdown(session: Opener, tmp_path: Path) -> None:
+    """At the server's shutdown, the client gets 1001 at once; then stdin closes and the ladder begins."""
     one = session(*command("witness", tmp_path / "record", "INT"))
     await one.line()
     one.bridge.shut_down()
@@ -216,8 +214,8 @@ async def test_bridge_that_shuts_down(session: Opener, tmp_path: Path) -> None:
     assert [event for event, _ in recorded(tmp_path / "record")] == ["eof", "INT"]
 
 
-async def test_bridge_in_a_force(session: Opener) -> None:
-    """A bridge that is forced to end kills the program and cuts the connection, whatever the ladder's patience."""
+async def test_forced_shutdown(session: Opener) -> None:
+    """A forced shutdown kills the program and aborts the connection, whatever the pauses of the ladder."""
     one = session("sh", "-c", "trap '' INT TERM; echo ready; while :; do sleep 1000; done", ladder=NEVER)
     await one.line()
     one.bridge.shut_down()
@@ -231,7 +229,7 @@ async def test_bridge_in_a_force(session: Opener) -> None:
 
 
 async def test_program_that_closes_its_stdout(session: Opener) -> None:
-    """A program that closed its stdout and was then ended by our own ladder closes with 1000."""
+    """A program that closed its stdout and was then ended by the ladder closes with 1000."""
     one = session("sh", "-c", "echo last; exec >&-; while :; do sleep 0.01; done", ladder=GENTLE)
     assert await one.ended() == End(1000)
     assert one.running.child.group.signalled == signal.SIGINT
@@ -239,16 +237,16 @@ async def test_program_that_closes_its_stdout(session: Opener) -> None:
 
 
 @pytest.mark.parametrize("status", [1, 130])
-async def test_program_that_ends_in_its_own_way_when_told(session: Opener, status: int) -> None:
-    """So does one that answers the ladder's signal with an exit of its own."""
+async def test_program_that_exits_at_the_ladders_signal(session: Opener, status: int) -> None:
+    """A program that closed its stdout and exits at the ladder's signal with its own status also closes with 1000."""
     one = session("sh", "-c", f"trap 'exit {status}' INT; echo last; exec >&-; while :; do sleep 0.01; done", ladder=GENTLE)
     assert await one.ended() == End(1000)
     assert one.running.child.group.status == status
     await session.over()
 
 
-async def test_last_line_while_others_hold_stdout(session: Opener) -> None:
-    """What a program had begun is delivered when it has exited, though somebody it has left behind holds its stdout open."""
+async def test_last_line_while_a_process_holds_stdout(session: Opener) -> None:
+    """An unterminated last line is delivered after the program's exit, although another process holds its stdout open."""
     one = session("sh", "-c", "printf 'whole\\nhalf'; sleep 1000 & exit 0", drain_seconds=0.1)
     assert await one.ended() == End(1000)
     assert one.client.messages == [b"whole", b"half"]
@@ -263,8 +261,8 @@ async def test_program_that_fails_after_its_stdout(session: Opener, fifo: str) -
     assert await one.ended() == End(1011, "exit 3")
 
 
-async def test_client_that_hangs_up_while_held_up(session: Opener, fifo: str, tmp_path: Path) -> None:
-    """When a client goes whose program takes nothing, the ladder begins; what it had said is still delivered before the end."""
+async def test_client_disconnects_while_it_is_paused(session: Opener, fifo: str, tmp_path: Path) -> None:
+    """If a client disconnects while its program reads nothing, the ladder begins. Its earlier messages are delivered before the EOF."""
     one = session("sh", "-c", 'echo ready; read word <"$0"; wc -l >"$1"', fifo, tmp_path / "count", ladder=PATIENT)
     await one.line()
     one.says(*[b"%099d" % number for number in range(10_000)])
@@ -278,8 +276,8 @@ async def test_client_that_hangs_up_while_held_up(session: Opener, fifo: str, tm
     assert (tmp_path / "count").read_text().strip() == "10001"
 
 
-async def test_hangup_begins_the_ladder(session: Opener) -> None:
-    """A program that never reads again ends by the ladder when its client has gone."""
+async def test_disconnect_begins_the_ladder(session: Opener) -> None:
+    """When its client has disconnected, the ladder ends a program that reads nothing."""
     one = session("sh", "-c", "echo ready; exec sleep 1000", ladder=GENTLE)
     await one.line()
     one.says(b"x" * 1_000_000)
@@ -289,11 +287,11 @@ async def test_hangup_begins_the_ladder(session: Opener) -> None:
     assert one.client.closed
 
 
-# Whatever comes first decides
+# The first event decides
 
 
-async def test_close_record_then_everything_else(session: Opener) -> None:
-    """What the program asked for stands: the client's going, a shutdown and the program's exit change nothing of it."""
+async def test_close_record_comes_first(session: Opener) -> None:
+    """A close record decides the end: a disconnect, a shutdown and the program's exit change nothing afterwards."""
     one = session("sh", "-c", """echo '{"type":"close","code":4001}'; exit 3""", framing="json")
     assert await one.ended() == End(4001)
     one.bridge.shut_down()
@@ -303,8 +301,8 @@ async def test_close_record_then_everything_else(session: Opener) -> None:
     assert one.client.ended == End(4001)
 
 
-async def test_shutdown_then_the_program_ends(session: Opener) -> None:
-    """A shutdown that came first is what the client is told, however the program then ends."""
+async def test_shutdown_comes_first(session: Opener) -> None:
+    """A shutdown decides the client's close code, however the program exits afterwards."""
     one = session("sh", "-c", "echo ready; cat; exit 3")
     await one.line()
     one.bridge.shut_down()
@@ -313,8 +311,8 @@ async def test_shutdown_then_the_program_ends(session: Opener) -> None:
     assert one.client.ended.code == SHUTDOWN
 
 
-async def test_client_leaves_then_the_program_ends(session: Opener) -> None:
-    """A client that left first is told nothing of how the program ended, nor of a shutdown."""
+async def test_disconnect_comes_first(session: Opener) -> None:
+    """A client that has disconnected gets no close frame, neither for the program's exit nor for a shutdown."""
     one = session("sh", "-c", "echo ready; cat; exit 3")
     await one.line()
     one.leaves(End(1000))
@@ -324,8 +322,8 @@ async def test_client_leaves_then_the_program_ends(session: Opener) -> None:
     assert one.client.closed
 
 
-async def test_program_ends_then_a_shutdown(session: Opener) -> None:
-    """A program that ended first decides the code; a shutdown at the same time changes nothing."""
+async def test_exit_comes_first(session: Opener) -> None:
+    """The program's exit decides the code; a shutdown during it changes nothing."""
     one = session("sh", "-c", "exit 3")
     await until(lambda: not one.running.child.output_open, "the end of the output")
     one.bridge.shut_down()
@@ -333,8 +331,8 @@ async def test_program_ends_then_a_shutdown(session: Opener) -> None:
     assert one.client.ended == End(1011, "exit 3")
 
 
-async def test_fault_then_the_exit(session: Opener) -> None:
-    """A broken framing decides the code, although the program then ends well."""
+async def test_framing_error_comes_first(session: Opener) -> None:
+    """A framing error decides the code, although the program then exits with 0."""
     one = session("sh", "-c", "echo 0123456789; exit 0", limit=5)
     assert (await one.ended()).code == 1009
     await session.over()
@@ -342,11 +340,11 @@ async def test_fault_then_the_exit(session: Opener) -> None:
     assert one.client.ended.code == 1009
 
 
-# What is told about it
+# The log and the metrics
 
 
 def disconnect(caplog: pytest.LogCaptureFixture) -> dict[str, str]:
-    """The fields of the DISCONNECT line, of which there is one."""
+    """Return the fields of the only DISCONNECT line."""
     (found,) = [record for record in caplog.records if record.getMessage() == "DISCONNECT"]
     return dict(found.fields)
 
@@ -356,7 +354,7 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 async def test_disconnect_line(session: Opener, caplog: pytest.LogCaptureFixture) -> None:
-    """The DISCONNECT line bears the connection's fields and shows what came, what went and what was discarded."""
+    """The DISCONNECT line has the connection's fields and the numbers of received, sent and discarded messages."""
     one = session("sh", "-c", "read line; exec <&-; echo deaf; while :; do sleep 0.01; done")
     one.says(b"heard")
     await one.line()
@@ -374,7 +372,7 @@ async def test_disconnect_line(session: Opener, caplog: pytest.LogCaptureFixture
 
 @pytest.mark.parametrize(("script", "killed"), [("cat", 0), ("trap '' INT TERM; while :; do sleep 0.01; done", 1)])
 async def test_kills_are_counted(session: Opener, script: str, killed: int) -> None:
-    """Programs that did not end before KILL are counted, and no others."""
+    """The metric counts exactly the programs that KILL ended."""
     one = session("sh", "-c", f"echo ready; {script}")
     await one.line()
     one.leaves(End(1000))
@@ -382,8 +380,8 @@ async def test_kills_are_counted(session: Opener, script: str, killed: int) -> N
     assert session.registry.metrics.killed == killed
 
 
-async def test_slot_is_free_when_the_program_is_gone(session: Opener, registry: Registry) -> None:
-    """A slot is given back when the program has gone, not when its client has."""
+async def test_slot_is_released_after_the_exit(session: Opener, registry: Registry) -> None:
+    """A slot is released when the program has exited, not when its client has disconnected."""
     one = session("sh", "-c", "trap '' INT; echo ready; while :; do sleep 0.01; done", ladder=(Step(0.1, signal.SIGKILL),))
     await one.line()
     two = session("cat")
@@ -400,14 +398,14 @@ async def test_slot_is_free_when_the_program_is_gone(session: Opener, registry: 
 
 
 class Broken(ClientTwin):
-    """A client whose end fails."""
+    """A client whose `end` fails."""
 
     def close(self) -> None:
         raise RuntimeError("a fault of ours")
 
 
-async def test_fault_in_one_session_stops_no_other(session: Opener, caplog: pytest.LogCaptureFixture) -> None:
-    """A fault of ours at a session's end is logged, gives back its slot, and stops no other session."""
+async def test_bug_in_one_session(session: Opener, caplog: pytest.LogCaptureFixture) -> None:
+    """A bug at a session's end is logged, releases its slot, and affects no other session."""
     broken, sound = session("cat", client=Broken()), session("cat")
     broken.leaves(End(1000))
     await until(lambda: len(session.registry) == 1, "the end of the broken session")

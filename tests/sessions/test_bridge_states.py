@@ -19,14 +19,14 @@ def after(events: list[Event]) -> State:
 
 
 def test_every_state_has_a_row() -> None:
-    """No state is without a row, and every state but the last is reached from the first."""
+    """Every state has a row, and every state but the last is reachable from the first."""
     assert set(NEXT) == set(State)
     assert {after([]), *(state for row in NEXT.values() for state in row.values())} == set(State) - {State.ENDED}
 
 
 @given(st.lists(st.sampled_from(Event)))
 def test_first_ending_decides(events: list[Event]) -> None:
-    """Whatever else happens, the first event that can end the session decides its state; an exit alone lets output drain."""
+    """The first event that can end the session decides its state, whatever happens later. An exit alone begins the drain."""
     endings = [ENDINGS[event] for event in events if event in ENDINGS]
     exited = State.DRAINING if events else State.RUNNING
     assert after(events) == (endings[0] if endings else exited)
@@ -34,5 +34,5 @@ def test_first_ending_decides(events: list[Event]) -> None:
 
 @pytest.mark.parametrize("state", [State.DISCONNECTED, State.DELIVERING, State.CLOSING, State.ENDED])
 def test_decided(state: State) -> None:
-    """A session whose end is decided goes to no other state by an event."""
+    """No event changes the decision about the end of a session."""
     assert NEXT[state] == {}

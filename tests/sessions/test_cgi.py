@@ -1,4 +1,4 @@
-"""A running CGI script with a fake child, whose output, exit and processes are in the hands of the test."""
+"""A running CGI script with a fake child; the test controls its output, its exit and its processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from wsbridge.sessions.limiter import Limiter
 from wsbridge.sessions.registry import Registry
 
 LONG = 1000.0
-"""Seconds of a drain that no test lives through."""
+"""Seconds of a drain, more than a test lasts."""
 EOF = End(1000)
 Result = TypeVar("Result")
 
@@ -54,15 +54,15 @@ class Child(Memory):
         super().__init__()
         self.group = Group()
         self.source: Source = NULL_SOURCE
-        self.on_exit: Callable[[], None] = lambda: None
         self.has_unread_output = False
         self.closes: list[End] = []
         self.ladders = self.kills = 0
         self._step = asyncio.Event()
         self._fault: Exception | None = None
 
-    def start(self, sink: Sink) -> None:
+    def start(self, sink: Sink, exited: Callable[[], None]) -> None:
         self.sink = sink
+        self.exited = exited
 
     def close_input(self, reason: End) -> None:
         self.closes.append(reason)
@@ -76,7 +76,7 @@ class Child(Memory):
         if self._fault is not None:
             raise self._fault
 
-    # In the hands of the test
+    # Methods for the test
 
     def prints(self, *pieces: bytes) -> None:
         self.push(Batch(Kind.BINARY, list(pieces)))
@@ -87,7 +87,7 @@ class Child(Memory):
 
     def exits(self, status: int) -> None:
         self.group.status = status
-        self.on_exit()
+        self.exited()
 
     def receives(self, number: Signals) -> None:
         """The ladder has reached its signals."""
@@ -274,7 +274,7 @@ async def test_exit_alone(scripts: Scripts) -> None:
 @pytest.mark.parametrize("exits_first", [True, False])
 @pytest.mark.parametrize(("status", "reason"), [(-SIGSEGV, "signal SEGV"), (-SIGKILL, "signal KILL")])
 async def test_crash(scripts: Scripts, exits_first: bool, status: int, reason: str) -> None:
-    """The output of a script that a signal from elsewhere ended is truncated; what it printed is read before that."""
+    """The output of a script that a signal from elsewhere ended is truncated; its earlier output is read first."""
     script, child = scripts()
     child.prints(b"a")
     for step in (lambda: child.exits(status), child.closes_stdout)[:: 1 if exits_first else -1]:
@@ -501,7 +501,7 @@ async def test_slot(scripts: Scripts) -> None:
     assert scripts.limiter.is_free
 
 
-async def test_processes_that_are_gone_first(scripts: Scripts) -> None:
+async def test_processes_that_exit_first(scripts: Scripts) -> None:
     """Processes that are gone before the ladder is over free the slot when it is over."""
     script, child = scripts()
     script.finish()

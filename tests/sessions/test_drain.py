@@ -1,4 +1,4 @@
-"""The drain after an exit, on a clock that the test turns: what was printed before the exit is read, however long that takes."""
+"""The drain after an exit, on a clock that the test controls: output from before the exit is read, however long that takes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Stdout:
 
 
 def drain(stdout: Stdout, clock: Clock, seconds: float) -> tuple[Drain, list[float]]:
-    """Begin a drain; the list gets the time at which it is over."""
+    """Begin a drain; the list gets the time of its end."""
     ends: list[float] = []
     loop: Any = clock
     return Drain(stdout, seconds, lambda: ends.append(clock.now), fields={"id": "7"}, loop=loop), ends
 
 
-def test_nothing_is_left(caplog: pytest.LogCaptureFixture) -> None:
-    """Output may follow for as long as --drainms says; then it is over, and the log names the reason."""
+def test_open_stdout(caplog: pytest.LogCaptureFixture) -> None:
+    """The drain waits for more output for --drainms; then it ends, and the log states the reason."""
     clock = Clock()
     with caplog.at_level(logging.DEBUG):
         draining, ends = drain(Stdout(), clock, 2)
@@ -40,7 +40,7 @@ def test_nothing_is_left(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize(("seconds", "step"), [(0, POLL_SECONDS), (2, 2)])
 def test_slow_reader(seconds: float, step: float) -> None:
-    """Output from before the exit is never cut short: the drain goes on until it has been read."""
+    """Output from before the exit is never truncated: the drain continues until it has been read."""
     clock, stdout = Clock(), Stdout()
     stdout.has_unread_output = True
     _, ends = drain(stdout, clock, seconds)
@@ -52,7 +52,7 @@ def test_slow_reader(seconds: float, step: float) -> None:
 
 
 def test_cancelled() -> None:
-    """A drain that is cancelled never ends anything, and may be cancelled again."""
+    """A cancelled drain never ends anything, and `cancel` is idempotent."""
     clock = Clock()
     draining, ends = drain(Stdout(), clock, 2)
     draining.cancel()

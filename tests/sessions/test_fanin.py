@@ -1,4 +1,4 @@
-"""Where what many say flows together: whoever speaks while it is full is held up, and everybody goes on when it has drained."""
+"""The fan-in of many clients into one destination: while it is full, clients that send are paused, and all resume when it has room."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wsbridge.sessions.fanin import BEYOND_BYTES, FanIn
 
 
 class Speaker(Memory):
-    """A client; each is another, though they hold the same."""
+    """A client, compared by identity."""
 
     __hash__ = object.__hash__
     __eq__ = object.__eq__
@@ -20,8 +20,8 @@ def say(fan_in: FanIn, client: Speaker, text: bytes) -> None:
     fan_in.write(client, Batch(Kind.TEXT, [text]))
 
 
-def test_all_flows_on() -> None:
-    """What clients say goes on in the order in which it came."""
+def test_messages_keep_their_order() -> None:
+    """The fan-in passes the clients' messages on in the order in which they arrived."""
     taken = Memory()
     fan_in = FanIn(taken.write)
     one, other = Speaker(), Speaker()
@@ -31,8 +31,8 @@ def test_all_flows_on() -> None:
     assert [client.paused for client in (one, other)] == [False, False]
 
 
-def test_who_speaks_while_it_is_full_is_held_up() -> None:
-    """When it is full a client is held up with its next message, which is not lost; who says nothing is left alone."""
+def test_full_destination_pauses_senders() -> None:
+    """While the destination is full, a client is paused after its next message, which is not lost. A silent client is not paused."""
     taken = Memory()
     fan_in = FanIn(taken.write)
     speaks, listens = Speaker(), Speaker()
@@ -47,8 +47,8 @@ def test_who_speaks_while_it_is_full_is_held_up() -> None:
     assert not speaks.paused
 
 
-def test_full_again() -> None:
-    """Fullness is told again each time, and draining twice is draining."""
+def test_repeated_pauses() -> None:
+    """Each pause takes effect, and `pause` and `resume` are idempotent."""
     taken = Memory()
     fan_in = FanIn(taken.write)
     client = Speaker()
@@ -62,8 +62,8 @@ def test_full_again() -> None:
         assert not client.paused
 
 
-def test_who_is_closed_is_heard_out() -> None:
-    """A client that is no longer served is held up no more: its answer to the close frame is to be read. Then it is forgotten."""
+def test_client_that_leaves_is_resumed() -> None:
+    """A client that leaves is resumed, because its answer to the close frame must be read. Then the fan-in forgets it."""
     fan_in = FanIn(Memory().write)
     client = Speaker()
     fan_in.pause()
@@ -76,8 +76,9 @@ def test_who_is_closed_is_heard_out() -> None:
     assert client.paused
 
 
-def test_who_comes_while_it_is_full() -> None:
-    """Who comes while it is full is heard; but not when a megabyte has come since, of many who came, spoke and went."""
+def test_join_while_full() -> None:
+    """A client that joins while the destination is full is not paused, unless more than a megabyte has arrived from other clients
+    meanwhile."""
     fan_in = FanIn(Memory().write)
     early, late, later = Speaker(), Speaker(), Speaker()
     say(fan_in, early, b"x" * BEYOND_BYTES * 2)
@@ -97,8 +98,8 @@ def test_who_comes_while_it_is_full() -> None:
     assert not late.paused
 
 
-def test_beside() -> None:
-    """Who publishes beside the clients is held up, and goes on, along with them."""
+def test_source_beside_the_clients() -> None:
+    """A source beside the clients is paused and resumed together with them."""
     beside = Memory()
     fan_in = FanIn(Memory().write, beside=beside)
     fan_in.pause()
@@ -108,7 +109,7 @@ def test_beside() -> None:
 
 
 def test_another_source_beside() -> None:
-    """A source that comes while the destination is full is paused at once."""
+    """A source that is added while the destination is full is paused at once."""
     first, second, third = Memory(), Memory(), Memory()
     fan_in = FanIn(Memory().write, beside=first)
     fan_in.accompany(second)
@@ -119,8 +120,8 @@ def test_another_source_beside() -> None:
     assert not third.paused
 
 
-def test_full_at_the_first_word() -> None:
-    """A client whose very message fills it is held up at once."""
+def test_message_that_fills_the_destination() -> None:
+    """A client whose message fills the destination is paused at once."""
     fan_in = FanIn(lambda batch: fan_in.pause())
     client = Speaker()
     say(fan_in, client, b"x")
@@ -129,7 +130,7 @@ def test_full_at_the_first_word() -> None:
 
 @given(steps=st.lists(st.sampled_from(("pause", "resume", 0, 1, 2, "leave 0")), max_size=30))
 def test_any_order(steps: list[str | int]) -> None:
-    """Nobody who is there stays held up once it has drained, and nothing that was said is lost."""
+    """After the destination has drained, no client stays paused, and no message is lost."""
     taken = Memory()
     fan_in = FanIn(taken.write)
     clients = [Speaker() for _ in range(3)]

@@ -1,4 +1,4 @@
-"""The fanout: whoever takes, stops taking and takes again gets every message once and in order, or is told what it has lost."""
+"""The fan-out: each subscriber gets every message once and in order, or a notice of its lost messages, however it reads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from wsbridge.channel.position import Position, parse_position
 from wsbridge.channel.ring import Channel, Join, Slow
@@ -18,7 +18,7 @@ from wsbridge.sessions.fanout import Fanout
 
 
 class Told:
-    """A wire that can be read again: `message epoch number;` for each message, `lost epoch next count;` for a loss."""
+    """A wire format that the test can parse: `message epoch number;` for each message, `lost epoch next count;` for a loss."""
 
     name = "told"
 
@@ -43,7 +43,7 @@ class Told:
 
 
 class One:
-    """A subscriber that takes as long as it is told to."""
+    """A subscriber with room for a number of batches that the test sets."""
 
     def __init__(self, fanout: Fanout, wire: Told, room: int) -> None:
         self.fanout = fanout
@@ -59,7 +59,7 @@ class One:
     def deliver(self, data: bytes) -> bool:
         if not data:
             return self.room > 0
-        assert self.room > 0, "it was full"
+        assert self.room > 0, "data for a full subscriber"
         self.room -= 1
         self.taken.append(data)
         return self.room > 0
@@ -68,7 +68,7 @@ class One:
         self.ended = reason
 
     def position(self) -> Position | None:
-        """Where it has come to, as a client knows it."""
+        """Its position, as a client knows it."""
         words = self.words()
         return Position(words[-1][1], int(words[-1][2]) + (words[-1][0] == "message")) if words else None
 
@@ -77,7 +77,7 @@ class One:
 
 
 class Turns:
-    """A loop whose turns are taken by hand."""
+    """A loop whose iterations and timers the test runs."""
 
     def __init__(self) -> None:
         self.soon: list[Callable[[], None]] = []
@@ -114,7 +114,7 @@ def make_fanout(turns: Turns, **options: Any) -> Fanout:
 
 
 class Model(RuleBasedStateMachine):
-    """Nobody gets a gap or a repeat in silence, whatever comes in whatever order."""
+    """No subscriber has a gap or a repeat without a notice, whatever happens in whatever order."""
 
     ones = Bundle("ones")
 
@@ -125,6 +125,12 @@ class Model(RuleBasedStateMachine):
         self.queue = queue
         self.wire = Told()
         self.epochs = 0
+        self.joined: set[One] = set()
+
+    @invariant()
+    def each_has_one_state(self) -> None:
+        """Each subscriber that was neither closed nor has left is in step, behind or ahead, and in one of these states only."""
+        assert len(self.fanout) == sum(one.ended is None for one in self.joined)
 
     @rule(messages=st.lists(st.binary(max_size=9), min_size=1, max_size=4))
     def publish(self, messages: list[bytes]) -> None:
@@ -145,14 +151,16 @@ class Model(RuleBasedStateMachine):
     @rule(target=ones, how=st.sampled_from(Join), room=st.integers(1, 4))
     def join(self, how: Join, room: int) -> One:
         one = One(self.fanout, self.wire, room)
+        self.joined.add(one)
         self.fanout.join(one, self.fanout.channel.join(how))
         return one
 
     @rule(target=ones, one=consumes(ones), room=st.integers(1, 4))
     def come_back(self, one: One, room: int) -> One:
-        """Somebody goes, and comes back with the position of its last message."""
-        self.fanout.leave(one)
+        """A subscriber leaves, and returns with the position of its last message."""
+        self.leave(one)
         again = One(self.fanout, self.wire, room)
+        self.joined.add(again)
         again.taken = one.taken
         position = one.position()
         if position:
@@ -187,7 +195,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(one=consumes(ones))
     def drain(self, one: One) -> None:
-        """Whoever takes everything from now on has it all in the end, and is in step."""
+        """A subscriber that from now on has room for everything catches up with the channel."""
         self.turns.turn()
         if one.ended is not None:
             return
@@ -203,7 +211,11 @@ class Model(RuleBasedStateMachine):
         self.turns.turn()
         assert one.position() == Position(self.fanout.channel.epoch, self.fanout.channel.end)
         self.check(one)
+        self.leave(one)
+
+    def leave(self, one: One) -> None:
         self.fanout.leave(one)
+        self.joined.discard(one)
 
 
 Model.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
@@ -211,7 +223,7 @@ test_fanout = Model.TestCase
 
 
 def test_encoded_once() -> None:
-    """What a turn brought is encoded once and goes out as one buffer, the same object for everyone in step."""
+    """A turn's messages are encoded once. All subscribers at the same position get the same buffer."""
     turns, wire = Turns(), Told()
     fanout = make_fanout(turns)
     ones = [One(fanout, wire, 10) for _ in range(100)]
@@ -225,8 +237,8 @@ def test_encoded_once() -> None:
     assert len({id(one.taken[0]) for one in ones}) == 1
 
 
-def test_encoded_once_for_who_is_behind() -> None:
-    """One who is behind, but stands where bodies begin, gets what was encoded for the others."""
+def test_encoded_once_for_slow_subscribers() -> None:
+    """A subscriber that is behind, but at the beginning of a body, gets the encoded body that others got."""
     turns, wire = Turns(), Told()
     fanout = make_fanout(turns, queue_bytes=1_000_000)
     quick, slow = One(fanout, wire, 1_000), One(fanout, wire, 1)
@@ -241,8 +253,8 @@ def test_encoded_once_for_who_is_behind() -> None:
     assert len(slow.words()) == 20_000
 
 
-def test_who_is_stuck_is_not_looked_at() -> None:
-    """One that is full is not called again until it has room, however much is published."""
+def test_full_subscriber_is_not_called() -> None:
+    """A full subscriber is not called again until it has room, however much is published."""
     turns, wire = Turns(), Told()
     fanout = make_fanout(turns)
     stuck, other = One(fanout, wire, 1), One(fanout, wire, 10_000)
@@ -259,8 +271,8 @@ def test_who_is_stuck_is_not_looked_at() -> None:
     assert stuck.words()[-1] == ["message", "e0", "999"]
 
 
-def test_position_of_another_process() -> None:
-    """Who comes with a position that is still to come here is served when it has come, without a gap or a repeat."""
+def test_position_from_a_node_that_is_ahead() -> None:
+    """A subscriber with a future position gets messages when the position arrives, without a gap or a repeat."""
     turns, wire = Turns(), Told()
     fanout = make_fanout(turns, queue_bytes=10_000)
     fanout.renew("7.00")
@@ -280,8 +292,8 @@ def test_position_of_another_process() -> None:
     assert other.words()[0] == ["lost", "7.aa", "0", "None"]
 
 
-def test_position_that_never_comes() -> None:
-    """Who comes with a position that does not come is told, after a while in which the broker was there, that it is lost."""
+def test_position_that_never_arrives() -> None:
+    """A subscriber with a future position that does not arrive gets a notice of a loss, after a time in which the broker was connected."""
     turns, wire = Turns(), Told()
     fanout = make_fanout(turns, queue_bytes=10_000)
     fanout.renew("7.00")
@@ -301,7 +313,7 @@ def test_position_that_never_comes() -> None:
 
 
 def test_dismissed() -> None:
-    """Who is dismissed is closed when it has all that was published before: at once in step, else when it has caught up."""
+    """A dismissed subscriber is ended when it has all messages published before: at once, or when it has caught up."""
     turns, wire = Turns(), Told()
     fanout = make_fanout(turns, queue_bytes=10_000)
     quick, slow = One(fanout, wire, 100), One(fanout, wire, 1)
@@ -320,8 +332,9 @@ def test_dismissed() -> None:
     assert len(fanout) == 0
 
 
-def test_closed_for_being_slow() -> None:
-    """With `close` one that lags too far is closed with 1013 though it never has room, and can come back without a loss."""
+def test_slow_subscriber_is_closed() -> None:
+    """With `close`, a subscriber that falls too far behind is closed with 1013, although it never has room. It can resume without a
+    loss."""
     turns, wire = Turns(), Told()
     fanout = make_fanout(turns, slow=Slow.CLOSE, history=100)
     stuck = One(fanout, wire, 1)
@@ -339,8 +352,8 @@ def test_closed_for_being_slow() -> None:
     assert [int(number) for _, _, number in back.words()] == list(range(1, 50))
 
 
-def test_closed_for_being_slow_from_the_start() -> None:
-    """It is closed as well when it was full as soon as it had joined, and nobody else falls behind."""
+def test_subscriber_that_is_slow_from_the_start_is_closed() -> None:
+    """A subscriber that was full right after the join is closed as well."""
     turns, wire = Turns(), Told()
     fanout = make_fanout(turns, slow=Slow.CLOSE, history=100)
     fanout.publish(Batch(Kind.TEXT, [b"first"]))

@@ -1,4 +1,4 @@
-"""How many sessions there may be at once."""
+"""The limit of simultaneous sessions."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from wsbridge.sessions.limiter import Limiter
 
 
-def test_slot_of_a_session_that_does_not_begin() -> None:
-    """A block that raises gives its slot back, once; one that does not raise keeps it."""
+def test_slot_of_a_session_that_fails_to_begin() -> None:
+    """A block that raises releases its slot once; a block that does not raise keeps it."""
     limiter = Limiter(1)
     assert limiter.acquire()
     with pytest.raises(KeyError), limiter.returned_on_error():
@@ -21,7 +21,7 @@ def test_slot_of_a_session_that_does_not_begin() -> None:
 
 
 def test_chain() -> None:
-    """A slot of an endpoint is a slot of the server too; a refusal reserves nothing in either."""
+    """A slot of an endpoint is also a slot of the server; a refusal reserves nothing in either."""
     server = Limiter(2)
     first, second = Limiter(1, beyond=server), Limiter(0, beyond=server)
     assert [first.acquire(), first.acquire(), second.acquire(), second.acquire()] == [True, False, True, False]
@@ -33,7 +33,7 @@ def test_chain() -> None:
 
 
 def test_limit_that_changes() -> None:
-    """A lower limit takes no slot away; it counts the slots in use."""
+    """A lower limit revokes no slot; the limiter still counts the slots in use."""
     limiter = Limiter(2)
     assert [limiter.acquire(), limiter.acquire()] == [True, True]
     limiter.limit = 1
@@ -44,7 +44,7 @@ def test_limit_that_changes() -> None:
 
 
 def test_reason_names_the_setting() -> None:
-    """The reason for a refusal names the setting of the limit that is reached: that of the endpoint, or that of the server."""
+    """The reason of a refusal names the setting of the limit that is reached, of the endpoint or of the server."""
     server = Limiter(1, setting="max_sessions")
     first, second = Limiter(1, setting="max_clients", beyond=server), Limiter(0, beyond=server)
     assert first.acquire()

@@ -1,4 +1,4 @@
-"""The sessions of a process: their slots, their ids and their common end."""
+"""The sessions of a process: their slots, their ids and their common shutdown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wsbridge.sessions.registry import Registry
 
 
 class Live:
-    """A session that ends when it is told to, or when it is told to force."""
+    """A session that ends at `shut_down`, or only at `force`."""
 
     def __init__(self, registry: Registry, *, stubborn: bool = False) -> None:
         self._registry = registry
@@ -39,7 +39,7 @@ def make(max_sessions: int = 0) -> Registry:
 
 
 async def test_slots_are_counted() -> None:
-    """There are as many slots as --maxforks says, each free again when it is given back."""
+    """The number of slots is --maxforks; a released slot is free again."""
     registry = make(2)
     assert [registry.limiter.acquire() for _ in range(4)] == [True, True, False, False]
     registry.limiter.release()
@@ -48,21 +48,21 @@ async def test_slots_are_counted() -> None:
 
 @pytest.mark.parametrize("max_sessions", [0, -1])
 async def test_slots_without_limit(max_sessions: int) -> None:
-    """--maxforks of 0 or less is without limit."""
+    """--maxforks of 0 or less sets no limit."""
     registry = make(max_sessions)
     assert all(registry.limiter.acquire() for _ in range(2000))
     registry.limiter.release()
     assert registry.limiter.acquire()
 
 
-async def test_ids_are_times_that_are_never_the_same() -> None:
-    """An id is the time in nanoseconds, moved on where the clock stands still or goes back: no two connections share one."""
+async def test_ids_are_unique_times() -> None:
+    """An id is the time in nanoseconds, increased if the clock stands still or goes back, so that ids are unique."""
     registry = make()
     assert [registry.new_id(now) for now in (1000, 1000, 999, 2000, 2000, 0)] == ["1000", "1001", "1002", "2000", "2001", "2002"]
 
 
 async def test_drain_waits_for_every_session() -> None:
-    """To drain is to tell every session to shut down, and to wait until none is left."""
+    """`drain` shuts down every session, and waits until all have ended."""
     registry = make()
     sessions = [Live(registry) for _ in range(3)]
     for one in sessions:
@@ -74,12 +74,12 @@ async def test_drain_waits_for_every_session() -> None:
 
 
 async def test_drain_of_nothing() -> None:
-    """Without a session there is nothing to wait for."""
+    """Without a session, `drain` returns at once."""
     await make().drain()
 
 
-async def test_session_that_begins_too_late() -> None:
-    """A session that begins while the server shuts down is shut down as well, and waited for."""
+async def test_session_that_begins_during_the_shutdown() -> None:
+    """A session that begins during the shutdown is shut down as well, and `drain` waits for it."""
     registry = make()
     first, late = Live(registry, stubborn=True), Live(registry)
     registry.add(first)
@@ -93,8 +93,8 @@ async def test_session_that_begins_too_late() -> None:
     assert registry.closing
 
 
-async def test_hurry_is_told_to_those_that_are_left() -> None:
-    """Those that are told to force are the ones that are left."""
+async def test_force_reaches_the_remaining_sessions() -> None:
+    """`force` reaches exactly the sessions that remain."""
     registry = make()
     quick, stubborn = Live(registry), Live(registry, stubborn=True)
     for one in (quick, stubborn):
@@ -107,8 +107,8 @@ async def test_hurry_is_told_to_those_that_are_left() -> None:
     assert (quick.told, stubborn.told) == (["shut down"], ["shut down", "force"])
 
 
-async def test_end_is_told() -> None:
-    """Who serves but one session is told of each that is over."""
+async def test_end_callback() -> None:
+    """`on_end` is called for each session that has ended."""
     registry = make()
     over: list[object] = []
     registry.on_end = over.append
@@ -118,8 +118,8 @@ async def test_end_is_told() -> None:
     assert over == [one]
 
 
-async def test_fault_at_an_end_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """What fails at the end of a session is logged under its name; the others end all the same."""
+async def test_error_at_an_end_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """An error at the end of a session is logged under its name; the other sessions still end."""
     registry = make()
 
     async def fail() -> None:

@@ -1,4 +1,4 @@
-"""A bus at its worst: it drops, repeats, mixes producers and begins anew, and no subscriber has a gap or a repeat in silence."""
+"""A bus that drops, repeats, mixes producers and restarts: no subscriber has a gap or a repeat without a notice."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PRODUCERS = ("a", "b")
 
 
 class Viewer:
-    """A client of wsbridge.v1 that keeps what it gets, takes as long as it has room, and knows its position."""
+    """A client of wsbridge.v1 that records its messages, accepts data while it has room, and knows its position."""
 
     def __init__(self, fanout: Fanout) -> None:
         self.fanout = fanout
@@ -48,7 +48,7 @@ class Viewer:
             if payload.startswith(b"!at "):
                 here = parse_position(payload.decode().removeprefix("!at "))
                 assert here is not None
-                assert self.position in (None, here), "it begins elsewhere than it left"
+                assert self.position in (None, here), "the stream begins at another position than the client's last"
                 self.position = here
                 continue
             if payload.startswith(b"!lost "):
@@ -60,7 +60,7 @@ class Viewer:
             here = parse_position(head.decode())
             assert here is not None
             if self.position is not None:
-                assert here == Position(self.position.mark, self.position.number + 1), "a gap or a repeat in silence"
+                assert here == Position(self.position.mark, self.position.number + 1), "a gap or a repeat without a notice"
             self.position = here
             self.seen.append(message)
         return self.room > 0
@@ -73,7 +73,7 @@ WIRE = Positioned()
 
 
 class WorstBus(RuleBasedStateMachine):
-    """Each producer's bodies are numbered; what arrives is any of them, in the producer's order, some again, some never."""
+    """Each producer's bodies are numbered. They arrive in the producer's order, but some arrive again and some never."""
 
     @initialize(slow=st.sampled_from([Slow.DROP_OLDEST, Slow.LATEST]), queue=st.sampled_from([10, 10_000]))
     def begin(self, slow: Slow, queue: int) -> None:
@@ -85,9 +85,9 @@ class WorstBus(RuleBasedStateMachine):
         self.bodies: dict[str, list[Body]] = {producer: [] for producer in PRODUCERS}
         self.published = dict.fromkeys(PRODUCERS, 0)
         self.next = dict.fromkeys(PRODUCERS, 0)
-        """The index of the body that has not been brought yet."""
+        """The index of the next body to deliver."""
         self.heard: dict[str, int] = {}
-        """Since the message of this number nothing of a producer is unaccounted for."""
+        """From the message of this number on, all messages of a producer are accounted for."""
         self.viewers: list[Viewer] = [Viewer(self.fanout)]
         self.fanout.join(self.viewers[0], channel.join(Join.NONE))
 
@@ -153,7 +153,7 @@ class WorstBus(RuleBasedStateMachine):
                 assert numbers == sorted(set(numbers))
 
     def teardown(self) -> None:
-        """In the end everyone has each message that came, or was told of it."""
+        """At the end, every subscriber has each delivered message, or a notice of its loss."""
         if not hasattr(self, "viewers"):
             return
         self.turns.turn()
@@ -169,7 +169,7 @@ class WorstBus(RuleBasedStateMachine):
             assert len(first.seen) + first.lost == self.fanout.channel.end
             by_producer = [[int(message[1:]) for message in first.seen if message.startswith(p.encode())] for p in PRODUCERS]
             gaps = sum(numbers[-1] - numbers[0] + 1 - len(numbers) for numbers in by_producer if numbers)
-            assert gaps <= first.lost, "a loss on the way here that nobody was told of"
+            assert gaps <= first.lost, "a loss at the bus without a notice"
 
 
 WorstBus.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
@@ -177,7 +177,7 @@ test_relay_over_the_worst_bus = WorstBus.TestCase
 
 
 async def test_memory() -> None:
-    """Over the bus of one process everything arrives, once, in order."""
+    """Over the in-process bus, every message arrives once and in order."""
     turns, metrics = Turns(), Metrics()
     channel = Channel("e", queue_bytes=10_000, history=0, history_bytes=0, slow=Slow.DROP_OLDEST)
     fanout = Fanout(channel, metrics=metrics, loop=cast(asyncio.AbstractEventLoop, turns))
@@ -197,8 +197,8 @@ async def test_memory() -> None:
     assert metrics.nonzero() == "messages_out=200"
 
 
-def test_lost_here() -> None:
-    """A body that came and is lost is told once, with its numbers: at first, again, and after a gap."""
+def test_lost_body() -> None:
+    """A body that is marked as lost is reported once with its count: at first, as a repeat, and after a gap."""
     turns, metrics = Turns(), Metrics()
     channel = Channel("e", queue_bytes=10_000, history=0, history_bytes=0, slow=Slow.DROP_OLDEST)
     fanout = Fanout(channel, metrics=metrics, loop=cast(asyncio.AbstractEventLoop, turns))
@@ -219,8 +219,8 @@ def test_lost_here() -> None:
     ("body_at", "mark", "is_live", "at"),
     [(7, None, False, 7), (None, None, False, 99), (7, "1.a", True, 7), (None, "1.a", True, 99), (None, "1.a", False, None)],
 )
-def test_when_a_body_was_published(body_at: int | None, mark: str | None, is_live: bool, at: int | None) -> None:
-    """A body has the time that its bus tells; without one it was published now, unless it is of a history, of which nobody knows."""
+def test_time_of_a_body(body_at: int | None, mark: str | None, is_live: bool, at: int | None) -> None:
+    """A body has the time from its bus. Without it, a live body has the current time, and a body of the history has none."""
     channel = Channel("e", queue_bytes=10_000, history=10, history_bytes=10_000, slow=Slow.DROP_OLDEST)
     fanout = Fanout(channel, metrics=Metrics(), loop=cast(asyncio.AbstractEventLoop, Turns()))
     relay = Relay(fanout, new_epoch=lambda: "never", metrics=Metrics(), clock=lambda: 99)

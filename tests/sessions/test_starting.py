@@ -1,4 +1,4 @@
-"""A session whose program is still being started: client and program are joined already, and whatever happens has its end."""
+"""A session whose program is still starting: client and program are already joined, and every event has its effect."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from wsbridge.sessions.bridge import CANNOT_LAUNCH, SHUTTING_DOWN, Bridge
 
 @dataclass
 class Opening:
-    """A session whose start the test ends."""
+    """A session whose program starts or fails when the test says so."""
 
     starter: Starter
     stdio: Stdio
@@ -30,11 +30,11 @@ class Opening:
     argv: tuple[str, ...] = field(default=(which("cat"),))
 
     def begin(self) -> None:
-        """The program runs."""
+        """Start the program."""
         self.starting.set_result(self.starter.spawner.spawn(self.argv, {}, self.stdio))
 
     def fail(self) -> None:
-        """The program cannot be started; its ends of its pipes are closed before that is known."""
+        """Let the start fail; the program's ends of its pipes are closed before the session knows."""
         self.stdio.close_theirs()
         self.starting.set_exception(ProgramError("cannot"))
 
@@ -72,8 +72,8 @@ async def opening(session: Opener) -> Opening:
     return opening
 
 
-async def test_what_was_said_early_is_heard(opening: Opening, session: Opener) -> None:
-    """What the client says before the program runs is in its stdin when it does."""
+async def test_early_messages_reach_the_program(opening: Opening, session: Opener) -> None:
+    """Messages that the client sends before the program runs are in the program's stdin when it runs."""
     opening.says(b"one", b"two")
     await turns()
     opening.begin()
@@ -83,8 +83,8 @@ async def test_what_was_said_early_is_heard(opening: Opening, session: Opener) -
     assert opening.bridge.child.group.status == 0
 
 
-async def test_client_that_leaves_before_the_start(opening: Opening, session: Opener) -> None:
-    """What it said is still the program's to hear; the session ends when the program has."""
+async def test_client_disconnects_before_the_start(opening: Opening, session: Opener) -> None:
+    """The program still gets the messages of a client that has disconnected; the session ends when the program exits."""
     opening.says(b"one")
     opening.heard.end(End(1000))
     await turns()
@@ -96,8 +96,9 @@ async def test_client_that_leaves_before_the_start(opening: Opening, session: Op
 
 
 @pytest.mark.parametrize("when", ["at once", "after the end of its pipes", "after the client has left", "while the server shuts down"])
-async def test_program_that_cannot_be_started(opening: Opening, session: Opener, when: str) -> None:
-    """The client is told so, unless it has gone or was told something else; what it said is counted as lost."""
+async def test_program_that_cannot_start(opening: Opening, session: Opener, when: str) -> None:
+    """If the program cannot start, the client gets an error, unless it has disconnected or another close code was sent. Its messages
+    count as lost."""
     opening.says(b"one", b"two")
     expected: End | None = CANNOT_LAUNCH
     if when == "after the end of its pipes":
@@ -119,8 +120,8 @@ async def test_program_that_cannot_be_started(opening: Opening, session: Opener,
 
 
 @pytest.mark.parametrize("runs", [False, True])
-async def test_hurry_before_the_start(opening: Opening, session: Opener, runs: bool) -> None:
-    """A server that must end now waits for no start; what was started in the same turn is killed."""
+async def test_force_before_the_start(opening: Opening, session: Opener, runs: bool) -> None:
+    """A forced shutdown does not wait for a start; a program that started in the same turn is killed."""
     if runs:
         opening.begin()
     opening.bridge.force()

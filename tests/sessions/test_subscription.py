@@ -1,4 +1,4 @@
-"""A subscriber's session: from its place in the channel to its close, whoever ends it."""
+"""A subscriber's session, from its join to its close, whatever ends it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PLAIN, POSITIONED = PlainWire(), Positioned()
 
 @dataclass(slots=True)
 class Twin(ClientTwin):
-    """The twin of a connected client that is sent bytes of its wire, and is full when it is told to be."""
+    """The twin of a connected client: it records the bytes of its wire format, and is full when the test says so."""
 
     data: list[bytes] = field(default_factory=list)
     full: bool = False
@@ -47,7 +47,7 @@ class Twin(ClientTwin):
 
 
 class Place:
-    """A fanout and a registry with two slots, in which clients subscribe."""
+    """A fan-out and a registry with two slots, in which clients subscribe."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -72,7 +72,7 @@ class Place:
             self.fanout.dismiss(subscriber, reason)
 
     async def over(self) -> None:
-        """Wait until nothing is left of any session, and all slots are free."""
+        """Wait until no session remains, and all slots are free."""
         await until(lambda: len(self.registry) == 0, "the end of all sessions")
         await turns()
         assert len(self.fanout) == 0
@@ -90,8 +90,8 @@ async def place() -> AsyncIterator[Place]:
     await made.over()
 
 
-async def test_served(place: Place) -> None:
-    """What is published reaches the client until it leaves, and not a byte after."""
+async def test_messages_reach_the_client(place: Place) -> None:
+    """Published messages reach the client until it disconnects, and no byte later."""
     client = Twin()
     heard = place.subscribe(client)
     place.publish(b"one", b"two")
@@ -103,8 +103,8 @@ async def test_served(place: Place) -> None:
     await place.over()
 
 
-async def test_speaking_where_nothing_is_taken(place: Place) -> None:
-    """A client that speaks is closed with 1003 where nothing takes what it says, once, and hears nothing after."""
+async def test_message_without_an_input(place: Place) -> None:
+    """Without an input, a client that sends a message is closed with 1003, once, and receives nothing afterwards."""
     client = Twin()
     heard = place.subscribe(client)
     for _ in range(3):
@@ -116,8 +116,8 @@ async def test_speaking_where_nothing_is_taken(place: Place) -> None:
     await place.over()
 
 
-async def test_speaking(place: Place) -> None:
-    """What a client says goes into the fan-in, and what it says after its end nowhere."""
+async def test_message_of_a_client(place: Place) -> None:
+    """A client's messages go to the fan-in; messages after its end are dropped."""
     client = Twin()
     heard = place.subscribe(client, fan_in=place.fan_in)
     heard.write(Batch(Kind.TEXT, [b"one"]))
@@ -127,8 +127,8 @@ async def test_speaking(place: Place) -> None:
     await place.over()
 
 
-async def test_held_up_and_gone(place: Place) -> None:
-    """A client that went while it was held up is gone, and the fan-in does not wake it."""
+async def test_paused_client_disconnects(place: Place) -> None:
+    """A client that disconnects while it is paused is removed, and the fan-in does not resume it."""
     client = Twin()
     heard = place.subscribe(client, fan_in=place.fan_in)
     place.fan_in.pause()
@@ -139,8 +139,8 @@ async def test_held_up_and_gone(place: Place) -> None:
     await place.over()
 
 
-async def test_full_and_ready(place: Place) -> None:
-    """A client that is full gets nothing until it has room, and then what it has missed."""
+async def test_full_client(place: Place) -> None:
+    """A full client gets no data until it has room, then the messages that it missed."""
     client = Twin()
     place.subscribe(client)
     client.full = True
@@ -153,7 +153,7 @@ async def test_full_and_ready(place: Place) -> None:
 
 
 async def test_full_from_the_start(place: Place) -> None:
-    """A client that has still to take what was sent before it joined gets nothing until it has room."""
+    """A client with pending data from before its join gets no data until it has room."""
     client = Twin(full=True)
     place.subscribe(client)
     place.publish(b"one")
@@ -163,8 +163,8 @@ async def test_full_from_the_start(place: Place) -> None:
     assert client.frames == [b"one"]
 
 
-async def test_slot_of_one_that_is_slow_to_go(place: Place) -> None:
-    """A slot is given back when the connection is gone, with what waited for it, and not when it was closed."""
+async def test_slot_of_a_slowly_closing_client(place: Place) -> None:
+    """A slot is released when the connection is lost, after its pending data, not when the close began."""
     gone = asyncio.Event()
 
     class Slow(Twin):
@@ -192,15 +192,15 @@ ENDS: dict[str, Callable[[Place, Sink], object]] = {
 @pytest.mark.parametrize("first", ENDS)
 @pytest.mark.parametrize("second", ENDS)
 async def test_ends_once(place: Place, first: str, second: str) -> None:
-    """Whatever ends it comes first, and it ends once: its slot is given back a single time."""
+    """The first event that ends the session decides, and the session ends once: its slot is released once."""
     heard = place.subscribe(Twin())
     ENDS[first](place, heard)
     ENDS[second](place, heard)
     await place.over()
 
 
-async def test_shutting_down(place: Place) -> None:
-    """At the end each client is closed with 1001, and who comes meanwhile as well, without a message."""
+async def test_shutdown(place: Place) -> None:
+    """At the shutdown, each client is closed with 1001. A client that joins meanwhile is closed too, without a message."""
     client = Twin()
     place.subscribe(client)
     await place.registry.drain()
@@ -211,7 +211,7 @@ async def test_shutting_down(place: Place) -> None:
 
 
 async def test_messages_of_clients_are_counted(place: Place) -> None:
-    """What clients say is counted as it comes."""
+    """The metric counts the clients' messages as they arrive."""
     heard = place.subscribe(Twin(), fan_in=place.fan_in)
     heard.write(Batch(Kind.TEXT, [b"a", b"b"]))
     heard.write(Batch(Kind.BINARY, [b"c"]))
@@ -219,8 +219,8 @@ async def test_messages_of_clients_are_counted(place: Place) -> None:
 
 
 @pytest.mark.parametrize("position", [None, Position("e", 0), Position("of-before", 3)], ids=["none", "known", "unknown"])
-async def test_joining_while_the_broker_is_away(place: Place, position: Position | None) -> None:
-    """Who joins while the broker is away is told so, whatever position it brings: it is not to take for silence what is none."""
+async def test_join_while_the_broker_is_disconnected(place: Place, position: Position | None) -> None:
+    """A client that joins while the broker is disconnected gets a notice of it, whatever its position, so that silence is not ambiguous."""
     place.fanout.say(False)
     client = Twin()
     place.subscribe(client, wire=POSITIONED, begin=position or Join.NONE)

@@ -1,4 +1,4 @@
-"""A program that is kept running: what it prints is handed on, what is written reaches it, and its end is not the end."""
+"""The supervisor of a program: it passes on the output, writes the input, and restarts the program when it exits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ AT_ONCE = (Step(0.05, signal.SIGKILL),)
 
 
 class Quick(Restarts):
-    """Decides as its base does, and takes its time a hundred times as fast."""
+    """Decides like its base class, with pauses that are a hundred times shorter."""
 
     def __init__(self, policy: Restart, *, faster: float = 100) -> None:
         super().__init__(policy)
@@ -44,10 +44,10 @@ class Quick(Restarts):
 
 
 class Kept:
-    """A supervisor under way: what its program prints is in `output`; `writer` is who writes to its stdin."""
+    """A running supervisor: `output` has the program's output, `writer` is the source of its stdin."""
 
     def __init__(self, start: Starter, argv: Sequence[object], **options: Any) -> None:
-        # Held up from the start: to run is to let it go.
+        # The source is paused until the program runs.
         self.output, self.writer, self.metrics = Memory(), Memory(paused=True), Metrics()
         policy = options.pop("restart", Restart.ALWAYS)
         self.restarts = options.pop("restarts", None) or Quick(policy)
@@ -68,12 +68,12 @@ class Kept:
         self.supervisor.write(Batch(Kind.TEXT, list(lines)))
 
     async def lines(self, count: int) -> list[str]:
-        """Wait for so many messages; return all."""
+        """Wait for `count` messages; return all."""
         await until(lambda: len(self.output.messages) >= count, f"{count} messages of the program")
         return [message.decode() for message in self.output.messages]
 
     async def over(self) -> None:
-        """Wait until it is not kept any more."""
+        """Wait until the supervisor has ended."""
         await until(self.task.done, "the end of the keeping")
         await self.task
 
@@ -87,7 +87,7 @@ Keep = Callable[..., Kept]
 
 @pytest.fixture
 async def keep(spawner: Spawner, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Keep]:
-    """Keeps programs: `keep("cat", reads=True)`; nothing of them is left when the test is over."""
+    """Starts supervisors: `keep("cat", reads=True)`. After the test, nothing of them remains."""
     caplog.set_level(logging.INFO, "wsbridge")
     with nothing_left(), adopting(), no_callback_fails():
         starter, kept = Starter(spawner), []
@@ -103,11 +103,11 @@ async def keep(spawner: Spawner, caplog: pytest.LogCaptureFixture) -> AsyncItera
         await starter.close()
 
 
-# What it prints, and its end
+# Output and restart
 
 
-async def test_kept_running(keep: Keep) -> None:
-    """A program that ends is started again, and what each run prints follows what the one before has printed."""
+async def test_restart(keep: Keep) -> None:
+    """A program that exits is restarted, and the output of each run follows the output of the previous run."""
     kept = keep("sh", "-c", "seq 1000")
     assert (await kept.lines(3000))[:3000] == [str(number) for number in range(1, 1001)] * 3
     await kept.stop()
@@ -127,7 +127,7 @@ async def test_kept_running(keep: Keep) -> None:
     ],
 )
 async def test_policies(keep: Keep, policy: Restart, script: str, status: int, again: bool) -> None:
-    """`--restart` decides by how the program ended; all that it printed is handed on either way."""
+    """`--restart` decides by the program's exit status; all output is passed on in any case."""
     kept = keep("sh", "-c", f"echo run; {script}", restart=policy)
     if again:
         await until(lambda: kept.metrics.program_restarts >= 2, "two new starts")
@@ -140,14 +140,14 @@ async def test_policies(keep: Keep, policy: Restart, script: str, status: int, a
 
 
 async def test_growing_pauses(keep: Keep) -> None:
-    """A program that keeps ending at once is started again after pauses that grow."""
+    """A program that keeps exiting at once is restarted after growing pauses."""
     kept = keep("false", restarts=Quick(Restart.ALWAYS, faster=1000))
     await until(lambda: len(kept.restarts.decided) >= 6, "six ends")
     assert kept.restarts.decided[:6] == [(1, 0.5), (1, 1), (1, 2), (1, 4), (1, 8), (1, 16)]
 
 
-async def test_program_that_cannot_be_started(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
-    """A program that cannot be started is tried again as one that ends at once, and the log says why."""
+async def test_program_that_cannot_start(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
+    """A program that cannot start is retried like a program that exits at once, and the log states the reason."""
     tries = []
 
     def launch() -> Child:
@@ -162,7 +162,7 @@ async def test_program_that_cannot_be_started(keep: Keep, caplog: pytest.LogCapt
 
 
 async def test_log(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
-    """The log says how the program ended and what becomes of it."""
+    """The log has the program's exit status and the supervisor's decision."""
     kept = keep("sh", "-c", "exit 3", restarts=Quick(Restart.ALWAYS, faster=1000))
     await until(lambda: len(kept.restarts.decided) >= 2, "two ends")
     await kept.stop()
@@ -172,29 +172,29 @@ async def test_log(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
     assert "exit 4; not restarting the program" in caplog.text
 
 
-async def test_no_false_word_of_a_closed_stdout(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
-    """A program that simply ends is not said to have closed its stdout, though that ends a moment before it does."""
+async def test_exit_is_not_logged_as_a_closed_stdout(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
+    """An ordinary exit is not logged as a closed stdout, although stdout closes a moment before."""
     kept = keep(*python("print('x')"), restarts=Quick(Restart.ALWAYS, faster=100_000), ladder=PATIENT)
     await kept.lines(25)
     await until(lambda: len(kept.restarts.decided) >= 25, "25 ends")
     assert "closed its stdout" not in caplog.text
 
 
-async def test_slow_exit_is_its_own(keep: Keep) -> None:
-    """A program whose end takes a moment, after its stdout was closed by it, still ends with its own status."""
+async def test_slow_exit_keeps_its_status(keep: Keep) -> None:
+    """A program that exits a moment after it closed its stdout still ends with its own status."""
     kept = keep("sh", "-c", "exec >&-; sleep 0.2; exit 0", restart=Restart.ON_FAILURE, ladder=PATIENT)
     await kept.over()
     assert kept.restarts.decided == [(0, None)]
 
 
 async def test_last_line_without_a_newline(keep: Keep) -> None:
-    """The last words of each run are handed on, also without an end of line, and not joined to those of the next."""
+    """An unterminated last line of a run is passed on, and is not joined to the first line of the next run."""
     kept = keep("printf", "one")
     assert (await kept.lines(2))[:2] == ["one", "one"]
 
 
-async def test_last_line_while_others_hold_stdout(keep: Keep) -> None:
-    """What a program had begun is handed on though somebody who has left its group holds its stdout open for ever."""
+async def test_last_line_while_a_process_holds_stdout(keep: Keep) -> None:
+    """An unterminated last line is passed on, although a process outside the group holds stdout open for ever."""
     kept = keep("sh", "-c", "setsid sleep 1000 & echo $!; printf 'whole\\nhalf'", restart=Restart.NEVER)
     pid = int((await kept.lines(1))[0])
     with mortal(pid):
@@ -202,11 +202,11 @@ async def test_last_line_while_others_hold_stdout(keep: Keep) -> None:
         assert (await kept.lines(3))[1:] == ["whole", "half"]
 
 
-# Others that hold its stdout
+# Other processes that hold stdout
 
 
 async def test_grandchild_that_holds_stdout(keep: Keep) -> None:
-    """A grandchild that holds stdout open is waited for no longer than --drainms, and ended; then the program is started again."""
+    """The supervisor waits at most --drainms for a grandchild that holds stdout open, and ends it. Then it restarts the program."""
     kept = keep("sh", "-c", "sleep 1000 & echo $!", drain_seconds=0.1)
     grandchild = int((await kept.lines(1))[0])
     with mortal(grandchild):
@@ -214,8 +214,8 @@ async def test_grandchild_that_holds_stdout(keep: Keep) -> None:
         assert not is_alive(grandchild)
 
 
-async def test_last_words_of_a_grandchild(keep: Keep, fifo: str) -> None:
-    """What a grandchild prints while it is waited for is handed on before the next run."""
+async def test_output_of_a_grandchild_during_the_drain(keep: Keep, fifo: str) -> None:
+    """Output of a grandchild during the drain is passed on before the next run."""
     kept = keep("sh", "-c", f"(read line <{fifo}; echo heir) & echo parent", drain_seconds=1000, restart=Restart.NEVER)
     assert await kept.lines(1) == ["parent"]
     tell(Path(fifo), "go on")
@@ -223,12 +223,12 @@ async def test_last_words_of_a_grandchild(keep: Keep, fifo: str) -> None:
     assert await kept.lines(2) == ["parent", "heir"]
 
 
-# A stdout that is closed
+# A closed stdout
 
 
 @pytest.mark.parametrize("policy", Restart)
 async def test_closed_stdout(keep: Keep, tmp_path: Path, policy: Restart, caplog: pytest.LogCaptureFixture) -> None:
-    """A program that closes its stdout and lives on has nothing more to say: it is ended by the ladder, and the policy decides."""
+    """A program that closes its stdout and continues has no more output: the ladder ends it, and the policy decides."""
     kept = keep(*command("witness", tmp_path / "record", "TERM", "stdout"), restart=policy)
     await until(lambda: kept.restarts.decided, "its end")
     assert [event for event, _ in recorded(tmp_path / "record")][:3] == ["eof", "INT", "TERM"]
@@ -236,14 +236,14 @@ async def test_closed_stdout(keep: Keep, tmp_path: Path, policy: Restart, caplog
 
 
 async def test_closed_stdout_is_a_failure(keep: Keep) -> None:
-    """One that closed its stdout has failed, however politely it goes when it is ended."""
+    """A program that closed its stdout counts as failed, even if it then exits with 0."""
     kept = keep("sh", "-c", "exec >&-; read line; exit 0", restart=Restart.ON_FAILURE, ladder=PATIENT)
     await until(lambda: kept.restarts.decided, "its end")
     assert kept.restarts.decided[0] == (1, 0.5)
 
 
-async def test_closed_stdout_of_one_that_reads(keep: Keep, tmp_path: Path) -> None:
-    """A program that is written to may live on without a stdout, for what it is told."""
+async def test_closed_stdout_of_a_program_that_reads(keep: Keep, tmp_path: Path) -> None:
+    """A program that reads its input may continue without a stdout."""
     said = tmp_path / "said"
     kept = keep("sh", "-c", f"echo ready; exec >&-; while read line; do echo $line >>{said}; [ $line = end ] && exit 0; done", reads=True)
     await kept.lines(1)
@@ -255,19 +255,19 @@ async def test_closed_stdout_of_one_that_reads(keep: Keep, tmp_path: Path) -> No
     assert kept.restarts.decided[0] == (0, 0.5)
 
 
-# Faults of its framing
+# Framing errors
 
 
 async def test_message_too_long(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
-    """A message over --maxline is the end of a run and is counted; what came before it is handed on, nothing of it is."""
+    """A message over --maxline ends a run and is counted. Earlier messages are passed on, but no part of this one."""
     kept = keep("sh", "-c", f"echo before; exec {sys.executable} -c \"print('x' * 1000); input()\"", limit=100)
     assert (await kept.lines(2))[:2] == ["before", "before"]
     assert kept.metrics.messages_too_long >= 1
     assert "1009" in caplog.text
 
 
-async def test_fault_begins_no_drain(keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that the supervisor ends for a fault begins no drain, which would end that of the next run."""
+async def test_framing_error_begins_no_drain(keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that is ended for a framing error causes no drain, which would end the drain of the next run."""
     begun: list[object] = []
 
     class Recorded(Drain):
@@ -276,38 +276,38 @@ async def test_fault_begins_no_drain(keep: Keep, monkeypatch: pytest.MonkeyPatch
             super().__init__(*arguments, **options)
 
     monkeypatch.setattr(supervisors, "Drain", Recorded)
-    # The leader ends at the first signal, and another process still holds stdout open then.
+    # The leader exits at the first signal, while another process still holds stdout open.
     script = "(trap '' INT TERM; exec sleep 1000) & echo no record; exec sleep 1000"
     kept = keep("sh", "-c", script, framing="json", restart=Restart.NEVER, drain_seconds=1000)
     await kept.over()
     assert begun == []
 
 
-async def test_flood_without_an_end(keep: Keep) -> None:
-    """A program that writes for ever without a newline is ended each time that it passes the limit."""
+async def test_flood_without_a_newline(keep: Keep) -> None:
+    """A program that prints endlessly without a newline is ended each time it exceeds the limit."""
     kept = keep(*command("endless"), limit=1 << 20)
     await until(lambda: kept.metrics.messages_too_long >= 2, "two ends")
     assert kept.output.messages == []
 
 
 @pytest.mark.parametrize("policy", [Restart.ALWAYS, Restart.ON_FAILURE])
-async def test_fault_is_a_failure(keep: Keep, policy: Restart) -> None:
-    """A program that was ended for a fault of its own has failed, however politely it then went."""
+async def test_framing_error_is_a_failure(keep: Keep, policy: Restart) -> None:
+    """A program that is ended for a framing error counts as failed, even if it then exits with 0."""
     kept = keep("sh", "-c", "echo no record; cat; exit 0", framing="json", restart=policy, ladder=PATIENT)
     await until(lambda: kept.restarts.decided, "its end")
     assert kept.restarts.decided[0][1] == 0.5
 
 
-async def test_asking_to_close(keep: Keep) -> None:
-    """A program that asks for the end in JSON is ended and, as any that has ended, started again."""
+async def test_close_record(keep: Keep) -> None:
+    """A program that sends a close record in JSON is ended, and restarted like any program that exits."""
     record = '{"type":"message","text":"a"}\\n{"type":"close","code":4000,"reason":"enough"}\\n'
     kept = keep("sh", "-c", f"printf '{record}'; cat", framing="json")
     assert (await kept.lines(2))[:2] == ["a", "a"]
 
 
 @pytest.mark.parametrize(("code", "status"), [(1000, 0), (4000, -9)])
-async def test_asking_for_a_normal_end(keep: Keep, code: int, status: int, caplog: pytest.LogCaptureFixture) -> None:
-    """One that asks for a normal end has not failed, though it had to be ended; with any other code it has."""
+async def test_close_record_with_a_normal_code(keep: Keep, code: int, status: int, caplog: pytest.LogCaptureFixture) -> None:
+    """A close record with a normal code is no failure, although the program had to be ended; any other code is a failure."""
     record = f'{{"type":"close","code":{code},"reason":"so"}}\\n'
     kept = keep("sh", "-c", f"printf '{record}'; exec sleep 1000", framing="json", restart=Restart.ON_FAILURE, ladder=AT_ONCE)
     await until(lambda: kept.restarts.decided, "its end")
@@ -316,11 +316,11 @@ async def test_asking_for_a_normal_end(keep: Keep, code: int, status: int, caplo
     assert level == (logging.INFO if code == 1000 else logging.ERROR)
 
 
-# Its stdin
+# Input
 
 
-async def test_written(keep: Keep) -> None:
-    """What is written reaches its stdin, and what it answers is handed on."""
+async def test_input(keep: Keep) -> None:
+    """Written messages reach the program's stdin, and its answers are passed on."""
     kept = keep("cat", reads=True)
     await until(lambda: not kept.writer.paused, "the program")
     kept.say(b"one", b"two")
@@ -330,7 +330,7 @@ async def test_written(keep: Keep) -> None:
 
 
 async def test_stdin_is_open_and_silent(keep: Keep, tmp_path: Path) -> None:
-    """Until it is to end nothing happens to its stdin."""
+    """Until the shutdown, the supervisor neither writes to an unused stdin nor closes it."""
     kept = keep(*command("witness", tmp_path / "record", "eof"))
     await kept.lines(1)
     await turns(200)
@@ -340,7 +340,7 @@ async def test_stdin_is_open_and_silent(keep: Keep, tmp_path: Path) -> None:
 
 
 async def test_program_that_does_not_read(keep: Keep) -> None:
-    """Whoever writes to a program that does not read is held up, and goes on when it reads."""
+    """A source that writes to a program that does not read is paused, and resumed when the program reads."""
     kept = keep("sh", "-c", "echo ready; read line; cat >/dev/null", reads=True)
     await kept.lines(1)
     line = b"x" * 1000
@@ -348,8 +348,8 @@ async def test_program_that_does_not_read(keep: Keep) -> None:
     await until(lambda: kept.writer.paused is False, "room again")
 
 
-async def test_held_up_between_children(keep: Keep) -> None:
-    """Between two children whoever writes is held up, and goes on with the next one."""
+async def test_paused_between_two_runs(keep: Keep) -> None:
+    """Between two runs, the source is paused; the next run resumes it."""
     kept = keep("sh", "-c", "echo run; read line; exit 0", reads=True, restarts=Quick(Restart.ALWAYS, faster=5))
     await kept.lines(1)
     assert not kept.writer.paused
@@ -359,8 +359,8 @@ async def test_held_up_between_children(keep: Keep) -> None:
     assert not kept.writer.paused
 
 
-async def test_first_word_of_each_between_children_is_kept(keep: Keep) -> None:
-    """What is written between two children reaches the next: who writes is held up from its next message on, not before."""
+async def test_message_between_two_runs_is_kept(keep: Keep) -> None:
+    """A message between two runs reaches the next run: the source may send one message before it is paused."""
     kept = keep("sh", "-c", "read line; echo $line", reads=True, restarts=Quick(Restart.ALWAYS, faster=5))
     await until(lambda: not kept.writer.paused, "the program")
     kept.say(b"one")
@@ -370,8 +370,8 @@ async def test_first_word_of_each_between_children_is_kept(keep: Keep) -> None:
     assert kept.metrics.discarded_in == 0
 
 
-async def test_held_up_by_what_has_waited(keep: Keep, tmp_path: Path) -> None:
-    """What has waited for a program, and is more than it takes, holds up who writes, like anything else that it does not take."""
+async def test_pending_messages_pause_the_source(keep: Keep, tmp_path: Path) -> None:
+    """Pending messages that exceed the program's capacity pause the source like any others."""
     script = f"mkdir {tmp_path / 'ran'} && exit; echo ready; exec sleep 1000"
     kept = keep("sh", "-c", script, reads=True, restarts=Quick(Restart.ALWAYS, faster=5))
     await until(lambda: kept.restarts.decided and kept.writer.paused, "the time between two children")
@@ -381,8 +381,8 @@ async def test_held_up_by_what_has_waited(keep: Keep, tmp_path: Path) -> None:
     assert kept.writer.paused
 
 
-async def test_written_while_others_hold_stdout(keep: Keep, fifo: str) -> None:
-    """What is written when a program has exited is for the next, though there is still something to come of the last."""
+async def test_message_while_a_process_holds_stdout(keep: Keep, fifo: str) -> None:
+    """A message after the program's exit is for the next run, although the output of the last run may continue."""
     kept = keep("sh", "-c", f"read line; echo $line; [ $line = two ] || (read go) <{fifo} &", reads=True, drain_seconds=1000)
     await until(lambda: not kept.writer.paused, "the program")
     kept.say(b"one")
@@ -393,8 +393,8 @@ async def test_written_while_others_hold_stdout(keep: Keep, fifo: str) -> None:
     assert kept.metrics.discarded_in == 0
 
 
-async def test_first_words_of_all(keep: Keep) -> None:
-    """What is written before the first child is there reaches it: a bus brings its history when it is opened."""
+async def test_message_before_the_first_run(keep: Keep) -> None:
+    """A message before the first run reaches it, because a bus delivers its history when it opens."""
     kept = keep("cat", reads=True)
     kept.say(b"one", b"two")
     await until(lambda: not kept.writer.paused, "the program")
@@ -403,7 +403,7 @@ async def test_first_words_of_all(keep: Keep) -> None:
 
 
 async def test_successor(keep: Keep) -> None:
-    """Another program takes over the source and what waits: it gets the messages first, and the old one pauses the source no more."""
+    """A successor takes over the source and the pending messages: it gets these first, and the old program no longer pauses the source."""
     old, new = keep("cat", reads=True), keep("cat", reads=True)
     old.say(b"a")
     waiting = old.supervisor.leave(old.writer)
@@ -420,15 +420,15 @@ async def test_successor(keep: Keep) -> None:
 
 
 async def test_successor_with_another_source(keep: Keep) -> None:
-    """A program whose successor reads something else keeps what waits for it, and hands on nothing."""
+    """A program whose successor has another source keeps its pending messages, and passes none on."""
     old = keep("cat", reads=True)
     old.say(b"a")
     assert old.supervisor.leave(Memory()) == []
     assert await old.lines(1) == ["a"]
 
 
-async def test_nobody_waits_for_one_that_is_given_up(keep: Keep) -> None:
-    """When it is not started again nobody is held up any more: what is written is discarded, and counted."""
+async def test_ended_supervisor_discards_messages(keep: Keep) -> None:
+    """If the program is not restarted, the source is resumed; messages are discarded and counted."""
     kept = keep("true", reads=True, restart=Restart.NEVER)
     await kept.over()
     assert not kept.writer.paused
@@ -437,7 +437,7 @@ async def test_nobody_waits_for_one_that_is_given_up(keep: Keep) -> None:
 
 
 async def test_closed_stdin(keep: Keep) -> None:
-    """What a program does not take that has closed its stdin is discarded, and counted when it ends."""
+    """Messages for a program that has closed its stdin are discarded, and counted when it exits."""
     kept = keep("sh", "-c", "exec <&-; echo ready; sleep 1000", reads=True)
     await kept.lines(1)
     kept.say(b"one")
@@ -451,7 +451,7 @@ async def test_closed_stdin(keep: Keep) -> None:
 
 
 async def test_paused_across_restarts(keep: Keep) -> None:
-    """While it is paused nothing is handed on, of this run or the next, and nothing is lost."""
+    """While the output is paused, nothing of this or the next run is passed on, and nothing is lost."""
     kept = keep("seq", 50_000)
     kept.supervisor.pause()
     await turns(200)
@@ -466,8 +466,8 @@ async def test_paused_across_restarts(keep: Keep) -> None:
     assert (await kept.lines(100_000))[:100_000] == first[:50_000] * 2
 
 
-async def test_paused_between_two_runs(keep: Keep) -> None:
-    """Who pauses between two runs has paused the next one."""
+async def test_output_is_paused_between_two_runs(keep: Keep) -> None:
+    """A pause between two runs applies to the next run."""
     kept = keep("sh", "-c", "echo run; read line", reads=True, restarts=Quick(Restart.ALWAYS, faster=5))
     await kept.lines(1)
     kept.say(b"end")
@@ -480,8 +480,8 @@ async def test_paused_between_two_runs(keep: Keep) -> None:
     await kept.lines(2)
 
 
-async def test_last_words_wait_for_room(keep: Keep) -> None:
-    """What a program printed before it ended waits for room however long that lasts; it is not started again before."""
+async def test_last_output_waits_for_room(keep: Keep) -> None:
+    """Output from before the exit waits for room, however long that takes. The program is not restarted before."""
     kept = keep("sh", "-c", "seq 5000; exit 3", drain_seconds=0.02)
     kept.supervisor.pause()
     begun = asyncio.get_running_loop().time()
@@ -491,12 +491,12 @@ async def test_last_words_wait_for_room(keep: Keep) -> None:
     assert len(await kept.lines(5000)) >= 5000
 
 
-# Its end
+# Shutdown
 
 
 @pytest.mark.parametrize("until_event", ["eof", "INT", "TERM", "KILL"])
 async def test_stop(keep: Keep, tmp_path: Path, until_event: str) -> None:
-    """To stop is to close stdin and then to climb down the ladder; it is not started again."""
+    """`stop` closes stdin and runs the ladder; the program is not restarted."""
     kept = keep(*command("witness", tmp_path / "record", until_event))
     pid = int((await kept.lines(1))[0])
     await kept.stop()
@@ -506,16 +506,16 @@ async def test_stop(keep: Keep, tmp_path: Path, until_event: str) -> None:
     assert [event for event, _ in recorded(tmp_path / "record")] == steps[: [*steps, "KILL"].index(until_event) + 1]
 
 
-async def test_last_words(keep: Keep) -> None:
-    """What a program says when it is made to end is handed on, all of it."""
+async def test_last_output(keep: Keep) -> None:
+    """All output that a program prints during its shutdown is passed on."""
     kept = keep("sh", "-c", "echo ready; cat; seq 20000; echo bye", ladder=PATIENT)
     await kept.lines(1)
     await kept.stop()
     assert await kept.lines(20_002) == ["ready", *[str(number) for number in range(1, 20_001)], "bye"]
 
 
-async def test_stopped_within_a_record(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
-    """That a program was stopped in the middle of a record is no fault of its own."""
+async def test_stop_within_a_record(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
+    """A program that is stopped in the middle of a record causes no framing error."""
     kept = keep("sh", "-c", """echo '{"type":"message","text":"a"}'; printf '{"type"'; exec sleep 1000""", framing="json", ladder=AT_ONCE)
     await kept.lines(1)
     await turns()
@@ -524,15 +524,15 @@ async def test_stopped_within_a_record(keep: Keep, caplog: pytest.LogCaptureFixt
 
 
 async def test_stop_between_two_runs(keep: Keep) -> None:
-    """To stop does not wait for the next run."""
+    """`stop` does not wait for the next run."""
     kept = keep("false", restarts=Quick(Restart.ALWAYS, faster=0.001))
     await until(lambda: kept.restarts.decided, "its end")
     await kept.stop()
     assert len(kept.restarts.decided) == 1
 
 
-async def test_stop_before_it_has_begun(keep: Keep) -> None:
-    """One that is stopped at once is never started."""
+async def test_stop_before_the_start(keep: Keep) -> None:
+    """If `stop` comes at once, the program never starts."""
     kept = keep("echo", "x")
     await kept.stop()
     await kept.stop()
@@ -540,7 +540,7 @@ async def test_stop_before_it_has_begun(keep: Keep) -> None:
 
 
 async def test_kill(keep: Keep, tmp_path: Path) -> None:
-    """To kill is not to wait for the ladder."""
+    """`kill` does not wait for the ladder."""
     kept = keep(*command("witness", tmp_path / "record"), ladder=PATIENT)
     pid = int((await kept.lines(1))[0])
     kept.supervisor.stop()
@@ -552,7 +552,7 @@ async def test_kill(keep: Keep, tmp_path: Path) -> None:
 
 
 async def test_program_and_its_children_end(keep: Keep) -> None:
-    """Nothing of a program is left, neither its children."""
+    """Nothing of a program remains, including its child processes."""
     kept = keep("sh", "-c", "sleep 1000 & echo $!; wait", ladder=SHORT)
     grandchild = int((await kept.lines(1))[0])
     with mortal(grandchild):

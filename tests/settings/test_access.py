@@ -1,4 +1,4 @@
-"""The settings of access: headers, origins and subprotocols as the server uses them."""
+"""The settings of access: headers, origins and subprotocols in the form that the server uses."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def test_headers() -> None:
 @pytest.mark.parametrize("text", ["a b: c", ": c", "A: b\x00", "A: \x7f", "Content-Length: 3", "Sec-WebSocket-Extensions: x"])
 @pytest.mark.parametrize("name", ["headers", "headers_websocket", "headers_http"])
 def test_wrong_header(name: str, text: str) -> None:
-    """A header that cannot be sent is a fault of the setting that holds it."""
+    """A header that the server cannot send is a fault of its setting."""
     (fault,) = check_fault(field_of(AccessSettings, name), (text,))
     assert fault.path == (name, 0)
     assert fault.sentence.startswith(f"<{name}>")
 
 
 def test_header() -> None:
-    """The name of a header is written in the usual form, its value without blanks around it."""
+    """The name of a header gets its usual capitalization, and its value loses surrounding blanks."""
     assert parse_header("x-a-b:  c: d ") == ("X-A-B", "c: d")
 
 

@@ -1,4 +1,4 @@
-"""The addresses of a broker: several in one text, and what is wrong with one, without its password."""
+"""The addresses of a broker: the parser splits a text into addresses, and reports a wrong address without its password."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from wsbridge.settings.declare import check_fault, field_of
     ],
 )
 def test_split(texts: tuple[str, ...], urls: tuple[str, ...]) -> None:
-    """A comma before a scheme separates addresses; each counts once."""
+    """A comma before a scheme separates addresses; duplicates are dropped."""
     assert split_addresses(texts) == urls
 
 
@@ -38,7 +38,7 @@ def test_split(texts: tuple[str, ...], urls: tuple[str, ...]) -> None:
     ],
 )
 def test_wrong_address(url: str, words: str) -> None:
-    """What is wrong is told with the number of the address, and without its password."""
+    """The error for a wrong address has its number and the reason, but no password."""
     (fault,) = check_fault(field_of(BrokerSettings, "url"), ("amqp://a/", url))
     assert fault.sentence.startswith("<url> (address 2 of 2)")
     assert words in fault.sentence
@@ -58,12 +58,12 @@ def test_wrong_address(url: str, words: str) -> None:
     ],
 )
 def test_files(url: str, located: str) -> None:
-    """A relative name of a file gets a folder; a URL without one keeps its form."""
+    """A relative file name is joined to the folder; a URL without files is unchanged."""
     assert with_files(url, lambda name: os.path.join("/etc", name)) == located
 
 
 def test_other_schemes() -> None:
-    """The same check serves other URLs."""
+    """The same check accepts URLs of other schemes."""
     check_url("--url", "ws://h/", ("ws", "wss"), "")
     with pytest.raises(ValueError, match="--url is none"):
         check_url("--url", "amqp://h/", ("ws", "wss"), "none")

@@ -1,4 +1,4 @@
-"""The settings of a channel: names of exchanges, and what does not fit together."""
+"""The settings of a channel: names of exchanges, and settings that conflict."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wsbridge.settings.channel import ChannelSettings, exchange_faults
 
 @pytest.mark.parametrize("name", ["x" * 127, "x" * 128, "x" * 250, "a-Z y_.:@#,/+9", *"é!$%&*()=\n\t\"'~;<>?[]{}|\\^`\u0660", "x\n"])
 def test_names_at_a_broker(name: str) -> None:
-    """At a broker a name is good if the library takes it, for the exchange and for its stream; without one AMQP's own bounds hold."""
+    """At a broker, a name is valid if the library accepts it for the exchange and for its stream. Without a broker, AMQP's bounds apply."""
     faults = [fault.sentence for fault in exchange_faults(name, at_broker=True)]
     try:
         commands.Exchange.Declare(exchange=name).validate()
@@ -22,8 +22,8 @@ def test_names_at_a_broker(name: str) -> None:
     assert [*exchange_faults(name, at_broker=False)] == []
 
 
-def test_broker_decides_about_the_name() -> None:
-    """Only at a broker does a name have to be one that the broker's library accepts."""
+def test_library_decides_about_the_name_only_at_a_broker() -> None:
+    """Only the name of an exchange at a broker must be valid for the broker's library."""
     assert [*ChannelSettings(exchange="ä").faults()] == []
     assert [fault.path for fault in ChannelSettings(exchange="ä", broker="main").faults()] == [("exchange",)]
 

@@ -1,4 +1,4 @@
-"""Declarations: what they say about every setting, and how a text mentions another setting."""
+"""Declarations of settings: the text of every setting, and the form in which a text mentions another setting."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_texts(field: Field) -> None:
 
 @pytest.mark.parametrize("field", EVERY, ids=lambda field: field.name)
 def test_texts_name_no_flag(field: Field) -> None:
-    """A text mentions a setting as such, so that the command line and a configuration file can each write it in their way."""
+    """A text mentions a setting by its name, so that the command line and a configuration file can each use their own spelling."""
     assert not re.search(r"(?<!\w)--[a-z]", re.sub(r"\]\([^)]*\)", "", field.setting.help + field.setting.description))
 
 
@@ -58,13 +58,13 @@ def test_defaults_are_valid(field: Field) -> None:
 
 
 def test_needs_are_settings() -> None:
-    """What a setting needs is a setting of the same part."""
+    """A setting may only need another setting of the same part."""
     for part in PARTS:
         assert {field.setting.needs for field in fields_of(part)} - {""} <= {field.name for field in fields_of(part)}
 
 
 def test_fields() -> None:
-    """A field has the kind, the default and the choices of its annotation, those of a base class first."""
+    """A field has the kind, the default and the choices of its annotation. Fields of a base class come first."""
     framing, pty = field_of(ProgramSettings, "framing"), field_of(ProgramSettings, "pty")
     assert (framing.kind, framing.default, framing.choices[:2]) == (Kind.CHOICE, "lines", ("lines", "chunks"))
     assert (pty.kind, pty.default, pty.is_required) == (Kind.BOOLEAN, False, False)
@@ -73,7 +73,7 @@ def test_fields() -> None:
 
 
 def test_mention() -> None:
-    """Each mention of a setting is written in the given way; other text in angle brackets stays."""
+    """Each mention of a setting gets the given form; other text in angle brackets is unchanged."""
     assert mention("<max_programs> and <A-Z>, <>", str.upper) == "MAX_PROGRAMS and <A-Z>, <>"
     assert mention("nothing", str.upper) == "nothing"
 
@@ -101,7 +101,7 @@ def test_bounds(name: str, value: int, sentence: str | None) -> None:
 
 
 def test_fault_of_a_part() -> None:
-    """The fault of a part gets the path of the part."""
+    """The path of a fault begins with the path of its part."""
     assert Fault(("ping",), "x").within("endpoint", 2) == Fault(("endpoint", 2, "ping"), "x")
 
 

@@ -1,4 +1,4 @@
-"""The kinds of endpoint: which settings each has, and what does not fit together."""
+"""The kinds of endpoint: the settings of each, and settings that conflict."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def names(kind: str) -> set[str]:
 
 
 def test_kinds() -> None:
-    """Each kind has the settings that have an effect for it."""
+    """Each kind has the settings that affect it."""
     assert set(KINDS) == {"bridge", "broadcast", "files", "cgi", "console"}
     assert {"scripts", "pass_stderr", "send_buffer"} <= names("bridge")
     assert not {"scripts", "pass_stderr", "send_buffer"} & names("broadcast")
@@ -36,13 +36,13 @@ def test_kinds() -> None:
 
 
 def test_required() -> None:
-    """A kind says which settings it needs."""
+    """A kind declares its required settings."""
     required = {kind: {entry.field.name for entry in settings_of(struct) if entry.is_required} for kind, struct in KINDS.items()}
     assert required == {"bridge": set(), "broadcast": {"exchange"}, "files": {"files"}, "cgi": {"cgi"}, "console": set()}
 
 
 def test_two_settings_of_one_name() -> None:
-    """The settings of a kind stand side by side in a file, so no two may have one name."""
+    """A configuration file lists the settings of a kind in one table, so no two may have the same name."""
 
     class Doubled(EndpointSettings, frozen=True, kw_only=True):
         kind = "doubled"
@@ -89,13 +89,13 @@ CAT = ("cat",)
     ],
 )
 def test_broadcast(command: tuple[str, ...], channel: dict[str, Any], path: str | None) -> None:
-    """A channel has a source of messages, and so has a program that reads messages."""
+    """A channel needs a source of messages, and so does a program that reads messages."""
     endpoint = BroadcastSettings(channel=ChannelSettings(exchange="x", **channel), program=ProgramSettings(command=command))
     assert [fault.path for fault in faults_of(endpoint)] == ([(path,)] if path else [])
 
 
 def test_role() -> None:
-    """The role of the channel's program."""
+    """The settings determine the role of the channel's program."""
     channel, program = ChannelSettings(exchange="x"), ProgramSettings(command=CAT)
     through = ChannelSettings(exchange="x", through=True)
     endpoints = (BroadcastSettings(channel=channel), BroadcastSettings(channel=channel, program=program))
@@ -104,12 +104,12 @@ def test_role() -> None:
 
 
 def test_host_names() -> None:
-    """The hosts of an endpoint have one form, whatever their case and order."""
+    """The hosts of an endpoint are normalized, whatever their case and order."""
     assert EndpointSettings(hosts=("B.example", "a.example", "b.example", "::1")).host_names == ("[::1]", "a.example", "b.example")
 
 
 def test_parts_of_every_kind() -> None:
-    """A kind without a part has its defaults, under which it does nothing; settings have a part of that name if the kind has it."""
+    """A part that a kind lacks has its defaults, which have no effect. Settings have a part of that name only if the kind has it."""
     none = EndpointSettings()
     assert (none.program.command, none.http.files, none.access.same_origin, none.client.ping, none.broker_name) == ((), "", False, 25.0, "")
     program, channel = ProgramSettings(command=CAT), ChannelSettings(exchange="x", broker="main")

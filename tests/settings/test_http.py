@@ -1,4 +1,4 @@
-"""The settings of HTTP beside the WebSocket: what does not fit together."""
+"""The settings of HTTP beside the WebSocket: settings that conflict."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from wsbridge.settings.http import HttpSettings
 
 
 def test_console_without_pages() -> None:
-    """The console is a page."""
+    """The console is a page, so it conflicts with `pages=false`."""
     assert [*HttpSettings(console=True).faults(), *HttpSettings(page=False).faults()] == []
     (fault,) = HttpSettings(console=True, page=False).faults()
     assert fault.path == ("console",)

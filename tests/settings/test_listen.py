@@ -1,4 +1,4 @@
-"""The settings of a listener: each form of its address, and what does not fit together."""
+"""The settings of a listener: each form of its address, and settings that conflict."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from wsbridge.settings.listen import ListenSettings, TlsSettings
     [(":80", "", 80), ("0.0.0.0:8080", "0.0.0.0", 8080), ("[::1]:0", "[::1]", 0), ("pi.local:65535", "pi.local", 65535)],
 )
 def test_tcp(address: str, host: str, port: int) -> None:
-    """An address of TCP is a host, which may be empty, and a port."""
+    """A TCP address is a host, which may be empty, and a port."""
     listen = ListenSettings(address=address)
     assert (listen.is_tcp, listen.host, listen.port) == (True, host, port)
     assert [*check_fault(field_of(ListenSettings, "address"), address)] == []
 
 
 def test_other_addresses() -> None:
-    """A Unix socket has a path; a socket of systemd may have a name."""
+    """A Unix socket has a path; a systemd socket may have a name."""
     unix, named, only = (ListenSettings(address=address) for address in ("unix:/run/x:1", "systemd:web", "systemd:"))
     assert (unix.is_tcp, unix.unix_path, unix.inherited) == (False, "/run/x:1", None)
     assert [(listen.is_tcp, listen.unix_path, listen.inherited) for listen in (named, only)] == [(False, None, "web"), (False, None, "")]
@@ -51,7 +51,7 @@ def test_other_addresses() -> None:
     ],
 )
 def test_no_address(address: str) -> None:
-    """Anything else is a fault, with the forms that there are."""
+    """Any other address is a fault that lists the valid forms."""
     (fault,) = check_fault(field_of(ListenSettings, "address"), address)
     assert "HOST:PORT" in fault.sentence
 
@@ -61,7 +61,7 @@ def test_no_address(address: str) -> None:
     [({}, 0o600), ({"group": "x"}, 0o660), ({"mode": "640"}, 0o640), ({"mode": "0o777"}, 0o777), ({"mode": "0600"}, 0o600)],
 )
 def test_mode(given: dict[str, Any], mode: int) -> None:
-    """The mode is octal; without one, a given group may connect."""
+    """The mode is octal. Without a mode, the given group may connect."""
     assert ListenSettings(address="unix:x", **given).unix_mode == mode
     assert [*check_fault(field_of(ListenSettings, "mode"), given.get("mode", ""))] == []
 
@@ -94,5 +94,5 @@ def test_tls() -> None:
     ],
 )
 def test_faults(values: dict[str, Any], path: str) -> None:
-    """A setting that belongs to another kind of address, and half of a pair, are faults."""
+    """A setting for another kind of address is a fault, and so is half of a pair."""
     assert [fault.path for fault in ListenSettings(**values).faults()] == [(path,)]

@@ -1,4 +1,4 @@
-"""The settings of the process: host names and proxies as the server uses them."""
+"""The settings of the process: host names and proxies in the form that the server uses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wsbridge.settings.process import ProcessSettings
 
 
 def test_values() -> None:
-    """Host names are compared in lower case; proxies are networks."""
+    """The server compares host names in lower case; proxies are networks."""
     settings = ProcessSettings(hosts=("A.example", "*.b.example"), trust_proxy=("10.0.0.0/8", "unix"))
     assert settings.host_names == ("a.example", "*.b.example")
     assert settings.trusted == parse_trusted("10.0.0.0/8,unix")
@@ -28,6 +28,6 @@ def test_values() -> None:
     ],
 )
 def test_faults(name: str, value: str, sentence: str) -> None:
-    """A wrong entry is told with what to write."""
+    """A wrong entry is a fault that shows a correct form."""
     (fault,) = check_fault(field_of(ProcessSettings, name), (value,))
     assert fault.sentence == sentence

@@ -1,4 +1,4 @@
-"""The settings of a program: its terminal, and what does not fit together."""
+"""The settings of a program: its terminal, and settings that conflict."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from wsbridge.settings.program import PLAIN, ProgramSettings, TerminalSize, pars
 
 
 def test_terminal() -> None:
-    """Without a size, the terminal is the plain one itself; without --pty there is none."""
+    """Without a size, the program gets the plain terminal; without --pty, it gets none."""
     assert ProgramSettings(pty_size="80x24").terminal is None
     assert ProgramSettings(pty=True).terminal is PLAIN
     assert ProgramSettings(pty=True, pty_size="132x43").terminal == TerminalSize(132, 43)
@@ -17,7 +17,7 @@ def test_terminal() -> None:
 
 @pytest.mark.parametrize("text", ["", "80", "80x", "x24", "80X24", "-1x24", "65536x24", "80x24\n"])
 def test_no_size(text: str) -> None:
-    """Anything but two numbers of 16 bits is refused, with an example."""
+    """The check refuses anything but two numbers of 16 bits, and shows an example."""
     with pytest.raises(ValueError, match="such as 132x43"):
         parse_pty_size(text)
 

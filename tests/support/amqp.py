@@ -1,4 +1,4 @@
-"""A TCP link to a broker that reads the frames which the broker sends, and can leave out those that a test names."""
+"""A proxy to a broker that parses the broker's frames, and can drop the frames that a test names."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 METHOD = 1
 HEAD = struct.Struct(">BHI")
-"""Type, channel and size of a frame, before its payload and one byte of end (AMQP 0-9-1, 2.3.5)."""
+"""Type, channel and size of a frame, before its payload and the end byte (AMQP 0-9-1, 2.3.5)."""
 
 METHODS = {
     (10, 60): "connection.blocked", (20, 11): "channel.open-ok", (20, 41): "channel.close-ok", (40, 11): "exchange.declare-ok",
     (50, 11): "queue.declare-ok", (50, 21): "queue.bind-ok", (60, 11): "basic.qos-ok", (60, 21): "basic.consume-ok",
     (60, 31): "basic.cancel-ok", (60, 60): "basic.deliver", (60, 80): "basic.ack", (85, 11): "confirm.select-ok",
 }  # fmt: skip
-"""Those that a test may name, by class and method."""
+"""The frames that a test may name, by class and method."""
 
 
 class Frame(NamedTuple):
@@ -27,11 +27,11 @@ class Frame(NamedTuple):
     kind: int
     channel: int
     method: str
-    """What it is, where it is a method; of a delivery's head and body its `basic.deliver`."""
+    """The name of the method; for the header and the body of a delivery, `basic.deliver`."""
 
 
 class AmqpLink:
-    """A link on a port of its own. `drops` says which frames of the broker's are left out; at first none is."""
+    """A proxy on its own port. `drops` selects the broker's frames to drop; at first, it drops none."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
@@ -39,7 +39,7 @@ class AmqpLink:
         self.drops: Callable[[Frame], bool] = lambda frame: False
         self.dropped: Counter[str] = Counter()
         self.refuses = False
-        """Whether new connections are ended at once."""
+        """Whether the proxy closes new connections at once."""
         self.accepted = 0
         self.port = 0
 
@@ -48,7 +48,7 @@ class AmqpLink:
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
 
     def cut(self) -> None:
-        """End all connections; new ones are as before."""
+        """Close all connections; new connections work as before."""
         while self._writers:
             self._writers.pop().transport.abort()
 
@@ -88,7 +88,7 @@ class AmqpLink:
 
 @asynccontextmanager
 async def amqp_link(port: int) -> AsyncIterator[AmqpLink]:
-    """Carry connections to a broker's port of this machine."""
+    """Run a proxy to a broker's port on this machine."""
     link = AmqpLink(("127.0.0.1", port))
     server = await asyncio.start_server(link._connected, "127.0.0.1", 0)
     link.port = server.sockets[0].getsockname()[1]

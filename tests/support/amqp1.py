@@ -1,4 +1,5 @@
-"""As much of an AMQP 1.0 client as it takes to send one message to a RabbitMQ: its frames are written out, none of theirs is checked."""
+"""The part of an AMQP 1.0 client that sends one message to a RabbitMQ. Its frames are constants, and the broker's frames are not
+checked."""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ def frame(body: bytes, kind: int = 0) -> bytes:
 
 
 async def send(port: int, address: str, sections: bytes) -> None:
-    """Send one message, as guest, to an address of RabbitMQ; return when it is accepted."""
+    """Send one message, as guest, to an address of RabbitMQ; return when the broker has accepted it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
 
     async def until(performative: int) -> bytes:

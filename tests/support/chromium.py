@@ -1,4 +1,4 @@
-"""A headless Chromium for tests, driven through its DevTools protocol over a WebSocket; aiohttp's client is all it needs.
+"""A headless Chromium for tests, controlled by the DevTools protocol over a WebSocket, with aiohttp's client.
 
     async with Chromium() as browser:
         page = await browser.open("http://127.0.0.1:8080/")
@@ -6,15 +6,16 @@
         await page.wait_for("document.querySelector('#state').dataset.state === 'open'")
         assert page.errors == []
 
-Clicks and keys are real input events, which the page cannot tell from a person's. Every wait has a deadline.
+Clicks and keys are real input events, which the page cannot tell from a user's. Every wait has a deadline.
 
-A test process starts Chromium once: a start takes more processor time than most tests of a page. Each `Chromium` is a browser
-context in it, which shares no cookies, storage, cache or connections with any other, and is deleted with its pages at the end of the
-`async with`. A browser process that has crashed or does not answer is replaced. `end_process` ends it: its whole process group and its
-directory, which is its profile, its home and its temporary directory, are gone after that; a small shell that reads a pipe does the
-same when the tests are killed.
+A test process starts Chromium once, because a start takes more processor time than most tests of a page. Each `Chromium` is a browser
+context in that process. It shares no cookies, storage, cache or connections with another, and the end of the `async with` deletes it
+with its pages. A browser process that has crashed or does not answer is replaced.
 
-It does not install, update or look for other browsers: where Debian's `chromium` is missing, entering says so.
+`end_process` ends the whole process group, and deletes its directory: its profile, its home and its temporary directory. If the tests
+are killed, a small shell that reads a pipe does the same.
+
+The module does not install, update or search other browsers: if Debian's `chromium` is missing, `async with` raises an error.
 """
 
 from __future__ import annotations
@@ -46,21 +47,21 @@ FLAGS = (
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
-    "--no-startup-window",  # it would be one more page, which nothing looks at
+    "--no-startup-window",  # it would open an unused page
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # Each window has two more pages for what the address bar shows: twice the processor time of a page of ours.
+    # The address bar of each window has two more pages, which use twice the processor time of a tested page.
     "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup",
     "--remote-debugging-port=0",
-    "--host-resolver-rules=MAP raspberrypi 127.0.0.1",  # to no other name than localhost is a browser a stranger by http
+    "--host-resolver-rules=MAP raspberrypi 127.0.0.1",  # for any name but localhost, a browser treats plain http as insecure
 )
 
 TIMEOUT = 30.0
-"""Seconds that any one answer of the browser may take: a deadline against a browser that hangs, far above what a busy machine needs."""
+"""Deadline in seconds for an answer of the browser, far above the time that a busy machine needs."""
 
 ENDER = 'read -r over || while kill -9 -"$1"; do sleep 0.1; done; rm -rf "$2"'
-"""Deletes the directory of a browser when it reads a line. At the end of the input it kills the browser's process group first."""
+"""Deletes the directory of a browser when it reads a line. At the end of its input, it first kills the browser's process group."""
 
 MODIFIERS = {"Alt": 1, "Control": 2, "Meta": 4, "Shift": 8}
 
@@ -82,14 +83,14 @@ KEYS = {  # name: (Windows virtual key code, text that the key types)
 
 
 class ChromiumError(Exception):
-    """The browser is missing, ended, did not answer in time, or refused; or the page threw."""
+    """The browser is missing, has ended, did not answer in time, or returned an error; or the page threw an exception."""
 
 
 class Chromium:
-    """A browser with a fresh profile, from `async with` to its end: a browser context in the process that all of them share."""
+    """A browser with a fresh profile, from `async with` to its end. It is a browser context in the process that all instances share."""
 
     downloads: Path
-    """The directory into which the pages' downloads go; it is deleted at the end."""
+    """The directory for the pages' downloads; it is deleted at the end."""
 
     async def __aenter__(self) -> Chromium:
         self._ids = itertools.count(1)
@@ -112,12 +113,12 @@ class Chromium:
         try:
             await self.call("Target.disposeBrowserContext", browserContextId=self._context)
         except (ChromiumError, ConnectionError):
-            # It has crashed, or it hangs. The next test is to begin with one that is well.
+            # The browser has crashed or hangs. The next test must begin with a working browser.
             end_process()
         await self._stack.aclose()
 
     async def _attach(self, process: _Process) -> bool:
-        """Make a context in a browser of before. Return False if it has ended meanwhile, or does not answer."""
+        """Create a context in a running browser. Return False if the browser has ended meanwhile, or does not answer."""
         try:
             await self._attach_or_raise(process)
         except (aiohttp.ClientError, ChromiumError, ConnectionError, TimeoutError):
@@ -125,7 +126,7 @@ class Chromium:
         return True
 
     async def _attach_or_raise(self, process: _Process) -> None:
-        """Bring up HTTP session, socket, reader and context; each is taken down with the stack, last one first."""
+        """Set up the HTTP session, the socket, the reader and the context. The stack tears them down in reverse order."""
         async with asyncio.timeout(2 * scaled(TIMEOUT)), contextlib.AsyncExitStack() as stack:
             url = await asyncio.wrap_future(process.url)
             http = await stack.enter_async_context(aiohttp.ClientSession())
@@ -139,7 +140,7 @@ class Chromium:
             self._stack.push_async_exit(stack.pop_all())
 
     async def open(self, url: str) -> Page:
-        """Open a URL in a window of its own, and return when the page has loaded."""
+        """Open a URL in a new window, and return when the page has loaded."""
         target = await self.call("Target.createTarget", url="about:blank", newWindow=True, browserContextId=self._context)
         attached = await self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         page = self._pages[attached["sessionId"]] = Page(self, attached["sessionId"], target["targetId"])
@@ -148,12 +149,12 @@ class Chromium:
         return page
 
     async def saved(self) -> Path:
-        """Wait until a page's next download is complete, and return its file, which bears the suggested name."""
+        """Wait until a page's next download is complete, and return its file, which has the suggested name."""
         async with asyncio.timeout(scaled(TIMEOUT)):
             return await self._saved.get()
 
     async def call(self, method: str, /, session: str | None = None, **params: Any) -> dict[str, Any]:
-        """Send one DevTools command, and return its result. Raises ChromiumError for an error, a timeout or a browser that has gone."""
+        """Send one DevTools command, and return its result. Raises ChromiumError for an error, a timeout or a browser that has ended."""
         number = next(self._ids)
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
         message = {"id": number, "method": method, "params": params} | ({"sessionId": session} if session else {})
@@ -186,7 +187,7 @@ class Chromium:
 
 
 class Page:
-    """One page. `errors` collects its exceptions, console errors and the browser's own complaints about it."""
+    """One page. `errors` collects its exceptions, console errors and the browser's own errors about it."""
 
     def __init__(self, browser: Chromium, session: str, target: str) -> None:
         self.errors: list[str] = []
@@ -211,21 +212,21 @@ class Page:
                 self.errors.append(f"{params['entry']['text']} {params['entry'].get('url', '')}".strip())
 
     async def prepare(self) -> None:
-        """Switch on what the other methods need; `Chromium.open` has done it."""
+        """Enable the DevTools domains of the other methods; `Chromium.open` calls this."""
         for domain in ("Page", "Runtime", "Log"):
             await self.call(f"{domain}.enable")
-        await self.call("Emulation.setFocusEmulationEnabled", enabled=True)  # a page that thinks itself in the background is not drawn
+        await self.call("Emulation.setFocusEmulationEnabled", enabled=True)  # a page in the background is not drawn
 
     async def close(self) -> None:
-        """Close the window, as a person does who has had enough."""
+        """Close the window as a user does."""
         await self._browser.call("Target.closeTarget", targetId=self._target)
 
     async def before_scripts(self, js: str) -> None:
-        """Run a script in every page that is loaded from now on, before the page's own."""
+        """Run a script in every page that loads from now on, before the page's own scripts."""
         await self.call("Page.addScriptToEvaluateOnNewDocument", source=js)
 
     async def load(self, url: str) -> None:
-        """Go to a URL, and return when its load event has fired."""
+        """Navigate to a URL, and return when its load event has fired."""
         self._loaded.clear()
         result = await self.call("Page.navigate", url=url)
         if "errorText" in result:
@@ -234,18 +235,18 @@ class Page:
             await self._loaded.wait()
 
     async def evaluate(self, js: str) -> Any:
-        """Evaluate an expression in the page, await it if it is a promise, return its value. Raises ChromiumError if it throws."""
+        """Evaluate an expression in the page, await it if it is a promise, and return its value. Raises ChromiumError if it throws."""
         result = await self.call("Runtime.evaluate", expression=js, awaitPromise=True, returnByValue=True, userGesture=True)
         if "exceptionDetails" in result:
             raise ChromiumError(_thrown(result["exceptionDetails"]))
         return result["result"].get("value")
 
     async def wait_for(self, condition: str, timeout: float = TIMEOUT) -> Any:  # noqa: ASYNC109
-        """Wait until an expression is true in the page, and return its value (True for an object). One that throws is not true yet."""
+        """Wait until an expression is true in the page, and return its value (True for an object). An exception counts as false."""
         deadline = Deadline(timeout)
         while left := deadline.remaining():
             try:
-                # The page looks for itself, a second at a time: one command outlives neither a navigation nor its own deadline.
+                # The page itself polls, for a second at a time: no command outlives a navigation or its own deadline.
                 if value := await self.evaluate(_WAIT % (int(1000 * min(left, 1)), condition)):
                     return value
             except ChromiumError as error:
@@ -255,14 +256,14 @@ class Page:
         raise ChromiumError(f"not true within {timeout:g} s: {condition} ({why}); the page's errors: {self.errors}")
 
     async def click(self, selector: str) -> None:
-        """Click the middle of the first match with the mouse. Raises ChromiumError when it is not there, not shown, or covered."""
+        """Click the middle of the first match with the mouse. Raises ChromiumError if it is missing, hidden or covered."""
         spot = await self.evaluate(_SPOT % json.dumps(selector))
         if isinstance(spot, str):
             raise ChromiumError(f"cannot click {selector}: {spot}")
         await self.evaluate(_RELEASED)
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             await self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **spot)
-        with contextlib.suppress(ChromiumError):  # the click has led to another page
+        with contextlib.suppress(ChromiumError):  # the click has opened another page
             await self.evaluate("window.released.then(() => true)")
 
     async def wheel(self, selector: str, pixels: int) -> None:
@@ -273,12 +274,12 @@ class Page:
         await self.call("Input.dispatchMouseEvent", type="mouseWheel", deltaX=0, deltaY=pixels, **spot)
 
     async def type(self, text: str) -> None:
-        """Type into whatever has the focus, a key for each character; a newline is the Enter key."""
+        """Type text into the focused element, a key for each character; a newline is the Enter key."""
         for character in text:
             await self.press("Enter" if character == "\n" else character)
 
     async def press(self, key: str) -> None:
-        """Press and release one key, named as in KeyboardEvent.key, after its modifiers: `a`, `Enter`, `Shift+Tab`, `Control+Enter`."""
+        """Press and release one key, with its name in KeyboardEvent.key after its modifiers: `a`, `Enter`, `Shift+Tab`, `Control+Enter`."""
         *held, name = key.split("+") if len(key) > 1 else [key]
         modifiers = sum(MODIFIERS[modifier] for modifier in held)
         code, text = KEYS.get(name) or (ord(name.upper()) if name.isalnum() and name.isascii() else 0, name)
@@ -294,14 +295,14 @@ class Page:
         await self.call("DOM.setFileInputFiles", objectId=found["result"]["objectId"], files=[str(file) for file in files])
 
     async def viewport(self, width: int, height: int, *, mobile: bool = False, dark: bool = False, scale: float = 1) -> None:
-        """Give the page a size in CSS pixels, a colour scheme, and with `mobile` a telephone's touch screen and layout."""
+        """Give the page a size in CSS pixels, a colour scheme, and with `mobile` a phone's touch screen and layout."""
         await self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=mobile)
         await self.call("Emulation.setTouchEmulationEnabled", enabled=mobile)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         await self.call("Emulation.setEmulatedMedia", features=[scheme])
 
     async def screenshot(self, path: Path | str) -> None:
-        """Write what the page shows as a PNG file."""
+        """Write a screenshot of the page as a PNG file."""
         shot = await self.call("Page.captureScreenshot", format="png")
         data = base64.b64decode(shot["data"])
         await asyncio.to_thread(Path(path).write_bytes, data)
@@ -318,7 +319,7 @@ _WAIT = """new Promise(resolve => {
     look();
 })"""
 
-# The next command finds the click handled: it comes after the task in which the page is told of the release and of the click.
+# The next command runs after the click, because it follows the task in which the page handles the release and the click.
 _RELEASED = "void (window.released = new Promise(done => addEventListener('pointerup', done, { once: true, capture: true })))"
 
 _SPOT = """(() => {
@@ -341,8 +342,8 @@ class _Process:
         if program is None:
             raise ChromiumError("chromium is not installed; on Debian: apt-get install chromium")
         self.url: Future[str] = Future()
-        """Its DevTools URL, or a ChromiumError if it has ended before it was ready."""
-        # A test that is cancelled while it waits for the URL does not cancel it.
+        """Its DevTools URL, or a ChromiumError if it ended before it was ready."""
+        # The cancellation of a test that waits for the URL does not cancel the future.
         self.url.set_running_or_notify_cancel()
         home = tempfile.mkdtemp(prefix="chromium-")
         self._process = subprocess.Popen(
@@ -363,7 +364,7 @@ class _Process:
         """End all processes of the group and delete their directory."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        # All processes of the group hold stderr: its end says that the last one is gone.
+        # All processes of the group hold stderr, so its end means that the last has exited.
         self._reader.join()
         self._process.wait()
         self._ender.communicate(b"over\n")

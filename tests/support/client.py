@@ -1,11 +1,11 @@
-"""A WebSocket and HTTP client written by hand from RFC 6455 and RFC 9112, over a blocking socket, for tests.
+"""A WebSocket and HTTP client for tests, written by hand from RFC 6455 and RFC 9112, over a blocking socket.
 
-It shares no line with the product nor with a library, so that a mistake cannot be made twice and agree with itself. It
-can do what a browser never does: frames without a mask, reserved bits, frames in the handshake's own segment, a half
-of a request, a reset. Every receive has a deadline, for the whole of it.
+It shares no code with the product or a library, so that a bug cannot be in both. It can do what a browser never does. It sends unmasked
+frames, reserved bits, frames in the handshake's segment, half a request or a reset. The deadline of a receive covers the whole
+operation.
 
-Pings are answered and a close frame is echoed while receiving, as RFC 6455 asks of a client; both can be turned off.
-One thread may send while another receives, but not over TLS.
+While it receives, the client answers pings and echoes a close frame, as RFC 6455 requires; both can be disabled. One thread may send
+while another receives, but not over TLS.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from pathlib import Path
 from threading import Thread
 from typing import Self
 
-from tests.support.deadline import DEADLINE, scaled
+from tests.support.deadline import DEADLINE, scaled, slowdown
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """RFC 6455, section 1.3."""
 
 NO_STATUS = 1005
 ABNORMAL = 1006
-"""The codes under which a browser reports a close frame without a code, and a connection that ended without one."""
+"""The codes under which a browser reports a close frame without a code, and a connection that ended without a close frame."""
 
 Headers = Iterable[tuple[str, str | None]]
 
 
 class DeadlinePassed(AssertionError):
-    """What was waited for did not come in time."""
+    """The awaited data did not arrive in time."""
 
 
 class ConnectionEnded(Exception):
-    """The peer ended the TCP connection; `reset` tells a reset from an orderly end."""
+    """The peer closed the TCP connection; `reset` tells a reset from an orderly close."""
 
     def __init__(self, *, reset: bool) -> None:
         super().__init__("the peer reset the connection" if reset else "the peer closed the connection")
@@ -69,7 +69,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A whole message, put together from its fragments; `kind` is TEXT or BINARY."""
+    """A whole message, joined from its fragments; `kind` is TEXT or BINARY."""
 
     kind: Opcode
     data: bytes
@@ -77,14 +77,14 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """How a connection ended, as a browser's `onclose` would report it."""
+    """The end of a connection, as a browser's `onclose` reports it."""
 
     code: int
     reason: str = ""
 
 
 class Closed(Exception):
-    """The connection ended where a message was expected."""
+    """The connection ended, although a message was expected."""
 
     def __init__(self, close: Close) -> None:
         super().__init__(f"closed with {close.code} {close.reason!r}")
@@ -93,7 +93,7 @@ class Closed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An HTTP response; headers in the order in which they came, repeats included."""
+    """An HTTP response; headers in their order, including repeats."""
 
     status: int
     reason: str
@@ -112,7 +112,7 @@ class Response:
 
 
 class Refused(Exception):
-    """The upgrade was answered with something other than 101."""
+    """The response to the upgrade was not 101."""
 
     def __init__(self, response: Response) -> None:
         super().__init__(f"the upgrade was answered with {response.status} {response.reason}")
@@ -120,7 +120,7 @@ class Refused(Exception):
 
 
 class Stream:
-    """A connected socket with a buffer in front of it, in which every read has a deadline."""
+    """A connected socket with a read buffer; every read has a deadline."""
 
     def __init__(self, sock: socket.socket, timeout: float = DEADLINE) -> None:
         self.sock = sock
@@ -133,11 +133,11 @@ class Stream:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", seconds, int((longest - seconds) * 1e6)))
 
     def deadline(self, timeout: float | None) -> float:
-        """The time.monotonic() until which an operation that starts now may wait."""
+        """The time.monotonic() at which an operation that starts now times out."""
         return time.monotonic() + scaled(self.timeout if timeout is None else timeout)
 
     def send(self, data: bytes | bytearray | memoryview) -> None:
-        """Send everything, or raise DeadlinePassed when the peer takes nothing for `timeout` seconds."""
+        """Send all data, or raise DeadlinePassed if the peer accepts nothing for `timeout` seconds."""
         try:
             self.sock.sendall(data)
         except BlockingIOError:
@@ -158,7 +158,7 @@ class Stream:
         return self._take(end + len(separator))
 
     def read_to_end(self, timeout: float | None = None) -> bytes:
-        """Return all bytes until the peer ends the connection."""
+        """Return all bytes until the peer closes the connection."""
         deadline = self.deadline(timeout)
         with suppress(ConnectionEnded):
             while True:
@@ -166,7 +166,7 @@ class Stream:
         return self._take(len(self._buffer))
 
     def wait_for_end(self, timeout: float | None = None) -> bool:
-        """Read until the peer ends the connection; return whether it was reset."""
+        """Read until the peer closes the connection; return whether it was reset."""
         deadline = self.deadline(timeout)
         try:
             while True:
@@ -175,14 +175,14 @@ class Stream:
             return end.reset
 
     def end_sending(self) -> None:
-        """Close our direction only."""
+        """Half-close the connection."""
         self.sock.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         self.sock.close()
 
     def reset(self) -> None:
-        """End the connection with a TCP reset, as a crashed peer's kernel does."""
+        """Close the connection with a TCP reset, as a crashed peer's kernel does."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
@@ -206,7 +206,7 @@ class Stream:
             return
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)
-        if not poll.poll(left(deadline) * 1000):
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
             so_far = bytes(self._buffer[:200])
             raise DeadlinePassed(f"waited in vain for {wanted}; {len(self._buffer)} bytes have come: {so_far!r}")
 
@@ -218,8 +218,8 @@ class Stream:
 
 
 def left(deadline: float) -> float:
-    """The seconds that are left until a deadline."""
-    return max(0.0, deadline - time.monotonic())
+    """Return the time until a deadline, in seconds of a quiet machine, which `Stream.deadline` converts back."""
+    return max(0.0, deadline - time.monotonic()) / slowdown()
 
 
 def open_stream(
@@ -231,9 +231,9 @@ def open_stream(
     receive_buffer: int | None = None,
     timeout: float = DEADLINE,
 ) -> Stream:
-    """Connect to a TCP port or a Unix socket, over TLS when given a context.
+    """Connect to a TCP port or a Unix socket, over TLS if there is a context.
 
-    A small `receive_buffer` (SO_RCVBUF, bytes) makes the peer feel soon that nothing is read here.
+    With a small `receive_buffer` (SO_RCVBUF, bytes), the peer soon notices that the client does not read.
     """
     if unix is not None:
         family, address = socket.AF_UNIX, str(unix)
@@ -256,7 +256,7 @@ def open_stream(
 
 
 def read_response(stream: Stream, *, method: str = "GET", timeout: float | None = None) -> Response:
-    """Read one HTTP response with its body: as long as Content-Length or the chunks say, else until the end."""
+    """Read one HTTP response with its body: up to Content-Length or the last chunk, or to the end of the connection."""
     deadline = stream.deadline(timeout)
     head = stream.read_until(b"\r\n\r\n", left(deadline)).decode("latin-1")
     status_line, *lines = head.removesuffix("\r\n\r\n").split("\r\n")
@@ -268,13 +268,13 @@ def read_response(stream: Stream, *, method: str = "GET", timeout: float | None 
 
 
 def request_bytes(method: str, target: str, headers: Headers, body: bytes = b"", *, version: str = "HTTP/1.1") -> bytes:
-    """Write an HTTP request exactly as told; header values go out as latin-1."""
+    """Encode an HTTP request exactly as given; header values are sent as latin-1."""
     lines = [f"{method} {target} {version}", *(f"{name}: {value}" for name, value in headers if value is not None), "", ""]
     return "\r\n".join(lines).encode("latin-1") + body
 
 
 def replaced(defaults: Headers, headers: Headers) -> list[tuple[str, str | None]]:
-    """Return the default headers without those that are given, then the given; None as value leaves a header out."""
+    """Return the default headers without the given names, then the given headers; None as value omits a header."""
     given = list(headers)
     names = {name.lower() for name, _ in given}
     return [pair for pair in defaults if pair[0].lower() not in names] + given
@@ -290,7 +290,7 @@ def request(
     port: int = 0,
     **where: object,
 ) -> Response:
-    """Make one HTTP request on a connection of its own. `where` is as for open_stream; the target goes out unchanged."""
+    """Make one HTTP request on its own connection. `where` is as for open_stream; the target is sent unchanged."""
     defaults: list[tuple[str, str | None]] = [("Host", f"127.0.0.1:{port}"), ("Connection", "close")]
     if body:
         defaults.append(("Content-Length", str(len(body))))
@@ -302,7 +302,7 @@ def request(
 
 
 def encode_frame(payload: bytes, opcode: int = Opcode.TEXT, *, fin: bool = True, rsv: int = 0, masked: bool = True) -> bytes:
-    """Write one frame (RFC 6455, section 5.2), also one that the RFC forbids. The mask is random."""
+    """Encode one frame (RFC 6455, section 5.2), also one that the RFC forbids. The mask is random."""
     size = len(payload)
     head = bytearray([(0x80 if fin else 0) | rsv << 4 | opcode])
     flag = 0x80 if masked else 0
@@ -319,14 +319,14 @@ def encode_frame(payload: bytes, opcode: int = Opcode.TEXT, *, fin: bool = True,
 
 
 def encode_fragments(parts: Sequence[bytes], kind: Opcode = Opcode.TEXT) -> bytes:
-    """Write one message as several frames."""
+    """Encode one message as several frames."""
     opcodes = [kind, *[Opcode.CONTINUATION] * (len(parts) - 1)]
     last = len(parts) - 1
     return b"".join(encode_frame(part, opcodes[index], fin=index == last) for index, part in enumerate(parts))
 
 
 def close_payload(code: int | None, reason: str = "") -> bytes:
-    """The body of a close frame: nothing without a code."""
+    """The body of a close frame; empty without a code."""
     return b"" if code is None else struct.pack(">H", code) + reason.encode()
 
 
@@ -338,7 +338,7 @@ class Client:
         self.response = response
         self.answers_pings = answers_pings
         self.close_frame: Close | None = None
-        """The close frame that came, once it has."""
+        """The close frame of the server, once it has arrived."""
         self._sent_close = False
 
     @property
@@ -361,7 +361,7 @@ class Client:
         self.send_frame(close_payload(code, reason), Opcode.CLOSE)
 
     def send_fragments(self, parts: Sequence[bytes], kind: Opcode = Opcode.TEXT) -> None:
-        """Send one message in several frames."""
+        """Send one message as several frames."""
         self.send_raw(encode_fragments(parts, kind))
 
     def send_frame(self, payload: bytes, opcode: int, *, fin: bool = True, rsv: int = 0, masked: bool = True) -> None:
@@ -374,23 +374,23 @@ class Client:
 
     @contextmanager
     def sending(self, data: bytes) -> Iterator[Thread]:
-        """Send raw bytes from a thread, for a peer that will not take them at once; yields the thread.
+        """Send raw bytes from a thread, for a peer that does not accept them at once; yield the thread.
 
-        The thread is over when the block ends: all is sent, or this end is shut and the rest is given up.
+        The thread has ended when the block ends: it has sent all bytes, or the connection is shut down and the rest is dropped.
         """
         thread = Thread(target=self._send_what_is_taken, args=(data,))
         thread.start()
         try:
             yield thread
         finally:
-            # Wakes a blocked send; the connection is of no more use then.
+            # This wakes a blocked send; afterwards, the connection is unusable.
             if thread.is_alive():
                 with suppress(OSError):
                     self.stream.sock.shutdown(socket.SHUT_RDWR)
             thread.join()
 
     def receive_frame(self, timeout: float | None = None) -> Frame:
-        """Return the next frame as it came; raise ConnectionEnded where there is none."""
+        """Return the next frame unchanged; raise ConnectionEnded if there is none."""
         deadline = self.stream.deadline(timeout)
         first, second = self.stream.read_exactly(2, left(deadline))
         size = second & 0x7F
@@ -402,7 +402,7 @@ class Client:
         return Frame(first & 0x0F, self.stream.read_exactly(size, left(deadline)), bool(first & 0x80), first >> 4 & 7)
 
     def receive(self, timeout: float | None = None) -> Message:
-        """Return the next message; raise Closed when the connection ends instead."""
+        """Return the next message; raise Closed if the connection ends instead."""
         deadline = self.stream.deadline(timeout)
         parts: list[bytes] = []
         kind = Opcode.CONTINUATION
@@ -431,7 +431,7 @@ class Client:
         return message.data
 
     def receive_bytes(self, size: int, timeout: float | None = None) -> bytes:
-        """Return binary messages joined, until they hold `size` bytes: chunks have no boundaries of their own."""
+        """Return binary messages joined, until they have `size` bytes: chunks have no boundaries of their own."""
         deadline = self.stream.deadline(timeout)
         data = bytearray()
         while len(data) < size:
@@ -439,7 +439,7 @@ class Client:
         return bytes(data)
 
     def receive_until_close(self, timeout: float | None = None) -> tuple[list[Message], Close]:
-        """Return all messages up to the end of the connection, and how it ended."""
+        """Return all messages up to the end of the connection, and its end."""
         deadline = self.stream.deadline(timeout)
         messages = []
         try:
@@ -454,11 +454,11 @@ class Client:
         return [message.data.decode() for message in messages]
 
     def receive_close(self, timeout: float | None = None) -> Close:
-        """Pass over what still comes; return how the connection ended."""
+        """Skip all messages; return the end of the connection."""
         return self.receive_until_close(timeout)[1]
 
     def is_open(self, data: bytes = b"still there?") -> bool:
-        """Return whether a ping is answered; messages that come before the pong are lost."""
+        """Return whether the server answers a ping; messages before the pong are lost."""
         deadline = self.stream.deadline(None)
         try:
             self.send_ping(data)
@@ -469,15 +469,15 @@ class Client:
         return True
 
     def wait_for_end(self, timeout: float | None = None) -> bool:
-        """Read until the peer ends TCP; return whether it was reset."""
+        """Read until the peer closes TCP; return whether it was reset."""
         return self.stream.wait_for_end(timeout)
 
     def drop(self) -> None:
-        """End TCP without a close frame, as a killed browser does."""
+        """Close TCP without a close frame, as a killed browser does."""
         self.stream.close()
 
     def reset(self) -> None:
-        """End TCP with a reset."""
+        """Close TCP with a reset."""
         self.stream.reset()
 
     def _receive_or_closed(self, timeout: float | None) -> Frame:
@@ -522,10 +522,10 @@ def connect(
     port: int = 0,
     **where: object,
 ) -> Client:
-    """Upgrade a new connection; raise Refused when the answer is not 101.
+    """Upgrade a new connection; raise Refused if the response is not 101.
 
-    A header given here replaces the default one of that name, or leaves it out when its value is None; the same name
-    may come twice. `early` goes out in the same segment as the handshake. `where` is as for open_stream.
+    A given header replaces the default header of that name, or omits it if its value is None; a name may be repeated. `early` is sent
+    in the handshake's segment. `where` is as for open_stream.
     """
     key = base64.b64encode(os.urandom(16)).decode()
     defaults: list[tuple[str, str | None]] = [
@@ -571,7 +571,7 @@ def _read_close(payload: bytes) -> Close:
 
 
 def _xor(payload: bytes, mask: bytes) -> bytes:
-    """Mask in one operation on whole numbers: a loop in Python would take a second for some megabytes."""
+    """Mask in one operation on whole numbers, because a loop in Python would take a second for some megabytes."""
     size = len(payload)
     key = (mask * (size // 4 + 1))[:size]
     return (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(size, "big")

@@ -1,4 +1,4 @@
-"""The timers of an event loop, without the loop: a test turns the clock."""
+"""The timers of an event loop, without the loop: a test sets the time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Timer:
 
 
 class Clock:
-    """Stands for a loop whose timers alone are used; `now` is its time."""
+    """Replaces a loop whose timers alone are used; `now` is its time."""
 
     def __init__(self) -> None:
         self.now = 0.0

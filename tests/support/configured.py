@@ -19,7 +19,7 @@ from tests.support.site import assert_sound
 
 SERVE = Bridge("wsbridge", (sys.executable, "-m", "wsbridge", "serve"), takes_port_zero=True)
 VERDICT = re.compile(r"\| ((?:not )?reloaded.*)$", re.MULTILINE)
-"""What the log says at the end of each reload."""
+"""The log's text at the end of each reload."""
 
 Value = str | bool | int | float | Path | Sequence[Any] | Mapping[str, Any]
 
@@ -27,39 +27,39 @@ Value = str | bool | int | float | Path | Sequence[Any] | Mapping[str, Any]
 class Configured(Server):
     """A server of a configuration file, which it writes before the start. Options are those of Server.
 
-    `flags` stand before the name of the file, such as `--watch`.
+    `flags` precede the name of the file, such as `--watch`.
     """
 
-    def __init__(self, file: Path, *tables: str, flags: Sequence[str] = (), **options: Any) -> None:
-        super().__init__(*flags, str(file), bridge=SERVE, listen=(), **options)
+    def __init__(self, file: Path, *tables: str, flags: Sequence[str] = (), bridge: Bridge = SERVE, **options: Any) -> None:
+        super().__init__(*flags, str(file), bridge=bridge, listen=(), **options)
         self.file = file
         self.write(*tables)
 
     def write(self, *tables: str) -> None:
-        """Replace the file at once, as most editors do."""
+        """Replace the file in one step, as most editors do."""
         new = self.file.with_suffix(".new")
         new.write_text("\n\n".join(tables) + "\n")
         os.replace(new, self.file)
 
     def reload(self, *tables: str) -> str:
-        """Replace the file, ask for a reload, and return the words of the log about it."""
+        """Replace the file, send a reload signal, and return the log's text about the reload."""
         self.write(*tables)
         return self.hang_up()
 
     def hang_up(self) -> str:
-        """Ask for a reload, and return the words of the log about it."""
+        """Send a reload signal, and return the log's text about the reload."""
         before = len(self.verdicts)
         self.send_signal(signal.SIGHUP)
         return self.verdict(before)
 
     def verdict(self, number: int) -> str:
-        """Wait for the reload of this number, counted from 0, and return the words of the log about it."""
+        """Wait for the reload of this number, counted from 0, and return the log's text about it."""
         wait_until(lambda: len(self.verdicts) > number, "the end of a reload")
         return self.verdicts[number]
 
     @property
     def verdicts(self) -> list[str]:
-        """The words of the log about each reload."""
+        """The log's text about each reload."""
         return VERDICT.findall(self.log)
 
 
@@ -97,24 +97,24 @@ def endpoint(kind: str, path: str, **keys: Value) -> str:
 
 
 def shell(script: str) -> list[str]:
-    """Return the command line of a program in shell."""
+    """Return the command line of a shell program."""
     return ["sh", "-c", script]
 
 
 def bridge(path: str, script: str, **keys: Value) -> str:
-    """Return the table of an endpoint that runs a line of shell for each client."""
+    """Return the table of an endpoint that runs a shell script for each client."""
     return endpoint("bridge", path, command=shell(script), **keys)
 
 
 def channel(path: str, exchange: str, script: str | None = None, **keys: Value) -> str:
-    """Return the table of a channel, whose program is a line of shell. Without a program, its clients publish."""
+    """Return the table of a channel, whose program is a shell script. Without a program, its clients publish."""
     if script is None:
         return endpoint("broadcast", path, exchange=exchange, **{"input": "exchange", **keys})
     return endpoint("broadcast", path, exchange=exchange, command=shell(script), **keys)
 
 
 def show(value: Value) -> str:
-    """Return a value as TOML writes it. Strings of JSON are strings of TOML, if they are ASCII."""
+    """Return a value in TOML. JSON strings are TOML strings, if they are ASCII."""
     match value:
         case bool() | str():
             return json.dumps(value)

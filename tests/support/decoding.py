@@ -1,8 +1,8 @@
-"""The one way in which every decoder is tested: whole, byte by byte, with a tail, in random cuts.
+"""The tests that apply to every decoder: whole, byte by byte, with a tail, and in random cuts.
 
-However a stream is cut, it says the same. So a decoder's outcome is flat, each message by itself and no batch to be
-seen: `(Kind.TEXT, b"one")`, `("ping", b"")`, `("close", 1000, "bye")`, `("violation", 1002)`. Plain tuples of ours,
-because the product's are named tuples: to Python, its Ping and Pong of the same payload are equal.
+The outcome does not depend on the cuts, so it is flat: one tuple for each message, and no batches. Examples are `(Kind.TEXT, b"one")`,
+`("ping", b"")`, `("close", 1000, "bye")` and `("violation", 1002)`. They are plain tuples because the product's are named tuples: for
+Python, its Ping and Pong of the same payload are equal.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from wsbridge.flow import Batch, End, Kind
 from wsbridge.wire.reader import Ping, Pong, Violation
 
 EVERY_CUT_BELOW = 48
-"""Bytes. A stream so short is cut in two at every place."""
+"""Bytes. A stream up to this length is cut in two at every place."""
 RANDOM_CUTS = 6
 
 Item = tuple[Any, ...]
 Make = Callable[[], Any]
-"""Makes a fresh decoder: something with `feed`, and with `eof` if it wants to be told of the end."""
+"""Makes a fresh decoder: an object with `feed`, and with `eof` if it needs the end of the stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a decoder delivered, in order, and the type of the error that ended it. The error's words are for the reader."""
+    """The items that a decoder delivered, in order, and the type of the error that ended it. The error's text is for the reader."""
 
     delivered: list[Item]
     error: type[Exception] | None = None
@@ -37,27 +37,27 @@ class Outcome:
 
 
 def decode(make: Make, data: bytes, *, tail: bytes = b"", boundaries: bool = True, ends: bool = True) -> Outcome:
-    """Return the outcome of a stream, having seen that it is the same however the stream is cut.
+    """Return the outcome of a stream, and check that it is the same however the stream is cut.
 
-    A `tail` that follows at once changes nothing of what was complete before it. With `boundaries=False` the decoder
-    promises bytes, not messages. With `ends=False` the stream goes on, and `eof` is not called.
+    A `tail` that follows at once does not change the outcome of the complete part. With `boundaries=False`, the decoder guarantees
+    bytes, not messages. With `ends=False`, the stream continues, and `eof` is not called.
     """
     whole = run(make, [data], boundaries=boundaries, ends=ends)
     for pieces in cuts(data):
         cut = run(make, pieces, boundaries=boundaries, ends=ends)
-        assert (cut, cut.words) == (whole, whole.words), f"cut as {pieces}, the stream says something else"
+        assert (cut, cut.words) == (whole, whole.words), f"cut as {pieces}, the stream has another outcome"
     if tail:
         before, together = (run(make, [stream], ends=False) for stream in (data, data + tail))
-        assert together.delivered[: len(before.delivered)] == before.delivered, f"the tail {tail!r} changes what was said"
-        assert before.error is None or together == before, f"the tail {tail!r} is read though the stream had failed"
+        assert together.delivered[: len(before.delivered)] == before.delivered, f"the tail {tail!r} changes the outcome before it"
+        assert before.error is None or together == before, f"the tail {tail!r} is read after an error"
     return whole
 
 
 def run(make: Make, pieces: Sequence[bytes], *, boundaries: bool = True, ends: bool = True) -> Outcome:
-    """Feed the pieces to a fresh decoder, then tell it the end."""
+    """Feed the pieces to a fresh decoder, then call `eof`."""
     decoder = make()
     delivered: list[Item] = []
-    # A read that brings nothing is the end, and never fed.
+    # A read of 0 bytes is the end, so an empty piece is never fed.
     steps = [lambda piece=piece: fed(decoder, piece) for piece in pieces if piece]
     if ends and hasattr(decoder, "eof"):
         steps.append(decoder.eof)
@@ -71,7 +71,7 @@ def run(make: Make, pieces: Sequence[bytes], *, boundaries: bool = True, ends: b
 
 
 def fed(decoder: Any, piece: bytes) -> list[Any]:
-    """Feed a piece, and go on with nothing for as long as the decoder has more of it."""
+    """Feed a piece, then feed nothing for as long as the decoder has more items."""
     items = list(decoder.feed(piece))
     while getattr(decoder, "has_more", False):
         items += decoder.feed(b"")
@@ -79,7 +79,7 @@ def fed(decoder: Any, piece: bytes) -> list[Any]:
 
 
 def cuts(data: bytes) -> Iterator[list[bytes]]:
-    """Yield the ways to cut a stream: byte by byte, some at random (always the same), a short one at every place."""
+    """Yield the ways to cut a stream: byte by byte, at fixed random places, and for a short stream at every place."""
     yield [data[index : index + 1] for index in range(len(data))]
     random = Random(len(data))
     for _ in range(RANDOM_CUTS if len(data) > 2 else 0):
@@ -90,7 +90,7 @@ def cuts(data: bytes) -> Iterator[list[bytes]]:
 
 
 def flat(items: Sequence[Any]) -> list[Item]:
-    """Return what a decoder returned, each message by itself. A batch is never empty."""
+    """Return the result of a decoder, each message separately. A batch is never empty."""
     flattened: list[Item] = []
     for item in items:
         match item:
@@ -111,7 +111,7 @@ def flat(items: Sequence[Any]) -> list[Item]:
 
 
 def joined(delivered: Sequence[Item]) -> list[Item]:
-    """Return the items with neighbouring messages of one kind made one: what is left where boundaries do not survive."""
+    """Return the items with neighbouring messages of one kind joined: the outcome without boundaries."""
     result: list[Item] = []
     for item in delivered:
         if isinstance(item[0], Kind) and result and result[-1][0] is item[0]:
@@ -122,7 +122,7 @@ def joined(delivered: Sequence[Item]) -> list[Item]:
 
 
 def held_bytes(decoder: Any) -> int:
-    """Return how many bytes of the stream an object holds, itself and through what it refers to."""
+    """Return the number of the stream's bytes that an object holds, itself and through its references."""
     held, seen, waiting = 0, set(), [decoder]
     while waiting:
         thing = waiting.pop()

@@ -1,8 +1,7 @@
-"""Parts for the tests of floors 3 to 6: real children with twins at their ends, and what a process holds.
+"""Parts for the tests of real children: twins at their ends, and the resources of a process.
 
-A child in these tests is a real one, run by the product's own Spawner; what it would be joined to is the in-memory twin
-of flow.py, with the few words more that a session asks of its client. Nothing waits for a guessed time: `until` asks
-again and again with a deadline, for what is told only when asked.
+A child in these tests is a real program that the product's own Spawner starts. Its sink and its source are in-memory twins, with the
+methods that a session needs of its client. No test waits for a fixed time: `until` polls a condition with a deadline.
 """
 
 from __future__ import annotations
@@ -39,20 +38,20 @@ from wsbridge.process.termination import Step
 from wsbridge.settings import TerminalSize
 
 SHORT = (Step(0.05, signal.SIGINT), Step(0.05, signal.SIGTERM), Step(0.05, signal.SIGKILL))
-"""A ladder for tests that do not ask how long it takes."""
+"""A ladder for tests in which its duration does not matter."""
 
 TRANSPORTS: dict[str, dict[str, str]] = {"aiofastnet": {}, "asyncio": {"WSBRIDGE_FASTNET": "0"}}
 """The environment in which a server uses each kind of transports."""
 
 PATIENT = tuple(Step(DEADLINE, step.signal) for step in SHORT)
-"""A ladder that has sent no signal when the test is over."""
+"""A ladder that has sent no signal when the test ends."""
 
 GENTLE = (SHORT[0], *PATIENT[1:])
-"""A ladder that sends INT soon, and nothing after it until the test is over, however long the end takes."""
+"""A ladder that soon sends INT, and nothing else until the test ends, however long the end takes."""
 
 
 async def until(condition: Callable[[], Any], what: str) -> Any:
-    """Let the loop run until the condition holds; return its value."""
+    """Run the loop until the condition holds; return its value."""
     deadline = Deadline(DEADLINE)
     while not (value := condition()):
         assert not deadline.has_passed(), f"waited {DEADLINE} s in vain for {what}"
@@ -61,19 +60,19 @@ async def until(condition: Callable[[], Any], what: str) -> Any:
 
 
 async def turns(count: int = 20) -> None:
-    """Let the loop go round: whatever was ready is done."""
+    """Run some iterations of the loop: all ready callbacks run."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 def pause(seconds: float) -> None:
-    """Take time between two steps of a client that is slow on purpose; nothing is waited for."""
+    """Sleep between two steps of a client that is slow on purpose, without waiting for an event."""
     threading.Event().wait(seconds)
 
 
 @dataclass(slots=True)
 class ClientTwin(Memory):
-    """The twin of a connected client, as a session sees it."""
+    """The twin of a connected client, as a session uses it."""
 
     source: Source = NULL_SOURCE
     received: int = 0
@@ -87,12 +86,12 @@ class ClientTwin(Memory):
         self.closed = True
 
     async def wait_closed(self) -> None:
-        """The twin is closed when it is told to."""
+        """Return when the twin is closed."""
 
 
 @dataclass(slots=True)
 class Running:
-    """A real child, started: what it prints is taken by `output`, and what `output` pushes is written to it."""
+    """A real child that runs: `output` receives its output, and the child receives what `output` pushes."""
 
     child: Child
     output: Memory
@@ -103,30 +102,30 @@ class Running:
         self.output.push(Batch(kind, list(lines)))
 
     async def line(self) -> str:
-        """Return the first line, once it has come."""
+        """Return the first line when it has arrived."""
         await until(lambda: self.output.batches, "the first line")
         return self.output.messages[0].decode()
 
     async def ended(self) -> End:
-        """Wait until all that it prints has come; return how it ended."""
+        """Wait until all of the child's output has arrived; return its end."""
         return await until(lambda: self.output.ended, "the end of the output")
 
     async def end(self) -> None:
-        """Lead it down its ladder."""
+        """Run the child's ladder."""
         self.child.close_input(End(NORMAL))
         await self.child.end()
 
 
 @dataclass(slots=True)
 class Starter:
-    """Starts children, and ends what a test has left of them."""
+    """Starts children, and ends those that a test has left."""
 
     spawner: Spawner
     watch: Watch = field(default_factory=NoGuard)
     started: list[Running] = field(default_factory=list)
     metrics: Metrics = field(default_factory=Metrics)
     spared: set[int] = field(default_factory=lambda: set(children(os.getpid())))
-    """Children of this process that are not the Starter's to reap."""
+    """Children of this process that the Starter must not reap."""
     descendants: Descendants = field(init=False)
     pid: int = 0
 
@@ -136,7 +135,7 @@ class Starter:
 
         self.descendants = Descendants(self, self.metrics, loop=asyncio.get_running_loop(), is_excluded=spared)
 
-    # It hands on what its Descendants tell to the watch that it has by then
+    # It forwards the calls of its Descendants to the current watch
 
     def add(self, group: int) -> None:
         self.watch.add(group)
@@ -145,7 +144,7 @@ class Starter:
         self.watch.remove(group)
 
     def __call__(self, *argv: object, **options: Any) -> Running:
-        """Start a program; its output flows into the twin. Options are those of `make`."""
+        """Start a program whose output flows into the twin. Options are those of `make`."""
         running = self.make(*argv, **options)
         running.child.start(running.output)
         return running
@@ -160,7 +159,7 @@ class Starter:
         environment: Mapping[str, str] | None = None,
         error_framing: str | None = None,
     ) -> Running:
-        """Start a program without joining it: that is left to a session."""
+        """Start a program without joining it, for a session that joins it."""
         words = tuple(map(str, argv))
         terminal = PLAIN if pty is True else pty or None
         variables = environment or {"PATH": os.environ["PATH"], **terminal_environment(terminal)}
@@ -193,20 +192,20 @@ class Starter:
 
 
 def which(word: str) -> str:
-    """The path of a program, as the command line would have found it."""
+    """Return the path of a program, as the command line finds it."""
     if "/" in word:
         return word
     return next(path for part in os.environ["PATH"].split(":") if os.access(path := f"{part}/{word}", os.X_OK))
 
 
 def python(*lines: str) -> tuple[str, ...]:
-    """The command line of a Python program: its stdout is held back by the block unless it is a terminal."""
+    """Return the command line of a Python program: its stdout is block-buffered unless it is a terminal."""
     return (sys.executable, "-S", "-E", "-I", "-c", "\n".join(lines))
 
 
 @contextmanager
 def no_callback_fails() -> Iterator[None]:
-    """See to it that no callback of the running loop raises: the loop would log it, and go on."""
+    """Check that no callback of the running loop raises: the loop would only log it."""
     failures: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, failure: failures.append(failure))
@@ -216,7 +215,7 @@ def no_callback_fails() -> Iterator[None]:
 
 @contextmanager
 def nothing_left() -> Iterator[None]:
-    """See to it that the block leaves no descriptor, no child and no zombie of this process behind."""
+    """Check that the block leaves no descriptor, child or zombie of this process behind."""
     before, had = descriptors(), children(os.getpid())
     yield
     left = {number: name for number, name in descriptors().items() if number not in before}
@@ -226,7 +225,7 @@ def nothing_left() -> Iterator[None]:
 
 @contextmanager
 def adopting() -> Iterator[None]:
-    """Reap the orphans that this process has inherited in the block, once they have ended."""
+    """Reap the orphans that this process inherits in the block, once they have exited."""
     had = set(children(os.getpid()))
     try:
         yield
@@ -238,7 +237,7 @@ def adopting() -> Iterator[None]:
 
 @contextmanager
 def same_limits() -> Iterator[None]:
-    """Put the limit of descriptors back: a Spawner raises it for its whole process."""
+    """Restore the descriptor limit: a Spawner raises it for its whole process."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         yield
@@ -247,35 +246,35 @@ def same_limits() -> Iterator[None]:
 
 
 def descriptors(pid: int | str = "self") -> dict[int, str]:
-    """The open descriptors of a process, each with what it is."""
+    """The open descriptors of a process, with their targets."""
     found: dict[int, str] = {}
     for name in os.listdir(f"/proc/{pid}/fd"):
-        with suppress(FileNotFoundError):  # the listing's own
+        with suppress(FileNotFoundError):  # the descriptor of the listing itself
             found[int(name)] = os.readlink(f"/proc/{pid}/fd/{name}")
     return found
 
 
 def resident(pid: int) -> int:
-    """The memory that a process has resident, in bytes."""
+    """The resident memory of a process, in bytes."""
     found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found
     return int(found[1]) * 1024
 
 
 def status_line(pid: int | str, name: str) -> str:
-    """One value of /proc/PID/status."""
+    """Return one value of /proc/PID/status."""
     found = re.search(rf"^{name}:\s+(.*)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     assert found
     return found[1]
 
 
 def zombies(pid: int) -> list[int]:
-    """The children of a process that have ended and were not reaped."""
+    """The zombie children of a process."""
     return [child for child in children(pid) if state(child) == "Z"]
 
 
 def group_members(group: int) -> list[int]:
-    """The processes of a process group that run; zombies do not count."""
+    """The running processes of a process group, without zombies."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with suppress(FileNotFoundError, ProcessLookupError):
@@ -286,7 +285,7 @@ def group_members(group: int) -> list[int]:
 
 
 def send_what_is_taken(sock: socket.socket, data: bytes, quiet: float = 1.0) -> int:
-    """Send until all is taken or nothing has been for `quiet` seconds; return how many bytes were."""
+    """Send until all data is accepted or the peer accepts nothing for `quiet` seconds; return the number of accepted bytes."""
     rest = memoryview(data)
     sock.setblocking(False)
     try:
@@ -299,11 +298,11 @@ def send_what_is_taken(sock: socket.socket, data: bytes, quiet: float = 1.0) -> 
 
 
 def exchange(server: Server, method: str, path: str, body: bytes, headers: Headers = ()) -> Response:
-    """Make a request whose body is sent while the answer is read: neither side need keep much of it."""
+    """Make a request whose body is sent while the response is read, so that neither side must buffer much."""
     given = [("Host", "h"), ("Connection", "close"), ("Content-Length", str(len(body))), *headers]
     with open_stream(port=server.port, **server.where) as stream:
         if server.where.get("tls"):
-            # Python's TLS is not for two threads: the kernel's buffers must do.
+            # Two threads cannot share Python's TLS, so the kernel's buffers must suffice.
             stream.send(request_bytes(method, path, given, body))
             return read_response(stream, method=method)
         sender = threading.Thread(target=send_all, args=(stream, request_bytes(method, path, given, body)))

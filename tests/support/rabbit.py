@@ -1,9 +1,11 @@
-"""A private RabbitMQ for tests, a TCP link to it that can be broken in several ways, and WebsocketdBro's own clients.
+"""A private RabbitMQ for tests, a TCP proxy to it that can fail in several ways, and WebsocketdBro's own clients.
 
-A `Broker` is Debian's rabbitmq-server, run as whoever runs the tests, with ports, directories, cookie and epmd of its own: it shares
-nothing with a service on the same machine, nor with another `Broker`. Its ports are on 127.0.0.1, its configuration is one Erlang term.
+A `Broker` is Debian's rabbitmq-server, run as the user of the tests, with its own ports, directories, cookie and epmd. It shares
+nothing with a service on the same machine, nor with another `Broker`. Its ports are on 127.0.0.1, and its configuration is one Erlang
+term.
 
-Nothing outlives a broker: what it has started is ended by pid, and a small shell that reads a pipe does the same when the tests are killed.
+No process outlives a broker: the broker kills its processes by their IDs. If the tests are killed, a small shell that reads a pipe does
+the same.
 """
 
 from __future__ import annotations
@@ -37,25 +39,26 @@ from tests.support.deadline import DEADLINE, START_DEADLINE, scaled
 from tests.support.server import ServerEnded, descendants, free_port, listens, mortal, wait_for_exit, wait_until
 
 SCRIPTS = Path("/usr/lib/rabbitmq/bin")
-"""RabbitMQ's own scripts. Debian's, in /usr/sbin, do the same as the user rabbitmq, or refuse."""
+"""RabbitMQ's own scripts. Debian's scripts in /usr/sbin switch to the user rabbitmq, or fail."""
 
 ROOT = os.environ.get("RABBITMQ_ROOT", "")
-"""The folder of another Debian, whose RabbitMQ the tests use instead of this system's: `scripts/test-rabbitmq4` makes one."""
+"""The root directory of another Debian, whose RabbitMQ the tests use instead of this system's: `scripts/test-rabbitmq4` creates it."""
 
 ENTER = """
 for folder in /dev /proc "$TMPDIR"; do mkdir -p "$0$folder"; mount --rbind "$folder" "$0$folder"; done
 exec chroot "$0" "$@"
 """
-"""Becomes a command in that folder, in a mount namespace of its own. Devices, processes and temporary files are those of this system."""
+"""Runs a command in that root, in its own mount namespace. Devices, processes and temporary files are those of this system."""
 
 ERLANG = "+S 2:2 +A 2 -noinput -kernel inet_dist_use_interface {127,0,0,1}"
-"""Two schedulers whatever the machine has, and no listener for other machines. Split at spaces by RabbitMQ's script."""
+"""Two schedulers whatever the machine has, and no listener for other machines. RabbitMQ's script splits it at spaces."""
 
 LOW, HIGH = "0.00001", "0.6"
-"""Fractions of the memory: all that any broker needs is above the first, and none of ours reaches the second."""
+"""Fractions of the memory: every broker's use is above the first, and no test broker's use reaches the second."""
 
 SYNC = "[dets:sync(Table) || Table <- dets:all()]"
-"""Writes what Ra, which coordinates streams, else writes half a second later: its servers' names (`auto_save` in ra_directory.erl)."""
+"""Writes the names of Ra's servers, which Ra otherwise writes half a second later (`auto_save` in ra_directory.erl). Ra coordinates
+streams."""
 
 DENIED = (
     "amqp_address_v1",
@@ -66,34 +69,34 @@ DENIED = (
     "ram_node_type",
     "transient_nonexcl_queues",
 )
-"""Deprecated features that RabbitMQ 4 permits, and a later version will not: it refuses them here. 3.10 ignores the list."""
+"""Deprecated features that RabbitMQ 4 permits, and a later version removes: the tests forbid them. 3.10 ignores the list."""
 
 ACTOR = '<<"a test">>'
 """The user that RabbitMQ records as the author of a change."""
 
 TICK_MS = 1000
-"""How often a channel looks for deliveries that are too old; RabbitMQ's own is a minute."""
+"""The interval at which a channel checks for unacknowledged deliveries; RabbitMQ's default is a minute."""
 
 ENDER = 'while read -r now; do pids=$now; done; [ -z "$pids" ] || kill -9 $pids; rm -rf "$1"'
-"""Each line that it reads is all the pids there are; at the end of the input they are killed, and the directory is deleted."""
+"""Each line of its input is the current list of process IDs. At the end of the input, it kills them and deletes the directory."""
 
 PROTOCOL_HEADER = b"AMQP\0\0\x09\x01"
 START_METHOD = struct.pack(">HH", 10, 10)
-"""Class and method of Connection.Start, with which a server answers the protocol header."""
+"""Class and method of Connection.Start, the server's answer to the protocol header."""
 
 RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER: to close is to reset."""
+"""SO_LINGER: close() sends a reset."""
 
 
 class Broker:
-    """One RabbitMQ node, a context manager. It can be stopped or killed and started again, on the same ports, with the same data.
+    """One RabbitMQ node, a context manager. A test can stop or kill it and start it again, on the same ports, with the same data.
 
-    With `peer` it joins the cluster of another broker, which must be running, at its first start; it must end before that one does.
-    With `consumer_timeout_ms` it closes a channel that leaves a delivery unacknowledged for so long, within another second; without, after
-    RabbitMQ's own 30 minutes. `tls` is the files of the CA, the certificate and the key for a second port, where a client's certificate
-    is checked if it shows one. With `streams` it speaks the stream protocol as well, on a third port.
+    With `peer`, it joins the cluster of another broker at its first start. That broker must be running, and must end later. With
+    `consumer_timeout_ms`, it closes a channel that leaves a delivery unacknowledged for this time, within another second; the default
+    is RabbitMQ's 30 minutes. `tls` has the files of the CA, the certificate and the key for a second port, which checks a client's
+    certificate if there is one. With `streams`, it also speaks the stream protocol, on a third port.
 
-    Ready is what clients find, not more: for a moment after a start a stream of before may not be there yet (404).
+    After the start, the broker accepts clients, but for a moment an existing stream may be missing (404).
     """
 
     def __init__(
@@ -134,7 +137,7 @@ class Broker:
 
     @property
     def log(self) -> str:
-        """What the broker has logged and printed, over all its starts."""
+        """All of the broker's log and output, over all its starts."""
         files = [*sorted(self.home.glob("log/*.log")), self.home / "output"]
         return "".join(file.read_text(errors="replace") for file in files if file.exists())
 
@@ -159,21 +162,21 @@ class Broker:
         return self
 
     def stop(self) -> None:
-        """End the broker in an orderly way: clients are told, and what is durable is written."""
+        """Shut down the broker: it notifies its clients, and writes all durable data."""
         self._end(signal.SIGTERM)
 
     def kill(self, *, at_once: bool = False) -> None:
-        """End the broker in the middle of what it does.
+        """Kill the broker.
 
-        A node that is killed within half a second of its first stream of all never finds it again (404 for good): without `at_once` that
-        moment is waited out, half a second at most.
+        If a node is killed within half a second after it created its first stream, it never finds that stream again (404 for good).
+        Without `at_once`, the method waits at most half a second for this.
         """
         if not at_once:
             self.eval(SYNC)
         self._end(signal.SIGKILL)
 
     def close(self) -> None:
-        """End all processes and delete all files; more than once is once."""
+        """End all processes and delete all files; the method is idempotent."""
         self._end(signal.SIGKILL)
         self._stack.close()
 
@@ -192,9 +195,9 @@ class Broker:
         return done.stdout
 
     def eval(self, expressions: str) -> str:
-        """Evaluate Erlang expressions in the broker (5 ms, where rabbitmqctl takes a second of processor time).
+        """Evaluate Erlang expressions in the broker (5 ms, whereas rabbitmqctl takes a second of processor time).
 
-        Returns the value of the last one as erl_call writes it: numbers and atoms as they are, strings in quotes.
+        Returns the value of the last expression in the format of erl_call: numbers and atoms unchanged, strings in quotes.
         """
         where = ["-address", f"127.0.0.1:{self._distribution_port}", "-c", (self.home / ".erlang.cookie").read_text()]
         done = subprocess.run(
@@ -249,18 +252,18 @@ class Broker:
         self.eval(f"rabbit_auth_backend_internal:delete_user({binary(name)}, {ACTOR})")
 
     def delete_queue(self, name: str) -> None:
-        """Delete a queue, as an administrator does, if it exists."""
+        """Delete a queue as an administrator does, if it exists."""
         resource = f'{{resource, <<"/">>, queue, {binary(name)}}}'
         delete = f"rabbit_amqqueue:delete(Queue, false, false, {ACTOR})"
         self.eval(f"case rabbit_amqqueue:lookup({resource}) of {{ok, Queue}} -> {delete}; {{error, not_found}} -> none end")
         assert name not in self.queues()
 
     def close_connections(self) -> None:
-        """Close all client connections as an administrator does: each is told 320, and why."""
+        """Close all client connections as an administrator does: each client gets 320 and the reason."""
         self.eval('rabbit_networking:close_connections(rabbit_networking:connections(), <<"a test">>)')
 
     def alarm(self, on: bool) -> None:
-        """Raise or clear the memory alarm, under which the broker reads nothing from a connection that publishes."""
+        """Set or clear the memory alarm, under which the broker reads nothing from a publishing connection."""
         self.eval(f"vm_memory_monitor:set_vm_memory_high_watermark({LOW if on else HIGH})")
         wait_until(lambda: ("memory" in self.eval("rabbit_alarm:get_alarms()")) is on, f"the memory alarm to be {on=}")
 
@@ -270,7 +273,7 @@ class Broker:
         return [b64decode(text).decode()[1:] for text in re.findall(r'"([^"]*)"', encoded)]
 
     def _prepare(self) -> None:
-        """Make what all starts have in common: directories, configuration, and the processes around the broker."""
+        """Create the directories, the configuration and the helper processes, which all starts share."""
         self.home = Path(tempfile.mkdtemp(prefix="rabbit-"))
         self._stack.callback(shutil.rmtree, self.home, ignore_errors=True)
         cookie = self.home / ".erlang.cookie"
@@ -283,7 +286,7 @@ class Broker:
             "LANG": "C.UTF-8",
             "HOME": str(self.home),
             "TMPDIR": tempfile.gettempdir(),
-            # No dump into the working directory of whoever is interrupted.
+            # An interrupted process writes no dump into the working directory.
             "ERL_CRASH_DUMP_SECONDS": "0",
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(self._epmd_port),
@@ -334,7 +337,7 @@ class Broker:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            # Signals for the tests' own group (Ctrl-C) are not for it.
+            # Signals for the tests' own group (Ctrl-C) do not reach it.
             start_new_session=True,
         )
 
@@ -349,7 +352,7 @@ class Broker:
         if self._process is None:
             return
         process, self._process = self._process, None
-        started = list(descendants(process.pid))  # Erlang gives each a session of its own
+        started = list(descendants(process.pid))  # Erlang gives each its own session
         with mortal(*started):
             process.send_signal(how)
             try:
@@ -386,17 +389,18 @@ class Broker:
 
 
 class Proxy:
-    """A TCP link on a port of its own to a target that can be changed, a context manager; it runs in a thread.
+    """A TCP proxy on its own port to a target that can change; a context manager. It runs in a thread.
 
-    Each link holds at most what its two sockets and two streams do: who is not read from is not read for.
+    Each connection buffers at most the content of its two sockets and two streams: if one end does not read, the proxy stops reading
+    from the other.
     """
 
     def __init__(self, target: tuple[str, int]) -> None:
         self.target = target
-        """Where new connections go."""
+        """The target of new connections."""
         self.port = free_port()
         self.accepted = 0
-        """How many connections there have been."""
+        """The total number of connections."""
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="proxy")
         self._listener: asyncio.Server | None = None
@@ -405,12 +409,12 @@ class Proxy:
 
     @property
     def links(self) -> int:
-        """How many connections there are."""
+        """The number of open connections."""
         return len(self._links)
 
     @property
     def brought(self) -> int:
-        """How many bytes of the target's have left for the clients of these connections."""
+        """The number of the target's bytes that these connections have sent to their clients."""
         return sum(link.brought for link in self._links)
 
     def start(self) -> Self:
@@ -419,7 +423,7 @@ class Proxy:
         return self
 
     def close(self) -> None:
-        """End all connections and the thread; more than once is once."""
+        """Close all connections and end the thread; the method is idempotent."""
         if self._loop.is_closed():
             return
         if self._thread.is_alive():
@@ -430,19 +434,19 @@ class Proxy:
         self._loop.close()
 
     def cut(self) -> None:
-        """Reset all connections, at both ends; new ones are as before."""
+        """Reset all connections, at both ends; new connections work as before."""
         self._call(self._cut())
 
     def swallow(self) -> None:
-        """From now on throw away what comes, at both ends, ends included; new connections are accepted, and treated so as well."""
+        """From now on drop all data, in both directions, including the end. New connections are accepted, and treated in the same way."""
         self._call(self._swallow(True))
 
     def flow(self) -> None:
-        """Let new connections work; for one whose bytes were thrown away it is too late."""
+        """Let new connections work; a connection whose data was dropped stays broken."""
         self._call(self._swallow(False))
 
     def refuse(self) -> None:
-        """Do not listen; connections that there are stay."""
+        """Stop listening; existing connections stay."""
         self._call(self._refuse())
 
     def accept(self) -> None:
@@ -490,7 +494,7 @@ class Proxy:
 
 
 class _Link:
-    """One connection through a proxy: a client's, and ours to the target."""
+    """One connection through a proxy: from a client, and to the target."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, swallows: bool) -> None:
         task = asyncio.current_task()
@@ -502,8 +506,8 @@ class _Link:
         self._writers = [writer]
 
     async def run(self, target: tuple[str, int]) -> None:
-        """Carry bytes until both ends have ended, or one has broken; a link that swallows from the start needs no target."""
-        # Of the two directions the one that breaks raises in a group.
+        """Forward bytes until both ends have closed, or one has failed. A connection that drops data from its start needs no target."""
+        # The direction that fails raises in a group.
         with suppress(OSError, asyncio.CancelledError, ExceptionGroup):
             reader, writer = self._client
             if self.swallows:
@@ -518,7 +522,7 @@ class _Link:
                 writer.close()
 
     def reset(self) -> None:
-        """Reset both ends, unless both have ended in an orderly way, and stop."""
+        """Reset both ends, unless both were closed in order, and stop."""
         for writer in self._writers:
             if not writer.transport.is_closing():
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
@@ -527,8 +531,8 @@ class _Link:
             self.task.cancel()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry one direction. A broken end raises, unless the link swallows: then the other end never learns of it."""
-        writer.transport.set_write_buffer_limits(0)  # drained is sent: nothing is left to lose when the link ends
+        """Forward one direction. A broken end raises, unless the connection drops data: then the other end does not learn of it."""
+        writer.transport.set_write_buffer_limits(0)  # drained means sent: no data can be lost when the connection ends
         while data := await self._read(reader):
             if not self.swallows:
                 writer.write(data)
@@ -548,7 +552,7 @@ class _Link:
 
 
 async def bro_consume(url: str, exchange: str, count: int, *, bound: asyncio.Event | None = None) -> list[bytes]:
-    """Take messages as WebsocketdBro's consumer.py does, each printed and flushed there; `bound` is set when it can get them."""
+    """Consume messages like WebsocketdBro's consumer.py, which prints and flushes each; `bound` is set when the queue is bound."""
     bodies: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def print_body(message: DeliveredMessage) -> None:
@@ -564,7 +568,7 @@ async def bro_consume(url: str, exchange: str, count: int, *, bound: asyncio.Eve
         await channel.basic_consume(declared.queue, print_body, no_ack=True)
         if bound is not None:
             bound.set()
-        # Who publishes may have to start first.
+        # The publisher may have to start first.
         async with asyncio.timeout(scaled(START_DEADLINE)):
             return [await bodies.get() for _ in range(count)]
     finally:
@@ -572,7 +576,7 @@ async def bro_consume(url: str, exchange: str, count: int, *, bound: asyncio.Eve
 
 
 async def bro_publish(url: str, exchange: str, text: str) -> None:
-    """Publish as WebsocketdBro's publisher.py does: all of its input as one message without any property, and without a confirm."""
+    """Publish like WebsocketdBro's publisher.py: its whole input as one message without properties and without a confirm."""
     body = text.rstrip().encode()
     publish = commands.Basic.Publish(exchange=exchange, routing_key="")
     # aiormq's own basic_publish() would add a message id and a delivery mode.
@@ -586,7 +590,7 @@ async def bro_publish(url: str, exchange: str, text: str) -> None:
         assert isinstance(channel, aiormq.Channel)
         await channel.exchange_declare(exchange=exchange, exchange_type="fanout")
         await channel.write_queue.put(ChannelFrame.marshall(channel_number=channel.number, frames=frames))
-        await channel.close()  # answered after the message has been taken
+        await channel.close()  # the answer comes after the broker has accepted the message
     finally:
         await connection.close()
 
@@ -612,7 +616,7 @@ def entering(*words: str) -> list[str]:
 
 
 def _speaks_amqp(port: int) -> bool:
-    """Whether the protocol header is answered with Connection.Start."""
+    """Return whether the server answers the protocol header with Connection.Start."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), scaled(DEADLINE)) as client:
         client.sendall(PROTOCOL_HEADER)
         return client.recv(11, socket.MSG_WAITALL)[7:] == START_METHOD

@@ -1,7 +1,7 @@
-"""A pytest plugin for `scripts/test.py`: it records what runs.
+"""A pytest plugin for `scripts/test.py`: it records the running tests.
 
-Each process of the run keeps one file in the folder that the variable RUN_RECORDS names: which test it runs, and since when.
-The watcher reads these files from outside, so that it also sees a process that is stopped or hangs in C.
+Each process of the run writes one file in the folder that the variable RUN_RECORDS names: the current test, and its start time. The
+watcher reads these files from outside, so that it also sees a process that is stopped or hangs in C.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ FAILED = "failed"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A worker that does not exit is the watcher's to end: xdist would kill it after 10 s without a word.
+    # The watcher ends a worker that does not exit: xdist would kill it after 10 s without a message.
     NodeManager.EXIT_TIMEOUT = 3600
     config.pluginmanager.register(Recorder(Path(os.environ[FOLDER]), is_worker=hasattr(config, "workerinput")))
 
 
 class Recorder:
-    """Writes what this process does now."""
+    """Records the current activity of this process."""
 
     def __init__(self, folder: Path, *, is_worker: bool) -> None:
         self._folder = folder
@@ -38,7 +38,7 @@ class Recorder:
         self._note("start")
 
     def _note(self, phase: str) -> None:
-        """Replace this process's record, so that a reader never sees half of one."""
+        """Replace this process's record atomically."""
         record = {"phase": phase, "test": self._test, "since": time.monotonic()}
         draft = self._folder / f"{os.getpid()}.draft"
         draft.write_text(json.dumps(record))
@@ -60,7 +60,7 @@ class Recorder:
         self._collect_failure(report)
 
     def _collect_failure(self, report: pytest.TestReport | pytest.CollectReport) -> None:
-        """Add a failure to the list; a worker's failure comes by its report."""
+        """Add a failure to the list; a worker's failure arrives in its report."""
         if report.failed and not self._is_worker:
             with (self._folder / FAILED).open("a") as failed:
                 failed.write(f"{report.nodeid}\n")
@@ -70,5 +70,5 @@ class Recorder:
         self._note("exit")
         yield
         if self._is_worker:
-            # Its process lives on, without work, until the whole run is over.
+            # Its process stays alive without work until the whole run has ended.
             self._note("idle")

@@ -1,10 +1,10 @@
-"""Start a bridge as a user does, prove that it is ours that listens, read its log, look at its processes, end it.
+"""Start a server as a user does, check that it listens itself, read its log, inspect its processes, and end it.
 
-A server is ready when it has announced itself in its log and the kernel shows that its own process owns the listening
-port: a stranger's server on the same port cannot be taken for ours. wsbridge chooses its port itself (`--port 0`);
-websocketd cannot, so a free one is tried, and another if it was taken meanwhile.
+A server is ready when its log announces it and the kernel shows that its own process owns the listening port. So a foreign server on
+the same port cannot be mistaken for it. wsbridge chooses its port itself (`--port 0`). websocketd cannot, so a free port is tried, and
+another if it is in use.
 
-Nothing outlives a server: what is left of its descendants when it has ended is killed, by pid.
+No process outlives a server: after its end, its remaining descendants are killed by their process IDs.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from tests.support.forkserver import Forked
 ROOT = Path(__file__).parents[2]
 ANNOUNCEMENT = r"Starting WebSocket server +: wss?://\S*:(\d+)/"
 PORT_DETACHED = 3
-"""The exit status of both bridges when they cannot listen."""
+"""The exit status of both servers if they cannot listen."""
 
 SYS_PIDFD_GETFD = 438
-"""The same number on every architecture; Python has no name for the call."""
+"""The same number on every architecture; Python has no name for the system call."""
 
 PORTS = [range(first, first + 2_500) for first in range(10_000, 30_000, 2_500)]
-"""One row of ports for each of the processes that run tests side by side."""
+"""A range of ports for each of the processes that run tests in parallel."""
 
 
 SPAWN_SERVER = "process/spawnd.py"
-"""What the command line of a spawn server holds."""
+"""A word in the command line of a spawn server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +63,15 @@ WSBRIDGE = Bridge("wsbridge", (sys.executable, "-m", "wsbridge"), takes_port_zer
 WEBSOCKETD = Bridge("websocketd", ("websocketd",), takes_port_zero=False)
 
 LISTEN = ("--address=127.0.0.1", "--port={port}")
-"""How a server is told where to listen; `{port}` becomes the port, 0 where the bridge can choose by itself."""
+"""The flags for the listening address; `{port}` becomes the port, or 0 if the server can choose it."""
 
 
 class Server:
-    """A running bridge, a context manager. `words` are its flags, then COMMAND and its arguments.
+    """A running server, a context manager. `words` are its flags, then COMMAND and its arguments.
 
-    `listen` replaces the flags that say where to listen; without `{port}` in it, `port` is what wsbridge announces or
-    0. `prefix` is put before the command line (for example a shell that sets a limit, then runs exec). `env` is added
-    to this process's environment; a value None removes a variable. `where` is handed to the client for every
-    connection (`unix=`, `tls=`).
+    `listen` replaces the flags for the listening address; without `{port}` in it, `port` is the announced port or 0. `prefix` precedes
+    the command line (for example a shell that sets a limit, then runs exec). `env` is added to this process's environment; a value None
+    removes a variable. The client gets `where` for every connection (`unix=`, `tls=`).
     """
 
     def __init__(
@@ -107,13 +106,13 @@ class Server:
 
     @property
     def log(self) -> str:
-        """All that the server has written to stdout so far."""
+        """All of the server's stdout so far."""
         with self._changed:
             return "".join(self._log)
 
     @property
     def errors(self) -> str:
-        """All that the server has written to stderr so far."""
+        """All of the server's stderr so far."""
         with self._changed:
             return "".join(self._errors)
 
@@ -134,7 +133,7 @@ class Server:
         raise AssertionError("five free ports, and each was taken before the server listened")
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """End the server, with KILL if it has not gone in time; return its exit status (negative: the signal)."""
+        """Shut down the server, or kill it if it takes too long; return its exit status (negative: the signal)."""
         process = self._running
         if self._is_over:
             return process.wait()
@@ -158,7 +157,7 @@ class Server:
         return connect(path, **{"port": self.port, **self.where, **options})
 
     def refusal(self, path: str = "/", **options: Any) -> Response:
-        """Ask for an upgrade that must not be granted; return the answer."""
+        """Request an upgrade that the server must refuse; return the response."""
         try:
             client = self.connect(path, **options)
         except Refused as refused:
@@ -174,7 +173,7 @@ class Server:
         return request(method, path, **{"port": self.port, **self.where, **options})
 
     def wait_for_log(self, regex: str, timeout: float = DEADLINE) -> re.Match[str]:
-        """Wait until the log holds a match; `^` and `$` are a line's ends."""
+        """Wait until the log has a match; `^` and `$` match at line ends."""
         pattern = re.compile(regex, re.MULTILINE)
         with self._changed:
             found = self._changed.wait_for(lambda: pattern.search("".join(self._log)), scaled(timeout))
@@ -182,7 +181,7 @@ class Server:
             return found
 
     def lose_log(self) -> None:
-        """Stop reading stdout: our end of the pipe is closed after the next line, if not before."""
+        """Stop reading stdout: this end of the pipe is closed after the next line, if not before."""
         self._reads_log = False
 
     def wait_until_log_is_lost(self, timeout: float = DEADLINE) -> None:
@@ -190,14 +189,14 @@ class Server:
         assert not self._readers[0].is_alive(), "the server wrote nothing after lose_log()"
 
     def wait(self, timeout: float = DEADLINE) -> int:
-        """Wait until the server ends by itself; return its exit status."""
+        """Wait until the server exits by itself; return its exit status."""
         return self._running.wait(scaled(timeout))
 
     def send_signal(self, number: signal.Signals) -> None:
         self._running.send_signal(number)
 
     def children(self) -> list[int]:
-        """The pids of the server's children that have not been reaped, those that its spawn server has started among them."""
+        """The pids of the server's unreaped children, including those that its spawn server has started."""
         spawners = self.spawn_servers()
         return [pid for parent in (self.pid, *spawners) for pid in children(parent) if pid not in spawners]
 
@@ -206,11 +205,11 @@ class Server:
         return [pid for pid in children(self.pid) if SPAWN_SERVER in command_line(pid)]
 
     def descriptors(self) -> int:
-        """How many file descriptors the server has open."""
+        """The number of the server's open descriptors."""
         return len(_listing(f"/proc/{self.pid}/fd"))
 
     def accepted(self, client: Client) -> socket.socket:
-        """A duplicate of the server's own end of a client's TCP connection (pidfd_getfd), to ask the kernel about it."""
+        """A duplicate of the server's own end of a client's TCP connection (pidfd_getfd), to read its options."""
         their_port = client.stream.sock.getsockname()[1]
         rows = [row.split() for row in _table("tcp")]
         (inode,) = [row[9] for row in rows if _port(row[1]) == self.port and _port(row[2]) == their_port]
@@ -238,7 +237,7 @@ class Server:
             [*self._prefix, *self.bridge.command, *listen, *self.words],
             cwd=self._cwd,
             env=self._env,
-            # A group of its own, so that what websocketd leaves behind can be found and ended.
+            # A group of its own, so that processes that websocketd leaves behind can be found and killed.
             start_new_session=True,
         )
         pipes = ((self._process.stdout, self._log), (self._process.stderr, self._errors))
@@ -256,7 +255,7 @@ class Server:
                     return
 
     def _wait_until_ready(self) -> None:
-        """Wait for the announcement and for the listening socket itself, which websocketd opens after it."""
+        """Wait for the announcement and for the listening socket itself, which websocketd opens later."""
         wait_until(self._announced_port, "the server's announcement", START_DEADLINE)
         unix = self.where.get("unix")
         if unix is None:
@@ -286,7 +285,7 @@ class Server:
 
 
 class ServerEnded(AssertionError):
-    """The server ended before it was ready."""
+    """The server exited before it was ready."""
 
 
 def run(
@@ -296,16 +295,16 @@ def run(
     env: Mapping[str, str | None] | None = None,
     timeout: float = DEADLINE,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command line that must end by itself; return its status, stdout and stderr."""
+    """Run a command line that must exit by itself; return its status, stdout and stderr."""
     done = forkserver.run([*bridge.command, *words], timeout=scaled(timeout), cwd=cwd, env=environment(env or {}))
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def environment(changes: Mapping[str, str | None]) -> dict[str, str]:
-    """This process's environment with changes (None removes), in which wsbridge can be imported from any directory.
+    """This process's environment with changes (None removes a variable), in which wsbridge can be imported from any directory.
 
-    Settings of wsbridge that the developer may have in the environment do not count. A test calls its server by any name:
-    that the server answers to its own names alone is left to the tests that remove WSBRIDGE_HOST.
+    The developer's own settings of wsbridge are removed. Tests may use any host name for their server; the tests of the check for host
+    names remove WSBRIDGE_HOST.
     """
     own = {name: value for name, value in os.environ.items() if not name.startswith("WSBRIDGE_")}
     merged = {**own, "PYTHONPATH": str(ROOT), "WSBRIDGE_HOST": "*", **changes}
@@ -313,9 +312,9 @@ def environment(changes: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout: float = DEADLINE, progress: Callable[[], Any] = lambda: None) -> Any:
-    """Ask again and again until the condition holds, for what the system tells only when asked; return its value.
+    """Poll until the condition holds, for state that only polling shows; return its value.
 
-    Where `progress` is given, the deadline counts from the last change of its value: work that goes on may take any time.
+    With `progress`, the deadline counts from the last change of its value: work with progress may take any time.
     """
     deadline, before = Deadline(timeout), None
     while not (value := condition()):
@@ -328,7 +327,7 @@ def wait_until(condition: Callable[[], Any], what: str, timeout: float = DEADLIN
 
 
 def tell(fifo: Path, line: str) -> None:
-    """Write a line to a program that opens the named pipe for reading, as soon as it does."""
+    """Write a line to a program as soon as it opens the named pipe for reading."""
 
     def maybe_open() -> int | None:
         try:
@@ -345,7 +344,7 @@ def tell(fifo: Path, line: str) -> None:
 
 
 def wait_for_exit(pid: int, timeout: float = DEADLINE) -> float:
-    """Wait until a process that need not be our child has ended; return the time.monotonic() of it."""
+    """Wait until a process, which may be no child of this process, has ended; return its time.monotonic()."""
     with suppress(ProcessLookupError):
         descriptor = os.pidfd_open(pid)
         try:
@@ -357,12 +356,12 @@ def wait_for_exit(pid: int, timeout: float = DEADLINE) -> float:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
+    """Return whether a process runs; a zombie does not."""
     return state(pid) not in {"Z", "X", ""}
 
 
 def state(pid: int) -> str:
-    """The state letter of a process, empty when there is none."""
+    """The state letter of a process, empty if it does not exist."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
@@ -370,7 +369,7 @@ def state(pid: int) -> str:
 
 
 def children(pid: int) -> list[int]:
-    """The pids of a process's children, zombies included; none when it has gone, or goes meanwhile."""
+    """The pids of a process's children, including zombies; none if the process has exited."""
     found: list[int] = []
     for task in _listing(f"/proc/{pid}/task"):
         with suppress(FileNotFoundError, ProcessLookupError):
@@ -391,17 +390,17 @@ def command_line(pid: int) -> str:
 
 
 def memory_peak(pid: int) -> int:
-    """The most memory that a process has had resident, in bytes."""
+    """The peak resident memory of a process, in bytes."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found
     return int(found[1]) * 1024
 
 
 def free_port() -> int:
-    """A free port that stays so while nobody listens: none that the kernel gives to outgoing connections, or that tests beside these take.
+    """A free port that the kernel does not use for outgoing connections, and that tests in parallel do not use.
 
-    A client that dials a dead port over and over would else be given that very port for its own end one day, and be connected with itself.
-    None is given again before all others of the row were: whoever was given one may not listen on it yet.
+    Otherwise, a client that repeatedly dials a dead port may get that port for its own end, and be connected to itself. A port is
+    returned again only after all others of the range, because its first user may not listen on it yet.
     """
     for port in _row():
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
@@ -411,13 +410,13 @@ def free_port() -> int:
 
 @cache
 def _row() -> Iterator[int]:
-    """Return the row of this process, round and round, from anywhere on: another run of the tests may be under way."""
+    """Return the range of this process, cyclic and from a random start: another run of the tests may be in progress."""
     row = PORTS[int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % len(PORTS)]
     return islice(cycle(row), secrets.randbelow(len(row)), None)
 
 
 def listens(pid: int, where: int | str | Path) -> bool:
-    """Whether a socket of this very process listens on a TCP port or a Unix path, as the kernel tells it."""
+    """Return whether a socket of this process listens on a TCP port or a Unix path, according to the kernel."""
     if isinstance(where, int):
         rows = [row.split() for table in ("tcp", "tcp6") for row in _table(table)]
         inodes = {row[9] for row in rows if row[3] == "0A" and _port(row[1]) == where}
@@ -429,9 +428,9 @@ def listens(pid: int, where: int | str | Path) -> bool:
 
 @contextmanager
 def mortal(*pids: int) -> Iterator[None]:
-    """See to it that these processes do not outlive the block, however it ends.
+    """Kill these processes at the end of the block, however it ends.
 
-    They are held by descriptors (pidfd), which never come to mean another process, as a pid does.
+    The block holds them by pidfd, which never refers to another process, whereas a process ID may.
     """
     descriptors: list[int] = []
     try:
@@ -452,12 +451,12 @@ def _table(name: str) -> list[str]:
 
 
 def _port(address: str) -> int:
-    """The port in an address as /proc/net/tcp writes it, `0100007F:1F90`."""
+    """The port of an address in the format of /proc/net/tcp, `0100007F:1F90`."""
     return int(address.rpartition(":")[2], 16)
 
 
 def _sockets(pid: int) -> Iterator[tuple[int, str]]:
-    """The sockets that a process holds: descriptor and inode."""
+    """The sockets of a process: descriptor and inode."""
     for number in _listing(f"/proc/{pid}/fd"):
         with suppress(FileNotFoundError):
             target = os.readlink(f"/proc/{pid}/fd/{number}")
@@ -466,7 +465,7 @@ def _sockets(pid: int) -> Iterator[tuple[int, str]]:
 
 
 def _listing(path: str) -> list[str]:
-    """The names in a process's folder; none when the process has gone, or is a zombie that is not ours to look into."""
+    """The names in a process's folder; none if the process has exited, or is a zombie of another user."""
     try:
         return os.listdir(path)
     except (FileNotFoundError, ProcessLookupError, PermissionError):

@@ -1,4 +1,4 @@
-"""Servers for the tests of HTTP and of WebSockets: one site, reached in each way that there is, on both kinds of transports."""
+"""Servers for the tests of HTTP and WebSockets: one site behind each kind of listener, with both kinds of transports."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ LISTENERS = ("tcp", "unix", "tls", "mutual-tls")
 BIG = random.Random(1).randbytes(3_000_000)
 
 FLAGS = ("--compress", "--subprotocol=chat,superchat")
-"""What the site's server over TCP agrees to, where a client asks for it."""
+"""The application protocols of the site's server over TLS."""
 
 SAY = 'eval "$(printf %s "$QUERY_STRING" | base64 -d)"'
-"""Runs what its query says; see `say` below."""
+"""Runs the words of its query; see `say` below."""
 
 SCRIPTS = {
     "echo": "exec cat",
@@ -74,7 +74,7 @@ SECRET = b"outside of what is served"
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One directory of files in which the programs and the CGI scripts lie as well, and something outside of it."""
+    """A directory of files, with the programs and the CGI scripts in it, and a file outside it."""
 
     root: Path
 
@@ -109,7 +109,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """A server's certificate, a client's, the CA that signed both, and a stranger's."""
+    """Certificates of a server, a client, the CA that signed both, and an unrelated one."""
 
     folder: Path
 
@@ -122,7 +122,7 @@ class Certificates:
         return f"--sslca={self.folder}/ca.pem"
 
     def context(self, client: str | None = None) -> ssl.SSLContext:
-        """What a client connects with: it trusts the CA, and shows the certificate of `client`."""
+        """A client's context: it trusts the CA, and shows the certificate of `client`."""
         context = ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
         if client is not None:
             context.load_cert_chain(self.folder / f"{client}.pem", self.folder / f"{client}.key")
@@ -147,7 +147,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture(scope="session", params=TRANSPORTS)
 def transports(request: pytest.FixtureRequest) -> dict[str, str]:
-    """The environment in which a server uses aiofastnet's transports and, in another run of the test, the loop's own."""
+    """The environment for aiofastnet's transports in one run of the test, and for the loop's own in the other."""
     if request.param == "aiofastnet":
         pytest.importorskip("aiofastnet")
     return TRANSPORTS[request.param]
@@ -161,7 +161,7 @@ def door_of_the_site(
     certificates: Certificates,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Server]:
-    """The site's server, behind one of its doors."""
+    """The site's server, behind one kind of listener."""
     options: dict[str, Any] = {"env": transports}
     flags = site.flags
     match request.param:
@@ -181,7 +181,7 @@ def door_of_the_site(
 
 @pytest.fixture
 def door(door_of_the_site: Server) -> Iterator[Server]:
-    """The site, reached in one of the ways that there are; the server's own methods connect in that way."""
+    """The site, behind each kind of listener in turn; the server's own methods connect in that way."""
     yield door_of_the_site
     assert_sound(door_of_the_site)
 
@@ -203,12 +203,12 @@ def served(server_of_the_site: Server) -> Iterator[Server]:
 
 Serve = Callable[..., Server]
 TRACEBACKS: defaultdict[Server, int] = defaultdict(int)
-"""How many tracebacks a server has shown before."""
+"""The number of tracebacks that a server has already shown."""
 
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Starts a server of its own for one test: `serve("--binary", "cat")`."""
+    """Starts a server for one test: `serve("--binary", "cat")`."""
     servers: list[Server] = []
     with ExitStack() as stack:
 
@@ -227,9 +227,9 @@ def say(script: str) -> str:
 
 
 def assert_sound(server: Server) -> None:
-    """A server never shows a traceback, whatever its clients and programs did; each is charged to one test only.
+    """Check that a server shows no traceback, whatever its clients and programs did. Each traceback fails one test only.
 
-    A program's own is none of its: INT reaches one in Python, or not, before it is ready for it.
+    A traceback of a program does not count: INT may reach a Python program before it is ready.
     """
     shown = "\n".join(line for line in (server.log + server.errors).splitlines() if "| stderr " not in line)
     before, TRACEBACKS[server] = TRACEBACKS[server], shown.count("Traceback")

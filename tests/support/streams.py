@@ -1,4 +1,4 @@
-"""A native client of a RabbitMQ stream that stores how far it has read, by the frames of the stream protocol (plugin rabbitmq_stream)."""
+"""A native client of a RabbitMQ stream that stores its offset, with the frames of the stream protocol (plugin rabbitmq_stream)."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ def string(text: str) -> bytes:
 
 
 class StreamClient:
-    """One connection to the stream listener of a broker, as guest, a context manager."""
+    """One connection to the stream listener of a broker, as guest; a context manager."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), DEADLINE)
         self._correlation = 0
 
     def store(self, stream: str, name: str, *offsets: int) -> None:
-        """Store one offset after the other under a name; each is written before the next."""
+        """Store consecutive offsets under a name; each is written before the next."""
         for offset in offsets:
             self._send(STORE_OFFSET, string(name) + string(stream) + struct.pack(">Q", offset))
             while self._ask(QUERY_OFFSET, string(name) + string(stream)) != struct.pack(">Q", offset):
-                """What is stored is written a moment later."""
+                """The broker writes a stored offset a moment later."""
 
     def _ask(self, key: int, rest: bytes = b"") -> bytes:
-        """Send a request; return what its answer holds behind the code, which is OK, or empty if it is not."""
+        """Send a request; return the answer after its code OK, or b"" for another code."""
         self._correlation += 1
         self._send(key, struct.pack(">I", self._correlation) + rest)
         while True:

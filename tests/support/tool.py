@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The program that the tests serve: one small tool per word, for what a line of shell cannot say.
+"""The program that the tests serve: small tools for tasks that a line of shell cannot do.
 
-    tool.py WHAT [ARGS]         see the functions below, one for each WHAT
+    tool.py WHAT [ARGS]         see the functions below, one per tool
 
-It starts fast (run it as command() says: no site, no environment), prints without buffering and imports nothing heavy.
+It starts fast (command() runs it without `site` and environment), prints without buffering and has only light imports.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ RECORDED = ("HUP", "INT", "QUIT", "PIPE", "ALRM", "TERM", "USR1", "USR2")
 
 
 def command(what: str, *args: object) -> tuple[str, ...]:
-    """The command line that runs a tool, for a test to hand to a server."""
+    """The command line that runs a tool, for a server in a test."""
     return (sys.executable, "-S", "-E", "-I", __file__, what, *map(str, args))
 
 
 def recorded(path: str | os.PathLike[str]) -> list[tuple[str, float]]:
-    """What a `witness` has written to its file: events in order, each with its time.monotonic()."""
+    """The events that a `witness` has written to its file, in order, each with its time.monotonic()."""
     with open(path) as record:
         return [(event, float(when)) for event, when in map(str.split, record)]
 
 
 def reads() -> None:
-    """Print what each read() of stdin brought, as a line of hexadecimal digits."""
+    """Print the data of each read() of stdin, as a line of hexadecimal digits."""
     while data := os.read(0, 1 << 16):
         say(data.hex())
 
 
 def witness(path: str, until: str = "KILL", *closes: str) -> None:
-    """Print our pid; append to a file what happens to us, `eof` or a signal's name and the time.monotonic() of it.
+    """Print the process ID; append events to a file, `eof` or a signal's name, with the time.monotonic().
 
-    Live on until the event called `until` (`eof`, `INT`, `TERM`); nothing else ends us, but KILL. `closes` names the
-    streams, `stdin` or `stdout`, that are closed after the pid is printed.
+    Continue until the event `until` (`eof`, `INT`, `TERM`); no other event but KILL ends it. `closes` names the streams, `stdin` or
+    `stdout`, that are closed after the process ID is printed.
     """
     record = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     stdin = select.poll()
@@ -59,7 +59,7 @@ def witness(path: str, until: str = "KILL", *closes: str) -> None:
             note("eof")
 
     def heard(event: str) -> None:
-        # To a process that was held up the end of stdin and the signal that followed it come at once.
+        # A process that was delayed gets the EOF and the signal that followed it at the same time.
         if any(happened & select.POLLHUP for _, happened in stdin.poll(0)):
             note_end()
         note(event)
@@ -84,7 +84,7 @@ def witness(path: str, until: str = "KILL", *closes: str) -> None:
 
 
 def ticks() -> NoReturn:
-    """Print for ever, a hundred times a second, how many bytes wait in stdin; never read them."""
+    """Print the number of bytes that wait in stdin, a hundred times a second; never read them."""
     while True:
         waiting = fcntl.ioctl(0, termios.FIONREAD, bytes(4))
         say(int.from_bytes(waiting, sys.byteorder))
@@ -92,7 +92,7 @@ def ticks() -> NoReturn:
 
 
 def flood(quiet: str = "0.5") -> None:
-    """Print numbered lines of 100 bytes for ever; each time that stdout takes nothing for so long, tell stderr `blocked at BYTES`."""
+    """Print numbered lines of 100 bytes endlessly; when stdout accepts nothing for a time, print `blocked at BYTES` on stderr."""
     os.set_blocking(1, False)
     written, number, data, told = 0, 0, b"", False
     while True:
@@ -108,20 +108,20 @@ def flood(quiet: str = "0.5") -> None:
 
 
 def endless() -> NoReturn:
-    """Write for ever, and never a newline."""
+    """Write endlessly without a newline."""
     while True:
         os.write(1, b"x" * (1 << 16))
 
 
 def line(size: str) -> None:
-    """Print one line of so many bytes, then wait for the end of stdin."""
+    """Print one line of `size` bytes, then wait for EOF on stdin."""
     write_all(1, b"x" * int(size) + b"\n")
     while os.read(0, 1 << 16):
         pass
 
 
 def stderr(size: str, end: str = "\n") -> None:
-    """Write so many Q to stderr and the given end, then `done` to stdout, and wait for the end of stdin."""
+    """Write `size` times Q and the given end to stderr, then `done` to stdout, and wait for EOF on stdin."""
     write_all(2, b"Q" * int(size) + end.encode())
     say("done")
     while os.read(0, 1 << 16):
@@ -129,16 +129,16 @@ def stderr(size: str, end: str = "\n") -> None:
 
 
 def descriptors() -> None:
-    """Print our open file descriptors, each with what it is."""
+    """Print the open descriptors, with their targets."""
     for name in sorted(os.listdir("/proc/self/fd"), key=int):
         try:
             say(name, os.readlink(f"/proc/self/fd/{name}"))
-        except FileNotFoundError:  # the listing's own
+        except FileNotFoundError:  # the descriptor of the listing itself
             continue
 
 
 def say(*words: object) -> None:
-    """Print one line in one write."""
+    """Print one line with one write."""
     os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
@@ -151,7 +151,7 @@ def write_all(descriptor: int, data: bytes) -> None:
 TOOLS = {tool.__name__: tool for tool in (reads, witness, ticks, flood, endless, line, stderr, descriptors)}
 
 if __name__ == "__main__":
-    # Die of these as a program in C does, without a traceback on stderr.
+    # These signals kill the process as they kill a C program, without a traceback on stderr.
     for number in (signal.SIGINT, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)
     TOOLS[sys.argv[1]](*sys.argv[2:])

@@ -1,4 +1,4 @@
-"""The units: systemd finds nothing wrong with them, and they give programs no power that they were not meant to have."""
+"""The systemd units: systemd reports no fault, and they give programs no unintended privileges."""
 
 import re
 import shlex
@@ -18,12 +18,12 @@ from wsbridge.errors import ConfigurationError, UsageError
 SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
 
 EXPOSURE = 25
-"""The most that `systemd-analyze security` may find, of 100; a unit without hardening has 96."""
+"""The highest permitted exposure of `systemd-analyze security`, of 100; a unit without hardening has 96."""
 
 
 @pytest.fixture(params=["wsbridge@.service", "wsbridge-broadcast@.service", "wsbridge.service"])
 def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A unit with a program that is there on every machine, since systemd-analyze looks for it."""
+    """A unit with a program that exists on every machine, since systemd-analyze looks for the program."""
     path = tmp_path / request.param
     text = (SYSTEMD / request.param).read_text()
     path.write_text(text.replace("=/opt/wsbridge/bin/wsbridge ", "=/bin/true "))
@@ -36,41 +36,41 @@ def analyze(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_verify(unit: Path) -> None:
-    """The unit is clean under `systemd-analyze verify`."""
+    """`systemd-analyze verify` reports nothing about the unit."""
     run = analyze("verify", "--man=no", unit)
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
-def test_verify_sees_mistakes(unit: Path) -> None:
-    """The test above could fail: a setting that systemd does not know is reported."""
+def test_verify_reports_mistakes(unit: Path) -> None:
+    """`systemd-analyze verify` reports an unknown setting, so the test above can fail."""
     unit.write_text(unit.read_text().replace("PrivateTmp=", "PrivateTemp="))
     assert "PrivateTemp" in analyze("verify", "--man=no", unit).stderr
 
 
 def test_hardening(unit: Path) -> None:
-    """The unit is hardened, by systemd's own reckoning."""
+    """`systemd-analyze security` rates the unit as hardened."""
     run = analyze("security", "--offline=true", f"--threshold={EXPOSURE}", unit)
     assert run.returncode == 0, run.stdout
 
 
 @pytest.mark.parametrize(("kind", "word"), [("wsbridge", ""), ("wsbridge-broadcast", "broadcast ")])
 def test_command_is_split(kind: str, word: str) -> None:
-    """The command of the settings is handed on word by word, after everything that could be taken for wsbridge's own."""
+    """The unit passes the command of the settings word by word, after `--`, so that no word of it counts as a flag of wsbridge."""
     lines = (SYSTEMD / f"{kind}@.service").read_text().splitlines()
     assert f"EnvironmentFile=/etc/{kind}/%i.env" in lines
     assert f"ExecStart=/opt/wsbridge/bin/wsbridge {word}-- $COMMAND" in lines
 
 
-def test_what_is_started_again(unit: Path) -> None:
-    """Settings that are wrong end the service for good; all else that may pass, a fault of ours too, has it started again."""
+def test_restart_on_failure(unit: Path) -> None:
+    """An error of the configuration ends the service. After any other failure, also a bug, systemd restarts it."""
     lines = unit.read_text().splitlines()
     assert "Restart=on-failure" in lines
     assert f"RestartPreventExitStatus={ConfigurationError.exit_status} {UsageError.exit_status}" in lines
     assert FAULT not in (ConfigurationError.exit_status, UsageError.exit_status)
 
 
-def test_the_units_are_one() -> None:
-    """But for its comments, where it lies and what it comes after, the unit of a broadcast is that of the bridge."""
+def test_broadcast_unit_equals_the_bridge_unit() -> None:
+    """The units of broadcast and bridge differ only in comments, paths, description, dependencies and subcommand."""
     plain, broadcast = (
         [line for line in (SYSTEMD / f"{kind}@.service").read_text().splitlines() if not line.startswith("#")]
         for kind in ("wsbridge", "wsbridge-broadcast")
@@ -84,7 +84,7 @@ def test_the_units_are_one() -> None:
 
 
 def test_unit_of_a_configuration_file() -> None:
-    """The unit of a configuration file has the hardening of the others, and checks the file before it reloads."""
+    """The unit of a configuration file has the same hardening as the other units, and checks the file before a reload."""
     plain, configured = (
         [line for line in (SYSTEMD / name).read_text().splitlines() if line and not line.startswith("#")]
         for name in ("wsbridge@.service", "wsbridge.service")
@@ -107,7 +107,7 @@ def test_unit_of_a_configuration_file() -> None:
 
 
 def test_verify_socket(tmp_path: Path) -> None:
-    """The socket unit is clean under `systemd-analyze verify`, beside its service."""
+    """`systemd-analyze verify` reports nothing about the socket unit together with its service."""
     for name in ("wsbridge.service", "wsbridge.socket"):
         (tmp_path / name).write_text((SYSTEMD / name).read_text().replace("=/opt/wsbridge/bin/wsbridge ", "=/bin/true "))
     run = analyze("verify", "--man=no", tmp_path / "wsbridge.socket")
@@ -116,7 +116,7 @@ def test_verify_socket(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", ["example.env", "broadcast.env"])
 def test_example_settings(file: str) -> None:
-    """The example of a settings file names only variables that wsbridge knows."""
+    """The example of a settings file has only variables that wsbridge knows."""
     names = re.findall(r"^#?(WSBRIDGE_\w+)=", (SYSTEMD / file).read_text(), re.MULTILINE)
     assert len(names) > 3
     assert unknown_variables(dict.fromkeys(names, "")) == []
@@ -128,7 +128,7 @@ def test_example_settings(file: str) -> None:
     [({}, False), ({"COMMAND": "", "WSBRIDGE_INPUT": "exchange"}, True)],
 )
 def test_broadcast_settings(changes: dict[str, str], is_gateway: bool) -> None:
-    """The example's settings start a broadcast of its command; with an empty one, which systemd makes no word of, there is no program."""
+    """The example's settings broadcast the output of its command. With an empty command, which systemd drops, no program runs."""
     lines = re.findall(r"^(\w+)=(.*)$", (SYSTEMD / "broadcast.env").read_text(), re.MULTILINE)
     variables = dict(lines) | changes | {"WSBRIDGE_PORT": "0", "WSBRIDGE_ADDRESS": "127.0.0.1"}
     assert variables.keys() - {"COMMAND"} <= {option.variable for option in BROADCAST.options}

@@ -1,4 +1,4 @@
-"""The other end of a WebSocket, written from RFC 6455, section 5.2, alone: what a client sends, what it makes of what it gets."""
+"""A WebSocket client, written from RFC 6455, section 5.2, alone: it builds a client's frames and reads a server's frames."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MASK = b"\x37\xfa\x21\x3d"
 def frame(
     payload: bytes = b"", opcode: int = TEXT, *, fin: bool = True, rsv: int = 0, mask: bytes | None = MASK, length: int | None = None
 ) -> bytes:
-    """Return a client's frame; `length` is the one that the head claims. Without a mask it is one that no client may send."""
+    """Return a frame of a client; `length` replaces the length in the header. Without a mask, the frame is invalid."""
     claimed = len(payload) if length is None else length
     head = bytes((fin << 7 | rsv << 4 | opcode,))
     masked = 128 if mask is not None else 0
@@ -25,7 +25,7 @@ def frame(
 
 
 def message(*fragments: bytes, opcode: int = TEXT, rsv: int = 0, between: bytes = b"") -> bytes:
-    """Return a message in fragments, with other frames between each two of them."""
+    """Return a message in fragments, with other frames between them."""
     last = len(fragments) - 1
     frames = (
         frame(fragment, CONTINUATION if index else opcode, fin=index == last, rsv=0 if index else rsv)
@@ -39,16 +39,16 @@ def close(code: int | None = None, reason: bytes = b"") -> bytes:
 
 
 def read_frames(data: bytes) -> list[tuple[int, bytes]]:
-    """Return first byte and payload of a server's frames, seeing that none is masked and each length as short as can be."""
+    """Return the first byte and the payload of a server's frames; check that none is masked and each length is as short as possible."""
     frames = []
     while data:
         first, length, start = data[0], data[1], 2
-        assert length < 128, "a server's frame is not masked"
+        assert length < 128, "a server's frame is masked"
         if length >= 126:
             start = 4 if length == 126 else 10
             length, shortest = int.from_bytes(data[2:start], "big"), 126 if length == 126 else 2**16
-            assert shortest <= length < 2**63, "a length in more bytes than it needs"
-        assert len(data) >= start + length, "a frame cut short"
+            assert shortest <= length < 2**63, "a length with more bytes than necessary"
+        assert len(data) >= start + length, "a truncated frame"
         frames.append((first, data[start : start + length]))
         data = data[start + length :]
     return frames

@@ -34,7 +34,7 @@ def test_white_space_around_the_key(before: str, after: str) -> None:
 
 @pytest.mark.parametrize("key", [RFC_KEY.replace("HNh", "H Nh"), RFC_KEY.lower(), RFC_KEY.rstrip("="), ""])
 def test_other_key(key: str) -> None:
-    """A key that differs in a blank inside, in case or in padding has another value."""
+    """A key with a space inside, another case or other padding has another value."""
     assert accept_value(key) != RFC_VALUE
 
 

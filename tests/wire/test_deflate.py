@@ -1,4 +1,4 @@
-"""permessage-deflate (RFC 7692): what is agreed on, and messages with zlib itself as the peer."""
+"""permessage-deflate (RFC 7692): the negotiation, and messages between wsbridge and zlib."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TAIL = b"\x00\x00\xff\xff"
 
 
 class Peer:
-    """A client's zlib, with the widest windows that are allowed; `takeover` says whether it keeps them between messages."""
+    """The zlib of a client with the widest permitted windows; `takeover` selects whether it keeps them between messages."""
 
     def __init__(self, *, takeover: bool = True, wbits: int = 15) -> None:
         self._takeover = takeover
@@ -51,7 +51,7 @@ def reader(limit: int = 1000, *, takeover: bool = True) -> FrameReader:
 
 
 def noise(size: int) -> bytes:
-    """Bytes that no compression makes shorter, always the same."""
+    """Return bytes that do not compress, always the same."""
     return Random(size).randbytes(size)
 
 
@@ -96,32 +96,32 @@ DECLINED = [
 
 
 def parameters(extension: str) -> dict[str, str]:
-    """The parameters of one extension: name to value."""
+    """Return the parameters of one extension: name to value."""
     _, *fields = extension.split(";")
     return {name.strip(): value.strip(' "') for name, _, value in (pair.partition("=") for pair in fields)}
 
 
 @pytest.mark.parametrize("offer", ACCEPTED)
 def test_offers_accepted(offer: str) -> None:
-    """An offer that can be met is accepted, and the answer holds to what was offered (section 7.1)."""
+    """The server accepts an offer that it can satisfy, and its answer stays within the offer (section 7.1)."""
     agreed = negotiate(offer)
     assert agreed is not None
     answer, asked = parameters(agreed.header()), parameters(offer)
     assert agreed.header().split(";")[0].strip() == "permessage-deflate"
     assert answer.keys() <= {"server_no_context_takeover", "client_no_context_takeover", "server_max_window_bits", "client_max_window_bits"}
-    # What the client asks of us must be answered with the same or more.
+    # A limit that the client requests for the server must be answered with the same limit or a stricter one.
     if "server_no_context_takeover" in asked:
         assert "server_no_context_takeover" in answer
     if "server_max_window_bits" in asked:
         assert 9 <= int(answer["server_max_window_bits"]) <= int(asked["server_max_window_bits"])
-    # A client that did not say that it can limit its window is not asked to.
+    # The server requests no limit from a client that does not support one.
     if "client_max_window_bits" not in asked:
         assert "client_max_window_bits" not in answer
 
 
 @pytest.mark.parametrize("offer", ACCEPTED)
-def test_offers_accepted_by_many(offer: str) -> None:
-    """What is compressed once for many is agreed on without context takeover, and with one of two windows."""
+def test_offers_accepted_for_shared_compression(offer: str) -> None:
+    """If a message is compressed once for many clients, the server agrees to no context takeover, and to one of two window sizes."""
     alone, shared = negotiate(offer), negotiate(offer, is_shared=True)
     assert alone is not None
     assert shared is not None
@@ -132,7 +132,7 @@ def test_offers_accepted_by_many(offer: str) -> None:
 
 @pytest.mark.parametrize("offer", DECLINED)
 def test_offers_declined(offer: str) -> None:
-    """An offer with an unknown or repeated parameter, or a value that may not be, is declined (section 7.1)."""
+    """The server declines an offer with an unknown or repeated parameter, or with an invalid value (section 7.1)."""
     assert negotiate(offer) is negotiate(offer, is_shared=True) is None
 
 
@@ -146,8 +146,8 @@ def test_offers_declined(offer: str) -> None:
         ("x-webkit-deflate-frame, foo; bar=1, permessage-deflate; server_max_window_bits=11; client_max_window_bits", 11),
     ],
 )
-def test_first_offer_that_can_be_met(offers: str, bits: int) -> None:
-    """Offers stand in the order of the client's preference."""
+def test_first_satisfiable_offer(offers: str, bits: int) -> None:
+    """The server prefers the first offer that it can satisfy: the client lists its offers by preference."""
     agreed = negotiate(offers)
     assert agreed is not None
     assert agreed.server_bits == bits
@@ -168,19 +168,19 @@ def test_first_offer_that_can_be_met(offers: str, bits: int) -> None:
     ids=["one block", "fragments", "shared window", "stored", "BFINAL", "two blocks", "empty, Huffman", "empty"],
 )
 def test_examples_of_the_rfc(compressed: bytes, messages: list[bytes]) -> None:
-    """The examples of section 7.2.3."""
+    """The decoder reads the examples of section 7.2.3."""
     assert decode(reader, compressed, tail=frame(b"plain")) == Outcome([(Kind.TEXT, message) for message in messages])
 
 
-def test_session_goes_on_after_a_final_block() -> None:
+def test_session_continues_after_a_final_block() -> None:
     """A block with BFINAL ends a message, not the session."""
     final = compressed(b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00")
     plain = compressed(b"\xf2\x48\xcd\xc9\xc9\x07\x00")
     assert decode(reader, final + final + plain) == Outcome([(Kind.TEXT, b"Hello")] * 3)
 
 
-def test_blocks_after_a_final_one() -> None:
-    """A message may hold blocks with BFINAL and others after them, each at a byte's beginning (section 7.2.1): nothing is lost."""
+def test_blocks_after_a_final_block() -> None:
+    """A message may contain blocks after a block with BFINAL, aligned to a byte (section 7.2.1): the decoder reads all of them."""
     final, plain = b"\xf3\x48\xcd\xc9\xc9\x07\x00", b"\xf2\x48\xcd\xc9\xc9\x07\x00"
     assert decode(reader, compressed(final + final + b"\x00")) == Outcome([(Kind.TEXT, b"HelloHello")])
     assert decode(reader, compressed(final + plain)) == Outcome([(Kind.TEXT, b"HelloHello")])
@@ -194,7 +194,7 @@ messages_of_both_kinds = st.lists(texts | st.tuples(st.just(Kind.BINARY), st.bin
 @settings(deadline=None)
 @given(messages=messages_of_both_kinds, data=st.data())
 def test_from_the_client(takeover: bool, messages: list[Item], data: st.DataObject) -> None:
-    """What a client compresses is read, with a window kept from message to message and without, plain messages between."""
+    """The decoder reads compressed messages with and without context takeover, also between uncompressed messages."""
     peer = Peer(takeover=takeover)
     sent = b""
     for kind, payload in messages:
@@ -212,7 +212,7 @@ def test_from_the_client(takeover: bool, messages: list[Item], data: st.DataObje
 @settings(deadline=None)
 @given(messages=messages_of_both_kinds)
 def test_to_the_client(takeover: bool, bits: int, messages: list[Item]) -> None:
-    """What we compress, zlib reads in a window of the size agreed on: each message by itself, RSV1 set, never an empty payload."""
+    """zlib reads each compressed message with the agreed window size; RSV1 is set, and the payload is never empty."""
     deflate = Deflate(Parameters(server_bits=bits, server_no_context_takeover=not takeover))
     peer = Peer(takeover=takeover, wbits=bits)
     for kind, payload in messages:
@@ -221,7 +221,7 @@ def test_to_the_client(takeover: bool, bits: int, messages: list[Item]) -> None:
 
 
 def test_batch_to_the_client() -> None:
-    """A batch is one compressed frame a message, the empty ones and bytearrays too."""
+    """Each message of a batch is one compressed frame, even an empty message or a bytearray."""
     peer, messages = Peer(), [b"", b"", b"one", bytearray(b"one"), b"x" * 100_000, b"", noise(70_000)]
     sent = read_frames(encode(Batch(Kind.TEXT, messages), Deflate(Parameters())))
     assert [(first, peer.decompress(compressed)) for first, compressed in sent] == [(0xC1, message) for message in messages]
@@ -229,14 +229,14 @@ def test_batch_to_the_client() -> None:
 
 @pytest.mark.parametrize("bits", [9, 12])
 def test_window_is_not_wider_than_agreed(bits: int) -> None:
-    """What is farther back than the window agreed on is not referred to."""
+    """The compressor refers to no data outside the agreed window."""
     deflate, peer = Deflate(Parameters(server_bits=bits)), Peer(wbits=bits)
     far = [noise(64), noise(2**bits), noise(64), noise(64)]
     assert [peer.decompress(deflate.compress(message)) for message in far] == far
 
 
 def test_context_takeover_shortens() -> None:
-    """With the window kept, a message that was sent before is nearly nothing; without it, it costs the same again."""
+    """With context takeover, a repeated message needs only a few bytes; without it, it needs as many as before."""
     line = noise(200)
     kept, fresh = Deflate(Parameters()), Deflate(Parameters(server_no_context_takeover=True))
     assert len(kept.compress(line)) > 190 > 20 > len(kept.compress(line))
@@ -246,7 +246,7 @@ def test_context_takeover_shortens() -> None:
 @pytest.mark.parametrize("bits", [9, 12, 15])
 @given(messages=messages_of_both_kinds)
 def test_to_many_clients(bits: int, messages: list[Item]) -> None:
-    """What is compressed for many, each can read that has a window as large; what would not become shorter is sent as it is."""
+    """Any client with a window of the size can read a shared message; a message that compression would lengthen stays uncompressed."""
     for kind, payload in messages:
         ((first, sent),) = read_frames(compress(Batch(kind, [payload]), SharedDeflate(bits)))
         assert first in (0xC0 | kind, 0x80 | kind)
@@ -255,7 +255,7 @@ def test_to_many_clients(bits: int, messages: list[Item]) -> None:
 
 
 def test_batch_to_many_clients() -> None:
-    """A batch is one frame a message, each as short as it can be."""
+    """Each message of a batch is one frame, in its shortest form."""
     messages = [b"", b"one", bytearray(b"one" * 100), b"x" * 100_000, noise(70_000)]
     sent = read_frames(compress(Batch(Kind.TEXT, messages), SharedDeflate(15)))
     assert [first for first, _ in sent] == [0x81, 0x81, 0xC1, 0xC1, 0x81]
@@ -264,7 +264,7 @@ def test_batch_to_many_clients() -> None:
 
 @pytest.mark.parametrize("limit", [5, 10, 124, 125, 126, 1000])
 def test_limit(limit: int) -> None:
-    """The limit is of the message as it was before compression: exactly the limit passes, one byte more is 1009, in short frames too."""
+    """The limit applies to decompressed messages: exactly the limit is valid, one byte more is 1009, for short frames too."""
     whole = b"x" * limit
     peer = Peer()
     assert run(lambda: reader(limit), [compressed(peer.compress(whole)) + compressed(peer.compress(whole + b"x"))]) == Outcome(
@@ -273,8 +273,8 @@ def test_limit(limit: int) -> None:
 
 
 @pytest.mark.parametrize("limit", [10, 125, 1000, 65536])
-def test_limit_of_what_does_not_shrink(limit: int) -> None:
-    """A message of exactly the limit passes with compression as without, though compression may make it longer."""
+def test_limit_of_incompressible_data(limit: int) -> None:
+    """A message of exactly the limit is valid with compression too, even if compression lengthens it."""
     whole = noise(limit)
     peer = Peer()
     halves = peer.compress(whole)
@@ -285,7 +285,7 @@ def test_limit_of_what_does_not_shrink(limit: int) -> None:
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 def test_bomb(opcode: int) -> None:
-    """A message that would grow past the limit is 1009, however short it came, and what was before it is delivered."""
+    """A message that would expand beyond the limit is 1009, however short its frame is; earlier messages are delivered."""
     bomb = Peer().compress(b"\0" * (16 << 20))
     assert len(bomb) < 20_000
     assert run(lambda: reader(20_000), [frame(b"ok") + compressed(bomb, opcode) + frame(b"no")]) == Outcome(
@@ -294,24 +294,24 @@ def test_bomb(opcode: int) -> None:
 
 
 def test_length_is_checked_before_the_payload() -> None:
-    """A compressed frame too long to hold a message within the limit is refused by its head."""
+    """The header alone shows that a compressed frame is too long for any message within the limit."""
     assert decode(lambda: reader(10), frame(b"", rsv=4, length=1 << 20)) == Outcome([("violation", 1009)])
 
 
 def test_no_limit() -> None:
-    """A limit of 0 is none, for what was compressed too."""
+    """A limit of 0 means no limit, for compressed messages too."""
     whole = b"x" * (1 << 20)
     assert run(lambda: reader(0), [compressed(Peer().compress(whole))]) == Outcome([(Kind.TEXT, whole)])
 
 
 @pytest.mark.parametrize("damaged", [b"\xff\xff\xff\xff", b"\x06", b"\x00\x05\x00\x00\x00Hello", b"\xf2\x48\xcd\xc9\xc9\x07\x00\x07"])
 def test_damaged_data(damaged: bytes) -> None:
-    """What is no deflate is answered with 1007, after what was before it."""
+    """Invalid deflate data closes with 1007, after the earlier messages."""
     assert decode(reader, frame(b"ok") + compressed(damaged), tail=frame(b"no")) == Outcome([(Kind.TEXT, b"ok"), ("violation", 1007)])
 
 
 def test_text_that_is_not_utf8() -> None:
-    """Text is judged as it was before compression."""
+    """The UTF-8 check applies to decompressed text."""
     assert decode(reader, compressed(Peer().compress(b"caf\xe9"))) == Outcome([("violation", 1007)])
     assert decode(reader, compressed(Peer().compress("café".encode()))) == Outcome([(Kind.TEXT, "café".encode())])
 
@@ -327,12 +327,12 @@ def test_text_that_is_not_utf8() -> None:
     ],
 )
 def test_reserved_bits(sent: bytes) -> None:
-    """RSV1 marks the first frame of a message and no other; RSV2 and RSV3 are not agreed on: 1002."""
+    """RSV1 is valid only on the first frame of a message; RSV2 and RSV3 are not negotiated: 1002."""
     assert decode(reader, sent) == Outcome([("violation", 1002)])
 
 
 def test_control_frames_between_compressed_fragments() -> None:
-    """Control frames are never compressed, and may stand between the fragments of a message that is."""
+    """Control frames are never compressed, and are valid between the fragments of a compressed message."""
     compressed = Peer().compress(b"Hello")
     sent = message(compressed[:3], compressed[3:], rsv=4, between=frame(b"?", PING))
     assert decode(reader, sent) == Outcome([("ping", b"?"), (Kind.TEXT, b"Hello")])
@@ -341,7 +341,7 @@ def test_control_frames_between_compressed_fragments() -> None:
 @settings(deadline=None)
 @given(st.lists(st.binary(max_size=30), max_size=4))
 def test_any_compressed_bytes(payloads: list[bytes]) -> None:
-    """Whatever is said to be compressed, it says a message or is a violation, and nothing is raised."""
+    """Any compressed bytes are a message or a violation; the decoder raises no other exception."""
     outcome = decode(lambda: reader(50), b"".join(compressed(payload, BINARY) for payload in payloads))
     assert all(item[0] == "violation" for item in outcome.delivered if item[0] is not Kind.BINARY)
     assert all(len(item[1]) <= 50 for item in outcome.delivered if item[0] is Kind.BINARY)

@@ -1,4 +1,4 @@
-"""Events of HTML, section 9.2, byte by byte: the lines of a text, binary messages, positions, losses and the broker's state."""
+"""The encoding of an event stream (HTML, section 9.2): texts, binary messages, positions, losses and the state of the broker."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def test_lines_of_a_text(message: bytes, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("message", [b" one", b"id: 9", b"one\x0b\x0ctwo", "one\u2028two\u0085\ufeff".encode(), b"\0"])
-def test_text_that_is_sent_as_it_is(message: bytes) -> None:
-    """The wire changes nothing else in a text: a blank at its start, a field's name, another separator."""
+def test_text_is_unchanged(message: bytes) -> None:
+    """The wire changes nothing else in a text: a space at its start, a field's name, another separator."""
     assert text(message) == b"id: 4f1c9a-17\ndata: " + message + b"\n\n"
 
 
@@ -104,5 +104,5 @@ def test_state_of_the_broker(is_here: bool, data: bytes) -> None:
 
 @pytest.mark.parametrize("at", [None, 0, 1_795_227_069_430])
 def test_no_times(at: int | None) -> None:
-    """An event stream does not report when messages were published."""
+    """An event stream does not contain the times of publication."""
     assert Events().published(at) == b""

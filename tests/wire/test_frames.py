@@ -1,4 +1,4 @@
-"""The frames of a server (RFC 6455, section 5): never masked, one a message."""
+"""The frames of a server (RFC 6455, section 5): unmasked, one for each message."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from wsbridge.wire import frames
     ],
 )
 def test_heads(kind: Kind, message: bytes, head: bytes) -> None:
-    """A length of up to 125, to 65535 and beyond, each in the shortest form; the examples of section 5.7."""
+    """Lengths up to 125, up to 65535 and beyond use the shortest form; with the examples of section 5.7."""
     assert frames.encode(Batch(kind, [message])) == head + message
     assert frames.encode(Batch(kind, [bytearray(message)] * 2)) == (head + message) * 2
 
@@ -37,12 +37,12 @@ lengths = st.integers(0, 200) | st.sampled_from([65535, 65536, 70000])
 @settings(deadline=None)
 @given(kind=st.sampled_from(Kind), messages=st.lists(lengths.map(lambda length: b"x" * length), min_size=1, max_size=5))
 def test_batch(kind: Kind, messages: list[bytes]) -> None:
-    """A batch is one frame a message, in order, in one buffer."""
+    """A batch becomes one frame for each message, in order, in one buffer."""
     assert read_frames(frames.encode(Batch(kind, messages))) == [(0x80 | kind, message) for message in messages]
 
 
 def test_control_frames() -> None:
-    """Ping and pong carry their payload, of up to 125 bytes."""
+    """Ping and pong carry their payload of at most 125 bytes."""
     assert frames.ping() == b"\x89\x00"
     assert frames.ping(b"Hello") == b"\x89\x05Hello"
     assert frames.pong(b"Hello") == b"\x8a\x05Hello"
@@ -65,17 +65,17 @@ def test_control_frames() -> None:
     ],
 )
 def test_close(end: End, payload: bytes) -> None:
-    """A close frame holds code and reason; the reason is cut to 123 bytes, never within a character; 1005 stands for an empty one."""
+    """A close frame has a code and a reason; the reason is truncated to 123 bytes at a character; 1005 makes an empty frame."""
     assert read_frames(frames.close(end)) == [(0x88, payload)]
 
 
-def test_close_with_bytes_that_are_no_text() -> None:
-    """A reason is always valid UTF-8 on the wire, whatever it was made of."""
+def test_close_with_invalid_text() -> None:
+    """The reason of a close frame is always valid UTF-8, whatever its source is."""
     ((_, payload),) = read_frames(frames.close(End(1011, b"exit \xff".decode("utf-8", "surrogateescape"))))
     assert payload[2:].decode().startswith("exit ")
 
 
 def test_codes_that_may_be_sent() -> None:
-    """1000-1003, 1007-1014 and 3000-4999 may stand in a close frame; 1004-1006, 1015 and the rest never."""
+    """A close frame may contain 1000-1003, 1007-1014 and 3000-4999, but never 1004-1006, 1015 or any other code."""
     allowed = {code for code in range(-1, 70000) if may_be_sent(code)}
     assert allowed == {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}

@@ -1,4 +1,4 @@
-"""The wires of subscribers, read back by readers that know nothing of how they were written."""
+"""The wires of subscribers, tested with independent readers."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def batches() -> st.SearchStrategy[Batch]:
 
 @given(batches(), st.integers(0, 10**12))
 def test_plain(batch: Batch, first: int) -> None:
-    """A plain subscriber gets the messages and nothing else, and hears of no loss."""
+    """A plain subscriber receives only messages, and no notice of a loss."""
     assert read_frames(PlainWire().encode(batch, "e-", first)) == [(0x80 | batch.kind, message) for message in batch.messages]
     assert PlainWire().lost(3, "e-", 5) == b""
 
 
 @given(batches(), st.integers(0, 10**12))
 def test_positioned(batch: Batch, first: int) -> None:
-    """wsbridge.v1: each message with the position behind it on a line before the payload, whatever that holds."""
+    """In wsbridge.v1, a line with the position after the message precedes each payload."""
     for number, (opcode, payload) in enumerate(read_frames(Positioned().encode(batch, "k3-", first)), first):
         head, _, message = payload.partition(b"\n")
         assert (opcode, head) == (0x80 | batch.kind, b"k3-%d" % (number + 1))
@@ -40,27 +40,27 @@ def test_positioned(batch: Batch, first: int) -> None:
 
 @pytest.mark.parametrize(("messages", "count"), [(1, b"1"), (10**9, b"1000000000"), (None, b"?")])
 def test_loss(messages: int | None, count: bytes) -> None:
-    """A loss comes with the position behind it, so that who comes back after it is not told again."""
+    """The notice of a loss has the position after it, so that a client that resumes there does not receive it again."""
     assert read_frames(Positioned().lost(messages, "k3-", 17)) == [(0x81, b"!lost k3-17 " + count)]
     assert Events().lost(messages, "k3-", 17) == b"event: lost\nid: k3-17\ndata: " + count + b"\n\n"
 
 
 @pytest.mark.parametrize(("at", "told"), [(1_795_227_069_430, b"1795227069430"), (0, b"0"), (None, b"?")])
 def test_times(at: int | None, told: bytes) -> None:
-    """A client that asks learns when messages were published; other clients get not a byte more."""
+    """A client that requests times receives them; for other clients, the bytes are the same as without times."""
     assert read_frames(Positioned(times=True).published(at)) == [(0x81, b"!time " + told)]
     assert [wire.published(at) for wire in (PlainWire(), Positioned(), Events())] == [b"", b"", b""]
 
 
 def test_joined() -> None:
-    """Who joins learns where, and an event stream keeps it though there is no event."""
+    """A new subscriber receives its position; a browser stores the position of an event stream although there is no event."""
     assert PlainWire().joined("k3-", 17) == b""
     assert read_frames(Positioned().joined("k3-", 17)) == [(0x81, b"!at k3-17")]
     assert read_events(Events().joined("k3-", 17).decode() + "data: x\n\n") == [("message", "k3-17", "x")]
 
 
 def read_events(data: str) -> list[tuple[str, str, str]]:
-    """Read an event stream as HTML, section 9.2.6, has it: type, last event id and data of each event."""
+    """Read an event stream according to HTML, section 9.2.6: type, last event id and data of each event."""
     events, kind, last, lines = [], "message", "", []
     for line in re.split("\r\n|\r|\n", data):
         field, _, value = line.partition(":")
@@ -81,7 +81,7 @@ def read_events(data: str) -> list[tuple[str, str, str]]:
 
 @given(TEXTS, st.integers(0, 10**12))
 def test_text_events(texts: list[bytes], first: int) -> None:
-    """A text is its event's data, line by line, whatever it holds; the id is the position behind it."""
+    """The data of an event is the text, line by line; the id is the position after it."""
     events = read_events(Events().encode(Batch(Kind.TEXT, texts), "k3-", first).decode())
     assert [data for _, _, data in events] == [re.sub("\r\n|\r", "\n", text.decode()) for text in texts]
     assert [(kind, last) for kind, last, _ in events] == [("message", f"k3-{first + index + 1}") for index in range(len(texts))]
@@ -89,6 +89,6 @@ def test_text_events(texts: list[bytes], first: int) -> None:
 
 @given(BYTES)
 def test_binary_events(messages: list[bytes]) -> None:
-    """Bytes come as base64 in an event of their own name."""
+    """A binary message is base64 in an event with its own name."""
     events = read_events(Events().encode(Batch(Kind.BINARY, messages), "e-", 0).decode())
     assert [(kind, base64.b64decode(data)) for kind, _, data in events] == [("binary", message) for message in messages]

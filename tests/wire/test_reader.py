@@ -1,4 +1,4 @@
-"""The frames of a client (RFC 6455, section 5), read strictly."""
+"""The frames of a client (RFC 6455, section 5): the reader accepts valid frames only."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def binary(payload: bytes) -> Item:
 
 
 def frame_of(length: int, size: int, *, opcode: int = TEXT, mask: bytes | None = MASK) -> bytes:
-    """Return a frame whose length is in `size` bytes, 2 or 8, though it may fit into fewer."""
+    """Return a frame with a length field of `size` bytes, 2 or 8, even if the length needs fewer."""
     second = (0x80 if mask else 0) | (126 if size == 2 else 127)
     return bytes((0x80 | opcode, second)) + length.to_bytes(size, "big") + (mask or b"") + bytes(length)
 
@@ -62,18 +62,18 @@ OK = frame(b"ok")
         (message(b"a", b"b") + message(b"c", b"d", opcode=BINARY) + OK, [text(b"ab"), binary(b"cd"), text(b"ok")]),
     ],
 )
-def test_what_a_client_says(sent: bytes, heard: list[Item]) -> None:
-    """Messages, whole and in fragments, and control frames, also between fragments, are read in order."""
+def test_valid_frames(sent: bytes, heard: list[Item]) -> None:
+    """The reader returns messages, whole and in fragments, and control frames, also between fragments, in order."""
     assert decode(reader, sent, tail=OK) == Outcome(heard)
 
 
 def test_long_frame() -> None:
-    """A frame of more than 65535 bytes, which has its length in eight bytes."""
+    """A frame of more than 65535 bytes has a length field of eight bytes."""
     assert run(lambda: FrameReader(limit=0), [frame(b"x" * 70000, BINARY) + OK]) == Outcome([binary(b"x" * 70000), text(b"ok")])
 
 
-def test_what_arrives_together_is_one_batch() -> None:
-    """Messages of one kind in one read are one batch; one that the read does not complete is delivered by the next."""
+def test_messages_of_one_read_form_one_batch() -> None:
+    """Messages of one kind in one read form one batch; the next read delivers a message that was incomplete."""
     decoder = reader()
     cut = frame(b"c")
     assert decoder.feed(frame(b"a") + frame(b"b") + cut[:4]) == [Batch(Kind.TEXT, [b"a", b"b"])]
@@ -81,8 +81,8 @@ def test_what_arrives_together_is_one_batch() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_a_long_frame_holds_nothing_back(count: int) -> None:
-    """A short message is delivered once it is complete, though its first bytes came with the end of a long one."""
+def test_long_frame_does_not_delay_the_next(count: int) -> None:
+    """A short message is delivered when it is complete, even if its first bytes arrived with the end of a long message."""
     decoder = FrameReader(limit=0)
     long, short = frame(b"x" * 5000, BINARY), frame(b"now")
     assert list(decoder.feed(long[:100])) == []
@@ -128,44 +128,44 @@ def test_a_long_frame_holds_nothing_back(count: int) -> None:
     ],
 )
 def test_violations(sent: bytes, code: int) -> None:
-    """What breaks the protocol is answered with 1002, text that is not UTF-8 with 1007, too much with 1009.
+    """A protocol violation results in 1002, invalid UTF-8 in 1007, and a message beyond the limit in 1009.
 
-    What came before it is delivered, and nothing after it is read.
+    The reader delivers earlier messages, and ignores later bytes.
     """
     assert decode(reader, OK + frame(b"b", BINARY) + sent, tail=OK) == Outcome([text(b"ok"), binary(b"b"), ("violation", code)])
 
 
 def test_valid_messages_before_text_that_is_not_utf8() -> None:
-    """Of messages that come together, those before the one that is not UTF-8 are delivered, and those after it are not."""
+    """Of messages in one read, those before an invalid text are delivered, and those after it are not."""
     sent = frame(b"a") + frame("é".encode()) + frame(b"\xff") + frame(b"b")
     assert decode(reader, sent) == Outcome([text(b"a"), text("é".encode()), ("violation", 1007)])
 
 
 def test_continuation_after_the_end_of_a_message() -> None:
-    """A message that has ended is not continued: it is delivered, and then it is 1002."""
+    """A continuation after a complete message is 1002; the message is delivered."""
     assert decode(reader, message(b"x", b"y") + frame(b"z", CONTINUATION), tail=OK) == Outcome([text(b"xy"), ("violation", 1002)])
 
 
-def test_two_halves_of_a_character_are_not_one() -> None:
-    """Each message is valid by itself: a character in two messages is in none."""
+def test_character_in_two_messages() -> None:
+    """Each message must be valid UTF-8 by itself: two halves of a character in two messages are invalid."""
     assert decode(reader, frame(b"\xc3") + frame(b"\xa9")) == Outcome([("violation", 1007)])
 
 
 @pytest.mark.parametrize("payload", [b"x", b"x" * 126, b"x" * 70000])
-def test_unmasked_is_seen_at_once(payload: bytes) -> None:
-    """A frame without a mask is refused by its second byte: its length is not waited for."""
+def test_unmasked_frame_is_rejected_at_once(payload: bytes) -> None:
+    """A frame without a mask is rejected after its second byte, without waiting for the rest of its length."""
     assert run(reader, [frame(payload, mask=None)[:2]]) == Outcome([("violation", 1002)])
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 3000, 3999, 4000, 4999])
 def test_close_codes(code: int) -> None:
-    """A valid code is heard with its reason."""
+    """The reader returns a valid code with its reason."""
     assert decode(reader, OK + close(code, "adé".encode()), tail=OK) == Outcome([text(b"ok"), ("close", code, "adé")])
 
 
 @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1014, 1015, 1016, 2000, 2999, 5000, 65535])
 def test_close_codes_that_may_not_be_sent(code: int) -> None:
-    """Below 1000, 1004-1006, 1014-2999 and from 5000 on: 1002."""
+    """The codes below 1000, 1004-1006, 1014-2999 and from 5000 on are 1002."""
     assert decode(reader, OK + close(code), tail=OK) == Outcome([text(b"ok"), ("violation", 1002)])
 
 
@@ -182,26 +182,26 @@ def test_close_codes_that_may_not_be_sent(code: int) -> None:
     ids=["empty", "code alone", "longest", "one byte", "not UTF-8", "half a character"],
 )
 def test_close_payloads(sent: bytes, heard: Item) -> None:
-    """An empty close frame says 1005; one of a single byte is 1002, a reason that is not UTF-8 1007."""
+    """An empty close frame is 1005; a payload of one byte is 1002, and a reason that is not UTF-8 is 1007."""
     assert decode(reader, sent, tail=OK) == Outcome([heard])
 
 
 @pytest.mark.parametrize("last", [close(1000), frame(b"x", mask=None), frame(b"\xff"), frame(b"x", 3)])
-def test_nothing_is_read_after_the_end(last: bytes) -> None:
-    """After a close frame or a violation nothing more is read, in the same read or a later one."""
+def test_bytes_after_the_end(last: bytes) -> None:
+    """After a close frame or a violation, the reader ignores all bytes, in the same read or a later one."""
     decoder = reader()
     assert len(decoder.feed(last + OK)) == 1
     assert [list(decoder.feed(data)) for data in (OK, frame(b"", PING), close(1000), b"\xff" * 20)] == [[], [], [], []]
 
 
 def test_close_within_a_fragmented_message() -> None:
-    """A close frame between fragments ends all: the message that it interrupts is not delivered."""
+    """A close frame between fragments ends the connection: the incomplete message is not delivered."""
     assert decode(reader, frame(b"x", fin=False) + close(1001), tail=frame(b"y", CONTINUATION)) == Outcome([("close", 1001, "")])
 
 
 @pytest.mark.parametrize("limit", [1, 10, 124, 125, 126, 127, 300, 65535, 65536])
 def test_limit(limit: int) -> None:
-    """Exactly the limit passes, whole and in fragments, and then one more byte is 1009: also for short frames."""
+    """Exactly the limit is valid, whole and in fragments, and one byte more is 1009, for short frames too."""
 
     def at_limit() -> FrameReader:
         return FrameReader(limit=limit)
@@ -218,7 +218,7 @@ def test_limit(limit: int) -> None:
 
 
 def test_limit_in_any_cut() -> None:
-    """However the bytes come, a message past the limit is 1009, and the ones before it are delivered."""
+    """In any cut of the bytes, a message beyond the limit is 1009, and earlier messages are delivered."""
     long = frame(b"x" * 10)
     assert decode(small, long + long + frame(b"x" * 11) + long, tail=OK) == Outcome([text(b"x" * 10)] * 2 + [("violation", 1009)])
     assert decode(small, message(b"12345", b"67890") + message(b"12345", b"678901"), tail=OK) == Outcome(
@@ -228,33 +228,33 @@ def test_limit_in_any_cut() -> None:
 
 @pytest.mark.parametrize("length", [11, 126, 65536, 2**40, 2**63 - 1])
 def test_length_is_checked_before_the_payload(length: int) -> None:
-    """A frame that will be too long is refused by its head: nothing of its payload is waited for."""
+    """A frame that is too long is rejected by its header, without waiting for its payload."""
     assert decode(small, frame(b"", length=length)) == Outcome([("violation", 1009)])
     assert decode(small, frame(b"", fin=False) + frame(b"", CONTINUATION, length=length)) == Outcome([("violation", 1009)])
 
 
 @pytest.mark.parametrize("limit", [0, 10])
 def test_length_with_the_highest_bit(limit: int) -> None:
-    """A length of 64 bits has its highest one clear: what has not is refused, with a limit and without."""
+    """The highest bit of a 64-bit length must be 0: the reader rejects other frames, with and without a limit."""
     sent = frame(b"", length=2**63 + 5)
     assert decode(lambda: FrameReader(limit=limit), sent) in (Outcome([("violation", 1002)]), Outcome([("violation", 1009)]))
 
 
 def test_no_limit() -> None:
-    """A limit of 0 is none: a message of two mebibytes passes, in fragments too."""
+    """A limit of 0 means no limit: a message of two mebibytes is valid, in fragments too."""
     payload = b"x" * (1 << 20)
     assert run(lambda: FrameReader(limit=0), [message(payload, payload)]) == Outcome([text(payload * 2)])
 
 
-def test_control_frames_have_no_part_in_the_limit() -> None:
-    """The limit is of messages: a longer ping passes."""
+def test_limit_excludes_control_frames() -> None:
+    """The limit applies to messages: a longer ping is valid."""
     assert decode(small, frame(b"x" * 125, PING) + close(1000, b"x" * 100)) == Outcome([("ping", b"x" * 125), ("close", 1000, "x" * 100)])
 
 
 @settings(deadline=None)
 @given(payload=st.binary(max_size=300), mask=st.binary(min_size=4, max_size=4))
 def test_unmask(payload: bytes, mask: bytes) -> None:
-    """Byte by byte XOR with the mask, which repeats (section 5.3)."""
+    """Unmasking is XOR with the mask, which repeats (section 5.3)."""
     masked = bytearray(payload)
     unmask(mask, masked)
     assert masked == bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
@@ -267,7 +267,7 @@ controls = st.tuples(st.sampled_from(["ping", "pong"]), st.binary(max_size=125))
 
 @st.composite
 def conversations(draw: st.DrawFn) -> tuple[bytes, list[Item]]:
-    """Frames as any client may cut its messages, and what they say."""
+    """Draw the frames of messages in any fragmentation, and the messages."""
     sent, heard = b"", []
 
     def add_controls() -> None:
@@ -293,7 +293,7 @@ def conversations(draw: st.DrawFn) -> tuple[bytes, list[Item]]:
 @settings(deadline=None)
 @given(conversations())
 def test_any_fragmentation(conversation: tuple[bytes, list[Item]]) -> None:
-    """Whatever the fragments, the masks and the control frames between them, the same messages are read, in any cut."""
+    """Fragments, masks, interleaved control frames and cuts do not change the messages."""
     sent, heard = conversation
     assert decode(reader, sent, tail=OK) == Outcome(heard)
 
@@ -306,7 +306,7 @@ broken = st.sampled_from(
 @settings(deadline=None)
 @given(st.lists(broken | st.binary(max_size=12), max_size=8).map(b"".join), st.binary(max_size=8))
 def test_any_bytes_in_any_cut(sent: bytes, tail: bytes) -> None:
-    """Whatever a client sends, nothing is raised, text is valid, and nothing follows a close or a violation."""
+    """For any bytes, the reader raises no exception, text is valid, and nothing follows a close or a violation."""
     outcome = decode(small, sent, tail=tail)
     assert outcome.error is None
     assert all(item[0] not in ("close", "violation") for item in outcome.delivered[:-1])
@@ -323,7 +323,7 @@ fragments = st.sampled_from([frame(b"x" * 5, fin=False), frame(b"x" * 5, CONTINU
 @settings(deadline=None)
 @given(st.lists(broken | fragments | st.binary(max_size=64), max_size=20))
 def test_memory_is_bounded(reads: list[bytes]) -> None:
-    """What the reader keeps never exceeds the limit and one read, fragments and the head of a frame included."""
+    """The reader never holds more than the limit and one read, including fragments and the header of a frame."""
     decoder = small()
     base = held_bytes(decoder)
     for read in reads:
@@ -332,7 +332,7 @@ def test_memory_is_bounded(reads: list[bytes]) -> None:
 
 
 def test_control_frames_are_not_unparsed() -> None:
-    """A thousand pings within a fragmented message leave nothing behind."""
+    """A thousand pings within a fragmented message take no memory."""
     decoder = small()
     decoder.feed(frame(b"x", fin=False))
     base = held_bytes(decoder)
@@ -372,12 +372,12 @@ def plain(payload: bytes = b"", opcode: int = TEXT, **options: bool) -> bytes:
         (plain(b"x" * (LIMIT + 1)), [("violation", 1009)]),
     ],
 )
-def test_what_a_server_says(sent: bytes, heard: list[Item]) -> None:
-    """The frames of a server are read as strictly as those of a client: never masked, lengths as short as can be, text of UTF-8."""
+def test_frames_of_a_server(sent: bytes, heard: list[Item]) -> None:
+    """The frames of a server must be valid too: unmasked, with shortest lengths and UTF-8 text."""
     assert decode(of_a_server, sent, tail=b"" if heard[-1][0] == "close" else plain(b"ok")) == Outcome(heard)
 
 
-# Long frames, which come in many reads
+# Long frames, which arrive in many reads
 
 LONG = LONG_FRAME + 12_345
 EURO = "\u20ac".encode()
@@ -412,14 +412,14 @@ def portions(data: bytes, size: int) -> list[bytes]:
     ],
 )
 def test_long_frame_in_portions(sent: bytes, heard: list[Item], size: int) -> None:
-    """A long frame says the same however it comes, its text is UTF-8 as a whole, and what follows it is read."""
+    """A long frame has the same result in any cut: its text is checked as a whole, and the frames after it are read."""
     follows = frame(b"ok") if heard[-1][0] != "violation" else b""
     expected = [*heard, text(b"ok")] if follows else heard
     assert run(long_reader, portions(sent + follows, size if size > 100 else LONG // 20 * 4 + size)) == Outcome(expected)
 
 
 def test_long_frame_is_read_as_it_comes() -> None:
-    """Of a long frame nothing is kept masked, and text that is not UTF-8 is refused before its end."""
+    """The reader unmasks a long frame as it arrives, and rejects invalid UTF-8 before the end of the frame."""
     decoder = long_reader()
     sent = frame(b"x" * 10 * LONG)
     assert list(decoder.feed(sent[: 2 * LONG])) == []
@@ -431,7 +431,7 @@ def test_long_frame_is_read_as_it_comes() -> None:
 
 
 def test_longest_message_of_long_frames() -> None:
-    """The limit holds for long frames when their heads are seen."""
+    """The limit applies to long frames as soon as their headers arrive."""
     limited = FrameReader(limit=2 * LONG)
     assert limited.feed(frame(b"x" * LONG, fin=False) + frame(b"", CONTINUATION, length=LONG + 1))[-1] == Violation(
         1009, f"message longer than {2 * LONG} bytes"

@@ -1,4 +1,4 @@
-"""Where a stream of requests may be cut."""
+"""The positions at which a stream of requests may be cut."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BODY = b"a\r\n\r\nbody"
 
 
 def pieces(cutter: RequestCutter, *reads: bytes) -> list[bytes]:
-    """All pieces of the reads, one after the other."""
+    """Return all pieces of the reads."""
     found = []
     for data in reads:
         start = 0
@@ -30,7 +30,7 @@ def pieces(cutter: RequestCutter, *reads: bytes) -> list[bytes]:
 
 @given(st.lists(st.integers(1, 120), max_size=8))
 def test_every_head_ends_a_piece(cuts: list[int]) -> None:
-    """However a stream is cut into reads, each end of a head is the end of a piece, and no byte is lost."""
+    """In any cut of a stream into reads, each end of a request header is the end of a piece, and no byte is lost."""
     stream = FIRST * 3 + b"\r\n" + FIRST
     places = [0, *sorted(cut for cut in set(cuts) if cut < len(stream)), len(stream)]
     found = pieces(RequestCutter(), *(stream[a:b] for a, b in pairwise(places)))
@@ -44,7 +44,7 @@ def test_every_head_ends_a_piece(cuts: list[int]) -> None:
 
 @pytest.mark.parametrize("cut", range(1, len(BODY)))
 def test_body_is_one_part(cut: int) -> None:
-    """A body ends where its length says, whatever it holds; a head follows."""
+    """A body ends after its Content-Length, whatever it contains; then a header follows."""
     cutter = RequestCutter()
     cutter.expect_body(len(BODY))
     assert pieces(cutter, BODY[:cut]) == [BODY[:cut]]
@@ -54,14 +54,14 @@ def test_body_is_one_part(cut: int) -> None:
 
 
 def test_empty_body() -> None:
-    """A body of no bytes is none."""
+    """A Content-Length of 0 means no body."""
     cutter = RequestCutter()
     cutter.expect_body(0)
     assert cutter.part is Part.HEAD
 
 
 def test_chunks_end_a_piece() -> None:
-    """The end of chunks is the end of a piece, with trailers or without; what follows is a head."""
+    """The end of a chunked body is the end of a piece, with or without trailers; then a header follows."""
     cutter = RequestCutter()
     cutter.expect_chunks()
     for end in (b"0\r\n\r\n", b"0\r\nX: y\r\n\r\n"):
@@ -71,5 +71,5 @@ def test_chunks_end_a_piece() -> None:
 
 
 def test_empty_lines_before_a_request() -> None:
-    """Empty lines before a request may be pieces of their own."""
+    """Empty lines before a request may be separate pieces."""
     assert pieces(RequestCutter(), SECOND) == [b"\r\n\r\n", SECOND[4:]]

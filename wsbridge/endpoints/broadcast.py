@@ -4,12 +4,15 @@ producer          program ──> bus ──> relay ──> fanout ──> brows
 through           bus ──> program ──> fanout ──> browsers
 no program        bus ──> relay ──> fanout ──> browsers
 --input           browsers ──> fan-in ──> the program's stdin, or the bus
+
+At most one endpoint at a time owns a channel. NEXT is the table of states.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from enum import Enum
 
 from wsbridge.endpoints.base import Parts, Services, pages
 from wsbridge.endpoints.channelprogram import ChannelProgram, determinants, done_before
@@ -25,6 +28,38 @@ from wsbridge.wire.positioned import SUBPROTOCOL
 
 FLUSH_SECONDS = 5.0
 """Seconds that the bus has at shutdown to send what was published."""
+
+
+class State(Enum):
+    """What an endpoint has to do with its channel."""
+
+    CANDIDATE = "candidate"
+    """The endpoint before this one owns the channel."""
+    OWNER = "owner"
+    """This endpoint ends the program and closes the bus."""
+    SUPERSEDED = "superseded"
+    """A successor owns the channel."""
+    FINISHED = "finished"
+
+
+class Event(Enum):
+    """What changes the owner."""
+
+    BEGUN = "begun"
+    """The endpoint is in place."""
+    SUCCEEDED = "succeeded"
+    """A successor has begun."""
+    FINISHED = "finished"
+    """`finish` was called."""
+
+
+NEXT: dict[State, dict[Event, State]] = {
+    State.CANDIDATE: {Event.BEGUN: State.OWNER},
+    State.OWNER: {Event.SUCCEEDED: State.SUPERSEDED, Event.FINISHED: State.FINISHED},
+    State.SUPERSEDED: {},
+    State.FINISHED: {},
+}
+"""The state after each event. An event that a state does not name changes nothing: only the owner releases the channel, and once."""
 
 
 class BroadcastEndpoint:
@@ -45,8 +80,7 @@ class BroadcastEndpoint:
         # A program that does not change goes on.
         kept = previous._program if previous is not None and previous._program.determinants == determinants(settings) else None
         self._program: ChannelProgram = kept or ChannelProgram(settings, self._channel, self._parts.launcher, services)
-        self._has_finished = False
-        self._is_superseded = False
+        self._state = State.OWNER if previous is None else State.CANDIDATE
 
     def succeed(self, settings: EndpointSettings, services: Services) -> BroadcastEndpoint | None:
         """Return an endpoint that takes over the channel, or None if these settings describe another channel."""
@@ -56,7 +90,7 @@ class BroadcastEndpoint:
 
     async def open(self) -> None:
         settings, channel = self.settings, self._channel
-        if self._previous is None:
+        if self._state is State.OWNER:
             channel.route(self._program.supervisor, settings.channel.input)
             await channel.open()
         subscriptions = Subscriptions(
@@ -87,10 +121,11 @@ class BroadcastEndpoint:
 
     def start(self) -> None:
         previous, self._previous = self._previous, None
+        self._take(Event.BEGUN)
         if previous is None:
             self._program.begin(None)
             return
-        previous._is_superseded = True
+        previous._take(Event.SUCCEEDED)
         self._channel.change(self.settings)
         self._channel.route(self._program.supervisor, self.settings.channel.input, before=previous._program.supervisor)
         if self._program is not previous._program:
@@ -101,9 +136,8 @@ class BroadcastEndpoint:
 
         Another endpoint that has taken over the channel, or from which this one would, keeps the program and the bus.
         """
-        if self._has_finished or self._is_superseded or self._previous is not None:
+        if not self._take(Event.FINISHED):
             return
-        self._has_finished = True
         await self._program.finish(force)
         bus = self._channel.bus
         closing = self._services.loop.create_task(bus.close(FLUSH_SECONDS), name="bus: last words")
@@ -114,6 +148,14 @@ class BroadcastEndpoint:
             await asyncio.wait((closing,))
             await bus.close(0)
         self._channel.fanout.flush()
+
+    def _take(self, event: Event) -> bool:
+        """Go to the state after an event; return whether there is one."""
+        state = NEXT[self._state].get(event)
+        if state is None:
+            return False
+        self._state = state
+        return True
 
     def _status(self) -> Mapping[str, object]:
         alarm, fanout = self._channel.bus.alarm, self._channel.fanout
@@ -129,7 +171,7 @@ class BroadcastEndpoint:
             "broker_alarm": alarm or None,
             "broker_address": None if broker in (None, "away") else str(self._channel.bus),
             "input": self.settings.channel.input.value,
-            "program": supervisor and supervisor.state.value,
+            "program": supervisor and supervisor.shown_state,
             "program_exit": supervisor and supervisor.last_exit,
             "program_restarts": supervisor.restarted if supervisor is not None else 0,
             **({"program_stderr": self._program.last_error} if self.settings.http.console else {}),

@@ -3,12 +3,16 @@
 aiohttp has parsed the request and is no longer involved. The transport passes received bytes straight to the frame reader, and
 batches go straight to the transport. A client that reads slowly pauses its source (backpressure). wsbridge disconnects a client
 that accepts no data for `send_timeout` seconds.
+
+NEXT is the table of the states of the closing handshake (RFC 6455, section 7). Backpressure has no place in it: either side can be
+paused in any of them.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from enum import Enum
 
 from wsbridge.closecodes import ABNORMAL, TOO_BIG
 from wsbridge.flow import NULL_SOURCE, Batch, End, Sink, Source
@@ -30,7 +34,8 @@ from wsbridge.rules.heartbeat import Beat, Heartbeat
 from wsbridge.settings import ClientSettings
 from wsbridge.wire import frames
 from wsbridge.wire.deflate import Deflate
-from wsbridge.wire.reader import Event, FrameReader, Mask, Ping, Violation
+from wsbridge.wire.reader import Event as FrameEvent
+from wsbridge.wire.reader import FrameReader, Mask, Ping, Violation
 
 CLOSE_WAIT = 2.0
 """Seconds for the client to answer the close frame and to receive the last bytes; then wsbridge aborts the connection."""
@@ -47,6 +52,54 @@ PONG = frames.pong(b"")
 log = logger("websocket")
 
 
+class State(Enum):
+    """The state of the closing handshake."""
+
+    OPEN = "open"
+    DISCONNECTED = "disconnected"
+    """The client has disconnected without a close frame."""
+    CLOSING = "closing"
+    """wsbridge has sent its close frame first, and reads on until the client answers."""
+    CLOSED = "closed"
+    """The client has received a close frame, and sends no more."""
+    REFUSED = "refused"
+    """The client has violated the protocol and has received a close frame. wsbridge ignores its further data."""
+
+
+class Event(Enum):
+    """Events that change the state."""
+
+    DISCONNECTED = "disconnected"
+    """The client has ended its output or the connection is lost, and all bytes from before that are processed."""
+    CLOSE_SENT = "close sent"
+    """The session has ended the connection."""
+    CLOSE_RECEIVED = "close received"
+    """The client has sent a close frame, which wsbridge answers at once."""
+    VIOLATION = "violation"
+
+
+NEXT: dict[State, dict[Event, State]] = {
+    State.OPEN: {
+        Event.DISCONNECTED: State.DISCONNECTED,
+        Event.CLOSE_SENT: State.CLOSING,
+        Event.CLOSE_RECEIVED: State.CLOSED,
+        Event.VIOLATION: State.REFUSED,
+    },
+    State.CLOSING: {
+        Event.DISCONNECTED: State.CLOSED,
+        Event.CLOSE_RECEIVED: State.CLOSED,
+        Event.VIOLATION: State.REFUSED,
+    },
+    State.DISCONNECTED: {},
+    State.CLOSED: {},
+    State.REFUSED: {},
+}
+"""The state after each event. An event that a state does not name changes nothing."""
+
+SENDING = (State.OPEN, State.DISCONNECTED)
+"""The states without a close frame of wsbridge: only then may it send frames."""
+
+
 class WebSocketPeer(asyncio.Protocol):
     """One client, from the 101 to the end of its connection.
 
@@ -56,7 +109,6 @@ class WebSocketPeer(asyncio.Protocol):
 
     __slots__ = (
         "_acknowledged_at_beat",
-        "_close_sent",
         "_closed",
         "_early",
         "_fields",
@@ -64,7 +116,6 @@ class WebSocketPeer(asyncio.Protocol):
         "_has_ended",
         "_heartbeat",
         "_heartbeat_timer",
-        "_lingers",
         "_loop",
         "_metrics",
         "_next_turn",
@@ -77,6 +128,7 @@ class WebSocketPeer(asyncio.Protocol):
         "_probe_timer",
         "_reader",
         "_sink",
+        "_state",
         "_timeout",
         "_transport",
         "_watched",
@@ -114,7 +166,8 @@ class WebSocketPeer(asyncio.Protocol):
         self._on_hangup: Callable[[], None] = self.close
         self.source: Source = NULL_SOURCE
         self.received = self.sent = 0
-        self._paused = self._writing_paused = self._close_sent = self._has_ended = self._lingers = False
+        self._state = State.OPEN
+        self._paused = self._writing_paused = False
         self._watched = -1
         self._written = self._acknowledged_at_beat = self._outstanding_at_beat = 0
         self._pending_pong: bytes | None = None
@@ -164,7 +217,7 @@ class WebSocketPeer(asyncio.Protocol):
                 pings.append(event.payload)
             else:
                 self._answer(pings)
-                self._handle(event)
+                self._handle_end(event)
         self._answer(pings)
         if self._reader.has_more:
             # A few bytes can contain many messages, or inflate to many. The rest waits until the loop has served other clients, and
@@ -187,7 +240,7 @@ class WebSocketPeer(asyncio.Protocol):
         if self._has_unread or self._paused:
             return
         if self._pending_end is not None:
-            self._end_sink(self._pending_end)
+            self._end_sink(Event.DISCONNECTED, self._pending_end)
         elif self._transport is not None:
             resume_reading(self._transport, self._loop)
 
@@ -222,7 +275,7 @@ class WebSocketPeer(asyncio.Protocol):
     def _disconnected(self, reason: End) -> None:
         """Record that the client has disconnected; the sink still receives the messages that arrived before."""
         if not self._has_unread:
-            self._end_sink(reason)
+            self._end_sink(Event.DISCONNECTED, reason)
         elif self._pending_end is None:
             self._pending_end = reason
             self._on_hangup()
@@ -279,7 +332,7 @@ class WebSocketPeer(asyncio.Protocol):
             self._send(b"".join(map(frames.pong, pings[-PONGS:])))
         pings.clear()
 
-    def _handle(self, event: Event) -> None:
+    def _handle_end(self, event: FrameEvent) -> None:
         match event:
             case Violation(code, reason):
                 log.debug("closing with code %d: %s", code, reason, extra=extra(self._fields))
@@ -287,22 +340,28 @@ class WebSocketPeer(asyncio.Protocol):
                     self._metrics.messages_too_long += 1
                 else:
                     self._metrics.protocol_errors += 1
-                self._send_close(End(code, reason))
-                self._lingers = True
-                self._end_sink(End(code, reason))
+                self._send(frames.close(End(code, reason)))
+                self._end_sink(Event.VIOLATION, End(code, reason))
             case End():
                 # The server echoes the close code at once, without the reason (RFC 6455, section 5.5.1).
-                answers_ours = self._close_sent
-                self._send_close(End(event.code))
-                self._end_sink(event)
+                answers_ours = self._state is State.CLOSING
+                self._send(frames.close(End(event.code)))
+                self._end_sink(Event.CLOSE_RECEIVED, event)
                 if answers_ours:
-                    self._close_transport()
+                    self.close()
 
-    def _end_sink(self, reason: End) -> None:
-        if not self._has_ended:
-            self._has_ended = True
-            if self._sink is not None:
-                self._sink.end(reason)
+    def _end_sink(self, event: Event, reason: End) -> None:
+        """Go to the state after an event with which the client ends; the sink gets the reason, once."""
+        if self._handle(event) and self._sink is not None:
+            self._sink.end(reason)
+
+    def _handle(self, event: Event) -> bool:
+        """Go to the state after an event; return whether there is one."""
+        state = NEXT[self._state].get(event)
+        if state is None:
+            return False
+        self._state = state
+        return True
 
     def _hung_up(self) -> None:
         self._unwatch()
@@ -316,7 +375,7 @@ class WebSocketPeer(asyncio.Protocol):
     # To the client
 
     def write(self, batch: Batch) -> None:
-        if self._transport is not None and not self._close_sent:
+        if self._transport is not None and self._state in SENDING:
             self.sent += len(batch.messages)
             data = frames.encode(batch, self.deflate)
             self._written += len(data)
@@ -337,10 +396,11 @@ class WebSocketPeer(asyncio.Protocol):
         """Send a close frame after all written data; close when the client has answered it or has timed out."""
         if self._transport is None:
             return
-        if self._has_ended:
+        if self._state not in (State.OPEN, State.CLOSING):
             self._close_transport()
             return
-        self._send_close(reason)
+        self._send(frames.close(reason))
+        self._handle(Event.CLOSE_SENT)
         self._limit_writing(self._close_seconds())
 
     def close(self) -> None:
@@ -370,7 +430,8 @@ class WebSocketPeer(asyncio.Protocol):
         self._limit_writing(self._timeout)
 
     def resume_writing(self) -> None:
-        if self._write_timeout is not None and not (self._close_sent or self._transport is None or self._transport.is_closing()):
+        is_closing = self._state not in SENDING or self._transport is None or self._transport.is_closing()
+        if self._write_timeout is not None and not is_closing:
             self._write_timeout.stop()
         self._writing_paused = False
         if self._pending_pong is not None:
@@ -379,13 +440,9 @@ class WebSocketPeer(asyncio.Protocol):
         self.source.resume()
 
     def _send(self, data: bytes) -> None:
-        if self._transport is not None and not self._close_sent:
+        if self._transport is not None and self._state in SENDING:
             self._written += len(data)
             self._transport.write(data)
-
-    def _send_close(self, reason: End) -> None:
-        self._send(frames.close(reason))
-        self._close_sent = True
 
     def _close_transport(self) -> None:
         assert self._transport is not None
@@ -395,7 +452,7 @@ class WebSocketPeer(asyncio.Protocol):
             return
         self._unwatch()
         seconds = self._close_seconds()
-        if not self._lingers:
+        if self._state is not State.REFUSED:
             self._transport.close()
         elif self._transport.can_write_eof():
             # wsbridge reads the client's further data, and ignores it: with unread data, the close frame would become a reset.
@@ -416,7 +473,7 @@ class WebSocketPeer(asyncio.Protocol):
                 accepted=self._accepted,
                 abort=self.abort,
                 waits=self._has_waiting,
-                again=lambda seconds: self._close_seconds() if self._close_sent else seconds,
+                again=lambda seconds: self._close_seconds() if self._state not in SENDING else seconds,
                 log=log,
                 metrics=self._metrics,
                 fields=self._fields,

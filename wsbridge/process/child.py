@@ -59,6 +59,7 @@ class Child:
         "_encoder",
         "_error_decoder",
         "_errors",
+        "_exited",
         "_input",
         "_is_killed",
         "_ladder",
@@ -73,7 +74,6 @@ class Child:
         "_unsure",
         "discarded",
         "group",
-        "on_exit",
         "source",
     )
 
@@ -90,8 +90,7 @@ class Child:
         fields: LogFields,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.group = Group(descendants=descendants, fields=fields, loop=loop)
-        self.group.on_exit = self._leader_exited
+        self.group = Group(exited=self._leader_exited, descendants=descendants, fields=fields, loop=loop)
         self._stdout, self._stderr = stdio.stdout, stdio.stderr
         self._input = PipeWriter(stdio.stdin, drained=self._input_drained, lost=self._input_lost, loop=loop)
         self._starting: asyncio.Future[Started] | None = None
@@ -110,7 +109,7 @@ class Child:
         """Bytes that were unread in stdout, and in stderr if that goes to the sink, when the leader exited."""
         self.source: Source = NULL_SOURCE
         self._sink: Sink | None = None
-        self.on_exit: Callable[[], None] = _nothing
+        self._exited: Callable[[], None] | None = None
         self.discarded = 0
         """Messages for a program that had closed its stdin."""
 
@@ -130,9 +129,13 @@ class Child:
         """Whether data waits for its stdin, and so its source is paused."""
         return bool(self._input.pending)
 
-    def start(self, sink: Sink) -> None:
-        """Push the program's output into `sink`, and its end when all output has been read."""
+    def start(self, sink: Sink, exited: Callable[[], None] | None = None) -> None:
+        """Push the program's output into `sink`, and its end when all output has been read; call `exited` when the leader has exited.
+
+        `end` stops this call: an exit after it is not reported.
+        """
         self._sink = sink
+        self._exited = exited
         self.resume()
         self._maybe_read_stderr()
 
@@ -310,7 +313,8 @@ class Child:
         self._unread_output = _unread(self._stdout)
         if self._error_decoder is not None:
             self._unread_errors = _unread(self._stderr)
-        self.on_exit()
+        if self._exited is not None:
+            self._exited()
 
     async def end(self, *, input_seconds: float = math.inf) -> None:
         """Terminate the program's processes by the ladder, which begins with the close of stdin; then release all resources.
@@ -407,7 +411,3 @@ def _has_no_writer(fd: int) -> bool:
     poll = select.poll()
     poll.register(fd, 0)
     return bool(poll.poll(0))
-
-
-def _nothing() -> None:
-    """Do nothing: no caller waits for the exit."""

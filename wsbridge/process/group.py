@@ -12,6 +12,7 @@ import math
 import os
 import signal
 from collections.abc import Callable
+from enum import Enum
 from signal import Signals
 from time import perf_counter
 
@@ -33,43 +34,55 @@ SHOWN_SURVIVORS = 16
 log = logger("process")
 
 
+class State(Enum):
+    """The life of a program's processes: STARTING, RUNNING, LEADERLESS and GONE in this order, or STARTING and FAILED."""
+
+    STARTING = "starting"
+    """It is not known yet whether the program runs."""
+    RUNNING = "running"
+    LEADERLESS = "leaderless"
+    """The leader has exited, and other processes may be left."""
+    EMPTY = "empty"
+    """A check has found no process."""
+    FAILED = "failed"
+    """The program could not be started, and so has no processes."""
+
+
 class Group:
-    """One program's processes. The leader is watched; the other processes are found, and signalled, by the session id."""
+    """One program's processes. The leader is watched; the other processes are found, and signalled, by the session id.
+
+    `exited` is called when the leader has exited, unless `release` was called before.
+    """
 
     __slots__ = (
         "_descendants",
-        "_is_empty",
-        "_is_start_known",
+        "_exited",
         "_loop",
         "_on_empty",
-        "_poll",
+        "_state",
         "_timer",
         "_waiters",
         "dead",
         "dead_at",
         "exited_at",
         "fields",
-        "has_failed",
         "members",
-        "on_exit",
         "pid",
         "signalled",
         "status",
     )
 
-    def __init__(self, *, descendants: Descendants, fields: LogFields, loop: asyncio.AbstractEventLoop) -> None:
-        """Before `attach` or `fail`, it is not known whether the program runs."""
+    def __init__(self, *, exited: Callable[[], None], descendants: Descendants, fields: LogFields, loop: asyncio.AbstractEventLoop) -> None:
+        self._exited: Callable[[], None] | None = exited
+        """None after `release`: then no caller waits for the exit, and the reference would keep the session in memory."""
         self._descendants = descendants
         self._loop = loop
         self._waiters: list[asyncio.Future[None]] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._poll = IDLE_POLL
-        self._is_start_known = self._is_empty = False
+        self._state = State.STARTING
         self._on_empty: Callable[[], None] = _nothing
         self.pid = 0
         self.fields = fields
-        self.has_failed = False
-        """Whether the program could not be started."""
         self.status: int | None = None
         """The leader's exit status, minus N after signal N; None while it lives."""
         self.exited_at = 0.0
@@ -78,12 +91,20 @@ class Group:
         self.dead_at = -math.inf
         self.signalled: Signals | None = None
         """The last signal that was sent."""
-        self.on_exit: Callable[[], None] = _nothing
-        """Called when the leader has exited."""
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the program could not be started."""
+        return self._state is State.FAILED
+
+    @property
+    def _is_empty(self) -> bool:
+        """Whether no process is left, or there never was one."""
+        return self._state is State.EMPTY or self._state is State.FAILED
 
     def attach(self, pid: int, watch: Watch) -> None:
         """Record that the program runs."""
-        self._is_start_known = True
+        self._state = State.RUNNING
         self.pid = pid
         self.fields["pid"] = str(pid)
         self._descendants.add(pid)
@@ -92,19 +113,19 @@ class Group:
 
     def fail(self) -> None:
         """Record that the program could not be started, and so has no processes."""
-        self._is_start_known = self._is_empty = self.has_failed = True
+        self._state = State.FAILED
         self._wake_all()
         self._on_empty()
 
     async def wait_start(self) -> bool:
         """Wait until the program runs or its start has failed; return whether it runs."""
-        if not self._is_start_known:
+        if self._state is State.STARTING:
             await self._wait(None)
-        return self._is_start_known and not self.has_failed
+        return self._state not in (State.STARTING, State.FAILED)
 
     def signal(self, number: Signals) -> None:
         """Send a signal to every process of the program."""
-        if self._is_empty or not self._is_start_known:
+        if self._state is not State.RUNNING and self._state is not State.LEADERLESS:
             return
         self.signalled = number
         log.debug("Sending %s to the processes of session %d", number.name, self.pid, extra=extra(self.fields))
@@ -170,25 +191,27 @@ class Group:
             log.error("%d more processes remain", len(survivors) - SHOWN_SURVIVORS, extra=extra(self.fields))
 
     def release(self) -> None:
-        """Wake all waiters, and stop calling `on_exit`. The processes that are left are watched until they have exited."""
-        self.on_exit = _nothing
-        self._poll = LEFT_POLL
+        """Wake all waiters, and do not call `exited` any more. The processes that are left are watched until they have exited."""
+        self._exited = None
         self._wake_all()
 
     def _reaped(self, status: int) -> None:
+        self._state = State.LEADERLESS
         self.status = status
         self.exited_at = perf_counter()
         log.debug("Process exit: %s", describe(self.status), extra=extra(self.fields))
         self._poll_processes()
         self._wake_all()
-        self.on_exit()
+        if self._exited is not None:
+            self._exited()
 
     def _poll_processes(self) -> None:
-        self._timer = None if self._check_empty() else self._loop.call_later(self._poll, self._poll_processes)
+        poll = IDLE_POLL if self._exited is not None else LEFT_POLL
+        self._timer = None if self._check_empty() else self._loop.call_later(poll, self._poll_processes)
 
     def _check_empty(self) -> bool:
         if not self._is_empty and not self._descendants.has_members(self):
-            self._is_empty = True
+            self._state = State.EMPTY
             if self._timer is not None:
                 self._timer.cancel()
             self._descendants.remove(self.pid)

@@ -136,9 +136,8 @@ class Bridge:
         client, child = self._client, self.child
         client.source = child
         child.source = client
-        child.on_exit = self._child_exited
         self._registry.add(self)
-        child.start(CallbackSink(client.write, self._output_ended))
+        child.start(CallbackSink(client.write, self._output_ended), self._child_exited)
         return CallbackSink(child.write, self._client_disconnected)
 
     def hung_up(self) -> None:

@@ -6,11 +6,14 @@ output is complete unless a signal has ended the script before its stdout was cl
 
 The ladder (process/termination.py) begins when the output has ended, or with a call of `finish`. The caller calls it when it needs no
 more output, and the registry when the server shuts down.
+
+NEXT is the table of the states of the output. The ladder has no place in it, because it can begin in any of them.
 """
 
 from __future__ import annotations
 
 import asyncio
+from enum import Enum
 
 from wsbridge.closecodes import GOING_AWAY, NORMAL
 from wsbridge.errors import TruncatedOutput
@@ -29,6 +32,53 @@ ENDED = "the server ended the script"
 log = logger("http")
 
 
+class State(Enum):
+    """What is known of the output."""
+
+    RUNNING = "running"
+    CLOSED = "closed"
+    """Stdout is at its end. The exit status, which is not known yet, decides whether the output is complete."""
+    DRAINING = "draining"
+    """The script has exited, and other processes of its group hold its stdout open."""
+    OVER = "over"
+    """No output can follow the buffered bytes."""
+
+
+class Event(Enum):
+    """What can end the output."""
+
+    OUTPUT_ENDED = "output ended"
+    """Stdout is at its end."""
+    OUTPUT_CUT = "output cut"
+    """Stdout is at its end because of a signal of the ladder, and the exit status is not known yet."""
+    EXITED = "exited"
+    DRAINED = "drained"
+    """The drain time has passed."""
+    LADDER_ENDED = "ladder ended"
+    """wsbridge has closed the pipes of the script."""
+
+
+NEXT: dict[State, dict[Event, State]] = {
+    State.RUNNING: {
+        Event.OUTPUT_ENDED: State.CLOSED,
+        Event.OUTPUT_CUT: State.OVER,
+        Event.EXITED: State.DRAINING,
+        Event.LADDER_ENDED: State.OVER,
+    },
+    State.CLOSED: {
+        Event.EXITED: State.OVER,
+        Event.LADDER_ENDED: State.OVER,
+    },
+    State.DRAINING: {
+        Event.OUTPUT_ENDED: State.OVER,
+        Event.DRAINED: State.OVER,
+        Event.LADDER_ENDED: State.OVER,
+    },
+    State.OVER: {},
+}
+"""The state after each event. An event that a state does not name changes nothing."""
+
+
 class RunningScript:
     """One script, from its start until none of its processes is left; it holds a slot, and gives the slot back then."""
 
@@ -39,8 +89,7 @@ class RunningScript:
         self._fields = fields
         self._waiting: list[bytes | bytearray] = []
         self._size = 0
-        self._is_closed = self._is_over = False
-        """Whether stdout is at its end, and whether no output can follow the buffered bytes."""
+        self._state = State.RUNNING
         self._fault: str | None = None
         """Why the output is incomplete; None if it is complete."""
         self.crashed = False
@@ -55,8 +104,7 @@ class RunningScript:
         self._room = asyncio.Event()
         self._room.set()
         child.source = self
-        child.on_exit = self._exited
-        child.start(self)
+        child.start(self, self._exited)
         registry.add(self)
 
     # Output
@@ -64,7 +112,7 @@ class RunningScript:
     async def read(self) -> bytes:
         """Wait for output and return it; return no bytes at the end. Raises TruncatedOutput if the output is incomplete."""
         while not self._waiting:
-            if self._is_over:
+            if self._state is State.OVER:
                 if self._fault is not None:
                     raise TruncatedOutput(self._fault)
                 return b""
@@ -83,7 +131,7 @@ class RunningScript:
 
     def write(self, batch: Batch) -> None:
         """Buffer output of the child, as its sink."""
-        if self._is_over:
+        if self._state is State.OVER:
             return
         self._waiting += batch.messages
         self._size += sum(map(len, batch.messages))
@@ -93,40 +141,40 @@ class RunningScript:
 
     def end(self, reason: End) -> None:
         """Record the end of stdout, as the child's sink."""
-        self._is_closed = True
-        if self._child.group.status is not None:
-            self._conclude(self._fault)
-        elif self._child.group.signalled is not None:
-            self._conclude(ENDED)
+        group = self._child.group
+        if group.status is None and group.signalled is not None:
+            self._take(Event.OUTPUT_CUT, ENDED)
         else:
-            # The exit status decides whether the output is complete. The ladder ends a script that lives on without stdout.
-            self.finish()
+            self._take(Event.OUTPUT_ENDED, self._fault)
 
     def _exited(self) -> None:
         status, signalled = self._child.group.status or 0, self._child.group.signalled
         self.crashed = status < 0 and signalled is None
+        fault = self._fault
         if self.crashed:
-            self._fault = describe(status)
-        elif signalled is not None and not self._is_closed:
+            fault = describe(status)
+        elif signalled is not None and self._state is State.RUNNING:
             # The ladder ended the script, which may have had more output.
-            self._fault = ENDED
-        if self._is_closed:
-            self._conclude(self._fault)
-        elif not self._is_over:
-            self._drain = Drain(self._child, self._drain_seconds, self._drained, fields=self._fields, loop=asyncio.get_running_loop())
+            fault = ENDED
+        self._take(Event.EXITED, fault)
 
     def _drained(self) -> None:
-        self._conclude(self._fault)
+        self._take(Event.DRAINED, self._fault)
 
-    def _conclude(self, fault: str | None) -> None:
-        """Let no output follow the buffered bytes, and terminate what is left of the group."""
-        if self._is_over:
+    def _take(self, event: Event, fault: str | None) -> None:
+        """Go to the state after an event, if there is one. `fault` is then why the output is incomplete."""
+        state = NEXT[self._state].get(event)
+        if state is None:
             return
-        self._is_over = True
-        self._fault = fault
-        if self._drain is not None:
-            self._drain.cancel()
-        self._changed.set()
+        self._state, self._fault = state, fault
+        if state is State.DRAINING:
+            self._drain = Drain(self._child, self._drain_seconds, self._drained, fields=self._fields, loop=asyncio.get_running_loop())
+            return
+        if state is State.OVER:
+            if self._drain is not None:
+                self._drain.cancel()
+            self._changed.set()
+        # In CLOSED, too: the ladder ends a script that lives on without stdout.
         self.finish()
 
     # Input
@@ -178,7 +226,7 @@ class RunningScript:
         try:
             await self._child.end()
         finally:
-            self._conclude(self._fault if self._child.group.status is not None else ENDED)
+            self._take(Event.LADDER_ENDED, self._fault if self._child.group.status is not None else ENDED)
             self._child.group.call_when_empty(self._limiter.release)
             self._registry.remove(self)
             self._gone.set()

@@ -49,7 +49,14 @@ class Subscriber(Protocol):
 
 
 class Fanout:
-    """One channel of this process and its subscribers."""
+    """One channel of this process and its subscribers.
+
+    The state of a subscriber is the collection that contains it, exactly one of three. In step, it needs no object of its own.
+
+        ahead     joined with a position that has not arrived here: behind when it arrives, or when the wait ends
+        behind    with a cursor of its own: in step when it has received everything, or closed for being too slow
+        in step   behind when it is full, or at a new epoch
+    """
 
     def __init__(self, channel: Channel, *, metrics: Metrics, loop: asyncio.AbstractEventLoop) -> None:
         self.channel = channel

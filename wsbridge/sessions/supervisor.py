@@ -3,13 +3,15 @@
 The program runs whether or not the channel has subscribers. The supervisor is a source of the child's output and a sink for the
 child's stdin, whichever child runs at the time. Between two children, the supervisor pauses the writer; batches that arrive all the
 same wait for the next child.
+
+NEXT is the table of states. Events come from callbacks, and change the state at once; `run` waits for the next state.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from enum import StrEnum
+from enum import Enum
 
 from wsbridge.closecodes import GOING_AWAY, INTERNAL_ERROR, NORMAL, TOO_BIG
 from wsbridge.errors import ProgramError
@@ -35,13 +37,91 @@ CLOSED_STDOUT = End(INTERNAL_ERROR, "it has closed its stdout")
 log = logger("program")
 
 
-class State(StrEnum):
+class State(Enum):
     """The state of the program."""
 
+    READY = "ready"
+    """No start has been tried yet."""
     RUNNING = "running"
+    SILENT = "silent"
+    """The program has closed its stdout. It exits, or lives on for its input."""
+    DRAINING = "draining"
+    """The program has exited, and other processes of its group hold its stdout open."""
+    ENDING = "ending"
+    """The ladder ends what is left of the program; then the restart policy decides."""
     WAITING = "waiting"
     """The program has ended, and restarts after a pause."""
+    STOPPING = "stopping"
+    """The supervisor starts no further program; the ladder ends this one, if it runs."""
     ENDED = "ended"
+
+
+class Event(Enum):
+    """What changes the state."""
+
+    LAUNCHED = "launched"
+    OUTPUT_ENDED = "output ended"
+    """All output of the program has been read."""
+    EXITED = "exited"
+    DRAINED = "drained"
+    """The drain time has passed."""
+    LATE = "late"
+    """The program has not exited within EXIT_SECONDS."""
+    FAULTED = "faulted"
+    """The program breaks its framing or asks for its end."""
+    WILL_RESTART = "will restart"
+    """The restart policy restarts the program, which has ended or could not be started."""
+    STOPPED = "stopped"
+    """`stop` was called."""
+    FINISHED = "finished"
+    """Nothing is left of the program, and no start follows."""
+
+
+NEXT: dict[State, dict[Event, State]] = {
+    State.READY: {
+        Event.LAUNCHED: State.RUNNING,
+        Event.WILL_RESTART: State.WAITING,
+        Event.STOPPED: State.STOPPING,
+        Event.FINISHED: State.ENDED,
+    },
+    State.RUNNING: {
+        Event.OUTPUT_ENDED: State.SILENT,
+        Event.EXITED: State.DRAINING,
+        Event.FAULTED: State.ENDING,
+        Event.STOPPED: State.STOPPING,
+    },
+    State.SILENT: {
+        Event.EXITED: State.ENDING,
+        Event.LATE: State.ENDING,
+        Event.FAULTED: State.ENDING,
+        Event.STOPPED: State.STOPPING,
+    },
+    State.DRAINING: {
+        Event.OUTPUT_ENDED: State.ENDING,
+        Event.DRAINED: State.ENDING,
+        Event.FAULTED: State.ENDING,
+        Event.STOPPED: State.STOPPING,
+    },
+    State.ENDING: {
+        Event.WILL_RESTART: State.WAITING,
+        Event.STOPPED: State.STOPPING,
+        Event.FINISHED: State.ENDED,
+    },
+    State.WAITING: {
+        Event.LAUNCHED: State.RUNNING,
+        Event.WILL_RESTART: State.WAITING,
+        Event.STOPPED: State.STOPPING,
+        Event.FINISHED: State.ENDED,
+    },
+    State.STOPPING: {
+        Event.FINISHED: State.ENDED,
+    },
+    State.ENDED: {},
+}
+"""The state after each event. An event that a state does not name changes nothing."""
+
+UNDER_WAY = (State.RUNNING, State.SILENT, State.DRAINING)
+"""The states of a program that the ladder does not end yet."""
 
 
 class Supervisor:
@@ -76,10 +156,11 @@ class Supervisor:
         """The child, while it accepts input; otherwise None."""
         self._waiting: list[Batch] = []
         self._fault: End | None = None
+        self._drain: Drain | None = None
         self._paused = False
-        self._stopping = False
-        self._woken = asyncio.Event()
-        self.state = State.RUNNING
+        self._changed = asyncio.Event()
+        """Set by each change of the state."""
+        self._state = State.READY
         self.restarted = 0
         """How often the program was restarted."""
         self.last_exit: str | None = None
@@ -87,13 +168,18 @@ class Supervisor:
         self.source: Source = NULL_SOURCE
         """The source that writes to the program's stdin."""
 
+    @property
+    def shown_state(self) -> str:
+        """The state of the program for users: `running`, `waiting` for its restart, or `ended`."""
+        return self._state.value if self._state in (State.WAITING, State.ENDED) else State.RUNNING.value
+
     # Input
 
     def write(self, batch: Batch) -> None:
         """Write to the program's stdin; discard and count what no child will ever read."""
         if self._taker is not None:
             self._taker.write(batch)
-        elif self.state is State.ENDED:
+        elif self._state is State.ENDED:
             self._metrics.discarded_in += len(batch.messages)
         else:
             self._waiting.append(batch)
@@ -135,10 +221,10 @@ class Supervisor:
     async def run(self) -> None:
         """Keep the program running until `stop`, or until the restart policy allows no further start."""
         self.hold()
-        while not self._stopping:
+        while not self._is_stopping:
             began = self._loop.time()
             status = await self._run_once()
-            if self._stopping:
+            if self._is_stopping:
                 break
             self.last_exit = describe(status)
             level = ERROR if status else INFO
@@ -149,14 +235,9 @@ class Supervisor:
             self.restarted += 1
             self._metrics.program_restarts += 1
             log.log(level, "%s; restarting the program in %g s", self.last_exit, pause, extra=extra(self._fields))
-            self.state = State.WAITING
-            self._woken.clear()
-            try:
-                async with asyncio.timeout(pause):
-                    await self._woken.wait()
-            except TimeoutError:
-                pass
-        self.state = State.ENDED
+            self._take(Event.WILL_RESTART)
+            await self._changed_within(pause)
+        self._take(Event.FINISHED)
         waiting, self._waiting = self._waiting, []
         for batch in waiting:
             self.write(batch)
@@ -164,8 +245,7 @@ class Supervisor:
 
     def stop(self) -> None:
         """End the program by the ladder; `run` returns when the program has ended."""
-        self._stopping = True
-        self._woken.set()
+        self._take(Event.STOPPED)
 
     def kill(self) -> None:
         """Kill the program at once."""
@@ -175,7 +255,7 @@ class Supervisor:
 
     def hold(self) -> None:
         """Pause the writer until there is a child to write to."""
-        if self.state is not State.ENDED:
+        if self._state is not State.ENDED:
             self.source.pause()
 
     async def _run_once(self) -> int:
@@ -188,11 +268,9 @@ class Supervisor:
             return CANNOT_LAUNCH
         self._child = self._taker = child
         self._fault = None
-        self.state = State.RUNNING
-        self._woken.clear()
-        child.on_exit = self._exited
+        self._take(Event.LAUNCHED)
         child.source = self.source
-        child.start(CallbackSink(self._hand_on, self._output_ended))
+        child.start(CallbackSink(self._hand_on, self._output_ended), self._exited)
         if self._paused:
             child.pause()
         waiting, self._waiting = self._waiting, []
@@ -201,10 +279,10 @@ class Supervisor:
         if not child.is_full:
             self.source.resume()
         try:
-            await self._until_over(child)
+            await self._until_ending()
         finally:
             self._write_no_more()
-            child.close_input(End(GOING_AWAY if self._stopping else NORMAL))
+            child.close_input(End(GOING_AWAY if self._is_stopping else NORMAL))
             await child.end(input_seconds=INPUT_SECONDS)
             self._child = None
             self._metrics.discarded_in += child.discarded
@@ -214,43 +292,52 @@ class Supervisor:
             return 0 if self._fault.code == NORMAL else status or 1
         return status if status is not None else CANNOT_LAUNCH
 
-    async def _until_over(self, child: Child) -> None:
-        """Return when a child has no more output, or when the supervisor must end it."""
-        drain: Drain | None = None
-        try:
-            while not self._stopping and self._fault is None:
-                if child.group.status is not None:
-                    if not child.output_open or (drain is not None and drain.is_over):
-                        return
-                    if drain is None:
-                        drain = Drain(child, self._drain_seconds, self._woken.set, fields=self._fields, loop=self._loop)
-                    await self._woken_within(None)
-                elif not child.output_open and not self._reads:
-                    # A program that exits closes its stdout a moment before.
-                    if await self._woken_within(EXIT_SECONDS):
-                        continue
-                    log.error("the program closed its stdout; ending the program", extra=extra(self._fields))
-                    self._fault = CLOSED_STDOUT
-                    return
-                else:
-                    await self._woken_within(None)
-        finally:
-            if drain is not None:
-                drain.cancel()
+    async def _until_ending(self) -> None:
+        """Return when the ladder must end the program, or what is left of it."""
+        while self._state in UNDER_WAY:
+            # A program that exits closes its stdout a moment before.
+            must_exit = self._state is State.SILENT and not self._reads
+            if not await self._changed_within(EXIT_SECONDS if must_exit else None) and self._take(Event.LATE):
+                log.error("the program closed its stdout; ending the program", extra=extra(self._fields))
+                self._fault = CLOSED_STDOUT
 
-    async def _woken_within(self, seconds: float | None) -> bool:
-        """Wait for an event; return whether it came in time."""
+    async def _changed_within(self, seconds: float | None) -> bool:
+        """Wait for the next change of the state; return whether it came in time."""
+        self._changed.clear()
         try:
             async with asyncio.timeout(seconds):
-                await self._woken.wait()
+                await self._changed.wait()
         except TimeoutError:
             return False
-        self._woken.clear()
+        return True
+
+    # Events
+
+    @property
+    def _is_stopping(self) -> bool:
+        return self._state is State.STOPPING
+
+    def _take(self, event: Event) -> bool:
+        """Go to the state after an event; return whether there is one."""
+        state = NEXT[self._state].get(event)
+        if state is None:
+            return False
+        self._state = state
+        self._changed.set()
+        if self._drain is not None:
+            self._drain.cancel()
+            self._drain = None
+        if state is State.DRAINING:
+            assert self._child is not None
+            self._drain = Drain(self._child, self._drain_seconds, self._drained, fields=self._fields, loop=self._loop)
         return True
 
     def _exited(self) -> None:
         self._write_no_more()
-        self._woken.set()
+        self._take(Event.EXITED)
+
+    def _drained(self) -> None:
+        self._take(Event.DRAINED)
 
     def _write_no_more(self) -> None:
         """Stop writing to this child and pause the writer; batches that arrive all the same wait for the next child."""
@@ -262,9 +349,9 @@ class Supervisor:
     def _output_ended(self, reason: End) -> None:
         child = self._child
         if reason.code == NORMAL and not reason.reason and child is not None and not child.output_open:
-            self._woken.set()
+            self._take(Event.OUTPUT_ENDED)
             return
-        if self._stopping:
+        if self._is_stopping:
             # The supervisor is ending the program, so an incomplete output is no fault.
             return
         if reason.code == TOO_BIG:
@@ -273,4 +360,4 @@ class Supervisor:
         log.log(level, "ending the program: %s", f"{reason.code} {reason.reason}".rstrip(), extra=extra(self._fields))
         self._fault = reason
         self._write_no_more()
-        self._woken.set()
+        self._take(Event.FAULTED)

@@ -1,44 +1,44 @@
 #!/bin/bash
-# Processor load and temperature, once a second, as JSON lines.
+# Processor load and temperature, once per second, as JSON lines.
 #
 #     wsbridge --port 8080 --address 127.0.0.1 --sameorigin --dir examples/plugins --staticdir examples/plugins
 #     (then open http://localhost:8080/cpu/)
 #
-# To the page    {"type":"machine", …}  once: what this machine is, and what it lacks
-#                {"type":"sample", …}   every second; what cannot be read is null
-# From the page  any line asks for a sample now
+# To the page    {"type":"machine", …}  once: the machine's name and processor, and its missing parts
+#                {"type":"sample", …}   every second; an unreadable value is null
+# From the page  any line requests a sample now
 #
-# `read -t` waits for a line and keeps the time at once. When the browser goes, stdin ends, and with it the loop. No process is
-# started on the way: bash reads the kernel's files itself, which matters on a small machine that is asked for its own load.
+# `read -t` waits for a line or a timeout. When the browser disconnects, stdin ends, and so does the loop. The script starts no
+# process: bash reads the kernel's files itself, so that it hardly adds to the load of a small machine.
 
-export LC_ALL=C               # decimal points and bytes, whatever language the system speaks
-root=${PLUGIN_ROOT:-}         # the tests put a made-up machine here
+export LC_ALL=C               # decimal points and bytes in any locale
+root=${PLUGIN_ROOT:-}         # the tests put a fake machine here
 thermal=$root/sys/class/thermal
 
-# json TEXT: sets $json to TEXT as a JSON string.
+# json TEXT: set $json to TEXT as a JSON string.
 json() {
     json=${1//\\/\\\\}
     json=${json//\"/\\\"}
     json=\"${json//[[:cntrl:]]/ }\"
 }
 
-# array ITEM…: sets $array to the JSON array of items that are JSON already.
+# array ITEM…: set $array to the JSON array of items that are already JSON.
 array() {
     local IFS=,
     array="[$*]"
 }
 
-# lack PART WORDS: notes, for machine(), which part of the page has nothing to show, and why.
+# lack PART WORDS: record, for machine(), a part of the page without data, and the reason.
 lack() {
     json "$2"
     lacks+=("\"$1\":$json")
 }
 
-# machine: prints what this machine is and what it lacks, and sets $sensors to the files that hold a temperature.
+# machine: print the machine's description and its missing parts, and set $sensors to the files with a temperature.
 machine() {
     local model='' key value zone name names=() lacks=() message
 
-    # A Raspberry Pi says what it is in the device tree, with a zero byte at the end; a PC says it in cpuinfo.
+    # A Raspberry Pi has its model in the device tree, with a zero byte at the end; a PC has it in cpuinfo.
     if [[ -r $root/proc/device-tree/model ]]; then
         IFS= read -r -d '' model <"$root/proc/device-tree/model"
     elif [[ -r $root/proc/cpuinfo ]]; then
@@ -65,8 +65,8 @@ machine() {
     echo "{\"type\":\"machine\",$message,\"lacks\":{${array:1:-1}}}"
 }
 
-# processors: sets $array to how busy, in percent, all processors together and then each of them were since the last call.
-# The kernel counts ticks since it started; what matters is by how much the counts have grown.
+# processors: set $array to the load in percent, of all processors together and then of each, since the last call.
+# The kernel counts ticks since its start, so the load is the growth of the counts.
 processors() {
     local name user nice system idle iowait irq softirq steal rest total ticks share shares=()
     while read -r name user nice system idle iowait irq softirq steal rest; do
@@ -85,7 +85,7 @@ processors() {
     array "${shares[@]}"
 }
 
-# temperatures: sets $array to the degrees Celsius of the sensors. One may be there and refuse to be read: null, for now.
+# temperatures: set $array to the degrees Celsius of the sensors; an unreadable sensor is null.
 temperatures() {
     local sensor millidegrees degrees list=()
     for sensor in "${sensors[@]}"; do
@@ -96,7 +96,7 @@ temperatures() {
     array "${list[@]}"
 }
 
-# sample: prints all figures of this moment.
+# sample: print all current figures.
 sample() {
     local message one five fifteen rest
     [[ -r $root/proc/stat ]] && processors && message="\"busy\":$array" || message='"busy":[]'
@@ -110,9 +110,9 @@ declare -A total_before idle_before
 
 machine
 [[ -r $root/proc/stat ]] && processors
-pause=0.25    # the first figures come soon, the others by the second
+pause=0.25    # the first figures come soon, then one sample per second
 while true; do
-    read -r -t "$pause" || (($? > 128)) || exit 0    # above 128: the time was up; otherwise the browser has gone
+    read -r -t "$pause" || (($? > 128)) || exit 0    # above 128: the timeout; otherwise, the browser has disconnected
     pause=1
     sample
 done

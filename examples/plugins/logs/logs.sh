@@ -4,26 +4,25 @@
 #     wsbridge --port 8080 --address 127.0.0.1 --sameorigin --dir examples/plugins --staticdir examples/plugins
 #     (then open http://localhost:8080/logs/)
 #
-# To the page    {"type":"logs", …}       once: what may be followed, and what of it is missing here
-#                {"type":"following", …}  from here on come the lines of this log with this filter
-#                {"type":"line", …}       one line of it
+# To the page    {"type":"logs", …}       once: the list of logs, and the reason why a log is missing
+#                {"type":"following", …}  the next lines are from this log, with this filter
+#                {"type":"line", …}       one line of the log
 #                {"type":"ended", …}      no more lines will come
-#                {"type":"refused", …}    what the page asked for is not in the list
+#                {"type":"refused", …}    the requested log is not in the list
 # From the page  follow NAME FILTER       NAME from the list, FILTER any text, or none
 #
-# The filter is applied here and not in the page: so it also finds the lines that the page has dropped or never had, and of a
-# log that floods only what is wanted goes over the network.
+# The script filters instead of the page, so that the filter also finds lines that the page has dropped or never had. Of a log
+# that floods, only the matching lines go over the network.
 #
-# What the page sends is a stranger's text. It says which entry of the list below is meant, never a path; and the filter is
-# grep's pattern by `-F` (no regular expression that could run for ever) and `-e` (not an option, whatever it begins with).
-# Always "quoted", and never near eval, it stays text.
+# The page's text is untrusted. It selects an entry of the list below, never a path. The filter is grep's pattern with `-F` (no
+# slow regular expression) and `-e` (not an option, whatever its beginning). It is always "quoted" and never reaches eval.
 
-export LC_ALL=C.UTF-8      # large and small letters are told apart in every alphabet, whatever language the system speaks
-root=${PLUGIN_ROOT:-}      # the tests put a made-up machine here
-past=500                   # lines that are already in the log and are searched first
-longest=1500               # characters of a line that are shown
+export LC_ALL=C.UTF-8      # upper and lower case of every alphabet in any locale
+root=${PLUGIN_ROOT:-}      # the tests put a fake machine here
+past=500                   # lines at the end of the log that are searched first
+longest=1500               # the most characters of a line that the page shows
 
-# What may be followed: a name, and its file. Add yours; the page knows only what stands here.
+# The list: a name, and its file. Add your logs; the page shows this list only.
 names=(journal syslog auth kernel packages)
 declare -A files=(
     [syslog]=$root/var/log/syslog
@@ -32,7 +31,7 @@ declare -A files=(
     [packages]=$root/var/log/dpkg.log
 )
 
-# json TEXT: sets $json to TEXT as a JSON string.
+# json TEXT: set $json to TEXT as a JSON string.
 json() {
     json=${1//\\/\\\\}
     json=${json//\"/\\\"}
@@ -40,14 +39,14 @@ json() {
     json=\"${json//[[:cntrl:]]/ }\"
 }
 
-# lack NAME: sets $lack to why this log cannot be followed, or to nothing.
+# lack NAME: set $lack to the reason why this log cannot be followed, or to "".
 lack() {
     local file=${files[$1]:-}
     lack=
     if [[ $1 == journal ]]; then
         if ! type -P journalctl >/dev/null; then
             lack="there is no journalctl on this machine"
-        # Asked for one line, a journal that may not be read, or is not there, has none.
+        # A journal that is missing or unreadable returns no line.
         elif [[ -z $(journalctl --quiet --lines=1 2>&1 </dev/null) ]]; then
             lack="there is no journal, or user $(id -un) may not read it (members of the group systemd-journal may)"
         fi
@@ -58,7 +57,7 @@ lack() {
     fi
 }
 
-# logs: prints the list.
+# logs: print the list.
 logs() {
     local name items=''
     for name in "${names[@]}"; do
@@ -79,7 +78,7 @@ is_listed() {
     return 1
 }
 
-# follow NAME FILTER: prints the lines of a log that hold the filter, from now on and beside the loop below.
+# follow NAME FILTER: print the matching lines of a log in the background, from now on.
 follow() {
     local name=$1 filter=$2 command
     if ! is_listed "$name"; then
@@ -93,7 +92,7 @@ follow() {
     else
         command=(tail --lines="$past" --follow=name --retry -- "${files[$name]}")
     fi
-    # The follower in a process substitution, so that $! is its process: ended, it takes grep and the printer with it.
+    # The follower is a process substitution, so that $! is its process; when it ends, grep and the printer end too.
     exec {lines}< <(exec "${command[@]}" 2>/dev/null </dev/null)
     follower=$!
     show "$name" "$filter" <&"$lines" &
@@ -106,7 +105,7 @@ show() {
     local line log
     json "$1" && log=$json
     json "$2" && echo "{\"type\":\"following\",\"log\":$log,\"filter\":$json}"
-    # --text, or a zero byte would make grep take the log for a binary file, and be silent.
+    # Without --text, a zero byte would make grep treat the log as a binary file, and print nothing.
     grep --fixed-strings --ignore-case --text --line-buffered -e "$2" | while IFS= read -r line; do
         ((${#line} <= longest)) || line="${line:0:longest} …"
         json "$line" && echo "{\"type\":\"line\",\"text\":$json}"
@@ -114,8 +113,8 @@ show() {
     echo "{\"type\":\"ended\",\"log\":$log}"
 }
 
-# stop: ends what follow() started, and waits until it has printed its last: only one process prints at a time, so that no two
-# messages can get mixed.
+# stop: end the process of follow(), and wait until its output ends: only one process prints at a time, so that messages cannot
+# mix.
 stop() {
     [[ $follower ]] || return 0
     kill "$follower" 2>/dev/null
@@ -136,4 +135,4 @@ while IFS= read -r line; do
         *) echo '{"type":"refused","log":""}' ;;
     esac
 done
-# The browser has gone. What still follows the log need not be ended here: wsbridge ends a script with all that it has started.
+# The browser has disconnected. The script need not end the follower: wsbridge ends a script with all of its processes.

@@ -1,22 +1,22 @@
 #!/bin/bash
-# systemd's services, to be started and stopped as far as the list below allows, as JSON lines.
+# Starts and stops systemd's services, as far as the list below allows, with JSON lines.
 #
 #     wsbridge --port 8080 --address 127.0.0.1 --sameorigin --dir examples/plugins --staticdir examples/plugins
 #     (then open http://localhost:8080/services/)
 #
-# Whoever can open the page can press its buttons: so keep it on this machine (--address) or behind a proxy that asks who is
-# there, and keep other sites' pages out (--sameorigin).
+# Every user who can open the page can press its buttons. So restrict it to this machine (--address), or put it behind a proxy
+# with authentication, and exclude the pages of other sites (--sameorigin).
 #
-# To the page    {"type":"rights", …}    once: as whom the script runs, and what systemd will make of that
-#                {"type":"services", …}  the state of all services, at first and whenever it has changed
-#                {"type":"result", …}    what came of a button
+# To the page    {"type":"rights", …}    once: the user of the script, and whether systemd is likely to obey
+#                {"type":"services", …}  the state of all services, at first and after each change
+#                {"type":"result", …}    the result of a button
 # From the page  start UNIT
 #                stop UNIT
 #
-# What the page sends is a stranger's text, and is never executed: it is compared with the list, and what systemctl gets is the
-# list's own words. Without systemd there is nothing to do: the script says so and ends.
+# The page's text is untrusted, and is never executed: the script compares it with the list, and passes the list's own words to
+# systemctl. Without systemd, the script reports this and exits.
 #
-# systemd obeys root. It may also obey the user as whom wsbridge runs, if polkit is told so, unit by unit, in a file such as
+# systemd obeys root. It also obeys the user of wsbridge for each unit that polkit permits, in a file such as
 # /etc/polkit-1/rules.d/50-wsbridge.rules:
 #
 #     polkit.addRule(function (action, subject) {
@@ -24,10 +24,10 @@
 #             action.lookup("unit") == "cron.service") return polkit.Result.YES;
 #     });
 
-export LC_ALL=C            # systemctl's answers, whatever language the system speaks
-root=${PLUGIN_ROOT:-}      # the tests put a made-up machine here
+export LC_ALL=C            # systemctl's answers in English in any locale
+root=${PLUGIN_ROOT:-}      # the tests put a fake machine here
 
-# The list: unit | what the page may do with it | why it may not do the rest. Change it to your needs.
+# The list: unit | permitted actions | the reason why other actions are not permitted. Change it to your needs.
 list=(
     'cron.service|start stop|'
     'ssh.service|start|Stopping it could shut you out of this machine.'
@@ -37,7 +37,7 @@ list=(
     'systemd-journald.service||The system cannot do without it.'
 )
 
-# json TEXT: sets $json to TEXT as a JSON string.
+# json TEXT: set $json to TEXT as a JSON string.
 json() {
     json=${1//\\/\\\\}
     json=${json//\"/\\\"}
@@ -45,7 +45,7 @@ json() {
     json=\"${json//[[:cntrl:]]/ }\"
 }
 
-# rights: prints whether systemd is likely to obey.
+# rights: print whether systemd is likely to obey.
 rights() {
     local user lack='' words
     user=$(id -un)
@@ -64,7 +64,7 @@ rights() {
     [[ $lack != systemd ]]
 }
 
-# services: sets $services to the state of all services in the list, as a message.
+# services: set $services to a message with the state of all services in the list.
 services() {
     local units=("${list[@]%%|*}") show key value unit may why item items='' number=0
     local -A property
@@ -72,7 +72,7 @@ services() {
         json "$show" && services="{\"type\":\"services\",\"services\":[],\"lack\":$json}"
         return
     fi
-    # A block of KEY=VALUE lines for each unit, in the order in which they were asked for, with an empty line between two.
+    # A block of KEY=VALUE lines for each unit, in the requested order, separated by empty lines.
     while IFS='=' read -r key value; do
         if [[ $key ]]; then
             property[$key]=$value
@@ -92,13 +92,13 @@ services() {
     services="{\"type\":\"services\",\"services\":[${items:1}],\"lack\":\"\"}"
 }
 
-# order VERB UNIT: does what the page asks for, if the list allows it, and says what came of it.
+# order VERB UNIT: perform the page's request if the list allows it, and report the result.
 order() {
     local entry unit may why answer result
     for entry in "${list[@]}"; do
         IFS='|' read -r unit may why <<<"$entry"
         [[ $2 == "$unit" && " $may " == *" $1 "* ]] || continue
-        # stdin belongs to the browser: systemctl must not read from it.
+        # stdin has the browser's messages, so systemctl must not read it.
         if answer=$(systemctl --no-ask-password "$1" -- "$unit" 2>&1 </dev/null); then
             result=obeyed
         else
@@ -127,7 +127,7 @@ while true; do
     [[ $services == "$shown" ]] || echo "$services"
     shown=$services
 
-    # A line from the page, or two seconds without one. A status above 128 says that the time was up; else the browser has gone.
+    # A line from the page, or a timeout of two seconds. A status above 128 is the timeout; otherwise, the browser has disconnected.
     if read -r -t 2 verb unit; then
         case $verb in
             start | stop) order "$verb" "$unit" ;;
