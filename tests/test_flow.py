@@ -62,7 +62,7 @@ def test_in_memory_twin() -> None:
     source.sink = sink
     source.push(Batch(T, [b"a", bytearray(b"b")]))
     source.push(Batch(B, [b"c"]))
-    assert (sink.taken, sink.messages, sink.ended) == ([Batch(T, [b"a", b"b"]), Batch(B, [b"c"])], [b"a", b"b", b"c"], None)
+    assert (sink.batches, sink.messages, sink.ended) == ([Batch(T, [b"a", b"b"]), Batch(B, [b"c"])], [b"a", b"b", b"c"], None)
     source.pause()
     assert source.paused
     source.resume()

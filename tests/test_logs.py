@@ -261,10 +261,10 @@ def test_rate_limit(caplog: pytest.LogCaptureFixture) -> None:
     """Ten lines of each kind are logged per minute; the next minute reports the number of suppressed lines."""
     ration = RateLimit(logging.getLogger("test"), ERROR)
     for number in range(25):
-        ration.say("a", f"a {number}", {}, now=100.0)
-    ration.say("b", "b", {}, now=159.0)
-    ration.say("a", "a again", {}, now=160.0)
-    ration.say("b", "b again", {}, now=161.0)
-    ration.say("a", "a at last", {}, now=220.0)
+        ration.log("a", f"a {number}", {}, now=100.0)
+    ration.log("b", "b", {}, now=159.0)
+    ration.log("a", "a again", {}, now=160.0)
+    ration.log("b", "b again", {}, now=161.0)
+    ration.log("a", "a at last", {}, now=220.0)
     left_out = "suppressed 15 more lines of this kind: a"
     assert caplog.messages == [*(f"a {number}" for number in range(10)), "b", "a again", left_out, "b again", "a at last"]

@@ -41,7 +41,6 @@ REASONS = {
     "settings/pipe.py": "values, which this makes: tests/cli/test_pipeconfig.py",
     "settings/server.py": "values, which these make: tests/cli/test_config.py, tests/cli/test_broadcast_config.py",
     "stdio.py": "tested as a process: tests/pipes/test_publish.py, tests/pipes/test_subscribe.py",
-    "wire/frames.py": "its two directions: tests/wire/test_reader.py, tests/wire/test_encode.py",
 }
 
 

@@ -12,7 +12,7 @@ def main() -> None:
     if sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode:
         # Clients send UTF-8. A legacy locale cannot encode all of it for a program's environment, so Python restarts in UTF-8 mode.
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
-    # The imports create only objects that stay alive: garbage collection meanwhile costs a tenth of the start.
+    # The imports create only permanent objects: garbage collection meanwhile costs a tenth of the start.
     gc.disable()
     from wsbridge.cli.main import run
 

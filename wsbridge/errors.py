@@ -29,8 +29,8 @@
     └── ProgramError          the program does not start, or violates its framing  close 1009, 1011
         └── MessageTooLong    a message of the program exceeds the limit           close 1009
 
-An error carries values and knows the answer to send: an exit status, an HTTP status or a close code. `str()` returns the
-sentence: what happened, to what, what to do.
+An error carries values and the answer to send: an exit status, an HTTP status or a close code. `str()` returns the
+sentence: the event, its object, the remedy.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class UsageError(WsbridgeError):
 
 
 class ConfigurationError(WsbridgeError):
-    """The command line can be parsed, but wsbridge cannot do what its flags request together."""
+    """The command line can be parsed, but wsbridge cannot combine its flags."""
 
     exit_status: ClassVar[int] = 1
 

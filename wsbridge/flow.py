@@ -1,7 +1,7 @@
 """How messages flow: a source pushes batches into a sink, and a full sink applies backpressure.
 
 A source calls its sink. A full sink calls `pause` on its source, and `resume` after it has drained. Nothing on this path is
-awaited or queued: the source hands on a whole batch, or it is paused.
+awaited or queued: the source passes a whole batch, or it is paused.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Source(Protocol):
     """Pushes batches into its sink. The sink may call both methods at any time and any number of times."""
 
     def pause(self) -> None:
-        """Push nothing more until `resume`, except batches that are already under way."""
+        """Push nothing more until `resume`, except batches that it has already read."""
 
     def resume(self) -> None:
         """Push batches again."""
@@ -70,7 +70,7 @@ class CallbackSink:
 
 
 class NullSource:
-    """A source without data: the placeholder in a sink before it has a source, and after that source is gone."""
+    """A source without data: the placeholder in a sink before it has a source, and after that source has ended."""
 
     def pause(self) -> None:
         """Do nothing: no data flows."""
@@ -90,12 +90,12 @@ class Memory:
     """
 
     sink: Sink | None = None
-    taken: list[Batch] = field(default_factory=list)
+    batches: list[Batch] = field(default_factory=list)
     ended: End | None = None
     paused: bool = False
 
     def write(self, batch: Batch) -> None:
-        self.taken.append(batch)
+        self.batches.append(batch)
 
     def end(self, reason: End) -> None:
         self.ended = reason
@@ -114,7 +114,7 @@ class Memory:
     @property
     def messages(self) -> list[bytes]:
         """All messages received so far, across batches."""
-        return [bytes(message) for batch in self.taken for message in batch.messages]
+        return [bytes(message) for batch in self.batches for message in batch.messages]
 
 
 def batches(messages: Iterable[tuple[Kind, bytes]]) -> list[Batch]:

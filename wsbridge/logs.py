@@ -4,7 +4,7 @@
 
 The levels are websocketd's: debug, trace, access, info, error, fatal. A logger `wsbridge.<category>` writes each category. Every
 line about a connection carries its fields, among them its id, as `extra=`. This module only formats: the installed handler decides
-where the lines go. A record may hold several lines (`lines`), which differ in nothing else.
+where the lines go. A record may hold several lines (`lines`), which have all other fields in common.
 """
 
 from __future__ import annotations
@@ -98,13 +98,13 @@ class RepeatFilter:
 
     def __init__(self, log: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> None:
         self._log = log
-        self._said = ""
+        self._last = ""
         self._again = 0.0
 
     def error(self, sentence: str, now: float) -> None:
         """Log a sentence. `now` is in seconds of a monotonic clock."""
-        if sentence != self._said or now >= self._again:
-            self._said, self._again = sentence, now + REPEAT_SECONDS
+        if sentence != self._last or now >= self._again:
+            self._last, self._again = sentence, now + REPEAT_SECONDS
             self._log.error("%s", sentence)
 
 
@@ -144,21 +144,21 @@ class RateLimit:
     def __init__(self, log: logging.Logger, level: int) -> None:
         self._log = log
         self._level = level
-        self._began = -math.inf
+        self._window_start = -math.inf
         self._counts: Counter[str] = Counter()
-        self._left_out: Counter[str] = Counter()
+        self._omitted: Counter[str] = Counter()
 
-    def say(self, kind: str, sentence: str, fields: LogFields, now: float) -> bool:
+    def log(self, kind: str, sentence: str, fields: LogFields, now: float) -> bool:
         """Log a sentence of a kind, and return whether it was logged. `now` is in seconds of a monotonic clock."""
-        if now >= self._began + self.SECONDS:
-            self._began = now
-            self._left_out = Counter({known: count - self.LINES for known, count in self._counts.items() if count > self.LINES})
+        if now >= self._window_start + self.SECONDS:
+            self._window_start = now
+            self._omitted = Counter({known: count - self.LINES for known, count in self._counts.items() if count > self.LINES})
             self._counts.clear()
         self._counts[kind] += 1
         if self._counts[kind] <= self.LINES:
             self._log.log(self._level, "%s", sentence, extra=extra(fields))
-            if left_out := self._left_out.pop(kind, 0):
-                self._log.log(self._level, "suppressed %d more lines of this kind: %s", left_out, kind)
+            if omitted := self._omitted.pop(kind, 0):
+                self._log.log(self._level, "suppressed %d more lines of this kind: %s", omitted, kind)
         return self._counts[kind] <= self.LINES
 
 

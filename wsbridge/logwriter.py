@@ -50,7 +50,7 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if len(self._buffer) >= BUFFER_BYTES // 2 and self._loop is not None:
-            # Drop the record before formatting it: a slow reader must cost nothing.
+            # Drop the record before formatting it: a slow reader must not cost processor time.
             self._metrics.log_lines_dropped += count_lines(record)
             return
         try:
@@ -93,7 +93,7 @@ class LogHandler(logging.Handler):
         except BlockingIOError:
             return False
         except OSError:
-            # The reader is gone or the disk is full, so no output is left for a report.
+            # The reader has closed the pipe, or the disk is full, so no output is left for a report.
             self._metrics.log_lines_dropped += self._buffer.count(b"\n") - self._buffer.startswith(b"\n")
             self._buffer.clear()
             self._has_failed = True

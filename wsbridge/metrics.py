@@ -58,7 +58,7 @@ class Metrics:
     bus_undecoded: int = 0
     """Bodies with a content encoding or an AMQP 1.0 type that wsbridge does not decode."""
     spool_dropped: int = 0
-    """Messages from this process that the spool dropped for lack of room."""
+    """Messages from this process that the spool dropped because it was full."""
     broker_reconnects: int = 0
     broker_alarms: int = 0
     """Times that the broker reported, because memory or disk space is low, that it blocks publishers: counted for each channel."""

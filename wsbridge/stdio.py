@@ -60,7 +60,7 @@ class StdinReader:
 
     def pause(self) -> None:
         self._is_paused = True
-        self._let_go()
+        self._release()
 
     def resume(self) -> None:
         if self._is_paused:
@@ -70,9 +70,9 @@ class StdinReader:
     def stop(self) -> None:
         """Stop reading, and call neither `write` nor `over` from now on."""
         self._is_over = True
-        self._let_go()
+        self._release()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         if self._is_watched:
             self._is_watched = False
             self._loop.remove_reader(self._fd)
@@ -120,7 +120,7 @@ class StdinReader:
 class StdoutWriter:
     """A descriptor to write. `failed` is called once, when nothing more can be written.
 
-    BrokenPipeError means that the reader is gone. On a pipe, it is also detected while there is nothing to write.
+    BrokenPipeError means that the reader has closed the pipe. On a pipe, it is also detected while there is nothing to write.
     """
 
     def __init__(self, fd: int, *, failed: Callable[[OSError], None], loop: asyncio.AbstractEventLoop) -> None:
@@ -150,10 +150,10 @@ class StdoutWriter:
         if self._pending:
             self._pending += data
             return False
-        taken = self._write(data)
-        if taken == len(data) or self._has_failed:
+        written = self._write(data)
+        if written == len(data) or self._has_failed:
             return True
-        self._pending += memoryview(data)[taken:]
+        self._pending += memoryview(data)[written:]
         self._drained.clear()
         self._loop.add_writer(self._fd, self._flush)
         return False
@@ -180,10 +180,10 @@ class StdoutWriter:
 
     def _flush(self) -> None:
         with memoryview(self._pending) as pending:
-            taken = self._write(pending)
+            written = self._write(pending)
         if self._has_failed:
             return
-        del self._pending[:taken]
+        del self._pending[:written]
         if not self._pending:
             self._forget()
             self.source.resume()
@@ -196,21 +196,21 @@ class StdoutWriter:
 
     def _write(self, data: bytes | memoryview) -> int:
         """Write as much as possible without waiting; return the number of bytes written."""
-        taken = 0
+        written = 0
         try:
             with memoryview(data) as view:
-                while taken < len(view):
+                while written < len(view):
                     if self._own is not None or self._is_file:
-                        taken += os.write(self._fd, view[taken:])
+                        written += os.write(self._fd, view[written:])
                     elif self._poll.poll(0):
-                        taken += os.write(self._fd, view[taken : taken + ATOMIC_BYTES])
+                        written += os.write(self._fd, view[written : written + ATOMIC_BYTES])
                     else:
                         break
         except BlockingIOError:
             pass
         except OSError as error:
             self._fail(error)
-        return taken
+        return written
 
     def _hung_up(self) -> None:
         self._fail(BrokenPipeError("the reader closed the pipe"))

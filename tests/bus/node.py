@@ -127,11 +127,11 @@ class Viewer:
     # The interface of a subscriber, for the fanout
 
     def send(self, data: bytes) -> None:
-        if not self.take(data):
+        if not self.deliver(data):
             assert self.fanout is not None
             self.fanout.full(self)
 
-    def take(self, data: bytes) -> bool:
+    def deliver(self, data: bytes) -> bool:
         self.room -= 1
         for _, payload in read_frames(data):
             head, _, message = payload.partition(b"\n")
@@ -261,7 +261,7 @@ class Exchange:
         *,
         history: int = 1000,
         max_message_bytes: int = 1 << 24,
-        begin: Any = None,
+        start: Any = None,
         consumes: bool = True,
         connections: Connections | None = None,
         tuning: Tuning | None = None,
@@ -279,7 +279,7 @@ class Exchange:
             producer=new_mark(),
             history=history,
             max_message_bytes=max_message_bytes,
-            begin=begin,
+            start=start,
             consumes=consumes,
             connections=connections,
             tuning=tuning or self.tuning,

@@ -155,7 +155,7 @@ async def test_drain(broker: Broker) -> None:
     assert not draining.done()
     await broker.sends(commands.Channel.FlowOk(True))
     await draining
-    assert before < broker.channel.delivered_at <= broker.channel.heard_at
+    assert before < broker.channel.delivered_at <= broker.channel.received_at
 
 
 async def test_error_of_a_consumer(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
@@ -223,7 +223,7 @@ async def test_closed_by_the_broker(broker: Broker) -> None:
         broker.publishes(2)
     broker.channel.acknowledge(1)
     broker.channel.delete_queue("q")
-    broker.channel.leave()
+    broker.channel.close_nowait()
     await broker.channel.close()
     assert broker.wire.names() == ["Channel.CloseOk"]
     assert broker.failures == ["the broker closed the channel: PRECONDITION_FAILED - size"]
@@ -247,7 +247,7 @@ async def test_close(broker: Broker) -> None:
     await broker.consumes()
     closing = asyncio.create_task(broker.channel.close())
     await asyncio.sleep(0)
-    broker.channel.leave()
+    broker.channel.close_nowait()
     await broker.delivers(1, b"late")
     await broker.sends(commands.Basic.Cancel("c", True))
     assert not closing.done()
@@ -260,7 +260,7 @@ async def test_close(broker: Broker) -> None:
 
 async def test_both_close_at_once(broker: Broker) -> None:
     """If both sides close the channel at the same time, each answers. The number stays in use until both answers have arrived."""
-    broker.channel.leave()
+    broker.channel.close_nowait()
     await broker.sends(commands.Channel.Close(404, "NOT_FOUND", 0, 0))
     assert broker.wire.names() == ["Channel.Close", "Channel.CloseOk"]
     assert list(broker.wire.channels) == [7]
@@ -272,7 +272,7 @@ async def test_end_of_the_connection(broker: Broker) -> None:
     """When the connection ends, everything that waits gets its error once, and a close returns at once."""
     outcome = broker.publishes(1)
     closing = AmqpChannel(broker.wire, 8)
-    closing.leave()
+    closing.close_nowait()
     lost = exceptions.AMQPConnectionError("lost")
     for channel in (broker.channel, closing):
         channel.connection_lost(lost)

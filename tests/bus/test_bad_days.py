@@ -415,7 +415,7 @@ async def test_next_after_a_break(shaken: Broker) -> None:
         async with exchange.open(other) as publisher:
             publisher.publish(Batch(Kind.TEXT, [b"before"] * 5))
             await other.has(5)
-            async with exchange.open(taker, begin="next", url=f"amqp://guest:guest@127.0.0.1:{proxy.port}/"):
+            async with exchange.open(taker, start="next", url=f"amqp://guest:guest@127.0.0.1:{proxy.port}/"):
                 await asyncio.to_thread(proxy.cut)
                 await until(lambda: taker.connects == [True, False, True], "the report that the broker is connected again")
                 publisher.publish(Batch(Kind.TEXT, [b"next"]))

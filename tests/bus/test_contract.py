@@ -313,7 +313,7 @@ async def test_close_waits_for_own_messages(brokered: Exchange) -> None:
     """A closing bus delivers its own messages to its own receiver too, if they arrive in time."""
     for patience, is_in_time in ((60, True), (1, False)):
         metrics, taker = Metrics(), Taker()
-        bus = brokered.bus(metrics, begin="next" if brokered.replays else None)
+        bus = brokered.bus(metrics, start="next" if brokered.replays else None)
         await bus.open(taker)
         bus.pause()
         bus.publish(Batch(Kind.TEXT, [b"one", b"two"]))

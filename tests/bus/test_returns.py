@@ -18,7 +18,7 @@ def test_returned_body() -> None:
     returns.returned(2)
     returns.confirmed(packed(1), 2.0)
     assert not returns.is_missing(9.0)
-    assert returns.take() == []
+    assert returns.pop_all() == []
 
 
 def test_missing_body() -> None:
@@ -29,8 +29,8 @@ def test_missing_body() -> None:
     returns.returned(1)
     assert not returns.is_missing(0.9)
     assert returns.is_missing(1.0)
-    assert returns.take() == [packed(0, 2), packed(2)]
-    assert returns.take() == []
+    assert returns.pop_all() == [packed(0, 2), packed(2)]
+    assert returns.pop_all() == []
 
 
 def test_bound() -> None:
@@ -38,7 +38,7 @@ def test_bound() -> None:
     returns = Returns(limit=2 * size_of(packed(0, data=b"12345")))
     for first in range(4):
         returns.confirmed(packed(first, data=b"12345"), 1.0)
-    assert returns.take() == [packed(2, data=b"12345"), packed(3, data=b"12345")]
+    assert returns.pop_all() == [packed(2, data=b"12345"), packed(3, data=b"12345")]
 
 
 def test_bound_of_empty_bodies() -> None:
@@ -46,4 +46,4 @@ def test_bound_of_empty_bodies() -> None:
     returns = Returns(limit=1000)
     for first in range(1000):
         returns.confirmed(packed(first, data=b""), 1.0)
-    assert len(returns.take()) < 10
+    assert len(returns.pop_all()) < 10

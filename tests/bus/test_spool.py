@@ -52,7 +52,7 @@ class Model(RuleBasedStateMachine):
     @precondition(lambda self: self.spool)
     @rule()
     def take(self) -> None:
-        packed = self.spool.take()
+        packed = self.spool.pop()
         if (again := self.sent_before.pop(packed.first, None)) is not None:
             assert packed == again, "the spool changed a body that was put back"
         else:
@@ -154,7 +154,7 @@ def test_waiting_lines_are_joined() -> None:
     """The longer the broker takes, the fewer and larger the bodies are."""
     spool = Spool(1 << 20)
     put_lines(spool, *[b"%d" % number for number in range(1_000)])
-    packed = spool.take()
+    packed = spool.pop()
     assert (packed.first, packed.messages) == (0, 1_000)
     assert not spool
     assert spool.bytes == len(packed.data) + OVERHEAD_BYTES
@@ -164,21 +164,21 @@ def test_body_that_is_put_back_is_not_joined() -> None:
     """The spool sends a body again unchanged: joined with other lines, it could not be recognized as a repeat."""
     spool = Spool(1 << 20)
     put_lines(spool, b"one")
-    first = spool.take()
+    first = spool.pop()
     spool.put_back()
     put_lines(spool, b"two", b"three")
-    assert spool.take() == first
-    assert spool.take().data == b"two\nthree"
+    assert spool.pop() == first
+    assert spool.pop().data == b"two\nthree"
 
 
 def test_late_confirmation() -> None:
     """The spool ignores a confirm for a body that it has put back; it sends the body again, and receivers recognize the repeat."""
     spool = Spool(1 << 20)
     put_lines(spool, b"one")
-    packed = spool.take()
+    packed = spool.pop()
     spool.put_back()
     spool.confirm(packed)
-    assert spool.take() == packed
+    assert spool.pop() == packed
 
 
 def test_empty_messages_fill_the_spool() -> None:
@@ -197,4 +197,4 @@ def test_message_longer_than_the_spool(size: int) -> None:
     spool = Spool(1000)
     put_lines(spool, b"before", b"x" * size, b"after")
     assert spool.is_full
-    assert [spool.take().messages for _ in range(3)] == [1, 1, 1]
+    assert [spool.pop().messages for _ in range(3)] == [1, 1, 1]

@@ -44,7 +44,7 @@ class Wire:
             return None
         return min(self.stream) if where == "first" else max(self.stream) // self._chunk * self._chunk
 
-    async def offsets(self, start: int, end: int, seconds: float, *, longest: float) -> list[int]:
+    async def offsets(self, start: int, end: int, seconds: float, *, max_periods: float) -> list[int]:
         return [offset for offset in sorted(self.stream) if start <= offset <= end]
 
     async def has(self, offset: int, start: int, seconds: float) -> bool:
@@ -61,7 +61,7 @@ class Wire:
     async def stop_consuming(self) -> None:
         pass
 
-    async def patiently(self, seconds: float, work: Coroutine[Any, Any, object], *, longest: float) -> bool:
+    async def wait_delivered(self, seconds: float, work: Coroutine[Any, Any, object], *, max_periods: float) -> bool:
         """Return whether `work` ends at once: nothing arrives later."""
         try:
             async with asyncio.timeout(0):
@@ -85,11 +85,11 @@ class Reader:
         self.reader = StreamReader(
             Backlog(),
             history=history,
-            begin=None,
-            take=lambda link, delivery, mark: self.told.append(delivery.offset),
+            start=None,
+            on_body=lambda link, delivery, mark: self.told.append(delivery.offset),
             learn=lambda link, delivery: None,
             renew=lambda mark: self.told.append("epoch"),
-            saw=lambda delivery: None,
+            on_arrival=lambda delivery: None,
         )
 
     async def attach(self, wire: Wire) -> list[object]:

@@ -57,9 +57,9 @@ async def publish_until(node: Node, done: Callable[[], object], what: str) -> No
         node.publish()
         return bool(done())
 
-    # While messages arrive, a link with one missing answer lasts LONGEST timeouts, and a test loses up to three links. The timeouts of the
-    # test depend on the load at its beginning; the load may grow later.
-    await until(is_done, what, PATIENCE + 4 * links.LONGEST * quick()["timeout"])
+    # While messages arrive, a link with one missing answer lasts MAX_TIMEOUTS timeouts, and a test loses up to three links. The
+    # timeouts of the test depend on the load at its beginning; the load may grow later.
+    await until(is_done, what, PATIENCE + 4 * links.MAX_TIMEOUTS * quick()["timeout"])
 
 
 async def test_lost_confirms(exchange: Exchange, link: AmqpLink) -> None:

@@ -24,7 +24,7 @@ def test_any_drops_and_repeats(sizes: list[int], data: st.DataObject) -> None:
     dedup = Dedup()
     told = arriving[0][0] if arriving else 0
     for first, count in arriving:
-        verdict = dedup.take("p", first, count)
+        verdict = dedup.check("p", first, count)
         if verdict is Verdict.REPEAT:
             assert first < told
         else:
@@ -36,17 +36,17 @@ def test_any_drops_and_repeats(sizes: list[int], data: st.DataObject) -> None:
 def test_producers_are_independent() -> None:
     """Each producer has its own numbers."""
     dedup = Dedup()
-    assert dedup.take("a", 5, 2) == 0
-    assert dedup.take("b", 0, 1) == 0
-    assert dedup.take("a", 10, 1) == 3
-    assert dedup.take("b", 0, 1) is Verdict.REPEAT
-    assert dedup.take("b", 1, 1) == 0
+    assert dedup.check("a", 5, 2) == 0
+    assert dedup.check("b", 0, 1) == 0
+    assert dedup.check("a", 10, 1) == 3
+    assert dedup.check("b", 0, 1) is Verdict.REPEAT
+    assert dedup.check("b", 1, 1) == 0
 
 
 def test_producers_are_forgotten() -> None:
     """The least recently active producer is forgotten, and counts as new when it returns."""
     dedup = Dedup(limit=2)
     for producer in ("a", "b", "a", "c"):
-        dedup.take(producer, len(producer), 1)
-    assert dedup.take("a", 0, 1) is Verdict.REPEAT
-    assert dedup.take("b", 0, 1) == 0
+        dedup.check(producer, len(producer), 1)
+    assert dedup.check("a", 0, 1) is Verdict.REPEAT
+    assert dedup.check("b", 0, 1) == 0

@@ -168,7 +168,7 @@ class Model(RuleBasedStateMachine):
         end = one.next
         for item in taken:
             if isinstance(item, Slice):
-                assert item.begin == end
+                assert item.first == end
                 assert list(item.messages) == self.published[end : item.end]
                 end = item.end
             else:
@@ -195,7 +195,7 @@ class Model(RuleBasedStateMachine):
     @invariant()
     def counts(self) -> None:
         if hasattr(self, "channel"):
-            assert (self.channel.begin, self.channel.end) == (self.oldest(), self.end)
+            assert (self.channel.first, self.channel.end) == (self.oldest(), self.end)
             assert self.channel.bytes == self.bytes_before(self.end)
 
 
@@ -278,7 +278,7 @@ def test_unneeded_messages_are_dropped() -> None:
         kept = [entry for entry in channel._entries if entry.size]
         assert sum(body.size for body in kept) <= 10 + 2 * 5
         assert len(channel._entries) < 200
-    assert channel.begin == 10_000 - 4
+    assert channel.first == 10_000 - 4
 
 
 def test_empty_messages_count() -> None:
@@ -286,7 +286,7 @@ def test_empty_messages_count() -> None:
     channel = Channel("e", queue_bytes=1000, history=3, history_bytes=1000, slow=Slow.DROP_OLDEST)
     for _ in range(10_000):
         channel.append(batch(b"", b""))
-    assert channel.end - channel.begin < 1000 / MESSAGE_BYTES + 4
+    assert channel.end - channel.first < 1000 / MESSAGE_BYTES + 4
 
 
 NONE = ("", "e", "e-", "-1", "e-1x", "E-1", "e-1-", "e--1", "é-1", "e-\u0661", "e-" + "1" * 19, "e" * 65 + "-1", "e-1\n")
@@ -348,4 +348,4 @@ def test_bodies_count() -> None:
     channel = Channel("e", queue_bytes=100 * (BODY_BYTES + MESSAGE_BYTES + 1), history=0, history_bytes=0, slow=Slow.DROP_OLDEST)
     for _ in range(1_000):
         channel.append(batch(b"x"))
-    assert channel.end - channel.begin in (100, 101, 102)
+    assert channel.end - channel.first in (100, 101, 102)

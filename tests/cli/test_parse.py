@@ -34,7 +34,7 @@ def sample(option: Option) -> tuple[str, object]:
 def changed(flags: SimpleNamespace) -> dict[str, object]:
     """Return the values that differ from those of the empty command line."""
     empty = vars(parse([], {}))
-    return {name: value for name, value in vars(flags).items() if value != empty[name] and name != "said"}
+    return {name: value for name, value in vars(flags).items() if value != empty[name] and name != "given"}
 
 
 @pytest.mark.parametrize("name", WEBSOCKETD_TAKES_A_VALUE)
@@ -93,7 +93,7 @@ def test_every_flag_is_a_variable(option: Option) -> None:
     text, value = sample(option)
     variable = "WSBRIDGE_" + option.name.upper().replace("-", "_")
     by_variable, by_flag = parse([], {variable: text}), parse([f"--{option.name}={text}"], {})
-    assert (by_variable.said, by_flag.said) == (frozenset(), {option.attribute})
+    assert (by_variable.given, by_flag.given) == (frozenset(), {option.attribute})
     assert changed(by_variable) == changed(by_flag)
     assert vars(by_flag)[option.name.replace("-", "_")] == value
 

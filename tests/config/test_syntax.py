@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from wsbridge.config.syntax import SLIPS, explain
+from wsbridge.config.syntax import MISTAKES, explain
 
 
 def maybe_why(text: str) -> tuple[int, str] | None:
@@ -197,7 +197,7 @@ def test_unknown_message() -> None:
 
 def test_every_slip_is_reachable() -> None:
     """No table entry hides a later entry with the same message: only the last entry of a message has no conditions."""
-    for slip, after in pairwise(SLIPS):
+    for slip, after in pairwise(MISTAKES):
         assert slip.before or slip.rest or slip.message != after.message
 
 

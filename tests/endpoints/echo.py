@@ -56,18 +56,18 @@ class EchoSessions:
     def __init__(self, parts: Parts) -> None:
         gate, self._handshake = parts.gate(), parts.handshake()
         self._parts = parts
-        self.admit, self.locate, self.turn_away = gate.admit, gate.locate, self._handshake.turn_away
+        self.admit, self.locate, self.reject = gate.admit, gate.locate, self._handshake.reject
 
     async def room(self) -> None:
         """Return at once."""
 
-    def begin(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
+    def start(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
         with self._parts.registry.limiter.returned_on_error():
             client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, fields)
             early = connection.detach(client)
         echo = Echo(client, self._parts)
         client.join(CallbackSink(client.write, echo.ended), lambda: echo.ended(SHUTTING_DOWN))
-        client.hear(early)
+        client.feed(early)
 
 
 class EchoEndpoint:
@@ -81,7 +81,7 @@ class EchoEndpoint:
     async def open(self) -> None:
         self.app = self._parts.app(sessions=EchoSessions(self._parts))
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Do nothing."""
 
     def succeed(self, settings: EndpointSettings, services: Services) -> Endpoint | None:

@@ -10,11 +10,11 @@ import pytest
 
 from tests.rules.requests import make_request
 from wsbridge.errors import Busy, Refused
-from wsbridge.http.admission import NOWHERE, Admission, Gate, Located, is_upgrade
+from wsbridge.http.admission import NOT_FOUND, Admission, Gate, Located, is_upgrade
 from wsbridge.metrics import Metrics
 from wsbridge.rules.environ import Script
 from wsbridge.rules.origins import Rules, parse_allowed
-from wsbridge.rules.paths import PathType, looker
+from wsbridge.rules.paths import PathType, make_lookup
 from wsbridge.rules.request import Request
 from wsbridge.sessions.limiter import Limiter
 from wsbridge.sessions.registry import Registry
@@ -154,7 +154,7 @@ def try_with(faults: tuple[Refusal, ...], *, busy_close: bool = False) -> tuple[
         Origin="https://other.example" if ORIGIN in faults else OWN,
         Sec_WebSocket_Key="short" if WRONG_KEY in faults else KEY,
     )
-    refused = refusal(gate, request, NOWHERE if NO_SCRIPT in faults else UNUSABLE if NOT_EXECUTABLE in faults else FOUND)
+    refused = refusal(gate, request, NOT_FOUND if NO_SCRIPT in faults else UNUSABLE if NOT_EXECUTABLE in faults else FOUND)
     return refused, free_slots(limiter)
 
 
@@ -277,7 +277,7 @@ def test_setting_of_the_limit() -> None:
 def test_no_slots_at_shutdown(busy_close: bool) -> None:
     """A server that admits no further sessions refuses them like a server without a free slot."""
     gate, limiter = make_gate(busy_close=busy_close)
-    limiter.bar()
+    limiter.refuse_all()
     with pytest.raises(Busy if busy_close else Refused, match="no slot is free"):
         gate.admit(upgrade())
 
@@ -328,7 +328,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def scripts_gate(folder: Path) -> Gate:
-    return make_gate(argv=(), scripts=(str(folder), looker(str(folder))))[0]
+    return make_gate(argv=(), scripts=(str(folder), make_lookup(str(folder))))[0]
 
 
 @pytest.mark.parametrize(
@@ -350,20 +350,20 @@ def test_locate(folder: Path, path: str, file: str, script: Script) -> None:
 def test_missing_scripts(folder: Path, path: str) -> None:
     """A directory, a missing file and a link out of the directory are not scripts, and their requests receive 404."""
     gate = scripts_gate(folder)
-    assert gate.locate(upgrade(path=path)) == NOWHERE
+    assert gate.locate(upgrade(path=path)) == NOT_FOUND
     assert refusal(gate, upgrade(path=path)).status == 404
 
 
 def test_link_that_changes(folder: Path) -> None:
     """A link that points out of the directory at the time of its resolution is not a script, even if the walk found a file."""
     gate, _ = make_gate(argv=(), scripts=(str(folder), lambda walked: PathType.FILE))
-    assert gate.locate(upgrade(path="/out")) == NOWHERE
+    assert gate.locate(upgrade(path="/out")) == NOT_FOUND
     assert gate.locate(upgrade(path="/tick")).argv == (str(folder / "tick"),)
 
 
 def test_locate_in_the_root_directory(folder: Path) -> None:
     """The directory of scripts may be the root directory."""
-    gate, _ = make_gate(argv=(), scripts=("/", looker("/")))
+    gate, _ = make_gate(argv=(), scripts=("/", make_lookup("/")))
     assert gate.locate(upgrade(path=f"{folder}/tick")).argv == (str(folder / "tick"),)
 
 

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from tests.support.server import Bridge, Server, free_port
 from tests.support.site import Serve
-from wsbridge.http.answers import dress, protect
+from wsbridge.http.answers import add_headers, protect
 
 BROADCAST = Bridge("wsbridge", (sys.executable, "-m", "wsbridge", "broadcast"), takes_port_zero=True)
 
@@ -87,6 +87,6 @@ def test_dress_adds_all_of_a_name() -> None:
     """Repeated headers of the user are all sent, and replace the security header once."""
     response = web.Response()
     protect(response)
-    dress(response, (("content-security-policy", "a"), ("Content-Security-Policy", "b"), ("X-One", "1")))
+    add_headers(response, (("content-security-policy", "a"), ("Content-Security-Policy", "b"), ("X-One", "1")))
     assert response.headers.getall("Content-Security-Policy") == ["a", "b"]
     assert response.headers["X-Content-Type-Options"] == "nosniff"

@@ -65,7 +65,7 @@ async def test_both_at_once() -> None:
         group.create_task(fill())
     assert got.result() == b"".join(pieces)
     buffer.close()
-    assert space.take(4_000_000), "the buffer did not release its space"
+    assert space.reserve(4_000_000), "the buffer did not release its space"
 
 
 async def test_bound_of_one_body() -> None:
@@ -94,7 +94,7 @@ async def test_bound_of_all_bodies() -> None:
     await buffers[4].put(b"x" * 90_000)
     for buffer in buffers:
         buffer.close()
-    assert space.take(400_000)
+    assert space.reserve(400_000)
 
 
 async def test_close_while_the_disk_works() -> None:

@@ -546,5 +546,5 @@ def test_link_that_changes_after_the_walk(tmp_path: Path) -> None:
         link.symlink_to(outside)
         return PathType.FILE
 
-    cgi._look = look
+    cgi._lookup = look
     assert cgi.find("/link") is None

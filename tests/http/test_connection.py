@@ -30,7 +30,7 @@ from wsbridge.http.newconnection import Upgradable
 from wsbridge.net.transports import use_fast_transports
 from wsbridge.settings import HttpTimings
 from wsbridge.wire.acceptkey import accept_value
-from wsbridge.wire.frames import unmask
+from wsbridge.wire.reader import unmask
 
 HERE = "used in wsbridge/http/connection.py and gone from aiohttp " + aiohttp.__version__
 

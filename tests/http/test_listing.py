@@ -90,7 +90,7 @@ def test_empty() -> None:
 
 def test_truncated_listing() -> None:
     """A truncated listing shows the number of missing entries."""
-    assert "<p>1 file; 99,999 more are not shown</p>" in render("/", [file("a")], left_out=99_999)
+    assert "<p>1 file; 99,999 more are not shown</p>" in render("/", [file("a")], omitted=99_999)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ class Desk:
         return NewConnection(
             on_upgrade=self.offer,
             connection=lambda: self.connection,
-            silent=self.silent,
+            idle=self.silent,
             seconds=self.seconds,
             loop=asyncio.get_running_loop(),
             sock=sock,
@@ -90,7 +90,7 @@ def accept(desk: Desk, sock: socket.socket) -> NewConnection:
     """Create a connection from a socket, as a listener without TLS does."""
     loop, greeting = asyncio.get_running_loop(), desk.greeting(sock)
     plain_transports(loop)(greeting, sock)
-    loop.call_soon(greeting.look)
+    loop.call_soon(greeting.read_available)
     return greeting
 
 
@@ -236,9 +236,9 @@ async def test_connection_that_ends_as_it_begins(ends: str) -> None:
     if ends == "write":
         ours.close()
     with ours:
-        greeting = NewConnection(on_upgrade=end, connection=Heard, silent=desk.silent, seconds=3600, loop=loop, sock=theirs)
+        greeting = NewConnection(on_upgrade=end, connection=Heard, idle=desk.silent, seconds=3600, loop=loop, sock=theirs)
         plain_transports(loop)(greeting, theirs)
-        loop.call_soon(greeting.look)
+        loop.call_soon(greeting.read_available)
         await until(lambda: theirs.fileno() == -1 and desk.session.is_lost, "the end of the connection")
     ours, theirs = socket.socketpair()
     if theirs.fileno() != number:

@@ -1,4 +1,4 @@
-"""The site: the endpoint for each request, the path that the endpoint sees, and redirects at the border of two endpoints."""
+"""The site: which endpoint serves a request, which path it sees, and what a path at the border of two endpoints leads to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from wsbridge.sessions.registry import Registry
 
 @dataclass
 class Raw:
-    """The parts of aiohttp's request that the site reads; the address is not loopback."""
+    """As much of aiohttp's request as the site reads; it came to an address of the network."""
 
     raw_path: str
     host: str
@@ -40,7 +40,7 @@ class Raw:
 
 
 class Endpoint(App):
-    """An endpoint that answers with its name and the path that it sees, or with a local redirect of a CGI script to `target`."""
+    """An endpoint that answers with its name and the path that it sees, or with a CGI script's local redirect to `target`."""
 
     def __init__(self, name: str, *, is_strict: bool = False, target: str = "") -> None:
         self.metrics = Metrics()
@@ -61,13 +61,13 @@ class Endpoint(App):
 
 
 class Town:
-    """A site with endpoints by path."""
+    """A site of endpoints by path."""
 
     def __init__(self, **endpoints: Endpoint) -> None:
         self.routes: Routes[App] = Routes()
         for path, endpoint in endpoints.items():
             self.routes.put((), "/" + path, endpoint)
-        self.site = Site(self.routes, nowhere=Endpoint("nowhere"), hosts=Hosts(), trusted=Trusted(), metrics=Metrics())
+        self.site = Site(self.routes, fallback=Endpoint("nowhere"), hosts=Hosts(), trusted=Trusted(), metrics=Metrics())
 
     async def ask(self, path: str, *, host: str = "192.0.2.1", method: str = "GET") -> web.Response:
         raw: Any = Raw(path, host, method)
@@ -108,7 +108,7 @@ def town() -> Town:
     ],
 )
 async def test_endpoint_of_a_path(town: Town, path: str, said: str) -> None:
-    """An endpoint serves its path and the paths below it, in decoded form, and sees the rest of the path."""
+    """An endpoint serves its path and the paths below it, by their decoded characters, and sees the rest of the path."""
     assert await town.said(path) == said
 
 
@@ -134,7 +134,7 @@ async def test_endpoint_of_a_path(town: Town, path: str, said: str) -> None:
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS"])
 async def test_redirect(town: Town, method: str, path: str, location: str) -> None:
-    """A path redirects to its normalized form, and never to another host; the path of an endpoint redirects to its slash.
+    """A path that is not clean leads to the clean path, never to another host; that of an endpoint leads to its directory.
 
     The Location is relative, so it is right below the prefix of a reverse proxy as well.
     """
@@ -158,12 +158,12 @@ async def test_redirect_after_a_local_redirect() -> None:
 
 @pytest.mark.parametrize(("path", "name"), [("/count/x", "count"), ("/count", "count"), ("/count//", "count"), ("/x", "nowhere")])
 async def test_headers(town: Town, path: str, name: str) -> None:
-    """Redirects and errors have the headers of the endpoint at their path."""
+    """Redirects and errors have the headers of the endpoint that the path leads to."""
     assert (await town.ask(path)).headers["X-Name"] == name
 
 
 async def test_routes_change(town: Town) -> None:
-    """A request reaches the endpoint that has its path when the request arrives."""
+    """A request reaches the endpoint that has its path when the request comes."""
     town.routes.put((), "/count/more", Endpoint("more"))
     assert await town.said("/count/more/x") == "more '/count/more' '/x'"
     town.routes.remove((), "/count/more")
@@ -173,7 +173,7 @@ async def test_routes_change(town: Town) -> None:
 
 
 async def test_hosts_change(town: Town) -> None:
-    """The site refuses foreign hosts according to its current names."""
+    """The site refuses foreign hosts by the names of the moment."""
     assert (await town.ask("/count/", host="a.example")).status == 404
     town.site.configure(hosts=Hosts(given=("b.example",)), trusted=Trusted())
     assert (await town.ask("/count/", host="a.example")).status == 403
@@ -181,7 +181,7 @@ async def test_hosts_change(town: Town) -> None:
 
 
 async def test_local_redirect_to_a_strict_endpoint() -> None:
-    """A local redirect reaches no endpoint that refuses the host of the request, since the page may have rebound its name."""
+    """A local redirect leads to no endpoint that refuses the host of the request: the page may have rebound its name."""
     town = Town(moved=Endpoint("moved", target="/strict/x"), strict=Endpoint("strict", is_strict=True))
     assert (await town.ask("/strict/x", host="evil.example")).status == 403
     assert (await town.ask("/moved/", host="evil.example")).status == 403
@@ -189,14 +189,14 @@ async def test_local_redirect_to_a_strict_endpoint() -> None:
 
 
 async def test_local_redirects_end() -> None:
-    """A long chain of local redirects ends with an error of its last endpoint."""
+    """A chain of local redirects ends with an error of the endpoint that it has reached."""
     town = Town(a=Endpoint("a", target="/b/"), b=Endpoint("b", target="/a/"))
     answer = await town.ask("/a/")
     assert (answer.status, answer.headers["X-Name"]) == (500, "a")
 
 
 async def test_requests_for_the_server(town: Town) -> None:
-    """A request for the whole server belongs to the endpoint at the root, if there is one."""
+    """A request for the server as a whole belongs to the endpoint at the root, if there is one."""
     assert (await town.ask("*", method="OPTIONS")).headers["X-Name"] == "nowhere"
     town.routes.put((), "/", Endpoint("root"))
     assert (await town.ask("*", method="OPTIONS")).headers["X-Name"] == "root"

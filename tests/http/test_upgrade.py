@@ -378,7 +378,7 @@ async def test_program_of_a_failed_session() -> None:
         assert registry.limiter.acquire()
         admission = Admission(("/bin/sleep", "1000"), Script("/", ""), "", None)
         with pytest.raises(ConnectionResetError):
-            upgrader.begin(Mock(), make_request(), admission, {"id": "1"}, "")
+            upgrader.start(Mock(), make_request(), admission, {"id": "1"}, "")
         await until(lambda: server.pending == 0, "the start")
         await until(lambda: children(server.pid) == [], "the end of the program")
         server.close()

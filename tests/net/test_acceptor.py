@@ -213,8 +213,8 @@ async def test_pause_when_descriptors_are_scarce(few: int, caplog: pytest.LogCap
         assert count < 12
         # The reserve of descriptors is free for the rest of the process.
         os.close(os.open(os.devnull, os.O_RDONLY))
-        looks = acceptor.looks
-        await until(lambda: acceptor.looks > looks + 2, "three more looks")
+        looks = acceptor.checks
+        await until(lambda: acceptor.checks > looks + 2, "three more looks")
         assert (len(accepted.socks), metrics.accept_pauses) == (count, 1)
         for fd in filling:
             os.close(fd)
@@ -242,9 +242,9 @@ async def test_descriptors_that_come_and_go(few: int, caplog: pytest.LogCaptureF
             await until(lambda count=count: metrics.accept_pauses == count, "a pause")
             accepted.close()
             close(clients)
-            looks = acceptor.looks
+            looks = acceptor.checks
             os.close(filling.pop())
-            await until(lambda looks=looks: acceptor.looks > looks, "a look")
+            await until(lambda looks=looks: acceptor.checks > looks, "a look")
             filling.append(os.open(os.devnull, os.O_RDONLY))
         for fd in filling:
             os.close(fd)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from wsbridge.net import busypoll
-from wsbridge.net.busypoll import EagerSelector, make_loop
+from wsbridge.net.busypoll import BusyPollSelector, make_loop
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ class Looks:
 
 def test_busy_poll_after_an_event(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """After an event, the selector polls without sleeping for a moment, then sleeps. Without an event, it sleeps at once."""
-    with EagerSelector() as selector:
+    with BusyPollSelector() as selector:
         selector.register(pipe[0], selectors.EVENT_READ)
         looks = Looks(monkeypatch)
         assert selector.select(5) == []
@@ -55,10 +55,10 @@ def test_busy_poll_after_an_event(pipe: tuple[int, int], monkeypatch: pytest.Mon
         assert looks.timeouts == [None]
 
 
-@pytest.mark.parametrize("timeout", [0, busypoll.AWAKE_SECONDS / 2])
+@pytest.mark.parametrize("timeout", [0, busypoll.BUSY_POLL_SECONDS / 2])
 def test_no_busy_poll_before_due_work(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch, timeout: float) -> None:
     """If the loop has a ready callback or a timer that is due, the selector does not busy-poll."""
-    with EagerSelector() as selector:
+    with BusyPollSelector() as selector:
         selector.register(pipe[0], selectors.EVENT_READ)
         os.write(pipe[1], b"x")
         selector.select(0)

@@ -63,7 +63,7 @@ async def test_limit_of_lookups(resolver: Resolver) -> None:
     """Beyond the limit of lookups, a client gets no name, without a wait, and a metric counts it. When a lookup ends, the next may
     begin."""
     metrics = Metrics()
-    names = Names(metrics, resolve=resolver, most=2, seconds=60)
+    names = Names(metrics, resolve=resolver, limit=2, seconds=60)
     waiting = [asyncio.create_task(names.name(f"192.0.2.{number}")) for number in (1, 2)]
     await until(lambda: len(resolver.asked) == 2, "two lookups")
     assert await names.name("192.0.2.3") == "192.0.2.3"
@@ -75,7 +75,7 @@ async def test_limit_of_lookups(resolver: Resolver) -> None:
 
 async def test_client_that_leaves_during_the_lookup(resolver: Resolver) -> None:
     """If a client disconnects before the answer arrives, the lookup leaves nothing behind."""
-    names = Names(Metrics(), resolve=resolver, most=1, seconds=60)
+    names = Names(Metrics(), resolve=resolver, limit=1, seconds=60)
     waiting = asyncio.create_task(names.name("192.0.2.1"))
     await until(lambda: resolver.asked, "the lookup")
     waiting.cancel()

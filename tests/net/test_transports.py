@@ -13,11 +13,11 @@ import pytest
 from tests.support.proc import TRANSPORTS, no_callback_fails, nothing_left, until
 from tests.support.site import Certificates
 from wsbridge.net.transports import (
+    acknowledged_bytes,
     end_output,
     limit_unsent,
     outstanding_bytes,
     socket_of,
-    taken_bytes,
     use_fast_transports,
     waiting_bytes,
 )
@@ -67,7 +67,7 @@ ASKED: dict[str, Callable[[asyncio.Transport], object]] = {
     "socket": socket_of,
     "waiting": waiting_bytes,
     "outstanding": outstanding_bytes,
-    "taken": lambda transport: taken_bytes(transport, 0),
+    "taken": lambda transport: acknowledged_bytes(transport, 0),
     "limit": lambda transport: limit_unsent(transport, 1000),
 }
 

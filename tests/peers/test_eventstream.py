@@ -116,8 +116,8 @@ class Stream:
 def test_take() -> None:
     """The client receives events as they come, and `take` returns whether the transport has room for more."""
     one = Stream()
-    assert one.client.take(b"data: 1\n\n")
-    assert not one.client.take(b"x" * 100)
+    assert one.client.deliver(b"data: 1\n\n")
+    assert not one.client.deliver(b"x" * 100)
     one.client.send(b"data: 3\n\n")
     assert one.sent == [b"data: 1\n\n", b"x" * 100, b"data: 3\n\n"]
 
@@ -156,7 +156,7 @@ def test_comments() -> None:
     one.clock.turn_to(24.9)
     assert one.sent == []
     one.clock.turn_to(30)
-    one.client.take(b"data: 1\n\n")
+    one.client.deliver(b"data: 1\n\n")
     one.clock.turn_to(80)
     assert one.transport.writes == [(25, COMMENT), (30, b"data: 1\n\n"), (50, COMMENT), (75, COMMENT)]
 
@@ -178,7 +178,7 @@ def test_no_comments() -> None:
 def test_no_comments_while_full() -> None:
     """The server sends no comment while the transport is full, and continues at the interval when there is room again."""
     one = Stream(ping=1, write_timeout=0)
-    one.client.take(b"x" * 101)
+    one.client.deliver(b"x" * 101)
     one.clock.turn_to(3.5)
     assert one.sent == [b"x" * 101]
     one.transport.accept(101)
@@ -189,7 +189,7 @@ def test_no_comments_while_full() -> None:
 def test_no_comments_after_the_end() -> None:
     """The server sends no comment after the connection is lost, and leaves no timer."""
     one = Stream(ping=1)
-    one.client.take(b"x" * 101)
+    one.client.deliver(b"x" * 101)
     one.client.connection_lost(None)
     one.clock.turn_to(1e4)
     assert one.sent == [b"x" * 101]
@@ -202,21 +202,21 @@ def test_no_comments_after_the_end() -> None:
 def test_full_and_not_full() -> None:
     """A full transport pauses the source of events, and a transport with room resumes it."""
     one = Stream()
-    one.client.take(b"x" * 100)
+    one.client.deliver(b"x" * 100)
     assert not one.source.paused
-    one.client.take(b"x")
+    one.client.deliver(b"x")
     assert one.source.paused
     one.transport.accept(60)
     assert one.source.paused
     one.transport.accept(40)
     assert not one.source.paused
-    assert one.client.take(b"x")
+    assert one.client.deliver(b"x")
 
 
 def test_full_before_the_join() -> None:
     """A transport that is full before the join pauses the source at the join."""
     one = Stream(joins=False)
-    one.client.take(b"x" * 101)
+    one.client.deliver(b"x" * 101)
     assert not one.source.paused
     one.join()
     assert one.source.paused
@@ -227,7 +227,7 @@ def test_full_before_the_join() -> None:
 def test_room_at_the_join() -> None:
     """A transport with room does not pause the source at the join."""
     one = Stream(joins=False)
-    one.client.take(b"x" * 101)
+    one.client.deliver(b"x" * 101)
     one.transport.accept(101)
     one.join()
     assert not one.source.paused
@@ -241,7 +241,7 @@ def test_client_that_accepts_nothing(caplog: pytest.LogCaptureFixture) -> None:
     one = Stream()
     with caplog.at_level(logging.INFO, "wsbridge.http"):
         one.clock.turn_to(5)
-        one.client.take(b"x" * 101)
+        one.client.deliver(b"x" * 101)
         one.clock.turn_to(64)
         assert one.transport.aborted_at is None
         one.clock.turn_to(1000)
@@ -253,7 +253,7 @@ def test_client_that_accepts_nothing(caplog: pytest.LogCaptureFixture) -> None:
 def test_slow_client() -> None:
     """A client that accepts one byte in each period keeps its connection, although the transport stays full."""
     one = Stream()
-    one.client.take(b"x" * 1000)
+    one.client.deliver(b"x" * 1000)
     for period in range(1, 11):
         one.transport.accept(1)
         one.clock.turn_to(60 * period)
@@ -265,12 +265,12 @@ def test_slow_client() -> None:
 def test_room_stops_the_timeout() -> None:
     """The write timeout ends when there is room, and begins anew when the transport is full again."""
     one = Stream()
-    one.client.take(b"x" * 101)
+    one.client.deliver(b"x" * 101)
     one.clock.turn_to(59)
     one.transport.accept(101)
     one.clock.turn_to(200)
     assert one.transport.aborted_at is None
-    one.client.take(b"x" * 101)
+    one.client.deliver(b"x" * 101)
     one.clock.turn_to(1e4)
     assert one.transport.aborted_at == 260
 
@@ -278,7 +278,7 @@ def test_room_stops_the_timeout() -> None:
 def test_no_write_timeout() -> None:
     """With a write timeout of 0, the server waits for a client that accepts nothing."""
     one = Stream(write_timeout=0)
-    one.client.take(b"x" * 101)
+    one.client.deliver(b"x" * 101)
     one.clock.turn_to(1e6)
     assert (one.transport.aborted_at, one.metrics.clients_timed_out) == (None, 0)
 
@@ -286,7 +286,7 @@ def test_no_write_timeout() -> None:
 def test_nothing_is_full() -> None:
     """A client for which less than a full buffer waits has no write timeout."""
     one = Stream()
-    one.client.take(b"x" * 100)
+    one.client.deliver(b"x" * 100)
     one.clock.turn_to(1e6)
     assert one.transport.aborted_at is None
 
@@ -310,7 +310,7 @@ def test_close_timeout(waiting: int) -> None:
     """A closing connection that makes no progress is aborted after CLOSE_WAIT; that counts as a timeout if data waits."""
     one = Stream()
     if waiting:
-        one.client.take(b"x" * waiting)
+        one.client.deliver(b"x" * waiting)
     one.client.close()
     one.clock.turn_to(CLOSE_WAIT - 0.1)
     assert one.transport.aborted_at is None
@@ -322,7 +322,7 @@ def test_close_timeout(waiting: int) -> None:
 def test_close_of_a_full_client(send_timeout: float) -> None:
     """The close replaces the write timeout, or its absence, by CLOSE_WAIT."""
     one = Stream(write_timeout=send_timeout)
-    one.client.take(b"x" * 101)
+    one.client.deliver(b"x" * 101)
     one.clock.turn_to(10)
     one.client.close()
     one.clock.turn_to(100)
@@ -332,7 +332,7 @@ def test_close_of_a_full_client(send_timeout: float) -> None:
 def test_room_while_closing() -> None:
     """Room in a closing transport does not stop the close timeout."""
     one = Stream()
-    one.client.take(b"x" * 101)
+    one.client.deliver(b"x" * 101)
     one.client.close()
     one.clock.turn_to(1)
     one.transport.accept(90)
@@ -344,7 +344,7 @@ def test_room_while_closing() -> None:
 def test_comment_while_closing(send_timeout: float) -> None:
     """A comment on a closing connection does not lengthen the close timeout, even if the comment makes the transport full."""
     one = Stream(ping=1, write_timeout=send_timeout)
-    one.client.take(b"x" * 99)
+    one.client.deliver(b"x" * 99)
     one.client.close()
     one.clock.turn_to(100)
     assert one.transport.aborted_at == CLOSE_WAIT
@@ -399,7 +399,7 @@ def test_nothing_after_the_loss() -> None:
     one = Stream()
     one.client.connection_lost(None)
     assert one.client.source is NULL_SOURCE
-    one.client.take(b"late")
+    one.client.deliver(b"late")
     one.client.end(End(1000))
     one.client.close()
     one.client.abort()
@@ -410,7 +410,7 @@ def test_nothing_after_the_loss() -> None:
 def test_timeout_of_a_lost_client() -> None:
     """The loss of a full client's connection ends its write timeout."""
     one = Stream()
-    one.client.take(b"x" * 101)
+    one.client.deliver(b"x" * 101)
     one.client.connection_lost(None)
     assert [timer for timer in one.clock.timers if not timer.is_cancelled] == []
     one.clock.turn_to(1e4)

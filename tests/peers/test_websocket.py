@@ -98,10 +98,10 @@ async def test_client_that_sends_before_the_join() -> None:
         )
         transport.set_protocol(client)
         assert client._heartbeat is not None
-        began = client._heartbeat.heard
+        began = client._heartbeat.received_at
         await until(lambda: loop.time() > began, "a tick of the clock")
         client.data_received(b"\x8a\x80\0\0\0\0")
-        assert client._heartbeat.heard > began
+        assert client._heartbeat.received_at > began
         transport.abort()
         await client.wait_closed()
         hangups.close()

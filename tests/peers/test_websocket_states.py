@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from wsbridge.peers.websocket import NEXT, SENDING, Event, State
 
 HISTORIES = st.lists(st.sampled_from(Event))
-ENDS = {Event.LEFT, Event.CLOSE_RECEIVED, Event.VIOLATION}
+ENDS = {Event.DISCONNECTED, Event.CLOSE_RECEIVED, Event.VIOLATION}
 """The events with which the client ends."""
 
 
@@ -29,14 +29,14 @@ def test_every_state_has_a_row() -> None:
 @pytest.mark.parametrize(
     ("events", "state"),
     [
-        ((Event.LEFT,), State.LEFT),
+        ((Event.DISCONNECTED,), State.DISCONNECTED),
         ((Event.CLOSE_RECEIVED,), State.CLOSED),
         ((Event.CLOSE_SENT,), State.CLOSING),
         ((Event.CLOSE_SENT, Event.CLOSE_RECEIVED), State.CLOSED),
-        ((Event.CLOSE_SENT, Event.LEFT), State.CLOSED),
+        ((Event.CLOSE_SENT, Event.DISCONNECTED), State.CLOSED),
         ((Event.CLOSE_SENT, Event.VIOLATION), State.REFUSED),
-        ((Event.VIOLATION, Event.LEFT), State.REFUSED),
-        ((Event.LEFT, Event.CLOSE_SENT), State.LEFT),
+        ((Event.VIOLATION, Event.DISCONNECTED), State.REFUSED),
+        ((Event.DISCONNECTED, Event.CLOSE_SENT), State.DISCONNECTED),
     ],
 )
 def test_handshake(events: tuple[Event, ...], state: State) -> None:

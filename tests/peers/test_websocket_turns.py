@@ -15,7 +15,7 @@ from wsbridge.metrics import Metrics
 from wsbridge.peers.websocket import PONGS, PROBE_SECONDS, WebSocketPeer
 from wsbridge.settings import ClientSettings
 from wsbridge.wire.deflate import Deflate, Parameters
-from wsbridge.wire.frames import SLOW_FRAME, TURN, unmask
+from wsbridge.wire.reader import SLOW_FRAME, TURN, unmask
 
 A_PONG = 0x80 | PONG
 

@@ -395,9 +395,10 @@ def test_signal_with_a_broker(start: Start, broker: Broker, exchange: str) -> No
 IMPATIENT = """
 import os, sys
 from wsbridge.bus.rabbitmq import connection as link
+from wsbridge.bus.rabbitmq.tuning import TUNING
 from wsbridge.cli.main import run
 
-link.BOUND_SECONDS = 0.1
+object.__setattr__(TUNING, "check_interval", 0.1)
 close = link.Link.close
 
 async def told(given_up):

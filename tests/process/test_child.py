@@ -31,7 +31,7 @@ async def test_output_is_pushed_in_batches(start: Starter) -> None:
     running = start("seq", 100_000)
     assert await running.ended() == End(1000)
     assert running.output.messages == [b"%d" % number for number in range(1, 100_001)]
-    assert len(running.output.taken) < 1_000
+    assert len(running.output.batches) < 1_000
 
 
 async def test_paused_output_blocks_the_program(start: Starter) -> None:
@@ -96,7 +96,7 @@ async def test_paused_output_does_not_block_the_input(start: Starter) -> None:
     running.say(b"a question")
     await until(lambda: running.errors, "the program to have heard")
     assert running.errors == ["heard a question"]
-    assert running.output.taken == []
+    assert running.output.batches == []
 
 
 async def test_pending_input_precedes_the_eof(start: Starter) -> None:
@@ -211,7 +211,7 @@ async def test_paused_output_also_pauses_stderr(start: Starter, fifo: str) -> No
     await asyncio.to_thread(tell, fifo, "go")
     await asyncio.to_thread(heard, fifo)
     await turns()
-    assert running.output.taken == []
+    assert running.output.batches == []
     running.child.resume()
     await running.ended()
     assert sorted(running.output.messages) == [b"err", b"out"]

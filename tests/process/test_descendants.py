@@ -88,11 +88,11 @@ async def test_end_waits_for_other_groups(start: Starter, fifo: str) -> None:
     running = start("bash", "-c", 'set -m; (read word <"$0") >&2 & echo $!', fifo, ladder=PATIENT)
     heir = int(await running.line())
     gone: list[bool] = []
-    running.child.group.when_gone(lambda: gone.append(True))
+    running.child.group.call_when_empty(lambda: gone.append(True))
     with mortal(heir):
         await running.child.group.wait_exit()
         ending = asyncio.ensure_future(running.end())
-        assert not await running.child.group.gone_within(0.3)
+        assert not await running.child.group.wait_empty(0.3)
         assert (ending.done(), gone) == (False, [])
         await asyncio.to_thread(tell, fifo, "go")
         await ending
@@ -108,12 +108,12 @@ async def test_no_signal_to_a_reused_process_id(start: Starter, monkeypatch: pyt
     with mortal(heir):
         await group.wait_exit()
         monkeypatch.setattr(descendants, "by_session", lambda: {group.pid: [group.pid, os.getpid()]})
-        start.descendants.ages = Ages(least=0, signal_share=0, look_share=0)
+        start.descendants.ages = Ages(least=0, signal_share=0, check_share=0)
         group.members = set()
         assert start.descendants.processes(group) == {}
         # The list has this process, which is the parent of the remaining process.
         group._send(signal.SIGKILL)
-        assert await group.gone_within(10)
+        assert await group.wait_empty(10)
         assert is_alive(heir)
 
 
@@ -169,7 +169,7 @@ async def test_old_list_proves_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(descendants, "by_session", lambda: listed)
     found = Descendants(NoGuard(), Metrics(), loop=asyncio.get_running_loop())
     try:
-        monkeypatch.setattr(found, "_look_for_orphans", lambda: None)
+        monkeypatch.setattr(found, "_find_orphans", lambda: None)
         program = SimpleNamespace(pid=7, status=0, members=set(), dead=set(), dead_at=-math.inf, exited_at=-math.inf)
         assert found.has_members(program)
         # A list that took long to read is reused for a while.
@@ -206,7 +206,7 @@ async def test_other_programs_end_beside_a_daemon(start: Starter) -> None:
         await running.end()
         for script in ("true", "timeout 900 sleep 800 & echo", "exit 3"):
             other = start("bash", "-c", script)
-            await until(lambda other=other: other.output.taken or other.output.ended, "the program to have begun")
+            await until(lambda other=other: other.output.batches or other.output.ended, "the program to have begun")
             await other.end()
             assert start.descendants.survivors(other.child.group) == []
 

@@ -148,7 +148,7 @@ async def test_stderr_is_bounded_at_the_end(start: Starter, monkeypatch: pytest.
     """At the end, the child reads no more of stderr than a pipe holds, however fast a process refills it."""
     running = start("sh", "-c", "echo $$; read line")
     await running.line()
-    read, let_go, reads = os.read, Group.let_go, 0
+    read, release, reads = os.read, Group.release, 0
 
     def refilled(fd: int, size: int) -> bytes:
         nonlocal reads
@@ -161,10 +161,10 @@ async def test_stderr_is_bounded_at_the_end(start: Starter, monkeypatch: pytest.
     def last_reads(group: Group) -> None:
         nonlocal reads
         reads = 0
-        let_go(group)
+        release(group)
 
     monkeypatch.setattr("wsbridge.process.child.os.read", refilled)
-    monkeypatch.setattr(Group, "let_go", last_reads)
+    monkeypatch.setattr(Group, "release", last_reads)
     await ended(running)
     assert reads == 16
 
@@ -231,10 +231,10 @@ class Told:
     def __init__(self) -> None:
         self.words: list[tuple[str, int, list[int]]] = []
 
-    def begun(self, group: int, ladder: Sequence[Step]) -> None:
+    def add(self, group: int, ladder: Sequence[Step]) -> None:
         self.words.append(("begun", group, []))
 
-    def ended(self, group: int) -> None:
+    def remove(self, group: int) -> None:
         self.words.append(("ended", group, group_members(group)))
 
     def close(self) -> None:
@@ -247,7 +247,7 @@ async def test_guard_is_notified(start: Starter, script: str) -> None:
     start.watch = told = Told()
     running = start("sh", "-c", script)
     group = running.child.group.pid
-    await until(lambda: running.output.taken or running.output.ended, "the program to have begun")
+    await until(lambda: running.output.batches or running.output.ended, "the program to have begun")
     await ended(running)
     first, *rest = told.words
     assert first == ("begun", group, [])

@@ -51,13 +51,13 @@ class Program:
         self.told: list[str] = []
         fakes: dict[str, Any] = {"descendants": self.processes, "loop": self.processes}
         self.group = Group(exited=lambda: self.told.append("exited"), fields={}, **fakes)
-        self.group.when_gone(lambda: self.told.append("gone"))
+        self.group.call_when_empty(lambda: self.told.append("gone"))
 
     def begins(self) -> None:
         def watch(done: Callable[[int], None]) -> None:
             self.exits = done
 
-        self.group.begin(7, watch, ())
+        self.group.attach(7, watch, ())
 
     def vanishes(self) -> None:
         """The last process exits, and a check sees it."""
@@ -72,7 +72,7 @@ class Program:
     def is_gone(self) -> bool:
         """Whether a callback for the end of all processes is called at once."""
         calls: list[str] = []
-        self.group.when_gone(lambda: calls.append("gone"))
+        self.group.call_when_empty(lambda: calls.append("gone"))
         return bool(calls)
 
 
@@ -120,10 +120,10 @@ def test_exit_of_the_last_process(program: Program) -> None:
     assert (program.told, program.processes.polls) == (["gone", "exited"], [])
 
 
-def test_let_go(program: Program) -> None:
-    """After `let_go` no exit is reported, and the processes are looked for less often until the last of them is gone."""
+def test_release(program: Program) -> None:
+    """After `release` no exit is reported, and the processes are looked for less often until the last of them is gone."""
     program.begins()
-    program.group.let_go()
+    program.group.release()
     program.exits(-9)
     assert (program.group.status, program.told, program.processes.polls) == (-9, [], [LEFT_POLL])
     program.vanishes()

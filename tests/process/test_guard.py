@@ -164,8 +164,8 @@ async def test_stopped_guard_is_replaced(watched: Metrics) -> None:
         os.kill(first, signal.SIGSTOP)
         await until(lambda: state(first) == "T", "the guard to be stopped")
         for number in range(120_000):
-            guard.begun(10_000_000 + number, SHORT)
-            guard.ended(10_000_000 + number)
+            guard.add(10_000_000 + number, SHORT)
+            guard.remove(10_000_000 + number)
             if number % 1000 == 0:
                 await turns(2)
         await until(lambda: watched.guard_restarts == 1, "the end of the first guard")
@@ -211,10 +211,10 @@ async def test_ended_groups_are_forgotten(watched: Metrics, start: Starter) -> N
     start.spared.add(guard.pid)
     stranger = start("cat")
     for group in (stranger.child.group.pid, stranger.child.group.pid + 1):
-        guard.begun(group, SHORT)
+        guard.add(group, SHORT)
     await turns()
     for group in (stranger.child.group.pid + 1, stranger.child.group.pid):
-        guard.ended(group)
+        guard.remove(group)
     guard.close()
     assert not is_alive(guard.pid)
     stranger.say(b"alive")

@@ -252,7 +252,7 @@ async def test_invalid_words_and_variables(server: SpawnServer) -> None:
 def launching(server: SpawnServer) -> Iterator[Callable[..., tuple[Child, asyncio.Future[Started]]]]:
     """Return a function that starts programs as the server does."""
     loop = asyncio.get_running_loop()
-    descendants = Descendants(NoGuard(), Metrics(), loop=loop, spared=lambda pid: pid == server.pid)
+    descendants = Descendants(NoGuard(), Metrics(), loop=loop, is_excluded=lambda pid: pid == server.pid)
     launcher = Launcher(server._direct, descendants, make_ladder(0), loop=loop, server=server)
     yield partial(launcher.start, decoder=chunks.Decoder(), encoder=chunks.Encoder(), fields={})
     descendants.close()
@@ -426,7 +426,7 @@ async def test_input_before_the_start(server: SpawnServer) -> None:
         ending = asyncio.ensure_future(child.end())
         assert not starting.done()
         taken = []
-        starting.add_done_callback(lambda _: taken.append(len(output.taken)))
+        starting.add_done_callback(lambda _: taken.append(len(output.batches)))
         await ending
         assert output.messages == [b"one"]
         assert taken == [0]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsbridge.rules.backoff import FIRST, LONGEST, SETTLED, Backoff
+from wsbridge.rules.backoff import FIRST, MAX_PAUSE, SETTLED, Backoff
 
 
 def test_growing() -> None:
@@ -27,7 +27,7 @@ def test_settled() -> None:
     for _ in range(9):
         backoff.next(1)
     backoff.ran(SETTLED - 0.001)
-    assert backoff.next(1) == LONGEST
+    assert backoff.next(1) == MAX_PAUSE
     backoff.ran(SETTLED)
     assert backoff.next(1) == FIRST
     backoff.ran(0)
@@ -41,4 +41,4 @@ def test_any_life(steps: list[tuple[float, float | None]]) -> None:
     for chance, ran in steps:
         if ran is not None:
             backoff.ran(ran)
-        assert FIRST / 2 <= backoff.next(chance) <= LONGEST
+        assert FIRST / 2 <= backoff.next(chance) <= MAX_PAUSE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wsbridge.rules.cache import ENTRIES, LONGEST, remembered
+from wsbridge.rules.cache import ENTRIES, MAX_LENGTH, remembered
 
 
 def test_cached_answers() -> None:
@@ -19,9 +19,9 @@ def test_cached_answers() -> None:
             raise ValueError("nothing to count")
         return len(text)
 
-    longest, longer = "x" * LONGEST, "x" * (LONGEST + 1)
+    longest, longer = "x" * MAX_LENGTH, "x" * (MAX_LENGTH + 1)
     for _ in range(2):
-        assert [length(text) for text in ("a", longest, longer)] == [1, LONGEST, LONGEST + 1]
+        assert [length(text) for text in ("a", longest, longer)] == [1, MAX_LENGTH, MAX_LENGTH + 1]
         with pytest.raises(ValueError, match="nothing"):
             length("")
     assert asked == ["a", longest, longer, "", longer, ""]

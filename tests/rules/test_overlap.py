@@ -33,9 +33,9 @@ from wsbridge.rules.overlap import Occupied
 def test_excluded(first: str, second: str) -> None:
     """Of two such addresses, only one can be bound; at different ports, both can."""
     occupied = Occupied[int]()
-    assert occupied.take(first, 80, 1) is None
-    assert occupied.take(second, 81, 2) is None
-    assert occupied.take(second, 80, 3) == 1
+    assert occupied.claim(first, 80, 1) is None
+    assert occupied.claim(second, 81, 2) is None
+    assert occupied.claim(second, 80, 3) == 1
 
 
 @pytest.mark.parametrize(
@@ -53,12 +53,12 @@ def test_excluded(first: str, second: str) -> None:
 def test_compatible(first: str, second: str) -> None:
     """Both of these can be bound, or only the resolver can tell."""
     occupied = Occupied[int]()
-    assert [occupied.take(host, 80, 1) for host in (first, second)] == [None, None]
+    assert [occupied.claim(host, 80, 1) for host in (first, second)] == [None, None]
 
 
 def test_many() -> None:
     """A lookup does not search all addresses of a port."""
     occupied = Occupied[int]()
-    assert [occupied.take(f"10.0.{number // 250}.{number % 250}", 80, number) for number in range(5000)] == [None] * 5000
-    assert occupied.take("10.0.3.7", 80, 0) == 757
-    assert occupied.take("", 80, 0) == 0
+    assert [occupied.claim(f"10.0.{number // 250}.{number % 250}", 80, number) for number in range(5000)] == [None] * 5000
+    assert occupied.claim("10.0.3.7", 80, 0) == 757
+    assert occupied.claim("", 80, 0) == 0

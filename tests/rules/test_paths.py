@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsbridge.rules.environ import Script
-from wsbridge.rules.paths import PathType, ScriptPath, clean, find_script, looker
+from wsbridge.rules.paths import PathType, ScriptPath, clean, find_script, make_lookup
 
 
 @pytest.mark.parametrize(
@@ -169,18 +169,18 @@ def root(tmp_path: Path) -> Path:
 )
 def test_looker(root: Path, walked: str, found: PathType) -> None:
     """The lookup follows links inside the directory, ignores all that is neither file nor directory, and raises nothing."""
-    assert looker(str(root))(walked) is found
+    assert make_lookup(str(root))(walked) is found
 
 
 def test_directory_may_be_a_link_itself(root: Path) -> None:
     """The served directory may be a symbolic link; a link that leads outside is still not found."""
-    look = looker(str(root.parent / "link-to-root"))
+    look = make_lookup(str(root.parent / "link-to-root"))
     assert [look("a.sh"), look("in-absolute"), look("out-file")] == [PathType.FILE, PathType.FILE, PathType.NOTHING]
 
 
 def test_disk_is_read_for_each_request(root: Path) -> None:
     """The lookup reads the disk for each request, so scripts may be added or removed without a restart."""
-    look = looker(str(root))
+    look = make_lookup(str(root))
     (root / "new.sh").write_text("")
     assert look("new.sh") is PathType.FILE
     (root / "new.sh").unlink()
@@ -194,11 +194,11 @@ def test_dotfiles(root: Path) -> None:
         (root / name).write_text("")
     paths = ("/.git/hooks/update", "/sub/.x.sh", "/.well-known/a.sh")
     for dotfiles in (False, True):
-        found = [find_script(path, looker(str(root), dotfiles=dotfiles)) for path in paths]
+        found = [find_script(path, make_lookup(str(root), dotfiles=dotfiles)) for path in paths]
         assert [target is not None for target in found] == [dotfiles, dotfiles, True]
 
 
 def test_name_that_is_not_utf8(root: Path) -> None:
     """A file name may have any bytes; the lookup decodes them with surrogate escapes."""
     (root / os.fsdecode(b"\xff.sh")).write_text("")
-    assert looker(str(root))("\udcff.sh") is PathType.FILE
+    assert make_lookup(str(root))("\udcff.sh") is PathType.FILE

@@ -63,8 +63,8 @@ class Twin:
         self.calls.append("open")
         await self.opening()
 
-    def begin(self) -> None:
-        self.calls.append("begin")
+    def start(self) -> None:
+        self.calls.append("start")
 
     def succeed(self, settings: EndpointSettings, services: object) -> Twin | None:
         return self.heir(settings)
@@ -119,7 +119,7 @@ class Town:
         plan = self.deployment.plan(ServerSettings(endpoints=endpoints))
         opened = await self.deployment.prepare(plan, SERVICES)
         self.deployment.commit(plan, opened)
-        self.deployment.begin(opened)
+        self.deployment.start(opened)
         return self.made[-len(opened.endpoints) :] if opened.endpoints else []
 
     def at(self, path: str) -> Twin | None:
@@ -143,7 +143,7 @@ async def test_endpoint_that_cannot_open(town: Town) -> None:
     town.openings["/d"] = fail
     with pytest.raises(BusError):
         await town.prepare(bridge("/a", "new"), bridge("/b"), bridge("/c"), bridge("/d"))
-    assert [twin.calls for twin in town.made] == [["open", "begin"]] + [["open", "finish"]] * 4
+    assert [twin.calls for twin in town.made] == [["open", "start"]] + [["open", "finish"]] * 4
     assert (town.at("/a"), town.at("/b")) == (old, None)
     assert town.deployment.endpoints == (old,)
 

@@ -17,14 +17,14 @@ def test_each_step() -> None:
     )
 
 
-def test_kin() -> None:
-    """An item of the same kin may move. At one place it is preferred, and an item without kin replaces any other item at its place."""
+def test_identity() -> None:
+    """An item of the same identity may move, but its place is preferred. An item without identity replaces any item at its place."""
 
-    def kin(text: str) -> str | None:
+    def identity(text: str) -> str | None:
         return text[1] if text[1].isupper() else None
 
     def plan(old: list[str], new: list[str]) -> Plan[str]:
-        return make_plan(old, new, first, kin)
+        return make_plan(old, new, first, identity)
 
     assert plan(["aX", "b1"], ["b1", "cX"]) == Plan(kept=("b1",), changed=(("aX", "cX"),), added=(), removed=())
     assert plan(["aX"], ["a1", "cX"]) == Plan(kept=(), changed=(("aX", "cX"),), added=("a1",), removed=())

@@ -14,16 +14,16 @@ def test_change_is_complete() -> None:
     """A change counts when two consecutive checks find the same state. Until it is accepted, each further check reports it."""
     files: dict[str, Stamp] = {"a": Stamp(1, 1, 1)}
     watch = Watch(["a", "b"], stamp=files.get)
-    assert watch.look() is NOTHING
+    assert watch.check() is NOTHING
     files["a"] = Stamp(1, 0, 2)
-    assert watch.look() is CHANGING
+    assert watch.check() is CHANGING
     files["a"] = Stamp(1, 5, 3)
-    assert [watch.look() for _ in range(3)] == [CHANGING, CHANGED, CHANGED]
-    watch.take()
-    assert watch.look() is NOTHING
+    assert [watch.check() for _ in range(3)] == [CHANGING, CHANGED, CHANGED]
+    watch.record()
+    assert watch.check() is NOTHING
     del files["a"]
     files["b"] = Stamp(2, 1, 1)
-    assert [watch.look() for _ in range(2)] == [CHANGING, CHANGED]
+    assert [watch.check() for _ in range(2)] == [CHANGING, CHANGED]
 
 
 def test_change_that_is_undone() -> None:
@@ -31,25 +31,25 @@ def test_change_that_is_undone() -> None:
     files: dict[str, Stamp] = {"a": Stamp(1, 1, 1)}
     watch = Watch(["a"], stamp=files.get)
     kept = files.pop("a")
-    assert watch.look() is CHANGING
+    assert watch.check() is CHANGING
     files["a"] = kept
-    assert watch.look() is NOTHING
+    assert watch.check() is NOTHING
 
 
 def test_other_files() -> None:
     """The set of watched files may change. A change of a file that stays in the set counts, whenever it happened."""
     files: dict[str, Stamp] = {"a": Stamp(1, 1, 1), "b": Stamp(2, 1, 1)}
     watch = Watch(["a"], stamp=files.get)
-    watch.take()
+    watch.record()
     files["a"] = Stamp(1, 1, 2)
     watch.follow(["b", "c"], all_of_before=True)
-    assert [watch.look() for _ in range(2)] == [CHANGING, CHANGED]
-    watch.take()
+    assert [watch.check() for _ in range(2)] == [CHANGING, CHANGED]
+    watch.record()
     watch.follow(["b"])
     files["a"] = Stamp(1, 1, 3)
-    assert watch.look() is NOTHING
+    assert watch.check() is NOTHING
     files["b"] = Stamp(2, 2, 2)
-    assert watch.look() is CHANGING
+    assert watch.check() is CHANGING
 
 
 def test_stamp(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from wsbridge.sessions.bridge import NEXT, Event, State
 
-ENDINGS = {Event.CLIENT_LEFT: State.LEAVING, Event.OUTPUT_ENDED: State.DELIVERING, Event.MUST_CLOSE: State.CLOSING}
+ENDINGS = {Event.CLIENT_DISCONNECTED: State.DISCONNECTED, Event.OUTPUT_ENDED: State.DELIVERING, Event.MUST_CLOSE: State.CLOSING}
 
 
 def after(events: list[Event]) -> State:
@@ -32,7 +32,7 @@ def test_first_ending_decides(events: list[Event]) -> None:
     assert after(events) == (endings[0] if endings else exited)
 
 
-@pytest.mark.parametrize("state", [State.LEAVING, State.DELIVERING, State.CLOSING, State.ENDED])
+@pytest.mark.parametrize("state", [State.DISCONNECTED, State.DELIVERING, State.CLOSING, State.ENDED])
 def test_decided(state: State) -> None:
     """No event changes the decision about the end of a session."""
     assert NEXT[state] == {}

@@ -33,7 +33,7 @@ class Group:
         self.is_gone = False
         self._on_gone: Callable[[], None] | None = None
 
-    def when_gone(self, callback: Callable[[], None]) -> None:
+    def call_when_empty(self, callback: Callable[[], None]) -> None:
         if self.is_gone:
             callback()
         else:
@@ -54,7 +54,7 @@ class Child(Memory):
         super().__init__()
         self.group = Group()
         self.source: Source = NULL_SOURCE
-        self.owes_output = False
+        self.has_unread_output = False
         self.closes: list[End] = []
         self.ladders = self.kills = 0
         self._step = asyncio.Event()
@@ -370,7 +370,7 @@ async def test_drain_after_a_crash(scripts: Scripts) -> None:
 async def test_drain_with_output_left(scripts: Scripts) -> None:
     """The drain does not end while output from before the exit is unread."""
     script, child = scripts(drain_seconds=0)
-    child.owes_output = True
+    child.has_unread_output = True
     child.exits(0)
     await turns()
     assert child.ladders == 0
@@ -441,7 +441,7 @@ async def test_input(scripts: Scripts) -> None:
     script, child = scripts()
     script.tell(b"a")
     script.tell(b"b\0")
-    assert child.taken == [Batch(Kind.BINARY, [b"a"]), Batch(Kind.BINARY, [b"b\0"])]
+    assert child.batches == [Batch(Kind.BINARY, [b"a"]), Batch(Kind.BINARY, [b"b\0"])]
     assert child.closes == []
     script.close_input()
     assert child.closes == [End(1000)]

@@ -14,7 +14,7 @@ from wsbridge.sessions.drain import POLL_SECONDS, Drain
 class Stdout:
     """The stdout of a program that has exited."""
 
-    owes_output = False
+    has_unread_output = False
 
 
 def drain(stdout: Stdout, clock: Clock, seconds: float) -> tuple[Drain, list[float]]:
@@ -42,11 +42,11 @@ def test_open_stdout(caplog: pytest.LogCaptureFixture) -> None:
 def test_slow_reader(seconds: float, step: float) -> None:
     """Output from before the exit is never truncated: the drain continues until it has been read."""
     clock, stdout = Clock(), Stdout()
-    stdout.owes_output = True
+    stdout.has_unread_output = True
     _, ends = drain(stdout, clock, seconds)
     clock.turn_to(seconds + 100 * step)
     assert ends == []
-    stdout.owes_output = False
+    stdout.has_unread_output = False
     clock.turn_to(seconds + 102 * step)
     assert ends == [pytest.approx(seconds + 101 * step)]
 

@@ -53,10 +53,10 @@ class One:
         self.ended: End | None = None
 
     def send(self, data: bytes) -> None:
-        if not self.take(data):
+        if not self.deliver(data):
             self.fanout.full(self)
 
-    def take(self, data: bytes) -> bool:
+    def deliver(self, data: bytes) -> bool:
         if not data:
             return self.room > 0
         assert self.room > 0, "data for a full subscriber"

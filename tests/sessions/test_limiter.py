@@ -49,5 +49,5 @@ def test_reason_names_the_setting() -> None:
     first, second = Limiter(1, setting="max_clients", beyond=server), Limiter(0, beyond=server)
     assert first.acquire()
     assert (first.full, second.full) == ("no slot is free (max_clients)", "no slot is free (max_sessions)")
-    second.bar()
+    second.refuse_all()
     assert second.full == "no slot is free (max_programs)"

@@ -39,10 +39,10 @@ class Viewer:
         self.ended: End | None = None
 
     def send(self, data: bytes) -> None:
-        if not self.take(data):
+        if not self.deliver(data):
             self.fanout.full(self)
 
-    def take(self, data: bytes) -> bool:
+    def deliver(self, data: bytes) -> bool:
         self.room -= 1
         for _, payload in read_frames(data):
             if payload.startswith(b"!at "):

@@ -35,7 +35,7 @@ class Twin(ClientTwin):
         if self.full:
             self.source.pause()
 
-    def take(self, data: bytes) -> bool:
+    def deliver(self, data: bytes) -> bool:
         self.data.append(data)
         return not self.full
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from wsbridge.errors import ProgramError
 from wsbridge.flow import Batch, End, Kind
-from wsbridge.wire.frames import Ping, Pong, Violation
+from wsbridge.wire.reader import Ping, Pong, Violation
 
 EVERY_CUT_BELOW = 48
 """Bytes. A stream up to this length is cut in two at every place."""

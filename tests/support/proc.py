@@ -103,7 +103,7 @@ class Running:
 
     async def line(self) -> str:
         """Return the first line when it has arrived."""
-        await until(lambda: self.output.taken, "the first line")
+        await until(lambda: self.output.batches, "the first line")
         return self.output.messages[0].decode()
 
     async def ended(self) -> End:
@@ -133,15 +133,15 @@ class Starter:
         def spared(pid: int) -> bool:
             return pid in self.spared or pid == self.watch.pid
 
-        self.descendants = Descendants(self, self.metrics, loop=asyncio.get_running_loop(), spared=spared)
+        self.descendants = Descendants(self, self.metrics, loop=asyncio.get_running_loop(), is_excluded=spared)
 
     # It forwards the calls of its Descendants to the current watch
 
-    def begun(self, group: int, ladder: Sequence[Step]) -> None:
-        self.watch.begun(group, ladder)
+    def add(self, group: int, ladder: Sequence[Step]) -> None:
+        self.watch.add(group, ladder)
 
-    def ended(self, group: int) -> None:
-        self.watch.ended(group)
+    def remove(self, group: int) -> None:
+        self.watch.remove(group)
 
     def __call__(self, *argv: object, **options: Any) -> Running:
         """Start a program whose output flows into the twin. Options are those of `make`."""
@@ -177,7 +177,7 @@ class Starter:
             fields={},
             loop=asyncio.get_running_loop(),
         )
-        child.begin(self.spawner.spawn((which(words[0]), *words[1:]), variables, stdio))
+        child.attach(self.spawner.spawn((which(words[0]), *words[1:]), variables, stdio))
         output = Memory(sink=CallbackSink(child.write, child.close_input))
         child.source = output
         running = Running(child, output, errors)

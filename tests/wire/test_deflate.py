@@ -13,7 +13,8 @@ from tests.support.decoding import Item, Outcome, decode, run
 from tests.wire.peer import BINARY, CONTINUATION, PING, TEXT, frame, message, read_frames
 from wsbridge.flow import Batch, Kind
 from wsbridge.wire.deflate import Deflate, Parameters, SharedDeflate, negotiate
-from wsbridge.wire.frames import FrameReader, compress, encode
+from wsbridge.wire.frames import compress, encode
+from wsbridge.wire.reader import FrameReader
 
 TAIL = b"\x00\x00\xff\xff"
 

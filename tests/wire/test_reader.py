@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.support.decoding import Item, Outcome, decode, held_bytes, run
 from tests.wire.peer import BINARY, CLOSE, CONTINUATION, MASK, PING, PONG, TEXT, close, frame, message
 from wsbridge.flow import Batch, Kind
-from wsbridge.wire.frames import LONG_FRAME, FrameReader, Side, Violation, unmask
+from wsbridge.wire.reader import LONG_FRAME, FrameReader, Side, Violation, unmask
 
 LIMIT = 1000
 
@@ -331,7 +331,7 @@ def test_memory_is_bounded(reads: list[bytes]) -> None:
         assert held_bytes(decoder) - base <= 10 + 64 + 14
 
 
-def test_control_frames_are_not_kept() -> None:
+def test_control_frames_are_not_unparsed() -> None:
     """A thousand pings within a fragmented message take no memory."""
     decoder = small()
     decoder.feed(frame(b"x", fin=False))
@@ -423,7 +423,7 @@ def test_long_frame_is_read_as_it_comes() -> None:
     decoder = long_reader()
     sent = frame(b"x" * 10 * LONG)
     assert list(decoder.feed(sent[: 2 * LONG])) == []
-    assert not decoder._kept
+    assert not decoder._unparsed
     assert decoder._long is not None
     assert decoder._long.payload == b"x" * (2 * LONG - 14)
     events = decoder.feed(bytes(byte ^ 0xFF for byte in sent[2 * LONG : 2 * LONG + 10]))

@@ -12,19 +12,19 @@ class Backlog:
 
     def __init__(self) -> None:
         self._held = self._is_releasing = False
-        self._kept: deque[Callable[[], None]] = deque()
+        self._waiting: deque[Callable[[], None]] = deque()
         self._is_empty = asyncio.Event()
         self._is_empty.set()
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._waiting)
 
     def do(self, work: Callable[[], None]) -> None:
         """Call `work` now, or after all the work that waits."""
-        if not self._held and not self._kept:
+        if not self._held and not self._waiting:
             work()
             return
-        self._kept.append(work)
+        self._waiting.append(work)
         self._is_empty.clear()
         if not self._held and not self._is_releasing:
             # A call has raised an exception, and the rest has waited since.
@@ -42,11 +42,11 @@ class Backlog:
         self._held = False
         self._is_releasing = True
         try:
-            while self._kept and not self._held:
-                self._kept.popleft()()
+            while self._waiting and not self._held:
+                self._waiting.popleft()()
         finally:
             self._is_releasing = False
-            if not self._kept:
+            if not self._waiting:
                 self._is_empty.set()
 
     async def wait_empty(self) -> None:

@@ -8,7 +8,7 @@ Each producer has its own id and counts its messages from 0. With each body the 
 first message. Both let a receiver distinguish a repeat and a gap from new messages. An external publisher, which publishes
 without wsbridge, has neither.
 
-What can be lost, and what cannot:
+Possible losses of each bus:
 
     memory     nothing, while the process lives
     at most once (a broker without replay)
@@ -50,11 +50,11 @@ class Body(NamedTuple):
     at: int | None = None
     """When it was published, in milliseconds since 1970; None if the bus does not know."""
     is_past: bool = False
-    """Whether it lies before the wanted start. The bus delivers it for its numbers alone, because it may arrive again after the start."""
+    """Whether it precedes the requested start. The bus delivers it only for its numbers, because it may arrive again after the start."""
 
 
 class Receiver(Protocol):
-    """Receives what the bus delivers. The bus calls it from the loop, never from inside `publish` of another receiver."""
+    """Receives the deliveries of a bus. The bus calls it from the loop, never from inside `publish` of another receiver."""
 
     def receive(self, body: Body) -> None:
         """Accept a body that has arrived."""
@@ -73,7 +73,7 @@ class Receiver(Protocol):
 
 
 class Bus(Source, Protocol):
-    """The bus of one channel: the sink for what this process publishes, and the source of what its receiver gets."""
+    """The bus of one channel: the sink of the messages that this process publishes, and the source of its receiver."""
 
     source: Source
     """The publisher in this process; the bus pauses it when there is no room for more. So it pauses a new publisher at once if it has
@@ -83,10 +83,10 @@ class Bus(Source, Protocol):
 
     @property
     def alarm(self) -> str:
-        """Why the broker currently blocks publishers, in its own words; empty while it does not."""
+        """The broker's text why it currently blocks publishers; empty while it does not."""
 
     async def open(self, receiver: Receiver) -> None:
-        """Begin to deliver published messages. With replay, first deliver those that the broker keeps, as far as they are wanted.
+        """Begin to deliver published messages. With replay, first deliver the requested part of the messages that the broker stores.
 
         Raises BusError for an error that waiting does not cure, and if no broker is reachable at the start.
         """
@@ -94,5 +94,5 @@ class Bus(Source, Protocol):
     def publish(self, batch: Batch) -> None:
         """Publish a batch; this never blocks and never refuses."""
 
-    async def close(self, patience: float) -> None:
-        """Release all resources. Send what was published, within at most `patience` seconds; count the rest as unconfirmed."""
+    async def close(self, seconds: float) -> None:
+        """Release all resources. Send the published messages, within at most `seconds`; count the rest as unconfirmed."""

@@ -103,9 +103,9 @@ def time_of(headers: Mapping[str, object], timestamp: object) -> int | None:
 
     The wsbridge-time header has precedence over the AMQP property timestamp, which counts seconds.
     """
-    told = headers.get(TIME)
-    if isinstance(told, int) and 0 <= told <= LATEST:
-        return told
+    header = headers.get(TIME)
+    if isinstance(header, int) and 0 <= header <= LATEST:
+        return header
     if isinstance(timestamp, datetime):
         return int(timestamp.timestamp()) * 1000
     return None

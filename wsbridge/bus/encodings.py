@@ -78,18 +78,18 @@ def _decompressed(data: bytes, name: str, limit: int) -> bytes:
 
 def _inflated(data: bytes, window: int, limit: int) -> bytes:
     """Return the decompressed data of all members. Raises zlib.error, and BodyTooLong before the data exceeds the limit."""
-    parts, left, at = [], limit, 0
+    parts, remaining, at = [], limit, 0
     for _ in range(MEMBERS):
         inflater = zlib.decompressobj(window)
         while not inflater.eof:
             piece = data[at : at + PIECE]
             if not piece:
                 raise zlib.error("it is truncated")
-            part = inflater.decompress(piece, left + 1)
-            if len(part) > left:
+            part = inflater.decompress(piece, remaining + 1)
+            if len(part) > remaining:
                 raise BodyTooLong(f"it decompresses to more than {limit} bytes")
             parts.append(part)
-            left -= len(part)
+            remaining -= len(part)
             at += len(piece) - len(inflater.unused_data)
         # Another gzip file, or zeros, may follow a gzip file.
         at = _behind_zeros(data, at) if window == GZIP else len(data)
@@ -135,14 +135,14 @@ def _sections(data: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 def _value(data: bytes, at: int) -> tuple[int, bytes, int]:
     """Return a value's constructor and bytes, and the offset of its end. The constructor's upper half gives the width (part 1.2.2)."""
-    begin = at + 1
+    start = at + 1
     constructor = data[at] if at < len(data) else DESCRIBED
     kind = constructor >> 4
     if kind in COUNTED:
-        begin += COUNTED[kind]
-        end = begin + int.from_bytes(data[begin - COUNTED[kind] : begin])
+        start += COUNTED[kind]
+        end = start + int.from_bytes(data[start - COUNTED[kind] : start])
     else:
-        end = begin + FIXED.get(kind, 0)
+        end = start + FIXED.get(kind, 0)
     if end > len(data):
         raise EncodedBody("its type is amqp-1.0, but it is truncated within a value")
-    return constructor, data[begin:end], end
+    return constructor, data[start:end], end

@@ -1,4 +1,4 @@
-"""The settings of one exchange at a broker, as the bus needs them: from those of the broker and those of the channel."""
+"""The settings of one exchange at a broker, as the bus needs them: derived from the settings of the broker and of the channel."""
 
 from __future__ import annotations
 

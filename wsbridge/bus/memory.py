@@ -47,5 +47,5 @@ class MemoryBus:
         self._is_paused = False
         self._source.resume()
 
-    async def close(self, patience: float) -> None:
+    async def close(self, seconds: float) -> None:
         self._receiver = None

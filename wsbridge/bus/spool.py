@@ -12,7 +12,7 @@ from wsbridge.bus.bodies import BODY_BYTES, OutgoingBody, can_join, pack
 from wsbridge.flow import Batch
 
 WINDOW = 32
-"""Maximum bodies in flight to the broker: 4 MB, which is more than any link here could hold. Bodies of long messages are larger;
+"""Maximum bodies in flight to the broker: 4 MB, which is more than any link can have in flight. Bodies of long messages are larger;
 the limit of the spool bounds them."""
 OVERHEAD_BYTES = 256
 """Bytes that a body counts besides its data, so that many tiny bodies count against the limit too."""
@@ -21,7 +21,7 @@ OVERHEAD_BYTES = 256
 class Spool:
     """The bodies of one producer. `limit` is in bytes and includes the bodies in flight.
 
-    Call `put`, `take`, `confirm`. After a lost link, call `put_back` or `give_up` for the bodies in flight.
+    Call `put`, `pop`, `confirm`. After a lost link, call `put_back` or `give_up` for the bodies in flight.
     """
 
     def __init__(self, limit: int) -> None:
@@ -35,7 +35,7 @@ class Spool:
         self.bytes = 0
 
     def __bool__(self) -> bool:
-        """Whether a body waits for `take`."""
+        """Whether a body waits for `pop`."""
         return bool(self._waiting)
 
     @property
@@ -45,7 +45,7 @@ class Spool:
 
     @property
     def under_way(self) -> int:
-        """How many bodies are in flight: taken, and not confirmed yet."""
+        """How many bodies are in flight: removed by `pop`, and not confirmed yet."""
         return len(self._under_way)
 
     @property
@@ -68,7 +68,7 @@ class Spool:
             self._add(body)
         self._published += len(batch.messages)
 
-    def take(self) -> OutgoingBody:
+    def pop(self) -> OutgoingBody:
         """Return the next body, which is in flight from now on."""
         run = self._waiting.popleft()
         body = run[0]

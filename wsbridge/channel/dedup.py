@@ -26,8 +26,8 @@ class Dedup:
         self._limit = limit
         self._next: OrderedDict[str, int] = OrderedDict()
 
-    def take(self, producer: str, first: int, count: int) -> int | Verdict:
-        """Return how many messages are missing before this body, or REPEAT for a repeat, which the caller must drop.
+    def check(self, producer: str, first: int, count: int) -> int | Verdict:
+        """Record a body; return how many messages are missing before it, or REPEAT for a repeat, which the caller must drop.
 
         Before the first body of a producer nothing is missing: the producer began before this process listened.
         """

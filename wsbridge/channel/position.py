@@ -6,7 +6,7 @@ For a client a position is an opaque string, MARK-NUMBER. The mark names the uni
     a body that a broker keeps       `1207.9f3ac01b`, its offset in the stream and its fingerprint; messages are counted in it
     a place in a stream, no body     `0.5be04f71`, the offset of the next body and the fingerprint of the stream
 
-`0-0` is the beginning of the existing stream, whichever stream that is.
+`0-0` is the beginning of the stream that exists now.
 
 A mark is never used twice. A channel that begins again has other marks, and so has a recreated stream that counts from 0 again. A
 position of the old channel or stream is therefore never mistaken for one of the new.
@@ -29,7 +29,7 @@ class Position:
     mark: str
     """1 to 64 characters of 0-9, a-z and the full stop."""
     number: int
-    """How many messages lie before it, in the unit that the mark names."""
+    """How many messages precede it, in the unit that the mark names."""
 
     def __str__(self) -> str:
         return f"{self.mark}-{self.number}"

@@ -1,10 +1,10 @@
 """A channel: a ring buffer of entries, in which each subscriber is a cursor.
 
 An entry is one published batch. The ring holds the entries within a subscriber's permitted lag, and the history for a subscriber
-that joins. A subscriber has no queue of its own, so a stalled subscriber costs nothing. The channel checks the lag of a
+that joins. A subscriber has no queue of its own, so a stalled subscriber needs no memory. The channel checks the lag of a
 subscriber when that subscriber reads again. Messages are counted from 0 in each epoch, and a cursor holds such a number.
 
-No message is lost or repeated silently. A cursor that skips messages owes its subscriber a `Loss`, which precedes the next message.
+No message is lost or repeated silently. A cursor that skips messages returns a `Loss` before the next message.
 
 A client holds a position: a mark and a number. The mark is usually that of the epoch. If the bus keeps the entries, a client may
 resume in any process, and the mark is that of the entry.
@@ -26,9 +26,9 @@ from wsbridge.flow import Batch, Kind
 TRIM = 64
 """Dropped entries that may remain at the head of the ring before it is compacted: moving the rest costs the same each time."""
 MESSAGE_BYTES = 32
-"""What a message counts besides its bytes. It is about the real cost: many tiny messages must not count as nothing."""
+"""The size of a message in the ring besides its bytes: about its real cost, so that many tiny messages count."""
 BODY_BYTES = 600
-"""What an entry counts besides its messages: its real cost (measured: 550, and 200 more for each wire)."""
+"""The size of an entry besides its messages: its real cost (measured: 550, and 200 more for each wire)."""
 WHOLE_BYTES = 128 * 1024
 """Bytes. A subscriber at the beginning of a shorter entry reads it whole, because that encoding already exists for other subscribers."""
 MARKS = 4096
@@ -36,7 +36,7 @@ MARKS = 4096
 
 
 class Slow(StrEnum):
-    """What to do with a subscriber that lags too far (`--slow`)."""
+    """The policy for a subscriber that lags too far (`--slow`)."""
 
     DROP_OLDEST = "drop-oldest"
     LATEST = "latest"
@@ -75,7 +75,7 @@ class Entry:
     origin: int = 0
     """The number of the message that its mark counts as 0."""
     each: int = 0
-    """What each message counts besides its bytes. `size` includes it, and also the cost of the entry itself, which counts after
+    """The size of each message besides its bytes. `size` includes it, and also the cost of the entry itself, which counts after
     the last message."""
     gap: int = 0
     """Numbers that it occupies besides those of its messages, for messages that were lost before they reached this channel."""
@@ -117,20 +117,20 @@ NOTHING = Entry(0, 0, Batch(Kind.TEXT, ()), 0, "")
 
 
 class Slice(NamedTuple):
-    """Messages of one entry: the numbers from `begin` up to `end`, which is excluded."""
+    """Messages of one entry: the numbers from `first` up to `end`, which is excluded."""
 
     entry: Entry
-    begin: int
+    first: int
     end: int
 
     @property
     def is_whole(self) -> bool:
-        return self.begin == self.entry.first and self.end == self.entry.end
+        return self.first == self.entry.first and self.end == self.entry.end
 
     @property
     def messages(self) -> Sequence[bytes | bytearray]:
         entry = self.entry
-        return entry.batch.messages if self.is_whole else entry.batch.messages[self.begin - entry.first : self.end - entry.first]
+        return entry.batch.messages if self.is_whole else entry.batch.messages[self.first - entry.first : self.end - entry.first]
 
     @property
     def batch(self) -> Batch:
@@ -143,9 +143,9 @@ class Cursor:
     __slots__ = ("_grace", "missed", "next")
 
     def __init__(self, number: int, grace: int, missed: int | None = 0) -> None:
-        self.begin(number, grace, missed)
+        self.reset(number, grace, missed)
 
-    def begin(self, number: int, grace: int, missed: int | None) -> None:
+    def reset(self, number: int, grace: int, missed: int | None) -> None:
         self.next = number
         self._grace = grace
         """Byte of the epoch up to which its lag does not count: the messages that were there when it joined are not its delay."""
@@ -187,7 +187,7 @@ class Channel:
         self._body_bytes = body_bytes
         self._is_kept = False
         """Whether the bus keeps the entries, so that each entry has a mark of its own."""
-        self._begin_epoch(epoch)
+        self._start_epoch(epoch)
 
     def bound(self, *, queue_bytes: int, history: int, history_bytes: int, slow: Slow) -> None:
         """Set the bounds. Lower bounds apply to the messages that are there when the next message is published."""
@@ -196,7 +196,7 @@ class Channel:
         self._history_bytes = history_bytes
         self._slow = slow
 
-    def _begin_epoch(self, epoch: str) -> None:
+    def _start_epoch(self, epoch: str) -> None:
         self.epoch = epoch
         self._entries: list[Entry] = []
         self._firsts: list[int] = []
@@ -252,9 +252,9 @@ class Channel:
 
     def renew(self, epoch: str, cursors: Sequence[Cursor]) -> None:
         """Begin a new epoch: cursors lose the unread messages of the last epoch, and possibly more; the number is unknown."""
-        self._begin_epoch(epoch)
+        self._start_epoch(epoch)
         for cursor in cursors:
-            cursor.begin(0, 0, None)
+            cursor.reset(0, 0, None)
 
     def _add(self, entry: Entry) -> None:
         self._entries.append(entry)
@@ -269,12 +269,12 @@ class Channel:
         """Return a cursor for a subscriber without a position."""
         match how:
             case Join.HISTORY:
-                begin = self._history_begin()
+                first = self._history_first()
             case Join.LAST:
-                begin = self._last()
+                first = self._last()
             case Join.NONE:
-                begin = self.end
-        return Cursor(begin, self.bytes)
+                first = self.end
+        return Cursor(first, self.bytes)
 
     def resume(self, position: Position | None) -> Cursor:
         """Return a cursor after a position: with all later messages, or with the loss of those that are no longer kept.
@@ -283,9 +283,9 @@ class Channel:
         """
         number = self._number(position) if position is not None else None
         if number is None:
-            return Cursor(self.begin, self.bytes, None)
+            return Cursor(self.first, self.bytes, None)
         cursor = Cursor(number, self.bytes)
-        cursor.move(self.begin)
+        cursor.move(self.first)
         return cursor
 
     def is_ahead(self, position: Position) -> bool:
@@ -321,12 +321,12 @@ class Channel:
         last message may pass the limit. A loss comes as soon as it is known, before the messages after it.
         """
         self._catch_up(cursor)
-        taken: list[Loss | Slice] = []
+        items: list[Loss | Slice] = []
         if cursor.missed != 0:
-            taken.append(Loss(cursor.missed, cursor.next))
+            items.append(Loss(cursor.missed, cursor.next))
             cursor.missed = 0
         if cursor.next == self.end:
-            return taken
+            return items
         index = bisect_right(self._firsts, cursor.next, lo=self._dead) - 1
         while limit > 0 and cursor.next < self.end:
             entry = self._entries[index]
@@ -334,13 +334,13 @@ class Channel:
             whole = entry.start + entry.size - here <= limit or (cursor.next == entry.first and self._is_short(entry))
             end = entry.end if whole else max(entry.first_after(here + limit), cursor.next + 1)
             if entry.gap:
-                taken.append(Loss(end - cursor.next, end))
+                items.append(Loss(end - cursor.next, end))
             else:
-                taken.append(Slice(entry, cursor.next, end))
+                items.append(Slice(entry, cursor.next, end))
             limit -= entry.bytes_before(end) - here
             cursor.next = end
             index += 1
-        return taken
+        return items
 
     @staticmethod
     def _is_short(entry: Entry) -> bool:
@@ -351,7 +351,7 @@ class Channel:
         return self._slow is Slow.CLOSE and self._lags(cursor)
 
     @property
-    def begin(self) -> int:
+    def first(self) -> int:
         """The number of the oldest kept message; `end` if there is none."""
         return self._firsts[self._dead] if self._dead < len(self._firsts) else self.end
 
@@ -360,13 +360,13 @@ class Channel:
     def _catch_up(self, cursor: Cursor) -> None:
         if self._slow is not Slow.CLOSE and self._lags(cursor):
             cursor.move(self.end if self._slow is Slow.LATEST else self._within(self._newest - self.queue_bytes))
-        cursor.move(self.begin)
+        cursor.move(self.first)
 
     def _lags(self, cursor: Cursor) -> bool:
         if cursor.next >= self.end:
             return False
         here = 0
-        if cursor.next >= self.begin:
+        if cursor.next >= self.first:
             here = self._entries[bisect_right(self._firsts, cursor.next, lo=self._dead) - 1].bytes_before(cursor.next)
         # A message that is no longer kept lies beyond the permitted lag: here 0 gives the same result as its exact byte.
         return cursor.lag(self._newest, here) > self.queue_bytes
@@ -376,11 +376,11 @@ class Channel:
         """Bytes of this epoch before the newest entry."""
         return self._entries[-1].start if self._entries else 0
 
-    def _history_begin(self) -> int:
+    def _history_first(self) -> int:
         return max(self.end - self._history, self._within(self.bytes - self._history_bytes))
 
     def _last(self) -> int:
-        """Return the number of the last kept message, after which losses may lie; `end` if there is none."""
+        """Return the number of the last kept message, after which losses may follow; `end` if there is none."""
         kept = range(len(self._entries) - 1, self._dead - 1, -1)
         newest = next((entry for index in kept if (entry := self._entries[index]).batch.messages), None)
         return newest.first + len(newest.batch.messages) - 1 if newest is not None else self.end
@@ -388,7 +388,7 @@ class Channel:
     def _within(self, first_byte: int) -> int:
         """Return the number of the first kept message that begins at or after a byte of this epoch."""
         index = bisect_left(self._entries, first_byte, lo=self._dead, key=_start) - 1
-        return self._entries[index].first_after(first_byte) if index >= self._dead else self.begin
+        return self._entries[index].first_after(first_byte) if index >= self._dead else self.first
 
     def _forget(self) -> None:
         """Drop the entries that no subscriber can need any more."""
@@ -405,6 +405,6 @@ class Channel:
             self._dead = 0
         while len(self._marks) > MARKS:
             mark, (_, end) = next(iter(self._marks.items()))
-            if end > self.begin:
+            if end > self.first:
                 break
             del self._marks[mark]

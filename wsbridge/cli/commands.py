@@ -10,14 +10,14 @@ from wsbridge.cli.options import BRIDGE_GROUPS, BROADCAST_GROUPS, PUBLISH_GROUPS
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: what its words are, in the help and on the command line. Some have no flags of their own."""
+    """One command: its words in the help and on the command line. Some commands have no flags of their own."""
 
     name: str
     summary: str
     usages: tuple[str, ...]
     groups: Groups
     examples: tuple[tuple[str, str], ...]
-    """Each a command line after the name of ours, and what it does."""
+    """Command lines, each without the name `wsbridge`, and with its purpose."""
 
     @property
     def options(self) -> tuple[Option, ...]:
@@ -100,7 +100,7 @@ COMPLETION = Command(
     (("completion bash > ~/.local/share/bash-completion/completions/wsbridge", "for bash"),),
 )
 COMPLETION_VARIABLE = "_WSBRIDGE_COMPLETE"
-"""The variable with which the script of a shell asks for completions, such as `bash_complete`."""
+"""The variable with which the script of a shell requests completions, such as `bash_complete`."""
 COMMANDS = {command.name: command for command in (BRIDGE, BROADCAST, SERVE, PUBLISH, SUBSCRIBE, CHECK, CONFIG, SCHEMA, COMPLETION)}
-"""The words that choose a command when they are the very first; without one it is the bridge."""
+"""The words that choose a command if they come first; without them, the command is the bridge."""
 OPTIONS = BRIDGE.options

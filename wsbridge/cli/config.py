@@ -99,7 +99,7 @@ def _endpoint(kind: type[EndpointSettings], shape: Command, flags: SimpleNamespa
 
 def _faults_of(endpoint: EndpointSettings, flags: SimpleNamespace) -> Iterator[Fault]:
     for fault in faults_of(endpoint):
-        if fault.path == ("durable",) and not flags.said >= {"durable", "passive"}:
+        if fault.path == ("durable",) and not flags.given >= {"durable", "passive"}:
             # One of them comes from a variable, and --passive wins.
             continue
         yield Fault(fault.path, fault.sentence.replace("<framing>=chunks", "--binary")) if flags.binary else fault

@@ -143,13 +143,13 @@ def _run(program: str, words: Sequence[str], environ: Mapping[str, str]) -> int:
         if not words and asked is BRIDGE:
             print("Command line arguments are missing.")
         hint = _subcommand_meant(flags.command, str(error)) if shape is BRIDGE and name == "wsbridge" else ""
-        complaint = f"{error}{_variable_of(str(error), shape, flags.said, environ)}{hint}"
+        complaint = f"{error}{_variable_of(str(error), shape, flags.given, environ)}{hint}"
         return _complain(name, asked, without_passwords(complaint, ours), error.exit_status)
     return serve(settings, environ=environ, hint=lambda error: hint_for_listening(error, settings))
 
 
 def _complete(environ: Mapping[str, str]) -> int:
-    """Print the completions that a shell asks for; return the exit status."""
+    """Print the completions that a shell requests; return the exit status."""
     from wsbridge.cli.completion import print_completions
 
     return print_completions(environ)
@@ -210,18 +210,18 @@ def serve(
 ) -> int:
     """Run a server until it ends; return the exit status.
 
-    `hint` returns the remedy for an address that cannot be bound. `reloads` returns what changes the settings of the server
+    `hint` returns the remedy for an address that cannot be bound. `reloads` returns the object that changes the settings of the server
     meanwhile. `private` are files that no endpoint serves.
     """
     for fd in (0, 1, 2):
-        _keep_open(fd)
+        _open_if_closed(fd)
     # Imported here, so that --help and errors in flags do not wait for the large libraries.
     from wsbridge.logwriter import LogHandler
     from wsbridge.net.busypoll import make_loop
-    from wsbridge.process.inherited import take_defaults
+    from wsbridge.process.inherited import reset_signals
     from wsbridge.server.server import Server
 
-    take_defaults()
+    reset_signals()
     metrics = Metrics()
     level = LEVELS[settings.server.log_level]
     output = LogHandler(1, JsonFormatter() if settings.server.log_format == "json" else LineFormatter(), metrics)
@@ -275,7 +275,7 @@ def _warn(settings: ServerSettings, environ: Mapping[str, str]) -> None:
 
 
 def _warn_of_origins(settings: ServerSettings) -> None:
-    """Log what the allowed origins admit besides the pages that a user may have in mind."""
+    """Warn about pages that the allowed origins admit, and that a user may not expect."""
     log = logger("server")
     name = mentions.written("<origins>")
     allowed = [origin for endpoint in settings.endpoints for origin in endpoint.access.rules.allowed or ()]
@@ -288,14 +288,14 @@ def _warn_of_origins(settings: ServerSettings) -> None:
 
 def _run_pipe(settings: PipeSettings, shape: Command, *, level: int, unknown: Sequence[str]) -> int:
     """Run `publish` or `subscribe` until it ends; return the exit status."""
-    from wsbridge.process.inherited import take_defaults
+    from wsbridge.process.inherited import reset_signals
 
-    take_defaults()
+    reset_signals()
     # Until the loop installs its handlers, a signal ends the process without output.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     for fd in (0, 1, 2):
-        _keep_open(fd)
+        _open_if_closed(fd)
     if shape is PUBLISH:
         from wsbridge.pipes.publish import publish as work
     else:
@@ -311,11 +311,11 @@ def _complain(name: str, shape: Command, complaint: str, status: int) -> int:
     return status
 
 
-def _variable_of(complaint: str, shape: Command, said: frozenset[str], environ: Mapping[str, str]) -> str:
+def _variable_of(complaint: str, shape: Command, given: frozenset[str], environ: Mapping[str, str]) -> str:
     """Return the name of the variable that set the flag at the beginning of a complaint; empty if no variable set it."""
     flag = re.match(r"--([a-z-]+)", complaint)
     for option in shape.options:
-        if flag and option.name == flag[1] and option.attribute not in said and environ.get(option.variable):
+        if flag and option.name == flag[1] and option.attribute not in given and environ.get(option.variable):
             return f" ({option.variable})"
     return ""
 
@@ -339,7 +339,7 @@ def _version(name: str) -> str:
     return f"{name} {__version__} (Python {platform.python_version()} {sys.platform}-{platform.machine()}) {' '.join(parts)}"
 
 
-def _keep_open(fd: int) -> None:
+def _open_if_closed(fd: int) -> None:
     """Open /dev/null on a standard descriptor that is closed, so that no pipe of a program gets its number."""
     try:
         os.fstat(fd)

@@ -44,7 +44,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     metavar: str = ""
     is_repeatable: bool = False
     description: str = ""
-    """What the documentation says, in Markdown; empty if that is the help."""
+    """The text of the documentation, in Markdown; empty if it is the help."""
     default_shown: str | None = None
     """The default as the documentation shows it, in Markdown; None to derive it from `default`."""
     unit: Unit = Unit.SECONDS

@@ -1,7 +1,7 @@
-"""The flags of each command, in groups: what click parses, what `--help` shows, and what scripts/docs writes.
+"""The flags of each command, in groups: click parses them, `--help` shows them, and scripts/docs writes their tables.
 
-Each flag is also a variable: `WSBRIDGE_` and its name in capitals, hyphens as underscores; the value of a repeatable one
-holds one value a line. The command line wins over the variable.
+Each flag is also a variable: `WSBRIDGE_` and its name in capitals, with underscores for hyphens. The variable of a repeatable
+flag holds one value per line. The command line has precedence over the variable.
 """
 
 from __future__ import annotations

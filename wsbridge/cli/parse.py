@@ -35,7 +35,7 @@ class GoValue(click.ParamType[Any]):
 def parse(words: Sequence[str], environ: Mapping[str, str], shape: Command = BRIDGE) -> SimpleNamespace:
     """Return every flag's value by its attribute name, and `command`: the words from COMMAND on. Raises UsageError.
 
-    `help` is True if the command line asks for help. The value of a repeatable flag is a tuple. `said` holds the attributes that
+    `help` is True if the command line asks for help. The value of a repeatable flag is a tuple. `given` holds the attributes that
     the command line sets; all other values come from variables or are defaults.
     """
     takes_value = {option.name: not option.is_boolean for option in shape.options}
@@ -45,7 +45,7 @@ def parse(words: Sequence[str], environ: Mapping[str, str], shape: Command = BRI
     command = click.Command(
         "wsbridge",
         params=[*(_click_option(option) for option in shape.options), click.Argument(["command"], nargs=-1, type=click.UNPROCESSED)],
-        callback=lambda **values: SimpleNamespace(help=False, said=_said(values), **values),
+        callback=lambda **values: SimpleNamespace(help=False, given=_given(values), **values),
         context_settings={"allow_interspersed_args": False},
         add_help_option=False,
     )
@@ -58,7 +58,7 @@ def parse(words: Sequence[str], environ: Mapping[str, str], shape: Command = BRI
     return values
 
 
-def _said(values: Mapping[str, Any]) -> frozenset[str]:
+def _given(values: Mapping[str, Any]) -> frozenset[str]:
     """Return the names of the values that come from the command line."""
     context = click.get_current_context()
     return frozenset(name for name in values if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE)

@@ -38,7 +38,7 @@ def make_pipe_settings(flags: SimpleNamespace, shape: Command) -> PipeSettings:
         raise_first(exchange_faults(flags.exchange, at_broker=True))
     check_needs(shape.options, flags)
     check_values(shape.options, flags)
-    if flags.durable and flags.passive and flags.said >= {"durable", "passive"}:
+    if flags.durable and flags.passive and flags.given >= {"durable", "passive"}:
         raise ConfigurationError("--durable and --passive cannot be used together: --passive does not declare the exchange")
     broker = _broker(flags, shape)
     position = _position(flags, has_positions=not flags.broker or flags.replay) if shape is SUBSCRIBE else {}
@@ -58,13 +58,13 @@ def _one_source(flags: SimpleNamespace) -> SimpleNamespace:
     A flag on the command line for one of the two overrides a variable for the other. Raises ConfigurationError if both are
     equally explicit.
     """
-    said = flags.said
-    if not flags.url or (flags.broker and "broker" in said and "url" not in said):
+    given = flags.given
+    if not flags.url or (flags.broker and "broker" in given and "url" not in given):
         return SimpleNamespace(**{**vars(flags), "url": ""})
-    if flags.broker and ("broker" in said) == ("url" in said):
+    if flags.broker and ("broker" in given) == ("url" in given):
         raise ConfigurationError("--url and --broker cannot be used together; give one of them")
     for flag in OF_THE_BROKER:
-        if flag in said:
+        if flag in given:
             raise ConfigurationError(f"--{flag} cannot be used with --url: the server configures its channel itself; remove --{flag}")
     return SimpleNamespace(**{**vars(flags), **dict.fromkeys(OF_THE_BROKER, ""), "broker": ()})
 

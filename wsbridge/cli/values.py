@@ -52,7 +52,7 @@ def check_needs(options: Iterable[Option], flags: SimpleNamespace) -> None:
         if option.field is None or option.part is None:
             continue
         value = getattr(flags, option.attribute)
-        counts = value if option.is_boolean else option.attribute in flags.said
+        counts = value if option.is_boolean else option.attribute in flags.given
         if counts and (need := missing_need(option.part, option.field, flags)):
             raise ConfigurationError(in_flags(f"<{option.field.name}> needs <{need}>"))
 
@@ -61,7 +61,7 @@ def check_needless(names: Iterable[str], flags: SimpleNamespace, missing: str) -
     """Raise ConfigurationError for a flag on the command line that has no effect without `missing`."""
     for name in names:
         attribute = name.replace("-", "_")
-        if attribute in flags.said and getattr(flags, attribute) is not False:
+        if attribute in flags.given and getattr(flags, attribute) is not False:
             raise ConfigurationError(f"--{name} needs {missing}")
 
 

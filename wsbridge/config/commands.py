@@ -32,7 +32,7 @@ def hint_for_command(command: Sequence[str], folder: str) -> str:
 
 
 def for_line(line: str) -> str:
-    """Return what to write instead of a command line in one string."""
+    """Return the array to write instead of a command line in one string."""
     line = hidden(line)
     try:
         words = shlex.split(line)

@@ -1,4 +1,4 @@
-"""Turns a document into the settings of a server, or into the list of everything that is wrong with it.
+"""Turns a document into the settings of a server, or into the list of its faults.
 
     [server]                 the process as a whole
     [[listen]]               an address; without any, the server listens on port 8080 of every address

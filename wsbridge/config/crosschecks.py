@@ -1,4 +1,4 @@
-"""Checks between the tables of a configuration file: what occurs twice, and what refers to a table that is not there."""
+"""Checks between the tables of a configuration file: duplicates, and references to missing tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from wsbridge.settings.declare import Fault
 
 
 def check_listeners(reader: Reader, listeners: Mapping[Path, ListenSettings]) -> None:
-    """Record what prevents a listener from opening: its settings, its certificate, or another listener at its address."""
+    """Record the faults that prevent a listener from opening: its settings, its certificate, or another listener at its address."""
     occupied: Occupied[tuple[Path, str]] = Occupied()
     files: dict[str, Path] = {}
     for path, listen in listeners.items():
@@ -30,7 +30,7 @@ def check_listeners(reader: Reader, listeners: Mapping[Path, ListenSettings]) ->
         if listen.certificate and listen.key:
             _check_certificates(reader, path, listen)
         for key, host, port in _ports(listen):
-            if other := occupied.take(host, port, (path, f"{host}:{port}")):
+            if other := occupied.claim(host, port, (path, f"{host}:{port}")):
                 reader.fault((*path, key), _excluded(reader, f"{host}:{port}", *other))
         if not listen.is_tcp:
             name = listen.address if listen.unix_path is None else _real(listen.unix_path)
@@ -43,17 +43,17 @@ def check_listeners(reader: Reader, listeners: Mapping[Path, ListenSettings]) ->
 
 def check_endpoints(reader: Reader, endpoints: Mapping[Path, EndpointSettings], brokers: object) -> None:
     """Record endpoints that have the same path and host, and names of brokers and endpoints that are not there."""
-    taken: dict[tuple[str, str], Path] = {}
+    owners: dict[tuple[str, str], Path] = {}
     paths = {endpoint.path for endpoint in endpoints.values()}
     for path, endpoint in endpoints.items():
         for host in endpoint.host_names or ("",):
             place = (endpoint.path, host)
-            if place in taken:
+            if place in owners:
                 there = f'the path "{endpoint.path}"' + (f" of {host}" if host else "")
-                reader.fault((*path, "path"), f"{_where(reader, taken[place])} has {there} already; choose another path")
+                reader.fault((*path, "path"), f"{_where(reader, owners[place])} has {there} already; choose another path")
                 break
         for host in endpoint.host_names or ("",):
-            taken.setdefault((endpoint.path, host), path)
+            owners.setdefault((endpoint.path, host), path)
         if isinstance(endpoint, BroadcastSettings) and endpoint.channel.broker:
             complaint = _unknown_broker(endpoint.channel.broker, brokers if isinstance(brokers, dict) else {})
             if complaint:

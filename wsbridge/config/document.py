@@ -5,7 +5,7 @@
 A pattern is relative to the folder of the file that contains it. A pattern may match no file; a plain name must exist. A file comes
 before the files that it includes, and those come sorted for each pattern. Each file is read once, even if several patterns match it.
 
-Reading collects errors: the document holds what could be read. It gives the values no meaning.
+Reading collects errors: the document holds the readable files. It does not interpret the values.
 """
 
 from __future__ import annotations

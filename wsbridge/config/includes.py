@@ -24,7 +24,7 @@ def is_pattern(name: str) -> bool:
 
 
 def expand(pattern: str, folder: str) -> Expansion:
-    """Return what a pattern matches; a relative pattern is relative to `folder`. A plain name matches itself, even if it is missing.
+    """Return the matches of a pattern; a relative pattern is relative to `folder`. A plain name matches itself, even if it is missing.
 
     The syntax is that of a shell: `*`, `?`, `[a-z]` and `[!a-z]`, within one part of a path. Only a dot matches the dot of a hidden file.
     Raises OSError for a folder that exists and cannot be listed, with the folder as `filename`, and ValueError with a sentence.

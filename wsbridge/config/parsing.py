@@ -1,4 +1,4 @@
-"""Turns the bytes of one file into its tables and the lines of their paths, or says in which line it is not TOML."""
+"""Turns the bytes of one file into its tables and the lines of their paths, or names the line that is not TOML."""
 
 from __future__ import annotations
 

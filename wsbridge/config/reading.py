@@ -1,4 +1,4 @@
-"""Tables of a configuration file as values of settings. The reader collects every fault and goes on."""
+"""Tables of a configuration file as values of settings. The reader collects every fault and continues."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ URLS = 100
 
 @dataclass(slots=True)
 class Values:
-    """The values of a table that could be read, and the names of the others."""
+    """The values of a table that could be read, and the names of the unreadable values."""
 
     values: dict[str, Any] = field(default_factory=dict)
     wrong: set[str] = field(default_factory=set)
 
 
 class Reader:
-    """Reads the tables of a document; `faults` holds what is wrong."""
+    """Reads the tables of a document; `faults` holds their faults."""
 
     def __init__(self, document: Document, environ: Mapping[str, str]) -> None:
         self.document = document
@@ -61,7 +61,7 @@ class Reader:
 
     @cached_property
     def _urls(self) -> dict[str, str]:
-        """The strings of the document that hold a user of a URL, as they are and as a text quotes them, with what to show instead."""
+        """The strings of the document that hold a user of a URL, unchanged and as a text quotes them, each with its replacement."""
         found = {value: hidden(value) for value in _strings(self.document.tables) if "@" in value}
         return {form(value): shown for value, shown in found.items() if shown != value for form in (str, _quoted)}
 
@@ -82,7 +82,7 @@ class Reader:
         return None
 
     def tables(self, path: Path, value: Any, example: str) -> list[tuple[Path, dict[str, Any]]]:
-        """Return the entries of an array of tables, with their paths; record a fault for all that is no table."""
+        """Return the entries of an array of tables, with their paths; record a fault for each other value."""
         if isinstance(value, list):
             places: list[Path] = [(*path, index) for index in range(len(value))]
             entries = [(place, self.maybe_table(place, entry, example)) for place, entry in zip(places, value, strict=True)]
@@ -123,7 +123,7 @@ class Reader:
         return read_value(field, value, folder=self.document.folder(path))
 
     def _secrets(self, path: Path, field: Field, value: Any) -> tuple[str, ...]:
-        """Return strings that may be kept elsewhere: one, or an array of them. A single one may hold several, with commas."""
+        """Return strings that may be kept elsewhere: a string, or an array of strings. A single string may hold several, with commas."""
         folder = self.document.folder(path)
 
         def addresses(item: Any) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """The JSON schema (draft 2020-12) of a configuration file, with which editors check and complete it.
 
-It comes from the declarations of the settings. It knows types, names, bounds and choices; `wsbridge check` knows the rest.
+It comes from the declarations of the settings. It contains types, names, bounds and choices. Only `wsbridge check` makes the other checks.
 """
 
 from __future__ import annotations

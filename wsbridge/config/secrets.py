@@ -23,7 +23,7 @@ MAX_BYTES = 64 * 1024
 FORMS = '"…", { env = "NAME" } or { file = "path" }'
 NEWLINE = re.compile(r"\r?\n\Z")
 UNDECODED = re.compile("[\ud800-\udfff]")
-"""What Python makes of bytes in the environment that are not UTF-8."""
+"""Matches the characters by which Python represents bytes of the environment that are not UTF-8."""
 VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -43,7 +43,7 @@ def resolve(value: object, *, environ: Mapping[str, str], folder: str) -> str:
 
 
 def is_reference(value: object) -> bool:
-    """Whether a value says where a string is kept, whether rightly or not."""
+    """Whether a value names the place of a string, correctly or not."""
     return isinstance(value, dict) and bool(value) and value.keys() <= {"env", "file"}
 
 

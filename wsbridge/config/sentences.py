@@ -24,7 +24,7 @@ ELSEWHERE = {
     "ssl": "certificate and key of [[listen]] turn on TLS",
     "binary": 'write framing = "chunks" into [[endpoint]]',
 }
-"""What to do about some keys that a table does not have."""
+"""Remedies for some keys that a table does not have."""
 
 
 def in_keys(sentence: str, name: str) -> str:
@@ -41,7 +41,7 @@ def mentioned(sentence: str) -> list[str]:
 
 
 def unknown(key: str, known: Iterable[str], *, guesses: bool = True) -> str:
-    """Return the sentence for a key that a table does not know: what the user probably meant, and where it belongs.
+    """Return the sentence for a key that a table does not know: the key that the user probably meant, and its table.
 
     The key may be spelt as a flag. Without `guesses`, the sentence does not name the nearest known key: the search takes 0.2 ms.
     """

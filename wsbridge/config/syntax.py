@@ -1,6 +1,6 @@
-"""Explains why a text is not TOML: the line, and a sentence that says what is wrong there and how to write it.
+"""Explains why a text is not TOML: the line, and a sentence that names the error and its correction.
 
-`tomllib` finds the error. A table of common slips translates its message, by the text before and behind the position. A sentence
+`tomllib` finds the error. A table of common mistakes translates its message, by the text before and behind the position. A sentence
 never repeats a value: an unquoted password would appear in a log.
 """
 
@@ -27,8 +27,8 @@ UNCLOSED = {
 }
 
 
-class Slip(NamedTuple):
-    """A slip is recognized by three patterns: of tomllib's message, and of the line before and from the position.
+class Mistake(NamedTuple):
+    """A mistake is recognized by three patterns: of tomllib's message, and of the line before and from the position.
 
     In the sentence, {key} stands for the key of the line.
     """
@@ -39,64 +39,70 @@ class Slip(NamedTuple):
     sentence: str
 
 
-SLIPS = (
-    Slip("Invalid value", "", r"(#|$)", "the value is missing; write {key} = and a value"),
-    Slip("Invalid value", "", "[“”„‘’«»`]", "this character is not a quotation mark of TOML; write \" or ' around a string"),
-    Slip("Invalid value", "", "(?i:true|false)\\b", "write true and false in lower case"),
-    Slip("Invalid value", "", r"(?i:yes|no|on|off)\s*([],}#]|$)", "the value is not a truth value of TOML; write true or false"),
-    Slip("Invalid value", "", r"(?i:null|none|nil)\s*([],}#]|$)", "TOML has no null; remove the key"),
-    Slip("Invalid value", "", "[=>]", "write a single = between the key and its value"),
-    Slip("Invalid value", "", r"[+-]?\.[0-9]", "a number begins with a digit; write 0.5, not .5"),
-    Slip("Invalid value", "", r"[,\]})]", "a value is missing before this character; write the value, or remove the character"),
-    Slip("Invalid value", "", "", 'the value is not a number, true or false; write a string in quotes: {key} = "…"'),
-    Slip("Invalid date", "", "", "no such date or time exists; correct it, or write a string in quotes"),
-    Slip("Expected newline", r"^\s*\[.*\]\s*$", "", "write each key of a table on a line of its own, below the header of the table"),
-    Slip(
+MISTAKES = (
+    Mistake("Invalid value", "", r"(#|$)", "the value is missing; write {key} = and a value"),
+    Mistake("Invalid value", "", "[“”„‘’«»`]", "this character is not a quotation mark of TOML; write \" or ' around a string"),
+    Mistake("Invalid value", "", "(?i:true|false)\\b", "write true and false in lower case"),
+    Mistake("Invalid value", "", r"(?i:yes|no|on|off)\s*([],}#]|$)", "the value is not a truth value of TOML; write true or false"),
+    Mistake("Invalid value", "", r"(?i:null|none|nil)\s*([],}#]|$)", "TOML has no null; remove the key"),
+    Mistake("Invalid value", "", "[=>]", "write a single = between the key and its value"),
+    Mistake("Invalid value", "", r"[+-]?\.[0-9]", "a number begins with a digit; write 0.5, not .5"),
+    Mistake("Invalid value", "", r"[,\]})]", "a value is missing before this character; write the value, or remove the character"),
+    Mistake("Invalid value", "", "", 'the value is not a number, true or false; write a string in quotes: {key} = "…"'),
+    Mistake("Invalid date", "", "", "no such date or time exists; correct it, or write a string in quotes"),
+    Mistake("Expected newline", r"^\s*\[.*\]\s*$", "", "write each key of a table on a line of its own, below the header of the table"),
+    Mistake(
         "Expected newline", "", "[,;]", "a key and its value end with the line; remove this character, and write the next key on a new line"
     ),
-    Slip("Expected newline", "", "//", "a comment begins with #; write # instead of //"),
-    Slip("Expected newline", "", "\r", "a carriage return alone does not end a line; save the file with LF or CR LF at the line ends"),
-    Slip(
+    Mistake("Expected newline", "", "//", "a comment begins with #; write # instead of //"),
+    Mistake("Expected newline", "", "\r", "a carriage return alone does not end a line; save the file with LF or CR LF at the line ends"),
+    Mistake(
         "Expected newline",
         r"[=,[]\s*[+-]?0$",
         "[0-9]",
         "a number has no leading zero; write 0o660 for an octal number, or a string in quotes",
     ),
-    Slip("Expected newline", r"""["']\s*$""", "", 'the string ends before this column; write \\" for a quotation mark in a string'),
-    Slip("Expected newline", r"[\w.+-]$", r"\S", 'the value is more than a number or a truth value; write a string in quotes: {key} = "…"'),
-    Slip("Expected newline", "", "", "write one key and its value on each line"),
-    Slip("Expected '=' after", "", ":", "write = instead of : between the key and its value"),
-    Slip("Expected '=' after", "", r"(#|$)", "the key has no value; write = and a value behind it"),
-    Slip("Expected '=' after", "", "[^\"'=]+=", "a key with characters other than A-Z, a-z, 0-9, _ and - needs quotes; write it in quotes"),
-    Slip("Expected '=' after", "", "", "write = between the key and its value"),
-    Slip("Invalid statement", "", "//|;|--|%|/\\*", "a comment begins with #; write # instead"),
-    Slip("Invalid statement", "^$", r"\{", "the file looks like JSON; write TOML: one key = value on each line"),
-    Slip("Invalid statement", "", "=", "the key is missing; write a key before ="),
-    Slip("Invalid statement", "", "[]})]", "no line above opens this bracket; remove it"),
-    Slip("Invalid statement", "", "", "a line begins with a key, with a [table] or with #; correct the line"),
-    Slip("Invalid initial", r"[,{]\s*$", r"(#|$)", "an inline table ends in its line; write it on one line, or as a [table]"),
-    Slip("Invalid initial", r",\s*$", r"\}", "an inline table has no comma behind its last key; remove the comma"),
-    Slip("Invalid initial", r"\[\s*$", r"\]", "the name of the table is missing; write it between the brackets"),
-    Slip("Invalid initial", r"\.\s*$", "", "a part of the key is missing; write it behind the dot, or remove the dot"),
-    Slip("Invalid initial", "", "", "a key with characters other than A-Z, a-z, 0-9, _ and - needs quotes; write it in quotes"),
-    Slip("Expected '\\]\\]'", "", "", "the header of an array of tables is not closed; write ]] behind its name"),
-    Slip("Expected '\\]'", "", r"[^]]+\]", "a name with characters other than A-Z, a-z, 0-9, _ and - needs quotes; write it in quotes"),
-    Slip("Expected '\\]'", "", "", "the header of a table is not closed; write ] behind its name"),
-    Slip("Unclosed array", r"[\w.+-]$", r"[\w.:%/+-]", "the value is more than a number or a truth value; write a string in quotes"),
-    Slip("Unclosed array", "", "", "a comma between two items is missing, or ] behind the last"),
-    Slip("Unclosed inline", "", r"(#|$)", "an inline table ends in its line; write it on one line, or as a [table]"),
-    Slip("Unclosed inline", r"[\w.+-]$", r"[\w.:%/+-]", "the value is more than a number or a truth value; write a string in quotes"),
-    Slip("Unclosed inline", "", "", "a comma between two keys is missing, or }} behind the last"),
-    Slip("(Illegal|Found invalid) character '\\\\n'", "", "", "the string is not closed in its line; write a quotation mark at its end"),
-    Slip('(Unterminated|Expected "\'")', "", "", "the string is not closed in its line; write a quotation mark at its end"),
-    Slip("Unescaped", "", "", "a backslash begins an escape such as \\n; write \\\\ for a backslash, or the string between ' and '"),
-    Slip("Invalid hex|Escaped character", "", "", "the escape is not a character; write \\u and four hexadecimal digits, or \\U and eight"),
-    Slip("Duplicate inline", "", "", "the inline table has a key twice; remove one of the two"),
+    Mistake("Expected newline", r"""["']\s*$""", "", 'the string ends before this column; write \\" for a quotation mark in a string'),
+    Mistake(
+        "Expected newline", r"[\w.+-]$", r"\S", 'the value is more than a number or a truth value; write a string in quotes: {key} = "…"'
+    ),
+    Mistake("Expected newline", "", "", "write one key and its value on each line"),
+    Mistake("Expected '=' after", "", ":", "write = instead of : between the key and its value"),
+    Mistake("Expected '=' after", "", r"(#|$)", "the key has no value; write = and a value behind it"),
+    Mistake(
+        "Expected '=' after", "", "[^\"'=]+=", "a key with characters other than A-Z, a-z, 0-9, _ and - needs quotes; write it in quotes"
+    ),
+    Mistake("Expected '=' after", "", "", "write = between the key and its value"),
+    Mistake("Invalid statement", "", "//|;|--|%|/\\*", "a comment begins with #; write # instead"),
+    Mistake("Invalid statement", "^$", r"\{", "the file looks like JSON; write TOML: one key = value on each line"),
+    Mistake("Invalid statement", "", "=", "the key is missing; write a key before ="),
+    Mistake("Invalid statement", "", "[]})]", "no line above opens this bracket; remove it"),
+    Mistake("Invalid statement", "", "", "a line begins with a key, with a [table] or with #; correct the line"),
+    Mistake("Invalid initial", r"[,{]\s*$", r"(#|$)", "an inline table ends in its line; write it on one line, or as a [table]"),
+    Mistake("Invalid initial", r",\s*$", r"\}", "an inline table has no comma behind its last key; remove the comma"),
+    Mistake("Invalid initial", r"\[\s*$", r"\]", "the name of the table is missing; write it between the brackets"),
+    Mistake("Invalid initial", r"\.\s*$", "", "a part of the key is missing; write it behind the dot, or remove the dot"),
+    Mistake("Invalid initial", "", "", "a key with characters other than A-Z, a-z, 0-9, _ and - needs quotes; write it in quotes"),
+    Mistake("Expected '\\]\\]'", "", "", "the header of an array of tables is not closed; write ]] behind its name"),
+    Mistake("Expected '\\]'", "", r"[^]]+\]", "a name with characters other than A-Z, a-z, 0-9, _ and - needs quotes; write it in quotes"),
+    Mistake("Expected '\\]'", "", "", "the header of a table is not closed; write ] behind its name"),
+    Mistake("Unclosed array", r"[\w.+-]$", r"[\w.:%/+-]", "the value is more than a number or a truth value; write a string in quotes"),
+    Mistake("Unclosed array", "", "", "a comma between two items is missing, or ] behind the last"),
+    Mistake("Unclosed inline", "", r"(#|$)", "an inline table ends in its line; write it on one line, or as a [table]"),
+    Mistake("Unclosed inline", r"[\w.+-]$", r"[\w.:%/+-]", "the value is more than a number or a truth value; write a string in quotes"),
+    Mistake("Unclosed inline", "", "", "a comma between two keys is missing, or }} behind the last"),
+    Mistake("(Illegal|Found invalid) character '\\\\n'", "", "", "the string is not closed in its line; write a quotation mark at its end"),
+    Mistake('(Unterminated|Expected "\'")', "", "", "the string is not closed in its line; write a quotation mark at its end"),
+    Mistake("Unescaped", "", "", "a backslash begins an escape such as \\n; write \\\\ for a backslash, or the string between ' and '"),
+    Mistake(
+        "Invalid hex|Escaped character", "", "", "the escape is not a character; write \\u and four hexadecimal digits, or \\U and eight"
+    ),
+    Mistake("Duplicate inline", "", "", "the inline table has a key twice; remove one of the two"),
 )
 
 
 def explain(text: str, error: ValueError) -> tuple[int, str]:
-    """Return the line, from 1, and the sentence for a text without a BOM that `tomllib` refused with an error; line 0 if it is unknown."""
+    """Return the line and the sentence for a text without a BOM that `tomllib` refused. Lines count from 1; 0 is an unknown line."""
     text = text.replace("\r\n", "\n")
     found = POSITION.fullmatch(str(error))
     if not found:
@@ -109,17 +115,17 @@ def explain(text: str, error: ValueError) -> tuple[int, str]:
     if DUPLICATE.match(message):
         return _duplicate("\n".join([*lines[: line - 1], lines[line - 1][: column - 1]]))
     key = KEY.match(lines[line - 1])
-    sentence = _slip(message, lines[line - 1][: column - 1], lines[line - 1][column - 1 :]).format(key=key[1] if key else "key")
+    sentence = _mistake(message, lines[line - 1][: column - 1], lines[line - 1][column - 1 :]).format(key=key[1] if key else "key")
     return line, f"invalid TOML at column {column}: {sentence}"
 
 
-def _slip(message: str, before: str, rest: str) -> str:
+def _mistake(message: str, before: str, rest: str) -> str:
     """Return the sentence for a message of tomllib, by the line before and from the position."""
     if rest and not rest[0].isprintable() and rest[0] not in "\t\r":
         return f"U+{ord(rest[0]):04X} ({unicodedata.name(rest[0], 'a control character')}) is not allowed here; remove this character"
-    for slip in SLIPS:
-        if re.match(slip.message, message) and re.search(slip.before, before) and re.match(slip.rest, rest):
-            return slip.sentence
+    for mistake in MISTAKES:
+        if re.match(mistake.message, message) and re.search(mistake.before, before) and re.match(mistake.rest, rest):
+            return mistake.sentence
     return f"{message[:1].lower()}{message[1:]}; correct the line".replace("{", "{{").replace("}", "}}")
 
 

@@ -1,4 +1,4 @@
-"""One value of a configuration file as the value of a setting, or the sentence that says what is wrong with it."""
+"""One value of a configuration file as the value of a setting, or the sentence that names its error."""
 
 from __future__ import annotations
 

@@ -92,10 +92,10 @@ def _brokers(brokers: Mapping[str, BrokerSettings]) -> Iterator[str]:
 def _endpoint(endpoint: EndpointSettings) -> str:
     lines = [f"path = {_quoted(endpoint.path)}", f"kind = {_quoted(endpoint.kind)}"]
     # A variable of the environment may set what has no effect here; a configuration file may not.
-    left_out = {"path", *(field.name for field, _ in needless(endpoint))}
+    omitted = {"path", *(field.name for field, _ in needless(endpoint))}
     for entry in settings_of(type(endpoint)):
         part = getattr(endpoint, entry.part) if entry.part else endpoint
-        if entry.field.name not in left_out:
+        if entry.field.name not in omitted:
             lines += _lines(part, (entry.field,))
     return _table("[[endpoint]]", lines)
 

@@ -1,7 +1,7 @@
-"""What every kind of endpoint has in common, and the parts that several kinds build in the same way.
+"""The interface of every kind of endpoint, and the parts that several kinds build in the same way.
 
 An endpoint is made of its settings and the services of its server. It opens its parts, answers requests through its `app`, and ends.
-The server owns the order: open, put into the site, begin; then remove from the site, finish, drain the sessions.
+The server owns the order: open, put into the site, start; then remove from the site, finish, drain the sessions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from wsbridge.net.reverselookup import Names
 from wsbridge.process.launch import Launcher
 from wsbridge.process.termination import make_ladder
 from wsbridge.rules.environ import passed_on
-from wsbridge.rules.paths import Look, looker
+from wsbridge.rules.paths import Lookup, make_lookup
 from wsbridge.sessions.limiter import Limiter
 from wsbridge.sessions.registry import Ids, Registry
 from wsbridge.settings import BrokerSettings, Busy, EndpointSettings
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What a server lends to its endpoints."""
+    """The objects of a server that its endpoints use."""
 
     launcher: Launcher
     metrics: Metrics
@@ -74,22 +74,22 @@ class Endpoint(Protocol):
         """Answers the requests, once the endpoint is open."""
 
     async def open(self) -> None:
-        """Build all parts. Raises WsbridgeError; then `finish` releases what has been opened."""
+        """Build all parts. Raises WsbridgeError; then `finish` releases the opened parts."""
 
-    def begin(self) -> None:
-        """Begin the work that needs no request; from now on, clients can connect."""
+    def start(self) -> None:
+        """Start the work that needs no request; from now on, clients can connect."""
 
     def succeed(self, settings: EndpointSettings, services: Services) -> Endpoint | None:
         """Return an endpoint with other settings that takes over what this one serves, its sessions included; None if none can.
 
-        When the successor begins, it ends this endpoint.
+        When the successor starts, it ends this endpoint.
         """
 
     async def finish(self, force: asyncio.Event) -> None:
         """End the work, before the sessions end; `force` asks to do so at once. A further call does nothing."""
 
     def served(self) -> Iterator[str]:
-        """Yield the lines of the start log that say what the endpoint serves."""
+        """Yield the lines of the start log that describe the endpoint."""
 
 
 class Parts:
@@ -140,11 +140,11 @@ class Parts:
             busy_close=access.busy is Busy.CLOSE,
         )
 
-    def _scripts(self) -> tuple[str, Look] | None:
+    def _scripts(self) -> tuple[str, Lookup] | None:
         directory = self._settings.program.scripts
         if not directory:
             return None
-        return os.path.realpath(directory), looker(directory, dotfiles=self._settings.http.dotfiles)
+        return os.path.realpath(directory), make_lookup(directory, dotfiles=self._settings.http.dotfiles)
 
     def handshake(self, *, is_shared: bool = False) -> Handshake:
         access, services = self._settings.access, self._services

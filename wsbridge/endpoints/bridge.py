@@ -33,7 +33,7 @@ class BridgeEndpoint:
             loop=services.loop,
         )
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Do nothing: all work begins with a request."""
 
     def succeed(self, settings: EndpointSettings, services: Services) -> Endpoint | None:

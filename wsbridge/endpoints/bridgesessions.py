@@ -48,7 +48,7 @@ class BridgeSessions:
         self.admit = gate.admit
         self.locate = gate.locate
         self.asks_disk = gate.asks_disk
-        self.turn_away = handshake.turn_away
+        self.reject = handshake.reject
         self._handshake = handshake
         self._program = program
         self._terminal = program.terminal
@@ -59,7 +59,7 @@ class BridgeSessions:
         self._metrics = metrics
         self._loop = loop
         self._make_decoder, self._encoder = make_framing(program.framing, limit=program.max_program_message)
-        self.on_begin: Callable[[], None] = lambda: None
+        self.on_accept: Callable[[], None] = lambda: None
         """Called when the server has answered a client with 101."""
         self.on_session: Callable[[Bridge | None], None] = lambda _: None
         """Called with each session whose program runs, and with None if the program could not be started."""
@@ -71,7 +71,7 @@ class BridgeSessions:
     async def room(self) -> None:
         await self._launcher.room()
 
-    def begin(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
+    def start(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
         """Send the 101 and begin the session. Raises Refused if the environment is too long for a program."""
         fields["command"] = admission.argv[0]
         with self._registry.limiter.returned_on_error():
@@ -85,19 +85,19 @@ class BridgeSessions:
             )
             log.log(ACCESS, "CONNECT", extra=extra(fields))
             # The program starts before the server sends the 101: one processor loads it while the other does the rest.
-            child, starting = self._start(admission.argv, environment, fields)
+            child, starting = self._start_program(admission.argv, environment, fields)
             try:
                 client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, fields)
                 early = connection.detach(client)
             except BaseException:
                 child.abandon()
                 raise
-        self.on_begin()
+        self.on_accept()
         session = Bridge(client, child, registry=self._registry, fields=fields, drain_seconds=self._program.drain, loop=self._loop)
         client.join(session.start(), session.hung_up)
         child.send(self._encoder.opening(partial(_details, request, fields, admission.subprotocol)))
         starting.add_done_callback(partial(self._started, session, fields))
-        client.hear(early)
+        client.feed(early)
 
     def _started(self, session: Bridge, fields: LogFields, starting: asyncio.Future[Started]) -> None:
         """Record that the program of a session runs, or that it could not be started."""
@@ -111,7 +111,9 @@ class BridgeSessions:
         session.failed()
         self.on_session(None)
 
-    def _start(self, argv: tuple[str, ...], environment: Mapping[str, str], fields: LogFields) -> tuple[Child, asyncio.Future[Started]]:
+    def _start_program(
+        self, argv: tuple[str, ...], environment: Mapping[str, str], fields: LogFields
+    ) -> tuple[Child, asyncio.Future[Started]]:
         program = self._program
         decoder, error_decoder = self._make_decoder(), None
         if program.pass_stderr:

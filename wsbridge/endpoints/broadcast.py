@@ -119,7 +119,7 @@ class BroadcastEndpoint:
             subject=("exchange", settings.channel.exchange),
         )
 
-    def begin(self) -> None:
+    def start(self) -> None:
         previous, self._previous = self._previous, None
         self._take(Event.BEGUN)
         if previous is None:

@@ -25,7 +25,7 @@ class ConsoleEndpoint:
         facts = {"program": self.settings.target.strip("/"), "target": target}
         self.app = self._parts.app(page=pages("console.html", "DEVCONSOLE", facts, wanted=True))
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Do nothing: all work begins with a request."""
 
     def succeed(self, settings: EndpointSettings, services: Services) -> Endpoint | None:

@@ -21,7 +21,7 @@ class FilesEndpoint:
         console = pages("console.html", "DEVCONSOLE", {"program": ""}, wanted=self.settings.http.console)
         self.app = self._parts.app(page=console)
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Do nothing: all work begins with a request."""
 
     def succeed(self, settings: EndpointSettings, services: Services) -> Endpoint | None:

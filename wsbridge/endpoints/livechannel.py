@@ -126,7 +126,7 @@ class LiveChannel:
             producer=new_mark(),
             history=channel.history,
             # A program must not receive messages that it, or its predecessor, may already have received.
-            begin="next" if settings.role is Role.THROUGH else None,
+            start="next" if settings.role is Role.THROUGH else None,
             max_message_bytes=settings.program.max_program_message,
             connections=services.connections(),
             metrics=services.metrics,

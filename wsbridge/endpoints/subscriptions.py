@@ -75,7 +75,7 @@ class Subscriptions:
         self.admit = gate.admit
         self.locate = gate.locate
         self.asks_disk = gate.asks_disk
-        self.turn_away = handshake.turn_away
+        self.reject = handshake.reject
         self._origins = origins
         self._handshake = handshake
         self._client = client
@@ -94,7 +94,7 @@ class Subscriptions:
     async def room(self) -> None:
         """Return at once: a subscriber needs no program."""
 
-    def begin(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
+    def start(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
         """Send the 101 and begin the subscription."""
         with self._registry.limiter.returned_on_error():
             begin = self._place(_query(request, "since"))
@@ -103,12 +103,12 @@ class Subscriptions:
             wire = self._wires.websocket(admission.subprotocol == SUBPROTOCOL, bits, _query(request, TIMES) is not None)
             early = connection.detach(client)
             session = Subscription(client, self._fanout, wire, fan_in=self._fan_in, registry=self._registry, fields=fields)
-        self._begun(fields)
+        self._log_start(fields)
         client.join(session.start(begin), session.hung_up)
-        client.hear(early)
+        client.feed(early)
 
     def is_events(self, request: Request) -> bool:
-        """Whether a plain request asks for the channel as an event stream."""
+        """Whether a plain request is for the channel as an event stream."""
         return request.path == EVENTS_PATH or EVENTS_TYPE in _accepted(request)
 
     def stream(self, raw: web.BaseRequest, request: Request, fields: LogFields, headers: tuple[tuple[str, str], ...]) -> web.StreamResponse:
@@ -117,7 +117,7 @@ class Subscriptions:
         with self._registry.limiter.returned_on_error():
             client, session = self._accept_stream(raw, request, fields, headers)
             begin = self._place(request.header("last-event-id") or _query(request, "since"))
-        self._begun(fields)
+        self._log_start(fields)
         client.join(session.start(begin))
         return DETACHED
 
@@ -144,13 +144,13 @@ class Subscriptions:
             transport, settings=self._client, unsent_bytes=UNSENT_BYTES, metrics=self._metrics, fields=fields, loop=self._loop
         )
         connection.detach(client)
-        # Without a random delay, all clients of a lost server would reconnect at once; a browser waits as long as `retry` says.
+        # Without a random delay, all clients of a lost server would reconnect at once; a browser waits for the time in `retry`.
         retry_ms = random.randint(*RETRY_MS)
-        client.take(f"HTTP/1.1 200 OK\r\n{head}\r\nretry: {retry_ms}\n\n".encode("utf-8", "surrogateescape"))
+        client.deliver(f"HTTP/1.1 200 OK\r\n{head}\r\nretry: {retry_ms}\n\n".encode("utf-8", "surrogateescape"))
         return client, Subscription(client, self._fanout, self._wires.events, fan_in=None, registry=self._registry, fields=fields)
 
-    def come_back(self, request: Request, headers: tuple[tuple[str, str], ...]) -> web.Response | None:
-        """Return a response after which an EventSource without a slot retries; an error status would make it stop for good.
+    def retry_response(self, request: Request, headers: tuple[tuple[str, str], ...]) -> web.Response | None:
+        """Return a response after which an EventSource without a slot retries; after an error status it would never retry.
 
         Return None for any other client, to which the error status is more useful. `headers` are the headers that the caller adds.
         """
@@ -171,12 +171,12 @@ class Subscriptions:
         if not self._registry.limiter.acquire():
             raise Refused(503, self._registry.limiter.full, headers={"Retry-After": "5"})
 
-    def _begun(self, fields: LogFields) -> None:
+    def _log_start(self, fields: LogFields) -> None:
         self._metrics.sessions += 1
         log.log(ACCESS, "CONNECT", extra=extra(fields))
 
     def _place(self, since: str | None) -> Join | Position | None:
-        """Return where a subscriber begins: after the position that it brings, or else at the channel's default.
+        """Return where a subscriber begins: after the position that it sends, or else at the channel's default.
 
         None stands for a text that was never a position.
         """

@@ -9,7 +9,8 @@ Each framing has a decoder for the child's stdout and an encoder for its stdin:
     prefixed  length, kind, payload                   length, kind, payload
     json      one object per line                     one object per line
 
-A decoder accepts bytes in pieces of any size, and returns what they complete. It is pure: it uses no clock, no file and no loop.
+A decoder accepts bytes in pieces of any size, and returns the messages that they complete. It is pure: it uses no clock, no file and
+no loop.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Decoder(Protocol):
     """Splits the stdout of a child into messages."""
 
     def feed(self, data: bytes) -> Sequence[Batch | End]:
-        """Accept bytes, any number of them; return what they complete, in order. An `End` asks for the end of the session.
+        """Accept bytes, any number of them; return the messages that they complete, in order. An `End` asks for the end of the session.
 
         Raises ProgramError when the stream violates the framing. Raises its subclass MessageTooLong as soon as an unfinished
         message passes the limit. The error carries the items that were complete before the fault.

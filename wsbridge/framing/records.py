@@ -40,7 +40,7 @@ class Close(msgspec.Struct, tag="close", forbid_unknown_fields=True):
 
 
 class Decoder:
-    """Reads the records of a program. A close record becomes an `End`, and the decoder ignores everything after it."""
+    """Reads the records of a program. A close record becomes an `End`, and the decoder ignores all later bytes."""
 
     __slots__ = ("_closed", "_line", "_lines", "_read")
 

@@ -18,7 +18,7 @@ from wsbridge.process.spawn import is_executable, why_not_executable
 from wsbridge.rules.environ import Script
 from wsbridge.rules.methods import check_method
 from wsbridge.rules.origins import Rules
-from wsbridge.rules.paths import Look, find_script
+from wsbridge.rules.paths import Lookup, find_script
 from wsbridge.rules.request import Request, has_body, has_token
 from wsbridge.sessions.registry import Registry
 from wsbridge.wire.acceptkey import accept_value
@@ -46,11 +46,11 @@ class Located:
     """Why the script cannot be run; empty if it can."""
 
 
-NOWHERE = Located((), Script("", ""))
+NOT_FOUND = Located((), Script("", ""))
 
 
 class Gate:
-    """Admits requests; each admitted request holds a slot, which its session gives back."""
+    """Admits requests; each admitted request holds a slot, which its session releases."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Gate:
         origins: Rules,
         subprotocols: tuple[str, ...],
         argv: tuple[str, ...],
-        scripts: tuple[str, Look] | None,
+        scripts: tuple[str, Lookup] | None,
         busy_close: bool,
     ) -> None:
         self._registry = registry
@@ -71,7 +71,7 @@ class Gate:
         self.asks_disk = scripts is not None
 
     def admit(self, request: Request, located: Located | None = None) -> Admission:
-        """Return what to serve for a request, with its slot reserved. Raises Refused and Busy.
+        """Return the admission of a request, with its slot reserved. Raises Refused and Busy.
 
         `located` is the result of `locate`; without it, this method reads the disk itself.
         """
@@ -92,14 +92,14 @@ class Gate:
         """Return the program and script that a request selects; with `--dir`, this reads the disk."""
         if self._scripts is None:
             return Located(self._argv, Script(request.mount or "/", request.path))
-        root, look = self._scripts
-        target = find_script(request.path, look)
+        root, lookup = self._scripts
+        target = find_script(request.path, lookup)
         if target is None:
-            return NOWHERE
+            return NOT_FOUND
         # The server runs exactly the path that it checks here, with its links resolved.
         real = os.path.realpath(os.path.join(root, target.file))
         if not real.startswith(root.rstrip("/") + "/"):
-            return NOWHERE
+            return NOT_FOUND
         script = Script(request.mount + target.script.name, target.script.info)
         return Located((real,), script, "" if is_executable(real) else why_not_executable(real).partition(";")[0])
 
@@ -131,7 +131,7 @@ class Gate:
 
 
 def is_upgrade(request: Request) -> bool:
-    """Whether a request asks for a WebSocket; every other request is plain HTTP."""
+    """Whether a request is for a WebSocket; every other request is plain HTTP."""
     return has_token([request.header("upgrade") or ""], "websocket") and has_token([request.header("connection") or ""], "upgrade")
 
 

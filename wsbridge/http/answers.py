@@ -23,7 +23,7 @@ def protect(response: web.StreamResponse, policy: str = NOTHING) -> None:
     response.headers[POLICY] = policy
 
 
-def dress(response: web.StreamResponse, headers: Sequence[tuple[str, str]]) -> None:
+def add_headers(response: web.StreamResponse, headers: Sequence[tuple[str, str]]) -> None:
     """Add the user's headers to a response (`--header`)."""
     for name in {name for name, _ in headers}:
         if name.lower() in REPLACEABLE:

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from wsbridge.errors import Busy, Refused
 from wsbridge.http.admission import is_upgrade
-from wsbridge.http.answers import dress, protect
+from wsbridge.http.answers import add_headers, protect
 from wsbridge.http.cgi import CgiScripts
 from wsbridge.http.endpoint import EVENTS_METHODS, EventStreams, Resource, SessionFactory
 from wsbridge.http.handshake import DETACHED
@@ -104,13 +104,13 @@ class App:
             return False
         try:
             fields = self._fields(request)
-            sessions.begin(connection, request, sessions.admit(request), fields, request.peer.address)
+            sessions.start(connection, request, sessions.admit(request), fields, request.peer.address)
         except (Refused, Busy):
             return False
         return True
 
     def upgrades(self, request: Request) -> bool:
-        """Whether a request asks for a WebSocket, and the endpoint has one."""
+        """Whether a request is for a WebSocket, and the endpoint has a WebSocket."""
         return self._sessions is not None and is_upgrade(request)
 
     def answer_for_all(self, request: Request) -> web.Response:
@@ -122,7 +122,7 @@ class App:
         except Refused as refused:
             return self.refuse(refused, request.url, is_upgrade=False, closes=False)
         response = _options(tuple(sorted(KNOWN - {"CONNECT"})) if self._cgi is not None else READ)
-        dress(response, self.headers_plain)
+        add_headers(response, self.headers_plain)
         return response
 
     def redirect(self, location: str) -> web.Response:
@@ -155,7 +155,7 @@ class App:
             admission = sessions.admit(request, await in_a_thread(sessions.locate, request) if sessions.asks_disk else None)
         except Busy as busy:
             session_log.error("%s", busy, extra=extra(fields))
-            sessions.turn_away(connection, request, busy, fields)
+            sessions.reject(connection, request, busy, fields)
             return DETACHED
         except Refused as refused:
             self._log_refusal(refused, fields)
@@ -166,7 +166,7 @@ class App:
                 fields["remote"] = remote_host
             if connection.transport is None or connection.transport.is_closing():
                 raise Refused(400, "the client has disconnected")
-        sessions.begin(connection, request, admission, fields, remote_host)
+        sessions.start(connection, request, admission, fields, remote_host)
         return DETACHED
 
     def _stream(self, events: EventStreams, raw: web.BaseRequest, request: Request) -> web.StreamResponse:
@@ -175,9 +175,9 @@ class App:
             return events.stream(raw, request, fields, self.headers_plain)
         except Refused as refused:
             self._log_refusal(refused, fields)
-            if refused.status == 503 and (answer := events.come_back(request, self.headers_plain)) is not None:
+            if refused.status == 503 and (answer := events.retry_response(request, self.headers_plain)) is not None:
                 self._metrics.refused[503] += 1
-                return self._dressed(answer)
+                return self._with_headers(answer)
             raise
 
     def _fields(self, request: Request) -> LogFields:
@@ -218,7 +218,7 @@ class App:
                 check_method(request.method)
             raise Refused(404, "nothing is served here", body="404 page not found\n")
         check_method(request.method, methods)
-        return self._dressed(found if request.method != "OPTIONS" else _options(methods))
+        return self._with_headers(found if request.method != "OPTIONS" else _options(methods))
 
     async def _find(self, request: Request) -> tuple[tuple[str, ...], str, web.StreamResponse | None]:
         """Return the methods of the resource at a path, its category in the log, and the response to GET. Raises Refused.
@@ -256,16 +256,16 @@ class App:
         body = body.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         response = web.Response(status=status, text=body)
         protect(response)
-        dress(response, headers)
+        add_headers(response, headers)
         return response
 
-    def _dressed(self, response: web.StreamResponse) -> web.StreamResponse:
-        dress(response, self.headers_plain)
+    def _with_headers(self, response: web.StreamResponse) -> web.StreamResponse:
+        add_headers(response, self.headers_plain)
         return response
 
 
 def _is_browser(request: Request) -> bool:
-    """Whether the client asks for an HTML page; other clients get 404 where nothing is served."""
+    """Whether the client accepts an HTML page; other clients get 404 at a path without content."""
     return request.method in ("GET", "HEAD") and "text/html" in (request.header("accept") or "").lower()
 
 

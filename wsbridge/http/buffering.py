@@ -30,7 +30,7 @@ class BufferSpace:
         self.max_body_bytes = max_body_bytes
         self._free = BODIES * max_body_bytes if max_body_bytes else None
 
-    def take(self, size: int) -> bool:
+    def reserve(self, size: int) -> bool:
         """Reserve `size` bytes of disk space; return whether they were free."""
         if self._free is None:
             return True
@@ -39,7 +39,7 @@ class BufferSpace:
         self._free -= size
         return True
 
-    def give(self, size: int) -> None:
+    def release(self, size: int) -> None:
         if self._free is not None:
             self._free += size
 
@@ -120,7 +120,7 @@ class BodyBuffer:
         """Drop the remaining bytes and free their disk space."""
         self._memory.clear()
         file, self._file = self._file, None
-        self._space.give(self._written)
+        self._space.release(self._written)
         self._written = self._read = 0
         if file is None:
             return
@@ -132,14 +132,14 @@ class BodyBuffer:
 
     async def _write(self, data: bytes) -> None:
         async with self._file_lock:
-            if not self._space.take(len(data)):
+            if not self._space.reserve(len(data)):
                 raise Refused(503, "the buffer space for request bodies is full", headers={"Retry-After": "5"})
             try:
                 if self._file is None:
                     self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
                 await self._work(_write_all, self._file.fileno(), data, self._written)
             except BaseException:
-                self._space.give(len(data))
+                self._space.release(len(data))
                 raise
             self._written += len(data)
 
@@ -153,7 +153,7 @@ class BodyBuffer:
             self._read += size
             if self._read == self._written:
                 # The file is drained: start at its beginning again.
-                self._space.give(self._written)
+                self._space.release(self._written)
                 self._written = self._read = 0
             return data
 

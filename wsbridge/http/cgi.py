@@ -1,7 +1,7 @@
 """CGI scripts (RFC 3875): `--cgidir`.
 
 The server streams the body of a request to the script and the script's response to the client, each with backpressure.
-requestbody.py says when the server buffers a body.
+requestbody.py decides when the server buffers a body.
 
 The server finds a script by the same path walk as for `--dir`. The first component that is a file is the script, and the rest is
 PATH_INFO. The ladder (process/termination.py) ends the script's process group when the response is complete, when the client has
@@ -30,7 +30,7 @@ from wsbridge.process.launch import Launcher
 from wsbridge.process.spawn import is_executable
 from wsbridge.rules.cgi import Head, is_chunked, parse_head, redirected, split_head, with_length
 from wsbridge.rules.environ import Script, cgi_environment
-from wsbridge.rules.paths import find_script, looker
+from wsbridge.rules.paths import find_script, make_lookup
 from wsbridge.rules.request import Request
 from wsbridge.sessions.cgi import RunningScript
 from wsbridge.sessions.limiter import Limiter
@@ -40,7 +40,7 @@ BODILESS = (204, 304)
 """Statuses of responses that have no body, whatever the script prints (RFC 9110, section 6.4.1)."""
 STUCK_SECONDS = 2.0
 """Seconds that a script may read nothing of its body before the server buffers the rest."""
-MOST_REPORTED = 10
+MAX_REPORTED = 10
 """How many skipped lines of one head the server logs one by one."""
 
 log = logger("http")
@@ -78,7 +78,7 @@ class CgiScripts:
         max_body_bytes: int,
     ) -> None:
         self._root = os.path.realpath(root)
-        self._look = looker(self._root, dotfiles=dotfiles)
+        self._lookup = make_lookup(self._root, dotfiles=dotfiles)
         self._software = software
         self._passed = passed
         self._limiter = limiter
@@ -92,7 +92,7 @@ class CgiScripts:
 
     def find(self, path: str) -> CgiScript | None:
         """Return the script that a path selects, or None. Reads the disk."""
-        target = find_script(path, self._look)
+        target = find_script(path, self._lookup)
         if target is None:
             return None
         # Links may have changed since the walk. The server runs exactly the path that it checks here, which contains no link any
@@ -138,7 +138,7 @@ class CgiScripts:
                 return with_length(request, await body.collect()), True
             has_body = int(request.header("content-length") or 0) > 0
             if has_body:
-                await body.begin()
+                await body.start()
             return request, has_body
         except web.RequestPayloadError as error:
             raise Refused(400, f"the server cannot read the request body: {error}") from None
@@ -238,7 +238,7 @@ class _Exchange:
             self._script.close_input()
 
     async def _wait_for_room(self, body: RequestBody) -> None:
-        """Wait until the script has read what was written; if it reads nothing for STUCK_SECONDS, buffer the rest of the body."""
+        """Wait until the script has read the written bytes; if it reads nothing for STUCK_SECONDS, buffer the rest of the body."""
         if not body.is_buffered:
             try:
                 async with asyncio.timeout(STUCK_SECONDS):
@@ -304,16 +304,16 @@ class _Exchange:
     async def _send(self, response: web.StreamResponse, head: Head) -> None:
         """Send the response, and read the script's output to its end even where no more of it may be sent. Raises TruncatedOutput."""
         await response.prepare(self._raw)
-        left = 0 if self._raw.method == "HEAD" or head.status in BODILESS else head.length
+        remaining = 0 if self._raw.method == "HEAD" or head.status in BODILESS else head.length
         while piece := await self._script.read():
-            if left is not None:
-                piece = piece[:left]
-                left -= len(piece)
+            if remaining is not None:
+                piece = piece[:remaining]
+                remaining -= len(piece)
             if piece:
                 with self._timeout.watching(self._raw, self._fields):
                     await response.write(piece)
-        if left:
-            raise TruncatedOutput(f"{left} of the {head.length} bytes in its Content-Length are missing")
+        if remaining:
+            raise TruncatedOutput(f"{remaining} of the {head.length} bytes in its Content-Length are missing")
         with self._timeout.watching(self._raw, self._fields):
             await response.write_eof()
 
@@ -331,8 +331,8 @@ class _Exchange:
 
     def _report(self, head: Head) -> Head:
         """Log the skipped lines of a head."""
-        for what in head.skipped[:MOST_REPORTED]:
+        for what in head.skipped[:MAX_REPORTED]:
             log.error("skipped a header line of the CGI script: %s", what, extra=extra(self._fields))
-        if (more := len(head.skipped) - MOST_REPORTED) > 0:
+        if (more := len(head.skipped) - MAX_REPORTED) > 0:
             log.error("skipped %d more header lines of the CGI script", more, extra=extra(self._fields))
         return head

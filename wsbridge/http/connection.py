@@ -7,10 +7,10 @@ Only this file depends on the internals of aiohttp; tests/http/test_connection.p
 - The server percent-encodes a target that was typed in UTF-8 (`curl http://host/é`) before the strict parser sees it.
 - The parser receives each head separately, so the response to a request does not depend on its TCP segments. The bytes that follow
   an upgrade request wait until the server has answered that request.
-- If an upgrade request comes while no other request is in progress, the connection offers it to `on_upgrade` at once, before any
+- If an upgrade request arrives while no other request is in progress, the connection offers it to `on_upgrade` at once, before any
   task handles it. newconnection.py offers the first request of a connection.
 - `hangups` detects a client that disconnects while the server does not read its connection.
-- `detach` hands the transport to another protocol. aiohttp's objects see a lost connection and are garbage-collected: a session
+- `detach` passes the transport to another protocol. aiohttp's objects get `connection_lost` and are garbage-collected: a session
   needs no task, no parser and no request object.
 """
 
@@ -37,7 +37,7 @@ from wsbridge.http.newconnection import HEAD_BYTES, HEAD_LIMITS, NewConnection, 
 from wsbridge.net.hangup import Hangups
 from wsbridge.net.transports import socket_of
 from wsbridge.settings import HttpTimings
-from wsbridge.wire.frames import Mask
+from wsbridge.wire.reader import Mask
 from wsbridge.wire.requestcutter import Part, RequestCutter
 
 HELD_BYTES = 64 * 1024
@@ -80,10 +80,10 @@ class Connection(RequestHandler):
     __slots__ = (
         "_asks_upgrade",
         "_at",
-        "_began_with",
         "_chunks",
         "_cutter",
         "_error_page",
+        "_first_byte",
         "_hangups",
         "_head_bytes",
         "_head_seconds",
@@ -106,7 +106,7 @@ class Connection(RequestHandler):
         self._head_bytes = 0
         self._heads_seen = 0
         self._in_request_line = True
-        self._began_with = b""
+        self._first_byte = b""
         """The first byte of the head that is arriving."""
         self._is_broken = False
         self._cutter = RequestCutter()
@@ -115,7 +115,7 @@ class Connection(RequestHandler):
         self._held, self._at = b"", 0
         """Received bytes, and how many of them went to the parser."""
         self._asks_upgrade = False
-        """Whether the last parsed request asks for an upgrade: the bytes after it wait for its response."""
+        """Whether the last parsed request is for an upgrade: the bytes after it wait for its response."""
         self._watched = -1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -170,12 +170,12 @@ class Connection(RequestHandler):
                 self.force_close()
             return False
         if self._cutter.part is Part.CHUNKS:
-            self._look_for_end_of_chunks()
+            self._check_end_of_chunks()
         if self._asks_upgrade and self._cutter.part is Part.HEAD:
             return False
         return not self._reading_paused and len(self._messages) < MAX_MSG_QUEUE_SIZE
 
-    def _look_for_end_of_chunks(self) -> None:
+    def _check_end_of_chunks(self) -> None:
         if self._chunks is None or self._chunks.is_eof():
             self._chunks = None
             self._cutter.end_chunks()
@@ -185,8 +185,8 @@ class Connection(RequestHandler):
         is_idle = self._waiter is not None and not self._waiter.done()
         if is_idle and self._head_timer is None:
             self._await_head()
-        if self._head_bytes == 0 or not self._began_with:
-            self._began_with = piece.lstrip(b"\r\n")[:1]
+        if self._head_bytes == 0 or not self._first_byte:
+            self._first_byte = piece.lstrip(b"\r\n")[:1]
         if self._in_request_line:
             piece = self._escaped(piece)
         self._head_bytes += len(piece)
@@ -199,14 +199,14 @@ class Connection(RequestHandler):
             self._head_bytes = 0
             self._in_request_line = True
             self._head_has_come()
-            self._look_at(*self._messages[-1], may_upgrade=is_idle and len(self._messages) == 1)
+            self._inspect(*self._messages[-1], may_upgrade=is_idle and len(self._messages) == 1)
 
     def _escaped(self, data: bytes) -> bytes:
         line, newline, rest = data.partition(b"\n")
         self._in_request_line = not newline
         return data if line.isascii() else BEYOND_ASCII.sub(lambda found: b"%%%02X" % found[0][0], line) + newline + rest
 
-    def _look_at(self, message: object, content: StreamReader, *, may_upgrade: bool) -> None:
+    def _inspect(self, message: object, content: StreamReader, *, may_upgrade: bool) -> None:
         if not isinstance(message, RawRequestMessage):
             # aiohttp could not parse the request and will answer it with an error. The bytes that follow have no meaning.
             self._is_broken = True
@@ -245,7 +245,7 @@ class Connection(RequestHandler):
             status, message = 431, f"a header field or the request line is longer than {HEAD_BYTES} bytes"
         elif isinstance(exc, HttpProcessingError) and "many headers" in (message or "").lower():
             status = 431
-        elif isinstance(exc, BadHttpMethod) and METHOD.match(self._began_with):
+        elif isinstance(exc, BadHttpMethod) and METHOD.match(self._first_byte):
             status, message = 501, "the method is not known"
         if status == 500:
             self.log_exception("Error handling request", exc_info=exc)
@@ -282,7 +282,7 @@ class Connection(RequestHandler):
         sock = socket_of(self.transport) if self.transport is not None else None
         if self._hangups is not None and sock is not None and self._watched < 0:
             self._watched = sock.fileno()
-            self._hangups.watch(self._watched, self._has_gone)
+            self._hangups.watch(self._watched, self._hung_up)
 
     def _resume_transport_reading(self) -> None:
         self._unwatch()
@@ -290,10 +290,10 @@ class Connection(RequestHandler):
 
     def _unwatch(self) -> None:
         if self._hangups is not None and self._watched >= 0:
-            self._hangups.unwatch(self._watched, self._has_gone)
+            self._hangups.unwatch(self._watched, self._hung_up)
             self._watched = -1
 
-    def _has_gone(self) -> None:
+    def _hung_up(self) -> None:
         if self.transport is not None:
             self.transport.abort()
 
@@ -350,7 +350,7 @@ class HttpServer(web.Server):
     ) -> None:
         self.error_page = error_page
         self.on_upgrade = on_upgrade or (lambda connection, message: False)
-        self._silent: set[NewConnection] = set()
+        self._idle: set[NewConnection] = set()
         self.hangups = hangups
         self.timings = timings
         if missing := missing_names(RequestHandler):
@@ -378,7 +378,7 @@ class HttpServer(web.Server):
         return NewConnection(
             on_upgrade=self.on_upgrade,
             connection=self._connection,
-            silent=self._silent,
+            idle=self._idle,
             seconds=min(self.timings.head_seconds, self.timings.keepalive_seconds or FOR_EVER),
             loop=self._loop,
             sock=sock,
@@ -386,16 +386,16 @@ class HttpServer(web.Server):
 
     def pre_shutdown(self) -> None:
         """Close idle connections; a connection with a response in progress closes after that response."""
-        self._close_silent()
+        self._close_idle()
         super().pre_shutdown()
 
     async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 (aiohttp's)
         """Close every connection; responses in progress may continue for `timeout` seconds."""
-        self._close_silent()
+        self._close_idle()
         await super().shutdown(timeout)
 
-    def _close_silent(self) -> None:
-        for connection in self._silent:
+    def _close_idle(self) -> None:
+        for connection in self._idle:
             connection.close()
 
     def _connection(self) -> Connection:

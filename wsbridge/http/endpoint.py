@@ -37,12 +37,12 @@ class SessionFactory(Protocol):
         """Return the program and script that a request selects."""
 
     def admit(self, request: Request, located: Located | None = None) -> Admission:
-        """Return what to serve for a request, with its slot reserved. Raises Refused and Busy."""
+        """Return the admission of a request, with its slot reserved. Raises Refused and Busy."""
 
-    def begin(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
-        """Send the 101 and begin the session, which owns the slot from then on. Raises Refused, with the slot given back."""
+    def start(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
+        """Send the 101 and begin the session, which owns the slot from then on. Raises Refused; then the slot is free again."""
 
-    def turn_away(self, connection: Upgradable, request: Request, busy: Busy, fields: LogFields) -> None:
+    def reject(self, connection: Upgradable, request: Request, busy: Busy, fields: LogFields) -> None:
         """Send the 101 and close with 1013, so that a browser can see the reason."""
 
 
@@ -50,12 +50,12 @@ class EventStreams(Protocol):
     """Admits requests for an event stream and begins their sessions."""
 
     def is_events(self, request: Request) -> bool:
-        """Whether a plain request asks for the event stream."""
+        """Whether a plain request is for the event stream."""
 
     def stream(self, raw: web.BaseRequest, request: Request, fields: LogFields, headers: Headers) -> web.StreamResponse:
         """Answer with an event stream, which does not end by itself. Raises Refused."""
 
-    def come_back(self, request: Request, headers: Headers) -> web.Response | None:
+    def retry_response(self, request: Request, headers: Headers) -> web.Response | None:
         """Return a response after which an EventSource without a slot retries; None for any other client."""
 
 

@@ -85,7 +85,7 @@ class Handshake:
             loop=self._loop,
         )
 
-    def turn_away(self, connection: Upgradable, request: Request, busy: Busy, fields: LogFields) -> None:
+    def reject(self, connection: Upgradable, request: Request, busy: Busy, fields: LogFields) -> None:
         """Send the 101 and close with 1013, so that a browser can see the reason."""
         self._metrics.refused[TRY_LATER] += 1
         # Without the subprotocol that it asked for, a browser reports only 1006.

@@ -48,15 +48,15 @@ class Entry(NamedTuple):
     """Seconds since the epoch."""
 
 
-def render(path: str, entries: Iterable[Entry], *, mount: str = "", left_out: int = 0) -> str:
+def render(path: str, entries: Iterable[Entry], *, mount: str = "", omitted: int = 0) -> str:
     """Return the page of a directory: directories first, then files, both sorted by name.
 
-    `path` ends with a slash, and counts from `mount`, above which no link leads. `left_out` is the number of further entries, which
+    `path` ends with a slash, and counts from `mount`, above which no link leads. `omitted` is the number of further entries, which
     the page does not list. A name may contain any character, and surrogates in place of bytes that are not UTF-8.
     """
     ordered = sorted(entries, key=lambda entry: (not entry.is_directory, entry.name.casefold(), entry.name))
     rows = (UP if path != "/" else "") + "".join(map(_row, ordered))
-    count = _count(ordered) + (f"; {left_out:,} more are not shown" if left_out else "")
+    count = _count(ordered) + (f"; {omitted:,} more are not shown" if omitted else "")
     return HEAD + BODY.format(path=_shown(mount + path), count=count, table=TABLE.format(rows=rows) if rows else "")
 
 

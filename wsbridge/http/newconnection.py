@@ -1,12 +1,12 @@
 """The beginning of a connection: an upgrade request that arrives first, and complete, reaches `on_upgrade` without aiohttp's connection.
 
 Most connections of a bridge begin with such a request. For every other connection, and for a request that `on_upgrade` declines, the
-server creates a `Connection` and gives it every byte, so all rules of `Connection` apply. A session then needs no task, and no object
-of aiohttp except the parsed head. The event loop spends 12 to 18 % less processor time on it (1,500 sessions, 16 at once).
+server creates a `Connection`. It gets every byte, so all rules of `Connection` apply. A session then needs no task, and no object
+of aiohttp except the parsed head. The event loop needs 12 to 18 % less processor time for it (1,500 sessions, 16 at once).
 
-A client sends its request at once: the request has usually arrived when the server creates the transport. `look` reads it then, which
-saves a loop iteration: with one client after another, the first line arrives in 1.5x of websocketd's time instead of 1.9x (medians of
-three runs).
+A client sends its request at once: the request has usually arrived when the server creates the transport. `read_available` reads it
+then, which saves a loop iteration. With one client after another, the first line arrives in 1.5x of websocketd's time instead of
+1.9x (medians of three runs).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HEAD_LIMITS: dict[str, Any] = {"max_line_size": HEAD_BYTES, "max_field_size": HE
 """The limits of the parser."""
 
 READ_BYTES = 64 * 1024
-"""The most bytes that `look` reads from a socket."""
+"""The most bytes that `read_available` reads from a socket."""
 
 END = b"\r\n\r\n"
 ASKS = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
@@ -52,25 +52,25 @@ OnUpgrade = Callable[[Upgradable, RawRequestMessage], bool]
 class NewConnection(Incoming):
     """A connection until its first bytes arrive: they make it a session, or a connection of aiohttp."""
 
-    __slots__ = ("_connection", "_early", "_loop", "_on_upgrade", "_seconds", "_silent", "_sock", "_timer", "transport")
+    __slots__ = ("_connection", "_early", "_idle", "_loop", "_on_upgrade", "_seconds", "_sock", "_timer", "transport")
 
     def __init__(
         self,
         *,
         on_upgrade: OnUpgrade,
         connection: Callable[[], asyncio.Protocol],
-        silent: set[NewConnection],
+        idle: set[NewConnection],
         seconds: float,
         loop: asyncio.AbstractEventLoop,
         sock: socket.socket | None = None,
     ) -> None:
-        """`silent` contains the connection until the client sends bytes, for at most `seconds`. With `sock`, the socket of a transport
-        without TLS, the connection waits for `look`.
+        """`idle` contains the connection until the client sends bytes, for at most `seconds`. With `sock`, the socket of a transport
+        without TLS, the connection waits for `read_available`.
         """
         self.transport: Any = None
         self._on_upgrade = on_upgrade
         self._connection = connection
-        self._silent = silent
+        self._idle = idle
         self._seconds = seconds
         self._loop = loop
         self._sock = sock
@@ -82,7 +82,7 @@ class NewConnection(Incoming):
         if self._sock is None:
             self._wait()
 
-    def look(self) -> None:
+    def read_available(self) -> None:
         """Read the bytes that have already arrived.
 
         Call it in the loop iteration in which the transport begins to read, but after that call. Otherwise aiofastnet 1.2 would
@@ -97,19 +97,19 @@ class NewConnection(Incoming):
             # No byte has arrived, or the connection has ended, which the transport detects.
             data = b""
         if data:
-            self._begin(data)
+            self._dispatch(data)
         else:
             self._wait()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._has_spoken()
+        self._stop_waiting()
         self.transport = None
 
     def data_received(self, data: bytes) -> None:
-        self._has_spoken()
-        self._begin(data)
+        self._stop_waiting()
+        self._dispatch(data)
 
-    def _begin(self, data: bytes) -> None:
+    def _dispatch(self, data: bytes) -> None:
         message, self._early = self._read(data)
         if message is not None and self._on_upgrade(self, message):
             return
@@ -127,11 +127,11 @@ class NewConnection(Incoming):
         self.transport.close()
 
     def _wait(self) -> None:
-        self._silent.add(self)
+        self._idle.add(self)
         self._timer = self._loop.call_later(self._seconds, self.close)
 
-    def _has_spoken(self) -> None:
-        self._silent.discard(self)
+    def _stop_waiting(self) -> None:
+        self._idle.discard(self)
         if self._timer is not None:
             self._timer.cancel()
 

@@ -38,7 +38,7 @@ ROOT = '<html lang="en"'
 class Page:
     """An HTML page built from a file of `assets`.
 
-    `name` is its category in the log. `facts` say what the page is about; they become data attributes of its root element.
+    `name` is its category in the log. `facts` are the subject of the page; they become data attributes of its root element.
     """
 
     def __init__(self, file: str, name: str, facts: Mapping[str, str]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from wsbridge.errors import Refused
-from wsbridge.http.answers import dress, protect
+from wsbridge.http.answers import add_headers, protect
 from wsbridge.http.connection import HttpServer
 from wsbridge.rules.methods import KNOWN, check_method
 from wsbridge.rules.request import Headers, check_host, read_target
@@ -25,7 +25,7 @@ class Redirect:
         self._headers = headers
 
     def error_page(self, status: int, detail: str) -> web.Response:
-        return self._dressed(web.Response(status=status, text=f"{status} {detail}\n"))
+        return self._with_headers(web.Response(status=status, text=f"{status} {detail}\n"))
 
     async def __call__(self, raw: web.BaseRequest) -> web.StreamResponse:
         try:
@@ -39,16 +39,16 @@ class Redirect:
         name = host[: host.index("]") + 1] if host.startswith("[") and "]" in host else host.partition(":")[0]
         if not name:
             return self.error_page(400, "a redirect requires a Host header")
-        return self._dressed(web.Response(status=301, headers={"Location": f"{self._scheme}://{name}:{self._port}{target.uri}"}))
+        return self._with_headers(web.Response(status=301, headers={"Location": f"{self._scheme}://{name}:{self._port}{target.uri}"}))
 
     def _refuse(self, refused: Refused) -> web.Response:
         response = self.error_page(refused.status, refused.detail)
         response.headers.update(refused.headers)
         return response
 
-    def _dressed(self, response: web.Response) -> web.Response:
+    def _with_headers(self, response: web.Response) -> web.Response:
         protect(response)
-        dress(response, self._headers())
+        add_headers(response, self._headers())
         return response
 
 

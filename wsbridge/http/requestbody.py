@@ -1,7 +1,7 @@
 """The body of a request for a CGI script, streamed or buffered.
 
 - The server reads a body of known length as fast as the script reads it. If the script reads nothing for a while, the server
-  buffers the rest. The end of the connection comes behind the body, and would otherwise stay unnoticed.
+  buffers the rest. The end of the connection follows the body, and the server would otherwise not detect it.
 - The server buffers a chunked body completely before it starts the script, since RFC 3875 (section 4.1.2) requires its length.
 
 A body that does not arrive holds no slot: the script starts when the first bytes have arrived.
@@ -30,7 +30,7 @@ class RequestBody:
         self._buffer: BodyBuffer | None = None
         self._filling: asyncio.Task[None] | None = None
 
-    async def begin(self) -> None:
+    async def start(self) -> None:
         """Wait for the first bytes. Raises BodyTimeout, and aiohttp's exceptions for a malformed body."""
         self._ask()
         self._first = await self._receive()
@@ -45,7 +45,7 @@ class RequestBody:
         return buffer.size
 
     async def read(self) -> bytes:
-        """Return the next bytes, or no bytes at the end. Raises the same exceptions as `begin`."""
+        """Return the next bytes, or no bytes at the end. Raises the same exceptions as `start`."""
         if self._first:
             data, self._first = self._first, b""
             return data

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from wsbridge.logs import LogFields, logger
 from wsbridge.metrics import Metrics
-from wsbridge.net.transports import taken_bytes
+from wsbridge.net.transports import acknowledged_bytes
 from wsbridge.net.writetimeout import WriteTimeout
 
 log = logger("http")
@@ -32,7 +32,7 @@ class ResponseTimeout:
         """
 
         def accepted() -> int | None:
-            return None if raw.transport is None else taken_bytes(raw.transport, raw.writer.output_size)
+            return None if raw.transport is None else acknowledged_bytes(raw.transport, raw.writer.output_size)
 
         def abort() -> None:
             if raw.transport is not None:

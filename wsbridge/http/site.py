@@ -32,11 +32,11 @@ log = logger("session")
 
 
 class Site:
-    """Answers requests. `routes` may change at any time; `nowhere` answers the requests for which there is no endpoint."""
+    """Answers requests. `routes` may change at any time; `fallback` answers requests without an endpoint."""
 
-    def __init__(self, routes: Routes[App], *, nowhere: App, hosts: Hosts, trusted: Trusted, metrics: Metrics) -> None:
+    def __init__(self, routes: Routes[App], *, fallback: App, hosts: Hosts, trusted: Trusted, metrics: Metrics) -> None:
         self._routes = routes
-        self._nowhere = nowhere
+        self._fallback = fallback
         self._metrics = metrics
         self._foreign_hosts = RateLimit(log, ACCESS)
         self.configure(hosts=hosts, trusted=trusted)
@@ -102,12 +102,12 @@ class Site:
 
     @property
     def _root(self) -> App:
-        """The App that answers what has no path."""
+        """The App that answers requests without a path of an endpoint."""
         found = self._routes.find("", "/")
-        return found[0] if found is not None else self._nowhere
+        return found[0] if found is not None else self._fallback
 
     def _find(self, request: Request) -> tuple[App, str]:
-        return self._routes.find(name_of(request.peer.host), request.path) or (self._nowhere, "")
+        return self._routes.find(name_of(request.peer.host), request.path) or (self._fallback, "")
 
     def _foreign(self, request: Request, app: App) -> Refused | None:
         """Return the refusal (403) of a host that is not the server's; after a 421, browsers may repeat the request."""
@@ -116,7 +116,7 @@ class Site:
             return None
         refused = ForeignHost(host)
         fields = {"url": request.url, "remote": request.peer.address}
-        self._foreign_hosts.say("foreign host", f"refused (403): {refused}", fields, time.monotonic())
+        self._foreign_hosts.log("foreign host", f"refused (403): {refused}", fields, time.monotonic())
         return refused
 
     def _read(

@@ -2,7 +2,7 @@
 
 The server checks a path against the rules, opens it, and only then asks the kernel where the open file is. So it serves exactly the
 file that it has proved to be inside the directory, whatever happens to the names meanwhile. aiohttp evaluates ranges and
-conditions. This module sends the bytes in pieces through aiohttp's writer. So it sees how much the client accepts, and whether the
+conditions. This module sends the bytes in pieces through aiohttp's writer. So it measures how much the client accepts, and whether the
 file was long enough.
 """
 
@@ -124,7 +124,7 @@ class StaticFiles:
         for entry in heapq.nsmallest(LISTED, found, key=_sort_key):
             if not self._leads_to_hidden(entry, opened.real, identities):
                 listed += _listed(entry)
-        page = listing.render(request.path, listed, mount=request.mount, left_out=max(0, len(found) - LISTED))
+        page = listing.render(request.path, listed, mount=request.mount, omitted=max(0, len(found) - LISTED))
         response = web.Response(text=page, content_type="text/html")
         protect(response, listing.POLICY)
         return response
@@ -200,19 +200,19 @@ class OpenFile(web.FileResponse):
         wanted = request.headers.get("Range")
         if wanted is None and not any(name in request.headers for name in DATED):
             return request
-        left_out, put_in = {"if-range"}, self._conditions(request)
+        omitted, added = {"if-range"}, self._conditions(request)
         if wanted is not None and (not RANGE.match(wanted) or not self._is_meant(request)):
             # RFC 9110 (section 14.2) requires the server to ignore an unknown unit, and allows it to ignore several ranges; aiohttp
             # answers 416.
-            left_out.add("range")
+            omitted.add("range")
         elif wanted is not None and NO_BYTES.match(wanted):
             # The last 0 bytes cannot be sent (section 14.1.2); aiohttp sends the whole file.
-            put_in["Range"] = f"bytes={self._opened.status.st_size}-"
-        left_out |= {name.lower() for name in put_in}
+            added["Range"] = f"bytes={self._opened.status.st_size}-"
+        omitted |= {name.lower() for name in added}
         # Bytes above 0x7F are opaque (RFC 9110, section 5.5): as Latin-1 they stay distinct from every character that has a
         # meaning.
-        kept = [(name, _latin(value)) for name, value in request.headers.items() if name.lower() not in left_out]
-        return request.clone(headers=[*kept, *put_in.items()])
+        kept = [(name, _latin(value)) for name, value in request.headers.items() if name.lower() not in omitted]
+        return request.clone(headers=[*kept, *added.items()])
 
     def _conditions(self, request: web.BaseRequest) -> dict[str, str]:
         """Return the conditions with a date for aiohttp, which compares it with fractions of a second that Last-Modified lacks."""

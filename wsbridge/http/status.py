@@ -16,7 +16,7 @@ STATUS_PATH = "/status"
 
 
 class StatusPage:
-    """Answers with what `status` returns at the time of the request."""
+    """Answers with the result of `status` at the time of the request."""
 
     def __init__(self, status: Status, origins: Rules) -> None:
         self._status = status

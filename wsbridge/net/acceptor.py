@@ -63,12 +63,12 @@ class Acceptor:
         """The lowest reserved descriptor number. The kernel assigns the lowest free number, so an accepted socket shows how many
         are in use."""
         self._listening: dict[socket.socket, Open] = {}
-        self._is_paused = self._is_short = self._is_told = False
+        self._is_paused = self._is_short = self._is_logged = False
         self._timer: asyncio.TimerHandle | None = None
-        self._regardless = 0
+        self._without_room = 0
         """Connections that the acceptor still accepts without room."""
         self._shortages = RateLimit(log, ERROR)
-        self.looks = 0
+        self.checks = 0
         """How many times the acceptor has checked for free descriptors."""
 
     def listen(self, sock: socket.socket, open: Open) -> None:
@@ -106,11 +106,11 @@ class Acceptor:
             if self._is_paused or listening not in self._listening:
                 return
             if not self._has_room():
-                if not self._regardless:
+                if not self._without_room:
                     self._pause()
                     self._timer = self._loop.call_later(self._pace.room_seconds, self._go_on)
                     return
-                self._regardless -= 1
+                self._without_room -= 1
             self._accept_one(listening, open)
 
     def _accept_one(self, listening: socket.socket, open: Open) -> None:
@@ -122,7 +122,7 @@ class Acceptor:
             if error.errno in NO_DESCRIPTOR:
                 self._run_short(os.strerror(error.errno or 0).lower())
             else:
-                # accept(2) also reports the errors of a queued connection; the next connection may be sound.
+                # accept(2) also reports the errors of a queued connection; the next connection may be valid.
                 log.debug("accept: %s", error)
             return
         sock.setblocking(False)
@@ -135,23 +135,23 @@ class Acceptor:
         self._pause()
         self._is_short = True
         self._metrics.accept_pauses += 1
-        self._is_told = self._shortages.say(
+        self._is_logged = self._shortages.log(
             "descriptors",
             f"the server accepts no connections until file descriptors are free: {reason}; raise the limit of open files (ulimit -Hn)",
             {},
             self._loop.time(),
         )
-        self._timer = self._loop.call_later(self._pace.short_seconds, self._look)
+        self._timer = self._loop.call_later(self._pace.short_seconds, self._check_shortage)
 
-    def _look(self) -> None:
-        self.looks += 1
+    def _check_shortage(self) -> None:
+        self.checks += 1
         if _lowest_free() < self._first_reserved:
             self._is_short = False
-            if self._is_told:
+            if self._is_logged:
                 log.log(INFO, "the server accepts connections again: file descriptors are free")
             self._resume()
         else:
-            self._timer = self._loop.call_later(self._pace.short_seconds, self._look)
+            self._timer = self._loop.call_later(self._pace.short_seconds, self._check_shortage)
 
     def _pause(self) -> None:
         if not self._is_paused:
@@ -161,7 +161,7 @@ class Acceptor:
 
     def _go_on(self) -> None:
         """Accept `a_turn` more connections although there is no room: work that hangs must not block other clients."""
-        self._regardless = self._pace.a_turn
+        self._without_room = self._pace.a_turn
         self._resume()
 
     def _resume(self) -> None:

@@ -47,11 +47,11 @@ class Bound:
 
 
 async def bind(settings: ListenSettings, loop: asyncio.AbstractEventLoop, *, inherited: Inherited) -> Bound:
-    """Bind all sockets, or take the inherited sockets that the settings name. Raises ListenError; then no socket is left open."""
+    """Bind all sockets, or claim the inherited sockets that the settings name. Raises ListenError; then it has closed all sockets."""
     bound = Bound()
     try:
         if settings.inherited is not None:
-            bound.main = _tuned(_take(settings.inherited, inherited))
+            bound.main = _tuned(_claim(settings.inherited, inherited))
             bound.addresses = list(dict.fromkeys(map(_address, bound.main)))
         else:
             _bind_path(settings, bound)
@@ -82,7 +82,7 @@ def _bind_path(settings: ListenSettings, bound: Bound) -> None:
         sock.listen(BACKLOG)
 
 
-def _take(name: str, inherited: Inherited) -> list[socket.socket]:
+def _claim(name: str, inherited: Inherited) -> list[socket.socket]:
     """Remove the sockets of a name, or all sockets, from `inherited`, and return them. Raises ListenError if there is none."""
     socks = [sock for key in ([name] if name else [*inherited]) for sock in inherited.pop(key, ())]
     if socks:

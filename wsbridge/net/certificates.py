@@ -40,8 +40,8 @@ log = logger("server")
 def make_context(settings: TlsSettings) -> ssl.SSLContext:
     """Return a server context for TLS 1.2 and newer; with `client_ca`, clients must present a certificate of that CA.
 
-    Raises ListenError, which names the flag, the file and the remedy. The server logs an expired certificate and uses it all the
-    same: the machine's clock may be wrong at startup, and some clients do not check the date.
+    Raises ListenError, which names the flag, the file and the remedy. The server logs an expired certificate, but
+    uses it. The machine's clock may be wrong at startup, and some clients do not check the date.
     """
     for error in faults(settings):
         raise error
@@ -82,7 +82,7 @@ def _load_pair(context: ssl.SSLContext, settings: TlsSettings) -> None:
 
 
 def _check(flag: str, path: str) -> None:
-    """Raise ListenError unless a file is readable and contains what its flag requires."""
+    """Raise ListenError unless a file is readable and has the content that its flag requires."""
     try:
         with open(path, "rb", buffering=0, opener=open_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -102,9 +102,9 @@ def _check(flag: str, path: str) -> None:
 
 
 def why_unusable(path: str, content: bytes, *, is_key: bool, swapped: str) -> str:
-    """Return what is wrong with the content of a key or certificate file, and how to fix it; empty if nothing is wrong.
+    """Return the fault of a key or certificate file, and its remedy; empty if the file is valid.
 
-    The text ends with `swapped` if the file contains what belongs into the other file.
+    The text ends with `swapped` if the file has the content of the other file.
     """
     labels = LABEL.findall(content)
     if not content.strip():

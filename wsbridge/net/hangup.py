@@ -24,20 +24,20 @@ class Hangups:
         self._watched: dict[int, Callable[[], None]] = {}
         loop.add_reader(self._epoll.fileno(), self._ready)
 
-    def watch(self, fd: int, gone: Callable[[], None]) -> None:
-        """Call `gone` once when the peer of this socket closes or resets the connection."""
+    def watch(self, fd: int, on_hangup: Callable[[], None]) -> None:
+        """Call `on_hangup` once when the peer of this socket closes or resets the connection."""
         try:
             self._epoll.register(fd, EVENTS)
         except FileExistsError:
             self._epoll.modify(fd, EVENTS)
-        self._watched[fd] = gone
+        self._watched[fd] = on_hangup
 
-    def unwatch(self, fd: int, gone: Callable[[], None]) -> None:
+    def unwatch(self, fd: int, on_hangup: Callable[[], None]) -> None:
         """Stop watching a socket.
 
         The socket may be closed already, and another socket may have its number by now.
         """
-        if self._watched.get(fd) == gone:
+        if self._watched.get(fd) == on_hangup:
             del self._watched[fd]
             with contextlib.suppress(OSError):
                 self._epoll.unregister(fd)
@@ -49,5 +49,5 @@ class Hangups:
 
     def _ready(self) -> None:
         for fd, _ in self._epoll.poll(0):
-            if gone := self._watched.get(fd):
-                gone()
+            if on_hangup := self._watched.get(fd):
+                on_hangup()

@@ -1,6 +1,6 @@
 """The addresses and the name under which other machines reach this machine, read from Linux without a library.
 
-This module sends nothing and waits for nothing; it leaves out what it cannot read.
+This module sends nothing and waits for nothing; it omits facts that it cannot read.
 """
 
 from __future__ import annotations

@@ -33,13 +33,13 @@ class Incoming(asyncio.Protocol):
 
     __slots__ = ()
 
-    def look(self) -> None:
+    def read_available(self) -> None:
         """Read the bytes that have already arrived; the listener calls this once the transport reads its socket."""
 
 
 Factory = Callable[..., Incoming]
 """Makes the protocol of a connection. Its optional argument is the socket of a connection without TLS, whose protocol then waits for
-`look`."""
+`read_available`."""
 
 
 RedirectFactory = Callable[[str, int], Factory]
@@ -59,7 +59,7 @@ class PlainOpener:
             incoming = self._factory(sock)
             self._make(incoming, sock)
             # After the calls that the transport has just scheduled: of connection_made, and of the beginning of its reading.
-            self._loop.call_soon(incoming.look)
+            self._loop.call_soon(incoming.read_available)
         except BaseException as error:
             sock.close()
             if not isinstance(error, OSError):
@@ -85,7 +85,7 @@ class Renewal(NamedTuple):
 
     context: ssl.SSLContext
     stamp: tuple[object, ...]
-    """What changes with the files."""
+    """The files of the certificate, in a form that changes with them."""
 
 
 class Listener:
@@ -114,7 +114,7 @@ class Listener:
         self._use(settings, context)
 
     def renewal(self) -> Renewal | None:
-        """Read the certificate files again, and return what `renew` needs; None without TLS, or if the files are the same.
+        """Read the certificate files again, and return the argument of `renew`; None without TLS, or if the files are the same.
 
         Raises ListenError if the files are not usable. The listener keeps its present certificate until `renew`.
         """
@@ -230,7 +230,7 @@ def _context(tls: TlsSettings | None) -> ssl.SSLContext | None:
 
 
 def _stamp(tls: TlsSettings | None) -> tuple[object, ...]:
-    """Return what changes with the files of a certificate. Take it before they are read."""
+    """Return a value that changes with the files of a certificate. Call this before reading them."""
     if tls is None:
         return ()
     return tuple(_stamp_of_file(name) for name in (tls.certificate, tls.key, tls.client_ca) if name)

@@ -29,12 +29,12 @@ def resolve(address: str) -> str:
 
 
 class Names:
-    """Looks up names, at most `most` at a time."""
+    """Looks up names, at most `limit` at a time."""
 
-    def __init__(self, metrics: Metrics, *, resolve: Resolve = resolve, most: int = LOOKUPS, seconds: float = LOOKUP_SECONDS) -> None:
+    def __init__(self, metrics: Metrics, *, resolve: Resolve = resolve, limit: int = LOOKUPS, seconds: float = LOOKUP_SECONDS) -> None:
         self._metrics = metrics
         self._resolve = resolve
-        self._most = most
+        self._limit = limit
         self._seconds = seconds
         self._under_way: dict[str, asyncio.Future[str]] = {}
 
@@ -42,14 +42,14 @@ class Names:
         """Return the name of an address, or the address itself if the lookup finds no name in time."""
         lookup = self._under_way.get(address)
         if lookup is None:
-            if len(self._under_way) >= self._most:
+            if len(self._under_way) >= self._limit:
                 self._metrics.lookups_skipped += 1
                 return address
-            lookup = self._begin(address)
+            lookup = self._start(address)
         done, _ = await asyncio.wait((lookup,), timeout=self._seconds)
         return lookup.result() if done else address
 
-    def _begin(self, address: str) -> asyncio.Future[str]:
+    def _start(self, address: str) -> asyncio.Future[str]:
         loop = asyncio.get_running_loop()
         lookup: asyncio.Future[str] = loop.create_future()
 
@@ -57,7 +57,7 @@ class Names:
             del self._under_way[address]
             lookup.set_result(name)
 
-        def look() -> None:
+        def run() -> None:
             try:
                 name = self._resolve(address)
             except OSError:
@@ -67,5 +67,5 @@ class Names:
                 loop.call_soon_threadsafe(finish, name)
 
         self._under_way[address] = lookup
-        Thread(target=look, name="lookup", daemon=True).start()
+        Thread(target=run, name="lookup", daemon=True).start()
         return lookup

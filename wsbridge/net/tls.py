@@ -107,7 +107,7 @@ class TlsOpener:
     def _failed(self, address: object, reason: str) -> None:
         self._metrics.tls_failures += 1
         remote = str(address[0]).removeprefix("::ffff:") if isinstance(address, tuple) else UNIX_PEER
-        self._log.say(reason, f"TLS handshake failed: {reason}", {"remote": remote}, self._loop.time())
+        self._log.log(reason, f"TLS handshake failed: {reason}", {"remote": remote}, self._loop.time())
 
     async def _first_byte(self, sock: socket.socket) -> bytes:
         """Wait for the first byte and return it unread; return no byte if the client has disconnected."""

@@ -1,4 +1,4 @@
-"""Transports: the fastest implementation that is installed, and functions for what transports do not report or do differently."""
+"""Transports: the fastest implementation that is installed, and functions for the gaps and differences of transports."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def outstanding_bytes(transport: asyncio.Transport) -> int:
     return waiting_bytes(transport) + int.from_bytes(held, sys.byteorder)
 
 
-def taken_bytes(transport: asyncio.Transport, written: int) -> int:
+def acknowledged_bytes(transport: asyncio.Transport, written: int) -> int:
     """Return how many bytes the peer has acknowledged so far; only the growth of this value is meaningful.
 
     `written` is how many bytes the caller has written. TCP counts all acknowledged bytes, those of other writers included. For
@@ -152,7 +152,7 @@ def end_output(transport: asyncio.Transport) -> None:
 
 
 def end_secure(transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> bool:
-    """End a TLS connection at once: send close_notify and FIN, and read what still arrives, as after `end_output` on TCP.
+    """End a TLS connection at once: send close_notify and FIN, and read the data that still arrives, as after `end_output` on TCP.
 
     TLS transports cannot half-close. asyncio's transport resets the connection at the next byte that arrives, and the reset
     overtakes the written data. Returns False, and does nothing, while written data still waits in the transport.

@@ -104,8 +104,8 @@ def bind_unix(path: str, *, mode: int, owner: int = UNCHANGED, group: int = UNCH
         os.fchmod(sock.fileno(), 0)
         sock.bind(path)
         bound = True
-        born = os.lstat(path)
-        file = SocketFile(path, _identity(born), born.st_uid, born.st_gid)
+        status = os.lstat(path)
+        file = SocketFile(path, _identity(status), status.st_uid, status.st_gid)
         file.give(mode=mode, owner=owner, group=group)
     except BaseException as error:
         sock.close()

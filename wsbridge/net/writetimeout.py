@@ -11,9 +11,9 @@ from wsbridge.metrics import Metrics
 
 
 class WriteTimeout:
-    """Compares what a client has accepted at the start and at the end of a period, and ends the connection if that is the same.
+    """Measures how much a client accepts in each period, and ends the connection if that is nothing.
 
-    `accepted` returns how many bytes the client has accepted so far, or None once the connection is gone. `abort` ends the
+    `accepted` returns how many bytes the client has accepted so far, or None after the end of the connection. `abort` ends the
     connection. `waits` returns whether data waits for the client: only then the end counts as a timeout, and is logged. `again`
     returns the seconds of the period after one in which the client accepted data, from the seconds of that one.
     """

@@ -1,6 +1,6 @@
 """An event stream (HTML, section 9.2): the protocol of its transport after the response head. Its client only receives.
 
-A browser's EventSource reconnects by itself when the connection ends, so closing the connection is all that an end needs.
+A browser's EventSource reconnects by itself when the connection ends, so an end only closes the connection.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from wsbridge.closecodes import ABNORMAL
 from wsbridge.flow import NULL_SOURCE, End, Sink, Source
 from wsbridge.logs import LogFields, logger
 from wsbridge.metrics import Metrics
-from wsbridge.net.transports import limit_unsent, taken_bytes, waiting_bytes
+from wsbridge.net.transports import acknowledged_bytes, limit_unsent, waiting_bytes
 from wsbridge.net.writetimeout import WriteTimeout
 from wsbridge.settings import ClientSettings
 
@@ -84,7 +84,7 @@ class EventStream(asyncio.Protocol):
         assert self._transport is not None
         return self._transport.write
 
-    def take(self, data: bytes) -> bool:
+    def deliver(self, data: bytes) -> bool:
         """Send events; return whether there is room for more."""
         if self._transport is not None:
             self._transport.write(data)
@@ -121,7 +121,7 @@ class EventStream(asyncio.Protocol):
     # Called by the transport
 
     def data_received(self, data: bytes) -> None:
-        """Ignore everything that a client sends after its request."""
+        """Ignore all data after the request of the client."""
 
     def eof_received(self) -> bool:
         return False
@@ -171,4 +171,4 @@ class EventStream(asyncio.Protocol):
 
     def _accepted(self) -> int | None:
         # The fanout adds no messages while data waits, so only the client changes the number.
-        return taken_bytes(self._transport, 0) if self._transport is not None else None
+        return acknowledged_bytes(self._transport, 0) if self._transport is not None else None

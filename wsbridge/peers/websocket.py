@@ -20,13 +20,13 @@ from wsbridge.logs import LogFields, extra, logger
 from wsbridge.metrics import Metrics
 from wsbridge.net.hangup import Hangups
 from wsbridge.net.transports import (
+    acknowledged_bytes,
     end_output,
     end_secure,
     limit_unsent,
     outstanding_bytes,
     resume_reading,
     socket_of,
-    taken_bytes,
     waiting_bytes,
 )
 from wsbridge.net.writetimeout import WriteTimeout
@@ -34,7 +34,8 @@ from wsbridge.rules.heartbeat import Beat, Heartbeat
 from wsbridge.settings import ClientSettings
 from wsbridge.wire import frames
 from wsbridge.wire.deflate import Deflate
-from wsbridge.wire.frames import FrameReader, Ping, Violation
+from wsbridge.wire.reader import Event as FrameEvent
+from wsbridge.wire.reader import FrameReader, Mask, Ping, Violation
 
 CLOSE_WAIT = 2.0
 """Seconds for the client to answer the close frame and to receive the last bytes; then wsbridge aborts the connection."""
@@ -55,20 +56,20 @@ class State(Enum):
     """The state of the closing handshake."""
 
     OPEN = "open"
-    LEFT = "left"
+    DISCONNECTED = "disconnected"
     """The client has disconnected without a close frame."""
     CLOSING = "closing"
     """wsbridge has sent its close frame first, and reads on until the client answers."""
     CLOSED = "closed"
     """The client has received a close frame, and sends no more."""
     REFUSED = "refused"
-    """The client has violated the protocol and has received a close frame. wsbridge ignores what it sends from then on."""
+    """The client has violated the protocol and has received a close frame. wsbridge ignores its further data."""
 
 
 class Event(Enum):
-    """What changes the state."""
+    """Events that change the state."""
 
-    LEFT = "left"
+    DISCONNECTED = "disconnected"
     """The client has ended its output or the connection is lost, and all bytes from before that are processed."""
     CLOSE_SENT = "close sent"
     """The session has ended the connection."""
@@ -79,23 +80,23 @@ class Event(Enum):
 
 NEXT: dict[State, dict[Event, State]] = {
     State.OPEN: {
-        Event.LEFT: State.LEFT,
+        Event.DISCONNECTED: State.DISCONNECTED,
         Event.CLOSE_SENT: State.CLOSING,
         Event.CLOSE_RECEIVED: State.CLOSED,
         Event.VIOLATION: State.REFUSED,
     },
     State.CLOSING: {
-        Event.LEFT: State.CLOSED,
+        Event.DISCONNECTED: State.CLOSED,
         Event.CLOSE_RECEIVED: State.CLOSED,
         Event.VIOLATION: State.REFUSED,
     },
-    State.LEFT: {},
+    State.DISCONNECTED: {},
     State.CLOSED: {},
     State.REFUSED: {},
 }
 """The state after each event. An event that a state does not name changes nothing."""
 
-SENDING = (State.OPEN, State.LEFT)
+SENDING = (State.OPEN, State.DISCONNECTED)
 """The states without a close frame of wsbridge: only then may it send frames."""
 
 
@@ -107,27 +108,28 @@ class WebSocketPeer(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_acknowledged_at_beat",
         "_close_wait",
         "_closed",
         "_early",
         "_fields",
-        "_gone",
         "_hangups",
+        "_has_ended",
         "_heartbeat",
         "_heartbeat_timer",
         "_loop",
         "_metrics",
         "_next_turn",
         "_on_hangup",
-        "_owed_at_beat",
-        "_owed_pong",
+        "_outstanding_at_beat",
         "_paused",
         "_paused_since",
+        "_pending_end",
+        "_pending_pong",
         "_probe_timer",
         "_reader",
         "_sink",
         "_state",
-        "_taken_at_beat",
         "_timeout",
         "_transport",
         "_watched",
@@ -147,7 +149,7 @@ class WebSocketPeer(asyncio.Protocol):
         settings: ClientSettings,
         unsent_bytes: int = 0,
         close_wait: float = CLOSE_WAIT,
-        mask: frames.Mask,
+        mask: Mask,
         deflate: Deflate | None,
         hangups: Hangups,
         metrics: Metrics,
@@ -170,10 +172,10 @@ class WebSocketPeer(asyncio.Protocol):
         self._state = State.OPEN
         self._paused = self._writing_paused = False
         self._watched = -1
-        self._written = self._taken_at_beat = self._owed_at_beat = 0
-        self._owed_pong: bytes | None = None
+        self._written = self._acknowledged_at_beat = self._outstanding_at_beat = 0
+        self._pending_pong: bytes | None = None
         self._early = b""
-        self._gone: End | None = None
+        self._pending_end: End | None = None
         self._closed: asyncio.Future[None] | None = None
         self._next_turn: asyncio.Handle | None = None
         self._paused_since = 0.0
@@ -199,7 +201,7 @@ class WebSocketPeer(asyncio.Protocol):
 
     # From the client
 
-    def hear(self, early: bytes) -> None:
+    def feed(self, early: bytes) -> None:
         """Process the bytes that arrived after the request, at once or when the client is no longer paused."""
         self._early = early
         if early:
@@ -207,7 +209,7 @@ class WebSocketPeer(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._heartbeat is not None:
-            self._heartbeat.heard = self._loop.time()
+            self._heartbeat.received_at = self._loop.time()
         pings: list[bytes] = []
         for event in self._reader.feed(data):
             if type(event) is Batch:
@@ -218,7 +220,7 @@ class WebSocketPeer(asyncio.Protocol):
                 pings.append(event.payload)
             else:
                 self._answer(pings)
-                self._take_end(event)
+                self._handle_end(event)
         self._answer(pings)
         if self._reader.has_more:
             # A few bytes can contain many messages, or inflate to many. The rest waits until the loop has served other clients, and
@@ -240,8 +242,8 @@ class WebSocketPeer(asyncio.Protocol):
             self.data_received(early)
         if self._has_unread or self._paused:
             return
-        if self._gone is not None:
-            self._leave(Event.LEFT, self._gone)
+        if self._pending_end is not None:
+            self._end_sink(Event.DISCONNECTED, self._pending_end)
         elif self._transport is not None:
             resume_reading(self._transport, self._loop)
 
@@ -252,7 +254,7 @@ class WebSocketPeer(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Treat a half-close by the client as a disconnect: the transport closes."""
-        self._go(End(ABNORMAL))
+        self._disconnected(End(ABNORMAL))
         # A TCP transport with nothing left to send closes at once; a TLS transport may wait for its peer.
         if self._transport is not None and (waiting_bytes(self._transport) or not self._transport.can_write_eof()):
             self._limit_writing(self._close_seconds())
@@ -266,19 +268,19 @@ class WebSocketPeer(asyncio.Protocol):
                 timer.cancel()
         if self._write_timeout is not None:
             self._write_timeout.stop()
-        self._go(End(ABNORMAL, str(error or "")))
+        self._disconnected(End(ABNORMAL, str(error or "")))
         # The program's remaining output has no receiver, so it must not wait for room.
         self.source.resume()
         self.source = NULL_SOURCE
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
 
-    def _go(self, reason: End) -> None:
+    def _disconnected(self, reason: End) -> None:
         """Record that the client has disconnected; the sink still receives the messages that arrived before."""
         if not self._has_unread:
-            self._leave(Event.LEFT, reason)
-        elif self._gone is None:
-            self._gone = reason
+            self._end_sink(Event.DISCONNECTED, reason)
+        elif self._pending_end is None:
+            self._pending_end = reason
             self._on_hangup()
 
     def pause(self) -> None:
@@ -303,7 +305,7 @@ class WebSocketPeer(asyncio.Protocol):
         self._unwatch()
         if self._heartbeat is not None:
             self._heartbeat.wake(self._loop.time())
-        if self._has_unread or self._gone is not None:
+        if self._has_unread or self._pending_end is not None:
             self._read_on_soon()
         elif self._transport is not None:
             resume_reading(self._transport, self._loop)
@@ -317,10 +319,10 @@ class WebSocketPeer(asyncio.Protocol):
         self._probe_timer = None
         if not self._paused or self._transport is None:
             return
-        left = self._paused_since + PROBE_SECONDS - self._loop.time()
-        if left <= 0 and not self._writing_paused:
+        remaining = self._paused_since + PROBE_SECONDS - self._loop.time()
+        if remaining <= 0 and not self._writing_paused:
             self._send(PONG)
-        self._probe_timer = self._loop.call_later(left if left > 0 else PROBE_SECONDS, self._probe)
+        self._probe_timer = self._loop.call_later(remaining if remaining > 0 else PROBE_SECONDS, self._probe)
 
     def _answer(self, pings: list[bytes]) -> None:
         """Answer pings with pongs, and clear the list."""
@@ -328,12 +330,12 @@ class WebSocketPeer(asyncio.Protocol):
             return
         if self._writing_paused:
             # Only the last of several pings needs a pong (RFC 6455, section 5.5.3), so pings cannot fill the send buffer.
-            self._owed_pong = pings[-1]
+            self._pending_pong = pings[-1]
         else:
             self._send(b"".join(map(frames.pong, pings[-PONGS:])))
         pings.clear()
 
-    def _take_end(self, event: frames.Event) -> None:
+    def _handle_end(self, event: FrameEvent) -> None:
         match event:
             case Violation(code, reason):
                 log.debug("closing with code %d: %s", code, reason, extra=extra(self._fields))
@@ -342,21 +344,21 @@ class WebSocketPeer(asyncio.Protocol):
                 else:
                     self._metrics.protocol_errors += 1
                 self._send(frames.close(End(code, reason)))
-                self._leave(Event.VIOLATION, End(code, reason))
+                self._end_sink(Event.VIOLATION, End(code, reason))
             case End():
                 # The server echoes the close code at once, without the reason (RFC 6455, section 5.5.1).
                 answers_ours = self._state is State.CLOSING
                 self._send(frames.close(End(event.code)))
-                self._leave(Event.CLOSE_RECEIVED, event)
+                self._end_sink(Event.CLOSE_RECEIVED, event)
                 if answers_ours:
                     self.close()
 
-    def _leave(self, event: Event, reason: End) -> None:
+    def _end_sink(self, event: Event, reason: End) -> None:
         """Go to the state after an event with which the client ends; the sink gets the reason, once."""
-        if self._take(event) and self._sink is not None:
+        if self._handle(event) and self._sink is not None:
             self._sink.end(reason)
 
-    def _take(self, event: Event) -> bool:
+    def _handle(self, event: Event) -> bool:
         """Go to the state after an event; return whether there is one."""
         state = NEXT[self._state].get(event)
         if state is None:
@@ -388,7 +390,7 @@ class WebSocketPeer(asyncio.Protocol):
         assert self._transport is not None
         return self._transport.write
 
-    def take(self, data: bytes) -> bool:
+    def deliver(self, data: bytes) -> bool:
         """Send encoded frames; return whether there is room for more."""
         self._send(data)
         return not self._writing_paused
@@ -401,7 +403,7 @@ class WebSocketPeer(asyncio.Protocol):
             self._close_transport()
             return
         self._send(frames.close(reason))
-        self._take(Event.CLOSE_SENT)
+        self._handle(Event.CLOSE_SENT)
         self._limit_writing(self._close_seconds())
 
     def close(self) -> None:
@@ -435,9 +437,9 @@ class WebSocketPeer(asyncio.Protocol):
         if self._write_timeout is not None and not is_closing:
             self._write_timeout.stop()
         self._writing_paused = False
-        if self._owed_pong is not None:
-            owed, self._owed_pong = self._owed_pong, None
-            self._send(frames.pong(owed))
+        if self._pending_pong is not None:
+            payload, self._pending_pong = self._pending_pong, None
+            self._send(frames.pong(payload))
         self.source.resume()
 
     def _send(self, data: bytes) -> None:
@@ -456,7 +458,7 @@ class WebSocketPeer(asyncio.Protocol):
         if self._state is not State.REFUSED:
             self._transport.close()
         elif self._transport.can_write_eof():
-            # wsbridge reads what the client still sends, and ignores it: with unread data, the close frame would become a reset.
+            # wsbridge reads the client's further data, and ignores it: with unread data, the close frame would become a reset.
             end_output(self._transport)
             resume_reading(self._transport, self._loop)
         else:
@@ -483,7 +485,7 @@ class WebSocketPeer(asyncio.Protocol):
         self._write_timeout.start(seconds)
 
     def _accepted(self) -> int | None:
-        return taken_bytes(self._transport, self._written) if self._transport is not None else None
+        return acknowledged_bytes(self._transport, self._written) if self._transport is not None else None
 
     def _has_waiting(self) -> bool:
         return self._transport is not None and waiting_bytes(self._transport) > 0
@@ -493,13 +495,13 @@ class WebSocketPeer(asyncio.Protocol):
     def _beat(self) -> None:
         assert self._heartbeat is not None
         assert self._transport is not None
-        taken = taken_bytes(self._transport, self._written)
-        if self._owed_at_beat and taken > self._taken_at_beat:
+        acknowledged = acknowledged_bytes(self._transport, self._written)
+        if self._outstanding_at_beat and acknowledged > self._acknowledged_at_beat:
             # The client accepts the data that waits for it, and its pong to a ping may come only after all of that data.
-            self._heartbeat.heard = self._loop.time()
-        self._taken_at_beat, self._owed_at_beat = taken, outstanding_bytes(self._transport)
+            self._heartbeat.received_at = self._loop.time()
+        self._acknowledged_at_beat, self._outstanding_at_beat = acknowledged, outstanding_bytes(self._transport)
         due, again = self._heartbeat.beat(self._loop.time())
-        if due is Beat.GONE:
+        if due is Beat.TIMEOUT:
             self._metrics.clients_timed_out += 1
             log.info("closing: the client sent no data for two ping intervals", extra=extra(self._fields))
             self.abort()

@@ -34,7 +34,8 @@ from wsbridge.rules.heartbeat import Beat, Heartbeat
 from wsbridge.rules.urls import shown, without_user
 from wsbridge.wire import frames
 from wsbridge.wire.acceptkey import accept_value
-from wsbridge.wire.frames import FIN, MASKED, Event, FrameReader, Ping, Side, Violation
+from wsbridge.wire.frames import FIN, MASKED
+from wsbridge.wire.reader import Event, FrameReader, Ping, Side, Violation
 
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
@@ -81,29 +82,29 @@ class WebSocketClient(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._beat()
         if early:
-            loop.call_soon(self._take_early)
+            loop.call_soon(self._feed_early)
 
     # From the server
 
     def data_received(self, data: bytes) -> None:
-        # The transport may read the socket before the loop calls `_take_early`.
-        self._take_early()
+        # The transport may read the socket before the loop calls `_feed_early`.
+        self._feed_early()
         self._feed(data)
 
-    def _take_early(self) -> None:
+    def _feed_early(self) -> None:
         early, self._early = self._early, b""
         if early:
             self._feed(early)
 
     def _feed(self, data: bytes) -> None:
         if self._heartbeat is not None:
-            self._heartbeat.heard = self._loop.time()
-        self._take(self._reader.feed(data))
+            self._heartbeat.received_at = self._loop.time()
+        self._handle(self._reader.feed(data))
         while self._reader.has_more:
-            self._take(self._reader.feed(b""))
+            self._handle(self._reader.feed(b""))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._take_early()
+        self._feed_early()
         if self._timer is not None:
             self._timer.cancel()
         self._end(End(ABNORMAL, str(exc or "")))
@@ -131,7 +132,7 @@ class WebSocketClient(asyncio.Protocol):
             self._transport.write(encode(batch))
 
     def end(self, reason: End) -> None:
-        """Send a close frame after everything written before. The sink receives the server's answer, for which there is no timeout."""
+        """Send a close frame after all written data. The sink receives the server's answer, for which there is no timeout."""
         if not self._close_sent:
             self._control(frames.close(reason))
             self._close_sent = True
@@ -156,7 +157,7 @@ class WebSocketClient(asyncio.Protocol):
 
     # Inside
 
-    def _take(self, events: Sequence[Event]) -> None:
+    def _handle(self, events: Sequence[Event]) -> None:
         ping: bytes | None = None
         for event in events:
             if self._has_ended:
@@ -190,7 +191,7 @@ class WebSocketClient(asyncio.Protocol):
         if self._heartbeat is None:
             return
         due, again = self._heartbeat.beat(self._loop.time())
-        if due is Beat.GONE:
+        if due is Beat.TIMEOUT:
             self._end(End(ABNORMAL, "ping timeout"))
             self._transport.abort()
             return
@@ -332,8 +333,8 @@ async def _check(response: aiohttp.ClientResponse, key: str, subprotocol: str, u
         lines = (await response.content.read(SHOWN)).decode("utf-8", "replace").strip().split("\n")
         # The first lines of an HTML page carry no information. The first two lines of wsbridge's own errors give the status and
         # the reason.
-        said = ": ".join(lines[:2]) if lines[0].startswith(str(response.status)) else f"{response.status} {response.reason}"
-        raise RemoteError(f"{shown(url)} {_refusal(response.status, urlsplit(url).scheme)}: {said}")
+        answer = ": ".join(lines[:2]) if lines[0].startswith(str(response.status)) else f"{response.status} {response.reason}"
+        raise RemoteError(f"{shown(url)} {_refusal(response.status, urlsplit(url).scheme)}: {answer}")
     if response.headers.get("Sec-WebSocket-Accept") != accept_value(key) or response.headers.get("Upgrade", "").lower() != "websocket":
         raise RemoteError(f"{shown(url)} sent an invalid response to the WebSocket upgrade")
     if subprotocol and response.headers.get("Sec-WebSocket-Protocol") != subprotocol:

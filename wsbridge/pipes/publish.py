@@ -25,7 +25,7 @@ from wsbridge.settings import PipeSettings
 from wsbridge.stdio import StdinReader
 
 FLUSH_SECONDS = 5.0
-"""Time for the broker to confirm what was read, after a signal."""
+"""Seconds for the broker to confirm the messages that were read, after a signal."""
 FOR_EVER = 365 * 86400.0
 
 log = logger("publish")
@@ -85,22 +85,22 @@ async def _to_server(settings: PipeSettings) -> Ending:
 
     loop = asyncio.get_running_loop()
     over: asyncio.Future[How] = loop.create_future()
-    left = _Listener(loop.create_future())
-    remote = await connect(settings.url, left, limit=0, pings=False, loop=loop)
+    listener = _Listener(loop.create_future())
+    remote = await connect(settings.url, listener, limit=0, pings=False, loop=loop)
     remote.source = stdin = _make_input(settings, remote.write, over)
     where = shown(settings.url)
     how: How | None = None
     try:
         stdin.start()
-        await asyncio.wait((over, left.why), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((over, listener.why), return_when=asyncio.FIRST_COMPLETED)
         if over.done():
             how = over.result()
             remote.end(how if isinstance(how, End) else End(NORMAL))
-        why = await left.why
+        why = await listener.why
     except asyncio.CancelledError:
         stdin.stop()
         unsent = await remote.close()
-        if not _has_taken_all(left.reason, how):
+        if not _has_received_all(listener.reason, how):
             more = f"{unsent} bytes were not sent, and " if unsent else ""
             log.error("%s did not acknowledge all messages: %sthe last messages may be lost", where, more)
         raise
@@ -109,13 +109,13 @@ async def _to_server(settings: PipeSettings) -> Ending:
         await remote.close()
     if why.code == UNSUPPORTED_DATA:
         raise RemoteError(f"the channel at {where} accepts no messages; start it with --input")
-    if how is None or not _has_taken_all(why, how):
-        said = f"{why.code} {why.reason}".rstrip()
-        raise RemoteError(f"disconnected from {where} ({said}); the last messages may be lost")
+    if how is None or not _has_received_all(why, how):
+        close = f"{why.code} {why.reason}".rstrip()
+        raise RemoteError(f"disconnected from {where} ({close}); the last messages may be lost")
     return Ending() if isinstance(how, End) else input_ending(how)
 
 
-def _has_taken_all(reason: End | None, how: How | None) -> bool:
+def _has_received_all(reason: End | None, how: How | None) -> bool:
     """Return whether the server closed as if it had read the close frame of this process, and thus all messages before it."""
     return reason is not None and reason.code in (NORMAL, NO_CODE, how.code if isinstance(how, End) else NORMAL)
 

@@ -1,7 +1,7 @@
-"""What `publish` and `subscribe` share: the event loop, signals, a log on stderr, and the exit status that a shell expects.
+"""The common parts of `publish` and `subscribe`: the event loop, signals, a log on stderr, and the exit status that a shell expects.
 
-The exit status reports the result. After a first signal, the command shuts down in good order and then dies of that same signal,
-as `cat` does. If the reader of its stdout is gone, it dies of SIGPIPE in the same way. A second signal ends it at once.
+The exit status reports the result. After a first signal, the command shuts down gracefully and then ends by that same signal,
+as `cat` does. If the reader of its stdout has closed the pipe, SIGPIPE ends it in the same way. A second signal ends it at once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HURRIED_SECONDS = 1.0
 
 
 class Ending(NamedTuple):
-    """How the command ends: the exit status, or the signal to die of, and a sentence for stderr."""
+    """How the command ends: the exit status, or the signal that ends the process, and a sentence for stderr."""
 
     status: int = 0
     words: str = ""
@@ -53,7 +53,7 @@ class Lifetime:
         else:
             self.end(Ending(1, f"cannot write to stdout: {error.strerror or error}"))
 
-    def take_signal(self, number: int) -> None:
+    def handle_signal(self, number: int) -> None:
         if self.ending is not None:
             die_of(number)
         self.end(Ending(signal=number))
@@ -106,7 +106,7 @@ async def _live(work: Work, settings: PipeSettings, metrics: Metrics) -> Ending:
     for number in (signal.SIGINT, signal.SIGTERM):
         # A shell without job control starts background jobs with SIGINT ignored. The command keeps ignoring it.
         if signal.getsignal(number) is not signal.SIG_IGN:
-            loop.add_signal_handler(number, life.take_signal, number)
+            loop.add_signal_handler(number, life.handle_signal, number)
     working = loop.create_task(work(settings, life, metrics), name="work")
     waiting = loop.create_task(life.wait(), name="life")
     await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)

@@ -140,7 +140,7 @@ async def _from_broker(settings: PipeSettings, printer: Printer, output: StdoutW
         if search is None:
             fanout.join(screen, channel.join(Join.NONE))
         else:
-            await search.wait(bus.heard)
+            await search.wait(bus.received_at)
         await loop.create_future()
     finally:
         fanout.leave(screen)
@@ -155,7 +155,7 @@ def _make_bus(settings: PipeSettings, since: Position | None, metrics: Metrics) 
         producer=secrets.token_hex(10),
         history=0,
         max_message_bytes=settings.max_message,
-        begin=since.offset or 0 if since is not None else None,
+        start=since.offset or 0 if since is not None else None,
         metrics=metrics,
         loop=asyncio.get_running_loop(),
     )
@@ -177,7 +177,7 @@ class Screen:
             self._bus.pause()
             self._fanout.full(self)
 
-    def take(self, data: bytes) -> bool:
+    def deliver(self, data: bytes) -> bool:
         has_room = self._output.write(data)
         if not has_room:
             self._bus.pause()

@@ -2,7 +2,7 @@
 
 Each read of its stdout returns up to a full pipe of data, which is decoded to batches. Batches for its stdin are encoded and
 written at once; data that the pipe does not accept waits, and the source is paused. The spawn server, or a pidfd, reports the
-exit of the leader. Processes of the leader's session may outlive the leader. The child is gone only when none of them is left.
+exit of the leader. Processes of the leader's session may outlive the leader. The child ends only when none of them remains.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ delay the end."""
 class Child:
     """A child, from before its start until none of its processes is left.
 
-    Its pipes exist before it runs, so a session can join it and write to it at once. `begin` or `fail` reports the result of its
-    start. Its output is read only after `begin`: by then the guard, which ends the program if wsbridge is killed, knows about it.
+    Its pipes exist before it runs, so a session can join it and write to it at once. `attach` or `fail` reports the result of its
+    start. Its output is read only after `attach`: by then the guard has its session ID, and ends the program if wsbridge is killed.
 
     Call `start` once a session has joined it. `write` and `close_input` act on its stdin; `pause` and `resume` control the
     reading of its output. `end` terminates it by the ladder. After `end` no descriptor is left, and no process except those that
@@ -64,13 +64,13 @@ class Child:
         "_is_killed",
         "_ladder",
         "_loop",
-        "_owed",
-        "_owed_errors",
         "_reading",
         "_sink",
         "_starting",
         "_stderr",
         "_stdout",
+        "_unread_errors",
+        "_unread_output",
         "_unsure",
         "discarded",
         "group",
@@ -105,7 +105,7 @@ class Child:
         """Messages that have not been written to stdin in full."""
         self._closing_input = False
         self._reading = False
-        self._owed = self._owed_errors = 0
+        self._unread_output = self._unread_errors = 0
         """Bytes that were unread in stdout, and in stderr if that goes to the sink, when the leader exited."""
         self.source: Source = NULL_SOURCE
         self._sink: Sink | None = None
@@ -119,10 +119,10 @@ class Child:
         return self._stdout >= 0 or (self._error_decoder is not None and self._stderr >= 0)
 
     @property
-    def owes_output(self) -> bool:
+    def has_unread_output(self) -> bool:
         """Whether output from before the leader's exit is still unread, or the unread output is all that remains: stdout has no
         writer any more."""
-        return self._owed > 0 or self._owed_errors > 0 or _has_no_writer(self._stdout)
+        return self._unread_output > 0 or self._unread_errors > 0 or _has_no_writer(self._stdout)
 
     @property
     def is_full(self) -> bool:
@@ -139,9 +139,9 @@ class Child:
         self.resume()
         self._maybe_read_stderr()
 
-    def begin(self, started: Started) -> None:
+    def attach(self, started: Started) -> None:
         """Record that the program runs."""
-        self.group.begin(started.pid, started.watch, self._ladder)
+        self.group.attach(started.pid, started.watch, self._ladder)
         if self._is_killed:
             self.group.signal(signal.SIGKILL)
         self._maybe_read()
@@ -152,7 +152,7 @@ class Child:
         self.group.fail()
 
     def follow(self, starting: asyncio.Future[Started]) -> None:
-        """Call `begin` when the future returns a program, or `fail` when it does not; `kill` cancels the future."""
+        """Call `attach` when the future returns a program, or `fail` when it does not; `kill` cancels the future."""
         self._starting = starting
         starting.add_done_callback(self._start_has_ended)
 
@@ -160,7 +160,7 @@ class Child:
         if starting.cancelled() or starting.exception() is not None:
             self.fail()
         else:
-            self.begin(starting.result())
+            self.attach(starting.result())
 
     def _maybe_read_stderr(self) -> None:
         """Read the stderr that is only logged, once its log lines can contain the pid."""
@@ -206,7 +206,7 @@ class Child:
             return False
         except OSError:
             data = b""  # EIO: no process holds the other end of the terminal open any more
-        self._owed -= len(data)
+        self._unread_output -= len(data)
         self._decode(self._decoder, data)
         if not data:
             self._close_stdout()
@@ -220,7 +220,7 @@ class Child:
             return False
         self._errors(data)
         if self._error_decoder is not None:
-            self._owed_errors -= len(data)
+            self._unread_errors -= len(data)
             self._decode(self._error_decoder, data)
         if not data:
             self._close_stderr()
@@ -257,14 +257,14 @@ class Child:
             self._loop.remove_reader(self._stdout)
             os.close(self._stdout)
             self._stdout = -1
-            self._owed = 0
+            self._unread_output = 0
 
     def _close_stderr(self) -> None:
         if self._stderr >= 0:
             self._loop.remove_reader(self._stderr)
             os.close(self._stderr)
             self._stderr = -1
-            self._owed_errors = 0
+            self._unread_errors = 0
 
     # Input
 
@@ -310,9 +310,9 @@ class Child:
     # Termination
 
     def _leader_exited(self) -> None:
-        self._owed = _unread(self._stdout)
+        self._unread_output = _unread(self._stdout)
         if self._error_decoder is not None:
-            self._owed_errors = _unread(self._stderr)
+            self._unread_errors = _unread(self._stderr)
         if self._exited is not None:
             self._exited()
 
@@ -324,20 +324,20 @@ class Child:
         """
         group = self.group
         try:
-            if not await group.begun():
+            if not await group.wait_start():
                 return
             first, *_ = self._ladder
-            has_waited = await self._input_taken(first.grace, input_seconds)
+            has_waited = await self._wait_input(first.grace, input_seconds)
             for step in self._ladder:
-                if await group.gone_within(0 if has_waited and step is first else step.grace):
+                if await group.wait_empty(0 if has_waited and step is first else step.grace):
                     return
                 group.signal(step.signal)
-            if not await group.gone_within(LAST_WAIT):
+            if not await group.wait_empty(LAST_WAIT):
                 group.report_survivors()
         finally:
-            self._let_go()
+            self._release()
 
-    async def _input_taken(self, grace: float, seconds: float) -> bool:
+    async def _wait_input(self, grace: float, seconds: float) -> bool:
         """Wait while the program still reads the data left for its stdin, so that the client's last messages are not lost.
 
         Return whether the program read nothing for a whole grace period. The grace period of a closed stdin begins only after
@@ -346,7 +346,7 @@ class Child:
         until = self._loop.time() + seconds
         while self._input.is_open and self.group.status is None and self._loop.time() < until:
             flushed = self._input.flushed
-            await self.group.gone_within(grace)
+            await self.group.wait_empty(grace)
             if self._input.is_open and self._input.flushed == flushed:
                 return True
         return False
@@ -362,15 +362,15 @@ class Child:
     def abandon(self) -> None:
         """Kill the program and close its pipes. Its processes are watched until the last of them has exited."""
         self.kill()
-        self._let_go()
+        self._release()
 
-    def _let_go(self) -> None:
-        self.group.let_go()
+    def _release(self) -> None:
+        self.group.release()
         self.discarded += self._unsure
         self._unsure = 0
         self._input.close()
         # The exit may be reported before the last output has been read.
-        while self._owed > 0 and self._read_stdout():
+        while self._unread_output > 0 and self._read_stdout():
             pass
         # The end of stdout may not have been read yet.
         self.finish_output()
@@ -408,6 +408,6 @@ def _has_no_writer(fd: int) -> bool:
     """
     if fd < 0:
         return False
-    look = select.poll()
-    look.register(fd, 0)
-    return bool(look.poll(0))
+    poll = select.poll()
+    poll.register(fd, 0)
+    return bool(poll.poll(0))

@@ -1,4 +1,4 @@
-"""Tracks the descendants of this process: those left by a program whose leader has exited, and those that have left their program.
+"""Tracks the processes of programs whose leader has exited, and the processes that have left their program.
 
 A program's processes are those with the session id of its leader, in any process group. Shells with job control, timeout(1) and
 many launchers create groups of their own. The kernel has no call that lists the processes of a session. So this file combines two
@@ -33,7 +33,7 @@ SWEEP_SECONDS = 1.0
 """Seconds between two searches for orphans while programs run. An orphan that exits stays a zombie for at most this long."""
 SETTLE_SECONDS = 0.9
 """Seconds for which an orphan must have a session of its own before it counts as a daemon."""
-MOST_FOLLOWED = 256
+MAX_STEPS = 256
 """The most processes whose children are looked up before the next list: 8 ms, in which the event loop serves no session."""
 
 log = logger("process")
@@ -46,7 +46,7 @@ class Ages(NamedTuple):
     """The least age, in seconds."""
     signal_share: int = 4
     """The age while signals are sent, as a multiple of the time that the reading of the list took: a fifth of the processor at most."""
-    look_share: int = 20
+    check_share: int = 20
     """The age while the end of sessions is awaited: a twentieth of the processor at most."""
 
 
@@ -71,7 +71,7 @@ class Member(Protocol):
 
 
 class Descendants:
-    """Knows which processes of each program are alive. A server has one instance; `close` it when the last program has ended."""
+    """Finds the live processes of each program. A server has one instance; `close` it when the last program has ended."""
 
     def __init__(
         self,
@@ -79,17 +79,17 @@ class Descendants:
         metrics: Metrics,
         *,
         loop: asyncio.AbstractEventLoop,
-        spared: Callable[[int], bool] = lambda pid: False,
+        is_excluded: Callable[[int], bool] = lambda pid: False,
         ages: Ages = AGES,
     ) -> None:
-        """`spared` returns whether a child of this process has another owner, which reaps it. The spawn server's process is such
+        """`is_excluded` returns whether a child of this process has another owner, which reaps it. The spawn server's process is such
         a child."""
         self._watch = watch
         self.ages = ages
         """May change at any time."""
         self.metrics = metrics
         self._loop = loop
-        self._spared = spared
+        self._is_excluded = is_excluded
         self._own_session = os.getsid(0)
         self._leaders: set[bytes] = set()
         self._orphans: set[int] = set()
@@ -98,7 +98,7 @@ class Descendants:
         self._children = Children()
         self._earlier = {*map(int, self._children.read())}
         """Children from before the exec of this process: no process of a program is among their descendants."""
-        self._is_certain = self._has_looked = False
+        self._is_certain = self._has_searched = False
         """Whether the set of orphans is complete, and whether orphans were already searched for in this turn of the loop."""
         self._sessions: dict[int, list[int]] = {}
         self._read_at, self._cost = -1.0, 0.0
@@ -106,16 +106,16 @@ class Descendants:
         _set_subreaper(True)
 
     def add(self, leader: int, ladder: Sequence[Step]) -> None:
-        """Record that a program has begun. `ladder` ends it if this process is killed."""
+        """Record that a program runs. `ladder` ends it if this process is killed."""
         self._leaders.add(b"%d" % leader)
-        self._watch.begun(leader, ladder)
+        self._watch.add(leader, ladder)
         if self._timer is None:
             self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
     def remove(self, leader: int) -> None:
         """Record that no process of a program is left."""
         self._leaders.discard(b"%d" % leader)
-        self._watch.ended(leader)
+        self._watch.remove(leader)
 
     def close(self) -> None:
         """Stop searching; report the daemons that have not been reported yet."""
@@ -132,11 +132,11 @@ class Descendants:
         """Whether any process may be alive of a program whose leader has exited. False is certain, and final."""
         if any(_is_in(pid, program.pid) for pid in program.members):
             return True
-        self._look_for_orphans()
+        self._find_orphans()
         if self._is_certain and not self._orphans:
             program.members = set()
             return False
-        listed = {*self._listed(program.pid, self.ages.look_share)}
+        listed = {*self._listed(program.pid, self.ages.check_share)}
         if self._read_at <= program.exited_at:
             return True
         if program.pid in listed:
@@ -153,7 +153,7 @@ class Descendants:
         """Return the live processes of a program, each with its process group. The leader is among them until it is reaped."""
         found: dict[int, int] = {}
         if program.status is None and (leader := read_stat(program.pid)):
-            if leader.parent != os.getpid() and not self._spared(leader.parent):
+            if leader.parent != os.getpid() and not self._is_excluded(leader.parent):
                 # Its parent has reaped it, the report has not arrived yet, and another process already has the number.
                 return found
             found[program.pid] = program.pid
@@ -172,11 +172,11 @@ class Descendants:
         """Yield the process groups of the processes in a session that these processes started, and of those that they started in turn.
 
         Each step takes 0.03 ms, and a fork takes longer. If the caller kills each group at once, it catches up with a program that forks
-        faster than the server can list all processes. The newest processes come first, and there are at most MOST_FOLLOWED steps.
+        faster than the server can list all processes. The newest processes come first, and there are at most MAX_STEPS steps.
         """
         known = set(processes)
         parents = sorted(known)
-        for _ in range(MOST_FOLLOWED):
+        for _ in range(MAX_STEPS):
             if not parents:
                 return
             for child in children_of(parents.pop()):
@@ -201,17 +201,17 @@ class Descendants:
     # Orphans
 
     def _sweep(self) -> None:
-        self._look_for_orphans()
+        self._find_orphans()
         again = self._leaders or self._orphans
         self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep) if again else None
 
-    def _look_for_orphans(self) -> None:
+    def _find_orphans(self) -> None:
         """Search for orphans, once per turn of the loop: every exit that is handled in this turn happened before it."""
-        if self._has_looked:
+        if self._has_searched:
             return
-        self._has_looked = True
-        self._loop.call_soon(self._forget_look)
-        found = {pid for pid in map(int, self._children.read() - self._leaders) if not self._spared(pid)}
+        self._has_searched = True
+        self._loop.call_soon(self._allow_search)
+        found = {pid for pid in map(int, self._children.read() - self._leaders) if not self._is_excluded(pid)}
         ended = {pid for pid in found if _reap(pid)}
         # This process inherits the children of an orphan that has exited, and the list may lack them.
         self._is_certain = not ended
@@ -221,8 +221,8 @@ class Descendants:
         for pid in self._orphans:
             self._maybe_report(pid)
 
-    def _forget_look(self) -> None:
-        self._has_looked = False
+    def _allow_search(self) -> None:
+        self._has_searched = False
 
     def _maybe_report(self, pid: int) -> None:
         """Report an orphan that stays in a session that is neither a program's nor this process's own."""

@@ -43,7 +43,7 @@ class State(Enum):
     RUNNING = "running"
     LEADERLESS = "leaderless"
     """The leader has exited, and other processes may be left."""
-    GONE = "gone"
+    EMPTY = "empty"
     """A check has found no process."""
     FAILED = "failed"
     """The program could not be started, and so has no processes."""
@@ -52,14 +52,14 @@ class State(Enum):
 class Group:
     """One program's processes. The leader is watched; the other processes are found, and signalled, by the session id.
 
-    `exited` is called when the leader has exited, unless `let_go` was called before.
+    `exited` is called when the leader has exited, unless `release` was called before.
     """
 
     __slots__ = (
         "_descendants",
         "_exited",
         "_loop",
-        "_on_gone",
+        "_on_empty",
         "_state",
         "_timer",
         "_waiters",
@@ -75,13 +75,13 @@ class Group:
 
     def __init__(self, *, exited: Callable[[], None], descendants: Descendants, fields: LogFields, loop: asyncio.AbstractEventLoop) -> None:
         self._exited: Callable[[], None] | None = exited
-        """None after `let_go`: then no caller waits for the exit, and the reference would keep the session in memory."""
+        """None after `release`: then no caller waits for the exit, and the reference would keep the session in memory."""
         self._descendants = descendants
         self._loop = loop
         self._waiters: list[asyncio.Future[None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._state = State.STARTING
-        self._on_gone: Callable[[], None] = _nothing
+        self._on_empty: Callable[[], None] = _nothing
         self.pid = 0
         self.fields = fields
         self.status: int | None = None
@@ -99,11 +99,11 @@ class Group:
         return self._state is State.FAILED
 
     @property
-    def _is_gone(self) -> bool:
+    def _is_empty(self) -> bool:
         """Whether no process is left, or there never was one."""
-        return self._state is State.GONE or self._state is State.FAILED
+        return self._state is State.EMPTY or self._state is State.FAILED
 
-    def begin(self, pid: int, watch: Watch, ladder: Sequence[Step]) -> None:
+    def attach(self, pid: int, watch: Watch, ladder: Sequence[Step]) -> None:
         """Record that the program runs. `ladder` ends it if this process is killed."""
         self._state = State.RUNNING
         self.pid = pid
@@ -116,9 +116,9 @@ class Group:
         """Record that the program could not be started, and so has no processes."""
         self._state = State.FAILED
         self._wake_all()
-        self._on_gone()
+        self._on_empty()
 
-    async def begun(self) -> bool:
+    async def wait_start(self) -> bool:
         """Wait until the program runs or its start has failed; return whether it runs."""
         if self._state is State.STARTING:
             await self._wait(None)
@@ -155,15 +155,15 @@ class Group:
         for waiter in self._waiters:
             _wake(waiter)
 
-    async def gone_within(self, seconds: float) -> bool:
-        """Wait at most `seconds` until no process is left; return whether none is left.
+    async def wait_empty(self, seconds: float) -> bool:
+        """Wait at most `seconds` until the group has no process; return whether it has none.
 
         After KILL, it sends KILL again to each process that is left.
         """
         deadline = self._loop.time() + seconds
         if self.status is None and await self.wait_exit(seconds) is None:
             return False
-        while not self._seen_gone():
+        while not self._check_empty():
             if self._loop.time() >= deadline:
                 return False
             if self.signalled == signal.SIGKILL:
@@ -171,12 +171,12 @@ class Group:
             await asyncio.sleep(POLL)
         return True
 
-    def when_gone(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once, as soon as no process is left; immediately if none is left now."""
-        if self._is_gone:
+    def call_when_empty(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once, as soon as the group has no process, or at once if it has none now."""
+        if self._is_empty:
             callback()
         else:
-            self._on_gone = callback
+            self._on_empty = callback
 
     def report_survivors(self) -> None:
         """Log and count the processes that KILL did not end."""
@@ -191,7 +191,7 @@ class Group:
         if len(survivors) > SHOWN_SURVIVORS:
             log.error("%d more processes remain", len(survivors) - SHOWN_SURVIVORS, extra=extra(self.fields))
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Wake all waiters, and do not call `exited` any more. The processes that are left are watched until they have exited."""
         self._exited = None
         self._wake_all()
@@ -201,23 +201,23 @@ class Group:
         self.status = status
         self.exited_at = perf_counter()
         log.debug("Process exit: %s", describe(self.status), extra=extra(self.fields))
-        self._look()
+        self._poll_processes()
         self._wake_all()
         if self._exited is not None:
             self._exited()
 
-    def _look(self) -> None:
+    def _poll_processes(self) -> None:
         poll = IDLE_POLL if self._exited is not None else LEFT_POLL
-        self._timer = None if self._seen_gone() else self._loop.call_later(poll, self._look)
+        self._timer = None if self._check_empty() else self._loop.call_later(poll, self._poll_processes)
 
-    def _seen_gone(self) -> bool:
-        if not self._is_gone and not self._descendants.has_members(self):
-            self._state = State.GONE
+    def _check_empty(self) -> bool:
+        if not self._is_empty and not self._descendants.has_members(self):
+            self._state = State.EMPTY
             if self._timer is not None:
                 self._timer.cancel()
             self._descendants.remove(self.pid)
-            self._on_gone()
-        return self._is_gone
+            self._on_empty()
+        return self._is_empty
 
     def _send(self, number: Signals) -> None:
         processes = self._descendants.processes(self)

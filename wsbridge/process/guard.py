@@ -1,7 +1,7 @@
 """The guard: a small process that outlives a server killed with KILL, and ends the programs that the server left.
 
 It is a shell that reads a pipe: it costs 0.1 MB of memory and a millisecond to start. The server writes to the pipe when each
-session begins and ends. If the guard itself dies, the server starts it again and sends it the sessions that are alive.
+session begins and ends. If the guard exits, the server starts it again and sends it the present sessions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from wsbridge.process.termination import Step
 SHELL = "/bin/sh"
 SCRIPT = str(Path(__file__).with_name("guard.sh"))
 BACKLOG_LIMIT = 1024 * 1024
-"""Maximum bytes that wait for the guard. A guard that is so far behind has been stopped, and is replaced."""
+"""Maximum bytes that wait for the guard. The server replaces such a guard: it has probably been stopped."""
 LATE_SECONDS = 0.05
 """Seconds after which the guard receives the end of a session, if no session begins before that."""
 RESTART_PAUSE = 1.0
@@ -39,9 +39,9 @@ class Watch(Protocol):
     def pid(self) -> int:
         """The pid of the guard process; 0 if there is none."""
 
-    def begun(self, group: int, ladder: Sequence[Step]) -> None: ...
+    def add(self, group: int, ladder: Sequence[Step]) -> None: ...
 
-    def ended(self, group: int) -> None: ...
+    def remove(self, group: int) -> None: ...
 
     def close(self) -> None: ...
 
@@ -51,10 +51,10 @@ class NoGuard:
 
     pid = 0
 
-    def begun(self, group: int, ladder: Sequence[Step]) -> None:
+    def add(self, group: int, ladder: Sequence[Step]) -> None:
         """Do nothing: there is no guard."""
 
-    def ended(self, group: int) -> None:
+    def remove(self, group: int) -> None:
         """Do nothing: there is no guard."""
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class Guard:
         self.pid = 0
         self._start()
 
-    def begun(self, group: int, ladder: Sequence[Step]) -> None:
+    def add(self, group: int, ladder: Sequence[Step]) -> None:
         ladder = tuple(ladder)
         number = self._ladders.get(ladder)
         if number is None:
@@ -93,7 +93,7 @@ class Guard:
             self._is_urgent = True
             self._loop.call_soon(self._send_unsent)
 
-    def ended(self, group: int) -> None:
+    def remove(self, group: int) -> None:
         if group in self._groups:
             del self._groups[group]
             if not self._unsent:
@@ -114,13 +114,13 @@ class Guard:
             log.error("cannot start the guard: %s; the server tries again", error)
             self._timer = self._loop.call_later(RESTART_PAUSE, self._start)
             return
-        # A guard that wakes must never preempt the server.
+        # The guard must never preempt the server when it runs.
         with contextlib.suppress(OSError):
             os.sched_setscheduler(self.pid, os.SCHED_BATCH, os.sched_param(0))
         self._unsent = b""
         if self._groups:
             definitions = [_definition(number, ladder) for ladder, number in self._ladders.items()]
-            self._tell(b"".join([*definitions, *(b"+ %d %d\n" % group for group in self._groups.items())]))
+            self._write(b"".join([*definitions, *(b"+ %d %d\n" % group for group in self._groups.items())]))
 
     def _spawn(self) -> None:
         read, pipe = os.pipe2(os.O_CLOEXEC)
@@ -152,13 +152,13 @@ class Guard:
         unsent, self._unsent = self._unsent, b""
         self._is_urgent = False
         if unsent:
-            self._tell(unsent)
+            self._write(unsent)
 
-    def _tell(self, words: bytes) -> None:
+    def _write(self, lines: bytes) -> None:
         pipe = self._pipe
         if pipe is None or not pipe.is_open:
             return
-        if not pipe.write(words) and len(pipe.pending) > BACKLOG_LIMIT:
+        if not pipe.write(lines) and len(pipe.pending) > BACKLOG_LIMIT:
             os.kill(self.pid, signal.SIGKILL)
 
     def _died(self) -> None:

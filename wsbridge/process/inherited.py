@@ -1,8 +1,8 @@
-"""What a process inherits from its parent, and the parts of it that a server must reset.
+"""The state that a process inherits from its parent, and that a server must reset in part.
 
 The disposition to ignore a signal, the signal mask, open descriptors, limits and children all survive exec. If a parent ignored
 SIGCHLD, the kernel would discard the exit status of every program. If a mask blocked TERM, no TERM would end the server. The
-spawner handles descriptors and their limit; everything else is passed on unchanged.
+spawner handles descriptors and their limit; all other state is passed on unchanged.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ DEFAULTED = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 exception: a program has its own session, without a terminal whose hangup would send it HUP."""
 
 
-def take_defaults() -> None:
+def reset_signals() -> None:
     """Reset SIGCHLD to its default, and clear the signal mask. Call this in the main thread, before it starts other threads."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

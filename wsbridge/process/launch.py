@@ -68,7 +68,7 @@ class Launcher:
             stdio.close_ours()
             raise
         child = self._child(stdio, decoder, encoder, fields, last_error=last_error)
-        child.begin(started)
+        child.attach(started)
         return child
 
     @property

@@ -1,4 +1,4 @@
-"""Writes to a pipe without waiting: what the pipe has no room for stays here until its reader has read."""
+"""Writes to a pipe without waiting: data that does not fit into the pipe waits here until the reader has read."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Callable
 class PipeWriter:
     """Owns the write end of a pipe, which is non-blocking.
 
-    `lost` is called when the reader is gone: the pipe is closed then, and the data that waited is dropped. `drained` is called when
-    data had to wait and now none waits, because it is written or dropped.
+    It calls `lost` when the reader has closed the pipe. It then closes the pipe and drops the pending data. It calls `drained` when
+    no data waits any more, because it is written or dropped.
     """
 
     __slots__ = ("_drained", "_fd", "_loop", "_lost", "flushed", "pending")

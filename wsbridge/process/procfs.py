@@ -1,4 +1,4 @@
-"""What /proc shows about processes: which processes exist, the session of each, and its user.
+"""Reads /proc: which processes exist, the session of each, and its user.
 
 See proc(5). A process can exit at any time, so every answer describes the moment of the read.
 """

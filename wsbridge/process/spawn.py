@@ -76,7 +76,7 @@ class Spawner:
         if self._soft != self._hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (self._hard, self._hard))
         self._home = os.open(".", os.O_PATH | os.O_CLOEXEC)
-        _keep_to_ourselves()
+        _mark_close_on_exec()
 
     def spawn(self, argv: tuple[str, ...], environment: Mapping[str, str], stdio: Stdio, *, cwd: str | None = None) -> Started:
         """Start `argv[0]`, a path, and close the program's ends of its pipes. Raises ProgramError."""
@@ -217,7 +217,7 @@ def near_program(path: str) -> str:
     return ""
 
 
-def _keep_to_ourselves() -> None:
+def _mark_close_on_exec() -> None:
     """Mark all inherited descriptors beyond 0, 1 and 2 as close-on-exec, so that no program inherits them."""
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2:
@@ -252,7 +252,7 @@ def explain_start(path: str) -> str:
 
 
 def explain(path: str, error: OSError | ValueError) -> str:
-    """Return why a program could not be started, and what may help."""
+    """Return why a program could not be started, and a remedy if one is known."""
     if isinstance(error, ValueError):
         return f"{explain_start(path)}: {error}"
     hint = {

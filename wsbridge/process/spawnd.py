@@ -97,27 +97,27 @@ class Exits:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._told: set[int] = set()
-        self._news = _thread.allocate_lock()
+        self._reported: set[int] = set()
+        self._wakeup = _thread.allocate_lock()
         """Released when a program has been started, or could not be."""
-        self._news.acquire()
+        self._wakeup.acquire()
 
     def watch(self, pid: int) -> None:
         """Report the exit of this program. 0 stands for a program that could not be started, which the C library has reaped."""
         if pid:
-            self._told.add(pid)
+            self._reported.add(pid)
         try:
-            self._news.release()
+            self._wakeup.release()
         except RuntimeError:
             pass  # already released, and not yet acquired
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Report exits until the socket closes."""
         while True:
             exited = b""
             while len(exited) < EXITS * EXIT.size and (pid := self._next(wait=not exited)):
                 # After this call, the number may be another program's.
-                self._told.remove(pid)
+                self._reported.remove(pid)
                 exited += EXIT.pack(pid, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
             try:
                 self._connection.send(b"E" + exited)
@@ -131,11 +131,11 @@ class Exits:
                 exited = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | (0 if wait else os.WNOHANG))
             except ChildProcessError:
                 exited = None
-            if exited is not None and exited.si_pid in self._told:
+            if exited is not None and exited.si_pid in self._reported:
                 return exited.si_pid
             if not wait:
                 return 0
-            self._news.acquire()
+            self._wakeup.acquire()
 
 
 def serve(connection: socket.socket, spawner: Spawner, exits: Exits) -> None:
@@ -178,7 +178,7 @@ def main() -> None:
     connection = socket.socket(fileno=0)
     spawner = Spawner([int(word) for word in sys.argv[1:]])
     exits = Exits(connection)
-    _thread.start_new_thread(exits.tell, ())
+    _thread.start_new_thread(exits.report, ())
     others = []
     for _ in range(THREADS - 1):
         others.append(_thread.allocate_lock())

@@ -1,6 +1,6 @@
 """The server's end of the spawn server: programs start in another process, while the event loop continues to serve.
 
-spawnd.py is the other end, and explains why. A spawn server that has died, or hangs, is replaced, and new programs wait for the
+spawnd.py is the other end, and explains why. The server replaces a spawn server that has exited or hangs, and new programs wait for the
 replacement. If they started directly, a program that hangs in its exec would stop the loop. If no spawn server can be started,
 `Spawner` starts the programs.
 """
@@ -157,7 +157,7 @@ class SpawnServer:
         self._starting[self._next_id()] = _Start(argv[0], started)
         if self._watchdog is None:
             self._due = {self._last_id}
-            self._watchdog = self._loop.call_later(self._launch_seconds, self._look)
+            self._watchdog = self._loop.call_later(self._launch_seconds, self._check_answers)
         self._send(REQUEST.pack(b"S", self._last_id, len(argv), len(environment), is_large) + (b"" if is_large else payload), fds)
         return started
 
@@ -262,7 +262,7 @@ class SpawnServer:
         else:
             watch(pid, pidfd, program.exited)
 
-    def _look(self) -> None:
+    def _check_answers(self) -> None:
         """Replace a spawn server that has not answered requests from before the last check."""
         self._watchdog = None
         if self._due & {*self._starting, self._ping}:
@@ -274,7 +274,7 @@ class SpawnServer:
             self._ping = self._next_id()
             self._send(REQUEST.pack(b"P", self._ping, 0, 0, 0), [])
             self._due = {*self._starting, self._ping}
-            self._watchdog = self._loop.call_later(self._launch_seconds, self._look)
+            self._watchdog = self._loop.call_later(self._launch_seconds, self._check_answers)
 
     # Messages
 
@@ -353,7 +353,7 @@ class SpawnServer:
                 turn.set_result(None)
                 woken += 1
         if woken and self._waiting:
-            # Check again after the woken callers have run. A caller whose client has gone does not start its program.
+            # Check again after the woken callers have run. A caller whose client has disconnected does not start its program.
             self._loop.call_soon(self._make_room)
         self.on_room()
 

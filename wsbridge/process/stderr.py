@@ -25,12 +25,12 @@ def logged(fields: LogFields, last: Callable[[str], None] | None = None) -> Call
     if not log.isEnabledFor(ERROR) and last is None:
         return lambda data: None
 
-    def say(lines: list[str]) -> None:
+    def log_lines(lines: list[str]) -> None:
         if last is not None:
             last(lines[-1])
         log.error("%d lines", len(lines), extra=extra(fields) | {"lines": lines})
 
-    return Lines(say)
+    return Lines(log_lines)
 
 
 class Lines:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-FIRST, LONGEST = 0.25, 15.0
+FIRST, MAX_PAUSE = 0.25, 15.0
 SETTLED = 10.0
 """Seconds that an attempt must have worked before the pauses start at the first again."""
 
@@ -17,7 +17,7 @@ class Backoff:
 
     def next(self, chance: float = 1) -> float:
         """Return the next pause in seconds; `chance`, from 0 to 1, places it between half the pause and the whole pause."""
-        pause, self._pause = self._pause, min(self._pause * 2, LONGEST if self._longest is None else self._longest)
+        pause, self._pause = self._pause, min(self._pause * 2, MAX_PAUSE if self._longest is None else self._longest)
         return pause * (0.5 + chance / 2)
 
     def ran(self, seconds: float) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 Answer = TypeVar("Answer")
 
 ENTRIES = 256
-LONGEST = 256
+MAX_LENGTH = 256
 """Characters. A longer argument is not cached, so that clients cannot fill the memory of the server."""
 
 
@@ -19,6 +19,6 @@ def remembered(function: Callable[[str], Answer]) -> Callable[[str], Answer]:
 
     @wraps(function)
     def answer(text: str) -> Answer:
-        return known(text) if len(text) <= LONGEST else function(text)
+        return known(text) if len(text) <= MAX_LENGTH else function(text)
 
     return answer

@@ -67,7 +67,7 @@ def split_head(data: bytes) -> tuple[bytes, bytes] | None:
 def parse_head(head: bytes, *, is_ended: bool = True) -> Head:
     """Parse the headers, and skip every line that is not a header.
 
-    Raises InvalidResponse if there is no header that a CGI response needs, and for an invalid Status. `is_ended` tells whether an empty
+    Raises InvalidResponse if there is no header that a CGI response needs, and for an invalid Status. `is_ended` is whether an empty
     line followed the head. If none followed, a skipped line raises InvalidResponse as well: the output may be the page itself.
     """
     fields, skipped = _fields(head)

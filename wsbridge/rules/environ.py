@@ -1,7 +1,7 @@
 """The environment of a child: the variables of CGI (RFC 3875, section 4.1) as websocketd sets them.
 
 The child of a session, or of a CGI script, gets only these variables. Two kinds of headers are excluded on purpose. A `Proxy:` header
-would become HTTP_PROXY, which libraries obey (httpoxy). A header with an underscore in its name would pass for a header with a hyphen
+would become HTTP_PROXY, which libraries use (httpoxy). A header with an underscore in its name would look like a header with a hyphen
 that a proxy in front set.
 """
 

@@ -1,4 +1,4 @@
-"""What a reverse proxy reports about its clients; the server trusts it only from the proxies of `--trust-proxy`.
+"""The headers in which a reverse proxy describes its clients; the server trusts it only from the proxies of `--trust-proxy`.
 
 `--trust-proxy=10.0.0.0/8,unix` names networks, and with `unix` every peer on the Unix socket. From any other peer the headers are
 ignored, because any client could send them.

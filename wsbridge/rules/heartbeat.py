@@ -11,20 +11,20 @@ from enum import Enum
 
 class Beat(Enum):
     PING = "ping"
-    GONE = "gone"
+    TIMEOUT = "timeout"
     WAIT = "wait"
 
 
 class Heartbeat:
-    """The heartbeat of one client; `heard` is a plain attribute, because the caller sets it at each read."""
+    """The heartbeat of one client; `received_at` is a plain attribute, because the caller sets it at each read."""
 
-    __slots__ = ("_interval", "_next_ping", "_resting", "heard")
+    __slots__ = ("_interval", "_next_ping", "_resting", "received_at")
 
     def __init__(self, interval: float, now: float) -> None:
         self._interval = interval
         self._next_ping = now + interval
         self._resting = False
-        self.heard = now
+        self.received_at = now
         """When data last arrived from the client."""
 
     def rest(self) -> None:
@@ -35,14 +35,14 @@ class Heartbeat:
         """Resume the deadline: the caller reads again, and the client has its full time from now on."""
         if self._resting:
             self._resting = False
-            self.heard = now
+            self.received_at = now
 
     def beat(self, now: float) -> tuple[Beat, float]:
         """Decide what is due now; return it, and when to call again."""
-        if not self._resting and now >= self.heard + 2 * self._interval:
-            return Beat.GONE, now
+        if not self._resting and now >= self.received_at + 2 * self._interval:
+            return Beat.TIMEOUT, now
         due = now >= self._next_ping
         if due:
             self._next_ping = now + self._interval
-        deadline = self._next_ping if self._resting else min(self._next_ping, self.heard + 2 * self._interval)
+        deadline = self._next_ping if self._resting else min(self._next_ping, self.received_at + 2 * self._interval)
         return (Beat.PING if due else Beat.WAIT), deadline

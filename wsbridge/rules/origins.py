@@ -38,7 +38,7 @@ class Origin:
         return self.port or DEFAULT_PORTS.get(self.scheme, "")
 
 
-NOWHERE = Origin("file", "", "")
+NO_ORIGIN = Origin("file", "", "")
 """The value for a client without an Origin."""
 NULL = Origin("null", "", "")
 """The value that browsers send for pages opened from a file, and for sandboxed frames of any site."""
@@ -70,7 +70,7 @@ def parse(header: str | None) -> Origin:
     None and an empty header match only `file://`. `null` matches only `file://` and `null` itself.
     """
     if not header:
-        return NOWHERE
+        return NO_ORIGIN
     return NULL if header == "null" else _parse(header)
 
 
@@ -102,7 +102,7 @@ def _parse_entry(entry: str) -> Origin:
         raise _never(entry, "separate entries by commas" if re.search(r"\s", entry) else "an origin has no user, path or query")
     scheme, host, port = found["scheme"], found["host"], found["port"]
     if scheme == "file" and not host and port is None:
-        return NOWHERE
+        return NO_ORIGIN
     if reason := _wrong_scheme(scheme) or _wrong_host(host) or _wrong_port(port):
         raise _never(entry, reason)
     return Origin(scheme or "", _canonical(host), str(int(port)) if port else "")
@@ -159,7 +159,7 @@ def page_origin(request: Request) -> str | None:
     """Return the origin of the page that sends a request.
 
     A browser sends no Origin to the page's own server, but other headers identify the page. Over TLS and to localhost,
-    Sec-Fetch-Site says that the origin is the same (Fetch Metadata). Elsewhere the Referer contains the page's URL, which a foreign
+    Sec-Fetch-Site states that the origin is the same (Fetch Metadata). Elsewhere the Referer contains the page's URL, which a foreign
     page can omit but not forge.
     """
     origin, site = request.header("origin"), request.header("sec-fetch-site")
@@ -190,7 +190,7 @@ def admits_null(allowed: Sequence[Origin]) -> bool:
 
     If so, sandboxed frames of any site may connect too: browsers give both the origin `null`.
     """
-    return NOWHERE in allowed or NULL in allowed
+    return NO_ORIGIN in allowed or NULL in allowed
 
 
 def _is_same(origin: Origin, peer: Peer) -> bool:
@@ -201,7 +201,7 @@ def _is_same(origin: Origin, peer: Peer) -> bool:
 
 
 def _matches(entry: Origin, origin: Origin) -> bool:
-    if entry in (NULL, NOWHERE):
+    if entry in (NULL, NO_ORIGIN):
         return origin in (NULL, entry)
     if not _host_matches(entry.host, origin.host):
         return False

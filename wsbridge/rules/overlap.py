@@ -41,14 +41,14 @@ def bound_by(host: str) -> tuple[Bound, ...]:
 
 
 class Occupied(Generic[T]):
-    """The addresses that are taken, each with its owner."""
+    """The claimed addresses, each with its owner."""
 
     def __init__(self) -> None:
         self._owners: dict[tuple[int, int], dict[str, T]] = {}
         """By port and family, the owners by host."""
 
-    def take(self, host: str, port: int, owner: T) -> T | None:
-        """Take an address; return the owner of one that excludes it, if there is one."""
+    def claim(self, host: str, port: int, owner: T) -> T | None:
+        """Claim an address; return the owner of an address that excludes it, if there is one."""
         found = next(self._excluding(host, port), None)
         for bound in bound_by(host):
             self._owners.setdefault((port, bound.family), {}).setdefault(bound.host, owner)
@@ -57,5 +57,5 @@ class Occupied(Generic[T]):
     def _excluding(self, host: str, port: int) -> Iterator[T]:
         for family, name in bound_by(host):
             owners = self._owners.get((port, family), {})
-            # Every address of a family excludes any other, so the first one will do.
+            # Every address of a family excludes any other, so the first owner is enough.
             yield from islice(owners.values(), 1) if name == ANY else (owners[key] for key in (name, ANY) if key in owners)

@@ -36,7 +36,7 @@ class ScriptPath:
     script: Script
 
 
-Look = Callable[[str], PathType]
+Lookup = Callable[[str], PathType]
 """Returns the type of a path of components below the directory, such as `a/b`. It follows links, but not out of the directory."""
 
 
@@ -46,12 +46,12 @@ def clean(path: str) -> str:
     return cleaned + "/" if path.endswith(("/", "/.", "/..")) and cleaned != "/" else cleaned
 
 
-def find_script(path: str, look: Look) -> ScriptPath | None:
+def find_script(path: str, lookup: Lookup) -> ScriptPath | None:
     """Walk a clean path to its first component that is a file: the script. The rest is PATH_INFO. None if there is no such file."""
     components = path.split("/")[1:]
     for count in range(1, len(components) + 1):
         walked = "/".join(components[:count])
-        match look(walked) if components[count - 1] else PathType.NOTHING:
+        match lookup(walked) if components[count - 1] else PathType.NOTHING:
             case PathType.FILE:
                 rest = components[count:]
                 return ScriptPath(walked, Script("/" + walked, "/" + "/".join(rest) if rest else ""))
@@ -65,14 +65,14 @@ def names_dotfile(path: str) -> bool:
     return "/." in path.removeprefix(f"/{WELL_KNOWN}" if f"{path}/".startswith(f"/{WELL_KNOWN}/") else "")
 
 
-def looker(root: str, *, dotfiles: bool = False) -> Look:
-    """Return a Look for a real directory; `root` itself may be a link. It reads the disk at each call.
+def make_lookup(root: str, *, dotfiles: bool = False) -> Lookup:
+    """Return a Lookup for a real directory; `root` itself may be a link. It reads the disk at each call.
 
     Without `dotfiles`, a name that begins with a dot counts as missing: a git checkout holds programs in `.git/hooks`.
     """
     top = os.path.realpath(root)
 
-    def look(walked: str) -> PathType:
+    def lookup(walked: str) -> PathType:
         if not dotfiles and names_dotfile("/" + walked):
             return PathType.NOTHING
         # A name that contains a NUL or is too long counts as missing.
@@ -84,4 +84,4 @@ def looker(root: str, *, dotfiles: bool = False) -> Look:
         except (OSError, ValueError):
             return PathType.NOTHING
 
-    return look
+    return lookup

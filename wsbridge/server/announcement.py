@@ -1,4 +1,4 @@
-"""The lines of the start log: at which addresses the server listens, and how to reach what it serves."""
+"""The lines of the start log: at which addresses the server listens, and the URLs of its endpoints."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ AT_THE_START = ("guard", "keepalive_timeout", "log_format", "reverse_lookup")
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What changed: the paths of endpoints, the addresses of listeners, the names of brokers, and settings of the process."""
+    """The differences: the paths of endpoints, the addresses of listeners, the names of brokers, and settings of the process."""
 
     added: tuple[str, ...]
     changed: tuple[str, ...]

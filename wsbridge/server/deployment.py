@@ -21,7 +21,7 @@ log = logger("server")
 
 
 class Served(NamedTuple):
-    """The settings that determine an endpoint: with equal ones, it need not change."""
+    """The settings that determine an endpoint: an endpoint with equal settings need not change."""
 
     settings: EndpointSettings
     broker: BrokerSettings | None
@@ -32,8 +32,8 @@ class Served(NamedTuple):
         return self.settings.host_names, self.settings.path
 
     @property
-    def kin(self) -> Hashable:
-        """What stays the same if the endpoint moves to another place; None if nothing does: a channel keeps its viewers."""
+    def identity(self) -> Hashable:
+        """The identity of the endpoint if it moves to another place: a channel keeps its viewers. None without such an identity."""
         if isinstance(self.settings, BroadcastSettings):
             return self.settings.channel.exchange, self.broker
         return None
@@ -49,14 +49,14 @@ class Opened(NamedTuple):
 
     endpoints: dict[Served, Endpoint]
     successors: frozenset[Served]
-    """Those that take over what the endpoints before them serve."""
+    """The endpoints that take over the sessions of their predecessors."""
 
 
 class Deployment:
     """The open endpoints. `routes` leads to their Apps."""
 
     def __init__(self, routes: Routes[App], *, force: asyncio.Event, make: Make = make_endpoint) -> None:
-        """`force` asks to end everything at once. `make` makes an endpoint from its settings."""
+        """`force` requests an immediate end. `make` makes an endpoint from its settings."""
         self._routes = routes
         self._force = force
         self._make = make
@@ -69,12 +69,12 @@ class Deployment:
 
     def plan(self, settings: ServerSettings) -> Plan[Served]:
         """Return the steps to these settings."""
-        return make_plan(tuple(self._running), served_by(settings), lambda served: served.place, lambda served: served.kin)
+        return make_plan(tuple(self._running), served_by(settings), lambda served: served.place, lambda served: served.identity)
 
     async def prepare(self, plan: Plan[Served], services: Services) -> Opened:
         """Open the endpoints that a plan adds or changes; `commit` then puts them in place.
 
-        Raises the first error in the order of the plan; then nothing is left of the others.
+        Raises the first error in the order of the plan; then it has released all opened endpoints.
         """
         successors = {
             new: endpoint for old, new in plan.changed if (endpoint := self._running[old].succeed(new.settings, services)) is not None
@@ -98,7 +98,7 @@ class Deployment:
         await self._finish(opened.endpoints.values(), at_once)
 
     def commit(self, plan: Plan[Served], opened: Opened) -> None:
-        """Put the opened endpoints in place, and let the replaced and removed ones end their sessions. `begin` follows."""
+        """Put the opened endpoints in place, and end the replaced and removed endpoints. The caller then calls `start`."""
         for old, new in plan.changed:
             endpoint = self._running.pop(old)
             if old.place != new.place:
@@ -113,10 +113,10 @@ class Deployment:
             self._running[served] = endpoint
 
     @staticmethod
-    def begin(opened: Opened) -> None:
+    def start(opened: Opened) -> None:
         """Begin the work of endpoints that are in place."""
         for endpoint in opened.endpoints.values():
-            endpoint.begin()
+            endpoint.start()
 
     def _retire(self, endpoint: Endpoint) -> None:
         task = asyncio.get_running_loop().create_task(self._end(endpoint), name=f"end of the endpoint at {endpoint.settings.path}")
@@ -125,7 +125,7 @@ class Deployment:
 
     async def _end(self, endpoint: Endpoint) -> None:
         await self._finish((endpoint,), self._force)
-        await end_sessions([endpoint.registry], RECONFIGURED, patience=patience_of(endpoint.settings), force=self._force)
+        await end_sessions([endpoint.registry], RECONFIGURED, seconds=ladder_seconds(endpoint.settings), force=self._force)
 
     async def finish(self) -> None:
         """End the work of all endpoints, before their sessions end. A further call does nothing."""
@@ -133,7 +133,7 @@ class Deployment:
 
     @staticmethod
     async def _finish(endpoints: Iterable[Endpoint], force: asyncio.Event) -> None:
-        """End the work of endpoints; log an internal error, so that the ends of the others and of all sessions follow."""
+        """End the work of endpoints; log an internal error, so that the other endpoints and all sessions still end."""
         ending = tuple(endpoints)
         results = await asyncio.gather(*(endpoint.finish(force) for endpoint in ending), return_exceptions=True)
         for endpoint, fault in zip(ending, results, strict=True):
@@ -141,13 +141,13 @@ class Deployment:
                 log.error("internal error at the end of the endpoint at %s: %r", endpoint.settings.place, fault, exc_info=fault)
 
     async def end_sessions(self) -> None:
-        """End all sessions, those of replaced and removed endpoints too."""
-        patience = max((patience_of(endpoint.settings) for endpoint in self.endpoints), default=0.0)
-        await end_sessions([endpoint.registry for endpoint in self.endpoints], SHUTTING_DOWN, patience=patience, force=self._force)
+        """End all sessions, also the sessions of replaced and removed endpoints."""
+        seconds = max((ladder_seconds(endpoint.settings) for endpoint in self.endpoints), default=0.0)
+        await end_sessions([endpoint.registry for endpoint in self.endpoints], SHUTTING_DOWN, seconds=seconds, force=self._force)
         if self._retiring:
             await asyncio.wait(self._retiring)
 
 
-def patience_of(settings: EndpointSettings) -> float:
+def ladder_seconds(settings: EndpointSettings) -> float:
     """Return the time of the ladder of an endpoint's programs, in seconds."""
     return sum(step.grace for step in make_ladder(settings.program.close_delay))

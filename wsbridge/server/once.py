@@ -22,13 +22,13 @@ class Once:
         self._only: Bridge | None = None
         self.status = 0
         """The exit status of the server."""
-        endpoint.sessions.on_begin = self._begun
+        endpoint.sessions.on_accept = self._accepted
         endpoint.sessions.on_session = self._started
         endpoint.registry.on_end = self._ended
 
-    def _begun(self) -> None:
+    def _accepted(self) -> None:
         self._close()
-        self._endpoint.registry.limiter.bar()
+        self._endpoint.registry.limiter.refuse_all()
 
     def _started(self, session: Bridge | None) -> None:
         self._only = session

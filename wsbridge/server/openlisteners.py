@@ -24,16 +24,16 @@ class Numbered(NamedTuple):
 
     @property
     def place(self) -> tuple[str, int, int]:
-        """The place of which there is one listener at most."""
+        """A key that at most one listener has."""
         return self.settings.address, self.settings.redirect_port, self.number
 
 
 class ListenerChanges(NamedTuple):
-    """What a change has done to the listeners."""
+    """The result of a change of the listeners."""
 
     plan: Plan[ListenSettings]
     renewed: tuple[ListenSettings, ...]
-    """Those that stay, with another content of their certificate files."""
+    """Listeners that stay, and whose certificate files have changed."""
 
 
 class OpenListeners:
@@ -87,7 +87,7 @@ class OpenListeners:
         return ListenerChanges(_without_numbers(plan), tuple(key.settings for key in renewals))
 
     async def _open_one(self, key: Numbered, removed: Sequence[Numbered], closed: list[Numbered]) -> Listener:
-        """Open a listener. Close those of `removed` that occupy its ports, and add them to `closed`."""
+        """Open a listener. Close the listeners of `removed` that occupy its ports, and add them to `closed`."""
         while True:
             try:
                 return await self._listeners.open(key.settings)
@@ -111,7 +111,7 @@ class OpenListeners:
             try:
                 self._open[key] = await self._listeners.open(key.settings)
             except ListenError as error:
-                # Without it in `_open`, the next change opens it as a new one.
+                # Without it in `_open`, the next change opens it as a new listener.
                 del self._open[key]
                 log.error("the listener %s is closed, and does not open again: %s; the next reload tries it", key.settings.address, error)
 

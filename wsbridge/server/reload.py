@@ -1,4 +1,4 @@
-"""Reload: on SIGHUP, or when a file has changed, the server reads its configuration again and changes what differs."""
+"""Reload: on SIGHUP, or when a file has changed, the server reads its configuration again and applies the differences."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wsbridge.server.watch import Found, Watch
 from wsbridge.settings import ServerSettings
 
 WATCH_SECONDS = 1.0
-"""Seconds between two looks at the files. A look costs one call of the kernel for each file."""
+"""Poll interval in seconds for the files. A check costs one call of the kernel for each file."""
 SETTLE_SECONDS = 0.25
 """Seconds after which a change of the files counts as complete."""
 
@@ -30,7 +30,7 @@ class Configuration(NamedTuple):
     files: Sequence[str]
     """The files and folders to watch."""
     private: Sequence[str]
-    """The files that no endpoint serves: those of the configuration, and its secrets."""
+    """The files that no endpoint serves: the files of the configuration, and its secrets."""
     hint: Callable[[ListenError], str]
     """Returns the remedy for an address that cannot be bound, or an empty string. It may look for a free port."""
 
@@ -40,12 +40,12 @@ Load = Callable[[], Configuration]
 
 
 class Reloader:
-    """Changes a server to what `load` returns. An invalid configuration changes nothing, and the next valid one is taken."""
+    """Changes a server to the settings that `load` returns. An invalid configuration changes nothing."""
 
     def __init__(
         self, server: Server, load: Load, *, name: str, files: Sequence[str], watches: bool, hung_up: Callable[[], bool] = lambda: False
     ) -> None:
-        """`name` is the name of the configuration in the log. `files` are those that have been read already.
+        """`name` is the name of the configuration in the log. `files` are the files that have been read already.
 
         `hung_up` returns whether a signal has come before `reloading`.
         """
@@ -92,11 +92,11 @@ class Reloader:
                 async with asyncio.timeout(pause if self._watches else None):
                     await self._wanted.wait()
             if self._watches:
-                found = await asyncio.to_thread(self._watch.look)
+                found = await asyncio.to_thread(self._watch.check)
         self._wanted.clear()
 
     async def _reload(self) -> None:
-        await asyncio.to_thread(self._watch.take)
+        await asyncio.to_thread(self._watch.record)
         try:
             configuration = await asyncio.to_thread(self._load)
             await asyncio.to_thread(self._watch.follow, configuration.files)

@@ -86,7 +86,7 @@ class Server:
                 if opened is None:
                     return self._status
                 trusted = settings.server.trusted
-                self._site = Site(self._routes, nowhere=self._nowhere(), hosts=self._hosts(), trusted=trusted, metrics=metrics)
+                self._site = Site(self._routes, fallback=self._fallback(), hosts=self._hosts(), trusted=trusted, metrics=metrics)
                 factory, acceptor = self._factory(), self._acceptor(spawn_server)
                 inherited = inherited_sockets(os.environ, os.getpid())
                 opener = Listeners(factory, acceptor, metrics, loop, redirect=self._redirect, inherited=inherited)
@@ -94,7 +94,7 @@ class Server:
                     self._listeners = OpenListeners(listeners)
                     await self._listeners.open(settings.listeners)
                     self._announce()
-                    self._deployment.begin(opened)
+                    self._deployment.start(opened)
                     self.is_ready.set()
                     await self._stop.wait()
                     listeners.close()
@@ -115,9 +115,9 @@ class Server:
         return self._listeners.addresses
 
     async def change(self, settings: ServerSettings, *, private: Sequence[str] = ()) -> Changes:
-        """Change to other settings while the server runs; return what has changed. Raises WsbridgeError, and changes nothing.
+        """Change to other settings while the server runs; return the differences. Raises WsbridgeError; then nothing has changed.
 
-        A session of an endpoint that stays as it is notices nothing. The caller waits for one change before it begins another. A
+        A change does not affect the sessions of an unchanged endpoint. The caller waits for one change before it begins another. A
         shutdown cancels a change that is in progress; after that, a change raises ShuttingDown.
         """
         if self._stop.is_set():
@@ -138,7 +138,7 @@ class Server:
         before, self._settings, self._services = self._settings, settings, services
         services.private.add(hidden)
         self._deployment.commit(plan, opened)
-        self._deployment.begin(opened)
+        self._deployment.start(opened)
         self._site.configure(hosts=self._hosts(), trusted=settings.server.trusted)
         services.limiter.limit = settings.server.max_sessions
         set_level(LEVELS[settings.server.log_level])
@@ -156,7 +156,7 @@ class Server:
     # Opening
 
     async def _open_unless_stopped(self) -> Opened | None:
-        """Open the endpoints; return None at a signal: the answer of a broker may come late."""
+        """Open the endpoints; return None at a signal: the answer of a broker may be late."""
         opening = self._loop.create_task(self._open(), name="open")
         stopping = self._loop.create_task(self._stop.wait(), name="stop")
         try:
@@ -196,7 +196,7 @@ class Server:
     def _timings(self) -> HttpTimings:
         return HttpTimings(keepalive_seconds=self._settings.server.keepalive_timeout)
 
-    def _nowhere(self) -> App:
+    def _fallback(self) -> App:
         """Return the App for requests without an endpoint; it answers them with 404."""
         registry = Registry(max_sessions=1, metrics=self._metrics)
         return App(is_strict=False, headers=(), headers_http=(), registry=registry, metrics=self._metrics, has_icon=True)

@@ -1,4 +1,4 @@
-"""What a server lends to its endpoints: it starts the helper processes, and stops them at the end."""
+"""The objects of a server that its endpoints use. They include helper processes, which the server starts, and stops at its end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from wsbridge.settings import BroadcastSettings, EndpointSettings, ServerSetting
 def open_services(
     settings: ServerSettings, metrics: Metrics, stack: AsyncExitStack, *, may_change: bool, loop: asyncio.AbstractEventLoop
 ) -> tuple[Services, SpawnServer | None]:
-    """Return the services, and the spawn server if requests can start programs; `stack` gets what releases them.
+    """Return the services, and the spawn server if requests can start programs; `stack` gets the callbacks that release them.
 
     With `may_change`, other endpoints may follow, so the helper processes run in any case.
     """
@@ -39,7 +39,9 @@ def open_services(
     stack.callback(watch.close)
     stack.callback(hangups.close)
     server: SpawnServer | None = None
-    descendants = Descendants(watch, metrics, loop=loop, spared=lambda pid: pid == watch.pid or (server is not None and pid == server.pid))
+    descendants = Descendants(
+        watch, metrics, loop=loop, is_excluded=lambda pid: pid == watch.pid or (server is not None and pid == server.pid)
+    )
     stack.callback(descendants.close)
     if may_change or any(map(starts_programs, programs)):
         server = SpawnServer(spawner, metrics, loop=loop)

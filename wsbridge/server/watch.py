@@ -1,6 +1,6 @@
-"""Looks at files, and finds out when they have changed. A change counts once it is complete: two looks in a row find the same.
+"""Checks files, and reports when they have changed. A change counts once it is complete: two checks in a row find the same.
 
-An editor may write a file in parts, or move it away for a moment. The server would take a part of a file for a change.
+An editor may write a file in parts, or rename it for a moment. The server must not read a part of a file.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class Stamp(NamedTuple):
-    """What changes with a file."""
+    """Facts that change with a file."""
 
     inode: int
     size: int
@@ -20,7 +20,7 @@ class Stamp(NamedTuple):
 
 
 class Found(Enum):
-    """What a look has found."""
+    """The result of a check."""
 
     NOTHING = "nothing"
     CHANGING = "changing"
@@ -43,20 +43,20 @@ class Watch:
     def __init__(self, files: Iterable[str], *, stamp: Callable[[str], Stamp | None] = stamp_of) -> None:
         self._stamp = stamp
         self._known = self._found = {path: stamp(path) for path in files}
-        """What is known of the files, and what the last look has found."""
+        """The recorded state of the files, and their state at the last check."""
 
-    def look(self) -> Found:
-        """Compare the files with what is known of them."""
+    def check(self) -> Found:
+        """Compare the files with their recorded state."""
         before, self._found = self._found, {path: self._stamp(path) for path in self._known}
         if self._found == self._known:
             return Found.NOTHING
         return Found.CHANGED if self._found == before else Found.CHANGING
 
-    def take(self) -> None:
-        """Record that the files are as they are now. Call this before they are read: a change while they are read then counts."""
+    def record(self) -> None:
+        """Record the present state of the files. Call this before reading them: a change during the reading then counts."""
         self._known = self._found = {path: self._stamp(path) for path in self._known}
 
     def follow(self, files: Iterable[str], *, all_of_before: bool = False) -> None:
-        """Watch these files from now on, and with `all_of_before` those of before as well."""
+        """Watch these files from now on, and with `all_of_before` the earlier files as well."""
         paths = dict.fromkeys([*(self._known if all_of_before else ()), *files])
         self._known = self._found = {path: self._known[path] if path in self._known else self._stamp(path) for path in paths}

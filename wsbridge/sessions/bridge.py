@@ -1,6 +1,6 @@
 """A session of the bridge: one client and one child, joined in both directions.
 
-While both live, batches go directly from one to the other and bypass this object. It decides what happens when one side ends. The
+While both run, batches go directly from one to the other and bypass this object. It acts when one side ends. The
 ladder (process/termination.py) ends the program.
 
     the client disconnects          stdin closes, then the ladder; later output is read and dropped
@@ -36,12 +36,12 @@ log = logger("session")
 
 
 class State(Enum):
-    """What a session does."""
+    """The phases of a session."""
 
     RUNNING = "running"
     DRAINING = "draining"
     """The program has exited, and other processes of its group hold its stdout open."""
-    LEAVING = "leaving"
+    DISCONNECTED = "disconnected"
     """The client has disconnected: the ladder ends the program, and its output is dropped."""
     DELIVERING = "delivering"
     """The client has all output, and gets the close frame when the program has exited."""
@@ -51,9 +51,9 @@ class State(Enum):
 
 
 class Event(Enum):
-    """What ends a session, or changes how it may end."""
+    """Events that end a session, or that change how it may end."""
 
-    CLIENT_LEFT = "client left"
+    CLIENT_DISCONNECTED = "client disconnected"
     PROGRAM_EXITED = "program exited"
     """Its stdout is still open."""
     OUTPUT_ENDED = "output ended"
@@ -64,17 +64,17 @@ class Event(Enum):
 
 NEXT: dict[State, dict[Event, State]] = {
     State.RUNNING: {
-        Event.CLIENT_LEFT: State.LEAVING,
+        Event.CLIENT_DISCONNECTED: State.DISCONNECTED,
         Event.PROGRAM_EXITED: State.DRAINING,
         Event.OUTPUT_ENDED: State.DELIVERING,
         Event.MUST_CLOSE: State.CLOSING,
     },
     State.DRAINING: {
-        Event.CLIENT_LEFT: State.LEAVING,
+        Event.CLIENT_DISCONNECTED: State.DISCONNECTED,
         Event.OUTPUT_ENDED: State.DELIVERING,
         Event.MUST_CLOSE: State.CLOSING,
     },
-    State.LEAVING: {},
+    State.DISCONNECTED: {},
     State.DELIVERING: {},
     State.CLOSING: {},
     State.ENDED: {},
@@ -105,7 +105,7 @@ class BridgeClient(Sink, Source, Protocol):
 
 
 class Bridge:
-    """One session; `start` joins its two sides, and the registry lists it until nothing of it is left."""
+    """One session; `start` joins its two sides, and the registry lists it until it has ended completely."""
 
     __slots__ = ("_client", "_discarded", "_drain", "_drain_seconds", "_fields", "_how", "_loop", "_registry", "_state", "child")
 
@@ -138,16 +138,16 @@ class Bridge:
         child.source = client
         self._registry.add(self)
         child.start(CallbackSink(client.write, self._output_ended), self._child_exited)
-        return CallbackSink(child.write, self._client_left)
+        return CallbackSink(child.write, self._client_disconnected)
 
     def hung_up(self) -> None:
         """Begin the ladder after the client has disconnected; stdin closes after the messages that are still unread."""
         self._discard_output()
-        self._take(Event.CLIENT_LEFT, End(ABNORMAL))
+        self._handle(Event.CLIENT_DISCONNECTED, End(ABNORMAL))
 
     def shut_down(self, reason: End = SHUTTING_DOWN) -> None:
         """Close the client and end the program, because the server shuts down or the endpoint ends."""
-        self._take(Event.MUST_CLOSE, reason)
+        self._handle(Event.MUST_CLOSE, reason)
 
     def force(self) -> None:
         """End the session now: kill the program and abort the connection."""
@@ -159,35 +159,35 @@ class Bridge:
 
     def failed(self) -> None:
         """Close the client, because the program could not be started."""
-        self._take(Event.OUTPUT_ENDED, CANNOT_LAUNCH)
+        self._handle(Event.OUTPUT_ENDED, CANNOT_LAUNCH)
 
-    def _client_left(self, reason: End) -> None:
+    def _client_disconnected(self, reason: End) -> None:
         self._discard_output()
         self.child.close_input(reason)
-        self._take(Event.CLIENT_LEFT, reason)
+        self._handle(Event.CLIENT_DISCONNECTED, reason)
 
     def _output_ended(self, reason: End) -> None:
         if reason.code == NORMAL and not reason.reason and not self.child.output_open:
-            self._take(Event.OUTPUT_ENDED, reason)
+            self._handle(Event.OUTPUT_ENDED, reason)
             return
         if reason.code == TOO_BIG:
             self._registry.metrics.messages_too_long += 1
-        if self._take(Event.MUST_CLOSE, reason) and reason.code in FAULTS:
+        if self._handle(Event.MUST_CLOSE, reason) and reason.code in FAULTS:
             log.error("%s", reason.reason, extra=extra(self._fields))
 
     def _child_exited(self) -> None:
         if self._state is State.DELIVERING:
-            self._tell_end()
+            self._send_end()
         elif self.child.output_open:
-            self._take(Event.PROGRAM_EXITED, End(NORMAL))
+            self._handle(Event.PROGRAM_EXITED, End(NORMAL))
 
     def _drained(self) -> None:
         self.child.finish_output()
-        self._take(Event.OUTPUT_ENDED, End(NORMAL))
+        self._handle(Event.OUTPUT_ENDED, End(NORMAL))
 
     # Handling of the events
 
-    def _take(self, event: Event, reason: End) -> bool:
+    def _handle(self, event: Event, reason: End) -> bool:
         """Go to the state after an event; return whether there is one. `reason` is how the session ends, if this event decides it."""
         state = NEXT[self._state].get(event)
         if state is None:
@@ -206,8 +206,8 @@ class Bridge:
     async def _finish(self, state: State, reason: End) -> None:
         try:
             match state:
-                case State.LEAVING:
-                    await self._leave()
+                case State.DISCONNECTED:
+                    await self._end_program()
                 case State.DELIVERING:
                     await self._deliver_end()
                 case _:
@@ -215,23 +215,23 @@ class Bridge:
         finally:
             self._state = State.ENDED
             self._account()
-            self.child.group.when_gone(self._registry.limiter.release)
+            self.child.group.call_when_empty(self._registry.limiter.release)
             await self._client.wait_closed()
             self._registry.remove(self)
 
-    async def _leave(self) -> None:
+    async def _end_program(self) -> None:
         await self.child.end()
         self._client.close()
 
     async def _deliver_end(self) -> None:
         self.child.close_input(End(NORMAL))
         if self.child.group.status is not None:
-            self._tell_end()
+            self._send_end()
         await self.child.end()
         # The ladder has ended the program, even if its status is not known.
-        self._tell_end()
+        self._send_end()
 
-    def _tell_end(self) -> None:
+    def _send_end(self) -> None:
         """Send the client the close frame, with the exit status if that is no success; further calls do nothing."""
         if self._state is not State.DELIVERING:
             return

@@ -227,6 +227,6 @@ class RunningScript:
             await self._child.end()
         finally:
             self._take(Event.LADDER_ENDED, self._fault if self._child.group.status is not None else ENDED)
-            self._child.group.when_gone(self._limiter.release)
+            self._child.group.call_when_empty(self._limiter.release)
             self._registry.remove(self)
             self._gone.set()

@@ -1,4 +1,4 @@
-"""What happens to stdout when a program has exited and other processes of its group still hold stdout open."""
+"""Reads stdout after the exit of a program, while other processes of its group still hold stdout open."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Output(Protocol):
     """The output of a program that has exited."""
 
     @property
-    def owes_output(self) -> bool:
+    def has_unread_output(self) -> bool:
         """Whether output from before the exit is still unread, because its reader is slow."""
 
 
@@ -52,7 +52,7 @@ class Drain:
             self._timer = None
 
     def _check(self) -> None:
-        if self._output.owes_output:
+        if self._output.has_unread_output:
             self._timer = self._loop.call_later(max(self._seconds, POLL_SECONDS), self._check)
             return
         self._timer = None

@@ -16,16 +16,16 @@ LINGER = 2.0
 log = logger("server")
 
 
-async def end_sessions(registries: Sequence[Registry], reason: End, *, patience: float, force: asyncio.Event) -> None:
+async def end_sessions(registries: Sequence[Registry], reason: End, *, seconds: float, force: asyncio.Event) -> None:
     """End all sessions of some endpoints, for this reason.
 
-    After `patience` seconds, the time of the ladder, or once `force` is set, the sessions end by force. Sessions that do not end even
+    After `seconds`, the time of the ladder, or once `force` is set, the sessions end by force. Sessions that do not end even
     then are logged.
     """
     draining = asyncio.gather(*(registry.drain(reason) for registry in registries))
     forcing = asyncio.get_running_loop().create_task(force.wait(), name="force")
     try:
-        await asyncio.wait((forcing, draining), timeout=patience + LAST_WAIT + LINGER, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((forcing, draining), timeout=seconds + LAST_WAIT + LINGER, return_when=asyncio.FIRST_COMPLETED)
         if not draining.done():
             for registry in registries:
                 registry.force()
@@ -33,5 +33,5 @@ async def end_sessions(registries: Sequence[Registry], reason: End, *, patience:
     finally:
         forcing.cancel()
         draining.cancel()
-    if left := sum(map(len, registries)):
-        log.error("%d sessions did not end", left)
+    if remaining := sum(map(len, registries)):
+        log.error("%d sessions did not end", remaining)

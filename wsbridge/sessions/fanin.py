@@ -33,7 +33,10 @@ class FanIn:
         self._held: set[Source] = set()
 
     def direct(self, write: Callable[[Batch], None] | None) -> None:
-        """Pass the messages to another destination from now on, or to none. It is as full as the one before until it says more."""
+        """Pass the messages to another destination from now on, or to none.
+
+        The new destination counts as full if the previous one was, until it calls `pause` or `resume`.
+        """
         self.is_open = write is not None
         self._write = write or _drop
 

@@ -41,7 +41,7 @@ class Subscriber(Protocol):
     """Sends the bytes for all subscribers in step. The fanout calls it in each loop iteration that brings messages, so it must be
     cheap."""
 
-    def take(self, data: bytes) -> bool:
+    def deliver(self, data: bytes) -> bool:
         """Send bytes for this subscriber alone, to catch up; return whether there is room for more."""
 
     def end(self, reason: End) -> None:
@@ -144,7 +144,7 @@ class Fanout:
         for subscriber in self._everyone():
             if word := subscriber.wire.broker(is_connected):
                 # A full subscriber receives these few bytes too: it must not mistake an outage for a silent channel.
-                subscriber.take(word)
+                subscriber.deliver(word)
         if is_connected:
             self._watch_ahead()
 
@@ -178,7 +178,7 @@ class Fanout:
         if not self.is_connected:
             greeting += subscriber.wire.broker(False)
         # The transport may be full without data of the fanout, from an earlier response.
-        if subscriber.take(greeting):
+        if subscriber.deliver(greeting):
             self.ready(subscriber)
         if subscriber in self._behind:
             self._watch_behind()
@@ -194,7 +194,7 @@ class Fanout:
             return
         self._ahead[subscriber] = (position, self._loop.time() + AHEAD_SECONDS)
         if not self.is_connected and (word := subscriber.wire.broker(False)):
-            subscriber.take(word)
+            subscriber.deliver(word)
         self._watch_ahead()
 
     def _join_reached(self) -> None:
@@ -261,7 +261,7 @@ class Fanout:
                 self._metrics.messages_lost += lost
                 self._lost[subscriber] = self._lost.get(subscriber, 0) + lost
             data = self._encode(subscriber.wire, items)
-            if data and not subscriber.take(data):
+            if data and not subscriber.deliver(data):
                 return
         if subscriber not in self._behind:
             return
@@ -313,7 +313,7 @@ class Fanout:
                 continue
             entry = item.entry
             if not item.is_whole:
-                pieces += (wire.published(entry.at), wire.encode(item.batch, entry.mark, item.begin - entry.origin))
+                pieces += (wire.published(entry.at), wire.encode(item.batch, entry.mark, item.first - entry.origin))
             else:
                 if (data := entry.encoded.get(wire.name)) is None:
                     data = wire.published(entry.at) + wire.encode(entry.batch, entry.mark, entry.first - entry.origin)
@@ -327,7 +327,7 @@ def _count(items: Sequence[Loss | Slice]) -> tuple[int, int]:
     messages = lost = 0
     for item in items:
         if isinstance(item, Slice):
-            messages += item.end - item.begin
+            messages += item.end - item.first
         else:
             lost += item.messages or 0
     return messages, lost

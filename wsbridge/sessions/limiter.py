@@ -1,4 +1,4 @@
-"""The limits on concurrent sessions and processes, as chains of slots: those of an endpoint, then those of the whole server."""
+"""The limits on concurrent sessions and processes, as chains of slots: the slots of an endpoint, then the slots of the whole server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Limiter:
     """A number of slots; `limit` 0 means no limit.
 
     A slot stands for a process that runs, or a browser that is connected. The server reserves it before it creates anything for the
-    session, and gives it back when nothing of the session is left. A slot of this limiter needs a slot of `beyond` as well.
+    session, and releases it after the end of the session and its program. A slot of this limiter needs a slot of `beyond` as well.
     """
 
     def __init__(self, limit: int, *, setting: str = "max_programs", beyond: Limiter | None = None) -> None:
@@ -21,7 +21,7 @@ class Limiter:
         self.limit = limit
         """May change at any time. A lower limit ends no session."""
         self._used = 0
-        self._barred = False
+        self._refuses_all = False
         self._beyond = beyond
 
     def acquire(self) -> bool:
@@ -45,23 +45,23 @@ class Limiter:
 
     @property
     def _has_own(self) -> bool:
-        return not self._barred and (self.limit <= 0 or self._used < self.limit)
+        return not self._refuses_all and (self.limit <= 0 or self._used < self.limit)
 
     def release(self) -> None:
-        """Give a slot back."""
+        """Release a slot."""
         self._used -= 1
         if self._beyond is not None:
             self._beyond.release()
 
     @contextmanager
     def returned_on_error(self) -> Iterator[None]:
-        """Give the slot back if the block raises, cancellation included: the session that would own it does not begin."""
+        """Release the slot if the block raises, also by cancellation: the session that would own it does not start."""
         try:
             yield
         except BaseException:
             self.release()
             raise
 
-    def bar(self) -> None:
+    def refuse_all(self) -> None:
         """Refuse every further slot."""
-        self._barred = True
+        self._refuses_all = True

@@ -75,7 +75,7 @@ class Registry:
             live.shut_down(self.closing)
 
     def remove(self, live: Live) -> None:
-        """Remove a session of which nothing is left."""
+        """Remove a session that has ended completely."""
         self._live.discard(live)
         if not self._live:
             self._idle.set()

@@ -24,7 +24,7 @@ class DuplicateFilter:
         lost = count if body.is_lost else 0
         if not body.producer:
             return None if body.is_past else lost
-        missing = self._dedup.take(body.producer, body.first, count)
+        missing = self._dedup.check(body.producer, body.first, count)
         if body.is_past:
             return None
         if isinstance(missing, Verdict):
@@ -44,7 +44,7 @@ class Relay:
         self._fanout = fanout
         self._clock = clock
         self.is_live = False
-        """Whether arriving bodies are new, so that a body without a time was published now. A bus first brings its history."""
+        """Whether arriving bodies are new, so that a body without a time was published now. A bus first delivers its history."""
         self._new_epoch = new_epoch
         self._filter = DuplicateFilter(metrics)
 
@@ -75,7 +75,7 @@ class Relay:
 
 
 class Through:
-    """Receives the bodies of a bus for a program; the program's output goes into the fanout without passing here."""
+    """Receives the bodies of a bus for a program; the program's output goes directly into the fanout."""
 
     def __init__(self, fanout: Fanout, *, metrics: Metrics) -> None:
         self.program: Supervisor

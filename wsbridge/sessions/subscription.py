@@ -36,7 +36,7 @@ class SubscriberClient(Source, Protocol):
     def send(self) -> Callable[[bytes], object]:
         """The function that sends bytes; it pauses `source` before it returns if they leave no room."""
 
-    def take(self, data: bytes) -> bool:
+    def deliver(self, data: bytes) -> bool:
         """Send bytes; return whether there is room for more."""
 
     def end(self, reason: End) -> None:
@@ -55,7 +55,7 @@ class SubscriberClient(Source, Protocol):
 class Subscription:
     """One subscriber; `start` joins it to the fanout, and the registry lists it until nothing of it is left."""
 
-    __slots__ = ("_client", "_fan_in", "_fanout", "_fields", "_is_over", "_registry", "send", "take", "wire")
+    __slots__ = ("_client", "_fan_in", "_fanout", "_fields", "_is_over", "_registry", "deliver", "send", "wire")
 
     def __init__(
         self, client: SubscriberClient, fanout: Fanout, wire: Wire, *, fan_in: FanIn | None, registry: Registry, fields: LogFields
@@ -68,7 +68,7 @@ class Subscription:
         self._is_over = False
         self.wire = wire
         self.send = client.send
-        self.take = client.take
+        self.deliver = client.deliver
 
     def start(self, begin: Join | Position | None) -> Sink:
         """Serve the client from `begin` on; return the sink for the client's messages.

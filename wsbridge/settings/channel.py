@@ -1,4 +1,4 @@
-"""A channel: its history, its subscribers, its program, and what the broker keeps of it."""
+"""A channel: its history, its subscribers, its program, and its storage at the broker."""
 
 import re
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ class Input(StrEnum):
 
 
 class SpoolFull(StrEnum):
-    """What to do when the spool is full."""
+    """The policy for a full spool."""
 
     BLOCK = "block"
     DROP_OLDEST = "drop-oldest"

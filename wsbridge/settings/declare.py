@@ -52,14 +52,14 @@ Seconds = Annotated[float, Kind.SECONDS]
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """What a declaration says about a setting besides its name, type and default."""
+    """The texts and the bounds of a setting; its field holds the name, the type and the default."""
 
     help: str
-    """What the setting does, for `--help`: one line, verb first."""
+    """The effect of the setting, for `--help`: one line, verb first."""
     description: str = ""
-    """What the documentation says, in Markdown; empty if that is the help."""
+    """The text of the documentation, in Markdown; empty if it is the help."""
     of_key: str = ""
-    """What the JSON schema says about the key; empty if that is the description."""
+    """The description of the key in the JSON schema; empty if it is the description."""
     flag: str = ""
     """The name of the flag, without hyphens; empty for a setting without a flag of its own."""
     metavar: str = ""
@@ -81,9 +81,9 @@ class Setting(msgspec.Struct, frozen=True):
     is_secret: bool = False
     """Whether the value may contain a password, and so is never shown."""
     place: Literal["", "file", "folder"] = ""
-    """What the value names, relative to the configuration file."""
+    """Whether the value names a file or a folder, relative to the configuration file; empty for neither."""
     needs: str = ""
-    """The name of a setting of the same part without which this one has no effect."""
+    """The name of a setting of the same part that this setting needs: without it, this setting has no effect."""
     choices: tuple[str, ...] = ()
     """The possible values, if the type is no enum."""
     check: Callable[[Any], None] | None = None
@@ -128,7 +128,7 @@ class Fault(NamedTuple):
     path: tuple[str | int, ...]
     """The setting: its name alone, or `("endpoint", 2, "max_programs")`."""
     sentence: str
-    """What is wrong and what to do; it mentions settings as `<name>`."""
+    """The mistake and its remedy; it mentions settings as `<name>`."""
 
     def within(self, *path: str | int) -> Fault:
         """Return the fault of a part that has a path itself."""

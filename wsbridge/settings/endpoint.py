@@ -62,7 +62,7 @@ def _check_host(host: str) -> None:
 
 
 class EndpointSettings(Part, frozen=True, kw_only=True):
-    """What every kind of endpoint has."""
+    """The settings of every kind of endpoint."""
 
     kind: ClassVar[str] = ""
     """Its name in a configuration file."""

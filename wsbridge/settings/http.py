@@ -1,4 +1,4 @@
-"""What an endpoint serves besides the WebSocket: files, CGI scripts and pages of wsbridge."""
+"""The HTTP resources of an endpoint besides the WebSocket: files, CGI scripts and pages of wsbridge."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -7,7 +7,7 @@ from wsbridge.settings.declare import MEBIBYTE, Fault, Part, Seconds, Setting, S
 
 
 class HttpSettings(Part, frozen=True, kw_only=True):
-    """What an endpoint serves besides the WebSocket."""
+    """The HTTP resources of an endpoint besides the WebSocket."""
 
     files: Annotated[
         str,

@@ -5,7 +5,7 @@ and a number, as in `k3x9-17`; the position sent with a message is the place aft
 
     PlainWire       one frame per message, as from any server; losses are not reported
     Positioned  the subprotocol wsbridge.v1: the same frame, with the position and a newline before the payload. Separate text
-                frames report everything else. They begin with `!`, which no position does:
+                frames report all other events. They begin with `!`, which no position does:
                     !at POSITION            where a client that has just joined begins: it can resume even before the first message
                     !lost POSITION COUNT    messages that the client lost before the next message; COUNT is `?` if unknown
                     !broker away            the connection to the broker is lost; with `here`, it is back

@@ -27,16 +27,16 @@ class RequestCutter:
 
     def __init__(self) -> None:
         self.part = Part.HEAD
-        self._left = 0
+        self._remaining = 0
         self._last = b""
         """The last bytes of the current head or chunks: their end may span two pieces."""
 
     def cut(self, data: bytes, start: int) -> int:
         """Return the end of the next piece of `data`, which begins at `start`."""
         if self.part is Part.BODY:
-            end = min(len(data), start + self._left)
-            self._left -= end - start
-            if not self._left:
+            end = min(len(data), start + self._remaining)
+            self._remaining -= end - start
+            if not self._remaining:
                 self.part = Part.HEAD
             return end
         # The end to search for may have begun in the previous piece.
@@ -52,7 +52,7 @@ class RequestCutter:
 
     def expect_body(self, length: int) -> None:
         """Report that the head that has ended has a body of `length` bytes."""
-        self.part, self._left = Part.BODY if length else Part.HEAD, length
+        self.part, self._remaining = Part.BODY if length else Part.HEAD, length
 
     def expect_chunks(self) -> None:
         """Report that the head that has ended has a chunked body."""

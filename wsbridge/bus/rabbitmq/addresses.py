@@ -18,7 +18,7 @@ class Addresses:
 
     The first round begins with the first address. After a lost link, the next round begins with the address after that link's
     address. So a node that accepts connections but cannot serve the channel does not block the other nodes. If only the link was
-    lost, and its connection still serves others, the next round begins with the same address.
+    lost, and its connection still serves other links, the next round begins with the same address.
     """
 
     def __init__(self, urls: tuple[str, ...]) -> None:

@@ -2,7 +2,7 @@
 
 During an alarm the broker reads nothing from a connection that has published. Confirms, acknowledgements and answers all wait
 until connection.unblocked, of every link that uses the connection. An alarm has no deadline; the heartbeat detects a broker that
-dies during it.
+ends during it.
 
 aiormq handles both frames itself and offers no callback. So `watch` replaces its two handlers, by their private names.
 """
@@ -21,7 +21,7 @@ class Alarm:
 
     def __init__(self) -> None:
         self.reason = ""
-        """The broker's reason in its own words while it blocks publishers, such as `low on memory`; empty while it does not."""
+        """The broker's text while it blocks publishers, such as `low on memory`; empty while it does not."""
         self._over_at = 0.0
         self._changed = asyncio.Event()
         self._followers: set[Alarm] = set()
@@ -30,7 +30,7 @@ class Alarm:
         """Observe the alarms of an open aiormq connection."""
         blocked, unblocked = (getattr(connection, name) for name in HANDLERS)
 
-        async def begin(frame: Any) -> None:
+        async def start(frame: Any) -> None:
             await blocked(frame)
             self._set(frame.reason or "no reason given")
 
@@ -38,7 +38,7 @@ class Alarm:
             await unblocked(frame)
             self._set("")
 
-        for name, handler in zip(HANDLERS, (begin, end), strict=True):
+        for name, handler in zip(HANDLERS, (start, end), strict=True):
             setattr(connection, name, handler)
 
     def follow(self, other: Alarm) -> None:

@@ -1,7 +1,7 @@
 """An AMQP channel on a connection that other AMQP channels share: requests, publishes with confirms, and one consumer.
 
-The channels of aiormq suit a connection that ends with its first fault. On a shared connection, a fault of one of them ends all,
-because the broker closes the connection for a frame on a closed channel (504). aiormq
+The channels of aiormq suit a connection that ends with its first fault. On a shared connection, such a fault ends all
+channels: the broker closes the connection for a frame on a closed channel (504). aiormq
 
     sends publishes behind its answer to Channel.Close; in a test, each of ten such faults ended the connection
     omits that answer while its write queue is full
@@ -29,15 +29,15 @@ from pamqp.constants import REPLY_SUCCESS
 from wsbridge.logs import logger
 
 Properties = commands.Basic.Properties
-Take = Callable[[int, Properties, bytes], None]
+OnDelivery = Callable[[int, Properties, bytes], None]
 """Gets each delivery: its tag, its properties and its body."""
 Outcome = commands.Basic.Ack | commands.Basic.Nack | commands.Basic.Return
-"""What the broker did with a published body: it has the body, it refuses the body, or no queue is bound."""
+"""The broker's answer to a published body: it has the body, it refuses the body, or no queue is bound."""
 
 FRAME_OVERHEAD = 8
 """Bytes of a frame besides its payload (AMQP 0-9-1, 4.2.3)."""
 ERRORS = {404: exceptions.ChannelNotFoundEntity, 406: exceptions.ChannelPreconditionFailed}
-"""Exceptions for the reply codes with which a broker closes a channel; all others are ChannelClosed."""
+"""Exceptions for the reply codes with which a broker closes a channel; every other code gives ChannelClosed."""
 
 log = logger("bus")
 
@@ -52,10 +52,10 @@ class Carrier(Protocol):
         """Send bytes. At the end of the connection they are dropped, and `connection_lost` of each channel follows."""
 
     def route(self, channel: AmqpChannel) -> None:
-        """Pass the frames of the channel's number to it, until a Channel.Close or Channel.CloseOk has come."""
+        """Pass the frames of the channel's number to it, until a Channel.Close or Channel.CloseOk has arrived."""
 
     async def turn(self) -> None:
-        """Let other tasks run, if many frames have come at once."""
+        """Let other tasks run, if many frames have arrived at once."""
 
 
 class State(Enum):
@@ -73,7 +73,7 @@ class AmqpChannel:
     def __init__(self, carrier: Carrier, number: int, *, owner: object = None, failed: Callable[[str], None] | None = None) -> None:
         self.number = number
         self.owner = owner
-        self.heard_at = self.delivered_at = 0.0
+        self.received_at = self.delivered_at = 0.0
         """When the broker last sent a frame on this channel, and a frame of a delivery, by the loop's clock."""
         self._loop = asyncio.get_running_loop()
         self._carrier = carrier
@@ -87,13 +87,13 @@ class AmqpChannel:
         self._published = 0
         self._unconfirmed: dict[int, tuple[str | None, asyncio.Future[Outcome]]] = {}
         """The message id of each publish without a confirm, in the order of the tags."""
-        self._take: Take | None = None
+        self._on_delivery: OnDelivery | None = None
         self._content: _Content | None = None
         carrier.route(self)
 
     @property
     def frames(self) -> AmqpChannel:
-        """What aiormq takes for the queue of this channel."""
+        """The object that aiormq uses as the queue of this channel."""
         return self
 
     @property
@@ -160,10 +160,10 @@ class AmqpChannel:
         if self.is_open:
             self._carrier.write(self._marshalled(commands.Queue.Delete(queue=name, nowait=True)))
 
-    async def consume(self, queue: str, take: Take, *, prefetch: int, arguments: Mapping[str, Any] | None = None) -> str:
-        """Consume from a queue; return the tag of the consumer. `take` may get deliveries before this returns."""
+    async def consume(self, queue: str, on_delivery: OnDelivery, *, prefetch: int, arguments: Mapping[str, Any] | None = None) -> str:
+        """Consume from a queue; return the tag of the consumer. `on_delivery` may get deliveries before this returns."""
         await self.request(commands.Basic.Qos(prefetch_count=prefetch))
-        self._take = take
+        self._on_delivery = on_delivery
         consuming = await self.request(commands.Basic.Consume(queue=queue, arguments=_table(arguments)))
         return str(consuming.consumer_tag)
 
@@ -172,7 +172,7 @@ class AmqpChannel:
         await self.request(commands.Basic.Cancel(consumer_tag=consumer))
 
     async def drain(self) -> None:
-        """Wait until all that the broker has sent on this channel so far has arrived: its answer comes behind it."""
+        """Wait until all earlier frames of the broker on this channel have arrived: the broker sends its answer after them."""
         await self.request(commands.Channel.Flow(active=True))
 
     def acknowledge(self, tag: int) -> None:
@@ -183,7 +183,10 @@ class AmqpChannel:
     # Publishing
 
     def publish(self, exchange: str, data: bytes, properties: Properties, *, mandatory: bool) -> asyncio.Future[Outcome]:
-        """Send a body at once; the result becomes known when the broker confirms it. With `mandatory` a body without a queue comes back."""
+        """Send a body at once; the result is known when the broker confirms it.
+
+        With `mandatory`, the broker returns a body for which no queue is bound.
+        """
         size = self._carrier.frame_bytes - FRAME_OVERHEAD
         frames = self._marshalled(
             commands.Basic.Publish(exchange=exchange, mandatory=mandatory),
@@ -198,20 +201,20 @@ class AmqpChannel:
 
     # The end
 
-    def leave(self) -> None:
+    def close_nowait(self) -> None:
         """Close the channel without waiting for the broker. Further calls do nothing."""
-        self._leave(exceptions.ChannelClosed("wsbridge has closed the channel"))
+        self._close(exceptions.ChannelClosed("wsbridge has closed the channel"))
 
     async def close(self) -> None:
         """Close the channel, and wait for the broker's answer. A caller may be cancelled; the channel then closes all the same."""
-        self.leave()
+        self.close_nowait()
         await self._over.wait()
 
     def connection_lost(self, error: Exception) -> None:
         """Record the end of the connection."""
         self._end(State.CLOSED, error)
 
-    def _leave(self, error: Exception) -> None:
+    def _close(self, error: Exception) -> None:
         if self.is_open:
             close = self._marshalled(commands.Channel.Close(REPLY_SUCCESS, "", 0, 0))
             self._end(State.CLOSING, error)
@@ -225,7 +228,7 @@ class AmqpChannel:
         waiting = [answer for _, answer in self._requests] + [outcome for _, outcome in self._unconfirmed.values()]
         self._requests.clear()
         self._unconfirmed.clear()
-        self._take = self._content = None
+        self._on_delivery = self._content = None
         for future in waiting:
             if not future.done():
                 future.set_exception(error)
@@ -239,28 +242,28 @@ class AmqpChannel:
 
     async def put(self, item: tuple[int, Any]) -> None:
         """Handle a frame; aiormq passes it with the number of its bytes."""
-        self.heard_at = self._loop.time()
+        self.received_at = self._loop.time()
         self._handle(item[1])
         await self._carrier.turn()
 
-    def _handle(self, came: Any) -> None:
-        match came:
+    def _handle(self, part: Any) -> None:
+        match part:
             case commands.Channel.Close():
-                self._closed(came)
+                self._closed(part)
             case commands.Channel.CloseOk():
                 self._end(State.CLOSED, exceptions.ChannelClosed("the channel is closed"))
             case _ if not self.is_open:
                 """The broker sent the frame before it read our Channel.Close."""
             case commands.Basic.Deliver() | commands.Basic.Return():
-                self._content = _Content(came)
+                self._content = _Content(part)
             case header.ContentHeader() | body.ContentBody():
-                self._collect(came)
+                self._collect(part)
             case commands.Basic.Ack() | commands.Basic.Nack():
-                self._confirm(came)
+                self._confirm(part)
             case commands.Basic.Cancel():
                 self._fail("the broker cancelled the consumer")
             case _:
-                self._answer(came)
+                self._answer(part)
 
     def _closed(self, close: commands.Channel.Close) -> None:
         self._carrier.write(frame.marshal(commands.Channel.CloseOk(), self.number))
@@ -279,7 +282,7 @@ class AmqpChannel:
         method, future = self._requests[0]
         if answer.name not in method.valid_responses:
             why = f"the broker answers {method.name} with {answer.name}"
-            self._leave(exceptions.InvalidFrameError(why))
+            self._close(exceptions.InvalidFrameError(why))
             self._fail(why)
             return
         self._requests.popleft()
@@ -287,7 +290,7 @@ class AmqpChannel:
             future.set_result(answer)
 
     def _collect(self, part: header.ContentHeader | body.ContentBody) -> None:
-        self.delivered_at = self.heard_at
+        self.delivered_at = self.received_at
         content = self._content
         if content is None or not content.add(part):
             return
@@ -295,9 +298,9 @@ class AmqpChannel:
         match content.method:
             case commands.Basic.Return():
                 self._returned(content.method, content.properties)
-            case commands.Basic.Deliver() if self._take is not None:
+            case commands.Basic.Deliver() if self._on_delivery is not None:
                 try:
-                    self._take(content.method.delivery_tag or 0, content.properties, content.data)
+                    self._on_delivery(content.method.delivery_tag or 0, content.properties, content.data)
                 except Exception:
                     # aiormq would end the connection.
                     log.exception("internal error in a consumer")
@@ -323,12 +326,12 @@ class AmqpChannel:
 
 
 class _Content:
-    """A delivered or returned message: its method, and what has come of it."""
+    """A delivered or returned message: its method, and the frames received so far."""
 
     def __init__(self, method: commands.Basic.Deliver | commands.Basic.Return) -> None:
         self.method = method
         self.properties = Properties()
-        self._left = 0
+        self._remaining = 0
         self._parts: list[bytes] = []
 
     @property
@@ -338,11 +341,11 @@ class _Content:
     def add(self, part: header.ContentHeader | body.ContentBody) -> bool:
         """Add the next frame; return whether it is the last."""
         if isinstance(part, header.ContentHeader):
-            self.properties, self._left = part.properties, part.body_size
+            self.properties, self._remaining = part.properties, part.body_size
         else:
             self._parts.append(part.value)
-            self._left -= len(part.value)
-        return self._left <= 0
+            self._remaining -= len(part.value)
+        return self._remaining <= 0
 
 
 def _table(arguments: Mapping[str, Any] | None) -> dict[str, Any]:

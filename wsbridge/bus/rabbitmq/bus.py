@@ -1,14 +1,14 @@
 """The bus over RabbitMQ: a fanout exchange, and for each process one queue, or one consumer of its stream.
 
-The buses of a process share one connection to each broker (shared.py). A fault of one bus does not disturb the others, unless
+The buses of a process share one connection to each broker (shared.py). A fault of one bus does not disturb the other buses, unless
 their connection is lost.
 
 Published messages wait in a spool until the broker has confirmed them. Without replay, delivery is at most once: bodies in flight
 at the loss of a link are counted as unconfirmed. With replay the bus publishes them again, and a receiver recognises a repeat by
 its number.
 
-    link       opened, used until it is lost, then opened again with growing pauses, for ever; each time to the next of the
-               broker's addresses, or to the same address if its connection still serves other buses
+    link       opened, used until it is lost, then opened again with growing pauses, for ever. Each attempt uses the next of the
+               broker's addresses. If the connection still serves other buses, the first attempt uses the same address
     feeding    from the spool to the broker, with at most WINDOW bodies in flight
     consuming  from the broker to the receiver. During backpressure from the receiver, bodies wait in the backlog and are not
                acknowledged, so the broker sends no more than its prefetch
@@ -46,16 +46,16 @@ from wsbridge.metrics import Metrics
 from wsbridge.rules.backoff import SETTLED, Backoff
 from wsbridge.rules.urls import shown
 
-EAGER = 2
+SMALL_BODIES = 2
 """Bodies in flight below which a small body is sent at once. A single body is never delayed, and many small bodies become few."""
 ANSWERED_SECONDS = 0.1
-"""Seconds. A broker that answered within this time does not block publishers, or has only just begun to."""
+"""Seconds. A broker that answered within this time does not block publishers, or has blocked them only since then."""
 
 
 class RabbitBus:
     """The bus of one channel. `producer` is an id that is used once, ever.
 
-    With `consumes` False it publishes, and does not consume. With replay it begins with the last `history` bodies. With `begin`
+    With `consumes` False it publishes, and does not consume. With replay it begins with the last `history` bodies. With `start`
     it begins at that offset of the stream, or with the `next` body. In that case `open` does not wait until all existing bodies
     have arrived. Buses with the same `connections` share them; without, the bus has its own.
     """
@@ -69,7 +69,7 @@ class RabbitBus:
         history: int,
         max_message_bytes: int,
         consumes: bool = True,
-        begin: int | Literal["next"] | None = None,
+        start: int | Literal["next"] | None = None,
         connections: Connections | None = None,
         tuning: Tuning = TUNING,
         metrics: Metrics,
@@ -90,17 +90,17 @@ class RabbitBus:
         self._sent = asyncio.Event()
         """Set when a body leaves the spool, or bodies in flight are dropped."""
         self._confirmed = self._returned = 0
-        """The numbers after its last message that the broker has confirmed, and after its last message that has come back."""
-        self._came_back = asyncio.Event()
-        """Set when one of its messages has come back, or will not come back."""
-        self._heard = 0.0
+        """The numbers after its last message that the broker has confirmed, and after its last message that was delivered back."""
+        self._delivered_back = asyncio.Event()
+        """Set when one of its messages was delivered back, or will not be."""
+        self._answered_at = 0.0
         """When the broker last answered about bodies in flight, or when the first of them was sent."""
-        self._complains = 0.0
+        self._next_report = 0.0
         """The earliest time of the next log line about refused bodies."""
         self._holds_source = False
         self._source: Source = NULL_SOURCE
         self._receiver: Receiver | None = None
-        self._told = False
+        self._reported = False
         """The connection state that the receiver last got, or will get from the backlog."""
         self._backlog = Backlog()
         self._reader: StreamReader | None = None
@@ -108,11 +108,11 @@ class RabbitBus:
             self._reader = StreamReader(
                 self._backlog,
                 history=history,
-                begin=begin,
-                take=self._handle,
+                start=start,
+                on_body=self._handle,
                 learn=self._learn,
                 renew=self._renew,
-                saw=self._saw,
+                on_arrival=self._on_arrival,
                 tuning=tuning,
             )
         self._connections = Connections(f"wsbridge {exchange}") if connections is None else connections
@@ -148,7 +148,7 @@ class RabbitBus:
         failures: dict[str, BusError] = {}
         for turn in self._addresses.round():
             try:
-                await self._begin(await self._connect(turn))
+                await self._start(await self._connect(turn))
             except BusError as error:
                 failures[turn.url] = error
             else:
@@ -162,7 +162,7 @@ class RabbitBus:
         await link.open(others_wait=turn.others_wait)
         return link
 
-    async def _begin(self, link: Link) -> None:
+    async def _start(self, link: Link) -> None:
         """Use the first link; return when the channel is ready. Raises BusError if the link could not be used."""
         ready: asyncio.Future[None] = self._loop.create_future()
         self._running = self._loop.create_task(self._run(link, ready), name="bus")
@@ -189,9 +189,9 @@ class RabbitBus:
             self._holds_source = True
             self._source.pause()
 
-    def heard(self) -> float:
+    def received_at(self) -> float:
         """Return when the last bytes arrived over the connection, by the loop's clock; 0 before the first. Heartbeats do not count."""
-        return self._link.heard() if self._link is not None else 0.0
+        return self._link.received_at() if self._link is not None else 0.0
 
     @property
     def alarm(self) -> str:
@@ -203,10 +203,10 @@ class RabbitBus:
     def resume(self) -> None:
         self._backlog.release()
 
-    async def close(self, patience: float) -> None:
+    async def close(self, seconds: float) -> None:
         if self._running is None:
             return
-        await within(patience, self._all_done())
+        await within(seconds, self._all_done())
         self._is_closing = True
         self._running.cancel()
         await asyncio.wait((self._running,))
@@ -218,13 +218,13 @@ class RabbitBus:
             await self._link.close()
 
     async def _all_done(self) -> None:
-        """Wait until everything is sent and, if this bus consumes, has come back: the receiver here must get the last messages too."""
+        """Wait until all messages are sent and, if this bus consumes, delivered back: the receiver here must get the last messages too."""
         while not self._spool.is_empty:
             self._sent.clear()
             await self._sent.wait()
         while self._consumes and self._returned < self._confirmed:
-            self._came_back.clear()
-            await self._came_back.wait()
+            self._delivered_back.clear()
+            await self._delivered_back.wait()
 
     # The link
 
@@ -232,11 +232,11 @@ class RabbitBus:
         """Use one link after another. `ready` is done when the first link is in use, or fails with BusError."""
         backoff = Backoff(longest=self._tuning.longest_pause)
         while True:
-            began = self._loop.time()
+            start = self._loop.time()
             self._link = link
             # Run in a separate task: after a TaskGroup has failed, Python 3.11.2 continues to count its task as cancelled.
             why = await self._loop.create_task(self._use(link, ready), name="bus: use")
-            ran = self._loop.time() - began
+            ran = self._loop.time() - start
             # The address is good, unless the channel has failed at once: a node may accept connections and not serve the channel.
             is_good = link.has_lasting_connection and ran >= SETTLED
             lost = link.reported if link.is_connection_lost else None
@@ -249,7 +249,7 @@ class RabbitBus:
                 return
             self._report.disconnected(str(self), why, lost=lost)
             self._addresses.lost(link.url, is_good=is_good)
-            self._tell(False)
+            self._report_connected(False)
             self._salvage(link)
             backoff.ran(ran)
             link = await self._connect_again(backoff)
@@ -287,8 +287,8 @@ class RabbitBus:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(link.wait_lost(), name="bus: link")
-                group.create_task(link.keep_acknowledging(), name="bus: acknowledge")
-                group.create_task(link.keep_confirmed(), name="bus: confirm")
+                group.create_task(link.acknowledge_deliveries(), name="bus: acknowledge")
+                group.create_task(link.watch_confirms(), name="bus: confirm")
                 group.create_task(self._watch_alarm(link), name="bus: alarm")
                 if self._reader is not None:
                     group.create_task(self._reader.settle_gaps(link), name="bus: gaps")
@@ -307,23 +307,23 @@ class RabbitBus:
                     ready.set_result(None)
                 group.create_task(self._feed(link, group), name="bus: feed")
                 group.create_task(self._watch_feeding(), name="bus: watch")
-                group.create_task(link.keep_bound(self._is_answered), name="bus: bound")
+                group.create_task(link.watch_objects(self._is_answered), name="bus: bound")
                 if is_held_up:
                     # Feeding has begun: publishing does not wait for the receiver.
                     await self._backlog.wait_empty()
                     await self._attach(link, is_first=is_first)
-                self._tell(True)
+                self._report_connected(True)
         except* LinkLost as lost:
             why = str(lost.exceptions[0])
         except* Exception as faults:
             self._log.error("internal error in the bus", exc_info=faults)
         return why
 
-    def _tell(self, is_connected: bool) -> None:
+    def _report_connected(self, is_connected: bool) -> None:
         """Report each change once: while the receiver applies backpressure, reconnects must not fill the backlog."""
         assert self._receiver is not None
-        if self._told is not is_connected:
-            self._told = is_connected
+        if self._reported is not is_connected:
+            self._reported = is_connected
             self._backlog.do(partial(self._receiver.connected, is_connected))
 
     # Feeding
@@ -335,10 +335,10 @@ class RabbitBus:
         """
         spool = self._spool
         while True:
-            while spool and spool.under_way < (WINDOW if spool.has_whole else EAGER):
+            while spool and spool.under_way < (WINDOW if spool.has_whole else SMALL_BODIES):
                 if not spool.under_way:
-                    self._heard = self._loop.time()
-                group.create_task(self._send(link, spool.take()), name="bus: publish")
+                    self._answered_at = self._loop.time()
+                group.create_task(self._send(link, spool.pop()), name="bus: publish")
             self._changed.clear()
             await self._changed.wait()
 
@@ -352,16 +352,16 @@ class RabbitBus:
             self._confirmed = max(self._confirmed, body.first + body.messages)
             if self._reader is not None and self._consumes:
                 self._returns.confirmed(body, self._loop.time())
-        self._heard = self._loop.time()
+        self._answered_at = self._loop.time()
         self._spool.confirm(body)
         self._changed.set()
         self._sent.set()
-        self._let_source_go()
+        self._release_source()
 
     async def _watch_feeding(self) -> None:
         """Log when the broker stops confirming publishes without an alarm, and when it resumes."""
         while True:
-            silent = self._loop.time() - self._heard if self._spool.under_way else 0.0
+            silent = self._loop.time() - self._answered_at if self._spool.under_way else 0.0
             if silent < self._tuning.confirm_silence or self.alarm:
                 await asyncio.sleep(max(self._tuning.confirm_silence - silent, 0) or self._tuning.confirm_silence)
                 continue
@@ -379,9 +379,9 @@ class RabbitBus:
 
     def _is_answered(self) -> bool:
         """Whether the broker can answer a request now: no body is in flight, or it has just answered about a body in flight."""
-        return not self.alarm and (not self._spool.under_way or self._loop.time() - self._heard < ANSWERED_SECONDS)
+        return not self.alarm and (not self._spool.under_way or self._loop.time() - self._answered_at < ANSWERED_SECONDS)
 
-    def _let_source_go(self) -> None:
+    def _release_source(self) -> None:
         if self._holds_source and self._spool.has_room:
             self._holds_source = False
             self._source.resume()
@@ -389,8 +389,8 @@ class RabbitBus:
     def _refused(self, messages: int) -> None:
         """Count refused messages, and log them at intervals: the broker may refuse thousands."""
         self._metrics.bus_unconfirmed += messages
-        if self._loop.time() >= self._complains:
-            self._complains = self._loop.time() + self._tuning.confirm_silence
+        if self._loop.time() >= self._next_report:
+            self._next_report = self._loop.time() + self._tuning.confirm_silence
             total = self._metrics.bus_unconfirmed
             self._log.error("the broker at %s refuses messages: %d messages are unconfirmed so far", self, total)
 
@@ -400,16 +400,16 @@ class RabbitBus:
         if link.refused_bytes is not None:
             self._refused(self._spool.drop_under_way(link.refused_bytes))
         if self._settings.replay:
-            self._spool.put_back(self._returns.take() if link.lacks_ours else ())
+            self._spool.put_back(self._returns.pop_all() if link.lacks_ours else ())
         else:
             lost = self._spool.give_up()
-            # Confirmed messages that have not come back do not arrive over another link.
+            # Confirmed messages that were not delivered back do not arrive over another link.
             self._confirmed = self._returned
-            self._came_back.set()
+            self._delivered_back.set()
             if lost:
                 self._metrics.bus_unconfirmed += lost
                 self._log.error("messages in flight to the broker at %s that may be lost: %d", self, lost)
-        self._let_source_go()
+        self._release_source()
         self._changed.set()
         # If the spool is empty now, no other event wakes `_all_done`.
         self._sent.set()
@@ -434,7 +434,7 @@ class RabbitBus:
         assert self._receiver is not None
         self._backlog.do(partial(self._receiver.renewed, mark))
 
-    def _saw(self, delivery: Delivery) -> None:
+    def _on_arrival(self, delivery: Delivery) -> None:
         """Record that the stream has delivered a body of this bus, before the backlog can delay it."""
         first, count = delivery.headers.get(FIRST), delivery.headers.get(COUNT)
         if delivery.headers.get(PRODUCER) == self._producer and isinstance(first, int) and isinstance(count, int):
@@ -500,4 +500,4 @@ class RabbitBus:
         self._receiver.receive(body._replace(mark=mark, at=delivery.at))
         if body.producer == self._producer:
             self._returned = max(self._returned, body.first + len(body.batch.messages))
-            self._came_back.set()
+            self._delivered_back.set()

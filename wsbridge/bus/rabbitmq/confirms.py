@@ -1,7 +1,7 @@
 """Decides when a publish that the broker has not confirmed is overdue.
 
-A publish is overdue `timeout` seconds after the last progress: its own sending, any confirm of the link, or bytes up to its end
-that the broker still accepts. Bytes behind its end are no progress: other links send them over the same connection. If the broker
+A publish is overdue `timeout` seconds after the last progress. Progress is its own sending, any confirm of the link, or bytes up
+to its end that the broker accepts. Bytes behind its end are no progress: other links send them over the same connection. If the broker
 skips a publish and confirms later publishes, later progress does not extend the timeout of the skipped publish.
 """
 

@@ -1,8 +1,8 @@
 """One link to RabbitMQ, from its opening to its loss: two channels of a connection that it shares with other links.
 
-aio-pika connects, and aiormq keeps the connection alive; the channels are wsbridge's own (channel.py says why). Nothing here uses
-the robust connections of aio-pika: they declare an exclusive queue again, under a name that the broker has not released yet, and
-wait for ever with messages published in the meantime.
+aio-pika connects, and aiormq keeps the connection alive. The channels are those of wsbridge; amqpchannel.py gives the reason.
+Nothing here uses the robust connections of aio-pika. They declare an exclusive queue again under a name that the broker has not
+released yet, and they hold back messages for ever that are published in the meantime.
 
 Any fault loses the link: a closed channel, a cancelled consumer, a late answer, the loss of its connection. The owner of the link
 then opens a new link, so that there is one recovery path for every fault. shared.py decides whether the connection is lost, too.
@@ -28,7 +28,7 @@ from wsbridge.bus.rabbitmq import decode, topology
 from wsbridge.bus.rabbitmq.alarm import Alarm
 from wsbridge.bus.rabbitmq.amqpchannel import AmqpChannel, Properties
 from wsbridge.bus.rabbitmq.confirms import Confirms
-from wsbridge.bus.rabbitmq.errors import TROUBLE, explain
+from wsbridge.bus.rabbitmq.errors import LINK_ERRORS, explain
 from wsbridge.bus.rabbitmq.report import Reported
 from wsbridge.bus.rabbitmq.shared import Connection, Connections
 from wsbridge.bus.rabbitmq.topology import Topology, is_not_yet
@@ -36,12 +36,12 @@ from wsbridge.bus.rabbitmq.transport import retrieve, within
 from wsbridge.bus.rabbitmq.tuning import TUNING, Tuning
 from wsbridge.errors import BusError, LinkLost, RefusedBody
 
-LONGEST = 6
+MAX_TIMEOUTS = 6
 """How many timeouts an answer may take while other bytes arrive: on a slow link, earlier data delays it. After that, it counts as
 lost."""
 IDENTITY_SECONDS = 1.0
 """Seconds for which the identity of a stream stays valid: a consumer that starts within this time reads that stream."""
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 """Seconds between two checks for an overdue publish; a quarter of the confirm timeout if that is less."""
 PREFETCH = 200
 """Bodies that the broker sends ahead of acknowledgements."""
@@ -86,9 +86,9 @@ class Delivery:
 
 @dataclass(slots=True)
 class Past:
-    """What the last link of a bus has met; the next link decides by it which connection it uses."""
+    """The faults of the last link of a bus, by which the next link selects its connection."""
 
-    silent_on: Connection | None = None
+    timed_out_on: Connection | None = None
     """The connection on which it got no answer in time."""
     is_suspect: bool = False
     """Whether one of its requests may be the reason why the broker closed its connection."""
@@ -118,8 +118,8 @@ class Link:
         self.alarm = Alarm()
         self._confirms = Confirms(settings.confirm_timeout)
         self._accepted = 0
-        """How many bytes of the connection the broker had accepted at the last look."""
-        self._went_on_at = 0.0
+        """How many bytes of the connection the broker had accepted at the last check."""
+        self._progress_at = 0.0
         """When the broker was last seen to accept published bytes."""
         self.is_overdue = False
         """Whether the link was lost because a publish was not confirmed in time."""
@@ -138,10 +138,10 @@ class Link:
         self._lost = asyncio.Event()
         self.is_connection_lost = False
         """Whether its connection is lost, and so all links of it."""
-        self._silent_on: Connection | None = None
+        self._timed_out_on: Connection | None = None
         self._is_suspect = False
         self._closing: asyncio.Task[None] | None = None
-        self._came = self._tag = self._acknowledged = 0
+        self._last_tag = self._tag = self._acknowledged = 0
         """Delivery tags of the last messages that arrived, that were handled, and that were acknowledged. The broker counts tags
         from 1, and skips none."""
         self._ack_is_due = asyncio.Event()
@@ -158,7 +158,7 @@ class Link:
             seconds = self._settings.timeout / 2 if others_wait else self._settings.timeout
             if not await within(seconds, self._open_when_started()):
                 if self._missing is None:
-                    self._doubt(seconds)
+                    self._report_timeout(seconds)
                 raise self._missing or TimeoutError
         except Exception as error:
             exchange = self._exchange if self._channels and not self.is_connection_lost else ""
@@ -170,8 +170,8 @@ class Link:
 
     async def _open_when_started(self) -> None:
         while not await self._opened():
-            await self._leave(self._tuning.close_timeout)
-            await asyncio.sleep(topology.LOOK_SECONDS)
+            await self._close(self._tuning.close_timeout)
+            await asyncio.sleep(topology.CHECK_SECONDS)
             self._lost.clear()
 
     async def _opened(self) -> bool:
@@ -204,9 +204,9 @@ class Link:
         while True:
             connection = self._connection = self._connections.join(self, self.url, alone=is_suspect)
             await connection.opened()
-            if connection.has_seat(self):
+            if connection.has_capacity(self):
                 return connection
-            await self._leave(self._tuning.close_timeout)
+            await self._close(self._tuning.close_timeout)
 
     @property
     def _publishing(self) -> AmqpChannel:
@@ -217,7 +217,7 @@ class Link:
         return self._channels[1]
 
     def _temporary(self) -> AbstractAsyncContextManager[AmqpChannel]:
-        """Return a channel for the duration of a block. The broker closes it for a refusal, and the link lives on."""
+        """Return a channel for the duration of a block. If the broker refuses a request, it closes this channel alone."""
         assert self._connection is not None
         return self._connection.temporary(self)
 
@@ -231,7 +231,7 @@ class Link:
             await self._guarded(self._identify())
         return self._identity
 
-    async def keep_bound(self, is_answered: Callable[[], bool]) -> None:
+    async def watch_objects(self, is_answered: Callable[[], bool]) -> None:
         """Check at intervals that all objects still exist: the broker does not notify a consumer whose exchange is deleted.
 
         It skips the check while `is_answered` returns False: a broker that blocks publishers answers nothing. Raises LinkLost.
@@ -239,9 +239,9 @@ class Link:
         while True:
             await asyncio.sleep(self._tuning.check_interval)
             if is_answered():
-                await self._guarded(self._look())
+                await self._guarded(self._check_objects())
 
-    async def _look(self) -> None:
+    async def _check_objects(self) -> None:
         await self._topology.declare(self._publishing)
         await self._topology.bind(self._publishing, self._queue)
         # RabbitMQ 3.10 does not cancel the consumers of a deleted replica: they just receive nothing more.
@@ -274,17 +274,17 @@ class Link:
                     # No queue is bound to the exchange: the exchange was deleted and declared again. The next link binds the
                     # stream again.
                     raise LinkLost(f"publishing failed: {returned.reply_text}")
-        except TROUBLE as error:
+        except LINK_ERRORS as error:
             raise LinkLost(f"publishing failed: {error}") from None
         finally:
             self._confirms.settled(body.first, loop.time())
 
-    async def keep_confirmed(self) -> None:
+    async def watch_confirms(self) -> None:
         """Check that the broker confirms each publish in time. During an alarm no timeout runs. Raises LinkLost."""
         loop = asyncio.get_running_loop()
         timeout = self._settings.confirm_timeout
         while True:
-            await asyncio.sleep(min(LOOK_SECONDS, timeout / 4) or LOOK_SECONDS)
+            await asyncio.sleep(min(CHECK_SECONDS, timeout / 4) or CHECK_SECONDS)
             assert self._connection is not None
             now = loop.time()
             before, self._accepted = self._accepted, self._connection.accepted()
@@ -292,16 +292,16 @@ class Link:
             if self.alarm.reason:
                 self._confirms.restart(now)
             elif before < self._accepted < self._connection.written:
-                self._went_on_at = now
+                self._progress_at = now
             if self._confirms.is_overdue(now):
                 self.is_overdue = True
-                self._doubt(timeout)
+                self._report_timeout(timeout)
                 raise LinkLost(f"the broker did not confirm a publish within {timeout:g} s")
 
     # Consuming
 
-    async def consume_queue(self, take: Callable[[Delivery], None]) -> None:
-        """Consume from a queue of this process. The queue is bound when this returns; `take` gets each message. Raises LinkLost."""
+    async def consume_queue(self, on_delivery: Callable[[Delivery], None]) -> None:
+        """Pass each message of a queue of this process to `on_delivery`. The queue is bound when this returns. Raises LinkLost."""
         arguments = {"x-max-length-bytes": NODE_QUEUE_BYTES}
 
         async def consume() -> None:
@@ -309,13 +309,13 @@ class Link:
             # The broker chooses a name that it never uses again, so this queue cannot be mistaken for the queue of an earlier link.
             self._queue = await channel.declare_queue("", exclusive=True, auto_delete=True, arguments=arguments)
             await self._topology.bind(channel, self._queue)
-            await self._consume(self._queue, take, {})
+            await self._consume(self._queue, on_delivery, {})
 
         await self._guarded(consume())
 
-    async def consume_stream(self, take: Callable[[Delivery], None], offset: int | str) -> None:
+    async def consume_stream(self, on_delivery: Callable[[Delivery], None], offset: int | str) -> None:
         """Consume from the stream, beginning at an offset, `first`, `last` or `next`. Raises LinkLost."""
-        await self._guarded(self._consume(self._topology.stream, take, {"x-stream-offset": offset}))
+        await self._guarded(self._consume(self._topology.stream, on_delivery, {"x-stream-offset": offset}))
         self._reads_stream = True
 
     async def find(self, where: Literal["first", "last"], seconds: float) -> int | None:
@@ -326,12 +326,12 @@ class Link:
         offsets = await self._read(where, lambda offset: True, seconds)
         return offsets[0] if offsets else None
 
-    async def offsets(self, start: int, end: int, seconds: float, *, longest: float) -> list[int]:
+    async def offsets(self, start: int, end: int, seconds: float, *, max_periods: float) -> list[int]:
         """Return the offsets of all bodies of the stream from `start` up to `end`.
 
         The stream must hold a body at `end` or after it. Raises LinkLost.
         """
-        offsets = await self._read(start, lambda offset: offset >= end, seconds, longest=longest)
+        offsets = await self._read(start, lambda offset: offset >= end, seconds, max_periods=max_periods)
         if not offsets or offsets[-1] < end:
             raise LinkLost("the stream does not deliver all bodies that it holds")
         return [offset for offset in offsets if start <= offset <= end]
@@ -341,7 +341,9 @@ class Link:
         offsets = await self._read(start, lambda found: found >= offset, seconds)
         return offset in offsets
 
-    async def _read(self, where: int | str, is_last: Callable[[int], bool], seconds: float, *, longest: float = LONGEST) -> list[int]:
+    async def _read(
+        self, where: int | str, is_last: Callable[[int], bool], seconds: float, *, max_periods: float = MAX_TIMEOUTS
+    ) -> list[int]:
         """Read the stream over a separate channel; return the offsets of its bodies, up to the last. Raises LinkLost.
 
         `is_last` decides by its offset whether a body is the last. The result is shorter if no more bodies arrive.
@@ -350,7 +352,7 @@ class Link:
         is_over = asyncio.Event()
         channels: list[AmqpChannel] = []
 
-        def take(tag: int, properties: Properties, data: bytes) -> None:
+        def collect(tag: int, properties: Properties, data: bytes) -> None:
             if not is_over.is_set():
                 found.append(_offset(properties.headers or {}) or 0)
                 if is_last(found[-1]):
@@ -358,19 +360,19 @@ class Link:
                 elif len(found) % ACK_EVERY == 0:
                     channels[0].acknowledge(tag)
 
-        async def begin() -> None:
+        async def consume() -> None:
             assert self._connection is not None
             channels.append(await self._connection.channel(self))
             prefetch = 1 if isinstance(where, str) else PREFETCH
-            await channels[0].consume(self._topology.stream, take, prefetch=prefetch, arguments={"x-stream-offset": where})
+            await channels[0].consume(self._topology.stream, collect, prefetch=prefetch, arguments={"x-stream-offset": where})
 
         try:
-            await self._guarded(begin())
-            await self._delivered(channels[0], seconds, is_over.wait(), longest=longest)
+            await self._guarded(consume())
+            await self._wait_delivered(channels[0], seconds, is_over.wait(), max_periods=max_periods)
             await self._guarded(channels[0].close())
         finally:
             for channel in channels:
-                channel.leave()
+                channel.close_nowait()
         return found
 
     async def stop_consuming(self) -> None:
@@ -380,7 +382,7 @@ class Link:
             await self._guarded(self._consuming.cancel(consumer))
 
     def handled(self, delivery: Delivery) -> None:
-        """Record that every message up to a delivery was handled; `keep_acknowledging` acknowledges it soon."""
+        """Record that every message up to a delivery was handled; `acknowledge_deliveries` acknowledges it soon."""
         self._tag = delivery.tag
         if self._tag - self._acknowledged >= ACK_EVERY:
             self._ack_is_due.set()
@@ -391,7 +393,7 @@ class Link:
         self._ack_timer = None
         self._ack_is_due.set()
 
-    async def keep_acknowledging(self) -> None:
+    async def acknowledge_deliveries(self) -> None:
         """Acknowledge handled messages for as long as the link lasts. Raises LinkLost."""
         while True:
             await self._ack_is_due.wait()
@@ -401,17 +403,17 @@ class Link:
                 # This never waits: during an alarm, a broker that blocks publishers does not read acknowledgements either.
                 self._consuming.acknowledge(self._tag)
 
-    async def _consume(self, queue: str, take: Callable[[Delivery], None], arguments: Mapping[str, object]) -> None:
-        def taken(tag: int, properties: Properties, data: bytes) -> None:
-            if tag != self._came + 1:
-                self.lose(f"{tag - self._came - 1} deliveries of the broker were lost in transit")
+    async def _consume(self, queue: str, on_delivery: Callable[[Delivery], None], arguments: Mapping[str, object]) -> None:
+        def pass_on(tag: int, properties: Properties, data: bytes) -> None:
+            if tag != self._last_tag + 1:
+                self.lose(f"{tag - self._last_tag - 1} deliveries of the broker were lost in transit")
             if self.is_lost:
                 # Without the lost messages, later messages would look complete. The stream delivers them again, or the receiver
                 # begins a new epoch.
                 return
-            self._came = tag
+            self._last_tag = tag
             headers = properties.headers or {}
-            take(
+            on_delivery(
                 Delivery(
                     data,
                     properties.content_type,
@@ -424,37 +426,37 @@ class Link:
                 )
             )
 
-        self._consumer = await self._consuming.consume(queue, taken, prefetch=PREFETCH, arguments=arguments)
+        self._consumer = await self._consuming.consume(queue, pass_on, prefetch=PREFETCH, arguments=arguments)
 
-    def heard(self) -> float:
+    def received_at(self) -> float:
         """Return when the last bytes arrived over the connection, by the loop's clock; 0 before the first. Heartbeats do not count."""
-        return self._connection.heard() if self._connection is not None else 0.0
+        return self._connection.received_at() if self._connection is not None else 0.0
 
-    async def patiently(self, seconds: float, work: Coroutine[Any, Any, object], *, longest: float) -> bool:
+    async def wait_delivered(self, seconds: float, work: Coroutine[Any, Any, object], *, max_periods: float) -> bool:
         """Wait for `work` until the broker has delivered nothing for `seconds`; return whether the work finished.
 
-        The time of an alarm does not count. Raises LinkLost if deliveries keep arriving and the work takes `longest` times `seconds`.
+        The time of an alarm does not count. Raises LinkLost if deliveries keep arriving and the work takes `max_periods` times `seconds`.
         """
-        return await self._delivered(self._consuming, seconds, work, longest=longest)
+        return await self._wait_delivered(self._consuming, seconds, work, max_periods=max_periods)
 
-    async def _delivered(self, channel: AmqpChannel, seconds: float, work: Coroutine[Any, Any, object], *, longest: float) -> bool:
+    async def _wait_delivered(self, channel: AmqpChannel, seconds: float, work: Coroutine[Any, Any, object], *, max_periods: float) -> bool:
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        start = loop.time()
 
         def last() -> float:
-            return max(began, self.alarm.over_at()) + longest * seconds
+            return max(start, self.alarm.over_at()) + max_periods * seconds
 
         def until() -> float:
-            return min(max(began, channel.delivered_at, self.alarm.over_at()) + seconds, last())
+            return min(max(start, channel.delivered_at, self.alarm.over_at()) + seconds, last())
 
         async def listen() -> None:
             while True:
-                left = until() - loop.time()
-                if left > 0:
-                    await asyncio.sleep(left)
+                remaining = until() - loop.time()
+                if remaining > 0:
+                    await asyncio.sleep(remaining)
                     continue
                 if loop.time() >= last():
-                    raise LinkLost(f"the broker does not deliver all for {longest * seconds:g} s, although other data arrives")
+                    raise LinkLost(f"the broker does not deliver all for {max_periods * seconds:g} s, although other data arrives")
                 # Data of other channels may delay deliveries of this channel, for as long as it is in flight.
                 before = channel.delivered_at
                 await self._guarded(channel.drain())
@@ -479,32 +481,32 @@ class Link:
         """Wait for the answer to a request. The broker sends it behind all data that is in flight on the connection.
 
         The time of an alarm does not count. Raises LinkLost if no bytes arrive for the timeout of the settings. If other bytes keep
-        arriving, it raises LinkLost after LONGEST timeouts.
+        arriving, it raises LinkLost after MAX_TIMEOUTS timeouts.
         """
         loop = asyncio.get_running_loop()
-        began, seconds = loop.time(), self._settings.timeout
+        start, seconds = loop.time(), self._settings.timeout
 
         def last() -> float:
-            return max(began, self.alarm.over_at()) + LONGEST * seconds
+            return max(start, self.alarm.over_at()) + MAX_TIMEOUTS * seconds
 
         def until() -> float:
             # The request itself waits behind published data on the same connection, so progress with that data extends the wait.
-            return min(max(began, self.heard(), self._went_on_at, self.alarm.over_at()) + seconds, last())
+            return min(max(start, self.received_at(), self._progress_at, self.alarm.over_at()) + seconds, last())
 
         try:
             if not await within(seconds, work, until=until):
                 is_silent = loop.time() < last()
-                self._doubt(seconds if is_silent else LONGEST * seconds)
-                why = f"for {seconds:g} s" if is_silent else f"for {LONGEST * seconds:g} s, although other data arrives"
+                self._report_timeout(seconds if is_silent else MAX_TIMEOUTS * seconds)
+                why = f"for {seconds:g} s" if is_silent else f"for {MAX_TIMEOUTS * seconds:g} s, although other data arrives"
                 raise LinkLost(f"the broker does not answer {why}")
-        except TROUBLE as error:
+        except LINK_ERRORS as error:
             raise LinkLost(str(error) or type(error).__name__) from None
 
-    def _doubt(self, seconds: float) -> None:
-        """Record that the broker gave no answer in time. The connection may be lost, too."""
-        if self._connection is not None and self._silent_on is None:
-            self._silent_on = self._connection
-            self._connection.doubt(self, seconds, is_again=self._past.silent_on is self._connection)
+    def _report_timeout(self, seconds: float) -> None:
+        """Record that an answer of the broker is late. The connection may be lost, too."""
+        if self._connection is not None and self._timed_out_on is None:
+            self._timed_out_on = self._connection
+            self._connection.report_timeout(self, seconds, is_again=self._past.timed_out_on is self._connection)
 
     # Loss and close
 
@@ -549,10 +551,10 @@ class Link:
         if self._ack_timer is not None:
             self._ack_timer.cancel()
         if self._closing is None:
-            self._past.silent_on, self._past.is_suspect = self._silent_on, self._is_suspect
+            self._past.timed_out_on, self._past.is_suspect = self._timed_out_on, self._is_suspect
             # Close in a separate task: a cancelled close of aio-pika waits for ever for the answer of a silent broker.
             self._closing = asyncio.get_running_loop().create_task(
-                self._leave(0 if at_once else self._tuning.close_timeout), name="bus: close"
+                self._close(0 if at_once else self._tuning.close_timeout), name="bus: close"
             )
         cancelled: asyncio.CancelledError | None = None
         while not self._closing.done():
@@ -564,7 +566,7 @@ class Link:
             raise cancelled
         self._closing.result()
 
-    async def _leave(self, seconds: float) -> None:
+    async def _close(self, seconds: float) -> None:
         """Close the channels, or the connection if no other link uses it; wait at most `seconds` for the broker."""
         connection, self._connection = self._connection, None
         channels, self._channels = self._channels, []
@@ -578,12 +580,12 @@ class Link:
             if queue is not None:
                 # The broker deletes the queue with its consumer, but a queue without one lasts as long as the connection.
                 channel.delete_queue(queue)
-            channel.leave()
+            channel.close_nowait()
         await within(seconds, _all_closed(channels))
 
 
 async def _all_closed(channels: list[AmqpChannel]) -> None:
-    """Wait until the broker has closed the channels. Until then they ignore what it sends, even if nothing waits any more."""
+    """Wait until the broker has closed the channels. Until then they ignore its frames, even if no caller waits any more."""
     for channel in channels:
         await channel.close()
 

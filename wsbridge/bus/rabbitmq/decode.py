@@ -69,12 +69,12 @@ def _array(data: bytes, depth: int) -> list[Any]:
 def _field(data: bytes, at: int, depth: int) -> tuple[int, Any]:
     """Return the end of a field, and its value. The value is None for a table or an array that is nested too deep."""
     kind = data[at]
-    begin = at + 1
+    start = at + 1
     size = SIZES.get(kind)
-    end = begin + (4 + int.from_bytes(data[begin : begin + 4]) if size is None else size)
+    end = start + (4 + int.from_bytes(data[start : start + 4]) if size is None else size)
     if kind not in (TABLE, ARRAY):
-        return end, decode.TABLE_MAPPING[data[at:begin]](data[begin:end])[1]
+        return end, decode.TABLE_MAPPING[data[at:start]](data[start:end])[1]
     if not depth:
         return end, None
     read = _table if kind == TABLE else _array
-    return end, read(data[begin + 4 : end], depth - 1)
+    return end, read(data[start + 4 : end], depth - 1)

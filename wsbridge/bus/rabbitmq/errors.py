@@ -16,7 +16,7 @@ from wsbridge.rules.urls import shown
 PORTS = {"amqp": 5672, "amqps": 5671}
 FORCED = 320
 """The reply code of a connection that an operator closes, or that closes because the broker stops: no request is its cause."""
-TROUBLE = (*exceptions.CONNECTION_EXCEPTIONS, TimeoutError, EOFError)
+LINK_ERRORS = (*exceptions.CONNECTION_EXCEPTIONS, TimeoutError, EOFError)
 """Exceptions that aio-pika raises when a connection or a channel fails."""
 
 REPR = re.compile(r"\w+\(\d+, '([^']*)'\)")
@@ -39,8 +39,8 @@ def is_refusal(error: BaseException) -> bool:
 
 def why_closed(error: BaseException | None) -> str:
     """Return why a connection was closed, as far as that is known."""
-    said = REPR.sub(r"\1", str(error or ""))
-    return f"the connection was closed: {said}" if said else "the connection was closed"
+    text = REPR.sub(r"\1", str(error or ""))
+    return f"the connection was closed: {text}" if text else "the connection was closed"
 
 
 def _why_not_guest(user: str, url: str) -> str:
@@ -58,9 +58,9 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _how_it_differs(said: str) -> str:
+def _how_it_differs(text: str) -> str:
     """Return the remedy for an exchange that differs from its declaration, derived from RabbitMQ's error text."""
-    found = DIFFERS.search(said)
+    found = DIFFERS.search(text)
     match found.groups() if found else None:
         case ("type", current):
             remedy = "bind a fanout to it, for all routing keys, and use that fanout"
@@ -73,7 +73,7 @@ def _how_it_differs(said: str) -> str:
 
 
 def explain(error: BaseException, url: str, exchange: str) -> str:
-    """Return what is wrong with a broker, and the remedy. The text does not contain the password."""
+    """Return the cause of an error of a broker, and the remedy. The text does not contain the password."""
     where = shown(url, PORTS)
     user = urlsplit(url).username or "guest"
     # aio-pika wraps the OSError of a failed connection attempt in its own error.

@@ -42,7 +42,7 @@ class Returns:
         """Return whether a body that was confirmed at the time `since`, or before, has not been delivered."""
         return any(confirmed <= since for _, confirmed in self._kept.values())
 
-    def take(self) -> list[OutgoingBody]:
+    def pop_all(self) -> list[OutgoingBody]:
         """Remove and return the bodies that have not been delivered, for the caller to publish again."""
         bodies = [body for body, _ in self._kept.values()]
         self._kept.clear()

@@ -1,13 +1,13 @@
 """The AMQP connections of a process, which its links share: one connection to each URL, however many links there are.
 
-The first link to a URL opens the connection, and the last link closes it. A link that comes during the opening waits for the same
+The first link to a URL opens the connection, and the last link closes it. A link that joins during the opening waits for the same
 attempt, and gets the same error if it fails.
 
-The end of a connection ends all its links. The end of a link leaves the connection to the others. The next link of the same bus
+The end of a connection ends all its links. The end of a link does not end the connection. The next link of the same bus
 joins it again, with these exceptions:
 
-    no answer in time    If no other link hears from the broker, the connection is lost. Otherwise, only the link is lost. If the
-                         next link of the same bus gets no answer on this connection, the connection accepts no further links: the
+    no answer in time    If no other link receives data, the connection is lost. Otherwise, only the link is lost. If the next
+                         link of the same bus gets no answer on this connection, the connection accepts no further links: the
                          bus gets another connection, and the other links keep theirs
     connection error     The broker closes the connection for an error of one request, for example INTERNAL_ERROR. It does not
                          name the AMQP channel. Each link that waited for an answer is a suspect, and the next link of its bus
@@ -30,7 +30,7 @@ from aio_pika.exceptions import AMQPConnectionError
 
 from wsbridge.bus.rabbitmq.alarm import Alarm
 from wsbridge.bus.rabbitmq.amqpchannel import AmqpChannel
-from wsbridge.bus.rabbitmq.errors import TROUBLE, NoChannelLeft, is_refusal, why_closed
+from wsbridge.bus.rabbitmq.errors import LINK_ERRORS, NoChannelLeft, is_refusal, why_closed
 from wsbridge.bus.rabbitmq.report import Reported
 from wsbridge.bus.rabbitmq.transport import CANCEL_SECONDS, Transport, within
 from wsbridge.logs import RepeatFilters, logger
@@ -41,16 +41,16 @@ CHANNELS_A_LINK = 4
 """Channels for which a link needs room: one to publish on, one to consume on, and two for checks that run at the same time."""
 FRAME_BYTES = 128 * 1024
 """Bytes of a frame if the broker sets no limit."""
-MOST_CHANNELS = 65535
+MAX_CHANNELS = 65535
 """Channels of a connection if the broker sets no limit: the largest number of a channel (AMQP 0-9-1, 4.2.3)."""
 QUIET_SECONDS = 5.0
-"""Seconds within which each link hears from a working broker: it checks its exchange every 2 s."""
+"""Seconds within which each link receives data from a working broker: it checks its exchange every 2 s."""
 FRAMES_A_TURN = 64
-"""Frames after which other tasks run: up to 384 KiB of frames may have come with one turn of the loop."""
+"""Frames after which other tasks run: up to 384 KiB of frames may have arrived in one turn of the loop."""
 
 
 class User(Protocol):
-    """A link, as its connection knows it."""
+    """What a connection uses of a link."""
 
     alarm: Alarm
 
@@ -75,7 +75,7 @@ class Connection:
         self._channels: dict[int, AmqpChannel] = {}
         """aiormq's own table: it passes each frame to the channel with its number, and removes a channel that the broker has closed."""
         self._last_number = 0
-        self._channel_max = MOST_CHANNELS
+        self._channel_max = MAX_CHANNELS
         self._frames = 0
         self._opening = asyncio.get_running_loop().create_task(self._open(), name="bus: connect")
         self._opening.add_done_callback(self._opened)
@@ -103,7 +103,7 @@ class Connection:
         self._links.pop(link, None)
         return not self._links
 
-    def has_seat(self, link: User) -> bool:
+    def has_capacity(self, link: User) -> bool:
         """Whether a link that joined during the opening has room: `channel_max` was not known before."""
         return link in list(self._links)[: self._capacity]
 
@@ -111,20 +111,20 @@ class Connection:
         """Whether it works, and has other links."""
         return self._error is None and any(other is not link for other in self._links)
 
-    def doubt(self, link: User, seconds: float, *, is_again: bool) -> None:
+    def report_timeout(self, link: User, seconds: float, *, is_again: bool) -> None:
         """Judge the connection: a link has waited for an answer of the broker for `seconds`. The time of an alarm does not count.
 
         `is_again` says whether the last link of the same bus has got no answer on this connection, either.
         """
         since = asyncio.get_running_loop().time() - max(seconds, QUIET_SECONDS)
-        if self._opening.done() and self.alarm.over_at() <= since and not self._is_heard(since, besides=link):
+        if self._opening.done() and self.alarm.over_at() <= since and not self._has_received(since, besides=link):
             self._transport.abort()
             self._end(AMQPConnectionError("the broker is silent"), "the broker is silent on all channels of the connection")
         elif not self._opening.done() or is_again:
             self._accepts = False
 
-    def _is_heard(self, since: float, *, besides: User) -> bool:
-        return any(channel.heard_at > since for channel in self._channels.values() if channel.owner is not besides)
+    def _has_received(self, since: float, *, besides: User) -> bool:
+        return any(channel.received_at > since for channel in self._channels.values() if channel.owner is not besides)
 
     # Channels
 
@@ -142,7 +142,7 @@ class Connection:
         try:
             await channel.open(confirms=confirms)
         except BaseException:
-            channel.leave()
+            channel.close_nowait()
             raise
         return channel
 
@@ -154,10 +154,10 @@ class Connection:
             yield channel
             await channel.close()
         finally:
-            channel.leave()
+            channel.close_nowait()
 
     def _free_number(self) -> int:
-        # Use the numbers in turn: a late frame of a closed channel must not arrive at a new one.
+        # Use the numbers in turn: a late frame of a closed channel must not arrive at a new channel.
         for _ in range(self._channel_max):
             self._last_number = self._last_number % self._channel_max + 1
             if self._last_number not in self._channels:
@@ -177,11 +177,11 @@ class Connection:
         if not self._frames % FRAMES_A_TURN:
             await asyncio.sleep(0)
 
-    # What it shows
+    # State
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing of it is left."""
+        """Whether it is closed, or was never open."""
         return self._connection is None or bool(self._connection.is_closed)
 
     @property
@@ -193,9 +193,9 @@ class Connection:
         """Return how many of the sent bytes the broker's machine has accepted; 0 if that is not known."""
         return self._transport.accepted()
 
-    def heard(self) -> float:
+    def received_at(self) -> float:
         """Return when the last bytes arrived, by the loop's clock; 0 before the first. Heartbeats do not count."""
-        return self._transport.heard()
+        return self._transport.received_at()
 
     # Its beginning and its end
 
@@ -209,7 +209,7 @@ class Connection:
         amqp = connection.transport.connection
         self.frame_bytes = amqp.connection_tune.frame_max or FRAME_BYTES
         self._channels = amqp.channels
-        self._channel_max = amqp.connection_tune.channel_max or MOST_CHANNELS
+        self._channel_max = amqp.connection_tune.channel_max or MAX_CHANNELS
         self.alarm.watch(amqp)
         amqp.closing.add_done_callback(self._closed)
 
@@ -241,7 +241,7 @@ class Connection:
             await asyncio.wait((self._opening,), timeout=CANCEL_SECONDS)
         if self._connection is None:
             return
-        with suppress(*TROUBLE):
+        with suppress(*LINK_ERRORS):
             await within(seconds, self._connection.close())
         self._transport.abort()
         # This call has nothing left to wait for. But without it, a connection whose close was cut short counts as open. The

@@ -26,7 +26,7 @@ from wsbridge.bus.spool import WINDOW
 from wsbridge.channel.position import stream_mark
 from wsbridge.errors import LinkLost
 
-LONGEST = 60
+MAX_PERIODS = 60
 """A history may take this many times `history_timeout` while its bytes arrive."""
 NOTES = 256
 """Maximum offsets before the first body of a stream that count as RabbitMQ's own records. With more, the stream has dropped
@@ -34,15 +34,15 @@ bodies, and was not empty: its first answer came too late."""
 
 
 class StreamReader:
-    """Passes each new body of the stream to `take`, with its mark, when the backlog permits it.
+    """Passes each new body of the stream to `on_body`, with its mark, when the backlog permits it.
 
-    It begins with the last `history` bodies. With `begin` it begins at that offset, or with the `next` body; then `attach` does
+    It begins with the last `history` bodies. With `start` it begins at that offset, or with the `next` body. Then `attach` does
     not wait until all existing bodies have arrived.
 
     The WINDOW bodies before the beginning go to `learn`. After a lost link a producer sends as many bodies again, and a repeat of
     an earlier body must not count as new.
 
-    `renew` gets each epoch: the first with its mark, later epochs with None. `saw` gets each body at once, whether or not the
+    `renew` gets each epoch: the first with its mark, later epochs with None. `on_arrival` gets each body at once, whether or not the
     backlog is on hold.
     """
 
@@ -51,21 +51,21 @@ class StreamReader:
         backlog: Backlog,
         *,
         history: int,
-        begin: int | Literal["next"] | None,
-        take: Callable[[Link, Delivery, str], None],
+        start: int | Literal["next"] | None,
+        on_body: Callable[[Link, Delivery, str], None],
         learn: Callable[[Link, Delivery], None],
         renew: Callable[[str | None], None],
-        saw: Callable[[Delivery], None],
+        on_arrival: Callable[[Delivery], None],
         tuning: Tuning = TUNING,
     ) -> None:
         self._tuning = tuning
         self._backlog = backlog
         self._history = max(history, 1)
-        self._first = begin
-        self._take = take
+        self._start = start
+        self._on_body = on_body
         self._learn = learn
         self._renew = renew
-        self._saw = saw
+        self._on_arrival = on_arrival
         self._tail = Tail()
         self._identity = self._salt = ""
         """The identity of the stream, and the salt of fingerprints. Without an identity, each link gets a random salt, since each
@@ -74,8 +74,8 @@ class StreamReader:
         self._has_attached = False
         self._wanted = 0
         """The offset of the first wanted body, at the start."""
-        self._has_begun = False
-        self._begins: int | None = None
+        self._has_epoch = False
+        self._epoch_start: int | None = None
         """The offset at which the receiver's epoch begins, until a body of it has arrived."""
         self._arrived = asyncio.Event()
         """Set when a body has arrived since the last `attach`."""
@@ -95,7 +95,7 @@ class StreamReader:
             self._has_attached = True
             self._wanted = 0
         elif not await self._read_on(link):
-            self._begin(0)
+            self._start_epoch(0)
             await self._consume(link, "first")
 
     async def settle_gaps(self, link: Link) -> None:
@@ -140,28 +140,28 @@ class StreamReader:
         self._identity, self._salt = identity, identity or secrets.token_hex(8)
         if is_other or is_unsure:
             self._tail.forget()
-            self._begins = None
+            self._epoch_start = None
 
     async def _attach_first(self, link: Link) -> None:
-        if self._first == "next":
+        if self._start == "next":
             await self._consume(link, "next")
             return
         newest = await link.find("last", self._tuning.probe_timeout)
         if newest is None:
-            self._begin(0)
+            self._start_epoch(0)
             await self._consume(link, "first")
             return
         # At an offset past the end, RabbitMQ delivers no body and reports no error. The bodies show whether this is a different stream.
-        self._wanted, start = await self._beginning(link, newest)
+        self._wanted, start = await self._find_start(link, newest)
         await self._consume(link, start)
-        delivery = self._arrived.wait() if self._first is not None else self._tail.reach(newest)
-        if not await link.patiently(self._tuning.history_timeout, delivery, longest=LONGEST):
+        delivery = self._arrived.wait() if self._start is not None else self._tail.reach(newest)
+        if not await link.wait_delivered(self._tuning.history_timeout, delivery, max_periods=MAX_PERIODS):
             raise LinkLost("the stream does not deliver all bodies that it holds")
 
-    async def _beginning(self, link: Link, newest: int) -> tuple[int, int]:
+    async def _find_start(self, link: Link, newest: int) -> tuple[int, int]:
         """Return the offset of the first wanted body, and the offset of the body that lies WINDOW bodies before it."""
-        if isinstance(self._first, int):
-            wanted = min(self._first, newest)
+        if isinstance(self._start, int):
+            wanted = min(self._start, newest)
             before = await self._last_offsets(link, wanted - 1, WINDOW)
             return wanted, min(before, default=wanted)
         if newest < self._history:
@@ -174,7 +174,7 @@ class StreamReader:
         span = count
         while True:
             start = max(0, end - span + 1)
-            offsets = await link.offsets(start, end, self._tuning.history_timeout, longest=LONGEST) if end >= 0 else []
+            offsets = await link.offsets(start, end, self._tuning.history_timeout, max_periods=MAX_PERIODS) if end >= 0 else []
             if len(offsets) >= count or not start:
                 return offsets[-count:]
             span *= 2
@@ -183,7 +183,7 @@ class StreamReader:
         """Continue after the last body; return False if the stream is a different stream, or empty."""
         last = self._tail.last
         if last is None:
-            if self._first != "next" or self._has_begun:
+            if self._start != "next" or self._has_epoch:
                 return False
             # No body has arrived yet that would show the place.
             self._renew(None)
@@ -191,7 +191,7 @@ class StreamReader:
             return True
         self._tail.expect_last()
         await self._consume(link, last.offset)
-        if await link.patiently(self._tuning.probe_timeout, self._arrived.wait(), longest=LONGEST):
+        if await link.wait_delivered(self._tuning.probe_timeout, self._arrived.wait(), max_periods=MAX_PERIODS):
             return True
         # At an offset past the end, RabbitMQ delivers no body and reports no error. The stream is then a different, shorter
         # stream, unless it is only slow.
@@ -227,7 +227,7 @@ class StreamReader:
         `oldest` is the offset of the oldest body in the stream when this body had arrived, or None if that is not known.
         """
         assert delivery.offset is not None
-        self._saw(delivery)
+        self._on_arrival(delivery)
         place = Place(delivery.offset, self._fingerprint(delivery))
         match self._tail.classify(place, oldest):
             case Relation.KNOWN:
@@ -241,26 +241,26 @@ class StreamReader:
                 self._held.append(delivery)
                 self._is_in_doubt.set()
                 return
-            case Relation.FIRST if self._begins is not None and delivery.offset - self._begins <= NOTES:
+            case Relation.FIRST if self._epoch_start is not None and delivery.offset - self._epoch_start <= NOTES:
                 """The current epoch begins with this body: the offsets before it hold no bodies."""
             case Relation.FIRST | Relation.GAP:
-                self._begin(delivery.offset)
+                self._start_epoch(delivery.offset)
             case Relation.NEXT:
                 pass
-        self._begins = None
+        self._epoch_start = None
         self._last_is_ours = is_ours(delivery.headers)
-        self._backlog.do(partial(self._take, link, delivery, str(place)))
+        self._backlog.do(partial(self._on_body, link, delivery, str(place)))
 
     def _fingerprint(self, delivery: Delivery) -> str:
         # No two streams hold the same body from wsbridge. They may hold the same body from an external publisher.
         salt = self._identity if is_ours(delivery.headers) else self._salt
         return fingerprint(delivery.data, delivery.headers, salt)
 
-    def _begin(self, offset: int) -> None:
+    def _start_epoch(self, offset: int) -> None:
         """Begin an epoch: the next body is at `offset`, and has no relation to earlier bodies."""
-        if self._begins == offset:
+        if self._epoch_start == offset:
             return
-        self._begins = offset
+        self._epoch_start = offset
         # A later epoch has no mark: in the stream before it, the same mark named another place.
-        self._renew(None if self._has_begun else stream_mark(offset, stream_fingerprint(self._salt)))
-        self._has_begun = True
+        self._renew(None if self._has_epoch else stream_mark(offset, stream_fingerprint(self._salt)))
+        self._has_epoch = True

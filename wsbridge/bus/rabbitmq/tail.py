@@ -1,4 +1,4 @@
-"""The last body that was read from a stream, and what an unexpected next body shows about the stream.
+"""The last body that was read from a stream, and the conclusions from an unexpected next body.
 
 A stream that was deleted and declared again counts from 0 like the first. So the tail remembers the offset of the last body and
 its fingerprint. After each lost link, the reader requests that body again.

@@ -15,9 +15,9 @@ from wsbridge.bus.rabbitmq.amqpchannel import AmqpChannel
 from wsbridge.bus.rabbitmq.tuning import SEGMENT_BYTES
 from wsbridge.logs import INFO, logger
 
-LOOK_SECONDS = 0.2
+CHECK_SECONDS = 0.2
 """Seconds between two checks for a missing object. A starting broker needs some tenths of a second until it has its queues again."""
-LOOKS = 10
+CHECKS = 10
 """Maximum checks of a stream that another process may be creating, which takes some hundredths of a second."""
 NOT_YET = re.compile("inaccessible|INTERNAL_ERROR|Stream not found")
 """Matches RabbitMQ 3.10's errors for a queue that it has not loaded yet, and for a stream that it has not created yet."""
@@ -131,14 +131,14 @@ class Topology:
         """Wait until the stream is usable: while another process creates it, its declaration succeeds, but its consumers fail.
 
         A node of a cluster may have no replica of the stream at all. Then its consumers fail, but publishers can use it. So this
-        returns after LOOKS checks in any case.
+        returns after CHECKS checks in any case.
         """
         if not self._settings.replay:
             return
-        for _ in range(LOOKS):
+        for _ in range(CHECKS):
             if await self.is_made(temporary):
                 return
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(CHECK_SECONDS)
 
     async def is_made(self, temporary: Temporary) -> bool:
         """Return whether the stream can be read.

@@ -1,6 +1,6 @@
 """The TCP or TLS connection beneath aiormq: it shows when bytes arrive and how many the broker accepts, and can be aborted.
 
-aiormq notices whole frames only, and one frame takes seconds over a slow link. When aiormq closes a TLS connection, it waits half
+aiormq reports whole frames only, and one frame takes seconds over a slow link. When aiormq closes a TLS connection, it waits half
 a minute for the broker to close it too. A cancellation does not end that wait.
 
 Many links write to one connection, so each has to know whether the broker accepts the bytes that it waits for. `written` and
@@ -32,7 +32,7 @@ class Transport:
 
     def __init__(self) -> None:
         self._connection: asyncio.Transport | None = None
-        self._heard = 0.0
+        self._received_at = 0.0
         self.written = 0
         """How many bytes were sent so far; with TLS at least as many as the records have."""
         self._handshake = 0
@@ -45,7 +45,7 @@ class Transport:
         self._is_tls = url.scheme == "amqps"
         context = await provider.get_context() if self._is_tls else None
         reader = asyncio.StreamReader(loop=loop)
-        protocol = _Protocol(reader, self._hear)
+        protocol = _Protocol(reader, self._on_data)
         try:
             self._connection, _ = await loop.create_connection(lambda: protocol, url.host, url.port, ssl=context, **kwargs)
         except OSError as error:
@@ -53,9 +53,9 @@ class Transport:
         self._handshake = self._acknowledged()
         return reader, _Writer(self._connection, protocol, reader, loop, count=self._count)
 
-    def heard(self) -> float:
+    def received_at(self) -> float:
         """Return when the last bytes arrived, by the loop's clock; 0 before the first. Heartbeats do not count."""
-        return self._heard
+        return self._received_at
 
     def write(self, data: bytes) -> None:
         """Send bytes, behind all earlier bytes. At the end of the connection this drops them."""
@@ -90,19 +90,19 @@ class Transport:
             with suppress(AttributeError):
                 connection.abort()
 
-    def _hear(self, data: bytes) -> None:
+    def _on_data(self, data: bytes) -> None:
         # A heartbeat shows that the link is alive, not that data arrives.
         if data != HEARTBEAT_FRAME:
-            self._heard = asyncio.get_running_loop().time()
+            self._received_at = asyncio.get_running_loop().time()
 
 
 class _Protocol(asyncio.StreamReaderProtocol):
-    def __init__(self, reader: asyncio.StreamReader, hear: Callable[[bytes], None]) -> None:
+    def __init__(self, reader: asyncio.StreamReader, on_data: Callable[[bytes], None]) -> None:
         super().__init__(reader)
-        self._hear = hear
+        self._on_data = on_data
 
     def data_received(self, data: bytes) -> None:
-        self._hear(data)
+        self._on_data(data)
         super().data_received(data)
 
 
@@ -125,24 +125,24 @@ async def within(seconds: float, work: Coroutine[Any, Any, object], *, until: Ca
     mistakes the timeout for another cancellation.
     """
     loop = asyncio.get_running_loop()
-    began = loop.time()
+    start = loop.time()
     task = loop.create_task(work, name="bus: within")
     # aio-pika may end a cancelled call with an error of its own, and nothing awaits that error.
     task.add_done_callback(retrieve)
-    left = seconds
+    remaining = seconds
     try:
-        while not task.done() and left >= 0:
-            await asyncio.wait((task,), timeout=left)
-            left = (began + seconds if until is None else until()) - loop.time()
-        has_come = task.done()
-        if not has_come:
+        while not task.done() and remaining >= 0:
+            await asyncio.wait((task,), timeout=remaining)
+            remaining = (start + seconds if until is None else until()) - loop.time()
+        is_done = task.done()
+        if not is_done:
             task.cancel()
             await asyncio.wait((task,), timeout=CANCEL_SECONDS)
     finally:
         task.cancel()
-    if has_come:
+    if is_done:
         task.result()
-    return has_come
+    return is_done
 
 
 def retrieve(task: asyncio.Task[Any]) -> None:
