@@ -39,7 +39,7 @@ LONGEST = (
     "pipes/test_subscribe.py",
     "http/test_channel_page.py",
     "bus/test_waits.py",
-    "bus/test_shared.py",
+    "bus/test_connections.py",
     "scripts/test_verdict.py",
     "http/test_console_page.py",
     "pipes/test_publish.py",

@@ -34,7 +34,7 @@ NO_FIELDS: LogFields = {}
 
 
 def logger(category: str) -> logging.Logger:
-    """Return the logger of a category: server, http, session, process, websocket, stderr."""
+    """Return the logger for a category: server, http, session, process, websocket, stderr."""
     return logging.getLogger(f"wsbridge.{category}")
 
 

@@ -21,7 +21,7 @@ from wsbridge.bus.base import Body, Bus
 from wsbridge.bus.exchange import ExchangeSettings
 from wsbridge.bus.memory import MemoryBus
 from wsbridge.bus.rabbitmq.bus import RabbitBus
-from wsbridge.bus.rabbitmq.shared import Connections
+from wsbridge.bus.rabbitmq.connections import Connections
 from wsbridge.bus.rabbitmq.tuning import Tuning
 from wsbridge.channel.position import Position, parse_position
 from wsbridge.channel.ring import Channel, Join, Slow

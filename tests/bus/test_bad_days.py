@@ -25,7 +25,7 @@ from pamqp.header import ContentHeader
 
 from tests.bus.node import QUICK, Exchange, Node, SlowLink, Taker, Viewer, heard_of_all, nothing_left, until
 from tests.support.rabbit import Broker, Proxy
-from wsbridge.bus.rabbitmq import connection as links
+from wsbridge.bus.rabbitmq import link as links
 from wsbridge.bus.rabbitmq.tuning import SEGMENT_BYTES, Tuning
 from wsbridge.channel.ring import Join
 from wsbridge.errors import BusError

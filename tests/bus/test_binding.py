@@ -12,7 +12,7 @@ from aiormq.abc import AbstractChannel
 
 from tests.bus.node import Exchange, nothing_left, until
 from tests.support.rabbit import Broker, bro_publish
-from wsbridge.bus.rabbitmq import connection as links
+from wsbridge.bus.rabbitmq import link as links
 from wsbridge.bus.rabbitmq.topology import KEYS
 from wsbridge.bus.rabbitmq.tuning import Tuning
 

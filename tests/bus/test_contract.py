@@ -27,9 +27,9 @@ from tests.support.server import free_port
 from wsbridge.bus.base import Body, Bus
 from wsbridge.bus.bodies import LINES, OutgoingBody
 from wsbridge.bus.exchange import ExchangeSettings
-from wsbridge.bus.rabbitmq import connection as links
+from wsbridge.bus.rabbitmq import link as links
 from wsbridge.bus.rabbitmq.bus import RabbitBus
-from wsbridge.bus.rabbitmq.connection import PREFETCH
+from wsbridge.bus.rabbitmq.link import PREFETCH
 from wsbridge.bus.rabbitmq.tuning import Tuning
 from wsbridge.errors import BusError
 from wsbridge.flow import Batch, Kind, Memory

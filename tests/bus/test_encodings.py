@@ -92,7 +92,7 @@ def test_many_members() -> None:
 def test_many_layers() -> None:
     """The number of compressions of a body is limited too."""
     data = zipped(zipped(zipped(TEXT)))
-    with pytest.raises(EncodedBody, match="its content-encoding is gzip,gzip,gzip, but wsbridge decodes at most 2 compressions"):
+    with pytest.raises(EncodedBody, match="its content-encoding is gzip,gzip,gzip, but wsbridge decodes at most 2 layers of compression"):
         decode(data, "gzip,gzip,gzip", None, LIMIT)
     assert decode(data, "gzip, utf-8, gzip", None, LIMIT) == zipped(TEXT)
 

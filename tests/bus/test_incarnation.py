@@ -17,7 +17,7 @@ from tests.bus.node import Exchange, Node, Viewer, nothing_left, until
 from tests.support.amqp import amqp_link
 from tests.support.rabbit import Broker, bro_publish
 from wsbridge.bus.exchange import ExchangeSettings
-from wsbridge.bus.rabbitmq.connection import Link
+from wsbridge.bus.rabbitmq.link import Link
 from wsbridge.bus.rabbitmq.tuning import Tuning
 from wsbridge.channel.ring import Join
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from wsbridge.bus.backlog import Backlog
-from wsbridge.bus.rabbitmq.connection import Delivery, Link
+from wsbridge.bus.rabbitmq.link import Delivery, Link
 from wsbridge.bus.rabbitmq.stream import NOTES, StreamReader
 from wsbridge.errors import LinkLost
 

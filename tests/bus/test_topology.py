@@ -117,7 +117,7 @@ async def test_type_that_cannot_be_checked(passive: Exchange, broker: Broker, ca
         async with passive.open(taker, url=url) as bus:
             bus.publish(ONE)
             await taker.has(1)
-    assert f"assuming that exchange {passive.name} is a fanout: the user may not configure it" in caplog.text
+    assert f"assuming that exchange {passive.name} is a fanout: the user has no permission to configure it" in caplog.text
 
 
 # Permissions

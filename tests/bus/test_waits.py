@@ -16,8 +16,8 @@ from tests.bus.node import PATIENCE, Exchange, Node, SlowLink, Taker, nothing_le
 from tests.support.amqp import AmqpLink, amqp_link
 from tests.support.deadline import scaled
 from tests.support.rabbit import Broker, bro_publish
-from wsbridge.bus.rabbitmq import connection as links
-from wsbridge.bus.rabbitmq.connection import Link
+from wsbridge.bus.rabbitmq import link as links
+from wsbridge.bus.rabbitmq.link import Link
 from wsbridge.bus.rabbitmq.tuning import Tuning
 from wsbridge.channel.ring import Join
 from wsbridge.errors import BusError

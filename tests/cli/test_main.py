@@ -203,7 +203,7 @@ def test_unknown_variable(end: str) -> None:
     for flags, told in ([], True), (["--loglevel=none"], False):
         status, _, err = start(*command, *flags, variables={"WSBRIDGE_EXCHNGE": "x", "WSBRIDGE_PORT": "1"})
         assert status == 4
-        assert ("ignoring the environment variable WSBRIDGE_EXCHNGE: it belongs to no flag\n" in err) is told
+        assert ("ignoring the environment variable WSBRIDGE_EXCHNGE: no flag uses it\n" in err) is told
         assert "WSBRIDGE_PORT" not in err
 
 

@@ -212,7 +212,7 @@ def test_wrong_include(write: Write, value: str, where: str, got: str) -> None:
 def test_impossible_patterns(write: Write) -> None:
     write(main='include = ["a\\u0000", "**/*.toml", "a\\nb.toml"]')
     assert faults(read_document("main.toml")) == [
-        "main.toml:1: include[1]: no file can have a name with U+0000; remove this character",
+        "main.toml:1: include[1]: a file name cannot contain U+0000; remove this character",
         "main.toml:1: include[2]: ** is not supported; write one pattern for each level of folders: *.toml and */*.toml",
         "main.toml:1: include[3]: 'a\\nb.toml': no such file; create the file, or correct the name",
     ]
@@ -271,7 +271,7 @@ def test_unusable_file(write: Write, tmp_path: Path) -> None:
         "fifo": "fifo: a FIFO, not a regular file; name a regular file",
         "/dev/null": "/dev/null: a device, not a regular file; name a regular file",
         "long.toml": "long.toml: longer than 1 MiB, the limit for such a file; shorten it, or name another file",
-        "invalid.toml": "invalid.toml:1: invalid TOML at column 2: the key has no value; write = and a value behind it",
+        "invalid.toml": "invalid.toml:1: invalid TOML at column 2: the key has no value; write = and a value after the key",
         "a\0": "'a\\x00': no file can have this name; correct the name",
     }
     for name, sentence in expected.items():

@@ -55,12 +55,12 @@ def test_odd_bytes() -> None:
 @pytest.mark.parametrize("value", ["[" * 100_000, "{a=" * 100_000, "[" * 100_000 + "]" * 100_000])
 def test_deep_nesting(value: str) -> None:
     """Deep nesting is an error with its line, before tomllib raises RecursionError."""
-    assert why(f"a = 1\nb = {value}".encode()) == (2, "more than 64 levels of keys, arrays or tables; write fewer levels")
+    assert why(f"a = 1\nb = {value}".encode()) == (2, "more than 64 levels of keys, arrays or tables; reduce the nesting")
 
 
 def test_key_with_many_dots() -> None:
     """tomllib would need hours for this key."""
-    assert why(b".".join([b"a"] * 500_000) + b" = 1") == (1, "more than 64 levels of keys, arrays or tables; write fewer levels")
+    assert why(b".".join([b"a"] * 500_000) + b" = 1") == (1, "more than 64 levels of keys, arrays or tables; reduce the nesting")
 
 
 def test_nesting_on_a_deep_stack() -> None:
@@ -72,7 +72,7 @@ def test_nesting_on_a_deep_stack() -> None:
     frame, used = sys._getframe(), 0
     while frame.f_back:
         frame, used = frame.f_back, used + 1
-    assert below(sys.getrecursionlimit() - used - 90) == (0, "arrays or tables have too many levels; write fewer levels")
+    assert below(sys.getrecursionlimit() - used - 90) == (0, "arrays or tables have too many levels; reduce the nesting")
 
 
 def test_long_number() -> None:

@@ -39,7 +39,7 @@ def test_variable() -> None:
 def test_unusable_variable() -> None:
     """A variable that is missing, empty or not UTF-8 is an error with its name."""
     assert why({"env": "NAME"}) == "the environment variable NAME is not set; set it"
-    assert why({"env": "NAME"}, NAME="") == "the environment variable NAME is empty; set it to the value"
+    assert why({"env": "NAME"}, NAME="") == "the environment variable NAME is empty; set it to the value of this key"
     assert why({"env": "NAME"}, NAME=f"{SECRET}\udcff") == "the environment variable NAME is not UTF-8; set it in UTF-8"
 
 

@@ -185,15 +185,15 @@ def test_invalid_header_line(scripts: Scripts, line: str) -> None:
             response = read_response(stream)
             assert (response.status, response.body, response.value("X-A")) == (200, b"hi", "1")
             assert [response.value(name) for name in ("X", "Set-Cookie", "indented")] == [None] * 3
-    server.wait_for_log(r"\| ERROR .*cgiscript:.*skipped a header line of the CGI script: ")
+    server.wait_for_log(r"\| ERROR .*cgiscript:.*skipped a header line from the CGI script: ")
 
 
 def test_many_invalid_header_lines(scripts: Scripts) -> None:
     """Of many invalid lines, the log has the first ten and the number of the others."""
     server = scripts(odd="seq 500; printf 'Content-Type: text/plain\\n\\nhi'")
     assert server.get("/odd").body == b"hi"
-    server.wait_for_log("skipped 490 more header lines of the CGI script$")
-    assert server.log.count("skipped a header line of the CGI script: ") == 10
+    server.wait_for_log("skipped 490 more header lines from the CGI script$")
+    assert server.log.count("skipped a header line from the CGI script: ") == 10
 
 
 def test_pythons_cgitb(scripts: Scripts, tmp_path: Path) -> None:

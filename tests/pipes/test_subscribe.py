@@ -394,7 +394,7 @@ def test_signal_with_a_broker(start: Start, broker: Broker, exchange: str) -> No
 
 IMPATIENT = """
 import os, sys
-from wsbridge.bus.rabbitmq import connection as link
+from wsbridge.bus.rabbitmq import link as link
 from wsbridge.bus.rabbitmq.tuning import TUNING
 from wsbridge.cli.main import run
 

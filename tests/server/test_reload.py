@@ -273,7 +273,7 @@ def test_settings_of_the_server(configured: Configure) -> None:
 def test_settings_that_need_a_restart(configured: Configure) -> None:
     """Some settings need a restart: each reload names those that differ from the running server's."""
     server = configured(listener(), CAT)
-    needs = "restart the server to apply the changes of [server]: "
+    needs = "restart the server to apply the changes to [server]: "
     changed = table("[server]", keepalive_timeout=5, log_format="json", guard=False, reverse_lookup=True)
     with kept(server):
         assert server.reload(changed, listener(), CAT) == f"reloaded {server.file}: {NOTHING}"
@@ -324,7 +324,7 @@ def test_invalid_file(configured: Configure, text: str | bytes, complaint: str) 
     with kept(server), server.connect("/other") as client:
         client.receive_text()
         server.file.write_bytes(text if isinstance(text, bytes) else text.encode())
-        assert server.hang_up() == (f"not reloaded: {server.file} is invalid; the server continues with its present configuration")
+        assert server.hang_up() == (f"not reloaded: {server.file} is invalid; the server keeps its current configuration")
         assert re.search(rf"\| ERROR  \| server +\|  \| {re.escape(str(server.file))}[:0-9]*: .*{complaint}", server.log), server.log
         assert client.is_open()
         assert said(server, "/other") == "old"
@@ -375,7 +375,7 @@ def test_port_in_use(configured: Configure, tmp_path: Path) -> None:
             rf"not reloaded: cannot listen on 127\.0\.0\.1:{port}: address already in use; another program listens on this port;"
             rf" in {re.escape(str(server.file))}:{line}, choose another port, such as listen\[4\]\.address=\"127\.0\.0\.1:\d+\","
             r' which is free now, or listen\[4\]\.address="127\.0\.0\.1:0" for any free port;'
-            r" the server continues with its present configuration",
+            r" the server keeps its current configuration",
             verdict,
         )
         for closed in ({"port": free}, {"unix": socket_path}):

@@ -10,7 +10,7 @@ from wsbridge.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from wsbridge.bus.rabbitmq.bus import RabbitBus
-    from wsbridge.bus.rabbitmq.shared import Connections
+    from wsbridge.bus.rabbitmq.connections import Connections
 
 
 def rabbit_bus() -> type[RabbitBus]:
@@ -26,6 +26,6 @@ def rabbit_bus() -> type[RabbitBus]:
 def rabbit_connections() -> Connections:
     """Return the connections for all buses of an event loop. Raises ConfigurationError."""
     rabbit_bus()
-    from wsbridge.bus.rabbitmq.shared import Connections
+    from wsbridge.bus.rabbitmq.connections import Connections
 
     return Connections()

@@ -21,7 +21,7 @@ AMQP_1 = "amqp-1.0"
 LARGEST = 128 * 1024 * 1024
 """Maximum bytes of a decompressed body when messages have no bound: the size that RabbitMQ accepts as one message."""
 LAYERS = 2
-"""Maximum compressions of one body: each layer can expand the result of the layer before it a thousandfold."""
+"""Maximum layers of compression of one body: each layer can expand the result of the layer before it a thousandfold."""
 MEMBERS = 1024
 """Maximum members of a gzip body: an empty member occupies 20 bytes, and takes 10 us to decode."""
 PIECE = 64 * 1024
@@ -54,8 +54,8 @@ def decode(data: bytes, encoding: str | None, kind: str | None, limit: int) -> b
     if encoding:
         names = [name.strip() for name in re.split("[,:;]", encoding.lower())]
         if sum(name in WINDOWS for name in names) > LAYERS:
-            raise EncodedBody(f"its content-encoding is {encoding}, but wsbridge decodes at most {LAYERS} compressions")
-        # The sender applied the compressions in the order of their names, so decode them in reverse.
+            raise EncodedBody(f"its content-encoding is {encoding}, but wsbridge decodes at most {LAYERS} layers of compression")
+        # The sender applied the layers of compression in the order of their names, so decode them in reverse.
         for name in reversed(names):
             data = _decompressed(data, name, limit or LARGEST)
     return _of_sections(data) if kind == AMQP_1 else data

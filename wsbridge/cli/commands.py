@@ -43,7 +43,7 @@ BROADCAST = Command(
     BROADCAST_GROUPS,
     (
         ("broadcast --port 8080 --exchange temps ./sensor.py", "one node, nothing to install"),
-        ("broadcast --port 8080 --exchange temps --broker amqp://rabbit/ ./sensor.py", "more nodes: without COMMAND"),
+        ("broadcast --port 8080 --exchange temps --broker amqp://rabbit/ ./sensor.py", "several nodes; omit COMMAND on all but one"),
         ("broadcast --port 8080 --exchange talk --input exchange --join history", "a chat"),
     ),
 )
@@ -63,7 +63,7 @@ SUBSCRIBE = Command(
 )
 SERVE = Command(
     "serve",
-    "Serve the endpoints of a configuration file. On SIGHUP, read the file again and change what differs.",
+    "Serve the endpoints of a configuration file. On SIGHUP, read the file again and apply the changes.",
     ("serve [FLAGS] FILE",),
     {"Changes": (WATCH,)},
     (

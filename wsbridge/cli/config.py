@@ -115,7 +115,7 @@ def _resolved(settings: ServerSettings, flags: SimpleNamespace, path: str) -> Se
 
 
 def _without_introduction(settings: ServerSettings) -> ServerSettings:
-    """Return the settings without the page that introduces a server, which websocketd does not have."""
+    """Return the settings with the introduction page disabled; websocketd has no such page."""
     (endpoint,) = settings.endpoints
     http = msgspec.structs.replace(endpoint.http, page=False)
     return msgspec.structs.replace(settings, endpoints=(msgspec.structs.replace(endpoint, http=http),))

@@ -59,7 +59,7 @@ def print_schema(words: Sequence[str]) -> int:
     """Print the JSON schema of a configuration file; return the exit status."""
     if words:
         raise UsageError(f"schema accepts no arguments; remove {words[0]!r}")
-    from wsbridge.config.schema import schema
+    from wsbridge.config.jsonschema import schema
 
     print(json.dumps(schema(), indent=2, ensure_ascii=False))
     return 0

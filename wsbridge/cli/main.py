@@ -271,7 +271,7 @@ def _warn(settings: ServerSettings, environ: Mapping[str, str]) -> None:
     """Log the doubtful settings and variables with which the server starts."""
     _warn_of_origins(settings)
     for variable in unknown_variables(environ):
-        logger("server").error("ignoring the environment variable %s: it belongs to no flag", variable)
+        logger("server").error("ignoring the environment variable %s: no flag uses it", variable)
 
 
 def _warn_of_origins(settings: ServerSettings) -> None:
@@ -302,7 +302,7 @@ def _run_pipe(settings: PipeSettings, shape: Command, *, level: int, unknown: Se
         from wsbridge.pipes.subscribe import subscribe as work
     if level <= ERROR:
         for variable in unknown:
-            print(f"wsbridge: ignoring the environment variable {escape(variable)}: it belongs to no flag", file=sys.stderr)
+            print(f"wsbridge: ignoring the environment variable {escape(variable)}: no flag uses it", file=sys.stderr)
     return run_pipe(work, settings, level=level)
 
 

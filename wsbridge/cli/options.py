@@ -38,9 +38,9 @@ WATCH = Option(
 PORT = Option(
     name="port",
     kind=Kind.INTEGER,
-    help="Listen on this port of every address; 0 picks a free port (default 80, with --ssl 443)",
+    help="Listen on this port on every address; 0 picks a free port (default 80, with --ssl 443)",
     metavar="N",
-    description="Set the port of every address. 0 selects a free port, and the log names it",
+    description="Set the port for every address. 0 selects a free port, and the log names it",
     default_shown="80; 443 with `--ssl`",
 )
 ADDRESS = Option(
@@ -143,7 +143,7 @@ PIPE_MESSAGES = _with_texts(
     flags(ProgramSettings, "framing", "max_program_message"),
     {
         "framing": {"help": "Encode messages as lines, chunks, nul, prefixed or json"},
-        "maxline": {"help": "Reject a longer message, in bytes (0: no limit)"},
+        "maxline": {"help": "Reject a message longer than this, in bytes (0: no limit)"},
     },
 )
 REMOTE_URL = Option(
@@ -169,7 +169,7 @@ BROADCAST_GROUPS: Groups = {
         "The program",
         without=("passstderr",),
         help={
-            "maxline": "Restart a program that prints a longer message, in bytes (0: no limit)",
+            "maxline": "Restart the program if it prints a message longer than this, in bytes (0: no limit)",
             "passenv": "Pass these variables of the server to CGI scripts, separated by commas",
         },
     ),

@@ -30,7 +30,7 @@ def expand(pattern: str, folder: str) -> Expansion:
     Raises OSError for a folder that exists and cannot be listed, with the folder as `filename`, and ValueError with a sentence.
     """
     if "\0" in pattern:
-        raise ValueError("no file can have a name with U+0000; remove this character")
+        raise ValueError("a file name cannot contain U+0000; remove this character")
     if "**" in pattern.split("/"):
         raise ValueError("** is not supported; write one pattern for each level of folders: *.toml and */*.toml")
     found = ["/" if pattern.startswith("/") else folder]

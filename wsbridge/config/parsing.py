@@ -22,14 +22,14 @@ def parse(content: bytes) -> tuple[dict[str, Any], dict[Path, int]]:
     try:
         places = find_places(text)
     except TooDeep as error:
-        raise InvalidFile(error.line, f"more than {MAX_LEVELS} levels of keys, arrays or tables; write fewer levels") from None
+        raise InvalidFile(error.line, f"more than {MAX_LEVELS} levels of keys, arrays or tables; reduce the nesting") from None
     except Malformed:
         # tomllib refuses it as well, and knows the column.
         places = {}
     try:
         return tomllib.loads(text), places
     except RecursionError:
-        raise InvalidFile(0, "arrays or tables have too many levels; write fewer levels") from None
+        raise InvalidFile(0, "arrays or tables have too many levels; reduce the nesting") from None
     except ValueError as error:
         raise InvalidFile(*explain(text, error)) from None
 

@@ -71,7 +71,7 @@ def _variable(name: str, environ: Mapping[str, str]) -> str:
     if value is None:
         raise ValueError(f"the environment variable {name} is not set; set it")
     if not value:
-        raise ValueError(f"the environment variable {name} is empty; set it to the value")
+        raise ValueError(f"the environment variable {name} is empty; set it to the value of this key")
     if UNDECODED.search(value):
         raise ValueError(f"the environment variable {name} is not UTF-8; set it in UTF-8")
     return value

@@ -1,6 +1,6 @@
 """Explains why a text is not TOML: the line, and a sentence that names the error and its correction.
 
-`tomllib` finds the error. A table of common mistakes translates its message, by the text before and behind the position. A sentence
+`tomllib` finds the error. A table of common mistakes translates its message, by the text before and after the position. A sentence
 never repeats a value: an unquoted password would appear in a log.
 """
 
@@ -20,11 +20,12 @@ DUPLICATE = re.compile("Cannot (?:declare|overwrite|mutate|redefine) ")
 KEY = re.compile(r"""\s*+([\w."'-]{1,60}+)\s*+[=:]""")
 LONG_NUMBER = re.compile("[0-9][0-9_]{4000}")
 UNCLOSED = {
-    "[": "write ] behind the last item",
-    "{": "write } behind the last key",
+    "[": "write ] after the last item",
+    "{": "write } after the last key",
     '"""': 'write """ at the end of the string',
     "'''": "write ''' at the end of the string",
 }
+INLINE_TABLE = "an inline table must end on the line where it begins; write it on one line, or as a [table]"
 
 
 class Mistake(NamedTuple):
@@ -41,9 +42,9 @@ class Mistake(NamedTuple):
 
 MISTAKES = (
     Mistake("Invalid value", "", r"(#|$)", "the value is missing; write {key} = and a value"),
-    Mistake("Invalid value", "", "[“”„‘’«»`]", "this character is not a quotation mark of TOML; write \" or ' around a string"),
+    Mistake("Invalid value", "", "[“”„‘’«»`]", "this character is not a TOML quotation mark; write \" or ' around a string"),
     Mistake("Invalid value", "", "(?i:true|false)\\b", "write true and false in lower case"),
-    Mistake("Invalid value", "", r"(?i:yes|no|on|off)\s*([],}#]|$)", "the value is not a truth value of TOML; write true or false"),
+    Mistake("Invalid value", "", r"(?i:yes|no|on|off)\s*([],}#]|$)", "the value is not a TOML boolean; write true or false"),
     Mistake("Invalid value", "", r"(?i:null|none|nil)\s*([],}#]|$)", "TOML has no null; remove the key"),
     Mistake("Invalid value", "", "[=>]", "write a single = between the key and its value"),
     Mistake("Invalid value", "", r"[+-]?\.[0-9]", "a number begins with a digit; write 0.5, not .5"),
@@ -63,12 +64,10 @@ MISTAKES = (
         "a number has no leading zero; write 0o660 for an octal number, or a string in quotes",
     ),
     Mistake("Expected newline", r"""["']\s*$""", "", 'the string ends before this column; write \\" for a quotation mark in a string'),
-    Mistake(
-        "Expected newline", r"[\w.+-]$", r"\S", 'the value is more than a number or a truth value; write a string in quotes: {key} = "…"'
-    ),
+    Mistake("Expected newline", r"[\w.+-]$", r"\S", 'the value is more than a number or a boolean; write a string in quotes: {key} = "…"'),
     Mistake("Expected newline", "", "", "write one key and its value on each line"),
     Mistake("Expected '=' after", "", ":", "write = instead of : between the key and its value"),
-    Mistake("Expected '=' after", "", r"(#|$)", "the key has no value; write = and a value behind it"),
+    Mistake("Expected '=' after", "", r"(#|$)", "the key has no value; write = and a value after the key"),
     Mistake(
         "Expected '=' after", "", "[^\"'=]+=", "a key with characters other than A-Z, a-z, 0-9, _ and - needs quotes; write it in quotes"
     ),
@@ -78,21 +77,26 @@ MISTAKES = (
     Mistake("Invalid statement", "", "=", "the key is missing; write a key before ="),
     Mistake("Invalid statement", "", "[]})]", "no line above opens this bracket; remove it"),
     Mistake("Invalid statement", "", "", "a line begins with a key, with a [table] or with #; correct the line"),
-    Mistake("Invalid initial", r"[,{]\s*$", r"(#|$)", "an inline table ends in its line; write it on one line, or as a [table]"),
-    Mistake("Invalid initial", r",\s*$", r"\}", "an inline table has no comma behind its last key; remove the comma"),
+    Mistake(
+        "Invalid initial",
+        r"[,{]\s*$",
+        r"(#|$)",
+        INLINE_TABLE,
+    ),
+    Mistake("Invalid initial", r",\s*$", r"\}", "an inline table must not have a comma after its last key; remove the comma"),
     Mistake("Invalid initial", r"\[\s*$", r"\]", "the name of the table is missing; write it between the brackets"),
-    Mistake("Invalid initial", r"\.\s*$", "", "a part of the key is missing; write it behind the dot, or remove the dot"),
+    Mistake("Invalid initial", r"\.\s*$", "", "a part of the key is missing; write it after the dot, or remove the dot"),
     Mistake("Invalid initial", "", "", "a key with characters other than A-Z, a-z, 0-9, _ and - needs quotes; write it in quotes"),
-    Mistake("Expected '\\]\\]'", "", "", "the header of an array of tables is not closed; write ]] behind its name"),
+    Mistake("Expected '\\]\\]'", "", "", "the header of an array of tables is not closed; write ]] after its name"),
     Mistake("Expected '\\]'", "", r"[^]]+\]", "a name with characters other than A-Z, a-z, 0-9, _ and - needs quotes; write it in quotes"),
-    Mistake("Expected '\\]'", "", "", "the header of a table is not closed; write ] behind its name"),
-    Mistake("Unclosed array", r"[\w.+-]$", r"[\w.:%/+-]", "the value is more than a number or a truth value; write a string in quotes"),
-    Mistake("Unclosed array", "", "", "a comma between two items is missing, or ] behind the last"),
-    Mistake("Unclosed inline", "", r"(#|$)", "an inline table ends in its line; write it on one line, or as a [table]"),
-    Mistake("Unclosed inline", r"[\w.+-]$", r"[\w.:%/+-]", "the value is more than a number or a truth value; write a string in quotes"),
-    Mistake("Unclosed inline", "", "", "a comma between two keys is missing, or }} behind the last"),
-    Mistake("(Illegal|Found invalid) character '\\\\n'", "", "", "the string is not closed in its line; write a quotation mark at its end"),
-    Mistake('(Unterminated|Expected "\'")', "", "", "the string is not closed in its line; write a quotation mark at its end"),
+    Mistake("Expected '\\]'", "", "", "the header of a table is not closed; write ] after its name"),
+    Mistake("Unclosed array", r"[\w.+-]$", r"[\w.:%/+-]", "the value is more than a number or a boolean; write a string in quotes"),
+    Mistake("Unclosed array", "", "", "a comma is missing between two items, or ] is missing after the last item"),
+    Mistake("Unclosed inline", "", r"(#|$)", INLINE_TABLE),
+    Mistake("Unclosed inline", r"[\w.+-]$", r"[\w.:%/+-]", "the value is more than a number or a boolean; write a string in quotes"),
+    Mistake("Unclosed inline", "", "", "a comma is missing between two keys, or }} is missing after the last key"),
+    Mistake("(Illegal|Found invalid) character '\\\\n'", "", "", "the string is not closed on its line; write a quotation mark at its end"),
+    Mistake('(Unterminated|Expected "\'")', "", "", "the string is not closed on its line; write a quotation mark at its end"),
     Mistake("Unescaped", "", "", "a backslash begins an escape such as \\n; write \\\\ for a backslash, or the string between ' and '"),
     Mistake(
         "Invalid hex|Escaped character", "", "", "the escape is not a character; write \\u and four hexadecimal digits, or \\U and eight"

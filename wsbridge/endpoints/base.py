@@ -33,7 +33,7 @@ from wsbridge.settings import BrokerSettings, Busy, EndpointSettings
 from wsbridge.settings.access import parse_headers
 
 if TYPE_CHECKING:
-    from wsbridge.bus.rabbitmq.shared import Connections
+    from wsbridge.bus.rabbitmq.connections import Connections
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Kinds `files` and `cgi`: files of a directory, CGI scripts, or both; the console, if it is enabled, fills the other paths."""
+"""Kinds `files` and `cgi`: files in a directory, CGI scripts, or both; the console, if it is enabled, fills the other paths."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Identity(NamedTuple):
 
 
 class LiveChannel:
-    """One channel; `open` begins to deliver what the bus carries into the ring, or with `through` to the program."""
+    """One channel; `open` starts the delivery of messages from the bus to the ring, or with `through`, to the program."""
 
     def __init__(self, settings: BroadcastSettings, services: Services, registry: Registry) -> None:
         channel, metrics = settings.channel, services.metrics

@@ -332,7 +332,7 @@ class _Exchange:
     def _report(self, head: Head) -> Head:
         """Log the skipped lines of a head."""
         for what in head.skipped[:MAX_REPORTED]:
-            log.error("skipped a header line of the CGI script: %s", what, extra=extra(self._fields))
+            log.error("skipped a header line from the CGI script: %s", what, extra=extra(self._fields))
         if (more := len(head.skipped) - MAX_REPORTED) > 0:
-            log.error("skipped %d more header lines of the CGI script", more, extra=extra(self._fields))
+            log.error("skipped %d more header lines from the CGI script", more, extra=extra(self._fields))
         return head

@@ -1,4 +1,4 @@
-"""An HTML page of wsbridge, built once from the files of `assets`: the same bytes for every path and every client.
+"""An HTML page of wsbridge, built once from the files in `assets`: the same bytes for every path and every client.
 
 The HTML refers to its parts, styles, scripts and icon as files. This module inlines them, so that the page needs no other request
 and works at any path and below any prefix of a proxy. The policy allows only these texts, by their hashes (CSP level 2, section

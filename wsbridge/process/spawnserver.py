@@ -302,7 +302,7 @@ class SpawnServer:
             except BlockingIOError:
                 return False
             except OSError as error:
-                # Too many descriptors are in flight. With any other error the spawn server has died, which its pidfd reports.
+                # Too many descriptors are in flight. Any other error means that the spawn server has died; its pidfd reports that.
                 return error.errno != errno.ETOOMANYREFS
             self._unsent.popleft()
             for fd in fds:

@@ -16,7 +16,7 @@ class Beat(Enum):
 
 
 class Heartbeat:
-    """The heartbeat of one client; `received_at` is a plain attribute, because the caller sets it at each read."""
+    """The heartbeat of one client; `received_at` is a plain attribute, because the caller sets it on each read."""
 
     __slots__ = ("_interval", "_next_ping", "_resting", "received_at")
 

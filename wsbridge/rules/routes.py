@@ -1,6 +1,6 @@
 """The table of a site: it maps the host and the path of a request to the endpoint that serves it.
 
-The host decides first: its own table, then the tables of `*.name` from the longest name down, then the table for every host. In a table,
+A lookup searches the table of the host first, then the tables of `*.name`, longest name first, then the table for every host. In a table,
 the longest prefix of whole path components wins: `/count` serves `/count` and `/count/x`, but not `/counter`.
 
 The work of a lookup depends on the depth of the deepest path in the table. It depends neither on the number of paths nor on the

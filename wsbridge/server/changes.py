@@ -1,4 +1,4 @@
-"""A change of the settings in words, for the log."""
+"""A change to the settings in words, for the log."""
 
 from __future__ import annotations
 

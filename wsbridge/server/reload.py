@@ -81,7 +81,7 @@ class Reloader:
             try:
                 await self._reload()
             except Exception as fault:
-                log.error("internal error at a reload: %r", fault, exc_info=fault)
+                log.error("internal error during a reload: %r", fault, exc_info=fault)
 
     async def _wait(self) -> None:
         """Wait for a signal or for a change of a file."""
@@ -106,15 +106,15 @@ class Reloader:
             await asyncio.to_thread(self._watch.follow, error.files, all_of_before=True)
             for fault in error.faults:
                 log.error("%s", fault)
-            log.error("not reloaded: %s is invalid; the server continues with its present configuration", self._name)
+            log.error("not reloaded: %s is invalid; the server keeps its current configuration", self._name)
         except ShuttingDown:
             log.log(INFO, "not reloaded: the server is shutting down")
         except WsbridgeError as error:
-            log.error("not reloaded: %s; the server continues with its present configuration", error)
+            log.error("not reloaded: %s; the server keeps its current configuration", error)
         else:
             log.log(INFO, "reloaded %s: %s", self._name, changes)
             if changes.restart:
-                log.error("restart the server to apply the changes of [server]: %s", ", ".join(changes.restart))
+                log.error("restart the server to apply the changes to [server]: %s", ", ".join(changes.restart))
 
     async def _change(self, configuration: Configuration) -> Changes:
         """Change the server. The error for an address that cannot be bound contains the remedy."""

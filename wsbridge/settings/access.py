@@ -81,12 +81,12 @@ class AccessSettings(Part, frozen=True, kw_only=True):
     origins: Annotated[
         tuple[str, ...] | None,
         Setting(
-            "Accept only pages of these origins: [scheme://]host[:port] or *.name, separated by commas",
+            "Accept only pages from these origins: [scheme://]host[:port] or *.name, separated by commas",
             (
                 "Admit only pages of these [origins](hosts-and-origins.md): `[scheme://]host[:port]` or `*.name`, "
                 "separated by commas. With `<same_origin>`, a page must pass both checks"
             ),
-            "Admit only pages of these origins: `[scheme://]host[:port]` or `*.name`. With `<same_origin>`, a page must pass both checks",
+            "Admit only pages from these origins: `[scheme://]host[:port]` or `*.name`. With `<same_origin>`, a page must pass both checks",
             flag="origin",
             metavar="LIST",
             has_commas=True,

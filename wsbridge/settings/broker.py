@@ -35,7 +35,7 @@ def check_url(subject: str, url: str, schemes: tuple[str, ...], what: str) -> No
     # If a password contains a slash, the rest of it would count as the path, which messages show.
     _, *behind_host = re.split("[/?#]", url.partition("://")[2], maxsplit=1)
     if "@" in "".join(behind_host):
-        raise ValueError(f"{subject} has an @ after its host; in user, password and path, write @ as %40, / as %2F, : as %3A")
+        raise ValueError(f"{subject} has an @ after its host; in the user name, password and path, write @ as %40, / as %2F, : as %3A")
     if not is_one:
         raise ValueError(f"{subject} is {what}")
 
@@ -96,8 +96,8 @@ class BrokerSettings(Part, frozen=True, kw_only=True):
     timeout: Annotated[
         Seconds,
         Setting(
-            "Reconnect when the broker does not answer for this long, in seconds",
-            "Reconnect when the broker does not answer for this long; also the connect timeout",
+            "Reconnect when the broker does not answer within this time, in seconds",
+            "Reconnect when the broker does not answer within this time; also the connect timeout",
             flag="broker-timeout",
             is_positive=True,
             needs="url",

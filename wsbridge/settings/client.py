@@ -11,7 +11,7 @@ class ClientSettings(Part, frozen=True, kw_only=True):
     max_client_message: Annotated[
         Size,
         Setting(
-            "Close with 1009 when a message from a client is longer, in bytes (0: no limit)",
+            "Close with 1009 when a message from a client exceeds this size, in bytes (0: no limit)",
             "Limit a message from a client, all its fragments together (0: no limit). A longer message closes the session with 1009",
             flag="maxframesize",
             minimum=0,

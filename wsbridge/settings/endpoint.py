@@ -44,7 +44,7 @@ def _check_path(path: str) -> None:
     if path != "/" and path.endswith("/"):
         raise ValueError(f"<path>={path} ends with a slash; write {path.rstrip('/') or '/'}")
     if any(part in ("", ".", "..") for part in path.split("/")[1:]) and path != "/":
-        raise ValueError(f"<path>={path} has an empty part, . or .. in it; remove that part")
+        raise ValueError(f"<path>={path} contains an empty component, '.' or '..'; remove that component")
     if "?" in path or "#" in path:
         raise ValueError(f"<path>={path} has a query or a fragment; write the path alone")
     if ESCAPE.search(path):
@@ -98,7 +98,7 @@ class EndpointSettings(Part, frozen=True, kw_only=True):
 
     @property
     def access(self) -> AccessSettings:
-        """Which requests it admits, and the headers of its responses."""
+        """The rules for admitting requests, and the headers of responses."""
         return AccessSettings()
 
     @property

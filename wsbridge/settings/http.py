@@ -42,7 +42,7 @@ class HttpSettings(Part, frozen=True, kw_only=True):
     max_body: Annotated[
         Size,
         Setting(
-            "Answer 413 when a chunked body for a CGI script is longer, in bytes (0: no limit)",
+            "Answer with 413 when a chunked body for a CGI script exceeds this size, in bytes (0: no limit)",
             (
                 "Limit the chunked body of a request to a CGI script (0: no limit). A longer body gets 413. All "
                 "bodies together may use four times this size on the disk (`TMPDIR`); when that space is full, a "

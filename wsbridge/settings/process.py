@@ -112,8 +112,8 @@ class ProcessSettings(Part, frozen=True, kw_only=True):
     log_format: Annotated[
         str,
         Setting(
-            "Write the log as text, or as json: one object a line",
-            "Select the format of the log: `text`, or `json` with one object a line",
+            "Write the log as text, or as json: one object per line",
+            "Select the format of the log: `text`, or `json` with one object per line",
             flag="log-format",
             metavar="NAME",
             choices=LOG_FORMATS,

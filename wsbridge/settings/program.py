@@ -75,7 +75,7 @@ class ProgramSettings(Part, frozen=True, kw_only=True):
     max_program_message: Annotated[
         Size,
         Setting(
-            "Close with 1009 when a message from the program is longer, in bytes (0: no limit)",
+            "Close with 1009 when a message from the program exceeds this size, in bytes (0: no limit)",
             "Limit a message from the program (0: no limit). A longer message ends the session with 1009 and cannot exhaust memory",
             flag="maxline",
             minimum=0,

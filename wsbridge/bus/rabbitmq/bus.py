@@ -1,13 +1,13 @@
 """The bus over RabbitMQ: a fanout exchange, and for each process one queue, or one consumer of its stream.
 
-The buses of a process share one connection to each broker (shared.py). A fault of one bus does not disturb the other buses, unless
+The buses of a process share one connection to each broker (connections.py). A fault of one bus does not disturb the other buses, unless
 their connection is lost.
 
 Published messages wait in a spool until the broker has confirmed them. Without replay, delivery is at most once: bodies in flight
 at the loss of a link are counted as unconfirmed. With replay the bus publishes them again, and a receiver recognises a repeat by
 its number.
 
-    link       opened, used until it is lost, then opened again with growing pauses, for ever. Each attempt uses the next of the
+    link       opened, used until it is lost, then opened again after increasing delays, for ever. Each attempt uses the next of the
                broker's addresses. If the connection still serves other buses, the first attempt uses the same address
     feeding    from the spool to the broker, with at most WINDOW bodies in flight
     consuming  from the broker to the receiver. During backpressure from the receiver, bodies wait in the backlog and are not
@@ -29,11 +29,11 @@ from wsbridge.bus.bodies import COUNT, FIRST, PRODUCER, OutgoingBody, unpack
 from wsbridge.bus.encodings import decode
 from wsbridge.bus.exchange import ExchangeSettings
 from wsbridge.bus.rabbitmq.addresses import Addresses, Turn
-from wsbridge.bus.rabbitmq.connection import PREFETCH, Delivery, Link, Past
+from wsbridge.bus.rabbitmq.connections import Connections
 from wsbridge.bus.rabbitmq.errors import PORTS
+from wsbridge.bus.rabbitmq.link import PREFETCH, Delivery, Link, Past
 from wsbridge.bus.rabbitmq.report import Report, all_of
 from wsbridge.bus.rabbitmq.returns import Returns
-from wsbridge.bus.rabbitmq.shared import Connections
 from wsbridge.bus.rabbitmq.stream import StreamReader
 from wsbridge.bus.rabbitmq.transport import within
 from wsbridge.bus.rabbitmq.tuning import TUNING, Tuning

@@ -19,7 +19,7 @@ from typing import Literal
 
 from wsbridge.bus.backlog import Backlog
 from wsbridge.bus.bodies import fingerprint, is_ours, stream_fingerprint
-from wsbridge.bus.rabbitmq.connection import Delivery, Link
+from wsbridge.bus.rabbitmq.link import Delivery, Link
 from wsbridge.bus.rabbitmq.tail import Place, Relation, Tail
 from wsbridge.bus.rabbitmq.tuning import TUNING, Tuning
 from wsbridge.bus.spool import WINDOW
@@ -180,7 +180,7 @@ class StreamReader:
             span *= 2
 
     async def _read_on(self, link: Link) -> bool:
-        """Continue after the last body; return False if the stream is a different stream, or empty."""
+        """Continue after the last body; return False if the stream has been recreated or is empty."""
         last = self._tail.last
         if last is None:
             if self._start != "next" or self._has_epoch:

@@ -81,7 +81,7 @@ class Topology:
                 raise
             log.log(
                 INFO,
-                "assuming that exchange %s is a fanout: the user may not configure it, so wsbridge cannot query its type",
+                "assuming that exchange %s is a fanout: the user has no permission to configure it, so wsbridge cannot query its type",
                 self._exchange,
             )
 

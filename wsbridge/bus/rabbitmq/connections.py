@@ -280,7 +280,7 @@ class Connections:
 
 
 def with_heartbeat(url: str) -> str:
-    """Return the URL with wsbridge's heartbeat interval, unless it sets its own."""
+    """Return the URL with wsbridge's heartbeat interval, unless the URL sets one."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
     return parts._replace(query=urlencode({"heartbeat": HEARTBEAT, **query})).geturl()

@@ -21,8 +21,8 @@ from tests.support.server import free_port
 from wsbridge.bus.broker import rabbit_connections
 from wsbridge.bus.exchange import ExchangeSettings
 from wsbridge.bus.rabbitmq.alarm import Alarm
-from wsbridge.bus.rabbitmq.connection import PREFETCH, Link
-from wsbridge.bus.rabbitmq.shared import CHANNELS_A_LINK, Connection, Connections, with_heartbeat
+from wsbridge.bus.rabbitmq.connections import CHANNELS_A_LINK, Connection, Connections, with_heartbeat
+from wsbridge.bus.rabbitmq.link import PREFETCH, Link
 from wsbridge.channel.ring import Join
 from wsbridge.errors import BusError
 from wsbridge.flow import Batch, Kind

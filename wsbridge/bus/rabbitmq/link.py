@@ -5,7 +5,7 @@ Nothing here uses the robust connections of aio-pika. They declare an exclusive 
 released yet, and they hold back messages for ever that are published in the meantime.
 
 Any fault loses the link: a closed channel, a cancelled consumer, a late answer, the loss of its connection. The owner of the link
-then opens a new link, so that there is one recovery path for every fault. shared.py decides whether the connection is lost, too.
+then opens a new link, so that there is one recovery path for every fault. connections.py decides whether the connection is lost, too.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from wsbridge.bus.rabbitmq import decode, topology
 from wsbridge.bus.rabbitmq.alarm import Alarm
 from wsbridge.bus.rabbitmq.amqpchannel import AmqpChannel, Properties
 from wsbridge.bus.rabbitmq.confirms import Confirms
+from wsbridge.bus.rabbitmq.connections import Connection, Connections
 from wsbridge.bus.rabbitmq.errors import LINK_ERRORS, explain
 from wsbridge.bus.rabbitmq.report import Reported
-from wsbridge.bus.rabbitmq.shared import Connection, Connections
 from wsbridge.bus.rabbitmq.topology import Topology, is_not_yet
 from wsbridge.bus.rabbitmq.transport import retrieve, within
 from wsbridge.bus.rabbitmq.tuning import TUNING, Tuning

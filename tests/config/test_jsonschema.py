@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.config.files import Folder
-from tests.config.jsonschema import errors
 from tests.config.test_write import everything, values
-from wsbridge.config.schema import NUMBER, SECONDS, SIZE, schema
+from tests.config.validation import errors
+from wsbridge.config.jsonschema import NUMBER, SECONDS, SIZE, schema
 from wsbridge.config.write import write
 from wsbridge.mentions import MENTION
 from wsbridge.rules.units import parse_seconds, parse_size
