@@ -121,11 +121,11 @@ class BroadcastEndpoint:
 
     def start(self) -> None:
         previous, self._previous = self._previous, None
-        self._take(Event.BEGUN)
+        self._handle(Event.BEGUN)
         if previous is None:
             self._program.begin(None)
             return
-        previous._take(Event.SUCCEEDED)
+        previous._handle(Event.SUCCEEDED)
         self._channel.change(self.settings)
         self._channel.route(self._program.supervisor, self.settings.channel.input, before=previous._program.supervisor)
         if self._program is not previous._program:
@@ -136,7 +136,7 @@ class BroadcastEndpoint:
 
         Another endpoint that has taken over the channel, or from which this one would, keeps the program and the bus.
         """
-        if not self._take(Event.FINISHED):
+        if not self._handle(Event.FINISHED):
             return
         await self._program.finish(force)
         bus = self._channel.bus
@@ -149,7 +149,7 @@ class BroadcastEndpoint:
             await bus.close(0)
         self._channel.fanout.flush()
 
-    def _take(self, event: Event) -> bool:
+    def _handle(self, event: Event) -> bool:
         """Go to the state after an event; return whether there is one."""
         state = NEXT[self._state].get(event)
         if state is None:

@@ -143,9 +143,9 @@ class RunningScript:
         """Record the end of stdout, as the child's sink."""
         group = self._child.group
         if group.status is None and group.signalled is not None:
-            self._take(Event.OUTPUT_CUT, ENDED)
+            self._handle(Event.OUTPUT_CUT, ENDED)
         else:
-            self._take(Event.OUTPUT_ENDED, self._fault)
+            self._handle(Event.OUTPUT_ENDED, self._fault)
 
     def _exited(self) -> None:
         status, signalled = self._child.group.status or 0, self._child.group.signalled
@@ -156,12 +156,12 @@ class RunningScript:
         elif signalled is not None and self._state is State.RUNNING:
             # The ladder ended the script, which may have had more output.
             fault = ENDED
-        self._take(Event.EXITED, fault)
+        self._handle(Event.EXITED, fault)
 
     def _drained(self) -> None:
-        self._take(Event.DRAINED, self._fault)
+        self._handle(Event.DRAINED, self._fault)
 
-    def _take(self, event: Event, fault: str | None) -> None:
+    def _handle(self, event: Event, fault: str | None) -> None:
         """Go to the state after an event, if there is one. `fault` is then why the output is incomplete."""
         state = NEXT[self._state].get(event)
         if state is None:
@@ -226,7 +226,7 @@ class RunningScript:
         try:
             await self._child.end()
         finally:
-            self._take(Event.LADDER_ENDED, self._fault if self._child.group.status is not None else ENDED)
+            self._handle(Event.LADDER_ENDED, self._fault if self._child.group.status is not None else ENDED)
             self._child.group.call_when_empty(self._limiter.release)
             self._registry.remove(self)
             self._gone.set()

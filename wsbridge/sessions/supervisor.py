@@ -235,9 +235,9 @@ class Supervisor:
             self.restarted += 1
             self._metrics.program_restarts += 1
             log.log(level, "%s; restarting the program in %g s", self.last_exit, pause, extra=extra(self._fields))
-            self._take(Event.WILL_RESTART)
+            self._handle(Event.WILL_RESTART)
             await self._changed_within(pause)
-        self._take(Event.FINISHED)
+        self._handle(Event.FINISHED)
         waiting, self._waiting = self._waiting, []
         for batch in waiting:
             self.write(batch)
@@ -245,7 +245,7 @@ class Supervisor:
 
     def stop(self) -> None:
         """End the program by the ladder; `run` returns when the program has ended."""
-        self._take(Event.STOPPED)
+        self._handle(Event.STOPPED)
 
     def kill(self) -> None:
         """Kill the program at once."""
@@ -268,7 +268,7 @@ class Supervisor:
             return CANNOT_LAUNCH
         self._child = self._taker = child
         self._fault = None
-        self._take(Event.LAUNCHED)
+        self._handle(Event.LAUNCHED)
         child.source = self.source
         child.start(CallbackSink(self._hand_on, self._output_ended), self._exited)
         if self._paused:
@@ -297,7 +297,7 @@ class Supervisor:
         while self._state in UNDER_WAY:
             # A program that exits closes its stdout a moment before.
             must_exit = self._state is State.SILENT and not self._reads
-            if not await self._changed_within(EXIT_SECONDS if must_exit else None) and self._take(Event.LATE):
+            if not await self._changed_within(EXIT_SECONDS if must_exit else None) and self._handle(Event.LATE):
                 log.error("the program closed its stdout; ending the program", extra=extra(self._fields))
                 self._fault = CLOSED_STDOUT
 
@@ -317,7 +317,7 @@ class Supervisor:
     def _is_stopping(self) -> bool:
         return self._state is State.STOPPING
 
-    def _take(self, event: Event) -> bool:
+    def _handle(self, event: Event) -> bool:
         """Go to the state after an event; return whether there is one."""
         state = NEXT[self._state].get(event)
         if state is None:
@@ -334,10 +334,10 @@ class Supervisor:
 
     def _exited(self) -> None:
         self._write_no_more()
-        self._take(Event.EXITED)
+        self._handle(Event.EXITED)
 
     def _drained(self) -> None:
-        self._take(Event.DRAINED)
+        self._handle(Event.DRAINED)
 
     def _write_no_more(self) -> None:
         """Stop writing to this child and pause the writer; batches that arrive all the same wait for the next child."""
@@ -349,7 +349,7 @@ class Supervisor:
     def _output_ended(self, reason: End) -> None:
         child = self._child
         if reason.code == NORMAL and not reason.reason and child is not None and not child.output_open:
-            self._take(Event.OUTPUT_ENDED)
+            self._handle(Event.OUTPUT_ENDED)
             return
         if self._is_stopping:
             # The supervisor is ending the program, so an incomplete output is no fault.
@@ -360,4 +360,4 @@ class Supervisor:
         log.log(level, "ending the program: %s", f"{reason.code} {reason.reason}".rstrip(), extra=extra(self._fields))
         self._fault = reason
         self._write_no_more()
-        self._take(Event.FAULTED)
+        self._handle(Event.FAULTED)
