@@ -65,7 +65,7 @@ class Event(Enum):
     EXITED = "exited"
     DRAINED = "drained"
     """The drain time has passed."""
-    LATE = "late"
+    EXIT_TIMEOUT = "exit timeout"
     """The program has not exited within EXIT_SECONDS."""
     FAULTED = "faulted"
     """The program breaks its framing or asks for its end."""
@@ -92,7 +92,7 @@ NEXT: dict[State, dict[Event, State]] = {
     },
     State.SILENT: {
         Event.EXITED: State.ENDING,
-        Event.LATE: State.ENDING,
+        Event.EXIT_TIMEOUT: State.ENDING,
         Event.FAULTED: State.ENDING,
         Event.STOPPED: State.STOPPING,
     },
@@ -120,7 +120,7 @@ NEXT: dict[State, dict[Event, State]] = {
 }
 """The state after each event. An event that a state does not name changes nothing."""
 
-UNDER_WAY = (State.RUNNING, State.SILENT, State.DRAINING)
+ACTIVE = (State.RUNNING, State.SILENT, State.DRAINING)
 """The states of a program that the ladder does not end yet."""
 
 
@@ -144,7 +144,7 @@ class Supervisor:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._launch = launch
-        self._hand_on = write
+        self._write_output = write
         self._reads = reads
         self._restarts = restarts
         self._drain_seconds = drain_seconds
@@ -152,7 +152,7 @@ class Supervisor:
         self._metrics = metrics
         self._loop = loop
         self._child: Child | None = None
-        self._taker: Child | None = None
+        self._writable_child: Child | None = None
         """The child, while it accepts input; otherwise None."""
         self._waiting: list[Batch] = []
         self._fault: End | None = None
@@ -177,8 +177,8 @@ class Supervisor:
 
     def write(self, batch: Batch) -> None:
         """Write to the program's stdin; discard and count what no child will ever read."""
-        if self._taker is not None:
-            self._taker.write(batch)
+        if self._writable_child is not None:
+            self._writable_child.write(batch)
         elif self._state is State.ENDED:
             self._metrics.discarded_in += len(batch.messages)
         else:
@@ -187,7 +187,7 @@ class Supervisor:
     def join(self, source: Source, waiting: Iterable[Batch]) -> None:
         """Accept input from a source, after messages that have waited for another program. The source pauses until there is a child."""
         self.source = source
-        self.hold()
+        self.pause_source()
         for batch in waiting:
             self.write(batch)
 
@@ -197,8 +197,8 @@ class Supervisor:
         If the other program does not read from this one's source, the messages stay, and are discarded at the end.
         """
         left, self.source = self.source, NULL_SOURCE
-        if self._taker is not None:
-            self._taker.source = NULL_SOURCE
+        if self._writable_child is not None:
+            self._writable_child.source = NULL_SOURCE
         if left is not source or left is NULL_SOURCE:
             return []
         waiting, self._waiting = self._waiting, []
@@ -220,7 +220,7 @@ class Supervisor:
 
     async def run(self) -> None:
         """Keep the program running until `stop`, or until the restart policy allows no further start."""
-        self.hold()
+        self.pause_source()
         while not self._is_stopping:
             began = self._loop.time()
             status = await self._run_once()
@@ -253,7 +253,7 @@ class Supervisor:
         if self._child is not None:
             self._child.kill()
 
-    def hold(self) -> None:
+    def pause_source(self) -> None:
         """Pause the writer until there is a child to write to."""
         if self._state is not State.ENDED:
             self.source.pause()
@@ -266,11 +266,11 @@ class Supervisor:
             self._metrics.launch_failures += 1
             log.error("%s", error, extra=extra(self._fields))
             return CANNOT_LAUNCH
-        self._child = self._taker = child
+        self._child = self._writable_child = child
         self._fault = None
         self._handle(Event.LAUNCHED)
         child.source = self.source
-        child.start(CallbackSink(self._hand_on, self._output_ended), self._exited)
+        child.start(CallbackSink(self._write_output, self._output_ended), self._exited)
         if self._paused:
             child.pause()
         waiting, self._waiting = self._waiting, []
@@ -281,7 +281,7 @@ class Supervisor:
         try:
             await self._until_ending()
         finally:
-            self._write_no_more()
+            self._stop_input()
             child.close_input(End(GOING_AWAY if self._is_stopping else NORMAL))
             await child.end(input_seconds=INPUT_SECONDS)
             self._child = None
@@ -294,10 +294,10 @@ class Supervisor:
 
     async def _until_ending(self) -> None:
         """Return when the ladder must end the program, or what is left of it."""
-        while self._state in UNDER_WAY:
+        while self._state in ACTIVE:
             # A program that exits closes its stdout a moment before.
             must_exit = self._state is State.SILENT and not self._reads
-            if not await self._changed_within(EXIT_SECONDS if must_exit else None) and self._handle(Event.LATE):
+            if not await self._changed_within(EXIT_SECONDS if must_exit else None) and self._handle(Event.EXIT_TIMEOUT):
                 log.error("the program closed its stdout; ending the program", extra=extra(self._fields))
                 self._fault = CLOSED_STDOUT
 
@@ -333,18 +333,18 @@ class Supervisor:
         return True
 
     def _exited(self) -> None:
-        self._write_no_more()
+        self._stop_input()
         self._handle(Event.EXITED)
 
     def _drained(self) -> None:
         self._handle(Event.DRAINED)
 
-    def _write_no_more(self) -> None:
+    def _stop_input(self) -> None:
         """Stop writing to this child and pause the writer; batches that arrive all the same wait for the next child."""
-        if self._taker is not None:
-            self._taker.source = NULL_SOURCE
-            self._taker = None
-            self.hold()
+        if self._writable_child is not None:
+            self._writable_child.source = NULL_SOURCE
+            self._writable_child = None
+            self.pause_source()
 
     def _output_ended(self, reason: End) -> None:
         child = self._child
@@ -359,5 +359,5 @@ class Supervisor:
         level = INFO if reason.code == NORMAL else ERROR
         log.log(level, "ending the program: %s", f"{reason.code} {reason.reason}".rstrip(), extra=extra(self._fields))
         self._fault = reason
-        self._write_no_more()
+        self._stop_input()
         self._handle(Event.FAULTED)
