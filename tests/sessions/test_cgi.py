@@ -439,8 +439,8 @@ async def test_last_output_of_the_ladder(scripts: Scripts) -> None:
 async def test_input(scripts: Scripts) -> None:
     """The script receives each part of the body as it comes, then the end of its stdin."""
     script, child = scripts()
-    script.tell(b"a")
-    script.tell(b"b\0")
+    script.write_input(b"a")
+    script.write_input(b"b\0")
     assert child.batches == [Batch(Kind.BINARY, [b"a"]), Batch(Kind.BINARY, [b"b\0"])]
     assert child.closes == []
     script.close_input()

@@ -297,7 +297,7 @@ def test_position_that_never_arrives() -> None:
     turns, wire = Turns(), Told()
     fanout = make_fanout(turns, queue_bytes=10_000)
     fanout.renew("7.00")
-    fanout.say(False)
+    fanout.set_connected(False)
     one, gone = One(fanout, wire, 100), One(fanout, wire, 100)
     for viewer in (one, gone):
         fanout.resume(viewer, parse_position("9.cc-1"))
@@ -305,7 +305,7 @@ def test_position_that_never_arrives() -> None:
     turns.now = 1000.0
     turns.wait()
     assert one.words() == []
-    fanout.say(True)
+    fanout.set_connected(True)
     turns.now = 2000.0
     turns.wait()
     assert one.words() == [["lost", "7.00", "0", "None"]]

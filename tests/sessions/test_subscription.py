@@ -55,8 +55,8 @@ class Place:
         self.registry = Registry(max_sessions=2, metrics=self.metrics)
         channel = Channel("e", queue_bytes=1000, history=10, history_bytes=1000, slow=Slow.DROP_OLDEST)
         self.fanout = Fanout(channel, metrics=self.metrics, loop=loop)
-        self.said = Memory()
-        self.fan_in = FanIn(self.said.write)
+        self.received = Memory()
+        self.fan_in = FanIn(self.received.write)
 
     def subscribe(self, client: Twin, *, wire: Wire = PLAIN, fan_in: FanIn | None = None, begin: Join | Position = Join.NONE) -> Sink:
         assert self.registry.limiter.acquire()
@@ -123,7 +123,7 @@ async def test_message_of_a_client(place: Place) -> None:
     heard.write(Batch(Kind.TEXT, [b"one"]))
     heard.end(End(1000))
     heard.write(Batch(Kind.TEXT, [b"two"]))
-    assert place.said.messages == [b"one"]
+    assert place.received.messages == [b"one"]
     await place.over()
 
 
@@ -183,7 +183,7 @@ async def test_slot_of_a_slowly_closing_client(place: Place) -> None:
 
 ENDS: dict[str, Callable[[Place, Sink], object]] = {
     "the client": lambda place, heard: heard.end(End(1000)),
-    "its word": lambda place, heard: heard.write(Batch(Kind.TEXT, [b"x"])),
+    "its message": lambda place, heard: heard.write(Batch(Kind.TEXT, [b"x"])),
     "the fanout": lambda place, heard: place.dismiss(End(1001)),
     "force": lambda place, heard: place.registry.force(),
 }
@@ -221,7 +221,7 @@ async def test_messages_of_clients_are_counted(place: Place) -> None:
 @pytest.mark.parametrize("position", [None, Position("e", 0), Position("of-before", 3)], ids=["none", "known", "unknown"])
 async def test_join_while_the_broker_is_disconnected(place: Place, position: Position | None) -> None:
     """A client that joins while the broker is disconnected gets a notice of it, whatever its position, so that silence is not ambiguous."""
-    place.fanout.say(False)
+    place.fanout.set_connected(False)
     client = Twin()
     place.subscribe(client, wire=POSITIONED, begin=position or Join.NONE)
     assert b"!broker away" in client.frames

@@ -80,7 +80,7 @@ class ChannelProgram:
         terminal = program.terminal
         environment = {**inherited_environment(services.environ), **terminal_environment(terminal)}
 
-        def say(line: str) -> None:
+        def record_error(line: str) -> None:
             self.last_error = line[:ERROR_CHARACTERS]
 
         def launch() -> Child:
@@ -91,7 +91,7 @@ class ChannelProgram:
                 encoder=encoder,
                 fields={**fields},
                 pty=terminal,
-                last_error=say if settings.http.console else None,
+                last_error=record_error if settings.http.console else None,
             )
 
         is_through = settings.role is Role.THROUGH

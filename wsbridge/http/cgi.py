@@ -226,7 +226,7 @@ class _Exchange:
         """Write the body of the request to the script, then close its stdin."""
         try:
             while body is not None and (data := await body.read()):
-                self._script.tell(data)
+                self._script.write_input(data)
                 if not self._script.has_room:
                     await self._wait_for_room(body)
         except (OSError, web.RequestPayloadError) as error:

@@ -302,8 +302,8 @@ async def _from_server(settings: PipeSettings, printer: Printer, output: StdoutW
                 await output.drain()
                 limit = settings.max_message
                 raise RemoteError(f"{where} sent a message over the limit of {limit} bytes; raise the limit with --maxline")
-            said = f"{why.code} {why.reason}".rstrip()
-            log.error("disconnected from %s (%s); reconnecting", where, said)
+            close = f"{why.code} {why.reason}".rstrip()
+            log.error("disconnected from %s (%s); reconnecting", where, close)
         await asyncio.sleep(backoff.next(random.random()))
 
 

@@ -187,7 +187,7 @@ class RunningScript:
         """Wait until the script has read its pending input."""
         await self._room.wait()
 
-    def tell(self, data: bytes) -> None:
+    def write_input(self, data: bytes) -> None:
         self._child.write(Batch(Kind.BINARY, [data]))
 
     def close_input(self) -> None:

@@ -132,7 +132,7 @@ class Fanout:
         for subscriber, (position, _) in list(self._ahead.items()):
             self._join_at(subscriber, position)
 
-    def say(self, is_connected: bool) -> None:
+    def set_connected(self, is_connected: bool) -> None:
         """Record whether the broker is connected, and notify every subscriber whose wire can carry the notice.
 
         A subscriber that joins while the broker is away receives the notice as well.
@@ -142,9 +142,9 @@ class Fanout:
         self.flush()
         self.is_connected = is_connected
         for subscriber in self._everyone():
-            if word := subscriber.wire.broker(is_connected):
+            if notice := subscriber.wire.broker(is_connected):
                 # A full subscriber receives these few bytes too: it must not mistake an outage for a silent channel.
-                subscriber.deliver(word)
+                subscriber.deliver(notice)
         if is_connected:
             self._watch_ahead()
 
@@ -193,8 +193,8 @@ class Fanout:
             self.join(subscriber, self.channel.resume(position))
             return
         self._ahead[subscriber] = (position, self._loop.time() + AHEAD_SECONDS)
-        if not self.is_connected and (word := subscriber.wire.broker(False)):
-            subscriber.deliver(word)
+        if not self.is_connected and (notice := subscriber.wire.broker(False)):
+            subscriber.deliver(notice)
         self._watch_ahead()
 
     def _join_reached(self) -> None:
