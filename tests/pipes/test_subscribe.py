@@ -585,7 +585,7 @@ def told_as_lost(errors: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("heard", "now", "left"),
+    ("received_at", "now", "left"),
     [
         (0, 100, 3),
         (0, 103, 0),
@@ -596,9 +596,9 @@ def told_as_lost(errors: str) -> int:
         (131, 131, -1),
     ],
 )
-def test_seconds_left(heard: float, now: float, left: float) -> None:
+def test_seconds_left(received_at: float, now: float, left: float) -> None:
     """The search for a position in a stream ends after three seconds without data, and after half a minute at the latest."""
-    assert seconds_left(100, heard, now) == left
+    assert seconds_left(100, received_at, now) == left
 
 
 @pytest.mark.parametrize("is_empty", [False, True])
@@ -617,11 +617,11 @@ async def test_search(is_empty: bool) -> None:
         channel.append(Batch(Kind.TEXT, [b"there"]))
     shown: list[int] = []
 
-    def heard() -> float:
+    def received_at() -> float:
         shown.append(len(fanout))
         return loop.time() if len(shown) < 4 else 0.0
 
-    await search.wait(heard)
+    await search.wait(received_at)
     assert (len(fanout), shown) == (1, [0] * (0 if is_empty else 4))
     fanout.leave(screen)
     output.close()

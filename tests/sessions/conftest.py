@@ -27,16 +27,16 @@ class Session:
     client: ClientTwin
     running: Running
     bridge: Bridge
-    heard: Sink
+    sink: Sink
 
     def says(self, *lines: bytes) -> None:
         """Send messages as the client."""
         self.client.received += len(lines)
-        self.heard.write(Batch(Kind.TEXT, list(lines)))
+        self.sink.write(Batch(Kind.TEXT, list(lines)))
 
     def leaves(self, reason: End) -> None:
         """Disconnect the client."""
-        self.heard.end(reason)
+        self.sink.end(reason)
 
     async def line(self, number: int = 1) -> str:
         """Wait for a line at the client; return it."""

@@ -26,7 +26,7 @@ class Opening:
     starting: asyncio.Future[Started]
     bridge: Bridge
     client: ClientTwin
-    heard: Sink
+    sink: Sink
     argv: tuple[str, ...] = field(default=(which("cat"),))
 
     def begin(self) -> None:
@@ -40,7 +40,7 @@ class Opening:
 
     def says(self, *lines: bytes) -> None:
         self.client.received += len(lines)
-        self.heard.write(Batch(Kind.TEXT, list(lines)))
+        self.sink.write(Batch(Kind.TEXT, list(lines)))
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ async def test_early_messages_reach_the_program(opening: Opening, session: Opene
     await turns()
     opening.begin()
     await until(lambda: opening.client.messages == [b"one", b"two"], "the answer")
-    opening.heard.end(End(1000))
+    opening.sink.end(End(1000))
     await session.over()
     assert opening.bridge.child.group.status == 0
 
@@ -86,7 +86,7 @@ async def test_early_messages_reach_the_program(opening: Opening, session: Opene
 async def test_client_disconnects_before_the_start(opening: Opening, session: Opener) -> None:
     """The program still gets the messages of a client that has disconnected; the session ends when the program exits."""
     opening.says(b"one")
-    opening.heard.end(End(1000))
+    opening.sink.end(End(1000))
     await turns()
     assert len(session.registry) == 1
     opening.begin()
@@ -107,7 +107,7 @@ async def test_program_that_cannot_start(opening: Opening, session: Opener, when
         await turns()
         assert opening.client.ended is None
     elif when == "after the client has left":
-        opening.heard.end(End(1000))
+        opening.sink.end(End(1000))
         expected = None
     elif when == "while the server shuts down":
         opening.bridge.shut_down()

@@ -212,18 +212,18 @@ class Search:
         self._offset = since.offset or 0
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def wait(self, heard: Callable[[], float]) -> None:
+    async def wait(self, received_at: Callable[[], float]) -> None:
         """Join when the position appears, or when it counts as lost.
 
-        `heard` returns when the last bytes arrived, on the loop's clock.
+        `received_at` returns when the last bytes arrived, on the loop's clock.
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
         # An empty stream delivers nothing to wait for.
-        left = seconds_left(began, heard(), began, silence=self._silence) if self._fanout.channel.end else 0
+        left = seconds_left(began, received_at(), began, silence=self._silence) if self._fanout.channel.end else 0
         while left > 0 and not self._over.done():
             await asyncio.wait((self._over,), timeout=left)
-            left = seconds_left(began, heard(), loop.time(), silence=self._silence)
+            left = seconds_left(began, received_at(), loop.time(), silence=self._silence)
         self.join()
 
     def receive(self, body: Body) -> None:
@@ -238,12 +238,12 @@ class Search:
             self._fanout.join(self._screen, self._fanout.channel.resume(self._since))
 
 
-def seconds_left(began: float, heard: float, now: float, *, silence: float = FOUND_SECONDS) -> float:
+def seconds_left(began: float, received_at: float, now: float, *, silence: float = FOUND_SECONDS) -> float:
     """Return how many seconds the search still has; 0 or less if it is over.
 
-    It began at `began`, and the last bytes arrived at `heard`.
+    It began at `began`, and the last bytes arrived at `received_at`.
     """
-    return min(max(began, heard) + silence, began + SEARCH_SECONDS) - now
+    return min(max(began, received_at) + silence, began + SEARCH_SECONDS) - now
 
 
 # From a server

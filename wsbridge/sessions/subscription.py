@@ -20,7 +20,7 @@ from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.registry import SHUTTING_DOWN, Registry
 from wsbridge.wire.positioned import Wire
 
-SPOKE = "this channel accepts no messages (<input>)"
+NO_INPUT = "this channel accepts no messages (<input>)"
 
 log = logger("session")
 
@@ -84,7 +84,7 @@ class Subscription:
         else:
             self._fanout.resume(self, begin)
         self._registry.add(self)
-        return CallbackSink(self._hear, self._left)
+        return CallbackSink(self._receive, self._disconnected)
 
     # Called by the client, as its source, and by the fanout
 
@@ -119,19 +119,19 @@ class Subscription:
         self._client.close()
         self._finish(End(ABNORMAL))
 
-    def _hear(self, batch: Batch) -> None:
+    def _receive(self, batch: Batch) -> None:
         if self._is_over:
             if self._fan_in is not None and self._fan_in.is_open:
                 self._registry.metrics.discarded_in += len(batch.messages)
             return
         fan_in = self._fan_in
         if fan_in is None or not fan_in.is_open:
-            self.end(End(UNSUPPORTED_DATA, written(SPOKE)))
+            self.end(End(UNSUPPORTED_DATA, written(NO_INPUT)))
         else:
             self._registry.metrics.messages_in += len(batch.messages)
             fan_in.write(self._client, batch)
 
-    def _left(self, reason: End) -> None:
+    def _disconnected(self, reason: End) -> None:
         self._client.close()
         self._finish(reason)
 
