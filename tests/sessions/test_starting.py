@@ -29,7 +29,7 @@ class Opening:
     sink: Sink
     argv: tuple[str, ...] = field(default=(which("cat"),))
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Start the program."""
         self.starting.set_result(self.starter.spawner.spawn(self.argv, {}, self.stdio))
 
@@ -76,7 +76,7 @@ async def test_early_messages_reach_the_program(opening: Opening, session: Opene
     """Messages that the client sends before the program runs are in the program's stdin when it runs."""
     opening.says(b"one", b"two")
     await turns()
-    opening.begin()
+    opening.start()
     await until(lambda: opening.client.messages == [b"one", b"two"], "the answer")
     opening.sink.end(End(1000))
     await session.over()
@@ -89,7 +89,7 @@ async def test_client_disconnects_before_the_start(opening: Opening, session: Op
     opening.sink.end(End(1000))
     await turns()
     assert len(session.registry) == 1
-    opening.begin()
+    opening.start()
     await session.over()
     assert opening.bridge.child.group.status == 0
     assert opening.client.closed
@@ -123,7 +123,7 @@ async def test_program_that_cannot_start(opening: Opening, session: Opener, when
 async def test_force_before_the_start(opening: Opening, session: Opener, runs: bool) -> None:
     """A forced shutdown does not wait for a start; a program that started in the same turn is killed."""
     if runs:
-        opening.begin()
+        opening.start()
     opening.bridge.force()
     if not runs:
         assert opening.starting.cancelled()

@@ -58,10 +58,10 @@ class Place:
         self.received = Memory()
         self.fan_in = FanIn(self.received.write)
 
-    def subscribe(self, client: Twin, *, wire: Wire = PLAIN, fan_in: FanIn | None = None, begin: Join | Position = Join.NONE) -> Sink:
+    def subscribe(self, client: Twin, *, wire: Wire = PLAIN, fan_in: FanIn | None = None, start_at: Join | Position = Join.NONE) -> Sink:
         assert self.registry.limiter.acquire()
         session = Subscription(client, self.fanout, wire, fan_in=fan_in, registry=self.registry, fields={"id": "7"})
-        return session.start(begin)
+        return session.start(start_at)
 
     def publish(self, *texts: bytes) -> None:
         self.fanout.publish(Batch(Kind.TEXT, list(texts)))
@@ -205,7 +205,7 @@ async def test_shutdown(place: Place) -> None:
     place.subscribe(client)
     await place.registry.drain()
     late = Twin()
-    place.subscribe(late, begin=Join.HISTORY)
+    place.subscribe(late, start_at=Join.HISTORY)
     assert [one.ended and one.ended.code for one in (client, late)] == [1001, 1001]
     assert len(place.fanout) == 0
 
@@ -223,5 +223,5 @@ async def test_join_while_the_broker_is_disconnected(place: Place, position: Pos
     """A client that joins while the broker is disconnected gets a notice of it, whatever its position, so that silence is not ambiguous."""
     place.fanout.set_connected(False)
     client = Twin()
-    place.subscribe(client, wire=POSITIONED, begin=position or Join.NONE)
+    place.subscribe(client, wire=POSITIONED, start_at=position or Join.NONE)
     assert b"!broker away" in client.frames

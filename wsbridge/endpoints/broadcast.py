@@ -45,7 +45,7 @@ class State(Enum):
 class Event(Enum):
     """What changes the owner."""
 
-    BEGUN = "begun"
+    STARTED = "started"
     """The endpoint is in place."""
     SUCCEEDED = "succeeded"
     """A successor has begun."""
@@ -54,7 +54,7 @@ class Event(Enum):
 
 
 NEXT: dict[State, dict[Event, State]] = {
-    State.CANDIDATE: {Event.BEGUN: State.OWNER},
+    State.CANDIDATE: {Event.STARTED: State.OWNER},
     State.OWNER: {Event.SUCCEEDED: State.SUPERSEDED, Event.FINISHED: State.FINISHED},
     State.SUPERSEDED: {},
     State.FINISHED: {},
@@ -121,15 +121,15 @@ class BroadcastEndpoint:
 
     def start(self) -> None:
         previous, self._previous = self._previous, None
-        self._handle(Event.BEGUN)
+        self._handle(Event.STARTED)
         if previous is None:
-            self._program.begin(None)
+            self._program.start(None)
             return
         previous._handle(Event.SUCCEEDED)
         self._channel.change(self.settings)
-        self._channel.route(self._program.supervisor, self.settings.channel.input, before=previous._program.supervisor)
+        self._channel.route(self._program.supervisor, self.settings.channel.input, previous=previous._program.supervisor)
         if self._program is not previous._program:
-            self._program.begin(previous._program)
+            self._program.start(previous._program)
 
     async def finish(self, force: asyncio.Event) -> None:
         """End the program and deliver its remaining output, then close the bus; the server closes the clients after that.

@@ -31,7 +31,7 @@ def determinants(settings: BroadcastSettings) -> tuple[object, ...]:
 
 
 class ChannelProgram:
-    """One program, or none; then `begin` only ends the program before it."""
+    """One program, or none; then `start` only ends the program before it."""
 
     def __init__(self, settings: BroadcastSettings, channel: LiveChannel, launcher: Launcher, services: Services) -> None:
         self.determinants = determinants(settings)
@@ -44,19 +44,19 @@ class ChannelProgram:
         tests the program."""
         self.supervisor = self._supervise(settings, launcher, services) if settings.role is not Role.NONE else None
 
-    def begin(self, before: ChannelProgram | None) -> None:
-        """Begin when `before` has ended, which this method requests."""
-        if before is not None and before.supervisor is not None:
-            before.supervisor.stop()
-        if before is not None or self.supervisor is not None:
-            self._task = self._loop.create_task(self._run(before), name="the channel's program")
+    def start(self, previous: ChannelProgram | None) -> None:
+        """Begin when `previous` has ended, which this method requests."""
+        if previous is not None and previous.supervisor is not None:
+            previous.supervisor.stop()
+        if previous is not None or self.supervisor is not None:
+            self._task = self._loop.create_task(self._run(previous), name="the channel's program")
             self._task.add_done_callback(_report)
 
-    async def _run(self, before: ChannelProgram | None) -> None:
+    async def _run(self, previous: ChannelProgram | None) -> None:
         # Two programs never run for one channel at the same time.
-        if before is not None:
-            await before.finish(self._forced)
-        self._channel.lead(self.supervisor)
+        if previous is not None:
+            await previous.finish(self._forced)
+        self._channel.set_publisher(self.supervisor)
         if self.supervisor is not None:
             await self.supervisor.run()
 

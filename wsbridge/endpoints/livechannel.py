@@ -74,13 +74,13 @@ class LiveChannel:
         self.registry.limiter.limit = channel.max_clients
         self.bus.max_message_bytes = settings.program.max_program_message
 
-    def route(self, program: Supervisor | None, input: Input, *, before: Supervisor | None = None) -> None:
+    def route(self, program: Supervisor | None, input: Input, *, previous: Supervisor | None = None) -> None:
         """Send the messages of clients, and those of the bus that a program reads, to their new destination from now on.
 
-        `before` is the program before this one, perhaps the same. A new program need not run yet: it gets what has waited for the old
+        `previous` is the program before this one, perhaps the same. A new program need not run yet: it gets what has waited for the old
         one, and until it runs, the server does not read more from clients.
         """
-        is_other = program is not before
+        is_other = program is not previous
         source: Source = NULL_SOURCE
         match input:
             case Input.PROGRAM if program is not None:
@@ -94,7 +94,7 @@ class LiveChannel:
         if self.through is not None and program is not None:
             source = self.bus
             self.through.program = program
-        waiting = before.leave(source) if before is not None and is_other else []
+        waiting = previous.leave(source) if previous is not None and is_other else []
         if input is not Input.PROGRAM and input is not self._input:
             self.fan_in.resume()
         self._input = input
@@ -102,7 +102,7 @@ class LiveChannel:
         if program is not None and is_other:
             program.join(source, waiting)
 
-    def lead(self, program: Supervisor | None) -> None:
+    def set_publisher(self, program: Supervisor | None) -> None:
         """Let a full bus pause this program from now on: its output goes to the bus."""
         # With `through`, the program publishes into the ring, and a full bus must not pause it.
         self._publisher = NULL_SOURCE if program is None or self.through is not None else program

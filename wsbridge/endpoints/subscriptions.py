@@ -97,14 +97,14 @@ class Subscriptions:
     def start(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
         """Send the 101 and begin the subscription."""
         with self._registry.limiter.returned_on_error():
-            begin = self._place(_query(request, "since"))
+            start_at = self._start_position(_query(request, "since"))
             client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, fields)
             bits = client.deflate.parameters.server_bits if client.deflate else 0
             wire = self._wires.websocket(admission.subprotocol == SUBPROTOCOL, bits, _query(request, TIMES) is not None)
             early = connection.detach(client)
             session = Subscription(client, self._fanout, wire, fan_in=self._fan_in, registry=self._registry, fields=fields)
         self._log_start(fields)
-        client.join(session.start(begin), session.hung_up)
+        client.join(session.start(start_at), session.hung_up)
         client.feed(early)
 
     def is_events(self, request: Request) -> bool:
@@ -116,9 +116,9 @@ class Subscriptions:
         self._check(request)
         with self._registry.limiter.returned_on_error():
             client, session = self._accept_stream(raw, request, fields, headers)
-            begin = self._place(request.header("last-event-id") or _query(request, "since"))
+            start_at = self._start_position(request.header("last-event-id") or _query(request, "since"))
         self._log_start(fields)
-        client.join(session.start(begin))
+        client.join(session.start(start_at))
         return DETACHED
 
     def _accept_stream(
@@ -175,7 +175,7 @@ class Subscriptions:
         self._metrics.sessions += 1
         log.log(ACCESS, "CONNECT", extra=extra(fields))
 
-    def _place(self, since: str | None) -> Join | Position | None:
+    def _start_position(self, since: str | None) -> Join | Position | None:
         """Return where a subscriber begins: after the position that it sends, or else at the channel's default.
 
         None stands for a text that was never a position.

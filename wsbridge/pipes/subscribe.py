@@ -218,12 +218,12 @@ class Search:
         `received_at` returns when the last bytes arrived, on the loop's clock.
         """
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        started_at = loop.time()
         # An empty stream delivers nothing to wait for.
-        left = seconds_left(began, received_at(), began, silence=self._silence) if self._fanout.channel.end else 0
+        left = seconds_left(started_at, received_at(), started_at, silence=self._silence) if self._fanout.channel.end else 0
         while left > 0 and not self._over.done():
             await asyncio.wait((self._over,), timeout=left)
-            left = seconds_left(began, received_at(), loop.time(), silence=self._silence)
+            left = seconds_left(started_at, received_at(), loop.time(), silence=self._silence)
         self.join()
 
     def receive(self, body: Body) -> None:
@@ -238,12 +238,12 @@ class Search:
             self._fanout.join(self._screen, self._fanout.channel.resume(self._since))
 
 
-def seconds_left(began: float, received_at: float, now: float, *, silence: float = FOUND_SECONDS) -> float:
+def seconds_left(started_at: float, received_at: float, now: float, *, silence: float = FOUND_SECONDS) -> float:
     """Return how many seconds the search still has; 0 or less if it is over.
 
-    It began at `began`, and the last bytes arrived at `received_at`.
+    It began at `started_at`, and the last bytes arrived at `received_at`.
     """
-    return min(max(began, received_at) + silence, began + SEARCH_SECONDS) - now
+    return min(max(started_at, received_at) + silence, started_at + SEARCH_SECONDS) - now
 
 
 # From a server
@@ -269,7 +269,7 @@ async def _from_server(settings: PipeSettings, printer: Printer, output: StdoutW
     failures = RepeatFilter(log)
     while True:
         reader = Reader(printer, output, position, loop.create_future())
-        began = loop.time()
+        started_at = loop.time()
         try:
             remote = await connect(
                 settings.url,
@@ -289,14 +289,14 @@ async def _from_server(settings: PipeSettings, printer: Printer, output: StdoutW
                 log.log(INFO, "reconnected to %s", where)
             is_first = False
             failures = RepeatFilter(log)
-            reader.begin(remote)
+            reader.attach(remote)
             try:
                 why = await reader.why
             finally:
                 reader.stop()
                 await remote.close()
             position = reader.position
-            backoff.ran(loop.time() - began)
+            backoff.ran(loop.time() - started_at)
             if why.code == TOO_BIG:
                 # The server would send it again. Messages before it must still be printed.
                 await output.drain()
@@ -323,7 +323,7 @@ class Reader:
         """Where to resume: after the last record that arrived."""
         return self._position.decode("ascii", "replace")
 
-    def begin(self, source: Holding) -> None:
+    def attach(self, source: Holding) -> None:
         """Set the source to pause when stdout is full; stdout may be full already."""
         self._source = source
         self._output.source = source

@@ -70,19 +70,19 @@ class Subscription:
         self.send = client.send
         self.deliver = client.deliver
 
-    def start(self, begin: Join | Position | None) -> Sink:
-        """Serve the client from `begin` on; return the sink for the client's messages.
+    def start(self, start_at: Join | Position | None) -> Sink:
+        """Serve the client from `start_at` on; return the sink for the client's messages.
 
-        `begin` is the position that the client brings, None if that text was never a position, or the channel's default for a
+        `start_at` is the position that the client brings, None if that text was never a position, or the channel's default for a
         client without a position.
         """
         self._client.source = self
         if self._fan_in is not None:
             self._fan_in.join(self._client)
-        if isinstance(begin, Join):
-            self._fanout.join(self, self._fanout.channel.join(begin))
+        if isinstance(start_at, Join):
+            self._fanout.join(self, self._fanout.channel.join(start_at))
         else:
-            self._fanout.resume(self, begin)
+            self._fanout.resume(self, start_at)
         self._registry.add(self)
         return CallbackSink(self._receive, self._disconnected)
 

@@ -222,13 +222,13 @@ class Supervisor:
         """Keep the program running until `stop`, or until the restart policy allows no further start."""
         self.pause_source()
         while not self._is_stopping:
-            began = self._loop.time()
+            started_at = self._loop.time()
             status = await self._run_once()
             if self._is_stopping:
                 break
             self.last_exit = describe(status)
             level = ERROR if status else INFO
-            pause = self._restarts.after(status, self._loop.time() - began)
+            pause = self._restarts.after(status, self._loop.time() - started_at)
             if pause is None:
                 log.log(level, "%s; not restarting the program", self.last_exit, extra=extra(self._fields))
                 break
