@@ -41,7 +41,7 @@ from wsbridge.flow import Batch, Kind
 from wsbridge.framing import make_framing
 from wsbridge.metrics import Metrics
 from wsbridge.pipes.run import settle
-from wsbridge.pipes.subscribe import Printer, Reader, Screen, Search, seconds_left
+from wsbridge.pipes.subscribe import Printer, Reader, Screen, Search, remaining_seconds
 from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.relay import Relay
 from wsbridge.stdio import StdoutWriter
@@ -585,7 +585,7 @@ def told_as_lost(errors: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("received_at", "now", "left"),
+    ("received_at", "now", "remaining"),
     [
         (0, 100, 3),
         (0, 103, 0),
@@ -596,9 +596,9 @@ def told_as_lost(errors: str) -> int:
         (131, 131, -1),
     ],
 )
-def test_seconds_left(received_at: float, now: float, left: float) -> None:
+def test_remaining_seconds(received_at: float, now: float, remaining: float) -> None:
     """The search for a position in a stream ends after three seconds without data, and after half a minute at the latest."""
-    assert seconds_left(100, received_at, now) == left
+    assert remaining_seconds(100, received_at, now) == remaining
 
 
 @pytest.mark.parametrize("is_empty", [False, True])

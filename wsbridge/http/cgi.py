@@ -162,7 +162,7 @@ class CgiScripts:
             if isinstance(answer, Request):
                 # The local redirect may need the slot of this script.
                 script.finish()
-                await script.wait_gone()
+                await script.wait_ended()
             return answer
         finally:
             # This task may be cancelled several times. From here on, the registry owns the termination of the script.

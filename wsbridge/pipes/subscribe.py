@@ -74,7 +74,7 @@ class Printer:
 
     def __init__(self, encoder: Encoder, *, count: int, show_position: bool, enough: Callable[[], None]) -> None:
         self._encoder = encoder
-        self._left: int | None = count or None
+        self._remaining: int | None = count or None
         """How many more messages to print; None for any number."""
         self._show_position = show_position
         self._enough = enough
@@ -95,11 +95,11 @@ class Printer:
 
     def encoded(self, batch: Batch) -> bytes:
         """Return the bytes of messages, up to the number still to print."""
-        if self._left is not None:
-            if len(batch.messages) >= self._left:
-                batch = Batch(batch.kind, batch.messages[: self._left])
+        if self._remaining is not None:
+            if len(batch.messages) >= self._remaining:
+                batch = Batch(batch.kind, batch.messages[: self._remaining])
                 self._enough()
-            self._left -= len(batch.messages)
+            self._remaining -= len(batch.messages)
             if not batch.messages:
                 return b""
         return self._encoder.encode(batch)
@@ -220,10 +220,10 @@ class Search:
         loop = asyncio.get_running_loop()
         started_at = loop.time()
         # An empty stream delivers nothing to wait for.
-        left = seconds_left(started_at, received_at(), started_at, silence=self._silence) if self._fanout.channel.end else 0
-        while left > 0 and not self._over.done():
-            await asyncio.wait((self._over,), timeout=left)
-            left = seconds_left(started_at, received_at(), loop.time(), silence=self._silence)
+        remaining = remaining_seconds(started_at, received_at(), started_at, silence=self._silence) if self._fanout.channel.end else 0
+        while remaining > 0 and not self._over.done():
+            await asyncio.wait((self._over,), timeout=remaining)
+            remaining = remaining_seconds(started_at, received_at(), loop.time(), silence=self._silence)
         self.join()
 
     def receive(self, body: Body) -> None:
@@ -238,7 +238,7 @@ class Search:
             self._fanout.join(self._screen, self._fanout.channel.resume(self._since))
 
 
-def seconds_left(started_at: float, received_at: float, now: float, *, silence: float = FOUND_SECONDS) -> float:
+def remaining_seconds(started_at: float, received_at: float, now: float, *, silence: float = FOUND_SECONDS) -> float:
     """Return how many seconds the search still has; 0 or less if it is over.
 
     It began at `started_at`, and the last bytes arrived at `received_at`.

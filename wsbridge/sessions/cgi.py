@@ -99,7 +99,7 @@ class RunningScript:
         self._drain_seconds = drain_seconds
         self._drain: Drain | None = None
         self._is_ending = False
-        self._gone = asyncio.Event()
+        self._ended = asyncio.Event()
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -210,9 +210,9 @@ class RunningScript:
             self._child.close_input(End(GOING_AWAY))
             self._registry.run(self._end(), f"end of CGI script {self._fields['cgiscript']}")
 
-    async def wait_gone(self) -> None:
+    async def wait_ended(self) -> None:
         """Wait until the ladder is over; once it has begun, it bounds this wait. Processes that survive KILL still hold the slot."""
-        await self._gone.wait()
+        await self._ended.wait()
 
     def shut_down(self, reason: End = SHUTTING_DOWN) -> None:
         """Begin the ladder; the caller can still read what the script prints meanwhile."""
@@ -229,4 +229,4 @@ class RunningScript:
             self._handle(Event.LADDER_ENDED, self._fault if self._child.group.status is not None else ENDED)
             self._child.group.call_when_empty(self._limiter.release)
             self._registry.remove(self)
-            self._gone.set()
+            self._ended.set()

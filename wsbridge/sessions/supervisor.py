@@ -196,10 +196,10 @@ class Supervisor:
 
         If the other program does not read from this one's source, the messages stay, and are discarded at the end.
         """
-        left, self.source = self.source, NULL_SOURCE
+        old_source, self.source = self.source, NULL_SOURCE
         if self._writable_child is not None:
             self._writable_child.source = NULL_SOURCE
-        if left is not source or left is NULL_SOURCE:
+        if old_source is not source or old_source is NULL_SOURCE:
             return []
         waiting, self._waiting = self._waiting, []
         return waiting
