@@ -318,7 +318,7 @@ class Exchange:
             yield Node(name, bus, fanout, metrics)
         finally:
             await bus.close(patience)
-            for subscriber in fanout._everyone():
+            for subscriber in fanout._all_subscribers():
                 fanout.leave(subscriber)
 
     @asynccontextmanager

@@ -246,7 +246,7 @@ async def test_position_after_a_batch(records: list[bytes], position: str, print
     ours, theirs = os.pipe()
     output = StdoutWriter(theirs, failed=lambda error: None, loop=loop)
     _, encoder = make_framing("lines", limit=0)
-    printer = Printer(encoder, count=0, show_position=False, enough=lambda: None)
+    printer = Printer(encoder, count=0, show_position=False, on_count=lambda: None)
     reader = Reader(printer, output, "e-1", loop.create_future())
     reader.write(Batch(Kind.TEXT, records))
     output.close()
@@ -610,7 +610,7 @@ async def test_search(is_empty: bool) -> None:
     ours, theirs = os.pipe()
     output = StdoutWriter(theirs, failed=lambda error: None, loop=loop)
     _, encoder = make_framing("lines", limit=0)
-    printer = Printer(encoder, count=0, show_position=False, enough=lambda: None)
+    printer = Printer(encoder, count=0, show_position=False, on_count=lambda: None)
     screen = Screen(printer, output, fanout, MemoryBus("0"))
     search = Search(Relay(fanout, new_epoch=lambda: "1", metrics=metrics), screen, fanout, Position("7.9f3ac01b", 1), silence=0.05)
     if not is_empty:

@@ -68,7 +68,7 @@ class Place:
         self.fanout.flush()
 
     def dismiss(self, reason: End) -> None:
-        for subscriber in self.fanout._everyone():
+        for subscriber in self.fanout._all_subscribers():
             self.fanout.dismiss(subscriber, reason)
 
     async def over(self) -> None:

@@ -78,8 +78,8 @@ class BroadcastEndpoint:
         self._previous = previous
         self._channel: LiveChannel = previous._channel if previous is not None else LiveChannel(settings, services, self.registry)
         # A program that does not change goes on.
-        kept = previous._program if previous is not None and previous._program.determinants == determinants(settings) else None
-        self._program: ChannelProgram = kept or ChannelProgram(settings, self._channel, self._parts.launcher, services)
+        unchanged = previous._program if previous is not None and previous._program.determinants == determinants(settings) else None
+        self._program: ChannelProgram = unchanged or ChannelProgram(settings, self._channel, self._parts.launcher, services)
         self._state = State.OWNER if previous is None else State.CANDIDATE
 
     def succeed(self, settings: EndpointSettings, services: Services) -> BroadcastEndpoint | None:
@@ -140,7 +140,7 @@ class BroadcastEndpoint:
             return
         await self._program.finish(force)
         bus = self._channel.bus
-        closing = self._services.loop.create_task(bus.close(FLUSH_SECONDS), name="bus: last words")
+        closing = self._services.loop.create_task(bus.close(FLUSH_SECONDS), name="bus: close")
         if await done_before(force, closing):
             closing.result()
         else:

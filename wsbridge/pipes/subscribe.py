@@ -26,7 +26,7 @@ from wsbridge.flow import Batch, End, Kind
 from wsbridge.framing import Encoder, make_framing
 from wsbridge.logs import INFO, RepeatFilter, logger
 from wsbridge.metrics import Metrics
-from wsbridge.pipes.run import HURRIED_SECONDS, Ending, Lifetime, count_messages, settle
+from wsbridge.pipes.run import STDOUT_DRAIN_SECONDS, Ending, Lifetime, count_messages, settle
 from wsbridge.rules.backoff import Backoff
 from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.relay import Relay
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 QUEUE_BYTES = 1024 * 1024
 """Bytes that the fanout keeps behind the newest body: backpressure stops the bus before stdout lags so far."""
-FOUND_SECONDS = 3.0
+SILENCE_SECONDS = 3.0
 """How long a stream may deliver nothing at all before the position of `--since` counts as lost: bytes arrive even over a slow link."""
 SEARCH_SECONDS = 30.0
 """Maximum duration of the search for that position: an active stream that was recreated would never deliver it."""
@@ -51,7 +51,7 @@ async def subscribe(settings: PipeSettings, life: Lifetime, metrics: Metrics) ->
     """Print a channel until a signal, or until `-n` messages are printed. Raises BusError and RemoteError."""
     _, encoder = make_framing(settings.framing, limit=settings.max_message)
     output = StdoutWriter(1, failed=life.output_failed, loop=asyncio.get_running_loop())
-    printer = Printer(encoder, count=settings.count, show_position=settings.show_position, enough=lambda: life.end(Ending()))
+    printer = Printer(encoder, count=settings.count, show_position=settings.show_position, on_count=lambda: life.end(Ending()))
     try:
         if settings.url:
             await _from_server(settings, printer, output)
@@ -59,7 +59,7 @@ async def subscribe(settings: PipeSettings, life: Lifetime, metrics: Metrics) ->
             await _from_broker(settings, printer, output, metrics)
     except asyncio.CancelledError:
         with suppress(TimeoutError):
-            async with asyncio.timeout(HURRIED_SECONDS if life.ending != Ending() else None):
+            async with asyncio.timeout(STDOUT_DRAIN_SECONDS if life.ending != Ending() else None):
                 await output.drain()
         raise
     finally:
@@ -72,12 +72,12 @@ class Printer:
 
     name = "printed"
 
-    def __init__(self, encoder: Encoder, *, count: int, show_position: bool, enough: Callable[[], None]) -> None:
+    def __init__(self, encoder: Encoder, *, count: int, show_position: bool, on_count: Callable[[], None]) -> None:
         self._encoder = encoder
         self._remaining: int | None = count or None
         """How many more messages to print; None for any number."""
         self._show_position = show_position
-        self._enough = enough
+        self._enough = on_count
 
     def encode(self, batch: Batch, mark: str, first: int) -> bytes:
         messages = batch.messages
@@ -199,7 +199,7 @@ class Screen:
 class Search:
     """The receiver of a bus until the position of `--since` appears; from there on the fanout serves stdout."""
 
-    def __init__(self, relay: Relay, screen: Screen, fanout: Fanout, since: Position, *, silence: float = FOUND_SECONDS) -> None:
+    def __init__(self, relay: Relay, screen: Screen, fanout: Fanout, since: Position, *, silence: float = SILENCE_SECONDS) -> None:
         """`silence` is the time without any bytes after which the position counts as lost."""
         self.renewed = relay.renewed
         self.lost = relay.lost
@@ -238,7 +238,7 @@ class Search:
             self._fanout.join(self._screen, self._fanout.channel.resume(self._since))
 
 
-def remaining_seconds(started_at: float, received_at: float, now: float, *, silence: float = FOUND_SECONDS) -> float:
+def remaining_seconds(started_at: float, received_at: float, now: float, *, silence: float = SILENCE_SECONDS) -> float:
     """Return how many seconds the search still has; 0 or less if it is over.
 
     It began at `started_at`, and the last bytes arrived at `received_at`.
@@ -249,7 +249,7 @@ def remaining_seconds(started_at: float, received_at: float, now: float, *, sile
 # From a server
 
 
-class Holding(Protocol):
+class Pausable(Protocol):
     """A source that can be paused."""
 
     def pause(self) -> None: ...
@@ -313,7 +313,7 @@ class Reader:
     def __init__(self, printer: Printer, output: StdoutWriter, position: str, why: asyncio.Future[End]) -> None:
         self._printer = printer
         self._output = output
-        self._source: Holding | None = None
+        self._source: Pausable | None = None
         self._is_over = False
         self._position: bytes | bytearray = position.encode()
         self.why = why
@@ -323,7 +323,7 @@ class Reader:
         """Where to resume: after the last record that arrived."""
         return self._position.decode("ascii", "replace")
 
-    def attach(self, source: Holding) -> None:
+    def attach(self, source: Pausable) -> None:
         """Set the source to pause when stdout is full; stdout may be full already."""
         self._source = source
         self._output.source = source
@@ -354,14 +354,14 @@ class Reader:
         for message in batch.messages:
             position, _, payload = message.partition(b"\n")
             if is_text and position[:1] == b"!":
-                self._obey(bytes(position).decode("utf-8", "replace")[1:].split(" "))
+                self._handle_control(bytes(position).decode("utf-8", "replace")[1:].split(" "))
                 continue
             messages.append(payload)
             positions.append(position)
             self._position = position
         return messages, positions
 
-    def _obey(self, words: list[str]) -> None:
+    def _handle_control(self, words: list[str]) -> None:
         """Process a control record; ignore an unknown record, which comes from a later version of the server."""
         match words:
             case ["at", position]:

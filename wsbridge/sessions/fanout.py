@@ -141,7 +141,7 @@ class Fanout:
             return
         self.flush()
         self.is_connected = is_connected
-        for subscriber in self._everyone():
+        for subscriber in self._all_subscribers():
             if notice := subscriber.wire.broker(is_connected):
                 # A full subscriber receives these few bytes too: it must not mistake an outage for a silent channel.
                 subscriber.deliver(notice)
@@ -210,9 +210,9 @@ class Fanout:
     def _watch_ahead(self) -> None:
         # While the broker is away, no message can arrive, and a missing position proves nothing.
         if self._ahead and self._waiting is None and self.is_connected:
-            self._waiting = self._loop.call_later(AHEAD_SECONDS, self._tire)
+            self._waiting = self._loop.call_later(AHEAD_SECONDS, self._expire_ahead)
 
-    def _tire(self) -> None:
+    def _expire_ahead(self) -> None:
         """End the wait for positions that did not arrive in time: they belong to another stream."""
         self._waiting = None
         if not self.is_connected:
@@ -279,8 +279,8 @@ class Fanout:
             self.leave(subscriber)
             subscriber.end(reason)
 
-    def _everyone(self) -> list[Subscriber]:
-        return [*self._behind, *self._ahead, *(one for group in self._in_step.values() for one in group)]
+    def _all_subscribers(self) -> list[Subscriber]:
+        return [*self._behind, *self._ahead, *(subscriber for group in self._in_step.values() for subscriber in group)]
 
     def _fall_behind(self, subscriber: Subscriber) -> None:
         """Give a full subscriber a cursor of its own, at the position of all subscribers in step."""
