@@ -31,10 +31,10 @@ FLUSH_SECONDS = 5.0
 
 
 class State(Enum):
-    """What an endpoint has to do with its channel."""
+    """The relation of an endpoint to its channel."""
 
     CANDIDATE = "candidate"
-    """The endpoint before this one owns the channel."""
+    """The previous endpoint owns the channel."""
     OWNER = "owner"
     """This endpoint ends the program and closes the bus."""
     SUPERSEDED = "superseded"
@@ -43,12 +43,12 @@ class State(Enum):
 
 
 class Event(Enum):
-    """What changes the owner."""
+    """The events that change the owner."""
 
     STARTED = "started"
-    """The endpoint is in place."""
+    """The endpoint serves requests."""
     SUCCEEDED = "succeeded"
-    """A successor has begun."""
+    """A successor has started."""
     FINISHED = "finished"
     """`finish` was called."""
 
@@ -59,7 +59,7 @@ NEXT: dict[State, dict[Event, State]] = {
     State.SUPERSEDED: {},
     State.FINISHED: {},
 }
-"""The state after each event. An event that a state does not name changes nothing: only the owner releases the channel, and once."""
+"""The state after each event. An event that a state does not name changes nothing. So only the owner releases the channel, and once."""
 
 
 class BroadcastEndpoint:
@@ -77,7 +77,7 @@ class BroadcastEndpoint:
         self.registry: Registry = self._parts.registry
         self._previous = previous
         self._channel: LiveChannel = previous._channel if previous is not None else LiveChannel(settings, services, self.registry)
-        # A program that does not change goes on.
+        # A program with unchanged settings continues to run.
         unchanged = previous._program if previous is not None and previous._program.determinants == determinants(settings) else None
         self._program: ChannelProgram = unchanged or ChannelProgram(settings, self._channel, self._parts.launcher, services)
         self._state = State.OWNER if previous is None else State.CANDIDATE
@@ -134,7 +134,7 @@ class BroadcastEndpoint:
     async def finish(self, force: asyncio.Event) -> None:
         """End the program and deliver its remaining output, then close the bus; the server closes the clients after that.
 
-        Another endpoint that has taken over the channel, or from which this one would, keeps the program and the bus.
+        Do nothing if another endpoint owns the channel: a successor, or the previous endpoint before `start`.
         """
         if not self._handle(Event.FINISHED):
             return
@@ -150,7 +150,7 @@ class BroadcastEndpoint:
         self._channel.fanout.flush()
 
     def _handle(self, event: Event) -> bool:
-        """Go to the state after an event; return whether there is one."""
+        """Go to the state after an event; return whether the table has such a state."""
         state = NEXT[self._state].get(event)
         if state is None:
             return False

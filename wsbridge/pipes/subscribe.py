@@ -1,6 +1,6 @@
 """`wsbridge subscribe`: prints the messages of a channel, from the broker or from another wsbridge.
 
-    broker    bus ──> relay ──> fanout ──> stdout, which is a subscriber like any browser: positions are the same as on any node
+    broker    bus ──> relay ──> fanout ──> stdout, a subscriber like any browser, with the same positions as on any node
     --url     server ──> stdout; after a lost connection, the client reconnects and continues after the last message
 
 A slow stdout applies backpressure to the bus or the server. Losses are reported on stderr.
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from wsbridge.bus.rabbitmq.bus import RabbitBus
 
 QUEUE_BYTES = 1024 * 1024
-"""Bytes that the fanout keeps behind the newest body: backpressure stops the bus before stdout lags so far."""
+"""Bytes before the newest body that the fanout stores. Backpressure stops the bus before stdout lags so far."""
 SILENCE_SECONDS = 3.0
-"""How long a stream may deliver nothing at all before the position of `--since` counts as lost: bytes arrive even over a slow link."""
+"""Seconds without any bytes from the stream after which the position of `--since` counts as lost. Even a slow link delivers bytes."""
 SEARCH_SECONDS = 30.0
-"""Maximum duration of the search for that position: an active stream that was recreated would never deliver it."""
+"""Maximum duration of the search for that position, because an active stream that was recreated never delivers it."""
 
 log = logger("subscribe")
 
@@ -75,9 +75,9 @@ class Printer:
     def __init__(self, encoder: Encoder, *, count: int, show_position: bool, on_count: Callable[[], None]) -> None:
         self._encoder = encoder
         self._remaining: int | None = count or None
-        """How many more messages to print; None for any number."""
+        """Number of messages still to print; None for no limit."""
         self._show_position = show_position
-        self._enough = on_count
+        self._on_count = on_count
 
     def encode(self, batch: Batch, mark: str, first: int) -> bytes:
         messages = batch.messages
@@ -94,11 +94,11 @@ class Printer:
         return self.encoded(Batch(batch.kind, [b" ".join(pair) for pair in pairs]))
 
     def encoded(self, batch: Batch) -> bytes:
-        """Return the bytes of messages, up to the number still to print."""
+        """Return the bytes of messages, up to the number of messages still to print."""
         if self._remaining is not None:
             if len(batch.messages) >= self._remaining:
                 batch = Batch(batch.kind, batch.messages[: self._remaining])
-                self._enough()
+                self._on_count()
             self._remaining -= len(batch.messages)
             if not batch.messages:
                 return b""
@@ -119,7 +119,7 @@ class Printer:
         return b""
 
     def broker(self, is_here: bool) -> bytes:
-        # The bus logs this.
+        # The bus logs the state of the connection.
         return b""
 
 
@@ -184,20 +184,20 @@ class Screen:
         return has_room
 
     def end(self, reason: End) -> None:
-        """Do nothing: the fanout closes only a subscriber that is too slow, and stdout pauses its source instead."""
+        """Do nothing: the fanout closes only a subscriber that is too slow, and stdout pauses the bus instead."""
 
     def pause(self) -> None:
         """Do nothing: the result of each write shows whether stdout is full."""
 
     def resume(self) -> None:
-        """Serve stdout again: it has room."""
+        """Serve stdout again, because it has room."""
         self._fanout.ready(self)
         if self._output.has_room:
             self._bus.resume()
 
 
 class Search:
-    """The receiver of a bus until the position of `--since` appears; from there on the fanout serves stdout."""
+    """The receiver of a bus until the position of `--since` arrives; then the fanout serves stdout."""
 
     def __init__(self, relay: Relay, screen: Screen, fanout: Fanout, since: Position, *, silence: float = SILENCE_SECONDS) -> None:
         """`silence` is the time without any bytes after which the position counts as lost."""
@@ -213,13 +213,13 @@ class Search:
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def wait(self, received_at: Callable[[], float]) -> None:
-        """Join when the position appears, or when it counts as lost.
+        """Join stdout to the fanout when the position arrives, or when it counts as lost.
 
-        `received_at` returns when the last bytes arrived, on the loop's clock.
+        `received_at` returns the time at which the last bytes arrived, on the loop's clock.
         """
         loop = asyncio.get_running_loop()
         started_at = loop.time()
-        # An empty stream delivers nothing to wait for.
+        # An empty stream delivers no bytes.
         remaining = remaining_seconds(started_at, received_at(), started_at, silence=self._silence) if self._fanout.channel.end else 0
         while remaining > 0 and not self._over.done():
             await asyncio.wait((self._over,), timeout=remaining)
@@ -232,16 +232,16 @@ class Search:
             self.join()
 
     def join(self) -> None:
-        """Serve stdout from the position on, or begin with a loss of unknown size."""
+        """Serve stdout from the position on, or report a loss of unknown size first."""
         if not self._over.done():
             self._over.set_result(None)
             self._fanout.join(self._screen, self._fanout.channel.resume(self._since))
 
 
 def remaining_seconds(started_at: float, received_at: float, now: float, *, silence: float = SILENCE_SECONDS) -> float:
-    """Return how many seconds the search still has; 0 or less if it is over.
+    """Return the remaining seconds of the search; 0 or less if the search is over.
 
-    It began at `started_at`, and the last bytes arrived at `received_at`.
+    The search started at `started_at`, and the last bytes arrived at `received_at`.
     """
     return min(max(started_at, received_at) + silence, started_at + SEARCH_SECONDS) - now
 
@@ -298,7 +298,7 @@ async def _from_server(settings: PipeSettings, printer: Printer, output: StdoutW
             position = reader.position
             backoff.ran(loop.time() - started_at)
             if why.code == TOO_BIG:
-                # The server would send it again. Messages before it must still be printed.
+                # The server would send this message again. The messages before it must still be printed.
                 await output.drain()
                 limit = settings.max_message
                 raise RemoteError(f"{where} sent a message over the limit of {limit} bytes; raise the limit with --maxline")
@@ -320,18 +320,18 @@ class Reader:
 
     @property
     def position(self) -> str:
-        """Where to resume: after the last record that arrived."""
+        """The position after the last received record, at which the next connection resumes."""
         return self._position.decode("ascii", "replace")
 
     def attach(self, source: Pausable) -> None:
-        """Set the source to pause when stdout is full; stdout may be full already."""
+        """Set the source that the reader pauses when stdout is full; stdout may be full already."""
         self._source = source
         self._output.source = source
         if not self._output.has_room:
             source.pause()
 
     def stop(self) -> None:
-        """Print nothing more."""
+        """Stop printing."""
         self._is_over = True
 
     def write(self, batch: Batch) -> None:
@@ -362,7 +362,7 @@ class Reader:
         return messages, positions
 
     def _handle_control(self, words: list[str]) -> None:
-        """Process a control record; ignore an unknown record, which comes from a later version of the server."""
+        """Process a control record; ignore an unknown record, which a later version of the server sends."""
         match words:
             case ["at", position]:
                 self._position = position.encode()

@@ -1,8 +1,8 @@
 """The supervisor of one program: it starts the program, passes on its output, and restarts it after an exit.
 
-The program runs whether or not the channel has subscribers. The supervisor is a source of the child's output and a sink for the
-child's stdin, whichever child runs at the time. Between two children, the supervisor pauses the writer; batches that arrive all the
-same wait for the next child.
+The program runs whether or not the channel has subscribers. The supervisor is a source of output and a sink for input, for each
+child of the program in turn. Between two children, the supervisor pauses its source. Batches that still arrive wait for the next
+child.
 
 NEXT is the table of states. Events come from callbacks, and change the state at once; `run` waits for the next state.
 """
@@ -24,13 +24,13 @@ from wsbridge.rules.restarts import Restarts
 from wsbridge.sessions.drain import Drain
 
 CANNOT_LAUNCH = 126
-"""The status of a program that cannot be started, as in a shell."""
+"""The exit status of a program that cannot be started, as in a shell."""
 
 INPUT_SECONDS = 5.0
-"""Seconds that a program has to read its pending input before the ladder begins, as long as it keeps reading."""
+"""Seconds that a program has to read its pending input before the ladder starts, as long as it continues to read."""
 
 EXIT_SECONDS = 1.0
-"""Seconds that a program has after the end of its stdout to exit by itself."""
+"""Seconds that a program has to exit by itself after the end of its stdout."""
 
 CLOSED_STDOUT = End(INTERNAL_ERROR, "it has closed its stdout")
 
@@ -41,23 +41,23 @@ class State(Enum):
     """The state of the program."""
 
     READY = "ready"
-    """No start has been tried yet."""
+    """The supervisor has not tried to start the program yet."""
     RUNNING = "running"
     SILENT = "silent"
-    """The program has closed its stdout. It exits, or lives on for its input."""
+    """The program has closed its stdout. It exits, or continues to read its input."""
     DRAINING = "draining"
     """The program has exited, and other processes of its group hold its stdout open."""
     ENDING = "ending"
-    """The ladder ends what is left of the program; then the restart policy decides."""
+    """The ladder ends the remaining processes of the program; then the restart policy decides."""
     WAITING = "waiting"
-    """The program has ended, and restarts after a pause."""
+    """The program has ended, and the supervisor restarts it after a pause."""
     STOPPING = "stopping"
-    """The supervisor starts no further program; the ladder ends this one, if it runs."""
+    """The supervisor does not start the program again; the ladder ends the program if it runs."""
     ENDED = "ended"
 
 
 class Event(Enum):
-    """What changes the state."""
+    """The events that change the state."""
 
     LAUNCHED = "launched"
     OUTPUT_ENDED = "output ended"
@@ -70,11 +70,11 @@ class Event(Enum):
     FAULTED = "faulted"
     """The program breaks its framing or asks for its end."""
     WILL_RESTART = "will restart"
-    """The restart policy restarts the program, which has ended or could not be started."""
+    """The program has ended or could not be started, and the restart policy restarts it."""
     STOPPED = "stopped"
     """`stop` was called."""
     FINISHED = "finished"
-    """Nothing is left of the program, and no start follows."""
+    """No process of the program remains, and the supervisor does not start it again."""
 
 
 NEXT: dict[State, dict[Event, State]] = {
@@ -121,14 +121,14 @@ NEXT: dict[State, dict[Event, State]] = {
 """The state after each event. An event that a state does not name changes nothing."""
 
 ACTIVE = (State.RUNNING, State.SILENT, State.DRAINING)
-"""The states of a program that the ladder does not end yet."""
+"""The states in which the program runs and the ladder has not started."""
 
 
 class Supervisor:
     """Supervises one program.
 
-    `run` keeps the program running until `stop`; `write` and the source work all the while. The supervisor ends a program that has
-    closed its stdout, unless `reads` is true: then the program may live on for its input.
+    `run` keeps the program running until `stop`; meanwhile `write`, `pause` and `resume` can be called at any time. The supervisor
+    ends a program that has closed its stdout, unless `reads` is true. Then the program may continue to read its input.
     """
 
     def __init__(
@@ -162,9 +162,9 @@ class Supervisor:
         """Set by each change of the state."""
         self._state = State.READY
         self.restarted = 0
-        """How often the program was restarted."""
+        """Number of restarts of the program."""
         self.last_exit: str | None = None
-        """How the program last ended, as text; None before its first end."""
+        """A description of the last exit of the program; None before its first exit."""
         self.source: Source = NULL_SOURCE
         """The source that writes to the program's stdin."""
 
@@ -176,7 +176,7 @@ class Supervisor:
     # Input
 
     def write(self, batch: Batch) -> None:
-        """Write to the program's stdin; discard and count what no child will ever read."""
+        """Write to the program's stdin; discard and count messages if no further child follows."""
         if self._writable_child is not None:
             self._writable_child.write(batch)
         elif self._state is State.ENDED:
@@ -185,16 +185,16 @@ class Supervisor:
             self._waiting.append(batch)
 
     def join(self, source: Source, waiting: Iterable[Batch]) -> None:
-        """Accept input from a source, after messages that have waited for another program. The source pauses until there is a child."""
+        """Accept input from a source, after messages that another program did not read. The source pauses until a child accepts input."""
         self.source = source
         self.pause_source()
         for batch in waiting:
             self.write(batch)
 
     def leave(self, source: Source) -> list[Batch]:
-        """Accept no more input, since another program has taken over `source`; return the messages that no child has taken.
+        """Detach from the source, because another program now reads from `source`; return the waiting messages.
 
-        If the other program does not read from this one's source, the messages stay, and are discarded at the end.
+        If the other program reads from a different source, the messages stay here, and the supervisor discards them at its end.
         """
         old_source, self.source = self.source, NULL_SOURCE
         if self._writable_child is not None:
@@ -244,7 +244,7 @@ class Supervisor:
         self.source.resume()
 
     def stop(self) -> None:
-        """End the program by the ladder; `run` returns when the program has ended."""
+        """End the program by the ladder; `run` returns after the end of the program."""
         self._handle(Event.STOPPED)
 
     def kill(self) -> None:
@@ -254,7 +254,7 @@ class Supervisor:
             self._child.kill()
 
     def pause_source(self) -> None:
-        """Pause the writer until there is a child to write to."""
+        """Pause the source until a child accepts input."""
         if self._state is not State.ENDED:
             self.source.pause()
 
@@ -293,16 +293,16 @@ class Supervisor:
         return status if status is not None else CANNOT_LAUNCH
 
     async def _until_ending(self) -> None:
-        """Return when the ladder must end the program, or what is left of it."""
+        """Return when the ladder must end the program, or its remaining processes."""
         while self._state in ACTIVE:
-            # A program that exits closes its stdout a moment before.
+            # A program that exits closes its stdout shortly before the exit.
             must_exit = self._state is State.SILENT and not self._reads
             if not await self._changed_within(EXIT_SECONDS if must_exit else None) and self._handle(Event.EXIT_TIMEOUT):
                 log.error("the program closed its stdout; ending the program", extra=extra(self._fields))
                 self._fault = CLOSED_STDOUT
 
     async def _changed_within(self, seconds: float | None) -> bool:
-        """Wait for the next change of the state; return whether it came in time."""
+        """Wait for the next change of the state; return whether the state changed in time."""
         self._changed.clear()
         try:
             async with asyncio.timeout(seconds):
@@ -318,7 +318,7 @@ class Supervisor:
         return self._state is State.STOPPING
 
     def _handle(self, event: Event) -> bool:
-        """Go to the state after an event; return whether there is one."""
+        """Go to the state after an event; return whether the table has such a state."""
         state = NEXT[self._state].get(event)
         if state is None:
             return False
@@ -340,7 +340,7 @@ class Supervisor:
         self._handle(Event.DRAINED)
 
     def _stop_input(self) -> None:
-        """Stop writing to this child and pause the writer; batches that arrive all the same wait for the next child."""
+        """Stop writing to this child and pause the source; batches that still arrive wait for the next child."""
         if self._writable_child is not None:
             self._writable_child.source = NULL_SOURCE
             self._writable_child = None
@@ -352,7 +352,7 @@ class Supervisor:
             self._handle(Event.OUTPUT_ENDED)
             return
         if self._is_stopping:
-            # The supervisor is ending the program, so an incomplete output is no fault.
+            # The supervisor ends the program, so an incomplete output is no fault.
             return
         if reason.code == TOO_BIG:
             self._metrics.messages_too_long += 1
