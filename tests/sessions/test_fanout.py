@@ -38,7 +38,7 @@ class Told:
     def lost(self, messages: int | None, mark: str, number: int) -> bytes:
         return f"lost {mark[:-1]} {number} {messages};".encode()
 
-    def broker(self, is_here: bool) -> bytes:
+    def broker(self, is_connected: bool) -> bytes:
         return b""
 
 

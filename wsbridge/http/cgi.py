@@ -280,7 +280,7 @@ class _Exchange:
             raise Refused(500, "the script sent no valid response") from None
         except TruncatedOutput as cut:
             if not self._script.crashed:
-                raise Refused(503, self._script.why) from None
+                raise Refused(503, self._script.end_reason) from None
             log.error("CGI script sent no valid response: %s", cut, extra=extra(self._fields))
             raise Refused(500, "the script sent no valid response") from None
         response = web.StreamResponse(status=head.status, reason=head.reason)

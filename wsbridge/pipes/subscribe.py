@@ -118,7 +118,7 @@ class Printer:
     def joined(self, mark: str, number: int) -> bytes:
         return b""
 
-    def broker(self, is_here: bool) -> bytes:
+    def broker(self, is_connected: bool) -> bytes:
         # The bus logs the state of the connection.
         return b""
 
@@ -291,18 +291,18 @@ async def _from_server(settings: PipeSettings, printer: Printer, output: StdoutW
             failures = RepeatFilter(log)
             reader.attach(remote)
             try:
-                why = await reader.why
+                reason = await reader.ended
             finally:
                 reader.stop()
                 await remote.close()
             position = reader.position
             backoff.ran(loop.time() - started_at)
-            if why.code == TOO_BIG:
+            if reason.code == TOO_BIG:
                 # The server would send this message again. The messages before it must still be printed.
                 await output.drain()
                 limit = settings.max_message
                 raise RemoteError(f"{where} sent a message over the limit of {limit} bytes; raise the limit with --maxline")
-            close = f"{why.code} {why.reason}".rstrip()
+            close = f"{reason.code} {reason.reason}".rstrip()
             log.error("disconnected from %s (%s); reconnecting", where, close)
         await asyncio.sleep(backoff.next(random.random()))
 
@@ -310,13 +310,13 @@ async def _from_server(settings: PipeSettings, printer: Printer, output: StdoutW
 class Reader:
     """The sink of one connection: messages with their positions, and control records between them."""
 
-    def __init__(self, printer: Printer, output: StdoutWriter, position: str, why: asyncio.Future[End]) -> None:
+    def __init__(self, printer: Printer, output: StdoutWriter, position: str, ended: asyncio.Future[End]) -> None:
         self._printer = printer
         self._output = output
         self._source: Pausable | None = None
         self._is_over = False
         self._position: bytes | bytearray = position.encode()
-        self.why = why
+        self.ended = ended
 
     @property
     def position(self) -> str:
@@ -345,7 +345,7 @@ class Reader:
             self._source.pause()
 
     def end(self, reason: End) -> None:
-        settle(self.why, reason)
+        settle(self.ended, reason)
 
     def _read(self, batch: Batch) -> tuple[list[bytes | bytearray], list[bytes | bytearray]]:
         messages: list[bytes | bytearray] = []

@@ -1,4 +1,4 @@
-"""A running CGI script: a bounded buffer keeps its output until the caller reads it, and its input waits for room.
+"""A running CGI script: a bounded buffer holds its output until the caller reads it, and its input waits for room.
 
 RunningScript is the sink and the source of its child, and independent of HTTP. The output ends when stdout is closed and the script
 has exited. It also ends when the script has exited and other processes of its group have held stdout open for the drain time. The
@@ -94,7 +94,7 @@ class RunningScript:
         """Why the output is incomplete; None if it is complete."""
         self.crashed = False
         """Whether a signal that wsbridge did not send has ended the script."""
-        self.why = ENDED
+        self.end_reason = ENDED
         """Why the server ended the script, as a sentence for the client."""
         self._drain_seconds = drain_seconds
         self._drain: Drain | None = None
@@ -216,7 +216,7 @@ class RunningScript:
 
     def shut_down(self, reason: End = SHUTTING_DOWN) -> None:
         """Start the ladder; the caller can still read the output that the script prints meanwhile."""
-        self.why = f"{ENDED}: {reason.reason}"
+        self.end_reason = f"{ENDED}: {reason.reason}"
         self.finish()
 
     def force(self) -> None:

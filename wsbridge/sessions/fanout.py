@@ -90,7 +90,7 @@ class Fanout:
     def publish(self, batch: Batch, mark: str | None = None, at: int | None = None) -> None:
         """Append a batch to the channel; the fanout sends it at the end of this loop iteration.
 
-        `at` is the time of publication in milliseconds since 1970. `mark` names the batch in positions, if the bus keeps it.
+        `at` is the time of publication in milliseconds since 1970. `mark` names the batch in positions, if the bus stores it.
         """
         if self._pending >= self._flush_bytes:
             self.flush()
