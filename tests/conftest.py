@@ -35,7 +35,7 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
 
 
 LONGEST = (
-    "bus/test_bad_days.py",
+    "bus/test_outages.py",
     "pipes/test_subscribe.py",
     "http/test_channel_page.py",
     "bus/test_waits.py",
