@@ -51,7 +51,7 @@ async def until(condition: Callable[[], Any], what: str | Callable[[], str], pat
 
 
 @dataclass
-class Taker:
+class Receiver:
     """A receiver that records its calls and checks the contract: the messages of each producer arrive in order and without gaps."""
 
     bodies: list[Body] = field(default_factory=list)

@@ -16,7 +16,7 @@ import aiormq
 import pytest
 
 from tests.bus.conftest import PrivateBroker
-from tests.bus.node import QUICK, Exchange, Node, Taker, heard_of_all, nothing_left, until
+from tests.bus.node import QUICK, Exchange, Node, Receiver, heard_of_all, nothing_left, until
 from tests.support.rabbit import Broker, Proxy
 from tests.support.server import free_port
 from wsbridge.errors import BusError
@@ -133,11 +133,11 @@ async def test_dead_first_address(broker: Broker, kind: str, certificate: Path, 
     """If the first address does not work, the bus soon tries the second; the log gives the reason without the password."""
     name = f"over-{secrets.token_hex(4)}"
     async with dead_address(kind, broker, name, certificate) as dead:
-        exchange, taker = Exchange(name, options={"urls": (dead, broker.url)}), Taker()
-        async with exchange.open(taker) as bus:
+        exchange, receiver = Exchange(name, options={"urls": (dead, broker.url)}), Receiver()
+        async with exchange.open(receiver) as bus:
             assert str(bus) == f"amqp://127.0.0.1:{broker.port}/"
             bus.publish(ONE)
-            await taker.has(1)
+            await receiver.has(1)
     (said,) = reasons(caplog)
     assert said.startswith(f"the broker at {dead.partition(':')[0]}://{dead.partition('@')[2].partition('/')[0]}")
     assert DEAD[kind] in said
@@ -150,7 +150,7 @@ async def test_all_addresses_are_dead(broker: Broker) -> None:
     dead = (f"amqp://u:{PASSWORD}@127.0.0.1:{port}/", f"amqp://guest:{PASSWORD}@127.0.0.1:{broker.port}/")
     bus = Exchange("over", options={"urls": dead}).bus()
     with pytest.raises(BusError) as raised:
-        await bus.open(Taker())
+        await bus.open(Receiver())
     await bus.close(0)
     one, other = str(raised.value).split("; the broker ")
     assert one.startswith(f"the broker at amqp://127.0.0.1:{port}/ cannot be reached")
@@ -249,7 +249,7 @@ async def test_node_without_a_replica(cluster: tuple[Broker, Broker], caplog: py
         assert "replica" in said
         # A publisher without a receiver needs no replica.
         bus = exchange.bus(urls=(other.url, one.url), consumes=False)
-        await bus.open(Taker())
+        await bus.open(Receiver())
         assert str(bus) == at_other
         before = p.fanout.channel.end
         bus.publish(ONE)

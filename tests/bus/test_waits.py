@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.bus.node import PATIENCE, Exchange, Node, SlowLink, Taker, nothing_left, until
+from tests.bus.node import PATIENCE, Exchange, Node, Receiver, SlowLink, nothing_left, until
 from tests.support.amqp import AmqpLink, amqp_link
 from tests.support.deadline import scaled
 from tests.support.rabbit import Broker, bro_publish
@@ -115,7 +115,7 @@ async def test_no_answer_at_the_start(exchange: Exchange, link: AmqpLink, method
         return
     link.drops = lambda frame: frame.method == method
     with pytest.raises(BusError, match="does not answer"):
-        async with exchange.open(Taker(), url=link.url, **quick()):
+        async with exchange.open(Receiver(), url=link.url, **quick()):
             pass
 
 
