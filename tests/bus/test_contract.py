@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import aiormq
 import pytest
 
-from tests.bus.node import PATIENCE, Exchange, Node, Receiver, nothing_left, until
+from tests.bus.node import WAIT_SECONDS, Exchange, Node, Receiver, nothing_left, until
 from tests.support.deadline import scaled
 from tests.support.rabbit import Broker, Proxy
 from tests.support.server import free_port
@@ -276,7 +276,7 @@ async def test_spool_drops(brokered: Exchange) -> None:
 
 
 async def test_close_sends_the_last_messages(channel: Exchange) -> None:
-    """The bus sends messages published just before its end, if that takes at most `patience`."""
+    """The bus sends messages published just before its end, if that takes at most `seconds`."""
     receiver, metrics = Receiver(), Metrics()
     async with AsyncExitStack() as stack:
         if channel.url:
@@ -291,7 +291,7 @@ async def test_close_sends_the_last_messages(channel: Exchange) -> None:
 
 
 async def test_close_at_once(brokered: Exchange) -> None:
-    """With a patience of 0, the bus closes at once and counts unconfirmed messages."""
+    """With a timeout of 0, the bus closes at once and counts unconfirmed messages."""
     metrics = Metrics()
     async with two(brokered) as (_, receiver, _, _):
         bus = brokered.bus(metrics)
@@ -311,13 +311,13 @@ async def test_close_at_once(brokered: Exchange) -> None:
 
 async def test_close_waits_for_own_messages(brokered: Exchange) -> None:
     """A closing bus delivers its own messages to its own receiver too, if they arrive in time."""
-    for patience, is_in_time in ((60, True), (1, False)):
+    for seconds, is_in_time in ((60, True), (1, False)):
         metrics, receiver = Metrics(), Receiver()
         bus = brokered.bus(metrics, start="next" if brokered.replays else None)
         await bus.open(receiver)
         bus.pause()
         bus.publish(Batch(Kind.TEXT, [b"one", b"two"]))
-        closing = asyncio.create_task(bus.close(patience))
+        closing = asyncio.create_task(bus.close(seconds))
         if is_in_time:
             done, _ = await asyncio.wait((closing,), timeout=1)
             assert not done
@@ -367,7 +367,7 @@ async def test_close_while_the_link_fails(broker: Broker) -> None:
         await until(lambda: bus._spool.under_way, "the body to be sent")  # type: ignore[attr-defined]
         await asyncio.to_thread(proxy.flow)
         await asyncio.to_thread(proxy.cut)
-        async with asyncio.timeout(scaled(PATIENCE)):
+        async with asyncio.timeout(scaled(WAIT_SECONDS)):
             await closing
     assert metrics.bus_unconfirmed == 2
 
@@ -513,7 +513,7 @@ async def test_other_durability(brokered: Exchange, is_durable: bool, hint: str)
 
 async def test_other_exchange_type(brokered: Exchange, broker: Broker) -> None:
     """An exchange that is not a fanout is refused (406); the error names its type."""
-    async with channel_of_a_stranger(broker) as channel:
+    async with external_channel(broker) as channel:
         await channel.exchange_declare(brokered.name, exchange_type="direct")
     message = await refusal(brokered)
     assert f"refuses exchange {brokered.name}: its type is direct, but a channel needs a fanout" in message
@@ -521,7 +521,7 @@ async def test_other_exchange_type(brokered: Exchange, broker: Broker) -> None:
 
 async def test_other_difference(brokered: Exchange, broker: Broker) -> None:
     """For an exchange with any other difference, the error suggests passive (406)."""
-    async with channel_of_a_stranger(broker) as channel:
+    async with external_channel(broker) as channel:
         await channel.exchange_declare(brokered.name, exchange_type="fanout", auto_delete=True)
         assert "add passive to use it unchanged" in await refusal(brokered)
 
@@ -529,14 +529,14 @@ async def test_other_difference(brokered: Exchange, broker: Broker) -> None:
 async def test_stream_name_is_in_use(broker: Broker) -> None:
     """If another queue has the name of the stream, the error says so (406)."""
     exchange = Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": True}, TUNING)
-    async with channel_of_a_stranger(broker) as channel:
+    async with external_channel(broker) as channel:
         await channel.queue_declare(f"wsbridge.{exchange.name}", exclusive=False, durable=True)
     assert f"has a queue wsbridge.{exchange.name} that is not a stream of wsbridge" in await refusal(exchange)
     await asyncio.to_thread(broker.delete_queue, f"wsbridge.{exchange.name}")
 
 
 @asynccontextmanager
-async def channel_of_a_stranger(broker: Broker) -> AsyncIterator[aiormq.abc.AbstractChannel]:
+async def external_channel(broker: Broker) -> AsyncIterator[aiormq.abc.AbstractChannel]:
     connection = await aiormq.connect(broker.url)
     try:
         yield await connection.channel()

@@ -31,11 +31,11 @@ async def clean(broker: Broker) -> AsyncIterator[None]:
 
 @pytest.fixture(params=[False, True], ids=["plain", "replay"])
 def exchange(request: pytest.FixtureRequest, broker: Broker) -> Exchange:
-    return Exchange(f"strange-{secrets.token_hex(4)}", broker.url, {"replay": request.param})
+    return Exchange(f"external-{secrets.token_hex(4)}", broker.url, {"replay": request.param})
 
 
 @asynccontextmanager
-async def stranger(broker: Broker) -> AsyncIterator[AbstractChannel]:
+async def external_publisher(broker: Broker) -> AsyncIterator[AbstractChannel]:
     connection = await aiormq.connect(broker.url)
     try:
         yield await connection.channel()
@@ -49,7 +49,7 @@ async def test_content_encodings(exchange: Exchange, broker: Broker, caplog: pyt
     A body that decompresses to more than `--maxline` is too long.
     """
     receiver, metrics = Receiver(), Metrics()
-    async with stranger(broker) as channel, exchange.open(receiver, metrics=metrics, max_message_bytes=LIMIT):
+    async with external_publisher(broker) as channel, exchange.open(receiver, metrics=metrics, max_message_bytes=LIMIT):
 
         async def publish(data: bytes, **properties: str) -> None:
             await channel.basic_publish(data, exchange=exchange.name, properties=commands.Basic.Properties(**properties))

@@ -85,15 +85,15 @@ async def test_publish_without_a_receiver() -> None:
     assert other.bodies == [Body(lines(b"b"), "p", 4)]
 
 
-@pytest.mark.parametrize("patience", [0, math.inf])
-async def test_close(patience: float) -> None:
-    """`close` returns at once, whatever the patience, also while the bus is paused; a second `close` does nothing."""
+@pytest.mark.parametrize("seconds", [0, math.inf])
+async def test_close(seconds: float) -> None:
+    """`close` returns at once, whatever the timeout, also while the bus is paused; a second `close` does nothing."""
     bus, receiver = MemoryBus("p"), Receiver()
-    await bus.close(patience)
+    await bus.close(seconds)
     await bus.open(receiver)
     bus.pause()
-    await bus.close(patience)
-    await bus.close(patience)
+    await bus.close(seconds)
+    await bus.close(seconds)
     assert receiver == Receiver(connects=[True])
 
 

@@ -23,7 +23,7 @@ from pamqp import commands
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
-from tests.bus.node import QUICK, Exchange, Node, Receiver, SlowLink, Viewer, heard_of_all, nothing_left, until
+from tests.bus.node import QUICK, Exchange, Node, Receiver, SlowLink, Viewer, nothing_left, publish_until_received, until
 from tests.support.rabbit import Broker, Proxy
 from wsbridge.bus.rabbitmq import connection as links
 from wsbridge.bus.rabbitmq.tuning import SEGMENT_BYTES, Tuning
@@ -75,7 +75,7 @@ class Stage:
 
     async def has_all(self) -> None:
         """Wait until the viewer has the producer's last message."""
-        await heard_of_all([self.producer], [self.viewer])
+        await publish_until_received([self.producer], [self.viewer])
 
     def lost_nothing(self) -> None:
         """Check that the viewer received each message once, and no notice of a loss."""
@@ -141,7 +141,7 @@ async def publishing(*stages: Stage, padding: str = "") -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def publishing_all_the_while(node: Node) -> AsyncIterator[None]:
+async def publishing_continuously(node: Node) -> AsyncIterator[None]:
     """Let a node publish so much that some messages are always unconfirmed."""
     source = Memory()
     node.bus.source = source
@@ -383,12 +383,12 @@ async def test_slow_link(shaken: Broker) -> None:
 
 async def test_busy_node_whose_binding_is_removed(shaken: Broker) -> None:
     """A node restores a binding that an administrator removed, even if it always has unconfirmed messages."""
-    async with stage(shaken, tuning=replace(QUICK, check_interval=0.2)) as one, publishing_all_the_while(one.node):
+    async with stage(shaken, tuning=replace(QUICK, check_interval=0.2)) as one, publishing_continuously(one.node):
         exchange = f'rabbit_misc:r(<<"/">>, exchange, <<"{one.exchange.name}">>)'
         for name in await bound_to(shaken, one.exchange.name):
             binding = f'{{binding, {exchange}, <<>>, rabbit_misc:r(<<"/">>, queue, <<"{name}">>), []}}'
             await asyncio.to_thread(shaken.eval, f'rabbit_binding:remove({binding}, <<"guest">>)')
-        await heard_of_all([one.producer], [one.viewer])
+        await publish_until_received([one.producer], [one.viewer])
 
 
 async def test_stream_without_a_leader(private_broker: Callable[..., Broker]) -> None:
@@ -535,7 +535,7 @@ async def test_exchange_is_deleted(shaken: Broker, replay: bool) -> None:
     async with stage(shaken, replay=replay, tuning=replace(QUICK, check_interval=0.5)) as one:
         resource = f'rabbit_misc:r(<<"/">>, exchange, <<"{one.exchange.name}">>)'
         await asyncio.to_thread(shaken.eval, f'rabbit_exchange:delete({resource}, false, <<"guest">>)')
-        await heard_of_all([one.producer], [one.viewer])
+        await publish_until_received([one.producer], [one.viewer])
 
 
 async def test_stream_is_deleted(shaken: Broker) -> None:

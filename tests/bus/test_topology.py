@@ -37,7 +37,7 @@ def passive(request: pytest.FixtureRequest, broker: Broker) -> Exchange:
 
 
 @asynccontextmanager
-async def stranger(broker: Broker) -> AsyncIterator[aiormq.abc.AbstractChannel]:
+async def external_channel(broker: Broker) -> AsyncIterator[aiormq.abc.AbstractChannel]:
     connection = await aiormq.connect(broker.url)
     try:
         yield await connection.channel()
@@ -73,7 +73,7 @@ async def user_with(broker: Broker, configure: str, write: str, read: str) -> As
 @pytest.mark.parametrize("consumes", [True, False], ids=["takes", "publishes only"])
 async def test_exchange_that_routes_by_key(passive: Exchange, broker: Broker, kind: str, consumes: bool) -> None:
     """The bus rejects an exchange that routes by key, names its type and binds nothing to it."""
-    async with stranger(broker) as channel:
+    async with external_channel(broker) as channel:
         await channel.exchange_declare(passive.name, exchange_type=kind, durable=True)
     message = await refusal(passive, consumes=consumes)
     assert f"refuses exchange {passive.name}: its type is {kind}, but a channel needs a fanout" in message
@@ -93,7 +93,7 @@ async def test_exchange_that_routes_by_key(passive: Exchange, broker: Broker, ki
 )
 async def test_fanout_of_any_kind(passive: Exchange, broker: Broker, made: Mapping[str, object]) -> None:
     """The bus uses an existing fanout, whatever its other properties are."""
-    async with stranger(broker) as channel:
+    async with external_channel(broker) as channel:
         await channel.exchange_declare(passive.name, exchange_type="fanout", **made)  # type: ignore[arg-type]
         receiver = Receiver()
         async with passive.open(receiver):
@@ -111,7 +111,7 @@ async def test_type_that_cannot_be_checked(passive: Exchange, broker: Broker, ca
     """A user without the permission to configure the exchange uses it unchecked, and the log names the assumption."""
     caplog.set_level(logging.INFO)
     stream = f"^wsbridge\\.{passive.name}$"
-    async with stranger(broker) as channel, user_with(broker, f"{stream}|^amq\\.gen", ".*", ".*") as url:
+    async with external_channel(broker) as channel, user_with(broker, f"{stream}|^amq\\.gen", ".*", ".*") as url:
         await channel.exchange_declare(passive.name, exchange_type="fanout")
         receiver = Receiver()
         async with passive.open(receiver, url=url) as bus:
