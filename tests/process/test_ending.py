@@ -171,10 +171,10 @@ async def test_stderr_is_bounded_at_the_end(start: Starter, monkeypatch: pytest.
 
 async def test_no_call_after_the_end_of_the_group(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a group is empty, no system call uses its ID, which may belong to another process by then."""
-    start.watch = told = Told()
+    start.watch = watch = RecordingWatch()
     running = start("true")
     group = running.child.group
-    await until(lambda: len(told.words) == 2, "the end of the group")
+    await until(lambda: len(watch.calls) == 2, "the end of the group")
 
     def stranger(*_: object) -> None:
         raise AssertionError("the number is another's")
@@ -184,21 +184,21 @@ async def test_no_call_after_the_end_of_the_group(start: Starter, monkeypatch: p
     running.child.kill()
     await ended(running)
     running.child.kill()
-    assert told.words == [("begun", group.pid, []), ("ended", group.pid, [])]
+    assert watch.calls == [("added", group.pid, []), ("removed", group.pid, [])]
 
 
 async def test_remaining_process_is_watched(start: Starter) -> None:
     """If a leader has exited and another process of its group lives, the group is checked until it is empty."""
-    start.watch = told = Told()
+    start.watch = watch = RecordingWatch()
     running = start("sh", "-c", "sleep 1000 & echo $!")
     heir = int(await running.line())
     with mortal(heir):
         await running.child.group.wait_exit()
-        assert len(told.words) == 1
+        assert len(watch.calls) == 1
         os.kill(heir, signal.SIGKILL)
-        await until(lambda: len(told.words) == 2, "the end of the group")
+        await until(lambda: len(watch.calls) == 2, "the end of the group")
     await ended(running)
-    assert len(told.words) == 2
+    assert len(watch.calls) == 2
 
 
 async def test_kill(start: Starter) -> None:
@@ -223,19 +223,19 @@ async def test_end_is_idempotent(start: Starter) -> None:
     assert running.child.group.status is not None
 
 
-class Told:
+class RecordingWatch:
     """A Watch that records its calls, and the processes that are in the group at an end."""
 
     pid = 0
 
     def __init__(self) -> None:
-        self.words: list[tuple[str, int, list[int]]] = []
+        self.calls: list[tuple[str, int, list[int]]] = []
 
     def add(self, group: int, ladder: Sequence[Step]) -> None:
-        self.words.append(("begun", group, []))
+        self.calls.append(("added", group, []))
 
     def remove(self, group: int) -> None:
-        self.words.append(("ended", group, group_members(group)))
+        self.calls.append(("removed", group, group_members(group)))
 
     def close(self) -> None:
         """Do nothing."""
@@ -244,15 +244,15 @@ class Told:
 @pytest.mark.parametrize("script", ["true", "echo; cat", "sleep 1000 >&2 & echo"], ids=["gone", "polite", "grandchild"])
 async def test_guard_is_notified(start: Starter, script: str) -> None:
     """The guard is notified of each group's start, and of its end when the group is empty."""
-    start.watch = told = Told()
+    start.watch = watch = RecordingWatch()
     running = start("sh", "-c", script)
     group = running.child.group.pid
     await until(lambda: running.output.batches or running.output.ended, "the program to have begun")
     await ended(running)
-    first, *rest = told.words
-    assert first == ("begun", group, [])
+    first, *rest = watch.calls
+    assert first == ("added", group, [])
     assert rest
-    assert [word for word in rest if word != ("ended", group, [])] == []
+    assert [call for call in rest if call != ("removed", group, [])] == []
 
 
 async def test_no_descriptor_stays_open(start: Starter) -> None:
