@@ -18,11 +18,11 @@ from tests.support.configured import configured  # noqa: F401 (a fixture of seve
 from tests.support.rabbit import Broker
 from tests.support.site import (  # noqa: F401 (fixtures of several folders)
     certificates,
-    door,
-    door_of_the_site,
+    listener_server,
     serve,
     served,
     server_of_the_site,
+    shared_listener_server,
     site,
     transports,
 )

@@ -25,9 +25,9 @@ WAYS = {"drop": Client.drop, "reset": Client.reset}
 
 
 @contextmanager
-def deaf(door: Server) -> Iterator[tuple[Client, int]]:
+def unreading(listener_server: Server) -> Iterator[tuple[Client, int]]:
     """A client whose program does not read, and the program's pid."""
-    with door.connect("/deaf") as client:
+    with listener_server.connect("/unreading") as client:
         pid = int(client.receive_text())
         with mortal(pid):
             yield client, pid
@@ -38,18 +38,18 @@ def stuff(client: Client) -> None:
     assert send_what_is_taken(client.stream.sock, TOO_MUCH, quiet=0.1) < len(TOO_MUCH), "the server still reads from the client"
 
 
-def test_disconnect_is_noticed(door: Server) -> None:
+def test_disconnect_is_noticed(listener_server: Server) -> None:
     """If a client disconnects or resets while its program does not read, the server notices it and ends the program."""
     for way in ("drop", "reset"):
-        with deaf(door) as (client, pid):
+        with unreading(listener_server) as (client, pid):
             stuff(client)
             WAYS[way](client)
             wait_for_exit(pid)
 
 
-def test_half_close_is_noticed(door: Server) -> None:
+def test_half_close_is_noticed(listener_server: Server) -> None:
     """A client that half-closes the connection counts as disconnected, even while data from it is unread."""
-    with deaf(door) as (client, pid):
+    with unreading(listener_server) as (client, pid):
         client.send_raw(SOME)
         waiting = [0, 0]
         while waiting[-1] == 0 or waiting[-1] != waiting[-2]:
@@ -59,9 +59,9 @@ def test_half_close_is_noticed(door: Server) -> None:
         client.wait_for_end()
 
 
-def test_connected_client_is_kept(door: Server) -> None:
+def test_connected_client_is_kept(listener_server: Server) -> None:
     """The server keeps a client that stays connected, and the client receives the program's output all the time."""
-    with deaf(door) as (client, pid):
+    with unreading(listener_server) as (client, pid):
         stuff(client)
         for _ in range(30):
             client.receive_text()

@@ -392,7 +392,7 @@ def test_signal_with_a_broker(start: Start, broker: Broker, exchange: str) -> No
     wait_until(lambda: exchange not in dict(broker.bindings()), "the end of its queue")
 
 
-IMPATIENT = """
+SHORT_LINK_TIMEOUT = """
 import os, sys
 from wsbridge.bus.rabbitmq import connection as link
 from wsbridge.bus.rabbitmq.tuning import TUNING
@@ -401,11 +401,11 @@ from wsbridge.cli.main import run
 object.__setattr__(TUNING, "check_interval", 0.1)
 close = link.Link.close
 
-async def told(given_up):
-    print("given up", file=sys.stderr, flush=True)
-    await close(given_up)
+async def report_and_close(lost_link):
+    print("closing the link", file=sys.stderr, flush=True)
+    await close(lost_link)
 
-link.Link.close = told
+link.Link.close = report_and_close
 sys.exit(run("wsbridge", sys.argv[1:], os.environ))
 """
 """Drops a broker that is silent for a second, and prints this before it closes the connection."""
@@ -417,7 +417,7 @@ def test_signal_while_the_link_times_out(end: str, start: Start, broker: Broker,
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         words = (end, f"--exchange={exchange}", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
         published, _ = broker.confirms()
-        process = start(*words, python=("-c", IMPATIENT))
+        process = start(*words, python=("-c", SHORT_LINK_TIMEOUT))
         # The connection must be open first: a broker that is silent before is an error.
         if end == "publish":
             process.say(b"x\n")
@@ -427,7 +427,7 @@ def test_signal_while_the_link_times_out(end: str, start: Start, broker: Broker,
             assert finish("publish", *broker_words(broker, exchange), data=b"x\n").returncode == 0
             assert process.lines(1) == ["x"]
         proxy.swallow()
-        process.wait_for_error("given up")
+        process.wait_for_error("closing the link")
         process.send_signal(signal.SIGTERM)
         assert process.wait() == -signal.SIGTERM
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.deadline import scaled
-from tests.support.proc import PATIENT, Running, Starter, descriptors, group_members, until
+from tests.support.proc import LONG_LADDER, Running, Starter, descriptors, group_members, until
 from tests.support.server import is_alive, mortal, state, tell, wait_for_exit
 from tests.support.tool import command, recorded
 from wsbridge.closecodes import NORMAL
@@ -35,7 +35,7 @@ async def ended(running: Running) -> float:
 
 async def test_program_that_exits_at_eof_gets_no_signal(start: Starter, tmp_path: Path) -> None:
     """EOF on stdin is enough for a program that exits at EOF: it gets no signal."""
-    running = start(*command("witness", tmp_path / "record", "eof"), ladder=PATIENT)
+    running = start(*command("witness", tmp_path / "record", "eof"), ladder=LONG_LADDER)
     await running.line()
     await ended(running)
     assert [event for event, _ in recorded(tmp_path / "record")] == ["eof"]
@@ -103,7 +103,7 @@ async def test_group_without_its_leader_gets_the_same_pauses(start: Starter) -> 
 
 async def test_ladder_stops_at_the_end_of_the_group(start: Starter, fifo: str) -> None:
     """The ladder stops without a signal as soon as the last process of the group exits."""
-    running = start("sh", "-c", '(read word <"$0") >&2 & echo $!', fifo, ladder=PATIENT)
+    running = start("sh", "-c", '(read word <"$0") >&2 & echo $!', fifo, ladder=LONG_LADDER)
     grandchild = int(await running.line())
     with mortal(grandchild):
         await running.child.group.wait_exit()

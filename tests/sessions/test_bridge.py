@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.sessions.conftest import Opener
-from tests.support.proc import GENTLE, PATIENT, ClientTwin, turns, until
+from tests.support.proc import INT_LADDER, LONG_LADDER, ClientTwin, turns, until
 from tests.support.server import is_alive, mortal, tell
 from tests.support.tool import command, recorded
 from wsbridge.flow import Batch, CallbackSink, End
@@ -50,7 +50,7 @@ async def test_client_disconnects(session: Opener, tmp_path: Path, reason: End) 
 
 async def test_output_after_the_disconnect(session: Opener, caplog: pytest.LogCaptureFixture) -> None:
     """Output after the client's disconnect is read, dropped and counted, so that the program can exit by itself."""
-    one = session("sh", "-c", "echo ready; cat; seq 100000", ladder=PATIENT)
+    one = session("sh", "-c", "echo ready; cat; seq 100000", ladder=LONG_LADDER)
     await one.line()
     one.leaves(End(1000))
     await session.over()
@@ -62,7 +62,7 @@ async def test_output_after_the_disconnect(session: Opener, caplog: pytest.LogCa
 
 async def test_slow_client_disconnects(session: Opener, tmp_path: Path) -> None:
     """A client that accepts nothing and then disconnects does not delay the end of its program."""
-    one = session("sh", "-c", "echo ready; seq 100000; cat; echo done >$0", tmp_path / "done", ladder=PATIENT)
+    one = session("sh", "-c", "echo ready; seq 100000; cat; echo done >$0", tmp_path / "done", ladder=LONG_LADDER)
     await one.line()
     one.running.child.pause()
     await turns()
@@ -173,7 +173,7 @@ async def test_grandchild_that_prints_during_the_drain(session: Opener) -> None:
 async def test_framing_error(session: Opener, caplog: pytest.LogCaptureFixture, framing: str, printed: str, code: int, reason: str) -> None:
     """A framing error in the output ends the session at once with the error's code and a log line. Then the ladder begins."""
     limit = 9 if code == 1009 else 1000
-    one = session("sh", "-c", f"printf '{printed}'; cat; exec sleep 1000", framing=framing, limit=limit, ladder=GENTLE)
+    one = session("sh", "-c", f"printf '{printed}'; cat; exec sleep 1000", framing=framing, limit=limit, ladder=INT_LADDER)
     end = await one.ended()
     assert end.code == code
     assert end.reason.startswith(reason)
@@ -187,7 +187,7 @@ async def test_framing_error(session: Opener, caplog: pytest.LogCaptureFixture, 
 async def test_close_record(session: Opener, tmp_path: Path) -> None:
     """A close record closes at once with its code and reason; then stdin closes and the ladder begins."""
     record = '{"type":"message","text":"last"}\n{"type":"close","code":4007,"reason":"enough"}\n{"type":"message","text":"late"}'
-    one = session("sh", "-c", 'echo "$1"; cat >"$0.told"; mv "$0.told" "$0"', tmp_path / "told", record, framing="json", ladder=PATIENT)
+    one = session("sh", "-c", 'echo "$1"; cat >"$0.told"; mv "$0.told" "$0"', tmp_path / "told", record, framing="json", ladder=LONG_LADDER)
     assert await one.ended() == End(4007, "enough")
     assert one.client.messages == [b"last"]
     await session.over()
@@ -196,7 +196,7 @@ async def test_close_record(session: Opener, tmp_path: Path) -> None:
 
 async def test_program_continues_after_its_close_record(session: Opener, fifo: str) -> None:
     """A program that has sent a close record may continue for a while; the client need not wait for its exit."""
-    one = session("sh", "-c", """echo '{"type":"close"}'; read word <"$0" """, fifo, framing="json", ladder=PATIENT)
+    one = session("sh", "-c", """echo '{"type":"close"}'; read word <"$0" """, fifo, framing="json", ladder=LONG_LADDER)
     assert await one.ended() == End(1000)
     assert one.running.child.group.status is None
     await asyncio.to_thread(tell, fifo, "go")
@@ -230,7 +230,7 @@ async def test_forced_shutdown(session: Opener) -> None:
 
 async def test_program_that_closes_its_stdout(session: Opener) -> None:
     """A program that closed its stdout and was then ended by the ladder closes with 1000."""
-    one = session("sh", "-c", "echo last; exec >&-; while :; do sleep 0.01; done", ladder=GENTLE)
+    one = session("sh", "-c", "echo last; exec >&-; while :; do sleep 0.01; done", ladder=INT_LADDER)
     assert await one.ended() == End(1000)
     assert one.running.child.group.signalled == signal.SIGINT
     await session.over()
@@ -239,7 +239,7 @@ async def test_program_that_closes_its_stdout(session: Opener) -> None:
 @pytest.mark.parametrize("status", [1, 130])
 async def test_program_that_exits_at_the_ladders_signal(session: Opener, status: int) -> None:
     """A program that closed its stdout and exits at the ladder's signal with its own status also closes with 1000."""
-    one = session("sh", "-c", f"trap 'exit {status}' INT; echo last; exec >&-; while :; do sleep 0.01; done", ladder=GENTLE)
+    one = session("sh", "-c", f"trap 'exit {status}' INT; echo last; exec >&-; while :; do sleep 0.01; done", ladder=INT_LADDER)
     assert await one.ended() == End(1000)
     assert one.running.child.group.status == status
     await session.over()
@@ -255,7 +255,7 @@ async def test_last_line_while_a_process_holds_stdout(session: Opener) -> None:
 
 async def test_program_that_fails_after_its_stdout(session: Opener, fifo: str) -> None:
     """A program that closed its stdout and then failed by itself closes with 1011."""
-    one = session("sh", "-c", 'exec >&-; read word <"$0"; exit 3', fifo, ladder=PATIENT)
+    one = session("sh", "-c", 'exec >&-; read word <"$0"; exit 3', fifo, ladder=LONG_LADDER)
     await turns()
     await asyncio.to_thread(tell, fifo, "go")
     assert await one.ended() == End(1011, "exit 3")
@@ -263,7 +263,7 @@ async def test_program_that_fails_after_its_stdout(session: Opener, fifo: str) -
 
 async def test_client_disconnects_while_it_is_paused(session: Opener, fifo: str, tmp_path: Path) -> None:
     """If a client disconnects while its program reads nothing, the ladder begins. Its earlier messages are delivered before the EOF."""
-    one = session("sh", "-c", 'echo ready; read word <"$0"; wc -l >"$1"', fifo, tmp_path / "count", ladder=PATIENT)
+    one = session("sh", "-c", 'echo ready; read word <"$0"; wc -l >"$1"', fifo, tmp_path / "count", ladder=LONG_LADDER)
     await one.line()
     one.says(*[b"%099d" % number for number in range(10_000)])
     assert one.client.paused
@@ -278,7 +278,7 @@ async def test_client_disconnects_while_it_is_paused(session: Opener, fifo: str,
 
 async def test_disconnect_begins_the_ladder(session: Opener) -> None:
     """When its client has disconnected, the ladder ends a program that reads nothing."""
-    one = session("sh", "-c", "echo ready; exec sleep 1000", ladder=GENTLE)
+    one = session("sh", "-c", "echo ready; exec sleep 1000", ladder=INT_LADDER)
     await one.line()
     one.says(b"x" * 1_000_000)
     one.bridge.hung_up()

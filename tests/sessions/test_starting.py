@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.sessions.conftest import Opener
-from tests.support.proc import SHORT, ClientTwin, Starter, turns, until, which
+from tests.support.proc import SHORT_LADDER, ClientTwin, Starter, turns, until, which
 from wsbridge.errors import ProgramError
 from wsbridge.flow import Batch, End, Kind, Sink
 from wsbridge.framing import make_framing
@@ -54,7 +54,7 @@ async def opening(session: Opener) -> Opening:
         decoder=make_decoder(),
         encoder=encoder,
         errors=lambda data: None,
-        ladder=SHORT,
+        ladder=SHORT_LADDER,
         descendants=starter.descendants,
         fields={},
         loop=loop,

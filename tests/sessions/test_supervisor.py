@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.proc import PATIENT, SHORT, Starter, adopting, no_callback_fails, nothing_left, python, turns, until
+from tests.support.proc import LONG_LADDER, SHORT_LADDER, Starter, adopting, no_callback_fails, nothing_left, python, turns, until
 from tests.support.server import is_alive, mortal, tell
 from tests.support.tool import command, recorded
 from wsbridge.errors import ProgramError
@@ -174,7 +174,7 @@ async def test_log(supervise: Supervise, caplog: pytest.LogCaptureFixture) -> No
 
 async def test_exit_is_not_logged_as_a_closed_stdout(supervise: Supervise, caplog: pytest.LogCaptureFixture) -> None:
     """An ordinary exit is not logged as a closed stdout, although stdout closes a moment before."""
-    supervised = supervise(*python("print('x')"), restarts=Quick(Restart.ALWAYS, faster=100_000), ladder=PATIENT)
+    supervised = supervise(*python("print('x')"), restarts=Quick(Restart.ALWAYS, faster=100_000), ladder=LONG_LADDER)
     await supervised.lines(25)
     await until(lambda: len(supervised.restarts.decided) >= 25, "25 ends")
     assert "closed its stdout" not in caplog.text
@@ -182,7 +182,7 @@ async def test_exit_is_not_logged_as_a_closed_stdout(supervise: Supervise, caplo
 
 async def test_slow_exit_keeps_its_status(supervise: Supervise) -> None:
     """A program that exits a moment after it closed its stdout still ends with its own status."""
-    supervised = supervise("sh", "-c", "exec >&-; sleep 0.2; exit 0", restart=Restart.ON_FAILURE, ladder=PATIENT)
+    supervised = supervise("sh", "-c", "exec >&-; sleep 0.2; exit 0", restart=Restart.ON_FAILURE, ladder=LONG_LADDER)
     await supervised.over()
     assert supervised.restarts.decided == [(0, None)]
 
@@ -237,7 +237,7 @@ async def test_closed_stdout(supervise: Supervise, tmp_path: Path, policy: Resta
 
 async def test_closed_stdout_is_a_failure(supervise: Supervise) -> None:
     """A program that closed its stdout counts as failed, even if it then exits with 0."""
-    supervised = supervise("sh", "-c", "exec >&-; read line; exit 0", restart=Restart.ON_FAILURE, ladder=PATIENT)
+    supervised = supervise("sh", "-c", "exec >&-; read line; exit 0", restart=Restart.ON_FAILURE, ladder=LONG_LADDER)
     await until(lambda: supervised.restarts.decided, "its end")
     assert supervised.restarts.decided[0] == (1, 0.5)
 
@@ -295,7 +295,7 @@ async def test_flood_without_a_newline(supervise: Supervise) -> None:
 @pytest.mark.parametrize("policy", [Restart.ALWAYS, Restart.ON_FAILURE])
 async def test_framing_error_is_a_failure(supervise: Supervise, policy: Restart) -> None:
     """A program that is ended for a framing error counts as failed, even if it then exits with 0."""
-    supervised = supervise("sh", "-c", "echo no record; cat; exit 0", framing="json", restart=policy, ladder=PATIENT)
+    supervised = supervise("sh", "-c", "echo no record; cat; exit 0", framing="json", restart=policy, ladder=LONG_LADDER)
     await until(lambda: supervised.restarts.decided, "its end")
     assert supervised.restarts.decided[0][1] == 0.5
 
@@ -510,7 +510,7 @@ async def test_stop(supervise: Supervise, tmp_path: Path, until_event: str) -> N
 
 async def test_last_output(supervise: Supervise) -> None:
     """All output that a program prints during its shutdown is passed on."""
-    supervised = supervise("sh", "-c", "echo ready; cat; seq 20000; echo bye", ladder=PATIENT)
+    supervised = supervise("sh", "-c", "echo ready; cat; seq 20000; echo bye", ladder=LONG_LADDER)
     await supervised.lines(1)
     await supervised.stop()
     assert await supervised.lines(20_002) == ["ready", *[str(number) for number in range(1, 20_001)], "bye"]
@@ -545,7 +545,7 @@ async def test_stop_before_the_start(supervise: Supervise) -> None:
 
 async def test_kill(supervise: Supervise, tmp_path: Path) -> None:
     """`kill` does not wait for the ladder."""
-    supervised = supervise(*command("witness", tmp_path / "record"), ladder=PATIENT)
+    supervised = supervise(*command("witness", tmp_path / "record"), ladder=LONG_LADDER)
     pid = int((await supervised.lines(1))[0])
     supervised.supervisor.stop()
     await turns()
@@ -557,7 +557,7 @@ async def test_kill(supervise: Supervise, tmp_path: Path) -> None:
 
 async def test_program_and_its_children_end(supervise: Supervise) -> None:
     """Nothing of a program remains, including its child processes."""
-    supervised = supervise("sh", "-c", "sleep 1000 & echo $!; wait", ladder=SHORT)
+    supervised = supervise("sh", "-c", "sleep 1000 & echo $!; wait", ladder=SHORT_LADDER)
     grandchild = int((await supervised.lines(1))[0])
     with mortal(grandchild):
         await supervised.stop()
