@@ -22,7 +22,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from tests.support.client import DEADLINE, Client, connect, encode_frame, open_stream, read_response, request_bytes
 from tests.support.deadline import scaled
-from tests.support.proc import no_callback_fails, nothing_left, send_what_is_taken, turns, until
+from tests.support.proc import no_callback_fails, nothing_left, send_until_full, turns, until
 from wsbridge.http import connection as module
 from wsbridge.http.connection import FOR_EVER, MASK, PRIVATE, Connection, HttpServer, missing_names
 from wsbridge.http.handshake import Detached
@@ -230,7 +230,7 @@ async def test_bytes_after_an_upgrade_are_bounded(loop: asyncio.AbstractEventLoo
     server = make_server(slow, loop)
     async with serving(server, loop) as port:
         with open_stream(port=port) as stream:
-            sent = await asyncio.to_thread(send_what_is_taken, stream.sock, head + more)
+            sent = await asyncio.to_thread(send_until_full, stream.sock, head + more)
             assert sent < len(more)
             (connection,) = server.connections
             assert len(connection._held) < 2_000_000

@@ -10,9 +10,9 @@ from contextlib import ExitStack
 import pytest
 
 from tests.support.client import Close, Opcode, encode_frame
-from tests.support.proc import TRANSPORTS, pause, resident, send_what_is_taken
+from tests.support.proc import TRANSPORTS, pause, resident, send_until_full
 from tests.support.server import Server, is_alive, memory_peak, wait_for_exit
-from tests.support.site import Serve, say
+from tests.support.site import Serve, shell_path
 from tests.support.tool import command
 
 MIB = 1 << 20
@@ -60,7 +60,7 @@ def test_close_from_a_client_that_does_not_read(listener_server: Server) -> None
 
 def test_all_is_delivered_after_the_exit(listener_server: Server) -> None:
     """When a program exits after its last output, a slow client receives all of the output, then the close."""
-    with listener_server.connect(say("seq -f %0999g 6000; exit 3"), **options(listener_server)) as client:
+    with listener_server.connect(shell_path("seq -f %0999g 6000; exit 3"), **options(listener_server)) as client:
         pause(0.2)
         messages, close = client.receive_until_close()
         assert close == Close(1011, "exit 3")
@@ -73,7 +73,7 @@ def test_client_that_only_sends(served: Server, opcode: Opcode) -> None:
     frames = encode_frame(b"x" * 125, opcode) * 200_000
     with served.connect("/echo", receive_buffer=SMALL) as client:
         before = resident(served.pid)
-        send_what_is_taken(client.stream.sock, frames, quiet=0.3)
+        send_until_full(client.stream.sock, frames, quiet=0.3)
         assert resident(served.pid) - before < 12 * MIB
         client.reset()
 

@@ -420,7 +420,7 @@ def test_signal_while_the_link_times_out(end: str, start: Start, broker: Broker,
         process = start(*words, python=("-c", SHORT_LINK_TIMEOUT))
         # The connection must be open first: a broker that is silent before is an error.
         if end == "publish":
-            process.say(b"x\n")
+            process.write(b"x\n")
             wait_until_confirmed(broker, proxy, published)
         else:
             wait_for_queue(broker, exchange)

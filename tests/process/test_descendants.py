@@ -17,7 +17,7 @@ import pytest
 from tests.support.client import DEADLINE, Client, Refused, Stream, open_stream, request_bytes
 from tests.support.deadline import scaled
 from tests.support.proc import LONG_LADDER, SHORT_LADDER, Starter, python, until, which, zombies
-from tests.support.server import Server, children, command_line, is_alive, mortal, tell, wait_for_exit, wait_until
+from tests.support.server import Server, children, command_line, is_alive, mortal, wait_for_exit, wait_until, write_to_fifo
 from tests.support.tool import command, recorded
 from wsbridge.metrics import Metrics
 from wsbridge.process import descendants
@@ -94,7 +94,7 @@ async def test_end_waits_for_other_groups(start: Starter, fifo: str) -> None:
         ending = asyncio.ensure_future(running.end())
         assert not await running.child.group.wait_empty(0.3)
         assert (ending.done(), gone) == (False, [])
-        await asyncio.to_thread(tell, fifo, "go")
+        await asyncio.to_thread(write_to_fifo, fifo, "go")
         await ending
     assert gone == [True]
     assert running.child.group.signalled is None

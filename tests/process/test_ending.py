@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.deadline import scaled
 from tests.support.proc import LONG_LADDER, Running, Starter, descriptors, group_members, until
-from tests.support.server import is_alive, mortal, state, tell, wait_for_exit
+from tests.support.server import is_alive, mortal, state, wait_for_exit, write_to_fifo
 from tests.support.tool import command, recorded
 from wsbridge.closecodes import NORMAL
 from wsbridge.flow import End
@@ -110,7 +110,7 @@ async def test_ladder_stops_at_the_end_of_the_group(start: Starter, fifo: str) -
         ending = asyncio.ensure_future(ended(running))
         await until(lambda: running.child.group.status is not None, "the leader's exit")
         assert not ending.done()
-        await asyncio.to_thread(tell, fifo, "go")
+        await asyncio.to_thread(write_to_fifo, fifo, "go")
         await ending
     assert running.child.group.signalled is None
 

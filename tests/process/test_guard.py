@@ -217,5 +217,5 @@ async def test_ended_groups_are_forgotten(watched: Metrics, start: Starter) -> N
         guard.remove(group)
     guard.close()
     assert not is_alive(guard.pid)
-    stranger.say(b"alive")
+    stranger.write(b"alive")
     assert await stranger.line() == "alive"

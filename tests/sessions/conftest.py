@@ -29,12 +29,12 @@ class Session:
     bridge: Bridge
     sink: Sink
 
-    def says(self, *lines: bytes) -> None:
+    def send(self, *lines: bytes) -> None:
         """Send messages as the client."""
         self.client.received += len(lines)
         self.sink.write(Batch(Kind.TEXT, list(lines)))
 
-    def leaves(self, reason: End) -> None:
+    def disconnect(self, reason: End) -> None:
         """Disconnect the client."""
         self.sink.end(reason)
 

@@ -38,7 +38,7 @@ class Opening:
         self.stdio.close_theirs()
         self.starting.set_exception(ProgramError("cannot"))
 
-    def says(self, *lines: bytes) -> None:
+    def send(self, *lines: bytes) -> None:
         self.client.received += len(lines)
         self.sink.write(Batch(Kind.TEXT, list(lines)))
 
@@ -74,7 +74,7 @@ async def opening(session: Opener) -> Opening:
 
 async def test_early_messages_reach_the_program(opening: Opening, session: Opener) -> None:
     """Messages that the client sends before the program runs are in the program's stdin when it runs."""
-    opening.says(b"one", b"two")
+    opening.send(b"one", b"two")
     await turns()
     opening.start()
     await until(lambda: opening.client.messages == [b"one", b"two"], "the answer")
@@ -85,7 +85,7 @@ async def test_early_messages_reach_the_program(opening: Opening, session: Opene
 
 async def test_client_disconnects_before_the_start(opening: Opening, session: Opener) -> None:
     """The program still gets the messages of a client that has disconnected; the session ends when the program exits."""
-    opening.says(b"one")
+    opening.send(b"one")
     opening.sink.end(End(1000))
     await turns()
     assert len(session.registry) == 1
@@ -99,7 +99,7 @@ async def test_client_disconnects_before_the_start(opening: Opening, session: Op
 async def test_program_that_cannot_start(opening: Opening, session: Opener, when: str) -> None:
     """If the program cannot start, the client gets an error, unless it has disconnected or another close code was sent. Its messages
     count as lost."""
-    opening.says(b"one", b"two")
+    opening.send(b"one", b"two")
     expected: End | None = CANNOT_LAUNCH
     if when == "after the end of its pipes":
         opening.stdio.close_theirs()

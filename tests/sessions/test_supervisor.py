@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.proc import LONG_LADDER, SHORT_LADDER, Starter, adopting, no_callback_fails, nothing_left, python, turns, until
-from tests.support.server import is_alive, mortal, tell
+from tests.support.server import is_alive, mortal, write_to_fifo
 from tests.support.tool import command, recorded
 from wsbridge.errors import ProgramError
 from wsbridge.flow import Batch, Kind, Memory
@@ -218,7 +218,7 @@ async def test_output_of_a_grandchild_during_the_drain(supervise: Supervise, fif
     """Output of a grandchild during the drain is passed on before the next run."""
     supervised = supervise("sh", "-c", f"(read line <{fifo}; echo heir) & echo parent", drain_seconds=1000, restart=Restart.NEVER)
     assert await supervised.lines(1) == ["parent"]
-    tell(Path(fifo), "go on")
+    write_to_fifo(Path(fifo), "go on")
     await supervised.over()
     assert await supervised.lines(2) == ["parent", "heir"]
 
@@ -390,7 +390,7 @@ async def test_message_while_a_process_holds_stdout(supervise: Supervise, fifo: 
     supervised.write(b"one")
     await until(lambda: supervised.writer.paused, "its exit")
     supervised.write(b"two")
-    tell(Path(fifo), "go on")
+    write_to_fifo(Path(fifo), "go on")
     assert (await supervised.lines(2))[:2] == ["one", "two"]
     assert supervised.metrics.discarded_in == 0
 

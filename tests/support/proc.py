@@ -97,7 +97,7 @@ class Running:
     output: Memory
     errors: list[str]
 
-    def say(self, *lines: bytes, kind: Kind = Kind.TEXT) -> None:
+    def write(self, *lines: bytes, kind: Kind = Kind.TEXT) -> None:
         """Write messages to the child, as one batch."""
         self.output.push(Batch(kind, list(lines)))
 
@@ -284,7 +284,7 @@ def group_members(group: int) -> list[int]:
     return sorted(found)
 
 
-def send_what_is_taken(sock: socket.socket, data: bytes, quiet: float = 1.0) -> int:
+def send_until_full(sock: socket.socket, data: bytes, quiet: float = 1.0) -> int:
     """Send until all data is accepted or the peer accepts nothing for `quiet` seconds; return the number of accepted bytes."""
     rest = memoryview(data)
     sock.setblocking(False)

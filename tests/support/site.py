@@ -221,7 +221,7 @@ def serve() -> Iterator[Serve]:
         assert_sound(server)
 
 
-def say(script: str) -> str:
+def shell_path(script: str) -> str:
     """The path at which a program or a CGI script of the site runs these words of shell."""
     return "/say?" + base64.b64encode(script.encode()).decode()
 
