@@ -18,11 +18,11 @@ from tests.support.configured import configured  # noqa: F401 (a fixture of seve
 from tests.support.rabbit import Broker
 from tests.support.site import (  # noqa: F401 (fixtures of several folders)
     certificates,
-    door,
-    door_of_the_site,
+    listener_server,
     serve,
     served,
     server_of_the_site,
+    shared_listener_server,
     site,
     transports,
 )
@@ -35,12 +35,12 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
 
 
 LONGEST = (
-    "bus/test_bad_days.py",
-    "pipes/test_subscribe.py",
-    "http/test_channel_page.py",
     "bus/test_waits.py",
     "bus/test_connections.py",
     "scripts/test_verdict.py",
+    "bus/test_outages.py",
+    "pipes/test_subscribe.py",
+    "http/test_channel_page.py",
     "http/test_console_page.py",
     "pipes/test_publish.py",
     "nodes/test_browsers.py",

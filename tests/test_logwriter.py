@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.proc import no_callback_fails, turns, until
-from tests.support.server import Server, memory_peak, tell, wait_until
+from tests.support.server import Server, memory_peak, wait_until, write_to_fifo
 from tests.support.tool import command
 from wsbridge.logwriter import BUFFER_BYTES, LogHandler
 from wsbridge.metrics import Metrics
@@ -221,7 +221,7 @@ def test_log_with_a_stalled_reader(tmp_path: Path) -> None:
                 client.send_text("still there")
                 assert client.receive_text() == "still there"
         assert memory_peak(server.pid) < 100 * MIB
-        tell(go, "on")
+        write_to_fifo(go, "on")
         server.send_signal(signal.SIGTERM)
         server.wait()
         wait_until(lambda: "Server stopped" in server.log, "the last line of the log")

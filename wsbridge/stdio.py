@@ -97,15 +97,15 @@ class StdinReader:
             items = self._decoder.feed(data) if data else self._decoder.eof()
         except ProgramError as error:
             for item in error.before:
-                self._hand_on(item)
+                self._pass_on(item)
             self._finish(error)
             return
         for item in items:
-            self._hand_on(item)
+            self._pass_on(item)
         if not data:
             self._finish(End(NORMAL))
 
-    def _hand_on(self, item: Batch | End) -> None:
+    def _pass_on(self, item: Batch | End) -> None:
         if isinstance(item, End):
             self._finish(item)
         elif not self._is_over:

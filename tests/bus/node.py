@@ -32,7 +32,7 @@ from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.relay import Relay
 from wsbridge.wire.positioned import Positioned
 
-PATIENCE = 30.0
+WAIT_SECONDS = 30.0
 """Timeout in seconds for an action of the broker: a broker starts slowly on a loaded machine."""
 
 EVERYTHING = 1 << 30
@@ -41,17 +41,17 @@ EVERYTHING = 1 << 30
 WIRE = Positioned()
 
 
-async def until(condition: Callable[[], Any], what: str | Callable[[], str], patience: float = PATIENCE) -> Any:
+async def until(condition: Callable[[], Any], what: str | Callable[[], str], seconds: float = WAIT_SECONDS) -> Any:
     """Run the loop until the condition holds; return its value."""
-    deadline = Deadline(patience)
+    deadline = Deadline(seconds)
     while not (value := condition()):
-        assert not deadline.has_passed(), f"no success within {patience} s: {what if isinstance(what, str) else what()}"
+        assert not deadline.has_passed(), f"no success within {seconds} s: {what if isinstance(what, str) else what()}"
         await asyncio.sleep(0.005)
     return value
 
 
 @dataclass
-class Taker:
+class Receiver:
     """A receiver that records its calls and checks the contract: the messages of each producer arrive in order and without gaps."""
 
     bodies: list[Body] = field(default_factory=list)
@@ -288,14 +288,14 @@ class Exchange:
         )
 
     @asynccontextmanager
-    async def open(self, receiver: Any, *, patience: float = 10.0, **options: Any) -> AsyncIterator[Bus]:
+    async def open(self, receiver: Any, *, close_seconds: float = 10.0, **options: Any) -> AsyncIterator[Bus]:
         """Open a bus for a receiver that the test provides."""
         bus = self.bus(**options)
         try:
             await bus.open(receiver)
             yield bus
         finally:
-            await bus.close(patience)
+            await bus.close(close_seconds)
 
     @asynccontextmanager
     async def node(
@@ -305,7 +305,7 @@ class Exchange:
         history: int = EVERYTHING,
         queue_bytes: int = EVERYTHING,
         slow: Slow = Slow.DROP_OLDEST,
-        patience: float = 10.0,
+        close_seconds: float = 10.0,
         bus_history: int = 1000,
         **options: Any,
     ) -> AsyncIterator[Node]:
@@ -317,8 +317,8 @@ class Exchange:
             await bus.open(Relay(fanout, new_epoch=new_mark, metrics=metrics))
             yield Node(name, bus, fanout, metrics)
         finally:
-            await bus.close(patience)
-            for subscriber in fanout._everyone():
+            await bus.close(close_seconds)
+            for subscriber in fanout._all_subscribers():
                 fanout.leave(subscriber)
 
     @asynccontextmanager
@@ -371,7 +371,7 @@ class SlowLink:
         self.cut()
 
 
-async def heard_of_all(nodes: Sequence[Node], viewers: Sequence[Viewer]) -> None:
+async def publish_until_received(nodes: Sequence[Node], viewers: Sequence[Viewer]) -> None:
     """Publish a message on each node until each viewer has the last message of each node.
 
     Without replay, any message may be lost; so the function publishes again in each round.
@@ -380,7 +380,7 @@ async def heard_of_all(nodes: Sequence[Node], viewers: Sequence[Viewer]) -> None
     def have_all() -> bool:
         return all(viewer.last.get(node.name) == node.published - 1 for viewer in viewers for node in nodes)
 
-    deadline = Deadline(PATIENCE)
+    deadline = Deadline(WAIT_SECONDS)
     while not deadline.has_passed():
         for node in nodes:
             node.publish()

@@ -175,7 +175,7 @@ def test_invalid_headers(given_headers: Mapping[str, object]) -> None:
 
 @pytest.mark.parametrize("content_type", [TEXTS, BINARIES])
 @pytest.mark.parametrize("data", [b"", b"\0\0\0", b"\0\0\0\2a", b"\0\0\0\1a\0", b"\xff\xff\xff\xffa"])
-@pytest.mark.parametrize("given_headers", [{}, {PRODUCER: "p", FIRST: 0, COUNT: 1}], ids=["a stranger's", "ours"])
+@pytest.mark.parametrize("given_headers", [{}, {PRODUCER: "p", FIRST: 0, COUNT: 1}], ids=["external", "ours"])
 def test_malformed(content_type: str, data: bytes, given_headers: Mapping[str, object]) -> None:
     """A body that ends within a message or within a length is an error, whatever its publisher is."""
     with pytest.raises(MalformedBody):

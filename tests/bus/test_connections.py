@@ -13,7 +13,7 @@ import pytest
 from aio_pika import exceptions
 from pamqp import commands
 
-from tests.bus.node import Exchange, Node, Taker, Viewer, nothing_left, until
+from tests.bus.node import Exchange, Node, Receiver, Viewer, nothing_left, until
 from tests.support.amqp import AmqpLink, amqp_link
 from tests.support.deadline import scaled
 from tests.support.rabbit import Broker, Proxy
@@ -157,7 +157,7 @@ async def test_opened_at_once(shaken: Broker) -> None:
     with Proxy(("127.0.0.1", shaken.port)) as proxy:
         url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/"
         buses = [Exchange(f"shared-{secrets.token_hex(4)}", url).bus(connections=connections) for _ in range(10)]
-        await asyncio.gather(*(bus.open(Taker()) for bus in buses))
+        await asyncio.gather(*(bus.open(Receiver()) for bus in buses))
         assert (proxy.accepted, len(connections)) == (1, 1)
         for number, bus in enumerate(buses, 1):
             await bus.close(1)
@@ -175,7 +175,7 @@ async def test_different_users(shaken: Broker) -> None:
     connections = Connections()
     async with AsyncExitStack() as stack:
         for url in (*urls, *urls):
-            await stack.enter_async_context(Exchange(f"shared-{secrets.token_hex(4)}", url).open(Taker(), connections=connections))
+            await stack.enter_async_context(Exchange(f"shared-{secrets.token_hex(4)}", url).open(Receiver(), connections=connections))
         assert len(connections) == len(urls)
         await until_number(shaken, OPEN_CONNECTIONS, len(urls))
     await asyncio.to_thread(shaken.delete_user, "other")
@@ -188,7 +188,7 @@ async def test_failed_attempt() -> None:
     url = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
     for _ in range(2):
         buses = [Exchange(f"shared-{number}", url).bus(connections=connections) for number in range(5)]
-        errors = await asyncio.gather(*(bus.open(Taker()) for bus in buses), return_exceptions=True)
+        errors = await asyncio.gather(*(bus.open(Receiver()) for bus in buses), return_exceptions=True)
         assert all(isinstance(error, BusError) for error in errors)
         assert len(set(map(str, errors))) == 1
         assert "cannot be reached" in str(errors[0])
@@ -199,7 +199,7 @@ async def test_cancelled_attempt(shaken: Broker) -> None:
     """A bus that stops waiting for an attempt does not end it for the other buses."""
     connections = Connections()
     buses = [Exchange(f"shared-{secrets.token_hex(4)}", shaken.url).bus(connections=connections) for _ in range(2)]
-    opening = [asyncio.create_task(bus.open(Taker())) for bus in buses]
+    opening = [asyncio.create_task(bus.open(Receiver())) for bus in buses]
     await until(lambda: len(connections) == 1, "the attempt")
     opening[0].cancel()
     await opening[1]
@@ -218,12 +218,12 @@ async def test_silent_attempt(shaken: Broker) -> None:
         url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/"
         await asyncio.to_thread(proxy.swallow)
         patient, hasty = (Exchange("shared", url, {"timeout": seconds}).bus(connections=connections) for seconds in (600, timeout))
-        waiting = asyncio.create_task(patient.open(Taker()))
+        waiting = asyncio.create_task(patient.open(Receiver()))
         with pytest.raises(BusError, match="does not answer"):
-            await hasty.open(Taker())
+            await hasty.open(Receiver())
         assert not waiting.done()
         await asyncio.to_thread(proxy.flow)
-        async with Exchange(f"shared-{secrets.token_hex(4)}", url).open(Taker(), connections=connections):
+        async with Exchange(f"shared-{secrets.token_hex(4)}", url).open(Receiver(), connections=connections):
             assert (proxy.accepted, len(connections)) == (2, 2)
         waiting.cancel()
         await asyncio.wait((waiting,))
@@ -240,7 +240,7 @@ async def test_cancelled_opening(shaken: Broker, replay: bool) -> None:
         connection = connection_of(every[0][0])
         for turns in (1, 2, 3, 5, 8, 12, 20, 40, 80):
             bus = Exchange(f"shared-{secrets.token_hex(4)}", shaken.url, {"replay": replay}).bus(connections=connections)
-            opening = asyncio.create_task(bus.open(Taker()))
+            opening = asyncio.create_task(bus.open(Receiver()))
             for _ in range(turns):
                 await asyncio.sleep(0.001)
             opening.cancel()
@@ -453,9 +453,9 @@ async def test_opening_without_an_answer(shaken: Broker, link: AmqpLink) -> None
         async with publishing(*every):
             for _ in range(2):
                 with pytest.raises(BusError, match="does not answer"):
-                    await bus.open(Taker())
+                    await bus.open(Receiver())
                 assert len(connections) == 1
-            await bus.open(Taker())
+            await bus.open(Receiver())
         assert bus._link._connection is not first
         assert len(connections) == 2
         await bus.close(1)
@@ -671,7 +671,7 @@ async def test_channel_max(shaken: Broker) -> None:
             assert len(connections) == 3
             await all_get_what_they_publish(every)
         buses = [Exchange(f"shared-{secrets.token_hex(4)}", shaken.url).bus(connections=connections) for _ in range(5)]
-        await asyncio.gather(*(bus.open(Taker()) for bus in buses))
+        await asyncio.gather(*(bus.open(Receiver()) for bus in buses))
         assert len(connections) == 3
         for bus in buses:
             await bus.close(1)
@@ -685,7 +685,7 @@ async def test_too_few_channels(shaken: Broker) -> None:
     await asyncio.to_thread(shaken.eval, "application:set_env(rabbit, channel_max, 1)")
     try:
         with pytest.raises(BusError, match="its connection has 1 channels, and the broker permits no more \\(channel_max\\)"):
-            await Exchange("shared", shaken.url).bus(connections=Connections()).open(Taker())
+            await Exchange("shared", shaken.url).bus(connections=Connections()).open(Receiver())
     finally:
         await asyncio.to_thread(shaken.eval, "application:set_env(rabbit, channel_max, 2047)")
 

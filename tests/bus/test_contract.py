@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import aiormq
 import pytest
 
-from tests.bus.node import PATIENCE, Exchange, Node, Taker, nothing_left, until
+from tests.bus.node import WAIT_SECONDS, Exchange, Node, Receiver, nothing_left, until
 from tests.support.deadline import scaled
 from tests.support.rabbit import Broker, Proxy
 from tests.support.server import free_port
@@ -69,9 +69,9 @@ def make(request: pytest.FixtureRequest, kind: str) -> Exchange:
 
 
 @asynccontextmanager
-async def two(channel: Exchange, **options: object) -> AsyncIterator[tuple[Bus, Taker, Bus, Taker]]:
+async def two(channel: Exchange, **options: object) -> AsyncIterator[tuple[Bus, Receiver, Bus, Receiver]]:
     """Open two nodes of a channel; in memory, one node takes both parts."""
-    one, other = Taker(), Taker()
+    one, other = Receiver(), Receiver()
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(channel.open(one, **options))
         if not channel.url:
@@ -121,10 +121,10 @@ async def test_every_kind(channel: Exchange, wait: bool) -> None:
             expected += [(batch.kind, bytes(message)) for message in batch.messages]
             if wait:
                 await one.has(len(expected))
-        for taker in (one, other):
-            await taker.has(len(expected))
-            assert taker.messages == expected
-            assert taker.losses == 0
+        for receiver in (one, other):
+            await receiver.has(len(expected))
+            assert receiver.messages == expected
+            assert receiver.losses == 0
 
 
 async def test_alternating_kinds(channel: Exchange) -> None:
@@ -137,9 +137,9 @@ async def test_alternating_kinds(channel: Exchange) -> None:
             published += [(batch.kind, message) for message in batch.messages]
             if number % 7 == 0:
                 await asyncio.sleep(0)
-        for taker in (one, other):
-            await taker.has(len(published))
-            assert taker.messages == published
+        for receiver in (one, other):
+            await receiver.has(len(published))
+            assert receiver.messages == published
 
 
 async def test_order(channel: Exchange) -> None:
@@ -175,7 +175,7 @@ async def channel_nodes(channel: Exchange, names: tuple[str, ...]) -> AsyncItera
 
 async def test_pause(channel: Exchange) -> None:
     """A paused bus delivers nothing, holds a bounded number of messages and loses none; it delivers all of them after `resume`."""
-    async with two(channel) as (bus, taker, publisher, other):
+    async with two(channel) as (bus, receiver, publisher, other):
         publisher.source = source = Memory()
         bus.pause()
         published = 0
@@ -190,23 +190,23 @@ async def test_pause(channel: Exchange) -> None:
             assert len(bus._backlog) <= 2 * PREFETCH
         else:
             assert source.paused
-        assert taker.messages == []
+        assert receiver.messages == []
         bus.resume()
         assert not source.paused
         if not channel.url:
             for published in range(1, 1001):
                 publisher.publish(Batch(Kind.BINARY, [b"%d" % published]))
-        await taker.has(1000)
-        assert [int(message) for _, message in taker.messages] == list(range(1, 1001))
+        await receiver.has(1000)
+        assert [int(message) for _, message in receiver.messages] == list(range(1, 1001))
 
 
 async def test_pause_again(brokered: Exchange) -> None:
     """A receiver that pauses its bus with each message gets one message for each `resume`."""
-    async with two(brokered) as (bus, taker, publisher, _):
-        receive, allowed = taker.receive, 0
+    async with two(brokered) as (bus, receiver, publisher, _):
+        receive, allowed = receiver.receive, 0
 
         def receive_one(body: object) -> None:
-            assert taker.count < allowed, "the bus was paused"
+            assert receiver.count < allowed, "the bus was paused"
             receive(body)  # type: ignore[arg-type]
             bus.pause()
 
@@ -217,13 +217,13 @@ async def test_pause_again(brokered: Exchange) -> None:
         for number in range(20):
             allowed = number + 1
             bus.resume()
-            await taker.has(allowed)
+            await receiver.has(allowed)
         bus.resume()
 
 
 async def test_spool_blocks(brokered: Exchange) -> None:
     """A full spool pauses the publisher, and resumes it when half of the spool is confirmed; nothing is lost."""
-    async with two(brokered, spool_bytes=4096) as (bus, taker, _, other):
+    async with two(brokered, spool_bytes=4096) as (bus, receiver, _, other):
         source = Memory()
         bus.source = source
         published = pauses = 0
@@ -233,14 +233,14 @@ async def test_spool_blocks(brokered: Exchange) -> None:
             if source.paused:
                 pauses += 1
                 await until(lambda: not source.paused, "the resume of the source")
-        await taker.has(published)
+        await receiver.has(published)
         await other.has(published)
-        assert [int(message) for _, message in taker.messages] == list(range(published))
+        assert [int(message) for _, message in receiver.messages] == list(range(published))
 
 
 async def test_new_source_of_a_full_bus(channel: Exchange) -> None:
     """A bus without room pauses a new source at once, and resumes it when there is room."""
-    async with channel.open(Taker(), **({"spool_bytes": 4096} if channel.url else {})) as bus:
+    async with channel.open(Receiver(), **({"spool_bytes": 4096} if channel.url else {})) as bus:
         bus.source = earlier = Memory()
         if channel.url:
             bus.publish(Batch(Kind.TEXT, [b"x" * 1000] * 10))
@@ -276,32 +276,32 @@ async def test_spool_drops(brokered: Exchange) -> None:
 
 
 async def test_close_sends_the_last_messages(channel: Exchange) -> None:
-    """The bus sends messages published just before its end, if that takes at most `patience`."""
-    taker, metrics = Taker(), Metrics()
+    """The bus sends messages published just before its end, if that takes at most `seconds`."""
+    receiver, metrics = Receiver(), Metrics()
     async with AsyncExitStack() as stack:
         if channel.url:
-            await stack.enter_async_context(channel.open(taker))
+            await stack.enter_async_context(channel.open(receiver))
         bus = channel.bus(metrics)
-        await bus.open(Taker() if channel.url else taker)
+        await bus.open(Receiver() if channel.url else receiver)
         for number in range(500):
             bus.publish(Batch(Kind(1 + number % 2), [b"%d" % number] * 10))
         await bus.close(60)
-        await taker.has(5000)
+        await receiver.has(5000)
         assert metrics.bus_unconfirmed == 0
 
 
 async def test_close_at_once(brokered: Exchange) -> None:
-    """With a patience of 0, the bus closes at once and counts unconfirmed messages."""
+    """With a timeout of 0, the bus closes at once and counts unconfirmed messages."""
     metrics = Metrics()
-    async with two(brokered) as (_, taker, _, _):
+    async with two(brokered) as (_, receiver, _, _):
         bus = brokered.bus(metrics)
-        await bus.open(Taker())
+        await bus.open(Receiver())
         for number in range(1000):
             bus.publish(Batch(Kind(1 + number % 2), [b"%d" % number]))
         began = time.monotonic()
         await bus.close(0)
         assert time.monotonic() - began < 10
-        assert metrics.bus_unconfirmed + taker.count >= 1000
+        assert metrics.bus_unconfirmed + receiver.count >= 1000
         await bus.close(0)
         # A publisher may learn of the end late, and publish after it.
         before = metrics.bus_unconfirmed
@@ -311,19 +311,19 @@ async def test_close_at_once(brokered: Exchange) -> None:
 
 async def test_close_waits_for_own_messages(brokered: Exchange) -> None:
     """A closing bus delivers its own messages to its own receiver too, if they arrive in time."""
-    for patience, is_in_time in ((60, True), (1, False)):
-        metrics, taker = Metrics(), Taker()
+    for seconds, is_in_time in ((60, True), (1, False)):
+        metrics, receiver = Metrics(), Receiver()
         bus = brokered.bus(metrics, start="next" if brokered.replays else None)
-        await bus.open(taker)
+        await bus.open(receiver)
         bus.pause()
         bus.publish(Batch(Kind.TEXT, [b"one", b"two"]))
-        closing = asyncio.create_task(bus.close(patience))
+        closing = asyncio.create_task(bus.close(seconds))
         if is_in_time:
             done, _ = await asyncio.wait((closing,), timeout=1)
             assert not done
             bus.resume()
         await closing
-        assert taker.count == (2 if is_in_time else 0)
+        assert receiver.count == (2 if is_in_time else 0)
         assert metrics.bus_unconfirmed == 0
         assert metrics.bus_lost == (0 if is_in_time or brokered.replays else 2)
 
@@ -333,9 +333,9 @@ async def test_close_without_a_broker(brokered: Exchange, broker: Broker, how: s
     """A bus without its broker closes in bounded time, in every phase of a reconnect, and counts unsent messages."""
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         for wait in (0, 0.3):
-            metrics, taker = Metrics(), Taker()
+            metrics, receiver = Metrics(), Receiver()
             bus = brokered.bus(metrics, url=f"amqp://guest:guest@127.0.0.1:{proxy.port}/")
-            await bus.open(taker)
+            await bus.open(receiver)
             if how == "swallow":
                 await asyncio.to_thread(proxy.swallow)
             else:
@@ -343,7 +343,7 @@ async def test_close_without_a_broker(brokered: Exchange, broker: Broker, how: s
                     await asyncio.to_thread(proxy.refuse)
                 await asyncio.to_thread(proxy.cut)
                 if wait:
-                    await until(lambda taker=taker: taker.connects[-1] is False, "the report that the broker is unreachable")
+                    await until(lambda receiver=receiver: receiver.connects[-1] is False, "the report that the broker is unreachable")
             bus.publish(Batch(Kind.TEXT, [b"one", b"two"]))
             began = time.monotonic()
             await bus.close(wait)
@@ -357,17 +357,17 @@ async def test_close_without_a_broker(brokered: Exchange, broker: Broker, how: s
 async def test_close_while_the_link_fails(broker: Broker) -> None:
     """A closing bus that waits for its last confirms stops waiting when the link fails, because no confirm can arrive."""
     exchange = Exchange(f"contract-{secrets.token_hex(4)}", broker.url)
-    metrics, taker = Metrics(), Taker()
+    metrics, receiver = Metrics(), Receiver()
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         bus = exchange.bus(metrics, url=f"amqp://guest:guest@127.0.0.1:{proxy.port}/")
-        await bus.open(taker)
+        await bus.open(receiver)
         await asyncio.to_thread(proxy.swallow)
         bus.publish(Batch(Kind.TEXT, [b"one", b"two"]))
         closing = asyncio.create_task(bus.close(3600))
         await until(lambda: bus._spool.under_way, "the body to be sent")  # type: ignore[attr-defined]
         await asyncio.to_thread(proxy.flow)
         await asyncio.to_thread(proxy.cut)
-        async with asyncio.timeout(scaled(PATIENCE)):
+        async with asyncio.timeout(scaled(WAIT_SECONDS)):
             await closing
     assert metrics.bus_unconfirmed == 2
 
@@ -376,7 +376,7 @@ async def test_open_is_cancelled(brokered: Exchange, broker: Broker) -> None:
     """A bus whose `open` is cancelled, at any moment, leaves nothing behind."""
     for turns in (1, 5, 10, 20, 40, 80):
         bus = brokered.bus()
-        opening = asyncio.create_task(bus.open(Taker()))
+        opening = asyncio.create_task(bus.open(Receiver()))
         for _ in range(turns):
             await asyncio.sleep(0.001)
         opening.cancel()
@@ -388,10 +388,10 @@ async def test_open_is_cancelled(brokered: Exchange, broker: Broker) -> None:
 async def test_cancelled_by_its_first_message(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
     """If a receiver cancels `open` at the first message of a history, the log reports no reconnect."""
     exchange = Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": True}, TUNING)
-    async with exchange.open(Taker()) as bus:
+    async with exchange.open(Receiver()) as bus:
         bus.publish(Batch(Kind.TEXT, [b"enough"]))
 
-    class Impatient(Taker):
+    class Cancelling(Receiver):
         def receive(self, body: Body) -> None:
             super().receive(body)
             opening.cancel()
@@ -399,7 +399,7 @@ async def test_cancelled_by_its_first_message(broker: Broker, caplog: pytest.Log
     metrics = Metrics()
     bus = exchange.bus(metrics)
     with caplog.at_level(logging.INFO):
-        opening = asyncio.create_task(bus.open(Impatient()))
+        opening = asyncio.create_task(bus.open(Cancelling()))
         with pytest.raises(asyncio.CancelledError):
             await opening
     assert metrics.broker_reconnects == 0
@@ -452,7 +452,7 @@ async def refusal(exchange: Exchange, **options: object) -> str:
     """Open a bus that must fail; return its error. Check that the error does not show a password."""
     bus = exchange.bus(**options)  # type: ignore[arg-type]
     with pytest.raises(BusError) as raised:
-        await bus.open(Taker())
+        await bus.open(Receiver())
     await bus.close(1)
     message = str(raised.value)
     assert PASSWORD not in message
@@ -503,17 +503,17 @@ async def test_unknown_virtual_host(brokered: Exchange, broker: Broker) -> None:
 @pytest.mark.parametrize(("is_durable", "hint"), [(True, "is durable; add durable, or passive"), (False, "is not durable; remove durable")])
 async def test_other_durability(brokered: Exchange, is_durable: bool, hint: str) -> None:
     """An exchange with the other durability is refused (406); the error says which setting to change."""
-    async with brokered.open(Taker(), durable=is_durable):
+    async with brokered.open(Receiver(), durable=is_durable):
         pass
     message = await refusal(brokered, durable=not is_durable)
     assert f"refuses exchange {brokered.name}: it {hint}" in message
-    async with brokered.open(Taker(), durable=is_durable):
+    async with brokered.open(Receiver(), durable=is_durable):
         pass
 
 
 async def test_other_exchange_type(brokered: Exchange, broker: Broker) -> None:
     """An exchange that is not a fanout is refused (406); the error names its type."""
-    async with channel_of_a_stranger(broker) as channel:
+    async with external_channel(broker) as channel:
         await channel.exchange_declare(brokered.name, exchange_type="direct")
     message = await refusal(brokered)
     assert f"refuses exchange {brokered.name}: its type is direct, but a channel needs a fanout" in message
@@ -521,7 +521,7 @@ async def test_other_exchange_type(brokered: Exchange, broker: Broker) -> None:
 
 async def test_other_difference(brokered: Exchange, broker: Broker) -> None:
     """For an exchange with any other difference, the error suggests passive (406)."""
-    async with channel_of_a_stranger(broker) as channel:
+    async with external_channel(broker) as channel:
         await channel.exchange_declare(brokered.name, exchange_type="fanout", auto_delete=True)
         assert "add passive to use it unchanged" in await refusal(brokered)
 
@@ -529,14 +529,14 @@ async def test_other_difference(brokered: Exchange, broker: Broker) -> None:
 async def test_stream_name_is_in_use(broker: Broker) -> None:
     """If another queue has the name of the stream, the error says so (406)."""
     exchange = Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": True}, TUNING)
-    async with channel_of_a_stranger(broker) as channel:
+    async with external_channel(broker) as channel:
         await channel.queue_declare(f"wsbridge.{exchange.name}", exclusive=False, durable=True)
     assert f"has a queue wsbridge.{exchange.name} that is not a stream of wsbridge" in await refusal(exchange)
     await asyncio.to_thread(broker.delete_queue, f"wsbridge.{exchange.name}")
 
 
 @asynccontextmanager
-async def channel_of_a_stranger(broker: Broker) -> AsyncIterator[aiormq.abc.AbstractChannel]:
+async def external_channel(broker: Broker) -> AsyncIterator[aiormq.abc.AbstractChannel]:
     connection = await aiormq.connect(broker.url)
     try:
         yield await connection.channel()
@@ -554,7 +554,7 @@ async def test_missing_exchange(brokered: Exchange) -> None:
 async def test_other_replay_bytes(broker: Broker) -> None:
     """A stream declared with another size is refused; the error names the setting (406)."""
     exchange = Exchange(f"contract-{secrets.token_hex(4)}", broker.url, {"replay": True}, TUNING)
-    async with exchange.open(Taker()):
+    async with exchange.open(Receiver()):
         pass
     message = await refusal(exchange, replay_bytes=1 << 20)
     assert "replay_size" in message
@@ -585,7 +585,7 @@ async def test_publisher_that_may_not_read(request: pytest.FixtureRequest, broke
     exchange = make(request, "replay")
     async with exchange.node() as node, user_with(broker, ".*", ".*", f"^{exchange.name}$") as url:
         bus = exchange.bus(url=url, consumes=False)
-        await bus.open(Taker())
+        await bus.open(Receiver())
         bus.publish(Batch(Kind.TEXT, (b"one",)))
         await bus.close(10)
         await until(lambda: node.fanout.channel.end == 1, "the published messages")
@@ -623,8 +623,8 @@ async def test_tls(tls_broker: Broker, certificates: Path, replay: bool) -> None
     exchange = Exchange(f"contract-{secrets.token_hex(4)}", tls_broker.tls_url + query, {"replay": replay}, TUNING)
     async with two(exchange) as (bus, one, _, other):
         bus.publish(Batch(Kind.TEXT, [b"over TLS"] * 100 + [b"x" * 300_000]))
-        for taker in (one, other):
-            await taker.has(101)
+        for receiver in (one, other):
+            await receiver.has(101)
 
 
 @pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "TLS"])
@@ -683,7 +683,7 @@ async def test_silent_over_tls(certificates: Path, how: str) -> None:
             assert (await refusal(exchange)).endswith("does not answer")
         else:
             bus = exchange.bus()
-            opening = asyncio.create_task(bus.open(Taker()))
+            opening = asyncio.create_task(bus.open(Receiver()))
             await until(asked.is_set, "the protocol header")
             opening.cancel()
             with pytest.raises(asyncio.CancelledError):

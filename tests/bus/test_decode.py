@@ -60,14 +60,17 @@ def test_depth() -> None:
 
 
 def test_names_of_fields() -> None:
+    """In the name of a field, the decoder replaces each byte that is not UTF-8."""
     assert decode.table(b"\0\0\0\5" + b"\2\xe4xt\1" + b"V") == (9, {"\N{REPLACEMENT CHARACTER}x": True})
 
 
 @pytest.mark.parametrize(("value", "text"), [(b"\0", ""), (b"\2abc", "ab"), (b"\4te\xe4t", "te\N{REPLACEMENT CHARACTER}t")])
 def test_short_strings(value: bytes, text: str) -> None:
+    """A short string ends at its length, and the decoder replaces each byte that is not UTF-8."""
     assert decode.short_string(value) == (value[0] + 1, text)
 
 
 @pytest.mark.parametrize("seconds", [2**63, 2**64 - 1, 253_402_300_800_000])
 def test_times_out_of_range(seconds: int) -> None:
+    """The decoder returns None for a timestamp outside the range of Python."""
     assert decode.timestamp(struct.pack(">Q", seconds)) == (8, None)

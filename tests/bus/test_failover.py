@@ -16,7 +16,7 @@ import aiormq
 import pytest
 
 from tests.bus.conftest import PrivateBroker
-from tests.bus.node import QUICK, Exchange, Node, Taker, heard_of_all, nothing_left, until
+from tests.bus.node import QUICK, Exchange, Node, Receiver, nothing_left, publish_until_received, until
 from tests.support.rabbit import Broker, Proxy
 from tests.support.server import free_port
 from wsbridge.errors import BusError
@@ -133,11 +133,11 @@ async def test_dead_first_address(broker: Broker, kind: str, certificate: Path, 
     """If the first address does not work, the bus soon tries the second; the log gives the reason without the password."""
     name = f"over-{secrets.token_hex(4)}"
     async with dead_address(kind, broker, name, certificate) as dead:
-        exchange, taker = Exchange(name, options={"urls": (dead, broker.url)}), Taker()
-        async with exchange.open(taker) as bus:
+        exchange, receiver = Exchange(name, options={"urls": (dead, broker.url)}), Receiver()
+        async with exchange.open(receiver) as bus:
             assert str(bus) == f"amqp://127.0.0.1:{broker.port}/"
             bus.publish(ONE)
-            await taker.has(1)
+            await receiver.has(1)
     (said,) = reasons(caplog)
     assert said.startswith(f"the broker at {dead.partition(':')[0]}://{dead.partition('@')[2].partition('/')[0]}")
     assert DEAD[kind] in said
@@ -150,7 +150,7 @@ async def test_all_addresses_are_dead(broker: Broker) -> None:
     dead = (f"amqp://u:{PASSWORD}@127.0.0.1:{port}/", f"amqp://guest:{PASSWORD}@127.0.0.1:{broker.port}/")
     bus = Exchange("over", options={"urls": dead}).bus()
     with pytest.raises(BusError) as raised:
-        await bus.open(Taker())
+        await bus.open(Receiver())
     await bus.close(0)
     one, other = str(raised.value).split("; the broker ")
     assert one.startswith(f"the broker at amqp://127.0.0.1:{port}/ cannot be reached")
@@ -178,7 +178,7 @@ async def test_address_is_lost(exchange: Exchange, broker: Broker, how: str, cap
             viewer = other.view()
             for new, old in ((a, b), (b, a), (a, b)):
                 await is_at(node, new)
-                await heard_of_all([node], [viewer])
+                await publish_until_received([node], [viewer])
                 node.publish(50)
                 await asyncio.to_thread(old.flow)
                 await asyncio.to_thread(old.accept)
@@ -186,7 +186,7 @@ async def test_address_is_lost(exchange: Exchange, broker: Broker, how: str, cap
                 await asyncio.to_thread(new.cut)
                 node.publish(50)
                 await is_at(node, old)
-            await heard_of_all([node], [viewer])
+            await publish_until_received([node], [viewer])
             assert node.metrics.broker_reconnects == 3
             if exchange.replays:
                 assert (viewer.total_lost, viewer.renewals, viewer.seen["p"]) == (0, 0, node.published)
@@ -199,11 +199,11 @@ async def test_two_brokers(broker: Broker, private_broker: PrivateBroker) -> Non
     exchange = Exchange(f"over-{secrets.token_hex(4)}", options={"urls": (other.url, broker.url)})
     async with exchange.nodes("p", "v") as (p, v):
         viewer = v.view()
-        await heard_of_all([p], [viewer])
+        await publish_until_received([p], [viewer])
         await asyncio.to_thread(other.kill, at_once=True)
         for node in (p, v):
             await until(lambda node=node: node.fanout.is_connected and str(node.bus).endswith(f":{broker.port}/"), "the move")
-        await heard_of_all([p], [viewer])
+        await publish_until_received([p], [viewer])
         assert viewer.renewals > 0
 
 
@@ -231,25 +231,25 @@ async def test_node_without_a_replica(cluster: tuple[Broker, Broker], caplog: py
         await p.published_all()
         async with exchange.node("v", urls=(other.url, one.url)) as v:
             viewer = v.view()
-            await heard_of_all([p], [viewer])
+            await publish_until_received([p], [viewer])
             assert str(v.bus) == at_other
             words = ("delete_replica", f"wsbridge.{name}", other.node)
             await asyncio.to_thread(other.ctl, *words, script="rabbitmq-streams")
             await until(lambda: v.fanout.is_connected and str(v.bus) == at_one, "the node at the broker that has a replica")
             p.publish(5)
-            await heard_of_all([p], [viewer])
+            await publish_until_received([p], [viewer])
             assert (viewer.total_lost, viewer.renewals) == (0, 0)
         caplog.clear()
         async with exchange.node("w", urls=(other.url, one.url)) as w:
             assert str(w.bus) == at_one
             viewer = w.view()
-            await heard_of_all([p], [viewer])
+            await publish_until_received([p], [viewer])
         (said,) = reasons(caplog)
         assert said.startswith(f"the broker at {at_other} cannot be used: ")
         assert "replica" in said
         # A publisher without a receiver needs no replica.
         bus = exchange.bus(urls=(other.url, one.url), consumes=False)
-        await bus.open(Taker())
+        await bus.open(Receiver())
         assert str(bus) == at_other
         before = p.fanout.channel.end
         bus.publish(ONE)

@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.bus.node import EVERYTHING, Exchange, Node, Viewer, heard_of_all, nothing_left, until
+from tests.bus.node import EVERYTHING, Exchange, Node, Viewer, nothing_left, publish_until_received, until
 from tests.support.rabbit import Broker, Proxy
 from wsbridge.channel.ring import Join, Slow
 
@@ -75,7 +75,7 @@ class Day:
             await until(lambda node=node: node.fanout.is_connected, "the broker")
             if self.proxies:
                 await node.published_all()
-        await heard_of_all(self.nodes, self.viewers)
+        await publish_until_received(self.nodes, self.viewers)
 
 
 @pytest.mark.parametrize("queue_bytes", [EVERYTHING, 3000], ids=["patient", "strict"])

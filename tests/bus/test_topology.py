@@ -14,7 +14,7 @@ from pathlib import Path
 import aiormq
 import pytest
 
-from tests.bus.node import Exchange, Taker, nothing_left, until
+from tests.bus.node import Exchange, Receiver, nothing_left, until
 from tests.support.rabbit import Broker, binary
 from wsbridge.errors import BusError
 from wsbridge.flow import Batch, Kind
@@ -37,7 +37,7 @@ def passive(request: pytest.FixtureRequest, broker: Broker) -> Exchange:
 
 
 @asynccontextmanager
-async def stranger(broker: Broker) -> AsyncIterator[aiormq.abc.AbstractChannel]:
+async def external_channel(broker: Broker) -> AsyncIterator[aiormq.abc.AbstractChannel]:
     connection = await aiormq.connect(broker.url)
     try:
         yield await connection.channel()
@@ -49,7 +49,7 @@ async def refusal(exchange: Exchange, **options: object) -> str:
     """Open a bus that must fail; return its error."""
     bus = exchange.bus(**options)  # type: ignore[arg-type]
     with pytest.raises(BusError) as raised:
-        await bus.open(Taker())
+        await bus.open(Receiver())
     await bus.close(1)
     assert PASSWORD not in str(raised.value)
     return str(raised.value)
@@ -73,7 +73,7 @@ async def user_with(broker: Broker, configure: str, write: str, read: str) -> As
 @pytest.mark.parametrize("consumes", [True, False], ids=["takes", "publishes only"])
 async def test_exchange_that_routes_by_key(passive: Exchange, broker: Broker, kind: str, consumes: bool) -> None:
     """The bus rejects an exchange that routes by key, names its type and binds nothing to it."""
-    async with stranger(broker) as channel:
+    async with external_channel(broker) as channel:
         await channel.exchange_declare(passive.name, exchange_type=kind, durable=True)
     message = await refusal(passive, consumes=consumes)
     assert f"refuses exchange {passive.name}: its type is {kind}, but a channel needs a fanout" in message
@@ -93,12 +93,12 @@ async def test_exchange_that_routes_by_key(passive: Exchange, broker: Broker, ki
 )
 async def test_fanout_of_any_kind(passive: Exchange, broker: Broker, made: Mapping[str, object]) -> None:
     """The bus uses an existing fanout, whatever its other properties are."""
-    async with stranger(broker) as channel:
+    async with external_channel(broker) as channel:
         await channel.exchange_declare(passive.name, exchange_type="fanout", **made)  # type: ignore[arg-type]
-        taker = Taker()
-        async with passive.open(taker):
+        receiver = Receiver()
+        async with passive.open(receiver):
             await channel.basic_publish(b"one", exchange=passive.name, routing_key="any.key")
-            await taker.has(1)
+            await receiver.has(1)
 
 
 async def test_question_declares_no_exchange(passive: Exchange, broker: Broker) -> None:
@@ -111,12 +111,12 @@ async def test_type_that_cannot_be_checked(passive: Exchange, broker: Broker, ca
     """A user without the permission to configure the exchange uses it unchecked, and the log names the assumption."""
     caplog.set_level(logging.INFO)
     stream = f"^wsbridge\\.{passive.name}$"
-    async with stranger(broker) as channel, user_with(broker, f"{stream}|^amq\\.gen", ".*", ".*") as url:
+    async with external_channel(broker) as channel, user_with(broker, f"{stream}|^amq\\.gen", ".*", ".*") as url:
         await channel.exchange_declare(passive.name, exchange_type="fanout")
-        taker = Taker()
-        async with passive.open(taker, url=url) as bus:
+        receiver = Receiver()
+        async with passive.open(receiver, url=url) as bus:
             bus.publish(ONE)
-            await taker.has(1)
+            await receiver.has(1)
     assert f"assuming that exchange {passive.name} is a fanout: the user has no permission to configure it" in caplog.text
 
 
@@ -169,17 +169,17 @@ async def test_permissions(broker: Broker, number: int, caplog: pytest.LogCaptur
     exchange = Exchange(name, broker.url, {"replay": replay})
     await add_users(broker, users)
     try:
-        async with exchange.open(Taker()) as other:
+        async with exchange.open(Receiver()) as other:
             for passive, url in ((False, urls[0]), (True, urls[1])):
-                taker = Taker()
-                async with exchange.open(taker, url=url, passive=passive, consumes=takes) as bus:
+                receiver = Receiver()
+                async with exchange.open(receiver, url=url, passive=passive, consumes=takes) as bus:
                     if publishes:
                         bus.publish(ONE)
                         await until(lambda bus=bus: bus._spool.is_empty, f"a confirmation for {mode}")
                     if takes and not publishes:
                         other.publish(ONE)
                     if takes:
-                        await until(lambda taker=taker: taker.count, f"a message for {mode}")
+                        await until(lambda receiver=receiver: receiver.count, f"a message for {mode}")
             for cells, url in zip(fewer, urls[2:], strict=True):
                 assert "ACCESS_REFUSED" in await denial(exchange, url, caplog, consumes=takes, publishes=publishes), (mode, cells)
     finally:
@@ -188,13 +188,13 @@ async def test_permissions(broker: Broker, number: int, caplog: pytest.LogCaptur
 
 async def denial(exchange: Exchange, url: str, caplog: pytest.LogCaptureFixture, *, consumes: bool, publishes: bool) -> str:
     """Use a channel as a user without one permission; return the error, at the start or at the first message."""
-    bus, taker = exchange.bus(url=url, consumes=consumes), Taker()
+    bus, receiver = exchange.bus(url=url, consumes=consumes), Receiver()
     caplog.clear()
     try:
-        await bus.open(taker)
+        await bus.open(receiver)
         assert publishes, "the channel opened"
         bus.publish(ONE)
-        await until(lambda: False in taker.connects, "the rejection of a published message")
+        await until(lambda: False in receiver.connects, "the rejection of a published message")
         return caplog.text
     except BusError as error:
         return str(error)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.bus.node import PATIENCE, Exchange, Node, SlowLink, Taker, nothing_left, until
+from tests.bus.node import WAIT_SECONDS, Exchange, Node, Receiver, SlowLink, nothing_left, until
 from tests.support.amqp import AmqpLink, amqp_link
 from tests.support.deadline import scaled
 from tests.support.rabbit import Broker, bro_publish
@@ -59,7 +59,7 @@ async def publish_until(node: Node, done: Callable[[], object], what: str) -> No
 
     # While messages arrive, a link with one missing answer lasts MAX_TIMEOUTS timeouts, and a test loses up to three links. The
     # timeouts of the test depend on the load at its beginning; the load may grow later.
-    await until(is_done, what, PATIENCE + 4 * links.MAX_TIMEOUTS * quick()["timeout"])
+    await until(is_done, what, WAIT_SECONDS + 4 * links.MAX_TIMEOUTS * quick()["timeout"])
 
 
 async def test_lost_confirms(exchange: Exchange, link: AmqpLink) -> None:
@@ -115,7 +115,7 @@ async def test_no_answer_at_the_start(exchange: Exchange, link: AmqpLink, method
         return
     link.drops = lambda frame: frame.method == method
     with pytest.raises(BusError, match="does not answer"):
-        async with exchange.open(Taker(), url=link.url, **quick()):
+        async with exchange.open(Receiver(), url=link.url, **quick()):
             pass
 
 

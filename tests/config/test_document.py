@@ -210,6 +210,7 @@ def test_wrong_include(write: Write, value: str, where: str, got: str) -> None:
 
 
 def test_impossible_patterns(write: Write) -> None:
+    """An include with a NUL byte, with `**` or with the name of a missing file is an error at its line."""
     write(main='include = ["a\\u0000", "**/*.toml", "a\\nb.toml"]')
     assert faults(read_document("main.toml")) == [
         "main.toml:1: include[1]: a file name cannot contain U+0000; remove this character",
@@ -285,6 +286,7 @@ def test_unusable_file(write: Write, tmp_path: Path) -> None:
 
 
 def test_unreadable_file(write: Write, tmp_path: Path) -> None:
+    """A configuration file without read permission is an error that names the file."""
     write(main="x = 1")
     (tmp_path / "main.toml").chmod(0)
     with unprivileged(tmp_path):

@@ -26,6 +26,7 @@ from wsbridge.config.places import Path
     ],
 )
 def test_text(fault: Fault, text: str) -> None:
+    """The text of a fault contains the file, the line and the setting, as far as they are known, and the sentence."""
     assert str(fault) == text
 
 

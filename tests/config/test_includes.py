@@ -98,4 +98,5 @@ def test_refused_patterns(folder: str, pattern: str, sentence: str) -> None:
 
 
 def test_plain_names() -> None:
+    """A name with `*`, `?` or `[` is a pattern, and any other name is the name of a file."""
     assert [is_pattern(name) for name in ("a.toml", "*.toml", "a?", "[a]", "a]")] == [False, True, True, True, False]

@@ -35,6 +35,7 @@ def test_tables_and_places() -> None:
     ids=["Latin-1", "after other letters", "lone surrogate", "cut off", "UTF-16"],
 )
 def test_other_encodings(content: bytes, line: int, sentence: str) -> None:
+    """A file that is not UTF-8 is an error with the position of the first wrong byte, or with the name UTF-16."""
     assert why(content) == (line, sentence)
 
 

@@ -124,6 +124,7 @@ def test_example() -> None:
     ],
 )  # fmt: skip
 def test_places(text: str, places: dict[Path, int]) -> None:
+    """A path has the line of its own definition, or else the first line that implies it."""
     assert find_places(text) == places
 
 

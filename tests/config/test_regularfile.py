@@ -33,6 +33,7 @@ def test_content(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("limit", "shown"), [(1024, "1 KiB"), (64 * 1024, "64 KiB"), (1024 * 1024, "1 MiB")])
 def test_longer_than_the_limit(tmp_path: Path, limit: int, shown: str) -> None:
+    """A file that exceeds the limit by one byte is an error that names the limit."""
     path = tmp_path / "file"
     path.write_bytes(b"x" * (limit + 1))
     with pytest.raises(UnusableFile, match=f"^longer than {shown}, the limit for such a file; shorten it, or name another file$"):
@@ -55,6 +56,7 @@ def test_kinds(tmp_path: Path) -> None:
 
 
 def test_missing(tmp_path: Path) -> None:
+    """A missing file, a file in a missing folder, a dangling link and an empty name have the same error."""
     (tmp_path / "dangling").symlink_to("nowhere")
     for path in (tmp_path / "missing", tmp_path / "no" / "file", tmp_path / "dangling", ""):
         assert why(path) == "no such file; create the file, or correct the name"

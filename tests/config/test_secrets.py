@@ -27,6 +27,7 @@ def why(value: object, *, folder: str = "/nowhere", **environ: str) -> str:
 
 
 def test_plain_string() -> None:
+    """A plain string is its own value, even if it is empty."""
     assert resolve("x", environ={}, folder="") == "x"
     assert resolve("", environ={}, folder="") == ""
 
@@ -89,6 +90,7 @@ def test_unusable_secret_file(tmp_path: Path) -> None:
 
 
 def test_unreadable_file(tmp_path: Path) -> None:
+    """A secret file without read permission is an error that names the file and not the secret."""
     (tmp_path / "secret").write_text(SECRET)
     (tmp_path / "secret").chmod(0)
     with unprivileged(tmp_path):

@@ -36,7 +36,7 @@ def test_only_the_owner_releases(state: State) -> None:
 @given(st.lists(st.sampled_from(Event)))
 def test_released_once(events: list[Event]) -> None:
     """The first `finish` of an endpoint that has begun releases the channel; no event makes a second one release it."""
-    assert not releases(after(State.CANDIDATE, Event.BEGUN, Event.FINISHED, *events))
+    assert not releases(after(State.CANDIDATE, Event.STARTED, Event.FINISHED, *events))
 
 
 @given(st.lists(st.sampled_from((Event.SUCCEEDED, Event.FINISHED))))

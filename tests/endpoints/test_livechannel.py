@@ -17,7 +17,7 @@ import pytest
 from tests.server.conftest import V1, Viewer, listen
 from tests.support.client import Client, Close, Frame, Opcode, encode_frame
 from tests.support.configured import Configure, Configured, channel, listener, table
-from tests.support.proc import resident, send_what_is_taken
+from tests.support.proc import resident, send_until_full
 from tests.support.rabbit import Broker
 from tests.support.server import is_alive, listens, mortal, wait_until
 
@@ -272,7 +272,7 @@ def test_waiting_input_is_bounded(configured: Configure, programs: Programs) -> 
             server.reload(listener(), programs.named("b"))
             before = resident(server.pid)
             flood = encode_frame(b"x" * 1000) * 60_000
-            assert send_what_is_taken(client.stream.sock, flood) < len(flood) // 2
+            assert send_until_full(client.stream.sock, flood) < len(flood) // 2
             assert resident(server.pid) < before + 30_000_000
             end_by_force(server)
 

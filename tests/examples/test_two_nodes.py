@@ -18,7 +18,7 @@ import pytest
 from tests.support.chromium import Chromium
 from tests.support.client import connect
 from tests.support.rabbit import START_DEADLINE, Broker
-from tests.support.server import ROOT, children, command_line, descendants, environment, free_port, mortal, tell, wait_for_exit
+from tests.support.server import ROOT, children, command_line, descendants, environment, free_port, mortal, write_to_fifo, wait_for_exit
 
 SCRIPT = ROOT / "examples/broadcast/two-nodes.sh"
 THE_END = "The first node has ended; that is the end of all.\n"
@@ -159,7 +159,7 @@ def test_port_taken_during_the_start(tmp_path: Path) -> None:
         read_until(process, "waiting")
         try:
             with socket.create_server(("127.0.0.1", port)):
-                tell(gate, "go")
+                write_to_fifo(gate, "go")
                 said = read_until(process, "Open both")
             assert said == f"no port\nThe node on port {port} has ended before it listened on port {port}.\n"
             assert process.wait(START_DEADLINE) == 1

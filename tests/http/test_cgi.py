@@ -10,14 +10,14 @@ import pytest
 
 from tests.support.client import Response, Stream, open_stream, read_response, request_bytes
 from tests.support.proc import exchange, resident
-from tests.support.server import Server, memory_peak, mortal, tell, wait_for_exit, wait_until
-from tests.support.site import Serve, Site, say, write_script
+from tests.support.server import Server, memory_peak, mortal, wait_for_exit, wait_until, write_to_fifo
+from tests.support.site import Serve, Site, shell_path, write_script
 
 MIB = 1 << 20
 
 
 def printing(head: str) -> str:
-    return say(f"printf '{head}'")
+    return shell_path(f"printf '{head}'")
 
 
 def variables(response: Response) -> dict[str, str]:
@@ -83,7 +83,7 @@ def test_headers_that_a_script_does_not_get(served: Server) -> None:
 def test_directory_and_stdin(served: Server, site: Site) -> None:
     """A script runs in its own directory, with an empty stdin if the request has no body."""
     script = "echo Content-Type: text/plain; echo; pwd -P; wc -c"
-    assert served.get(say(script)).body.decode().split() == [str((site.public / "cgi").resolve()), "0"]
+    assert served.get(shell_path(script)).body.decode().split() == [str((site.public / "cgi").resolve()), "0"]
 
 
 # The response of a script
@@ -136,7 +136,7 @@ def test_local_redirect_is_confined(served: Server, target: str) -> None:
 def test_endless_local_redirect(served: Server) -> None:
     """An endless local redirect results in 500."""
     redirect = "printf 'Location: %s\\n\\n' \"$REQUEST_URI\""
-    assert served.get(say(redirect)).status == 500
+    assert served.get(shell_path(redirect)).status == 500
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_endless_local_redirect(served: Server) -> None:
 def test_no_response(served: Server, script: str) -> None:
     """A script without output or without headers results in 500; the log gives the reason, and the client does not see the output."""
     before = served.log.count("sent no valid response")
-    response = served.get(say(script))
+    response = served.get(shell_path(script))
     if script != "echo Status: 200":
         assert response.status == 500
         wait_until(lambda: served.log.count("sent no valid response") > before, "the reason in the log")
@@ -181,7 +181,7 @@ def test_responses_without_a_body(served: Server, status: str) -> None:
 def test_head(served: Server) -> None:
     """HEAD returns the headers without a body; the script receives the method."""
     with open_stream(port=served.port) as stream:
-        stream.send(request_bytes("HEAD", say('printf "X-Method: $REQUEST_METHOD\\n\\n"; seq 1000'), [("Host", "h")]))
+        stream.send(request_bytes("HEAD", shell_path('printf "X-Method: $REQUEST_METHOD\\n\\n"; seq 1000'), [("Host", "h")]))
         response = read_response(stream, method="HEAD")
         assert (response.status, response.value("X-Method")) == (200, "HEAD")
         assert again(stream)
@@ -205,7 +205,7 @@ def again(stream: Stream) -> bool:
 
 def test_failure_after_the_response(served: Server) -> None:
     """The response of a script is complete, whatever its exit status is."""
-    assert served.get(say("printf 'Content-Type: a/b\\n\\n'; seq 10000; exit 3")).body.split()[-1] == b"10000"
+    assert served.get(shell_path("printf 'Content-Type: a/b\\n\\n'; seq 10000; exit 3")).body.split()[-1] == b"10000"
 
 
 # Streaming
@@ -222,7 +222,7 @@ def test_large_upload(served: Server) -> None:
 
 def test_large_answer(served: Server) -> None:
     """The server streams a large response without storing it: a client that does not read applies backpressure to the script."""
-    path = say("printf 'Content-Type: a/b\\n\\n'; head -c 50000000 /dev/zero")
+    path = shell_path("printf 'Content-Type: a/b\\n\\n'; head -c 50000000 /dev/zero")
     with open_stream(port=served.port, receive_buffer=1 << 16) as stream:
         stream.send(request_bytes("GET", path, [("Host", "h"), ("Connection", "close")]))
         stream.read_until(b"\r\n\r\n")
@@ -248,9 +248,9 @@ def test_response_is_streamed(served: Server, fifo: Path) -> None:
     """The client receives the output before the script ends: the header section, and each piece."""
     script = f"printf 'Content-Type: a/b\\n\\none\\n'; read word <{fifo}; echo $word"
     with open_stream(port=served.port) as stream:
-        stream.send(request_bytes("GET", say(script), [("Host", "h")]))
+        stream.send(request_bytes("GET", shell_path(script), [("Host", "h")]))
         assert stream.read_until(b"one\n").startswith(b"HTTP/1.1 200")
-        tell(fifo, "two")
+        write_to_fifo(fifo, "two")
         stream.read_until(b"two\n")
         stream.read_until(b"0\r\n\r\n")
         assert again(stream)
@@ -260,7 +260,7 @@ def test_body_is_streamed(served: Server) -> None:
     """A script can read the first part of a body before the client sends the rest."""
     script = "read line; printf 'Content-Type: a/b\\n\\nheard %s\\n' $line; cat"
     with open_stream(port=served.port) as stream:
-        stream.send(request_bytes("POST", say(script), [("Host", "h"), ("Content-Length", "8"), ("Connection", "close")], b"one\n"))
+        stream.send(request_bytes("POST", shell_path(script), [("Host", "h"), ("Content-Length", "8"), ("Connection", "close")], b"one\n"))
         stream.read_until(b"heard one\n")
         stream.send(b"two\n")
         assert b"two\n" in stream.read_to_end()
@@ -284,7 +284,7 @@ def test_client_that_expects_100_continue(served: Server) -> None:
 
 def test_stderr_is_logged(served: Server) -> None:
     """The server logs stderr of a script line by line, and never sends it."""
-    response = served.get(say("echo a complaint >&2; printf 'Content-Type: a/b\\n\\nbody'; echo another >&2"))
+    response = served.get(shell_path("echo a complaint >&2; printf 'Content-Type: a/b\\n\\nbody'; echo another >&2"))
     assert response.body == b"body"
     served.wait_for_log(r"\| ERROR  \| stderr .*\| a complaint$")
     served.wait_for_log(r"\| ERROR  \| stderr .*\| another$")
@@ -316,7 +316,7 @@ def test_client_that_disconnects(served: Server, tmp_path: Path, when: str, way:
     }[when]
     headers = [("Host", "h"), *([("Content-Length", "1000")] if body else [])]
     with open_stream(port=served.port) as stream:
-        stream.send(request_bytes(method, say(script), headers, body))
+        stream.send(request_bytes(method, shell_path(script), headers, body))
         wait_until(note.exists, "the script's note")
         found = [int(word) for word in note.read_text().split()]
         with mortal(*found):
@@ -330,7 +330,7 @@ def test_client_that_disconnects(served: Server, tmp_path: Path, when: str, way:
 def test_end_of_the_response_ends_the_group(served: Server, tmp_path: Path) -> None:
     """When the response is complete, the server ends the rest of the script's process group."""
     script = f"sleep 1000 >&2 & echo $! >{tmp_path}/pid; printf 'Content-Type: a/b\\n\\nbody'"
-    assert served.get(say(script)).body == b"body"
+    assert served.get(shell_path(script)).body == b"body"
     pid = int((tmp_path / "pid").read_text())
     with mortal(pid):
         wait_for_exit(pid)
@@ -339,7 +339,7 @@ def test_end_of_the_response_ends_the_group(served: Server, tmp_path: Path) -> N
 def test_closed_stdout_ends_the_response(served: Server, tmp_path: Path) -> None:
     """A script that closes its stdout has finished its response; its client does not wait."""
     script = f"printf 'Content-Type: a/b\\n\\nbody'; exec >&-; echo $$ >{tmp_path}/pid; sleep 1000"
-    assert served.get(say(script)).body == b"body"
+    assert served.get(shell_path(script)).body == b"body"
     wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "the script's note")
     pid = int((tmp_path / "pid").read_text())
     with mortal(pid):
@@ -356,10 +356,10 @@ def test_slots_are_shared(serve: Serve, site: Site, fifo: Path) -> None:
         client.wait_for_end()
     wait_until(lambda: server.get("/env").status == 200, "a free slot")
     with open_stream(port=server.port) as stream:
-        stream.send(request_bytes("GET", say(f"echo Content-Type: a/b; echo; read word <{fifo}"), [("Host", "h")]))
+        stream.send(request_bytes("GET", shell_path(f"echo Content-Type: a/b; echo; read word <{fifo}"), [("Host", "h")]))
         wait_until(lambda: len(server.children()) == 2, "the script")
         assert server.refusal("/echo").status == 429
-        tell(fifo, "go")
+        write_to_fifo(fifo, "go")
         assert read_response(stream).status == 200
     wait_until(lambda: server.get("/env").status == 200, "a free slot")
 

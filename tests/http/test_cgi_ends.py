@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.client import open_stream, read_response, request_bytes
-from tests.support.server import Server, is_alive, tell, wait_for_exit, wait_until
+from tests.support.server import Server, is_alive, wait_for_exit, wait_until, write_to_fifo
 from tests.support.site import Serve, write_script
 from tests.support.tool import command, recorded
 from wsbridge.http.cgi import CgiScripts
@@ -505,7 +505,7 @@ def test_body_timeout_excludes_backpressure(scripts: Scripts, tmp_path: Path) ->
         threading.Thread(target=lambda: stream.sock.sendall(b"x" * 3_000_000)).start()
         for _ in range(20):
             assert server.get("/ok").status == 200
-        tell(tmp_path / "go", "go")
+        write_to_fifo(tmp_path / "go", "go")
         assert read_response(stream, timeout=30).body == b"3000000\n"
 
 

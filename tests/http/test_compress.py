@@ -18,7 +18,7 @@ import pytest
 from tests.support.client import Client, Close, Closed, Opcode, encode_frame
 from tests.support.proc import resident
 from tests.support.server import Server
-from tests.support.site import Certificates, Serve, say
+from tests.support.site import Certificates, Serve, shell_path
 
 TAIL = b"\x00\x00\xff\xff"
 RSV1 = 4
@@ -206,7 +206,7 @@ def test_many_at_once(served: Server) -> None:
 
 def test_incompressible_data(served: Server) -> None:
     """Incompressible bytes return unchanged, in a binary message according to the kind of the frame."""
-    with compressed(served, say("exec wc -c")) as session:
+    with compressed(served, shell_path("exec wc -c")) as session:
         session.send(NOISE, Opcode.BINARY)
         session.client.send_close(1000)
         assert session.close_code() == 1000
@@ -307,20 +307,20 @@ def test_text_that_is_not_utf8(served: Server) -> None:
     with compressed(served) as session:
         session.send(b"\xff")
         assert session.close_code() == 1007
-    with compressed(served, say(r"printf 'a\377b\n'")) as session:
+    with compressed(served, shell_path(r"printf 'a\377b\n'")) as session:
         assert session.receive() == (Opcode.TEXT, "a\ufffdb".encode())
 
 
 def test_empty_lines_of_a_program(served: Server) -> None:
     """Consecutive empty lines are empty messages, and the messages after them are complete."""
-    with compressed(served, say(r"printf '\n\n\nx\n\n\ny\n'")) as session:
+    with compressed(served, shell_path(r"printf '\n\n\nx\n\n\ny\n'")) as session:
         assert session.texts(7) == [b"", b"", b"", b"x", b"", b"", b"y"]
         assert session.close_code() == 1000
 
 
 def test_output_of_a_program(served: Server) -> None:
     """A program prints and exits at once: all its output arrives, then the uncompressed close frame."""
-    with compressed(served, say("seq 20000; exit 3")) as session:
+    with compressed(served, shell_path("seq 20000; exit 3")) as session:
         assert session.texts(20_000) == [b"%d" % number for number in range(1, 20_001)]
         assert session.close_code() == 1011
 

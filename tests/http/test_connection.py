@@ -22,7 +22,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from tests.support.client import DEADLINE, Client, connect, encode_frame, open_stream, read_response, request_bytes
 from tests.support.deadline import scaled
-from tests.support.proc import no_callback_fails, nothing_left, send_what_is_taken, turns, until
+from tests.support.proc import no_callback_fails, nothing_left, send_until_full, turns, until
 from wsbridge.http import connection as module
 from wsbridge.http.connection import FOR_EVER, MASK, PRIVATE, Connection, HttpServer, missing_names
 from wsbridge.http.handshake import Detached
@@ -69,9 +69,9 @@ def error_page(status: int, detail: str) -> web.Response:
 
 
 @pytest.fixture(params=["by a task", "at once"])
-async def taking(request: pytest.FixtureRequest, loop: asyncio.AbstractEventLoop) -> tuple[Taking, HttpServer]:
-    """A server whose connections a Taker takes over, and the handler: from its task, or while the request is read."""
-    handler = Taking()
+async def upgrading(request: pytest.FixtureRequest, loop: asyncio.AbstractEventLoop) -> tuple[UpgradeHandler, HttpServer]:
+    """A server that passes its connections to a RecordingProtocol, and the handler: from its task, or while it reads the request."""
+    handler = UpgradeHandler()
     options = {"on_upgrade": handler.at_once} if request.param == "at once" else {}
     return handler, make_server(handler, loop, **options)
 
@@ -218,7 +218,7 @@ async def test_request_after_an_ignored_upgrade(loop: asyncio.AbstractEventLoop,
 async def test_bytes_after_an_upgrade_are_bounded(loop: asyncio.AbstractEventLoop) -> None:
     """While a request for an upgrade is answered, the server reads later bytes up to a limit, and loses none."""
     answer = asyncio.Event()
-    handler = Taking()
+    handler = UpgradeHandler()
 
     async def slow(request: web.BaseRequest) -> web.StreamResponse:
         await answer.wait()
@@ -230,12 +230,12 @@ async def test_bytes_after_an_upgrade_are_bounded(loop: asyncio.AbstractEventLoo
     server = make_server(slow, loop)
     async with serving(server, loop) as port:
         with open_stream(port=port) as stream:
-            sent = await asyncio.to_thread(send_what_is_taken, stream.sock, head + more)
+            sent = await asyncio.to_thread(send_until_full, stream.sock, head + more)
             assert sent < len(more)
             (connection,) = server.connections
             assert len(connection._held) < 2_000_000
             answer.set()
-            await until(lambda: handler.taken and len(handler.taken[0].data) == sent - len(head), "the sent bytes")
+            await until(lambda: handler.protocols and len(handler.protocols[0].data) == sent - len(head), "the sent bytes")
 
 
 async def test_idle_connection_is_closed(loop: asyncio.AbstractEventLoop) -> None:
@@ -275,7 +275,7 @@ async def test_slow_response_is_not_idle(loop: asyncio.AbstractEventLoop) -> Non
         assert await asyncio.to_thread(ask, port) == 200
 
 
-class Taker(asyncio.Protocol):
+class RecordingProtocol(asyncio.Protocol):
     """A protocol that records its data."""
 
     def __init__(self) -> None:
@@ -297,28 +297,28 @@ class Taker(asyncio.Protocol):
         self.lost = True
 
 
-class Taking:
-    """A handler that answers an upgrade and passes the connection to a Taker."""
+class UpgradeHandler:
+    """A handler that answers an upgrade and passes the connection to a RecordingProtocol."""
 
     def __init__(self) -> None:
-        self.taken: list[Taker] = []
+        self.protocols: list[RecordingProtocol] = []
         self.transports: list[asyncio.Transport] = []
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        self.take(request.protocol, request.headers["Sec-WebSocket-Key"])
+        self.accept(request.protocol, request.headers["Sec-WebSocket-Key"])
         return Detached()
 
     def at_once(self, connection: Upgradable, message: Any) -> bool:
-        self.take(connection, message.headers["Sec-WebSocket-Key"])
+        self.accept(connection, message.headers["Sec-WebSocket-Key"])
         return True
 
-    def take(self, connection: Any, key: str) -> None:
-        taker = Taker()
+    def accept(self, connection: Any, key: str) -> None:
+        protocol = RecordingProtocol()
         transport = connection.transport
         head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         transport.write(f"{head}Sec-WebSocket-Accept: {accept_value(key)}\r\n\r\n".encode())
-        taker.data_received(connection.detach(taker))
-        self.taken.append(taker)
+        protocol.data_received(connection.detach(protocol))
+        self.protocols.append(protocol)
         self.transports.append(transport)
 
 
@@ -346,10 +346,10 @@ def alive() -> list[str]:
     )
 
 
-async def test_takeover_leaves_no_objects_of_aiohttp(loop: asyncio.AbstractEventLoop, taking: tuple[Taking, HttpServer]) -> None:
+async def test_takeover_leaves_no_objects_of_aiohttp(loop: asyncio.AbstractEventLoop, upgrading: tuple[UpgradeHandler, HttpServer]) -> None:
     """After a takeover, no task, connection, parser or request of aiohttp remains."""
     before_tasks, before = asyncio.all_tasks(), alive()
-    handler, server = taking
+    handler, server = upgrading
     async with serving(server, loop) as port:
         clients = [await asyncio.to_thread(upgraded, port) for _ in range(5)]
         try:
@@ -359,33 +359,35 @@ async def test_takeover_leaves_no_objects_of_aiohttp(loop: asyncio.AbstractEvent
             assert not any(transport.is_closing() for transport in handler.transports)
             for client in clients:
                 client.send_raw(b"still there")
-            await until(lambda: [bytes(taker.data) for taker in handler.taken] == [b"still there"] * 5, "the bytes of the clients")
+            await until(
+                lambda: [bytes(protocol.data) for protocol in handler.protocols] == [b"still there"] * 5, "the bytes of the clients"
+            )
         finally:
             for client in clients:
                 client.drop()
-        await until(lambda: all(taker.lost for taker in handler.taken), "the ends of the connections")
+        await until(lambda: all(protocol.lost for protocol in handler.protocols), "the ends of the connections")
 
 
 EARLY = {"none": b"", "a byte": b"\x81", "a frame": encode_frame(b"early"), "many": encode_frame(b"x" * 1000) * 300}
 
 
 @pytest.mark.parametrize("early", EARLY.values(), ids=EARLY.keys())
-async def test_early_bytes_arrive(loop: asyncio.AbstractEventLoop, taking: tuple[Taking, HttpServer], early: bytes) -> None:
+async def test_early_bytes_arrive(loop: asyncio.AbstractEventLoop, upgrading: tuple[UpgradeHandler, HttpServer], early: bytes) -> None:
     """Bytes in the segment of the request reach the new protocol, exactly once."""
-    handler, server = taking
+    handler, server = upgrading
     async with serving(server, loop) as port:
         client = await asyncio.to_thread(upgraded, port, early)
         await asyncio.to_thread(client.send_raw, b"later")
-        await until(lambda: len(handler.taken[0].data) >= len(early) + 5, "all bytes")
-        assert bytes(handler.taken[0].data) == early + b"later"
+        await until(lambda: len(handler.protocols[0].data) >= len(early) + 5, "all bytes")
+        assert bytes(handler.protocols[0].data) == early + b"later"
         client.drop()
-        await until(lambda: handler.taken[0].lost, "the end of the connection")
+        await until(lambda: handler.protocols[0].lost, "the end of the connection")
 
 
 async def test_disconnect_during_the_upgrade(loop: asyncio.AbstractEventLoop) -> None:
-    """If a client disconnects before the takeover, the new protocol learns of it."""
+    """If a client disconnects before the takeover, the new protocol is notified."""
     gone = asyncio.Event()
-    handler = Taking()
+    handler = UpgradeHandler()
 
     async def slow(request: web.BaseRequest) -> web.StreamResponse:
         await gone.wait()
@@ -398,12 +400,12 @@ async def test_disconnect_during_the_upgrade(loop: asyncio.AbstractEventLoop) ->
         stream.send(head)
         stream.reset()
         gone.set()
-        await until(lambda: not handler.taken or handler.taken[0].lost, "the end of the connection")
+        await until(lambda: not handler.protocols or handler.protocols[0].lost, "the end of the connection")
 
 
 async def test_requests_before_the_upgrade(loop: asyncio.AbstractEventLoop) -> None:
     """An upgrade may follow other requests on the same connection."""
-    handler = Taking()
+    handler = UpgradeHandler()
 
     async def both(request: web.BaseRequest) -> web.StreamResponse:
         return await handler(request) if "Upgrade" in request.headers else await ok(request)
@@ -420,13 +422,13 @@ async def test_requests_before_the_upgrade(loop: asyncio.AbstractEventLoop) -> N
 
     async with serving(make_server(both, loop), loop) as port:
         assert await asyncio.to_thread(ask, port) == (101).to_bytes(2, "big")
-        await until(lambda: handler.taken[0].lost, "the end of the connection")
-        assert bytes(handler.taken[0].data) == b"early"
+        await until(lambda: handler.protocols[0].lost, "the end of the connection")
+        assert bytes(handler.protocols[0].data) == b"early"
 
 
 async def test_upgrade_after_unsent_responses(loop: asyncio.AbstractEventLoop) -> None:
     """If unsent responses fill the connection at its takeover, the new protocol is paused, and later resumed."""
-    handler, filled = Taking(), asyncio.Event()
+    handler, filled = UpgradeHandler(), asyncio.Event()
 
     async def fill(request: web.BaseRequest) -> web.StreamResponse:
         transport: Any = request.transport
@@ -441,12 +443,12 @@ async def test_upgrade_after_unsent_responses(loop: asyncio.AbstractEventLoop) -
     async with serving(make_server(fill, loop), loop) as port:
         with open_stream(port=port, receive_buffer=1 << 16) as stream:
             stream.send(head)
-            await until(lambda: handler.taken, "the takeover")
-            taker = handler.taken[0]
-            assert taker.room == [False]
-            while taker.room == [False]:
+            await until(lambda: handler.protocols, "the takeover")
+            protocol = handler.protocols[0]
+            assert protocol.room == [False]
+            while protocol.room == [False]:
                 await asyncio.to_thread(stream.sock.recv, 1 << 20)
-            assert taker.room == [False, True]
+            assert protocol.room == [False, True]
 
 
 async def test_server_header(loop: asyncio.AbstractEventLoop) -> None:
@@ -463,7 +465,7 @@ async def test_server_header(loop: asyncio.AbstractEventLoop) -> None:
 
 async def test_upgrade_after_another_request(loop: asyncio.AbstractEventLoop) -> None:
     """An upgrade sent after a request waits for the response to that request; then the handler serves it."""
-    handler, answer = Taking(), asyncio.Event()
+    handler, answer = UpgradeHandler(), asyncio.Event()
 
     async def both(request: web.BaseRequest) -> web.StreamResponse:
         if "Upgrade" in request.headers:
@@ -484,8 +486,8 @@ async def test_upgrade_after_another_request(loop: asyncio.AbstractEventLoop) ->
 
     async with serving(make_server(both, loop, on_upgrade=refuse), loop) as port:
         assert await asyncio.to_thread(ask, port) == [200, 101]
-        await until(lambda: handler.taken[0].lost, "the end of the connection")
-        assert bytes(handler.taken[0].data) == b"early"
+        await until(lambda: handler.protocols[0].lost, "the end of the connection")
+        assert bytes(handler.protocols[0].data) == b"early"
 
 
 @pytest.mark.parametrize("kind", ["field", "fields"])

@@ -10,7 +10,7 @@ import pytest
 from tests.server.conftest import BROADCAST
 from tests.support.client import Headers, Stream, open_stream, read_response, replaced, request_bytes
 from tests.support.server import Server, wait_until
-from tests.support.site import Site, assert_sound, say
+from tests.support.site import Site, assert_sound, shell_path
 
 VALUES = ("\x80", "\xff", "caf\xe9", "\xc3\xa9", "\xed\xa0\x80")
 """Bytes as characters: invalid UTF-8, a letter in UTF-8, and half of a surrogate pair."""
@@ -76,7 +76,7 @@ def test_condition(trusting: Server) -> None:
 def test_cgi(trusting: Server, name: str) -> None:
     """A CGI script receives the bytes unchanged."""
     variable = "HTTP_" + name.upper().replace("-", "_")
-    path = say(f'echo "Content-Type: text/plain"; echo; printf %s "${variable}"')
+    path = shell_path(f'echo "Content-Type: text/plain"; echo; printf %s "${variable}"')
     response = trusting.get(path, headers=[(name, "caf\xe9")])
     assert (response.status, response.body) == (200, b"caf\xe9")
 
@@ -85,7 +85,7 @@ def test_cgi(trusting: Server, name: str) -> None:
 def test_session(trusting: Server, name: str) -> None:
     """A session's program receives the bytes unchanged; an Origin that is not a URI is refused with 403."""
     variable = "HTTP_" + name.upper().replace("-", "_")
-    path = say(f'printf %s "${variable}" | od -An -tx1')
+    path = shell_path(f'printf %s "${variable}" | od -An -tx1')
     if name == "Origin":
         assert trusting.refusal(path, headers=[(name, "caf\xe9")]).status == 403
         return

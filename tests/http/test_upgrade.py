@@ -400,9 +400,9 @@ def test_log_shows_the_end_of_a_session(serve: Serve, script: str, close: str) -
         server.wait_for_log(rf"close:'{close}' messages:.*\| DISCONNECT")
 
 
-def test_close_reaches_a_sending_client(door: Server) -> None:
+def test_close_reaches_a_sending_client(listener_server: Server) -> None:
     """A message beyond the limit closes with 1009, and a client that sends the whole message first still receives the code."""
     for _ in range(5):
-        with door.connect("/echo") as client:
+        with listener_server.connect("/echo") as client:
             client.send_frame(b"x" * (4 << 20), Opcode.TEXT)
             assert client.receive_close().code == 1009

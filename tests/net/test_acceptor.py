@@ -15,7 +15,7 @@ from tests.support.proc import no_callback_fails, nothing_left, same_limits, tur
 from wsbridge.metrics import Metrics
 from wsbridge.net.acceptor import Acceptor, Pace
 
-PATIENT = Pace(room_seconds=3600, short_seconds=0.01)
+LONG_PAUSES = Pace(room_seconds=3600, short_seconds=0.01)
 
 
 class Accepted:
@@ -76,7 +76,7 @@ async def test_accepts_a_few_connections_per_loop_iteration() -> None:
 async def test_no_room_stops_accepting() -> None:
     """While the server has no room, the acceptor accepts nothing on any listener. When room is free, it continues at once."""
     accepted, room = Accepted(), [0]
-    acceptor = Acceptor(Metrics(), loop=asyncio.get_running_loop(), has_room=lambda: len(accepted.socks) < room[0], pace=PATIENT)
+    acceptor = Acceptor(Metrics(), loop=asyncio.get_running_loop(), has_room=lambda: len(accepted.socks) < room[0], pace=LONG_PAUSES)
     with nothing_left(), listeners(acceptor, accepted, 2) as addresses:
         clients = [client for address in addresses for client in dial(address, 3)]
         await turns()
@@ -130,7 +130,7 @@ async def test_stop_closes_one_listener() -> None:
 async def test_stop_during_a_pause() -> None:
     """A listening socket that is stopped during a pause stays stopped when the pause ends."""
     accepted, room = Accepted(), [False]
-    acceptor = Acceptor(Metrics(), loop=asyncio.get_running_loop(), has_room=lambda: room[0], pace=PATIENT)
+    acceptor = Acceptor(Metrics(), loop=asyncio.get_running_loop(), has_room=lambda: room[0], pace=LONG_PAUSES)
     with nothing_left(), listeners(acceptor, accepted, 2) as (address, _):
         sock = socket.create_server(("127.0.0.1", 0))
         acceptor.listen(sock, accepted.open)
@@ -170,7 +170,7 @@ async def test_callback_is_replaced() -> None:
     """A second `listen` on a socket replaces its callback from the next connection on, also during a pause. No connection is lost."""
     first, second, room = Accepted(), Accepted(), [2]
     taken = lambda: len(first.socks) + len(second.socks)  # noqa: E731
-    acceptor = Acceptor(Metrics(), loop=asyncio.get_running_loop(), has_room=lambda: taken() < room[0], pace=PATIENT)
+    acceptor = Acceptor(Metrics(), loop=asyncio.get_running_loop(), has_room=lambda: taken() < room[0], pace=LONG_PAUSES)
     with nothing_left(), listeners(acceptor, first, 0):
         sock = socket.create_server(("127.0.0.1", 0), backlog=100)
         acceptor.listen(sock, first.open)
@@ -202,7 +202,7 @@ async def test_pause_when_descriptors_are_scarce(few: int, caplog: pytest.LogCap
     """The acceptor pauses before it uses the last descriptor, and logs this once. It continues when descriptors are free."""
     caplog.set_level("INFO", "wsbridge")
     metrics, accepted = Metrics(), Accepted()
-    acceptor = Acceptor(metrics, loop=asyncio.get_running_loop(), pace=PATIENT)
+    acceptor = Acceptor(metrics, loop=asyncio.get_running_loop(), pace=LONG_PAUSES)
     filling: list[int] = []
     with nothing_left(), listeners(acceptor, accepted) as (address,):
         clients = dial(address, 12)
@@ -256,7 +256,7 @@ async def test_descriptors_that_come_and_go(few: int, caplog: pytest.LogCaptureF
 async def test_pause_without_any_free_descriptor(few: int, caplog: pytest.LogCaptureFixture) -> None:
     """If the process has no free descriptor, accept(2) fails. The acceptor then pauses too, and the loop does not spin."""
     metrics, accepted = Metrics(), Accepted()
-    acceptor = Acceptor(metrics, loop=asyncio.get_running_loop(), pace=PATIENT)
+    acceptor = Acceptor(metrics, loop=asyncio.get_running_loop(), pace=LONG_PAUSES)
     filling: list[int] = []
     with nothing_left(), listeners(acceptor, accepted) as (address,):
         clients = dial(address, 1)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.support.client import Client, encode_frame
-from tests.support.proc import send_what_is_taken, turns, until
+from tests.support.proc import send_until_full, turns, until
 from tests.support.server import Server, is_alive, mortal, wait_for_exit
 from tests.support.site import Serve
 from wsbridge.net.hangup import Hangups
@@ -25,9 +25,9 @@ WAYS = {"drop": Client.drop, "reset": Client.reset}
 
 
 @contextmanager
-def deaf(door: Server) -> Iterator[tuple[Client, int]]:
+def unreading(listener_server: Server) -> Iterator[tuple[Client, int]]:
     """A client whose program does not read, and the program's pid."""
-    with door.connect("/deaf") as client:
+    with listener_server.connect("/unreading") as client:
         pid = int(client.receive_text())
         with mortal(pid):
             yield client, pid
@@ -35,21 +35,21 @@ def deaf(door: Server) -> Iterator[tuple[Client, int]]:
 
 def stuff(client: Client) -> None:
     """Send data until the server accepts no more."""
-    assert send_what_is_taken(client.stream.sock, TOO_MUCH, quiet=0.1) < len(TOO_MUCH), "the server still reads from the client"
+    assert send_until_full(client.stream.sock, TOO_MUCH, quiet=0.1) < len(TOO_MUCH), "the server still reads from the client"
 
 
-def test_disconnect_is_noticed(door: Server) -> None:
+def test_disconnect_is_noticed(listener_server: Server) -> None:
     """If a client disconnects or resets while its program does not read, the server notices it and ends the program."""
     for way in ("drop", "reset"):
-        with deaf(door) as (client, pid):
+        with unreading(listener_server) as (client, pid):
             stuff(client)
             WAYS[way](client)
             wait_for_exit(pid)
 
 
-def test_half_close_is_noticed(door: Server) -> None:
+def test_half_close_is_noticed(listener_server: Server) -> None:
     """A client that half-closes the connection counts as disconnected, even while data from it is unread."""
-    with deaf(door) as (client, pid):
+    with unreading(listener_server) as (client, pid):
         client.send_raw(SOME)
         waiting = [0, 0]
         while waiting[-1] == 0 or waiting[-1] != waiting[-2]:
@@ -59,9 +59,9 @@ def test_half_close_is_noticed(door: Server) -> None:
         client.wait_for_end()
 
 
-def test_connected_client_is_kept(door: Server) -> None:
+def test_connected_client_is_kept(listener_server: Server) -> None:
     """The server keeps a client that stays connected, and the client receives the program's output all the time."""
-    with deaf(door) as (client, pid):
+    with unreading(listener_server) as (client, pid):
         stuff(client)
         for _ in range(30):
             client.receive_text()
@@ -109,7 +109,7 @@ class Watched:
                 self.ours, _ = listener.accept()
         self.told = 0
 
-    def tell(self) -> None:
+    def on_hangup(self) -> None:
         self.told += 1
 
     def close(self) -> None:
@@ -134,7 +134,7 @@ async def hangups() -> Iterator[Hangups]:
 async def test_hangup_is_reported_once(hangups: Hangups, watched: Watched) -> None:
     """The watcher reports a peer's hangup once, even if unread data precedes it."""
     watched.theirs.send(b"unread")
-    hangups.watch(watched.ours.fileno(), watched.tell)
+    hangups.watch(watched.ours.fileno(), watched.on_hangup)
     await turns(50)
     assert watched.told == 0
     watched.theirs.close()
@@ -146,7 +146,7 @@ async def test_hangup_is_reported_once(hangups: Hangups, watched: Watched) -> No
 async def test_hangup_before_the_watch(hangups: Hangups, watched: Watched) -> None:
     """The watcher also reports a hangup that happened before the watch began."""
     watched.theirs.close()
-    hangups.watch(watched.ours.fileno(), watched.tell)
+    hangups.watch(watched.ours.fileno(), watched.on_hangup)
     await until(lambda: watched.told, "the end to be told")
 
 
@@ -154,9 +154,9 @@ async def test_no_report_after_unwatch(hangups: Hangups, watched: Watched) -> No
     """The watcher reports no hangup of a socket that it no longer watches. `watch` and `unwatch` are idempotent."""
     fd = watched.ours.fileno()
     for _ in range(2):
-        hangups.watch(fd, watched.tell)
+        hangups.watch(fd, watched.on_hangup)
     for _ in range(2):
-        hangups.unwatch(fd, watched.tell)
+        hangups.unwatch(fd, watched.on_hangup)
     watched.theirs.close()
     select.select([watched.ours], [], [], 10)
     await turns(50)
@@ -166,9 +166,9 @@ async def test_no_report_after_unwatch(hangups: Hangups, watched: Watched) -> No
 async def test_watched_again(hangups: Hangups, watched: Watched) -> None:
     """A socket may be watched again after `unwatch`."""
     fd = watched.ours.fileno()
-    hangups.watch(fd, watched.tell)
-    hangups.unwatch(fd, watched.tell)
-    hangups.watch(fd, watched.tell)
+    hangups.watch(fd, watched.on_hangup)
+    hangups.unwatch(fd, watched.on_hangup)
+    hangups.watch(fd, watched.on_hangup)
     watched.theirs.close()
     await until(lambda: watched.told == 1, "the end to be told")
 
@@ -177,12 +177,12 @@ async def test_reused_descriptor_number(hangups: Hangups, watched: Watched) -> N
     """If a new socket reuses the number of a watched socket, the watcher watches the new socket. `unwatch` of the old socket does not
     affect it."""
     fd = watched.ours.fileno()
-    hangups.watch(fd, watched.tell)
+    hangups.watch(fd, watched.on_hangup)
     other = Watched("unix")
     try:
         os.dup2(other.ours.fileno(), fd)
-        hangups.watch(fd, other.tell)
-        hangups.unwatch(fd, watched.tell)
+        hangups.watch(fd, other.on_hangup)
+        hangups.unwatch(fd, watched.on_hangup)
         await turns(50)
         assert other.told == 0
         other.theirs.close()

@@ -25,7 +25,7 @@ from wsbridge.net.transports import (
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 
 
-class Told(asyncio.Protocol):
+class LossRecorder(asyncio.Protocol):
     """Records the loss of its connection."""
 
     lost = False
@@ -56,11 +56,11 @@ async def test_end_of_output_after_a_reset() -> None:
     """If an unread reset is pending, `end_output` raises no error. The transport reports the loss in a later iteration."""
     with nothing_left(), no_callback_fails():
         ours, theirs = connected()
-        transport, told = await use_fast_transports(asyncio.get_running_loop())(Told, ours)
+        transport, recorder = await use_fast_transports(asyncio.get_running_loop())(LossRecorder, ours)
         theirs.close()
-        assert not told.lost
+        assert not recorder.lost
         end_output(transport)
-        await until(lambda: told.lost, "the word of the loss")
+        await until(lambda: recorder.lost, "the notification of the loss")
 
 
 ASKED: dict[str, Callable[[asyncio.Transport], object]] = {
@@ -80,13 +80,13 @@ async def test_questions_during_the_loss(ask: Callable[[asyncio.Transport], obje
     context.load_cert_chain(certificates.folder / "server.pem", certificates.folder / "server.key")
     with nothing_left(), no_callback_fails():
         ours, theirs = connected()
-        (transport, told), (client, _) = await asyncio.gather(
-            use_fast_transports(loop)(Told, ours, ssl=context),
-            loop.create_connection(Told, sock=theirs, ssl=certificates.context(), server_hostname="localhost"),
+        (transport, recorder), (client, _) = await asyncio.gather(
+            use_fast_transports(loop)(LossRecorder, ours, ssl=context),
+            loop.create_connection(LossRecorder, sock=theirs, ssl=certificates.context(), server_hostname="localhost"),
         )
         client.abort()
         seen = []
-        while not told.lost:
+        while not recorder.lost:
             ask(transport)
             seen.append(socket_of(transport) is not None)
             await asyncio.sleep(0)

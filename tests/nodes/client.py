@@ -95,13 +95,13 @@ class Fan:
             payload = await reader.readexactly(size)
             match head[0] & 15:
                 case 1 | 2:
-                    self._take(payload)
+                    self._handle_message(payload)
                 case 9:
                     writer.write(bytes((0x8A, 0x80 | size)) + b"\0\0\0\0" + payload)
                 case 8:
                     return
 
-    def _take(self, payload: bytes) -> None:
+    def _handle_message(self, payload: bytes) -> None:
         if payload.startswith(b"!"):
             self._record(payload.decode().split(" "))
             return

@@ -24,7 +24,7 @@ from tests.support.server import LISTEN, Bridge, Server, listens, wait_until
 
 FANS = 500
 
-PATIENT = """
+LONG_FLUSH = """
 import os, sys
 from wsbridge.cli.main import run
 from wsbridge.endpoints import broadcast as broadcasting
@@ -218,7 +218,7 @@ async def test_flood(start: StartNode, tmp_path: Path, flags: tuple[str, ...]) -
 def test_second_signal_while_the_broker_is_silent(broker: Broker) -> None:
     """After a second signal, the node does not wait for a broker that confirms nothing. It counts the unconfirmed messages."""
     with Proxy(("127.0.0.1", broker.port)) as proxy:
-        bridge = Bridge("wsbridge", (sys.executable, "-c", PATIENT, "broadcast"), takes_port_zero=True)
+        bridge = Bridge("wsbridge", (sys.executable, "-c", LONG_FLUSH, "broadcast"), takes_port_zero=True)
         url = {"WSBRIDGE_BROKER": f"amqp://guest:guest@127.0.0.1:{proxy.port}/"}
         server = Server("--exchange=nodes-force", "--input=exchange", bridge=bridge, listen=LISTEN, env=url)
         with server, server.connect() as client:

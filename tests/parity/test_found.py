@@ -21,7 +21,7 @@ from tests.support.client import (
     read_response,
     request_bytes,
 )
-from tests.support.server import Server, is_alive, tell, wait_for_exit
+from tests.support.server import Server, is_alive, wait_for_exit, write_to_fifo
 from tests.support.tool import command, recorded
 
 KIB = 1 << 10
@@ -116,7 +116,7 @@ def test_slow_program_keeps_its_client(wsbridge: Starter, tmp_path: Path) -> Non
         # Pongs would queue behind unread data, as a browser's do, so two deadlines pass without a pong.
         with pytest.raises(DeadlinePassed):
             client.receive(timeout=2.2)
-        tell(fifo, "go on")
+        write_to_fifo(fifo, "go on")
         assert client.receive_bytes(64 * len(data)) == data * 64
         sender.join()
         client.answers_pings = True

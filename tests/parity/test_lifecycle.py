@@ -12,7 +12,7 @@ import pytest
 
 from tests.parity.conftest import Starter
 from tests.support.client import ABNORMAL, Client, Close, encode_frame
-from tests.support.server import is_alive, memory_peak, mortal, tell, wait_for_exit, wait_until
+from tests.support.server import is_alive, memory_peak, mortal, wait_for_exit, wait_until, write_to_fifo
 from tests.support.tool import command, recorded
 
 MIB = 1 << 20
@@ -167,7 +167,7 @@ def test_closed_stdin_keeps_the_session(bridge: Starter, tmp_path: Path) -> None
         for text in ("one", "two", "three"):
             client.send_text(text)
             assert client.is_open()
-        tell(fifo, "well")
+        write_to_fifo(fifo, "well")
         assert client.receive_text() == "heard well"
 
 

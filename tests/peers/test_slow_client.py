@@ -10,9 +10,9 @@ from contextlib import ExitStack
 import pytest
 
 from tests.support.client import Close, Opcode, encode_frame
-from tests.support.proc import TRANSPORTS, pause, resident, send_what_is_taken
+from tests.support.proc import TRANSPORTS, pause, resident, send_until_full
 from tests.support.server import Server, is_alive, memory_peak, wait_for_exit
-from tests.support.site import Serve, say
+from tests.support.site import Serve, shell_path
 from tests.support.tool import command
 
 MIB = 1 << 20
@@ -29,38 +29,38 @@ def options(server: Server) -> dict[str, int]:
     return {} if "unix" in server.where else {"receive_buffer": SMALL}
 
 
-def test_slow_client_blocks_only_its_own_program(door: Server) -> None:
+def test_slow_client_blocks_only_its_own_program(listener_server: Server) -> None:
     """A client that does not read blocks its program in bounded memory, and no other client. When it reads again, no message is lost."""
-    with door.connect("/flood", **options(door)) as client:
+    with listener_server.connect("/flood", **options(listener_server)) as client:
         pid = int(client.receive_text())
-        written = blocked(door, pid)
+        written = blocked(listener_server, pid)
         assert written < 32 * MIB
-        assert memory_peak(door.pid) < 160 * MIB
-        with door.connect("/echo") as other:
+        assert memory_peak(listener_server.pid) < 160 * MIB
+        with listener_server.connect("/echo") as other:
             for number in range(10):
                 other.send_text(str(number))
                 assert other.receive_text() == str(number)
-        assert door.get("/small.txt").body == b"small\n"
-        assert door.request("POST", "/echo", body=b"body").body == b"body"
+        assert listener_server.get("/small.txt").body == b"small\n"
+        assert listener_server.request("POST", "/echo", body=b"body").body == b"body"
         lines = written // 100 + 1_000
         assert [int(client.receive_text()) for _ in range(lines)] == list(range(lines))
         client.drop()
         wait_for_exit(pid)
 
 
-def test_close_from_a_client_that_does_not_read(door: Server) -> None:
+def test_close_from_a_client_that_does_not_read(listener_server: Server) -> None:
     """The server still reads from a client that does not read. When the client closes, its program ends and the server echoes the close."""
-    with door.connect("/flood", **options(door)) as client:
+    with listener_server.connect("/flood", **options(listener_server)) as client:
         pid = int(client.receive_text())
-        blocked(door, pid)
+        blocked(listener_server, pid)
         client.send_close(1000)
         wait_for_exit(pid)
         assert client.receive_close() == Close(1000)
 
 
-def test_all_is_delivered_after_the_exit(door: Server) -> None:
+def test_all_is_delivered_after_the_exit(listener_server: Server) -> None:
     """When a program exits after its last output, a slow client receives all of the output, then the close."""
-    with door.connect(say("seq -f %0999g 6000; exit 3"), **options(door)) as client:
+    with listener_server.connect(shell_path("seq -f %0999g 6000; exit 3"), **options(listener_server)) as client:
         pause(0.2)
         messages, close = client.receive_until_close()
         assert close == Close(1011, "exit 3")
@@ -73,7 +73,7 @@ def test_client_that_only_sends(served: Server, opcode: Opcode) -> None:
     frames = encode_frame(b"x" * 125, opcode) * 200_000
     with served.connect("/echo", receive_buffer=SMALL) as client:
         before = resident(served.pid)
-        send_what_is_taken(client.stream.sock, frames, quiet=0.3)
+        send_until_full(client.stream.sock, frames, quiet=0.3)
         assert resident(served.pid) - before < 12 * MIB
         client.reset()
 

@@ -14,7 +14,7 @@ from wsbridge.peers.wsclient import WebSocketClient, connect, redirected
 from wsbridge.wire import frames
 
 
-class Heard:
+class RecordingSink:
     """A sink that records what it receives."""
 
     def __init__(self) -> None:
@@ -36,13 +36,13 @@ def text(message: bytes) -> bytes:
 @pytest.mark.parametrize("then", ["data", "end", "turn"])
 async def test_data_with_the_upgrade_comes_first(cut: int, then: str) -> None:
     """The sink receives the data of the upgrade's segment before all later data, and before the end, even in the same turn."""
-    loop, heard = asyncio.get_running_loop(), Heard()
+    loop, sink = asyncio.get_running_loop(), RecordingSink()
     ours, theirs = socket.socketpair()
     transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
     data = text(b"one") + text(b"two")
     early, late = (data[:cut], data[cut:]) if then == "data" else (data, b"")
-    remote = WebSocketClient(transport, heard, early=early, limit=0, pings=False, loop=loop)
-    assert heard.messages == []
+    remote = WebSocketClient(transport, sink, early=early, limit=0, pings=False, loop=loop)
+    assert sink.messages == []
     match then:
         case "data":
             remote.data_received(late)
@@ -50,9 +50,9 @@ async def test_data_with_the_upgrade_comes_first(cut: int, then: str) -> None:
             remote.connection_lost(None)
         case _:
             await asyncio.sleep(0)
-    assert heard.messages == [b"one", b"two"]
+    assert sink.messages == [b"one", b"two"]
     await asyncio.sleep(0)
-    assert heard.messages == [b"one", b"two"]
+    assert sink.messages == [b"one", b"two"]
     remote.connection_lost(None)
     transport.abort()
     theirs.close()
@@ -74,14 +74,14 @@ async def test_data_with_the_upgrade_comes_first(cut: int, then: str) -> None:
 async def test_server_that_violates_the_protocol(sent: bytes, code: int) -> None:
     """The client closes on a masked frame, invalid UTF-8, a non-minimal length or a reserved bit. The sink receives the messages before
     it."""
-    loop, heard = asyncio.get_running_loop(), Heard()
+    loop, sink = asyncio.get_running_loop(), RecordingSink()
     ours, theirs = socket.socketpair()
     transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
-    remote = WebSocketClient(transport, heard, early=b"", limit=1000, pings=False, loop=loop)
+    remote = WebSocketClient(transport, sink, early=b"", limit=1000, pings=False, loop=loop)
     remote.data_received(text(b"before") + sent + text(b"after"))
-    assert heard.messages == [b"before"]
-    assert heard.reason is not None
-    assert heard.reason.code == code
+    assert sink.messages == [b"before"]
+    assert sink.reason is not None
+    assert sink.reason.code == code
     answer = await loop.run_in_executor(None, theirs.recv, 1000)
     assert answer[0] == 0x88
     unmasked = bytes(byte ^ answer[2 + index % 4] for index, byte in enumerate(answer[6:]))
@@ -140,5 +140,5 @@ async def test_endless_redirects() -> None:
     async with server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(RemoteError, match="redirects"):
-            await connect(f"ws://127.0.0.1:{port}/", Heard(), limit=0, pings=False, loop=asyncio.get_running_loop())
+            await connect(f"ws://127.0.0.1:{port}/", RecordingSink(), limit=0, pings=False, loop=asyncio.get_running_loop())
     assert asked == [b"/", *(b"/%d" % number for number in range(1, 10))]

@@ -54,7 +54,7 @@ class End:
         """All of the process's stderr so far."""
         return self._errors.decode()
 
-    def say(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
         """Write all data to the process's stdin."""
         stdin = self._pipe(self.process.stdin)
         while data:
@@ -81,7 +81,7 @@ class End:
 
         The process must accept fewer than `limit` bytes. Its reading of the first line shows that it is running.
         """
-        self.say(line)
+        self.write(line)
         self.wait_until_read()
         stdin = self._pipe(self.process.stdin)
         block, taken = line * (65536 // len(line)), 0

@@ -55,7 +55,7 @@ async def test_published_lines_for_other_consumers(start: Start, broker: Broker,
     bound = asyncio.Event()
     consuming = asyncio.create_task(bro_consume(broker.url, exchange, 1, bound=bound))
     await bound.wait()
-    publish.say(b"first\n")
+    publish.write(b"first\n")
     assert await consuming == [b"first"]
     publish.close_stdin()
     assert publish.wait() == 0
@@ -67,7 +67,7 @@ def test_message_is_sent_at_once(start: Start) -> None:
         publish = start("publish", f"--url={address(server)}")
         wait_for_viewers(server, 2)
         for text in ("one", "two"):
-            publish.say(f"{text}\nhal".encode() if text == "one" else b"f\n")
+            publish.write(f"{text}\nhal".encode() if text == "one" else b"f\n")
             assert client.receive_text() == (text if text == "one" else "half")
         assert viewers(server) == 2
         publish.close_stdin()
@@ -257,7 +257,7 @@ def test_server_that_disconnects_early(start: Start) -> None:
     """If the server disconnects before the end of stdin, `publish` exits with 4, since the server may not have processed all messages."""
     with serve("--input=exchange") as server:
         publish = start("publish", f"--url={address(server)}")
-        publish.say(b"one\n")
+        publish.write(b"one\n")
         publish.wait_until_read()
         server.stop()
         assert (publish.wait(), "1001 server is shutting down" in publish.errors) == (4, True)
@@ -325,10 +325,10 @@ def test_no_answer_to_the_close_frame(start: Start) -> None:
     """If the server does not answer the close frame after a signal, `publish` reports that the last messages may be lost."""
     with serve("--input=exchange") as server, server.connect() as client, Proxy(("127.0.0.1", server.port)) as proxy:
         publish = start("publish", f"--url=ws://127.0.0.1:{proxy.port}/")
-        publish.say(b"first\n")
+        publish.write(b"first\n")
         assert client.receive_text() == "first"
         proxy.swallow()
-        publish.say(b"on its way\n")
+        publish.write(b"on its way\n")
         publish.wait_until_read()
         publish.send_signal(signal.SIGTERM)
         assert publish.wait() == -signal.SIGTERM
@@ -340,7 +340,7 @@ def test_full_spool(start: Start, broker: Broker, exchange: str) -> None:
     before, _ = broker.confirms()
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         publish = start("publish", f"--exchange={exchange}", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
-        publish.say(b"first\n")
+        publish.write(b"first\n")
         publish.wait_until_read()
         wait_until_confirmed(broker, proxy, before)
         proxy.swallow()
@@ -357,11 +357,11 @@ def test_reconnect_to_the_broker(start: Start, broker: Broker, exchange: str) ->
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         words = (f"--exchange={exchange}", "--replay", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
         publish = start("publish", *words)
-        publish.say(b"1\n")
+        publish.write(b"1\n")
         wait_until_confirmed(broker, proxy, before)
         proxy.refuse()
         proxy.cut()
-        publish.say(b"2\n3\n")
+        publish.write(b"2\n3\n")
         publish.close_stdin()
         publish.wait_for_error("cannot be reached")
         assert publish.process.poll() is None
@@ -377,11 +377,11 @@ def test_unconfirmed(start: Start, broker: Broker, exchange: str) -> None:
     before, _ = broker.confirms()
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         publish = start("publish", f"--exchange={exchange}", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
-        publish.say(b"first\n")
+        publish.write(b"first\n")
         publish.wait_until_read()
         wait_until_confirmed(broker, proxy, before)
         proxy.swallow()
-        publish.say(b"on its way\n")
+        publish.write(b"on its way\n")
         publish.wait_for_error("confirms no messages")
         proxy.flow()
         proxy.cut()
@@ -396,11 +396,11 @@ def test_unconfirmed_at_a_signal(start: Start, broker: Broker, exchange: str) ->
     before, _ = broker.confirms()
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         publish = start("publish", f"--exchange={exchange}", "--replay", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
-        publish.say(b"first\n")
+        publish.write(b"first\n")
         publish.wait_until_read()
         wait_until_confirmed(broker, proxy, before)
         proxy.swallow()
-        publish.say(b"on its way\n")
+        publish.write(b"on its way\n")
         publish.wait_until_read()
         publish.send_signal(signal.SIGTERM)
         assert publish.wait() == -signal.SIGTERM
@@ -412,11 +412,11 @@ def test_second_signal(start: Start, broker: Broker, exchange: str) -> None:
     before, _ = broker.confirms()
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         publish = start("publish", f"--exchange={exchange}", "--replay", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
-        publish.say(b"first\n")
+        publish.write(b"first\n")
         publish.wait_until_read()
         wait_until_confirmed(broker, proxy, before)
         proxy.swallow()
-        publish.say(b"on its way\n")
+        publish.write(b"on its way\n")
         publish.wait_for_error("confirms no messages")
         publish.send_signal(signal.SIGTERM)
         # The first signal must be delivered before the second is sent, because the kernel merges equal signals.
@@ -440,7 +440,7 @@ def test_signals(number: signal.Signals, start: Start) -> None:
     """After a signal, `publish` sends the messages that it has read, closes the connection cleanly, and dies of that signal."""
     with serve("--input=exchange") as server, server.connect() as client:
         publish = start("publish", f"--url={address(server)}")
-        publish.say(b"one\n")
+        publish.write(b"one\n")
         assert client.receive_text() == "one"
         publish.send_signal(number)
         assert (publish.wait(), publish.errors) == (-number, "")
@@ -453,7 +453,7 @@ def test_signal_with_a_broker(start: Start, broker: Broker, exchange: str) -> No
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         words = (f"--exchange={exchange}", "--replay", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
         publish = start("publish", *words)
-        publish.say(b"one\n")
+        publish.write(b"one\n")
         done = finish("subscribe", *words, "--since=0-0", "-n=1")
         assert (done.returncode, done.stdout) == (0, b"one\n"), done.stderr
         publish.send_signal(signal.SIGINT)
@@ -483,7 +483,7 @@ def test_ignored_signal(start: Start) -> None:
             publish = start("publish", f"--url={address(server)}")
             wait_for_viewers(server, 2)
             publish.send_signal(signal.SIGINT)
-            publish.say(b"still here\n")
+            publish.write(b"still here\n")
             assert client.receive_text() == "still here"
             publish.close_stdin()
             assert publish.wait() == 0

@@ -41,7 +41,7 @@ from wsbridge.flow import Batch, Kind
 from wsbridge.framing import make_framing
 from wsbridge.metrics import Metrics
 from wsbridge.pipes.run import settle
-from wsbridge.pipes.subscribe import Printer, Reader, Screen, Search, seconds_left
+from wsbridge.pipes.subscribe import Printer, Reader, Screen, Search, remaining_seconds
 from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.relay import Relay
 from wsbridge.stdio import StdoutWriter
@@ -246,7 +246,7 @@ async def test_position_after_a_batch(records: list[bytes], position: str, print
     ours, theirs = os.pipe()
     output = StdoutWriter(theirs, failed=lambda error: None, loop=loop)
     _, encoder = make_framing("lines", limit=0)
-    printer = Printer(encoder, count=0, show_position=False, enough=lambda: None)
+    printer = Printer(encoder, count=0, show_position=False, on_count=lambda: None)
     reader = Reader(printer, output, "e-1", loop.create_future())
     reader.write(Batch(Kind.TEXT, records))
     output.close()
@@ -392,7 +392,7 @@ def test_signal_with_a_broker(start: Start, broker: Broker, exchange: str) -> No
     wait_until(lambda: exchange not in dict(broker.bindings()), "the end of its queue")
 
 
-IMPATIENT = """
+SHORT_LINK_TIMEOUT = """
 import os, sys
 from wsbridge.bus.rabbitmq import link as link
 from wsbridge.bus.rabbitmq.tuning import TUNING
@@ -401,11 +401,11 @@ from wsbridge.cli.main import run
 object.__setattr__(TUNING, "check_interval", 0.1)
 close = link.Link.close
 
-async def told(given_up):
-    print("given up", file=sys.stderr, flush=True)
-    await close(given_up)
+async def report_and_close(lost_link):
+    print("closing the link", file=sys.stderr, flush=True)
+    await close(lost_link)
 
-link.Link.close = told
+link.Link.close = report_and_close
 sys.exit(run("wsbridge", sys.argv[1:], os.environ))
 """
 """Drops a broker that is silent for a second, and prints this before it closes the connection."""
@@ -417,17 +417,17 @@ def test_signal_while_the_link_times_out(end: str, start: Start, broker: Broker,
     with Proxy(("127.0.0.1", broker.port)) as proxy:
         words = (end, f"--exchange={exchange}", f"--broker=amqp://guest:guest@127.0.0.1:{proxy.port}/")
         published, _ = broker.confirms()
-        process = start(*words, python=("-c", IMPATIENT))
+        process = start(*words, python=("-c", SHORT_LINK_TIMEOUT))
         # The connection must be open first: a broker that is silent before is an error.
         if end == "publish":
-            process.say(b"x\n")
+            process.write(b"x\n")
             wait_until_confirmed(broker, proxy, published)
         else:
             wait_for_queue(broker, exchange)
             assert finish("publish", *broker_words(broker, exchange), data=b"x\n").returncode == 0
             assert process.lines(1) == ["x"]
         proxy.swallow()
-        process.wait_for_error("given up")
+        process.wait_for_error("closing the link")
         process.send_signal(signal.SIGTERM)
         assert process.wait() == -signal.SIGTERM
 
@@ -585,7 +585,7 @@ def told_as_lost(errors: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("heard", "now", "left"),
+    ("received_at", "now", "remaining"),
     [
         (0, 100, 3),
         (0, 103, 0),
@@ -596,9 +596,9 @@ def told_as_lost(errors: str) -> int:
         (131, 131, -1),
     ],
 )
-def test_seconds_left(heard: float, now: float, left: float) -> None:
+def test_remaining_seconds(received_at: float, now: float, remaining: float) -> None:
     """The search for a position in a stream ends after three seconds without data, and after half a minute at the latest."""
-    assert seconds_left(100, heard, now) == left
+    assert remaining_seconds(100, received_at, now) == remaining
 
 
 @pytest.mark.parametrize("is_empty", [False, True])
@@ -610,18 +610,18 @@ async def test_search(is_empty: bool) -> None:
     ours, theirs = os.pipe()
     output = StdoutWriter(theirs, failed=lambda error: None, loop=loop)
     _, encoder = make_framing("lines", limit=0)
-    printer = Printer(encoder, count=0, show_position=False, enough=lambda: None)
+    printer = Printer(encoder, count=0, show_position=False, on_count=lambda: None)
     screen = Screen(printer, output, fanout, MemoryBus("0"))
     search = Search(Relay(fanout, new_epoch=lambda: "1", metrics=metrics), screen, fanout, Position("7.9f3ac01b", 1), silence=0.05)
     if not is_empty:
         channel.append(Batch(Kind.TEXT, [b"there"]))
     shown: list[int] = []
 
-    def heard() -> float:
+    def received_at() -> float:
         shown.append(len(fanout))
         return loop.time() if len(shown) < 4 else 0.0
 
-    await search.wait(heard)
+    await search.wait(received_at)
     assert (len(fanout), shown) == (1, [0] * (0 if is_empty else 4))
     fanout.leave(screen)
     output.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.proc import Starter, python, resident, turns, until
-from tests.support.server import tell
+from tests.support.server import write_to_fifo
 from tests.support.tool import command
 from wsbridge.errors import MessageTooLong
 from wsbridge.flow import End, Kind, Memory
@@ -68,11 +68,11 @@ async def test_program_that_does_not_read_pauses_the_client(start: Starter, fifo
     """A program that does not read pauses its client. When it reads again, all messages arrive in order and the client continues."""
     running = start("sh", "-c", 'read word <"$0"; cat', fifo)
     lines = numbered(BIG // 100)
-    running.say(*lines)
+    running.write(*lines)
     assert running.output.paused
     await turns()
     assert running.output.paused
-    await asyncio.to_thread(tell, fifo, "go")
+    await asyncio.to_thread(write_to_fifo, fifo, "go")
     await until(lambda: len(running.output.messages) == len(lines), "the lines to come back")
     assert running.output.messages == lines
     assert not running.output.paused
@@ -83,7 +83,7 @@ async def test_both_directions_at_once(start: Starter) -> None:
     running = start("cat")
     lines = numbered(50_000)
     for first in range(0, len(lines), 1_000):
-        running.say(*lines[first : first + 1_000])
+        running.write(*lines[first : first + 1_000])
         await until(lambda: not running.output.paused, "the program to take the batch")
     await until(lambda: len(running.output.messages) == len(lines), "the lines to come back")
     assert running.output.messages == lines
@@ -93,7 +93,7 @@ async def test_paused_output_does_not_block_the_input(start: Starter) -> None:
     """While a client accepts no output, its messages still reach the program's stdin."""
     running = start("sh", "-c", "echo answer; read line; echo heard $line >&2; cat")
     running.child.pause()
-    running.say(b"a question")
+    running.write(b"a question")
     await until(lambda: running.errors, "the program to have heard")
     assert running.errors == ["heard a question"]
     assert running.output.batches == []
@@ -102,7 +102,7 @@ async def test_paused_output_does_not_block_the_input(start: Starter) -> None:
 async def test_pending_input_precedes_the_eof(start: Starter) -> None:
     """All messages before the end reach stdin before its EOF, also those that the pipe could not take at once."""
     running = start("wc", "-c")
-    running.say(*numbered(BIG // 100, 99))
+    running.write(*numbered(BIG // 100, 99))
     assert running.output.paused
     running.child.close_input(End(1000))
     assert await running.line() == str(BIG)
@@ -113,7 +113,7 @@ async def test_slow_reader_has_a_time_limit(start: Starter) -> None:
     """The ladder ends a program that reads its pending input too slowly for the time limit."""
     script = "import os, time\nwhile os.read(0, 4096): time.sleep(0.02)"
     running = start(*python(script), ladder=(Step(0.05, signal.SIGKILL),))
-    running.say(b"x" * BIG * 10)
+    running.write(b"x" * BIG * 10)
     running.child.close_input(End(1000))
     await running.child.end(input_seconds=0.2)
     assert (running.child.group.status, running.child.discarded) == (-signal.SIGKILL, 1)
@@ -122,12 +122,12 @@ async def test_slow_reader_has_a_time_limit(start: Starter) -> None:
 async def test_input_after_the_end_is_discarded(start: Starter, fifo: str) -> None:
     """The child discards and counts messages after the end of stdin. `close_input` is idempotent."""
     running = start("sh", "-c", 'read word <"$0"; wc -c', fifo)
-    running.say(*numbered(BIG // 100, 99))
+    running.write(*numbered(BIG // 100, 99))
     running.child.close_input(End(1000))
-    running.say(b"too late", b"as well")
+    running.write(b"too late", b"as well")
     running.child.close_input(End(1001))
     assert running.child.discarded == 2
-    await asyncio.to_thread(tell, fifo, "go")
+    await asyncio.to_thread(write_to_fifo, fifo, "go")
     assert await running.line() == str(BIG)
 
 
@@ -135,12 +135,12 @@ async def test_closed_stdin_discards_and_counts(start: Starter, fifo: str) -> No
     """A program that has closed its stdin continues; the child discards and counts the client's messages."""
     running = start("sh", "-c", 'exec <&-; echo deaf; read word <"$0"; echo "and $word"', fifo)
     assert await running.line() == "deaf"
-    running.say(b"one")
-    running.say(b"two", b"three")
+    running.write(b"one")
+    running.write(b"two", b"three")
     assert running.child.discarded == 3
     assert not running.output.paused
     assert running.output.ended is None
-    await asyncio.to_thread(tell, fifo, "well")
+    await asyncio.to_thread(write_to_fifo, fifo, "well")
     await running.ended()
     assert running.output.messages == [b"deaf", b"and well"]
 
@@ -148,20 +148,20 @@ async def test_closed_stdin_discards_and_counts(start: Starter, fifo: str) -> No
 async def test_stdin_closed_with_pending_data_resumes_the_client(start: Starter, fifo: str) -> None:
     """A program that closes its stdin while data is pending resumes its client."""
     running = start("sh", "-c", 'read word <"$0"; exec <&-; echo deaf; read word <"$0"', fifo)
-    running.say(*numbered(BIG // 100))
+    running.write(*numbered(BIG // 100))
     assert running.output.paused
-    await asyncio.to_thread(tell, fifo, "close it")
+    await asyncio.to_thread(write_to_fifo, fifo, "close it")
     assert await running.line() == "deaf"
     await until(lambda: not running.output.paused, "the client to be heard again")
     before = running.child.discarded
-    running.say(b"more")
+    running.write(b"more")
     assert running.child.discarded == before + 1
 
 
 async def test_exit_with_pending_data_resumes_the_client(start: Starter) -> None:
     """A program that exits while data is pending resumes its client."""
     running = start("sh", "-c", "read line; echo $line; exit 3")
-    running.say(b"enough", *numbered(BIG // 100))
+    running.write(b"enough", *numbered(BIG // 100))
     await running.ended()
     await until(lambda: not running.output.paused, "the client to be heard again")
     assert await running.child.group.wait_exit() == 3
@@ -170,8 +170,8 @@ async def test_exit_with_pending_data_resumes_the_client(start: Starter) -> None
 async def test_binary_message_in_text_mode(start: Starter) -> None:
     """In text mode, the child writes a binary message's bytes unchanged, without a newline."""
     running = start("cat", framing="lines")
-    running.say(b"by", b"tes", kind=Kind.BINARY)
-    running.say(b" and text")
+    running.write(b"by", b"tes", kind=Kind.BINARY)
+    running.write(b" and text")
     assert await running.line() == "bytes and text"
 
 
@@ -198,7 +198,7 @@ async def test_output_ends_after_both_streams(start: Starter, fifo: str) -> None
     await turns()
     assert running.output.ended is None
     assert running.child.output_open
-    await asyncio.to_thread(tell, fifo, "go")
+    await asyncio.to_thread(write_to_fifo, fifo, "go")
     await running.ended()
     assert running.output.messages == [b"out", b"err", b"late"]
     assert running.errors == ["err", "late"]
@@ -208,7 +208,7 @@ async def test_paused_output_also_pauses_stderr(start: Starter, fifo: str) -> No
     """If stderr goes to the client as well, a paused client pauses both streams."""
     running = start("sh", "-c", 'read word <"$0"; echo err >&2; echo out; echo told >"$0"', fifo, error_framing="lines")
     running.child.pause()
-    await asyncio.to_thread(tell, fifo, "go")
+    await asyncio.to_thread(write_to_fifo, fifo, "go")
     await asyncio.to_thread(heard, fifo)
     await turns()
     assert running.output.batches == []
@@ -229,7 +229,7 @@ async def test_redirected_output(start: Starter, fifo: str) -> None:
     await running.line()
     other = Memory()
     running.child.redirect(other)
-    await asyncio.to_thread(tell, fifo, "go")
+    await asyncio.to_thread(write_to_fifo, fifo, "go")
     await until(lambda: other.ended, "the end at the other sink")
     assert other.messages == [b"second"]
     assert (running.output.messages, running.output.ended) == ([b"first"], None)
@@ -240,7 +240,7 @@ async def test_opening_and_closing_records(start: Starter, tmp_path: Path) -> No
     told = tmp_path / "told"
     running = start("sh", "-c", 'cat >"$0"', told, framing="json")
     running.child.send(make_framing("json", limit=0)[1].opening(lambda: {"path": "/x"}))
-    running.say(b"hello")
+    running.write(b"hello")
     running.child.close_input(End(1001, "gone"))
     await running.ended()
     assert told.read_text().splitlines() == [

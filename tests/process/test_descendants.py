@@ -16,8 +16,8 @@ import pytest
 
 from tests.support.client import DEADLINE, Client, Refused, Stream, open_stream, request_bytes
 from tests.support.deadline import scaled
-from tests.support.proc import PATIENT, SHORT, Starter, python, until, which, zombies
-from tests.support.server import Server, children, command_line, is_alive, mortal, tell, wait_for_exit, wait_until
+from tests.support.proc import LONG_LADDER, SHORT_LADDER, Starter, python, until, which, zombies
+from tests.support.server import Server, children, command_line, is_alive, mortal, wait_for_exit, wait_until, write_to_fifo
 from tests.support.tool import command, recorded
 from wsbridge.metrics import Metrics
 from wsbridge.process import descendants
@@ -85,7 +85,7 @@ async def test_other_groups_climb_the_ladder(start: Starter, tmp_path: Path) -> 
 
 async def test_end_waits_for_other_groups(start: Starter, fifo: str) -> None:
     """A program has ended when the last process of its session has exited, in any group. If all exit on their own, no signal is sent."""
-    running = start("bash", "-c", 'set -m; (read word <"$0") >&2 & echo $!', fifo, ladder=PATIENT)
+    running = start("bash", "-c", 'set -m; (read word <"$0") >&2 & echo $!', fifo, ladder=LONG_LADDER)
     heir = int(await running.line())
     gone: list[bool] = []
     running.child.group.call_when_empty(lambda: gone.append(True))
@@ -94,7 +94,7 @@ async def test_end_waits_for_other_groups(start: Starter, fifo: str) -> None:
         ending = asyncio.ensure_future(running.end())
         assert not await running.child.group.wait_empty(0.3)
         assert (ending.done(), gone) == (False, [])
-        await asyncio.to_thread(tell, fifo, "go")
+        await asyncio.to_thread(write_to_fifo, fifo, "go")
         await ending
     assert gone == [True]
     assert running.child.group.signalled is None
@@ -133,7 +133,7 @@ async def test_no_signal_to_a_leader_that_has_just_been_reaped(start: Starter) -
 
 async def test_kill_reaches_other_groups(start: Starter) -> None:
     """`kill` sends KILL to every process group of the program at once."""
-    running = start("bash", "-c", GROUPS["ignoring"], ladder=PATIENT)
+    running = start("bash", "-c", GROUPS["ignoring"], ladder=LONG_LADDER)
     pids = [int(word) for word in (await running.line()).split()]
     with mortal(*pids):
         running.child.kill()
@@ -184,7 +184,7 @@ async def test_old_list_proves_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_daemon_is_left_and_reported(start: Starter, caplog: pytest.LogCaptureFixture) -> None:
     """The server leaves a daemon in its own session running. It logs the daemon's process ID and user, counts it once, and reaps it
     later."""
-    running = start(*python(*DAEMON), ladder=PATIENT)
+    running = start(*python(*DAEMON), ladder=LONG_LADDER)
     daemon = int(await running.line())
     with caplog.at_level("INFO", "wsbridge.process"), mortal(daemon):
         await running.end()
@@ -230,7 +230,7 @@ async def test_one_list_serves_all_programs(start: Starter, monkeypatch: pytest.
         return by_session()
 
     monkeypatch.setattr(descendants, "by_session", counted)
-    programs = [start("bash", "-c", "timeout 900 sleep 800 & echo $!", ladder=SHORT) for _ in range(30)]
+    programs = [start("bash", "-c", "timeout 900 sleep 800 & echo $!", ladder=SHORT_LADDER) for _ in range(30)]
     for program in programs:
         await program.line()
     # Long enough for a hundred checks of each program.
@@ -247,7 +247,7 @@ async def test_clean_exit_needs_no_list_of_processes(start: Starter, monkeypatch
 
     monkeypatch.setattr("wsbridge.process.descendants.by_session", read)
     for _ in range(5):
-        running = start("sh", "-c", "cat & wait", ladder=PATIENT)
+        running = start("sh", "-c", "cat & wait", ladder=LONG_LADDER)
         await running.end()
         assert running.child.group.status == 0
 

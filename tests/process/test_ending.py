@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.deadline import scaled
-from tests.support.proc import PATIENT, Running, Starter, descriptors, group_members, until
-from tests.support.server import is_alive, mortal, state, tell, wait_for_exit
+from tests.support.proc import LONG_LADDER, Running, Starter, descriptors, group_members, until
+from tests.support.server import is_alive, mortal, state, wait_for_exit, write_to_fifo
 from tests.support.tool import command, recorded
 from wsbridge.closecodes import NORMAL
 from wsbridge.flow import End
@@ -35,7 +35,7 @@ async def ended(running: Running) -> float:
 
 async def test_program_that_exits_at_eof_gets_no_signal(start: Starter, tmp_path: Path) -> None:
     """EOF on stdin is enough for a program that exits at EOF: it gets no signal."""
-    running = start(*command("witness", tmp_path / "record", "eof"), ladder=PATIENT)
+    running = start(*command("witness", tmp_path / "record", "eof"), ladder=LONG_LADDER)
     await running.line()
     await ended(running)
     assert [event for event, _ in recorded(tmp_path / "record")] == ["eof"]
@@ -103,14 +103,14 @@ async def test_group_without_its_leader_gets_the_same_pauses(start: Starter) -> 
 
 async def test_ladder_stops_at_the_end_of_the_group(start: Starter, fifo: str) -> None:
     """The ladder stops without a signal as soon as the last process of the group exits."""
-    running = start("sh", "-c", '(read word <"$0") >&2 & echo $!', fifo, ladder=PATIENT)
+    running = start("sh", "-c", '(read word <"$0") >&2 & echo $!', fifo, ladder=LONG_LADDER)
     grandchild = int(await running.line())
     with mortal(grandchild):
         await running.child.group.wait_exit()
         ending = asyncio.ensure_future(ended(running))
         await until(lambda: running.child.group.status is not None, "the leader's exit")
         assert not ending.done()
-        await asyncio.to_thread(tell, fifo, "go")
+        await asyncio.to_thread(write_to_fifo, fifo, "go")
         await ending
     assert running.child.group.signalled is None
 
@@ -171,10 +171,10 @@ async def test_stderr_is_bounded_at_the_end(start: Starter, monkeypatch: pytest.
 
 async def test_no_call_after_the_end_of_the_group(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a group is empty, no system call uses its ID, which may belong to another process by then."""
-    start.watch = told = Told()
+    start.watch = watch = RecordingWatch()
     running = start("true")
     group = running.child.group
-    await until(lambda: len(told.words) == 2, "the end of the group")
+    await until(lambda: len(watch.calls) == 2, "the end of the group")
 
     def stranger(*_: object) -> None:
         raise AssertionError("the number is another's")
@@ -184,21 +184,21 @@ async def test_no_call_after_the_end_of_the_group(start: Starter, monkeypatch: p
     running.child.kill()
     await ended(running)
     running.child.kill()
-    assert told.words == [("begun", group.pid, []), ("ended", group.pid, [])]
+    assert watch.calls == [("added", group.pid, []), ("removed", group.pid, [])]
 
 
 async def test_remaining_process_is_watched(start: Starter) -> None:
     """If a leader has exited and another process of its group lives, the group is checked until it is empty."""
-    start.watch = told = Told()
+    start.watch = watch = RecordingWatch()
     running = start("sh", "-c", "sleep 1000 & echo $!")
     heir = int(await running.line())
     with mortal(heir):
         await running.child.group.wait_exit()
-        assert len(told.words) == 1
+        assert len(watch.calls) == 1
         os.kill(heir, signal.SIGKILL)
-        await until(lambda: len(told.words) == 2, "the end of the group")
+        await until(lambda: len(watch.calls) == 2, "the end of the group")
     await ended(running)
-    assert len(told.words) == 2
+    assert len(watch.calls) == 2
 
 
 async def test_kill(start: Starter) -> None:
@@ -223,19 +223,19 @@ async def test_end_is_idempotent(start: Starter) -> None:
     assert running.child.group.status is not None
 
 
-class Told:
+class RecordingWatch:
     """A Watch that records its calls, and the processes that are in the group at an end."""
 
     pid = 0
 
     def __init__(self) -> None:
-        self.words: list[tuple[str, int, list[int]]] = []
+        self.calls: list[tuple[str, int, list[int]]] = []
 
     def add(self, group: int, ladder: Sequence[Step]) -> None:
-        self.words.append(("begun", group, []))
+        self.calls.append(("added", group, []))
 
     def remove(self, group: int) -> None:
-        self.words.append(("ended", group, group_members(group)))
+        self.calls.append(("removed", group, group_members(group)))
 
     def close(self) -> None:
         """Do nothing."""
@@ -244,15 +244,15 @@ class Told:
 @pytest.mark.parametrize("script", ["true", "echo; cat", "sleep 1000 >&2 & echo"], ids=["gone", "polite", "grandchild"])
 async def test_guard_is_notified(start: Starter, script: str) -> None:
     """The guard is notified of each group's start, and of its end when the group is empty."""
-    start.watch = told = Told()
+    start.watch = watch = RecordingWatch()
     running = start("sh", "-c", script)
     group = running.child.group.pid
     await until(lambda: running.output.batches or running.output.ended, "the program to have begun")
     await ended(running)
-    first, *rest = told.words
-    assert first == ("begun", group, [])
+    first, *rest = watch.calls
+    assert first == ("added", group, [])
     assert rest
-    assert [word for word in rest if word != ("ended", group, [])] == []
+    assert [call for call in rest if call != ("removed", group, [])] == []
 
 
 async def test_no_descriptor_stays_open(start: Starter) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.client import Client
-from tests.support.proc import SHORT, Starter, descriptors, group_members, no_callback_fails, nothing_left, status_line, turns, until
+from tests.support.proc import SHORT_LADDER, Starter, descriptors, group_members, no_callback_fails, nothing_left, status_line, turns, until
 from tests.support.server import Server, children, command_line, is_alive, mortal, state, wait_for_exit, wait_until
 from tests.support.tool import command, recorded
 from wsbridge.metrics import Metrics
@@ -164,7 +164,7 @@ async def test_stopped_guard_is_replaced(watched: Metrics) -> None:
         os.kill(first, signal.SIGSTOP)
         await until(lambda: state(first) == "T", "the guard to be stopped")
         for number in range(120_000):
-            guard.add(10_000_000 + number, SHORT)
+            guard.add(10_000_000 + number, SHORT_LADDER)
             guard.remove(10_000_000 + number)
             if number % 1000 == 0:
                 await turns(2)
@@ -211,11 +211,11 @@ async def test_ended_groups_are_forgotten(watched: Metrics, start: Starter) -> N
     start.spared.add(guard.pid)
     stranger = start("cat")
     for group in (stranger.child.group.pid, stranger.child.group.pid + 1):
-        guard.add(group, SHORT)
+        guard.add(group, SHORT_LADDER)
     await turns()
     for group in (stranger.child.group.pid + 1, stranger.child.group.pid):
         guard.remove(group)
     guard.close()
     assert not is_alive(guard.pid)
-    stranger.say(b"alive")
+    stranger.write(b"alive")
     assert await stranger.line() == "alive"

@@ -30,7 +30,7 @@ async def test_only_stdout_is_a_terminal(start: Starter) -> None:
 async def test_terminal_is_raw(start: Starter) -> None:
     """The terminal is raw: every byte of the output arrives unchanged, also LF, and the terminal does not echo input."""
     running = start(*EVERY_BYTE, pty=True, framing="chunks")
-    running.say(b"what the client says")
+    running.write(b"what the client says")
     await running.ended()
     assert b"".join(running.output.messages) == bytes(range(256)) * 3
 
@@ -57,7 +57,7 @@ async def test_filter_answers_each_line(start: Starter) -> None:
     """With --pty, a filter that block-buffers its output on a pipe answers each line at once."""
     running = start("grep", "o", pty=True)
     for number in range(3):
-        running.say(b"no %d" % number)
+        running.write(b"no %d" % number)
         await until(lambda number=number: len(running.output.messages) == number + 1, "the answer")
     assert running.output.messages == [b"no 0", b"no 1", b"no 2"]
 

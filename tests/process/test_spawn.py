@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.proc import SHORT, Starter, descriptors, nothing_left, same_limits, which
+from tests.support.proc import SHORT_LADDER, Starter, descriptors, nothing_left, same_limits, which
 from tests.support.server import children, command_line
 from tests.support.tool import command
 from wsbridge.errors import ConfigurationError, ProgramError
@@ -170,7 +170,7 @@ def test_arguments_too_long(spawner: Spawner, what: str) -> None:
 @pytest.mark.parametrize("pty", [False, True], ids=["pipe", "pty"])
 async def test_no_descriptors_left(start: Starter, pty: bool) -> None:
     """If descriptors run out at any point of the start, the program does not start, and the error states the reason."""
-    launcher = Launcher(start.spawner, start.descendants, SHORT, loop=asyncio.get_running_loop())
+    launcher = Launcher(start.spawner, start.descendants, SHORT_LADDER, loop=asyncio.get_running_loop())
     decoder, encoder = chunks.Decoder(), chunks.Encoder()
     before = descriptors()
     with few_descriptors() as spare:

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.support.proc import PATIENT, Starter, until
+from tests.support.proc import LONG_LADDER, Starter, until
 from tests.support.tool import command
 from wsbridge.process.stderr import PIECE, Lines
 from wsbridge.process.termination import Step
@@ -70,7 +70,7 @@ async def test_stderr_does_not_wait_for_the_client(start: Starter) -> None:
 
 async def test_stderr_before_the_exit_is_logged(start: Starter) -> None:
     """The lines that a program prints on stderr just before its exit are logged before the session ends."""
-    ladder = (Step(0.05, signal.SIGINT), *PATIENT[1:])
+    ladder = (Step(0.05, signal.SIGINT), *LONG_LADDER[1:])
     running = start("sh", "-c", "trap 'seq 10000 >&2; exit' INT; echo begun; while :; do sleep 0.01; done", ladder=ladder)
     await running.line()
     await running.end()

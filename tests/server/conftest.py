@@ -28,7 +28,7 @@ V1 = "wsbridge.v1"
 POSITION = re.compile(r"([0-9a-z.]+)-([0-9]+)")
 
 Broadcast = Callable[..., Server]
-DOORS = ("tcp", "unix", "tls")
+LISTENERS = ("tcp", "unix", "tls")
 
 
 @pytest.fixture
@@ -46,15 +46,15 @@ def broadcast() -> Iterator[Broadcast]:
         assert_sound(server)
 
 
-@pytest.fixture(scope="session", params=[(name, door) for name in TRANSPORTS for door in DOORS], ids="-".join)
+@pytest.fixture(scope="session", params=[(name, listener) for name in TRANSPORTS for listener in LISTENERS], ids="-".join)
 def talk_of_all(request: pytest.FixtureRequest, certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A channel on which clients publish, behind each kind of listener and on both kinds of transports."""
-    name, door = request.param
+    name, listener = request.param
     if name == "aiofastnet":
         pytest.importorskip("aiofastnet")
     flags: tuple[str, ...] = ("--input=exchange", "--maxframesize=100000")
     options: dict[str, Any] = {"env": TRANSPORTS[name]}
-    match door:
+    match listener:
         case "unix":
             path = str(tmp_path_factory.mktemp("socket") / "s")
             options |= {"listen": (f"--unixsocket={path}",), "unix": path}

@@ -16,7 +16,7 @@ from tests.server.conftest import V1, Broadcast, listen, status, view, wait_for_
 from tests.support.client import DEADLINE, Message, Opcode, open_stream, request_bytes
 from tests.support.deadline import scaled
 from tests.support.proc import TRANSPORTS, resident
-from tests.support.server import Server, is_alive, memory_peak, tell, wait_for_exit, wait_until
+from tests.support.server import Server, is_alive, memory_peak, wait_for_exit, wait_until, write_to_fifo
 from tests.support.site import Certificates, write_script
 from tests.support.tool import command, recorded
 
@@ -51,7 +51,7 @@ def test_every_subscriber_gets_every_message(broadcast: Broadcast, fifo: Path, n
     expected = [str(number) for number in range(1, 3001)]
     with server.connect() as plain, view(server) as viewer, listen(server) as listener:
         wait_for_viewers(server, 3)
-        tell(fifo, "go")
+        write_to_fifo(fifo, "go")
         assert [plain.receive_text() for _ in expected] == expected
         assert [message.decode() for message in viewer.messages(3000)] == expected
         assert listener.data(3000) == expected
@@ -75,7 +75,7 @@ def test_framings(broadcast: Broadcast, fifo: Path, flags: list[str], printed: s
     server = broadcast(*flags, *told(fifo, f"printf {shlex.quote(printed)}"))
     with server.connect() as plain, view(server) as viewer, listen(server) as listener:
         wait_for_viewers(server, 3)
-        tell(fifo, "go")
+        write_to_fifo(fifo, "go")
         received = [plain.receive() for _ in messages]
         assert [message.data for message in received] == messages
         assert [message.kind is Opcode.BINARY for message in received] == [b"\xff" in message for message in messages]
@@ -89,7 +89,7 @@ def test_long_message(broadcast: Broadcast, fifo: Path, size: int) -> None:
     server = broadcast("--queue=1000", *told(fifo, shlex.join(["head", "-c", str(size), "/dev/zero"]) + " | tr '\\0' x; echo; echo end"))
     with server.connect() as plain, view(server) as viewer:
         wait_for_viewers(server, 2)
-        tell(fifo, "go")
+        write_to_fifo(fifo, "go")
         assert plain.receive_text() == "x" * size
         assert plain.receive_text() == "end"
         assert [len(message) for message in viewer.messages(2)] == [size, 3]
@@ -101,7 +101,7 @@ def test_environment(broadcast: Broadcast, fifo: Path) -> None:
     server = broadcast(*told(fifo, "env; echo end"), env=ours)
     with server.connect() as plain:
         wait_for_viewers(server, 1)
-        tell(fifo, "go")
+        write_to_fifo(fifo, "go")
         found = []
         while not (found and found[-1] == "end"):
             found.append(plain.receive_text())
@@ -135,7 +135,7 @@ def test_terminal(broadcast: Broadcast, fifo: Path) -> None:
     server = broadcast("--pty", sys.executable, "-S", "-c", script)
     with server.connect() as plain:
         wait_for_viewers(server, 1)
-        tell(fifo, "go")
+        write_to_fifo(fifo, "go")
         assert plain.receive_text() == "now"
 
 
@@ -188,7 +188,7 @@ def test_input_beside_a_publishing_program(broadcast: Broadcast, fifo: Path) -> 
     with server.connect() as one:
         one.send_text("browser")
         assert one.receive_text() == "browser"
-        tell(fifo, "go")
+        write_to_fifo(fifo, "go")
         assert one.receive_text() == "program"
 
 
@@ -241,7 +241,7 @@ def test_restart(broadcast: Broadcast, fifo: Path) -> None:
         wait_for_viewers(server, 1)
         assert (status(server)["program"], status(server)["program_exit"]) == ("running", None)
         for word in ("one", "two"):
-            tell(fifo, word)
+            write_to_fifo(fifo, word)
             assert viewer.message() == word.encode()
         assert viewer.losses == []
         wait_until(lambda: status(server)["program"] == "waiting", "the program's end")
@@ -257,7 +257,7 @@ def test_no_restart(broadcast: Broadcast, fifo: Path, policy: str, code: int) ->
     server = broadcast(f"--restart={policy}", "--join=history", *shell(f"read go <{fifo}; echo last; exit {code}"))
     with server.connect() as plain:
         wait_for_viewers(server, 1)
-        tell(fifo, "go")
+        write_to_fifo(fifo, "go")
         assert plain.receive_text() == "last"
         server.wait_for_log(f"{'ERROR ' if code else 'INFO  '} .* exit {code}; not restarting the program")
         assert (status(server)["program"], status(server)["program_exit"]) == ("ended", f"exit {code}")
@@ -292,7 +292,7 @@ def test_gigabyte(broadcast: Broadcast, fifo: Path) -> None:
     server = broadcast("--send-timeout=0", *told(fifo, "yes $(printf %0999d 7) | head -n 1000000; echo end"))
     with view(server) as viewer:
         before = resident(server.pid)
-        tell(fifo, "go")
+        write_to_fifo(fifo, "go")
         wait_until(lambda: status(server)["messages"] == 1_000_001, "a gigabyte", progress=lambda: status(server)["messages"])
         count = 1
         while viewer.message() != b"end":
@@ -336,10 +336,10 @@ def test_program_that_asks_to_close(broadcast: Broadcast, fifo: Path) -> None:
     server = broadcast("--framing=json", *shell(f"read go <{fifo}; printf '{records}'; exec sleep 1000"))
     with server.connect() as plain:
         wait_for_viewers(server, 1)
-        tell(fifo, "go")
+        write_to_fifo(fifo, "go")
         assert plain.receive_text() == "a"
         server.wait_for_log("4000 enough")
-        tell(fifo, "go")
+        write_to_fifo(fifo, "go")
         assert plain.receive_text() == "a"
 
 

@@ -31,7 +31,7 @@ from wsbridge.settings import (
     ServerSettings,
 )
 
-PATIENT = 1000.0
+CLOSE_DELAY = 1000.0
 """Seconds that a program may take to exit, more than a test lasts."""
 
 
@@ -41,7 +41,7 @@ def settings(*endpoints: EndpointSettings, **options: str) -> ServerSettings:
 
 
 def bridge(path: str, script: str = "exec cat") -> BridgeSettings:
-    return BridgeSettings(path=path, program=ProgramSettings(command=("/bin/sh", "-c", script), close_delay=PATIENT))
+    return BridgeSettings(path=path, program=ProgramSettings(command=("/bin/sh", "-c", script), close_delay=CLOSE_DELAY))
 
 
 def channel(path: str, history: int) -> BroadcastSettings:

@@ -36,7 +36,7 @@ def changes(
 
 def test_places() -> None:
     """Endpoints are named by their hosts and paths, listeners by their addresses; unchanged parts are not named."""
-    endpoints = Plan((at("/kept"),), ((at("/a"), at("/a")),), (at("/b", "x.example", "y.example"), at("/c")), (at("/d"),))
+    endpoints = Plan((at("/unchanged"),), ((at("/a"), at("/a")),), (at("/b", "x.example", "y.example"), at("/c")), (at("/d"),))
     listeners = Plan((), (), (ListenSettings(address=":80"),), (ListenSettings(address="unix:/s"),))
     said = str(changes(endpoints, listeners, (LOCAL,)))
     changed = "changed /a, certificate of listener 127.0.0.1:0"

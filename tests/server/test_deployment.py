@@ -22,7 +22,7 @@ from wsbridge.settings import BridgeSettings, EndpointSettings, ProgramSettings,
 
 SERVICES: Any = None
 """The twins need no services."""
-PATIENT = 1000.0
+CLOSE_DELAY = 1000.0
 """Seconds that a program may take to exit, more than a test lasts."""
 
 
@@ -129,7 +129,7 @@ class Town:
 
 
 def bridge(path: str, word: str = "") -> BridgeSettings:
-    return BridgeSettings(path=path, program=ProgramSettings(command=("cat", word), close_delay=PATIENT))
+    return BridgeSettings(path=path, program=ProgramSettings(command=("cat", word), close_delay=CLOSE_DELAY))
 
 
 @pytest.fixture

@@ -87,8 +87,8 @@ def test_other_addresses_of_one_port(configured: Configure, order: tuple[str, st
         verdict = server.reload(tcp(port, after), CAT)
         assert verdict == f"reloaded {server.file}: added listener {after}:{port}; removed listener {before}:{port}"
         assert is_open(server, port=port)
-        with socket.socket() as taker, pytest.raises(OSError, match="in use"):
-            taker.bind(("127.0.0.1", port))
+        with socket.socket() as holder, pytest.raises(OSError, match="in use"):
+            holder.bind(("127.0.0.1", port))
 
 
 def test_move(configured: Configure, tmp_path: Path) -> None:

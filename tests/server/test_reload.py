@@ -20,11 +20,11 @@ from tests.support.site import BIG, TEXT, Certificates, write_script
 from tests.support.tool import command, recorded
 
 RESTARTED = Close(1012, "the configuration has changed; reconnect")
-CAT = bridge("/kept", "echo $$; exec cat")
+CAT = bridge("/unchanged", "echo $$; exec cat")
 NOTHING = "nothing has changed"
 
 
-class Kept:
+class UnchangedSession:
     """A session of an unchanged endpoint, which a reload must not affect."""
 
     def __init__(self, client: Client) -> None:
@@ -40,9 +40,9 @@ class Kept:
 
 
 @contextmanager
-def kept(server: Configured) -> Iterator[Kept]:
-    with server.connect("/kept") as client:
-        session = Kept(client)
+def unchanged_session(server: Configured) -> Iterator[UnchangedSession]:
+    with server.connect("/unchanged") as client:
+        session = UnchangedSession(client)
         session.check()
         yield session
         session.check()
@@ -54,16 +54,16 @@ def get(stream: Stream, path: str) -> bytes:
     return read_response(stream).body
 
 
-def said(server: Configured, path: str) -> str:
+def reply(server: Configured, path: str) -> str:
     """Return the first message of a new session."""
     with server.connect(path) as client:
         return client.receive_text()
 
 
-def last_said(server: Configured, path: str) -> str:
+def last_reply(server: Configured, path: str) -> str:
     """Return the first message of a new session; empty if a reload ends the session before it."""
     with suppress(Closed):
-        return said(server, path)
+        return reply(server, path)
     return ""
 
 
@@ -98,13 +98,13 @@ def test_endpoints(configured: Configure, tmp_path: Path) -> None:
     old = [endpoint("bridge", path, command=[*command("witness", tmp_path / path[1:], "TERM")]) for path in ("/changed", "/removed")]
     new = [bridge("/changed", "echo new"), bridge("/added", "echo added")]
     server = configured(listener(), CAT, *old)
-    with kept(server), server.connect("/changed") as changed, server.connect("/removed") as removed:
+    with unchanged_session(server), server.connect("/changed") as changed, server.connect("/removed") as removed:
         pids = [int(client.receive_text()) for client in (changed, removed)]
         with mortal(*pids):
             assert server.refusal("/added").status == 404
             verdict = server.reload(listener(), CAT, *new)
             assert verdict == f"reloaded {server.file}: added /added; changed /changed; removed /removed"
-            assert [said(server, path) for path in ("/changed", "/added")] == ["new", "added"]
+            assert [reply(server, path) for path in ("/changed", "/added")] == ["new", "added"]
             assert server.refusal("/removed").status == 404
             assert [client.receive_close() for client in (changed, removed)] == [RESTARTED] * 2
             for pid in pids:
@@ -123,7 +123,7 @@ def test_ladder_of_a_changed_endpoint(configured: Configure, tmp_path: Path) -> 
             server.reload(listener(), bridge("/slow", "echo new"))
             assert client.receive_close() == RESTARTED
             wait_until(lambda: (tmp_path / "record").exists() and recorded(tmp_path / "record"), "the end of stdin")
-            assert said(server, "/slow") == "new"
+            assert reply(server, "/slow") == "new"
             assert is_alive(pid)
             # A second signal also kills the programs that a reload left running.
             server.send_signal(signal.SIGTERM)
@@ -155,9 +155,9 @@ def test_kinds(configured: Configure, tmp_path: Path) -> None:
     def works(kind: str) -> bool:
         match kind:
             case "bridge":
-                return said(server, "/x") == "hello"
+                return reply(server, "/x") == "hello"
             case "scripts":
-                return said(server, "/x/hello") == "hello"
+                return reply(server, "/x/hello") == "hello"
             case "files" | "cgi":
                 return server.get("/x/hello").body == b"hello\n"
             case "channel":
@@ -186,7 +186,7 @@ def test_requests_in_progress(configured: Configure, tmp_path: Path) -> None:
     scripts, files = endpoint("cgi", "/cgi", cgi="cgi"), endpoint("files", "/files", files="public")
     other = endpoint("cgi", "/other", cgi="cgi")
     server = configured(listener(), CAT, scripts, files, other)
-    with kept(server), ExitStack() as stack:
+    with unchanged_session(server), ExitStack() as stack:
         download = stack.enter_context(open_stream(port=server.port, receive_buffer=1 << 14))
         download.send(request_bytes("GET", "/files/big.bin", [("Host", "localhost")]))
         download.read_until(b"\r\n\r\n")
@@ -222,7 +222,7 @@ def test_order_and_comments(configured: Configure) -> None:
     """The order of tables and comments has no meaning, so a change of them changes nothing."""
     channels = [channel(f"/{name}", name) for name in ("a", "b")]
     server = configured(listener(), CAT, *channels)
-    with kept(server), server.connect("/a") as client:
+    with unchanged_session(server), server.connect("/a") as client:
         assert server.reload("# A comment", *reversed(channels), CAT, listener()) == f"reloaded {server.file}: {NOTHING}"
         assert client.is_open()
 
@@ -235,7 +235,7 @@ def test_defaults_and_hosts(configured: Configure) -> None:
     with server.connect("/", headers=[("Host", "a.example")]) as client, server.connect("/own") as other:
         assert client.receive_text() == "a"
         assert server.reload(table("[defaults.bridge]", ping=20), listener(), of_b, own) == (
-            f"reloaded {server.file}: added b.example/; removed /kept, a.example/"
+            f"reloaded {server.file}: added b.example/; removed /unchanged, a.example/"
         )
         assert client.receive_close() == RESTARTED
         assert other.is_open()
@@ -252,7 +252,7 @@ def test_settings_of_the_server(configured: Configure) -> None:
     own = bridge("/who", 'echo "$REMOTE_ADDR"')
     server = configured(table("[server]", log_level="info"), listener(), CAT, own)
     foreign, through = [("Host", "foreign.example")], [("X-Forwarded-For", "192.0.2.7")]
-    with kept(server):
+    with unchanged_session(server):
         assert server.refusal("/who", headers=foreign).status == 403
         with server.connect("/who", headers=through) as client:
             assert client.receive_text() == "127.0.0.1"
@@ -275,7 +275,7 @@ def test_settings_that_need_a_restart(configured: Configure) -> None:
     server = configured(listener(), CAT)
     needs = "restart the server to apply the changes to [server]: "
     changed = table("[server]", keepalive_timeout=5, log_format="json", guard=False, reverse_lookup=True)
-    with kept(server):
+    with unchanged_session(server):
         assert server.reload(changed, listener(), CAT) == f"reloaded {server.file}: {NOTHING}"
         server.wait_for_log(f"{re.escape(needs)}guard, keepalive_timeout, log_format, reverse_lookup$")
         server.reload(table("[server]", keepalive_timeout=5), listener(), CAT)
@@ -321,21 +321,21 @@ def test_invalid_file(configured: Configure, text: str | bytes, complaint: str) 
     """An invalid file changes nothing, and the log names the fault and its place. The next valid file is loaded."""
     other = bridge("/other", "echo old; exec cat")
     server = configured(listener(), CAT, other)
-    with kept(server), server.connect("/other") as client:
+    with unchanged_session(server), server.connect("/other") as client:
         client.receive_text()
         server.file.write_bytes(text if isinstance(text, bytes) else text.encode())
         assert server.hang_up() == (f"not reloaded: {server.file} is invalid; the server keeps its current configuration")
         assert re.search(rf"\| ERROR  \| server +\|  \| {re.escape(str(server.file))}[:0-9]*: .*{complaint}", server.log), server.log
         assert client.is_open()
-        assert said(server, "/other") == "old"
+        assert reply(server, "/other") == "old"
         assert server.reload(listener(), CAT, bridge("/other", "echo new")) == f"reloaded {server.file}: changed /other"
-        assert said(server, "/other") == "new"
+        assert reply(server, "/other") == "new"
 
 
 def test_missing_file(configured: Configure) -> None:
     """A missing file changes nothing; when it exists again, it is loaded."""
     server = configured(listener(), CAT)
-    with kept(server):
+    with unchanged_session(server):
         server.file.unlink()
         assert "is invalid" in server.hang_up()
         assert server.reload(listener(), CAT, bridge("/x", "echo x")) == f"reloaded {server.file}: added /x"
@@ -356,7 +356,7 @@ def test_port_in_use(configured: Configure, tmp_path: Path) -> None:
     files = endpoint("files", "/files", files="public")
     server = configured(table("[server]", hosts=["a.example"]), listener(), CAT, files, channel("/c", "c"))
     free, socket_path = free_port(), tmp_path / "socket"
-    with kept(server), server.connect("/c") as viewer, socket.create_server(("127.0.0.1", 0)) as taken:
+    with unchanged_session(server), server.connect("/c") as viewer, socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         tables = (
             table("[server]", hosts=["b.example"]),
@@ -380,16 +380,16 @@ def test_port_in_use(configured: Configure, tmp_path: Path) -> None:
         )
         for closed in ({"port": free}, {"unix": socket_path}):
             with pytest.raises((ConnectionRefusedError, FileNotFoundError)):
-                server.connect("/kept", **closed)
+                server.connect("/unchanged", **closed)
         assert server.refusal("/reads", headers=[("Host", "a.example")]).status == 404
-        assert server.refusal("/kept", headers=[("Host", "b.example")]).status == 403
+        assert server.refusal("/unchanged", headers=[("Host", "b.example")]).status == 403
         assert server.get("/files/page.txt").body == b"page\n"
         viewer.send_text("hello")
         assert viewer.receive_text() == "hello"
         taken.close()
         assert server.reload(*tables).startswith(f"reloaded {server.file}: added /reads, listener 127.0.0.1:{free}, listener unix:")
         assert server.get("/files/page.txt").status == 404
-        assert said(server, "/reads") == "page"
+        assert reply(server, "/reads") == "page"
 
 
 def test_unreachable_broker(configured: Configure) -> None:
@@ -398,7 +398,7 @@ def test_unreachable_broker(configured: Configure) -> None:
     url = f"amqp://user:hunter2@127.0.0.1:{free_port()}/"
     broken = (channel("/c", "c", broker="main"), table("[broker.main]", url={"env": "RABBIT_URL"}, timeout=2))
     server = configured(listener(), CAT, channel("/c", "c"), env={"RABBIT_URL": url})
-    with kept(server), server.connect("/c") as viewer:
+    with unchanged_session(server), server.connect("/c") as viewer:
         verdict = server.reload(listener(), CAT, new, *broken)
         assert verdict.startswith("not reloaded: ")
         assert "127.0.0.1" in verdict
@@ -407,7 +407,7 @@ def test_unreachable_broker(configured: Configure) -> None:
         viewer.send_text("hello")
         assert viewer.receive_text() == "hello"
         server.reload(listener(), CAT, new, channel("/c", "c"))
-        assert said(server, "/new") == "new"
+        assert reply(server, "/new") == "new"
         assert viewer.is_open()
 
 
@@ -423,7 +423,7 @@ def waiting(port: int, timeout: str = "60s") -> tuple[str, str]:
 def test_second_reload(configured: Configure, silent: int) -> None:
     """A signal during a reload causes another reload after it."""
     server = configured(listener(), CAT)
-    with kept(server) as session:
+    with unchanged_session(server) as session:
         server.write(listener(), CAT, *waiting(silent, "1s"), bridge("/x", "echo first"))
         server.send_signal(signal.SIGHUP)
         wait_until(lambda: server.descriptors() and dialled(server, silent), "the connection to the broker")
@@ -432,7 +432,7 @@ def test_second_reload(configured: Configure, silent: int) -> None:
         server.send_signal(signal.SIGHUP)
         assert server.verdict(0).startswith("not reloaded: ")
         assert server.verdict(1) == f"reloaded {server.file}: added /x"
-        assert said(server, "/x") == "second"
+        assert reply(server, "/x") == "second"
 
 
 def dialled(server: Configured, port: int) -> bool:
@@ -444,7 +444,7 @@ def dialled(server: Configured, port: int) -> bool:
 def test_shutdown_during_a_reload(configured: Configure, silent: int) -> None:
     """A shutdown ends a reload in progress: nothing of the new configuration begins."""
     server = configured(listener(), CAT)
-    with server.connect("/kept") as client:
+    with server.connect("/unchanged") as client:
         client.receive_text()
         server.write(listener(), *waiting(silent), bridge("/x", "echo x"))
         server.send_signal(signal.SIGHUP)
@@ -514,11 +514,11 @@ def test_shutdown_while_a_start_waits(tmp_path: Path, silent: int) -> None:
 def test_many_signals(configured: Configure) -> None:
     """Any number of signals at any time causes one reload after another; the server ends up with the last content of the file."""
     server = configured(listener(), CAT, bridge("/x", "echo 0"))
-    with kept(server):
+    with unchanged_session(server):
         for number in range(1, 31):
             server.write(listener(), CAT, bridge("/x", f"echo {number}"))
             server.send_signal(signal.SIGHUP)
-        wait_until(lambda: last_said(server, "/x") == "30", "the last change")
+        wait_until(lambda: last_reply(server, "/x") == "30", "the last change")
         assert all(verdict.startswith("reloaded") for verdict in server.verdicts)
 
 
@@ -531,7 +531,7 @@ WATCH = ("--watch",)
 def test_watch(configured: Configure) -> None:
     """With --watch, the server reloads without a signal: after a replacement, a write in place, and a temporary absence of the file."""
     server = configured(listener(), CAT, bridge("/x", "echo 0"), flags=WATCH)
-    with kept(server):
+    with unchanged_session(server):
         server.write(listener(), CAT, bridge("/x", "echo 1"))
         assert server.verdict(0) == f"reloaded {server.file}: changed /x"
         text = server.file.read_text()
@@ -541,7 +541,7 @@ def test_watch(configured: Configure) -> None:
         assert server.verdict(2).startswith("not reloaded")
         server.file.write_text(text.replace("echo 1", "echo 3"))
         assert server.verdict(3) == f"reloaded {server.file}: changed /x"
-        assert said(server, "/x") == "3"
+        assert reply(server, "/x") == "3"
 
 
 def test_watched_files(configured: Configure, certificates: Certificates, tmp_path: Path) -> None:
@@ -560,7 +560,7 @@ def test_watched_files(configured: Configure, certificates: Certificates, tmp_pa
         table("[broker.main]", url={"file": "url"}),
     )
     server = configured(*tables, flags=WATCH)
-    with kept(server):
+    with unchanged_session(server):
         more.write_text(bridge("/more", "echo 1"))
         assert server.verdict(0) == f"reloaded {server.file}: changed /more"
         other.write_text(bridge("/other", "echo 1"))

@@ -282,13 +282,13 @@ def test_listeners(configured: Configure, certificates: Certificates, tmp_path: 
         bridge("/who", 'echo "$REMOTE_ADDR $HTTPS"'),
         prefix=(sys.executable, "-S", "-E", "-c", PASSED, str(passed)),
     )
-    doors = (
+    listeners = (
         ({}, "127.0.0.1 "),
         ({"port": secure, "tls": certificates.context()}, "127.0.0.1 on"),
         ({"unix": tmp_path / "socket"}, "unix-socket "),
         ({"port": passed}, "127.0.0.1 "),
     )
-    for where, said in doors:
+    for where, said in listeners:
         with server.connect("/who", **where) as client:
             assert client.receive_text() == said
     answer = server.get("/who?x", port=redirecting, headers=[("Host", "127.0.0.1")])

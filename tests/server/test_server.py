@@ -33,7 +33,7 @@ UPGRADE = [
     ("Sec-WebSocket-Version", "13"),
     ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
 ]
-PATIENT = "--closems=60000"
+LONG_LADDER = "--closems=60000"
 """A ladder that is longer than a test lasts."""
 
 
@@ -192,7 +192,7 @@ def test_shutdown_with_many_sessions(tmp_path: Path) -> None:
 def test_second_signal_kills(tmp_path: Path, second: signal.Signals) -> None:
     """A second signal kills all remaining programs, whatever the pauses of the ladder."""
     record = tmp_path / "record"
-    with Server(PATIENT, *command("witness", record)) as server, server.connect() as client:
+    with Server(LONG_LADDER, *command("witness", record)) as server, server.connect() as client:
         pid = int(client.receive_text())
         with mortal(pid):
             server.send_signal(signal.SIGTERM)

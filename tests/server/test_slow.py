@@ -46,14 +46,14 @@ def took_all(viewer: Viewer, server: Server, begin: int) -> int:
     return count
 
 
-@pytest.fixture(params=[(name, door) for name in TRANSPORTS for door in ("tcp", "unix", "tls")], ids="-".join)
+@pytest.fixture(params=[(name, listener) for name in TRANSPORTS for listener in ("tcp", "unix", "tls")], ids="-".join)
 def where(request: pytest.FixtureRequest, certificates: Certificates, tmp_path: Path) -> Where:
     """Flags and options of a server, and options of a client with small buffers."""
-    name, door = request.param
+    name, listener = request.param
     if name == "aiofastnet":
         pytest.importorskip("aiofastnet")
     options: dict[str, Any] = {"env": TRANSPORTS[name]}
-    match door:
+    match listener:
         case "unix":
             path = str(tmp_path / "s")
             return (), options | {"listen": (f"--unixsocket={path}",), "unix": path}, {}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.proc import SHORT, ClientTwin, Running, Starter, adopting, no_callback_fails, nothing_left, same_limits, until
+from tests.support.proc import SHORT_LADDER, ClientTwin, Running, Starter, adopting, no_callback_fails, nothing_left, same_limits, until
 from wsbridge.flow import Batch, End, Kind, Sink
 from wsbridge.logs import ACCESS
 from wsbridge.metrics import Metrics
@@ -27,16 +27,16 @@ class Session:
     client: ClientTwin
     running: Running
     bridge: Bridge
-    heard: Sink
+    sink: Sink
 
-    def says(self, *lines: bytes) -> None:
+    def send(self, *lines: bytes) -> None:
         """Send messages as the client."""
         self.client.received += len(lines)
-        self.heard.write(Batch(Kind.TEXT, list(lines)))
+        self.sink.write(Batch(Kind.TEXT, list(lines)))
 
-    def leaves(self, reason: End) -> None:
+    def disconnect(self, reason: End) -> None:
         """Disconnect the client."""
-        self.heard.end(reason)
+        self.sink.end(reason)
 
     async def line(self, number: int = 1) -> str:
         """Wait for a line at the client; return it."""
@@ -61,7 +61,7 @@ class Opener:
         framing: str = "lines",
         limit: int = 1 << 24,
         drain_seconds: float = 0.1,
-        ladder: Sequence[Step] = SHORT,
+        ladder: Sequence[Step] = SHORT_LADDER,
         client: ClientTwin | None = None,
         pty: bool = False,
     ) -> Session:

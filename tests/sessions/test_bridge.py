@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.sessions.conftest import Opener
-from tests.support.proc import GENTLE, PATIENT, ClientTwin, turns, until
-from tests.support.server import is_alive, mortal, tell
+from tests.support.proc import INT_LADDER, LONG_LADDER, ClientTwin, turns, until
+from tests.support.server import is_alive, mortal, write_to_fifo
 from tests.support.tool import command, recorded
 from wsbridge.flow import Batch, CallbackSink, End
 from wsbridge.process.termination import Step
@@ -28,7 +28,7 @@ async def test_both_directions(session: Opener) -> None:
     one = session("cat")
     lines = [b"%d" % number for number in range(1000)]
     for line in lines:
-        one.says(line)
+        one.send(line)
     await one.line(1000)
     assert one.client.messages == lines
     assert one.client.ended is None
@@ -39,7 +39,7 @@ async def test_client_disconnects(session: Opener, tmp_path: Path, reason: End) 
     """When the client disconnects in any way, stdin closes and the ladder begins. The connection is closed when the program has exited."""
     one = session(*command("witness", tmp_path / "record", "INT"))
     await one.line()
-    one.leaves(reason)
+    one.disconnect(reason)
     await turns()
     assert not one.client.closed
     await session.over()
@@ -50,9 +50,9 @@ async def test_client_disconnects(session: Opener, tmp_path: Path, reason: End) 
 
 async def test_output_after_the_disconnect(session: Opener, caplog: pytest.LogCaptureFixture) -> None:
     """Output after the client's disconnect is read, dropped and counted, so that the program can exit by itself."""
-    one = session("sh", "-c", "echo ready; cat; seq 100000", ladder=PATIENT)
+    one = session("sh", "-c", "echo ready; cat; seq 100000", ladder=LONG_LADDER)
     await one.line()
-    one.leaves(End(1000))
+    one.disconnect(End(1000))
     await session.over()
     assert (one.running.child.group.status, one.running.child.group.signalled) == (0, None)
     assert one.client.messages == [b"ready"]
@@ -62,11 +62,11 @@ async def test_output_after_the_disconnect(session: Opener, caplog: pytest.LogCa
 
 async def test_slow_client_disconnects(session: Opener, tmp_path: Path) -> None:
     """A client that accepts nothing and then disconnects does not delay the end of its program."""
-    one = session("sh", "-c", "echo ready; seq 100000; cat; echo done >$0", tmp_path / "done", ladder=PATIENT)
+    one = session("sh", "-c", "echo ready; seq 100000; cat; echo done >$0", tmp_path / "done", ladder=LONG_LADDER)
     await one.line()
     one.running.child.pause()
     await turns()
-    one.leaves(End(1006))
+    one.disconnect(End(1006))
     await session.over()
     assert (tmp_path / "done").exists()
 
@@ -173,7 +173,7 @@ async def test_grandchild_that_prints_during_the_drain(session: Opener) -> None:
 async def test_framing_error(session: Opener, caplog: pytest.LogCaptureFixture, framing: str, printed: str, code: int, reason: str) -> None:
     """A framing error in the output ends the session at once with the error's code and a log line. Then the ladder begins."""
     limit = 9 if code == 1009 else 1000
-    one = session("sh", "-c", f"printf '{printed}'; cat; exec sleep 1000", framing=framing, limit=limit, ladder=GENTLE)
+    one = session("sh", "-c", f"printf '{printed}'; cat; exec sleep 1000", framing=framing, limit=limit, ladder=INT_LADDER)
     end = await one.ended()
     assert end.code == code
     assert end.reason.startswith(reason)
@@ -187,7 +187,7 @@ async def test_framing_error(session: Opener, caplog: pytest.LogCaptureFixture, 
 async def test_close_record(session: Opener, tmp_path: Path) -> None:
     """A close record closes at once with its code and reason; then stdin closes and the ladder begins."""
     record = '{"type":"message","text":"last"}\n{"type":"close","code":4007,"reason":"enough"}\n{"type":"message","text":"late"}'
-    one = session("sh", "-c", 'echo "$1"; cat >"$0.told"; mv "$0.told" "$0"', tmp_path / "told", record, framing="json", ladder=PATIENT)
+    one = session("sh", "-c", 'echo "$1"; cat >"$0.told"; mv "$0.told" "$0"', tmp_path / "told", record, framing="json", ladder=LONG_LADDER)
     assert await one.ended() == End(4007, "enough")
     assert one.client.messages == [b"last"]
     await session.over()
@@ -196,10 +196,10 @@ async def test_close_record(session: Opener, tmp_path: Path) -> None:
 
 async def test_program_continues_after_its_close_record(session: Opener, fifo: str) -> None:
     """A program that has sent a close record may continue for a while; the client need not wait for its exit."""
-    one = session("sh", "-c", """echo '{"type":"close"}'; read word <"$0" """, fifo, framing="json", ladder=PATIENT)
+    one = session("sh", "-c", """echo '{"type":"close"}'; read word <"$0" """, fifo, framing="json", ladder=LONG_LADDER)
     assert await one.ended() == End(1000)
     assert one.running.child.group.status is None
-    await asyncio.to_thread(tell, fifo, "go")
+    await asyncio.to_thread(write_to_fifo, fifo, "go")
     await session.over()
 
 
@@ -230,7 +230,7 @@ async def test_forced_shutdown(session: Opener) -> None:
 
 async def test_program_that_closes_its_stdout(session: Opener) -> None:
     """A program that closed its stdout and was then ended by the ladder closes with 1000."""
-    one = session("sh", "-c", "echo last; exec >&-; while :; do sleep 0.01; done", ladder=GENTLE)
+    one = session("sh", "-c", "echo last; exec >&-; while :; do sleep 0.01; done", ladder=INT_LADDER)
     assert await one.ended() == End(1000)
     assert one.running.child.group.signalled == signal.SIGINT
     await session.over()
@@ -239,7 +239,7 @@ async def test_program_that_closes_its_stdout(session: Opener) -> None:
 @pytest.mark.parametrize("status", [1, 130])
 async def test_program_that_exits_at_the_ladders_signal(session: Opener, status: int) -> None:
     """A program that closed its stdout and exits at the ladder's signal with its own status also closes with 1000."""
-    one = session("sh", "-c", f"trap 'exit {status}' INT; echo last; exec >&-; while :; do sleep 0.01; done", ladder=GENTLE)
+    one = session("sh", "-c", f"trap 'exit {status}' INT; echo last; exec >&-; while :; do sleep 0.01; done", ladder=INT_LADDER)
     assert await one.ended() == End(1000)
     assert one.running.child.group.status == status
     await session.over()
@@ -255,32 +255,32 @@ async def test_last_line_while_a_process_holds_stdout(session: Opener) -> None:
 
 async def test_program_that_fails_after_its_stdout(session: Opener, fifo: str) -> None:
     """A program that closed its stdout and then failed by itself closes with 1011."""
-    one = session("sh", "-c", 'exec >&-; read word <"$0"; exit 3', fifo, ladder=PATIENT)
+    one = session("sh", "-c", 'exec >&-; read word <"$0"; exit 3', fifo, ladder=LONG_LADDER)
     await turns()
-    await asyncio.to_thread(tell, fifo, "go")
+    await asyncio.to_thread(write_to_fifo, fifo, "go")
     assert await one.ended() == End(1011, "exit 3")
 
 
 async def test_client_disconnects_while_it_is_paused(session: Opener, fifo: str, tmp_path: Path) -> None:
     """If a client disconnects while its program reads nothing, the ladder begins. Its earlier messages are delivered before the EOF."""
-    one = session("sh", "-c", 'echo ready; read word <"$0"; wc -l >"$1"', fifo, tmp_path / "count", ladder=PATIENT)
+    one = session("sh", "-c", 'echo ready; read word <"$0"; wc -l >"$1"', fifo, tmp_path / "count", ladder=LONG_LADDER)
     await one.line()
-    one.says(*[b"%099d" % number for number in range(10_000)])
+    one.send(*[b"%099d" % number for number in range(10_000)])
     assert one.client.paused
     one.bridge.hung_up()
-    await asyncio.to_thread(tell, fifo, "go")
+    await asyncio.to_thread(write_to_fifo, fifo, "go")
     await until(lambda: not one.client.paused, "the rest to be read")
-    one.says(b"the last words")
-    one.leaves(End(1006))
+    one.send(b"the last words")
+    one.disconnect(End(1006))
     await session.over()
     assert (tmp_path / "count").read_text().strip() == "10001"
 
 
 async def test_disconnect_begins_the_ladder(session: Opener) -> None:
     """When its client has disconnected, the ladder ends a program that reads nothing."""
-    one = session("sh", "-c", "echo ready; exec sleep 1000", ladder=GENTLE)
+    one = session("sh", "-c", "echo ready; exec sleep 1000", ladder=INT_LADDER)
     await one.line()
-    one.says(b"x" * 1_000_000)
+    one.send(b"x" * 1_000_000)
     one.bridge.hung_up()
     await session.over()
     assert one.running.child.group.signalled == signal.SIGINT
@@ -295,7 +295,7 @@ async def test_close_record_comes_first(session: Opener) -> None:
     one = session("sh", "-c", """echo '{"type":"close","code":4001}'; exit 3""", framing="json")
     assert await one.ended() == End(4001)
     one.bridge.shut_down()
-    one.leaves(End(1000))
+    one.disconnect(End(1000))
     one.bridge.hung_up()
     await session.over()
     assert one.client.ended == End(4001)
@@ -315,7 +315,7 @@ async def test_disconnect_comes_first(session: Opener) -> None:
     """A client that has disconnected gets no close frame, neither for the program's exit nor for a shutdown."""
     one = session("sh", "-c", "echo ready; cat; exit 3")
     await one.line()
-    one.leaves(End(1000))
+    one.disconnect(End(1000))
     one.bridge.shut_down()
     await session.over()
     assert one.client.ended is None
@@ -356,11 +356,11 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
 async def test_disconnect_line(session: Opener, caplog: pytest.LogCaptureFixture) -> None:
     """The DISCONNECT line has the connection's fields and the numbers of received, sent and discarded messages."""
     one = session("sh", "-c", "read line; exec <&-; echo deaf; while :; do sleep 0.01; done")
-    one.says(b"heard")
+    one.send(b"heard")
     await one.line()
-    one.says(b"not", b"heard")
+    one.send(b"not", b"heard")
     one.client.sent = 1
-    one.leaves(End(1000))
+    one.disconnect(End(1000))
     await session.over()
     fields = disconnect(caplog)
     assert fields["close"]
@@ -375,7 +375,7 @@ async def test_kills_are_counted(session: Opener, script: str, killed: int) -> N
     """The metric counts exactly the programs that KILL ended."""
     one = session("sh", "-c", f"echo ready; {script}")
     await one.line()
-    one.leaves(End(1000))
+    one.disconnect(End(1000))
     await session.over()
     assert session.registry.metrics.killed == killed
 
@@ -386,7 +386,7 @@ async def test_slot_is_released_after_the_exit(session: Opener, registry: Regist
     await one.line()
     two = session("cat")
     assert not registry.limiter.acquire()
-    one.leaves(End(1000))
+    one.disconnect(End(1000))
     await turns()
     assert one.running.child.group.status is None
     assert not registry.limiter.acquire()
@@ -394,7 +394,7 @@ async def test_slot_is_released_after_the_exit(session: Opener, registry: Regist
     await until(lambda: len(registry) == 1, "the end of the session")
     assert registry.limiter.acquire()
     registry.limiter.release()
-    two.leaves(End(1000))
+    two.disconnect(End(1000))
 
 
 class Broken(ClientTwin):
@@ -407,9 +407,9 @@ class Broken(ClientTwin):
 async def test_bug_in_one_session(session: Opener, caplog: pytest.LogCaptureFixture) -> None:
     """A bug at a session's end is logged, releases its slot, and affects no other session."""
     broken, sound = session("cat", client=Broken()), session("cat")
-    broken.leaves(End(1000))
+    broken.disconnect(End(1000))
     await until(lambda: len(session.registry) == 1, "the end of the broken session")
-    sound.says(b"still there")
+    sound.send(b"still there")
     assert await sound.line() == "still there"
     assert [line for line in errors(caplog) if "failed" in line]
     assert broken.running.child.group.status == 0

@@ -439,8 +439,8 @@ async def test_last_output_of_the_ladder(scripts: Scripts) -> None:
 async def test_input(scripts: Scripts) -> None:
     """The script receives each part of the body as it comes, then the end of its stdin."""
     script, child = scripts()
-    script.tell(b"a")
-    script.tell(b"b\0")
+    script.write_input(b"a")
+    script.write_input(b"b\0")
     assert child.batches == [Batch(Kind.BINARY, [b"a"]), Batch(Kind.BINARY, [b"b\0"])]
     assert child.closes == []
     script.close_input()
@@ -515,9 +515,9 @@ async def test_processes_that_exit_first(scripts: Scripts) -> None:
 
 
 async def test_wait_gone(scripts: Scripts) -> None:
-    """A caller of `wait_gone` waits until the ladder is over; then the slot is free if no process is left."""
+    """A caller of `wait_ended` waits until the ladder is over; then the slot is free if no process is left."""
     script, child = scripts()
-    waiting = asyncio.create_task(script.wait_gone())
+    waiting = asyncio.create_task(script.wait_ended())
     script.finish()
     child.exits(0)
     child.closes_stdout()
@@ -528,7 +528,7 @@ async def test_wait_gone(scripts: Scripts) -> None:
     await turns()
     assert waiting.done()
     assert scripts.limiter.is_free
-    await at_once(script.wait_gone())
+    await at_once(script.wait_ended())
 
 
 async def test_processes_that_remain(scripts: Scripts) -> None:
@@ -536,7 +536,7 @@ async def test_processes_that_remain(scripts: Scripts) -> None:
     script, child = scripts()
     script.finish()
     child.ends_ladder()
-    await at_once(script.wait_gone())
+    await at_once(script.wait_ended())
     assert not scripts.limiter.is_free
 
 
@@ -546,7 +546,7 @@ async def test_ladder_that_fails(scripts: Scripts, caplog: pytest.LogCaptureFixt
     script.finish()
     child.group.go()
     child.ends_ladder(OSError("broken"))
-    await at_once(script.wait_gone())
+    await at_once(script.wait_ended())
     await turns()
     assert (scripts.limiter.is_free, len(scripts.registry)) == (True, 0)
     assert await truncation(script) == ENDED

@@ -17,10 +17,10 @@ from wsbridge.metrics import Metrics
 from wsbridge.sessions.fanout import Fanout
 
 
-class Told:
+class ParsableWire:
     """A wire format that the test can parse: `message epoch number;` for each message, `lost epoch next count;` for a loss."""
 
-    name = "told"
+    name = "parsable"
 
     def __init__(self) -> None:
         self.encoded = 0
@@ -38,14 +38,14 @@ class Told:
     def lost(self, messages: int | None, mark: str, number: int) -> bytes:
         return f"lost {mark[:-1]} {number} {messages};".encode()
 
-    def broker(self, is_here: bool) -> bytes:
+    def broker(self, is_connected: bool) -> bytes:
         return b""
 
 
 class One:
     """A subscriber with room for a number of batches that the test sets."""
 
-    def __init__(self, fanout: Fanout, wire: Told, room: int) -> None:
+    def __init__(self, fanout: Fanout, wire: ParsableWire, room: int) -> None:
         self.fanout = fanout
         self.wire = wire
         self.room = room
@@ -123,7 +123,7 @@ class Model(RuleBasedStateMachine):
         self.turns = Turns()
         self.fanout = make_fanout(self.turns, queue_bytes=queue, slow=slow)
         self.queue = queue
-        self.wire = Told()
+        self.wire = ParsableWire()
         self.epochs = 0
         self.joined: set[One] = set()
 
@@ -224,7 +224,7 @@ test_fanout = Model.TestCase
 
 def test_encoded_once() -> None:
     """A turn's messages are encoded once. All subscribers at the same position get the same buffer."""
-    turns, wire = Turns(), Told()
+    turns, wire = Turns(), ParsableWire()
     fanout = make_fanout(turns)
     ones = [One(fanout, wire, 10) for _ in range(100)]
     for one in ones:
@@ -239,7 +239,7 @@ def test_encoded_once() -> None:
 
 def test_encoded_once_for_slow_subscribers() -> None:
     """A subscriber that is behind, but at the beginning of a body, gets the encoded body that others got."""
-    turns, wire = Turns(), Told()
+    turns, wire = Turns(), ParsableWire()
     fanout = make_fanout(turns, queue_bytes=1_000_000)
     quick, slow = One(fanout, wire, 1_000), One(fanout, wire, 1)
     for one in (quick, slow):
@@ -255,7 +255,7 @@ def test_encoded_once_for_slow_subscribers() -> None:
 
 def test_full_subscriber_is_not_called() -> None:
     """A full subscriber is not called again until it has room, however much is published."""
-    turns, wire = Turns(), Told()
+    turns, wire = Turns(), ParsableWire()
     fanout = make_fanout(turns)
     stuck, other = One(fanout, wire, 1), One(fanout, wire, 10_000)
     for one in (stuck, other):
@@ -273,7 +273,7 @@ def test_full_subscriber_is_not_called() -> None:
 
 def test_position_from_a_node_that_is_ahead() -> None:
     """A subscriber with a future position gets messages when the position arrives, without a gap or a repeat."""
-    turns, wire = Turns(), Told()
+    turns, wire = Turns(), ParsableWire()
     fanout = make_fanout(turns, queue_bytes=10_000)
     fanout.renew("7.00")
     fanout.publish(Batch(Kind.TEXT, [b"a", b"b"]), "7.aa")
@@ -294,10 +294,10 @@ def test_position_from_a_node_that_is_ahead() -> None:
 
 def test_position_that_never_arrives() -> None:
     """A subscriber with a future position that does not arrive gets a notice of a loss, after a time in which the broker was connected."""
-    turns, wire = Turns(), Told()
+    turns, wire = Turns(), ParsableWire()
     fanout = make_fanout(turns, queue_bytes=10_000)
     fanout.renew("7.00")
-    fanout.say(False)
+    fanout.set_connected(False)
     one, gone = One(fanout, wire, 100), One(fanout, wire, 100)
     for viewer in (one, gone):
         fanout.resume(viewer, parse_position("9.cc-1"))
@@ -305,7 +305,7 @@ def test_position_that_never_arrives() -> None:
     turns.now = 1000.0
     turns.wait()
     assert one.words() == []
-    fanout.say(True)
+    fanout.set_connected(True)
     turns.now = 2000.0
     turns.wait()
     assert one.words() == [["lost", "7.00", "0", "None"]]
@@ -314,7 +314,7 @@ def test_position_that_never_arrives() -> None:
 
 def test_dismissed() -> None:
     """A dismissed subscriber is ended when it has all messages published before: at once, or when it has caught up."""
-    turns, wire = Turns(), Told()
+    turns, wire = Turns(), ParsableWire()
     fanout = make_fanout(turns, queue_bytes=10_000)
     quick, slow = One(fanout, wire, 100), One(fanout, wire, 1)
     for one in (quick, slow):
@@ -335,7 +335,7 @@ def test_dismissed() -> None:
 def test_slow_subscriber_is_closed() -> None:
     """With `close`, a subscriber that falls too far behind is closed with 1013, although it never has room. It can resume without a
     loss."""
-    turns, wire = Turns(), Told()
+    turns, wire = Turns(), ParsableWire()
     fanout = make_fanout(turns, slow=Slow.CLOSE, history=100)
     stuck = One(fanout, wire, 1)
     fanout.join(stuck, fanout.channel.join(Join.NONE))
@@ -354,7 +354,7 @@ def test_slow_subscriber_is_closed() -> None:
 
 def test_subscriber_that_is_slow_from_the_start_is_closed() -> None:
     """A subscriber that was full right after the join is closed as well."""
-    turns, wire = Turns(), Told()
+    turns, wire = Turns(), ParsableWire()
     fanout = make_fanout(turns, slow=Slow.CLOSE, history=100)
     fanout.publish(Batch(Kind.TEXT, [b"first"]))
     turns.turn()

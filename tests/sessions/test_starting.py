@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.sessions.conftest import Opener
-from tests.support.proc import SHORT, ClientTwin, Starter, turns, until, which
+from tests.support.proc import SHORT_LADDER, ClientTwin, Starter, turns, until, which
 from wsbridge.errors import ProgramError
 from wsbridge.flow import Batch, End, Kind, Sink
 from wsbridge.framing import make_framing
@@ -26,10 +26,10 @@ class Opening:
     starting: asyncio.Future[Started]
     bridge: Bridge
     client: ClientTwin
-    heard: Sink
+    sink: Sink
     argv: tuple[str, ...] = field(default=(which("cat"),))
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Start the program."""
         self.starting.set_result(self.starter.spawner.spawn(self.argv, {}, self.stdio))
 
@@ -38,9 +38,9 @@ class Opening:
         self.stdio.close_theirs()
         self.starting.set_exception(ProgramError("cannot"))
 
-    def says(self, *lines: bytes) -> None:
+    def send(self, *lines: bytes) -> None:
         self.client.received += len(lines)
-        self.heard.write(Batch(Kind.TEXT, list(lines)))
+        self.sink.write(Batch(Kind.TEXT, list(lines)))
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ async def opening(session: Opener) -> Opening:
         decoder=make_decoder(),
         encoder=encoder,
         errors=lambda data: None,
-        ladder=SHORT,
+        ladder=SHORT_LADDER,
         descendants=starter.descendants,
         fields={},
         loop=loop,
@@ -74,22 +74,22 @@ async def opening(session: Opener) -> Opening:
 
 async def test_early_messages_reach_the_program(opening: Opening, session: Opener) -> None:
     """Messages that the client sends before the program runs are in the program's stdin when it runs."""
-    opening.says(b"one", b"two")
+    opening.send(b"one", b"two")
     await turns()
-    opening.begin()
+    opening.start()
     await until(lambda: opening.client.messages == [b"one", b"two"], "the answer")
-    opening.heard.end(End(1000))
+    opening.sink.end(End(1000))
     await session.over()
     assert opening.bridge.child.group.status == 0
 
 
 async def test_client_disconnects_before_the_start(opening: Opening, session: Opener) -> None:
     """The program still gets the messages of a client that has disconnected; the session ends when the program exits."""
-    opening.says(b"one")
-    opening.heard.end(End(1000))
+    opening.send(b"one")
+    opening.sink.end(End(1000))
     await turns()
     assert len(session.registry) == 1
-    opening.begin()
+    opening.start()
     await session.over()
     assert opening.bridge.child.group.status == 0
     assert opening.client.closed
@@ -99,7 +99,7 @@ async def test_client_disconnects_before_the_start(opening: Opening, session: Op
 async def test_program_that_cannot_start(opening: Opening, session: Opener, when: str) -> None:
     """If the program cannot start, the client gets an error, unless it has disconnected or another close code was sent. Its messages
     count as lost."""
-    opening.says(b"one", b"two")
+    opening.send(b"one", b"two")
     expected: End | None = CANNOT_LAUNCH
     if when == "after the end of its pipes":
         opening.stdio.close_theirs()
@@ -107,7 +107,7 @@ async def test_program_that_cannot_start(opening: Opening, session: Opener, when
         await turns()
         assert opening.client.ended is None
     elif when == "after the client has left":
-        opening.heard.end(End(1000))
+        opening.sink.end(End(1000))
         expected = None
     elif when == "while the server shuts down":
         opening.bridge.shut_down()
@@ -123,7 +123,7 @@ async def test_program_that_cannot_start(opening: Opening, session: Opener, when
 async def test_force_before_the_start(opening: Opening, session: Opener, runs: bool) -> None:
     """A forced shutdown does not wait for a start; a program that started in the same turn is killed."""
     if runs:
-        opening.begin()
+        opening.start()
     opening.bridge.force()
     if not runs:
         assert opening.starting.cancelled()

@@ -55,20 +55,20 @@ class Place:
         self.registry = Registry(max_sessions=2, metrics=self.metrics)
         channel = Channel("e", queue_bytes=1000, history=10, history_bytes=1000, slow=Slow.DROP_OLDEST)
         self.fanout = Fanout(channel, metrics=self.metrics, loop=loop)
-        self.said = Memory()
-        self.fan_in = FanIn(self.said.write)
+        self.received = Memory()
+        self.fan_in = FanIn(self.received.write)
 
-    def subscribe(self, client: Twin, *, wire: Wire = PLAIN, fan_in: FanIn | None = None, begin: Join | Position = Join.NONE) -> Sink:
+    def subscribe(self, client: Twin, *, wire: Wire = PLAIN, fan_in: FanIn | None = None, start_at: Join | Position = Join.NONE) -> Sink:
         assert self.registry.limiter.acquire()
         session = Subscription(client, self.fanout, wire, fan_in=fan_in, registry=self.registry, fields={"id": "7"})
-        return session.start(begin)
+        return session.start(start_at)
 
     def publish(self, *texts: bytes) -> None:
         self.fanout.publish(Batch(Kind.TEXT, list(texts)))
         self.fanout.flush()
 
     def dismiss(self, reason: End) -> None:
-        for subscriber in self.fanout._everyone():
+        for subscriber in self.fanout._all_subscribers():
             self.fanout.dismiss(subscriber, reason)
 
     async def over(self) -> None:
@@ -93,10 +93,10 @@ async def place() -> AsyncIterator[Place]:
 async def test_messages_reach_the_client(place: Place) -> None:
     """Published messages reach the client until it disconnects, and no byte later."""
     client = Twin()
-    heard = place.subscribe(client)
+    sink = place.subscribe(client)
     place.publish(b"one", b"two")
     assert client.frames == [b"one", b"two"]
-    heard.end(End(1000))
+    sink.end(End(1000))
     assert client.closed
     place.publish(b"three")
     assert client.frames == [b"one", b"two"]
@@ -106,9 +106,9 @@ async def test_messages_reach_the_client(place: Place) -> None:
 async def test_message_without_an_input(place: Place) -> None:
     """Without an input, a client that sends a message is closed with 1003, once, and receives nothing afterwards."""
     client = Twin()
-    heard = place.subscribe(client)
+    sink = place.subscribe(client)
     for _ in range(3):
-        heard.write(Batch(Kind.TEXT, [b"x"]))
+        sink.write(Batch(Kind.TEXT, [b"x"]))
     assert client.ended is not None
     assert client.ended.code == 1003
     place.publish(b"late")
@@ -119,22 +119,22 @@ async def test_message_without_an_input(place: Place) -> None:
 async def test_message_of_a_client(place: Place) -> None:
     """A client's messages go to the fan-in; messages after its end are dropped."""
     client = Twin()
-    heard = place.subscribe(client, fan_in=place.fan_in)
-    heard.write(Batch(Kind.TEXT, [b"one"]))
-    heard.end(End(1000))
-    heard.write(Batch(Kind.TEXT, [b"two"]))
-    assert place.said.messages == [b"one"]
+    sink = place.subscribe(client, fan_in=place.fan_in)
+    sink.write(Batch(Kind.TEXT, [b"one"]))
+    sink.end(End(1000))
+    sink.write(Batch(Kind.TEXT, [b"two"]))
+    assert place.received.messages == [b"one"]
     await place.over()
 
 
 async def test_paused_client_disconnects(place: Place) -> None:
     """A client that disconnects while it is paused is removed, and the fan-in does not resume it."""
     client = Twin()
-    heard = place.subscribe(client, fan_in=place.fan_in)
+    sink = place.subscribe(client, fan_in=place.fan_in)
     place.fan_in.pause()
-    heard.write(Batch(Kind.TEXT, [b"one"]))
+    sink.write(Batch(Kind.TEXT, [b"one"]))
     assert client.paused
-    heard.end(End(1006))
+    sink.end(End(1006))
     place.fan_in.resume()
     await place.over()
 
@@ -172,8 +172,8 @@ async def test_slot_of_a_slowly_closing_client(place: Place) -> None:
             await gone.wait()
 
     client = Slow()
-    heard = place.subscribe(client)
-    heard.end(End(1000))
+    sink = place.subscribe(client)
+    sink.end(End(1000))
     await turns()
     assert [place.registry.limiter.acquire() for _ in range(2)] == [True, False]
     place.registry.limiter.release()
@@ -182,10 +182,10 @@ async def test_slot_of_a_slowly_closing_client(place: Place) -> None:
 
 
 ENDS: dict[str, Callable[[Place, Sink], object]] = {
-    "the client": lambda place, heard: heard.end(End(1000)),
-    "its word": lambda place, heard: heard.write(Batch(Kind.TEXT, [b"x"])),
-    "the fanout": lambda place, heard: place.dismiss(End(1001)),
-    "force": lambda place, heard: place.registry.force(),
+    "the client": lambda place, sink: sink.end(End(1000)),
+    "its message": lambda place, sink: sink.write(Batch(Kind.TEXT, [b"x"])),
+    "the fanout": lambda place, sink: place.dismiss(End(1001)),
+    "force": lambda place, sink: place.registry.force(),
 }
 
 
@@ -193,9 +193,9 @@ ENDS: dict[str, Callable[[Place, Sink], object]] = {
 @pytest.mark.parametrize("second", ENDS)
 async def test_ends_once(place: Place, first: str, second: str) -> None:
     """The first event that ends the session decides, and the session ends once: its slot is released once."""
-    heard = place.subscribe(Twin())
-    ENDS[first](place, heard)
-    ENDS[second](place, heard)
+    sink = place.subscribe(Twin())
+    ENDS[first](place, sink)
+    ENDS[second](place, sink)
     await place.over()
 
 
@@ -205,23 +205,23 @@ async def test_shutdown(place: Place) -> None:
     place.subscribe(client)
     await place.registry.drain()
     late = Twin()
-    place.subscribe(late, begin=Join.HISTORY)
+    place.subscribe(late, start_at=Join.HISTORY)
     assert [one.ended and one.ended.code for one in (client, late)] == [1001, 1001]
     assert len(place.fanout) == 0
 
 
 async def test_messages_of_clients_are_counted(place: Place) -> None:
     """The metric counts the clients' messages as they arrive."""
-    heard = place.subscribe(Twin(), fan_in=place.fan_in)
-    heard.write(Batch(Kind.TEXT, [b"a", b"b"]))
-    heard.write(Batch(Kind.BINARY, [b"c"]))
+    sink = place.subscribe(Twin(), fan_in=place.fan_in)
+    sink.write(Batch(Kind.TEXT, [b"a", b"b"]))
+    sink.write(Batch(Kind.BINARY, [b"c"]))
     assert place.metrics.messages_in == 3
 
 
 @pytest.mark.parametrize("position", [None, Position("e", 0), Position("of-before", 3)], ids=["none", "known", "unknown"])
 async def test_join_while_the_broker_is_disconnected(place: Place, position: Position | None) -> None:
     """A client that joins while the broker is disconnected gets a notice of it, whatever its position, so that silence is not ambiguous."""
-    place.fanout.say(False)
+    place.fanout.set_connected(False)
     client = Twin()
-    place.subscribe(client, wire=POSITIONED, begin=position or Join.NONE)
+    place.subscribe(client, wire=POSITIONED, start_at=position or Join.NONE)
     assert b"!broker away" in client.frames

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.proc import PATIENT, SHORT, Starter, adopting, no_callback_fails, nothing_left, python, turns, until
-from tests.support.server import is_alive, mortal, tell
+from tests.support.proc import LONG_LADDER, SHORT_LADDER, Starter, adopting, no_callback_fails, nothing_left, python, turns, until
+from tests.support.server import is_alive, mortal, write_to_fifo
 from tests.support.tool import command, recorded
 from wsbridge.errors import ProgramError
 from wsbridge.flow import Batch, Kind, Memory
@@ -43,7 +43,7 @@ class Quick(Restarts):
         return pause / self.faster if pause is not None else None
 
 
-class Kept:
+class Supervised:
     """A running supervisor: `output` has the program's output, `writer` is the source of its stdin."""
 
     def __init__(self, start: Starter, argv: Sequence[object], **options: Any) -> None:
@@ -64,7 +64,7 @@ class Kept:
         self.supervisor.source = self.writer
         self.task = asyncio.create_task(self.supervisor.run(), name="the supervisor of a test")
 
-    def say(self, *lines: bytes) -> None:
+    def write(self, *lines: bytes) -> None:
         self.supervisor.write(Batch(Kind.TEXT, list(lines)))
 
     async def lines(self, count: int) -> list[str]:
@@ -74,7 +74,7 @@ class Kept:
 
     async def over(self) -> None:
         """Wait until the supervisor has ended."""
-        await until(self.task.done, "the end of the keeping")
+        await until(self.task.done, "the end of the supervisor")
         await self.task
 
     async def stop(self) -> None:
@@ -82,22 +82,22 @@ class Kept:
         await self.over()
 
 
-Keep = Callable[..., Kept]
+Supervise = Callable[..., Supervised]
 
 
 @pytest.fixture
-async def keep(spawner: Spawner, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Keep]:
-    """Starts supervisors: `keep("cat", reads=True)`. After the test, nothing of them remains."""
+async def supervise(spawner: Spawner, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Supervise]:
+    """Starts supervisors: `supervise("cat", reads=True)`. After the test, nothing of them remains."""
     caplog.set_level(logging.INFO, "wsbridge")
     with nothing_left(), adopting(), no_callback_fails():
-        starter, kept = Starter(spawner), []
+        starter, supervisors = Starter(spawner), []
 
-        def start(*argv: object, **options: Any) -> Kept:
-            kept.append(Kept(starter, argv, **options))
-            return kept[-1]
+        def start(*argv: object, **options: Any) -> Supervised:
+            supervisors.append(Supervised(starter, argv, **options))
+            return supervisors[-1]
 
         yield start
-        for one in kept:
+        for one in supervisors:
             one.supervisor.kill()
             await one.over()
         await starter.close()
@@ -106,12 +106,12 @@ async def keep(spawner: Spawner, caplog: pytest.LogCaptureFixture) -> AsyncItera
 # Output and restart
 
 
-async def test_restart(keep: Keep) -> None:
+async def test_restart(supervise: Supervise) -> None:
     """A program that exits is restarted, and the output of each run follows the output of the previous run."""
-    kept = keep("sh", "-c", "seq 1000")
-    assert (await kept.lines(3000))[:3000] == [str(number) for number in range(1, 1001)] * 3
-    await kept.stop()
-    assert kept.metrics.program_restarts >= 2
+    supervised = supervise("sh", "-c", "seq 1000")
+    assert (await supervised.lines(3000))[:3000] == [str(number) for number in range(1, 1001)] * 3
+    await supervised.stop()
+    assert supervised.metrics.program_restarts >= 2
 
 
 @pytest.mark.parametrize(
@@ -126,27 +126,27 @@ async def test_restart(keep: Keep) -> None:
         (Restart.NEVER, "exit 3", 3, False),
     ],
 )
-async def test_policies(keep: Keep, policy: Restart, script: str, status: int, again: bool) -> None:
+async def test_policies(supervise: Supervise, policy: Restart, script: str, status: int, again: bool) -> None:
     """`--restart` decides by the program's exit status; all output is passed on in any case."""
-    kept = keep("sh", "-c", f"echo run; {script}", restart=policy)
+    supervised = supervise("sh", "-c", f"echo run; {script}", restart=policy)
     if again:
-        await until(lambda: kept.metrics.program_restarts >= 2, "two new starts")
-        await kept.stop()
+        await until(lambda: supervised.metrics.program_restarts >= 2, "two new starts")
+        await supervised.stop()
     else:
-        await kept.over()
-        assert await kept.lines(1) == ["run"]
-        assert kept.metrics.program_restarts == 0
-    assert kept.restarts.decided[0][0] == status
+        await supervised.over()
+        assert await supervised.lines(1) == ["run"]
+        assert supervised.metrics.program_restarts == 0
+    assert supervised.restarts.decided[0][0] == status
 
 
-async def test_growing_pauses(keep: Keep) -> None:
+async def test_growing_pauses(supervise: Supervise) -> None:
     """A program that keeps exiting at once is restarted after growing pauses."""
-    kept = keep("false", restarts=Quick(Restart.ALWAYS, faster=1000))
-    await until(lambda: len(kept.restarts.decided) >= 6, "six ends")
-    assert kept.restarts.decided[:6] == [(1, 0.5), (1, 1), (1, 2), (1, 4), (1, 8), (1, 16)]
+    supervised = supervise("false", restarts=Quick(Restart.ALWAYS, faster=1000))
+    await until(lambda: len(supervised.restarts.decided) >= 6, "six ends")
+    assert supervised.restarts.decided[:6] == [(1, 0.5), (1, 1), (1, 2), (1, 4), (1, 8), (1, 16)]
 
 
-async def test_program_that_cannot_start(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
+async def test_program_that_cannot_start(supervise: Supervise, caplog: pytest.LogCaptureFixture) -> None:
     """A program that cannot start is retried like a program that exits at once, and the log states the reason."""
     tries = []
 
@@ -154,119 +154,121 @@ async def test_program_that_cannot_start(keep: Keep, caplog: pytest.LogCaptureFi
         tries.append(1)
         raise ProgramError("there is no such program")
 
-    kept = keep(launch=launch)
+    supervised = supervise(launch=launch)
     await until(lambda: len(tries) >= 3, "three tries")
-    assert kept.metrics.launch_failures >= 3
-    assert kept.restarts.decided[0] == (126, 0.5)
+    assert supervised.metrics.launch_failures >= 3
+    assert supervised.restarts.decided[0] == (126, 0.5)
     assert "there is no such program" in caplog.text
 
 
-async def test_log(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
+async def test_log(supervise: Supervise, caplog: pytest.LogCaptureFixture) -> None:
     """The log has the program's exit status and the supervisor's decision."""
-    kept = keep("sh", "-c", "exit 3", restarts=Quick(Restart.ALWAYS, faster=1000))
-    await until(lambda: len(kept.restarts.decided) >= 2, "two ends")
-    await kept.stop()
-    never = keep("sh", "-c", "exit 4", restart=Restart.NEVER)
+    supervised = supervise("sh", "-c", "exit 3", restarts=Quick(Restart.ALWAYS, faster=1000))
+    await until(lambda: len(supervised.restarts.decided) >= 2, "two ends")
+    await supervised.stop()
+    never = supervise("sh", "-c", "exit 4", restart=Restart.NEVER)
     await never.over()
     assert "exit 3; restarting the program in 0.0005 s" in caplog.text
     assert "exit 4; not restarting the program" in caplog.text
 
 
-async def test_exit_is_not_logged_as_a_closed_stdout(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
+async def test_exit_is_not_logged_as_a_closed_stdout(supervise: Supervise, caplog: pytest.LogCaptureFixture) -> None:
     """An ordinary exit is not logged as a closed stdout, although stdout closes a moment before."""
-    kept = keep(*python("print('x')"), restarts=Quick(Restart.ALWAYS, faster=100_000), ladder=PATIENT)
-    await kept.lines(25)
-    await until(lambda: len(kept.restarts.decided) >= 25, "25 ends")
+    supervised = supervise(*python("print('x')"), restarts=Quick(Restart.ALWAYS, faster=100_000), ladder=LONG_LADDER)
+    await supervised.lines(25)
+    await until(lambda: len(supervised.restarts.decided) >= 25, "25 ends")
     assert "closed its stdout" not in caplog.text
 
 
-async def test_slow_exit_keeps_its_status(keep: Keep) -> None:
+async def test_slow_exit_keeps_its_status(supervise: Supervise) -> None:
     """A program that exits a moment after it closed its stdout still ends with its own status."""
-    kept = keep("sh", "-c", "exec >&-; sleep 0.2; exit 0", restart=Restart.ON_FAILURE, ladder=PATIENT)
-    await kept.over()
-    assert kept.restarts.decided == [(0, None)]
+    supervised = supervise("sh", "-c", "exec >&-; sleep 0.2; exit 0", restart=Restart.ON_FAILURE, ladder=LONG_LADDER)
+    await supervised.over()
+    assert supervised.restarts.decided == [(0, None)]
 
 
-async def test_last_line_without_a_newline(keep: Keep) -> None:
+async def test_last_line_without_a_newline(supervise: Supervise) -> None:
     """An unterminated last line of a run is passed on, and is not joined to the first line of the next run."""
-    kept = keep("printf", "one")
-    assert (await kept.lines(2))[:2] == ["one", "one"]
+    supervised = supervise("printf", "one")
+    assert (await supervised.lines(2))[:2] == ["one", "one"]
 
 
-async def test_last_line_while_a_process_holds_stdout(keep: Keep) -> None:
+async def test_last_line_while_a_process_holds_stdout(supervise: Supervise) -> None:
     """An unterminated last line is passed on, although a process outside the group holds stdout open for ever."""
-    kept = keep("sh", "-c", "setsid sleep 1000 & echo $!; printf 'whole\\nhalf'", restart=Restart.NEVER)
-    pid = int((await kept.lines(1))[0])
+    supervised = supervise("sh", "-c", "setsid sleep 1000 & echo $!; printf 'whole\\nhalf'", restart=Restart.NEVER)
+    pid = int((await supervised.lines(1))[0])
     with mortal(pid):
-        await kept.over()
-        assert (await kept.lines(3))[1:] == ["whole", "half"]
+        await supervised.over()
+        assert (await supervised.lines(3))[1:] == ["whole", "half"]
 
 
 # Other processes that hold stdout
 
 
-async def test_grandchild_that_holds_stdout(keep: Keep) -> None:
+async def test_grandchild_that_holds_stdout(supervise: Supervise) -> None:
     """The supervisor waits at most --drainms for a grandchild that holds stdout open, and ends it. Then it restarts the program."""
-    kept = keep("sh", "-c", "sleep 1000 & echo $!", drain_seconds=0.1)
-    grandchild = int((await kept.lines(1))[0])
+    supervised = supervise("sh", "-c", "sleep 1000 & echo $!", drain_seconds=0.1)
+    grandchild = int((await supervised.lines(1))[0])
     with mortal(grandchild):
-        await kept.lines(2)
+        await supervised.lines(2)
         assert not is_alive(grandchild)
 
 
-async def test_output_of_a_grandchild_during_the_drain(keep: Keep, fifo: str) -> None:
+async def test_output_of_a_grandchild_during_the_drain(supervise: Supervise, fifo: str) -> None:
     """Output of a grandchild during the drain is passed on before the next run."""
-    kept = keep("sh", "-c", f"(read line <{fifo}; echo heir) & echo parent", drain_seconds=1000, restart=Restart.NEVER)
-    assert await kept.lines(1) == ["parent"]
-    tell(Path(fifo), "go on")
-    await kept.over()
-    assert await kept.lines(2) == ["parent", "heir"]
+    supervised = supervise("sh", "-c", f"(read line <{fifo}; echo heir) & echo parent", drain_seconds=1000, restart=Restart.NEVER)
+    assert await supervised.lines(1) == ["parent"]
+    write_to_fifo(Path(fifo), "go on")
+    await supervised.over()
+    assert await supervised.lines(2) == ["parent", "heir"]
 
 
 # A closed stdout
 
 
 @pytest.mark.parametrize("policy", Restart)
-async def test_closed_stdout(keep: Keep, tmp_path: Path, policy: Restart, caplog: pytest.LogCaptureFixture) -> None:
+async def test_closed_stdout(supervise: Supervise, tmp_path: Path, policy: Restart, caplog: pytest.LogCaptureFixture) -> None:
     """A program that closes its stdout and continues has no more output: the ladder ends it, and the policy decides."""
-    kept = keep(*command("witness", tmp_path / "record", "TERM", "stdout"), restart=policy)
-    await until(lambda: kept.restarts.decided, "its end")
+    supervised = supervise(*command("witness", tmp_path / "record", "TERM", "stdout"), restart=policy)
+    await until(lambda: supervised.restarts.decided, "its end")
     assert [event for event, _ in recorded(tmp_path / "record")][:3] == ["eof", "INT", "TERM"]
     assert "closed its stdout" in caplog.text
 
 
-async def test_closed_stdout_is_a_failure(keep: Keep) -> None:
+async def test_closed_stdout_is_a_failure(supervise: Supervise) -> None:
     """A program that closed its stdout counts as failed, even if it then exits with 0."""
-    kept = keep("sh", "-c", "exec >&-; read line; exit 0", restart=Restart.ON_FAILURE, ladder=PATIENT)
-    await until(lambda: kept.restarts.decided, "its end")
-    assert kept.restarts.decided[0] == (1, 0.5)
+    supervised = supervise("sh", "-c", "exec >&-; read line; exit 0", restart=Restart.ON_FAILURE, ladder=LONG_LADDER)
+    await until(lambda: supervised.restarts.decided, "its end")
+    assert supervised.restarts.decided[0] == (1, 0.5)
 
 
-async def test_closed_stdout_of_a_program_that_reads(keep: Keep, tmp_path: Path) -> None:
+async def test_closed_stdout_of_a_program_that_reads(supervise: Supervise, tmp_path: Path) -> None:
     """A program that reads its input may continue without a stdout."""
     said = tmp_path / "said"
-    kept = keep("sh", "-c", f"echo ready; exec >&-; while read line; do echo $line >>{said}; [ $line = end ] && exit 0; done", reads=True)
-    await kept.lines(1)
+    supervised = supervise(
+        "sh", "-c", f"echo ready; exec >&-; while read line; do echo $line >>{said}; [ $line = end ] && exit 0; done", reads=True
+    )
+    await supervised.lines(1)
     await turns()
-    kept.say(b"one", b"two")
+    supervised.write(b"one", b"two")
     await until(lambda: said.exists() and said.read_text() == "one\ntwo\n", "what it was told")
-    kept.say(b"end")
-    await until(lambda: kept.restarts.decided, "its end")
-    assert kept.restarts.decided[0] == (0, 0.5)
+    supervised.write(b"end")
+    await until(lambda: supervised.restarts.decided, "its end")
+    assert supervised.restarts.decided[0] == (0, 0.5)
 
 
 # Framing errors
 
 
-async def test_message_too_long(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
+async def test_message_too_long(supervise: Supervise, caplog: pytest.LogCaptureFixture) -> None:
     """A message over --maxline ends a run and is counted. Earlier messages are passed on, but no part of this one."""
-    kept = keep("sh", "-c", f"echo before; exec {sys.executable} -c \"print('x' * 1000); input()\"", limit=100)
-    assert (await kept.lines(2))[:2] == ["before", "before"]
-    assert kept.metrics.messages_too_long >= 1
+    supervised = supervise("sh", "-c", f"echo before; exec {sys.executable} -c \"print('x' * 1000); input()\"", limit=100)
+    assert (await supervised.lines(2))[:2] == ["before", "before"]
+    assert supervised.metrics.messages_too_long >= 1
     assert "1009" in caplog.text
 
 
-async def test_framing_error_begins_no_drain(keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_framing_error_begins_no_drain(supervise: Supervise, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that is ended for a framing error causes no drain, which would end the drain of the next run."""
     begun: list[object] = []
 
@@ -278,40 +280,40 @@ async def test_framing_error_begins_no_drain(keep: Keep, monkeypatch: pytest.Mon
     monkeypatch.setattr(supervisors, "Drain", Recorded)
     # The leader exits at the first signal, while another process still holds stdout open.
     script = "(trap '' INT TERM; exec sleep 1000) & echo no record; exec sleep 1000"
-    kept = keep("sh", "-c", script, framing="json", restart=Restart.NEVER, drain_seconds=1000)
-    await kept.over()
+    supervised = supervise("sh", "-c", script, framing="json", restart=Restart.NEVER, drain_seconds=1000)
+    await supervised.over()
     assert begun == []
 
 
-async def test_flood_without_a_newline(keep: Keep) -> None:
+async def test_flood_without_a_newline(supervise: Supervise) -> None:
     """A program that prints endlessly without a newline is ended each time it exceeds the limit."""
-    kept = keep(*command("endless"), limit=1 << 20)
-    await until(lambda: kept.metrics.messages_too_long >= 2, "two ends")
-    assert kept.output.messages == []
+    supervised = supervise(*command("endless"), limit=1 << 20)
+    await until(lambda: supervised.metrics.messages_too_long >= 2, "two ends")
+    assert supervised.output.messages == []
 
 
 @pytest.mark.parametrize("policy", [Restart.ALWAYS, Restart.ON_FAILURE])
-async def test_framing_error_is_a_failure(keep: Keep, policy: Restart) -> None:
+async def test_framing_error_is_a_failure(supervise: Supervise, policy: Restart) -> None:
     """A program that is ended for a framing error counts as failed, even if it then exits with 0."""
-    kept = keep("sh", "-c", "echo no record; cat; exit 0", framing="json", restart=policy, ladder=PATIENT)
-    await until(lambda: kept.restarts.decided, "its end")
-    assert kept.restarts.decided[0][1] == 0.5
+    supervised = supervise("sh", "-c", "echo no record; cat; exit 0", framing="json", restart=policy, ladder=LONG_LADDER)
+    await until(lambda: supervised.restarts.decided, "its end")
+    assert supervised.restarts.decided[0][1] == 0.5
 
 
-async def test_close_record(keep: Keep) -> None:
+async def test_close_record(supervise: Supervise) -> None:
     """A program that sends a close record in JSON is ended, and restarted like any program that exits."""
     record = '{"type":"message","text":"a"}\\n{"type":"close","code":4000,"reason":"enough"}\\n'
-    kept = keep("sh", "-c", f"printf '{record}'; cat", framing="json")
-    assert (await kept.lines(2))[:2] == ["a", "a"]
+    supervised = supervise("sh", "-c", f"printf '{record}'; cat", framing="json")
+    assert (await supervised.lines(2))[:2] == ["a", "a"]
 
 
 @pytest.mark.parametrize(("code", "status"), [(1000, 0), (4000, -9)])
-async def test_close_record_with_a_normal_code(keep: Keep, code: int, status: int, caplog: pytest.LogCaptureFixture) -> None:
+async def test_close_record_with_a_normal_code(supervise: Supervise, code: int, status: int, caplog: pytest.LogCaptureFixture) -> None:
     """A close record with a normal code is no failure, although the program had to be ended; any other code is a failure."""
     record = f'{{"type":"close","code":{code},"reason":"so"}}\\n'
-    kept = keep("sh", "-c", f"printf '{record}'; exec sleep 1000", framing="json", restart=Restart.ON_FAILURE, ladder=AT_ONCE)
-    await until(lambda: kept.restarts.decided, "its end")
-    assert kept.restarts.decided[0][0] == status
+    supervised = supervise("sh", "-c", f"printf '{record}'; exec sleep 1000", framing="json", restart=Restart.ON_FAILURE, ladder=AT_ONCE)
+    await until(lambda: supervised.restarts.decided, "its end")
+    assert supervised.restarts.decided[0][0] == status
     [level] = [entry.levelno for entry in caplog.records if f"ending the program: {code} so" in entry.getMessage()][:1]
     assert level == (logging.INFO if code == 1000 else logging.ERROR)
 
@@ -319,98 +321,98 @@ async def test_close_record_with_a_normal_code(keep: Keep, code: int, status: in
 # Input
 
 
-async def test_input(keep: Keep) -> None:
+async def test_input(supervise: Supervise) -> None:
     """Written messages reach the program's stdin, and its answers are passed on."""
-    kept = keep("cat", reads=True)
-    await until(lambda: not kept.writer.paused, "the program")
-    kept.say(b"one", b"two")
-    assert await kept.lines(2) == ["one", "two"]
-    await kept.stop()
-    assert kept.metrics.discarded_in == 0
+    supervised = supervise("cat", reads=True)
+    await until(lambda: not supervised.writer.paused, "the program")
+    supervised.write(b"one", b"two")
+    assert await supervised.lines(2) == ["one", "two"]
+    await supervised.stop()
+    assert supervised.metrics.discarded_in == 0
 
 
-async def test_stdin_is_open_and_silent(keep: Keep, tmp_path: Path) -> None:
+async def test_stdin_is_open_and_silent(supervise: Supervise, tmp_path: Path) -> None:
     """Until the shutdown, the supervisor neither writes to an unused stdin nor closes it."""
-    kept = keep(*command("witness", tmp_path / "record", "eof"))
-    await kept.lines(1)
+    supervised = supervise(*command("witness", tmp_path / "record", "eof"))
+    await supervised.lines(1)
     await turns(200)
     assert recorded(tmp_path / "record") == []
-    await kept.stop()
+    await supervised.stop()
     assert [event for event, _ in recorded(tmp_path / "record")] == ["eof"]
 
 
-async def test_program_that_does_not_read(keep: Keep) -> None:
+async def test_program_that_does_not_read(supervise: Supervise) -> None:
     """A source that writes to a program that does not read is paused, and resumed when the program reads."""
-    kept = keep("sh", "-c", "echo ready; read line; cat >/dev/null", reads=True)
-    await kept.lines(1)
+    supervised = supervise("sh", "-c", "echo ready; read line; cat >/dev/null", reads=True)
+    await supervised.lines(1)
     line = b"x" * 1000
-    kept.say(*[line] * 1000)
-    await until(lambda: kept.writer.paused is False, "room again")
+    supervised.write(*[line] * 1000)
+    await until(lambda: supervised.writer.paused is False, "room again")
 
 
-async def test_paused_between_two_runs(keep: Keep) -> None:
+async def test_paused_between_two_runs(supervise: Supervise) -> None:
     """Between two runs, the source is paused; the next run resumes it."""
-    kept = keep("sh", "-c", "echo run; read line; exit 0", reads=True, restarts=Quick(Restart.ALWAYS, faster=5))
-    await kept.lines(1)
-    assert not kept.writer.paused
-    kept.say(b"end")
-    await until(lambda: kept.writer.paused, "the time between two children")
-    await kept.lines(2)
-    assert not kept.writer.paused
+    supervised = supervise("sh", "-c", "echo run; read line; exit 0", reads=True, restarts=Quick(Restart.ALWAYS, faster=5))
+    await supervised.lines(1)
+    assert not supervised.writer.paused
+    supervised.write(b"end")
+    await until(lambda: supervised.writer.paused, "the time between two children")
+    await supervised.lines(2)
+    assert not supervised.writer.paused
 
 
-async def test_message_between_two_runs_is_kept(keep: Keep) -> None:
+async def test_message_between_two_runs_is_kept(supervise: Supervise) -> None:
     """A message between two runs reaches the next run: the source may send one message before it is paused."""
-    kept = keep("sh", "-c", "read line; echo $line", reads=True, restarts=Quick(Restart.ALWAYS, faster=5))
-    await until(lambda: not kept.writer.paused, "the program")
-    kept.say(b"one")
-    await until(lambda: kept.writer.paused, "the time between two children")
-    kept.say(b"two")
-    assert (await kept.lines(2))[:2] == ["one", "two"]
-    assert kept.metrics.discarded_in == 0
+    supervised = supervise("sh", "-c", "read line; echo $line", reads=True, restarts=Quick(Restart.ALWAYS, faster=5))
+    await until(lambda: not supervised.writer.paused, "the program")
+    supervised.write(b"one")
+    await until(lambda: supervised.writer.paused, "the time between two children")
+    supervised.write(b"two")
+    assert (await supervised.lines(2))[:2] == ["one", "two"]
+    assert supervised.metrics.discarded_in == 0
 
 
-async def test_pending_messages_pause_the_source(keep: Keep, tmp_path: Path) -> None:
+async def test_pending_messages_pause_the_source(supervise: Supervise, tmp_path: Path) -> None:
     """Pending messages that exceed the program's capacity pause the source like any others."""
     script = f"mkdir {tmp_path / 'ran'} && exit; echo ready; exec sleep 1000"
-    kept = keep("sh", "-c", script, reads=True, restarts=Quick(Restart.ALWAYS, faster=5))
-    await until(lambda: kept.restarts.decided and kept.writer.paused, "the time between two children")
-    kept.say(*[b"x" * 1000] * 200)
-    await kept.lines(1)
+    supervised = supervise("sh", "-c", script, reads=True, restarts=Quick(Restart.ALWAYS, faster=5))
+    await until(lambda: supervised.restarts.decided and supervised.writer.paused, "the time between two children")
+    supervised.write(*[b"x" * 1000] * 200)
+    await supervised.lines(1)
     await turns()
-    assert kept.writer.paused
+    assert supervised.writer.paused
 
 
-async def test_message_while_a_process_holds_stdout(keep: Keep, fifo: str) -> None:
+async def test_message_while_a_process_holds_stdout(supervise: Supervise, fifo: str) -> None:
     """A message after the program's exit is for the next run, although the output of the last run may continue."""
-    kept = keep("sh", "-c", f"read line; echo $line; [ $line = two ] || (read go) <{fifo} &", reads=True, drain_seconds=1000)
-    await until(lambda: not kept.writer.paused, "the program")
-    kept.say(b"one")
-    await until(lambda: kept.writer.paused, "its exit")
-    kept.say(b"two")
-    tell(Path(fifo), "go on")
-    assert (await kept.lines(2))[:2] == ["one", "two"]
-    assert kept.metrics.discarded_in == 0
+    supervised = supervise("sh", "-c", f"read line; echo $line; [ $line = two ] || (read go) <{fifo} &", reads=True, drain_seconds=1000)
+    await until(lambda: not supervised.writer.paused, "the program")
+    supervised.write(b"one")
+    await until(lambda: supervised.writer.paused, "its exit")
+    supervised.write(b"two")
+    write_to_fifo(Path(fifo), "go on")
+    assert (await supervised.lines(2))[:2] == ["one", "two"]
+    assert supervised.metrics.discarded_in == 0
 
 
-async def test_message_before_the_first_run(keep: Keep) -> None:
+async def test_message_before_the_first_run(supervise: Supervise) -> None:
     """A message before the first run reaches it, because a bus delivers its history when it opens."""
-    kept = keep("cat", reads=True)
-    kept.say(b"one", b"two")
-    await until(lambda: not kept.writer.paused, "the program")
-    kept.say(b"three")
-    assert await kept.lines(3) == ["one", "two", "three"]
+    supervised = supervise("cat", reads=True)
+    supervised.write(b"one", b"two")
+    await until(lambda: not supervised.writer.paused, "the program")
+    supervised.write(b"three")
+    assert await supervised.lines(3) == ["one", "two", "three"]
 
 
-async def test_successor(keep: Keep) -> None:
+async def test_successor(supervise: Supervise) -> None:
     """A successor takes over the source and the pending messages: it gets these first, and the old program no longer pauses the source."""
-    old, new = keep("cat", reads=True), keep("cat", reads=True)
-    old.say(b"a")
+    old, new = supervise("cat", reads=True), supervise("cat", reads=True)
+    old.write(b"a")
     waiting = old.supervisor.leave(old.writer)
     new.writer.resume()
     new.supervisor.join(new.writer, waiting)
     assert new.writer.paused
-    new.say(b"b")
+    new.write(b"b")
     assert await new.lines(2) == ["a", "b"]
     assert not new.writer.paused
     old.writer.resume()
@@ -419,142 +421,144 @@ async def test_successor(keep: Keep) -> None:
     assert old.output.messages == []
 
 
-async def test_successor_with_another_source(keep: Keep) -> None:
+async def test_successor_with_another_source(supervise: Supervise) -> None:
     """A program whose successor has another source keeps its pending messages, and passes none on."""
-    old = keep("cat", reads=True)
-    old.say(b"a")
+    old = supervise("cat", reads=True)
+    old.write(b"a")
     assert old.supervisor.leave(Memory()) == []
     assert await old.lines(1) == ["a"]
 
 
-async def test_ended_supervisor_discards_messages(keep: Keep) -> None:
+async def test_ended_supervisor_discards_messages(supervise: Supervise) -> None:
     """If the program is not restarted, the source is resumed; messages are discarded and counted."""
-    kept = keep("true", reads=True, restart=Restart.NEVER)
-    await kept.over()
-    assert not kept.writer.paused
-    kept.say(b"one", b"two")
-    assert kept.metrics.discarded_in == 2
+    supervised = supervise("true", reads=True, restart=Restart.NEVER)
+    await supervised.over()
+    assert not supervised.writer.paused
+    supervised.write(b"one", b"two")
+    assert supervised.metrics.discarded_in == 2
 
 
-async def test_closed_stdin(keep: Keep) -> None:
+async def test_closed_stdin(supervise: Supervise) -> None:
     """Messages for a program that has closed its stdin are discarded, and counted when it exits."""
-    kept = keep("sh", "-c", "exec <&-; echo ready; sleep 1000", reads=True)
-    await kept.lines(1)
-    kept.say(b"one")
-    kept.say(b"two", b"three")
-    assert not kept.writer.paused
-    await kept.stop()
-    assert kept.metrics.discarded_in == 3
+    supervised = supervise("sh", "-c", "exec <&-; echo ready; sleep 1000", reads=True)
+    await supervised.lines(1)
+    supervised.write(b"one")
+    supervised.write(b"two", b"three")
+    assert not supervised.writer.paused
+    await supervised.stop()
+    assert supervised.metrics.discarded_in == 3
 
 
 # Pause and resume
 
 
-async def test_paused_across_restarts(keep: Keep) -> None:
+async def test_paused_across_restarts(supervise: Supervise) -> None:
     """While the output is paused, nothing of this or the next run is passed on, and nothing is lost."""
-    kept = keep("seq", 50_000)
-    kept.supervisor.pause()
+    supervised = supervise("seq", 50_000)
+    supervised.supervisor.pause()
     await turns(200)
-    assert kept.output.messages == []
-    kept.supervisor.resume()
-    first = await kept.lines(50_000)
-    kept.supervisor.pause()
-    count = len(kept.output.messages)
+    assert supervised.output.messages == []
+    supervised.supervisor.resume()
+    first = await supervised.lines(50_000)
+    supervised.supervisor.pause()
+    count = len(supervised.output.messages)
     await turns(200)
-    assert len(kept.output.messages) == count
-    kept.supervisor.resume()
-    assert (await kept.lines(100_000))[:100_000] == first[:50_000] * 2
+    assert len(supervised.output.messages) == count
+    supervised.supervisor.resume()
+    assert (await supervised.lines(100_000))[:100_000] == first[:50_000] * 2
 
 
-async def test_output_is_paused_between_two_runs(keep: Keep) -> None:
+async def test_output_is_paused_between_two_runs(supervise: Supervise) -> None:
     """A pause between two runs applies to the next run."""
-    kept = keep("sh", "-c", "echo run; read line", reads=True, restarts=Quick(Restart.ALWAYS, faster=5))
-    await kept.lines(1)
-    kept.say(b"end")
-    await until(lambda: kept.writer.paused, "the time between two children")
-    kept.supervisor.pause()
-    await until(lambda: not kept.writer.paused, "the next run")
+    supervised = supervise("sh", "-c", "echo run; read line", reads=True, restarts=Quick(Restart.ALWAYS, faster=5))
+    await supervised.lines(1)
+    supervised.write(b"end")
+    await until(lambda: supervised.writer.paused, "the time between two children")
+    supervised.supervisor.pause()
+    await until(lambda: not supervised.writer.paused, "the next run")
     await turns(200)
-    assert kept.output.messages == [b"run"]
-    kept.supervisor.resume()
-    await kept.lines(2)
+    assert supervised.output.messages == [b"run"]
+    supervised.supervisor.resume()
+    await supervised.lines(2)
 
 
-async def test_last_output_waits_for_room(keep: Keep) -> None:
+async def test_last_output_waits_for_room(supervise: Supervise) -> None:
     """Output from before the exit waits for room, however long that takes. The program is not restarted before."""
-    kept = keep("sh", "-c", "seq 5000; exit 3", drain_seconds=0.02)
-    kept.supervisor.pause()
+    supervised = supervise("sh", "-c", "seq 5000; exit 3", drain_seconds=0.02)
+    supervised.supervisor.pause()
     begun = asyncio.get_running_loop().time()
     await until(lambda: asyncio.get_running_loop().time() - begun > 0.3, "many times what is granted to heirs")
-    assert kept.restarts.decided == []
-    kept.supervisor.resume()
-    assert len(await kept.lines(5000)) >= 5000
+    assert supervised.restarts.decided == []
+    supervised.supervisor.resume()
+    assert len(await supervised.lines(5000)) >= 5000
 
 
 # Shutdown
 
 
 @pytest.mark.parametrize("until_event", ["eof", "INT", "TERM", "KILL"])
-async def test_stop(keep: Keep, tmp_path: Path, until_event: str) -> None:
+async def test_stop(supervise: Supervise, tmp_path: Path, until_event: str) -> None:
     """`stop` closes stdin and runs the ladder; the program is not restarted."""
-    kept = keep(*command("witness", tmp_path / "record", until_event))
-    pid = int((await kept.lines(1))[0])
-    await kept.stop()
+    supervised = supervise(*command("witness", tmp_path / "record", until_event))
+    pid = int((await supervised.lines(1))[0])
+    await supervised.stop()
     assert not is_alive(pid)
-    assert kept.restarts.decided == []
+    assert supervised.restarts.decided == []
     steps = ["eof", "INT", "TERM"]
     assert [event for event, _ in recorded(tmp_path / "record")] == steps[: [*steps, "KILL"].index(until_event) + 1]
 
 
-async def test_last_output(keep: Keep) -> None:
+async def test_last_output(supervise: Supervise) -> None:
     """All output that a program prints during its shutdown is passed on."""
-    kept = keep("sh", "-c", "echo ready; cat; seq 20000; echo bye", ladder=PATIENT)
-    await kept.lines(1)
-    await kept.stop()
-    assert await kept.lines(20_002) == ["ready", *[str(number) for number in range(1, 20_001)], "bye"]
+    supervised = supervise("sh", "-c", "echo ready; cat; seq 20000; echo bye", ladder=LONG_LADDER)
+    await supervised.lines(1)
+    await supervised.stop()
+    assert await supervised.lines(20_002) == ["ready", *[str(number) for number in range(1, 20_001)], "bye"]
 
 
-async def test_stop_within_a_record(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
+async def test_stop_within_a_record(supervise: Supervise, caplog: pytest.LogCaptureFixture) -> None:
     """A program that is stopped in the middle of a record causes no framing error."""
-    kept = keep("sh", "-c", """echo '{"type":"message","text":"a"}'; printf '{"type"'; exec sleep 1000""", framing="json", ladder=AT_ONCE)
-    await kept.lines(1)
+    supervised = supervise(
+        "sh", "-c", """echo '{"type":"message","text":"a"}'; printf '{"type"'; exec sleep 1000""", framing="json", ladder=AT_ONCE
+    )
+    await supervised.lines(1)
     await turns()
-    await kept.stop()
+    await supervised.stop()
     assert "ending the program" not in caplog.text
 
 
-async def test_stop_between_two_runs(keep: Keep) -> None:
+async def test_stop_between_two_runs(supervise: Supervise) -> None:
     """`stop` does not wait for the next run."""
-    kept = keep("false", restarts=Quick(Restart.ALWAYS, faster=0.001))
-    await until(lambda: kept.restarts.decided, "its end")
-    await kept.stop()
-    assert len(kept.restarts.decided) == 1
+    supervised = supervise("false", restarts=Quick(Restart.ALWAYS, faster=0.001))
+    await until(lambda: supervised.restarts.decided, "its end")
+    await supervised.stop()
+    assert len(supervised.restarts.decided) == 1
 
 
-async def test_stop_before_the_start(keep: Keep) -> None:
+async def test_stop_before_the_start(supervise: Supervise) -> None:
     """If `stop` comes at once, the program never starts."""
-    kept = keep("echo", "x")
-    await kept.stop()
-    await kept.stop()
-    assert kept.output.messages == []
+    supervised = supervise("echo", "x")
+    await supervised.stop()
+    await supervised.stop()
+    assert supervised.output.messages == []
 
 
-async def test_kill(keep: Keep, tmp_path: Path) -> None:
+async def test_kill(supervise: Supervise, tmp_path: Path) -> None:
     """`kill` does not wait for the ladder."""
-    kept = keep(*command("witness", tmp_path / "record"), ladder=PATIENT)
-    pid = int((await kept.lines(1))[0])
-    kept.supervisor.stop()
+    supervised = supervise(*command("witness", tmp_path / "record"), ladder=LONG_LADDER)
+    pid = int((await supervised.lines(1))[0])
+    supervised.supervisor.stop()
     await turns()
-    assert not kept.task.done()
-    kept.supervisor.kill()
-    await kept.over()
+    assert not supervised.task.done()
+    supervised.supervisor.kill()
+    await supervised.over()
     assert not is_alive(pid)
 
 
-async def test_program_and_its_children_end(keep: Keep) -> None:
+async def test_program_and_its_children_end(supervise: Supervise) -> None:
     """Nothing of a program remains, including its child processes."""
-    kept = keep("sh", "-c", "sleep 1000 & echo $!; wait", ladder=SHORT)
-    grandchild = int((await kept.lines(1))[0])
+    supervised = supervise("sh", "-c", "sleep 1000 & echo $!; wait", ladder=SHORT_LADDER)
+    grandchild = int((await supervised.lines(1))[0])
     with mortal(grandchild):
-        await kept.stop()
+        await supervised.stop()
         assert not is_alive(grandchild)

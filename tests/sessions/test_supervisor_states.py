@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsbridge.sessions.supervisor import NEXT, UNDER_WAY, Event, State
+from wsbridge.sessions.supervisor import ACTIVE, NEXT, Event, State
 
 LAUNCHED, EXITED, OUTPUT_ENDED, AGAIN = Event.LAUNCHED, Event.EXITED, Event.OUTPUT_ENDED, Event.WILL_RESTART
 
@@ -32,13 +32,13 @@ def test_every_state_has_a_row() -> None:
         ((LAUNCHED,), State.RUNNING),
         ((LAUNCHED, OUTPUT_ENDED), State.SILENT),
         ((LAUNCHED, OUTPUT_ENDED, EXITED), State.ENDING),
-        ((LAUNCHED, OUTPUT_ENDED, Event.LATE), State.ENDING),
+        ((LAUNCHED, OUTPUT_ENDED, Event.EXIT_TIMEOUT), State.ENDING),
         ((LAUNCHED, EXITED), State.DRAINING),
         ((LAUNCHED, EXITED, OUTPUT_ENDED), State.ENDING),
         ((LAUNCHED, EXITED, Event.DRAINED), State.ENDING),
         ((LAUNCHED, Event.FAULTED), State.ENDING),
         ((LAUNCHED, Event.FAULTED, EXITED), State.ENDING),
-        ((LAUNCHED, Event.LATE), State.RUNNING),
+        ((LAUNCHED, Event.EXIT_TIMEOUT), State.RUNNING),
     ],
 )
 def test_when_the_ladder_begins(events: tuple[Event, ...], state: State) -> None:
@@ -58,7 +58,7 @@ def test_policy(before: tuple[Event, ...]) -> None:
 def test_policy_waits_for_the_ladder(events: list[Event]) -> None:
     """While a program is under way, neither a restart nor the end for good is possible."""
     state = after(*events)
-    if state in UNDER_WAY:
+    if state in ACTIVE:
         assert not {LAUNCHED, AGAIN, Event.FINISHED} & set(NEXT[state])
 
 

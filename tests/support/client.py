@@ -148,14 +148,14 @@ class Stream:
         deadline = self.deadline(timeout)
         while len(self._buffer) < size:
             self._fill(deadline, f"{size} bytes")
-        return self._take(size)
+        return self._pop(size)
 
     def read_until(self, separator: bytes, timeout: float | None = None) -> bytes:
         """Return the bytes up to and including the separator."""
         deadline = self.deadline(timeout)
         while (end := self._buffer.find(separator)) < 0:
             self._fill(deadline, repr(separator))
-        return self._take(end + len(separator))
+        return self._pop(end + len(separator))
 
     def read_to_end(self, timeout: float | None = None) -> bytes:
         """Return all bytes until the peer closes the connection."""
@@ -163,7 +163,7 @@ class Stream:
         with suppress(ConnectionEnded):
             while True:
                 self._fill(deadline, "the end of the connection")
-        return self._take(len(self._buffer))
+        return self._pop(len(self._buffer))
 
     def wait_for_end(self, timeout: float | None = None) -> bool:
         """Read until the peer closes the connection; return whether it was reset."""
@@ -186,7 +186,7 @@ class Stream:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
-    def _take(self, size: int) -> bytes:
+    def _pop(self, size: int) -> bytes:
         data = bytes(self._buffer[:size])
         del self._buffer[:size]
         return data
@@ -217,7 +217,7 @@ class Stream:
         self.close()
 
 
-def left(deadline: float) -> float:
+def remaining(deadline: float) -> float:
     """Return the time until a deadline, in seconds of a quiet machine, which `Stream.deadline` converts back."""
     return max(0.0, deadline - time.monotonic()) / slowdown()
 
@@ -258,7 +258,7 @@ def open_stream(
 def read_response(stream: Stream, *, method: str = "GET", timeout: float | None = None) -> Response:
     """Read one HTTP response with its body: up to Content-Length or the last chunk, or to the end of the connection."""
     deadline = stream.deadline(timeout)
-    head = stream.read_until(b"\r\n\r\n", left(deadline)).decode("latin-1")
+    head = stream.read_until(b"\r\n\r\n", remaining(deadline)).decode("latin-1")
     status_line, *lines = head.removesuffix("\r\n\r\n").split("\r\n")
     _, status, reason = (status_line + " ").split(" ", 2)
     fields = (line.partition(":") for line in lines)
@@ -378,7 +378,7 @@ class Client:
 
         The thread has ended when the block ends: it has sent all bytes, or the connection is shut down and the rest is dropped.
         """
-        thread = Thread(target=self._send_what_is_taken, args=(data,))
+        thread = Thread(target=self._send_until_closed, args=(data,))
         thread.start()
         try:
             yield thread
@@ -392,14 +392,14 @@ class Client:
     def receive_frame(self, timeout: float | None = None) -> Frame:
         """Return the next frame unchanged; raise ConnectionEnded if there is none."""
         deadline = self.stream.deadline(timeout)
-        first, second = self.stream.read_exactly(2, left(deadline))
+        first, second = self.stream.read_exactly(2, remaining(deadline))
         size = second & 0x7F
         if size == 126:
-            (size,) = struct.unpack(">H", self.stream.read_exactly(2, left(deadline)))
+            (size,) = struct.unpack(">H", self.stream.read_exactly(2, remaining(deadline)))
         elif size == 127:
-            (size,) = struct.unpack(">Q", self.stream.read_exactly(8, left(deadline)))
+            (size,) = struct.unpack(">Q", self.stream.read_exactly(8, remaining(deadline)))
         assert not second & 0x80, "a server must not mask its frames (RFC 6455, section 5.1)"
-        return Frame(first & 0x0F, self.stream.read_exactly(size, left(deadline)), bool(first & 0x80), first >> 4 & 7)
+        return Frame(first & 0x0F, self.stream.read_exactly(size, remaining(deadline)), bool(first & 0x80), first >> 4 & 7)
 
     def receive(self, timeout: float | None = None) -> Message:
         """Return the next message; raise Closed if the connection ends instead."""
@@ -407,10 +407,10 @@ class Client:
         parts: list[bytes] = []
         kind = Opcode.CONTINUATION
         while True:
-            frame = self._receive_or_closed(left(deadline))
+            frame = self._receive_or_closed(remaining(deadline))
             assert frame.rsv == 0, f"reserved bits without an extension: {frame}"
             if frame.opcode >= Opcode.CLOSE:
-                self._take_control(frame)
+                self._handle_control(frame)
                 continue
             assert (frame.opcode == Opcode.CONTINUATION) == bool(parts), f"fragments out of order: opcode {frame.opcode}"
             kind = kind if parts else Opcode(frame.opcode)
@@ -435,7 +435,7 @@ class Client:
         deadline = self.stream.deadline(timeout)
         data = bytearray()
         while len(data) < size:
-            data += self.receive_binary(left(deadline))
+            data += self.receive_binary(remaining(deadline))
         return bytes(data)
 
     def receive_until_close(self, timeout: float | None = None) -> tuple[list[Message], Close]:
@@ -444,7 +444,7 @@ class Client:
         messages = []
         try:
             while True:
-                messages.append(self.receive(left(deadline)))
+                messages.append(self.receive(remaining(deadline)))
         except Closed as closed:
             return messages, closed.close
 
@@ -462,7 +462,7 @@ class Client:
         deadline = self.stream.deadline(None)
         try:
             self.send_ping(data)
-            while self.receive_frame(left(deadline)) != Frame(Opcode.PONG, data):
+            while self.receive_frame(remaining(deadline)) != Frame(Opcode.PONG, data):
                 pass
         except (ConnectionEnded, ConnectionError):
             return False
@@ -486,7 +486,7 @@ class Client:
         except ConnectionEnded:
             raise Closed(self.close_frame or Close(ABNORMAL)) from None
 
-    def _take_control(self, frame: Frame) -> None:
+    def _handle_control(self, frame: Frame) -> None:
         if frame.opcode == Opcode.PING and self.answers_pings:
             with suppress(ConnectionError):
                 self.send_pong(frame.payload)
@@ -497,7 +497,7 @@ class Client:
                     self.send_frame(frame.payload, Opcode.CLOSE)
             raise Closed(self.close_frame)
 
-    def _send_what_is_taken(self, data: bytes) -> None:
+    def _send_until_closed(self, data: bytes) -> None:
         with suppress(OSError):
             self.stream.sock.sendall(data)
 
@@ -555,12 +555,12 @@ def connect(
 def _read_body(stream: Stream, response: Response, deadline: float) -> bytes:
     if "chunked" in (response.value("Transfer-Encoding") or ""):
         body = b""
-        while size := int(stream.read_until(b"\r\n", left(deadline)).split(b";")[0], 16):
-            body += stream.read_exactly(size + 2, left(deadline))[:-2]
-        stream.read_until(b"\r\n", left(deadline))
+        while size := int(stream.read_until(b"\r\n", remaining(deadline)).split(b";")[0], 16):
+            body += stream.read_exactly(size + 2, remaining(deadline))[:-2]
+        stream.read_until(b"\r\n", remaining(deadline))
         return body
     length = response.value("Content-Length")
-    return stream.read_to_end(left(deadline)) if length is None else stream.read_exactly(int(length), left(deadline))
+    return stream.read_to_end(remaining(deadline)) if length is None else stream.read_exactly(int(length), remaining(deadline))
 
 
 def _read_close(payload: bytes) -> Close:

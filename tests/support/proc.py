@@ -37,16 +37,16 @@ from wsbridge.process.terminal import PLAIN, terminal_environment
 from wsbridge.process.termination import Step
 from wsbridge.settings import TerminalSize
 
-SHORT = (Step(0.05, signal.SIGINT), Step(0.05, signal.SIGTERM), Step(0.05, signal.SIGKILL))
+SHORT_LADDER = (Step(0.05, signal.SIGINT), Step(0.05, signal.SIGTERM), Step(0.05, signal.SIGKILL))
 """A ladder for tests in which its duration does not matter."""
 
 TRANSPORTS: dict[str, dict[str, str]] = {"aiofastnet": {}, "asyncio": {"WSBRIDGE_FASTNET": "0"}}
 """The environment in which a server uses each kind of transports."""
 
-PATIENT = tuple(Step(DEADLINE, step.signal) for step in SHORT)
+LONG_LADDER = tuple(Step(DEADLINE, step.signal) for step in SHORT_LADDER)
 """A ladder that has sent no signal when the test ends."""
 
-GENTLE = (SHORT[0], *PATIENT[1:])
+INT_LADDER = (SHORT_LADDER[0], *LONG_LADDER[1:])
 """A ladder that soon sends INT, and nothing else until the test ends, however long the end takes."""
 
 
@@ -97,7 +97,7 @@ class Running:
     output: Memory
     errors: list[str]
 
-    def say(self, *lines: bytes, kind: Kind = Kind.TEXT) -> None:
+    def write(self, *lines: bytes, kind: Kind = Kind.TEXT) -> None:
         """Write messages to the child, as one batch."""
         self.output.push(Batch(kind, list(lines)))
 
@@ -155,7 +155,7 @@ class Starter:
         framing: str = "lines",
         limit: int = 16 * 1024 * 1024,
         pty: bool | TerminalSize = False,
-        ladder: Sequence[Step] = SHORT,
+        ladder: Sequence[Step] = SHORT_LADDER,
         environment: Mapping[str, str] | None = None,
         error_framing: str | None = None,
     ) -> Running:
@@ -284,7 +284,7 @@ def group_members(group: int) -> list[int]:
     return sorted(found)
 
 
-def send_what_is_taken(sock: socket.socket, data: bytes, quiet: float = 1.0) -> int:
+def send_until_full(sock: socket.socket, data: bytes, quiet: float = 1.0) -> int:
     """Send until all data is accepted or the peer accepts nothing for `quiet` seconds; return the number of accepted bytes."""
     rest = memoryview(data)
     sock.setblocking(False)

@@ -326,7 +326,7 @@ def wait_until(condition: Callable[[], Any], what: str, timeout: float = DEADLIN
     return value
 
 
-def tell(fifo: Path, line: str) -> None:
+def write_to_fifo(fifo: Path, line: str) -> None:
     """Write a line to a program as soon as it opens the named pipe for reading."""
 
     def maybe_open() -> int | None:

@@ -34,7 +34,7 @@ SAY = 'eval "$(printf %s "$QUERY_STRING" | base64 -d)"'
 SCRIPTS = {
     "echo": "exec cat",
     "pid": "echo $$; exec cat",
-    "deaf": f"echo $$; exec {shlex.join(command('ticks'))}",
+    "unreading": f"echo $$; exec {shlex.join(command('ticks'))}",
     "flood": f"echo $$; exec {shlex.join(command('flood', '0.2'))}",
     "env": "exec env",
     "say": SAY,
@@ -154,7 +154,7 @@ def transports(request: pytest.FixtureRequest) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session", params=LISTENERS)
-def door_of_the_site(
+def shared_listener_server(
     request: pytest.FixtureRequest,
     transports: dict[str, str],
     site: Site,
@@ -180,10 +180,10 @@ def door_of_the_site(
 
 
 @pytest.fixture
-def door(door_of_the_site: Server) -> Iterator[Server]:
+def listener_server(shared_listener_server: Server) -> Iterator[Server]:
     """The site, behind each kind of listener in turn; the server's own methods connect in that way."""
-    yield door_of_the_site
-    assert_sound(door_of_the_site)
+    yield shared_listener_server
+    assert_sound(shared_listener_server)
 
 
 @pytest.fixture(scope="session")
@@ -221,7 +221,7 @@ def serve() -> Iterator[Serve]:
         assert_sound(server)
 
 
-def say(script: str) -> str:
+def shell_path(script: str) -> str:
     """The path at which a program or a CGI script of the site runs these words of shell."""
     return "/say?" + base64.b64encode(script.encode()).decode()
 

@@ -34,7 +34,7 @@ def recorded(path: str | os.PathLike[str]) -> list[tuple[str, float]]:
 def reads() -> None:
     """Print the data of each read() of stdin, as a line of hexadecimal digits."""
     while data := os.read(0, 1 << 16):
-        say(data.hex())
+        print_line(data.hex())
 
 
 def witness(path: str, until: str = "KILL", *closes: str) -> None:
@@ -58,7 +58,7 @@ def witness(path: str, until: str = "KILL", *closes: str) -> None:
             ended = True
             note("eof")
 
-    def heard(event: str) -> None:
+    def note_signal(event: str) -> None:
         # A process that was delayed gets the EOF and the signal that followed it at the same time.
         if any(happened & select.POLLHUP for _, happened in stdin.poll(0)):
             note_end()
@@ -66,8 +66,8 @@ def witness(path: str, until: str = "KILL", *closes: str) -> None:
 
     signals = [signal.Signals[f"SIG{name}"] for name in RECORDED]
     for number in signals:
-        signal.signal(number, lambda number, _: heard(signal.Signals(number).name.removeprefix("SIG")))
-    say(os.getpid())
+        signal.signal(number, lambda number, _: note_signal(signal.Signals(number).name.removeprefix("SIG")))
+    print_line(os.getpid())
     if "stdout" in closes:
         os.close(1)
     if "stdin" in closes:
@@ -87,7 +87,7 @@ def ticks() -> NoReturn:
     """Print the number of bytes that wait in stdin, a hundred times a second; never read them."""
     while True:
         waiting = fcntl.ioctl(0, termios.FIONREAD, bytes(4))
-        say(int.from_bytes(waiting, sys.byteorder))
+        print_line(int.from_bytes(waiting, sys.byteorder))
         time.sleep(0.01)
 
 
@@ -123,7 +123,7 @@ def line(size: str) -> None:
 def stderr(size: str, end: str = "\n") -> None:
     """Write `size` times Q and the given end to stderr, then `done` to stdout, and wait for EOF on stdin."""
     write_all(2, b"Q" * int(size) + end.encode())
-    say("done")
+    print_line("done")
     while os.read(0, 1 << 16):
         pass
 
@@ -132,12 +132,12 @@ def descriptors() -> None:
     """Print the open descriptors, with their targets."""
     for name in sorted(os.listdir("/proc/self/fd"), key=int):
         try:
-            say(name, os.readlink(f"/proc/self/fd/{name}"))
+            print_line(name, os.readlink(f"/proc/self/fd/{name}"))
         except FileNotFoundError:  # the descriptor of the listing itself
             continue
 
 
-def say(*words: object) -> None:
+def print_line(*words: object) -> None:
     """Print one line with one write."""
     os.write(1, (" ".join(map(str, words)) + "\n").encode())
 

@@ -96,10 +96,10 @@ def test_loss(messages: int | None, count: bytes) -> None:
     assert Events().lost(messages, MARK, 40) == b"event: lost\nid: 4f1c9a-40\ndata: " + count + b"\n\n"
 
 
-@pytest.mark.parametrize(("is_here", "data"), [(True, b"here"), (False, b"away")])
-def test_state_of_the_broker(is_here: bool, data: bytes) -> None:
+@pytest.mark.parametrize(("is_connected", "data"), [(True, b"here"), (False, b"away")])
+def test_state_of_the_broker(is_connected: bool, data: bytes) -> None:
     """An event `broker` has no `id`, so the client keeps its position."""
-    assert Events().broker(is_here) == b"event: broker\ndata: " + data + b"\n\n"
+    assert Events().broker(is_connected) == b"event: broker\ndata: " + data + b"\n\n"
 
 
 @pytest.mark.parametrize("at", [None, 0, 1_795_227_069_430])

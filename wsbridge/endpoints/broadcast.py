@@ -31,10 +31,10 @@ FLUSH_SECONDS = 5.0
 
 
 class State(Enum):
-    """What an endpoint has to do with its channel."""
+    """The relation of an endpoint to its channel."""
 
     CANDIDATE = "candidate"
-    """The endpoint before this one owns the channel."""
+    """The previous endpoint owns the channel."""
     OWNER = "owner"
     """This endpoint ends the program and closes the bus."""
     SUPERSEDED = "superseded"
@@ -43,23 +43,23 @@ class State(Enum):
 
 
 class Event(Enum):
-    """What changes the owner."""
+    """The events that change the owner."""
 
-    BEGUN = "begun"
-    """The endpoint is in place."""
+    STARTED = "started"
+    """The endpoint serves requests."""
     SUCCEEDED = "succeeded"
-    """A successor has begun."""
+    """A successor has started."""
     FINISHED = "finished"
     """`finish` was called."""
 
 
 NEXT: dict[State, dict[Event, State]] = {
-    State.CANDIDATE: {Event.BEGUN: State.OWNER},
+    State.CANDIDATE: {Event.STARTED: State.OWNER},
     State.OWNER: {Event.SUCCEEDED: State.SUPERSEDED, Event.FINISHED: State.FINISHED},
     State.SUPERSEDED: {},
     State.FINISHED: {},
 }
-"""The state after each event. An event that a state does not name changes nothing: only the owner releases the channel, and once."""
+"""The state after each event. An event that a state does not name changes nothing. So only the owner releases the channel, and once."""
 
 
 class BroadcastEndpoint:
@@ -77,9 +77,9 @@ class BroadcastEndpoint:
         self.registry: Registry = self._parts.registry
         self._previous = previous
         self._channel: LiveChannel = previous._channel if previous is not None else LiveChannel(settings, services, self.registry)
-        # A program that does not change goes on.
-        kept = previous._program if previous is not None and previous._program.determinants == determinants(settings) else None
-        self._program: ChannelProgram = kept or ChannelProgram(settings, self._channel, self._parts.launcher, services)
+        # A program with unchanged settings continues to run.
+        unchanged = previous._program if previous is not None and previous._program.determinants == determinants(settings) else None
+        self._program: ChannelProgram = unchanged or ChannelProgram(settings, self._channel, self._parts.launcher, services)
         self._state = State.OWNER if previous is None else State.CANDIDATE
 
     def succeed(self, settings: EndpointSettings, services: Services) -> BroadcastEndpoint | None:
@@ -121,26 +121,26 @@ class BroadcastEndpoint:
 
     def start(self) -> None:
         previous, self._previous = self._previous, None
-        self._take(Event.BEGUN)
+        self._handle(Event.STARTED)
         if previous is None:
-            self._program.begin(None)
+            self._program.start(None)
             return
-        previous._take(Event.SUCCEEDED)
+        previous._handle(Event.SUCCEEDED)
         self._channel.change(self.settings)
-        self._channel.route(self._program.supervisor, self.settings.channel.input, before=previous._program.supervisor)
+        self._channel.route(self._program.supervisor, self.settings.channel.input, previous=previous._program.supervisor)
         if self._program is not previous._program:
-            self._program.begin(previous._program)
+            self._program.start(previous._program)
 
     async def finish(self, force: asyncio.Event) -> None:
         """End the program and deliver its remaining output, then close the bus; the server closes the clients after that.
 
-        Another endpoint that has taken over the channel, or from which this one would, keeps the program and the bus.
+        Do nothing if another endpoint owns the channel: a successor, or the previous endpoint before `start`.
         """
-        if not self._take(Event.FINISHED):
+        if not self._handle(Event.FINISHED):
             return
         await self._program.finish(force)
         bus = self._channel.bus
-        closing = self._services.loop.create_task(bus.close(FLUSH_SECONDS), name="bus: last words")
+        closing = self._services.loop.create_task(bus.close(FLUSH_SECONDS), name="bus: close")
         if await done_before(force, closing):
             closing.result()
         else:
@@ -149,8 +149,8 @@ class BroadcastEndpoint:
             await bus.close(0)
         self._channel.fanout.flush()
 
-    def _take(self, event: Event) -> bool:
-        """Go to the state after an event; return whether there is one."""
+    def _handle(self, event: Event) -> bool:
+        """Go to the state after an event; return whether the table has such a state."""
         state = NEXT[self._state].get(event)
         if state is None:
             return False

@@ -1,4 +1,4 @@
-"""The program of a channel: it begins once the program before it has ended, and passes its output to the bus or to the subscribers."""
+"""The program of a channel: it starts after the previous program has ended, and passes its output to the bus or the subscribers."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from wsbridge.settings import BroadcastSettings, Input, Role
 log = logger("program")
 
 ERROR_CHARACTERS = 500
-"""The most characters of the program's last stderr line in the status."""
+"""Maximum characters of the program's last stderr line in the status."""
 
 
 def determinants(settings: BroadcastSettings) -> tuple[object, ...]:
-    """Return the settings that determine the program: with equal ones, it need not change."""
+    """Return the settings of the program; if they do not change, the program continues to run."""
     channel = settings.channel
     reads_clients = channel.input is Input.PROGRAM
     return settings.program, settings.role, channel.exchange, channel.restart, reads_clients, settings.http.console
 
 
 class ChannelProgram:
-    """One program, or none; then `begin` only ends the program before it."""
+    """One program or none. Without a program, `start` only ends the previous program."""
 
     def __init__(self, settings: BroadcastSettings, channel: LiveChannel, launcher: Launcher, services: Services) -> None:
         self.determinants = determinants(settings)
@@ -40,28 +40,28 @@ class ChannelProgram:
         self._task: asyncio.Task[None] | None = None
         self._forced = asyncio.Event()
         self.last_error: str | None = None
-        """The last line of its stderr, with the console only: strangers may read the status, and the console is for the user who
-        tests the program."""
+        """The last line of the program's stderr; None without the console. Other users may read the status, and the console is for
+        tests of a program."""
         self.supervisor = self._supervise(settings, launcher, services) if settings.role is not Role.NONE else None
 
-    def begin(self, before: ChannelProgram | None) -> None:
-        """Begin when `before` has ended, which this method requests."""
-        if before is not None and before.supervisor is not None:
-            before.supervisor.stop()
-        if before is not None or self.supervisor is not None:
-            self._task = self._loop.create_task(self._run(before), name="the channel's program")
+    def start(self, previous: ChannelProgram | None) -> None:
+        """End the previous program, then start this one."""
+        if previous is not None and previous.supervisor is not None:
+            previous.supervisor.stop()
+        if previous is not None or self.supervisor is not None:
+            self._task = self._loop.create_task(self._run(previous), name="the channel's program")
             self._task.add_done_callback(_report)
 
-    async def _run(self, before: ChannelProgram | None) -> None:
+    async def _run(self, previous: ChannelProgram | None) -> None:
         # Two programs never run for one channel at the same time.
-        if before is not None:
-            await before.finish(self._forced)
-        self._channel.lead(self.supervisor)
+        if previous is not None:
+            await previous.finish(self._forced)
+        self._channel.set_publisher(self.supervisor)
         if self.supervisor is not None:
             await self.supervisor.run()
 
     async def finish(self, force: asyncio.Event) -> None:
-        """End the program and deliver its remaining output; `force` asks to kill it, and a program before it that still ends."""
+        """End the program and deliver its remaining output. Once `force` is set, kill it, and a previous program that still runs."""
         if self._task is None:
             return
         if self.supervisor is not None:
@@ -80,7 +80,7 @@ class ChannelProgram:
         terminal = program.terminal
         environment = {**inherited_environment(services.environ), **terminal_environment(terminal)}
 
-        def say(line: str) -> None:
+        def record_error(line: str) -> None:
             self.last_error = line[:ERROR_CHARACTERS]
 
         def launch() -> Child:
@@ -91,7 +91,7 @@ class ChannelProgram:
                 encoder=encoder,
                 fields={**fields},
                 pty=terminal,
-                last_error=say if settings.http.console else None,
+                last_error=record_error if settings.http.console else None,
             )
 
         is_through = settings.role is Role.THROUGH
@@ -108,7 +108,7 @@ class ChannelProgram:
 
 
 def _report(task: asyncio.Task[None]) -> None:
-    """Log an internal error at once: nothing waits for the task before the shutdown."""
+    """Log an internal error at once, because the server awaits the task only at the shutdown."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("%s failed", task.get_name(), exc_info=error)
 

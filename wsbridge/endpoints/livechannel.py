@@ -23,17 +23,17 @@ from wsbridge.settings import BroadcastSettings, BrokerSettings, Input, Role
 
 
 def new_mark() -> str:
-    """Return a name that is used only once, ever: for an epoch of a channel, or for a producer."""
+    """Return a new unique name for an epoch of a channel, or for a producer."""
     return f"{int.from_bytes(secrets.token_bytes(10)):020x}"
 
 
 class Identity(NamedTuple):
-    """The settings that make a channel: with others, it is another channel."""
+    """The settings that identify a channel. If one of them changes, it is another channel."""
 
     exchange: str
     at_broker: ExchangeSettings | None
     is_through: bool
-    """Whether a program stands between the bus and the ring."""
+    """Whether a program filters the messages between the bus and the ring."""
 
 
 class LiveChannel:
@@ -68,19 +68,19 @@ class LiveChannel:
         self._relay.is_live = True
 
     def change(self, settings: BroadcastSettings) -> None:
-        """Apply other settings of the same channel. Messages and subscribers stay."""
+        """Apply other settings of the same channel. Its messages and subscribers stay."""
         channel = settings.channel
         self.fanout.bound(queue_bytes=channel.queue, history=channel.history, history_bytes=channel.history_size, slow=channel.slow)
         self.registry.limiter.limit = channel.max_clients
         self.bus.max_message_bytes = settings.program.max_program_message
 
-    def route(self, program: Supervisor | None, input: Input, *, before: Supervisor | None = None) -> None:
-        """Send the messages of clients, and those of the bus that a program reads, to their new destination from now on.
+    def route(self, program: Supervisor | None, input: Input, *, previous: Supervisor | None = None) -> None:
+        """Send the messages of clients to a new destination from now on; with `through`, also send the messages of the bus.
 
-        `before` is the program before this one, perhaps the same. A new program need not run yet: it gets what has waited for the old
-        one, and until it runs, the server does not read more from clients.
+        `previous` is the previous program, which can be `program` itself. A new program need not run yet. It gets the messages that
+        wait for the previous program. Until the new program runs, the server does not read more from the clients.
         """
-        is_other = program is not before
+        is_other = program is not previous
         source: Source = NULL_SOURCE
         match input:
             case Input.PROGRAM if program is not None:
@@ -94,7 +94,7 @@ class LiveChannel:
         if self.through is not None and program is not None:
             source = self.bus
             self.through.program = program
-        waiting = before.leave(source) if before is not None and is_other else []
+        waiting = previous.leave(source) if previous is not None and is_other else []
         if input is not Input.PROGRAM and input is not self._input:
             self.fan_in.resume()
         self._input = input
@@ -102,9 +102,9 @@ class LiveChannel:
         if program is not None and is_other:
             program.join(source, waiting)
 
-    def lead(self, program: Supervisor | None) -> None:
-        """Let a full bus pause this program from now on: its output goes to the bus."""
-        # With `through`, the program publishes into the ring, and a full bus must not pause it.
+    def set_publisher(self, program: Supervisor | None) -> None:
+        """Set the program whose output goes to the bus; a full bus pauses it."""
+        # With `through`, the program publishes into the ring, so a full bus must not pause it.
         self._publisher = NULL_SOURCE if program is None or self.through is not None else program
         self._connect_bus()
 

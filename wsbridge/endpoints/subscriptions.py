@@ -39,7 +39,7 @@ RETRY_MS = (500, 3000)
 """The range of the delay, in milliseconds, after which a browser reopens a lost event stream. Without it, every browser would wait
 3 s."""
 FULL_MS = (2000, 8000)
-"""The same range for a client that finds no free slot."""
+"""The same range for a client without a free slot."""
 TIMES = "times"
 """The query parameter that requests the publication times of messages."""
 
@@ -47,7 +47,7 @@ log = logger("session")
 
 
 class Wires:
-    """The wires of a channel: subscribers with the same one share encoded messages, so each kind exists only once."""
+    """The wires of a channel, one of each kind: subscribers with the same wire share encoded messages."""
 
     def __init__(self) -> None:
         self.events = Events()
@@ -55,7 +55,7 @@ class Wires:
 
 
 class Subscriptions:
-    """Begins subscriptions; `fan_in` receives the clients' messages, if the channel accepts any."""
+    """Starts subscriptions; `fan_in` receives the clients' messages if the channel accepts messages."""
 
     def __init__(
         self,
@@ -95,16 +95,16 @@ class Subscriptions:
         """Return at once: a subscriber needs no program."""
 
     def start(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
-        """Send the 101 and begin the subscription."""
+        """Send the 101 response and start the subscription."""
         with self._registry.limiter.returned_on_error():
-            begin = self._place(_query(request, "since"))
+            start_at = self._start_position(_query(request, "since"))
             client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, fields)
             bits = client.deflate.parameters.server_bits if client.deflate else 0
             wire = self._wires.websocket(admission.subprotocol == SUBPROTOCOL, bits, _query(request, TIMES) is not None)
             early = connection.detach(client)
             session = Subscription(client, self._fanout, wire, fan_in=self._fan_in, registry=self._registry, fields=fields)
         self._log_start(fields)
-        client.join(session.start(begin), session.hung_up)
+        client.join(session.start(start_at), session.hung_up)
         client.feed(early)
 
     def is_events(self, request: Request) -> bool:
@@ -116,15 +116,15 @@ class Subscriptions:
         self._check(request)
         with self._registry.limiter.returned_on_error():
             client, session = self._accept_stream(raw, request, fields, headers)
-            begin = self._place(request.header("last-event-id") or _query(request, "since"))
+            start_at = self._start_position(request.header("last-event-id") or _query(request, "since"))
         self._log_start(fields)
-        client.join(session.start(begin))
+        client.join(session.start(start_at))
         return DETACHED
 
     def _accept_stream(
         self, raw: web.BaseRequest, request: Request, fields: LogFields, headers: tuple[tuple[str, str], ...]
     ) -> tuple[EventStream, Subscription]:
-        """Send the 200 and take the connection over. Raises Refused."""
+        """Send the 200 response and detach the connection from aiohttp. Raises Refused."""
         connection: Any = raw.protocol
         origin = request.header("origin")
         lines = [
@@ -134,7 +134,7 @@ class Subscriptions:
             (SNIFF, "nosniff"),
             *headers,
         ]
-        # A page that the rules allow to open a WebSocket may read this as well.
+        # A page that may open a WebSocket may also read this stream.
         lines += cors_headers(origin, headers).items()
         head = "".join(f"{name}: {value}\r\n" for name, value in [*lines, ("Connection", "close")])
         transport = connection.transport
@@ -150,7 +150,7 @@ class Subscriptions:
         return client, Subscription(client, self._fanout, self._wires.events, fan_in=None, registry=self._registry, fields=fields)
 
     def retry_response(self, request: Request, headers: tuple[tuple[str, str], ...]) -> web.Response | None:
-        """Return a response after which an EventSource without a slot retries; after an error status it would never retry.
+        """Return a response after which an EventSource without a slot retries. After an error status it would never retry.
 
         Return None for any other client, to which the error status is more useful. `headers` are the headers that the caller adds.
         """
@@ -175,10 +175,10 @@ class Subscriptions:
         self._metrics.sessions += 1
         log.log(ACCESS, "CONNECT", extra=extra(fields))
 
-    def _place(self, since: str | None) -> Join | Position | None:
-        """Return where a subscriber begins: after the position that it sends, or else at the channel's default.
+    def _start_position(self, since: str | None) -> Join | Position | None:
+        """Return the position that a subscriber sends, or else the channel's default.
 
-        None stands for a text that was never a position.
+        None stands for a text that is not a position.
         """
         return parse_position(since) if since else self._join
 

@@ -162,7 +162,7 @@ class CgiScripts:
             if isinstance(answer, Request):
                 # The local redirect may need the slot of this script.
                 script.finish()
-                await script.wait_gone()
+                await script.wait_ended()
             return answer
         finally:
             # This task may be cancelled several times. From here on, the registry owns the termination of the script.
@@ -226,7 +226,7 @@ class _Exchange:
         """Write the body of the request to the script, then close its stdin."""
         try:
             while body is not None and (data := await body.read()):
-                self._script.tell(data)
+                self._script.write_input(data)
                 if not self._script.has_room:
                     await self._wait_for_room(body)
         except (OSError, web.RequestPayloadError) as error:
@@ -280,7 +280,7 @@ class _Exchange:
             raise Refused(500, "the script sent no valid response") from None
         except TruncatedOutput as cut:
             if not self._script.crashed:
-                raise Refused(503, self._script.why) from None
+                raise Refused(503, self._script.end_reason) from None
             log.error("CGI script sent no valid response: %s", cut, extra=extra(self._fields))
             raise Refused(500, "the script sent no valid response") from None
         response = web.StreamResponse(status=head.status, reason=head.reason)

@@ -92,11 +92,11 @@ async def _to_server(settings: PipeSettings) -> Ending:
     how: How | None = None
     try:
         stdin.start()
-        await asyncio.wait((over, listener.why), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((over, listener.ended), return_when=asyncio.FIRST_COMPLETED)
         if over.done():
             how = over.result()
             remote.end(how if isinstance(how, End) else End(NORMAL))
-        why = await listener.why
+        reason = await listener.ended
     except asyncio.CancelledError:
         stdin.stop()
         unsent = await remote.close()
@@ -107,10 +107,10 @@ async def _to_server(settings: PipeSettings) -> Ending:
     finally:
         stdin.stop()
         await remote.close()
-    if why.code == UNSUPPORTED_DATA:
+    if reason.code == UNSUPPORTED_DATA:
         raise RemoteError(f"the channel at {where} accepts no messages; start it with --input")
-    if how is None or not _has_received_all(why, how):
-        close = f"{why.code} {why.reason}".rstrip()
+    if how is None or not _has_received_all(reason, how):
+        close = f"{reason.code} {reason.reason}".rstrip()
         raise RemoteError(f"disconnected from {where} ({close}); the last messages may be lost")
     return Ending() if isinstance(how, End) else input_ending(how)
 
@@ -123,8 +123,8 @@ def _has_received_all(reason: End | None, how: How | None) -> bool:
 class _Listener:
     """The sink of a connection on which this process only sends."""
 
-    def __init__(self, why: asyncio.Future[End]) -> None:
-        self.why = why
+    def __init__(self, ended: asyncio.Future[End]) -> None:
+        self.ended = ended
         self.reason: End | None = None
 
     def write(self, batch: Batch) -> None:
@@ -132,7 +132,7 @@ class _Listener:
 
     def end(self, reason: End) -> None:
         self.reason = reason
-        settle(self.why, reason)
+        settle(self.ended, reason)
 
 
 class _Nobody:

@@ -21,7 +21,7 @@ from wsbridge.logs import escape, send_to
 from wsbridge.metrics import Metrics
 from wsbridge.settings import PipeSettings
 
-HURRIED_SECONDS = 1.0
+STDOUT_DRAIN_SECONDS = 1.0
 """Time for the reader of stdout to read the remaining output after a signal."""
 
 

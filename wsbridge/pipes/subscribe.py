@@ -1,6 +1,6 @@
 """`wsbridge subscribe`: prints the messages of a channel, from the broker or from another wsbridge.
 
-    broker    bus ──> relay ──> fanout ──> stdout, which is a subscriber like any browser: positions are the same as on any node
+    broker    bus ──> relay ──> fanout ──> stdout, a subscriber like any browser, with the same positions as on any node
     --url     server ──> stdout; after a lost connection, the client reconnects and continues after the last message
 
 A slow stdout applies backpressure to the bus or the server. Losses are reported on stderr.
@@ -26,7 +26,7 @@ from wsbridge.flow import Batch, End, Kind
 from wsbridge.framing import Encoder, make_framing
 from wsbridge.logs import INFO, RepeatFilter, logger
 from wsbridge.metrics import Metrics
-from wsbridge.pipes.run import HURRIED_SECONDS, Ending, Lifetime, count_messages, settle
+from wsbridge.pipes.run import STDOUT_DRAIN_SECONDS, Ending, Lifetime, count_messages, settle
 from wsbridge.rules.backoff import Backoff
 from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.relay import Relay
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from wsbridge.bus.rabbitmq.bus import RabbitBus
 
 QUEUE_BYTES = 1024 * 1024
-"""Bytes that the fanout keeps behind the newest body: backpressure stops the bus before stdout lags so far."""
-FOUND_SECONDS = 3.0
-"""How long a stream may deliver nothing at all before the position of `--since` counts as lost: bytes arrive even over a slow link."""
+"""Bytes before the newest body that the fanout stores. Backpressure stops the bus before stdout lags so far."""
+SILENCE_SECONDS = 3.0
+"""Seconds without any bytes from the stream after which the position of `--since` counts as lost. Even a slow link delivers bytes."""
 SEARCH_SECONDS = 30.0
-"""Maximum duration of the search for that position: an active stream that was recreated would never deliver it."""
+"""Maximum duration of the search for that position, because an active stream that was recreated never delivers it."""
 
 log = logger("subscribe")
 
@@ -51,7 +51,7 @@ async def subscribe(settings: PipeSettings, life: Lifetime, metrics: Metrics) ->
     """Print a channel until a signal, or until `-n` messages are printed. Raises BusError and RemoteError."""
     _, encoder = make_framing(settings.framing, limit=settings.max_message)
     output = StdoutWriter(1, failed=life.output_failed, loop=asyncio.get_running_loop())
-    printer = Printer(encoder, count=settings.count, show_position=settings.show_position, enough=lambda: life.end(Ending()))
+    printer = Printer(encoder, count=settings.count, show_position=settings.show_position, on_count=lambda: life.end(Ending()))
     try:
         if settings.url:
             await _from_server(settings, printer, output)
@@ -59,7 +59,7 @@ async def subscribe(settings: PipeSettings, life: Lifetime, metrics: Metrics) ->
             await _from_broker(settings, printer, output, metrics)
     except asyncio.CancelledError:
         with suppress(TimeoutError):
-            async with asyncio.timeout(HURRIED_SECONDS if life.ending != Ending() else None):
+            async with asyncio.timeout(STDOUT_DRAIN_SECONDS if life.ending != Ending() else None):
                 await output.drain()
         raise
     finally:
@@ -72,12 +72,12 @@ class Printer:
 
     name = "printed"
 
-    def __init__(self, encoder: Encoder, *, count: int, show_position: bool, enough: Callable[[], None]) -> None:
+    def __init__(self, encoder: Encoder, *, count: int, show_position: bool, on_count: Callable[[], None]) -> None:
         self._encoder = encoder
-        self._left: int | None = count or None
-        """How many more messages to print; None for any number."""
+        self._remaining: int | None = count or None
+        """Number of messages still to print; None for no limit."""
         self._show_position = show_position
-        self._enough = enough
+        self._on_count = on_count
 
     def encode(self, batch: Batch, mark: str, first: int) -> bytes:
         messages = batch.messages
@@ -94,12 +94,12 @@ class Printer:
         return self.encoded(Batch(batch.kind, [b" ".join(pair) for pair in pairs]))
 
     def encoded(self, batch: Batch) -> bytes:
-        """Return the bytes of messages, up to the number still to print."""
-        if self._left is not None:
-            if len(batch.messages) >= self._left:
-                batch = Batch(batch.kind, batch.messages[: self._left])
-                self._enough()
-            self._left -= len(batch.messages)
+        """Return the bytes of messages, up to the number of messages still to print."""
+        if self._remaining is not None:
+            if len(batch.messages) >= self._remaining:
+                batch = Batch(batch.kind, batch.messages[: self._remaining])
+                self._on_count()
+            self._remaining -= len(batch.messages)
             if not batch.messages:
                 return b""
         return self._encoder.encode(batch)
@@ -118,8 +118,8 @@ class Printer:
     def joined(self, mark: str, number: int) -> bytes:
         return b""
 
-    def broker(self, is_here: bool) -> bytes:
-        # The bus logs this.
+    def broker(self, is_connected: bool) -> bytes:
+        # The bus logs the state of the connection.
         return b""
 
 
@@ -184,22 +184,22 @@ class Screen:
         return has_room
 
     def end(self, reason: End) -> None:
-        """Do nothing: the fanout closes only a subscriber that is too slow, and stdout pauses its source instead."""
+        """Do nothing: the fanout closes only a subscriber that is too slow, and stdout pauses the bus instead."""
 
     def pause(self) -> None:
         """Do nothing: the result of each write shows whether stdout is full."""
 
     def resume(self) -> None:
-        """Serve stdout again: it has room."""
+        """Serve stdout again, because it has room."""
         self._fanout.ready(self)
         if self._output.has_room:
             self._bus.resume()
 
 
 class Search:
-    """The receiver of a bus until the position of `--since` appears; from there on the fanout serves stdout."""
+    """The receiver of a bus until the position of `--since` arrives; then the fanout serves stdout."""
 
-    def __init__(self, relay: Relay, screen: Screen, fanout: Fanout, since: Position, *, silence: float = FOUND_SECONDS) -> None:
+    def __init__(self, relay: Relay, screen: Screen, fanout: Fanout, since: Position, *, silence: float = SILENCE_SECONDS) -> None:
         """`silence` is the time without any bytes after which the position counts as lost."""
         self.renewed = relay.renewed
         self.lost = relay.lost
@@ -212,18 +212,18 @@ class Search:
         self._offset = since.offset or 0
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def wait(self, heard: Callable[[], float]) -> None:
-        """Join when the position appears, or when it counts as lost.
+    async def wait(self, received_at: Callable[[], float]) -> None:
+        """Join stdout to the fanout when the position arrives, or when it counts as lost.
 
-        `heard` returns when the last bytes arrived, on the loop's clock.
+        `received_at` returns the time at which the last bytes arrived, on the loop's clock.
         """
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        # An empty stream delivers nothing to wait for.
-        left = seconds_left(began, heard(), began, silence=self._silence) if self._fanout.channel.end else 0
-        while left > 0 and not self._over.done():
-            await asyncio.wait((self._over,), timeout=left)
-            left = seconds_left(began, heard(), loop.time(), silence=self._silence)
+        started_at = loop.time()
+        # An empty stream delivers no bytes.
+        remaining = remaining_seconds(started_at, received_at(), started_at, silence=self._silence) if self._fanout.channel.end else 0
+        while remaining > 0 and not self._over.done():
+            await asyncio.wait((self._over,), timeout=remaining)
+            remaining = remaining_seconds(started_at, received_at(), loop.time(), silence=self._silence)
         self.join()
 
     def receive(self, body: Body) -> None:
@@ -232,24 +232,24 @@ class Search:
             self.join()
 
     def join(self) -> None:
-        """Serve stdout from the position on, or begin with a loss of unknown size."""
+        """Serve stdout from the position on, or report a loss of unknown size first."""
         if not self._over.done():
             self._over.set_result(None)
             self._fanout.join(self._screen, self._fanout.channel.resume(self._since))
 
 
-def seconds_left(began: float, heard: float, now: float, *, silence: float = FOUND_SECONDS) -> float:
-    """Return how many seconds the search still has; 0 or less if it is over.
+def remaining_seconds(started_at: float, received_at: float, now: float, *, silence: float = SILENCE_SECONDS) -> float:
+    """Return the remaining seconds of the search; 0 or less if the search is over.
 
-    It began at `began`, and the last bytes arrived at `heard`.
+    The search started at `started_at`, and the last bytes arrived at `received_at`.
     """
-    return min(max(began, heard) + silence, began + SEARCH_SECONDS) - now
+    return min(max(started_at, received_at) + silence, started_at + SEARCH_SECONDS) - now
 
 
 # From a server
 
 
-class Holding(Protocol):
+class Pausable(Protocol):
     """A source that can be paused."""
 
     def pause(self) -> None: ...
@@ -269,7 +269,7 @@ async def _from_server(settings: PipeSettings, printer: Printer, output: StdoutW
     failures = RepeatFilter(log)
     while True:
         reader = Reader(printer, output, position, loop.create_future())
-        began = loop.time()
+        started_at = loop.time()
         try:
             remote = await connect(
                 settings.url,
@@ -289,49 +289,49 @@ async def _from_server(settings: PipeSettings, printer: Printer, output: StdoutW
                 log.log(INFO, "reconnected to %s", where)
             is_first = False
             failures = RepeatFilter(log)
-            reader.begin(remote)
+            reader.attach(remote)
             try:
-                why = await reader.why
+                reason = await reader.ended
             finally:
                 reader.stop()
                 await remote.close()
             position = reader.position
-            backoff.ran(loop.time() - began)
-            if why.code == TOO_BIG:
-                # The server would send it again. Messages before it must still be printed.
+            backoff.ran(loop.time() - started_at)
+            if reason.code == TOO_BIG:
+                # The server would send this message again. The messages before it must still be printed.
                 await output.drain()
                 limit = settings.max_message
                 raise RemoteError(f"{where} sent a message over the limit of {limit} bytes; raise the limit with --maxline")
-            said = f"{why.code} {why.reason}".rstrip()
-            log.error("disconnected from %s (%s); reconnecting", where, said)
+            close = f"{reason.code} {reason.reason}".rstrip()
+            log.error("disconnected from %s (%s); reconnecting", where, close)
         await asyncio.sleep(backoff.next(random.random()))
 
 
 class Reader:
     """The sink of one connection: messages with their positions, and control records between them."""
 
-    def __init__(self, printer: Printer, output: StdoutWriter, position: str, why: asyncio.Future[End]) -> None:
+    def __init__(self, printer: Printer, output: StdoutWriter, position: str, ended: asyncio.Future[End]) -> None:
         self._printer = printer
         self._output = output
-        self._source: Holding | None = None
+        self._source: Pausable | None = None
         self._is_over = False
         self._position: bytes | bytearray = position.encode()
-        self.why = why
+        self.ended = ended
 
     @property
     def position(self) -> str:
-        """Where to resume: after the last record that arrived."""
+        """The position after the last received record, at which the next connection resumes."""
         return self._position.decode("ascii", "replace")
 
-    def begin(self, source: Holding) -> None:
-        """Set the source to pause when stdout is full; stdout may be full already."""
+    def attach(self, source: Pausable) -> None:
+        """Set the source that the reader pauses when stdout is full; stdout may be full already."""
         self._source = source
         self._output.source = source
         if not self._output.has_room:
             source.pause()
 
     def stop(self) -> None:
-        """Print nothing more."""
+        """Stop printing."""
         self._is_over = True
 
     def write(self, batch: Batch) -> None:
@@ -345,7 +345,7 @@ class Reader:
             self._source.pause()
 
     def end(self, reason: End) -> None:
-        settle(self.why, reason)
+        settle(self.ended, reason)
 
     def _read(self, batch: Batch) -> tuple[list[bytes | bytearray], list[bytes | bytearray]]:
         messages: list[bytes | bytearray] = []
@@ -354,15 +354,15 @@ class Reader:
         for message in batch.messages:
             position, _, payload = message.partition(b"\n")
             if is_text and position[:1] == b"!":
-                self._obey(bytes(position).decode("utf-8", "replace")[1:].split(" "))
+                self._handle_control(bytes(position).decode("utf-8", "replace")[1:].split(" "))
                 continue
             messages.append(payload)
             positions.append(position)
             self._position = position
         return messages, positions
 
-    def _obey(self, words: list[str]) -> None:
-        """Process a control record; ignore an unknown record, which comes from a later version of the server."""
+    def _handle_control(self, words: list[str]) -> None:
+        """Process a control record; ignore an unknown record, which a later version of the server sends."""
         match words:
             case ["at", position]:
                 self._position = position.encode()

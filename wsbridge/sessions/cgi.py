@@ -1,13 +1,13 @@
-"""A running CGI script: a bounded buffer keeps its output until the caller reads it, and its input waits for room.
+"""A running CGI script: a bounded buffer holds its output until the caller reads it, and its input waits for room.
 
 RunningScript is the sink and the source of its child, and independent of HTTP. The output ends when stdout is closed and the script
 has exited. It also ends when the script has exited and other processes of its group have held stdout open for the drain time. The
 output is complete unless a signal has ended the script before its stdout was closed.
 
-The ladder (process/termination.py) begins when the output has ended, or with a call of `finish`. The caller calls it when it needs no
-more output, and the registry when the server shuts down.
+The ladder (process/termination.py) starts at the end of the output, or with a call of `finish`. The caller calls `finish` when it
+needs no more output. The registry calls it when the server shuts down.
 
-NEXT is the table of the states of the output. The ladder has no place in it, because it can begin in any of them.
+NEXT is the table of the states of the output. It does not contain the ladder, because the ladder can start in any of these states.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ log = logger("http")
 
 
 class State(Enum):
-    """What is known of the output."""
+    """The state of the output."""
 
     RUNNING = "running"
     CLOSED = "closed"
-    """Stdout is at its end. The exit status, which is not known yet, decides whether the output is complete."""
+    """Stdout is at its end, and the exit status is not known yet. It decides whether the output is complete."""
     DRAINING = "draining"
     """The script has exited, and other processes of its group hold its stdout open."""
     OVER = "over"
@@ -45,7 +45,7 @@ class State(Enum):
 
 
 class Event(Enum):
-    """What can end the output."""
+    """The events that can end the output."""
 
     OUTPUT_ENDED = "output ended"
     """Stdout is at its end."""
@@ -80,7 +80,7 @@ NEXT: dict[State, dict[Event, State]] = {
 
 
 class RunningScript:
-    """One script, from its start until none of its processes is left; it holds a slot, and gives the slot back then."""
+    """One script, from its start to the end of its last process. It holds a slot until then."""
 
     def __init__(self, child: Child, *, limiter: Limiter, registry: Registry, fields: LogFields, drain_seconds: float) -> None:
         self._child = child
@@ -94,12 +94,12 @@ class RunningScript:
         """Why the output is incomplete; None if it is complete."""
         self.crashed = False
         """Whether a signal that wsbridge did not send has ended the script."""
-        self.why = ENDED
+        self.end_reason = ENDED
         """Why the server ended the script, as a sentence for the client."""
         self._drain_seconds = drain_seconds
         self._drain: Drain | None = None
         self._is_ending = False
-        self._gone = asyncio.Event()
+        self._ended = asyncio.Event()
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -130,7 +130,7 @@ class RunningScript:
             self._waiting.insert(0, data)
 
     def write(self, batch: Batch) -> None:
-        """Buffer output of the child, as its sink."""
+        """Buffer output, as the sink of the child."""
         if self._state is State.OVER:
             return
         self._waiting += batch.messages
@@ -140,12 +140,12 @@ class RunningScript:
         self._changed.set()
 
     def end(self, reason: End) -> None:
-        """Record the end of stdout, as the child's sink."""
+        """Record the end of stdout, as the sink of the child."""
         group = self._child.group
         if group.status is None and group.signalled is not None:
-            self._take(Event.OUTPUT_CUT, ENDED)
+            self._handle(Event.OUTPUT_CUT, ENDED)
         else:
-            self._take(Event.OUTPUT_ENDED, self._fault)
+            self._handle(Event.OUTPUT_ENDED, self._fault)
 
     def _exited(self) -> None:
         status, signalled = self._child.group.status or 0, self._child.group.signalled
@@ -156,13 +156,13 @@ class RunningScript:
         elif signalled is not None and self._state is State.RUNNING:
             # The ladder ended the script, which may have had more output.
             fault = ENDED
-        self._take(Event.EXITED, fault)
+        self._handle(Event.EXITED, fault)
 
     def _drained(self) -> None:
-        self._take(Event.DRAINED, self._fault)
+        self._handle(Event.DRAINED, self._fault)
 
-    def _take(self, event: Event, fault: str | None) -> None:
-        """Go to the state after an event, if there is one. `fault` is then why the output is incomplete."""
+    def _handle(self, event: Event, fault: str | None) -> None:
+        """Go to the state after an event, if the table has one, and set the fault, which is None for complete output."""
         state = NEXT[self._state].get(event)
         if state is None:
             return
@@ -174,7 +174,7 @@ class RunningScript:
             if self._drain is not None:
                 self._drain.cancel()
             self._changed.set()
-        # In CLOSED, too: the ladder ends a script that lives on without stdout.
+        # In CLOSED as well: the ladder ends a script that runs on after it has closed stdout.
         self.finish()
 
     # Input
@@ -187,15 +187,15 @@ class RunningScript:
         """Wait until the script has read its pending input."""
         await self._room.wait()
 
-    def tell(self, data: bytes) -> None:
+    def write_input(self, data: bytes) -> None:
         self._child.write(Batch(Kind.BINARY, [data]))
 
     def close_input(self) -> None:
-        """Close stdin as soon as the script has read its pending input."""
+        """Close stdin after the script has read its pending input."""
         self._child.close_input(End(NORMAL))
 
     def pause(self) -> None:
-        """Record that the script's stdin has no room, as the child's source."""
+        """Record that the script's stdin has no room, as the source of the child."""
         self._room.clear()
 
     def resume(self) -> None:
@@ -204,19 +204,19 @@ class RunningScript:
     # Termination
 
     def finish(self) -> None:
-        """Begin the ladder; give the slot back when no process is left. Further calls do nothing."""
+        """Start the ladder, and release the slot when no process remains. Further calls do nothing."""
         if not self._is_ending:
             self._is_ending = True
             self._child.close_input(End(GOING_AWAY))
             self._registry.run(self._end(), f"end of CGI script {self._fields['cgiscript']}")
 
-    async def wait_gone(self) -> None:
-        """Wait until the ladder is over; once it has begun, it bounds this wait. Processes that survive KILL still hold the slot."""
-        await self._gone.wait()
+    async def wait_ended(self) -> None:
+        """Wait for the end of the ladder, which takes a limited time. Processes that survive KILL still hold the slot."""
+        await self._ended.wait()
 
     def shut_down(self, reason: End = SHUTTING_DOWN) -> None:
-        """Begin the ladder; the caller can still read what the script prints meanwhile."""
-        self.why = f"{ENDED}: {reason.reason}"
+        """Start the ladder; the caller can still read the output that the script prints meanwhile."""
+        self.end_reason = f"{ENDED}: {reason.reason}"
         self.finish()
 
     def force(self) -> None:
@@ -226,7 +226,7 @@ class RunningScript:
         try:
             await self._child.end()
         finally:
-            self._take(Event.LADDER_ENDED, self._fault if self._child.group.status is not None else ENDED)
+            self._handle(Event.LADDER_ENDED, self._fault if self._child.group.status is not None else ENDED)
             self._child.group.call_when_empty(self._limiter.release)
             self._registry.remove(self)
-            self._gone.set()
+            self._ended.set()

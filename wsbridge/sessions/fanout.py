@@ -1,9 +1,9 @@
-"""The fanout: it sends what was published since the last loop iteration as one buffer, the same for all subscribers in step.
+"""The fanout: it sends the messages of each loop iteration as one buffer, the same for all subscribers in step.
 
-A subscriber is in step while it accepts every buffer at once. Its only state here is its place in a group, one group for each wire.
-Serving it is one call with bytes that exist already. A full subscriber falls behind: it gets a cursor, and the next piece whenever
-it has room, until it is in step again. A stalled subscriber costs the other subscribers nothing. The fanout checks it only when it has
-room, or once a second where the policy is to close it.
+A subscriber is in step while it accepts every buffer at once. Its only state here is its entry in a group, one group for each wire.
+The fanout serves it with one call, and with bytes that it has already encoded. A full subscriber falls behind: it gets a cursor, and
+the next piece whenever it has room, until it is in step again. A stalled subscriber does not slow down the other subscribers. The
+fanout checks it only when it has room, or once a second if the policy is to close it.
 """
 
 from __future__ import annotations
@@ -20,41 +20,39 @@ from wsbridge.metrics import Metrics
 from wsbridge.wire.positioned import Wire
 
 PIECE = 64 * 1024
-"""Bytes of messages in one piece for a subscriber that is behind. Between two pieces, the fanout can move the cursor of a subscriber
-that lags too far again."""
+"""Bytes of messages in one piece for a subscriber that is behind. Between two pieces, the fanout can apply the lag limit again."""
 FLUSH_BYTES = 256 * 1024
-"""The most bytes that wait for the end of the loop iteration."""
+"""Maximum bytes that wait for the end of the loop iteration."""
 SWEEP_SECONDS = 1.0
-"""Seconds between two checks of the subscribers that are behind, where the policy is to close them."""
+"""Interval of the checks of the subscribers that are behind, if the policy is to close them."""
 
 AHEAD_SECONDS = 10.0
-"""Seconds that a subscriber waits, while the broker is connected, for the position that it brings to arrive in this process."""
+"""Seconds that a subscriber waits for its position to arrive in this process, while the broker is connected."""
 
 TOO_SLOW = End(TRY_LATER, "too slow; reconnect with the last position")
 
 
 class Subscriber(Protocol):
-    """Receives bytes of its wire; it calls `Fanout.full` when it has no room left, and `Fanout.ready` when it has room again."""
+    """Receives bytes of its wire; it calls `Fanout.full` when it has no room, and `Fanout.ready` when it has room again."""
 
     wire: Wire
     send: Callable[[bytes], object]
-    """Sends the bytes for all subscribers in step. The fanout calls it in each loop iteration that brings messages, so it must be
-    cheap."""
+    """Sends the bytes for all subscribers in step. The fanout calls it in each loop iteration with messages, so it must be fast."""
 
     def deliver(self, data: bytes) -> bool:
-        """Send bytes for this subscriber alone, to catch up; return whether there is room for more."""
+        """Send bytes for this subscriber alone; return whether it has room for more."""
 
     def end(self, reason: End) -> None:
-        """Close the connection for this reason."""
+        """Close the connection with this reason."""
 
 
 class Fanout:
     """One channel of this process and its subscribers.
 
-    The state of a subscriber is the collection that contains it, exactly one of three. In step, it needs no object of its own.
+    The state of a subscriber is the collection that contains it, exactly one of three. In step, it has no object of its own.
 
-        ahead     joined with a position that has not arrived here: behind when it arrives, or when the wait ends
-        behind    with a cursor of its own: in step when it has received everything, or closed for being too slow
+        ahead     joined with a position that has not arrived here; behind after the position arrives, or after the wait
+        behind    with a cursor of its own; in step after it has received all messages, or closed if it is too slow
         in step   behind when it is full, or at a new epoch
     """
 
@@ -71,15 +69,15 @@ class Fanout:
         self._in_step: dict[Wire, dict[Subscriber, Callable[[bytes], object]]] = {}
         self._behind: dict[Subscriber, Cursor] = {}
         self.is_connected = True
-        """Whether the broker is connected; always true without a broker."""
+        """Whether the broker is connected; true without a broker."""
         self._sending = False
         self._filled: list[Subscriber] = []
-        """Subscribers that the current flush has filled."""
+        """Subscribers whose buffers the current flush has filled."""
         self._ahead: dict[Subscriber, tuple[Position, float]] = {}
-        """Subscribers whose position has not arrived here yet, each with that position and the time until which it waits."""
+        """Subscribers whose position has not arrived here yet, each with the position and the end of its wait."""
         self._waiting: asyncio.TimerHandle | None = None
         self._lost: dict[Subscriber, int] = {}
-        """How many messages each subscriber has lost while it was behind."""
+        """Number of messages that each subscriber lost while it was behind."""
         self._leaving: dict[Subscriber, End] = {}
         """Subscribers to close as soon as they are in step, each with the reason."""
         self._sweeping: asyncio.TimerHandle | None = None
@@ -92,19 +90,19 @@ class Fanout:
     def publish(self, batch: Batch, mark: str | None = None, at: int | None = None) -> None:
         """Append a batch to the channel; the fanout sends it at the end of this loop iteration.
 
-        `at` is the time of publication in milliseconds since 1970. `mark` names the batch in positions, if the bus keeps it.
+        `at` is the time of publication in milliseconds since 1970. `mark` names the batch in positions, if the bus stores it.
         """
         if self._pending >= self._flush_bytes:
             self.flush()
         if not self._pending:
             self._loop.call_soon(self.flush)
-        # At least 1, since messages may be empty.
+        # At least 1, because messages may be empty.
         self._pending += self.channel.append(batch, mark, at).size + 1
         if self._ahead:
             self._join_reached()
 
     def bound(self, *, queue_bytes: int, history: int, history_bytes: int, slow: Slow) -> None:
-        """Set the bounds of the channel. A subscriber that lags further than the new ones is treated at the next message."""
+        """Set the bounds of the channel. They apply to a subscriber that lags further from its next message on."""
         self.flush()
         self.channel.bound(queue_bytes=queue_bytes, history=history, history_bytes=history_bytes, slow=slow)
         self._set_threshold()
@@ -113,14 +111,14 @@ class Fanout:
         self._flush_bytes = min(FLUSH_BYTES, self.channel.queue_bytes)
 
     def lose(self, messages: int) -> None:
-        """Record messages that were lost on their way here; every subscriber receives a notice in their place."""
+        """Record messages that were lost on the way to this process; every subscriber receives a notice instead."""
         self.flush()
         self.channel.lose(messages)
         self._pending = 1
         self._loop.call_soon(self.flush)
 
     def renew(self, epoch: str) -> None:
-        """Begin a new epoch of the channel; every subscriber receives a notice before the next message."""
+        """Start a new epoch of the channel; every subscriber receives a notice before the next message."""
         self.flush()
         had_room = [subscriber for group in self._in_step.values() for subscriber in group]
         for subscriber in had_room:
@@ -132,24 +130,24 @@ class Fanout:
         for subscriber, (position, _) in list(self._ahead.items()):
             self._join_at(subscriber, position)
 
-    def say(self, is_connected: bool) -> None:
+    def set_connected(self, is_connected: bool) -> None:
         """Record whether the broker is connected, and notify every subscriber whose wire can carry the notice.
 
-        A subscriber that joins while the broker is away receives the notice as well.
+        A subscriber that joins while the broker is disconnected receives the notice as well.
         """
         if is_connected == self.is_connected:
             return
         self.flush()
         self.is_connected = is_connected
-        for subscriber in self._everyone():
-            if word := subscriber.wire.broker(is_connected):
-                # A full subscriber receives these few bytes too: it must not mistake an outage for a silent channel.
-                subscriber.deliver(word)
+        for subscriber in self._all_subscribers():
+            if notice := subscriber.wire.broker(is_connected):
+                # A full subscriber receives these few bytes as well, so that it can distinguish an outage from a silent channel.
+                subscriber.deliver(notice)
         if is_connected:
             self._watch_ahead()
 
     def flush(self) -> None:
-        """Send what was published since the last flush to all subscribers in step."""
+        """Send the messages published since the last flush to all subscribers in step."""
         if not self._pending:
             return
         self._pending = 0
@@ -170,21 +168,21 @@ class Fanout:
     # Subscribers
 
     def join(self, subscriber: Subscriber, cursor: Cursor) -> None:
-        """Serve a subscriber from its cursor on."""
+        """Serve a subscriber from this cursor on."""
         self._behind[subscriber] = cursor
-        # With lost messages, the loss notice names the position at which the subscriber begins. If a greeting named that position
+        # If messages are missing, the loss notice names the position at which the subscriber starts. If a greeting named that position
         # first, the client would treat the lost messages as received.
         greeting = subscriber.wire.joined(*self.channel.place(cursor.next)) if cursor.missed == 0 else b""
         if not self.is_connected:
             greeting += subscriber.wire.broker(False)
-        # The transport may be full without data of the fanout, from an earlier response.
+        # An earlier response may have filled the transport.
         if subscriber.deliver(greeting):
             self.ready(subscriber)
         if subscriber in self._behind:
             self._watch_behind()
 
     def resume(self, subscriber: Subscriber, position: Position | None) -> None:
-        """Serve a subscriber from the position that it brings; None stands for a text that was never a position.
+        """Serve a subscriber from the position that it has sent; None stands for a text that is not a position.
 
         A position from another process may be ahead of this process. The subscriber then waits: the messages after it arrive here
         as well.
@@ -193,8 +191,8 @@ class Fanout:
             self.join(subscriber, self.channel.resume(position))
             return
         self._ahead[subscriber] = (position, self._loop.time() + AHEAD_SECONDS)
-        if not self.is_connected and (word := subscriber.wire.broker(False)):
-            subscriber.deliver(word)
+        if not self.is_connected and (notice := subscriber.wire.broker(False)):
+            subscriber.deliver(notice)
         self._watch_ahead()
 
     def _join_reached(self) -> None:
@@ -208,11 +206,11 @@ class Fanout:
             self.join(subscriber, self.channel.resume(position))
 
     def _watch_ahead(self) -> None:
-        # While the broker is away, no message can arrive, and a missing position proves nothing.
+        # While the broker is disconnected, no message can arrive, so a missing position proves nothing.
         if self._ahead and self._waiting is None and self.is_connected:
-            self._waiting = self._loop.call_later(AHEAD_SECONDS, self._tire)
+            self._waiting = self._loop.call_later(AHEAD_SECONDS, self._expire_ahead)
 
-    def _tire(self) -> None:
+    def _expire_ahead(self) -> None:
         """End the wait for positions that did not arrive in time: they belong to another stream."""
         self._waiting = None
         if not self.is_connected:
@@ -224,7 +222,7 @@ class Fanout:
         self._watch_ahead()
 
     def full(self, subscriber: Subscriber) -> None:
-        """Record that a subscriber has no room left: it falls behind."""
+        """Record that a subscriber has no room; it falls behind."""
         if self._sending:
             self._filled.append(subscriber)
         else:
@@ -241,7 +239,7 @@ class Fanout:
             self._sweeping = None
 
     def lost_by(self, subscriber: Subscriber) -> int:
-        """Return how many messages a subscriber that has left lost while it was behind, and forget the number."""
+        """Return the number of messages that a removed subscriber lost while it was behind, and delete the number."""
         return self._lost.pop(subscriber, 0)
 
     def ready(self, subscriber: Subscriber) -> None:
@@ -271,7 +269,7 @@ class Fanout:
             self.dismiss(subscriber, reason)
 
     def dismiss(self, subscriber: Subscriber, reason: End) -> None:
-        """Close a subscriber after it has received everything that was published until now."""
+        """Close a subscriber after it has received all messages published so far."""
         self.flush()
         if subscriber in self._behind:
             self._leaving[subscriber] = reason
@@ -279,8 +277,8 @@ class Fanout:
             self.leave(subscriber)
             subscriber.end(reason)
 
-    def _everyone(self) -> list[Subscriber]:
-        return [*self._behind, *self._ahead, *(one for group in self._in_step.values() for one in group)]
+    def _all_subscribers(self) -> list[Subscriber]:
+        return [*self._behind, *self._ahead, *(subscriber for group in self._in_step.values() for subscriber in group)]
 
     def _fall_behind(self, subscriber: Subscriber) -> None:
         """Give a full subscriber a cursor of its own, at the position of all subscribers in step."""
@@ -323,7 +321,7 @@ class Fanout:
 
 
 def _count(items: Sequence[Loss | Slice]) -> tuple[int, int]:
-    """Return the number of messages and the number of lost messages, as far as it is known."""
+    """Return the number of messages, and the known number of lost messages."""
     messages = lost = 0
     for item in items:
         if isinstance(item, Slice):

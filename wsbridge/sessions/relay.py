@@ -71,7 +71,7 @@ class Relay:
         self._fanout.lose(messages)
 
     def connected(self, is_connected: bool) -> None:
-        self._fanout.say(is_connected)
+        self._fanout.set_connected(is_connected)
 
 
 class Through:
@@ -94,4 +94,4 @@ class Through:
         """Do nothing, for the same reason."""
 
     def connected(self, is_connected: bool) -> None:
-        self._fanout.say(is_connected)
+        self._fanout.set_connected(is_connected)

@@ -20,13 +20,13 @@ from wsbridge.sessions.fanout import Fanout
 from wsbridge.sessions.registry import SHUTTING_DOWN, Registry
 from wsbridge.wire.positioned import Wire
 
-SPOKE = "this channel accepts no messages (<input>)"
+NO_INPUT = "this channel accepts no messages (<input>)"
 
 log = logger("session")
 
 
 class SubscriberClient(Source, Protocol):
-    """The session's view of a connected client, which receives bytes of its wire."""
+    """The interface of a connected client to the session; the client receives bytes of its wire."""
 
     source: Source
     received: int
@@ -34,10 +34,10 @@ class SubscriberClient(Source, Protocol):
 
     @property
     def send(self) -> Callable[[bytes], object]:
-        """The function that sends bytes; it pauses `source` before it returns if they leave no room."""
+        """The function that sends bytes. If they fill the buffer, it pauses `source` before it returns."""
 
     def deliver(self, data: bytes) -> bool:
-        """Send bytes; return whether there is room for more."""
+        """Send bytes; return whether the client has room for more."""
 
     def end(self, reason: End) -> None:
         """Close the connection, with the reason if the protocol can carry it."""
@@ -53,7 +53,7 @@ class SubscriberClient(Source, Protocol):
 
 
 class Subscription:
-    """One subscriber; `start` joins it to the fanout, and the registry lists it until nothing of it is left."""
+    """One subscriber; `start` joins it to the fanout, and the registry lists it until its connection is closed."""
 
     __slots__ = ("_client", "_fan_in", "_fanout", "_fields", "_is_over", "_registry", "deliver", "send", "wire")
 
@@ -70,26 +70,26 @@ class Subscription:
         self.send = client.send
         self.deliver = client.deliver
 
-    def start(self, begin: Join | Position | None) -> Sink:
-        """Serve the client from `begin` on; return the sink for the client's messages.
+    def start(self, start_at: Join | Position | None) -> Sink:
+        """Serve the client from `start_at` on; return the sink for the client's messages.
 
-        `begin` is the position that the client brings, None if that text was never a position, or the channel's default for a
-        client without a position.
+        `start_at` is the position that the client has sent, or the channel's default if it has sent no position. It is None if the
+        client has sent a text that is not a position.
         """
         self._client.source = self
         if self._fan_in is not None:
             self._fan_in.join(self._client)
-        if isinstance(begin, Join):
-            self._fanout.join(self, self._fanout.channel.join(begin))
+        if isinstance(start_at, Join):
+            self._fanout.join(self, self._fanout.channel.join(start_at))
         else:
-            self._fanout.resume(self, begin)
+            self._fanout.resume(self, start_at)
         self._registry.add(self)
-        return CallbackSink(self._hear, self._left)
+        return CallbackSink(self._receive, self._disconnected)
 
     # Called by the client, as its source, and by the fanout
 
     def pause(self) -> None:
-        """Report to the fanout that the client is full."""
+        """Report to the fanout that the client has no room."""
         self._fanout.full(self)
 
     def resume(self) -> None:
@@ -97,14 +97,14 @@ class Subscription:
         self._fanout.ready(self)
 
     def end(self, reason: End) -> None:
-        """Close the client."""
+        """Close the client, and end the session."""
         self._client.end(reason)
         self._finish(reason)
 
     # Called by the registry
 
     def shut_down(self, reason: End = SHUTTING_DOWN) -> None:
-        """Close the client after it has received everything that the channel has published."""
+        """Close the client after it has received all messages published so far."""
         if not self._is_over:
             self._fanout.dismiss(self, reason)
 
@@ -115,23 +115,23 @@ class Subscription:
     # Called by the client
 
     def hung_up(self) -> None:
-        """End the session: the client has disconnected while it was paused."""
+        """End the session, because the client has disconnected while it was paused."""
         self._client.close()
         self._finish(End(ABNORMAL))
 
-    def _hear(self, batch: Batch) -> None:
+    def _receive(self, batch: Batch) -> None:
         if self._is_over:
             if self._fan_in is not None and self._fan_in.is_open:
                 self._registry.metrics.discarded_in += len(batch.messages)
             return
         fan_in = self._fan_in
         if fan_in is None or not fan_in.is_open:
-            self.end(End(UNSUPPORTED_DATA, written(SPOKE)))
+            self.end(End(UNSUPPORTED_DATA, written(NO_INPUT)))
         else:
             self._registry.metrics.messages_in += len(batch.messages)
             fan_in.write(self._client, batch)
 
-    def _left(self, reason: End) -> None:
+    def _disconnected(self, reason: End) -> None:
         self._client.close()
         self._finish(reason)
 
@@ -146,7 +146,7 @@ class Subscription:
         self._registry.run(self._account(reason, lost), f"end of session {self._fields.get('id', '')}")
 
     async def _account(self, reason: End, lost: int) -> None:
-        # Until then, the connection still exists, with the data that waits in it.
+        # Until the connection is closed, it may hold unsent data, so the session still occupies its slot.
         await self._client.wait_closed()
         self._registry.limiter.release()
         self._registry.remove(self)

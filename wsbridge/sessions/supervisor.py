@@ -1,8 +1,8 @@
 """The supervisor of one program: it starts the program, passes on its output, and restarts it after an exit.
 
-The program runs whether or not the channel has subscribers. The supervisor is a source of the child's output and a sink for the
-child's stdin, whichever child runs at the time. Between two children, the supervisor pauses the writer; batches that arrive all the
-same wait for the next child.
+The program runs whether or not the channel has subscribers. The supervisor is a source of output and a sink for input, for each
+child of the program in turn. Between two children, the supervisor pauses its source. Batches that still arrive wait for the next
+child.
 
 NEXT is the table of states. Events come from callbacks, and change the state at once; `run` waits for the next state.
 """
@@ -24,13 +24,13 @@ from wsbridge.rules.restarts import Restarts
 from wsbridge.sessions.drain import Drain
 
 CANNOT_LAUNCH = 126
-"""The status of a program that cannot be started, as in a shell."""
+"""The exit status of a program that cannot be started, as in a shell."""
 
 INPUT_SECONDS = 5.0
-"""Seconds that a program has to read its pending input before the ladder begins, as long as it keeps reading."""
+"""Seconds that a program has to read its pending input before the ladder starts, as long as it continues to read."""
 
 EXIT_SECONDS = 1.0
-"""Seconds that a program has after the end of its stdout to exit by itself."""
+"""Seconds that a program has to exit by itself after the end of its stdout."""
 
 CLOSED_STDOUT = End(INTERNAL_ERROR, "it has closed its stdout")
 
@@ -41,23 +41,23 @@ class State(Enum):
     """The state of the program."""
 
     READY = "ready"
-    """No start has been tried yet."""
+    """The supervisor has not tried to start the program yet."""
     RUNNING = "running"
     SILENT = "silent"
-    """The program has closed its stdout. It exits, or lives on for its input."""
+    """The program has closed its stdout. It exits, or continues to read its input."""
     DRAINING = "draining"
     """The program has exited, and other processes of its group hold its stdout open."""
     ENDING = "ending"
-    """The ladder ends what is left of the program; then the restart policy decides."""
+    """The ladder ends the remaining processes of the program; then the restart policy decides."""
     WAITING = "waiting"
-    """The program has ended, and restarts after a pause."""
+    """The program has ended, and the supervisor restarts it after a pause."""
     STOPPING = "stopping"
-    """The supervisor starts no further program; the ladder ends this one, if it runs."""
+    """The supervisor does not start the program again; the ladder ends the program if it runs."""
     ENDED = "ended"
 
 
 class Event(Enum):
-    """What changes the state."""
+    """The events that change the state."""
 
     LAUNCHED = "launched"
     OUTPUT_ENDED = "output ended"
@@ -65,16 +65,16 @@ class Event(Enum):
     EXITED = "exited"
     DRAINED = "drained"
     """The drain time has passed."""
-    LATE = "late"
+    EXIT_TIMEOUT = "exit timeout"
     """The program has not exited within EXIT_SECONDS."""
     FAULTED = "faulted"
     """The program breaks its framing or asks for its end."""
     WILL_RESTART = "will restart"
-    """The restart policy restarts the program, which has ended or could not be started."""
+    """The program has ended or could not be started, and the restart policy restarts it."""
     STOPPED = "stopped"
     """`stop` was called."""
     FINISHED = "finished"
-    """Nothing is left of the program, and no start follows."""
+    """No process of the program remains, and the supervisor does not start it again."""
 
 
 NEXT: dict[State, dict[Event, State]] = {
@@ -92,7 +92,7 @@ NEXT: dict[State, dict[Event, State]] = {
     },
     State.SILENT: {
         Event.EXITED: State.ENDING,
-        Event.LATE: State.ENDING,
+        Event.EXIT_TIMEOUT: State.ENDING,
         Event.FAULTED: State.ENDING,
         Event.STOPPED: State.STOPPING,
     },
@@ -120,15 +120,15 @@ NEXT: dict[State, dict[Event, State]] = {
 }
 """The state after each event. An event that a state does not name changes nothing."""
 
-UNDER_WAY = (State.RUNNING, State.SILENT, State.DRAINING)
-"""The states of a program that the ladder does not end yet."""
+ACTIVE = (State.RUNNING, State.SILENT, State.DRAINING)
+"""The states in which the program runs and the ladder has not started."""
 
 
 class Supervisor:
     """Supervises one program.
 
-    `run` keeps the program running until `stop`; `write` and the source work all the while. The supervisor ends a program that has
-    closed its stdout, unless `reads` is true: then the program may live on for its input.
+    `run` keeps the program running until `stop`; meanwhile `write`, `pause` and `resume` can be called at any time. The supervisor
+    ends a program that has closed its stdout, unless `reads` is true. Then the program may continue to read its input.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Supervisor:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._launch = launch
-        self._hand_on = write
+        self._write_output = write
         self._reads = reads
         self._restarts = restarts
         self._drain_seconds = drain_seconds
@@ -152,7 +152,7 @@ class Supervisor:
         self._metrics = metrics
         self._loop = loop
         self._child: Child | None = None
-        self._taker: Child | None = None
+        self._writable_child: Child | None = None
         """The child, while it accepts input; otherwise None."""
         self._waiting: list[Batch] = []
         self._fault: End | None = None
@@ -162,9 +162,9 @@ class Supervisor:
         """Set by each change of the state."""
         self._state = State.READY
         self.restarted = 0
-        """How often the program was restarted."""
+        """Number of restarts of the program."""
         self.last_exit: str | None = None
-        """How the program last ended, as text; None before its first end."""
+        """A description of the last exit of the program; None before its first exit."""
         self.source: Source = NULL_SOURCE
         """The source that writes to the program's stdin."""
 
@@ -176,30 +176,30 @@ class Supervisor:
     # Input
 
     def write(self, batch: Batch) -> None:
-        """Write to the program's stdin; discard and count what no child will ever read."""
-        if self._taker is not None:
-            self._taker.write(batch)
+        """Write to the program's stdin; discard and count messages if no further child follows."""
+        if self._writable_child is not None:
+            self._writable_child.write(batch)
         elif self._state is State.ENDED:
             self._metrics.discarded_in += len(batch.messages)
         else:
             self._waiting.append(batch)
 
     def join(self, source: Source, waiting: Iterable[Batch]) -> None:
-        """Accept input from a source, after messages that have waited for another program. The source pauses until there is a child."""
+        """Accept input from a source, after messages that another program did not read. The source pauses until a child accepts input."""
         self.source = source
-        self.hold()
+        self.pause_source()
         for batch in waiting:
             self.write(batch)
 
     def leave(self, source: Source) -> list[Batch]:
-        """Accept no more input, since another program has taken over `source`; return the messages that no child has taken.
+        """Detach from the source, because another program now reads from `source`; return the waiting messages.
 
-        If the other program does not read from this one's source, the messages stay, and are discarded at the end.
+        If the other program reads from a different source, the messages stay here, and the supervisor discards them at its end.
         """
-        left, self.source = self.source, NULL_SOURCE
-        if self._taker is not None:
-            self._taker.source = NULL_SOURCE
-        if left is not source or left is NULL_SOURCE:
+        old_source, self.source = self.source, NULL_SOURCE
+        if self._writable_child is not None:
+            self._writable_child.source = NULL_SOURCE
+        if old_source is not source or old_source is NULL_SOURCE:
             return []
         waiting, self._waiting = self._waiting, []
         return waiting
@@ -220,32 +220,32 @@ class Supervisor:
 
     async def run(self) -> None:
         """Keep the program running until `stop`, or until the restart policy allows no further start."""
-        self.hold()
+        self.pause_source()
         while not self._is_stopping:
-            began = self._loop.time()
+            started_at = self._loop.time()
             status = await self._run_once()
             if self._is_stopping:
                 break
             self.last_exit = describe(status)
             level = ERROR if status else INFO
-            pause = self._restarts.after(status, self._loop.time() - began)
+            pause = self._restarts.after(status, self._loop.time() - started_at)
             if pause is None:
                 log.log(level, "%s; not restarting the program", self.last_exit, extra=extra(self._fields))
                 break
             self.restarted += 1
             self._metrics.program_restarts += 1
             log.log(level, "%s; restarting the program in %g s", self.last_exit, pause, extra=extra(self._fields))
-            self._take(Event.WILL_RESTART)
+            self._handle(Event.WILL_RESTART)
             await self._changed_within(pause)
-        self._take(Event.FINISHED)
+        self._handle(Event.FINISHED)
         waiting, self._waiting = self._waiting, []
         for batch in waiting:
             self.write(batch)
         self.source.resume()
 
     def stop(self) -> None:
-        """End the program by the ladder; `run` returns when the program has ended."""
-        self._take(Event.STOPPED)
+        """End the program by the ladder; `run` returns after the end of the program."""
+        self._handle(Event.STOPPED)
 
     def kill(self) -> None:
         """Kill the program at once."""
@@ -253,8 +253,8 @@ class Supervisor:
         if self._child is not None:
             self._child.kill()
 
-    def hold(self) -> None:
-        """Pause the writer until there is a child to write to."""
+    def pause_source(self) -> None:
+        """Pause the source until a child accepts input."""
         if self._state is not State.ENDED:
             self.source.pause()
 
@@ -266,11 +266,11 @@ class Supervisor:
             self._metrics.launch_failures += 1
             log.error("%s", error, extra=extra(self._fields))
             return CANNOT_LAUNCH
-        self._child = self._taker = child
+        self._child = self._writable_child = child
         self._fault = None
-        self._take(Event.LAUNCHED)
+        self._handle(Event.LAUNCHED)
         child.source = self.source
-        child.start(CallbackSink(self._hand_on, self._output_ended), self._exited)
+        child.start(CallbackSink(self._write_output, self._output_ended), self._exited)
         if self._paused:
             child.pause()
         waiting, self._waiting = self._waiting, []
@@ -281,7 +281,7 @@ class Supervisor:
         try:
             await self._until_ending()
         finally:
-            self._write_no_more()
+            self._stop_input()
             child.close_input(End(GOING_AWAY if self._is_stopping else NORMAL))
             await child.end(input_seconds=INPUT_SECONDS)
             self._child = None
@@ -293,16 +293,16 @@ class Supervisor:
         return status if status is not None else CANNOT_LAUNCH
 
     async def _until_ending(self) -> None:
-        """Return when the ladder must end the program, or what is left of it."""
-        while self._state in UNDER_WAY:
-            # A program that exits closes its stdout a moment before.
+        """Return when the ladder must end the program, or its remaining processes."""
+        while self._state in ACTIVE:
+            # A program that exits closes its stdout shortly before the exit.
             must_exit = self._state is State.SILENT and not self._reads
-            if not await self._changed_within(EXIT_SECONDS if must_exit else None) and self._take(Event.LATE):
+            if not await self._changed_within(EXIT_SECONDS if must_exit else None) and self._handle(Event.EXIT_TIMEOUT):
                 log.error("the program closed its stdout; ending the program", extra=extra(self._fields))
                 self._fault = CLOSED_STDOUT
 
     async def _changed_within(self, seconds: float | None) -> bool:
-        """Wait for the next change of the state; return whether it came in time."""
+        """Wait for the next change of the state; return whether the state changed in time."""
         self._changed.clear()
         try:
             async with asyncio.timeout(seconds):
@@ -317,8 +317,8 @@ class Supervisor:
     def _is_stopping(self) -> bool:
         return self._state is State.STOPPING
 
-    def _take(self, event: Event) -> bool:
-        """Go to the state after an event; return whether there is one."""
+    def _handle(self, event: Event) -> bool:
+        """Go to the state after an event; return whether the table has such a state."""
         state = NEXT[self._state].get(event)
         if state is None:
             return False
@@ -333,31 +333,31 @@ class Supervisor:
         return True
 
     def _exited(self) -> None:
-        self._write_no_more()
-        self._take(Event.EXITED)
+        self._stop_input()
+        self._handle(Event.EXITED)
 
     def _drained(self) -> None:
-        self._take(Event.DRAINED)
+        self._handle(Event.DRAINED)
 
-    def _write_no_more(self) -> None:
-        """Stop writing to this child and pause the writer; batches that arrive all the same wait for the next child."""
-        if self._taker is not None:
-            self._taker.source = NULL_SOURCE
-            self._taker = None
-            self.hold()
+    def _stop_input(self) -> None:
+        """Stop writing to this child and pause the source; batches that still arrive wait for the next child."""
+        if self._writable_child is not None:
+            self._writable_child.source = NULL_SOURCE
+            self._writable_child = None
+            self.pause_source()
 
     def _output_ended(self, reason: End) -> None:
         child = self._child
         if reason.code == NORMAL and not reason.reason and child is not None and not child.output_open:
-            self._take(Event.OUTPUT_ENDED)
+            self._handle(Event.OUTPUT_ENDED)
             return
         if self._is_stopping:
-            # The supervisor is ending the program, so an incomplete output is no fault.
+            # The supervisor ends the program, so an incomplete output is no fault.
             return
         if reason.code == TOO_BIG:
             self._metrics.messages_too_long += 1
         level = INFO if reason.code == NORMAL else ERROR
         log.log(level, "ending the program: %s", f"{reason.code} {reason.reason}".rstrip(), extra=extra(self._fields))
         self._fault = reason
-        self._write_no_more()
-        self._take(Event.FAULTED)
+        self._stop_input()
+        self._handle(Event.FAULTED)

@@ -47,8 +47,8 @@ class Events:
         count = "?" if messages is None else str(messages)
         return f"event: lost\nid: {mark}{number}\ndata: {count}\n\n".encode()
 
-    def broker(self, is_here: bool) -> bytes:
-        return f"event: broker\ndata: {HERE[is_here]}\n\n".encode()
+    def broker(self, is_connected: bool) -> bytes:
+        return f"event: broker\ndata: {HERE[is_connected]}\n\n".encode()
 
 
 def _lines(message: bytes | bytearray) -> bytes | bytearray:

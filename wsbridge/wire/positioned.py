@@ -48,7 +48,7 @@ class Wire(Protocol):
         Empty if the wire has no form for it.
         """
 
-    def broker(self, is_here: bool) -> bytes:
+    def broker(self, is_connected: bool) -> bytes:
         """Return the bytes that report that the connection to the broker is lost or back; empty if the wire has no form for it."""
 
 
@@ -79,7 +79,7 @@ class PlainWire:
     def lost(self, messages: int | None, mark: str, number: int) -> bytes:
         return b""
 
-    def broker(self, is_here: bool) -> bytes:
+    def broker(self, is_connected: bool) -> bytes:
         return b""
 
 
@@ -108,5 +108,5 @@ class Positioned:
         count = "?" if messages is None else str(messages)
         return frames.encode(Batch(Kind.TEXT, [f"!lost {mark}{number} {count}".encode()]))
 
-    def broker(self, is_here: bool) -> bytes:
-        return frames.encode(Batch(Kind.TEXT, [f"!broker {HERE[is_here]}".encode()]))
+    def broker(self, is_connected: bool) -> bytes:
+        return frames.encode(Batch(Kind.TEXT, [f"!broker {HERE[is_connected]}".encode()]))

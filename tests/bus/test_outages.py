@@ -23,7 +23,7 @@ from pamqp import commands
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
-from tests.bus.node import QUICK, Exchange, Node, SlowLink, Taker, Viewer, heard_of_all, nothing_left, until
+from tests.bus.node import QUICK, Exchange, Node, Receiver, SlowLink, Viewer, nothing_left, publish_until_received, until
 from tests.support.rabbit import Broker, Proxy
 from wsbridge.bus.rabbitmq import link as links
 from wsbridge.bus.rabbitmq.tuning import SEGMENT_BYTES, Tuning
@@ -75,7 +75,7 @@ class Stage:
 
     async def has_all(self) -> None:
         """Wait until the viewer has the producer's last message."""
-        await heard_of_all([self.producer], [self.viewer])
+        await publish_until_received([self.producer], [self.viewer])
 
     def lost_nothing(self) -> None:
         """Check that the viewer received each message once, and no notice of a loss."""
@@ -141,7 +141,7 @@ async def publishing(*stages: Stage, padding: str = "") -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def publishing_all_the_while(node: Node) -> AsyncIterator[None]:
+async def publishing_continuously(node: Node) -> AsyncIterator[None]:
     """Let a node publish so much that some messages are always unconfirmed."""
     source = Memory()
     node.bus.source = source
@@ -383,12 +383,12 @@ async def test_slow_link(shaken: Broker) -> None:
 
 async def test_busy_node_whose_binding_is_removed(shaken: Broker) -> None:
     """A node restores a binding that an administrator removed, even if it always has unconfirmed messages."""
-    async with stage(shaken, tuning=replace(QUICK, check_interval=0.2)) as one, publishing_all_the_while(one.node):
+    async with stage(shaken, tuning=replace(QUICK, check_interval=0.2)) as one, publishing_continuously(one.node):
         exchange = f'rabbit_misc:r(<<"/">>, exchange, <<"{one.exchange.name}">>)'
         for name in await bound_to(shaken, one.exchange.name):
             binding = f'{{binding, {exchange}, <<>>, rabbit_misc:r(<<"/">>, queue, <<"{name}">>), []}}'
             await asyncio.to_thread(shaken.eval, f'rabbit_binding:remove({binding}, <<"guest">>)')
-        await heard_of_all([one.producer], [one.viewer])
+        await publish_until_received([one.producer], [one.viewer])
 
 
 async def test_stream_without_a_leader(private_broker: Callable[..., Broker]) -> None:
@@ -404,24 +404,24 @@ async def test_stream_without_a_leader(private_broker: Callable[..., Broker]) ->
     await asyncio.to_thread(broker.start)
     bus = exchange.bus()
     with pytest.raises(BusError, match="cannot reach the stream of exchange lost"):
-        await bus.open(Taker())
+        await bus.open(Receiver())
 
 
 async def test_next_after_a_break(shaken: Broker) -> None:
     """A receiver that begins with the next message gets no earlier message, even if the link fails before the first one."""
     exchange = Exchange(f"day-{secrets.token_hex(4)}", shaken.url, {"replay": True})
-    taker, other = Taker(), Taker()
+    receiver, other = Receiver(), Receiver()
     with Proxy(("127.0.0.1", shaken.port)) as proxy:
         async with exchange.open(other) as publisher:
             publisher.publish(Batch(Kind.TEXT, [b"before"] * 5))
             await other.has(5)
-            async with exchange.open(taker, start="next", url=f"amqp://guest:guest@127.0.0.1:{proxy.port}/"):
+            async with exchange.open(receiver, start="next", url=f"amqp://guest:guest@127.0.0.1:{proxy.port}/"):
                 await asyncio.to_thread(proxy.cut)
-                await until(lambda: taker.connects == [True, False, True], "the report that the broker is connected again")
+                await until(lambda: receiver.connects == [True, False, True], "the report that the broker is connected again")
                 publisher.publish(Batch(Kind.TEXT, [b"next"]))
                 await other.has(6)
-                await until(lambda: (Kind.TEXT, b"next") in taker.messages, "the next message")
-                assert taker.messages == [(Kind.TEXT, b"next")]
+                await until(lambda: (Kind.TEXT, b"next") in receiver.messages, "the next message")
+                assert receiver.messages == [(Kind.TEXT, b"next")]
 
 
 async def test_node_is_behind(shaken: Broker) -> None:
@@ -535,7 +535,7 @@ async def test_exchange_is_deleted(shaken: Broker, replay: bool) -> None:
     async with stage(shaken, replay=replay, tuning=replace(QUICK, check_interval=0.5)) as one:
         resource = f'rabbit_misc:r(<<"/">>, exchange, <<"{one.exchange.name}">>)'
         await asyncio.to_thread(shaken.eval, f'rabbit_exchange:delete({resource}, false, <<"guest">>)')
-        await heard_of_all([one.producer], [one.viewer])
+        await publish_until_received([one.producer], [one.viewer])
 
 
 async def test_stream_is_deleted(shaken: Broker) -> None:
@@ -658,8 +658,8 @@ STRANGE = {
 async def test_bodies_of_external_publishers(shaken: Broker, replay: bool) -> None:
     """A body of an external publisher becomes lines, one text message or one binary message; unknown headers have no effect."""
     exchange = Exchange(f"day-{secrets.token_hex(4)}", shaken.url, {"replay": replay})
-    taker, metrics = Taker(), Metrics()
-    async with exchange.open(taker, metrics=metrics) as bus:
+    receiver, metrics = Receiver(), Metrics()
+    async with exchange.open(receiver, metrics=metrics) as bus:
         await publish_raw(
             shaken.url,
             exchange.name,
@@ -675,8 +675,8 @@ async def test_bodies_of_external_publishers(shaken: Broker, replay: bool) -> No
             ],
         )
         bus.publish(Batch(Kind.TEXT, [b"ours"]))
-        await taker.has(10)
-        assert taker.messages == [
+        await receiver.has(10)
+        assert receiver.messages == [
             (Kind.TEXT, b""), (Kind.TEXT, b"one"), (Kind.TEXT, b"two"), (Kind.TEXT, "\N{REPLACEMENT CHARACTER}".encode()),
             (Kind.TEXT, b'{"a":\n1}'), (Kind.BINARY, b"\0\n\xff"), (Kind.BINARY, b""), (Kind.TEXT, b"strange"), (Kind.BINARY, b"x"),
             (Kind.TEXT, b"ours"),
@@ -688,20 +688,20 @@ async def test_bodies_of_external_publishers(shaken: Broker, replay: bool) -> No
 async def test_malformed_bodies(shaken: Broker, replay: bool) -> None:
     """A malformed body counts as one lost message, on a later node too; the next messages arrive."""
     exchange = Exchange(f"day-{secrets.token_hex(4)}", shaken.url, {"replay": replay})
-    taker, metrics = Taker(), Metrics()
+    receiver, metrics = Receiver(), Metrics()
     malformed = [
         (b"", Properties(content_type="application/vnd.wsbridge.text")),
         (b"\0\0\0\5x", Properties(content_type="application/vnd.wsbridge.binary", headers=OURS)),
         (b"\0\0", Properties(content_type="application/vnd.wsbridge.binary", headers=OURS)),
         (b"a\nb", Properties(content_type="text/plain", headers={**OURS, "wsbridge-count": 3})),
     ]
-    async with exchange.open(taker, metrics=metrics) as bus:
+    async with exchange.open(receiver, metrics=metrics) as bus:
         await publish_raw(shaken.url, exchange.name, malformed)
         bus.publish(Batch(Kind.TEXT, [b"ours"]))
-        await taker.has(1)
-        assert taker.losses == metrics.bus_malformed == len(malformed)
+        await receiver.has(1)
+        assert receiver.losses == metrics.bus_malformed == len(malformed)
         if replay:
-            later = Taker()
+            later = Receiver()
             async with exchange.open(later):
                 await later.has(1)
                 assert later.losses == len(malformed)
@@ -712,15 +712,15 @@ async def test_long_bodies(shaken: Broker, replay: bool) -> None:
     """The channel drops, counts and reports a message over --maxline, and delivers the others; an AMQP body may have 20 MiB."""
     long = b"x" * (20 << 20)
     async with stage(shaken, replay=replay) as one:
-        taker = Taker()
-        async with one.exchange.open(taker, max_message_bytes=0):
-            had = taker.count
+        receiver = Receiver()
+        async with one.exchange.open(receiver, max_message_bytes=0):
+            had = receiver.count
             await publish_raw(shaken.url, one.exchange.name, [(long, Properties(content_type="application/octet-stream"))])
             one.producer.bus.publish(Batch(Kind.BINARY, [long]))
             one.producer.published += 1
             one.producer.publish(10)
             await one.viewer.has_all("p", one.producer.published)
-            await taker.has(had + 12)
+            await receiver.has(had + 12)
             assert one.viewer.total_lost == 2
             assert one.node.metrics.bus_too_long == 2
             assert one.viewer.renewals == 0
@@ -833,8 +833,8 @@ POISON: list[tuple[bytes, int, bytes]] = [
 async def test_poison(shaken: Broker, replay: bool) -> None:
     """Invalid UTF-8, out-of-range times and deeply nested tables of an external publisher neither stop the channel nor lose a message."""
     exchange = Exchange(f"day-{secrets.token_hex(4)}", shaken.url, {"replay": replay})
-    taker, metrics = Taker(), Metrics()
-    async with exchange.open(taker, metrics=metrics) as bus:
+    receiver, metrics = Receiver(), Metrics()
+    async with exchange.open(receiver, metrics=metrics) as bus:
         connection = await aiormq.connect(shaken.url)
         try:
             channel = await connection.channel(publisher_confirms=False)
@@ -848,8 +848,8 @@ async def test_poison(shaken: Broker, replay: bool) -> None:
         finally:
             await connection.close()
         bus.publish(Batch(Kind.TEXT, [b"ours"]))
-        await taker.has(len(POISON) + 1)
-        assert [message for _, message in taker.messages] == [*[b"abc"] * len(POISON), b"ours"]
+        await receiver.has(len(POISON) + 1)
+        assert [message for _, message in receiver.messages] == [*[b"abc"] * len(POISON), b"ours"]
         assert metrics.nonzero() == ""
 
 

@@ -16,16 +16,16 @@ from tests.support.server import Server, state, wait_for_exit, wait_until
 from tests.support.site import BIG, Certificates, assert_sound
 
 
-def test_requested_transports(door: Server, transports: dict[str, str]) -> None:
+def test_requested_transports(listener_server: Server, transports: dict[str, str]) -> None:
     """The server uses aiofastnet's transports if they are installed, except with WSBRIDGE_FASTNET=0."""
-    assert ("aiofastnet" in Path(f"/proc/{door.pid}/maps").read_text()) == (not transports)
+    assert ("aiofastnet" in Path(f"/proc/{listener_server.pid}/maps").read_text()) == (not transports)
 
 
-def test_session(door: Server) -> None:
+def test_session(listener_server: Server) -> None:
     """Messages of any size reach a program and return, whole and in order."""
     sizes = [0, 1, 125, 126, 65_535, 65_536, 500_000]
     lines = ["x" * size for size in sizes] + [str(number) for number in range(2_000)]
-    with door.connect("/echo") as client:
+    with listener_server.connect("/echo") as client:
         frames = b"".join(encode_frame(line.encode()) for line in lines)
         with client.sending(frames):
             assert [client.receive_text() for _ in lines] == lines
@@ -34,27 +34,27 @@ def test_session(door: Server) -> None:
         client.wait_for_end()
 
 
-def test_frames_with_the_handshake(door: Server) -> None:
+def test_frames_with_the_handshake(listener_server: Server) -> None:
     """The server processes frames in the segment of the handshake, and later frames."""
     third = encode_frame(b"three")
-    with door.connect("/echo", early=encode_frame(b"one") + encode_frame(b"two") + third[:5]) as client:
+    with listener_server.connect("/echo", early=encode_frame(b"one") + encode_frame(b"two") + third[:5]) as client:
         assert [client.receive_text() for _ in range(2)] == ["one", "two"]
         client.send_raw(third[5:])
         assert client.receive_text() == "three"
 
 
-def test_frame_in_single_bytes(door: Server) -> None:
+def test_frame_in_single_bytes(listener_server: Server) -> None:
     """A frame may arrive byte by byte."""
-    with door.connect("/echo") as client:
+    with listener_server.connect("/echo") as client:
         for byte in encode_frame(b"in parts"):
             client.send_raw(bytes([byte]))
         assert client.receive_text() == "in parts"
 
 
 @pytest.mark.parametrize("way", ["close", "drop", "reset", "half-close"])
-def test_client_that_disconnects(door: Server, way: str) -> None:
+def test_client_that_disconnects(listener_server: Server, way: str) -> None:
     """However a client disconnects, its program ends."""
-    client = door.connect("/pid")
+    client = listener_server.connect("/pid")
     pid = int(client.receive_text())
     match way:
         case "close":
@@ -72,42 +72,42 @@ def test_client_that_disconnects(door: Server, way: str) -> None:
     wait_until(lambda: state(pid) == "", "the program to be reaped")
 
 
-def test_static_file(door: Server) -> None:
+def test_static_file(listener_server: Server) -> None:
     """A large file arrives whole, and so do several files on one connection."""
-    with open_stream(port=door.port, **door.where) as stream:
+    with open_stream(port=listener_server.port, **listener_server.where) as stream:
         for path, content in (("/big.bin", BIG), ("/small.txt", b"small\n"), ("/big.bin", BIG)):
             stream.send(request_bytes("GET", path, [("Host", "h")]))
             response = read_response(stream)
             assert (response.status, response.body == content) == (200, True)
 
 
-def test_part_of_a_static_file(door: Server) -> None:
+def test_part_of_a_static_file(listener_server: Server) -> None:
     """A range request returns exactly the requested part."""
-    response = door.get("/big.bin", headers=[("Range", "bytes=1000000-1999999")])
+    response = listener_server.get("/big.bin", headers=[("Range", "bytes=1000000-1999999")])
     assert (response.status, response.value("Content-Range")) == (206, f"bytes 1000000-1999999/{len(BIG)}")
     assert response.body == BIG[1_000_000:2_000_000]
 
 
-def test_cgi(door: Server) -> None:
+def test_cgi(listener_server: Server) -> None:
     """A body reaches a CGI script and returns."""
     body = random.Random(2).randbytes(500_000)
-    response = exchange(door, "POST", "/echo", body)
+    response = exchange(listener_server, "POST", "/echo", body)
     assert (response.status, response.body == body) == (200, True)
 
 
-def test_console_and_missing_path(door: Server) -> None:
+def test_console_and_missing_path(listener_server: Server) -> None:
     """A missing path results in 404, and the connection stays usable."""
-    with open_stream(port=door.port, **door.where) as stream:
+    with open_stream(port=listener_server.port, **listener_server.where) as stream:
         for _ in range(2):
             stream.send(request_bytes("GET", "/nothing/here", [("Host", "h")]))
             assert read_response(stream).status == 404
 
 
-def test_environment_of_the_listener(door: Server) -> None:
+def test_environment_of_the_listener(listener_server: Server) -> None:
     """The environment of a program describes the connection: the address or `unix-socket`, and HTTPS `on` only with TLS."""
-    with door.connect("/env", headers=[("Host", "example.com")]) as client:
+    with listener_server.connect("/env", headers=[("Host", "example.com")]) as client:
         found = dict(line.split("=", 1) for line in client.receive_lines())
-    is_unix, is_tls = "unix" in door.where, "tls" in door.where
+    is_unix, is_tls = "unix" in listener_server.where, "tls" in listener_server.where
     assert found["REMOTE_ADDR"] == ("unix-socket" if is_unix else "127.0.0.1")
     assert found["REMOTE_PORT"].isdigit() == (not is_unix)
     assert found.get("HTTPS") == ("on" if is_tls else None)

@@ -14,7 +14,7 @@ import pytest
 from aiormq.abc import AbstractChannel
 from pamqp import commands
 
-from tests.bus.node import Exchange, Taker, nothing_left, texts
+from tests.bus.node import Exchange, Receiver, nothing_left, texts
 from tests.support import amqp1
 from tests.support.rabbit import Broker
 from wsbridge.metrics import Metrics
@@ -31,11 +31,11 @@ async def clean(broker: Broker) -> AsyncIterator[None]:
 
 @pytest.fixture(params=[False, True], ids=["plain", "replay"])
 def exchange(request: pytest.FixtureRequest, broker: Broker) -> Exchange:
-    return Exchange(f"strange-{secrets.token_hex(4)}", broker.url, {"replay": request.param})
+    return Exchange(f"external-{secrets.token_hex(4)}", broker.url, {"replay": request.param})
 
 
 @asynccontextmanager
-async def stranger(broker: Broker) -> AsyncIterator[AbstractChannel]:
+async def external_publisher(broker: Broker) -> AsyncIterator[AbstractChannel]:
     connection = await aiormq.connect(broker.url)
     try:
         yield await connection.channel()
@@ -48,8 +48,8 @@ async def test_content_encodings(exchange: Exchange, broker: Broker, caplog: pyt
 
     A body that decompresses to more than `--maxline` is too long.
     """
-    taker, metrics = Taker(), Metrics()
-    async with stranger(broker) as channel, exchange.open(taker, metrics=metrics, max_message_bytes=LIMIT):
+    receiver, metrics = Receiver(), Metrics()
+    async with external_publisher(broker) as channel, exchange.open(receiver, metrics=metrics, max_message_bytes=LIMIT):
 
         async def publish(data: bytes, **properties: str) -> None:
             await channel.basic_publish(data, exchange=exchange.name, properties=commands.Basic.Properties(**properties))
@@ -63,9 +63,9 @@ async def test_content_encodings(exchange: Exchange, broker: Broker, caplog: pyt
         for _ in range(3):
             await publish(gzip.compress(b"\0" * 50_000_000), content_encoding="gzip")
         await publish(b"last", content_encoding="utf-8")
-        await taker.has(5)
-        assert taker.messages == texts(["21.5 °C".encode(), b"22", b"deflated", b'{"a": 1}', b"last"])
-    assert (taker.losses, metrics.bus_undecoded, metrics.bus_too_long, metrics.bus_malformed) == (43, 40, 3, 0)
+        await receiver.has(5)
+        assert receiver.messages == texts(["21.5 °C".encode(), b"22", b"deflated", b'{"a": 1}', b"last"])
+    assert (receiver.losses, metrics.bus_undecoded, metrics.bus_too_long, metrics.bus_malformed) == (43, 40, 3, 0)
     said = [record.getMessage() for record in caplog.records if record.name.startswith("wsbridge")]
     for reason in (
         "content-encoding is br, which wsbridge does not decode",
@@ -82,8 +82,8 @@ async def test_amqp_1(exchange: Exchange, broker: Broker) -> None:
         # AMQP 1.0 is a plugin before RabbitMQ 4.
         await asyncio.to_thread(broker.ctl, "enable", "rabbitmq_amqp1_0", script="rabbitmq-plugins")
     address = f"/exchange{'' if is_old else 's'}/{exchange.name}"
-    taker, metrics = Taker(), Metrics()
-    async with exchange.open(taker, metrics=metrics):
+    receiver, metrics = Receiver(), Metrics()
+    async with exchange.open(receiver, metrics=metrics):
         for sections in (
             amqp1.described(amqp1.VALUE, amqp1.string("21.5 °C")),
             amqp1.described(amqp1.VALUE, amqp1.EMPTY_LIST),
@@ -92,6 +92,6 @@ async def test_amqp_1(exchange: Exchange, broker: Broker) -> None:
             amqp1.described(amqp1.DATA, amqp1.binary(b"data")),
         ):
             await amqp1.send(broker.port, address, sections)
-        await taker.has(3)
-        assert taker.messages == texts(["21.5 °C".encode(), b"bytes", b"data"])
-    assert (taker.losses, metrics.bus_undecoded) == (2, 2)
+        await receiver.has(3)
+        assert receiver.messages == texts(["21.5 °C".encode(), b"bytes", b"data"])
+    assert (receiver.losses, metrics.bus_undecoded) == (2, 2)
