@@ -15,7 +15,7 @@ print([context.cert_store_stats()["x509_ca"] for context in contexts], "set_defa
 """
 
 
-@pytest.mark.parametrize("module", ["wsbridge.http.app", "wsbridge.endpoints.subscriptions", "wsbridge.peers.wsclient"])
+@pytest.mark.parametrize("module", ["wsbridge.http.app", "wsbridge.endpoints.newsubscription", "wsbridge.peers.wsclient"])
 def test_no_certificates_at_the_start(module: str) -> None:
     """Neither context of aiohttp has a certificate, and Python's own loader is unchanged."""
     done = subprocess.run([sys.executable, "-c", SAY.format(module=module)], capture_output=True, text=True, check=True)

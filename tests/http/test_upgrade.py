@@ -17,7 +17,7 @@ from tests.support.client import Close, Opcode, encode_frame, open_stream, read_
 from tests.support.proc import nothing_left, same_limits, until
 from tests.support.server import Server, children, free_port, wait_until
 from tests.support.site import Serve, assert_sound
-from wsbridge.endpoints.bridgesessions import BridgeSessions
+from wsbridge.endpoints.newsession import BridgeSessionFactory
 from wsbridge.http.admission import Admission
 from wsbridge.metrics import Metrics
 from wsbridge.process.descendants import Descendants
@@ -364,7 +364,7 @@ async def test_program_of_a_failed_session() -> None:
         spawner = Spawner()
         server = SpawnServer(spawner, metrics, loop=loop)
         descendants = Descendants(NoGuard(), metrics, loop=loop)
-        upgrader = BridgeSessions(
+        upgrader = BridgeSessionFactory(
             gate=Mock(),
             handshake=Mock(accept=Mock(side_effect=ConnectionResetError)),
             program=ProgramSettings(command=("/bin/sh",)),

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 
 from wsbridge.endpoints.base import Endpoint, Parts, Services, pages
-from wsbridge.endpoints.bridgesessions import BridgeSessions
+from wsbridge.endpoints.newsession import BridgeSessionFactory
 from wsbridge.process.terminal import terminal_environment
 from wsbridge.rules.urls import hidden
 from wsbridge.settings import BridgeSettings, EndpointSettings
@@ -21,7 +21,7 @@ class BridgeEndpoint:
         self._parts = parts = Parts(settings, services)
         self.registry = parts.registry
         program = settings.program
-        self.sessions = BridgeSessions(
+        self.sessions = BridgeSessionFactory(
             gate=parts.gate(argv=program.command),
             handshake=parts.handshake(),
             program=program,

@@ -17,7 +17,7 @@ from enum import Enum
 from wsbridge.endpoints.base import Parts, Services, pages
 from wsbridge.endpoints.channelprogram import ChannelProgram, determinants, done_before
 from wsbridge.endpoints.livechannel import LiveChannel, identity
-from wsbridge.endpoints.subscriptions import Subscriptions
+from wsbridge.endpoints.newsubscription import SubscriptionFactory
 from wsbridge.http.endpoint import Resource
 from wsbridge.http.javascript import Scripts
 from wsbridge.http.status import StatusPage
@@ -93,7 +93,7 @@ class BroadcastEndpoint:
         if self._state is State.OWNER:
             channel.route(self._program.supervisor, settings.channel.input)
             await channel.open()
-        subscriptions = Subscriptions(
+        subscriptions = SubscriptionFactory(
             gate=self._parts.gate(subprotocols=(SUBPROTOCOL,)),
             origins=settings.access.rules,
             handshake=self._parts.handshake(is_shared=True),

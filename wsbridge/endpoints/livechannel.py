@@ -12,7 +12,7 @@ from wsbridge.bus.exchange import ExchangeSettings, exchange_settings
 from wsbridge.bus.memory import MemoryBus
 from wsbridge.channel.ring import Channel
 from wsbridge.endpoints.base import Services
-from wsbridge.endpoints.subscriptions import Wires
+from wsbridge.endpoints.newsubscription import Wires
 from wsbridge.flow import NULL_SOURCE, Source
 from wsbridge.sessions.fanin import FanIn
 from wsbridge.sessions.fanout import Fanout

@@ -1,4 +1,4 @@
-"""Subscriptions to a channel: from a request to a session, over a WebSocket or an event stream."""
+"""Begins a subscription to a channel: a request becomes a session over a WebSocket or an event stream."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Wires:
         self.websocket = cache(_make_wire)
 
 
-class Subscriptions:
+class SubscriptionFactory:
     """Starts subscriptions; `fan_in` receives the clients' messages if the channel accepts messages."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The sessions of a bridge: a request becomes the 101, the client, the child with its own program, and the session that joins them.
+"""Begins a session of a bridge: a request becomes the 101, the client, the child with its own program, and the session that joins them.
 
 The server sends the 101 while the program starts. It joins client and program before the program runs: the client's messages wait
 in the pipe.
@@ -29,7 +29,7 @@ from wsbridge.settings import ProgramSettings
 log = logger("session")
 
 
-class BridgeSessions:
+class BridgeSessionFactory:
     """Begins the sessions of a bridge, each with a program of its own."""
 
     def __init__(
