@@ -28,7 +28,7 @@ Over = Callable[[End | ProgramError | OSError], None]
 
 
 class StdinReader:
-    """A descriptor to read, as a source. `write` receives its batches; `over` is called once, after the last batch.
+    """A source that reads a descriptor. `write` receives its batches; `over` is called once, after the last batch.
 
     The argument of `over` is an `End` at the end of the input, or if a record requests one. It is a ProgramError if the input
     violates the framing, and an OSError if it cannot be read.

@@ -18,13 +18,13 @@ FILES = '[[endpoint]]\nkind = "files"\nfiles = "public"\n'
         (
             "[[listen]]\naddress = ':80'\n[[listen]]\naddress = '127.0.0.1:80'\n",
             [
-                "4: listen[2].address: 127.0.0.1:80 cannot be used beside :80 of [[listen]] at wsbridge.toml:1;"
+                "4: listen[2].address: 127.0.0.1:80 cannot be used with :80 of [[listen]] at wsbridge.toml:1;"
                 " choose another port, or remove one of the two"
             ],
         ),
         (
             "[[listen]]\naddress = '0.0.0.0:443'\nredirect_port = 80\n[[listen]]\naddress = ':80'\n",
-            ["5: listen[2].address: :80 cannot be used beside 0.0.0.0:80 of [[listen]] at wsbridge.toml:1; "],
+            ["5: listen[2].address: :80 cannot be used with 0.0.0.0:80 of [[listen]] at wsbridge.toml:1; "],
         ),
         ("[[listen]]\naddress = 'unix:public/../s'\n[[listen]]\naddress = 'unix:s'\n", ["4: listen[2].address: unix:s is already"]),
         ("[[listen]]\naddress = 'unix:plain.txt'\n", ["2: listen[1].address: plain.txt exists and is not a socket; choose another path"]),

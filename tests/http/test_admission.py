@@ -124,7 +124,7 @@ NO_SLOT, NO_SCRIPT, METHOD, OLD, BODY, WRONG_VERSION, ORIGIN, WRONG_KEY, NOT_EXE
     (405, "the method POST is not allowed here", {"Allow": "GET"}, None),
     (
         400,
-        "a WebSocket requires HTTP/1.1, but this request uses HTTP/1.0; if a proxy sent it, set the proxy to HTTP/1.1",
+        "a WebSocket requires HTTP/1.1, but this request uses HTTP/1.0; if a proxy sent it, configure the proxy for HTTP/1.1",
         {},
         None,
     ),

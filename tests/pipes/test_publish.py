@@ -250,7 +250,7 @@ def test_channel_without_input() -> None:
     with serve("sleep", "100") as server:
         done = finish("publish", f"--url={address(server)}", data=b"one\n")
     assert done.returncode == 4
-    assert done.stderr.decode() == f"wsbridge: the channel at {address(server)} accepts no messages; start it with --input\n"
+    assert done.stderr.decode() == f"wsbridge: the channel at {address(server)} accepts no messages; start its server with --input\n"
 
 
 def test_server_that_disconnects_early(start: Start) -> None:

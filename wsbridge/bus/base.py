@@ -95,4 +95,4 @@ class Bus(Source, Protocol):
         """Publish a batch; this never blocks and never refuses."""
 
     async def close(self, seconds: float) -> None:
-        """Release all resources. Send the published messages, within at most `seconds`; count the rest as unconfirmed."""
+        """Release all resources. Send the published messages within `seconds`; count the rest as unconfirmed."""

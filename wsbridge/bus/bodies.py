@@ -99,7 +99,7 @@ def unpack(data: bytes, content_type: str | None, headers: Mapping[str, object])
 
 
 def time_of(headers: Mapping[str, object], timestamp: object) -> int | None:
-    """Return when a body was sent, in milliseconds since 1970; None if it carries no time.
+    """Return the send time of a body, in milliseconds since 1970, or None if it carries no time.
 
     The wsbridge-time header has precedence over the AMQP property timestamp, which counts seconds.
     """

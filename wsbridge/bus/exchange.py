@@ -1,4 +1,4 @@
-"""The settings of one exchange at a broker, as the bus needs them: derived from the settings of the broker and of the channel."""
+"""The settings of one exchange on a broker, as the bus needs them: derived from the settings of the broker and of the channel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from wsbridge.settings import BrokerSettings, ChannelSettings, SpoolFull
 
 @dataclass(frozen=True, slots=True)
 class ExchangeSettings:
-    """One exchange at a broker. The URLs contain passwords: wsbridge never shows them."""
+    """One exchange on a broker. The URLs contain passwords: wsbridge never shows them."""
 
     urls: tuple[str, ...]
     """One or more addresses, tried in turn: for example the nodes of a cluster."""
@@ -28,7 +28,7 @@ class ExchangeSettings:
 
 
 def exchange_settings(broker: BrokerSettings, channel: ChannelSettings) -> ExchangeSettings:
-    """Return the settings of a channel's exchange at a broker."""
+    """Return the settings of a channel's exchange on a broker."""
     return ExchangeSettings(
         urls=broker.url,
         replay=channel.replay,

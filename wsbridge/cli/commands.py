@@ -49,10 +49,10 @@ BROADCAST = Command(
 )
 PUBLISH = Command(
     "publish",
-    "Publish the messages on stdin to a channel.",
+    "Publish messages from stdin to a channel.",
     ("publish --exchange=NAME --broker=URL [FLAGS]", "publish --url=ws://HOST:PORT/ [FLAGS]"),
     PUBLISH_GROUPS,
-    (("publish --exchange temps --broker amqp://rabbit/", ""), ("publish --url ws://localhost:8080/", "to one that takes --input")),
+    (("publish --exchange temps --broker amqp://rabbit/", ""), ("publish --url ws://localhost:8080/", "to a server with --input")),
 )
 SUBSCRIBE = Command(
     "subscribe",
@@ -87,14 +87,14 @@ CONFIG = Command(
 )
 SCHEMA = Command(
     "schema",
-    "Print the JSON schema of a configuration file, with which editors check and complete it.",
+    "Print the JSON schema that editors use to check and complete a configuration file.",
     ("schema",),
     {},
     (("schema > wsbridge.schema.json", ""),),
 )
 COMPLETION = Command(
     "completion",
-    "Print the script with which a shell completes commands, flags and values.",
+    "Print a shell script that completes commands, flags and values.",
     ("completion bash|zsh|fish",),
     {},
     (("completion bash > ~/.local/share/bash-completion/completions/wsbridge", "for bash"),),

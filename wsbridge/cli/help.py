@@ -61,7 +61,7 @@ def _spelling(shape: Command) -> str:
     takes_command = any("COMMAND" in usage for usage in shape.usages)
     is_repeatable = any(option.is_repeatable for option in shape.options)
     return (
-        ("Flags end at COMMAND: the words after it are the command's own. " if takes_command else "")
+        ("Flags end at COMMAND: all words after it are arguments of the program. " if takes_command else "")
         + "-flag, --flag, --flag=value and --flag value are equivalent; a boolean flag accepts a value only after =. "
         + f"Each flag is also an environment variable: {', '.join(variables)}{', ...' if len(shape.options) > len(variables) else ''}"
         + ("; the variable of a repeatable flag holds one value a line." if is_repeatable else "")

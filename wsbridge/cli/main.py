@@ -1,4 +1,4 @@
-"""The `wsbridge` command: selects the subcommand, runs it, and reports its end to the shell.
+"""The `wsbridge` command: this module selects the subcommand, runs it, and reports its exit status to the shell.
 
 exit status   0 normal end, or --help, --version, --license
               1 wsbridge cannot do what the command line asks for

@@ -55,12 +55,12 @@ ADDRESS = Option(
 UNIX_SOCKET = Option(
     name="unixsocket",
     kind=Kind.TEXT,
-    help="Also listen on a Unix socket; without --port and --address, listen on it alone",
+    help="Also listen on a Unix socket; without --port and --address, listen only on it",
     default="",
     metavar="PATH",
     description=(
-        "Also listen on a Unix socket. Without `--port`, `--address` and `--redirport`, listen on this socket"
-        " alone. wsbridge replaces a socket that has no server; it leaves any other file alone"
+        "Also listen on a Unix socket. Without `--port`, `--address` and `--redirport`, listen only on this socket."
+        " wsbridge replaces a socket that has no server; it leaves any other file alone"
     ),
 )
 SSL = Option(

@@ -86,7 +86,7 @@ def _excluded(reader: Reader, name: str, other: Path, other_name: str) -> str:
     """Return the sentence for an address that the address of another listener excludes."""
     if name.lower() == other_name.lower():
         return f"{name} is already the address of {_where(reader, other)}; choose another one"
-    return f"{name} cannot be used beside {other_name} of {_where(reader, other)}; choose another port, or remove one of the two"
+    return f"{name} cannot be used with {other_name} of {_where(reader, other)}; choose another port, or remove one of the two"
 
 
 def _is_no_socket(path: str) -> bool:

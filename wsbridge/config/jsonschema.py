@@ -1,4 +1,4 @@
-"""The JSON schema (draft 2020-12) of a configuration file, with which editors check and complete it.
+"""The JSON schema (draft 2020-12) that editors use to check and complete a configuration file.
 
 It comes from the declarations of the settings. It contains types, names, bounds and choices. Only `wsbridge check` makes the other checks.
 """

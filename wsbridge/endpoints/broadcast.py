@@ -5,7 +5,7 @@ through           bus ──> program ──> fanout ──> browsers
 no program        bus ──> relay ──> fanout ──> browsers
 --input           browsers ──> fan-in ──> the program's stdin, or the bus
 
-At most one endpoint at a time owns a channel. NEXT is the table of states.
+At most one endpoint at a time owns a channel. NEXT is the transition table.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from wsbridge.settings import ConsoleSettings, EndpointSettings
 
 
 class ConsoleEndpoint:
-    """Serves the console. The address in its page begins as that of the endpoint at `target`."""
+    """Serves the console. The address field of its page initially contains the address of the endpoint at `target`."""
 
     def __init__(self, settings: ConsoleSettings, services: Services) -> None:
         self.settings = settings

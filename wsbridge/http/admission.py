@@ -110,7 +110,7 @@ class Gate:
             # RFC 6455, section 4.2.1. The proxy that sends HTTP/1.0 is nginx without `proxy_http_version 1.1`.
             raise Refused(
                 400,
-                "a WebSocket requires HTTP/1.1, but this request uses HTTP/1.0; if a proxy sent it, set the proxy to HTTP/1.1",
+                "a WebSocket requires HTTP/1.1, but this request uses HTTP/1.0; if a proxy sent it, configure the proxy for HTTP/1.1",
             )
         if has_body(request):
             # A proxy may read the bytes after the head as the body, while the server reads them as frames.

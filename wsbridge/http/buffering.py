@@ -96,7 +96,7 @@ class BodyBuffer:
         self._changed.set()
 
     async def get(self) -> bytes:
-        """Wait for the next bytes and return them; return no bytes at the end."""
+        """Wait for the next bytes and return them; return `b""` at the end."""
         while not self._memory and self._read == self._written:
             if self._is_ended:
                 return b""

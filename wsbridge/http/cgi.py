@@ -39,7 +39,7 @@ from wsbridge.sessions.registry import Registry
 BODILESS = (204, 304)
 """Statuses of responses that have no body, whatever the script prints (RFC 9110, section 6.4.1)."""
 STUCK_SECONDS = 2.0
-"""Seconds that a script may read nothing of its body before the server buffers the rest."""
+"""Seconds without a read by the script after which the server buffers the rest of the request body."""
 MAX_REPORTED = 10
 """How many skipped lines of one head the server logs one by one."""
 
@@ -58,7 +58,7 @@ class CgiScript:
 class CgiScripts:
     """Runs the scripts of one directory.
 
-    `body_seconds` is how long a client may send nothing of a body; 0 means no limit.
+    `body_seconds` is how long the server waits for more data of a request body; 0 means no limit.
     """
 
     def __init__(

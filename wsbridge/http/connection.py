@@ -246,7 +246,7 @@ class Connection(RequestHandler):
         elif isinstance(exc, HttpProcessingError) and "many headers" in (message or "").lower():
             status = 431
         elif isinstance(exc, BadHttpMethod) and METHOD.match(self._first_byte):
-            status, message = 501, "the method is not known"
+            status, message = 501, "unknown method"
         if status == 500:
             self.log_exception("Error handling request", exc_info=exc)
         response = self._error_page(status, (message or "").split("\n")[0])

@@ -26,7 +26,7 @@ KEY_BYTES = 256 * 1024
 class PrivateFiles:
     """The programs and secrets of all endpoints of a server: an endpoint that serves files serves none of them.
 
-    `hide` adds files by name: the files of a COMMAND, and secrets. Of a CGI directory, no file is served. Of a script directory, no
+    `hide` adds files by name: the files of a COMMAND, and secrets. No file in a CGI directory is served. In a script directory, no
     executable file is served: pages may lie beside the scripts that they connect to. Nothing becomes public again while the server
     runs.
     """
@@ -78,7 +78,7 @@ class PrivateFiles:
     def identities(self, *, has_hard_links: bool = True) -> frozenset[Identity]:
         """Return the current identities of the hidden files: a renewed key is a new file under the old name. Reads the disk.
 
-        Only a file with several hard links can be a hidden file at another path that is not renewable. For any other file, a few
+        A hidden file that is not renewable has a second path only through a hard link. For a file with one hard link, a few
         identities are enough: those of all programs of 200 endpoints would take 2 ms.
         """
         found = set()

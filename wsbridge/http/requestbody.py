@@ -45,7 +45,7 @@ class RequestBody:
         return buffer.size
 
     async def read(self) -> bytes:
-        """Return the next bytes, or no bytes at the end. Raises the same exceptions as `start`."""
+        """Return the next bytes, or `b""` at the end. Raises the same exceptions as `start`."""
         if self._first:
             data, self._first = self._first, b""
             return data

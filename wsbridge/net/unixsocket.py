@@ -26,7 +26,7 @@ LAST_ID = 2**32 - 2
 
 @dataclass(frozen=True, slots=True)
 class SocketFile:
-    """The file of a bound Unix socket, as long as the path names this very socket: another server may replace it."""
+    """The file of a bound Unix socket, as long as the path still names this socket: another server may replace the file."""
 
     path: str
     identity: tuple[int, int]

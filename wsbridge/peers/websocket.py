@@ -4,8 +4,8 @@ aiohttp has parsed the request and is no longer involved. The transport passes r
 batches go straight to the transport. A client that reads slowly pauses its source (backpressure). wsbridge disconnects a client
 that accepts no data for `write_timeout` seconds.
 
-NEXT is the table of the states of the closing handshake (RFC 6455, section 7). Backpressure has no place in it: either side can be
-paused in any of them.
+NEXT is the transition table of the closing handshake (RFC 6455, section 7). It does not contain backpressure: either side can be
+paused in any state.
 """
 
 from __future__ import annotations

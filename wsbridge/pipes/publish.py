@@ -1,4 +1,4 @@
-"""`wsbridge publish`: sends the messages on stdin to a channel, through the broker or to another wsbridge.
+"""`wsbridge publish`: sends messages from stdin to a channel, through the broker or to another wsbridge.
 
 It never reads more than it can store: while the spool or the socket is full, it stops reading stdin. It ends when the broker has
 confirmed all messages, or when the server has answered the close frame after the last message.
@@ -108,7 +108,7 @@ async def _to_server(settings: PipeSettings) -> Ending:
         stdin.stop()
         await remote.close()
     if reason.code == UNSUPPORTED_DATA:
-        raise RemoteError(f"the channel at {where} accepts no messages; start it with --input")
+        raise RemoteError(f"the channel at {where} accepts no messages; start its server with --input")
     if how is None or not _has_received_all(reason, how):
         close = f"{reason.code} {reason.reason}".rstrip()
         raise RemoteError(f"disconnected from {where} ({close}); the last messages may be lost")

@@ -1,6 +1,6 @@
 """Tracks the processes of programs whose leader has exited, and the processes that have left their program.
 
-A program's processes are those with the session id of its leader, in any process group. Shells with job control, timeout(1) and
+A program's processes are those with the session id of its leader, whatever their process group. Shells with job control, timeout(1) and
 many launchers create groups of their own. The kernel has no call that lists the processes of a session. So this file combines two
 sources:
 

@@ -1,6 +1,6 @@
 """The processes of one program, from the start of its leader until none of them is left.
 
-They are the processes with the leader's session id, in any process group. A group never spans two sessions, so a signal to each
+They are the processes with the leader's session id, whatever their process group. A group never spans two sessions, so a signal to each
 of the groups reaches all of them. The session keeps its number as long as a process is in it. Once a check has found no process
 in it, another session may get the number, so no signal is sent to it any more.
 """

@@ -181,7 +181,7 @@ class Guard:
 
 
 def _definition(number: int, ladder: Sequence[Step]) -> bytes:
-    """Return the line that tells the guard a ladder."""
+    """Return the line that defines a ladder for the guard."""
     steps = " ".join(f"{step.grace:g} {step.signal.name.removeprefix('SIG')}" for step in ladder)
     return b"= %d %s\n" % (number, steps.encode())
 

@@ -40,7 +40,7 @@ class Launcher:
         self._loop = loop
 
     def with_ladder(self, ladder: Sequence[Step]) -> Launcher:
-        """Return a launcher that differs in its ladder alone."""
+        """Return a launcher that differs only in its ladder."""
         return Launcher(self._spawner, self._descendants, ladder, loop=self._loop, server=self._server)
 
     def launch(

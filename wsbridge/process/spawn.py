@@ -185,7 +185,7 @@ def find_program(word: str, path: str) -> str:
         candidate = os.path.join(directory or ".", word)
         if is_executable(candidate):
             if not os.path.isabs(candidate):
-                raise ConfigurationError(f"<command> '{word}' was found in '{directory or '.'}' of PATH; write './{word}' to run it")
+                raise ConfigurationError(f"<command> '{word}' was found in PATH entry '{directory or '.'}'; write '{candidate}' to run it")
             return candidate
     raise ConfigurationError(f"unable to locate specified <command> '{word}' in OS path")
 

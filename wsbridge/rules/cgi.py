@@ -1,4 +1,4 @@
-"""The response of a CGI script (RFC 3875, section 6): parses its head, and derives the request of a local redirect.
+"""The response of a CGI script (RFC 3875, section 6): this module parses its head, and derives the request of a local redirect.
 
 Scripts print warnings between their headers. The parser skips and reports a line that is not a header, as Go's net/http/cgi does,
 and keeps the rest. The resulting head is always valid HTTP, so the server can send it unchecked.

@@ -15,5 +15,5 @@ def check_method(method: str, allowed: tuple[str, ...] = READ) -> None:
     if method in allowed:
         return
     if method not in KNOWN:
-        raise Refused(501, f"the method {method[:32]!r} is not known")
+        raise Refused(501, f"unknown method {method[:32]!r}")
     raise Refused(405, f"the method {method} is not allowed here", headers={"Allow": ", ".join(allowed)})

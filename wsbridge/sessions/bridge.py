@@ -10,7 +10,7 @@ ladder (process/termination.py) ends the program.
     the program asks to close       a close frame with its code and reason at once, then the ladder
     the server shuts down           a close frame with 1001 at once, then the ladder
 
-The first of these events decides how the session ends; a later event does not change that decision. NEXT is the table of states.
+The first of these events decides how the session ends; a later event does not change that decision. NEXT is the transition table.
 """
 
 from __future__ import annotations

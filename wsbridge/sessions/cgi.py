@@ -7,7 +7,7 @@ output is complete unless a signal has ended the script before its stdout was cl
 The ladder (process/termination.py) starts at the end of the output, or with a call of `finish`. The caller calls `finish` when it
 needs no more output. The registry calls it when the server shuts down.
 
-NEXT is the table of the states of the output. It does not contain the ladder, because the ladder can start in any of these states.
+NEXT is the transition table of the output. It does not contain the ladder, because the ladder can start in any state.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class RunningScript:
     # Output
 
     async def read(self) -> bytes:
-        """Wait for output and return it; return no bytes at the end. Raises TruncatedOutput if the output is incomplete."""
+        """Wait for output and return it; return `b""` at the end. Raises TruncatedOutput if the output is incomplete."""
         while not self._waiting:
             if self._state is State.OVER:
                 if self._fault is not None:

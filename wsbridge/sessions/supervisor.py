@@ -4,7 +4,7 @@ The program runs whether or not the channel has subscribers. The supervisor is a
 child of the program in turn. Between two children, the supervisor pauses its source. Batches that still arrive wait for the next
 child.
 
-NEXT is the table of states. Events come from callbacks, and change the state at once; `run` waits for the next state.
+NEXT is the transition table. Events come from callbacks, and change the state at once; `run` waits for the next state.
 """
 
 from __future__ import annotations

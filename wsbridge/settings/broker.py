@@ -107,8 +107,8 @@ class BrokerSettings(Part, frozen=True, kw_only=True):
     confirm_timeout: Annotated[
         Seconds,
         Setting(
-            "Reconnect when the broker does not confirm a publish for this long, except during an alarm, in seconds (0: never)",
-            "Reconnect when the broker does not confirm a publish for this long; the time of a broker's alarm does not count (0: never)",
+            "Reconnect when the broker does not confirm a publish within this time, except during an alarm, in seconds (0: never)",
+            "Reconnect when the broker does not confirm a publish within this time; the time of an alarm does not count (0: never)",
             flag="confirm-timeout",
             minimum=0,
             needs="url",

@@ -1,4 +1,4 @@
-"""A channel: its history, its subscribers, its program, and its storage at the broker."""
+"""A channel: its history, its subscribers, its program, and its storage on the broker."""
 
 import re
 from collections.abc import Iterator
@@ -45,13 +45,13 @@ class ChannelSettings(Part, frozen=True, kw_only=True):
     exchange: Annotated[
         str,
         Setting(
-            "Name the channel; the exchange at the broker has the same name",
+            "Name the channel; the exchange on the broker has the same name",
             (
-                "Name the channel, and the exchange at the broker. With a broker, NAME has at most 127 characters: "
+                "Name the channel, and the exchange on the broker. With a broker, NAME has at most 127 characters: "
                 "letters (A-Z, a-z), digits, space and `-_.:@#,/+`"
             ),
             (
-                "Name the channel, and the exchange at the broker. With a broker, a name has at most 127 characters: "
+                "Name the channel, and the exchange on the broker. With a broker, a name has at most 127 characters: "
                 "letters (A-Z, a-z), digits, space and `-_.:@#,/+`"
             ),
             flag="exchange",
@@ -173,7 +173,7 @@ class ChannelSettings(Part, frozen=True, kw_only=True):
     replay: Annotated[
         bool,
         Setting(
-            "Keep the channel in a stream at the broker: no confirmed message is lost, and clients can resume on any node",
+            "Keep the channel in a stream on the broker: no confirmed message is lost, and clients can resume on any node",
             "Keep the channel in a stream of the broker",
             flag="replay",
             needs="broker",
@@ -182,7 +182,7 @@ class ChannelSettings(Part, frozen=True, kw_only=True):
     replay_size: Annotated[
         Size,
         Setting(
-            "Keep this much of the channel at the broker, with <replay>, in bytes",
+            "Keep this much of the channel on the broker, with <replay>, in bytes",
             "Limit this stream to BYTES",
             "Limit the bytes of the stream of `<replay>`",
             flag="replay-bytes",

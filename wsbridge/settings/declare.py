@@ -38,12 +38,12 @@ class Kind(Enum):
 
 
 class Unit(Enum):
-    """The unit of a time without a unit on the command line."""
+    """The default unit of a time on the command line."""
 
     SECONDS = "seconds"
     MILLISECONDS = "milliseconds"
     UNSIGNED_MILLISECONDS = "unsigned milliseconds"
-    """As `MILLISECONDS`, but refused with any sign, as in websocketd."""
+    """Like `MILLISECONDS`, but any sign is refused, as in websocketd."""
 
 
 Size = Annotated[int, Kind.SIZE]

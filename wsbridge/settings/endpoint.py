@@ -46,7 +46,7 @@ def _check_path(path: str) -> None:
     if any(part in ("", ".", "..") for part in path.split("/")[1:]) and path != "/":
         raise ValueError(f"<path>={path} contains an empty component, '.' or '..'; remove that component")
     if "?" in path or "#" in path:
-        raise ValueError(f"<path>={path} has a query or a fragment; write the path alone")
+        raise ValueError(f"<path>={path} has a query or a fragment; write only the path")
     if ESCAPE.search(path):
         raise ValueError(f"<path>={path} has a percent escape; write the character itself: {unquote(path)}")
     if not path.isprintable():

@@ -55,8 +55,8 @@ class HttpSettings(Part, frozen=True, kw_only=True):
     body_timeout: Annotated[
         Seconds,
         Setting(
-            "Answer 408 when a client sends nothing of its body for this long, in seconds (0: never)",
-            "Answer with 408 when a client sends nothing of its request body for this long (0: never)",
+            "Answer with 408 when a client sends no body data for this long, in seconds (0: never)",
+            "Answer with 408 when a client sends no data of its request body for this long (0: never)",
             flag="body-timeout",
             minimum=0,
         ),

@@ -98,7 +98,7 @@ class ProgramSettings(Part, frozen=True, kw_only=True):
             "Connect the program's stdout to a pseudo-terminal, so that it does not buffer its output",
             (
                 "Give the program a raw pseudo-terminal as stdout. stdin stays a pipe, and the pseudo-terminal is no "
-                "process's controlling terminal. Programs print the same as on a pipe, [with "
+                "process's controlling terminal. Programs print the same output as on a pipe, [with "
                 "exceptions](../README.md#output-that-comes-late)"
             ),
             flag="pty",

@@ -21,6 +21,6 @@ class ServerSettings(Part, frozen=True, kw_only=True):
     software: str = f"wsbridge/{__version__}"
     """The value of SERVER_SOFTWARE."""
     once: bool = False
-    """Whether the server ends after one session. Set by the command line alone, as `software` and `names_urls`."""
+    """Whether the server ends after one session. Only the command line sets this field, `software` and `names_urls`."""
     names_urls: bool = True
     """Whether the start log lists the URLs that work from this machine and from the network."""

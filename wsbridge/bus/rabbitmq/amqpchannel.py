@@ -108,7 +108,7 @@ class AmqpChannel:
     # Requests
 
     async def open(self, *, confirms: bool = False) -> None:
-        """Open the channel at the broker; with `confirms` the broker confirms each publish."""
+        """Open the channel on the broker; with `confirms` the broker confirms each publish."""
         await self.request(commands.Channel.Open())
         if confirms:
             await self.request(commands.Confirm.Select())

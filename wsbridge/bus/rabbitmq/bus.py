@@ -190,7 +190,7 @@ class RabbitBus:
             self._source.pause()
 
     def received_at(self) -> float:
-        """Return when the last bytes arrived over the connection, by the loop's clock; 0 before the first. Heartbeats do not count."""
+        """Return the loop time at which the last bytes arrived over the connection; 0 before the first. Heartbeats do not count."""
         return self._link.received_at() if self._link is not None else 0.0
 
     @property

@@ -194,7 +194,7 @@ class Connection:
         return self._transport.accepted()
 
     def received_at(self) -> float:
-        """Return when the last bytes arrived, by the loop's clock; 0 before the first. Heartbeats do not count."""
+        """Return the loop time at which the last bytes arrived; 0 before the first. Heartbeats do not count."""
         return self._transport.received_at()
 
     # Its beginning and its end
@@ -234,7 +234,7 @@ class Connection:
             channel.connection_lost(self._error)
 
     async def close(self, seconds: float, *, at_once: bool = False) -> None:
-        """Close it, within at most `seconds`. With `at_once`, abort it: a regular close waits for the broker's answer."""
+        """Close it within `seconds`. With `at_once`, abort it: a regular close waits for the broker's answer."""
         if at_once or not self._opening.done():
             self._transport.abort()
             self._opening.cancel()
@@ -250,7 +250,7 @@ class Connection:
 
 
 class Connections:
-    """The connections of one event loop. A server creates one object, and passes it to each bus; `name` is shown at the broker."""
+    """The connections of one event loop. A server creates one object, and passes it to each bus; the broker shows `name`."""
 
     def __init__(self, name: str = "wsbridge") -> None:
         self._name = name

@@ -217,7 +217,7 @@ class Link:
         return self._channels[1]
 
     def _temporary(self) -> AbstractAsyncContextManager[AmqpChannel]:
-        """Return a channel for the duration of a block. If the broker refuses a request, it closes this channel alone."""
+        """Return a channel for the duration of a block. If the broker refuses a request, it closes only this channel."""
         assert self._connection is not None
         return self._connection.temporary(self)
 
@@ -333,7 +333,7 @@ class Link:
         """
         offsets = await self._read(start, lambda offset: offset >= end, seconds, max_periods=max_periods)
         if not offsets or offsets[-1] < end:
-            raise LinkLost("the stream does not deliver all bodies that it holds")
+            raise LinkLost("the broker did not deliver all bodies of the stream")
         return [offset for offset in offsets if start <= offset <= end]
 
     async def has(self, offset: int, start: int, seconds: float) -> bool:
@@ -429,7 +429,7 @@ class Link:
         self._consumer = await self._consuming.consume(queue, pass_on, prefetch=PREFETCH, arguments=arguments)
 
     def received_at(self) -> float:
-        """Return when the last bytes arrived over the connection, by the loop's clock; 0 before the first. Heartbeats do not count."""
+        """Return the loop time at which the last bytes arrived over the connection; 0 before the first. Heartbeats do not count."""
         return self._connection.received_at() if self._connection is not None else 0.0
 
     async def wait_delivered(self, seconds: float, work: Coroutine[Any, Any, object], *, max_periods: float) -> bool:
@@ -456,7 +456,7 @@ class Link:
                     await asyncio.sleep(remaining)
                     continue
                 if loop.time() >= last():
-                    raise LinkLost(f"the broker does not deliver all for {max_periods * seconds:g} s, although other data arrives")
+                    raise LinkLost(f"the broker did not deliver all bodies within {max_periods * seconds:g} s, although other data arrived")
                 # Data of other channels may delay deliveries of this channel, for as long as it is in flight.
                 before = channel.delivered_at
                 await self._guarded(channel.drain())

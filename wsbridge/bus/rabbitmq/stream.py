@@ -125,7 +125,7 @@ class StreamReader:
             # At the first check, the newest body may still be in flight.
             doubts += 1
             if doubts > 1:
-                raise LinkLost("the stream delivers nothing more, although it holds more bodies")
+                raise LinkLost("the broker delivers no further bodies, although the stream holds more")
 
     async def has_all(self, link: Link) -> bool:
         """Return whether every body that the stream holds has arrived. Raises LinkLost."""
@@ -156,7 +156,7 @@ class StreamReader:
         await self._consume(link, start)
         delivery = self._arrived.wait() if self._start is not None else self._tail.reach(newest)
         if not await link.wait_delivered(self._tuning.history_timeout, delivery, max_periods=MAX_PERIODS):
-            raise LinkLost("the stream does not deliver all bodies that it holds")
+            raise LinkLost("the broker did not deliver all bodies of the stream")
 
     async def _find_start(self, link: Link, newest: int) -> tuple[int, int]:
         """Return the offset of the first wanted body, and the offset of the body that lies WINDOW bodies before it."""
@@ -199,7 +199,7 @@ class StreamReader:
         newest = await link.find("last", self._tuning.probe_timeout)
         # The body found is the first of the last chunk; the last body that arrived here may come later in that chunk.
         if newest is not None and (newest >= last.offset or await link.has(last.offset, newest, self._tuning.history_timeout)):
-            raise LinkLost("the stream does not deliver all bodies that it holds")
+            raise LinkLost("the broker did not deliver all bodies of the stream")
         self._tail.forget()
         return False
 

@@ -1,4 +1,4 @@
-"""The objects that a channel needs at the broker: its exchange, its stream if it uses replay, and their bindings."""
+"""The objects that a channel needs on the broker: its exchange, its stream if it uses replay, and their bindings."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Transport:
         return reader, _Writer(self._connection, protocol, reader, loop, count=self._count)
 
     def received_at(self) -> float:
-        """Return when the last bytes arrived, by the loop's clock; 0 before the first. Heartbeats do not count."""
+        """Return the loop time at which the last bytes arrived; 0 before the first. Heartbeats do not count."""
         return self._received_at
 
     def write(self, data: bytes) -> None:

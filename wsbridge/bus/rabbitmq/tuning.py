@@ -17,7 +17,7 @@ class Tuning:
     close_timeout: float = 2.0
     """The time for the broker's answer to a close."""
     check_interval: float = 2.0
-    """The time between two checks of the channel's objects at the broker. If a binding is removed, other publishers' messages are
+    """The time between two checks of the channel's objects on the broker. If a binding is removed, other publishers' messages are
     lost for up to this long."""
     return_timeout: float = 2.0
     """The time within which the stream delivers a confirmed body back, unless this node lags. Two checks determine whether it lags."""
