@@ -2,7 +2,7 @@
 
     WsbridgeError
     ├── UsageError            the command line cannot be parsed                    exit 2
-    ├── ConfigurationError    the command line asks for something impossible       exit 1
+    ├── ConfigurationError    wsbridge cannot apply the command line               exit 1
     ├── InvalidConfiguration  a configuration file has faults                       exit 1
     ├── WrongValue            a value of a configuration file has the wrong type    one of its faults
     ├── UnusableFile          a configuration file or a secret cannot be read       exit 1

@@ -33,5 +33,5 @@ def use(write: Write) -> None:
 
 
 def written(sentence: str) -> str:
-    """Return a sentence with each mentioned setting in the form of this process."""
+    """Return a sentence in which each mentioned setting has the form that `use` selected."""
     return mention(sentence, _write)

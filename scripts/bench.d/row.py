@@ -67,7 +67,7 @@ def shown(result: Result) -> str:
     else:
         peer, ratio, rounds = number(result.peer_figure), f"{result.ratio:.2f}", result.ratios
     spread = f"{number(min(rounds))}-{number(max(rounds))}, {result.better} is better"
-    beside = f", beside {result.peer}" if peer else ""
+    beside = f", compared with {result.peer}" if peer else ""
     return f"{result.name:<30} {number(result.wsbridge):>12}  {peer:>12}  {result.unit:<14} {ratio:>7}  {spread}{beside}"
 
 

@@ -47,7 +47,7 @@ def test_unusable_variable() -> None:
 @pytest.mark.parametrize("name", ["", "$NAME", "A-B", "1A", "A=B", SECRET, "é", "A\n"])
 def test_impossible_variable(name: str) -> None:
     """The error does not repeat an impossible name of a variable: it may be the secret itself."""
-    assert why({"env": name}) == "env is not the name of an environment variable; write letters, digits and _"
+    assert why({"env": name}) == "env is not the name of an environment variable; use only letters, digits and _"
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ async def joined(reading: asyncio.Task[Result]) -> Result:
 
 
 async def truncation(script: RunningScript) -> str:
-    """Return why the rest of the output is missing."""
+    """Return the reason that the rest of the output is missing."""
     with pytest.raises(TruncatedOutput) as cut:
         await at_once(script.read())
     return str(cut.value)

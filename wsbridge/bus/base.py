@@ -83,7 +83,7 @@ class Bus(Source, Protocol):
 
     @property
     def alarm(self) -> str:
-        """The broker's text why it currently blocks publishers; empty while it does not."""
+        """The broker's reason for blocking publishers; empty while it does not block them."""
 
     async def open(self, receiver: Receiver) -> None:
         """Begin to deliver published messages. With replay, first deliver the requested part of the messages that the broker stores.

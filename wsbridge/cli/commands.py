@@ -38,7 +38,7 @@ BRIDGE = Command(
 )
 BROADCAST = Command(
     "broadcast",
-    "Send the output of one program to any number of browsers, on any number of nodes.",
+    "Send the output of one program to any number of browsers, across any number of nodes.",
     ("broadcast --exchange=NAME [FLAGS] COMMAND [ARGUMENTS]", "broadcast --exchange=NAME [FLAGS]"),
     BROADCAST_GROUPS,
     (
@@ -80,7 +80,7 @@ CHECK = Command(
 )
 CONFIG = Command(
     "config",
-    "Print the configuration file that equals a command line of wsbridge or of wsbridge broadcast.",
+    "Print the configuration file that is equivalent to a command line of wsbridge or of wsbridge broadcast.",
     ("config [FLAGS] COMMAND [ARGUMENTS]", "config broadcast --exchange=NAME [FLAGS] [COMMAND [ARGUMENTS]]"),
     {},
     (("config --port 8080 --pty ./count.sh > wsbridge.toml", ""),),

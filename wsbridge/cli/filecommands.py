@@ -1,4 +1,4 @@
-"""The commands around a configuration file: check it, print the one that equals a command line, print its JSON schema.
+"""The commands around a configuration file: check it, print the one that is equivalent to a command line, print its JSON schema.
 
 They import wsbridge.config when they run: a server that gets its settings from flags does not need it.
 """
@@ -36,7 +36,7 @@ def check_file(words: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def print_config(settings: ServerSettings) -> int:
-    """Print the configuration file that equals a command line; return the exit status. Raises ConfigurationError."""
+    """Print the configuration file that is equivalent to a command line; return the exit status. Raises ConfigurationError."""
     if settings.once:
         raise ConfigurationError("--once belongs to the command line: no key of a configuration file stands for it; remove it")
     from wsbridge.config.write import absolute, write

@@ -64,7 +64,7 @@ def _spelling(shape: Command) -> str:
         ("Flags end at COMMAND: all words after it are arguments of the program. " if takes_command else "")
         + "-flag, --flag, --flag=value and --flag value are equivalent; a boolean flag accepts a value only after =. "
         + f"Each flag is also an environment variable: {', '.join(variables)}{', ...' if len(shape.options) > len(variables) else ''}"
-        + ("; the variable of a repeatable flag holds one value a line." if is_repeatable else "")
+        + ("; the variable of a repeatable flag holds one value per line." if is_repeatable else "")
     )
 
 

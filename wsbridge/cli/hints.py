@@ -62,7 +62,7 @@ def _hint_for_near(path: str) -> str:
 
 
 def hint_for_address(address: str) -> str:
-    """Return why an address can never be bound, as a whole sentence; empty if the address looks right."""
+    """Return the reason that an address can never be bound, as a whole sentence; empty if the address looks right."""
     scheme, separator, rest = address.partition("://")
     place = rest.partition("/")[0].rpartition("@")[2] if separator else scheme
     found = re.fullmatch(r"([^][:]*|\[[^][]+\]):([0-9]+)", place)

@@ -1,7 +1,7 @@
 """The `wsbridge` command: this module selects the subcommand, runs it, and reports its exit status to the shell.
 
 exit status   0 normal end, or --help, --version, --license
-              1 wsbridge cannot do what the command line asks for
+              1 wsbridge cannot apply the command line
               2 the command line cannot be parsed
               3 the server cannot listen
               4 the broker, or the server at --url, is unreachable or refuses

@@ -1,4 +1,4 @@
-"""A flag: derived from the declaration of a setting, or of the command line alone."""
+"""A flag: derived from the declaration of a setting, or declared only for the command line."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     unit: Unit = Unit.SECONDS
     part: type[Part] | None = None
     field: Field | None = None
-    """The setting that the flag sets, and its part; None for a flag of the command line alone."""
+    """The setting that the flag sets, and its part; None for a flag that exists only on the command line."""
 
     @property
     def variable(self) -> str:

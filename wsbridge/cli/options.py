@@ -153,7 +153,7 @@ REMOTE_URL = Option(
     default="",
     metavar="URL",
     description=(
-        "Use a wsbridge server instead of the broker: `ws://` or `wss://`. The variable `SSL_CERT_FILE` names"
+        "Use a wsbridge server instead of the broker: `ws://` or `wss://`. The `SSL_CERT_FILE` variable names"
         " a private CA. wsbridge follows redirects, but not from TLS to plain text"
     ),
 )
@@ -170,7 +170,7 @@ BROADCAST_GROUPS: Groups = {
         without=("passstderr",),
         help={
             "maxline": "Restart the program if it prints a message longer than this, in bytes (0: no limit)",
-            "passenv": "Pass these variables of the server to CGI scripts, separated by commas",
+            "passenv": "Pass these variables of the server, separated by commas, to CGI scripts",
         },
     ),
     "Access and limits": _of_the_bridge(

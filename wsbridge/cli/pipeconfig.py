@@ -31,7 +31,7 @@ def make_pipe_settings(flags: SimpleNamespace, shape: Command) -> PipeSettings:
         _check_remote(flags.url)
     elif not flags.broker:
         raise ConfigurationError(
-            "no channel specified: use --broker and --exchange, or use --url with the URL of a wsbridge server:"
+            "no channel specified: use --broker and --exchange, or use --url with the URL of a wsbridge server;"
             " without a broker, a channel exists only in its server"
         )
     else:
@@ -86,7 +86,7 @@ def _broker(flags: SimpleNamespace, shape: Command) -> BrokerSettings | None:
 
 
 def _position(flags: SimpleNamespace, *, has_positions: bool) -> dict[str, Any]:
-    """Return where `subscribe` begins and ends."""
+    """Return the checked values of `--n`, `--since` and `--show-position`."""
     for flag, value in (("since", flags.since), ("show-position", flags.show_position)):
         if value and not has_positions:
             raise ConfigurationError(f"--{flag} needs --replay or --url: without --replay, the broker stores no messages")

@@ -30,7 +30,7 @@ def check_choice(flag: str, value: str, choices: tuple[str, ...]) -> None:
 def check_values(options: Iterable[Option], flags: SimpleNamespace) -> None:
     """Check the value of each flag by itself. Raises ConfigurationError.
 
-    A flag whose value has no effect is not checked: a variable may set it for many servers.
+    This function does not check a flag whose value has no effect: a variable may set it for many servers.
     """
     for option in options:
         field, value = option.field, getattr(flags, option.attribute)

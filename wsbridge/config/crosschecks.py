@@ -103,7 +103,7 @@ def _real(path: str) -> str:
 
 
 def _unknown_broker(name: str, brokers: Mapping[str, Any]) -> str:
-    """Return the sentence for the name of a broker that no table describes; empty if one does."""
+    """Return the error for a broker name that no table describes; empty if a table does."""
     if name in brokers:
         return ""
     table = f"[{show_path(('broker', name))}]"

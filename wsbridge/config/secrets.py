@@ -66,7 +66,7 @@ def is_exposed(path: str) -> bool:
 def _variable(name: str, environ: Mapping[str, str]) -> str:
     if not VARIABLE.fullmatch(name):
         # The text does not repeat the name: it may be the secret itself, written in the wrong place.
-        raise ValueError("env is not the name of an environment variable; write letters, digits and _")
+        raise ValueError("env is not the name of an environment variable; use only letters, digits and _")
     value = environ.get(name)
     if value is None:
         raise ValueError(f"the environment variable {name} is not set; set it")

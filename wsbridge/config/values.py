@@ -159,7 +159,7 @@ def _measured(parse: Callable[[str], float], value: str) -> Any:
 
 
 def _is_integer(value: object) -> bool:
-    """Whether a value is an integer of TOML, which has 64 bits; `tomllib` reads longer ones as well."""
+    """Whether a value is a TOML integer, which has 64 bits; `tomllib` also reads longer ones."""
     return isinstance(value, int) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
 
 

@@ -1,4 +1,4 @@
-"""Writes settings as the configuration file that equals them: only values that differ from their defaults.
+"""Writes settings as the equivalent configuration file: only values that differ from their defaults.
 
 A broker's address with a password is not written. The file refers to a variable instead, which has to hold the address.
 """
@@ -27,7 +27,7 @@ SECRET = "WSBRIDGE_BROKER"
 """The variable that holds the address of a broker: that of `--broker` for the broker `main`."""
 MAIN = "main"
 LINE = 120
-"""Characters of a line of the file. A longer array has one item a line."""
+"""Characters of a line of the file. A longer array has one item per line."""
 ESCAPES = {"\\": "\\\\", '"': '\\"', "\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r"}
 UNDECODED = re.compile("[\ud800-\udfff]")
 MILLISECONDS = 1000

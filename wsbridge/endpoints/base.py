@@ -158,7 +158,7 @@ class Parts:
         )
 
     def app(self, **parts: Any) -> App:
-        """Return the App, with the files and CGI scripts of the settings beside the given parts."""
+        """Return the App, with the given parts, and with the files and CGI scripts of the settings."""
         access, http, services = self._settings.access, self._settings.http, self._services
         timeout = ResponseTimeout(self._settings.client.write_timeout, services.metrics)
         static = None

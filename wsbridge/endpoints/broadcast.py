@@ -1,4 +1,4 @@
-"""Kind `broadcast`: one program, any number of browsers, on any number of nodes.
+"""Kind `broadcast`: one program, any number of browsers, across any number of nodes.
 
 producer          program ──> bus ──> relay ──> fanout ──> browsers
 through           bus ──> program ──> fanout ──> browsers
@@ -132,7 +132,7 @@ class BroadcastEndpoint:
             self._program.start(previous._program)
 
     async def finish(self, force: asyncio.Event) -> None:
-        """End the program and deliver its remaining output, then close the bus; the server closes the clients after that.
+        """End the program and deliver its remaining output, then close the bus; the server disconnects the clients after that.
 
         Do nothing if another endpoint owns the channel: a successor, or the previous endpoint before `start`.
         """

@@ -4,7 +4,7 @@ Each framing has a decoder for the child's stdout and an encoder for its stdin:
 
     name      from the program                        to the program
     lines     a line, without LF or CR LF             the message and LF
-    chunks    the bytes of one read of the pipe       the message alone
+    chunks    the bytes of one read of the pipe       only the message
     nul       ends with NUL                           the message and NUL
     prefixed  length, kind, payload                   length, kind, payload
     json      one object per line                     one object per line

@@ -1,6 +1,6 @@
 """Messages with a length prefix: boundaries and kinds survive in both directions.
 
-4 bytes   length of the payload alone, big-endian
+4 bytes   length of the payload, big-endian
 1 byte    kind, the WebSocket opcode: 1 text, 2 binary
 n bytes   payload
 """

@@ -3,7 +3,7 @@
     429 no slot   404 no such script   405 not GET   400 HTTP/1.0, a body or the version   403 origin   400 key
     500 not executable   431 too long
 
-A refused request starts no process. With `--busy=close`, the server upgrades a client without a slot and closes it with 1013.
+A refused request starts no process. With `--busy=close`, the server upgrades a connection without a slot and closes it with 1013.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Files of a directory: `--staticdir`.
 
 The server checks a path against the rules, opens it, and only then asks the kernel where the open file is. So it serves exactly the
-file that it has proved to be inside the directory, whatever happens to the names meanwhile. aiohttp evaluates ranges and
+file that it has proved to be inside the directory, even if the names change meanwhile. aiohttp evaluates ranges and
 conditions. This module sends the bytes in pieces through aiohttp's writer. So it measures how much the client accepts, and whether the
 file was long enough.
 """
@@ -35,7 +35,7 @@ from wsbridge.rules.request import Request
 
 INDEX = "index.html"
 PIECE = 128 * 1024
-"""Bytes of one read from a file. A slow client makes the server hold this much, beside the buffer of its transport."""
+"""Bytes of one read from a file. A slow client makes the server hold this much in addition to the buffer of its transport."""
 
 LISTED = 10_000
 """The most entries that a listing shows, the first in order: a page of about a megabyte, built in about 50 ms."""

@@ -67,7 +67,7 @@ def _listening_socket(descriptor: int, name: str) -> socket.socket:
 
 
 def _why_unusable(sock: socket.socket) -> str:
-    """Return why the server cannot accept connections from a socket; empty if it can."""
+    """Return the reason that the server cannot accept connections from a socket; empty if it can."""
     is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6) and sock.proto == socket.IPPROTO_TCP
     if sock.type != socket.SOCK_STREAM or not (is_tcp or sock.family == socket.AF_UNIX):
         return "it is not a TCP or Unix stream socket"

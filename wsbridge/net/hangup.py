@@ -1,7 +1,7 @@
 """Detection of a client that disconnects while the server does not read its connection.
 
 A paused transport is not in the loop's selector, so its end would stay unnoticed for as long as its program reads nothing. A
-separate epoll watches the paused sockets for this event alone. EPOLLRDHUP reports the client's FIN, even behind unread data. An
+separate epoll watches the paused sockets for this event only. EPOLLRDHUP reports the client's FIN, even behind unread data. An
 error event reports the client's reset.
 """
 

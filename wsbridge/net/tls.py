@@ -121,7 +121,7 @@ class TlsOpener:
 
 
 def reason_of_failure(error: OSError | TimeoutError, *, timeout: float = HANDSHAKE_SECONDS) -> str:
-    """Return why a handshake failed, as text for the log. `timeout` is the time that it had."""
+    """Return the reason for a failed handshake, as text for the log. `timeout` is the time that it had."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the server rejected the client's certificate: {error.verify_message}"
     if isinstance(error, ssl.SSLError):

@@ -235,7 +235,7 @@ class Group:
 
 
 def _why_alive(pid: int) -> str:
-    """Return why a process may have survived KILL."""
+    """Return the reason that a process may have survived KILL."""
     try:
         os.kill(pid, 0)
     except PermissionError:

@@ -1,6 +1,6 @@
 """The state that a process inherits from its parent, and that a server must reset in part.
 
-The disposition to ignore a signal, the signal mask, open descriptors, limits and children all survive exec. If a parent ignored
+Ignored signals, the signal mask, open descriptors, limits and children all survive exec. If a parent ignored
 SIGCHLD, the kernel would discard the exit status of every program. If a mask blocked TERM, no TERM would end the server. The
 spawner handles descriptors and their limit; all other state is passed on unchanged.
 """

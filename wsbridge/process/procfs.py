@@ -78,7 +78,7 @@ def user_of(pid: int) -> str:
 class Children:
     """The children of this process, as numbers in bytes.
 
-    If the kernel lists children (CONFIG_PROC_CHILDREN), they are those of the main thread alone: that thread inherits orphans.
+    If the kernel lists children (CONFIG_PROC_CHILDREN), they are only those of the main thread: that thread inherits orphans.
     """
 
     def __init__(self, listing: str = LISTING) -> None:

@@ -199,7 +199,7 @@ def is_executable(path: str) -> bool:
 
 
 def why_not_executable(path: str) -> str:
-    """Return why a path cannot be run, and the remedy."""
+    """Return the reason that a path cannot be run, and the remedy."""
     if not os.path.exists(path):
         return "no such file"
     if os.path.isdir(path):
@@ -252,7 +252,7 @@ def explain_start(path: str) -> str:
 
 
 def explain(path: str, error: OSError | ValueError) -> str:
-    """Return why a program could not be started, and a remedy if one is known."""
+    """Return the reason that a program could not be started, and a remedy if one is known."""
     if isinstance(error, ValueError):
         return f"{explain_start(path)}: {error}"
     hint = {

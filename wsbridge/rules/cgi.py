@@ -132,7 +132,7 @@ def is_chunked(request: Request) -> bool:
     if coding is None:
         return False
     if coding.strip().lower() != "chunked":
-        raise Refused(501, f"the transfer coding {coding[:SHOWN]!r} is not supported; use chunked alone")
+        raise Refused(501, f"the transfer coding {coding[:SHOWN]!r} is not supported; use only chunked")
     return True
 
 

@@ -52,7 +52,7 @@ class Rules:
     allowed: tuple[Origin, ...] | None = None
 
     def refusal(self, header: str | None, peer: Peer) -> str | None:
-        """Return why the server refuses a request with this Origin header, or None if the request may pass."""
+        """Return the reason that the server refuses a request with this Origin header, or None if the request may pass."""
         try:
             origin = parse(header)
         except ValueError:
@@ -86,7 +86,7 @@ def parse_allowed(value: str) -> tuple[Origin, ...] | None:
     """Parse a list of origins: `[scheme://]host[:port]`, separated by commas; None stands for any origin. An empty entry matches nothing.
 
     The host may be `*.name`, which is every name below a name, or `*`, which is every host. `file://` stands for pages opened from a file
-    and for clients without Origin; `null` stands for such pages alone. Raises ValueError for an entry that can never match.
+    and for clients without Origin; `null` stands only for such pages. Raises ValueError for an entry that can never match.
     """
     entries = [entry for entry in map(str.strip, value.split(",")) if entry]
     if "*" in entries:

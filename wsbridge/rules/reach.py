@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 WILDCARDS = ("", "0.0.0.0", "[::]")
-"""Hosts that stand for every address of the machine; `0.0.0.0` stands for the IPv4 addresses alone."""
+"""Hosts that stand for every address of the machine; `0.0.0.0` stands for only the IPv4 addresses."""
 MOST = 8
 """Addresses that the start log lists; a machine may have hundreds."""
 

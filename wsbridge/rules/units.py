@@ -11,7 +11,7 @@ import re
 from wsbridge.rules.numbers import INTEGER, LARGEST, OUT_OF_RANGE, parse_float, parse_int, parse_unsigned
 
 SIZES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
-"""Factors by the first letter of the unit. With B alone after it (kB, MB) the powers are of 1000, with iB of 1024."""
+"""Factors by the first letter of the unit. If only B follows it (kB, MB), they are powers of 1000; if iB follows it, powers of 1024."""
 
 TIMES_MS = {"ms": 1, "s": 1000, "sec": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 

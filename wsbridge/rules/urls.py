@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 USER = re.compile(r"(:/+).*@", re.DOTALL)
-"""A slash alone may be left of the two where a path was cleaned."""
+"""It also matches a single slash: the cleaning of a path may have removed the other one."""
 
 
 def shown(url: str, ports: Mapping[str, int] | None = None) -> str:
@@ -25,5 +25,5 @@ def hidden(value: str) -> str:
 
 
 def without_user(text: str) -> str:
-    """Remove user and password from the URLs in a text."""
+    """Remove the user and the password from the URLs in a text."""
     return re.sub(r"(?<=://)\S*@", "…@", text)

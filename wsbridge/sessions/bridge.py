@@ -146,7 +146,7 @@ class Bridge:
         self._handle(Event.CLIENT_DISCONNECTED, End(ABNORMAL))
 
     def shut_down(self, reason: End = SHUTTING_DOWN) -> None:
-        """Close the client and end the program, because the server shuts down or the endpoint ends."""
+        """Close the client's connection and end the program, because the server shuts down or the endpoint ends."""
         self._handle(Event.MUST_CLOSE, reason)
 
     def force(self) -> None:
@@ -158,7 +158,7 @@ class Bridge:
     # Events that may end the session
 
     def failed(self) -> None:
-        """Close the client, because the program could not be started."""
+        """Close the client's connection, because the program could not be started."""
         self._handle(Event.OUTPUT_ENDED, CANNOT_LAUNCH)
 
     def _client_disconnected(self, reason: End) -> None:

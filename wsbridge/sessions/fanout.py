@@ -3,7 +3,7 @@
 A subscriber is in step while it accepts every buffer at once. Its only state here is its entry in a group, one group for each wire.
 The fanout serves it with one call, and with bytes that it has already encoded. A full subscriber falls behind: it gets a cursor, and
 the next piece whenever it has room, until it is in step again. A stalled subscriber does not slow down the other subscribers. The
-fanout checks it only when it has room, or once a second if the policy is to close it.
+fanout checks it only when it has room, or once a second if the policy is to disconnect it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PIECE = 64 * 1024
 FLUSH_BYTES = 256 * 1024
 """Maximum bytes that wait for the end of the loop iteration."""
 SWEEP_SECONDS = 1.0
-"""Interval of the checks of the subscribers that are behind, if the policy is to close them."""
+"""Interval of the checks of the subscribers that are behind, if the policy is to disconnect them."""
 
 AHEAD_SECONDS = 10.0
 """Seconds that a subscriber waits for its position to arrive in this process, while the broker is connected."""
@@ -40,7 +40,7 @@ class Subscriber(Protocol):
     """Sends the bytes for all subscribers in step. The fanout calls it in each loop iteration with messages, so it must be fast."""
 
     def deliver(self, data: bytes) -> bool:
-        """Send bytes for this subscriber alone; return whether it has room for more."""
+        """Send bytes to this subscriber only; return whether it has room for more."""
 
     def end(self, reason: End) -> None:
         """Close the connection with this reason."""
@@ -269,7 +269,7 @@ class Fanout:
             self.dismiss(subscriber, reason)
 
     def dismiss(self, subscriber: Subscriber, reason: End) -> None:
-        """Close a subscriber after it has received all messages published so far."""
+        """Disconnect a subscriber after it has received all messages published so far."""
         self.flush()
         if subscriber in self._behind:
             self._leaving[subscriber] = reason

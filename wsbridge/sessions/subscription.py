@@ -1,7 +1,7 @@
 """A subscriber's session: it serves a client from the fanout, from the upgrade to the close.
 
 Messages of the channel go from the fanout directly to the client and bypass this object. Messages of the client go into the fan-in;
-without a fan-in, the session closes the client with 1003.
+without a fan-in, the session closes the connection with 1003.
 """
 
 from __future__ import annotations
@@ -97,14 +97,14 @@ class Subscription:
         self._fanout.ready(self)
 
     def end(self, reason: End) -> None:
-        """Close the client, and end the session."""
+        """Close the client's connection, and end the session."""
         self._client.end(reason)
         self._finish(reason)
 
     # Called by the registry
 
     def shut_down(self, reason: End = SHUTTING_DOWN) -> None:
-        """Close the client after it has received all messages published so far."""
+        """Close the client's connection after it has received all messages published so far."""
         if not self._is_over:
             self._fanout.dismiss(self, reason)
 

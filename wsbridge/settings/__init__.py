@@ -1,4 +1,4 @@
-"""The settings of all parts, declared once: one struct a part, one file a struct.
+"""The settings of all parts, declared once: one struct per part, one file per struct.
 
 Each value is in its final form, sizes in bytes and times in seconds. These modules read no command line and no file. wsbridge.cli
 and wsbridge.config make the structs, and the server distributes them.

@@ -78,11 +78,11 @@ class ChannelSettings(Part, frozen=True, kw_only=True):
         Setting(
             "Send messages from browsers to none (close 1003), program (its stdin) or exchange",
             (
-                "Select where messages from clients go: `none` (close the client with 1003), `program` (to <command>'s "
+                "Select where messages from clients go: `none` (disconnect the client with 1003), `program` (to <command>'s "
                 "stdin), `exchange` (publish them)"
             ),
             (
-                "Select where messages from clients go: `none` (close the client with 1003), `program` (to the program's stdin), "
+                "Select where messages from clients go: `none` (disconnect the client with 1003), `program` (to the program's stdin), "
                 "`exchange` (publish them)"
             ),
             flag="input",
@@ -146,7 +146,7 @@ class ChannelSettings(Part, frozen=True, kw_only=True):
             "When a browser falls further behind: drop-oldest, latest, or close (1013)",
             (
                 "Select what to do with a client that falls further behind: `drop-oldest` (continue with the newest "
-                "`<queue>` bytes), `latest` (continue with the next new message), `close` (close it with 1013; it can"
+                "`<queue>` bytes), `latest` (continue with the next new message), `close` (disconnect it with 1013; it can"
                 " reconnect)"
             ),
             flag="slow",
@@ -243,7 +243,7 @@ class ChannelSettings(Part, frozen=True, kw_only=True):
 
 
 def exchange_faults(name: str, *, at_broker: bool) -> Iterator[Fault]:
-    """Yield why AMQP 0-9-1 forbids the name of an exchange, or RabbitMQ reserves it."""
+    """Yield the fault of an exchange name that AMQP 0-9-1 forbids or that RabbitMQ reserves."""
     if not name:
         yield Fault(("exchange",), "<exchange> is missing: add <exchange>=NAME, the name of the channel")
     elif at_broker and not EXCHANGE_NAME.match(name):

@@ -126,7 +126,7 @@ class Fault(NamedTuple):
     """A mistake in the settings."""
 
     path: tuple[str | int, ...]
-    """The setting: its name alone, or `("endpoint", 2, "max_programs")`."""
+    """The setting: only its name, or `("endpoint", 2, "max_programs")`."""
     sentence: str
     """The mistake and its remedy; it mentions settings as `<name>`."""
 

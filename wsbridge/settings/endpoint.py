@@ -50,7 +50,7 @@ def _check_path(path: str) -> None:
     if ESCAPE.search(path):
         raise ValueError(f"<path>={path} has a percent escape; write the character itself: {unquote(path)}")
     if not path.isprintable():
-        raise ValueError(f"<path>={path} has a control character in it; remove it")
+        raise ValueError(f"<path>={path} contains a control character; remove it")
 
 
 def _check_host(host: str) -> None:
@@ -184,7 +184,7 @@ class BroadcastSettings(EndpointSettings, frozen=True, kw_only=True):
 
 
 class FilesSettings(EndpointSettings, frozen=True, kw_only=True):
-    """A folder of files, and CGI scripts beside it."""
+    """A folder of files, with or without CGI scripts."""
 
     kind = "files"
 

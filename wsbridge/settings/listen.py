@@ -37,7 +37,7 @@ def _is_host(ip: str | None, name: str | None) -> bool:
 
 
 def place_fault(host: str, port: int) -> str:
-    """Return why no socket can have a host and a port; empty if one can."""
+    """Return the reason that no socket can have a host and a port; empty if one can."""
     if re.search(r"[][:]", host) and not re.fullmatch(r"\[[^][]+\]", host):
         return "write an IPv6 address in brackets, such as [::1]"
     return "" if 0 <= port <= LARGEST_PORT else f"use a port from 0 to {LARGEST_PORT}"

@@ -118,7 +118,7 @@ class ProgramSettings(Part, frozen=True, kw_only=True):
     pass_environment: Annotated[
         tuple[str, ...],
         Setting(
-            "Pass these variables of the server to programs, separated by commas",
+            "Pass these variables of the server, separated by commas, to programs",
             (
                 "Pass these variables of the server to programs, instead of the default variables; see [the "
                 "environment of a program](environment.md)"

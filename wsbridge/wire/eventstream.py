@@ -1,8 +1,8 @@
 """Event streams (HTML, section 9.2, "Server-sent events"): messages of a channel in the form that a browser's EventSource reads.
 
 `id:` is the position after a message. The browser sends the last such id back as Last-Event-ID. Text is sent as it is, each of
-its lines in a `data:` line. CR and LF inside a message arrive as LF: the format has no other line end. A binary message is an
-event `binary`, in base64. A loss is an event `lost`, whose data is the number of messages or `?`. An event `broker` reports that
+its lines in a `data:` line. CR and LF inside a message arrive as LF: the format has no other line end. A binary message is a
+`binary` event, in base64. A loss is a `lost` event, whose data is the number of messages or `?`. A `broker` event reports that
 the connection to the broker is lost (`away`) or back (`here`).
 """
 

@@ -25,7 +25,7 @@ forty times as many."""
 LONG_FRAME = 64 * 1024
 """Bytes. The payload of a longer frame is unmasked and checked as it arrives, so that its end costs no more than any other read."""
 SLOW_FRAME = 8
-"""The cost of a frame of any other shape, in short plain messages (5 to 15 us beside 1 us, measured)."""
+"""The cost of a frame of any other shape, in short plain messages (measured: 5 to 15 us versus 1 us)."""
 
 Mask = Callable[[bytes, bytearray], None]
 """XORs a payload in place with a mask of four bytes."""

@@ -1,6 +1,6 @@
 """The bus over RabbitMQ: a fanout exchange, and for each process one queue, or one consumer of its stream.
 
-The buses of a process share one connection to each broker (connections.py). A fault of one bus does not disturb the other buses, unless
+The buses of a process share one connection to each broker (connections.py). A fault in one bus does not affect the other buses, unless
 their connection is lost.
 
 Published messages wait in a spool until the broker has confirmed them. Without replay, delivery is at most once: bodies in flight

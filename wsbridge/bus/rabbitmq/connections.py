@@ -9,9 +9,9 @@ joins it again, with these exceptions:
     no answer in time    If no other link receives data, the connection is lost. Otherwise, only the link is lost. If the next
                          link of the same bus gets no answer on this connection, the connection accepts no further links: the
                          bus gets another connection, and the other links keep theirs
-    connection error     The broker closes the connection for an error of one request, for example INTERNAL_ERROR. It does not
+    connection error     The broker closes the connection because of an error in one request, such as INTERNAL_ERROR. It does not
                          name the AMQP channel. Each link that waited for an answer is a suspect, and the next link of its bus
-                         opens a connection alone
+                         opens a separate connection
     alarm                The connection accepts no further links until the alarm ends: the broker reads nothing from it
     channel_max          The connection accepts no further links while it has no room for their AMQP channels
 """

@@ -33,12 +33,12 @@ class NoChannelLeft(exceptions.AMQPError):
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether the broker has closed a connection because of an error of a request."""
+    """Whether the broker has closed a connection because of an error in a request."""
     return isinstance(error, exceptions.ConnectionClosed) and FORCED not in error.args
 
 
 def why_closed(error: BaseException | None) -> str:
-    """Return why a connection was closed, as far as that is known."""
+    """Return the reason for the closure of a connection, as far as it is known."""
     text = REPR.sub(r"\1", str(error or ""))
     return f"the connection was closed: {text}" if text else "the connection was closed"
 
@@ -73,7 +73,7 @@ def _how_it_differs(text: str) -> str:
 
 
 def explain(error: BaseException, url: str, exchange: str) -> str:
-    """Return the cause of an error of a broker, and the remedy. The text does not contain the password."""
+    """Return the cause of a broker error, and the remedy. The text does not contain the password."""
     where = shown(url, PORTS)
     user = urlsplit(url).username or "guest"
     # aio-pika wraps the OSError of a failed connection attempt in its own error.

@@ -1,9 +1,9 @@
 """What the log says about the broker: an event of a connection once, an event of one channel with the name of its exchange.
 
 A connection carries many channels, and its end is the end of all their links. Each bus reports what its own link meets. The first
-bus that reports an event of the connection logs it, without the field `exchange`.
+bus that reports an event of the connection logs it, without the `exchange` field.
 
-A failure that concerns one channel, such as a deleted exchange, has the field `exchange`. So has the later reconnection.
+A failure that concerns one channel, such as a deleted exchange, has the `exchange` field. So has the later reconnection.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Report:
 
     def __init__(self, exchange: str, failures: RepeatFilters) -> None:
         self.log = logging.LoggerAdapter(log, extra({"exchange": exchange}))
-        """The log for events of this channel alone."""
+        """The log for the events of only this channel."""
         self._failures = failures
         self._failure = RepeatFilter(self.log)
         self._is_named = False
