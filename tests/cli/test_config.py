@@ -121,6 +121,7 @@ TLS = {"certificate": "c", "key": "k"}
         (["--port=8080"], [{"address": ":8080"}]),
         (["--port=0"], [{"address": ":0"}]),
         (["--address=127.0.0.1", "--address=[::1]"], [{"address": "127.0.0.1:80"}, {"address": "[::1]:80"}]),
+        (["--address=[::1]", "--address=127.0.0.1", "--address=[::1]"], [{"address": "[::1]:80"}, {"address": "127.0.0.1:80"}]),
         (["--unixsocket=s"], [{"address": "unix:s"}]),
         (["--unixsocket=s", "--port=0"], [{"address": ":0"}, {"address": "unix:s"}]),
         (["--unixsocket=s", "--address=127.0.0.1"], [{"address": "127.0.0.1:80"}, {"address": "unix:s"}]),

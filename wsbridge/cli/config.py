@@ -134,7 +134,7 @@ def _listeners(flags: SimpleNamespace) -> tuple[ListenSettings, ...]:
     if port is None and not (flags.unixsocket and not flags.address and not flags.redirport):
         port = 443 if flags.ssl else 80
     if port is not None:
-        for host in flags.address or ("",):
+        for host in dict.fromkeys(flags.address) or ("",):
             listeners.append(ListenSettings(address=f"{host}:{port}", redirect_port=flags.redirport, **tls))
     if flags.unixsocket:
         rights = {"mode": flags.unixsocket_mode, "owner": flags.unixsocket_owner, "group": flags.unixsocket_group}
