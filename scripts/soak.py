@@ -21,7 +21,7 @@ from pathlib import Path
 from threading import Thread
 
 from tests.support.client import Client, connect, encode_frame
-from tests.support.proc import TRANSPORTS, resident, send_what_is_taken, zombies
+from tests.support.proc import TRANSPORTS, resident, send_until_full, zombies
 from tests.support.server import Server, wait_until
 from tests.support.tool import command
 
@@ -108,7 +108,7 @@ def crowd(port: int, count: int) -> list[Client]:
             client.send_text("hello")
             client.receive_text()
         elif path == "/deaf":
-            send_what_is_taken(client.stream.sock, MUCH, quiet=0.01)
+            send_until_full(client.stream.sock, MUCH, quiet=0.01)
         clients.append(client)
     return clients
 

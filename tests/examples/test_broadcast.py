@@ -280,6 +280,7 @@ async def test_chat(browser: Chromium) -> None:
         assert await lines(ada, 5) == ["mine <b>Hi</b>", *said]
         assert await ada.evaluate("who.value") == "Ada"
         zoe = await browser.open(url)
+        await zoe.wait_for("channel.state === 'open'")
         assert await zoe.evaluate("who.value") == ""
         await zoe.evaluate("who.value = 'Zoë'")
         await write(zoe, "I am here")
