@@ -411,6 +411,40 @@ sys.exit(run("wsbridge", sys.argv[1:], os.environ))
 """Drops a broker that is silent for a second, and prints this before it closes the connection."""
 
 
+SLOW_OPENING = """
+import asyncio, os, sys
+from wsbridge.bus.rabbitmq.bus import RabbitBus
+from wsbridge.cli.main import run
+
+open_bus = RabbitBus.open
+
+async def open_and_receive(bus, receiver):
+    arrived, receive = asyncio.Event(), receiver.receive
+
+    def receive_and_report(body):
+        receive(body)
+        arrived.set()
+
+    receiver.receive = receive_and_report
+    await open_bus(bus, receiver)
+    print("open", file=sys.stderr, flush=True)
+    await arrived.wait()
+
+RabbitBus.open = open_and_receive
+sys.exit(run("wsbridge", sys.argv[1:], os.environ))
+"""
+"""Completes the opening of the bus only after the first message has arrived."""
+
+
+def test_message_during_the_opening(start: Start, broker: Broker, exchange: str) -> None:
+    """`subscribe` prints a message that the broker delivers while the opening of the bus completes."""
+    subscribe = start("subscribe", *broker_words(broker, exchange), "-n", "1", python=("-c", SLOW_OPENING))
+    subscribe.wait_for_error("open")
+    assert finish("publish", *broker_words(broker, exchange), data=b"early\n").returncode == 0
+    assert subscribe.lines(1) == ["early"]
+    assert subscribe.wait() == 0
+
+
 @pytest.mark.parametrize("end", ["subscribe", "publish"])
 def test_signal_while_the_link_times_out(end: str, start: Start, broker: Broker, exchange: str) -> None:
     """A signal ends the process, although the connection to a silent broker is just timing out."""

@@ -136,11 +136,15 @@ async def _from_broker(settings: PipeSettings, printer: Printer, output: StdoutW
     relay = Relay(fanout, new_epoch=lambda: secrets.token_hex(10), metrics=metrics)
     search = Search(relay, screen, fanout, since) if since is not None else None
     try:
-        await bus.open(search or relay)
-        if search is None:
+        has_history = settings.channel.replay
+        if not has_history:
+            # The queue holds messages from its binding on, and the broker may deliver the first of them before `open` returns.
             fanout.join(screen, channel.join(Join.NONE))
-        else:
+        await bus.open(search or relay)
+        if search is not None:
             await search.wait(bus.received_at)
+        elif has_history:
+            fanout.join(screen, channel.join(Join.NONE))
         await loop.create_future()
     finally:
         fanout.leave(screen)
