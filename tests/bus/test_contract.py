@@ -24,6 +24,7 @@ from tests.bus.node import WAIT_SECONDS, Exchange, Node, Receiver, nothing_left,
 from tests.support.deadline import scaled
 from tests.support.rabbit import Broker, Proxy
 from tests.support.server import free_port
+from tests.support.site import NEW_CERTIFICATE
 from wsbridge.bus.base import Body, Bus
 from wsbridge.bus.bodies import LINES, OutgoingBody
 from wsbridge.bus.exchange import ExchangeSettings
@@ -600,13 +601,13 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("certificates")
     signed = ("-CA", "ca.pem", "-CAkey", "ca.key")
     for name, options in (
-        ("ca", ("-addext", "keyUsage=critical,keyCertSign")),
+        ("ca", ()),
         ("server", ("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", *signed)),
         ("client", signed),
     ):
-        words = ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+        words = (*NEW_CERTIFICATE, *options)
         files = ("-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem")
-        subprocess.run([*words, *files, *options], cwd=folder, check=True, capture_output=True)
+        subprocess.run([*words, *files], cwd=folder, check=True, capture_output=True)
     return folder
 
 

@@ -19,6 +19,7 @@ from tests.bus.conftest import PrivateBroker
 from tests.bus.node import QUICK, Exchange, Node, Receiver, nothing_left, publish_until_received, until
 from tests.support.rabbit import Broker, Proxy
 from tests.support.server import free_port
+from tests.support.site import NEW_CERTIFICATE
 from wsbridge.errors import BusError
 from wsbridge.flow import Batch, Kind
 
@@ -52,7 +53,8 @@ async def listening(answer: bytes | None, context: ssl.SSLContext | None = None)
     stack = ExitStack()
 
     async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        stack.callback(writer.transport.abort)
+        # From Python 3.13 on, a writer that is collected as garbage closes its connection.
+        stack.callback(lambda: writer.transport.abort())
         if answer is not None:
             writer.write(answer)
             writer.close()
@@ -66,9 +68,8 @@ async def listening(answer: bytes | None, context: ssl.SSLContext | None = None)
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with a self-signed certificate of 127.0.0.1 and its key."""
     file = tmp_path_factory.mktemp("certificate") / "both.pem"
-    words = ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
     subject = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1")
-    subprocess.run([*words, *subject, "-keyout", f"{file}.key", "-out", f"{file}.crt"], check=True, capture_output=True)
+    subprocess.run([*NEW_CERTIFICATE, *subject, "-keyout", f"{file}.key", "-out", f"{file}.crt"], check=True, capture_output=True)
     file.write_text(Path(f"{file}.key").read_text() + Path(f"{file}.crt").read_text())
     return file
 

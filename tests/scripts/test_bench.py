@@ -1,6 +1,7 @@
 """`scripts/bench`: its C tools, and short rows of its table."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -28,6 +29,15 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for source in BENCH.glob("*.c"):
         subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-o", folder / source.stem, source], check=True)
     return folder
+
+
+def test_help_without_packages() -> None:
+    """`scripts/bench --help` needs only Python: no package is installed yet."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    words = (sys.executable, "-S", BENCH / "bench.py", "--help")
+    run = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=scaled(60), check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "scripts/bench" in run.stdout
 
 
 def printed(tools: Path, *words: str) -> list[bytes]:

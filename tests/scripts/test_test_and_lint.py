@@ -80,7 +80,7 @@ def test_sudo_that_fails(clone: Clone) -> None:
     assert run.stderr.splitlines()[-1] == "apt-get update && apt-get install -y --no-install-recommends gawk"
 
 
-@pytest.mark.parametrize("name", ["test", "lint", "docs", "bench", "soak", "install-service", "wsbridge"])
+@pytest.mark.parametrize("name", ["test", "lint", "docs", "bench", "soak", "reload-soak", "install-service", "wsbridge"])
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help(clone: Clone, name: str, flag: str) -> None:
     """`--help` works at once in a fresh clone, and installs nothing."""

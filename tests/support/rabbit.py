@@ -317,6 +317,7 @@ class Broker:
         rabbit = [
             f'{{tcp_listeners,[{{"127.0.0.1",{self.port}}}]}}',
             "{disk_free_limit,1000000}",
+            f"{{max_message_size,{128 * 1024 * 1024}}}",
             f"{{vm_memory_high_watermark,{HIGH}}}",
             f"{{permit_deprecated_features,#{{{','.join(f'{name} => false' for name in DENIED)}}}}}",
             "{log,[{file,[{level,warning}]},{console,[{enabled,false}]}]}",

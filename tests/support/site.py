@@ -71,6 +71,12 @@ FILES = {
 
 SECRET = b"outside of what is served"
 
+NEW_CERTIFICATE = (
+    *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"),
+    *("-addext", "keyUsage=critical,digitalSignature,keyCertSign"),
+)
+"""Makes a certificate and its key. Python 3.13 refuses a certificate that can sign others and has no key usage."""
+
 
 @dataclass(frozen=True, slots=True)
 class Site:
@@ -134,14 +140,14 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     folder = tmp_path_factory.mktemp("certificates")
     signed = ("-CA", "ca.pem", "-CAkey", "ca.key")
     for name, subject, options in (
-        ("ca", "/CN=Test CA", ("-addext", "keyUsage=critical,keyCertSign")),
+        ("ca", "/CN=Test CA", ()),
         ("server", "/CN=localhost", ("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", *signed)),
         ("client", "/CN=client", signed),
         ("stranger", "/CN=stranger", ()),
     ):
-        words = ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+        words = (*NEW_CERTIFICATE, "-subj", subject, *options)
         files = ("-keyout", f"{name}.key", "-out", f"{name}.pem")
-        subprocess.run([*words, "-subj", subject, *files, *options], cwd=folder, check=True, capture_output=True)
+        subprocess.run([*words, *files], cwd=folder, check=True, capture_output=True)
     return Certificates(folder)
 
 
