@@ -21,7 +21,7 @@ from tests.server.test_serve import PASSED
 from tests.support.client import Client, Refused, open_stream
 from tests.support.configured import Configure, Configured, bridge, listener
 from tests.support.server import free_port, wait_until
-from tests.support.site import Certificates
+from tests.support.site import NEW_CERTIFICATE, Certificates
 
 CAT = bridge("/cat", "exec cat")
 REFUSED = (ConnectionRefusedError, FileNotFoundError)
@@ -153,11 +153,10 @@ def issued(certificates: Certificates, tmp_path: Path) -> Path:
 def issue(certificates: Certificates, folder: Path) -> None:
     """Issue another certificate for the server."""
     folder.mkdir()
-    words = ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
     signed = ("-CA", certificates.folder / "ca.pem", "-CAkey", certificates.folder / "ca.key")
     names = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
     files = ("-keyout", folder / "server.key", "-out", folder / "server.pem")
-    subprocess.run([*words, *names, *signed, *files], check=True, capture_output=True)
+    subprocess.run([*NEW_CERTIFICATE, *names, *signed, *files], check=True, capture_output=True)
 
 
 def secure(port: int, **keys: Any) -> str:

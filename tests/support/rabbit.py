@@ -326,7 +326,9 @@ class Broker:
             rabbit += [f"{{consumer_timeout,{self._consumer_timeout_ms}}}", f"{{channel_tick_interval,{TICK_MS}}}"]
         if self._tls is not None:
             files = ",".join(f'{{{name},"{file}"}}' for name, file in zip(("cacertfile", "certfile", "keyfile"), self._tls, strict=True))
-            rabbit += [f'{{ssl_listeners,[{{"127.0.0.1",{self.tls_port}}}]}}', f"{{ssl_options,[{files},{{verify,verify_peer}}]}}"]
+            # A client certificate is optional; newer versions of Erlang require one otherwise.
+            options = f"{files},{{verify,verify_peer}},{{fail_if_no_peer_cert,false}}"
+            rabbit += [f'{{ssl_listeners,[{{"127.0.0.1",{self.tls_port}}}]}}', f"{{ssl_options,[{options}]}}"]
         stream = f'[{{tcp_listeners,[{{"127.0.0.1",{self.stream_port}}}]}}]'
         return f"[{{rabbit,[{','.join(rabbit)}]}},{{rabbitmq_stream,{stream}}}]."
 
