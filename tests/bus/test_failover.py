@@ -59,8 +59,9 @@ async def listening(answer: bytes | None, context: ssl.SSLContext | None = None)
             writer.write(answer)
             writer.close()
 
-    with stack:
-        async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
+    # The end of the server waits for its connections.
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
+        with stack:
             yield server.sockets[0].getsockname()[1]
 
 
