@@ -31,9 +31,13 @@ class Programs:
         self.lock = folder / "lock"
 
     def named(self, name: str, work: str = "cat; echo end", *, exchange: str = "c", **keys: Any) -> str:
-        """Return the table of the channel with a program, which prints its input and its end unless `work` replaces that."""
+        """Return the table of the channel with a program, which prints its input and its end unless `work` replaces that.
+
+        Unless only KILL ends it, the program has a minute before the first signal: on a busy machine its last output may come late.
+        """
+        patience = {} if STUBBORN in work else {"close_delay": "60s"}
         alone = f"exec 9>{self.lock}; flock -n 9 || echo two; echo begin {name}; {work}"
-        return channel("/c", exchange, alone, **{"input": "program", "join": "history", **keys})
+        return channel("/c", exchange, alone, **{"input": "program", "join": "history", **patience, **keys})
 
 
 STUBBORN = "trap '' INT TERM; cat; while :; do read line </dev/zero; done"

@@ -129,7 +129,7 @@ def test_shutdown_uses_the_ladder(scripts: Scripts, tmp_path: Path) -> None:
 
 def test_shutdown_lets_a_script_finish(scripts: Scripts, tmp_path: Path) -> None:
     """At shutdown, output that a script prints after the end of its stdin still reaches the client."""
-    server = scripts(polite=f"{PLAIN}; echo ready > $F/ready; cat; echo bye", ok=OK)
+    server = scripts("--closems=60000", polite=f"{PLAIN}; echo ready > $F/ready; cat; echo bye", ok=OK)
     with open_stream(port=server.port) as stream:
         stream.send(request_bytes("POST", "/polite", [*HOST, ("Content-Length", "10")], b"half,"))
         left(tmp_path / "ready")

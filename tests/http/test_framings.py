@@ -147,7 +147,7 @@ def test_program_closes(serve: Serve) -> None:
     """A close record ends the session with its code and reason; the server ignores later output."""
     script = r"""read opening; read line; echo '{"type":"message","text":"last"}'; echo '{"type":"close","code":4007,"reason":"süß"}'
                  echo '{"type":"message","text":"late"}'; echo $$ >&2; cat >&2"""
-    server = serve("--framing=json", "sh", "-c", script)
+    server = serve("--framing=json", "--closems=60000", "sh", "-c", script)
     with server.connect() as client:
         client.send_text("end it")
         messages, close = client.receive_until_close()
@@ -172,7 +172,7 @@ def test_invalid_record(serve: Serve, record: str) -> None:
 def test_shutdown_record(serve: Serve, tmp_path: Path) -> None:
     """A program with the framing json receives notice of a shutdown."""
     script = """read opening; echo '{"type":"message","text":"ready"}'; cat >"$0" """
-    server = serve("--framing=json", "sh", "-c", script, str(tmp_path / "told"))
+    server = serve("--framing=json", "--closems=60000", "sh", "-c", script, str(tmp_path / "told"))
     with server.connect() as client:
         assert client.receive_text() == "ready"
         server.send_signal(signal.SIGTERM)

@@ -358,7 +358,7 @@ def test_grandchild_that_holds_stdout(broadcast: Broadcast) -> None:
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_shutdown(broadcast: Broadcast, how: signal.Signals) -> None:
     """At the shutdown, the program ends first. Its last output reaches all clients, which are then closed with 1001."""
-    server = broadcast("--join=last", *shell("echo ready; cat; echo bye"))
+    server = broadcast("--join=last", "--closems=60000", *shell("echo ready; cat; echo bye"))
     with server.connect() as plain, view(server) as viewer, listen(server) as listener:
         assert plain.receive_text() == "ready"
         assert viewer.message() == b"ready"
