@@ -51,19 +51,18 @@ class Echo:
 class EchoSessions:
     """The session factory of the endpoint."""
 
-    has_room, asks_disk = True, False
+    has_room = True
 
     def __init__(self, parts: Parts) -> None:
-        gate, self._handshake = parts.gate(), parts.handshake()
+        self.gate, self.handshake = parts.gate(), parts.handshake()
         self._parts = parts
-        self.admit, self.locate, self.reject = gate.admit, gate.locate, self._handshake.reject
 
     async def room(self) -> None:
         """Return at once."""
 
     def start(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
         with self._parts.registry.limiter.returned_on_error():
-            client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, fields)
+            client = self.handshake.accept(connection, request, admission.accept, admission.subprotocol, fields)
             early = connection.detach(client)
         echo = Echo(client, self._parts)
         client.join(CallbackSink(client.write, echo.ended), lambda: echo.ended(SHUTTING_DOWN))

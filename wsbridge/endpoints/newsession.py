@@ -45,11 +45,8 @@ class BridgeSessionFactory:
         metrics: Metrics,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.admit = gate.admit
-        self.locate = gate.locate
-        self.asks_disk = gate.asks_disk
-        self.reject = handshake.reject
-        self._handshake = handshake
+        self.gate = gate
+        self.handshake = handshake
         self._program = program
         self._terminal = program.terminal
         self._software = software
@@ -87,7 +84,7 @@ class BridgeSessionFactory:
             # The program starts before the server sends the 101: one processor loads it while the other does the rest.
             child, starting = self._start_program(admission.argv, environment, fields)
             try:
-                client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, fields)
+                client = self.handshake.accept(connection, request, admission.accept, admission.subprotocol, fields)
                 early = connection.detach(client)
             except BaseException:
                 child.abandon()

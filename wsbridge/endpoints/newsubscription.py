@@ -72,12 +72,9 @@ class SubscriptionFactory:
         metrics: Metrics,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.admit = gate.admit
-        self.locate = gate.locate
-        self.asks_disk = gate.asks_disk
-        self.reject = handshake.reject
+        self.gate = gate
+        self.handshake = handshake
         self._origins = origins
-        self._handshake = handshake
         self._client = client
         self._fanout = fanout
         self._join = join
@@ -98,7 +95,7 @@ class SubscriptionFactory:
         """Send the 101 response and start the subscription."""
         with self._registry.limiter.returned_on_error():
             start_at = self._start_position(_query(request, "since"))
-            client = self._handshake.accept(connection, request, admission.accept, admission.subprotocol, fields)
+            client = self.handshake.accept(connection, request, admission.accept, admission.subprotocol, fields)
             bits = client.deflate.parameters.server_bits if client.deflate else 0
             wire = self._wires.websocket(admission.subprotocol == SUBPROTOCOL, bits, _query(request, TIMES) is not None)
             early = connection.detach(client)

@@ -98,13 +98,13 @@ class App:
     def upgrade(self, connection: Upgradable, request: Request) -> bool:
         """Begin a session at once if nothing prevents it; return whether it has begun."""
         sessions = self._sessions
-        if sessions is None or self._names is not None or sessions.asks_disk or not sessions.has_room:
+        if sessions is None or self._names is not None or sessions.gate.asks_disk or not sessions.has_room:
             return False
         if not is_upgrade(request):
             return False
         try:
             fields = self._fields(request)
-            sessions.start(connection, request, sessions.admit(request), fields, request.peer.address)
+            sessions.start(connection, request, sessions.gate.admit(request), fields, request.peer.address)
         except (Refused, Busy):
             return False
         return True
@@ -152,10 +152,11 @@ class App:
         fields = self._fields(request)
         await sessions.room()
         try:
-            admission = sessions.admit(request, await in_a_thread(sessions.locate, request) if sessions.asks_disk else None)
+            gate = sessions.gate
+            admission = gate.admit(request, await in_a_thread(gate.locate, request) if gate.asks_disk else None)
         except Busy as busy:
             session_log.error("%s", busy, extra=extra(fields))
-            sessions.reject(connection, request, busy, fields)
+            sessions.handshake.reject(connection, request, busy, fields)
             return DETACHED
         except Refused as refused:
             self._log_refusal(refused, fields)

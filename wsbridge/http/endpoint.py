@@ -7,8 +7,8 @@ from typing import Protocol
 
 from aiohttp import web
 
-from wsbridge.errors import Busy
-from wsbridge.http.admission import Admission, Located
+from wsbridge.http.admission import Admission, Gate
+from wsbridge.http.handshake import Handshake
 from wsbridge.http.newconnection import Upgradable
 from wsbridge.logs import LogFields
 from wsbridge.rules.request import Headers, Request
@@ -20,7 +20,10 @@ EVENTS_METHODS = ("GET", "OPTIONS")
 
 
 class SessionFactory(Protocol):
-    """Admits WebSocket requests and begins their sessions."""
+    """Begins the sessions of WebSocket requests that `gate` has admitted."""
+
+    gate: Gate
+    handshake: Handshake
 
     @property
     def has_room(self) -> bool:
@@ -29,21 +32,8 @@ class SessionFactory(Protocol):
     async def room(self) -> None:
         """Wait until a session may begin; callers proceed in the order of their calls."""
 
-    @property
-    def asks_disk(self) -> bool:
-        """Whether `locate` reads the disk; if so, call it in a thread and pass its result to `admit`."""
-
-    def locate(self, request: Request) -> Located:
-        """Return the program and script that a request selects."""
-
-    def admit(self, request: Request, located: Located | None = None) -> Admission:
-        """Return the admission of a request, with its slot reserved. Raises Refused and Busy."""
-
     def start(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
         """Send the 101 and begin the session, which owns the slot from then on. Raises Refused; then the slot is free again."""
-
-    def reject(self, connection: Upgradable, request: Request, busy: Busy, fields: LogFields) -> None:
-        """Send the 101 and close with 1013, so that a browser can see the reason."""
 
 
 class EventStreams(Protocol):
