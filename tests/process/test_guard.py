@@ -205,6 +205,23 @@ async def test_each_program_has_its_own_ladder(watched: Metrics, start: Starter,
     await asyncio.to_thread(os.waitpid, guard.pid, 0)
 
 
+async def test_replaced_while_no_program_runs(watched: Metrics, start: Starter) -> None:
+    """A guard that was replaced while no program ran ends later programs by their ladder."""
+    guard = start.watch = Guard(watched, loop=asyncio.get_running_loop())
+    script = "trap seen=1 INT; trap 'exit 2$seen' TERM; echo ready; while :; do sleep 0.01; done"
+    before = start("true", ladder=make_ladder(0))
+    await before.child.group.wait_exit()
+    await until(lambda: not guard._groups, "the end of the first program")
+    first = guard.pid
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: guard.pid != first, "the second guard")
+    after = start("sh", "-c", script, ladder=make_ladder(0))
+    assert await after.line() == "ready"
+    guard.close()
+    assert await after.child.group.wait_exit() == 21
+    assert await asyncio.to_thread(os.waitpid, guard.pid, 0) == (guard.pid, 0)
+
+
 async def test_ended_groups_are_forgotten(watched: Metrics, start: Starter) -> None:
     """The guard forgets a group that has ended, because its ID may belong to another group later."""
     guard = Guard(watched, loop=asyncio.get_running_loop())

@@ -23,7 +23,7 @@ from wsbridge.process.termination import Step
 SHELL = "/bin/sh"
 SCRIPT = str(Path(__file__).with_name("guard.sh"))
 BACKLOG_LIMIT = 1024 * 1024
-"""Maximum bytes that wait for the guard. The server replaces such a guard: it has probably been stopped."""
+"""Maximum bytes that wait for the guard. The server replaces a guard that is further behind: it has probably been stopped."""
 LATE_SECONDS = 0.05
 """Seconds after which the guard receives the end of a session, if no session begins before that."""
 RESTART_PAUSE = 1.0
@@ -114,13 +114,13 @@ class Guard:
             log.error("cannot start the guard: %s; the server tries again", error)
             self._timer = self._loop.call_later(RESTART_PAUSE, self._start)
             return
-        # The guard must never preempt the server when it runs.
+        # A guard that wakes up must not preempt the server.
         with contextlib.suppress(OSError):
             os.sched_setscheduler(self.pid, os.SCHED_BATCH, os.sched_param(0))
-        self._unsent = b""
-        if self._groups:
-            definitions = [_definition(number, ladder) for ladder, number in self._ladders.items()]
-            self._write(b"".join([*definitions, *(b"+ %d %d\n" % group for group in self._groups.items())]))
+        # A new guard knows no ladder, not even those of the programs that will begin.
+        definitions = [_definition(number, ladder) for ladder, number in self._ladders.items()]
+        self._unsent = b"".join([*definitions, *(b"+ %d %d\n" % group for group in self._groups.items())])
+        self._send_unsent()
 
     def _spawn(self) -> None:
         read, pipe = os.pipe2(os.O_CLOEXEC)
