@@ -75,14 +75,19 @@ class Request:
         """Return the Location of a redirect to a clean path, not encoded, from the root of the site; it keeps the query.
 
         It is a relative reference (RFC 9110, section 10.2.2), so it stays below the prefix that a reverse proxy has removed. It
-        begins with a dot, so it names no other host.
+        begins with a dot, so it names no other host. If the client has sent `//`, it is an absolute path: clients disagree about
+        the number of folders in such a path.
         """
-        here, there = _folders(self.first_uri or self.uri), quote_path(path).split("/")[1:]
+        query = "?" + self.query if self.query else ""
+        sent, _, _ = (self.first_uri or self.uri).partition("?")
+        if "//" in sent:
+            return quote_path(path) + query
+        here, there = _folders(sent), quote_path(path).split("/")[1:]
         same = 0
         while same < min(len(here), len(there) - 1) and here[same] == there[same]:
             same += 1
         up = "../" * (len(here) - same) or "./"
-        return up + "/".join(there[same:]) + ("?" + self.query if self.query else "")
+        return up + "/".join(there[same:]) + query
 
     @property
     def url(self) -> str:
@@ -121,10 +126,10 @@ def read_target(target: str) -> RequestTarget:
     return RequestTarget(path, query, encode_path(raw_path) + mark + query, authority or None)
 
 
-def _folders(uri: str) -> list[str]:
-    """Return the components of a path before its last slash, as a client counts them: an empty one is one, `.` is none."""
+def _folders(path: str) -> list[str]:
+    """Return the components of a path before its last slash, as a client counts them: `.` is none, and `..` removes one."""
     folders: list[str] = []
-    for component in uri.partition("?")[0].split("/")[1:-1]:
+    for component in path.split("/")[1:-1]:
         if component == "..":
             del folders[-1:]
         elif component != ".":
