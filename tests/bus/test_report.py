@@ -41,7 +41,7 @@ def reports(number: int) -> list[Report]:
 def test_connection(lines: Lines) -> None:
     """The loss of a connection, the failed attempts and the reconnection are one line each, however many channels it carried."""
     many = reports(200)
-    for connection, again in ((Reported(), Reported()), (Reported(), Reported())):
+    for connection in (Reported(), Reported()):
         for report in many:
             report.disconnected(AT, "gone", lost=connection)
         assert lines() == [("", LOST)]
@@ -50,45 +50,73 @@ def test_connection(lines: Lines) -> None:
                 report.failed({URLS[1]: BusError("hare away"), URLS[0]: BusError("rabbit away")}, URLS, seconds)
         assert lines() == [("", "rabbit away; hare away")]
         for report in many:
-            report.reconnected(AT, again)
+            report.reconnected(AT)
         assert lines() == [("", BACK)]
 
 
 def test_link(lines: Lines) -> None:
     """The loss of one link, and what happens until the bus has another, name the exchange."""
     one, other = reports(2)
-    connection = Reported()
     one.disconnected(AT, "gone", lost=None)
     one.failed({URLS[0]: BusError("no exchange", exchange="channel0")}, URLS, 0.0)
     one.failed({URLS[0]: BusError("no exchange", exchange="channel0")}, URLS, 1.0)
-    one.reconnected(AT, connection)
+    one.reconnected(AT)
     assert lines() == [("channel0", LOST), ("channel0", "no exchange"), ("channel0", BACK)]
     other.disconnected(AT, "gone", lost=Reported())
-    other.reconnected(AT, connection)
+    other.reconnected(AT)
     assert lines() == [("", LOST), ("", BACK)]
 
 
 def test_one_channel_stays_away(lines: Lines) -> None:
     """If one channel cannot be used after a lost connection, its error and its own reconnection name the exchange."""
     one, other = reports(2)
-    lost, again = Reported(), Reported()
+    lost = Reported()
     for report in (one, other):
         report.disconnected(AT, "gone", lost=lost)
     one.failed({URLS[0]: BusError("no exchange", exchange="channel0")}, URLS, 0.0)
-    other.reconnected(AT, again)
-    one.reconnected(AT, again)
+    other.reconnected(AT)
+    one.reconnected(AT)
     assert lines() == [("", LOST), ("channel0", "no exchange"), ("", BACK), ("channel0", BACK)]
 
 
 def test_named_one_comes_first(lines: Lines) -> None:
     """The reconnection of a channel that the log has named does not hide that of the others."""
     one, other = reports(2)
-    again = Reported()
     one.disconnected(AT, "gone", lost=None)
     other.disconnected(AT, "gone", lost=Reported())
-    one.reconnected(AT, again)
-    other.reconnected(AT, again)
+    one.reconnected(AT)
+    other.reconnected(AT)
     assert lines()[2:] == [("channel0", BACK), ("", BACK)]
+
+
+def test_replacements(lines: Lines) -> None:
+    """Each lost connection has one line of its loss and one of its replacement, also if one of several connections remains."""
+    first, second, third = reports(3)
+    lost, alone = Reported(), Reported()
+    for report in (first, second, third):
+        report.disconnected(AT, "gone", lost=lost)
+    second.reconnected(AT)
+    first.reconnected(AT)
+    assert lines() == [("", LOST), ("", BACK)]
+    first.disconnected(AT, "gone", lost=alone)
+    third.reconnected(AT)
+    first.reconnected(AT)
+    assert lines() == [("", LOST), ("", BACK)]
+
+
+@pytest.mark.parametrize("with_connection", [True, False])
+def test_failures_of_another_loss(lines: Lines, with_connection: bool) -> None:
+    """After a reconnection, with or without the name of the exchange, the errors of the next loss are logged at once."""
+    (report,) = reports(1)
+    away = {URLS[0]: BusError("rabbit away")}
+    report.disconnected(AT, "gone", lost=Reported() if with_connection else None)
+    report.failed(away, URLS, 0.0)
+    report.failed({URLS[0]: BusError("no exchange", exchange="channel0")}, URLS, 1.0)
+    report.reconnected(AT)
+    lines()
+    report.disconnected(AT, "gone", lost=Reported())
+    report.failed(away, URLS, 10.0)
+    assert lines() == [("", LOST), ("", "rabbit away")]
 
 
 def test_alarm(lines: Lines) -> None:

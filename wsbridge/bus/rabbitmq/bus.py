@@ -301,7 +301,7 @@ class RabbitBus:
                     await self._attach(link, is_first=is_first)
                 if not is_first:
                     self._metrics.broker_reconnects += 1
-                    self._report.reconnected(str(self), link.reported)
+                    self._report.reconnected(str(self))
                 elif not ready.done():
                     # If `ready` is done, the caller has cancelled `open`: the messages so far were enough.
                     ready.set_result(None)

@@ -161,7 +161,8 @@ class Link:
                     self._report_timeout(seconds)
                 raise self._missing or TimeoutError
         except Exception as error:
-            exchange = self._exchange if self._channels and not self.is_connection_lost else ""
+            is_of_this_channel = error is self._missing or (self._channels and not self.is_connection_lost)
+            exchange = self._exchange if is_of_this_channel else ""
             await self.close(at_once=isinstance(error, TimeoutError))
             raise BusError(explain(error, self.url, self._exchange), exchange=exchange) from None
         except BaseException:
@@ -173,6 +174,7 @@ class Link:
             await self._close(self._tuning.close_timeout)
             await asyncio.sleep(topology.CHECK_SECONDS)
             self._lost.clear()
+            self.is_connection_lost = False
 
     async def _opened(self) -> bool:
         """Return whether all objects exist.

@@ -1,6 +1,6 @@
-"""What the log says about the broker: an event of a connection once, an event of one channel with the name of its exchange.
+"""Log lines about the broker: one line for each event of a connection, and a line with the `exchange` field for each event of one channel.
 
-A connection carries many channels, and its end is the end of all their links. Each bus reports what its own link meets. The first
+A connection carries many channels, and its end is the end of all their links. Each bus reports the events of its own link. The first
 bus that reports an event of the connection logs it, without the `exchange` field.
 
 A failure that concerns one channel, such as a deleted exchange, has the `exchange` field. So has the later reconnection.
@@ -23,20 +23,28 @@ class Reported:
     def __init__(self) -> None:
         self._last: dict[str, str] = {}
 
-    def is_news(self, subject: str, state: str) -> bool:
+    def record(self, subject: str, state: str) -> bool:
         """Record the state of a subject; return whether it differs from the last one."""
-        is_news = self._last.get(subject, "") != state
+        has_changed = self._last.get(subject, "") != state
         self._last[subject] = state
-        return is_news
+        return has_changed
+
+
+def channel_log(exchange: str) -> logging.LoggerAdapter[logging.Logger]:
+    """Return the log for the events of only one channel."""
+    return logging.LoggerAdapter(log, extra({"exchange": exchange}))
 
 
 class Report:
     """The log lines of one bus. `failures` are those of all buses with the same connections."""
 
     def __init__(self, exchange: str, failures: RepeatFilters) -> None:
-        self.log = logging.LoggerAdapter(log, extra({"exchange": exchange}))
-        """The log for the events of only this channel."""
+        self.log = channel_log(exchange)
+        self._lost: Reported | None = None
+        """The events of the last connection, if the bus lost its link because that connection was lost."""
         self._failures = failures
+        self._has_shared_failure = False
+        """Whether `_failures` has got an error of this bus since its last link."""
         self._failure = RepeatFilter(self.log)
         self._is_named = False
         """Whether the log shows, with the name of the exchange, that this channel is disconnected."""
@@ -44,10 +52,11 @@ class Report:
     def disconnected(self, broker: str, why: str, *, lost: Reported | None) -> None:
         """Log the loss of a link. `lost` are the events of its connection if the whole connection is lost."""
         self._is_named = lost is None
+        self._lost = lost
         self._failure = RepeatFilter(self.log)
         if lost is None:
             self.log.error("disconnected from the broker at %s: %s; reconnecting", broker, why)
-        elif lost.is_news("connection", "lost"):
+        elif lost.record("loss", "logged"):
             log.error("disconnected from the broker at %s: %s; reconnecting", broker, why)
 
     def failed(self, failures: Mapping[str, BusError], urls: Sequence[str], now: float) -> None:
@@ -59,21 +68,24 @@ class Report:
             self._is_named = True
             self._failure.error(sentence, now)
         else:
+            self._has_shared_failure = True
             self._failures.error(sentence, now)
 
-    def reconnected(self, broker: str, connection: Reported) -> None:
-        """Log that the bus has a link again."""
-        if self._is_named:
-            self.log.log(INFO, "reconnected to the broker at %s", broker)
-        elif connection.is_news("connection", "used"):
+    def reconnected(self, broker: str) -> None:
+        """Log that the bus has a link again. Each lost connection has one such line, whatever connections replace it."""
+        if self._has_shared_failure and (self._lost is None or self._lost.record("failures", "cleared")):
             # The next loss is another one, so its errors are logged at once.
             self._failures.clear()
+        self._has_shared_failure = False
+        if self._is_named or self._lost is None:
+            self.log.log(INFO, "reconnected to the broker at %s", broker)
+        elif self._lost.record("replacement", "logged"):
             log.log(INFO, "reconnected to the broker at %s", broker)
         self._is_named = False
 
     def alarm(self, broker: str, reason: str, connection: Reported) -> None:
         """Log that the broker blocks the publishers of a connection, or with an empty reason that it no longer does."""
-        if not connection.is_news("alarm", reason):
+        if not connection.record("alarm", reason):
             return
         if reason:
             log.error("the broker at %s blocks publishers (%s): their messages wait in the spool", broker, reason)

@@ -12,8 +12,9 @@ from aio_pika import exceptions
 
 from wsbridge.bus.exchange import ExchangeSettings
 from wsbridge.bus.rabbitmq.amqpchannel import AmqpChannel
+from wsbridge.bus.rabbitmq.report import channel_log
 from wsbridge.bus.rabbitmq.tuning import SEGMENT_BYTES
-from wsbridge.logs import INFO, logger
+from wsbridge.logs import INFO
 
 CHECK_SECONDS = 0.2
 """Seconds between two checks for a missing object. A starting broker needs some tenths of a second until it has its queues again."""
@@ -44,8 +45,6 @@ OTHER_TYPE = re.compile(r"inequivalent arg 'type' for .* current is '(\S+)'")
 Temporary = Callable[[], AbstractAsyncContextManager[AmqpChannel]]
 """Opens a channel for the duration of a block: the broker closes a channel with each refusal."""
 
-log = logger("bus")
-
 
 def is_not_yet(error: Exception) -> bool:
     """Whether the object that the broker reports as missing may exist soon."""
@@ -59,6 +58,7 @@ class Topology:
         self._settings = settings
         self._segment_bytes = segment_bytes
         self._exchange = exchange
+        self._log = channel_log(exchange)
         self.stream = f"wsbridge.{exchange}"
 
     async def check_type(self, temporary: Temporary) -> None:
@@ -79,11 +79,7 @@ class Topology:
         except exceptions.ChannelClosed as error:
             if "ACCESS_REFUSED" not in str(error):
                 raise
-            log.log(
-                INFO,
-                "assuming that exchange %s is a fanout: the user has no permission to configure it, so wsbridge cannot query its type",
-                self._exchange,
-            )
+            self._log.log(INFO, "assuming a fanout exchange: the user has no permission to configure it, so wsbridge cannot query its type")
 
     async def declare(self, channel: AmqpChannel) -> None:
         """Declare the exchange; an existing exchange stays unchanged."""
