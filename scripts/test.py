@@ -1,8 +1,8 @@
 """Run pytest so that the run ends with a report and a list of failures, whatever a test does.
 
 pytest-timeout fails a test that hangs, and shows its position. If no signal handler can run, as in C, faulthandler prints every
-thread's stack and ends the process. If not even that can run, as in a stopped process, this watcher kills the process from outside. A
-run of several workers ends when a worker dies: the other workers finish their current tests, and begin no others.
+thread's stack and ends the process. If not even that can run, as in a stopped process, this watcher kills the process from outside.
+When a worker process dies, the run ends: each of the other workers first finishes the test that it is running.
 
 The exit status is pytest's own, or 1 if this watcher had to end a process.
 """

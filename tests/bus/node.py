@@ -23,6 +23,7 @@ from wsbridge.bus.memory import MemoryBus
 from wsbridge.bus.rabbitmq.bus import RabbitBus
 from wsbridge.bus.rabbitmq.connections import Connections
 from wsbridge.bus.rabbitmq.tuning import Tuning
+from wsbridge.bus.spool import Spool
 from wsbridge.channel.position import Position, parse_position
 from wsbridge.channel.ring import Channel, Join, Slow
 from wsbridge.endpoints.livechannel import new_mark
@@ -233,8 +234,24 @@ class Node:
 
     async def published_all(self) -> None:
         """Wait until the broker has confirmed all messages."""
-        assert isinstance(self.bus, RabbitBus)
-        await until(lambda: self.bus._spool.is_empty, "the confirms of the broker")  # type: ignore[attr-defined]
+        await until(lambda: spool(self.bus).is_empty, "the confirms of the broker")
+
+
+def spool(bus: Bus) -> Spool:
+    """Return the spool of a bus over RabbitMQ."""
+    assert isinstance(bus, RabbitBus)
+    return bus._spool
+
+
+async def cancel_opening(bus: Bus, turns: int) -> None:
+    """Open a bus, cancel that after some turns of the loop, and close the bus."""
+    opening = asyncio.create_task(bus.open(Receiver()))
+    for _ in range(turns):
+        await asyncio.sleep(0.001)
+    opening.cancel()
+    with suppress(asyncio.CancelledError):
+        await opening
+    await bus.close(0)
 
 
 QUICK = Tuning(longest_pause=0.5)

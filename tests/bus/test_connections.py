@@ -13,7 +13,7 @@ import pytest
 from aio_pika import exceptions
 from pamqp import commands
 
-from tests.bus.node import Exchange, Node, Receiver, Viewer, nothing_left, until
+from tests.bus.node import Exchange, Node, Receiver, Viewer, cancel_opening, nothing_left, until
 from tests.support.amqp import AmqpLink, amqp_link
 from tests.support.deadline import scaled
 from tests.support.rabbit import Broker, Proxy
@@ -239,14 +239,8 @@ async def test_cancelled_opening(shaken: Broker, replay: bool) -> None:
         await all_get_what_they_publish(every)
         connection = connection_of(every[0][0])
         for turns in (1, 2, 3, 5, 8, 12, 20, 40, 80):
-            bus = Exchange(f"shared-{secrets.token_hex(4)}", shaken.url, {"replay": replay}).bus(connections=connections)
-            opening = asyncio.create_task(bus.open(Receiver()))
-            for _ in range(turns):
-                await asyncio.sleep(0.001)
-            opening.cancel()
-            with suppress(asyncio.CancelledError):
-                await opening
-            await bus.close(0)
+            exchange = Exchange(f"shared-{secrets.token_hex(4)}", shaken.url, {"replay": replay})
+            await cancel_opening(exchange.bus(connections=connections), turns)
         await until_number(shaken, OPEN_CHANNELS, 4)
         await until(lambda: len(connection._channels) == 4, "the answers to all closes")
         await all_get_what_they_publish(every)

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import aiormq
 import pytest
 
-from tests.bus.node import WAIT_SECONDS, Exchange, Node, Receiver, nothing_left, until
+from tests.bus.node import WAIT_SECONDS, Exchange, Node, Receiver, cancel_opening, nothing_left, spool, until
 from tests.support.deadline import scaled
 from tests.support.rabbit import Broker, Proxy
 from tests.support.server import free_port
@@ -365,7 +365,7 @@ async def test_close_while_the_link_fails(broker: Broker) -> None:
         await asyncio.to_thread(proxy.swallow)
         bus.publish(Batch(Kind.TEXT, [b"one", b"two"]))
         closing = asyncio.create_task(bus.close(3600))
-        await until(lambda: bus._spool.under_way, "the body to be sent")  # type: ignore[attr-defined]
+        await until(lambda: spool(bus).under_way, "the body to be sent")
         await asyncio.to_thread(proxy.flow)
         await asyncio.to_thread(proxy.cut)
         async with asyncio.timeout(scaled(WAIT_SECONDS)):
@@ -376,14 +376,7 @@ async def test_close_while_the_link_fails(broker: Broker) -> None:
 async def test_open_is_cancelled(brokered: Exchange, broker: Broker) -> None:
     """A bus whose `open` is cancelled, at any moment, leaves nothing behind."""
     for turns in (1, 5, 10, 20, 40, 80):
-        bus = brokered.bus()
-        opening = asyncio.create_task(bus.open(Receiver()))
-        for _ in range(turns):
-            await asyncio.sleep(0.001)
-        opening.cancel()
-        with suppress(asyncio.CancelledError):
-            await opening
-        await bus.close(0)
+        await cancel_opening(brokered.bus(), turns)
 
 
 async def test_cancelled_by_its_first_message(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.bus.node import Exchange, nothing_left, until
+from tests.bus.node import Exchange, nothing_left, spool, until
 from tests.support.amqp import amqp_link
 from tests.support.rabbit import Broker
 from tests.support.streams import StreamClient
@@ -108,7 +108,7 @@ async def test_loss_among_gaps(exchange: Exchange, stream_broker: Broker) -> Non
         v.bus.pause()
         for _ in range(600):
             p.publish(1, " \n" + "x" * 5000)
-            if p.bus._spool.bytes > 1 << 20:  # type: ignore[attr-defined]
+            if spool(p.bus).bytes > 1 << 20:
                 await p.published_all()
         await p.published_all()
         v.bus.resume()

@@ -23,7 +23,7 @@ from pamqp import commands
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
-from tests.bus.node import QUICK, Exchange, Node, Receiver, SlowLink, Viewer, nothing_left, publish_until_received, until
+from tests.bus.node import QUICK, Exchange, Node, Receiver, SlowLink, Viewer, nothing_left, publish_until_received, spool, until
 from tests.support.rabbit import Broker, Proxy
 from wsbridge.bus.rabbitmq import link as links
 from wsbridge.bus.rabbitmq.tuning import SEGMENT_BYTES, Tuning
@@ -471,7 +471,7 @@ async def test_confirm_timeout_begins_with_a_publish(caplog: pytest.LogCaptureFi
         working = [group.create_task(bus._feed(link, group)), group.create_task(bus._watch_feeding())]
         clock.now += 100
         bus.publish(Batch(Kind.TEXT, [b"x"]))
-        await until(lambda: bus._spool.under_way, "the body to be sent")
+        await until(lambda: spool(bus).under_way, "the body to be sent")
         seen = clock.asked
         await until(lambda: clock.asked >= seen + 5, "five checks")
         assert caplog.text == ""
@@ -479,7 +479,7 @@ async def test_confirm_timeout_begins_with_a_publish(caplog: pytest.LogCaptureFi
         await until(lambda: "confirms no messages" in caplog.text, "the log line that the broker confirms no messages")
         for task in working:
             task.cancel()
-        bus._spool.abandon()
+        spool(bus).abandon()
         for task in asyncio.all_tasks():
             if task.get_name() == "bus: publish":
                 task.cancel()
@@ -490,7 +490,7 @@ async def test_loss_is_logged(shaken: Broker, caplog: pytest.LogCaptureFixture) 
     async with stage(shaken) as one:
         await asyncio.to_thread(one.to_producer.swallow)
         one.producer.publish(3)
-        await until(lambda: one.producer.bus._spool.under_way, "the body to be sent")  # type: ignore[attr-defined]
+        await until(lambda: spool(one.producer.bus).under_way, "the body to be sent")
         await asyncio.to_thread(one.to_producer.flow)
         await asyncio.to_thread(one.to_producer.cut)
         await one.has_all()

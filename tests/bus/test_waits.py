@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.bus.node import WAIT_SECONDS, Exchange, Node, Receiver, SlowLink, nothing_left, until
+from tests.bus.node import WAIT_SECONDS, Exchange, Node, Receiver, SlowLink, nothing_left, spool, until
 from tests.support.amqp import AmqpLink, amqp_link
 from tests.support.deadline import scaled
 from tests.support.rabbit import Broker, bro_publish
@@ -70,7 +70,7 @@ async def test_lost_confirms(exchange: Exchange, link: AmqpLink) -> None:
         await viewer.has_all("p", 1)
         link.drops = lambda frame: True
         p.publish(10)
-        await until(lambda: p.bus._spool.under_way, "the body to be sent")  # type: ignore[attr-defined]
+        await until(lambda: spool(p.bus).under_way, "the body to be sent")
         await until(lambda: link.dropped["basic.ack"], "the loss of the confirm")
         link.drops = lambda frame: False
         await until(lambda: p.metrics.broker_reconnects == 1 and p.fanout.is_connected, "the next link")

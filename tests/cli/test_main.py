@@ -200,10 +200,10 @@ def test_mistyped_subcommand(word: str, hint: str, environ: dict[str, str], caps
 def test_unknown_variable(end: str) -> None:
     """publish and subscribe also report an unknown WSBRIDGE_ variable, unless they should print nothing."""
     command = [sys.executable, "-m", "wsbridge", end, "--url=ws://127.0.0.1:1/"]
-    for flags, told in ([], True), (["--loglevel=none"], False):
+    for flags, is_logged in ([], True), (["--loglevel=none"], False):
         status, _, err = start(*command, *flags, variables={"WSBRIDGE_EXCHNGE": "x", "WSBRIDGE_PORT": "1"})
         assert status == 4
-        assert ("ignoring the environment variable WSBRIDGE_EXCHNGE: no flag uses it\n" in err) is told
+        assert ("ignoring the environment variable WSBRIDGE_EXCHNGE: no flag uses it\n" in err) is is_logged
         assert "WSBRIDGE_PORT" not in err
 
 

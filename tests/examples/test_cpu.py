@@ -68,7 +68,7 @@ def test_any_line_requests_a_sample(plugins: Server) -> None:
 
 
 def test_missing_sources(machine: Machine, plugins: Server) -> None:
-    """Without sensors and without the kernel's files, the script reports what is missing and continues."""
+    """On a machine without a temperature sensor, /proc/stat and /proc/loadavg, the script reports each and continues."""
     (machine.root / "proc/stat").unlink()
     (machine.root / "proc/loadavg").unlink()
     with plugins.connect("/cpu/cpu.sh") as client:

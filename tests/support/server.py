@@ -397,22 +397,22 @@ def memory_peak(pid: int) -> int:
 
 
 def free_port() -> int:
-    """A free port that the kernel does not use for outgoing connections, and that tests in parallel do not use.
+    """Return a free port, from a range that neither the kernel's outgoing connections nor other test processes use.
 
-    Otherwise, a client that repeatedly dials a dead port may get that port for its own end, and be connected to itself. A port is
-    returned again only after all others of the range, because its first user may not listen on it yet.
+    From the kernel's range, a client that repeatedly dials an unused port may get that port as its own and connect to itself. The
+    function returns each port of its range once before it returns one again: the caller may not listen on its port yet.
     """
-    for port in _row():
+    for port in _ports():
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
     raise AssertionError
 
 
 @cache
-def _row() -> Iterator[int]:
-    """Return the range of this process, cyclic and from a random start: another run of the tests may be in progress."""
-    row = PORTS[int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % len(PORTS)]
-    return islice(cycle(row), secrets.randbelow(len(row)), None)
+def _ports() -> Iterator[int]:
+    """Return the ports of this process without end, from a random start: another run of the tests may be in progress."""
+    ports = PORTS[int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % len(PORTS)]
+    return islice(cycle(ports), secrets.randbelow(len(ports)), None)
 
 
 def listens(pid: int, where: int | str | Path) -> bool:
