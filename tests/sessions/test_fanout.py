@@ -10,11 +10,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
+from tests.support.clock import Timer
 from wsbridge.channel.position import Position, parse_position
 from wsbridge.channel.ring import Channel, Join, Slow
 from wsbridge.flow import Batch, End, Kind
 from wsbridge.metrics import Metrics
-from wsbridge.sessions.fanout import Fanout
+from wsbridge.sessions.fanout import AHEAD_SECONDS, Fanout
 
 
 class ParsableWire:
@@ -81,18 +82,18 @@ class Turns:
 
     def __init__(self) -> None:
         self.soon: list[Callable[[], None]] = []
-        self.later: list[Callable[[], None]] = []
+        self.timers: list[Timer] = []
         self.now = 0.0
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         self.soon.append(callback)
 
-    def call_later(self, _: float, callback: Callable[[], None]) -> Turns:
-        self.later.append(callback)
-        return self
+    def call_later(self, _: float, callback: Callable[[], None]) -> Timer:
+        return self.call_at(self.now, callback)
 
-    def cancel(self) -> None:
-        self.later.clear()
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        self.timers.append(Timer(when, callback))
+        return self.timers[-1]
 
     def time(self) -> float:
         return self.now
@@ -103,9 +104,12 @@ class Turns:
             callback()
 
     def wait(self) -> None:
-        now, self.later = self.later, []
-        for callback in now:
-            callback()
+        """Run the timers that are due; a delay counts as over, whatever its length."""
+        due = [timer for timer in self.timers if timer.at <= self.now]
+        self.timers = [timer for timer in self.timers if timer.at > self.now]
+        for timer in due:
+            if not timer.is_cancelled:
+                timer.call()
 
 
 def make_fanout(turns: Turns, **options: Any) -> Fanout:
@@ -310,6 +314,31 @@ def test_position_that_never_arrives() -> None:
     turns.wait()
     assert one.words() == [["lost", "7.00", "0", "None"]]
     assert gone.words() == []
+
+
+def test_each_position_has_the_same_wait() -> None:
+    """Each subscriber with a future position waits for the same time, and again after an outage, in which nothing could arrive."""
+    turns, wire = Turns(), ParsableWire()
+    fanout = make_fanout(turns, queue_bytes=10_000)
+    fanout.renew("7.00")
+    ones = [One(fanout, wire, 100) for _ in range(3)]
+    for seconds, one in enumerate(ones):
+        turns.now = float(seconds)
+        fanout.resume(one, parse_position("9.cc-1"))
+
+    def served(now: float) -> list[bool]:
+        turns.now = now
+        turns.wait()
+        return [bool(one.words()) for one in ones]
+
+    assert served(AHEAD_SECONDS - 0.1) == [False, False, False]
+    assert served(AHEAD_SECONDS) == [True, False, False]
+    assert served(AHEAD_SECONDS + 1) == [True, True, False]
+    fanout.set_connected(False)
+    assert served(100) == [True, True, False]
+    fanout.set_connected(True)
+    assert served(99.9 + AHEAD_SECONDS) == [True, True, False]
+    assert served(100 + AHEAD_SECONDS) == [True, True, True]
 
 
 def test_dismissed() -> None:

@@ -102,7 +102,7 @@ class Fanout:
             self._join_reached()
 
     def bound(self, *, queue_bytes: int, history: int, history_bytes: int, slow: Slow) -> None:
-        """Set the bounds of the channel. They apply to a subscriber that lags further from its next message on."""
+        """Set the bounds of the channel. A subscriber that lags beyond them is handled at its next message."""
         self.flush()
         self.channel.bound(queue_bytes=queue_bytes, history=history, history_bytes=history_bytes, slow=slow)
         self._set_threshold()
@@ -144,6 +144,8 @@ class Fanout:
                 # A full subscriber receives these few bytes as well, so that it can distinguish an outage from a silent channel.
                 subscriber.deliver(notice)
         if is_connected:
+            until = self._loop.time() + AHEAD_SECONDS
+            self._ahead = {subscriber: (position, until) for subscriber, (position, _) in self._ahead.items()}
             self._watch_ahead()
 
     def flush(self) -> None:
@@ -208,7 +210,9 @@ class Fanout:
     def _watch_ahead(self) -> None:
         # While the broker is disconnected, no message can arrive, so a missing position proves nothing.
         if self._ahead and self._waiting is None and self.is_connected:
-            self._waiting = self._loop.call_later(AHEAD_SECONDS, self._expire_ahead)
+            # The waits are in the order of their ends.
+            _, until = next(iter(self._ahead.values()))
+            self._waiting = self._loop.call_at(until, self._expire_ahead)
 
     def _expire_ahead(self) -> None:
         """End the wait for positions that did not arrive in time: they belong to another stream."""
