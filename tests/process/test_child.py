@@ -9,13 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.proc import Starter, python, resident, turns, until
+from tests.support.proc import SHORT_LADDER, Starter, descriptors, python, resident, turns, until
 from tests.support.server import write_to_fifo
 from tests.support.tool import command
-from wsbridge.errors import MessageTooLong
+from wsbridge.errors import MessageTooLong, ProgramError
 from wsbridge.flow import End, Kind, Memory
 from wsbridge.framing import make_framing
+from wsbridge.framing.envelope import Decoder as Envelope
+from wsbridge.process.child import Child
 from wsbridge.process.group import describe
+from wsbridge.process.spawn import Started, open_stdio
+from wsbridge.process.stderr import Lines
 from wsbridge.process.termination import Step
 
 BIG = 1_000_000
@@ -282,3 +286,27 @@ async def test_no_zombie(start: Starter) -> None:
     await running.child.group.wait_exit()
     with pytest.raises(ProcessLookupError):
         os.kill(running.child.group.pid, 0)
+
+
+async def test_abandoned_after_a_failed_start(start: Starter) -> None:
+    """A child that was abandoned before its `start`, and whose program could not be started, leaves no descriptor."""
+    before = descriptors()
+    stdio = open_stdio(None)
+    for fd in stdio.theirs:
+        os.close(fd)
+    failed: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
+    failed.set_exception(ProgramError("cannot start"))
+    child = Child(
+        stdio,
+        decoder=Envelope("stdout", limit=0),
+        encoder=make_framing("lines", limit=0)[1],
+        errors=Lines(lambda lines: None),
+        error_decoder=Envelope("stderr", limit=0),
+        ladder=SHORT_LADDER,
+        descendants=start.descendants,
+        fields={},
+        loop=asyncio.get_running_loop(),
+    )
+    child.follow(failed)
+    child.abandon()
+    assert descriptors() == before

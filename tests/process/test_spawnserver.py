@@ -270,8 +270,8 @@ async def test_no_descriptors_left() -> None:
             with suppress(OSError):
                 while True:
                     spare.append(os.open(os.devnull, os.O_RDONLY))
-            for _ in range(6):
-                child, starting = start(("/bin/cat",), PATH)
+            for number in range(6):
+                child, starting = start(("/bin/cat",), PATH, error_decoder=chunks.Decoder() if number % 2 else None)
                 with pytest.raises(ProgramError, match=r"too many open files.*ulimit"):
                     await starting
                 child.abandon()
@@ -397,12 +397,13 @@ async def test_spawn_server_cannot_start(monkeypatch: pytest.MonkeyPatch, caplog
     assert caplog.text.count("cannot start the spawn server: [Errno 11]") == 1
 
 
+@pytest.mark.parametrize("passes_stderr", [False, True])
 @pytest.mark.parametrize("turns", [0, 1, 2])
-async def test_abandoned_start(server: SpawnServer, turns: int) -> None:
+async def test_abandoned_start(server: SpawnServer, turns: int, passes_stderr: bool) -> None:
     """An abandoned program is ended, even if it starts in the same loop iteration."""
     with adopting(), launching(server) as start:
         before = descriptors()
-        child, starting = start(("/bin/sleep", "1000"), PATH)
+        child, starting = start(("/bin/sleep", "1000"), PATH, error_decoder=chunks.Decoder() if passes_stderr else None)
         if turns == 1:
             starting.add_done_callback(lambda _: child.abandon())
         else:

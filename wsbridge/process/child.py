@@ -132,7 +132,7 @@ class Child:
     def start(self, sink: Sink, exited: Callable[[], None] | None = None) -> None:
         """Push the program's output into `sink`, and its end when all output has been read; call `exited` when the leader has exited.
 
-        `end` stops this call: an exit after it is not reported.
+        An exit is reported until `end` or `abandon` has released the child.
         """
         self._sink = sink
         self._exited = exited
@@ -241,7 +241,9 @@ class Child:
             self._push(items)
 
     def _push(self, items: Sequence[Batch | End]) -> None:
-        assert self._sink is not None
+        if self._sink is None:
+            # The child was abandoned before its start.
+            return
         for item in items:
             if type(item) is Batch:
                 self._sink.write(item)
