@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.proc import SHORT_LADDER, ClientTwin, Running, Starter, adopting, no_callback_fails, nothing_left, same_limits, until
+from tests.support.proc import ClientTwin, Running, Starter, adopting, no_callback_fails, nothing_left, same_limits, until
 from wsbridge.flow import Batch, End, Kind, Sink
 from wsbridge.logs import ACCESS
 from wsbridge.metrics import Metrics
@@ -61,7 +61,7 @@ class Opener:
         framing: str = "lines",
         limit: int = 1 << 24,
         drain_seconds: float = 0.1,
-        ladder: Sequence[Step] = SHORT_LADDER,
+        ladder: Sequence[Step] | None = None,
         client: ClientTwin | None = None,
         pty: bool = False,
     ) -> Session:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.client import Headers, Response, Stream, open_stream, read_response, request_bytes
-from tests.support.deadline import DEADLINE, Deadline
+from tests.support.deadline import DEADLINE, Deadline, scaled
 from tests.support.server import Server, children, state, wait_for_exit
 from wsbridge.closecodes import NORMAL
 from wsbridge.flow import NULL_SOURCE, Batch, CallbackSink, End, Kind, Memory, Source
@@ -38,7 +38,7 @@ from wsbridge.process.termination import Step
 from wsbridge.settings import TerminalSize
 
 SHORT_LADDER = (Step(0.05, signal.SIGINT), Step(0.05, signal.SIGTERM), Step(0.05, signal.SIGKILL))
-"""A ladder for tests in which its duration does not matter."""
+"""A ladder for tests in which its duration does not matter, and in which the program need not act on each step."""
 
 TRANSPORTS: dict[str, dict[str, str]] = {"aiofastnet": {}, "asyncio": {"WSBRIDGE_FASTNET": "0"}}
 """The environment in which a server uses each kind of transports."""
@@ -48,6 +48,11 @@ LONG_LADDER = tuple(Step(DEADLINE, step.signal) for step in SHORT_LADDER)
 
 INT_LADDER = (SHORT_LADDER[0], *LONG_LADDER[1:])
 """A ladder that soon sends INT, and nothing else until the test ends, however long the end takes."""
+
+
+def scaled_ladder() -> tuple[Step, ...]:
+    """Return a short ladder whose pauses grow with the load of the machine, so that a program can act on each step."""
+    return tuple(Step(scaled(step.grace), step.signal) for step in SHORT_LADDER)
 
 
 async def until(condition: Callable[[], Any], what: str) -> Any:
@@ -155,11 +160,11 @@ class Starter:
         framing: str = "lines",
         limit: int = 16 * 1024 * 1024,
         pty: bool | TerminalSize = False,
-        ladder: Sequence[Step] = SHORT_LADDER,
+        ladder: Sequence[Step] | None = None,
         environment: Mapping[str, str] | None = None,
         error_framing: str | None = None,
     ) -> Running:
-        """Start a program without joining it, for a session that joins it."""
+        """Start a program without joining it, for a session that joins it. By default, its ladder is that of `scaled_ladder`."""
         words = tuple(map(str, argv))
         terminal = PLAIN if pty is True else pty or None
         variables = environment or {"PATH": os.environ["PATH"], **terminal_environment(terminal)}
@@ -172,7 +177,7 @@ class Starter:
             encoder=encoder,
             errors=Lines(errors.extend),
             error_decoder=make_framing(error_framing, limit=limit)[0]() if error_framing else None,
-            ladder=ladder,
+            ladder=scaled_ladder() if ladder is None else ladder,
             descendants=self.descendants,
             fields={},
             loop=asyncio.get_running_loop(),
