@@ -61,7 +61,7 @@ class EchoSessions:
         """Return at once."""
 
     def start(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
-        with self._parts.registry.limiter.returned_on_error():
+        with self._parts.registry.limiter.released_on_error():
             client = self.handshake.accept(connection, request, admission.accept, admission.subprotocol, fields)
             early = connection.detach(client)
         echo = Echo(client, self._parts)

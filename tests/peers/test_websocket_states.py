@@ -30,10 +30,10 @@ def test_every_state_has_a_row() -> None:
     ("events", "state"),
     [
         ((Event.DISCONNECTED,), State.DISCONNECTED),
-        ((Event.CLOSE_RECEIVED,), State.CLOSED),
+        ((Event.CLOSE_RECEIVED,), State.HANDSHAKE_DONE),
         ((Event.CLOSE_SENT,), State.CLOSING),
-        ((Event.CLOSE_SENT, Event.CLOSE_RECEIVED), State.CLOSED),
-        ((Event.CLOSE_SENT, Event.DISCONNECTED), State.CLOSED),
+        ((Event.CLOSE_SENT, Event.CLOSE_RECEIVED), State.HANDSHAKE_DONE),
+        ((Event.CLOSE_SENT, Event.DISCONNECTED), State.HANDSHAKE_DONE),
         ((Event.CLOSE_SENT, Event.VIOLATION), State.REFUSED),
         ((Event.VIOLATION, Event.DISCONNECTED), State.REFUSED),
         ((Event.DISCONNECTED, Event.CLOSE_SENT), State.DISCONNECTED),

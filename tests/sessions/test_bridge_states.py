@@ -19,12 +19,12 @@ def after(events: list[Event]) -> State:
 
 
 def test_every_state_has_a_row() -> None:
-    """Every state has a row, and every state but the last is reachable from the first."""
+    """Every state has a row, and is reachable from the first."""
     assert set(NEXT) == set(State)
-    assert {after([]), *(state for row in NEXT.values() for state in row.values())} == set(State) - {State.ENDED}
+    assert {after([]), *(state for row in NEXT.values() for state in row.values())} == set(State)
 
 
-@given(st.lists(st.sampled_from(Event)))
+@given(st.lists(st.sampled_from([*ENDINGS, Event.PROGRAM_EXITED])))
 def test_first_ending_decides(events: list[Event]) -> None:
     """The first event that can end the session decides its state, whatever happens later. An exit alone begins the drain."""
     endings = [ENDINGS[event] for event in events if event in ENDINGS]
@@ -32,7 +32,17 @@ def test_first_ending_decides(events: list[Event]) -> None:
     assert after(events) == (endings[0] if endings else exited)
 
 
-@pytest.mark.parametrize("state", [State.DISCONNECTED, State.DELIVERING, State.CLOSING, State.ENDED])
-def test_decided(state: State) -> None:
-    """No event changes the decision about the end of a session."""
-    assert NEXT[state] == {}
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_end(ending: Event) -> None:
+    """Each session ends when the ladder has ended its program; the status is sent once, and only after all output."""
+    assert after([ending, Event.LADDER_ENDED]) is State.ENDED
+    sent = after([ending, Event.STATUS_SENT])
+    assert (sent is not ENDINGS[ending]) is (ending is Event.OUTPUT_ENDED)
+    assert after([ending, Event.STATUS_SENT, Event.STATUS_SENT]) is sent
+    assert after([ending, Event.STATUS_SENT, Event.LADDER_ENDED]) is State.ENDED
+
+
+@pytest.mark.parametrize("state", [State.RUNNING, State.DRAINING])
+def test_undecided(state: State) -> None:
+    """Before an event has decided the end, the session neither sends a status nor ends."""
+    assert not NEXT[state].keys() & {Event.STATUS_SENT, Event.LADDER_ENDED}

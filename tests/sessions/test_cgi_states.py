@@ -27,7 +27,7 @@ def test_every_state_has_a_row() -> None:
 @pytest.mark.parametrize(
     ("events", "state"),
     [
-        ((ENDED,), State.CLOSED),
+        ((ENDED,), State.SILENT),
         ((ENDED, EXITED), State.OVER),
         ((EXITED,), State.DRAINING),
         ((EXITED, ENDED), State.OVER),

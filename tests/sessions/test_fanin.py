@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsbridge.flow import Batch, Kind, Memory
-from wsbridge.sessions.fanin import BEYOND_BYTES, FanIn
+from wsbridge.sessions.fanin import EXCESS_BYTES, FanIn
 
 
 class Speaker(Memory):
@@ -81,11 +81,11 @@ def test_join_while_full() -> None:
     meanwhile."""
     fan_in = FanIn(Memory().write)
     early, late, later = Speaker(), Speaker(), Speaker()
-    say(fan_in, early, b"x" * BEYOND_BYTES * 2)
+    say(fan_in, early, b"x" * EXCESS_BYTES * 2)
     fan_in.pause()
     fan_in.join(late)
     assert (early.paused, late.paused) == (False, False)
-    for size in (BEYOND_BYTES, 1):
+    for size in (EXCESS_BYTES, 1):
         speaker = Speaker()
         say(fan_in, speaker, b"x" * size)
         fan_in.leave(speaker)

@@ -11,11 +11,11 @@ def test_slot_of_a_session_that_fails_to_begin() -> None:
     """A block that raises releases its slot once; a block that does not raise keeps it."""
     limiter = Limiter(1)
     assert limiter.acquire()
-    with pytest.raises(KeyError), limiter.returned_on_error():
+    with pytest.raises(KeyError), limiter.released_on_error():
         raise KeyError
     assert limiter.acquire()
     assert not limiter.acquire()
-    with limiter.returned_on_error():
+    with limiter.released_on_error():
         pass
     assert not limiter.acquire()
 
@@ -23,7 +23,7 @@ def test_slot_of_a_session_that_fails_to_begin() -> None:
 def test_chain() -> None:
     """A slot of an endpoint is also a slot of the server; a refusal reserves nothing in either."""
     server = Limiter(2)
-    first, second = Limiter(1, beyond=server), Limiter(0, beyond=server)
+    first, second = Limiter(1, parent=server), Limiter(0, parent=server)
     assert [first.acquire(), first.acquire(), second.acquire(), second.acquire()] == [True, False, True, False]
     assert not second.is_free
     first.release()
@@ -46,7 +46,7 @@ def test_limit_that_changes() -> None:
 def test_reason_names_the_setting() -> None:
     """The reason of a refusal names the setting of the limit that is reached, of the endpoint or of the server."""
     server = Limiter(1, setting="max_sessions")
-    first, second = Limiter(1, setting="max_clients", beyond=server), Limiter(0, beyond=server)
+    first, second = Limiter(1, setting="max_clients", parent=server), Limiter(0, parent=server)
     assert first.acquire()
     assert (first.full, second.full) == ("no slot is free (max_clients)", "no slot is free (max_sessions)")
     second.refuse_all()

@@ -110,7 +110,7 @@ class Parts:
         self._services = services
         slots = (settings.access.max_programs, "max_programs") if max_clients is None else (max_clients, "max_clients")
         self.registry = registry if registry is not None else _registry(*slots, services)
-        scripts = Limiter(settings.access.max_programs, beyond=services.limiter)
+        scripts = Limiter(settings.access.max_programs, parent=services.limiter)
         self._scripts_limiter = self.registry.limiter if max_clients is None else scripts
         self.launcher = services.launcher.with_ladder(make_ladder(settings.program.close_delay))
         self.passed = passed_on(settings.program.pass_environment, services.environ)
@@ -197,7 +197,7 @@ class Parts:
 
 
 def _registry(max_sessions: int, setting: str, services: Services) -> Registry:
-    return Registry(max_sessions=max_sessions, setting=setting, metrics=services.metrics, beyond=services.limiter, ids=services.ids)
+    return Registry(max_sessions=max_sessions, setting=setting, metrics=services.metrics, parent=services.limiter, ids=services.ids)
 
 
 def pages(file: str, name: str, facts: Mapping[str, str], *, wanted: bool) -> Page | None:

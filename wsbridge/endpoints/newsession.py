@@ -71,7 +71,7 @@ class BridgeSessionFactory:
     def start(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
         """Send the 101 and begin the session. Raises Refused if the environment is too long for a program."""
         fields["command"] = admission.argv[0]
-        with self._registry.limiter.returned_on_error():
+        with self._registry.limiter.released_on_error():
             environment = session_environment(
                 request,
                 admission.script,

@@ -93,7 +93,7 @@ class SubscriptionFactory:
 
     def start(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
         """Send the 101 response and start the subscription."""
-        with self._registry.limiter.returned_on_error():
+        with self._registry.limiter.released_on_error():
             start_at = self._start_position(_query(request, "since"))
             client = self.handshake.accept(connection, request, admission.accept, admission.subprotocol, fields)
             bits = client.deflate.parameters.server_bits if client.deflate else 0
@@ -111,7 +111,7 @@ class SubscriptionFactory:
     def stream(self, raw: web.BaseRequest, request: Request, fields: LogFields, headers: tuple[tuple[str, str], ...]) -> web.StreamResponse:
         """Answer with an event stream, which does not end by itself. Raises Refused."""
         self._check(request)
-        with self._registry.limiter.returned_on_error():
+        with self._registry.limiter.released_on_error():
             client, session = self._accept_stream(raw, request, fields, headers)
             start_at = self._start_position(request.header("last-event-id") or _query(request, "since"))
         self._log_start(fields)

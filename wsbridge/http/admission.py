@@ -79,7 +79,7 @@ class Gate:
             if self._busy_close:
                 raise Busy(*self._handshake(request), self._registry.limiter.full)
             raise Refused(429, self._registry.limiter.full, body="429 Too Many Requests\n")
-        with self._registry.limiter.returned_on_error():
+        with self._registry.limiter.released_on_error():
             located = located or self.locate(request)
             if self._scripts is not None and not located.argv:
                 raise Refused(404, "no such script", body="404 Not Found\n")

@@ -161,7 +161,7 @@ class App:
         except Refused as refused:
             self._log_refusal(refused, fields)
             raise
-        with self._registry.limiter.returned_on_error():
+        with self._registry.limiter.released_on_error():
             remote_host = await self._remote_host(request.peer)
             if self._names is not None:
                 fields["remote"] = remote_host

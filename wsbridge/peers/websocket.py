@@ -60,10 +60,10 @@ class State(Enum):
     """The client has disconnected without a close frame."""
     CLOSING = "closing"
     """wsbridge has sent its close frame first, and reads on until the client answers."""
-    CLOSED = "closed"
-    """The client has received a close frame, and sends no more."""
+    HANDSHAKE_DONE = "handshake done"
+    """wsbridge has sent its close frame, and the client sends no more."""
     REFUSED = "refused"
-    """The client has violated the protocol and has received a close frame. wsbridge ignores its further data."""
+    """The client has violated the protocol, and wsbridge has sent a close frame. It ignores further data."""
 
 
 class Event(Enum):
@@ -82,16 +82,16 @@ NEXT: dict[State, dict[Event, State]] = {
     State.OPEN: {
         Event.DISCONNECTED: State.DISCONNECTED,
         Event.CLOSE_SENT: State.CLOSING,
-        Event.CLOSE_RECEIVED: State.CLOSED,
+        Event.CLOSE_RECEIVED: State.HANDSHAKE_DONE,
         Event.VIOLATION: State.REFUSED,
     },
     State.CLOSING: {
-        Event.DISCONNECTED: State.CLOSED,
-        Event.CLOSE_RECEIVED: State.CLOSED,
+        Event.DISCONNECTED: State.HANDSHAKE_DONE,
+        Event.CLOSE_RECEIVED: State.HANDSHAKE_DONE,
         Event.VIOLATION: State.REFUSED,
     },
     State.DISCONNECTED: {},
-    State.CLOSED: {},
+    State.HANDSHAKE_DONE: {},
     State.REFUSED: {},
 }
 """The state after each event. An event that a state does not name changes nothing."""
@@ -114,7 +114,6 @@ class WebSocketPeer(asyncio.Protocol):
         "_early",
         "_fields",
         "_hangups",
-        "_has_ended",
         "_heartbeat",
         "_heartbeat_timer",
         "_loop",

@@ -36,7 +36,7 @@ log = logger("process")
 
 
 class State(Enum):
-    """The life cycle of a program's processes: STARTING, RUNNING, LEADERLESS and GONE in this order, or STARTING and FAILED."""
+    """The life cycle of a program's processes: STARTING, RUNNING, LEADERLESS and EMPTY in this order, or STARTING and FAILED."""
 
     STARTING = "starting"
     """It is not known yet whether the program runs."""

@@ -10,7 +10,7 @@ ladder (process/termination.py) ends the program.
     the program asks to close       a close frame with its code and reason at once, then the ladder
     the server shuts down           a close frame with 1001 at once, then the ladder
 
-The first of these events decides how the session ends; a later event does not change that decision. NEXT is the transition table.
+The first of these events decides how the session ends, and later events change nothing. NEXT is the transition table.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class State(Enum):
 
     RUNNING = "running"
     DRAINING = "draining"
-    """The program has exited, and other processes of its group hold its stdout open."""
+    """The program has exited, and its stdout is not at its end yet: other processes may hold it open."""
     DISCONNECTED = "disconnected"
     """The client has disconnected: the ladder ends the program, and its output is dropped."""
     DELIVERING = "delivering"
@@ -51,7 +51,7 @@ class State(Enum):
 
 
 class Event(Enum):
-    """Events that end a session, or that change how it may end."""
+    """Events that change the phase."""
 
     CLIENT_DISCONNECTED = "client disconnected"
     PROGRAM_EXITED = "program exited"
@@ -60,6 +60,10 @@ class Event(Enum):
     """All output has been read, or there will be none."""
     MUST_CLOSE = "must close"
     """The program breaks its framing or asks to close, or the server shuts down."""
+    STATUS_SENT = "status sent"
+    """The client has been sent the close frame with the exit status."""
+    LADDER_ENDED = "ladder ended"
+    """The ladder has ended the program."""
 
 
 NEXT: dict[State, dict[Event, State]] = {
@@ -74,12 +78,12 @@ NEXT: dict[State, dict[Event, State]] = {
         Event.OUTPUT_ENDED: State.DELIVERING,
         Event.MUST_CLOSE: State.CLOSING,
     },
-    State.DISCONNECTED: {},
-    State.DELIVERING: {},
-    State.CLOSING: {},
+    State.DISCONNECTED: {Event.LADDER_ENDED: State.ENDED},
+    State.DELIVERING: {Event.STATUS_SENT: State.CLOSING, Event.LADDER_ENDED: State.ENDED},
+    State.CLOSING: {Event.LADDER_ENDED: State.ENDED},
     State.ENDED: {},
 }
-"""The state after each event. An event that a state does not name changes nothing: the end of the session is decided."""
+"""The state after each event. An event that a state does not name changes nothing."""
 
 
 class BridgeClient(Sink, Source, Protocol):
@@ -189,18 +193,24 @@ class Bridge:
 
     def _handle(self, event: Event, reason: End) -> bool:
         """Go to the state after an event; return whether there is one. `reason` is how the session ends, if this event decides it."""
-        state = NEXT[self._state].get(event)
-        if state is None:
+        if not self._advance(event):
             return False
-        self._state = state
-        if state is State.DRAINING:
+        if self._state is State.DRAINING:
             # The client receives all output from before the exit, however slow it is. Only later output is dropped.
             self._drain = Drain(self.child, self._drain_seconds, self._drained, fields=self._fields, loop=self._loop)
             return True
         self._how = reason
         if self._drain is not None:
             self._drain.cancel()
-        self._registry.run(self._finish(state, reason), f"end of session {self._fields.get('id', '')}")
+        self._registry.run(self._finish(self._state, reason), f"end of session {self._fields.get('id', '')}")
+        return True
+
+    def _advance(self, event: Event) -> bool:
+        """Go to the state after an event; return whether there is one."""
+        state = NEXT[self._state].get(event)
+        if state is None:
+            return False
+        self._state = state
         return True
 
     async def _finish(self, state: State, reason: End) -> None:
@@ -213,7 +223,7 @@ class Bridge:
                 case _:
                     await self._close_first(reason)
         finally:
-            self._state = State.ENDED
+            self._advance(Event.LADDER_ENDED)
             self._account()
             self.child.group.call_when_empty(self._registry.limiter.release)
             await self._client.wait_closed()
@@ -233,9 +243,8 @@ class Bridge:
 
     def _send_end(self) -> None:
         """Send the client the close frame, with the exit status if that is no success; further calls do nothing."""
-        if self._state is not State.DELIVERING:
+        if not self._advance(Event.STATUS_SENT):
             return
-        self._state = State.CLOSING
         group = self.child.group
         if group.has_failed:
             self._how = CANNOT_LAUNCH

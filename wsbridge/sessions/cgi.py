@@ -36,10 +36,10 @@ class State(Enum):
     """The state of the output."""
 
     RUNNING = "running"
-    CLOSED = "closed"
+    SILENT = "silent"
     """Stdout is at its end, and the exit status is not known yet. It decides whether the output is complete."""
     DRAINING = "draining"
-    """The script has exited, and other processes of its group hold its stdout open."""
+    """The script has exited, and its stdout is not at its end yet: other processes may hold it open."""
     OVER = "over"
     """No output can follow the buffered bytes."""
 
@@ -60,12 +60,12 @@ class Event(Enum):
 
 NEXT: dict[State, dict[Event, State]] = {
     State.RUNNING: {
-        Event.OUTPUT_ENDED: State.CLOSED,
+        Event.OUTPUT_ENDED: State.SILENT,
         Event.OUTPUT_CUT: State.OVER,
         Event.EXITED: State.DRAINING,
         Event.LADDER_ENDED: State.OVER,
     },
-    State.CLOSED: {
+    State.SILENT: {
         Event.EXITED: State.OVER,
         Event.LADDER_ENDED: State.OVER,
     },
@@ -174,7 +174,7 @@ class RunningScript:
             if self._drain is not None:
                 self._drain.cancel()
             self._changed.set()
-        # In CLOSED as well: the ladder ends a script that runs on after it has closed stdout.
+        # In SILENT as well: the ladder ends a script that runs on after it has closed stdout.
         self.finish()
 
     # Input

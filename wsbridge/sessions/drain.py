@@ -40,11 +40,6 @@ class Drain:
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = loop.call_later(seconds, self._check)
 
-    @property
-    def is_over(self) -> bool:
-        """Whether `over` was called, or never will be."""
-        return self._timer is None
-
     def cancel(self) -> None:
         """Never call `over` from now on."""
         if self._timer is not None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from wsbridge.flow import NULL_SOURCE, Batch, Source
 
-BEYOND_BYTES = 1024 * 1024
+EXCESS_BYTES = 1024 * 1024
 """Bytes that clients may send while the destination is full. Beyond that, the fan-in pauses each new client at once, so the server
 does not read even its pings."""
 
@@ -28,7 +28,7 @@ class FanIn:
         self.is_open = write is not None
         """Whether the destination accepts messages of clients at all."""
         self._is_full = False
-        self._beyond = 0
+        self._excess_bytes = 0
         """Bytes that clients have sent since the destination became full."""
         self._held: set[Source] = set()
 
@@ -48,14 +48,14 @@ class FanIn:
 
     def join(self, client: Source) -> None:
         """Add a client; pause it at once if clients have sent too much since the destination became full."""
-        if self._beyond > BEYOND_BYTES:
+        if self._excess_bytes > EXCESS_BYTES:
             self._hold(client)
 
     def write(self, client: Source, batch: Batch) -> None:
         """Pass on a client's messages; if the destination is full, pause the client."""
         self._write(batch)
         if self._is_full:
-            self._beyond += sum(map(len, batch.messages))
+            self._excess_bytes += sum(map(len, batch.messages))
             self._hold(client)
 
     def _hold(self, client: Source) -> None:
@@ -75,7 +75,7 @@ class FanIn:
 
     def resume(self) -> None:
         self._is_full = False
-        self._beyond = 0
+        self._excess_bytes = 0
         self._beside.resume()
         held, self._held = self._held, set()
         for client in held:

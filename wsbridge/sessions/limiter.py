@@ -12,21 +12,21 @@ class Limiter:
     """A number of slots; `limit` 0 means no limit.
 
     A slot stands for a process that runs, or a browser that is connected. The server reserves it before it creates anything for the
-    session, and releases it after the end of the session and its program. A slot of this limiter needs a slot of `beyond` as well.
+    session, and releases it after the end of the session and its program. A slot of this limiter needs a slot of `parent` as well.
     """
 
-    def __init__(self, limit: int, *, setting: str = "max_programs", beyond: Limiter | None = None) -> None:
+    def __init__(self, limit: int, *, setting: str = "max_programs", parent: Limiter | None = None) -> None:
         """`setting` is the name of the setting that holds the limit."""
         self._setting = setting
         self.limit = limit
         """May change at any time. A lower limit ends no session."""
         self._used = 0
         self._refuses_all = False
-        self._beyond = beyond
+        self._parent = parent
 
     def acquire(self) -> bool:
         """Reserve a slot; return whether a slot was free."""
-        if not self._has_own or (self._beyond is not None and not self._beyond.acquire()):
+        if not self._has_own or (self._parent is not None and not self._parent.acquire()):
             return False
         self._used += 1
         return True
@@ -34,13 +34,13 @@ class Limiter:
     @property
     def is_free(self) -> bool:
         """Whether there is a free slot."""
-        return self._has_own and (self._beyond is None or self._beyond.is_free)
+        return self._has_own and (self._parent is None or self._parent.is_free)
 
     @property
     def full(self) -> str:
         """The reason for a refusal without a free slot, for the log and for the client: it names the setting of the limit."""
-        if self._has_own and self._beyond is not None:
-            return self._beyond.full
+        if self._has_own and self._parent is not None:
+            return self._parent.full
         return written(f"no slot is free (<{self._setting}>)")
 
     @property
@@ -50,11 +50,11 @@ class Limiter:
     def release(self) -> None:
         """Release a slot."""
         self._used -= 1
-        if self._beyond is not None:
-            self._beyond.release()
+        if self._parent is not None:
+            self._parent.release()
 
     @contextmanager
-    def returned_on_error(self) -> Iterator[None]:
+    def released_on_error(self) -> Iterator[None]:
         """Release the slot if the block raises, also by cancellation: the session that would own it does not start."""
         try:
             yield

@@ -50,13 +50,13 @@ class Registry:
         max_sessions: int,
         metrics: Metrics,
         setting: str = "max_programs",
-        beyond: Limiter | None = None,
+        parent: Limiter | None = None,
         ids: Ids | None = None,
     ) -> None:
         """`setting` is the name of the setting that holds `max_sessions`.
 
-        `beyond` and `ids` belong to the whole server: each session needs a slot of `beyond` too."""
-        self.limiter = Limiter(max_sessions, setting=setting, beyond=beyond)
+        `parent` and `ids` belong to the whole server: each session needs a slot of `parent` too."""
+        self.limiter = Limiter(max_sessions, setting=setting, parent=parent)
         self.new_id = (ids or Ids()).new
         self._live: set[Live] = set()
         self._tasks: set[asyncio.Task[None]] = set()

@@ -46,7 +46,7 @@ class State(Enum):
     SILENT = "silent"
     """The program has closed its stdout. It exits, or continues to read its input."""
     DRAINING = "draining"
-    """The program has exited, and other processes of its group hold its stdout open."""
+    """The program has exited, and its stdout is not at its end yet: other processes may hold it open."""
     ENDING = "ending"
     """The ladder ends the remaining processes of the program; then the restart policy decides."""
     WAITING = "waiting"
@@ -93,7 +93,6 @@ NEXT: dict[State, dict[Event, State]] = {
     State.SILENT: {
         Event.EXITED: State.ENDING,
         Event.EXIT_TIMEOUT: State.ENDING,
-        Event.FAULTED: State.ENDING,
         Event.STOPPED: State.STOPPING,
     },
     State.DRAINING: {
