@@ -2,7 +2,7 @@
 
 pytest-timeout fails a test that hangs, and shows its position. If no signal handler can run, as in C, faulthandler prints every
 thread's stack and ends the process. If not even that can run, as in a stopped process, this watcher kills the process from outside.
-When a worker process dies, the run ends: each of the other workers first finishes the test that it is running.
+If a worker process dies, pytest assigns no further files: the other workers run the files that they already have, then the run ends.
 
 The exit status is pytest's own, or 1 if this watcher had to end a process.
 """

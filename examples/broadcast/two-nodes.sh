@@ -21,7 +21,7 @@ case ${1:-} in
     exit
     ;;
 *[!0-9]*)
-    echo "$1 is no port; $0 --help says how this is used." >&2
+    echo "$1 is not a port; see $0 --help." >&2
     exit 2
     ;;
 esac
@@ -124,7 +124,7 @@ start_node "${ports[1]}"
 echo "Open both, side by side:
     http://localhost:${ports[0]}/plot.html
     http://localhost:${ports[1]}/plot.html?also=http://localhost:${ports[0]}/
-The second page says beside \"Live\" at which node it is. To see it go on at the other one, without a reading lost: kill ${nodes[1]}
+The second page shows its node beside \"Live\". To move it to the first node without losing a reading: kill ${nodes[1]}
 Ctrl-C ends everything."
 wait "${nodes[0]}"
-echo "The first node has ended; that is the end of all."
+echo "The first node has ended; stopping the second node and the broker."

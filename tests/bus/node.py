@@ -254,7 +254,7 @@ async def cancel_opening(bus: Bus, turns: int) -> None:
     await bus.close(0)
 
 
-QUICK = Tuning(longest_pause=0.5)
+QUICK = Tuning(max_pause=0.5)
 """No node waits for long before it reconnects."""
 
 

@@ -16,7 +16,7 @@ from wsbridge.bus.rabbitmq import link as links
 from wsbridge.bus.rabbitmq.topology import KEYS
 from wsbridge.bus.rabbitmq.tuning import Tuning
 
-TUNING = Tuning(longest_pause=0.2)
+TUNING = Tuning(max_pause=0.2)
 
 
 @pytest.fixture(autouse=True)

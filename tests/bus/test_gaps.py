@@ -16,7 +16,7 @@ from tests.support.streams import StreamClient
 from wsbridge.bus.rabbitmq.tuning import Tuning
 from wsbridge.channel.ring import Join
 
-TUNING = Tuning(longest_pause=0.2, probe_timeout=0.5)
+TUNING = Tuning(max_pause=0.2, probe_timeout=0.5)
 
 
 @pytest.fixture(scope="module")

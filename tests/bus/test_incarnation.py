@@ -22,7 +22,7 @@ from wsbridge.bus.rabbitmq.tuning import Tuning
 from wsbridge.channel.ring import Join
 
 SAME = "21.5"
-TUNING = Tuning(longest_pause=0.2, probe_timeout=0.5)
+TUNING = Tuning(max_pause=0.2, probe_timeout=0.5)
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,7 @@ def quick() -> dict[str, float]:
     return {"timeout": scaled(2.0), "confirm_timeout": scaled(1.0)}
 
 
-TUNING = Tuning(longest_pause=0.2, check_interval=0.2)
+TUNING = Tuning(max_pause=0.2, check_interval=0.2)
 """Nothing waits for long before it comes back, and the exchange is looked at all the while."""
 
 

@@ -21,7 +21,7 @@ from tests.support.rabbit import START_DEADLINE, Broker
 from tests.support.server import ROOT, children, command_line, descendants, environment, free_port, mortal, write_to_fifo, wait_for_exit
 
 SCRIPT = ROOT / "examples/broadcast/two-nodes.sh"
-THE_END = "The first node has ended; that is the end of all.\n"
+THE_END = "The first node has ended; stopping the second node and the broker.\n"
 COUNT = "i=0; while :; do echo $((i += 1)); sleep 0.05; done"
 
 exchanges = (f"two-nodes-{number}" for number in itertools.count())
@@ -180,4 +180,4 @@ def test_invalid_port() -> None:
     """The script rejects a word that is not a port."""
     done = subprocess.run([SCRIPT, "--port"], capture_output=True, text=True, timeout=START_DEADLINE, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("--port is no port; ")
+    assert done.stderr.startswith("--port is not a port; ")

@@ -252,7 +252,7 @@ def serve(
 
 
 def _report(sentence: str, level: int) -> None:
-    """Say why the server cannot start: on stderr, if the log shows not even fatal errors."""
+    """Report the reason that the server cannot start: in the log, or on stderr if the log level hides fatal errors."""
     if level <= FATAL:
         logger("server").log(FATAL, "Can't start server: %s", sentence)
     else:

@@ -58,7 +58,7 @@ async def _to_broker(settings: PipeSettings, metrics: Metrics) -> Ending:
     )
     over: asyncio.Future[How] = loop.create_future()
     bus.source = stdin = _make_input(settings, bus.publish, over)
-    await bus.open(_Nobody())
+    await bus.open(_NullReceiver())
     try:
         stdin.start()
         how = await over
@@ -135,7 +135,7 @@ class _Listener:
         settle(self.ended, reason)
 
 
-class _Nobody:
+class _NullReceiver:
     """The receiver of a bus that delivers nothing."""
 
     def receive(self, body: Body) -> None:

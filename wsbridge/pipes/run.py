@@ -1,7 +1,7 @@
 """The common parts of `publish` and `subscribe`: the event loop, signals, a log on stderr, and the exit status that a shell expects.
 
-The exit status reports the result. After a first signal, the command shuts down gracefully and then ends by that same signal,
-as `cat` does. If the reader of its stdout has closed the pipe, SIGPIPE ends it in the same way. A second signal ends it at once.
+The exit status reports the result. After the first signal, the command shuts down, and then raises the same signal against itself, so
+that the shell sees it. If the reader of its stdout has closed the pipe, SIGPIPE ends it in the same way. A second signal ends it at once.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from wsbridge.errors import MessageTooLong, ProgramError, WsbridgeError
 from wsbridge.logs import escape, send_to
+from wsbridge.mentions import written
 from wsbridge.metrics import Metrics
 from wsbridge.settings import PipeSettings
 
@@ -127,8 +128,8 @@ def input_ending(how: ProgramError | OSError) -> Ending:
     if isinstance(how, OSError):
         return Ending(1, f"cannot read stdin: {how.strerror or how}")
     # The errors of the decoders refer to a program's stdout; here the input is stdin.
-    flag = "--maxline" if isinstance(how, MessageTooLong) else "--framing"
-    return Ending(1, f"stdin: {str(how).replace('of stdout ', '').replace('stdout ', '')} ({flag})")
+    setting = written("<max_program_message>" if isinstance(how, MessageTooLong) else "<framing>")
+    return Ending(1, f"stdin: {str(how).replace('of stdout ', '').replace('stdout ', '')} ({setting})")
 
 
 def count_messages(count: int) -> str:

@@ -25,6 +25,7 @@ from wsbridge.errors import RemoteError
 from wsbridge.flow import Batch, End, Kind
 from wsbridge.framing import Encoder, make_framing
 from wsbridge.logs import INFO, RepeatFilter, logger
+from wsbridge.mentions import written
 from wsbridge.metrics import Metrics
 from wsbridge.pipes.run import STDOUT_DRAIN_SECONDS, Ending, Lifetime, count_messages, settle
 from wsbridge.rules.backoff import Backoff
@@ -305,7 +306,8 @@ async def _from_server(settings: PipeSettings, printer: Printer, output: StdoutW
                 # The server would send this message again. The messages before it must still be printed.
                 await output.drain()
                 limit = settings.max_message
-                raise RemoteError(f"{where} sent a message over the limit of {limit} bytes; raise the limit with --maxline")
+                remedy = written("raise the limit with <max_program_message>")
+                raise RemoteError(f"{where} sent a message over the limit of {limit} bytes; {remedy}")
             close = f"{reason.code} {reason.reason}".rstrip()
             log.error("disconnected from %s (%s); reconnecting", where, close)
         await asyncio.sleep(backoff.next(random.random()))

@@ -7,7 +7,7 @@ from enum import StrEnum
 from wsbridge.rules.backoff import Backoff
 
 FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 30.0
+MAX_PAUSE = 30.0
 
 
 class Restart(StrEnum):
@@ -23,7 +23,7 @@ class Restarts:
 
     def __init__(self, policy: Restart) -> None:
         self._policy = policy
-        self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        self._backoff = Backoff(FIRST_PAUSE, MAX_PAUSE)
 
     def after(self, status: int, ran: float) -> float | None:
         """Return the pause before the restart in seconds, or None for no restart.

@@ -230,7 +230,7 @@ class RabbitBus:
 
     async def _run(self, link: Link, ready: asyncio.Future[None]) -> None:
         """Use one link after another. `ready` is done when the first link is in use, or fails with BusError."""
-        backoff = Backoff(longest=self._tuning.longest_pause)
+        backoff = Backoff(max_pause=self._tuning.max_pause)
         while True:
             start = self._loop.time()
             self._link = link

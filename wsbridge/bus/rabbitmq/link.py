@@ -2,7 +2,7 @@
 
 aio-pika connects, and aiormq keeps the connection alive. The channels are those of wsbridge; amqpchannel.py gives the reason.
 Nothing here uses the robust connections of aio-pika. They declare an exclusive queue again under a name that the broker has not
-released yet, and they hold back messages for ever that are published in the meantime.
+released yet, and messages that are published meanwhile wait for ever.
 
 Any fault loses the link: a closed channel, a cancelled consumer, a late answer, the loss of its connection. The owner of the link
 then opens a new link, so that there is one recovery path for every fault. connections.py decides whether the connection is lost, too.

@@ -153,4 +153,4 @@ class Topology:
 
 
 def _ignore(*delivery: object) -> None:
-    """Take nothing."""
+    """Ignore a delivery."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wsbridge.rules.backoff import MAX_PAUSE
+
 SEGMENT_BYTES = 16 * 1024 * 1024
 """Bytes of a segment; a stream drops its oldest segment as a whole. RabbitMQ's default of 500 MB would be the whole stream."""
 
@@ -12,7 +14,7 @@ SEGMENT_BYTES = 16 * 1024 * 1024
 class Tuning:
     """All times are in seconds."""
 
-    longest_pause: float = 15.0
+    max_pause: float = MAX_PAUSE
     """The longest pause before another attempt to connect."""
     close_timeout: float = 2.0
     """The time for the broker's answer to a close."""

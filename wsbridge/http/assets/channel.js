@@ -114,7 +114,7 @@ class Page {
 
   sayState() {
     const { program, broker, input } = this.status;
-    // Nobody is left who could publish.
+    // No publisher is left.
     const isOver = program === 'ended' && broker === null && input !== 'exchange';
     const state = this.channel?.state !== 'open' ? this.channel?.state : this.isAway ? 'away' : broker === 'blocked' ? 'blocked' : isOver ? 'over' : 'open';
     if (!state) return;

@@ -74,13 +74,13 @@ function pretty(text) {
 /* ---- The tail: what is kept of what came and went ---- */
 
 class Entry {
-  /* One line of the log. The fields below the first group are worked out when somebody looks, not when the message arrives. */
+  /* One line of the log. The fields below the first group are computed when the line is shown, not when the message arrives. */
   constructor(way, data, size, number, at = Date.now()) {
     this.way = way;                 // 'in', 'out', or 'note' for what the page itself has to say
     this.data = data;               // a string or an ArrayBuffer
     this.size = size;               // in bytes
     this.number = number;           // its place among those of its way in this connection
-    this.at = at;                   // in milliseconds; null for a message of before that nobody knows the time of
+    this.at = at;                   // in milliseconds; null for an earlier message whose time is unknown
     this.id = 0;
 
     this.said = null;

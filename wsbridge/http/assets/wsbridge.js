@@ -34,7 +34,7 @@
      */
     onmessage = null;
     /**
-     * Messages were lost before the next one; null when nobody knows how many.
+     * Messages were lost before the next one; null if their number is unknown.
      * @type {((count: number | null, position: string) => void) | null}
      */
     onlost = null;
