@@ -6,6 +6,7 @@ The second half of the changes must leak no child, no descriptor and no memory.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
 import sys
@@ -58,6 +59,13 @@ class Traffic:
         self.latest = 0.0
         """The longest delay of a message, in seconds. It includes the time in which this process reads other clients."""
         self.faults: list[str] = []
+
+    def skip(self) -> None:
+        """Do a round after a pause in which the viewers were not read: the delays of this round do not count."""
+        latest, late_seconds = self.latest, self._late_seconds
+        self._late_seconds = math.inf
+        self.round()
+        self.latest, self._late_seconds = latest, late_seconds
 
     def round(self) -> None:
         """Echo a message on each session, and read the channel's messages up to now."""
@@ -118,7 +126,7 @@ def soak(sessions: int, viewers: int, changes: int, late_seconds: float, folder:
             [stack.enter_context(server.connect("/ticks")) for _ in range(viewers)],
             late_seconds,
         )
-        traffic.round()
+        traffic.skip()
         start = look(server)
         begun, looks = time.monotonic(), []
         for number in range(2, changes + 2):
@@ -129,6 +137,7 @@ def soak(sessions: int, viewers: int, changes: int, late_seconds: float, folder:
                 settle(server, start)
                 collect(server, len(looks) + 1)
                 looks.append(look(server))
+                traffic.skip()
         seconds = time.monotonic() - begun
         print(f"{changes} changes in {seconds:.0f} s, {traffic.messages:,} messages, the latest after {traffic.latest:.2f} s")
         print(*traffic.faults[:20], f"{len(traffic.faults)} faults", sep="\n")

@@ -95,7 +95,7 @@ int main(int argc, char **argv) {
   frame[0] = (char)0x81;
   frame[1] = (char)size;
 
-  uint64_t most_due = 1 + (uint64_t)(rate * PATIENCE / SECOND), due = 0, expired;
+  uint64_t most_due = 1 + (uint64_t)(rate * CATCH_UP / SECOND), due = 0, expired;
   for (;;) {
     struct epoll_event ready[READY];
     int n = epoll_wait(events, ready, READY, due ? 0 : -1);

@@ -9,7 +9,7 @@ enum {
   DIGITS = 20,                 // the most that a uint64_t has
   LONGEST = 125,               // the most bytes of a message, so that a frame's header has two bytes
   SECOND = 1000000000,         // in nanoseconds
-  PATIENCE = SECOND / 10,      // a sender catches up with its pace by at most this much
+  CATCH_UP = SECOND / 10,      // a sender catches up with its pace by at most this much
 };
 
 // The message after the last numbered message: this word, the due time of the last message, and the count.

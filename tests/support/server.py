@@ -36,7 +36,7 @@ from tests.support.forkserver import Forked
 
 ROOT = Path(__file__).parents[2]
 ANNOUNCEMENT = r"Starting WebSocket server +: wss?://\S*:(\d+)/"
-PORT_DETACHED = 3
+CANNOT_LISTEN = 3
 """The exit status of both servers if they cannot listen."""
 
 SYS_PIDFD_GETFD = 438
@@ -126,7 +126,7 @@ class Server:
                 self._wait_until_ready()
             except BaseException as error:
                 status = self.stop()
-                if needs_port and status == PORT_DETACHED and isinstance(error, ServerEnded):
+                if needs_port and status == CANNOT_LISTEN and isinstance(error, ServerEnded):
                     continue
                 raise
             return self
@@ -397,10 +397,12 @@ def memory_peak(pid: int) -> int:
 
 
 def free_port() -> int:
-    """Return a free port, from a range that neither the kernel's outgoing connections nor other test processes use.
+    """Return a free port of 127.0.0.1, from the range of this test process.
 
-    From the kernel's range, a client that repeatedly dials an unused port may get that port as its own and connect to itself. The
-    function returns each port of its range once before it returns one again: the caller may not listen on its port yet.
+    The ranges lie below the kernel's default range for outgoing connections (32768 to 60999): a client that retries a port of that
+    range may get the same port as its source, and connect to itself. Up to eight parallel processes have different ranges; a random
+    start separates simultaneous runs. The function returns a port again only after the rest of the range, because its caller may not
+    listen on it yet.
     """
     for port in _ports():
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):

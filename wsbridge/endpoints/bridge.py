@@ -14,7 +14,7 @@ from wsbridge.settings import BridgeSettings, EndpointSettings
 
 
 class BridgeEndpoint:
-    """Serves a program, or every program of a directory; `sessions` begins their sessions."""
+    """Serves a program, or every program of a directory; `sessions` starts their sessions."""
 
     def __init__(self, settings: BridgeSettings, services: Services) -> None:
         self.settings = settings

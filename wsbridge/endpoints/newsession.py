@@ -1,4 +1,4 @@
-"""Begins a session of a bridge: a request becomes the 101, the client, the child with its own program, and the session that joins them.
+"""Starts a session of a bridge: a request becomes the 101, the client, the child with its own program, and the session that joins them.
 
 The server sends the 101 while the program starts. It joins client and program before the program runs: the client's messages wait
 in the pipe.
@@ -30,7 +30,7 @@ log = logger("session")
 
 
 class BridgeSessionFactory:
-    """Begins the sessions of a bridge, each with a program of its own."""
+    """Starts the sessions of a bridge, each with a program of its own."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class BridgeSessionFactory:
         await self._launcher.room()
 
     def start(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
-        """Send the 101 and begin the session. Raises Refused if the environment is too long for a program."""
+        """Send the 101 and start the session. Raises Refused if the environment is too long for a program."""
         fields["command"] = admission.argv[0]
         with self._registry.limiter.released_on_error():
             environment = session_environment(

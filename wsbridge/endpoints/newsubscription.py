@@ -1,4 +1,4 @@
-"""Begins a subscription to a channel: a request becomes a session over a WebSocket or an event stream."""
+"""Starts a subscription to a channel: a request becomes a session over a WebSocket or an event stream."""
 
 from __future__ import annotations
 

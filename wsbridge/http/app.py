@@ -96,7 +96,7 @@ class App:
             return self.refuse(refused, request.url, is_upgrade=upgrading, closes=upgrading or refused.status in (408, 413))
 
     def upgrade(self, connection: Upgradable, request: Request) -> bool:
-        """Begin a session at once if nothing prevents it; return whether it has begun."""
+        """Start a session at once if nothing prevents it; return whether it has started."""
         sessions = self._sessions
         if sessions is None or self._names is not None or sessions.gate.asks_disk or not sessions.has_room:
             return False

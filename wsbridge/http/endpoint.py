@@ -20,7 +20,7 @@ EVENTS_METHODS = ("GET", "OPTIONS")
 
 
 class SessionFactory(Protocol):
-    """Begins the sessions of WebSocket requests that `gate` has admitted."""
+    """Starts the sessions of WebSocket requests that `gate` has admitted."""
 
     gate: Gate
     handshake: Handshake
@@ -33,11 +33,11 @@ class SessionFactory(Protocol):
         """Wait until a session may begin; callers proceed in the order of their calls."""
 
     def start(self, connection: Upgradable, request: Request, admission: Admission, fields: LogFields, remote_host: str) -> None:
-        """Send the 101 and begin the session, which owns the slot from then on. Raises Refused; then the slot is free again."""
+        """Send the 101 and start the session, which owns the slot from then on. Raises Refused; then the slot is free again."""
 
 
 class EventStreams(Protocol):
-    """Admits requests for an event stream and begins their sessions."""
+    """Admits requests for an event stream and starts their sessions."""
 
     def is_events(self, request: Request) -> bool:
         """Whether a plain request is for the event stream."""

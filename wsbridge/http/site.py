@@ -73,7 +73,7 @@ class Site:
         return app.refuse(Refused(500, "too many local redirects by CGI scripts"), request.url, is_upgrade=False, closes=False)
 
     def upgrade(self, connection: Upgradable, message: RawRequestMessage) -> bool:
-        """Begin a session at once if nothing prevents it; return whether it has begun.
+        """Start a session at once if nothing prevents it; return whether it has started.
 
         A request that needs a lookup or an error response first is left to `__call__`, which runs a few loop iterations later.
         """

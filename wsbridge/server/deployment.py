@@ -32,8 +32,8 @@ class Served(NamedTuple):
         return self.settings.host_names, self.settings.path
 
     @property
-    def identity(self) -> Hashable:
-        """The identity of the endpoint if it moves to another place: a channel keeps its viewers. None without such an identity."""
+    def channel_key(self) -> Hashable:
+        """The exchange and broker of a channel, which keeps its viewers when it moves to another place. None for the other kinds."""
         if isinstance(self.settings, BroadcastSettings):
             return self.settings.channel.exchange, self.broker
         return None
@@ -69,7 +69,7 @@ class Deployment:
 
     def plan(self, settings: ServerSettings) -> Plan[Served]:
         """Return the steps to these settings."""
-        return make_plan(tuple(self._running), served_by(settings), lambda served: served.place, lambda served: served.identity)
+        return make_plan(tuple(self._running), served_by(settings), lambda served: served.place, lambda served: served.channel_key)
 
     async def prepare(self, plan: Plan[Served], services: Services) -> Opened:
         """Open the endpoints that a plan adds or changes; `commit` then puts them in place.

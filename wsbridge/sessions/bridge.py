@@ -145,7 +145,7 @@ class Bridge:
         return CallbackSink(child.write, self._client_disconnected)
 
     def hung_up(self) -> None:
-        """Begin the ladder after the client has disconnected; stdin closes after the messages that are still unread."""
+        """Start the ladder after the client has disconnected; stdin closes after the messages that are still unread."""
         self._discard_output()
         self._handle(Event.CLIENT_DISCONNECTED, End(ABNORMAL))
 
