@@ -283,7 +283,7 @@ SET_TIMEOUT = "application:set_env(rabbit, consumer_timeout, {})"
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_fault_of_one_channel(shaken: Broker, fault: Callable[[Broker, Node], Any], replay: bool) -> None:
     """A fault of a link's channel affects only that link: it opens new channels on the same connection."""
-    await asyncio.to_thread(shaken.eval, f"{SET_SIZE.format(1_000_000)}, {SET_TIMEOUT.format(1000)}")
+    await asyncio.to_thread(shaken.eval, f"{SET_SIZE.format(1_000_000)}, {SET_TIMEOUT.format(round(scaled(1) * 1000))}")
     connections = Connections()
     try:
         async with nodes(shaken.url, 5, connections, replays=replay) as every:

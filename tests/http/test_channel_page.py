@@ -197,7 +197,8 @@ async def test_unknown_time(channel: Open) -> None:
         await page.counted(1)
         await page.page.evaluate("for (const number of ['1', '2', '3']) page.received(number, 'x-' + number, null)")
         await page.page.wait_for("document.querySelector('#plot').checkVisibility()")
-        assert await page.page.evaluate("document.querySelector('.row.in:last-child .time').textContent") == "earlier"
+        # The page adds rows in its next frame.
+        await page.page.wait_for("document.querySelector('.row.in:last-child .time')?.textContent === 'earlier'")
         assert (await page.page.evaluate("asJsonLines(page.view.log.list).at(-1)")).startswith('{"time":null,')
 
 
