@@ -145,7 +145,7 @@ async def test_page_shows_two_minutes(browser: Chromium) -> None:
         await page.wait_for("points.length === 2 && document.querySelector('#lowest').textContent === '2.00'")
         with server.connect() as client:
             client.send_text("17")
-        await page.wait_for("points.length === 1 && document.querySelector('#figure').textContent.trim() === '17.0'")
+            await page.wait_for("points.length === 1 && document.querySelector('#figure').textContent.trim() === '17.0'")
         assert page.errors == []
 
 
@@ -157,7 +157,7 @@ async def test_page_shows_losses(browser: Chromium) -> None:
         await page.evaluate("channel.onlost(3)")
         with server.connect() as client:
             client.send_text('{"time": 1010, "celsius": 41}')
-        await page.wait_for("gaps.getAttribute('d') && curve.getAttribute('d').match(/M/g).length === 2")
+            await page.wait_for("gaps.getAttribute('d') && curve.getAttribute('d').match(/M/g).length === 2")
         assert await page.evaluate("document.querySelector('#lost').textContent") == "lost3"
         await waits(page, server)
         with plotted(server.port):
@@ -272,8 +272,9 @@ async def test_chat(browser: Chromium) -> None:
         with server.connect() as client:
             for line in ("from a script", '{"text": 7}', '{"name": "Zoë", "text": "Hello!", "time": "never"}', "null"):
                 client.send_text(line)
-        said = ["from a script", "7", "Hello!", "null"]
-        assert await lines(ada, 5) == ["mine <b>Hi</b>", *said]
+            said = ["from a script", "7", "Hello!", "null"]
+            # A client that disconnects with unread messages resets its connection, and the server may lose its last messages.
+            assert await lines(ada, 5) == ["mine <b>Hi</b>", *said]
         assert (await ada.evaluate("log.children[3].textContent")) == "Zoë Hello!"
 
         await ada.load(url)
