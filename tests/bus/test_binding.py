@@ -10,19 +10,15 @@ import aiormq
 import pytest
 from aiormq.abc import AbstractChannel
 
-from tests.bus.node import Exchange, nothing_left, until
+from tests.bus.node import Exchange, until
 from tests.support.rabbit import Broker, bro_publish
 from wsbridge.bus.rabbitmq import link as links
 from wsbridge.bus.rabbitmq.topology import KEYS
 from wsbridge.bus.rabbitmq.tuning import Tuning
 
+pytestmark = pytest.mark.usefixtures("clean")
+
 TUNING = Tuning(max_pause=0.2)
-
-
-@pytest.fixture(autouse=True)
-async def clean(broker: Broker) -> AsyncIterator[None]:
-    async with nothing_left():
-        yield
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def shaken() -> Iterator[Broker]:
 
 @pytest.fixture(autouse=True)
 async def clean(shaken: Broker) -> AsyncIterator[None]:
-    """Check that each test cleans up, also at the broker, and keep the pauses between reconnects short."""
+    """Check that each test cleans up, also at the broker."""
     async with nothing_left():
         yield
     await until_number(shaken, OPEN_CONNECTIONS, 0)

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import aiormq
 import pytest
 
-from tests.bus.node import WAIT_SECONDS, Exchange, Node, Receiver, cancel_opening, nothing_left, spool, until
+from tests.bus.node import WAIT_SECONDS, Exchange, Node, Receiver, cancel_opening, spool, until
 from tests.support.deadline import scaled
 from tests.support.rabbit import Broker, Proxy
 from tests.support.server import free_port
@@ -36,18 +36,13 @@ from wsbridge.errors import BusError
 from wsbridge.flow import Batch, Kind, Memory
 from wsbridge.metrics import Metrics
 
+pytestmark = pytest.mark.usefixtures("clean")
+
 KINDS = ["memory", "rabbitmq", "replay"]
 PASSWORD = "s3cr3t-w0rd"
 ONE = OutgoingBody(LINES, b"one", first=0, messages=1)
 TUNING = Tuning(probe_timeout=0.2)
 """A stream that holds nothing is soon taken for empty."""
-
-
-@pytest.fixture(autouse=True)
-async def clean(broker: Broker) -> AsyncIterator[None]:
-    """Check that each test cleans up, and recognize an empty stream quickly."""
-    async with nothing_left():
-        yield
 
 
 @pytest.fixture(params=KINDS)

@@ -14,19 +14,14 @@ import pytest
 from aiormq.abc import AbstractChannel
 from pamqp import commands
 
-from tests.bus.node import Exchange, Receiver, nothing_left, texts
+from tests.bus.node import Exchange, Receiver, texts
 from tests.support import amqp1
 from tests.support.rabbit import Broker
 from wsbridge.metrics import Metrics
 
+pytestmark = pytest.mark.usefixtures("clean")
+
 LIMIT = 10_000
-
-
-@pytest.fixture(autouse=True)
-async def clean(broker: Broker) -> AsyncIterator[None]:
-    """Check that each test cleans up."""
-    async with nothing_left():
-        yield
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "replay"])

@@ -16,22 +16,17 @@ import aiormq
 import pytest
 
 from tests.bus.conftest import PrivateBroker
-from tests.bus.node import QUICK, Exchange, Node, Receiver, nothing_left, publish_until_received, until
+from tests.bus.node import QUICK, Exchange, Node, Receiver, publish_until_received, until
 from tests.support.rabbit import Broker, Proxy
 from tests.support.server import free_port
 from tests.support.site import NEW_CERTIFICATE
 from wsbridge.errors import BusError
 from wsbridge.flow import Batch, Kind
 
+pytestmark = pytest.mark.usefixtures("clean")
+
 PASSWORD = "not-to-be-seen"
 ONE = Batch(Kind.TEXT, [b"one"])
-
-
-@pytest.fixture(autouse=True)
-async def clean(broker: Broker) -> AsyncIterator[None]:
-    """Check that each test cleans up, and keep the pauses between rounds short."""
-    async with nothing_left():
-        yield
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "replay"])

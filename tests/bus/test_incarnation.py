@@ -13,7 +13,7 @@ import aiormq
 import pytest
 from aiormq.abc import AbstractChannel
 
-from tests.bus.node import Exchange, Node, Viewer, nothing_left, until
+from tests.bus.node import Exchange, Node, Viewer, until
 from tests.support.amqp import amqp_link
 from tests.support.rabbit import Broker, bro_publish
 from wsbridge.bus.exchange import ExchangeSettings
@@ -21,15 +21,10 @@ from wsbridge.bus.rabbitmq.link import Link
 from wsbridge.bus.rabbitmq.tuning import Tuning
 from wsbridge.channel.ring import Join
 
+pytestmark = pytest.mark.usefixtures("clean")
+
 SAME = "21.5"
 TUNING = Tuning(max_pause=0.2, probe_timeout=0.5)
-
-
-@pytest.fixture(autouse=True)
-async def clean(broker: Broker) -> AsyncIterator[None]:
-    """Check that each test cleans up; recognize an empty stream quickly, and keep the pauses between reconnects short."""
-    async with nothing_left():
-        yield
 
 
 @pytest.fixture

@@ -8,23 +8,17 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.bus.node import EVERYTHING, Exchange, Node, Viewer, nothing_left, publish_until_received, until
+from tests.bus.node import EVERYTHING, Exchange, Node, Viewer, publish_until_received, until
 from tests.support.rabbit import Broker, Proxy
 from wsbridge.channel.ring import Join, Slow
 
+pytestmark = pytest.mark.usefixtures("clean")
+
 STEPS = 300
-
-
-@pytest.fixture(autouse=True)
-async def clean(broker: Broker) -> AsyncIterator[None]:
-    """Check that each test cleans up, and keep the pauses between reconnects short."""
-    async with nothing_left():
-        yield
 
 
 class Day:

@@ -44,7 +44,7 @@ def shaken() -> Iterator[Broker]:
 
 @pytest.fixture(autouse=True)
 async def clean(shaken: Broker) -> AsyncIterator[None]:
-    """Check that each test cleans up, and keep the pauses between reconnects short."""
+    """Check that each test cleans up."""
     async with nothing_left():
         yield
 

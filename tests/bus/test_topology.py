@@ -14,20 +14,15 @@ from pathlib import Path
 import aiormq
 import pytest
 
-from tests.bus.node import Exchange, Receiver, nothing_left, spool, until
+from tests.bus.node import Exchange, Receiver, spool, until
 from tests.support.rabbit import Broker, binary
 from wsbridge.errors import BusError
 from wsbridge.flow import Batch, Kind
 
+pytestmark = pytest.mark.usefixtures("clean")
+
 PASSWORD = "not-to-be-seen"
 ONE = Batch(Kind.TEXT, [b"one"])
-
-
-@pytest.fixture(autouse=True)
-async def clean(broker: Broker) -> AsyncIterator[None]:
-    """Check that each test cleans up."""
-    async with nothing_left():
-        yield
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "replay"])

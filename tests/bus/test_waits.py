@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.bus.node import WAIT_SECONDS, Exchange, Node, Receiver, SlowLink, nothing_left, spool, until
+from tests.bus.node import WAIT_SECONDS, Exchange, Node, Receiver, SlowLink, spool, until
 from tests.support.amqp import AmqpLink, amqp_link
 from tests.support.deadline import scaled
 from tests.support.rabbit import Broker, bro_publish
@@ -22,6 +22,8 @@ from wsbridge.bus.rabbitmq.tuning import Tuning
 from wsbridge.channel.ring import Join
 from wsbridge.errors import BusError
 
+pytestmark = pytest.mark.usefixtures("clean")
+
 
 def quick() -> dict[str, float]:
     """Return short timeouts that a broker can still meet at the current load of the machine."""
@@ -30,13 +32,6 @@ def quick() -> dict[str, float]:
 
 TUNING = Tuning(max_pause=0.2, check_interval=0.2)
 """Nothing waits for long before it comes back, and the exchange is looked at all the while."""
-
-
-@pytest.fixture(autouse=True)
-async def clean(broker: Broker) -> AsyncIterator[None]:
-    """Check that each test cleans up; keep the pauses between reconnects short, and check the exchange often."""
-    async with nothing_left():
-        yield
 
 
 @pytest.fixture
