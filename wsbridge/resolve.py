@@ -48,7 +48,7 @@ def resolve_endpoint(endpoint: EndpointSettings, *, path: str) -> tuple[Endpoint
 
 
 def listener_faults(listen: ListenSettings) -> Iterator[Fault]:
-    """Yield the users and groups that this machine does not know."""
+    """Yield a fault for each user and group that this machine does not know."""
     checks: tuple[tuple[str, Callable[[str], int], str], ...] = (("owner", user_number, "user"), ("group", group_number, "group"))
     for name, find, kind in checks:
         given = getattr(listen, name)
@@ -59,7 +59,7 @@ def listener_faults(listen: ListenSettings) -> Iterator[Fault]:
 
 
 def broker_faults(broker: BrokerSettings) -> Iterator[Fault]:
-    """Yield the files in a broker's addresses that cannot be used."""
+    """Yield a fault for each file in a broker's addresses that cannot be used."""
     for number, url in enumerate(broker.url, 1):
         subject = name_of_address(number, len(broker.url))
         for name, value in parse_qsl(urlsplit(url).query, keep_blank_values=True):

@@ -571,7 +571,7 @@ async def test_suspect_opens_alone(shaken: Broker) -> None:
 
 
 async def test_log_of_a_lost_connection(shaken: Broker, caplog: pytest.LogCaptureFixture) -> None:
-    """The log shows the loss of a connection once, and the reconnection once, and not once for each channel."""
+    """The log shows a lost connection and its reconnection once each, and not once for each channel."""
     caplog.set_level(logging.INFO, "wsbridge")
     connections = Connections()
     async with nodes(shaken.url, 10, connections, replays=True) as every:

@@ -126,8 +126,8 @@ def test_alarm(lines: Lines) -> None:
         for reason in ("low on memory", ""):
             for report in reports(3):
                 report.alarm(AT, reason, connection)
-    begin = f"the broker at {AT} blocks publishers (low on memory): their messages wait in the spool"
-    assert lines() == [("", begin), ("", f"the broker at {AT} no longer blocks publishers")] * 2
+    begin = f"the broker at {AT} is blocking publishers (low on memory): their messages wait in the spool"
+    assert lines() == [("", begin), ("", f"the broker at {AT} is no longer blocking publishers")] * 2
 
 
 def test_no_failure(lines: Lines) -> None:

@@ -239,8 +239,8 @@ async def test_alarm_outlasts_every_timeout(private_broker: Callable[..., Broker
             assert (viewer.seen["p"], viewer.words, p.metrics.broker_reconnects) == (p.published, [], 0)
             assert (p.metrics.broker_alarms, p.metrics.publish_timeouts) == (1, 0)
     said = [record.getMessage() for record in caplog.records if record.name.startswith("wsbridge")]
-    assert len([line for line in said if "blocks publishers" in line and "memory" in line]) == 2
-    assert len([line for line in said if "no longer blocks publishers" in line]) == 2
+    assert len([line for line in said if "is blocking publishers" in line and "memory" in line]) == 2
+    assert len([line for line in said if "no longer blocking publishers" in line]) == 2
 
 
 async def test_answer_after_a_long_body(exchange: Exchange, broker: Broker) -> None:

@@ -200,7 +200,7 @@ WRONG = [
     ([], ["COMMAND", "--dir", "--staticdir", "--cgidir"]),
     (["--devconsole"], ["COMMAND", "--dir", "--staticdir", "--cgidir"]),
     (["--port=8080", "--header=A: 1"], ["COMMAND"]),
-    (["--dir=scripts", "prog"], ["ambiguous", "COMMAND", "--dir"]),
+    (["--dir=scripts", "prog"], ["cannot be used together", "COMMAND", "--dir"]),
     (["--dir=missing"], ["--dir", "missing", "director"]),
     (["--dir=plain.txt"], ["--dir", "plain.txt", "director"]),
     (["--staticdir=missing", "prog"], ["--staticdir", "missing", "director"]),

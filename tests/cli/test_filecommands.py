@@ -200,7 +200,7 @@ def test_any_command_line(here: Path, line: tuple[str, list[str], dict[str, str]
         (["--address=::1", "./count.sh"], 1, "write an IPv6 address in brackets"),
         (["--address=[::g]", "./count.sh"], 1, "--address=[::g]:80 is not an address"),
         (["serve", "a.toml"], 2, "config accepts a command line of wsbridge or of wsbridge broadcast, not of wsbridge serve"),
-        (["--once", "./count.sh"], 1, "--once belongs to the command line"),
+        (["--once", "./count.sh"], 1, "--once has no equivalent in a configuration file"),
         (["--nope"], 2, "flag provided but not defined: -nope"),
         (["--maxline=-1", "./count.sh"], 1, "--maxline=-1 must not be negative"),
         (["broadcast", "./count.sh"], 1, "--exchange is missing"),

@@ -75,7 +75,7 @@ def test_help(word: str, capsys: pytest.CaptureFixture[str]) -> None:
         (["--port=08080", "prog"], 2, "08080"),
         (["no-such-program"], 1, "no-such-program"),
         (["--devconsole"], 1, "COMMAND"),
-        (["--dir=.", "prog"], 1, "ambiguous"),
+        (["--dir=.", "prog"], 1, "cannot be used together"),
         (["--loglevel=x", "prog"], 1, "--loglevel"),
     ],
 )

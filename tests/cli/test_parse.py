@@ -54,7 +54,7 @@ def test_booleans_of_websocketd(name: str) -> None:
 
 
 def test_repeatable_flags() -> None:
-    """These flags accumulate."""
+    """A repeatable flag keeps all its values."""
     assert {option.name for option in OPTIONS if option.is_repeatable} == REPEATABLE
     flags = parse(["--header=A: 1", "--header", "B: 2", "--address=[::1]", "--address=localhost", "cat"], {})
     assert changed(flags) == {"header": ("A: 1", "B: 2"), "address": ("[::1]", "localhost"), "command": ("cat",)}

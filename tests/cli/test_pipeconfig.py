@@ -19,7 +19,7 @@ def settings(shape: Command, *words: str, variables: dict[str, str] | None = Non
 
 
 def test_broker() -> None:
-    """With a broker, the channel is an exchange of it."""
+    """With --broker, the channel is an exchange on that broker."""
     made = settings(PUBLISH, *BROKER, "--replay", "--framing=nul", "--maxline=5", "--confirm-timeout=7")
     assert made == PipeSettings(
         channel=ChannelSettings(exchange="e", replay=True, spool=SPOOL_BYTES),

@@ -43,7 +43,7 @@ def test_odd_bytes() -> None:
     """NUL bytes, lines that end in CR alone and a second BOM are errors with their position."""
     assert why(b"a = 1\nb\0 = 1") == (
         2,
-        "invalid TOML at column 2: U+0000 (a control character) is not allowed here; remove this character",
+        "invalid TOML at column 2: U+0000 (an unnamed character) is not allowed here; remove this character",
     )
     assert why(b"\0" * 1000)[0] == 1
     assert why(b"a = 1\rb = 2\r") == (

@@ -70,7 +70,7 @@ last = true
 
 
 def test_example() -> None:
-    """Each syntax of a key and of a table has its line."""
+    """The scanner finds the line of every key and table, in each syntax."""
     assert find_places(EXAMPLE) == {
         ("name",): 2,
         ("server",): 3,

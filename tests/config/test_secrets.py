@@ -47,7 +47,9 @@ def test_unusable_variable() -> None:
 @pytest.mark.parametrize("name", ["", "$NAME", "A-B", "1A", "A=B", SECRET, "é", "A\n"])
 def test_impossible_variable(name: str) -> None:
     """The error does not repeat an impossible name of a variable: it may be the secret itself."""
-    assert why({"env": name}) == "env is not the name of an environment variable; use only letters, digits and _"
+    assert why({"env": name}) == (
+        "the value of env is not the name of an environment variable; begin it with a letter or _, then use only letters, digits and _"
+    )
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,7 @@ def test_unusable_secret_file(tmp_path: Path) -> None:
     assert why({"file": "latin"}, folder=folder) == "latin: not UTF-8; save the file as UTF-8"
     assert why({"file": "long"}, folder=folder) == "long: longer than 64 KiB, the limit for such a file; shorten it, or name another file"
     assert why({"file": "a\0b"}, folder=folder) == "'a\\x00b': no file can have this name; correct the name"
-    assert why({"file": ""}, folder=folder) == "file is empty; write the name of a file"
+    assert why({"file": ""}, folder=folder) == "the value of file is empty; write the name of a file"
 
 
 def test_unreadable_file(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ NEEDS_QUOTES = "A-Z, a-z, 0-9, _ and - needs quotes; write it in quotes"
         (r'x = "C:\dir"', 10, "write \\\\ for a backslash, or the string between ' and '"),
         (r'x = "\ud800"', 12, "the escape is not a character"),
         ("a\u00a0= 1", 2, "U+00A0 (NO-BREAK SPACE) is not allowed here; remove this character"),
-        ("a = 1 # \x07", 9, "U+0007 (a control character) is not allowed here; remove this character"),
+        ("a = 1 # \x07", 9, "U+0007 (an unnamed character) is not allowed here; remove this character"),
         ("a = {b = 1, b = 2}", 18, "the inline table has a key twice; remove one of the two"),
     ],
 )

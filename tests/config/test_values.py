@@ -51,7 +51,7 @@ CASES = [
 
 @pytest.mark.parametrize(("part", "name", "given", "value"), CASES)
 def test_value(part: type[Part], name: str, given: Any, value: object) -> None:
-    """A value becomes that of its setting; a file name is relative to the folder of the configuration file."""
+    """A value from a file gets the type of its setting; a file name is relative to the folder of the configuration file."""
     assert read_value(field_of(part, name), given, folder="/etc") == value
 
 

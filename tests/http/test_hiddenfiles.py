@@ -111,7 +111,7 @@ def test_dotfiles(serve: Serve, public: Path, method: str) -> None:
 
 
 def test_dotfiles_on_request(serve: Serve, public: Path) -> None:
-    """With --dotfiles, the server serves and lists them."""
+    """With --dotfiles, the server serves and lists dotfiles."""
     server = serve(f"--staticdir={public}", "--dotfiles")
     assert server.get("/.env").body == b".env"
     assert server.get("/.git/config").body == b".git/config"

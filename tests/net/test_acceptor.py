@@ -146,8 +146,8 @@ async def test_stop_during_a_pause() -> None:
 
 
 async def test_stop_from_the_connection_callback(caplog: pytest.LogCaptureFixture) -> None:
-    """The callback that receives a connection may stop its listener. The acceptor then accepts nothing more in this iteration, and
-    raises no error."""
+    """The callback that receives a connection may stop its listener. The acceptor then accepts no more connections
+    from it in this iteration, and raises no error."""
     caplog.set_level("DEBUG", "wsbridge")
     accepted = Accepted()
     acceptor = Acceptor(Metrics(), loop=asyncio.get_running_loop())

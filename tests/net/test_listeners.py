@@ -532,11 +532,11 @@ async def test_inherited(tmp_path: Path, files: TlsSettings, trusting: ssl.SSLCo
         listener.change(settings)
         for address in listener.addresses:
             assert await house.dial_address(address).echo() == b"hello"
-        with pytest.raises(ListenError, match=r"the inherited sockets web: no such socket is left \(left: admin\)"):
+        with pytest.raises(ListenError, match=r"the inherited sockets web: no unused inherited socket has this name \(unused: admin\)"):
             await house.open(settings)
         rest = await house.open(ListenSettings(address="systemd:"))
         assert rest.addresses == addresses[1:]
-        with pytest.raises(ListenError, match="this process has none left"):
+        with pytest.raises(ListenError, match="no unused inherited socket"):
             await house.open(ListenSettings(address="systemd:"))
         listener.close()
         assert path.exists()

@@ -217,7 +217,7 @@ def test_nul_in_the_path_is_refused(wsbridge: Starter) -> None:
 
 @pytest.mark.case(84)
 def test_own_name_is_the_resolved_path(bridge: Starter, tmp_path: Path) -> None:
-    """A program's $0 is the path where the server found the command. A word with a slash is unchanged."""
+    """A program's $0 is the path where the server found the command. A command that contains a slash is unchanged."""
     (tmp_path / "probe").symlink_to("/bin/cat")
     path = f"{tmp_path}:{os.environ['PATH']}"
     for word, name in (("probe", str(tmp_path / "probe")), ("./probe", "./probe")):

@@ -257,7 +257,7 @@ def test_responsive_client_is_kept(wsbridge: Starter) -> None:
 
 @pytest.mark.case(49)
 def test_command_serves_every_path(bridge: Starter) -> None:
-    """With a COMMAND, the server upgrades every path to it."""
+    """With COMMAND, the server accepts WebSocket upgrades at every path."""
     server = bridge("cat")
     for path in ("/", "/any/path", "/with%20space", "/x?query=1", "/folder/"):
         with server.connect(path) as client:

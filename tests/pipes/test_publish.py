@@ -382,7 +382,7 @@ def test_unconfirmed(start: Start, broker: Broker, exchange: str) -> None:
         wait_until_confirmed(broker, proxy, before)
         proxy.swallow()
         publish.write(b"on its way\n")
-        publish.wait_for_error("confirms no messages")
+        publish.wait_for_error("is not confirming messages")
         proxy.flow()
         proxy.cut()
         publish.wait_for_error("reconnected to the broker at ")
@@ -417,7 +417,7 @@ def test_second_signal(start: Start, broker: Broker, exchange: str) -> None:
         wait_until_confirmed(broker, proxy, before)
         proxy.swallow()
         publish.write(b"on its way\n")
-        publish.wait_for_error("confirms no messages")
+        publish.wait_for_error("is not confirming messages")
         publish.send_signal(signal.SIGTERM)
         # The first signal must be delivered before the second is sent, because the kernel merges equal signals.
         wait_until(lambda: not pending_signals(publish.pid), "the first signal's delivery")

@@ -290,7 +290,7 @@ async def test_no_descriptors_left() -> None:
 
 
 async def test_cancelled_start(server: SpawnServer) -> None:
-    """A program whose start is cancelled is ended and reaped."""
+    """The spawn server ends and reaps a program whose start is cancelled."""
     stdio = open_stdio()
     server.spawn(("/bin/sleep", "1000"), PATH, stdio).cancel()
     stdio.close_ours()

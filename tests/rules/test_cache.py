@@ -1,4 +1,4 @@
-"""A cache of answers for short arguments: the number is bounded, and failures are not cached."""
+"""A cache of answers for short arguments: it holds a limited number of answers, and no failures."""
 
 from __future__ import annotations
 

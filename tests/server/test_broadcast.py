@@ -277,7 +277,7 @@ def test_program_that_cannot_start(broadcast: Broadcast, tmp_path: Path) -> None
 
 
 def test_flood_without_newlines(broadcast: Broadcast) -> None:
-    """A program that prints endlessly without a newline is ended at --maxline and restarted; no client is disconnected."""
+    """The supervisor ends a program that prints endlessly without a newline at --maxline, and restarts it; no client is disconnected."""
     server = broadcast("--maxline=1000000", *command("endless"))
     with server.connect() as plain:
         server.wait_for_log("1009")
@@ -312,7 +312,7 @@ def test_flood_of_tiny_lines(broadcast: Broadcast, line: str) -> None:
 
 
 def test_closed_stdout(broadcast: Broadcast, tmp_path: Path) -> None:
-    """A program that closes its stdout and continues is ended and restarted."""
+    """The supervisor ends and restarts a program that closes its stdout and continues."""
     record = tmp_path / "record"
     server = broadcast(*command("witness", record, "INT", "stdout"))
     server.wait_for_log("closed its stdout")
@@ -344,7 +344,7 @@ def test_program_that_asks_to_close(broadcast: Broadcast, fifo: Path) -> None:
 
 
 def test_grandchild_that_holds_stdout(broadcast: Broadcast) -> None:
-    """A program whose grandchild holds its stdout is restarted, and the grandchild is ended."""
+    """The supervisor restarts a program whose grandchild holds its stdout, and ends the grandchild."""
     server = broadcast("--drainms=100", "--join=last", *shell("sleep 1000 & echo $!"))
     with server.connect() as plain:
         grandchild = int(plain.receive_text())

@@ -197,7 +197,7 @@ async def test_failed_end_of_a_removed_endpoint(town: Town, caplog: pytest.LogCa
     session = Session(removed.registry)
     await town.change()
     await until(lambda: session.reason, "the end of the session")
-    assert "internal error at the end of the endpoint at /a" in caplog.text
+    assert "internal error while closing the endpoint at /a" in caplog.text
 
 
 async def test_failed_end_at_the_shutdown(town: Town, caplog: pytest.LogCaptureFixture) -> None:

@@ -107,7 +107,7 @@ async def supervise(spawner: Spawner, caplog: pytest.LogCaptureFixture) -> Async
 
 
 async def test_restart(supervise: Supervise) -> None:
-    """A program that exits is restarted, and the output of each run follows the output of the previous run."""
+    """The supervisor restarts a program that exits, and the output of each run follows the output of the previous run."""
     supervised = supervise("sh", "-c", "seq 1000")
     assert (await supervised.lines(3000))[:3000] == [str(number) for number in range(1, 1001)] * 3
     await supervised.stop()
@@ -140,7 +140,7 @@ async def test_policies(supervise: Supervise, policy: Restart, script: str, stat
 
 
 async def test_growing_pauses(supervise: Supervise) -> None:
-    """A program that keeps exiting at once is restarted after growing pauses."""
+    """The supervisor restarts a program that keeps exiting at once, after growing pauses."""
     supervised = supervise("false", restarts=Quick(Restart.ALWAYS, faster=1000))
     await until(lambda: len(supervised.restarts.decided) >= 6, "six ends")
     assert supervised.restarts.decided[:6] == [(1, 0.5), (1, 1), (1, 2), (1, 4), (1, 8), (1, 16)]
@@ -286,7 +286,7 @@ async def test_framing_error_begins_no_drain(supervise: Supervise, monkeypatch: 
 
 
 async def test_flood_without_a_newline(supervise: Supervise) -> None:
-    """A program that prints endlessly without a newline is ended each time it exceeds the limit."""
+    """The supervisor ends a program that prints endlessly without a newline, each time it exceeds the limit."""
     supervised = supervise(*command("endless"), limit=1 << 20)
     await until(lambda: supervised.metrics.messages_too_long >= 2, "two ends")
     assert supervised.output.messages == []
@@ -301,7 +301,7 @@ async def test_framing_error_is_a_failure(supervise: Supervise, policy: Restart)
 
 
 async def test_close_record(supervise: Supervise) -> None:
-    """A program that sends a close record in JSON is ended, and restarted like any program that exits."""
+    """The supervisor ends a program that sends a close record in JSON, and restarts it like a program that exits."""
     record = '{"type":"message","text":"a"}\\n{"type":"close","code":4000,"reason":"enough"}\\n'
     supervised = supervise("sh", "-c", f"printf '{record}'; cat", framing="json")
     assert (await supervised.lines(2))[:2] == ["a", "a"]

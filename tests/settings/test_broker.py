@@ -34,7 +34,7 @@ def test_split(texts: tuple[str, ...], urls: tuple[str, ...]) -> None:
         ("amqp://me:secret@a,b/", "comma in its host"),
         ("amqp://me:sec/ret@h/", "write @ as %40"),
         ("amqp://me:secret@h/?x=1", "unknown parameter 'x'"),
-        ("amqp://me:secret@h/?heartbeat=soon", "heartbeat in its URL is not a number"),
+        ("amqp://me:secret@h/?heartbeat=soon", "the heartbeat parameter in its URL is not a number"),
     ],
 )
 def test_wrong_address(url: str, words: str) -> None:

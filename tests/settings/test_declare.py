@@ -106,7 +106,7 @@ def test_fault_of_a_part() -> None:
 
 
 def test_parts_are_frozen() -> None:
-    """A value of settings does not change."""
+    """Settings are immutable."""
     with pytest.raises(AttributeError):
         ProcessSettings().guard = False  # type: ignore[misc]
     assert msgspec.structs.replace(ProcessSettings(), guard=False) != ProcessSettings()

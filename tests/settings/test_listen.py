@@ -94,5 +94,5 @@ def test_tls() -> None:
     ],
 )
 def test_faults(values: dict[str, Any], path: str) -> None:
-    """A setting for another kind of address is a fault, and so is half of a pair."""
+    """A setting that does not apply to the kind of address is a fault. So is a certificate without a key, and the reverse."""
     assert [fault.path for fault in ListenSettings(**values).faults()] == [(path,)]

@@ -23,7 +23,7 @@ def test_no_size(text: str) -> None:
 
 
 def test_faults() -> None:
-    """The records of stderr are lines, so only lines can carry them."""
+    """--passstderr requires the framing lines, because its JSON records are lines of text."""
     assert [*ProgramSettings(pass_stderr=True).faults()] == []
     (fault,) = ProgramSettings(pass_stderr=True, framing="nul").faults()
     assert (fault.path, "<framing>=nul" in fault.sentence) == (("pass_stderr",), True)

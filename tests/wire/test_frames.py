@@ -26,7 +26,7 @@ from wsbridge.wire import frames
     ],
 )
 def test_heads(kind: Kind, message: bytes, head: bytes) -> None:
-    """Lengths up to 125, up to 65535 and beyond use the shortest form; with the examples of section 5.7."""
+    """Payload lengths use the shortest form, at each boundary; with the examples of section 5.7."""
     assert frames.encode(Batch(kind, [message])) == head + message
     assert frames.encode(Batch(kind, [bytearray(message)] * 2)) == (head + message) * 2
 

@@ -76,10 +76,10 @@ class Bus(Source, Protocol):
     """The bus of one channel: the sink of the messages that this process publishes, and the source of its receiver."""
 
     source: Source
-    """The publisher in this process; the bus pauses it when there is no room for more. So it pauses a new publisher at once if it has
-    no room."""
+    """The publisher in this process; the bus pauses it when there is no room for more. If there is no room when it is set, the bus
+    pauses it at once."""
     max_message_bytes: int
-    """The longest message that it delivers from a broker; 0 stands for no limit. It may change at any time."""
+    """The size limit for messages from a broker, in bytes; 0 means no limit. It may change at any time."""
 
     @property
     def alarm(self) -> str:

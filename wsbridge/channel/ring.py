@@ -6,8 +6,8 @@ subscriber when that subscriber reads again. Messages are counted from 0 in each
 
 No message is lost or repeated silently. A cursor that skips messages returns a `Loss` before the next message.
 
-A client holds a position: a mark and a number. The mark is usually that of the epoch. If the bus keeps the entries, a client may
-resume in any process, and the mark is that of the entry.
+A client holds a position: a mark and a number. The mark is usually the epoch's mark. If the bus keeps the entries, a client may
+resume in any process, and the mark is the entry's mark.
 """
 
 from __future__ import annotations
@@ -315,7 +315,7 @@ class Channel:
         return entry.mark, number - entry.origin
 
     def read(self, cursor: Cursor, limit: int) -> list[Loss | Slice]:
-        """Return what a subscriber receives next, about `limit` bytes of it, and move its cursor past that; empty at the end.
+        """Return the next messages of a subscriber, about `limit` bytes, and move its cursor past them; empty at the end.
 
         A message is never cut. Unless the cursor is at the end, the result holds at least one message, however long it is. The
         last message may pass the limit. A loss comes as soon as it is known, before the messages after it.

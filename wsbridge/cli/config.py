@@ -74,11 +74,11 @@ def _with_framing(flags: SimpleNamespace) -> SimpleNamespace:
 def _kind_of(flags: SimpleNamespace) -> type[EndpointSettings]:
     """Return the kind of endpoint that the flags of a bridge stand for."""
     if flags.command and flags.dir:
-        raise ConfigurationError("ambiguous: provided COMMAND and --dir argument; use only one of them")
+        raise ConfigurationError("COMMAND and --dir cannot be used together; use only one of them")
     if flags.command or flags.dir:
         return BridgeSettings
     if not (flags.staticdir or flags.cgidir):
-        raise ConfigurationError("nothing to serve: specify COMMAND or provide --dir, --staticdir or --cgidir")
+        raise ConfigurationError("nothing to serve: specify COMMAND, --dir, --staticdir or --cgidir")
     if flags.once:
         raise ConfigurationError("--once needs COMMAND or --dir")
     return FilesSettings if flags.staticdir else CgiSettings

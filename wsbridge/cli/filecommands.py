@@ -38,7 +38,7 @@ def check_file(words: Sequence[str], environ: Mapping[str, str]) -> int:
 def print_config(settings: ServerSettings) -> int:
     """Print the configuration file that is equivalent to a command line; return the exit status. Raises ConfigurationError."""
     if settings.once:
-        raise ConfigurationError("--once belongs to the command line: no key of a configuration file stands for it; remove it")
+        raise ConfigurationError("--once has no equivalent in a configuration file; remove it")
     from wsbridge.config.write import absolute, write
 
     _check_listeners(settings)

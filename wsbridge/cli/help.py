@@ -62,9 +62,9 @@ def _spelling(shape: Command) -> str:
     is_repeatable = any(option.is_repeatable for option in shape.options)
     return (
         ("Flags end at COMMAND: all words after it are arguments of the program. " if takes_command else "")
-        + "-flag, --flag, --flag=value and --flag value are equivalent; a boolean flag accepts a value only after =. "
+        + "A flag begins with - or --. Its value follows = or a space; a boolean flag accepts a value only after =. "
         + f"Each flag is also an environment variable: {', '.join(variables)}{', ...' if len(shape.options) > len(variables) else ''}"
-        + ("; the variable of a repeatable flag holds one value per line." if is_repeatable else "")
+        + ("; the variable of a repeatable flag holds one value per line." if is_repeatable else ".")
     )
 
 

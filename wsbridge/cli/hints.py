@@ -78,7 +78,7 @@ class Remedy(NamedTuple):
     """How a hint writes other addresses to listen on."""
 
     place: str
-    """Where they are set, as the beginning of a clause; empty for flags."""
+    """The place of these settings, as the beginning of a clause; empty for flags."""
     port: Callable[[int], str]
     """Returns how to select another port."""
     any_port: str

@@ -283,7 +283,7 @@ def _warn_of_origins(settings: ServerSettings) -> None:
         for entry in schemeless(allowed):
             log.error("%s=%s without a scheme admits pages that were not loaded over TLS; write https://%s", name, entry, entry)
     if admits_null(allowed):
-        log.log(INFO, "%s: file:// and null also admit sandboxed frames of any site: browsers give them the same origin, null", name)
+        log.log(INFO, "%s: file:// and null also admit sandboxed frames from any site, because browsers send Origin: null for both", name)
 
 
 def _run_pipe(settings: PipeSettings, shape: Command, *, level: int, unknown: Sequence[str]) -> int:

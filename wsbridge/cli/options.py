@@ -55,7 +55,7 @@ ADDRESS = Option(
 UNIX_SOCKET = Option(
     name="unixsocket",
     kind=Kind.TEXT,
-    help="Also listen on a Unix socket; without --port and --address, listen only on it",
+    help="Also listen on a Unix socket; without --port, --address and --redirport, listen only on it",
     default="",
     metavar="PATH",
     description=(
@@ -169,7 +169,7 @@ BROADCAST_GROUPS: Groups = {
         "The program",
         without=("passstderr",),
         help={
-            "maxline": "Restart the program if it prints a message longer than this, in bytes (0: no limit)",
+            "maxline": "End the program if it prints a message longer than this, in bytes; --restart applies (0: no limit)",
             "passenv": "Pass these variables of the server, separated by commas, to CGI scripts",
         },
     ),
@@ -178,8 +178,8 @@ BROADCAST_GROUPS: Groups = {
         without=("once",),
         more=flags(ChannelSettings, "max_clients"),
         help={
-            "maxforks": "Run at most N CGI scripts; answer further requests with 429 (0: no limit)",
-            "busy": "Refuse clients over --maxclients with status 429, or with close code 1013, which a page can see (close)",
+            "maxforks": "Run at most N CGI scripts at once; answer further CGI requests with 429 (0: no limit)",
+            "busy": "Refuse WebSocket clients over --maxclients with status 429, or with close code 1013, which a page can see (close)",
         },
     ),
     "The WebSocket": _of_the_bridge("The WebSocket", without=("sendbuffer",)),

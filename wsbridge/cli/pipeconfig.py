@@ -62,7 +62,7 @@ def _one_source(flags: SimpleNamespace) -> SimpleNamespace:
     if not flags.url or (flags.broker and "broker" in given and "url" not in given):
         return SimpleNamespace(**{**vars(flags), "url": ""})
     if flags.broker and ("broker" in given) == ("url" in given):
-        raise ConfigurationError("--url and --broker cannot be used together; give one of them")
+        raise ConfigurationError("--url and --broker cannot be used together; use only one of them")
     for flag in OF_THE_BROKER:
         if flag in given:
             raise ConfigurationError(f"--{flag} cannot be used with --url: the server configures its channel itself; remove --{flag}")

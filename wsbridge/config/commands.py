@@ -15,7 +15,10 @@ SHELL_CHARACTERS = re.compile(r"[|&;<>$`*?]")
 
 
 def hint_for_command(command: Sequence[str], folder: str) -> str:
-    """Return the remedy for a command as the file writes it, to follow the reason; `folder` is that of the file."""
+    """Return the remedy that follows the error about a command without a program; it may be empty.
+
+    The command is that of the file, and not resolved. `folder` is the folder of the configuration file.
+    """
     word = command[0]
     if word != word.strip() or (len(command) == 1 and len(word.split()) > 1):
         return f"; {for_line(word)}"

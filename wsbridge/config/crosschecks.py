@@ -42,7 +42,7 @@ def check_listeners(reader: Reader, listeners: Mapping[Path, ListenSettings]) ->
 
 
 def check_endpoints(reader: Reader, endpoints: Mapping[Path, EndpointSettings], brokers: object) -> None:
-    """Record endpoints that have the same path and host, and names of brokers and endpoints that are not there."""
+    """Record a fault for each endpoint with a path and host that are in use, and for each unknown name of a broker or endpoint."""
     owners: dict[tuple[str, str], Path] = {}
     paths = {endpoint.path for endpoint in endpoints.values()}
     for path, endpoint in endpoints.items():

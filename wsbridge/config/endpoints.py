@@ -50,7 +50,7 @@ def _read_defaults_of_kind(reader: Reader, struct: type[EndpointSettings], table
 
 
 def read_endpoint(reader: Reader, path: Path, table: Mapping[str, Any], defaults: Defaults) -> EndpointSettings | None:
-    """Return an endpoint whose program and folders are those of this machine; None if it cannot be made. Records every fault."""
+    """Return an endpoint with its program and folders resolved on this machine; None if it cannot be made. Records every fault."""
     struct = _kind(reader, path, table)
     if struct is None:
         reader.read(path, table, _of_all_kinds(), more=("kind",))

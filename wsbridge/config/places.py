@@ -110,7 +110,7 @@ class Scanner:
         self._value(path)
 
     def _value(self, path: Path) -> None:
-        """Pass `=` and a value, and mark the items in it."""
+        """Skip `=` and a value, and record the line of each item in it."""
         self._equals()
         opened: list[_Opened] = []
         while True:
@@ -147,7 +147,7 @@ class Scanner:
         return None
 
     def _key(self, table: Path, *, enters: bool = False) -> Path:
-        """Pass a key with its dots; return its path from the root and mark the tables on it. With `enters`, it begins an array's entry.
+        """Skip a key with its dots; return its path from the root and record the tables on it. With `enters`, it begins an array's entry.
 
         A part that names an array of tables continues in the last entry of the array.
         """

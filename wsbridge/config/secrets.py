@@ -66,7 +66,8 @@ def is_exposed(path: str) -> bool:
 def _variable(name: str, environ: Mapping[str, str]) -> str:
     if not VARIABLE.fullmatch(name):
         # The text does not repeat the name: it may be the secret itself, written in the wrong place.
-        raise ValueError("env is not the name of an environment variable; use only letters, digits and _")
+        remedy = "begin it with a letter or _, then use only letters, digits and _"
+        raise ValueError(f"the value of env is not the name of an environment variable; {remedy}")
     value = environ.get(name)
     if value is None:
         raise ValueError(f"the environment variable {name} is not set; set it")
@@ -79,7 +80,7 @@ def _variable(name: str, environ: Mapping[str, str]) -> str:
 
 def _content(name: str, folder: str) -> str:
     if not name:
-        raise ValueError("file is empty; write the name of a file")
+        raise ValueError("the value of file is empty; write the name of a file")
     shown = show_name(name)
     try:
         content = read_regular(os.path.join(folder, name), limit=MAX_BYTES).decode("utf-8-sig")

@@ -126,7 +126,7 @@ def explain(text: str, error: ValueError) -> tuple[int, str]:
 def _mistake(message: str, before: str, rest: str) -> str:
     """Return the sentence for a message of tomllib, by the line before and from the position."""
     if rest and not rest[0].isprintable() and rest[0] not in "\t\r":
-        return f"U+{ord(rest[0]):04X} ({unicodedata.name(rest[0], 'a control character')}) is not allowed here; remove this character"
+        return f"U+{ord(rest[0]):04X} ({unicodedata.name(rest[0], 'an unnamed character')}) is not allowed here; remove this character"
     for mistake in MISTAKES:
         if re.match(mistake.message, message) and re.search(mistake.before, before) and re.match(mistake.rest, rest):
             return mistake.sentence

@@ -103,8 +103,8 @@ class Parts:
         max_clients: int | None = None,
         registry: Registry | None = None,
     ) -> None:
-        """`max_clients` limits the sessions if `max_programs` limits only CGI scripts. `registry` is that of an endpoint whose sessions
-        this one takes over.
+        """`max_clients` limits the sessions if `max_programs` limits only CGI scripts. `registry` is the registry of the endpoint
+        whose sessions this endpoint takes over.
         """
         self._settings = settings
         self._services = services

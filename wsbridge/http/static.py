@@ -300,7 +300,7 @@ def _with_charset(kind: str) -> str:
 
 
 def _latin(value: str) -> str:
-    """Return a header's value with each byte above 0x7F as the character of that number."""
+    """Return a header's value with its bytes decoded as Latin-1."""
     return value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("latin-1")
 
 

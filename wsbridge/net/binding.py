@@ -88,10 +88,11 @@ def _claim(name: str, inherited: Inherited) -> list[socket.socket]:
     if socks:
         return socks
     if not name:
-        raise ListenError("cannot listen on inherited sockets: this process has none left; start it from a systemd socket unit")
+        reason = "this process has no unused inherited socket"
+        raise ListenError(f"cannot listen on inherited sockets: {reason}; start it from a systemd socket unit")
     others = ", ".join(sorted(inherited)) or "none"
     raise ListenError(
-        f"cannot listen on the inherited sockets {name}: no such socket is left (left: {others});"
+        f"cannot listen on the inherited sockets {name}: no unused inherited socket has this name (unused: {others});"
         f" set FileDescriptorName={name} in the socket unit"
     )
 

@@ -21,7 +21,7 @@ from wsbridge.errors import ListenError, reason_of
 UNCHANGED = -1
 """The value that stands for the owner or the group that the socket got when it was bound."""
 LAST_ID = 2**32 - 2
-"""The highest number of a user or group: for chown(2), the next number means no change."""
+"""The highest user or group ID: for chown(2), the next number means no change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +126,12 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
 
 
 def user_number(name: str) -> int:
-    """Return the number of a user given by name or number; `UNCHANGED` for an empty name. Raises LookupError."""
+    """Return the ID of a user given by name or ID; `UNCHANGED` for an empty name. Raises LookupError."""
     return _number(name, lambda name: pwd.getpwnam(name).pw_uid)
 
 
 def group_number(name: str) -> int:
-    """Return the number of a group given by name or number; `UNCHANGED` for an empty name. Raises LookupError."""
+    """Return the ID of a group given by name or ID; `UNCHANGED` for an empty name. Raises LookupError."""
     return _number(name, lambda name: grp.getgrnam(name).gr_gid)
 
 

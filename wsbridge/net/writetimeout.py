@@ -15,7 +15,7 @@ class WriteTimeout:
 
     `accepted` returns how many bytes the client has accepted so far, or None after the end of the connection. `abort` ends the
     connection. `waits` returns whether data waits for the client: only then the end counts as a timeout, and is logged. `again`
-    returns the seconds of the period after one in which the client accepted data, from the seconds of that one.
+    returns the length of the period that follows one in which the client accepted data, from the length of that period, in seconds.
     """
 
     __slots__ = ("_abort", "_accepted", "_again", "_fields", "_log", "_loop", "_metrics", "_timer", "_waits")

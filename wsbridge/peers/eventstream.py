@@ -17,7 +17,7 @@ from wsbridge.net.writetimeout import WriteTimeout
 from wsbridge.settings import ClientSettings
 
 CLOSE_WAIT = 2.0
-"""Seconds for the client to receive the last bytes; then wsbridge aborts the connection."""
+"""The write timeout of a closing stream, in seconds: wsbridge aborts the connection if the client accepts nothing for this long."""
 COMMENT = b":\n\n"
 """A comment line, which browsers ignore: it keeps proxies from closing an idle stream."""
 log = logger("http")

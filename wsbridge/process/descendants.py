@@ -140,7 +140,7 @@ class Descendants:
         if self._read_at <= program.exited_at:
             return True
         if program.pid in listed:
-            # No process was left, and an unrelated process now has the number.
+            # No process was left, and an unrelated process now has the pid.
             return False
         program.members = {pid for pid in listed if _is_in(pid, program.pid)}
         # A process that has exited since the list was read may have started another process, which the next list contains.
@@ -154,12 +154,12 @@ class Descendants:
         found: dict[int, int] = {}
         if program.status is None and (leader := read_stat(program.pid)):
             if leader.parent != os.getpid() and not self._is_excluded(leader.parent):
-                # Its parent has reaped it, the report has not arrived yet, and another process already has the number.
+                # Its parent has reaped it, the report has not arrived yet, and another process already has the pid.
                 return found
             found[program.pid] = program.pid
         listed = self._listed(program.pid, self.ages.signal_share)
         if program.status is not None and program.pid in listed:
-            # The list is older than the exit of the leader, or an unrelated process has the number.
+            # The list is older than the exit of the leader, or an unrelated process has the pid.
             listed = self._listed(program.pid, 0)
             if program.pid in listed and self._read_at > program.exited_at:
                 return found

@@ -64,7 +64,7 @@ def by_session() -> dict[int, list[int]]:
 
 
 def user_of(pid: int) -> str:
-    """Return the name of the user that owns a process, or the user's number; `?` if there is no such process.
+    """Return the name of the user that owns a process, or the user's ID; `?` if there is no such process.
 
     It waits for the system's name service, once for each user.
     """
@@ -76,7 +76,7 @@ def user_of(pid: int) -> str:
 
 
 class Children:
-    """The children of this process, as numbers in bytes.
+    """The pids of the children of this process, in decimal, as bytes.
 
     If the kernel lists children (CONFIG_PROC_CHILDREN), they are only those of the main thread: that thread inherits orphans.
     """

@@ -116,7 +116,7 @@ class Exits:
         while True:
             exited = b""
             while len(exited) < EXITS * EXIT.size and (pid := self._next(wait=not exited)):
-                # After this call, the number may be another program's.
+                # After this call, the pid may belong to another program.
                 self._reported.remove(pid)
                 exited += EXIT.pack(pid, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
             try:

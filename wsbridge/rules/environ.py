@@ -49,7 +49,7 @@ def passed_on(names: Iterable[str], environ: Mapping[str, str]) -> dict[str, str
 
 
 def inherited_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a channel's program: that of the server, without its settings and its socket activation."""
+    """Return the environment of a channel's program: the server's environment without the server's settings and its socket activation."""
     return {name: value for name, value in environ.items() if not name.startswith(SETTINGS) and name not in OF_ACTIVATION}
 
 

@@ -41,7 +41,7 @@ class Origin:
 NO_ORIGIN = Origin("file", "", "")
 """The value for a client without an Origin."""
 NULL = Origin("null", "", "")
-"""The value that browsers send for pages opened from a file, and for sandboxed frames of any site."""
+"""The value that browsers send for pages opened from a file, and for sandboxed frames from any site."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ def schemeless(allowed: Sequence[Origin]) -> list[str]:
 def admits_null(allowed: Sequence[Origin]) -> bool:
     """Return whether pages opened from a file may connect.
 
-    If so, sandboxed frames of any site may connect too: browsers give both the origin `null`.
+    If so, sandboxed frames from any site may connect too: browsers give both the origin `null`.
     """
     return NO_ORIGIN in allowed or NULL in allowed
 

@@ -44,7 +44,7 @@ def _of_address(settings: ServerSettings, listen: ListenSettings, address: str) 
 
 
 def _bound_host(listen: ListenSettings, host: str) -> str:
-    """Return the host that a listener is bound to; empty for every address. `host` is that of its actual address."""
+    """Return the host that a listener is bound to; empty for every address. `host` is the host of its actual address."""
     if listen.is_tcp:
         return listen.host
     # The address of an inherited socket shows the name of the machine if the socket is bound to every address.

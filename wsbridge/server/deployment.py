@@ -138,7 +138,7 @@ class Deployment:
         results = await asyncio.gather(*(endpoint.finish(force) for endpoint in ending), return_exceptions=True)
         for endpoint, fault in zip(ending, results, strict=True):
             if isinstance(fault, Exception):
-                log.error("internal error at the end of the endpoint at %s: %r", endpoint.settings.place, fault, exc_info=fault)
+                log.error("internal error while closing the endpoint at %s: %r", endpoint.settings.place, fault, exc_info=fault)
 
     async def end_sessions(self) -> None:
         """End all sessions, also the sessions of replaced and removed endpoints."""

@@ -113,7 +113,7 @@ class OpenListeners:
             except ListenError as error:
                 # Without it in `_open`, the next change opens it as a new listener.
                 del self._open[key]
-                log.error("the listener %s is closed, and does not open again: %s; the next reload tries it", key.settings.address, error)
+                log.error("cannot reopen the listener %s: %s; it stays closed until the next reload", key.settings.address, error)
 
     def _change_others(self, plan: Plan[Numbered]) -> None:
         """Apply the changes that keep an address: all of them, or none."""

@@ -98,10 +98,10 @@ class AccessSettings(Part, frozen=True, kw_only=True):
     max_programs: Annotated[
         int,
         Setting(
-            "Run at most N programs, sessions and CGI scripts together; answer further requests with 429 (0: no limit)",
+            "Run at most N programs at once, for sessions and CGI scripts together; answer further such requests with 429 (0: no limit)",
             (
-                "Limit the programs that run at once, sessions and CGI scripts together (0: no limit). Further "
-                "requests get 429. A slot becomes free when its program is gone"
+                "Limit the programs that run at once, for sessions and CGI scripts together (0: no limit). Further "
+                "upgrades and CGI requests get 429. A slot becomes free when its program is gone"
             ),
             flag="maxforks",
             minimum=0,
@@ -111,7 +111,7 @@ class AccessSettings(Part, frozen=True, kw_only=True):
     busy: Annotated[
         Busy,
         Setting(
-            "Refuse clients over <max_programs> with status 429, or with close code 1013, which a page can see (close)",
+            "Refuse WebSocket clients over <max_programs> with status 429, or with close code 1013, which a page can see (close)",
             (
                 "Select how wsbridge refuses a client without a free slot: `429`, or `close`, which upgrades the "
                 "connection and closes it with 1013. A page can read a close code, but not an HTTP status"

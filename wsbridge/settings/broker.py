@@ -66,7 +66,7 @@ def _check_query(subject: str, url: str) -> None:
         if name not in BROKER_PARAMETERS:
             raise ValueError(f"{subject}: unknown parameter {name!r} in its URL, which accepts {', '.join(BROKER_PARAMETERS)}")
         if name == "heartbeat" and not (value.isascii() and value.isdecimal()):
-            raise ValueError(f"{subject}: heartbeat in its URL is not a number of seconds")
+            raise ValueError(f"{subject}: the heartbeat parameter in its URL is not a number of seconds")
 
 
 class BrokerSettings(Part, frozen=True, kw_only=True):
@@ -107,7 +107,7 @@ class BrokerSettings(Part, frozen=True, kw_only=True):
     confirm_timeout: Annotated[
         Seconds,
         Setting(
-            "Reconnect when the broker does not confirm a publish within this time, except during an alarm, in seconds (0: never)",
+            "Reconnect when a publish stays unconfirmed without progress for this long, in seconds; alarms do not count (0: never)",
             "Reconnect when the broker does not confirm a publish within this time; the time of an alarm does not count (0: never)",
             flag="confirm-timeout",
             minimum=0,

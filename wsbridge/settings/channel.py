@@ -156,7 +156,7 @@ class ChannelSettings(Part, frozen=True, kw_only=True):
     max_clients: Annotated[
         int,
         Setting(
-            "Accept at most N browsers; answer further requests with 429 (0: no limit)",
+            "Serve at most N clients at once; refuse further clients with 429 (0: no limit)",
             (
                 "Limit the number of simultaneous clients (0: limited only by the number of open files); see [the "
                 "client limit](#the-client-limit)"
@@ -182,7 +182,7 @@ class ChannelSettings(Part, frozen=True, kw_only=True):
     replay_size: Annotated[
         Size,
         Setting(
-            "Keep this much of the channel on the broker, with <replay>, in bytes",
+            "With <replay>, keep at most this much of the channel on the broker, in bytes",
             "Limit this stream to BYTES",
             "Limit the bytes of the stream of `<replay>`",
             flag="replay-bytes",

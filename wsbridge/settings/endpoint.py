@@ -25,7 +25,7 @@ ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
 
 
 class Within(msgspec.Struct, frozen=True, kw_only=True):
-    """Which settings of a part a kind of endpoint has."""
+    """Selects the settings of a part that a kind of endpoint has."""
 
     only: tuple[str, ...] = ()
     """Empty for all."""
@@ -50,7 +50,7 @@ def _check_path(path: str) -> None:
     if ESCAPE.search(path):
         raise ValueError(f"<path>={path} has a percent escape; write the character itself: {unquote(path)}")
     if not path.isprintable():
-        raise ValueError(f"<path>={path} contains a control character; remove it")
+        raise ValueError(f"<path>={path!a} contains an unprintable character; remove it")
 
 
 def _check_host(host: str) -> None:
@@ -206,7 +206,7 @@ class CgiSettings(EndpointSettings, frozen=True, kw_only=True):
 
 
 class ConsoleSettings(EndpointSettings, frozen=True, kw_only=True):
-    """The page to try an endpoint."""
+    """The page for trying out an endpoint."""
 
     kind = "console"
 
@@ -233,7 +233,7 @@ def register_kind(name: str, struct: type[EndpointSettings]) -> None:
 
 @cache
 def parts_of(struct: type[Part]) -> tuple[tuple[str, type[Part], Within], ...]:
-    """Return the parts of an endpoint: name, struct, and which settings of it there are."""
+    """Return the parts of a kind of endpoint: for each its name, its struct, and the `Within` that selects its settings."""
     return tuple(_parts(struct))
 
 
@@ -254,7 +254,7 @@ def faults_of(endpoint: EndpointSettings) -> Iterator[Fault]:
 
 
 def needless(endpoint: EndpointSettings) -> Iterator[tuple[Field, str]]:
-    """Yield the settings that have no effect because another setting is off or empty, each with the name of that one."""
+    """Yield the settings that have no effect because another setting is off or empty, each with the name of the other setting."""
     entries = settings_of(type(endpoint))
     parts = {entry.field.name: getattr(endpoint, entry.part) if entry.part else endpoint for entry in entries}
     for entry in entries:

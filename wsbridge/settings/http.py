@@ -55,8 +55,8 @@ class HttpSettings(Part, frozen=True, kw_only=True):
     body_timeout: Annotated[
         Seconds,
         Setting(
-            "Answer with 408 when a client sends no body data for this long, in seconds (0: never)",
-            "Answer with 408 when a client sends no data of its request body for this long (0: never)",
+            "Answer with 408, or cut off a response, when a client sends no body data for this long, in seconds (0: never)",
+            "Answer with 408, or cut off a response in progress, when a client sends no data of its request body for this long (0: never)",
             flag="body-timeout",
             minimum=0,
         ),
@@ -64,7 +64,7 @@ class HttpSettings(Part, frozen=True, kw_only=True):
     console: Annotated[
         bool,
         Setting(
-            "Serve a page to try the program, at every path where nothing else is served",
+            "Serve a page for trying out the program, at every path that has no other content",
             (
                 "Serve the console at every path where wsbridge serves nothing else. With `<files>`, that is any "
                 "path without a file, such as `/console`"
@@ -75,10 +75,10 @@ class HttpSettings(Part, frozen=True, kw_only=True):
     page: Annotated[
         bool,
         Setting(
-            "Do not serve wsbridge's own pages; serve scripts and files only",
+            "Do not serve wsbridge's own pages; all other content is still served",
             (
                 "Do not serve wsbridge's own pages: the page of a channel, and the page that describes the server. "
-                "wsbridge still serves scripts and files"
+                "All other content is still served"
             ),
             "Serve wsbridge's own pages: the page of a channel, and the page that describes the server",
             flag="no-page",

@@ -87,8 +87,8 @@ class ListenSettings(Part, frozen=True, kw_only=True):
     owner: Annotated[
         str,
         Setting(
-            "Set the owner of the Unix socket, by name or number",
-            "Give the Unix socket to this user, by name or number. Only root can set it",
+            "Set the owner of the Unix socket, by name or numeric ID",
+            "Give the Unix socket to this user, by name or numeric ID. Only root can set it",
             flag="unixsocket-owner",
             metavar="USER",
             default_shown="the server's own",
@@ -97,9 +97,9 @@ class ListenSettings(Part, frozen=True, kw_only=True):
     group: Annotated[
         str,
         Setting(
-            "Set the group of the Unix socket, by name or number",
+            "Set the group of the Unix socket, by name or numeric ID",
             (
-                "Give the Unix socket to this group, by name or number. root can set any group; another user can set "
+                "Give the Unix socket to this group, by name or numeric ID. root can set any group; another user can set "
                 "a group of which it is a member"
             ),
             flag="unixsocket-group",

@@ -95,7 +95,7 @@ class ProcessSettings(Part, frozen=True, kw_only=True):
     max_sessions: Annotated[
         int,
         Setting(
-            "Limit the sessions, subscribers and CGI scripts of all endpoints together (0: no limit)",
+            "Limit the concurrent sessions, subscribers and CGI scripts of all endpoints together (0: no limit)",
             minimum=0,
         ),
     ] = 0

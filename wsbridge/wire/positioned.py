@@ -40,10 +40,10 @@ class Wire(Protocol):
         """
 
     def joined(self, mark: str, number: int) -> bytes:
-        """Return the bytes that report where a subscriber begins, before any message; `number` is that of the next message."""
+        """Return the bytes that report where a subscriber begins, before any message; `number` is the number of the next message."""
 
     def lost(self, messages: int | None, mark: str, number: int) -> bytes:
-        """Return the bytes that report lost messages; None if their count is unknown. `number` is that of the next message.
+        """Return the bytes that report lost messages; None if their count is unknown. `number` is the number of the next message.
 
         Empty if the wire has no form for it.
         """

@@ -42,7 +42,7 @@ class Alarm:
             setattr(connection, name, handler)
 
     def follow(self, other: Alarm) -> None:
-        """Adopt the state of another alarm, and each change of it."""
+        """Copy the state of another alarm, now and at each change."""
         other._followers.add(self)
         self._set(other.reason)
 

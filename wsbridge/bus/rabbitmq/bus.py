@@ -365,10 +365,10 @@ class RabbitBus:
             if silent < self._tuning.confirm_silence or self.alarm:
                 await asyncio.sleep(max(self._tuning.confirm_silence - silent, 0) or self._tuning.confirm_silence)
                 continue
-            self._log.error("the broker at %s confirms no messages: %d bytes wait in the spool", self, self._spool.bytes)
+            self._log.error("the broker at %s is not confirming messages: %d bytes are waiting in the spool", self, self._spool.bytes)
             self._sent.clear()
             await self._sent.wait()
-            self._log.log(INFO, "the broker at %s confirms messages again", self)
+            self._log.log(INFO, "the broker at %s is confirming messages again", self)
 
     async def _watch_alarm(self, link: Link) -> None:
         """Log and count the alarms in which the broker blocks publishers."""
@@ -392,7 +392,7 @@ class RabbitBus:
         if self._loop.time() >= self._next_report:
             self._next_report = self._loop.time() + self._tuning.confirm_silence
             total = self._metrics.bus_unconfirmed
-            self._log.error("the broker at %s refuses messages: %d messages are unconfirmed so far", self, total)
+            self._log.error("the broker at %s is refusing messages: %d messages are unconfirmed so far", self, total)
 
     def _salvage(self, link: Link) -> None:
         """Queue again, or count, the bodies that were in flight when the link was lost."""

@@ -42,7 +42,7 @@ CHANNELS_A_LINK = 4
 FRAME_BYTES = 128 * 1024
 """Bytes of a frame if the broker sets no limit."""
 MAX_CHANNELS = 65535
-"""Channels of a connection if the broker sets no limit: the largest number of a channel (AMQP 0-9-1, 4.2.3)."""
+"""Channels of a connection if the broker sets no limit: the highest channel number (AMQP 0-9-1, 4.2.3)."""
 QUIET_SECONDS = 5.0
 """Seconds within which each link receives data from a working broker: it checks its exchange every 2 s."""
 FRAMES_A_TURN = 64
@@ -50,7 +50,7 @@ FRAMES_A_TURN = 64
 
 
 class User(Protocol):
-    """What a connection uses of a link."""
+    """The interface of a link that its connection uses."""
 
     alarm: Alarm
 

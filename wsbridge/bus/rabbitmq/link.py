@@ -137,7 +137,7 @@ class Link:
         self._why = ""
         self._lost = asyncio.Event()
         self.is_connection_lost = False
-        """Whether its connection is lost, and so all links of it."""
+        """Whether its connection is lost, and with it all links of that connection."""
         self._timed_out_on: Connection | None = None
         self._is_suspect = False
         self._closing: asyncio.Task[None] | None = None
@@ -335,7 +335,7 @@ class Link:
         """
         offsets = await self._read(start, lambda offset: offset >= end, seconds, max_periods=max_periods)
         if not offsets or offsets[-1] < end:
-            raise LinkLost("the broker did not deliver all bodies of the stream")
+            raise LinkLost("the broker did not deliver all requested messages of the stream")
         return [offset for offset in offsets if start <= offset <= end]
 
     async def has(self, offset: int, start: int, seconds: float) -> bool:

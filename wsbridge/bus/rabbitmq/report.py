@@ -36,7 +36,7 @@ def channel_log(exchange: str) -> logging.LoggerAdapter[logging.Logger]:
 
 
 class Report:
-    """The log lines of one bus. `failures` are those of all buses with the same connections."""
+    """The log lines of one bus. All buses with the same connections share `failures`."""
 
     def __init__(self, exchange: str, failures: RepeatFilters) -> None:
         self.log = channel_log(exchange)
@@ -88,9 +88,9 @@ class Report:
         if not connection.record("alarm", reason):
             return
         if reason:
-            log.error("the broker at %s blocks publishers (%s): their messages wait in the spool", broker, reason)
+            log.error("the broker at %s is blocking publishers (%s): their messages wait in the spool", broker, reason)
         else:
-            log.log(INFO, "the broker at %s no longer blocks publishers", broker)
+            log.log(INFO, "the broker at %s is no longer blocking publishers", broker)
 
 
 def all_of(failures: Mapping[str, BusError], urls: Sequence[str]) -> str:

@@ -36,8 +36,8 @@ bodies, and was not empty: its first answer came too late."""
 class StreamReader:
     """Passes each new body of the stream to `on_body`, with its mark, when the backlog permits it.
 
-    It begins with the last `history` bodies. With `start` it begins at that offset, or with the `next` body. Then `attach` does
-    not wait until all existing bodies have arrived.
+    It begins with the last `history` bodies. With `start` it begins at that offset, or with the `next` body. With `start`,
+    `attach` does not wait for all existing bodies.
 
     The WINDOW bodies before the beginning go to `learn`. After a lost link a producer sends as many bodies again, and a repeat of
     an earlier body must not count as new.
@@ -156,7 +156,7 @@ class StreamReader:
         await self._consume(link, start)
         delivery = self._arrived.wait() if self._start is not None else self._tail.reach(newest)
         if not await link.wait_delivered(self._tuning.history_timeout, delivery, max_periods=MAX_PERIODS):
-            raise LinkLost("the broker did not deliver all bodies of the stream")
+            raise LinkLost("the broker did not deliver all requested messages of the stream")
 
     async def _find_start(self, link: Link, newest: int) -> tuple[int, int]:
         """Return the offset of the first wanted body, and the offset of the body that lies WINDOW bodies before it."""
@@ -199,7 +199,7 @@ class StreamReader:
         newest = await link.find("last", self._tuning.probe_timeout)
         # The body found is the first of the last chunk; the last body that arrived here may come later in that chunk.
         if newest is not None and (newest >= last.offset or await link.has(last.offset, newest, self._tuning.history_timeout)):
-            raise LinkLost("the broker did not deliver all bodies of the stream")
+            raise LinkLost("the broker did not deliver all requested messages of the stream")
         self._tail.forget()
         return False
 
