@@ -10,7 +10,6 @@ REASONS = {
     "__main__.py": "the entry point, which every server of the tests runs: tests/server/test_server.py",
     "bus/base.py": "a protocol, and one contract for all that meet it: tests/bus/test_contract.py",
     "bus/rabbitmq/bus.py": "tested against a real RabbitMQ: tests/bus/test_contract.py, tests/bus/test_outages.py",
-    "bus/rabbitmq/link.py": "tested against a real RabbitMQ: tests/bus/test_waits.py, tests/bus/test_outages.py",
     "bus/rabbitmq/transport.py": "tests/bus/test_within.py; the rest against a real RabbitMQ: tests/bus/test_outages.py",
     "bus/rabbitmq/tuning.py": "values, which these read: tests/bus/test_outages.py, tests/bus/test_waits.py",
     "cli/commands.py": "tables, which these read: tests/cli/test_help.py, tests/test_docs.py",
