@@ -77,6 +77,16 @@ def test_without_a_loop(pipe: Pipe) -> None:
     assert pipe.read() == "one\ntwo\n"
 
 
+async def test_reader_that_stalls_twice(attached: Pipe) -> None:
+    """After each stall of its reader, the log writes all lines, and stops watching the pipe."""
+    for _ in range(2):
+        attached.log(*["x" * 1000] * 500)
+        await turns()
+        read: list[str] = []
+        await until(lambda read=read: read.append(attached.read()) or "".join(read).count("\n") == 500, "all lines")  # type: ignore[misc]
+        assert not asyncio.get_running_loop().remove_writer(attached.writer)
+
+
 async def test_lines_in_order(attached: Pipe) -> None:
     """Lines arrive whole and in order, and the lines of one loop iteration together."""
     lines = [f"line {number}" for number in range(2_000)]

@@ -89,6 +89,28 @@ def test_named_one_comes_first(lines: Lines) -> None:
     assert lines()[2:] == [("channel0", BACK), ("", BACK)]
 
 
+def test_failure_of_several_addresses(lines: Lines) -> None:
+    """If one of the errors of a round concerns the channel, the line and the reconnection name the exchange."""
+    (report,) = reports(1)
+    report.disconnected(AT, "gone", lost=Reported())
+    lines()
+    report.failed({URLS[0]: BusError("rabbit away"), URLS[1]: BusError("no exchange", exchange="channel0")}, URLS, 0.0)
+    report.reconnected(AT)
+    assert lines() == [("channel0", "rabbit away; no exchange"), ("channel0", BACK)]
+
+
+def test_same_failure_after_another_loss(lines: Lines) -> None:
+    """After each loss, the errors of the channel are logged at once; a lost connection after that names no exchange."""
+    (report,) = reports(1)
+    for now in (0.0, 1.0):
+        report.disconnected(AT, "gone", lost=None)
+        report.failed({URLS[0]: BusError("no exchange", exchange="channel0")}, URLS, now)
+    assert lines() == [("channel0", LOST), ("channel0", "no exchange")] * 2
+    report.disconnected(AT, "gone", lost=Reported())
+    report.reconnected(AT)
+    assert lines() == [("", LOST), ("", BACK)]
+
+
 def test_replacements(lines: Lines) -> None:
     """Each lost connection has one line of its loss and one of its replacement, also if one of several connections remains."""
     first, second, third = reports(3)

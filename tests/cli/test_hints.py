@@ -155,6 +155,7 @@ LISTENERS = (
     ListenSettings(address="unix:/run/x/socket"),
     ListenSettings(address="127.0.0.1:8443", redirect_port=80),
     ListenSettings(address="[::1]:0"),
+    ListenSettings(address="unix:/run/y/socket"),
 )
 IN_FILE = [
     (
@@ -185,6 +186,11 @@ IN_FILE = [
         ListenError("", errno=errno.EADDRINUSE, path="/run/x/socket"),
         r'; stop that server, or in site\.toml:2, choose another path: listen\[1\]\.address="unix:PATH"',
     ),
+    (
+        ListenError("", errno=errno.EEXIST, path="/run/y/socket"),
+        r'; in site\.toml:2, choose another path: listen\[4\]\.address="unix:PATH"',
+    ),
+    (ListenError("", errno=errno.EEXIST, path="/run/z/socket"), ""),
     (ListenError("", errno=errno.EADDRINUSE, host="192.0.2.1", port=1), ""),
     (ListenError("", errno=errno.ENOBUFS, host="127.0.0.1", port=8443), ""),
 ]
@@ -238,7 +244,13 @@ def test_default_listener_of_a_file(here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "flag"), [(("--port", "8080"), "--port"), (("-port=8080",), "-port=8080"), (("a", "--address=::1"), "--address=::1")]
+    ("words", "flag"),
+    [
+        (("--port", "8080"), "--port"),
+        (("-port=8080",), "-port=8080"),
+        (("a", "--address=::1"), "--address=::1"),
+        (("--redirport=80",), "--redirport=80"),
+    ],
 )
 def test_flag_after_command(words: tuple[str, ...], flag: str) -> None:
     """If a flag of wsbridge follows COMMAND, the hint says that it belongs to COMMAND."""

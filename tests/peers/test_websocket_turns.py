@@ -12,7 +12,7 @@ import pytest
 from tests.wire.peer import BINARY, CONTINUATION, PING, PONG, TEXT, close, frame, message, read_frames
 from wsbridge.flow import Batch, CallbackSink, End, Kind
 from wsbridge.metrics import Metrics
-from wsbridge.peers.websocket import PONGS, PROBE_SECONDS, WebSocketPeer
+from wsbridge.peers.websocket import CLOSE_WAIT, PONGS, PROBE_SECONDS, WebSocketPeer
 from wsbridge.settings import ClientSettings
 from wsbridge.wire.deflate import Deflate, Parameters
 from wsbridge.wire.reader import SLOW_FRAME, TURN, unmask
@@ -80,6 +80,8 @@ class Transport:
     def __init__(self) -> None:
         self.writes: list[bytes] = []
         self.is_reading = True
+        self.is_closed = self.is_aborted = False
+        self.unsent = 0
 
     def write(self, data: bytes) -> None:
         self.writes.append(bytes(data))
@@ -93,15 +95,19 @@ class Transport:
     def set_write_buffer_limits(self, high: int) -> None: ...
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self.unsent
 
     def get_extra_info(self, name: str) -> None:
         return None
 
     def is_closing(self) -> bool:
-        return False
+        return self.is_closed
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.is_closed = True
+
+    def abort(self) -> None:
+        self.is_closed = self.is_aborted = True
 
     @property
     def sent(self) -> list[tuple[int, bytes]]:
@@ -114,7 +120,7 @@ class Talk:
 
     def __init__(self, *, compress: bool = False) -> None:
         self.loop, self.transport = Loop(), Transport()
-        self.heard: list[Batch] = []
+        self.received: list[Batch] = []
         self.ended: End | None = None
         self.client = WebSocketPeer(
             cast("Any", self.transport),
@@ -126,14 +132,14 @@ class Talk:
             fields={},
             loop=cast("Any", self.loop),
         )
-        self.client.join(CallbackSink(self.heard.append, self._end), lambda: None)
+        self.client.join(CallbackSink(self.received.append, self._end), lambda: None)
 
     def _end(self, reason: End) -> None:
         self.ended = reason
 
     @property
     def messages(self) -> int:
-        return sum(len(batch.messages) for batch in self.heard)
+        return sum(len(batch.messages) for batch in self.received)
 
 
 EMPTY_COMPRESSED = frame(b"\0", TEXT, rsv=4)
@@ -166,7 +172,7 @@ def test_flood_takes_turns(piece: bytes, messages: int, cost: int) -> None:
         assert talk.messages - before <= TURN + 1
     assert turns >= 5
     assert talk.messages == messages * pieces + 1
-    assert talk.heard[-1].messages[-1] == b"last"
+    assert talk.received[-1].messages[-1] == b"last"
     assert not talk.loop.turn()
 
 
@@ -175,14 +181,14 @@ def test_few_messages_take_one_turn() -> None:
     talk = Talk()
     talk.client.data_received(frame(b"x" * 64) * 500)
     assert talk.transport.is_reading
-    assert [len(batch.messages) for batch in talk.heard] == [500]
+    assert [len(batch.messages) for batch in talk.received] == [500]
 
 
 def test_long_messages_from_one_read_are_one_batch() -> None:
     """Messages of any length from one read are one batch: the server writes to the program once."""
     talk = Talk()
     talk.client.data_received((frame(b"x" * 126) + frame(b"y") + frame(b"z" * 70_000)) * 3)
-    assert [(batch.kind, [len(message) for message in batch.messages]) for batch in talk.heard] == [(Kind.TEXT, [126, 1, 70_000] * 3)]
+    assert [(batch.kind, [len(message) for message in batch.messages]) for batch in talk.received] == [(Kind.TEXT, [126, 1, 70_000] * 3)]
 
 
 def test_flood_waits_for_room() -> None:
@@ -311,4 +317,53 @@ def test_fragments_are_one_message() -> None:
     talk.client.data_received(frame(b"a", fin=False) + frame(b"b", CONTINUATION, fin=False) * TURN + frame(b"c", CONTINUATION))
     while talk.loop.turn():
         pass
-    assert [bytes(message) for batch in talk.heard for message in batch.messages] == [b"a" + b"b" * TURN + b"c"]
+    assert [bytes(message) for batch in talk.received for message in batch.messages] == [b"a" + b"b" * TURN + b"c"]
+
+
+# The closing handshake
+
+
+def test_no_frame_after_the_close_frame() -> None:
+    """After its close frame, wsbridge sends no other frame: no message, no pong, no second close frame."""
+    talk = Talk()
+    talk.client.end(End(1001))
+    talk.client.write(Batch(Kind.TEXT, [b"late"]))
+    talk.client.deliver(b"\x81\x04late")
+    talk.client.data_received(frame(b"", PING))
+    talk.client.end(End(1000))
+    assert (talk.transport.sent, talk.client.sent) == ([(0x88, (1001).to_bytes(2))], 0)
+
+
+def test_answer_closes_the_connection() -> None:
+    """The client's answer to the close frame closes the connection; a second `end` does not."""
+    talk = Talk()
+    talk.client.end(End(1001))
+    talk.client.end(End(1001))
+    assert not talk.transport.is_closed
+    talk.client.data_received(close(1001))
+    assert talk.transport.is_closed
+
+
+def test_client_without_an_answer() -> None:
+    """wsbridge aborts the connection of a client that does not answer the close frame in time, also if it accepts data again."""
+    talk = Talk()
+    talk.client.pause_writing()
+    talk.client.end(End(1001))
+    talk.client.resume_writing()
+    talk.loop.pass_time(CLOSE_WAIT - 0.1)
+    assert not talk.transport.is_aborted
+    talk.loop.pass_time(0.2)
+    assert talk.transport.is_aborted
+
+
+def test_close_wait_begins_with_the_last_byte() -> None:
+    """The time for the client's answer begins when all data has been sent; before that, the write timeout applies."""
+    talk = Talk()
+    talk.transport.unsent = 1000
+    talk.client.pause_writing()
+    talk.client.end(End(1001))
+    talk.transport.unsent = 0
+    talk.loop.pass_time(ClientSettings().write_timeout + CLOSE_WAIT - 0.1)
+    assert not talk.transport.is_aborted
+    talk.loop.pass_time(0.2)
+    assert talk.transport.is_aborted

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.deadline import DEADLINE, scaled
 from wsbridge.process.group import IDLE_POLL, LEFT_POLL, Group
 from wsbridge.process.termination import Step
 
@@ -99,6 +100,19 @@ def test_program_that_cannot_be_started(program: Program) -> None:
     assert program.told == ["gone"]
     assert program.is_gone()
     assert not program.may_be_signalled()
+
+
+@pytest.mark.parametrize(("steps", "runs"), [(["starts"], True), (["starts", "exits"], True), (["fails"], False)])
+async def test_wait_for_the_start(program: Program, steps: list[str], runs: bool) -> None:
+    """`wait_start` returns True for a program that runs, also if it has exited at once, and False for a failed start."""
+    program.processes.create_future = asyncio.get_running_loop().create_future
+    waiting = asyncio.create_task(program.group.wait_start())
+    await asyncio.sleep(0)
+    actions = {"starts": program.begins, "exits": lambda: program.exits(0), "fails": program.group.fail}
+    for step in steps:
+        actions[step]()
+    async with asyncio.timeout(scaled(DEADLINE)):
+        assert await waiting is runs
 
 
 def test_exit_with_processes_left(program: Program) -> None:

@@ -222,6 +222,19 @@ async def test_replaced_while_no_program_runs(watched: Metrics, start: Starter) 
     assert await asyncio.to_thread(os.waitpid, guard.pid, 0) == (guard.pid, 0)
 
 
+async def test_ended_program_is_forgotten(watched: Metrics, start: Starter) -> None:
+    """The guard signals only the programs that have not ended: it learns of each end."""
+    guard = start.watch = Guard(watched, loop=asyncio.get_running_loop())
+    ended, running = start("cat"), start("cat")
+    await turns()
+    guard.remove(ended.child.group.pid)
+    guard.close()
+    assert await running.child.group.wait_exit() == -signal.SIGINT
+    await asyncio.to_thread(os.waitpid, guard.pid, 0)
+    ended.write(b"alive")
+    assert await ended.line() == "alive"
+
+
 async def test_ended_groups_are_forgotten(watched: Metrics, start: Starter) -> None:
     """The guard forgets a group that has ended, because its ID may belong to another group later."""
     guard = Guard(watched, loop=asyncio.get_running_loop())

@@ -261,6 +261,19 @@ def test_unrelated_failure_closes_nothing(configured: Configure, tmp_path: Path)
         assert stream.sock.getpeername() == ("127.0.0.1", port)
 
 
+def test_unix_path_in_use_closes_nothing(configured: Configure, tmp_path: Path) -> None:
+    """A removed TCP listener stays open if the new Unix path is in use: they do not exclude each other."""
+    port, path = free_port(), tmp_path / "socket"
+    server = configured(tcp(port), CAT)
+    with session(server, port=port), socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        inode = listening_inode(port)
+        verdict = server.reload(listener(f"unix:{path}"), CAT)
+        assert verdict.startswith(f"not reloaded: cannot listen on {path}: address already in use")
+        assert listening_inode(port) == inode
+
+
 def listening_inode(port: int) -> str:
     """Return the inode of the socket that listens on a port of 127.0.0.1."""
     rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]

@@ -294,6 +294,10 @@ def test_position_from_a_node_that_is_ahead() -> None:
     turns.turn()
     assert one.words() == [["message", "9.cc", "1"]]
     assert other.words()[0] == ["lost", "7.aa", "0", "None"]
+    fanout.publish(Batch(Kind.TEXT, [b"f"]), "10.ee")
+    turns.turn()
+    assert one.words()[1:] == [["message", "10.ee", "0"]]
+    assert len(fanout) == 2
 
 
 def test_position_that_never_arrives() -> None:

@@ -318,6 +318,22 @@ async def test_close_record_with_a_normal_code(supervise: Supervise, code: int, 
     assert level == (logging.INFO if code == 1000 else logging.ERROR)
 
 
+async def test_fault_of_an_earlier_run(supervise: Supervise, tmp_path: Path) -> None:
+    """A framing error decides only about its own run."""
+    script = f"mkdir {tmp_path / 'ran'} || exit 0; echo no record; cat"
+    supervised = supervise("sh", "-c", script, framing="json", restart=Restart.ON_FAILURE)
+    await supervised.over()
+    assert supervised.restarts.decided == [(1, 0.5), (0, None)]
+
+
+async def test_close_record_without_a_reason(supervise: Supervise) -> None:
+    """A close record with a normal code and no reason is an end without a failure, too."""
+    script = """echo '{"type":"close","code":1000}'; exec sleep 1000"""
+    supervised = supervise("sh", "-c", script, framing="json", restart=Restart.ON_FAILURE, ladder=AT_ONCE)
+    await until(lambda: supervised.restarts.decided, "its end")
+    assert supervised.restarts.decided == [(0, None)]
+
+
 # Input
 
 
@@ -347,6 +363,7 @@ async def test_program_that_does_not_read(supervise: Supervise) -> None:
     await supervised.lines(1)
     line = b"x" * 1000
     supervised.write(*[line] * 1000)
+    assert supervised.writer.paused
     await until(lambda: supervised.writer.paused is False, "room again")
 
 
@@ -421,6 +438,15 @@ async def test_successor(supervise: Supervise) -> None:
     assert old.output.messages == []
 
 
+async def test_successor_of_a_running_program(supervise: Supervise) -> None:
+    """A running program that has a successor no longer pauses the source."""
+    old = supervise("sh", "-c", "echo ready; exec sleep 1000", reads=True)
+    await old.lines(1)
+    old.supervisor.leave(old.writer)
+    old.write(b"x" * 1_000_000)
+    assert not old.writer.paused
+
+
 async def test_successor_with_another_source(supervise: Supervise) -> None:
     """A program whose successor has another source keeps its pending messages, and passes none on."""
     old = supervise("cat", reads=True)
@@ -450,6 +476,18 @@ async def test_closed_stdin(supervise: Supervise) -> None:
 
 
 # Pause and resume
+
+
+async def test_pause_of_a_running_program(supervise: Supervise) -> None:
+    """While the output of a running program is paused, nothing is passed on."""
+    supervised = supervise("yes")
+    await supervised.lines(1)
+    supervised.supervisor.pause()
+    count = len(supervised.output.messages)
+    await turns(200)
+    assert len(supervised.output.messages) == count
+    supervised.supervisor.resume()
+    await supervised.lines(count + 1)
 
 
 async def test_paused_across_restarts(supervise: Supervise) -> None:
