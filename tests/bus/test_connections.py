@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
+import aiormq
 import pytest
 from aio_pika import exceptions
 from pamqp import commands
@@ -621,6 +622,27 @@ async def test_log_of_a_lost_link(shaken: Broker, caplog: pytest.LogCaptureFixtu
         records = [record for record in caplog.records if record.name == "wsbridge.bus"]
         said = [(getattr(record, "fields", {}).get("exchange"), record.getMessage().partition(" ")[0]) for record in records]
     assert (said[0], said[-1]) == ((exchange, "disconnected"), (exchange, "reconnected"))
+
+
+async def test_log_of_a_wrong_exchange(shaken: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    """The log names the exchange of a channel that alone cannot be used, in the error as well."""
+    caplog.set_level(logging.INFO, "wsbridge")
+    connections = Connections()
+    async with nodes(shaken.url, 3, connections, replays=True) as every:
+        node = every[1][0]
+        exchange = link_of(node)._exchange
+        external = await aiormq.connect(shaken.url)
+        channel = await external.channel()
+        await channel.exchange_delete(exchange)
+        await channel.exchange_declare(exchange, exchange_type="direct")
+        link_of(node).lose("a test")
+        await until(lambda: "its type is direct" in caplog.text, "the error about the exchange")
+        await channel.exchange_delete(exchange)
+        await is_back(node)
+        await external.close()
+        records = [record for record in caplog.records if record.name == "wsbridge.bus"]
+        said = [(getattr(record, "fields", {}).get("exchange"), record.getMessage().partition(" ")[0]) for record in records]
+    assert said == [(exchange, "disconnected"), (exchange, "the"), (exchange, "reconnected")]
 
 
 # Alarms

@@ -24,6 +24,7 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
 from tests.bus.node import QUICK, Exchange, Node, Receiver, SlowLink, Viewer, nothing_left, publish_until_received, spool, until
+from tests.support.deadline import scaled
 from tests.support.rabbit import Broker, Proxy
 from wsbridge.bus.rabbitmq import link as links
 from wsbridge.bus.rabbitmq.tuning import SEGMENT_BYTES, Tuning
@@ -346,7 +347,7 @@ async def test_link_is_silent(shaken: Broker) -> None:
             for one in every:
                 await until(lambda one=one: one.viewer.words == ["away"], "the report that the broker is unreachable")
                 await until(lambda one=one: not one.producer.fanout.is_connected, "the producer to lose its link")
-            assert time.monotonic() - began < 20
+            assert time.monotonic() - began < scaled(20)
             for one in every:
                 await asyncio.to_thread(one.to_node.flow)
                 await asyncio.to_thread(one.to_producer.flow)

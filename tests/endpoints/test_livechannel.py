@@ -284,7 +284,7 @@ def test_waiting_input_is_bounded(configured: Configure, programs: Programs) -> 
 def end_by_force(server: Configured) -> None:
     """Shut the server down with two signals."""
     server.send_signal(signal.SIGTERM)
-    wait_until(lambda: not listens(server.pid, server.port), "the begin of the shutdown")
+    wait_until(lambda: not listens(server.pid, server.port), "the beginning of the shutdown")
     server.send_signal(signal.SIGTERM)
     assert server.wait() == 0
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.client import open_stream, read_response, request_bytes
+from tests.support.deadline import scaled
 from tests.support.server import Server, is_alive, wait_for_exit, wait_until, write_to_fifo
 from tests.support.site import Serve, write_script
 from tests.support.tool import command, recorded
@@ -100,7 +101,7 @@ def test_client_that_reads_nothing(scripts: Scripts, tmp_path: Path) -> None:
 def test_slow_client(scripts: Scripts, tmp_path: Path) -> None:
     """A client that reads slowly stays connected, however much data remains."""
     flood = f"{PLAIN}; echo $$ > $F/pid; exec yes"
-    server = scripts("--send-timeout=1", maxforks=0, flood=flood, tick=f"sleep 0.1; {OK}")
+    server = scripts(f"--send-timeout={scaled(1)}", maxforks=0, flood=flood, tick=f"sleep 0.1; {OK}")
     with open_stream(port=server.port, receive_buffer=4096) as stream:
         stream.send(request_bytes("GET", "/flood", HOST))
         for _ in range(20):

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.support.client import Close, Opcode, encode_frame
+from tests.support.deadline import scaled
 from tests.support.proc import TRANSPORTS, pause, resident, send_until_full
 from tests.support.server import Server, is_alive, memory_peak, wait_for_exit
 from tests.support.site import Serve, shell_path
@@ -123,12 +124,13 @@ def test_client_that_half_closes_and_reads_nothing(pair: Callable[..., list[Serv
 
 def test_client_that_reads_slowly_is_kept(pair: Callable[..., list[Server]]) -> None:
     """--send-timeout keeps a client that accepts data, however slowly."""
-    servers = pair("--binary", *command("flood"))
+    timeout = scaled(TIMEOUT)
+    servers = pair("--binary", f"--send-timeout={timeout}", *command("flood"))
     with ExitStack() as stack:
         clients = [stack.enter_context(server.connect(receive_buffer=SMALL)) for server in servers]
         begun = time.monotonic()
         # About 400 kB per second, for four times the timeout.
-        while time.monotonic() - begun < 4 * TIMEOUT:
+        while time.monotonic() - begun < 4 * timeout:
             for client in clients:
                 assert client.stream.sock.recv(40_000)
             pause(0.1)

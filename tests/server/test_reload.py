@@ -127,7 +127,7 @@ def test_ladder_of_a_changed_endpoint(configured: Configure, tmp_path: Path) -> 
             assert is_alive(pid)
             # A second signal also kills the programs that a reload left running.
             server.send_signal(signal.SIGTERM)
-            wait_until(lambda: not listens(server.pid, server.port), "the begin of the shutdown")
+            wait_until(lambda: not listens(server.pid, server.port), "the beginning of the shutdown")
             server.send_signal(signal.SIGTERM)
             assert server.wait() == 0
             assert not is_alive(pid)
