@@ -134,10 +134,10 @@ def test_exit_of_the_last_process(program: Program) -> None:
     assert (program.told, program.processes.polls) == (["gone", "exited"], [])
 
 
-def test_release(program: Program) -> None:
-    """After `release` no exit is reported, and the processes are looked for less often until the last of them is gone."""
+def test_no_report(program: Program) -> None:
+    """After `stop_reporting`, no exit is reported, and the processes are looked for less often until the last of them is gone."""
     program.begins()
-    program.group.release()
+    program.group.stop_reporting()
     program.exits(-9)
     assert (program.group.status, program.told, program.processes.polls) == (-9, [], [LEFT_POLL])
     program.vanishes()

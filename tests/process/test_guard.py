@@ -211,7 +211,7 @@ async def test_replaced_while_no_program_runs(watched: Metrics, start: Starter) 
     script = "trap seen=1 INT; trap 'exit 2$seen' TERM; echo ready; while :; do sleep 0.01; done"
     before = start("true", ladder=make_ladder(0))
     await before.child.group.wait_exit()
-    await until(lambda: not guard._groups, "the end of the first program")
+    await until(lambda: not guard._sessions, "the end of the first program")
     first = guard.pid
     os.kill(first, signal.SIGKILL)
     await until(lambda: guard.pid != first, "the second guard")

@@ -367,7 +367,7 @@ class Child:
         self._release()
 
     def _release(self) -> None:
-        self.group.release()
+        self.group.stop_reporting()
         self.discarded += self._unsure
         self._unsure = 0
         self._input.close()

@@ -52,7 +52,7 @@ class State(Enum):
 class Group:
     """One program's processes. The leader is watched; the other processes are found, and signalled, by the session id.
 
-    `exited` is called when the leader has exited, unless `release` was called before.
+    `exited` is called when the leader has exited, unless `stop_reporting` was called before.
     """
 
     __slots__ = (
@@ -75,7 +75,7 @@ class Group:
 
     def __init__(self, *, exited: Callable[[], None], descendants: Descendants, fields: LogFields, loop: asyncio.AbstractEventLoop) -> None:
         self._exited: Callable[[], None] | None = exited
-        """None after `release`: then no caller waits for the exit, and the reference would keep the session in memory."""
+        """None after `stop_reporting`: then no caller waits for the exit, and the reference would keep the session in memory."""
         self._descendants = descendants
         self._loop = loop
         self._waiters: list[asyncio.Future[None]] = []
@@ -191,7 +191,7 @@ class Group:
         if len(survivors) > SHOWN_SURVIVORS:
             log.error("%d more processes remain", len(survivors) - SHOWN_SURVIVORS, extra=extra(self.fields))
 
-    def release(self) -> None:
+    def stop_reporting(self) -> None:
         """Wake all waiters, and do not call `exited` any more. The processes that are left are watched until they have exited."""
         self._exited = None
         self._wake_all()

@@ -39,9 +39,9 @@ class Watch(Protocol):
     def pid(self) -> int:
         """The pid of the guard process; 0 if there is none."""
 
-    def add(self, group: int, ladder: Sequence[Step]) -> None: ...
+    def add(self, session: int, ladder: Sequence[Step]) -> None: ...
 
-    def remove(self, group: int) -> None: ...
+    def remove(self, session: int) -> None: ...
 
     def close(self) -> None: ...
 
@@ -51,10 +51,10 @@ class NoGuard:
 
     pid = 0
 
-    def add(self, group: int, ladder: Sequence[Step]) -> None:
+    def add(self, session: int, ladder: Sequence[Step]) -> None:
         """Do nothing: there is no guard."""
 
-    def remove(self, group: int) -> None:
+    def remove(self, session: int) -> None:
         """Do nothing: there is no guard."""
 
     def close(self) -> None:
@@ -67,7 +67,7 @@ class Guard:
     def __init__(self, metrics: Metrics, *, loop: asyncio.AbstractEventLoop) -> None:
         self._metrics = metrics
         self._loop = loop
-        self._groups: dict[int, int] = {}
+        self._sessions: dict[int, int] = {}
         """The number of the ladder of each session."""
         self._ladders: dict[tuple[Step, ...], int] = {}
         """The numbers of all ladders so far. There are few: a change of `close_delay` adds one."""
@@ -81,24 +81,24 @@ class Guard:
         self.pid = 0
         self._start()
 
-    def add(self, group: int, ladder: Sequence[Step]) -> None:
+    def add(self, session: int, ladder: Sequence[Step]) -> None:
         ladder = tuple(ladder)
         number = self._ladders.get(ladder)
         if number is None:
             number = self._ladders[ladder] = len(self._ladders)
             self._unsent += _definition(number, ladder)
-        self._groups[group] = number
-        self._unsent += b"+ %d %d\n" % (group, number)
+        self._sessions[session] = number
+        self._unsent += b"+ %d %d\n" % (session, number)
         if not self._is_urgent:
             self._is_urgent = True
             self._loop.call_soon(self._send_unsent)
 
-    def remove(self, group: int) -> None:
-        if group in self._groups:
-            del self._groups[group]
+    def remove(self, session: int) -> None:
+        if session in self._sessions:
+            del self._sessions[session]
             if not self._unsent:
                 self._loop.call_later(LATE_SECONDS, self._send_unsent)
-            self._unsent += b"- %d\n" % group
+            self._unsent += b"- %d\n" % session
 
     def close(self) -> None:
         """End the guard; it first ends the programs that are still alive."""
@@ -119,7 +119,7 @@ class Guard:
             os.sched_setscheduler(self.pid, os.SCHED_BATCH, os.sched_param(0))
         # A new guard knows no ladder, not even those of the programs that will begin.
         definitions = [_definition(number, ladder) for ladder, number in self._ladders.items()]
-        self._unsent = b"".join([*definitions, *(b"+ %d %d\n" % group for group in self._groups.items())])
+        self._unsent = b"".join([*definitions, *(b"+ %d %d\n" % session for session in self._sessions.items())])
         self._send_unsent()
 
     def _spawn(self) -> None:
@@ -174,10 +174,10 @@ class Guard:
         self._pipe.close()
         os.close(self._pidfd)
         self._pipe, self._pidfd = None, -1
-        if not self._groups:
+        if not self._sessions:
             # The guard has nothing to do, and may be stopped, so that it would not exit by itself.
             os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0 if not self._groups else os.WNOHANG)
+        os.waitpid(self.pid, 0 if not self._sessions else os.WNOHANG)
 
 
 def _definition(number: int, ladder: Sequence[Step]) -> bytes:
