@@ -428,8 +428,10 @@ async def test_next_after_a_break(shaken: Broker) -> None:
 async def test_node_is_behind(shaken: Broker) -> None:
     """A viewer may bring a position ahead of its node, whose link is down. It receives the messages after that position, once."""
     async with stage(shaken, replay=True) as one:
+        own = one.producer.view()
         one.producer.publish(10)
-        await one.viewer.has_all("p", 11)
+        for viewer in (one.viewer, own):
+            await viewer.has_all("p", 11)
         await one.away(proxy=one.to_node)
         await until(lambda: one.viewer.words == ["away"], "the report that the broker is unreachable")
         ahead = one.producer.view()
