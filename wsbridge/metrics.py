@@ -24,7 +24,7 @@ class Metrics:
     discarded_in: int = 0
     """Messages from clients that the program did not accept, for example because it had closed its stdin."""
     discarded_out: int = 0
-    """Messages from programs to a client that had disconnected."""
+    """Messages from programs of bridge sessions after the client had disconnected, or while the server closed the session."""
     messages_lost: int = 0
     """Messages that subscribers did not receive, counted for each subscriber. It lagged too far, it reconnected too late, or the
     messages never reached this server."""
@@ -34,7 +34,7 @@ class Metrics:
     messages_too_long: int = 0
     """Messages over the limit, from a program (`--maxline`) or a client (`--maxframesize`)."""
     killed: int = 0
-    """Programs that ended only after KILL."""
+    """Programs of bridge sessions that ended only after KILL."""
     left_behind: int = 0
     """Processes of programs that KILL did not end: processes of another user, or processes blocked in the kernel."""
     daemons_left: int = 0

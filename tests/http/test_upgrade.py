@@ -214,7 +214,7 @@ def test_busy_client_without_a_close_frame(serve: Serve) -> None:
 
 
 def test_headers_of_every_response(serve: Serve, tmp_path: Path) -> None:
-    """--header applies to every response, including files, scripts, redirects, errors and upgrades; --header-http not to upgrades."""
+    """--header applies to every response: files, scripts, redirects, errors and upgrades. --header-http does not apply to upgrades."""
     (tmp_path / "cgi").mkdir()
     (tmp_path / "file").write_text("x")
     script = tmp_path / "cgi" / "script"
@@ -226,14 +226,15 @@ def test_headers_of_every_response(serve: Serve, tmp_path: Path) -> None:
     expected = {"/file": 200, "/": 200, "/script": 200, "/cgi": 301, "/none": 200, "/cgi/script": 200, "//file": 301, "/%00": 400}
     assert {path: answer.status for path, answer in answers.items()} == expected
     assert {path: answer.values("X-All") for path, answer in answers.items()} == {path: ["a"] for path in expected}
-    plain = {path: answer.values("X-Http") for path, answer in answers.items() if answer.status == 200}
-    assert plain == {path: ["h", "i"] for path in plain}
+    assert {path: answer.values("X-Http") for path, answer in answers.items()} == {path: ["h", "i"] for path in expected}
     assert [path for path, answer in answers.items() if answer.values("X-Ws")] == []
     assert answers["/script"].value("X-Mine") == "m"
     with server.connect() as client:
         assert [client.response.values(name) for name in ("X-All", "X-Ws", "X-Http")] == [["a"], ["w"], []]
         refused = server.refusal()
-        assert (refused.status, refused.value("X-All")) == (429, "a")
+        assert (refused.status, refused.value("X-All"), refused.value("X-Http")) == (429, "a", None)
+        moved = server.refusal("//file")
+        assert (moved.status, moved.value("X-All"), moved.value("X-Http")) == (301, "a", None)
 
 
 # --trust-proxy

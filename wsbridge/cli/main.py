@@ -156,7 +156,7 @@ def _complete(environ: Mapping[str, str]) -> int:
 
 
 def _run_tool(shape: Command, words: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run a command without flags; return the exit status. Raises UsageError."""
+    """Run a command that has no flags; return the exit status. Raises UsageError."""
     if shape is CHECK:
         return check_file(words, environ)
     if shape is SCHEMA:

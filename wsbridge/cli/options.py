@@ -179,7 +179,7 @@ BROADCAST_GROUPS: Groups = {
         more=flags(ChannelSettings, "max_clients"),
         help={
             "maxforks": "Run at most N CGI scripts at once; answer further CGI requests with 429 (0: no limit)",
-            "busy": "Refuse WebSocket clients over --maxclients with status 429, or with close code 1013, which a page can see (close)",
+            "busy": "Refuse WebSocket clients over --maxclients: 429 (HTTP status), or close (code 1013, which a page can read)",
         },
     ),
     "The WebSocket": _of_the_bridge("The WebSocket", without=("sendbuffer",)),
@@ -229,7 +229,7 @@ SUBSCRIBE_GROUPS: Groups = {
         ),
         Option(
             name="show-position",
-            help="Print each message's position and a space before it; --since accepts such a position",
+            help="Print each message's position and a space before the message; --since accepts such a position",
             description="Print the position and a space before each message; with `--broker` it needs `--replay`",
         ),
     ),

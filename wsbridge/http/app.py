@@ -36,7 +36,7 @@ class App:
     """Answers the requests of one endpoint, whose paths count from its mount.
 
     `sessions` is None if the endpoint has no WebSocket. `subject` is the key and value that name the program or channel in the log.
-    `headers` are the headers of an upgrade and of errors before it, and `headers_http` those of every other response. With
+    `headers` are the headers of responses that refuse an upgrade, and `headers_http` those of responses to plain requests. With
     `is_strict`, the Host header must name this server on every address, not only on a loopback address. `names` looks up the
     clients' names; None: the log and the programs get their addresses.
     """
@@ -64,7 +64,7 @@ class App:
         self.is_strict = is_strict
         self._headers = headers
         self.headers_plain = headers_http
-        """The headers of every response that is no upgrade."""
+        """The headers of responses to plain requests."""
         self._registry = registry
         self._metrics = metrics
         self._names = names
@@ -125,14 +125,15 @@ class App:
         add_headers(response, self.headers_plain)
         return response
 
-    def redirect(self, location: str) -> web.Response:
+    def redirect(self, location: str, *, is_upgrade: bool = False) -> web.Response:
         """Return a permanent redirect."""
-        return self._error(301, "", (*self._headers, ("Location", location)))
+        headers = self._headers if is_upgrade else self.headers_plain
+        return self._error(301, "", (*headers, ("Location", location)))
 
     def error_page(self, status: int, detail: str) -> web.Response:
         """Return the error page for a request that could not be parsed or that failed."""
         self._metrics.refused[status] += 1
-        return self._error(status, detail, self._headers)
+        return self._error(status, detail, self.headers_plain)
 
     def refuse(self, refused: Refused, url: str, *, is_upgrade: bool, closes: bool) -> web.Response:
         """Return the response to a refused request, and count it. With `closes`, the connection closes after it."""

@@ -1,6 +1,7 @@
 """An HTTP connection of aiohttp, with the limits that aiohttp lacks, and the handover of its transport to a WebSocket.
 
-Only this file depends on the internals of aiohttp; tests/http/test_connection.py fails when they change.
+This file and newconnection.py depend on the internals of aiohttp's server. tests/http/test_connection.py fails when those that this file
+uses change.
 
 - The head of a request must be complete within 10 s of its first byte, and be no longer than 1 MiB. The server closes a connection
   that waits for its next request after `keepalive_seconds`.
@@ -354,7 +355,7 @@ class HttpServer(web.Server):
         self.hangups = hangups
         self.timings = timings
         if missing := missing_names(RequestHandler):
-            # Found here, at the start, and not in a session.
+            # Found here, at startup, and not in a session.
             raise ConfigurationError(
                 f"wsbridge cannot run with aiohttp {aiohttp.__version__}, which lacks {', '.join(missing)};"
                 f" run: {shlex.quote(sys.executable)} -m pip install 'aiohttp>=3.14,<3.15'"

@@ -61,7 +61,7 @@ class Site:
         if request.method == "CONNECT" or raw.raw_path == "*":
             return self._root.answer_for_all(request)
         if (cleaned := clean(request.path)) != request.path:
-            return app.redirect(request.location(cleaned))
+            return app.redirect(request.location(cleaned), is_upgrade=app.upgrades(request))
         for _ in range(REDIRECTS_INSIDE + 1):
             answer = await app(raw, request.below(mount))
             if not isinstance(answer, Request):

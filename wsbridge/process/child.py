@@ -111,7 +111,7 @@ class Child:
         self._sink: Sink | None = None
         self._exited: Callable[[], None] | None = None
         self.discarded = 0
-        """Messages for a program that had closed its stdin."""
+        """Messages that were not written to stdin in full, for example because the program had closed it."""
 
     @property
     def output_open(self) -> bool:

@@ -111,7 +111,7 @@ class AccessSettings(Part, frozen=True, kw_only=True):
     busy: Annotated[
         Busy,
         Setting(
-            "Refuse WebSocket clients over <max_programs> with status 429, or with close code 1013, which a page can see (close)",
+            "Refuse WebSocket clients over <max_programs>: 429 (HTTP status), or close (code 1013, which a page can read)",
             (
                 "Select how wsbridge refuses a client without a free slot: `429`, or `close`, which upgrades the "
                 "connection and closes it with 1013. A page can read a close code, but not an HTTP status"
@@ -166,9 +166,9 @@ class AccessSettings(Part, frozen=True, kw_only=True):
     headers_http: Annotated[
         tuple[str, ...],
         Setting(
-            "Add this header to all other responses only; repeatable",
-            "Add a header to all responses except upgrades; repeatable",
-            "Add these headers to all responses except upgrades",
+            "Add this header to responses to plain HTTP requests only; repeatable",
+            "Add a header to responses to plain HTTP requests only; repeatable",
+            "Add these headers to responses to plain HTTP requests only",
             flag="header-http",
             metavar="HEADER",
             is_repeatable=True,
@@ -188,5 +188,5 @@ class AccessSettings(Part, frozen=True, kw_only=True):
 
     @property
     def http_headers(self) -> Headers:
-        """The headers of all other responses."""
+        """The headers of responses to plain requests."""
         return parse_headers((*self.headers, *self.headers_http))

@@ -54,7 +54,7 @@ class ClientSettings(Part, frozen=True, kw_only=True):
         bool,
         Setting(
             "Accept permessage-deflate compression",
-            "Accept permessage-deflate. It uses 42 KiB more memory per session",
+            "Accept permessage-deflate. It uses 42 KiB more memory per bridge session",
             flag="compress",
         ),
     ] = False

@@ -44,7 +44,7 @@ class ProcessSettings(Part, frozen=True, kw_only=True):
     trust_proxy: Annotated[
         tuple[str, ...],
         Setting(
-            "Trust X-Forwarded-For, -Proto and -Host from these networks, or from the Unix socket (unix)",
+            "Trust X-Forwarded-For, -Proto and -Host from these networks and, with unix, from the Unix socket",
             (
                 "Trust `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host` only from these networks "
                 "(`10.0.0.0/8,::1`) and, with `unix`, from every client of the Unix socket. [The proxy](proxy.md) "

@@ -499,8 +499,8 @@ class Link:
             if not await within(seconds, work, until=until):
                 is_silent = loop.time() < last()
                 self._report_timeout(seconds if is_silent else MAX_TIMEOUTS * seconds)
-                why = f"for {seconds:g} s" if is_silent else f"for {MAX_TIMEOUTS * seconds:g} s, although other data arrives"
-                raise LinkLost(f"the broker does not answer {why}")
+                why = f"for {seconds:g} s" if is_silent else f"for {MAX_TIMEOUTS * seconds:g} s, although other data arrived"
+                raise LinkLost(f"the broker has not answered {why}")
         except LINK_ERRORS as error:
             raise LinkLost(str(error) or type(error).__name__) from None
 
