@@ -24,20 +24,22 @@ Path = tuple[str | int, ...]
 MAX_LEVELS = 64
 """More levels than any configuration has. `tomllib` recurses twice per level, and needs quadratic time for a key with many dots."""
 
-# Blanks and comments, also over several lines. The possessive `++` and `*+` never go back, so a match takes linear time.
-BLANK = re.compile(r"(?:[ \t\r\n]++|#[^\n]*+)*+")
-PART = re.compile(r"""[ \t]*+(?:([A-Za-z0-9_-]++)|"([^"\\\n]*+(?:\\.[^"\\\n]*+)*+)"|'([^'\n]*+)')[ \t]*+""")
+# The possessive `++` and `*+` never go back. No group is possessive: Python 3.11.2 then misses matches. If a match fails, each
+# repetition of a group fails at once, so a match takes linear time.
+# Blanks and comments, also over several lines.
+BLANK = re.compile(r"(?:[ \t\r\n]++|#[^\n]*+)*")
+PART = re.compile(r"""[ \t]*+(?:([A-Za-z0-9_-]++)|"([^"\\\n]*+(?:\\.[^"\\\n]*+)*)"|'([^'\n]*+)')[ \t]*+""")
 SCALAR = re.compile(
     r'''
-      """ [^"\\]*+ (?: (?: \\[\s\S] | "(?!"") ) [^"\\]*+ )*+ """ "{0,2}  # the last quotes before the closing ones are content
-    | \'\'\' [^']*+ (?: '(?!'') [^']*+ )*+ \'\'\' '{0,2}
-    | "(?!"") [^"\\\n]*+ (?: \\. [^"\\\n]*+ )*+ "
+      """ [^"\\]*+ (?: (?: \\[\s\S] | "(?!"") ) [^"\\]*+ )* """ "{0,2}  # the last quotes before the closing ones are content
+    | \'\'\' [^']*+ (?: '(?!'') [^']*+ )* \'\'\' '{0,2}
+    | "(?!"") [^"\\\n]*+ (?: \\. [^"\\\n]*+ )* "
     | '(?!'') [^'\n]*+ '
     | [^]["'{},\#\s] [^],}\#\n]*+                                       # a number, a truth value, a date with a space in it
     ''',
     re.VERBOSE,
 )
-SEPARATOR = re.compile(rf"{BLANK.pattern}(?:,{BLANK.pattern})?+")
+SEPARATOR = re.compile(rf"{BLANK.pattern}(?:,{BLANK.pattern})?")
 EQUALS = re.compile("=[ \t]*+")
 ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|x([0-9A-Fa-f]{2})|(.))")
 ESCAPED = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", "e": "\x1b"}
