@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.deadline import START_DEADLINE, scaled
@@ -17,6 +17,7 @@ from tests.support.server import environment
 from tests.support.site import Certificates
 from wsbridge.cli.commands import BRIDGE, BROADCAST
 from wsbridge.cli.config import make_settings
+from wsbridge.cli.filecommands import check_listeners
 from wsbridge.cli.main import run
 from wsbridge.cli.option import Option
 from wsbridge.cli.parse import parse
@@ -177,12 +178,14 @@ def command_lines(draw: st.DrawFn) -> tuple[str, list[str], dict[str, str]]:
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(command_lines())
+@example(("bridge", ["--port=81", "--redirport=81", "--", "./count.sh"], {}))
 def test_any_command_line(here: Path, line: tuple[str, list[str], dict[str, str]]) -> None:
     """For any command line that can be served, the printed file is valid and has the same effect."""
     name, words, variables = line
     shape = SHAPES[name]
     try:
         made = make_settings(parse(words, variables, shape), {"PATH": "/bin"}, name="wsbridge", shape=shape)
+        check_listeners(made)
     except (ConfigurationError, UsageError):
         return
     text = write(absolute(made, str(here)))
@@ -199,6 +202,7 @@ def test_any_command_line(here: Path, line: tuple[str, list[str], dict[str, str]
         (["--port=80", "--redirport=-1", "./count.sh"], 1, "cannot listen on :-1: use a port"),
         (["--address=::1", "./count.sh"], 1, "write an IPv6 address in brackets"),
         (["--address=[::g]", "./count.sh"], 1, "--address=[::g]:80 is not an address"),
+        (["--port=81", "--redirport=81", "./count.sh"], 1, "--redirport=81 is also the port of the server"),
         (["serve", "a.toml"], 2, "config accepts a command line of wsbridge or of wsbridge broadcast, not of wsbridge serve"),
         (["--once", "./count.sh"], 1, "--once has no equivalent in a configuration file"),
         (["--nope"], 2, "flag provided but not defined: -nope"),

@@ -216,7 +216,8 @@ def test_shutdown_with_a_client_that_sends(transports: dict[str, str]) -> None:
 
 def test_shutdown_with_a_slow_client(transports: dict[str, str]) -> None:
     """A client that has not read for a while receives its pending messages, then 1001."""
-    with Server(*command("flood"), env=transports) as server, server.connect(receive_buffer=1 << 16) as client:
+    # --closems also lengthens the time for the client, which may be slow on a busy machine.
+    with Server("--closems=3000", *command("flood"), env=transports) as server, server.connect(receive_buffer=1 << 16) as client:
         server.wait_for_log("blocked at")
         server.send_signal(signal.SIGTERM)
         messages, close = client.receive_until_close()

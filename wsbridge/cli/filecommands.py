@@ -41,18 +41,22 @@ def print_config(settings: ServerSettings) -> int:
         raise ConfigurationError("--once has no equivalent in a configuration file; remove it")
     from wsbridge.config.write import absolute, write
 
-    _check_listeners(settings)
+    check_listeners(settings)
     print(write(absolute(settings, os.getcwd())), end="")
     return 0
 
 
-def _check_listeners(settings: ServerSettings) -> None:
+def check_listeners(settings: ServerSettings) -> None:
     """Raise ConfigurationError for an address at which the server could not listen: a configuration file refuses it as well."""
     for listen in settings.listeners:
         for host, port in ((listen.host, listen.port), (listen.host, listen.redirect_port)) if listen.is_tcp else ():
             if complaint := place_fault(host, port):
                 raise ConfigurationError(f"cannot listen on {host}:{port}: {complaint}")
         raise_first((*check_fault(field_of(ListenSettings, "address"), listen.address), *listen.faults()))
+    taken = {(listen.host, listen.port) for listen in settings.listeners if listen.is_tcp}
+    for listen in settings.listeners:
+        if listen.redirect_port and (listen.host, listen.redirect_port) in taken:
+            raise ConfigurationError(f"--redirport={listen.redirect_port} is also the port of the server; choose another one")
 
 
 def print_schema(words: Sequence[str]) -> int:
