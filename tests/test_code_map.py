@@ -72,3 +72,11 @@ def test_comments_name_existing_files() -> None:
         for number, line in enumerate((ROOT / file).read_text().splitlines(), 1):
             wrong += [f"{file}:{number}: {name}" for name in re.findall(r"(?<![\w/.-])((?:\w+/)*\w+\.py)\b", line) if not is_there(name)]
     assert wrong == []
+
+
+def test_every_module_is_in_the_layers() -> None:
+    """The diagram of the layers names every module of the package."""
+    _, _, below = (ROOT / "docs/architecture.md").read_text().partition("## Layers")
+    named = set(re.findall(r"\w+", below.split("```")[1]))
+    modules = [Path(file) for file in FILES if file.startswith("wsbridge/") and file.endswith(".py") and "/__" not in file]
+    assert [str(module) for module in modules if module.stem not in named] == []

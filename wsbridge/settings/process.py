@@ -68,7 +68,8 @@ class ProcessSettings(Part, frozen=True, kw_only=True):
             "Resolve the client's address to a name for REMOTE_HOST",
             (
                 "Set `REMOTE_HOST`, and `remote` in the log, to the client's name if a lookup finds it within 2 s. "
-                "wsbridge makes at most 16 lookups at once, one for each address"
+                "wsbridge makes at most 16 lookups at once, one for each address. "
+                "This applies to WebSockets, not to CGI scripts and event streams"
             ),
             flag="reverselookup",
         ),

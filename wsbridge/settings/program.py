@@ -76,7 +76,10 @@ class ProgramSettings(Part, frozen=True, kw_only=True):
         Size,
         Setting(
             "Close with 1009 when a message from the program exceeds this size, in bytes (0: no limit)",
-            "Limit a message from the program (0: no limit). A longer message ends the session with 1009 and cannot exhaust memory",
+            (
+                "Limit a message from the program (0: no limit). A longer message ends the session with 1009. "
+                "It has no effect on the framing `chunks`"
+            ),
             flag="maxline",
             minimum=0,
         ),
