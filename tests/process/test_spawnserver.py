@@ -8,6 +8,9 @@ import os
 import resource
 import select
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.deadline import scaled
+from tests.support.deadline import DEADLINE, scaled
 from tests.support.proc import adopting, descriptors, no_callback_fails, nothing_left, same_limits, until, which
 from tests.support.server import children, is_alive
 from tests.support.tool import command
@@ -24,11 +27,13 @@ from wsbridge.errors import ProgramError
 from wsbridge.flow import Batch, End, Kind, Memory
 from wsbridge.framing import chunks
 from wsbridge.metrics import Metrics
+from wsbridge.process import spawnd
 from wsbridge.process.child import Child
 from wsbridge.process.descendants import Descendants
 from wsbridge.process.guard import NoGuard
 from wsbridge.process.launch import Launcher
 from wsbridge.process.spawn import UNKNOWN_STATUS, Spawner, Started, Watch, open_stdio
+from wsbridge.process.spawnd import REQUEST
 from wsbridge.process.spawnserver import STARTING, SpawnServer
 from wsbridge.process.terminal import PLAIN
 from wsbridge.process.termination import make_ladder
@@ -363,6 +368,25 @@ async def test_program_starts_as_the_spawn_server_dies() -> None:
         select.select([server._socket], [], [])
         os.kill(server.pid, signal.SIGKILL)
         assert (await ended(await starting))[0] in (0, UNKNOWN_STATUS)
+
+
+def test_server_dies_with_unread_messages() -> None:
+    """The spawn server exits when the server has died, also if the server has not read all of its messages."""
+    question = REQUEST.pack(b"P", 0, 0, 0, 0)
+    # One of four threads gets the reset of the socket.
+    for _ in range(12):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with subprocess.Popen([sys.executable, "-I", "-S", spawnd.__file__], stdin=theirs) as process:
+            theirs.close()
+            ours.send(question)
+            ours.recv(100)
+            ours.send(question)
+            assert select.select([ours], [], [], scaled(DEADLINE))[0]
+            ours.close()
+            try:
+                assert process.wait(scaled(DEADLINE)) == 0
+            finally:
+                process.kill()
 
 
 async def test_program_starts_as_the_server_closes() -> None:

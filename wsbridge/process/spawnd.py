@@ -141,7 +141,11 @@ class Exits:
 def serve(connection: socket.socket, spawner: Spawner, exits: Exits) -> None:
     """Answer requests until the socket closes. Several threads run this at the same time."""
     while True:
-        message, ancillary, _, _ = connection.recvmsg(MESSAGE_BYTES + REQUEST.size, socket.CMSG_SPACE(4 * 4), socket.MSG_CMSG_CLOEXEC)
+        try:
+            message, ancillary, _, _ = connection.recvmsg(MESSAGE_BYTES + REQUEST.size, socket.CMSG_SPACE(4 * 4), socket.MSG_CMSG_CLOEXEC)
+        except OSError:
+            # The server has died with unread messages: the kernel reports that as a reset, to one thread only.
+            return
         if not message:
             return
         kind, number, argc, envc, is_large = REQUEST.unpack_from(message)
@@ -170,8 +174,10 @@ def serve(connection: socket.socket, spawner: Spawner, exits: Exits) -> None:
 
 
 def _serve_and_release(connection: socket.socket, spawner: Spawner, exits: Exits, lock: _thread.LockType) -> None:
-    serve(connection, spawner, exits)
-    lock.release()
+    try:
+        serve(connection, spawner, exits)
+    finally:
+        lock.release()
 
 
 def main() -> None:
