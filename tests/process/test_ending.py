@@ -148,7 +148,7 @@ async def test_stderr_is_bounded_at_the_end(start: Starter, monkeypatch: pytest.
     """At the end, the child reads no more of stderr than a pipe holds, however fast a process refills it."""
     running = start("sh", "-c", "echo $$; read line")
     await running.line()
-    read, release, reads = os.read, Group.release, 0
+    read, stop_reporting, reads = os.read, Group.stop_reporting, 0
 
     def refilled(fd: int, size: int) -> bytes:
         nonlocal reads
@@ -161,10 +161,10 @@ async def test_stderr_is_bounded_at_the_end(start: Starter, monkeypatch: pytest.
     def last_reads(group: Group) -> None:
         nonlocal reads
         reads = 0
-        release(group)
+        stop_reporting(group)
 
     monkeypatch.setattr("wsbridge.process.child.os.read", refilled)
-    monkeypatch.setattr(Group, "release", last_reads)
+    monkeypatch.setattr(Group, "stop_reporting", last_reads)
     await ended(running)
     assert reads == 16
 
