@@ -179,6 +179,7 @@ def command_lines(draw: st.DrawFn) -> tuple[str, list[str], dict[str, str]]:
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(command_lines())
 @example(("bridge", ["--port=81", "--redirport=81", "--", "./count.sh"], {}))
+@example(("bridge", ["--address=::1", "--address=::", "--", "./count.sh"], {}))
 def test_any_command_line(here: Path, line: tuple[str, list[str], dict[str, str]]) -> None:
     """For any command line that can be served, the printed file is valid and has the same effect."""
     name, words, variables = line
@@ -202,7 +203,12 @@ def test_any_command_line(here: Path, line: tuple[str, list[str], dict[str, str]
         (["--port=80", "--redirport=-1", "./count.sh"], 1, "cannot listen on :-1: use a port"),
         (["--address=::1", "./count.sh"], 1, "write an IPv6 address in brackets"),
         (["--address=[::g]", "./count.sh"], 1, "--address=[::g]:80 is not an address"),
-        (["--port=81", "--redirport=81", "./count.sh"], 1, "--redirport=81 is also the port of the server"),
+        (["--port=81", "--redirport=81", "./count.sh"], 1, "cannot listen on :81; this server itself listens on :81"),
+        (
+            ["--port=81", "--address=127.0.0.1", "--address=0.0.0.0", "./count.sh"],
+            1,
+            "0.0.0.0:81; this server itself listens on 127.0.0.1:81",
+        ),
         (["serve", "a.toml"], 2, "config accepts a command line of wsbridge or of wsbridge broadcast, not of wsbridge serve"),
         (["--once", "./count.sh"], 1, "--once has no equivalent in a configuration file"),
         (["--nope"], 2, "flag provided but not defined: -nope"),

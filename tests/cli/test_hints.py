@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.deadline import START_DEADLINE, scaled
-from tests.support.server import environment
+from tests.support.server import environment, free_port
 from wsbridge.cli.hints import free_port_near, hint_for_address, hint_for_command, hint_for_listening, hint_in_file
 from wsbridge.cli.main import run
 from wsbridge.cli.servefile import load
@@ -138,6 +138,24 @@ def test_reasons(number: int, words: str) -> None:
     """Each system error with a known remedy has a hint."""
     hint = hint_for_listening(ListenError("cannot", errno=number, host="", port=80), ServerSettings())
     assert (words in hint, bool(hint)) == (True, bool(words))
+
+
+@pytest.mark.parametrize(
+    ("words", "address", "other"),
+    [
+        (("--redirport={port}",), ":{port}", ":{port}"),
+        (("--address=127.0.0.1", "--address=0.0.0.0"), "0.0.0.0:{port}", "127.0.0.1:{port}"),
+        (("--address=127.0.0.1", "--address=127.0.0.2", "--address="), ":{port}", "127.0.0.1:{port}"),
+    ],
+)
+def test_own_address(here: Path, words: tuple[str, ...], address: str, other: str) -> None:
+    """If one address of the server excludes another, the error names both, and no other program."""
+    port = free_port()
+    status, log = start(f"--port={port}", *(word.format(port=port) for word in words), "cat")
+    assert status == 3
+    complaint = f"cannot listen on {address}: address already in use; this server itself listens on {other};"
+    assert complaint.format(port=port) in log
+    assert "another program" not in log
 
 
 def test_port_of_redirects() -> None:

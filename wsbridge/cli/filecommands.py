@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
+from wsbridge.cli.hints import hint_for_overlap, overlaps
 from wsbridge.cli.values import raise_first
 from wsbridge.errors import ConfigurationError, UsageError
 from wsbridge.logs import escape
@@ -53,10 +54,8 @@ def check_listeners(settings: ServerSettings) -> None:
             if complaint := place_fault(host, port):
                 raise ConfigurationError(f"cannot listen on {host}:{port}: {complaint}")
         raise_first((*check_fault(field_of(ListenSettings, "address"), listen.address), *listen.faults()))
-    taken = {(listen.host, listen.port) for listen in settings.listeners if listen.is_tcp}
-    for listen in settings.listeners:
-        if listen.redirect_port and (listen.host, listen.redirect_port) in taken:
-            raise ConfigurationError(f"--redirport={listen.redirect_port} is also the port of the server; choose another one")
+    for address, other in overlaps(settings).items():
+        raise ConfigurationError(f"cannot listen on {address}{hint_for_overlap(other)}")
 
 
 def print_schema(words: Sequence[str]) -> int:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from wsbridge.errors import ListenError
 from wsbridge.process.spawn import is_executable, near_program
+from wsbridge.rules.overlap import Occupied
 from wsbridge.settings import BridgeSettings, BroadcastSettings, EndpointSettings, ServerSettings
 
 SHELL_CHARACTERS = re.compile(r"[|&;<>$`*?]")
@@ -91,6 +92,8 @@ class Remedy(NamedTuple):
 
 def hint_for_listening(error: ListenError, settings: ServerSettings) -> str:
     """Return the remedy for an address that flags name and that cannot be bound."""
+    if error.errno == errno.EADDRINUSE and (other := overlaps(settings).get(f"{error.host}:{error.port}")):
+        return hint_for_overlap(other)
     found = _listener_of(error, settings)
     flag = "redirport" if found is not None and found[1] == REDIRECT_PORT else "port"
     remedy = Remedy(
@@ -102,6 +105,23 @@ def hint_for_listening(error: ListenError, settings: ServerSettings) -> str:
     )
     command = next((word for endpoint in settings.endpoints for word in _commands(endpoint)), ())
     return _hint_for_binding(error, remedy) + _hint_for_flags_of_command(command)
+
+
+def overlaps(settings: ServerSettings) -> dict[str, str]:
+    """Return the TCP addresses on which a server cannot listen because it already listens on another one, each with that one."""
+    occupied: Occupied[str] = Occupied()
+    found = {}
+    for listen in settings.listeners:
+        for _, port in listen.ports:
+            address = f"{listen.host}:{port}"
+            if other := occupied.claim(listen.host, port, address):
+                found[address] = other
+    return found
+
+
+def hint_for_overlap(other: str) -> str:
+    """Return the reason and the remedy for an address that another address of the same server excludes."""
+    return f"; this server itself listens on {other}; choose another port, or remove one of the two addresses"
 
 
 def hint_in_file(error: ListenError, settings: ServerSettings, find: Callable[[int, str], tuple[str, str]]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -29,9 +29,10 @@ def check_listeners(reader: Reader, listeners: Mapping[Path, ListenSettings]) ->
             reader.setting_fault(path, fault)
         if listen.certificate and listen.key:
             _check_certificates(reader, path, listen)
-        for key, host, port in _ports(listen):
-            if other := occupied.claim(host, port, (path, f"{host}:{port}")):
-                reader.fault((*path, key), _excluded(reader, f"{host}:{port}", *other))
+        for key, port in listen.ports:
+            address = f"{listen.host}:{port}"
+            if other := occupied.claim(listen.host, port, (path, address)):
+                reader.fault((*path, key), _excluded(reader, address, *other))
         if not listen.is_tcp:
             name = listen.address if listen.unix_path is None else _real(listen.unix_path)
             if listen.unix_path is not None and _is_no_socket(listen.unix_path):
@@ -74,12 +75,6 @@ def _check_certificates(reader: Reader, path: Path, listen: ListenSettings) -> N
     for error in faults(listen.tls):
         sentence = error.sentence
         reader.setting_fault(path, Fault((mentioned(sentence)[0],), sentence))
-
-
-def _ports(listen: ListenSettings) -> Iterator[tuple[str, str, int]]:
-    """Yield the hosts and ports that a listener occupies, each with the key that sets it. Port 0 selects a free port."""
-    ports = (("address", listen.port), ("redirect_port", listen.redirect_port)) if listen.is_tcp else ()
-    return ((key, listen.host, port) for key, port in ports if port)
 
 
 def _excluded(reader: Reader, name: str, other: Path, other_name: str) -> str:

@@ -167,6 +167,12 @@ class ListenSettings(Part, frozen=True, kw_only=True):
         return int(self.address.rpartition(":")[2])
 
     @property
+    def ports(self) -> Iterator[tuple[str, int]]:
+        """The ports that a TCP listener occupies, each with the setting that selects it, without port 0."""
+        ports = (("address", self.port), ("redirect_port", self.redirect_port)) if self.is_tcp else ()
+        return ((name, port) for name, port in ports if port)
+
+    @property
     def unix_mode(self) -> int:
         """The mode of the Unix socket. A client needs write permission to connect, so a given group has it."""
         if not self.mode:
