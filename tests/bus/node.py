@@ -243,10 +243,10 @@ def spool(bus: Bus) -> Spool:
     return bus._spool
 
 
-async def cancel_opening(bus: Bus, turns: int) -> None:
-    """Open a bus, cancel that after some turns of the loop, and close the bus."""
+async def cancel_opening(bus: Bus, milliseconds: int) -> None:
+    """Open a bus, cancel that at a moment of the opening, and close the bus."""
     opening = asyncio.create_task(bus.open(Receiver()))
-    for _ in range(turns):
+    for _ in range(milliseconds):
         await asyncio.sleep(0.001)
     opening.cancel()
     with suppress(asyncio.CancelledError):

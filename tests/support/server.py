@@ -399,10 +399,10 @@ def memory_peak(pid: int) -> int:
 def free_port() -> int:
     """Return a free port of 127.0.0.1, from the range of this test process.
 
-    The ranges lie below the kernel's default range for outgoing connections (32768 to 60999): a client that retries a port of that
-    range may get the same port as its source, and connect to itself. Up to eight parallel processes have different ranges; a random
-    start separates simultaneous runs. The function returns a port again only after the rest of the range, because its caller may not
-    listen on it yet.
+    The ranges lie below the kernel's default range for outgoing connections (32768 to 60999). If a client connects to an unused port of
+    the kernel's range, the kernel may select the same port as the client's own, and the client connects to itself. Up to eight test
+    processes have different ranges, and each begins at a random port, so that two runs at the same time seldom select the same ports.
+    The function returns each port of the range once before it returns one again: the caller may not listen on its port yet.
     """
     for port in _ports():
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):

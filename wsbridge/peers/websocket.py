@@ -63,7 +63,7 @@ class State(Enum):
     HANDSHAKE_DONE = "handshake done"
     """wsbridge has sent its close frame, and the client sends no more."""
     REFUSED = "refused"
-    """The client has violated the protocol, and wsbridge has sent a close frame. It ignores further data."""
+    """The client has violated the protocol, and wsbridge has sent a close frame. wsbridge ignores further data."""
 
 
 class Event(Enum):

@@ -36,7 +36,7 @@ bodies, and was not empty: its first answer came too late."""
 class StreamReader:
     """Passes each new body of the stream to `on_body`, with its mark, when the backlog permits it.
 
-    It begins with the last `history` bodies. With `start` it begins at that offset, or with the `next` body. With `start`,
+    It begins with the last `history` bodies. With `start` it begins at that offset, or with the `next` body, and
     `attach` does not wait for all existing bodies.
 
     The WINDOW bodies before the beginning go to `learn`. After a lost link a producer sends as many bodies again, and a repeat of
